@@ -20,6 +20,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -60,22 +61,9 @@ _LOOK: dict[Any, Any] = {
 }
 
 _FALLBACKS = (
-    *(
-        "Noto Sans CJK SC",
-        "Noto Sans CJK JP",
-        "Noto Sans SC",
-        "Noto Sans JP",
-        "Noto Sans KR",
-        "Source Han Sans",
-    ),
-    *(
-        "WenQuanYi Zen Hei",
-        "IPAexGothic",
-        "Microsoft YaHei",
-        "Yu Gothic",
-        "Hiragino Sans",
-        "Arial Unicode MS",
-    ),
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR"),
+    *("Source Han Sans", "WenQuanYi Zen Hei", "IPAexGothic", "Microsoft YaHei", "Yu Gothic"),
+    *("Hiragino Sans", "Arial Unicode MS"),
 )
 """Fonts for letters that the main font lacks, such as in Chinese or Japanese titles."""
 
@@ -161,7 +149,7 @@ def write_png(plot: Plot, folder: Path) -> Path | None:
 
 
 def svg(plot: Plot) -> str:
-    """``<svg>`` element of a plot; empty without data."""
+    """``<svg>`` element of a plot, labelled by its name; empty without data."""
     text = io.StringIO()
     # Names of clip paths and markers are hashes; the salt keeps those of two plots on a page apart. A browser has fonts
     # of its own.
@@ -171,7 +159,7 @@ def svg(plot: Plot) -> str:
             return ""
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     element = text.getvalue()
-    element = element[element.index("<svg") :]
+    element = f'<svg role="img" aria-label="{escape(plot.name)}"{element[element.index("<svg") + 4 :]}'
     for part in (r"<metadata>.*?</metadata>\s*", r'(?<=<g) id="[^"]*"', r' (?:width|height)="[\d.]+pt"'):
         element = re.sub(part, "", element, flags=re.DOTALL)
     return element

@@ -171,22 +171,15 @@ def _start(process: SpawnProcess) -> None:
     # again; a script from standard input cannot be imported at all.
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
+    if sys.platform != "win32":
+        resource_tracker.ensure_running()  # its own start, else part of ours, would unblock the signal
+        blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a worker inherits it
     try:
-        _start_apart(process)
+        process.start()
     finally:
         sys.modules["__main__"] = main
-
-
-def _start_apart(process: SpawnProcess) -> None:
-    if sys.platform == "win32":
-        process.start()
-        return
-    resource_tracker.ensure_running()  # its own start, else part of ours, would unblock the signal
-    blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a worker inherits it
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
 
 
 def _lost(code: int | None) -> LostWorkerError:

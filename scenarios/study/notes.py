@@ -43,7 +43,8 @@ def notes_of(config: ScenarioConfig, agents: Sequence[str] = ()) -> list[str]:
         first = first_round(config, seed=0)
         found = [*undeliverable_notes(config, first), *_guarantee_notes(config, first)]
         found += _clock_notes(config, first)
-        others = _consumer_note(config), ignored_requirements_note(config, agents)
+        remark = getattr(plugs_of(config)[1], "note", None)  # of a consumer about the log
+        others = remark and str(remark(build_world(config).log)), ignored_requirements_note(config, agents)
         return [*found, *(note for note in others if note)]
 
 
@@ -85,12 +86,6 @@ def _clock_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
         yield f"exposure.per={exposure.per} is shorter than a round of {days}: each round has its own guarantees"
     elif duration_seconds(exposure.per) % length:
         yield f"exposure.per={exposure.per} is no multiple of a round of {days}: its periods differ in their rounds"
-
-
-def _consumer_note(config: ScenarioConfig) -> str | None:
-    """Remark of a scenario's consumer model about the log."""
-    note = getattr(plugs_of(config)[1], "note", None)
-    return None if note is None else str(note(build_world(config).log))
 
 
 def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> str | None:

@@ -30,17 +30,9 @@ from rimsim.market.records import within_capacity
 from rimsim.market.world import own_places, warm_model
 from rimsim.matching import Certificate
 from rimsim.plugs import own_code
+from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.job import DONE, Arm, is_done
 from rimsim.scenarios.runs.local import Report, errors_of_interrupts
-from rimsim.scenarios.runs.store import (
-    FAILURES,
-    STATES,
-    again,
-    disk_errors,
-    read_table,
-    write_table,
-    write_text,
-)
 from rimsim.scenarios.study.certificates import HindsightPrices, certified
 from rimsim.scenarios.study.controls import control_of
 from rimsim.system import draft_folder, give_back
@@ -73,12 +65,12 @@ class Checkpoint:
     def save(self, folder: Path, part: str) -> None:
         """Write the arm's state, and remove the previous state.
 
-        If the model cannot be saved, no state is written, and the arm begins again when the run is resumed.
+        If the model cannot be saved, no state is written, and the arm begins store.again when the run is resumed.
 
         Raises:
             AgentError: If the agent's memory holds Python objects.
         """
-        place = folder / STATES / part
+        place = folder / store.STATES / part
         old = sorted(place.glob("round-*"))
         new = place / f"round-{self.market.round:04d}"
         try:
@@ -100,7 +92,7 @@ class Checkpoint:
         Raises:
             RunFolderError: If the state cannot be read, or is of an older format.
         """
-        states = sorted((folder / STATES / part).glob("round-*"))
+        states = sorted((folder / store.STATES / part).glob("round-*"))
         if not states:
             return None
         path = states[-1] / "arm.npz"
@@ -112,13 +104,13 @@ class Checkpoint:
             return cls(MarketState.load(states[-1]), arm, agent)
         except (*DAMAGED, ModelError, RunFolderError) as error:
             raise RunFolderError(
-                f"{path}: the state of the arm cannot be read: {one_line(error)}. {again(folder, part)}"
+                f"{path}: the state of the arm cannot be read: {one_line(error)}. {store.again(folder, part)}"
             ) from error
 
 
 def mark_done(folder: Path, part: str) -> None:
     """Record that an arm is complete, and remove its states."""
-    place = folder / STATES / part
+    place = folder / store.STATES / part
     place.mkdir(parents=True, exist_ok=True)
     (place / DONE).touch()
     for old in place.glob("round-*"):
@@ -143,7 +135,7 @@ def open_round(arm: Arm) -> int:
 
 def prepare(config: ScenarioConfig, seed: int) -> None:
     """Fit the models that the arms of a seed share."""
-    with disk_errors(cache_folder()), own_code(own_places(config)):
+    with store.disk_errors(cache_folder()), own_code(own_places(config)):
         build_world(config)
         warm_model(config, seed)
 
@@ -151,9 +143,9 @@ def prepare(config: ScenarioConfig, seed: int) -> None:
 def value_opening(arm: Arm) -> None:
     """Write table ``opening`` of an arm's seed."""
     place = arm.folder / "opening" / f"{arm.seed}.parquet"
-    with disk_errors(arm.folder), own_code(own_places(arm.config)):
+    with store.disk_errors(arm.folder), own_code(own_places(arm.config)):
         if not place.is_file():
-            write_table(place, opening_utilities(arm.config, arm.seed))
+            store.write_table(place, opening_utilities(arm.config, arm.seed))
 
 
 def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
@@ -189,16 +181,16 @@ def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
     """
     if is_done(arm.folder, arm.part):
         return
-    trouble = arm.folder / FAILURES / f"{arm.part}.txt"
-    with disk_errors(trouble):
+    trouble = arm.folder / store.FAILURES / f"{arm.part}.txt"
+    with store.disk_errors(trouble):
         trouble.unlink(missing_ok=True)
     try:
         own = [arm.agent, *arm.options.measures, *own_places(arm.config)]
-        with errors_of_interrupts(), disk_errors(arm.folder), own_code(own):
+        with errors_of_interrupts(), store.disk_errors(arm.folder), own_code(own):
             _play_rounds(arm, report, batch_size)
     except Exception:
         with suppress(OSError):
-            write_text(trouble, traceback.format_exc())
+            store.write_text(trouble, traceback.format_exc())
         raise
 
 
@@ -243,7 +235,7 @@ class ArmRecorder:
         self._adoption = AdoptionCount(market.world.release)
         self._figures: list[pd.DataFrame] = []
         self._first: Ints | None = None
-        self._hindsight = HindsightPrices((arm.shared or arm.folder) / STATES / "hindsight")
+        self._hindsight = HindsightPrices((arm.shared or arm.folder) / store.STATES / "hindsight")
         self._rounds = arm.folder / "rounds" / f"{arm.part}.parquet"
 
     def resume(self) -> None:
@@ -258,7 +250,7 @@ class ArmRecorder:
         self._adoption = AdoptionCount(release, [ticks], [items], [arrivals])
         if isinstance(self._agent, players.RememberingAgent):
             self._agent.load_state(left.agent)
-        before = read_table(self._rounds)
+        before = store.read_table(self._rounds)
         self._figures = [before[before["round"] == number] for number in range(market.round)]
         self.served(self.count)
 
@@ -284,7 +276,7 @@ class ArmRecorder:
         self._figures.append(_round_table(arm, closed.number, columns))
         _write_round(arm, market, closed, facts.required_positions, price)
         _write_reliability(arm, facts)
-        write_table(self._rounds, pd.concat(self._figures, ignore_index=True))
+        store.write_table(self._rounds, pd.concat(self._figures, ignore_index=True))
         platform = {"rescale": closed.rescale, "cost": closed.cost, "learnt_events": closed.learnt_events}
         self.tracker.round(
             RoundRecord(
@@ -301,7 +293,7 @@ class ArmRecorder:
 
     def _save(self) -> None:
         agent, adoption, price = self._agent, self._adoption, self._hindsight.last
-        # An agent that learns and has no memory to be saved begins again where its run is resumed.
+        # An agent that learns and has no memory to be saved begins store.again where its run is resumed.
         can_resume = isinstance(agent, players.RememberingAgent) or not isinstance(
             agent, players.LearningAgent
         )
@@ -330,7 +322,7 @@ class ArmRecorder:
         self.tracker.finish({"beta": arm.config.exposure.beta} | swept, finals)
         adopted = self._adoption.table(arm.name, arm.seed)
         if adopted is not None:
-            write_table(arm.folder / "adoption" / f"{arm.part}.parquet", adopted)
+            store.write_table(arm.folder / "adoption" / f"{arm.part}.parquet", adopted)
 
 
 # -- facts of a round -------------------------------------------------------------------------------------------------
@@ -459,7 +451,7 @@ def _round_table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.Dat
 
 def _put(arm: Arm, table: str, number: int, columns: Mapping[str, object]) -> None:
     """Write an arm's part of a table."""
-    write_table(arm.round_file(table, number), _round_table(arm, number, columns))
+    store.write_table(arm.round_file(table, number), _round_table(arm, number, columns))
 
 
 def _write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
@@ -480,7 +472,9 @@ def _write_round(arm: Arm, market: Market, closed: Round, required: Floats, pric
     number, ledger = closed.number, closed.ledger
     if arm.options.ledger:
         exposures = ledger.table(arm.name, arm.seed, number)
-        write_table(arm.round_file("ledger", number), exposures.assign(agent=exposures["agent"].astype(str)))
+        store.write_table(
+            arm.round_file("ledger", number), exposures.assign(agent=exposures["agent"].astype(str))
+        )
     if "truth" in arm.options.reveal:
         _put(arm, "truth", number, ledger.true_columns())
     schedule = ledger.schedule
@@ -498,7 +492,7 @@ def _write_round(arm: Arm, market: Market, closed: Round, required: Floats, pric
     place = arm.round_file("required", number)
     if market.same_for_all_arms:
         table, place = table.drop(columns="agent"), place.with_name(f"{arm.seed}-{number:03d}.parquet")
-    write_table(place, table)
+    store.write_table(place, table)
     moves = _moves(closed, market.world.roster)
     if moves is not None:
         _put(arm, "providers", number, moves)
