@@ -65,30 +65,12 @@ _MADE = "Name a folder that rimsim compare, sweep, backtest, validate or experim
 
 
 class RunTables:
-    """Tables of a run by name; :data:`rimsim.scenarios.runs.schema.TABLES` describes them."""
+    """Tables of a run by name; :data:`rimsim.scenarios.runs.schema.TABLES` describes them.
+
+    A table that is not optional is never None.
+    """
 
     folder: Path
-    rounds: pd.DataFrame
-    ledger: pd.DataFrame
-    truth: pd.DataFrame
-    arrivals: pd.DataFrame
-    catalogue: pd.DataFrame
-    users: pd.DataFrame
-    required: pd.DataFrame
-    prices: pd.DataFrame
-    learnt: pd.DataFrame
-    reliability: pd.DataFrame
-    adoption: pd.DataFrame
-    sweep: pd.DataFrame
-    experiment: pd.DataFrame
-    ope: pd.DataFrame
-    backtest: pd.DataFrame
-    calibration: pd.DataFrame
-    fits: pd.DataFrame
-    validate: pd.DataFrame
-    agreement: pd.DataFrame
-    intervals: pd.DataFrame
-    pairs: pd.DataFrame
     opening: pd.DataFrame | None
     providers: pd.DataFrame | None
     promises: pd.DataFrame | None
@@ -97,7 +79,10 @@ class RunTables:
     observed: pd.DataFrame | None
     observed_pairs: pd.DataFrame | None
 
-    def __getattr__(self, name: str) -> Any:
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *TABLES]
+
+    def __getattr__(self, name: str) -> pd.DataFrame:
         """Table by its name; its files are read once.
 
         Raises:
@@ -106,15 +91,16 @@ class RunTables:
         if name not in TABLES:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         try:
-            table: pd.DataFrame | None = table_in(self.folder, name)
+            table = table_in(self.folder, name)
+            if name == "required":
+                table = table.drop_duplicates(ignore_index=True)  # arms that share rows write them once each
+            self.__dict__[name] = table
         except MissingTableError:
             if not TABLES[name].optional:
                 raise
-            table = None
-        if name == "required" and table is not None:
-            table = table.drop_duplicates(ignore_index=True)  # arms that share rows write them once each
-        self.__dict__[name] = table
-        return table
+            self.__dict__[name] = None
+        found: pd.DataFrame = self.__dict__[name]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +187,7 @@ class Run(RunTables):
         return table
 
     @cached_property
-    def users(self) -> pd.DataFrame:  # type: ignore[override]  # the file, with what a user consumed
+    def users(self) -> pd.DataFrame:  # the file, with what a user consumed
         """Users of the log, and their consumptions under each agent.
 
         Columns are log_user, id and, with a ledger, one per agent (mean over seeds; NaN for users without a slate).

@@ -7,7 +7,7 @@ import shutil
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -247,7 +247,7 @@ class ArmRecorder:
         market.load_state(left.market)
         self._first, served, price, ticks, items, arrivals = (left.arm[name] for name in _COUNTS)
         self.count, self._hindsight.last = int(served), price if len(price) else None
-        self._adoption = AdoptionCount(release, [ticks], [items], [arrivals])
+        self._adoption = AdoptionCount(release, ticks, items, arrivals)
         if isinstance(self._agent, players.RememberingAgent):
             self._agent.load_state(left.agent)
         before = store.read_table(self._rounds)
@@ -303,7 +303,7 @@ class ArmRecorder:
             self._first,
             np.array(self.count, np.int64),
             np.zeros(0) if price is None else price,
-            *(np.concatenate(parts) for parts in (adoption.ticks, adoption.items, adoption.arrivals)),
+            *(adoption.ticks, adoption.items, adoption.arrivals),
         )
         memory = agent.state if isinstance(agent, players.RememberingAgent) else {}
         checkpoint = Checkpoint(self.market.state, dict(zip(_COUNTS, counts, strict=True)), memory)
@@ -326,44 +326,47 @@ class ArmRecorder:
 
 
 # -- facts of a round -------------------------------------------------------------------------------------------------
+_NONE = np.zeros(0, np.int64)  # nothing counted yet
+
+
 @dataclass
 class AdoptionCount:
     """Count of consumptions over the rounds of an arm."""
 
     release: Ints
     """(M,) release tick of each item; items released before the first arrival are not counted."""
-    ticks: list[Ints] = field(default_factory=list)
-    items: list[Ints] = field(default_factory=list)
-    arrivals: list[Ints] = field(default_factory=list)
+    ticks: Ints = _NONE
+    """Tick of each arrival so far."""
+    items: Ints = _NONE
+    """Item of each consumption so far."""
+    arrivals: Ints = _NONE
+    """Arrival of each consumption so far, by its place in ``ticks``."""
 
     def enter(self, closed: Round) -> None:
         """Add the consumptions of a round to the counts."""
-        before = sum(len(part) for part in self.ticks)
         row, position = np.nonzero(closed.ledger.consumed)
-        self.items.append(closed.ledger.item[row, position].astype(np.int64))
-        self.arrivals.append(row + before)
-        self.ticks.append(closed.ledger.schedule.tick)
+        self.items = np.append(self.items, closed.ledger.item[row, position].astype(np.int64))
+        self.arrivals = np.append(self.arrivals, row + len(self.ticks))
+        self.ticks = np.append(self.ticks, closed.ledger.schedule.tick)
 
     def released(self) -> Ints:
         """Indices of items that have come onto the market."""
-        ticks = np.concatenate(self.ticks)
-        return np.flatnonzero((self.release > ticks[0]) & (self.release <= ticks[-1]))
+        return np.flatnonzero((self.release > self.ticks[0]) & (self.release <= self.ticks[-1]))
 
     def sold(self) -> Ints:
         """(M,) consumptions of each item in all rounds so far."""
-        return np.bincount(np.concatenate(self.items), minlength=len(self.release))
+        return np.bincount(self.items, minlength=len(self.release))
 
     def times(self) -> measures.AdoptionTimes | None:
         """Times from release to first consumption of released items."""
         late = self.released()
         if not len(late):
             return None
-        ticks = np.concatenate(self.ticks)
         place = np.full(len(self.release), -1)
         place[late] = np.arange(len(late))
-        items, arrivals = place[np.concatenate(self.items)], np.concatenate(self.arrivals)
-        start = np.searchsorted(ticks, self.release[late], "left")
-        return measures.adoption_times(start, items[items >= 0], arrivals[items >= 0], len(ticks))
+        items = place[self.items]
+        start = np.searchsorted(self.ticks, self.release[late], "left")
+        return measures.adoption_times(start, items[items >= 0], self.arrivals[items >= 0], len(self.ticks))
 
     def table(self, agent: str, seed: int) -> pd.DataFrame | None:
         """Table ``adoption`` of an arm; None without releases."""
