@@ -97,7 +97,11 @@ def ope(
     with locked(begun.folder):
         table = play_parts(job, begun.folder, Execution(workers=workers, console=console))["ope"]
         done = Evaluation(begun.folder, *names, table)
-        write_table(begun.folder / OPE, _with_others(done))
+        if (before := begun.folder / OPE).is_file():  # rows of other pairs of agents stay
+            others = read_table(before)
+            same = (others["logged"] == done.logged) & (others["target"] == done.target)
+            table = pd.concat([others[~same], table], ignore_index=True)
+        write_table(before, table)
         draw(evaluation_report(done).plots, begun.folder / "pictures")
     return done
 
@@ -116,16 +120,6 @@ def _logged(run: Run, text: str | None) -> str:
         f"{run.folder}: its agents ({', '.join(agents)}) do not report the propensities of their slates. "
         "Evaluate a run with random, epsilon-greedy or entropic-dual"
     )
-
-
-def _with_others(done: Evaluation) -> pd.DataFrame:
-    """Table of the run folder, with both agents' new rows."""
-    path = done.folder / OPE
-    if not path.is_file():
-        return done.table
-    before = read_table(path)
-    same = (before["logged"] == done.logged) & (before["target"] == done.target)
-    return pd.concat([before[~same], done.table], ignore_index=True)
 
 
 def _evaluate(

@@ -149,7 +149,7 @@ def write_png(plot: Plot, folder: Path) -> Path | None:
 
 
 def svg(plot: Plot) -> str:
-    """``<svg>`` element of a plot, labelled by its name; empty without data."""
+    """Labelled ``<svg>`` element of a plot; empty without data."""
     text = io.StringIO()
     # Names of clip paths and markers are hashes; the salt keeps those of two plots on a page apart. A browser has fonts
     # of its own.

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rimsim.config import ScenarioConfig, to_plain
+from rimsim.config import to_plain
 from rimsim.config.reading import flat
 from rimsim.errors import RunFolderError, many
 from rimsim.measures import late_means, late_of
@@ -130,11 +130,11 @@ _ITEMS = "lorenz"  # the section with this plot has the tables of items
 def comparison_report(run: Run) -> Report:
     """Report of a comparison, from its finished arms."""
     rounds, agents = shown_arms(run)
-    scenario, arrivals = run.scenario, run.scenario.arrivals
+    scenario, arrivals, exposure = run.scenario, run.scenario.arrivals, run.scenario.exposure
     answer = []
     if len(rounds):
         own = [measure.name for measure in run.own_measures.values()]
-        answer = sentences.comparison_sentences(rounds, agents, scenario.exposure.unit, own)
+        answer = sentences.comparison_sentences(rounds, agents, exposure.unit, own)
         parts = loop.decomposition(late_means(rounds), agents, tables.EFFECTS)
         if not parts.empty:
             answer.append(f"{loop.effect_of_retraining(parts, late_of(rounds), run.measures)}.")
@@ -148,8 +148,10 @@ def comparison_report(run: Run) -> Report:
         tables.two_seeds_note(len(run.seeds)),
         status_note(run, [run]),
     )
+    guaranteed = exposure.beta > 0 or exposure.items or exposure.campaigns or exposure.groups
+    asked = "What does guaranteeing exposure cost and bring?" if guaranteed else "What do these agents bring?"
     return Report(
-        question=f"{_question(scenario)} ({scenario.name})",
+        question=f"{asked} ({scenario.name})",
         answer=tuple(answer),
         cautions=tuple(note for note in cautions if note is not None),
         setting=(
@@ -158,7 +160,7 @@ def comparison_report(run: Run) -> Report:
             f"{many(scenario.rounds, 'round')}, {arrivals.kind}"
             + (f" of {arrivals.per_round:,} arrivals" if arrivals.per_round else ""),
             f"slates of {scenario.slate}",
-            f"β = {scenario.exposure.beta:g}",
+            f"β = {exposure.beta:g}",
             many(len(run.seeds), "seed"),
             f"platform `{scenario.platform.model}`",
         ),
@@ -166,12 +168,6 @@ def comparison_report(run: Run) -> Report:
         settings=sentences.as_yaml(to_plain(scenario)),
         places=lambda: [*folder_places(run.folder), more_place(run.folder)],
     )
-
-
-def _question(scenario: ScenarioConfig) -> str:
-    exposure = scenario.exposure
-    guaranteed = exposure.beta > 0 or exposure.items or exposure.campaigns or exposure.groups
-    return "What does guaranteeing exposure cost and bring?" if guaranteed else "What do these agents bring?"
 
 
 def _sections(run: Run) -> Iterator[Section]:

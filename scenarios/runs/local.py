@@ -106,7 +106,9 @@ class Workers:
             try:
                 message = worker.pipe.recv()
             except (EOFError, OSError):
-                self._remove(worker)
+                self._workers.remove(worker)
+                worker.pipe.close()
+                worker.process.join()
                 message = _Done(_lost(worker.process.exitcode))
             if not isinstance(message, _Done):
                 yield message
@@ -130,12 +132,6 @@ class Workers:
         theirs.close()  # so that the death of the worker breaks the pipe
         self._workers.append(_Worker(process, ours))
         return self._workers[-1]
-
-    def _remove(self, worker: _Worker) -> None:
-        """Forget a worker that is dead."""
-        self._workers.remove(worker)
-        worker.pipe.close()
-        worker.process.join()
 
 
 class TaskQueue(Generic[Task]):

@@ -426,9 +426,8 @@ def require_free(folder: Path) -> None:
         raise RunFolderError(f"{folder}: this folder already holds a run. Name a new folder{onward}")
     if not folder.is_dir():
         return
-    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in _FIRST)
-    foreign = [name for name in foreign if not name.startswith(".draft")]
-    if foreign:
+    names = sorted(entry.name for entry in folder.iterdir())
+    if foreign := [name for name in names if name not in _FIRST and not name.startswith(".draft")]:
         raise RunFolderError(
             f"{folder}: holds {foreign[0]!r}, which is not part of a run. Name an empty or new folder"
         )

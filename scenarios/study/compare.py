@@ -136,7 +136,7 @@ def sweep(
 ) -> Run:
     """Compare agents at every point of a grid of settings.
 
-    Parameters that are not listed here are those of :func:`rimsim.scenarios.compare`.
+    Parameters and errors that are not listed here are those of :func:`rimsim.scenarios.compare`.
 
     Args:
         scenario: Name of a built-in scenario, path of a YAML file, or a ``ScenarioConfig``.
@@ -152,11 +152,7 @@ def sweep(
         The sweep, whose table ``sweep`` has a column for each swept field.
 
     Raises:
-        ConfigError: If grid, scenario, agents, measures, seeds, workers or backend is invalid; then nothing is written.
-        MeasureError: If a measure cannot be computed; nothing has been written then.
-        DataError: If the log cannot be read.
-        ArmsError: If arms failed; all other arms are complete.
-        RunFolderError: If the folder is in use or holds another run.
+        ConfigError: If the grid or another option is invalid; then nothing is written.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
     base = plans.resolved(scenario, rounds, data, settings)

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,9 +75,8 @@ class Checkpoint:
         try:
             with draft_folder(new) as draft:
                 self.market.save(draft)
-                arm: dict[str, Any] = dict(self.arm)
-                np.savez(draft / "arm.npz", **arm)
-                np.savez(draft / "agent.npz", **_plain_arrays(self.agent))
+                store.write_arrays(draft / "arm.npz", self.arm)
+                store.write_arrays(draft / "agent.npz", _plain_arrays(self.agent))
         except (MarketError, ModelError):
             return
         for path in old:
@@ -117,7 +115,7 @@ def mark_done(folder: Path, part: str) -> None:
         shutil.rmtree(old)
 
 
-def _plain_arrays(state: Mapping[str, Array]) -> dict[str, Any]:
+def _plain_arrays(state: Mapping[str, Array]) -> dict[str, Array]:
     arrays = {name: np.asarray(value) for name, value in state.items()}
     for name, array in arrays.items():
         if array.dtype.hasobject:
@@ -274,8 +272,7 @@ class ArmRecorder:
         values = measures.measured(facts, self.measures.values()) | players.diagnostics_of(self._agent)
         columns = {"metric": list(values), "value": list(values.values())}
         self._figures.append(_round_table(arm, closed.number, columns))
-        _write_round(arm, market, closed, facts.required_positions, price)
-        _write_reliability(arm, facts)
+        _write_round(arm, market, closed, facts, price)
         store.write_table(self._rounds, pd.concat(self._figures, ignore_index=True))
         platform = {"rescale": closed.rescale, "cost": closed.cost, "learnt_events": closed.learnt_events}
         self.tracker.round(
@@ -470,9 +467,11 @@ def _write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
         _put(arm, "undeliverable", market.round, columns)
 
 
-def _write_round(arm: Arm, market: Market, closed: Round, required: Floats, price: Floats | None) -> None:
-    """Write the tables of a round; array ``required`` counts positions."""
-    number, ledger = closed.number, closed.ledger
+def _write_round(
+    arm: Arm, market: Market, closed: Round, facts: measures.RoundFacts, price: Floats | None
+) -> None:
+    """Write the tables of a round."""
+    number, ledger, required = closed.number, closed.ledger, facts.required_positions
     if arm.options.ledger:
         exposures = ledger.table(arm.name, arm.seed, number)
         store.write_table(
@@ -512,6 +511,15 @@ def _write_round(arm: Arm, market: Market, closed: Round, required: Floats, pric
             "delivered": closed.delivered,
         }
         _put(arm, "promises", number, columns)
+    filled = facts.slates >= 0
+    chance = measures.predicted_consumption(facts.intensity, facts.examination)
+    curve = measures.reliability(chance[filled], facts.consumed[filled])
+    _put(
+        arm,
+        "reliability",
+        number,
+        {"decile": 1 + np.arange(len(curve.exposures)), **dataclasses.asdict(curve)},
+    )
     if price is not None:
         _put(arm, "prices", number, {"item": np.arange(len(price)), "price": price, "cost": closed.cost})
 
@@ -529,11 +537,3 @@ def _moves(closed: Round, roster: Roster) -> dict[str, object] | None:
         "items": items[who],
         "satisfaction": changes.satisfaction[who],
     }
-
-
-def _write_reliability(arm: Arm, facts: measures.RoundFacts) -> None:
-    filled = facts.slates >= 0
-    chance = measures.predicted_consumption(facts.intensity, facts.examination)
-    curve = measures.reliability(chance[filled], facts.consumed[filled])
-    columns = {"decile": 1 + np.arange(len(curve.exposures)), **dataclasses.asdict(curve)}
-    _put(arm, "reliability", facts.round, columns)
