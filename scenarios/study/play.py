@@ -7,7 +7,7 @@ import shutil
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -323,20 +323,17 @@ class ArmRecorder:
 
 
 # -- facts of a round -------------------------------------------------------------------------------------------------
-_NONE = np.zeros(0, np.int64)  # nothing counted yet
-
-
 @dataclass
 class AdoptionCount:
     """Count of consumptions over the rounds of an arm."""
 
     release: Ints
     """(M,) release tick of each item; items released before the first arrival are not counted."""
-    ticks: Ints = _NONE
+    ticks: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """Tick of each arrival so far."""
-    items: Ints = _NONE
+    items: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """Item of each consumption so far."""
-    arrivals: Ints = _NONE
+    arrivals: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """Arrival of each consumption so far, by its place in ``ticks``."""
 
     def enter(self, closed: Round) -> None:
