@@ -30,8 +30,7 @@ from rimsim.scenarios.kinds.validate import ValidateConfig
 from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.runs.store import repeat_command
 from rimsim.scenarios.study.compare import resume
-from rimsim.scenarios.study.notes import undeliverable_notes
-from rimsim.scenarios.study.plan import default_agents
+from rimsim.scenarios.study.plan import default_agents, undeliverable_notes
 
 RAISES = f"{Path(__file__).with_name('faulty_agents.py')}:Raises"
 _FEW = (

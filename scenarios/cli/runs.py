@@ -78,7 +78,7 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
         )
     from rimsim.scenarios.runs.job import Execution, StudyOptions
     from rimsim.scenarios.runs.store import folder_for, require_free
-    from rimsim.scenarios.study import notes, plan
+    from rimsim.scenarios.study import plan
 
     grid = asked.get("grid", {})
     options = StudyOptions(**{name: asked[name] for name in StudyOptions.names() if name in asked})
@@ -89,7 +89,7 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
     folder = folder_for(asked.get("out"), f"{base.name}-sweep" if grid else base.name)
     require_free(folder)
     study = plan.planned(folder, base, grid, options, execution)
-    notes.print_notes(
+    plan.print_notes(
         [part.point.config for part in study.plans], tools.terminal(), study.plans[0].options.agents or ()
     )
     for name, text in plan.study_lines(study, execution):
@@ -349,7 +349,7 @@ def _replayed(folder: Path, console: Console) -> Run:
     """Run of the replay, repeated if the background job failed."""
     from rimsim.scenarios.runs.status import is_finished
     from rimsim.scenarios.runs.store import Run
-    from rimsim.scenarios.study.notes import print_notes
+    from rimsim.scenarios.study.plan import print_notes
 
     if is_finished(Run(folder)):
         done = scenarios.load_run(folder)

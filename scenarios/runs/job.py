@@ -85,22 +85,16 @@ def part_name(name: str, seed: int) -> str:
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Options of a study besides its scenario."""
+    """Options of a study besides its scenario, as :func:`rimsim.scenarios.compare` describes them."""
 
     agents: Sequence[str] | None = None
-    """Texts for :func:`rimsim.agents.make_agent`; None: the default agents of the scenario."""
     frozen: Sequence[str] | None = None
-    """Agents that also get controls. None: if the scenario retrains, ``relevance`` or else the first agent."""
     control: Sequence[str] | None = ("frozen",)
     """Kinds of controls, of :data:`CONTROLS`. None: ``frozen``, in a sweep only with ``frozen`` agents."""
     seeds: int | Sequence[int] = 2
-    """Number of seeds, from 0, or a list."""
     certify: bool = True
-    """Compute certificates of every round, which scores the states of the round once more."""
     ledger: bool = True
-    """Write the ledger."""
     reveal: Sequence[str] = ()
-    """Facts hidden from agents that are written too: ``truth``, the true worth of each exposure."""
     measures: Sequence[str] = ()
     """Places of the user's own measures."""
 

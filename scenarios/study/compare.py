@@ -33,7 +33,6 @@ from rimsim.scenarios.runs.status import BETA, POINTS, is_finished, require_part
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study import plan as plans
 from rimsim.scenarios.study.controls import waits
-from rimsim.scenarios.study.notes import notes_of, print_notes
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
 from rimsim.session import session_model, session_places
 from rimsim.system import give_back
@@ -218,7 +217,7 @@ def run(study: plans.Study, command: str, execution: jobs.Execution) -> Run:
     for plan in study.plans:
         with own_code(own_places(plan.point.config)):
             check_promises(plan.point.config, plan.arms[0].seed)
-    print_notes(
+    plans.print_notes(
         [plan.point.config for plan in study.plans], execution.console, study.plans[0].options.agents or ()
     )
     with jobs.executor(execution) as run_jobs, store.locked(study.folder), _resumable(study.folder):
@@ -287,7 +286,7 @@ def begin(plan: plans.StudyPlan, command: str) -> None:
         "truth": None if world.truth is None else asdict(world.truth.report),
         "agreement": None if world.truth is None else agreement_of(world.log, config, world.truth.item_bias),
         "log": store.load_facts(world.log),
-        "notes": notes_of(config, plan.options.agents or ()),
+        "notes": plans.notes_of(config, plan.options.agents or ()),
         "digests": plans.digests(config, (*(plan.options.agents or ()), *plan.measures)),
     }
     store.write_table(folder / store.CATALOGUE, store.catalogue_table(world.log.items, world.past.item))
