@@ -411,8 +411,8 @@ def _estimators_against_truth(done: Evaluation, parts: Mapping[str, pd.DataFrame
         rows = found.set_index("estimator").reindex(names)
         truth = float(rows["truth"].mean())
         limits = (truth - _WIDEST * abs(truth), truth + _WIDEST * abs(truth))
-        values = dict(zip(names, zip(rows["estimate"], rows["width"] / 2, strict=True), strict=True))
-        panels.append(Panel(part, values, truth, truth - float(rows["moved"].mean()), limits))
+        at_log = truth - float(rows["moved"].mean())
+        panels.append(Panel(part, names, rows["estimate"], rows["width"], truth, at_log, limits))
     seeds = int(next(iter(parts.values()))["seeds"].iloc[0])
     return interval_panels(
         f"What {done.target} is worth, estimated from the log of {done.logged}",

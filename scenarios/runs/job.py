@@ -38,8 +38,6 @@ _PARTS = "parts"
 
 
 # -- arms -----------------------------------------------------------------------------------------------------------
-
-
 CHAIN = ("frozen", "organic", "random", "static")
 """Kinds of controls whose differences add up, from never retrained to the agent itself.
 
@@ -159,8 +157,6 @@ def is_done(folder: Path, part: str) -> bool:
 
 
 # -- execution ------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Execution:
     """Options of execution, which do not change results.
@@ -303,8 +299,6 @@ def bars(console: Console | None) -> Progress:
 
 
 # -- runs that are made at once -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Job(Generic[Part]):
     """Parts of a run that is written as a whole."""

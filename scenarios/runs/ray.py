@@ -42,7 +42,6 @@ Sources: TypeAlias = dict[str, bytes | str]
 Message: TypeAlias = int | Files | RimsimError | None
 """Message of a task: numbers for progress, files; at the end of the task, an error or None."""
 
-
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # we report deaths of workers, and not in the middle of the progress bar

@@ -328,8 +328,6 @@ def again(folder: Path, part: str) -> str:
 
 
 # -- files are written, each whole or not at all --------------------------------------------------------------------
-
-
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     with draft_file(path) as draft:
@@ -390,8 +388,6 @@ def disk_errors(place: Path) -> Iterator[None]:
 
 
 # -- a folder is begun and locked -----------------------------------------------------------------------------------
-
-
 def versions() -> dict[str, str]:
     """Versions that results may depend on."""
     ours = {"rimsim": __version__, "python": platform.python_version(), "machine": platform.machine()}
@@ -490,8 +486,6 @@ def _await_workers(folder: Path) -> None:
 
 
 # -- facts of the log -----------------------------------------------------------------------------------------------
-
-
 def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
     """Item table of a run, from the log's item table.
 

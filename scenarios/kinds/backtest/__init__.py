@@ -123,12 +123,8 @@ def _about(split: LogSplit, config: BacktestConfig) -> dict[str, float]:
     """Sizes of a split, of slates (k) and audiences (c)."""
     k = math.ceil(config.item_share * split.n_known)
     if k >= split.n_known:
-        refuse(
-            ConfigError,
-            "item_share",
-            f"{config.item_share} of {split.n_known} items is all of them",
-            "a smaller share",
-        )
+        found = f"{config.item_share} of {split.n_known} items is all of them"
+        refuse(ConfigError, "item_share", found, "a smaller share")
     return {
         "test_users": len(split.test.user),
         "items": split.n_known,

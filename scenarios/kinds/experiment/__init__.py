@@ -44,7 +44,6 @@ METRICS = {
 _HEAD = 0.1  # share of the items that are no tail
 _LABELS = ("design", "training", "prices")
 
-
 Setting: TypeAlias = tuple[str, str, str]  # design, training and prices
 
 
@@ -358,9 +357,8 @@ def _designs_against_total(found: pd.DataFrame, agents: tuple[str, str]) -> Figu
     for metric in METRICS:
         rows = found[found["metric"] == metric]
         labels = [", ".join(row) for row in rows[list(_LABELS)].to_numpy().tolist()]
-        estimates_of = dict(zip(labels, zip(rows["naive"], rows["width"] / 2, strict=True), strict=True))
-        total = float(rows["total_effect"].mean())
-        panels.append(results.Panel(metric.replace("_", " "), estimates_of, total, 0.0))
+        total, title = float(rows["total_effect"].mean()), metric.replace("_", " ")
+        panels.append(results.Panel(title, labels, rows["naive"], rows["width"], total, 0.0))
     return results.interval_panels(
         f"What {agents[1]} brings beside {agents[0]}: experiments on one market against two whole worlds",
         f"Dots: mean naive estimates over {int(found['seeds'].iloc[0])} seeds; bars: their mean 95 % intervals. "
