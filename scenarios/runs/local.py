@@ -166,10 +166,10 @@ def _start(process: SpawnProcess) -> None:
     # A worker would import the main module, of which it needs nothing. Without a guard there, it would begin the run
     # again; a script from standard input cannot be imported at all.
     main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
     if sys.platform != "win32":
         resource_tracker.ensure_running()  # its own start, else part of ours, would unblock the signal
         blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a worker inherits it
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         process.start()
     finally:
