@@ -22,6 +22,7 @@ from rimsim.intensity.selection.shrinkage import Shrinkage
 from rimsim.intensity.sets.factors import UserFactors
 from rimsim.intensity.states import UserStates
 from rimsim.market import Market, Slates, build_world, platform, scores
+from rimsim.market import market as market_module
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.consumers import session_sizes as fitting
@@ -34,7 +35,7 @@ from rimsim.market.providers import Roster
 from rimsim.market.records import VISIT_BITS, as_slates
 from rimsim.market.scores import _normalised
 from rimsim.market.state import KeptRounds
-from rimsim.matching import certificate
+from rimsim.matching import certificate, top_k
 from rimsim.requirements.campaigns import ExpectedRound, Guarantee, RoundVisits
 from rimsim.requirements.rows import CarryOver, ScenarioRequirements, item_floors, uniform_share
 from rimsim.scenarios.study.certificates import HindsightPrices, certified
@@ -528,6 +529,40 @@ def test_visits_are_scored_ahead_in_the_order_in_which_they_are_worth_it(monkeyp
         [9, 10, 11, 12],
         [13, 14, 15, 16],
     ]  # whole blocks of next visits
+
+
+def test_episodes_of_a_replay_share_their_scores(monkeypatch):
+    """Each arrival is scored once for all markets with equal arrivals and models, and the results are the same."""
+    monkeypatch.setattr(scores, "_AHEAD", 1)
+    scored, score, median, medians = [], scores.Scorer.score, scores.median_kth_score, []
+    monkeypatch.setattr(scores.Scorer, "score", lambda *now: (scored.extend(now[1]), score(*now))[1])
+    monkeypatch.setattr(
+        market_module, "median_kth_score", lambda *now: (medians.append(now), median(*now))[1]
+    )
+    arrivals = records.ArrivalsConfig(kind="replay", warmup_share=0.8)
+    config = small_replay(arrivals=arrivals, rounds=1)
+
+    def served(market, most):
+        while not market.done and market.served < most:
+            now = market.next_arrivals(20)
+            market.serve(now, top_k(now.relevance, now.admissible, config.slate))
+        return market
+
+    half = served(Market(config), BLOCK + 20)  # ends in the second of three blocks
+    assert len(scored) == 2 * BLOCK
+    whole = served(Market(config, seeds=records.Seeds(arrivals=1, choice=1)), BLOCK * 99)
+    assert len(whole.closed[0].schedule) > 2 * BLOCK
+    assert sorted(scored) == sorted(whole.closed[0].schedule.id)
+    assert len(medians) == 1
+    served(half, BLOCK * 99)
+    own = served(Market(config, model=Market(config).model), BLOCK * 99)  # a given model shares nothing
+    assert len(medians) == 2
+    for column in ("item", "intensity", "ground", "consumed"):
+        for market in (half, whole):
+            np.testing.assert_array_equal(
+                getattr(market.closed[0].ledger, column), getattr(own.closed[0].ledger, column)
+            )
+    assert half.cost == whole.cost == own.cost
 
 
 @pytest.mark.parametrize("items", [None, 2, 9])

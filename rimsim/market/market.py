@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal, TypedDict, Unpack
 
 import numpy as np
@@ -42,6 +43,7 @@ from rimsim.market.scores import (
     median_kth_score,
     most_states,
 )
+from rimsim.market.shared import digest_of, shared_scores
 from rimsim.market.state import MarketState
 from rimsim.market.world import (
     build_world,
@@ -142,14 +144,15 @@ class Market:
         """The rounds that are over, oldest first."""
         self.round, self.done = 0, False
         delay = delay_ticks(config.consumer.delay)
-        self._context = RoundContext(world, self.consumer, self.seeds.choice, delay)
+        self._shared = shared_scores(world) if shared and not self._given_model else None
+        self._context = RoundContext(world, self.consumer, self.seeds.choice, delay, self._shared)
         self._logged_past = LoggedPast.of(world.past, empty=config.arrivals.history == "none")
         self._requirements = ScenarioRequirements(config, world.campaign_tables, self.seeds.arrivals)
         self._carry_over: CarryOver | None = None
         self._offer = Offer.opening(world.roster)
         self._past_states = self._first_states()
         self._env = simpy.Environment(initial_time=int(ticks(world.opening)))
-        self.cost = config.exposure.cost * median_kth_score(self._past_states, model, config.slate)
+        self.cost = config.exposure.cost * self._median_score()
         """c, the shortfall cost of one exposure in units of intensity: fixed at the opening, from the warm-up model."""
         self.open = self._open_round()
         """The open round; the last one after the market's end."""
@@ -411,15 +414,28 @@ class Market:
         return schedule
 
     # -- states on which prices are solved ----------------------------------------------------------------------------
+    @cached_property
+    def _first_schedule(self) -> Schedule:
+        """Arrivals before the opening, or those of round 0."""
+        return self._schedule_of(0 if self.arrivals.keeps_users else -1)
+
     def _first_states(self) -> StateScores:
         """Scores of warm-up states, for the prices of round 0."""
-        schedule = self._schedule_of(0 if self.arrivals.keeps_users else -1)
+        schedule = self._first_schedule
         if not self.arrivals.keeps_users:
             past = PastRound(-1, schedule, Histories(schedule, self._logged_past))
             return self._states_of(past, always(self.model))
         crossed, most = self.platform.crosses and not self._given_model, len(schedule)
         given = self.config, self.world, self.model, most, self.seeds.model, self.release
         return session_scores(*given, crossed=crossed)
+
+    def _median_score(self) -> float:
+        """Median over warm-up states of the k-th largest λ(x,y)."""
+        states, model, k = self._past_states, self.model, self.config.slate
+        if self._shared is None:
+            return median_kth_score(states, model, k)
+        digest = digest_of(self._first_schedule)
+        return self._shared.of("median", model, digest, lambda: median_kth_score(states, model, k))
 
     def _last_states(self) -> StateScores:
         """Scores of the last round's states, for the next prices."""

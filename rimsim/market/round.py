@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 import simpy
+from numpy.typing import NDArray
 
 from rimsim import rng
 from rimsim.arrays import Bools, Float32s, Floats, Ints, seconds
@@ -49,7 +50,16 @@ from rimsim.market.records import (
     row_capacity,
     wrong_positions,
 )
-from rimsim.market.scores import ArrivalScores, PrecomputedScores, Scorer, ScoreRows, StateScores, device_of
+from rimsim.market.scores import (
+    KEPT_CELLS,
+    ArrivalScores,
+    PrecomputedScores,
+    Scorer,
+    ScoreRows,
+    StateScores,
+    device_of,
+)
+from rimsim.market.shared import SharedScores, digest_of
 from rimsim.market.single import EntryColumns, serve_by_hits, serve_by_law
 from rimsim.renamed import renamed_attribute
 from rimsim.requirements.rows import CarryOver, RoundRequirements, ScenarioRequirements
@@ -277,6 +287,8 @@ class RoundContext:
     """Seed of the consumer's draws."""
     delay: int
     """Ticks after which a consumption becomes known, in addition to the tick that it always takes."""
+    shared: SharedScores | None
+    """Scores of the world's other markets; None if the market has a model or a plug of its own."""
 
 
 class Round:
@@ -348,8 +360,7 @@ class Round:
             self._known = self._foreseen = self.foreseen_histories()
         scorer = Scorer(model, self._known, plan.release, self._device)
         scorer.encode(schedule.start)
-        kind = PrecomputedScores if self._can.exogenous else ArrivalScores
-        self._scores: ArrivalScores | None = kind(scorer, self._known, schedule)
+        self._scores: ArrivalScores | None = self._scores_of_arrivals(scorer, model, context.shared)
         self._truth: TruthScores | None = None
         """Scores under the truth; None before it is asked."""
         self._reported: tuple[Ints, ScoreRows] | None = None
@@ -361,6 +372,18 @@ class Round:
         self._entered_before = int(histories.events.size[0])
         self.arriving = Arriving(schedule, env)
         """Arrivals that come, wait for a slate, or are served."""
+
+    def _scores_of_arrivals(
+        self, scorer: Scorer, model: IntensityModel, shared: SharedScores | None
+    ) -> ArrivalScores:
+        """Scores of the round's arrivals, before any is computed."""
+        known, schedule = self._known, self.schedule
+        if not self._can.exogenous:
+            return ArrivalScores(scorer, known, schedule)
+        if shared is None or self.number or len(schedule) * scorer.n_items > KEPT_CELLS:
+            return PrecomputedScores(scorer, known, schedule)
+        kept: dict[int, NDArray[np.object_]] = shared.of("arrivals", model, digest_of(schedule, known), dict)
+        return PrecomputedScores(scorer, known, schedule, kept)
 
     @property
     def delivered(self) -> Floats:

@@ -44,6 +44,8 @@ _AHEAD, _AHEAD_CELLS = 4, 1 << 21
 """Most blocks that are scored together in advance, and most scores, states times items, in more than one of them."""
 _MOST_BYTES = 1 << 26
 """Hidden states that are precomputed at once, bytes."""
+KEPT_CELLS = 1 << 24
+"""Scores, arrivals times items, of a round that are kept for the next market at most: 84 MB with their masks."""
 _FOR_MEDIAN = 8192
 """States of a sampled median: its standard error is 1.4% of their spread."""
 _Tensors: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -422,10 +424,20 @@ class PrecomputedScores(ArrivalScores):
 
     Arrivals are scored in clock order, block after block. About 64 MiB of hidden states are in memory at
     once. All scores equal those of :class:`ArrivalScores` to the bit.
+
+    Args:
+        kept: Blocks by the first arrival of the call that scored them, if markets with equal arrivals share them.
     """
 
-    def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        histories: Histories,
+        schedule: Schedule,
+        kept: dict[int, NDArray[np.object_]] | None = None,
+    ) -> None:
         super().__init__(scorer, histories, schedule)
+        self._kept = kept
         self._states = histories.visible_at(schedule.slot, schedule.tick)
         """Number of the round's events in each arrival's state."""
         self._filled = 0
@@ -433,7 +445,9 @@ class PrecomputedScores(ArrivalScores):
         self._window = max(_MOST_BYTES // max(scorer.hidden_bytes(), 1) // BLOCK, 1) * BLOCK
         """Arrivals whose states are encoded at once: whole blocks."""
         self._hidden: Hidden = ()
-        """Hidden states of the window that is being scored."""
+        """Hidden states of the window that was encoded last."""
+        self._encoded = -1
+        """First arrival of that window."""
 
     def _events(self, rows: Ints) -> Ints:
         return self._states[rows]
@@ -444,14 +458,30 @@ class PrecomputedScores(ArrivalScores):
     def _require(self, rows: Ints) -> None:
         while self._filled <= int(rows.max()):
             first, n = self._filled, len(self._schedule)
-            begin = first % self._window
-            if begin == 0:
-                window = slice(first, first + self._window)
-                self._hidden = self._scorer.hidden_at(self._schedule.slot[window], self._states[window])
-            some = np.arange(first, min(first + self._most, first + self._window - begin, n))
-            hidden = tuple(part[begin : begin + len(some)] for part in self._hidden)
-            self._fill(some, self._states[some], hidden)
-            self._filled += len(some)
+            stop = min(first + self._most, first - first % self._window + self._window, n)
+            some = np.arange(first, stop)
+            if self._kept is not None and first in self._kept:
+                self._place[some], self._counts[some] = (some - first) % BLOCK, self._states[some]
+                self._block[some] = self._kept[first]
+            else:
+                self._fill(some, self._states[some], self._hidden_of(some))
+                if self._kept is not None:
+                    self._kept[first] = self._block[some]
+            self._filled = stop
+
+    def drop(self, rows: Ints | int) -> None:
+        """Drop the scores of served arrivals."""
+        self._block[rows], self._counts[rows] = None, -1
+
+    def _hidden_of(self, rows: Ints) -> Hidden:
+        """Hidden states of adjacent arrivals of one window."""
+        begin = int(rows[0]) % self._window
+        first = int(rows[0]) - begin
+        if self._encoded != first:
+            window = slice(first, first + self._window)
+            self._hidden = self._scorer.hidden_at(self._schedule.slot[window], self._states[window])
+            self._encoded = first
+        return tuple(part[begin : begin + len(rows)] for part in self._hidden)
 
 
 def _next_of_same(values: Ints) -> Ints:

@@ -1,0 +1,54 @@
+"""Scores that several markets of a world have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from rimsim.intensity.contract import IntensityModel
+from rimsim.market.consumers.contract import World
+from rimsim.market.histories import Histories
+from rimsim.market.records import Schedule
+
+_Value = TypeVar("_Value")
+
+
+class SharedScores:
+    """Scores by a warm-up model, kept for the next market.
+
+    Markets of a world often score the same states with the same model: the episodes of a replay, for example, differ in
+    their slates alone. The last value of each kind is kept.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[IntensityModel, bytes, Any]] = {}
+
+    def of(self, kind: str, model: IntensityModel, digest: bytes, make: Callable[[], _Value]) -> _Value:
+        """Kept value; a new one for another model or digest."""
+        known = self._kept.get(kind)
+        if known is None or known[0] is not model or known[1] != digest:
+            known = self._kept[kind] = model, digest, make()
+        return cast("_Value", known[2])
+
+
+@lru_cache(maxsize=4)
+def shared_scores(_: World) -> SharedScores:
+    """Scores that the markets of a world have in common."""
+    return SharedScores()
+
+
+def digest_of(schedule: Schedule, histories: Histories | None = None) -> bytes:
+    """Digest of arrivals, and of their visitors' consumptions."""
+    parts = [getattr(schedule, field.name) for field in dataclasses.fields(schedule)]
+    if histories is not None:
+        parts += histories.all_events()
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
+        digest.update(b";")
+    return digest.digest()
