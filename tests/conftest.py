@@ -13,7 +13,8 @@ def pytest_collection_modifyitems(items):
     The longest of the others follow, so that both workers end together; Ray's processes need a core besides.
     """
     first = ("agent_contract", "data", "intensity", "next", "ray", "interruption", "market", "promises")
-    first += ("pictures", "learning", "scenarios", "plugs", "report", "controls")
+    first += ("documentation", "plugs", "job", "learning", "report", "scenarios", "matching")
+    first += ("compiled", "envs", "pictures", "truths", "controls", "command", "sweep")
 
     def place(item):
         name = item.path.name.removeprefix("test_")

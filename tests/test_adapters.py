@@ -254,7 +254,9 @@ def test_an_object_is_a_platform_model_in_all_runs(tmp_path):
     names = {session_model(given), "popularity"}
     assert set(tested.table["model"]) == names
     judged = validate(
-        ValidateConfig(models=(given, "popularity"), data=data, truths=("bag",), draws=1, resamples=100),
+        ValidateConfig(
+            models=(given, "popularity"), data=data, truths=("factors",), rank=1, draws=1, resamples=100
+        ),
         out=tmp_path / "six",
     )
     assert names <= set(judged.table["model"])

@@ -20,7 +20,12 @@ import rimsim
 from rimsim.agents import BUILT_IN, make_agent, market_for
 from rimsim.compiled import _lock_of, compiled
 from rimsim.config import ConsumerConfig, DataConfig
+from rimsim.intensity import UserStates
+from rimsim.intensity.registry import make
+from rimsim.intensity.sets.bag import BagConfig
+from rimsim.market import build_world
 from rimsim.matching import Rows, solve_dual, solve_prices
+from rimsim.testing import random_log
 
 KERNEL = """
 from rimsim.compiled import compiled
@@ -132,6 +137,10 @@ def _tiny(kind, unit="shown"):
     return dataclasses.replace(config, data=data, arrivals=arrivals, consumer=consumer, exposure=exposure)
 
 
+def _under_a_bag(kind):
+    return dataclasses.replace(_tiny(kind), rounds=1, consumer=ConsumerConfig(truth="bag"))
+
+
 def _ledgers(name, config):
     agent = make_agent(name)
     return [closed.ledger for closed in play_out(market_for(agent, config), agent, 10).closed]
@@ -154,8 +163,10 @@ def digests():
         ledgers = _ledgers(name, _tiny("clones", unit="examined"))
         found[f"examined {name}"] = sum(int((ledger.item >= 0).sum()) for ledger in ledgers)
     for kind in ("clones", "cold-start"):
-        config = dataclasses.replace(_tiny(kind), rounds=1, consumer=ConsumerConfig(truth="bag"))
-        found[f"bag {kind}"] = _ledger_digest(_ledgers("relevance", config))
+        found[f"bag {kind}"] = _ledger_digest(_ledgers("relevance", _under_a_bag(kind)))
+    model = make("bag-visits", mark=BagConfig(steps=3)).fit(log := random_log(20, 15, mean_events=6.0))
+    scores = model.score(UserStates.of(log, np.arange(20), np.full(20, log.time[-1] + 60.0)))
+    found["weighted bag"] = float(scores.double().square().sum())
     for seed in range(8):
         draw = np.random.default_rng(seed)
         n, m, k = int(draw.integers(2, 12)), int(draw.integers(3, 9)), int(draw.integers(1, 4))
@@ -183,6 +194,9 @@ def test_compiled_kernels_do_what_their_python_does():
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     own = {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
     script = [sys.executable, __file__]
+    build_world(
+        _under_a_bag("clones")
+    )  # its truth is kept for the other, which would fit it in most of its time
     done = subprocess.run(script, env=os.environ | own, check=True, capture_output=True, text=True)
     compiled, plain = digests(), json.loads(done.stdout)
     for name in [name for name in compiled if name.startswith("weighted")]:

@@ -29,7 +29,10 @@ NEEDS = {"experiments": "cluster_experiments", "exports": "minari", "your-recomm
 SHORTER = {
     "backtest": {'("gru-hp", "gru"), seeds=(0, 1, 2)': '("popularity", "hp"), seeds=(0,), beta=(), cap=()'},
     "validity": {
-        '"bag", "popularity", "random")': '"popularity", "random"), truths=("factors",), rank=1, draws=1'
+        '"bag", "popularity", "random")': (
+            '"popularity", "random"), truths=("factors",), rank=1, draws=1, resamples=100, '
+            "data=rimsim.config.DataConfig(min_item_events=120)"
+        )
     },
     "intensities": {
         "min_item_events=30": "min_item_events=120",
@@ -37,8 +40,17 @@ SHORTER = {
         "events=500": "events=50",
     },
     "study": {"min_item_events=30": "min_item_events=120"},
+    "your-own": {"workers=2": "workers=1"},
 }
 """Page → texts of its blocks, and what a test has in their place, to take seconds."""
+SHORTER_CELLS = {
+    "min_item_events=60": "min_item_events=120",
+    '"data.min_item_events": 60, "arrivals.per_round": 100': (
+        '"data.min_item_events": 120, "arrivals.per_round": 40, "platform.model": "popularity-hp", '
+        '"consumer.truth": "factors", "consumer.rank": 1'
+    ),
+}
+"""The same for cells of the notebook."""
 SMALL = {
     "rounds": 2,
     "data.min_item_events": 120,
@@ -163,6 +175,10 @@ def test_the_notebook_goes_from_a_table_to_a_report(tmp_path):
     notebook = nbformat.read(place, as_version=4)
     assert len(notebook.cells) < 15
     assert not any(cell.get("outputs") for cell in notebook.cells)
+    for cell in notebook.cells:
+        for text, shorter in SHORTER_CELLS.items():
+            cell.source = cell.source.replace(text, shorter)
+    assert all(any(text in cell.source for cell in notebook.cells) for text in SHORTER_CELLS.values())
     where = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
     shown = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())]

@@ -163,21 +163,39 @@ import rimsim
 
 print("begun", flush=True)
 settings = {"arrivals.per_round": 40, "data.min_item_events": 120, "platform.model": "popularity-hp"}
+settings |= {"consumer.truth": "factors", "consumer.rank": 1}
 run = rimsim.compare(agents=["random", "popularity"], rounds=1, seeds=1, frozen=[], settings=settings, workers=2)
 print(sorted(set(run.rounds["agent"])))
 """
 
 
-@pytest.mark.parametrize("kind", ["file", "standard input"])
-def test_a_script_without_a_guard_runs_once_with_several_workers(tmp_path, kind):
-    """Workers do not import the script: it prints once, ends well and leaves one run (F1)."""
+_TASKS = """
+from pathlib import Path
+
+from rimsim.scenarios.runs.local import Workers
+from worker_tasks import Errand, do
+
+print("begun", flush=True)
+with Workers() as pool:
+    print(pool.run(do, [Errand("well", Path())] * 2, 2, lambda count: None))
+"""
+
+
+@cases("words text told runs", (["ung.py"], None, "['popularity', 'random']", 1), (["-"], _TASKS, "{}", 0))
+def test_a_script_without_a_guard_runs_once_with_several_workers(tmp_path, words, text, told, runs):
+    """Workers do not import the script, a file or standard input: it prints once, ends well and leaves its run (F1)."""
     (tmp_path / "ung.py").write_text(_UNGUARDED)
-    words, text = (["ung.py"], None) if kind == "file" else (["-"], _UNGUARDED)
-    command = [sys.executable, *words]
-    done = subprocess.run(command, cwd=tmp_path, input=text, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "begun\n['popularity', 'random']\n"), done.stderr
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    told_by = {
+        "cwd": tmp_path,
+        "env": os.environ | {"PYTHONPATH": path},
+        "capture_output": True,
+        "text": True,
+    }
+    done = subprocess.run([sys.executable, *words], input=text, check=False, **told_by)
+    assert (done.returncode, done.stdout) == (0, f"begun\n{told}\n"), done.stderr
     assert "Traceback" not in done.stderr
-    assert len(list((tmp_path / "runs").iterdir())) == 1
+    assert len(list(tmp_path.glob("runs/*"))) == runs
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signals that can be blocked")

@@ -493,7 +493,7 @@ def test_hidden_states_hold_the_visible_events_of_what_is_scored(delay, monkeypa
     """Each slot takes an event once and none that its next visit does not see; scores are those of whole states."""
     arrivals = ArrivalsConfig(per_round=400, max_visits=6)
     consumer = ConsumerConfig(attraction=5.0, delay=delay)
-    platform = PlatformConfig(model="gru-hp", retrain=False)
+    platform = PlatformConfig(model="gru-hp(width=8,epochs=2)", retrain=False)
     config = small.small_scenario(rounds=1, arrivals=arrivals, consumer=consumer, platform=platform)
     store, catch_up, taken = Scorer._store, Scorer.catch_up, []
 

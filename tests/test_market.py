@@ -371,7 +371,7 @@ def test_seeds_of_the_latent_dice():
 
 def test_the_same_run_twice_or_in_waves_is_the_same():
     """Same config and seeds, same ledger; so is that of serving out of clock order in waves."""
-    config = small_scenario(platform=PlatformConfig(model="gru-hp"), rounds=2)
+    config = small_scenario(platform=PlatformConfig(model="gru-hp(width=8,epochs=2)"), rounds=2)
     same_ledgers(played(config), played(config))
     agent = make_agent("relevance")
     agent.order_free = False
@@ -567,12 +567,7 @@ ALL = ArrivalsConfig(kind="broadcast", per_round=5000)
 
 @cases(
     "make change error message",
-    (
-        small_scenario,
-        {"consumer": ConsumerConfig(kind="replay")},
-        ConfigError,
-        "are not sessions of the log",
-    ),
+    (small_scenario, {"consumer": ConsumerConfig(kind="replay")}, ConfigError, "are not sessions of the log"),
     (small_replay, {"rounds": 99}, DataError, "99 rounds of 80 arrivals each"),
     (small_broadcast, {"arrivals": ALL}, ConfigError, "or null for all users"),
     (small_cold_start, {"releases": ReleasesConfig(0.2, 2, 1)}, ConfigError, "first_round"),
@@ -634,7 +629,7 @@ def test_costs_count_short_rows_and_models_live_where_their_marks_do():
 
 
 DRAWN = {
-    "clones": lambda: small_scenario(platform=PlatformConfig(model="bag-visits")),
+    "clones": lambda: small_scenario(platform=PlatformConfig(model="bag-visits(steps=20)")),
     "replay": lambda: small_replay(exposure=ExposureConfig(unit="shown")),
     "cold-start": small_cold_start,
     "hidden": lambda: small_scenario(consumer=ConsumerConfig(hidden=HiddenConfig(rho=0.3))),

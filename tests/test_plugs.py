@@ -166,15 +166,16 @@ def test_the_documented_consumer_is_bored(written):
     assert sold(bored, first=False) < 0.7 * sold(truth, first=False)
 
 
-def test_what_is_written_as_documented_passes_its_tests(written):
+def test_what_is_written_as_documented_passes_its_tests(written, monkeypatch, capsys):
     """The tests of the documentation, over all files of it, pass."""
-    files = ["test_my_agent.py", "test_mine.py", "test_my_measure.py"]
-    found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
-        cwd=written, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # they need none, and loading some takes a while
-    )  # fmt: skip
-    assert found.returncode == 0, found.stdout
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = set(sys.modules)
+    files = [str(written / name) for name in ("test_my_agent.py", "test_mine.py", "test_my_measure.py")]
+    plain = ["-q", "-c", os.devnull, "--rootdir", str(written), "-p", "no:cacheprovider", "-p", "no:xdist"]
+    assert pytest.main([*plain, *files]) == 0, capsys.readouterr().out
+    for name in set(sys.modules) - before:
+        if name.startswith(("my_", "test_m")):
+            del sys.modules[name]
 
 
 OWN = """

@@ -26,6 +26,7 @@ from rimsim.intensity.persistence import load
 from rimsim.intensity.popularity import learned, log_returning
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make
+from rimsim.intensity.selection import shrinkage
 from rimsim.intensity.selection.held_out import HeldOut, Worth
 from rimsim.intensity.selection.shrinkage import (
     Shrinkage,
@@ -410,21 +411,34 @@ def test_the_best_of_a_slate_are_the_best_and_their_ties(held):
 
 
 @pytest.mark.parametrize("answers", [False, True])
-def test_the_losses_are_sums_and_their_slopes_are_slopes(held, parts, answers, monkeypatch):
-    """Both losses are loops over users and items, their slopes numerical derivatives, with one row or many."""
-    wide = [np.broadcast_to(part, held.taken.shape) for part in parts]
+def test_the_losses_are_sums_and_their_slopes_are_slopes(held, parts, answers):
+    """Both losses are loops over users and items, their slopes numerical derivatives."""
     shown = held.best(parts[1]) | held.best(parts[0])
     loss = unlikelihood_of_answers(held, parts, shown) if answers else unlikelihood(held, parts)
     for weights in np.array([[0.5, 0.5], [0.0, 1.0], [1.3, 0.2]]):
-        logits = weights[0] * wide[0].astype(float) + weights[1] * wide[1]
+        logits = weights[0] * parts[0].astype(float) + weights[1] * parts[1]
         brute = _loop_over_shown(held, logits, shown) if answers else _loop_over_all(held, logits)
         value, slope = loss(weights)
         assert value == pytest.approx(brute, rel=1e-5)
         np.testing.assert_allclose(slope, approx_fprime(weights, lambda w: loss(w)[0], 1e-2), atol=0.02)
-        monkeypatch.setattr("rimsim.intensity.selection.shrinkage._NEAR", 3 * held.taken.shape[1])
-        again = unlikelihood_of_answers(held, wide, shown) if answers else unlikelihood(held, wide)
-        assert again(weights)[0] == value
-        np.testing.assert_array_equal(again(weights)[1], slope)
+
+
+@pytest.mark.parametrize("items", [5, 8, 131, 9_001])
+def test_sums_of_losses_are_those_of_arrays(held, items):
+    """Sums over items have the bits of NumPy's, those of converted numbers too, whose rows are cut at 8,192."""
+    source = np.random.default_rng(7)
+    scores = source.normal(0, 9, (3, items)).astype(np.float32)
+    parts = scores, *(source.normal(0, 9, (2, items)).astype(np.float32))
+    few = np.zeros((3, items), bool)
+    some = dataclasses.replace(held, states=held.states[:3], consumed=few, taken=few.astype(np.float32))
+    softmax = shrinkage._WeightedSoftmax(some, parts)
+    share, norm, top = softmax.shares(np.array([0.5, 0.1, 0.2]), slice(0, 3))
+    rows, factor = share.T.copy(), np.array([0.3, 1e-4, 7.0], np.float32)[:, np.newaxis]
+    logits = np.float32(0.5) * scores + np.float32(0.1) * parts[1] + np.float32(0.2) * parts[2]
+    np.testing.assert_array_equal(rows, np.exp(logits - top[:, np.newaxis]))
+    np.testing.assert_array_equal(norm, rows.sum(1, dtype=np.float64))
+    totals = np.array([(part * (factor * rows)).sum(1) for part in parts]).sum(1, dtype=np.float64)
+    np.testing.assert_array_equal(softmax.totals(share, factor[:, 0].astype(float), slice(0, 3)), totals)
 
 
 def test_who_takes_thousands_takes_what_is_shown(held, parts):
@@ -548,5 +562,5 @@ def test_a_part_that_tells_nothing_apart_and_a_flat_likelihood_give_no_weight(we
     taken = np.eye(M, dtype=np.float32)[held.taken.argmax(1)]
     held = dataclasses.replace(held, taken=taken, consumed=taken == 0)
     noise = np.random.default_rng(0).normal(size=(2, *held.taken.shape)).astype(np.float32)
-    assert weighted(held, (noise[0], noise[1])).tolist() == [0.0, 0.0]
+    assert weighted(held, (noise[0], noise[1, 0])).tolist() == [0.0, 0.0]
     assert held.nats(held.log_likelihood(noise[0])) == pytest.approx(0.0, abs=1e-6)

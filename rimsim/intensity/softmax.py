@@ -30,6 +30,8 @@ _FIRST_RATE = 0.04
 """First step size, as a share of the largest."""
 _UNLIKELY = -1e9
 """Logit of an excluded item; finite, because logits are subtracted from each other."""
+_PAIRS = 4096
+"""Pairs whose vectors are held at once."""
 _ROWS = 512
 """Positions whose logits are held at once; few enough for a processor's cache."""
 
@@ -59,17 +61,18 @@ class AdamW:
         """Update every parameter by its gradient, then drop the gradients."""
         self._steps += 1
         first, second = 1 - _FIRST**self._steps, 1 - _SECOND**self._steps
-        known = [p.grad for p in self._parameters if p.grad is not None]
-        norm = torch.stack([g.norm() for g in known]).norm()
-        scale = torch.clamp(self._largest / (norm + 1e-6), max=1.0)
+        if self._largest < float("inf"):
+            known = [p.grad for p in self._parameters if p.grad is not None]
+            norm = torch.stack([g.norm() for g in known]).norm()
+            torch._foreach_mul_(known, torch.clamp(self._largest / (norm + 1e-6), max=1.0))
         for p, mean, square in zip(self._parameters, self._mean, self._square, strict=True):
-            if p.grad is None:
+            if (gradient := p.grad) is None:
                 continue
-            gradient = p.grad * scale
             mean.lerp_(gradient, 1 - _FIRST)
             square.mul_(_SECOND).addcmul_(gradient, gradient, value=1 - _SECOND)
             p.mul_(1 - rate * self._decay)
-            p.addcdiv_(mean, (square / second).sqrt_().add_(_SMALL), value=-rate / first)
+            torch.div(square, second, out=gradient).sqrt_().add_(_SMALL)
+            p.addcdiv_(mean, gradient, value=-rate / first)
             p.grad = None
 
 
@@ -262,9 +265,9 @@ class SoftmaxShares:
     """(C,) sampled items; None: all items."""
 
     def slopes(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients of Σ weight·(−log share) for own and other logits."""
+        """Gradients of Σ weight·(−log share) for logits; ``others`` is overwritten."""
         count = weight.new_zeros(len(self.others)).index_add_(0, self.pairs.row, weight)
-        return self.own * count[self.pairs.row] - weight, self.others * count[:, None]
+        return self.own * count[self.pairs.row] - weight, self.others.mul_(count[:, None])
 
     def rows_of(self, vectors: torch.Tensor) -> torch.Tensor:
         """(C, W) vectors of the other items."""
@@ -297,19 +300,20 @@ def softmax_shares(
 
     ``pairs`` are the rows' own items. ``barred`` are the items that a row cannot consume.
     """
-    items = None if sample is None else sample[0]
-    own = (hidden[pairs.row] * vectors[pairs.item]).sum(1) + bias[pairs.item]
+    own = bias.index_select(0, pairs.item)
+    for at in range(0, len(own), _PAIRS):  # all vectors at once would not fit the processor's cache
+        row, item = pairs.row[at : at + _PAIRS], pairs.item[at : at + _PAIRS]
+        own[at : at + _PAIRS] += hidden.index_select(0, row).mul_(vectors.index_select(0, item)).sum(1)
+    cells = [pairs] if barred is None else [pairs, barred]
     if sample is None:
-        others = torch.addmm(bias, hidden, vectors.T)
+        items, others = None, torch.addmm(bias, hidden, vectors.T)
     else:
-        others = torch.addmm(bias[sample[0]] + sample[1], hidden, vectors[sample[0]].T)
-    cells = []
-    for row, place in (pairs,) if barred is None else (pairs, barred):
-        if items is not None:
-            item, place = place, torch.searchsorted(items, place).clamp(max=len(items) - 1)  # noqa: PLW2901
-            sampled = items[place] == item
-            row, place = row[sampled], place[sampled]  # noqa: PLW2901
-        cells.append(RowItems(row, place))
+        items, correction = sample
+        others = torch.addmm(bias[items] + correction, hidden, vectors[items].T)
+        place = items.new_full((len(vectors),), -1)
+        place[items] = torch.arange(len(items), device=items.device)
+        columns = [(row, place.index_select(0, item)) for row, item in cells]
+        cells = [RowItems(row[column >= 0], column[column >= 0]) for row, column in columns]
     _put(others, cells, _UNLIKELY)
     top = others.amax(1).scatter_reduce_(0, pairs.row, own, "amax")
     own = (own - top[pairs.row]).exp_()

@@ -164,20 +164,26 @@ def comparison_report(run: Run) -> Report:
             many(len(run.seeds), "seed"),
             f"platform `{scenario.platform.model}`",
         ),
-        sections=tuple(_sections(run)) if len(rounds) else (),
+        sections=(*_sections(run), Section("All figures", tables=tuple(result_tables(run))))
+        if len(rounds)
+        else (),
         settings=sentences.as_yaml(to_plain(scenario)),
         places=lambda: [*folder_places(run.folder), more_place(run.folder)],
     )
 
 
+def comparison_plots(run: Run) -> tuple[Plot, ...]:
+    """Plots of a comparison, without its sentences and tables."""
+    return tuple(plot for section in _sections(run) for plot in section.plots)
+
+
 def _sections(run: Run) -> Iterator[Section]:
-    """Sections with plots, then the tables."""
+    """Sections with plots."""
     read = cache(partial(tables.picture_tables, run))  # reads the ledger: once, and only to draw
     for title, text, pictures in _SECTIONS:
         plots = tuple(Plot(name, partial(_drawn, picture, read)) for name, picture in pictures.items())
         details = partial(_items, run, read) if _ITEMS in pictures else tuple
         yield Section(title, text, plots, details=details)
-    yield Section("All figures", tables=tuple(result_tables(run)))
 
 
 def _drawn(picture: _Picture, read: Callable[[], tables.PictureTables]) -> Figure | None:

@@ -23,6 +23,8 @@ from rimsim.market.agreement import agreement_of
 from rimsim.market.world import check_promises, expected_arrivals, own_places
 from rimsim.measures import MEASURES, records
 from rimsim.plugs import own_code
+from rimsim.scenarios.report.charts import draw
+from rimsim.scenarios.report.comparison import comparison_plots
 from rimsim.scenarios.report.loop import parts_by_seed
 from rimsim.scenarios.report.sentences import comparison_sentences
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
@@ -402,7 +404,8 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     retrained = (*RETRAINED, *(name for name in run.measures if name not in MEASURES))
     parts = parts_by_seed(rounds, list(rounds["agent"].unique()), retrained)
     write_summary(folder, rounds, measures=run.measures, parts=parts)
-    write_about(folder, _texts(run, rounds), run.draw(), run.measures)
+    drawn = draw(comparison_plots(run), folder / "pictures")
+    write_about(folder, _texts(run, rounds), drawn, run.measures)
     if not keep_parts:  # with arms missing, the run can still be resumed
         store.write_table(folder / "rounds.parquet", rounds)
         shutil.rmtree(folder / "rounds")

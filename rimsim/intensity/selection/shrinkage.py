@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import scipy
 
-from rimsim.arrays import Bools, Float32s, Floats
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
+from rimsim.compiled import compiled
 from rimsim.intensity.selection.held_out import HeldOut, Worth, best_of
 
 Loss: TypeAlias = Callable[[Floats], tuple[float, Floats]]
 """Function of weights that returns a loss and its gradient."""
 Parts: TypeAlias = Sequence[Float32s]
-"""Logits, each (n, M) or (M,)."""
+"""Logits: personal scores (n, M), if any, then one or two (M,) that are the same for all users."""
 
 _SAME_SPREAD = 1.25
 """Largest ratio of the spreads of the scores of two fits that counts as equal spread."""
 _ROWS = 256
 """Rows whose sums are added up at once."""
-_NEAR = 2**16
-"""Scores computed at once. With work space for as many again, these take half a megabyte."""
+_LANES, _RUN, _CONVERTED = 8, 128, 8192
+"""Sums are those of NumPy: in eight lanes over runs of at most 128 numbers, which are added up in halves, and of
+numbers to be converted at most 8192 at once."""
 _ROUNDS = 3
 """Rounds of finding the best items under the weights, then fitting the weights; more rounds change little."""
 _FLAT = 1e-4
@@ -211,7 +213,7 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
         for span in _spans(held):
             share, norm, top = softmax.shares(weights, span)
             value += float(count[span] @ (top + np.log(norm)))
-            slope = slope + softmax.totals(share, (count[span] / norm).astype(np.float32), span)
+            slope = slope + softmax.totals(share, count[span] / norm, span)
         return value / labels, slope / labels
 
     return loss
@@ -233,11 +235,11 @@ def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
         value, slope = 0.0, np.zeros(len(parts))
         for span, (row, item), taken, mine in zip(_spans(held), cells, taken_cells, own, strict=True):
             share, norm, _ = softmax.shares(weights, span)
-            expected = np.maximum(number[span][row] * share[row, item] / norm[row], _LEAST)
+            expected = np.maximum(number[span][row] * share[item, row] / norm[row], _LEAST)
             value -= float(np.where(taken, np.log(-np.expm1(-expected)), -expected).sum())
             with np.errstate(over="ignore"):  # the pull of a user who takes thousands is 0
                 pull = np.where(taken, -expected / np.expm1(expected), expected)
-            factor = (np.bincount(row, pull, len(norm)) / norm).astype(np.float32)
+            factor = np.bincount(row, pull, len(norm)) / norm
             slope += [pull @ part for part in mine] - softmax.totals(share, factor, span)
         return value / total, slope / total
 
@@ -251,58 +253,103 @@ def _spans(held: HeldOut) -> list[slice]:
 class _WeightedSoftmax:
     """Softmaxes of weighted parts over unconsumed items.
 
-    Blocks of rows fit the processor's caches. The bits of a row do not depend on the number of rows in its block.
+    Scores of an item lie together, because loops over rows are vectorised. Sums over items have the bits of NumPy's.
     """
 
     def __init__(self, held: HeldOut, parts: Parts) -> None:
         n, m = held.taken.shape
-        self._parts = parts
-        self._height = max(1, _NEAR // m)
-        self._room = np.empty((min(self._height, n), m), np.float32)
-        self._share = np.empty((min(_ROWS, n), m), np.float32)
-        self._consumed = {
-            rows.start: np.flatnonzero(held.consumed[rows])
-            for span in _spans(held)
-            for rows, _, _ in self._few(span)
+        alike = [part for part in parts if part.ndim == 1]
+        self._alike = np.array([alike[0], alike[-1]], np.float32)
+        self._parts = slice(len(alike) + 1 - len(parts), len(alike) + 1)
+        self._room = np.empty(m * min(_ROWS, n), np.float32)
+        self._order, self._converted = _order(m, m), _order(m, _CONVERTED)
+        scores: Float32s = parts[0] if parts[0].ndim == 2 else np.zeros((n, m), np.float32)
+        self._tables = {
+            rows.start: (np.ascontiguousarray(scores[rows].T), np.ascontiguousarray(held.consumed[rows].T))
+            for rows in _spans(held)
         }
 
-    def _few(self, span: slice) -> Iterator[tuple[slice, slice, Float32s]]:
-        """Blocks of rows, and memory for their scores."""
-        for first in range(span.start, span.stop, self._height):
-            stop = min(first + self._height, span.stop)
-            yield slice(first, stop), slice(first - span.start, stop - span.start), self._room[: stop - first]
-
     def shares(self, weights: Floats, span: slice) -> tuple[Float32s, Floats, Float32s]:
-        """Exponentials (0 where consumed), their sums, the largest logits.
+        """(M, rows) exponentials until the next call, sums, largest logits."""
+        scores, consumed = self._tables[span.start]
+        share = self._room[: scores.size].reshape(scores.shape)
+        top, every = np.full(scores.shape[-1], -np.inf, np.float32), np.zeros(3, np.float32)
+        every[self._parts] = weights
+        _weigh(scores, every[0], every[1:, None] * self._alike, consumed, share, top)
+        np.exp(share, out=share)
+        lane, merges = self._converted
+        lanes = np.zeros((len(merges) + 1, _LANES, len(top)))
+        _add(share, lane, lanes)
+        return share, _total(lanes, merges), top
 
-        The next call overwrites the exponentials.
-        """
-        share = self._share[: span.stop - span.start]
-        norm, top = np.empty(len(share)), np.empty(len(share), np.float32)
-        alike = [
-            np.float32(weight) * part if part.ndim == 1 else None
-            for weight, part in zip(weights.tolist(), self._parts, strict=True)
-        ]
-        for rows, here, room in self._few(span):
-            logits = share[here]
-            logits[:] = 0.0
-            for weight, part, same in zip(weights.tolist(), self._parts, alike, strict=True):
-                logits += np.multiply(part[rows], np.float32(weight), out=room) if same is None else same
-            logits.reshape(-1)[self._consumed[rows.start]] = -np.inf
-            logits.max(1, out=top[here])
-            logits -= top[here][:, None]
-            np.exp(logits, out=logits)
-            logits.sum(1, dtype=np.float64, out=norm[here])
-        return share, norm, top
+    def totals(self, share: Float32s, factor: Floats, span: slice) -> Floats:
+        """(parts,) Σ part·factor·share over rows."""
+        lane, merges = self._order
+        lanes = np.zeros((len(merges) + 1, _LANES, 3, len(factor)), np.float32)
+        _add_parts(share, factor.astype(np.float32), self._tables[span.start][0], self._alike, lane, lanes)
+        return np.asarray(_total(lanes, merges)[self._parts].sum(1, dtype=np.float64), np.float64)
 
-    def totals(self, share: Float32s, factor: Float32s, span: slice) -> Floats:
-        """(parts,) Σ part·factor·share over rows; ``share`` is overwritten."""
-        by_row = np.empty((len(self._parts), len(share)), np.float32)
-        for rows, here, room in self._few(span):
-            some = share[here]
-            some *= factor[here][:, None]
-            for number, part in enumerate(self._parts):
-                np.multiply(part if part.ndim == 1 else part[rows], some, out=room).sum(
-                    1, out=by_row[number, here]
-                )
-        return np.asarray(by_row.sum(1, dtype=np.float64), np.float64)
+
+def _runs(n: int, merges: int = 0) -> list[tuple[int, int]]:
+    """Lengths of a sum's runs, and halves that each completes."""
+    if n <= _RUN:
+        return [(n, merges)]
+    half = n // 2 - n // 2 % _LANES
+    return _runs(half) + _runs(n - half, merges + 1)
+
+
+def _order(n: int, most: int) -> tuple[Ints, Ints]:
+    """Lane of each number, and halves that each run completes."""
+    size, merges = np.transpose([run for at in range(0, n, most) for run in _runs(min(most, n - at), at > 0)])
+    run = np.repeat(np.arange(len(size)), size)
+    run[n - n % _LANES :] += 1  # what eight does not divide is added to the last run, one by one
+    return run * _LANES + np.arange(n) % _LANES, merges
+
+
+def _total(lanes: Array, merges: Ints) -> Array:
+    """Sum of all lanes."""
+    low, high = ((part[:, 0] + part[:, 1]) + (part[:, 2] + part[:, 3]) for part in np.split(lanes[:-1], 2, 1))
+    runs, waiting = low + high, list[Array]()
+    for rest in lanes[-1]:
+        runs[-1] += rest
+    for run, halves in zip(runs, merges.tolist(), strict=True):
+        waiting.append(run)
+        for _ in range(halves):
+            waiting[-2:] = [waiting[-2] + waiting[-1]]
+    return waiting[0]
+
+
+@compiled
+def _weigh(scores: Float32s, weight: np.float32, alike: Float32s, consumed: Bools, out: Float32s,
+    top: Float32s) -> None:  # fmt: skip
+    """Fill in logits minus the largest logit of each row."""
+    for item in range(len(out)):
+        first, second = alike[0, item], alike[1, item]
+        for row in range(len(top)):
+            logit = weight * scores[item, row] + first + second
+            logit = np.float32(-np.inf) if consumed[item, row] else logit
+            out[item, row] = logit
+            top[row] = max(top[row], logit)
+    for item in range(len(out)):
+        for row in range(len(top)):
+            out[item, row] -= top[row]
+
+
+@compiled
+def _add(share: Float32s, order: Ints, lanes: Floats) -> None:
+    for item in range(len(share)):
+        lane = lanes[order[item] // _LANES, order[item] % _LANES]
+        for row in range(len(lane)):
+            lane[row] += share[item, row]
+
+
+@compiled
+def _add_parts(share: Float32s, factor: Float32s, scores: Float32s, alike: Float32s, order: Ints,
+    lanes: Float32s) -> None:  # fmt: skip
+    for item in range(len(share)):
+        lane = lanes[order[item] // _LANES, order[item] % _LANES]
+        for row in range(len(factor)):
+            own = share[item, row] * factor[row]
+            lane[0, row] += scores[item, row] * own
+            lane[1, row] += alike[0, item] * own
+            lane[2, row] += alike[1, item] * own

@@ -90,15 +90,16 @@ def _newton(u: torch.Tensor, c: torch.Tensor, shares: softmax.SoftmaxShares, rid
     row, item = shares.pairs
     every = torch.ones_like(shares.own)
     count = u.new_zeros(len(u)).index_add_(0, row, every)
+    mean, second = shares.mean(shares.own, shares.others, c), shares.others @ _outer(shares.rows_of(c))
     slope = -shares.mean(*shares.slopes(every), c) - ridge * u
-    second = shares.others @ _outer(shares.rows_of(c))
     # As a product of matrices: to lay out a square for each pair takes five times as long.
-    items, place = torch.unique(item, return_inverse=True)
+    there = torch.zeros(len(c), dtype=torch.bool, device=c.device).index_fill_(0, item, 1)
+    items, place = there.nonzero().squeeze(1), (there.cumsum(0) - 1).index_select(0, item)
     pairs = torch.sparse_coo_tensor(
         torch.stack([row, place]), shares.own, (len(u), len(items)), check_invariants=False
     )
     second += torch.sparse.mm(pairs, _outer(c[items]))
-    return _stepped(u, slope, (shares.mean(shares.own, shares.others, c), second), count, c, ridge)
+    return _stepped(u, slope, (mean, second), count, c, ridge)
 
 
 class _Draw:
@@ -229,19 +230,20 @@ class Factors(PersonalModel[FactorsConfig]):
         c, offset = items
         optimizer = softmax.AdamW([a, c])  # type: ignore[list-item]  # both are parameters
         height = max(1, _CELLS // cells.n_items)
-        matrix, labels = cells.matrix(), cells.matrix(cells.label)
-        plain = bool((cells.label == 1.0).all())
+        labels, plain = cells.matrix(cells.label), bool((cells.label == 1.0).all())
+        parts = np.diff(cells.offsets).astype(np.float32)[:, None], cells.user * cells.n_items + cells.item
+        count, place = (torch.from_numpy(part).to(self.device) for part in parts)
         for step in range(steps):
             a.grad, c.grad = ridge * a, ridge * c
             for begin, end in spans(len(cells), height):
-                rows = slice(begin, end)
-                share = torch.softmax(torch.addmm(offset, a[rows], c.T), 1)
-                x = torch.from_numpy(matrix[rows].toarray()).to(self.device)
-                of_user = share * x.sum(1, keepdim=True) - x
-                of_item = of_user
+                rows, of_rows = slice(begin, end), slice(*cells.offsets[[begin, end]].tolist())
+                share = softmax.softmax_(torch.addmm(offset, a[rows], c.T))
+                of_user = share.mul_(count[rows]) if plain else share * count[rows]
+                taken = place[of_rows] - begin * cells.n_items
+                of_item = of_user.view(-1).index_add_(0, taken, -share.new_ones(len(taken))).view_as(share)
                 if not plain:
                     y = torch.from_numpy(labels[rows].toarray()).to(self.device)
-                    of_item = share * y.sum(1, keepdim=True) - y
+                    of_item = share.mul_(y.sum(1, keepdim=True)).sub_(y)
                 a.grad[rows] += of_user @ c
                 c.grad += of_item.T @ a[rows]
             optimizer.step(softmax.one_cycle(step, steps, self.config.learning_rate))

@@ -222,18 +222,20 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     def fit(self, log: EventLog) -> Self:
         """Choose the shrinkage, then fit to the whole log."""
+        held = None if self.config.shrinkage else HeldOut.of(log, self.config.session_gap, self.config.seed)
+        return self.choose(log, held).finish(log, held)
+
+    def choose(self, log: EventLog, held: HeldOut | None) -> Self:
+        """Choose the shrinkage on held-out states, if any."""
         require_targets(log, self.kind)
         config = self.config
-        if config.shrinkage is not None:
-            return self._fit_with(config.shrinkage, log, None)
         given = getattr(config, self.strength)
-        strengths, usual = (self.grid, self.usual) if given is None else ((given,), given)
-        held = HeldOut.of(log, config.session_gap, config.seed)
         if held is None:
-            return self._fit_with(Shrinkage(usual), log, None)
-        scored = self._scored(held, strengths, log)
-        choice = chosen(held, scored, *self._impersonal(held.past), slates=config.slates)
-        return self._fit_with(choice, log, held)
+            self.shrinkage = config.shrinkage or Shrinkage(self.usual if given is None else given)
+        else:
+            scored = self._scored(held, self.grid if given is None else (given,), log)
+            self.shrinkage = chosen(held, scored, *self._impersonal(held.past), slates=config.slates)
+        return self
 
     def _scored(
         self, held: HeldOut, strengths: tuple[float, ...], whole: EventLog
@@ -245,12 +247,13 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
             report_progress(f"{self.kind}: {done} of {len(strengths)} strengths tried on held-out sessions")
             yield strength, scores
 
-    def _fit_with(self, now: Shrinkage, log: EventLog, held: HeldOut | None) -> Self:
-        """Fit with known regularisation and weights.
+    def finish(self, log: EventLog, held: HeldOut | None) -> Self:
+        """Fit to the whole log with the chosen shrinkage.
 
         The weights were chosen with another fit, at the states ``held``. So τ is converted to the scale of this fit's
         scores, unless ``held`` is None.
         """
+        now = self._after_fit(self.shrinkage)
         (fit,) = self._fits(log, (now.strength,), log)
         if held is not None:
             times = rescaling(now.spread, float(self._scores(fit, held.states).std()))

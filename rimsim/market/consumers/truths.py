@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -271,14 +271,15 @@ def fit_truth(
     held = HeldOut.of(log, silence, 0)
     if held is None:
         models = dict(list(models.items())[:1])
-    fitted = {name: model.fit(log) for name, model in models.items()}
+    for model in models.values():
+        if held is not None and isinstance(model, PersonalModel):
+            model.choose(log, held)
     weights = None if bootstrap is None else drawn_users(log.n_users, bootstrap)
     sizes, sizes_report = fit_sizes(log, silence, _later(log, silence), weights)
-    candidates = () if held is None else _candidates(held, fitted, sizes, silence, rank)
-    chosen = candidates[0].kind if candidates else next(iter(fitted))
-    model, bar = fitted[chosen], None
-    if held is not None:
-        bar = held.worth(log_popularity(held.past, _SMOOTHING))
+    candidates = () if held is None else _candidates(held, models, sizes, silence, rank)
+    chosen = candidates[0].kind if candidates else next(iter(models))
+    model = models[chosen] if candidates else models[chosen].fit(log)
+    bar = None if held is None else held.worth(log_popularity(held.past, _SMOOTHING))
     report = TruthReport(
         kind=chosen,
         shrinkage=getattr(model, "shrinkage", None),
@@ -311,11 +312,11 @@ def _later(log: EventLog, gap: str) -> LaterSessions | None:
 
 
 def _candidates(
-    held: HeldOut, fitted: Mapping[str, IntensityModel], sizes: SessionSizes, gap: str, rank: int
+    held: HeldOut, models: dict[str, IntensityModel], sizes: SessionSizes, gap: str, rank: int
 ) -> tuple[Candidate, ...]:
     """Candidates, compared on held-out later sessions, the best first."""
     logits = {}
-    for name, model in fitted.items():
+    for name, model in models.items():
         judged = model.likeliest() if isinstance(model, PersonalModel) else truth_model(name, gap, rank)
         logits[name] = log_scores(judged.fit(held.past), held.states)
     worths = {name: held.worth(scores) for name, scores in logits.items()}
@@ -324,10 +325,13 @@ def _candidates(
     for name, worth in worths.items():
         found.append(Candidate(name, worth.nats, worth.precision, *worth.behind(likeliest)))
     near = [one for one in found if one.behind <= one.behind_error]
+    for kind in [one.kind for one in near]:  # only models that may be chosen are fitted to the whole log
+        model, log = models[kind], held.whole
+        models[kind] = model.finish(log, held) if isinstance(model, PersonalModel) else model.fit(log)
     if len(near) > 1:
         slates = _slates(held, logits.values(), gap)
         for one in near:
-            share = _preference_of(fitted[one.kind], held)
+            share = _preference_of(models[one.kind], held)
             agreed = _agreement(slates, share, sizes.expected(held.user, held.states))
             found[found.index(one)] = dataclasses.replace(one, agreement=agreed)
     closest = {one.kind for one in near}
