@@ -83,7 +83,7 @@ def part_name(name: str, seed: int) -> str:
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Options of a study besides its scenario, as :func:`rimsim.scenarios.compare` describes them."""
+    """Options of a study, as :func:`rimsim.scenarios.compare` describes them."""
 
     agents: Sequence[str] | None = None
     frozen: Sequence[str] | None = None
