@@ -22,6 +22,7 @@ _COSTS = {
     "_close_round": "closing rounds",
     "next_arrivals": "states and scores",
     "_next_rows": "clock",
+    "_advance": "clock",
     "scores": "states and scores",
     "act": "slates",
     "show": "responses",

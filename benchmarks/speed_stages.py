@@ -38,8 +38,10 @@ _WHOLE = {
 """Functions whose whole time is one stage, whatever they call; the outermost on the stack decides."""
 _FUNCTIONS = {
     "_next_rows": "SimPy",
+    "_advance": "SimPy",
     "_arrive": "SimPy",
     "catch_up": "state update",
+    "_catch_up": "state update",
     "_cell": "state update",
     "score_hidden": "scoring",
     "_normalised": "scoring",

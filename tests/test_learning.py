@@ -570,7 +570,12 @@ def test_a_walk_is_its_steps_to_the_bit(name):
     model = MODELS[name]().fit(log)
     hidden = model.encode(UserStates.of(log, np.arange(70), float(log.time[-1]) + 1.0))
     walk = _walk(np.random.default_rng(3), 70, 30, float(log.time[-1]))
+    nowhere = np.zeros(0, np.int64)
     ways = walked(model, hidden, walk), stepped(model, hidden, walk)
+    ends = (
+        *(after for after, _ in ways),
+        walked(model, hidden, dataclasses.replace(walk, row=nowhere, count=nowhere))[0],
+    )
     for user in (0, 1, 5, 69):
         now = tuple(part[[user] * 64] for part in hidden)
         first, stop = walk.offsets[user], walk.offsets[user + 1]
@@ -582,7 +587,7 @@ def test_a_walk_is_its_steps_to_the_bit(name):
                 item = torch.full((64,), int(walk.items[first + done]))
                 time = torch.full((64,), walk.times[first + done], dtype=torch.float64)
                 now = model.step(now, item, time)
-        for after, _ in ways:
+        for after in ends:
             assert all(torch.equal(part[user], one[0]) for part, one in zip(after, now, strict=True))
 
 

@@ -506,7 +506,7 @@ def test_visits_are_scored_ahead_in_the_order_in_which_they_are_worth_it(monkeyp
     events = np.zeros(4, np.int64)
     at_once = SimpleNamespace(counts=events, newest=np.zeros(4, np.int64))
     histories = _Visits(id=range(4), visible_at=lambda of, _: events[of], events=at_once)
-    scorer = SimpleNamespace(score=score, n_items=2, catch_up=lambda *_: None)
+    scorer = SimpleNamespace(score=score, n_items=2, catch_up=lambda *_: None, late=lambda *_: ())
     ahead = scores.ArrivalScores(scorer, histories, schedule)
     for arrival, new in ((0, [0, 1, 4, 7]), (1, []), (2, [2, 3, 5, 6]), (3, []), (4, [])):
         found = ahead.rows(np.array([arrival]))

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol, Self, TypeAlias, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rimsim.arrays import Floats, Ints
 from rimsim.data.log import EventLog
@@ -73,6 +75,7 @@ class FromHidden(RecurrentModel):
         return self.score_hidden(self.encode(states), states.now)
 
 
+_Number = TypeVar("_Number", np.int64, np.float64)
 _Method = TypeVar("_Method", bound=Callable[..., object])
 
 
@@ -155,6 +158,11 @@ def spans(n: int, height: int = BLOCK) -> Iterator[tuple[int, int]]:
         yield first, min(first + height, n)
 
 
+def filled_up(values: NDArray[_Number], height: int = BLOCK) -> NDArray[_Number]:
+    """Values, extended to length ``height`` by repeating the first value."""
+    return np.concatenate([values, np.repeat(values[:1], height - len(values))])
+
+
 def padded(tensor: torch.Tensor, height: int = BLOCK) -> torch.Tensor:
     """(height, …) rows of a tensor, followed by zeros."""
     missing = height - tensor.shape[0]
@@ -205,15 +213,17 @@ def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     A model may have its own method ``walk(hidden, walk)``, whose results are identical to those of :func:`stepped`. The
     given hidden states are not changed.
     """
-    by_name = {
-        name: next((base for base in type(model).__mro__ if name in vars(base)), None)
-        for name in ("walk", "step")
-    }
-    own, step = by_name["walk"], by_name["step"]
-    # A `walk` older than `step` walks the steps of a base, which the class has overridden.
-    if own is not None and (step is None or issubclass(own, step)):
+    if _has_walk(type(model).__mro__):
         return cast("tuple[Hidden, Hidden]", model.walk(hidden, walk))
     return stepped(model, hidden, walk)
+
+
+@cache
+def _has_walk(classes: tuple[type, ...]) -> bool:
+    """True if such a class walks by its own steps."""
+    own, step = (next((base for base in classes if name in vars(base)), None) for name in ("walk", "step"))
+    # A `walk` older than `step` walks the steps of a base, which the class has overridden.
+    return own is not None and (step is None or issubclass(own, step))
 
 
 def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
@@ -226,38 +236,31 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     order = np.argsort(-length, kind="stable")  # states with events left are then always at the front
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
-    device = hidden[0].device
-    now = tuple(part.index_select(0, torch.from_numpy(order).to(device)) for part in hidden)
-    seen = tuple(part.new_empty((len(walk.row), *part.shape[1:])) for part in hidden)
-    by_count = np.argsort(walk.count, kind="stable")
-    edges = np.searchsorted(walk.count[by_count], np.arange(int(length.max(initial=0)) + 2))
-    ahead = np.cumsum(np.bincount(length)[::-1])[::-1] if len(length) else np.zeros(1, np.int64)
-    for done in range(len(edges) - 1):
-        points = by_count[edges[done] : edges[done + 1]]
-        if len(points):
-            at = torch.from_numpy(back[walk.row[points]]).to(device)
+    # A block of another height may differ in its last bits, so the last one is filled up with copies of a state.
+    rows = filled_up(order, -(-len(order) // STEP) * STEP)
+    now, begin, last = rows_of(hidden, rows), walk.offsets[rows], length[rows] - 1
+    device, seen = now[0].device, tuple(part.new_empty((len(walk.row), *part.shape[1:])) for part in hidden)
+    ahead = [
+        *np.cumsum(np.bincount(length)[::-1])[::-1].tolist(),
+        0,
+        0,
+    ]  # states with 0, 1, 2, … events or more
+    for done in range(len(ahead) - 1):
+        if len(walk.row) and len(points := np.flatnonzero(walk.count == done)):
             where = torch.from_numpy(points).to(device)
-            for part, kept in zip(now, seen, strict=True):
-                kept.index_copy_(0, where, part.index_select(0, at))
-        active = int(ahead[done + 1]) if done + 1 < len(ahead) else 0
-        for first, stop in spans(active, STEP):
-            event = walk.offsets[order[first:stop]] + done
-            block = tuple(part[first:stop] for part in now)
-            for part, taken in zip(
-                now, _step(model, block, walk.items[event], walk.times[event]), strict=True
-            ):
-                part[first:stop] = taken[: stop - first]
-    after = torch.from_numpy(back).to(device)
-    return tuple(part.index_select(0, after) for part in now), seen
+            for kept, part in zip(seen, rows_of(now, back[walk.row[points]]), strict=True):
+                kept.index_copy_(0, where, part)
+        for first, stop in spans(ahead[done + 1], STEP):
+            block = tuple(part[first : first + STEP] for part in now)
+            # States without events left step too, to keep the height, but only the others are kept.
+            event = begin[first : first + STEP] + np.minimum(last[first : first + STEP], done)
+            items, times = torch.from_numpy(walk.items[event]), torch.from_numpy(walk.times[event])
+            for part, new in zip(block, model.step(block, items.to(device), times.to(device)), strict=True):
+                part[: stop - first] = new[: stop - first]
+    return rows_of(now, back), seen
 
 
-def _step(model: Any, block: Hidden, items: Ints, times: Floats) -> Hidden:
-    """Hidden states of STEP rows after one event each."""
-    if missing := STEP - len(items):  # a block of another height may differ in its last bits
-        items = np.concatenate([items, np.repeat(items[:1], missing)])
-        times = np.concatenate([times, np.repeat(times[:1], missing)])
-        block = tuple(torch.cat([part, part[:1].expand(missing, *part.shape[1:])]) for part in block)
-    device = block[0].device
-    return cast(
-        "Hidden", model.step(block, torch.from_numpy(items).to(device), torch.from_numpy(times).to(device))
-    )
+def rows_of(hidden: Hidden, rows: Ints) -> Hidden:
+    """Hidden states of the given users."""
+    chosen = torch.from_numpy(rows)
+    return tuple(part.index_select(0, chosen.to(part.device)) for part in hidden)

@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import simpy
@@ -78,6 +79,9 @@ class Rank(IntEnum):
     ARRIVAL = 3
 
 
+_ARRIVAL = Rank.ARRIVAL  # a look-up in the class takes as long as an event
+
+
 class Moment(simpy.Event):
     """SimPy event at an absolute tick, with a rank."""
 
@@ -107,16 +111,18 @@ class Arriving:
         self._n_come = self._n_arrived = self.served = 0
         """Arrivals that have come, that were taken off the clock, and that have been served."""
         self._end = Moment(env, schedule.stop, Rank.RETRAIN)
+        self._callbacks: list[Any] = [self._arrive]
+        self._schedule_event: Any = env.schedule
         if self.tick:
-            Moment(env, self.tick[0], Rank.ARRIVAL).callbacks = [self._arrive]
+            Moment(env, self.tick[0], Rank.ARRIVAL).callbacks = self._callbacks
 
     def _arrive(self, moment: simpy.Event) -> None:
         """Count an arrival, and schedule the event of the next."""
         # One event for all: a new one costs as much as the rest of the clock.
-        self._n_come += 1
-        if self._n_come < len(self.tick):
-            moment.callbacks = [self._arrive]
-            self._env.schedule(moment, Rank.ARRIVAL, self.tick[self._n_come] - self._env.now)  # type: ignore[arg-type]
+        self._n_come = come = self._n_come + 1
+        if come < len(self.tick):
+            moment.callbacks = self._callbacks
+            self._schedule_event(moment, _ARRIVAL, self.tick[come] - self.tick[come - 1])
 
     @property
     def share(self) -> float:
@@ -156,33 +162,42 @@ class Arriving:
         if barrier_every is not None:
             barrier = min(barrier, (self.served // barrier_every + 1) * barrier_every)
         chosen: list[int] = []
-        waiting = (rows[0] for slot, rows in self._held.items() if slot in self._busy)
+        slots, busy, held = self.slot, self._busy, self._held
+        waiting = (rows[0] for slot, rows in held.items() if slot in busy)
         blocked = math.inf if in_waves else min(waiting, default=math.inf)  # by an earlier visit
         while len(chosen) < limit and self._ready and self._ready[0] < blocked:
             row = heapq.heappop(self._ready)
-            slot = self.slot[row]
-            later = self._held[slot]
+            slot = slots[row]
+            later = held[slot]
             later.popleft()
             if not later:
-                del self._held[slot]
+                del held[slot]
             elif not in_waves:
                 blocked = min(blocked, later[0])
-            self._busy.add(slot)
+            busy.add(slot)
             chosen.append(row)
-        while len(chosen) < limit and blocked == math.inf and self._n_arrived < barrier:
-            while self._n_come == self._n_arrived:
-                self._env.step()
-            row = self._n_arrived
-            self._n_arrived += 1
-            slot = self.slot[row]
-            if slot not in self._busy:
-                self._busy.add(slot)
+        if blocked < math.inf:
+            return chosen
+        row, left = self._n_arrived, limit - len(chosen)
+        while left and row < barrier:
+            slot = slots[row]
+            if slot not in busy:
+                busy.add(slot)
                 chosen.append(row)
-                continue
-            self._held.setdefault(slot, deque()).append(row)
-            if not in_waves:
-                break
+                left -= 1
+            else:
+                held.setdefault(slot, deque()).append(row)
+                left = left if in_waves else 0
+            row += 1
+        self._advance(row)
         return chosen
+
+    def _advance(self, n: int) -> None:
+        """Take the round's first ``n`` arrivals off the clock."""
+        step = self._env.step
+        while self._n_come < n:
+            step()
+        self._n_arrived = n
 
     def require_waiting(self, rows: Ints) -> None:
         """Refuse rows that do not wait for slates."""
@@ -197,10 +212,8 @@ class Arriving:
         # Nobody waits for an earlier visit, so the next arrival of the clock is the one.
         if self._handed or self._held or self._n_arrived == len(self.tick):
             return int(self.take(1)[0])
-        while self._n_come == self._n_arrived:
-            self._env.step()
         row = self._n_arrived
-        self._n_arrived += 1
+        self._advance(row + 1)
         self._busy.add(self.slot[row])
         self._handed.add(row)
         return row
@@ -222,10 +235,10 @@ class Arriving:
     def finish(self, rows: Ints) -> None:
         """Allow the next visits of served users."""
         self._handed.difference_update(rows.tolist())
-        for slot in self._schedule.slot[rows].tolist():
-            self._busy.discard(slot)
-            if slot in self._held:
-                heapq.heappush(self._ready, self._held[slot][0])
+        slots = self._schedule.slot[rows].tolist()
+        self._busy.difference_update(slots)
+        for slot in self._held.keys() & slots:
+            heapq.heappush(self._ready, self._held[slot][0])
         self.served += len(rows)
 
 

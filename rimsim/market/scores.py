@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,11 +19,14 @@ from rimsim.compiled import compiled
 from rimsim.errors import MarketError, ModelError
 from rimsim.intensity.contract import (
     BLOCK,
+    STEP,
     Hidden,
     IntensityModel,
     Walk,
+    filled_up,
     owns_scores,
     recurrent,
+    rows_of,
     walked,
 )
 from rimsim.intensity.impressions import ImpressionLayer, layer_of
@@ -48,9 +52,9 @@ KEPT_CELLS = 1 << 24
 """Scores, arrivals times items, of a round that are kept for the next market at most: 84 MB with their masks."""
 _FOR_MEDIAN = 8192
 """States of a sampled median: its standard error is 1.4% of their spread."""
+_NOWHERE = np.zeros(0, np.int64)
 _Tensors: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 _Arrays: TypeAlias = tuple[Float32s, Float32s, Bools]
-_Number = TypeVar("_Number", np.int64, np.float64)
 
 
 def most_states(n_items: int) -> int:
@@ -167,7 +171,7 @@ class Scorer:
         np.maximum.at(most, of, counts)
         visible, items = self._histories.between(who, known, most)
         walk = Walk(offsets_of(most - known), items, seconds(visible), of, counts - known[of])
-        after, found = walked(self._recurrent, _rows_of(self._hidden, who), walk)
+        after, found = walked(self._recurrent, rows_of(self._hidden, who), walk)
         self._store(who, after, most)
         return found
 
@@ -193,7 +197,7 @@ class Scorer:
             of = np.arange(len(slots))
             if hidden is None:
                 hidden, of = self._hidden, slots
-            raw = self._recurrent.score_hidden(_rows_of(hidden, filled_up(of)), filled_up(seconds(ticks)))
+            raw = self._recurrent.score_hidden(rows_of(hidden, filled_up(of)), filled_up(seconds(ticks)))
         take_out = partial(self._take_out, slots, counts)
         rows = _normalised(raw.to(torch.float32), take_out, ids, ticks, self._release, self._model)
         if self._layer is None:
@@ -206,16 +210,18 @@ class Scorer:
         else:
             _take_out(self._histories.consumed(slots, counts), relevance, admissible)
 
+    def late(self, slots: Ints, counts: Ints) -> Ints:
+        """Indices of slots whose hidden states lack events."""
+        return (counts > self._known[slots]).nonzero()[0] if self._hidden else _NOWHERE
+
     def catch_up(self, slots: Ints, counts: Ints) -> None:
-        """Update cached hidden states by the latest events."""
-        model, late = self._recurrent, counts > self._known[slots]
-        if model is not None and late.any():
-            who, first = np.unique(slots[late], return_index=True)
-            known, now = self._known[who], counts[late][first]
-            visible, items = self._histories.between(who, known, now)
-            nowhere = np.zeros(0, np.int64)
-            walk = Walk(offsets_of(now - known), items, seconds(visible), nowhere, nowhere)
-            self._store(who, walked(model, _rows_of(self._hidden, who), walk)[0], now)
+        """Update hidden states of different slots by the latest events."""
+        if self._recurrent is None or not len(slots):
+            return
+        known = self._known[slots]
+        visible, items = self._histories.between(slots, known, counts)
+        walk = Walk(offsets_of(counts - known), items, seconds(visible), _NOWHERE, _NOWHERE)
+        self._store(slots, walked(self._recurrent, rows_of(self._hidden, slots), walk)[0], counts)
 
 
 def score_states(
@@ -236,19 +242,10 @@ def score_states(
         if with_hidden is None:
             raw = model.score(states.take(some))
         else:
-            raw = with_hidden.score_hidden(_rows_of(hidden, of_state[some]), states.now[some])
+            raw = with_hidden.score_hidden(rows_of(hidden, of_state[some]), states.now[some])
         take_out = partial(_take_out, states.rows_of(first, first + len(rows)))
         scored = _normalised(raw.to(torch.float32), take_out, ids[rows], ticks[rows], release, model)
         yield scored if layer is None else scored.under(layer, states.lengths[some])
-
-
-def _rows_of(hidden: Hidden, rows: Ints) -> Hidden:
-    return tuple(part.index_select(0, torch.from_numpy(rows).to(part.device)) for part in hidden)
-
-
-def filled_up(values: NDArray[_Number], height: int = BLOCK) -> NDArray[_Number]:
-    """Values, extended to length ``height`` by repeating the first value."""
-    return np.concatenate([values, np.repeat(values[:1], height - len(values))])
 
 
 def _normalised(
@@ -323,6 +320,8 @@ class ArrivalScores:
     later arrivals. An arrival's scores are valid until another event enters its state.
     """
 
+    _most_returning = 8 * STEP  # users whose hidden states may be updated before they return
+
     def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
         self._scorer, self._histories, self._schedule = scorer, histories, schedule
         n = len(schedule)
@@ -336,6 +335,8 @@ class ArrivalScores:
         """Most arrivals that are scored together, unless more are asked for at once."""
         self._next_visit = _next_of_same(schedule.slot)
         self._open = np.full(len(histories), -1)
+        self._returning: deque[int] = deque(maxlen=self._most_returning)
+        """Slots of users who were served and will return, the last of them."""
         backwards = np.arange(n)[::-1]
         self._open[schedule.slot[backwards]] = backwards  # the last that is written is a user's first arrival
 
@@ -364,8 +365,12 @@ class ArrivalScores:
 
     def drop(self, rows: Ints | int) -> None:
         """Drop the scores of served arrivals of different users."""
-        self._open[self._schedule.slot[rows]] = self._next_visit[rows]
-        self._block[rows], self._counts[rows] = None, -1
+        slots, following = self._schedule.slot[rows], self._next_visit[rows]
+        self._open[slots], self._block[rows], self._counts[rows] = following, None, -1
+        if isinstance(rows, np.ndarray):
+            self._returning.extend(slots[following >= 0].tolist())
+        elif following >= 0:
+            self._returning.append(int(slots))
 
     def _require(self, rows: Ints) -> None:
         """Score the arrivals that have no valid scores."""
@@ -396,7 +401,7 @@ class ArrivalScores:
         """Score arrivals, in blocks."""
         schedule = self._schedule
         if hidden is None:
-            self._scorer.catch_up(schedule.slot[chosen], counts)
+            self._catch_up(schedule.slot[chosen], counts)
         for first in range(0, len(chosen), BLOCK):
             rows, known = chosen[first : first + BLOCK], counts[first : first + BLOCK]
             part = None if hidden is None else tuple(one[first : first + BLOCK] for one in hidden)
@@ -404,6 +409,24 @@ class ArrivalScores:
                 schedule.id[rows], schedule.slot[rows], schedule.tick[rows], known, part
             )
             self._block[rows], self._place[rows], self._counts[rows] = block, np.arange(len(rows)), known
+
+    def _catch_up(self, slots: Ints, counts: Ints) -> None:
+        """Update hidden states, also of some users who will return."""
+        # A block of STEP hidden states takes as long for one user as for all, so it is filled up.
+        late = self._scorer.late(slots, counts)
+        if not len(late):
+            return
+        slots, counts = slots[late], counts[late]
+        if self._returning:
+            others = np.array(self._returning)
+            others = others[self._open[others] >= 0]
+            known = self._events(self._open[others])
+            lacking, room = self._scorer.late(others, known), -len(late) % STEP
+            self._returning = deque(others[lacking[room:]].tolist(), self._returning.maxlen)
+            some = lacking[:room]
+            slots, counts = np.concatenate([slots, others[some]]), np.concatenate([counts, known[some]])
+        different, first = np.unique(slots, return_index=True)
+        self._scorer.catch_up(different, counts[first])
 
     def _ahead(self, wanted: Ints) -> tuple[Ints, Ints]:
         """Later arrivals to score in advance: next visits, and others."""

@@ -40,8 +40,6 @@ _PARTS = "parts"
 
 
 # -- arms -----------------------------------------------------------------------------------------------------------
-
-
 CHAIN = ("frozen", "organic", "random", "static")
 """Kinds of controls whose differences add up, from never retrained to the agent itself.
 
@@ -87,22 +85,16 @@ def part_name(name: str, seed: int) -> str:
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Options of a study besides its scenario."""
+    """Options of a study, as :func:`rimsim.scenarios.compare` describes them."""
 
     agents: Sequence[str] | None = None
-    """Texts for :func:`rimsim.agents.make_agent`; None: the default agents of the scenario."""
     frozen: Sequence[str] | None = None
-    """Agents that also get controls. None: if the scenario retrains, ``relevance`` or else the first agent."""
     control: Sequence[str] | None = ("frozen",)
     """Kinds of controls, of :data:`CONTROLS`. None: ``frozen``, in a sweep only with ``frozen`` agents."""
     seeds: int | Sequence[int] = 2
-    """Number of seeds, from 0, or a list."""
     certify: bool = True
-    """Compute certificates of every round, which scores the states of the round once more."""
     ledger: bool = True
-    """Write the ledger."""
     reveal: Sequence[str] = ()
-    """Facts hidden from agents that are written too: ``truth``, the true worth of each exposure."""
     measures: Sequence[str] = ()
     """Places of the user's own measures."""
 
@@ -167,8 +159,6 @@ def is_done(folder: Path, part: str) -> bool:
 
 
 # -- execution ------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Execution:
     """Options of execution, which do not change results.
@@ -313,8 +303,6 @@ def bars(console: Console | None) -> Progress:
 
 
 # -- runs that are made at once -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Job(Generic[Part]):
     """Parts of a run that is written as a whole."""
@@ -326,7 +314,7 @@ class Job(Generic[Part]):
     play: Callable[[Part, Report], Mapping[str, pd.DataFrame]]
     """Function that returns the tables of a part; a module's function, if parts run on workers."""
     finish: Callable[[store.Run], None] = lambda _: None
-    """Function that writes pictures and all other files of the folder, given a run with its tables."""
+    """Function that writes further files of the folder, given a run with its tables and pictures."""
     bar: str = "parts"
     """Text before the progress bar."""
     total: int = 0
@@ -346,7 +334,9 @@ def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -
         store.write_yaml(draft / store.CONFIG, described)
         for name, table in play_parts(job, draft, execution).items():
             store.write_table(draft / f"{name}.parquet", table)
-        job.finish(store.Run(draft))
+        run = store.Run(draft)
+        run.draw()
+        job.finish(run)
     return store.Run(folder)
 
 

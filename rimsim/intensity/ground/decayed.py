@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Floats
 from rimsim.data.log import EventLog
-from rimsim.intensity.contract import Hidden
+from rimsim.intensity.contract import STEP, Hidden, Walk, filled_up, stepped
 from rimsim.intensity.ground.contract import Ground, GroundConfig
 from rimsim.intensity.states import CountExamples, UserStates
 
@@ -74,8 +74,33 @@ class DecayedGround(Ground):
         times = times.to(self.device)
         sums, first, last = hidden
         age = torch.where(torch.isinf(last), 0.0, times - last)
-        faded = sums * torch.exp(-age[:, None] * self._rates)
-        return faded + 1.0, torch.where(torch.isinf(first), times, first), times
+        faded = self._share_after(age).mul_(sums).add_(1.0)
+        return faded, torch.where(torch.isinf(first), times, first), times
+
+    def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
+        """Hidden states after all events, and at times between events."""
+        if len(walk.row) or self.device.type != "cpu":
+            return stepped(self, hidden, walk)
+        sums, first, last = (part.numpy().copy() for part in hidden)
+        some = np.flatnonzero(np.diff(walk.offsets))
+        begin, end = walk.offsets[some], walk.offsets[some + 1]
+        before = np.concatenate([last[:1], walk.times[:-1]])[: len(walk.times)]
+        before[begin] = last[some]
+        age = np.where(np.isinf(before), 0.0, walk.times - before)
+        left = self._share_after(torch.from_numpy(filled_up(age, -(-len(age) // STEP) * STEP))).numpy()
+        for done in range(int((end - begin).max(initial=0))):
+            rows = np.flatnonzero(end - begin > done)
+            sums[some[rows]] = left[begin[rows] + done] * sums[some[rows]] + 1.0
+        first[some] = np.where(np.isinf(first[some]), walk.times[begin], first[some])
+        last[some] = walk.times[end - 1]
+        after = tuple(torch.from_numpy(part) for part in (sums, first, last))
+        return after, tuple(part[:0] for part in hidden)
+
+    def _share_after(self, age: torch.Tensor) -> torch.Tensor:
+        """(…, S) shares exp(−β_s · age) that are left of events."""
+        exponent = -age[..., None] * self._rates
+        nothing = exponent < -746.0  # an exponential that underflows to 0 takes many times as long
+        return exponent.masked_fill_(nothing, 0.0).exp_().masked_fill_(nothing, 0.0)
 
     def features(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, 2S + 2) non-negative features of the states at ``now``.
@@ -85,10 +110,10 @@ class DecayedGround(Ground):
         """
         sums, first, last = hidden
         instant = self._instants(now, last)
-        excited = sums * torch.exp(-(instant - last)[:, None] * self._rates)
-        start = torch.exp(-(instant - first)[:, None] * self._rates)
+        left = self._share_after(torch.stack([instant - last, instant - first], 1))
+        left[:, 0].mul_(sums)
         empty = torch.isinf(first)[:, None].to(sums.dtype)
-        return torch.cat([excited, start, 1.0 - empty, empty], dim=1)
+        return torch.cat([left.flatten(1), 1.0 - empty, empty], dim=1)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -126,7 +126,6 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         _ = self.network  # raises before a fit
         return (self._read(*training.last_events(states, self.config.context)),)
 
-    @torch.no_grad()
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """Hidden states after one GRU step each."""
         del times

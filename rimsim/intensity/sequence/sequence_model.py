@@ -204,7 +204,6 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return softmax_(torch.addmm(self._bias, hidden, self._item.T))
 
     @caller_owns
-    @torch.no_grad()
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32: p(y|x) of each state; rows sum to 1."""
         del now

@@ -320,7 +320,6 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return hidden[0] + self.served(self.summed)[items.to(self.device)], hidden[1] + 1.0
 
     @caller_owns
-    @torch.no_grad()
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32: p(y|x) of each state; rows sum to 1."""
         del now

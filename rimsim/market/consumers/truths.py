@@ -176,13 +176,12 @@ class _TruthScorer(Scorer):
     def catch_up(self, slots: Ints, counts: Ints) -> None:
         """Update hidden states by all events, in their order."""
         # An event that precedes one in a hidden state, such as organic consumption later than a visit, changes it.
-        if self._recurrent is not None and not self._truth.users:
-            who, of = np.unique(slots, return_index=True)
-            new = self._histories.visible_at(who, self._last[who]) != self._known[who]
-            if new.any():
-                states = self._histories.states(who[new], counts[of][new], self._last[who[new]])
-                self._store(who[new], self._recurrent.encode(states), counts[of][new])
-            self._last[who] = self._histories.events.newest[who]
+        last, self._last[slots] = self._last[slots], self._histories.events.newest[slots]
+        new = self._histories.visible_at(slots, last) != self._known[slots]
+        if self._recurrent is not None and new.any():
+            states = self._histories.states(slots[new], counts[new], last[new])
+            self._store(slots[new], self._recurrent.encode(states), counts[new])
+            slots, counts = slots[~new], counts[~new]
         super().catch_up(slots, counts)
 
     def score(
@@ -196,6 +195,8 @@ class _TruthScorer(Scorer):
 
 class TruthScores(ArrivalScores):
     """True scores of a round's arrivals, given all earlier consumptions."""
+
+    _most_returning = 0  # hidden states of a truth are mostly sums, which take one event as fast as many
 
     def _events(self, rows: Ints) -> Ints:
         """Number of visitors' events, known to the platform or not."""
