@@ -24,7 +24,7 @@ from rimsim.agents.pacing import (
 )
 from rimsim.agents.prices import States, states_in_order
 from rimsim.arrays import Float32s, Floats, Ints
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.evaluation.off_policy import Chances
 from rimsim.market import Slates
 from rimsim.matching import order_items, tie_rank
@@ -290,7 +290,7 @@ def _draw_slates(
         _state_one(arrivals, arrival, draws, value, unit, epsilon, items, chances)
 
 
-@compiled
+@compiled_part
 def _state_one(
     arrivals: ArrivalArrays,
     arrival: int,

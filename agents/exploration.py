@@ -119,7 +119,10 @@ def _fill_first(keys: NDArray[np.uint64], admissible: Bools, width: int, slates:
         found = 0
         for draw in range(width):
             item = int(uniform_of(tie_rank(keys[row], draw)) * admissible.shape[1])
-            if admissible[row, item] and not (slates[row, :found] == item).any():
+            fresh = admissible[row, item]
+            for place in range(found):
+                fresh &= slates[row, place] != item
+            if fresh:
                 slates[row, found] = item
                 found += 1
                 if found == slates.shape[1]:

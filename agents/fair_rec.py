@@ -9,7 +9,7 @@ import numpy as np
 from rimsim.agents.pacing import EARLY, ExposureUnit, RoundClock
 from rimsim.agents.prices import capacities
 from rimsim.arrays import Bools, Float32s, Floats, Ints
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.market import Slates
 from rimsim.matching import best_items, tie_base, tie_rank
 
@@ -81,7 +81,7 @@ def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: In
     return best_items(pool, row, items[:size], best[:size], 0.0) if size > 0 else 0
 
 
-@compiled
+@compiled_part
 def _turns(due: float, most: int, position_weights: Floats) -> int:
     """Number of last positions that together deliver ``due`` exposures."""
     turns, delivered = 0, 0.0

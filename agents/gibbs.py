@@ -24,14 +24,14 @@ from __future__ import annotations
 import numpy as np
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.matching import best_items, tie_rank, uniform_of
 
 _SHIFTS = 60  # Newton steps at most; about three are taken
 _NEAR = 0.25  # distance of Σ p from k that suffices: the law does not depend on θ, only its rounding does
 
 
-@compiled
+@compiled_part
 def _shift(z: Floats, k: int, start: float) -> float:
     """Shift θ with Σ σ(z − θ) ≈ k, by Newton steps."""
     theta = start  # too low
@@ -47,7 +47,7 @@ def _shift(z: Floats, k: int, start: float) -> float:
     return theta
 
 
-@compiled
+@compiled_part
 def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[float, float]:
     """Shift θ and log-normaliser of P(S); fills ``chance``, ``table``.
 
@@ -70,7 +70,7 @@ def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[floa
     return theta, total + np.log(table[0, k])
 
 
-@compiled
+@compiled_part
 def _pass_item(before: Floats, p: float, q: float) -> None:
     """Update the probabilities B(j) for an item of chance p."""
     for j in range(len(before) - 1, 0, -1):
@@ -265,7 +265,7 @@ def slate_chances(
     return prefix[size - 1] if filled == size else 0.0
 
 
-@compiled
+@compiled_part
 def _marginals(
     z: Floats, theta: float, chance: Floats, table: Floats, at: Ints, inclusion: Floats, position: Floats
 ) -> None:
@@ -285,7 +285,7 @@ def _marginals(
         _pass_item(before, p, q)
 
 
-@compiled
+@compiled_part
 def _beginnings(z: Floats, theta: float, chance: Floats, table: Floats, at: Ints, prefix: Floats) -> None:
     """Fill in probabilities of a slate's first 1, 2, … items."""
     k = table.shape[1] - 1

@@ -8,7 +8,7 @@ import numpy as np
 
 from rimsim.agents.pacing import ExposureUnit
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.matching import best_items, enter, tie_rank
 
 if TYPE_CHECKING:
@@ -127,13 +127,13 @@ def count_deficits(
     deficits.total[0] += change
 
 
-@compiled
+@compiled_part
 def counted_on(left: float, spare: float) -> float:
     """Number of arrivals that will almost certainly follow this arrival."""
     return max((left - 1.0) * (1.0 - spare) - min(_LAST, left - 1.0), 0.0)
 
 
-@compiled
+@compiled_part
 def positions_needed(deficits: Deficits, later: float, there: float) -> float:
     """Number of needed positions beyond those of later arrivals.
 
@@ -150,7 +150,7 @@ def positions_needed(deficits: Deficits, later: float, there: float) -> float:
     return need + additional - there
 
 
-@compiled
+@compiled_part
 def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
     """Largest number of later arrivals that makes an item urgent.
 
@@ -163,7 +163,7 @@ def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
     return float(root * root)
 
 
-@compiled
+@compiled_part
 def _urgent(
     admissible: Bools, left: float, guard: Guard, exposure: Floats, mean: float, deficits: Deficits
 ) -> tuple[int, float, float]:
@@ -184,7 +184,7 @@ def _urgent(
     return now, beyond, wait
 
 
-@compiled
+@compiled_part
 def _due_in_rows(
     remaining: Floats, counts: Bools, guard: Guard, exposure: Floats, unit: ExposureUnit, deficits: Deficits
 ) -> float:
@@ -217,7 +217,7 @@ def _due_in_rows(
     return float(of_audience.sum())
 
 
-@compiled
+@compiled_part
 def due_at(
     admissible: Bools,
     remaining: Floats,
@@ -254,7 +254,7 @@ def due_at(
     return now, excess, due or now > 0 or excess > 0.0
 
 
-@compiled
+@compiled_part
 def place_due(
     value: Floats,
     bits: np.uint64,
@@ -296,7 +296,7 @@ def place_due(
     return size
 
 
-@compiled
+@compiled_part
 def free_position(slate: Ints, position_weights: Floats, missing: float) -> int:
     """Last free position that covers a deficit, else first one."""
     found = -1
@@ -308,7 +308,7 @@ def free_position(slate: Ints, position_weights: Floats, missing: float) -> int:
     return found
 
 
-@compiled
+@compiled_part
 def _place_urgent(
     value: Floats,
     bits: np.uint64,
@@ -337,7 +337,7 @@ def _place_urgent(
     return size
 
 
-@compiled
+@compiled_part
 def _place_rows(guard: Guard, value: Floats, bits: np.uint64, unit: ExposureUnit, slate: Ints) -> None:
     """Place the best items of each requirement that is due."""
     for row in np.argsort(-guard.due):
@@ -361,7 +361,7 @@ def _place_rows(guard: Guard, value: Floats, bits: np.uint64, unit: ExposureUnit
             due -= unit.position_weights[place]
 
 
-@compiled
+@compiled_part
 def _best_by_class(
     deficits: Deficits, value: Floats, bits: np.uint64, items: Ints, best: Floats, sizes: Ints
 ) -> None:
@@ -383,7 +383,7 @@ def _best_by_class(
     deficits.size[0] = count
 
 
-@compiled
+@compiled_part
 def _taken(items: Ints, best: Floats, sizes: Ints, begin: Ints, bits: np.uint64) -> int:
     """Best item of the classes that is not taken, else −1."""
     found, item, value = -1, -1, -np.inf
@@ -398,7 +398,7 @@ def _taken(items: Ints, best: Floats, sizes: Ints, begin: Ints, bits: np.uint64)
     return int(item)
 
 
-@compiled
+@compiled_part
 def place_deficits(
     deficits: Deficits, value: Floats, bits: np.uint64, count: int, position_weights: Floats, slate: Ints
 ) -> None:
@@ -431,7 +431,7 @@ def place_deficits(
         count -= 1
 
 
-@compiled
+@compiled_part
 def _place_others(value: Floats, bits: np.uint64, slate: Ints, items: Ints, best: Floats) -> int:
     """Fill ``items`` with placed items, and gaps with other items."""
     free = 0

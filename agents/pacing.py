@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints, seconds
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.matching import enter, items_between, kth_of_parts, part_maxima
 from rimsim.measures import mean_weight
 from rimsim.renamed import warn_renamed
@@ -162,7 +162,7 @@ def arrays_of(arrivals: Arrivals, slate: int) -> tuple[Any, ...]:
     )
 
 
-@compiled
+@compiled_part
 def fill_values(arrivals: ArrivalArrays, arrival: int, price: Floats, value: Floats) -> None:
     """Fill ``value`` with each item's λ(x)·p(y|x) − v, −∞ if inadmissible.
 
@@ -173,7 +173,7 @@ def fill_values(arrivals: ArrivalArrays, arrival: int, price: Floats, value: Flo
         value[item] = worth if arrivals.admissible[arrival, item] else -np.inf
 
 
-@compiled
+@compiled_part
 def fill_slate(
     items: Ints, size: int, price: Floats, unit: ExposureUnit, exposure: Floats, prices: Float32s
 ) -> None:
@@ -270,13 +270,13 @@ class Pacing(NamedTuple):
         return price
 
 
-@compiled
+@compiled_part
 def closing_factor(closing: float, arrivals: float, elapsed: float) -> float:
     """Factor h of :class:`Pacing`."""
     return 1.0 / (max(1.0 - elapsed / arrivals, 0.0) + closing) if closing > 0.0 else 1.0
 
 
-@compiled
+@compiled_part
 def bonus_of(  # scalars alone, so that it is compiled into the loops that call it
     start_price: float, pace: float, step: float, cost: float, elapsed: float, factor: float, delivered: float
 ) -> float:
@@ -316,7 +316,7 @@ def move_prices(
         price[row] = cap_price - bonus_of(low, rates[row], step, cost, now, factor, delivered)
 
 
-@compiled
+@compiled_part
 def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
     """Add prices of the requirements for which an arrival counts."""
     m = len(price) - len(pacing.most)
@@ -327,7 +327,7 @@ def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
                 price[pacing.item[place]] += row_price
 
 
-@compiled
+@compiled_part
 def hide_full(
     pacing: Pacing, counts: Bools, exposure: Floats, before: Floats, position_weights: Floats, value: Floats
 ) -> None:
@@ -337,13 +337,15 @@ def hide_full(
         if pacing.most[which] < np.inf and counts[pacing.column[which]]:
             begin, end = pacing.first[which], pacing.first[which + 1]
             # A slate can show all items of a row: there must be room for as many of the first positions.
-            room = position_weights[: end - begin].sum()
+            room = 0.0
+            for weight in position_weights[: end - begin]:
+                room += weight
             if exposure[m + which] - before[m + which] + room > pacing.most[which]:
                 for place in range(begin, end):
                     value[pacing.item[place]] = -np.inf
 
 
-@compiled
+@compiled_part
 def count_rows(
     pacing: Pacing,
     counts: Bools,
@@ -383,14 +385,14 @@ class Bounds(NamedTuple):
     """(M,) bounds, rounded."""
 
 
-@compiled
+@compiled_part
 def stretch_of(pacing: Pacing, elapsed: float) -> int:
     """Number of arrivals for which one bound of bonuses holds."""
     left = max(pacing.arrivals[-1] - elapsed, 0.0) + pacing.closing * pacing.arrivals[-1]
     return int(min(max(_LATE * left, _SHORT), _STRETCH))
 
 
-@compiled
+@compiled_part
 def bound_bonuses(
     pacing: Pacing, bounds: Bounds, exposure: Floats, before: Floats, shown: Ints | None
 ) -> None:
@@ -414,7 +416,7 @@ def bound_bonuses(
         high[item] = one if one > other else other  # noqa: FURB136
 
 
-@compiled
+@compiled_part
 def best_in_bounds(
     arrivals: ArrivalArrays,
     arrival: int,
@@ -436,7 +438,8 @@ def best_in_bounds(
     below the smallest value in the slate can be in the slate. The function fills in the prices of these items. The
     arrays ``value`` and ``found`` are scratch.
     """
-    relevance, ground, k, size = arrivals.relevance[arrival], arrivals.ground[arrival], len(items), 0
+    relevance, ground, k = arrivals.relevance[arrival], arrivals.ground[arrival], len(items)
+    size = 0 * k  # no literal: see ``best_items``
     for item in range(len(value)):
         value[item] = (
             relevance[item] * ground + high[item]

@@ -44,10 +44,10 @@ class RimDual:
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Items of largest λ − v; the seed decides near ties."""
-        value, price = arrivals.intensity, np.broadcast_to(self.item_price, arrivals.relevance.shape)
+        value, row_prices = arrivals.intensity, None
         if self.row_price.any():  # these differ from arrival to arrival
             row_prices = spread_prices(self._view, self.row_price, arrivals)
-            value, price = value - torch.from_numpy(row_prices).to(value), price + row_prices
+            value = value - torch.from_numpy(row_prices).to(value)
         items = price_slates(
             value,
             self.item_price,
@@ -59,4 +59,7 @@ class RimDual:
         )
         if self._by_intensity:
             items = ordered_by(items, arrivals.intensity)
-        return Slates(items, price=at_items(price, items).astype(np.float32))
+        price = self.item_price[items]
+        if row_prices is not None:
+            price = price + at_items(row_prices, items)
+        return Slates(items, price=price.astype(np.float32))

@@ -264,7 +264,10 @@ def _rank(  # noqa: C901
     arrivals, pacing, unit = ArrivalArrays(*arrivals_), Pacing(*pacing_), ExposureUnit(*unit_)
     n, k = items.shape
     m, last = len(exposure) - len(pacing.most), len(pacing.arrivals) - 1
-    all_prices, value, best, scratch = np.empty(len(exposure)), np.empty(m), np.empty(k), np.zeros(m)
+    all_prices, value = np.empty(len(exposure), np.float64), np.empty(m, np.float64)
+    best, scratch = np.empty(k, np.float64), np.empty(m, np.float64)
+    for item in range(m):
+        scratch[item] = 0.0
     price, high = all_prices[:m], np.empty(m, np.float32)
     value32, found = np.empty(m, np.float32), np.empty(m, np.int64)
     bounds, bounded, stop = Bounds(0.0, 0.0, high), n >= _FEW and len(pacing.most) == 0, 0

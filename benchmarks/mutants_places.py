@@ -15,7 +15,7 @@ __all__ = ["ROOMS", "Mutant", "defined", "drawn", "mutated", "still_there"]
 ROOMS = ("agents", "rimsim/measures", "rimsim/matching", "rimsim/requirements", "rimsim/market")
 EXAMPLE = "made_up_round"
 """Makes up rounds for tests of measures: it holds draws, not rules."""
-NOT_CODE = ("compiled", "lru_cache", "cache", "cached_property", "caller_owns", "dataclass")
+NOT_CODE = ("compiled", "compiled_part", "lru_cache", "cache", "cached_property", "caller_owns", "dataclass")
 """Decorators that change how fast or how guarded something is, not what it gives."""
 
 

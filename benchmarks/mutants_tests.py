@@ -156,7 +156,7 @@ def function_at(tree: ast.Module, line: int) -> ast.FunctionDef | None:
 
 def is_compiled(function: ast.FunctionDef) -> bool:
     """Whether Numba compiles a function, so that nothing can be told from inside it."""
-    return any(ast.unparse(decorator) == "compiled" for decorator in function.decorator_list)
+    return any(ast.unparse(mark) in {"compiled", "compiled_part"} for mark in function.decorator_list)
 
 
 def functions_of(copy: Copy, mutant: Mutant) -> dict[tuple[str, int], bool]:

@@ -145,7 +145,8 @@ def sections_of_tables() -> str:
     for name, table in TABLES.items():
         there = f"; there {table.when}" if table.when else ""
         made = f"Written by `rimsim {table.made_by}`. A row is {table.what}{there}."
-        lines = [f"## `{table.place(name)}`", "", made, "", "| column | content |", "|---|---|"]
+        place = f"{name}/*.parquet" if table.parts else f"{name}.parquet"
+        lines = [f"## `{place}`", "", made, "", "| column | content |", "|---|---|"]
         lines += [f"| `{column}` | {held} |" for column, held in table.columns.items()]
         if table.more:
             lines += ["", f"Further columns: {table.more}."]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,8 @@ from typing import Any, TypeVar, cast
 import numba
 from filelock import FileLock
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.types import Dispatcher
+from numba.core.typing.templates import infer_global
 
 F = TypeVar("F", bound="Callable[..., object]")
 
@@ -22,14 +25,39 @@ def compiled(function: F) -> F:
     others wait. A function that Python calls must not return named tuples. Numba makes named tuples by an unchecked
     call of Python, and an interrupt at that moment would end the process.
     """
+    return cast("F", _dispatcher_of(function))
+
+
+def compiled_part(function: F) -> F:
+    """Compile a function for the compiled functions that call it.
+
+    Python's own calls run as plain Python. A tenth of the time of a compilation is for calls by Python.
+    """
+    dispatcher = _dispatcher_of(function, no_cpython_wrapper=True)
+    if dispatcher is not function:
+        cast("Any", infer_global)(function, Dispatcher(dispatcher))
+        vars(function)["compiled"] = dispatcher  # else it would be gone, for its type refers to it weakly
+    return function
+
+
+def has_machine_code(function: Callable[..., object]) -> bool:
+    """True if a function has been compiled, or never is."""
+    cached = getattr(function, "stats", None)
+    return cached is None or any(Path(cached.cache_path).glob(f"*.{function.__name__}-*.nbi"))
+
+
+def _dispatcher_of(function: Callable[..., object], **options: bool) -> Any:
+    """Function that compiles itself; ``function`` without a compiler."""
     made_by = cast("Any", numba.njit)  # its types do not know the option, which saves a twelfth of the time
-    dispatcher = made_by(cache=True, no_cfunc_wrapper=True)(function)
+    dispatcher = made_by(cache=True, no_cfunc_wrapper=True, **options)(function)
     if dispatcher is function:  # the user has switched compilation off
         return function
     found_or_made = dispatcher.compile
 
     def compile_alone(signature: object) -> object:
         with global_compiler_lock, _lock_of(dispatcher):  # in this order, or two threads wait for one another
+            collects = gc.isenabled()
+            gc.disable()  # a search for cyclic garbage would take a tenth of the time
             try:
                 return found_or_made(signature)
             except (AttributeError, EOFError, ImportError, pickle.UnpicklingError):
@@ -37,9 +65,12 @@ def compiled(function: F) -> F:
                 # the versions of the source, so the index is emptied and the function compiled again.
                 dispatcher._cache.flush()  # noqa: SLF001
                 return found_or_made(signature)
+            finally:
+                if collects:
+                    gc.enable()
 
     dispatcher.compile = compile_alone
-    return cast("F", dispatcher)
+    return dispatcher
 
 
 @contextmanager

@@ -25,8 +25,7 @@ from rimsim.market.consumers import make_consumer
 from rimsim.market.consumers.contract import organic_of, relevant_items, response_of, true_intensity_of
 from rimsim.market.scores import median_kth_score
 from rimsim.measures import genre_weights
-from rimsim.scenarios.study.notes import print_notes
-from rimsim.scenarios.study.plan import digests
+from rimsim.scenarios.study.plan import digests, print_notes
 from rimsim.scenarios.study.play import opening_utilities
 from rimsim.testing import ConsumerTests
 from rimsim.testing.intensity import random_log

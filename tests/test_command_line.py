@@ -21,7 +21,7 @@ from rimsim.intensity.registry import names as model_names
 from rimsim.market import arrivals, build_world, consumers
 from rimsim.measures import MEASURES, weighted_exposure
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.cli import demo
+from rimsim.scenarios.cli import runs, tools
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.cli.runs import backtest, validate
 from rimsim.scenarios.cli.runs import compare as compare_command
@@ -30,8 +30,7 @@ from rimsim.scenarios.kinds.validate import ValidateConfig
 from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.runs.store import repeat_command
 from rimsim.scenarios.study.compare import resume
-from rimsim.scenarios.study.notes import undeliverable_notes
-from rimsim.scenarios.study.plan import default_agents
+from rimsim.scenarios.study.plan import default_agents, undeliverable_notes
 
 RAISES = f"{Path(__file__).with_name('faulty_agents.py')}:Raises"
 _FEW = (
@@ -460,8 +459,8 @@ def test_a_quick_demo_replaces_its_own_folder_only(tmp_path, monkeypatch):
         (tmp_path / part).mkdir()
         (tmp_path / part / "old").touch()
     made = []
-    monkeypatch.setattr(demo.scenarios, "compare", lambda *_, out, **__: made.append(out))
-    monkeypatch.setattr(demo, "print_run", lambda run: None)
+    monkeypatch.setattr(runs.scenarios, "compare", lambda *_, out, **__: made.append(out))
+    monkeypatch.setattr(tools, "print_run", lambda run: None)
     assert main(["demo", "--quick", "--out", str(tmp_path)]) == 0
     assert made == [tmp_path / "quick"]
     assert not made[0].exists()

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import hashlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -18,7 +19,7 @@ from worker_tasks import first_call
 
 import rimsim
 from rimsim.agents import BUILT_IN, make_agent, market_for
-from rimsim.compiled import _lock_of, compiled
+from rimsim.compiled import _lock_of, compiled, compiled_part, has_machine_code
 from rimsim.config import ConsumerConfig, DataConfig
 from rimsim.intensity import UserStates
 from rimsim.intensity.registry import make
@@ -66,6 +67,24 @@ def test_a_cache_that_names_a_class_of_an_older_version_is_made_again(tmp_path):
         subprocess.run([sys.executable, "-c", call], cwd=tmp_path, env=environment, check=True)
 
 
+def test_a_part_is_compiled_for_kernels_and_plain_for_python(tmp_path, monkeypatch):
+    """Only a call of the kernel compiles the part; then there is machine code of both."""
+    part = KERNEL.replace("import compiled", "import compiled, compiled_part").replace(
+        "@compiled\n", "@compiled_part\n"
+    )
+    (tmp_path / "parts.py").write_text(
+        part + "\n\n@compiled\ndef quadrupled(x):\n    return doubled(doubled(x))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    kernels = importlib.import_module("parts")
+    assert kernels.doubled("ab") == "abab"
+    assert not has_machine_code(kernels.quadrupled)
+    assert not has_machine_code(kernels.doubled.compiled)
+    assert kernels.quadrupled(21) == 84
+    assert has_machine_code(kernels.quadrupled)
+    assert has_machine_code(kernels.doubled.compiled)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a folder that cannot be made")
 def test_where_nothing_can_be_kept_kernels_work_all_the_same(tmp_path):
     """A lock that cannot be made is done without."""
@@ -88,7 +107,8 @@ def test_no_compiled_function_hands_python_a_named_tuple():
     classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
     named = {node.name for node in classes if "NamedTuple" in map(ast.unparse, node.bases)}
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
-    fast = [node for node in functions if compiled.__name__ in map(ast.unparse, node.decorator_list)]
+    marks = {compiled.__name__, compiled_part.__name__}
+    fast = [node for node in functions if marks & set(map(ast.unparse, node.decorator_list))]
     makers = {node.name for node in fast if node.returns and ast.unparse(node.returns) in named}
     assert {"UserDual", "Queue"} <= named
     assert "new_queue" in makers

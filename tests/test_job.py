@@ -1,6 +1,7 @@
 """The engine of all kinds of runs: parts, workers, folders, memory; and files that appear whole or not at all."""
 
 import ctypes
+import io
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kit import cases, refused
+from rich.console import Console
 from small_markets import drawn, small_run, small_scenario
 from worker_tasks import Errand, do, play_part
 
@@ -32,7 +34,7 @@ from rimsim.errors import (
 from rimsim.market import Market
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.runs import local
+from rimsim.scenarios.runs import job, local
 from rimsim.scenarios.runs.job import Execution, Job, Stage, executor, make_run, run_here, run_stages
 from rimsim.scenarios.runs.local import Workers, require_memory
 from rimsim.scenarios.runs.store import Run, folder_for, locked, require_free
@@ -95,6 +97,15 @@ def test_a_stage_that_is_not_vital_goes_on_after_an_error():
         ((task, error),) = run_stages([first], run, None)
         assert (task, str(error)) == ("b", "b fails")
         refused(ModelError, "c fails", run_stages, [first, second], run, None)
+
+
+@cases("compiled", [False], [True])
+def test_the_first_run_tells_that_it_compiles(monkeypatch, compiled):
+    """A line before the bars says that this run takes longer; a run that finds machine code prints none."""
+    monkeypatch.setattr(job, "has_machine_code", lambda _: compiled)
+    console = Console(file=io.StringIO())
+    run_stages([], run_here, console)
+    assert ("once: this run takes" in console.file.getvalue()) != compiled
 
 
 @cases("there named", (5 * 10**9, "--workers 3 or fewer"), (10**9, "a lower arrivals"))

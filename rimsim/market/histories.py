@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rimsim.arrays import TICKS, Bools, Float32s, Floats, Ints, offsets_of, seconds
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.data.log import EventLog
 from rimsim.intensity.states import UserStates
 from rimsim.market.records import Schedule
@@ -82,7 +82,7 @@ class Events(NamedTuple):
     """(1,) number of places in use."""
 
 
-@compiled
+@compiled_part
 def enter_event(slot: int, tick: int, item: int, events: Events) -> None:
     """Insert an event, sorted by the tick of its visibility."""
     place = events.size[0]
@@ -136,50 +136,36 @@ def _visible_at(slots: Ints, ticks: Ints, first: Ints, counts: Ints, newest: Int
 
 
 @compiled
-def _between(slots: Ints, begin: Ints, end: Ints, events: Events) -> tuple[Ints, Ints]:
-    total = 0
-    for n in range(len(slots)):
-        total += end[n] - begin[n]
-    ticks, items = np.empty(total, np.int64), np.empty(total, np.int64)
+def _between(slots: Ints, begin: Ints, end: Ints, first: Ints, tick: Ints, item: Ints, following: Ints,
+    ticks: Ints, items: Ints) -> None:  # fmt: skip
+    """Fill in ticks and items of events ``begin`` to ``end``."""
     size = 0
     for n in range(len(slots)):
-        place = events.first[slots[n]]
+        place = first[slots[n]]
         for event in range(end[n]):
             if event >= begin[n]:
-                ticks[size], items[size] = events.tick[place], events.item[place]
+                ticks[size], items[size] = tick[place], item[place]
                 size += 1
-            place = events.next[place]
-    return ticks, items
+            place = following[place]
 
 
 @compiled
-def _number(slots: Ints, counts: Ints, length: Ints) -> int:
-    """Number of slots' events: logged events plus ``counts``."""
-    # In a loop: the sum of indexed values takes longer to compile than all else here.
-    total = 0
-    for row in range(len(slots)):
-        total += length[slots[row]] + counts[row]
-    return total
-
-
-@compiled
-def _consumed(
-    slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Ints, events: Events
-) -> tuple[Ints, Ints]:
-    """Pairs (index of slot, item) of logged and other events."""
-    total = _number(slots, counts, length)
-    rows, items = np.empty(total, np.int64), np.empty(total, np.int64)
+def _states_of(slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Ints, logged_at: Floats, shift:
+    Floats, first: Ints, tick: Ints, item: Ints, following: Ints, rows: Ints, items: Ints, times:
+    Floats) -> None:  # fmt: skip
+    """Fill in slot, item and time of each event."""
+    # Slots are given by their index in ``slots``.
     end = 0
     for row in range(len(slots)):
         slot = slots[row]
         for place in range(begin[slot], begin[slot] + length[slot]):
-            rows[end], items[end] = row, logged[place]
+            rows[end], items[end], times[end] = row, logged[place], logged_at[place] + shift[slot]
             end += 1
-        place = events.first[slot]
+        place = first[slot]
         for _ in range(counts[row]):
-            rows[end], items[end], place = row, events.item[place], events.next[place]
+            rows[end], items[end], times[end] = row, item[place], tick[place] / TICKS
+            place = following[place]
             end += 1
-    return rows, items
 
 
 @compiled
@@ -193,25 +179,6 @@ def _take_out(slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Ints
         place = first[slot]
         for _ in range(counts[row]):
             score[item[place]], left[item[place]], place = 0.0, False, following[place]
-
-
-@compiled
-def _times(
-    slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Floats, shift: Floats, events: Events
-) -> Floats:
-    """Times of the events of :func:`_consumed`, in seconds."""
-    times = np.empty(_number(slots, counts, length), np.float64)
-    end = 0
-    for row in range(len(slots)):
-        slot = slots[row]
-        for place in range(begin[slot], begin[slot] + length[slot]):
-            times[end] = logged[place] + shift[slot]
-            end += 1
-        place = events.first[slot]
-        for _ in range(counts[row]):
-            times[end], place = events.tick[place] / TICKS, events.next[place]
-            end += 1
-    return times
 
 
 class Histories:
@@ -282,7 +249,7 @@ class Histories:
         # They are by slot, in the order in which they become visible.
         counts = self.events.counts
         slots = np.arange(len(counts))
-        return np.repeat(slots, counts), *_between(slots, np.zeros_like(counts), counts, self.events)
+        return np.repeat(slots, counts), *self.between(slots, np.zeros_like(counts), counts)
 
     def visible_at(self, slots: Ints, ticks: Ints) -> Ints:
         """Number of each slot's visible events at a tick."""
@@ -298,13 +265,16 @@ class Histories:
 
     def between(self, slots: Ints, begin: Ints, end: Ints) -> tuple[Ints, Ints]:
         """Ticks and items of slots' events ``begin`` to ``end``."""
-        return _between(slots, begin, end, self.events)
+        events, total = self.events, int((end - begin).sum())
+        ticks, items = np.empty(total, np.int64), np.empty(total, np.int64)
+        _between(slots, begin, end, events.first, events.tick, events.item, events.next, ticks, items)
+        return ticks, items
 
     def consumed(self, slots: Ints, counts: Ints | None = None) -> tuple[Ints, Ints]:
         """Pairs (slot index, item) of logged and ``counts`` market events."""
         # A row is an index of ``slots``; None: all events.
         counts = self.events.counts[slots] if counts is None else counts
-        return _consumed(slots, counts, self.begin, self.length, self.past.items, self.events)
+        return self._logged_and_other(slots, counts)[:2]
 
     def take_out(self, slots: Ints, counts: Ints, scores: Float32s, admissible: Bools) -> None:
         """Make consumed items inadmissible, with intensity 0, in place."""
@@ -315,7 +285,13 @@ class Histories:
 
     def states(self, slots: Ints, counts: Ints, now: Ints) -> UserStates:
         """States of slots with ``counts`` events at the ticks ``now``."""
-        begin, length = self.begin, self.length
-        _, items = _consumed(slots, counts, begin, length, self.past.items, self.events)
-        times = _times(slots, counts, begin, length, self.past.times, self.shift, self.events)
-        return UserStates(offsets_of(length[slots] + counts), items, times, seconds(now))
+        _, items, times = self._logged_and_other(slots, counts)
+        return UserStates(offsets_of(self.length[slots] + counts), items, times, seconds(now))
+
+    def _logged_and_other(self, slots: Ints, counts: Ints) -> tuple[Ints, Ints, Floats]:
+        """Slot, item and time in seconds of states' events."""
+        past, events, total = self.past, self.events, int((self.length[slots] + counts).sum())
+        rows, items, times = np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total)
+        _states_of(slots, counts, self.begin, self.length, past.items, past.times, self.shift, events.first,
+            events.tick, events.item, events.next, rows, items, times)  # fmt: skip
+        return rows, items, times

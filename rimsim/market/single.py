@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints, Ints32
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.market.consumers.contract import response_to
 from rimsim.market.histories import Events, enter_event
 from rimsim.market.ledger import Ledger
@@ -48,7 +48,7 @@ class EntryColumns(NamedTuple):
         )
 
 
-@compiled
+@compiled_part
 def _record(row: int, shown: Ints, relevance: Float32s, ground: Float32s, admissible: Bools, place: int,
     position_weights: Floats, exposure: Floats, item_column: Ints32, intensity_column: Float32s,
     ground_column: Float32s) -> None:  # fmt: skip

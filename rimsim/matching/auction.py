@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rimsim.arrays import Floats, Ints
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.matching.kernels import Queue, dequeue, enqueue, keep_largest, new_queue, row_states
 from rimsim.matching.pairs import (
     Holdings,
@@ -56,25 +56,25 @@ _SPENT = 0.2  # a guess is given up if its bonuses buy more than this share of V
 _SHIFT = 3.0  # bonuses start a phase this many old ε lower: raising is cheaper than lowering
 
 
-@compiled
+@compiled_part
 def _least(state: Holdings, item: int) -> int:
     """Exposure below which an item should raise its bonus."""
     return int(state.cap[item] if state.w[item] < 0.0 else state.floor[item])
 
 
-@compiled
+@compiled_part
 def _most(state: Holdings, item: int) -> int:
     """Exposure above which an item must lower its bonus."""
     return int(state.floor[item] if state.w[item] > 0.0 else state.cap[item])
 
 
-@compiled
+@compiled_part
 def _wants(state: Holdings, item: int) -> bool:
     """True if an item should and can raise its bonus."""
     return bool(state.exposure[item] < _least(state, item) and state.w[item] < state.ceiling[item])
 
 
-@compiled
+@compiled_part
 def _best_places(
     pairs: UserItemPairs, state: Holdings, item: int, keep: int, values: Floats, places: Ints
 ) -> int:
@@ -104,7 +104,7 @@ def _best_places(
             return size
 
 
-@compiled
+@compiled_part
 def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[int, float]:
     """Number of positions an item takes, and its new bonus.
 
@@ -134,7 +134,7 @@ def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[i
     return take, min(ceiling, max(epsilon - level, 0.0))
 
 
-@compiled
+@compiled_part
 def _take(pairs: UserItemPairs, state: Holdings, queue: Queue, item: int, place: int) -> None:
     """Put an item into the cheapest position of a user."""
     user = user_of(pairs, item, place)
@@ -189,7 +189,7 @@ class NextBest(NamedTuple):
     marks: Ints  # (M+1,) scratch: last search that marked an item as held; the last search itself stands last
 
 
-@compiled
+@compiled_part
 def _look_up(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) -> None:
     """Cache the best pairs that a user does not hold."""
     cache.marks[pairs.m] += 1
@@ -214,7 +214,7 @@ def _look_up(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) 
     cache.cut[user] = threshold
 
 
-@compiled
+@compiled_part
 def _best_cached(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) -> tuple[int, float]:
     """Index and value of the best cached pair; (−1, 0): none."""
     best = -1
@@ -229,7 +229,7 @@ def _best_cached(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: i
     return best, worth
 
 
-@compiled
+@compiled_part
 def _next_best(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) -> float:
     """Exact s + w of the user's best unheld pair."""
     worth = _best_cached(pairs, state, cache, user)[1]
@@ -239,7 +239,7 @@ def _next_best(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int
     return worth
 
 
-@compiled
+@compiled_part
 def _release(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int, pair: int) -> int:
     """Replace a user's pair by the user's best cached pair.
 
@@ -277,7 +277,7 @@ def _release(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int, 
     return gains
 
 
-@compiled
+@compiled_part
 def _least_attached(
     pairs: UserItemPairs,
     state: Holdings,

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from rimsim.arrays import Bools, Floats, Ints, Ints32
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.matching.kernels import NO_ROW, enter
 
 if TYPE_CHECKING:
@@ -119,13 +119,13 @@ class Ending(NamedTuple):
     steps: int = 1
 
 
-@compiled
+@compiled_part
 def is_active(terms: WeightedProblem, user: int, group: int) -> bool:
     """True if a group counts the exposures to a user."""
     return bool(len(terms.active) == 0 or terms.active[user, group])
 
 
-@compiled
+@compiled_part
 def values_of_row(terms: WeightedProblem, price: Floats, user: int, value: Floats) -> None:
     """Fill ``value`` with a user's s − v."""
     m = len(value)
@@ -138,7 +138,7 @@ def values_of_row(terms: WeightedProblem, price: Floats, user: int, value: Float
                 value[terms.item[place]] -= price[m + group]
 
 
-@compiled
+@compiled_part
 def enter_exposure(terms: WeightedProblem, exposure: Floats, user: int, item: int, amount: float) -> None:
     """Add an item's exposure to all requirements of the item."""
     exposure[item] += amount
@@ -147,7 +147,7 @@ def enter_exposure(terms: WeightedProblem, exposure: Floats, user: int, item: in
             exposure[len(terms.of_first) - 1 + terms.of[place]] += amount
 
 
-@compiled
+@compiled_part
 def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
     """Fit pools of non-increasing value − weight; return their number."""
     pools = 0
@@ -162,7 +162,7 @@ def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
     return pools
 
 
-@compiled
+@compiled_part
 def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) -> tuple[int, float]:
     """Let items beyond the last position join the last pool.
 
@@ -188,7 +188,7 @@ def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) 
         pools -= 1
 
 
-@compiled
+@compiled_part
 def _above(values: Floats, level: float) -> int:
     """Move positive values above a level forward; return their number."""
     above = 0
@@ -198,7 +198,7 @@ def _above(values: Floats, level: float) -> int:
     return above
 
 
-@compiled
+@compiled_part
 def _fit(
     near: Ints, value: Floats, weights: Floats, tau: float, k: int, best: Floats, work: tuple[Any, ...]
 ) -> tuple[int, int, float]:
@@ -236,7 +236,7 @@ def _fit(
     return size, entries, level
 
 
-@compiled
+@compiled_part
 def _list(
     value: Floats, scores: NDArray[np.floating], bound: float, items: Ints32, kept: NDArray[np.floating]
 ) -> int:
@@ -253,20 +253,26 @@ def _list(
 
 @compiled
 def _user_dual(  # noqa: C901, PLR0912
-    terms: WeightedProblem, price: Floats, tau: float, contenders: tuple[Any, ...]
-) -> tuple[float, float, Floats, Floats]:
-    """Fields of :class:`UserDual`; ``contenders`` are updated.
+    terms: WeightedProblem,
+    price: Floats,
+    tau: float,
+    contenders: tuple[Any, ...],
+    exposure: Floats,
+    marginal: Floats,
+) -> tuple[float, float]:
+    """First fields of :class:`UserDual`; the others are filled in.
 
-    The last pool of some items is a bound: with more items, its mean is no lower. So if this mean is above a guess,
-    items below the guess cannot be in a pool. Otherwise, the mean is the next guess.
+    ``exposure`` and ``marginal`` come as zeros, and ``contenders`` are updated. The last pool of some items is a bound:
+    with more items, its mean is no lower. So if this mean is above a guess, items below the guess cannot be in a pool.
+    Otherwise, the mean is the next guess.
     """
     (n, m), width, grouped = terms.scores.shape, len(terms.weights), len(terms.of) > 0
-    exposure, marginal, of_row = np.zeros(len(price)), np.zeros(n), np.empty(m)
-    near, value, inside, shown = np.empty(m, np.int64), np.empty(m), np.empty(m), np.zeros(m, np.bool_)
-    mean, count = np.empty(width), np.empty(width, np.int64)
+    near, value, of_row = np.empty(m, np.int64), np.empty(m, np.float64), np.empty(m, np.float64)
+    inside, shown, mean = np.empty(m, np.float64), np.zeros(m, np.bool_), np.empty(width, np.float64)
     # The second row is of users who are alike.
-    all_best, all_who = np.empty((2, width)), np.empty((2, m + width + 1), np.int64)
-    all_shares, all_z, sizes = np.empty((2, m + 1)), np.empty((2, m + 1)), np.full((2, 2), -1)
+    count, all_who = np.empty(width, np.int64), np.empty((2, m + width + 1), np.int64)
+    all_best, all_shares = np.empty((2, width), np.float64), np.empty((2, m + 1), np.float64)
+    all_z, sizes = np.empty((2, m + 1), np.float64), np.full((2, 2), -1, np.int64)
     _, fallen, rest, last_pool, listed, kept, lengths, alike = contenders
     slack, largest = _ROUNDED * (np.abs(price).sum() + fallen[0]), tau * terms.weights[0]
     top = smooth = 0.0
@@ -313,7 +319,7 @@ def _user_dual(  # noqa: C901, PLR0912
                 enter_exposure(terms, exposure, user, who[place], z[place])
             else:
                 exposure[who[place]] += z[place]
-    return top, smooth, exposure, marginal
+    return top, smooth
 
 
 def at_prices(
@@ -323,7 +329,9 @@ def at_prices(
     contenders = Contenders.of(terms) if before is None else before.contenders
     contenders.fallen[0] += np.maximum(contenders.price - price, 0.0).max(initial=0.0)
     contenders.price[:] = price
-    users = UserDual(*_user_dual(terms, price, tau, tuple(contenders)))
+    exposure, marginal = np.zeros(len(price)), np.zeros(len(terms.capacity))
+    top, smooth = _user_dual(terms, price, tau, tuple(contenders), exposure, marginal)
+    users = UserDual(top, smooth, exposure, marginal)
     below, above = price < 0.0, price > 0.0
     rest = float(price[below] @ terms.least[below] + price[above] @ terms.most[above])
     return DualPoint(price, users, users.top + rest, users.smooth + rest, tau, contenders)

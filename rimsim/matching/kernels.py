@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.rng import Purpose, bits
 
 NO_ROW = np.uint64(0)  # random bits where ties need none of a row's own
@@ -61,7 +61,7 @@ def _tie_ranks(state: np.uint64, words: Ints) -> NDArray[np.uint64]:
     return ranks
 
 
-@compiled
+@compiled_part
 def insert(best: Floats, value: float) -> None:
     """Insert a value into a descending array; drop the smallest."""
     place = len(best) - 1
@@ -71,11 +71,13 @@ def insert(best: Floats, value: float) -> None:
     best[place] = value
 
 
-@compiled
+@compiled_part
 def part_maxima(value: NDArray[np.floating], k: int) -> Floats:
     """Maxima of 2k or more parts of an array."""
     stride = max(-(-len(value) // _PARTS), min(2 * k, len(value)))
-    highest = np.full(stride, -np.inf)
+    highest = np.empty(stride, np.float64)
+    for place in range(stride):  # np.full() is one more function to compile, as are other forms of np.empty()
+        highest[place] = -np.inf
     for first in range(0, len(value), max(stride, 1)):
         values = value[first : first + stride]
         for place in range(len(values)):
@@ -84,19 +86,21 @@ def part_maxima(value: NDArray[np.floating], k: int) -> Floats:
     return highest
 
 
-@compiled
+@compiled_part
 def kth_of_parts(highest: Floats, k: int) -> float:
     """k-th largest maximum of parts; k values reach this level."""
     if len(highest) < k:
         return -np.inf
-    best = np.full(k, -np.inf)
+    best = np.empty(k, np.float64)
+    for place in range(k):
+        best[place] = -np.inf
     for new in highest:
         if new > best[k - 1]:
             insert(best, new)
     return float(best[k - 1])
 
 
-@compiled
+@compiled_part
 def enter(item: int, new: float, row: np.uint64, items: Ints, best: NDArray[np.floating], size: int) -> int:
     """Add an item to the best items; return their number.
 
@@ -159,7 +163,7 @@ def best_items(
     return size
 
 
-@compiled
+@compiled_part
 def items_between(
     value: NDArray[np.floating], highest: Floats, lowest: float, below: float, items: Ints
 ) -> int:
@@ -186,9 +190,10 @@ def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
     function returns a mask (n,) of rows in which a tie makes the slate ambiguous.
     """
     (n, m), k = scores.shape, items.shape[1]
-    tied = np.zeros(n, np.bool_)
-    value, best = np.empty(m, scores.dtype), np.empty(k, scores.dtype)
+    tied = np.empty(n, np.bool_)
+    value, best = np.empty(m, np.float64), np.empty(k, np.float64)
     for row in range(n):
+        tied[row] = False
         for item in range(m):
             value[item] = scores[row, item] if admissible[row, item] else -np.inf
         size = best_items(value, NO_ROW, items[row], best, 0.0)
@@ -203,7 +208,7 @@ def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
     return tied
 
 
-@compiled
+@compiled_part
 def order_items(items: Ints, scores: NDArray[np.floating]) -> None:
     """Put a slate in descending order of scores, in place.
 
@@ -219,7 +224,7 @@ def order_items(items: Ints, scores: NDArray[np.floating]) -> None:
         items[before] = item
 
 
-@compiled
+@compiled_part
 def keep_largest(values: Floats, tags: Ints, size: int, keep: int, value: float, tag: int) -> int:
     """Push to a min-heap of limited size; return its size."""
     if size < keep:
@@ -258,13 +263,13 @@ class Queue(NamedTuple):
     waiting: NDArray[np.uint8]  # (M,) whether an item waits
 
 
-@compiled
+@compiled_part
 def new_queue(m: int) -> Queue:
     """Empty queue for items 0 to m − 1."""
     return Queue(np.empty(m + 1, np.int64), np.zeros(2, np.int64), np.zeros(m, np.uint8))
 
 
-@compiled
+@compiled_part
 def enqueue(queue: Queue, item: int) -> None:
     """Add an item to the queue unless it is queued."""
     if queue.waiting[item] == 0:
@@ -273,7 +278,7 @@ def enqueue(queue: Queue, item: int) -> None:
         queue.ends[1] = (queue.ends[1] + 1) % len(queue.ring)
 
 
-@compiled
+@compiled_part
 def dequeue(queue: Queue) -> int:
     """First item of the queue; −1 if the queue is empty."""
     if queue.ends[0] == queue.ends[1]:

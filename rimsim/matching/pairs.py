@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints, Ints32
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.matching.kernels import enter, keep_largest
 
 _BLOCK = 64  # edge of the tiles of a transposition: both sides stay in the first-level cache
@@ -49,7 +49,7 @@ class Holdings(NamedTuple):
     ceiling: Floats  # (M,) largest bonus: the cost of one exposure of shortfall
 
 
-@compiled
+@compiled_part
 def user_range(pairs: UserItemPairs, user: int) -> tuple[int, int]:
     """Begin and end of a user's pairs."""
     if pairs.sparse:
@@ -57,7 +57,7 @@ def user_range(pairs: UserItemPairs, user: int) -> tuple[int, int]:
     return user * pairs.m, (user + 1) * pairs.m
 
 
-@compiled
+@compiled_part
 def item_range(pairs: UserItemPairs, item: int) -> tuple[int, int]:
     """Begin and end of an item's pairs, sorted by item."""
     if pairs.sparse:
@@ -65,7 +65,7 @@ def item_range(pairs: UserItemPairs, item: int) -> tuple[int, int]:
     return item * pairs.n, (item + 1) * pairs.n
 
 
-@compiled
+@compiled_part
 def item_of(pairs: UserItemPairs, user: int, pair: int) -> int:
     """Item of a pair in the order by user."""
     if pairs.sparse:
@@ -73,7 +73,7 @@ def item_of(pairs: UserItemPairs, user: int, pair: int) -> int:
     return pair - user * pairs.m
 
 
-@compiled
+@compiled_part
 def user_of(pairs: UserItemPairs, item: int, place: int) -> int:
     """User of a pair in the order by item."""
     if pairs.sparse:
@@ -81,7 +81,7 @@ def user_of(pairs: UserItemPairs, item: int, place: int) -> int:
     return place - item * pairs.n
 
 
-@compiled
+@compiled_part
 def place_of(pairs: UserItemPairs, user: int, pair: int) -> int:
     """Index of a user's pair in the order by item."""
     if pairs.sparse:
@@ -89,7 +89,7 @@ def place_of(pairs: UserItemPairs, user: int, pair: int) -> int:
     return (pair - user * pairs.m) * pairs.n + user
 
 
-@compiled
+@compiled_part
 def pair_at(pairs: UserItemPairs, item: int, user: int, place: int) -> int:
     """Index of an item's pair in the order by user."""
     if pairs.sparse:
@@ -157,7 +157,7 @@ def no_holdings(
     )
 
 
-@compiled
+@compiled_part
 def cheapest(pairs: UserItemPairs, state: Holdings, user: int) -> tuple[int, float]:
     """Cheapest position of a user's slate, and its worth."""
     best, worth = -1, np.inf  # an empty slot is worth 0
@@ -172,7 +172,7 @@ def cheapest(pairs: UserItemPairs, state: Holdings, user: int) -> tuple[int, flo
     return best, worth
 
 
-@compiled
+@compiled_part
 def refresh(pairs: UserItemPairs, state: Holdings) -> None:
     """Set ``theta`` of each user to its cheapest position's worth."""
     for user in range(pairs.n):

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.matching.descent import WeightedProblem, enter_exposure, is_active, values_of_row
 from rimsim.matching.kernels import best_items
 from rimsim.matching.problem import beyond
@@ -56,7 +56,7 @@ class IntegralSlates(NamedTuple):
     value: float  # V; −inf if a hard floor is missed
 
 
-@compiled
+@compiled_part
 def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
     """Integral of clip(slope + ρ·e, 0, steepest) from 0 to ``over``."""
     if rho == np.inf:
@@ -66,7 +66,7 @@ def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
     return slope * inside + 0.5 * rho * inside * inside + steepest * max(over - stop, 0.0)
 
 
-@compiled
+@compiled_part
 def _gain(
     rows: Floats, rho: float, exposure: Floats, row: int, amount: float
 ) -> float:  # few words: it is inlined
@@ -83,7 +83,7 @@ def _gain(
     return gained
 
 
-@compiled
+@compiled_part
 def _gain_of_groups(
     terms: WeightedProblem, penalty: Penalty, exposure: Floats, user: int, item: int, amount: float
 ) -> float:
@@ -133,7 +133,7 @@ def _dealt(terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], rho:
     return found
 
 
-@compiled
+@compiled_part
 def _follow(
     terms: WeightedProblem,
     price: Floats,
@@ -157,7 +157,7 @@ def _follow(
             now[row] = _moved(terms, price, row, exposure[row], rho)
 
 
-@compiled
+@compiled_part
 def _moved(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho: float) -> float:
     """Price −H' of a requirement, from its exposure beyond bounds."""
     below, above = min(price[row], 0.0), max(price[row], 0.0)
@@ -168,7 +168,7 @@ def _moved(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho
     return float(below + above)
 
 
-@compiled
+@compiled_part
 def _exchange(
     terms: WeightedProblem, penalty: Penalty, user: int, slate: Ints, exposure: Floats, enough: float
 ) -> int:
@@ -197,7 +197,7 @@ def _exchange(
     return moves
 
 
-@compiled
+@compiled_part
 def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
     terms: WeightedProblem,
     penalty: Penalty,

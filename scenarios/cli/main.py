@@ -10,8 +10,7 @@ import click
 
 from rimsim import __version__
 from rimsim.errors import ArmsError, RimsimError, reason
-from rimsim.scenarios.cli.demo import demo
-from rimsim.scenarios.cli.runs import backtest, compare, experiment, export, ope, sweep, validate
+from rimsim.scenarios.cli.runs import MAKERS
 from rimsim.scenarios.cli.tools import LISTS, data, diff, print_complete, report
 from rimsim.scenarios.runs.local import stopping_on_request
 
@@ -22,20 +21,7 @@ def _rimsim() -> None:
     """Simulate a recommendation market with guaranteed exposure."""
 
 
-for _command in (
-    compare,
-    sweep,
-    ope,
-    experiment,
-    backtest,
-    validate,
-    demo,
-    report,
-    diff,
-    export,
-    data,
-    *LISTS,
-):
+for _command in (*MAKERS, report, diff, data, *LISTS):
     _rimsim.add_command(_command)
 
 

@@ -6,7 +6,10 @@ that is not given has the default of its parameter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +18,11 @@ import click
 from rimsim import scenarios
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.scenarios.cli import tools
+from rimsim.system import cores
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from rimsim.scenarios import Run
 
 
@@ -72,7 +78,7 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
         )
     from rimsim.scenarios.runs.job import Execution, StudyOptions
     from rimsim.scenarios.runs.store import folder_for, require_free
-    from rimsim.scenarios.study import notes, plan
+    from rimsim.scenarios.study import plan
 
     grid = asked.get("grid", {})
     options = StudyOptions(**{name: asked[name] for name in StudyOptions.names() if name in asked})
@@ -83,7 +89,7 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
     folder = folder_for(asked.get("out"), f"{base.name}-sweep" if grid else base.name)
     require_free(folder)
     study = plan.planned(folder, base, grid, options, execution)
-    notes.print_notes(
+    plan.print_notes(
         [part.point.config for part in study.plans], tools.terminal(), study.plans[0].options.agents or ()
     )
     for name, text in plan.study_lines(study, execution):
@@ -257,3 +263,101 @@ def export(run: Path, to: str, **values: Any) -> None:
     """
     place, said = scenarios.export(run, to, **values, console=tools.terminal())
     click.echo(f"{place}: {said}")
+
+
+# -- the demo ---------------------------------------------------------------------------------------------------------
+_AGENTS = ("relevance", "rim-dual", "rim-feedback", "random")
+_LOOP, _REPLAY, _QUICK = "closed-loop", "online-match", "quick"
+_DEMO = "rimsim demo"
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Play a small market, which takes half a minute.")
+@click.option(
+    "--out",
+    type=tools.path,
+    default="runs/demo",
+    show_default=True,
+    help="Output folder. An earlier demo in it is deleted.",
+)
+def demo(out: Path, *, quick: bool) -> None:
+    """Simulate two markets: the closed loop and a replay (minutes)."""
+    if out.exists():
+        strange = sorted(entry.name for entry in out.iterdir() if entry.name not in (_LOOP, _REPLAY, _QUICK))
+        if strange:
+            raise RunFolderError(
+                f"{out}: holds {strange[0]!r}, which is not part of a demo. Name an empty or new folder"
+            )
+        for part in (_QUICK,) if quick else (_LOOP, _REPLAY):
+            shutil.rmtree(out / part, ignore_errors=True)
+    console = tools.terminal()
+    if quick:
+        # After an installation most of the time goes into compiling; prices would double the number of kernels.
+        small = {"arrivals.per_round": 200, "data.min_item_events": 60, "platform.model": "popularity"}
+        done = scenarios.compare(
+            "closed-loop",
+            ("relevance", "random"),
+            4,
+            seeds=3,
+            settings=small,
+            certify=False,
+            ledger=False,
+            out=out / _QUICK,
+            command="rimsim demo --quick",
+            console=console,
+        )
+        tools.print_run(done)
+        return
+    console.print(
+        "[bold]1. The closed loop:[/] clones of MovieLens users, 8 rounds of retraining on what was consumed."
+    )
+    with _in_background(_replay, out / _REPLAY):
+        # Certificates here and a third seed of the replay would take the demo beyond four minutes on two cores.
+        done = scenarios.compare(
+            "closed-loop", _AGENTS, 8, 3, certify=False, out=out / _LOOP, console=console, command=_DEMO
+        )
+        tools.print_run(done)
+        console.print(
+            "\n[bold]2. The replay:[/] every session of the log's second half at its own time, one round."
+        )
+    tools.print_run(_replayed(out / _REPLAY, console))
+
+
+@contextmanager
+def _in_background(job: Callable[[Path], None], folder: Path) -> Iterator[None]:
+    """Context manager that runs a job on an idle core."""
+    if cores() == 1:
+        yield
+        return
+    process = multiprocessing.get_context("spawn").Process(target=job, args=(folder,), daemon=True)
+    process.start()
+    try:
+        yield
+        process.join()
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _replay(folder: Path) -> None:
+    """Run the replay silently; after a failure, :func:`_replayed` repeats it."""
+    with suppress(Exception):
+        scenarios.compare("online-match", _AGENTS, seeds=2, out=folder, workers=1, command=_DEMO)
+
+
+def _replayed(folder: Path, console: Console) -> Run:
+    """Run of the replay, repeated if the background job failed."""
+    from rimsim.scenarios.runs.status import is_finished
+    from rimsim.scenarios.runs.store import Run
+    from rimsim.scenarios.study.plan import print_notes
+
+    if is_finished(Run(folder)):
+        done = scenarios.load_run(folder)
+        print_notes([done.scenario], console, _AGENTS)
+        return done
+    shutil.rmtree(folder, ignore_errors=True)
+    return scenarios.compare("online-match", _AGENTS, seeds=2, out=folder, console=console, command=_DEMO)
+
+
+MAKERS = (compare, sweep, ope, experiment, backtest, validate, export, demo)
+"""Commands that play markets, fit models or write files."""

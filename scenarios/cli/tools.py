@@ -132,7 +132,6 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
 }
 """Type in ``options.yaml`` → arguments of :func:`click.option`; other types list choices, parted by bars."""
 
-
 _DECLARED = parsed_yaml(Path(__file__).with_name("options.yaml").read_text(encoding="utf-8"))
 
 

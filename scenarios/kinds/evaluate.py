@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Console
 
 from rimsim import agents as players
 from rimsim import rng
@@ -34,10 +36,6 @@ from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs.job import Execution, Job, chosen_seeds, play_parts
 from rimsim.scenarios.runs.store import Run, load_run, locked, read_table, write_table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from rich.console import Console
 
 OPE = "ope.parquet"
 PARTS = {
@@ -99,7 +97,11 @@ def ope(
     with locked(begun.folder):
         table = play_parts(job, begun.folder, Execution(workers=workers, console=console))["ope"]
         done = Evaluation(begun.folder, *names, table)
-        write_table(begun.folder / OPE, _with_others(done))
+        if (before := begun.folder / OPE).is_file():  # rows of other pairs of agents stay
+            others = read_table(before)
+            same = (others["logged"] == done.logged) & (others["target"] == done.target)
+            table = pd.concat([others[~same], table], ignore_index=True)
+        write_table(before, table)
         draw(evaluation_report(done).plots, begun.folder / "pictures")
     return done
 
@@ -118,16 +120,6 @@ def _logged(run: Run, text: str | None) -> str:
         f"{run.folder}: its agents ({', '.join(agents)}) do not report the propensities of their slates. "
         "Evaluate a run with random, epsilon-greedy or entropic-dual"
     )
-
-
-def _with_others(done: Evaluation) -> pd.DataFrame:
-    """Table of the run folder, with both agents' new rows."""
-    path = done.folder / OPE
-    if not path.is_file():
-        return done.table
-    before = read_table(path)
-    same = (before["logged"] == done.logged) & (before["target"] == done.target)
-    return pd.concat([before[~same], done.table], ignore_index=True)
 
 
 def _evaluate(
@@ -419,8 +411,8 @@ def _estimators_against_truth(done: Evaluation, parts: Mapping[str, pd.DataFrame
         rows = found.set_index("estimator").reindex(names)
         truth = float(rows["truth"].mean())
         limits = (truth - _WIDEST * abs(truth), truth + _WIDEST * abs(truth))
-        values = dict(zip(names, zip(rows["estimate"], rows["width"] / 2, strict=True), strict=True))
-        panels.append(Panel(part, values, truth, truth - float(rows["moved"].mean()), limits))
+        at_log = truth - float(rows["moved"].mean())
+        panels.append(Panel(part, names, rows["estimate"], rows["width"], truth, at_log, limits))
     seeds = int(next(iter(parts.values()))["seeds"].iloc[0])
     return interval_panels(
         f"What {done.target} is worth, estimated from the log of {done.logged}",

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import WrapperSpec
+from rich.console import Console
 
 from rimsim import __version__
 from rimsim.arrays import Array, Floats, Ints
@@ -25,9 +26,6 @@ from rimsim.errors import ConfigError, RunFolderError, many, require_known
 from rimsim.scenarios.runs.job import bars
 from rimsim.scenarios.runs.store import Run, disk_errors, load_run, table_in, write_arrays
 from rimsim.system import draft_file, draft_folder
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "minari": "minari"}
 """Format → usual name of the file."""

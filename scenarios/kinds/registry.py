@@ -25,11 +25,6 @@ class Kind:
     report: str = ""  # Function that makes the report of a run, as `module:name`
     resumable: bool = False  # An interrupted run can be resumed
 
-    def load(self, place: str) -> Any:
-        """Object named by ``module:name``."""
-        module, _, name = place.partition(":")
-        return getattr(import_module(module), name)
-
 
 _KINDS = "rimsim.scenarios.kinds"
 _REPORT = "rimsim.scenarios.report"
@@ -68,6 +63,12 @@ _ALL = (
     ),
 )
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
+
+
+def loaded(place: str) -> Any:
+    """Object named by ``module:name``."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 def kind_of(config: Mapping[str, object]) -> Kind:

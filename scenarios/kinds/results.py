@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import scipy
+from matplotlib.figure import Figure
 
 from rimsim.config import DataConfig
 from rimsim.data import EventLog, Needs, load_log, require_usable
@@ -19,9 +20,6 @@ from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.runs.local import MAIN, log_bytes, require_memory
 from rimsim.scenarios.runs.store import Run, RunTables, load_run, load_text
 from rimsim.system import single_thread
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +120,9 @@ class Panel:
     """Estimates with intervals, next to their true values."""
 
     title: str
-    estimates: Mapping[str, tuple[float, float]]  # Label → estimate and half its interval
+    labels: Sequence[str]
+    value: pd.Series[float]  # Estimate of each label
+    width: pd.Series[float]  # Width of its interval
     truth: float  # Solid line
     reference: float  # Dotted line
     limits: tuple[float, float] | None = None  # Estimates beyond these stand at the edge
@@ -133,13 +133,12 @@ def interval_panels(message: str, caption: str, panels: Sequence[Panel]) -> Figu
     figure = frame(message, caption, 4.2)
     axes = np.ravel(figure.subplots(1, len(panels), sharey=True, squeeze=False))
     for ax, panel in zip(axes, panels, strict=True):
-        place = np.arange(len(panel.estimates))
-        value, half = np.array(list(panel.estimates.values()), np.float64).reshape(-1, 2).T
+        place, value = np.arange(len(panel.labels)), panel.value.to_numpy(np.float64)
         ax.axvline(panel.reference, color="#333333", linestyle=":")
         ax.axvline(panel.truth, color="#333333")
         shown = value if panel.limits is None else value.clip(*panel.limits)
-        ax.errorbar(shown, place, xerr=half, fmt="o", capsize=3)
-        ax.set(title=panel.title, yticks=place, yticklabels=list(panel.estimates))
+        ax.errorbar(shown, place, xerr=panel.width.to_numpy(np.float64) / 2, fmt="o", capsize=3)
+        ax.set(title=panel.title, yticks=place, yticklabels=panel.labels)
         if panel.limits is not None:
             ax.set(xlim=panel.limits)
     axes[0].invert_yaxis()

@@ -14,16 +14,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from markupsafe import escape
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -32,13 +36,6 @@ from rimsim.measures import FEW_SEEDS, Measure, mean_interval
 from rimsim.scenarios.report.record import Plot
 from rimsim.scenarios.runs.job import subject_of
 from rimsim.system import draft_file
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.text import Annotation
-
 
 WIDTH, DPI = 10.0, 120  # inches and dots per inch: 1,200 pixels wide
 GREY = "#777777"
@@ -64,22 +61,9 @@ _LOOK: dict[Any, Any] = {
 }
 
 _FALLBACKS = (
-    *(
-        "Noto Sans CJK SC",
-        "Noto Sans CJK JP",
-        "Noto Sans SC",
-        "Noto Sans JP",
-        "Noto Sans KR",
-        "Source Han Sans",
-    ),
-    *(
-        "WenQuanYi Zen Hei",
-        "IPAexGothic",
-        "Microsoft YaHei",
-        "Yu Gothic",
-        "Hiragino Sans",
-        "Arial Unicode MS",
-    ),
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR"),
+    *("Source Han Sans", "WenQuanYi Zen Hei", "IPAexGothic", "Microsoft YaHei", "Yu Gothic"),
+    *("Hiragino Sans", "Arial Unicode MS"),
 )
 """Fonts for letters that the main font lacks, such as in Chinese or Japanese titles."""
 
@@ -165,7 +149,7 @@ def write_png(plot: Plot, folder: Path) -> Path | None:
 
 
 def svg(plot: Plot) -> str:
-    """``<svg>`` element of a plot; empty without data."""
+    """Labelled ``<svg>`` element of a plot; empty without data."""
     text = io.StringIO()
     # Names of clip paths and markers are hashes; the salt keeps those of two plots on a page apart. A browser has fonts
     # of its own.
@@ -175,7 +159,7 @@ def svg(plot: Plot) -> str:
             return ""
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     element = text.getvalue()
-    element = element[element.index("<svg") :]
+    element = f'<svg role="img" aria-label="{escape(plot.name)}"{element[element.index("<svg") + 4 :]}'
     for part in (r"<metadata>.*?</metadata>\s*", r'(?<=<g) id="[^"]*"', r' (?:width|height)="[\d.]+pt"'):
         element = re.sub(part, "", element, flags=re.DOTALL)
     return element

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from rimsim.config import to_plain
 from rimsim.config.reading import flat
@@ -18,12 +19,7 @@ from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sweep import sweep_table
 from rimsim.scenarios.runs.job import control_in, subject_of
 from rimsim.scenarios.runs.status import digest, shown_rounds, status_note
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from rimsim.config import ScenarioConfig
-    from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.store import Run
 
 
 # -- plots by round ---------------------------------------------------------------------------------------------------
@@ -134,11 +130,11 @@ _ITEMS = "lorenz"  # the section with this plot has the tables of items
 def comparison_report(run: Run) -> Report:
     """Report of a comparison, from its finished arms."""
     rounds, agents = shown_arms(run)
-    scenario, arrivals = run.scenario, run.scenario.arrivals
+    scenario, arrivals, exposure = run.scenario, run.scenario.arrivals, run.scenario.exposure
     answer = []
     if len(rounds):
         own = [measure.name for measure in run.own_measures.values()]
-        answer = sentences.comparison_sentences(rounds, agents, scenario.exposure.unit, own)
+        answer = sentences.comparison_sentences(rounds, agents, exposure.unit, own)
         parts = loop.decomposition(late_means(rounds), agents, tables.EFFECTS)
         if not parts.empty:
             answer.append(f"{loop.effect_of_retraining(parts, late_of(rounds), run.measures)}.")
@@ -152,8 +148,10 @@ def comparison_report(run: Run) -> Report:
         tables.two_seeds_note(len(run.seeds)),
         status_note(run, [run]),
     )
+    guaranteed = exposure.beta > 0 or exposure.items or exposure.campaigns or exposure.groups
+    asked = "What does guaranteeing exposure cost and bring?" if guaranteed else "What do these agents bring?"
     return Report(
-        question=f"{_question(scenario)} ({scenario.name})",
+        question=f"{asked} ({scenario.name})",
         answer=tuple(answer),
         cautions=tuple(note for note in cautions if note is not None),
         setting=(
@@ -162,7 +160,7 @@ def comparison_report(run: Run) -> Report:
             f"{many(scenario.rounds, 'round')}, {arrivals.kind}"
             + (f" of {arrivals.per_round:,} arrivals" if arrivals.per_round else ""),
             f"slates of {scenario.slate}",
-            f"β = {scenario.exposure.beta:g}",
+            f"β = {exposure.beta:g}",
             many(len(run.seeds), "seed"),
             f"platform `{scenario.platform.model}`",
         ),
@@ -177,12 +175,6 @@ def comparison_report(run: Run) -> Report:
 def comparison_plots(run: Run) -> tuple[Plot, ...]:
     """Plots of a comparison, without its sentences and tables."""
     return tuple(plot for section in _sections(run) for plot in section.plots)
-
-
-def _question(scenario: ScenarioConfig) -> str:
-    exposure = scenario.exposure
-    guaranteed = exposure.beta > 0 or exposure.items or exposure.campaigns or exposure.groups
-    return "What does guaranteeing exposure cost and bring?" if guaranteed else "What do these agents bring?"
 
 
 def _sections(run: Run) -> Iterator[Section]:

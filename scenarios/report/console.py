@@ -115,14 +115,13 @@ def report_markdown(report: Report) -> str:
 
 def markdown(tables: Iterable[TextTable]) -> str:
     """Tables as Markdown, with their titles."""
-    return "\n".join(_markdown(table) for table in tables)
-
-
-def _markdown(table: TextTable) -> str:
-    sides = "---|" * table.labels + "---:|" * (len(table.columns) - table.labels)
-    lines = ["| " + " | ".join(table.columns) + " |", f"|{sides}"]
-    lines += [f"| `{row[0]}` | " + " | ".join(row[1:]) + " |" for row in table.rows]
-    return f"**{table.title}**\n\n" + "\n".join(lines) + "\n"
+    parts = []
+    for table in tables:
+        sides = "---|" * table.labels + "---:|" * (len(table.columns) - table.labels)
+        lines = [f"**{table.title}**", "", "| " + " | ".join(table.columns) + " |", f"|{sides}"]
+        lines += [f"| `{row[0]}` | " + " | ".join(row[1:]) + " |" for row in table.rows]
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
 
 
 def picture_places(folder: Path) -> list[tuple[str, str]]:

@@ -5,20 +5,15 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jinja2
 from markupsafe import Markup, escape
 
 from rimsim.errors import MissingTableError
 from rimsim.scenarios.report.charts import svg
-from rimsim.scenarios.report.record import Plot, Report
+from rimsim.scenarios.report.record import Report
 from rimsim.scenarios.report.sentences import as_sentence
-from rimsim.scenarios.runs.store import repeat_command, write_text
-
-if TYPE_CHECKING:
-    from rimsim.scenarios.runs.store import Run
-
+from rimsim.scenarios.runs.store import Run, repeat_command, write_text
 
 PAGE = "report.html"
 """Name of the page in a run folder."""
@@ -49,7 +44,7 @@ def html(report: Report, run: Run) -> str:
         {
             "title": section.title,
             "text": section.text,
-            "charts": [chart for plot in section.plots if (chart := _chart(plot))],
+            "charts": [Markup(chart) for plot in section.plots if (chart := svg(plot))],  # noqa: S704  it escapes
             "tables": [table for table in (*section.tables, *section.details()) if table.rows],
         }
         for section in report.sections
@@ -90,12 +85,6 @@ def _template() -> jinja2.Template:
     )
     environment.filters["words"] = _words
     return environment.get_template("page.html.jinja")
-
-
-def _chart(plot: Plot) -> Markup:
-    """Figure of a plot as SVG, labelled by its name."""
-    label = f'<svg role="img" aria-label="{escape(plot.name)}"'
-    return Markup(svg(plot).replace("<svg", label, 1))  # noqa: S704  Matplotlib escapes its texts
 
 
 def _words(text: str) -> Markup:

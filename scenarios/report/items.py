@@ -22,7 +22,6 @@ from rimsim.scenarios.report.tables import (
     retrained,
     signed,
 )
-from rimsim.scenarios.runs.job import is_control
 from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import Run, table_in
 
@@ -66,15 +65,7 @@ def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[Floats
 
 
 def delivery(run: Run) -> pd.DataFrame:
-    """Required and delivered exposures of guaranteed items, by round.
-
-    Returns:
-        Table with columns agent, seed, round, item, id, required and delivered. Exposures are in the unit of the
-        guarantee, and rounds are finished rounds.
-
-    Raises:
-        MissingTableError: If the run kept no ledger.
-    """
+    """Table :attr:`rimsim.scenarios.runs.store.Run.delivery` of finished rounds."""
     config, rounds = run.scenario, shown_rounds(run)
     estimates = rounds[rounds["metric"] == "estimated_decay"].set_index(_ROUND)["value"].to_dict()
     keys = rounds[_ROUND].drop_duplicates(ignore_index=True).rename_axis("key").reset_index()
@@ -97,12 +88,7 @@ def delivery(run: Run) -> pd.DataFrame:
 
 
 def users(run: Run) -> pd.DataFrame:
-    """Users of the log, and their consumptions under each agent.
-
-    Returns:
-        Table with columns log_user and id. If the run kept its ledger, each agent has a column with the user's
-        consumptions in all rounds (mean over seeds; NaN for users without a slate).
-    """
+    """Table :attr:`rimsim.scenarios.runs.store.Run.users` of finished rounds."""
     table = table_in(run.folder, "users")
     try:
         ledger = table_in(run.folder, "ledger", (*_ROUND, "log_user", "consumed"))
@@ -198,25 +184,19 @@ def item_exposures(
         Table with columns agent, item, exposures, consumed, required and delivered. The column delivered is a share of
         the required exposure, or NaN if nothing is required.
     """
-    late = late_rounds(rounds)
+    by_agent: dict[str, list[Ints]] = {}
+    of_late = retrained(ledger[ledger["round"].isin(late_rounds(rounds))])
+    for (agent, seed, number), part in _by_arm(of_late).items():
+        shown = _counts(part["item"], n_items)
+        taken = _counts(part.loc[part["consumed"].astype(bool), "item"], n_items)
+        due = required.get((seed, number), np.zeros(n_items, np.int64))
+        by_agent.setdefault(agent, []).append(np.stack([shown, taken, due, np.minimum(shown, due)]))
     tables = []
-    of_late = ledger[ledger["round"].isin(late)]
-    for agent, of_agent in of_late.groupby("agent", observed=True, sort=False):
-        if is_control(str(agent)):
-            continue
-        sums = np.zeros((4, n_items))
-        parts = of_agent.groupby(["seed", "round"], observed=True)
-        for _, part in parts:
-            seed, number = (int(part[column].iloc[0]) for column in ("seed", "round"))
-            items = part["item"].to_numpy(np.int64)
-            shown = np.bincount(items, minlength=n_items)
-            taken = np.bincount(items[part["consumed"].to_numpy(bool)], minlength=n_items)
-            due = required.get((seed, number), np.zeros(n_items, np.int64))
-            sums += np.stack([shown, taken, due, np.minimum(shown, due)])
-        shown, taken, due, kept = sums / max(1, len(parts))
-        delivered = np.divide(kept, due, out=np.full(n_items, np.nan), where=due > 0)
-        figures = {"exposures": shown, "consumed": taken, "required": due, "delivered": delivered}
-        tables.append(pd.DataFrame(figures).assign(agent=str(agent), item=np.arange(n_items)))
+    for agent, parts in by_agent.items():
+        exposed, consumed, owed, kept = np.mean(parts, axis=0)
+        delivered = np.divide(kept, owed, out=np.full(n_items, np.nan), where=owed > 0)
+        figures = {"exposures": exposed, "consumed": consumed, "required": owed, "delivered": delivered}
+        tables.append(pd.DataFrame(figures).assign(agent=agent, item=np.arange(n_items)))
     columns = ["agent", "item", "exposures", "consumed", "required", "delivered"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from rimsim import measures
@@ -19,10 +19,6 @@ from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.items import exposures, mean_curve
 from rimsim.scenarios.report.tables import PictureTables, last_round, retrained
 from rimsim.scenarios.runs.job import CHAIN, control_name, is_control
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 PARTS = ("retraining", "data", "selection", "feedback")
 """Differences of successive arms: frozen → organic (log) → random (random slates) → static (frozen model) → agent."""

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from rimsim.arrays import Ints
 from rimsim.errors import many
 from rimsim.measures import late_of, late_rounds
 from rimsim.scenarios.report import charts, items, sentences, tables
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 
 _PLACES = {"least popular": 0.02, "lower quarter": 0.25, "most popular": 0.95}
 """Title of a panel → popularity rank of the panel's item among guaranteed items, from 0 to 1."""

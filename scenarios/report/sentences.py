@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 
 from rimsim.measures import FEW_SEEDS, MEASURES, UNFIT, late_means, late_of
 from rimsim.scenarios.report import tables
 from rimsim.scenarios.runs.job import is_control
 from rimsim.scenarios.runs.status import shown_rounds
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from rimsim.scenarios.runs.store import Run
-
+from rimsim.scenarios.runs.store import Run
 
 _MOST = 3  # agents that have a sentence
 _NEGLIGIBLE = 0.005  # share of the guaranteed exposure below which nothing is said

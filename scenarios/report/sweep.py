@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 
 from rimsim.config import to_plain
 from rimsim.errors import RunFolderError, many
@@ -19,13 +19,7 @@ from rimsim.scenarios.report.console import more_place, picture_names
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs import status
 from rimsim.scenarios.runs.job import control_name, is_control
-from rimsim.scenarios.runs.store import resume_command
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from rimsim.scenarios.runs.store import Run
-
+from rimsim.scenarios.runs.store import Run, resume_command
 
 _SHOWN = ("utility", "precision", "perplexity", "coverage", "examined_shortfall", "shortfall", "gap")
 _MAIN = ("utility", "perplexity", "coverage", "examined shortfall")

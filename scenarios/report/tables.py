@@ -342,14 +342,14 @@ def picture_tables(run: Run) -> PictureTables:
 
 def _required(run: Run, n_items: int) -> dict[tuple[int, int], Ints] | None:
     """(seed, round) → (M,) required exposures; None where requirements differ by arm."""
-    rows: dict[tuple[int, int], Ints] = {}
-    table = run.required
-    if "agent" in table:
+    if "agent" in run.required:
         return None
-    for (seed, number), group in table.groupby(["seed", "round"]):
-        rows[int(str(seed)), int(str(number))] = row = np.zeros(n_items, np.int64)
-        row[group["item"].to_numpy()] = group["required"].to_numpy()
-    return rows
+    return {
+        (int(str(seed)), int(str(number))): np.bincount(rows["item"], rows["required"], n_items).astype(
+            np.int64
+        )
+        for (seed, number), rows in run.required.groupby(["seed", "round"])
+    }
 
 
 def retrained(table: pd.DataFrame) -> pd.DataFrame:

@@ -21,8 +21,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from rimsim.compiled import has_machine_code
 from rimsim.config import ScenarioConfig
 from rimsim.errors import ConfigError, RimsimError, require_known
+from rimsim.matching.kernels import best_rows
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.local import Report, Task, Workers, stop_if_asked
 from rimsim.system import cores, draft_content
@@ -38,8 +40,6 @@ _PARTS = "parts"
 
 
 # -- arms -----------------------------------------------------------------------------------------------------------
-
-
 CHAIN = ("frozen", "organic", "random", "static")
 """Kinds of controls whose differences add up, from never retrained to the agent itself.
 
@@ -85,22 +85,16 @@ def part_name(name: str, seed: int) -> str:
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Options of a study besides its scenario."""
+    """Options of a study, as :func:`rimsim.scenarios.compare` describes them."""
 
     agents: Sequence[str] | None = None
-    """Texts for :func:`rimsim.agents.make_agent`; None: the default agents of the scenario."""
     frozen: Sequence[str] | None = None
-    """Agents that also get controls. None: if the scenario retrains, ``relevance`` or else the first agent."""
     control: Sequence[str] | None = ("frozen",)
     """Kinds of controls, of :data:`CONTROLS`. None: ``frozen``, in a sweep only with ``frozen`` agents."""
     seeds: int | Sequence[int] = 2
-    """Number of seeds, from 0, or a list."""
     certify: bool = True
-    """Compute certificates of every round, which scores the states of the round once more."""
     ledger: bool = True
-    """Write the ledger."""
     reveal: Sequence[str] = ()
-    """Facts hidden from agents that are written too: ``truth``, the true worth of each exposure."""
     measures: Sequence[str] = ()
     """Places of the user's own measures."""
 
@@ -165,8 +159,6 @@ def is_done(folder: Path, part: str) -> bool:
 
 
 # -- execution ------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Execution:
     """Options of execution, which do not change results.
@@ -274,6 +266,8 @@ def run_stages(
         RimsimError: The first error of a stage that later stages need.
     """
     failed = []
+    if console is not None and not has_machine_code(best_rows):
+        console.print("compiling the code of markets, once: this run takes about 15 s longer", style="dim")
     with bars(console) as progress:
         names = dict.fromkeys(stage.bar for stage in stages)
         totals = {name: sum(stage.total for stage in stages if stage.bar == name) for name in names}
@@ -309,8 +303,6 @@ def bars(console: Console | None) -> Progress:
 
 
 # -- runs that are made at once -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Job(Generic[Part]):
     """Parts of a run that is written as a whole."""
@@ -322,7 +314,7 @@ class Job(Generic[Part]):
     play: Callable[[Part, Report], Mapping[str, pd.DataFrame]]
     """Function that returns the tables of a part; a module's function, if parts run on workers."""
     finish: Callable[[store.Run], None] = lambda _: None
-    """Function that writes pictures and all other files of the folder, given a run with its tables."""
+    """Function that writes further files of the folder, given a run with its tables and pictures."""
     bar: str = "parts"
     """Text before the progress bar."""
     total: int = 0
@@ -342,7 +334,9 @@ def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -
         store.write_yaml(draft / store.CONFIG, described)
         for name, table in play_parts(job, draft, execution).items():
             store.write_table(draft / f"{name}.parquet", table)
-        job.finish(store.Run(draft))
+        run = store.Run(draft)
+        run.draw()
+        job.finish(run)
     return store.Run(folder)
 
 

@@ -106,7 +106,9 @@ class Workers:
             try:
                 message = worker.pipe.recv()
             except (EOFError, OSError):
-                self._remove(worker)
+                self._workers.remove(worker)
+                worker.pipe.close()
+                worker.process.join()
                 message = _Done(_lost(worker.process.exitcode))
             if not isinstance(message, _Done):
                 yield message
@@ -130,12 +132,6 @@ class Workers:
         theirs.close()  # so that the death of the worker breaks the pipe
         self._workers.append(_Worker(process, ours))
         return self._workers[-1]
-
-    def _remove(self, worker: _Worker) -> None:
-        """Forget a worker that is dead."""
-        self._workers.remove(worker)
-        worker.pipe.close()
-        worker.process.join()
 
 
 class TaskQueue(Generic[Task]):
@@ -170,23 +166,16 @@ def _start(process: SpawnProcess) -> None:
     # A worker would import the main module, of which it needs nothing. Without a guard there, it would begin the run
     # again; a script from standard input cannot be imported at all.
     main = sys.modules["__main__"]
+    if sys.platform != "win32":
+        resource_tracker.ensure_running()  # its own start, else part of ours, would unblock the signal
+        blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a worker inherits it
     sys.modules["__main__"] = ModuleType("__main__")
     try:
-        _start_apart(process)
+        process.start()
     finally:
         sys.modules["__main__"] = main
-
-
-def _start_apart(process: SpawnProcess) -> None:
-    if sys.platform == "win32":
-        process.start()
-        return
-    resource_tracker.ensure_running()  # its own start, else part of ours, would unblock the signal
-    blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a worker inherits it
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
 
 
 def _lost(code: int | None) -> LostWorkerError:

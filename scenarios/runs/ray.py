@@ -42,7 +42,6 @@ Sources: TypeAlias = dict[str, bytes | str]
 Message: TypeAlias = int | Files | RimsimError | None
 """Message of a task: numbers for progress, files; at the end of the task, an error or None."""
 
-
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # we report deaths of workers, and not in the middle of the progress bar
@@ -139,7 +138,8 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
             while queue.waiting and len(streams) < (workers or len(arms)):
                 number = queue.begin()
                 arm = arms[number]
-                streams[begin.remote(job, arm, left_of(arm), sources, made, _log(arm))] = number
+                log = load_run(arm.folder).config["digests"]["log"]
+                streams[begin.remote(job, arm, left_of(arm), sources, made, log)] = number
             ready, _ = ray.wait(list(streams), timeout=1, fetch_local=False)
             report(0)
             for stream in ready:
@@ -171,11 +171,6 @@ def _next(ray: Any, stream: Any) -> Message:
         reason = str(error).partition(".")[0] or "its messages broke off"
         return LostWorkerError(f"on Ray: {reason}, {ATTEMPTS} times over")
     return message
-
-
-def _log(arm: Arm) -> str:
-    """Digest of the log that an arm's run began with."""
-    return str(load_run(arm.folder).config["digests"]["log"])
 
 
 def _file_of(text: str) -> str | None:

@@ -31,10 +31,6 @@ class Table:
     optional: bool = False
     """If the table is missing, reading gives None instead of an error."""
 
-    def place(self, name: str) -> str:
-        """Path or pattern of the table's files in run folders."""
-        return f"{name}/*.parquet" if self.parts else f"{name}.parquet"
-
 
 def parsed_yaml(text: str) -> Any:
     """Content of a YAML text."""

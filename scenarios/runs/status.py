@@ -20,8 +20,6 @@ from rimsim.scenarios.runs.schema import TABLES
 from rimsim.scenarios.runs.store import EVERY_ROUND, FAILURES, STATES, Run, again, load_run, resume_command
 
 # -- points of a sweep ----------------------------------------------------------------------------------------------
-
-
 BETA = "exposure.beta"
 """Field that is swept if no field is named."""
 POINTS = "points"
@@ -95,8 +93,6 @@ def _file_text(value: object) -> str:
 
 
 # -- status ---------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Status:
     """Complete, failed and remaining arms of a run."""
@@ -189,8 +185,6 @@ def status_note(run: Run, points: Sequence[Run]) -> str | None:
 
 
 # -- digests --------------------------------------------------------------------------------------------------------
-
-
 _ALWAYS = ("rounds", "arrivals", "required")
 """Tables of every comparison."""
 

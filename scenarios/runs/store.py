@@ -25,7 +25,7 @@ from rimsim import __version__
 from rimsim.arrays import Array, Ints
 from rimsim.config import ScenarioConfig, scenario_from
 from rimsim.config.reading import record_from
-from rimsim.data import EMBEDDED
+from rimsim.data import EMBEDDED, EventLog
 from rimsim.errors import (
     DAMAGED,
     ConfigError,
@@ -37,16 +37,13 @@ from rimsim.errors import (
     refuse,
     require_known,
 )
-from rimsim.measures import MEASURES, recorded
-from rimsim.scenarios.kinds.registry import KINDS, kind_of
+from rimsim.measures import MEASURES, Measure, recorded
+from rimsim.scenarios.kinds.registry import KINDS, kind_of, loaded
 from rimsim.scenarios.runs.schema import TABLES, parsed_yaml
 from rimsim.system import draft_file, remove_drafts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from rimsim.data import EventLog
-    from rimsim.measures import Measure
 
 
 CONFIG = "config.yaml"
@@ -68,30 +65,12 @@ _MADE = "Name a folder that rimsim compare, sweep, backtest, validate or experim
 
 
 class RunTables:
-    """Tables of a run by name; :data:`rimsim.scenarios.runs.schema.TABLES` describes them."""
+    """Tables of a run by name; :data:`rimsim.scenarios.runs.schema.TABLES` describes them.
+
+    A table that is not optional is never None.
+    """
 
     folder: Path
-    rounds: pd.DataFrame
-    ledger: pd.DataFrame
-    truth: pd.DataFrame
-    arrivals: pd.DataFrame
-    catalogue: pd.DataFrame
-    users: pd.DataFrame
-    required: pd.DataFrame
-    prices: pd.DataFrame
-    learnt: pd.DataFrame
-    reliability: pd.DataFrame
-    adoption: pd.DataFrame
-    sweep: pd.DataFrame
-    experiment: pd.DataFrame
-    ope: pd.DataFrame
-    backtest: pd.DataFrame
-    calibration: pd.DataFrame
-    fits: pd.DataFrame
-    validate: pd.DataFrame
-    agreement: pd.DataFrame
-    intervals: pd.DataFrame
-    pairs: pd.DataFrame
     opening: pd.DataFrame | None
     providers: pd.DataFrame | None
     promises: pd.DataFrame | None
@@ -100,7 +79,10 @@ class RunTables:
     observed: pd.DataFrame | None
     observed_pairs: pd.DataFrame | None
 
-    def __getattr__(self, name: str) -> Any:
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *TABLES]
+
+    def __getattr__(self, name: str) -> pd.DataFrame:
         """Table by its name; its files are read once.
 
         Raises:
@@ -109,15 +91,16 @@ class RunTables:
         if name not in TABLES:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         try:
-            table: pd.DataFrame | None = table_in(self.folder, name)
+            table = table_in(self.folder, name)
+            if name == "required":
+                table = table.drop_duplicates(ignore_index=True)  # arms that share rows write them once each
+            self.__dict__[name] = table
         except MissingTableError:
             if not TABLES[name].optional:
                 raise
-            table = None
-        if name == "required" and table is not None:
-            table = table.drop_duplicates(ignore_index=True)  # arms that share rows write them once each
-        self.__dict__[name] = table
-        return table
+            self.__dict__[name] = None
+        found: pd.DataFrame = self.__dict__[name]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,16 +144,21 @@ class Run(RunTables):
     def settings(self) -> Any:
         """Options of a back-test or validation as a record."""
         kind = KINDS[self.kind]
-        return record_from(self.config[kind.mark], kind.load(kind.config), origin=str(self.folder / CONFIG))
+        return record_from(self.config[kind.mark], loaded(kind.config), origin=str(self.folder / CONFIG))
 
     def report(self) -> Any:
         """:class:`rimsim.scenarios.report.record.Report` of the run."""
-        kind = KINDS[self.kind]
-        return kind.load(kind.report)(self)
+        return loaded(KINDS[self.kind].report)(self)
 
     def summary(self) -> str:
         """Answer, tables and cautions, as the terminal prints them."""
-        return str(KINDS[self.kind].load("rimsim.scenarios.report.console:text")(self.report()))
+        return str(loaded("rimsim.scenarios.report.console:text")(self.report()))
+
+    def draw(self) -> list[Path]:
+        """Write the pictures of the report and return their paths."""
+        return list(
+            loaded("rimsim.scenarios.report.charts:draw")(self.report().plots, self.folder / "pictures")
+        )
 
     def plot(self, name: str) -> Figure:
         """Picture of the report, such as ``"rounds"``, as a figure.
@@ -181,7 +169,7 @@ class Run(RunTables):
         """
         plots = {plot.name: plot for plot in self.report().plots}
         require_known("plot: {}", [name], plots)
-        figure: Figure = KINDS[self.kind].load("rimsim.scenarios.report.charts:figure")(plots[name])
+        figure: Figure = loaded("rimsim.scenarios.report.charts:figure")(plots[name])
         if figure is None:
             raise MissingTableError(f"{self.folder}: holds no data for the picture {name!r}")
         return figure
@@ -195,21 +183,21 @@ class Run(RunTables):
         Raises:
             MissingTableError: If the run kept no ledger.
         """
-        table: pd.DataFrame = KINDS[self.kind].load("rimsim.scenarios.report.items:delivery")(self)
+        table: pd.DataFrame = loaded("rimsim.scenarios.report.items:delivery")(self)
         return table
 
     @cached_property
-    def users(self) -> pd.DataFrame:  # type: ignore[override]  # the file, with what a user consumed
+    def users(self) -> pd.DataFrame:  # the file, with what a user consumed
         """Users of the log, and their consumptions under each agent.
 
         Columns are log_user, id and, with a ledger, one per agent (mean over seeds; NaN for users without a slate).
         """
-        table: pd.DataFrame = KINDS[self.kind].load("rimsim.scenarios.report.items:users")(self)
+        table: pd.DataFrame = loaded("rimsim.scenarios.report.items:users")(self)
         return table
 
     def _repr_html_(self) -> str:
         try:
-            return str(KINDS[self.kind].load("rimsim.scenarios.report.html:fragment")(self.report()))
+            return str(loaded("rimsim.scenarios.report.html:fragment")(self.report()))
         except RimsimError as error:  # such as no finished round; a notebook would print a traceback
             return f"<p>{escape(self.folder)}: {escape(error)}</p>"
 
@@ -340,8 +328,6 @@ def again(folder: Path, part: str) -> str:
 
 
 # -- files are written, each whole or not at all --------------------------------------------------------------------
-
-
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     with draft_file(path) as draft:
@@ -402,8 +388,6 @@ def disk_errors(place: Path) -> Iterator[None]:
 
 
 # -- a folder is begun and locked -----------------------------------------------------------------------------------
-
-
 def versions() -> dict[str, str]:
     """Versions that results may depend on."""
     ours = {"rimsim": __version__, "python": platform.python_version(), "machine": platform.machine()}
@@ -438,9 +422,8 @@ def require_free(folder: Path) -> None:
         raise RunFolderError(f"{folder}: this folder already holds a run. Name a new folder{onward}")
     if not folder.is_dir():
         return
-    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in _FIRST)
-    foreign = [name for name in foreign if not name.startswith(".draft")]
-    if foreign:
+    names = sorted(entry.name for entry in folder.iterdir())
+    if foreign := [name for name in names if name not in _FIRST and not name.startswith(".draft")]:
         raise RunFolderError(
             f"{folder}: holds {foreign[0]!r}, which is not part of a run. Name an empty or new folder"
         )
@@ -503,8 +486,6 @@ def _await_workers(folder: Path) -> None:
 
 
 # -- facts of the log -----------------------------------------------------------------------------------------------
-
-
 def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
     """Item table of a run, from the log's item table.
 

@@ -11,11 +11,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from rich.console import Console
 
 from rimsim.config import ScenarioConfig, to_plain
+from rimsim.data import EventLog
 from rimsim.errors import ArmsError, RimsimError, one_line
 from rimsim.market import build_world
 from rimsim.market.agreement import agreement_of
@@ -26,7 +27,7 @@ from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.comparison import comparison_plots
 from rimsim.scenarios.report.loop import parts_by_seed
 from rimsim.scenarios.report.sentences import comparison_sentences
-from rimsim.scenarios.report.sweep import sweep_matrix, sweep_report, sweep_table
+from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
 from rimsim.scenarios.runs import job as jobs
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.local import LostWorkerError, Report, errors_of_interrupts
@@ -34,17 +35,10 @@ from rimsim.scenarios.runs.status import BETA, POINTS, is_finished, require_part
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study import plan as plans
 from rimsim.scenarios.study.controls import waits
-from rimsim.scenarios.study.notes import notes_of, print_notes
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
 from rimsim.session import session_model, session_places
 from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from rimsim.data import EventLog
-
 
 BETAS = {BETA: (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)}
 """Default grid of a sweep."""
@@ -143,7 +137,7 @@ def sweep(
 ) -> Run:
     """Compare agents at every point of a grid of settings.
 
-    Parameters that are not listed here are those of :func:`rimsim.scenarios.compare`.
+    Parameters and errors that are not listed here are those of :func:`rimsim.scenarios.compare`.
 
     Args:
         scenario: Name of a built-in scenario, path of a YAML file, or a ``ScenarioConfig``.
@@ -159,11 +153,7 @@ def sweep(
         The sweep, whose table ``sweep`` has a column for each swept field.
 
     Raises:
-        ConfigError: If grid, scenario, agents, measures, seeds, workers or backend is invalid; then nothing is written.
-        MeasureError: If a measure cannot be computed; nothing has been written then.
-        DataError: If the log cannot be read.
-        ArmsError: If arms failed; all other arms are complete.
-        RunFolderError: If the folder is in use or holds another run.
+        ConfigError: If the grid or another option is invalid; then nothing is written.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
     base = plans.resolved(scenario, rounds, data, settings)
@@ -229,7 +219,7 @@ def run(study: plans.Study, command: str, execution: jobs.Execution) -> Run:
     for plan in study.plans:
         with own_code(own_places(plan.point.config)):
             check_promises(plan.point.config, plan.arms[0].seed)
-    print_notes(
+    plans.print_notes(
         [plan.point.config for plan in study.plans], execution.console, study.plans[0].options.agents or ()
     )
     with jobs.executor(execution) as run_jobs, store.locked(study.folder), _resumable(study.folder):
@@ -285,7 +275,7 @@ def _finish(study: plans.Study, execution: jobs.Execution, run_jobs: jobs.Execut
         found = sweep_matrix(table, done.scenario.exposure.unit)
         if not found.empty:
             store.write_table(study.folder / "matrix.parquet", found)
-        draw(sweep_report(done).plots, done.folder / "pictures")
+        done.draw()
     return done
 
 
@@ -298,7 +288,7 @@ def begin(plan: plans.StudyPlan, command: str) -> None:
         "truth": None if world.truth is None else asdict(world.truth.report),
         "agreement": None if world.truth is None else agreement_of(world.log, config, world.truth.item_bias),
         "log": store.load_facts(world.log),
-        "notes": notes_of(config, plan.options.agents or ()),
+        "notes": plans.notes_of(config, plan.options.agents or ()),
         "digests": plans.digests(config, (*(plan.options.agents or ()), *plan.measures)),
     }
     store.write_table(folder / store.CATALOGUE, store.catalogue_table(world.log.items, world.past.item))

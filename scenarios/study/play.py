@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,17 +29,9 @@ from rimsim.market.records import within_capacity
 from rimsim.market.world import own_places, warm_model
 from rimsim.matching import Certificate
 from rimsim.plugs import own_code
+from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.job import DONE, Arm, is_done
 from rimsim.scenarios.runs.local import Report, errors_of_interrupts
-from rimsim.scenarios.runs.store import (
-    FAILURES,
-    STATES,
-    again,
-    disk_errors,
-    read_table,
-    write_table,
-    write_text,
-)
 from rimsim.scenarios.study.certificates import HindsightPrices, certified
 from rimsim.scenarios.study.controls import control_of
 from rimsim.system import draft_folder, give_back
@@ -73,20 +64,19 @@ class Checkpoint:
     def save(self, folder: Path, part: str) -> None:
         """Write the arm's state, and remove the previous state.
 
-        If the model cannot be saved, no state is written, and the arm begins again when the run is resumed.
+        If the model cannot be saved, no state is written, and the arm begins store.again when the run is resumed.
 
         Raises:
             AgentError: If the agent's memory holds Python objects.
         """
-        place = folder / STATES / part
+        place = folder / store.STATES / part
         old = sorted(place.glob("round-*"))
         new = place / f"round-{self.market.round:04d}"
         try:
             with draft_folder(new) as draft:
                 self.market.save(draft)
-                arm: dict[str, Any] = dict(self.arm)
-                np.savez(draft / "arm.npz", **arm)
-                np.savez(draft / "agent.npz", **_plain_arrays(self.agent))
+                store.write_arrays(draft / "arm.npz", self.arm)
+                store.write_arrays(draft / "agent.npz", _plain_arrays(self.agent))
         except (MarketError, ModelError):
             return
         for path in old:
@@ -100,7 +90,7 @@ class Checkpoint:
         Raises:
             RunFolderError: If the state cannot be read, or is of an older format.
         """
-        states = sorted((folder / STATES / part).glob("round-*"))
+        states = sorted((folder / store.STATES / part).glob("round-*"))
         if not states:
             return None
         path = states[-1] / "arm.npz"
@@ -112,20 +102,20 @@ class Checkpoint:
             return cls(MarketState.load(states[-1]), arm, agent)
         except (*DAMAGED, ModelError, RunFolderError) as error:
             raise RunFolderError(
-                f"{path}: the state of the arm cannot be read: {one_line(error)}. {again(folder, part)}"
+                f"{path}: the state of the arm cannot be read: {one_line(error)}. {store.again(folder, part)}"
             ) from error
 
 
 def mark_done(folder: Path, part: str) -> None:
     """Record that an arm is complete, and remove its states."""
-    place = folder / STATES / part
+    place = folder / store.STATES / part
     place.mkdir(parents=True, exist_ok=True)
     (place / DONE).touch()
     for old in place.glob("round-*"):
         shutil.rmtree(old)
 
 
-def _plain_arrays(state: Mapping[str, Array]) -> dict[str, Any]:
+def _plain_arrays(state: Mapping[str, Array]) -> dict[str, Array]:
     arrays = {name: np.asarray(value) for name, value in state.items()}
     for name, array in arrays.items():
         if array.dtype.hasobject:
@@ -143,7 +133,7 @@ def open_round(arm: Arm) -> int:
 
 def prepare(config: ScenarioConfig, seed: int) -> None:
     """Fit the models that the arms of a seed share."""
-    with disk_errors(cache_folder()), own_code(own_places(config)):
+    with store.disk_errors(cache_folder()), own_code(own_places(config)):
         build_world(config)
         warm_model(config, seed)
 
@@ -151,9 +141,9 @@ def prepare(config: ScenarioConfig, seed: int) -> None:
 def value_opening(arm: Arm) -> None:
     """Write table ``opening`` of an arm's seed."""
     place = arm.folder / "opening" / f"{arm.seed}.parquet"
-    with disk_errors(arm.folder), own_code(own_places(arm.config)):
+    with store.disk_errors(arm.folder), own_code(own_places(arm.config)):
         if not place.is_file():
-            write_table(place, opening_utilities(arm.config, arm.seed))
+            store.write_table(place, opening_utilities(arm.config, arm.seed))
 
 
 def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
@@ -189,16 +179,16 @@ def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
     """
     if is_done(arm.folder, arm.part):
         return
-    trouble = arm.folder / FAILURES / f"{arm.part}.txt"
-    with disk_errors(trouble):
+    trouble = arm.folder / store.FAILURES / f"{arm.part}.txt"
+    with store.disk_errors(trouble):
         trouble.unlink(missing_ok=True)
     try:
         own = [arm.agent, *arm.options.measures, *own_places(arm.config)]
-        with errors_of_interrupts(), disk_errors(arm.folder), own_code(own):
+        with errors_of_interrupts(), store.disk_errors(arm.folder), own_code(own):
             _play_rounds(arm, report, batch_size)
     except Exception:
         with suppress(OSError):
-            write_text(trouble, traceback.format_exc())
+            store.write_text(trouble, traceback.format_exc())
         raise
 
 
@@ -243,7 +233,7 @@ class ArmRecorder:
         self._adoption = AdoptionCount(market.world.release)
         self._figures: list[pd.DataFrame] = []
         self._first: Ints | None = None
-        self._hindsight = HindsightPrices((arm.shared or arm.folder) / STATES / "hindsight")
+        self._hindsight = HindsightPrices((arm.shared or arm.folder) / store.STATES / "hindsight")
         self._rounds = arm.folder / "rounds" / f"{arm.part}.parquet"
 
     def resume(self) -> None:
@@ -255,10 +245,10 @@ class ArmRecorder:
         market.load_state(left.market)
         self._first, served, price, ticks, items, arrivals = (left.arm[name] for name in _COUNTS)
         self.count, self._hindsight.last = int(served), price if len(price) else None
-        self._adoption = AdoptionCount(release, [ticks], [items], [arrivals])
+        self._adoption = AdoptionCount(release, ticks, items, arrivals)
         if isinstance(self._agent, players.RememberingAgent):
             self._agent.load_state(left.agent)
-        before = read_table(self._rounds)
+        before = store.read_table(self._rounds)
         self._figures = [before[before["round"] == number] for number in range(market.round)]
         self.served(self.count)
 
@@ -282,9 +272,8 @@ class ArmRecorder:
         values = measures.measured(facts, self.measures.values()) | players.diagnostics_of(self._agent)
         columns = {"metric": list(values), "value": list(values.values())}
         self._figures.append(_round_table(arm, closed.number, columns))
-        _write_round(arm, market, closed, facts.required_positions, price)
-        _write_reliability(arm, facts)
-        write_table(self._rounds, pd.concat(self._figures, ignore_index=True))
+        _write_round(arm, market, closed, facts, price)
+        store.write_table(self._rounds, pd.concat(self._figures, ignore_index=True))
         platform = {"rescale": closed.rescale, "cost": closed.cost, "learnt_events": closed.learnt_events}
         self.tracker.round(
             RoundRecord(
@@ -301,7 +290,7 @@ class ArmRecorder:
 
     def _save(self) -> None:
         agent, adoption, price = self._agent, self._adoption, self._hindsight.last
-        # An agent that learns and has no memory to be saved begins again where its run is resumed.
+        # An agent that learns and has no memory to be saved begins store.again where its run is resumed.
         can_resume = isinstance(agent, players.RememberingAgent) or not isinstance(
             agent, players.LearningAgent
         )
@@ -311,7 +300,7 @@ class ArmRecorder:
             self._first,
             np.array(self.count, np.int64),
             np.zeros(0) if price is None else price,
-            *(np.concatenate(parts) for parts in (adoption.ticks, adoption.items, adoption.arrivals)),
+            *(adoption.ticks, adoption.items, adoption.arrivals),
         )
         memory = agent.state if isinstance(agent, players.RememberingAgent) else {}
         checkpoint = Checkpoint(self.market.state, dict(zip(_COUNTS, counts, strict=True)), memory)
@@ -330,7 +319,7 @@ class ArmRecorder:
         self.tracker.finish({"beta": arm.config.exposure.beta} | swept, finals)
         adopted = self._adoption.table(arm.name, arm.seed)
         if adopted is not None:
-            write_table(arm.folder / "adoption" / f"{arm.part}.parquet", adopted)
+            store.write_table(arm.folder / "adoption" / f"{arm.part}.parquet", adopted)
 
 
 # -- facts of a round -------------------------------------------------------------------------------------------------
@@ -340,38 +329,38 @@ class AdoptionCount:
 
     release: Ints
     """(M,) release tick of each item; items released before the first arrival are not counted."""
-    ticks: list[Ints] = field(default_factory=list)
-    items: list[Ints] = field(default_factory=list)
-    arrivals: list[Ints] = field(default_factory=list)
+    ticks: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Tick of each arrival so far."""
+    items: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Item of each consumption so far."""
+    arrivals: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Arrival of each consumption so far, by its place in ``ticks``."""
 
     def enter(self, closed: Round) -> None:
         """Add the consumptions of a round to the counts."""
-        before = sum(len(part) for part in self.ticks)
         row, position = np.nonzero(closed.ledger.consumed)
-        self.items.append(closed.ledger.item[row, position].astype(np.int64))
-        self.arrivals.append(row + before)
-        self.ticks.append(closed.ledger.schedule.tick)
+        self.items = np.append(self.items, closed.ledger.item[row, position].astype(np.int64))
+        self.arrivals = np.append(self.arrivals, row + len(self.ticks))
+        self.ticks = np.append(self.ticks, closed.ledger.schedule.tick)
 
     def released(self) -> Ints:
         """Indices of items that have come onto the market."""
-        ticks = np.concatenate(self.ticks)
-        return np.flatnonzero((self.release > ticks[0]) & (self.release <= ticks[-1]))
+        return np.flatnonzero((self.release > self.ticks[0]) & (self.release <= self.ticks[-1]))
 
     def sold(self) -> Ints:
         """(M,) consumptions of each item in all rounds so far."""
-        return np.bincount(np.concatenate(self.items), minlength=len(self.release))
+        return np.bincount(self.items, minlength=len(self.release))
 
     def times(self) -> measures.AdoptionTimes | None:
         """Times from release to first consumption of released items."""
         late = self.released()
         if not len(late):
             return None
-        ticks = np.concatenate(self.ticks)
         place = np.full(len(self.release), -1)
         place[late] = np.arange(len(late))
-        items, arrivals = place[np.concatenate(self.items)], np.concatenate(self.arrivals)
-        start = np.searchsorted(ticks, self.release[late], "left")
-        return measures.adoption_times(start, items[items >= 0], arrivals[items >= 0], len(ticks))
+        items = place[self.items]
+        start = np.searchsorted(self.ticks, self.release[late], "left")
+        return measures.adoption_times(start, items[items >= 0], self.arrivals[items >= 0], len(self.ticks))
 
     def table(self, agent: str, seed: int) -> pd.DataFrame | None:
         """Table ``adoption`` of an arm; None without releases."""
@@ -459,7 +448,7 @@ def _round_table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.Dat
 
 def _put(arm: Arm, table: str, number: int, columns: Mapping[str, object]) -> None:
     """Write an arm's part of a table."""
-    write_table(arm.round_file(table, number), _round_table(arm, number, columns))
+    store.write_table(arm.round_file(table, number), _round_table(arm, number, columns))
 
 
 def _write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
@@ -475,12 +464,16 @@ def _write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
         _put(arm, "undeliverable", market.round, columns)
 
 
-def _write_round(arm: Arm, market: Market, closed: Round, required: Floats, price: Floats | None) -> None:
-    """Write the tables of a round; array ``required`` counts positions."""
-    number, ledger = closed.number, closed.ledger
+def _write_round(
+    arm: Arm, market: Market, closed: Round, facts: measures.RoundFacts, price: Floats | None
+) -> None:
+    """Write the tables of a round."""
+    number, ledger, required = closed.number, closed.ledger, facts.required_positions
     if arm.options.ledger:
         exposures = ledger.table(arm.name, arm.seed, number)
-        write_table(arm.round_file("ledger", number), exposures.assign(agent=exposures["agent"].astype(str)))
+        store.write_table(
+            arm.round_file("ledger", number), exposures.assign(agent=exposures["agent"].astype(str))
+        )
     if "truth" in arm.options.reveal:
         _put(arm, "truth", number, ledger.true_columns())
     schedule = ledger.schedule
@@ -498,7 +491,7 @@ def _write_round(arm: Arm, market: Market, closed: Round, required: Floats, pric
     place = arm.round_file("required", number)
     if market.same_for_all_arms:
         table, place = table.drop(columns="agent"), place.with_name(f"{arm.seed}-{number:03d}.parquet")
-    write_table(place, table)
+    store.write_table(place, table)
     moves = _moves(closed, market.world.roster)
     if moves is not None:
         _put(arm, "providers", number, moves)
@@ -515,6 +508,15 @@ def _write_round(arm: Arm, market: Market, closed: Round, required: Floats, pric
             "delivered": closed.delivered,
         }
         _put(arm, "promises", number, columns)
+    filled = facts.slates >= 0
+    chance = measures.predicted_consumption(facts.intensity, facts.examination)
+    curve = measures.reliability(chance[filled], facts.consumed[filled])
+    _put(
+        arm,
+        "reliability",
+        number,
+        {"decile": 1 + np.arange(len(curve.exposures)), **dataclasses.asdict(curve)},
+    )
     if price is not None:
         _put(arm, "prices", number, {"item": np.arange(len(price)), "price": price, "cost": closed.cost})
 
@@ -532,11 +534,3 @@ def _moves(closed: Round, roster: Roster) -> dict[str, object] | None:
         "items": items[who],
         "satisfaction": changes.satisfaction[who],
     }
-
-
-def _write_reliability(arm: Arm, facts: measures.RoundFacts) -> None:
-    filled = facts.slates >= 0
-    chance = measures.predicted_consumption(facts.intensity, facts.examination)
-    curve = measures.reliability(chance[filled], facts.consumed[filled])
-    columns = {"decile": 1 + np.arange(len(curve.exposures)), **dataclasses.asdict(curve)}
-    _put(arm, "reliability", facts.round, columns)

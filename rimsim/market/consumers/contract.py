@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints, numbered, seconds
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.data.log import EventLog, Sessions
 from rimsim.errors import MarketError
 from rimsim.market.histories import Histories
@@ -31,7 +31,7 @@ _BLOCK = 1024
 
 
 # -- visits and responses ---------------------------------------------------------------------------------------------
-@compiled
+@compiled_part
 def uniform_draw(key: np.uint64, item: int) -> float:
     """Uniform random number of an item under a key."""
     # ``uniform(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, given ``bits(seed, purpose, arrival)``.
@@ -48,7 +48,7 @@ def uniform_draws(keys: NDArray[np.uint64], items: Ints) -> Floats:
     return draws
 
 
-@compiled
+@compiled_part
 def poisson_probability(intensity: float, examination: float, attraction: float) -> float:
     """Probability that the item at a position is consumed."""
     # P(consume at position r) = 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a): the Poisson-intensity response.
@@ -67,7 +67,7 @@ def poisson_probabilities(intensity: Floats, examination: Floats, attraction: fl
     return probability
 
 
-@compiled
+@compiled_part
 def response_to(share: float, size: float, key: np.uint64, item: int, examination: float,
     attraction: float) -> tuple[bool, float, float]:  # fmt: skip
     """Consumption of an item, its probability and true intensity."""
@@ -350,9 +350,10 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
             f"probability {probability.dtype} {probability.shape}, intensity {intensity.dtype} "
             f"{intensity.shape}. Expected bool, float and float, each of shape {slates.shape}"
         )
-    place = _first_wrong(slates, consumed, probability, intensity)
-    if place >= 0:
-        row, position = divmod(place, slates.shape[1])
+    right = (probability >= 0.0) & (probability <= 1.0) & (intensity >= 0.0) & (intensity < np.inf)
+    right &= ~(consumed & (slates < 0))
+    if not right.all():
+        row, position = divmod(int(right.argmin()), slates.shape[1])
         item, outcome = int(slates[row, position]), "consumed" if consumed[row, position] else "not consumed"
         chance, rate = probability[row, position], intensity[row, position]
         raise MarketError(
@@ -361,19 +362,6 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
             "consumed, probabilities are from 0 to 1, and intensities are finite and at least 0"
         )
     return response
-
-
-@compiled
-def _first_wrong(slates: Ints, consumed: Bools, probability: Floats, intensity: Floats) -> int:
-    """Index of the first invalid position, or −1."""
-    n, k = slates.shape
-    for row in range(n):
-        for position in range(k):
-            ghost = consumed[row, position] and slates[row, position] < 0
-            chance, worth = probability[row, position], intensity[row, position]
-            if ghost or not 0.0 <= chance <= 1.0 or not 0.0 <= worth < np.inf:
-                return int(row * k + position)
-    return -1
 
 
 def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rimsim.errors import many
@@ -21,10 +23,6 @@ from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import figure, per_cent, seeds_caption
 from rimsim.scenarios.report.tables import cell, interval_words, over_seeds, pivoted, two_seeds_note
 from rimsim.scenarios.runs.store import Run
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TASKS = {"item-rec": "recommending items to users", "user-rec": "finding users for items"}  # purpose in words
 _SPREAD = ("precision", "recall", "ndcg", "perplexity", "coverage")

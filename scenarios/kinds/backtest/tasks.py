@@ -47,7 +47,6 @@ class Served:
     """Hits and exposure of slates, counted block by block."""
 
     targets: Targets
-    users: int = 0
     filled: int = 0
     hit: int = 0
     exposure: Ints = field(init=False)
@@ -62,7 +61,6 @@ class Served:
         rows = np.arange(start, start + len(slates))
         hits = self.targets.hits(rows[:, None], slates)
         wanted = self._wanted[rows]
-        self.users += len(slates)
         self.filled += int((slates >= 0).sum())
         self.hit += int(hits.sum())
         self.exposure += measures.exposure_counts(slates, self.targets.m)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Console
 
 from rimsim.agents import make_agent
 from rimsim.arrays import Bools, Floats, Ints
@@ -25,17 +27,12 @@ from rimsim.measures.loop import late_rounds
 from rimsim.plugs import own_code
 from rimsim.scenarios.kinds import results
 from rimsim.scenarios.kinds.experiment.market import WorldRound, play_experiment, play_world
-from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import as_yaml
 from rimsim.scenarios.runs.job import Execution, Job, chosen_seeds, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study.plan import resolved
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from rich.console import Console
 
 TRAINING = ("shared", "diverted")
 PRICES = ("shared", "split")
@@ -46,7 +43,6 @@ METRICS = {
 """Metric → meaning, per arrival."""
 _HEAD = 0.1  # share of the items that are no tail
 _LABELS = ("design", "training", "prices")
-
 
 Setting: TypeAlias = tuple[str, str, str]  # design, training and prices
 
@@ -157,7 +153,7 @@ def experiment(
     markets = 2 + sum(1 + (learns == "diverted") for _, learns, _ in played)
     total = markets * len(numbers) * expected_arrivals(config)
     play = partial(_play, config, agents, played, interval)
-    job = Job(described, numbers, play, _draw, bar="arrivals served", total=total)
+    job = Job(described, numbers, play, bar="arrivals served", total=total)
     execution = Execution(workers=workers, console=console)
     run = make_run(job, folder_for(out, "experiment"), command or "rimsim.scenarios.experiment", execution)
     return Experiment(run.folder)
@@ -166,10 +162,6 @@ def experiment(
 def load_experiment(path: str | Path) -> Experiment:
     """Open the folder of an experiment."""
     return Experiment(load_run(path, "experiment").folder)
-
-
-def _draw(run: Run) -> None:
-    draw(experiment_report(run).plots, run.folder / "pictures")
 
 
 def _play(
@@ -365,9 +357,8 @@ def _designs_against_total(found: pd.DataFrame, agents: tuple[str, str]) -> Figu
     for metric in METRICS:
         rows = found[found["metric"] == metric]
         labels = [", ".join(row) for row in rows[list(_LABELS)].to_numpy().tolist()]
-        estimates_of = dict(zip(labels, zip(rows["naive"], rows["width"] / 2, strict=True), strict=True))
-        total = float(rows["total_effect"].mean())
-        panels.append(results.Panel(metric.replace("_", " "), estimates_of, total, 0.0))
+        total, title = float(rows["total_effect"].mean()), metric.replace("_", " ")
+        panels.append(results.Panel(title, labels, rows["naive"], rows["width"], total, 0.0))
     return results.interval_panels(
         f"What {agents[1]} brings beside {agents[0]}: experiments on one market against two whole worlds",
         f"Dots: mean naive estimates over {int(found['seeds'].iloc[0])} seeds; bars: their mean 95 % intervals. "

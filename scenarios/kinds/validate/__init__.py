@@ -33,8 +33,7 @@ from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import RunResult, Show, table_of, usable_log
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
-from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
-from rimsim.scenarios.report.charts import draw
+from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.job import Execution, Job, make_run
 from rimsim.scenarios.runs.store import Run, load_run
@@ -201,7 +200,7 @@ def validate(
             tables = work.session_tables(cuts, truths, chosen)
             return tables | ({} if answers is None else work.answer_tables(answers, quality, truths))
 
-        job = Job(described, [chosen], play, _write_pages)
+        job = Job(described, [chosen], play, _write_page)
         make_run(job, folder, command or "rimsim.scenarios.validate", Execution(workers=1))
     return Validation(folder)
 
@@ -380,7 +379,5 @@ def _pairs(evidence: evidence_of.Evidence) -> pd.DataFrame:
     return table_of(rows, columns, ("difference", "low", "high", "simulated"))
 
 
-def _write_pages(run: Run) -> None:
-    report = validation_report(run)
-    draw(report.plots, run.folder / "pictures")
-    store.write_text(run.folder / README, readme(run, report))
+def _write_page(run: Run) -> None:
+    store.write_text(run.folder / README, readme(run, run.report()))

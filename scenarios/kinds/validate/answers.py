@@ -18,6 +18,7 @@ from rimsim import rng
 from rimsim.arrays import Array, Bools, Floats, Ints
 from rimsim.data import EventLog, ObservedTable
 from rimsim.errors import DataError
+from rimsim.evaluation.examination import NORMAL_95
 from rimsim.intensity import IntensityModel, UserStates
 from rimsim.intensity.contract import spans
 from rimsim.market.agreement import RANDOM, ratio, shares_over
@@ -30,7 +31,6 @@ _DECILES = 10
 _FOLDS = 5  # of users, each calibrated on the others
 _STEPS = 50  # Newton steps of a fit at most
 _RIDGE = 1e-6  # on the slope, so that a fit exists where scores do not differ or separate the answers
-_Z = 1.959963984540054  # normal quantile of a 95 % interval
 _Figure: TypeAlias = tuple[str, float | None, float | None, float | None]  # metric, value and interval
 
 
@@ -298,7 +298,7 @@ def ratio_interval(total: Floats, count: Floats) -> Interval:
     if n == 1:
         return Interval(ratio, None, None, n)
     left = total[there] - ratio * count[there]
-    half = _Z * float(np.sqrt((left**2).sum() * n / (n - 1))) / all_counts
+    half = NORMAL_95 * float(np.sqrt((left**2).sum() * n / (n - 1))) / all_counts
     return Interval(ratio, ratio - half, ratio + half, n)
 
 

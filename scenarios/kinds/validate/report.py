@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import product
 from math import isnan
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from rimsim.errors import many
 from rimsim.intensity.registry import mark_and_ground
@@ -21,10 +22,6 @@ from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_fact, unfit_sentence
 from rimsim.scenarios.report.tables import pivoted, signed
 from rimsim.scenarios.runs.store import Run
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 BESTSELLERS = "popularity"  # The model that recommends what most users took
 _CALIBRATED = (0.8, 1.25)  # Σλ / Σ events within which λ counts as calibrated
@@ -401,19 +398,16 @@ def real_against_simulated(intervals: pd.DataFrame, agreement: pd.DataFrame) -> 
     for ax, (truth, figures) in zip(grid, of_truths.items(), strict=False):
         worth = intervals[(intervals["truth"] == truth) & (intervals["model"] != ORACLE)].set_index("model")
         both = pd.concat({"real": real[ends], "simulated": worth.loc[real.index, ends]}, axis=1)
-        _panel(ax, both.swaplevel(axis=1), looks)
+        means = both.swaplevel(axis=1)
+        for name, look in looks.items():
+            charts.plot_means(ax, means.loc[[name]], "real", "simulated", look, line="none", size=8)
+        ax.set_xlim(0, 1.12 * (float(means["high", "real"].max()) or 1.0))
+        ax.set_ylim(0, 1.1 * (float(means["high", "simulated"].max()) or 1.0))
+        ax.set(xlabel="real: precision", ylabel="simulated: utility (consumptions per slate)")
+        charts.label_means(ax, means, "real", "simulated", looks)
         marks = f"{', chosen' if figures['chosen'] else ''}{', unfit' if figures['unfit'] else ''}"
         ax.set_title(f"Truth {truth}{marks}: τ = {signed(figures['kendall'])}", loc="left", pad=9)
     return figure
-
-
-def _panel(ax: Axes, means: pd.DataFrame, looks: Mapping[str, charts.AgentStyle]) -> None:
-    for name, look in looks.items():
-        charts.plot_means(ax, means.loc[[name]], "real", "simulated", look, line="none", size=8)
-    ax.set_xlim(0, 1.12 * (float(means["high", "real"].max()) or 1.0))
-    ax.set_ylim(0, 1.1 * (float(means["high", "simulated"].max()) or 1.0))
-    ax.set(xlabel="real: precision", ylabel="simulated: utility (consumptions per slate)")
-    charts.label_means(ax, means, "real", "simulated", looks)
 
 
 def _message(agreement: Mapping[str, Mapping[str, float]]) -> str:
