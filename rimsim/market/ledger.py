@@ -10,6 +10,7 @@ import pandas as pd
 
 from rimsim import rng
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32, seconds
+from rimsim.compiled import compiled
 from rimsim.config import ScenarioConfig
 from rimsim.errors import ConfigError
 from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
@@ -20,6 +21,23 @@ from rimsim.market.records import Response, Schedule, ScoredStates, Slates, at_i
 _VISIT = ("agent", "seed", "round", "arrival", "time", "user", "log_user")
 _PROPENSITIES = ("propensity", "propensity_position", "propensity_prefix", "propensity_slate")
 LEDGER_COLUMNS = (*_VISIT, "position", "item", "intensity", "price", *_PROPENSITIES, "consumed")
+
+
+@compiled
+def write_rows(rows: Ints, items: Ints, consumed: Bools, probability: Floats, true_intensity: Floats, relevance:
+    Float32s, ground: Float32s, item_column: Ints32, consumed_column: Bools, probability_column: Floats,
+    true_intensity_column: Floats, intensity_column: Float32s, ground_column: Float32s) -> None:  # fmt: skip
+    """Write served arrivals into the ledger's columns, in one pass."""
+    for n in range(len(rows)):
+        row = rows[n]
+        ground_column[row] = ground[n]
+        for position in range(items.shape[1]):
+            item = items[n, position]
+            item_column[row, position] = item
+            consumed_column[row, position] = consumed[n, position]
+            probability_column[row, position] = probability[n, position]
+            true_intensity_column[row, position] = true_intensity[n, position]
+            intensity_column[row, position] = relevance[n, position] * ground[n] if item >= 0 else np.nan
 
 
 class Ledger:
@@ -53,9 +71,9 @@ class Ledger:
         self, rows: Ints, slates: Slates, response: Response, relevance: Float32s, ground: Float32s
     ) -> None:
         """Add served arrivals, with the relevance and λ(x) of each."""
-        self.item[rows], self.consumed[rows], self.ground[rows] = slates.items, response.consumed, ground
-        self.probability[rows], self.true_intensity[rows] = response.probability, response.intensity
-        self.intensity[rows] = np.where(slates.items >= 0, relevance * ground[:, None], np.nan)
+        write_rows(rows, slates.items, response.consumed, response.probability, response.intensity, relevance,
+            ground, self.item, self.consumed, self.probability, self.true_intensity, self.intensity,
+            self.ground)  # fmt: skip
         if slates.price is not None:
             self.price[rows] = slates.price
         if slates.propensity is not None:

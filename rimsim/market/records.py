@@ -362,9 +362,20 @@ def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
     # They are fetched where a tensor lies. An item outside the catalogue, such as −1, gives any entry of its row.
     if isinstance(values, np.ndarray) or values.device.type == "cpu":
         array = values if isinstance(values, np.ndarray) else values.numpy()
-        return np.asarray(array[np.arange(len(items))[:, None], items % array.shape[1]])
+        found = np.empty(items.shape, array.dtype)
+        fetch_items(array, items, found)
+        return found
     inside = torch.from_numpy(items % values.shape[1]).to(values.device)
     return np.asarray(values.gather(1, inside).cpu().numpy())
+
+
+@compiled
+def fetch_items(values: Array, items: Ints, found: Array) -> None:
+    """Fill ``found`` with the values of each slate's items."""
+    n, k = items.shape
+    for row in range(n):
+        for position in range(k):
+            found[row, position] = values[row, items[row, position] % values.shape[1]]
 
 
 def wrong_positions(items: Ints, admissible: Bools, n_items: int) -> Bools | None:

@@ -350,10 +350,9 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
             f"probability {probability.dtype} {probability.shape}, intensity {intensity.dtype} "
             f"{intensity.shape}. Expected bool, float and float, each of shape {slates.shape}"
         )
-    right = (probability >= 0.0) & (probability <= 1.0) & (intensity >= 0.0) & (intensity < np.inf)
-    right &= ~(consumed & (slates < 0))
-    if not right.all():
-        row, position = divmod(int(right.argmin()), slates.shape[1])
+    place = _first_wrong(slates, consumed, probability, intensity)
+    if place >= 0:
+        row, position = divmod(place, slates.shape[1])
         item, outcome = int(slates[row, position]), "consumed" if consumed[row, position] else "not consumed"
         chance, rate = probability[row, position], intensity[row, position]
         raise MarketError(
@@ -362,6 +361,19 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
             "consumed, probabilities are from 0 to 1, and intensities are finite and at least 0"
         )
     return response
+
+
+@compiled
+def _first_wrong(slates: Ints, consumed: Bools, probability: Floats, intensity: Floats) -> int:
+    """Index of the first invalid position, or −1."""
+    n, k = slates.shape
+    for row in range(n):
+        for position in range(k):
+            ghost = consumed[row, position] and slates[row, position] < 0
+            chance, worth = probability[row, position], intensity[row, position]
+            if ghost or not 0.0 <= chance <= 1.0 or not 0.0 <= worth < np.inf:
+                return int(row * k + position)
+    return -1
 
 
 def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic:
