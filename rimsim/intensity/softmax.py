@@ -64,7 +64,9 @@ class AdamW:
         if self._largest < float("inf"):
             known = [p.grad for p in self._parameters if p.grad is not None]
             norm = torch.stack([g.norm() for g in known]).norm()
-            torch._foreach_mul_(known, torch.clamp(self._largest / (norm + 1e-6), max=1.0))
+            scale = torch.clamp(self._largest / (norm + 1e-6), max=1.0)
+            for found in known:
+                found.mul_(scale)
         for p, mean, square in zip(self._parameters, self._mean, self._square, strict=True):
             if (gradient := p.grad) is None:
                 continue

@@ -315,7 +315,10 @@ def _later(log: EventLog, gap: str) -> LaterSessions | None:
 def _candidates(
     held: HeldOut, models: dict[str, IntensityModel], sizes: SessionSizes, gap: str, rank: int
 ) -> tuple[Candidate, ...]:
-    """Candidates, compared on held-out later sessions, the best first."""
+    """Candidates, compared on held-out later sessions, the best first.
+
+    Those of ``models`` that may be chosen are fitted to the whole log.
+    """
     logits = {}
     for name, model in models.items():
         judged = model.likeliest() if isinstance(model, PersonalModel) else truth_model(name, gap, rank)
@@ -326,7 +329,7 @@ def _candidates(
     for name, worth in worths.items():
         found.append(Candidate(name, worth.nats, worth.precision, *worth.behind(likeliest)))
     near = [one for one in found if one.behind <= one.behind_error]
-    for kind in [one.kind for one in near]:  # only models that may be chosen are fitted to the whole log
+    for kind in [one.kind for one in near]:
         model, log = models[kind], held.whole
         models[kind] = model.finish(log, held) if isinstance(model, PersonalModel) else model.fit(log)
     if len(near) > 1:
