@@ -33,7 +33,7 @@ MODULES = {
     "helpers",
 }
 # 44,500 when the code was shortened; installed plugs, options of models and dry runs came after.
-BUDGET = {"lines": 46_150, "files": 220}
+BUDGET = {"lines": 46_170, "files": 220}
 
 
 def sources(folders: list[Path]) -> list[Path]:

@@ -65,12 +65,30 @@ _MADE = "Name a folder that rimsim compare, sweep, backtest, validate or experim
 
 
 class RunTables:
-    """Tables of a run by name; :data:`rimsim.scenarios.runs.schema.TABLES` describes them.
-
-    A table that is not optional is never None.
-    """
+    """Tables of a run by name; :data:`rimsim.scenarios.runs.schema.TABLES` describes them."""
 
     folder: Path
+    rounds: pd.DataFrame
+    ledger: pd.DataFrame
+    truth: pd.DataFrame
+    arrivals: pd.DataFrame
+    catalogue: pd.DataFrame
+    users: pd.DataFrame
+    required: pd.DataFrame
+    prices: pd.DataFrame
+    learnt: pd.DataFrame
+    reliability: pd.DataFrame
+    adoption: pd.DataFrame
+    sweep: pd.DataFrame
+    experiment: pd.DataFrame
+    ope: pd.DataFrame
+    backtest: pd.DataFrame
+    calibration: pd.DataFrame
+    fits: pd.DataFrame
+    validate: pd.DataFrame
+    agreement: pd.DataFrame
+    intervals: pd.DataFrame
+    pairs: pd.DataFrame
     opening: pd.DataFrame | None
     providers: pd.DataFrame | None
     promises: pd.DataFrame | None
@@ -187,7 +205,7 @@ class Run(RunTables):
         return table
 
     @cached_property
-    def users(self) -> pd.DataFrame:  # the file, with what a user consumed
+    def users(self) -> pd.DataFrame:  # type: ignore[override]  # the file, with what a user consumed
         """Users of the log, and their consumptions under each agent.
 
         Columns are log_user, id and, with a ledger, one per agent (mean over seeds; NaN for users without a slate).
