@@ -313,8 +313,8 @@ class Job(Generic[Part]):
     """Arguments of the parts, plain data such as seeds."""
     play: Callable[[Part, Report], Mapping[str, pd.DataFrame]]
     """Function that returns the tables of a part; a module's function, if parts run on workers."""
-    finish: Callable[[store.Run], None] = lambda _: None
-    """Function that writes further files of the folder, given a run with its tables and pictures."""
+    finish: Callable[[store.Run], object] = store.Run.draw
+    """Function that writes pictures and all other files of the folder, given a run with its tables."""
     bar: str = "parts"
     """Text before the progress bar."""
     total: int = 0
@@ -334,9 +334,7 @@ def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -
         store.write_yaml(draft / store.CONFIG, described)
         for name, table in play_parts(job, draft, execution).items():
             store.write_table(draft / f"{name}.parquet", table)
-        run = store.Run(draft)
-        run.draw()
-        job.finish(run)
+        job.finish(store.Run(draft))
     return store.Run(folder)
 
 

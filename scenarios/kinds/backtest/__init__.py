@@ -93,7 +93,7 @@ def backtest(
         return {name: table.assign(window=window) if by_time else table for name, table in tables.items()}
 
     folder = folder_for(out, "backtest")
-    job = Job(described, list(splits), play, _write_events)
+    job = Job(described, list(splits), play, _write_files)
     make_run(job, folder, command or "rimsim.scenarios.backtest", Execution(workers=1))
     return Backtest(folder)
 
@@ -155,8 +155,9 @@ def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Map
         yield "online", none, cap, values
 
 
-def _write_events(run: Run) -> None:
-    """Write events for TensorBoard."""
+def _write_files(run: Run) -> None:
+    """Write pictures, and events for TensorBoard."""
+    run.draw()
     table = by_window(run.backtest)
     step = table["cap"].fillna(100 * table["beta"]).fillna(0.0).round().astype(np.int64)
     task = table["task"].astype(str)

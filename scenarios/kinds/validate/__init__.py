@@ -34,6 +34,7 @@ from rimsim.scenarios.kinds.results import RunResult, Show, table_of, usable_log
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme
+from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.job import Execution, Job, make_run
 from rimsim.scenarios.runs.store import Run, load_run
@@ -380,4 +381,6 @@ def _pairs(evidence: evidence_of.Evidence) -> pd.DataFrame:
 
 
 def _write_page(run: Run) -> None:
-    store.write_text(run.folder / README, readme(run, run.report()))
+    report = run.report()
+    draw(report.plots, run.folder / "pictures")
+    store.write_text(run.folder / README, readme(run, report))
