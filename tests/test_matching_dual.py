@@ -283,6 +283,7 @@ def test_required_exposure_at_the_ends(share, n, k, released, expected):
     there = np.full(5, released, bool)
     assert required_exposure(share, n, k, there, 0).tolist() == [expected] * 5
     refused(ConfigError, r"share is 1\.5", required_exposure, 1.5, n, k, there, 0)
+    refused(ConfigError, r"share is -0\.1", required_exposure, -0.1, n, k, there, 0)
     refused(ConfigError, "n is -1", required_exposure, share, -1, k, there, 0)
 
 
