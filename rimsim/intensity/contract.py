@@ -240,11 +240,8 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     rows = filled_up(order, -(-len(order) // STEP) * STEP)
     now, begin, last = rows_of(hidden, rows), walk.offsets[rows], length[rows] - 1
     device, seen = now[0].device, tuple(part.new_empty((len(walk.row), *part.shape[1:])) for part in hidden)
-    ahead = [
-        *np.cumsum(np.bincount(length)[::-1])[::-1].tolist(),
-        0,
-        0,
-    ]  # states with 0, 1, 2, … events or more
+    # Numbers of states with 0, 1, 2, … events or more.
+    ahead = [*np.cumsum(np.bincount(length)[::-1])[::-1].tolist(), 0, 0]
     for done in range(len(ahead) - 1):
         if len(walk.row) and len(points := np.flatnonzero(walk.count == done)):
             where = torch.from_numpy(points).to(device)

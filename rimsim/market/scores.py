@@ -621,13 +621,11 @@ class StateScores(ScoredStates):
     def rows(self, start: int, stop: int) -> Float32s:
         """λ(x,y) of some states in clock order, −inf if inadmissible."""
         # One model must have served the round.
-        scores, filled = np.empty((stop - start, len(self.release)), np.float32), 0
+        scores, filled = np.full((stop - start, len(self.release)), -np.inf, np.float32), 0
         (model,) = self.models()
         for chunk in self._scored(model, np.arange(start, stop)):
             some = scores[filled : filled + len(chunk)]
-            ground = chunk.ground_intensity.cpu().numpy()[:, None]
-            np.multiply(chunk.relevance.cpu().numpy(), ground, out=some)
-            np.copyto(some, -np.inf, where=~chunk.admissible.cpu().numpy())
+            np.copyto(some, chunk.intensity.cpu().numpy(), where=chunk.admissible.cpu().numpy())
             filled += len(chunk)
         return scores
 
