@@ -1,5 +1,8 @@
 """Small helpers that tests of every room share."""
 
+import os
+import signal
+import time
 import zipfile
 from pathlib import Path
 
@@ -26,6 +29,29 @@ def refused(error, message, call, *given, **options):
     with pytest.raises(error, match=message) as caught:
         call(*given, **options)
     return str(caught.value)
+
+
+def forked(action):
+    """A forked process that runs an action; it ends whatever happens, else it would go on with the tests."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def ended(child, *, killed=False, most=120.0):
+    """The exit status of a forked process as the shell would say it (negative: a signal), killed after a while."""
+    deadline = 0.0 if killed else time.monotonic() + most
+    while not (found := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.002)
+    return os.waitstatus_to_exitcode(found[1])
 
 
 def same_log(log, other):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kit import ended, forked
 from small_markets import SMALL, play_out
 from worker_tasks import first_call
 
@@ -129,8 +130,8 @@ def test_an_interrupt_within_the_search_for_prices_ends_no_process():
 
     scores = np.random.default_rng(0).random((200, 60))
     solve()  # compiled before it is interrupted
-    child = os.fork()
-    if child == 0:
+
+    def interrupt_often():
         signal.signal(signal.SIGALRM, interrupt)
         found = 0
         for number in range(200):
@@ -141,7 +142,8 @@ def test_an_interrupt_within_the_search_for_prices_ends_no_process():
             except (KeyboardInterrupt, SystemError):
                 found += 1
         os._exit(found)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 200
+
+    assert ended(forked(interrupt_often)) == 200
 
 
 AGENTS = (*BUILT_IN, "rim-feedback(closing=0)", "rim-resolve(every=7)")

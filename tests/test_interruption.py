@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock, Timeout
-from kit import cases, refused
+from kit import cases, ended, forked, refused
 from small_markets import drawn, small_run, small_scenario, stopped_after_a_round
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from worker_tasks import hold
@@ -61,28 +61,8 @@ def _log(folder):
     return folder / "log.csv"
 
 
-def _forked(action):
-    """A forked process that runs an action."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            action()
-            status = 0
-        finally:
-            os._exit(status)
-    return child
-
-
-def _ended(child, *, killed=False):
-    """The exit status of a forked process as the shell would say it (negative: a signal)."""
-    if killed:
-        os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def _in_child(action):
-    return _ended(_forked(action))
+    return ended(forked(action))
 
 
 def _killed_at(point, calls, folder):
@@ -101,7 +81,7 @@ def _holder(context):
             signal.pause()
 
     reader, writer = os.pipe()
-    holder = _forked(hold_it)
+    holder = forked(hold_it)
     os.read(reader, 1)
     return holder
 
@@ -316,9 +296,9 @@ def test_a_full_disk_under_the_cache_is_told_too(tmp_path, monkeypatch):
 def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_path, whole):
     """SIGKILL of a run on two processes after its first round: resumed at once by another, the same digest."""
     folder = tmp_path / "run"
-    parent = _forked(lambda: _run(folder, workers=2))
+    parent = forked(lambda: _run(folder, workers=2))
     _until(lambda: list(folder.glob("rounds/[!.]*.parquet")))
-    assert _ended(parent, killed=True) == -signal.SIGKILL
+    assert ended(parent, killed=True) == -signal.SIGKILL
     assert load_run(folder).rounds["round"].nunique() >= 1
     assert not (folder / "rounds.parquet").exists()
     assert digest(resume(folder, batch_size=7, workers=1)) == digest(whole)
@@ -333,11 +313,11 @@ def test_workers_end_with_the_process_that_began_them(tmp_path):
         with Workers() as pool:
             pool.run(hold, [held], 1, lambda count: None)
 
-    parent, lock = _forked(work), FileLock(held.with_suffix(".lock"))
+    parent, lock = forked(work), FileLock(held.with_suffix(".lock"))
     _until(held.exists)
     with pytest.raises(Timeout):
         lock.acquire(timeout=0)
-    _ended(parent, killed=True)
+    ended(parent, killed=True)
     lock.acquire(timeout=60)
 
 
@@ -382,7 +362,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
     holder = _holder(locked(tmp_path))
     with pytest.raises(RunFolderError, match="another process uses this folder"), locked(tmp_path):
         pass
-    _ended(holder, killed=True)
+    ended(holder, killed=True)
     with locked(tmp_path):
         pass
 

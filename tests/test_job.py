@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from kit import cases, refused
+from kit import cases, ended, forked, refused
 from rich.console import Console
 from small_markets import drawn, small_run, small_scenario
 from worker_tasks import Errand, do, play_part
@@ -235,16 +235,13 @@ def test_an_interrupt_does_not_reach_a_worker_that_still_starts(tmp_path, capfd)
 def test_workers_end_with_the_process_that_made_them(tmp_path, number):
     """Killed or ended, it leaves no worker that goes on writing."""
     place = tmp_path / "beats"
-    parent = os.fork()
-    if parent == 0:
-        _run(["beat"], place, workers=1)
-        os._exit(0)
+    parent = forked(lambda: _run(["beat"], place, workers=1))
     deadline = time.monotonic() + 60
     while not place.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert place.exists()
     os.kill(parent, number)
-    os.waitpid(parent, 0)
+    assert ended(parent) == -number
     time.sleep(1.0)
     size = place.stat().st_size
     time.sleep(0.5)

@@ -95,8 +95,9 @@ class Contenders(NamedTuple):
         price, lengths = np.zeros(len(terms.least)), np.zeros(n, np.int64)
         if n and width:
             some = terms.scores[:, :: max(m // 16, 1)]
-            _, first, times = np.unique(some, axis=0, return_index=True, return_counts=True)
-            one = first[times.argmax()]
+            order = np.lexsort(some.T[::-1])  # np.unique with an axis makes a TypeError of an interrupt
+            first = np.flatnonzero(np.r_[True, (some[order[1:]] != some[order[:-1]]).any(1)])
+            one = order[first[np.diff(first, append=n).argmax()]]
             alike = (terms.scores == terms.scores[one]).all(1) & (terms.capacity == terms.capacity[one])
         return cls(price, np.zeros(1), np.full(n, np.inf), np.zeros(n), items, scores, lengths, alike)
 
