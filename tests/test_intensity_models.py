@@ -17,7 +17,6 @@ from rimsim.intensity import Auto, AutoConfig, UserStates, judged
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import calibration, count_calibration
 from rimsim.intensity.contract import FromHidden, ModelCapabilities, owns_scores, rescale_of
-from rimsim.intensity.ground.hawkes import poisson_objective
 from rimsim.intensity.persistence import is_stored, load
 from rimsim.intensity.popularity import fill_cold, item_features
 from rimsim.intensity.product import updated
@@ -72,20 +71,6 @@ def test_hawkes_poisson_recovers_its_own_weights():
     error = np.abs(model.intensity(states).cpu().numpy() / true - 1)
     assert error.max() < 0.12
     assert error.mean() < 0.05
-
-
-def test_hawkes_poisson_is_optimal():
-    """At the fitted weights the penalised gradient is zero, or points out of the non-negative range."""
-    log = random_log()
-    config = intensity.HawkesPoissonConfig(ridge=1e-2)
-    model = intensity.HawkesPoisson(config).fit(log)
-    examples = session_examples(log)
-    phi = model._numbers(examples.states)
-    unit = np.maximum(phi.mean(0), 1e-3)
-    weights = model.weights.cpu().numpy() * unit
-    _, slope = poisson_objective(weights, phi / unit, examples.counts.astype(float), config.ridge)
-    assert slope[weights == 0].min(initial=0) > -1e-3
-    assert np.abs(slope[weights > 0]).max() < 1e-3
 
 
 def test_session_examples_count_targets_after_strictly_earlier_states():
@@ -149,19 +134,6 @@ def test_gru_reads_as_torch_does():
             start = torch.zeros((1, SMALL.width), device=model.device)
             alone = network.hidden(torch.from_numpy(items)[None].to(model.device), start)[0, -1]
         torch.testing.assert_close(found[row], alone, rtol=1e-4, atol=1e-5)
-
-
-def test_gru_learns_an_order_that_popularity_cannot():
-    """On users who walk through the items in order, the GRU puts nearly all mass on the next item."""
-    n_users, n_items = 80, 12
-    start = np.arange(n_users) % n_items
-    item = (start[:, None] + np.arange(10)) % n_items
-    time = np.arange(10)[:, None] * 1000 + np.arange(n_users)
-    log = log_of(np.tile(np.arange(n_users), 10).tolist(), item.T.ravel().tolist(), time.ravel().tolist())
-    config = intensity.GRUConfig(width=16, epochs=60, learning_rate=0.03, dropout=0.0, patience=0)
-    model = intensity.GRU(config).fit(log)
-    scores = model.score(UserStates.of(log, np.arange(n_users), 1e9))
-    assert float(scores[torch.arange(n_users), torch.from_numpy((start + 10) % n_items)].mean()) > 0.8
 
 
 def test_early_stopping_keeps_the_best_epoch():

@@ -19,7 +19,7 @@ from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.intensity import GRU, RIM, Calibrated, GRUConfig, HawkesPoisson, Popularity, UserStates
 from rimsim.intensity.cache import log_digest
-from rimsim.intensity.contract import ModelCapabilities, Walk, stepped, walked
+from rimsim.intensity.contract import BLOCK, ModelCapabilities, Walk, stepped, walked
 from rimsim.intensity.impressions import KNOTS, Impressions, layer_of, layer_of_fits
 from rimsim.intensity.registry import make, shipped
 from rimsim.intensity.sets.bag import Bag, BagConfig
@@ -29,7 +29,7 @@ from rimsim.market import scores as module
 from rimsim.market.consumers.replay import ReplayedLog
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.platform import cross_fitted, inverse_propensity_weights, training_log
-from rimsim.market.scores import Scorer, ScoreRows, always
+from rimsim.market.scores import Scorer, always
 from rimsim.market.world import check_plugs, examination_of
 from rimsim.testing import random_log
 
@@ -341,9 +341,7 @@ def test_a_log_keeps_its_weights_and_popularity_counts_them():
     assert log.weights.tolist() == [1.0] * len(log)
     other = dataclasses.replace(log, weight=weight + 1)
     assert len({log_digest(one) for one in (log, weighted, other)}) == 3
-    log = random_log()
-    weight = np.random.default_rng(0).random(len(log)) + 0.5
-    model = make("popularity").fit(dataclasses.replace(log, weight=weight))
+    model = make("popularity").fit(weighted)
     mass = np.array([weight[log.item == y].sum() for y in range(log.n_items)]) + 0.01
     assert model.probability.cpu().numpy() == pytest.approx(mass / mass.sum(), rel=1e-5)
 
@@ -463,18 +461,6 @@ def test_histories_are_lists(consumed, way, tick):
     copied = histories.copy()
     copied.append(np.array([0]), np.array([10**6]), np.array([5]))
     assert copied.events.counts[0] == histories.events.counts[0] + 1 == len(lists[0]) + 1
-
-
-def test_histories_grow():
-    """Thousands of events, entered by the handful or at once, are all there in order."""
-    histories = _empty(2)
-    for tick in range(1500):
-        histories.append(np.full(2, tick % 2), np.full(2, tick), np.array([tick, tick + 1]))
-    histories.append(np.zeros(9000, np.int64), np.full(9000, 2000), np.arange(9000))
-    _, _, items = histories.all_events()
-    first = [item for tick in range(0, 1500, 2) for item in (tick, tick + 1)]
-    second = [item for tick in range(1, 1500, 2) for item in (tick, tick + 1)]
-    assert items.tolist() == first + list(range(9000)) + second
 
 
 def test_an_event_goes_before_those_that_are_visible_later():
@@ -634,56 +620,26 @@ def test_what_is_foretold_changes_nothing(model, delay, monkeypatch):
         assert mine.learnt_events == theirs.learnt_events
 
 
-class _Counting:
-    """A scorer of which each arrival's scores are its id, and its hidden state says whose it is."""
-
-    def __init__(self, size):
-        self.size, self.encoded, self.scored, self.n_items = size, [], [], 3
-
-    def hidden_bytes(self):
-        return self.size
-
-    def hidden_at(self, slots, counts):
-        self.encoded.append(len(slots))
-        return (100 * slots + counts,)
-
-    def score(self, ids, slots, ticks, counts, hidden):
-        assert hidden[0].tolist() == (100 * slots + counts).tolist()
-        assert (ticks == ids + 1000).all()
-        self.scored.append(ids.tolist())
-        rows = np.zeros((4, 3), np.float32)
-        rows[: len(ids)] = ids[:, None]
-        return ScoreRows((torch.from_numpy(rows), torch.from_numpy(rows[:, 0]), torch.from_numpy(rows >= 0)))
-
-
-@cases("room encoded", (1, [4, 4, 2]), (39, [4, 4, 2]), (80, [8, 2]), (999, [10]))
-def test_blocks_are_encoded_in_windows_and_forgotten_once_they_are_served(room, encoded, monkeypatch):
-    """As many whole blocks at once as there is room for, one at least; each is scored once, and freed at its end."""
-    monkeypatch.setattr(module, "BLOCK", 4)
-    monkeypatch.setattr(module, "_MOST_BYTES", room)
+@pytest.mark.parametrize("blocks", [1, 2, 9])
+def test_states_known_beforehand_are_encoded_in_windows_and_forgotten(blocks, monkeypatch):
+    """As many whole blocks at once as there is room for; scores of who was served are freed."""
+    monkeypatch.setattr(Scorer, "hidden_bytes", lambda _: 1)
+    monkeypatch.setattr(module, "_MOST_BYTES", blocks * BLOCK + 9)
     monkeypatch.setattr(module, "_AHEAD", 1)
-    n, scorer = np.arange(10), _Counting(10)
-    events = SimpleNamespace(newest=np.zeros(7, np.int64), counts=np.arange(7) % 3)
-    histories = _Ten(id=range(7), visible_at=lambda slot, _: slot % 3, events=events)
-    schedule = _Ten(id=n, slot=n[::-1] % 7, tick=n + 1000)
-    scores = module.PrecomputedScores(scorer, histories, schedule)
-    served = 0
-    for size in (1, 3, 2, 1, 3):
-        arrivals = np.arange(served, served + size)
-        rows = scores.rows(arrivals)
-        assert rows.tensors[0][:, 0].tolist() == arrivals.tolist()
-        scores.drop(arrivals)
-        served += size
+    encode, encoded = Scorer.hidden_at, []
+    monkeypatch.setattr(Scorer, "hidden_at", lambda *now: (encoded.append(len(now[1])), encode(*now))[1])
+    arrivals = ArrivalsConfig(kind="replay", warmup_share=0.8)
+    config = small.small_replay(rounds=1, arrivals=arrivals)
+    market = Market(config, model=Market(config).model)
+    scores, n = market.open._scores, len(market.schedule)
+    while not market.done:
+        waiting = market.next_arrivals(20)
+        market.serve(waiting, top_k(waiting.relevance, waiting.admissible, config.slate))
         held = np.array([block is not None for block in scores._block])
-        held = [held[first : first + 4].any() for first in (0, 4, 8)]
-        assert held == [4 * block < served < min(4 * block + 4, 10) for block in range(3)]
-    assert scorer.encoded == encoded
-    assert scorer.scored == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-
-
-class _Ten(SimpleNamespace):
-    def __len__(self):
-        return len(self.id)
+        assert not held[: market.served or n].any()
+        assert held.sum() < BLOCK
+    assert encoded == [min(blocks * BLOCK, n - first) for first in range(0, n, blocks * BLOCK)]
+    assert n > 2 * BLOCK
 
 
 def test_warm_up_states_are_scored_by_models_that_have_not_seen_what_their_users_did(monkeypatch):

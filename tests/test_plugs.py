@@ -18,7 +18,7 @@ from small_markets import small_run, small_scenario, stopped_after_a_round
 
 from rimsim import rng
 from rimsim.agents import make_agent, play_round
-from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig, override, to_plain
+from rimsim.config import DataConfig, PlatformConfig, ScenarioConfig, override
 from rimsim.config.reading import find_scenario, read_scenario
 from rimsim.data import load
 from rimsim.entry_points import places
@@ -28,7 +28,6 @@ from rimsim.market import Market, build_world
 from rimsim.market.arrivals import BUILT_IN as ARRIVALS
 from rimsim.market.arrivals import make_arrivals, opening_after
 from rimsim.market.arrivals.clones import Clones
-from rimsim.market.consumers import BUILT_IN as CONSUMERS
 from rimsim.market.consumers import Intensity, Organic
 from rimsim.market.world import check_plugs, warm_model, world_of
 from rimsim.matching import top_k
@@ -42,35 +41,16 @@ from rimsim.testing import ArrivalTests, ConsumerTests, random_log
 
 
 class TestArrivals(ArrivalTests):
-    """Every built-in arrival process keeps what it promises; of Hawkes see test_returning_visitors.py."""
+    """Every built-in arrival process keeps what it promises, also where users come back as they are satisfied."""
 
-    @pytest.fixture(autouse=True, params=["clones", "broadcast", "replay"])
+    @pytest.fixture(autouse=True, params=["clones", "broadcast", "replay", "hawkes"])
     def _kind(self, request):
         self.kind = request.param
 
     def make(self):
         """The process of the case."""
-        return ARRIVALS[self.kind](self.scenario())
-
-
-class TestIntensity(ConsumerTests):
-    """The fitted truth keeps what a consumer promises."""
-
-    def make(self):
-        """The built-in one."""
-        return CONSUMERS["intensity"](self.scenario())
-
-
-class TestReplayedLog(ConsumerTests):
-    """The log's own consumers keep what a consumer promises."""
-
-    def scenario(self):
-        """A replay, as its consumers need sessions."""
-        return dataclasses.replace(super().scenario(), arrivals=ArrivalsConfig(kind="replay", per_round=60))
-
-    def make(self):
-        """The built-in one."""
-        return CONSUMERS["replay"](self.scenario())
+        options = {"arrivals.options.kappa": 0.3} if self.kind == "hawkes" else {}
+        return make_arrivals(override(self.scenario(), {"arrivals.kind": self.kind} | options))
 
 
 class _Same(Intensity):
@@ -206,6 +186,15 @@ class Half:
 class Broken:
     def __init__(self):
         raise ValueError("no luck")
+
+class Unasked:
+    def __init__(self, seed, device):
+        ...
+
+    def fit(self, log):
+        ...
+
+    update = fit
 """
 
 
@@ -220,19 +209,17 @@ class Broken:
     ({"arrivals.kind": "own.py:Clones", "arrivals.options.hours": 3}, "'hours'.*Did you mean 'hour'"),
     ({"arrivals.kind": "own.py:Clones", "arrivals.options.hour": "x"}, "option 'hour' is 'x'.*integer"),
     ({"arrivals.options.peak": 3}, "'clones' has no option 'peak'"),
+    ({"platform.model": "own.py"}, "own.py.* is a file. Add a name in it"),
+    ({"platform.model": "own.py:Clone"}, "has no 'Clone'. Did you mean 'Clones'. Use one of .*Clones"),
+    ({"platform.model": "onw.py:Half"}, "no file 'onw.py'. Did you mean 'own.py'."),
+    ({"platform.model": "own.py:Broken"}, "cannot be made: TypeError"),
+    ({"platform.model": "own.py:Unasked"}, "has no score. Write the methods fit, update and score"),
     ({"arrivals.kind": "replay", "releases.share": 0.2}, "releases.share is for clones"),
 )
 def test_slips_in_kinds_and_options_are_told(write, changes, message):
-    """A name, file, method or option that is not there is one sentence with the nearest that is."""
+    """A name, file, method or option that is not there is one sentence with the nearest, before anything runs."""
     write(OWN, "own.py")
     refused(ConfigError, message, check_plugs, override(small_scenario(), changes))
-
-
-def test_options_are_a_frozen_record():
-    """Options are plain in YAML, hashable in a config, and reach the constructor."""
-    config = override(small_scenario(), {"arrivals.options": {"peak": [1, 2]}})
-    assert to_plain(config)["arrivals"]["options"] == {"peak": [1, 2]}
-    assert hash(config) == hash(override(config, {}))
 
 
 CONSUMER = """
@@ -483,29 +470,6 @@ def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, 
     refused((ModelError, ArmsError), message, _compare, tmp_path / "run", model="mine.py:Mine")
 
 
-@cases(
-    "text model message",
-    (
-        MODEL.replace("def score", "def scores"),
-        "mine.py:Mine",
-        "has no score. Write the methods fit, update and score",
-    ),
-    (
-        MODEL.replace("update = fit", ""),
-        "mine.py:Mine",
-        "has no update. Write the methods fit, update and score",
-    ),
-    (MODEL.replace("seed, device", "seed"), "mine.py:Mine", "cannot be made: TypeError"),
-    (MODEL, "mine.py", "is a file. Add a name in it: mine.py:Mine$"),
-    (MODEL, "mine.py:Mein", "has no 'Mein'. Did you mean 'Mine'. Use one of Mine.$"),
-    (MODEL, "mein.py:Mine", "no file 'mein.py'. Did you mean 'mine.py'."),
-)
-def test_what_is_no_model_is_refused_before_anything_runs(write, text, model, message):
-    """A missing method, a factory of other arguments and a misspelt place are told before a run folder is made."""
-    write(text)
-    refused(ConfigError, message, check_plugs, ScenarioConfig(platform=PlatformConfig(model=model)))
-
-
 def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(write, tmp_path):
     """Each failed arm has a line, which ends in the place within the user's file; then comes where tracebacks are."""
     write(
@@ -523,16 +487,6 @@ def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(wri
     assert last == f"tracebacks: {tmp_path / 'run'}/failures/"
     assert caught.value.folder == str(tmp_path / "run")
     assert len(list((tmp_path / "run" / "failures").iterdir())) == 2
-
-
-def test_options_of_ones_own_agent_become_part_of_its_name(write, tmp_path):
-    """An agent of a file takes options in brackets, and its arms have files of that name."""
-    write(
-        "from rimsim.agents import Random\n\n\nclass Mine(Random):\n    name = 'mine'\n\n"
-        "    def __init__(self, strength=0.1):\n        super().__init__()\n        self.strength = strength\n"
-    )
-    run = _compare(tmp_path / "run", ("mine.py:Mine(strength=0.3)", "mine.py:Mine"))
-    assert set(run.rounds["agent"]) == {"mine(strength=0.3)", "mine"}
 
 
 def test_a_model_made_from_a_seed_is_fitted_again_where_the_cache_cannot_give_it_back(write, tmp_path):
@@ -553,39 +507,32 @@ import torch
 from rimsim.intensity import HawkesPoisson, RIM
 
 
-class LastItem:
-    # p(y|x) is even, but for items of the last item's parity, which are thrice as likely once fitted twice
-
-    def __init__(self):
-        self.fits = 0
+class Parity:
+    # p(y|x) is even, but for odd items, which are thrice as likely once fitted twice
+    fits = 0
 
     def fit(self, log):
-        self.n_items, self.fits = log.n_items, self.fits + 1
+        odd = torch.arange(log.n_items) % 2
+        self.weight, self.fits = 1.0 + 2.0 * odd * self.fits, self.fits + 1
         return self
 
     update = fit
 
     def encode(self, states):
-        ends = torch.from_numpy(states.offsets[1:])
-        last = torch.full((len(states),), -1)
-        known = torch.from_numpy(states.lengths > 0)
-        last[known] = torch.from_numpy(states.items)[ends[known] - 1] % 2
-        return (last,)
+        return (torch.zeros(len(states)),)
 
     def step(self, hidden, items, times):
-        return (items % 2,)
+        return hidden
 
     def score_hidden(self, hidden, now):
-        even = torch.arange(self.n_items)[None, :] % 2 == hidden[0][:, None]
-        weight = 1.0 + 2.0 * even * (self.fits - 1)
-        return weight / weight.sum(1, keepdim=True)
+        return (self.weight / self.weight.sum()).repeat(len(now), 1)
 
     def score(self, states):
         return self.score_hidden(self.encode(states), states.now)
 
 
 def product(seed, device):
-    return RIM(mark=LastItem(), ground=HawkesPoisson())
+    return RIM(mark=Parity(), ground=HawkesPoisson())
 """
 
 STORED_MARK = """\

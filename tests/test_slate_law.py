@@ -150,46 +150,6 @@ def test_a_slate_of_no_position_is_the_empty_one():
     assert (found == 0.0).all()
 
 
-ADMISSIBLE = ("111111", "101101", "110000")
-"""Three arrivals' admissible ones of six items; the last has fewer than a slate holds."""
-RELEVANCE = np.array([0.1, 0.6, 0.2, 0.5, 0.3, 0.4])
-SLATE = 3
-
-
-@pytest.mark.parametrize("capacity", [None, 2, 1])
-@pytest.mark.parametrize(
-    ("agent", "epsilon"),
-    [("random", 1.0)] + [(f"epsilon-greedy(epsilon={share})", share) for share in (0.0, 0.1, 0.35, 1.0)],
-)
-def test_a_propensity_is_the_share_of_all_slates_that_show_the_item(agent, epsilon, capacity):
-    """It is (1 − ε)·[among the best shown] + ε·(share of ordered uniform slates that show it), in float32."""
-    admissible = np.array([[letter == "1" for letter in row] for row in ADMISSIBLE])
-    agent = make_agent(agent)
-    agent.begin_round(Market(small_scenario(rounds=1, slate=SLATE)).round_view())
-    slates = agent.act(arrivals_of(np.where(admissible, RELEVANCE, 0.0), admissible, capacity))
-    shown = SLATE if capacity is None else capacity
-    for row, letters in enumerate(ADMISSIBLE):
-        items = [item for item, letter in enumerate(letters) if letter == "1"]
-        best = sorted(items, key=lambda item: -RELEVANCE[item])[:shown]
-        uniform = list(itertools.permutations(items, min(SLATE, len(items))))
-        for item, propensity in zip(slates.items[row], slates.propensity[row], strict=True):
-            if item >= 0:
-                share = sum(item in slate[:shown] for slate in uniform) / len(uniform)
-                assert propensity == pytest.approx((1 - epsilon) * (item in best) + epsilon * share, rel=1e-6)
-
-
-def test_the_share_of_arrivals_that_are_explored_is_epsilon():
-    """Of 40,000 arrivals, those with another slate than the best are ε·(1 − 1/slates) within four standard errors."""
-    n, epsilon = 40_000, 0.1
-    agent = make_agent(f"epsilon-greedy(epsilon={epsilon})")
-    agent.begin_round(Market(small_scenario(rounds=1, slate=SLATE)).round_view())
-    arrivals = arrivals_of(np.tile(RELEVANCE, (n, 1)))
-    items = agent.act(arrivals).items
-    others = (np.sort(items, axis=1) != np.sort(np.argsort(-RELEVANCE)[:SLATE])[None, :]).any(1)
-    expected = epsilon * (1 - 1 / 20)  # 20 sets of three among six
-    assert abs(others.mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / n)
-
-
 ROWS = ("111111", "101101", "110000", "000000")
 """Arrivals' admissible ones of six items; the third has fewer than a slate holds, the last none."""
 WANTED = np.array([0.1, 0.6, 0.2, 0.5, 0.3, 0.3])
@@ -275,7 +235,9 @@ def test_what_is_said_of_slates_shown_is_what_is_said_of_given_ones(name, capaci
     same_arrays(given, slates.chances, "inclusion", "position", "prefix", "slate")
 
 
-@pytest.mark.parametrize("name", ["epsilon-greedy(epsilon=0.5)", "entropic-dual(temperature=0.7,gain=0.0)"])
+@pytest.mark.parametrize(
+    "name", ["random", "epsilon-greedy(epsilon=0.5)", "entropic-dual(temperature=0.7,gain=0.0)"]
+)
 def test_chances_are_frequencies_in_a_large_catalogue(name):
     """Of 300 items and slates of six, items stand at positions, and slates begin, as often as is said of them."""
     draws, m, k = 4_000, 300, 6
