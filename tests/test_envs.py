@@ -473,10 +473,8 @@ COPIES = 3
 
 def small(kind, **changes):
     """Keyword arguments of a market of some kind that is over soon, with two rounds where it retrains."""
-    short = {"arrivals.per_round": 12, "rounds": 2, "slate": 5}
     return {
-        "scenario": "closed-loop",
-        "settings": markets.settings_of(markets.SMALL[kind]()) | short | changes,
+        "settings": settings_of(SMALL[kind]()) | {"arrivals.per_round": 12, "rounds": 2, "slate": 5} | changes
     }
 
 

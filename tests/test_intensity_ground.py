@@ -22,7 +22,6 @@ from rimsim.intensity import (
     Visits,
     VisitsConfig,
 )
-from rimsim.intensity.calibration import count_calibration
 from rimsim.intensity.ground.hawkes import hawkes_terms, negative_log_likelihood, poisson_objective, rescaled
 from rimsim.intensity.ground.visits import TERMS, log_linear_objective, terms
 from rimsim.intensity.states import session_examples
@@ -240,21 +239,6 @@ def test_the_fit_is_optimal():
         held.weights.numpy() * unit, phi / unit, offset, examples.counts.astype(float), 0.1
     )
     assert np.abs(slope).max() < 1e-4
-
-
-def test_it_knows_whose_sessions_are_large():
-    """On unseen users λ is right in total for first and for later visits, and closer to counts than their means are."""
-    log = habits(2000)
-    model = Visits().fit(log.rows(log.user % 4 < 2))
-    examples = session_examples(log.rows(log.user % 4 >= 2))
-    rate = model.intensity(examples.states).double().numpy()
-    first = examples.states.lengths == 0
-    for which in (first, ~first):
-        assert rate[which].sum() == pytest.approx(examples.counts[which].sum(), rel=0.1)
-    assert np.ptp(rate[first]) == 0
-    later = count_calibration(rate[~first], examples.counts[~first])
-    assert later.deviance < 0.6 * later.deviance_constant
-    assert later.rank_correlation > 0.6
 
 
 @pytest.mark.parametrize("kind", [HawkesPoisson, Visits])

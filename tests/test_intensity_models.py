@@ -313,27 +313,21 @@ def checkerboard(users: int = 60, items: int = 20, each: int = 5):
 
 
 LEARNING = {"dropout": 0.0, "patience": 0, "width": 8}
+PERSONAL = {
+    "als": {"factors": 4},
+    "bpr": {"factors": 4, "iterations": 40},
+    "graph": LEARNING | {"epochs": 40, "learning_rate": 0.1},
+    "gru": LEARNING | {"epochs": 60, "learning_rate": 0.03},
+    "transformer": LEARNING | {"epochs": 60, "learning_rate": 0.02},
+}
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        intensity.MatrixFactorization(intensity.MatrixFactorizationConfig(factors=4)),
-        intensity.MatrixFactorization(
-            intensity.MatrixFactorizationConfig(factors=4, algorithm="bpr", iterations=40)
-        ),
-        intensity.GraphConvolution(
-            intensity.GraphConvolutionConfig(epochs=40, learning_rate=0.1, **LEARNING)
-        ),
-        intensity.GRU(intensity.GRUConfig(epochs=60, learning_rate=0.03, **LEARNING)),
-        intensity.Transformer(intensity.TransformerConfig(epochs=60, learning_rate=0.02, **LEARNING)),
-    ],
-    ids=["als", "bpr", "graph", "gru", "transformer"],
-)
-def test_personal_models_learn_the_checkerboard(model):
+@pytest.mark.parametrize("name", PERSONAL)
+def test_personal_models_learn_the_checkerboard(name):
     """Where even users like even items, most of p(y|x) is on a user's own half."""
-    if isinstance(model, intensity.MatrixFactorization):
+    if name in {"als", "bpr"}:
         pytest.importorskip("implicit")
+    model = make(name, mark=config_of(name, PERSONAL[name]))
     log = checkerboard()
     p = model.fit(log).score(UserStates.of(log, np.arange(log.n_users), 1e9)).cpu().numpy()
     own = p[:, ::2].sum(1)

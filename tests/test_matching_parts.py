@@ -11,7 +11,6 @@ from scipy.sparse import csr_array
 from rimsim.errors import ConfigError, InfeasibleError, ModelError
 from rimsim.matching import FactorScores, Rows, certificate, columns, solve_dual
 from rimsim.matching.descent import WeightedProblem, at_prices
-from rimsim.matching.problem import SparseScores
 from rimsim.matching.slates import Penalty, _improve
 
 
@@ -434,15 +433,3 @@ def test_a_list_of_pairs_is_a_matrix_with_a_mask(seed):
     assert proof.excess == 0
     again = solve_dual(pairs, 3, floor, cap, cost=0.7, tol=1e-4, prices=one.item_price)
     assert again.primal == pytest.approx(one.primal, rel=2e-4)
-
-
-def test_rows_of_a_list_of_pairs_are_those_of_the_matrix():
-    """Any users' scores, −∞ for pairs that are not there; pairs are numbered user by user."""
-    scores, mask, pairs = _pairs(2, 7, 5)
-    found, dense = SparseScores(pairs, "here"), np.where(mask, scores, -np.inf)
-    assert found.shape == (7, 5)
-    for start in range(7):
-        for stop in range(start, 8):
-            assert found.rows(start, stop).tolist() == dense[start:stop].tolist()
-    assert found.keys().tolist() == np.flatnonzero(mask).tolist()
-    assert found.values.tolist() == scores[mask].tolist()

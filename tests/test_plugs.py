@@ -69,22 +69,6 @@ class _Again(Intensity):
         return torch.ones(len(visits), visits.world.log.n_items)
 
 
-@cases(
-    "consumer promise",
-    (_Same, "test_another_seed_draws_otherwise"),
-    (_Again, "test_true_intensities_are_intensities"),
-)
-def test_a_consumer_that_breaks_a_promise_is_caught(consumer, promise):
-    """Draws that do not hang on the seed, and an intensity of what was consumed before."""
-
-    class Mine(ConsumerTests):
-        def make(self):
-            return consumer(self.scenario())
-
-    with pytest.raises(AssertionError):
-        getattr(Mine(), promise)()
-
-
 @pytest.fixture
 def written(write, tmp_path):
     """The files of the documentation, where a user has gone to run them."""
@@ -326,23 +310,21 @@ class SwayedUnsaid(Swayed):
 
 
 @cases(
-    "process test error",
-    (SwayedUnsaid, "test_outcomes_move_it_only_if_it_says_so", AssertionError),
-    (partial(Swayed, fault="restless"), "test_all_chance_comes_from_the_seed", AssertionError),
-    (partial(Swayed, fault="restless"), "test_a_market_plays_it", AssertionError),
-    (partial(Swayed, fault="late"), "test_schedules_can_be_played", MarketError),
-    (Swayed, "test_outcomes_move_it_only_if_it_says_so", None),
-    (Swayed, "test_all_chance_comes_from_the_seed", None),
+    "contract plug test error",
+    (ConsumerTests, _Same, "test_another_seed_draws_otherwise", AssertionError),
+    (ConsumerTests, _Again, "test_true_intensities_are_intensities", AssertionError),
+    (ArrivalTests, SwayedUnsaid, "test_outcomes_move_it_only_if_it_says_so", AssertionError),
+    (ArrivalTests, partial(Swayed, fault="restless"), "test_all_chance_comes_from_the_seed", AssertionError),
+    (ArrivalTests, partial(Swayed, fault="restless"), "test_a_market_plays_it", AssertionError),
+    (ArrivalTests, partial(Swayed, fault="late"), "test_schedules_can_be_played", MarketError),
+    (ArrivalTests, Swayed, "test_outcomes_move_it_only_if_it_says_so", None),
+    (ArrivalTests, Swayed, "test_all_chance_comes_from_the_seed", None),
 )
-def test_the_tests_for_arrivals_find_what_is_broken(process, test, error):
-    """Arrivals that hang on outcomes unsaid, or on chance once there is a past, or come before their past, fail."""
-
-    class Tests(ArrivalTests):
-        def make(self):
-            return process(self.scenario())
-
+def test_the_tests_for_plugs_find_what_is_broken(contract, plug, test, error):
+    """Seeds without effect, intensities of what was consumed, and arrivals that keep no promise fail a test each."""
+    mine = type("Mine", (contract,), {"make": lambda self: plug(self.scenario())})
     with pytest.raises(error) if error else contextlib.nullcontext():
-        getattr(Tests(), test)()
+        getattr(mine(), test)()
 
 
 def test_arms_share_what_is_required_only_if_arrivals_say_so():
@@ -550,23 +532,21 @@ def product(seed, device):
 """
 
 
-def test_a_mark_of_ones_own_joined_with_a_ground_intensity_is_fitted_and_retrained(write, tmp_path):
-    """A mark that no folder can hold plays in a product; what its retraining changes differs from the frozen arm."""
-    write(MARK)
-    run = _compare(tmp_path / "run", ["relevance"], "mine.py:product", 2, frozen=["relevance"])
-    rows = run.ledger.sort_values(["arrival", "position"]).groupby(["agent", "round"])["item"]
+@pytest.mark.parametrize("text", [MARK, STORED_MARK], ids=["begin again", "resumed"])
+def test_a_run_with_a_mark_of_ones_own_resumes_to_the_same_content(write, tmp_path, monkeypatch, text):
+    """An interrupted arm goes on with a mark that can be read back, and begins anew with one that cannot.
+
+    Joined with a ground intensity, both play in a product, which retraining changes.
+    """
+    write(text)
+    given = ["relevance"], "mine.py:product", 2
+    whole = _compare(tmp_path / "whole", *given, frozen=["relevance"])
+    rows = whole.ledger.sort_values(["arrival", "position"]).groupby(["agent", "round"])["item"]
     shown = rows.agg(list)
     assert shown["relevance", 0] == shown["relevance-frozen", 0]
     assert shown["relevance", 1] != shown["relevance-frozen", 1]
-
-
-@pytest.mark.parametrize("text", [MARK, STORED_MARK], ids=["begin again", "resumed"])
-def test_a_run_with_a_mark_of_ones_own_resumes_to_the_same_content(write, tmp_path, monkeypatch, text):
-    """An interrupted arm goes on with a mark that can be read back, and begins anew with one that cannot."""
-    write(text)
-    whole = _compare(tmp_path / "whole", ["relevance"], "mine.py:product", 2)
     with stopped_after_a_round(monkeypatch):
-        refused(ArmsError, "enough", _compare, tmp_path / "part", ["relevance"], "mine.py:product", 2)
+        refused(ArmsError, "enough", _compare, tmp_path / "part", *given, frozen=["relevance"])
     assert bool(list((tmp_path / "part").rglob("round-0001"))) is (text is STORED_MARK)
     assert digest(resume(tmp_path / "part", workers=1)) == digest(whole)
 

@@ -8,6 +8,7 @@ import pytest
 from kit import cases, refused, same_arrays
 from made_data import arrivals_of
 from small_markets import small_scenario
+from test_online_agents import Chunks
 
 from rimsim.agents import StatingAgent, make_agent, play_round
 from rimsim.agents.gibbs import gibbs_draw, gibbs_law, inclusion_sums, slate_chances, standing_order
@@ -166,20 +167,14 @@ def _arrivals(n, m, relevance, admissible, capacity=None):
     return arrivals_of(np.where(admissible, relevance, 0.0), admissible, capacity)
 
 
-class _Past(list):
-    """Chunks of states, and so many states."""
-
-    def __len__(self):
-        return sum(map(len, self))
-
-
 def _ready(name, arrivals, unit="examined", k=PLACES):
     """An agent in a round whose past is these arrivals, half of the uniform exposure being required."""
     n, m = arrivals.relevance.shape
     agent, view = make_agent(name), Market(small_scenario(rounds=1, slate=k)).round_view()
     about = {"arrivals": n, "required": np.full(m, 0.5 * n * k / m), "exposure": np.zeros(m)}
-    past = _Past([arrivals])
-    agent.begin_round(dataclasses.replace(view, **about, calibration=past, cost=0.5, key=7, unit=unit))
+    agent.begin_round(
+        dataclasses.replace(view, **about, calibration=Chunks([arrivals]), cost=0.5, key=7, unit=unit)
+    )
     return agent
 
 

@@ -161,28 +161,6 @@ def test_one_law_decides_what_is_consumed(kind, scenario, draw):
 
 
 @pytest.mark.parametrize("kind", MARKETS)
-@pytest.mark.parametrize("draw", ["sessions", "users"])
-def test_results_depend_on_no_batch_and_no_wave(kind, draw):
-    """One at a time, in large batches, and in waves, the same is consumed with the same probabilities, to the bit."""
-
-    def ledger(limit, in_waves):
-        arrivals = ArrivalsConfig(per_round=150, max_visits=3, draw=draw)
-        consumer = ConsumerConfig(truth=kind, attraction=4.0)
-        market = Market(small_scenario(rounds=2, arrivals=arrivals, consumer=consumer))
-        while not market.done:
-            served = market.next_arrivals(limit, in_waves=in_waves)
-            market.serve(served, top_k(served.relevance, served.admissible, market.config.slate))
-        return [closed.ledger for closed in market.closed], [closed.relevant for closed in market.closed]
-
-    (alone, sizes), *others = (ledger(*way) for way in ((1, False), (64, False), (None, True)))
-    for ledgers, relevant in others:
-        for one, other in zip(alone, ledgers, strict=True):
-            for field in ("item", "consumed", "probability"):
-                np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
-        np.testing.assert_array_equal(np.concatenate(sizes), np.concatenate(relevant))
-
-
-@pytest.mark.parametrize("kind", MARKETS)
 def test_sizes_of_visits_are_those_of_their_states(kind):
     """λ* of a visit is that of its state, whether it is asked before it is served or when the round is over."""
     arrivals, consumer = ArrivalsConfig(per_round=400), ConsumerConfig(truth=kind, attraction=5.0)
@@ -255,22 +233,11 @@ def test_agreement_decides_among_candidates_that_are_as_likely(log, behind, chos
     fitted = {kind: truths.truth_model(kind, "30min", 4).fit(log) for kind in truths.CANDIDATES}
     sizes, _ = fit_sizes(log, "30min", None)
     monkeypatch.setattr(Worth, "behind", lambda self, best: (0.0, 0.0) if self is best else (behind, 1.0))
-    likelier = fitted["factors"]
+    likelier, worths, worth = fitted["factors"], [], HeldOut.worth
+    monkeypatch.setattr(HeldOut, "worth", lambda *now: worths.append(worth(*now)) or worths[-1])
     monkeypatch.setattr(Worth, "nats", property(lambda self: float(self is worths[0])))
-    monkeypatch.setattr(truths, "_agreement", lambda _, share, __: float(share is not shares["factors"]))
-    worths, shares, true_worth, true_share = [], {}, HeldOut.worth, truths._preference_of
-
-    def worth(self, logits):
-        worths.append(true_worth(self, logits))
-        return worths[-1]
-
-    def share(model, held):
-        found = true_share(model, held)
-        shares["factors" if model is likelier else "bag"] = found
-        return found
-
-    monkeypatch.setattr(HeldOut, "worth", worth)
-    monkeypatch.setattr(truths, "_preference_of", share)
+    monkeypatch.setattr(truths, "_preference_of", lambda model, _: model)
+    monkeypatch.setattr(truths, "_agreement", lambda _, model, __: float(model is not likelier))
     found = truths._candidates(held, fitted, sizes, "30min", 4)
     assert found[0].kind == chosen
     assert [one.agreement for one in found] == ([1.0, 0.0] if chosen == "bag" else [None, None])
