@@ -12,7 +12,7 @@ import pytest
 import torch
 from kit import DOCS, cases, refused, same_arrays, write_events
 from rich.console import Console
-from small_markets import SMALL, play_out, small_replay, small_scenario
+from small_markets import play_out, small_replay, small_scenario
 
 from rimsim import config as records
 from rimsim import rng
@@ -614,16 +614,3 @@ def test_the_earliest_visits_come_first_and_no_user_waits_twice(waves, seed):
             market.serve(served, top_k(served.relevance, served.admissible, market.config.slate))
     assert plain.come == len(plain.slots)
     assert not plain.held
-
-
-def test_an_empty_position_has_no_intensity_and_no_chance():
-    """Where a user's cap leaves a position empty, the ledger holds NaN for λ(x,y) and 0 for the probability."""
-    market, agent = Market(SMALL["capped"](rounds=1)), make_agent("random")
-    play_round(market, agent)
-    ledger = market.closed[0].ledger
-    empty = ledger.item < 0
-    assert empty.any()
-    assert np.isnan(ledger.intensity[empty]).all()
-    assert (ledger.intensity[~empty] >= 0).all()
-    assert (ledger.probability[empty] == 0).all()
-    assert not ledger.consumed[empty].any()

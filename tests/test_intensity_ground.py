@@ -13,15 +13,7 @@ from scipy.optimize import check_grad
 
 from rimsim.data import EventLog
 from rimsim.errors import ModelError
-from rimsim.intensity import (
-    Hawkes,
-    HawkesConfig,
-    HawkesPoisson,
-    Scales,
-    UserStates,
-    Visits,
-    VisitsConfig,
-)
+from rimsim.intensity import Hawkes, HawkesConfig, HawkesPoisson, Scales, UserStates, Visits, VisitsConfig
 from rimsim.intensity.ground.hawkes import hawkes_terms, negative_log_likelihood, poisson_objective, rescaled
 from rimsim.intensity.ground.visits import TERMS, log_linear_objective, terms
 from rimsim.intensity.states import session_examples

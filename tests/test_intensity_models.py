@@ -498,29 +498,9 @@ def test_without_later_sessions_the_fallback_is_taken():
     assert make("auto", mark=AutoConfig(candidates=NAMES, fallback="returning")).fit(log).name == "returning"
 
 
-class _Mine:
-    """A mark model of one's own that nothing can save: popularity."""
-
-    def __init__(self):
-        self.inner = make("popularity")
-        for name in ("score", "encode", "step", "score_hidden"):
-            setattr(self, name, getattr(self.inner, name))
-
-    def fit(self, log):
-        self.inner.fit(log)
-        return self
-
-    update = fit
-
-
-@pytest.fixture(autouse=True)
-def own():
-    """A model of one's own goes by name."""
-    register("choosing-own", lambda seed, device: _Mine())
-
-
 def test_a_candidate_of_ones_own_is_not_kept(tmp_path):
     """What the cache could not give back is fitted each time, leaves no record and takes no weights."""
+    register("choosing-own", lambda seed, device: _Shares())
     config, log = AutoConfig(candidates=("choosing-own",)), random_log()
     for _ in range(2):
         model = fitted(make("auto", mark=config), log, tmp_path / "cache")
@@ -590,9 +570,8 @@ WIDE = {"width": 8, "learning_rate": 0.02}
 LONG = {**WIDE, "context": 12, "burn": 4, "epochs": 3, "update_steps_back": 8, "update_learning_rate": 0.01}
 MADE = {
     "of one's own": _Eager,  # a whole λ(x,y), which says nothing of its λ(x)
-    "mark of one's own": lambda: intensity.RIM(
-        mark=_Shares(), ground=intensity.HawkesPoisson()
-    ),  # which cannot be saved
+    # No folder can hold this one.
+    "mark of one's own": lambda: intensity.RIM(mark=_Shares(), ground=intensity.HawkesPoisson()),
     "popularity": intensity.Popularity,
     "returning": intensity.Returning,
     "bag": lambda: intensity.Bag(intensity.BagConfig(width=8, steps=40)),
@@ -601,8 +580,8 @@ MADE = {
     "auto": lambda: make("auto", mark=intensity.AutoConfig(candidates=("popularity", "ease", "returning"))),
     "auto-hp": lambda: make("auto-hp", mark=intensity.AutoConfig(candidates=("popularity", "ease"))),
     # The context holds every history, so that stepping and re-reading agree.
-    "gru": lambda: intensity.GRU(
-        intensity.GRUConfig(**WIDE, context=50, epochs=3, update_learning_rate=0.02)
+    "gru": lambda: make(
+        "gru", mark=intensity.GRUConfig(**WIDE, context=50, epochs=3, update_learning_rate=0.02)
     ),
     "hp": intensity.HawkesPoisson,
     "visits": intensity.Visits,

@@ -83,7 +83,7 @@ def test_the_layer_is_fitted_to_the_ledgers(calibration):
         assert one == pytest.approx(other, abs=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["clones", "cold-start", "replay"])
+@pytest.mark.parametrize("kind", ["clones", "cold-start", "replay", "capped"])
 def test_what_is_logged_is_the_layer_over_the_inner_models_scores(kind):
     """In a later round the ledger's λ'(x,y) is the formula, and λ'(x) is its sum over what is admissible."""
     config = _small(kind, rounds=2)

@@ -110,7 +110,6 @@ def test_a_round_begins_after_what_is_over(schedule):
     past = PastRound(0, good, Histories(good, LoggedPast.of(so_far.world.past)))
     after = dataclasses.replace(so_far, past=(past,))
     refused(MarketError, f"from {good.stop} µs, when the round before ends", checked_schedule, good, 1, after)
-    good, so_far = schedule
     own = dataclasses.replace(good, id=np.arange(len(good)), earlier=np.zeros_like(good.user))
     assert checked_schedule(own, 0, so_far) is own
     moved = dataclasses.replace(good, shift=good.shift + 1e9)
@@ -131,7 +130,6 @@ def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
         known = known if own is None else np.minimum(known, own[made.slot])
         np.testing.assert_array_equal(came.first, (known == 0) & (visit == 0))
         assert 0 < came.first.sum() < len(came.first)
-    good, so_far = schedule
     earlier = np.arange(len(good.user)) % 2
     nobody = np.zeros(len(good.user), np.int64)
     made = dataclasses.replace(good, id=good.id + 256, logged=nobody, earlier=earlier)

@@ -12,7 +12,7 @@ from made_data import arrivals_of
 from scipy import optimize, stats
 
 from rimsim import matching, measures, rng
-from rimsim.agents import BUILT_IN, Agent, LinUCB, Relevance, States, diagnostics_of, make_agent, play_round
+from rimsim.agents import BUILT_IN, Agent, LinUCB, Relevance, States, diagnostics_of, make_agent
 from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.gibbs import gibbs_law
 from rimsim.agents.p_mmf import projected
@@ -409,23 +409,6 @@ def test_the_slate_holds_the_highest_bounds_of_a_ridge_regression():
     assert agent.diagnostics["weight_of_chance"] == pytest.approx(weights[0])
     assert agent.diagnostics["weight_of_genres"] == pytest.approx(np.linalg.norm(weights[1:]))
     assert agent.diagnostics["slates_learnt"] == 30
-
-
-def test_it_begins_as_relevance_and_learns_which_genre_is_consumed():
-    """First weights are 1 for the platform's chance, 0 for all else; a genre that is always consumed comes first."""
-    slates = []
-    for agent in (LinUCB(width=0.0, every=10_000), Relevance()):
-        market = Market(markets.small_scenario(rounds=1), needs=Needs.of(agent))
-        play_round(market, agent)
-        slates.append(market.closed[0].ledger.item)
-    np.testing.assert_array_equal(*slates)
-    agent = LinUCB(ridge=1.0)
-    agent.begin_round(genre_view(1.0))
-    flat = np.full((1, 4), 0.25)
-    for _ in range(50):
-        agent.learn(Feedback(visitors(flat, [[]]), np.array([[3, 0]]), np.array([[True, False]])))
-    assert agent.diagnostics["weight_of_genres"] > 0.1
-    assert agent.act(visitors(np.array([[0.4, 0.3, 0.3, 0.2]]), [[]]))[0, 0] == 3
 
 
 @pytest.mark.parametrize("scenario", [markets.small_scenario, markets.small_replay])

@@ -69,6 +69,7 @@ def test_a_truth_is_a_law_for_any_state(truth, log):
     assert (rows >= 0).all()
     assert rows.sum(1) == pytest.approx(np.ones(len(users)))
     assert (truth.expected(users, states) > 0).all()
+    assert truth.report.expected_per_session == pytest.approx(truth.report.events_per_session)
 
 
 def test_a_truth_is_read_as_it_was_written(truth, log, tmp_path):
