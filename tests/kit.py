@@ -31,6 +31,15 @@ def refused(error, message, call, *given, **options):
     return str(caught.value)
 
 
+def said_by(capsys, words, status=0):
+    """What a command prints, output and errors, once it ended with a status; its words are a list or a text."""
+    from rimsim.scenarios.cli.main import main  # for the tests that use it alone
+
+    capsys.readouterr()
+    assert main(words.split() if isinstance(words, str) else words) == status
+    return capsys.readouterr()
+
+
 def forked(action):
     """A forked process that runs an action; it ends whatever happens, else it would go on with the tests."""
     child = os.fork()
@@ -52,6 +61,13 @@ def ended(child, *, killed=False, most=120.0):
             os.kill(child, signal.SIGKILL)
         time.sleep(0.002)
     return os.waitstatus_to_exitcode(found[1])
+
+
+def until(condition):
+    """Wait for a condition, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.002)
 
 
 def same_log(log, other):

@@ -52,10 +52,8 @@ def test_time_is_counted_by_names_that_the_code_has(module, name):
 def test_every_market_of_the_comparison_of_versions_can_be_set(module):
     """Scenarios, fields and models of the jobs are those of this version."""
     jobs = module("same_tables")
-    for scenario, *_, settings in [
-        *((name, *what) for name, what in jobs.SCENARIOS.items()),
-        *jobs.VARIANTS.values(),
-    ]:
+    named = [(name, *what) for name, what in jobs.SCENARIOS.items()]
+    for scenario, *_, settings in [*named, *jobs.VARIANTS.values()]:
         changes = {name: yaml.safe_load(text) for name, text in (one.split("=", 1) for one in settings)}
         config = override(find_scenario(scenario), changes, origin=scenario)
         assert mark_and_ground(config.platform.model, known=True)

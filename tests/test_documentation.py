@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from kit import DOCS
+from kit import DOCS, documented
 
 import rimsim
 from rimsim import config, scenarios
@@ -162,6 +162,7 @@ def test_pages_that_other_tests_run_are_named_there():
         text = (tests / file).read_text(encoding="utf-8")
         assert f"def {function}(" in text
         assert f"{page}.md" in text
+    assert len(documented("my_agent.py", "your-own").strip().splitlines()) <= 20  # as the page says
     assert "make tutorial" in (DOCS.parent / ".ci" / "run").read_text(encoding="utf-8")
     text = "".join(block for page in PAGES if page != "tutorial" for block in _blocks(page))
     plugs = (tests / "test_plugs.py").read_text(encoding="utf-8")

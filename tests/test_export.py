@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kit import DOCS, cases, refused
+from made_data import rounds_of
 from small_markets import small_run, small_scenario
 from tensorboard import program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -189,10 +190,7 @@ def test_csv_is_the_ledger_with_ids_and_titles(run, tmp_path, capsys):
 
 @cases(
     "words message",
-    (
-        "--to csv --agent relevnce",
-        "--agent: 'relevnce' is not among the run's arms. Did you mean 'relevance'?",
-    ),
+    ("--to csv --agent relevnce", "'relevnce' is not among the run's arms. Did you mean 'relevance'?"),
     ("--to csv --seed 9", "--seed: 9 is not a seed of the run"),
     ("--to csv", "there.csv: this file exists already. Name another file with --out"),
     ("--to opb", "--to: 'opb'. Did you mean 'obp'?"),
@@ -220,10 +218,8 @@ def test_the_environment_of_a_data_set_plays_its_log_again(name, request):
     """Made from the spec, the market shows the log's context, and the log's slates are consumed as they were (F2)."""
     run = request.getfixturevalue(name)
     arm = logged_arm(run, None, 1, whole=False)
-    assert (len(arm.item), arm.left_out) == (
-        len(run.arrivals.query(f"seed == 1 and agent == '{arm.agent}'")),
-        0,
-    )
+    logged = run.arrivals.query(f"seed == 1 and agent == '{arm.agent}'")
+    assert (len(arm.item), arm.left_out) == (len(logged), 0)
     assert (len(logged_arm(run, None, 1).item) < len(arm.item)) == (name == "gaps")
     environment = gymnasium.make(env_spec(run.scenario, 1))
     seen, _ = environment.reset(seed=1)
@@ -487,7 +483,6 @@ def test_tensorboard_itself_serves_scalars_pictures_words_and_columns(served):
     for name, tags in listed.items():
         assert set(tags) == set(tracking.read_scalars(run / "events" / name))
         assert name not in arms or {"allocation/value_model", "zz_by_arrivals/allocation/bound"} <= set(tags)
-    address, _ = served
     (image,) = _asked(address, "images/images", run="about", tag="pictures/round", sample=0)
     with urlopen(f"{address}data/plugin/images/individualImage?{image['query']}", timeout=20) as answer:  # noqa: S310
         assert answer.read() == PNG
@@ -496,7 +491,6 @@ def test_tensorboard_itself_serves_scalars_pictures_words_and_columns(served):
     assert "<strong>half</strong>" in told["text"]
     (table,) = _asked(address, "text/text", run="about", tag="about/tags")
     assert all(f"<code>{measure.tag}</code>" in table["text"] for measure in MEASURES.values())
-    address, _ = served
     columns = _asked(address, "hparams/experiment", {"experimentName": "", "hparamsLimit": 1000})
     assert [column["name"] for column in columns["hparamInfos"]] == ["agent", "beta", "seed"]
     found = [column["displayName"] for column in columns["metricInfos"]]
@@ -533,14 +527,9 @@ def test_what_the_loop_does_is_seen_first(served):
 
 
 def _rounds(values):
-    """A table of round 0: agent → utility by seed."""
-    rows = [
-        {"agent": agent, "seed": seed, "round": 0, "metric": "utility", "value": value}
-        for agent, seeds in values.items()
-        for seed, value in enumerate(seeds)
-    ]
-    rows.append({"agent": "a", "seed": 0, "round": 0, "metric": "own figure", "value": 1.0})
-    return pd.DataFrame(rows)
+    """A table of round 0: agent → utility by seed, and a figure that is not built in."""
+    own = rounds_of({("a", 0): [1.0]}, "own figure")
+    return pd.concat([rounds_of({(agent, 0): seeds for agent, seeds in values.items()}), own])
 
 
 def test_bands_are_the_intervals_over_seeds(tmp_path):
@@ -591,7 +580,6 @@ def test_every_tag_is_documented_and_documented_lines_run(tmp_path, monkeypatch)
     assert [name for name in own if f"`{name}`" not in page] == []
     assert [group for group in GROUPS if f"`{group}/…`" not in page] == []
     monkeypatch.chdir(tmp_path)
-    page = (DOCS / "tracking.md").read_text(encoding="utf-8")
     lines = page.split("```python\n")[1].split("```")[0]
     exec(lines, {})  # noqa: S102 - the documentation is ours
     read = tracking.read_scalars(tracking.event_folder(tmp_path / "runs" / "by-hand", "rim-dual", 0))
