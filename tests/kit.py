@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+FAULTY = Path(__file__).with_name("faulty_agents.py")
 
 
 def documented(name, *pages):

@@ -407,14 +407,10 @@ def csv(log, tmp_path_factory):
 def run(csv, tmp_path_factory):
     """A finished back-test from the command line."""
     folder = tmp_path_factory.mktemp("runs") / "one"
+    line = f"backtest --data {csv} --out {folder} --columns user=uid,item=sku,time=at --seeds 2 --caps 3"
     with drawn():
-        assert main(["backtest", *_options(csv, folder)]) == 0
+        assert main(f"{line} --models als-hp,popularity-hp,popularity".split()) == 0
     return load_backtest(folder)
-
-
-def _options(csv, folder):
-    words = "--columns user=uid,item=sku,time=at --models als-hp,popularity-hp,popularity --seeds 2 --caps 3"
-    return ["--data", str(csv), *words.split(), "--out", str(folder)]
 
 
 def test_the_command_leaves_a_folder_that_says_all(run, capsys):

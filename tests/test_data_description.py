@@ -8,7 +8,6 @@ import shutil
 import sys
 import threading
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import cases, refused, said_by
+from kit import cases, refused, said_by, zipped
 from made_data import log_of
 
 from rimsim.config import ScenarioConfig, override, scenario_from, to_plain
@@ -255,9 +254,8 @@ def test_a_time_that_is_none_is_refused_by_its_field_or_option(tmp_path, capsys,
         refused(ConfigError, said, override, ScenarioConfig(), {"data.start": wrong})
         refused(ConfigError, "field 'start': the time is .*or seconds since 1970", load, start=wrong)
     out = tmp_path / "run"
-    said = said_by(
-        capsys, ["backtest", *BACKTEST, "--data", str(log), "--stop", "soon", "--out", str(out)], 2
-    )
+    wrong = ["--data", str(log), "--stop", "soon", "--out", str(out)]
+    said = said_by(capsys, ["backtest", *BACKTEST, *wrong], 2)
     assert "--stop: the time is 'soon'. Expected" in said.err
     assert not out.exists()
     said = said_by(capsys, f"data check {log} --skip-bad-rows --start 2030-01-01", 2)
@@ -282,14 +280,9 @@ def test_separator_and_encoding_can_be_said_on_the_command_line(tmp_path, capsys
         assert (kept["encoding"], kept["separator"]) == ("latin-1", "^")
 
 
-def _content():
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("ml/ratings.csv", "userId,movieId,rating,timestamp\n" + "1,2,3,978300760\n" * 20_000)
-    return packed.getvalue()
-
-
-CONTENT = _content()
+_PACKED = io.BytesIO()
+zipped(_PACKED, ("ml/ratings.csv", "userId,movieId,rating,timestamp\n" + "1,2,3,978300760\n" * 20_000))
+CONTENT = _PACKED.getvalue()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -311,18 +304,13 @@ def _send(handler, body, *, status=200, length=None):
     handler.wfile.write(body)
 
 
-def _silence(handler):
-    time.sleep(1.5)  # longer than the tests wait
-    handler.close_connection = True
-
-
 ANSWERS = {
     "whole": lambda handler: _send(handler, CONTENT),
     "half": lambda handler: _send(handler, CONTENT[: len(CONTENT) // 2], length=len(CONTENT)),
     "portal": lambda handler: _send(handler, b"<html>log in</html>"),
     "other bytes": lambda handler: _send(handler, bytes(len(CONTENT))),
     "endless": lambda handler: _send(handler, CONTENT * 2),
-    "silence": _silence,
+    "silence": lambda handler: time.sleep(1.5),  # longer than the tests wait
     "404": lambda handler: _send(handler, b"no", status=404),
     "500": lambda handler: _send(handler, b"no", status=500),
 }

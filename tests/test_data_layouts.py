@@ -814,12 +814,9 @@ def test_both_minima_hold_and_nothing_more_is_lost(frame, least_item, least_user
     assert np.bincount(log.user).min() >= least_user
 
 
-def test_mutated_input_ends_in_a_log_or_in_an_error_of_ours(tmp_path, monkeypatch):
+def test_mutated_input_ends_in_a_log_or_in_an_error_of_ours(tmp_path, script):
     """Seeded mutations of every kind of file never end in a foreign traceback or a stray file."""
-    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
-    import fuzz_data
-
-    count = fuzz_data.run(tmp_path, inputs=800, seed=1)
+    count = script("fuzz_data").run(tmp_path, inputs=800, seed=1)
     assert count.logs + count.errors == 800
     assert min(count.logs, count.errors) > 50
     assert list(tmp_path.iterdir()) == []

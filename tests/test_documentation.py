@@ -78,10 +78,6 @@ def _small_run():
     rimsim.compare(agents=["relevance", "rim-feedback"], seeds=2, workers=1, out="runs/guarantee")
 
 
-def _small_log():
-    rimsim.data.write(rimsim.load(min_item_events=120), "my_log.csv")
-
-
 def _small_sweep():
     grid = {"exposure.beta": [0.0, 0.5]}
     rimsim.sweep(grid=grid, agents=["relevance"], rounds=1, seeds=1, workers=1, out="runs/mine")
@@ -111,7 +107,7 @@ BEFORE = {
     "report": _small_run,
     "study": _small_sweep,
     "tables": _small_run,
-    "your-own": _small_log,
+    "your-own": lambda: rimsim.data.write(rimsim.load(min_item_events=120), "my_log.csv"),
 }
 """Page → what a reader has made by its commands before its Python."""
 

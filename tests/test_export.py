@@ -497,8 +497,11 @@ def test_tensorboard_itself_serves_scalars_pictures_words_and_columns(served):
     assert found == [MEASURES[name].title for name in ("utility", "shortfall", "adoption_median")]
 
 
-def test_each_chart_that_tensorboard_serves_draws_its_tags_alone(served):
-    """No chart of lines is empty, and none draws a tag that merely begins like one of its own."""
+def test_each_chart_that_tensorboard_serves_draws_its_tags_alone_and_the_loop_is_first(served):
+    """No chart of lines is empty, and none draws a tag that merely begins like one of its own.
+
+    Charts are reversed, so the loop is served last; its band has points, as has the line in the first group.
+    """
     address, _ = served
     page = _asked(address, "custom_scalars/layout")
     assert page["category"][0]["title"] == "Retraining and its parts"
@@ -508,12 +511,7 @@ def test_each_chart_that_tensorboard_serves_draws_its_tags_alone(served):
     for pattern in itertools.chain.from_iterable(lines):
         drawn = _asked(address, "custom_scalars/scalars", run="rim-dual/seed-7", tag=pattern)
         assert list(drawn["tag_to_events"]) == [pattern.removesuffix("$")]
-
-
-def test_what_the_loop_does_is_seen_first(served):
-    """Charts are reversed, so the loop is served last; its band has points, as has the line in the first group."""
-    address, _ = served
-    charts = _asked(address, "custom_scalars/layout")["category"][0]["chart"]
+    charts = page["category"][0]["chart"]
     titles = [chart["title"].partition(" (")[0] for chart in reversed(charts)]
     assert titles[0] == "Catalogue coverage: the loop"
     assert titles[4] == "Catalogue coverage: all of retraining"
@@ -550,13 +548,12 @@ def test_bands_are_the_intervals_over_seeds(tmp_path):
 def test_wrong_use_is_named(tmp_path):
     """An unknown metric, with the nearest, a negative round, a list, an empty folder and a file in the way."""
     with tracking.Tracker(tmp_path, "random", 0) as tracker:
-        with pytest.raises(ConfigError, match="Did you mean 'shortfall'"):
-            tracker.round(tracking.RoundRecord(0, 5, {"utility": 1.0, "shortfal": 0.5}))
+        wrong = tracking.RoundRecord(0, 5, {"utility": 1.0, "shortfal": 0.5})
+        refused(ConfigError, "Did you mean 'shortfall'", tracker.round, wrong)
         refused(ConfigError, "unknown", tracker.finish, {}, {"utilty": 1.0})
+        refused(ConfigError, "'betas' is a list", tracker.finish, {"betas": [1, 2]}, {})
     assert tracking.read_scalars(tracker.folder) == {}
     refused(ConfigError, "first_round -1", tracking.Tracker, tmp_path, "a", 0, first_round=-1)
-    with tracking.Tracker(tmp_path, "a", 0) as tracker, pytest.raises(ConfigError, match="'betas' is a list"):
-        tracker.finish({"betas": [1, 2]}, {})
     refused(RunFolderError, "no event files", tracking.read_scalars, tmp_path)
     (tmp_path / "file").write_text("")
     refused(RunFolderError, "cannot be written", tracking.Tracker, tmp_path / "file", "a", 0)

@@ -9,13 +9,12 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 import yaml
-from kit import cases, ended, forked, refused, until
+from kit import FAULTY, cases, ended, forked, refused, until
 from small_markets import drawn, in_file, small_run, small_scenario, stopped_after_a_round
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -32,7 +31,6 @@ from rimsim.scenarios.runs.store import load_run, locked, versions, writing
 from rimsim.scenarios.study.compare import resume
 
 resource = pytest.importorskip("resource")
-FAULTY = Path(__file__).with_name("faulty_agents.py")
 AGENTS = ("rim-feedback", "relevance")
 PARTS, POINTS, ARRIVALS, ROUNDS = 2, 3, 40, 2
 
@@ -400,11 +398,16 @@ def test_a_worker_that_dies_once_goes_on_and_one_that_dies_again_is_named(tmp_pa
 
 
 class _NoNumbers(Popularity):
-    """A model that has no number for some states."""
+    """A model that, once retrained, has no number for some states."""
+
+    def update(self, log):
+        self.retrained = True
+        return super().update(log)
 
     def score_hidden(self, hidden, now):
         scores = super().score_hidden(hidden, now).clone()
-        scores[0] = torch.nan
+        if getattr(self, "retrained", False):
+            scores[0] = torch.nan
         return scores
 
 

@@ -374,10 +374,8 @@ def test_what_fails_leaves_everything_as_it_was(tmp_path, error):
             (draft / name).write_text("half")
             raise error
 
-    with pytest.raises(type(error)):
-        half(draft_file(tmp_path / "file"), "")
-    with pytest.raises(type(error)):
-        half(draft_folder(tmp_path / "folder"), "part")
+    refused(type(error), "", half, draft_file(tmp_path / "file"), "")
+    refused(type(error), "", half, draft_folder(tmp_path / "folder"), "part")
     assert contents(tmp_path) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
@@ -415,31 +413,25 @@ def test_drafts_of_a_killed_process_are_removed(tmp_path):
 def test_content_comes_into_a_folder_as_a_whole(tmp_path, monkeypatch):
     """The named file is moved last, what had the same name is replaced, the rest stays; an error leaves nothing."""
     (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "old.png").write_text("")
-    (tmp_path / "stays").write_text("")
+    for name in ("pictures/old.png", "stays"):
+        (tmp_path / name).write_text("old")
 
     def write(error=None):
         with draft_content(tmp_path, "config") as draft:
-            for name in ("config", "table"):
-                (draft / name).write_text(name)
             (draft / "pictures").mkdir()
-            (draft / "pictures" / "new.png").write_text("")
+            for name in ("config", "table", "pictures/new.png"):
+                (draft / name).write_text("new")
             assert not (tmp_path / "table").exists()
             if error is not None:
                 raise error
 
-    with pytest.raises(KeyboardInterrupt):
-        write(KeyboardInterrupt())
-    assert {path.name for path in tmp_path.iterdir()} == {"pictures", "stays"}
+    before = contents(tmp_path)
+    refused(KeyboardInterrupt, "", write, KeyboardInterrupt())
+    assert contents(tmp_path) == before
     moved, plainly = [], Path.replace
-
-    def replace(path, target):
-        moved.append(path.name)
-        return plainly(path, target)
-
-    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(Path, "replace", lambda path, place: moved.append(path.name) or plainly(path, place))
     write()
     assert moved == ["pictures", "table", "config"]
-    assert {path.name for path in tmp_path.iterdir()} == {"pictures", "stays", "config", "table"}
-    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["new.png"]
-    assert (tmp_path / "config").read_text() == "config"
+    assert contents(tmp_path) == dict.fromkeys(("config", "table", "pictures/new.png"), "new") | {
+        "stays": "old"
+    }

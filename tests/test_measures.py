@@ -165,9 +165,15 @@ def test_who_pays_adds_up_to_the_exposure_of_binding_items(seed, n):
     (lambda: measures.calibration_ratio([[0.5, 0.5]], [[True, False]], [1.0]), r"\(n, k\) and \(k,\)"),
     (lambda: measures.reliability([0.1, 0.2, 0.3], [True, False]), "3 and 2 rows"),
     (lambda: measures.survival([0], [True], 2), "rounds: 0"),
+    (lambda: measures.paired_difference([1, 2], [1]), "2 and 1 values"),
+    (lambda: measures.paired_difference([1], [1, 2]), "1 and 2 values"),
+    (lambda: measures.mean_interval([1, math.inf]), "infinite"),
+    (lambda: measures.mean_interval([1, 2], level=95), "level"),
+    (lambda: measures.adoption_times([3], [0], [1], arrivals=10), "item 0 is consumed by arrival 1"),
+    (lambda: measures.adoption_times([12], [], [], arrivals=10), "release: 12"),
 )
 def test_wrong_arrays_are_named(call, names):
-    """An array of the wrong shape or range is an error that names it and what is allowed."""
+    """An array or a level of the wrong shape or range is an error that names it and what is allowed."""
     refused(DataError, names, call)
 
 
@@ -461,8 +467,14 @@ def test_the_median_is_where_the_product_limit_falls_to_a_half(items):
     assert measures.adoption_median(times) == expected
 
 
-def test_nothing_adopted_has_no_median_and_nothing_released_no_share():
-    """With every item censored the curve is empty; the share adopted is of what was released."""
+def test_adoption_counts_arrivals_from_release_to_the_mth_consumption():
+    """The first and the second consumption of three items, one never consumed and one only once; of none."""
+    item, arrival = [0, 1, 0, 0], [9, 4, 3, 5]
+    first = measures.adoption_times([0, 4, 6], item, arrival, arrivals=10)
+    assert (first.duration.tolist(), first.observed.tolist()) == ([4, 1, 4], [True, True, False])
+    second = measures.adoption_times([0, 4, 6], item, arrival, arrivals=10, m=2)
+    assert (second.duration.tolist(), second.observed.tolist()) == ([6, 6, 4], [True, False, False])
+    assert measures.adoption_median(first) == 4
     times = measures.adoption_times(release=[2, 5], item=[], arrival=[], arrivals=9)
     assert times.duration.tolist() == [7, 4]
     assert not times.observed.any()
@@ -470,16 +482,6 @@ def test_nothing_adopted_has_no_median_and_nothing_released_no_share():
     times = measures.adoption_times([0, 2, 4], [0, 2], [3, 5], arrivals=6)
     assert measures.adopted_share(times) == pytest.approx(2 / 3)
     assert measures.adopted_share(measures.adoption_times([], [], [], arrivals=6)) is None
-
-
-def test_adoption_counts_arrivals_from_release_to_the_mth_consumption():
-    """The first and the second consumption of three items, one never consumed and one only once."""
-    item, arrival = [0, 1, 0, 0], [9, 4, 3, 5]
-    first = measures.adoption_times([0, 4, 6], item, arrival, arrivals=10)
-    assert (first.duration.tolist(), first.observed.tolist()) == ([4, 1, 4], [True, True, False])
-    second = measures.adoption_times([0, 4, 6], item, arrival, arrivals=10, m=2)
-    assert (second.duration.tolist(), second.observed.tolist()) == ([6, 6, 4], [True, False, False])
-    assert measures.adoption_median(first) == 4
 
 
 @given(VALUES, st.sampled_from([0.5, 0.9, 0.95, 0.99]))
@@ -519,16 +521,6 @@ def test_few_values_have_no_interval_and_equal_ones_no_effect_size():
     assert (result.mean, result.n) == (1.5, 2)
     apart, equal = (measures.paired_difference([2.0, 3.0], other) for other in ([1.0, 2.0], [2.0, 3.0]))
     assert ((apart.dz, apart.p), (equal.dz, equal.p)) == ((None, 0.0), (0.0, 1.0))
-
-
-def test_statistics_reject_what_has_no_meaning():
-    """Unequal lengths, an infinite value, a level outside (0, 1), and consumption out of an item's time are errors."""
-    refused(DataError, "2 and 1 values", measures.paired_difference, [1, 2], [1])
-    refused(DataError, "1 and 2 values", measures.paired_difference, [1], [1, 2])
-    refused(DataError, "infinite", measures.mean_interval, [1, math.inf])
-    refused(DataError, "level", measures.mean_interval, [1, 2], level=95)
-    refused(DataError, "item 0 is consumed by arrival 1", measures.adoption_times, [3], [0], [1], arrivals=10)
-    refused(DataError, "release: 12", measures.adoption_times, [12], [], [], arrivals=10)
 
 
 def test_register_holds_the_metrics_of_the_tables():

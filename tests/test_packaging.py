@@ -191,21 +191,10 @@ def test_commands_of_pages_are_read_by_the_command_line():
         command.make_context(words[0], rest)
 
 
-@pytest.fixture
-def script(monkeypatch):
-    """A function that imports a script of benchmarks/ by its name."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    return importlib.import_module
-
-
-def test_every_picture_is_in_a_page():
-    """No picture of docs/pictures is left behind by the pages."""
+def test_every_picture_is_in_a_page_and_no_older_than_its_result(script):
+    """Each picture holds the digest of the tables that it shows; only the environment's is its own rendering."""
     text = "".join(page.read_text(encoding="utf-8") for page in [*PAGES, *LOG.glob("*.md")])
     assert [path.name for path in (DOCS / "pictures").iterdir() if f"pictures/{path.name}" not in text] == []
-
-
-def test_no_picture_is_older_than_its_result(script):
-    """Each picture holds the digest of the tables that it shows; only the environment's is its own rendering."""
     pictures = script("pictures")
     names = {f"{name}.svg" for name in pictures.PICTURES}
     assert {path.name for path in (DOCS / "pictures").iterdir()} == {*names, "environment.png"}
@@ -224,8 +213,7 @@ def test_a_changed_table_has_another_digest(script, monkeypatch, tmp_path):
 
     table = "## B\n\n| x |\n|---|\n| 1 |\n"
     assert digest(table) == digest(f"New words.\n\n{table}\nMore.\n") != digest(table.replace("1", "2"))
-    with pytest.raises(SystemExit, match="a#b"):
-        digest("## B\n")
+    refused(SystemExit, "a#b", digest, "## B\n")
 
 
 def test_figures_of_pages_are_those_of_the_log(script):
@@ -247,8 +235,7 @@ def test_a_figure_is_found_by_row_and_column(script, monkeypatch, tmp_path):
     forms = {"": "−0.135 ± 0.01", "mean": "−0.135", "size": "0.135", "points": "14", "%": "14%"}
     assert {form: figures.figure(f"a; n; y; {form}") for form in forms} == forms
     assert figures.filled("<!-- log: a#b; n; y -->9<!-- /log -->") == "<!-- log: a#b; n; y -->2<!-- /log -->"
-    with pytest.raises(SystemExit, match="no such row"):
-        figures.figure("a; m; y")
+    refused(SystemExit, "no such row", figures.figure, "a; m; y")
 
 
 def test_release_notes_are_short_and_begin_with_results():
@@ -321,12 +308,22 @@ def archives(tmp_path_factory):
     return source, built(unpacked, "build_wheel", folder / "wheel")
 
 
-def test_the_wheel_holds_all_that_is_read(archives):
-    """Every data file is in the wheel at its place, and nothing else; both archives are named after the version."""
+INSTALLED = """\
+import sys; sys.path.insert(0, sys.argv[1]); import rimsim, rimsim.data; from rimsim.command import main
+assert rimsim.__file__.startswith(sys.argv[1]), rimsim.__file__; assert len(rimsim.data.load()) == 100004
+sys.argv[1:] = ["scenarios"]; sys.exit(main())"""
+
+
+def test_the_wheel_holds_all_that_is_read_and_works_without_the_checkout(archives, tmp_path):
+    """Every data file is in the wheel at its place, and nothing else; both archives are named after the version.
+
+    From another folder, with the wheel's files alone, the command runs and reads its scenarios and log.
+    """
     assert rimsim.__version__.count(".") == 2
     assert all(path.name.startswith(f"rimsim-{rimsim.__version__}") for path in archives)
     with zipfile.ZipFile(archives[1]) as wheel:
         names = set(wheel.namelist())
+        wheel.extractall(tmp_path / "site")  # noqa: S202  our own
     wanted = "py.typed scenarios/__init__.pyi scenarios/report/page.html.jinja "
     wanted += "scenarios/runs/tables.yaml scenarios/cli/options.yaml"
     tables = (ROOT / "rimsim/data/embedded").glob("*.parquet")
@@ -334,18 +331,6 @@ def test_the_wheel_holds_all_that_is_read(archives):
     files += [f"scenarios/{path.name}" for path in (ROOT / "scenarios").glob("*.yaml")]
     assert {f"rimsim/{name}" for name in files} <= names
     assert {name.split("/")[0] for name in names} == {"rimsim", f"rimsim-{rimsim.__version__}.dist-info"}
-
-
-INSTALLED = """\
-import sys; sys.path.insert(0, sys.argv[1]); import rimsim, rimsim.data; from rimsim.command import main
-assert rimsim.__file__.startswith(sys.argv[1]), rimsim.__file__; assert len(rimsim.data.load()) == 100004
-sys.argv[1:] = ["scenarios"]; sys.exit(main())"""
-
-
-def test_an_installed_wheel_works_without_the_checkout(archives, tmp_path):
-    """From another folder, with the wheel's files alone, the command runs and reads its scenarios and log."""
-    with zipfile.ZipFile(archives[1]) as wheel:
-        wheel.extractall(tmp_path / "site")  # noqa: S202  our own
     line = [sys.executable, "-c", INSTALLED, str(tmp_path / "site")]
     told = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "closed-loop" in told.stdout

@@ -490,15 +490,13 @@ def facts_of(market, closed, proof=None):
 
 
 def owed_and_beyond(closed):
-    """What items, groups and campaigns miss in a closed round, and what was shown above caps, row by row."""
-    missing = beyond = 0.0
-    weights, slates = closed.position_weights, closed.ledger.item
-    for item, asked in enumerate(closed.required):
-        missing += max(asked - float(((slates == item) * weights).sum()), 0.0)
-    for row in range(len(closed.promises)):
-        missing += max(closed.promises.least[row] - closed.delivered[row], 0.0)
-        beyond += max(closed.delivered[row] - closed.promises.most[row], 0.0)
-    return missing, beyond
+    """What items, groups and campaigns miss in a closed round, and what was shown above caps."""
+    items, rows = (
+        closed.required - markets.weighted_exposures(closed),
+        closed.promises.least - closed.delivered,
+    )
+    missing = np.maximum(items, 0).sum() + np.maximum(rows, 0).sum()
+    return missing, np.maximum(closed.delivered - closed.promises.most, 0).sum()
 
 
 @pytest.mark.parametrize("unit", ["shown", "examined"])

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from kit import cases, refused
+from kit import FAULTY, cases, refused
 from small_markets import in_file, small_run, small_scenario
 
 from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, override
@@ -27,7 +27,6 @@ from rimsim.scenarios.study.compare import begin, gather, resume
 from rimsim.scenarios.study.plan import planned
 from rimsim.scenarios.study.play import run_arm, value_opening
 
-FAULTY = Path(__file__).with_name("faulty_agents.py")
 AGENTS = ("random", "relevance")
 
 

@@ -12,6 +12,7 @@ import pytest
 from kit import cases, refused
 from small_markets import played, small_run, small_scenario, stopped_after_a_round
 
+from rimsim import config as records
 from rimsim import data
 from rimsim.config import ArrivalsConfig, ConsumerConfig, ExposureConfig, PlatformConfig, ReleasesConfig
 from rimsim.errors import (
@@ -227,6 +228,11 @@ def test_times_in_two_units_are_refused(events, tmp_path):
 
 
 # -- settings that do not do what they seem to ------------------------------------------------------------------------
+CAPPED = ExposureConfig(
+    beta=0.0, most=0.2, groups=(records.GroupConfig(column="genres", beta=0.9, values=("Horror",)),)
+)
+
+
 @cases(
     "changes said",
     ({"consumer": ConsumerConfig(delay="60d")}, "delay=60d is no shorter than all rounds .* Shorten it"),
@@ -239,6 +245,7 @@ def test_times_in_two_units_are_refused(events, tmp_path):
     ({"exposure": ExposureConfig(per="1d")}, "exposure.per=1d is shorter than a round of 7 days"),
     ({"exposure": ExposureConfig(per="10d")}, "exposure.per=10d is no multiple of a round of 7 days"),
     ({"exposure": ExposureConfig(beta=1)}, "the guarantees take up all positions .* Lower exposure.beta"),
+    ({"exposure": CAPPED}, "first round, genres Horror cannot .* asked for .* since caps allow no more"),
     ({"exposure": ExposureConfig(each=500)}, "all items cannot be delivered in full: asked for .* at most"),
 )
 def test_a_setting_that_does_not_do_what_it_seems_to_is_noted(changes, said):

@@ -233,7 +233,7 @@ def test_sentences_name_the_counts_and_an_unfit_truth():
 
 
 def test_a_cut_holds_what_was_taken_for_the_first_time(log, cut):
-    """Taken items are the future's, without what is in the state or unknown to the past, by plain loops."""
+    """Taken items are the future's, without what is in the state, unknown to the past or unreleased, by plain loops."""
     for row, user in enumerate(cut.later.user.tolist()):
         mine = [(int(i), float(t)) for u, i, t in zip(log.user, log.item, log.time, strict=True) if u == user]
         before = {item for item, time in mine if time < cut.later.time[row]}
@@ -245,10 +245,6 @@ def test_a_cut_holds_what_was_taken_for_the_first_time(log, cut):
         assert set(cut.taken_item[(cut.taken_row == row) & cut.first_session].tolist()) == inside
         shown = set(np.flatnonzero(cut.admissible(row, row + 1)[0]).tolist())
         assert shown == known - before
-
-
-def test_unreleased_items_are_not_shown(cut):
-    """What is released after a user's cut may neither be recommended to it nor count as consumed."""
     late = cut.release.copy()
     late[7] = 1e12
     changed = dataclasses.replace(cut, release=late)
@@ -347,7 +343,7 @@ def test_many_judged_users_are_drawn_once(log, monkeypatch):
 
 
 def test_acceptance_tells_positives_from_negatives(law, cut):
-    """The law accepts better than chance and better than a shuffled law; ratios and figures are consistent."""
+    """The law accepts better than chance, as many items as are positive; ratios and figures are consistent."""
     found = checks.acceptance(law, cut)
     blind = checks.acceptance(Law(np.full_like(law.share, 1 / ITEMS)), cut)
     assert list(found) == [1, 3, 9]
@@ -357,6 +353,8 @@ def test_acceptance_tells_positives_from_negatives(law, cut):
         assert blind[m].auc == pytest.approx(0.5)
         assert figures.f1 > blind[m].f1 + 0.05
     assert found[1].users == len(cut)
+    positive = np.arange(5) < 2
+    assert checks.answers(np.array([0.5, 0.1, 0.3, 0.2, 0.05]), positive).tolist() == [1, 0, 1, 0, 0]
 
 
 def test_distances_of_distributions():
@@ -571,13 +569,16 @@ def test_a_serving_model_is_compared_with_bestsellers():
     (["--models", "bag"], "--models: ['bag']. It must have at least 2 entries"),
     (["--models", "popularity,OWN"], "is a file. Add a name in it: OWN:Bad or OWN:Silent"),
     (["--serving", "OWN"], "is a file. Add a name in it"),
+    (["--observed", "nowhere.csv"], "nowhere.csv: no such file"),
 )
-def test_options_that_do_not_fit_are_told_at_once(words, message, tmp_path, capsys):
-    """One sentence each, before anything is read."""
+def test_options_that_do_not_fit_are_told_at_once(words, message, tmp_path, monkeypatch, capsys):
+    """One sentence each, before anything is fitted or written."""
+    monkeypatch.chdir(tmp_path)
     own = tmp_path / "mine.py"
     own.write_text(OWN)
     said = said_by(capsys, ["validate", *(word.replace("OWN", str(own)) for word in words)], 2)
     assert message.replace("OWN", str(own)) in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
 def test_the_command_adds_what_a_serving_model_is_compared_with(written, tmp_path, capsys):

@@ -273,13 +273,6 @@ def test_the_command_judges_known_answers(validated, capsys):
     assert digest(run) != before
 
 
-def test_answers_that_cannot_be_read_end_a_validation_at_once(tmp_path, capsys):
-    """A missing table is an error before anything is fitted or written."""
-    out = tmp_path / "run"
-    assert "no such file" in said_by(capsys, f"validate --observed {tmp_path / 'no.csv'} --out {out}", 2).err
-    assert not out.exists()
-
-
 def sentences(low, difference, *, at_random):
     """What is concluded from a truth with an AUC of .6 and some interval and likelihood."""
     columns = ["truth", "model", "metric", "value", "low", "high"]
