@@ -83,7 +83,7 @@ def test_merged_slates_keep_the_ranks_of_their_arms():
 def _outcome(seed, effect, design):
     """Made-up outcomes, in which B adds so much to each position of its own unit."""
     draw = np.random.default_rng(seed)
-    n, k, m = 2_000, 3, 60
+    n, k, m = 1_000, 3, 60
     treated, treated_item = draw.random(n) < 0.5, draw.random(m) < 0.5
     item = np.argsort(draw.random((n, m)), axis=1)[:, :k]
     unit = np.arange(n) // 2

@@ -315,16 +315,16 @@ def exposed(rho, seed, items=120, users=150):
     return table, log_of(event % users, event, 1e9 + np.arange(len(event)), users, random_items(items))
 
 
-def estimates(rho, draws):
+def estimates(rho, draws, resamples=100):
     """Estimates from so many draws of exposures, by name."""
-    found = [hidden_quality(*exposed(rho, seed), taken_at=1.0, resamples=100) for seed in range(draws)]
+    found = [hidden_quality(*exposed(rho, seed), taken_at=1.0, resamples=resamples) for seed in range(draws)]
     return np.array([one.rho for one in found]).T, np.array([one.sd for one in found]).T
 
 
 def test_hidden_quality_of_a_known_law_lies_in_its_interval():
     """Binomial noise does not pull the estimates to 0, and most intervals cover the law."""
     for rho in (0.0, 0.8):
-        for (value, low, high), known in zip(estimates(rho, 12), (rho, 0.8), strict=True):
+        for (value, low, high), known in zip(estimates(rho, 12, 50), (rho, 0.8), strict=True):
             assert value.mean() == pytest.approx(known, abs=0.1)
             assert ((low <= known) & (known <= high)).sum() >= 10
 
