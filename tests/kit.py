@@ -26,7 +26,7 @@ def cases(names, *rows, **options):
 
 
 def refused(error, message, call, *given, **options):
-    """Check that a call ends in an error whose text matches; returns the text."""
+    """Check that a call ends in an error whose text matches, if there is a pattern; returns the text."""
     with pytest.raises(error, match=message) as caught:
         call(*given, **options)
     return str(caught.value)

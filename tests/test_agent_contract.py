@@ -224,7 +224,7 @@ BREAKING = {
 def test_an_agent_that_breaks_a_promise_is_caught(promise, name):
     """The test of a promise fails for an agent that breaks it, propensities one per cent too small included."""
     mine = having(AgentTests, make=lambda self: BREAKING[promise][name]())
-    refused((AssertionError, KeyError, ValueError), "", getattr(mine(), promise))
+    refused((AssertionError, KeyError, ValueError), None, getattr(mine(), promise))
 
 
 def test_an_agent_that_remembers_over_rounds_goes_on():

@@ -8,6 +8,7 @@ import shutil
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import cases, refused, said_by, zipped
+from kit import cases, refused, said_by
 from made_data import log_of
 
 from rimsim.config import ScenarioConfig, override, scenario_from, to_plain
@@ -281,7 +282,8 @@ def test_separator_and_encoding_can_be_said_on_the_command_line(tmp_path, capsys
 
 
 _PACKED = io.BytesIO()
-zipped(_PACKED, ("ml/ratings.csv", "userId,movieId,rating,timestamp\n" + "1,2,3,978300760\n" * 20_000))
+with zipfile.ZipFile(_PACKED, "w") as archive:
+    archive.writestr("ml/ratings.csv", "userId,movieId,rating,timestamp\n" + "1,2,3,978300760\n" * 20_000)
 CONTENT = _PACKED.getvalue()
 
 

@@ -374,8 +374,8 @@ def test_what_fails_leaves_everything_as_it_was(tmp_path, error):
             (draft / name).write_text("half")
             raise error
 
-    refused(type(error), "", half, draft_file(tmp_path / "file"), "")
-    refused(type(error), "", half, draft_folder(tmp_path / "folder"), "part")
+    refused(type(error), None, half, draft_file(tmp_path / "file"), "")
+    refused(type(error), None, half, draft_folder(tmp_path / "folder"), "part")
     assert contents(tmp_path) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
@@ -426,7 +426,7 @@ def test_content_comes_into_a_folder_as_a_whole(tmp_path, monkeypatch):
                 raise error
 
     before = contents(tmp_path)
-    refused(KeyboardInterrupt, "", write, KeyboardInterrupt())
+    refused(KeyboardInterrupt, None, write, KeyboardInterrupt())
     assert contents(tmp_path) == before
     moved, plainly = [], Path.replace
     monkeypatch.setattr(Path, "replace", lambda path, place: moved.append(path.name) or plainly(path, place))

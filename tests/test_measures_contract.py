@@ -80,7 +80,7 @@ def test_the_tests_of_a_measure_find_what_is_wrong(test, wrong):
             return wrong
 
     getattr(Good(), f"test_{test}")()
-    refused((AssertionError, MeasureError), "", getattr(Wrong(), f"test_{test}"))
+    refused((AssertionError, MeasureError), None, getattr(Wrong(), f"test_{test}"))
 
 
 @pytest.mark.filterwarnings("ignore:Mean of empty slice")

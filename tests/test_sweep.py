@@ -175,7 +175,7 @@ def test_a_sweep_that_was_interrupted_while_it_began_can_be_begun_anew(tmp_path,
 
     with monkeypatch.context() as patch:
         patch.setattr("rimsim.scenarios.study.compare.begin", interrupted)
-        refused(KeyboardInterrupt, "", go)
+        refused(KeyboardInterrupt, None, go)
     assert (tmp_path / "run" / "points" / "beta=0.1" / "config.yaml").is_file()
     assert set(go().sweep["beta"]) == {0.1, 0.8}
     (tmp_path / "run" / "config.yaml").unlink()
