@@ -8,21 +8,28 @@ import subprocess
 import sys
 import warnings
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
-import small_markets as markets
 from gymnasium import wrappers
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
-from kit import cases, refused, same_arrays
-from small_markets import PAIRS, SMALL, play_out, settings_of
+from kit import DOCS, cases, refused, same_arrays
+from small_markets import (
+    PAIRS,
+    SMALL,
+    play_out,
+    settings_of,
+    small_broadcast,
+    small_capped,
+    small_scenario,
+    weighted_exposures,
+)
 
 from rimsim import measures
 from rimsim.agents import PolicyAgent, make_agent, market_for, play_round, rollout
@@ -219,7 +226,6 @@ def test_a_genre_named_twice_counts_once(monkeypatch):
     assert made.share.T.tolist() == [[0.0, 0.0, 1.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]]
 
 
-DOCS = Path(__file__).parent.parent / "docs"
 TEXT = "\n".join((DOCS / name).read_text(encoding="utf-8") for name in ("environment.md", "learning.md"))
 
 
@@ -277,26 +283,12 @@ def test_the_tables_of_the_page_name_every_argument_key_and_info(names):
         assert f"| `{name}` | ({size},) {value.dtype} |" in TEXT
 
 
-def test_the_ways_of_normalising_that_the_page_advises_run(names):
-    """Gymnasium's own normalisation runs over flattened observations, of one market and of several."""
-    made = {"scenario": "closed-loop", "rounds": 2, "settings": names["small"]}
-    one = wrappers.NormalizeObservation(wrappers.FlattenObservation(gymnasium.make("RIMMarket-v0", **made)))
-    several = wrappers.vector.NormalizeObservation(
-        wrappers.vector.FlattenObservation(gymnasium.make_vec("RIMMarket-v0", num_envs=2, **made))
-    )
-    for market in (one, several):
-        first = market.reset(seed=0)[0]
-        following = market.step(market.action_space.sample())[0]
-        assert first.shape == following.shape == market.observation_space.shape
-        assert np.isfinite(following).all()
-
-
-CONFIG = markets.small_scenario(rounds=2)
+CONFIG = small_scenario(rounds=2)
 
 
 def made(config=CONFIG):
     """A small market of clones, 120 arrivals a round."""
-    return gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=markets.settings_of(config))
+    return gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=settings_of(config))
 
 
 def test_only_items_that_lack_exposure_get_the_bonus():
@@ -352,11 +344,10 @@ def test_compact_numbers_are_bounded_and_checked():
         assert env.observation_space.contains(seen)
         seen, _, over, _, _ = env.step(np.zeros(1, np.float32))
     assert not seen.any()
-    with pytest.raises(ConfigError, match="groups is 0"):
-        CompactObservation(made(), groups=0)
+    refused(ConfigError, "groups is 0", CompactObservation, made(), groups=0)
 
 
-@pytest.mark.parametrize("config", [CONFIG, markets.small_capped(rounds=2)], ids=["clones", "capped"])
+@pytest.mark.parametrize("config", [CONFIG, small_capped(rounds=2)], ids=["clones", "capped"])
 def test_a_policy_is_the_same_agent_in_the_environment_and_in_batches(config):
     """What a policy gets through the wrappers it gets as an agent, one arrival at a time or in batches, to the bit."""
 
@@ -478,7 +469,7 @@ def small(kind, **changes):
     }
 
 
-@pytest.mark.parametrize("kind", sorted(markets.SMALL))
+@pytest.mark.parametrize("kind", sorted(SMALL))
 def test_vector_equals_single_environments(kind):
     """Observations, rewards and ends are those of single environments at seeds s, s + 1, …, infos side by side."""
     kwargs = small(kind)
@@ -489,6 +480,7 @@ def test_vector_equals_single_environments(kind):
     alone = [env.reset(seed=4 + n)[0] for n, env in enumerate(singles)]
     ended = False
     while not ended:
+        assert envs.observation_space.contains(together)
         for n, observation in enumerate(alone):
             for name, value in observation.items():
                 np.testing.assert_array_equal(together[name][n], value)
@@ -577,8 +569,8 @@ def test_an_answer_of_another_shape_or_type_is_refused():
 @pytest.mark.parametrize("delay", [None, "1d"], ids=["compiled", "general"])
 def test_feedback_can_be_written_over(delay):
     """What a user does to the feedback of a step changes neither the ledger nor a state that is loaded."""
-    config = markets.small_scenario(rounds=1, consumer=ConsumerConfig(delay=delay))
-    made = gymnasium.make("RIMMarket-v0", settings=markets.settings_of(config)).unwrapped
+    config = small_scenario(rounds=1, consumer=ConsumerConfig(delay=delay))
+    made = gymnasium.make("RIMMarket-v0", settings=settings_of(config)).unwrapped
     made.reset(seed=0)
     for _ in range(5):
         made.step(np.arange(config.slate))
@@ -601,7 +593,7 @@ def test_an_episode_counts_its_arrivals_and_its_rewards(kind, unit):
     assert episode.steps == sum(len(past.ledger.item) for past in closed)
     expected = 0.0
     for past in closed:
-        met = np.minimum(markets.weighted_exposures(past), past.required).sum()
+        met = np.minimum(weighted_exposures(past), past.required).sum()
         expected += past.ledger.consumed.sum() + past.cost * met
     assert episode.reward == pytest.approx(expected, rel=1e-9)
 
@@ -609,7 +601,7 @@ def test_an_episode_counts_its_arrivals_and_its_rewards(kind, unit):
 @cases("asked most", (7, 7), (None, BLOCK))
 def test_batches_hold_no_more_arrivals_than_asked_for(asked, most):
     """So many at once, or as many as are scored together; a round of many who could all be served at once has both."""
-    config = markets.small_broadcast(rounds=1, arrivals=ArrivalsConfig(kind="broadcast", per_round=150))
+    config = small_broadcast(rounds=1, arrivals=ArrivalsConfig(kind="broadcast", per_round=150))
     agent, sizes = make_agent("relevance"), []
     play_round(market_for(agent, config), agent, asked, report=sizes.append)
     assert sum(sizes) == 150

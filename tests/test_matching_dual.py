@@ -319,7 +319,7 @@ def test_bad_arguments_of_a_certificate(change, message):
 
 @cases("rows starts", (200, [0, 128, 256]), (400, [0]), (100, [0, 100, 200]))
 def test_scores_on_demand_are_asked_for_in_the_blocks_they_are_made_in(rows, starts, monkeypatch):
-    """A block has 128 rows or a multiple, fewer only where it has no room for as many; the bound is the same."""
+    """A block has 128 rows or a multiple, fewer only where it has no room for as many; value and bound are the same."""
     scores = np.random.default_rng(0).random((300, 20)).astype(np.float32)
     asked = []
 
@@ -328,11 +328,12 @@ def test_scores_on_demand_are_asked_for_in_the_blocks_they_are_made_in(rows, sta
             asked.append(start)
             return scores[start:stop]
 
+    arguments = (np.argsort(-scores, axis=1)[:, :3], 3, np.full(20, 5), np.full(20, -0.5), 1.0)
+    whole = certificate(scores, *arguments)
     monkeypatch.setattr(certificates, "_CELLS", rows * 20)
-    arguments = (np.full((300, 3), -1), 3, np.full(20, 5), np.full(20, -0.5), 1.0)
     found = certificate(Recorded(np.zeros((300, 1)), np.zeros((20, 1))), *arguments)
     assert asked == starts
-    assert found.bound == pytest.approx(certificate(scores, *arguments).bound, rel=1e-12)
+    assert (found.value, found.bound) == pytest.approx((whole.value, whole.bound), rel=1e-12)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -11,7 +11,8 @@ from scipy.sparse import csr_array
 from rimsim.errors import ConfigError, InfeasibleError, ModelError
 from rimsim.matching import FactorScores, Rows, certificate, columns, solve_dual
 from rimsim.matching.descent import WeightedProblem, at_prices
-from rimsim.matching.slates import Penalty, _improve
+from rimsim.matching.problem import SparseScores
+from rimsim.matching.slates import Penalty, _dealt, _improve
 
 
 class Blocks:
@@ -210,6 +211,21 @@ def test_passes_end_where_no_move_gains(seed):
         assert worth(terms, penalty, other) <= before + 1e-8
 
 
+def test_users_are_dealt_slates_while_prices_follow():
+    """Where prices follow what all others have got, less exposure is missing or too much than where they stay."""
+    beyond = np.zeros((8, 2))
+    for seed in range(8):
+        terms = terms_of(np.random.default_rng(seed), 30, 6, 3, groups=2 * (seed % 2), active=seed % 4 == 1)
+        price = np.where(terms.least > 0, -0.5 * terms.cost, 0.0)
+        for column, rho in enumerate((0.0, 0.1)):
+            dealt = _dealt(terms, price, np.arange(30).astype(np.uint64), rho, 4)
+            exposure, _ = counted(terms, [one[:k] for one, k in zip(dealt, terms.capacity, strict=True)])
+            over = np.maximum(terms.least - exposure, 0.0) + np.maximum(exposure - terms.most, 0.0)
+            beyond[seed, column] = over.sum()
+    assert (beyond[:, 1] < beyond[:, 0]).all()
+    assert beyond[:, 1].sum() < 0.7 * beyond[:, 0].sum()
+
+
 def most_smoothed(a, weights, tau):
     """The largest of a·z − τ/2·|z|² over z ≥ 0 with z(A) ≤ w_1 + … + w_|A| for every set A, and where it is."""
     m = len(a)
@@ -300,11 +316,10 @@ def test_prices_to_start_from_are_of_items_or_of_items_and_rows(size):
 @cases("items named", (3, r"\(0, 1, 2\)"), (10, r"8, 9\)"), (11, r"8, 9, …\)"))
 def test_what_cannot_be_asked_for_is_refused_or_not_shown(items, named):
     """Ten items are named and more said to be; a misspelt keyword is refused; caps of 0 leave slates empty."""
-    with pytest.raises(InfeasibleError, match=named):
-        solve_dual(np.ones((2, items)), 1, 1)
+    refused(InfeasibleError, named, solve_dual, np.ones((2, items)), 1, 1)
     for call in (solve_dual, lambda *given, **more: certificate(given[0], [[0]], 1, 0, 0.0, None, **more)):
-        with pytest.raises(TypeError, match="unexpected keyword argument 'position_weight'"):
-            call(np.ones((1, 2)), 1, position_weight=[1.0])
+        said = "unexpected keyword argument 'position_weight'"
+        refused(TypeError, said, call, np.ones((1, 2)), 1, position_weight=[1.0])
     found = solve_dual(np.full((4, 3), 0.5), 3, 0, 0, position_weights=[1.0, 0.8, 0.5])
     assert (found.slates == -1).all()
     assert (found.primal, found.dual) == (0.0, pytest.approx(0.0, abs=1e-9))
@@ -418,6 +433,11 @@ def _pairs(seed, n=60, m=25, share=0.3):
 def test_a_list_of_pairs_is_a_matrix_with_a_mask(seed):
     """Value, bound and certificate are those of the masked matrix within the tolerance; caps hold exactly."""
     scores, mask, pairs = _pairs(seed)
+    found, dense = SparseScores(pairs, "here"), np.where(mask, scores, -np.inf)
+    assert (found.rows(0, 60) == dense).all()
+    assert (found.rows(7, 31) == dense[7:31]).all()
+    assert found.keys().tolist() == np.flatnonzero(mask).tolist()
+    assert found.values.tolist() == scores[mask].tolist()
     floor = np.random.default_rng(seed).integers(0, 4, 25)
     cap = floor + np.random.default_rng(seed + 1).integers(2, 6, 25)
     one = solve_dual(pairs, 3, floor, cap, cost=0.7, tol=1e-4)

@@ -272,8 +272,8 @@ def test_floors_beyond_reach_are_named_by_the_function_that_was_called(floor, we
     refused(InfeasibleError, "more expos", solve_dual, np.ones((6, 5)), 2, 1.81, position_weights=[1.0, 0.5])
     for solve, name in ((solve_dual, "^solve_dual: "), (solve_prices, "^solve_prices: ")):
         refused(InfeasibleError, name, solve, np.ones((6, 5)), 2, floor, position_weights=weights)
-        with pytest.raises(ConfigError, match=f"{name}prices have shape"):
-            solve(np.ones((6, 5)), 2, position_weights=weights, prices=[0.0])
+        given = {"position_weights": weights, "prices": [0.0]}
+        refused(ConfigError, f"{name}prices have shape", solve, np.ones((6, 5)), 2, **given)
 
 
 @cases(
@@ -491,8 +491,7 @@ def test_a_row_that_is_active_for_nobody_changes_nothing():
 def test_rows_that_do_not_fit(change, message):
     """What does not fit is named, and a hard row that asks for more than its audience can be shown."""
     rows = dataclasses.replace(groups_of([3], [0, 1, 2], [1.0]), **change)
-    with pytest.raises(ConfigError, match=message):
-        solve_dual(np.ones((6, 5)), 2, rows=rows)
+    refused(ConfigError, message, solve_dual, np.ones((6, 5)), 2, rows=rows)
     active = np.arange(6)[:, None] < 2
     far = groups_of([3], [0, 1, 2], [4.5], active=active)
     refused(InfeasibleError, "rows 0", solve_dual, np.ones((6, 5)), 2, rows=far)

@@ -120,15 +120,8 @@ def test_the_cache_keeps_ground_intensities_by_their_examples(log, tmp_path):
     third = intensity.HawkesPoisson(config)
     assert fitted(third, log, tmp_path, examples=other) is third
     assert not torch.equal(third.weights, first.weights)
-    refused(
-        ModelError,
-        "Give examples only with a ground intensity",
-        fitted,
-        intensity.GRU(),
-        log,
-        tmp_path,
-        examples=examples,
-    )
+    said = "Give examples only with a ground intensity"
+    refused(ModelError, said, fitted, intensity.GRU(), log, tmp_path, examples=examples)
 
 
 SMALL = intensity.GRUConfig(

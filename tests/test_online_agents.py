@@ -359,8 +359,7 @@ def test_guarantees_are_kept(name, most):
     assert np.mean(short) <= most
 
 
-GENRES = ["a", "b", "a|b", "c"]
-"""Of four items."""
+GENRES = ["a", "b", "a|b", "c"]  # of four items
 
 
 def genre_view(decay=0.5):

@@ -18,7 +18,7 @@ from small_markets import small_run, small_scenario, stopped_after_a_round
 
 from rimsim import rng
 from rimsim.agents import make_agent, play_round
-from rimsim.config import DataConfig, PlatformConfig, ScenarioConfig, override
+from rimsim.config import DataConfig, PlatformConfig, ScenarioConfig, override, to_plain
 from rimsim.config.reading import find_scenario, read_scenario
 from rimsim.data import load
 from rimsim.entry_points import places
@@ -175,10 +175,7 @@ class Unasked:
     def __init__(self, seed, device):
         ...
 
-    def fit(self, log):
-        ...
-
-    update = fit
+    fit = update = __init__
 """
 
 
@@ -204,6 +201,13 @@ def test_slips_in_kinds_and_options_are_told(write, changes, message):
     """A name, file, method or option that is not there is one sentence with the nearest, before anything runs."""
     write(OWN, "own.py")
     refused(ConfigError, message, check_plugs, override(small_scenario(), changes))
+
+
+def test_options_are_a_frozen_record():
+    """Options are plain in YAML, hashable in a config, and reach the constructor."""
+    config = override(small_scenario(), {"arrivals.options": {"peak": [1, 2]}})
+    assert to_plain(config)["arrivals"]["options"] == {"peak": [1, 2]}
+    assert hash(config) == hash(override(config, {}))
 
 
 CONSUMER = """

@@ -438,8 +438,7 @@ def test_the_weights_are_at_the_optimum(held, parts, weighted):
 
 
 M = 60
-LOGS = [(40, 3.0), (60, 2.0), (200, 2.0)]
-"""Users, and how much likelier items of one's own taste are, nats."""
+LOGS = [(40, 3.0), (200, 2.0)]  # users, and how much likelier items of one's own taste are, nats
 
 
 def two_tastes(users, strength):

@@ -417,14 +417,8 @@ def test_so_many_arrivals_that_ids_could_meet_are_refused():
         refused(MarketError, message, clones_at, RoundsSoFar(world, 0), number, *drawn, most)
     for logged in (schedule.logged - schedule.logged.max() - 1, schedule.logged[1:]):
         wrong = dataclasses.replace(schedule, logged=logged)
-        refused(
-            MarketError,
-            "negative number of events|one length",
-            checked_schedule,
-            wrong,
-            0,
-            RoundsSoFar(world, 0),
-        )
+        said = "negative number of events|one length"
+        refused(MarketError, said, checked_schedule, wrong, 0, RoundsSoFar(world, 0))
 
 
 def test_a_broadcast_goes_to_users_who_were_there_before():

@@ -151,8 +151,12 @@ def test_a_slate_of_no_position_is_the_empty_one():
     assert (found == 0.0).all()
 
 
-ROWS = ("111111", "101101", "110000", "000000")
-"""Arrivals' admissible ones of six items; the third has fewer than a slate holds, the last none."""
+ROWS = (
+    "111111",
+    "101101",
+    "110000",
+    "000000",
+)  # of six items; the third has fewer than a slate, the last none
 WANTED = np.array([0.1, 0.6, 0.2, 0.5, 0.3, 0.3])
 PLACES = 3
 STATING = ("random", "epsilon-greedy(epsilon=0.3)", "entropic-dual(temperature=3.0)", "entropic-dual")

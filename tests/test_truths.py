@@ -299,6 +299,9 @@ import torch
 
 
 class Model:
+    def __init__(self, seed, device):
+        pass
+
     def fit(self, log):
         self.n_items = log.n_items
         return self
@@ -308,17 +311,13 @@ class Model:
     def score(self, states):
         weight = torch.arange(1.0, self.n_items + 1).repeat(len(states), 1)
         return weight * torch.from_numpy(states.lengths + 1.0)[:, None]
-
-
-def factory(seed, device):
-    return Model()
 """
 
 
 def test_a_model_of_ones_own_is_a_truth(tmp_path, log):
     """Its scores are made a distribution, a market plays under it, and it is fitted each time."""
     (tmp_path / "own.py").write_text(OWN)
-    place = f"{tmp_path}/own.py:factory"
+    place = f"{tmp_path}/own.py:Model"
     truth = kept_truth(log, gap=1800.0, kind=place)
     assert kept_truth(log, gap=1800.0, kind=place) is not truth
     weight = np.arange(1.0, log.n_items + 1)
@@ -433,8 +432,7 @@ def test_a_bootstrap_reaches_the_first_model_of_the_platform():
         assert torch.equal(initial_model(asked, past, 0).score(states), fresh.score(states))
 
 
-SEEN = np.arange(200) % 5 > 0
-"""Items that a made-up warm-up log has met."""
+SEEN = np.arange(200) % 5 > 0  # items that a made-up warm-up log has met
 
 
 def _events(seed):
