@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import operator
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsFloat, TypeAlias
 
 import gymnasium
@@ -183,6 +184,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Slates that were answered since."""
         self._view: RoundView | None = None
         """View of the open round, once it was asked for."""
+        self.behind: Callable[[], None] | None = None
+        """Brings the environment up to date with arrivals that were served jointly; None: it is."""
         with progress_to(_print):
             world = build_world(self.config)
         m = self.n_items = world.log.n_items
@@ -202,6 +205,10 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Scores where no arrival waits, and their place."""
         self.action_space = spaces.MultiDiscrete(np.full(self.config.slate, m))
 
+    def _follow(self) -> None:
+        if self.behind is not None:
+            self.behind()
+
     @property
     def market(self) -> Market:
         """The running market.
@@ -209,6 +216,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         Raises:
             MarketError: If the environment was never reset.
         """
+        if self.behind is not None:
+            self.behind()
         if self._market is None:
             raise MarketError("the environment has not been reset. Call reset() first")
         return self._market
@@ -221,6 +230,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     @property
     def feedback(self) -> Feedback:
         """Outcome of the last step."""
+        self._follow()
         if self._last is None:
             raise MarketError("no slate has been served yet. Call step() first")
         opened, row, (block, place), arrivals, shown, consumed = self._last
@@ -261,6 +271,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     @property
     def state(self) -> Snapshot:
         """Episode so far, for :meth:`load_state`; ``copy.deepcopy`` works, too."""
+        self._follow()
         if self._begun is None:
             raise MarketError("the environment has not been reset. Call reset() first")
         return Snapshot(
@@ -292,6 +303,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def annotate(self, slates: Slates) -> None:
         """Record prices and propensities of the next step's exposures."""
+        self._follow()
         self._note = slates
 
     def reset(
@@ -348,7 +360,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         else:
             shown, consumed = market.show_one(row, answer)
         self._last = _Step(opened, row, place, revealed, shown, consumed)
-        gain = self._stock.count(row, shown)
+        gain = self.stock.count(row, shown)
         self._answers.append(answer)
         if market.open is opened or market.done:
             self._hand_out()
@@ -372,7 +384,34 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             return text
         return exposure_picture(market.exposure, market.required, text)
 
+    def joint_columns(self) -> dict[str, Array] | None:
+        """Columns with which :mod:`rimsim.envs.joint` serves the market.
+
+        None if it must be stepped by itself.
+        """
+        market, stock = self.market, self.stock
+        estimated = self.config.exposure.examination == "random"
+        own = self.needs is not NO_NEEDS or self._note is not None or estimated or stock.has_promises
+        columns = None if own or self._place is None else market.open.joint_columns()
+        if columns is None:
+            return None
+        return columns | {"seen_exposure": stock.exposure, "seen_shortfall": stock.shortfall}
+
+    def skip_to(self, row: int, missing: float) -> None:
+        """Enter that arrivals up to ``row`` were served jointly."""
+        opened, first = self.market.open, self._row
+        if row > first:
+            ledger, self.stock.missing = opened.ledger, missing
+            shown, last = ledger.item[first:row].astype(np.int64), row - 1
+            self._last = _Step(
+                opened, last, opened.place(last), None, shown[-1].copy(), ledger.consumed[last].copy()
+            )
+            self._answers.extend(shown)
+            opened.skip_to(first, row)
+            self._row, self._place = row, opened.place(row)
+
     def _waiting(self) -> ScoreRows:
+        self._follow()
         block, place = self._waiting_place()
         return block.cut(place, 1)
 
@@ -383,6 +422,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def _open(self, seeds: Seeds) -> None:
         """Make a new market with these seeds."""
+        self._follow()
         self._seeds = seeds
         with progress_to(_print):
             self._market = Market(
@@ -394,7 +434,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Set up a round's records before its first arrival."""
         self._begun, self._answers, self._view = self.market.state, [], None
         self._hand_out()
-        self._stock = Stock(self.market.open)
+        self.stock = Stock(self.market.open)
 
     def _hand_out(self) -> None:
         """Advance to the next arrival, if there is one."""
@@ -412,14 +452,15 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def observe(self, numbers: Float32s, admissible: NDArray[np.int8]) -> None:
         """Fill in the arrays of :func:`observation_of`."""
+        clock = _clock(self.market)
         scores, place = self._nothing if self._place is None else (self._place[0].arrays, self._place[1])
         relevance, ground, can = scores
-        stock, clock = self._stock, _clock(self.market)
+        stock = self.stock
         observe(place, relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
 
     def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:
         """``info["market"]`` from chosen, shown and consumed items."""
-        market, row, stock = self.market, self._row, self._stock
+        market, row, stock = self.market, self._row, self.stock
         opened, wanted, items, taken = market.open, asked.tolist(), shown.tolist(), consumed.tolist()
         emptied = 0 if items == wanted else sum(map(operator.ne, items, wanted))
         return {

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rimsim.arrays import Array, Bools, Floats, Ints
+from rimsim.envs.joint import JointMarkets
 from rimsim.envs.market import MarketEnv, NamedArguments
 from rimsim.envs.observations import observation_of
 
@@ -50,6 +51,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
             )
 
         super().__init__([made] * num_envs, autoreset_mode=autoreset_mode)
+        self._joint = JointMarkets(self.envs)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -63,10 +65,11 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         """Show one slate to each market's waiting arrival."""
         n, m = self.num_envs, self.envs[0].n_items
         numbers, admissible = np.empty((n, 3 * m + 3), np.float32), np.empty((n, m), np.int8)
-        rewards, ended = np.zeros(n), np.zeros(n, bool)
-        infos: dict[str, Any] = {}
-        summaries = []
-        for number, env in enumerate(self.envs):
+        ended, infos = np.zeros(n, bool), dict[str, Any]()
+        served, rewards, columns = self._joint.serve(actions)
+        for number in np.flatnonzero(~served).tolist():
+            env = self.envs[number]
+            rewards[number] = 0.0
             if self._autoreset_envs[number] and self.autoreset_mode is AutoresetMode.NEXT_STEP:
                 summary = env.reset()[1]["market"]
             else:
@@ -77,10 +80,12 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
                     infos = self._add_info(infos, last, number)
                     summary = env.reset()[1]["market"]
             env.observe(numbers[number], admissible[number])
-            summaries.append(summary)
+            for key, column in columns.items():
+                column[number] = summary[key]
+            self._joint.join(number)
+        self._joint.observe(served, numbers, admissible)
         self._autoreset_envs = ended
         everyone = np.ones(n, bool)
-        columns = {key: np.array([one[key] for one in summaries]) for key in summaries[0]}
         infos["market"] = columns | {f"_{key}": everyone for key in columns}
         infos["_market"] = everyone
         return observation_of(numbers, admissible), rewards, ended.copy(), np.zeros(n, bool), infos

@@ -218,6 +218,16 @@ class Arriving:
         self._handed.add(row)
         return row
 
+    @property
+    def in_order(self) -> bool:
+        """True if one arrival waits, and all before it have been served."""
+        return not self._held and self._n_arrived == self.served + 1
+
+    def skip_to(self, row: int) -> None:
+        """Let a row wait after the rows before it were served in order."""
+        self._advance(row + 1)
+        self._handed, self._busy, self.served = {row}, {self.slot[row]}, row
+
     def require_one(self, row: int) -> None:
         """Refuse a row that does not wait for a slate."""
         if row not in self._handed:
@@ -547,6 +557,54 @@ class Round:
         if self._truth is not None:
             self._truth.drop(row)
         return shown, self.ledger.consumed[row].copy()
+
+    def joint_columns(self) -> dict[str, NDArray[Any]] | None:
+        """Columns with which :mod:`rimsim.envs.joint` serves arrivals in order.
+
+        None if arrivals must be served by :meth:`show_one`.
+        """
+        law, scores, schedule = self._law, self._scores, self.schedule
+        if law is None or scores is None or not self.arriving.in_order:
+            return None
+        truth: ArrivalScores = scores
+        if isinstance(law, Hits):
+            columns = {"offsets": law.offsets, "future": law.item}
+        elif self._truth_varies:
+            return None
+        else:
+            truth, columns = self._truth_scores(), {"examination": law.examination}
+            self.histories.make_room(2 * len(law.examination))
+        columns |= {"tick": schedule.tick, "id": schedule.id, "slot": schedule.slot, "session": schedule.session}
+        columns |= self._entry._asdict() | {"keys": self._keys, "required": self.required}
+        columns |= {f"event_{name}": column for name, column in self.histories.events._asdict().items()}
+        return columns | scores.lookup | {f"true_{name}": column for name, column in truth.lookup.items()}
+
+    def joint_constants(self) -> dict[str, float]:
+        """Numbers with which arrivals are served jointly, by name."""
+        by_law = isinstance(self._law, Law)
+        return {
+            "n": len(self.schedule),
+            "m": len(self.exposure),
+            "by_law": by_law,
+            "fixed": self._can.exogenous,
+            "wait": self._wait,
+            "attraction": self._law.attraction if isinstance(self._law, Law) else 0.0,
+            "number": self.number,
+        }
+
+    def true_block(self, row: int) -> ScoreRows | None:
+        """Block with a waiting arrival's true scores; None: not needed."""
+        return self._truth_scores().place(row)[0] if isinstance(self._law, Law) else None
+
+    def skip_to(self, first: int, row: int) -> None:
+        """Enter that arrivals from ``first`` on were served jointly, up to ``row``."""
+        rows = np.arange(first, row)
+        self._shown[rows] = True
+        self.arriving.skip_to(row)
+        assert self._scores is not None  # noqa: S101  # the round is open
+        self._scores.drop(rows)
+        if self._truth is not None:
+            self._truth.drop(rows)
 
     @cached_property
     def _truth_varies(self) -> bool:

@@ -363,8 +363,13 @@ class ArrivalScores:
             self._require(np.array([row]))
         return self._block[row], int(self._place[row])
 
+    @property
+    def lookup(self) -> dict[str, NDArray[Any]]:
+        """Columns by arrival: block, place in the block, and number of events."""
+        return {"blocks": self._block, "places": self._place, "events": self._counts}
+
     def drop(self, rows: Ints | int) -> None:
-        """Drop the scores of served arrivals of different users."""
+        """Drop the scores of arrivals that were served in this order."""
         slots, following = self._schedule.slot[rows], self._next_visit[rows]
         self._open[slots], self._block[rows], self._counts[rows] = following, None, -1
         if isinstance(rows, np.ndarray):
