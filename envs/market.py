@@ -360,7 +360,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         else:
             shown, consumed = market.show_one(row, answer)
         self._last = _Step(opened, row, place, revealed, shown, consumed)
-        gain = self.stock.count(row, shown)
+        gain = self._stock.count(row, shown)
         self._answers.append(answer)
         if market.open is opened or market.done:
             self._hand_out()
@@ -384,31 +384,28 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             return text
         return exposure_picture(market.exposure, market.required, text)
 
-    def joint_columns(self) -> dict[str, Array] | None:
-        """Columns with which :mod:`rimsim.envs.joint` serves the market.
-
-        None if it must be stepped by itself.
-        """
-        market, stock = self.market, self.stock
-        estimated = self.config.exposure.examination == "random"
-        own = self.needs is not NO_NEEDS or self._note is not None or estimated or stock.has_promises
-        columns = None if own or self._place is None else market.open.joint_columns()
-        if columns is None:
+    def joint_terms(self) -> dict[str, Any] | None:
+        """Terms of joint steps; None if it must step alone."""
+        market, stock, row = self.market, self._stock, self._row
+        own = self.needs is not NO_NEEDS or self._note is not None or len(market.open.requirements.table)
+        if own or self.config.exposure.examination == "random" or row != market.served:
             return None
-        return columns | {"seen_exposure": stock.exposure, "seen_shortfall": stock.shortfall}
+        if (terms := market.open.joint_terms()) is not None:
+            terms |= {"served": row, "rounds": self.config.rounds, "cost": market.cost}
+            terms |= {"shortfall": stock.missing, "seen_exposure": stock.exposure}
+            terms["seen_shortfall"] = stock.shortfall
+        return terms
 
     def skip_to(self, row: int, missing: float) -> None:
-        """Enter that arrivals up to ``row`` were served jointly."""
-        opened, first = self.market.open, self._row
+        """Enter that the arrivals before a row were served jointly."""
+        self.behind = None
+        opened, first, last = self.market.open, self._row, row - 1
         if row > first:
-            ledger, self.stock.missing = opened.ledger, missing
-            shown, last = ledger.item[first:row].astype(np.int64), row - 1
-            self._last = _Step(
-                opened, last, opened.place(last), None, shown[-1].copy(), ledger.consumed[last].copy()
-            )
+            shown, consumed = opened.ledger.item[first:row].astype(np.int64), opened.ledger.consumed[last]
+            self._last = _Step(opened, last, opened.place(last), None, shown[-1].copy(), consumed.copy())
             self._answers.extend(shown)
-            opened.skip_to(first, row)
-            self._row, self._place = row, opened.place(row)
+            opened.skip_to(row)
+            self._row, self._place, self._stock.missing = row, opened.place(row), missing
 
     def _waiting(self) -> ScoreRows:
         self._follow()
@@ -434,7 +431,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Set up a round's records before its first arrival."""
         self._begun, self._answers, self._view = self.market.state, [], None
         self._hand_out()
-        self.stock = Stock(self.market.open)
+        self._stock = Stock(self.market.open)
 
     def _hand_out(self) -> None:
         """Advance to the next arrival, if there is one."""
@@ -452,15 +449,14 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def observe(self, numbers: Float32s, admissible: NDArray[np.int8]) -> None:
         """Fill in the arrays of :func:`observation_of`."""
-        clock = _clock(self.market)
+        clock, stock = _clock(self.market), self._stock
         scores, place = self._nothing if self._place is None else (self._place[0].arrays, self._place[1])
         relevance, ground, can = scores
-        stock = self.stock
         observe(place, relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
 
     def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:
         """``info["market"]`` from chosen, shown and consumed items."""
-        market, row, stock = self.market, self._row, self.stock
+        market, row, stock = self.market, self._row, self._stock
         opened, wanted, items, taken = market.open, asked.tolist(), shown.tolist(), consumed.tolist()
         emptied = 0 if items == wanted else sum(map(operator.ne, items, wanted))
         return {

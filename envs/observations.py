@@ -120,7 +120,6 @@ class Stock:
         self._opened = opened
         self._delivered = np.zeros(len(promises))
         """(J,) exposures so far that count for each row of the promises."""
-        self.has_promises = len(promises) > 0
 
     def count(self, row: int, shown: Ints) -> float:
         """Count a shown slate and return its net gain.

@@ -12,9 +12,8 @@ from typing import Any, TypeVar, cast
 import numba
 from filelock import FileLock
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.types import Dispatcher, voidptr
+from numba.core.types import Dispatcher
 from numba.core.typing.templates import infer_global
-from numba.extending import intrinsic
 
 F = TypeVar("F", bound="Callable[..., object]")
 
@@ -39,21 +38,6 @@ def compiled_part(function: F) -> F:
         cast("Any", infer_global)(function, Dispatcher(dispatcher))
         vars(function)["compiled"] = dispatcher  # else it would be gone, for its type refers to it weakly
     return function
-
-
-@intrinsic  # type: ignore[misc]  # Numba has no types
-def pointer(_: Any, address: Any) -> Any:
-    """Pointer to an address, for ``numba.carray`` in compiled functions."""
-
-    def generated(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return voidptr(address), generated
-
-
-def compiles() -> bool:
-    """True unless the user has switched compilation off."""
-    return not numba.config.DISABLE_JIT
 
 
 def has_machine_code(function: Callable[..., object]) -> bool:
