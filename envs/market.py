@@ -363,7 +363,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         gain = self._stock.count(row, shown)
         self._answers.append(answer)
         if market.open is opened or market.done:
-            self._hand_out()
+            self._hand_out(market)
         else:
             self._begin()
         return shown, consumed, gain
@@ -430,13 +430,12 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     def _begin(self) -> None:
         """Set up a round's records before its first arrival."""
         self._begun, self._answers, self._view = self.market.state, [], None
-        self._hand_out()
+        self._hand_out(self.market)
         self._stock = Stock(self.market.open)
 
-    def _hand_out(self) -> None:
+    def _hand_out(self, market: Market) -> None:
         """Advance to the next arrival, if there is one."""
         self._row, self._place = -1, None
-        market = self.market
         if not market.done:
             self._row = market.open.arriving.take_one()
             self._place = market.open.place(self._row)
