@@ -46,18 +46,6 @@ def test_answers_are_the_closed_form_of_each_position():
         assert (uniform_draws(visits.key[[row]], slates[[n]])[0][there] == draw[there]).all()
 
 
-def test_many_answers_are_those_of_each_alone():
-    """Answers of a batch have the bits of single calls."""
-    slates = np.random.default_rng(5).permuted(np.tile(np.arange(90), (5, 1)), axis=1)[:, :7]
-    visits = _Visits()
-    many = visits.answer(list(range(5)), slates)
-    for row in range(5):
-        for whole, part in zip(many, visits.answer([row], slates[row : row + 1]), strict=True):
-            np.testing.assert_array_equal(whole[row], part[0])
-    assert many[0].any()
-    assert not many[0].all()
-
-
 @pytest.mark.parametrize("levels", [3, 40, 10**6])
 @pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
 def test_best_rows_are_those_of_a_sort_and_ties_are_told(levels, share):
