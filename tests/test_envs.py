@@ -517,8 +517,7 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
     joint = []
     for step in range(60):
         for n, observation in enumerate(alone):
-            for name, value in observation.items():
-                np.testing.assert_array_equal(together[name][n], value)
+            np.testing.assert_equal({name: together[name][n] for name in observation}, observation)
         pair = envs.envs[step % 2], singles[step % 2]
         actions = np.argsort(-together["relevance"], axis=1, kind="stable")[:, :5]
         actions[0, 4] = actions[0, step % 5]
