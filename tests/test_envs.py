@@ -133,10 +133,18 @@ def test_invalid_items_leave_positions_empty_and_are_counted(env):
         assert env.feedback.slates[0].tolist() == left
 
 
-@pytest.mark.parametrize("kind", sorted(SMALL))
-def test_the_short_way_of_a_step_is_the_long_way(kind):
+@cases(
+    "kind changes",
+    *((kind, {}) for kind in sorted(SMALL)),
+    ("clones", {"platform.model": "bag-visits(steps=20)"}),
+    ("replay", {"exposure.unit": "shown"}),
+    ("clones", {"consumer.hidden.rho": 0.3}),
+    ("clones", {"consumer.delay": "1d"}),
+    ("clones", {"consumer.kind": "logit"}),
+)
+def test_the_short_way_of_a_step_is_the_long_way(kind, changes):
     """A step gives the same whether the slate goes through compiled code for one arrival or through the engine."""
-    settings = settings_of(SMALL[kind]()) | {"arrivals.per_round": 30, "rounds": 2}
+    settings = settings_of(SMALL[kind]()) | {"arrivals.per_round": 30, "rounds": 2} | changes
     one, other = (MarketEnv("closed-loop", settings=settings) for _ in range(2))
     (seen, *mine), (seen_too, *theirs) = one.reset(seed=5), other.reset(seed=5)
     one.action_space.seed(0)
@@ -156,6 +164,8 @@ def test_the_short_way_of_a_step_is_the_long_way(kind):
     for closed, closed_too in zip(one.market.closed, other.market.closed, strict=True):
         columns = ("item", "consumed", "intensity", "probability", "true_intensity", "ground")
         same_arrays(closed.ledger, closed_too.ledger, *columns)
+        events = closed.histories.events
+        same_arrays(events, closed_too.histories.events, *events._fields)
 
 
 # Each agent and each market is among these pairs; all pairs are in test_market, with batches of one.
@@ -463,10 +473,8 @@ COPIES = 3
 
 def small(kind, **changes):
     """Keyword arguments of a market of some kind that is over soon, with two rounds where it retrains."""
-    short = {"arrivals.per_round": 12, "rounds": 2, "slate": 5}
     return {
-        "scenario": "closed-loop",
-        "settings": markets.settings_of(markets.SMALL[kind]()) | short | changes,
+        "settings": settings_of(SMALL[kind]()) | {"arrivals.per_round": 12, "rounds": 2, "slate": 5} | changes
     }
 
 
@@ -584,10 +592,10 @@ def test_feedback_can_be_written_over(delay):
     assert not before.consumed[:5].all()
 
 
-@pytest.mark.parametrize("kind", sorted(markets.SMALL))
-def test_an_episode_counts_its_arrivals_and_its_rewards(kind):
+@cases("kind unit", *((kind, "examined") for kind in sorted(SMALL)), ("capped", "shown"))
+def test_an_episode_counts_its_arrivals_and_its_rewards(kind, unit):
     """Steps are the arrivals of all rounds, the reward is consumptions + c·Σ_y min(E_y, b_y), in the unit of b."""
-    made = gymnasium.make("RIMMarket-v0", settings=markets.settings_of(markets.SMALL[kind]())).unwrapped
+    made = make(settings=settings_of(SMALL[kind]()) | {"exposure.unit": unit}).unwrapped
     episode = rollout(made, make_agent("popularity"), seed=2)
     closed = made.market.closed
     assert episode.steps == sum(len(past.ledger.item) for past in closed)
