@@ -491,6 +491,18 @@ def test_a_run_says_what_the_table_knows_and_keeps_its_digest(known_market, tabl
     assert digests(known_market, [])["consumer"] != before
 
 
+def test_nobody_takes_an_item_twice_while_the_platform_does_not_know(table):
+    """With a delay the platform may show again what was taken, but it is not taken again."""
+    config = observed(table, value="probability")
+    config = dataclasses.replace(config, consumer=dataclasses.replace(config.consumer, delay="30d"), rounds=1)
+    market = small_market(random_log(n_users=8), config)
+    play_round(market, make_agent("popularity"))
+    ledger = market.closed[0].ledger
+    slot = np.broadcast_to(ledger.schedule.slot[:, None], ledger.item.shape)[ledger.consumed]
+    pairs = np.column_stack([slot, ledger.item[ledger.consumed]])
+    assert len(np.unique(pairs, axis=0)) == len(pairs) > 10
+
+
 MODELS = ("hp", "popularity")
 AGENTS = ("random", "relevance", "rim-feedback")
 

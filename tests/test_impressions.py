@@ -137,6 +137,7 @@ def test_an_earlier_round_counts_as_if_it_were_read_again():
     assert fit.slope == pytest.approx(whole.slope, abs=0.02)
     assert fit.level + fit.item.mean() == pytest.approx(whole.level + whole.item.mean(), abs=0.05)
     assert fit.item - fit.item.mean() == pytest.approx(whole.item - whole.item.mean(), abs=0.03)
+    assert fit.item_variance == pytest.approx(whole.item_variance, rel=0.1)
 
 
 def test_slopes_stay_positive():

@@ -355,7 +355,10 @@ def test_factors_of_users_and_items_are_the_penalised_likelihoods_optimum():
 def test_a_model_that_says_no_intensity_is_told_with_the_arrival(wrong):
     """A number that is negative, infinite or none is an error, but not in the padding of a block."""
     asked = lambda *_: None, np.arange(70, 75), np.arange(5), np.full(6, ALWAYS), SimpleNamespace()
-    said = torch.ones(BLOCK, 6)
+    said = torch.rand(BLOCK, 6, generator=torch.Generator().manual_seed(0))
+    p, rate, _ = _normalised(said, *asked).tensors
+    torch.testing.assert_close(rate, said.sum(1))
+    torch.testing.assert_close(p * rate[:, None], said)
     said[7, 0] = wrong
     _normalised(said, *asked)
     said[3, 4] = wrong

@@ -19,7 +19,7 @@ from rimsim.intensity.registry import Auto, make, thorough
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.sequence.training import FADE, batches, windows
 from rimsim.intensity.sets.bag import Cycle, Tables, trained
-from rimsim.intensity.sets.factors import Items, fit_items, fold_users, folded
+from rimsim.intensity.sets.factors import UserFactors, fit_items
 from rimsim.intensity.sets.personal import Cells
 from rimsim.intensity.softmax import MANY_PAIRS, Negatives, RowItems, is_sampled, softmax_loss, softmax_shares
 from rimsim.intensity.states import count_examples
@@ -298,16 +298,20 @@ def test_slopes_of_sets_are_those_of_the_full_softmax_where_all_items_are_drawn_
         torch.testing.assert_close(one, table.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_users_are_folded_in_on_samples_nearly_as_on_all_items():
-    """With samples three times as large as the catalogue, users' vectors are Newton's over all items within .05."""
-    log = random_log(40, 30, mean_events=12.0)
-    source = torch.Generator().manual_seed(3)
-    items = Items(0.5 * torch.randn(30, 4, generator=source), 0.5 * torch.randn(30, generator=source))
-    cells = Cells.of(log)
-    found = fold_users(cells, np.arange(len(cells)), items, 2.0, 2000, 0)
-    x = torch.from_numpy(cells.matrix().toarray())
-    exact = folded(x @ items.vectors, x.sum(1), items, 2.0, 12)
-    assert float((found - exact).abs().max()) < 0.05
+def test_factors_of_users_are_nearly_the_same_on_samples():
+    """The penalised likelihood of every user, given the items, is within .02 nats an event of that on all items."""
+    log = random_log(60, 30, mean_events=12.0)
+    model = UserFactors(intensity.FactorsConfig(rank=4, ridge=3.0, softmax="full")).fit(log)
+    c, d = model.served("vectors"), model.served("offset")
+    x, nats = torch.from_numpy(Cells.of(log).matrix().toarray()), []
+    for config in (model.config, dataclasses.replace(model.config, softmax="sampled")):
+        model.config = config
+        (a,) = model.users_of(log)
+        a = a[np.unique(log.user)]
+        found = (torch.log_softmax(a @ c.T + d, 1) * x).sum() - 1.5 * a.square().sum()
+        nats.append(float(found / x.sum()))
+    assert nats[0] > nats[1]
+    assert nats[0] - nats[1] < 0.02
 
 
 def test_a_sampled_fit_of_the_bag_is_nearly_the_full_one():
