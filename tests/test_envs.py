@@ -497,6 +497,56 @@ def test_vector_equals_single_environments(kind):
         assert ended or not ends.any()
 
 
+@pytest.mark.parametrize("kind", ["clones", "replay"])
+def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
+    """What is read of a market, noted or served between joint steps is that of a single environment, in every bit."""
+    monkeypatch.setattr("rimsim.market.histories._ROOM", 1)
+    kwargs = small(kind, **{"arrivals.per_round": 40, "arrivals.max_visits": 9})
+    envs = gymnasium.make_vec("RIMMarket-v0", num_envs=2, **kwargs)
+    singles = [MarketEnv(**kwargs) for _ in range(2)]
+    together, _ = envs.reset(seed=4)
+    alone = [env.reset(seed=4 + n)[0] for n, env in enumerate(singles)]
+    joint = []
+    for step in range(60):
+        for n, observation in enumerate(alone):
+            np.testing.assert_equal({name: together[name][n] for name in observation}, observation)
+        pair = envs.envs[step % 2], singles[step % 2]
+        actions = np.argsort(-together["relevance"], axis=1, kind="stable")[:, :5]
+        actions[0, 4] = actions[0, step % 5]
+        if step % 9 == 4:
+            assert envs.envs[0].behind is not None
+            mine, expected = (env.feedback for env in pair)
+            np.testing.assert_array_equal(mine.slates, expected.slates)
+            np.testing.assert_array_equal(mine.consumed, expected.consumed)
+            assert (mine.arrivals.relevance == expected.arrivals.relevance).all()
+        elif step % 9 == 5:
+            np.testing.assert_array_equal(*(env.action_masks() for env in pair))
+            np.testing.assert_array_equal(*(env.standing.missing for env in pair))
+        elif step % 9 == 6:
+            for env in pair:
+                env.annotate(Slates(actions[step % 2][None], np.full((1, 5), 2.5, np.float32)))
+        elif step % 9 == 7:  # one arrival of both markets, each served by itself
+            steps = [env.step(action) for env, action in zip(envs.envs, actions, strict=True)]
+            alone = [env.step(action)[0] for env, action in zip(singles, actions, strict=True)]
+            together = {name: np.stack([one[0][name] for one in steps]) for name in together}
+            continue
+        elif step % 9 == 8:
+            np.testing.assert_array_equal(
+                *(copy.deepcopy(env).step(actions[step % 2])[0]["exposure"] for env in pair)
+            )
+        joint.append((envs._table["n"] > 0).all())
+        together, rewards, *_ = envs.step(actions)
+        steps = [env.step(action) for env, action in zip(singles, actions, strict=True)]
+        alone, theirs = [one[0] for one in steps], [one[1] for one in steps]
+        assert rewards.tolist() == theirs
+    assert 20 < sum(joint) < len(joint)
+    for one, other in zip(envs.envs, singles, strict=True):
+        assert len(one.market.closed) == 1
+        markets.same_ledgers(one.market, other.market)
+        np.testing.assert_array_equal(one.market.ledger.item, other.market.ledger.item)
+        np.testing.assert_array_equal(one.market.ledger.price, other.market.ledger.price)
+
+
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_episodes_end_as_in_gymnasiums_own_vector_environment(mode):
     """Over the ends of two episodes each mode gives the arrays and last observations of ``SyncVectorEnv``."""
