@@ -24,6 +24,7 @@ from small_markets import (
     PAIRS,
     SMALL,
     play_out,
+    same_ledgers,
     settings_of,
     small_broadcast,
     small_capped,
@@ -542,7 +543,7 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
     assert 20 < sum(joint) < len(joint)
     for one, other in zip(envs.envs, singles, strict=True):
         assert len(one.market.closed) == 1
-        markets.same_ledgers(one.market, other.market)
+        same_ledgers(one.market, other.market)
         np.testing.assert_array_equal(one.market.ledger.item, other.market.ledger.item)
         np.testing.assert_array_equal(one.market.ledger.price, other.market.ledger.price)
 
