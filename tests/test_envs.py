@@ -14,23 +14,14 @@ import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
+import small_markets as markets
 from gymnasium import wrappers
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from kit import DOCS, cases, refused, same_arrays
-from small_markets import (
-    PAIRS,
-    SMALL,
-    play_out,
-    same_ledgers,
-    settings_of,
-    small_broadcast,
-    small_capped,
-    small_scenario,
-    weighted_exposures,
-)
+from small_markets import PAIRS, SMALL, play_out, settings_of
 
 from rimsim import measures
 from rimsim.agents import PolicyAgent, make_agent, market_for, play_round, rollout
@@ -284,7 +275,7 @@ def test_the_tables_of_the_page_name_every_argument_key_and_info(names):
         assert f"| `{name}` | ({size},) {value.dtype} |" in TEXT
 
 
-CONFIG = small_scenario(rounds=2)
+CONFIG = markets.small_scenario(rounds=2)
 
 
 def made(config=CONFIG):
@@ -348,7 +339,7 @@ def test_compact_numbers_are_bounded_and_checked():
     refused(ConfigError, "groups is 0", CompactObservation, made(), groups=0)
 
 
-@pytest.mark.parametrize("config", [CONFIG, small_capped(rounds=2)], ids=["clones", "capped"])
+@pytest.mark.parametrize("config", [CONFIG, markets.small_capped(rounds=2)], ids=["clones", "capped"])
 def test_a_policy_is_the_same_agent_in_the_environment_and_in_batches(config):
     """What a policy gets through the wrappers it gets as an agent, one arrival at a time or in batches, to the bit."""
 
@@ -543,7 +534,7 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
     assert 20 < sum(joint) < len(joint)
     for one, other in zip(envs.envs, singles, strict=True):
         assert len(one.market.closed) == 1
-        same_ledgers(one.market, other.market)
+        markets.same_ledgers(one.market, other.market)
         np.testing.assert_array_equal(one.market.ledger.item, other.market.ledger.item)
         np.testing.assert_array_equal(one.market.ledger.price, other.market.ledger.price)
 
@@ -620,7 +611,7 @@ def test_an_answer_of_another_shape_or_type_is_refused():
 @pytest.mark.parametrize("delay", [None, "1d"], ids=["compiled", "general"])
 def test_feedback_can_be_written_over(delay):
     """What a user does to the feedback of a step changes neither the ledger nor a state that is loaded."""
-    config = small_scenario(rounds=1, consumer=ConsumerConfig(delay=delay))
+    config = markets.small_scenario(rounds=1, consumer=ConsumerConfig(delay=delay))
     made = gymnasium.make("RIMMarket-v0", settings=settings_of(config)).unwrapped
     made.reset(seed=0)
     for _ in range(5):
@@ -644,7 +635,7 @@ def test_an_episode_counts_its_arrivals_and_its_rewards(kind, unit):
     assert episode.steps == sum(len(past.ledger.item) for past in closed)
     expected = 0.0
     for past in closed:
-        met = np.minimum(weighted_exposures(past), past.required).sum()
+        met = np.minimum(markets.weighted_exposures(past), past.required).sum()
         expected += past.ledger.consumed.sum() + past.cost * met
     assert episode.reward == pytest.approx(expected, rel=1e-9)
 
@@ -652,7 +643,7 @@ def test_an_episode_counts_its_arrivals_and_its_rewards(kind, unit):
 @cases("asked most", (7, 7), (None, BLOCK))
 def test_batches_hold_no_more_arrivals_than_asked_for(asked, most):
     """So many at once, or as many as are scored together; a round of many who could all be served at once has both."""
-    config = small_broadcast(rounds=1, arrivals=ArrivalsConfig(kind="broadcast", per_round=150))
+    config = markets.small_broadcast(rounds=1, arrivals=ArrivalsConfig(kind="broadcast", per_round=150))
     agent, sizes = make_agent("relevance"), []
     play_round(market_for(agent, config), agent, asked, report=sizes.append)
     assert sum(sizes) == 150
