@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import partial
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import scipy
@@ -14,8 +15,6 @@ from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.intensity.selection.held_out import HeldOut, Worth, best_of
 
-Loss: TypeAlias = Callable[[Floats], tuple[float, Floats]]
-"""Function of weights that returns a loss and its gradient."""
 Parts: TypeAlias = Sequence[Float32s]
 """Logits: personal scores (n, M), if any, then one or two (M,) that are the same for all users."""
 
@@ -34,6 +33,13 @@ _WORTHLESS = 1e-7
 """Gain (nats) below which a weight does not help: the error of sums in single precision."""
 _LEAST = 1e-30
 """Smallest share, so that its logarithm is finite."""
+
+
+class Loss(Protocol):
+    """Function of weights that returns a loss and its gradient."""
+
+    def __call__(self, weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
+        """Loss and gradient; the gradient is wrong unless ``sloped``."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +113,15 @@ def chosen(
     """
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
     ways = {False: for_all, True: for_slates}
-    without = {}
-    for name, way in ways.items():
-        popularity, returning = way(held, base).tolist()
-        without[name] = held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
+
+    def impersonal() -> dict[bool, float]:
+        nats = {}
+        for name, way in ways.items():
+            popularity, returning = way(held, base).tolist()
+            nats[name] = held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
+        return nats
+
+    without = held.once("impersonal", base, impersonal)
     found: list[Shrinkage] = []
     worths: list[Worth] = []
     for strength, scores in scored:
@@ -163,7 +174,7 @@ def for_slates(held: HeldOut, parts: Parts) -> Floats:
     general = np.zeros(held.taken.shape, bool)
     for part in parts:
         if part.ndim == 1:
-            general |= held.best(part)
+            general |= held.once("best", (part,), partial(held.best, part))
     weights = start
     for _ in range(_ROUNDS):
         logits = np.zeros(held.taken.shape, np.float32)
@@ -195,7 +206,7 @@ def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
     for place in np.flatnonzero(weights):
         without = weights.copy()
         without[place] = 0.0
-        less = loss(without)[0]
+        less = loss(without, sloped=False)[0]
         if less <= value + _WORTHLESS:
             weights, value = without, less
     return weights
@@ -208,12 +219,13 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
     # Added up in rows and then in float64.
     observed = np.array([float((part * held.taken).sum(1).sum(dtype=np.float64)) for part in parts])
 
-    def loss(weights: Floats) -> tuple[float, Floats]:
+    def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
         value, slope = -float(weights @ observed), -observed
         for span in _spans(held):
             share, norm, top = softmax.shares(weights, span)
             value += float(count[span] @ (top + np.log(norm)))
-            slope = slope + softmax.totals(share, count[span] / norm, span)
+            if sloped:
+                slope = slope + softmax.totals(share, count[span] / norm, span)
         return value / labels, slope / labels
 
     return loss
@@ -231,12 +243,14 @@ def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
     number = held.taken.sum(1, dtype=np.float64)
     total = float(shown.sum())
 
-    def loss(weights: Floats) -> tuple[float, Floats]:
+    def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
         value, slope = 0.0, np.zeros(len(parts))
         for span, (row, item), taken, mine in zip(_spans(held), cells, taken_cells, own, strict=True):
             share, norm, _ = softmax.shares(weights, span)
             expected = np.maximum(number[span][row] * share[item, row] / norm[row], _LEAST)
             value -= float(np.where(taken, np.log(-np.expm1(-expected)), -expected).sum())
+            if not sloped:
+                continue
             with np.errstate(over="ignore"):  # the pull of a user who takes thousands is 0
                 pull = np.where(taken, -expected / np.expm1(expected), expected)
             factor = np.bincount(row, pull, len(norm)) / norm
@@ -277,17 +291,19 @@ class _WeightedSoftmax:
         every[self._parts] = weights
         _weigh(scores, every[0], every[1:, None] * self._alike, consumed, share, top)
         np.exp(share, out=share)
-        lane, merges = self._converted
-        lanes = np.zeros((len(merges) + 1, _LANES, len(top)))
+        lane, pairs = self._converted
+        lanes = np.zeros((int(pairs.max()) + 1, len(top)))
         _add(share, lane, lanes)
-        return share, _total(lanes, merges), top
+        _merge(lanes, pairs)
+        return share, lanes[0], top
 
     def totals(self, share: Float32s, factor: Floats, span: slice) -> Floats:
         """(parts,) Σ part·factor·share over rows."""
-        lane, merges = self._order
-        lanes = np.zeros((len(merges) + 1, _LANES, 3, len(factor)), np.float32)
+        lane, pairs = self._order
+        lanes = np.zeros((int(pairs.max()) + 1, 3, len(factor)), np.float32)
         _add_parts(share, factor.astype(np.float32), self._tables[span.start][0], self._alike, lane, lanes)
-        return np.asarray(_total(lanes, merges)[self._parts].sum(1, dtype=np.float64), np.float64)
+        _merge(lanes.reshape(len(lanes), -1), pairs)
+        return np.asarray(lanes[0, self._parts].sum(1, dtype=np.float64), np.float64)
 
 
 def _runs(n: int, merges: int = 0) -> list[tuple[int, int]]:
@@ -299,24 +315,19 @@ def _runs(n: int, merges: int = 0) -> list[tuple[int, int]]:
 
 
 def _order(n: int, most: int) -> tuple[Ints, Ints]:
-    """Lane of each number, and halves that each run completes."""
+    """Lane of each number, and (pairs, 2) lanes to add up."""
     size, merges = np.transpose([run for at in range(0, n, most) for run in _runs(min(most, n - at), at > 0)])
-    run = np.repeat(np.arange(len(size)), size)
+    run, pairs, waiting = np.repeat(np.arange(len(size)), size), list[tuple[int, int]](), list[int]()
     run[n - n % _LANES :] += 1  # what eight does not divide is added to the last run, one by one
-    return run * _LANES + np.arange(n) % _LANES, merges
-
-
-def _total(lanes: Array, merges: Ints) -> Array:
-    """Sum of all lanes."""
-    low, high = ((part[:, 0] + part[:, 1]) + (part[:, 2] + part[:, 3]) for part in np.split(lanes[:-1], 2, 1))
-    runs, waiting = low + high, list[Array]()
-    for rest in lanes[-1]:
-        runs[-1] += rest
-    for run, halves in zip(runs, merges.tolist(), strict=True):
-        waiting.append(run)
+    for first in range(0, _LANES * len(size), _LANES):
+        pairs += [(first + at, first + at + step) for step in (1, 2, 4) for at in range(0, _LANES, 2 * step)]
+    pairs += [(first, first + _LANES + rest) for rest in range(_LANES)]
+    for number, halves in enumerate(merges.tolist()):
+        waiting.append(_LANES * number)
         for _ in range(halves):
-            waiting[-2:] = [waiting[-2] + waiting[-1]]
-    return waiting[0]
+            other = waiting.pop()
+            pairs.append((waiting[-1], other))
+    return run * _LANES + np.arange(n) % _LANES, np.array(pairs)
 
 
 @compiled
@@ -336,9 +347,18 @@ def _weigh(scores: Float32s, weight: np.float32, alike: Float32s, consumed: Bool
 
 
 @compiled
+def _merge(lanes: Array, pairs: Ints) -> None:
+    """Add up lanes into the first."""
+    for pair in range(len(pairs)):
+        into, other = lanes[pairs[pair, 0]], lanes[pairs[pair, 1]]
+        for row in range(len(into)):
+            into[row] += other[row]
+
+
+@compiled
 def _add(share: Float32s, order: Ints, lanes: Floats) -> None:
     for item in range(len(share)):
-        lane = lanes[order[item] // _LANES, order[item] % _LANES]
+        lane = lanes[order[item]]
         for row in range(len(lane)):
             lane[row] += share[item, row]
 
@@ -347,7 +367,7 @@ def _add(share: Float32s, order: Ints, lanes: Floats) -> None:
 def _add_parts(share: Float32s, factor: Float32s, scores: Float32s, alike: Float32s, order: Ints,
     lanes: Float32s) -> None:  # fmt: skip
     for item in range(len(share)):
-        lane = lanes[order[item] // _LANES, order[item] % _LANES]
+        lane = lanes[order[item]]
         for row in range(len(factor)):
             own = share[item, row] * factor[row]
             lane[0, row] += scores[item, row] * own
