@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import scipy
@@ -15,6 +15,8 @@ from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.intensity.selection.held_out import HeldOut, Worth, best_of
 
+Loss: TypeAlias = Callable[..., tuple[float, Floats]]
+"""Function of weights that returns a loss and its gradient, which is not computed if ``sloped`` is false."""
 Parts: TypeAlias = Sequence[Float32s]
 """Logits: personal scores (n, M), if any, then one or two (M,) that are the same for all users."""
 
@@ -33,13 +35,6 @@ _WORTHLESS = 1e-7
 """Gain (nats) below which a weight does not help: the error of sums in single precision."""
 _LEAST = 1e-30
 """Smallest share, so that its logarithm is finite."""
-
-
-class Loss(Protocol):
-    """Function of weights that returns a loss and its gradient."""
-
-    def __call__(self, weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
-        """Loss and gradient; the gradient is wrong unless ``sloped``."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +109,11 @@ def chosen(
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
     ways = {False: for_all, True: for_slates}
 
-    def impersonal() -> dict[bool, float]:
-        nats = {}
-        for name, way in ways.items():
-            popularity, returning = way(held, base).tolist()
-            nats[name] = held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
-        return nats
+    def nats(way: Callable[[HeldOut, Parts], Floats]) -> float:
+        popularity, returning = way(held, base).tolist()
+        return held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
 
-    without = held.once("impersonal", base, impersonal)
+    without = held.once("nats", base, lambda: {name: nats(way) for name, way in ways.items()})
     found: list[Shrinkage] = []
     worths: list[Worth] = []
     for strength, scores in scored:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -100,8 +101,10 @@ def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSpl
 
 
 @torch.no_grad()
-def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None) -> Tables:
-    """Tables of item vectors after training on a log's users.
+def trained(
+    tables: Tables, cells: Cells, cycle: Cycle, batches: Iterable[ReadSplit], draws: int | None = None
+) -> Tables:
+    """Tables of item vectors after training on batches of users.
 
     The loss is a weighted mean of −log softmax at the labels; the softmax is over the items that are not read. A sample
     of ``draws`` labels and as many uniform items represents all items (None: no sampling). Formulas give the gradients
@@ -116,7 +119,7 @@ def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None
     negatives = softmax.Negatives.of(cells.item[cells.label > 0], n_items, draws, device)
     source = torch.Generator(device)
     source.manual_seed(derived_seed(cycle.seed, Purpose.MODEL, 25))
-    for step, split in enumerate(splits(cells, cycle, device)):
+    for step, split in enumerate(batches):
         known, own = split.read, split.own
         total, count = split.sums(read)
         scale = (count[:, None] + 1.0).rsqrt()
@@ -178,12 +181,20 @@ class Bag(PersonalModel[BagConfig]):
         normal = source.normal(0, config.width**-0.5, shape).astype(np.float32)
         drawn = torch.from_numpy(normal).to(self.device)
         bias = torch.from_numpy(log_popularity(log, config.smoothing).astype(np.float32))
-        tables, steps = Tables(drawn[0], drawn[1], bias.to(self.device)), config.steps
+        tables = Tables(drawn[0], drawn[1], bias.to(self.device))
         draws = self._draws(whole)
-        times = max(1.0, len(cells) / (config.batch_size * steps)) if draws else 1.0
-        for decay in strengths:
-            cycle = Cycle(round(times * steps), config.batch_size, config.learning_rate, decay, config.seed)
-            tables, steps = trained(tables, cells, cycle, draws), config.further_steps
+        times = max(1.0, len(cells) / (config.batch_size * config.steps)) if draws else 1.0
+        lengths = [config.steps, *[config.further_steps] * (len(strengths) - 1)]
+        cycles = [
+            Cycle(round(times * steps), config.batch_size, config.learning_rate, decay, config.seed)
+            for steps, decay in zip(lengths, strengths, strict=True)
+        ]
+        # All trainings begin with the same batches.
+        every = splits(cells, max(cycles, key=lambda cycle: cycle.steps), self.device)
+        first = list(itertools.islice(every, max([cycle.steps for cycle in cycles[1:]], default=0)))
+        for cycle in cycles:
+            batches = itertools.islice(itertools.chain(first, every), cycle.steps)
+            tables = trained(tables, cells, cycle, batches, draws)
             yield {"read": tables.read.cpu().numpy(), "predicted": tables.predicted.cpu().numpy()}
 
     def _draws(self, whole: EventLog) -> int | None:
@@ -218,7 +229,8 @@ class Bag(PersonalModel[BagConfig]):
             centred=True,
             read_history=True,
         )
-        tables = trained(begin, Cells.of(log), cycle, self._draws(log))
+        cells = Cells.of(log)
+        tables = trained(begin, cells, cycle, splits(cells, cycle, self.device), self._draws(log))
         return {name: getattr(tables, name).cpu().numpy() for name in ("read", "predicted", "bias")}
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:

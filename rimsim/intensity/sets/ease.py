@@ -19,6 +19,9 @@ from rimsim.intensity.selection.shrinkage import Shrinkage
 from rimsim.intensity.sets.personal import Arrays, Cells, PersonalConfig, PersonalModel, distinct, sums
 from rimsim.intensity.states import UserStates
 
+_DENSE = 0.03
+"""Share of pairs from which a product of dense matrices is faster than of sparse ones."""
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EASEConfig(PersonalConfig):
@@ -41,22 +44,36 @@ def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
     raised = gram.copy()
     raised[np.diag_indices_from(raised)] += ridge
     inverse = _inverse(raised)
+    diagonal = inverse.diagonal().copy()
     if cross is gram:  # R = X, as in a fit: P XᵀX = I − ridge·P leaves one matrix product out
-        free = -inverse / np.diag(inverse)
+        free = np.negative(inverse, out=inverse)
+        free /= diagonal
     else:
         free = inverse @ cross
-        free -= inverse * (np.diag(free) / np.diag(inverse))
+        free -= inverse * (np.diag(free) / diagonal)
     np.fill_diagonal(free, 0.0)
     return free.astype(np.float32)
 
 
 def _inverse(matrix: Floats) -> Floats:
-    """Inverse of a positive definite matrix, by Cholesky."""
-    factor, _ = scipy.linalg.lapack.dpotrf(matrix, lower=1, clean=1)
-    lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1)  # 0 above the diagonal, like the factor
+    """Inverse of a positive definite matrix, which is overwritten."""
+    # By Cholesky. LAPACK would copy rows into columns, so it gets the transpose, which is the same matrix.
+    factor, _ = scipy.linalg.lapack.dpotrf(matrix.T, lower=1, clean=1, overwrite_a=1)
+    lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)  # 0 above the diagonal
     diagonal, whole = lower.diagonal().copy(), lower + lower.T
     np.fill_diagonal(whole, diagonal)
     return np.asarray(whole, np.float64)
+
+
+def _gram(x: scipy.sparse.csr_matrix) -> Floats:
+    """XᵀX of a matrix of 0 and 1, in exact whole numbers."""
+    if x.nnz < _DENSE * np.prod(x.shape):
+        return np.asarray((x.T @ x).toarray(), np.float64)
+    gram = np.zeros((x.shape[1], x.shape[1]), np.float32)
+    for first, last in spans(x.shape[0], 4096):
+        rows = x[first:last].toarray()
+        gram += rows.T @ rows
+    return gram.astype(np.float64)
 
 
 class EASE(PersonalModel[EASEConfig]):
@@ -76,8 +93,7 @@ class EASE(PersonalModel[EASEConfig]):
         del whole
         cells = Cells.of(log)
         x = cells.matrix()
-        gram = (x.T @ x).toarray().astype(np.float64)
-        cross = gram
+        cross = gram = _gram(x)
         if not (cells.label == 1.0).all():
             cross = (x.T @ cells.matrix(cells.label)).toarray().astype(np.float64)
         for ridge in strengths:
@@ -106,7 +122,7 @@ class EASE(PersonalModel[EASEConfig]):
         predicted = _predicted(cells, weights / np.float32(scale))
         goal = np.where(cells.label > 0, cells.label, predicted)
         cross += (x.T @ cells.matrix(goal.astype(np.float32))).toarray()
-        change = solved((x.T @ x).toarray().astype(np.float64), cross, self.config.update_ridge)
+        change = solved(_gram(x), cross, self.config.update_ridge)
         return {"weights": weights + np.float32(scale) * change, "bias": known}
 
     def encode(self, states: UserStates) -> Hidden:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,7 +158,7 @@ def fit_sizes(
     whole = _Sizes(log, gap)
     count, first = whole.count, whole.first
     some = whole.of_some_users(_SESSIONS)
-    tried = some.left_out(_SHRINKAGES)
+    tried = [some.left_out(candidate) for candidate in _SHRINKAGES]
     best = int(np.argmin([float((size - some.count * np.log(size)).sum()) for size in tried]))
     shrinkage, left_out = _SHRINKAGES[best], tried[best]
     sizes = whole.fit(shrinkage, weights)
@@ -234,18 +233,15 @@ class _Sizes:
         drawn[order[together <= most]] = True
         return self._rows(drawn[self.user])
 
-    def left_out(self, shrinkages: Sequence[float]) -> list[Floats]:
-        """λ* of each session, fitted without its fold, per shrinkage."""
-        found = [np.empty(len(self.user)) for _ in shrinkages]
-        draw = rng.uniform(0, rng.Purpose.MODEL, 12, np.arange(len(self.user)))
+    def left_out(self, shrinkage: float) -> Floats:
+        """λ* of each session, fitted without its fold."""
+        found = np.empty(len(self.user))
+        draw = rng.uniform(0, rng.Purpose.MODEL, 12, np.arange(len(found)))
         fold = (draw * _FOLDS).astype(np.int64)
         for number in range(_FOLDS):
             mine, others = fold == number, self._rows(fold != number)
-            rest = others if len(others.user) else self
-            begin = rest.opening(np.ones(len(rest.user)))
-            for sizes, shrinkage in zip(found, shrinkages, strict=True):
-                fitted = rest.fit(shrinkage, begin=begin)
-                sizes[mine] = fitted.effect[self.user[mine]] * np.exp(self.features[mine] @ fitted.weights)
+            fitted = (others if len(others.user) else self).fit(shrinkage)
+            found[mine] = fitted.effect[self.user[mine]] * np.exp(self.features[mine] @ fitted.weights)
         return found
 
     def _rows(self, keep: Bools) -> _Sizes:
@@ -253,26 +249,18 @@ class _Sizes:
         some.user, some.count, some.features = self.user[keep], self.count[keep], self.features[keep]
         return some
 
-    def opening(self, repeated: Floats) -> Floats:
-        """Regression weights without effects of users."""
+    def fit(self, shrinkage: float, weights: Ints | None = None) -> SessionSizes:
+        """λ*: regression and user effects, fitted in turn, then calibrated."""
+        visits = np.bincount(self.user, minlength=self.n_users)
+        effect = np.ones(self.n_users)
+        repeated = np.ones(len(self.user)) if weights is None else weights[self.user].astype(np.float64)
         beta = np.zeros(self.features.shape[1])
         beta[:2] = np.log(np.average(self.count, weights=repeated))
-        return self._regressed(beta, np.ones(len(self.user)), repeated)
-
-    def fit(self, shrinkage: float, weights: Ints | None = None, begin: Floats | None = None) -> SessionSizes:
-        """λ*: regression and user effects, fitted in turn, then calibrated.
-
-        The first regression is the same for all shrinkages; ``begin`` has its weights.
-        """
-        visits = np.bincount(self.user, minlength=self.n_users)
-        repeated = np.ones(len(self.user)) if weights is None else weights[self.user].astype(np.float64)
-        beta = self.opening(repeated) if begin is None else begin.copy()
-        for left in reversed(range(_ROUNDS)):
+        for _ in range(_ROUNDS):
+            beta = self._regressed(beta, effect[self.user], repeated)
             relative = self.count / np.exp(self.features @ beta)
             own = np.bincount(self.user, weights=relative, minlength=self.n_users)
             effect = (shrinkage + own) / (shrinkage + visits)
-            if left:
-                beta = self._regressed(beta, effect[self.user], repeated)
         for column in (0, 1):
             mine = self.features[:, column] > 0
             if mine.any():
@@ -284,22 +272,21 @@ class _Sizes:
         """Regression weights by Newton steps that never worsen the fit."""
         x, y = self.features, self.count
 
-        def loss(b: Floats) -> tuple[float, Floats]:
+        def loss(b: Floats) -> float:
             linear = np.minimum(x @ b, 50.0)
-            factor = np.exp(linear)
-            fitted = repeated * (effect * factor - y * linear)
-            return float(fitted.sum() + 0.5 * _RIDGE * (b[2:] @ b[2:])), factor
+            fitted = repeated * (effect * np.exp(linear) - y * linear)
+            return float(fitted.sum() + 0.5 * _RIDGE * (b[2:] @ b[2:]))
 
         ridge = np.full(len(beta), _RIDGE)
-        now, factor = loss(beta)
+        now = loss(beta)
         for _ in range(_NEWTON):
-            size = repeated * effect * factor
+            size = repeated * effect * np.exp(np.minimum(x @ beta, 50.0))
             gradient = x.T @ (size - repeated * y) + ridge * np.r_[0.0, 0.0, beta[2:]]
             step = np.linalg.solve(x.T @ (x * size[:, None]) + np.diag(ridge), gradient)
             scale = 1.0
-            while (new := loss(beta - scale * step))[0] > now and scale > 1e-6:
+            while (new := loss(beta - scale * step)) > now and scale > 1e-6:
                 scale /= 2
-            if now - new[0] < 1e-9 * max(1.0, abs(now)):
+            if now - new < 1e-9 * max(1.0, abs(now)):
                 break
-            beta, (now, factor) = beta - scale * step, new
+            beta, now = beta - scale * step, new
         return beta
