@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -15,8 +13,6 @@ from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.data.log import EventLog, later_sessions
 from rimsim.errors import DataError
 from rimsim.intensity.states import UserStates
-
-Found = TypeVar("Found")
 
 _FEWEST = 20
 """With fewer held-out users, defaults are used, since chance would decide the three weights and the ridge."""
@@ -85,18 +81,6 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.states)
 
-    @cached_property
-    def _known(self) -> dict[tuple[Any, ...], Any]:
-        """Results of :meth:`once`."""
-        return {}
-
-    def once(self, name: str, inputs: tuple[Float32s, ...], found: Callable[[], Found]) -> Found:
-        """Result of a function of given inputs, computed once."""
-        key = (name, *(part.tobytes() for part in inputs))
-        if key not in self._known:
-            self._known[key] = found()
-        return cast("Found", self._known[key])
-
     def best(self, logits: NDArray[np.floating], k: int = 10) -> Bools:
         """(n, M) booleans: the k best unconsumed items, ties included."""
         left, last, _ = self._last(logits, k)
@@ -118,8 +102,7 @@ class HeldOut:
         """(n, M) logits (−∞ where consumed), k-th largest logits, and k."""
         left = np.where(self.consumed, -np.inf, logits)
         k = min(k, left.shape[1])
-        place = left.shape[1] - k
-        return left, np.partition(left, place, axis=1)[:, place : place + 1], k
+        return left, np.partition(left, -k, axis=1)[:, -k, None], k
 
     def log_likelihood(self, logits: NDArray[np.floating]) -> Floats:
         """(n,) log-likelihood of each user's taken items among unconsumed ones, nats."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -108,12 +107,10 @@ def chosen(
     """
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
     ways = {False: for_all, True: for_slates}
-
-    def nats(way: Callable[[HeldOut, Parts], Floats]) -> float:
+    without = {}
+    for name, way in ways.items():
         popularity, returning = way(held, base).tolist()
-        return held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
-
-    without = held.once("nats", base, lambda: {name: nats(way) for name, way in ways.items()})
+        without[name] = held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
     found: list[Shrinkage] = []
     worths: list[Worth] = []
     for strength, scores in scored:
@@ -166,7 +163,7 @@ def for_slates(held: HeldOut, parts: Parts) -> Floats:
     general = np.zeros(held.taken.shape, bool)
     for part in parts:
         if part.ndim == 1:
-            general |= held.once("best", (part,), partial(held.best, part))
+            general |= held.best(part)
     weights = start
     for _ in range(_ROUNDS):
         logits = np.zeros(held.taken.shape, np.float32)
@@ -216,8 +213,7 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
         for span in _spans(held):
             share, norm, top = softmax.shares(weights, span)
             value += float(count[span] @ (top + np.log(norm)))
-            if sloped:
-                slope = slope + softmax.totals(share, count[span] / norm, span)
+            slope = slope + softmax.totals(share, count[span] / norm, span) if sloped else slope
         return value / labels, slope / labels
 
     return loss
@@ -317,8 +313,7 @@ def _order(n: int, most: int) -> tuple[Ints, Ints]:
     for number, halves in enumerate(merges.tolist()):
         waiting.append(_LANES * number)
         for _ in range(halves):
-            other = waiting.pop()
-            pairs.append((waiting[-1], other))
+            pairs.append((waiting[-2], waiting.pop()))
     return run * _LANES + np.arange(n) % _LANES, np.array(pairs)
 
 
@@ -340,7 +335,6 @@ def _weigh(scores: Float32s, weight: np.float32, alike: Float32s, consumed: Bool
 
 @compiled
 def _merge(lanes: Array, pairs: Ints) -> None:
-    """Add up lanes into the first."""
     for pair in range(len(pairs)):
         into, other = lanes[pairs[pair, 0]], lanes[pairs[pair, 1]]
         for row in range(len(into)):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -101,10 +100,8 @@ def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSpl
 
 
 @torch.no_grad()
-def trained(
-    tables: Tables, cells: Cells, cycle: Cycle, batches: Iterable[ReadSplit], draws: int | None = None
-) -> Tables:
-    """Tables of item vectors after training on batches of users.
+def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None) -> Tables:
+    """Tables of item vectors after training on a log's users.
 
     The loss is a weighted mean of −log softmax at the labels; the softmax is over the items that are not read. A sample
     of ``draws`` labels and as many uniform items represents all items (None: no sampling). Formulas give the gradients
@@ -119,7 +116,7 @@ def trained(
     negatives = softmax.Negatives.of(cells.item[cells.label > 0], n_items, draws, device)
     source = torch.Generator(device)
     source.manual_seed(derived_seed(cycle.seed, Purpose.MODEL, 25))
-    for step, split in enumerate(batches):
+    for step, split in enumerate(splits(cells, cycle, device)):
         known, own = split.read, split.own
         total, count = split.sums(read)
         scale = (count[:, None] + 1.0).rsqrt()
@@ -181,20 +178,12 @@ class Bag(PersonalModel[BagConfig]):
         normal = source.normal(0, config.width**-0.5, shape).astype(np.float32)
         drawn = torch.from_numpy(normal).to(self.device)
         bias = torch.from_numpy(log_popularity(log, config.smoothing).astype(np.float32))
-        tables = Tables(drawn[0], drawn[1], bias.to(self.device))
+        tables, steps = Tables(drawn[0], drawn[1], bias.to(self.device)), config.steps
         draws = self._draws(whole)
-        times = max(1.0, len(cells) / (config.batch_size * config.steps)) if draws else 1.0
-        lengths = [config.steps, *[config.further_steps] * (len(strengths) - 1)]
-        cycles = [
-            Cycle(round(times * steps), config.batch_size, config.learning_rate, decay, config.seed)
-            for steps, decay in zip(lengths, strengths, strict=True)
-        ]
-        # All trainings begin with the same batches.
-        every = splits(cells, max(cycles, key=lambda cycle: cycle.steps), self.device)
-        first = list(itertools.islice(every, max([cycle.steps for cycle in cycles[1:]], default=0)))
-        for cycle in cycles:
-            batches = itertools.islice(itertools.chain(first, every), cycle.steps)
-            tables = trained(tables, cells, cycle, batches, draws)
+        times = max(1.0, len(cells) / (config.batch_size * steps)) if draws else 1.0
+        for decay in strengths:
+            cycle = Cycle(round(times * steps), config.batch_size, config.learning_rate, decay, config.seed)
+            tables, steps = trained(tables, cells, cycle, draws), config.further_steps
             yield {"read": tables.read.cpu().numpy(), "predicted": tables.predicted.cpu().numpy()}
 
     def _draws(self, whole: EventLog) -> int | None:
@@ -229,8 +218,7 @@ class Bag(PersonalModel[BagConfig]):
             centred=True,
             read_history=True,
         )
-        cells = Cells.of(log)
-        tables = trained(begin, cells, cycle, splits(cells, cycle, self.device), self._draws(log))
+        tables = trained(begin, Cells.of(log), cycle, self._draws(log))
         return {name: getattr(tables, name).cpu().numpy() for name in ("read", "predicted", "bias")}
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:

@@ -19,9 +19,6 @@ from rimsim.intensity.selection.shrinkage import Shrinkage
 from rimsim.intensity.sets.personal import Arrays, Cells, PersonalConfig, PersonalModel, distinct, sums
 from rimsim.intensity.states import UserStates
 
-_DENSE = 0.03
-"""Share of pairs from which a product of dense matrices is faster than of sparse ones."""
-
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EASEConfig(PersonalConfig):
@@ -67,13 +64,10 @@ def _inverse(matrix: Floats) -> Floats:
 
 def _gram(x: scipy.sparse.csr_matrix) -> Floats:
     """XᵀX of a matrix of 0 and 1, in exact whole numbers."""
-    if x.nnz < _DENSE * np.prod(x.shape):
+    if x.nnz < 0.03 * np.prod(x.shape):  # a sparse product is faster
         return np.asarray((x.T @ x).toarray(), np.float64)
-    gram = np.zeros((x.shape[1], x.shape[1]), np.float32)
-    for first, last in spans(x.shape[0], 4096):
-        rows = x[first:last].toarray()
-        gram += rows.T @ rows
-    return gram.astype(np.float64)
+    blocks = (x[first:last].toarray() for first, last in spans(x.shape[0], 4096))
+    return np.asarray(sum(rows.T @ rows for rows in blocks), np.float64)
 
 
 class EASE(PersonalModel[EASEConfig]):
