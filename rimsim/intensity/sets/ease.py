@@ -43,8 +43,7 @@ def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
     inverse = _inverse(raised)
     diagonal = inverse.diagonal().copy()
     if cross is gram:  # R = X, as in a fit: P XᵀX = I − ridge·P leaves one matrix product out
-        free = np.negative(inverse, out=inverse)
-        free /= diagonal
+        free = np.divide(np.negative(inverse, out=inverse), diagonal, out=inverse)
     else:
         free = inverse @ cross
         free -= inverse * (np.diag(free) / diagonal)
@@ -63,8 +62,8 @@ def _inverse(matrix: Floats) -> Floats:
 
 
 def _gram(x: scipy.sparse.csr_matrix) -> Floats:
-    """XᵀX of a matrix of 0 and 1, in exact whole numbers."""
-    if x.nnz < 0.03 * np.prod(x.shape):  # a sparse product is faster
+    """XᵀX of a matrix of zeros and ones, exact."""
+    if x.nnz < 0.03 * np.prod(x.shape):  # so few that a sparse product is faster
         return np.asarray((x.T @ x).toarray(), np.float64)
     blocks = (x[first:last].toarray() for first, last in spans(x.shape[0], 4096))
     return np.asarray(sum(rows.T @ rows for rows in blocks), np.float64)
