@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
 
 .PHONY: demo test tutorial formats recommenders check package docs bench findings mutants clean
 
@@ -11,7 +12,7 @@ demo: $(STAMP)
 
 # A file of tests stays on one worker: its fixtures are made once, and Ray is started by one process. Files go in order
 # of tests/conftest.py: in that of their numbers of tests, the few long ones would come last, on one worker.
-test: $(STAMP)
+test: $(TOOLS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Tests that read exports with the packages they are written for. They have their own environment, since these packages
@@ -30,10 +31,10 @@ recommenders:
 	OMP_NUM_THREADS=1 build/recommenders/bin/python -m pytest -q tests/test_adapters.py tests/test_documentation.py -k "lenskit or recommender"
 
 # The tutorial, followed literally: its commands and their output.
-tutorial: $(STAMP)
+tutorial: $(TOOLS)
 	PATH=$(abspath $(BIN)):$$PATH $(BIN)/python benchmarks/follow_tutorial.py
 
-check: $(STAMP)
+check: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -44,7 +45,7 @@ check: $(STAMP)
 
 # sdist and wheel in dist, checked, and the wheel installed in an empty environment, from which a small market is run
 # outside of this folder: what a user gets who has no clone. The wheel is built from the sdist, which so is whole.
-package: $(STAMP)
+package: $(TOOLS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[package]"
 	rm -rf dist build/empty
 	$(BIN)/python -m build --outdir dist
@@ -59,28 +60,35 @@ package: $(STAMP)
 
 # The site, in build/docs/index.html: the pages of docs/, the API, and the examples, which are run. A warning, such as a link
 # that leads nowhere, is an error. Pages are made anew, so that a link to a page that is gone is seen.
-docs: $(STAMP)
+docs: $(TOOLS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	rm -rf build/docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
 	@echo "open build/docs/index.html"
 
-bench: $(STAMP)
+bench: $(TOOLS)
 	$(BIN)/python benchmarks/run.py
 
 # Signs of what the README claims, from the runs behind them: some CPU hours, less what runs/findings holds already.
-findings: $(STAMP)
+findings: $(TOOLS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m findings tests/test_benchmarks.py
 
-mutants: $(STAMP)
+mutants: $(TOOLS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[mutants]"
 	$(BIN)/python benchmarks/mutants.py
 
-$(STAMP): pyproject.toml
+$(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "rimsim needs Python 3.11 to 3.13; this is %s. Choose one: make PYTHON=python3.11" % sys.version.split()[0])'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,check]"
+	$(PYTHON) -m venv $(VENV)
+
+# The demo does without what tests and checks need.
+$(STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
+
+$(TOOLS): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,check]"
+	touch $(STAMP) $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import operator
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsFloat, TypeAlias
 
 import gymnasium
@@ -183,6 +184,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Slates that were answered since."""
         self._view: RoundView | None = None
         """View of the open round, once it was asked for."""
+        self.behind: Callable[[], None] | None = None
+        """Brings the environment up to date with arrivals that were served jointly; None: it is."""
         with progress_to(_print):
             world = build_world(self.config)
         m = self.n_items = world.log.n_items
@@ -202,6 +205,10 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Scores where no arrival waits, and their place."""
         self.action_space = spaces.MultiDiscrete(np.full(self.config.slate, m))
 
+    def _follow(self) -> None:
+        if self.behind is not None:
+            self.behind()
+
     @property
     def market(self) -> Market:
         """The running market.
@@ -209,6 +216,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         Raises:
             MarketError: If the environment was never reset.
         """
+        if self.behind is not None:
+            self.behind()
         if self._market is None:
             raise MarketError("the environment has not been reset. Call reset() first")
         return self._market
@@ -221,6 +230,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     @property
     def feedback(self) -> Feedback:
         """Outcome of the last step."""
+        self._follow()
         if self._last is None:
             raise MarketError("no slate has been served yet. Call step() first")
         opened, row, (block, place), arrivals, shown, consumed = self._last
@@ -261,6 +271,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     @property
     def state(self) -> Snapshot:
         """Episode so far, for :meth:`load_state`; ``copy.deepcopy`` works, too."""
+        self._follow()
         if self._begun is None:
             raise MarketError("the environment has not been reset. Call reset() first")
         return Snapshot(
@@ -292,6 +303,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def annotate(self, slates: Slates) -> None:
         """Record prices and propensities of the next step's exposures."""
+        self._follow()
         self._note = slates
 
     def reset(
@@ -351,7 +363,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         gain = self._stock.count(row, shown)
         self._answers.append(answer)
         if market.open is opened or market.done:
-            self._hand_out()
+            self._hand_out(market)
         else:
             self._begin()
         return shown, consumed, gain
@@ -372,7 +384,31 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             return text
         return exposure_picture(market.exposure, market.required, text)
 
+    def joint_terms(self) -> dict[str, Any] | None:
+        """Terms of joint steps; None if it must step alone."""
+        market, stock, row = self.market, self._stock, self._row
+        own = self.needs is not NO_NEEDS or self._note is not None or len(market.open.requirements.table)
+        if own or self.config.exposure.examination == "random" or row != market.served:
+            return None
+        if (terms := market.open.joint_terms()) is not None:
+            terms |= {"served": row, "rounds": self.config.rounds, "cost": market.cost}
+            terms |= {"shortfall": stock.missing, "seen_exposure": stock.exposure}
+            terms["seen_shortfall"] = stock.shortfall
+        return terms
+
+    def skip_to(self, row: int, missing: float) -> None:
+        """Enter that the arrivals before a row were served jointly."""
+        self.behind = None
+        opened, first, last = self.market.open, self._row, row - 1
+        if row > first:
+            shown, consumed = opened.ledger.item[first:row].astype(np.int64), opened.ledger.consumed[last]
+            self._last = _Step(opened, last, opened.place(last), None, shown[-1].copy(), consumed.copy())
+            self._answers.extend(shown)
+            opened.skip_to(row)
+            self._row, self._place, self._stock.missing = row, opened.place(row), missing
+
     def _waiting(self) -> ScoreRows:
+        self._follow()
         block, place = self._waiting_place()
         return block.cut(place, 1)
 
@@ -383,6 +419,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def _open(self, seeds: Seeds) -> None:
         """Make a new market with these seeds."""
+        self._follow()
         self._seeds = seeds
         with progress_to(_print):
             self._market = Market(
@@ -393,13 +430,12 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     def _begin(self) -> None:
         """Set up a round's records before its first arrival."""
         self._begun, self._answers, self._view = self.market.state, [], None
-        self._hand_out()
+        self._hand_out(self.market)
         self._stock = Stock(self.market.open)
 
-    def _hand_out(self) -> None:
+    def _hand_out(self, market: Market) -> None:
         """Advance to the next arrival, if there is one."""
         self._row, self._place = -1, None
-        market = self.market
         if not market.done:
             self._row = market.open.arriving.take_one()
             self._place = market.open.place(self._row)
@@ -412,9 +448,9 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def observe(self, numbers: Float32s, admissible: NDArray[np.int8]) -> None:
         """Fill in the arrays of :func:`observation_of`."""
+        clock, stock = _clock(self.market), self._stock
         scores, place = self._nothing if self._place is None else (self._place[0].arrays, self._place[1])
         relevance, ground, can = scores
-        stock, clock = self._stock, _clock(self.market)
         observe(place, relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
 
     def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:

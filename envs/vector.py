@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rimsim.arrays import Array, Bools, Floats, Ints
+from rimsim.arrays import TICKS, Array, Bools, Floats, Ints
+from rimsim.envs.joint import COMPILES, RECORD, observe_all, serve_all
 from rimsim.envs.market import MarketEnv, NamedArguments
 from rimsim.envs.observations import observation_of
 
@@ -50,6 +52,9 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
             )
 
         super().__init__([made] * num_envs, autoreset_mode=autoreset_mode)
+        self._table = np.zeros(num_envs, RECORD)
+        self._kept: dict[int, tuple[Any, dict[str, Any]]] = {}
+        """Open rounds of markets in the table, and owners of their columns."""
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -63,10 +68,10 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         """Show one slate to each market's waiting arrival."""
         n, m = self.num_envs, self.envs[0].n_items
         numbers, admissible = np.empty((n, 3 * m + 3), np.float32), np.empty((n, m), np.int8)
-        rewards, ended = np.zeros(n), np.zeros(n, bool)
-        infos: dict[str, Any] = {}
-        summaries = []
-        for number, env in enumerate(self.envs):
+        ended, infos = np.zeros(n, bool), dict[str, Any]()
+        served, rewards, columns = self._serve(actions)
+        for number in np.flatnonzero(~served).tolist():
+            env = self.envs[number]
             if self._autoreset_envs[number] and self.autoreset_mode is AutoresetMode.NEXT_STEP:
                 summary = env.reset()[1]["market"]
             else:
@@ -77,10 +82,51 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
                     infos = self._add_info(infos, last, number)
                     summary = env.reset()[1]["market"]
             env.observe(numbers[number], admissible[number])
-            summaries.append(summary)
+            for key, column in columns.items():
+                column[number] = summary[key]
+            self._join(number)
+        observe_all(self._table, served, numbers, admissible)
         self._autoreset_envs = ended
         everyone = np.ones(n, bool)
-        columns = {key: np.array([one[key] for one in summaries]) for key in summaries[0]}
         infos["market"] = columns | {f"_{key}": everyone for key in columns}
         infos["_market"] = everyone
         return observation_of(numbers, admissible), rewards, ended.copy(), np.zeros(n, bool), infos
+
+    def _serve(self, actions: Ints) -> tuple[Bools, Floats, dict[str, Array]]:
+        """Mask of jointly served markets, rewards, ``info["market"]``."""
+        table, given, k = self._table, np.asarray(actions), self.envs[0].config.slate
+        n, served = len(table), table["served"] + 1 < table["n"]  # the last slate ends the round
+        if given.shape != (n, k) or given.dtype.kind not in "iu":
+            served[:], given = False, np.zeros((n, k), np.int64)
+        asked = given.astype(np.int64, order="C", copy=False)
+        shown, taken, gain = asked.copy(), np.zeros((n, k), bool), np.zeros(n)
+        serve_all(table, served, shown, taken, gain)
+        for number in np.flatnonzero(served).tolist():
+            self._kept[number][0].arriving.served += 1
+        for number in np.flatnonzero(served & (table["scored"] != 1)).tolist():
+            if table["scored"][number] == 0:
+                self._kept[number][0].score_next(int(table["served"][number]))
+            else:  # there is no room for more events
+                self._leave(number)
+                self._join(number)
+        info = {key: table[key].copy() for key in ("round", "served", "arrival", "shortfall")}
+        info |= {"time": table["tick_now"] / TICKS, "consumed": taken.sum(1), "items": shown, "taken": taken}
+        info |= {"emptied": (shown != asked).sum(1), "excess": np.zeros(n)}
+        return served, info["consumed"] + table["cost"] * gain, info
+
+    def _join(self, number: int) -> None:
+        """Enter a market into the table, if possible."""
+        env, one = self.envs[number], self._table[number]
+        terms = env.joint_terms() if COMPILES else None
+        if terms is not None:
+            for name, value in terms.items():
+                one[name] = value.ctypes.data if isinstance(value, np.ndarray) else value
+            opened, _ = self._kept[number] = env.market.open, terms
+            opened.score_next(terms["served"])
+            env.behind = partial(self._leave, number)
+
+    def _leave(self, number: int) -> None:
+        """Let a market go on by itself."""
+        one = self._table[number]
+        one["n"] = 0
+        self.envs[number].skip_to(int(one["served"]), float(one["shortfall"]))

@@ -1,6 +1,8 @@
 """What tests share: an order of files, a cache of their own for fitted models, one thread and no pictures."""
 
 import os
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +53,13 @@ def _one_thread():
     from rimsim.system import single_thread
 
     single_thread()
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """A function that imports one of the scripts in benchmarks/ by its name."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+    return import_module
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ import os
 import signal
 from pathlib import Path
 
-import numpy as np
-
 from rimsim.agents import Random
 
 
@@ -42,29 +40,6 @@ class Repeats(_Faulty):
     def wrong(self, items, arrivals):
         items[-1] = items[-1, 0]
         return items
-
-
-class OutOfRange(_Faulty):
-    name = "out-of-range"
-
-    def wrong(self, items, arrivals):
-        items[-1, -1] = 10**6
-        return items
-
-
-class Inadmissible(_Faulty):
-    name = "inadmissible"
-
-    def wrong(self, items, arrivals):
-        items[-1, -1] = int(np.flatnonzero(~arrivals.admissible[-1].numpy())[0])
-        return items
-
-
-class NotANumber(_Faulty):
-    name = "not-a-number"
-
-    def wrong(self, items, arrivals):
-        return np.where(items == items[0, 0], np.nan, items)
 
 
 class Dies(_Faulty):

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+FAULTY = Path(__file__).with_name("faulty_agents.py")
 
 
 def documented(name, *pages):
@@ -25,10 +26,19 @@ def cases(names, *rows, **options):
 
 
 def refused(error, message, call, *given, **options):
-    """Check that a call ends in an error whose text matches; returns the text."""
+    """Check that a call ends in an error whose text matches, if there is a pattern; returns the text."""
     with pytest.raises(error, match=message) as caught:
         call(*given, **options)
     return str(caught.value)
+
+
+def said_by(capsys, words, status=0):
+    """What a command prints, output and errors, once it ended with a status; its words are a list or a text."""
+    from rimsim.scenarios.cli.main import main  # for the tests that use it alone
+
+    capsys.readouterr()
+    assert main(words.split() if isinstance(words, str) else words) == status
+    return capsys.readouterr()
 
 
 def forked(action):
@@ -52,6 +62,13 @@ def ended(child, *, killed=False, most=120.0):
             os.kill(child, signal.SIGKILL)
         time.sleep(0.002)
     return os.waitstatus_to_exitcode(found[1])
+
+
+def until(condition):
+    """Wait for a condition, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.002)
 
 
 def same_log(log, other):

@@ -58,3 +58,13 @@ def arrivals_of(relevance, admissible=None, capacity=None, first=0):
         row=np.arange(n),
         capacity=None if capacity is None else np.full(n, capacity),
     )
+
+
+def rounds_of(values, metric="utility"):
+    """A table of rounds: of each agent and round the values of a metric by seed."""
+    rows = [
+        {"agent": agent, "seed": seed, "round": number, "metric": metric, "value": value}
+        for (agent, number), seeds in values.items()
+        for seed, value in enumerate(seeds)
+    ]
+    return pd.DataFrame(rows)

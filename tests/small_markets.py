@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 import pandas as pd
+import yaml
 
 from rimsim import config as records
 from rimsim.agents import BUILT_IN, make_agent, market_for, play_round
@@ -118,6 +119,13 @@ def small_run(folder, agents=("random",), config=None, **options):
 def settings_of(config):
     """All fields of a scenario as dotted settings."""
     return flat(records.to_plain(config))
+
+
+def in_file(config, folder):
+    """The place of a file of a scenario, which is written into a folder."""
+    place = folder / "small.yaml"
+    place.write_text(yaml.safe_dump(records.to_plain(config)))
+    return place
 
 
 @contextmanager

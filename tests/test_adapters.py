@@ -205,10 +205,8 @@ def test_features_by_default_in_plain_loops():
 
 def test_slips_are_refused_by_name():
     """A model that cannot rank for new users, scores of another shape, and a score before a fit."""
-    bpr = pytest.importorskip("implicit.bpr").BayesianPersonalizedRanking(
-        factors=4, iterations=2, num_threads=1
-    )
-    log = random_log()
+    bpr, log = pytest.importorskip("implicit.bpr"), random_log()
+    bpr = bpr.BayesianPersonalizedRanking(factors=4, iterations=2, num_threads=1)
     refused(ModelError, "cannot rank items for users that it was not fitted to", ImplicitModel(bpr).fit, log)
 
     class Short(Ridge):
@@ -246,20 +244,11 @@ def test_an_object_is_a_platform_model_in_all_runs(tmp_path):
     grid = {"platform.model": [given, "popularity-hp"]}
     swept = sweep(small_scenario(), grid, ["relevance"], 1, 1, out=tmp_path / "four")
     assert set(swept.sweep["model"]) == {session_model(given), "popularity-hp"}
-    data = small_scenario().data
-    tested = backtest(
-        BacktestConfig(models=(given, "popularity"), data=data, seeds=(0,), beta=(), cap=()),
-        out=tmp_path / "five",
-    )
-    names = {session_model(given), "popularity"}
-    assert set(tested.table["model"]) == names
-    judged = validate(
-        ValidateConfig(
-            models=(given, "popularity"), data=data, truths=("factors",), rank=1, draws=1, resamples=100
-        ),
-        out=tmp_path / "six",
-    )
-    assert names <= set(judged.table["model"])
+    asked, names = {"models": (given, "popularity"), "data": small_scenario().data}, set(swept.sweep["model"])
+    tested = BacktestConfig(**asked, seeds=(0,), beta=(), cap=())
+    assert {session_model(given), "popularity"} == set(backtest(tested, out=tmp_path / "five").table["model"])
+    judged = ValidateConfig(**asked, truths=("factors",), rank=1, draws=1, resamples=100)
+    assert names - {"popularity-hp"} <= set(validate(judged, out=tmp_path / "six").table["model"])
 
 
 def test_each_object_has_its_own_place():

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from kit import DOCS, cases, documented
+from kit import DOCS, cases, documented, refused
 
 from rimsim.agents import BUILT_IN, EpsilonGreedy, Random, Relevance, RimDual, make_agent
 from rimsim.evaluation.off_policy import Chances
@@ -124,11 +124,6 @@ def remembering(load, state=lambda self: {"rounds": self.rounds}):
     return having(_Rounds, state=property(state), load_state=load)
 
 
-def halved(array):
-    """Write half of its values into an array."""
-    array *= 0.5
-
-
 def one_per_cent_less(slates):
     """Slates whose propensities are a little too small."""
     return dataclasses.replace(slates, propensity=slates.propensity * np.float32(0.99))
@@ -183,11 +178,6 @@ class _Rounds(Relevance):
         return np.roll(super().act(arrivals), int(self.rounds[0]), axis=1)
 
 
-class _Rewriting(_Learner):
-    def learn(self, feedback):
-        feedback.consumed[:] = False
-
-
 BREAKING = {
     "test_follows_the_protocol": {"nameless": having(Random, name="")},
     "test_slates_hold_distinct_admissible_items": {
@@ -221,11 +211,11 @@ BREAKING = {
     },
     "test_it_leaves_what_it_is_told_as_it_was": {
         "opening": spoilt(write=lambda arrivals: arrivals.admissible.fill_(value=True)),
-        "scaling": spoilt(write=lambda arrivals: halved(arrivals.relevance.numpy())),
+        "scaling": spoilt(write=lambda arrivals: arrivals.relevance.numpy().__imul__(0.5)),
         "releasing": spoilt(begin=lambda view: view.required.fill(0)),
         "evening": spoilt(begin=lambda view: view.position_weights.fill(1)),
         "fading": spoilt(begin=lambda view: [states.ground_intensity.mul_(0.5) for states in view.past]),
-        "rewriting": _Rewriting,
+        "rewriting": having(_Learner, learn=lambda self, feedback: feedback.consumed.fill(0)),
     },
 }
 
@@ -234,8 +224,7 @@ BREAKING = {
 def test_an_agent_that_breaks_a_promise_is_caught(promise, name):
     """The test of a promise fails for an agent that breaks it, propensities one per cent too small included."""
     mine = having(AgentTests, make=lambda self: BREAKING[promise][name]())
-    with pytest.raises((AssertionError, KeyError, ValueError)):
-        getattr(mine(), promise)()
+    refused((AssertionError, KeyError, ValueError), None, getattr(mine(), promise))
 
 
 def test_an_agent_that_remembers_over_rounds_goes_on():

@@ -169,7 +169,8 @@ def test_every_call_of_an_agent_is_guarded(method, answer, message):
     refused(AgentError, message, play_round, Market(small_scenario(rounds=1)), agent)
 
 
-OPTIONS = [  # agent, option, default, ends of its range, values beyond them
+@cases(
+    "agent option default ends beyond",  # the ends of its range, and values beyond them
     ("rim-dual", "tol", 1e-3, (1e-9, 10.0), (0.0,)),
     ("rim-feedback", "gain", 0.1, (1e-9, 10.0), (0.0,)),
     ("rim-feedback", "tol", 1e-3, (1e-9, 1.0), (0.0,)),
@@ -195,10 +196,7 @@ OPTIONS = [  # agent, option, default, ends of its range, values beyond them
     ("lin-ucb", "every", 100, (1, 2), (0,)),
     ("offline-match", "tol", 1e-4, (1e-9, 1.0), (0.0,)),
     ("hindsight", "tol", 1e-4, (1e-9, 1.0), (0.0,)),
-]
-
-
-@pytest.mark.parametrize(("agent", "option", "default", "ends", "beyond"), OPTIONS)
+)
 def test_an_option_has_its_default_its_range_and_its_place_in_the_name(agent, option, default, ends, beyond):
     """The default is what figures were measured with; either end is taken and is in the name, and the next is not."""
     plain = make_agent(agent)
@@ -207,12 +205,8 @@ def test_an_option_has_its_default_its_range_and_its_place_in_the_name(agent, op
         made = make_agent(f"{agent}({option}={value})")
         assert (getattr(made, option), made.name) == (value, f"{agent}({option}={value})")
     for value in beyond:
-        refused(
-            ConfigError,
-            rf"option '{option}' is {value}\. It must be",
-            make_agent,
-            f"{agent}({option}={value})",
-        )
+        told = rf"option '{option}' is {value}\. It must be"
+        refused(ConfigError, told, make_agent, f"{agent}({option}={value})")
 
 
 MINE = """\
@@ -238,17 +232,12 @@ def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch)
         os.utime(file, (1_500_000_000, 1_500_000_000))
         assert make_agent(f"{file}:Mine").barrier_every == every
     file.write_text(MINE.replace("barrier_every = None", "barrier_every = 0"))
-    refused(
-        ConfigError, "barrier_every is 0. Expected None or a number of at least 1", make_agent, f"{file}:Mine"
-    )
+    told = "barrier_every is 0. Expected None or a number of at least 1"
+    refused(ConfigError, told, make_agent, f"{file}:Mine")
     for part in ("name", "order_free", "barrier_every"):
         file.write_text("\n".join(line for line in MINE.splitlines() if not line.strip().startswith(part)))
-        refused(
-            ConfigError,
-            f"has no {part}. Define all attributes of rimsim.agents.Agent",
-            make_agent,
-            f"{file}:Mine",
-        )
+        told = f"has no {part}. Define all attributes of rimsim.agents.Agent"
+        refused(ConfigError, told, make_agent, f"{file}:Mine")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 

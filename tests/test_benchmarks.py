@@ -8,18 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from kit import cases
+from kit import cases, refused
 
 import rimsim
 from rimsim.config import find_scenario, override
 from rimsim.intensity.registry import mark_and_ground
-
-
-@pytest.fixture
-def module(monkeypatch):
-    """A function that imports one of the scripts by name."""
-    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
-    return import_module
 
 
 @cases(
@@ -30,9 +23,9 @@ def module(monkeypatch):
     (["config.yaml", "rounds.parquet"], []),
     ids=["empty", "begun", "complete sweep", "complete comparison"],
 )
-def test_a_kept_run_is_played_gone_on_with_or_read(module, monkeypatch, tmp_path, there, lines):
+def test_a_kept_run_is_played_gone_on_with_or_read(script, monkeypatch, tmp_path, there, lines):
     """An empty folder gets the command, one with a part of a run goes on, and a complete one is only read."""
-    said, kept_runs = [], module("kept_runs")
+    said, kept_runs = [], script("kept_runs")
     monkeypatch.setattr(kept_runs, "command_line", lambda line: said.append(line) or 0)
     monkeypatch.setattr(kept_runs, "load_run", lambda folder: folder)
     for name in there:
@@ -42,34 +35,31 @@ def test_a_kept_run_is_played_gone_on_with_or_read(module, monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize("name", ["speed_stages", "scale_costs"])
-def test_time_is_counted_by_names_that_the_code_has(module, name):
+def test_time_is_counted_by_names_that_the_code_has(script, name):
     """The functions and files that samples of the CPU time are sorted by are there, or importing the script ends."""
-    module(name)
-    with pytest.raises(SystemExit, match="_write_prices, no/such"):
-        module("speed_stages").check_names(["begin_round", "_write_prices"], ["no/such"])
+    script(name)
+    check, names = script("speed_stages").check_names, ["begin_round", "_write_prices"]
+    refused(SystemExit, "_write_prices, no/such", check, names, ["no/such"])
 
 
-def test_every_market_of_the_comparison_of_versions_can_be_set(module):
+def test_every_market_of_the_comparison_of_versions_can_be_set(script):
     """Scenarios, fields and models of the jobs are those of this version."""
-    jobs = module("same_tables")
-    for scenario, *_, settings in [
-        *((name, *what) for name, what in jobs.SCENARIOS.items()),
-        *jobs.VARIANTS.values(),
-    ]:
+    jobs = script("same_tables")
+    named = [(name, *what) for name, what in jobs.SCENARIOS.items()]
+    for scenario, *_, settings in [*named, *jobs.VARIANTS.values()]:
         changes = {name: yaml.safe_load(text) for name, text in (one.split("=", 1) for one in settings)}
         config = override(find_scenario(scenario), changes, origin=scenario)
         assert mark_and_ground(config.platform.model, known=True)
 
 
-def test_a_table_of_the_log_is_replaced_between_its_marks(module, tmp_path):
+def test_a_table_of_the_log_is_replaced_between_its_marks(script, tmp_path):
     """Only what stands between the marks of that name changes; a page without them is refused."""
-    page, replace = tmp_path / "page.md", module("figures").replace_table
+    page, replace = tmp_path / "page.md", script("figures").replace_table
     text = "a\n<!-- beside -->\nold\n<!-- /beside -->\n<!-- other -->\nkept\n<!-- /other -->\n"
     page.write_text(text, encoding="utf-8")
     replace(page, "beside", "| new |\n")
     assert page.read_text(encoding="utf-8") == text.replace("old", "| new |")
-    with pytest.raises(SystemExit, match="has no marks"):
-        replace(page, "neither", "")
+    refused(SystemExit, "has no marks", replace, page, "neither", "")
 
 
 def test_figures_of_speed_are_as_new_as_the_version():
@@ -110,9 +100,9 @@ def test_a_claim_has_its_sign(claims, claim):
     assert (found["mean"] * sign > 0).sum() >= cells
 
 
-def test_a_sample_of_prose_holds_sentences_only(module, tmp_path):
+def test_a_sample_of_prose_holds_sentences_only(script, tmp_path):
     """Headings, tables, code and marks of figures are left out; a link is its text; a docstring's Args count apart."""
-    sample = module("prose_sample")
+    sample = script("prose_sample")
     page, code = tmp_path / "a.md", tmp_path / "a.py"
     page.write_text(
         "# A heading of four words\n\nOne [good link](x.md) is here. Two sentences, cf. this one!\n"
@@ -150,18 +140,18 @@ import torch
 
 
 @cases("words share right", (4, 0.48, True), (4, 0.51, True), (4, 0.7, False), (9, 0.48, False))
-def test_a_tutorial_is_followed_to_the_letter_and_to_a_tenth(module, tmp_path, words, share, right):
+def test_a_tutorial_is_followed_to_the_letter_and_to_a_tenth(script, tmp_path, words, share, right):
     """Commands run, except those of the installation; numbers may differ a little, words and files may not."""
     (tmp_path / "text.md").write_text("four words in all\n")
     page = _PAGE.format(file="text.md", words=words, share=share)
-    faults = module("follow_tutorial").follow(page, tmp_path)
+    faults = script("follow_tutorial").follow(page, tmp_path)
     assert (not faults) is right
     assert all("expected:" in fault and "is 0.48" in fault for fault in faults)
     assert (tmp_path / "one.py").read_text() == "# one.py\nimport torch\n"
 
 
-def test_a_tutorial_whose_command_fails_is_not_followed_further(module, tmp_path):
+def test_a_tutorial_whose_command_fails_is_not_followed_further(script, tmp_path):
     """The error holds what the command printed."""
     with pytest.raises(subprocess.CalledProcessError) as caught:
-        module("follow_tutorial").follow("```sh\necho so far; false\n```\n", tmp_path)
+        script("follow_tutorial").follow("```sh\necho so far; false\n```\n", tmp_path)
     assert "so far" in caught.value.output

@@ -5,11 +5,10 @@ import io
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import cases, refused
+from kit import FAULTY, cases, refused, said_by, write_events
 from rich.console import Console
 from small_markets import drawn, small_broadcast, small_replay, small_run, small_scenario
 
@@ -32,19 +31,12 @@ from rimsim.scenarios.runs.store import repeat_command
 from rimsim.scenarios.study.compare import resume
 from rimsim.scenarios.study.plan import default_agents, undeliverable_notes
 
-RAISES = f"{Path(__file__).with_name('faulty_agents.py')}:Raises"
+RAISES = f"{FAULTY}:Raises"
 _FEW = (
     "--rounds 2 --seeds 1 --workers 1 --no-certificate --set platform.model=popularity-hp "
     "--set arrivals.per_round=60 --set slate=5 --set data.min_item_events=120"
 )
 FEW = _FEW.split()
-
-
-def said_by(capsys, words, status=0):
-    """What a command prints, output and errors, once it ended with a status."""
-    capsys.readouterr()
-    assert main(words) == status
-    return capsys.readouterr()
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +55,14 @@ def test_the_tables_of_arms_that_went_well_are_printed_beside_those_that_failed(
     line = ["compare", *FEW, "--agents", f"random,{RAISES}", "--frozen", "none", "--out", out]
     said = said_by(capsys, line, 2)
     assert "closed-loop: round 1, 1 seed" in said.out
+    assert "the log is" not in said.out  # of how the embedded log is read, nobody needs to be told
     assert "\nrandom " in said.out
     assert "\n  raises " not in said.out
     assert "rimsim: 1 of 2 arms failed:\n  raises, seed 0: agent 'raises' raised ValueError" in said.err
     assert f"1 of 2 arms failed: {out}/ holds failures/raises-0.txt" in said_by(capsys, ["report", out]).out
     run = load_run(out)
     assert set(shown_rounds(run)["agent"]) == {"random"}
+    assert run.config["log"]["rows"] == 100_004
 
 
 def test_a_sweep_prints_the_points_of_arms_that_went_well(tmp_path, capsys):
@@ -86,8 +80,8 @@ def test_a_sweep_prints_the_points_of_arms_that_went_well(tmp_path, capsys):
 
 def test_means_over_late_rounds_are_never_of_an_arm_that_stopped_early(tmp_path):
     """Where no arm is complete, tables and pictures are made of the rounds that all have."""
-    with pytest.raises(ArmsError, match="1 of 1 arms failed"), drawn("lorenz"):
-        small_run(tmp_path / "none", (RAISES,), small_scenario(rounds=2))
+    with drawn("lorenz"):
+        refused(ArmsError, "1 of 1 arms failed", small_run, tmp_path / "none", (RAISES,), rounds=2)
     run = load_run(tmp_path / "none")
     assert set(shown_rounds(run)["round"]) == {0}
     assert not status_of(run).complete
@@ -114,17 +108,15 @@ def test_a_run_of_another_kind_is_refused_with_the_command_that_repeats_it(folde
     assert "no such folder, so there is nothing to resume" in said.err
 
 
-@cases(
-    "entry name", ("experiment", "an experiment"), ("validate", "a validation"), ("backtest", "a back-test")
-)
+@cases("entry name", ("experiment", "experiment"), ("validate", "validation"), ("backtest", "back-test"))
 def test_what_is_begun_anew_is_not_resumed(entry, name, tmp_path, capsys):
     """The folder of an experiment, a validation or a back-test is refused with the command that repeats it."""
     command = f"rimsim {entry} --seeds 1"
     (tmp_path / "config.yaml").write_text(f"{entry}: {{}}\ncommand: {command}\n", encoding="utf-8")
-    said = f"holds {name}. Expected a comparison, .* To repeat .*: {command}$"
+    said = f"holds an? {name}. Expected a comparison, .* To repeat .*: {command}$"
     refused(RunFolderError, said, resume, tmp_path)
     for job in ("compare --resume --out", "sweep --resume --out", "compare --from"):
-        said = said_by(capsys, [*job.split(), str(tmp_path)], 2)
+        said = said_by(capsys, f"{job} {tmp_path}", 2)
         assert f"To repeat the run in this folder: {command}\n" in said.err
 
 
@@ -171,19 +163,14 @@ def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys
     ("backtest --out=", "backtest: --out: '' is not a path. Name"),
     ("demo --out=", "demo: --out: '' is not a path. Name"),
     ("compare --rounds 0", "compare: --rounds: '0' is not a whole number of at least 1. Write a"),
-    ("compare --rounds few", "compare: --rounds: 'few' is not a whole number of at least 1. Write a"),
     ("compare --workers 0", "compare: --workers: '0' is not a whole number of at least 1. Write a"),
     ("sweep --workers -2", "sweep: --workers: '-2' is not a whole number of at least 1. Write a"),
     ("sweep --batch-size 1.5", "sweep: --batch-size: '1.5' is not a whole number of at least 1. Write a"),
     ("compare --seeds 0", "--seeds: '0' is not a choice of seeds. Give a number"),
-    ("sweep --seeds 1,1", "--seeds: '1,1' is not a choice of seeds. Give "),
     ("backtest --seeds few", "--seeds: 'few' is not a choice of seeds. Give "),
     ("backtest --users 1", "--users: 1. It must be greater than or equal to 2"),
     ("sweep --beta 0,2", "--beta: field 'exposure.beta' is 2. It must be less than or equal to 1"),
-    (
-        "sweep --beta 0 --grid exposure.beta=1",
-        "--beta or --grid: 'exposure.beta=0' is not a field with values. Write ",
-    ),
+    ("sweep --beta 0 --grid exposure.beta=1", "--beta or --grid: 'exposure.beta=0' is not a field with"),
     ("sweep --grid exposure.cost=[", "--grid: exposure.cost: '[' cannot be read: "),
     ("compare --set slate=[", "--set: 'slate=[': '[' cannot be read: "),
     ("compare --set slate=0", "--set: field 'slate' is 0. It must be greater than or equal to 1"),
@@ -195,9 +182,7 @@ def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys
 def test_a_slip_is_answered_in_one_line_with_the_nearest_name(line, said, tmp_path, monkeypatch, capsys):
     """Status 2 and one line in our own words that names the option; no page of usage, no folder."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as caught:
-        sys.exit(main(line.split()))
-    assert caught.value.code == 2
+    refused(SystemExit, "^2$", lambda: sys.exit(main(line.split())))
     (err,) = capsys.readouterr().err.splitlines()
     assert err.startswith("rimsim")
     assert err.removeprefix("rimsim").lstrip(": ").startswith(said)
@@ -212,8 +197,8 @@ def test_what_the_system_refuses_is_told_in_words(tmp_path, capsys):
     out = tmp_path / "file" / "run"
     for words, told in (
         (
-            [*FEW, "--agents", "random", "--out", str(out)],
-            f"rimsim: {out}: the folder cannot be made: a part of",
+            [*FEW, "--agents", "random", "--out", f"{out}"],
+            f"rimsim: {out}: the folder cannot be made: a part",
         ),
         ([f"{tmp_path}/folder.yaml"], "folder.yaml: cannot be read as a scenario: it is a folder\n"),
         ([f"{tmp_path}/bytes.yaml"], "byte 6 is not UTF-8. Expected UTF-8 text"),
@@ -283,34 +268,50 @@ def test_a_repetition_that_differs_names_what_has_changed(tmp_path, capsys):
 
 
 def test_a_report_needs_no_log(tmp_path, monkeypatch, capsys):
-    """A run whose log was given by a relative path is reported from elsewhere, and after the log has gone."""
+    """A run on a log with gaps of years, by a relative path, is reported from elsewhere, and after the log has gone."""
     log, here = tmp_path / "log.csv", tmp_path / "elsewhere"
-    rows = [f"{(7 * n) % 40},{(11 * n) % 31},{1_500_000_000 + 9000 * n}" for n in range(900)]
-    log.write_text("\n".join(["user,item,timestamp", *rows]))
+    at = np.arange(900)
+    write_events(log, 7 * at % 40, 11 * at % 31, 900_000_000 + 9000 * at + at // 300 * 5 * 365 * 86_400)
     monkeypatch.chdir(tmp_path)
-    line = ["compare", *FEW, "--data", "log.csv", "--agents", "random", "--out", "run", "--rounds", "1"]
-    settings = ["data.min_item_events=1", "slate=3", "consumer.truth=factors", "consumer.rank=1"]
-    assert main([*line, *(word for setting in settings for word in ("--set", setting))]) == 0
+    line = f"compare {_FEW} --data log.csv --agents random --out run --rounds 1 --seeds 3,5"
+    line += " --set data.min_item_events=1 --set slate=3 --set consumer.truth=factors --set consumer.rank=1"
+    assert "tensorboard --logdir" in said_by(capsys, line).out
     log.unlink()
     here.mkdir()
     monkeypatch.chdir(here)
     build_world.cache_clear()
     assert "random" in said_by(capsys, ["report", "../run"]).out
     assert load_run("../run").catalogue["events"].sum() > 0
+    assert load_run("../run").seeds == [3, 5]
 
 
-@pytest.mark.parametrize("words", ["--version", "--help", "compare --help", "data --help", "compare --sedes"])
-def test_command_line_answers_without_what_work_needs(words):
-    """Version, help and slips load neither torch nor pandas, Numba, pydantic or rich."""
+LIGHT = ("--version", "--help", "compare --help", "data --help", "compare --sedes")
+SLIPS = (
+    "compare closed-lop",
+    "compare --agents relevence",
+    "agents relevence",
+    "report nowhere",
+    "scenarios",
+)
+SLIPS += ("sweep --set platform.modle=bag",)
+
+
+@cases(
+    "words heavy",
+    *((words, {"torch", "pandas", "numba", "pydantic", "rich"}) for words in LIGHT),
+    *((words, {"torch", "scipy", "seaborn"}) for words in SLIPS),
+)
+def test_command_line_answers_without_what_work_needs(words, heavy):
+    """Version, help and slips of options load no large package; slips of names and lists neither torch nor SciPy."""
     code = (
         "import contextlib, sys; from rimsim.scenarios.cli.main import main\n"
         "with contextlib.suppress(SystemExit): main(sys.argv[1:])\n"
-        "assert not {'torch', 'pandas', 'numba', 'pydantic', 'rich'} & sys.modules.keys()"
+        f"assert not {heavy} & sys.modules.keys(), sys.modules.keys()"
     )
     line = [sys.executable, "-c", code, *words.split()]
     done = subprocess.run(line, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout or "Did you mean" in done.stderr
+    assert done.stdout or done.stderr.startswith("rimsim")
 
 
 @cases(
@@ -385,19 +386,18 @@ def test_compare_and_sweep_take_the_default_agents_of_their_scenario(tmp_path):
     assert load_run(tmp_path / "many").agents == ["relevance", "rim-dual", "rim-feedback", "random"]
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        small_broadcast(rounds=1),
-        small_broadcast(rounds=1, exposure=records.ExposureConfig(items=30, each=12)),
-        small_broadcast(rounds=1, exposure=records.ExposureConfig(each=500)),
-        small_scenario(rounds=1, exposure=records.ExposureConfig(items=40, each=120), user_cap=4),
-        small_replay(rounds=1, exposure=records.ExposureConfig(each=9)),
-        small_scenario(rounds=1, exposure=records.ExposureConfig(beta=1.0)),
-    ],
+@cases(
+    "make fields",
+    (small_broadcast, {}),
+    (small_broadcast, {"exposure": records.ExposureConfig(items=30, each=12)}),
+    (small_broadcast, {"exposure": records.ExposureConfig(each=500)}),
+    (small_scenario, {"exposure": records.ExposureConfig(items=40, each=120), "user_cap": 4}),
+    (small_replay, {"exposure": records.ExposureConfig(each=9)}),
+    (small_scenario, {"exposure": records.ExposureConfig(beta=1.0)}),
 )
-def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(config):
+def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(make, fields):
     """The note is what the market that opens asks for and its slates hold, and no agent can do better than it says."""
+    config = make(rounds=1, **fields)
     market = market_for(make_agent("random"), config)
     required, weights = market.required, market.open.requirements.position_weights
     filled = market.capacity if market.capacity is not None else np.full(len(market.schedule), config.slate)
@@ -413,15 +413,6 @@ def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(config):
     assert np.maximum(required - given, 0).sum() >= required.sum() - there - 1e-9
 
 
-def test_a_group_that_its_caps_do_not_allow_is_named_before_the_run():
-    """A genre that is promised more than its items may be shown is in the notes by its name."""
-    group = records.GroupConfig(column="genres", beta=0.9, values=("Horror",))
-    exposure = records.ExposureConfig(beta=0.0, most=0.2, groups=(group,))
-    (note,) = undeliverable_notes(small_scenario(exposure=exposure))
-    assert note.startswith("in the first round, genres Horror cannot be delivered in full: asked for ")
-    assert note.endswith("since caps allow no more")
-
-
 def test_the_note_is_printed_once_before_the_run(tmp_path):
     """Compare and sweep say it on the console, a sweep once for all points that ask alike."""
     arrivals = records.ArrivalsConfig(kind="broadcast", per_round=20)
@@ -432,25 +423,6 @@ def test_the_note_is_printed_once_before_the_run(tmp_path):
     assert text.getvalue().count(said) == 1
     compare(config, ("random",), out=tmp_path / "one", **options)
     assert text.getvalue().count(said) == 2
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        "compare closed-lop",
-        "compare --agents relevence",
-        "agents relevence",
-        "sweep --set platform.modle=bag",
-        "report nowhere",
-        "scenarios",
-    ],
-)
-def test_slips_are_answered_before_torch_is_imported(words):
-    """A wrong scenario, agent, field or folder, and the list of scenarios, need neither torch nor SciPy."""
-    ends = "print([name for name in ('torch', 'scipy', 'seaborn') if name in sys.modules])"
-    code = f"import sys; from rimsim.scenarios.cli.main import main; main({words.split()!r}); {ends}"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.splitlines()[-1] == "[]"
 
 
 def test_a_quick_demo_replaces_its_own_folder_only(tmp_path, monkeypatch):

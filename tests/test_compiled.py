@@ -71,11 +71,10 @@ def test_a_cache_that_names_a_class_of_an_older_version_is_made_again(tmp_path):
 def test_a_part_is_compiled_for_kernels_and_plain_for_python(tmp_path, monkeypatch):
     """Only a call of the kernel compiles the part; then there is machine code of both."""
     part = KERNEL.replace("import compiled", "import compiled, compiled_part").replace(
-        "@compiled\n", "@compiled_part\n"
+        "@comp", "@compiled_part #"
     )
-    (tmp_path / "parts.py").write_text(
-        part + "\n\n@compiled\ndef quadrupled(x):\n    return doubled(doubled(x))\n"
-    )
+    part += "\n\n@compiled\ndef quadrupled(x):\n    return doubled(doubled(x))\n"
+    (tmp_path / "parts.py").write_text(part)
     monkeypatch.syspath_prepend(tmp_path)
     kernels = importlib.import_module("parts")
     assert kernels.doubled("ab") == "abab"
@@ -216,9 +215,7 @@ def test_compiled_kernels_do_what_their_python_does():
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     own = {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
     script = [sys.executable, __file__]
-    build_world(
-        _under_a_bag("clones")
-    )  # its truth is kept for the other, which would fit it in most of its time
+    build_world(_under_a_bag("clones"))  # its truth is kept for the other, which would else fit it again
     done = subprocess.run(script, env=os.environ | own, check=True, capture_output=True, text=True)
     compiled, plain = digests(), json.loads(done.stdout)
     for name in [name for name in compiled if name.startswith("weighted")]:

@@ -310,10 +310,10 @@ def test_results_do_not_depend_on_workers_batches_or_interruption(tmp_path, monk
     assert digest(other) == digest(run)
 
     with markets.stopped_after_a_round(monkeypatch):
-        with pytest.raises(ArmsError, match="at seed 0 is not complete"):
-            compare(config, agents, out=tmp_path / "stopped", **words)
-        with pytest.raises(ArmsError, match="enough"):  # in the controls' first round: the agents' are over
-            resume(tmp_path / "stopped", workers=1)
+        said = "at seed 0 is not complete"
+        refused(ArmsError, said, compare, config, agents, out=tmp_path / "stopped", **words)
+        # In the controls' first round: the agents' are over.
+        refused(ArmsError, "enough", resume, tmp_path / "stopped", workers=1)
     assert digest(resume(tmp_path / "stopped", workers=1)) == digest(run)
     assert not (tmp_path / "stopped" / "state").exists()
 

@@ -5,7 +5,6 @@ import http.server
 import io
 import re
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -17,7 +16,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import cases, refused
+from kit import cases, refused, said_by
 from made_data import log_of
 
 from rimsim.config import ScenarioConfig, override, scenario_from, to_plain
@@ -61,19 +60,16 @@ def test_a_picture_is_written_whole_or_refused(tmp_path, ending, start):
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
-DEGENERATE = {
-    "one user": ([f"a,{n},{n * 4000},1" for n in range(9)], "1 user with events, but needs 2"),
-    "one item": ([f"{n % 3},x,{n * 4000},1" for n in range(9)], "1 item with events, but needs 2"),
-    "one event": (["a,x,5,1"], "1 event, but needs 4"),
-    "all ties": ([f"{n % 3},{n},5,1" for n in range(9)], "all events are ties"),
-    "no second visit": ([f"{n},{n % 3},{n * 4000},1" for n in range(9)], "0 events with an earlier"),
-}
-
-
-@pytest.mark.parametrize("name", DEGENERATE)
-def test_a_degenerate_log_is_described_and_refused_with_its_reason(tmp_path, name):
+@cases(
+    "rows message",
+    ([f"a,{n},{n * 4000},1" for n in range(9)], "1 user with events, but needs 2"),
+    ([f"{n % 3},x,{n * 4000},1" for n in range(9)], "1 item with events, but needs 2"),
+    (["a,x,5,1"], "1 event, but needs 4"),
+    ([f"{n % 3},{n},5,1" for n in range(9)], "all events are ties"),
+    ([f"{n},{n % 3},{n * 4000},1" for n in range(9)], "0 events with an earlier"),
+)
+def test_a_degenerate_log_is_described_and_refused_with_its_reason(tmp_path, rows, message):
     """A log that no fit could use is refused by what it lacks, and its description says so."""
-    rows, message = DEGENERATE[name]
     log = _log(tmp_path, rows)
     refused(DataError, f"log.csv: the log is too small to fit and simulate. .*{message}", require_usable, log)
     found = describe(log)
@@ -89,12 +85,6 @@ def test_gaps_of_years_are_usable_and_needs_can_be_raised(tmp_path):
     assert "365.0 days without events" in describe(log).text()
     told = r"too small to run the market. It has 4 items .* 11; 12 events, .* 100"
     refused(DataError, told, require_usable, log, Needs(items=11, events=100), use="run the market")
-
-
-def test_importing_the_room_is_light():
-    """Reading logs needs no torch, and neither pictures nor downloads are imported before they are wanted."""
-    code = "import sys, rimsim.data; sys.exit(bool({'torch', 'matplotlib', 'pooch'} & sys.modules.keys()))"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 GAP = 10.0
@@ -146,7 +136,7 @@ TEXT = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="u
 
 
 def test_the_blocks_of_the_page_run_in_order(tmp_path, monkeypatch, capsys):
-    """Every block runs after those before it, and the results that the page states come out."""
+    """Every block runs after those before it, and gives what the page states; each public name is in the page."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
@@ -155,12 +145,8 @@ def test_the_blocks_of_the_page_run_in_order(tmp_path, monkeypatch, capsys):
     assert "bad.csv, line 3: time (column 'time') is 'soon'" in capsys.readouterr().out
     assert len(load("liked")) == len(names["liked"])
     assert (tmp_path / "log.png").stat().st_size > 10_000
-
-
-def test_the_page_names_every_public_function():
-    """What the room offers is in its page."""
-    names = "load check describe download catalogue write require_usable Needs EventLog"
-    assert [name for name in names.split() if name not in TEXT] == []
+    public = "load check describe download catalogue write require_usable Needs EventLog"
+    assert [name for name in public.split() if name not in TEXT] == []
 
 
 _OWN = (
@@ -213,8 +199,7 @@ def test_every_command_tells_bad_rows_and_takes_the_same_part_of_a_log(tmp_path,
         "backtest": ["backtest", *BACKTEST, *there, *options],
         "check": ["data", "check", str(log), "--skip-bad-rows", *options],
     }[job]
-    assert main(line) == 0
-    said = capsys.readouterr().out
+    said = said_by(capsys, line).out
     if job == "check":
         assert f"events      {len(left):,} (" in said
         assert f"users       {left.n_users:,} (" in said
@@ -252,20 +237,12 @@ def test_a_run_on_a_log_with_bad_rows_is_resumed(tmp_path, log):
     assert _config(tmp_path / "again")["log"] == _config(run)["log"]
 
 
-def test_the_embedded_log_is_not_told(tmp_path, capsys):
-    """Nobody needs to read again how the log that is part of rimsim was read; its counts are kept all the same."""
-    line = ["compare", *OWN, "--set", "data.min_item_events=120", "--out", str(tmp_path / "run")]
-    assert main(line) == 0
-    assert "the log is" not in capsys.readouterr().out
-    assert _config(tmp_path / "run")["log"]["rows"] == 100_004
-
-
 def test_a_grid_over_the_range_has_its_dates_as_text(tmp_path, log):
     """Dates on a command line and in a scenario's file are text, so that folders, tables and configs can hold them."""
     out = tmp_path / "run"
     line = ["sweep", *SWEEP, "--data", str(log), "--skip-bad-rows", "--out", str(out)]
-    assert main([*line, "--grid", "data.stop=2016-05-01,2016-06-01"]) == 0
-    assert sorted(path.name for path in (out / "points").iterdir()) == ["stop=2016-05-01", "stop=2016-06-01"]
+    assert main([*line, "--grid", "data.stop=2016-06-01"]) == 0
+    assert [path.name for path in (out / "points").iterdir()] == ["stop=2016-06-01"]
     read = scenario_from(yaml.safe_load("data: {start: 2016-05-01, stop: 2016-06-01T02:00:00+02:00}"))
     assert (read.data.start, read.data.stop) == ("2016-05-01", "2016-06-01T02:00:00+02:00")
     assert scenario_from(to_plain(read)) == read
@@ -278,11 +255,12 @@ def test_a_time_that_is_none_is_refused_by_its_field_or_option(tmp_path, capsys,
         refused(ConfigError, said, override, ScenarioConfig(), {"data.start": wrong})
         refused(ConfigError, "field 'start': the time is .*or seconds since 1970", load, start=wrong)
     out = tmp_path / "run"
-    assert main(["backtest", *BACKTEST, "--data", str(log), "--stop", "soon", "--out", str(out)]) == 2
-    assert "--stop: the time is 'soon'. Expected" in capsys.readouterr().err
+    wrong = ["--data", str(log), "--stop", "soon", "--out", str(out)]
+    said = said_by(capsys, ["backtest", *BACKTEST, *wrong], 2)
+    assert "--stop: the time is 'soon'. Expected" in said.err
     assert not out.exists()
-    assert main(["data", "check", str(log), "--skip-bad-rows", "--start", "2030-01-01"]) == 2
-    assert "start=2030-01-01 00:00:00 UTC removes all of its 2,000 events" in capsys.readouterr().err
+    said = said_by(capsys, f"data check {log} --skip-bad-rows --start 2030-01-01", 2)
+    assert "start=2030-01-01 00:00:00 UTC removes all of its 2,000 events" in said.err
 
 
 @pytest.mark.parametrize("command", [["data", "check"], ["compare", *OWN, "--data"]])
@@ -294,8 +272,7 @@ def test_separator_and_encoding_can_be_said_on_the_command_line(tmp_path, capsys
     line = [*command, str(other)]
     said: list[str] = []
     for option, value in (("--encoding", "latin-1"), ("--separator", "^")):
-        assert main([*line, *said]) == 2
-        assert option in capsys.readouterr().err
+        assert option in said_by(capsys, [*line, *said], 2).err
         said += [option, value]
     out = ["--out", str(tmp_path / "run")] if command[0] == "compare" else []
     assert main([*line, *said, "--skip-bad-rows", *out]) == 0
@@ -304,37 +281,22 @@ def test_separator_and_encoding_can_be_said_on_the_command_line(tmp_path, capsys
         assert (kept["encoding"], kept["separator"]) == ("latin-1", "^")
 
 
-def _content():
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("ml/ratings.csv", "userId,movieId,rating,timestamp\n" + "1,2,3,978300760\n" * 20_000)
-    return packed.getvalue()
-
-
-CONTENT = _content()
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    """Answers each request by the next of ``answers``; the last one stays."""
-
-    def __init__(self, answers):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.answers = [ANSWERS[answer] for answer in answers]
-        self.asked = []
-
-    def handle_error(self, *_):
-        """A client that hangs up is part of the tests."""
+_PACKED = io.BytesIO()
+with zipfile.ZipFile(_PACKED, "w") as archive:
+    archive.writestr("ml/ratings.csv", "userId,movieId,rating,timestamp\n" + "1,2,3,978300760\n" * 20_000)
+CONTENT = _PACKED.getvalue()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers each request by the next of the server's ``answers``; the last one stays."""
+
     def log_message(self, *_):
         """Quiet."""
 
     def do_GET(self):
         self.server.asked.append(self.path)
         answers = self.server.answers
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        answer(self)
+        ANSWERS[answers.pop(0) if len(answers) > 1 else answers[0]](self)
 
 
 def _send(handler, body, *, status=200, length=None):
@@ -344,18 +306,13 @@ def _send(handler, body, *, status=200, length=None):
     handler.wfile.write(body)
 
 
-def _silence(handler):
-    time.sleep(1.5)  # longer than the tests wait
-    handler.close_connection = True
-
-
 ANSWERS = {
     "whole": lambda handler: _send(handler, CONTENT),
     "half": lambda handler: _send(handler, CONTENT[: len(CONTENT) // 2], length=len(CONTENT)),
     "portal": lambda handler: _send(handler, b"<html>log in</html>"),
     "other bytes": lambda handler: _send(handler, bytes(len(CONTENT))),
     "endless": lambda handler: _send(handler, CONTENT * 2),
-    "silence": _silence,
+    "silence": lambda handler: time.sleep(1.5),  # longer than the tests wait
     "404": lambda handler: _send(handler, b"no", status=404),
     "500": lambda handler: _send(handler, b"no", status=500),
 }
@@ -367,7 +324,9 @@ def serve():
     running = []
 
     def start(*answers):
-        server = _Server(answers)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        server.answers, server.asked = list(answers), []
+        server.handle_error = lambda *_: None  # a client that hangs up is part of the tests
         running.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         about = {"name": "made-up", "title": "a made-up log", "users": 1, "items": 1, "events": 20_000}
@@ -434,46 +393,45 @@ def test_names_that_are_unknown_embedded_or_not_here_yet_are_refused(tmp_path, m
     refused(DataError, "is part of rimsim", download, "ml-latest-small")
     refused(DataError, r"not on this machine yet.*rimsim data download ml-1m.*fetches 6 MB", load, "ml-1m")
     for name, told in (("ml-1om", "no log is known as 'ml-1om'"), ("ml-latest-small", "is part of rimsim")):
-        assert main(["data", "download", name]) == 2
-        assert told in capsys.readouterr().err
+        assert told in said_by(capsys, f"data download {name}", 2).err
 
 
-def _command(monkeypatch, known, folder, *options):
-    """Run the command with a catalogue of one log."""
-    monkeypatch.setattr(sys.modules["rimsim.data.downloads"], "_KNOWN", (known,))
-    monkeypatch.setenv("RIMSIM_DATA", str(folder))
-    return main(["data", "download", known.name, *options])
+@pytest.fixture
+def fetch(monkeypatch, capsys):
+    """What the command says with a catalogue of one log, and a folder for logs."""
+
+    def run(known, folder, *options, status=0):
+        monkeypatch.setattr(sys.modules["rimsim.data.downloads"], "_KNOWN", (known,))
+        monkeypatch.setenv("RIMSIM_DATA", str(folder))
+        return said_by(capsys, ["data", "download", known.name, *options], status)
+
+    return run
 
 
-def test_the_command_fetches_and_shows_how_far_it_is(serve, tmp_path, monkeypatch, capsys):
+def test_the_command_fetches_and_shows_how_far_it_is(serve, fetch, tmp_path, monkeypatch):
     """The bar ends at the whole file, the path is printed, and the log then goes by its name."""
     server, known = serve("whole")
-    assert _command(monkeypatch, known, tmp_path) == 0
-    said = capsys.readouterr().out
+    said = fetch(known, tmp_path).out
     assert (tmp_path / "made-up.zip").read_bytes() == CONTENT
     assert f"saved to {tmp_path / 'made-up.zip'}" in said
     kilobytes = f"{len(CONTENT) / 1000:.1f}"
     assert f"{kilobytes}/{kilobytes} kB" in said
     monkeypatch.chdir(tmp_path.parent)
     assert len(load("made-up")) == 20_000
-    assert _command(monkeypatch, known, tmp_path) == 0
-    said = capsys.readouterr().out
+    said = fetch(known, tmp_path).out
     assert "kB" not in said
     assert "saved to" in said
     assert len(server.asked) == 1
 
 
-def test_the_command_takes_a_folder_and_says_what_broke(serve, tmp_path, monkeypatch, capsys):
+def test_the_command_takes_a_folder_and_says_what_broke(serve, fetch, tmp_path):
     """A refusal ends in one sentence and status 2; the same command again fetches the file into the folder."""
-    _, known = serve("404", "whole")
-    there = ("--folder", str(tmp_path / "there"))
-    assert _command(monkeypatch, known, tmp_path, *there) == 2
-    (said,) = capsys.readouterr().err.splitlines()
-    where = tmp_path / "there"
+    (_, known), where = serve("404", "whole"), tmp_path / "there"
+    (said,) = fetch(known, tmp_path, "--folder", str(where), status=2).err.splitlines()
     assert said.startswith(f"rimsim: {known.url}: cannot be fetched to {where} (404 Client Error")
-    assert _names(tmp_path / "there") == []
-    assert _command(monkeypatch, known, tmp_path, *there) == 0
-    assert (tmp_path / "there" / "made-up.zip").read_bytes() == CONTENT
+    assert _names(where) == []
+    fetch(known, tmp_path, "--folder", str(where))
+    assert (where / "made-up.zip").read_bytes() == CONTENT
 
 
 def test_the_catalogue_is_sound():

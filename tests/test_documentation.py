@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from kit import DOCS
+from kit import DOCS, documented
 
 import rimsim
 from rimsim import config, scenarios
@@ -78,10 +78,6 @@ def _small_run():
     rimsim.compare(agents=["relevance", "rim-feedback"], seeds=2, workers=1, out="runs/guarantee")
 
 
-def _small_log():
-    rimsim.data.write(rimsim.load(min_item_events=120), "my_log.csv")
-
-
 def _small_sweep():
     grid = {"exposure.beta": [0.0, 0.5]}
     rimsim.sweep(grid=grid, agents=["relevance"], rounds=1, seeds=1, workers=1, out="runs/mine")
@@ -111,7 +107,7 @@ BEFORE = {
     "report": _small_run,
     "study": _small_sweep,
     "tables": _small_run,
-    "your-own": _small_log,
+    "your-own": lambda: rimsim.data.write(rimsim.load(min_item_events=120), "my_log.csv"),
 }
 """Page → what a reader has made by its commands before its Python."""
 
@@ -162,6 +158,7 @@ def test_pages_that_other_tests_run_are_named_there():
         text = (tests / file).read_text(encoding="utf-8")
         assert f"def {function}(" in text
         assert f"{page}.md" in text
+    assert len(documented("my_agent.py", "your-own").strip().splitlines()) <= 20  # as the page says
     assert "make tutorial" in (DOCS.parent / ".ci" / "run").read_text(encoding="utf-8")
     text = "".join(block for page in PAGES if page != "tutorial" for block in _blocks(page))
     plugs = (tests / "test_plugs.py").read_text(encoding="utf-8")

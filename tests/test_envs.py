@@ -8,7 +8,6 @@ import subprocess
 import sys
 import warnings
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium
@@ -21,7 +20,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
-from kit import cases, refused, same_arrays
+from kit import DOCS, cases, refused, same_arrays
 from small_markets import PAIRS, SMALL, play_out, settings_of
 
 from rimsim import measures
@@ -133,10 +132,18 @@ def test_invalid_items_leave_positions_empty_and_are_counted(env):
         assert env.feedback.slates[0].tolist() == left
 
 
-@pytest.mark.parametrize("kind", sorted(SMALL))
-def test_the_short_way_of_a_step_is_the_long_way(kind):
+@cases(
+    "kind changes",
+    *((kind, {}) for kind in sorted(SMALL)),
+    ("clones", {"platform.model": "bag-visits(steps=20)"}),
+    ("replay", {"exposure.unit": "shown"}),
+    ("clones", {"consumer.hidden.rho": 0.3}),
+    ("clones", {"consumer.delay": "1d"}),
+    ("clones", {"consumer.kind": "logit"}),
+)
+def test_the_short_way_of_a_step_is_the_long_way(kind, changes):
     """A step gives the same whether the slate goes through compiled code for one arrival or through the engine."""
-    settings = settings_of(SMALL[kind]()) | {"arrivals.per_round": 30, "rounds": 2}
+    settings = settings_of(SMALL[kind]()) | {"arrivals.per_round": 30, "rounds": 2} | changes
     one, other = (MarketEnv("closed-loop", settings=settings) for _ in range(2))
     (seen, *mine), (seen_too, *theirs) = one.reset(seed=5), other.reset(seed=5)
     one.action_space.seed(0)
@@ -156,6 +163,8 @@ def test_the_short_way_of_a_step_is_the_long_way(kind):
     for closed, closed_too in zip(one.market.closed, other.market.closed, strict=True):
         columns = ("item", "consumed", "intensity", "probability", "true_intensity", "ground")
         same_arrays(closed.ledger, closed_too.ledger, *columns)
+        events = closed.histories.events
+        same_arrays(events, closed_too.histories.events, *events._fields)
 
 
 # Each agent and each market is among these pairs; all pairs are in test_market, with batches of one.
@@ -209,7 +218,6 @@ def test_a_genre_named_twice_counts_once(monkeypatch):
     assert made.share.T.tolist() == [[0.0, 0.0, 1.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]]
 
 
-DOCS = Path(__file__).parent.parent / "docs"
 TEXT = "\n".join((DOCS / name).read_text(encoding="utf-8") for name in ("environment.md", "learning.md"))
 
 
@@ -267,26 +275,12 @@ def test_the_tables_of_the_page_name_every_argument_key_and_info(names):
         assert f"| `{name}` | ({size},) {value.dtype} |" in TEXT
 
 
-def test_the_ways_of_normalising_that_the_page_advises_run(names):
-    """Gymnasium's own normalisation runs over flattened observations, of one market and of several."""
-    made = {"scenario": "closed-loop", "rounds": 2, "settings": names["small"]}
-    one = wrappers.NormalizeObservation(wrappers.FlattenObservation(gymnasium.make("RIMMarket-v0", **made)))
-    several = wrappers.vector.NormalizeObservation(
-        wrappers.vector.FlattenObservation(gymnasium.make_vec("RIMMarket-v0", num_envs=2, **made))
-    )
-    for market in (one, several):
-        first = market.reset(seed=0)[0]
-        following = market.step(market.action_space.sample())[0]
-        assert first.shape == following.shape == market.observation_space.shape
-        assert np.isfinite(following).all()
-
-
 CONFIG = markets.small_scenario(rounds=2)
 
 
 def made(config=CONFIG):
     """A small market of clones, 120 arrivals a round."""
-    return gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=markets.settings_of(config))
+    return gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=settings_of(config))
 
 
 def test_only_items_that_lack_exposure_get_the_bonus():
@@ -342,8 +336,7 @@ def test_compact_numbers_are_bounded_and_checked():
         assert env.observation_space.contains(seen)
         seen, _, over, _, _ = env.step(np.zeros(1, np.float32))
     assert not seen.any()
-    with pytest.raises(ConfigError, match="groups is 0"):
-        CompactObservation(made(), groups=0)
+    refused(ConfigError, "groups is 0", CompactObservation, made(), groups=0)
 
 
 @pytest.mark.parametrize("config", [CONFIG, markets.small_capped(rounds=2)], ids=["clones", "capped"])
@@ -463,14 +456,12 @@ COPIES = 3
 
 def small(kind, **changes):
     """Keyword arguments of a market of some kind that is over soon, with two rounds where it retrains."""
-    short = {"arrivals.per_round": 12, "rounds": 2, "slate": 5}
     return {
-        "scenario": "closed-loop",
-        "settings": markets.settings_of(markets.SMALL[kind]()) | short | changes,
+        "settings": settings_of(SMALL[kind]()) | {"arrivals.per_round": 12, "rounds": 2, "slate": 5} | changes
     }
 
 
-@pytest.mark.parametrize("kind", sorted(markets.SMALL))
+@pytest.mark.parametrize("kind", sorted(SMALL))
 def test_vector_equals_single_environments(kind):
     """Observations, rewards and ends are those of single environments at seeds s, s + 1, …, infos side by side."""
     kwargs = small(kind)
@@ -481,6 +472,7 @@ def test_vector_equals_single_environments(kind):
     alone = [env.reset(seed=4 + n)[0] for n, env in enumerate(singles)]
     ended = False
     while not ended:
+        assert envs.observation_space.contains(together)
         for n, observation in enumerate(alone):
             for name, value in observation.items():
                 np.testing.assert_array_equal(together[name][n], value)
@@ -495,6 +487,56 @@ def test_vector_equals_single_environments(kind):
                 assert values.tolist() == np.array([step[4]["market"][key] for step in steps]).tolist()
         ended = ends.all()
         assert ended or not ends.any()
+
+
+@pytest.mark.parametrize("kind", ["clones", "replay"])
+def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
+    """What is read of a market, noted or served between joint steps is that of a single environment, in every bit."""
+    monkeypatch.setattr("rimsim.market.histories._ROOM", 1)
+    kwargs = small(kind, **{"arrivals.per_round": 40, "arrivals.max_visits": 9})
+    envs = gymnasium.make_vec("RIMMarket-v0", num_envs=2, **kwargs)
+    singles = [MarketEnv(**kwargs) for _ in range(2)]
+    together, _ = envs.reset(seed=4)
+    alone = [env.reset(seed=4 + n)[0] for n, env in enumerate(singles)]
+    joint = []
+    for step in range(60):
+        for n, observation in enumerate(alone):
+            np.testing.assert_equal({name: together[name][n] for name in observation}, observation)
+        pair = envs.envs[step % 2], singles[step % 2]
+        actions = np.argsort(-together["relevance"], axis=1, kind="stable")[:, :5]
+        actions[0, 4] = actions[0, step % 5]
+        if step % 9 == 4:
+            assert envs.envs[0].behind is not None
+            mine, expected = (env.feedback for env in pair)
+            np.testing.assert_array_equal(mine.slates, expected.slates)
+            np.testing.assert_array_equal(mine.consumed, expected.consumed)
+            assert (mine.arrivals.relevance == expected.arrivals.relevance).all()
+        elif step % 9 == 5:
+            np.testing.assert_array_equal(*(env.action_masks() for env in pair))
+            np.testing.assert_array_equal(*(env.standing.missing for env in pair))
+        elif step % 9 == 6:
+            for env in pair:
+                env.annotate(Slates(actions[step % 2][None], np.full((1, 5), 2.5, np.float32)))
+        elif step % 9 == 7:  # one arrival of both markets, each served by itself
+            steps = [env.step(action) for env, action in zip(envs.envs, actions, strict=True)]
+            alone = [env.step(action)[0] for env, action in zip(singles, actions, strict=True)]
+            together = {name: np.stack([one[0][name] for one in steps]) for name in together}
+            continue
+        elif step % 9 == 8:
+            np.testing.assert_array_equal(
+                *(copy.deepcopy(env).step(actions[step % 2])[0]["exposure"] for env in pair)
+            )
+        joint.append((envs._table["n"] > 0).all())
+        together, rewards, *_ = envs.step(actions)
+        steps = [env.step(action) for env, action in zip(singles, actions, strict=True)]
+        alone, theirs = [one[0] for one in steps], [one[1] for one in steps]
+        assert rewards.tolist() == theirs
+    assert 20 < sum(joint) < len(joint)
+    for one, other in zip(envs.envs, singles, strict=True):
+        assert len(one.market.closed) == 1
+        markets.same_ledgers(one.market, other.market)
+        np.testing.assert_array_equal(one.market.ledger.item, other.market.ledger.item)
+        np.testing.assert_array_equal(one.market.ledger.price, other.market.ledger.price)
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)
@@ -570,7 +612,7 @@ def test_an_answer_of_another_shape_or_type_is_refused():
 def test_feedback_can_be_written_over(delay):
     """What a user does to the feedback of a step changes neither the ledger nor a state that is loaded."""
     config = markets.small_scenario(rounds=1, consumer=ConsumerConfig(delay=delay))
-    made = gymnasium.make("RIMMarket-v0", settings=markets.settings_of(config)).unwrapped
+    made = gymnasium.make("RIMMarket-v0", settings=settings_of(config)).unwrapped
     made.reset(seed=0)
     for _ in range(5):
         made.step(np.arange(config.slate))
@@ -584,10 +626,10 @@ def test_feedback_can_be_written_over(delay):
     assert not before.consumed[:5].all()
 
 
-@pytest.mark.parametrize("kind", sorted(markets.SMALL))
-def test_an_episode_counts_its_arrivals_and_its_rewards(kind):
+@cases("kind unit", *((kind, "examined") for kind in sorted(SMALL)), ("capped", "shown"))
+def test_an_episode_counts_its_arrivals_and_its_rewards(kind, unit):
     """Steps are the arrivals of all rounds, the reward is consumptions + c·Σ_y min(E_y, b_y), in the unit of b."""
-    made = gymnasium.make("RIMMarket-v0", settings=markets.settings_of(markets.SMALL[kind]())).unwrapped
+    made = make(settings=settings_of(SMALL[kind]()) | {"exposure.unit": unit}).unwrapped
     episode = rollout(made, make_agent("popularity"), seed=2)
     closed = made.market.closed
     assert episode.steps == sum(len(past.ledger.item) for past in closed)

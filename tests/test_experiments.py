@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy
-import yaml
-from kit import cases, refused
-from small_markets import drawn, small_run, small_scenario
+from kit import cases, refused, said_by
+from small_markets import drawn, in_file, small_run, small_scenario
 
 from rimsim import scenarios
 from rimsim.agents import make_agent, play_round
-from rimsim.config import ArrivalsConfig, ExposureConfig, PlatformConfig, to_plain
+from rimsim.config import ArrivalsConfig, ExposureConfig, PlatformConfig
 from rimsim.errors import ConfigError
 from rimsim.evaluation import ESTIMATORS, Chances, LoggedSlates, estimated
 from rimsim.evaluation.designs import DESIGNS, Assignment, Outcome, contrast
@@ -84,7 +83,7 @@ def test_merged_slates_keep_the_ranks_of_their_arms():
 def _outcome(seed, effect, design):
     """Made-up outcomes, in which B adds so much to each position of its own unit."""
     draw = np.random.default_rng(seed)
-    n, k, m = 2_000, 3, 60
+    n, k, m = 1_000, 3, 60
     treated, treated_item = draw.random(n) < 0.5, draw.random(m) < 0.5
     item = np.argsort(draw.random((n, m)), axis=1)[:, :k]
     unit = np.arange(n) // 2
@@ -307,13 +306,11 @@ def test_cluster_experiments_reads_the_arrivals_as_they_are(design, cluster):
 
 def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path, capsys):
     """Designs are combined, nonsense left out; the folder can be reported again."""
-    place, out = tmp_path / "small.yaml", tmp_path / "run"
-    place.write_text(yaml.safe_dump(to_plain(_scenario())))
+    place, out = in_file(_scenario(), tmp_path), tmp_path / "run"
     words = f"experiment relevance epsilon-greedy --scenario {place} --out {out} --workers 1 --interval 6h"
     words += " --design user,item,switchback --training shared,diverted"
     with drawn():
-        assert main(words.split()) == 0
-    assert "total effect" in capsys.readouterr().out
+        assert "total effect" in said_by(capsys, words).out
     done = scenarios.load_experiment(out)
     columns = "design training prices seed metric naive low high total_effect"
     assert list(done.table.columns) == columns.split()
@@ -346,9 +343,8 @@ def test_seeds_that_are_none_are_refused(seeds, tmp_path):
 )
 def test_an_option_that_is_none_is_told_in_one_line(option, told, tmp_path, capsys):
     """Status 2 and no folder, whatever is wrong with it."""
-    words = ["experiment", "relevance", "random", *option.split(), "--out", str(tmp_path / "run")]
-    assert main(words) == 2
-    (err,) = capsys.readouterr().err.splitlines()
+    words = f"experiment relevance random {option} --out {tmp_path / 'run'}"
+    (err,) = said_by(capsys, words, 2).err.splitlines()
     assert err.startswith(f"rimsim: {option.split()[0]}: ")
     assert told in err
     assert not (tmp_path / "run").exists()
@@ -434,10 +430,7 @@ def test_an_estimator_is_unbiased_where_it_says_so(name, reward):
 
 @cases(
     "name reward",
-    ("ips", _by_place),
-    ("item-position", _by_above),
-    ("cascade", _by_slate),
-    ("product", _by_place),
+    *(("ips", _by_place), ("item-position", _by_above), ("cascade", _by_slate), ("product", _by_place)),
 )
 def test_an_estimator_is_biased_beyond_that(name, reward):
     """Where rewards hang on more than it allows for, its mean is off by more than .2 %."""
@@ -488,9 +481,7 @@ def test_self_normalised_estimators_converge_and_stay_in_range(name):
     assert estimated(name, constant.rows(drawn[:50])).value == pytest.approx(K, rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    "name", ["ips", "item-position", "cascade", "slate", "sn-item-position", "doubly-robust"]
-)
+@cases("name", *((name,) for name in (*RIGHT, "sn-item-position") if name != "pseudo-inverse"))
 def test_intervals_cover_the_truth(name):
     """Over 400 logs of 200 slates, the 95 % interval holds the true value in 92 to 98 %."""
     logging, target, came = UNIFORM, _law(5, power=0.5), _by_item()
@@ -519,23 +510,19 @@ GREEDY = "epsilon-greedy(epsilon=0.5)"
 
 def _logged_market(**changes):
     """A round of 120 visitors who come once or more, and one after a retraining."""
-    fields = {"rounds": 2, "slate": 3, "arrivals": ArrivalsConfig(per_round=120, max_visits=3, draw="users")}
-    return small_scenario(**(fields | changes))
-
-
-def _silent(count):
-    """Nobody wants to know how far it is."""
+    arrivals = ArrivalsConfig(per_round=120, max_visits=3, draw="users")
+    return _scenario(**({"arrivals": arrivals} | changes))
 
 
 def test_the_log_is_that_of_the_run():
     """Played again under the eyes of a target, an agent shows and sells what it did in its own run."""
     config = _logged_market()
-    rounds = replayed(config, 0, GREEDY, "relevance", _silent)
-    own = true_values(config, 0, GREEDY, _silent)
+    rounds = replayed(config, 0, GREEDY, "relevance", _nothing)
+    own = true_values(config, 0, GREEDY, _nothing)
     for one, (arrival, worth) in zip(rounds, own, strict=True):
         assert np.array_equal(one.arrival, arrival)
         assert one.log.reward.sum() == pytest.approx(worth.sum(), abs=5 * np.sqrt(worth.sum()))
-    again = replayed(config, 0, GREEDY, GREEDY, _silent)
+    again = replayed(config, 0, GREEDY, GREEDY, _nothing)
     for one, two in zip(rounds, again, strict=True):
         assert np.array_equal(one.log.reward, two.log.reward)
         for part in ("inclusion", "position", "prefix", "slate"):
@@ -546,8 +533,8 @@ def test_the_log_is_that_of_the_run():
 
 def _estimates(config, seed):
     """Estimates of relevance from the log of a greedy agent, and their truths."""
-    log = replayed(config, seed, GREEDY, "relevance", _silent)
-    truth = true_values(config, seed, "relevance", _silent)
+    log = replayed(config, seed, GREEDY, "relevance", _nothing)
+    truth = true_values(config, seed, "relevance", _nothing)
     return estimates(log, truth, logged="g", target="r", seed=seed)
 
 
@@ -576,7 +563,7 @@ def test_estimates_of_first_visits_scatter_about_the_truth():
 def test_a_target_that_could_not_be_logged_is_said_to_lack_support():
     """From the log of relevance with no exploration, popularity's slates cannot be valued, and the report says so."""
     config = _logged_market(rounds=1)
-    rounds = replayed(config, 0, "epsilon-greedy(epsilon=0.0)", "random", _silent)
+    rounds = replayed(config, 0, "epsilon-greedy(epsilon=0.0)", "random", _nothing)
     assert np.nanmean(rounds[0].supported) < 0.5
 
 
@@ -590,8 +577,8 @@ def run(tmp_path_factory):
 def test_the_command_writes_tables_and_says_where_it_cannot_be_right(run, capsys):
     """It prints a table for each part, what single-step evaluation misses, and leaves table and picture."""
     with drawn():
-        assert main(["ope", str(run.folder), "--target", "relevance", "--workers", "1"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
+        said = said_by(capsys, f"ope {run.folder} --target relevance --workers 1").out
+    said = " ".join(said.split())
     assert "single-step evaluation cannot be right" in said
     assert "pseudo-inverse" not in said  # the log is not uniform
     table = scenarios.load_run(run.folder).ope

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kit import DOCS, cases, refused
+from made_data import rounds_of
 from small_markets import small_run, small_scenario
 from tensorboard import program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -189,10 +190,7 @@ def test_csv_is_the_ledger_with_ids_and_titles(run, tmp_path, capsys):
 
 @cases(
     "words message",
-    (
-        "--to csv --agent relevnce",
-        "--agent: 'relevnce' is not among the run's arms. Did you mean 'relevance'?",
-    ),
+    ("--to csv --agent relevnce", "'relevnce' is not among the run's arms. Did you mean 'relevance'?"),
     ("--to csv --seed 9", "--seed: 9 is not a seed of the run"),
     ("--to csv", "there.csv: this file exists already. Name another file with --out"),
     ("--to opb", "--to: 'opb'. Did you mean 'obp'?"),
@@ -220,10 +218,8 @@ def test_the_environment_of_a_data_set_plays_its_log_again(name, request):
     """Made from the spec, the market shows the log's context, and the log's slates are consumed as they were (F2)."""
     run = request.getfixturevalue(name)
     arm = logged_arm(run, None, 1, whole=False)
-    assert (len(arm.item), arm.left_out) == (
-        len(run.arrivals.query(f"seed == 1 and agent == '{arm.agent}'")),
-        0,
-    )
+    logged = run.arrivals.query(f"seed == 1 and agent == '{arm.agent}'")
+    assert (len(arm.item), arm.left_out) == (len(logged), 0)
     assert (len(logged_arm(run, None, 1).item) < len(arm.item)) == (name == "gaps")
     environment = gymnasium.make(env_spec(run.scenario, 1))
     seen, _ = environment.reset(seed=1)
@@ -487,7 +483,6 @@ def test_tensorboard_itself_serves_scalars_pictures_words_and_columns(served):
     for name, tags in listed.items():
         assert set(tags) == set(tracking.read_scalars(run / "events" / name))
         assert name not in arms or {"allocation/value_model", "zz_by_arrivals/allocation/bound"} <= set(tags)
-    address, _ = served
     (image,) = _asked(address, "images/images", run="about", tag="pictures/round", sample=0)
     with urlopen(f"{address}data/plugin/images/individualImage?{image['query']}", timeout=20) as answer:  # noqa: S310
         assert answer.read() == PNG
@@ -496,15 +491,17 @@ def test_tensorboard_itself_serves_scalars_pictures_words_and_columns(served):
     assert "<strong>half</strong>" in told["text"]
     (table,) = _asked(address, "text/text", run="about", tag="about/tags")
     assert all(f"<code>{measure.tag}</code>" in table["text"] for measure in MEASURES.values())
-    address, _ = served
     columns = _asked(address, "hparams/experiment", {"experimentName": "", "hparamsLimit": 1000})
     assert [column["name"] for column in columns["hparamInfos"]] == ["agent", "beta", "seed"]
     found = [column["displayName"] for column in columns["metricInfos"]]
     assert found == [MEASURES[name].title for name in ("utility", "shortfall", "adoption_median")]
 
 
-def test_each_chart_that_tensorboard_serves_draws_its_tags_alone(served):
-    """No chart of lines is empty, and none draws a tag that merely begins like one of its own."""
+def test_each_chart_that_tensorboard_serves_draws_its_tags_alone_and_the_loop_is_first(served):
+    """No chart of lines is empty, and none draws a tag that merely begins like one of its own.
+
+    Charts are reversed, so the loop is served last; its band has points, as has the line in the first group.
+    """
     address, _ = served
     page = _asked(address, "custom_scalars/layout")
     assert page["category"][0]["title"] == "Retraining and its parts"
@@ -514,12 +511,7 @@ def test_each_chart_that_tensorboard_serves_draws_its_tags_alone(served):
     for pattern in itertools.chain.from_iterable(lines):
         drawn = _asked(address, "custom_scalars/scalars", run="rim-dual/seed-7", tag=pattern)
         assert list(drawn["tag_to_events"]) == [pattern.removesuffix("$")]
-
-
-def test_what_the_loop_does_is_seen_first(served):
-    """Charts are reversed, so the loop is served last; its band has points, as has the line in the first group."""
-    address, _ = served
-    charts = _asked(address, "custom_scalars/layout")["category"][0]["chart"]
+    charts = page["category"][0]["chart"]
     titles = [chart["title"].partition(" (")[0] for chart in reversed(charts)]
     assert titles[0] == "Catalogue coverage: the loop"
     assert titles[4] == "Catalogue coverage: all of retraining"
@@ -533,14 +525,9 @@ def test_what_the_loop_does_is_seen_first(served):
 
 
 def _rounds(values):
-    """A table of round 0: agent → utility by seed."""
-    rows = [
-        {"agent": agent, "seed": seed, "round": 0, "metric": "utility", "value": value}
-        for agent, seeds in values.items()
-        for seed, value in enumerate(seeds)
-    ]
-    rows.append({"agent": "a", "seed": 0, "round": 0, "metric": "own figure", "value": 1.0})
-    return pd.DataFrame(rows)
+    """A table of round 0: agent → utility by seed, and a figure that is not built in."""
+    own = rounds_of({("a", 0): [1.0]}, "own figure")
+    return pd.concat([rounds_of({(agent, 0): seeds for agent, seeds in values.items()}), own])
 
 
 def test_bands_are_the_intervals_over_seeds(tmp_path):
@@ -561,13 +548,12 @@ def test_bands_are_the_intervals_over_seeds(tmp_path):
 def test_wrong_use_is_named(tmp_path):
     """An unknown metric, with the nearest, a negative round, a list, an empty folder and a file in the way."""
     with tracking.Tracker(tmp_path, "random", 0) as tracker:
-        with pytest.raises(ConfigError, match="Did you mean 'shortfall'"):
-            tracker.round(tracking.RoundRecord(0, 5, {"utility": 1.0, "shortfal": 0.5}))
+        wrong = tracking.RoundRecord(0, 5, {"utility": 1.0, "shortfal": 0.5})
+        refused(ConfigError, "Did you mean 'shortfall'", tracker.round, wrong)
         refused(ConfigError, "unknown", tracker.finish, {}, {"utilty": 1.0})
+        refused(ConfigError, "'betas' is a list", tracker.finish, {"betas": [1, 2]}, {})
     assert tracking.read_scalars(tracker.folder) == {}
     refused(ConfigError, "first_round -1", tracking.Tracker, tmp_path, "a", 0, first_round=-1)
-    with tracking.Tracker(tmp_path, "a", 0) as tracker, pytest.raises(ConfigError, match="'betas' is a list"):
-        tracker.finish({"betas": [1, 2]}, {})
     refused(RunFolderError, "no event files", tracking.read_scalars, tmp_path)
     (tmp_path / "file").write_text("")
     refused(RunFolderError, "cannot be written", tracking.Tracker, tmp_path / "file", "a", 0)
@@ -591,7 +577,6 @@ def test_every_tag_is_documented_and_documented_lines_run(tmp_path, monkeypatch)
     assert [name for name in own if f"`{name}`" not in page] == []
     assert [group for group in GROUPS if f"`{group}/…`" not in page] == []
     monkeypatch.chdir(tmp_path)
-    page = (DOCS / "tracking.md").read_text(encoding="utf-8")
     lines = page.split("```python\n")[1].split("```")[0]
     exec(lines, {})  # noqa: S102 - the documentation is ours
     read = tracking.read_scalars(tracking.event_folder(tmp_path / "runs" / "by-hand", "rim-dual", 0))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from kit import cases, refused
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import nbinom
 from small_markets import play_out, played, resumed, small_replay, small_run, small_scenario
 
@@ -15,7 +15,7 @@ from rimsim.agents import make_agent, market_for, play_round
 from rimsim.arrays import ticks
 from rimsim.config import ConsumerConfig, ExposureConfig
 from rimsim.config.fields import duration_seconds
-from rimsim.errors import AgentError, ConfigError, DataError, ModelError
+from rimsim.errors import ConfigError, DataError, ModelError
 from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
 from rimsim.intensity import impressions
 from rimsim.intensity.impressions import (
@@ -32,9 +32,7 @@ from rimsim.intensity.impressions import (
 )
 from rimsim.intensity.persistence import is_stored, load
 from rimsim.intensity.popularity import Popularity
-from rimsim.market import Slates
 from rimsim.market.platform import impressions_of
-from rimsim.market.records import as_slates
 from rimsim.measures import position_weights
 from rimsim.rng import Purpose, generator
 from rimsim.scenarios.report.sentences import examination_note
@@ -79,35 +77,22 @@ def _problem(shown, fit):
     return fit.regression(shown, fit.shape, fit.mean)
 
 
-def _value(problem, theta, item):
-    return problem.value(theta, item, problem.rate(theta, item))
-
-
-def test_the_layer_recovers_what_impressions_were_drawn_from():
-    """Of 400,000 impressions in four rounds, levels and slopes by history and the items' effects come back."""
-    law, fit = _law(20), _nothing(20)
-    for number in range(4):
-        fit = fit.after(_shown(100_000, law, seed=number, own=0.3 * number))
-    assert fit.slope == pytest.approx(law.slope, abs=0.05)
-    assert fit.level + fit.item.mean() == pytest.approx(law.level + 0.9, abs=0.1)
-    assert fit.item - fit.item.mean() == pytest.approx(law.item, abs=0.06)
-    assert np.sqrt(fit.item_variance[0]) == pytest.approx(np.exp(law.item).std(), rel=0.4)
+def _at(problem, point):
+    """Objective and gradient at a point, first all levels and slopes, then the items' effects."""
+    theta, item = point[: 2 * K + 1], point[2 * K + 1 :]
+    rate = problem.rate(theta, item)
+    gradient = problem.gradient(theta, item, problem.slopes(rate)[0])
+    return problem.value(theta, item, rate), np.concatenate(gradient)
 
 
 def test_the_gradient_is_that_of_finite_differences():
     """Each derivative of the objective equals a central difference, with evidence of earlier rounds."""
     shown, draw = _small(), np.random.default_rng(0)
     problem = _problem(shown, _nothing(7).after(_small(1)))
-    point, step = draw.normal(0, 0.5, 2 * K + 8), 1e-5
-    theta, item = point[: 2 * K + 1], point[2 * K + 1 :]
-    found = np.concatenate(problem.gradient(theta, item, problem.slopes(problem.rate(theta, item))[0]))
-    for place in range(len(point)):
-        ends = []
-        for sign in (-1, 1):
-            moved = point.copy()
-            moved[place] += sign * step
-            ends.append(_value(problem, moved[: 2 * K + 1], moved[2 * K + 1 :]))
-        assert found[place] == pytest.approx((ends[1] - ends[0]) / (2 * step), rel=1e-5, abs=1e-4)
+    point = draw.normal(0, 0.5, 2 * K + 8)
+    for found, step in zip(_at(problem, point)[1], 1e-5 * np.eye(len(point)), strict=True):
+        ends = [_at(problem, point + sign * step)[0] for sign in (-1, 1)]
+        assert found == pytest.approx((ends[1] - ends[0]) / 2e-5, rel=1e-5, abs=1e-4)
 
 
 def test_the_objective_is_the_sum_over_impressions():
@@ -123,7 +108,7 @@ def test_the_objective_is_the_sum_over_impressions():
             log = _log_rate(layer, shown.item[row], shown.history[row], shown.score[row])
             chance = 1 - np.exp(-np.exp(own + log) * shown.examination[row])
             total -= np.log(chance if shown.taken[row] else 1 - chance)
-        values.append((_value(problem, theta, item), total))
+        values.append((_at(problem, np.append(theta, item))[0], total))
     (one, plain), (two, other) = values
     assert one - two == pytest.approx(plain - other, rel=1e-9)
 
@@ -132,17 +117,10 @@ def test_the_objective_is_the_sum_over_impressions():
 def test_the_minimum_is_that_of_a_solver_of_another_kind(seed):
     """L-BFGS over all parameters, within the bounds, ends where Newton's method does."""
     problem, n = _problem(_small(seed), _nothing(7)), 2 * K + 1
-
-    def function(point):
-        rate = problem.rate(point[:n], point[n:])
-        slopes = problem.slopes(rate)[0]
-        return problem.value(point[:n], point[n:], rate), np.concatenate(
-            problem.gradient(point[:n], point[n:], slopes)
-        )
-
     bounds = [(None, None)] * K + [(LEAST_SLOPE, None)] * K + [(None, None)] * 8
     options = {"ftol": 1e-14, "gtol": 1e-9, "maxiter": 5000}
-    best = minimize(function, np.ones(n + 7), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    asked = {"jac": True, "method": "L-BFGS-B", "bounds": bounds, "options": options}
+    best = minimize(lambda point: _at(problem, point), np.ones(n + 7), **asked)
     found = impressions._bounded_minimum(problem, np.zeros(n), np.zeros(7))
     assert np.concatenate(found) == pytest.approx(best.x, abs=1e-3)
 
@@ -159,6 +137,7 @@ def test_an_earlier_round_counts_as_if_it_were_read_again():
     assert fit.slope == pytest.approx(whole.slope, abs=0.02)
     assert fit.level + fit.item.mean() == pytest.approx(whole.level + whole.item.mean(), abs=0.05)
     assert fit.item - fit.item.mean() == pytest.approx(whole.item - whole.item.mean(), abs=0.03)
+    assert fit.item_variance == pytest.approx(whole.item_variance, rel=0.1)
 
 
 def test_slopes_stay_positive():
@@ -204,7 +183,7 @@ def test_scores_that_are_none_are_refused():
 
 # -- variances and memory ---------------------------------------------------------------------------------------------
 def test_the_marginal_likelihood_is_negative_binomial():
-    """No shape on a grid has a larger likelihood by scipy's law, with the prior of the shape."""
+    """No shape has a larger likelihood by scipy's law, with the prior of the shape."""
     draw = np.random.default_rng(0)
     expected = draw.gamma(2.0, 3.0, 60)
     count = draw.poisson(expected * draw.gamma(2.0, 0.5, 60)).astype(float)
@@ -214,8 +193,7 @@ def test_the_marginal_likelihood_is_negative_binomial():
         law = nbinom(np.exp(log), np.exp(log) / (np.exp(log) + expected))
         return -law.logpmf(count).sum() + 0.5 * (log - np.log(2.0)) ** 2
 
-    grid = np.linspace(-2, 6, 4001)
-    assert np.log(shape) == pytest.approx(grid[np.argmin([loss(log) for log in grid])], abs=3e-3)
+    assert np.log(shape) == pytest.approx(minimize_scalar(loss, bounds=(-2, 6)).x, abs=3e-3)
     assert mean == 1.0
 
 
@@ -307,15 +285,11 @@ class TestCalibrated(IntensityModelTests):
             assert laid[row] == pytest.approx(formula, rel=1e-5)
 
 
-def test_a_model_under_a_layer_is_saved_with_it(tmp_path):
-    """What is read scores as what was written, and a folder without the layer is refused."""
-    layer = _law(40)
-    model = Calibrated(Popularity(), layer).fit(random_log())
+def test_a_model_under_a_layer_is_stored_with_it(tmp_path):
+    """A folder without the layer is refused."""
+    model = Calibrated(Popularity(), _law(40)).fit(random_log())
     assert is_stored(model)
     model.save(tmp_path / "m")
-    again = load(tmp_path / "m")
-    for name in ("level", "slope", "item"):
-        assert np.array_equal(getattr(again.layer, name), getattr(layer, name))
     (tmp_path / "m" / "layer.safetensors").unlink()
     refused(ModelError, "damaged or incomplete", load, tmp_path / "m")
 
@@ -407,8 +381,6 @@ def test_bad_ledgers_are_refused():
     refused(DataError, "taken ≤ shown", decay_of_counts, [[1, 1], [2, 0]])
     for score in (np.full((2, 3), -1.0), np.ones((2, 2))):
         refused(DataError, "score", decay_of_slates, item, taken, score)
-    flags = Slates(np.zeros((2, 3), np.int64), uniform=np.ones(3, bool))
-    refused(AgentError, "uniform has shape", as_slates, flags)
 
 
 def unknowing(examination, prior=0.6, **changes):

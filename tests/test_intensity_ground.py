@@ -11,25 +11,12 @@ from made_data import log_of
 from scipy.integrate import quad
 from scipy.optimize import check_grad
 
-from rimsim.data import EventLog, later_sessions
+from rimsim.data import EventLog
 from rimsim.errors import ModelError
-from rimsim.intensity import (
-    RIM,
-    Hawkes,
-    HawkesConfig,
-    HawkesPoisson,
-    Popularity,
-    Scales,
-    UserStates,
-    Visits,
-    VisitsConfig,
-)
-from rimsim.intensity.cache import fitted
-from rimsim.intensity.calibration import count_calibration
+from rimsim.intensity import Hawkes, HawkesConfig, HawkesPoisson, Scales, UserStates, Visits, VisitsConfig
 from rimsim.intensity.ground.hawkes import hawkes_terms, negative_log_likelihood, poisson_objective, rescaled
 from rimsim.intensity.ground.visits import TERMS, log_linear_objective, terms
-from rimsim.intensity.registry import config_of, make
-from rimsim.intensity.states import CountExamples, session_examples
+from rimsim.intensity.states import session_examples
 from rimsim.rng import Purpose, generator
 from rimsim.testing import random_log
 
@@ -154,29 +141,6 @@ def test_only_targets_are_scored():
     assert len(model.terms(late).at_event) == (late.targets[order] & ~first).sum()
 
 
-def test_likelihood_equals_ticks():
-    """The package tick gives the same likelihood, up to its convention of subtracting 1 from every intensity."""
-    model = pytest.importorskip("tick.hawkes.model")
-    kind = model.ModelHawkesSumExpKernLogLik
-    for base in kind.__mro__[:-1]:
-        # tick finds its settable attributes in docstrings, which numpydoc no longer yields.
-        if "__setattr__" in vars(base):
-            base.__setattr__ = object.__setattr__
-    times, offsets = simulate(TRUE, RATES, 20.0, 3, seed=3)
-    point, other = np.array([0.4, 0.2, 0.3, 0.1, 0.2]), 0.7
-    for a, b in pairwise(offsets):
-        own = times[a:b]
-        terms = hawkes_terms(own, np.array([0, len(own)]), np.array([20.0]), RATES)
-        found = negative_log_likelihood(point, terms.at_event, terms.total)[0] * (len(own) - 1)
-        # The first event is a node of its own that excites the others and has a constant intensity.
-        theirs = kind(RATES, n_threads=1)
-        theirs.fit([own[1:], own[:1] + 1e-12], end_times=20.0)
-        kernels = np.zeros((2, 2, 2))
-        kernels[0, 0], kernels[0, 1] = point[1:3], point[3:]
-        value = theirs.loss(np.concatenate([[point[0], other], kernels.ravel()])) * len(own)
-        assert found == pytest.approx(value - (other * 20.0 - np.log(other)) + 2 * 20.0, rel=1e-9)
-
-
 GAP = 1800.0
 
 
@@ -269,34 +233,6 @@ def test_the_fit_is_optimal():
     assert np.abs(slope).max() < 1e-4
 
 
-def test_it_recovers_its_own_weights():
-    """Fitted to counts drawn from a known λ of its own kind, it gives that λ to within a few per cent."""
-    examples, truth = session_examples(habits(2000)), Visits()
-    phi = truth._numbers(truth.encode(examples.states), examples.states.now)
-    true = np.exp(1.0 + phi @ np.array([0.8, 0.0, 0.3, 0.4, 0.1, 0.2, -0.3, 0.05]))
-    counts = generator(2, Purpose.MEASURE).poisson(true)
-    drawn = CountExamples(examples.states, counts, examples.user)
-    model = Visits(VisitsConfig(ridge=1e-6)).fit_examples(drawn)
-    error = np.abs(model.intensity(examples.states).numpy() / true - 1)
-    assert error.mean() < 0.03
-    assert error.max() < 0.25
-
-
-def test_it_knows_whose_sessions_are_large():
-    """On unseen users λ is right in total for first and for later visits, and closer to counts than their means are."""
-    log = habits(2000)
-    model = Visits().fit(log.rows(log.user % 4 < 2))
-    examples = session_examples(log.rows(log.user % 4 >= 2))
-    rate = model.intensity(examples.states).double().numpy()
-    first = examples.states.lengths == 0
-    for which in (first, ~first):
-        assert rate[which].sum() == pytest.approx(examples.counts[which].sum(), rel=0.1)
-    assert np.ptp(rate[first]) == 0
-    later = count_calibration(rate[~first], examples.counts[~first])
-    assert later.deviance < 0.6 * later.deviance_constant
-    assert later.rank_correlation > 0.6
-
-
 @pytest.mark.parametrize("kind", [HawkesPoisson, Visits])
 def test_a_session_begins_after_a_silence(kind):
     """With sessions as horizon, a state just after its last event is scored as one a gap later."""
@@ -383,18 +319,3 @@ def test_a_log_without_target_events():
     before = model.intensity(states)
     assert torch.equal(model.update(silent).intensity(states), before)
     assert model.rescale == 1.0
-
-
-def test_it_works_where_ground_intensities_do(tmp_path):
-    """It is half of a product, has a name in hybrids, takes a config from plain values, and is kept on disk."""
-    log = habits()
-    cut = later_sessions(log)
-    states = UserStates.of(cut.past, cut.user, cut.time)
-    product = RIM(mark=Popularity(), ground=Visits()).fit(cut.past)
-    named = fitted(make("popularity-visits"), cut.past, tmp_path)
-    assert torch.equal(named.score(states), product.score(states))
-    again = fitted(make("popularity-visits"), cut.past, tmp_path)
-    assert torch.equal(again.score(states), product.score(states))
-    torch.testing.assert_close(product.score(states).sum(1), product.ground.intensity(states))
-    assert isinstance(make("visits").ground, Visits)
-    assert make("gru-visits", ground=config_of("visits", {"ridge": 0.5})).ground.config.ridge == 0.5

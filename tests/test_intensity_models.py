@@ -17,7 +17,6 @@ from rimsim.intensity import Auto, AutoConfig, UserStates, judged
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import calibration, count_calibration
 from rimsim.intensity.contract import FromHidden, ModelCapabilities, owns_scores, rescale_of
-from rimsim.intensity.ground.hawkes import poisson_objective
 from rimsim.intensity.persistence import is_stored, load
 from rimsim.intensity.popularity import fill_cold, item_features
 from rimsim.intensity.product import updated
@@ -72,20 +71,6 @@ def test_hawkes_poisson_recovers_its_own_weights():
     error = np.abs(model.intensity(states).cpu().numpy() / true - 1)
     assert error.max() < 0.12
     assert error.mean() < 0.05
-
-
-def test_hawkes_poisson_is_optimal():
-    """At the fitted weights the penalised gradient is zero, or points out of the non-negative range."""
-    log = random_log()
-    config = intensity.HawkesPoissonConfig(ridge=1e-2)
-    model = intensity.HawkesPoisson(config).fit(log)
-    examples = session_examples(log)
-    phi = model._numbers(examples.states)
-    unit = np.maximum(phi.mean(0), 1e-3)
-    weights = model.weights.cpu().numpy() * unit
-    _, slope = poisson_objective(weights, phi / unit, examples.counts.astype(float), config.ridge)
-    assert slope[weights == 0].min(initial=0) > -1e-3
-    assert np.abs(slope[weights > 0]).max() < 1e-3
 
 
 def test_session_examples_count_targets_after_strictly_earlier_states():
@@ -149,19 +134,6 @@ def test_gru_reads_as_torch_does():
             start = torch.zeros((1, SMALL.width), device=model.device)
             alone = network.hidden(torch.from_numpy(items)[None].to(model.device), start)[0, -1]
         torch.testing.assert_close(found[row], alone, rtol=1e-4, atol=1e-5)
-
-
-def test_gru_learns_an_order_that_popularity_cannot():
-    """On users who walk through the items in order, the GRU puts nearly all mass on the next item."""
-    n_users, n_items = 80, 12
-    start = np.arange(n_users) % n_items
-    item = (start[:, None] + np.arange(10)) % n_items
-    time = np.arange(10)[:, None] * 1000 + np.arange(n_users)
-    log = log_of(np.tile(np.arange(n_users), 10).tolist(), item.T.ravel().tolist(), time.ravel().tolist())
-    config = intensity.GRUConfig(width=16, epochs=60, learning_rate=0.03, dropout=0.0, patience=0)
-    model = intensity.GRU(config).fit(log)
-    scores = model.score(UserStates.of(log, np.arange(n_users), 1e9))
-    assert float(scores[torch.arange(n_users), torch.from_numpy((start + 10) % n_items)].mean()) > 0.8
 
 
 def test_early_stopping_keeps_the_best_epoch():
@@ -341,27 +313,21 @@ def checkerboard(users: int = 60, items: int = 20, each: int = 5):
 
 
 LEARNING = {"dropout": 0.0, "patience": 0, "width": 8}
+PERSONAL = {
+    "als": {"factors": 4},
+    "bpr": {"factors": 4, "iterations": 40},
+    "graph": LEARNING | {"epochs": 40, "learning_rate": 0.1},
+    "gru": LEARNING | {"epochs": 60, "learning_rate": 0.03},
+    "transformer": LEARNING | {"epochs": 60, "learning_rate": 0.02},
+}
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        intensity.MatrixFactorization(intensity.MatrixFactorizationConfig(factors=4)),
-        intensity.MatrixFactorization(
-            intensity.MatrixFactorizationConfig(factors=4, algorithm="bpr", iterations=40)
-        ),
-        intensity.GraphConvolution(
-            intensity.GraphConvolutionConfig(epochs=40, learning_rate=0.1, **LEARNING)
-        ),
-        intensity.GRU(intensity.GRUConfig(epochs=60, learning_rate=0.03, **LEARNING)),
-        intensity.Transformer(intensity.TransformerConfig(epochs=60, learning_rate=0.02, **LEARNING)),
-    ],
-    ids=["als", "bpr", "graph", "gru", "transformer"],
-)
-def test_personal_models_learn_the_checkerboard(model):
+@pytest.mark.parametrize("name", PERSONAL)
+def test_personal_models_learn_the_checkerboard(name):
     """Where even users like even items, most of p(y|x) is on a user's own half."""
-    if isinstance(model, intensity.MatrixFactorization):
+    if name in {"als", "bpr"}:
         pytest.importorskip("implicit")
+    model = make(name, mark=config_of(name, PERSONAL[name]))
     log = checkerboard()
     p = model.fit(log).score(UserStates.of(log, np.arange(log.n_users), 1e9)).cpu().numpy()
     own = p[:, ::2].sum(1)
@@ -532,29 +498,9 @@ def test_without_later_sessions_the_fallback_is_taken():
     assert make("auto", mark=AutoConfig(candidates=NAMES, fallback="returning")).fit(log).name == "returning"
 
 
-class _Mine:
-    """A mark model of one's own that nothing can save: popularity."""
-
-    def __init__(self):
-        self.inner = make("popularity")
-        for name in ("score", "encode", "step", "score_hidden"):
-            setattr(self, name, getattr(self.inner, name))
-
-    def fit(self, log):
-        self.inner.fit(log)
-        return self
-
-    update = fit
-
-
-@pytest.fixture(autouse=True)
-def own():
-    """A model of one's own goes by name."""
-    register("choosing-own", lambda seed, device: _Mine())
-
-
 def test_a_candidate_of_ones_own_is_not_kept(tmp_path):
     """What the cache could not give back is fitted each time, leaves no record and takes no weights."""
+    register("choosing-own", lambda seed, device: _Shares())
     config, log = AutoConfig(candidates=("choosing-own",)), random_log()
     for _ in range(2):
         model = fitted(make("auto", mark=config), log, tmp_path / "cache")
@@ -624,9 +570,8 @@ WIDE = {"width": 8, "learning_rate": 0.02}
 LONG = {**WIDE, "context": 12, "burn": 4, "epochs": 3, "update_steps_back": 8, "update_learning_rate": 0.01}
 MADE = {
     "of one's own": _Eager,  # a whole λ(x,y), which says nothing of its λ(x)
-    "mark of one's own": lambda: intensity.RIM(
-        mark=_Shares(), ground=intensity.HawkesPoisson()
-    ),  # which cannot be saved
+    # No folder can hold this one.
+    "mark of one's own": lambda: intensity.RIM(mark=_Shares(), ground=intensity.HawkesPoisson()),
     "popularity": intensity.Popularity,
     "returning": intensity.Returning,
     "bag": lambda: intensity.Bag(intensity.BagConfig(width=8, steps=40)),
@@ -635,8 +580,8 @@ MADE = {
     "auto": lambda: make("auto", mark=intensity.AutoConfig(candidates=("popularity", "ease", "returning"))),
     "auto-hp": lambda: make("auto-hp", mark=intensity.AutoConfig(candidates=("popularity", "ease"))),
     # The context holds every history, so that stepping and re-reading agree.
-    "gru": lambda: intensity.GRU(
-        intensity.GRUConfig(**WIDE, context=50, epochs=3, update_learning_rate=0.02)
+    "gru": lambda: make(
+        "gru", mark=intensity.GRUConfig(**WIDE, context=50, epochs=3, update_learning_rate=0.02)
     ),
     "hp": intensity.HawkesPoisson,
     "visits": intensity.Visits,

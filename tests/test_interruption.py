@@ -9,33 +9,28 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
-from filelock import FileLock, Timeout
-from kit import cases, ended, forked, refused
-from small_markets import drawn, small_run, small_scenario, stopped_after_a_round
+from kit import FAULTY, cases, ended, forked, refused, until
+from small_markets import drawn, in_file, small_run, small_scenario, stopped_after_a_round
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from worker_tasks import hold
 
 from rimsim.agents import Random, play_round
-from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, to_plain
+from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig
 from rimsim.errors import AgentError, ArmsError, ModelError, RunFolderError
 from rimsim.intensity import Popularity
 from rimsim.market import Market, build_world
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.job import stop_if_asked
-from rimsim.scenarios.runs.local import Workers, stopping_on_request
+from rimsim.scenarios.runs.local import stopping_on_request
 from rimsim.scenarios.runs.status import digest, shown_rounds
 from rimsim.scenarios.runs.store import load_run, locked, versions, writing
 from rimsim.scenarios.study.compare import resume
 
 resource = pytest.importorskip("resource")
-FAULTY = Path(__file__).with_name("faulty_agents.py")
 AGENTS = ("rim-feedback", "relevance")
 PARTS, POINTS, ARRIVALS, ROUNDS = 2, 3, 40, 2
 
@@ -44,6 +39,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to 
 
 QUICK = ConsumerConfig(truth="factors", rank=1)
 """A truth that is fitted in a second."""
+SAVED = "finished rounds are saved in {}. To continue: "
 CONFIG = small_scenario(rounds=ROUNDS, arrivals=ArrivalsConfig(per_round=ARRIVALS, max_visits=3))
 
 
@@ -84,13 +80,6 @@ def _holder(context):
     holder = forked(hold_it)
     os.read(reader, 1)
     return holder
-
-
-def _until(condition):
-    """Wait a minute at most."""
-    deadline = time.monotonic() + 60
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.002)
 
 
 def _calls_of(action, signal_at=None, number=signal.SIGKILL):
@@ -180,9 +169,7 @@ def test_an_interrupted_run_says_so_and_resumes(tmp_path, whole, number, capfd):
         assert status == 130, where
         told = capfd.readouterr().err
         unfinished = (folder / "config.yaml").exists() and (folder / "state").exists()
-        goes_on = (
-            f"; finished rounds are saved in {folder}. To continue: rimsim compare --resume --out {folder}"
-        )
+        goes_on = f"; {SAVED.format(folder)}rimsim compare --resume --out {folder}"
         # Before anything and while results are printed there is nothing to go on with, or all is there already.
         allowed = {f"rimsim: interrupted{goes_on}\n"} | (set() if unfinished else {"rimsim: interrupted\n"})
         assert told in allowed, where
@@ -192,9 +179,8 @@ def test_an_interrupted_run_says_so_and_resumes(tmp_path, whole, number, capfd):
 
 def _line(folder, agents):
     """A command that compares agents in the small scenario, but for its run folder."""
-    (folder / "small.yaml").write_text(yaml.safe_dump(to_plain(CONFIG)))
-    line = ["compare", f"{folder}/small.yaml", "--agents", agents, "--frozen", "none", "--no-certificate"]
-    return [*line, "--seeds", "1", "--workers", "1", "--out"]
+    line = f"compare {in_file(CONFIG, folder)} --agents {agents} --frozen none --no-certificate"
+    return [*line.split(), "--seeds", "1", "--workers", "1", "--out"]
 
 
 def _status(action, point, number):
@@ -229,9 +215,7 @@ def test_an_interrupt_that_became_an_error_is_an_interrupt(tmp_path, capfd):
     """Where a library, or an agent, makes an error of an interrupt, the run is interrupted, and no arm has failed."""
     agent, out = f"{FAULTY}:Interrupted", tmp_path / "run"
     assert main([*_line(tmp_path, agent), str(out)]) == 130
-    assert capfd.readouterr().err.startswith(
-        f"rimsim: interrupted; finished rounds are saved in {out}. To continue: "
-    )
+    assert capfd.readouterr().err.startswith(f"rimsim: interrupted; {SAVED.format(out)}")
     assert load_run(out).rounds["round"].max() == 0
     assert not (out / "failures").exists()
 
@@ -283,42 +267,20 @@ def test_a_full_disk_under_the_cache_is_told_too(tmp_path, monkeypatch):
     (tmp_path / "cache").touch()
     build_world.cache_clear()
     config = small_scenario(data=DataConfig(source=str(_log(tmp_path))), consumer=QUICK)
-    refused(
-        RunFolderError,
-        "cache.*: the run cannot write to this path",
-        small_run,
-        tmp_path / "run",
-        AGENTS,
-        config,
-    )
+    said = "cache.*: the run cannot write to this path"
+    refused(RunFolderError, said, small_run, tmp_path / "run", AGENTS, config)
 
 
 def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_path, whole):
     """SIGKILL of a run on two processes after its first round: resumed at once by another, the same digest."""
     folder = tmp_path / "run"
     parent = forked(lambda: _run(folder, workers=2))
-    _until(lambda: list(folder.glob("rounds/[!.]*.parquet")))
+    until(lambda: list(folder.glob("rounds/[!.]*.parquet")))
     assert ended(parent, killed=True) == -signal.SIGKILL
     assert load_run(folder).rounds["round"].nunique() >= 1
     assert not (folder / "rounds.parquet").exists()
     assert digest(resume(folder, batch_size=7, workers=1)) == digest(whole)
     assert not _drafts(folder)
-
-
-def test_workers_end_with_the_process_that_began_them(tmp_path):
-    """SIGKILL of a process whose worker is amid a task that reports nothing: the worker ends too."""
-    held = tmp_path / "held"
-
-    def work():
-        with Workers() as pool:
-            pool.run(hold, [held], 1, lambda count: None)
-
-    parent, lock = forked(work), FileLock(held.with_suffix(".lock"))
-    _until(held.exists)
-    with pytest.raises(Timeout):
-        lock.acquire(timeout=0)
-    ended(parent, killed=True)
-    lock.acquire(timeout=60)
 
 
 def test_a_resumed_run_waits_for_workers_of_a_killed_one(tmp_path):
@@ -357,34 +319,18 @@ def test_a_run_on_another_day_has_the_same_content(tmp_path, whole, monkeypatch)
     assert digest(run) == digest(whole)
 
 
-def test_a_folder_in_use_is_refused(tmp_path):
-    """Another process cannot write to a run folder until its holder has ended, killed or not."""
-    holder = _holder(locked(tmp_path))
-    with pytest.raises(RunFolderError, match="another process uses this folder"), locked(tmp_path):
-        pass
-    ended(holder, killed=True)
-    with locked(tmp_path):
-        pass
-
-
-@pytest.fixture
-def stopped(tmp_path, monkeypatch):
-    """The folder of a run with certificates that ended after its first round had been saved."""
-    with stopped_after_a_round(monkeypatch), pytest.raises(ArmsError, match="enough"):
-        small_run(tmp_path / "stopped", ("relevance",), small_scenario(rounds=2), certify=True)
-    return tmp_path / "stopped"
-
-
-def test_bounds_of_a_resumed_run_are_those_of_the_whole(stopped, tmp_path):
+def test_bounds_of_a_resumed_run_are_those_of_the_whole(tmp_path, monkeypatch):
     """A bound starts from the last round's prices, when resumed too; a table that is being written is not read."""
+    asked, stopped = {"agents": ("relevance",), "config": small_scenario(rounds=2)}, tmp_path / "stopped"
+    with stopped_after_a_round(monkeypatch):
+        refused(ArmsError, "enough", small_run, stopped, **asked, certify=True)
     (stopped / "rounds" / ".draft-0.parquet").write_bytes(b"PAR1")
     run = load_run(stopped)
     assert set(run.rounds["round"]) == set(shown_rounds(run)["round"]) == {0}
     resumed = resume(stopped, workers=1)
     assert not _drafts(stopped)
     assert "bound" in set(resumed.rounds["metric"])
-    whole = small_run(tmp_path / "whole", ("relevance",), small_scenario(rounds=2), certify=True)
-    assert digest(resumed) == digest(whole)
+    assert digest(resumed) == digest(small_run(tmp_path / "whole", **asked, certify=True))
 
 
 @pytest.fixture
@@ -417,25 +363,11 @@ def test_a_run_is_not_resumed_with_another_version_log_agent_or_config(halted, m
     refused(RunFolderError, r"edited: scenario\.exposure\.beta was 0\.5, is 0\.25", resume, halted)
 
 
-def test_a_run_whose_state_cannot_be_read_is_not_resumed(stopped):
-    """A state that lacks something, as one of an older version would, is told by its file."""
-    [path] = stopped.glob("state/*/round-*/arm.npz")
-    with np.load(path) as arrays:
-        rest = {name: arrays[name] for name in arrays.files if name != "bound_price"}
-    np.savez(path, **rest)
-    refused(
-        ArmsError, r"arm\.npz: the state of the arm cannot be read: .*bound_price", resume, stopped, workers=1
-    )
-
-
 @cases(
     "kind message",
     ("Raises", r"raises, seed 3: agent 'raises' raised ValueError in round 1, at arrival \d+ .*: no idea"),
     ("WrongShape", r"seed 3: .* in round 1: slates have shape \(\d+, 4\).*arrival, the first \d+"),
     ("Repeats", r"seed 3: .* in round 1: slate of arrival \d+ .*position 2 holds repeated item"),
-    ("OutOfRange", r"seed 3: .* in round 1: slate of arrival \d+ .*inadmissible item 1000000"),
-    ("Inadmissible", r"seed 3: .*'inadmissible' in round 1: slate of arrival \d+ .*inadmissible item"),
-    ("NotANumber", r"seed 3: agent 'not-a-number' in round 1, at arrival \d+ .*type float64"),
 )
 def test_an_agent_that_answers_nonsense_is_named_and_the_others_are_kept(tmp_path, kind, message):
     """The error says which agent, seed, round and arrival; all that went well before is kept."""

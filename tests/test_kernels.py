@@ -13,49 +13,27 @@ from rimsim.matching.kernels import best_rows
 from rimsim.rng import Purpose, bits, derived_seed, exponential, generator, uniform
 
 
-class _Visits:
-    """Five arrivals over ninety items: p*, with some items that may not be consumed, λ* and keys of their draws."""
-
-    def __init__(self):
-        draw = np.random.default_rng(0)
-        share = draw.random((5, 90)) * (draw.random((5, 90)) < 0.7)
-        self.share = (share / share.sum(1, keepdims=True)).astype(np.float32)
-        self.ground = np.linspace(20.0, 300.0, 5).astype(np.float32)
-        self.key = rng.bits(3, rng.Purpose.CHOICE, np.arange(5))
-
-    def answer(self, rows, slates):
-        """(consumed, probability, intensity), all (n, k)."""
-        out = np.empty(slates.shape, bool), np.empty(slates.shape), np.empty(slates.shape)
-        law = 0.8 ** np.arange(slates.shape[1]), 1.5
-        answer(self.share[rows], self.ground[rows], slates, self.key[rows], *law, *out)
-        return out
-
-
 def test_answers_are_the_closed_form_of_each_position():
     """Intensities λ*·p*, probabilities 1 − exp(−intensity·γ^(r−1)·a), and what the keyed draws make of them."""
-    visits, slates = _Visits(), np.array([[3, -1, 7, 20], [5, 6, -1, 8]])
-    consumed, probability, intensity = visits.answer([1, 2], slates)
-    for n, row in enumerate([1, 2]):
-        share = np.where(slates[n] >= 0, visits.share[row, np.maximum(slates[n], 0)], 0.0)
-        want = share.astype(np.float64) * float(visits.ground[row])
-        np.testing.assert_allclose(intensity[n], want, rtol=1e-15)
-        np.testing.assert_allclose(probability[n], 1 - np.exp(-want * 0.8 ** np.arange(4) * 1.5), rtol=1e-12)
-        draw = rng.uniform(3, rng.Purpose.CHOICE, row, np.maximum(slates[n], 0))
-        assert (consumed[n] == ((draw < probability[n]) & (slates[n] >= 0))).all()
-        there = slates[n] >= 0
-        assert (uniform_draws(visits.key[[row]], slates[[n]])[0][there] == draw[there]).all()
-
-
-def test_many_answers_are_those_of_each_alone():
-    """Answers of a batch have the bits of single calls."""
-    slates = np.random.default_rng(5).permuted(np.tile(np.arange(90), (5, 1)), axis=1)[:, :7]
-    visits = _Visits()
-    many = visits.answer(list(range(5)), slates)
-    for row in range(5):
-        for whole, part in zip(many, visits.answer([row], slates[row : row + 1]), strict=True):
-            np.testing.assert_array_equal(whole[row], part[0])
-    assert many[0].any()
-    assert not many[0].all()
+    draw, rows = np.random.default_rng(0), np.arange(5)
+    share = draw.random((5, 90)) * (draw.random((5, 90)) < 0.7)  # some items may not be consumed
+    share, ground = (
+        (share / share.sum(1, keepdims=True)).astype(np.float32),
+        np.float32([20, 90, 150, 200, 300]),
+    )
+    slates = draw.permuted(np.tile(np.arange(90), (5, 1)), axis=1)[:, :7].copy()
+    slates[:, 1] = -1
+    key = rng.bits(3, rng.Purpose.CHOICE, rows)
+    consumed, probability, intensity = np.empty((5, 7), bool), *np.empty((2, 5, 7))
+    answer(share, ground, slates, key, 0.8 ** np.arange(7), 1.5, consumed, probability, intensity)
+    there = slates >= 0
+    want = np.where(there, np.take_along_axis(share, slates.clip(0), 1), 0.0) * ground[:, None].astype(float)
+    np.testing.assert_allclose(intensity, want, rtol=1e-15)
+    np.testing.assert_allclose(probability, 1 - np.exp(-want * 0.8 ** np.arange(7) * 1.5), rtol=1e-12)
+    drawn = rng.uniform(3, rng.Purpose.CHOICE, rows[:, None], slates)
+    np.testing.assert_array_equal(consumed, (drawn < probability) & there)
+    assert consumed.any(0)[2:].all()
+    np.testing.assert_array_equal(uniform_draws(key, slates)[there], drawn[there])
 
 
 @pytest.mark.parametrize("levels", [3, 40, 10**6])

@@ -19,7 +19,7 @@ from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.intensity import GRU, RIM, Calibrated, GRUConfig, HawkesPoisson, Popularity, UserStates
 from rimsim.intensity.cache import log_digest
-from rimsim.intensity.contract import ModelCapabilities, Walk, stepped, walked
+from rimsim.intensity.contract import BLOCK, ModelCapabilities, Walk, stepped, walked
 from rimsim.intensity.impressions import KNOTS, Impressions, layer_of, layer_of_fits
 from rimsim.intensity.registry import make, shipped
 from rimsim.intensity.sets.bag import Bag, BagConfig
@@ -29,7 +29,7 @@ from rimsim.market import scores as module
 from rimsim.market.consumers.replay import ReplayedLog
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.platform import cross_fitted, inverse_propensity_weights, training_log
-from rimsim.market.scores import Scorer, ScoreRows, always
+from rimsim.market.scores import Scorer, always
 from rimsim.market.world import check_plugs, examination_of
 from rimsim.testing import random_log
 
@@ -83,7 +83,7 @@ def test_the_layer_is_fitted_to_the_ledgers(calibration):
         assert one == pytest.approx(other, abs=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["clones", "cold-start", "replay"])
+@pytest.mark.parametrize("kind", ["clones", "cold-start", "replay", "capped"])
 def test_what_is_logged_is_the_layer_over_the_inner_models_scores(kind):
     """In a later round the ledger's λ'(x,y) is the formula, and λ'(x) is its sum over what is admissible."""
     config = _small(kind, rounds=2)
@@ -117,10 +117,17 @@ def test_prices_and_serving_share_a_layer():
     assert folds[0].model is not folds[1].model
 
 
-@pytest.mark.parametrize("kind", sorted(small.SMALL))
-def test_batches_and_a_resume_change_nothing(kind, tmp_path):
+IPS = PlatformConfig(model="popularity-hp", learning="ips", log_window=LogWindow(warmup="none"))
+
+
+@cases(
+    "kind name changes",
+    *((kind, "rim-feedback", {}) for kind in sorted(small.SMALL)),
+    ("clones", "epsilon-greedy", {"platform": IPS}),
+)
+def test_batches_and_a_resume_change_nothing(kind, name, changes, tmp_path):
     """Batches of 1, and a market that goes on from its saved state, leave the same ledger to the last bit."""
-    config, name = _small(kind, rounds=3), "rim-feedback"
+    config = _small(kind, rounds=3, **changes)
     whole = small.played(config, name, 1000)
     small.same_ledgers(small.played(config, name, 1), whole)
     small.same_ledgers(small.resumed(config, name, tmp_path / "state", 2), whole)
@@ -277,7 +284,6 @@ def test_models_of_two_folds_share_out_the_last_round(rounds):
         assert all(len(earlier) < len(fold) < len(whole) for fold in folds)
 
 
-IPS = PlatformConfig(model="popularity-hp", learning="ips", log_window=LogWindow(warmup="none"))
 SMALL_NETWORK = {"width": 8, "context": 32, "burn": 4, "update_steps_back": 4, "epochs": 2, "patience": 0}
 
 
@@ -323,14 +329,6 @@ def test_without_propensities_nothing_changes(config, agent):
     small.same_ledgers(small.played(config, agent), small.played(usual, agent))
 
 
-def test_a_market_with_weights_goes_on_from_its_saved_state(tmp_path):
-    """Propensities of the window's rounds are part of the state."""
-    config = small.small_scenario(platform=IPS, consumer=ConsumerConfig(attraction=4.0), rounds=3)
-    small.same_ledgers(
-        small.resumed(config, "epsilon-greedy", tmp_path / "state", 2), small.played(config, "epsilon-greedy")
-    )
-
-
 def test_a_log_keeps_its_weights_and_popularity_counts_them():
     """Reduced too; a log with others is another log; an item's share is its events' weight."""
     log = random_log()
@@ -341,9 +339,7 @@ def test_a_log_keeps_its_weights_and_popularity_counts_them():
     assert log.weights.tolist() == [1.0] * len(log)
     other = dataclasses.replace(log, weight=weight + 1)
     assert len({log_digest(one) for one in (log, weighted, other)}) == 3
-    log = random_log()
-    weight = np.random.default_rng(0).random(len(log)) + 0.5
-    model = make("popularity").fit(dataclasses.replace(log, weight=weight))
+    model = make("popularity").fit(weighted)
     mass = np.array([weight[log.item == y].sum() for y in range(log.n_items)]) + 0.01
     assert model.probability.cpu().numpy() == pytest.approx(mass / mass.sum(), rel=1e-5)
 
@@ -440,7 +436,9 @@ def _entered(consumed, way):
 @given(consumed=CONSUMED, way=st.sampled_from(["one by one", "marked", "at once"]), tick=st.integers(-1, 12))
 def test_histories_are_lists(consumed, way, tick):
     """What is entered, visible and read equals what plain lists hold, however it was entered."""
-    histories, lists = _entered(consumed, way)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rimsim.market.histories._ROOM", 2)  # so that they grow
+        histories, lists = _entered(consumed, way)
     slots = np.arange(SLOTS)
     visible = np.array([sum(since <= tick for since, _ in events) for events in lists])
     assert histories.visible_at(slots, np.full(SLOTS, tick)).tolist() == visible.tolist()
@@ -463,18 +461,6 @@ def test_histories_are_lists(consumed, way, tick):
     copied = histories.copy()
     copied.append(np.array([0]), np.array([10**6]), np.array([5]))
     assert copied.events.counts[0] == histories.events.counts[0] + 1 == len(lists[0]) + 1
-
-
-def test_histories_grow():
-    """Thousands of events, entered by the handful or at once, are all there in order."""
-    histories = _empty(2)
-    for tick in range(1500):
-        histories.append(np.full(2, tick % 2), np.full(2, tick), np.array([tick, tick + 1]))
-    histories.append(np.zeros(9000, np.int64), np.full(9000, 2000), np.arange(9000))
-    _, _, items = histories.all_events()
-    first = [item for tick in range(0, 1500, 2) for item in (tick, tick + 1)]
-    second = [item for tick in range(1, 1500, 2) for item in (tick, tick + 1)]
-    assert items.tolist() == first + list(range(9000)) + second
 
 
 def test_an_event_goes_before_those_that_are_visible_later():
@@ -634,56 +620,26 @@ def test_what_is_foretold_changes_nothing(model, delay, monkeypatch):
         assert mine.learnt_events == theirs.learnt_events
 
 
-class _Counting:
-    """A scorer of which each arrival's scores are its id, and its hidden state says whose it is."""
-
-    def __init__(self, size):
-        self.size, self.encoded, self.scored, self.n_items = size, [], [], 3
-
-    def hidden_bytes(self):
-        return self.size
-
-    def hidden_at(self, slots, counts):
-        self.encoded.append(len(slots))
-        return (100 * slots + counts,)
-
-    def score(self, ids, slots, ticks, counts, hidden):
-        assert hidden[0].tolist() == (100 * slots + counts).tolist()
-        assert (ticks == ids + 1000).all()
-        self.scored.append(ids.tolist())
-        rows = np.zeros((4, 3), np.float32)
-        rows[: len(ids)] = ids[:, None]
-        return ScoreRows((torch.from_numpy(rows), torch.from_numpy(rows[:, 0]), torch.from_numpy(rows >= 0)))
-
-
-@cases("room encoded", (1, [4, 4, 2]), (39, [4, 4, 2]), (80, [8, 2]), (999, [10]))
-def test_blocks_are_encoded_in_windows_and_forgotten_once_they_are_served(room, encoded, monkeypatch):
-    """As many whole blocks at once as there is room for, one at least; each is scored once, and freed at its end."""
-    monkeypatch.setattr(module, "BLOCK", 4)
-    monkeypatch.setattr(module, "_MOST_BYTES", room)
+@pytest.mark.parametrize("blocks", [1, 2, 9])
+def test_states_known_beforehand_are_encoded_in_windows_and_forgotten(blocks, monkeypatch):
+    """As many whole blocks at once as there is room for; scores of who was served are freed."""
+    monkeypatch.setattr(Scorer, "hidden_bytes", lambda _: 1)
+    monkeypatch.setattr(module, "_MOST_BYTES", blocks * BLOCK + 9)
     monkeypatch.setattr(module, "_AHEAD", 1)
-    n, scorer = np.arange(10), _Counting(10)
-    events = SimpleNamespace(newest=np.zeros(7, np.int64), counts=np.arange(7) % 3)
-    histories = _Ten(id=range(7), visible_at=lambda slot, _: slot % 3, events=events)
-    schedule = _Ten(id=n, slot=n[::-1] % 7, tick=n + 1000)
-    scores = module.PrecomputedScores(scorer, histories, schedule)
-    served = 0
-    for size in (1, 3, 2, 1, 3):
-        arrivals = np.arange(served, served + size)
-        rows = scores.rows(arrivals)
-        assert rows.tensors[0][:, 0].tolist() == arrivals.tolist()
-        scores.drop(arrivals)
-        served += size
+    encode, encoded = Scorer.hidden_at, []
+    monkeypatch.setattr(Scorer, "hidden_at", lambda *now: (encoded.append(len(now[1])), encode(*now))[1])
+    arrivals = ArrivalsConfig(kind="replay", warmup_share=0.8)
+    config = small.small_replay(rounds=1, arrivals=arrivals)
+    market = Market(config, model=Market(config).model)
+    scores, n = market.open._scores, len(market.schedule)
+    while not market.done:
+        waiting = market.next_arrivals(20)
+        market.serve(waiting, top_k(waiting.relevance, waiting.admissible, config.slate))
         held = np.array([block is not None for block in scores._block])
-        held = [held[first : first + 4].any() for first in (0, 4, 8)]
-        assert held == [4 * block < served < min(4 * block + 4, 10) for block in range(3)]
-    assert scorer.encoded == encoded
-    assert scorer.scored == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-
-
-class _Ten(SimpleNamespace):
-    def __len__(self):
-        return len(self.id)
+        assert not held[: market.served or n].any()
+        assert held.sum() < BLOCK
+    assert encoded == [min(blocks * BLOCK, n - first) for first in range(0, n, blocks * BLOCK)]
+    assert n > 2 * BLOCK
 
 
 def test_warm_up_states_are_scored_by_models_that_have_not_seen_what_their_users_did(monkeypatch):

@@ -1,7 +1,5 @@
 """The price solver beyond its optimum, serving at prices, and certificates that hold for any slates and prices."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -43,56 +41,11 @@ def test_scaling_scores_scales_prices(factor):
     assert two.gap == pytest.approx(one.gap)
 
 
-@pytest.mark.parametrize("axis", [0, 1])
-def test_permuting_users_or_items_permutes_slates(axis):
-    """The order of users and items does not matter where the optimum is one."""
-    scores = skewed(1)
-    floor = np.random.default_rng(2).integers(0, 8, scores.shape[1])
-    order = np.random.default_rng(3).permutation(scores.shape[axis])
-    permuted = scores[order] if axis == 0 else scores[:, order]
-    one = solve_dual(scores, 5, floor, tol=1e-8)
-    two = solve_dual(permuted, 5, floor if axis == 0 else floor[order], tol=1e-8)
-    expected = one.slates[order] if axis == 0 else one.slates
-    found = two.slates if axis == 0 else np.where(two.slates >= 0, order[two.slates], -1)
-    assert np.array_equal(np.sort(expected, axis=1), np.sort(found, axis=1))
-    assert two.primal == pytest.approx(one.primal, rel=2e-8)
-
-
-def test_a_constant_per_user_changes_no_slate_and_ties_favour_nobody():
-    """What a user adds to all scores is no reason to show others; equal scores are broken by seed, not by index."""
-    scores = skewed(4)
-    constant = np.random.default_rng(5).random((len(scores), 1))
-    one, two = solve_dual(scores, 5, 4, tol=1e-8), solve_dual(scores + constant, 5, 4, tol=1e-8)
-    assert np.array_equal(np.sort(one.slates, axis=1), np.sort(two.slates, axis=1))
-    assert two.primal - float((5 * constant).sum()) == pytest.approx(one.primal, rel=1e-6)
+def test_ties_favour_nobody():
+    """Equal scores are broken by seed, not by index."""
     solution = solve_dual(np.ones((200, 20)), 5, 0)
     assert solution.exposure[:10].sum() < 0.6 * solution.exposure.sum()
     assert not np.array_equal(solution.slates, solve_dual(np.ones((200, 20)), 5, 0, tie_seed=1).slates)
-
-
-@pytest.mark.parametrize("cost", [None, 0.01])
-def test_gap_is_certified_and_floors_met_on_skewed_scores(cost):
-    """The returned gap is within the tolerance and is what the independent certificate finds."""
-    scores = skewed(6, 400, 150).astype(np.float32)
-    mask = np.random.default_rng(7).random(scores.shape) < 0.85
-    solution = solve_dual(scores, 6, 8, admissible=mask, cost=cost, tol=1e-3)
-    proof = certificate(scores, solution.slates, 6, 8, solution.item_price, cost, admissible=mask)
-    assert proof.gap <= 1e-3
-    assert proof.gap == pytest.approx(solution.gap, abs=1e-9)
-    assert solution.shortfall == proof.shortfall
-    assert np.array_equal(solution.exposure, proof.exposure)
-    assert cost is not None or proof.items_met == 150
-    assert (solution.user_price >= 0).all()
-
-
-def test_cost_prices_shortfall():
-    """No bonus exceeds the cost, and an item short of its floor has exactly that bonus."""
-    scores = skewed(8)
-    solution = solve_dual(scores, 5, 10, cost=1e-3, tol=1e-6)
-    assert solution.shortfall > 0
-    assert solution.item_price.min() == -1e-3
-    short = solution.exposure < 10
-    assert np.allclose(solution.item_price[short], -1e-3, atol=1e-3 * 0.05)
 
 
 @pytest.mark.parametrize("weights", [None, 0.9 ** np.arange(5)])
@@ -104,26 +57,6 @@ def test_identical_rows_are_spread(weights):
     assert weights is not None or solution.gap <= 1e-3
     assert solution.exposure.min() >= floor
     assert len(np.unique(np.sort(solution.slates, axis=1), axis=0)) > 10
-
-
-def test_positions_are_empty_only_where_nothing_is_worth_showing():
-    """A user with free positions has no admissible item with s − v > 0 that it is not shown."""
-    scores = np.random.default_rng(10).standard_normal((40, 12))
-    solution = solve_dual(scores, 8, 3, 10, tol=1e-9)
-    values = scores - solution.item_price
-    for row, slate in enumerate(solution.slates):
-        shown = slate[slate >= 0]
-        assert (np.diff(values[row, shown]) <= 1e-12).all()
-        if len(shown) < 8:
-            assert np.delete(values[row], shown).max(initial=-1.0) <= 1e-6
-
-
-def test_warm_start_gives_the_same_optimum():
-    """Prices of another problem, even absurd ones, are only a start."""
-    scores = skewed(11, 60, 30)
-    best = solve_dual(scores, 5, 4, tol=1e-8).primal
-    for start in (solve_dual(skewed(12, 60, 30), 5, 4).item_price, np.full(30, -5.0), np.full(30, 5.0)):
-        assert solve_dual(scores, 5, 4, prices=start, tol=1e-8).primal == pytest.approx(best, rel=2e-8)
 
 
 @pytest.mark.parametrize("cost", [None, 40.0])
@@ -347,22 +280,6 @@ def test_value_and_bound_by_hand():
     assert proof.value == proof.bound == 3.0
 
 
-def test_best_of_all_slates_is_below_every_bound():
-    """On an instance small enough to enumerate, no bound on a grid of prices is below the best V."""
-    scores = np.array([[3.0, 1.0, 0.2], [2.0, 1.5, 0.1], [1.0, 0.9, 0.8]])
-    floor, cost = [0, 2, 1], 1.0
-    choices = [list(c) for size in range(3) for c in itertools.combinations(range(3), size)]
-    best = -np.inf
-    for rows in itertools.product(choices, repeat=3):
-        slates = [row + [-1] * (2 - len(row)) for row in rows]
-        best = max(best, certificate(scores, slates, 2, floor, 0.0, cost).value)
-    grid = np.linspace(-1, 0, 5)
-    bounds = [
-        certificate(scores, [[-1, -1]] * 3, 2, floor, [0, a, b], cost).bound for a in grid for b in grid
-    ]
-    assert min(bounds) >= best - 1e-12
-
-
 @cases(
     "slates message",
     ([[0, 0], [1, -1], [-1, -1]], "row 0 shows item 0 twice"),
@@ -402,7 +319,7 @@ def test_bad_arguments_of_a_certificate(change, message):
 
 @cases("rows starts", (200, [0, 128, 256]), (400, [0]), (100, [0, 100, 200]))
 def test_scores_on_demand_are_asked_for_in_the_blocks_they_are_made_in(rows, starts, monkeypatch):
-    """A block has 128 rows or a multiple, fewer only where it has no room for as many; the bound is the same."""
+    """A block has 128 rows or a multiple, fewer only where it has no room for as many; value and bound are the same."""
     scores = np.random.default_rng(0).random((300, 20)).astype(np.float32)
     asked = []
 
@@ -411,11 +328,12 @@ def test_scores_on_demand_are_asked_for_in_the_blocks_they_are_made_in(rows, sta
             asked.append(start)
             return scores[start:stop]
 
+    arguments = (np.argsort(-scores, axis=1)[:, :3], 3, np.full(20, 5), np.full(20, -0.5), 1.0)
+    whole = certificate(scores, *arguments)
     monkeypatch.setattr(certificates, "_CELLS", rows * 20)
-    arguments = (np.full((300, 3), -1), 3, np.full(20, 5), np.full(20, -0.5), 1.0)
     found = certificate(Recorded(np.zeros((300, 1)), np.zeros((20, 1))), *arguments)
     assert asked == starts
-    assert found.bound == pytest.approx(certificate(scores, *arguments).bound, rel=1e-12)
+    assert (found.value, found.bound) == pytest.approx((whole.value, whole.bound), rel=1e-12)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -12,9 +12,9 @@ from made_data import arrivals_of
 from scipy import optimize, stats
 
 from rimsim import matching, measures, rng
-from rimsim.agents import BUILT_IN, Agent, LinUCB, Relevance, States, diagnostics_of, make_agent, play_round
+from rimsim.agents import BUILT_IN, Agent, LinUCB, Relevance, States, diagnostics_of, make_agent
 from rimsim.agents.entropic_dual import entropic_prices
-from rimsim.agents.gibbs import gibbs_draw, gibbs_law, inclusion_sums
+from rimsim.agents.gibbs import gibbs_law
 from rimsim.agents.p_mmf import projected
 from rimsim.agents.pacing import Bounds, Pacing, bound_bonuses
 from rimsim.config import ArrivalsConfig
@@ -151,12 +151,6 @@ def test_bonuses_stay_within_their_bounds(closing, cost):
         assert np.array_equal(fresh.high, bounds.high)
 
 
-def test_ties_of_a_row_are_drawn_by_its_arrival():
-    """The bits of a row are those of the package for the round's key and the arrival's id."""
-    for arrival in (0, 7, 2**40):
-        assert matching.tie_rank(matching.tie_base(11), arrival) == rng.bits(11, rng.Purpose.TIES, arrival)
-
-
 def law(z, k):
     """Inclusion probabilities as the recursion has them."""
     a = len(z)
@@ -174,14 +168,6 @@ def test_inclusion_probabilities_of_a_large_catalogue():
         assert 0 <= inclusion.min() <= inclusion.max() <= 1
         assert inclusion.sum() == pytest.approx(37, rel=1e-9)
         assert (np.diff(inclusion) >= -1e-12).all()
-
-
-def test_a_row_of_few_items_shows_them_all_with_certainty():
-    """Where at most k items may be shown, all are, with propensity 1."""
-    value = np.array([0.3, -np.inf, 0.9, -np.inf])
-    items, propensity = np.empty(3, np.int64), np.empty(3, np.float32)
-    assert gibbs_draw(value, 0.1, np.uint64(1), items, propensity) == 2
-    assert (items[:2].tolist(), propensity[:2].tolist()) == ([2, 0], [1, 1])
 
 
 def smoothed_dual(scores, bonus, k, required, epsilon):
@@ -208,29 +194,6 @@ def test_entropic_prices_minimise_the_smoothed_dual(cost):
     )
     assert 0 <= bonus.min() <= bonus.max() <= cost
     assert found == pytest.approx(best.fun, rel=1e-6)
-
-
-def test_entropic_prices_meet_floors_in_expectation():
-    """On the states that they were solved on, expected exposures lack at most the tolerance."""
-    scores, required = skewed(300, 80), np.full(80, 12.0)
-    admissible = np.random.default_rng(0).random(scores.shape) < 0.9
-    states = States(scores, admissible, np.full(300, 5))
-    price = entropic_prices(states, required, 50.0, 0.5, 1e-3)
-    mean, spread = np.empty(80), np.empty(80)
-    inclusion_sums(*states, price, 0.5, mean, spread, np.empty(0), np.empty(0))
-    assert np.maximum(required - mean, 0).sum() <= 1e-3 * required.sum()
-    assert mean.sum() == pytest.approx(300 * 5)
-
-
-def test_a_lower_temperature_comes_nearer_to_the_deterministic_slates():
-    """As ε falls, the expected score of a slate rises towards that of the frozen dual."""
-    past, now = arrivals_of(skewed(200, 60)), arrivals_of(skewed(200, 60), first=1000)
-    score = []
-    for temperature in (2.0, 0.3, 0.02):
-        agent = make_agent(f"entropic-dual(temperature={temperature})")
-        agent.begin_round(view_of(200, 60, 5, past=past))
-        score.append(np.take_along_axis(now.intensity.numpy(), agent.act(now).items, 1).sum())
-    assert score[0] < score[1] < score[2]
 
 
 def test_the_projection_is_that_of_a_quadratic_programme():
@@ -396,21 +359,7 @@ def test_guarantees_are_kept(name, most):
     assert np.mean(short) <= most
 
 
-def test_propensities_stand_in_the_ledger():
-    """Every exposure of entropic-dual has one in (0, 1], and Σ 1/π over exposures estimates all pairs without bias."""
-    market = Market(markets.small_scenario(rounds=1))
-    agent = make_agent("entropic-dual(temperature=1.0)")
-    play_round(market, agent)
-    ledger = market.closed[0].ledger
-    stated = ledger.propensity[ledger.item >= 0]
-    assert 0 < stated.min() <= stated.max() <= 1
-    chunks = list(market.closed[0].states)
-    pairs = sum(int(chunk.admissible.sum()) for chunk in chunks)
-    assert (1 / stated).sum() == pytest.approx(pairs, rel=0.2)
-
-
-GENRES = ["a", "b", "a|b", "c"]
-"""Of four items."""
+GENRES = ["a", "b", "a|b", "c"]  # of four items
 
 
 def genre_view(decay=0.5):
@@ -459,23 +408,6 @@ def test_the_slate_holds_the_highest_bounds_of_a_ridge_regression():
     assert agent.diagnostics["weight_of_chance"] == pytest.approx(weights[0])
     assert agent.diagnostics["weight_of_genres"] == pytest.approx(np.linalg.norm(weights[1:]))
     assert agent.diagnostics["slates_learnt"] == 30
-
-
-def test_it_begins_as_relevance_and_learns_which_genre_is_consumed():
-    """First weights are 1 for the platform's chance, 0 for all else; a genre that is always consumed comes first."""
-    slates = []
-    for agent in (LinUCB(width=0.0, every=10_000), Relevance()):
-        market = Market(markets.small_scenario(rounds=1), needs=Needs.of(agent))
-        play_round(market, agent)
-        slates.append(market.closed[0].ledger.item)
-    np.testing.assert_array_equal(*slates)
-    agent = LinUCB(ridge=1.0)
-    agent.begin_round(genre_view(1.0))
-    flat = np.full((1, 4), 0.25)
-    for _ in range(50):
-        agent.learn(Feedback(visitors(flat, [[]]), np.array([[3, 0]]), np.array([[True, False]])))
-    assert agent.diagnostics["weight_of_genres"] > 0.1
-    assert agent.act(visitors(np.array([[0.4, 0.3, 0.3, 0.2]]), [[]]))[0, 0] == 3
 
 
 @pytest.mark.parametrize("scenario", [markets.small_scenario, markets.small_replay])

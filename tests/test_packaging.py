@@ -26,16 +26,14 @@ MAPPED = ("agents", "envs", "scenarios")
 
 
 def packages_on_disk():
-    """Dotted names of all packages in the four folders."""
-    found = set()
-    for top in ("rimsim", *MAPPED):
-        prefix = "rimsim" if top == "rimsim" else f"rimsim.{top}"
-        for init in (ROOT / top).rglob("__init__.py"):
-            parts = init.parent.relative_to(ROOT / top).parts
-            if top == "rimsim" and parts and parts[0] in MAPPED:
-                continue
-            found.add(".".join((prefix, *parts)))
-    return found
+    """Dotted names of all packages in the four folders; those that are links are not followed."""
+    tops = {"rimsim": ROOT / "rimsim"} | {f"rimsim.{top}": ROOT / top for top in MAPPED}
+    inits = [
+        (name, init.parent.relative_to(top))
+        for name, top in tops.items()
+        for init in top.rglob("__init__.py")
+    ]
+    return {".".join((name, *place.parts)) for name, place in inits}
 
 
 def test_every_package_on_disk_is_listed_with_its_names():
@@ -89,6 +87,7 @@ def test_public_names_are_exported_and_exist():
     ("measures", {"torch", "pandas", "scipy"}),
     ("matching", {"torch", "numba"}),
     ("tracking", {"torch", "tensorflow"}),
+    ("data", {"torch", "matplotlib", "pooch"}),
 )
 def test_imports_are_light(module, heavy):
     """Rooms are imported without the packages that their functions alone need."""
@@ -128,9 +127,8 @@ def _listed(page):
 
 def _words(path):
     """Number of words of a page, without the marks of figures and formulas."""
-    return len(
-        re.sub(r"<!--.*?-->|\$\$.*?\$\$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL).split()
-    )
+    text = path.read_text(encoding="utf-8")
+    return len(re.sub(r"<!--.*?-->|\$\$.*?\$\$", "", text, flags=re.DOTALL).split())
 
 
 def _anchors(path):
@@ -159,11 +157,7 @@ def test_every_page_and_every_room_is_in_the_sites_contents_and_short():
     assert sum(count for name, count in words.items() if name not in generated) <= 30_000
 
 
-@pytest.mark.parametrize(
-    "page",
-    [ROOT / "README.md", *PAGES, *LOG.glob("*.md")],
-    ids=lambda path: f"{path.parent.name}-{path.stem}",
-)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES, *LOG.glob("*.md")], ids=str)
 def test_links_lead_somewhere(page):
     """Every link within the repository leads to a file, and to a heading of it where it names one."""
     text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -197,30 +191,20 @@ def test_commands_of_pages_are_read_by_the_command_line():
         command.make_context(words[0], rest)
 
 
-def test_every_picture_is_in_a_page():
-    """No picture of docs/pictures is left behind by the pages."""
+def test_every_picture_is_in_a_page_and_no_older_than_its_result(script):
+    """Each picture holds the digest of the tables that it shows; only the environment's is its own rendering."""
     text = "".join(page.read_text(encoding="utf-8") for page in [*PAGES, *LOG.glob("*.md")])
     assert [path.name for path in (DOCS / "pictures").iterdir() if f"pictures/{path.name}" not in text] == []
-
-
-def test_no_picture_is_older_than_its_result(monkeypatch):
-    """Each picture holds the digest of the tables that it shows; only the environment's is its own rendering."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    pictures = importlib.import_module("pictures")
+    pictures = script("pictures")
     names = {f"{name}.svg" for name in pictures.PICTURES}
     assert {path.name for path in (DOCS / "pictures").iterdir()} == {*names, "environment.png"}
-    older = [
-        name
-        for name, picture in pictures.PICTURES.items()
-        if pictures.recorded(DOCS / "pictures" / f"{name}.svg") != pictures.digest(picture.tables)
-    ]
-    assert older == []
+    for name, picture in pictures.PICTURES.items():
+        assert pictures.recorded(DOCS / "pictures" / f"{name}.svg") == pictures.digest(picture.tables), name
 
 
-def test_a_changed_table_has_another_digest(monkeypatch, tmp_path):
+def test_a_changed_table_has_another_digest(script, monkeypatch, tmp_path):
     """The digest is of cells below a heading, not of the text around them; a heading without a table is refused."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    pictures = importlib.import_module("pictures")
+    pictures = script("pictures")
     monkeypatch.setattr(pictures.figures, "LOG", tmp_path)
 
     def digest(text):
@@ -229,35 +213,29 @@ def test_a_changed_table_has_another_digest(monkeypatch, tmp_path):
 
     table = "## B\n\n| x |\n|---|\n| 1 |\n"
     assert digest(table) == digest(f"New words.\n\n{table}\nMore.\n") != digest(table.replace("1", "2"))
-    with pytest.raises(SystemExit, match="a#b"):
-        digest("## B\n")
+    refused(SystemExit, "a#b", digest, "## B\n")
 
 
-def test_figures_of_pages_are_those_of_the_log(monkeypatch):
+def test_figures_of_pages_are_those_of_the_log(script):
     """Every quoted figure equals its cell of the log, and every page of the log says how its tables were made."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    figures = importlib.import_module("figures")
+    figures = script("figures")
     texts = {path: path.read_text(encoding="utf-8") for path in figures.PAGES}
     assert [path.name for path, text in texts.items() if figures.filled(text) != text] == []
     made = re.compile(r"^\*Commit \w{7,}, \d{4}-\d\d-\d\d, .+, rimsim [\d.]+:\* `.+`$", re.MULTILINE)
-    assert [
-        path.name for path in LOG.glob("*.md") if path.stem != "README" and not made.search(path.read_text())
-    ] == []
+    logs = [path for path in LOG.glob("*.md") if path.stem != "README"]
+    assert [path.name for path in logs if not made.search(path.read_text())] == []
 
 
-def test_a_figure_is_found_by_row_and_column(monkeypatch, tmp_path):
+def test_a_figure_is_found_by_row_and_column(script, monkeypatch, tmp_path):
     """A mark takes a cell in five forms, below a heading where it names one; an unknown row is refused."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    figures = importlib.import_module("figures")
-    (tmp_path / "a.md").write_text(
-        "# A\n\n| x | y |\n|---|---|\n| `n` | -.135 ±.01* |\n\n## B\n\n| x | y |\n|---|---|\n| n | 2 |\n"
-    )
+    figures = script("figures")
+    table = "| x | y |\n|---|---|\n"
+    (tmp_path / "a.md").write_text(f"# A\n\n{table}| `n` | -.135 ±.01* |\n\n## B\n\n{table}| n | 2 |\n")
     monkeypatch.setattr(figures, "LOG", tmp_path)
     forms = {"": "−0.135 ± 0.01", "mean": "−0.135", "size": "0.135", "points": "14", "%": "14%"}
     assert {form: figures.figure(f"a; n; y; {form}") for form in forms} == forms
     assert figures.filled("<!-- log: a#b; n; y -->9<!-- /log -->") == "<!-- log: a#b; n; y -->2<!-- /log -->"
-    with pytest.raises(SystemExit, match="no such row"):
-        figures.figure("a; m; y")
+    refused(SystemExit, "no such row", figures.figure, "a; m; y")
 
 
 def test_release_notes_are_short_and_begin_with_results():
@@ -288,10 +266,9 @@ def test_fragments_become_the_notes_of_the_next_version(tmp_path):
     assert notes.replace(f"## 9.0.0{new}", "") == (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def test_the_leaderboard_shows_its_table(monkeypatch):
+def test_the_leaderboard_shows_its_table(script):
     """The page is what its script makes of the committed table, and has every built-in agent."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    board = importlib.import_module("leaderboard")
+    board = script("leaderboard")
     table = pd.read_parquet(board.TABLE)
     page = board.PAGE.read_text(encoding="utf-8")
     assert page == board.page(table, page.splitlines()[2])
@@ -331,12 +308,22 @@ def archives(tmp_path_factory):
     return source, built(unpacked, "build_wheel", folder / "wheel")
 
 
-def test_the_wheel_holds_all_that_is_read(archives):
-    """Every data file is in the wheel at its place, and nothing else; both archives are named after the version."""
+INSTALLED = """\
+import sys; sys.path.insert(0, sys.argv[1]); import rimsim, rimsim.data; from rimsim.command import main
+assert rimsim.__file__.startswith(sys.argv[1]), rimsim.__file__; assert len(rimsim.data.load()) == 100004
+sys.argv[1:] = ["scenarios"]; sys.exit(main())"""
+
+
+def test_the_wheel_holds_all_that_is_read_and_works_without_the_checkout(archives, tmp_path):
+    """Every data file is in the wheel at its place, and nothing else; both archives are named after the version.
+
+    From another folder, with the wheel's files alone, the command runs and reads its scenarios and log.
+    """
     assert rimsim.__version__.count(".") == 2
     assert all(path.name.startswith(f"rimsim-{rimsim.__version__}") for path in archives)
     with zipfile.ZipFile(archives[1]) as wheel:
         names = set(wheel.namelist())
+        wheel.extractall(tmp_path / "site")  # noqa: S202  our own
     wanted = "py.typed scenarios/__init__.pyi scenarios/report/page.html.jinja "
     wanted += "scenarios/runs/tables.yaml scenarios/cli/options.yaml"
     tables = (ROOT / "rimsim/data/embedded").glob("*.parquet")
@@ -344,18 +331,6 @@ def test_the_wheel_holds_all_that_is_read(archives):
     files += [f"scenarios/{path.name}" for path in (ROOT / "scenarios").glob("*.yaml")]
     assert {f"rimsim/{name}" for name in files} <= names
     assert {name.split("/")[0] for name in names} == {"rimsim", f"rimsim-{rimsim.__version__}.dist-info"}
-
-
-INSTALLED = """\
-import sys; sys.path.insert(0, sys.argv[1]); import rimsim, rimsim.data; from rimsim.command import main
-assert rimsim.__file__.startswith(sys.argv[1]), rimsim.__file__; assert len(rimsim.data.load()) == 100004
-sys.argv[1:] = ["scenarios"]; sys.exit(main())"""
-
-
-def test_an_installed_wheel_works_without_the_checkout(archives, tmp_path):
-    """From another folder, with the wheel's files alone, the command runs and reads its scenarios and log."""
-    with zipfile.ZipFile(archives[1]) as wheel:
-        wheel.extractall(tmp_path / "site")  # noqa: S202  our own
     line = [sys.executable, "-c", INSTALLED, str(tmp_path / "site")]
     told = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "closed-loop" in told.stdout

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kit import cases
+from made_data import rounds_of
 from matplotlib.image import imread
 from small_markets import drawn
 
@@ -143,16 +144,6 @@ def _apart(boxes):
     return not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
-def _rounds(values, metric="utility"):
-    """A table of rounds: of each agent and round the values of a metric by seed."""
-    rows = [
-        {"agent": agent, "seed": seed, "round": number, "metric": metric, "value": value}
-        for (agent, number), seeds in values.items()
-        for seed, value in enumerate(seeds)
-    ]
-    return pd.DataFrame(rows)
-
-
 def test_letters_that_no_font_has_are_told_once_and_plainly(tmp_path, monkeypatch):
     """A title in Japanese brings one line with the path, a page none; another installed font is used (F14)."""
 
@@ -179,12 +170,11 @@ def figures(market):
     return {picture: picture(market) for picture in PICTURES.values()}
 
 
+@pytest.mark.filterwarnings("error")
 def test_all_pictures_are_drawn_1200_pixels_wide(market, tmp_path):
     """Every picture is a PNG of 1,200 pixels width, without a warning; Matplotlib's settings are as before."""
     before = dict(mpl.rcParams)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        paths = _drawn(market, tmp_path / "new" / "pictures")
+    paths = _drawn(market, tmp_path / "new" / "pictures")
     assert dict(mpl.rcParams) == before
     assert [path.stem for path in paths] == list(PICTURES)
     for path in paths:
@@ -204,11 +194,11 @@ def test_pictures_without_data_are_left_out_and_others_have_the_same_bytes(marke
     assert _drawn(nothing, tmp_path) == []
 
 
+@pytest.mark.filterwarnings("error")
 def test_one_seed_has_no_bands_and_says_so():
     """With one seed every picture is drawn, without warning, and none promises an interval."""
     tables = _market(agents=("relevance", "relevance-frozen", "rim-dual"), seeds=1)
-    with warnings.catch_warnings(), charts.style():
-        warnings.simplefilter("error")
+    with charts.style():
         figures = {picture: picture(tables) for picture in PICTURES.values()}
         for figure in figures.values():
             figure.draw_without_rendering()
@@ -242,12 +232,10 @@ def test_panels_reach_what_they_hold(market):
     rounds = market.rounds.copy()
     wide = rounds["agent"].eq("random") & rounds["metric"].eq("effective_items")
     rounds.loc[wide, "value"] *= 100
-    panels = {
-        ax.get_title(loc="left"): ax for ax in comparison.over_rounds(replace(market, rounds=rounds)).axes
-    }
-    assert panels["Effective consumed items"].get_yscale() == "log"
-    assert panels["Undelivered, as examined"].get_ylim()[1] <= 1
-    assert not any(line.get_clip_on() for line in panels["Undelivered, as examined"].lines)
+    figure = comparison.over_rounds(replace(market, rounds=rounds))
+    assert _panel(figure, "Effective consumed items").get_yscale() == "log"
+    assert _panel(figure).get_ylim()[1] <= 1
+    assert not any(line.get_clip_on() for line in _panel(figure).lines)
 
 
 def test_lorenz_curves_and_gini_come_from_the_ledger(market, figures):
@@ -403,17 +391,15 @@ def test_titles_say_what_the_data_say(utilities, said):
         "random": (0.0, [0.07], 40.0),
     }
     rounds = pd.concat(
-        _rounds({(agent, 0): np.resize(row[n], len(utilities)) for agent, row in rows.items()}, metric)
+        rounds_of({(agent, 0): np.resize(row[n], len(utilities)) for agent, row in rows.items()}, metric)
         for n, metric in enumerate(("shortfall", "utility", "perplexity"))
     )
     told = sentences.cost_of_guarantees(rounds, "shown")
-    assert told.startswith(
-        "rim-feedback leaves 1.0 % of the guaranteed positions undelivered, relevance 72 %; "
-    )
+    left = "rim-feedback leaves 1.0 % of the guaranteed positions undelivered, relevance 72 %; "
+    assert told.startswith(left)
     assert told.endswith(said)
-    assert (
-        sentences.diversity(rounds) == f"rim-feedback spreads exposure 2.0 times as wide as relevance; {said}"
-    )
+    wide = f"rim-feedback spreads exposure 2.0 times as wide as relevance; {said}"
+    assert sentences.diversity(rounds) == wide
     random = rounds[rounds["agent"] == "random"]
     assert sentences.cost_of_guarantees(random, "shown").startswith("random leaves 0 %")
 
@@ -442,7 +428,7 @@ def test_the_title_claims_an_effect_only_where_the_interval_leaves_out_zero(diff
     for number, share in enumerate((0.0, -2.0, 0.5, 1.5)):  # a mean of 1 over rounds 2 and 3
         values["relevance", number] = 0.5 + share * np.array(differences)
         values["relevance-frozen", number] = np.full(len(differences), 0.5)
-    late = measures.late_means(_rounds(values, "coverage"))
+    late = measures.late_means(rounds_of(values, "coverage"))
     parts = loop.decomposition(late, ["relevance", "relevance-frozen"], ["coverage"])
     assert said in loop.effect_of_retraining(parts, measures.late_words(4))
 
@@ -461,17 +447,6 @@ def test_agents_keep_their_colour_whoever_else_takes_part():
         assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) > 2.0  # contrast with white
 
 
-def test_labels_of_the_front_do_not_overlap(figures):
-    """Names beside points keep off each other, off all points, and inside the axes."""
-    figure = figures[loop.front]
-    figure.draw_without_rendering()
-    ax = figure.axes[0]
-    boxes, frame = [text.get_window_extent() for text in ax.texts], ax.get_window_extent()
-    assert len(boxes) == 5
-    assert _apart(boxes)
-    assert all(frame.x0 <= box.x0 < box.x1 <= frame.x1 for box in boxes)
-
-
 def test_legends_never_cover_data(figures):
     """A legend stands in axes of its own, which hold no line."""
     for ax in (ax for figure in figures.values() for ax in figure.axes if ax.get_legend() is not None):
@@ -485,16 +460,17 @@ def test_names_of_a_crowd_stay_apart(market):
     names = ("rim-dual", "rim-feedback", "rim-resolve", "entropic-dual", "epsilon-greedy", "hindsight")
     at |= {name: (220 + 4 * place, 0.66) for place, name in enumerate(names)}
     rounds = [
-        _rounds({(agent, 0): [point[n], 1.02 * point[n]] for agent, point in at.items()}, metric)
+        rounds_of({(agent, 0): [point[n], 1.02 * point[n]] for agent, point in at.items()}, metric)
         for n, metric in enumerate(("perplexity", "utility"))
     ]
     figure = loop.front(PictureTables(rounds=pd.concat(rounds), n_items=market.n_items))
     ax = figure.axes[0]
     assert ax.get_xscale() == "log"
     figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+    boxes, frame = [text.get_window_extent() for text in ax.texts if text.get_text()], ax.get_window_extent()
     assert len(boxes) == len(at)
     assert _apart(boxes)
+    assert all(frame.x0 <= box.x0 < box.x1 <= frame.x1 for box in boxes)
 
 
 def _swept(values):
@@ -526,12 +502,12 @@ def test_an_agent_that_a_sweep_does_not_move_is_a_ring():
     assert told in _texts(figure)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("betas", [(0.0,), (0.0, 0.5), (0.5,)])
 def test_a_sweep_of_few_points_has_a_front(betas):
     """One or two values of β, 0 alone too, are drawn without a warning."""
     table = _swept({("relevance", beta): (0.5,) * 3 for beta in betas}).query("seed == 0")
-    with warnings.catch_warnings(), charts.style():
-        warnings.simplefilter("error")
+    with charts.style():
         figure = sweep.front_figure(table, "beta")
         figure.draw_without_rendering()
     assert ("β from 0 to 0.5: nothing moves" in _texts(figure)) == (len(betas) > 1)

@@ -18,7 +18,7 @@ from small_markets import small_run, small_scenario, stopped_after_a_round
 
 from rimsim import rng
 from rimsim.agents import make_agent, play_round
-from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig, override, to_plain
+from rimsim.config import DataConfig, PlatformConfig, ScenarioConfig, override, to_plain
 from rimsim.config.reading import find_scenario, read_scenario
 from rimsim.data import load
 from rimsim.entry_points import places
@@ -28,7 +28,6 @@ from rimsim.market import Market, build_world
 from rimsim.market.arrivals import BUILT_IN as ARRIVALS
 from rimsim.market.arrivals import make_arrivals, opening_after
 from rimsim.market.arrivals.clones import Clones
-from rimsim.market.consumers import BUILT_IN as CONSUMERS
 from rimsim.market.consumers import Intensity, Organic
 from rimsim.market.world import check_plugs, warm_model, world_of
 from rimsim.matching import top_k
@@ -42,35 +41,16 @@ from rimsim.testing import ArrivalTests, ConsumerTests, random_log
 
 
 class TestArrivals(ArrivalTests):
-    """Every built-in arrival process keeps what it promises; of Hawkes see test_returning_visitors.py."""
+    """Every built-in arrival process keeps what it promises, also where users come back as they are satisfied."""
 
-    @pytest.fixture(autouse=True, params=["clones", "broadcast", "replay"])
+    @pytest.fixture(autouse=True, params=["clones", "broadcast", "replay", "hawkes"])
     def _kind(self, request):
         self.kind = request.param
 
     def make(self):
         """The process of the case."""
-        return ARRIVALS[self.kind](self.scenario())
-
-
-class TestIntensity(ConsumerTests):
-    """The fitted truth keeps what a consumer promises."""
-
-    def make(self):
-        """The built-in one."""
-        return CONSUMERS["intensity"](self.scenario())
-
-
-class TestReplayedLog(ConsumerTests):
-    """The log's own consumers keep what a consumer promises."""
-
-    def scenario(self):
-        """A replay, as its consumers need sessions."""
-        return dataclasses.replace(super().scenario(), arrivals=ArrivalsConfig(kind="replay", per_round=60))
-
-    def make(self):
-        """The built-in one."""
-        return CONSUMERS["replay"](self.scenario())
+        options = {"arrivals.options.kappa": 0.3} if self.kind == "hawkes" else {}
+        return make_arrivals(override(self.scenario(), {"arrivals.kind": self.kind} | options))
 
 
 class _Same(Intensity):
@@ -87,22 +67,6 @@ class _Again(Intensity):
 
     def true_intensity(self, visits):
         return torch.ones(len(visits), visits.world.log.n_items)
-
-
-@cases(
-    "consumer promise",
-    (_Same, "test_another_seed_draws_otherwise"),
-    (_Again, "test_true_intensities_are_intensities"),
-)
-def test_a_consumer_that_breaks_a_promise_is_caught(consumer, promise):
-    """Draws that do not hang on the seed, and an intensity of what was consumed before."""
-
-    class Mine(ConsumerTests):
-        def make(self):
-            return consumer(self.scenario())
-
-    with pytest.raises(AssertionError):
-        getattr(Mine(), promise)()
 
 
 @pytest.fixture
@@ -206,6 +170,12 @@ class Half:
 class Broken:
     def __init__(self):
         raise ValueError("no luck")
+
+class Unasked:
+    def __init__(self, seed, device):
+        ...
+
+    fit = update = __init__
 """
 
 
@@ -220,10 +190,15 @@ class Broken:
     ({"arrivals.kind": "own.py:Clones", "arrivals.options.hours": 3}, "'hours'.*Did you mean 'hour'"),
     ({"arrivals.kind": "own.py:Clones", "arrivals.options.hour": "x"}, "option 'hour' is 'x'.*integer"),
     ({"arrivals.options.peak": 3}, "'clones' has no option 'peak'"),
+    ({"platform.model": "own.py"}, "own.py.* is a file. Add a name in it"),
+    ({"platform.model": "own.py:Clone"}, "has no 'Clone'. Did you mean 'Clones'. Use one of .*Clones"),
+    ({"platform.model": "onw.py:Half"}, "no file 'onw.py'. Did you mean 'own.py'."),
+    ({"platform.model": "own.py:Broken"}, "cannot be made: TypeError"),
+    ({"platform.model": "own.py:Unasked"}, "has no score. Write the methods fit, update and score"),
     ({"arrivals.kind": "replay", "releases.share": 0.2}, "releases.share is for clones"),
 )
 def test_slips_in_kinds_and_options_are_told(write, changes, message):
-    """A name, file, method or option that is not there is one sentence with the nearest that is."""
+    """A name, file, method or option that is not there is one sentence with the nearest, before anything runs."""
     write(OWN, "own.py")
     refused(ConfigError, message, check_plugs, override(small_scenario(), changes))
 
@@ -339,23 +314,21 @@ class SwayedUnsaid(Swayed):
 
 
 @cases(
-    "process test error",
-    (SwayedUnsaid, "test_outcomes_move_it_only_if_it_says_so", AssertionError),
-    (partial(Swayed, fault="restless"), "test_all_chance_comes_from_the_seed", AssertionError),
-    (partial(Swayed, fault="restless"), "test_a_market_plays_it", AssertionError),
-    (partial(Swayed, fault="late"), "test_schedules_can_be_played", MarketError),
-    (Swayed, "test_outcomes_move_it_only_if_it_says_so", None),
-    (Swayed, "test_all_chance_comes_from_the_seed", None),
+    "contract plug test error",
+    (ConsumerTests, _Same, "test_another_seed_draws_otherwise", AssertionError),
+    (ConsumerTests, _Again, "test_true_intensities_are_intensities", AssertionError),
+    (ArrivalTests, SwayedUnsaid, "test_outcomes_move_it_only_if_it_says_so", AssertionError),
+    (ArrivalTests, partial(Swayed, fault="restless"), "test_all_chance_comes_from_the_seed", AssertionError),
+    (ArrivalTests, partial(Swayed, fault="restless"), "test_a_market_plays_it", AssertionError),
+    (ArrivalTests, partial(Swayed, fault="late"), "test_schedules_can_be_played", MarketError),
+    (ArrivalTests, Swayed, "test_outcomes_move_it_only_if_it_says_so", None),
+    (ArrivalTests, Swayed, "test_all_chance_comes_from_the_seed", None),
 )
-def test_the_tests_for_arrivals_find_what_is_broken(process, test, error):
-    """Arrivals that hang on outcomes unsaid, or on chance once there is a past, or come before their past, fail."""
-
-    class Tests(ArrivalTests):
-        def make(self):
-            return process(self.scenario())
-
+def test_the_tests_for_plugs_find_what_is_broken(contract, plug, test, error):
+    """Seeds without effect, intensities of what was consumed, and arrivals that keep no promise fail a test each."""
+    mine = type("Mine", (contract,), {"make": lambda self: plug(self.scenario())})
     with pytest.raises(error) if error else contextlib.nullcontext():
-        getattr(Tests(), test)()
+        getattr(mine(), test)()
 
 
 def test_arms_share_what_is_required_only_if_arrivals_say_so():
@@ -483,29 +456,6 @@ def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, 
     refused((ModelError, ArmsError), message, _compare, tmp_path / "run", model="mine.py:Mine")
 
 
-@cases(
-    "text model message",
-    (
-        MODEL.replace("def score", "def scores"),
-        "mine.py:Mine",
-        "has no score. Write the methods fit, update and score",
-    ),
-    (
-        MODEL.replace("update = fit", ""),
-        "mine.py:Mine",
-        "has no update. Write the methods fit, update and score",
-    ),
-    (MODEL.replace("seed, device", "seed"), "mine.py:Mine", "cannot be made: TypeError"),
-    (MODEL, "mine.py", "is a file. Add a name in it: mine.py:Mine$"),
-    (MODEL, "mine.py:Mein", "has no 'Mein'. Did you mean 'Mine'. Use one of Mine.$"),
-    (MODEL, "mein.py:Mine", "no file 'mein.py'. Did you mean 'mine.py'."),
-)
-def test_what_is_no_model_is_refused_before_anything_runs(write, text, model, message):
-    """A missing method, a factory of other arguments and a misspelt place are told before a run folder is made."""
-    write(text)
-    refused(ConfigError, message, check_plugs, ScenarioConfig(platform=PlatformConfig(model=model)))
-
-
 def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(write, tmp_path):
     """Each failed arm has a line, which ends in the place within the user's file; then comes where tracebacks are."""
     write(
@@ -523,16 +473,6 @@ def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(wri
     assert last == f"tracebacks: {tmp_path / 'run'}/failures/"
     assert caught.value.folder == str(tmp_path / "run")
     assert len(list((tmp_path / "run" / "failures").iterdir())) == 2
-
-
-def test_options_of_ones_own_agent_become_part_of_its_name(write, tmp_path):
-    """An agent of a file takes options in brackets, and its arms have files of that name."""
-    write(
-        "from rimsim.agents import Random\n\n\nclass Mine(Random):\n    name = 'mine'\n\n"
-        "    def __init__(self, strength=0.1):\n        super().__init__()\n        self.strength = strength\n"
-    )
-    run = _compare(tmp_path / "run", ("mine.py:Mine(strength=0.3)", "mine.py:Mine"))
-    assert set(run.rounds["agent"]) == {"mine(strength=0.3)", "mine"}
 
 
 def test_a_model_made_from_a_seed_is_fitted_again_where_the_cache_cannot_give_it_back(write, tmp_path):
@@ -553,39 +493,32 @@ import torch
 from rimsim.intensity import HawkesPoisson, RIM
 
 
-class LastItem:
-    # p(y|x) is even, but for items of the last item's parity, which are thrice as likely once fitted twice
-
-    def __init__(self):
-        self.fits = 0
+class Parity:
+    # p(y|x) is even, but for odd items, which are thrice as likely once fitted twice
+    fits = 0
 
     def fit(self, log):
-        self.n_items, self.fits = log.n_items, self.fits + 1
+        odd = torch.arange(log.n_items) % 2
+        self.weight, self.fits = 1.0 + 2.0 * odd * self.fits, self.fits + 1
         return self
 
     update = fit
 
     def encode(self, states):
-        ends = torch.from_numpy(states.offsets[1:])
-        last = torch.full((len(states),), -1)
-        known = torch.from_numpy(states.lengths > 0)
-        last[known] = torch.from_numpy(states.items)[ends[known] - 1] % 2
-        return (last,)
+        return (torch.zeros(len(states)),)
 
     def step(self, hidden, items, times):
-        return (items % 2,)
+        return hidden
 
     def score_hidden(self, hidden, now):
-        even = torch.arange(self.n_items)[None, :] % 2 == hidden[0][:, None]
-        weight = 1.0 + 2.0 * even * (self.fits - 1)
-        return weight / weight.sum(1, keepdim=True)
+        return (self.weight / self.weight.sum()).repeat(len(now), 1)
 
     def score(self, states):
         return self.score_hidden(self.encode(states), states.now)
 
 
 def product(seed, device):
-    return RIM(mark=LastItem(), ground=HawkesPoisson())
+    return RIM(mark=Parity(), ground=HawkesPoisson())
 """
 
 STORED_MARK = """\
@@ -603,23 +536,21 @@ def product(seed, device):
 """
 
 
-def test_a_mark_of_ones_own_joined_with_a_ground_intensity_is_fitted_and_retrained(write, tmp_path):
-    """A mark that no folder can hold plays in a product; what its retraining changes differs from the frozen arm."""
-    write(MARK)
-    run = _compare(tmp_path / "run", ["relevance"], "mine.py:product", 2, frozen=["relevance"])
-    rows = run.ledger.sort_values(["arrival", "position"]).groupby(["agent", "round"])["item"]
+@pytest.mark.parametrize("text", [MARK, STORED_MARK], ids=["begin again", "resumed"])
+def test_a_run_with_a_mark_of_ones_own_resumes_to_the_same_content(write, tmp_path, monkeypatch, text):
+    """An interrupted arm goes on with a mark that can be read back, and begins anew with one that cannot.
+
+    Joined with a ground intensity, both play in a product, which retraining changes.
+    """
+    write(text)
+    given = ["relevance"], "mine.py:product", 2
+    whole = _compare(tmp_path / "whole", *given, frozen=["relevance"])
+    rows = whole.ledger.sort_values(["arrival", "position"]).groupby(["agent", "round"])["item"]
     shown = rows.agg(list)
     assert shown["relevance", 0] == shown["relevance-frozen", 0]
     assert shown["relevance", 1] != shown["relevance-frozen", 1]
-
-
-@pytest.mark.parametrize("text", [MARK, STORED_MARK], ids=["begin again", "resumed"])
-def test_a_run_with_a_mark_of_ones_own_resumes_to_the_same_content(write, tmp_path, monkeypatch, text):
-    """An interrupted arm goes on with a mark that can be read back, and begins anew with one that cannot."""
-    write(text)
-    whole = _compare(tmp_path / "whole", ["relevance"], "mine.py:product", 2)
     with stopped_after_a_round(monkeypatch):
-        refused(ArmsError, "enough", _compare, tmp_path / "part", ["relevance"], "mine.py:product", 2)
+        refused(ArmsError, "enough", _compare, tmp_path / "part", *given, frozen=["relevance"])
     assert bool(list((tmp_path / "part").rglob("round-0001"))) is (text is STORED_MARK)
     assert digest(resume(tmp_path / "part", workers=1)) == digest(whole)
 

@@ -8,7 +8,6 @@ from kit import cases
 from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim.agents import Undeliverable, make_agent, undeliverable
-from rimsim.agents.gibbs import slate_chances
 from rimsim.agents.pacing import Pacing, RoundClock, add_rows, count_rows, hide_full, move_prices
 from rimsim.agents.prices import RowTable, constraints_of, solved_rows
 from rimsim.agents.rim_feedback import Delivery
@@ -130,18 +129,6 @@ def test_caps_have_prices_of_at_least_nothing_and_nobody_no_bounds():
     terms = constraints_of(np.zeros(6), Requirements.of([row]), np.zeros((40, 1), bool), 1.0, 40.0)
     assert terms.rows.least.tolist() == [0.0]
     assert terms.rows.most.tolist() == [np.inf]
-
-
-def test_an_empty_position_has_no_chance():
-    """Of a slate with an empty position only what is shown has chances; the slate as a whole cannot be."""
-    chances = np.full((3, 2), 9.0)
-    value = np.array([0.0, 1.0, 2.0])
-    whole = slate_chances(value, 1.0, np.array([2, 1, 0]), 2, np.array([2, -1]), *chances)
-    assert whole == 0.0
-    assert (chances[:, 1] == 0.0).all()
-    among = np.exp(value)[:, None] * np.exp(value)[None]
-    pairs = np.triu(among, 1)
-    assert chances[0, 0] == pytest.approx((pairs[0, 2] + pairs[1, 2]) / pairs.sum())
 
 
 @pytest.mark.parametrize("counting", [(True, True, True), (True, False, True), (False, True, True)])

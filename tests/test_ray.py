@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import yaml
-from kit import cases, refused
-from small_markets import small_run, small_scenario
+from kit import FAULTY, cases, refused
+from small_markets import in_file, small_run, small_scenario
 
-from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, override, to_plain
+from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, override
 from rimsim.errors import AgentError, ConfigError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.runs import ray as remote
@@ -28,7 +27,6 @@ from rimsim.scenarios.study.compare import begin, gather, resume
 from rimsim.scenarios.study.plan import planned
 from rimsim.scenarios.study.play import run_arm, value_opening
 
-FAULTY = Path(__file__).with_name("faulty_agents.py")
 AGENTS = ("random", "relevance")
 
 
@@ -53,19 +51,15 @@ def _logged(arm):
 
 def _sent(away, arm):
     """What a task sends of an arm that is played elsewhere."""
-    return remote._work(
-        partial(run_arm, batch_size=50), away, remote.left_of(arm), {}, versions(), _logged(arm)
-    )
+    play = partial(run_arm, batch_size=50)
+    return remote._work(play, away, remote.left_of(arm), {}, versions(), _logged(arm))
 
 
 @pytest.fixture(scope="module")
 def ray():
     """The package, told to keep to itself."""
     with pytest.MonkeyPatch.context() as patch:
-        for (
-            name,
-            value,
-        ) in remote._SETTINGS.items():  # they are read when it is imported, by whichever test is first
+        for name, value in remote._SETTINGS.items():  # read when it is imported, by whichever test is first
             patch.setenv(name, value)
         patch.setenv("RAY_worker_niceness", "0")  # else its workers starve beside those of the other tests
         yield pytest.importorskip("ray", reason="Ray is not installed: the extra rimsim[ray]")
@@ -120,14 +114,8 @@ def test_a_machine_with_other_versions_or_another_log_is_refused(tmp_path):
     away = replace(arm, config=small_scenario(data=DataConfig(source=str(tmp_path / "none.csv"))))
     old, told = versions() | {"numpy": "0.1"}, r"has numpy .* in place of 0\.1. Install the versions"
     refused(ConfigError, told, remote._require_same, arm, old, _logged(arm))
-    refused(
-        ConfigError,
-        "a different log under the name 'ml-latest-small'",
-        remote._require_same,
-        arm,
-        versions(),
-        "0",
-    )
+    other = "a different log under the name 'ml-latest-small'"
+    refused(ConfigError, other, remote._require_same, arm, versions(), "0")
     told = r"cannot read the log: .*none\.csv.*Put the same log"
     refused(ConfigError, told, remote._require_same, away, versions(), _logged(arm))
 
@@ -299,7 +287,7 @@ def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
     """SIGTERM: status 130, one sentence, no process, no temporary folder; the rest can be done without Ray."""
     (tmp_path / "slow.py").write_text(SLOW)
     config = small_scenario(rounds=4, arrivals=ArrivalsConfig(per_round=40))
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(to_plain(config)))
+    in_file(config, tmp_path)
     folder, spare = tmp_path / "run", tmp_path / "spare"
     spare.mkdir()
     line = "compare small.yaml --agents slow.py:Slow --seeds 2 --out run --backend ray --workers 2"

@@ -130,24 +130,6 @@ def test_an_item_consumed_twice_counts_once(model):
     np.testing.assert_array_equal(model._scores(fit, plain), model._scores(fit, twice))
 
 
-def test_distinct_events_are_the_first_of_each_item():
-    """Of states with many repeats, some of them empty, the first event of each item stays, in order."""
-    draw = np.random.default_rng(0)
-    lengths = draw.integers(0, 12, 200) * draw.integers(0, 2, 200)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    items, times = draw.integers(0, 6, offsets[-1]), np.arange(float(offsets[-1]))
-    states = UserStates(offsets, items, times, np.full(200, 9e9))
-    found = distinct(states)
-    assert len(found) == 200
-    for state in range(200):
-        first = {}
-        for event in range(offsets[state], offsets[state + 1]):
-            first.setdefault(int(states.items[event]), float(event))
-        kept = slice(found.offsets[state], found.offsets[state + 1])
-        assert found.items[kept].tolist() == list(first)
-        assert found.times[kept].tolist() == list(first.values())
-
-
 @pytest.mark.parametrize("same", [True, False])
 def test_ease_is_a_ridge_regression_without_the_item_itself(same):
     """Each column of B is the ridge regression of that column on all other columns."""
@@ -228,20 +210,6 @@ def test_weights_for_slates_are_taken_where_slates_are_told_to_be_better(held, m
         found = chosen(held, [(1.0, good)], flat, flat)
         assert (found.slates, "for slates" in found.line()) == (slates, slates)
         assert found.personal == (1.0 if slates else 2.0)
-
-
-def test_a_truth_takes_weights_for_slates_and_compares_strengths_by_likelihood():
-    """Asked for, weights are those for slates, though all taken items are likelier under others, which are kept too."""
-    held = HeldOut.of(random_log(n_users=80), "30min", 0)
-    flat, source = np.zeros(held.taken.shape[1]), np.random.default_rng(2)
-    noise = source.normal(size=held.taken.shape).astype(np.float32)
-    good = held.taken + noise
-    found = chosen(held, [(1.0, noise), (2.0, good)], flat, flat, slates=True)
-    parts = good, flat.astype(np.float32), flat.astype(np.float32)
-    assert (found.strength, found.slates) == (2.0, True)
-    assert found.personal == for_slates(held, parts)[0]
-    assert found.likeliest[0] == for_all(held, parts)[0] != found.personal
-    assert found.log_likelihood == held.worth(found.likeliest[0] * good).nats
 
 
 def test_slates_decide_only_beyond_two_standard_errors():
@@ -469,30 +437,8 @@ def test_the_weights_are_at_the_optimum(held, parts, weighted):
         assert brute(weights) <= brute(np.maximum(weights + step, 0)) + 1e-4
 
 
-def test_slates_say_what_the_tail_hides():
-    """Where popularity is steeper among first items, weights for slates foretell the ten best better."""
-    source, users, items = np.random.default_rng(1), 400, 300
-    popular = -np.log(np.arange(1.0, items + 1)).astype(np.float32)
-    p = np.exp(np.where(np.arange(items) < 10, 1.0, 0.2) * popular)
-    p[:10] *= 0.4 / p[:10].sum()
-    p[10:] *= 0.6 / p[10:].sum()
-    taken = (source.random((users, items)) < -np.expm1(-8 * p)).astype(np.float32)
-    held = HeldOut.of(random_log(n_users=80), "30min", 0)
-    held = dataclasses.replace(held, consumed=np.zeros((users, items), bool), taken=taken)
-    held = dataclasses.replace(held, states=held.states.take(np.zeros(users, np.int64)))
-
-    def foretold(weighted):
-        q = np.exp(weighted(held, (popular,))[0] * popular)
-        return -np.expm1(-taken.sum(1)[:, None] * (q / q.sum())[:10]).mean()
-
-    actual = taken[:, :10].mean()
-    assert foretold(for_slates) == pytest.approx(actual, rel=0.1)
-    assert abs(foretold(for_all) - actual) > 2 * abs(foretold(for_slates) - actual)
-
-
 M = 60
-LOGS = [(40, 3.0), (60, 2.0), (200, 2.0)]
-"""Users, and how much likelier items of one's own taste are, nats."""
+LOGS = [(40, 3.0), (200, 2.0)]  # users, and how much likelier items of one's own taste are, nats
 
 
 def two_tastes(users, strength):

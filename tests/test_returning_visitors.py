@@ -16,7 +16,7 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig, ProvidersConfig, overr
 from rimsim.errors import ConfigError, MarketError
 from rimsim.intensity.ground.hawkes import hawkes_terms, rescaled
 from rimsim.market import Market, build_world
-from rimsim.market.arrivals import HawkesArrivals, HawkesOptions, RoundsSoFar, checked_schedule, make_arrivals
+from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import clones_at, events_before
 from rimsim.market.arrivals.hawkes import SessionRates, _shape, expected_starts, fit_rates, simulate
 from rimsim.market.providers import (
@@ -30,9 +30,10 @@ from rimsim.market.providers import (
     ViabilityOptions,
     _poisson,
 )
+from rimsim.market.records import VISIT_BITS
 from rimsim.market.world import check_plugs
 from rimsim.scenarios.runs.schema import TABLES
-from rimsim.testing import ArrivalTests, ProviderTests, random_log
+from rimsim.testing import ProviderTests, random_log
 
 DAY = 86_400.0
 NOBODY = np.zeros(0, np.int64)
@@ -57,14 +58,6 @@ def starts(rates, days, seed=0, factor=1.0, most=1.0):
     return user, tick / TICKS
 
 
-class TestHawkes(ArrivalTests):
-    """Users who come back keep what an arrival process promises."""
-
-    def make(self):
-        """The built-in ones."""
-        return HawkesArrivals(HawkesOptions(kappa=0.3), self.scenario())
-
-
 def test_only_whoever_never_came_comes_for_the_first_time():
     """Without a past in the log, a user's first visit is first in whichever round it is, and no later one is."""
     scenario = small_scenario(arrivals=ArrivalsConfig(kind="hawkes", per_round=120, history="none"), rounds=3)
@@ -76,20 +69,6 @@ def test_only_whoever_never_came_comes_for_the_first_time():
             assert first == (slot not in seen)
             seen.add(slot)
         play_round(market, make_agent("random"))
-
-
-def test_counts_are_those_of_theory():
-    """The mean of the counts is the forecast and, in the long run, μT / (1 − α); they spread as a branching process."""
-    rates, days, users = rates_of(4000), 60.0, 4000
-    user, _ = starts(rates, days)
-    count = np.bincount(user, minlength=users)
-    window = (0, round(days * DAY * TICKS))
-    expected = expected_starts(rates, np.ones(users), NOBODY, NOBODY, window)
-    error = count.std() / np.sqrt(users)
-    assert count.mean() == pytest.approx(expected[0], abs=4 * error)
-    assert expected[0] == pytest.approx(0.2 * days / 0.4, rel=0.08)  # it begins empty
-    # A cluster of branching ratio α has size 1/(1 − α) on average; counts are over-dispersed by 1/(1 − α)² (Hawkes).
-    assert count.var() / count.mean() == pytest.approx(1 / 0.4**2, rel=0.15)
 
 
 def test_a_forecast_knows_of_the_past_and_of_satisfaction():
@@ -374,16 +353,6 @@ def _starts(schedule, world):
     return schedule.tick[first] / 1e6 - schedule.shift
 
 
-def test_events_before_a_session_are_counted():
-    """The number of a user's events before each of its sessions is that of its earlier events."""
-    world = build_world(small_scenario())
-    sessions, log = world.past_sessions, world.past
-    found = events_before(sessions)
-    for number in range(0, len(sessions), 7):
-        earlier = (log.user == sessions.user[number]) & (log.time < sessions.start[number])
-        assert found[number] == earlier.sum()
-
-
 def test_each_arrival_stands_for_a_session_with_the_past_before_it():
     """First-time and returning visitors have the log's mix, and a past ends where the session begins."""
     schedule, world = _schedule()
@@ -404,7 +373,8 @@ def test_visits_that_stand_for_one_session_are_those_of_one_clone():
     """A session drawn again is another visit of its clone up to max_visits; two sessions of a user are two clones."""
     schedule, world = _schedule()
     visits, alike = np.bincount(schedule.slot), {}
-    assert visits.max() == 2
+    assert (len(schedule), visits.max()) == (2_000, 2)
+    assert set((schedule.id & ((1 << VISIT_BITS) - 1)).tolist()) == {0, 1}
     assert len(np.unique(schedule.user)) == len(schedule.user)
     for user, logged, count in zip(schedule.log_user, schedule.logged, visits, strict=True):
         alike.setdefault((user, logged), []).append(int(count))
@@ -447,14 +417,8 @@ def test_so_many_arrivals_that_ids_could_meet_are_refused():
         refused(MarketError, message, clones_at, RoundsSoFar(world, 0), number, *drawn, most)
     for logged in (schedule.logged - schedule.logged.max() - 1, schedule.logged[1:]):
         wrong = dataclasses.replace(schedule, logged=logged)
-        refused(
-            MarketError,
-            "negative number of events|one length",
-            checked_schedule,
-            wrong,
-            0,
-            RoundsSoFar(world, 0),
-        )
+        said = "negative number of events|one length"
+        refused(MarketError, said, checked_schedule, wrong, 0, RoundsSoFar(world, 0))
 
 
 def test_a_broadcast_goes_to_users_who_were_there_before():

@@ -2,17 +2,16 @@
 
 import dataclasses
 import math
+import shutil
 import typing
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from kit import DOCS, cases, documented, refused, write_events
-from small_markets import drawn, small_cold_start, small_replay, small_run, small_scenario
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from kit import DOCS, FAULTY, cases, refused, said_by
+from small_markets import drawn, small_run, small_scenario
 
 from rimsim import config as records
 from rimsim import measures
@@ -20,11 +19,10 @@ from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, DataError
 from rimsim.market.ledger import LEDGER_COLUMNS
 from rimsim.scenarios import compare, load_run
-from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.status import digest
+from rimsim.tracking import event_folder, read_scalars
 
-_FAULTY = Path(__file__).with_name("faulty_agents.py")
-_NAMESAKES = tuple(f"{_FAULTY}:Named(called='{name}')" for name in ("a+b", "a&b"))
+_NAMESAKES = tuple(f"{FAULTY}:Named(called='{name}')" for name in ("a+b", "a&b"))
 AGENTS = ("relevance", "rim-feedback", "random", "oracle")
 
 
@@ -46,12 +44,11 @@ def test_built_in_scenarios_say_what_they_are():
     refused(ConfigError, "'closed-loop'", records.find_scenario, "closed-lop")
 
 
-def test_every_field_is_documented(monkeypatch):
+def test_every_field_is_documented(script):
     """Each config field has a text, and the pages written by the script are as the code has them."""
     if not DOCS.is_dir():
         pytest.skip("needs the documentation")
-    monkeypatch.syspath_prepend(DOCS.parent / "benchmarks")
-    written = import_module("write_reference_docs")
+    written = script("write_reference_docs")
     for file in written.PAGES:
         assert (DOCS / file).read_text(encoding="utf-8") == written.written(file), file
 
@@ -90,6 +87,8 @@ def test_every_field_is_documented(monkeypatch):
     ("data: {session_gap: 5}", "'5' has no unit. Write a duration such as 30min"),
     ("arrivals: {history: some}", "Use one of logged, none"),
     ("[1, 2]", "a mapping"),
+    ("", "holds nothing. Write at least one field"),
+    ("# nothing yet\n", "holds nothing. Write at least one field"),
     ("a: b: c", "line 1: not valid YAML"),
     ("slate: 5\nrounds: 2\nslate: 6", "line 3: not valid YAML: field 'slate' occurs twice"),
     ("data:\n  start: 1\n  start: 2", "line 3: not valid YAML: field 'start' occurs twice"),
@@ -113,11 +112,9 @@ def test_run_folder_holds_config_tables_pictures_and_events(run):
     pictures = {path.name for path in (run.folder / "pictures").glob("*.png")}
     assert pictures == {"rounds.png", "lorenz.png"}
     assert not list(run.folder.rglob(".*draft*"))
-    events = EventAccumulator(str(run.folder / "events" / "relevance" / "seed-0"))
-    events.Reload()
-    scalars = {event.step: event.value for event in events.Scalars("exposure/coverage")}
+    scalars = read_scalars(event_folder(run.folder, "relevance", 0))["exposure/coverage"]
     table = run.rounds.query("agent == 'relevance' and seed == 0 and metric == 'coverage'")
-    assert scalars == pytest.approx(dict(zip(table["round"], table["value"], strict=True)))
+    assert dict(scalars) == pytest.approx(dict(zip(table["round"], table["value"], strict=True)))
 
 
 def test_rounds_table_follows_from_the_ledger(run):
@@ -150,14 +147,6 @@ def test_certificates_bound_values_and_random_and_oracle_are_the_ends(run):
     assert (utility["random"] == utility.min(axis=1)).all()
 
 
-@pytest.mark.parametrize("config", [small_replay(), small_cold_start()])
-def test_other_markets_compare_too(config, tmp_path):
-    """A replay and a market with releases go through the comparison."""
-    found = small_run(tmp_path / "run", ("popularity", "rim-feedback"), config, certify=True)
-    assert found.rounds["round"].nunique() == config.rounds
-    assert load_run(found.folder).rounds.equals(found.rounds)
-
-
 @cases(
     "options message",
     ({"agents": ()}, "at least one"),
@@ -172,8 +161,8 @@ def test_other_markets_compare_too(config, tmp_path):
 )
 def test_bad_comparisons_are_refused_before_anything_is_written(tmp_path, options, message):
     """Wrong agents, seeds and sizes are errors, and no folder appears."""
-    with pytest.raises(ConfigError, match=message):
-        compare(small_scenario(), **({"agents": ("random",), "out": tmp_path / "run"} | options))
+    asked = {"agents": ("random",), "out": tmp_path / "run"} | options
+    refused(ConfigError, message, compare, small_scenario(), **asked)
     assert not (tmp_path / "run").exists()
 
 
@@ -198,116 +187,44 @@ def test_paths_in_a_yaml_file_begin_at_that_file(tmp_path, monkeypatch):
     assert config.providers.kind == f"{Path('own/leaving')}.py:Leaving"
     assert records.read_scenario(file).data.source == str(tmp_path / "own" / "log.csv")
     file.write_text("data: {source: shop}\nplatform: {model: mine.pyramid}\n")
-    assert (records.read_scenario(file).data.source, records.read_scenario(file).platform.model) == (
-        "shop",
-        "mine.pyramid",
-    )
+    config = records.read_scenario(file)
+    assert (config.data.source, config.platform.model) == ("shop", "mine.pyramid")
     (file.parent / "shop").mkdir()
     assert records.read_scenario(file).data.source == str(tmp_path / "own" / "shop")
     monkeypatch.chdir(file.parent)
     file.write_text(yaml.safe_dump(fields))
-    assert records.to_plain(records.find_scenario("shop.yaml")) == records.to_plain(
-        records.scenario_from({"name": "shop"} | fields)
-    )
+    there, here = records.find_scenario("shop.yaml"), records.scenario_from({"name": "shop"} | fields)
+    assert records.to_plain(there) == records.to_plain(here)
 
 
-@pytest.mark.skipif(not DOCS.is_dir(), reason="not a source checkout")
-def test_the_documented_agent_and_log_go_through_compare(tmp_path, capsys):
-    """The 20-line agent and the user's own CSV of the documentation run through the command line."""
-    agent = documented("my_agent.py", "your-own", "your-own-market")
-    assert len(agent.strip().splitlines()) <= 20
-    (tmp_path / "my_agent.py").write_text(agent)
-    rng = np.random.default_rng(0)
-    user, item = rng.integers(0, 60, 3000), (40 * rng.random(3000) ** 2).astype(int)
-    time = 1_600_000_000 + np.sort(rng.integers(0, 90 * 86_400, 3000))
-    log = write_events(tmp_path / "mine.csv", [f"u{n}" for n in user], [f"film-{n}" for n in item], time)
-    line = f"compare closed-loop --data {log} --rounds 2 --seeds 1 --workers 1 --out {tmp_path / 'run'}"
-    line += f" --agents relevance,{tmp_path / 'my_agent.py'}:FreshFirst --set slate=5 --no-certificate"
-    status = main(f"{line} --set arrivals.per_round=100 --set platform.model=popularity-hp".split())
-    assert status == 0, capsys.readouterr().err
-    assert "fresh-first" in set(load_run(tmp_path / "run").rounds["agent"])
+@cases("column value", ("agent", "other"), ("value", 1e-12))
+def test_a_digest_is_of_all_names_and_digits(run, tmp_path, column, value):
+    """A name in the table of rounds, or the last digits of a value, give the run another digest."""
+    copy = shutil.copytree(run.folder, tmp_path / "copy")
+    assert digest(load_run(copy)) == digest(run)
+    table = run.rounds.astype({"agent": str})
+    table.loc[0, column] = value if column == "agent" else table["value"][0] + value
+    table.to_parquet(copy / "rounds.parquet")
+    assert digest(load_run(copy)) != digest(run)
 
 
-def test_command_line_compares_reports_and_digests(tmp_path, capsys):
-    """Compare prints the table and where things are; report prints it again; --digest is the digest."""
-    scenario = tmp_path / "mine.yaml"
-    scenario.write_text(yaml.safe_dump(records.to_plain(small_scenario(rounds=1))))
-    folder = tmp_path / "run"
-    line = f"compare {scenario} --agents random,relevance --seeds 3,5 --workers 1 --out {folder}"
-    assert main(line.split()) == 0
-    told = capsys.readouterr().out
-    assert "utility" in told
-    assert "tensorboard --logdir" in told
-    assert load_run(folder).seeds == [3, 5]
-    assert main(["report", str(folder)]) == 0
-    assert "utility" in capsys.readouterr().out
-    assert main(["report", str(folder), "--digest"]) == 0
-    assert capsys.readouterr().out.strip() == digest(load_run(folder))
-
-
-def test_a_run_is_repeated_from_its_folder(tmp_path, capsys):
-    """Compare --from says whether the repetition is equal, to the last digits and names, and refuses other options."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    run = small_run(one, config=small_scenario(rounds=1))
-    again = ["compare", "--from", str(one), "--workers", "1", "--out"]
-    assert main([*again, str(two)]) == 0
-    assert "equal to" in capsys.readouterr().out
-    assert main([*again, str(two), "--rounds", "2"]) == 2
-    assert "rounds" in capsys.readouterr().err
-    table, before = run.rounds, digest(load_run(two))
-    for column, value in (("agent", "other"), ("value", table["value"][0] + 1e-12)):
-        changed = table.astype({"agent": str})
-        changed.loc[0, column] = value
-        changed.to_parquet(one / "rounds.parquet")
-        after = digest(load_run(one))
-        assert after != before, column
-    assert main([*again, str(tmp_path / "three")]) == 2
-    told = f"{tmp_path / 'three'} differs from {one} in rounds (digests {before} and {after})"
-    assert told in capsys.readouterr().err
-
-
-@cases(
-    "rows message",
-    (None, "nowhere"),
-    ("u,a,0\n", "1 event"),
-    ("u,a,0\nu,b,5000\nu,c,9000\nu,d,20000\nu,e,50000\n", "1 user"),
-    ("u,a,0\nv,a,5000\nu,a,9000\nw,a,20000\n", "1 item"),
-    ("u,a,7\nv,b,7\nw,a,7\nx,b,7\nu,b,7\n", "time"),
-)
-def test_degenerate_logs_are_refused_before_any_fit(tmp_path, rows, message):
-    """No file, one event, one user, one item or one instant: refused with the reason, and nothing is written."""
-    log = tmp_path / "nowhere.csv"
-    if rows:
-        log.write_text("user,item,timestamp\n" + rows)
-    asked = {"data": str(log), "settings": {"data.min_item_events": 1, "slate": 1}}
-    refused(DataError, message, compare, "closed-loop", ("random",), out=tmp_path / "run", **asked)
+def test_degenerate_logs_are_refused_before_any_fit(tmp_path):
+    """A log that is too small to fit is refused with the reason, and nothing is written."""
+    (tmp_path / "log.csv").write_text("user,item,timestamp\nu,a,0\n")
+    asked = {"data": str(tmp_path / "log.csv"), "settings": {"data.min_item_events": 1, "slate": 1}}
+    refused(DataError, "1 event", compare, "closed-loop", ("random",), out=tmp_path / "run", **asked)
     assert not (tmp_path / "run").exists()
-
-
-def test_a_log_with_gaps_of_years_goes_through(tmp_path):
-    """Years of silence between the sessions of a small log change nothing about its being simulated."""
-    rng = np.random.default_rng(1)
-    user, item = np.divmod(rng.permutation(600), 20)
-    time = 900_000_000 + rng.integers(0, 4, 600) * 5 * 365 * 86_400 + rng.integers(0, 86_400, 600)
-    path = write_events(tmp_path / "log.csv", user[:400], item[:400], time[:400])
-    settings = {"slate": 3, "arrivals.per_round": 50, "platform.model": "popularity-hp"}
-    asked = {"rounds": 2, "data": str(path), "settings": settings | {"data.min_item_events": 1}}
-    found = small_run(tmp_path / "run", ["rim-dual"], "closed-loop", **asked)
-    assert found.rounds["round"].nunique() == 2
 
 
 def test_the_command_line_lists_and_checks_logs(tmp_path, capsys):
     """List names the embedded log, check describes it with a picture; a missing or useless log ends with status 2."""
-    assert main(["data", "list"]) == 0
-    assert "ml-latest-small" in capsys.readouterr().out
-    assert main(["data", "check", "ml-latest-small", "--picture", str(tmp_path / "log.png")]) == 0
-    assert "100,004" in capsys.readouterr().out
+    assert "ml-latest-small" in said_by(capsys, "data list").out
+    check = ["data", "check"]
+    assert "100,004" in said_by(capsys, [*check, "ml-latest-small", "--picture", f"{tmp_path}/log.png"]).out
     assert (tmp_path / "log.png").stat().st_size > 10_000
-    assert main(["data", "check", str(tmp_path / "nowhere.csv")]) == 2
-    assert "nowhere.csv" in capsys.readouterr().err
+    assert "nowhere.csv" in said_by(capsys, [*check, f"{tmp_path}/nowhere.csv"], 2).err
     (tmp_path / "one.csv").write_text("user,item,time\nann,tea,5\n")
-    assert main(["data", "check", str(tmp_path / "one.csv")]) == 2
-    said = capsys.readouterr()
+    said = said_by(capsys, [*check, f"{tmp_path}/one.csv"], 2)
     assert "rimsim cannot\n  - fit or simulate anything: 1 user with events" in said.out
     assert "one.csv: the log is too small to fit and simulate. It has 1 user with events" in said.err
 
@@ -405,20 +322,12 @@ def test_a_cascade_that_never_stops_is_the_plain_response(tmp_path):
 
 @cases(
     "text seconds",
-    ("7d", 604_800),
-    ("1d 12h", 129_600),
-    ("1.5 h", 5_400),
-    ("2 weeks", 1_209_600),
-    ("90S", 90),
+    *(("7d", 604_800), ("1d 12h", 129_600), ("1.5 h", 5_400), ("2 weeks", 14 * 86_400), ("90S", 90)),
+    *((text, None) for text in ("-1d", "0h", "1d -2h", "d", "1q", "7", "")),
 )
 def test_durations_are_sums_of_numbers_with_units(text, seconds):
-    """A duration is read as pandas reads it, and weeks besides."""
-    assert duration_seconds(text) == seconds
-    if "week" not in text:
-        assert pd.Timedelta(text.replace("d", "D").replace("S", "s")).total_seconds() == seconds
-
-
-@pytest.mark.parametrize("text", ["-1d", "0h", "1d -2h", "d", "1q", "7", ""])
-def test_what_is_no_positive_duration_is_refused(text):
-    """Numbers without unit, unknown units, nothing, and no or negative time are no durations."""
-    refused(ValueError, repr(text), duration_seconds, text)
+    """Numbers with units, small or capital, are added up; without a unit, with another, or not above 0 it is none."""
+    if seconds is None:
+        refused(ValueError, repr(text), duration_seconds, text)
+    else:
+        assert duration_seconds(text) == seconds

@@ -8,6 +8,7 @@ import pytest
 from kit import cases, refused, same_arrays
 from made_data import arrivals_of
 from small_markets import small_scenario
+from test_online_agents import Chunks
 
 from rimsim.agents import StatingAgent, make_agent, play_round
 from rimsim.agents.gibbs import gibbs_draw, gibbs_law, inclusion_sums, slate_chances, standing_order
@@ -150,48 +151,12 @@ def test_a_slate_of_no_position_is_the_empty_one():
     assert (found == 0.0).all()
 
 
-ADMISSIBLE = ("111111", "101101", "110000")
-"""Three arrivals' admissible ones of six items; the last has fewer than a slate holds."""
-RELEVANCE = np.array([0.1, 0.6, 0.2, 0.5, 0.3, 0.4])
-SLATE = 3
-
-
-@pytest.mark.parametrize("capacity", [None, 2, 1])
-@pytest.mark.parametrize(
-    ("agent", "epsilon"),
-    [("random", 1.0)] + [(f"epsilon-greedy(epsilon={share})", share) for share in (0.0, 0.1, 0.35, 1.0)],
-)
-def test_a_propensity_is_the_share_of_all_slates_that_show_the_item(agent, epsilon, capacity):
-    """It is (1 − ε)·[among the best shown] + ε·(share of ordered uniform slates that show it), in float32."""
-    admissible = np.array([[letter == "1" for letter in row] for row in ADMISSIBLE])
-    agent = make_agent(agent)
-    agent.begin_round(Market(small_scenario(rounds=1, slate=SLATE)).round_view())
-    slates = agent.act(arrivals_of(np.where(admissible, RELEVANCE, 0.0), admissible, capacity))
-    shown = SLATE if capacity is None else capacity
-    for row, letters in enumerate(ADMISSIBLE):
-        items = [item for item, letter in enumerate(letters) if letter == "1"]
-        best = sorted(items, key=lambda item: -RELEVANCE[item])[:shown]
-        uniform = list(itertools.permutations(items, min(SLATE, len(items))))
-        for item, propensity in zip(slates.items[row], slates.propensity[row], strict=True):
-            if item >= 0:
-                share = sum(item in slate[:shown] for slate in uniform) / len(uniform)
-                assert propensity == pytest.approx((1 - epsilon) * (item in best) + epsilon * share, rel=1e-6)
-
-
-def test_the_share_of_arrivals_that_are_explored_is_epsilon():
-    """Of 40,000 arrivals, those with another slate than the best are ε·(1 − 1/slates) within four standard errors."""
-    n, epsilon = 40_000, 0.1
-    agent = make_agent(f"epsilon-greedy(epsilon={epsilon})")
-    agent.begin_round(Market(small_scenario(rounds=1, slate=SLATE)).round_view())
-    arrivals = arrivals_of(np.tile(RELEVANCE, (n, 1)))
-    items = agent.act(arrivals).items
-    others = (np.sort(items, axis=1) != np.sort(np.argsort(-RELEVANCE)[:SLATE])[None, :]).any(1)
-    expected = epsilon * (1 - 1 / 20)  # 20 sets of three among six
-    assert abs(others.mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / n)
-
-
-ROWS = ("111111", "101101", "110000", "000000")
-"""Arrivals' admissible ones of six items; the third has fewer than a slate holds, the last none."""
+ROWS = (
+    "111111",
+    "101101",
+    "110000",
+    "000000",
+)  # of six items; the third has fewer than a slate, the last none
 WANTED = np.array([0.1, 0.6, 0.2, 0.5, 0.3, 0.3])
 PLACES = 3
 STATING = ("random", "epsilon-greedy(epsilon=0.3)", "entropic-dual(temperature=3.0)", "entropic-dual")
@@ -206,20 +171,14 @@ def _arrivals(n, m, relevance, admissible, capacity=None):
     return arrivals_of(np.where(admissible, relevance, 0.0), admissible, capacity)
 
 
-class _Past(list):
-    """Chunks of states, and so many states."""
-
-    def __len__(self):
-        return sum(map(len, self))
-
-
 def _ready(name, arrivals, unit="examined", k=PLACES):
     """An agent in a round whose past is these arrivals, half of the uniform exposure being required."""
     n, m = arrivals.relevance.shape
     agent, view = make_agent(name), Market(small_scenario(rounds=1, slate=k)).round_view()
     about = {"arrivals": n, "required": np.full(m, 0.5 * n * k / m), "exposure": np.zeros(m)}
-    past = _Past([arrivals])
-    agent.begin_round(dataclasses.replace(view, **about, calibration=past, cost=0.5, key=7, unit=unit))
+    agent.begin_round(
+        dataclasses.replace(view, **about, calibration=Chunks([arrivals]), cost=0.5, key=7, unit=unit)
+    )
     return agent
 
 
@@ -275,7 +234,9 @@ def test_what_is_said_of_slates_shown_is_what_is_said_of_given_ones(name, capaci
     same_arrays(given, slates.chances, "inclusion", "position", "prefix", "slate")
 
 
-@pytest.mark.parametrize("name", ["epsilon-greedy(epsilon=0.5)", "entropic-dual(temperature=0.7,gain=0.0)"])
+@pytest.mark.parametrize(
+    "name", ["random", "epsilon-greedy(epsilon=0.5)", "entropic-dual(temperature=0.7,gain=0.0)"]
+)
 def test_chances_are_frequencies_in_a_large_catalogue(name):
     """Of 300 items and slates of six, items stand at positions, and slates begin, as often as is said of them."""
     draws, m, k = 4_000, 300, 6

@@ -10,16 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import refused
+from kit import refused, said_by
 from matplotlib.image import imread
-from small_markets import drawn, small_run, small_scenario
+from small_markets import drawn, in_file, small_run, small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rimsim import measures
-from rimsim.config import ConsumerConfig, PlatformConfig, Seeds, override, to_plain
+from rimsim.config import ConsumerConfig, PlatformConfig, Seeds, override
 from rimsim.errors import ConfigError, DataError, RunFolderError
 from rimsim.market import Market, build_world
 from rimsim.scenarios import compare, load_run, sweep
@@ -77,10 +76,8 @@ def test_the_table_and_the_front_are_of_the_swept_field(swept):
 def test_controls_of_a_sweep_are_those_of_comparisons_and_share_their_random_slates(tmp_path, monkeypatch):
     """Each point has the rows that ``compare --control`` gives it, and the shadow market is played once for both."""
     played = []
-    monkeypatch.setattr(
-        "rimsim.scenarios.study.controls.play_replica",
-        lambda *given: played.append(given) or play_replica(*given),
-    )
+    play = lambda *given: played.append(given) or play_replica(*given)  # noqa: E731
+    monkeypatch.setattr("rimsim.scenarios.study.controls.play_replica", play)
     platform, consumer = PlatformConfig(model="ease-hp"), ConsumerConfig(attraction=3.0)
     config = small_scenario(rounds=2, platform=platform, consumer=consumer)
     asked = {"seeds": 1, "control": ("random",), "certify": False, "workers": 1}
@@ -124,22 +121,18 @@ def test_an_interrupted_sweep_resumes_to_the_same_table(swept, tmp_path):
 
 def test_the_command_sweeps_a_grid_of_fields(tmp_path, capsys):
     """Two fields make four points; the report says them again, and that two fields have no picture."""
-    scenario = tmp_path / "small.yaml"
-    scenario.write_text(yaml.safe_dump(to_plain(small_scenario(rounds=1))))
-    out = str(tmp_path / "run")
+    scenario, out = in_file(small_scenario(rounds=1), tmp_path), str(tmp_path / "run")
     line = f"sweep {scenario} --beta 0.2,0.4 --grid exposure.cost=1,3 --agents rim-dual".split()
     assert main([*line, "--seeds", "1", "--workers", "1", "--no-certificate", "--out", out]) == 0
     assert len(load_run(out).sweep[["beta", "cost"]].drop_duplicates()) == 4
-    capsys.readouterr()
-    assert main(["report", out]) == 0
-    said = capsys.readouterr().out
+    said = said_by(capsys, ["report", out]).out
     assert "rim-dual cost=1 beta=0.2" in said
     assert "none: 2 fields vary" in said
     assert not (tmp_path / "run" / "pictures").exists()
     assert main([*line, "--resume", "--out", out]) == 0
     line[3] = "0.2,0.6"
-    assert main([*line, "--resume", "--out", out]) == 2
-    assert "some options differ from those that the run began with: sweep " in capsys.readouterr().err
+    said = said_by(capsys, [*line, "--resume", "--out", out], 2).err
+    assert "some options differ from those that the run began with: sweep " in said
 
 
 def test_a_sweep_is_not_begun_in_the_folder_of_another_run(swept, tmp_path):
@@ -147,8 +140,7 @@ def test_a_sweep_is_not_begun_in_the_folder_of_another_run(swept, tmp_path):
     shutil.copytree(swept.folder / "points" / "beta=0.8", tmp_path / "one")
     before = (tmp_path / "one" / "config.yaml").read_bytes()
     for folder in (tmp_path / "one", swept.folder):
-        with pytest.raises(RunFolderError, match="already holds a run"):
-            sweep(small_scenario(), GRID, ("random",), seeds=1, out=folder)
+        refused(RunFolderError, "already holds a run", sweep, small_scenario(), GRID, ("random",), out=folder)
     assert (tmp_path / "one" / "config.yaml").read_bytes() == before
     assert not (tmp_path / "one" / "points").exists()
 
@@ -183,8 +175,7 @@ def test_a_sweep_that_was_interrupted_while_it_began_can_be_begun_anew(tmp_path,
 
     with monkeypatch.context() as patch:
         patch.setattr("rimsim.scenarios.study.compare.begin", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            go()
+        refused(KeyboardInterrupt, None, go)
     assert (tmp_path / "run" / "points" / "beta=0.1" / "config.yaml").is_file()
     assert set(go().sweep["beta"]) == {0.1, 0.8}
     (tmp_path / "run" / "config.yaml").unlink()
@@ -226,11 +217,7 @@ def test_what_was_not_compared_does_not_count_for_holm():
     """A NaN stays and makes the others no dearer; a p beyond 1 is an error."""
     adjusted = measures.holm([[0.01, math.nan], [0.2, 0.03]])
     np.testing.assert_allclose(adjusted, [[0.03, math.nan], [0.2, 0.06]])
-    for p, wrong in (
-        ([0.5, 1.5], r"1\.5"),
-        ([0.5, 0.2, -0.1, 0.3], r"-0\.1"),
-        ([0.5, math.nan, 7.0, -1.0], "7"),
-    ):
+    for p, wrong in (([0.5, 1.5], r"1\.5"), ([0.5, 0.2, -0.1], r"-0\.1"), ([math.nan, 7.0, -1.0], "7")):
         refused(DataError, f"p: {wrong}", measures.holm, p)
 
 

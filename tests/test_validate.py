@@ -2,15 +2,17 @@
 
 import dataclasses
 import itertools
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from kit import cases, refused
+import torch
+from kit import cases, refused, said_by
 from made_data import log_of
 from scipy import stats
-from small_markets import drawn, small_scenario
+from small_markets import drawn, small_run
 
 from rimsim import rng
 from rimsim.config import ConsumerConfig, ScenarioConfig
@@ -20,6 +22,7 @@ from rimsim.intensity import UserStates
 from rimsim.intensity.registry import make
 from rimsim.intensity.states import session_examples
 from rimsim.market import agreement as evidence_of
+from rimsim.market import world
 from rimsim.measures import UNFIT, agreement, pairs_of
 from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
 from rimsim.scenarios.cli.main import main
@@ -29,6 +32,7 @@ from rimsim.scenarios.kinds.validate.checks import FALSE, PAST, false_truths
 from rimsim.scenarios.kinds.validate.report import rate_sentences, real_against_simulated
 from rimsim.scenarios.report.sentences import agreement_note, agreement_sentence, unfit_sentence
 from rimsim.scenarios.runs.status import digest
+from rimsim.session import session_model
 
 USERS, ITEMS = 150, 60
 DAY = 86400.0
@@ -178,8 +182,8 @@ def test_a_log_to_which_one_user_comes_back_is_refused(log):
     """One user says nothing of how users differ, and is told before anything is fitted."""
     first = log.sessions("30min")
     once = np.isin(first.of_event, np.unique(first.user, return_index=True)[1]) | (log.user == 3)
-    with pytest.raises(DataError, match="fewer than two users .* at least two users came back"):
-        evidence_of.make_cut(log.rows(once), 0, gap="30min", after=0.3)
+    said = "fewer than two users .* at least two users came back"
+    refused(DataError, said, evidence_of.make_cut, log.rows(once), 0, gap="30min", after=0.3)
 
 
 def test_a_figure_that_does_not_exist_is_drawn_without_bars_and_is_not_the_best():
@@ -214,7 +218,7 @@ def test_a_log_that_settles_nothing_says_so():
 
 
 def test_sentences_name_the_counts_and_an_unfit_truth():
-    """The sentence of a run has the counts of settled pairs, τ, and says what is unfit."""
+    """The sentence of a run has the counts of settled pairs, τ, and says what is unfit; its note begins with that."""
     real = np.arange(4.0)[:, None] + np.array([0.0, 0.1, -0.1, 0.05])
     good = agreement(real, real, resamples=100).figures
     bad = agreement(real, -real, resamples=100).figures
@@ -223,10 +227,13 @@ def test_sentences_name_the_counts_and_an_unfit_truth():
     assert unfit_sentence("bag", good) is None
     assert "unfit for this log" in unfit_sentence("bag", bad)
     assert bad["kendall_settled"] < UNFIT
+    note = agreement_note(SimpleNamespace(config={"agreement": bad | {"truth": "bag"}}))
+    assert note.startswith("warning: The truth `bag` is unfit")
+    assert agreement_note(SimpleNamespace(config={"agreement": None})) is None
 
 
 def test_a_cut_holds_what_was_taken_for_the_first_time(log, cut):
-    """Taken items are the future's, without what is in the state or unknown to the past, by plain loops."""
+    """Taken items are the future's, without what is in the state, unknown to the past or unreleased, by plain loops."""
     for row, user in enumerate(cut.later.user.tolist()):
         mine = [(int(i), float(t)) for u, i, t in zip(log.user, log.item, log.time, strict=True) if u == user]
         before = {item for item, time in mine if time < cut.later.time[row]}
@@ -238,10 +245,6 @@ def test_a_cut_holds_what_was_taken_for_the_first_time(log, cut):
         assert set(cut.taken_item[(cut.taken_row == row) & cut.first_session].tolist()) == inside
         shown = set(np.flatnonzero(cut.admissible(row, row + 1)[0]).tolist())
         assert shown == known - before
-
-
-def test_unreleased_items_are_not_shown(cut):
-    """What is released after a user's cut may neither be recommended to it nor count as consumed."""
     late = cut.release.copy()
     late[7] = 1e12
     changed = dataclasses.replace(cut, release=late)
@@ -284,9 +287,9 @@ def test_utility_is_the_law_of_consumption(law, cut):
 def test_the_law_agrees_with_reality_and_a_shuffled_law_does_not(law, log):
     """A truth equal to the law that made the log orders models as reality does; one of other users' tastes does not."""
     cuts = [evidence_of.make_cut(log, draw, gap="30min", after=0.3) for draw in range(2)]
-    models = ("popularity", "transformer", "hp", "random", Prefers.name(0.4), Prefers.name(1.0))
+    knowing = [session_model(Prefers(law.share, degree)) for degree in (0.4, 1.0)]
+    models = ("popularity", "transformer", "hp", "random", *knowing)
     truths = {"law": law, "shuffled": Law(law.share[:, np.random.default_rng(1).permutation(ITEMS)])}
-    Prefers.shares = law.share
     evidence = evidence_of.gather(cuts, models, truths, evidence_of.SlateSetting())
     real = evidence.by_user()
     good, bad = (agreement(real, evidence.by_user(name)[:-1], resamples=100) for name in truths)
@@ -339,15 +342,8 @@ def test_many_judged_users_are_drawn_once(log, monkeypatch):
     assert all(record["users"] == USERS for record in found.values())
 
 
-def test_accepted_items_are_those_of_largest_share():
-    """As many are accepted as there are positives, the most wanted first."""
-    positive = np.array([True, True, False, False, False])
-    taken = checks.answers(np.array([0.5, 0.1, 0.3, 0.2, 0.05]), positive)
-    assert taken.tolist() == [True, False, True, False, False]
-
-
 def test_acceptance_tells_positives_from_negatives(law, cut):
-    """The law accepts better than chance and better than a shuffled law; ratios and figures are consistent."""
+    """The law accepts better than chance, as many items as are positive; ratios and figures are consistent."""
     found = checks.acceptance(law, cut)
     blind = checks.acceptance(Law(np.full_like(law.share, 1 / ITEMS)), cut)
     assert list(found) == [1, 3, 9]
@@ -357,6 +353,8 @@ def test_acceptance_tells_positives_from_negatives(law, cut):
         assert blind[m].auc == pytest.approx(0.5)
         assert figures.f1 > blind[m].f1 + 0.05
     assert found[1].users == len(cut)
+    positive = np.arange(5) < 2
+    assert checks.answers(np.array([0.5, 0.1, 0.3, 0.2, 0.05]), positive).tolist() == [1, 0, 1, 0, 0]
 
 
 def test_distances_of_distributions():
@@ -427,20 +425,8 @@ def test_truths_with_the_same_rates_are_named_together():
     assert ratios == {"λ of hp": 1.0, "λ* of a and b": 1.0, "λ* of c": 2.0}
 
 
-def test_a_run_under_an_unfit_truth_is_warned_of():
-    """The note of a run begins with a warning where its truth is unfit, and is left out where nothing is known."""
-    real = np.arange(4.0)[:, None] + np.array([0.0, 0.1, -0.1, 0.05])
-    bad = {"truth": "bag", **agreement(real, -real, resamples=100).figures}
-    note = agreement_note(SimpleNamespace(config={"agreement": bad}))
-    assert note.startswith("warning: The truth `bag` is unfit")
-    assert agreement_note(SimpleNamespace(config={"agreement": None})) is None
-
-
-def test_truth_shares_are_over_what_may_be_shown(law, cut):
-    """Rows of p* sum to 1 over admissible items and are 0 elsewhere."""
-    share = evidence_of.true_shares(law, cut, 3, 20)
-    assert share.sum(1) == pytest.approx(np.ones(17))
-    assert (share[~cut.admissible(3, 20)] == 0).all()
+def test_where_nothing_may_be_shown_there_are_no_shares():
+    """A row whose admissible items have no share at all stays 0."""
     nothing = evidence_of.shares_over(np.array([[0.5, 0.0, 0.5]]), np.array([[False, True, False]]))
     assert nothing.tolist() == [[0.0, 0.0, 0.0]]
 
@@ -511,8 +497,7 @@ def test_a_model_that_fails_is_told_by_its_line_and_leaves_no_run(written, tmp_p
     words = ["validate", "--data", str(written), "--draws", "1", "--truths", "factors", "--resamples", "100"]
     words += ["--out", str(out)]
     for name, said in (("Bad", "mine.py:6: ValueError: boom"), ("Silent", "fit returned None. Expected")):
-        assert main([*words, "--models", f"popularity,{own}:{name}"]) == 2
-        assert said in capsys.readouterr().err
+        assert said in said_by(capsys, [*words, "--models", f"popularity,{own}:{name}"], 2).err
         assert not [path for path in out.iterdir() if path.suffix]
     assert main([*words, "--models", "popularity,random"]) == 0
     assert load_validation(out).table["model"].isin(["popularity"]).any()
@@ -526,8 +511,7 @@ def test_a_model_that_fails_is_told_by_its_line_and_leaves_no_run(written, tmp_p
 def test_models_and_device_are_refused_before_anything_is_fitted(changes, message, tmp_path, monkeypatch):
     """What cannot be made is told before a truth is fitted, and nothing is written."""
     monkeypatch.setattr(kind, "kept_truth", None)
-    with pytest.raises(ConfigError, match=message):
-        validate(ValidateConfig(**changes), out=tmp_path / "run")
+    refused(ConfigError, message, validate, ValidateConfig(**changes), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -548,11 +532,9 @@ def test_the_same_seeds_give_the_same_tables_and_reports(done, tmp_path, capsys)
     """From Python with the config of the folder: equal digests; the folder opens as what it is, and reports again."""
     again = validate(done.config, out=tmp_path / "again")
     assert digest(load_run(again.folder)) == digest(load_run(done.folder))
-    assert main(["report", str(done.folder)]) == 0
-    said = capsys.readouterr().out
+    said = said_by(capsys, f"report {done.folder}").out
     assert "What may be concluded" in said
     assert "factors" in said
-    refused(RunFolderError, "holds a validation", load_run, done.folder, "comparison")
     refused(RunFolderError, "already holds a run", validate, done.config, out=done.folder)
 
 
@@ -587,41 +569,31 @@ def test_a_serving_model_is_compared_with_bestsellers():
     (["--models", "bag"], "--models: ['bag']. It must have at least 2 entries"),
     (["--models", "popularity,OWN"], "is a file. Add a name in it: OWN:Bad or OWN:Silent"),
     (["--serving", "OWN"], "is a file. Add a name in it"),
+    (["--observed", "nowhere.csv"], "nowhere.csv: no such file"),
 )
-def test_options_that_do_not_fit_are_told_at_once(words, message, tmp_path, capsys):
-    """One sentence each, before anything is read."""
+def test_options_that_do_not_fit_are_told_at_once(words, message, tmp_path, monkeypatch, capsys):
+    """One sentence each, before anything is fitted or written."""
+    monkeypatch.chdir(tmp_path)
     own = tmp_path / "mine.py"
     own.write_text(OWN)
-    assert main(["validate", *(word.replace("OWN", str(own)) for word in words)]) == 2
-    assert message.replace("OWN", str(own)) in capsys.readouterr().err
+    said = said_by(capsys, ["validate", *(word.replace("OWN", str(own)) for word in words)], 2)
+    assert message.replace("OWN", str(own)) in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
 def test_the_command_adds_what_a_serving_model_is_compared_with(written, tmp_path, capsys):
     """With --serving, the page says whether its mark model beats bestsellers, whatever --models names."""
     words = ["validate", "--data", str(written), "--draws", "1", "--truths", "factors", "--resamples", "100"]
     words += ["--models", "ease,random", "--serving", "ease-visits", "--out", str(tmp_path / "run")]
-    assert main(words) == 0
-    assert "the mark model of the platform ease-visits" in capsys.readouterr().out
+    assert "the mark model of the platform ease-visits" in said_by(capsys, words).out
     assert load_validation(tmp_path / "run").config.models == ("ease", "random", "popularity")
 
 
 class Prefers:
     """A model that knows the law to a degree: a mixture of the law and its mean over users."""
 
-    shares = None
-
-    def __init__(self, degree):
-        self.degree = degree
-
-    @staticmethod
-    def name(degree):
-        """Its registered name."""
-        from rimsim.intensity import registry
-
-        called = f"prefers{round(100 * degree)}"
-        if called not in registry.names():
-            registry.register(called, lambda _seed, _device: Prefers(degree))
-        return called
+    def __init__(self, shares, degree):
+        self.mixed = degree * shares[:3] + (1 - degree) * shares.mean(0)
 
     def fit(self, log):
         """Nothing is learned, but which state is whose."""
@@ -632,42 +604,33 @@ class Prefers:
 
     def score(self, states):
         """(n, M) the mixture; a state's taste is that of most of its items."""
-        import torch
-
         histories = np.split(states.items, states.offsets[1:-1])
         taste = [np.bincount(row % 3, minlength=3).argmax() for row in histories]
-        mixed = self.degree * Prefers.shares[taste] + (1 - self.degree) * Prefers.shares.mean(0)
-        return torch.from_numpy(mixed.astype(np.float32))
+        return torch.from_numpy(self.mixed[taste].astype(np.float32))
 
 
 def test_a_run_keeps_the_agreement_of_its_truth(tmp_path, capsys, monkeypatch):
     """A comparison's config has it, found once and then read from the cache; its report says it in one sentence."""
-    import rimsim
-
-    words = {"agents": ["random"], "rounds": 1, "seeds": 1, "frozen": [], "workers": 1}
-    run = rimsim.compare(small_scenario(), out=tmp_path / "one", **words)
+    run = small_run(tmp_path / "one", rounds=1)
     found = run.config["agreement"]
     assert found["truth"] == run.config["truth"]["kind"]
     assert found["draws"] == 2
     assert found["models"] == len(found["compared"])
     assert {"kendall", "kendall_settled", "settled_pairs", "unfit"} <= set(found)
     monkeypatch.setattr(evidence_of, "gather", None)  # nothing is found anew
-    again = rimsim.compare(small_scenario(), out=tmp_path / "two", **words)
+    again = small_run(tmp_path / "two", rounds=1)
     assert again.config["agreement"] == found
-    assert main(["report", str(again.folder)]) == 0
-    assert f"The truth {found['truth']} puts" in capsys.readouterr().out
+    assert f"The truth {found['truth']} puts" in said_by(capsys, f"report {again.folder}").out
 
 
 def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, tmp_path, monkeypatch):
     """K, γ, source and versions each have an agreement of their own; a large catalogue is judged without EASE."""
-    from rimsim.errors import DataError as Refused
-
     asked, compared = [], []
 
     def gather(drawn, models, truths, setting, make):
         compared.append(models)
         asked.append((setting.slate, setting.position_decay))
-        raise Refused("enough")
+        raise DataError("enough")
 
     monkeypatch.setattr(evidence_of, "gather", gather)
     truth = SimpleNamespace(kind="law")
@@ -698,10 +661,6 @@ def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, tmp_pat
 
 def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
     """The source of the cut and of the statistics is in the key of an agreement, that of the cut in a truth's too."""
-    from pathlib import Path
-
-    from rimsim.market import world
-
     read, plainly = set(), Path.read_bytes
 
     def reading(path):
@@ -717,13 +676,6 @@ def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
     assert "data/log.py" in read
 
 
-def test_a_log_to_which_nobody_comes_back_has_no_agreement(log):
-    """Where no later session can be held out nothing is claimed, and the run goes on."""
-    first = log.sessions("30min")
-    once = log.rows(np.isin(first.of_event, np.unique(first.user, return_index=True)[1]))
-    assert evidence_of.agreement_of(once, ScenarioConfig()) is None
-
-
 def test_of_a_large_cut_some_users_are_judged(log):
     """Evenly spaced users, the same in every draw, with the states and the future that they have among all."""
     for draw in (0, 1):
@@ -737,10 +689,3 @@ def test_of_a_large_cut_some_users_are_judged(log):
         assert some.taken_item.tolist() == every.taken_item[among].tolist()
         assert some.taken_row.tolist() == (every.taken_row[among] // 2).tolist()
         assert some.first_session.tolist() == every.first_session[among].tolist()
-
-
-def test_states_of_a_cut_are_those_of_its_past(cut):
-    """A state holds what its user did before the cut and nothing later."""
-    again = UserStates.of(cut.later.past, cut.later.user, cut.later.time)
-    assert np.array_equal(again.items, cut.states.items)
-    assert (cut.states.times < np.repeat(cut.states.now, cut.states.lengths)).all()

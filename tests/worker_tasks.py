@@ -39,19 +39,11 @@ def do(errand, report):
     if errand.kind == "sign":
         with errand.place.open("a") as file:
             file.write(f"{os.getpid()}\n")
-    while errand.kind == "beat":
-        with errand.place.open("a") as file:
-            file.write(".")
-        report(0)
-        time.sleep(0.05)
+    if errand.kind == "hold":  # a lock, of which it says so once, and then nothing for an hour
+        with FileLock(errand.place.with_suffix(".lock")):
+            errand.place.touch()
+            time.sleep(3600)
     report(2)
-
-
-def hold(task, report):
-    """A task that holds a lock, says so, and then nothing for an hour."""
-    with FileLock(task.with_suffix(".lock")):
-        task.touch()
-        time.sleep(3600)
 
 
 def play_part(part, report):

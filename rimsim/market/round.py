@@ -218,6 +218,16 @@ class Arriving:
         self._handed.add(row)
         return row
 
+    @property
+    def in_order(self) -> bool:
+        """True if the arrivals before the waiting one were served."""
+        return not self._held and self._n_arrived == self.served + 1
+
+    def skip_to(self, row: int) -> None:
+        """Let a row wait, after those before it were served."""
+        self._advance(row + 1)
+        self._handed, self._busy, self.served = {row}, {self.slot[row]}, row
+
     def require_one(self, row: int) -> None:
         """Refuse a row that does not wait for a slate."""
         if row not in self._handed:
@@ -547,6 +557,46 @@ class Round:
         if self._truth is not None:
             self._truth.drop(row)
         return shown, self.ledger.consumed[row].copy()
+
+    def joint_terms(self) -> dict[str, Any] | None:
+        """Terms of joint service; None if it must be :meth:`show_one`."""
+        law, scores, schedule = self._law, self._scores, self.schedule
+        by_law = isinstance(law, Law)
+        if law is None or scores is None or (by_law and self._truth_varies) or not self.arriving.in_order:
+            return None
+        self.histories.make_room(2 * self.ledger.item.shape[1])
+        terms: dict[str, Any] = self._entry._asdict() | scores.columns() | {"keys": self._keys}
+        terms |= {f"event_{name}": column for name, column in self.histories.events._asdict().items()}
+        whole = {name: getattr(schedule, name) for name in ("tick", "id", "slot", "session")}
+        real = {"required": self.required, "position_weights": self.position_weights}
+        if isinstance(law, Law):
+            real["examination"], terms["attraction"] = law.examination, law.attraction
+            terms |= {f"true_{name}": column for name, column in self._truth_scores().columns().items()}
+        else:
+            whole |= {"offsets": law.offsets, "future": law.item}
+        terms |= {name: np.ascontiguousarray(column, np.int64) for name, column in whole.items()}
+        terms |= {name: np.ascontiguousarray(column, np.float64) for name, column in real.items()}
+        terms |= {"n": len(schedule), "m": len(self.exposure), "round": self.number, "by_law": by_law}
+        return terms | {"fixed": self._can.exogenous, "wait": self._wait, "room": len(terms["event_item"])}
+
+    def score_next(self, row: int) -> None:
+        """Score the arrival after those that were served jointly."""
+        self._drop_before(row - 1)  # the last one's scores belong to its feedback
+        self.place(row)
+        if isinstance(self._law, Law):
+            self._truth_scores().place(row)
+
+    def skip_to(self, row: int) -> None:
+        """Enter that the arrivals before a row were served jointly."""
+        self._drop_before(row)
+        self.arriving.skip_to(row)
+
+    def _drop_before(self, row: int) -> None:
+        rows = np.arange(np.count_nonzero(self._shown[: max(row, 0)]), row)
+        self._shown[rows] = True
+        for scores in (self._scores, self._truth):
+            if scores is not None:
+                scores.drop(rows)
 
     @cached_property
     def _truth_varies(self) -> bool:

@@ -274,7 +274,7 @@ def _normalised(
         admissible[late], relevance[late] = False, 0.0
     take_out(relevance, admissible)
     relevance /= relevance.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    return ScoreRows((relevance, ground, admissible))
+    return ScoreRows((relevance.contiguous(), ground, admissible))  # compiled code reads adjacent cells
 
 
 def _first_wrong(raw: torch.Tensor, total: torch.Tensor) -> int:
@@ -333,6 +333,8 @@ class ArrivalScores:
         """(n,) events of its user that they take into account; −1 before an arrival is scored."""
         self._most = BLOCK * min(max(_AHEAD_CELLS // (BLOCK * scorer.n_items), 1), _AHEAD)
         """Most arrivals that are scored together, unless more are asked for at once."""
+        self._at: Ints | None = None
+        """(3, n) addresses of each arrival's scores; None: nobody asked."""
         self._next_visit = _next_of_same(schedule.slot)
         self._open = np.full(len(histories), -1)
         self._returning: deque[int] = deque(maxlen=self._most_returning)
@@ -363,8 +365,25 @@ class ArrivalScores:
             self._require(np.array([row]))
         return self._block[row], int(self._place[row])
 
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Columns by arrival: addresses of scores; events before them."""
+        if self._at is None:
+            self._at = np.zeros((3, len(self._schedule)), np.int64)
+            self._locate(np.arange(len(self._schedule)))
+        at, events = self._at, self._counts
+        return {"relevance_at": at[0], "ground_at": at[1], "admissible_at": at[2], "events": events}
+
+    def _locate(self, rows: Ints) -> None:
+        """Enter addresses of arrivals' scores, if asked for."""
+        if self._at is not None:
+            blocks = self._block[rows]
+            for block in set(blocks.tolist()) - {None}:
+                some = rows[blocks == block]
+                for at, part in zip(self._at, block.arrays, strict=True):
+                    at[some] = part.ctypes.data + part.strides[0] * self._place[some]
+
     def drop(self, rows: Ints | int) -> None:
-        """Drop the scores of served arrivals of different users."""
+        """Drop the scores of arrivals, served in this order."""
         slots, following = self._schedule.slot[rows], self._next_visit[rows]
         self._open[slots], self._block[rows], self._counts[rows] = following, None, -1
         if isinstance(rows, np.ndarray):
@@ -409,6 +428,7 @@ class ArrivalScores:
                 schedule.id[rows], schedule.slot[rows], schedule.tick[rows], known, part
             )
             self._block[rows], self._place[rows], self._counts[rows] = block, np.arange(len(rows)), known
+        self._locate(chosen)
 
     def _catch_up(self, slots: Ints, counts: Ints) -> None:
         """Update hidden states, also of some users who will return."""
@@ -486,6 +506,7 @@ class PrecomputedScores(ArrivalScores):
             if self._kept is not None and first in self._kept:
                 self._place[some], self._counts[some] = (some - first) % BLOCK, self._states[some]
                 self._block[some] = self._kept[first]
+                self._locate(some)
             else:
                 self._fill(some, self._states[some], self._hidden_of(some))
                 if self._kept is not None:
