@@ -193,8 +193,7 @@ def _minimum(loss: Loss, weights: Floats, start: Floats) -> tuple[Floats, float]
 def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
     """Weights, with 0 where a part does not raise likelihood."""
     for place in np.flatnonzero(weights):
-        without = weights.copy()
-        without[place] = 0.0
+        without = np.where(np.arange(len(weights)) == place, 0.0, weights)
         less = loss(without, sloped=False)[0]
         if less <= value + _WORTHLESS:
             weights, value = without, less
@@ -279,19 +278,17 @@ class _WeightedSoftmax:
         every[self._parts] = weights
         _weigh(scores, every[0], every[1:, None] * self._alike, consumed, share, top)
         np.exp(share, out=share)
-        lane, pairs = self._converted
-        lanes = np.zeros((int(pairs.max()) + 1, len(top)))
+        lane, merges = self._converted
+        lanes = np.zeros((len(merges) + 1, _LANES, len(top)))
         _add(share, lane, lanes)
-        _merge(lanes, pairs)
-        return share, lanes[0], top
+        return share, _total(lanes, merges), top
 
     def totals(self, share: Float32s, factor: Floats, span: slice) -> Floats:
         """(parts,) Σ part·factor·share over rows."""
-        lane, pairs = self._order
-        lanes = np.zeros((int(pairs.max()) + 1, 3, len(factor)), np.float32)
+        lane, merges = self._order
+        lanes = np.zeros((len(merges) + 1, _LANES, 3, len(factor)), np.float32)
         _add_parts(share, factor.astype(np.float32), self._tables[span.start][0], self._alike, lane, lanes)
-        _merge(lanes.reshape(len(lanes), -1), pairs)
-        return np.asarray(lanes[0, self._parts].sum(1, dtype=np.float64), np.float64)
+        return np.asarray(_total(lanes, merges)[self._parts].sum(1, dtype=np.float64), np.float64)
 
 
 def _runs(n: int, merges: int = 0) -> list[tuple[int, int]]:
@@ -303,18 +300,24 @@ def _runs(n: int, merges: int = 0) -> list[tuple[int, int]]:
 
 
 def _order(n: int, most: int) -> tuple[Ints, Ints]:
-    """Lane of each number, and (pairs, 2) lanes to add up."""
+    """Lane of each number, and halves that each run completes."""
     size, merges = np.transpose([run for at in range(0, n, most) for run in _runs(min(most, n - at), at > 0)])
-    run, pairs, waiting = np.repeat(np.arange(len(size)), size), list[tuple[int, int]](), list[int]()
+    run = np.repeat(np.arange(len(size)), size)
     run[n - n % _LANES :] += 1  # what eight does not divide is added to the last run, one by one
-    for first in range(0, _LANES * len(size), _LANES):
-        pairs += [(first + at, first + at + step) for step in (1, 2, 4) for at in range(0, _LANES, 2 * step)]
-    pairs += [(first, first + _LANES + rest) for rest in range(_LANES)]
-    for number, halves in enumerate(merges.tolist()):
-        waiting.append(_LANES * number)
+    return run * _LANES + np.arange(n) % _LANES, merges
+
+
+def _total(lanes: Array, merges: Ints) -> Array:
+    """Sum of all lanes."""
+    low, high = ((part[:, 0] + part[:, 1]) + (part[:, 2] + part[:, 3]) for part in np.split(lanes[:-1], 2, 1))
+    runs, waiting = low + high, list[Array]()
+    for rest in lanes[-1]:
+        runs[-1] += rest
+    for run, halves in zip(runs, merges.tolist(), strict=True):
+        waiting.append(run)
         for _ in range(halves):
-            pairs.append((waiting[-2], waiting.pop()))
-    return run * _LANES + np.arange(n) % _LANES, np.array(pairs)
+            waiting[-2:] = [waiting[-2] + waiting[-1]]
+    return waiting[0]
 
 
 @compiled
@@ -334,17 +337,9 @@ def _weigh(scores: Float32s, weight: np.float32, alike: Float32s, consumed: Bool
 
 
 @compiled
-def _merge(lanes: Array, pairs: Ints) -> None:
-    for pair in range(len(pairs)):
-        into, other = lanes[pairs[pair, 0]], lanes[pairs[pair, 1]]
-        for row in range(len(into)):
-            into[row] += other[row]
-
-
-@compiled
 def _add(share: Float32s, order: Ints, lanes: Floats) -> None:
     for item in range(len(share)):
-        lane = lanes[order[item]]
+        lane = lanes[order[item] // _LANES, order[item] % _LANES]
         for row in range(len(lane)):
             lane[row] += share[item, row]
 
@@ -353,7 +348,7 @@ def _add(share: Float32s, order: Ints, lanes: Floats) -> None:
 def _add_parts(share: Float32s, factor: Float32s, scores: Float32s, alike: Float32s, order: Ints,
     lanes: Float32s) -> None:  # fmt: skip
     for item in range(len(share)):
-        lane = lanes[order[item]]
+        lane = lanes[order[item] // _LANES, order[item] % _LANES]
         for row in range(len(factor)):
             own = share[item, row] * factor[row]
             lane[0, row] += scores[item, row] * own

@@ -41,32 +41,22 @@ def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
     raised = gram.copy()
     raised[np.diag_indices_from(raised)] += ridge
     inverse = _inverse(raised)
-    diagonal = inverse.diagonal().copy()
     if cross is gram:  # R = X, as in a fit: P XᵀX = I − ridge·P leaves one matrix product out
-        free = np.divide(np.negative(inverse, out=inverse), diagonal, out=inverse)
+        free = -inverse / np.diag(inverse)
     else:
         free = inverse @ cross
-        free -= inverse * (np.diag(free) / diagonal)
+        free -= inverse * (np.diag(free) / np.diag(inverse))
     np.fill_diagonal(free, 0.0)
     return free.astype(np.float32)
 
 
 def _inverse(matrix: Floats) -> Floats:
     """Inverse of a positive definite matrix, which is overwritten."""
-    # By Cholesky. LAPACK would copy rows into columns, so it gets the transpose, which is the same matrix.
-    factor, _ = scipy.linalg.lapack.dpotrf(matrix.T, lower=1, clean=1, overwrite_a=1)
+    factor, _ = scipy.linalg.lapack.dpotrf(matrix.T, lower=1, clean=1, overwrite_a=1)  # by columns: no copy
     lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)  # 0 above the diagonal
     diagonal, whole = lower.diagonal().copy(), lower + lower.T
     np.fill_diagonal(whole, diagonal)
     return np.asarray(whole, np.float64)
-
-
-def _gram(x: scipy.sparse.csr_matrix) -> Floats:
-    """XᵀX of a matrix of zeros and ones, exact."""
-    if x.nnz < 0.03 * np.prod(x.shape):  # so few that a sparse product is faster
-        return np.asarray((x.T @ x).toarray(), np.float64)
-    blocks = (x[first:last].toarray() for first, last in spans(x.shape[0], 4096))
-    return np.asarray(sum(rows.T @ rows for rows in blocks), np.float64)
 
 
 class EASE(PersonalModel[EASEConfig]):
@@ -86,7 +76,8 @@ class EASE(PersonalModel[EASEConfig]):
         del whole
         cells = Cells.of(log)
         x = cells.matrix()
-        cross = gram = _gram(x)
+        gram = (x.T @ x).toarray().astype(np.float64)
+        cross = gram
         if not (cells.label == 1.0).all():
             cross = (x.T @ cells.matrix(cells.label)).toarray().astype(np.float64)
         for ridge in strengths:
@@ -115,7 +106,7 @@ class EASE(PersonalModel[EASEConfig]):
         predicted = _predicted(cells, weights / np.float32(scale))
         goal = np.where(cells.label > 0, cells.label, predicted)
         cross += (x.T @ cells.matrix(goal.astype(np.float32))).toarray()
-        change = solved(_gram(x), cross, self.config.update_ridge)
+        change = solved((x.T @ x).toarray().astype(np.float64), cross, self.config.update_ridge)
         return {"weights": weights + np.float32(scale) * change, "bias": known}
 
     def encode(self, states: UserStates) -> Hidden:
