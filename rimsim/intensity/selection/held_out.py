@@ -102,7 +102,7 @@ class HeldOut:
         """(n, M) logits (−∞ where consumed), k-th largest logits, and k."""
         left = np.where(self.consumed, -np.inf, logits)
         k = min(k, left.shape[1])
-        return left, -np.partition(-left, k - 1, axis=1)[:, k - 1 : k], k
+        return left, np.partition(left, -k, axis=1)[:, -k, None], k
 
     def log_likelihood(self, logits: NDArray[np.floating]) -> Floats:
         """(n,) log-likelihood of each user's taken items among unconsumed ones, nats."""

@@ -14,8 +14,8 @@ from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.intensity.selection.held_out import HeldOut, Worth, best_of
 
-Loss: TypeAlias = Callable[[Floats], tuple[float, Floats]]
-"""Function of weights that returns a loss and its gradient."""
+Loss: TypeAlias = Callable[..., tuple[float, Floats]]
+"""Function of weights that returns a loss and its gradient, which is not computed if ``sloped`` is false."""
 Parts: TypeAlias = Sequence[Float32s]
 """Logits: personal scores (n, M), if any, then one or two (M,) that are the same for all users."""
 
@@ -193,9 +193,8 @@ def _minimum(loss: Loss, weights: Floats, start: Floats) -> tuple[Floats, float]
 def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
     """Weights, with 0 where a part does not raise likelihood."""
     for place in np.flatnonzero(weights):
-        without = weights.copy()
-        without[place] = 0.0
-        less = loss(without)[0]
+        without = np.where(np.arange(len(weights)) == place, 0.0, weights)
+        less = loss(without, sloped=False)[0]
         if less <= value + _WORTHLESS:
             weights, value = without, less
     return weights
@@ -208,12 +207,12 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
     # Added up in rows and then in float64.
     observed = np.array([float((part * held.taken).sum(1).sum(dtype=np.float64)) for part in parts])
 
-    def loss(weights: Floats) -> tuple[float, Floats]:
+    def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
         value, slope = -float(weights @ observed), -observed
         for span in _spans(held):
             share, norm, top = softmax.shares(weights, span)
             value += float(count[span] @ (top + np.log(norm)))
-            slope = slope + softmax.totals(share, count[span] / norm, span)
+            slope = slope + softmax.totals(share, count[span] / norm, span) if sloped else slope
         return value / labels, slope / labels
 
     return loss
@@ -231,12 +230,14 @@ def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
     number = held.taken.sum(1, dtype=np.float64)
     total = float(shown.sum())
 
-    def loss(weights: Floats) -> tuple[float, Floats]:
+    def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
         value, slope = 0.0, np.zeros(len(parts))
         for span, (row, item), taken, mine in zip(_spans(held), cells, taken_cells, own, strict=True):
             share, norm, _ = softmax.shares(weights, span)
             expected = np.maximum(number[span][row] * share[item, row] / norm[row], _LEAST)
             value -= float(np.where(taken, np.log(-np.expm1(-expected)), -expected).sum())
+            if not sloped:
+                continue
             with np.errstate(over="ignore"):  # the pull of a user who takes thousands is 0
                 pull = np.where(taken, -expected / np.expm1(expected), expected)
             factor = np.bincount(row, pull, len(norm)) / norm

@@ -51,9 +51,9 @@ def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
 
 
 def _inverse(matrix: Floats) -> Floats:
-    """Inverse of a positive definite matrix, by Cholesky."""
-    factor, _ = scipy.linalg.lapack.dpotrf(matrix, lower=1, clean=1)
-    lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1)  # 0 above the diagonal, like the factor
+    """Inverse of a positive definite matrix, which is overwritten."""
+    factor, _ = scipy.linalg.lapack.dpotrf(matrix.T, lower=1, clean=1, overwrite_a=1)  # by columns: no copy
+    lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)  # 0 above the diagonal
     diagonal, whole = lower.diagonal().copy(), lower + lower.T
     np.fill_diagonal(whole, diagonal)
     return np.asarray(whole, np.float64)
