@@ -216,8 +216,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         Raises:
             MarketError: If the environment was never reset.
         """
-        if self.behind is not None:
-            self.behind()
+        self._follow()
         if self._market is None:
             raise MarketError("the environment has not been reset. Call reset() first")
         return self._market

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import scipy
@@ -14,8 +14,6 @@ from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.intensity.selection.held_out import HeldOut, Worth, best_of
 
-Loss: TypeAlias = Callable[..., tuple[float, Floats]]
-"""Function of weights that returns a loss and its gradient, which is not computed if ``sloped`` is false."""
 Parts: TypeAlias = Sequence[Float32s]
 """Logits: personal scores (n, M), if any, then one or two (M,) that are the same for all users."""
 
@@ -34,6 +32,13 @@ _WORTHLESS = 1e-7
 """Gain (nats) below which a weight does not help: the error of sums in single precision."""
 _LEAST = 1e-30
 """Smallest share, so that its logarithm is finite."""
+
+
+class Loss(Protocol):
+    """Function of weights that returns a loss and its gradient."""
+
+    def __call__(self, weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
+        """Loss, and its gradient if ``sloped``."""
 
 
 @dataclass(frozen=True)
