@@ -200,10 +200,16 @@ class Histories:
         self.row_of_past = self.begin + self.log_user + self.length
         """(slots,) number of each slot's past among all: user u after j events has offsets[u] + u + j."""
         slots = len(self.user)
-        first, newest = np.full(slots, -1), np.full(slots, np.iinfo(np.int64).min)
-        tick, item, following = np.zeros((3, _ROOM), np.int64)
-        counts, size = np.zeros(slots, np.int64), np.zeros(1, np.int64)
-        self.events = Events(first, first.copy(), counts, newest, tick, item, following, size)
+        self.events = Events(
+            first=np.full(slots, -1),
+            last=np.full(slots, -1),
+            counts=np.zeros(slots, np.int64),
+            newest=np.full(slots, np.iinfo(np.int64).min),
+            tick=np.zeros(_ROOM, np.int64),
+            item=np.zeros(_ROOM, np.int64),
+            next=np.zeros(_ROOM, np.int64),
+            size=np.zeros(1, np.int64),
+        )
 
     def __len__(self) -> int:
         return len(self.user)

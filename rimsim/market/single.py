@@ -36,7 +36,16 @@ class EntryColumns(NamedTuple):
     @classmethod
     def of(cls, position_weights: Floats, exposure: Floats, ledger: Ledger) -> EntryColumns:
         """Arrays of the open round."""
-        return cls(position_weights, exposure, *(getattr(ledger, name) for name in cls._fields[2:]))
+        return cls(
+            position_weights,
+            exposure,
+            ledger.item,
+            ledger.consumed,
+            ledger.probability,
+            ledger.true_intensity,
+            ledger.intensity,
+            ledger.ground,
+        )
 
 
 @compiled_part

@@ -198,7 +198,8 @@ def _minimum(loss: Loss, weights: Floats, start: Floats) -> tuple[Floats, float]
 def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
     """Weights, with 0 where a part does not raise likelihood."""
     for place in np.flatnonzero(weights):
-        without = np.where(np.arange(len(weights)) == place, 0.0, weights)
+        without = weights.copy()
+        without[place] = 0.0
         less = loss(without, sloped=False)[0]
         if less <= value + _WORTHLESS:
             weights, value = without, less
@@ -217,7 +218,8 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
         for span in _spans(held):
             share, norm, top = softmax.shares(weights, span)
             value += float(count[span] @ (top + np.log(norm)))
-            slope = slope + softmax.totals(share, count[span] / norm, span) if sloped else slope
+            if sloped:
+                slope = slope + softmax.totals(share, count[span] / norm, span)
         return value / labels, slope / labels
 
     return loss
