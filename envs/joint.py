@@ -1,12 +1,12 @@
-"""Slates of several markets, served in one compiled call.
+"""Slates of one or more markets, served in one compiled call.
 
-To step a market by its own methods takes some fifty Python calls. The results are identical. The records of a market
-stay where they are: a row of a table has their addresses.
+To serve an arrival by the market's own methods takes some hundred Python calls. The results are identical. The records
+of a market stay where they are: a row of a table, its seat, has their addresses.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numba
 import numpy as np
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.envs.observations import observe
+from rimsim.market.consumers.contract import response_to
+from rimsim.market.histories import Events, enter_event
 from rimsim.market.records import observed_gain
-from rimsim.market.single import serve_by_hits, serve_by_law
 
 carray, intrinsic = cast("Any", numba).carray, cast("Any", numba).extending.intrinsic
 COMPILES = not cast("Any", numba).config.DISABLE_JIT
@@ -26,12 +27,42 @@ _ADDRESSES = (
     "true_ground_at true_admissible_at true_events examination offsets future event_first event_last event_counts "
     "event_newest event_tick event_item event_next event_size"
 )
-_NUMBERS = "n m round rounds by_law fixed wait room served tick_now arrival scored"
+_NUMBERS = "n m rounds by_law fixed wait room"
+
+
+class Outcome(NamedTuple):
+    """Outcome of a seat's last slate, and its waiting arrival."""
+
+    round: float
+    served: float
+    """Number of served arrivals in the round, and row of the waiting one."""
+    arrival: float
+    now: float
+    """Tick of the waiting arrival."""
+    scored: float
+    """1 if its scores are valid; 0 if not; −1 if, scored or not, it cannot be served by the seat."""
+    n_consumed: float
+    emptied: float
+    reward: float
+    shortfall: float
+
+
 RECORD = np.dtype(
     [(name, np.int64) for name in f"{_ADDRESSES} {_NUMBERS}".split()]
-    + [(name, np.float64) for name in ("attraction", "cost", "shortfall")]
+    + [(name, np.float64) for name in ("attraction", "cost", *Outcome._fields)]
 )
-"""Addresses of a market's columns; its numbers; and its arrival that waits. Nobody is served where n is 0."""
+"""Seat of a market: addresses of its columns; its numbers; and the outcome of its last slate. It is free if n is 0."""
+
+
+def enter(seat: Array, terms: dict[str, Any]) -> None:
+    """Enter a market's arrays and numbers into its seat."""
+    for name, value in terms.items():
+        seat[name] = value.ctypes.data if isinstance(value, np.ndarray) else value
+
+
+def outcome(seat: Array) -> Outcome:
+    """Outcome of a seat's last slate."""
+    return Outcome(*seat.view(np.float64)[-len(Outcome._fields) :].tolist())  # the last fields of its record
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -56,46 +87,107 @@ def _scores_of(one: Any, row: int) -> tuple[Float32s, Float32s, Bools, int]:
 
 
 @compiled
-def serve_all(table: Array, chosen: Bools, slates: Ints, taken: Bools, gain: Floats) -> None:
+def serve_all(table: Array, chosen: Bools, slates: Ints, taken: Bools) -> None:
     """Serve slates of chosen markets, up to the next arrivals."""
+    # Positions of wrong items are emptied in ``slates`` (n, k); ``taken`` (n, k) tells what is consumed.
     k = slates.shape[1]
     for market in range(len(table)):
         if not chosen[market]:
             continue
         one, shown = table[market], slates[market]
-        n, m, row, by_law = one.n, one.m, one.served, one.by_law
-        slots, ticks = _at(one.slot, n, np.int64), _at(one.tick, n, np.int64)
+        n, m, row = one.n, one.m, int(one.served)
         scores, weights = _scores_of(one, row), _at(one.position_weights, k, np.float64)
-        exposure, consumed = _at(one.exposure, m, np.float64), _at(one.consumed, (n, k), np.bool_)
-        entry = (weights, exposure, _at(one.item, (n, k), np.int32), consumed,
-            _at(one.probability, (n, k), np.float64), _at(one.true_intensity, (n, k), np.float64),
-            _at(one.intensity, (n, k), np.float32), _at(one.ground, n, np.float32))  # fmt: skip
+        exposure = _at(one.exposure, m, np.float64)
+        one.emptied = _record(one, row, shown, scores, weights, exposure)
+        slots, ticks = _at(one.slot, n, np.int64), _at(one.tick, n, np.int64)
         counts, newest = _at(one.event_counts, 1, np.int64), _at(one.event_newest, 1, np.int64)
         size = _at(one.event_size, 1, np.int64)
-        if by_law:
-            serve_by_law(row, slots[row], ticks[row] + one.wait, shown, *scores,
-                _at(_at(one.true_relevance_at, n, np.int64)[row], (1, m), np.float32),
-                _at(_at(one.true_ground_at, n, np.int64)[row], 1, np.float32), 0,
-                _at(one.keys, n, np.uint64), _at(one.examination, k, np.float64), one.attraction,
-                *entry, _at(one.event_first, 1, np.int64), _at(one.event_last, 1, np.int64), counts, newest,
+        if one.by_law:
+            events = Events(_at(one.event_first, 1, np.int64), _at(one.event_last, 1, np.int64), counts, newest,
                 _at(one.event_tick, one.room, np.int64), _at(one.event_item, one.room, np.int64),
                 _at(one.event_next, one.room, np.int64), size)  # fmt: skip
+            _consume_by_law(one, row, shown, slots[row], ticks[row] + one.wait, events)
         else:
-            session = _at(one.session, n, np.int64)[row]
-            serve_by_hits(row, session, shown, *scores, _at(one.offsets, 1, np.int64),
-                _at(one.future, 1, np.int64), *entry)  # fmt: skip
-        taken[market] = consumed[row]
-        gain[market] = observed_gain(shown, weights, exposure, _at(one.required, m, np.float64),
+            _consume_hits(one, row, shown)
+        consumed = _at(one.consumed, (n, k), np.bool_)
+        one.n_consumed = 0.0
+        for position in range(k):
+            taken[market, position] = consumed[row, position]
+            one.n_consumed += consumed[row, position]
+        gain = observed_gain(shown, weights, exposure, _at(one.required, m, np.float64),
             _at(one.seen_exposure, m, np.float32), _at(one.seen_shortfall, m, np.float32))  # fmt: skip
-        one.shortfall = max(one.shortfall - gain[market], 0.0)
+        one.reward, one.shortfall = one.n_consumed + one.cost * gain, max(one.shortfall - gain, 0.0)
         row += 1
-        slot, one.served, one.tick_now = slots[row], row, ticks[row]
+        slot, one.served, one.now = slots[row], row, ticks[row]
         one.arrival = _at(one.id, n, np.int64)[row]
-        events = _at(one.events, n, np.int64)[row]
-        scored = events >= 0 if one.fixed else newest[slot] <= ticks[row] and events == counts[slot]
-        if by_law:
-            scored &= _at(one.true_events, n, np.int64)[row] == counts[slot]
-        one.scored = -1 if by_law and size[0] + k > one.room else scored
+        known = _at(one.events, n, np.int64)[row]
+        valid = known >= 0 if one.fixed else newest[slot] <= ticks[row] and known == counts[slot]
+        if one.by_law:
+            valid &= _at(one.true_events, n, np.int64)[row] == counts[slot]
+        one.scored = 1 if valid else 0
+        if row + 1 == n or (one.by_law and size[0] + k > one.room):
+            one.scored = -1
+
+
+@compiled_part
+def _record(one: Any, row: int, shown: Ints, scores: tuple[Float32s, Float32s, Bools, int], weights: Floats,
+    exposure: Floats) -> int:  # fmt: skip
+    """Empty wrong positions of a slate, count and record it; their number."""
+    relevance, ground, admissible, place = scores
+    n, k, emptied = one.n, len(shown), 0
+    items, intensity = _at(one.item, (n, k), np.int32), _at(one.intensity, (n, k), np.float32)
+    _at(one.ground, n, np.float32)[row] = ground[place]
+    for position in range(k):
+        item = shown[position]
+        wrong = not (0 <= item < one.m and admissible[place, item])
+        for before in range(position):
+            wrong |= shown[before] == item
+        if wrong:
+            emptied += item != -1
+            shown[position] = items[row, position] = -1
+            intensity[row, position] = np.nan
+        else:
+            items[row, position] = item
+            intensity[row, position] = relevance[place, item] * ground[place]
+            exposure[item] += weights[position]
+    return emptied
+
+
+@compiled_part
+def _consume_by_law(one: Any, row: int, shown: Ints, slot: int, tick: int, events: Events) -> None:
+    """Sample consumptions of a slate, and enter them."""
+    n, k = one.n, len(shown)
+    share = _at(_at(one.true_relevance_at, n, np.int64)[row], one.m, np.float32)
+    size = _at(_at(one.true_ground_at, n, np.int64)[row], 1, np.float32)[0]
+    key, examination = _at(one.keys, n, np.uint64)[row], _at(one.examination, k, np.float64)
+    consumed, probability = _at(one.consumed, (n, k), np.bool_), _at(one.probability, (n, k), np.float64)
+    true_intensity = _at(one.true_intensity, (n, k), np.float64)
+    for position in range(k):
+        item = shown[position]
+        if item >= 0:
+            taken, chance, worth = response_to(share[item], size, key, item, examination[position],
+                one.attraction)  # fmt: skip
+            consumed[row, position] = taken
+            probability[row, position] = chance
+            true_intensity[row, position] = worth
+            if taken:
+                enter_event(slot, tick, item, events)
+
+
+@compiled_part
+def _consume_hits(one: Any, row: int, shown: Ints) -> None:
+    """Mark the items of a slate that are in the arrival's session."""
+    n, k = one.n, len(shown)
+    session = _at(one.session, n, np.int64)[row]
+    offsets = _at(one.offsets, session + 2, np.int64)
+    future = _at(one.future, offsets[session + 1], np.int64)
+    consumed, probability = _at(one.consumed, (n, k), np.bool_), _at(one.probability, (n, k), np.float64)
+    true_intensity = _at(one.true_intensity, (n, k), np.float64)
+    for event in range(offsets[session], offsets[session + 1]):
+        for position in range(k):
+            if shown[position] == future[event]:
+                consumed[row, position] = True
+                probability[row, position] = true_intensity[row, position] = 1.0
 
 
 @compiled
@@ -105,7 +197,7 @@ def observe_all(table: Array, chosen: Bools, numbers: Float32s, can: NDArray[np.
         if chosen[market]:
             one = table[market]
             m, share = one.m, one.served / one.n
-            relevance, ground, admissible, place = _scores_of(one, one.served)
+            relevance, ground, admissible, place = _scores_of(one, int(one.served))
             observe(place, relevance, ground, admissible,
                 _at(one.seen_exposure, m, np.float32), _at(one.seen_shortfall, m, np.float32),
                 (share, min(1.0, (one.round + share) / one.rounds)), numbers[market], can[market])  # fmt: skip

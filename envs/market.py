@@ -7,7 +7,6 @@ import dataclasses
 import inspect
 import operator
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsFloat, TypeAlias
 
 import gymnasium
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from rimsim.arrays import TICKS, Array, Bools, Float32s, Ints
 from rimsim.config import Seeds, find_scenario, override
+from rimsim.envs.joint import COMPILES, RECORD, enter, observe_all, outcome, serve_all
 from rimsim.envs.observations import (
     GROUND_BOUND,
     Snapshot,
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 _MOST_ARRIVALS = 1 << 24
 """Up to which whole numbers are exact in float32: the bound of exposures where a round's arrivals are unknown."""
 
+_CHOSEN = np.ones(1, bool)
+"""The market of a single seat."""
 Observation: TypeAlias = "dict[str, Array]"
 Action: TypeAlias = "Ints"
 Answer: TypeAlias = "Ints | Slates"
@@ -184,8 +186,10 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Slates that were answered since."""
         self._view: RoundView | None = None
         """View of the open round, once it was asked for."""
-        self.behind: Callable[[], None] | None = None
-        """Brings the environment up to date with arrivals that were served jointly; None: it is."""
+        self.seat = np.zeros(1, RECORD)
+        """Record by which compiled code serves the market's arrivals."""
+        self._seated: tuple[Round, dict[str, Any]] | None = None
+        """Round that is served by the seat, and owners of its columns; None: by the market's own methods."""
         with progress_to(_print):
             world = build_world(self.config)
         m = self.n_items = world.log.n_items
@@ -205,10 +209,6 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Scores where no arrival waits, and their place."""
         self.action_space = spaces.MultiDiscrete(np.full(self.config.slate, m))
 
-    def _follow(self) -> None:
-        if self.behind is not None:
-            self.behind()
-
     @property
     def market(self) -> Market:
         """The running market.
@@ -216,7 +216,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         Raises:
             MarketError: If the environment was never reset.
         """
-        self._follow()
+        self.leave()
         if self._market is None:
             raise MarketError("the environment has not been reset. Call reset() first")
         return self._market
@@ -229,7 +229,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     @property
     def feedback(self) -> Feedback:
         """Outcome of the last step."""
-        self._follow()
+        self.leave()
         if self._last is None:
             raise MarketError("no slate has been served yet. Call step() first")
         opened, row, (block, place), arrivals, shown, consumed = self._last
@@ -270,7 +270,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     @property
     def state(self) -> Snapshot:
         """Episode so far, for :meth:`load_state`; ``copy.deepcopy`` works, too."""
-        self._follow()
+        self.leave()
         if self._begun is None:
             raise MarketError("the environment has not been reset. Call reset() first")
         return Snapshot(
@@ -302,7 +302,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def annotate(self, slates: Slates) -> None:
         """Record prices and propensities of the next step's exposures."""
-        self._follow()
+        self.leave()
         self._note = slates
 
     def reset(
@@ -336,11 +336,35 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the waiting arrival; observe the next."""
-        info, reward = self.answer(action)
-        return self.observation(), reward, self.market.done, False, {"market": info}
+        if not self.join():
+            info, reward = self.answer(action)
+            return self.observation(), reward, self.market.done, False, {"market": info}
+        asked, m = one_slate(action, self.config.slate), self.n_items
+        shown, taken = asked[None].copy(), np.empty((1, len(asked)), bool)
+        serve_all(self.seat, _CHOSEN, shown, taken)
+        told = outcome(self.seat)
+        if told.scored < 1:
+            self.score_next()
+        numbers, admissible = np.empty((1, 3 * m + 3), np.float32), np.empty((1, m), np.int8)
+        observe_all(self.seat, _CHOSEN, numbers, admissible)
+        if told.scored < 0:
+            self.leave()
+        info = {
+            "round": int(told.round),
+            "served": int(told.served),
+            "arrival": int(told.arrival),
+            "time": told.now / TICKS,
+            "consumed": int(told.n_consumed),
+            "items": tuple(shown[0].tolist()),
+            "taken": tuple(taken[0].tolist()),
+            "emptied": int(told.emptied),
+            "shortfall": told.shortfall,
+            "excess": 0.0,
+        }
+        return observation_of(numbers[0], admissible[0]), told.reward, False, False, {"market": info}
 
     def answer(self, action: Action) -> tuple[dict[str, Any], float]:
-        """``info["market"]`` and reward of a step."""
+        """``info["market"]`` and reward of a step that is not joint."""
         note, self._note = self._note, None
         items = one_slate(action, self.config.slate).copy()
         answer = items if note is None else as_slates(dataclasses.replace(note, items=items[None]))
@@ -353,11 +377,9 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         market, row, place = self.market, self._row, self._waiting_place()
         opened = market.open
         revealed = None if self.needs is NO_NEEDS else self.arrivals  # before what is consumed changes it
-        if isinstance(answer, Slates):
-            many = market.show(np.array([row]), answer, empty=True)
-            shown, consumed = many[0][0].copy(), many[1][0]
-        else:
-            shown, consumed = market.show_one(row, answer)
+        slates = answer if isinstance(answer, Slates) else Slates(answer[None].copy())
+        many = market.show(np.array([row]), slates, empty=True)
+        shown, consumed = many[0][0].copy(), many[1][0]
         self._last = _Step(opened, row, place, revealed, shown, consumed)
         gain = self._stock.count(row, shown)
         self._answers.append(answer)
@@ -383,31 +405,50 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             return text
         return exposure_picture(market.exposure, market.required, text)
 
-    def joint_terms(self) -> dict[str, Any] | None:
-        """Terms of joint steps; None if it must step alone."""
+    def join(self) -> bool:
+        """True if compiled code serves the waiting arrival."""
+        if self._seated is None and COMPILES and (terms := self._joint_terms()) is not None:
+            enter(self.seat, terms)
+            self._seated = self.market.open, terms
+        return self._seated is not None
+
+    def _joint_terms(self) -> dict[str, Any] | None:
+        """Terms of the seat; None if the arrival cannot be served by it."""
+        # A round's last slate, and one with an agent's notes, are served by the market's own methods.
         market, stock, row = self.market, self._stock, self._row
         own = self.needs is not NO_NEEDS or self._note is not None or len(market.open.requirements.table)
-        if own or self.config.exposure.examination == "random" or row != market.served:
+        if own or self.config.exposure.examination == "random" or not 0 <= row == market.served:
             return None
-        if (terms := market.open.joint_terms()) is not None:
-            terms |= {"served": row, "rounds": self.config.rounds, "cost": market.cost}
-            terms |= {"shortfall": stock.missing, "seen_exposure": stock.exposure}
-            terms["seen_shortfall"] = stock.shortfall
+        if row + 1 == market.n_arrivals or (terms := market.open.joint_terms()) is None:
+            return None
+        terms |= {"served": row, "rounds": self.config.rounds, "cost": market.cost, "scored": 0.0}
+        terms |= {"shortfall": stock.missing, "seen_exposure": stock.exposure}
+        terms["seen_shortfall"] = stock.shortfall
+        market.open.score_next(row)
         return terms
 
-    def skip_to(self, row: int, missing: float) -> None:
-        """Enter that the arrivals before a row were served jointly."""
-        self.behind = None
-        opened, first, last = self.market.open, self._row, row - 1
+    def leave(self) -> None:
+        """Enter what was served jointly; go on by the market's own methods."""
+        if self._seated is None:
+            return
+        (opened, _), self._seated = self._seated, None
+        one, first = self.seat[0], self._row
+        row, one["n"] = int(one["served"]), 0
         if row > first:
+            last = row - 1
             shown, consumed = opened.ledger.item[first:row].astype(np.int64), opened.ledger.consumed[last]
             self._last = _Step(opened, last, opened.place(last), None, shown[-1].copy(), consumed.copy())
             self._answers.extend(shown)
             opened.skip_to(row)
-            self._row, self._place, self._stock.missing = row, opened.place(row), missing
+            self._row, self._place, self._stock.missing = row, opened.place(row), float(one["shortfall"])
+
+    def score_next(self) -> None:
+        """Score the arrival after those that were served jointly."""
+        if self._seated is not None:
+            self._seated[0].score_next(int(self.seat["served"][0]))
 
     def _waiting(self) -> ScoreRows:
-        self._follow()
+        self.leave()
         block, place = self._waiting_place()
         return block.cut(place, 1)
 
@@ -418,7 +459,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def _open(self, seeds: Seeds) -> None:
         """Make a new market with these seeds."""
-        self._follow()
+        self.leave()
         self._seeds = seeds
         with progress_to(_print):
             self._market = Market(
@@ -436,7 +477,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Advance to the next arrival, if there is one."""
         self._row, self._place = -1, None
         if not market.done:
-            self._row = market.open.arriving.take_one()
+            self._row = int(market.open.arriving.take(1)[0])
             self._place = market.open.place(self._row)
 
     def observation(self) -> Observation:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rimsim.arrays import TICKS, Array, Bools, Floats, Ints
-from rimsim.envs.joint import COMPILES, RECORD, observe_all, serve_all
+from rimsim.envs.joint import RECORD, observe_all, serve_all
 from rimsim.envs.market import MarketEnv, NamedArguments
 from rimsim.envs.observations import observation_of
 
@@ -53,8 +52,8 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
 
         super().__init__([made] * num_envs, autoreset_mode=autoreset_mode)
         self._table = np.zeros(num_envs, RECORD)
-        self._kept: dict[int, tuple[Any, dict[str, Any]]] = {}
-        """Open rounds of markets in the table, and owners of their columns."""
+        for number, env in enumerate(self.envs):
+            env.seat = self._table[number : number + 1]
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -84,8 +83,10 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
             env.observe(numbers[number], admissible[number])
             for key, column in columns.items():
                 column[number] = summary[key]
-            self._join(number)
+            env.join()
         observe_all(self._table, served, numbers, admissible)
+        for number in np.flatnonzero(served & (self._table["scored"] < 0)).tolist():
+            self.envs[number].leave()
         self._autoreset_envs = ended
         everyone = np.ones(n, bool)
         infos["market"] = columns | {f"_{key}": everyone for key in columns}
@@ -95,38 +96,16 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
     def _serve(self, actions: Ints) -> tuple[Bools, Floats, dict[str, Array]]:
         """Mask of jointly served markets, rewards, ``info["market"]``."""
         table, given, k = self._table, np.asarray(actions), self.envs[0].config.slate
-        n, served = len(table), table["served"] + 1 < table["n"]  # the last slate ends the round
+        n, served = len(table), table["n"] > 0
         if given.shape != (n, k) or given.dtype.kind not in "iu":
             served[:], given = False, np.zeros((n, k), np.int64)
         asked = given.astype(np.int64, order="C", copy=False)
-        shown, taken, gain = asked.copy(), np.zeros((n, k), bool), np.zeros(n)
-        serve_all(table, served, shown, taken, gain)
-        for number in np.flatnonzero(served).tolist():
-            self._kept[number][0].arriving.served += 1
-        for number in np.flatnonzero(served & (table["scored"] != 1)).tolist():
-            if table["scored"][number] == 0:
-                self._kept[number][0].score_next(int(table["served"][number]))
-            else:  # there is no room for more events
-                self._leave(number)
-                self._join(number)
-        info = {key: table[key].copy() for key in ("round", "served", "arrival", "shortfall")}
-        info |= {"time": table["tick_now"] / TICKS, "consumed": taken.sum(1), "items": shown, "taken": taken}
-        info |= {"emptied": (shown != asked).sum(1), "excess": np.zeros(n)}
-        return served, info["consumed"] + table["cost"] * gain, info
-
-    def _join(self, number: int) -> None:
-        """Enter a market into the table, if possible."""
-        env, one = self.envs[number], self._table[number]
-        terms = env.joint_terms() if COMPILES else None
-        if terms is not None:
-            for name, value in terms.items():
-                one[name] = value.ctypes.data if isinstance(value, np.ndarray) else value
-            opened, _ = self._kept[number] = env.market.open, terms
-            opened.score_next(terms["served"])
-            env.behind = partial(self._leave, number)
-
-    def _leave(self, number: int) -> None:
-        """Let a market go on by itself."""
-        one = self._table[number]
-        one["n"] = 0
-        self.envs[number].skip_to(int(one["served"]), float(one["shortfall"]))
+        shown, taken = asked.copy(), np.zeros((n, k), bool)
+        serve_all(table, served, shown, taken)
+        for number in np.flatnonzero(served & (table["scored"] < 1)).tolist():
+            self.envs[number].score_next()
+        whole = {"consumed": "n_consumed"} | {key: key for key in ("round", "served", "arrival", "emptied")}
+        info: dict[str, Array] = {key: table[name].astype(np.int64) for key, name in whole.items()}
+        info |= {"time": table["now"] / TICKS, "items": shown, "taken": taken}
+        info |= {"shortfall": table["shortfall"].copy(), "excess": np.zeros(n)}
+        return served, table["reward"].copy(), info

@@ -518,8 +518,8 @@ def test_what_nobody_can_be_shown_takes_nothing_from_what_is_shown(late, rho):
     visits = market.open.visits(arrivals.row)
     share, size = visits.true_scores
     release = np.where(np.resize(late, market.n_items), NEVER, ALWAYS)
-    world = dataclasses.replace(market.world, release=release, last_release=int(release.max()))
-    fewer, same = dataclasses.replace(visits, world=world).true_scores
+    scores = market.world.truth.scores(visits.histories, visits.schedule, 0, release)
+    fewer, same = scores.of(visits.row)
     np.testing.assert_array_equal(size, same)
     np.testing.assert_array_equal(fewer, np.where(release == NEVER, np.float32(0), share))
     assert share.sum(1) == pytest.approx(np.ones(len(share)), rel=1e-5)

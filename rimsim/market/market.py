@@ -290,16 +290,6 @@ class Market:
         self._close_if_served()
         return shown
 
-    def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
-        """Shown items of an arrival, and mask of consumed items.
-
-        Positions of repeated or inadmissible items stay empty.
-        """
-        require_uniform(None, self.config)
-        shown = self.open.show_one(row, items)
-        self._close_if_served()
-        return shown
-
     # -- between rounds -----------------------------------------------------------------------------------------------
     @property
     def state(self) -> MarketState:

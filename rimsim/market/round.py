@@ -7,7 +7,6 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,7 +60,6 @@ from rimsim.market.scores import (
     device_of,
 )
 from rimsim.market.shared import SharedScores, digest_of
-from rimsim.market.single import EntryColumns, serve_by_hits, serve_by_law
 from rimsim.renamed import renamed_attribute
 from rimsim.requirements.rows import CarryOver, RoundRequirements, ScenarioRequirements
 
@@ -207,17 +205,6 @@ class Arriving:
                 "serve: some of these arrivals are not waiting. Serve each arrival of next_arrivals once"
             )
 
-    def take_one(self) -> int:
-        """Row of the next arrival; like :meth:`take` with limit 1."""
-        # Nobody waits for an earlier visit, so the next arrival of the clock is the one.
-        if self._handed or self._held or self._n_arrived == len(self.tick):
-            return int(self.take(1)[0])
-        row = self._n_arrived
-        self._advance(row + 1)
-        self._busy.add(self.slot[row])
-        self._handed.add(row)
-        return row
-
     @property
     def in_order(self) -> bool:
         """True if the arrivals before the waiting one were served."""
@@ -227,20 +214,6 @@ class Arriving:
         """Let a row wait, after those before it were served."""
         self._advance(row + 1)
         self._handed, self._busy, self.served = {row}, {self.slot[row]}, row
-
-    def require_one(self, row: int) -> None:
-        """Refuse a row that does not wait for a slate."""
-        if row not in self._handed:
-            self.require_waiting(np.array([row]))
-
-    def finish_one(self, row: int) -> None:
-        """Allow the next visit of a served user."""
-        if self._held:
-            self.finish(np.array([row]))
-            return
-        self._handed.discard(row)
-        self._busy.discard(self.slot[row])
-        self.served += 1
 
     def finish(self, rows: Ints) -> None:
         """Allow the next visits of served users."""
@@ -389,9 +362,6 @@ class Round:
         self._reported: tuple[Ints, ScoreRows] | None = None
         """The arrivals whose scores were asked for last, and these scores."""
         self._law = self._law_of_answers()
-        self._entry = EntryColumns.of(plan.requirements.position_weights, self.exposure, self.ledger)
-        self._reported_one: tuple[int, ScoreRows, int] | None = None
-        """The same of :meth:`place`: row, block and place in it."""
         self._entered_before = int(histories.events.size[0])
         self.arriving = Arriving(schedule, env)
         """Arrivals that come, wait for a slate, or are served."""
@@ -427,9 +397,7 @@ class Round:
         if self.capacity is not None:
             return self.scores(np.array([row])), 0
         assert self._scores is not None  # noqa: S101  # the round is open
-        block, place = self._scores.place(row)
-        self._reported_one = row, block, place
-        return block, place
+        return self._scores.place(row)
 
     def arrivals(self, rows: Ints, scores: ScoreRows, needs: Needs) -> Arrivals:
         """Arrivals as agents see them, with copies of their scores."""
@@ -467,8 +435,9 @@ class Round:
 
     def _truth_scores(self) -> TruthScores:
         if self._truth is None:
-            assert self._world.truth is not None  # noqa: S101  # the consumer needs it
-            self._truth = self._world.truth.scores(self.histories, self.schedule, self._wait - 1)
+            world = self._world
+            assert world.truth is not None  # noqa: S101  # the consumer needs it
+            self._truth = world.truth.scores(self.histories, self.schedule, self._wait - 1, world.release)
         return self._truth
 
     # -- slates and their outcome -------------------------------------------------------------------------------------
@@ -518,54 +487,21 @@ class Round:
         return slates.items, response.consumed
 
     def _law_of_answers(self) -> Law | Hits | None:
-        """Law by which :meth:`show_one` samples consumption, or None."""
+        """Law by which compiled code samples consumption, or None."""
         law, delayed = self._can.law, self._wait > 1 and not self._can.hits_only
         if law is None or delayed or self.capacity is not None or self._device.type != "cpu":
             return None
         return law(self._world)
 
-    def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
-        """Items shown to a waiting arrival, and mask of consumption.
-
-        The method is :meth:`show` with ``empty=True``, but faster if the consumer has a law of consumption.
-        """
-        law = self._law
-        if law is None or len(items) != self.ledger.item.shape[1]:
-            shown, consumed = self.show(np.array([row]), Slates(items[None].copy()), empty=True)
-            return shown[0], consumed[0]
-        arriving, scores = self.arriving, self._scores
-        assert scores is not None  # noqa: S101  # the round is open
-        arriving.require_one(row)
-        last = self._reported_one  # most often it was just asked for
-        block, place = scores.place(row) if last is None or last[0] != row else last[1:]
-        relevance, ground, admissible = block.arrays
-        shown = items.copy()
-        if isinstance(law, Hits):
-            session = int(self.schedule.session[row])
-            serve_by_hits(row, session, shown, relevance, ground, admissible, place, law.offsets,
-                law.item, *self._entry)  # fmt: skip
-        else:
-            share, size, true_place = self._true_place(row)
-            self.histories.make_room(len(items))
-            slot, tick = arriving.slot[row], arriving.tick[row] + self._wait
-            into = (*self._entry, *self.histories.events)
-            serve_by_law(row, slot, tick, shown, relevance, ground, admissible, place, share, size,
-                true_place, self._keys, law.examination, law.attraction, *into)  # fmt: skip
-        self._shown[row] = True
-        arriving.finish_one(row)
-        scores.drop(row)
-        if self._truth is not None:
-            self._truth.drop(row)
-        return shown, self.ledger.consumed[row].copy()
-
     def joint_terms(self) -> dict[str, Any] | None:
-        """Terms of joint service; None if it must be :meth:`show_one`."""
+        """Terms of joint service; None if only :meth:`show` can serve."""
         law, scores, schedule = self._law, self._scores, self.schedule
-        by_law = isinstance(law, Law)
-        if law is None or scores is None or (by_law and self._truth_varies) or not self.arriving.in_order:
+        if law is None or scores is None or not self.arriving.in_order:
             return None
         self.histories.make_room(2 * self.ledger.item.shape[1])
-        terms: dict[str, Any] = self._entry._asdict() | scores.columns() | {"keys": self._keys}
+        of_ledger = ("item", "consumed", "probability", "true_intensity", "intensity", "ground")
+        terms: dict[str, Any] = {name: getattr(self.ledger, name) for name in of_ledger}
+        terms |= scores.columns() | {"exposure": self.exposure, "keys": self._keys}
         terms |= {f"event_{name}": column for name, column in self.histories.events._asdict().items()}
         whole = {name: getattr(schedule, name) for name in ("tick", "id", "slot", "session")}
         real = {"required": self.required, "position_weights": self.position_weights}
@@ -576,7 +512,12 @@ class Round:
             whole |= {"offsets": law.offsets, "future": law.item}
         terms |= {name: np.ascontiguousarray(column, np.int64) for name, column in whole.items()}
         terms |= {name: np.ascontiguousarray(column, np.float64) for name, column in real.items()}
-        terms |= {"n": len(schedule), "m": len(self.exposure), "round": self.number, "by_law": by_law}
+        terms |= {
+            "n": len(schedule),
+            "m": len(self.exposure),
+            "round": self.number,
+            "by_law": isinstance(law, Law),
+        }
         return terms | {"fixed": self._can.exogenous, "wait": self._wait, "room": len(terms["event_item"])}
 
     def score_next(self, row: int) -> None:
@@ -597,23 +538,6 @@ class Round:
         for scores in (self._scores, self._truth):
             if scores is not None:
                 scores.drop(rows)
-
-    @cached_property
-    def _truth_varies(self) -> bool:
-        """True if true scores depend on more than events."""
-        truth = self._world.truth
-        return (
-            truth is None or truth.item_factor is not None or self._world.last_release > self.schedule.start
-        )
-
-    def _true_place(self, row: int) -> tuple[Float32s, Float32s, int]:
-        """Blocks with an arrival's p* and λ*, and its index."""
-        if self._truth_varies:
-            share, size = self.visits(np.array([row])).true_scores
-            return share, size, 0
-        block, place = self._truth_scores().place(row)
-        share, size, _ = block.arrays
-        return share, size, place
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Response of the visits to their slates.
@@ -702,5 +626,5 @@ class Round:
         self._require_drawn()
         everyone = self.visits(np.arange(len(self.schedule)))
         self.relevant = relevant_items(self._consumer, everyone, len(self.exposure))
-        self._scores = self._truth = self._reported = self._reported_one = self._foreseen = None
+        self._scores = self._truth = self._reported = self._foreseen = None
         self._known = self.histories

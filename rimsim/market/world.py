@@ -126,7 +126,6 @@ def world_of(
         past_sessions=past.sessions(config.data.session_gap),
         opening=opening.time,
         release=release,
-        last_release=int(release.max()),
         truth=_truth(log, past, config) if ConsumerCapabilities.of(consumer).needs_truth else None,
         roster=roster,
         most_arrivals=opening.most_arrivals,

@@ -149,8 +149,6 @@ class World:
     """Seconds at which the market opens."""
     release: Ints
     """(M,) tick of each item's release; ALWAYS for items that are released from the start."""
-    last_release: int
-    """Tick of the last release; ALWAYS if all items are released from the start."""
     truth: Truth | None
     """The fitted truth; None if the consumer needs no truth."""
     roster: Roster
@@ -213,14 +211,7 @@ class SlateVisits:
         p* sums to 1 over all items that the visitor has not consumed, released or not. Then p* is set to 0 for items
         that are not released yet. So a release does not change p* of the other items.
         """
-        share, size = self.score(self.row)
-        factor = None if self.world.truth is None else self.world.truth.item_factor
-        if factor is not None:
-            share = share * factor
-            share /= np.maximum(share.sum(1, keepdims=True), np.finfo(np.float32).tiny)
-        if (self.world.last_release > self.tick).any():
-            share = np.where(self.world.release > self.tick[:, None], np.float32(0), share)
-        return share, size
+        return self.score(self.row)
 
     def consumed(self) -> tuple[Ints, Ints]:
         """Pairs (visit, item) of all earlier consumptions."""

@@ -135,9 +135,9 @@ class Truth:
         """λ*(x) of sessions that begin at ``states.now``."""
         return self.sizes.expected(users, states)
 
-    def scores(self, histories: Histories, schedule: Schedule, delay: int) -> TruthScores:
+    def scores(self, histories: Histories, schedule: Schedule, delay: int, release: Ints) -> TruthScores:
         """True scores of a round's arrivals; ``delay`` is in ticks."""
-        scorer = _TruthScorer(self, histories, delay)
+        scorer = _TruthScorer(self, histories, delay, release)
         scorer.encode(schedule.start)
         return TruthScores(scorer, histories, schedule)
 
@@ -155,11 +155,11 @@ class Truth:
 class _TruthScorer(Scorer):
     """Scorer with a truth's p* and λ*."""
 
-    def __init__(self, truth: Truth, histories: Histories, delay: int) -> None:
+    def __init__(self, truth: Truth, histories: Histories, delay: int, release: Ints) -> None:
         # Shares are over one catalogue, whatever is released: see SlateVisits.true_scores.
         there = np.full(len(truth.item_bias), ALWAYS)
         super().__init__(truth.model, histories, there, torch.device("cpu"))
-        self._truth, self._delay = truth, delay
+        self._truth, self._delay, self._released_at = truth, delay, release
         self._last = np.zeros(len(histories), np.int64)
         """(slots,) tick of the last event in each hidden state."""
 
@@ -189,6 +189,12 @@ class _TruthScorer(Scorer):
     ) -> ScoreRows:
         """Scores p* and λ* of at most ``BLOCK`` states."""
         share, _, admissible = super().score(ids, slots, ticks, counts, hidden).tensors
+        known = share.numpy()[: len(slots)]  # the rows beyond are padding
+        if (factor := self._truth.item_factor) is not None:
+            known *= factor
+            known /= np.maximum(known.sum(1, keepdims=True), np.finfo(np.float32).tiny)
+        if self._released_at.max() > ticks.min():
+            known[self._released_at > ticks[:, None]] = 0.0
         size = self._truth.sizes.of_visits(self._histories, slots, ticks, self._delay)
         return ScoreRows((share, torch.from_numpy(size.astype(np.float32)), admissible))
 
