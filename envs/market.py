@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from rimsim.arrays import TICKS, Array, Bools, Float32s, Ints
 from rimsim.config import Seeds, find_scenario, override
-from rimsim.envs.joint import COMPILES, RECORD, enter, observe_all, outcome, serve_all
 from rimsim.envs.observations import (
     GROUND_BOUND,
     Snapshot,
@@ -27,6 +26,7 @@ from rimsim.envs.observations import (
     observation_of,
     observe,
 )
+from rimsim.envs.steps import COMPILES, RECORD, enter, observe_all, outcome, serve_all
 from rimsim.errors import AgentError, ConfigError, MarketError, require_known
 from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.records import NO_NEEDS, as_slates
@@ -42,7 +42,7 @@ _MOST_ARRIVALS = 1 << 24
 """Up to which whole numbers are exact in float32: the bound of exposures where a round's arrivals are unknown."""
 
 _CHOSEN = np.ones(1, bool)
-"""The market of a single seat."""
+"""A mask of the one market in a table of one."""
 Observation: TypeAlias = "dict[str, Array]"
 Action: TypeAlias = "Ints"
 Answer: TypeAlias = "Ints | Slates"
@@ -186,10 +186,10 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Slates that were answered since."""
         self._view: RoundView | None = None
         """View of the open round, once it was asked for."""
-        self.seat = np.zeros(1, RECORD)
+        self.record = np.zeros(1, RECORD)
         """Record by which compiled code serves the market's arrivals."""
-        self._seated: tuple[Round, dict[str, Any]] | None = None
-        """Round that is served by the seat, and owners of its columns; None: by the market's own methods."""
+        self._attached: Round | None = None
+        """Round to whose arrays the record points; None: to none."""
         with progress_to(_print):
             world = build_world(self.config)
         m = self.n_items = world.log.n_items
@@ -216,7 +216,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         Raises:
             MarketError: If the environment was never reset.
         """
-        self.leave()
+        self._follow()
         if self._market is None:
             raise MarketError("the environment has not been reset. Call reset() first")
         return self._market
@@ -229,7 +229,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     @property
     def feedback(self) -> Feedback:
         """Outcome of the last step."""
-        self.leave()
+        self._follow()
         if self._last is None:
             raise MarketError("no slate has been served yet. Call step() first")
         opened, row, (block, place), arrivals, shown, consumed = self._last
@@ -270,7 +270,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     @property
     def state(self) -> Snapshot:
         """Episode so far, for :meth:`load_state`; ``copy.deepcopy`` works, too."""
-        self.leave()
+        self._follow()
         if self._begun is None:
             raise MarketError("the environment has not been reset. Call reset() first")
         return Snapshot(
@@ -302,7 +302,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def annotate(self, slates: Slates) -> None:
         """Record prices and propensities of the next step's exposures."""
-        self.leave()
+        self._follow()
         self._note = slates
 
     def reset(
@@ -336,19 +336,19 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the waiting arrival; observe the next."""
-        if not self.join():
+        if not self.attach():
             info, reward = self.answer(action)
             return self.observation(), reward, self.market.done, False, {"market": info}
         asked, m = one_slate(action, self.config.slate), self.n_items
         shown, taken = asked[None].copy(), np.empty((1, len(asked)), bool)
-        serve_all(self.seat, _CHOSEN, shown, taken)
-        told = outcome(self.seat)
+        serve_all(self.record, _CHOSEN, shown, taken)
+        told = outcome(self.record)
         if told.scored < 1:
             self.score_next()
         numbers, admissible = np.empty((1, 3 * m + 3), np.float32), np.empty((1, m), np.int8)
-        observe_all(self.seat, _CHOSEN, numbers, admissible)
+        observe_all(self.record, _CHOSEN, numbers, admissible)
         if told.scored < 0:
-            self.leave()
+            self.detach()
         info = {
             "round": int(told.round),
             "served": int(told.served),
@@ -364,7 +364,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         return observation_of(numbers[0], admissible[0]), told.reward, False, False, {"market": info}
 
     def answer(self, action: Action) -> tuple[dict[str, Any], float]:
-        """``info["market"]`` and reward of a step that is not joint."""
+        """``info["market"]`` and reward of a step, not compiled."""
+        self.detach()
         note, self._note = self._note, None
         items = one_slate(action, self.config.slate).copy()
         answer = items if note is None else as_slates(dataclasses.replace(note, items=items[None]))
@@ -405,50 +406,58 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             return text
         return exposure_picture(market.exposure, market.required, text)
 
-    def join(self) -> bool:
-        """True if compiled code serves the waiting arrival."""
-        if self._seated is None and COMPILES and (terms := self._joint_terms()) is not None:
-            enter(self.seat, terms)
-            self._seated = self.market.open, terms
-        return self._seated is not None
+    def attach(self) -> bool:
+        """True if compiled code can serve the next slate."""
+        opened, market = self._attached, self._market
+        own = self.needs is not NO_NEEDS or self._note is not None or not COMPILES
+        if market is not None and opened is market.open and opened.attached and not own:
+            return True
+        self.detach()
+        terms = None if own else self._record_terms()
+        if terms is not None:
+            enter(self.record, terms)
+            self._attached = self.market.open
+            self._attached.attach(self.record, terms)
+        return terms is not None
 
-    def _joint_terms(self) -> dict[str, Any] | None:
-        """Terms of the seat; None if the arrival cannot be served by it."""
-        # A round's last slate, and one with an agent's notes, are served by the market's own methods.
-        market, stock, row = self.market, self._stock, self._row
-        own = self.needs is not NO_NEEDS or self._note is not None or len(market.open.requirements.table)
-        if own or self.config.exposure.examination == "random" or not 0 <= row == market.served:
-            return None
-        if row + 1 == market.n_arrivals or (terms := market.open.joint_terms()) is None:
-            return None
-        terms |= {"served": row, "rounds": self.config.rounds, "cost": market.cost, "scored": 0.0}
-        terms |= {"shortfall": stock.missing, "seen_exposure": stock.exposure}
-        terms["seen_shortfall"] = stock.shortfall
-        market.open.score_next(row)
-        return terms
-
-    def leave(self) -> None:
-        """Enter what was served jointly; go on by the market's own methods."""
-        if self._seated is None:
-            return
-        (opened, _), self._seated = self._seated, None
-        one, first = self.seat[0], self._row
-        row, one["n"] = int(one["served"]), 0
-        if row > first:
-            last = row - 1
-            shown, consumed = opened.ledger.item[first:row].astype(np.int64), opened.ledger.consumed[last]
-            self._last = _Step(opened, last, opened.place(last), None, shown[-1].copy(), consumed.copy())
-            self._answers.extend(shown)
-            opened.skip_to(row)
-            self._row, self._place, self._stock.missing = row, opened.place(row), float(one["shortfall"])
+    def detach(self) -> None:
+        """Let only the market's own methods serve from here on."""
+        self._follow()
+        if self._attached is not None:
+            self._attached.detach()
+            self._attached = None
 
     def score_next(self) -> None:
-        """Score the arrival after those that were served jointly."""
-        if self._seated is not None:
-            self._seated[0].score_next(int(self.seat["served"][0]))
+        """Score the arrival that waits for compiled code."""
+        if self._attached is not None:
+            self._attached.score_waiting()
+
+    def _follow(self) -> None:
+        """Enter what compiled code has served since the last look."""
+        opened, first = self._attached, self._row
+        if opened is None or not opened.attached or (row := opened.arriving.served) <= first:
+            return
+        shown, consumed = opened.ledger.item[first:row].astype(np.int64), opened.ledger.consumed[row - 1]
+        place = opened.place(row - 1)
+        self._last = _Step(opened, row - 1, place, None, shown[-1].copy(), consumed.copy())
+        self._answers.extend(shown)
+        self._row, self._place = row, opened.place(row)
+        self._stock.missing = float(self.record["shortfall"][0])
+
+    def _record_terms(self) -> dict[str, Any] | None:
+        """Terms of the record; None if compiled code cannot serve."""
+        market, stock, row = self.market, self._stock, self._row
+        if len(market.open.requirements.table) or self.config.exposure.examination == "random":
+            return None
+        if row + 1 == market.n_arrivals or not 0 <= row == market.served:  # the last slate ends the round
+            return None
+        if (terms := market.open.record_terms()) is None:
+            return None
+        terms |= {"rounds": self.config.rounds, "cost": market.cost, "shortfall": stock.missing}
+        return terms | {"seen_exposure": stock.exposure, "seen_shortfall": stock.shortfall}
 
     def _waiting(self) -> ScoreRows:
-        self.leave()
+        self._follow()
         block, place = self._waiting_place()
         return block.cut(place, 1)
 
@@ -459,7 +468,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def _open(self, seeds: Seeds) -> None:
         """Make a new market with these seeds."""
-        self.leave()
+        self.detach()
         self._seeds = seeds
         with progress_to(_print):
             self._market = Market(

@@ -8,9 +8,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rimsim.arrays import TICKS, Array, Bools, Floats, Ints
-from rimsim.envs.joint import RECORD, observe_all, serve_all
 from rimsim.envs.market import MarketEnv, NamedArguments
 from rimsim.envs.observations import observation_of
+from rimsim.envs.steps import RECORD, observe_all, serve_all
 
 
 class MarketVectorEnv(NamedArguments, SyncVectorEnv):
@@ -53,7 +53,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         super().__init__([made] * num_envs, autoreset_mode=autoreset_mode)
         self._table = np.zeros(num_envs, RECORD)
         for number, env in enumerate(self.envs):
-            env.seat = self._table[number : number + 1]
+            env.record = self._table[number : number + 1]
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -83,10 +83,9 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
             env.observe(numbers[number], admissible[number])
             for key, column in columns.items():
                 column[number] = summary[key]
-            env.join()
         observe_all(self._table, served, numbers, admissible)
         for number in np.flatnonzero(served & (self._table["scored"] < 0)).tolist():
-            self.envs[number].leave()
+            self.envs[number].detach()
         self._autoreset_envs = ended
         everyone = np.ones(n, bool)
         infos["market"] = columns | {f"_{key}": everyone for key in columns}
@@ -96,7 +95,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
     def _serve(self, actions: Ints) -> tuple[Bools, Floats, dict[str, Array]]:
         """Mask of jointly served markets, rewards, ``info["market"]``."""
         table, given, k = self._table, np.asarray(actions), self.envs[0].config.slate
-        n, served = len(table), table["n"] > 0
+        n, served = len(table), np.array([env.attach() for env in self.envs])
         if given.shape != (n, k) or given.dtype.kind not in "iu":
             served[:], given = False, np.zeros((n, k), np.int64)
         asked = given.astype(np.int64, order="C", copy=False)

@@ -258,7 +258,7 @@ class Market:
         size = self.n_arrivals if limit is None else limit
         if size < 1:
             raise MarketError(f"next_arrivals: limit is {limit}. Expected at least 1")
-        rows = self.open.arriving.take(size, self.barrier_every, in_waves=in_waves)
+        rows = self.open.take(size, self.barrier_every, in_waves=in_waves)
         return self.open.arrivals(rows, self.open.scores(rows), self.needs)
 
     def serve(

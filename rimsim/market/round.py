@@ -14,7 +14,7 @@ import simpy
 from numpy.typing import NDArray
 
 from rimsim import rng
-from rimsim.arrays import Bools, Float32s, Floats, Ints, seconds
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig
 from rimsim.errors import AgentError, MarketError
 from rimsim.evaluation import DecayEstimate
@@ -106,8 +106,10 @@ class Arriving:
         """Rows that wait for their slates."""
         self._busy: set[int] = set()
         """Their slots."""
-        self._n_come = self._n_arrived = self.served = 0
+        self._n_come = self._n_arrived = self._served = 0
         """Arrivals that have come, that were taken off the clock, and that have been served."""
+        self._record: Array | None = None
+        """Record (1,) of compiled steps, which serve the arrivals in their order; None: there are none."""
         self._end = Moment(env, schedule.stop, Rank.RETRAIN)
         self._callbacks: list[Any] = [self._arrive]
         self._schedule_event: Any = env.schedule
@@ -121,6 +123,26 @@ class Arriving:
         if come < len(self.tick):
             moment.callbacks = self._callbacks
             self._schedule_event(moment, _ARRIVAL, self.tick[come] - self.tick[come - 1])
+
+    @property
+    def served(self) -> int:
+        """Number of served arrivals."""
+        if self._record is not None:
+            row = int(self._record["served"][0])
+            if row > self._served:  # others were served since the last look, and this one waits
+                self._advance(row + 1)
+                self._handed, self._busy, self._served = {row}, {self.slot[row]}, row
+        return self._served
+
+    def attach(self, record: Array) -> None:
+        """Let compiled steps serve the waiting arrival and later ones."""
+        self._record = record
+
+    def detach(self) -> None:
+        """End compiled steps."""
+        if self._record is not None:
+            self._served = self.served
+            self._record["n"], self._record = 0, None
 
     @property
     def share(self) -> float:
@@ -158,7 +180,7 @@ class Arriving:
     def _next_rows(self, limit: int, barrier_every: int | None, *, in_waves: bool) -> list[int]:
         barrier = len(self._schedule)
         if barrier_every is not None:
-            barrier = min(barrier, (self.served // barrier_every + 1) * barrier_every)
+            barrier = min(barrier, (self._served // barrier_every + 1) * barrier_every)
         chosen: list[int] = []
         slots, busy, held = self.slot, self._busy, self._held
         waiting = (rows[0] for slot, rows in held.items() if slot in busy)
@@ -210,11 +232,6 @@ class Arriving:
         """True if the arrivals before the waiting one were served."""
         return not self._held and self._n_arrived == self.served + 1
 
-    def skip_to(self, row: int) -> None:
-        """Let a row wait, after those before it were served."""
-        self._advance(row + 1)
-        self._handed, self._busy, self.served = {row}, {self.slot[row]}, row
-
     def finish(self, rows: Ints) -> None:
         """Allow the next visits of served users."""
         self._handed.difference_update(rows.tolist())
@@ -222,7 +239,7 @@ class Arriving:
         self._busy.difference_update(slots)
         for slot in self._held.keys() & slots:
             heapq.heappush(self._ready, self._held[slot][0])
-        self.served += len(rows)
+        self._served += len(rows)
 
 
 # -- the round --------------------------------------------------------------------------------------------------------
@@ -362,6 +379,10 @@ class Round:
         self._reported: tuple[Ints, ScoreRows] | None = None
         """The arrivals whose scores were asked for last, and these scores."""
         self._law = self._law_of_answers()
+        self._terms: dict[str, Any] = {}
+        """Terms of compiled steps, which keep their arrays in memory; empty without such steps."""
+        self._dropped = 0
+        """Row before which scores of arrivals are dropped that compiled steps served."""
         self._entered_before = int(histories.events.size[0])
         self.arriving = Arriving(schedule, env)
         """Arrivals that come, wait for a slate, or are served."""
@@ -398,6 +419,11 @@ class Round:
             return self.scores(np.array([row])), 0
         assert self._scores is not None  # noqa: S101  # the round is open
         return self._scores.place(row)
+
+    def take(self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False) -> Ints:
+        """Rows of the next arrivals; see :meth:`Arriving.take`."""
+        self.detach()
+        return self.arriving.take(limit, barrier_every, in_waves=in_waves)
 
     def arrivals(self, rows: Ints, scores: ScoreRows, needs: Needs) -> Arrivals:
         """Arrivals as agents see them, with copies of their scores."""
@@ -448,6 +474,7 @@ class Round:
             AgentError: If the slates have another shape, or hold inadmissible items.
             MarketError: If the arrivals do not wait for slates, for example because they were served before.
         """
+        self.detach()
         self.arriving.require_waiting(rows)
         shape = (len(rows), self.ledger.item.shape[1])
         if slates.items.shape != shape:
@@ -487,21 +514,21 @@ class Round:
         return slates.items, response.consumed
 
     def _law_of_answers(self) -> Law | Hits | None:
-        """Law by which compiled code samples consumption, or None."""
+        """Law by which compiled steps sample consumption, or None."""
         law, delayed = self._can.law, self._wait > 1 and not self._can.hits_only
         if law is None or delayed or self.capacity is not None or self._device.type != "cpu":
             return None
         return law(self._world)
 
-    def joint_terms(self) -> dict[str, Any] | None:
-        """Terms of joint service; None if only :meth:`show` can serve."""
+    def record_terms(self) -> dict[str, Any] | None:
+        """Terms of compiled steps; None if only :meth:`show` can serve."""
         law, scores, schedule = self._law, self._scores, self.schedule
         if law is None or scores is None or not self.arriving.in_order:
             return None
         self.histories.make_room(2 * self.ledger.item.shape[1])
         of_ledger = ("item", "consumed", "probability", "true_intensity", "intensity", "ground")
         terms: dict[str, Any] = {name: getattr(self.ledger, name) for name in of_ledger}
-        terms |= scores.columns() | {"exposure": self.exposure, "keys": self._keys}
+        terms |= scores.columns() | {"shown": self._shown, "exposure": self.exposure, "keys": self._keys}
         terms |= {f"event_{name}": column for name, column in self.histories.events._asdict().items()}
         whole = {name: getattr(schedule, name) for name in ("tick", "id", "slot", "session")}
         real = {"required": self.required, "position_weights": self.position_weights}
@@ -512,29 +539,39 @@ class Round:
             whole |= {"offsets": law.offsets, "future": law.item}
         terms |= {name: np.ascontiguousarray(column, np.int64) for name, column in whole.items()}
         terms |= {name: np.ascontiguousarray(column, np.float64) for name, column in real.items()}
-        terms |= {
-            "n": len(schedule),
-            "m": len(self.exposure),
-            "round": self.number,
-            "by_law": isinstance(law, Law),
-        }
-        return terms | {"fixed": self._can.exogenous, "wait": self._wait, "room": len(terms["event_item"])}
+        terms |= {"n": len(schedule), "m": len(self.exposure), "round": self.number}
+        terms |= {"by_law": isinstance(law, Law), "fixed": self._can.exogenous, "wait": self._wait}
+        return terms | {"room": len(terms["event_item"]), "served": self.arriving.served}
 
-    def score_next(self, row: int) -> None:
-        """Score the arrival after those that were served jointly."""
+    @property
+    def attached(self) -> bool:
+        """True if compiled steps serve the arrivals."""
+        return bool(self._terms)
+
+    def attach(self, record: Array, terms: dict[str, Any]) -> None:
+        """Let compiled steps serve, by a record with these terms."""
+        self._terms, self._dropped = terms, self.arriving.served
+        self.arriving.attach(record)
+        self.score_waiting()
+
+    def detach(self) -> None:
+        """End compiled steps, so that :meth:`show` serves."""
+        if self.attached:
+            self._drop_before(self.arriving.served)
+            self.arriving.detach()
+            self._terms = {}
+
+    def score_waiting(self) -> None:
+        """Score the arrival that waits for a compiled step."""
+        row = self.arriving.served
         self._drop_before(row - 1)  # the last one's scores belong to its feedback
         self.place(row)
         if isinstance(self._law, Law):
             self._truth_scores().place(row)
 
-    def skip_to(self, row: int) -> None:
-        """Enter that the arrivals before a row were served jointly."""
-        self._drop_before(row)
-        self.arriving.skip_to(row)
-
     def _drop_before(self, row: int) -> None:
-        rows = np.arange(np.count_nonzero(self._shown[: max(row, 0)]), row)
-        self._shown[rows] = True
+        """Drop the scores of arrivals that compiled steps have served."""
+        rows, self._dropped = np.arange(self._dropped, row), max(self._dropped, row)
         for scores in (self._scores, self._truth):
             if scores is not None:
                 scores.drop(rows)

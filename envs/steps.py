@@ -1,7 +1,8 @@
-"""Slates of one or more markets, served in one compiled call.
+"""Steps of one or more markets in compiled code.
 
-To serve an arrival by the market's own methods takes some hundred Python calls. The results are identical. The records
-of a market stay where they are: a row of a table, its seat, has their addresses.
+To serve an arrival by the market's own methods takes some hundred Python calls; here it takes one, for any number of
+markets. The results are identical. A market's arrays stay where they are: its record, a row of a table, has their
+addresses.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rimsim.market.records import observed_gain
 carray, intrinsic = cast("Any", numba).carray, cast("Any", numba).extending.intrinsic
 COMPILES = not cast("Any", numba).config.DISABLE_JIT
 _ADDRESSES = (
-    "tick id slot session keys position_weights exposure required seen_exposure seen_shortfall item consumed "
+    "tick id slot session shown keys position_weights exposure required seen_exposure seen_shortfall item consumed "
     "probability true_intensity intensity ground relevance_at ground_at admissible_at events true_relevance_at "
     "true_ground_at true_admissible_at true_events examination offsets future event_first event_last event_counts "
     "event_newest event_tick event_item event_next event_size"
@@ -30,8 +31,8 @@ _ADDRESSES = (
 _NUMBERS = "n m rounds by_law fixed wait room"
 
 
-class Outcome(NamedTuple):
-    """Outcome of a seat's last slate, and its waiting arrival."""
+class StepOutcome(NamedTuple):
+    """StepOutcome of a market's last slate, and its waiting arrival."""
 
     round: float
     served: float
@@ -40,7 +41,7 @@ class Outcome(NamedTuple):
     now: float
     """Tick of the waiting arrival."""
     scored: float
-    """1 if its scores are valid; 0 if not; −1 if, scored or not, it cannot be served by the seat."""
+    """1 if its scores are valid; 0 if not; −1 if the market must serve it by its own methods."""
     n_consumed: float
     emptied: float
     reward: float
@@ -49,20 +50,22 @@ class Outcome(NamedTuple):
 
 RECORD = np.dtype(
     [(name, np.int64) for name in f"{_ADDRESSES} {_NUMBERS}".split()]
-    + [(name, np.float64) for name in ("attraction", "cost", *Outcome._fields)]
+    + [(name, np.float64) for name in ("attraction", "cost", *StepOutcome._fields)]
 )
-"""Seat of a market: addresses of its columns; its numbers; and the outcome of its last slate. It is free if n is 0."""
+"""Record of a market: addresses of its arrays; its numbers; and the outcome of its last slate. It is free if n is 0."""
 
 
-def enter(seat: Array, terms: dict[str, Any]) -> None:
-    """Enter a market's arrays and numbers into its seat."""
+def enter(record: Array, terms: dict[str, Any]) -> None:
+    """Enter numbers of a market, and addresses of its arrays."""
     for name, value in terms.items():
-        seat[name] = value.ctypes.data if isinstance(value, np.ndarray) else value
+        record[name] = value.ctypes.data if isinstance(value, np.ndarray) else value
 
 
-def outcome(seat: Array) -> Outcome:
-    """Outcome of a seat's last slate."""
-    return Outcome(*seat.view(np.float64)[-len(Outcome._fields) :].tolist())  # the last fields of its record
+def outcome(record: Array) -> StepOutcome:
+    """StepOutcome of the last slate, read from a market's record."""
+    return StepOutcome(
+        *record.view(np.float64)[-len(StepOutcome._fields) :].tolist()
+    )  # the last fields of its record
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -98,7 +101,8 @@ def serve_all(table: Array, chosen: Bools, slates: Ints, taken: Bools) -> None:
         n, m, row = one.n, one.m, int(one.served)
         scores, weights = _scores_of(one, row), _at(one.position_weights, k, np.float64)
         exposure = _at(one.exposure, m, np.float64)
-        one.emptied = _record(one, row, shown, scores, weights, exposure)
+        one.emptied = _enter_slate(one, row, shown, scores, weights, exposure)
+        _at(one.shown, n, np.bool_)[row] = True
         slots, ticks = _at(one.slot, n, np.int64), _at(one.tick, n, np.int64)
         counts, newest = _at(one.event_counts, 1, np.int64), _at(one.event_newest, 1, np.int64)
         size = _at(one.event_size, 1, np.int64)
@@ -130,9 +134,9 @@ def serve_all(table: Array, chosen: Bools, slates: Ints, taken: Bools) -> None:
 
 
 @compiled_part
-def _record(one: Any, row: int, shown: Ints, scores: tuple[Float32s, Float32s, Bools, int], weights: Floats,
+def _enter_slate(one: Any, row: int, shown: Ints, scores: tuple[Float32s, Float32s, Bools, int], weights: Floats,
     exposure: Floats) -> int:  # fmt: skip
-    """Empty wrong positions of a slate, count and record it; their number."""
+    """Record a slate; return its number of emptied positions."""
     relevance, ground, admissible, place = scores
     n, k, emptied = one.n, len(shown), 0
     items, intensity = _at(one.item, (n, k), np.int32), _at(one.intensity, (n, k), np.float32)
@@ -176,7 +180,7 @@ def _consume_by_law(one: Any, row: int, shown: Ints, slot: int, tick: int, event
 
 @compiled_part
 def _consume_hits(one: Any, row: int, shown: Ints) -> None:
-    """Mark the items of a slate that are in the arrival's session."""
+    """Mark a slate's items that the session holds."""
     n, k = one.n, len(shown)
     session = _at(one.session, n, np.int64)[row]
     offsets = _at(one.offsets, session + 2, np.int64)
