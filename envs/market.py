@@ -499,8 +499,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Fill in the arrays of :func:`observation_of`."""
         clock, stock = _clock(self.market), self._stock
         scores, place = self._nothing if self._place is None else (self._place[0].arrays, self._place[1])
-        relevance, ground, can = scores
-        observe(place, relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
+        relevance, ground, can = scores[0][place], scores[1][place:], scores[2][place]
+        observe(relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
 
     def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:
         """``info["market"]`` from chosen, shown and consumed items."""

@@ -54,22 +54,22 @@ class Standing:
 
 
 @compiled
-def observe(place: int, relevance: Float32s, ground: Float32s, admissible: Bools, exposure: Float32s,
+def observe(relevance: Float32s, ground: Float32s, admissible: Bools, exposure: Float32s,
     shortfall: Float32s, clock: tuple[float, float], numbers: Float32s,
     can: NDArray[np.int8]) -> None:  # fmt: skip
     """Fill in the numbers and the mask of an observation."""
-    # The numbers (3M + 3,) are relevance, exposure, shortfall, λ(x) and both clocks.
+    # The numbers (3M + 3,) are relevance, exposure, shortfall, λ(x) (1,) and both clocks.
     # Column after column: a processor confuses addresses that are a few pages apart.
     m = len(exposure)
     for item in range(m):
-        numbers[item] = relevance[place, item]
+        numbers[item] = relevance[item]
     for item in range(m):
         numbers[m + item] = exposure[item]
     for item in range(m):
         numbers[2 * m + item] = shortfall[item]
     for item in range(m):
-        can[item] = admissible[place, item]
-    numbers[3 * m] = min(ground[place], np.float32(GROUND_BOUND))
+        can[item] = admissible[item]
+    numbers[3 * m] = min(ground[0], np.float32(GROUND_BOUND))
     numbers[3 * m + 1], numbers[3 * m + 2] = clock
 
 

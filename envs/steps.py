@@ -28,7 +28,7 @@ _ADDRESSES = (
     "true_ground_at true_admissible_at true_events examination offsets future event_first event_last event_counts "
     "event_newest event_tick event_item event_next event_size"
 )
-_NUMBERS = "n m rounds by_law fixed wait room"
+_NUMBERS = "n m slots rounds by_law fixed wait room"
 
 
 class StepOutcome(NamedTuple):
@@ -77,16 +77,23 @@ def _pointer(_: object, address: object) -> object:
 
 
 @compiled_part
-def _at(address: int, shape: Any, dtype: Any) -> Any:
-    return carray(_pointer(address), shape, dtype)
+def _at(address: int, size: int, dtype: Any) -> Any:
+    """Array of one axis at an address."""
+    return carray(_pointer(address), size, dtype)
 
 
 @compiled_part
-def _scores_of(one: Any, row: int) -> tuple[Float32s, Float32s, Bools, int]:
-    """Block of one arrival's scores, and the place in it."""
-    return (_at(_at(one.relevance_at, one.n, np.int64)[row], (1, one.m), np.float32),
+def _row_at(address: int, row: int, size: int, dtype: Any) -> Any:
+    """Row of an array whose rows have ``size`` cells."""
+    return _at(address, (row + 1) * size, dtype)[row * size :]
+
+
+@compiled_part
+def _scores_of(one: Any, row: int) -> tuple[Float32s, Float32s, Bools]:
+    """p(y|x) (M,), λ(x) (1,) and admissibility (M,)."""
+    return (_at(_at(one.relevance_at, one.n, np.int64)[row], one.m, np.float32),
         _at(_at(one.ground_at, one.n, np.int64)[row], 1, np.float32),
-        _at(_at(one.admissible_at, one.n, np.int64)[row], (1, one.m), np.bool_), 0)  # fmt: skip
+        _at(_at(one.admissible_at, one.n, np.int64)[row], one.m, np.bool_))  # fmt: skip
 
 
 @compiled
@@ -99,25 +106,27 @@ def serve_all(table: Array, chosen: Bools, slates: Ints, taken: Bools) -> None:
             continue
         one, shown = table[market], slates[market]
         n, m, row = one.n, one.m, int(one.served)
-        scores, weights = _scores_of(one, row), _at(one.position_weights, k, np.float64)
-        exposure = _at(one.exposure, m, np.float64)
-        one.emptied = _enter_slate(one, row, shown, scores, weights, exposure)
+        weights, exposure = _at(one.position_weights, k, np.float64), _at(one.exposure, m, np.float64)
+        one.emptied = _enter_slate(one, row, shown, weights, exposure)
         _at(one.shown, n, np.bool_)[row] = True
         slots, ticks = _at(one.slot, n, np.int64), _at(one.tick, n, np.int64)
-        counts, newest = _at(one.event_counts, 1, np.int64), _at(one.event_newest, 1, np.int64)
+        slot, consumed = slots[row], _row_at(one.consumed, row, k, np.bool_)
+        counts, newest = (
+            _at(one.event_counts, one.slots, np.int64),
+            _at(one.event_newest, one.slots, np.int64),
+        )
         size = _at(one.event_size, 1, np.int64)
         if one.by_law:
-            events = Events(_at(one.event_first, 1, np.int64), _at(one.event_last, 1, np.int64), counts, newest,
-                _at(one.event_tick, one.room, np.int64), _at(one.event_item, one.room, np.int64),
-                _at(one.event_next, one.room, np.int64), size)  # fmt: skip
-            _consume_by_law(one, row, shown, slots[row], ticks[row] + one.wait, events)
+            first, last = _at(one.event_first, one.slots, np.int64), _at(one.event_last, one.slots, np.int64)
+            events = Events(first, last, counts, newest, _at(one.event_tick, one.room, np.int64),
+                _at(one.event_item, one.room, np.int64), _at(one.event_next, one.room, np.int64), size)  # fmt: skip
+            _consume_by_law(one, row, shown, consumed, slot, ticks[row] + one.wait, events)
         else:
-            _consume_hits(one, row, shown)
-        consumed = _at(one.consumed, (n, k), np.bool_)
+            _consume_hits(one, row, shown, consumed)
         one.n_consumed = 0.0
         for position in range(k):
-            taken[market, position] = consumed[row, position]
-            one.n_consumed += consumed[row, position]
+            taken[market, position] = consumed[position]
+            one.n_consumed += consumed[position]
         gain = observed_gain(shown, weights, exposure, _at(one.required, m, np.float64),
             _at(one.seen_exposure, m, np.float32), _at(one.seen_shortfall, m, np.float32))  # fmt: skip
         one.reward, one.shortfall = one.n_consumed + one.cost * gain, max(one.shortfall - gain, 0.0)
@@ -134,64 +143,60 @@ def serve_all(table: Array, chosen: Bools, slates: Ints, taken: Bools) -> None:
 
 
 @compiled_part
-def _enter_slate(one: Any, row: int, shown: Ints, scores: tuple[Float32s, Float32s, Bools, int], weights: Floats,
-    exposure: Floats) -> int:  # fmt: skip
+def _enter_slate(one: Any, row: int, shown: Ints, weights: Floats, exposure: Floats) -> int:
     """Record a slate; return its number of emptied positions."""
-    relevance, ground, admissible, place = scores
-    n, k, emptied = one.n, len(shown), 0
-    items, intensity = _at(one.item, (n, k), np.int32), _at(one.intensity, (n, k), np.float32)
-    _at(one.ground, n, np.float32)[row] = ground[place]
+    relevance, ground, admissible = _scores_of(one, row)
+    k, emptied = len(shown), 0
+    items, intensity = _row_at(one.item, row, k, np.int32), _row_at(one.intensity, row, k, np.float32)
+    _at(one.ground, one.n, np.float32)[row] = ground[0]
     for position in range(k):
         item = shown[position]
-        wrong = not (0 <= item < one.m and admissible[place, item])
+        wrong = not (0 <= item < one.m and admissible[item])
         for before in range(position):
             wrong |= shown[before] == item
         if wrong:
             emptied += item != -1
-            shown[position] = items[row, position] = -1
-            intensity[row, position] = np.nan
+            shown[position] = items[position] = -1
+            intensity[position] = np.nan
         else:
-            items[row, position] = item
-            intensity[row, position] = relevance[place, item] * ground[place]
+            items[position] = item
+            intensity[position] = relevance[item] * ground[0]
             exposure[item] += weights[position]
     return emptied
 
 
 @compiled_part
-def _consume_by_law(one: Any, row: int, shown: Ints, slot: int, tick: int, events: Events) -> None:
+def _consume_by_law(one: Any, row: int, shown: Ints, consumed: Bools, slot: int, tick: int,
+    events: Events) -> None:  # fmt: skip
     """Sample consumptions of a slate, and enter them."""
     n, k = one.n, len(shown)
     share = _at(_at(one.true_relevance_at, n, np.int64)[row], one.m, np.float32)
     size = _at(_at(one.true_ground_at, n, np.int64)[row], 1, np.float32)[0]
-    key, examination = _at(one.keys, n, np.uint64)[row], _at(one.examination, k, np.float64)
-    consumed, probability = _at(one.consumed, (n, k), np.bool_), _at(one.probability, (n, k), np.float64)
-    true_intensity = _at(one.true_intensity, (n, k), np.float64)
+    key, examination = np.uint64(_at(one.keys, n, np.int64)[row]), _at(one.examination, k, np.float64)
+    probability = _row_at(one.probability, row, k, np.float64)
+    true_intensity = _row_at(one.true_intensity, row, k, np.float64)
     for position in range(k):
         item = shown[position]
         if item >= 0:
             taken, chance, worth = response_to(share[item], size, key, item, examination[position],
                 one.attraction)  # fmt: skip
-            consumed[row, position] = taken
-            probability[row, position] = chance
-            true_intensity[row, position] = worth
+            consumed[position], probability[position], true_intensity[position] = taken, chance, worth
             if taken:
                 enter_event(slot, tick, item, events)
 
 
 @compiled_part
-def _consume_hits(one: Any, row: int, shown: Ints) -> None:
+def _consume_hits(one: Any, row: int, shown: Ints, consumed: Bools) -> None:
     """Mark a slate's items that the session holds."""
-    n, k = one.n, len(shown)
-    session = _at(one.session, n, np.int64)[row]
+    k, session = len(shown), _at(one.session, one.n, np.int64)[row]
+    probability = _row_at(one.probability, row, k, np.float64)
+    true_intensity = _row_at(one.true_intensity, row, k, np.float64)
     offsets = _at(one.offsets, session + 2, np.int64)
     future = _at(one.future, offsets[session + 1], np.int64)
-    consumed, probability = _at(one.consumed, (n, k), np.bool_), _at(one.probability, (n, k), np.float64)
-    true_intensity = _at(one.true_intensity, (n, k), np.float64)
     for event in range(offsets[session], offsets[session + 1]):
         for position in range(k):
             if shown[position] == future[event]:
-                consumed[row, position] = True
-                probability[row, position] = true_intensity[row, position] = 1.0
+                consumed[position], probability[position], true_intensity[position] = True, 1.0, 1.0
 
 
 @compiled
@@ -201,7 +206,7 @@ def observe_all(table: Array, chosen: Bools, numbers: Float32s, can: NDArray[np.
         if chosen[market]:
             one = table[market]
             m, share = one.m, one.served / one.n
-            relevance, ground, admissible, place = _scores_of(one, int(one.served))
-            observe(place, relevance, ground, admissible,
+            relevance, ground, admissible = _scores_of(one, int(one.served))
+            observe(relevance, ground, admissible,
                 _at(one.seen_exposure, m, np.float32), _at(one.seen_shortfall, m, np.float32),
                 (share, min(1.0, (one.round + share) / one.rounds)), numbers[market], can[market])  # fmt: skip

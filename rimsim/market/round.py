@@ -539,7 +539,8 @@ class Round:
             whole |= {"offsets": law.offsets, "future": law.item}
         terms |= {name: np.ascontiguousarray(column, np.int64) for name, column in whole.items()}
         terms |= {name: np.ascontiguousarray(column, np.float64) for name, column in real.items()}
-        terms |= {"n": len(schedule), "m": len(self.exposure), "round": self.number}
+        sizes = {"n": len(schedule), "m": len(self.exposure), "slots": len(self.histories)}
+        terms |= sizes | {"round": self.number}
         terms |= {"by_law": isinstance(law, Law), "fixed": self._can.exogenous, "wait": self._wait}
         return terms | {"room": len(terms["event_item"]), "served": self.arriving.served}
 
