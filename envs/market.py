@@ -190,6 +190,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Record by which compiled code serves the market's arrivals."""
         self._attached: Round | None = None
         """Round to whose arrays the record points; None: to none."""
+        self._stepping = False
+        """True while the record and the market are not in accord; so it stays where an interrupt falls there."""
         with progress_to(_print):
             world = build_world(self.config)
         m = self.n_items = world.log.n_items
@@ -340,13 +342,14 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             info, reward = self.answer(action)
             return self.observation(), reward, self.market.done, False, {"market": info}
         asked, m = one_slate(action, self.config.slate), self.n_items
-        shown, taken = asked[None].copy(), np.empty((1, len(asked)), bool)
+        shown, taken, self._stepping = asked[None].copy(), np.empty((1, len(asked)), bool), True
         serve_all(self.record, _CHOSEN, shown, taken)
         told = outcome(self.record)
         if told.scored < 1:
             self.score_next()
         numbers, admissible = np.empty((1, 3 * m + 3), np.float32), np.empty((1, m), np.int8)
         observe_all(self.record, _CHOSEN, numbers, admissible)
+        self._stepping = False
         if told.scored < 0:
             self.detach()
         info = {
@@ -409,15 +412,17 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     def attach(self) -> bool:
         """True if compiled code can serve the next slate."""
         opened, market = self._attached, self._market
-        own = self.needs is not NO_NEEDS or self._note is not None or not COMPILES
+        own = self.needs is not NO_NEEDS or self._note is not None or self._stepping or not COMPILES
         if market is not None and opened is market.open and opened.attached and not own:
             return True
         self.detach()
         terms = None if own else self._record_terms()
+        self._stepping = terms is not None
         if terms is not None:
             enter(self.record, terms)
             self._attached = self.market.open
             self._attached.attach(self.record, terms)
+            self._stepping = False
         return terms is not None
 
     def detach(self) -> None:
@@ -435,7 +440,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     def _follow(self) -> None:
         """Enter what compiled code has served since the last look."""
         opened, first = self._attached, self._row
-        if opened is None or not opened.attached or (row := opened.arriving.served) <= first:
+        if opened is None or (row := int(self.record["served"][0])) <= first:
             return
         shown, consumed = opened.ledger.item[first:row].astype(np.int64), opened.ledger.consumed[row - 1]
         place = opened.place(row - 1)

@@ -111,15 +111,12 @@ def serve_all(table: Array, chosen: Bools, slates: Ints, taken: Bools) -> None:
         _at(one.shown, n, np.bool_)[row] = True
         slots, ticks = _at(one.slot, n, np.int64), _at(one.tick, n, np.int64)
         slot, consumed = slots[row], _row_at(one.consumed, row, k, np.bool_)
-        counts, newest = (
-            _at(one.event_counts, one.slots, np.int64),
-            _at(one.event_newest, one.slots, np.int64),
-        )
-        size = _at(one.event_size, 1, np.int64)
+        counts, size = _at(one.event_counts, one.slots, np.int64), _at(one.event_size, 1, np.int64)
         if one.by_law:
             first, last = _at(one.event_first, one.slots, np.int64), _at(one.event_last, one.slots, np.int64)
-            events = Events(first, last, counts, newest, _at(one.event_tick, one.room, np.int64),
-                _at(one.event_item, one.room, np.int64), _at(one.event_next, one.room, np.int64), size)  # fmt: skip
+            events = Events(first, last, counts, _at(one.event_newest, one.slots, np.int64),
+                _at(one.event_tick, one.room, np.int64), _at(one.event_item, one.room, np.int64),
+                _at(one.event_next, one.room, np.int64), size)  # fmt: skip
             _consume_by_law(one, row, shown, consumed, slot, ticks[row] + one.wait, events)
         else:
             _consume_hits(one, row, shown, consumed)
@@ -134,7 +131,7 @@ def serve_all(table: Array, chosen: Bools, slates: Ints, taken: Bools) -> None:
         slot, one.served, one.now = slots[row], row, ticks[row]
         one.arrival = _at(one.id, n, np.int64)[row]
         known = _at(one.events, n, np.int64)[row]
-        valid = known >= 0 if one.fixed else newest[slot] <= ticks[row] and known == counts[slot]
+        valid = known >= 0 if one.fixed else known == counts[slot]
         if one.by_law:
             valid &= _at(one.true_events, n, np.int64)[row] == counts[slot]
         one.scored = 1 if valid else 0

@@ -54,6 +54,8 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         self._table = np.zeros(num_envs, RECORD)
         for number, env in enumerate(self.envs):
             env.record = self._table[number : number + 1]
+        self._stepping = False
+        """True in a step, and after one that was interrupted."""
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -86,6 +88,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         observe_all(self._table, served, numbers, admissible)
         for number in np.flatnonzero(served & (self._table["scored"] < 0)).tolist():
             self.envs[number].detach()
+        self._stepping = False
         self._autoreset_envs = ended
         everyone = np.ones(n, bool)
         infos["market"] = columns | {f"_{key}": everyone for key in columns}
@@ -94,7 +97,11 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
 
     def _serve(self, actions: Ints) -> tuple[Bools, Floats, dict[str, Array]]:
         """Mask of jointly served markets, rewards, ``info["market"]``."""
+        if self._stepping:
+            for env in self.envs:
+                env.detach()
         table, given, k = self._table, np.asarray(actions), self.envs[0].config.slate
+        self._stepping = True
         n, served = len(table), np.array([env.attach() for env in self.envs])
         if given.shape != (n, k) or given.dtype.kind not in "iu":
             served[:], given = False, np.zeros((n, k), np.int64)

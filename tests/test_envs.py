@@ -33,6 +33,8 @@ from rimsim.envs.wrappers import Bonuses, compact
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.intensity.contract import BLOCK
 from rimsim.market import Slates
+from rimsim.market.records import Needs
+from rimsim.market.round import Round
 
 SETTINGS = {"platform.model": "popularity-hp", "data.min_item_events": 120, "slate": 5}
 SETTINGS |= {"arrivals.per_round": 60, "arrivals.warmup_share": 0.9}
@@ -535,9 +537,76 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
     assert any(read)
     for one, other in zip(envs.envs, singles, strict=True):
         assert len(one.market.closed) == 1
+        events = one.market.closed[0].histories.events
+        assert kind == "replay" or 10 < events.size[0] <= len(events.tick)
         markets.same_ledgers(one.market, other.market)
         np.testing.assert_array_equal(one.market.ledger.item, other.market.ledger.item)
         np.testing.assert_array_equal(one.market.ledger.price, other.market.ledger.price)
+
+
+def test_a_market_can_be_served_outside_of_its_environment():
+    """Arrivals that somebody serves or takes between two steps are not served a second time."""
+    env, slates = MarketEnv(**small("clones")), np.arange(10).reshape(2, 5)
+    for taken in (False, True):
+        env.reset(seed=3)
+        market = env.market
+        for _ in range(4):
+            env.step(slates[0])
+        if taken:
+            waiting = market.next_arrivals(2)
+            market.serve(waiting, slates, invalid="empty")
+            env.step(slates[1])
+        else:
+            market.serve(env.arrivals, slates[:1], invalid="empty")
+            refused(MarketError, "some of these arrivals are not waiting", env.step, slates[1])
+            market.serve(market.next_arrivals(2), slates, invalid="empty")
+        assert market.served == 7
+        assert market.open._shown.sum() == 7
+
+
+def test_what_an_agent_needs_can_be_set_between_steps():
+    """Feedback holds the histories of arrivals from the step on before which they were asked for."""
+    env = MarketEnv(**small("clones"))
+    env.reset(seed=3)
+    env.step(np.arange(5))
+    assert env.feedback.arrivals.history is None
+    env.needs = Needs(history=True)
+    env.step(np.arange(5))
+    assert env.feedback.arrivals.history is not None
+
+
+@pytest.mark.parametrize(("copies", "call"), [(0, 1), (0, 7), (0, 8), (2, 3), (2, 12)])
+def test_an_interrupted_step_leaves_a_market_that_goes_on(copies, call, monkeypatch):
+    """Visitors who return are served as by the engine, also after an interrupt between a slate and its observation."""
+    kwargs = small(
+        "clones", **{"arrivals.per_round": 900, "arrivals.max_visits": 9, "consumer.attraction": 30.0}
+    )
+    env = gymnasium.make_vec("RIMMarket-v0", num_envs=copies, **kwargs) if copies else MarketEnv(**kwargs)
+    by_engine, score, calls = MarketEnv(**kwargs), Round.score_waiting, []
+
+    def interrupted(opened):
+        calls.append(opened)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        score(opened)
+
+    monkeypatch.setattr(Round, "score_waiting", interrupted)
+    env.reset(seed=3)
+    by_engine.reset(seed=3)
+    one = env.envs[0] if copies else env
+    for step in range(700):
+        slate = np.arange(5) + step % 20 * 5
+        try:
+            env.step(np.stack([slate] * copies) if copies else slate)
+        except KeyboardInterrupt:
+            if one.market.served == by_engine.market.served:
+                continue
+        by_engine.annotate(Slates(slate[None]))
+        by_engine.step(slate)
+    assert len(calls) > 12
+    np.testing.assert_array_equal(*(made.observation()["relevance"] for made in (one, by_engine)))
+    columns = ("item", "consumed", "intensity", "true_intensity")
+    same_arrays(one.market.open.ledger, by_engine.market.open.ledger, *columns)
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)

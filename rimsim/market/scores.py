@@ -427,8 +427,11 @@ class ArrivalScores:
             block = self._scorer.score(
                 schedule.id[rows], schedule.slot[rows], schedule.tick[rows], known, part
             )
-            self._block[rows], self._place[rows], self._counts[rows] = block, np.arange(len(rows)), known
-        self._locate(chosen)
+            self._block[rows], self._place[rows] = block, np.arange(len(rows))
+            self._locate(rows)
+            self._counts[rows] = (
+                known  # last, so that an interrupt leaves no row with an address that is gone
+            )
 
     def _catch_up(self, slots: Ints, counts: Ints) -> None:
         """Update hidden states, also of some users who will return."""
@@ -504,9 +507,9 @@ class PrecomputedScores(ArrivalScores):
             stop = min(first + self._most, first - first % self._window + self._window, n)
             some = np.arange(first, stop)
             if self._kept is not None and first in self._kept:
-                self._place[some], self._counts[some] = (some - first) % BLOCK, self._states[some]
-                self._block[some] = self._kept[first]
+                self._block[some], self._place[some] = self._kept[first], (some - first) % BLOCK
                 self._locate(some)
+                self._counts[some] = self._states[some]
             else:
                 self._fill(some, self._states[some], self._hidden_of(some))
                 if self._kept is not None:
