@@ -16,6 +16,7 @@ _COSTS = {
     "cross_fitted": "retraining",
     "models": "cross-fitted models",
     "certified": "certificates",
+    "note_best": "certificates",
     "begin_round": "prices",
     "median_kth_score": "cost c",
     "_open_round": "opening rounds",

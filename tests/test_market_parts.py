@@ -36,7 +36,7 @@ from rimsim.market.scores import _normalised
 from rimsim.matching import certificate, top_k
 from rimsim.requirements.campaigns import ExpectedRound, Guarantee, RoundVisits
 from rimsim.requirements.rows import CarryOver, ScenarioRequirements, item_floors, uniform_share
-from rimsim.scenarios.study.certificates import HindsightPrices, certified
+from rimsim.scenarios.study.certificates import HindsightPrices, certified, note_best
 from rimsim.testing import random_log
 
 
@@ -501,6 +501,24 @@ def test_a_round_that_is_certified_on_a_sample_has_a_bound_no_lower(unit, monkey
     assert found.value == pytest.approx(whole.value, rel=1e-9)
     assert found.bound >= whole.bound * (1 - 2e-3)
     assert found.bound <= whole.bound * 1.1
+
+
+@cases("most cap", (30, None), (10_000, None), (30, 15))
+def test_a_replay_has_the_same_certificate_if_it_is_noted_while_served(most, cap, monkeypatch):
+    """Value, bound and prices of a replay are equal to the bit, and its states are not scored again."""
+    config, proofs = small_replay(user_cap=cap), []
+    _held(monkeypatch, config, most)
+    for noted in (False, True):
+        market, agent, hindsight = Market(config), make_agent("rim-dual"), HindsightPrices()
+        if noted:
+            note_best(market, hindsight)
+        play_round(market, agent)
+        closed = market.closed[0]
+        if noted:
+            closed.states = dataclasses.replace(closed.states, models=None)
+        proofs.append(dataclasses.asdict(certified(closed, hindsight)))
+    for name, value in proofs[0].items():
+        assert np.array_equal(value, proofs[1][name]), name
 
 
 @pytest.mark.parametrize("states", [20, 30])

@@ -453,3 +453,12 @@ def test_a_list_of_pairs_is_a_matrix_with_a_mask(seed):
     assert proof.excess == 0
     again = solve_dual(pairs, 3, floor, cap, cost=0.7, tol=1e-4, prices=one.item_price)
     assert again.primal == pytest.approx(one.primal, rel=2e-4)
+
+
+@pytest.mark.parametrize("capacity", [0, [0, 2, 1]])
+def test_users_without_positions_add_nothing_to_a_bound(capacity):
+    """D(w) is Σ_users of the best values for their positions, less the bonuses of all required exposures."""
+    scores = np.tile([[0.0, 0.0, 0.0, 2.0]], (3, 1))
+    proof = certificate(scores, np.full((3, 2), -1), capacity, 1, -0.5, 1.0)
+    assert proof.bound == (0.0 if capacity == 0 else 2.5 + 0.5 + 2.5) - 4 * 0.5
+    assert proof.value == -4.0

@@ -440,8 +440,10 @@ class Market:
 
     def _audience(self) -> StateScores | None:
         """Scores of the current round's states; None if unknown."""
-        if not self.arrivals.known_beforehand and not self.needs.future:
-            return None
+        return self.foreseen_states() if self.arrivals.known_beforehand or self.needs.future else None
+
+    def foreseen_states(self) -> StateScores:
+        """Scores of the current round's states, without effects of slates."""
         past = PastRound(self.round, self.schedule, self.open.foreseen_histories())
         return self._states_of(past, always(self.model)).among(self.open.requirements)
 

@@ -60,6 +60,7 @@ from rimsim.market.scores import (
     device_of,
 )
 from rimsim.market.shared import SharedScores, digest_of
+from rimsim.matching.certificates import BestValues
 from rimsim.renamed import renamed_attribute
 from rimsim.requirements.rows import CarryOver, RoundRequirements, ScenarioRequirements
 
@@ -321,6 +322,8 @@ class Round:
     """States of the arrivals under the model that served them, scored on demand."""
     decay: DecayEstimate | None
     """The platform's estimate of γ at the round's end; None if γ is known, or before any evidence."""
+    best: BestValues | None = None
+    """Largest λ − v of each arrival, to be noted as batches are scored; None: they are not noted."""
     learnt: PastRound
     """Training data of the round: its own events, or a control's replacement."""
     learnt_events: int
@@ -408,6 +411,8 @@ class Round:
         """Scores of arrivals of different users."""
         assert self._scores is not None  # noqa: S101  # the round is open
         scores = self._scores.rows(rows)
+        if self.best is not None:
+            self.best.note_best(rows, *scores.arrays)
         if self.capacity is not None:
             scores = scores.only(self.capacity[rows] > 0)
         self._reported = rows, scores

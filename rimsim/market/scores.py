@@ -124,7 +124,11 @@ class ScoreRows:
         """
         # The relevance is overwritten.
         relevance, ground, admissible = self.tensors
-        applied = layer.apply_(relevance.mul_(ground[:, None]), history).masked_fill_(~admissible, 0.0)
+        applied = layer.apply_(relevance.mul_(ground[:, None]), history)
+        if self._remote:
+            applied.masked_fill_(~admissible, 0.0)
+        else:  # this takes a quarter of the time
+            np.copyto(applied.numpy(), 0.0, where=~admissible.numpy())
         total = applied.sum(1)
         applied /= total[:, None].clamp_min(torch.finfo(torch.float32).tiny)
         return ScoreRows((applied, total, admissible))

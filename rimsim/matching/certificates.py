@@ -17,12 +17,12 @@ reason is that the item with the larger s + w belongs at the position with the l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rimsim.arrays import Array, Floats, Ints
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.errors import AgentError, ConfigError, refuse
 from rimsim.matching.kernels import insert
@@ -68,31 +68,57 @@ class Certificate:
     """(G,) the prices of ``rows`` that the bound was taken at."""
 
 
+class BestValues(NamedTuple):
+    """Largest s − v of users, noted as users are served."""
+
+    price: Floats
+    """(M,) prices v."""
+    value: Floats
+    """(n, k) the k largest (s − v)₊ of each user, descending; NaN until they are noted."""
+
+    def note_best(self, rows: Ints, scores: Array, factor: Array, admissible: Bools) -> None:
+        """Note values of users with the scores s·factor."""
+        found = np.empty((len(rows), self.value.shape[1]))
+        _fill_best(scores, factor, admissible, self.price, found)
+        self.value[rows] = found
+
+
 class CertificateOptions(Weighting, total=False):
     """Further keyword arguments of :func:`certificate`."""
 
     row_price: ArrayLike  # (G,) prices of ``rows``; 0
+    # (n, k) values of :class:`BestValues` at ``price``, without ``rows``, and (n, k) scores of the slates. With these,
+    # no other scores are computed.
+    known: tuple[Floats, Float32s] | None
 
 
 @compiled
-def _top_sums(values: NDArray[np.floating], price: Floats, capacity: Ints, weights: Floats) -> float:
+def _fill_best(scores: Array, factor: Array, admissible: Bools, price: Floats, best: Floats) -> None:
+    """Fill ``best`` with the k largest (s·factor − v)₊ of each row."""
+    masked = len(admissible) > 0  # (0, 0): all pairs may be shown
+    for row in range(len(scores)):
+        largest, of_row, times, lowest = best[row], scores[row], factor[row], 0.0
+        largest[:] = 0.0
+        for item in range(len(of_row) if len(largest) else 0):
+            value = of_row[item] * times - price[item]
+            if value > lowest and not (masked and not admissible[row, item]):
+                insert(largest, value)
+                lowest = largest[-1]
+
+
+@compiled
+def _weighted_sum(best: Floats, capacity: Ints, weights: Floats) -> float:
     """Users' part of D: Σ_users Σ_r g_r·(r-th largest (s − v)₊)."""
-    total, best = 0.0, np.empty(len(weights))
-    for row in range(values.shape[0]):
-        k = capacity[row]
-        if k == 0:
-            continue
-        best[:] = 0.0
-        for item in range(values.shape[1]):
-            value = values[row, item] - price[item]
-            if value > best[k - 1]:
-                insert(best[:k], value)
-        for place in range(k):
-            total += weights[place] * best[place]
+    total = 0.0
+    for row in range(len(best)):
+        for place in range(capacity[row]):
+            total += weights[place] * best[row, place]
     return total
 
 
-def _score_and_top(problem: Problem, slates: Ints, price: Floats, row_price: Floats) -> tuple[float, float]:
+def _score_and_top(
+    problem: Problem, slates: Ints, prices: tuple[Floats, Floats], known: tuple[Floats, Float32s] | None
+) -> tuple[float, float]:
     """Score Σ g·s of slates, and users' part of D."""
     n, m = problem.shape
     step = max(1, _CELLS // max(m, 1))
@@ -100,25 +126,39 @@ def _score_and_top(problem: Problem, slates: Ints, price: Floats, row_price: Flo
     weights = np.ones(problem.capacity.max(initial=0)) if problem.weights is None else problem.weights
     score = top = 0.0
     for start in range(0, n, step):
-        stop = min(start + step, n)
-        values = problem.block(start, stop)
-        users, positions = np.nonzero(slates[start:stop] >= 0)
-        items = slates[start:stop][users, positions]
-        shown = values[users, items].astype(np.float64)
-        banned = np.flatnonzero(shown == -np.inf)
-        if len(banned):
-            row, item = start + users[banned[0]], items[banned[0]]
-            raise AgentError(
-                f"certificate: row {row} shows item {item}, which is not admissible for this row"
-            )
+        rows = slice(start, min(start + step, n))
+        users, positions = np.nonzero(slates[rows] >= 0)
+        if known is None:
+            values = problem.block(start, rows.stop)
+            items = slates[rows][users, positions]
+            worth = values[users, items]
+            banned = np.flatnonzero(worth == -np.inf)
+            if len(banned):
+                row, item = start + users[banned[0]], items[banned[0]]
+                raise AgentError(
+                    f"certificate: row {row} shows item {item}, which is not admissible for this row"
+                )
+            best = _best_of(problem, rows, values, prices, len(weights))
+        else:
+            best, worth = known[0][rows], known[1][rows][users, positions]
+        shown = worth.astype(np.float64)
         score += float((shown if problem.weights is None else shown * problem.weights[positions]).sum())
-        if problem.rows is not None:
-            values = values.astype(np.float64)
-            for g in range(len(row_price)):
-                counts = slice(None) if problem.rows.active is None else problem.rows.active[start:stop, g]
-                values[np.ix_(np.arange(stop - start)[counts], problem.rows.items_of(g))] -= row_price[g]
-        top += _top_sums(values, price, problem.capacity[start:stop], weights)
+        top += _weighted_sum(best, problem.capacity[rows], weights)
     return score, top
+
+
+def _best_of(
+    problem: Problem, rows: slice, values: NDArray[np.floating], prices: tuple[Floats, Floats], k: int
+) -> Floats:
+    """(rows, k) largest (s − v)₊ of users, given their scores s."""
+    if problem.rows is not None:
+        values = values.astype(np.float64)
+        for g, price in enumerate(prices[1]):
+            counts = slice(None) if problem.rows.active is None else problem.rows.active[rows, g]
+            values[np.ix_(np.arange(len(values))[counts], problem.rows.items_of(g))] -= price
+    best = np.empty((len(values), k))
+    _fill_best(values, np.ones(len(values), values.dtype), np.empty((0, 0), bool), prices[0], best)
+    return best
 
 
 def _exposures(problem: Problem, slates: Ints) -> tuple[Array, Floats]:
@@ -163,7 +203,8 @@ def certificate(
         max_exposure: Caps, scalar or (M,), in the unit of ``min_exposure``; None: no caps.
         admissible: (n, M) mask of pairs that may be shown; None: all pairs.
         more: ``position_weights`` (k,): positive, non-increasing. ``rows``: requirements of several items or
-            for some users. ``row_price`` (G,): prices of ``rows``, clipped like ``price``.
+            for some users. ``row_price`` (G,): prices of ``rows``, clipped like ``price``. ``known``: values that
+            were noted as the slates were chosen.
 
     Returns:
         The certificate, in float64.
@@ -189,7 +230,7 @@ def certificate(
         floor, cap = np.concatenate([floor, rows.least]), np.concatenate([cap, most])
         charge, reached = np.concatenate([charge, rows.cost]), np.concatenate([exposure, of_rows])
     every = np.concatenate([prices, of_row])
-    score, top = _score_and_top(problem, shown, prices, of_row)
+    score, top = _score_and_top(problem, shown, (prices, of_row), more.get("known"))
     bound = top + float(np.minimum(every, 0.0) @ floor + np.maximum(every, 0.0) @ cap)
     if problem.weights is None:
         missing, over = np.maximum(floor - reached, 0), np.maximum(reached - cap, 0)

@@ -136,8 +136,8 @@ def best_items(
     """Fill ``items`` with the k items of largest value.
 
     ``value`` (M,) is −inf for items that cannot be shown. ``best`` (k,) gets the values of the found items.
-    In a tie, the item with the largest :func:`tie_rank` of ``row`` wins. Every value is raised by a seeded
-    random number below ``tie_width``. The function returns the number of found items, at most k.
+    In a tie, the item with the largest :func:`tie_rank` of ``row`` wins; if ``row`` is 0, any of them does. Every value
+    is raised by a seeded random number below ``tie_width``. The function returns the number of found items, at most k.
     """
     # Kernels here pass ``tie_width``: one that leaves it out has the function compiled once more.
     k = len(items)
@@ -152,6 +152,8 @@ def best_items(
         for item in range(first, len(value), len(highest)):
             new = value[item]
             if new + tie_width < lowest or new == -np.inf:
+                continue
+            if row == NO_ROW and new == lowest and size == k:
                 continue
             if tie_width > 0.0:
                 new += tie_width * uniform_of(tie_rank(row, item))

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rimsim.agents.prices import SAMPLED_TOL, constraints_of, joined_states, too_few_to_round
-from rimsim.arrays import Floats
-from rimsim.market import Round
-from rimsim.market.scores import most_states
+from rimsim.agents.prices import SAMPLED_TOL, States, constraints_of, joined_states, too_few_to_round
+from rimsim.arrays import Float32s, Floats
+from rimsim.market import Market, Round
+from rimsim.market.consumers.contract import ConsumerCapabilities
+from rimsim.market.scores import StateScores, most_states
 from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
+from rimsim.matching.certificates import BestValues
 from rimsim.scenarios.runs.store import read_arrays, write_arrays
 
 _BOUND_TOL = 1e-3
@@ -85,48 +87,75 @@ def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
     exposure of a group or campaign costs c, and slates keep all caps.
     """
     # One model served the round, so its states are in clock order, as the ledger is.
-    slates = closed.ledger.item.astype(np.int64)
-    table, states, (n, m) = closed.promises, closed.states, (len(slates), len(closed.required))
+    slates, states, promised = closed.ledger.item.astype(np.int64), closed.states, len(closed.promises) > 0
+    active = closed.promises.active(states.audiences, len(slates))
+    constraints = constraints_of(closed.required, closed.promises, active, closed.cost)
+    scores: Float32s | StateScores = states
+    capacity, admissible, known = states.positions(slates.shape[1]), None, None
+    if closed.best is None:
+        (item_price, row_price, *_), some = _bound_prices(closed, states, closed.cost, hindsight)
+        if len(some.scores) == len(slates):
+            scores, admissible, capacity = some
+    else:
+        item_price, row_price = closed.best.price, np.zeros(0)
+        known = closed.best.value, closed.ledger.intensity
+    return certificate(
+        scores,
+        slates,
+        capacity,
+        constraints.least,
+        item_price,
+        closed.cost,
+        max_exposure=constraints.most if promised else None,
+        admissible=admissible,
+        position_weights=closed.position_weights,
+        rows=constraints.rows if promised else None,
+        row_price=row_price if promised else 0.0,
+        known=known,
+    )
+
+
+def note_best(market: Market, hindsight: HindsightPrices) -> None:
+    """Note values for the certificate as the round is served.
+
+    If slates do not change states, states need not be scored again for D(w), because its prices can be solved first.
+    """
+    opened = market.open
+    if ConsumerCapabilities.of(market.consumer).exogenous and not len(opened.promises):
+        prices, _ = _bound_prices(opened, market.foreseen_states(), market.cost, hindsight)
+        price = np.clip(prices.item_price, -market.cost, 0.0)
+        opened.best = BestValues(price, np.full(opened.ledger.item.shape, np.nan))
+
+
+def _bound_prices(
+    of: Round, states: StateScores, cost: float, hindsight: HindsightPrices
+) -> tuple[DualPrices, States]:
+    """Prices of a round's bound, and the solver's states."""
+    table, (n, m) = of.promises, states.shape
     some = states.sampled(most_states(m))
-    known, whole, promised = joined_states(some, slates.shape[1]), len(some) == n, len(table) > 0
-    active = table.active(states.audiences, n)
-    constraints = constraints_of(closed.required, table, active, closed.cost)
-    known_constraints = constraints
+    known, whole, promised = joined_states(some, of.ledger.item.shape[1]), len(some) == n, len(table) > 0
+    among = table.active(some.audiences, len(some))
     if not whole:
-        counting = dataclasses.replace(table, arrivals=active.sum(0).astype(np.float64))
-        among = table.active(some.audiences, len(some))
-        known_constraints = constraints_of(closed.required, counting, among, closed.cost, n)
-    alike = bool(closed.position_weights[0] == closed.position_weights[-1])
-    best = hindsight.of(
+        every = table.active(states.audiences, n)
+        table = dataclasses.replace(table, arrivals=every.sum(0).astype(np.float64))
+    constraints = constraints_of(of.required, table, among, cost, None if whole else n)
+    alike = bool(of.position_weights[0] == of.position_weights[-1])
+    prices = hindsight.of(
         partial(
             solve_prices,
             known.scores,
             known.capacity,
-            _sampled_floors(known_constraints.least)
-            if alike and not whole and not promised
-            else known_constraints.least,
-            known_constraints.most if promised else None,
+            _sampled_floors(constraints.least) if alike and not whole and not promised else constraints.least,
+            constraints.most if promised else None,
             admissible=known.admissible,
-            cost=closed.cost,
+            cost=cost,
             tol=_BOUND_TOL if whole else SAMPLED_TOL,
             for_bound=True,
-            position_weights=closed.position_weights,
-            rows=known_constraints.rows if promised else None,
+            position_weights=of.position_weights,
+            rows=constraints.rows if promised else None,
         )
     )
-    return certificate(
-        known.scores if whole else states,
-        slates,
-        known.capacity if whole else states.positions(slates.shape[1]),
-        constraints.least,
-        best.item_price,
-        closed.cost,
-        max_exposure=constraints.most if promised else None,
-        admissible=known.admissible if whole else None,
-        position_weights=closed.position_weights,
-        rows=constraints.rows if promised else None,
-        row_price=best.row_price if promised else 0.0,
-    )
+    return prices, known
 
 
 def _sampled_floors(least: Floats) -> Floats:

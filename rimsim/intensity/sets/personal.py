@@ -80,7 +80,7 @@ def distinct(states: UserStates) -> UserStates:
     first = np.empty(len(states.items), np.int64)
     offsets = np.zeros(len(states) + 1, np.int64)
     seen = np.zeros(int(states.items.max(initial=-1)) + 1, np.int64)
-    _first_of_each(states.offsets, states.items, seen, first, offsets)
+    first_of_each(states.offsets, states.items, seen, first, offsets)
     if offsets[-1] == len(first):
         return states
     kept = first[: offsets[-1]]
@@ -88,7 +88,7 @@ def distinct(states: UserStates) -> UserStates:
 
 
 @compiled
-def _first_of_each(begin: Ints, items: Ints, seen: Ints, first: Ints, offsets: Ints) -> None:
+def first_of_each(begin: Ints, items: Ints, seen: Ints, first: Ints, offsets: Ints) -> None:
     """Fill ``first`` with the positions of each state's distinct items.
 
     ``seen``, of length M, must be zero, and ``first`` must have room for all events.

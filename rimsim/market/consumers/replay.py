@@ -10,6 +10,7 @@ import torch
 from rimsim.arrays import Floats, Ints, offsets_of, ticks
 from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
+from rimsim.intensity.sets.personal import first_of_each
 from rimsim.market.consumers.contract import Hits, Organic, SlateVisits, World, mark_hits
 from rimsim.market.records import Response
 
@@ -90,10 +91,11 @@ class ReplayedLog:
 
     def relevant(self, visits: SlateVisits) -> Floats:
         """Number of items in each visit's logged future."""
-        n_items = visits.world.log.n_items
         place, item = self._future(visits)
-        visit = np.unique(place * n_items + item) // n_items
-        return np.bincount(visit, minlength=len(visits)).astype(np.float64)
+        offsets = offsets_of(np.bincount(place, minlength=len(visits)))
+        seen, distinct = np.zeros(visits.world.log.n_items, np.int64), np.zeros(len(offsets), np.int64)
+        first_of_each(offsets, item, seen, np.empty_like(item), distinct)
+        return np.diff(distinct).astype(np.float64)
 
     def _future(self, visits: SlateVisits) -> tuple[Ints, Ints]:
         """Pairs (visit, item) of the logged future."""
