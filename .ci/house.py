@@ -33,7 +33,7 @@ MODULES = {
     "helpers",
 }
 # 44,500 when the code was shortened; installed plugs, options of models, dry runs and joint steps came after.
-BUDGET = {"lines": 46_438, "files": 220}
+BUDGET = {"lines": 46_448, "files": 220}
 
 
 def sources(folders: list[Path]) -> list[Path]:
