@@ -248,10 +248,10 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
             yield strength, scores
 
     def finish(self, log: EventLog, held: HeldOut | None, whole: EventLog | None = None) -> Self:
-        """Fit to a log, or its part, as chosen.
+        """Fit to a log with the chosen shrinkage.
 
         The weights were chosen with another fit, at the states ``held``. So τ is converted to the scale of this fit's
-        scores, unless ``held`` is None.
+        scores, unless ``held`` is None. The size of ``whole``, of which the log is a part, decides if the fit samples.
         """
         now = self._after_fit(self.shrinkage)
         (fit,) = self._fits(log, (now.strength,), whole or log)
