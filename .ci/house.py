@@ -32,8 +32,8 @@ MODULES = {
     "utils",
     "helpers",
 }
-# 44,500 when the code was shortened; installed plugs, options of models, dry runs and joint steps came after.
-BUDGET = {"lines": 46_513, "files": 220}
+# 44,500 when the code was shortened; installed plugs, options of models, dry runs, compiled steps and noted values came after.
+BUDGET = {"lines": 46_518, "files": 220}
 
 
 def sources(folders: list[Path]) -> list[Path]:

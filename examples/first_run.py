@@ -12,7 +12,6 @@ import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import seaborn as sns
 
 import rimsim
 from rimsim.scenarios.report.comparison import comparison_report
@@ -36,6 +35,7 @@ with tempfile.TemporaryDirectory() as folder:
 # catalogue; its twin does not. The controls of ``rimsim compare`` separate the causes.
 
 coverage = run.rounds[run.rounds["metric"] == "coverage"]
-axes = sns.lineplot(coverage, x="round", y="value", hue="agent", style="agent", markers=True, dashes=False)
+means = coverage.pivot_table("value", "round", "agent")
+axes = means.plot(marker="o")
 axes.set(title="Retraining shrinks the catalogue", ylabel="share of the catalogue shown", xticks=range(6))
 plt.show()

@@ -22,10 +22,11 @@ from rimsim.config import (
 )
 from rimsim.data import later_sessions
 from rimsim.errors import ConfigError, ModelError
-from rimsim.intensity import UserStates
+from rimsim.intensity import UserStates, softmax
 from rimsim.intensity.registry import make
 from rimsim.intensity.selection.held_out import HeldOut, Worth
 from rimsim.intensity.selection.shrinkage import for_all, for_slates
+from rimsim.intensity.sets.factors import UserFactors
 from rimsim.market import Market, Needs, build_world, world
 from rimsim.market.consumers import Intensity, Organic, truths
 from rimsim.market.consumers.hidden_quality import hidden_bias
@@ -225,6 +226,13 @@ def test_the_truth_is_chosen_by_the_likelihood_of_later_sessions(log):
     assert other.behind == pytest.approx(first.log_likelihood - other.log_likelihood)
     assert other.behind > other.behind_error > 0
     assert alone["bag"].candidates[0].behind == 0.0
+
+
+def test_candidates_are_compared_by_fits_that_sample_if_fits_to_the_whole_log_do(log, monkeypatch):
+    """The size of the whole log, and not that of its past, decides whether a compared candidate is sampled."""
+    monkeypatch.setattr(softmax, "MANY_PAIRS", len(log) * log.n_items - 1)
+    monkeypatch.setattr(UserFactors, "_train", None)  # what fits without a sample call
+    assert truths.fit_truth(log, gap="30min", kind="factors", rank=2).report.candidates
 
 
 @cases("behind chosen", (0.9, "bag"), (1.1, "factors"))

@@ -28,15 +28,29 @@ WELL_KNOWN: Final = 30
 _DAY: Final = 86_400.0
 
 ENDINGS: Final = (".png", ".pdf", ".svg")
-_FIRST: Final = "#0173b2"  # blue and vermilion of seaborn's colour-blind palette
+_FIRST: Final = "#0173b2"  # blue and vermilion of a palette for the colour-blind
 _SECOND: Final = "#d55e00"
-_LOOK: Final[dict[Any, Any]] = {
+LOOK: Final[dict[Any, Any]] = {
     "axes.titleweight": "bold",
     "axes.titlesize": 12,
-    "grid.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.edgecolor": ".8",
+    "axes.grid": True,
+    "grid.color": ".8",
+    "grid.linewidth": 0.6,
+    "lines.solid_capstyle": "round",
+    "patch.edgecolor": "w",
+    "patch.force_edgecolor": True,
+    "text.color": ".15",
+    "axes.labelcolor": ".15",
+    "xtick.bottom": False,
+    "xtick.color": ".15",
+    "ytick.left": False,
+    "ytick.color": ".15",
 }
+"""Look of pictures: a pale grid without ticks."""
 _FEW: Final = 20  # distinct values that get a bar each
 _SECONDS: Final = {
     "1 s": 1,
@@ -124,7 +138,6 @@ class LogDescription:
             DataError: If the file name does not end with .png, .pdf or .svg, or the file cannot be written.
         """
         import matplotlib as mpl  # noqa: PLC0415 (slow to import, and only needed here, as all of these)
-        import seaborn as sns  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
 
         log, target = self.log, Path(path)
@@ -133,7 +146,7 @@ class LogDescription:
                 f"{target}: found the ending {target.suffix!r}. Name a picture that ends in "
                 f"{', '.join(ENDINGS)}"
             )
-        with sns.axes_style("whitegrid"), mpl.rc_context(_LOOK):
+        with mpl.rc_context(LOOK):
             figure = Figure(figsize=(10.0, 7.5), layout="constrained")
             axes = figure.subplots(2, 2)
             _popularity(axes[0, 0], log)

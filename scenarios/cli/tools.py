@@ -235,7 +235,7 @@ def report(run: Path, out: Path | None, **flags: bool) -> None:
             f"{asked[1]} cannot be combined with {asked[0]}. Give only one of them",
             click.get_current_context(),
         )
-    loaded = scenarios.load_run(run)  # before seaborn is imported, so that a wrong folder is answered at once
+    loaded = scenarios.load_run(run)  # before Matplotlib is imported: a wrong folder is answered at once
     from rimsim.scenarios.report.charts import draw
     from rimsim.scenarios.report.console import report_markdown, show
     from rimsim.scenarios.report.html import write_page

@@ -19,7 +19,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -32,6 +31,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from rimsim.agents.registry import agent_styles
+from rimsim.data.description import LOOK
 from rimsim.measures import FEW_SEEDS, Measure, mean_interval
 from rimsim.scenarios.report.record import Plot
 from rimsim.scenarios.runs.job import subject_of
@@ -42,10 +42,8 @@ GREY = "#777777"
 _INK = "#333333"
 _MANY = 4  # more agents than this: bands are paler, so that they can be distinguished
 _WIDE = 20.0  # ratio of the largest to the smallest count above which an axis is logarithmic
-_LOOK: dict[Any, Any] = {
+_LOOK = LOOK | {
     "font.family": "DejaVu Sans",
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
     "axes.labelsize": 11,
     "xtick.labelsize": 10,
     "ytick.labelsize": 10,
@@ -54,9 +52,6 @@ _LOOK: dict[Any, Any] = {
     "axes.labelcolor": _INK,
     "xtick.color": _INK,
     "ytick.color": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.linewidth": 0.6,
     "svg.fonttype": "none",  # text stays text: it can be searched, and files are small
 }
 
@@ -103,7 +98,7 @@ def styles(agents: Iterable[str]) -> dict[str, AgentStyle]:
 def style() -> Iterator[None]:
     """Look of all pictures, without touching the caller's settings."""
     look = _LOOK | {"font.family": _families()}
-    with sns.axes_style("whitegrid"), mpl.rc_context(look), warnings.catch_warnings():
+    with mpl.rc_context(look), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # see _missing_letters
         yield
 
@@ -238,20 +233,22 @@ def plot_bands(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentS
         mine = table[table["agent"] == name]
         if few:
             plot_threads(ax, mine, x, look)
-        sns.lineplot(
-            data=mine,
-            x=x,
-            y="value",
-            errorbar=None if few else _bounds,
+        points = mine.dropna(subset=[x, "value"]).groupby(x)["value"]
+        means = points.mean()
+        ax.plot(
+            means.index,
+            means.to_numpy(),
             color=look.colour,
             marker=look.marker,
             markersize=6,
             markeredgewidth=0,
             linewidth=2,
             clip_on=False,  # a marker on the edge, as at 0 %, is drawn whole; bands are cut
-            err_kws={"alpha": 0.15 if len(looks) <= _MANY else 0.07, "linewidth": 0, "clip_on": True},
-            ax=ax,
         )
+        if not few:
+            low, high = np.reshape([_bounds(values) for _, values in points], (-1, 2)).T
+            pale = 0.15 if len(looks) <= _MANY else 0.07
+            ax.fill_between(means.index, low, high, color=look.colour, alpha=pale, linewidth=0)
 
 
 def plot_threads(ax: Axes, table: pd.DataFrame, x: str, look: AgentStyle) -> None:

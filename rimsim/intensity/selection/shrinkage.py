@@ -111,36 +111,42 @@ def chosen(
     popularity, the model is worse than popularity only by chance.
     """
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
-    ways = {False: for_all, True: for_slates}
+    ways = (for_all,) if slates else (for_all, for_slates)
     without = {}
-    for name, way in ways.items():
+    for way in ways:
         popularity, returning = way(held, base).tolist()
-        without[name] = held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
+        without[way] = held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
     found: list[Shrinkage] = []
     worths: list[Worth] = []
+    tried: dict[float, Float32s] = {}
     for strength, scores in scored:
-        weights = {name: way(held, (scores, *base)).tolist() for name, way in ways.items()}
-        for name in (False,) if slates else ways:
-            own, of_popularity, of_returning = weights[name]
-            worth = held.worth(own * scores + (of_popularity * base[0] + of_returning * base[1]))
+        weights = {way: way(held, (scores, *base)).tolist() for way in ways}
+        for way, (own, popularity, returning) in weights.items():
+            worth = held.worth(own * scores + (popularity * base[0] + returning * base[1]))
             worths.append(worth)
-            personal, popularity, returning = weights[slates or name]
             found.append(
                 Shrinkage(
                     strength,
-                    personal,
+                    own,
                     popularity,
                     returning,
-                    slates=slates or name,
+                    slates=way is for_slates,
                     users=len(held),
                     log_likelihood=worth.nats,
-                    impersonal_log_likelihood=without[name],
+                    impersonal_log_likelihood=without[way],
                     precision=worth.precision,
                     spread=float(scores.std()),
-                    likeliest=(weights[False][0], weights[False][1], weights[False][2]),
+                    likeliest=(weights[for_all][0], weights[for_all][1], weights[for_all][2]),
                 )
             )
+        if slates:
+            tried[strength] = scores
     best = found[best_of(worths)]
+    if slates:
+        own, popularity, returning = for_slates(held, (tried[best.strength], *base)).tolist()
+        best = dataclasses.replace(
+            best, personal=own, popularity=popularity, returning=returning, slates=True
+        )
     ends = {found[0].strength, found[-1].strength}
     return dataclasses.replace(best, end_of_grid=len(ends) > 1 and best.strength in ends)
 

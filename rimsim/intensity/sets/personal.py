@@ -247,14 +247,14 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
             report_progress(f"{self.kind}: {done} of {len(strengths)} strengths tried on held-out sessions")
             yield strength, scores
 
-    def finish(self, log: EventLog, held: HeldOut | None) -> Self:
-        """Fit to the whole log with the chosen shrinkage.
+    def finish(self, log: EventLog, held: HeldOut | None, whole: EventLog | None = None) -> Self:
+        """Fit to a log with the chosen shrinkage.
 
         The weights were chosen with another fit, at the states ``held``. So τ is converted to the scale of this fit's
-        scores, unless ``held`` is None.
+        scores, unless ``held`` is None. The size of ``whole``, of which the log is a part, decides if the fit samples.
         """
         now = self._after_fit(self.shrinkage)
-        (fit,) = self._fits(log, (now.strength,), log)
+        (fit,) = self._fits(log, (now.strength,), whole or log)
         if held is not None:
             times = rescaling(now.spread, float(self._scores(fit, held.states).std()))
             now = dataclasses.replace(now, personal=now.personal * times, rescaling=times)
@@ -269,14 +269,16 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         """Unfitted model with the same regularisation and weights."""
         return type(self)(dataclasses.replace(self.config, shrinkage=self.shrinkage))
 
-    def likeliest(self) -> Self:
-        """Unfitted model for the past, with the same regularisation."""
+    def likeliest(self, held: HeldOut) -> Self:
+        """Model fitted to the past with the same regularisation."""
         known = self._after_fit(self.shrinkage)
         own, popularity, returning = known.likeliest
         past = dataclasses.replace(
             known, personal=own, popularity=popularity, returning=returning, rescaling=1.0
         )
-        return type(self)(dataclasses.replace(self.config, shrinkage=past))
+        model = type(self)(self.config)
+        model.shrinkage = past
+        return model.finish(held.past, None, held.whole)
 
     def _impersonal(self, log: EventLog) -> tuple[Floats, Floats]:
         smoothing = self.config.smoothing

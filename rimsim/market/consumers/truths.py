@@ -327,8 +327,12 @@ def _candidates(
     """
     logits = {}
     for name, model in models.items():
-        judged = model.likeliest() if isinstance(model, PersonalModel) else truth_model(name, gap, rank)
-        logits[name] = log_scores(judged.fit(held.past), held.states)
+        of_past = (
+            model.likeliest(held)
+            if isinstance(model, PersonalModel)
+            else truth_model(name, gap, rank).fit(held.past)
+        )
+        logits[name] = log_scores(of_past, held.states)
     worths = {name: held.worth(scores) for name, scores in logits.items()}
     likeliest = max(worths.values(), key=lambda worth: worth.nats)
     found = []

@@ -27,7 +27,7 @@ from rimsim.scenarios.runs.store import Run
 TASKS = {"item-rec": "recommending items to users", "user-rec": "finding users for items"}  # purpose in words
 _SPREAD = ("precision", "recall", "ndcg", "perplexity", "coverage")
 _FRONT = ("perplexity", "precision")
-# Colours of mark models: seaborn's colour-blind palette, blue and vermilion for the two that matter most.
+# Colours of mark models: a palette for the colour-blind, blue and vermilion for the two that matter most.
 _COLOURS = {"transformer": "#0173b2", "gru": "#d55e00", "popularity": "#029e73"}
 _COLOURS |= {"als": "#cc78bc", "bpr": "#ca9161", "graph": "#56b4e9"}
 _MARKERS = {None: "o", "hp": "D", "hawkes": "s", "ema": "^", "pop": "v"}
