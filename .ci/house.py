@@ -32,7 +32,7 @@ MODULES = {
     "utils",
     "helpers",
 }
-# 44,500 when the code was shortened; installed plugs, options of models, dry runs, compiled steps and noted values came after.
+# 44,500 when the code was shortened; installed plugs, options of models, dry runs and compiled steps came after.
 BUDGET = {"lines": 46_518, "files": 220}
 
 
