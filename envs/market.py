@@ -290,7 +290,9 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         self.market.load_state(copy.deepcopy(state.begun))
         self._begin()
         for answer in state.answers:
-            self._serve(answer)
+            if isinstance(answer, Slates):
+                self.annotate(answer)
+            self.step(answer.items[0] if isinstance(answer, Slates) else answer)
 
     def __deepcopy__(self, memo: dict[int, object]) -> MarketEnv:
         made = type(self).__new__(type(self))
