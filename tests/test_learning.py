@@ -643,8 +643,13 @@ def test_states_known_beforehand_are_encoded_in_windows_and_forgotten(blocks, mo
 
 
 def test_warm_up_states_are_scored_by_models_that_have_not_seen_what_their_users_did(monkeypatch):
-    """The log of the model of a fold of users lacks their events in those sessions, and has those of others."""
+    """The log of the model of a fold of users lacks their events in those sessions, and has those of others.
+
+    The states' period is from the first to the last session.
+    """
     past = Market(small.small_replay(platform=PlatformConfig(model="ease-hp"))).round_view().past
+    visits, tick = past.past.visits, past.past.tick
+    assert (visits.start, visits.stop) == (tick[0], tick[-1] + 1)
     first, users = past.past.tick.min() / 1e6, []
     monkeypatch.setattr(platform, "initial_model", lambda config, log, *_: log)
     monkeypatch.setattr(module.StateScores, "_scored", lambda self, log, rows: [(log, self.past.user[rows])])

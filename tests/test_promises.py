@@ -21,6 +21,7 @@ from rimsim.arrays import seconds
 from rimsim.config import ArrivalsConfig, Seeds, find_scenario, scenario_from, to_plain
 from rimsim.errors import ConfigError
 from rimsim.market import Market
+from rimsim.market.world import check_promises
 from rimsim.matching import Rows
 from rimsim.measures import find_measure
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
@@ -244,6 +245,7 @@ def test_rows_that_cannot_be_are_refused_by_name(change, message):
     campaign = {"name": "a", "items": [260], "exposures": 10, "stop": 7} | change
     config = promising(campaigns=[campaign], groups=[], most=campaign.pop("caps", None))
     refused(ConfigError, f"campaign 'a'.*{message}", Market, config)
+    refused(ConfigError, f"campaign 'a'.*{message}", check_promises, config, 0)
 
 
 @cases(

@@ -238,18 +238,22 @@ class TestBuiltIn(ProviderTests):
 
 
 def test_satisfaction_follows_its_equation():
-    """X ← δX + r_e·E + r_c·C − penalty·1[E = 0], by hand; who is below the threshold leaves, at it stays."""
+    """X ← δX + r_e·E + r_c·C − penalty·1[E = 0], by hand; who is below the threshold leaves, at it stays.
+
+    Who comes is there from the next round on.
+    """
     there = np.array([True] * 3 + [False])
     roster = Roster(np.array([0, 0, 1, 2, 3]), ("a", "b", "c", "d"), there, np.full(4, 2.0))
     exposure, consumption = np.array([3, 1, 0, 5, 9]), np.array([1, 0, 0, 2, 4])
-    outcome = RoundOutcome(4, 0, roster, Offer.opening(roster), exposure, consumption)
+    outcome = RoundOutcome(3, 0, roster, Offer.opening(roster), exposure, consumption)
     options = ViabilityOptions(decay=0.5, per_exposure=0.25, per_consumption=2.0, penalty=1.0, threshold=4.0)
     changes = Viability(options).end_of_round(outcome)
     np.testing.assert_array_equal(changes.satisfaction, [1 + 1 + 2, 1 - 1, 1 + 1.25 + 4, 2.0])
     np.testing.assert_array_equal(changes.leaves, [False, True, False, False])
-    after = outcome.offer.after(changes, 4)
-    np.testing.assert_array_equal(after.left, [-1, 4, -1, -1])
-    np.testing.assert_array_equal(after.there, [True, False, True, False])
+    after = outcome.offer.after(dataclasses.replace(changes, comes=~there), 3)
+    np.testing.assert_array_equal(after.left, [-1, 3, -1, -1])
+    np.testing.assert_array_equal(after.came, [0, 0, 0, 4])
+    np.testing.assert_array_equal(after.there, [True, False, True, True])
 
 
 def test_entrants_are_as_many_as_the_living_say():
