@@ -329,8 +329,8 @@ def test_slates_do_not_depend_on_the_batch(name, scenario):
 
 @pytest.mark.parametrize("name", MOVING)
 def test_capped_users_get_no_more_than_their_positions(name):
-    """Where a user's exposures are capped, slates end at the arrival's capacity, and delivery counts what was shown."""
-    market = Market(markets.small_scenario(rounds=2, user_cap=8))
+    """Where a user's exposures are capped, slates end at the arrival's capacity; at none left, nothing may be shown."""
+    market = Market(markets.small_capped(rounds=2, user_cap=6))
     agent, capped = make_agent(name), 0
     while not market.done:
         agent.begin_round(market.round_view())
@@ -340,6 +340,7 @@ def test_capped_users_get_no_more_than_their_positions(name):
             slates = agent.act(arrivals)
             capacity = np.full(len(arrivals), 5) if arrivals.capacity is None else arrivals.capacity
             assert ((slates.items >= 0).sum(1) <= capacity).all()
+            assert (arrivals.admissible.any(1).numpy() == (capacity > 0)).all()
             capped += int((capacity < 5).sum())
             market.serve(arrivals, slates)
     assert capped > 0
