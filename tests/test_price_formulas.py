@@ -137,30 +137,30 @@ def test_caps_have_prices_of_at_least_nothing_and_nobody_no_bounds():
 
 
 @pytest.mark.parametrize("counting", [(True, True, True), (True, False, True), (False, True, True)])
-@pytest.mark.parametrize("closing", [0.0, 0.2])
-def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, closing):
+@cases("closing over", (0.0, 15.0), (0.2, 15.0), (0.0, 33.0))
+def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, closing, over):
     """Prices are added, items of full caps hidden, and exposures counted, by a dense table of rows and items."""
     draw, counts = np.random.default_rng(3), np.array(counting)
     items = [np.array(one) for one in ([0, 1], [1, 2, 3], [4], [0, 3, 5], [2], [1, 5])]
     column = np.array([2] * 6 + [2, 0, 1, 2, 0, 1])  # floors of six items are due in the whole round
-    least = np.array([3.0, 0, 0, 8, 0, 1, 6, 0, 9, 3, 0, 0])
+    least = np.array([3.0, 0, 0, 8, 0, 1, 6, 0, 9, 3, 1, 0])
     most = np.array([np.inf] * 6 + [np.inf, 4.0, np.inf, 5.0, 1.5, np.inf])
-    start = np.array([-0.1, 0, 0, 0, 0, -0.5, -0.2, 0.1, 0, -0.3, 0, 0])
-    step = np.array([0.2, 0, 0, 0.1, 0, 0.3, 0.1, 0.2, 0.3, 0.05, 0.4, 0])
-    due_in, gone = np.array([40.0, 20.0, 30.0]), np.array([8.0, 20.0, 15.0])
+    start = np.array([-0.1, 0, 0, 0, 0, -0.5, -0.2, 0.1, 0, -0.3, 0.05, 0])
+    step = np.array([0.2, 0, 0, 0.1, 0, 0.3, 0.1, 0.2, 0.1, 0.05, 0.4, 0])
+    due_in, gone = np.array([40.0, 20.0, 30.0]), np.array([8.0, 25.0, over])
     terms = start, least / due_in[column], step, 0.7, closing, due_in, most[6:]
     first = np.concatenate([[0], np.cumsum([len(one) for one in items])])
     pacing = Pacing(*terms, first, np.concatenate(items), column[6:])
     earlier = np.array([1.0, 0, 2, 1, 0, 0, 1, 0, 0, 2, 0.5, 0])
-    exposure = earlier + np.array([1, 0, 0, 2.5, 1, 0, 0.5, 2.5, 3, 4, 0.5, 1])
+    exposure = earlier + np.array([1, 0, 0, 2.5, 1, 0, 0.5, 2.5, 3, 4, 0.1, 1])
     table = np.array([[item in one for item in range(6)] for one in items], float)
     share = np.minimum(gone[column] / due_in[column], 1.0)
     pull = step / (1 - share + closing if closing else 1.0)
     so_far = exposure - earlier
     with np.errstate(invalid="ignore"):
-        over = np.maximum(np.maximum(start, 0) + pull * (so_far - most * share), 0.0)
+        cap = np.maximum(np.maximum(start, 0) + pull * (so_far - most * share), 0.0)
     bonus = pull * (least * share - so_far) * (least > 0) - np.minimum(start, 0)
-    expected = np.where(np.isfinite(most), over, 0.0) - np.clip(bonus, 0.0, 0.7)
+    expected = np.where(np.isfinite(most), cap, 0.0) - np.clip(bonus, 0.0, 0.7)
     price, own = np.empty(12), draw.random(6)
     move_prices(tuple(pacing), gone, exposure, earlier, price)
     assert price == pytest.approx(expected)

@@ -15,7 +15,6 @@ from test_matching_weighted import relaxed
 from test_online_agents import arrivals_of, skewed, view_of
 
 from rimsim.agents import make_agent, market_for, play_round, rollout
-from rimsim.agents.pacing import Pacing
 from rimsim.agents.prices import RowTable, joined_states, solved_prices, solved_rows, spread_prices
 from rimsim.arrays import seconds
 from rimsim.config import ArrivalsConfig, Seeds, find_scenario, scenario_from, to_plain
@@ -394,32 +393,6 @@ def test_prices_of_a_campaign_are_for_its_audience_alone():
     assert (ledger.price[~counted] == 0).all()
     assert (ledger.price[~mine] == 0).all()
     assert (ledger.price[mine & counted[:, None]] < 0).any()
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    share=st.floats(0, 1.5),
-    delivered=st.floats(0, 200),
-    least=st.floats(0, 100),
-    most=st.one_of(st.just(np.inf), st.floats(100, 200)),
-    start=st.floats(-2, 2),
-    closing=st.sampled_from([0.0, 0.02]),
-)
-def test_the_price_of_a_row_is_its_formula(share, delivered, least, most, start, closing):
-    """A price is at least −c, at most 0 without a cap, at least 0 without a floor, and rises with delivery."""
-    row, none = np.array([0]), np.zeros(1)
-    pacing = Pacing(
-        *(none + start, none + least / 50.0, none + 0.1, 1.0, closing, none + 50.0),
-        *(none + most, np.array([0, 1]), row, row),
-    )
-    price = pacing.price(50 * share, none + delivered)[0]
-    gone = min(share, 1.0)
-    pull = 0.1 / (1 - gone + closing) if closing else 0.1
-    cap = max(max(start, 0) + pull * (delivered - most * gone), 0) if most < np.inf else 0.0
-    floor = min(max(pull * (least * gone - delivered) - min(start, 0), 0), 1.0)
-    assert price == pytest.approx(cap - floor, abs=1e-9)
-    assert price >= -1.0
-    assert pacing.price(50 * share, none + delivered + 1)[0] >= price - 1e-9
 
 
 @pytest.mark.parametrize("unit", ["shown", "examined"])
