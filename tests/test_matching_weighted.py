@@ -205,19 +205,6 @@ def decay(gamma, k):
     return np.round(gamma ** np.arange(k) * 2**20) / 2**20
 
 
-@pytest.mark.parametrize("cost", [True, False])
-def test_gap_is_small_where_there_are_many_states(cost):
-    """With some hundred states whole slates come within the tolerance, or near it where floors are hard."""
-    scores, mask, price = market(n=400)
-    weights, price = decay(0.85, 5), price if cost else None
-    floor = 0.5 * 400 * weights.sum() / 60
-    found = solve_dual(scores, 5, floor, admissible=mask, cost=price, position_weights=weights)
-    assert found.gap <= (1e-3 if cost else 0.02)
-    assert (np.diff(np.sort(found.slates, axis=1), axis=1) != 0).all()
-    assert mask[np.arange(400)[:, None], found.slates].all()
-    assert cost or found.exposure.min() >= floor
-
-
 def test_warm_start_from_the_solution_stops_at_once():
     """The prices that were found are enough: no Newton step is made, and D and the slates are the same."""
     scores, mask, price = market(n=300)

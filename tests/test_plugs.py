@@ -576,9 +576,9 @@ NO_NUMBERS = (
 
 
 def test_a_model_that_stops_giving_numbers_is_named_and_frozen_arms_are_kept(write, tmp_path):
-    """NaN after the first refit fails the arm with agent, seed and arrival; the frozen arm of it is complete."""
+    """NaN after the first refit fails the arm with agent, seed, round and arrival; its frozen arm is complete."""
     write(NO_NUMBERS)
-    message = r"1 of 2 arms failed:\n  relevance, seed 3: .*arrival \d+. Expected finite"
+    message = r"1 of 2 arms failed:\n  relevance, seed 3: agent 'relevance' in round 0: .*arrival \d+. Expected finite"
     asked = {"seeds": [3], "frozen": ["relevance"]}
     out = tmp_path / "run"
     refused(ArmsError, message, _compare, out, ["relevance"], "mine.py:Mine", 2, **asked)
