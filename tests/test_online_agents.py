@@ -151,20 +151,12 @@ def test_bonuses_stay_within_their_bounds(closing, cost):
         assert np.array_equal(fresh.high, bounds.high)
 
 
-def law(z, k):
-    """Inclusion probabilities as the recursion has them."""
-    a = len(z)
-    inclusion = np.empty(a)
-    gibbs_law(z, k, np.empty(a), np.empty((a + 1, k + 1)), inclusion, np.empty(0), inclusion)
-    return inclusion
-
-
 def test_inclusion_probabilities_of_a_large_catalogue():
     """With thousands of items, at any temperature, they lie in [0, 1], sum to k and follow the order of the scores."""
-    draw = np.random.default_rng(0)
+    draw, inclusion = np.random.default_rng(0), np.empty(3_700)
     for scale in (1e-3, 1.0, 50.0, 1e4):
         z = np.sort(draw.standard_normal(3_700)) * scale
-        inclusion = law(z, 37)
+        gibbs_law(z, 37, np.empty(3_700), np.empty((3_701, 38)), inclusion, np.empty(0), inclusion)
         assert 0 <= inclusion.min() <= inclusion.max() <= 1
         assert inclusion.sum() == pytest.approx(37, rel=1e-9)
         assert (np.diff(inclusion) >= -1e-12).all()

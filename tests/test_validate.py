@@ -109,7 +109,7 @@ def test_settled_pairs_are_those_whose_paired_interval_leaves_out_zero():
 
 
 def test_agreement_by_hand():
-    """Four models, all pairs settled, one of six the wrong way round: 4/6 of agreement."""
+    """Four models, all pairs settled, one of six the wrong way round: 4/6 of agreement; tied or reversed, too."""
     real = np.array([[1.0], [2.0], [3.0], [4.0]]) + np.array([[0.0, 0.1, -0.1, 0.05]])
     simulated = np.array([[10.0], [30.0], [20.0], [40.0]]) + np.zeros(4)
     found = agreement(real, simulated, resamples=100)
@@ -120,17 +120,12 @@ def test_agreement_by_hand():
     assert (found.kendall_low, found.kendall_high) == pytest.approx((4 / 6, 4 / 6))  # the order never changes
     assert (found.models, found.users, found.settled_share) == (4, 4, 1.0)
     assert not found.unfit
+    tied = agreement(real[:3], np.array([[1.0], [1.0], [2.0]]) + np.zeros(4), resamples=100)
+    assert (tied.settled_pairs, tied.concordant_pairs, tied.discordant_pairs) == (3, 2, 0)
+    assert tied.kendall_settled == pytest.approx(2 / 3)
     reverse = agreement(real, -simulated, resamples=100)
     assert reverse.kendall == pytest.approx(-4 / 6)
     assert reverse.unfit
-
-
-def test_a_truth_that_ties_a_settled_pair_does_not_agree_with_it():
-    """A tie counts among the settled pairs: two of three in order and one tied are 2/3."""
-    real = np.array([[1.0], [2.0], [3.0]]) + np.array([[0.0, 0.1, -0.1, 0.05]])
-    found = agreement(real, np.array([[1.0], [1.0], [2.0]]) + np.zeros(4), resamples=100)
-    assert (found.settled_pairs, found.concordant_pairs, found.discordant_pairs) == (3, 2, 0)
-    assert found.kendall_settled == pytest.approx(2 / 3)
 
 
 def test_means_over_draws_leave_out_draws_without_a_value():
