@@ -13,7 +13,7 @@ from contextlib import suppress
 import pandas as pd
 import pytest
 import yaml
-from kit import FAULTY, cases, ended, forked, refused, until
+from kit import FAULTY, cases, ended, forked, refused, until, write_events
 from small_markets import drawn, in_file, small_run, small_scenario, stopped_after_a_round
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -26,6 +26,7 @@ from rimsim.scenarios.runs.local import stopping_on_request
 from rimsim.scenarios.runs.status import digest, shown_rounds
 from rimsim.scenarios.runs.store import load_run, locked, versions, writing
 from rimsim.scenarios.study.compare import resume
+from rimsim.testing import random_log
 
 resource = pytest.importorskip("resource")
 AGENTS = ("rim-feedback", "relevance")
@@ -46,12 +47,8 @@ def _run(folder, batch_size=None, workers=1):
 
 def _log(folder):
     """A log of some hundred events in a file."""
-    draw = random.Random(2)
-    rows = sorted({(draw.randrange(40), draw.randrange(30)) for _ in range(900)})
-    draw.shuffle(rows)
-    lines = [f"{user},{item},{1_500_000_000 + 600 * number}" for number, (user, item) in enumerate(rows)]
-    (folder / "log.csv").write_text("\n".join(["user,item,timestamp", *lines]))
-    return folder / "log.csv"
+    log = random_log(40, 30)
+    return write_events(folder / "log.csv", log.user, log.item, log.time)
 
 
 def _in_child(action):

@@ -505,26 +505,6 @@ def test_rewards_and_returns_count_groups_campaigns_and_caps(tmp_path, unit):
         assert 0 <= beyond - last[2] <= 5 + 1e-9
 
 
-def test_snapshots_know_what_rows_have():
-    """An environment that goes on from a snapshot gives the same rewards, promises counted."""
-    campaigns = [{"name": "some", "items": {"genres": "Horror"}, "share": 0.1}]
-    settings = {f"exposure.{name}": value for name, value in to_plain(priced())["exposure"].items()}
-    settings |= {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 40}
-    settings |= {"slate": 5, "exposure.campaigns": campaigns}
-    env = gymnasium.make("rimsim:RIMMarket-v0", scenario="closed-loop", rounds=1, settings=settings).unwrapped
-    env.reset(seed=0)
-    slates = np.random.default_rng(0)
-
-    def rest():
-        return [env.step(slates.permutation(env.n_items)[:5])[1] for _ in range(8)]
-
-    rest()
-    kept, slates = env.state, np.random.default_rng(1)
-    first, slates = rest(), np.random.default_rng(1)
-    env.load_state(kept)
-    assert rest() == first
-
-
 def rows_by_hand(closed):
     """Groups and campaigns of a closed round for the linear programme, and (M,) caps of items."""
     table, n, m = closed.promises, len(closed.ledger.item), len(closed.required)
