@@ -414,7 +414,7 @@ def test_without_a_window_all_is_retrained_on():
 @cases(
     "slates message",
     (lambda a, m: np.zeros((len(a), 2), np.int64), r"shape \(3, 2\). Expected \(3, 5\)"),
-    (lambda a, m: np.full((len(a), 5), 0.5), "whole numbers"),
+    (lambda a, m: np.full((len(a), 5), 0.5), r"type float64. Expected shape \(n, k\) and whole numbers"),
     (lambda a, m: np.full((len(a), 5), m.n_items), "inadmissible item"),
     (lambda a, m: np.repeat(a.relevance.argmax(1).numpy()[:, None], 5, 1), "repeated item"),
     (lambda a, m: np.tile(np.flatnonzero(~a.admissible[0].numpy())[:5], (len(a), 1)), "inadmissible"),
