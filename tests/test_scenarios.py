@@ -310,7 +310,11 @@ def test_a_cascade_that_never_stops_is_the_plain_response(tmp_path):
     plain = {"consumer.position_decay": 1.0}
     markets = {"plain": plain, "cascade": plain | {"consumer.kind": "cascade", "consumer.options.stop": 0.0}}
     one, other = (tables(returning(**some), tmp_path / name) for name, some in markets.items())
-    assert {name.partition("/")[0] for name in differing(one, other)} <= {"rounds.parquet", "truth", "opening"}
+    assert {name.partition("/")[0] for name in differing(one, other)} <= {
+        "rounds.parquet",
+        "truth",
+        "opening",
+    }
     for table, column in (("truth", "probability"), ("opening", "utility")):
         found = [pd.read_parquet(tmp_path / name / table)[column] for name in markets]
         np.testing.assert_allclose(*found, rtol=1e-12)
