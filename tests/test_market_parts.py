@@ -374,7 +374,8 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     assert ahead.arrivals(whose) == 1.5 * sum(here)
 
 
-def test_visits_are_scored_ahead_once_while_nothing_happens(monkeypatch):
+@pytest.mark.parametrize("limit", [1, 20])
+def test_visits_are_scored_ahead_once_while_nothing_happens(limit, monkeypatch):
     """Whole blocks of users' next visits come first, then their later ones, until something is consumed."""
     config = small_scenario(rounds=1, arrivals=records.ArrivalsConfig(per_round=400, max_visits=3))
     market, scored, score = Market(config), [], scores.Scorer.score
@@ -383,8 +384,8 @@ def test_visits_are_scored_ahead_once_while_nothing_happens(monkeypatch):
         scores.Scorer, "score", lambda *now: (scored.append(now[1]) if now[0] is own else 0, score(*now))[1]
     )
     while not market.done:
-        arrivals = market.next_arrivals(1)
-        market.serve(arrivals, np.full((1, config.slate), -1))
+        arrivals = market.next_arrivals(limit)
+        market.serve(arrivals, np.full((len(arrivals), config.slate), -1))
     assert [len(ids) for ids in scored] == [BLOCK, BLOCK, BLOCK, 400 - 3 * BLOCK]
     assert len(np.unique(np.concatenate(scored))) == 400
     assert (scored[0] % 2**VISIT_BITS == 0).all()

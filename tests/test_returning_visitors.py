@@ -29,6 +29,7 @@ from rimsim.market.providers import (
     Viability,
     ViabilityOptions,
     _poisson,
+    is_fixed,
 )
 from rimsim.market.records import VISIT_BITS
 from rimsim.market.world import check_plugs
@@ -333,7 +334,10 @@ def test_slips_are_told(changes, message):
 
 
 def test_impossible_changes_are_told():
-    """Who is not there cannot leave, who has been cannot come again, and no control plays where arms differ."""
+    """Who is not there cannot leave, who has been cannot come again, and no control plays where arms differ.
+
+    Rules of one's own that say nothing of it are taken to let providers leave.
+    """
     offer = Offer(np.zeros(2), np.array([0, -1]), np.array([-1, -1]))
     nobody = np.zeros(2, bool)
     left, came = Changes(np.zeros(2), ~nobody, nobody), Changes(np.zeros(2), nobody, ~nobody)
@@ -341,6 +345,7 @@ def test_impossible_changes_are_told():
     refused(MarketError, "comes a second time", offer.after, came, 0)
     refused(MarketError, "shapes", offer.after, Changes(np.zeros(3), nobody, nobody), 0)
     assert set(BUILT_IN) == {"none", "viability"}
+    assert [is_fixed(one) for one in (Fixed(), object())] == [True, False]
     refused(ConfigError, "a control: with providers.kind 'viability'", Market, leaving(), control=object())
 
 
@@ -419,6 +424,7 @@ def test_so_many_arrivals_that_ids_could_meet_are_refused():
     ):
         drawn = np.zeros(n + 1), np.zeros(n + 1, int), 0.0, 1.0
         refused(MarketError, message, clones_at, RoundsSoFar(world, 0), number, *drawn, most)
+    assert len(clones_at(RoundsSoFar(world, 0), 0, np.zeros(n), np.zeros(n, int), 0.0, 1.0, 1)) == n
     for logged in (schedule.logged - schedule.logged.max() - 1, schedule.logged[1:]):
         wrong = dataclasses.replace(schedule, logged=logged)
         said = "negative number of events|one length"
