@@ -12,6 +12,25 @@ import pytest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FAULTY = Path(__file__).with_name("faulty_agents.py")
+MODEL = """\
+import torch
+from rimsim.intensity import Popularity
+
+
+class Mine:
+    def __init__(self, seed, device):
+        pass
+
+    def fit(self, log):
+        self.n_items = log.n_items
+        return self
+
+    update = fit
+
+    def score(self, states):
+        return torch.ones(len(states), self.n_items)
+"""
+"""A file with a model of one's own, in which λ(x,y) is 1."""
 
 
 def documented(name, *pages):

@@ -144,7 +144,8 @@ def test_models_are_fitted_again_for_each_window(log, tmp_path, monkeypatch):
     monkeypatch.setattr(Popularity, "fit", lambda self, train: (seen.append(train), fit(self, train))[1])
     monkeypatch.setattr("rimsim.scenarios.kinds.backtest.usable_log", lambda *_: log)
     split = SplitConfig(kind="time", horizon="12h", windows=3)
-    config = BacktestConfig(models=("popularity", "bag"), split=split, seeds=(0, 1), beta=(), cap=())
+    bag = "bag(steps=20)"
+    config = BacktestConfig(models=("popularity", bag), split=split, seeds=(0, 1), beta=(), cap=())
     done = backtest(config, out=tmp_path / "run")
     stop = float(np.nextafter(log.time[-1], np.inf))
     last = sorted({float(train.time[-1]) for train in seen})
@@ -153,9 +154,9 @@ def test_models_are_fitted_again_for_each_window(log, tmp_path, monkeypatch):
     table = done.table
     assert set(zip(table["seed"], table["window"], strict=True)) == {(s, w) for s in (0, 1) for w in range(3)}
     means = by_window(table)
-    rows = table.query("task == 'item-rec' and model == 'bag' and metric == 'ndcg'")
+    rows = table.query("task == 'item-rec' and model == @bag and metric == 'ndcg'")
     expected = rows.groupby("window")["value"].mean()
-    found = means.query("task == 'item-rec' and model == 'bag' and metric == 'ndcg'").set_index("window")
+    found = means.query("task == 'item-rec' and model == @bag and metric == 'ndcg'").set_index("window")
     assert found["value"].to_dict() == pytest.approx(expected.to_dict())
     report = backtest_report(load_run(done.folder))
     assert "3 windows" in report.setting

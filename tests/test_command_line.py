@@ -378,7 +378,8 @@ def test_the_default_agents_of_a_scenario_include_the_agent_of_its_name():
 
 def test_compare_and_sweep_take_the_default_agents_of_their_scenario(tmp_path):
     """Without agents, a broadcast is played by the planners too; a sweep takes those that can play at every point."""
-    config = small_broadcast(rounds=1, exposure=records.ExposureConfig(beta=0.5))
+    arrivals = records.ArrivalsConfig(kind="broadcast", per_round=20)
+    config = small_broadcast(rounds=1, arrivals=arrivals, exposure=records.ExposureConfig(beta=0.5))
     run = compare(config, seeds=1, out=tmp_path / "one", workers=1, certify=False)
     assert run.agents == ["relevance", "rim-dual", "rim-feedback", "offline-match", "random"]
     grid = {"arrivals.kind": ["broadcast", "clones"]}

@@ -630,7 +630,7 @@ def test_containers_cut_short_are_refused(tmp_path, name):
 
 
 def test_zips_that_escape_swell_link_or_lock_are_refused(tmp_path, monkeypatch):
-    """A zip is refused as a whole if a member could do harm, before any of it is read."""
+    """A zip is refused as a whole if a member could do harm, before any is read; a gzip that swells, on the way."""
     monkeypatch.setattr("rimsim.data.readers.containers.FREE_BYTES", 2**20)
     link = zipfile.ZipInfo("ratings.csv")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -648,13 +648,7 @@ def test_zips_that_escape_swell_link_or_lock_are_refused(tmp_path, monkeypatch):
     ):
         zipped(tmp_path / f"{number}.zip", *entries)
         refused(DataError, message, load, tmp_path / f"{number}.zip")
-
-
-def test_a_packed_file_that_swells_is_refused(tmp_path, monkeypatch):
-    """A gzip that expands absurdly is given up on the way, without holding what came out."""
-    monkeypatch.setattr("rimsim.data.readers.containers.FREE_BYTES", 2**20)
-    packed = gzip.compress(b"user,item,time\n" + b"\n" * 2**24)
-    (tmp_path / "log.csv.gz").write_bytes(packed)
+    (tmp_path / "log.csv.gz").write_bytes(gzip.compress(b"user,item,time\n" + b"\n" * 2**24))
     refused(DataError, "decompression bomb", load, tmp_path / "log.csv.gz")
 
 

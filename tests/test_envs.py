@@ -22,6 +22,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from kit import DOCS, cases, refused, same_arrays
 from small_markets import PAIRS, SMALL, play_out, settings_of
+from test_promises import priced
 
 from rimsim import measures
 from rimsim.agents import PolicyAgent, make_agent, market_for, play_round, rollout
@@ -383,12 +384,15 @@ def test_info_and_masks_say_what_was_consumed_and_may_be_shown():
 
 
 def test_a_copy_goes_on_as_the_episode_does():
-    """A deep copy under wrappers, at first and after a retraining, has the same future; before a reset it is none."""
+    """A deep copy under wrappers, at first and after a retraining, has the same future; before a reset it is none.
+
+    Rewards count groups, campaigns and caps, too.
+    """
     env = made()
     refused(MarketError, "has not been reset", getattr, env.unwrapped, "state")
     copy.deepcopy(env).reset(seed=0)
     for steps in (0, 150):
-        env = BonusAction(made(), by="shortfall")
+        env = BonusAction(made(priced()), by="shortfall")
         env.reset(seed=2)
         for _ in range(steps):
             env.step(np.zeros(1, np.float32))

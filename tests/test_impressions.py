@@ -430,6 +430,7 @@ def test_only_uniform_slates_are_counted_where_gamma_comes_from_them():
         counts = counts + taken_by_position(ledger.item[ledger.uniform], ledger.consumed[ledger.uniform])
         seen += ledger.uniform.sum()
         assert closed.decay == decay_of_counts(counts)
+    assert market.platform.decay == closed.decay.decay
     assert 0.3 * 360 < seen < 0.5 * 360
     market, agent = begun(unknowing("random"), "relevance")
     refused(ConfigError, r"examination is 'random'.*random, epsilon-greedy", play_round, market, agent)

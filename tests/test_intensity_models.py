@@ -567,6 +567,7 @@ def test_rows_of_another_sum_are_caught(made, is_mark):
 
 
 WIDE = {"width": 8, "learning_rate": 0.02}
+READ_WHOLE = intensity.GRUConfig(**WIDE, context=50, epochs=3, update_learning_rate=0.02)
 LONG = {**WIDE, "context": 12, "burn": 4, "epochs": 3, "update_steps_back": 8, "update_learning_rate": 0.01}
 MADE = {
     "of one's own": _Eager,  # a whole λ(x,y), which says nothing of its λ(x)
@@ -580,9 +581,8 @@ MADE = {
     "auto": lambda: make("auto", mark=intensity.AutoConfig(candidates=("popularity", "ease", "returning"))),
     "auto-hp": lambda: make("auto-hp", mark=intensity.AutoConfig(candidates=("popularity", "ease"))),
     # The context holds every history, so that stepping and re-reading agree.
-    "gru": lambda: make(
-        "gru", mark=intensity.GRUConfig(**WIDE, context=50, epochs=3, update_learning_rate=0.02)
-    ),
+    "gru": lambda: make("gru", mark=READ_WHOLE),
+    "gru for sessions": lambda: intensity.GRU(dataclasses.replace(READ_WHOLE, target="next-session")),
     "hp": intensity.HawkesPoisson,
     "visits": intensity.Visits,
     "user popularity": intensity.UserPopularity,

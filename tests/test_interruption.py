@@ -12,23 +12,21 @@ from contextlib import suppress
 
 import pandas as pd
 import pytest
-import torch
 import yaml
-from kit import FAULTY, cases, ended, forked, refused, until
+from kit import FAULTY, cases, ended, forked, refused, until, write_events
 from small_markets import drawn, in_file, small_run, small_scenario, stopped_after_a_round
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rimsim.agents import Random, play_round
 from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig
-from rimsim.errors import AgentError, ArmsError, ModelError, RunFolderError
-from rimsim.intensity import Popularity
-from rimsim.market import Market, build_world
+from rimsim.errors import AgentError, ArmsError, RunFolderError
+from rimsim.market import build_world
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.job import stop_if_asked
 from rimsim.scenarios.runs.local import stopping_on_request
 from rimsim.scenarios.runs.status import digest, shown_rounds
 from rimsim.scenarios.runs.store import load_run, locked, versions, writing
 from rimsim.scenarios.study.compare import resume
+from rimsim.testing import random_log
 
 resource = pytest.importorskip("resource")
 AGENTS = ("rim-feedback", "relevance")
@@ -49,12 +47,8 @@ def _run(folder, batch_size=None, workers=1):
 
 def _log(folder):
     """A log of some hundred events in a file."""
-    draw = random.Random(2)
-    rows = sorted({(draw.randrange(40), draw.randrange(30)) for _ in range(900)})
-    draw.shuffle(rows)
-    lines = [f"{user},{item},{1_500_000_000 + 600 * number}" for number, (user, item) in enumerate(rows)]
-    (folder / "log.csv").write_text("\n".join(["user,item,timestamp", *lines]))
-    return folder / "log.csv"
+    log = random_log(40, 30)
+    return write_events(folder / "log.csv", log.user, log.item, log.time)
 
 
 def _in_child(action):
@@ -395,25 +389,3 @@ def test_a_worker_that_dies_once_goes_on_and_one_that_dies_again_is_named(tmp_pa
         one, other = (getattr(run, tables).query("agent == 'random'") for run in (whole, left))
         one, other = (table.sort_values([*table], ignore_index=True) for table in (one, other))
         pd.testing.assert_frame_equal(one, other, check_exact=True)
-
-
-class _NoNumbers(Popularity):
-    """A model that, once retrained, has no number for some states."""
-
-    def update(self, log):
-        self.retrained = True
-        return super().update(log)
-
-    def score_hidden(self, hidden, now):
-        scores = super().score_hidden(hidden, now).clone()
-        if getattr(self, "retrained", False):
-            scores[0] = torch.nan
-        return scores
-
-
-def test_a_model_that_scores_no_number_is_named_with_the_arrival():
-    """The error says agent, round, model and arrival."""
-    config = small_scenario()
-    market = Market(config, model=_NoNumbers().fit(Market(config).world.past))
-    said = r"agent 'random' in round 0: _NoNumbers.score: .* of arrival \d+"
-    refused(ModelError, said, play_round, market, Random())

@@ -168,9 +168,9 @@ _UNGUARDED = """
 import rimsim
 
 print("begun", flush=True)
-settings = {"arrivals.per_round": 40, "data.min_item_events": 120, "platform.model": "popularity-hp"}
-settings |= {"consumer.truth": "factors", "consumer.rank": 1}
-run = rimsim.compare(agents=["random", "popularity"], rounds=1, seeds=1, frozen=[], settings=settings, workers=2)
+settings = {"arrivals.per_round": 40, "data.min_item_events": 120, "platform.model": "popularity-hp", "slate": 5}
+asked = {"frozen": [], "settings": settings, "certify": False, "workers": 2}
+run = rimsim.compare(agents=["random", "popularity"], rounds=1, seeds=1, **asked)
 print(sorted(set(run.rounds["agent"])))
 """
 

@@ -36,9 +36,10 @@ def test_answers_are_the_closed_form_of_each_position():
     np.testing.assert_array_equal(uniform_draws(key, slates)[there], drawn[there])
 
 
+@pytest.mark.parametrize("k", [1, 9])
 @pytest.mark.parametrize("levels", [3, 40, 10**6])
 @pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
-def test_best_rows_are_those_of_a_sort_and_ties_are_told(levels, share):
+def test_best_rows_are_those_of_a_sort_and_ties_are_told(levels, share, k):
     """Rows without ties equal a full sort; those with a tie among the best or at their end are marked, no others."""
     draw = np.random.default_rng(levels)
     scores = (draw.integers(levels, size=(50, 333)) / 7).astype(np.float32)
@@ -46,16 +47,16 @@ def test_best_rows_are_those_of_a_sort_and_ties_are_told(levels, share):
     scores[draw.random(scores.shape) < 0.05] = -0.0  # equal to 0, and of other bits
     scores[::5] = np.abs(scores[::5]) * -1.0
     admissible = draw.random((50, 333)) < share
-    items = np.empty((50, 9), np.int64)
+    items = np.empty((50, k), np.int64)
     tied = best_rows(scores, admissible, items)
     for row in range(50):
         allowed = np.flatnonzero(admissible[row])
         order = allowed[np.argsort(-scores[row][allowed], kind="stable")]
-        values = scores[row][order[:10]]
+        values = scores[row][order[: k + 1]]
         assert tied[row] == (len(np.unique(values)) < len(values))
-        assert (items[row] == -1).sum() == max(0, 9 - len(order))
+        assert (items[row] == -1).sum() == max(0, k - len(order))
         if not tied[row]:
-            assert items[row][items[row] >= 0].tolist() == order[:9].tolist()
+            assert items[row][items[row] >= 0].tolist() == order[:k].tolist()
 
 
 def test_top_k_of_tied_rows_is_the_same_in_any_batch():

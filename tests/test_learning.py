@@ -150,8 +150,9 @@ def test_positions_count_as_consumers_look_at_them_and_hits_when_sessions_end():
     drawn = small.small_scenario(consumer=ConsumerConfig(position_decay=0.5, attraction=2.0))
     assert examination_of(drawn, Market(drawn).consumer, 0.5).tolist() == [2.0, 1.0, 0.5, 0.25, 0.125]
     counted = small.small_replay()
-    assert examination_of(counted, Market(counted).consumer, 0.5).tolist() == [1.0] * 5
-    market = Market(small.small_replay())
+    market = Market(counted)
+    assert examination_of(counted, market.consumer, 0.5).tolist() == [1.0] * 5
+    assert market.open.position_weights.tolist() == [1.0] * 5
     sessions, own = market.world.sessions, market.schedule.session
     assert np.array_equal(market.open.settled(), ticks(sessions.stop[own]) + 1)
     long = Market(small.small_replay(consumer=ConsumerConfig(kind="replay", horizon="30d")))
@@ -275,6 +276,8 @@ def test_models_of_two_folds_share_out_the_last_round(rounds):
     _, tables, logs = _retrained(config, Rememberer(), "rim-dual")
     own = [_pairs(*table[table["consumed"]][["item", "time"]].to_numpy().T) for table in tables]
     assert len(logs) == 9
+    if rounds == 1:  # a model that cannot know users has seen nothing of them, and is trained once a round
+        assert len(_retrained(config, Recorder(), "rim-dual")[2]) == 3
     for now in range(3):
         whole, *folds = logs[3 * now : 3 * now + 3]
         first = 0 if rounds is None else max(0, now - rounds + 1)
@@ -643,8 +646,13 @@ def test_states_known_beforehand_are_encoded_in_windows_and_forgotten(blocks, mo
 
 
 def test_warm_up_states_are_scored_by_models_that_have_not_seen_what_their_users_did(monkeypatch):
-    """The log of the model of a fold of users lacks their events in those sessions, and has those of others."""
+    """The log of the model of a fold of users lacks their events in those sessions, and has those of others.
+
+    The states' period is from the first to the last session.
+    """
     past = Market(small.small_replay(platform=PlatformConfig(model="ease-hp"))).round_view().past
+    visits, tick = past.past.visits, past.past.tick
+    assert (visits.start, visits.stop) == (tick[0], tick[-1] + 1)
     first, users = past.past.tick.min() / 1e6, []
     monkeypatch.setattr(platform, "initial_model", lambda config, log, *_: log)
     monkeypatch.setattr(module.StateScores, "_scored", lambda self, log, rows: [(log, self.past.user[rows])])

@@ -25,7 +25,6 @@ from rimsim.market import market as market_module
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.consumers import session_sizes as fitting
-from rimsim.market.consumers.preference import Dynamics
 from rimsim.market.consumers.session_sizes import fit_sizes
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.ledger import PastRound
@@ -141,7 +140,7 @@ def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
 
 
 def test_what_is_wrong_with_an_answer_is_told_with_its_shape():
-    """One entry a slate, one for each position, whole numbers: the message says how many were wanted."""
+    """One entry a slate, or one for each position: the message says how many were wanted."""
     items = np.zeros((3, 2), np.int64)
     for fields, told in (
         ({"uniform": np.ones(2, bool)}, r"uniform has shape \(2,\). Expected \(3,\), one entry per slate"),
@@ -149,16 +148,6 @@ def test_what_is_wrong_with_an_answer_is_told_with_its_shape():
         ({"propensity": np.zeros((3, 1))}, r"propensity has shape \(3, 1\). Expected .*\(3, 2\)"),
     ):
         refused(AgentError, told, as_slates, Slates(items, **fields))
-    told = r"shape \(3, 2\) and type float64. Expected shape \(n, k\) and whole numbers"
-    refused(AgentError, told, as_slates, items / 2)
-
-
-@pytest.mark.parametrize("name", ["satiation", "drift", "conformity"])
-def test_each_of_the_dynamics_alone_moves_choices(name):
-    """One that is on is enough; with none, nothing moves."""
-    one = records.ConsumerConfig(dynamics=records.DynamicsConfig(**{name: 0.5}))
-    assert Dynamics(small_scenario(consumer=one)).moves
-    assert not Dynamics(small_scenario()).moves
 
 
 def test_a_roster_has_no_item_of_nobody():
@@ -385,7 +374,8 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     assert ahead.arrivals(whose) == 1.5 * sum(here)
 
 
-def test_visits_are_scored_ahead_once_while_nothing_happens(monkeypatch):
+@pytest.mark.parametrize("limit", [1, 20])
+def test_visits_are_scored_ahead_once_while_nothing_happens(limit, monkeypatch):
     """Whole blocks of users' next visits come first, then their later ones, until something is consumed."""
     config = small_scenario(rounds=1, arrivals=records.ArrivalsConfig(per_round=400, max_visits=3))
     market, scored, score = Market(config), [], scores.Scorer.score
@@ -394,8 +384,8 @@ def test_visits_are_scored_ahead_once_while_nothing_happens(monkeypatch):
         scores.Scorer, "score", lambda *now: (scored.append(now[1]) if now[0] is own else 0, score(*now))[1]
     )
     while not market.done:
-        arrivals = market.next_arrivals(1)
-        market.serve(arrivals, np.full((1, config.slate), -1))
+        arrivals = market.next_arrivals(limit)
+        market.serve(arrivals, np.full((len(arrivals), config.slate), -1))
     assert [len(ids) for ids in scored] == [BLOCK, BLOCK, BLOCK, 400 - 3 * BLOCK]
     assert len(np.unique(np.concatenate(scored))) == 400
     assert (scored[0] % 2**VISIT_BITS == 0).all()

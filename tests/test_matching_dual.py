@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from kit import cases, refused
 from test_matching_weighted import skewed as skewed_scores
 
-import rimsim.matching
 from rimsim.errors import AgentError, ConfigError, InfeasibleError
 from rimsim.matching import (
     FactorScores,
@@ -220,13 +219,6 @@ def test_required_exposure_at_the_ends(share, n, k, released, expected):
     refused(ConfigError, "n is -1", required_exposure, share, -1, k, there, 0)
 
 
-def test_public_names():
-    """All public names resolve to what they say, `certificate` to the function and not to its module."""
-    for name in rimsim.matching.__all__:
-        assert getattr(rimsim.matching, name).__name__ == name
-    refused(AttributeError, "nothing_like_it", getattr, rimsim.matching, "nothing_like_it")
-
-
 @st.composite
 def problems(draw):
     """A small problem with arbitrary admissible slates and arbitrary prices."""
@@ -329,11 +321,14 @@ def test_scores_on_demand_are_asked_for_in_the_blocks_they_are_made_in(rows, sta
             return scores[start:stop]
 
     arguments = (np.argsort(-scores, axis=1)[:, :3], 3, np.full(20, 5), np.full(20, -0.5), 1.0)
-    whole = certificate(scores, *arguments)
+    weighed = {"position_weights": [1.0, 0.5, 0.25]}
+    whole = [certificate(scores, *arguments, **more) for more in ({}, weighed)]
     monkeypatch.setattr(certificates, "_CELLS", rows * 20)
-    found = certificate(Recorded(np.zeros((300, 1)), np.zeros((20, 1))), *arguments)
-    assert asked == starts
-    assert (found.value, found.bound) == pytest.approx((whole.value, whole.bound), rel=1e-12)
+    factors = Recorded(np.zeros((300, 1)), np.zeros((20, 1)))
+    found = [certificate(factors, *arguments, **more) for more in ({}, weighed)]
+    assert asked == starts * 2
+    for one, other in zip(found, whole, strict=True):
+        assert (one.value, one.bound) == pytest.approx((other.value, other.bound), rel=1e-12)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

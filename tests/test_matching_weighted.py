@@ -205,19 +205,6 @@ def decay(gamma, k):
     return np.round(gamma ** np.arange(k) * 2**20) / 2**20
 
 
-@pytest.mark.parametrize("cost", [True, False])
-def test_gap_is_small_where_there_are_many_states(cost):
-    """With some hundred states whole slates come within the tolerance, or near it where floors are hard."""
-    scores, mask, price = market(n=400)
-    weights, price = decay(0.85, 5), price if cost else None
-    floor = 0.5 * 400 * weights.sum() / 60
-    found = solve_dual(scores, 5, floor, admissible=mask, cost=price, position_weights=weights)
-    assert found.gap <= (1e-3 if cost else 0.02)
-    assert (np.diff(np.sort(found.slates, axis=1), axis=1) != 0).all()
-    assert mask[np.arange(400)[:, None], found.slates].all()
-    assert cost or found.exposure.min() >= floor
-
-
 def test_warm_start_from_the_solution_stops_at_once():
     """The prices that were found are enough: no Newton step is made, and D and the slates are the same."""
     scores, mask, price = market(n=300)
@@ -289,20 +276,11 @@ def test_weights_that_do_not_fit(weights, message):
     refused(ConfigError, "positive", solve_dual, np.ones((3, 4)), 2, 0.5, position_weights=[weights])
 
 
-def test_scores_in_chunks_are_certified_but_not_solved():
-    """The certificate takes factors and a matrix alike; the solver says that it needs a matrix."""
-    draw = np.random.default_rng(0)
-    users, items = draw.random((20, 3), dtype=np.float32), draw.random((8, 3), dtype=np.float32)
-    factors = FactorScores(users, items, link="identity")
-    matrix, weights = factors.rows(0, 20), [1.0, 0.5]
-    found = solve_dual(matrix, 2, 2.25, cost=1.0, position_weights=weights)
-    one, two = (
-        certificate(s, found.slates, 2, 2.25, found.item_price, 1.0, position_weights=weights)
-        for s in (matrix, factors)
-    )
-    assert (one.value, one.bound) == (two.value, two.bound)
+def test_scores_in_chunks_are_not_solved_in_weights():
+    """The solver says that it needs a matrix."""
+    factors = FactorScores(np.ones((20, 3), np.float32), np.ones((8, 3), np.float32))
     for solver in (solve_dual, solve_prices):
-        refused(ConfigError, "chunks", solver, factors, 2, 2.25, cost=1.0, position_weights=weights)
+        refused(ConfigError, "chunks", solver, factors, 2, 2.25, cost=1.0, position_weights=[1.0, 0.5])
 
 
 def test_order_of_scores():

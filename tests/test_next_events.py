@@ -26,7 +26,7 @@ from rimsim.intensity.states import count_examples
 from rimsim.market.agreement import unfitted_model
 from rimsim.market.world import initial_model
 from rimsim.scenarios.kinds.validate.checks import rate_of_ground
-from rimsim.testing import IntensityModelTests, random_log
+from rimsim.testing import random_log
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +124,6 @@ def test_the_cache_keeps_ground_intensities_by_their_examples(log, tmp_path):
     refused(ModelError, said, fitted, intensity.GRU(), log, tmp_path, examples=examples)
 
 
-SMALL = intensity.GRUConfig(
-    width=8, context=50, epochs=3, learning_rate=0.02, update_learning_rate=0.02, target="next-session"
-)
-
-
 def small_log():
     """Two users; the first has sessions of 2, 1 and 2 events, the second one of 1 and one of 2."""
     user = np.array([0, 0, 1, 0, 0, 0, 1, 1])
@@ -172,14 +167,6 @@ def test_the_first_events_of_sessions_are_learnt(model):
     event = model(config(**given)).fit(log).score(states)[0]
     assert float(session[:2].min()) > 0.35
     assert float(event[0]) > 0.6
-
-
-class TestNextSession(IntensityModelTests):
-    """A GRU fitted to whole sessions."""
-
-    def make(self) -> intensity.IntensityModel:
-        """The model under test."""
-        return intensity.GRU(SMALL)
 
 
 HOUR = 3600.0

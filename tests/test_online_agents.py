@@ -151,20 +151,12 @@ def test_bonuses_stay_within_their_bounds(closing, cost):
         assert np.array_equal(fresh.high, bounds.high)
 
 
-def law(z, k):
-    """Inclusion probabilities as the recursion has them."""
-    a = len(z)
-    inclusion = np.empty(a)
-    gibbs_law(z, k, np.empty(a), np.empty((a + 1, k + 1)), inclusion, np.empty(0), inclusion)
-    return inclusion
-
-
 def test_inclusion_probabilities_of_a_large_catalogue():
     """With thousands of items, at any temperature, they lie in [0, 1], sum to k and follow the order of the scores."""
-    draw = np.random.default_rng(0)
+    draw, inclusion = np.random.default_rng(0), np.empty(3_700)
     for scale in (1e-3, 1.0, 50.0, 1e4):
         z = np.sort(draw.standard_normal(3_700)) * scale
-        inclusion = law(z, 37)
+        gibbs_law(z, 37, np.empty(3_700), np.empty((3_701, 38)), inclusion, np.empty(0), inclusion)
         assert 0 <= inclusion.min() <= inclusion.max() <= 1
         assert inclusion.sum() == pytest.approx(37, rel=1e-9)
         assert (np.diff(inclusion) >= -1e-12).all()
@@ -329,8 +321,8 @@ def test_slates_do_not_depend_on_the_batch(name, scenario):
 
 @pytest.mark.parametrize("name", MOVING)
 def test_capped_users_get_no_more_than_their_positions(name):
-    """Where a user's exposures are capped, slates end at the arrival's capacity, and delivery counts what was shown."""
-    market = Market(markets.small_scenario(rounds=2, user_cap=8))
+    """Where a user's exposures are capped, slates end at the arrival's capacity; at none left, nothing may be shown."""
+    market = Market(markets.small_capped(rounds=2, user_cap=6))
     agent, capped = make_agent(name), 0
     while not market.done:
         agent.begin_round(market.round_view())
@@ -340,6 +332,7 @@ def test_capped_users_get_no_more_than_their_positions(name):
             slates = agent.act(arrivals)
             capacity = np.full(len(arrivals), 5) if arrivals.capacity is None else arrivals.capacity
             assert ((slates.items >= 0).sum(1) <= capacity).all()
+            assert (arrivals.admissible.any(1).numpy() == (capacity > 0)).all()
             capped += int((capacity < 5).sum())
             market.serve(arrivals, slates)
     assert capped > 0

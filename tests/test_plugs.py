@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from kit import cases, documented, refused
-from small_markets import small_run, small_scenario, stopped_after_a_round
+from kit import MODEL, cases, documented, refused
+from small_markets import play_out, small_run, small_scenario, stopped_after_a_round
 
 from rimsim import rng
 from rimsim.agents import make_agent, play_round
@@ -247,13 +247,6 @@ def test_a_slip_in_a_consumer_is_told(write, tmp_path, wrong, message):
     assert abs(sold.mean() - 0.2) < 4 * (0.16 / len(sold)) ** 0.5
 
 
-def _serve(market, until=99, batch_size=None):
-    """Serve the most relevant items until a round."""
-    while not market.done and market.round < until:
-        arrivals = market.next_arrivals(batch_size)
-        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, market.config.slate))
-
-
 class Growing(Clones):
     """As many arrivals as rounds are kept, and then some: they depend on what went before."""
 
@@ -268,11 +261,12 @@ def test_arrivals_that_depend_on_rounds_before_are_the_same_after_a_resume():
     config = small_scenario(rounds=6)
     worlds = {"world": build_world(config), "arrivals": Growing(config)}
 
-    whole, first, second = (Market(config, **worlds) for _ in range(3))
-    _serve(whole)
-    _serve(first, until=4)
+    (whole, first, second), agent = (Market(config, **worlds) for _ in range(3)), make_agent("relevance")
+    play_out(whole, agent)
+    for _ in range(4):
+        play_round(first, agent)
     second.load_state(first.state)
-    _serve(second)
+    play_out(second, agent)
     assert [len(closed.ledger.schedule) for closed in whole.closed] == [40, 50, 60, 70, 70, 70]
     for one, other in zip(whole.closed[4:], second.closed, strict=True):
         np.testing.assert_array_equal(one.ledger.item, other.ledger.item)
@@ -366,7 +360,7 @@ def test_rounds_that_cannot_be_played_name_their_process(write):
     clones.keeps_users = True
     market = Market(config, world=build_world(config), arrivals=clones)
     told = "arrivals of round 1: user differs from the previous round"
-    refused(MarketError, told, _serve, market)
+    refused(MarketError, told, play_out, market, make_agent("relevance"))
     log, config = random_log(), small_scenario()
     early = Swayed(config)
     opening = dataclasses.replace(early.opening(log), time=float(log.time[0]))
@@ -399,7 +393,7 @@ def test_organic_events_and_slates_go_together(batch_size):
     changes = {"arrivals.round_length": "6h", "consumer.attraction": 5.0}
     market = _snacking(override(small_scenario(rounds=1), changes))
     opened = market.open
-    _serve(market, batch_size=batch_size)
+    play_out(market, make_agent("relevance"), batch_size)
     slots, ticks, items = opened.histories.all_events()
     assert (items == 0).sum() >= market.n_arrivals
     for slot in np.unique(slots):
@@ -416,26 +410,6 @@ def test_organic_events_that_cannot_be_are_refused(item, late):
     refused(MarketError, "Snacking.organic: .*items from 0 to", market.serve, arrivals, nothing)
     assert not market.exposure.any()
     assert market.served == 0
-
-
-MODEL = """\
-import torch
-from rimsim.intensity import Popularity
-
-
-class Mine:
-    def __init__(self, seed, device):
-        pass
-
-    def fit(self, log):
-        self.n_items = log.n_items
-        return self
-
-    update = fit
-
-    def score(self, states):
-        return torch.ones(len(states), self.n_items)
-"""
 
 
 def _compare(out, agents=("random",), model="popularity-hp", rounds=1, **options):
@@ -576,9 +550,9 @@ NO_NUMBERS = (
 
 
 def test_a_model_that_stops_giving_numbers_is_named_and_frozen_arms_are_kept(write, tmp_path):
-    """NaN after the first refit fails the arm with agent, seed and arrival; the frozen arm of it is complete."""
+    """NaN after the first refit fails the arm with agent, seed, round and arrival; its frozen arm is complete."""
     write(NO_NUMBERS)
-    message = r"1 of 2 arms failed:\n  relevance, seed 3: .*arrival \d+. Expected finite"
+    message = r"1 of 2 arms failed:\n  relevance, seed 3: agent 'relevance' in round 0: .*arrival \d+. Expected finite"
     asked = {"seeds": [3], "frozen": ["relevance"]}
     out = tmp_path / "run"
     refused(ArmsError, message, _compare, out, ["relevance"], "mine.py:Mine", 2, **asked)

@@ -62,24 +62,28 @@ def test_hard_floors_are_due_before_the_round_ends_and_have_no_largest_bonus(har
     assert price[6] == pytest.approx(-wanted if hard else -view.cost)
 
 
-def promising_view(pace="arrivals", **fields):
-    """40 arrivals in an hour, a group, a campaign for an audience in the second half hour, and a cap."""
+def promising_view(pace="arrivals", *more, **fields):
+    """40 arrivals in an hour, a group, a campaign for an audience in the second half hour, a cap, and more rows."""
     rows = [
         Row("group", np.array([0, 1]), least=12.0, arrivals=40.0),
         Row("late", np.array([2, 3]), least=8.0, begin=HOUR // 2, end=HOUR, audience=0, arrivals=16.0),
         Row("cap", np.array([4]), most=5.0, arrivals=40.0),
+        *more,
     ]
     view = view_of(40, 6, 2, pace=pace, opens=0.0, closes=3600.0, **fields)
-    return replace(view, promises=Requirements.of(rows), delivered=np.zeros(3))
+    return replace(view, promises=Requirements.of(rows), delivered=np.zeros(len(rows)))
 
 
 @pytest.mark.parametrize("pace", ["arrivals", "clock"])
 @pytest.mark.parametrize("sizes", [(40,), (7, 20, 13)])
 def test_rows_are_paced_by_their_own_arrivals(pace, sizes):
     """What is gone, and to come, of a row's audience: by count, or by the clock within its time; for any batches."""
-    view = promising_view(pace)
+    view = promising_view(
+        pace, Row("early", np.array([5]), least=4.0, end=HOUR // 4, audience=1, arrivals=8.0)
+    )
     clock = RoundClock(view, view.promises)
-    times, counts = np.arange(40) * 90.0, np.arange(40)[:, None] >= 20
+    all_of, expected = np.arange(40), np.array([16.0, 8.0])
+    times, counts = all_of * 90.0, np.column_stack([all_of >= 20, all_of < 10])
     served, gone, left = 0, [], []
     for size in sizes:
         part = slice(served, served + size)
@@ -91,16 +95,17 @@ def test_rows_are_paced_by_their_own_arrivals(pace, sizes):
         clock.advance(batch)
         served += size
     gone, left = np.concatenate(gone), np.concatenate(left)
-    came, all_of = np.maximum(np.arange(40) - 20, 0), np.arange(40)
+    came = np.column_stack([np.maximum(all_of - 20, 0), np.minimum(all_of, 10)])
     if pace == "arrivals":
         assert (gone == np.column_stack([came, all_of])).all()
-        assert (left == np.column_stack([np.maximum(16 - came, 1), 40 - all_of])).all()
-        assert clock.elapsed.tolist() == [20.0, 40.0]
+        assert (left == np.column_stack([np.maximum(expected - came, 1), 40 - all_of])).all()
+        assert clock.elapsed.tolist() == [20.0, 10.0, 40.0]
     else:
-        share = np.clip((times - 1800) / 1800, 0, 1)
-        assert gone[:, 0] == pytest.approx(16 * share)
-        assert clock.elapsed.tolist() == pytest.approx([16 * share[-1], 40 * times[-1] / 3600])
-        assert left[:, 0] == pytest.approx(np.maximum((came + 0.05 * 16) / (share + 0.05) * (1 - share), 1.0))
+        share = np.clip((times[:, None] - [1800, 0]) / [1800, 900], 0, 1)
+        assert gone[:, :2] == pytest.approx(expected * share)
+        assert clock.elapsed.tolist() == pytest.approx([*(expected * share[-1]), 40 * times[-1] / 3600])
+        rate = (came + 0.05 * expected) / (share + 0.05)
+        assert left[:, :2] == pytest.approx(np.maximum(rate * (1 - share), 1.0))
 
 
 def test_prices_of_rows_follow_what_is_missing_or_too_much():
@@ -132,35 +137,36 @@ def test_caps_have_prices_of_at_least_nothing_and_nobody_no_bounds():
 
 
 @pytest.mark.parametrize("counting", [(True, True, True), (True, False, True), (False, True, True)])
-@pytest.mark.parametrize("closing", [0.0, 0.2])
-def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, closing):
+@cases("closing over", (0.0, 15.0), (0.2, 15.0), (0.0, 33.0))
+def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, closing, over):
     """Prices are added, items of full caps hidden, and exposures counted, by a dense table of rows and items."""
     draw, counts = np.random.default_rng(3), np.array(counting)
     items = [np.array(one) for one in ([0, 1], [1, 2, 3], [4], [0, 3, 5], [2], [1, 5])]
-    column = np.array([2, 0, 1, 2, 0, 1])
-    least, most = np.array([6.0, 0, 9, 3, 0, 0]), np.array([np.inf, 4.0, np.inf, 5.0, 1.5, np.inf])
-    start, due_in = np.array([-0.2, 0.1, 0.0, -0.3, 0.0, 0.0]), np.array([40.0, 20.0, 30.0])
-    step, none = np.array([0.1, 0.2, 0.3, 0.05, 0.4, 0.0]), np.zeros(6)
-    terms = [np.concatenate([none, own]) for own in (start, least / due_in[column], step)]
+    column = np.array([2] * 6 + [2, 0, 1, 2, 0, 1])  # floors of six items are due in the whole round
+    least = np.array([3.0, 0, 0, 8, 0, 1, 6, 0, 9, 3, 1, 0])
+    most = np.array([np.inf] * 6 + [np.inf, 4.0, np.inf, 5.0, 1.5, np.inf])
+    start = np.array([-0.1, 0, 0, 0, 0, -0.5, -0.2, 0.1, 0, -0.3, 0.05, 0])
+    step = np.array([0.2, 0, 0, 0.1, 0, 0.3, 0.1, 0.2, 0.1, 0.05, 0.4, 0])
+    due_in, gone = np.array([40.0, 20.0, 30.0]), np.array([8.0, 25.0, over])
+    terms = start, least / due_in[column], step, 0.7, closing, due_in, most[6:]
     first = np.concatenate([[0], np.cumsum([len(one) for one in items])])
-    pacing = Pacing(*terms, 0.7, closing, due_in, most, first, np.concatenate(items), column)
-    gone, before = np.array([8.0, 20.0, 15.0]), np.array([1.0, 0, 0, 2, 0.5, 0])
-    delivered = before + np.array([0.5, 2.5, 3.0, 4.0, 0.5, 1.0])
+    pacing = Pacing(*terms, first, np.concatenate(items), column[6:])
+    earlier = np.array([1.0, 0, 2, 1, 0, 0, 1, 0, 0, 2, 0.5, 0])
+    exposure = earlier + np.array([1, 0, 0, 2.5, 1, 0, 0.5, 2.5, 3, 4, 0.1, 1])
     table = np.array([[item in one for item in range(6)] for one in items], float)
     share = np.minimum(gone[column] / due_in[column], 1.0)
     pull = step / (1 - share + closing if closing else 1.0)
-    so_far = delivered - before
+    so_far = exposure - earlier
     with np.errstate(invalid="ignore"):
-        over = np.maximum(np.maximum(start, 0) + pull * (so_far - most * share), 0.0)
+        cap = np.maximum(np.maximum(start, 0) + pull * (so_far - most * share), 0.0)
     bonus = pull * (least * share - so_far) * (least > 0) - np.minimum(start, 0)
-    expected = np.where(np.isfinite(most), over, 0.0) - np.clip(bonus, 0.0, 0.7)
-    exposure, earlier = np.concatenate([none, delivered]), np.concatenate([none, before])
+    expected = np.where(np.isfinite(most), cap, 0.0) - np.clip(bonus, 0.0, 0.7)
     price, own = np.empty(12), draw.random(6)
     move_prices(tuple(pacing), gone, exposure, earlier, price)
-    assert price == pytest.approx(np.concatenate([none, expected]))
-    price[:6] = own
+    assert price == pytest.approx(expected)
+    price[:6], column, most, so_far = own, column[6:], most[6:], so_far[6:]
     add_rows(pacing, counts, price)
-    assert price[:6] == pytest.approx(own + (expected * counts[column]) @ table)
+    assert price[:6] == pytest.approx(own + (expected[6:] * counts[column]) @ table)
 
     weight = np.array([1.0, 0.5, 0.25])
     value = draw.random(6)

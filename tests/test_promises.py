@@ -15,12 +15,12 @@ from test_matching_weighted import relaxed
 from test_online_agents import arrivals_of, skewed, view_of
 
 from rimsim.agents import make_agent, market_for, play_round, rollout
-from rimsim.agents.pacing import Pacing
 from rimsim.agents.prices import RowTable, joined_states, solved_prices, solved_rows, spread_prices
 from rimsim.arrays import seconds
 from rimsim.config import ArrivalsConfig, Seeds, find_scenario, scenario_from, to_plain
 from rimsim.errors import ConfigError
 from rimsim.market import Market
+from rimsim.market.world import check_promises
 from rimsim.matching import Rows
 from rimsim.measures import find_measure
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
@@ -244,6 +244,7 @@ def test_rows_that_cannot_be_are_refused_by_name(change, message):
     campaign = {"name": "a", "items": [260], "exposures": 10, "stop": 7} | change
     config = promising(campaigns=[campaign], groups=[], most=campaign.pop("caps", None))
     refused(ConfigError, f"campaign 'a'.*{message}", Market, config)
+    refused(ConfigError, f"campaign 'a'.*{message}", check_promises, config, 0)
 
 
 @cases(
@@ -394,32 +395,6 @@ def test_prices_of_a_campaign_are_for_its_audience_alone():
     assert (ledger.price[mine & counted[:, None]] < 0).any()
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    share=st.floats(0, 1.5),
-    delivered=st.floats(0, 200),
-    least=st.floats(0, 100),
-    most=st.one_of(st.just(np.inf), st.floats(100, 200)),
-    start=st.floats(-2, 2),
-    closing=st.sampled_from([0.0, 0.02]),
-)
-def test_the_price_of_a_row_is_its_formula(share, delivered, least, most, start, closing):
-    """A price is at least −c, at most 0 without a cap, at least 0 without a floor, and rises with delivery."""
-    row, none = np.array([0]), np.zeros(1)
-    pacing = Pacing(
-        *(none + start, none + least / 50.0, none + 0.1, 1.0, closing, none + 50.0),
-        *(none + most, np.array([0, 1]), row, row),
-    )
-    price = pacing.price(50 * share, none + delivered)[0]
-    gone = min(share, 1.0)
-    pull = 0.1 / (1 - gone + closing) if closing else 0.1
-    cap = max(max(start, 0) + pull * (delivered - most * gone), 0) if most < np.inf else 0.0
-    floor = min(max(pull * (least * gone - delivered) - min(start, 0), 0), 1.0)
-    assert price == pytest.approx(cap - floor, abs=1e-9)
-    assert price >= -1.0
-    assert pacing.price(50 * share, none + delivered + 1)[0] >= price - 1e-9
-
-
 @pytest.mark.parametrize("unit", ["shown", "examined"])
 def test_the_optimum_in_hindsight_keeps_promises(unit):
     """Who knows who comes delivers all that is asked for in a broadcast, within every cap."""
@@ -528,26 +503,6 @@ def test_rewards_and_returns_count_groups_campaigns_and_caps(tmp_path, unit):
         assert missing <= last[1] + 1e-9
         assert last[1] - missing <= 5 * 3 + 1e-9  # the last slate alone came after it
         assert 0 <= beyond - last[2] <= 5 + 1e-9
-
-
-def test_snapshots_know_what_rows_have():
-    """An environment that goes on from a snapshot gives the same rewards, promises counted."""
-    campaigns = [{"name": "some", "items": {"genres": "Horror"}, "share": 0.1}]
-    settings = {f"exposure.{name}": value for name, value in to_plain(priced())["exposure"].items()}
-    settings |= {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 40}
-    settings |= {"slate": 5, "exposure.campaigns": campaigns}
-    env = gymnasium.make("rimsim:RIMMarket-v0", scenario="closed-loop", rounds=1, settings=settings).unwrapped
-    env.reset(seed=0)
-    slates = np.random.default_rng(0)
-
-    def rest():
-        return [env.step(slates.permutation(env.n_items)[:5])[1] for _ in range(8)]
-
-    rest()
-    kept, slates = env.state, np.random.default_rng(1)
-    first, slates = rest(), np.random.default_rng(1)
-    env.load_state(kept)
-    assert rest() == first
 
 
 def rows_by_hand(closed):

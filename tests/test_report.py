@@ -413,15 +413,6 @@ def test_a_run_says_before_a_round_what_no_agent_could_deliver(tmp_path):
     assert kept.undeliverable is None
 
 
-def test_a_replay_counts_all_positions_alike(tmp_path):
-    """Where consumption does not depend on positions, what is examined is what is shown, and so is the shortfall."""
-    run = small_run(tmp_path / "run", ["rim-feedback"], small_replay(), certify=True)
-    assert run.rounds["round"].nunique() == 2
-    assert load_run(run.folder).rounds.equals(run.rounds)
-    by_metric = run.rounds.set_index(["round", "metric"])["value"].unstack()
-    assert (by_metric["examined_shortfall"] == by_metric["shortfall"]).all()
-
-
 @cases(
     "config",
     (small_scenario(rounds=2),),
@@ -431,7 +422,10 @@ def test_a_replay_counts_all_positions_alike(tmp_path):
     ids=["examined", "shown", "replay", "estimated"],
 )
 def test_delivery_by_item_adds_up_to_the_shortfall_of_each_round(tmp_path, config):
-    """Missing exposures of items, in the unit of the guarantee, sum to those of the table of rounds, to the bit."""
+    """Missing exposures of items, in the unit of the guarantee, sum to those of the table of rounds, to the bit.
+
+    Where consumption does not depend on positions, what is examined is what is shown, and so is the shortfall.
+    """
     run = small_run(tmp_path / "run", ["relevance", "rim-feedback"], config)
     keys = ["agent", "seed", "round"]
     assert run.delivery.columns.tolist() == [*keys, "item", "id", "required", "delivered"]
@@ -441,6 +435,9 @@ def test_delivery_by_item_adds_up_to_the_shortfall_of_each_round(tmp_path, confi
     said = rounds.loc[rounds["metric"] == "shortfall_units", "value"].sort_index()
     assert said.sum() > 0
     assert missing.to_dict() == said.to_dict()
+    by_metric = run.rounds.set_index([*keys, "metric"])["value"].unstack()
+    alike = (by_metric["examined_shortfall"] == by_metric["shortfall"]).all()
+    assert alike == (config.consumer.kind == "replay")
     assert set(run.delivery["id"]) <= set(run.catalogue["id"])
 
 

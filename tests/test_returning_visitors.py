@@ -29,6 +29,7 @@ from rimsim.market.providers import (
     Viability,
     ViabilityOptions,
     _poisson,
+    is_fixed,
 )
 from rimsim.market.records import VISIT_BITS
 from rimsim.market.world import check_plugs
@@ -238,18 +239,22 @@ class TestBuiltIn(ProviderTests):
 
 
 def test_satisfaction_follows_its_equation():
-    """X ← δX + r_e·E + r_c·C − penalty·1[E = 0], by hand; who is below the threshold leaves, at it stays."""
+    """X ← δX + r_e·E + r_c·C − penalty·1[E = 0], by hand; who is below the threshold leaves, at it stays.
+
+    Who comes is there from the next round on.
+    """
     there = np.array([True] * 3 + [False])
     roster = Roster(np.array([0, 0, 1, 2, 3]), ("a", "b", "c", "d"), there, np.full(4, 2.0))
     exposure, consumption = np.array([3, 1, 0, 5, 9]), np.array([1, 0, 0, 2, 4])
-    outcome = RoundOutcome(4, 0, roster, Offer.opening(roster), exposure, consumption)
+    outcome = RoundOutcome(3, 0, roster, Offer.opening(roster), exposure, consumption)
     options = ViabilityOptions(decay=0.5, per_exposure=0.25, per_consumption=2.0, penalty=1.0, threshold=4.0)
     changes = Viability(options).end_of_round(outcome)
     np.testing.assert_array_equal(changes.satisfaction, [1 + 1 + 2, 1 - 1, 1 + 1.25 + 4, 2.0])
     np.testing.assert_array_equal(changes.leaves, [False, True, False, False])
-    after = outcome.offer.after(changes, 4)
-    np.testing.assert_array_equal(after.left, [-1, 4, -1, -1])
-    np.testing.assert_array_equal(after.there, [True, False, True, False])
+    after = outcome.offer.after(dataclasses.replace(changes, comes=~there), 3)
+    np.testing.assert_array_equal(after.left, [-1, 3, -1, -1])
+    np.testing.assert_array_equal(after.came, [0, 0, 0, 4])
+    np.testing.assert_array_equal(after.there, [True, False, True, True])
 
 
 def test_entrants_are_as_many_as_the_living_say():
@@ -329,7 +334,10 @@ def test_slips_are_told(changes, message):
 
 
 def test_impossible_changes_are_told():
-    """Who is not there cannot leave, who has been cannot come again, and no control plays where arms differ."""
+    """Who is not there cannot leave, who has been cannot come again, and no control plays where arms differ.
+
+    Rules of one's own that say nothing of it are taken to let providers leave.
+    """
     offer = Offer(np.zeros(2), np.array([0, -1]), np.array([-1, -1]))
     nobody = np.zeros(2, bool)
     left, came = Changes(np.zeros(2), ~nobody, nobody), Changes(np.zeros(2), nobody, ~nobody)
@@ -337,6 +345,7 @@ def test_impossible_changes_are_told():
     refused(MarketError, "comes a second time", offer.after, came, 0)
     refused(MarketError, "shapes", offer.after, Changes(np.zeros(3), nobody, nobody), 0)
     assert set(BUILT_IN) == {"none", "viability"}
+    assert [is_fixed(one) for one in (Fixed(), object())] == [True, False]
     refused(ConfigError, "a control: with providers.kind 'viability'", Market, leaving(), control=object())
 
 
@@ -415,6 +424,7 @@ def test_so_many_arrivals_that_ids_could_meet_are_refused():
     ):
         drawn = np.zeros(n + 1), np.zeros(n + 1, int), 0.0, 1.0
         refused(MarketError, message, clones_at, RoundsSoFar(world, 0), number, *drawn, most)
+    assert len(clones_at(RoundsSoFar(world, 0), 0, np.zeros(n), np.zeros(n, int), 0.0, 1.0, 1)) == n
     for logged in (schedule.logged - schedule.logged.max() - 1, schedule.logged[1:]):
         wrong = dataclasses.replace(schedule, logged=logged)
         said = "negative number of events|one length"

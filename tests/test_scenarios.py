@@ -158,11 +158,14 @@ def test_certificates_bound_values_and_random_and_oracle_are_the_ends(run):
     ({"batch_size": 0}, "batch_size is 0"),
     ({"frozen": ["oracle"]}, "not among the agents"),
     ({"settings": {"slate": 5000}}, "5000 positions"),
+    ({"data": "one.csv", "settings": {"data.min_item_events": 1, "slate": 1}}, "1 event"),
 )
-def test_bad_comparisons_are_refused_before_anything_is_written(tmp_path, options, message):
-    """Wrong agents, seeds and sizes are errors, and no folder appears."""
+def test_bad_comparisons_are_refused_before_anything_is_written(tmp_path, monkeypatch, options, message):
+    """Wrong agents, seeds and sizes, and a log that is too small to fit, are errors, and no folder appears."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.csv").write_text("user,item,timestamp\nu,a,0\n")
     asked = {"agents": ("random",), "out": tmp_path / "run"} | options
-    refused(ConfigError, message, compare, small_scenario(), **asked)
+    refused((ConfigError, DataError), message, compare, small_scenario(), **asked)
     assert not (tmp_path / "run").exists()
 
 
@@ -206,14 +209,6 @@ def test_a_digest_is_of_all_names_and_digits(run, tmp_path, column, value):
     table.loc[0, column] = value if column == "agent" else table["value"][0] + value
     table.to_parquet(copy / "rounds.parquet")
     assert digest(load_run(copy)) != digest(run)
-
-
-def test_degenerate_logs_are_refused_before_any_fit(tmp_path):
-    """A log that is too small to fit is refused with the reason, and nothing is written."""
-    (tmp_path / "log.csv").write_text("user,item,timestamp\nu,a,0\n")
-    asked = {"data": str(tmp_path / "log.csv"), "settings": {"data.min_item_events": 1, "slate": 1}}
-    refused(DataError, "1 event", compare, "closed-loop", ("random",), out=tmp_path / "run", **asked)
-    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_line_lists_and_checks_logs(tmp_path, capsys):
@@ -315,9 +310,14 @@ def test_a_cascade_that_never_stops_is_the_plain_response(tmp_path):
     plain = {"consumer.position_decay": 1.0}
     markets = {"plain": plain, "cascade": plain | {"consumer.kind": "cascade", "consumer.options.stop": 0.0}}
     one, other = (tables(returning(**some), tmp_path / name) for name, some in markets.items())
-    assert {name.partition("/")[0] for name in differing(one, other)} <= {"rounds.parquet", "truth"}
-    chances = [pd.read_parquet(tmp_path / name / "truth")["probability"] for name in markets]
-    np.testing.assert_allclose(*chances, rtol=1e-12)
+    assert {name.partition("/")[0] for name in differing(one, other)} <= {
+        "rounds.parquet",
+        "truth",
+        "opening",
+    }
+    for table, column in (("truth", "probability"), ("opening", "utility")):
+        found = [pd.read_parquet(tmp_path / name / table)[column] for name in markets]
+        np.testing.assert_allclose(*found, rtol=1e-12)
 
 
 @cases(

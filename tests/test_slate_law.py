@@ -82,7 +82,7 @@ def test_sums_over_states_are_those_over_all_sets(weight):
         assert found == pytest.approx(expected[name], rel=1e-6, abs=1e-9)
 
 
-@pytest.mark.parametrize(("a", "k"), SIZES)
+@pytest.mark.parametrize(("a", "k"), [*SIZES, (4, 4)])
 def test_a_draw_takes_each_item_with_its_chance_given_those_before(a, k):
     """Item after item by its own uniform, at the share of sets that hold it among those that agree so far."""
     z, epsilon = exponents(a), 0.5
@@ -221,16 +221,18 @@ def test_a_slate_of_another_length_has_no_chance_and_the_only_item_is_certain(na
     assert chances.slate[0] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("unit", ["examined", "shown"])
 @pytest.mark.parametrize("capacity", [None, 2])
 @pytest.mark.parametrize("name", [*STATING[:2], "entropic-dual(temperature=3.0,gain=0.0)"])
-def test_what_is_said_of_slates_shown_is_what_is_said_of_given_ones(name, capacity):
+def test_what_is_said_of_slates_shown_is_what_is_said_of_given_ones(name, capacity, unit):
     """The chances that come with slates are those of ``chance_of``, and inclusion is the propensity."""
     arrivals = _arrivals(4, 6, WANTED, ALLOWED, capacity)
-    agent = _ready(name, arrivals)
+    agent = _ready(name, arrivals, unit)
     slates = as_slates(agent.act(arrivals))
     items = np.where(np.arange(PLACES) < (capacity or PLACES), slates.items, -1)  # as the market cuts them
     given, filled = agent.chance_of(items, arrivals), items >= 0
     np.testing.assert_allclose(given.inclusion[filled], slates.propensity[filled], rtol=1e-6)
+    assert (given.slate > 0).all()
     same_arrays(given, slates.chances, "inclusion", "position", "prefix", "slate")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from kit import cases, refused
+from kit import MODEL, cases, refused
 from small_markets import played, small_run, small_scenario, stopped_after_a_round
 
 from rimsim import config as records
@@ -312,38 +312,22 @@ def test_prices_and_chances_that_cannot_be_are_refused(field, value, said):
     market.serve(arrivals, Slates(items, **{field: numbers}))
 
 
-_MODEL = """
-import numpy as np
-import torch
-from rimsim.intensity import Popularity, PopularityConfig
-
-class Mine(Popularity):
-    def __init__(self, seed=0, device="cpu"):
-        super().__init__(PopularityConfig())
-        self.given = device
-
-    def score(self, states):
-        scores = super().score(states)
-        return {}
-"""
-
-
 @cases(
     "scores said",
-    ("scores + torch.rand(1)", "its scores change from call to call"),
-    ("scores * len(states)", "its scores change with the other states of a batch"),
-    ("scores * 1e30", r"the intensity λ\(x\) of a state is .*e\+\d+, more than the [\d,]+ events"),
+    ("+ torch.rand(1)", "its scores change from call to call"),
+    ("* len(states)", "its scores change with the other states of a batch"),
+    ("* 1e30", r"the intensity λ\(x\) of a state is .*e\+\d+, more than the [\d,]+ events"),
 )
 def test_a_model_whose_scores_depend_on_more_than_the_state_is_refused(write, scores, said):
     """A market would else depend on the size of its batches."""
-    write(_MODEL.replace("{}", scores))
+    write(MODEL.replace("self.n_items)", f"self.n_items) {scores}"))
     config = small_scenario(platform=PlatformConfig(model="mine.py:Mine"))
     refused(ModelError, f"mine.py:Mine: {said}", warm_model, config, 0)
 
 
 def test_a_model_of_your_own_is_told_a_device_that_is_there(write):
     """PyTorch knows no device called auto."""
-    write(_MODEL.replace("{}", "scores"))
+    write(MODEL.replace("        pass", "        self.given = device"))
     assert make("mine.py:Mine", device="auto").given == str(resolved("auto"))
     config = small_scenario(platform=PlatformConfig(model="mine.py:Mine"))
     assert warm_model(config, 0).given in {"cpu", "cuda"}

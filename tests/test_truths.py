@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import cases, refused
+from kit import MODEL, cases, refused
 from small_markets import small_cold_start, small_scenario
 
 from rimsim.arrays import ALWAYS, NEVER, TICKS
@@ -302,30 +302,11 @@ def test_factors_have_each_users_own_vector_whatever_it_consumed(log):
     assert rows == pytest.approx(whole, rel=1e-5)
 
 
-OWN = """
-import torch
-
-
-class Model:
-    def __init__(self, seed, device):
-        pass
-
-    def fit(self, log):
-        self.n_items = log.n_items
-        return self
-
-    update = fit
-
-    def score(self, states):
-        weight = torch.arange(1.0, self.n_items + 1).repeat(len(states), 1)
-        return weight * torch.from_numpy(states.lengths + 1.0)[:, None]
-"""
-
-
 def test_a_model_of_ones_own_is_a_truth(tmp_path, log):
     """Its scores are made a distribution, a market plays under it, and it is fitted each time."""
-    (tmp_path / "own.py").write_text(OWN)
-    place = f"{tmp_path}/own.py:Model"
+    scores = "torch.from_numpy(states.lengths + 1.0)[:, None] * torch.arange(1.0, self.n_items + 1)"
+    (tmp_path / "own.py").write_text(MODEL.replace("torch.ones(len(states), self.n_items)", scores))
+    place = f"{tmp_path}/own.py:Mine"
     truth = kept_truth(log, gap=1800.0, kind=place)
     assert kept_truth(log, gap=1800.0, kind=place) is not truth
     weight = np.arange(1.0, log.n_items + 1)
