@@ -32,10 +32,10 @@ __all__ = ["Copy", "Reached", "forked", "functions_of", "load_libraries", "play"
 
 HERE = Path(__file__).resolve().parent.parent
 TESTS = """
-agent_contract agents choices controls envs gpu guarantees impressions kernels learning market market_parts
+agent_contract agents choices controls envs export gpu guarantees impressions kernels learning market market_parts
 matching_dual matching_parts matching_weighted measures measures_contract next_events
 online_agents plugs price_formulas promises returning_users returning_visitors
-slate_law sweep truths
+slate_law sweep truths validate
 """.split()  # noqa: SIM905  # as plain words
 """Names of the files of tests that are asked, ``tests/test_<name>.py``; where there is none, it is passed over."""
 PLAIN = """

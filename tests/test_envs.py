@@ -391,8 +391,8 @@ def test_a_copy_goes_on_as_the_episode_does():
     env = made()
     refused(MarketError, "has not been reset", getattr, env.unwrapped, "state")
     copy.deepcopy(env).reset(seed=0)
-    for steps in (0, 150):
-        env = BonusAction(made(priced()), by="shortfall")
+    for steps, config in ((0, priced()), (50, CONFIG), (150, priced())):
+        env = BonusAction(made(config), by="shortfall")
         env.reset(seed=2)
         for _ in range(steps):
             env.step(np.zeros(1, np.float32))
