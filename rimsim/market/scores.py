@@ -433,9 +433,8 @@ class ArrivalScores:
             )
             self._block[rows], self._place[rows] = block, np.arange(len(rows))
             self._locate(rows)
-            self._counts[rows] = (
-                known  # last, so that an interrupt leaves no row with an address that is gone
-            )
+            # Last, so that no interrupt leaves a row that seems scored at an address that is gone.
+            self._counts[rows] = known
 
     def _catch_up(self, slots: Ints, counts: Ints) -> None:
         """Update hidden states, also of some users who will return."""
