@@ -274,7 +274,7 @@ class PictureTables:
     n_items: int
     """Size of the catalogue, M."""
     ledger: pd.DataFrame | None = None
-    """Columns agent, seed, round, arrival, position, item, price, consumed; a row per exposure."""
+    """Columns agent, seed, round, arrival, position, item, price, consumed; a row per exposure of late rounds."""
     required: Mapping[tuple[int, int], Ints] | None = None
     """(seed, round) → (M,) required exposures b."""
     arrivals: pd.DataFrame | None = None
@@ -306,10 +306,10 @@ def picture_tables(run: Run) -> PictureTables:
     """Tables of a run that its plots are drawn from."""
     rounds, status = shown_rounds(run), status_of(run)
 
-    def shown(name: str, columns: Sequence[str] | None = None) -> pd.DataFrame | None:
+    def shown(name: str, columns: Sequence[str] | None = None, since: int = 0) -> pd.DataFrame | None:
         """Table without rows of unfinished arms, if it exists."""
         try:
-            table = table_in(run.folder, name, columns)
+            table = table_in(run.folder, name, columns, since)
         except MissingTableError:
             return None
         if len(status.complete) == status.arms:
@@ -325,7 +325,9 @@ def picture_tables(run: Run) -> PictureTables:
     return PictureTables(
         rounds=rounds,
         n_items=len(events),
-        ledger=shown("ledger", _LEDGER),
+        ledger=shown(
+            "ledger", _LEDGER, 0 if rounds.empty else measures.late_rounds(last_round(rounds) + 1)[0]
+        ),
         required=_required(run, len(events)),
         arrivals=shown("arrivals"),
         prices=shown("prices"),

@@ -285,14 +285,19 @@ def repeat_command(run: Run) -> str:
     return shlex.join(kept) or f"rimsim {KINDS[run.kind].command}"
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Table of a Parquet file, or some of its columns.
+def read_table(path: Path, columns: Sequence[str] | None = None, since: int = 0) -> pd.DataFrame:
+    """Table of a Parquet file.
+
+    Args:
+        columns: None: all.
+        since: First round that is read; 0: also for tables without rounds.
 
     Raises:
         RunFolderError: If the file is damaged.
     """
     try:
-        return pd.read_parquet(path, columns=None if columns is None else list(columns))
+        rows = [("round", ">=", since)] if since else None
+        return pd.read_parquet(path, columns=None if columns is None else list(columns), filters=rows)
     except (OSError, ValueError) as error:  # pyarrow's own errors are either
         raise RunFolderError(
             f"{path}: the file cannot be read as a table ({' '.join(str(error).split())}). Restore the "
@@ -300,8 +305,12 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
         ) from None
 
 
-def table_in(folder: Path, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+def table_in(folder: Path, name: str, columns: Sequence[str] | None = None, since: int = 0) -> pd.DataFrame:
     """Table of a run folder, joined from its parts.
+
+    Args:
+        columns: None: all.
+        since: First round that is read; 0: also for tables without rounds.
 
     Raises:
         MissingTableError: If there is no such table.
@@ -309,10 +318,10 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None) -> p
     """
     whole, parts = folder / f"{name}.parquet", f"{name}/*.parquet"
     if whole.is_file():
-        return read_table(whole, columns)
+        return read_table(whole, columns, since)
     written = sorted(path for path in folder.glob(parts) if not path.name.startswith("."))  # no drafts
     _require_every_part(folder, name, {path.name for path in written})
-    tables = [read_table(path, columns) for path in written]
+    tables = [read_table(path, columns, since) for path in written]
     if not tables:
         raise MissingTableError(
             f"{folder}: there is neither {whole.name} nor {parts}. The run is not finished, or does not "
