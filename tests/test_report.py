@@ -150,6 +150,7 @@ def test_pictures_and_tensorboard_are_of_the_tables_rounds_and_unit(run):
     assert final == [(1, pytest.approx(last[0]))]
     tables = picture_tables(run)
     assert tables.unit == "examined"
+    assert set(tables.ledger["round"]) == {1}
     last = run.rounds[(run.rounds["round"] == 1) & (run.rounds["metric"] == "items_met")]
     for name, ratios in of_items.delivery_ratios(tables, 1).items():
         told = last[last["agent"] == name].sort_values("seed")["value"].tolist()
