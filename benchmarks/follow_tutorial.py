@@ -1,7 +1,8 @@
 """Follow docs/tutorial.md literally: ``python benchmarks/follow_tutorial.py``.
 
 Commands run in an empty folder, in a terminal of 80 columns, and files are saved as the page shows them. Each expected
-output must occur in what the command before it printed; numbers may differ by a tenth, or by 0.05.
+output must occur in what the command before it printed. As processors differ in last bits, numbers may differ by a
+tenth, or by 0.05, and half-widths of intervals by a half. Intervals are compared by their middles and half-widths.
 """
 
 from __future__ import annotations
@@ -21,13 +22,20 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "tutorial.md"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NUMBER = re.compile(r"[-−+±(*]*\d[\d,]*\.?\d*\)?[*,;:.)]*")
+_INTERVAL = re.compile(r"(\d+(?:\.\d+)?) to (\d+(?:\.\d+)?)")
 _INSTALL = "git clone"
-_RELATIVE, _ABSOLUTE = 0.1, 0.05
+_RELATIVE, _OF_WIDTHS, _ABSOLUTE = 0.1, 0.5, 0.05
 
 
 def words_of(text: str) -> list[str]:
     """Words of a text without rules, which are as long as a table is wide."""
-    return [word for word in _ESCAPE.sub("", text).split() if set(word) != {"─"}]
+    words = " ".join(word for word in _ESCAPE.sub("", text).split() if set(word) != {"─"})
+    return _INTERVAL.sub(_by_its_middle, words).split()
+
+
+def _by_its_middle(interval: re.Match[str]) -> str:
+    low, high = map(float, interval.groups())
+    return f"{(low + high) / 2:.2f} ±{(high - low) / 2:.2f}"
 
 
 def alike(expected: str, found: str) -> bool:
@@ -37,7 +45,7 @@ def alike(expected: str, found: str) -> bool:
     if not (_NUMBER.fullmatch(expected) and _NUMBER.fullmatch(found)):
         return False
     one, other = (float(re.sub(r"[^\d.]", "", word.rstrip(".,;:)*"))) for word in (expected, found))
-    return abs(one - other) <= max(_ABSOLUTE, _RELATIVE * abs(one))
+    return abs(one - other) <= max(_ABSOLUTE, (_OF_WIDTHS if "±" in expected else _RELATIVE) * abs(one))
 
 
 def missing(expected: str, printed: str) -> list[str]:
