@@ -2,7 +2,7 @@
 
 Commands run in an empty folder, in a terminal of 80 columns, and files are saved as the page shows them. Each expected
 output must occur in what the command before it printed. As processors differ in last bits, numbers may differ by a
-tenth, or by 0.05, and half-widths of intervals by a half. Intervals are compared by their middles and half-widths.
+tenth, or by 0.05, and half-widths of intervals by a fifth. Intervals are compared by their middles and half-widths.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NUMBER = re.compile(r"[-−+±(*]*\d[\d,]*\.?\d*\)?[*,;:.)]*")
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?) to (\d+(?:\.\d+)?)")
 _INSTALL = "git clone"
-_RELATIVE, _OF_WIDTHS, _ABSOLUTE = 0.1, 0.5, 0.05
+_RELATIVE, _OF_WIDTHS, _ABSOLUTE = 0.1, 0.2, 0.05
 
 
 def words_of(text: str) -> list[str]:

@@ -17,6 +17,7 @@ _COSTS = {
     "models": "cross-fitted models",
     "certified": "certificates",
     "note_best": "certificates",
+    "prepare_certificate": "certificates",
     "begin_round": "prices",
     "median_kth_score": "cost c",
     "_open_round": "opening rounds",

@@ -142,8 +142,8 @@ import torch
 @cases(
     "words share width right",
     (4, 0.48, 0.5, True),
-    (4, 0.51, 0.7, True),
-    (4, 0.48, 1.5, False),
+    (4, 0.51, 0.6, True),
+    (4, 0.48, 0.7, False),
     (4, 0.7, 0.5, False),
     (9, 0.48, 0.5, False),
 )

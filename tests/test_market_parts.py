@@ -35,7 +35,7 @@ from rimsim.market.scores import _normalised
 from rimsim.matching import certificate, top_k
 from rimsim.requirements.campaigns import ExpectedRound, Guarantee, RoundVisits
 from rimsim.requirements.rows import CarryOver, ScenarioRequirements, item_floors, uniform_share
-from rimsim.scenarios.study.certificates import HindsightPrices, certified, note_best
+from rimsim.scenarios.study.certificates import HindsightPrices, certified, prepare_certificate
 from rimsim.testing import random_log
 
 
@@ -501,7 +501,7 @@ def test_a_replay_has_the_same_certificate_if_it_is_noted_while_served(most, cap
     for noted in (False, True):
         market, agent, hindsight = Market(config), make_agent("rim-dual"), HindsightPrices()
         if noted:
-            note_best(market, hindsight)
+            prepare_certificate(market, hindsight)
         play_round(market, agent)
         closed = market.closed[0]
         if noted:

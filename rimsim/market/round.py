@@ -128,12 +128,16 @@ class Arriving:
     @property
     def served(self) -> int:
         """Number of served arrivals."""
+        self._follow()
+        return self._served
+
+    def _follow(self) -> None:
+        """Enter what compiled steps have served since the last look."""
         if self._record is not None:
             row = int(self._record["served"][0])
-            if row > self._served:  # others were served since the last look, and this one waits
+            if row > self._served:
                 self._advance(row + 1)
                 self._handed, self._busy, self._served = {row}, {self.slot[row]}, row
-        return self._served
 
     def attach(self, record: Array) -> None:
         """Let compiled steps serve the waiting arrival and later ones."""
@@ -141,8 +145,8 @@ class Arriving:
 
     def detach(self) -> None:
         """End compiled steps."""
+        self._follow()
         if self._record is not None:
-            self._served = self.served
             self._record["n"], self._record = 0, None
 
     @property

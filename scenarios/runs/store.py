@@ -286,11 +286,7 @@ def repeat_command(run: Run) -> str:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None, since: int = 0) -> pd.DataFrame:
-    """Table of a Parquet file.
-
-    Args:
-        columns: None: all.
-        since: First round that is read; 0: also for tables without rounds.
+    """Table of a Parquet file, from round ``since`` on.
 
     Raises:
         RunFolderError: If the file is damaged.

@@ -115,7 +115,7 @@ def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
     )
 
 
-def note_best(market: Market, hindsight: HindsightPrices) -> None:
+def prepare_certificate(market: Market, hindsight: HindsightPrices) -> None:
     """Note values for the certificate as the round is served.
 
     If slates do not change states, states need not be scored again for D(w), because its prices can be solved first.

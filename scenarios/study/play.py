@@ -32,7 +32,7 @@ from rimsim.plugs import own_code
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.job import DONE, Arm, is_done
 from rimsim.scenarios.runs.local import Report, errors_of_interrupts
-from rimsim.scenarios.study.certificates import HindsightPrices, certified, note_best
+from rimsim.scenarios.study.certificates import HindsightPrices, certified, prepare_certificate
 from rimsim.scenarios.study.controls import control_of
 from rimsim.system import draft_folder, give_back
 from rimsim.tracking import RoundRecord, Tracker
@@ -257,7 +257,7 @@ class ArmRecorder:
         if self._arm.config.exposure.hard:
             _write_undeliverable(self._arm, self.market, self._shared.keywords["release"])
         if self._arm.options.certify:
-            note_best(self.market, self._hindsight)
+            prepare_certificate(self.market, self._hindsight)
 
     def closed(self, closed: Round) -> None:
         """Write the tables, events and checkpoint of a round."""
