@@ -52,8 +52,6 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
 
         super().__init__([made] * num_envs, autoreset_mode=autoreset_mode)
         self._table = np.zeros(num_envs, RECORD)
-        for number, env in enumerate(self.envs):
-            env.record = self._table[number : number + 1]
         self._stepping = False
         """True in a step, and after one that was interrupted."""
 
@@ -102,6 +100,10 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
                 env.detach()
         table, given, k = self._table, np.asarray(actions), self.envs[0].config.slate
         self._stepping = True
+        for number, env in enumerate(self.envs):
+            if env.record.base is not table:  # new, copied or exchanged: its row has addresses of others
+                env.detach()
+                env.record = table[number : number + 1]
         n, served = len(table), np.array([env.attach() for env in self.envs])
         if given.shape != (n, k) or given.dtype.kind not in "iu":
             served[:], given = False, np.zeros((n, k), np.int64)
@@ -114,4 +116,4 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         info: dict[str, Array] = {key: table[name].astype(np.int64) for key, name in whole.items()}
         info |= {"time": table["now"] / TICKS, "items": shown, "taken": taken}
         info |= {"shortfall": table["shortfall"].copy(), "excess": np.zeros(n)}
-        return served, table["reward"].copy(), info
+        return served, np.where(served, table["reward"], 0.0), info

@@ -10,6 +10,7 @@ import warnings
 from functools import partial
 from types import SimpleNamespace
 
+import cloudpickle
 import gymnasium
 import numpy as np
 import pandas as pd
@@ -613,10 +614,42 @@ def test_an_interrupted_step_leaves_a_market_that_goes_on(copies, call, monkeypa
     same_arrays(one.market.open.ledger, by_engine.market.open.ledger, *columns)
 
 
+@pytest.mark.parametrize("how", ["deepcopy", "pickle", "exchange"])
+def test_copies_of_a_vector_are_markets_of_their_own(how):
+    """A copied vector, the first one and one with a copied market each step as single environments do."""
+    kwargs = small("clones", **{"arrivals.per_round": 40})
+    envs = gymnasium.make_vec("RIMMarket-v0", num_envs=2, **kwargs)
+    envs.reset(seed=4)
+    slates = np.arange(10).reshape(2, 5)
+    envs.step(slates)
+    served, others = [slates], envs
+    if how == "deepcopy":
+        others = copy.deepcopy(envs)
+    elif how == "pickle":
+        served, others = [], cloudpickle.loads(cloudpickle.dumps(envs))
+        others.reset(seed=4)
+    else:
+        envs.envs[1] = copy.deepcopy(envs.envs[1])
+    others.step(slates + 10)
+    others.step(slates + 20)
+    played = [(others, [*served, slates + 10, slates + 20])]
+    if others is not envs:
+        envs.step(slates + 30)
+        played.append((envs, [slates, slates + 30]))
+    for vector, actions in played:
+        for number, env in enumerate(vector.envs):
+            single = MarketEnv(**kwargs)
+            single.reset(seed=4 + number)
+            for action in actions:
+                single.step(action[number])
+            np.testing.assert_array_equal(env.market.ledger.item, single.market.ledger.item)
+            np.testing.assert_equal(env.observation(), single.observation())
+
+
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_episodes_end_as_in_gymnasiums_own_vector_environment(mode):
     """Over the ends of two episodes each mode gives the arrays and last observations of ``SyncVectorEnv``."""
-    kwargs = small("clones", rounds=1)
+    kwargs = small("clones", rounds=1, **{"consumer.attraction": 30.0})  # so that each slate is rewarded
     ours = gymnasium.make_vec("RIMMarket-v0", num_envs=2, autoreset_mode=mode, **kwargs)
     theirs = SyncVectorEnv([partial(MarketEnv, **kwargs)] * 2, autoreset_mode=mode)
     given, expected = ours.reset(seed=7)[0], theirs.reset(seed=7)[0]
