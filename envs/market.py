@@ -351,9 +351,9 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             self.score_next()
         numbers, admissible = np.empty((1, 3 * m + 3), np.float32), np.empty((1, m), np.int8)
         observe_all(self.record, _CHOSEN, numbers, admissible)
-        self._stepping = False
         if told.scored < 0:
             self.detach()
+        self._stepping = False  # last, so that no interrupt leaves a record without room
         info = {
             "round": int(told.round),
             "served": int(told.served),
@@ -445,10 +445,10 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         if opened is None or (row := int(self.record["served"][0])) <= first:
             return
         shown, consumed = opened.ledger.item[first:row].astype(np.int64), opened.ledger.consumed[row - 1]
-        place = opened.place(row - 1)
+        place, following = opened.place(row - 1), opened.place(row)  # before all else, for both may fail
         self._last = _Step(opened, row - 1, place, None, shown[-1].copy(), consumed.copy())
         self._answers.extend(shown)
-        self._row, self._place = row, opened.place(row)
+        self._row, self._place = row, following
         self._stock.missing = float(self.record["shortfall"][0])
 
     def _record_terms(self) -> dict[str, Any] | None:
@@ -475,12 +475,12 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def _open(self, seeds: Seeds) -> None:
         """Make a new market with these seeds."""
-        self.detach()
-        self._seeds = seeds
         with progress_to(_print):
-            self._market = Market(
-                self.config, seeds=seeds, barrier_every=self.barrier_every, needs=self.needs
-            )
+            market = Market(self.config, seeds=seeds, barrier_every=self.barrier_every, needs=self.needs)
+        if self._attached is not None:  # not detached: where its scores failed, they would fail again
+            self._attached.arriving.keep_record()
+            self._attached = None
+        self._market, self._seeds = market, seeds
         self._last = self._note = None
 
     def _begin(self) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import warnings
+from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 
@@ -32,11 +33,12 @@ from rimsim.envs import COMPACT, GROUND_BOUND, BonusAction, CompactObservation, 
 from rimsim.envs.observations import Standing, popularity_groups
 from rimsim.envs.vector import MarketVectorEnv
 from rimsim.envs.wrappers import Bonuses, compact
-from rimsim.errors import AgentError, ConfigError, MarketError
+from rimsim.errors import AgentError, ConfigError, MarketError, ModelError
 from rimsim.intensity.contract import BLOCK
 from rimsim.market import Slates
 from rimsim.market.records import Needs
 from rimsim.market.round import Round
+from rimsim.market.scores import ArrivalScores
 
 SETTINGS = {"platform.model": "popularity-hp", "data.min_item_events": 120, "slate": 5}
 SETTINGS |= {"arrivals.per_round": 60, "arrivals.warmup_share": 0.9}
@@ -612,6 +614,71 @@ def test_an_interrupted_step_leaves_a_market_that_goes_on(copies, call, monkeypa
     np.testing.assert_array_equal(*(made.observation()["relevance"] for made in (one, by_engine)))
     columns = ("item", "consumed", "intensity", "true_intensity")
     same_arrays(one.market.open.ledger, by_engine.market.open.ledger, *columns)
+
+
+@cases(
+    "owner name call",
+    ("ArrivalScores", "_locate", 0),
+    ("Round", "detach", 2),
+    ("Round", "place", 3),
+)
+def test_a_market_goes_on_after_an_interrupt_of_what_a_step_calls(owner, name, call, monkeypatch):
+    """Addresses, the room for events and the answers of a copy are those of an engine that served the same slates."""
+    monkeypatch.setattr("rimsim.market.histories._ROOM", 1)
+    kwargs = small(
+        "clones", **{"arrivals.per_round": 200, "arrivals.max_visits": 9, "consumer.attraction": 30.0}
+    )
+    env, by_engine = MarketEnv(**kwargs), MarketEnv(**kwargs)
+    observation, _ = env.reset(seed=3)
+    by_engine.reset(seed=3)
+    owner = {"ArrivalScores": ArrivalScores, "Round": Round}[owner]
+    whole, calls = getattr(owner, name), []
+
+    def interrupted(*given):
+        calls.append(given)
+        if len(calls) == call + 1:
+            raise KeyboardInterrupt
+        return whole(*given)
+
+    monkeypatch.setattr(owner, name, interrupted)
+    for _ in range(100):
+        try:
+            observation = env.step(np.argsort(-observation["relevance"])[:5])[0]
+        except KeyboardInterrupt:
+            with suppress(KeyboardInterrupt):
+                observation = env.observation()
+    assert len(calls) > call
+    served = env.market.served
+    assert len(env.state.answers) == served > 90
+    for slate in env.market.ledger.item[:served].astype(np.int64):
+        by_engine.annotate(Slates(slate[None]))
+        observation_too = by_engine.step(slate)[0]
+    np.testing.assert_equal(env.observation(), observation_too)
+    columns = ("item", "consumed", "intensity", "true_intensity")
+    same_arrays(env.market.open.ledger, by_engine.market.open.ledger, *columns)
+
+
+def test_an_environment_is_reset_after_an_error_of_its_model(monkeypatch):
+    """A model that cannot score a state stops the episode in which the state occurs, and no later one."""
+    env = MarketEnv(**small("clones", **{"arrivals.per_round": 200, "consumer.attraction": 30.0}))
+    observation, _ = env.reset(seed=3)
+    env.step(np.arange(5))
+    stopped, score = env.market, Round.place
+
+    def failing(opened, row):
+        if opened is stopped.open and row > 3:
+            raise ModelError("no score")
+        return score(opened, row)
+
+    monkeypatch.setattr(Round, "place", failing)
+    with suppress(ModelError):
+        while not env.market.done:
+            observation = env.step(np.argsort(-observation["relevance"])[:5])[0]
+    refused(ModelError, "no score", env.observation)
+    served = int(env.record["served"][0])
+    env.reset(seed=4)
+    env.step(np.arange(5))
+    assert (env.market.served, stopped.served) == (1, served)
 
 
 @pytest.mark.parametrize("how", ["deepcopy", "pickle", "exchange"])

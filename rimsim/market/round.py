@@ -143,6 +143,11 @@ class Arriving:
         """Let compiled steps serve the waiting arrival and later ones."""
         self._record = record
 
+    def keep_record(self) -> None:
+        """Leave the record to another round, as compiled steps end."""
+        if self._record is not None:
+            self._record = self._record.copy()
+
     def detach(self) -> None:
         """End compiled steps."""
         self._follow()
@@ -568,8 +573,8 @@ class Round:
         """End compiled steps, so that :meth:`show` serves."""
         if self.attached:
             self._drop_before(self.arriving.served)
-            self.arriving.detach()
             self._terms = {}
+            self.arriving.detach()
 
     def score_waiting(self) -> None:
         """Score the arrival that waits for a compiled step."""

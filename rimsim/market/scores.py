@@ -372,18 +372,19 @@ class ArrivalScores:
     def columns(self) -> dict[str, NDArray[Any]]:
         """Columns by arrival: addresses of scores; events before them."""
         if self._at is None:
-            self._at = np.zeros((3, len(self._schedule)), np.int64)
-            self._locate(np.arange(len(self._schedule)))
+            located = np.zeros((3, len(self._schedule)), np.int64)
+            self._locate(np.arange(len(self._schedule)), located)
+            self._at = located  # last, so that no interrupt leaves a scored row without addresses
         at, events = self._at, self._counts
         return {"relevance_at": at[0], "ground_at": at[1], "admissible_at": at[2], "events": events}
 
-    def _locate(self, rows: Ints) -> None:
+    def _locate(self, rows: Ints, addresses: Ints | None) -> None:
         """Enter addresses of arrivals' scores, if asked for."""
-        if self._at is not None:
+        if addresses is not None:
             blocks = self._block[rows]
             for block in set(blocks.tolist()) - {None}:
                 some = rows[blocks == block]
-                for at, part in zip(self._at, block.arrays, strict=True):
+                for at, part in zip(addresses, block.arrays, strict=True):
                     at[some] = part.ctypes.data + part.strides[0] * self._place[some]
 
     def drop(self, rows: Ints | int) -> None:
@@ -432,7 +433,7 @@ class ArrivalScores:
                 schedule.id[rows], schedule.slot[rows], schedule.tick[rows], known, part
             )
             self._block[rows], self._place[rows] = block, np.arange(len(rows))
-            self._locate(rows)
+            self._locate(rows, self._at)
             # Last, so that no interrupt leaves a row that seems scored at an address that is gone.
             self._counts[rows] = known
 
@@ -511,7 +512,7 @@ class PrecomputedScores(ArrivalScores):
             some = np.arange(first, stop)
             if self._kept is not None and first in self._kept:
                 self._block[some], self._place[some] = self._kept[first], (some - first) % BLOCK
-                self._locate(some)
+                self._locate(some, self._at)
                 self._counts[some] = self._states[some]
             else:
                 self._fill(some, self._states[some], self._hidden_of(some))
