@@ -571,6 +571,23 @@ def test_a_market_can_be_served_outside_of_its_environment():
         assert market.open._shown.sum() == 7
 
 
+@pytest.mark.parametrize("kind", ["clones", "replay"])
+def test_feedback_outlives_what_others_do_with_the_market(kind):
+    """Feedback of a step is the same if arrivals were asked of the market after it."""
+    feedbacks = []
+    for asked in (False, True):
+        env = MarketEnv(**small(kind))
+        env.reset(seed=3)
+        market = env.market
+        for _ in range(4):
+            env.step(np.arange(5))
+        if asked:
+            with suppress(MarketError):  # the next arrival may have to wait
+                market.next_arrivals(1)
+        feedbacks.append(env.feedback.arrivals)
+    same_arrays(*feedbacks, "id", "relevance", "admissible")
+
+
 def test_what_an_agent_needs_can_be_set_between_steps():
     """Feedback holds the histories of arrivals from the step on before which they were asked for."""
     env = MarketEnv(**small("clones"))

@@ -572,20 +572,21 @@ class Round:
     def detach(self) -> None:
         """End compiled steps, so that :meth:`show` serves."""
         if self.attached:
-            self._drop_before(self.arriving.served)
+            self._drop_served()
             self._terms = {}
             self.arriving.detach()
 
     def score_waiting(self) -> None:
         """Score the arrival that waits for a compiled step."""
+        self._drop_served()
         row = self.arriving.served
-        self._drop_before(row - 1)  # the last one's scores belong to its feedback
         self.place(row)
         if isinstance(self._law, Law):
             self._truth_scores().place(row)
 
-    def _drop_before(self, row: int) -> None:
+    def _drop_served(self) -> None:
         """Drop the scores of arrivals that compiled steps have served."""
+        row = self.arriving.served - 1  # its scores belong to its feedback
         rows, self._dropped = np.arange(self._dropped, row), max(self._dropped, row)
         for scores in (self._scores, self._truth):
             if scores is not None:
