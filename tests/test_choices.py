@@ -12,7 +12,7 @@ import pytest
 import torch
 from kit import DOCS, cases, refused, same_arrays, write_events
 from rich.console import Console
-from small_markets import play_out, small_replay, small_scenario
+from small_markets import market_of, play_out, small_replay, small_scenario
 
 from rimsim import config as records
 from rimsim import rng
@@ -66,7 +66,7 @@ class TestConsumer(ConsumerTests):
 def visited():
     """Visits of the last round of a small market in which nothing moves, who have yet to come, and slates for them."""
     config = small_scenario(arrivals=ArrivalsConfig(kind="hawkes", per_round=150))
-    market = market_for(agent := make_agent("random"), config)
+    agent, market = market_of("random", config)
     while market.round < 2:
         play_round(market, agent)
     _, rows = np.unique(market.schedule.slot, return_index=True)
@@ -531,9 +531,8 @@ def test_all_arms_rounds_and_seeds_share_one_cost(model):
     found = set()
     for name, retrain in itertools.product(AGENTS, (True, False)):
         found |= {*costs(market_for(make_agent(name), small(model), retrain=retrain), name)}
-    found |= {
-        Market(small(model), seeds=seeds).cost for seeds in (records.Seeds(choice=5), records.Seeds(agent=5))
-    }
+    for seeds in (Seeds(choice=5), Seeds(agent=5)):
+        found.add(Market(small(model), seeds=seeds).cost)
     assert len(found) == 1
     assert found.pop() > 0
 
@@ -558,8 +557,7 @@ def test_a_round_with_numbers_is_that_of_the_page():
     told = " ".join(page.partition("## A round, with numbers")[2].partition("\n## ")[0].split())
     changes = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
     config = records.override(records.find_scenario("closed-loop"), changes)
-    agent = make_agent("rim-feedback")
-    market = market_for(agent, config, seeds=records.Seeds.all(0))
+    agent, market = market_of("rim-feedback", config, seeds=records.Seeds.all(0))
     agent.begin_round(market.round_view())
     first = market.next_arrivals(1)
     item = int(agent.act(first).items[0, 0])

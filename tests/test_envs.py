@@ -12,7 +12,6 @@ from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
-import pandas as pd
 import pytest
 import small_markets as markets
 from gymnasium import wrappers
@@ -21,8 +20,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from kit import DOCS, cases, refused, same_arrays
-from small_markets import PAIRS, SMALL, play_out, settings_of
-from test_promises import priced
+from small_markets import PAIRS, SMALL, played, priced, settings_of
 
 from rimsim import measures
 from rimsim.agents import PolicyAgent, make_agent, market_for, play_round, rollout
@@ -171,16 +169,13 @@ def test_the_short_way_of_a_step_is_the_long_way(kind, changes):
 
 
 # Each agent and each market is among these pairs; all pairs are in test_market, with batches of one.
-@pytest.mark.parametrize(("kind", "name"), PAIRS[2::3])
+@cases("kind name", *PAIRS[2::3], ("promises", "rim-feedback"))
 def test_rollout_gives_what_the_engine_gives(kind, name):
     """One arrival at a time through Gymnasium leaves the ledger that the batch engine leaves, bit for bit."""
-    config, agent = SMALL[kind](rounds=2), make_agent(name)
+    config = priced() if kind == "promises" else SMALL[kind](rounds=2)
     made = make(scenario="closed-loop", settings=settings_of(config), model_seed=5)
     rollout(made, make_agent(name), seed=5)
-    market = play_out(market_for(agent, config, seeds=Seeds.all(5)), agent)
-    for pair in zip(made.unwrapped.market.closed, market.closed, strict=True):
-        one, other = (closed.ledger.table("a", 5, 0) for closed in pair)
-        pd.testing.assert_frame_equal(one, other, check_exact=True)
+    markets.same_ledgers(made.unwrapped.market, played(config, name, seeds=Seeds.all(5)))
 
 
 def test_seeds_can_be_set_one_by_one(env):

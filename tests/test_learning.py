@@ -10,7 +10,7 @@ import small_markets as small
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import cases, refused
+from kit import cases, refused, same_arrays
 
 from rimsim.agents import make_agent, play_round, top_k
 from rimsim.arrays import ticks
@@ -499,15 +499,13 @@ def test_hidden_states_hold_the_visible_events_of_what_is_scored(delay, monkeypa
     monkeypatch.setattr(Scorer, "_store", counted)
     monkeypatch.setattr(Scorer, "catch_up", checked)
     market = Market(config)
-    while not market.done:
-        arrivals = market.next_arrivals(8, in_waves=True)
+    for arrivals in small.batches(market, 8, in_waves=True):
         histories, tick = market.open.histories, market.schedule.tick[arrivals.row]
         slots = market.schedule.slot[arrivals.row]
         whole = market.model.score(histories.states(slots, histories.visible_at(slots, tick), tick))
         whole = whole * arrivals.admissible
         whole /= whole.sum(1, keepdim=True)
         torch.testing.assert_close(arrivals.relevance, whole, rtol=1e-3, atol=1e-6)
-        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
     assert sum(taken) > 0
 
 
@@ -526,11 +524,8 @@ def test_scores_that_a_model_keeps_are_not_written_to():
     log = Market(config).world.past
     mark = _Remembering(GRUConfig(epochs=1))
     model = RIM(mark=mark, ground=HawkesPoisson()).fit(log)
-    market = Market(config, model=model)
-    while not market.done:
-        arrivals = market.next_arrivals(16)
+    for _ in small.batches(Market(config, model=model), 16):
         assert torch.equal(mark.scores, mark.kept)
-        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
 
 
 def _walk(draw, users, n_items, start):
@@ -609,18 +604,14 @@ def test_what_is_foretold_changes_nothing(model, delay, monkeypatch):
     ends = []
     for kind in (ReplayedLog, _AsItComes):
         market = Market(config, consumer=kind(config))
-        rows = []
-        while not market.done:
-            arrivals = market.next_arrivals(9)
-            rows.append(arrivals.relevance.numpy() * arrivals.ground_intensity.numpy()[:, None])
-            market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
+        served = small.batches(market, 9)
+        rows = [one.relevance.numpy() * one.ground_intensity.numpy()[:, None] for one in served]
         ends.append((np.concatenate(rows), market))
     (one, first), (other, second) = ends
     np.testing.assert_array_equal(one, other)
     for mine, theirs in zip(first.closed, second.closed, strict=True):
-        np.testing.assert_array_equal(mine.ledger.consumed, theirs.ledger.consumed)
-        np.testing.assert_array_equal(mine.log_counts, theirs.log_counts)
-        assert mine.learnt_events == theirs.learnt_events
+        same_arrays(mine.ledger, theirs.ledger, "consumed")
+        same_arrays(mine, theirs, "log_counts", "learnt_events")
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 9])

@@ -8,10 +8,10 @@ import pytest
 import torch
 from kit import cases, refused
 from scipy.optimize import minimize
-from small_markets import small_replay, small_scenario
+from small_markets import market_of, small_replay, small_scenario
 
 from rimsim import config as records
-from rimsim.agents import make_agent, market_for, play_round
+from rimsim.agents import make_agent, play_round
 from rimsim.agents.prices import joined_states, solved_prices
 from rimsim.arrays import ALWAYS, NEVER
 from rimsim.config.fields import duration_seconds
@@ -533,8 +533,8 @@ def test_a_sample_with_less_than_an_exposure_for_an_item_has_prices_too(states, 
 
 def test_hindsight_of_too_large_a_round_is_refused_with_the_figure(monkeypatch):
     """A plan of a whole round holds all of its scores; the refusal says how many arrivals there may be."""
-    config, agent = small_replay(), make_agent("hindsight")
-    market = market_for(agent, config)
+    config = small_replay()
+    agent, market = market_of("hindsight", config)
     _held(monkeypatch, config, 30)
     told = "Expected at most 30 arrivals per round with this number of items"
     refused(AgentError, told, agent.begin_round, market.round_view())
