@@ -10,7 +10,7 @@ import small_markets as small
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import cases, refused, same_arrays
+from kit import calls_of, cases, refused, same_arrays
 
 from rimsim.agents import make_agent, play_round, top_k
 from rimsim.arrays import ticks
@@ -168,10 +168,7 @@ def test_positions_count_as_consumers_look_at_them_and_hits_when_sessions_end():
 @pytest.mark.parametrize("delay", ["365d", "3d"])
 def test_the_layer_learns_only_what_the_platform_knows(delay, monkeypatch):
     """Each slate is learnt once, in the round by whose end its outcome is known: with a year's delay not at all."""
-    learnt, made = [], platform_module.impressions_of
-    monkeypatch.setattr(
-        platform_module, "impressions_of", lambda shown, *rest: learnt.append(shown) or made(shown, *rest)
-    )
+    calls = calls_of(monkeypatch, platform_module, "impressions_of")
     platform = PlatformConfig(model="popularity-hp", learning="impressions")
     config = small.small_scenario(consumer=ConsumerConfig(delay=delay), platform=platform, rounds=4)
     market, settled = small.play_out(Market(config), make_agent("relevance")), []
@@ -179,6 +176,7 @@ def test_the_layer_learns_only_what_the_platform_knows(delay, monkeypatch):
     for closed in market.closed[:-1]:
         late = closed.schedule.tick + ticks(duration_seconds(delay)) + 1
         settled.append(late)
+    learnt = [call["shown"] for call in calls]
     for stop, before, shown in zip(stops, [0, *stops], learnt, strict=False):
         due = np.concatenate([late for late, end in zip(settled, stops, strict=True) if end <= stop])
         assert sorted(shown.settled) == sorted(due[(due >= before) & (due < stop)])
@@ -620,8 +618,7 @@ def test_states_known_beforehand_are_encoded_in_windows_and_forgotten(blocks, mo
     monkeypatch.setattr(Scorer, "hidden_bytes", lambda _: 1)
     monkeypatch.setattr(module, "_MOST_BYTES", blocks * BLOCK + 9)
     monkeypatch.setattr(module, "_AHEAD", 1)
-    encode, encoded = Scorer.hidden_at, []
-    monkeypatch.setattr(Scorer, "hidden_at", lambda *now: (encoded.append(len(now[1])), encode(*now))[1])
+    encoded = calls_of(monkeypatch, Scorer, "hidden_at")
     arrivals = ArrivalsConfig(kind="replay", warmup_share=0.8)
     config = small.small_replay(rounds=1, arrivals=arrivals)
     market = Market(config, model=Market(config).model)
@@ -632,7 +629,8 @@ def test_states_known_beforehand_are_encoded_in_windows_and_forgotten(blocks, mo
         held = np.array([block is not None for block in scores._block])
         assert not held[: market.served or n].any()
         assert held.sum() < BLOCK
-    assert encoded == [min(blocks * BLOCK, n - first) for first in range(0, n, blocks * BLOCK)]
+    sizes = [min(blocks * BLOCK, n - first) for first in range(0, n, blocks * BLOCK)]
+    assert [len(call["slots"]) for call in encoded] == sizes
     assert n > 2 * BLOCK
 
 

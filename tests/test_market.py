@@ -1,6 +1,7 @@
 """The market: what must hold whatever the agent, the batches and the order of serving."""
 
 import dataclasses
+import itertools
 from collections import Counter
 from functools import cache
 
@@ -223,7 +224,10 @@ def test_first_prices_of_a_replay_are_of_the_serving_model():
     assert (rows == seen).all()
 
 
-@pytest.mark.parametrize(("kind", "name"), PAIRS)
+OPTIONS = ("rim-feedback(gain=0.1,closing=0.05)", "rim-resolve(every=30)", "entropic-dual(gain=0)")
+
+
+@cases("kind name", *PAIRS, *itertools.product(SMALL, OPTIONS))
 def test_results_do_not_depend_on_the_batch_size(kind, name):
     """Batches of 1 and 1,000, among capped users also of 7, leave the same ledger to the last bit."""
     for size in (1, 7) if kind == "capped" else (1,):

@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import refused, said_by
+from kit import calls_of, refused, said_by
 from matplotlib.image import imread
 from small_markets import drawn, in_file, small_run, small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -30,8 +30,8 @@ from rimsim.scenarios.report.sweep import contrasts, matrix, matrix_figure, matr
 from rimsim.scenarios.report.tables import over_seeds, pivoted, trends
 from rimsim.scenarios.runs.job import StudyOptions
 from rimsim.scenarios.runs.status import points_of
+from rimsim.scenarios.study import controls
 from rimsim.scenarios.study.compare import begin, resume
-from rimsim.scenarios.study.controls import play_replica
 from rimsim.scenarios.study.plan import planned, require_unchanged
 
 AGENTS = ("relevance", "rim-feedback")
@@ -75,14 +75,12 @@ def test_the_table_and_the_front_are_of_the_swept_field(swept):
 
 def test_controls_of_a_sweep_are_those_of_comparisons_and_share_their_random_slates(tmp_path, monkeypatch):
     """Each point has the rows that ``compare --control`` gives it, and the shadow market is played once for both."""
-    played = []
-    play = lambda *given: played.append(given) or play_replica(*given)  # noqa: E731
-    monkeypatch.setattr("rimsim.scenarios.study.controls.play_replica", play)
+    played = calls_of(monkeypatch, controls, "play_replica")
     platform, consumer = PlatformConfig(model="ease-hp"), ConsumerConfig(attraction=3.0)
     config = small_scenario(rounds=2, platform=platform, consumer=consumer)
     asked = {"seeds": 1, "control": ("random",), "certify": False, "workers": 1}
     run = sweep(config, {"exposure.beta": [0.2, 0.8]}, ("relevance",), out=tmp_path / "run", **asked)
-    replicas = [replica for *_, replica, _ in played]
+    replicas = [one["replica"] for one in played]
     assert replicas == list(range(len(replicas)))
     assert not (run.folder / "state").exists()
     config = override(config, {"exposure.beta": 0.8})
