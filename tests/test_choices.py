@@ -355,13 +355,6 @@ def opened(config, log=None):
     return market, market.open.visits(np.arange(market.n_arrivals))
 
 
-def every_slate(market, visits):
-    """Consumption of slates that together show every item to every visitor."""
-    for first in range(0, ITEMS, 4):
-        slates = np.tile(np.arange(first, first + 4), (len(visits), 1))
-        yield market.consumer.respond(visits, slates).consumed
-
-
 @pytest.fixture
 def table(tmp_path):
     """The law itself, as a table of probabilities."""
@@ -402,7 +395,8 @@ def test_answers_above_a_threshold_are_taken_as_often_as_the_table_says(tmp_path
     value = law()
     path = write_table(tmp_path / "values.parquet", value)
     market, visits = opened(observed(path, taken_at=0.3))
-    taken = np.concatenate(list(every_slate(market, visits)), axis=1)
+    every = [np.tile(np.arange(first, first + 4), (len(visits), 1)) for first in range(0, ITEMS, 4)]
+    taken = np.hstack([market.consumer.respond(visits, slates).consumed for slates in every])
     np.testing.assert_array_equal(taken, value[visits.log_user] >= 0.3)
 
 

@@ -516,9 +516,7 @@ def test_an_item_is_urgent_when_it_needs_as_many_arrivals_as_are_left(spare):
     latest = max(n for n in range(200) if n * 0.25 - sure * np.sqrt(n * 0.25 * 0.75) <= 5.0)
     for later, urgent in ((latest + 1, 0), (latest, 1)):
         guard = guard_of(required, weight=(1.0, 1.0), chance=chance, sure=sure, spare=spare)
-        left = (later + 4.0) / (
-            1.0 - spare
-        ) + 1.0  # a share and the last four are not relied on, nor is this one
+        left = (later + 4.0) / (1.0 - spare) + 1.0  # a share, the last four and this one are not relied on
         assert due(guard, left, weight=(1.0, 1.0))[0] == urgent
         assert guard.wait[0] == pytest.approx(latest, abs=1.0)
         assert due(guard, left, may=np.zeros(2, bool), weight=(1.0, 1.0))[0] == 0

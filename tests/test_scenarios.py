@@ -150,7 +150,7 @@ def test_certificates_bound_values_and_random_and_oracle_are_the_ends(run):
 @cases(
     "options message",
     ({"agents": ()}, "at least one"),
-    ({"agents": ("random", "random")}, "different names"),
+    ({"agents": ("random", "random")}, "two agents are called 'random'. Give them different names"),
     ({"agents": _NAMESAKES}, r"a\+b.* and .*a&b.* would write to the same files"),
     ({"seeds": 0}, "positive number of seeds"),
     ({"seeds": [1, 1]}, "distinct seeds"),
