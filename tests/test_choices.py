@@ -140,6 +140,17 @@ def test_a_cascade_stops(visited, stop):
     require_frequencies(pairs, joint)
 
 
+def test_a_cascade_that_never_stops_takes_what_the_plain_response_takes(visited):
+    """Where all positions are looked at and nobody stops, items are the same; chances are, but for the last bits."""
+    market, visits, slates = visited
+    flat = override(market.config, {"consumer.position_decay": 1.0})
+    made = kinds.Intensity(flat), kinds.Cascade(kinds.CascadeOptions(stop=0.0), flat)
+    plain, cascade = (consumer.respond(visits, slates) for consumer in made)
+    assert plain.consumed.any()
+    same_arrays(plain, cascade, "consumed")
+    np.testing.assert_allclose(cascade.probability, plain.probability, rtol=1e-12)
+
+
 def test_what_moves_is_multiplied(visited):
     """Intensities under all dynamics are those of the truth times factors that are counted one by one."""
     market, visits, slates = visited

@@ -13,6 +13,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import calls_of, refused, said_by
+from made_data import rounds_of
 from matplotlib.image import imread
 from small_markets import drawn, in_file, small_run, small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -243,18 +244,14 @@ def test_splits_that_overlap_have_wider_intervals():
     assert over_seeds(table, ["model"], ["precision"], 1.0)["high"].item() == pytest.approx(found.high)
 
 
-def _rounds(slope, seeds=4, rounds=8):
-    draws = np.random.default_rng(1)
-    rows = [
-        (agent, seed, number, "utility", move * number + seed + 0.01 * draws.normal())
-        for (agent, move), seed, number in itertools.product(slope.items(), range(seeds), range(rounds))
-    ]
-    return pd.DataFrame(rows, columns=["agent", "seed", "round", "metric", "value"])
-
-
 def test_trends_are_the_baselines_own_and_the_others_against_it():
     """Slopes are NumPy's over rounds 4 to 7, those of others against relevance, with a star where Holm settles it."""
-    rounds = _rounds({"relevance": -0.5, "mine": -0.2})
+    draws = np.random.default_rng(1)
+    slopes = itertools.product((("relevance", -0.5), ("mine", -0.2)), range(8))
+    values = {
+        (agent, n): slope * n + np.arange(4) + 0.01 * draws.normal(size=4) for (agent, slope), n in slopes
+    }
+    rounds = rounds_of(values)
     found = measures.late_slopes(rounds)
     for row in found.itertuples():
         curve = rounds.query("agent == @row.agent and seed == @row.seed and round >= 4")
@@ -279,13 +276,13 @@ def test_no_star_stands_where_the_table_as_a_whole_allows_none():
     assert list(over_seeds(table, ["agent", "rounds"], ["utility"])["mean"]) == [1.0, 2.0]
 
 
-def _swept(effect, seeds=5):
+def _swept():
     """A made-up sweep: the loop takes coverage at the first truth alone; the guarantee is kept everywhere."""
     draws, rows = np.random.default_rng(2), []
-    points = itertools.product(("factors", "bag"), ("ease", "gru"), range(seeds))
+    points = itertools.product(("factors", "bag"), ("ease", "gru"), range(5))
     for truth, model, seed in points:
         for agent in ("relevance", "relevance-random", "rim-feedback"):
-            moved = effect[truth] if agent == "relevance" else 0.0
+            moved = -0.2 if (agent, truth) == ("relevance", "factors") else 0.0
             owed = 0.0 if agent == "rim-feedback" else 0.9
             for metric, value in (("coverage", moved), ("examined_shortfall", owed)):
                 rows.append((agent, seed, truth, model, metric, value + seed + 0.01 * draws.normal()))
@@ -294,7 +291,7 @@ def _swept(effect, seeds=5):
 
 def test_the_matrix_is_pairs_at_each_point_and_holm_over_all():
     """Each cell is a paired difference of its point's arms; signs are those that Holm over all cells settles."""
-    table = _swept({"factors": -0.2, "bag": 0.0})
+    table = _swept()
     found = matrix(table, FIELDS, "examined")
     titles = [one.title for one in contrasts(["relevance", "relevance-random"], "examined")]
     assert titles == ["loop: coverage", "loop: effective items", "loop: utility"]
