@@ -85,14 +85,14 @@ def ended(child, *, killed=False, most=120.0):
 
 
 def until(condition, *, most=60.0):
-    """Wait for a condition, a minute at most unless it is said."""
+    """Wait for a condition, so many seconds at most."""
     deadline = time.monotonic() + most
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.002)
 
 
 def calls_of(patch, place, name):
-    """The arguments by name of each call of a function from now on, in a list; the function does what it did."""
+    """A list of the arguments, by name, of each call of a function from now on; it does what it did."""
     calls, usual = [], getattr(place, name)
 
     def call(*given, **options):

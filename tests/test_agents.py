@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kit import calls_of, cases, refused
+from made_data import Chunks, arrivals_of, skewed, view_of
 from small_markets import small_capped, small_scenario
-from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim import measures
 from rimsim.agents import EpsilonGreedy, Random, RimFeedback, States, make_agent, play_round, prices

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import cases, same_arrays
+from made_data import Chunks, arrivals_of, skewed, view_of
 from small_markets import SMALL, market_of, played_by, priced, same_ledgers, small_replay, small_scenario
 from test_matching_weighted import relaxed
-from test_online_agents import Chunks, arrivals_of, skewed, view_of
 from test_promises import AGENTS
 
 from rimsim import measures

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import small_markets as markets
 from kit import cases, refused
-from made_data import arrivals_of
+from made_data import arrivals_of, skewed, view_of
 from scipy import optimize, stats
 
 from rimsim import matching, measures, rng
@@ -20,7 +20,7 @@ from rimsim.agents.pacing import Bounds, Pacing, bound_bonuses
 from rimsim.config import ArrivalsConfig
 from rimsim.errors import AgentError, ArmsError
 from rimsim.intensity import UserStates
-from rimsim.market import Feedback, Market, Needs, RoundView
+from rimsim.market import Feedback, Market, Needs
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume
 from rimsim.tracking import event_folder, read_scalars
@@ -28,28 +28,6 @@ from rimsim.tracking import event_folder, read_scalars
 MOVING = ("rim-feedback", "rim-feedback(gain=0.1,closing=0.05)", "rim-resolve(every=30)", "p-mmf", "fair-rec")
 MOVING += ("entropic-dual", "entropic-dual(gain=0)")
 PRICED = tuple(name for name in MOVING if name != "fair-rec")
-
-
-class Chunks(list):
-    """Past states as a calibration: its length is the number of states."""
-
-    def __len__(self):
-        return sum(len(chunk) for chunk in self)
-
-
-def view_of(n, m, k, *, share=0.5, cost=0.5, past=None, key=3, unit="shown", decay=1.0, **fields):
-    """A round's view with uniform floors, in some unit; examined, a position counts so much of the one before."""
-    weights = measures.position_weights(decay, k)
-    required = matching.required_exposure(share, n, k, np.ones(m, bool), 0) * measures.mean_weight(weights)
-    more = {"popularity": np.zeros(m, np.int64), "calibration": Chunks() if past is None else Chunks([past])}
-    more |= {"key": key, "position_weights": weights, "unit": unit}
-    return RoundView(0, n, k, required, np.zeros(m), cost, **more, **fields)
-
-
-def skewed(n, m, seed=0):
-    """(n, m) scores of which a few items have nearly all."""
-    draw = np.random.default_rng(seed)
-    return (draw.random((n, m)) * np.exp(2.0 * draw.standard_normal(m))).astype(np.float32)
 
 
 def test_bonus_of_uncertain_items_is_the_quantile_of_their_law():

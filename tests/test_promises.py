@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import DOCS, cases, refused, same_arrays
+from made_data import arrivals_of, skewed, view_of
 from small_markets import facts_of, priced
 from test_matching_weighted import relaxed
-from test_online_agents import arrivals_of, skewed, view_of
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.agents.prices import RowTable, joined_states, solved_prices, solved_rows, spread_prices
