@@ -1,5 +1,6 @@
 """Small helpers that tests of every room share."""
 
+import inspect
 import os
 import signal
 import time
@@ -83,11 +84,23 @@ def ended(child, *, killed=False, most=120.0):
     return os.waitstatus_to_exitcode(found[1])
 
 
-def until(condition):
-    """Wait for a condition, a minute at most."""
-    deadline = time.monotonic() + 60
+def until(condition, *, most=60.0):
+    """Wait for a condition, so many seconds at most."""
+    deadline = time.monotonic() + most
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.002)
+
+
+def calls_of(patch, place, name):
+    """A list of the arguments, by name, of each call of a function from now on; it does what it did."""
+    calls, usual = [], getattr(place, name)
+
+    def call(*given, **options):
+        calls.append(inspect.signature(usual).bind(*given, **options).arguments)
+        return usual(*given, **options)
+
+    patch.setattr(place, name, call)
+    return calls
 
 
 def same_log(log, other):

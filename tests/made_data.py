@@ -1,11 +1,12 @@
-"""Logs and arrivals made up of a few events or scores, as tests write them down."""
+"""Logs, arrivals and views of rounds made up of a few events or scores, as tests write them down."""
 
 import numpy as np
 import pandas as pd
 import torch
 
+from rimsim import matching, measures
 from rimsim.data import EventLog
-from rimsim.market import Arrivals
+from rimsim.market import Arrivals, RoundView
 
 
 def log_of(user, item, time, users=None, items=None, target=None):
@@ -58,6 +59,28 @@ def arrivals_of(relevance, admissible=None, capacity=None, first=0):
         row=np.arange(n),
         capacity=None if capacity is None else np.full(n, capacity),
     )
+
+
+class Chunks(list):
+    """Past states as a calibration: its length is the number of states."""
+
+    def __len__(self):
+        return sum(len(chunk) for chunk in self)
+
+
+def view_of(n, m, k, *, share=0.5, cost=0.5, past=None, key=3, unit="shown", decay=1.0, **fields):
+    """A round's view with uniform floors, in some unit; examined, a position counts so much of the one before."""
+    weights = measures.position_weights(decay, k)
+    required = matching.required_exposure(share, n, k, np.ones(m, bool), 0) * measures.mean_weight(weights)
+    more = {"popularity": np.zeros(m, np.int64), "calibration": Chunks() if past is None else Chunks([past])}
+    more |= {"key": key, "position_weights": weights, "unit": unit}
+    return RoundView(0, n, k, required, np.zeros(m), cost, **more, **fields)
+
+
+def skewed(n, m, seed=0):
+    """(n, m) scores of which a few items have nearly all."""
+    draw = np.random.default_rng(seed)
+    return (draw.random((n, m)) * np.exp(2.0 * draw.standard_normal(m))).astype(np.float32)
 
 
 def rounds_of(values, metric="utility"):

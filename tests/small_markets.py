@@ -2,17 +2,19 @@
 
 from contextlib import contextmanager
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from rimsim import config as records
-from rimsim.agents import BUILT_IN, make_agent, market_for, play_round
+from rimsim.agents import BUILT_IN, make_agent, market_for, play_round, top_k
 from rimsim.config.reading import flat
 from rimsim.errors import MarketError
 from rimsim.market import MarketState
 from rimsim.measures import weighted_exposure
 from rimsim.scenarios import compare
 from rimsim.scenarios.report import charts
+from rimsim.scenarios.study import play
 
 
 def small_scenario(**changes):
@@ -50,6 +52,20 @@ def small_capped(**changes):
     return small_scenario(**({"user_cap": 7, "arrivals": arrivals} | changes))
 
 
+RETURNING = {"audience": {"visits": "returning"}}
+CAMPAIGNS = [
+    {"name": "some", "items": {"genres": "Horror"}, "exposures": 120, "start": 0, "stop": 14} | RETURNING,
+    {"name": "share", "items": {"genres": "Western"}, "share": 0.02, "start": 2},
+]
+PRICED = {"unit": "shown", "beta": 0.3, "most": 4, "campaigns": CAMPAIGNS}
+PRICED |= {"groups": [{"column": "genres", "beta": 0.6, "values": ["Musical", "Fantasy"]}]}
+
+
+def priced(make=small_scenario, **changes):
+    """Two rounds of a small market with groups, campaigns and caps."""
+    return make(exposure=records.scenario_from({"exposure": PRICED | changes}).exposure, rounds=2)
+
+
 SMALL = {
     "clones": small_scenario,
     "replay": small_replay,
@@ -75,10 +91,29 @@ def play_out(market, agent, batch_size=None):
     return market
 
 
+def market_of(name, config, **options):
+    """A built-in agent and its market."""
+    agent = make_agent(name)
+    return agent, market_for(agent, config, **options)
+
+
+def played_by(name, config, batch_size=None, **options):
+    """A built-in agent, and its market, of which it has played all rounds."""
+    agent, market = market_of(name, config, **options)
+    return agent, play_out(market, agent, batch_size)
+
+
 def played(config, name="relevance", batch_size=None, **options):
     """All rounds of a market under a built-in agent."""
-    agent = make_agent(name)
-    return play_out(market_for(agent, config, **options), agent, batch_size)
+    return played_by(name, config, batch_size, **options)[1]
+
+
+def batches(market, limit, **options):
+    """Arrivals to the end of a market, so many at once; each batch is then served what is most relevant to it."""
+    while not market.done:
+        arrivals = market.next_arrivals(limit, **options)
+        yield arrivals
+        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, market.config.slate))
 
 
 def resumed(config, name, folder, after=1, batch_size=None):
@@ -103,6 +138,14 @@ def ledgers(market):
 def weighted_exposures(closed):
     """(M,) exposures of a closed round in the unit of its guarantee."""
     return weighted_exposure(closed.ledger.item, closed.position_weights, len(closed.required))
+
+
+def facts_of(market, closed, proof=None):
+    """The record of a closed round, from which measures are computed."""
+    adoption = play.AdoptionCount(market.world.release)
+    adoption.enter(closed)
+    shared = play.shared_facts(market.world, market.config, 0)
+    return play.facts_of(shared, closed, np.zeros(market.n_items, np.int64), adoption, proof, None)
 
 
 def same_ledgers(one, other):

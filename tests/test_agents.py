@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from kit import cases, refused
+from kit import calls_of, cases, refused
+from made_data import Chunks, arrivals_of, skewed, view_of
 from small_markets import small_capped, small_scenario
-from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim import measures
 from rimsim.agents import EpsilonGreedy, Random, RimFeedback, States, make_agent, play_round, prices
@@ -264,23 +264,17 @@ def test_prices_of_a_sample_with_few_positions_an_item_need_not_be_near(monkeypa
     """Floors stay real, and a wider gap does, where states are a sample that has fewer than 1.5 positions an item."""
     view = view_of(40, M, K, past=arrivals_of(skewed(10, M)), came=came)
     view = replace(view, required=np.full(M, 4 * floor))
-    asked = {}
-
-    def noted(scores, capacity, required, most, **given_):
-        asked.update(given_, required=required)
-        return solve(scores, capacity, required, most, **given_)
-
-    solve = prices.solve_prices
-    monkeypatch.setattr(prices, "solve_prices", noted)
+    calls = calls_of(monkeypatch, prices, "solve_prices")
     solved_prices(view, tol)
+    (asked,) = calls
     real = came == 40 and floor < 1.5
-    assert asked["for_bound"] == real
+    assert asked["more"]["for_bound"] == real
     assert asked["tol"] == (max(tol, SAMPLED_TOL) if real else tol)
     if real:
-        assert asked["required"] == pytest.approx(np.full(M, floor))
+        assert asked["min_exposure"] == pytest.approx(np.full(M, floor))
     else:
-        assert asked["required"].dtype == np.int64
-        assert set(asked["required"]) <= {np.floor(floor), np.floor(floor) + 1}
+        assert asked["min_exposure"].dtype == np.int64
+        assert set(asked["min_exposure"]) <= {np.floor(floor), np.floor(floor) + 1}
 
 
 def test_what_a_round_knows_of_last_rounds_states_is_a_count_over_them():

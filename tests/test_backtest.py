@@ -397,18 +397,12 @@ def test_hybrids_share_fits_and_ground_levels_come_from_the_past_states(log):
 
 
 @pytest.fixture(scope="module")
-def csv(log, tmp_path_factory):
-    """The made-up log as a file."""
-    path = tmp_path_factory.mktemp("backtest") / "log.csv"
-    pd.DataFrame({"uid": log.user, "sku": log.item, "at": log.time.astype(int)}).to_csv(path, index=False)
-    return path
-
-
-@pytest.fixture(scope="module")
-def run(csv, tmp_path_factory):
-    """A finished back-test from the command line."""
+def run(log, tmp_path_factory):
+    """A finished back-test of the made-up log in a file, from the command line."""
     folder = tmp_path_factory.mktemp("runs") / "one"
-    line = f"backtest --data {csv} --out {folder} --columns user=uid,item=sku,time=at --seeds 2 --caps 3"
+    path = folder.with_name("log.csv")
+    pd.DataFrame({"uid": log.user, "sku": log.item, "at": log.time.astype(int)}).to_csv(path, index=False)
+    line = f"backtest --data {path} --out {folder} --columns user=uid,item=sku,time=at --seeds 2 --caps 3"
     with drawn():
         assert main(f"{line} --models als-hp,popularity-hp,popularity".split()) == 0
     return load_backtest(folder)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from kit import DOCS, cases, refused, same_arrays, write_events
 from rich.console import Console
-from small_markets import play_out, small_replay, small_scenario
+from small_markets import market_of, play_out, small_replay, small_scenario
 
 from rimsim import config as records
 from rimsim import rng
@@ -66,7 +66,7 @@ class TestConsumer(ConsumerTests):
 def visited():
     """Visits of the last round of a small market in which nothing moves, who have yet to come, and slates for them."""
     config = small_scenario(arrivals=ArrivalsConfig(kind="hawkes", per_round=150))
-    market = market_for(agent := make_agent("random"), config)
+    agent, market = market_of("random", config)
     while market.round < 2:
         play_round(market, agent)
     _, rows = np.unique(market.schedule.slot, return_index=True)
@@ -138,6 +138,17 @@ def test_a_cascade_stops(visited, stop):
     require_frequencies(found, response.probability)
     joint = response.probability[:, :-1] * 0.85 * (1 - stop) * chance[:, 1:]
     require_frequencies(pairs, joint)
+
+
+def test_a_cascade_that_never_stops_takes_what_the_plain_response_takes(visited):
+    """Where all positions are looked at and nobody stops, items are the same; chances are, but for the last bits."""
+    market, visits, slates = visited
+    flat = override(market.config, {"consumer.position_decay": 1.0})
+    made = kinds.Intensity(flat), kinds.Cascade(kinds.CascadeOptions(stop=0.0), flat)
+    plain, cascade = (consumer.respond(visits, slates) for consumer in made)
+    assert plain.consumed.any()
+    same_arrays(plain, cascade, "consumed")
+    np.testing.assert_allclose(cascade.probability, plain.probability, rtol=1e-12)
 
 
 def test_what_moves_is_multiplied(visited):
@@ -355,13 +366,6 @@ def opened(config, log=None):
     return market, market.open.visits(np.arange(market.n_arrivals))
 
 
-def every_slate(market, visits):
-    """Consumption of slates that together show every item to every visitor."""
-    for first in range(0, ITEMS, 4):
-        slates = np.tile(np.arange(first, first + 4), (len(visits), 1))
-        yield market.consumer.respond(visits, slates).consumed
-
-
 @pytest.fixture
 def table(tmp_path):
     """The law itself, as a table of probabilities."""
@@ -402,7 +406,8 @@ def test_answers_above_a_threshold_are_taken_as_often_as_the_table_says(tmp_path
     value = law()
     path = write_table(tmp_path / "values.parquet", value)
     market, visits = opened(observed(path, taken_at=0.3))
-    taken = np.concatenate(list(every_slate(market, visits)), axis=1)
+    every = [np.tile(np.arange(first, first + 4), (len(visits), 1)) for first in range(0, ITEMS, 4)]
+    taken = np.hstack([market.consumer.respond(visits, slates).consumed for slates in every])
     np.testing.assert_array_equal(taken, value[visits.log_user] >= 0.3)
 
 
@@ -531,9 +536,8 @@ def test_all_arms_rounds_and_seeds_share_one_cost(model):
     found = set()
     for name, retrain in itertools.product(AGENTS, (True, False)):
         found |= {*costs(market_for(make_agent(name), small(model), retrain=retrain), name)}
-    found |= {
-        Market(small(model), seeds=seeds).cost for seeds in (records.Seeds(choice=5), records.Seeds(agent=5))
-    }
+    for seeds in (Seeds(choice=5), Seeds(agent=5)):
+        found.add(Market(small(model), seeds=seeds).cost)
     assert len(found) == 1
     assert found.pop() > 0
 
@@ -558,8 +562,7 @@ def test_a_round_with_numbers_is_that_of_the_page():
     told = " ".join(page.partition("## A round, with numbers")[2].partition("\n## ")[0].split())
     changes = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
     config = records.override(records.find_scenario("closed-loop"), changes)
-    agent = make_agent("rim-feedback")
-    market = market_for(agent, config, seeds=records.Seeds.all(0))
+    agent, market = market_of("rim-feedback", config, seeds=records.Seeds.all(0))
     agent.begin_round(market.round_view())
     first = market.next_arrivals(1)
     item = int(agent.act(first).items[0, 0])

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import cloudpickle
 import gymnasium
 import numpy as np
-import pandas as pd
 import pytest
 import small_markets as markets
 from gymnasium import wrappers
@@ -23,8 +22,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from kit import DOCS, cases, refused, same_arrays
-from small_markets import PAIRS, SMALL, play_out, settings_of
-from test_promises import priced
+from small_markets import PAIRS, SMALL, played, priced, settings_of
 
 from rimsim import measures
 from rimsim.agents import PolicyAgent, make_agent, market_for, play_round, rollout
@@ -101,8 +99,7 @@ def test_same_seed_same_trajectory():
     while not done:
         for other in theirs:
             assert mine[1:] == other[1:]
-            for name, value in mine[0].items():
-                np.testing.assert_array_equal(value, other[0][name])
+            np.testing.assert_equal(mine[0], other[0])
         action = one.action_space.sample()
         mine, theirs = one.step(action), [other.step(action) for other in others]
         done = mine[2]
@@ -156,9 +153,8 @@ def test_the_short_way_of_a_step_is_the_long_way(kind, changes):
     done = False
     while not done:
         assert mine == theirs
-        for name, value in seen.items():
-            np.testing.assert_array_equal(value, seen_too[name])
-            assert value.dtype == seen_too[name].dtype
+        np.testing.assert_equal(seen, seen_too)
+        assert [value.dtype for value in seen.values()] == [value.dtype for value in seen_too.values()]
         action = one.action_space.sample()
         action[:3] = np.argsort(-seen["relevance"])[[0, 0, 1]][: len(action[:3])]
         other.annotate(Slates(action[None]))
@@ -174,16 +170,13 @@ def test_the_short_way_of_a_step_is_the_long_way(kind, changes):
 
 
 # Each agent and each market is among these pairs; all pairs are in test_market, with batches of one.
-@pytest.mark.parametrize(("kind", "name"), PAIRS[2::3])
+@cases("kind name", *PAIRS[2::3], ("promises", "rim-feedback"))
 def test_rollout_gives_what_the_engine_gives(kind, name):
     """One arrival at a time through Gymnasium leaves the ledger that the batch engine leaves, bit for bit."""
-    config, agent = SMALL[kind](rounds=2), make_agent(name)
+    config = priced() if kind == "promises" else SMALL[kind](rounds=2)
     made = make(scenario="closed-loop", settings=settings_of(config), model_seed=5)
     rollout(made, make_agent(name), seed=5)
-    market = play_out(market_for(agent, config, seeds=Seeds.all(5)), agent)
-    for pair in zip(made.unwrapped.market.closed, market.closed, strict=True):
-        one, other = (closed.ledger.table("a", 5, 0) for closed in pair)
-        pd.testing.assert_frame_equal(one, other, check_exact=True)
+    markets.same_ledgers(made.unwrapped.market, played(config, name, seeds=Seeds.all(5)))
 
 
 def test_seeds_can_be_set_one_by_one(env):
@@ -439,7 +432,6 @@ def test_the_callback_logs_the_measures():
     learner = sb3.PPO("MlpPolicy", env, n_steps=240, batch_size=60, n_epochs=1, seed=0, device="cpu")
     learner.learn(240, callback=MeasuresCallback(), log_interval=None)
     assert "rimsim/coverage" in learner.logger.name_to_value
-    assert rollout(made(), make_agent("relevance"), seed=0).steps == 240
 
 
 def test_a_policy_goes_on_with_its_groups():
@@ -483,8 +475,7 @@ def test_vector_equals_single_environments(kind):
     while not ended:
         assert envs.observation_space.contains(together)
         for n, observation in enumerate(alone):
-            for name, value in observation.items():
-                np.testing.assert_array_equal(together[name][n], value)
+            np.testing.assert_equal({name: together[name][n] for name in together}, observation)
         actions = np.argsort(-together["relevance"], axis=1, kind="stable")[:, :5]
         together, rewards, ends, _, infos = envs.step(actions)
         steps = [env.step(action) for env, action in zip(singles, actions, strict=True)]
@@ -510,16 +501,15 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
     joint, read = [], []
     for step in range(60):
         for n, observation in enumerate(alone):
-            np.testing.assert_equal({name: together[name][n] for name in observation}, observation)
+            np.testing.assert_equal({name: together[name][n] for name in together}, observation)
         pair = envs.envs[step % 2], singles[step % 2]
         actions = np.argsort(-together["relevance"], axis=1, kind="stable")[:, :5]
         actions[0, 4] = actions[0, step % 5]
         if step % 9 == 4:
             read.append(envs.envs[0]._attached is not None)
             mine, expected = (env.feedback for env in pair)
-            np.testing.assert_array_equal(mine.slates, expected.slates)
-            np.testing.assert_array_equal(mine.consumed, expected.consumed)
-            assert (mine.arrivals.relevance == expected.arrivals.relevance).all()
+            same_arrays(mine, expected, "slates", "consumed")
+            same_arrays(mine.arrivals, expected.arrivals, "relevance")
         elif step % 9 == 5:
             np.testing.assert_array_equal(*(env.action_masks() for env in pair))
             np.testing.assert_array_equal(*(env.standing.missing for env in pair))
@@ -532,9 +522,8 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
             together = {name: np.stack([one[0][name] for one in steps]) for name in together}
             continue
         elif step % 9 == 8:
-            np.testing.assert_array_equal(
-                *(copy.deepcopy(env).step(actions[step % 2])[0]["exposure"] for env in pair)
-            )
+            after = [copy.deepcopy(env).step(actions[step % 2])[0] for env in pair]
+            np.testing.assert_equal(*after)
         together, rewards, *_ = envs.step(actions)
         joint.append((envs._table["n"] > 0).all())
         steps = [env.step(action) for env, action in zip(singles, actions, strict=True)]
@@ -547,8 +536,7 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
         events = one.market.closed[0].histories.events
         assert kind == "replay" or 10 < events.size[0] <= len(events.tick)
         markets.same_ledgers(one.market, other.market)
-        np.testing.assert_array_equal(one.market.ledger.item, other.market.ledger.item)
-        np.testing.assert_array_equal(one.market.ledger.price, other.market.ledger.price)
+        same_arrays(one.market.ledger, other.market.ledger, "item", "price")
 
 
 def test_a_market_can_be_served_outside_of_its_environment():
@@ -589,7 +577,7 @@ def test_feedback_outlives_what_others_do_with_the_market(kind):
 
 
 def test_what_an_agent_needs_can_be_set_between_steps():
-    """Feedback holds the histories of arrivals from the step on before which they were asked for."""
+    """Feedback holds histories from the step on before which they were asked for, as they were before the slate."""
     env = MarketEnv(**small("clones"))
     env.reset(seed=3)
     env.step(np.arange(5))
@@ -597,6 +585,9 @@ def test_what_an_agent_needs_can_be_set_between_steps():
     env.needs = Needs(history=True)
     env.step(np.arange(5))
     assert env.feedback.arrivals.history is not None
+    before = env.arrivals.history.items.tolist()
+    env.step(np.flatnonzero(env.arrivals.admissible[0].numpy())[:5])
+    assert env.feedback.arrivals.history.items.tolist() == before
 
 
 @pytest.mark.parametrize(("copies", "call"), [(0, 1), (0, 7), (0, 8), (2, 3), (2, 12)])
@@ -742,8 +733,7 @@ def test_episodes_end_as_in_gymnasiums_own_vector_environment(mode):
         if ended.any() and mode is AutoresetMode.DISABLED:
             mask = {"reset_mask": ended}
             given, expected = (envs.reset(options=dict(mask))[0] for envs in (ours, theirs))
-        for name, values in expected.items():
-            np.testing.assert_array_equal(given[name], values)
+        np.testing.assert_equal(given, expected)
         actions = np.argsort(-given["relevance"], axis=1, kind="stable")[:, :5]
         if step == 3:  # then the episodes end apart
             given, expected = (
@@ -755,12 +745,8 @@ def test_episodes_end_as_in_gymnasiums_own_vector_environment(mode):
         assert [rewards.tolist(), ended.tolist()] == [part.tolist() for part in rest[:2]]
         for name in ("_final_obs", "_final_info", "_market"):
             assert np.array_equal(infos.get(name, ()), their_infos.get(name, ()))
-        for last, their_last in zip(
-            infos.get("final_obs", ()), their_infos.get("final_obs", ()), strict=True
-        ):
-            assert (last is None) == (their_last is None)
-            if last is not None:
-                np.testing.assert_array_equal(last["exposure"], their_last["exposure"])
+        last, their_last = (list(one.get("final_obs", ())) for one in (infos, their_infos))
+        np.testing.assert_equal(last, their_last)
 
 
 def test_wrappers_of_gymnasium_are_taken():
@@ -812,8 +798,7 @@ def test_feedback_can_be_written_over(delay):
     before = made.market.ledger
     made.load_state(made.state)
     assert made.market.ledger is not before
-    np.testing.assert_array_equal(made.market.ledger.item, before.item)
-    np.testing.assert_array_equal(made.market.ledger.consumed, before.consumed)
+    same_arrays(made.market.ledger, before, "item", "consumed")
     assert not before.consumed[:5].all()
 
 

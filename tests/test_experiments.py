@@ -234,32 +234,25 @@ def test_split_prices_give_each_arm_half_of_the_floors_and_of_the_arrivals(share
         assert each.arrivals == view.arrivals // part
 
 
-@pytest.fixture(scope="module")
-def own_past():
-    """What a platform would learn of a round of random slates."""
-    kept = []
-    control = SimpleNamespace(learnt=lambda own: kept.append(own) or own)
+def test_diverted_training_has_the_events_and_impressions_of_its_own_arm_alone():
+    """Of a round of random slates, the arm's visitors' events are left; others' impressions are empty, none taken."""
+    learnt, assignment = [], Assignment("user", 0, HOUR)
+    control = SimpleNamespace(learnt=lambda own: learnt.append(own) or own)
     market = Market(_scenario(platform=PlatformConfig(model="bag-visits")), control=control)
     play_round(market, make_agent("random"))
-    return kept[0]
-
-
-@pytest.mark.parametrize("treated", [True, False])
-def test_diverted_training_has_the_events_and_impressions_of_its_own_arm_alone(own_past, treated):
-    """Of a round, events of the arm's visitors are left, and impressions of the others are empty and not taken."""
-    own, assignment = own_past, Assignment("user", 0, HOUR)
-    found = Diverted(assignment, treated=treated).learnt(own)
+    (own,) = learnt
     users = own.schedule.user
-    mine = assignment.arrivals(users, np.zeros(len(users)), 0) == treated
-    columns = [map(np.ndarray.tolist, past.histories.all_events()) for past in (own, found)]
-    events, kept = (sorted(zip(*each, strict=True)) for each in columns)
-    assert kept == [event for event in events if mine[event[0]]]
-    assert 0 < len(kept) < len(events)
-    rows = mine[own.schedule.slot]
-    assert own.shown.taken[rows].any()
-    assert own.shown.taken[~rows].any()
-    assert np.array_equal(found.shown.taken, own.shown.taken & rows[:, None])
-    assert np.array_equal(found.shown.item, np.where(rows[:, None], own.shown.item, -1))
+    for treated in (True, False):
+        found = Diverted(assignment, treated=treated).learnt(own)
+        mine = assignment.arrivals(users, np.zeros(len(users)), 0) == treated
+        columns = [map(np.ndarray.tolist, past.histories.all_events()) for past in (own, found)]
+        events, kept = (sorted(zip(*each, strict=True)) for each in columns)
+        assert kept == [event for event in events if mine[event[0]]]
+        assert 0 < len(kept) < len(events)
+        rows = mine[own.schedule.slot]
+        assert own.shown.taken[rows].any()
+        assert np.array_equal(found.shown.taken, own.shown.taken & rows[:, None])
+        assert np.array_equal(found.shown.item, np.where(rows[:, None], own.shown.item, -1))
 
 
 def test_agents_that_cannot_be_told_are_refused():

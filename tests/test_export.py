@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import time
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
@@ -12,7 +11,7 @@ import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
-from kit import DOCS, cases, refused
+from kit import DOCS, cases, refused, until
 from made_data import rounds_of
 from small_markets import small_run, small_scenario
 from tensorboard import program
@@ -458,11 +457,8 @@ def served(tmp_path_factory):
     server = program.TensorBoard()
     server.configure(logdir=str(run / "events"), load_fast="true", port=0)
     address = server.launch()
-    until = time.monotonic() + 20
-    while time.monotonic() < until:  # it loads while it already answers
-        if len(_asked(address, "scalars/tags")) >= 4 and _asked(address, "text/tags"):
-            break
-        time.sleep(0.1)
+    # It loads while it already answers.
+    until(lambda: len(_asked(address, "scalars/tags")) >= 4 and _asked(address, "text/tags"))
     return address, run
 
 

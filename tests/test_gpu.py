@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from kit import same_arrays
 from small_markets import play_out, settings_of, small_scenario
 
 from rimsim.agents import make_agent, play_round, rollout
@@ -166,5 +167,4 @@ def test_an_environment_on_a_device_is_its_engine(scenario, device):
     play_round(market, agent)
     env = MarketEnv("closed-loop", settings=settings_of(config))
     rollout(env, make_agent("relevance"), seed=0)
-    np.testing.assert_array_equal(env.market.closed[0].ledger.item, market.closed[0].ledger.item)
-    np.testing.assert_array_equal(env.market.closed[0].ledger.consumed, market.closed[0].ledger.consumed)
+    same_arrays(env.market.closed[0].ledger, market.closed[0].ledger, "item", "consumed")

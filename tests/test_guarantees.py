@@ -8,12 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import cases
-from small_markets import SMALL, small_replay, small_scenario
+from kit import cases, same_arrays
+from made_data import Chunks, arrivals_of, skewed, view_of
+from small_markets import SMALL, market_of, played_by, priced, same_ledgers, small_replay, small_scenario
 from test_matching_weighted import relaxed
-from test_online_agents import Chunks, arrivals_of, skewed, view_of
-from test_promises import AGENTS, played
-from test_promises import PRICED as SOLVED
+from test_promises import AGENTS
 
 from rimsim import measures
 from rimsim.agents import States, make_agent, market_for, play_round, rim_feedback
@@ -21,7 +20,7 @@ from rimsim.agents import guard as guarding
 from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.gibbs import inclusion_sums
 from rimsim.agents.pacing import ExposureUnit
-from rimsim.config import ExposureConfig, scenario_from
+from rimsim.config import ExposureConfig
 from rimsim.market import RoundView
 from rimsim.matching import Rows, solve_prices, tie_rank
 from rimsim.requirements.rows import Requirements, Row
@@ -112,12 +111,6 @@ def begun(name, view):
     agent = make_agent(name)
     agent.begin_round(view)
     return agent
-
-
-def market_of(name, config):
-    """An agent and its market."""
-    agent = make_agent(name)
-    return agent, market_for(agent, config)
 
 
 @pytest.mark.parametrize("name", [*MOVING, *PLANNED])
@@ -523,9 +516,7 @@ def test_an_item_is_urgent_when_it_needs_as_many_arrivals_as_are_left(spare):
     latest = max(n for n in range(200) if n * 0.25 - sure * np.sqrt(n * 0.25 * 0.75) <= 5.0)
     for later, urgent in ((latest + 1, 0), (latest, 1)):
         guard = guard_of(required, weight=(1.0, 1.0), chance=chance, sure=sure, spare=spare)
-        left = (later + 4.0) / (
-            1.0 - spare
-        ) + 1.0  # a share and the last four are not relied on, nor is this one
+        left = (later + 4.0) / (1.0 - spare) + 1.0  # a share, the last four and this one are not relied on
         assert due(guard, left, weight=(1.0, 1.0))[0] == urgent
         assert guard.wait[0] == pytest.approx(latest, abs=1.0)
         assert due(guard, left, may=np.zeros(2, bool), weight=(1.0, 1.0))[0] == 0
@@ -698,8 +689,7 @@ def test_an_exposure_that_is_taken_back_is_delivered_again():
 
 def hard_market(**changes):
     """Two rounds of a week with floors, groups, and campaigns that end when the first round does."""
-    exposure = {"hard": True, "most": None, "campaigns": LATE, "unit": "examined"} | changes
-    return small_scenario(exposure=scenario_from({"exposure": SOLVED | exposure}).exposure, rounds=2)
+    return priced(**({"hard": True, "most": None, "campaigns": LATE, "unit": "examined"} | changes))
 
 
 def undelivered(closed):
@@ -711,12 +701,11 @@ def undelivered(closed):
 @pytest.mark.parametrize("name", AGENTS)
 def test_hard_groups_and_campaigns_are_delivered_in_full(name):
     """Nothing is missing of a campaign over half of the last positions besides others, in any batch, to the bit."""
-    rounds, agent = played(name, hard_market())
-    assert [undelivered(closed) for closed in rounds] == [0.0, 0.0]
-    again, other = played(name, hard_market(), 7)
-    for one, two in zip(rounds, again, strict=True):
-        assert np.array_equal(one.ledger.item, two.ledger.item)
-    assert np.array_equal(agent.row_price, other.row_price)
+    agent, whole = played_by(name, hard_market())
+    assert [undelivered(closed) for closed in whole.closed] == [0.0, 0.0]
+    other, again = played_by(name, hard_market(), 7)
+    same_ledgers(whole, again)
+    same_arrays(agent, other, "row_price")
 
 
 def test_the_guard_delivers_where_prices_cannot(monkeypatch):
@@ -724,6 +713,6 @@ def test_the_guard_delivers_where_prices_cannot(monkeypatch):
     weak = "rim-feedback(gain=1e-9)"
     for pace in ("arrivals", "clock"):
         config = hard_market(pace=pace, cost=1e-9, beta=0.1)
-        assert undelivered(played(weak, config)[0][0]) <= (0.0 if pace == "arrivals" else 0.01)
+        assert undelivered(played_by(weak, config)[1].closed[0]) <= (0.0 if pace == "arrivals" else 0.01)
     monkeypatch.setattr(rim_feedback.Delivery, "_reset_guard", lambda *_: None)
-    assert undelivered(played(weak, hard_market(cost=1e-9, beta=0.1))[0][0]) > 0.04
+    assert undelivered(played_by(weak, hard_market(cost=1e-9, beta=0.1))[1].closed[0]) > 0.04

@@ -9,9 +9,9 @@ import torch
 from kit import cases, refused
 from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import nbinom
-from small_markets import play_out, played, resumed, small_replay, small_run, small_scenario
+from small_markets import market_of, play_out, played, resumed, small_replay, small_run, small_scenario
 
-from rimsim.agents import make_agent, market_for, play_round
+from rimsim.agents import play_round
 from rimsim.arrays import ticks
 from rimsim.config import ConsumerConfig, ExposureConfig
 from rimsim.config.fields import duration_seconds
@@ -389,12 +389,6 @@ def unknowing(examination, prior=0.6, **changes):
     return small_scenario(**({"exposure": exposure, "consumer": ConsumerConfig(attraction=4.0)} | changes))
 
 
-def begun(config, name):
-    """A market and its agent."""
-    agent = make_agent(name)
-    return market_for(agent, config), agent
-
-
 def of_ledger(ledger, rows=slice(None)):
     """The harvested estimate of one round."""
     return decay_of_slates(ledger.item[rows], ledger.consumed[rows], ledger.intensity[rows])
@@ -403,7 +397,7 @@ def of_ledger(ledger, rows=slice(None)):
 def test_harvested_estimates_are_those_of_the_ledgers_pooled_over_rounds():
     """γ is the mean by precision of ledgers so far, and positions weigh by the guess before them."""
     exposure = ExposureConfig(unit="examined", examination="harvested", prior_decay=0.6)
-    market, agent = begun(unknowing("harvested", exposure=exposure), "rim-feedback")
+    agent, market = market_of("rim-feedback", unknowing("harvested", exposure=exposure))
     assert market.platform.decay == 0.6
     decays, estimates = [0.6], []
     while not market.done:
@@ -422,7 +416,7 @@ def test_harvested_estimates_are_those_of_the_ledgers_pooled_over_rounds():
 
 def test_only_uniform_slates_are_counted_where_gamma_comes_from_them():
     """With epsilon-greedy the estimate is that of its uniform slates, added up over rounds; others need not apply."""
-    market, agent = begun(unknowing("random"), "epsilon-greedy(epsilon=0.4)")
+    agent, market = market_of("epsilon-greedy(epsilon=0.4)", unknowing("random"))
     counts, seen = 0, 0
     play_out(market, agent)
     for closed in market.closed:
@@ -432,14 +426,14 @@ def test_only_uniform_slates_are_counted_where_gamma_comes_from_them():
         assert closed.decay == decay_of_counts(counts)
     assert market.platform.decay == closed.decay.decay
     assert 0.3 * 360 < seen < 0.5 * 360
-    market, agent = begun(unknowing("random"), "relevance")
+    agent, market = market_of("relevance", unknowing("random"))
     refused(ConfigError, r"examination is 'random'.*random, epsilon-greedy", play_round, market, agent)
 
 
 def test_the_layer_over_impressions_weighs_positions_by_what_the_platform_takes_for_gamma():
     """With an estimate the layer is fitted at the estimate, not at the γ of the consumers."""
     platform = dataclasses.replace(small_scenario().platform, learning="impressions")
-    market, agent = begun(unknowing("harvested", platform=platform), "relevance")
+    agent, market = market_of("relevance", unknowing("harvested", platform=platform))
     play_round(market, agent)
     found = market.closed[0].decay.decay
     past = market.platform.rounds[-1]
@@ -449,7 +443,7 @@ def test_the_layer_over_impressions_weighs_positions_by_what_the_platform_takes_
     np.testing.assert_array_equal(served, market.closed[0].ledger.intensity)
     bare = dataclasses.replace(states, models=lambda: tuple(layer_of(one)[0] for one in states.models()))
     learnt = impressions_of(past.shown.scored(bare), positions)
-    fits = [fit.after(learnt) for fit in begun(market.config, "relevance")[0].platform.fits]
+    fits = [fit.after(learnt) for fit in market_of("relevance", market.config)[1].platform.fits]
     assert layer_of(market.model)[1].slope == pytest.approx(layer_of_fits(fits).slope, rel=1e-6)
     assert found != market.config.consumer.position_decay
 
@@ -457,7 +451,7 @@ def test_the_layer_over_impressions_weighs_positions_by_what_the_platform_takes_
 def test_what_is_not_known_yet_tells_nothing():
     """Slates of unknown outcome at the round's end are left out, with a year's delay all; a replay has no positions."""
     delayed = ConsumerConfig(attraction=4.0, delay="3d")
-    market, agent = begun(unknowing("harvested", consumer=delayed), "relevance")
+    agent, market = market_of("relevance", unknowing("harvested", consumer=delayed))
     play_round(market, agent)
     closed = market.closed[0]
     schedule = closed.ledger.schedule
@@ -465,12 +459,12 @@ def test_what_is_not_known_yet_tells_nothing():
     assert 0 < known.sum() < len(known)
     assert closed.decay == of_ledger(closed.ledger, known)
     late = dataclasses.replace(delayed, delay="365d")
-    market, agent = begun(unknowing("harvested", consumer=late), "relevance")
+    agent, market = market_of("relevance", unknowing("harvested", consumer=late))
     play_round(market, agent)
     assert market.closed[0].decay is None
     assert market.platform.decay == 0.6
     exposure = ExposureConfig(examination="harvested")
-    market, agent = begun(small_replay(exposure=exposure), "relevance")  # hits count wherever they stand
+    agent, market = market_of("relevance", small_replay(exposure=exposure))  # hits count wherever they stand
     play_round(market, agent)
     assert market.closed[0].decay is None
 

@@ -327,24 +327,17 @@ def test_bounds_of_a_resumed_run_are_those_of_the_whole(tmp_path, monkeypatch):
     assert digest(resumed) == digest(small_run(tmp_path / "whole", **asked, certify=True))
 
 
-@pytest.fixture
-def halted(tmp_path):
-    """A run whose one agent, in a file of its own, failed in round 1; its log is a file too."""
-    log, agent = _log(tmp_path), tmp_path / "mine.py"
+def test_a_run_is_not_resumed_with_another_version_log_agent_or_config(tmp_path, monkeypatch):
+    """What a run has done belongs to what it began with: the error names the package, the file or the field."""
+    log, agent, halted = _log(tmp_path), tmp_path / "mine.py", tmp_path / "run"
     agent.write_text(FAULTY.read_text())
     config = small_scenario(rounds=2, data=DataConfig(source=str(log)), consumer=QUICK)
-    refused(AgentError, "no idea", small_run, tmp_path / "run", (f"{agent}:Raises",), config, certify=True)
-    return tmp_path / "run"
-
-
-def test_a_run_is_not_resumed_with_another_version_log_agent_or_config(halted, monkeypatch):
-    """What a run has done belongs to what it began with: the error names the package, the file or the field."""
+    refused(AgentError, "no idea", small_run, halted, (f"{agent}:Raises",), config, certify=True)
     with monkeypatch.context() as patch:
         here = versions() | {"torch": "0.1"}
         patch.setattr("rimsim.scenarios.study.plan.versions", lambda: here)
         refused(RunFolderError, "made with other versions: torch .* there, 0.1 here", resume, halted)
-    for name in ("log.csv", "mine.py"):
-        path = halted.parent / name
+    for path in (log, agent):
         text = path.read_text()
         path.write_text("\n".join(text.splitlines()[:-1]))
         build_world.cache_clear()

@@ -432,6 +432,5 @@ def test_content_comes_into_a_folder_as_a_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", lambda path, place: moved.append(path.name) or plainly(path, place))
     write()
     assert moved == ["pictures", "table", "config"]
-    assert contents(tmp_path) == dict.fromkeys(("config", "table", "pictures/new.png"), "new") | {
-        "stays": "old"
-    }
+    new = dict.fromkeys(("config", "table", "pictures/new.png"), "new")
+    assert contents(tmp_path) == new | {"stays": "old"}

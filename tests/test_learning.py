@@ -10,7 +10,7 @@ import small_markets as small
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import cases, refused
+from kit import calls_of, cases, refused, same_arrays
 
 from rimsim.agents import make_agent, play_round, top_k
 from rimsim.arrays import ticks
@@ -168,10 +168,7 @@ def test_positions_count_as_consumers_look_at_them_and_hits_when_sessions_end():
 @pytest.mark.parametrize("delay", ["365d", "3d"])
 def test_the_layer_learns_only_what_the_platform_knows(delay, monkeypatch):
     """Each slate is learnt once, in the round by whose end its outcome is known: with a year's delay not at all."""
-    learnt, made = [], platform_module.impressions_of
-    monkeypatch.setattr(
-        platform_module, "impressions_of", lambda shown, *rest: learnt.append(shown) or made(shown, *rest)
-    )
+    calls = calls_of(monkeypatch, platform_module, "impressions_of")
     platform = PlatformConfig(model="popularity-hp", learning="impressions")
     config = small.small_scenario(consumer=ConsumerConfig(delay=delay), platform=platform, rounds=4)
     market, settled = small.play_out(Market(config), make_agent("relevance")), []
@@ -179,6 +176,7 @@ def test_the_layer_learns_only_what_the_platform_knows(delay, monkeypatch):
     for closed in market.closed[:-1]:
         late = closed.schedule.tick + ticks(duration_seconds(delay)) + 1
         settled.append(late)
+    learnt = [call["shown"] for call in calls]
     for stop, before, shown in zip(stops, [0, *stops], learnt, strict=False):
         due = np.concatenate([late for late, end in zip(settled, stops, strict=True) if end <= stop])
         assert sorted(shown.settled) == sorted(due[(due >= before) & (due < stop)])
@@ -499,15 +497,13 @@ def test_hidden_states_hold_the_visible_events_of_what_is_scored(delay, monkeypa
     monkeypatch.setattr(Scorer, "_store", counted)
     monkeypatch.setattr(Scorer, "catch_up", checked)
     market = Market(config)
-    while not market.done:
-        arrivals = market.next_arrivals(8, in_waves=True)
+    for arrivals in small.batches(market, 8, in_waves=True):
         histories, tick = market.open.histories, market.schedule.tick[arrivals.row]
         slots = market.schedule.slot[arrivals.row]
         whole = market.model.score(histories.states(slots, histories.visible_at(slots, tick), tick))
         whole = whole * arrivals.admissible
         whole /= whole.sum(1, keepdim=True)
         torch.testing.assert_close(arrivals.relevance, whole, rtol=1e-3, atol=1e-6)
-        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
     assert sum(taken) > 0
 
 
@@ -526,11 +522,8 @@ def test_scores_that_a_model_keeps_are_not_written_to():
     log = Market(config).world.past
     mark = _Remembering(GRUConfig(epochs=1))
     model = RIM(mark=mark, ground=HawkesPoisson()).fit(log)
-    market = Market(config, model=model)
-    while not market.done:
-        arrivals = market.next_arrivals(16)
+    for _ in small.batches(Market(config, model=model), 16):
         assert torch.equal(mark.scores, mark.kept)
-        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
 
 
 def _walk(draw, users, n_items, start):
@@ -609,18 +602,14 @@ def test_what_is_foretold_changes_nothing(model, delay, monkeypatch):
     ends = []
     for kind in (ReplayedLog, _AsItComes):
         market = Market(config, consumer=kind(config))
-        rows = []
-        while not market.done:
-            arrivals = market.next_arrivals(9)
-            rows.append(arrivals.relevance.numpy() * arrivals.ground_intensity.numpy()[:, None])
-            market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
+        served = small.batches(market, 9)
+        rows = [one.relevance.numpy() * one.ground_intensity.numpy()[:, None] for one in served]
         ends.append((np.concatenate(rows), market))
     (one, first), (other, second) = ends
     np.testing.assert_array_equal(one, other)
     for mine, theirs in zip(first.closed, second.closed, strict=True):
-        np.testing.assert_array_equal(mine.ledger.consumed, theirs.ledger.consumed)
-        np.testing.assert_array_equal(mine.log_counts, theirs.log_counts)
-        assert mine.learnt_events == theirs.learnt_events
+        same_arrays(mine.ledger, theirs.ledger, "consumed")
+        same_arrays(mine, theirs, "log_counts", "learnt_events")
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 9])
@@ -629,8 +618,7 @@ def test_states_known_beforehand_are_encoded_in_windows_and_forgotten(blocks, mo
     monkeypatch.setattr(Scorer, "hidden_bytes", lambda _: 1)
     monkeypatch.setattr(module, "_MOST_BYTES", blocks * BLOCK + 9)
     monkeypatch.setattr(module, "_AHEAD", 1)
-    encode, encoded = Scorer.hidden_at, []
-    monkeypatch.setattr(Scorer, "hidden_at", lambda *now: (encoded.append(len(now[1])), encode(*now))[1])
+    encoded = calls_of(monkeypatch, Scorer, "hidden_at")
     arrivals = ArrivalsConfig(kind="replay", warmup_share=0.8)
     config = small.small_replay(rounds=1, arrivals=arrivals)
     market = Market(config, model=Market(config).model)
@@ -641,7 +629,8 @@ def test_states_known_beforehand_are_encoded_in_windows_and_forgotten(blocks, mo
         held = np.array([block is not None for block in scores._block])
         assert not held[: market.served or n].any()
         assert held.sum() < BLOCK
-    assert encoded == [min(blocks * BLOCK, n - first) for first in range(0, n, blocks * BLOCK)]
+    sizes = [min(blocks * BLOCK, n - first) for first in range(0, n, blocks * BLOCK)]
+    assert [len(call["slots"]) for call in encoded] == sizes
     assert n > 2 * BLOCK
 
 

@@ -1,6 +1,7 @@
 """The market: what must hold whatever the agent, the batches and the order of serving."""
 
 import dataclasses
+import itertools
 from collections import Counter
 from functools import cache
 
@@ -13,6 +14,7 @@ from kit import cases, refused, write_events
 from small_markets import (
     PAIRS,
     SMALL,
+    batches,
     ledgers,
     play_out,
     played,
@@ -27,7 +29,7 @@ from small_markets import (
 )
 
 from rimsim import measures
-from rimsim.agents import make_agent, play_round, top_k
+from rimsim.agents import make_agent, play_round
 from rimsim.config import (
     ArrivalsConfig,
     ConsumerConfig,
@@ -122,9 +124,8 @@ def test_floors_add_up_and_can_be_of_some_items():
     assert later.any()
     assert not market.required[later].any()
     market = Market(small_scenario())
-    required = market.required / measures.mean_weight(
-        market.open.requirements.position_weights
-    )  # as positions
+    weights = market.open.requirements.position_weights
+    required = market.required / measures.mean_weight(weights)  # as positions
     assert required.sum() == 0.5 * 120 * 5
     assert np.ptp(required) <= 1
     exposure = dataclasses.replace(small_broadcast().exposure, unit="shown")
@@ -164,17 +165,14 @@ def test_a_user_is_shown_no_more_than_its_cap(name):
 def test_an_audience_is_what_arrives():
     """In a replay or broadcast, the states that hindsight plans on are those that are served, to the last bit."""
     several_blocks = ArrivalsConfig(kind="replay", warmup_share=0.8)
-    for config in (small_replay(rounds=1, arrivals=several_blocks), small_broadcast()):
+    for config in (small_replay(rounds=1, arrivals=several_blocks), small_broadcast(rounds=1)):
         market = Market(config, needs=Needs(future=True))
         planned = {}
         for chunk in market.round_view().audience:
             planned |= dict(zip(chunk.id.tolist(), chunk.intensity, strict=True))
-        number = market.round
-        while not market.done and market.round == number:
-            arrivals = market.next_arrivals(30)
+        for arrivals in batches(market, 30):
             for row, key in enumerate(arrivals.id.tolist()):
                 assert torch.equal(arrivals.intensity[row], planned.pop(key))
-            market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
         assert not planned
 
 
@@ -226,7 +224,10 @@ def test_first_prices_of_a_replay_are_of_the_serving_model():
     assert (rows == seen).all()
 
 
-@pytest.mark.parametrize(("kind", "name"), PAIRS)
+OPTIONS = ("rim-feedback(gain=0.1,closing=0.05)", "rim-resolve(every=30)", "entropic-dual(gain=0)")
+
+
+@cases("kind name", *PAIRS, *itertools.product(SMALL, OPTIONS))
 def test_results_do_not_depend_on_the_batch_size(kind, name):
     """Batches of 1 and 1,000, among capped users also of 7, leave the same ledger to the last bit."""
     for size in (1, 7) if kind == "capped" else (1,):
@@ -369,10 +370,7 @@ def test_relevance_sums_to_one_over_admissible_items(scenario):
 
 def test_nothing_served_after_the_end_closes_no_round():
     """A batch of no arrivals leaves a market that is over as it is."""
-    market = Market(small_scenario(rounds=1))
-    while not market.done:
-        arrivals = market.next_arrivals()
-        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, 5))
+    market = played(small_scenario(rounds=1))
     market.show(np.zeros(0, np.int64), Slates(np.zeros((0, 5), np.int64)), empty=True)
     assert (len(market.closed), market.round) == (1, 1)
 

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from kit import cases, refused
+from kit import calls_of, cases, refused, same_arrays
 from scipy.optimize import minimize
-from small_markets import small_replay, small_scenario
+from small_markets import market_of, small_replay, small_scenario
 
 from rimsim import config as records
-from rimsim.agents import make_agent, market_for, play_round
+from rimsim.agents import make_agent, play_round
 from rimsim.agents.prices import joined_states, solved_prices
 from rimsim.arrays import ALWAYS, NEVER
 from rimsim.config.fields import duration_seconds
@@ -213,7 +213,7 @@ CAMPAIGNS = [
     {"name": "again", "items": {"genres": "Thriller"}, "share": 0.3, "audience": {"visits": "returning"}},
     {"name": "new", "items": {"genres": "Comedy"}, "share": 0.2, "audience": {"visits": "first"}},
 ]
-GROUPS = {"groups": [{"column": "genres", "values": ["Horror"], "beta": 0.5}]}
+GROUPS = [{"column": "genres", "values": ["Horror"], "beta": 0.5}]
 
 
 def test_exposures_of_some_arrivals_count_as_they_do_among_all():
@@ -255,10 +255,8 @@ def test_a_sample_of_past_states_is_spread_evenly(most):
 
 def test_what_is_owed_is_carried_to_the_end_of_its_period():
     """A period's second round takes over what is owed, not of items that left; campaigns are owed throughout."""
-    exposure = records.scenario_from({"exposure": {"per": "14d", "campaigns": CAMPAIGNS}}).exposure
-    exposure = dataclasses.replace(
-        exposure, groups=records.scenario_from({"exposure": GROUPS}).exposure.groups
-    )
+    asked = {"per": "14d", "campaigns": CAMPAIGNS, "groups": GROUPS}
+    exposure = records.scenario_from({"exposure": asked}).exposure
     market = Market(small_scenario(exposure=exposure))
     opened, week = market.open, 7 * 86_400 * 1_000_000
     table = ScenarioRequirements(market.config, market.world.campaign_tables, market.seeds.arrivals)
@@ -378,14 +376,12 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
 def test_visits_are_scored_ahead_once_while_nothing_happens(limit, monkeypatch):
     """Whole blocks of users' next visits come first, then their later ones, until something is consumed."""
     config = small_scenario(rounds=1, arrivals=records.ArrivalsConfig(per_round=400, max_visits=3))
-    market, scored, score = Market(config), [], scores.Scorer.score
+    market, calls = Market(config), calls_of(monkeypatch, scores.Scorer, "score")
     own = market.open._scores._scorer  # of the platform; that of the truth scores too
-    monkeypatch.setattr(
-        scores.Scorer, "score", lambda *now: (scored.append(now[1]) if now[0] is own else 0, score(*now))[1]
-    )
     while not market.done:
         arrivals = market.next_arrivals(limit)
         market.serve(arrivals, np.full((len(arrivals), config.slate), -1))
+    scored = [call["ids"] for call in calls if call["self"] is own]
     assert [len(ids) for ids in scored] == [BLOCK, BLOCK, BLOCK, 400 - 3 * BLOCK]
     assert len(np.unique(np.concatenate(scored))) == 400
     assert (scored[0] % 2**VISIT_BITS == 0).all()
@@ -394,11 +390,8 @@ def test_visits_are_scored_ahead_once_while_nothing_happens(limit, monkeypatch):
 def test_episodes_of_a_replay_share_their_scores(monkeypatch):
     """Each arrival is scored once for all markets with equal arrivals and models, and the results are the same."""
     monkeypatch.setattr(scores, "_AHEAD", 1)
-    scored, score, median, medians = [], scores.Scorer.score, scores.median_kth_score, []
-    monkeypatch.setattr(scores.Scorer, "score", lambda *now: (scored.extend(now[1]), score(*now))[1])
-    monkeypatch.setattr(
-        market_module, "median_kth_score", lambda *now: (medians.append(now), median(*now))[1]
-    )
+    blocks = calls_of(monkeypatch, scores.Scorer, "score")
+    medians = calls_of(monkeypatch, market_module, "median_kth_score")
     arrivals = records.ArrivalsConfig(kind="replay", warmup_share=0.8)
     config = small_replay(arrivals=arrivals, rounds=1)
 
@@ -409,19 +402,16 @@ def test_episodes_of_a_replay_share_their_scores(monkeypatch):
         return market
 
     half = served(Market(config), BLOCK + 20)  # ends in the second of three blocks
-    assert len(scored) == 2 * BLOCK
+    assert sum(len(block["ids"]) for block in blocks) == 2 * BLOCK
     whole = served(Market(config, seeds=records.Seeds(arrivals=1, choice=1)), BLOCK * 99)
     assert len(whole.closed[0].schedule) > 2 * BLOCK
-    assert sorted(scored) == sorted(whole.closed[0].schedule.id)
+    assert sorted(np.concatenate([block["ids"] for block in blocks])) == sorted(whole.closed[0].schedule.id)
     assert len(medians) == 1
     served(half, BLOCK * 99)
     own = served(Market(config, model=Market(config).model), BLOCK * 99)  # a given model shares nothing
     assert len(medians) == 2
-    for column in ("item", "intensity", "ground", "consumed"):
-        for market in (half, whole):
-            np.testing.assert_array_equal(
-                getattr(market.closed[0].ledger, column), getattr(own.closed[0].ledger, column)
-            )
+    for market in (half, whole):
+        same_arrays(market.closed[0].ledger, own.closed[0].ledger, "item", "intensity", "ground", "consumed")
     assert half.cost == whole.cost == own.cost
 
 
@@ -507,8 +497,7 @@ def test_a_replay_has_the_same_certificate_if_it_is_noted_while_served(most, cap
         if noted:
             closed.states = dataclasses.replace(closed.states, models=None)
         proofs.append(dataclasses.asdict(certified(closed, hindsight)))
-    for name, value in proofs[0].items():
-        assert np.array_equal(value, proofs[1][name]), name
+    np.testing.assert_equal(*proofs)
 
 
 @pytest.mark.parametrize("states", [20, 30])
@@ -533,8 +522,8 @@ def test_a_sample_with_less_than_an_exposure_for_an_item_has_prices_too(states, 
 
 def test_hindsight_of_too_large_a_round_is_refused_with_the_figure(monkeypatch):
     """A plan of a whole round holds all of its scores; the refusal says how many arrivals there may be."""
-    config, agent = small_replay(), make_agent("hindsight")
-    market = market_for(agent, config)
+    config = small_replay()
+    agent, market = market_of("hindsight", config)
     _held(monkeypatch, config, 30)
     told = "Expected at most 30 arrivals per round with this number of items"
     refused(AgentError, told, agent.begin_round, market.round_view())

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from kit import cases, refused
+from kit import calls_of, cases, refused
 from scipy import optimize
 from scipy.sparse import csr_array
 
@@ -82,18 +82,17 @@ def test_the_last_look_ends_the_search(looks, monkeypatch):
 @cases("users near", (256, False), (600, True))
 def test_many_users_are_guessed_from_a_few_of_them(users, near, monkeypatch):
     """The first look is at bonuses of a sample, with floors and caps scaled down: near those of all users."""
-    seen, look = [], columns.look_at
-    monkeypatch.setattr(columns, "look_at", lambda *given: seen.append(given[1]) or look(*given))
+    looks = calls_of(monkeypatch, columns, "look_at")
     monkeypatch.setattr(columns, "_SAMPLE", 128)
     draw = np.random.default_rng(4)
     matrix = (draw.gamma(1.0, 1.0, (users, 12)) * np.geomspace(0.1, 3, 12)).astype(np.float32)
     bounds = users // 5, np.linspace(users // 4, users, 12).astype(int)
     scores = Blocks(matrix)
     assert solve_dual(scores, 3, *bounds, cost=4.0, tol=0.01).gap <= 0.01
-    assert scores.asked == 256 + 128 * near + len(seen) * users
+    assert scores.asked == 256 + 128 * near + len(looks) * users
     want = -solve_dual(matrix, 3, *bounds, cost=4.0, tol=1e-4).item_price
     assert np.ptp(want) > 1.0
-    assert seen[0] == pytest.approx(want if near else np.zeros(12), abs=1.2 * near)
+    assert looks[0]["w"] == pytest.approx(want if near else np.zeros(12), abs=1.2 * near)
 
 
 def terms_of(draw, n, m, k, groups, active):

@@ -12,16 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import DOCS, cases, refused
 from scipy.spatial.distance import jensenshannon
-from small_markets import small_scenario
+from small_markets import facts_of, played, small_scenario
 
 from rimsim import measures
-from rimsim.agents import make_agent, play_round
 from rimsim.config import ConsumerConfig
 from rimsim.errors import ConfigError, DataError
-from rimsim.market import Market
 from rimsim.measures import MEASURES, made_up_round
 from rimsim.measures.loop import late_rounds, late_words
-from rimsim.scenarios.study.play import AdoptionCount, facts_of, shared_facts
 from rimsim.testing import random_items
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40).map(np.array)
@@ -423,18 +420,14 @@ def test_first_and_returning_visits_are_told_apart():
 def test_the_measure_is_recomputed_from_the_ledger(attraction):
     """Row by row over the saved table of a round, in plain Python."""
     config = small_scenario(rounds=1, consumer=ConsumerConfig(position_decay=0.7, attraction=attraction))
-    market = Market(config)
-    play_round(market, make_agent("relevance"))
+    market = played(config)
     closed = market.closed[0]
-    adoption = AdoptionCount(market.world.release)
-    adoption.enter(closed)
-    shared, first = shared_facts(market.world, config, 0), closed.ledger.exposure(market.n_items)
-    facts = facts_of(shared, closed, first, adoption, None, None)
     predicted = actual = 0.0
     for row in closed.ledger.table("relevance", 0, 0).itertuples():
         predicted += 1 - math.exp(-row.intensity * attraction * 0.7 ** (row.position - 1))
         actual += row.consumed
-    assert MEASURES["calibration_ratio"].value(facts) == pytest.approx(predicted / actual, rel=1e-6)
+    found = MEASURES["calibration_ratio"].value(facts_of(market, closed))
+    assert found == pytest.approx(predicted / actual, rel=1e-6)
 
 
 def test_groups_of_a_reliability_curve_are_quantiles_of_the_prediction():

@@ -75,16 +75,11 @@ def test_the_tests_of_a_measure_find_what_is_wrong(test, wrong):
     A measure that is NaN where nothing is shown leaves a gap, as None does.
     """
 
-    class Good(MeasureTests):
-        def make(self):
-            return _measure(lambda facts: float(np.nanmean(facts.price.astype(np.float64))))
+    def tested(measure):
+        return getattr(type("Mine", (MeasureTests,), {"make": lambda _: measure})(), f"test_{test}")
 
-    class Wrong(MeasureTests):
-        def make(self):
-            return wrong
-
-    getattr(Good(), f"test_{test}")()
-    refused((AssertionError, MeasureError), None, getattr(Wrong(), f"test_{test}"))
+    tested(_measure(lambda facts: float(np.nanmean(facts.price.astype(np.float64)))))()
+    refused((AssertionError, MeasureError), None, tested(wrong))
 
 
 def test_a_record_cannot_be_written_to_and_counts_its_slates(facts):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from kit import refused
+from kit import calls_of, refused
 from made_data import log_of
 from small_markets import small_scenario
 
@@ -18,8 +18,9 @@ from rimsim.intensity.popularity import log_returning
 from rimsim.intensity.registry import Auto, make, thorough
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.sequence.training import FADE, batches, windows
+from rimsim.intensity.sets import factors
 from rimsim.intensity.sets.bag import Cycle, Tables, trained
-from rimsim.intensity.sets.factors import UserFactors, fit_items
+from rimsim.intensity.sets.factors import UserFactors
 from rimsim.intensity.sets.personal import Cells
 from rimsim.intensity.softmax import MANY_PAIRS, Negatives, RowItems, is_sampled, softmax_loss, softmax_shares
 from rimsim.intensity.states import count_examples
@@ -316,15 +317,9 @@ def test_the_past_of_a_large_log_is_fitted_as_the_whole_is(monkeypatch):
     monkeypatch.setattr("rimsim.intensity.softmax.MANY_PAIRS", len(held.past) * 30)
     assert is_sampled(log)
     assert not is_sampled(held.past)
-    fitted = []
-
-    def counted(cells, *rest):
-        fitted.append(int(cells.label.sum()))
-        return fit_items(cells, *rest)
-
-    monkeypatch.setattr("rimsim.intensity.sets.factors.fit_items", counted)
+    fits = calls_of(monkeypatch, factors, "fit_items")
     intensity.Factors(intensity.FactorsConfig(rank=4, ridge=3.0)).fit(log)
-    assert fitted == [len(held.past), len(log)]
+    assert [int(fit["cells"].label.sum()) for fit in fits] == [len(held.past), len(log)]
 
 
 def test_a_log_is_sampled_by_its_size_alone(monkeypatch):

@@ -8,21 +8,19 @@ import pandas as pd
 import pytest
 import small_markets as markets
 from kit import cases, refused
-from made_data import arrivals_of
+from made_data import arrivals_of, skewed, view_of
 from scipy import optimize, stats
 
 from rimsim import matching, measures, rng
-from rimsim.agents import BUILT_IN, Agent, LinUCB, Relevance, States, diagnostics_of, make_agent
+from rimsim.agents import LinUCB, Relevance, States, diagnostics_of, make_agent
 from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.gibbs import gibbs_law
 from rimsim.agents.p_mmf import projected
 from rimsim.agents.pacing import Bounds, Pacing, bound_bonuses
 from rimsim.config import ArrivalsConfig
-from rimsim.envs.market import MarketEnv
 from rimsim.errors import AgentError, ArmsError
 from rimsim.intensity import UserStates
-from rimsim.market import Feedback, Market, Needs, RoundView
-from rimsim.scenarios import load_run
+from rimsim.market import Feedback, Market, Needs
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume
 from rimsim.tracking import event_folder, read_scalars
@@ -30,28 +28,6 @@ from rimsim.tracking import event_folder, read_scalars
 MOVING = ("rim-feedback", "rim-feedback(gain=0.1,closing=0.05)", "rim-resolve(every=30)", "p-mmf", "fair-rec")
 MOVING += ("entropic-dual", "entropic-dual(gain=0)")
 PRICED = tuple(name for name in MOVING if name != "fair-rec")
-
-
-class Chunks(list):
-    """Past states as a calibration: its length is the number of states."""
-
-    def __len__(self):
-        return sum(len(chunk) for chunk in self)
-
-
-def view_of(n, m, k, *, share=0.5, cost=0.5, past=None, key=3, unit="shown", decay=1.0, **fields):
-    """A round's view with uniform floors, in some unit; examined, a position counts so much of the one before."""
-    weights = measures.position_weights(decay, k)
-    required = matching.required_exposure(share, n, k, np.ones(m, bool), 0) * measures.mean_weight(weights)
-    more = {"popularity": np.zeros(m, np.int64), "calibration": Chunks() if past is None else Chunks([past])}
-    more |= {"key": key, "position_weights": weights, "unit": unit}
-    return RoundView(0, n, k, required, np.zeros(m), cost, **more, **fields)
-
-
-def skewed(n, m, seed=0):
-    """(n, m) scores of which a few items have nearly all."""
-    draw = np.random.default_rng(seed)
-    return (draw.random((n, m)) * np.exp(2.0 * draw.standard_normal(m))).astype(np.float32)
 
 
 def test_bonus_of_uncertain_items_is_the_quantile_of_their_law():
@@ -78,9 +54,8 @@ def test_the_state_oracle_knows_first_visits_by_their_mean_alone():
     events = int(lengths.sum())
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     history = UserStates(offsets, np.zeros(events, np.int64), np.zeros(events), np.ones(30))
-    asked = dataclasses.replace(
-        arrivals_of(true), true_intensity=arrivals_of(true).relevance, history=history
-    )
+    arrivals = arrivals_of(true)
+    asked = dataclasses.replace(arrivals, true_intensity=arrivals.relevance, history=history)
     agent = make_agent("state-oracle")
     agent.begin_round(view_of(30, 25, 4))
     found = np.concatenate([agent.act(asked.rows(slice(*ends))) for ends in ((0, 1), (1, 14), (14, 30))])
@@ -309,16 +284,6 @@ def test_the_budget_of_p_mmf_is_kept():
     assert used[-1] == pytest.approx(limit)
 
 
-@pytest.mark.parametrize("scenario", markets.SMALL)
-@pytest.mark.parametrize("name", [name for name in MOVING if name not in BUILT_IN])
-def test_slates_do_not_depend_on_the_batch(name, scenario):
-    """One arrival at a time or a thousand: the same ledger with options too; test_market.py has it without."""
-    assert isinstance(make_agent(name), Agent)
-    markets.same_ledgers(
-        *(markets.played(markets.SMALL[scenario](rounds=2), name, size) for size in (1, 1000))
-    )
-
-
 @pytest.mark.parametrize("name", MOVING)
 def test_capped_users_get_no_more_than_their_positions(name):
     """Where a user's exposures are capped, slates end at the arrival's capacity; at none left, nothing may be shown."""
@@ -406,12 +371,10 @@ def test_the_slate_holds_the_highest_bounds_of_a_ridge_regression():
 @pytest.mark.parametrize("scenario", [markets.small_scenario, markets.small_replay])
 def test_an_agent_that_asks_is_told_what_visitors_consumed(scenario):
     """The history of an arrival holds what the platform knows: exactly what may not be shown any more."""
-    config = scenario(rounds=1)
-    market = Market(config, needs=Needs(history=True, items=True))
+    market = Market(scenario(rounds=1), needs=Needs(history=True, items=True))
     assert market.round_view().items["id"].tolist() == market.world.log.items["id"].tolist()
     some = 0
-    while not market.done:
-        arrivals = market.next_arrivals(7)
+    for arrivals in markets.batches(market, 7):
         states = arrivals.history
         assert states.now.tolist() == arrivals.time.tolist()
         for row in range(len(arrivals)):
@@ -421,7 +384,6 @@ def test_an_agent_that_asks_is_told_what_visitors_consumed(scenario):
             some += len(known)
         turned = arrivals.rows(np.arange(len(arrivals))[::-1].copy()).history
         assert turned.lengths.tolist() == states.lengths[::-1].tolist()
-        market.serve(arrivals, arrivals.relevance.topk(config.slate).indices)
     assert some > 100
 
 
@@ -438,27 +400,12 @@ def test_an_agent_that_does_not_ask_is_told_nothing():
     assert "spoilt" not in set(market.world.log.items["genres"]) | set(market.round_view().items["genres"])
 
 
-def test_an_environment_tells_an_agent_what_it_needs():
-    """In the environment an arrival holds its history, and feedback of it the history before the slate."""
-    env = MarketEnv(rounds=1, settings={"data.min_item_events": 120, "platform.model": "popularity-hp"})
-    env.needs = Needs(history=True)
-    env.reset(seed=0)
-    before = env.arrivals.history.items.tolist()
-    env.step(np.flatnonzero(env.arrivals.admissible[0].numpy())[: env.config.slate])
-    assert env.feedback.arrivals.history.items.tolist() == before
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A run of three rounds that was left alone."""
-    return load_run(markets.small_run(tmp_path_factory.mktemp("lin-ucb") / "whole", ["lin-ucb"]).folder)
-
-
-def test_what_it_has_learnt_outlives_an_interruption_and_is_told(whole, tmp_path, monkeypatch):
+def test_what_it_has_learnt_outlives_an_interruption_and_is_told(tmp_path, monkeypatch):
     """A resumed run has the same content; each round's ``diagnostics`` are metrics ``agent/<name>`` and scalars."""
+    whole, stopped = markets.small_run(tmp_path / "whole", ["lin-ucb"]), tmp_path / "stopped"
     with markets.stopped_after_a_round(monkeypatch):
-        refused(ArmsError, "enough", markets.small_run, tmp_path, ["lin-ucb"])
-    assert digest(resume(tmp_path, workers=1)) == digest(whole)
+        refused(ArmsError, "enough", markets.small_run, stopped, ["lin-ucb"])
+    assert digest(resume(stopped, workers=1)) == digest(whole)
     learnt = whole.rounds[whole.rounds["metric"] == "agent/slates_learnt"]
     assert learnt["value"].tolist() == [120, 240, 360]
     scalars = read_scalars(event_folder(whole.folder, "lin-ucb", 0))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from kit import cases
-from test_online_agents import Chunks, arrivals_of, skewed, view_of
+from made_data import Chunks, arrivals_of, skewed, view_of
 
 from rimsim.agents import Undeliverable, make_agent, undeliverable
 from rimsim.agents.pacing import Pacing, RoundClock, add_rows, count_rows, hide_full, move_prices

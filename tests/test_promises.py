@@ -11,10 +11,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import DOCS, cases, refused, same_arrays
+from made_data import arrivals_of, skewed, view_of
+from small_markets import facts_of, priced
 from test_matching_weighted import relaxed
-from test_online_agents import arrivals_of, skewed, view_of
 
-from rimsim.agents import make_agent, market_for, play_round, rollout
+from rimsim.agents import make_agent, market_for, play_round
 from rimsim.agents.prices import RowTable, joined_states, solved_prices, solved_rows, spread_prices
 from rimsim.arrays import seconds
 from rimsim.config import ArrivalsConfig, Seeds, find_scenario, scenario_from, to_plain
@@ -25,9 +26,7 @@ from rimsim.matching import Rows
 from rimsim.measures import find_measure
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
 from rimsim.scenarios.report.comparison import delivered_of_due
-from rimsim.scenarios.study import play
 from rimsim.scenarios.study.certificates import HindsightPrices, certified
-from rimsim.scenarios.study.play import AdoptionCount, shared_facts
 
 SHARE = {"name": "a", "items": [1], "share": 0.1}
 DAY = 86_400.0
@@ -300,26 +299,6 @@ def test_a_run_tells_what_was_promised(tmp_path):
 
 
 AGENTS = ("rim-feedback", "rim-resolve(every=30)")
-RETURNING = {"audience": {"visits": "returning"}}
-CAMPAIGNS = [
-    {"name": "some", "items": {"genres": "Horror"}, "exposures": 120, "start": 0, "stop": 14} | RETURNING,
-    {"name": "share", "items": {"genres": "Western"}, "share": 0.02, "start": 2},
-]
-PRICED = {"unit": "shown", "beta": 0.3, "most": 4, "campaigns": CAMPAIGNS}
-PRICED |= {"groups": [{"column": "genres", "beta": 0.6, "values": ["Musical", "Fantasy"]}]}
-
-
-def priced(make=markets.small_scenario, **changes):
-    """Two rounds of a small market with groups, campaigns and caps."""
-    return make(exposure=scenario_from({"exposure": PRICED | changes}).exposure, rounds=2)
-
-
-def played(name, config, batch_size=None, seed=0):
-    """The closed rounds of an agent, and the agent."""
-    agent = make_agent(name)
-    market = market_for(agent, config, seeds=Seeds.all(seed))
-    markets.play_out(market, agent, batch_size)
-    return market.closed, agent
 
 
 def missed(rounds):
@@ -333,12 +312,12 @@ def missed(rounds):
 )
 def test_no_item_is_shown_above_its_cap(make, unit):
     """An agent that keeps promises never exceeds a cap, in any market, unit or batch; relevance does."""
-    campaigns = CAMPAIGNS[1:] if make is markets.small_scenario else []
+    campaigns = markets.CAMPAIGNS[1:] if make is markets.small_scenario else []
     config = priced(make, unit=unit, most=1.5, campaigns=campaigns)
     for name in AGENTS:
-        for closed in played(name, config, 17)[0]:
+        for closed in markets.played(config, name, 17).closed:
             assert (closed.delivered <= closed.promises.most).all()
-    rounds = played("relevance", config)[0]
+    rounds = markets.played(config).closed
     assert any((closed.delivered > closed.promises.most).any() for closed in rounds)
 
 
@@ -347,9 +326,9 @@ def test_no_item_is_shown_above_its_cap(make, unit):
 def test_groups_and_campaigns_are_delivered_beside_floors(name, unit):
     """Nearly all that groups, campaigns and floors ask for is delivered, where relevance leaves much of it."""
     config = priced(unit=unit)
-    rounds, _ = played(name, config)
+    rounds = markets.played(config, name).closed
     assert missed(rounds) < 0.03
-    assert missed(played("relevance", config)[0]) > 0.15
+    assert missed(markets.played(config).closed) > 0.15
     floors = sum(closed.required.sum() for closed in rounds)
     left = [np.maximum(closed.required - markets.weighted_exposures(closed), 0).sum() for closed in rounds]
     assert sum(left) / floors < 0.05
@@ -360,31 +339,17 @@ def test_groups_and_campaigns_are_delivered_beside_floors(name, unit):
 def test_batches_change_no_bit(name, pace):
     """Slates, prices and the prices of rows are the same for every batch size."""
     config = priced(pace=pace, unit="examined")
-    whole, agent = played(name, config)
+    agent, whole = markets.played_by(name, config)
     for size in (1, 23):
-        rounds, other = played(name, config, size)
-        for one, two in zip(whole, rounds, strict=True):
-            assert np.array_equal(one.ledger.item, two.ledger.item)
-            assert np.array_equal(one.ledger.price, two.ledger.price, equal_nan=True)
-        assert np.array_equal(agent.row_price, other.row_price)
-
-
-def test_the_environment_shows_the_same_slates(tmp_path):
-    """An agent that keeps promises does the same through the environment as in the batch engine."""
-    config = priced()
-    agent = make_agent("rim-feedback")
-    env = gymnasium.make("rimsim:RIMMarket-v0", scenario=str(markets.in_file(config, tmp_path)))
-    rollout(env, agent, seed=0)
-    rounds, _ = played("rim-feedback", config)
-    for one, two in zip(env.unwrapped.market.closed, rounds, strict=True):
-        assert np.array_equal(one.ledger.item, two.ledger.item)
+        other, again = markets.played_by(name, config, size)
+        markets.same_ledgers(whole, again)
+        same_arrays(agent, other, "row_price")
 
 
 def test_prices_of_a_campaign_are_for_its_audience_alone():
     """The bonus of a campaign's items is paid at arrivals that count for it, and at no others."""
-    config = priced(beta=0.0, most=None, groups=[], campaigns=CAMPAIGNS[:1], items=None)
-    agent = make_agent("rim-feedback")
-    market = market_for(agent, config)
+    config = priced(beta=0.0, most=None, groups=[], campaigns=markets.CAMPAIGNS[:1], items=None)
+    agent, market = markets.market_of("rim-feedback", config)
     counted = market.open.requirements.counted[:, 0]
     table = market.round_view().promises
     play_round(market, agent)
@@ -400,7 +365,7 @@ def test_the_optimum_in_hindsight_keeps_promises(unit):
     """Who knows who comes delivers all that is asked for in a broadcast, within every cap."""
     config = priced(markets.small_broadcast, unit=unit, campaigns=[], items=None, beta=0.2)
     for name in ("hindsight", "offline-match"):
-        for closed in played(name, config)[0]:
+        for closed in markets.played(config, name).closed:
             missing = np.maximum(closed.promises.least - closed.delivered, 0).sum()
             assert missing <= 0.02 * closed.promises.least.sum() + 1.0
             assert (closed.delivered <= closed.promises.most).all()
@@ -409,8 +374,8 @@ def test_the_optimum_in_hindsight_keeps_promises(unit):
 def test_frozen_prices_of_rows_move_slates():
     """Prices of rows that are solved once bring groups and campaigns more than they get without."""
     config = priced(most=None)
-    rounds, agent = played("rim-dual", config)
-    assert missed(rounds) < 0.7 * missed(played("relevance", config)[0])
+    agent, market = markets.played_by("rim-dual", config)
+    assert missed(market.closed) < 0.7 * missed(markets.played(config).closed)
     assert (agent.row_price <= 0).all()
 
 
@@ -450,18 +415,9 @@ def test_promised_rows_of_one_item_are_floors(name, unit, hard):
         agent.begin_round(one)
         floors.append([agent.act(now.rows(slice(start, start + 30))) for start in (0, 30)])
     for one, two in zip(*floors, strict=True):
-        assert np.array_equal(one.items, two.items)
-        assert np.array_equal(one.price, two.price, equal_nan=True)
+        same_arrays(one, two, "items", "price")
     assert np.array_equal(agents[1].row_price, agents[0].item_price[table.item])
     assert (agents[1].item_price == 0).all()
-
-
-def facts_of(market, closed, proof=None):
-    """The record of a closed round."""
-    adoption = AdoptionCount(market.world.release)
-    adoption.enter(closed)
-    shared = shared_facts(market.world, market.config, 0)
-    return play.facts_of(shared, closed, np.zeros(market.n_items, np.int64), adoption, proof, None)
 
 
 def owed_and_beyond(closed):
@@ -527,7 +483,7 @@ def rows_by_hand(closed):
 
 
 SHARES = [
-    {"name": "some", "items": {"genres": "Horror"}, "share": 0.1, "stop": 5} | RETURNING,
+    {"name": "some", "items": {"genres": "Horror"}, "share": 0.1, "stop": 5} | markets.RETURNING,
     {"name": "late", "items": {"genres": "Western"}, "share": 0.2, "start": 2},
 ]
 
@@ -538,9 +494,7 @@ def test_the_certificate_of_a_round_is_the_linear_programme_with_all_rows(name, 
     """The bound is HiGHS' optimum within caps; V is below it, and there is no gap where a cap is exceeded."""
     config = priced(markets.small_scenario, unit=unit, most=2, campaigns=SHARES)
     arrivals = ArrivalsConfig(per_round=30, max_visits=3)
-    agent = make_agent(name)
-    market = market_for(agent, dataclasses.replace(config, slate=3, rounds=1, arrivals=arrivals))
-    play_round(market, agent)
+    market = markets.played(dataclasses.replace(config, slate=3, rounds=1, arrivals=arrivals), name)
     closed = market.closed[0]
     states, (rows, most) = joined_states(closed.states, 3), rows_by_hand(closed)
     problem = states.scores.astype(np.float64), states.capacity, closed.position_weights, closed.required
@@ -561,5 +515,5 @@ def test_the_certificate_of_a_round_is_the_linear_programme_with_all_rows(name, 
 def test_a_plan_of_the_whole_round_keeps_caps_whatever_was_forecast(forecast):
     """Caps are numbers of exposures: who plans for those who come exceeds none, though others were expected."""
     config = priced(markets.small_cold_start, most=1.5, campaigns=[], forecast=forecast)
-    closed = played("hindsight(tol=0.02)", dataclasses.replace(config, rounds=1))[0][0]
+    closed = markets.played(dataclasses.replace(config, rounds=1), "hindsight(tol=0.02)").closed[0]
     assert (closed.delivered <= closed.promises.most).all()

@@ -7,13 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from kit import FAULTY, cases, refused
+from kit import FAULTY, cases, refused, until
 from small_markets import in_file, small_run, small_scenario
 
 from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, override
@@ -295,9 +294,8 @@ def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
     env = os.environ | {"TMPDIR": str(spare), "RAY_TMPDIR": "/tmp"}  # noqa: S108  # Ray's sockets need a short one
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     run = subprocess.Popen([sys.executable, *line.split()], cwd=tmp_path, env=env, **streams)
-    deadline = time.monotonic() + 600  # a machine may have much else to do
-    while not list(folder.glob("rounds/*")) and run.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+    # A machine may have much else to do.
+    until(lambda: list(folder.glob("rounds/*")) or run.poll() is not None, most=600)
     started = _descendants(run.pid)
     run.send_signal(signal.SIGTERM)
     _, told = run.communicate(timeout=300)
@@ -305,9 +303,7 @@ def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
     on = "To continue: rimsim compare --resume --out run\n"
     assert told == f"rimsim: interrupted; finished rounds are saved in run. {on}"
     assert len(started) > 2
-    deadline = time.monotonic() + 120
-    while any(Path(f"/proc/{process}").exists() for process in started) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: not any(Path(f"/proc/{process}").exists() for process in started), most=120)
     assert not [process for process in started if Path(f"/proc/{process}").exists()]
     assert not list(spare.glob("rimsim-arm-*"))
     assert not (folder / "rounds.parquet").exists()

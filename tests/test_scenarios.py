@@ -7,7 +7,6 @@ import typing
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 from kit import DOCS, FAULTY, cases, refused, said_by
@@ -150,7 +149,7 @@ def test_certificates_bound_values_and_random_and_oracle_are_the_ends(run):
 @cases(
     "options message",
     ({"agents": ()}, "at least one"),
-    ({"agents": ("random", "random")}, "different names"),
+    ({"agents": ("random", "random")}, "two agents are called 'random'. Give them different names"),
     ({"agents": _NAMESAKES}, r"a\+b.* and .*a&b.* would write to the same files"),
     ({"seeds": 0}, "positive number of seeds"),
     ({"seeds": [1, 1]}, "distinct seeds"),
@@ -300,24 +299,6 @@ def test_strengths_of_nothing_change_no_byte(plain, tmp_path):
     place.write_text(DEAF)
     deaf = returning(**{"arrivals.kind": f"{place}:Deaf"})
     assert differing(plain, tables(deaf, tmp_path / "run")) == []
-
-
-def test_a_cascade_that_never_stops_is_the_plain_response(tmp_path):
-    """Where all positions are looked at and nobody stops, what a cascade takes is what the plain response takes.
-
-    True chances are computed by another formula: equal but for the last bits, and so are measures of them.
-    """
-    plain = {"consumer.position_decay": 1.0}
-    markets = {"plain": plain, "cascade": plain | {"consumer.kind": "cascade", "consumer.options.stop": 0.0}}
-    one, other = (tables(returning(**some), tmp_path / name) for name, some in markets.items())
-    assert {name.partition("/")[0] for name in differing(one, other)} <= {
-        "rounds.parquet",
-        "truth",
-        "opening",
-    }
-    for table, column in (("truth", "probability"), ("opening", "utility")):
-        found = [pd.read_parquet(tmp_path / name / table)[column] for name in markets]
-        np.testing.assert_allclose(*found, rtol=1e-12)
 
 
 @cases(

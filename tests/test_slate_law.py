@@ -6,9 +6,8 @@ import itertools
 import numpy as np
 import pytest
 from kit import cases, refused, same_arrays
-from made_data import arrivals_of
+from made_data import Chunks, arrivals_of
 from small_markets import small_scenario
-from test_online_agents import Chunks
 
 from rimsim.agents import StatingAgent, make_agent, play_round
 from rimsim.agents.gibbs import gibbs_draw, gibbs_law, inclusion_sums, slate_chances, standing_order

@@ -12,7 +12,8 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import refused, said_by
+from kit import calls_of, refused, said_by
+from made_data import rounds_of
 from matplotlib.image import imread
 from small_markets import drawn, in_file, small_run, small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -30,8 +31,8 @@ from rimsim.scenarios.report.sweep import contrasts, matrix, matrix_figure, matr
 from rimsim.scenarios.report.tables import over_seeds, pivoted, trends
 from rimsim.scenarios.runs.job import StudyOptions
 from rimsim.scenarios.runs.status import points_of
+from rimsim.scenarios.study import controls
 from rimsim.scenarios.study.compare import begin, resume
-from rimsim.scenarios.study.controls import play_replica
 from rimsim.scenarios.study.plan import planned, require_unchanged
 
 AGENTS = ("relevance", "rim-feedback")
@@ -75,14 +76,12 @@ def test_the_table_and_the_front_are_of_the_swept_field(swept):
 
 def test_controls_of_a_sweep_are_those_of_comparisons_and_share_their_random_slates(tmp_path, monkeypatch):
     """Each point has the rows that ``compare --control`` gives it, and the shadow market is played once for both."""
-    played = []
-    play = lambda *given: played.append(given) or play_replica(*given)  # noqa: E731
-    monkeypatch.setattr("rimsim.scenarios.study.controls.play_replica", play)
+    played = calls_of(monkeypatch, controls, "play_replica")
     platform, consumer = PlatformConfig(model="ease-hp"), ConsumerConfig(attraction=3.0)
     config = small_scenario(rounds=2, platform=platform, consumer=consumer)
     asked = {"seeds": 1, "control": ("random",), "certify": False, "workers": 1}
     run = sweep(config, {"exposure.beta": [0.2, 0.8]}, ("relevance",), out=tmp_path / "run", **asked)
-    replicas = [replica for *_, replica, _ in played]
+    replicas = [one["replica"] for one in played]
     assert replicas == list(range(len(replicas)))
     assert not (run.folder / "state").exists()
     config = override(config, {"exposure.beta": 0.8})
@@ -245,18 +244,14 @@ def test_splits_that_overlap_have_wider_intervals():
     assert over_seeds(table, ["model"], ["precision"], 1.0)["high"].item() == pytest.approx(found.high)
 
 
-def _rounds(slope, seeds=4, rounds=8):
-    draws = np.random.default_rng(1)
-    rows = [
-        (agent, seed, number, "utility", move * number + seed + 0.01 * draws.normal())
-        for (agent, move), seed, number in itertools.product(slope.items(), range(seeds), range(rounds))
-    ]
-    return pd.DataFrame(rows, columns=["agent", "seed", "round", "metric", "value"])
-
-
 def test_trends_are_the_baselines_own_and_the_others_against_it():
     """Slopes are NumPy's over rounds 4 to 7, those of others against relevance, with a star where Holm settles it."""
-    rounds = _rounds({"relevance": -0.5, "mine": -0.2})
+    draws = np.random.default_rng(1)
+    slopes = itertools.product((("relevance", -0.5), ("mine", -0.2)), range(8))
+    values = {
+        (agent, n): slope * n + np.arange(4) + 0.01 * draws.normal(size=4) for (agent, slope), n in slopes
+    }
+    rounds = rounds_of(values)
     found = measures.late_slopes(rounds)
     for row in found.itertuples():
         curve = rounds.query("agent == @row.agent and seed == @row.seed and round >= 4")
@@ -281,13 +276,13 @@ def test_no_star_stands_where_the_table_as_a_whole_allows_none():
     assert list(over_seeds(table, ["agent", "rounds"], ["utility"])["mean"]) == [1.0, 2.0]
 
 
-def _swept(effect, seeds=5):
+def _swept():
     """A made-up sweep: the loop takes coverage at the first truth alone; the guarantee is kept everywhere."""
     draws, rows = np.random.default_rng(2), []
-    points = itertools.product(("factors", "bag"), ("ease", "gru"), range(seeds))
+    points = itertools.product(("factors", "bag"), ("ease", "gru"), range(5))
     for truth, model, seed in points:
         for agent in ("relevance", "relevance-random", "rim-feedback"):
-            moved = effect[truth] if agent == "relevance" else 0.0
+            moved = -0.2 if (agent, truth) == ("relevance", "factors") else 0.0
             owed = 0.0 if agent == "rim-feedback" else 0.9
             for metric, value in (("coverage", moved), ("examined_shortfall", owed)):
                 rows.append((agent, seed, truth, model, metric, value + seed + 0.01 * draws.normal()))
@@ -296,7 +291,7 @@ def _swept(effect, seeds=5):
 
 def test_the_matrix_is_pairs_at_each_point_and_holm_over_all():
     """Each cell is a paired difference of its point's arms; signs are those that Holm over all cells settles."""
-    table = _swept({"factors": -0.2, "bag": 0.0})
+    table = _swept()
     found = matrix(table, FIELDS, "examined")
     titles = [one.title for one in contrasts(["relevance", "relevance-random"], "examined")]
     assert titles == ["loop: coverage", "loop: effective items", "loop: utility"]

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import MODEL, cases, refused
-from small_markets import small_cold_start, small_scenario
+from small_markets import batches, small_cold_start, small_scenario
 
 from rimsim.arrays import ALWAYS, NEVER, TICKS
 from rimsim.config import (
@@ -169,15 +169,13 @@ def test_sizes_of_visits_are_those_of_their_states(kind):
     market = Market(small_scenario(rounds=1, arrivals=arrivals, consumer=consumer))
     truth, found = market.world.truth, {}
     opened = market.open
-    while not market.done:
-        arrivals = market.next_arrivals(5)
+    for arrivals in batches(market, 5):
         visits = opened.visits(arrivals.row)
         ticks = visits.schedule.tick[visits.row]
         states = visits.histories.states(visits.slot, visits.histories.events.counts[visits.slot], ticks)
         size = truth.sizes.of_visits(visits.histories, visits.slot, ticks, 0)
         assert size == pytest.approx(truth.expected(visits.log_user, states), rel=1e-12)
         found |= dict(zip(arrivals.row.tolist(), size.tolist(), strict=True))
-        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, market.config.slate))
     assert opened.histories.events.counts.max() > 1
     np.testing.assert_array_equal(market.closed[0].relevant, [found[row] for row in range(len(found))])
 
@@ -539,8 +537,7 @@ def test_a_truth_takes_each_event_once_in_whatever_order_they_come(delay):
     arrivals = ArrivalsConfig(per_round=900, max_visits=8)
     config = small_scenario(rounds=1, consumer=consumer, arrivals=arrivals)
     market, later = Market(config, consumer=_Later(config)), 0
-    while not market.done:
-        waiting = market.next_arrivals(8)
+    for waiting in batches(market, 8):
         opened, model = market.open, market.world.truth.model
         slots, ticks = market.schedule.slot[waiting.row], market.schedule.tick[waiting.row]
         counts = opened.histories.events.counts[slots]
@@ -550,6 +547,5 @@ def test_a_truth_takes_each_event_once_in_whatever_order_they_come(delay):
         whole[row, item] = 0.0
         whole /= np.maximum(whole.sum(1, keepdims=True), 1e-9)  # some have taken everything
         np.testing.assert_allclose(opened._true_scores(waiting.row)[0], whole, atol=1e-5)
-        waiting.admissible[:, -40:] = False
-        market.serve(waiting, top_k(waiting.relevance, waiting.admissible, config.slate))
+        waiting.admissible[:, -40:] = False  # of what is served
     assert later > 0

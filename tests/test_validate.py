@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from kit import MODEL, cases, refused, said_by
+from kit import MODEL, cases, refused, said_by, write_events
 from made_data import log_of
 from scipy import stats
 from small_markets import drawn, small_run
@@ -463,9 +463,7 @@ def test_tables_hold_what_the_contract_says(done):
 @pytest.fixture
 def written(log, tmp_path):
     """The made-up log as a file."""
-    table = pd.DataFrame({"user": log.user, "item": log.item, "time": log.time.astype(int)})
-    table.to_csv(tmp_path / "log.csv", index=False)
-    return tmp_path / "log.csv"
+    return write_events(tmp_path / "log.csv", log.user, log.item, log.time.astype(int))
 
 
 OWN = MODEL.replace("Mine", "Bad").replace("self.n_items = log.n_items", "raise ValueError('boom')")

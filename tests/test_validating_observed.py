@@ -236,24 +236,18 @@ def test_states_end_before_the_first_known_answer():
     refused(DataError, told, answers.held_answers, table, log, taken_at=0.0)
 
 
-@pytest.fixture(scope="module")
-def validated(tmp_path_factory):
-    """The command on a chosen tenth of a made-up table, with the whole table as known answers."""
-    folder = tmp_path_factory.mktemp("observed")
+def test_the_command_judges_known_answers(tmp_path, capsys):
+    """Tables, facts, page and report have what truths and models say of the answers; the digest changes with them."""
     log = selected(TAKEN, 0.5 + 2 * rng.uniform(5, DRAW, ITEM))
-    write_events(folder / "log.csv", log.user, log.item, log.time)
+    write_events(tmp_path / "log.csv", log.user, log.item, log.time)
     user, item = np.divmod(np.arange(TAKEN.size), ITEMS)
     table = pd.DataFrame({"who": user, "what": item, "liked": np.where(TAKEN[user, item], 5, 2)})
-    table.to_csv(folder / "answers.csv", index=False)
-    line = f"validate --data {folder / 'log.csv'} --models popularity,random --draws 1 --taken-at 4"
-    line += f" --observed {folder / 'answers.csv'} --observed-columns user=who,item=what,value=liked"
-    line += f" --truths bag --resamples 100 --out {folder / 'run'}"
+    table.to_csv(tmp_path / "answers.csv", index=False)
+    line = f"validate --data {tmp_path / 'log.csv'} --models popularity,random --draws 1 --taken-at 4"
+    line += f" --observed {tmp_path / 'answers.csv'} --observed-columns user=who,item=what,value=liked"
+    line += f" --truths bag --resamples 100 --out {tmp_path / 'run'}"
     assert main(line.split()) == 0
-    return load_validation(folder / "run")
-
-
-def test_the_command_judges_known_answers(validated, capsys):
-    """Tables, facts, page and report have what truths and models say of the answers; the digest changes with them."""
+    validated = load_validation(tmp_path / "run")
     table = validated.observed.set_index(["truth", "model", "metric"])
     assert table.loc[("bag", "", "auc"), "low"] > table.loc[("", "popularity", "auc"), "high"]
     assert table.loc[("", "random", "auc"), "value"] == 0.5
