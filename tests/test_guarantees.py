@@ -20,7 +20,7 @@ from rimsim.agents import States, make_agent, market_for, play_round, rim_feedba
 from rimsim.agents import guard as guarding
 from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.gibbs import inclusion_sums
-from rimsim.agents.pacing import ExposureUnit
+from rimsim.agents.prices import ExposureUnit
 from rimsim.config import ExposureConfig, scenario_from
 from rimsim.market import RoundView
 from rimsim.matching import Rows, solve_prices, tie_rank
