@@ -33,7 +33,7 @@ from rimsim.market.consumers.contract import (
     response_of,
     true_intensity_of,
 )
-from rimsim.market.consumers.truths import TruthScores
+from rimsim.market.consumers.preference import TruthScores
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.ledger import Ledger, PastRound
 from rimsim.market.providers import Changes, Offer
@@ -472,7 +472,8 @@ class Round:
         if self._truth is None:
             world = self._world
             assert world.truth is not None  # noqa: S101  # the consumer needs it
-            self._truth = world.truth.scores(self.histories, self.schedule, self._wait - 1, world.release)
+            given = self.histories, self.schedule, self._wait - 1, world.release
+            self._truth = TruthScores.of_round(world.truth, *given)
         return self._truth
 
     # -- slates and their outcome -------------------------------------------------------------------------------------

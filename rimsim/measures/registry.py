@@ -1,4 +1,4 @@
-"""Measures, built-in or your own, and the record of a round."""
+"""Measures, built-in or your own, and facts that they read."""
 
 from __future__ import annotations
 
