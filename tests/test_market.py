@@ -46,7 +46,7 @@ from rimsim.market.ledger import PastRound
 from rimsim.market.platform import training_log
 from rimsim.market.records import VISIT_BITS
 from rimsim.market.round import Moment, Rank
-from rimsim.scenarios.study.certificates import HindsightPrices, certified
+from rimsim.scenarios.study.play import HindsightPrices, certified
 
 
 @pytest.fixture(params=sorted(SMALL))

@@ -26,8 +26,7 @@ from rimsim.measures import find_measure
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
 from rimsim.scenarios.report.comparison import delivered_of_due
 from rimsim.scenarios.study import play
-from rimsim.scenarios.study.certificates import HindsightPrices, certified
-from rimsim.scenarios.study.play import AdoptionCount, shared_facts
+from rimsim.scenarios.study.play import AdoptionCount, HindsightPrices, certified, shared_facts
 
 SHARE = {"name": "a", "items": [1], "share": 0.1}
 DAY = 86_400.0

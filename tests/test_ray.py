@@ -23,8 +23,7 @@ from rimsim.scenarios.runs import ray as remote
 from rimsim.scenarios.runs.job import Arm, StudyOptions
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.runs.store import versions
-from rimsim.scenarios.study.compare import begin, gather, resume
-from rimsim.scenarios.study.plan import planned
+from rimsim.scenarios.study.compare import begin, gather, planned, resume
 from rimsim.scenarios.study.play import run_arm, value_opening
 
 AGENTS = ("random", "relevance")

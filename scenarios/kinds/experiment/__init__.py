@@ -32,7 +32,7 @@ from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import as_yaml
 from rimsim.scenarios.runs.job import Execution, Job, chosen_seeds, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
-from rimsim.scenarios.study.plan import resolved
+from rimsim.scenarios.study.checks import resolved
 
 TRAINING = ("shared", "diverted")
 PRICES = ("shared", "split")
