@@ -498,7 +498,7 @@ def test_vector_equals_single_environments(kind):
 @pytest.mark.parametrize("kind", ["clones", "replay"])
 def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
     """What is read of a market, noted or served between joint steps is that of a single environment, in every bit."""
-    monkeypatch.setattr("rimsim.market.histories._ROOM", 1)
+    monkeypatch.setattr("rimsim.market.ledger._ROOM", 1)
     kwargs = small(kind, **{"arrivals.per_round": 40, "arrivals.max_visits": 9})
     envs = gymnasium.make_vec("RIMMarket-v0", num_envs=2, **kwargs)
     singles = [MarketEnv(**kwargs) for _ in range(2)]

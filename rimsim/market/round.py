@@ -34,8 +34,7 @@ from rimsim.market.consumers.contract import (
     true_intensity_of,
 )
 from rimsim.market.consumers.preference import TruthScores
-from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.ledger import Ledger, PastRound
+from rimsim.market.ledger import Histories, Ledger, LoggedPast, PastRound
 from rimsim.market.providers import Changes, Offer
 from rimsim.market.records import (
     Arrivals,

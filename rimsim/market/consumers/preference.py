@@ -24,7 +24,7 @@ from rimsim.market.consumers.contract import (
     poisson_probabilities,
 )
 from rimsim.market.consumers.truths import Truth
-from rimsim.market.histories import Histories
+from rimsim.market.ledger import Histories
 from rimsim.market.records import Response, Schedule, delay_ticks
 from rimsim.market.scores import ArrivalScores, Scorer, ScoreRows
 from rimsim.measures import genre_weights

@@ -16,8 +16,7 @@ from rimsim.errors import ConfigError
 from rimsim.evaluation.designs import Assignment
 from rimsim.intensity.contract import BLOCK
 from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates
-from rimsim.market.histories import Histories
-from rimsim.market.ledger import Ledger, PastRound
+from rimsim.market.ledger import Histories, Ledger, PastRound
 from rimsim.market.records import as_slates, count_items, within_capacity
 from rimsim.scenarios.kinds.results import Count
 
