@@ -32,13 +32,13 @@ from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
 from rimsim.scenarios.runs import job as jobs
 from rimsim.scenarios.runs import process, store
 from rimsim.scenarios.runs.checkpoint import open_round
-from rimsim.scenarios.runs.job import LostWorkerError, Report
+from rimsim.scenarios.runs.job import LostWorkerError
 from rimsim.scenarios.runs.process import errors_of_interrupts
 from rimsim.scenarios.runs.status import BETA, POINTS, StudyPoint, is_finished, points_of, require_parts
 from rimsim.scenarios.runs.store import Run, disk_errors, folder_for, load_run
 from rimsim.scenarios.study import checks
 from rimsim.scenarios.study.controls import checked_controls, waits
-from rimsim.scenarios.study.play import prepare, run_arm, value_opening
+from rimsim.scenarios.study.play import prepare, run_arm
 from rimsim.session import session_model, session_places
 from rimsim.system import cores, give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
@@ -494,7 +494,7 @@ def _run_arms(
     fits = list({(arm.config, arm.seed): arm for arm in left}.values())
     arrivals = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
     job = partial(run_arm, batch_size=execution.batch_size)
-    stages = [jobs.Stage("fitting the platform's model", _fit, fits, len(fits))]
+    stages = [jobs.Stage("fitting the platform's model", prepare, fits, len(fits))]
     stages += [
         jobs.Stage("arrivals served", job, some, sum(arrivals[arm.config] for arm in some), vital=False)
         for some in _stages(arms)
@@ -515,13 +515,6 @@ def _stages(arms: Sequence[jobs.Arm]) -> list[list[jobs.Arm]]:
         for late in (False, True)
     ]
     return [stage for stage in stages if stage]
-
-
-def _fit(arm: jobs.Arm, report: Report) -> None:
-    """Fit the models that arms share, and measure their utility."""
-    prepare(arm.config, arm.seed)
-    value_opening(arm)
-    report(1)
 
 
 def _with_round(arm: jobs.Arm, error: RimsimError) -> RimsimError:

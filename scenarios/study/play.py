@@ -52,19 +52,16 @@ _COUNTS = ("first", "served", "bound_price", "ticks", "items", "arrivals")
 """Names of an arm's counts in checkpoints."""
 
 
-def prepare(config: ScenarioConfig, seed: int) -> None:
-    """Fit the models that the arms of a seed share."""
-    with store.disk_errors(cache_folder()), own_code(own_places(config)):
-        build_world(config)
-        warm_model(config, seed)
-
-
-def value_opening(arm: Arm) -> None:
-    """Write table ``opening`` of an arm's seed."""
-    place = arm.folder / "opening" / f"{arm.seed}.parquet"
-    with store.disk_errors(arm.folder), own_code(own_places(arm.config)):
+def prepare(arm: Arm, report: Report) -> None:
+    """Fit the models of a seed, and write table ``opening``."""
+    place, own = arm.folder / "opening" / f"{arm.seed}.parquet", own_places(arm.config)
+    with store.disk_errors(cache_folder()), own_code(own):
+        build_world(arm.config)
+        warm_model(arm.config, arm.seed)
+    with store.disk_errors(arm.folder), own_code(own):
         if not place.is_file():
             store.write_table(place, opening_utilities(arm.config, arm.seed))
+    report(1)
 
 
 def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
