@@ -14,7 +14,6 @@ from .feasibility import Undeliverable as Undeliverable
 from .feasibility import undeliverable as undeliverable
 from .lin_ucb import LinUCB as LinUCB
 from .p_mmf import PMMF as PMMF
-from .pacing import Pacing as Pacing
 from .plans import Hindsight as Hindsight
 from .plans import OfflineMatch as OfflineMatch
 from .plans import UserRec as UserRec
@@ -39,6 +38,7 @@ from .registry import BUILT_IN as BUILT_IN
 from .registry import make_agent as make_agent
 from .rim_dual import RimDual as RimDual
 from .rim_feedback import Delivery as Delivery
+from .rim_feedback import Pacing as Pacing
 from .rim_feedback import RimFeedback as RimFeedback
 from .rim_resolve import RimResolve as RimResolve
 from .rim_ucb import RimUCB as RimUCB

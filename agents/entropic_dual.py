@@ -12,17 +12,17 @@ from pydantic.dataclasses import dataclass
 from rimsim import rng
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.gibbs import gibbs_draw, inclusion_sums, slate_chances, standing_order
-from rimsim.agents.pacing import (
+from rimsim.agents.prices import (
     ArrivalArrays,
     ExposureUnit,
-    Pacing,
     RoundClock,
+    States,
     arrays_of,
     fill_slate,
     fill_values,
-    move_prices,
+    states_in_order,
 )
-from rimsim.agents.prices import States, states_in_order
+from rimsim.agents.rim_feedback import Pacing, move_prices
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.evaluation.off_policy import Chances

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rimsim.agents.pacing import EARLY, ExposureUnit, RoundClock
-from rimsim.agents.prices import capacities
+from rimsim.agents.prices import EARLY, ExposureUnit, RoundClock, capacities
 from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.market import Slates

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from rimsim.agents.pacing import ExposureUnit
+from rimsim.agents.prices import ExposureUnit
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.matching import best_items, enter, tie_rank

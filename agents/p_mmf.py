@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.pacing import ArrivalArrays, ExposureUnit, RoundClock, arrays_of, fill_slate, fill_values
+from rimsim.agents.prices import ArrivalArrays, ExposureUnit, RoundClock, arrays_of, fill_slate, fill_values
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market import Slates

@@ -14,8 +14,14 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.pacing import ExposureUnit
-from rimsim.agents.prices import States, constraints_of, cost_of_missing, counted, states_in_order
+from rimsim.agents.prices import (
+    ExposureUnit,
+    States,
+    constraints_of,
+    cost_of_missing,
+    counted,
+    states_in_order,
+)
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import AgentError
 from rimsim.market import Slates

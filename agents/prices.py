@@ -1,4 +1,4 @@
-"""Prices of a round, solved on the past states.
+"""Clock, requirements and solved prices of a round.
 
 A floor is a requirement of one item. So the requirements of a round are M floors, followed by those of groups,
 campaigns and caps (:class:`RowTable`).
@@ -7,23 +7,190 @@ campaigns and caps (:class:`RowTable`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim.arrays import Bools, Float32s, Floats, Ints, seconds
+from rimsim.compiled import compiled_part
 from rimsim.matching import DualPrices, Rows, solve_prices
+from rimsim.measures import mean_weight
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
+EARLY = 0.05
+"""Share of the round before whose end hard requirements are to be met, so that deficits can be made up for."""
+_TRUST = 0.05  # weight of the expected arrivals against the realised ones, as a share of the round
 _DEAR = 4.0  # cost of a missing exposure where requirements are hard, in multiples of the largest intensity
 SAMPLED_TOL = 5e-3
 """Relative gap at which prices of a sample need no refinement: those of all states are about as far away."""
 _ROUNDED_FROM = 1.5  # mean floor of a sample's items, exposures, from which rounding costs less than sampling
 
 
+# -- the round as compiled loops see it -------------------------------------------------------------------------------
+class ExposureUnit(NamedTuple):
+    """Unit of guarantees, for use in compiled loops."""
+
+    position_weights: Floats
+    """(k,) value of an exposure at each position; it never rises."""
+    mean: float
+    """Mean of the weights: value of a required exposure."""
+    by_intensity: bool
+    """Slates stand in order of λ, otherwise of λ − v.
+
+    If the unit is the examined exposure, the order of λ − v is best, since intensity and delivery both carry the
+    weight of the position. If every position counts the same, order makes no difference to the guarantee, and the order
+    of λ gives the visitors most.
+    """
+
+    @classmethod
+    def of(cls, view: RoundView) -> Self:
+        """Unit of the guarantees of a round."""
+        weights = np.ascontiguousarray(view.position_weights, np.float64)
+        return cls(weights, mean_weight(weights), view.unit == "shown")
+
+
+class RoundClock:
+    """Progress of a round and its audiences, in expected arrivals.
+
+    Arrays have a column for each of the A audiences of the requirements, and then one for the whole round. With pacing
+    by arrivals, the elapsed number is the number of served arrivals, at most N. With pacing by time, the elapsed number
+    is N times the elapsed share of the round's time, for any number of served arrivals.
+    """
+
+    def __init__(self, view: RoundView, table: Requirements = NO_REQUIREMENTS) -> None:
+        columns = int(table.audience.max(initial=-1)) + 1
+        self.expected = np.full(columns + 1, float(view.arrivals))
+        """(A + 1,) expected arrivals."""
+        self._opens, self._closes = np.full(columns + 1, view.opens), np.full(columns + 1, view.closes)
+        own = table.audience >= 0
+        self.expected[table.audience[own]] = table.arrivals[own]
+        self._opens[table.audience[own]] = seconds(table.begin[own])
+        self._closes[table.audience[own]] = seconds(table.end[own])
+        self._by_time = view.pace == "clock"
+        self.served = 0
+        """Arrivals served."""
+        self._came = np.zeros(columns)
+        self.elapsed = np.zeros(columns + 1)
+        """(A + 1,) elapsed expected arrivals, as of the last arrival."""
+
+    def counts(self, arrivals: Arrivals) -> Bools:
+        """Mask of the arrivals that belong to each audience."""
+        counts = np.ones((len(arrivals), len(self.expected)), np.bool_)
+        if len(self._came):
+            counts[:, :-1] = arrivals.audiences
+        return counts
+
+    def before(self, arrivals: Arrivals) -> Floats:
+        """Elapsed expected arrivals before each of the given arrivals."""
+        if self._by_time:
+            return np.asarray(self.expected * self._share(arrivals), np.float64)
+        came = self._came_before(arrivals)
+        came[:, -1] = np.minimum(came[:, -1], self.expected[-1])
+        return came
+
+    def remaining(self, arrivals: Arrivals) -> Floats:
+        """Number of remaining arrivals at each arrival, itself included.
+
+        The number is at least 1. With pacing by time, the number of remaining arrivals is the rate of arrivals so far
+        times the remaining time. Early in the round, the rate is averaged with the expected rate.
+        """
+        came = self._came_before(arrivals)
+        if not self._by_time:
+            return np.maximum(self.expected - came, 1.0)
+        share = self._share(arrivals)
+        rate: Floats = (came + _TRUST * self.expected) / (share + _TRUST)
+        return np.maximum(rate * (1.0 - share), 1.0)
+
+    def steps(self, arrivals: Arrivals) -> Floats:
+        """Number of expected arrivals that elapse at each arrival."""
+        if self._by_time:
+            return np.asarray(np.diff(self.before(arrivals)[:, -1], prepend=self.elapsed[-1]), np.float64)
+        number = np.arange(self.served, self.served + len(arrivals))
+        return np.asarray(number < self.expected[-1], np.float64)
+
+    def advance(self, arrivals: Arrivals) -> None:
+        """Count arrivals as served."""
+        self.served += len(arrivals)
+        if len(self._came) and arrivals.audiences is not None:
+            self._came = self._came + arrivals.audiences.sum(0)
+        if not self._by_time:
+            self.elapsed = np.append(self._came, min(float(self.served), self.expected[-1]))
+        elif len(arrivals):
+            self.elapsed = self.before(arrivals)[-1]
+
+    def _came_before(self, arrivals: Arrivals) -> Floats:
+        came = np.empty((len(arrivals), len(self.expected)))
+        came[:, -1] = np.arange(self.served, self.served + len(arrivals))
+        if len(self._came):
+            counts = self.counts(arrivals)[:, :-1]
+            came[:, :-1] = self._came + np.cumsum(counts, axis=0) - counts
+        return came
+
+    def _share(self, arrivals: Arrivals) -> Floats:
+        """Elapsed share of each audience's time, at each arrival."""
+        span = np.maximum(self._closes - self._opens, 1e-9)
+        return np.asarray(np.clip((arrivals.time[:, None] - self._opens) / span, 0.0, 1.0), np.float64)
+
+
+class ArrivalArrays(NamedTuple):
+    """Arrivals in the form that compiled loops need."""
+
+    relevance: Float32s
+    """(n, M) p(y|x)."""
+    ground: Float32s
+    """(n,) λ(x)."""
+    admissible: Bools
+    """(n, M) items that may be shown."""
+    id: Ints
+    """(n,) arrival ids."""
+    capacity: Ints
+    """(n,) positions that may be filled."""
+
+
+def arrays_of(arrivals: Arrivals, slate: int) -> tuple[Any, ...]:
+    """Fields of :class:`ArrivalArrays`, for slates of k positions.
+
+    The fields are a plain tuple, because passing a record to a compiled loop takes longer than ranking hundreds of
+    items. The loop builds the record itself: ``ArrivalArrays(*fields)``.
+    """
+    return (
+        arrivals.relevance.cpu().numpy(),
+        arrivals.ground_intensity.cpu().numpy(),
+        arrivals.admissible.cpu().numpy(),
+        arrivals.id,
+        np.full(len(arrivals), slate) if arrivals.capacity is None else arrivals.capacity,
+    )
+
+
+@compiled_part
+def fill_values(arrivals: ArrivalArrays, arrival: int, price: Floats, value: Floats) -> None:
+    """Fill ``value`` with each item's λ(x)·p(y|x) − v, −∞ if inadmissible.
+
+    The product is in single precision, as :attr:`rimsim.market.Arrivals.intensity` is.
+    """
+    for item in range(len(price)):
+        worth = np.float64(arrivals.relevance[arrival, item] * arrivals.ground[arrival]) - price[item]
+        value[item] = worth if arrivals.admissible[arrival, item] else -np.inf
+
+
+@compiled_part
+def fill_slate(
+    items: Ints, size: int, price: Floats, unit: ExposureUnit, exposure: Floats, prices: Float32s
+) -> None:
+    """Count exposures, record prices, and clear positions from ``size`` on."""
+    for position in range(len(items)):
+        if position < size:
+            exposure[items[position]] += unit.position_weights[position]
+            prices[position] = price[items[position]]
+        else:
+            items[position] = -1
+            prices[position] = np.nan
+
+
+# -- requirements and prices as the solver sees them ------------------------------------------------------------------
 class RowTable(NamedTuple):
     """Requirements of a round: M floors, then G other requirements."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field
@@ -10,33 +10,41 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.guard import Deficits, Guard, count_deficits, due_at, place_due
-from rimsim.agents.pacing import (
+from rimsim.agents.prices import (
     EARLY,
     ArrivalArrays,
-    Bounds,
     ExposureUnit,
-    Pacing,
     RoundClock,
-    add_rows,
+    RowTable,
+    admissible_shares,
     arrays_of,
-    best_in_bounds,
-    bound_bonuses,
-    count_rows,
     fill_slate,
     fill_values,
-    hide_full,
-    move_prices,
-    stretch_of,
+    solved_rows,
 )
-from rimsim.agents.prices import RowTable, admissible_shares, solved_rows
 from rimsim.arrays import Bools, Float32s, Floats, Ints
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.market import Slates
-from rimsim.matching import best_items, order_items, tie_base, tie_rank
+from rimsim.matching import (
+    best_items,
+    enter,
+    items_between,
+    kth_of_parts,
+    order_items,
+    part_maxima,
+    tie_base,
+    tie_rank,
+)
+from rimsim.renamed import warn_renamed
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
+_ROUNDING, _TINY = 1e-6, 1e-30
+"""Relative and absolute float32 rounding error of a sum of two numbers, rounded up."""
+_STRETCH, _SHORT, _LATE = 16, 2, 0.1
+"""Arrivals for which bonuses are bounded at once: at most, at least, and as a share of the remaining ones."""
+_NONE = np.zeros(0, np.int64)
 _FEW = 4  # arrivals per batch from which prices are bounded for a stretch, and computed only where that may matter
 SPARE = 0.1
 """Share of the remaining positions that the guard does not rely on."""
@@ -47,6 +55,287 @@ At one, an item that most visitors have consumed misses its last visitor in one 
 """
 
 
+# -- prices -----------------------------------------------------------------------------------------------------------
+class Pacing(NamedTuple):
+    """Prices of requirements that adapt to delivery.
+
+    Suppose that t of the T arrivals of a requirement have elapsed since pacing began, and have delivered D exposures.
+    The price of the requirement is
+
+        v = max(start_price₊ + step·h·(D − most·t/T), 0) − clip(step·h·(pace·t − D) − start_price₋, 0, cost),
+
+    where h = 1 / (1 − t/T + closing), or 1 if ``closing`` is 0. From t = T on, the whole requirement is due. The price
+    of an item is the price of its floor plus the prices of all other requirements that contain it and for which the
+    arrival counts.
+    """
+
+    start_price: Floats
+    """(M + G,) price v before arrival 0."""
+    pace: Floats
+    """(M + G,) required exposures per arrival, in the unit of the guarantee."""
+    step: Floats
+    """(M + G,) price per exposure of delivery error."""
+    cost: float
+    """c: no bonus is above it; infinite where floors are not for sale."""
+    closing: float
+    """δ: share of the round over which a correction is spread at its end; 0 for a constant h = 1."""
+    arrivals: Floats
+    """(A + 1,) arrivals T in which exposures are due, of each audience and of the round."""
+    most: Floats = np.zeros(0)
+    """(G,) exposures still allowed; ∞: any number."""
+    first: Ints = np.zeros(1, np.int64)
+    """(G + 1,) beginning of each row's items in ``item``."""
+    item: Ints = _NONE
+    """Items, row after row."""
+    column: Ints = _NONE
+    """(G,) audience of each row; the last one is the whole round."""
+
+    @classmethod
+    def of(
+        cls,
+        price: Floats,
+        required: Floats,
+        arrivals: Floats | float,
+        *,
+        gain: float,
+        closing: float,
+        cost: float,
+        hard: bool,
+        priced: Bools | None = None,
+    ) -> Self:
+        """Pacing with the relative step g·c/√b.
+
+        If requirements are hard, prices have no limit and can be much larger than c. So the step is relative to the
+        start price, or to the median bonus at the start, if these exceed c. Only requirements marked in ``priced`` have
+        prices; None: requirements with required exposures.
+        """
+        priced = required > 0 if priced is None else priced
+        scale: Floats | float = cost
+        if hard:
+            bonus = -price[price < 0.0]
+            usual = float(np.median(bonus)) if len(bonus) else 0.0
+            scale = np.maximum(max(cost, usual), -price)
+        return cls(
+            start_price=np.where(priced, price, -0.0),  # so that a price of 0 keeps its sign in tables
+            pace=required / arrivals,
+            step=np.where(priced, gain * scale / np.sqrt(np.maximum(required, 1.0)), 0.0),
+            cost=np.inf if hard else cost,
+            closing=closing,
+            arrivals=np.atleast_1d(np.asarray(arrivals, np.float64)),
+        )
+
+    @property
+    def start(self) -> Floats:
+        """Old name of ``start_price``, until 0.3."""
+        warn_renamed("Pacing.start", "Pacing.start_price")
+        return self.start_price
+
+    def price(self, elapsed: Floats | float, exposure: Floats) -> Floats:
+        """Prices v of all requirements, after elapsed arrivals and exposures."""
+        price = np.empty(len(self.start_price))
+        at = np.atleast_1d(np.asarray(elapsed, np.float64))
+        move_prices(tuple(self), at, exposure, np.zeros(len(price)), price)
+        return price
+
+
+@compiled_part
+def closing_factor(closing: float, arrivals: float, elapsed: float) -> float:
+    """Factor h of :class:`Pacing`."""
+    return 1.0 / (max(1.0 - elapsed / arrivals, 0.0) + closing) if closing > 0.0 else 1.0
+
+
+@compiled_part
+def bonus_of(  # scalars alone, so that it is compiled into the loops that call it
+    start_price: float, pace: float, step: float, cost: float, elapsed: float, factor: float, delivered: float
+) -> float:
+    """Bonus of a floor when ``elapsed`` arrivals are over."""
+    bonus = step * (pace * elapsed - delivered) * factor - start_price
+    bonus = bonus if bonus > 0.0 else 0.0  # noqa: FURB136  # max() and min() mind missing numbers, one at a time
+    return bonus if bonus < cost else cost  # noqa: FURB136
+
+
+@compiled
+def move_prices(
+    pace: tuple[Any, ...], elapsed: Floats, exposure: Floats, before: Floats, price: Floats
+) -> None:
+    """Fill ``price`` with the prices v of :class:`Pacing`.
+
+    The price depends only on sums of exposures, which are exact. So rounding errors do not accumulate, and batches do
+    not change results. ``elapsed`` counts from the start of pacing; ``before`` has the exposures before this start.
+    """
+    pacing = Pacing(*pace)
+    others = len(pacing.most)
+    m, last = len(price) - others, len(pacing.arrivals) - 1
+    now = min(elapsed[last], pacing.arrivals[last])
+    factor = closing_factor(pacing.closing, pacing.arrivals[last], now)
+    start_prices, rates, steps, cost = pacing.start_price, pacing.pace, pacing.step, pacing.cost
+    for item in range(m):
+        delivered = exposure[item] - before[item]
+        price[item] = -bonus_of(start_prices[item], rates[item], steps[item], cost, now, factor, delivered)
+    for which in range(others):
+        row, column = m + which, pacing.column[which]
+        due_in, start_price, step = pacing.arrivals[column], start_prices[row], steps[row]
+        now, delivered, cap_price = min(elapsed[column], due_in), exposure[row] - before[row], 0.0
+        factor = closing_factor(pacing.closing, due_in, now)
+        if pacing.most[which] < np.inf:
+            excess = step * (delivered - pacing.most[which] / due_in * now) * factor
+            cap_price = max(max(start_price, 0.0) + excess, 0.0)
+        low = min(start_price, 0.0)
+        price[row] = cap_price - bonus_of(low, rates[row], step, cost, now, factor, delivered)
+
+
+@compiled_part
+def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
+    """Add prices of the requirements for which an arrival counts."""
+    m = len(price) - len(pacing.most)
+    for which in range(len(pacing.most)):
+        row_price = price[m + which]
+        if counts[pacing.column[which]] and row_price != 0.0:
+            for place in range(pacing.first[which], pacing.first[which + 1]):
+                price[pacing.item[place]] += row_price
+
+
+@compiled_part
+def hide_full(
+    pacing: Pacing, counts: Bools, exposure: Floats, before: Floats, position_weights: Floats, value: Floats
+) -> None:
+    """Exclude items whose next exposure could exceed a cap."""
+    m = len(value)
+    for which in range(len(pacing.most)):
+        if pacing.most[which] < np.inf and counts[pacing.column[which]]:
+            begin, end = pacing.first[which], pacing.first[which + 1]
+            # A slate can show all items of a row: there must be room for as many of the first positions.
+            room = 0.0
+            for weight in position_weights[: end - begin]:
+                room += weight
+            if exposure[m + which] - before[m + which] + room > pacing.most[which]:
+                for place in range(begin, end):
+                    value[pacing.item[place]] = -np.inf
+
+
+@compiled_part
+def count_rows(
+    pacing: Pacing,
+    counts: Bools,
+    items: Ints,
+    size: int,
+    position_weights: Floats,
+    scratch: Floats,
+    exposure: Floats,
+) -> None:
+    """Add the first ``size`` shown items to requirements' exposures."""
+    if len(pacing.most) == 0:
+        return
+    m = len(scratch)
+    for position in range(size):
+        scratch[items[position]] = position_weights[position]
+    for which in range(len(pacing.most)):
+        if counts[pacing.column[which]]:
+            for place in range(pacing.first[which], pacing.first[which + 1]):
+                exposure[m + which] += scratch[pacing.item[place]]
+    for position in range(size):
+        scratch[items[position]] = 0.0
+
+
+class Bounds(NamedTuple):
+    """Upper bounds of bonuses −v over the next arrivals.
+
+    Between two exposures of an item, its bonus never falls or never rises, because the derivative of h·(pace·t − E) has
+    the constant sign of pace·(1 + closing) − E/N. So the bonus is at most the larger of its values at the first and the
+    last of the next arrivals. An exposure only lowers the bonus.
+    """
+
+    first: float
+    """Elapsed arrivals at the beginning."""
+    last: float
+    """Elapsed arrivals at the end."""
+    high: Float32s
+    """(M,) bounds, rounded."""
+
+
+@compiled_part
+def stretch_of(pacing: Pacing, elapsed: float) -> int:
+    """Number of arrivals for which one bound of bonuses holds."""
+    left = max(pacing.arrivals[-1] - elapsed, 0.0) + pacing.closing * pacing.arrivals[-1]
+    return int(min(max(_LATE * left, _SHORT), _STRETCH))
+
+
+@compiled_part
+def bound_bonuses(
+    pacing: Pacing, bounds: Bounds, exposure: Floats, before: Floats, shown: Ints | None
+) -> None:
+    """Fill ``bounds.high`` for ``shown`` items; None: for all items."""
+    start_prices, pace, step, cost, high = (
+        pacing.start_price,
+        pacing.pace,
+        pacing.step,
+        pacing.cost,
+        bounds.high,
+    )
+    due_in = pacing.arrivals[-1]
+    first, last = min(bounds.first, due_in), min(bounds.last, due_in)
+    early = closing_factor(pacing.closing, due_in, first)
+    late = closing_factor(pacing.closing, due_in, last)
+    for place in range(len(high) if shown is None else len(shown)):
+        item = place if shown is None else shown[place]
+        delivered = exposure[item] - before[item]
+        one = bonus_of(start_prices[item], pace[item], step[item], cost, first, early, delivered)
+        other = bonus_of(start_prices[item], pace[item], step[item], cost, last, late, delivered)
+        high[item] = one if one > other else other  # noqa: FURB136
+
+
+@compiled_part
+def best_in_bounds(
+    arrivals: ArrivalArrays,
+    arrival: int,
+    ties: np.uint64,
+    pacing: Pacing,
+    elapsed: float,
+    exposure: Floats,
+    before: Floats,
+    high: Float32s,
+    value: Float32s,
+    found: Ints,
+    price: Floats,
+    items: Ints,
+    best: Floats,
+) -> int:
+    """Best items by λ − v, found with few exact prices.
+
+    Only items with the largest bounds ``high`` get an exact value. These items suffice, because no item with a bound
+    below the smallest value in the slate can be in the slate. The function fills in the prices of these items. The
+    arrays ``value`` and ``found`` are scratch.
+    """
+    relevance, ground, k = arrivals.relevance[arrival], arrivals.ground[arrival], len(items)
+    size = 0 * k  # no literal: see ``best_items``
+    for item in range(len(value)):
+        value[item] = (
+            relevance[item] * ground + high[item]
+            if arrivals.admissible[arrival, item]
+            else np.float32(-np.inf)
+        )
+    highest = part_maxima(value, k)
+    elapsed = min(elapsed, pacing.arrivals[-1])
+    factor = closing_factor(pacing.closing, pacing.arrivals[-1], elapsed)
+    below, lowest = np.inf, kth_of_parts(highest, k)
+    start_prices, pace, step, cost = pacing.start_price, pacing.pace, pacing.step, pacing.cost
+    for _ in range(2):
+        for item in found[: items_between(value, highest, lowest, below, found)]:
+            delivered = exposure[item] - before[item]
+            bonus = bonus_of(start_prices[item], pace[item], step[item], cost, elapsed, factor, delivered)
+            price[item] = -bonus
+            new = np.float64(relevance[item] * ground) + bonus
+            if size < k or new >= best[k - 1]:
+                size = enter(item, new, ties, items, best, size)
+        below, lowest = lowest, -np.inf
+        if size == k:
+            lowest = best[k - 1] - _ROUNDING * abs(best[k - 1]) - _TINY
+        if lowest >= below:
+            break
+    return size
+
+
+# -- the agent --------------------------------------------------------------------------------------------------------
 class PacedAgent:
     """Base of agents whose prices come from a :class:`Delivery`."""
 

@@ -17,7 +17,7 @@ from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.envs.observations import observe
 from rimsim.market.consumers.contract import response_to
-from rimsim.market.histories import Events, enter_event
+from rimsim.market.ledger import Events, enter_event
 from rimsim.market.records import observed_gain
 
 carray, intrinsic = cast("Any", numba).carray, cast("Any", numba).extending.intrinsic

@@ -174,7 +174,7 @@ def in_file(config, folder):
 @contextmanager
 def stopped_after_a_round(monkeypatch, error=MarketError):
     """Within it, each arm that is run ends with an error, "enough", once a round has been saved."""
-    from rimsim.scenarios.study.play import Checkpoint
+    from rimsim.scenarios.runs.checkpoint import Checkpoint
 
     save = Checkpoint.save
 

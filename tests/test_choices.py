@@ -24,7 +24,7 @@ from rimsim.market import consumers as kinds
 from rimsim.market.consumers import make_consumer
 from rimsim.market.consumers.contract import organic_of, relevant_items, response_of, true_intensity_of
 from rimsim.measures import genre_weights
-from rimsim.scenarios.study.plan import digests, print_notes
+from rimsim.scenarios.study.checks import digests, print_notes
 from rimsim.scenarios.study.play import opening_utilities
 from rimsim.testing import ConsumerTests
 from rimsim.testing.intensity import random_log

@@ -28,8 +28,8 @@ from rimsim.scenarios.kinds.backtest.split import BacktestConfig
 from rimsim.scenarios.kinds.validate import ValidateConfig
 from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.runs.store import repeat_command
+from rimsim.scenarios.study.checks import default_agents, undeliverable_notes
 from rimsim.scenarios.study.compare import resume
-from rimsim.scenarios.study.plan import default_agents, undeliverable_notes
 
 RAISES = f"{FAULTY}:Raises"
 _FEW = (

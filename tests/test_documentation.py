@@ -117,7 +117,7 @@ def small(tmp_path, monkeypatch):
     """An empty folder, where built-in scenarios are small and files are modules."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    for module in ("rimsim.scenarios.study.plan", "rimsim.envs.market"):
+    for module in ("rimsim.scenarios.study.checks", "rimsim.envs.market"):
         monkeypatch.setattr(
             f"{module}.find_scenario", lambda name: override(config.find_scenario(name), SMALL)
         )

@@ -492,7 +492,7 @@ def test_vector_equals_single_environments(kind):
 @pytest.mark.parametrize("kind", ["clones", "replay"])
 def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
     """What is read of a market, noted or served between joint steps is that of a single environment, in every bit."""
-    monkeypatch.setattr("rimsim.market.histories._ROOM", 1)
+    monkeypatch.setattr("rimsim.market.ledger._ROOM", 1)
     kwargs = small(kind, **{"arrivals.per_round": 40, "arrivals.max_visits": 9})
     envs = gymnasium.make_vec("RIMMarket-v0", num_envs=2, **kwargs)
     singles = [MarketEnv(**kwargs) for _ in range(2)]
@@ -632,7 +632,7 @@ def test_an_interrupted_step_leaves_a_market_that_goes_on(copies, call, monkeypa
 )
 def test_a_market_goes_on_after_an_interrupt_of_what_a_step_calls(owner, name, call, monkeypatch):
     """Addresses, the room for events and the answers of a copy are those of an engine that served the same slates."""
-    monkeypatch.setattr("rimsim.market.histories._ROOM", 1)
+    monkeypatch.setattr("rimsim.market.ledger._ROOM", 1)
     kwargs = small(
         "clones", **{"arrivals.per_round": 200, "arrivals.max_visits": 9, "consumer.attraction": 30.0}
     )

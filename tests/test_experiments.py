@@ -23,7 +23,7 @@ from rimsim.measures.loop import late_rounds
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds import experiment
 from rimsim.scenarios.kinds.evaluate import estimates, replayed, summary, true_values
-from rimsim.scenarios.kinds.experiment.market import (
+from rimsim.scenarios.kinds.experiment import (
     Diverted,
     TwoArms,
     WorldRound,

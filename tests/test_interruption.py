@@ -22,7 +22,7 @@ from rimsim.errors import AgentError, ArmsError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.job import stop_if_asked
-from rimsim.scenarios.runs.local import stopping_on_request
+from rimsim.scenarios.runs.process import stopping_on_request
 from rimsim.scenarios.runs.status import digest, shown_rounds
 from rimsim.scenarios.runs.store import load_run, locked, versions, writing
 from rimsim.scenarios.study.compare import resume
@@ -335,7 +335,7 @@ def test_a_run_is_not_resumed_with_another_version_log_agent_or_config(tmp_path,
     refused(AgentError, "no idea", small_run, halted, (f"{agent}:Raises",), config, certify=True)
     with monkeypatch.context() as patch:
         here = versions() | {"torch": "0.1"}
-        patch.setattr("rimsim.scenarios.study.plan.versions", lambda: here)
+        patch.setattr("rimsim.scenarios.study.checks.versions", lambda: here)
         refused(RunFolderError, "made with other versions: torch .* there, 0.1 here", resume, halted)
     for path in (log, agent):
         text = path.read_text()

@@ -34,11 +34,11 @@ from rimsim.errors import (
 from rimsim.market import Market
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.runs import job, local
-from rimsim.scenarios.runs.job import Execution, Job, Stage, executor, make_run, run_here, run_stages
-from rimsim.scenarios.runs.local import Workers, require_memory
+from rimsim.scenarios.runs import job, process
+from rimsim.scenarios.runs.checkpoint import Checkpoint
+from rimsim.scenarios.runs.job import Execution, Job, Stage, Workers, executor, make_run, run_here, run_stages
+from rimsim.scenarios.runs.process import require_memory
 from rimsim.scenarios.runs.store import Run, folder_for, locked, require_free
-from rimsim.scenarios.study.play import Checkpoint
 from rimsim.system import draft_content, draft_file, draft_folder, remove_drafts
 
 
@@ -107,10 +107,10 @@ def test_the_first_run_tells_that_it_compiles(monkeypatch, compiled):
 def test_a_run_that_needs_more_memory_than_there_is_is_refused(monkeypatch, there, named):
     """The message has both figures and names the option to lower: workers as long as one fits."""
     needed = 2e9, 1e9, 8, "arrivals"
-    monkeypatch.setattr(local, "memory", lambda: there)
+    monkeypatch.setattr(process, "memory", lambda: there)
     refused(ConfigError, rf"10\.0 GB.*{there / 1e9:.1f} GB.*{named}", require_memory, *needed)
     for enough in (10**10, None):
-        monkeypatch.setattr(local, "memory", lambda enough=enough: enough)
+        monkeypatch.setattr(process, "memory", lambda enough=enough: enough)
         require_memory(*needed)
 
 
@@ -120,7 +120,7 @@ def test_a_comparison_that_does_not_fit_is_refused_where_memory_is_known(monkeyp
     assert there is None or there > 2**28
     monkeypatch.setattr(system.os, "sysconf", lambda _: (_ for _ in ()).throw(ValueError))
     assert system.memory() is None
-    monkeypatch.setattr(local, "memory", lambda: 1000)
+    monkeypatch.setattr(process, "memory", lambda: 1000)
     config = small_scenario(name="never-fitted")
     refused(ConfigError, r"arrivals\.per_round", compare, config, ["random"], seeds=1, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -178,7 +178,7 @@ print(sorted(set(run.rounds["agent"])))
 _TASKS = """
 from pathlib import Path
 
-from rimsim.scenarios.runs.local import Workers
+from rimsim.scenarios.runs.job import Workers
 from worker_tasks import Errand, do
 
 print("begun", flush=True)

@@ -27,7 +27,7 @@ from rimsim.market import Market, build_world, platform
 from rimsim.market import platform as platform_module
 from rimsim.market import scores as module
 from rimsim.market.consumers.replay import ReplayedLog
-from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.ledger import Histories, LoggedPast
 from rimsim.market.platform import cross_fitted, inverse_propensity_weights, training_log
 from rimsim.market.scores import Scorer, always
 from rimsim.market.world import check_plugs, examination_of
@@ -438,7 +438,7 @@ def _entered(consumed, way):
 def test_histories_are_lists(consumed, way, tick):
     """What is entered, visible and read equals what plain lists hold, however it was entered."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rimsim.market.histories._ROOM", 2)  # so that they grow
+        patch.setattr("rimsim.market.ledger._ROOM", 2)  # so that they grow
         histories, lists = _entered(consumed, way)
     slots = np.arange(SLOTS)
     visible = np.array([sum(since <= tick for since, _ in events) for events in lists])

@@ -43,12 +43,11 @@ from rimsim.config import (
 from rimsim.data import load
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError, RunFolderError
 from rimsim.market import Market, MarketState, Needs, Slates
-from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.ledger import PastRound
+from rimsim.market.ledger import Histories, LoggedPast, PastRound
 from rimsim.market.platform import training_log
 from rimsim.market.records import VISIT_BITS
 from rimsim.market.round import Moment, Rank
-from rimsim.scenarios.study.certificates import HindsightPrices, certified
+from rimsim.scenarios.study.play import HindsightPrices, certified
 
 
 @pytest.fixture(params=sorted(SMALL))

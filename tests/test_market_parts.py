@@ -26,8 +26,7 @@ from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.consumers import session_sizes as fitting
 from rimsim.market.consumers.session_sizes import fit_sizes
-from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.ledger import PastRound
+from rimsim.market.ledger import Histories, LoggedPast, PastRound
 from rimsim.market.platform import training_log
 from rimsim.market.providers import Roster
 from rimsim.market.records import VISIT_BITS, as_slates
@@ -35,7 +34,7 @@ from rimsim.market.scores import _normalised
 from rimsim.matching import certificate, top_k
 from rimsim.requirements.campaigns import ExpectedRound, Guarantee, RoundVisits
 from rimsim.requirements.rows import CarryOver, ScenarioRequirements, item_floors, uniform_share
-from rimsim.scenarios.study.certificates import HindsightPrices, certified, prepare_certificate
+from rimsim.scenarios.study.play import HindsightPrices, certified, prepare_certificate
 from rimsim.testing import random_log
 
 

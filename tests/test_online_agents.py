@@ -16,7 +16,7 @@ from rimsim.agents import LinUCB, Relevance, States, diagnostics_of, make_agent
 from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.gibbs import gibbs_law
 from rimsim.agents.p_mmf import projected
-from rimsim.agents.pacing import Bounds, Pacing, bound_bonuses
+from rimsim.agents.rim_feedback import Bounds, Pacing, bound_bonuses
 from rimsim.config import ArrivalsConfig
 from rimsim.errors import AgentError, ArmsError
 from rimsim.intensity import UserStates

@@ -35,8 +35,8 @@ from rimsim.measures import Measure
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.study.checks import resolved
 from rimsim.scenarios.study.compare import resume
-from rimsim.scenarios.study.plan import resolved
 from rimsim.testing import ArrivalTests, ConsumerTests, random_log
 
 

@@ -8,9 +8,8 @@ from kit import cases
 from made_data import Chunks, arrivals_of, skewed, view_of
 
 from rimsim.agents import Undeliverable, make_agent, undeliverable
-from rimsim.agents.pacing import Pacing, RoundClock, add_rows, count_rows, hide_full, move_prices
-from rimsim.agents.prices import RowTable, constraints_of, solved_rows
-from rimsim.agents.rim_feedback import Delivery
+from rimsim.agents.prices import RoundClock, RowTable, constraints_of, solved_rows
+from rimsim.agents.rim_feedback import Delivery, Pacing, add_rows, count_rows, hide_full, move_prices
 from rimsim.requirements.rows import Requirements, Row
 
 HOUR = 3600 * 1_000_000

@@ -22,9 +22,8 @@ from rimsim.scenarios.runs import ray as remote
 from rimsim.scenarios.runs.job import Arm, StudyOptions
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.runs.store import versions
-from rimsim.scenarios.study.compare import begin, gather, resume
-from rimsim.scenarios.study.plan import planned
-from rimsim.scenarios.study.play import run_arm, value_opening
+from rimsim.scenarios.study.compare import begin, gather, planned, resume
+from rimsim.scenarios.study.play import prepare, run_arm
 
 AGENTS = ("random", "relevance")
 
@@ -88,7 +87,7 @@ def test_a_task_cut_off_anywhere_goes_on_from_what_came_back(tmp_path):
     whole = small_run(tmp_path / "whole", agents, config, certify=True)
     plan = _begun(folder, config, agents, frozen=[])
     (arm,) = plan.arms
-    value_opening(arm)
+    prepare(arm, lambda _: None)
     away = replace(arm, folder=tmp_path / "nowhere")
     sent, rounds = [0], []
     while sent[-1] is not None:
@@ -320,7 +319,7 @@ def test_a_control_is_given_what_it_waits_for(tmp_path):
     whole = compare(config, ("relevance",), seeds=1, out=tmp_path / "whole", workers=1, control=("organic",))
     plan = _begun(folder, config, ("relevance",), control=("organic",))
     for arm in plan.arms:
-        value_opening(arm)
+        prepare(arm, lambda _: None)
         away = replace(arm, folder=tmp_path / "nowhere", shared=tmp_path / "elsewhere")
         for told in _sent(away, arm):
             assert told is None or isinstance(told, (int, dict)), told

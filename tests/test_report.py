@@ -38,7 +38,7 @@ from rimsim.scenarios.report.sweep import sweep_report, undrawn_reason
 from rimsim.scenarios.report.tables import item_names, late_figures, picture_tables, summary, two_seeds_note
 from rimsim.scenarios.runs.schema import TABLES
 from rimsim.scenarios.runs.store import Run, RunTables, catalogue_table
-from rimsim.scenarios.study.plan import study_of
+from rimsim.scenarios.study.compare import study_of
 from rimsim.scenarios.study.play import AT_OPENING, opening_utilities
 from rimsim.tracking import event_folder, read_scalars
 

@@ -35,8 +35,8 @@ from rimsim.scenarios.report import sentences, tables
 from rimsim.scenarios.runs import job
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.runs.store import folder_for, read_arrays
+from rimsim.scenarios.study.checks import notes_of
 from rimsim.scenarios.study.compare import resume
-from rimsim.scenarios.study.plan import notes_of
 
 
 # -- damaged folders --------------------------------------------------------------------------------------------------

@@ -32,8 +32,8 @@ from rimsim.scenarios.report.tables import over_seeds, pivoted, trends
 from rimsim.scenarios.runs.job import StudyOptions
 from rimsim.scenarios.runs.status import points_of
 from rimsim.scenarios.study import controls
-from rimsim.scenarios.study.compare import begin, resume
-from rimsim.scenarios.study.plan import planned, require_unchanged
+from rimsim.scenarios.study.checks import require_unchanged
+from rimsim.scenarios.study.compare import begin, planned, resume
 
 AGENTS = ("relevance", "rim-feedback")
 GRID = {"exposure.beta": [0.0, 0.8]}

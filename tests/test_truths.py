@@ -30,6 +30,7 @@ from rimsim.intensity.sets.factors import UserFactors
 from rimsim.market import Market, Needs, build_world, world
 from rimsim.market.consumers import Intensity, Organic, truths
 from rimsim.market.consumers.hidden_quality import hidden_bias
+from rimsim.market.consumers.preference import TruthScores
 from rimsim.market.consumers.session_sizes import SessionSizes, _Sizes, fit_sizes
 from rimsim.market.world import check_plugs, initial_model, kept_truth
 from rimsim.matching import top_k
@@ -505,7 +506,7 @@ def test_what_nobody_can_be_shown_takes_nothing_from_what_is_shown(late, rho):
     visits = market.open.visits(arrivals.row)
     share, size = visits.true_scores
     release = np.where(np.resize(late, market.n_items), NEVER, ALWAYS)
-    scores = market.world.truth.scores(visits.histories, visits.schedule, 0, release)
+    scores = TruthScores.of_round(market.world.truth, visits.histories, visits.schedule, 0, release)
     fewer, same = scores.of(visits.row)
     np.testing.assert_array_equal(size, same)
     np.testing.assert_array_equal(fewer, np.where(release == NEVER, np.float32(0), share))

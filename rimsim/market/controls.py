@@ -24,8 +24,7 @@ from rimsim.market.arrivals import RoundsSoFar
 from rimsim.market.arrivals.clones import Clones, events_before
 from rimsim.market.arrivals.contract import ArrivalProcess
 from rimsim.market.consumers.contract import World
-from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.ledger import PastRound, Shown
+from rimsim.market.ledger import Histories, LoggedPast, PastRound, Shown
 from rimsim.market.providers import Provider, is_fixed
 from rimsim.market.records import VISIT_BITS, Schedule
 

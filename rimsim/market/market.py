@@ -16,8 +16,7 @@ from rimsim.intensity.contract import IntensityModel
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar, checked_schedule
 from rimsim.market.consumers.contract import Consumer, World
 from rimsim.market.controls import Control, require_controllable
-from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.ledger import Ledger, PastRound, require_uniform
+from rimsim.market.ledger import Histories, Ledger, LoggedPast, PastRound, require_uniform
 from rimsim.market.platform import Platform, session_scores
 from rimsim.market.providers import Offer, Provider, RoundOutcome, is_fixed, make_providers
 from rimsim.market.records import (

@@ -31,8 +31,7 @@ from rimsim.market.arrivals.clones import events_before
 from rimsim.market.consumers import Consumer
 from rimsim.market.consumers.contract import ConsumerCapabilities, World
 from rimsim.market.controls import Control
-from rimsim.market.histories import LoggedPast
-from rimsim.market.ledger import Examined, PastRound, Shown, fold_of
+from rimsim.market.ledger import Examined, LoggedPast, PastRound, Shown, fold_of
 from rimsim.market.records import VISIT_BITS, row_capacity
 from rimsim.market.round import Round
 from rimsim.market.scores import FoldModels, PastStates, StateScores, always, device_of

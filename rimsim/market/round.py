@@ -33,9 +33,8 @@ from rimsim.market.consumers.contract import (
     response_of,
     true_intensity_of,
 )
-from rimsim.market.consumers.truths import TruthScores
-from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.ledger import Ledger, PastRound
+from rimsim.market.consumers.preference import TruthScores
+from rimsim.market.ledger import Histories, Ledger, LoggedPast, PastRound
 from rimsim.market.providers import Changes, Offer
 from rimsim.market.records import (
     Arrivals,
@@ -477,7 +476,8 @@ class Round:
         if self._truth is None:
             world = self._world
             assert world.truth is not None  # noqa: S101  # the consumer needs it
-            self._truth = world.truth.scores(self.histories, self.schedule, self._wait - 1, world.release)
+            given = self.histories, self.schedule, self._wait - 1, world.release
+            self._truth = TruthScores.of_round(world.truth, *given)
         return self._truth
 
     # -- slates and their outcome -------------------------------------------------------------------------------------

@@ -31,8 +31,7 @@ from rimsim.intensity.contract import (
 )
 from rimsim.intensity.impressions import ImpressionLayer, layer_of
 from rimsim.intensity.states import UserStates
-from rimsim.market.histories import Histories
-from rimsim.market.ledger import PastRound, fold_of
+from rimsim.market.ledger import Histories, PastRound, fold_of
 from rimsim.market.records import Arrivals, Schedule, ScoredStates, at_items
 from rimsim.matching import top_k
 from rimsim.requirements.campaigns import RoundVisits

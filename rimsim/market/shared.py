@@ -12,7 +12,7 @@ import numpy as np
 
 from rimsim.intensity.contract import IntensityModel
 from rimsim.market.consumers.contract import World
-from rimsim.market.histories import Histories
+from rimsim.market.ledger import Histories
 from rimsim.market.records import Schedule
 
 _Value = TypeVar("_Value")

@@ -17,8 +17,7 @@ from rimsim.evaluation import DecayEstimate
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.impressions import LayerFit
 from rimsim.intensity.persistence import load, save_model
-from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.ledger import Examined, PastRound, Shown
+from rimsim.market.ledger import Examined, Histories, LoggedPast, PastRound, Shown
 from rimsim.market.providers import Offer
 from rimsim.market.records import Schedule
 from rimsim.requirements.rows import CarryOver

@@ -41,8 +41,7 @@ from rimsim.market.consumers.truths import (
     resampled,
     truth_model,
 )
-from rimsim.market.histories import LoggedPast
-from rimsim.market.ledger import Examined
+from rimsim.market.ledger import Examined, LoggedPast
 from rimsim.market.providers import Provider, make_providers
 from rimsim.market.round import RoundTerms
 from rimsim.measures import position_weights

@@ -5,8 +5,7 @@
 * ``loop``: likeness of slates, genre drift, returning users, adoption of released items, late rounds
 * ``two_sides``: welfare of users and providers, survival, expected exposure, break-even
 * ``statistics``: intervals over seeds, paired differences, claims, agreement of orders of models
-* ``measure``: a measure, and the record of a round from which it is computed
-* ``registry``: every metric of the tables, a user's own measures included
+* ``registry``: every measure, your own included, and the record of a round from which it is computed
 
 No measure returns NaN. An undefined value has a documented convention or is None. A function with one value
 per slate returns NaN for slates without a value. Each name is imported on first use.

@@ -31,9 +31,9 @@ from .loop import late_slopes as late_slopes
 from .loop import late_words as late_words
 from .loop import sample_pairs as sample_pairs
 from .loop import sessions_per_user as sessions_per_user
-from .measure import Measure as Measure
-from .measure import RoundFacts as RoundFacts
 from .registry import MEASURES as MEASURES
+from .registry import Measure as Measure
+from .registry import RoundFacts as RoundFacts
 from .registry import find_measure as find_measure
 from .registry import made_up_round as made_up_round
 from .registry import measured as measured

@@ -12,7 +12,7 @@ from rimsim import __version__
 from rimsim.errors import ArmsError, RimsimError, reason
 from rimsim.scenarios.cli.runs import MAKERS
 from rimsim.scenarios.cli.tools import LISTS, data, diff, print_complete, report
-from rimsim.scenarios.runs.local import stopping_on_request
+from rimsim.scenarios.runs.process import stopping_on_request
 
 
 @click.group(context_settings={"max_content_width": 110})

@@ -78,21 +78,22 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
         )
     from rimsim.scenarios.runs.job import Execution, StudyOptions
     from rimsim.scenarios.runs.store import folder_for, require_free
-    from rimsim.scenarios.study import plan
+    from rimsim.scenarios.study import checks
+    from rimsim.scenarios.study.compare import planned, study_lines
 
     grid = asked.get("grid", {})
     options = StudyOptions(**{name: asked[name] for name in StudyOptions.names() if name in asked})
     execution = Execution(**{name: asked[name] for name in _EXECUTION if name in asked})
-    base = plan.resolved(
+    base = checks.resolved(
         asked.get("scenario", "closed-loop"), asked.get("rounds"), asked.get("data"), asked["settings"]
     )
     folder = folder_for(asked.get("out"), f"{base.name}-sweep" if grid else base.name)
     require_free(folder)
-    study = plan.planned(folder, base, grid, options, execution)
-    plan.print_notes(
+    study = planned(folder, base, grid, options, execution)
+    checks.print_notes(
         [part.point.config for part in study.plans], tools.terminal(), study.plans[0].options.agents or ()
     )
-    for name, text in plan.study_lines(study, execution):
+    for name, text in study_lines(study, execution):
         click.echo(f"{name:10} {text}")
 
 
@@ -148,7 +149,7 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
     """Repeat the run of a folder, and compare the tables."""
     from rimsim.scenarios.runs.job import StudyOptions
     from rimsim.scenarios.runs.status import different_tables, digest
-    from rimsim.scenarios.study.plan import changes
+    from rimsim.scenarios.study.checks import changes
 
     first = scenarios.load_run(source, "comparison")
     _require_same(first, asked)
@@ -177,7 +178,7 @@ def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
 def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     """Refuse options that differ from those of a run folder."""
     from rimsim.scenarios.runs.job import StudyOptions
-    from rimsim.scenarios.study.plan import require_same, resolved
+    from rimsim.scenarios.study.checks import require_same, resolved
 
     scenario = resolved(
         asked.get("scenario", run.scenario), asked.get("rounds"), asked.get("data"), asked["settings"]
@@ -349,7 +350,7 @@ def _replayed(folder: Path, console: Console) -> Run:
     """Run of the replay, repeated if the background job failed."""
     from rimsim.scenarios.runs.status import is_finished
     from rimsim.scenarios.runs.store import Run
-    from rimsim.scenarios.study.plan import print_notes
+    from rimsim.scenarios.study.checks import print_notes
 
     if is_finished(Run(folder)):
         done = scenarios.load_run(folder)

@@ -17,7 +17,7 @@ from rimsim.config import DataConfig
 from rimsim.data import EventLog, Needs, load_log, require_usable
 from rimsim.scenarios.report.charts import frame
 from rimsim.scenarios.report.record import TextTable
-from rimsim.scenarios.runs.local import MAIN, log_bytes, require_memory
+from rimsim.scenarios.runs.process import MAIN, log_bytes, require_memory
 from rimsim.scenarios.runs.store import Run, RunTables, load_run, load_text
 from rimsim.system import single_thread
 

@@ -28,8 +28,7 @@ from rimsim.errors import ConfigError, DataError, RimsimError
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
 from rimsim.market.world import own_places
-from rimsim.scenarios.runs.job import DONE, Arm, part_name
-from rimsim.scenarios.runs.local import ATTEMPTS, LostWorkerError, Report, TaskQueue
+from rimsim.scenarios.runs.job import ATTEMPTS, DONE, Arm, LostWorkerError, Report, TaskQueue, part_name
 from rimsim.scenarios.runs.store import FAILURES, STATES, load_run, versions, write_bytes
 from rimsim.system import cores, draft_folder
 from rimsim.tracking import event_folder
@@ -125,7 +124,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
 def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
     """Errors by the index of each failed arm.
 
-    As :meth:`rimsim.scenarios.runs.local.Workers.run`. The run folders of the arms must exist already. ``workers`` is
+    As :meth:`rimsim.scenarios.runs.job.Workers.run`. The run folders of the arms must exist already. ``workers`` is
     the number of tasks at once; None: as many as the cluster has CPUs for.
     """
     ray = _ray(_SETTINGS)

@@ -1,4 +1,4 @@
-"""Comparisons and sweeps: begin, run, resume and join.
+"""Comparisons and sweeps: plan, run, resume and join.
 
 A comparison is a sweep of one point, which lies in the run folder itself.
 """
@@ -8,20 +8,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
-from rimsim.config import ScenarioConfig, to_plain
+from rimsim.config import ScenarioConfig, at_seed, to_plain
 from rimsim.data import EventLog
-from rimsim.errors import ArmsError, RimsimError, one_line
+from rimsim.errors import ArmsError, RimsimError, many, one_line, require_known
+from rimsim.intensity.cache import cache_folder
 from rimsim.market import build_world
 from rimsim.market.agreement import agreement_of
-from rimsim.market.world import check_promises, expected_arrivals, own_places
-from rimsim.measures import MEASURES, records
+from rimsim.market.world import check_plugs, check_promises, expected_arrivals, own_places, shared_log
+from rimsim.measures import MEASURES, Measure, own_measures, records, try_measures
 from rimsim.plugs import own_code
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.comparison import comparison_plots
@@ -29,15 +30,17 @@ from rimsim.scenarios.report.loop import parts_by_seed
 from rimsim.scenarios.report.sentences import comparison_sentences
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
 from rimsim.scenarios.runs import job as jobs
-from rimsim.scenarios.runs import store
-from rimsim.scenarios.runs.local import LostWorkerError, Report, errors_of_interrupts
-from rimsim.scenarios.runs.status import BETA, POINTS, is_finished, require_parts
-from rimsim.scenarios.runs.store import Run, folder_for, load_run
-from rimsim.scenarios.study import plan as plans
-from rimsim.scenarios.study.controls import waits
-from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
+from rimsim.scenarios.runs import process, store
+from rimsim.scenarios.runs.checkpoint import open_round
+from rimsim.scenarios.runs.job import LostWorkerError
+from rimsim.scenarios.runs.process import errors_of_interrupts
+from rimsim.scenarios.runs.status import BETA, POINTS, StudyPoint, is_finished, points_of, require_parts
+from rimsim.scenarios.runs.store import Run, disk_errors, folder_for, load_run
+from rimsim.scenarios.study import checks
+from rimsim.scenarios.study.controls import checked_controls, waits
+from rimsim.scenarios.study.play import prepare, run_arm
 from rimsim.session import session_model, session_places
-from rimsim.system import give_back
+from rimsim.system import cores, give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 
 BETAS = {BETA: (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)}
@@ -72,7 +75,7 @@ def compare(
         scenario: Name of a built-in scenario, path of a YAML file, or a ``ScenarioConfig``.
         agents: Texts for :func:`rimsim.agents.make_agent`, such as ``relevance`` or ``my_agent.py:Mine``, or a single
             text. Agents and classes of this session are also possible, with one worker. None:
-            :func:`rimsim.scenarios.study.plan.default_agents`.
+            :func:`rimsim.scenarios.study.checks.default_agents`.
         rounds: Number of rounds, in place of the scenario's number.
         seeds: Number of seeds, from 0, or a list.
         data: Replaces ``data.source``: a name, a path, a table with columns user, item and time, or a log.
@@ -104,11 +107,11 @@ def compare(
         RunFolderError: If the folder is in use or holds another run.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
-    config = plans.resolved(scenario, rounds, data, settings)
-    workers = plans.session_workers([*(texts or ()), *own, config.platform.model], workers, backend)
+    config = checks.resolved(scenario, rounds, data, settings)
+    workers = checks.session_workers([*(texts or ()), *own, config.platform.model], workers, backend)
     execution = jobs.Execution(batch_size, workers, backend, address, console)
     options = jobs.StudyOptions(texts, frozen, control, seeds, certify, ledger, reveal, own)
-    study = plans.planned(folder_for(out, config.name), config, {}, options, execution)
+    study = planned(folder_for(out, config.name), config, {}, options, execution)
     return run(study, command or "rimsim.scenarios.compare", execution)
 
 
@@ -156,15 +159,15 @@ def sweep(
         ConfigError: If the grid or another option is invalid; then nothing is written.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
-    base = plans.resolved(scenario, rounds, data, settings)
+    base = checks.resolved(scenario, rounds, data, settings)
     points = {field: [session_model(value) for value in values] for field, values in (grid or BETAS).items()}
     objects = [str(value) for values in points.values() for value in values]
     objects += [*(texts or ()), *own, base.platform.model]
     execution = jobs.Execution(
-        batch_size, plans.session_workers(objects, workers, backend), backend, address, console
+        batch_size, checks.session_workers(objects, workers, backend), backend, address, console
     )
     options = jobs.StudyOptions(texts, frozen, control, seeds, certify, ledger, reveal, own)
-    study = plans.planned(folder_for(out, f"{base.name}-sweep"), base, points, options, execution)
+    study = planned(folder_for(out, f"{base.name}-sweep"), base, points, options, execution)
     return run(study, command or "rimsim.scenarios.sweep", execution)
 
 
@@ -201,25 +204,197 @@ def resume(
     begun = load_run(folder)
     if store.resume_command(begun) is None:
         load_run(folder, "comparison")  # refuses, and names the command that repeats it
-    study = plans.study_of(begun)
+    study = study_of(begun)
     left = _unfinished(study)
     if not left and (not study.grid or (begun.folder / "sweep.parquet").is_file()):
         return begun
     for plan in left:
-        plans.require_unchanged(load_run(plan.point.folder))
+        checks.require_unchanged(load_run(plan.point.folder))
         require_parts(load_run(plan.point.folder))
     with jobs.executor(execution) as run_jobs, store.locked(begun.folder), _resumable(begun.folder):
         return _finish(study, execution, run_jobs)
 
 
-def run(study: plans.Study, command: str, execution: jobs.Execution) -> Run:
+# -- plans ------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class StudyPlan:
+    """Arms of a run folder."""
+
+    point: StudyPoint
+    """Point of the sweep: its scenario and its run folder."""
+    options: jobs.StudyOptions
+    """Options without defaults to fill in: each is a tuple or a flag."""
+    names: tuple[str, ...]
+    """Names of arms in tables: of the agents, then of the controls of each agent."""
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    """Place of one of the user's own measures → the measure."""
+
+    @property
+    def arms(self) -> list[jobs.Arm]:
+        """Arms at each seed: every agent, then the controls."""
+        options, point = self.options, self.point
+        played: list[tuple[str, str | None]] = [(agent, None) for agent in options.agents or ()]
+        played += [(agent, control) for agent in options.frozen or () for control in options.control or ()]
+        arm = partial(jobs.Arm, folder=point.folder, options=options, labels=point.labels, shared=point.study)
+        return [
+            arm(config=at_seed(point.config, seed), agent=agent, name=name, seed=seed, control=control)
+            for seed in jobs.chosen_seeds(options.seeds)
+            for (agent, control), name in zip(played, self.names, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison or a sweep with plans of its points."""
+
+    folder: Path
+    """The run folder."""
+    base: ScenarioConfig
+    """The scenario; the points of a sweep replace some of its fields."""
+    grid: Mapping[str, Sequence[object]]
+    """Dotted field → values that are swept; empty: a comparison."""
+    plans: tuple[StudyPlan, ...]
+    """Plan of each point; a comparison has one."""
+
+
+def planned(
+    folder: Path,
+    base: ScenarioConfig,
+    grid: Mapping[str, Sequence[object]],
+    options: jobs.StudyOptions,
+    execution: jobs.Execution | None = None,
+) -> Study:
+    """Checked plans of a sweep, or of a comparison (no grid).
+
+    With ``execution``, a run that exceeds the memory of this machine is refused.
+
+    Raises:
+        ConfigError: If grid, agents, model or seeds are not valid, the slate exceeds the catalogue, or the run exceeds
+            the memory.
+        MeasureError: If a measure cannot be computed.
+        DataError: If the log cannot be read.
+        RunFolderError: If the cache cannot be written to.
+    """
+    grid = {name: list(values) for name, values in grid.items()}
+    points = points_of(folder, base, grid)
+    controls = options.control
+    if controls is None:
+        controls = ("frozen",) if options.frozen or not grid else ()
+    options = replace(options, control=controls, frozen=options.frozen if controls or not grid else [])
+    texts = options.agents
+    if texts is None:  # defaults contain one another: the shortest can play at every point
+        texts = min((checks.default_agents(point.config) for point in points), key=len)
+    seeds, measures = jobs.chosen_seeds(options.seeds), own_measures(options.measures)
+    require_known("reveal: {}", options.reveal, checks.REVEALED)
+    agents = checks.checked_agents(texts)
+    of_points = [checks.checked_frozen(point.config, agents, options.frozen) for point in points]
+    for point in points:
+        checks.check_audience(point.config, agents)
+        check_plugs(point.config)
+    if execution is not None:
+        most = len(texts) + max(len(frozen) for frozen in of_points) * len(controls)
+        if (need := _memory(points, most * len(seeds), execution)) is not None:
+            process.require_memory(*need, "arrivals.per_round or number of events (data)")
+    plans = []
+    for point, frozen in zip(points, of_points, strict=True):
+        with disk_errors(cache_folder()):
+            world = build_world(point.config)  # a bad log or slate is refused before anything is written
+        try_measures(measures, world.log.items, point.config.slate)
+        checked = checked_controls(point.config if frozen else None, controls)
+        names = [agents[text].name for text in texts]
+        names += [jobs.control_name(agents[text].name, control) for text in frozen for control in checked]
+        settled = replace(
+            options,
+            agents=tuple(texts),
+            frozen=frozen,
+            control=checked,
+            seeds=seeds,
+            reveal=tuple(options.reveal),
+            measures=tuple(measures),
+        )
+        plans.append(StudyPlan(point, settled, tuple(names), measures))
+    return Study(folder, base, grid, tuple(plans))
+
+
+def study_of(run: Run) -> Study:
+    """Study that a run folder was begun with."""
+    grid = run.config.get("sweep", {})
+    plans = []
+    for point in points_of(run.folder, run.scenario, grid):
+        begun = load_run(point.folder)
+        plans.append(
+            StudyPlan(
+                point,
+                jobs.StudyOptions(**jobs.StudyOptions.of(begun.config)),
+                tuple(begun.agents),
+                begun.own_measures,
+            )
+        )
+    return Study(run.folder, run.scenario, grid, tuple(plans))
+
+
+def study_lines(study: Study, execution: jobs.Execution) -> list[tuple[str, str]]:
+    """Arms, rounds, arrivals and memory of a study, as text."""
+    first, points = study.plans[0], [plan.point for plan in study.plans]
+    arms = [arm for plan in study.plans for arm in plan.arms]
+    of_config = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
+    each = of_config[arms[0].config] / study.base.rounds
+    total = sum(of_config[arm.config] for arm in arms)
+    need = _memory(points, len(arms) // len(points), execution)
+    log = build_world(points[0].config).log
+    lines = [
+        ("log", f"{many(len(log), 'event')} of {many(log.n_users, 'user')} with {many(log.n_items, 'item')}"),
+        ("arms", ", ".join(first.names)),
+        (
+            "rounds",
+            f"{study.base.rounds}, with seeds {', '.join(map(str, jobs.chosen_seeds(first.options.seeds)))}",
+        ),
+        ("arrivals", f"about {each:,.0f} per round; {total:,} in {len(arms)} arms and seeds"),
+        ("folder", f"{study.folder} (not written)"),
+    ]
+    if study.grid:
+        lines.insert(3, ("points", ", ".join(point.folder.name for point in points)))
+    if need is not None:
+        main, worker, workers = need
+        most = (max(main, worker) if workers == 1 else main + workers * worker) / 1e9
+        lines.append(("memory", f"about {most:.1f} GB with {workers} worker{'s' * (workers > 1)}"))
+    return lines
+
+
+def _memory(
+    points: Sequence[StudyPoint], arms: int, execution: jobs.Execution
+) -> tuple[float, float, int] | None:
+    """Memory of first process and per worker; number of workers."""
+    if execution.backend != "local":
+        return None  # the memory of other machines is not known
+    each = 0.0
+    for data in dict.fromkeys(point.config.data for point in points):
+        configs = [point.config for point in points if point.config.data == data]
+        log = shared_log(configs[0])
+        most = max(_arrivals(config, log) for config in configs)
+        each = max(each, process.log_bytes(log) + process.state_bytes(most, log.n_items))
+    return each + process.MAIN, each, min(execution.workers or cores(), arms * len(points))
+
+
+def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
+    """Number of arrivals per round, configured or from the log."""
+    if config.arrivals.per_round is not None:
+        return config.arrivals.per_round
+    first, last = float(log.time[0]), float(log.time[-1])
+    opening = first + config.arrivals.warmup_share * (last - first)
+    later = int((log.sessions(config.data.session_gap).start >= opening).sum())
+    return max(1, round(later / config.rounds))
+
+
+# -- a run ------------------------------------------------------------------------------------------------------------
+def run(study: Study, command: str, execution: jobs.Execution) -> Run:
     """Carry out a comparison or sweep that has been checked."""
     if not (study.folder / store.CONFIG).exists():  # else it may be in use, which the lock reports
         store.require_free(study.folder)
     for plan in study.plans:
         with own_code(own_places(plan.point.config)):
             check_promises(plan.point.config, plan.arms[0].seed)
-    plans.print_notes(
+    checks.print_notes(
         [plan.point.config for plan in study.plans], execution.console, study.plans[0].options.agents or ()
     )
     with jobs.executor(execution) as run_jobs, store.locked(study.folder), _resumable(study.folder):
@@ -248,11 +423,11 @@ def _resumable(folder: Path) -> Iterator[None]:
         raise KeyboardInterrupt(f"finished rounds are saved in {folder}. To continue: {command}") from None
 
 
-def _unfinished(study: plans.Study) -> list[plans.StudyPlan]:
+def _unfinished(study: Study) -> list[StudyPlan]:
     return [plan for plan in study.plans if not is_finished(Run(plan.point.folder))]
 
 
-def _finish(study: plans.Study, execution: jobs.Execution, run_jobs: jobs.Executor) -> Run:
+def _finish(study: Study, execution: jobs.Execution, run_jobs: jobs.Executor) -> Run:
     """Run the unfinished arms of all points; join their tables."""
     left = _unfinished(study)
     arms = [arm for plan in left for arm in plan.arms]
@@ -279,7 +454,7 @@ def _finish(study: plans.Study, execution: jobs.Execution, run_jobs: jobs.Execut
     return done
 
 
-def begin(plan: plans.StudyPlan, command: str) -> None:
+def begin(plan: StudyPlan, command: str) -> None:
     """Write the config of a plan into its folder."""
     folder, config = plan.point.folder, plan.point.config
     store.require_free(folder)
@@ -288,8 +463,8 @@ def begin(plan: plans.StudyPlan, command: str) -> None:
         "truth": None if world.truth is None else asdict(world.truth.report),
         "agreement": None if world.truth is None else agreement_of(world.log, config, world.truth.item_bias),
         "log": store.load_facts(world.log),
-        "notes": plans.notes_of(config, plan.options.agents or ()),
-        "digests": plans.digests(config, (*(plan.options.agents or ()), *plan.measures)),
+        "notes": checks.notes_of(config, plan.options.agents or ()),
+        "digests": checks.digests(config, (*(plan.options.agents or ()), *plan.measures)),
     }
     store.write_table(folder / store.CATALOGUE, store.catalogue_table(world.log.items, world.past.item))
     store.write_table(folder / store.USERS, store.user_table(world.log.users))
@@ -297,7 +472,7 @@ def begin(plan: plans.StudyPlan, command: str) -> None:
         store.write_yaml(folder / name, described)
 
 
-def _described(plan: plans.StudyPlan, command: str, config: ScenarioConfig) -> dict[str, object]:
+def _described(plan: StudyPlan, command: str, config: ScenarioConfig) -> dict[str, object]:
     """Entries of a config, without entries about the log."""
     return {
         "command": command,
@@ -319,7 +494,7 @@ def _run_arms(
     fits = list({(arm.config, arm.seed): arm for arm in left}.values())
     arrivals = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
     job = partial(run_arm, batch_size=execution.batch_size)
-    stages = [jobs.Stage("fitting the platform's model", _fit, fits, len(fits))]
+    stages = [jobs.Stage("fitting the platform's model", prepare, fits, len(fits))]
     stages += [
         jobs.Stage("arrivals served", job, some, sum(arrivals[arm.config] for arm in some), vital=False)
         for some in _stages(arms)
@@ -342,13 +517,6 @@ def _stages(arms: Sequence[jobs.Arm]) -> list[list[jobs.Arm]]:
     return [stage for stage in stages if stage]
 
 
-def _fit(arm: jobs.Arm, report: Report) -> None:
-    """Fit the models that arms share, and measure their utility."""
-    prepare(arm.config, arm.seed)
-    value_opening(arm)
-    report(1)
-
-
 def _with_round(arm: jobs.Arm, error: RimsimError) -> RimsimError:
     """Error that names the round if a worker died."""
     if not isinstance(error, LostWorkerError):
@@ -356,7 +524,7 @@ def _with_round(arm: jobs.Arm, error: RimsimError) -> RimsimError:
     return LostWorkerError(f"agent {arm.name!r} in round {open_round(arm)}: {error}")
 
 
-def gather(plan: plans.StudyPlan, failures: Sequence[tuple[jobs.Arm, RimsimError]]) -> str | None:
+def gather(plan: StudyPlan, failures: Sequence[tuple[jobs.Arm, RimsimError]]) -> str | None:
     """Join complete arms' tables, draw pictures; return a failure's reason.
 
     If arms failed, the parts of tables are kept, so that the run can be resumed.

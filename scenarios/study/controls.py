@@ -15,13 +15,11 @@ from rimsim.errors import ConfigError, RunFolderError, require_known
 from rimsim.market import World, build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.controls import AsLogged, Control, Shadowed, replica_seeds, require_controllable
-from rimsim.market.histories import LoggedPast
-from rimsim.market.ledger import PastRound
+from rimsim.market.ledger import LoggedPast, PastRound
 from rimsim.market.providers import make_providers
 from rimsim.market.state import KeptRounds
 from rimsim.market.world import initial_model
-from rimsim.scenarios.runs.job import CONTROLS, Arm, is_done
-from rimsim.scenarios.runs.local import Report
+from rimsim.scenarios.runs.job import CONTROLS, Arm, Report, is_done
 from rimsim.scenarios.runs.store import STATES, read_arrays, read_table, write_arrays
 
 _AGENT = "random"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
+import hashlib
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,132 +18,50 @@ from rimsim import agents as players
 from rimsim import measures
 from rimsim.agents.feasibility import undeliverable
 from rimsim.agents.play import play
-from rimsim.arrays import ALWAYS, Array, Floats, Ints, seconds
+from rimsim.agents.prices import SAMPLED_TOL, States, constraints_of, joined_states, too_few_to_round
+from rimsim.arrays import ALWAYS, Array, Float32s, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig, Seeds
-from rimsim.errors import DAMAGED, AgentError, MarketError, ModelError, RunFolderError, one_line
 from rimsim.intensity.cache import cache_folder
-from rimsim.market import Market, MarketState, Needs, Round, World, build_world
-from rimsim.market.consumers.contract import true_intensity_of
+from rimsim.market import Market, Needs, Round, World, build_world
+from rimsim.market.consumers.contract import ConsumerCapabilities, true_intensity_of
 from rimsim.market.providers import Roster
 from rimsim.market.records import within_capacity
+from rimsim.market.scores import StateScores, most_states
 from rimsim.market.world import own_places, warm_model
-from rimsim.matching import Certificate
+from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
+from rimsim.matching.certificates import BestValues
 from rimsim.plugs import own_code
 from rimsim.scenarios.runs import store
-from rimsim.scenarios.runs.job import DONE, Arm, is_done
-from rimsim.scenarios.runs.local import Report, errors_of_interrupts
-from rimsim.scenarios.study.certificates import HindsightPrices, certified, prepare_certificate
+from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
+from rimsim.scenarios.runs.job import Arm, Report, is_done
+from rimsim.scenarios.runs.process import errors_of_interrupts
 from rimsim.scenarios.study.controls import control_of
-from rimsim.system import draft_folder, give_back
+from rimsim.system import give_back
 from rimsim.tracking import RoundRecord, Tracker
 
 AT_OPENING = ("relevance", "popularity", "oracle")
 """Agents whose utility at the opening is computed: the best by the model, bestsellers, the truly best."""
 _FINAL = ("utility", "examined_shortfall", "shortfall", "coverage", "perplexity")
 """Built-in measures in TensorBoard's table."""
-_AGENT = "agent-"
-"""Prefix of the names of an agent's arrays, so that no name is a parameter of :func:`numpy.savez`."""
 _OF_LEDGER = ("consumed", "probability", "true_intensity", "intensity", "price", "propensity")
 _OF_ROUND = ("relevant", "counts_items", "required", "position_weights", "log_counts", "cost")
 """Fields that a round's facts and a closed round have under the same names."""
+_BOUND_TOL = 1e-3
+"""Relative tolerance of the bound on the value of a round."""
 _COUNTS = ("first", "served", "bound_price", "ticks", "items", "arrivals")
 """Names of an arm's counts in checkpoints."""
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """State of an arm between two rounds."""
-
-    market: MarketState
-    """The market at the beginning of the next round."""
-    arm: Mapping[str, Array]
-    """Name → count of the arm."""
-    agent: Mapping[str, Array]
-    """Name → array of the agent's memory."""
-
-    def save(self, folder: Path, part: str) -> None:
-        """Write the arm's state, and remove the previous state.
-
-        If the model cannot be saved, no state is written, and the arm begins store.again when the run is resumed.
-
-        Raises:
-            AgentError: If the agent's memory holds Python objects.
-        """
-        place = folder / store.STATES / part
-        old = sorted(place.glob("round-*"))
-        new = place / f"round-{self.market.round:04d}"
-        try:
-            with draft_folder(new) as draft:
-                self.market.save(draft)
-                store.write_arrays(draft / "arm.npz", self.arm)
-                store.write_arrays(draft / "agent.npz", _plain_arrays(self.agent))
-        except (MarketError, ModelError):
-            return
-        for path in old:
-            if path != new:
-                shutil.rmtree(path)
-
-    @classmethod
-    def latest(cls, folder: Path, part: str, names: Sequence[str]) -> Checkpoint | None:
-        """Last saved state of an arm, with the named counts.
-
-        Raises:
-            RunFolderError: If the state cannot be read, or is of an older format.
-        """
-        states = sorted((folder / store.STATES / part).glob("round-*"))
-        if not states:
-            return None
-        path = states[-1] / "arm.npz"
-        try:
-            with np.load(states[-1] / "agent.npz", allow_pickle=False) as arrays:
-                agent = {name.removeprefix(_AGENT): arrays[name] for name in arrays}
-            with np.load(path, allow_pickle=False) as arrays:
-                arm = {name: arrays[name] for name in names}
-            return cls(MarketState.load(states[-1]), arm, agent)
-        except (*DAMAGED, ModelError, RunFolderError) as error:
-            raise RunFolderError(
-                f"{path}: the state of the arm cannot be read: {one_line(error)}. {store.again(folder, part)}"
-            ) from error
-
-
-def mark_done(folder: Path, part: str) -> None:
-    """Record that an arm is complete, and remove its states."""
-    place = folder / store.STATES / part
-    place.mkdir(parents=True, exist_ok=True)
-    (place / DONE).touch()
-    for old in place.glob("round-*"):
-        shutil.rmtree(old)
-
-
-def _plain_arrays(state: Mapping[str, Array]) -> dict[str, Array]:
-    arrays = {name: np.asarray(value) for name, value in state.items()}
-    for name, array in arrays.items():
-        if array.dtype.hasobject:
-            raise AgentError(f"state of the agent: {name!r} holds Python objects. Expected numbers and text")
-    return {f"{_AGENT}{name}": array for name, array in arrays.items()}
-
-
-def open_round(arm: Arm) -> int:
-    """Number of the first round that an arm lacks."""
-    finished = arm.folder / "rounds" / f"{arm.part}.parquet"
-    if not finished.is_file():
-        return 0
-    return int(pd.read_parquet(finished, columns=["round"])["round"].max()) + 1
-
-
-def prepare(config: ScenarioConfig, seed: int) -> None:
-    """Fit the models that the arms of a seed share."""
-    with store.disk_errors(cache_folder()), own_code(own_places(config)):
-        build_world(config)
-        warm_model(config, seed)
-
-
-def value_opening(arm: Arm) -> None:
-    """Write table ``opening`` of an arm's seed."""
-    place = arm.folder / "opening" / f"{arm.seed}.parquet"
-    with store.disk_errors(arm.folder), own_code(own_places(arm.config)):
+def prepare(arm: Arm, report: Report) -> None:
+    """Fit the models of a seed, and write table ``opening``."""
+    place, own = arm.folder / "opening" / f"{arm.seed}.parquet", own_places(arm.config)
+    with store.disk_errors(cache_folder()), own_code(own):
+        build_world(arm.config)
+        warm_model(arm.config, arm.seed)
+    with store.disk_errors(arm.folder), own_code(own):
         if not place.is_file():
             store.write_table(place, opening_utilities(arm.config, arm.seed))
+    report(1)
 
 
 def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
@@ -292,7 +210,7 @@ class ArmRecorder:
 
     def _save(self) -> None:
         agent, adoption, price = self._agent, self._adoption, self._hindsight.last
-        # An agent that learns and has no memory to be saved begins store.again where its run is resumed.
+        # An agent that learns and has no memory to be saved begins again where its run is resumed.
         can_resume = isinstance(agent, players.RememberingAgent) or not isinstance(
             agent, players.LearningAgent
         )
@@ -439,6 +357,150 @@ def facts_of(
         estimated_decay=None if closed.decay is None else closed.decay.decay,
         decay_error=None if closed.decay is None else float(np.diff(closed.decay.interval)[0] / 2),
     )
+
+
+# -- certificates of rounds -------------------------------------------------------------------------------------------
+@dataclass(eq=False)
+class HindsightPrices:
+    """Prices of an arm's rounds in hindsight.
+
+    The prices depend on the rounds alone, not on the arm's own prices. So arms with the same rounds share one solution,
+    as in a replay, where states do not depend on slates.
+    """
+
+    folder: Path | None = None
+    """Folder of solutions that other arms use until the run is over; None: no folder."""
+    last: Floats | None = None
+    """(M,) prices of the last solved round; None: no round is solved."""
+
+    def of(self, solve: partial[DualPrices]) -> DualPrices:
+        """Prices of a round.
+
+        Args:
+            solve: :func:`~rimsim.matching.solve_prices` with its arguments, but without start prices.
+        """
+        whole = partial(solve, prices=self.last)
+        found = whole() if self.folder is None else cached_prices(self.folder, whole)
+        self.last = found.item_price
+        return found
+
+
+def cached_prices(folder: Path, solve: partial[DualPrices]) -> DualPrices:
+    """Solution of a price problem, cached by its arguments."""
+    place = folder / f"{_digest(solve)}.npz"
+    arrays = store.read_arrays(place)
+    if arrays is None:
+        found = solve()
+        store.write_arrays(place, {name: np.asarray(value) for name, value in found._asdict().items()})
+        return found
+    return DualPrices(
+        arrays["item_price"], arrays["row_price"], float(arrays["dual"]), float(arrays["resolution"])
+    )
+
+
+def _digest(call: partial[DualPrices]) -> str:
+    digest = hashlib.sha256()  # half the time of BLAKE2 where the processor knows it
+    waiting: list[object] = [*call.args, *sorted(call.keywords.items())]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, tuple):
+            waiting.extend(value)
+        elif dataclasses.is_dataclass(value):
+            waiting.extend((entry.name, getattr(value, entry.name)) for entry in dataclasses.fields(value))
+        elif isinstance(value, np.ndarray):
+            digest.update(repr((value.dtype.str, value.shape)).encode())
+            digest.update(np.ascontiguousarray(value).data)
+        else:
+            digest.update(repr(value).encode())
+    return digest.hexdigest()
+
+
+def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
+    """Certificate of a round's slates: value V, bound D(w), gap.
+
+    Scores are from the model that served the round, in the states of the arrivals. Any prices give a valid bound, but a
+    loose bound would look like a loss of the agent. So prices are solved in hindsight. If there are too many states,
+    prices are solved on evenly spaced states, but V and D(w) use all states, block by block. In the bound, a missing
+    exposure of a group or campaign costs c, and slates keep all caps.
+    """
+    # One model served the round, so its states are in clock order, as the ledger is.
+    slates, states, promised = closed.ledger.item.astype(np.int64), closed.states, len(closed.promises) > 0
+    active = closed.promises.active(states.audiences, len(slates))
+    constraints = constraints_of(closed.required, closed.promises, active, closed.cost)
+    scores: Float32s | StateScores = states
+    capacity, admissible, known = states.positions(slates.shape[1]), None, None
+    if closed.best is None:
+        (item_price, row_price, *_), some = _bound_prices(closed, states, closed.cost, hindsight)
+        if len(some.scores) == len(slates):
+            scores, admissible, capacity = some
+    else:
+        item_price, row_price = closed.best.price, np.zeros(0)
+        known = closed.best.value, closed.ledger.intensity
+    return certificate(
+        scores,
+        slates,
+        capacity,
+        constraints.least,
+        item_price,
+        closed.cost,
+        max_exposure=constraints.most if promised else None,
+        admissible=admissible,
+        position_weights=closed.position_weights,
+        rows=constraints.rows if promised else None,
+        row_price=row_price if promised else 0.0,
+        known=known,
+    )
+
+
+def prepare_certificate(market: Market, hindsight: HindsightPrices) -> None:
+    """Note values for the certificate as the round is served.
+
+    If slates do not change states, states need not be scored again for D(w), because its prices can be solved first.
+    """
+    opened = market.open
+    if ConsumerCapabilities.of(market.consumer).exogenous and not len(opened.promises):
+        prices, _ = _bound_prices(opened, market.foreseen_states(), market.cost, hindsight)
+        price = np.clip(prices.item_price, -market.cost, 0.0)
+        opened.best = BestValues(price, np.full(opened.ledger.item.shape, np.nan))
+
+
+def _bound_prices(
+    of: Round, states: StateScores, cost: float, hindsight: HindsightPrices
+) -> tuple[DualPrices, States]:
+    """Prices of a round's bound, and the solver's states."""
+    table, (n, m) = of.promises, states.shape
+    some = states.sampled(most_states(m))
+    known, whole, promised = joined_states(some, of.ledger.item.shape[1]), len(some) == n, len(table) > 0
+    among = table.active(some.audiences, len(some))
+    if not whole:
+        every = table.active(states.audiences, n)
+        table = dataclasses.replace(table, arrivals=every.sum(0).astype(np.float64))
+    constraints = constraints_of(of.required, table, among, cost, None if whole else n)
+    alike = bool(of.position_weights[0] == of.position_weights[-1])
+    prices = hindsight.of(
+        partial(
+            solve_prices,
+            known.scores,
+            known.capacity,
+            _sampled_floors(constraints.least) if alike and not whole and not promised else constraints.least,
+            constraints.most if promised else None,
+            admissible=known.admissible,
+            cost=cost,
+            tol=_BOUND_TOL if whole else SAMPLED_TOL,
+            for_bound=True,
+            position_weights=of.position_weights,
+            rows=constraints.rows if promised else None,
+        )
+    )
+    return prices, known
+
+
+def _sampled_floors(least: Floats) -> Floats:
+    """(M,) floors of a sample of states, rounded where possible."""
+    if too_few_to_round(least):
+        return least
+    # The auction, which takes whole floors, is the faster; rounding the running sum keeps their total.
+    return np.diff(np.floor(np.cumsum(least) + 0.5), prepend=0.0)
 
 
 # -- tables of a round ------------------------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ from rimsim.arrays import NEVER, Floats, ticks
 from rimsim.data.log import EventLog
 from rimsim.errors import MarketError
 from rimsim.market.consumers.contract import World
-from rimsim.market.histories import LoggedPast
-from rimsim.market.ledger import PastRound
+from rimsim.market.ledger import LoggedPast, PastRound
 from rimsim.market.records import VISIT_BITS, Schedule
 
 

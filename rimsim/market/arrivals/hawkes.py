@@ -22,7 +22,7 @@ from rimsim.market.arrivals.broadcast import drawn_sessions
 from rimsim.market.arrivals.clones import events_before, inter_session_gaps, opening_after
 from rimsim.market.arrivals.contract import Opening, RoundsSoFar
 from rimsim.market.consumers.contract import World
-from rimsim.market.histories import LoggedPast
+from rimsim.market.ledger import LoggedPast
 from rimsim.market.records import VISIT_BITS, Schedule, delay_ticks, running_count
 
 _DAY = 86_400.0

@@ -17,7 +17,7 @@ from rimsim.arrays import Bools, Float32s, Floats, Ints, numbered, seconds
 from rimsim.compiled import compiled, compiled_part
 from rimsim.data.log import EventLog, Sessions
 from rimsim.errors import MarketError
-from rimsim.market.histories import Histories
+from rimsim.market.ledger import Histories
 from rimsim.market.providers import Roster
 from rimsim.market.records import Response, Schedule
 from rimsim.matching import tie_rank, uniform_of

@@ -1,15 +1,17 @@
-"""Consumers with intensities of the truth, and their dynamics."""
+"""True scores of arrivals, and consumers that act by them."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Self
 
 import numpy as np
 import torch
 
-from rimsim.arrays import TICKS, Floats, Ints
+from rimsim.arrays import ALWAYS, TICKS, Float32s, Floats, Ints
 from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
+from rimsim.intensity.contract import Hidden
 from rimsim.market.consumers.contract import (
     NOTHING,
     Law,
@@ -21,10 +23,91 @@ from rimsim.market.consumers.contract import (
     examination,
     poisson_probabilities,
 )
-from rimsim.market.records import Response, delay_ticks
+from rimsim.market.consumers.truths import Truth
+from rimsim.market.ledger import Histories
+from rimsim.market.records import Response, Schedule, delay_ticks
+from rimsim.market.scores import ArrivalScores, Scorer, ScoreRows
 from rimsim.measures import genre_weights
 
+_ALL_EVENTS = np.iinfo(np.int64).max
 
+
+# -- intensities of the truth -----------------------------------------------------------------------------------------
+class _TruthScorer(Scorer):
+    """Scorer with a truth's p* and λ*."""
+
+    def __init__(self, truth: Truth, histories: Histories, delay: int, release: Ints) -> None:
+        # Shares are over one catalogue, whatever is released: see SlateVisits.true_scores.
+        there = np.full(len(truth.item_bias), ALWAYS)
+        super().__init__(truth.model, histories, there, torch.device("cpu"))
+        self._truth, self._delay, self._released_at = truth, delay, release
+        self._last = np.zeros(len(histories), np.int64)
+        """(slots,) tick of the last event in each hidden state."""
+
+    def encode(self, start: int) -> None:
+        """Compute hidden states of all slots, unless they are fixed."""
+        self._last[:] = start - 1
+        if not self._truth.users:
+            super().encode(start)
+            return
+        rows = torch.from_numpy(self._histories.log_user)
+        self._hidden = tuple(part[rows] for part in self._truth.users)
+        self._known[:] = _ALL_EVENTS
+
+    def catch_up(self, slots: Ints, counts: Ints) -> None:
+        """Update hidden states by all events, in their order."""
+        # An event that precedes one in a hidden state, such as organic consumption later than a visit, changes it.
+        last, self._last[slots] = self._last[slots], self._histories.events.newest[slots]
+        new = self._histories.visible_at(slots, last) != self._known[slots]
+        if self._recurrent is not None and new.any():
+            states = self._histories.states(slots[new], counts[new], last[new])
+            self._store(slots[new], self._recurrent.encode(states), counts[new])
+            slots, counts = slots[~new], counts[~new]
+        super().catch_up(slots, counts)
+
+    def score(
+        self, ids: Ints, slots: Ints, ticks: Ints, counts: Ints, hidden: Hidden | None = None
+    ) -> ScoreRows:
+        """Scores p* and λ* of at most ``BLOCK`` states."""
+        share, _, admissible = super().score(ids, slots, ticks, counts, hidden).tensors
+        known = share.numpy()[: len(slots)]  # the rows beyond are padding
+        if (factor := self._truth.item_factor) is not None:
+            known *= factor
+            known /= np.maximum(known.sum(1, keepdims=True), np.finfo(np.float32).tiny)
+        if self._released_at.max() > ticks.min():
+            known[self._released_at > ticks[:, None]] = 0.0
+        size = self._truth.sizes.of_visits(self._histories, slots, ticks, self._delay)
+        return ScoreRows((share, torch.from_numpy(size.astype(np.float32)), admissible))
+
+
+class TruthScores(ArrivalScores):
+    """True scores of a round's arrivals, given all earlier consumptions."""
+
+    _most_returning = 0  # hidden states of a truth are mostly sums, which take one event as fast as many
+
+    @classmethod
+    def of_round(
+        cls, truth: Truth, histories: Histories, schedule: Schedule, delay: int, release: Ints
+    ) -> Self:
+        """True scores of a round's arrivals; ``delay`` is in ticks."""
+        scorer = _TruthScorer(truth, histories, delay, release)
+        scorer.encode(schedule.start)
+        return cls(scorer, histories, schedule)
+
+    def _events(self, rows: Ints) -> Ints:
+        """Number of visitors' events, known to the platform or not."""
+        return self._histories.events.counts[self._schedule.slot[rows]]
+
+    def _events_of(self, row: int) -> int:
+        return int(self._histories.events.counts[self._schedule.slot[row]])
+
+    def of(self, rows: Ints) -> tuple[Float32s, Float32s]:
+        """True scores of arrivals: p* and λ*."""
+        share, size, _ = self.rows(rows).arrays
+        return share, size
+
+
+# -- dynamics ---------------------------------------------------------------------------------------------------------
 class Dynamics:
     """Preference dynamics: satiation, taste drift and conformity.
 
@@ -110,6 +193,7 @@ def _genre_weights(world: World) -> Floats:
     return genre_weights([str(text) for text in world.log.items["genres"]])[0]
 
 
+# -- consumers --------------------------------------------------------------------------------------------------------
 class PreferenceConsumer:
     """Base of consumers with the intensities of the truth.
 

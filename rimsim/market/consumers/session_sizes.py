@@ -14,7 +14,7 @@ from rimsim.arrays import TICKS, Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog, LaterSessions
 from rimsim.intensity.states import UserStates, known_events
-from rimsim.market.histories import Histories
+from rimsim.market.ledger import Histories
 
 _DAY = 86_400.0
 _SOONEST = 1.0

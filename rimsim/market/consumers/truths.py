@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from rimsim import rng
-from rimsim.arrays import ALWAYS, Float32s, Floats, Ints, numbered
+from rimsim.arrays import Float32s, Floats, Ints, numbered
 from rimsim.data.log import EventLog, LaterSessions, later_sessions
 from rimsim.errors import ConfigError, DataError, ModelError, nearest
 from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
@@ -31,9 +31,6 @@ from rimsim.intensity.sets.factors import FactorsConfig, UserFactors
 from rimsim.intensity.sets.personal import PersonalModel
 from rimsim.intensity.states import UserStates
 from rimsim.market.consumers.session_sizes import SessionSizes, SizesReport, fit_sizes
-from rimsim.market.histories import Histories
-from rimsim.market.records import Schedule
-from rimsim.market.scores import ArrivalScores, Scorer, ScoreRows
 from rimsim.measures.statistics import pairs_of
 
 AUTO = "auto"
@@ -45,7 +42,6 @@ _SMOOTHING = 0.5
 """Number of events added to every item in the popularity baselines."""
 _SLATE, _DECAY = 10, 0.85
 """Positions and decay of the slates on which the agreement of candidates is measured."""
-_ALL_EVENTS = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -135,12 +131,6 @@ class Truth:
         """λ*(x) of sessions that begin at ``states.now``."""
         return self.sizes.expected(users, states)
 
-    def scores(self, histories: Histories, schedule: Schedule, delay: int, release: Ints) -> TruthScores:
-        """True scores of a round's arrivals; ``delay`` is in ticks."""
-        scorer = _TruthScorer(self, histories, delay, release)
-        scorer.encode(schedule.start)
-        return TruthScores(scorer, histories, schedule)
-
     def save(self, folder: Path) -> None:
         """Write the truth into a folder, its report last."""
         save_model(self.model, folder / "model")
@@ -150,71 +140,6 @@ class Truth:
         save_file(arrays | users, folder / "truth.safetensors")
         text = json.dumps(dataclasses.asdict(self.report), indent=2)
         (folder / "truth.json").write_text(text, encoding="utf-8")
-
-
-class _TruthScorer(Scorer):
-    """Scorer with a truth's p* and λ*."""
-
-    def __init__(self, truth: Truth, histories: Histories, delay: int, release: Ints) -> None:
-        # Shares are over one catalogue, whatever is released: see SlateVisits.true_scores.
-        there = np.full(len(truth.item_bias), ALWAYS)
-        super().__init__(truth.model, histories, there, torch.device("cpu"))
-        self._truth, self._delay, self._released_at = truth, delay, release
-        self._last = np.zeros(len(histories), np.int64)
-        """(slots,) tick of the last event in each hidden state."""
-
-    def encode(self, start: int) -> None:
-        """Compute hidden states of all slots, unless they are fixed."""
-        self._last[:] = start - 1
-        if not self._truth.users:
-            super().encode(start)
-            return
-        rows = torch.from_numpy(self._histories.log_user)
-        self._hidden = tuple(part[rows] for part in self._truth.users)
-        self._known[:] = _ALL_EVENTS
-
-    def catch_up(self, slots: Ints, counts: Ints) -> None:
-        """Update hidden states by all events, in their order."""
-        # An event that precedes one in a hidden state, such as organic consumption later than a visit, changes it.
-        last, self._last[slots] = self._last[slots], self._histories.events.newest[slots]
-        new = self._histories.visible_at(slots, last) != self._known[slots]
-        if self._recurrent is not None and new.any():
-            states = self._histories.states(slots[new], counts[new], last[new])
-            self._store(slots[new], self._recurrent.encode(states), counts[new])
-            slots, counts = slots[~new], counts[~new]
-        super().catch_up(slots, counts)
-
-    def score(
-        self, ids: Ints, slots: Ints, ticks: Ints, counts: Ints, hidden: Hidden | None = None
-    ) -> ScoreRows:
-        """Scores p* and λ* of at most ``BLOCK`` states."""
-        share, _, admissible = super().score(ids, slots, ticks, counts, hidden).tensors
-        known = share.numpy()[: len(slots)]  # the rows beyond are padding
-        if (factor := self._truth.item_factor) is not None:
-            known *= factor
-            known /= np.maximum(known.sum(1, keepdims=True), np.finfo(np.float32).tiny)
-        if self._released_at.max() > ticks.min():
-            known[self._released_at > ticks[:, None]] = 0.0
-        size = self._truth.sizes.of_visits(self._histories, slots, ticks, self._delay)
-        return ScoreRows((share, torch.from_numpy(size.astype(np.float32)), admissible))
-
-
-class TruthScores(ArrivalScores):
-    """True scores of a round's arrivals, given all earlier consumptions."""
-
-    _most_returning = 0  # hidden states of a truth are mostly sums, which take one event as fast as many
-
-    def _events(self, rows: Ints) -> Ints:
-        """Number of visitors' events, known to the platform or not."""
-        return self._histories.events.counts[self._schedule.slot[rows]]
-
-    def _events_of(self, row: int) -> int:
-        return int(self._histories.events.counts[self._schedule.slot[row]])
-
-    def of(self, rows: Ints) -> tuple[Float32s, Float32s]:
-        """True scores of arrivals: p* and λ*."""
-        share, size, _ = self.rows(rows).arrays
-        return share, size
 
 
 def truth_model(kind: str, gap: str, rank: int) -> IntensityModel:

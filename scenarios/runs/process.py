@@ -1,0 +1,124 @@
+"""Requests to stop this process, and its memory."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+from rimsim.errors import ConfigError
+from rimsim.system import memory
+
+if TYPE_CHECKING:
+    from rimsim.data import EventLog
+
+
+# -- requests to stop -----------------------------------------------------------------------------------------------
+_asked = False  # a signal is for the whole process, and so is this
+
+
+@contextmanager
+def stopping_on_request() -> Iterator[None]:
+    """Context manager in which SIGTERM acts like a keyboard interrupt.
+
+    Raises:
+        KeyboardInterrupt: If a signal came; raised at the latest at the end of the work.
+    """
+    global _asked  # noqa: PLW0603
+    _asked = False
+
+    def interrupt(*_: object) -> NoReturn:
+        global _asked  # noqa: PLW0603
+        _asked = True
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with errors_of_interrupts():
+            yield
+        stop_if_asked()
+    finally:
+        _asked = False
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def errors_of_interrupts() -> Iterator[None]:
+    """Context manager that turns errors after interrupts into KeyboardInterrupt.
+
+    If a signal comes while a compiled function returns an array, Python raises a SystemError. Other libraries and
+    users' code may also replace the interrupt by another error.
+
+    Raises:
+        KeyboardInterrupt: If a signal came and the work failed.
+    """
+    try:
+        yield
+    except Exception:
+        stop_if_asked()
+        raise
+
+
+def stop_if_asked() -> None:
+    """Raise an interrupt that Python dropped.
+
+    Raises:
+        KeyboardInterrupt: If a signal came during the work.
+    """
+    if _asked:
+        raise KeyboardInterrupt
+
+
+# -- memory ---------------------------------------------------------------------------------------------------------
+# Measured once, within a factor of two or so; benchmarks/log/scale.md has the source.
+
+MAIN = 3e8
+"""Bytes of the first process beyond those of others: it fits truths, judges truths and draws pictures."""
+_PROCESS = 6e8
+"""Bytes of a process with all libraries, before it reads a log."""
+_EVENT = 140.0
+"""Bytes per event, while a log is read and sorted."""
+_CELL, _CELLS = 40.0, 2.0**25
+"""Bytes per pair of a user and an item, and most pairs in memory at once, because blocks are bounded."""
+_STATE, _STATES = 10.0, 2.0**26
+"""Bytes per pair of an arrival and an item while prices are solved, and most pairs; more pairs are sampled."""
+
+
+def log_bytes(log: EventLog) -> float:
+    """Memory of a process that fits models to a log."""
+    return _PROCESS + _EVENT * len(log) + _CELL * min(log.n_users * log.n_items, _CELLS)
+
+
+def state_bytes(states: int, n_items: int) -> float:
+    """Memory of the scores of a round's states."""
+    return _STATE * min(states * n_items, _STATES)
+
+
+def require_memory(main: float, worker: float, workers: int, lower: str) -> None:
+    """Refuse a run that exceeds this machine's memory.
+
+    Args:
+        main: Bytes of the process that the run is started from.
+        worker: Bytes of each other process; with one worker there is no other process.
+        workers: Processes that share the work.
+        lower: Option that the message suggests to lower if not even one process fits into memory.
+
+    Raises:
+        ConfigError: If there is too little memory.
+    """
+    there = memory()
+
+    def needed(processes: int) -> float:
+        return max(main, worker) if processes == 1 else main + processes * worker
+
+    if there is None or needed(workers) <= there:
+        return
+    fits = next((n for n in range(workers, 0, -1) if needed(n) <= there), 0)
+    allowed = f"--workers {fits} or fewer" if fits else f"a lower {lower}"
+    where = f"workers: {workers}" if fits else lower
+    raise ConfigError(
+        f"{where}: the run will need about {needed(workers) / 1e9:.1f} GB of memory, but this machine has "
+        f"{there / 1e9:.1f} GB. Use {allowed}"
+    )
