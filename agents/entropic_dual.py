@@ -162,7 +162,7 @@ class EntropicDual:
         n_past, m = past.scores.shape
         k = min(view.k, m)
         # A state with fewer than k items of positive intensity counts with 0.
-        last = np.partition(np.where(past.admissible, past.scores, 0.0), m - k, axis=1)[:, -k]
+        last = np.partition(np.maximum(past.scores, 0.0), m - k, axis=1)[:, -k]
         median = float(np.median(last))
         epsilon = self.temperature * (median if median > 0 else view.cost)
         n = min(self.states, n_past)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.matching import best_items, tie_rank, uniform_of
 
@@ -151,7 +151,6 @@ def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, prope
 @compiled
 def inclusion_sums(
     scores: Float32s,
-    admissible: Bools,
     capacity: Ints,
     price: Floats,
     epsilon: float,
@@ -178,7 +177,7 @@ def inclusion_sums(
             continue
         a = 0
         for item in range(m):
-            if admissible[row, item]:
+            if scores[row, item] > -np.inf:
                 allowed[a] = item
                 z[a] = (np.float64(scores[row, item]) - price[item]) / epsilon
                 a += 1

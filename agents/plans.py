@@ -84,13 +84,7 @@ class UserRec:
         chosen: Bools = np.zeros(audience.scores.shape, bool)
         if len(items):
             most = int(required.max())
-            users = user_rec(
-                audience.scores[:, items],
-                most,
-                admissible=audience.admissible[:, items],
-                tie_seed=view.key,
-                row_keys=items,
-            )
+            users = user_rec(audience.scores[:, items], most, tie_seed=view.key, row_keys=items)
             wanted = (users >= 0) & (np.arange(most) < required[items][:, None])
             which, place = np.nonzero(wanted)
             chosen[users[which, place], items[which]] = True
@@ -207,7 +201,6 @@ def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
         audience.capacity,
         least,
         most,
-        admissible=audience.admissible,
         cost=cost,
         position_weights=position_weights,
         rows=rows,

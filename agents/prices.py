@@ -6,7 +6,7 @@ campaigns and caps (:class:`RowTable`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -19,6 +19,7 @@ from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
+    from rimsim.market.records import ScoredStates
 
 EARLY = 0.05
 """Share of the round before whose end hard requirements are to be met, so that deficits can be made up for."""
@@ -379,7 +380,6 @@ def _solve(
         states.capacity,
         least,
         most,
-        admissible=states.admissible,
         cost=cost_of_missing(view, states),
         prices=start_price,
         position_weights=position_weights,
@@ -437,15 +437,13 @@ class States(NamedTuple):
     """Scored states in the form that the solver needs."""
 
     scores: Float32s
-    """(n, M) λ(x,y)."""
-    admissible: Bools
-    """(n, M) pairs that may be shown."""
+    """(n, M) λ(x,y), −inf where not admissible."""
     capacity: Ints
     """(n,) positions that each may fill."""
 
     def rows(self, which: Ints | slice) -> States:
         """States at given indices."""
-        return States(self.scores[which], self.admissible[which], self.capacity[which])
+        return States(self.scores[which], self.capacity[which])
 
     @classmethod
     def stacked(cls, parts: Sequence[States]) -> States:
@@ -455,16 +453,21 @@ class States(NamedTuple):
         return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def joined_states(chunks: Iterable[Arrivals], slate: int) -> States:
+def joined_states(chunks: Sequence[Arrivals] | ScoredStates, slate: int) -> States:
     """States of all chunks, concatenated, for slates of k positions.
 
-    The chunks themselves are not all in memory at the same time.
+    Chunks that are scored during iteration are not in memory at the same time.
     """
-    parts = [
-        States(chunk.intensity.cpu().numpy(), chunk.admissible.cpu().numpy(), capacities([chunk], slate))
-        for chunk in chunks
-    ]
-    return States.stacked(parts)
+    n = sum(map(len, chunks)) if isinstance(chunks, Sequence) else len(chunks)
+    scores, capacity, filled = np.empty((0, 0), np.float32), np.empty(n, np.int64), 0
+    for chunk in chunks:
+        if filled == 0:
+            scores = np.empty((n, chunk.relevance.shape[1]), np.float32)
+        some = slice(filled, filled + len(chunk))
+        chunk.write_scores(scores[some])
+        capacity[some] = capacities([chunk], slate)
+        filled += len(chunk)
+    return States(scores, capacity)
 
 
 def states_in_order(chunks: Sequence[Arrivals], slate: int) -> States:

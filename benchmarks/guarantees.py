@@ -84,7 +84,6 @@ def bought(closed: Round, price: np.ndarray) -> list[float]:
         states.scores,
         states.capacity,
         closed.required,
-        admissible=states.admissible,
         cost=closed.cost,
         position_weights=weights,
     )
@@ -97,7 +96,6 @@ def bought(closed: Round, price: np.ndarray) -> list[float]:
                 closed.required,
                 v,
                 closed.cost,
-                admissible=states.admissible,
                 position_weights=weights,
             )
             for v in (best.item_price, price)

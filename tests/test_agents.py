@@ -249,7 +249,7 @@ BITS = np.uint64(77)
 def test_a_missing_exposure_costs_more_than_any_is_worth_where_floors_are_hard(scale):
     """Soft, it costs c; hard, four times the largest λ where that is more, and c where there are no states."""
     scores = np.float32(scale) * np.random.default_rng(0).random((5, M)).astype(np.float32)
-    states = States(scores, np.ones((5, M), bool), np.full(5, K))
+    states = States(scores, np.full(5, K))
     for n in (5, 0):
         some = states.rows(slice(n))
         largest = float(scores[:n].max()) if n else 0.0

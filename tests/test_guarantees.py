@@ -141,7 +141,7 @@ def test_examined_guarantees_are_kept(name):
 def test_entropic_prices_meet_floors_of_any_unit_and_buy_nothing_beyond(k):
     """On their states little is missing in expectation, or bought in excess, whether positions count alike or not."""
     admissible = np.random.default_rng(0).random((60, 8)) < 0.9
-    states = States(skewed(60, 8), admissible, np.full(60, k))
+    states = States(np.where(admissible, skewed(60, 8), -np.inf).astype(np.float32), np.full(60, k))
     for weights in (measures.position_weights(0.6, k), np.full(k, 0.5)):
         required = np.full(8, 0.4 * 60 * k / 8 * measures.mean_weight(weights))
         price = entropic_prices(states, required, 50.0, 0.2, 1e-3, weights)

@@ -511,7 +511,7 @@ def test_a_sample_with_less_than_an_exposure_for_an_item_has_prices_too(states, 
 
     def bound(price):
         own = (every.scores, slates, every.capacity, floor, price, view.cost)
-        return certificate(*own, admissible=every.admissible, position_weights=view.position_weights).bound
+        return certificate(*own, position_weights=view.position_weights).bound
 
     best, none = bound(solved_prices(view, 1e-3)[0]), bound(0.0)
     _held(monkeypatch, config, states)

@@ -72,7 +72,7 @@ def test_prices_far_too_high_are_no_start(cost):
 
 @pytest.mark.parametrize("weights", [None, 0.8 ** np.arange(5)])
 def test_the_solver_is_deterministic_and_takes_tensors(weights):
-    """The same call gives the same bytes, and scores and mask may be tensors."""
+    """The same call gives the same bytes; scores and mask may be tensors, or the mask −inf among the scores."""
     one, two = (solve_dual(skewed(13), 5, 4, 30, cost=0.5, position_weights=weights) for _ in range(2))
     assert one.item_price.tobytes() == two.item_price.tobytes()
     assert one.slates.tobytes() == two.slates.tobytes()
@@ -80,7 +80,9 @@ def test_the_solver_is_deterministic_and_takes_tensors(weights):
     mask = np.random.default_rng(15).random(scores.shape) < 0.9
     one = solve_dual(scores, 5, 3, admissible=mask)
     two = solve_dual(torch.tensor(scores), 5, 3, admissible=torch.tensor(mask))
+    three = solve_dual(np.where(mask, scores, -np.inf), 5, 3)
     assert np.array_equal(one.slates, two.slates)
+    assert one.slates.tobytes() == three.slates.tobytes()
 
 
 @pytest.mark.parametrize("shape", [(0, 2), (3, 2)])

@@ -152,7 +152,7 @@ def test_entropic_prices_minimise_the_smoothed_dual(cost):
     """The bonuses reach the minimum that a general solver finds over the box, whether the box binds or not."""
     scores, k, epsilon = skewed(12, 6, 4), 2, 0.15
     required = np.full(6, 2.5)
-    states = States(scores, np.ones(scores.shape, bool), np.full(12, k))
+    states = States(scores, np.full(12, k))
     bonus = -entropic_prices(states, required, cost, epsilon, 1e-9)
     found = smoothed_dual(scores, bonus, k, required, epsilon)
     asked = {"method": "L-BFGS-B", "options": {"ftol": 1e-14, "gtol": 1e-9}, "bounds": [(0.0, cost)] * 6}

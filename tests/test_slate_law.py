@@ -61,7 +61,8 @@ def test_sums_over_states_are_those_over_all_sets(weight):
     admissible[4] = False
     capacity, weight = np.array([2, 3, 0, 3, 2]), np.array(weight)
     mean, spread, counted = np.full((3, 6), 7.0)
-    total = inclusion_sums(scores, admissible, capacity, price, epsilon, mean, spread, weight, counted)
+    scores = np.where(admissible, scores, -np.inf).astype(np.float32)
+    total = inclusion_sums(scores, capacity, price, epsilon, mean, spread, weight, counted)
     expected = {"mean": np.zeros(6), "spread": np.zeros(6), "counted": np.zeros(6)}
     energy = 0.0
     for row, k in enumerate(capacity):

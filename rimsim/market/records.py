@@ -180,6 +180,11 @@ class Arrivals:
         """Intensity λ(x,y) = λ(x)·p(y|x) of each arrival and item."""
         return self.relevance * self.ground_intensity[:, None]
 
+    def write_scores(self, scores: Float32s) -> None:
+        """Fill (n, M) scores with λ(x,y), −inf where not admissible."""
+        scores[:] = -np.inf
+        np.copyto(scores, self.intensity.cpu().numpy(), where=self.admissible.cpu().numpy())
+
 
 @runtime_checkable
 class ScoredStates(Protocol):

@@ -648,11 +648,10 @@ class StateScores(ScoredStates):
     def rows(self, start: int, stop: int) -> Float32s:
         """λ(x,y) of some states in clock order, −inf if inadmissible."""
         # One model must have served the round.
-        scores, filled = np.full((stop - start, len(self.release)), -np.inf, np.float32), 0
+        scores, filled = np.empty((stop - start, len(self.release)), np.float32), 0
         (model,) = self.models()
         for chunk in self._scored(model, np.arange(start, stop)):
-            some = scores[filled : filled + len(chunk)]
-            np.copyto(some, chunk.intensity.cpu().numpy(), where=chunk.admissible.cpu().numpy())
+            chunk.write_scores(scores[filled : filled + len(chunk)])
             filled += len(chunk)
         return scores
 

@@ -192,8 +192,8 @@ def certificate(
     """Certificate of slates: value, bound on the value, and gap.
 
     Args:
-        scores: (n, M) worth of item y for user x: array, tensor or :class:`~rimsim.matching.ChunkedScores`.
-            Scores of a model and true scores give different certificates.
+        scores: (n, M) worth of item y for user x, −inf for a pair that may not be shown: array, tensor or
+            :class:`~rimsim.matching.ChunkedScores`. Scores of a model and true scores give different certificates.
         slates: (n, k) item indices, −1 for an empty position.
         capacity: Largest number of items in the slate of a user, scalar or (n,).
         min_exposure: Required exposures b, scalar or (M,); whole numbers if all positions weigh the same.

@@ -129,7 +129,7 @@ def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:
     share = len(users) / n
     floor = np.ceil(problem.floor * share).astype(np.int64)
     cap = np.maximum(np.ceil(problem.cap * share).astype(np.int64), floor)
-    pairs = dense_pairs(matrix, None)
+    pairs = dense_pairs(matrix)
     state = no_holdings(pairs, problem.capacity[users], floor, cap, ceiling, np.zeros(m))
     return -auction(pairs, state, 0.05, 0, 0.0).item_price
 

@@ -83,9 +83,10 @@ def solve_dual(
     certain if every pair is admissible. The solver may miss integral slates that meet the floors.
 
     Args:
-        scores: Worth of showing item y to user x, as an (n, M) array or torch tensor. If the matrix exceeds memory, use
-            a :class:`~rimsim.matching.ChunkedScores` such as factors. In a sparse matrix of SciPy, pairs that are not
-            stored are not admissible, and time and memory grow with the number of stored pairs.
+        scores: Worth of showing item y to user x, as an (n, M) array or torch tensor; −inf for a pair that may not be
+            shown. If the matrix exceeds memory, use a :class:`~rimsim.matching.ChunkedScores` such as factors. In a
+            sparse matrix of SciPy, pairs that are not stored are not admissible, and time and memory grow with the
+            number of stored pairs.
         capacity: Largest number of items in the slate of a user, scalar or (n,). A position stays empty only
             if no admissible item has s − v ≥ 0.
         min_exposure: Required exposures, scalar or (M,); whole numbers if all positions weigh the same.
@@ -183,16 +184,13 @@ def _solve_counted(problem: Problem, start: Floats | None, tol: float, tie_seed:
         refuse_excessive(problem)
     if chunks is not None:
         return solve_in_chunks(problem, chunks, bonus, tol, tie_seed).in_units(problem.unit)
-    pairs = dense_pairs(problem.scores, problem.admissible)
+    pairs = dense_pairs(problem.scores)
     return solve_pairs(problem, pairs, problem.cost, bonus, tol, tie_seed).in_units(problem.unit)
 
 
 def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
     """Problem as arrays, for compiled functions of weighted positions."""
     (n, m), rows = problem.shape, problem.rows
-    scores = np.ascontiguousarray(problem.scores)
-    if problem.admissible is not None:
-        scores = np.where(problem.admissible, scores, -np.inf).astype(scores.dtype, copy=False)
     most = np.where(problem.cap < n * weights[0], problem.cap, np.inf)
     least, cost = problem.floor, problem.cost
     first, item = np.zeros(1, np.int64), np.empty(0, np.int64)
@@ -204,7 +202,7 @@ def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
         active = np.empty((0, len(first) - 1), np.bool_) if rows.active is None else rows.active
     order = np.argsort(item, kind="stable")
     return WeightedProblem(
-        scores=scores,
+        scores=np.ascontiguousarray(problem.scores),
         capacity=problem.capacity,
         weights=weights,
         least=least.astype(np.float64),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rimsim.arrays import Bools, Float32s, Floats, Ints, Ints32
+from rimsim.arrays import Float32s, Floats, Ints, Ints32
 from rimsim.compiled import compiled, compiled_part
 from rimsim.matching.kernels import enter, keep_largest
 
@@ -107,11 +107,10 @@ def _transpose(matrix: NDArray[np.floating], out: NDArray[np.floating]) -> None:
                     out[j, i] = matrix[i, j]
 
 
-def dense_pairs(scores: NDArray[np.floating], admissible: Bools | None) -> UserItemPairs:
+def dense_pairs(scores: NDArray[np.floating]) -> UserItemPairs:
     """Pairs of a dense matrix, by user and by item."""
     n, m = scores.shape
-    matrix = np.ascontiguousarray(scores) if admissible is None else np.where(admissible, scores, -np.inf)
-    matrix = matrix.astype(scores.dtype, copy=False)
+    matrix = np.ascontiguousarray(scores)
     turned = np.empty((m, n), matrix.dtype)
     _transpose(matrix, turned)
     by_user, by_item = matrix.reshape(-1), turned.reshape(-1)

@@ -224,20 +224,20 @@ def _matrix(scores: object, where: str) -> NDArray[np.floating]:
     return matrix
 
 
-def _mask(admissible: object | None, matrix: NDArray[np.floating], where: str) -> Bools | None:
-    """Checked mask of admissible pairs, whose scores must be finite."""
-    mask, finite = None, np.isfinite(matrix)
+def _masked(matrix: NDArray[np.floating], admissible: object | None, where: str) -> NDArray[np.floating]:
+    """Scores, −inf where not admissible; all others must be finite."""
     if admissible is not None:
         mask = as_array(admissible).astype(bool, copy=False)
         if mask.shape != matrix.shape:
             allowed = f"the shape of the scores, ({len(matrix)}, {matrix.shape[1]})"
             refuse(ConfigError, where, f"admissible has shape {mask.shape}", allowed)
-        finite |= ~mask
-    if not finite.all():
-        row, column = (int(index) for index in np.argwhere(~finite)[0])
+        matrix = np.where(mask, matrix, -np.inf).astype(matrix.dtype, copy=False)
+    wrong = ~(matrix < np.inf)  # NaN is wrong, too
+    if wrong.any():
+        row, column = (int(index) for index in np.argwhere(wrong)[0])
         found = f"the score of user {row} and item {column} is {matrix[row, column]}"
-        refuse(ConfigError, where, found, "finite numbers (exclude pairs with `admissible`)")
-    return mask
+        refuse(ConfigError, where, found, "a finite number, or −inf for a pair that is not admissible")
+    return matrix
 
 
 def _amounts(values: object, length: int, where: str, name: str, *, whole: bool) -> Array:
@@ -312,8 +312,7 @@ def refuse_unknown(where: str, given: Weighting, known: type) -> None:
 class Problem:
     """Checked scores, capacities, floors, caps, mask and cost of shortfall."""
 
-    scores: NDArray[np.floating]  # (n, M) float32 or float64; any number where not admissible
-    admissible: Bools | None  # (n, M) pairs that may be shown; None: all
+    scores: NDArray[np.floating]  # (n, M) float32 or float64; −inf where not admissible
     capacity: Ints  # (n,) positions of each user, at most M
     floor: Array  # (M,) required exposures: int64, whole positions; float64 where ``weights`` are given
     cap: Array  # (M,) largest allowed exposures, likewise; n·w₁ where there is none
@@ -333,8 +332,7 @@ class Problem:
         """Scores of consecutive users, read-only; −inf: not admissible."""
         if self.chunks is not None:
             return np.asarray(self.chunks.rows(start, stop))
-        values = self.scores[start:stop]
-        return values if self.admissible is None else np.where(self.admissible[start:stop], values, -np.inf)
+        return self.scores[start:stop]
 
     def bonus_ceiling(self, largest: float) -> Floats:
         """(M,) largest allowed bonuses: cost, or 100 times the largest score.
@@ -371,9 +369,10 @@ class Problem:
                 f"{where}: admissible cannot be given with scores in chunks. Let rows() return −inf for "
                 "pairs that are not admissible"
             )
-        matrix = np.empty((0, 0)) if chunks is not None else _matrix(scores, where)
+        matrix = (
+            np.empty((0, 0)) if chunks is not None else _masked(_matrix(scores, where), admissible, where)
+        )
         n, m = matrix.shape if chunks is None else chunks.shape
-        mask = _mask(admissible, matrix, where) if chunks is None else None
         positions = np.minimum(_amounts(capacity, n, where, "capacity", whole=True), m)
         if rows is not None:
             rows.refuse_unfit(n, m, where)
@@ -402,4 +401,4 @@ class Problem:
                 )
             cap = np.minimum(limit, most)
         price = _cost(cost, m, where)
-        return cls(matrix, mask, positions, floor, cap, price, chunks, weights, unit, rows, where)
+        return cls(matrix, positions, floor, cap, price, chunks, weights, unit, rows, where)

@@ -91,10 +91,11 @@ def refuse_short(problem: Problem, solution: DualSolution, after: str) -> DualSo
 
 def refuse_excessive(problem: Problem) -> None:
     """Refuse hard floors that capacities cannot meet."""
-    if problem.admissible is None:
+    admissible = problem.scores > -np.inf  # empty if scores come in chunks
+    if admissible.all():
         items, lacking = violated_items_of_all(problem.floor, problem.capacity)
     else:
-        items, lacking = violated_items(problem.admissible, problem.floor, problem.capacity)
+        items, lacking = violated_items(admissible, problem.floor, problem.capacity)
     if lacking:
         raise infeasible(
             f"{problem.where}: the floors of {len(items)} items ({names_of(items)}) ask for "

@@ -428,11 +428,11 @@ def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
     active = closed.promises.active(states.audiences, len(slates))
     constraints = constraints_of(closed.required, closed.promises, active, closed.cost)
     scores: Float32s | StateScores = states
-    capacity, admissible, known = states.positions(slates.shape[1]), None, None
+    capacity, known = states.positions(slates.shape[1]), None
     if closed.best is None:
         (item_price, row_price, *_), some = _bound_prices(closed, states, closed.cost, hindsight)
         if len(some.scores) == len(slates):
-            scores, admissible, capacity = some
+            scores, capacity = some
     else:
         item_price, row_price = closed.best.price, np.zeros(0)
         known = closed.best.value, closed.ledger.intensity
@@ -444,7 +444,6 @@ def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
         item_price,
         closed.cost,
         max_exposure=constraints.most if promised else None,
-        admissible=admissible,
         position_weights=closed.position_weights,
         rows=constraints.rows if promised else None,
         row_price=row_price if promised else 0.0,
@@ -484,7 +483,6 @@ def _bound_prices(
             known.capacity,
             _sampled_floors(constraints.least) if alike and not whole and not promised else constraints.least,
             constraints.most if promised else None,
-            admissible=known.admissible,
             cost=cost,
             tol=_BOUND_TOL if whole else SAMPLED_TOL,
             for_bound=True,
