@@ -21,8 +21,8 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig, DynamicsConfig, Exposu
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError
 from rimsim.market import Market, Needs
 from rimsim.market import consumers as kinds
-from rimsim.market.consumers import make_consumer
-from rimsim.market.consumers.contract import organic_of, relevant_items, response_of, true_intensity_of
+from rimsim.market.consumers import contract, make_consumer
+from rimsim.market.consumers.contract import Hits, Law, organic_of, response_of
 from rimsim.measures import genre_weights
 from rimsim.scenarios.study.checks import digests, print_notes
 from rimsim.scenarios.study.play import opening_utilities
@@ -264,7 +264,12 @@ def test_a_response_that_is_none_is_refused_by_the_consumer_s_name(market, answe
 
 
 NONE = "a number that is negative, infinite or NaN"
-ASKED = {"organic": organic_of, "true_intensity": true_intensity_of, "relevant": relevant_items}
+ASKED = {
+    "organic": organic_of,
+    "true_intensity": contract.true_intensity_of,
+    "relevant": contract.relevant_items,
+    "law": lambda consumer, visits, n: contract.law_of(consumer, visits.world, 5, np.arange(3)),
+}
 
 
 @cases(
@@ -277,9 +282,25 @@ ASKED = {"organic": organic_of, "true_intensity": true_intensity_of, "relevant":
     ("true_intensity", lambda usual: usual - 1.0, "a number that is negative"),
     ("relevant", lambda usual: usual[:-1], r"shape \(2,\)"),
     ("relevant", lambda usual: usual * np.nan, rf"shape \(3,\), or {NONE}"),
+    ("law", lambda usual: Law(np.ones(4), 1.0), "4 examinations. Expected one per position, 5"),
+    (
+        "law",
+        lambda usual: Hits(np.array([0, 1, 2]), np.arange(9)),
+        "3 offsets for 9 items. .* for 3 sessions",
+    ),
+    (
+        "law",
+        lambda usual: Hits(np.array([0, 2, 1, 9]), np.arange(9)),
+        "4 offsets for 9 items. Expected ascending",
+    ),
+    (
+        "law",
+        lambda usual: Hits(np.array([0, 2, 3, 10]), np.arange(9)),
+        "4 offsets for 9 items. .* to the number",
+    ),
 )
 def test_other_answers_that_are_none_are_refused_likewise(market, method, answer, found):
-    """What visitors do by themselves, want of the catalogue, and would consume of it shown whole."""
+    """What visitors do by themselves, want of the catalogue, would consume of it, and the law of it all."""
     visits, n = market.open.visits(np.arange(3)), market.n_items
     ASKED[method](kinds.Intensity(market.config), visits, n)
     made = Made(market, method, answer)
@@ -292,12 +313,16 @@ def test_other_answers_that_are_none_are_refused_likewise(market, method, answer
     ("organic", lambda usual: None),
     ("relevant", lambda usual: usual - 9.0),
     ("true_intensity", lambda usual: usual * torch.nan),
+    ("law", lambda usual: Law(np.ones(1), 1.0)),
 )
 def test_a_market_asks_through_these_checks(market, method, answer):
     """A wrong answer of each kind ends a round with the method's name; the look at the opening has no wrong one."""
     consumer = Made(market, method, answer)
-    playing = Market(market.config, consumer=consumer, needs=Needs(truth=True))
-    refused(MarketError, f"Made.{method}: (found|item)", play_out, playing, Relevance())
+
+    def play():
+        play_out(Market(market.config, consumer=consumer, needs=Needs(truth=True)), Relevance())
+
+    refused(MarketError, f"Made.{method}: (found|item)", play)
     if method == "respond":
         assert opening_utilities(market.config, 0)["utility"].gt(0).all()
 

@@ -28,6 +28,7 @@ from rimsim.market.consumers.contract import (
     Organic,
     SlateVisits,
     World,
+    law_of,
     organic_of,
     relevant_items,
     response_of,
@@ -529,10 +530,10 @@ class Round:
 
     def _law_of_answers(self) -> Law | Hits | None:
         """Law by which compiled steps sample consumption, or None."""
-        law, delayed = self._can.law, self._wait > 1 and not self._can.hits_only
-        if law is None or delayed or self.capacity is not None or self._device.type != "cpu":
+        delayed = self._wait > 1 and not self._can.hits_only
+        if delayed or self.capacity is not None or self._device.type != "cpu":
             return None
-        return law(self._world)
+        return law_of(self._consumer, self._world, self.ledger.item.shape[1], self.schedule.session)
 
     def record_terms(self) -> dict[str, Any] | None:
         """Terms of compiled steps; None if only :meth:`show` can serve."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rimsim.arrays import Bools, Float32s, Floats, Ints, numbered, seconds
 from rimsim.compiled import compiled, compiled_part
 from rimsim.data.log import EventLog, Sessions
-from rimsim.errors import MarketError
+from rimsim.errors import MarketError, refuse
 from rimsim.market.ledger import Histories
 from rimsim.market.providers import Roster
 from rimsim.market.records import Response, Schedule
@@ -365,6 +365,28 @@ def _first_wrong(slates: Ints, consumed: Bools, probability: Floats, intensity: 
             if ghost or not 0.0 <= chance <= 1.0 or not 0.0 <= worth < np.inf:
                 return int(row * k + position)
     return -1
+
+
+def law_of(consumer: Consumer, world: World, positions: int, session: Ints) -> Law | Hits | None:
+    """Law of a consumer's answers, after checks; None without a law.
+
+    Args:
+        session: (n,) sessions of the round's visits.
+
+    Raises:
+        MarketError: If the law lacks a position or a session, or if sessions reach beyond their items.
+    """
+    # Compiled code reads these arrays without checks.
+    find = ConsumerCapabilities.of(consumer).law
+    law, where = None if find is None else find(world), f"{type(consumer).__name__}.law"
+    if isinstance(law, Law) and len(law.examination) < positions:
+        refuse(MarketError, where, f"found {len(law.examination)} examinations", f"one per position, {positions}")
+    if isinstance(law, Hits):
+        offsets, n = law.offsets, int(session.max(initial=-1)) + 1
+        if len(offsets) <= n or offsets[0] < 0 or offsets[-1] > len(law.item) or (np.diff(offsets) < 0).any():
+            allowed = f"ascending numbers for {n} sessions, from 0 to the number of items"
+            refuse(MarketError, where, f"found {len(offsets)} offsets for {len(law.item)} items", allowed)
+    return law
 
 
 def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic:
