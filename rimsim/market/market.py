@@ -356,7 +356,7 @@ class Market:
             give_back()
         served, platform = self.open, self.platform
         own = platform.keep(served)
-        log = platform.log()
+        parts = platform.next_log()
         outcome = RoundOutcome(
             number=self.round,
             seed=self.seeds.arrivals,
@@ -382,7 +382,7 @@ class Market:
         if self.round == self.config.rounds:
             self.done = True
             return
-        platform.retrain(log, self._states_of)
+        platform.retrain(parts, self._states_of)
         # Only now: impressions are scored as they were on offer.
         self._offer = self._offer.after(changes, self.round - 1)
         self._past_states = self._last_states()

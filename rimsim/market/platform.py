@@ -133,23 +133,28 @@ class Platform:
             del self.rounds[:-window], self._replaced[:-window]
         return past
 
-    def log(self) -> Callable[[], EventLog]:
-        """Function that makes the log for the next retraining."""
+    def next_log(self) -> list[LogPart]:
+        """Parts of the log for the next retraining."""
         # A frozen platform needs the counts of its items alone.
         platform, warmup = self._config.platform, self._warmup
         parts = log_parts(platform, warmup, self.learnt, self.rounds[-1].schedule.stop, self._seed)
         items = np.concatenate([part.item[part.target] for part in parts])
         self.log_counts = np.bincount(items, minlength=warmup.n_items)
-        return lambda: joined_log(platform, parts, warmup.items)
+        return parts
 
-    def retrain(self, joined: Callable[[], EventLog], states_of: StatesOf) -> None:
-        """Update the model, unless the platform never retrains."""
+    def retrain(self, parts: list[LogPart], states_of: StatesOf) -> None:
+        """Update the model, unless the platform never retrains.
+
+        The ``parts`` of the log are used up.
+        """
         self._before, platform = self.model, self._config.platform
         if not self._retrains:
             return
-        (model, layer), log = layer_of(self.model), joined()
+        (model, layer), log = layer_of(self.model), joined_log(platform, parts, self._warmup.items)
+        parts.clear()
         if len(log):
             model = updated(model, log, ground=platform.retrain_ground)
+        del log  # each fold has another, and one of a large log fills gigabytes
         if platform.learning == "impressions":
             last = self.learnt[-1]
             if last.shown is not None:  # logged sessions without slates have no impressions
