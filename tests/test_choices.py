@@ -263,6 +263,11 @@ def test_a_response_that_is_none_is_refused_by_the_consumer_s_name(market, answe
         assert usual.probability.dtype == kind
 
 
+def hits(*offsets):
+    """An answer of nine hits with some offsets."""
+    return lambda usual: Hits(np.array(offsets), np.arange(9))
+
+
 NONE = "a number that is negative, infinite or NaN"
 ASKED = {
     "organic": organic_of,
@@ -283,21 +288,9 @@ ASKED = {
     ("relevant", lambda usual: usual[:-1], r"shape \(2,\)"),
     ("relevant", lambda usual: usual * np.nan, rf"shape \(3,\), or {NONE}"),
     ("law", lambda usual: Law(np.ones(4), 1.0), "4 examinations. Expected one per position, 5"),
-    (
-        "law",
-        lambda usual: Hits(np.array([0, 1, 2]), np.arange(9)),
-        "3 offsets for 9 items. .* for 3 sessions",
-    ),
-    (
-        "law",
-        lambda usual: Hits(np.array([0, 2, 1, 9]), np.arange(9)),
-        "4 offsets for 9 items. Expected ascending",
-    ),
-    (
-        "law",
-        lambda usual: Hits(np.array([0, 2, 3, 10]), np.arange(9)),
-        "4 offsets for 9 items. .* to the number",
-    ),
+    ("law", hits(0, 1, 2), "3 offsets for 9 items. .* for 3 sessions"),
+    ("law", hits(0, 2, 1, 9), "4 offsets for 9 items. Expected ascending"),
+    ("law", hits(0, 2, 3, 10), "4 offsets for 9 items. .* to the number"),
 )
 def test_other_answers_that_are_none_are_refused_likewise(market, method, answer, found):
     """What visitors do by themselves, want of the catalogue, would consume of it, and the law of it all."""
