@@ -33,7 +33,7 @@ from rimsim.market.records import VISIT_BITS, as_slates
 from rimsim.market.scores import _normalised
 from rimsim.matching import certificate, top_k
 from rimsim.requirements.campaigns import ExpectedRound, Guarantee, RoundVisits
-from rimsim.requirements.rows import CarryOver, ScenarioRequirements, item_floors, uniform_share
+from rimsim.requirements.rows import CarryOver, ScenarioRequirements, _row, item_floors, uniform_share
 from rimsim.scenarios.study.play import HindsightPrices, certified, prepare_certificate
 from rimsim.testing import random_log
 
@@ -266,12 +266,8 @@ def test_what_is_owed_is_carried_to_the_end_of_its_period():
     assert groups > 0
 
     release = np.where(np.arange(market.n_items) == 3, NEVER, market.release)  # its provider has left
-    usual = {
-        "forecast": 1.0,
-        "capacity": None,
-        "position_weights": np.ones(market.config.slate),
-        "release": release,
-    }
+    usual = {"forecast": 1.0, "capacity": None, "release": release}
+    usual["position_weights"] = np.ones(market.config.slate)
 
     def accrued(number, owed):
         start = opening + number * week
@@ -361,7 +357,10 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     whose = SimpleNamespace(begin=begin, end=end, counts=counts)
     here = [begin <= tick < end for tick in range(20, 50, 5)]
     items = np.array([1, 3])
-    assert Guarantee("group", items, beta=0.5).accrued(ahead) == pytest.approx(0.5 * 5.0)
+    group = Guarantee("group", items, beta=0.5)
+    assert group.accrued(ahead) == pytest.approx(0.5 * 5.0)
+    rows = [_row(group, ahead, owed, 0.25) for owed in (-2.0, 0.4, 0.5, 1.6)]  # below 0: delivered beforehand
+    assert [row.least for row in rows] == [0.0, 0.0, 0.25, 0.5]
     part = Guarantee("share", items, audience=whose, share=0.2)
     assert part.accrued(ahead) == pytest.approx(0.2 * ahead.positions[here].sum())
     number = Guarantee("number", items, audience=whose, exposures=100)

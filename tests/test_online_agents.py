@@ -76,7 +76,7 @@ def test_best_items_are_a_sort_by_value_and_seeded_rank(m, levels, width):
         value[draw.random(m) < 0.3] = -np.inf
         row = np.uint64(draw.integers(0, 2**63))
         items, best = np.empty(k, np.int64), np.empty(k)
-        size = matching.best_items(value, row, items, best, width)
+        size = matching.best_items(value, row, items, best, *([width] if width else []))
         rank = np.array([int(matching.tie_rank(row, item)) for item in range(m)], object)
         raised = value + width * np.array([matching.uniform_of(np.uint64(one)) for one in rank])
         order = sorted(np.flatnonzero(value > -np.inf), key=lambda item: (-raised[item], -rank[item]))
