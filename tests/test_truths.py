@@ -491,9 +491,8 @@ def test_hidden_quality_is_set_like_any_field():
 
 def test_what_cannot_be_hidden_is_refused():
     """No item is new, or the consumer has no truth whose items could be worth anything else."""
-    new = small_scenario(
-        consumer=ConsumerConfig(truth="factors", rank=4, hidden=HiddenConfig(rho=0.5, of="new"))
-    )
+    hidden = HiddenConfig(rho=0.5, of="new")
+    new = small_scenario(consumer=ConsumerConfig(truth="factors", rank=4, hidden=hidden))
     refused(ConfigError, "consumer.hidden.of: 'new' selects only 0 items of this market", build_world, new)
     known = small_scenario(consumer=ConsumerConfig(kind="replay", hidden=HiddenConfig(rho=0.0)))
     refused(ConfigError, "consumer.hidden: consumer.kind 'replay' has no fitted truth", Market, known)
