@@ -19,6 +19,7 @@ from rimsim import rng
 from rimsim.agents import Relevance, make_agent, market_for, play_round, top_k
 from rimsim.config import ArrivalsConfig, ConsumerConfig, DynamicsConfig, ExposureConfig, Seeds, override
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError
+from rimsim.intensity.contract import BLOCK
 from rimsim.market import Market, Needs
 from rimsim.market import consumers as kinds
 from rimsim.market.consumers import contract, make_consumer
@@ -456,6 +457,8 @@ def test_what_is_relevant_stays_so_when_it_was_consumed(tmp_path):
     market, visits = opened(observed(path))
     expected = taken[visits.log_user].copy()
     expected[visits.consumed()] = False
+    often = market.open.visits(np.tile(np.arange(market.n_arrivals), BLOCK))
+    np.testing.assert_array_equal(market.consumer.true_intensity(often), np.tile(expected, (BLOCK, 1)))
     consumed = 0
     while market.round == 0 and market.served < market.n_arrivals - 1:
         arrivals = market.next_arrivals(1)

@@ -150,21 +150,22 @@ def test_what_is_wrong_with_an_answer_is_told_with_its_shape():
 
 
 def test_a_roster_has_no_item_of_nobody():
-    """Providers are numbered from 0 to G − 1."""
+    """Providers are numbered from 0 to G − 1, and all that is said of them has G entries."""
     for provider, fits in ((-1, False), (0, True), (1, True), (2, False)):
         roster = Roster(np.array([0, provider, 1]), ("a", "b"), np.ones(2, bool), np.zeros(2))
         if fits:
             assert roster.checked(3) is roster
         else:
             refused(MarketError, "Expected provider numbers from 0 to 1", roster.checked, 3)
+    uneven = Roster(np.zeros(3, int), ("a", "b"), np.ones(1, bool), np.zeros(2))
+    refused(MarketError, r"have the lengths \[1, 2\]", uneven.checked, 3)
 
 
 def test_a_platform_without_rounds_learns_from_its_warm_up_log_alone():
     """With inverse propensities too: no event of it has one, so all count alike."""
     log = random_log(n_users=30, n_items=20)
-    platform = records.PlatformConfig(
-        model="popularity-hp", learning="ips", log_window=records.LogWindow(warmup="all")
-    )
+    window = records.LogWindow(warmup="all")
+    platform = records.PlatformConfig(model="popularity-hp", learning="ips", log_window=window)
     found = training_log(platform, log, [], 0, 0)
     assert found.weight is None
     np.testing.assert_array_equal(np.sort(found.item), np.sort(log.item))
