@@ -143,6 +143,7 @@ def test_invalid_items_leave_positions_empty_and_are_counted(env):
     ("clones", {"consumer.hidden.rho": 0.3}),
     ("clones", {"consumer.delay": "1d"}),
     ("clones", {"consumer.kind": "logit"}),
+    ("clones", {"consumer.dynamics.conformity": 1.0}),
 )
 def test_the_short_way_of_a_step_is_the_long_way(kind, changes):
     """A step gives the same whether the slate goes through compiled code for one arrival or through the engine."""
@@ -459,9 +460,8 @@ EAGER = {"arrivals.max_visits": 9, "consumer.attraction": 30.0}
 
 def small(kind, **changes):
     """Keyword arguments of a market of some kind that is over soon, with two rounds where it retrains."""
-    return {
-        "settings": settings_of(SMALL[kind]()) | {"arrivals.per_round": 12, "rounds": 2, "slate": 5} | changes
-    }
+    settings = settings_of(SMALL[kind]()) | {"arrivals.per_round": 12, "rounds": 2, "slate": 5}
+    return {"settings": settings | changes}
 
 
 @pytest.mark.parametrize("kind", sorted(SMALL))
@@ -544,15 +544,18 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
 def test_a_market_can_be_served_outside_of_its_environment():
     """Arrivals that somebody serves or takes between two steps are not served a second time."""
     env, slates = MarketEnv(**small("clones")), np.arange(10).reshape(2, 5)
-    for taken in (False, True):
+    for how in ("served", "taken", "taken and served later"):
         env.reset(seed=3)
         market = env.market
         for _ in range(4):
             env.step(slates[0])
-        if taken:
-            waiting = market.next_arrivals(2)
-            market.serve(waiting, slates, invalid="empty")
+        if how == "taken":
+            market.serve(market.next_arrivals(2), slates, invalid="empty")
             env.step(slates[1])
+        elif how == "taken and served later":
+            waiting = market.next_arrivals(2)
+            env.step(slates[1])
+            market.serve(waiting, slates, invalid="empty")
         else:
             market.serve(env.arrivals, slates[:1], invalid="empty")
             refused(MarketError, "some of these arrivals are not waiting", env.step, slates[1])

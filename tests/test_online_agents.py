@@ -156,9 +156,8 @@ def test_entropic_prices_minimise_the_smoothed_dual(cost):
     bonus = -entropic_prices(states, required, cost, epsilon, 1e-9)
     found = smoothed_dual(scores, bonus, k, required, epsilon)
     asked = {"method": "L-BFGS-B", "options": {"ftol": 1e-14, "gtol": 1e-9}, "bounds": [(0.0, cost)] * 6}
-    best = optimize.minimize(
-        lambda w: smoothed_dual(scores, w, k, required, epsilon), np.full(6, 0.05), **asked
-    )
+    start = np.full(6, 0.05)
+    best = optimize.minimize(lambda w: smoothed_dual(scores, w, k, required, epsilon), start, **asked)
     assert 0 <= bonus.min() <= bonus.max() <= cost
     assert found == pytest.approx(best.fun, rel=1e-6)
 

@@ -114,9 +114,8 @@ def test_prices_of_rows_follow_what_is_missing_or_too_much():
     delivery.delivered[6:] += np.array([2.0, 0.0, 4.0])
     step = 0.1 * view.cost / np.sqrt([12.0, 8.0, 5.0])
     assert delivery.row_price == pytest.approx([-step[0] * (6.0 - 2.0), 0.0, step[2] * (4.0 - 2.5)])
-    assert delivery._pacing.price(np.full(2, 40.0), np.zeros(9))[6:] == pytest.approx(
-        [-min(step[0] * 12.0, view.cost), -min(step[1] * 8.0, view.cost), 0.0]
-    )
+    due = [-min(step[0] * 12.0, view.cost), -min(step[1] * 8.0, view.cost), 0.0]
+    assert delivery._pacing.price(np.full(2, 40.0), np.zeros(9))[6:] == pytest.approx(due)
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
