@@ -91,12 +91,17 @@ def until(condition, *, most=60.0):
         time.sleep(0.002)
 
 
-def calls_of(patch, place, name):
-    """A list of the arguments, by name, of each call of a function from now on; it does what it did."""
+def calls_of(patch, place, name, *, interrupted_at=None):
+    """A list of the arguments, by name, of each call of a function from now on; it does what it did.
+
+    With ``interrupted_at``, the call of that number, from 1 on, is interrupted before it does anything.
+    """
     calls, usual = [], getattr(place, name)
 
     def call(*given, **options):
         calls.append(inspect.signature(usual).bind(*given, **options).arguments)
+        if len(calls) == interrupted_at:
+            raise KeyboardInterrupt
         return usual(*given, **options)
 
     patch.setattr(place, name, call)

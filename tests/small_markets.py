@@ -34,9 +34,8 @@ def small_replay(**changes):
 
 def small_cold_start(**changes):
     """A fifth of the catalogue comes within rounds 0 and 1."""
-    return small_scenario(
-        **{"releases": records.ReleasesConfig(share=0.2, first_round=0, last_round=1)} | changes
-    )
+    releases = records.ReleasesConfig(share=0.2, first_round=0, last_round=1)
+    return small_scenario(**({"releases": releases} | changes))
 
 
 def small_broadcast(**changes):

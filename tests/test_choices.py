@@ -19,6 +19,7 @@ from rimsim import rng
 from rimsim.agents import Relevance, make_agent, market_for, play_round, top_k
 from rimsim.config import ArrivalsConfig, ConsumerConfig, DynamicsConfig, ExposureConfig, Seeds, override
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError
+from rimsim.intensity.contract import BLOCK
 from rimsim.market import Market, Needs
 from rimsim.market import consumers as kinds
 from rimsim.market.consumers import contract, make_consumer
@@ -263,6 +264,11 @@ def test_a_response_that_is_none_is_refused_by_the_consumer_s_name(market, answe
         assert usual.probability.dtype == kind
 
 
+def hits(*offsets):
+    """An answer of nine hits with some offsets."""
+    return lambda usual: Hits(np.array(offsets), np.arange(9))
+
+
 NONE = "a number that is negative, infinite or NaN"
 ASKED = {
     "organic": organic_of,
@@ -283,21 +289,9 @@ ASKED = {
     ("relevant", lambda usual: usual[:-1], r"shape \(2,\)"),
     ("relevant", lambda usual: usual * np.nan, rf"shape \(3,\), or {NONE}"),
     ("law", lambda usual: Law(np.ones(4), 1.0), "4 examinations. Expected one per position, 5"),
-    (
-        "law",
-        lambda usual: Hits(np.array([0, 1, 2]), np.arange(9)),
-        "3 offsets for 9 items. .* for 3 sessions",
-    ),
-    (
-        "law",
-        lambda usual: Hits(np.array([0, 2, 1, 9]), np.arange(9)),
-        "4 offsets for 9 items. Expected ascending",
-    ),
-    (
-        "law",
-        lambda usual: Hits(np.array([0, 2, 3, 10]), np.arange(9)),
-        "4 offsets for 9 items. .* to the number",
-    ),
+    ("law", hits(0, 1, 2), "3 offsets for 9 items. .* for 3 sessions"),
+    ("law", hits(0, 2, 1, 9), "4 offsets for 9 items. Expected ascending"),
+    ("law", hits(0, 2, 3, 10), "4 offsets for 9 items. .* to the number"),
 )
 def test_other_answers_that_are_none_are_refused_likewise(market, method, answer, found):
     """What visitors do by themselves, want of the catalogue, would consume of it, and the law of it all."""
@@ -463,6 +457,8 @@ def test_what_is_relevant_stays_so_when_it_was_consumed(tmp_path):
     market, visits = opened(observed(path))
     expected = taken[visits.log_user].copy()
     expected[visits.consumed()] = False
+    often = market.open.visits(np.tile(np.arange(market.n_arrivals), BLOCK))
+    np.testing.assert_array_equal(market.consumer.true_intensity(often), np.tile(expected, (BLOCK, 1)))
     consumed = 0
     while market.round == 0 and market.served < market.n_arrivals - 1:
         arrivals = market.next_arrivals(1)

@@ -195,11 +195,9 @@ def test_what_the_system_refuses_is_told_in_words(tmp_path, capsys):
     (tmp_path / "folder.yaml").mkdir()
     (tmp_path / "bytes.yaml").write_bytes(b"name: \xff")
     out = tmp_path / "file" / "run"
+    line = [*FEW, "--agents", "random", "--out", f"{out}"]
     for words, told in (
-        (
-            [*FEW, "--agents", "random", "--out", f"{out}"],
-            f"rimsim: {out}: the folder cannot be made: a part",
-        ),
+        (line, f"rimsim: {out}: the folder cannot be made: a part"),
         ([f"{tmp_path}/folder.yaml"], "folder.yaml: cannot be read as a scenario: it is a folder\n"),
         ([f"{tmp_path}/bytes.yaml"], "byte 6 is not UTF-8. Expected UTF-8 text"),
     ):
@@ -286,14 +284,8 @@ def test_a_report_needs_no_log(tmp_path, monkeypatch, capsys):
 
 
 LIGHT = ("--version", "--help", "compare --help", "data --help", "compare --sedes")
-SLIPS = (
-    "compare closed-lop",
-    "compare --agents relevence",
-    "agents relevence",
-    "report nowhere",
-    "scenarios",
-)
-SLIPS += ("sweep --set platform.modle=bag",)
+SLIPS = ("compare closed-lop", "compare --agents relevence", "agents relevence", "report nowhere")
+SLIPS += ("scenarios", "sweep --set platform.modle=bag")
 
 
 @cases(

@@ -70,9 +70,8 @@ def test_a_cache_that_names_a_class_of_an_older_version_is_made_again(tmp_path):
 
 def test_a_part_is_compiled_for_kernels_and_plain_for_python(tmp_path, monkeypatch):
     """Only a call of the kernel compiles the part; then there is machine code of both."""
-    part = KERNEL.replace("import compiled", "import compiled, compiled_part").replace(
-        "@comp", "@compiled_part #"
-    )
+    part = KERNEL.replace("import compiled", "import compiled, compiled_part")
+    part = part.replace("@comp", "@compiled_part #")
     part += "\n\n@compiled\ndef quadrupled(x):\n    return doubled(doubled(x))\n"
     (tmp_path / "parts.py").write_text(part)
     monkeypatch.syspath_prepend(tmp_path)

@@ -34,9 +34,8 @@ def _config(learning="impressions", **changes):
     """A small market whose platform depends on the states, and whose consumers take more than in others."""
     window = LogWindow(rounds=2, size=600)
     platform = PlatformConfig(model="ease-hp", learning=learning, log_window=window)
-    return markets.small_scenario(
-        **({"platform": platform, "consumer": ConsumerConfig(attraction=3.0)} | changes)
-    )
+    usual = {"platform": platform, "consumer": ConsumerConfig(attraction=3.0)}
+    return markets.small_scenario(**(usual | changes))
 
 
 def _played(config, agent, control=None, batch=None):
@@ -175,10 +174,7 @@ def test_a_control_is_refused_where_visitors_stay_or_yield_nothing(tmp_path):
 
 
 CONTROLS = ("frozen", "random", "organic", "static", "yoked")
-CONFIG = markets.small_scenario(
-    platform=PlatformConfig(model="ease-hp", log_window=LogWindow(rounds=2, size=600)),
-    consumer=ConsumerConfig(attraction=3.0),
-)
+CONFIG = _config()
 AGENTS = ("relevance", "random")
 WORDS = {"rounds": 3, "seeds": 2, "control": CONTROLS, "frozen": AGENTS, "certify": False, "workers": 1}
 

@@ -754,9 +754,8 @@ def test_write_then_load_gives_the_log_back(frame):
         log.items["release"] = np.arange(log.n_items) / 2
         for name in ("a.csv", "a.tsv", "a.parquet", "whole"):
             write(log, Path(folder) / name)
-        bare = log.items.assign(
-            title="", genres="", year=pd.array([None] * log.n_items, "Int64"), release=0.0
-        )
+        year = pd.array([None] * log.n_items, "Int64")
+        bare = log.items.assign(title="", genres="", year=year, release=0.0)
         for name in ("a.csv", "a.tsv", "a.parquet"):
             same_log(load(Path(folder) / name, time_unit="s"), dataclasses.replace(log, items=bare))
         same_log(load(Path(folder) / "whole", time_unit="s"), log)

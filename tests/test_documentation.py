@@ -118,9 +118,8 @@ def small(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for module in ("rimsim.scenarios.study.checks", "rimsim.envs.market"):
-        monkeypatch.setattr(
-            f"{module}.find_scenario", lambda name: override(config.find_scenario(name), SMALL)
-        )
+        finder = f"{module}.find_scenario"
+        monkeypatch.setattr(finder, lambda name: override(config.find_scenario(name), SMALL))
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:

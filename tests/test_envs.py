@@ -21,7 +21,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
-from kit import DOCS, cases, refused, same_arrays
+from kit import DOCS, calls_of, cases, refused, same_arrays
 from small_markets import PAIRS, SMALL, played, priced, settings_of
 
 from rimsim import measures
@@ -143,6 +143,7 @@ def test_invalid_items_leave_positions_empty_and_are_counted(env):
     ("clones", {"consumer.hidden.rho": 0.3}),
     ("clones", {"consumer.delay": "1d"}),
     ("clones", {"consumer.kind": "logit"}),
+    ("clones", {"consumer.dynamics.conformity": 1.0}),
 )
 def test_the_short_way_of_a_step_is_the_long_way(kind, changes):
     """A step gives the same whether the slate goes through compiled code for one arrival or through the engine."""
@@ -453,13 +454,14 @@ def test_a_policy_goes_on_with_its_groups():
 
 
 COPIES = 3
+EAGER = {"arrivals.max_visits": 9, "consumer.attraction": 30.0}
+"""Visitors come back often and take much."""
 
 
 def small(kind, **changes):
     """Keyword arguments of a market of some kind that is over soon, with two rounds where it retrains."""
-    return {
-        "settings": settings_of(SMALL[kind]()) | {"arrivals.per_round": 12, "rounds": 2, "slate": 5} | changes
-    }
+    settings = settings_of(SMALL[kind]()) | {"arrivals.per_round": 12, "rounds": 2, "slate": 5}
+    return {"settings": settings | changes}
 
 
 @pytest.mark.parametrize("kind", sorted(SMALL))
@@ -542,15 +544,18 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
 def test_a_market_can_be_served_outside_of_its_environment():
     """Arrivals that somebody serves or takes between two steps are not served a second time."""
     env, slates = MarketEnv(**small("clones")), np.arange(10).reshape(2, 5)
-    for taken in (False, True):
+    for how in ("served", "taken", "taken and served later"):
         env.reset(seed=3)
         market = env.market
         for _ in range(4):
             env.step(slates[0])
-        if taken:
-            waiting = market.next_arrivals(2)
-            market.serve(waiting, slates, invalid="empty")
+        if how == "taken":
+            market.serve(market.next_arrivals(2), slates, invalid="empty")
             env.step(slates[1])
+        elif how == "taken and served later":
+            waiting = market.next_arrivals(2)
+            env.step(slates[1])
+            market.serve(waiting, slates, invalid="empty")
         else:
             market.serve(env.arrivals, slates[:1], invalid="empty")
             refused(MarketError, "some of these arrivals are not waiting", env.step, slates[1])
@@ -593,19 +598,10 @@ def test_what_an_agent_needs_can_be_set_between_steps():
 @pytest.mark.parametrize(("copies", "call"), [(0, 1), (0, 7), (0, 8), (2, 3), (2, 12)])
 def test_an_interrupted_step_leaves_a_market_that_goes_on(copies, call, monkeypatch):
     """Visitors who return are served as by the engine, also after an interrupt between a slate and its observation."""
-    kwargs = small(
-        "clones", **{"arrivals.per_round": 900, "arrivals.max_visits": 9, "consumer.attraction": 30.0}
-    )
+    kwargs = small("clones", **{"arrivals.per_round": 900} | EAGER)
     env = gymnasium.make_vec("RIMMarket-v0", num_envs=copies, **kwargs) if copies else MarketEnv(**kwargs)
-    by_engine, score, calls = MarketEnv(**kwargs), Round.score_waiting, []
-
-    def interrupted(opened):
-        calls.append(opened)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        score(opened)
-
-    monkeypatch.setattr(Round, "score_waiting", interrupted)
+    by_engine = MarketEnv(**kwargs)
+    calls = calls_of(monkeypatch, Round, "score_waiting", interrupted_at=call)
     env.reset(seed=3)
     by_engine.reset(seed=3)
     one = env.envs[0] if copies else env
@@ -624,38 +620,22 @@ def test_an_interrupted_step_leaves_a_market_that_goes_on(copies, call, monkeypa
     same_arrays(one.market.open.ledger, by_engine.market.open.ledger, *columns)
 
 
-@cases(
-    "owner name call",
-    ("ArrivalScores", "_locate", 0),
-    ("Round", "detach", 2),
-    ("Round", "place", 3),
-)
+@cases("owner name call", (ArrivalScores, "_locate", 1), (Round, "detach", 3), (Round, "place", 4))
 def test_a_market_goes_on_after_an_interrupt_of_what_a_step_calls(owner, name, call, monkeypatch):
     """Addresses, the room for events and the answers of a copy are those of an engine that served the same slates."""
     monkeypatch.setattr("rimsim.market.ledger._ROOM", 1)
-    kwargs = small(
-        "clones", **{"arrivals.per_round": 200, "arrivals.max_visits": 9, "consumer.attraction": 30.0}
-    )
+    kwargs = small("clones", **{"arrivals.per_round": 200} | EAGER)
     env, by_engine = MarketEnv(**kwargs), MarketEnv(**kwargs)
     observation, _ = env.reset(seed=3)
     by_engine.reset(seed=3)
-    owner = {"ArrivalScores": ArrivalScores, "Round": Round}[owner]
-    whole, calls = getattr(owner, name), []
-
-    def interrupted(*given):
-        calls.append(given)
-        if len(calls) == call + 1:
-            raise KeyboardInterrupt
-        return whole(*given)
-
-    monkeypatch.setattr(owner, name, interrupted)
+    calls = calls_of(monkeypatch, owner, name, interrupted_at=call)
     for _ in range(100):
         try:
             observation = env.step(np.argsort(-observation["relevance"])[:5])[0]
         except KeyboardInterrupt:
             with suppress(KeyboardInterrupt):
                 observation = env.observation()
-    assert len(calls) > call
+    assert len(calls) >= call
     served = env.market.served
     assert len(env.state.answers) == served > 90
     for slate in env.market.ledger.item[:served].astype(np.int64):
@@ -736,9 +716,8 @@ def test_episodes_end_as_in_gymnasiums_own_vector_environment(mode):
         np.testing.assert_equal(given, expected)
         actions = np.argsort(-given["relevance"], axis=1, kind="stable")[:, :5]
         if step == 3:  # then the episodes end apart
-            given, expected = (
-                envs.reset(options={"reset_mask": np.array([True, False])})[0] for envs in (ours, theirs)
-            )
+            first = np.array([True, False])
+            given, expected = (envs.reset(options={"reset_mask": first})[0] for envs in (ours, theirs))
             continue
         given, rewards, ended, _, infos = ours.step(actions)
         expected, *rest, their_infos = theirs.step(actions)

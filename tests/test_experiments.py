@@ -319,15 +319,6 @@ def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path,
     assert experiment.experiment_report(one).setting[1:3] == ("1 round", "1 seed")
 
 
-@pytest.mark.parametrize("seeds", [0, (), (1, 1), (-1,)])
-def test_seeds_that_are_none_are_refused(seeds, tmp_path):
-    """As a comparison does, before there is a folder: none at all, one twice, or one below 0."""
-    said, asked = "seeds: .*. Give a positive number of seeds, or a list of dist", {"scenario": _scenario()}
-    agents, out = ("relevance", "random"), tmp_path / "run"
-    refused(ConfigError, said, scenarios.experiment, *agents, **asked, seeds=seeds, out=out)
-    assert not out.exists()
-
-
 @cases(
     "option told",
     ("--interval 1q", "--interval: '1q' is not a duration"),
@@ -583,12 +574,19 @@ def test_the_command_writes_tables_and_says_where_it_cannot_be_right(run, capsys
     assert set(both["target"]) == {"relevance", "random"}
 
 
-def test_an_agent_without_chances_and_seeds_that_are_none_are_refused(run):
-    """Whose slates have no chances is named, with those that have; no seed, one twice, or one below 0 is refused."""
+@pytest.mark.parametrize("seeds", [0, (), (1, 1), (-1,)])
+def test_seeds_that_are_none_are_refused(run, seeds, tmp_path):
+    """As a comparison does, before there is a folder: none at all, one twice, or one below 0."""
+    told, out = "seeds: .*. Give a positive number of seeds, or a list of distinct seeds", tmp_path / "run"
+    agents = ("relevance", "random")
+    refused(ConfigError, told, scenarios.experiment, *agents, scenario=_scenario(), seeds=seeds, out=out)
+    assert not out.exists()
+    refused(ConfigError, told, scenarios.ope, run.folder, "random", seeds=seeds, workers=1)
+
+
+def test_an_agent_without_chances_is_refused(run):
+    """Whose slates have no chances is named, with those that have."""
     told = "'relevance' does not report the propensities"
     refused(ConfigError, told, scenarios.ope, run.folder, "random", logged="relevance", workers=1)
     told = "--logged: 'nobody' is not among"
     refused(ConfigError, told, scenarios.ope, run.folder, "random", logged="nobody")
-    told = "seeds: .*. Give a positive number of seeds, or a list of distinct seeds"
-    for seeds in (0, (), (1, 1), (-1,)):
-        refused(ConfigError, told, scenarios.ope, run.folder, "random", seeds=seeds, workers=1)

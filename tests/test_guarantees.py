@@ -30,7 +30,7 @@ from rimsim.scenarios.study.play import HindsightPrices, cached_prices
 PRICED = ("rim-dual", "rim-feedback", "rim-resolve(every=20)", "entropic-dual")
 
 
-@pytest.mark.parametrize("name", PRICED)
+@pytest.mark.parametrize("name", [*PRICED, "entropic-dual(gain=9)"])
 def test_an_item_without_a_guarantee_has_the_price_zero(name):
     """Before, within and after each round v is 0 where nothing is required, and below 0 for some item that is due."""
     agent, market = market_of(name, small_scenario(rounds=2, exposure=ExposureConfig(items=10, each=25)))

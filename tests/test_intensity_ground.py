@@ -227,9 +227,8 @@ def test_the_fit_is_optimal():
     held = Visits(VisitsConfig(ridge=0.1)).fit(log)
     unit = held.tensors()["unit"].numpy()
     offset = np.full(len(phi), held.level)
-    _, slope = log_linear_objective(
-        held.weights.numpy() * unit, phi / unit, offset, examples.counts.astype(float), 0.1
-    )
+    given = phi / unit, offset, examples.counts.astype(float), 0.1
+    _, slope = log_linear_objective(held.weights.numpy() * unit, *given)
     assert np.abs(slope).max() < 1e-4
 
 

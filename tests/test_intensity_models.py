@@ -177,7 +177,7 @@ class _Bare:
 
 
 def test_a_retrained_copy_leaves_its_original_alone():
-    """A retrained product keeps its ground intensity unless it is asked for, and any model of one's own is updated."""
+    """A retrained product is p(y|x) of the new log times the old λ(x), unless asked for; any model is updated."""
     log = random_log()
     states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
     later = log.rows(log.item >= log.n_items // 2)
@@ -218,15 +218,13 @@ def test_a_model_says_whether_p_depends_on_the_state_and_who_owns_its_scores(mod
     assert gives is None or owns_scores(model) == gives
 
 
-def test_user_popularity_counts_events_and_the_product_is_the_product():
-    """User popularity is in proportion to events plus the smoothing; RIM is λ(x)·p(y|x), entry by entry."""
+def test_user_popularity_counts_events():
+    """User popularity is in proportion to events plus the smoothing."""
     log = random_log()
-    mark, ground = intensity.Popularity().fit(log), intensity.UserPopularity().fit(log)
+    ground = intensity.UserPopularity().fit(log)
     states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
     ratio = ground.intensity(states).cpu().numpy() / (states.lengths + 0.01)
     np.testing.assert_allclose(ratio, ground.factor, rtol=1e-6)
-    expected = mark.score(states) * ground.intensity(states)[:, None]
-    assert torch.equal(intensity.RIM(mark=mark, ground=ground).score(states), expected)
 
 
 def test_every_name_can_be_made():
@@ -514,14 +512,15 @@ def test_a_candidate_of_ones_own_is_not_kept(tmp_path):
         assert not ModelCapabilities.of(one).takes_weights
 
 
-def test_wrong_candidates_are_refused():
-    """Hybrids, ground intensities, unknown names and auto itself cannot be chosen; a score needs a fit."""
+def test_wrong_candidates_and_logs_are_refused():
+    """Hybrids, grounds, unknown names and auto cannot be chosen; fits need targets, updates the same catalogue."""
     log = random_log()
     for name in ("hp", "ease-hp", "auto", "nothing"):
         refused(ConfigError, name, Auto(AutoConfig(candidates=("popularity", name))).fit, log)
-    refused(ModelError, "not fitted yet", Auto().score, UserStates.of(log, [0], log.time[-1] + 1))
     silent = dataclasses.replace(log, target=np.zeros(len(log), bool))
-    refused(ModelError, "no target event", Auto().fit, silent)
+    for model in (Auto(), intensity.EASE()):
+        refused(ModelError, "no target event", model.fit, silent)
+    refused(ModelError, "Expected 40", intensity.EASE().fit(log).update, random_log(n_items=30))
 
 
 class _Shares(FromHidden):

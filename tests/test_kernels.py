@@ -17,10 +17,8 @@ def test_answers_are_the_closed_form_of_each_position():
     """Intensities λ*·p*, probabilities 1 − exp(−intensity·γ^(r−1)·a), and what the keyed draws make of them."""
     draw, rows = np.random.default_rng(0), np.arange(5)
     share = draw.random((5, 90)) * (draw.random((5, 90)) < 0.7)  # some items may not be consumed
-    share, ground = (
-        (share / share.sum(1, keepdims=True)).astype(np.float32),
-        np.float32([20, 90, 150, 200, 300]),
-    )
+    share = (share / share.sum(1, keepdims=True)).astype(np.float32)
+    ground = np.float32([20, 90, 150, 200, 300])
     slates = draw.permuted(np.tile(np.arange(90), (5, 1)), axis=1)[:, :7].copy()
     slates[:, 1] = -1
     key = rng.bits(3, rng.Purpose.CHOICE, rows)

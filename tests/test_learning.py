@@ -317,6 +317,9 @@ def test_the_log_weighs_what_an_agent_drew(fold):
     assert log.weight[goal] == pytest.approx(inverse_propensity_weights(propensity, 10.0), rel=1e-6)
     assert log.weight[goal].mean() == pytest.approx(1.0)
     assert (log.weight[~goal] == 1.0).all()
+    platform, past = dataclasses.replace(IPS, log_window=LogWindow(warmup="all")), market.world.past
+    whole = training_log(platform, past, market.platform.rounds, last.stop, 0, without_fold=fold)
+    assert sorted(whole.weight) == sorted([*log.weight, *np.ones(len(past))])
 
 
 @cases(
@@ -554,10 +557,8 @@ def test_a_walk_is_its_steps_to_the_bit(name):
     walk = _walk(np.random.default_rng(3), 70, 30, float(log.time[-1]))
     nowhere = np.zeros(0, np.int64)
     ways = walked(model, hidden, walk), stepped(model, hidden, walk)
-    ends = (
-        *(after for after, _ in ways),
-        walked(model, hidden, dataclasses.replace(walk, row=nowhere, count=nowhere))[0],
-    )
+    without = dataclasses.replace(walk, row=nowhere, count=nowhere)
+    ends = *(after for after, _ in ways), walked(model, hidden, without)[0]
     for user in (0, 1, 5, 69):
         now = tuple(part[[user] * 64] for part in hidden)
         first, stop = walk.offsets[user], walk.offsets[user + 1]

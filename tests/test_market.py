@@ -462,6 +462,11 @@ def test_state_is_taken_between_rounds_and_of_the_first(tmp_path):
     refused(MarketError, "under way", getattr, market, "state")
     refused(MarketError, "round 7", Market(small_scenario()).load_state, dataclasses.replace(state, round=7))
     refused(RunFolderError, "no state of a market can be read", MarketState.load, tmp_path)
+    state.save(tmp_path / "kept")
+    with np.load(tmp_path / "kept" / "state.npz") as kept:
+        objects = {name: kept[name].astype(object) for name in kept.files}
+    np.savez(tmp_path / "kept" / "state.npz", **objects)  # whose reading may run code
+    refused(RunFolderError, "no state of a market can be read", MarketState.load, tmp_path / "kept")
     config = small_scenario(rounds=2)
     market, agent = Market(config), make_agent("relevance")
     state = market.state

@@ -33,7 +33,7 @@ from rimsim.market.records import VISIT_BITS, as_slates
 from rimsim.market.scores import _normalised
 from rimsim.matching import certificate, top_k
 from rimsim.requirements.campaigns import ExpectedRound, Guarantee, RoundVisits
-from rimsim.requirements.rows import CarryOver, ScenarioRequirements, item_floors, uniform_share
+from rimsim.requirements.rows import CarryOver, ScenarioRequirements, _row, item_floors, uniform_share
 from rimsim.scenarios.study.play import HindsightPrices, certified, prepare_certificate
 from rimsim.testing import random_log
 
@@ -150,21 +150,22 @@ def test_what_is_wrong_with_an_answer_is_told_with_its_shape():
 
 
 def test_a_roster_has_no_item_of_nobody():
-    """Providers are numbered from 0 to G − 1."""
+    """Providers are numbered from 0 to G − 1, and all that is said of them has G entries."""
     for provider, fits in ((-1, False), (0, True), (1, True), (2, False)):
         roster = Roster(np.array([0, provider, 1]), ("a", "b"), np.ones(2, bool), np.zeros(2))
         if fits:
             assert roster.checked(3) is roster
         else:
             refused(MarketError, "Expected provider numbers from 0 to 1", roster.checked, 3)
+    uneven = Roster(np.zeros(3, int), ("a", "b"), np.ones(1, bool), np.zeros(2))
+    refused(MarketError, r"have the lengths \[1, 2\]", uneven.checked, 3)
 
 
 def test_a_platform_without_rounds_learns_from_its_warm_up_log_alone():
     """With inverse propensities too: no event of it has one, so all count alike."""
     log = random_log(n_users=30, n_items=20)
-    platform = records.PlatformConfig(
-        model="popularity-hp", learning="ips", log_window=records.LogWindow(warmup="all")
-    )
+    window = records.LogWindow(warmup="all")
+    platform = records.PlatformConfig(model="popularity-hp", learning="ips", log_window=window)
     found = training_log(platform, log, [], 0, 0)
     assert found.weight is None
     np.testing.assert_array_equal(np.sort(found.item), np.sort(log.item))
@@ -266,12 +267,8 @@ def test_what_is_owed_is_carried_to_the_end_of_its_period():
     assert groups > 0
 
     release = np.where(np.arange(market.n_items) == 3, NEVER, market.release)  # its provider has left
-    usual = {
-        "forecast": 1.0,
-        "capacity": None,
-        "position_weights": np.ones(market.config.slate),
-        "release": release,
-    }
+    usual = {"forecast": 1.0, "capacity": None, "release": release}
+    usual["position_weights"] = np.ones(market.config.slate)
 
     def accrued(number, owed):
         start = opening + number * week
@@ -361,7 +358,10 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     whose = SimpleNamespace(begin=begin, end=end, counts=counts)
     here = [begin <= tick < end for tick in range(20, 50, 5)]
     items = np.array([1, 3])
-    assert Guarantee("group", items, beta=0.5).accrued(ahead) == pytest.approx(0.5 * 5.0)
+    group = Guarantee("group", items, beta=0.5)
+    assert group.accrued(ahead) == pytest.approx(0.5 * 5.0)
+    rows = [_row(group, ahead, owed, 0.25) for owed in (-2.0, 0.4, 0.5, 1.6)]  # below 0: delivered beforehand
+    assert [row.least for row in rows] == [0.0, 0.0, 0.25, 0.5]
     part = Guarantee("share", items, audience=whose, share=0.2)
     assert part.accrued(ahead) == pytest.approx(0.2 * ahead.positions[here].sum())
     number = Guarantee("number", items, audience=whose, exposures=100)

@@ -38,6 +38,7 @@ def test_scaling_scores_scales_prices(factor):
     assert two.item_price == pytest.approx(factor * one.item_price, rel=1e-3)
     assert two.primal == pytest.approx(factor * one.primal, rel=1e-12)
     assert two.gap == pytest.approx(one.gap)
+    assert solve_dual(factor * scores, 5, 4, position_weights=0.9 ** np.arange(5)).gap <= 2e-3
 
 
 def test_ties_favour_nobody():

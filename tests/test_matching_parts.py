@@ -36,6 +36,7 @@ def test_a_look_finds_the_best_pairs_of_users_and_of_items(per_user, per_item, c
     scores = draw.normal(size=(9, 7)).astype(np.float32)
     scores[draw.random((9, 7)) < 0.2] = -np.inf
     w, capacity = draw.normal(size=7), np.minimum(draw.integers(0, 4, 9), per_user)
+    scores[np.argmax(capacity), 1:] = -np.inf  # one user may be shown fewer items than fit
     found = columns.look_at(Blocks(scores), w, capacity, per_user, per_item)
     value, keys, prices, top = scores + w, set(), [], 0.0
     for user in range(9):
@@ -231,13 +232,8 @@ def most_smoothed(a, weights, tau):
     sets = np.array(list(itertools.product((0.0, 1.0), repeat=m))[1:])
     bound = np.concatenate([np.cumsum(weights), np.full(m, np.sum(weights))])[sets.sum(1).astype(int) - 1]
     within = {"type": "ineq", "fun": lambda z: bound - sets @ z, "jac": lambda _: -sets}
-    asked = {
-        "bounds": [(0, None)] * m,
-        "constraints": within,
-        "method": "SLSQP",
-        "jac": lambda z: tau * z - a,
-    }
-    asked["options"] = {"ftol": 1e-13, "maxiter": 300}
+    asked = {"bounds": [(0, None)] * m, "constraints": within, "method": "SLSQP"}
+    asked |= {"jac": lambda z: tau * z - a, "options": {"ftol": 1e-13, "maxiter": 300}}
     found = optimize.minimize(lambda z: tau / 2 * z @ z - a @ z, np.zeros(m), **asked)
     return -found.fun, found.x
 

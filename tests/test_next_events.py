@@ -88,10 +88,8 @@ def test_fits_depend_on_how_far_they_look_ahead_and_on_the_drawn_share_of_positi
     small = log.rows(slice(0, 3000))
     half = intensity.GRUConfig(width=8, epochs=2, ahead=3, sampled=0.5)
     one, two = intensity.GRU(half).fit(small), intensity.GRU(half).fit(small)
-    whole, next_one = (
-        intensity.GRU(dataclasses.replace(half, **change)).fit(small)
-        for change in ({"sampled": 1.0}, {"ahead": 1})
-    )
+    configs = dataclasses.replace(half, sampled=1.0), dataclasses.replace(half, ahead=1)
+    whole, next_one = (intensity.GRU(config).fit(small) for config in configs)
     assert not torch.equal(one.network.item, next_one.network.item)
     assert torch.equal(one.network.item, two.network.item)
     assert not torch.equal(one.network.item, whole.network.item)

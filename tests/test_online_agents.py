@@ -76,7 +76,7 @@ def test_best_items_are_a_sort_by_value_and_seeded_rank(m, levels, width):
         value[draw.random(m) < 0.3] = -np.inf
         row = np.uint64(draw.integers(0, 2**63))
         items, best = np.empty(k, np.int64), np.empty(k)
-        size = matching.best_items(value, row, items, best, width)
+        size = matching.best_items(value, row, items, best, *([width] if width else []))
         rank = np.array([int(matching.tie_rank(row, item)) for item in range(m)], object)
         raised = value + width * np.array([matching.uniform_of(np.uint64(one)) for one in rank])
         order = sorted(np.flatnonzero(value > -np.inf), key=lambda item: (-raised[item], -rank[item]))
@@ -156,9 +156,8 @@ def test_entropic_prices_minimise_the_smoothed_dual(cost):
     bonus = -entropic_prices(states, required, cost, epsilon, 1e-9)
     found = smoothed_dual(scores, bonus, k, required, epsilon)
     asked = {"method": "L-BFGS-B", "options": {"ftol": 1e-14, "gtol": 1e-9}, "bounds": [(0.0, cost)] * 6}
-    best = optimize.minimize(
-        lambda w: smoothed_dual(scores, w, k, required, epsilon), np.full(6, 0.05), **asked
-    )
+    start = np.full(6, 0.05)
+    best = optimize.minimize(lambda w: smoothed_dual(scores, w, k, required, epsilon), start, **asked)
     assert 0 <= bonus.min() <= bonus.max() <= cost
     assert found == pytest.approx(best.fun, rel=1e-6)
 

@@ -72,16 +72,8 @@ class _Again(Intensity):
 @pytest.fixture
 def written(write, tmp_path):
     """The files of the documentation, where a user has gone to run them."""
-    own = (
-        "my_agent.py",
-        "my_arrivals.py",
-        "my_consumer.py",
-        "my_model.py",
-        "test_my_agent.py",
-        "test_mine.py",
-    )
-    for name in own:
-        write(documented(name, "your-own", "your-own-market"), name)
+    for name in ("my_agent", "my_arrivals", "my_consumer", "my_model", "test_my_agent", "test_mine"):
+        write(documented(f"{name}.py", "your-own", "your-own-market"), f"{name}.py")
     for name in ("my_measure.py", "test_my_measure.py"):
         write(documented(name, "measures"), name)
     return tmp_path
@@ -637,13 +629,10 @@ def test_plugs_of_an_installed_package_are_listed_and_played(tmp_path, monkeypat
         ("models bestsellers", "smooth=0.1"),
     ):
         assert said in said_by(capsys, words).out
-    own = {
-        "agents": "least-shown(bonus=2.0),relevance",
-        "options": ["--measures", "top-share", "--data", "toy"],
-    }
+    agents, options = "least-shown(bonus=2.0),relevance", ["--measures", "top-share", "--data", "toy"]
     settings = ["arrivals.kind=lunch", "arrivals.options.per_day=10", "consumer.kind=hurried"]
     settings += ["platform.model=bestsellers(smooth=1.0)", "data.min_item_events=5"]
-    run = compared(tmp_path / "run", *settings, **own)
+    run = compared(tmp_path / "run", *settings, agents=agents, options=options)
     assert run.agents == ["least-shown(bonus=2.0)", "relevance", "relevance-frozen"]
     assert "top_share" in set(run.rounds["metric"])
     assert set(run.arrivals.groupby(["agent", "round"]).size()) == {70}
@@ -797,9 +786,8 @@ def test_an_object_that_raises_fails_in_its_own_arm(tmp_path):
     """The message names the agent; the page of a run without a round is a sentence."""
     options = {"seeds": 1, "rounds": 1, "certify": False, "frozen": []}
     out = tmp_path / "run"
-    said = refused(
-        ArmsError, "boom", compare, small_scenario(), [_Fresh("mine", broken=True)], out=out, **options
-    )
+    agents = [_Fresh("mine", broken=True)]
+    said = refused(ArmsError, "boom", compare, small_scenario(), agents, out=out, **options)
     assert "mine" in said
     assert load_run(out)._repr_html_().startswith("<p>")
 
@@ -807,13 +795,8 @@ def test_an_object_that_raises_fails_in_its_own_arm(tmp_path):
 def test_a_table_or_a_log_is_data(tmp_path):
     """Both give the tables of the same log by its path, and equal data the same copy."""
     log = load(min_item_events=120)
-    events = pd.DataFrame(
-        {
-            "user": log.users["id"].to_numpy()[log.user],
-            "item": log.items["id"].to_numpy()[log.item],
-            "time": log.time,
-        }
-    )
+    columns = {"user": log.users["id"].to_numpy()[log.user], "item": log.items["id"].to_numpy()[log.item]}
+    events = pd.DataFrame(columns | {"time": log.time})
     config = small_scenario(rounds=1, data=DataConfig())
     configs = [resolved(config, data=given) for given in (events, events.copy(), log)]
     assert configs[0] == configs[1]

@@ -77,9 +77,8 @@ def promising_view(pace="arrivals", *more, **fields):
 @pytest.mark.parametrize("sizes", [(40,), (7, 20, 13)])
 def test_rows_are_paced_by_their_own_arrivals(pace, sizes):
     """What is gone, and to come, of a row's audience: by count, or by the clock within its time; for any batches."""
-    view = promising_view(
-        pace, Row("early", np.array([5]), least=4.0, end=HOUR // 4, audience=1, arrivals=8.0)
-    )
+    early = Row("early", np.array([5]), least=4.0, end=HOUR // 4, audience=1, arrivals=8.0)
+    view = promising_view(pace, early)
     clock = RoundClock(view, view.promises)
     all_of, expected = np.arange(40), np.array([16.0, 8.0])
     times, counts = all_of * 90.0, np.column_stack([all_of >= 20, all_of < 10])
@@ -115,9 +114,8 @@ def test_prices_of_rows_follow_what_is_missing_or_too_much():
     delivery.delivered[6:] += np.array([2.0, 0.0, 4.0])
     step = 0.1 * view.cost / np.sqrt([12.0, 8.0, 5.0])
     assert delivery.row_price == pytest.approx([-step[0] * (6.0 - 2.0), 0.0, step[2] * (4.0 - 2.5)])
-    assert delivery._pacing.price(np.full(2, 40.0), np.zeros(9))[6:] == pytest.approx(
-        [-min(step[0] * 12.0, view.cost), -min(step[1] * 8.0, view.cost), 0.0]
-    )
+    due = [-min(step[0] * 12.0, view.cost), -min(step[1] * 8.0, view.cost), 0.0]
+    assert delivery._pacing.price(np.full(2, 40.0), np.zeros(9))[6:] == pytest.approx(due)
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -284,6 +282,7 @@ def _with_row(row, admissible=None):
     (Row("a", np.arange(9), 241.0, arrivals=60.0), "positions", 240.0),
     (Row("a", np.array([1, 2]), 41.0, arrivals=20.0, audience=0), "positions", 40.0),
     (Row("a", np.array([1, 2]), 120.0, arrivals=60.0), None, None),
+    (Row("a", np.array([1, 2]), 1.0, arrivals=0.0, audience=0), "positions", 0.0),
 )
 def test_a_row_has_as_many_positions_as_items_at_each_arrival_that_counts(row, why, most):
     """A group or campaign can have min(k, items) positions at an arrival of its audience; beyond that it is named."""

@@ -306,16 +306,6 @@ def test_history_is_only_read():
     assert x.sum() >= (history - labels)[labels.sum(1) > 0].sum()
 
 
-def test_wrong_logs_are_refused():
-    """A fit needs a target event, a score a fit, and an update the catalogue that was fitted."""
-    log = random_log()
-    states = UserStates.of(log, [0], log.time[-1] + 1)
-    no_target = dataclasses.replace(log, target=np.zeros(len(log), bool))
-    refused(ModelError, "no target event", EASE().fit, no_target)
-    refused(ModelError, "not fitted yet", EASE().score, states)
-    refused(ModelError, "Expected 40", EASE().fit(log).update, random_log(n_items=30))
-
-
 @pytest.mark.parametrize("name", ["bag-hp", "ease-hp", "factors-hp", "auto-hp"])
 def test_a_settled_model_chooses_nothing_and_has_what_was_chosen(name, monkeypatch):
     """Fitted to the same log without held-out sessions, it has the same scores to the bit; so has its kind in auto."""

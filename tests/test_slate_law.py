@@ -176,9 +176,8 @@ def _ready(name, arrivals, unit="examined", k=PLACES):
     n, m = arrivals.relevance.shape
     agent, view = make_agent(name), Market(small_scenario(rounds=1, slate=k)).round_view()
     about = {"arrivals": n, "required": np.full(m, 0.5 * n * k / m), "exposure": np.zeros(m)}
-    agent.begin_round(
-        dataclasses.replace(view, **about, calibration=Chunks([arrivals]), cost=0.5, key=7, unit=unit)
-    )
+    about |= {"calibration": Chunks([arrivals]), "cost": 0.5, "key": 7, "unit": unit}
+    agent.begin_round(dataclasses.replace(view, **about))
     return agent
 
 

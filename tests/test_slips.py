@@ -228,9 +228,8 @@ def test_times_in_two_units_are_refused(events, tmp_path):
 
 
 # -- settings that do not do what they seem to ------------------------------------------------------------------------
-CAPPED = ExposureConfig(
-    beta=0.0, most=0.2, groups=(records.GroupConfig(column="genres", beta=0.9, values=("Horror",)),)
-)
+HORROR = records.GroupConfig(column="genres", beta=0.9, values=("Horror",))
+CAPPED = ExposureConfig(beta=0.0, most=0.2, groups=(HORROR,))
 
 
 @cases(

@@ -31,9 +31,10 @@ from rimsim.scenarios.report.sweep import contrasts, matrix, matrix_figure, matr
 from rimsim.scenarios.report.tables import over_seeds, pivoted, trends
 from rimsim.scenarios.runs.job import StudyOptions
 from rimsim.scenarios.runs.status import points_of
+from rimsim.scenarios.study import compare as comparison
 from rimsim.scenarios.study import controls
 from rimsim.scenarios.study.checks import require_unchanged
-from rimsim.scenarios.study.compare import begin, planned, resume
+from rimsim.scenarios.study.compare import planned, resume
 
 AGENTS = ("relevance", "rim-feedback")
 GRID = {"exposure.beta": [0.0, 0.8]}
@@ -164,16 +165,8 @@ def test_a_sweep_that_was_interrupted_while_it_began_can_be_begun_anew(tmp_path,
     """Points that were begun, and nothing more, are no run that is in the way; points that were played are."""
     asked = {"seeds": 1, "out": tmp_path / "run", "workers": 1, "certify": False}
     go = partial(sweep, small_scenario(rounds=1), {"exposure.beta": [0.1, 0.8]}, ("random",), **asked)
-    begun = []
-
-    def interrupted(plan, command):
-        if begun:
-            raise KeyboardInterrupt
-        begun.append(plan)
-        begin(plan, command)
-
     with monkeypatch.context() as patch:
-        patch.setattr("rimsim.scenarios.study.compare.begin", interrupted)
+        calls_of(patch, comparison, "begin", interrupted_at=2)
         refused(KeyboardInterrupt, None, go)
     assert (tmp_path / "run" / "points" / "beta=0.1" / "config.yaml").is_file()
     assert set(go().sweep["beta"]) == {0.1, 0.8}

@@ -261,6 +261,9 @@ def test_agreement_is_that_of_settled_pairs():
     # Settled: 0 > 1, 0 > 2, 2 > 1, 3 > 1, 3 > 2, of which the law has the first two.
     assert truths._agreement(slates, share, np.ones(50)) == pytest.approx((2 - 3) / 5)
     assert truths._agreement(slates[::3], share, np.ones(50)) is None
+    ends = zip(([0, 7], [7, 0]), slates, strict=False)
+    turned = [(np.tile(pair, (50, 1)), worth) for pair, (_, worth) in ends]
+    assert truths._agreement(turned, share, np.ones(50)) == 1.0  # what stands first is looked at most
 
 
 def test_the_error_of_a_difference_is_that_over_users():
@@ -400,9 +403,8 @@ def test_a_factor_of_items_moves_their_shares_and_not_the_session():
     usual = world.build_world(config)
     bias = np.random.default_rng(0).normal(0, 1, usual.log.n_items)
     moved = dataclasses.replace(usual, truth=dataclasses.replace(usual.truth, item_bias=bias))
-    plain, biased = (
-        Market(config, world=one).open.visits(np.arange(50)).true_scores for one in (usual, moved)
-    )
+    markets = (Market(config, world=one) for one in (usual, moved))
+    plain, biased = (market.open.visits(np.arange(50)).true_scores for market in markets)
     expected = plain[0] * np.exp(bias)
     np.testing.assert_allclose(biased[0], expected / expected.sum(1, keepdims=True), rtol=1e-4)
     np.testing.assert_array_equal(biased[1], plain[1])
@@ -491,9 +493,8 @@ def test_hidden_quality_is_set_like_any_field():
 
 def test_what_cannot_be_hidden_is_refused():
     """No item is new, or the consumer has no truth whose items could be worth anything else."""
-    new = small_scenario(
-        consumer=ConsumerConfig(truth="factors", rank=4, hidden=HiddenConfig(rho=0.5, of="new"))
-    )
+    hidden = HiddenConfig(rho=0.5, of="new")
+    new = small_scenario(consumer=ConsumerConfig(truth="factors", rank=4, hidden=hidden))
     refused(ConfigError, "consumer.hidden.of: 'new' selects only 0 items of this market", build_world, new)
     known = small_scenario(consumer=ConsumerConfig(kind="replay", hidden=HiddenConfig(rho=0.0)))
     refused(ConfigError, "consumer.hidden: consumer.kind 'replay' has no fitted truth", Market, known)

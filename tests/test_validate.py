@@ -619,9 +619,9 @@ def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, tmp_pat
     compared.pop()
     assert all("ease" in models for models in compared)
     monkeypatch.setattr(evidence_of, "_EASE", few.n_items - 1)
-    evidence_of.agreement_of(few, judged_at(6))
+    evidence_of.agreement_of(few, judged_at(40))
     assert "ease" not in compared.pop()
-    asked.pop()
+    assert asked.pop() == (ITEMS // 2, 0.85)  # no slate holds more than half of the catalogue
     monkeypatch.setattr(evidence_of, "_EASE", few.n_items)
     monkeypatch.setattr(evidence_of, "_versions", lambda: ["another"])
     evidence_of.agreement_of(few, first)

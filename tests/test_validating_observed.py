@@ -128,9 +128,8 @@ def test_the_law_has_the_auc_and_the_deciles_that_it_must_have():
         expected.append((weight * (row[:, None] > row[None, :])).sum() / weight.sum())
     assert low - (high - low) < np.mean(expected) < high + (high - low)
     assert value > 0.7
-    shares, predicted = (
-        [found.loc[f"decile_{n}_{name}", "value"] for n in range(1, 11)] for name in ("taken", "predicted")
-    )
+    names = ([f"decile_{n}_{name}" for n in range(1, 11)] for name in ("taken", "predicted"))
+    shares, predicted = (found.loc[rows, "value"].tolist() for rows in names)
     assert np.mean(shares) == pytest.approx(TAKEN[:, 1:].mean())
     assert predicted == sorted(predicted)
 
