@@ -33,7 +33,7 @@ MODULES = {
     "helpers",
 }
 # 44,500 when the code was shortened; installed plugs, options of models, dry runs and compiled steps came after.
-BUDGET = {"lines": 46_540, "files": 220}
+BUDGET = {"lines": 46_510, "files": 220}
 
 
 def sources(folders: list[Path]) -> list[Path]:

@@ -40,7 +40,7 @@ from rimsim.requirements.rows import RoundRequirements
 FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
 """Models of each fold of users, or one for all; called when first needed."""
 MOST_CELLS = 1 << 26
-"""Scores, states times items, that prices are solved on at once at most: 0.7 GB with their masks."""
+"""Scores, states times items, that prices are solved on at once at most: 0.6 GB with the arrays of the solver."""
 _ENCODED = 32 * BLOCK
 """States that are encoded at once. It decides bits of float32 products, as ``BLOCK`` does."""
 _AHEAD, _AHEAD_CELLS = 4, 1 << 21

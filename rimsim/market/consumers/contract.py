@@ -368,7 +368,7 @@ def _first_wrong(slates: Ints, consumed: Bools, probability: Floats, intensity: 
 
 
 def law_of(consumer: Consumer, world: World, positions: int, session: Ints) -> Law | Hits | None:
-    """Law of a consumer's answers, after checks; None without a law.
+    """Law of a consumer's answers, after checks; or None.
 
     Args:
         session: (n,) sessions of the round's visits.
@@ -380,12 +380,18 @@ def law_of(consumer: Consumer, world: World, positions: int, session: Ints) -> L
     find = ConsumerCapabilities.of(consumer).law
     law, where = None if find is None else find(world), f"{type(consumer).__name__}.law"
     if isinstance(law, Law) and len(law.examination) < positions:
-        refuse(MarketError, where, f"found {len(law.examination)} examinations", f"one per position, {positions}")
+        found = f"found {len(law.examination)} examinations"
+        refuse(MarketError, where, found, f"one per position, {positions}")
     if isinstance(law, Hits):
         offsets, n = law.offsets, int(session.max(initial=-1)) + 1
         if len(offsets) <= n or offsets[0] < 0 or offsets[-1] > len(law.item) or (np.diff(offsets) < 0).any():
-            allowed = f"ascending numbers for {n} sessions, from 0 to the number of items"
-            refuse(MarketError, where, f"found {len(offsets)} offsets for {len(law.item)} items", allowed)
+            found = f"found {len(offsets)} offsets for {len(law.item)} items"
+            refuse(
+                MarketError,
+                where,
+                found,
+                f"ascending numbers for {n} sessions, from 0 to the number of items",
+            )
     return law
 
 
