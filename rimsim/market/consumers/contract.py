@@ -386,12 +386,8 @@ def law_of(consumer: Consumer, world: World, positions: int, session: Ints) -> L
         offsets, n = law.offsets, int(session.max(initial=-1)) + 1
         if len(offsets) <= n or offsets[0] < 0 or offsets[-1] > len(law.item) or (np.diff(offsets) < 0).any():
             found = f"found {len(offsets)} offsets for {len(law.item)} items"
-            refuse(
-                MarketError,
-                where,
-                found,
-                f"ascending numbers for {n} sessions, from 0 to the number of items",
-            )
+            allowed = f"ascending numbers for {n} sessions, from 0 to the number of items"
+            refuse(MarketError, where, found, allowed)
     return law
 
 
