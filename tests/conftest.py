@@ -5,6 +5,10 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("rimsim", parent=settings(), deadline=None)  # other work slows a machine down
+settings.load_profile("rimsim")
 
 # Imports of rimsim are in functions: the process that only deals tests out to workers needs none of it.
 

@@ -324,7 +324,7 @@ def test_chances_are_shares_of_states_and_one_where_nobody_may_be_shown_an_item(
 levels = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 2)), min_size=1, max_size=9)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(levels, st.integers(1, 4), st.integers(0, 4))
 @example([(0, 0)] * 9, 2, 0)  # values of nothing, with ties at the end of the slate
 @example([(0, 1), (0, 0)] * 4, 3, 2)

@@ -722,7 +722,7 @@ def _loaded(folder, frame, suffix):
     return load(path, time_unit="s")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(frames(), st.randoms(use_true_random=False))
 def test_a_log_is_sorted_and_complete_whatever_the_container_and_the_order_of_rows(frame, chance):
     """CSV, TSV and Parquet in any order give one log, by (time, user, item, value), that is the source's rows."""
@@ -742,7 +742,7 @@ def test_a_log_is_sorted_and_complete_whatever_the_container_and_the_order_of_ro
     assert read == sorted((str(u), str(i), float(t), float(np.float32(v))) for u, i, t, v in wanted)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(frames())
 def test_write_then_load_gives_the_log_back(frame):
     """A log comes back from a CSV, TSV and Parquet file, and from a folder with its tables."""
@@ -782,7 +782,7 @@ def test_writing_is_whole_or_not_at_all(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(frames(), st.sampled_from([2, 3]), st.sampled_from([2, 3]))
 def test_both_minima_hold_and_nothing_more_is_lost(frame, least_item, least_user):
     """What is kept is the largest part of the log in which every item and every user has its minimum."""

@@ -433,7 +433,7 @@ def suffice(missing, weight=WEIGHT):
 quarters = st.lists(st.integers(0, 12), min_size=2, max_size=12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(quarters, st.integers(0, 3))
 def test_deficits_are_counted_again_after_exposures(numbers, shown):
     """Positions needed and classes are those of a fresh count, after any item was shown at any position."""
@@ -452,7 +452,7 @@ def test_deficits_are_counted_again_after_exposures(numbers, shown):
     assert deficits.of_class.tolist() == counts
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(quarters, st.integers(0, 6))
 def test_positions_that_are_too_few_are_counted(numbers, later):
     """Items need their positions, and additional ones where more want the first e than such positions remain."""
@@ -484,7 +484,7 @@ def placed_by_hand(required, value, count):
     return slate
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(-1, 3)), min_size=1, max_size=14), st.integers(1, 4))
 def test_items_are_placed_where_positions_cover_their_deficits(items, count):
     """Positions are those of a search by hand, ties by the seeded rank, and inadmissible items have none."""
@@ -586,7 +586,7 @@ table = st.lists(st.integers(0, MANY - 1), min_size=1, max_size=5, unique=True)
 tables = st.lists(table, min_size=1, max_size=4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(tables, st.data())
 def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
     """With rows of several audiences, of which some do not count the arrival, floors and something in reserve."""
@@ -637,7 +637,7 @@ def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
     assert now == (urgent > 0 or excess > 0 or (guard.due > 1e-9).any())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(tables, st.data())
 def test_items_of_due_rows_are_placed_as_a_search_by_hand_does(items, data):
     """The best items of each due row, the row with most first, each at the last position that suffices."""

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import small_markets as small
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kit import calls_of, cases, refused, same_arrays
 
@@ -436,7 +436,6 @@ def _entered(consumed, way):
     return histories, lists
 
 
-@settings(deadline=None)
 @given(consumed=CONSUMED, way=st.sampled_from(["one by one", "marked", "at once"]), tick=st.integers(-1, 12))
 def test_histories_are_lists(consumed, way, tick):
     """What is entered, visible and read equals what plain lists hold, however it was entered."""

@@ -242,7 +242,7 @@ def problems(draw):
     return scores, admissible, slates, k, floor, price, cost
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(problems(), st.integers(0, 2))
 def test_bound_holds_for_any_slates_and_prices(case, room):
     """V of any admissible slates is at most D at any prices, clipped into the box or, under caps, of either sign."""

@@ -200,7 +200,7 @@ def test_batches_and_resume_leave_all_bits(tmp_path):
             same_arrays(one.promises, two.promises, "least")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_counts_are_sums_over_the_ledger(data):
     """For any table, slates and audiences, each count is a brute sum, and rows of all items hold all that was shown."""
