@@ -27,7 +27,7 @@ formats:
 # Tests of other packages' recommenders as models. They have their own environment, since LensKit needs an older pandas.
 recommenders:
 	test -x build/recommenders/bin/python || $(PYTHON) -m venv build/recommenders
-	build/recommenders/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[lenskit,mf]" pytest scikit-learn
+	build/recommenders/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[lenskit,mf]" pytest hypothesis scikit-learn
 	OMP_NUM_THREADS=1 build/recommenders/bin/python -m pytest -q tests/test_adapters.py tests/test_documentation.py -k "lenskit or recommender"
 
 # The tutorial, followed literally: its commands and their output.
