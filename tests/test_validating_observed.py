@@ -1,6 +1,7 @@
 """Judging on known answers: figures by brute force, and truths told apart on a table with a known law."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from rimsim.scenarios.runs.status import digest
 from rimsim.testing.intensity import random_items
 
 DRAW = rng.Purpose.MEASURE
-COAT = Path(__file__).parents[2] / "shared" / "data" / "coat"
+COAT = Path(os.environ.get("RIMSIM_DEV_DATA", "")) / "coat"
 USERS, ITEMS, CHOSEN = 200, 60, 6
 USER, ITEM = np.arange(USERS)[:, None], np.arange(ITEMS)[None, :]
 

@@ -369,9 +369,9 @@ class Problem:
                 f"{where}: admissible cannot be given with scores in chunks. Let rows() return −inf for "
                 "pairs that are not admissible"
             )
-        matrix = (
-            np.empty((0, 0)) if chunks is not None else _masked(_matrix(scores, where), admissible, where)
-        )
+        matrix: NDArray[np.floating] = np.empty((0, 0))
+        if chunks is None:
+            matrix = _masked(_matrix(scores, where), admissible, where)
         n, m = matrix.shape if chunks is None else chunks.shape
         positions = np.minimum(_amounts(capacity, n, where, "capacity", whole=True), m)
         if rows is not None:
