@@ -112,7 +112,7 @@ def _in_blocks(model: GRU | Transformer, hidden: tuple[torch.Tensor, ...], now: 
 
 
 def loss() -> None:
-    """Print held-out losses: models are fitted to 80 % of the users and judged on the others."""
+    """Print held-out losses: models are fitted to 80% of the users and judged on the others."""
     log = load("ml-latest-small", min_item_events=30)
     test = uniform(11, Purpose.MEASURE, log.user) < 0.2
     fit, held = log.rows(~test), log.rows(test)
@@ -193,7 +193,7 @@ def split(log: EventLog, seed: int) -> Split:
 
 
 def quality_of(score: NDArray[np.float32], cut: Split) -> str:
-    """Precision, recall and item perplexity at 1 % of the items, precision and recall at 1 % of the users."""
+    """Precision, recall and item perplexity at 1% of the items, precision and recall at 1% of the users."""
     score = score.copy()
     score[:, ~cut.known] = -1.0
     score[cut.test.owner, cut.test.items] = -1.0

@@ -11,7 +11,7 @@ Each draw cuts every user of several sessions where one of its later sessions be
 Models are fitted to what lies before the cuts. Precision@10 is the share of the ten best items, among those that the
 user has not consumed at its cut, that it took from the cut on; the log-likelihood is that of an item so taken, over
 what was not consumed, in nats. Differences from popularity (``--minus``: from others) are paired by user, over all
-draws; the interval is of 95 %. CPU seconds are of the fit, the choice of its shrinkage included; start with
+draws; the interval is of 95%. CPU seconds are of the fit, the choice of its shrinkage included; start with
 OMP_NUM_THREADS=1 for one thread.
 """
 

@@ -36,7 +36,7 @@ def skewed(population: int = 0, drift: float = 0.0) -> NDArray[np.float32]:
 
 
 def demo(clones: int = 0) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
-    """(2000, 848) intensities λ(x)·p(y|x), what is admissible (85 %), and twice the median tenth score."""
+    """(2000, 848) intensities λ(x)·p(y|x), what is admissible (85%), and twice the median tenth score."""
     draw = np.random.default_rng(0)
     popularity = draw.standard_normal(848) * 2.2
     logit = draw.standard_normal((2000, 16)) @ draw.standard_normal((848, 16)).T * 0.3 + popularity
@@ -217,7 +217,7 @@ def part_weighted(repeats: int) -> None:
         "auction, CPU s",
         "weighted, cold",
         "gap",
-        "warm, scores moved by 10 %",
+        "warm, scores moved by 10%",
         "gap",
         "missing",
     )

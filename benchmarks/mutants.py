@@ -91,7 +91,7 @@ def report(results: list[Result]) -> None:
         here = Counter(result.killed for result in results if result.mutant.file.startswith(room))
         total = here.total()
         if total:
-            share = f"{here[True]} ({100 * here[True] / total:.0f} %)"
+            share = f"{here[True]} ({100 * here[True] / total:.0f}%)"
             print(f"| {room or 'all'} | {total} | {share} | {here[False]} |")
 
 

@@ -86,7 +86,7 @@ def measured(agent: Agent, period: Period, best: DualSolution) -> list[float]:
 
 
 def table(source: Source, mix: str, number: int, names: tuple[str, ...]) -> None:
-    """Print the table of one arrival mix: means over periods ± half a 95 % interval."""
+    """Print the table of one arrival mix: means over periods ± half a 95% interval."""
     agents = {name: make_agent(name) for name in names}
     found: dict[str, list[list[float]]] = {name: [] for name in (*names, "hindsight")}
     for period in source.periods(mix, number):

@@ -144,7 +144,7 @@ def gain_of(table: pd.DataFrame, point: str, arm: str, column: str) -> Interval:
 def payback_map(table: pd.DataFrame) -> pd.DataFrame:
     """Gain over the plain recommender, in per cent, by point and arm.
 
-    Cells have the mean and its 95 % interval over paired seeds.
+    Cells have the mean and its 95% interval over paired seeds.
     """
     cells: dict[str, dict[str, str]] = {}
     for point, arm in table[table["arm"] != "relevance"].groupby(["point", "arm"], sort=False).groups:

@@ -9,7 +9,7 @@ platform can see of itself in the late half of the rounds:
 * seconds of CPU a round, of both agents together.
 
 A candidate is dominated if another one is at least as good by all three and better by one, where consumptions count as
-equal within the paired 95 % interval over seeds, calibration and seconds within a tenth.
+equal within the paired 95% interval over seeds, calibration and seconds within a tenth.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ user and later ones apart:
 * calendar: fitted to the first half of the events, judged on all sessions after it;
 * users: fitted to a half of the users, judged on the others, and the other way round: every session is judged;
 * later .3 and later 0: `rimsim.data.later_sessions` with ``after=.3`` and ``after=0``, two draws each: one session of
-  each user is judged. With .3 only sessions before which 30 % of all the user's events lie can be drawn. That share
+  each user is judged. With .3 only sessions before which 30% of all the user's events lie can be drawn. That share
   knows the future: sessions that are large against what was before are left out, so that a forecast which is right for
   sessions as they come is too high there. ``after=0`` draws from all later sessions.
 

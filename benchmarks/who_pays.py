@@ -3,7 +3,7 @@
 Positions a slate that go to items which relevance leaves below their requirement, in the lowest λ-decile of the
 arrivals minus the highest, in the closed loop; and what agents that rank by λ(x,y) − v gain over the same agents on
 p(y|x) − v.
-Means over seeds with 95 % intervals.
+Means over seeds with 95% intervals.
 """
 
 from __future__ import annotations

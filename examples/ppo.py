@@ -160,7 +160,7 @@ def returns(agent: object, seeds: range) -> np.ndarray:
 
 
 def row(name: str, values: np.ndarray, base: np.ndarray | None) -> str:
-    """A line of the table: mean and half its 95 % interval, and the same minus rim-feedback at the same seeds."""
+    """A line of the table: mean and half its 95% interval, and the same minus rim-feedback at the same seeds."""
     mean = mean_interval(values)
     text = f"| `{name}` | {mean.mean:.1f} ±{(mean.high - mean.low) / 2:.1f} |"
     if base is None or base is values:
@@ -181,7 +181,7 @@ def main() -> None:
     torch.set_num_threads(1)
     seeds = range(100, 100 + chosen.judged)
     base = returns(make_agent("rim-feedback"), seeds)
-    print(f"rimsim {rimsim.__version__}; {len(seeds)} seeds; ± half a 95 % interval over them")
+    print(f"rimsim {rimsim.__version__}; {len(seeds)} seeds; ± half a 95% interval over them")
     print("| policy | return | minus `rim-feedback` |\n|---|---:|---:|")
     for name in AGENTS:
         print(

@@ -160,7 +160,7 @@ def test_models_are_fitted_again_for_each_window(log, tmp_path, monkeypatch):
     assert found["value"].to_dict() == pytest.approx(expected.to_dict())
     report = backtest_report(load_run(done.folder))
     assert "3 windows" in report.setting
-    assert "3 windows, ± half a 95 % interval" in report.sections[0].tables[0].title
+    assert "3 windows, ± half a 95% interval" in report.sections[0].tables[0].title
 
 
 def _precise(**models):
@@ -174,16 +174,16 @@ def _precise(**models):
 
 @cases(
     "models expected",
-    ({"a": (0.101, 0.102), "b": (0.101, 0.102)}, "a tie of `a` and `b`, precision 10.2 %."),
-    ({"a": (0.1,), "b": (0.1,)}, "a tie of `a` and `b`, precision 10.0 %."),
-    ({"a": (0.2, 0.1, 0.15), "b": (0.1, 0.15, 0.14)}, "a tie of `a` and `b`, precision 15.0 % to 13.0 %, a"),
+    ({"a": (0.101, 0.102), "b": (0.101, 0.102)}, "a tie of `a` and `b`, precision 10.2%."),
+    ({"a": (0.1,), "b": (0.1,)}, "a tie of `a` and `b`, precision 10.0%."),
+    ({"a": (0.2, 0.1, 0.15), "b": (0.1, 0.15, 0.14)}, "a tie of `a` and `b`, precision 15.0% to 13.0%, a"),
     ({"a": (0.2, 0.1), "b": (0.2, 0.1), "c": (0.05, 0.19)}, "a tie of `a`, `b` and `c`"),
     (
         {"a": (0.2, 0.21, 0.2), "b": (0.1,) * 3},
-        "`a`, precision 20.3 %, 10.3 points (8.9 to 11.8) ahead of `b`.",
+        "`a`, precision 20.3%, 10.3 points (8.9 to 11.8) ahead of `b`.",
     ),
-    ({"a": (0.2,), "b": (0.1,)}, "`a` 20.0 %, `b` 10.0 %, in one draw, without an interval."),
-    ({"a": (0.2,)}, "`a`, precision 20.0 %."),
+    ({"a": (0.2,), "b": (0.1,)}, "`a` 20.0%, `b` 10.0%, in one draw, without an interval."),
+    ({"a": (0.2,)}, "`a`, precision 20.0%."),
 )
 def test_a_lead_is_claimed_only_where_the_interval_shows_it(models, expected):
     """Equal figures, and differences whose interval includes 0, are ties (F12)."""

@@ -97,7 +97,7 @@ def _outcome(seed, effect, design):
 
 @pytest.mark.parametrize("design", DESIGNS)
 def test_estimates_have_their_effect_and_their_coverage(design):
-    """Without interference, over 200 data sets the mean estimate is the effect and 90 to 99 % of intervals hold it."""
+    """Without interference, over 200 data sets the mean estimate is the effect and 90 to 99% of intervals hold it."""
     for effect in (0.0, 0.1):
         found = [contrast(design, _outcome(seed, effect, design)) for seed in range(200)]
         values = np.array([one.naive for one in found])
@@ -117,7 +117,7 @@ def test_an_interval_is_welchs_where_each_unit_has_one_arrival():
 
 
 def test_few_units_have_a_wide_interval():
-    """With 14 intervals of the clock, each with a level of its own, 93 to 98 % of 1,000 intervals hold the effect."""
+    """With 14 intervals of the clock, each with a level of its own, 93 to 98% of 1,000 intervals hold the effect."""
     draw, covered = np.random.default_rng(0), []
     unit, item = np.repeat(np.arange(14), 20), np.zeros((280, 1), int)
     for _ in range(1_000):
@@ -417,7 +417,7 @@ def test_an_estimator_is_unbiased_where_it_says_so(name, reward):
     *(("ips", _by_place), ("item-position", _by_above), ("cascade", _by_slate), ("product", _by_place)),
 )
 def test_an_estimator_is_biased_beyond_that(name, reward):
-    """Where rewards hang on more than it allows for, its mean is off by more than .2 %."""
+    """Where rewards hang on more than it allows for, its mean is off by more than .2%."""
     logging, target, came = _law(4), _law(5, power=3.0), reward()
     found = _expected(name, logging, _log(logging, target, came))
     assert abs(found / (target @ came.sum(1)) - 1) > 0.002
@@ -467,7 +467,7 @@ def test_self_normalised_estimators_converge_and_stay_in_range(name):
 
 @cases("name", *((name,) for name in (*RIGHT, "sn-item-position") if name != "pseudo-inverse"))
 def test_intervals_cover_the_truth(name):
-    """Over 400 logs of 200 slates, the 95 % interval holds the true value in 92 to 98 %."""
+    """Over 400 logs of 200 slates, the 95% interval holds the true value in 92 to 98%."""
     logging, target, came = UNIFORM, _law(5, power=0.5), _by_item()
     log = _log(logging, target, came, predicted=came * 0.8)
     truth, draw = target @ came.sum(1), np.random.default_rng(1)

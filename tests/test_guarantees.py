@@ -210,7 +210,7 @@ def test_items_that_most_have_consumed_do_not_miss_their_last_visitors(unit):
 @pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("forecast", [0.5, 1.0, 1.5])
 def test_the_clock_delivers_what_was_promised_for_the_arrivals_expected(forecast, hard):
-    """By the clock, at most 3 % is missing where half as many, or one and a half times as many, were expected."""
+    """By the clock, at most 3% is missing where half as many, or one and a half times as many, were expected."""
     n, m, k, span = 600, 60, 6, 1000.0
     asked = {"share": 0.4, "cost": 20.0, "unit": "examined", "decay": 0.85, "hard": hard}
     view = view_of(round(forecast * n), m, k, past=arrivals_of(mild(n, m, 1)), **asked)

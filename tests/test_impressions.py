@@ -334,7 +334,7 @@ def test_the_estimate_and_its_error_are_those_of_the_likelihood():
 
 @pytest.mark.parametrize("decay", [0.7, 0.85])
 def test_harvested_positions_give_the_decay_where_better_items_stand_above(decay):
-    """At least 90 % of confounded ledgers have the true γ in its interval, where rates by position hardly ever do."""
+    """At least 90% of confounded ledgers have the true γ in its interval, where rates by position hardly ever do."""
     right, naive, estimates = 0, 0, []
     for seed in range(60):
         item, taken, score = confounded_ledger(seed, decay=decay)

@@ -55,7 +55,7 @@ def test_hawkes_poisson_features_are_the_sums_they_say():
 
 
 def test_hawkes_poisson_recovers_its_own_weights():
-    """On many Poisson counts drawn from known weights the fitted λ is the true λ to within 5 %."""
+    """On many Poisson counts drawn from known weights the fitted λ is the true λ to within 5%."""
     rng = np.random.default_rng(3)
     n = 4000
     scales = intensity.Scales(shortest=100, longest=10_000, number=2)

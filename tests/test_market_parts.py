@@ -174,7 +174,7 @@ def test_a_platform_without_rounds_learns_from_its_warm_up_log_alone():
 
 
 def test_sizes_are_held_to_what_later_sessions_are_like():
-    """Bounds are 2 and 98 % of events, and of the silence, before later sessions; of one session figures are none."""
+    """Bounds are 2 and 98% of events, and of the silence, before later sessions; of one session figures are none."""
     log = random_log(n_users=60, n_items=40)
     sessions = log.sessions("30min")
     number, silence = [], []

@@ -163,7 +163,7 @@ def test_the_least_bound_is_found_from_wherever_the_search_begins(seed, favour):
     """Prices of 0, of −c and at random lead to one D, with many more items than positions too.
 
     Where D alone is wanted, it is as near as was asked for. Steps that were held back once passed for the end of the
-    search, up to 1.5 % above it.
+    search, up to 1.5% above it.
     """
     n, m, weights = 250, 800, 0.85 ** np.arange(10)
     draw = np.random.default_rng(seed)

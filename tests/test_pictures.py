@@ -377,10 +377,10 @@ def test_slates_of_pictures_are_those_of_the_ledger(market):
 
 @cases(
     "utilities said",
-    ([0.376], "its utility is 6.0 % lower"),
-    ([0.44], "its utility is 10 % higher"),
+    ([0.376], "its utility is 6.0% lower"),
+    ([0.44], "its utility is 10% higher"),
     ([0.4001], "its utility is the same"),
-    ([0.375, 0.376, 0.377], "its utility is 6.0 % lower"),
+    ([0.375, 0.376, 0.377], "its utility is 6.0% lower"),
     ([0.30, 0.42, 0.408], "a difference in utility cannot be told"),
 )
 def test_titles_say_what_the_data_say(utilities, said):
@@ -395,13 +395,13 @@ def test_titles_say_what_the_data_say(utilities, said):
         for n, metric in enumerate(("shortfall", "utility", "perplexity"))
     )
     told = sentences.cost_of_guarantees(rounds, "shown")
-    left = "rim-feedback leaves 1.0 % of the guaranteed positions undelivered, relevance 72 %; "
+    left = "rim-feedback leaves 1.0% of the guaranteed positions undelivered, relevance 72%; "
     assert told.startswith(left)
     assert told.endswith(said)
     wide = f"rim-feedback spreads exposure 2.0 times as wide as relevance; {said}"
     assert sentences.diversity(rounds) == wide
     random = rounds[rounds["agent"] == "random"]
-    assert sentences.cost_of_guarantees(random, "shown").startswith("random leaves 0 %")
+    assert sentences.cost_of_guarantees(random, "shown").startswith("random leaves 0%")
 
 
 @cases(
@@ -419,7 +419,7 @@ def test_the_title_of_who_pays_names_the_peak_wherever_it_is(course, said):
 @cases(
     "differences said",
     ([-0.30, -0.40], "no clear effect on the catalogue coverage of relevance (mean of rounds 2–3)"),
-    ([-0.36, -0.37, -0.38], "costs relevance 37 points of catalogue coverage (mean of rounds 2–3; 95 % int"),
+    ([-0.36, -0.37, -0.38], "costs relevance 37 points of catalogue coverage (mean of rounds 2–3; 95% int"),
     ([0.36, 0.37, 0.38], "gives relevance 37 points of catalogue coverage"),
 )
 def test_the_title_claims_an_effect_only_where_the_interval_leaves_out_zero(differences, said):
@@ -498,7 +498,7 @@ def test_an_agent_that_a_sweep_does_not_move_is_a_ring():
     (ring,) = [line for line in lines if line.get_markersize() > 10]
     assert ring.get_markerfacecolor() == "none"
     assert all(0 not in line.get_xdata() for line in right.lines)
-    told = "With rim-dual, β from 0 to 1 makes exposure 4.3 times as wide and lowers utility by 22 %"
+    told = "With rim-dual, β from 0 to 1 makes exposure 4.3 times as wide and lowers utility by 22%"
     assert told in _texts(figure)
 
 
@@ -538,7 +538,7 @@ def test_a_measure_of_ones_own_has_a_panel_of_its_own(market, figures):
 def test_campaigns_are_drawn_against_what_was_due(market, figures):
     """Each campaign has a panel from its beginning on, and the title leaves out what was delivered beyond."""
     figure = figures[prices.campaigns]
-    assert "rim-feedback delivers 100 % of what campaigns are promised, relevance 50 %" in _texts(figure)
+    assert "rim-feedback delivers 100% of what campaigns are promised, relevance 50%" in _texts(figure)
     week, day = figure.axes[:2]
     assert [ax.get_title(loc="left") for ax in (week, day)] == ["week", "day"]
     due = week.lines[0]
@@ -548,4 +548,4 @@ def test_campaigns_are_drawn_against_what_was_due(market, figures):
     assert prices.campaigns(PictureTables(rounds=market.rounds, n_items=market.n_items)) is None
     # Where nothing was promised, such as to an audience of nobody, all of it is delivered.
     nobody = replace(market, campaigns=_campaigns().assign(due=0.0, delivered=0.0))
-    assert "rim-feedback delivers 100 % of what campaigns are promised" in _texts(prices.campaigns(nobody))
+    assert "rim-feedback delivers 100% of what campaigns are promised" in _texts(prices.campaigns(nobody))

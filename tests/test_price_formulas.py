@@ -48,7 +48,7 @@ def test_steps_of_hard_floors_are_relative_to_where_prices_start(start, scale):
 
 @cases("hard end", (False, 40.0), (True, 38.0))
 def test_hard_floors_are_due_before_the_round_ends_and_have_no_largest_bonus(hard, end):
-    """Delivery is complete after 95 % of the arrivals where floors are hard; else bonuses of rows end at c."""
+    """Delivery is complete after 95% of the arrivals where floors are hard; else bonuses of rows end at c."""
     view = promising_view(hard=hard)
     delivery = Delivery(view, 0.1, 0.0)
     assert delivery.due_in == pytest.approx(end)

@@ -109,7 +109,7 @@ def test_sentences_say_the_tables_figures():
     first, second = sentences.comparison_sentences(pd.concat(early + late), ["relevance", "mine"], "examined")
     left = mean_interval(values["relevance"][1])
     figure = sentences.figure
-    assert f"`relevance` leaves {figure(100 * left.mean)} % ({figure(100 * left.low)} to" in first
+    assert f"`relevance` leaves {figure(100 * left.mean)}% ({figure(100 * left.low)} to" in first
     paired = paired_difference(values["relevance"][0], values["mine"][0])
     told = f"{figure(paired.mean)} ({figure(paired.low)} to {figure(paired.high)})"
     assert f"brings {told} consumptions" in second
@@ -131,8 +131,8 @@ def test_figures_are_short_and_two_seeds_bring_a_note():
     """Two significant digits, shares in per cent within 0 and 100; widths are quantiles of Student's t."""
     figures = [sentences.figure(value) for value in (0, 0.01234, -0.5, 7.26, 34.56, 1234.5)]
     assert figures == ["0", "0.012", "−0.50", "7.3", "34.6", "1234"]
-    assert sentences.with_interval("coverage", 0.97, 0.9, 1.04) == "97.0 % (90.0 to 100)"
-    assert sentences.with_interval("coverage", 0.5, None, None) == "50.0 %"
+    assert sentences.with_interval("coverage", 0.97, 0.9, 1.04) == "97.0% (90.0 to 100)"
+    assert sentences.with_interval("coverage", 0.5, None, None) == "50.0%"
     difference = sentences.with_interval("coverage", -0.1, -0.2, 0.0, difference=True)
     assert difference == "−10.0 points (−20.0 to 0)"
     wide, narrow = (float(stats.t.ppf(0.975, n - 1)) for n in (2, 5))
@@ -356,7 +356,7 @@ def test_a_run_says_when_bestsellers_beat_its_model(model, warns):
     values = pd.DataFrame({"agent": AT_OPENING, "utility": (model, 0.8, 1.0)})
     note = sentences.opening_note(pd.concat([values.assign(seed=seed) for seed in (0, 1)]))
     assert note.startswith("warning") == warns
-    assert f"{100 * model:.0f} % of the oracle's 1.000" in note
+    assert f"{100 * model:.0f}% of the oracle's 1.000" in note
     assert "bestsellers have 0.800" in note
 
 

@@ -178,7 +178,7 @@ FIELDS = ["truth", "model"]
 
 
 def test_a_table_of_arms_that_do_not_differ_holds_a_claim_as_seldom_as_one_comparison():
-    """Of 1,000 A/A comparisons, and of as many tables of 12 by Holm, 5 % ± 1.5 claim; without it 30 % of tables."""
+    """Of 1,000 A/A comparisons, and of as many tables of 12 by Holm, 5% ± 1.5 claim; without it 30% of tables."""
     draws = np.random.default_rng(16)
     shared = draws.normal(0, 3.0, (1000, 1, 5))  # noise that seeds have in common
     found = [
@@ -215,7 +215,7 @@ def test_what_was_not_compared_does_not_count_for_holm():
 
 @given(st.integers(0, 99), st.floats(0.05, 3.0))
 def test_equivalence_is_two_one_sided_tests(seed, margin):
-    """It holds exactly where SciPy's tests against ±margin both reject at 5 %, and never for one seed."""
+    """It holds exactly where SciPy's tests against ±margin both reject at 5%, and never for one seed."""
     a, b = np.random.default_rng(seed).normal(0, 0.7, (2, 6))
     above = scipy.stats.ttest_1samp(a - b, -margin, alternative="greater").pvalue
     below = scipy.stats.ttest_1samp(a - b, margin, alternative="less").pvalue

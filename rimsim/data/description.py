@@ -341,7 +341,7 @@ def _session_lengths(axes: Axes, log: EventLog) -> None:
 
 
 def _per_cent(share: float) -> str:
-    return f"{100 * share:.3g} %" if share >= 0.1 else f"{100 * share:.2g} %"
+    return f"{100 * share:.3g}%" if share >= 0.1 else f"{100 * share:.2g}%"
 
 
 def check(

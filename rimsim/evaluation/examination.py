@@ -23,7 +23,7 @@ from rimsim.errors import DataError, refuse
 from rimsim.regression import HazardRegression
 
 LEAST_DECAY = 0.2  # no γ below it is used: the tenth position then still counts
-NORMAL_95 = 1.959963984540054  # quantile of a 95 % interval
+NORMAL_95 = 1.959963984540054  # quantile of a 95% interval
 _FLOOR = 1e-9  # least score, so that its logarithm exists
 _WIDE = 10.0
 """Standard deviation of priors that only make a solution exist where the data leave a parameter open."""

@@ -317,7 +317,7 @@ def _prior(
 def fit_weights(fits: Sequence[LayerFit]) -> Floats:
     """Weights of several fits, from their predictions, with sum 1."""
     # Of exponentially weighted forecasters (Vovk, COLT 1990), or posterior chances of the fits. The mean of several is
-    # less noisy than the best: where items' worth is unknown, visitors consume 6 % more.
+    # less noisy than the best: where items' worth is unknown, visitors consume 6% more.
     loss = np.array([fit.loss for fit in fits])
     weight = np.exp(loss.min() - loss)
     return np.asarray(weight / weight.sum(), np.float64)

@@ -51,7 +51,7 @@ TAGS = {
     f"{_BY_ARRIVALS}/GROUP/NAME": "the same figures against arrivals served since the run began",
     f"{_FINAL}/NAME": "means over the late rounds, at the last round, as in the tables",
     f"{_PARTS}/NAME/PART": "part `retraining`, `data`, `selection`, `feedback` or `all`; in `bands/AGENT`",
-    f"{_BANDS}/NAME/END": "`mid`, `low`, `high`: mean over seeds and its 95 % interval; in `bands/AGENT`, for charts",
+    f"{_BANDS}/NAME/END": "`mid`, `low`, `high`: mean over seeds and its 95% interval; in `bands/AGENT`, for charts",
 }
 """Meaning of each tag that is not a measure's; steps are rounds unless it says otherwise."""
 
@@ -219,7 +219,7 @@ def layout(measures: Measures = MEASURES, parts: Sequence[str] = ()) -> dict[str
             for part in parts
             for name in (*RETRAINED, *own)
         )
-    page["Bands over seeds (95 %; below four seeds from the lowest to the highest)"] = tuple(
+    page["Bands over seeds (95%; below four seeds from the lowest to the highest)"] = tuple(
         _band(measures[name].title, measures[name], name) for name in (*BANDED, *own)
     )
     for category, title, tags in (

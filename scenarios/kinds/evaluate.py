@@ -358,7 +358,7 @@ def _table(part: str, found: pd.DataFrame) -> TextTable:
     )
     columns = {
         "estimate": ("estimate", ".4f"),
-        "± (95 %)": ("around", ".4f"),
+        "± (95%)": ("around", ".4f"),
         "bias": ("bias", "+.4f"),
         "rmse": ("rmse", ".4f"),
         "truth in interval": ("coverage", ".1%"),
@@ -416,7 +416,7 @@ def _estimators_against_truth(done: Evaluation, parts: Mapping[str, pd.DataFrame
     seeds = int(next(iter(parts.values()))["seeds"].iloc[0])
     return interval_panels(
         f"What {done.target} is worth, estimated from the log of {done.logged}",
-        "Consumptions of a slate. Dots: mean estimates over seeds; bars: their mean 95 % intervals. Line: the truth, "
+        "Consumptions of a slate. Dots: mean estimates over seeds; bars: their mean 95% intervals. Line: the truth, "
         f"in the target's own world. Dotted: in the states of the log. Seeds: {seeds}.",
         panels,
     )

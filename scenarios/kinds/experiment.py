@@ -345,7 +345,7 @@ def _table(metric: str, found: pd.DataFrame, agents: tuple[str, str]) -> TextTab
     title = f"{agents[1]} − {agents[0]}: {metric} ({METRICS[metric]}); seeds: {found['seeds'].iloc[0]}"
     columns = {
         "naive": ("naive", "+.4f"),
-        "± (95 %)": ("around", ".4f"),
+        "± (95%)": ("around", ".4f"),
         "total effect": ("total_effect", "+.4f"),
         "bias": ("bias", "+.4f"),
         "effect in interval": ("coverage", ".1%"),
@@ -365,7 +365,7 @@ def _designs_against_total(found: pd.DataFrame, agents: tuple[str, str]) -> Figu
         panels.append(results.Panel(title, labels, rows["naive"], rows["width"], total, 0.0))
     return results.interval_panels(
         f"What {agents[1]} brings beside {agents[0]}: experiments on one market against two whole worlds",
-        f"Dots: mean naive estimates over {int(found['seeds'].iloc[0])} seeds; bars: their mean 95 % intervals. "
+        f"Dots: mean naive estimates over {int(found['seeds'].iloc[0])} seeds; bars: their mean 95% intervals. "
         "Line: total effect. Dotted: none.",
         panels,
     )

@@ -243,7 +243,7 @@ def plot_bands(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentS
             markersize=6,
             markeredgewidth=0,
             linewidth=2,
-            clip_on=False,  # a marker on the edge, as at 0 %, is drawn whole; bands are cut
+            clip_on=False,  # a marker on the edge, as at 0%, is drawn whole; bands are cut
         )
         if not few:
             low, high = np.reshape([_bounds(values) for _, values in points], (-1, 2)).T
@@ -376,7 +376,7 @@ def metric_axis(ax: Axes, measure: Measure, *, difference: bool = False) -> None
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     scale, sign, unit = 1, "", measure.unit
     if measure.unit == "share":
-        scale, sign, unit = (100, "", "percentage points") if difference else (100, " %", "")
+        scale, sign, unit = (100, "", "percentage points") if difference else (100, "%", "")
     ax.yaxis.set_major_formatter(lambda value, _: _number(scale * value) + sign)
     ax.set_ylabel("\n".join(textwrap.wrap(unit, 24)))
     keep_lines_in_view(ax)

@@ -320,7 +320,7 @@ def result_differences(one: Run, other: Run) -> TextTable:
     rows = [(*key, group["value_other"], group["value"]) for key, group in groups]
     means = tables.paired_table(rows, [*keys, "metric"]).drop(columns="p").fillna(dict.fromkeys(keys, ""))
     seeds = both["seed"].nunique()
-    words = f"{seeds} seeds, ± half a paired 95 % interval" if seeds > 1 else "1 seed, no interval"
+    words = f"{seeds} seeds, ± half a paired 95% interval" if seeds > 1 else "1 seed, no interval"
     title = f"{other.folder} minus {one.folder}: what both have, {words}"
     return tables.pivoted(title, means, keys, shown)
 

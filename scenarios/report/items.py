@@ -263,7 +263,7 @@ def group_tables(exposed: pd.DataFrame, catalogue: pd.DataFrame, agents: Sequenc
             continue
         shares = group_shares(exposed, catalogue, column)[shown].head(_MOST_GROUPS)
         rows = [
-            (str(group), f"{items}", *(f"{100 * share:.1f} %" for share in row))
+            (str(group), f"{items}", *(f"{100 * share:.1f}%" for share in row))
             for (group, items), row in zip(shares.index, shares.to_numpy(), strict=True)
         ]
         word = column.removesuffix("s")

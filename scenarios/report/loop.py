@@ -222,7 +222,7 @@ def lorenz_curves(data: PictureTables) -> Figure | None:
     )
     ax.set(xlim=(0, 1), ylim=(0, 1))
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        axis.set_major_formatter(PercentFormatter(1, symbol="%"))
     ax.set_xlabel("share of the catalogue, least shown items first")
     ax.set_ylabel("share of the exposure")
     return figure
@@ -245,7 +245,7 @@ def decomposed(data: PictureTables) -> Figure | None:
     pairs = int(parts["n"].max())
     few = 1 < pairs < FEW_SEEDS
     threads = parts_by_seed(rounds, arms, shown)
-    bands = "thin: each seed" if few else "bands: paired 95 % intervals" if pairs > 1 else "no bands"
+    bands = "thin: each seed" if few else "bands: paired 95% intervals" if pairs > 1 else "no bands"
     caption = "Differences between arms of an agent at the same round and seed, which add up."
     caption += f" {many(pairs, 'seed')}; {bands}."
     places = [(agent, metric) for agent in agents for metric in shown]
@@ -304,7 +304,7 @@ def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, 
     size = scale * abs(mean)
     digits = max(0, 1 - math.floor(math.log10(size))) if size > 0 else 0
     near, far = (f"{scale * end:.{digits}f}" for end in sorted((abs(low), abs(high))))
-    spread = "one seed: no interval" if alone else f"95 % interval {near} to {far}"
+    spread = "one seed: no interval" if alone else f"95% interval {near} to {far}"
     text = f"{_does(part, mean)} {agent} {size:.{digits}f} {unit} of {what} ({late}; {spread})"
     if part in {FEEDBACK, LOOP} and ALL in ends:
         whole = ends[ALL][0]

@@ -63,7 +63,7 @@ def prices(data: tables.PictureTables) -> Figure | None:
     ax.set_xlabel("decile of the items by popularity in the warm-up log, least popular first")
     ax.set_ylabel("bonus −v / shortfall cost c")
     ax.set_ylim(0, 1)
-    ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    ax.yaxis.set_major_formatter(PercentFormatter(1, symbol="%"))
     return figure
 
 
@@ -241,7 +241,7 @@ def requirement(data: tables.PictureTables) -> Figure | None:
         ax.set_yscale("symlog", linthresh=1, linscale=1.5)
         ax.set_ylim(bottom=0)
         ax.set_xlim(0, 1)
-        ax.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+        ax.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
         ax.yaxis.set_major_formatter("{x:g}")
         ax.set_title(textwrap.fill(name, 18), loc="left", color=look.colour)
         met_text = (

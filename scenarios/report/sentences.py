@@ -41,7 +41,7 @@ def with_interval(
     Differences of shares are in percentage points. The interval of a share is limited to 0 and 1.
     """
     share = metric in MEASURES and MEASURES[metric].unit == "share"
-    unit = (" points" if difference else " %") if share else ""
+    unit = (" points" if difference else "%") if share else ""
     scale = 100.0 if share else 1.0
     if low is None or high is None or not math.isfinite(low):
         return f"{figure(scale * mean)}{unit}"
@@ -54,7 +54,7 @@ def per_cent(share: float) -> str:
     """Share in percent, with more digits if it is small."""
     value = 100 * share
     digits = 1 if 0 < abs(value) < 9.95 else 0
-    return f"{value:.{digits}f}".replace("-", "−") + " %"
+    return f"{value:.{digits}f}".replace("-", "−") + "%"
 
 
 def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
@@ -65,7 +65,7 @@ def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
         return f"One {unit}: no {marks}."
     if marks == "bands" and count < FEW_SEEDS:
         return f"Thick: mean of {count} {unit}s; thin: each {unit}."
-    return f"Mean of {count} {unit}s; {marks}: 95 % intervals (Student t)."
+    return f"Mean of {count} {unit}s; {marks}: 95% intervals (Student t)."
 
 
 def comparison_sentences(
@@ -99,7 +99,7 @@ def _guarantee(means: pd.DataFrame, base: str, kept: str, late: str, *, alone: b
         return ""
     how = "as examined" if kept == "examined_shortfall" else "in positions"
     text = f"`{base}` leaves {with_interval(kept, *ends)} of the guaranteed exposure undelivered, counted {how} ({late}"
-    return f"{text})." if alone else f"{text}; in brackets: 95 % intervals over seeds)."
+    return f"{text})." if alone else f"{text}; in brackets: 95% intervals over seeds)."
 
 
 def _against(name: str, base: str, means: pd.DataFrame, paired: pd.DataFrame, kept: str) -> str:
@@ -110,7 +110,7 @@ def _against(name: str, base: str, means: pd.DataFrame, paired: pd.DataFrame, ke
     if (name, "utility") in paired.index and (base, "utility") in means.index:
         mean, low, high = _ends(paired, name, "utility")
         of_base = _mean(means, base, "utility")
-        relative = f" ({figure(100 * abs(mean) / of_base)} %)" if of_base > 0 else ""
+        relative = f" ({figure(100 * abs(mean) / of_base)}%)" if of_base > 0 else ""
         if math.isfinite(low) and not paired["clear"].loc[[(name, "utility")]].all():
             among = "" if low <= 0 <= high else "; not significant among all comparisons of the table"
             parts.append(
@@ -124,7 +124,7 @@ def _against(name: str, base: str, means: pd.DataFrame, paired: pd.DataFrame, ke
     if (name, "coverage") in means.index and (base, "coverage") in means.index:
         parts.append(
             f"shows {with_interval('coverage', *_ends(means, name, 'coverage'))} of the catalogue, `{base}` "
-            f"{figure(100 * _mean(means, base, 'coverage'))} %"
+            f"{figure(100 * _mean(means, base, 'coverage'))}%"
         )
     return f"`{name}` {'; it '.join(parts)}." if parts else ""
 
@@ -151,7 +151,7 @@ def agreement_sentence(truth: str, figures: Mapping[str, Any]) -> str:
     return (
         f"The truth `{truth}`{chosen} puts {figures['concordant_pairs']:.0f} of {settled:.0f} significant pairs of "
         f"models in the order of held-out later sessions (agreement {tables.signed(figures['kendall_settled'])}, unfit "
-        f"below {UNFIT}; τ = {tables.signed(figures['kendall'])} over all models, 95 % interval "
+        f"below {UNFIT}; τ = {tables.signed(figures['kendall'])} over all models, 95% interval "
         f"{tables.signed(figures['kendall_low'])} to {tables.signed(figures['kendall_high'])})"
     )
 
@@ -197,7 +197,7 @@ def opening_note(opening: pd.DataFrame) -> str:
     model, bestsellers, best = (
         float(by_agent[name].mean()) for name in ("relevance", "popularity", "oracle")
     )
-    share = f", {100 * model / best:.0f} % of the oracle's {best:.3f}" if best > 0 else ""
+    share = f", {100 * model / best:.0f}% of the oracle's {best:.3f}" if best > 0 else ""
     text = (
         f"round 0: slates of the platform's model have a utility of {model:.3f}{share}; bestsellers have "
         f"{bestsellers:.3f}"
@@ -232,7 +232,7 @@ def examination_note(run: Run) -> str | None:
         f"{agent} {row['estimated_decay']:.3f} ± {row['decay_error']:.3f}"
         for agent, row in by_metric.dropna(subset=["estimated_decay"]).iterrows()
     )
-    return f"{begins}; after the last round, with half the 95 % interval of sampling: {found}; the truth is {truth:.3g}"
+    return f"{begins}; after the last round, with half the 95% interval of sampling: {found}; the truth is {truth:.3g}"
 
 
 def undelivered_notes(run: Run) -> list[str]:

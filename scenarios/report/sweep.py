@@ -275,8 +275,8 @@ def matrix_figure(found: pd.DataFrame, fields: Sequence[str]) -> Figure:
     points = list(dict.fromkeys(named))
     seeds = int(found["n"].max())
     caption = (
-        f"{many(seeds, 'seed')}. Mean and half a paired 95 % interval; colour: size within the column. "
-        "Blank: the sign is not settled at 5 % by Holm over all cells."
+        f"{many(seeds, 'seed')}. Mean and half a paired 95% interval; colour: size within the column. "
+        "Blank: the sign is not settled at 5% by Holm over all cells."
     )
     figure = charts.frame(_matrix_message(found), caption, 1.6 + 0.48 * len(points))
     ax = figure.subplots()
@@ -337,7 +337,7 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     looks = charts.styles(table["agent"].unique())
     seeds = int(table["seed"].nunique())
     values = ", ".join(f"{value:g}" for value in sorted(table[field].unique()))
-    bars = "bars: 95 % intervals over seeds" if seeds > 1 else "no intervals"
+    bars = "bars: 95% intervals over seeds" if seeds > 1 else "no intervals"
     still = _still(means, field)
     caption = f"Points of a line: {_symbol(field)} = {values}. Late rounds, {many(seeds, 'seed')}; {bars}."
     if still:

@@ -84,7 +84,7 @@ def shown_metrics(unit: str) -> tuple[str, ...]:
 
 def interval_words(seeds: int, unit: str = "seed") -> str:
     """Explanation of the sign ± in a table."""
-    return f"{seeds} {unit}s, ± half a 95 % interval" if seeds > 1 else f"1 {unit}, no interval"
+    return f"{seeds} {unit}s, ± half a 95% interval" if seeds > 1 else f"1 {unit}, no interval"
 
 
 def two_seeds_note(seeds: int, unit: str = "seed") -> str | None:

@@ -59,7 +59,7 @@ def backtest_report(run: Run) -> Report:
         sections=(
             Section(
                 "Recommendation",
-                f"Up and to the right is better; bars: 95 % intervals over {unit}s.",
+                f"Up and to the right is better; bars: 95% intervals over {unit}s.",
                 plots=(Plot("recommendation", partial(_recommendation, table, overlap)),),
                 tables=(
                     means(items, table[table["task"] == "item-rec"], ["model"], _SPREAD),
@@ -122,7 +122,7 @@ def _best(table: pd.DataFrame, task: str, words: str, overlap: float) -> str:
     if not ranked:
         return ""
     best, *others = ranked
-    means = {name: f"{figure(100 * precise[name].mean())} %" for name in ranked}
+    means = {name: f"{figure(100 * precise[name].mean())}%" for name in ranked}
     if not others:
         return f"Best at {words}: `{best}`, precision {means[best]}."
     leads = {name: _difference(precise[best], precise[name], overlap) for name in others}
@@ -336,7 +336,7 @@ def _room(ax: Axes, most_x: float, most_y: float) -> None:
 
 
 def _share(value: float, _: object) -> str:
-    return f"{100 * value:.3g} %"
+    return f"{100 * value:.3g}%"
 
 
 def _message_of_ground(precision: dict[str, float], looks: Looks) -> str:

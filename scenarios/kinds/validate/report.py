@@ -49,7 +49,7 @@ def validation_report(run: Run) -> Report:
             Section(
                 "Real and simulated worth of models",
                 "Precision of recommended items at users' held-out later sessions against expected consumptions of the "
-                "same slates under a truth; bars: 95 % intervals over users. Up and to the right together: the truth "
+                "same slates under a truth; bars: 95% intervals over users. Up and to the right together: the truth "
                 "agrees.",
                 plots=(Plot("agreement", partial(real_against_simulated, run.intervals, run.agreement)),),
                 tables=(_worth(run.intervals, config.draws), _agreements(run.agreement)),
@@ -96,7 +96,7 @@ def conclusions(run: Run) -> Sentences:
     )
     held = (
         f"Held-out later sessions of {users:,} users settle {settled} of {pairs} pairs of models: the difference of "
-        f"their precision is beyond its 95 % interval over users.{alike if pairs > settled else ''}"
+        f"their precision is beyond its 95% interval over users.{alike if pairs > settled else ''}"
     )
     may = [held]
     may_not: list[str] = []
@@ -139,7 +139,7 @@ def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:
     """Sentence on how a truth flatters models of its class."""
     worth = intervals[intervals["metric"] == "utility"].set_index(["truth", "model"])["mean"]
     texts = [
-        f"{100 * worth[truth, truth] / worth[truth, ORACLE]:.0f} % under `{truth}`"
+        f"{100 * worth[truth, truth] / worth[truth, ORACLE]:.0f}% under `{truth}`"
         for truth in truths
         if (truth, truth) in worth.index and worth[truth, ORACLE] > 0
     ]
@@ -220,7 +220,7 @@ def observed_sentences(table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[
     for row in of_auc[of_auc["truth"] != ""].to_dict("records"):
         truth, gain = row["truth"], against[against["truth"] == row["truth"]].to_dict("records")[0]
         text = (
-            f"the truth `{truth}` puts {row['value']:.3f} of the pairs of a user's answers in order (95 % interval "
+            f"the truth `{truth}` puts {row['value']:.3f} of the pairs of a user's answers in order (95% interval "
             f"{row['low']:.3f} to {row['high']:.3f}, chance .5)"
         )
         upper = text[0].upper() + text[1:]
@@ -252,7 +252,7 @@ def hidden_sentences(table: pd.DataFrame | None) -> Sentences:
     if "hidden_rho" not in rows:
         return [], [f"{blind} Answers to items shown at random (`--observed`) can."]
     rho, sd = (
-        f"{signed(row['value'])} (95 % interval {signed(row['low'])} to {signed(row['high'])})"
+        f"{signed(row['value'])} (95% interval {signed(row['low'])} to {signed(row['high'])})"
         for row in (rows["hidden_rho"], rows["hidden_sd"])
     )
     text = (
@@ -274,7 +274,7 @@ def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:
     figures = figures.iloc[figures["judge"].map(place).argsort(kind="stable")]
     title = (
         f"Known answers: pairs of a user's answers in order (auc), share of a yes among the {k} best "
-        "of what was asked (precision), calibrated likelihood; ± half a 95 % interval over users"
+        "of what was asked (precision), calibrated likelihood; ± half a 95% interval over users"
     )
     rows = []
     for judge in dict.fromkeys(named.loc[named["truth"] != "", "judge"]):
@@ -301,7 +301,7 @@ def _worth(intervals: pd.DataFrame, draws: int) -> TextTable:
     order = named["model"].map(rank).fillna(np.inf).to_numpy()
     title = (
         f"Real worth at {int(real['users'].max()):,} users' later sessions, and utility under each truth; {draws} "
-        "draws, ± half a 95 % interval over users"
+        "draws, ± half a 95% interval over users"
     )
     columns = ("precision", "ndcg", "log_likelihood", *dict.fromkeys(named["metric"].iloc[len(real) :]))
     return pivoted(title, named.iloc[np.argsort(order, kind="stable")], ["model"], columns, significant=True)
@@ -325,7 +325,7 @@ def _agreements(agreement: pd.DataFrame) -> TextTable:
     named = [f"with {name}" for name in FALSE.values()]
     figures = ("Kendall τ", "Spearman", "settled", "in order", "reversed", "τ of settled")
     columns = ("truth", *figures, *named, "fitted to the past")
-    title = "Does a truth put models in the order of reality? 95 % intervals over users"
+    title = "Does a truth put models in the order of reality? 95% intervals over users"
     return TextTable(title, columns, tuple(rows))
 
 
@@ -360,7 +360,7 @@ def _distributions(table: pd.DataFrame) -> TextTable:
         for truth in truths
         if (truth, "genre_tv") in means.index
     ]
-    columns = ("of sessions", *(f"{100 * share:.0f} %" for share in QUANTILES), "distance")
+    columns = ("of sessions", *(f"{100 * share:.0f}%" for share in QUANTILES), "distance")
     title = "Distributions, simulated against logged; quantiles, means over draws"
     return TextTable(title, columns, tuple(rows))
 
@@ -388,7 +388,7 @@ def real_against_simulated(intervals: pd.DataFrame, agreement: pd.DataFrame) -> 
     figure = charts.frame(
         _message(of_truths),
         "Precision of recommended items at users' held-out later sessions against expected consumptions of the "
-        "same slates under a truth. Bars: 95 % intervals over users. Up and to the right together: the truth agrees.",
+        "same slates under a truth. Bars: 95% intervals over users. Up and to the right together: the truth agrees.",
         4.9 * rows,
     )
     looks = charts.styles(real.index)
