@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from kit import cases, refused, said_by
 from made_data import log_of
+from scipy.stats import t as student
 from small_markets import drawn
 
 from rimsim import measures
@@ -111,8 +112,11 @@ def test_the_user_relative_split_is_the_recipe_in_plain_loops(log, seed, items):
 def test_windows_by_time_are_a_plain_loop_over_events(log, windows, horizon):
     """States, training, targets and past states of each window by brute force; windows do not overlap; some users."""
     log, day = _busy(log), 86400.0
+    stop = float(np.nextafter(log.time[-1], np.inf))
+    # Five users begin within the last window: before it they have no past, so no earlier window tests them.
+    log = log.rows((log.user % 12 != 0) | (log.time >= stop - horizon * day))
     config = SplitConfig(kind="time", horizon=f"{24 * horizon:g}h", windows=windows)
-    stop, events, tested = float(np.nextafter(log.time[-1], np.inf)), _events(log), []
+    events, tested = _events(log), []
     for window in range(windows):
         split = make_split(log, config, 0, window)
         end = stop - (windows - 1 - window) * horizon * day
@@ -197,6 +201,11 @@ def test_splits_that_overlap_tie_sooner():
     table = _precise(a=(0.2, 0.21, 0.22), b=(0.18, 0.18, 0.18))
     assert "ahead" in backtest_sentences(table)[0]
     assert "tie" in backtest_sentences(table, overlap=1.0)[0]
+    values = np.array([0.2, 0.21, 0.24])
+    for kind, variance in (("user-relative", 1 / 3 + 1), ("time", 1 / 3)):
+        interval = measures.mean_interval(values, overlap=SplitConfig(kind=kind).overlap)
+        half = student.ppf(0.975, 2) * values.std(ddof=1) * np.sqrt(variance)
+        assert interval.high - interval.mean == pytest.approx(half), kind
 
 
 def _moved(log, users, instants):

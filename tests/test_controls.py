@@ -113,6 +113,44 @@ def test_events_of_random_slates_are_taken_in_order(tmp_path):
     assert len(learnt.schedule) == len(learnt.shown.item) == rows
     assert (np.diff(learnt.schedule.tick) >= 0).all()
     assert len(np.unique(learnt.schedule.id)) == rows
+    _no_consumption_becomes_a_refusal(learnt, whole[:2])
+
+
+def _no_consumption_becomes_a_refusal(learnt, replicas):
+    """Items that replicas consumed beyond the wanted number are no impressions at all, not impressions without success."""
+    shown = {}
+    for past in replicas:
+        for slate, taken, user, tick in _slates(past):
+            shown.setdefault((user, tick, slate), []).append(taken)
+    for slate, taken, user, tick in _slates(learnt):
+        kept = [item for item in slate if item >= 0]
+        origins = [
+            dict(zip(items, consumed, strict=True))
+            for (other, when, items), many in shown.items()
+            for consumed in many
+            if (other, when) == (user, tick) and set(kept) <= set(items)
+        ]
+        mine = {item: bool(took) for item, took in zip(slate, taken, strict=True) if item >= 0}
+        assert any(all(origin[item] == took for item, took in mine.items()) for origin in origins)
+
+
+def _slates(past):
+    """Slates of a round, each with what was taken, and the visitor and the tick that it was shown to."""
+    schedule = past.schedule
+    users = schedule.log_user[schedule.slot]
+    for row in range(len(schedule)):
+        slate = tuple(past.shown.item[row].tolist())
+        yield slate, past.shown.taken[row].tolist(), int(users[row]), int(schedule.tick[row])
+
+
+def test_each_replica_of_the_organic_control_has_sessions_of_its_own():
+    """Where the visits' own sessions do not suffice, every further replica samples other sessions of the log."""
+    config = _config()
+    past = _played(config, "relevance").closed[1].learnt
+    control = AsLogged(config, build_world(config), SEEDS, [0, 10**9])
+    users = [control._logged(past, replica, 10**6).schedule.log_user for replica in range(4)]
+    for first, second in itertools.combinations(users, 2):
+        assert not np.array_equal(first, second)
 
 
 def test_organic_events_are_those_of_the_visitors_logged_sessions():

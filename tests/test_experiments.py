@@ -64,6 +64,9 @@ def test_assignment_is_a_fair_coin_that_never_changes():
         assert np.array_equal(one.arrivals(users[5:9], users[5:9] * HOUR, 1), treated[5:9])
         items = one.items(10_000)
         assert abs(items.mean() - 0.5) < 0.02 if one.by_item else not items.any()
+        # Visitor n of one round is another person than visitor n of the next, so half of the numbers change arms.
+        changed = np.mean(one.arrivals(users, users * HOUR, 2) != treated)
+        assert changed == pytest.approx(0.0 if design in {"item", "switchback"} else 0.5, abs=0.02)
     one, time = Assignment("switchback", 0, HOUR), np.arange(1000) * 60.0
     treated, block = one.arrivals(np.arange(1000), time, 0), one.block(time)
     assert all(len(set(treated[block == each])) == 1 for each in np.unique(block))
@@ -78,6 +81,14 @@ def test_merged_slates_keep_the_ranks_of_their_arms():
     assert sorted(found[1].tolist()) == [3, 4, 5]
     same = merged(a, a, treated)
     assert np.array_equal(same, a)
+
+
+def test_merged_slates_give_each_arm_the_first_place_in_turn():
+    """Of two items of one rank, that of arm A stands first in even rows, and that of arm B in odd rows."""
+    treated = np.array([False, False, False, True, True, True])
+    control = np.array([[0, 1, 2], [0, 1, 2], [2, 0, 1]])
+    treatment = np.array([[3, 4, 5], [3, 4, 5], [5, 3, 4]])
+    assert merged(control, treatment, treated).tolist() == [[0, 3, 1], [3, 0, 4], [2, 5, 0]]
 
 
 def _outcome(seed, effect, design):

@@ -140,6 +140,32 @@ def test_an_earlier_round_counts_as_if_it_were_read_again():
     assert fit.item_variance == pytest.approx(whole.item_variance, rel=0.1)
 
 
+def test_evidence_of_earlier_rounds_fades_at_two_speeds():
+    """Item events of earlier rounds keep the items' share, levels and slopes theirs; the last round counts in full."""
+    memory, item_memory = 0.9, 0.4
+    first = _nothing(7, (memory, item_memory)).after(_small(0))
+    shown = _small(1)
+    second = first.after(shown)
+    rate = np.exp(_log_rate(second.layer, shown.item, shown.history, shown.score)) * shown.examination
+    events = np.where(shown.taken, rate / -np.expm1(-rate), 0.0)
+    of_round = np.bincount(shown.item, events, 7)
+    expected = np.bincount(shown.item, rate * np.exp(-second.item)[shown.item], 7)
+    assert second.count == pytest.approx(item_memory * first.count + of_round, rel=1e-6)
+    assert second.expected == pytest.approx(item_memory * first.expected + expected, rel=1e-6)
+    assert second.precision - memory * first.precision == pytest.approx(_information(second, shown), rel=1e-6)
+
+
+def _information(fit, shown):
+    """Curvature of a round's likelihood in levels and slopes, its own level integrated out: a Schur complement."""
+    rate = np.exp(_log_rate(fit.layer, shown.item, shown.history, shown.score)) * shown.examination
+    odds = rate / np.expm1(rate)
+    curved = np.where(shown.taken, odds * (rate + odds - 1.0), rate)
+    full = shown.columns.T @ (shown.columns * curved[:, None])
+    full[-1, -1] += impressions._ROUND_SD**-2
+    covariance = np.linalg.inv(full + 1e-12 * np.eye(len(full)))
+    return np.linalg.inv(covariance[:-1, :-1])
+
+
 def test_slopes_stay_positive():
     """Scores that speak against what is taken get the least slope, and the rest is fitted to it."""
     law = ImpressionLayer(np.full(K, -2.0), np.full(K, -0.8), np.zeros(5))

@@ -23,7 +23,7 @@ from rimsim.errors import ConfigError
 from rimsim.market import Market
 from rimsim.market.world import check_promises
 from rimsim.matching import Rows
-from rimsim.measures import find_measure
+from rimsim.measures import find_measure, mean_weight
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
 from rimsim.scenarios.report.comparison import delivered_of_due
 from rimsim.scenarios.study.play import HindsightPrices, certified
@@ -91,9 +91,15 @@ def test_delivered_is_what_the_ledger_holds_within_window_and_audience(unit):
     assert "first" not in market.closed[0].promises.name
 
 
-def test_what_is_missing_is_carried_until_the_window_ends():
-    """A campaign's parts sum to its number and carry what is missing; a share is of the arrivals that count, k each."""
-    market = Market(promising())
+@pytest.mark.parametrize("unit", ["shown", "examined"])
+def test_what_is_missing_is_carried_until_the_window_ends(unit):
+    """A campaign's parts sum to its number and carry what is missing; a share is of the arrivals that count, k each.
+
+    In examined exposure, one exposure at an average position counts as much as the mean weight of the positions.
+    """
+    market = Market(promising(unit=unit))
+    average = mean_weight(market.open.requirements.position_weights)
+    assert (average < 1.0) == (unit == "examined")
     agent, due, got, shares = make_agent("popularity"), 0.0, 0.0, 0
     while not market.done:
         counted = market.round_view().promises
@@ -101,13 +107,23 @@ def test_what_is_missing_is_carried_until_the_window_ends():
         closed = market.closed[-1]
         row = closed.promises.name.index("returning")
         due += closed.due[row]
-        assert closed.promises.least[row] == np.floor(max(due - got, 0.0) + 0.5)
+        missing = max(due - got, 0.0) / average
+        assert closed.promises.least[row] == np.floor(missing + 0.5) * average
         got += closed.delivered[row]
         if "first" in closed.promises.name:
             row, shares = closed.promises.name.index("first"), shares + 1
-            assert closed.due[row] == pytest.approx(0.1 * 5 * counted.arrivals[row])
-    assert due == pytest.approx(150.0)
+            assert closed.due[row] == pytest.approx(0.1 * 5 * counted.arrivals[row] * average)
+    assert due == pytest.approx(150.0 * average)
     assert shares
+
+
+def test_each_campaign_with_a_share_of_the_users_draws_its_own():
+    """Two campaigns that ask for half of the users ask for different halves, which overlap as by chance."""
+    half = {"items": {"genres": ["Horror"]}, "share": 0.1, "audience": {"share": 0.5}}
+    market = Market(promising(campaigns=[half | {"name": name} for name in ("first", "second")]))
+    first, second = (audience.users for audience in market.open.requirements.audiences)
+    assert np.mean(first & second) == pytest.approx(np.mean(first) * np.mean(second), abs=0.1)
+    assert not np.array_equal(first, second)
 
 
 def test_floors_of_a_period_are_settled_within_it():

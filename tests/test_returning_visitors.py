@@ -233,18 +233,20 @@ def test_satisfaction_follows_its_equation():
 
     Who comes is there from the next round on.
     """
-    there = np.array([True] * 3 + [False])
-    roster = Roster(np.array([0, 0, 1, 2, 3]), ("a", "b", "c", "d"), there, np.full(4, 2.0))
-    exposure, consumption = np.array([3, 1, 0, 5, 9]), np.array([1, 0, 0, 2, 4])
+    there = np.array([True] * 3 + [False, True])
+    roster = Roster(np.array([0, 0, 1, 2, 3, 4]), ("a", "b", "c", "d", "e"), there, np.full(5, 2.0))
+    # Provider b is not shown. Provider e is shown, but nobody takes its item: that costs no penalty.
+    exposure = np.array([3, 1, 0, 5, 9, 8])
+    consumption = np.array([1, 0, 0, 2, 4, 0])
     outcome = RoundOutcome(3, 0, roster, Offer.opening(roster), exposure, consumption)
     options = ViabilityOptions(decay=0.5, per_exposure=0.25, per_consumption=2.0, penalty=1.0, threshold=4.0)
     changes = Viability(options).end_of_round(outcome)
-    np.testing.assert_array_equal(changes.satisfaction, [1 + 1 + 2, 1 - 1, 1 + 1.25 + 4, 2.0])
-    np.testing.assert_array_equal(changes.leaves, [False, True, False, False])
+    np.testing.assert_array_equal(changes.satisfaction, [1 + 1 + 2, 1 - 1, 1 + 1.25 + 4, 2.0, 1 + 2])
+    np.testing.assert_array_equal(changes.leaves, [False, True, False, False, True])
     after = outcome.offer.after(dataclasses.replace(changes, comes=~there), 3)
-    np.testing.assert_array_equal(after.left, [-1, 3, -1, -1])
-    np.testing.assert_array_equal(after.came, [0, 0, 0, 4])
-    np.testing.assert_array_equal(after.there, [True, False, True, True])
+    np.testing.assert_array_equal(after.left, [-1, 3, -1, -1, 3])
+    np.testing.assert_array_equal(after.came, [0, 0, 0, 4, 0])
+    np.testing.assert_array_equal(after.there, [True, False, True, True, False])
 
 
 def test_entrants_are_as_many_as_the_living_say():
@@ -326,6 +328,18 @@ def test_impossible_changes_are_told():
     assert set(BUILT_IN) == {"none", "viability"}
     assert [is_fixed(one) for one in (Fixed(), object())] == [True, False]
     refused(ConfigError, "a control: with providers.kind 'viability'", Market, leaving(), control=object())
+
+
+def test_providers_who_only_come_are_not_fixed():
+    """Nobody leaves below a threshold of −∞; the roster is fixed only if, in addition, nobody is expected to come."""
+    stay = {"threshold": -math.inf}
+    fixed = [
+        is_fixed(Viability(ViabilityOptions(**stay, reserve=reserve, entry=entry)))
+        for reserve, entry in ((0.2, 5.0), (0.0, 5.0), (0.2, 0.0))
+    ]
+    assert fixed == [False, True, True]
+    message = "a control: with providers.kind 'viability'"
+    refused(ConfigError, message, Market, leaving(threshold=-math.inf, entry=5.0), control=object())
 
 
 @functools.cache
