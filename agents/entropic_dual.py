@@ -102,7 +102,8 @@ class EntropicDual:
             cost=view.cost,
             hard=False,
         )
-        self._unit, self._clock = ExposureUnit.of(view), RoundClock(view)
+        self._unit = ExposureUnit.of(view)
+        self._clock = RoundClock(view)
         self._slate = view.k
         self._draws = np.uint64(rng.bits(view.key, rng.Purpose.AGENT))
         self._exposure = view.exposure.astype(np.float64)
@@ -115,8 +116,10 @@ class EntropicDual:
     def act(self, arrivals: Arrivals) -> Slates:
         """Sample a slate per arrival, and then update prices."""
         shape = (len(arrivals), self._slate)
-        items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
-        propensity, chances = np.empty(shape, np.float32), Chances.none(shape)
+        items = np.empty(shape, np.int64)
+        price = np.empty(shape, np.float32)
+        propensity = np.empty(shape, np.float32)
+        chances = Chances.none(shape)
         _draw_slates(
             arrays_of(arrivals, self._slate),
             self._draws,
@@ -187,7 +190,8 @@ def entropic_prices(
         floors = required if weight is None else required / weight[0]
         return _minimum(states, floors, cost, epsilon, tol, None)
     mean, spread, counted = np.zeros((3, len(required)))
-    floors, start = required / float(weight.mean()), None
+    floors = required / float(weight.mean())
+    start = None
     for _ in range(_PLACES):
         price = start = _minimum(states, floors, cost, epsilon, tol, start)
         inclusion_sums(*states, price, epsilon, mean, spread, weight, counted)
@@ -204,7 +208,9 @@ def _minimum(
 ) -> Floats:
     """Item prices in [−cost, 0] that minimise the smoothed dual."""
     due = required > 0
-    mean, spread, nothing = np.zeros(len(required)), np.zeros(len(required)), np.empty(0)
+    mean = np.zeros(len(required))
+    spread = np.zeros(len(required))
+    nothing = np.empty(0)
     price = -np.zeros(len(required)) if start is None else start.copy()
     hot = max(epsilon, cost / _HOT)  # at a high temperature a few updates do
     warming = [epsilon] if start is not None else [hot] * _WARMING + [epsilon] * _WARMING
@@ -212,7 +218,8 @@ def _minimum(
         inclusion_sums(*states, price, temperature, mean, spread, nothing, nothing)
         moved = price - temperature * _scaling(required, mean, spread)
         price = np.where(due, np.clip(moved, -cost, -0.0), -0.0)
-    items, solved = np.flatnonzero(due & (mean > 0)), -np.zeros(len(required))
+    items = np.flatnonzero(due & (mean > 0))
+    solved = -np.zeros(len(required))
     if not len(items):
         return solved
     # One unit of each variable changes expected exposures by about their own spread.
@@ -268,14 +275,18 @@ def _draw_slates(
     chances: tuple[Floats, ...],
 ) -> None:
     """Serve arrivals in order; fill in slates, prices and chances."""
-    arrivals, unit = ArrivalArrays(*arrivals_), ExposureUnit(*unit_)
+    arrivals = ArrivalArrays(*arrivals_)
+    unit = ExposureUnit(*unit_)
     n, k = items.shape
-    price, value, before = np.empty(len(exposure)), np.empty(len(exposure)), np.zeros(len(exposure))
+    price = np.empty(len(exposure))
+    value = np.empty(len(exposure))
+    before = np.zeros(len(exposure))
     chance = np.empty(len(exposure), np.float32)
     for arrival in range(n):
         move_prices(pacing_, elapsed[arrival], exposure, before, price)
         fill_values(arrivals, arrival, price, value)
-        most, size = min(arrivals.capacity[arrival], k), 0
+        most = min(arrivals.capacity[arrival], k)
+        size = 0
         if most > 0:
             bits = tie_rank(draws, arrivals.id[arrival])
             size = gibbs_draw(value, epsilon, bits, items[arrival, :most], propensity[arrival, :most])
@@ -323,7 +334,9 @@ def _state_all(
     chances: tuple[Floats, ...],
 ) -> None:
     """Fill in probabilities of given slates at given prices."""
-    arrivals, unit, value = ArrivalArrays(*arrivals_), ExposureUnit(*unit_), np.empty(len(price))
+    arrivals = ArrivalArrays(*arrivals_)
+    unit = ExposureUnit(*unit_)
+    value = np.empty(len(price))
     for arrival in range(len(items)):
         fill_values(arrivals, arrival, price, value)
         _state_one(arrivals, arrival, draws, value, unit, epsilon, items, chances)

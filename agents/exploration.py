@@ -34,7 +34,8 @@ class Random:
 
     def begin_round(self, view: RoundView) -> None:
         """Read the length of slates and the round's seed."""
-        self._slate, self._key = view.k, view.key
+        self._slate = view.k
+        self._key = view.key
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Random slates; all admissible items have the same propensity."""
@@ -65,7 +66,8 @@ class EpsilonGreedy:
 
     def begin_round(self, view: RoundView) -> None:
         """Read the length of slates and the round's seed."""
-        self._slate, self._key = view.k, view.key
+        self._slate = view.k
+        self._key = view.key
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Slates, uniform with probability ε, with the propensities of items."""

@@ -41,8 +41,11 @@ class FairRec:
 
     def begin_round(self, view: RoundView) -> None:
         """Make the copies of items for the round."""
-        self._slate, self._ties, self._clock = view.k, tie_base(view.key), RoundClock(view)
-        self._unit, self._early = ExposureUnit.of(view), EARLY * view.arrivals if view.hard else 0.0
+        self._slate = view.k
+        self._ties = tie_base(view.key)
+        self._clock = RoundClock(view)
+        self._unit = ExposureUnit.of(view)
+        self._early = EARLY * view.arrivals if view.hard else 0.0
         self._copies = np.maximum(view.required - view.exposure, 0.0)
 
     def act(self, arrivals: Arrivals) -> Slates:
@@ -83,7 +86,8 @@ def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: In
 @compiled_part
 def _turns(due: float, most: int, position_weights: Floats) -> int:
     """Number of last positions that together deliver ``due`` exposures."""
-    turns, delivered = 0, 0.0
+    turns = 0
+    delivered = 0.0
     while turns < most and delivered < due - _NOTHING:
         turns += 1
         delivered += position_weights[most - turns]

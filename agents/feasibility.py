@@ -94,9 +94,14 @@ def undeliverable(
 
 def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
     """Capacities for items and requirements, estimated from the last round."""
-    table, m = view.promises, len(view.required)
-    shown, there, filled, states = np.zeros(m), np.zeros(m), 0.0, 0
-    held, counting = np.zeros(len(table)), np.zeros(len(table))
+    table = view.promises
+    m = len(view.required)
+    shown = np.zeros(m)
+    there = np.zeros(m)
+    filled = 0.0
+    states = 0
+    held = np.zeros(len(table))
+    counting = np.zeros(len(table))
     for chunk in view.past:
         present = chunk.time[:, None] >= released
         admissible = chunk.admissible.cpu().numpy()
@@ -121,7 +126,8 @@ def _of_items(
     view: RoundView, released: Floats, seen: _Estimates, positions: float | None
 ) -> Iterator[Undeliverable]:
     """Infeasible floors of items."""
-    required, best = view.required.astype(np.float64), view.arrivals * float(view.position_weights[0])
+    required = view.required.astype(np.float64)
+    best = view.arrivals * float(view.position_weights[0])
     in_time = best * _after(view, released)
     reachable = in_time * seen.chance
     there = view.arrivals * seen.filled if positions is None else positions
@@ -145,9 +151,12 @@ def _of_rows(
     view: RoundView, released: Floats, seen: _Estimates, per_slate: Floats
 ) -> Iterator[Undeliverable]:
     """Infeasible groups and campaigns, each with its tightest bound."""
-    table, caps = view.promises, view.promises.most_of_items(len(view.required))
+    table = view.promises
+    caps = view.promises.most_of_items(len(view.required))
     for row in np.flatnonzero(table.least > 0).tolist():
-        items, arrivals, k = table.items(row), float(table.arrivals[row]), len(per_slate) - 1
+        items = table.items(row)
+        arrivals = float(table.arrivals[row])
+        k = len(per_slate) - 1
         after = np.sort(_after(view, released)[items])[::-1]  # n-th: share of the round with n items
         held = float(np.diff(per_slate)[: len(after)] @ after[:k])
         reach: dict[Why, float] = {

@@ -36,7 +36,8 @@ def _shift(z: Floats, k: int, start: float) -> float:
     """Shift θ with Σ σ(z − θ) ≈ k, by Newton steps."""
     theta = start  # too low
     for _ in range(_SHIFTS):
-        total, slope = 0.0, 0.0
+        total = 0.0
+        slope = 0.0
         for exponent in z:
             p = 1.0 / (1.0 + np.exp(theta - exponent))
             total += p
@@ -54,14 +55,16 @@ def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[floa
     There are A > k items, all with finite z. ``chance`` gets each item's p, and ``table`` the probabilities S_i(j).
     """
     a = len(z)
-    top, best = np.empty(k, np.int64), np.empty(k, np.float64)
+    top = np.empty(k, np.int64)
+    best = np.empty(k, np.float64)
     best_items(z, np.uint64(0), top, best, 0.0)
     theta = _shift(z, k, best[k - 1])
     table[a, 0] = 1.0
     table[a, 1:] = 0.0
     total = k * theta
     for i in range(a - 1, -1, -1):
-        p, q = 1.0 / (1.0 + np.exp(theta - z[i])), 1.0 / (1.0 + np.exp(z[i] - theta))
+        p = 1.0 / (1.0 + np.exp(theta - z[i]))
+        q = 1.0 / (1.0 + np.exp(z[i] - theta))
         chance[i] = p
         total -= np.log(q) if q > 0.5 else np.log(p) + theta - z[i]
         table[i, 0] = q * table[i + 1, 0]
@@ -93,7 +96,8 @@ def gibbs_law(
     before = np.zeros(k + 1)
     before[0] = 1.0
     for i in range(a):
-        p, q = chance[i], 1.0 / (1.0 + np.exp(z[i] - theta))
+        p = chance[i]
+        q = 1.0 / (1.0 + np.exp(z[i] - theta))
         both = 0.0
         for j in range(k):
             both += before[j] * table[i + 1, k - 1 - j]
@@ -116,7 +120,8 @@ def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, prope
     −∞ for inadmissible items. ``items`` is filled with the set in descending order of value, and ``propensity`` with
     inclusion probabilities. The argument ``row`` has the random bits of the arrival.
     """
-    m, k = len(value), len(items)
+    m = len(value)
+    k = len(items)
     allowed = np.empty(m, np.int64)
     a = 0
     for item in range(m):
@@ -128,7 +133,9 @@ def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, prope
         propensity[:a] = 1.0
         return best_items(value, row, items, best, 0.0)
     z = value[allowed[:a]] / epsilon
-    chance, inclusion, table = np.empty(a), np.empty(a), np.empty((a + 1, k + 1))
+    chance = np.empty(a)
+    inclusion = np.empty(a)
+    table = np.empty((a + 1, k + 1))
     gibbs_law(z, k, chance, table, inclusion, np.empty(0), inclusion)
     drawn = np.full(m, -np.inf)
     stated = np.empty(m)
@@ -166,9 +173,14 @@ def inclusion_sums(
     ``counted`` is filled with expected exposures, in slates sorted by λ − v.
     """
     n, m = scores.shape
-    mean[:], spread[:], counted[:] = 0.0, 0.0, 0.0
+    mean[:] = 0.0
+    spread[:] = 0.0
+    counted[:] = 0.0
     allowed = np.empty(m, np.int64)
-    chance, inclusion, z, worth = np.empty(m), np.empty(m), np.empty(m), np.empty(m)
+    chance = np.empty(m)
+    inclusion = np.empty(m)
+    z = np.empty(m)
+    worth = np.empty(m)
     table = np.empty((m + 1, max(capacity) + 1))
     total = 0.0
     for row in range(n):
@@ -183,7 +195,8 @@ def inclusion_sums(
                 a += 1
         if len(weight):
             order = np.argsort(-z[:a])
-            allowed[:a], z[:a] = allowed[:a][order], z[:a][order]
+            allowed[:a] = allowed[:a][order]
+            z[:a] = z[:a][order]
         if a <= k:
             mean[allowed[:a]] += 1.0
             total += epsilon * z[:a].sum()
@@ -212,7 +225,8 @@ def standing_order(
     """
     allowed = np.flatnonzero(value > -np.inf)
     order = allowed[np.argsort(-value[allowed], kind="mergesort")]
-    begin, a = 0, len(order)
+    begin = 0
+    a = len(order)
     while begin < a:
         end = begin + 1
         while end < a and value[order[end]] == value[order[begin]]:
@@ -243,8 +257,11 @@ def slate_chances(
     is in the slate, that it is at its position, and that the slate begins with exactly the items up to this position.
     """
     a = len(order)
-    inclusion[:], position[:], prefix[:] = 0.0, 0.0, 0.0
-    at, filled = np.full(len(value), -1), 0
+    inclusion[:] = 0.0
+    position[:] = 0.0
+    prefix[:] = 0.0
+    at = np.full(len(value), -1)
+    filled = 0
     for place in range(len(items)):
         if items[place] >= 0:
             at[items[place]] = place
@@ -252,7 +269,9 @@ def slate_chances(
     size = min(k, a)
     if size <= 0:
         return 1.0 if filled == 0 else 0.0
-    z, chance, table = value[order] / epsilon, np.ones(a), np.zeros((a + 1, size + 1))
+    z = value[order] / epsilon
+    chance = np.ones(a)
+    table = np.zeros((a + 1, size + 1))
     if a > k:
         theta, _ = gibbs_counts(z, k, chance, table)
     else:  # all are shown: of the items from i on, all come up
@@ -273,7 +292,9 @@ def _marginals(
     before = np.zeros(k + 1)
     before[0] = 1.0
     for i in range(len(z)):
-        p, q, place = chance[i], 1.0 / (1.0 + np.exp(z[i] - theta)), at[i]
+        p = chance[i]
+        q = 1.0 / (1.0 + np.exp(z[i] - theta))
+        place = at[i]
         if place >= 0:
             both = 0.0
             for j in range(k):
@@ -288,7 +309,8 @@ def _marginals(
 def _beginnings(z: Floats, theta: float, chance: Floats, table: Floats, at: Ints, prefix: Floats) -> None:
     """Fill in probabilities of a slate's first 1, 2, … items."""
     k = table.shape[1] - 1
-    so_far, begun = 1.0, 0
+    so_far = 1.0
+    begun = 0
     for i in range(len(z)):
         if begun == k:
             break

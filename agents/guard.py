@@ -99,7 +99,8 @@ class Deficits(NamedTuple):
         deficits = cls(*(np.zeros(size, np.int64) for size in sizes))
         deficits.enough[:] = -1
         due = np.flatnonzero(required - exposure[:m] > NOTHING)
-        deficits.item[: len(due)], deficits.size[0] = due, len(due)
+        deficits.item[: len(due)] = due
+        deficits.size[0] = len(due)
         count_deficits(deficits, due, required, exposure, unit.position_weights, unit.mean)
         return deficits
 
@@ -109,12 +110,18 @@ def count_deficits(
     deficits: Deficits, items: Ints, required: Floats, exposure: Floats, position_weights: Floats, mean: float
 ) -> None:
     """Update the deficits of some items after their exposures."""
-    need, enough, scale, change = deficits.need, deficits.enough, 1.0 / mean, 0
+    need = deficits.need
+    enough = deficits.enough
+    scale = 1.0 / mean
+    change = 0
     of_class = deficits.of_class
     for item in items:
-        missing, now, place = required[item] - exposure[item], 0, -1
+        missing = required[item] - exposure[item]
+        now = 0
+        place = -1
         if missing > NOTHING:
-            now, place = int(np.rint(max(missing * scale, 1.0) / GRAIN)), max(enough[item], 0)
+            now = int(np.rint(max(missing * scale, 1.0) / GRAIN))
+            place = max(enough[item], 0)
             while place < len(position_weights) and missing <= position_weights[place] + NOTHING:
                 place += 1
         change += now - need[item]
@@ -123,7 +130,8 @@ def count_deficits(
                 of_class[enough[item]] -= 1
             if place >= 0:
                 of_class[place] += 1
-        need[item], enough[item] = now, place
+        need[item] = now
+        enough[item] = place
     deficits.total[0] += change
 
 
@@ -143,7 +151,8 @@ def positions_needed(deficits: Deficits, later: float, there: float) -> float:
     need = float(deficits.total[0] * GRAIN)
     if need + deficits.size[0] <= there:
         return -1.0
-    additional, items = 0.0, 0
+    additional = 0.0
+    items = 0
     for place in range(1, len(deficits.of_class) - 1):
         items += deficits.of_class[place]
         additional = max(additional, items - later * place)
@@ -157,7 +166,8 @@ def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
     Of n arrivals, n·chance can be shown the item on average. The result is the n for which this mean minus ``sure``
     standard deviations equals the needed positions: need = n·chance − sure·√(n·chance·(1 − chance)).
     """
-    need, spread = missing / mean, sure * np.sqrt(chance * (1.0 - chance))
+    need = missing / mean
+    spread = sure * np.sqrt(chance * (1.0 - chance))
     need = need if need > 1.0 else 1.0  # noqa: FURB136  # max() minds missing numbers
     root = (spread + np.sqrt(spread * spread + 4.0 * chance * need)) / (2.0 * chance)
     return float(root * root)
@@ -168,8 +178,14 @@ def _urgent(
     admissible: Bools, left: float, guard: Guard, exposure: Floats, mean: float, deficits: Deficits
 ) -> tuple[int, float, float]:
     """Numbers of urgent items and of undeliverable positions."""
-    later, now, beyond, wait, kept = counted_on(left, guard.spare), 0, 0.0, 0.0, 0
-    required, chances, sure = guard.required, guard.chance, guard.sure
+    later = counted_on(left, guard.spare)
+    now = 0
+    beyond = 0.0
+    wait = 0.0
+    kept = 0
+    required = guard.required
+    chances = guard.chance
+    sure = guard.sure
     for item in deficits.item[: deficits.size[0]]:
         missing = required[item] - exposure[item]
         if missing <= NOTHING:
@@ -193,7 +209,8 @@ def _due_in_rows(
     A deficit can wait if later arrivals will almost certainly have positions for it. All other deficits are due now. If
     the requirements of an audience need more positions than its later arrivals have, each gets a share of the excess.
     """
-    of_audience, m = np.zeros(len(remaining)), len(guard.chance)
+    of_audience = np.zeros(len(remaining))
+    m = len(guard.chance)
     for row in range(len(guard.due)):
         missing = guard.required[m + row] - exposure[m + row]
         guard.due[row] = guard.need[row] = 0.0
@@ -207,7 +224,8 @@ def _due_in_rows(
         guard.need[row] = max(need, 0.0) / guard.shared[row]
         of_audience[guard.column[row]] += guard.need[row]
     for row in range(len(guard.due)):
-        column, need = guard.column[row], guard.need[row]
+        column = guard.column[row]
+        need = guard.need[row]
         if need > 0.0:
             there = counted_on(remaining[column], guard.spare) * len(unit.position_weights)
             share = need / of_audience[column] * unit.mean
@@ -236,7 +254,9 @@ def due_at(
     round.
     """
     left = remaining[len(remaining) - 1]
-    later, now, in_rows = counted_on(left, guard.spare), 0, 0.0
+    later = counted_on(left, guard.spare)
+    now = 0
+    in_rows = 0.0
     of_items = deficits.total[0] * GRAIN
     if len(guard.due):
         in_rows = _due_in_rows(remaining, counts, guard, exposure, unit, deficits)
@@ -244,7 +264,8 @@ def due_at(
     if later <= guard.wait[0]:
         now, beyond, guard.wait[0] = _urgent(admissible, left, guard, exposure, unit.mean, deficits)
         excess -= beyond
-    due, total = False, of_items + in_rows
+    due = False
+    total = of_items + in_rows
     for row in range(len(guard.due)):  # each row has its share of the excess
         if excess > 0.0 and counts[guard.column[row]]:
             guard.due[row] = max(guard.due[row], excess * guard.need[row] / total * unit.mean)
@@ -321,10 +342,16 @@ def _place_urgent(
 ) -> int:
     """Place urgent items by ascending deficit; return their number."""
     later = counted_on(left, guard.spare)
-    items, best, size = np.empty(len(slate), np.int64), np.empty(len(slate)), 0
-    required, chances, sure, mean = guard.required, guard.chance, guard.sure, unit.mean
+    items = np.empty(len(slate), np.int64)
+    best = np.empty(len(slate))
+    size = 0
+    required = guard.required
+    chances = guard.chance
+    sure = guard.sure
+    mean = unit.mean
     for item in deficits.item[: deficits.size[0]]:
-        new, missing = value[item], required[item] - exposure[item]
+        new = value[item]
+        missing = required[item] - exposure[item]
         if new == -np.inf or (size == len(best) and new < best[-1]):
             continue
         if missing > NOTHING and _latest(missing, chances[item], mean, sure) >= later:
@@ -349,7 +376,9 @@ def _place_rows(guard: Guard, value: Floats, bits: np.uint64, unit: ExposureUnit
             if (items == slate[place]).any():
                 due -= unit.position_weights[place]
         while due > NOTHING:
-            found, best, size = np.empty(1, np.int64), np.empty(1), 0
+            found = np.empty(1, np.int64)
+            best = np.empty(1)
+            size = 0
             for item in items:
                 if value[item] > -np.inf and (size == 0 or value[item] >= best[0]):
                     size = enter(item, value[item], bits, found, best, size)
@@ -366,7 +395,10 @@ def _best_by_class(
     deficits: Deficits, value: Floats, bits: np.uint64, items: Ints, best: Floats, sizes: Ints
 ) -> None:
     """Fill in the best items of each class of deficits."""
-    enough, listed, depth, count = deficits.enough, deficits.item, items.shape[1], 0
+    enough = deficits.enough
+    listed = deficits.item
+    depth = items.shape[1]
+    count = 0
     lowest = np.full(len(sizes), _LOWEST)  # value to be reached in each class
     sizes[:] = 0
     for item in listed[: deficits.size[0]]:
@@ -386,13 +418,18 @@ def _best_by_class(
 @compiled_part
 def _taken(items: Ints, best: Floats, sizes: Ints, begin: Ints, bits: np.uint64) -> int:
     """Best item of the classes that is not taken, else −1."""
-    found, item, value = -1, -1, -np.inf
+    found = -1
+    item = -1
+    value = -np.inf
     for of in range(len(begin)):
         if begin[of] == sizes[of]:
             continue
-        new, worth = items[of, begin[of]], best[of, begin[of]]
+        new = items[of, begin[of]]
+        worth = best[of, begin[of]]
         if item < 0 or worth > value or (worth == value and tie_rank(bits, new) > tie_rank(bits, item)):
-            found, item, value = of, new, worth
+            found = of
+            item = new
+            value = worth
     if found >= 0:
         begin[found] += 1
     return int(item)
@@ -408,9 +445,12 @@ def place_deficits(
     most valuable item in deficit. So no item gets much more than it lacks while another item needs a second position.
     The array ``value``, −∞ for placed items and for items that cannot be shown, is overwritten.
     """
-    classes, depth = len(position_weights) + 1, min(count, _DEPTH)
-    items, best = np.empty((classes, depth), np.int64), np.empty((classes, depth))
-    sizes, begin = np.empty(classes, np.int64), np.zeros(classes, np.int64)
+    classes = len(position_weights) + 1
+    depth = min(count, _DEPTH)
+    items = np.empty((classes, depth), np.int64)
+    best = np.empty((classes, depth))
+    sizes = np.empty(classes, np.int64)
+    begin = np.zeros(classes, np.int64)
     _best_by_class(deficits, value, bits, items, best, sizes)
     for place in range(len(slate) - 1, -1, -1):
         if count == 0:
@@ -438,7 +478,9 @@ def _place_others(value: Floats, bits: np.uint64, slate: Ints, items: Ints, best
     for item in slate:
         free += item < 0
     others = np.empty(free, np.int64)
-    found, size, which = best_items(value, bits, others, best[:free], 0.0), 0, 0
+    found = best_items(value, bits, others, best[:free], 0.0)
+    size = 0
+    which = 0
     for placed in slate:
         item = placed
         if item < 0 and which < found:

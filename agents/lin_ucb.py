@@ -61,7 +61,8 @@ class LinUCB:
     def begin_round(self, view: RoundView) -> None:
         """Read genres and position weights; keep the regression weights."""
         assert view.items is not None  # noqa: S101  # needs_items
-        self._k, self._examination = view.k, view.position_weights
+        self._k = view.k
+        self._examination = view.position_weights
         self._genres, _ = genre_weights([str(text) for text in view.items["genres"]])
         size = _OWN + 2 * self._genres.shape[1]
         if not len(self._evidence):
@@ -73,7 +74,8 @@ class LinUCB:
         """Slates of the items with the highest bounds."""
         if not self._solved:
             self._solve()
-        tastes, chance = self._tastes(arrivals), _chance(arrivals)
+        tastes = self._tastes(arrivals)
+        chance = _chance(arrivals)
         bound = np.stack([self._bounds(*row) for row in zip(chance, tastes, strict=True)])
         return top_k(torch.from_numpy(bound), arrivals.admissible.cpu(), self._k)
 
@@ -101,7 +103,8 @@ class LinUCB:
 
     def load_state(self, state: Mapping[str, Floats]) -> None:
         """Copy the regression sums of another agent."""
-        self._precision, self._evidence = state["precision"], state["evidence"]
+        self._precision = state["precision"]
+        self._evidence = state["evidence"]
         self._learnt = int(state["learnt"])
 
     @property
@@ -142,7 +145,8 @@ class LinUCB:
 
     def _bounds(self, chance: Floats, taste: Floats) -> Floats:
         """Items' upper bounds θᵀφ + α·√(φᵀA⁻¹φ) for one visitor."""  # one at a time: bits must not depend on the batch
-        spread, simple = self._spread(taste), self._simple(chance, slice(None))
+        spread = self._spread(taste)
+        simple = self._simple(chance, slice(None))
         variance = ((simple @ (spread.T @ self._inverse @ spread)) * simple).sum(1)
         return np.asarray(
             simple @ (spread.T @ self._weights) + self.width * np.sqrt(np.maximum(variance, 0.0)), np.float64

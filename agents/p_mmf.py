@@ -53,13 +53,16 @@ class PMMF:
 
     def begin_round(self, view: RoundView) -> None:
         """Start from prices of 0."""
-        self._slate, self._ties = view.k, tie_base(view.key)
-        self._unit, self._clock = ExposureUnit.of(view), RoundClock(view)
+        self._slate = view.k
+        self._ties = tie_base(view.key)
+        self._unit = ExposureUnit.of(view)
+        self._clock = RoundClock(view)
         self._required = view.required.astype(np.float64)
         self._pace = self._required / view.arrivals
         self._step = self.eta * view.cost
         self._limit = self.strength * view.cost * float(self._required.sum())
-        self._price, self._error = -np.zeros(len(self._pace)), np.zeros(len(self._pace))
+        self._price = -np.zeros(len(self._pace))
+        self._error = np.zeros(len(self._pace))
 
     @property
     def item_price(self) -> Floats:
@@ -69,7 +72,8 @@ class PMMF:
     def act(self, arrivals: Arrivals) -> Slates:
         """Serve the arrivals in order, and update prices after each."""
         shape = (len(arrivals), self._slate)
-        items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
+        items = np.empty(shape, np.int64)
+        price = np.empty(shape, np.float32)
         _rank_and_descend(
             arrays_of(arrivals, self._slate),
             self._ties,
@@ -104,7 +108,9 @@ def projected(bonus: Floats, weight: Floats, metric: Floats, limit: float) -> Fl
     part = np.flatnonzero((weight > 0.0) & (x > 0.0))
     ratio = x[part] * metric[part] / weight[part]
     order = part[np.argsort(-ratio)]
-    spent, slope, tau = 0.0, 0.0, 0.0
+    spent = 0.0
+    slope = 0.0
+    tau = 0.0
     for item in order:
         if spent > limit and x[item] * metric[item] / weight[item] <= tau:
             break
@@ -136,10 +142,14 @@ def _rank_and_descend(
 
     ``steps`` has the time from each arrival to the next, counted in expected arrivals.
     """
-    arrivals, unit = ArrivalArrays(*arrivals_), ExposureUnit(*unit_)
+    arrivals = ArrivalArrays(*arrivals_)
+    unit = ExposureUnit(*unit_)
     n, k = items.shape
     m = len(price)
-    value, best, shown, bonus = np.empty(m), np.empty(k), np.empty(m), np.empty(m)
+    value = np.empty(m)
+    best = np.empty(k)
+    shown = np.empty(m)
+    bonus = np.empty(m)
     root = np.sqrt(required)
     for arrival in range(n):
         fill_values(arrivals, arrival, price, value)

@@ -143,7 +143,8 @@ class Hindsight:
 
     def _mended(self, slate: Ints, gap: Bools, score: Floats, admissible: Bools) -> Ints:
         """Slate with positions ``gap`` refilled, first by postponed items."""
-        lost, weight = slate[gap], self._unit.position_weights
+        lost = slate[gap]
+        weight = self._unit.position_weights
         binds = self.item_price[lost] < 0.0
         self._carried[lost[binds]] += weight[gap][binds]
         kept = slate[~gap & (slate >= 0)]
@@ -186,16 +187,19 @@ class RoundPlan:
 def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
     """Best slates for all states of a round."""
     audience = audience_of(view, agent)
-    cost, promised = cost_of_missing(view, audience), len(view.promises) > 0
+    cost = cost_of_missing(view, audience)
+    promised = len(view.promises) > 0
     position_weights: Floats | None = view.position_weights
     least: Floats | Ints = view.required
-    most, rows = None, None
+    most = None
+    rows = None
     if promised:
         chunks = list(view.audience or ())
         active = counted(view.promises, chunks)[np.argsort(np.concatenate([chunk.row for chunk in chunks]))]
         least, most, rows, _ = constraints_of(view.required, view.promises, active, cost)
     elif view.position_weights[0] == view.position_weights[-1]:
-        position_weights, least = None, np.rint(view.required).astype(np.int64)
+        position_weights = None
+        least = np.rint(view.required).astype(np.int64)
     solution = solve_dual(
         audience.scores,
         audience.capacity,
@@ -208,7 +212,8 @@ def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
         tie_seed=view.key,
     )
     price = np.clip(solution.item_price, -cost, None if promised else 0.0)
-    slates, by_intensity = solution.slates, ExposureUnit.of(view).by_intensity
+    slates = solution.slates
+    by_intensity = ExposureUnit.of(view).by_intensity
     if not promised:
         users = np.arange(len(slates))[:, None]
         score = np.where(slates >= 0, audience.scores[users, slates], -np.inf)
@@ -231,7 +236,8 @@ def audience_of(view: RoundView, agent: str) -> States:
         raise AgentError(
             f"{agent}: this agent must know the arrivals before the round. Set arrivals.kind to 'broadcast'"
         )
-    n, m = len(view.audience), len(view.required)
+    n = len(view.audience)
+    m = len(view.required)
     if n > most_states(m):
         raise AgentError(
             f"{agent}: the scores of {n:,} states × {m:,} items need {5 * n * m / 2**30:,.1f} GB of "

@@ -49,9 +49,11 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
         AgentError: If the agent raises an error, or its answer is not a slate.
     """
     inner = market_env(env)
-    inner.needs, inner.barrier_every = Needs.of(agent), agent.barrier_every
+    inner.needs = Needs.of(agent)
+    inner.barrier_every = agent.barrier_every
     env.reset(seed=seed)
-    steps, total = 0, 0.0
+    steps = 0
+    total = 0.0
     opened = -1
     feedback_buffer = _FeedbackBuffer(agent, inner.market)
     while True:
@@ -65,7 +67,8 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
         inner.annotate(slates)
         _, reward, terminated, truncated, _ = env.step(slates.items[0])
         feedback_buffer.enter(inner.feedback)
-        steps, total = steps + 1, total + float(reward)
+        steps = steps + 1
+        total = total + float(reward)
         if terminated or truncated:
             return Episode(steps, total)
 
@@ -108,7 +111,8 @@ def play_round(
     Raises:
         AgentError: If the agent raises an error, or its answer is not a slate.
     """
-    number, market.barrier_every = market.round, agent.barrier_every
+    number = market.round
+    market.barrier_every = agent.barrier_every
     with _named(agent, f"before round {number}"):
         agent.begin_round(market.round_view())
     feedback_buffer = _FeedbackBuffer(agent, market)
@@ -217,7 +221,8 @@ class _FeedbackBuffer:
             for _, batch, n in rows:
                 with _named(self._learner, f"learning in round {self._market.round}"):
                     one = slice(n, n + 1)  # row by row, so that learning cannot depend on the batch
-                    slates, consumed = np.asarray(batch.slates[one]), np.asarray(batch.consumed[one])
+                    slates = np.asarray(batch.slates[one])
+                    consumed = np.asarray(batch.consumed[one])
                     self._learner.learn(Feedback(batch.arrivals.rows(one), slates, consumed))
             self._unlearnt = []
             if not at_barrier:

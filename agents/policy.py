@@ -45,7 +45,9 @@ class PolicyAgent:
         name: str = "policy",
     ) -> None:
         self.name = name
-        self._policy, self._sizes, self._lacking = policy, (groups, observed), lacking
+        self._policy = policy
+        self._sizes = (groups, observed)
+        self._lacking = lacking
         self._bonuses: Bonuses | None = None
         self._popularity: Ints = np.zeros(0, np.int64)
         self._observed: Floats = np.zeros((0, 0))
@@ -69,11 +71,14 @@ class PolicyAgent:
         """Read the requirements; keep the groups of the first round."""
         if self._bonuses is None or view.round == 0:
             self._group(view.popularity)
-        self._view, self._exposure, self._served = view, view.exposure.astype(np.float64), 0
+        self._view = view
+        self._exposure = view.exposure.astype(np.float64)
+        self._served = 0
 
     def act(self, arrivals: Arrivals) -> Ints:
         """Answer n arrivals one after the other."""
-        view, bonuses = self._view, self._bonuses
+        view = self._view
+        bonuses = self._bonuses
         if bonuses is None:
             raise AgentError(f"{self.name}: act was called before begin_round. Call begin_round first")
         weights = np.asarray(view.position_weights, np.float64)

@@ -65,7 +65,8 @@ class RoundClock:
         columns = int(table.audience.max(initial=-1)) + 1
         self.expected = np.full(columns + 1, float(view.arrivals))
         """(A + 1,) expected arrivals."""
-        self._opens, self._closes = np.full(columns + 1, view.opens), np.full(columns + 1, view.closes)
+        self._opens = np.full(columns + 1, view.opens)
+        self._closes = np.full(columns + 1, view.closes)
         own = table.audience >= 0
         self.expected[table.audience[own]] = table.arrivals[own]
         self._opens[table.audience[own]] = seconds(table.begin[own])
@@ -207,12 +208,15 @@ class RowTable(NamedTuple):
         """Requirements of a round: floors, then ``promises``."""
         table = view.promises if promises is None else promises
         required = np.array(view.required, np.float64)
-        place, rest = np.empty(len(table), np.int64), np.ones(len(table), bool)
+        place = np.empty(len(table), np.int64)
+        rest = np.ones(len(table), bool)
         single = (table.audience < 0) & (np.diff(table.first) == 1) & (table.least > 0) & np.isinf(table.most)
         for row in np.flatnonzero(single):
             item = table.item[table.first[row]]
             if required[item] == 0.0:  # an item has one floor; further ones are rows of their own
-                required[item], place[row], rest[row] = table.least[row], item, False
+                required[item] = table.least[row]
+                place[row] = item
+                rest[row] = False
         place[rest] = len(required) + np.arange(rest.sum())
         return cls(required, table if rest.all() else table.rows(rest), place)
 
@@ -260,10 +264,12 @@ def constraints_of(
     each requirement is scaled to its expected number of arrivals. If ``arrivals`` is None, the states are the arrivals
     themselves, and nothing is scaled.
     """
-    n, which = len(active), ~table.item_caps
+    n = len(active)
+    which = ~table.item_caps
     others = table.rows(which)
     mine = active[:, which]
-    whole, share = 1.0, np.ones(len(others))
+    whole = 1.0
+    share = np.ones(len(others))
     if arrivals is not None:
         whole = n / arrivals
         share = np.where(others.audience < 0, whole, mine.sum(0) / np.maximum(others.arrivals, 1e-9))
@@ -315,7 +321,8 @@ def solved_rows(
     came = len(states.scores) if view.came is None else view.came
     expected = came if view.pace == "clock" else view.arrivals
     if others:
-        cost, active = cost_of_missing(view, states), counted(table.rows, list(chunks))
+        cost = cost_of_missing(view, states)
+        active = counted(table.rows, list(chunks))
         constraints = constraints_of(table.required, table.rows, active, cost, expected)
         solution = _solve(view, states, constraints, None, tol, None)
         row_price = constraints.prices(table.rows, solution.item_price, solution.row_price)
@@ -373,7 +380,8 @@ def _solve(
     position_weights: Floats | None = view.position_weights
     least, most, rows, _ = required if isinstance(required, Constraints) else (required, None, None, None)
     if rows is None and draw is not None and view.position_weights[0] == view.position_weights[-1]:
-        below, position_weights = np.floor(least), None
+        below = np.floor(least)
+        position_weights = None
         least = np.minimum(below + (draw < least - below), len(states.scores)).astype(np.int64)
     return solve_prices(
         states.scores,
@@ -415,7 +423,8 @@ def admissible_shares(view: RoundView) -> Floats:
     The share is 1 for an item that was admissible in no state, because this item was probably not released and nobody
     has consumed it.
     """
-    total, n = np.zeros(len(view.required)), 0
+    total = np.zeros(len(view.required))
+    n = 0
     for chunk in view.past:
         total += chunk.admissible.cpu().numpy().sum(0)
         n += len(chunk)
@@ -459,7 +468,9 @@ def joined_states(chunks: Sequence[Arrivals] | ScoredStates, slate: int) -> Stat
     Chunks that are scored during iteration are not in memory at the same time.
     """
     n = sum(map(len, chunks)) if isinstance(chunks, Sequence) else len(chunks)
-    scores, capacity, filled = np.empty((0, 0), np.float32), np.empty(n, np.int64), 0
+    scores = np.empty((0, 0), np.float32)
+    capacity = np.empty(n, np.int64)
+    filled = 0
     for chunk in chunks:
         if filled == 0:
             scores = np.empty((n, chunk.relevance.shape[1]), np.float32)

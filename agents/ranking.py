@@ -95,7 +95,8 @@ class StateOracle(Oracle):
     needs_history = True
 
     def __init__(self) -> None:
-        self._sum, self._count = np.zeros(0), 0
+        self._sum = np.zeros(0)
+        self._count = 0
 
     def act(self, arrivals: Arrivals) -> SlateLike:
         """The k best items of each arrival, given its state."""
@@ -105,7 +106,8 @@ class StateOracle(Oracle):
             sums = np.cumsum(value[first], 0, dtype=np.float64) + (self._sum if self._count else 0.0)
             value[first] = sums / (self._count + 1.0 + np.arange(len(first)))[:, None]
             if len(first):
-                self._sum, self._count = sums[-1], self._count + len(first)
+                self._sum = sums[-1]
+                self._count += len(first)
             true = torch.from_numpy(value).to(arrivals.true_intensity)
             arrivals = dataclasses.replace(arrivals, true_intensity=true)
         return super().act(arrivals)
@@ -117,4 +119,5 @@ class StateOracle(Oracle):
 
     def load_state(self, state: Mapping[str, Floats]) -> None:
         """Resume from the memory of another agent."""
-        self._sum, self._count = state["sum"], int(state["count"][0])
+        self._sum = state["sum"]
+        self._count = int(state["count"][0])

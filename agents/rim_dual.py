@@ -36,14 +36,18 @@ class RimDual:
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices on the last round's states."""
-        self._slate, self._key, self._by_intensity = view.k, view.key, ExposureUnit.of(view).by_intensity
-        self._view, table = view, RowTable.of(view)
+        self._slate = view.k
+        self._key = view.key
+        self._by_intensity = ExposureUnit.of(view).by_intensity
+        self._view = view
+        table = RowTable.of(view)
         price, self._tie_width = solved_rows(view, table, self.tol)
         self.item_price, self.row_price = table.split(price)
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Items of largest λ − v; the seed decides near ties."""
-        value, row_prices = arrivals.intensity, None
+        value = arrivals.intensity
+        row_prices = None
         if self.row_price.any():  # these differ from arrival to arrival
             row_prices = spread_prices(self._view, self.row_price, arrivals)
             value = value - torch.from_numpy(row_prices).to(value)

@@ -40,9 +40,12 @@ from rimsim.renamed import warn_renamed
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-_ROUNDING, _TINY = 1e-6, 1e-30
+_ROUNDING = 1e-6
+_TINY = 1e-30
 """Relative and absolute float32 rounding error of a sum of two numbers, rounded up."""
-_STRETCH, _SHORT, _LATE = 16, 2, 0.1
+_STRETCH = 16
+_SHORT = 2
+_LATE = 0.1
 """Arrivals for which bonuses are bounded at once: at most, at least, and as a share of the remaining ones."""
 _NONE = np.zeros(0, np.int64)
 _FEW = 4  # arrivals per batch from which prices are bounded for a stretch, and computed only where that may matter
@@ -165,17 +168,26 @@ def move_prices(
     """
     pacing = Pacing(*pace)
     others = len(pacing.most)
-    m, last = len(price) - others, len(pacing.arrivals) - 1
+    m = len(price) - others
+    last = len(pacing.arrivals) - 1
     now = min(elapsed[last], pacing.arrivals[last])
     factor = closing_factor(pacing.closing, pacing.arrivals[last], now)
-    start_prices, rates, steps, cost = pacing.start_price, pacing.pace, pacing.step, pacing.cost
+    start_prices = pacing.start_price
+    rates = pacing.pace
+    steps = pacing.step
+    cost = pacing.cost
     for item in range(m):
         delivered = exposure[item] - before[item]
         price[item] = -bonus_of(start_prices[item], rates[item], steps[item], cost, now, factor, delivered)
     for which in range(others):
-        row, column = m + which, pacing.column[which]
-        due_in, start_price, step = pacing.arrivals[column], start_prices[row], steps[row]
-        now, delivered, cap_price = min(elapsed[column], due_in), exposure[row] - before[row], 0.0
+        row = m + which
+        column = pacing.column[which]
+        due_in = pacing.arrivals[column]
+        start_price = start_prices[row]
+        step = steps[row]
+        now = min(elapsed[column], due_in)
+        delivered = exposure[row] - before[row]
+        cap_price = 0.0
         factor = closing_factor(pacing.closing, due_in, now)
         if pacing.most[which] < np.inf:
             excess = step * (delivered - pacing.most[which] / due_in * now) * factor
@@ -203,7 +215,8 @@ def hide_full(
     m = len(value)
     for which in range(len(pacing.most)):
         if pacing.most[which] < np.inf and counts[pacing.column[which]]:
-            begin, end = pacing.first[which], pacing.first[which + 1]
+            begin = pacing.first[which]
+            end = pacing.first[which + 1]
             # A slate can show all items of a row: there must be room for as many of the first positions.
             room = 0.0
             for weight in position_weights[: end - begin]:
@@ -265,15 +278,14 @@ def bound_bonuses(
     pacing: Pacing, bounds: Bounds, exposure: Floats, before: Floats, shown: Ints | None
 ) -> None:
     """Fill ``bounds.high`` for ``shown`` items; None: for all items."""
-    start_prices, pace, step, cost, high = (
-        pacing.start_price,
-        pacing.pace,
-        pacing.step,
-        pacing.cost,
-        bounds.high,
-    )
+    start_prices = pacing.start_price
+    pace = pacing.pace
+    step = pacing.step
+    cost = pacing.cost
+    high = bounds.high
     due_in = pacing.arrivals[-1]
-    first, last = min(bounds.first, due_in), min(bounds.last, due_in)
+    first = min(bounds.first, due_in)
+    last = min(bounds.last, due_in)
     early = closing_factor(pacing.closing, due_in, first)
     late = closing_factor(pacing.closing, due_in, last)
     for place in range(len(high) if shown is None else len(shown)):
@@ -306,7 +318,9 @@ def best_in_bounds(
     below the smallest value in the slate can be in the slate. The function fills in the prices of these items. The
     arrays ``value`` and ``found`` are scratch.
     """
-    relevance, ground, k = arrivals.relevance[arrival], arrivals.ground[arrival], len(items)
+    relevance = arrivals.relevance[arrival]
+    ground = arrivals.ground[arrival]
+    k = len(items)
     size = 0 * k  # no literal: see ``best_items``
     for item in range(len(value)):
         value[item] = (
@@ -317,8 +331,12 @@ def best_in_bounds(
     highest = part_maxima(value, k)
     elapsed = min(elapsed, pacing.arrivals[-1])
     factor = closing_factor(pacing.closing, pacing.arrivals[-1], elapsed)
-    below, lowest = np.inf, kth_of_parts(highest, k)
-    start_prices, pace, step, cost = pacing.start_price, pacing.pace, pacing.step, pacing.cost
+    below = np.inf
+    lowest = kth_of_parts(highest, k)
+    start_prices = pacing.start_price
+    pace = pacing.pace
+    step = pacing.step
+    cost = pacing.cost
     for _ in range(2):
         for item in found[: items_between(value, highest, lowest, below, found)]:
             delivered = exposure[item] - before[item]
@@ -327,7 +345,8 @@ def best_in_bounds(
             new = np.float64(relevance[item] * ground) + bonus
             if size < k or new >= best[k - 1]:
                 size = enter(item, new, ties, items, best, size)
-        below, lowest = lowest, -np.inf
+        below = lowest
+        lowest = -np.inf
         if size == k:
             lowest = best[k - 1] - _ROUNDING * abs(best[k - 1]) - _TINY
         if lowest >= below:
@@ -408,11 +427,15 @@ class Delivery:
     """
 
     def __init__(self, view: RoundView, gain: float, closing: float) -> None:
-        self._view, self._gain, self._closing = view, gain, closing
+        self._view = view
+        self._gain = gain
+        self._closing = closing
         self._table = RowTable.of(view)
-        rows, self._m = self._table.rows, len(view.required)
+        rows = self._table.rows
+        self._m = len(view.required)
         self._required = self._table.least
-        self._clock, self._ties = RoundClock(view, rows), tie_base(view.key)
+        self._clock = RoundClock(view, rows)
+        self._ties = tie_base(view.key)
         self._unit = ExposureUnit.of(view)
         self._column = np.where(rows.audience < 0, len(self._clock.expected) - 1, rows.audience)
         others = view.delivered[self._table.place >= self._m] if len(rows) else np.zeros(0)
@@ -437,8 +460,10 @@ class Delivery:
         self._start(np.concatenate([price, self.prices[self._m :]]))
 
     def _start(self, price: Floats) -> None:
-        view, table = self._view, self._table.rows
-        self._since, self._before = self._clock.elapsed.copy(), self.delivered.copy()
+        view = self._view
+        table = self._table.rows
+        self._since = self._clock.elapsed.copy()
+        self._before = self.delivered.copy()
         early = EARLY if view.hard else 0.0
         due_in = np.maximum(self._clock.expected * (1.0 - early) - self._since, 1.0)
         most = np.maximum(table.most - self.delivered[self._m :], 0.0)
@@ -496,8 +521,10 @@ class Delivery:
 
     def serve(self, arrivals: Arrivals) -> Slates:
         """Slates of the next arrivals, with prices at the decision."""
-        shape, clock = (len(arrivals), self._view.k), self._clock
-        items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
+        shape = (len(arrivals), self._view.k)
+        clock = self._clock
+        items = np.empty(shape, np.int64)
+        price = np.empty(shape, np.float32)
         _rank(
             arrays_of(arrivals, self._view.k),
             self._ties,
@@ -531,7 +558,7 @@ class Delivery:
 
 
 @compiled
-def _rank(  # noqa: C901
+def _rank(  # noqa: C901, PLR0915
     arrivals_: tuple[Any, ...],
     ties: np.uint64,
     counts: Bools,
@@ -550,16 +577,25 @@ def _rank(  # noqa: C901
     Records are passed as plain tuples of their fields (ArrivalArrays, Pacing, ExposureUnit, and Guard with Deficits, or
     None). ``exposure`` is updated, and ``items`` and ``prices`` are filled in.
     """
-    arrivals, pacing, unit = ArrivalArrays(*arrivals_), Pacing(*pacing_), ExposureUnit(*unit_)
+    arrivals = ArrivalArrays(*arrivals_)
+    pacing = Pacing(*pacing_)
+    unit = ExposureUnit(*unit_)
     n, k = items.shape
-    m, last = len(exposure) - len(pacing.most), len(pacing.arrivals) - 1
-    all_prices, value = np.empty(len(exposure), np.float64), np.empty(m, np.float64)
-    best, scratch = np.empty(k, np.float64), np.empty(m, np.float64)
+    m = len(exposure) - len(pacing.most)
+    last = len(pacing.arrivals) - 1
+    all_prices = np.empty(len(exposure), np.float64)
+    value = np.empty(m, np.float64)
+    best = np.empty(k, np.float64)
+    scratch = np.empty(m, np.float64)
     for item in range(m):
         scratch[item] = 0.0
-    price, high = all_prices[:m], np.empty(m, np.float32)
-    value32, found = np.empty(m, np.float32), np.empty(m, np.int64)
-    bounds, bounded, stop = Bounds(0.0, 0.0, high), n >= _FEW and len(pacing.most) == 0, 0
+    price = all_prices[:m]
+    high = np.empty(m, np.float32)
+    value32 = np.empty(m, np.float32)
+    found = np.empty(m, np.int64)
+    bounds = Bounds(0.0, 0.0, high)
+    bounded = n >= _FEW and len(pacing.most) == 0
+    stop = 0
     for arrival in range(n):
         if bounded and arrival == stop:
             stop = min(arrival + stretch_of(pacing, elapsed[arrival, last]), n)
@@ -567,9 +603,15 @@ def _rank(  # noqa: C901
             bound_bonuses(pacing, bounds, exposure, before, None)
         bits = tie_rank(ties, arrivals.id[arrival])
         most = min(arrivals.capacity[arrival], k)
-        slate, of_slate, size, urgent, excess, now = items[arrival, :most], best[:most], 0, 0, 0.0, False
+        slate = items[arrival, :most]
+        of_slate = best[:most]
+        size = 0
+        urgent = 0
+        excess = 0.0
+        now = False
         if guard_ is not None:
-            guard, deficits = Guard(*guard_[0]), Deficits(*guard_[1])
+            guard = Guard(*guard_[0])
+            deficits = Deficits(*guard_[1])
             if most > 0:
                 urgent, excess, now = due_at(
                     arrivals.admissible[arrival],

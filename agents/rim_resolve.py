@@ -77,10 +77,12 @@ class RimResolve(PacedAgent):
 
     def _resolve(self) -> None:
         """Solve prices for the remaining requirements, and restart pacing."""
-        view, delivery = self._view, self._delivery
+        view = self._view
+        delivery = self._delivery
         latest = slice(-max(1, round(self.memory * view.arrivals)), None)
         self._seen = [States.stacked(self._seen).rows(latest)]
-        seen, states = self._seen[0], max(1, round(self.sample * view.arrivals))
+        seen = self._seen[0]
+        states = max(1, round(self.sample * view.arrivals))
         present = min(len(seen.capacity), states) if self.memory > 0 else 0
         parts = [seen.rows(slice(len(seen.capacity) - present, None))]
         for past in self._past:
@@ -89,7 +91,8 @@ class RimResolve(PacedAgent):
             spaced = np.floor((np.arange(others) + 0.5) * (n / max(others, 1))).astype(np.int64)
             parts.insert(0, past.rows(spaced))
         sample = States.stacked(parts)
-        n, left = len(sample.capacity), delivery.due_in
+        n = len(sample.capacity)
+        left = delivery.due_in
         if n == 0 or left <= 0 or not delivery.required.any():
             return
         required = np.maximum(delivery.required - delivery.exposure, 0.0) * (n / left)

@@ -14,7 +14,11 @@ from rimsim.data import EventLog, ObservedTable
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _LEAST_ITEMS = 10
-_STEPS, _ENOUGH, _SMALL, _LARGE = 200, 1e-4, 1e-6, 1e8  # steps of a fit, gain and damping that end it
+# steps of a fit, gain and damping that end it
+_STEPS = 200
+_ENOUGH = 1e-4
+_SMALL = 1e-6
+_LARGE = 1e8
 _SEED = 13
 _MOST_Z = 3.0  # Fisher's z at most, ρ = .995: beyond it nothing can be told apart
 
@@ -57,7 +61,8 @@ def hidden_quality(
     x = np.log(np.bincount(log.item, minlength=log.n_items)[items] + 1.0)
     if len(items) < _LEAST_ITEMS or not np.ptp(x) or not np.ptp(taken):
         return None
-    m, generator = len(items), rng.generator(_SEED, rng.Purpose.MEASURE)
+    m = len(items)
+    generator = rng.generator(_SEED, rng.Purpose.MEASURE)
 
     def counted(times: Ints) -> tuple[Floats, Floats]:
         """Number of positive answers, and of all answers, per item."""
@@ -104,7 +109,8 @@ def _fitted(x: Floats, yes: Floats, answers: Floats, weight: Floats, start: Floa
     value, scores = _likelihood(fit, x, yes, answers)
     damping = 1e-3
     for _ in range(_STEPS):
-        gradient, curvature = scores.T @ weight, (scores * weight[:, None]).T @ scores
+        gradient = scores.T @ weight
+        curvature = (scores * weight[:, None]).T @ scores
         step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature) + _SMALL), gradient)
         step *= min(1.0, 1.0 / max(float(np.abs(step).max()), _SMALL))
         new, new_scores = _likelihood(fit + step, x, yes, answers)
@@ -114,7 +120,10 @@ def _fitted(x: Floats, yes: Floats, answers: Floats, weight: Floats, start: Floa
             if damping > _LARGE:
                 break
             continue
-        fit, value, scores, damping = fit + step, new, new_scores, damping / 10
+        fit = fit + step
+        value = new
+        scores = new_scores
+        damping = damping / 10
         if gain < _ENOUGH or fit[2] < -6:  # τ is 0
             break
     return fit

@@ -105,7 +105,10 @@ def contrast(design: str, outcome: Outcome) -> NaiveEstimate:
 
 def _of_arrivals(outcome: Outcome) -> tuple[float, float, float]:
     """Difference of means over arrivals, standard error, degrees of freedom."""
-    each, means, squares, counts = outcome.value.sum(1), [], [], []
+    each = outcome.value.sum(1)
+    means = []
+    squares = []
+    counts = []
     for arm in (True, False):
         rows = outcome.treated == arm
         n = int(rows.sum())
@@ -135,7 +138,8 @@ def _of_items(outcome: Outcome) -> tuple[float, float]:
 
 def _of_cells(outcome: Outcome) -> tuple[float, float]:
     """Rate of user-item pairs (B, B) minus that of other pairs."""
-    n, m = len(outcome.value), len(outcome.treated_item)
+    n = len(outcome.value)
+    m = len(outcome.treated_item)
     filled = outcome.item >= 0
     item = np.where(filled, outcome.item, 0)
     both = outcome.treated[:, None] & outcome.treated_item[item]

@@ -119,7 +119,8 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
 
 
 def _slates(item: ArrayLike, taken: ArrayLike) -> tuple[Ints, Bools]:
-    shown, came = np.asarray(item, np.int64), np.asarray(taken, bool)
+    shown = np.asarray(item, np.int64)
+    came = np.asarray(taken, bool)
     if shown.ndim != 2 or came.shape != shown.shape:
         refuse(DataError, "item and taken", f"shapes {shown.shape} and {came.shape}", "(n, k) for both")
     return shown, came

@@ -88,7 +88,8 @@ class Chances:
     def require_shape(self, shape: tuple[int, ...]) -> None:
         """Refuse chances unless they are for slates of given shape."""
         for field in fields(self):
-            found, wanted = np.shape(getattr(self, field.name)), shape[:1] if field.name == "slate" else shape
+            found = np.shape(getattr(self, field.name))
+            wanted = shape[:1] if field.name == "slate" else shape
             if found != wanted:
                 raise AgentError(f"chances.{field.name} has shape {found}. It must be {wanted}")
 
@@ -170,7 +171,8 @@ def estimated(name: str, log: LoggedSlates) -> Estimate | None:
     numbers = ESTIMATORS[name](log) if len(log) else None
     if numbers is None:
         return None
-    n, value = len(log), float(numbers.each.mean())
+    n = len(log)
+    value = float(numbers.each.mean())
     error = float(np.sqrt(clustered_variance(numbers.each - value, log.visitor)[0])) / n
     w = numbers.weight[np.isfinite(numbers.weight)]
     squares = float((w**2).sum())
@@ -192,7 +194,8 @@ def clustered_variance(deviation: Floats, unit: Ints) -> tuple[float, int]:
 
 def apart(visitors: Sequence[Ints]) -> Ints:
     """Visitors of several rounds, numbered separately."""
-    offset, found = 0, []
+    offset = 0
+    found = []
     for users in visitors:
         found.append(users + offset)
         offset += int(users.max(initial=-1)) + 1
@@ -232,7 +235,8 @@ def _self_normalised(log: LoggedSlates, part: str, *, together: bool) -> _Number
     each = np.zeros(len(log))
     for among in groups:
         some = np.where(among, weight, 0.0)
-        total, filled = some.sum(), (log.shown & among).sum() / len(log)
+        total = some.sum()
+        filled = (log.shown & among).sum() / len(log)
         if total > 0:
             ratio = (some * log.reward).sum() / total
             each += filled * (ratio + (some * (log.reward - ratio)).sum(1) * len(log) / total)
@@ -240,7 +244,8 @@ def _self_normalised(log: LoggedSlates, part: str, *, together: bool) -> _Number
 
 
 def _self_normalised_slate(log: LoggedSlates) -> _Numbers:
-    weight, reward = _ratio(log.target.slate, log.logging.slate), log.reward.sum(1)
+    weight = _ratio(log.target.slate, log.logging.slate)
+    reward = log.reward.sum(1)
     mean = weight.mean()
     if not mean > 0:
         return _Numbers(np.zeros(len(log)), weight[:, None])
@@ -258,7 +263,8 @@ def _pseudo_inverse(log: LoggedSlates) -> _Numbers | None:
     """
     if not log.uniform:
         return None
-    k, m = log.shown.sum(1), log.admissible
+    k = log.shown.sum(1)
+    m = log.admissible
     mean = np.where(log.shown, log.target.inclusion, 0.0).sum(1) / np.maximum(k, 1)
     here = np.where(log.shown, log.target.position, 0.0).sum(1)
     anywhere = np.where(m > k, m * (m - 1) / np.maximum(m - k, 1), 0.0) * (mean - k / np.maximum(m, 1))

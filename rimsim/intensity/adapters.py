@@ -43,7 +43,9 @@ class AdaptedModel(FromHidden):
     """
 
     def __init__(self, recommender: Any, *, seed: int = 0, session_gap: str = "30min") -> None:
-        self._given, self._seed, self._gap = recommender, seed, session_gap
+        self._given = recommender
+        self._seed = seed
+        self._gap = session_gap
         self.device = torch.device("cpu")
         self.shrinkage = Shrinkage(0.0)
         self._base = torch.zeros(0)
@@ -78,7 +80,8 @@ class AdaptedModel(FromHidden):
         return self._keep(log, self.shrinkage) if log.targets.any() else self
 
     def _keep(self, log: EventLog, weights: Shrinkage) -> Self:
-        self.shrinkage, self._fitted = weights, self._trained(log)
+        self.shrinkage = weights
+        self._fitted = self._trained(log)
         popular, returning = self._impersonal(log)
         base = weights.popularity * popular + weights.returning * returning
         self._base = torch.from_numpy(base.astype(np.float32))
@@ -154,7 +157,8 @@ class LensKitModel(AdaptedModel):
 
         # LensKit 2025.8 ends the process at a history with an item that it has not met.
         pipeline, known = recommender
-        scores, every = np.full(consumed.shape, np.nan), ItemList(item_ids=known)
+        scores = np.full(consumed.shape, np.nan)
+        every = ItemList(item_ids=known)
         for row in np.flatnonzero(consumed[:, known].sum(1)):  # others fill up a block, or are of new users
             history = np.intersect1d(consumed[[row]].indices, known)
             query = RecQuery(history_items=ItemList(item_ids=history))
@@ -226,16 +230,20 @@ class ClassifierModel(AdaptedModel):
         session_gap: str = "30min",
     ) -> None:
         super().__init__(recommender, seed=seed, session_gap=session_gap)
-        self._features, self._negatives = features or neighbour_features, negatives
+        self._features = features or neighbour_features
+        self._negatives = negatives
 
     def _train(self, recommender: Any, consumed: Consumed) -> Any:
         user, item = consumed.nonzero()
-        source, m = generator(self._seed, Purpose.MODEL, 21), consumed.shape[1]
+        source = generator(self._seed, Purpose.MODEL, 21)
+        m = consumed.shape[1]
         order = source.permutation(len(user))[:_EXAMPLES]
-        x, y = [], []
+        x = []
+        y = []
         for first in range(0, len(order), BLOCK):
             some = order[first : first + BLOCK]
-            row, others = np.arange(len(some)), source.integers(0, m, (len(some), self._negatives))
+            row = np.arange(len(some))
+            others = source.integers(0, m, (len(some), self._negatives))
             had = consumed[user[some]].toarray() > 0
             without = had.copy()
             without[row, item[some]] = False
@@ -261,7 +269,8 @@ def neighbour_features(consumed: Consumed, seen: Consumed) -> Array:
 
     The similarity of an item is the sum of its cosine similarities to the items of the history, based on their users.
     """
-    counts, history = np.asarray(seen.sum(0), np.float64).ravel(), consumed.toarray()
+    counts = np.asarray(seen.sum(0), np.float64).ravel()
+    history = consumed.toarray()
     scale = 1.0 / np.sqrt(np.maximum(counts, 1.0))
     # By users, and not by a table of all pairs of items: this runs once for every block of states.
     similar = (history * scale) @ seen.T @ seen * scale

@@ -153,7 +153,8 @@ def fitted(
             "examples. Give examples only with a ground intensity (Ground)"
         )
     if isinstance(model, RIM) and type(model).fit is RIM.fit:
-        model.mark, model.ground = fitted(model.mark, log, cache_dir), fitted(model.ground, log, cache_dir)
+        model.mark = fitted(model.mark, log, cache_dir)
+        model.ground = fitted(model.ground, log, cache_dir)
         return model
     source = _source(type(model))
     if not isinstance(model, Stored) or not is_stored(model) or source is None:

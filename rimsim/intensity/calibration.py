@@ -107,7 +107,8 @@ def _deviance(count: Floats, rate: Floats) -> float:
 
 def count_calibration(predicted: Floats, counts: Ints) -> GroundCalibration:
     """Compare predicted λ with the event counts that followed."""
-    rate, count = np.asarray(predicted, np.float64), np.asarray(counts, np.float64)
+    rate = np.asarray(predicted, np.float64)
+    count = np.asarray(counts, np.float64)
     if not len(rate) or rate.min() <= 0:
         raise ModelError(
             "calibration: there is no example, or an example has an intensity λ(x) that is not positive. "
@@ -161,7 +162,8 @@ def mark_calibration(
     goal = np.flatnonzero(log.targets)
     if len(goal) > events:
         goal = np.sort(generator(seed, Purpose.MEASURE, 7).choice(goal, events, replace=False))
-    losses, admissible = [], []
+    losses = []
+    admissible = []
     for first, stop in spans(len(goal)):
         rows = goal[first:stop]
         states = UserStates.of(log, log.user[rows], log.time[rows])

@@ -238,8 +238,11 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     back[order] = np.arange(len(order))
     # A block of another height may differ in its last bits, so the last one is filled up with copies of a state.
     rows = filled_up(order, -(-len(order) // STEP) * STEP)
-    now, begin, last = rows_of(hidden, rows), walk.offsets[rows], length[rows] - 1
-    device, seen = now[0].device, tuple(part.new_empty((len(walk.row), *part.shape[1:])) for part in hidden)
+    now = rows_of(hidden, rows)
+    begin = walk.offsets[rows]
+    last = length[rows] - 1
+    device = now[0].device
+    seen = tuple(part.new_empty((len(walk.row), *part.shape[1:])) for part in hidden)
     # Numbers of states with 0, 1, 2, … events or more.
     ahead = [*np.cumsum(np.bincount(length)[::-1])[::-1].tolist(), 0, 0]
     for done in range(len(ahead) - 1):
@@ -251,7 +254,8 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
             block = tuple(part[first : first + STEP] for part in now)
             # States without events left step too, to keep the height, but only the others are kept.
             event = begin[first : first + STEP] + np.minimum(last[first : first + STEP], done)
-            items, times = torch.from_numpy(walk.items[event]), torch.from_numpy(walk.times[event])
+            items = torch.from_numpy(walk.items[event])
+            times = torch.from_numpy(walk.times[event])
             for part, new in zip(block, model.step(block, items.to(device), times.to(device)), strict=True):
                 part[: stop - first] = new[: stop - first]
     return rows_of(now, back), seen

@@ -31,7 +31,9 @@ KNOTS = np.log1p([0.0, 1.0, 10.0, 30.0, 100.0, 300.0])
 """log(1 + length of history) at which level and slope are fitted; both are linear between these points."""
 MEMORIES = ((0.5, 0.5), (0.5, 1.0), (0.8, 0.8), (0.8, 1.0), (1.0, 1.0))
 """Shares of evidence kept from one round to the next: on levels and slopes, and on items. Each pair has a fit."""
-_LEVEL_SD, _SLOPE_SD, _ROUND_SD = 1.0, 0.5, 3.0
+_LEVEL_SD = 1.0
+_SLOPE_SD = 0.5
+_ROUND_SD = 3.0
 """Standard deviations of the normal priors of levels around 0, slopes around 1, and a round's own level around 0."""
 _EFFECT_SD = (0.3, 1.0)
 """Prior standard deviation of effects of items: with events in the warm-up log, and without."""
@@ -39,7 +41,8 @@ _SURE = (1.0, 0.5)
 """Prior standard deviation of the logarithm of the variance of each kind of item effects in ``_EFFECT_SD``."""
 _RECENT = 0.8
 """Factor of the sum of validation losses when a round's loss is added."""
-_PASSES, _SETTLED = 5, 0.05
+_PASSES = 5
+_SETTLED = 0.05
 """Most fits of a round, each with new priors of item effects; change of log parameters below which fits end."""
 _LAYER = "layer.safetensors"
 
@@ -155,7 +158,9 @@ class LayerFit:
     @classmethod
     def nothing(cls, unseen: Bools, memory: tuple[float, float]) -> LayerFit:
         """Fit without impressions, before the first round."""
-        k, none, shape = len(KNOTS), np.zeros(len(unseen)), np.asarray(_EFFECT_SD) ** -2.0
+        k = len(KNOTS)
+        none = np.zeros(len(unseen))
+        shape = np.asarray(_EFFECT_SD) ** -2.0
         flat = np.zeros((2 * k, 2 * k)), np.zeros(2 * k)
         return cls(*memory, unseen, np.zeros(k), np.ones(k), none, *flat, none, none, shape, np.ones(2))
 
@@ -195,13 +200,17 @@ class LayerFit:
             loss=_RECENT * self.loss + len(shown) * self.loss_of(shown),
         )
         theta = np.concatenate([self.level, self.slope, [0.0]])
-        effect, shape, mean = self.item, self.shape, self.mean
+        effect = self.item
+        shape = self.shape
+        mean = self.mean
         for _ in range(_PASSES):
             problem = known.regression(shown, shape, mean)
             theta, effect = _bounded_minimum(problem, theta, effect)
             count, expected = _events_of(problem, theta, effect)
-            count, expected = known.count + count, known.expected + expected
-            before, (shape, mean) = np.concatenate([shape, mean]), _priors(count, expected, self.unseen)
+            count = known.count + count
+            expected = known.expected + expected
+            before = np.concatenate([shape, mean])
+            (shape, mean) = _priors(count, expected, self.unseen)
             if np.abs(np.log(np.concatenate([shape, mean]) / before)).max() < _SETTLED:
                 break
         curvature, slope = _quadratic(problem, theta, effect)
@@ -224,7 +233,8 @@ class LayerFit:
 
         The parameters θ are the levels, the slopes and the round's own level. The regression has one group per item.
         """
-        k, of = len(KNOTS), self.unseen.astype(np.int64)
+        k = len(KNOTS)
+        of = self.unseen.astype(np.int64)
         own = np.concatenate([np.full(k, _LEVEL_SD), np.full(k, _SLOPE_SD), [_ROUND_SD]]) ** -2.0
         around = np.concatenate([np.zeros(k), np.ones(k), [0.0]])
         precision = np.diag(own)
@@ -261,7 +271,8 @@ def _bounded_minimum(problem: HazardRegression, theta: Floats, effect: Floats) -
         low = free & slopes & (theta < LEAST_SLOPE)
         if not low.any():
             return theta, effect
-        free, theta = free & ~low, np.where(low, LEAST_SLOPE, theta)
+        free = free & ~low
+        theta = np.where(low, LEAST_SLOPE, theta)
 
 
 def _events_of(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
@@ -280,13 +291,15 @@ def _quadratic(problem: HazardRegression, theta: Floats, effect: Floats) -> tupl
     by_log, curved = problem.slopes(problem.rate(theta, effect))
     columns = problem.columns
     square = columns.T @ (columns * curved[:, None])
-    mixed, alone = square[:-1, -1], square[-1, -1] + _ROUND_SD**-2
+    mixed = square[:-1, -1]
+    alone = square[-1, -1] + _ROUND_SD**-2
     return square[:-1, :-1] - np.outer(mixed, mixed) / alone, columns[:, :-1].T @ by_log
 
 
 def _priors(count: Floats, expected: Floats, unseen: Bools) -> tuple[Floats, Floats]:
     """Shapes and means of the priors, by largest marginal likelihood."""
-    shape, mean = np.asarray(_EFFECT_SD) ** -2.0, np.ones(2)
+    shape = np.asarray(_EFFECT_SD) ** -2.0
+    mean = np.ones(2)
     for group, members in enumerate((~unseen, unseen)):
         rows = members & (expected > 0)
         if rows.any():
@@ -303,7 +316,8 @@ def _prior(
     # Log shape has a normal prior of sd ``sure`` around that of ``usual``, log mean one of sd 1 around 0.
 
     def loss(point: Floats) -> float:
-        shape, (log_shape, log_mean) = np.exp(point[0]), (point[0], point[1] if has_mean else 0.0)
+        shape = np.exp(point[0])
+        (log_shape, log_mean) = (point[0], point[1] if has_mean else 0.0)
         rate = shape * np.exp(-log_mean)
         total = gammaln(shape + count) - gammaln(shape) + shape * np.log(rate)
         total -= (shape + count) * np.log(rate + expected)
@@ -325,7 +339,8 @@ def fit_weights(fits: Sequence[LayerFit]) -> Floats:
 
 def layer_of_fits(fits: Sequence[LayerFit]) -> ImpressionLayer:
     """Weighted mean of the layers of several fits."""
-    weight, names = fit_weights(fits), ("level", "slope", "item")
+    weight = fit_weights(fits)
+    names = ("level", "slope", "item")
     return ImpressionLayer(*(np.tensordot(weight, [getattr(fit, name) for fit in fits], 1) for name in names))
 
 

@@ -39,7 +39,8 @@ def log_returning(log: EventLog, gap: str, prior: float) -> Floats:
     r_y is the number of events with item y in later sessions, and p_y is the popularity of y in all target events.
     ``prior`` is the pseudo-count per item.
     """
-    goal, weight = log.targets, log.weights
+    goal = log.targets
+    weight = log.weights
     every = target_counts(log) + prior
     sessions = log.sessions(gap)
     opening = np.full(log.n_users, -1)
@@ -198,5 +199,6 @@ def fill_cold(vectors: torch.Tensor, bias: torch.Tensor, log: EventLog) -> Ints:
         weights = np.linalg.solve(gram, features[met].T @ (goal[met] - mean))
         predicted = torch.from_numpy((features[cold] @ weights + mean).astype(np.float32)).to(vectors.device)
         rows = torch.from_numpy(cold).to(vectors.device)
-        vectors[rows], bias[rows] = predicted[:, :-1], predicted[:, -1]
+        vectors[rows] = predicted[:, :-1]
+        bias[rows] = predicted[:, -1]
     return cold

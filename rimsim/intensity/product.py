@@ -101,14 +101,16 @@ class RIM(contract.FromHidden):
     def walk(self, hidden: contract.Hidden, walk: contract.Walk) -> tuple[contract.Hidden, contract.Hidden]:
         """Hidden states of both factors after and between events."""
         mark, ground = self._split(hidden)
-        marked, grounded = contract.walked(self.mark, mark, walk), contract.walked(self.ground, ground, walk)
+        marked = contract.walked(self.mark, mark, walk)
+        grounded = contract.walked(self.ground, ground, walk)
         return (*marked[0], *grounded[0]), (*marked[1], *grounded[1])
 
     @contract.caller_owns
     def score_hidden(self, hidden: contract.Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32: λ(x)·p(y|x) of the states at ``now`` in seconds."""
         mark, ground = self._split(hidden)
-        share, rate = self.mark.score_hidden(mark, now), self.ground.intensity_hidden(ground, now)[:, None]
+        share = self.mark.score_hidden(mark, now)
+        rate = self.ground.intensity_hidden(ground, now)[:, None]
         return share.mul_(rate) if contract.owns_scores(self.mark) else share * rate
 
     def _split(self, hidden: contract.Hidden) -> tuple[contract.Hidden, contract.Hidden]:

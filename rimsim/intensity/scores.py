@@ -79,10 +79,12 @@ class JoinedScores:
 
     def rows(self, start: int, stop: int) -> Float32s:
         """Scores of consecutive states."""
-        rows, first = [], 0
+        rows = []
+        first = 0
         for part in self.parts:
             n = part.shape[0]
-            low, high = max(start - first, 0), min(stop - first, n)
+            low = max(start - first, 0)
+            high = min(stop - first, n)
             if low < high:
                 rows.append(part.rows(low, high))
             first += n
@@ -99,7 +101,8 @@ def require_steady(model: IntensityModel, states: UserStates, most: int, name: s
     Raises:
         ModelError: If scores change from call to call or with the batch, or an intensity is too large.
     """
-    whole, again = model.score(states), model.score(states)
+    whole = model.score(states)
+    again = model.score(states)
     alone = [model.score(states.take([row])) for row in range(len(states))]
     if any(not isinstance(part, torch.Tensor) or part.ndim != 2 for part in (whole, again, *alone)):
         return  # what scores every state names its shape

@@ -22,7 +22,9 @@ Softmax: TypeAlias = Literal["auto", "full", "sampled"]
 Sample: TypeAlias = tuple[torch.Tensor, torch.Tensor] | None
 """(C,) distinct items, ascending, and (C,) corrections of their logits; None: all items, without correction."""
 
-_FIRST, _SECOND, _SMALL = 0.9, 0.999, 1e-8
+_FIRST = 0.9
+_SECOND = 0.999
+_SMALL = 1e-8
 """Decay of AdamW's moments, and the number that keeps its steps finite."""
 _RISE = 0.3
 """Share of the steps in which the step size rises."""
@@ -53,14 +55,16 @@ class AdamW:
         self._parameters = list(parameters)
         self._mean = [torch.zeros_like(p) for p in self._parameters]
         self._square = [torch.zeros_like(p) for p in self._parameters]
-        self._decay, self._largest = weight_decay, largest
+        self._decay = weight_decay
+        self._largest = largest
         self._steps = 0
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """Update every parameter by its gradient, then drop the gradients."""
         self._steps += 1
-        first, second = 1 - _FIRST**self._steps, 1 - _SECOND**self._steps
+        first = 1 - _FIRST**self._steps
+        second = 1 - _SECOND**self._steps
         if self._largest < float("inf"):
             known = [p.grad for p in self._parameters if p.grad is not None]
             norm = torch.stack([g.norm() for g in known]).norm()
@@ -135,7 +139,8 @@ class Negatives:
         """
         if self.share is None:
             return None
-        device, n_items = labels.device, len(self.share)
+        device = labels.device
+        n_items = len(self.share)
         own = labels[torch.randint(len(labels), (self.draws,), generator=source, device=device)]
         uniform = torch.randint(n_items, (self.draws,), generator=source, device=device)
         items, count = torch.unique(torch.cat([own, uniform]), return_counts=True)
@@ -188,8 +193,10 @@ class _ExactLoss(torch.autograd.Function):
     ) -> torch.Tensor:
         row = weight.sum(1, keepdim=True)
         total = row.sum()
-        of_hidden, of_vectors = torch.empty_like(hidden), torch.zeros_like(vectors)
-        of_bias, loss = torch.zeros_like(bias), hidden.new_zeros(())
+        of_hidden = torch.empty_like(hidden)
+        of_vectors = torch.zeros_like(vectors)
+        of_bias = torch.zeros_like(bias)
+        loss = hidden.new_zeros(())
         for start in range(0, len(hidden), _ROWS):
             rows = slice(start, start + _ROWS)
             logits = torch.addmm(bias, hidden[rows], vectors.T)
@@ -234,7 +241,9 @@ def add_rows_(
 def _add_rows(out: Array, at: Ints, table: Array, of: Ints, weight: Array) -> None:
     # In the order of ``index_add_``, without a copy of the rows.
     for pair in range(len(at)):
-        row, other, times = out[at[pair]], table[of[pair]], weight[pair]
+        row = out[at[pair]]
+        other = table[of[pair]]
+        times = weight[pair]
         for column in range(len(row)):
             row[column] += times * other[column]
 
@@ -304,11 +313,13 @@ def softmax_shares(
     """
     own = bias.index_select(0, pairs.item)
     for at in range(0, len(own), _PAIRS):  # all vectors at once would not fit the processor's cache
-        row, item = pairs.row[at : at + _PAIRS], pairs.item[at : at + _PAIRS]
+        row = pairs.row[at : at + _PAIRS]
+        item = pairs.item[at : at + _PAIRS]
         own[at : at + _PAIRS] += hidden.index_select(0, row).mul_(vectors.index_select(0, item)).sum(1)
     cells = [pairs] if barred is None else [pairs, barred]
     if sample is None:
-        items, others = None, torch.addmm(bias, hidden, vectors.T)
+        items = None
+        others = torch.addmm(bias, hidden, vectors.T)
     else:
         items, correction = sample
         others = torch.addmm(bias[items] + correction, hidden, vectors[items].T)

@@ -159,7 +159,8 @@ def _forward(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:
     for item in range(pairs.m):
         if _wants(state, item):
             enqueue(queue, item)
-    values, places = np.empty(pairs.n + 1, np.float64), np.empty(pairs.n + 1, np.int64)
+    values = np.empty(pairs.n + 1, np.float64)
+    places = np.empty(pairs.n + 1, np.int64)
     item = dequeue(queue)
     while item >= 0:
         while _wants(state, item):
@@ -198,7 +199,8 @@ def _look_up(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) 
         pair = state.slot[user, position]
         if pair >= 0:
             cache.marks[item_of(pairs, user, pair)] = mark
-    values, tags = np.empty(_SPARES, np.float64), np.empty(_SPARES, np.int64)
+    values = np.empty(_SPARES, np.float64)
+    tags = np.empty(_SPARES, np.int64)
     size = 0
     threshold = 0.0
     first, last = user_range(pairs, user)
@@ -318,7 +320,8 @@ def _least_attached(
 @compiled
 def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # noqa: C901  # read as a whole
     """Let items with too many positions lower their bonus."""
-    n, m = pairs.n, pairs.m
+    n = pairs.n
+    m = pairs.m
     w = state.w
     queue = new_queue(m)
     for item in range(m):
@@ -328,7 +331,8 @@ def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # 
     if item < 0:
         return
     cache = NextBest(np.full((n, _SPARES), -1), np.full(n, np.inf), np.full(n, np.inf), np.full(m + 1, -1))
-    places, margins = np.empty(n, np.int64), np.empty(n, np.float64)
+    places = np.empty(n, np.int64)
+    margins = np.empty(n, np.float64)
     while item >= 0:
         while state.exposure[item] > _most(state, item):
             surplus = state.exposure[item] - _most(state, item)
@@ -359,9 +363,12 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
     ``epsilon`` is the ε of the first phase, or 0 without start bonuses. If the start bonuses are far too high, the
     auction starts again at 0, because small steps would lower them too slowly.
     """
-    w, user_price, best_price = state.w, np.zeros(pairs.n), np.zeros(pairs.n)
+    w = state.w
+    user_price = np.zeros(pairs.n)
+    best_price = np.zeros(pairs.n)
     rows = row_states(tie_seed, np.arange(pairs.n))
-    best_w, best_dual = w.copy(), np.inf
+    best_w = w.copy()
+    best_dual = np.inf
     primal = gap = 0.0
     _lower(w, _WARM * epsilon)
     for phase in range(_PHASES):
@@ -385,7 +392,8 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
         if epsilon <= _NEAR * last_epsilon(state, worth, tol) or phase > _BLIND:
             dual = dual_value(pairs, state, w, user_price)
             if dual < best_dual:
-                best_w, best_dual = w.copy(), dual
+                best_w = w.copy()
+                best_dual = dual
                 user_price, best_price = best_price, user_price
             gap = (best_dual - primal) / abs(best_dual) if best_dual != 0.0 else abs(primal)
             if gap <= tol or epsilon * shrink <= smallest:
@@ -393,7 +401,8 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
             shrink = max(shrink, min(_AIM * tol / gap, 0.5))
         _lower(w, _SHIFT * epsilon)
         epsilon *= shrink
-    shown, pair = state.slot >= 0, np.maximum(state.slot, 0)
+    shown = state.slot >= 0
+    pair = np.maximum(state.slot, 0)
     items = (pairs.uitem[pair] if pairs.sparse else pair % pairs.m).astype(np.int64)
     slates = np.where(shown, items, -1)
     values = np.where(shown, pairs.uval[pair] + best_w[items], -np.inf)

@@ -97,7 +97,10 @@ def _fill_best(scores: Array, factor: Array, admissible: Bools, price: Floats, b
     """Fill ``best`` with the k largest (s·factor − v)₊ of each row."""
     masked = len(admissible) > 0  # (0, 0): all pairs may be shown
     for row in range(len(scores)):
-        largest, of_row, times, lowest = best[row], scores[row], factor[row], 0.0
+        largest = best[row]
+        of_row = scores[row]
+        times = factor[row]
+        lowest = 0.0
         largest[:] = 0.0
         for item in range(len(of_row) if len(largest) else 0):
             value = of_row[item] * times - price[item]
@@ -134,13 +137,15 @@ def _score_and_top(
             worth = values[users, items]
             banned = np.flatnonzero(worth == -np.inf)
             if len(banned):
-                row, item = start + users[banned[0]], items[banned[0]]
+                row = start + users[banned[0]]
+                item = items[banned[0]]
                 raise AgentError(
                     f"certificate: row {row} shows item {item}, which is not admissible for this row"
                 )
             best = _best_of(problem, rows, values, prices, len(weights))
         else:
-            best, worth = known[0][rows], known[1][rows][users, positions]
+            best = known[0][rows]
+            worth = known[1][rows][users, positions]
         shown = worth.astype(np.float64)
         score += float((shown if problem.weights is None else shown * problem.weights[positions]).sum())
         top += _weighted_sum(best, problem.capacity[rows], weights)
@@ -163,7 +168,8 @@ def _best_of(
 
 def _exposures(problem: Problem, slates: Ints) -> tuple[Array, Floats]:
     """Exposures of the M items, and of the G requirements."""
-    m, rows = problem.shape[1], problem.rows
+    m = problem.shape[1]
+    rows = problem.rows
     users, positions = np.nonzero(slates >= 0)
     items = slates[users, positions]
     if problem.weights is None:
@@ -217,31 +223,41 @@ def certificate(
     problem = Problem.of("certificate", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
     shown = as_array(slates).astype(np.int64)
     _refuse_unfit(shown, problem)
-    m, rows = problem.shape[1], problem.rows
+    m = problem.shape[1]
+    rows = problem.rows
     highest = np.full(m, 0.0) if max_exposure is None else np.full(m, np.inf)
     prices = np.clip(_prices(price, m, "price"), -problem.cost, highest)
     exposure, of_rows = _exposures(problem, shown)
-    floor, cap, charge, reached = problem.floor, problem.cap, problem.cost, exposure
+    floor = problem.floor
+    cap = problem.cap
+    charge = problem.cost
+    reached = exposure
     of_row = np.empty(0)
     if rows is not None and problem.weights is not None:
         most = np.minimum(rows.most, len(shown) * problem.weights.sum())
         above = np.where(rows.most < np.inf, np.inf, 0)
         of_row = np.clip(_prices(more.get("row_price", 0.0), len(most), "row_price"), -rows.cost, above)
-        floor, cap = np.concatenate([floor, rows.least]), np.concatenate([cap, most])
-        charge, reached = np.concatenate([charge, rows.cost]), np.concatenate([exposure, of_rows])
+        floor = np.concatenate([floor, rows.least])
+        cap = np.concatenate([cap, most])
+        charge = np.concatenate([charge, rows.cost])
+        reached = np.concatenate([exposure, of_rows])
     every = np.concatenate([prices, of_row])
     score, top = _score_and_top(problem, shown, (prices, of_row), more.get("known"))
     bound = top + float(np.minimum(every, 0.0) @ floor + np.maximum(every, 0.0) @ cap)
     if problem.weights is None:
-        missing, over = np.maximum(floor - reached, 0), np.maximum(reached - cap, 0)
+        missing = np.maximum(floor - reached, 0)
+        over = np.maximum(reached - cap, 0)
     else:
-        missing, over = beyond(floor - reached, floor), beyond(reached - cap, cap)
-    excess, short = over.sum(), missing > 0
+        missing = beyond(floor - reached, floor)
+        over = beyond(reached - cap, cap)
+    excess = over.sum()
+    short = missing > 0
     value = -np.inf if excess else score - float((charge[short] * missing[short]).sum())
     required = problem.floor > 0
     ratios = exposure[required] / problem.floor[required]
     difference = bound - value
-    total, unit = float(floor.sum()), problem.unit
+    total = float(floor.sum())
+    unit = problem.unit
     return Certificate(
         value=value * unit,
         bound=bound * unit,

@@ -44,7 +44,8 @@ class Look(NamedTuple):
 def _best_of_users(block: Float32s, w: Floats, capacity: Ints, prices: Floats, best: Ints) -> float:
     """Users' part of D; fills in best items and prices."""
     keep = best.shape[1]
-    values, tags = np.empty(keep + 1, np.float64), np.empty(keep + 1, np.int64)
+    values = np.empty(keep + 1, np.float64)
+    tags = np.empty(keep + 1, np.int64)
     total = 0.0
     for row in range(block.shape[0]):
         size = 0
@@ -87,11 +88,15 @@ def look_at(scores: ChunkedScores, w: Floats, capacity: Ints, per_user: int, per
     ``per_item`` pairs with the largest s − u, where u is the user's k-th largest s + w.
     """
     n, m = scores.shape
-    per_user, per_item = min(per_user, m), min(per_item, n)
+    per_user = min(per_user, m)
+    per_item = min(per_item, n)
     prices = np.empty(n)
-    margins, users = np.empty((m, per_item)), np.full((m, per_item), -1, np.int64)
-    sizes, thresholds = np.zeros(m, np.int64), np.full(m, -np.inf)
-    of_users, values = np.empty((n, per_user), np.int32), np.empty((n, per_user), np.float32)
+    margins = np.empty((m, per_item))
+    users = np.full((m, per_item), -1, np.int64)
+    sizes = np.zeros(m, np.int64)
+    thresholds = np.full(m, -np.inf)
+    of_users = np.empty((n, per_user), np.int32)
+    values = np.empty((n, per_user), np.float32)
     total = 0.0
     step = max(1, _CELLS // max(m, 1))
     for start in range(0, n, step):
@@ -136,7 +141,8 @@ def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:
 
 def _largest_score(scores: ChunkedScores, *, of_all: bool) -> float:
     """Largest absolute score, over all users or the first user."""
-    n, largest = scores.shape[0], 0.0
+    n = scores.shape[0]
+    largest = 0.0
     for start in range(0, n if of_all else min(n, 1), _ROWS):
         block = np.asarray(scores.rows(start, min(start + _ROWS, n)), np.float64)
         if np.isnan(block).any() or (block == np.inf).any():
@@ -162,15 +168,20 @@ def solve_in_chunks(
     w = _guess(scores, problem, ceiling) if bonus is None else bonus
     per_user = int(_PER_USER * problem.capacity.max(initial=0)) + 8
     per_item = int(_PER_ITEM * problem.floor.max(initial=0)) + 16 if problem.floor.any() else 0
-    keys, values = np.empty(0, np.int64), np.empty(0, np.float32)
-    best_w, best_price, best_dual = w, np.zeros(n), np.inf
+    keys = np.empty(0, np.int64)
+    values = np.empty(0, np.float32)
+    best_w = w
+    best_price = np.zeros(n)
+    best_dual = np.inf
     solution: DualSolution | None = None
     epsilon = 0.0
     for number in range(_LOOKS):
         look = look_at(scores, w, problem.capacity, per_user, per_item)
         dual = look.top - float(np.maximum(w, 0.0) @ problem.floor) + float(np.maximum(-w, 0.0) @ problem.cap)
         if dual < best_dual:
-            best_w, best_price, best_dual = w, look.user_price, dual
+            best_w = w
+            best_price = look.user_price
+            best_dual = dual
         if solution is not None:
             gap = (best_dual - solution.primal) / abs(best_dual) if best_dual else abs(solution.primal)
             solution = dataclasses.replace(

@@ -90,9 +90,12 @@ class Contenders(NamedTuple):
     def of(cls, terms: WeightedProblem) -> Contenders:
         """Empty lists."""
         n, m = terms.scores.shape
-        width, alike = 0 if len(terms.of) else -(-m // _LISTED), np.zeros(n, np.bool_)
-        items, scores = np.empty((n, width), np.int32), np.empty((n, width), terms.scores.dtype)
-        price, lengths = np.zeros(len(terms.least)), np.zeros(n, np.int64)
+        width = 0 if len(terms.of) else -(-m // _LISTED)
+        alike = np.zeros(n, np.bool_)
+        items = np.empty((n, width), np.int32)
+        scores = np.empty((n, width), terms.scores.dtype)
+        price = np.zeros(len(terms.least))
+        lengths = np.zeros(n, np.int64)
         if n and width:
             some = terms.scores[:, :: max(m // 16, 1)]
             order = np.lexsort(some.T[::-1])  # np.unique with an axis makes a TypeError of an interrupt
@@ -153,7 +156,8 @@ def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
     """Fit pools of non-increasing value − weight; return their number."""
     pools = 0
     for place in range(len(value)):
-        mean[pools], count[pools] = value[place] - weights[place], 1
+        mean[pools] = value[place] - weights[place]
+        count[pools] = 1
         while pools > 0 and mean[pools - 1] <= mean[pools]:
             both = count[pools - 1] + count[pools]
             mean[pools - 1] += (mean[pools] - mean[pools - 1]) * count[pools] / both
@@ -172,16 +176,20 @@ def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) 
     left, and the mean of the last pool. Extra values above this mean belong to the last pool.
     """
     while True:
-        size, total, level = count[pools - 1], mean[pools - 1] * count[pools - 1], mean[pools - 1]
+        size = count[pools - 1]
+        total = mean[pools - 1] * count[pools - 1]
+        level = mean[pools - 1]
         for place in range(len(extra)):
             inside[place] = extra[place]
-        joined, before = _above(inside, level), -1
+        joined = _above(inside, level)
+        before = -1
         while joined != before:  # items that do not reach the level leave, which raises it, until none leaves
             sum_above = 0.0
             for value in inside[:joined]:
                 sum_above += value
             level = (total + sum_above) / (size + joined)
-            joined, before = _above(inside[:joined], level), joined
+            before = joined
+            joined = _above(inside[:joined], level)
         if pools == 1 or mean[pools - 2] > level:
             return pools, level
         mean[pools - 2] = (mean[pools - 2] * count[pools - 2] + total) / (count[pools - 2] + size)
@@ -216,12 +224,15 @@ def _fit(
     for place in range(size):
         share[place] = best[place] / tau
     pools = _pool(share[:size], weights[:size], mean, count)
-    stop, level = size, mean[pools - 1]  # of no use without items
+    # of no use without items
+    stop = size
+    level = mean[pools - 1]
     if size == k:
         reached = max(level, 0.0) * tau
         shown[who[:size]] = True
         for place in range(len(near)):  # without a branch, as above
-            who[stop], share[stop] = near[place], value[place] / tau
+            who[stop] = near[place]
+            share[stop] = value[place] / tau
             stop += (value[place] > reached) & (not shown[near[place]])
         shown[who[:size]] = False
         pools, level = _join(share[size:stop], mean, count, pools, inside[: stop - size])
@@ -232,7 +243,9 @@ def _fit(
             z[entries] = share[entries] - fit
             entries += 1
     for place in range(size, stop):
-        who[entries], share[entries], z[entries] = who[place], share[place], share[place] - max(level, 0.0)
+        who[entries] = who[place]
+        share[entries] = share[place]
+        z[entries] = share[place] - max(level, 0.0)
         entries += z[entries] > 0.0
     return size, entries, level
 
@@ -247,13 +260,14 @@ def _list(
         if value[item] >= bound:
             if size == len(items):
                 return -1
-            items[size], kept[size] = item, scores[item]
+            items[size] = item
+            kept[size] = scores[item]
             size += 1
     return size
 
 
 @compiled
-def _user_dual(  # noqa: C901, PLR0912
+def _user_dual(  # noqa: C901, PLR0912, PLR0915
     terms: WeightedProblem,
     price: Floats,
     tau: float,
@@ -267,42 +281,60 @@ def _user_dual(  # noqa: C901, PLR0912
     with more items, its mean is no lower. So if this mean is above a guess, items below the guess cannot be in a pool.
     Otherwise, the mean is the next guess.
     """
-    (n, m), width, grouped = terms.scores.shape, len(terms.weights), len(terms.of) > 0
-    near, value, of_row = np.empty(m, np.int64), np.empty(m, np.float64), np.empty(m, np.float64)
-    inside, shown, mean = np.empty(m, np.float64), np.zeros(m, np.bool_), np.empty(width, np.float64)
+    (n, m) = terms.scores.shape
+    width = len(terms.weights)
+    grouped = len(terms.of) > 0
+    near = np.empty(m, np.int64)
+    value = np.empty(m, np.float64)
+    of_row = np.empty(m, np.float64)
+    inside = np.empty(m, np.float64)
+    shown = np.zeros(m, np.bool_)
+    mean = np.empty(width, np.float64)
     # The second row is of users who are alike.
-    count, all_who = np.empty(width, np.int64), np.empty((2, m + width + 1), np.int64)
-    all_best, all_shares = np.empty((2, width), np.float64), np.empty((2, m + 1), np.float64)
-    all_z, sizes = np.empty((2, m + 1), np.float64), np.full((2, 2), -1, np.int64)
+    count = np.empty(width, np.int64)
+    all_who = np.empty((2, m + width + 1), np.int64)
+    all_best = np.empty((2, width), np.float64)
+    all_shares = np.empty((2, m + 1), np.float64)
+    all_z = np.empty((2, m + 1), np.float64)
+    sizes = np.full((2, 2), -1, np.int64)
     _, fallen, rest, last_pool, listed, kept, lengths, alike = contenders
-    slack, largest = _ROUNDED * (np.abs(price).sum() + fallen[0]), tau * terms.weights[0]
+    slack = _ROUNDED * (np.abs(price).sum() + fallen[0])
+    largest = tau * terms.weights[0]
     top = smooth = 0.0
     for user in range(n):
         k = terms.capacity[user]
         if k == 0:
             continue
         row = 1 if alike[user] else 0
-        best, who, share, z = all_best[row], all_who[row], all_shares[row], all_z[row]
-        lowest, filled = max(last_pool[user] - _GUESS * tau, 0.0), False
+        best = all_best[row]
+        who = all_who[row]
+        share = all_shares[row]
+        z = all_z[row]
+        lowest = max(last_pool[user] - _GUESS * tau, 0.0)
+        filled = False
         while row == 0 or sizes[1, 0] < 0:
             found = 0
             if rest[user] + fallen[0] < lowest * (1.0 - _ROUNDED) - slack:
-                some, theirs = listed[user], kept[user]
+                some = listed[user]
+                theirs = kept[user]
                 for place in range(lengths[user]):
-                    near[found], value[found] = some[place], theirs[place] - price[some[place]]
+                    near[found] = some[place]
+                    value[found] = theirs[place] - price[some[place]]
                     found += value[found] >= lowest
             else:
                 if not filled:
                     values_of_row(terms, price, user, of_row)
                     filled = True
                 for item in range(m):
-                    near[found], value[found] = item, of_row[item]
+                    near[found] = item
+                    value[found] = of_row[item]
                     found += value[found] >= lowest
             work = (who, share, z, mean, count, inside, shown)
             size, entries, level = _fit(near[:found], value, terms.weights, tau, k, best, work)
             if lowest == 0.0 or (size == k and level * tau * (1.0 - _ROUNDED) >= lowest):
                 last_pool[user] = level * tau if size == k else 0.0
-                sizes[row, 0], sizes[row, 1] = size, entries
+                sizes[row, 0] = size
+                sizes[row, 1] = entries
                 if filled and not grouped:
                     bound = lowest - _DEPTH * tau
                     lengths[user] = _list(of_row, terms.scores[user], bound, listed[user], kept[user])
@@ -330,10 +362,12 @@ def at_prices(
     contenders = Contenders.of(terms) if before is None else before.contenders
     contenders.fallen[0] += np.maximum(contenders.price - price, 0.0).max(initial=0.0)
     contenders.price[:] = price
-    exposure, marginal = np.zeros(len(price)), np.zeros(len(terms.capacity))
+    exposure = np.zeros(len(price))
+    marginal = np.zeros(len(terms.capacity))
     top, smooth = _user_dual(terms, price, tau, tuple(contenders), exposure, marginal)
     users = UserDual(top, smooth, exposure, marginal)
-    below, above = price < 0.0, price > 0.0
+    below = price < 0.0
+    above = price > 0.0
     rest = float(price[below] @ terms.least[below] + price[above] @ terms.most[above])
     return DualPoint(price, users, users.top + rest, users.smooth + rest, tau, contenders)
 
@@ -355,12 +389,14 @@ def minimised(
     scale of prices and a lower bound of the scale of D.
     """
     lowest, highest = box
-    below, above = np.flatnonzero(lowest < 0.0), np.flatnonzero(highest > 0.0)
+    below = np.flatnonzero(lowest < 0.0)
+    above = np.flatnonzero(highest > 0.0)
     asked = np.concatenate([terms.least[below], terms.most[above]])
     if not len(asked):
         return at_prices(terms, np.zeros(len(start.price)), tau)
     last = start if start.tau == tau else at_prices(terms, start.price, tau, start)
-    scale, key = max(abs(last.smooth), unit), b""
+    scale = max(abs(last.smooth), unit)
+    key = b""
 
     def point(parts: Floats) -> DualPoint:
         nonlocal last, key
@@ -369,7 +405,8 @@ def minimised(
             price[below] = parts[: len(below)]
             price[above] += parts[len(below) :]
             price = np.clip(price * unit, lowest, highest)  # they are rounded twice
-            last, key = at_prices(terms, price, tau, last), parts.tobytes()
+            last = at_prices(terms, price, tau, last)
+            key = parts.tobytes()
         return last
 
     def dual(parts: Floats) -> tuple[float, Floats]:

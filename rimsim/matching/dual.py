@@ -32,14 +32,16 @@ from rimsim.matching.solution import (
 _TAU = 0.03  # the first τ, in units of what a position is worth
 _FINER = 3.0  # ... and by how much it shrinks from level to level
 _LEVELS = 8
-_STUCK, _NEARER = (
-    3,
-    0.1,
-)  # from this level on, a gap that shrinks by less than this share of the tolerance ends it
+_STUCK = 3
+"""Level from which on a gap that shrinks too little ends the search."""
+_NEARER = 0.1
+"""Share of the tolerance by which the gap must shrink from level ``_STUCK`` on."""
 _ENOUGH = 0.0003  # share of the tolerance that a step must gain
 # Where D alone is wanted, which is flat where prices and exposures still move: the levels, and the share of the
 # tolerance that so many steps must gain.
-_FOR_BOUND, _FOR_BOUND_ENOUGH, _FOR_BOUND_STEPS = (0, *range(3, _LEVELS)), 0.2, 10
+_FOR_BOUND = (0, *range(3, _LEVELS))
+_FOR_BOUND_ENOUGH = 0.2
+_FOR_BOUND_STEPS = 10
 _FARTHEST = 64.0  # prices of hard rows stay below this many times the range of scores
 _SAMPLE = 256
 
@@ -107,7 +109,8 @@ def solve_dual(
     """
     refuse_unknown("solve_dual", more, SolverOptions)
     problem = Problem.of("solve_dual", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
-    start, tie_seed = _start(problem, prices, tol), more.get("tie_seed", 0)
+    start = _start(problem, prices, tol)
+    tie_seed = more.get("tie_seed", 0)
     if problem.weights is not None:
         return _solve_weighted(problem, start, tol, tie_seed)
     return _solve_counted(problem, start, tol, tie_seed)
@@ -161,7 +164,8 @@ def _start(problem: Problem, prices: ArrayLike | None, tol: float) -> Floats | N
         refuse(ConfigError, where, f"tol is {tol!r}", "a number above 0")
     if prices is None:
         return None
-    m, groups = problem.shape[1], 0 if problem.rows is None else len(problem.rows.least)
+    m = problem.shape[1]
+    groups = 0 if problem.rows is None else len(problem.rows.least)
     start = as_array(prices).astype(np.float64)
     if start.shape not in ((m,), (m + groups,)) or not np.isfinite(start).all():
         refuse(ConfigError, where, f"prices have shape {start.shape}", f"({m},) finite numbers")
@@ -171,7 +175,8 @@ def _start(problem: Problem, prices: ArrayLike | None, tol: float) -> Floats | N
 def _solve_counted(problem: Problem, start: Floats | None, tol: float, tie_seed: int) -> DualSolution:
     """Solution by the auction, in the problem's unit of exposure."""
     n, m = problem.shape
-    bonus, chunks = None, problem.chunks
+    bonus = None
+    chunks = problem.chunks
     if start is not None:  # bonuses that floors, caps and cost allow
         highest = np.where(problem.floor > 0, problem.cost, 0.0)
         bonus = np.clip(-start, np.where(problem.cap < n, -np.inf, 0.0), highest)
@@ -190,14 +195,19 @@ def _solve_counted(problem: Problem, start: Floats | None, tol: float, tie_seed:
 
 def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
     """Problem as arrays, for compiled functions of weighted positions."""
-    (n, m), rows = problem.shape, problem.rows
+    (n, m) = problem.shape
+    rows = problem.rows
     most = np.where(problem.cap < n * weights[0], problem.cap, np.inf)
-    least, cost = problem.floor, problem.cost
-    first, item = np.zeros(1, np.int64), np.empty(0, np.int64)
+    least = problem.floor
+    cost = problem.cost
+    first = np.zeros(1, np.int64)
+    item = np.empty(0, np.int64)
     active = np.empty((0, 0), np.bool_)
     if rows is not None:
-        first, item = rows.first.astype(np.int64), rows.item.astype(np.int64)
-        least, most = np.concatenate([least, rows.least]), np.concatenate([most, rows.most])
+        first = rows.first.astype(np.int64)
+        item = rows.item.astype(np.int64)
+        least = np.concatenate([least, rows.least])
+        most = np.concatenate([most, rows.most])
         cost = np.concatenate([cost, rows.cost])
         active = np.empty((0, len(first) - 1), np.bool_) if rows.active is None else rows.active
     order = np.argsort(item, kind="stable")
@@ -241,9 +251,11 @@ class _Search:
                 f"{problem.where}: found scores in chunks. Give the scores as a matrix if you use "
                 "position_weights or rows"
             )
-        self.problem, self.terms = problem, _weighted(problem, problem.weights)
+        self.problem = problem
+        self.terms = _weighted(problem, problem.weights)
         self.unit, self.spread = _scale(self.terms)
-        floors, caps = self.terms.least > 0.0, self.terms.most < np.inf
+        floors = self.terms.least > 0.0
+        caps = self.terms.most < np.inf
         self.box = (
             np.where(floors, -np.minimum(self.terms.cost, _FARTHEST * self.spread), 0.0),
             np.where(caps, _FARTHEST * self.spread, 0.0),
@@ -266,7 +278,8 @@ class _Search:
         """Refuse jointly infeasible floors, searched in the order of ``key``."""
         if not self.hard.any():
             return
-        terms, where = self.terms, self.problem.where
+        terms = self.terms
+        where = self.problem.where
         order = np.argsort(np.where(self.hard, key[: len(self.hard)], soft), kind="stable")
         items, lacking = violated_items_weighted(
             terms.scores, terms.capacity, terms.weights, terms.least, order
@@ -283,9 +296,11 @@ class _Search:
         """Refuse slates that miss hard floors."""
         if found.value > -np.inf:
             return
-        m, where = len(self.hard), self.problem.where
+        m = len(self.hard)
+        where = self.problem.where
         lacking = np.where(np.isinf(self.terms.cost), missing(self.terms, found.exposure), 0.0)
-        items, groups = np.flatnonzero(lacking[:m]), np.flatnonzero(lacking[m:])
+        items = np.flatnonzero(lacking[:m])
+        groups = np.flatnonzero(lacking[m:])
         whose = [f"{name} {names_of(of)}" for name, of in (("items", items), ("rows", groups)) if len(of)]
         raise infeasible(
             f"{where}: the solver found no slates that meet the floors of {' and '.join(whose)}; {lacking.sum():.6g} "
@@ -308,7 +323,8 @@ def _least_bound(problem: Problem, start: Floats | None, tol: float, *, for_boun
         best = search.point if search.point.bound < best.bound else best
         if best.bound - search.point.smooth <= tol * abs(best.bound):
             break
-    m, price = problem.shape[1], best.price + 0.0
+    m = problem.shape[1]
+    price = best.price + 0.0
     return DualPrices(price[:m], price[m:], best.bound, search.tau)
 
 
@@ -341,7 +357,8 @@ def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed
         if gap <= tol or (level >= _STUCK and nearer < _NEARER * tol):
             break
     search.refuse_unmet(slates)
-    m, price = problem.shape[1], point.price + 0.0
+    m = problem.shape[1]
+    price = point.price + 0.0
     return DualSolution(
         item_price=price[:m],
         user_price=point.users.marginal,

@@ -16,9 +16,17 @@ from rimsim.compiled import compiled, compiled_part
 from rimsim.rng import Purpose, bits
 
 NO_ROW = np.uint64(0)  # random bits where ties need none of a row's own
-GOLDEN, MIX_1, MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # of SplitMix64
-_GOLDEN, _MIX_1, _MIX_2 = np.uint64(GOLDEN), np.uint64(MIX_1), np.uint64(MIX_2)
-_30, _27, _31, _11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
+# of SplitMix64
+GOLDEN = 0x9E3779B97F4A7C15
+MIX_1 = 0xBF58476D1CE4E5B9
+MIX_2 = 0x94D049BB133111EB
+_GOLDEN = np.uint64(GOLDEN)
+_MIX_1 = np.uint64(MIX_1)
+_MIX_2 = np.uint64(MIX_2)
+_30 = np.uint64(30)
+_27 = np.uint64(27)
+_31 = np.uint64(31)
+_11 = np.uint64(11)
 _UNIT = 2.0**-53
 _PARTS = 16  # items of a part at most, a stride apart; one maximum is taken of each, many parts side by side
 
@@ -191,9 +199,11 @@ def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
     Items are in descending order of score; −1 marks positions without an item. All scores must be finite. The
     function returns a mask (n,) of rows in which a tie makes the slate ambiguous.
     """
-    (n, m), k = scores.shape, items.shape[1]
+    (n, m) = scores.shape
+    k = items.shape[1]
     tied = np.empty(n, np.bool_)
-    value, best = np.empty(m, np.float64), np.empty(k, np.float64)
+    value = np.empty(m, np.float64)
+    best = np.empty(k, np.float64)
     for row in range(n):
         tied[row] = False
         for item in range(m):
@@ -217,7 +227,8 @@ def order_items(items: Ints, scores: NDArray[np.floating]) -> None:
     Items of equal scores keep their order. Empty positions (−1) go to the end.
     """
     for place in range(1, len(items)):
-        item, before = items[place], place
+        item = items[place]
+        before = place
         while (
             item >= 0 and before > 0 and (items[before - 1] < 0 or scores[items[before - 1]] < scores[item])
         ):

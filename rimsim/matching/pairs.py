@@ -113,8 +113,11 @@ def dense_pairs(scores: NDArray[np.floating]) -> UserItemPairs:
     matrix = np.ascontiguousarray(scores)
     turned = np.empty((m, n), matrix.dtype)
     _transpose(matrix, turned)
-    by_user, by_item = matrix.reshape(-1), turned.reshape(-1)
-    none, none32, sparse = np.empty(0, np.int64), np.empty(0, np.int32), False
+    by_user = matrix.reshape(-1)
+    by_item = turned.reshape(-1)
+    none = np.empty(0, np.int64)
+    none32 = np.empty(0, np.int32)
+    sparse = False
     return UserItemPairs(n, m, sparse, by_user, by_item, none, none32, none, none, none32, none)
 
 
@@ -159,7 +162,9 @@ def no_holdings(
 @compiled_part
 def cheapest(pairs: UserItemPairs, state: Holdings, user: int) -> tuple[int, float]:
     """Cheapest position of a user's slate, and its worth."""
-    best, worth = -1, np.inf  # an empty slot is worth 0
+    # an empty slot is worth 0
+    best = -1
+    worth = np.inf
     for position in range(state.capacity[user]):
         pair = state.slot[user, position]
         value = 0.0
@@ -188,7 +193,8 @@ def greedy(  # noqa: C901  # one compiled loop, read as a whole
     ``rows`` has random bits of each user, which decide ties.
     """
     n, width = state.slot.shape
-    items, values = np.empty(width, np.int64), np.empty(width, np.float64)
+    items = np.empty(width, np.int64)
+    values = np.empty(width, np.float64)
     pair_of = np.empty(pairs.m, np.int64)
     extra = np.zeros(pairs.m, np.float64)
     state.exposure[:] = 0
@@ -199,8 +205,11 @@ def greedy(  # noqa: C901  # one compiled loop, read as a whole
             if pair >= 0:
                 extra[item_of(pairs, user, pair)] = sticky
                 state.held[place_of(pairs, user, pair)] = 0
-        size, threshold = 0 * k, 0.0  # no literal: see ``best_items``
-        best, worth = items[:k], values[:k]
+        # no literal: see ``best_items``
+        size = 0 * k
+        threshold = 0.0
+        best = items[:k]
+        worth = values[:k]
         first, last = user_range(pairs, user)
         for pair in range(first, last):
             item = item_of(pairs, user, pair)
@@ -228,11 +237,14 @@ def dual_value(pairs: UserItemPairs, state: Holdings, w: Floats, user_price: Flo
     """Dual value at the bonuses w; fills in user prices."""
     # D(w) = Σ top sums of (s + w)₊ − Σ w₊·floor + Σ (−w)₊·cap
     width = state.slot.shape[1]
-    values, tags = np.empty(width + 1, np.float64), np.empty(width + 1, np.int64)
+    values = np.empty(width + 1, np.float64)
+    tags = np.empty(width + 1, np.int64)
     total = 0.0
     for user in range(pairs.n):
         k = state.capacity[user]
-        size, threshold = 0 * k, 0.0  # no literal: see ``best_items``
+        # no literal: see ``best_items``
+        size = 0 * k
+        threshold = 0.0
         first, last = user_range(pairs, user)
         if k > 0:
             for pair in range(first, last):

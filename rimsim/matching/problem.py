@@ -64,7 +64,8 @@ class Rows:
 
     def refuse_unfit(self, n: int, m: int, where: str) -> None:
         """Refuse requirements that do not fit the users and items."""
-        groups, item = len(self.first) - 1, self.item
+        groups = len(self.first) - 1
+        item = self.item
         rising = groups >= 0 and self.first[0] == 0 and self.first[-1] == len(item)
         if not rising or (np.diff(self.first) < 0).any():
             raise ConfigError(f"{where}: rows.first must rise from 0 to the length of rows.item, {len(item)}")
@@ -152,7 +153,8 @@ class FactorScores:
     """Function applied to the product."""
 
     def __post_init__(self) -> None:
-        users, items = self.users.shape, self.items.shape
+        users = self.users.shape
+        items = self.items.shape
         if len(users) != 2 or len(items) != 2 or users[1] != items[1]:
             found = f"users have shape {users} and items {items}"
             refuse(ConfigError, "FactorScores", found, "(n, r) and (M, r)")
@@ -170,7 +172,8 @@ class FactorScores:
 
     def rows(self, start: int, stop: int) -> NDArray[np.floating]:
         """(stop − start, M) scores in float32."""
-        users, items = self.users[start:stop], self.items
+        users = self.users[start:stop]
+        items = self.items
         block = users.astype(np.float32, copy=False) @ items.T.astype(np.float32, copy=False)
         if self.link == "exp":
             np.exp(block, out=block)
@@ -360,7 +363,8 @@ class Problem:
         Raises:
             ConfigError: If a shape, type or value does not fit; the message names the argument.
         """
-        position_weights, rows = more.get("position_weights"), more.get("rows")
+        position_weights = more.get("position_weights")
+        rows = more.get("rows")
         if hasattr(scores, "tocsr") and hasattr(scores, "nnz"):  # a sparse matrix, without importing SciPy
             scores = SparseScores(scores, where)
         chunks = scores if isinstance(scores, ChunkedScores) else None
@@ -376,7 +380,8 @@ class Problem:
         positions = np.minimum(_amounts(capacity, n, where, "capacity", whole=True), m)
         if rows is not None:
             rows.refuse_unfit(n, m, where)
-        weights, unit = None, 1.0
+        weights = None
+        unit = 1.0
         if position_weights is not None or rows is not None:
             weights = _weights(position_weights, int(positions.max(initial=0)), where)
             asked = _amounts(min_exposure, m, where, "min_exposure", whole=False)
@@ -384,7 +389,8 @@ class Problem:
             if max_exposure is not None:
                 limits = _amounts(max_exposure, m, where, "max_exposure", whole=False)
             if rows is None and _in_units(weights, asked, limits):
-                unit, weights = float(weights[0]), None
+                unit = float(weights[0])
+                weights = None
                 min_exposure = np.rint(asked / unit)
                 max_exposure = None if limits is None else np.rint(limits / unit)
         floor = _amounts(min_exposure, m, where, "min_exposure", whole=weights is None)

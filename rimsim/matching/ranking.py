@@ -54,7 +54,8 @@ def price_slates(
     Raises:
         ConfigError: If an argument has a wrong type, shape or value.
     """
-    where, shape = "price_slates", _shape(scores)
+    where = "price_slates"
+    shape = _shape(scores)
     if len(shape) != 2:
         refuse(ConfigError, where, f"scores have shape {shape}", "(n, M)")
     n, m = shape
@@ -100,7 +101,8 @@ def top_k(
     if not isinstance(scores, np.ndarray):
         if scores.device.type != "cpu":
             return device_top_k(scores, cast("torch.Tensor", admissible).bool(), k)
-        scores, admissible = scores.numpy(), np.asarray(admissible)
+        scores = scores.numpy()
+        admissible = np.asarray(admissible)
     mask = np.asarray(admissible)
     mask = mask.view(np.bool_) if mask.dtype.itemsize == 1 else mask.astype(np.bool_)
     if scores.dtype != np.float32:
@@ -154,7 +156,8 @@ def user_rec(
     matrix = as_array(scores)
     if matrix.ndim not in (1, 2):
         refuse(ConfigError, "user_rec", f"scores have shape {matrix.shape}", "(n, M), or (n,) for one item")
-    rows, mask = np.ascontiguousarray(np.atleast_2d(matrix.T)), None
+    rows = np.ascontiguousarray(np.atleast_2d(matrix.T))
+    mask = None
     if admissible is not None:
         mask = np.ascontiguousarray(np.atleast_2d(as_array(admissible).astype(bool).T))
     users = price_slates(
@@ -175,7 +178,8 @@ def _rank_rows(
     """Fill ``slates`` with the items of largest s − v."""
     n, k = slates.shape
     masked = admissible.shape[0] == n
-    value, best = np.empty(len(v), np.float64), np.empty(k, np.float64)
+    value = np.empty(len(v), np.float64)
+    best = np.empty(k, np.float64)
     for row in range(n):
         of_row = scores[row]
         for item in range(len(v)):

@@ -30,13 +30,17 @@ from rimsim.matching.kernels import best_items
 from rimsim.matching.problem import beyond
 
 _TURNS = 20  # of one user within a pass
-_RHO, _SHARPER = 0.003, 3.0  # the first ρ, in units of what a position is worth, and by how much it grows
-_ROUNDED, _SHARP = 8, 4  # passes with a rounded penalty, and with the penalty itself at most
+# the first ρ, in units of what a position is worth, and by how much it grows
+_RHO = 0.003
+_SHARPER = 3.0
+# passes with a rounded penalty, and with the penalty itself at most
+_ROUNDED = 8
+_SHARP = 4
 _REPAIRS = 30  # passes that mend broken bounds at most
-_HARDER, _BEYOND = (
-    1.5,
-    0.1,
-)  # each makes a broken bound dearer, and asks for this share of a last position more
+_HARDER = 1.5
+"""Factor by which each pass makes a broken bound dearer."""
+_BEYOND = 0.1
+"""Share of a last position that each pass asks for in addition."""
 _TINY = 1e-9  # what a move must gain, in units of what a position is worth
 _SPARE = 4  # candidates of a user beyond two for each position
 
@@ -61,7 +65,9 @@ def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
     """Integral of clip(slope + ρ·e, 0, steepest) from 0 to ``over``."""
     if rho == np.inf:
         return steepest * max(over, 0.0)
-    start, stop = -slope / rho, (steepest - slope) / rho  # where the slope leaves 0, and where it is steepest
+    # where the slope leaves 0, and where it is steepest
+    start = -slope / rho
+    stop = (steepest - slope) / rho
     inside = min(max(over, start), stop)
     return slope * inside + 0.5 * rho * inside * inside + steepest * max(over - stop, 0.0)
 
@@ -71,13 +77,18 @@ def _gain(
     rows: Floats, rho: float, exposure: Floats, row: int, amount: float
 ) -> float:  # few words: it is inlined
     """Change of a requirement's penalty H if its exposure grows."""
-    gained, before, low, high = 0.0, exposure[row], rows[row, 3], rows[row, 4]
+    gained = 0.0
+    before = exposure[row]
+    low = rows[row, 3]
+    high = rows[row, 4]
     if low > 0.0:
-        least, bonus = rows[row, 1], min(max(-rows[row, 0], 0.0), low)
+        least = rows[row, 1]
+        bonus = min(max(-rows[row, 0], 0.0), low)
         gained += _rounded(least - before, bonus, low, rho)
         gained -= _rounded(least - before - amount, bonus, low, rho)
     if high > 0.0:
-        most, charge = rows[row, 2], min(max(rows[row, 0], 0.0), high)
+        most = rows[row, 2]
+        charge = min(max(rows[row, 0], 0.0), high)
         gained += _rounded(before - most, charge, high, rho)
         gained -= _rounded(before + amount - most, charge, high, rho)
     return gained
@@ -116,7 +127,10 @@ def _dealt(terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], rho:
     """
     n, m = terms.scores.shape
     found = np.full((n, keep), -1, np.int64)
-    value, best, exposure, now = np.empty(m), np.empty(keep), np.zeros(len(price)), price.copy()
+    value = np.empty(m)
+    best = np.empty(keep)
+    exposure = np.zeros(len(price))
+    now = price.copy()
     for turn in range(2):
         for user in range(n):
             slate = found[user, : terms.capacity[user]]
@@ -160,7 +174,8 @@ def _follow(
 @compiled_part
 def _moved(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho: float) -> float:
     """Price −H' of a requirement, from its exposure beyond bounds."""
-    below, above = min(price[row], 0.0), max(price[row], 0.0)
+    below = min(price[row], 0.0)
+    above = max(price[row], 0.0)
     if terms.least[row] > 0.0:
         below = min(max(below + rho * (exposure - terms.least[row]), -terms.cost[row]), 0.0)
     if terms.most[row] < np.inf:
@@ -173,11 +188,16 @@ def _exchange(
     terms: WeightedProblem, penalty: Penalty, user: int, slate: Ints, exposure: Floats, enough: float
 ) -> int:
     """Exchange two items' positions if this raises Σ w·s + H."""
-    scores, weights, grouped, moves = terms.scores[user], terms.weights, len(terms.of) > 0, 0
-    rows, rho = penalty.rows, penalty.rho
+    scores = terms.scores[user]
+    weights = terms.weights
+    grouped = len(terms.of) > 0
+    moves = 0
+    rows = penalty.rows
+    rho = penalty.rho
     for place in range(len(slate)):
         for other in range(place + 1, len(slate)):
-            up, down = slate[other], slate[place]
+            up = slate[other]
+            down = slate[place]
             by = weights[place] - weights[other]
             if up < 0 or by == 0.0:
                 continue
@@ -192,7 +212,8 @@ def _exchange(
             if gained > enough:
                 enter_exposure(terms, exposure, user, up, by)
                 enter_exposure(terms, exposure, user, down, -by)
-                slate[place], slate[other] = up, down
+                slate[place] = up
+                slate[other] = down
                 moves += 1
     return moves
 
@@ -209,18 +230,26 @@ def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
     enough: float,
 ) -> int:
     """Replace slate items if this raises Σ w·s + H."""
-    scores, weights, grouped, moves = terms.scores[user], terms.weights, len(terms.of) > 0, 0
-    rows, rho = penalty.rows, penalty.rho
+    scores = terms.scores[user]
+    weights = terms.weights
+    grouped = len(terms.of) > 0
+    moves = 0
+    rows = penalty.rows
+    rho = penalty.rho
     for place in range(len(slate)):
-        weight, old, given = weights[place], slate[place], 0.0
+        weight = weights[place]
+        old = slate[place]
+        given = 0.0
         if old >= 0:
             given = -weight * np.float64(scores[old]) + _gain(rows, rho, exposure, old, -weight)
             if grouped:
                 given += _gain_of_groups(terms, penalty, exposure, user, old, -weight)
             enter_exposure(terms, exposure, user, old, -weight)
-        new, best = old, enough
+        new = old
+        best = enough
         if old >= 0 and given > best and (place + 1 == len(slate) or slate[place + 1] < 0):
-            new, best = -1, given
+            new = -1
+            best = given
         for item in others:
             if item < 0 or shown[item] or scores[item] == -np.inf:
                 continue
@@ -229,7 +258,8 @@ def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
             if grouped:
                 gained += _gain_of_groups(terms, penalty, exposure, user, item, weight)
             if gained > best:
-                new, best = item, gained
+                new = item
+                best = gained
         if new >= 0:
             enter_exposure(terms, exposure, user, new, weight)
         if new != old:
@@ -299,7 +329,8 @@ def integral_slates(
     keep = max(width, min(2 * width + _SPARE, terms.scores.shape[1]))
     lists = _dealt(terms, price, rows, _RHO * unit, keep)
     slates = np.empty((len(lists), width), np.int64)
-    dear, dearer = 1.2 * np.abs(price) + 0.1 * unit, 2.0 * (np.abs(price) + spread)
+    dear = 1.2 * np.abs(price) + 0.1 * unit
+    dearer = 2.0 * (np.abs(price) + spread)
     for charge in (dear, dearer):  # of a broken bound at first
         slates[:] = lists[:, :width]
         slates[np.arange(width) >= terms.capacity[:, np.newaxis]] = -1
@@ -322,7 +353,9 @@ def _fitted(
     """Change slates until all bounds are met; true if successful."""
     low = np.where(np.isinf(terms.cost), charge, terms.cost)
     high = np.where(terms.most < np.inf, charge, 0.0)
-    exposure, nothing, aim = np.zeros(len(price)), np.empty(0, np.int64), terms.least.copy()
+    exposure = np.zeros(len(price))
+    nothing = np.empty(0, np.int64)
+    aim = terms.least.copy()
 
     def improve(rho: float, wanted: Ints) -> int:
         penalty = Penalty(np.stack([price, aim, terms.most, low, high], axis=1), rho)
@@ -342,7 +375,8 @@ def _fitted(
         broken = short | _over(terms, exposure)
         if not broken.any():
             return True
-        low, high = np.where(broken, low * _HARDER, low), np.where(broken, high * _HARDER, high)
+        low = np.where(broken, low * _HARDER, low)
+        high = np.where(broken, high * _HARDER, high)
         aim[short] += _BEYOND * terms.weights[-1]  # above a floor that is missed time and again
         improve(np.inf, _items_of(terms, short))
     return False
@@ -364,7 +398,8 @@ def _items_of(terms: WeightedProblem, rows: Bools) -> Ints:
 
 def _keep_caps(terms: WeightedProblem, slates: Ints) -> None:
     """Cut each slate before its first item above a cap."""
-    exposure, m = np.zeros(len(terms.least)), terms.scores.shape[1]
+    exposure = np.zeros(len(terms.least))
+    m = terms.scores.shape[1]
     for user in range(len(slates)):
         recount(terms, slates, exposure)
         over = _over(terms, exposure)

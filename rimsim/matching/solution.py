@@ -112,7 +112,8 @@ def violated_items_of_all(floor: Ints, capacity: Ints) -> tuple[Ints, int]:
     See :func:`violated_items`. All floors can be met if and only if, for every t, the sum of the t largest floors is
     at most Σ_users min(capacity, t) (Gale and Ryser, 1957).
     """
-    n, m = len(capacity), len(floor)
+    n = len(capacity)
+    m = len(floor)
     order = np.argsort(-floor, kind="stable")
     users_with = n - np.searchsorted(np.sort(capacity), np.arange(1, m + 1), "left")  # capacity ≥ t
     excess = np.cumsum(floor[order]) - np.cumsum(users_with)
@@ -135,7 +136,8 @@ def violated_items(admissible: Bools, floor: Ints, capacity: Ints) -> tuple[Ints
 
     n, m = admissible.shape
     asked = np.minimum(floor, n + 1)  # more than can ever be met is unmet all the same, and fits into 32 bits
-    pairs, corner = sparse.csr_array(admissible.T.astype(np.int32)), sparse.csr_array((1, 1), dtype=np.int32)
+    pairs = sparse.csr_array(admissible.T.astype(np.int32))
+    corner = sparse.csr_array((1, 1), dtype=np.int32)
     blocks: list[list[Any]] = [  # source → items → users → sink
         [corner, sparse.csr_array(asked[np.newaxis]), None, None],
         [None, None, pairs, None],
@@ -190,7 +192,9 @@ def violated_items_weighted(
 @compiled
 def _reach(scores: NDArray[np.floating], capacity: Ints, weights: Floats, order: Ints) -> Floats:
     """(M,) largest joint exposure of the first 1, 2, …, M items."""
-    reach, total, used = np.empty(len(order)), 0.0, np.zeros(len(capacity), np.int64)
+    reach = np.empty(len(order))
+    total = 0.0
+    used = np.zeros(len(capacity), np.int64)
     for place in range(len(order)):
         for user in range(len(capacity)):
             if used[user] < capacity[user] and scores[user, order[place]] > -np.inf:

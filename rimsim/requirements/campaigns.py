@@ -179,7 +179,8 @@ class Guarantee:
             return self.beta * float(ahead.share[self.items].sum())
         if self.exposures is None:
             return self.share * float(ahead.positions[self.audience.counts(ahead.visits)].sum())
-        begin, end = self.audience.begin, self.audience.end
+        begin = self.audience.begin
+        end = self.audience.end
         overlap = max(min(end, ahead.visits.stop) - max(begin, ahead.visits.start), 0)
         return self.exposures * overlap / (end - begin)
 
@@ -190,7 +191,8 @@ def groups_of(items: pd.DataFrame, group: GroupConfig) -> list[Guarantee]:
     Raises:
         ConfigError: If the item table lacks the column or value.
     """
-    column, values = group.column, group.values  # noqa: PD011  # no data frame
+    column = group.column
+    values = group.values  # noqa: PD011  # no data frame
     where = f"group of {column!r}"
     require_column(items, column, where)
     if values is None:
@@ -230,7 +232,8 @@ def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, num
 
 def _items_of(tables: CampaignTables, campaign: CampaignConfig, where: str) -> Ints:
     """Items of a campaign."""
-    chosen, items = campaign.items, tables.items
+    chosen = campaign.items
+    items = tables.items
     if chosen == "new":
         found = np.flatnonzero(tables.release != ALWAYS)
         if not len(found):

@@ -117,7 +117,8 @@ class Requirements:
 
     def most_of_items(self, n_items: int) -> Floats:
         """Largest allowed exposures of each item, from :attr:`item_caps`."""
-        most, rows = np.full(n_items, np.inf), np.flatnonzero(self.item_caps)
+        most = np.full(n_items, np.inf)
+        rows = np.flatnonzero(self.item_caps)
         np.minimum.at(most, self.item[self.first[rows]], self.most[rows])
         return most
 
@@ -206,8 +207,10 @@ class RoundRequirements:
 
     def carried_over(self, exposure: Floats, delivered: Floats) -> CarryOver:
         """Carry-over after given exposures of items and of requirements."""
-        average, (items, rows, start) = mean_weight(self.position_weights), self.accrued
-        rows, mine = rows.copy(), self.row >= 0
+        average = mean_weight(self.position_weights)
+        (items, rows, start) = self.accrued
+        rows = rows.copy()
+        mine = self.row >= 0
         rows[self.row[mine]] -= delivered[mine] / average
         return CarryOver(items - exposure / average, rows, start)
 
@@ -229,7 +232,9 @@ class ScenarioRequirements:
 
     def __init__(self, config: ScenarioConfig, tables: CampaignTables, seed: int) -> None:
         exposure = config.exposure
-        self._exposure, self._slate, self._seed = exposure, config.slate, seed
+        self._exposure = exposure
+        self._slate = config.slate
+        self._seed = seed
         self._opening = int(ticks(tables.opening))
         self._ids: list[str] = tables.items["id"].astype(str).tolist()
         groups = [guarantee for group in exposure.groups for guarantee in groups_of(tables.items, group)]
@@ -359,9 +364,12 @@ class ScenarioRequirements:
 
 def _row(guarantee: Guarantee, ahead: ExpectedRound, accrued: float, average: float) -> Row | None:
     """Guarantee as a requirement; None in rounds outside its time."""
-    begin, end, audience = ahead.visits.start, ahead.visits.stop, guarantee.audience
+    begin = ahead.visits.start
+    end = ahead.visits.stop
+    audience = guarantee.audience
     if audience is not None:
-        begin, end = max(audience.begin, begin), min(audience.end, end)
+        begin = max(audience.begin, begin)
+        end = min(audience.end, end)
     if begin >= end:
         return None
     # In whole exposures at average positions.

@@ -63,7 +63,8 @@ class AgentTests:
 
         A tenth of the (visitor, item) pairs is consumed. Arrival 5 has no admissible item; arrival 8 gets no item.
         """
-        n, draw = 60, generator(seed, Purpose.MEASURE, self.n_items)
+        n = 60
+        draw = generator(seed, Purpose.MEASURE, self.n_items)
         admissible = draw.random((n, self.n_items)) < 0.9
         admissible[5] = False
         weight = admissible * draw.lognormal(draw.standard_normal(self.n_items), 1.0, (n, self.n_items))
@@ -92,7 +93,8 @@ class AgentTests:
 
     def view(self, arrivals: Arrivals) -> RoundView:
         """View of the round; every third item has a guarantee."""
-        n, item = len(arrivals), np.arange(self.n_items)
+        n = len(arrivals)
+        item = np.arange(self.n_items)
         genres = [f"g{one % 3}" for one in item]
         return RoundView(
             round=1,
@@ -120,7 +122,8 @@ class AgentTests:
         A learning agent gets feedback in which items with even numbers are consumed.
         """
         agent.begin_round(view)
-        order, n = np.arange(len(arrivals)) if order is None else order, len(arrivals)
+        order = np.arange(len(arrivals)) if order is None else order
+        n = len(arrivals)
         barriers = {*range(0, n, agent.barrier_every or n), n}
         answers: list[Slates] = []
         untold: list[Arrivals] = []
@@ -178,12 +181,14 @@ class AgentTests:
         """An ``order_free`` agent gives the same slates in any order."""
         if not self.make().order_free:
             return
-        arrivals, order = self.arrivals(), generator(2, Purpose.MEASURE).permutation(60)
+        arrivals = self.arrivals()
+        order = generator(2, Purpose.MEASURE).permutation(60)
         _assert_same(self.served(arrivals, 7, order), self.served(arrivals, 7), order)
 
     def test_the_same_key_gives_the_same_slates(self) -> None:
         """Equal agents answer equally; global random states do not matter."""
-        arrivals, answers = self.arrivals(), []
+        arrivals = self.arrivals()
+        answers = []
         for seed in (1, 2):
             np.random.seed(seed)  # noqa: NPY002 - it must make no difference
             torch.manual_seed(seed)
@@ -192,8 +197,10 @@ class AgentTests:
 
     def test_it_leaves_what_it_is_told_as_it_was(self) -> None:
         """The agent does not change views, arrivals and feedback."""
-        arrivals, agent = self.arrivals(), self.make()
-        view, batch = self.view(arrivals), arrivals.rows(slice(agent.barrier_every))
+        arrivals = self.arrivals()
+        agent = self.make()
+        view = self.view(arrivals)
+        batch = arrivals.rows(slice(agent.barrier_every))
         # Positions count differently, so that a 1 that is written shows.
         weights = view.position_weights * 0.9 ** np.arange(view.slate)
         view = dataclasses.replace(view, position_weights=weights)
@@ -211,7 +218,9 @@ class AgentTests:
 
     def test_it_goes_on_where_a_run_is_resumed(self) -> None:
         """A new agent with ``load_state(state)`` continues like the old agent."""
-        arrivals, old, new = self.arrivals(), self.make(), self.make()
+        arrivals = self.arrivals()
+        old = self.make()
+        new = self.make()
         self.played(old, self.view(arrivals), arrivals, 60)
         _ = getattr(old, "diagnostics", None)  # as a run reads them before it keeps the state
         if isinstance(old, RememberingAgent):
@@ -224,7 +233,8 @@ class AgentTests:
 
     def test_diagnostics_are_names_with_numbers(self) -> None:
         """Diagnostics map texts to numbers."""
-        arrivals, agent = self.arrivals(), self.make()
+        arrivals = self.arrivals()
+        agent = self.make()
         self.played(agent, self.view(arrivals), arrivals, 60)
         found = getattr(agent, "diagnostics", {})
         assert isinstance(found, Mapping), f"they are {found!r}"
@@ -235,7 +245,8 @@ class AgentTests:
 
     def test_prices_are_bonuses(self) -> None:
         """Item prices are finite and not above 0."""
-        arrivals, agent = self.arrivals(), self.make()
+        arrivals = self.arrivals()
+        agent = self.make()
         agent.begin_round(self.view(arrivals))
         answer = as_slates(agent.act(arrivals.rows(slice(20))))
         if isinstance(agent, PricingAgent):
@@ -246,14 +257,16 @@ class AgentTests:
 
     def test_propensities_are_frequencies(self) -> None:
         """Frequencies of items in slates agree with their propensities."""
-        few, number = self.arrivals(), np.arange(self.draws)
+        few = self.arrivals()
+        number = np.arange(self.draws)
         if self.served(few, 60).propensity is None:
             return
         state = few.rows(np.zeros(self.draws, np.int64))
         slates = self.served(dataclasses.replace(state, id=number, row=number), 512)
         assert slates.propensity is not None
         shown = slates.items >= 0
-        stated, items = slates.propensity[shown].astype(np.float64), slates.items[shown]
+        stated = slates.propensity[shown].astype(np.float64)
+        items = slates.items[shown]
         assert 0 < stated.min() <= stated.max() <= 1
         often = np.bincount(items, minlength=self.n_items) >= 0.01 * self.draws
         total = np.bincount(items, 1.0 / stated, self.n_items)
@@ -264,7 +277,8 @@ class AgentTests:
 def _assert_same(found: Slates, expected: Slates, order: Ints) -> None:
     """Require answers to equal expected answers in rows ``order``."""
     for name in ("items", "price", "propensity", "uniform"):
-        one, other = getattr(found, name), getattr(expected, name)
+        one = getattr(found, name)
+        other = getattr(expected, name)
         np.testing.assert_array_equal(one, other if other is None else other[order], name)
     assert (found.chances is None) == (expected.chances is None)
     if found.chances is not None and expected.chances is not None:
@@ -276,7 +290,8 @@ def _copies(record: Any, within: str = "") -> dict[str, Array]:
     """Copies of all arrays and tables in a record."""
     found = {}
     for field in dataclasses.fields(record):
-        name, value = f"{within}{field.name}", getattr(record, field.name)
+        name = f"{within}{field.name}"
+        value = getattr(record, field.name)
         if isinstance(value, torch.Tensor):
             found[name] = value.detach().cpu().numpy().copy()
         elif isinstance(value, np.ndarray):

@@ -49,8 +49,10 @@ def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events:
         events.append((np.full(len(chosen), user), chosen, time))
     who, item, time = (np.concatenate(column) for column in zip(*events, strict=True))
     order = np.lexsort((item, who, time))
-    who, item = who[order].astype(np.int64), item[order].astype(np.int64)
-    value, users = np.ones(len(who), np.float32), pd.DataFrame({"id": np.arange(n_users)})
+    who = who[order].astype(np.int64)
+    item = item[order].astype(np.int64)
+    value = np.ones(len(who), np.float32)
+    users = pd.DataFrame({"id": np.arange(n_users)})
     return EventLog(who, item, time[order], value, users, random_items(n_items))
 
 
@@ -84,14 +86,17 @@ class IntensityModelTests:
 
     def test_follows_the_protocol(self) -> None:
         """``fit`` and ``update`` return the model, and ``score`` exists."""
-        log, model = self.log(), self.make()
+        log = self.log()
+        model = self.make()
         assert isinstance(model, IntensityModel)
         assert model.fit(log) is model
         assert model.update(log) is model
 
     def test_scores_are_intensities(self) -> None:
         """Scores are finite, non-negative float32 of the shape (n, M)."""
-        log, model, states = self.log(), self.fitted(), self.states(self.log())
+        log = self.log()
+        model = self.fitted()
+        states = self.states(self.log())
         scores = model.score(states)
         assert scores.shape == (len(states), log.n_items)
         assert scores.dtype == torch.float32
@@ -117,7 +122,8 @@ class IntensityModelTests:
 
     def test_the_batch_does_not_matter(self) -> None:
         """Scores are identical in batches of any size."""
-        model, states = self.fitted(), self.states(self.log())
+        model = self.fitted()
+        states = self.states(self.log())
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -132,15 +138,19 @@ class IntensityModelTests:
 
     def test_nothing_after_the_clock_is_seen(self) -> None:
         """Events at or after a state's instant leave scores unchanged."""
-        log, model = self.log(), self.fitted()
+        log = self.log()
+        model = self.fitted()
         instant = float(np.median(log.time))
-        early, every = log.before(instant), np.arange(log.n_users)
+        early = log.before(instant)
+        every = np.arange(log.n_users)
         seen = model.score(UserStates.of(log, every, instant))
         assert torch.equal(seen, model.score(UserStates.of(early, every, instant)))
 
     def test_a_new_log_moves_the_model(self) -> None:
         """``update`` raises the probabilities of items in new events."""
-        log, model, states = self.log(), self.fitted(), self.states(self.log())
+        log = self.log()
+        model = self.fitted()
+        states = self.states(self.log())
         before = model.score(states)
         silent = dataclasses.replace(log, target=np.zeros(len(log), bool))
         assert torch.equal(model.update(silent).score(states), before)
@@ -154,7 +164,8 @@ class IntensityModelTests:
 
     def test_only_target_events_are_fitted_to(self) -> None:
         """Models are not fitted to events outside ``target``."""
-        log, states = self.log(), self.states(self.log())
+        log = self.log()
+        states = self.states(self.log())
         half = dataclasses.replace(log, target=log.item % 2 == 0)
         assert not torch.equal(self.make().fit(half).score(states), self.fitted().score(states))
 
@@ -162,14 +173,16 @@ class IntensityModelTests:
         """An exact update equals a fit to the new log."""
         if not self.update_is_refit:
             return
-        log, states = self.log(), self.states(self.log())
+        log = self.log()
+        states = self.states(self.log())
         later = log.rows(log.time > np.median(log.time))
         assert torch.equal(self.fitted().update(later).score(states), self.make().fit(later).score(states))
 
     def test_fits_are_reproducible(self) -> None:
         """Repeated fits are identical, and keep the seed of torch."""
         log = self.log()
-        later, states = log.rows(log.time > np.median(log.time)), self.states(log)
+        later = log.rows(log.time > np.median(log.time))
+        states = self.states(log)
         torch.manual_seed(1)
         first = self.fitted().update(later).score(states)
         drawn = torch.rand(1)
@@ -179,20 +192,23 @@ class IntensityModelTests:
 
     def test_hidden_states_equal_states(self) -> None:
         """Scores from hidden states equal scores from states."""
-        log, model = self.log(), self.fitted()
+        log = self.log()
+        model = self.fitted()
         if not isinstance(model, RecurrentModel):
             return
         states = self.states(log)
         hidden = model.encode(states)
         assert torch.equal(model.score_hidden(hidden, states.now), model.score(states))
-        grown, longer = hidden, states
+        grown = hidden
+        longer = states
         for step in range(3):
             items = _new_items(longer, log.n_items, step)
             times = states.now + step * 100.0
             grown = model.step(grown, torch.from_numpy(items), torch.from_numpy(times))
             longer = _appended(longer, items, times)
         now = longer.now + 50.0
-        expected, found = model.score(dataclasses.replace(longer, now=now)), model.score_hidden(grown, now)
+        expected = model.score(dataclasses.replace(longer, now=now))
+        found = model.score_hidden(grown, now)
         assert float((found - expected).abs().max()) <= self.tolerance * float(expected.max())
 
     def test_a_saved_model_is_the_same_model(self, tmp_path: Path) -> None:
@@ -200,7 +216,8 @@ class IntensityModelTests:
         model: Any = self.fitted()
         if not is_stored(model):
             return
-        log, states = self.log(), self.states(self.log())
+        log = self.log()
+        states = self.states(self.log())
         model.save(tmp_path / "model")
         again = load(tmp_path / "model")
         assert torch.equal(again.score(states), model.score(states))
@@ -230,5 +247,6 @@ def _new_items(states: UserStates, n_items: int, step: int) -> Ints:
 def _appended(states: UserStates, items: Array, times: Array) -> UserStates:
     """States one second later, each with one more event."""
     ends = states.offsets[1:]
-    longer, later = np.insert(states.items, ends, items), np.insert(states.times, ends, times)
+    longer = np.insert(states.items, ends, items)
+    later = np.insert(states.times, ends, times)
     return UserStates(states.offsets + np.arange(len(states) + 1), longer, later, times + 1.0)

@@ -63,7 +63,8 @@ class Taking:
 
 def small_scenario() -> ScenarioConfig:
     """Scenario of two rounds, 60 clones each, with four positions."""
-    arrivals, platform = ArrivalsConfig(per_round=60, max_visits=3), PlatformConfig(model="popularity")
+    arrivals = ArrivalsConfig(per_round=60, max_visits=3)
+    platform = PlatformConfig(model="popularity")
     return ScenarioConfig(rounds=2, slate=4, arrivals=arrivals, platform=platform)
 
 
@@ -93,7 +94,8 @@ def serve_round(market: Market, batch_size: int | None = None) -> None:
 
 def require_same_in_batches(market: Callable[[], Market]) -> None:
     """Require equal arrivals, slates and consumptions at any batch size."""
-    one, many = market(), market()
+    one = market()
+    many = market()
     for played, batch_size in ((one, 1), (many, None)):
         while not played.done:
             serve_round(played, batch_size)
@@ -139,7 +141,8 @@ class ArrivalTests(_PlugTests):
 
     def rounds(self, seed: int = 0) -> list[Schedule]:
         """Schedules of rounds −1 (if visitors change), 0 and 1."""
-        process, so_far = self.make(), self.before(seed)
+        process = self.make()
+        so_far = self.before(seed)
         return [process.round(number, so_far) for number in ((0, 1) if process.keeps_users else (-1, 0, 1))]
 
     def before(self, seed: int = 0) -> RoundsSoFar:
@@ -172,7 +175,8 @@ class ArrivalTests(_PlugTests):
 
     def test_schedules_can_be_played(self) -> None:
         """Schedules are valid, and their ids are distinct."""
-        schedules, so_far = self.rounds(), self.before()
+        schedules = self.rounds()
+        so_far = self.before()
         past = LoggedPast.of(so_far.world.past, empty=self.scenario().arrivals.history == "none")
         for number, schedule in enumerate(schedules, start=2 - len(schedules)):
             checked_schedule(schedule, number, so_far, past)
@@ -194,7 +198,9 @@ class ArrivalTests(_PlugTests):
 
     def test_all_chance_comes_from_the_seed(self) -> None:
         """The same seed gives the same schedules, bit by bit."""
-        process, nothing, played = self.make(), self.before(3), self.after_a_round(0.5, 3)
+        process = self.make()
+        nothing = self.before(3)
+        played = self.after_a_round(0.5, 3)
         asked = ((1, played), (1, nothing), (0, nothing))
         schedules = [process.round(number, so_far) for number, so_far in asked]
         for schedule, (number, so_far) in zip(schedules, asked, strict=True):
@@ -265,7 +271,8 @@ class ConsumerTests(_PlugTests):
     def test_answers_do_not_depend_on_the_batch(self) -> None:
         """Responses are the same if visits come one by one."""
         market = self.market()
-        (visits, slates), consumer = self.visits(market), market.consumer
+        (visits, slates) = self.visits(market)
+        consumer = market.consumer
         together = consumer.respond(visits, slates)
         for n, row in enumerate(visits.row):
             alone = consumer.respond(market.open.visits(np.array([row])), slates[n : n + 1])
@@ -284,7 +291,8 @@ class ConsumerTests(_PlugTests):
         """Another seed changes outcomes, but no probability."""
         market = self.market()
         visits, slates = self.visits(market)
-        first, likely = market.consumer.respond(visits, slates), 0.0
+        first = market.consumer.respond(visits, slates)
+        likely = 0.0
         for seed in range(1, 21):
             keys = rng.bits(seed, rng.Purpose.MEASURE, np.arange(len(visits.keys)))
             other = market.consumer.respond(dataclasses.replace(visits, keys=keys), slates)
@@ -337,7 +345,8 @@ class ProviderTests(_PlugTests):
     def outcome(self, seed: int = 0) -> RoundOutcome:
         """Outcome of a round; a third of items is unexposed."""
         log = self.log()
-        roster, items = self.make().opening(log), np.arange(log.n_items)
+        roster = self.make().opening(log)
+        items = np.arange(log.n_items)
         shown = (9 * rng.uniform(seed, rng.Purpose.MEASURE, 1, items) - 3).clip(0).astype(np.int64)
         sold = (shown * rng.uniform(seed, rng.Purpose.MEASURE, 2, items)).astype(np.int64)
         return RoundOutcome(0, seed, roster, Offer.opening(roster), shown, sold)

@@ -70,7 +70,8 @@ class MeasureTests:
 
     def test_a_round_has_a_finite_value_or_none(self) -> None:
         """A value is a finite number or None."""
-        (usual, *others), measure = self.rounds(), self.make()
+        usual, *others = self.rounds()
+        measure = self.make()
         assert measure.value(usual) is not None or measure.of(usual) is None, f"it is {measure.of(usual)!r}"
         for facts in others:
             measure.value(facts)  # raises if it is no number
@@ -81,7 +82,8 @@ class MeasureTests:
 
     def test_the_same_round_has_the_same_value(self) -> None:
         """The value depends on nothing but the round."""
-        measure, rounds = self.make(), self.rounds()
+        measure = self.make()
+        rounds = self.rounds()
         values = [measure.value(facts) for facts in rounds]
         assert [measure.value(facts) for facts in reversed(rounds)] == values[::-1]
 
@@ -99,7 +101,8 @@ class MeasureTests:
         for facts in self.rounds():
             rows = np.arange(len(facts.slates))[::-1]
             other = dataclasses.replace(facts, **{name: getattr(facts, name)[rows] for name in _OF_ARRIVALS})
-            value, turned = self.make().value(facts), self.make().value(other)
+            value = self.make().value(facts)
+            turned = self.make().value(other)
             same = value == turned
             if value is not None and turned is not None:
                 same = math.isclose(value, turned, rel_tol=1e-9, abs_tol=1e-12)

@@ -49,10 +49,12 @@ class DecayedGround(Ground):
 
     def encode(self, states: UserStates) -> Hidden:
         """Hidden states: decayed sums, times of first and last event."""
-        n, rates = len(states), self._rates.cpu().numpy()
+        n = len(states)
+        rates = self._rates.cpu().numpy()
         lengths = states.lengths
         active = np.flatnonzero(lengths)
-        first, last = np.full(n, -np.inf), np.full(n, -np.inf)
+        first = np.full(n, -np.inf)
+        last = np.full(n, -np.inf)
         first[active] = states.times[states.offsets[active]]
         last[active] = states.times[states.offsets[active + 1] - 1]
         sums = np.zeros((n, len(rates)))
@@ -62,7 +64,8 @@ class DecayedGround(Ground):
             limit = states.offsets[active[begin]] + _CHUNK
             end = max(begin + 1, int(np.searchsorted(states.offsets[active + 1], limit, "right")))
             rows = active[begin:end]
-            a, b = states.offsets[rows[0]], states.offsets[rows[-1] + 1]
+            a = states.offsets[rows[0]]
+            b = states.offsets[rows[-1] + 1]
             age = np.repeat(last[rows], lengths[rows]) - states.times[a:b]
             sums[rows] = np.add.reduceat(np.exp(-age[:, None] * rates), states.offsets[rows] - a, axis=0)
             begin = end
@@ -83,7 +86,8 @@ class DecayedGround(Ground):
             return stepped(self, hidden, walk)
         sums, first, last = (part.numpy().copy() for part in hidden)
         some = np.flatnonzero(np.diff(walk.offsets))
-        begin, end = walk.offsets[some], walk.offsets[some + 1]
+        begin = walk.offsets[some]
+        end = walk.offsets[some + 1]
         before = np.concatenate([last[:1], walk.times[:-1]])[: len(walk.times)]
         before[begin] = last[some]
         age = np.where(np.isinf(before), 0.0, walk.times - before)
@@ -168,7 +172,8 @@ class UserPopularity(DecayedGround):
         if examples.counts.sum():
             kept = self.factor
             self.fit_examples(examples)
-            self.factor, self.rescale = kept, kept / self.factor
+            self.rescale = kept / self.factor
+            self.factor = kept
         return self
 
     def _activity(self, hidden: Hidden, now: Floats) -> torch.Tensor:

@@ -61,7 +61,8 @@ def hawkes_terms(times: Floats, offsets: Ints, stop: Floats, rates: Floats) -> H
     ``times`` has the event times of one user after another; ``offsets`` has the index of each user's first event.
     ``stop`` is the end of each user's observation, and ``rates`` are the S decay rates β_s per second.
     """
-    begin, lengths = offsets[:-1], np.diff(offsets)
+    begin = offsets[:-1]
+    lengths = np.diff(offsets)
     scales = len(rates)
     rows = np.arange(len(times)) - np.repeat(begin, lengths)
     later = rows > 0
@@ -171,7 +172,8 @@ class Hawkes(DecayedGround):
         config = config or HawkesConfig()
         super().__init__(config, config.scales.rates)
         self.branching_ratio = self.nll = float("nan")
-        self.factor, self._empty = 1.0, 0.0
+        self.factor = 1.0
+        self._empty = 0.0
 
     @property
     def parameters(self) -> Floats:
@@ -184,7 +186,9 @@ class Hawkes(DecayedGround):
         All events excite later events, but the likelihood covers target events only.
         """
         order = log.by_user
-        user, time, target = log.user[order], log.time[order], log.targets[order]
+        user = log.user[order]
+        time = log.time[order]
+        target = log.targets[order]
         begin = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
         offsets = np.append(begin, len(user)).astype(np.int64)
         stop = np.full(len(begin), log.time[-1])
@@ -215,12 +219,15 @@ class Hawkes(DecayedGround):
         # In units of its share of the compensator each parameter is of order one.
         n = len(terms.at_event)
         unit = np.where(total > 0, n / np.maximum(total, 1e-300), 0.0)
-        at, all_of = terms.at_event * unit, total * unit
+        at = terms.at_event * unit
+        all_of = total * unit
         start = np.full(len(unit), 1.0 / len(unit))
         most = self.config.max_iterations
         solved = minimum_of(negative_log_likelihood, start, (at, all_of), most, positive=True)
-        limit, alpha = self.config.stable_below, unit.copy()
-        alpha[0], alpha[scales + 1 :] = 0.0, 0.0
+        limit = self.config.stable_below
+        alpha = unit.copy()
+        alpha[0] = 0.0
+        alpha[scales + 1 :] = 0.0
         if limit is not None and solved @ alpha > limit:
             solved = scipy.optimize.minimize(
                 negative_log_likelihood,
@@ -241,7 +248,8 @@ class Hawkes(DecayedGround):
         """Set the scale c of a fitted process."""
         self._require_events(examples)
         active = examples.states.lengths > 0
-        self.factor, self.rescale = 1.0, 1.0
+        self.factor = 1.0
+        self.rescale = 1.0
         raw = float(self.intensity(examples.states).double().cpu().numpy()[active].sum())
         events = float(examples.counts[active].sum())
         self.factor = events / raw if raw > 0 and events > 0 else 1.0
@@ -262,7 +270,8 @@ class Hawkes(DecayedGround):
         self.fit_examples(examples)
         after = float(self.intensity(examples.states).double().mean())
         self.rescale = before / after if after > 0 else 1.0
-        self.factor, self._empty = self.factor * self.rescale, self._empty * self.rescale
+        self.factor = self.factor * self.rescale
+        self._empty = self._empty * self.rescale
         return self
 
     def goodness(self, log: EventLog) -> Rescaled:
@@ -273,7 +282,9 @@ class Hawkes(DecayedGround):
         """(n,) float32: expected number of events within the horizon after ``now``."""
         scales = len(self._rates)
         fitted = torch.from_numpy(self.parameters).to(self.device)
-        mu, alpha, gamma = fitted[:1], fitted[1 : scales + 1], fitted[scales + 1 :]
+        mu = fitted[:1]
+        alpha = fitted[1 : scales + 1]
+        gamma = fitted[scales + 1 :]
         reach = _DAY if self.config.horizon is None else self.config.horizon
         spent = -torch.expm1(-reach * self._rates)
         weights = torch.cat([alpha * spent, (gamma - alpha) * spent, mu * reach, mu * 0.0])
@@ -344,7 +355,8 @@ class HawkesPoisson(DecayedGround):
         # could then get a huge weight and blow up where it does occur: the floor lets the ridge hold it.
         unit = np.maximum(phi.mean(axis=0), _RARE)
         start = np.full(phi.shape[1], counts.mean() / phi.shape[1])
-        args, most = (phi / unit, counts, self.config.ridge), self.config.max_iterations
+        args = (phi / unit, counts, self.config.ridge)
+        most = self.config.max_iterations
         solved = minimum_of(poisson_objective, start, args, most, positive=True)
         self._keep(weights=solved / unit)
         self.rescale = 1.0

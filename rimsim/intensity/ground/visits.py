@@ -54,7 +54,9 @@ def terms(hidden: Hidden, now: torch.Tensor, gap: float, usual: float, weight: f
     """
     held, last = hidden
     number, newest, first, between = held.unbind(1)
-    back, once, often = number > 0, number == 1, number > 1
+    back = number > 0
+    once = number == 1
+    often = number > 1
     size = torch.log(newest.clamp(min=1.0))
     after = (number - 1.0).clamp(min=0.0)
     inactive = torch.where(back, now - last, 0.0).clamp(min=0.0)
@@ -119,7 +121,8 @@ class Visits(Ground):
     def encode(self, states: UserStates) -> Hidden:
         """Hidden states: ``sessions``, and time of the last event."""
         n = len(states)
-        held, last = np.zeros((n, 4)), np.full(n, -np.inf)
+        held = np.zeros((n, 4))
+        last = np.full(n, -np.inf)
         active = np.flatnonzero(states.lengths)
         if len(active):
             begins = np.ones(len(states.times), bool)
@@ -162,9 +165,11 @@ class Visits(Ground):
         """Hidden states after all events, and at times between events."""
         if self.device.type != "cpu":
             return stepped(self, hidden, walk)
-        held, last = hidden[0].clone(), hidden[1].clone()
+        held = hidden[0].clone()
+        last = hidden[1].clone()
         order, edges = walk.points()
-        held_at, last_at = held.new_empty((len(order), 4)), last.new_empty(len(order))
+        held_at = held.new_empty((len(order), 4))
+        last_at = last.new_empty(len(order))
         largest = int(held[:, 1].max()) + int(np.diff(walk.offsets).max(initial=0)) if len(held) else 0
         logs = torch.log(torch.arange(largest + 1, dtype=held.dtype).clamp(min=1.0))
         states = held.numpy(), last.numpy(), logs.numpy(), held_at.numpy(), last_at.numpy()
@@ -210,11 +215,13 @@ class Visits(Ground):
 
     def _solved(self, phi: Floats, events: Ints, towards: Floats) -> tuple[float, Floats]:
         """Level and weights, penalised by their distance from ``towards``."""
-        counts, unit = events.astype(np.float64), self._array("unit").cpu().numpy()
+        counts = events.astype(np.float64)
+        unit = self._array("unit").cpu().numpy()
         known = phi @ towards
         level = float(np.log(counts.sum() / np.exp(known).sum()))
         args = (phi / unit, level + known, counts, self.config.ridge)
-        start, iterations = np.zeros(phi.shape[1]), self.config.max_iterations
+        start = np.zeros(phi.shape[1])
+        iterations = self.config.max_iterations
         found = minimum_of(log_linear_objective, start, args, iterations, positive=False)
         return level, towards + found / unit
 
@@ -225,7 +232,8 @@ class Visits(Ground):
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n,) float32: expected number of events within the horizon after ``now``."""
         weights, level, low, high = (self._array(name) for name in ("weights", "level", "low", "high"))
-        gap, shrinkage = self.config.gap, self.config.shrinkage
+        gap = self.config.gap
+        shrinkage = self.config.shrinkage
 
         def rate(held: torch.Tensor, last: torch.Tensor, instant: torch.Tensor) -> torch.Tensor:
             phi = torch.clamp(terms((held, last), instant, gap, self._usual, shrinkage), low, high)
@@ -250,7 +258,8 @@ def _walk(
 ) -> None:
     """Process events into ``sessions``; copy values at points in time."""
     for state in range(len(held)):
-        point, first = edges[state], offsets[state]
+        point = edges[state]
+        first = offsets[state]
         for event in range(first, offsets[state + 1] + 1):
             while point < edges[state + 1] and count[order[point]] == event - first:
                 for column in range(held.shape[1]):  # a whole row at once takes longer to compile

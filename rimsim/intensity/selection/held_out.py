@@ -43,7 +43,8 @@ class Worth:
 
     def behind(self, best: Worth) -> tuple[float, float]:
         """Log-likelihood per taken item, ``best`` minus this; its standard error."""
-        gap, number = best.by_user - self.by_user, self.taken.sum()
+        gap = best.by_user - self.by_user
+        number = self.taken.sum()
         mean = gap.sum() / number
         return float(mean), float(np.sqrt(np.square(gap - mean * self.taken).sum()) / number)
 
@@ -92,7 +93,8 @@ class HeldOut:
         If several items tie for the last positions, they share these positions.
         """
         left, last, k = self._last(logits, k)
-        above, tied = left > last, left == last
+        above = left > last
+        tied = left == last
         hits, of_tied = ((self.taken * where).sum(1, dtype=np.float64) for where in (above, tied))
         return np.asarray((hits + (k - above.sum(1)) * of_tied / tied.sum(1)) / k, np.float64)
 

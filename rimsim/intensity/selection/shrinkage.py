@@ -21,7 +21,9 @@ _SAME_SPREAD = 1.25
 """Largest ratio of the spreads of the scores of two fits that counts as equal spread."""
 _ROWS = 256
 """Rows whose sums are added up at once."""
-_LANES, _RUN, _CONVERTED = 8, 128, 8192
+_LANES = 8
+_RUN = 128
+_CONVERTED = 8192
 """Sums are those of NumPy: in eight lanes over runs of at most 128 numbers, which are added up in halves, and of
 numbers to be converted at most 8192 at once."""
 _ROUNDS = 3
@@ -208,19 +210,22 @@ def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
         without[place] = 0.0
         less = loss(without, sloped=False)[0]
         if less <= value + _WORTHLESS:
-            weights, value = without, less
+            weights = without
+            value = less
     return weights
 
 
 def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
     """Mean −log p(y|x) of taken items, and its gradient."""
-    softmax, count = _WeightedSoftmax(held, parts), held.taken.sum(1)
+    softmax = _WeightedSoftmax(held, parts)
+    count = held.taken.sum(1)
     labels = float(held.taken.sum())
     # Added up in rows and then in float64.
     observed = np.array([float((part * held.taken).sum(1).sum(dtype=np.float64)) for part in parts])
 
     def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
-        value, slope = -float(weights @ observed), -observed
+        value = -float(weights @ observed)
+        slope = -observed
         for span in _spans(held):
             share, norm, top = softmax.shares(weights, span)
             value += float(count[span] @ (top + np.log(norm)))
@@ -244,7 +249,8 @@ def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
     total = float(shown.sum())
 
     def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
-        value, slope = 0.0, np.zeros(len(parts))
+        value = 0.0
+        slope = np.zeros(len(parts))
         for span, (row, item), taken, mine in zip(_spans(held), cells, taken_cells, own, strict=True):
             share, norm, _ = softmax.shares(weights, span)
             expected = np.maximum(number[span][row] * share[item, row] / norm[row], _LEAST)
@@ -276,7 +282,8 @@ class _WeightedSoftmax:
         self._alike = np.array([alike[0], alike[-1]], np.float32)
         self._parts = slice(len(alike) + 1 - len(parts), len(alike) + 1)
         self._room = np.empty(m * min(_ROWS, n), np.float32)
-        self._order, self._converted = _order(m, m), _order(m, _CONVERTED)
+        self._order = _order(m, m)
+        self._converted = _order(m, _CONVERTED)
         scores: Float32s = parts[0] if parts[0].ndim == 2 else np.zeros((n, m), np.float32)
         self._tables = {
             rows.start: (np.ascontiguousarray(scores[rows].T), np.ascontiguousarray(held.consumed[rows].T))
@@ -287,7 +294,8 @@ class _WeightedSoftmax:
         """(M, rows) exponentials until the next call, sums, largest logits."""
         scores, consumed = self._tables[span.start]
         share = self._room[: scores.size].reshape(scores.shape)
-        top, every = np.full(scores.shape[-1], -np.inf, np.float32), np.zeros(3, np.float32)
+        top = np.full(scores.shape[-1], -np.inf, np.float32)
+        every = np.zeros(3, np.float32)
         every[self._parts] = weights
         _weigh(scores, every[0], every[1:, None] * self._alike, consumed, share, top)
         np.exp(share, out=share)
@@ -323,7 +331,8 @@ def _order(n: int, most: int) -> tuple[Ints, Ints]:
 def _total(lanes: Array, merges: Ints) -> Array:
     """Sum of all lanes."""
     low, high = ((part[:, 0] + part[:, 1]) + (part[:, 2] + part[:, 3]) for part in np.split(lanes[:-1], 2, 1))
-    runs, waiting = low + high, list[Array]()
+    runs = low + high
+    waiting = list[Array]()
     for rest in lanes[-1]:
         runs[-1] += rest
     for run, halves in zip(runs, merges.tolist(), strict=True):
@@ -338,7 +347,8 @@ def _weigh(scores: Float32s, weight: np.float32, alike: Float32s, consumed: Bool
     top: Float32s) -> None:  # fmt: skip
     """Fill in logits minus the largest logit of each row."""
     for item in range(len(out)):
-        first, second = alike[0, item], alike[1, item]
+        first = alike[0, item]
+        second = alike[1, item]
         for row in range(len(top)):
             logit = weight * scores[item, row] + first + second
             logit = np.float32(-np.inf) if consumed[item, row] else logit

@@ -56,7 +56,8 @@ class GraphNetwork(SequenceNetwork):
         over = torch.sparse_coo_tensor(
             self.graph, weight, (users, len(self.item)), check_invariants=False
         ).coalesce()
-        layer, total = self.item, self.item
+        layer = self.item
+        total = self.item
         for _ in range(self.hops):
             layer = torch.sparse.mm(over.t(), torch.sparse.mm(over, layer))
             total = total + layer

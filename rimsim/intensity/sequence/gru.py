@@ -112,8 +112,10 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         every = torch.from_numpy(items[order]).to(self.device)
         lengths = torch.from_numpy(length[order]).to(self.device)
         for a, b in spans(n):
-            shortest, longest = int(length[order[a]]), int(length[order[b - 1]])
-            block, count = padded(every[a:b, :longest]), padded(lengths[a:b])[:, None]
+            shortest = int(length[order[a]])
+            longest = int(length[order[b - 1]])
+            block = padded(every[a:b, :longest])
+            count = padded(lengths[a:b])[:, None]
             hidden = torch.zeros((BLOCK, self.config.width), device=self.device)
             for step in range(longest):
                 read = self._cell(hidden, block[:, step])

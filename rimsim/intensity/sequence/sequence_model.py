@@ -154,7 +154,8 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         Gradients reach ``update_steps_back`` events before a target, so the time of an update grows with the number of
         targets, not with the length of histories. A log without target events changes nothing.
         """
-        config, network = self.config, self.network
+        config = self.config
+        network = self.network
         known = len(network.bias)
         if log.n_items != known:
             refuse(ModelError, self.kind, f"found a log of {log.n_items} items", f"{known}, as fitted")

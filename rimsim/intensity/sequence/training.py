@@ -96,7 +96,9 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
     covered.
     """
     order = log.by_user
-    user, item, target = log.user[order], log.item[order], log.targets[order]
+    user = log.user[order]
+    item = log.item[order]
+    target = log.targets[order]
     weight = None if log.weight is None else log.weight[order]
     session_end = None if session_gap is None else _session_ends(log, order, session_gap)
     goal = np.flatnonzero(target if session_end is None else session_end)
@@ -107,7 +109,10 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
     parts: list[tuple[Ints, ...]] = [(np.zeros(0, np.int64),) * 6]
     position = upcoming[origins]
     while (alive := position < ends).any():
-        owners, origins, ends, position = owners[alive], origins[alive], ends[alive], position[alive]
+        owners = owners[alive]
+        origins = origins[alive]
+        ends = ends[alive]
+        position = position[alive]
         begin = np.maximum(origins, position - burn)
         stop = np.minimum(begin + context, ends)
         parts.append((owners, origins, begin, position, stop, ends))
@@ -169,7 +174,8 @@ def _labels(cut: Windows, position: Ints, end: Ints, ahead: int) -> tuple[Ints, 
     """(p, K) positions of labels, and weights summing to 1."""
     fade = FADE
     if cut.session_end is not None:
-        end, fade = cut.session_end[position], 1.0
+        end = cut.session_end[position]
+        fade = 1.0
         ahead = min(int((end - position).max(initial=1)), LONGEST)
     coming = position[:, None] + np.arange(ahead)
     there = coming < end[:, None]
@@ -279,7 +285,9 @@ class _Criterion:
     def __init__(
         self, network: SequenceNetwork, cut: Windows, options: TrainingOptions, device: torch.device
     ) -> None:
-        self._network, self._options, self._device = network, options, device
+        self._network = network
+        self._options = options
+        self._device = device
         labels = cut.item[cut.target]
         self._negatives = Negatives.of(labels, len(network.bias), options.negatives, device)
 
@@ -292,7 +300,8 @@ class _Criterion:
     @torch.no_grad()
     def mean(self, cut: Windows) -> float:
         """Mean loss over windows, without dropout."""
-        options, losses = self._options, []
+        options = self._options
+        losses = []
         source = torch.Generator(self._device)
         source.manual_seed(0)
         for batch in batches(cut, options.batch_size, self._device, ahead=options.ahead):
@@ -341,9 +350,12 @@ def train(
     criterion = _Criterion(network, cut, options, device)
     optimizer = AdamW(network.parameters(), weight_decay=options.weight_decay, largest=_CLIP)
     stopping = check is not None and len(check) > 0 and options.patience > 0
-    best, best_epoch, kept = np.inf, options.epochs, None
+    best = np.inf
+    best_epoch = options.epochs
+    kept = None
     if stopping and check is not None:
-        best, best_epoch = criterion.mean(check), 0
+        best = criterion.mean(check)
+        best_epoch = 0
         kept = copy.deepcopy(network.state_dict())
     steps = options.epochs * -(-len(cut) // options.batch_size)
     done = 0
@@ -354,7 +366,8 @@ def train(
         for batch in batches(cut, options.batch_size, device, order, options.ahead):
             left = 1.0 - (1.0 - options.final_rate) * done / steps
             done += 1
-            found, predicted = forward(batch, draw), batch
+            found = forward(batch, draw)
+            predicted = batch
             if options.sampled < 1.0:
                 found, predicted = _sampled(found, batch, options.sampled, draw)
             loss = criterion.loss(found, predicted, draw)
@@ -366,7 +379,9 @@ def train(
             continue
         checks.append(criterion.mean(check))
         if checks[-1] < best:
-            best, best_epoch, kept = checks[-1], epoch, copy.deepcopy(network.state_dict())
+            best = checks[-1]
+            best_epoch = epoch
+            kept = copy.deepcopy(network.state_dict())
         elif epoch - best_epoch >= options.patience:
             break
     if kept is not None:

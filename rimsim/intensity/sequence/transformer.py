@@ -101,7 +101,8 @@ class TransformerNetwork(SequenceNetwork):
 
         Weights that add to the residual stream start smaller in deeper networks.
         """
-        width, depth = self.item.shape[1], len(self.layers)
+        width = self.item.shape[1]
+        depth = len(self.layers)
         for name, weight in self.named_parameters():
             if name == "bias" or name.endswith("norm"):
                 continue
@@ -151,9 +152,11 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
     @torch.no_grad()
     def _read(self, items: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
         """(n, W) outputs after left-aligned histories of the given lengths."""
-        network, context = self.network, self.config.context
+        network = self.network
+        context = self.config.context
         out = torch.zeros((len(length), self.config.width), device=self.device)
-        low, high = -1, 8
+        low = -1
+        high = 8
         while low < context:
             rows = torch.nonzero((length > low) & (length <= high))[:, 0]
             size = min(high, context)
@@ -163,7 +166,8 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
 
             if len(rows):
                 out[rows] = in_blocks(last, items[rows, :size], length[rows])
-            low, high = high, 2 * high
+            low = high
+            high = 2 * high
         return out
 
     def encode(self, states: UserStates) -> Hidden:
@@ -172,7 +176,8 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
         read, count = last_events(states, self.config.context)
         wide: Ints = np.zeros((len(count), self.config.context), np.int64)
         wide[:, : read.shape[1]] = read
-        items, length = torch.from_numpy(wide).to(self.device), torch.from_numpy(count).to(self.device)
+        items = torch.from_numpy(wide).to(self.device)
+        length = torch.from_numpy(count).to(self.device)
         return items, length, self._read(items, length)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:

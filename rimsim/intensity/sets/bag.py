@@ -22,7 +22,8 @@ from rimsim.intensity.sets.personal import Arrays, Cells, PersonalModel, Softmax
 from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator
 
-_LEAST, _MOST = 0.05, 0.95
+_LEAST = 0.05
+_MOST = 0.95
 """Bounds of the share of a user's items that is read; the share is drawn uniformly between these bounds."""
 
 
@@ -88,7 +89,8 @@ def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSpl
         row, place = cells.pairs_of(batch)
         share = _LEAST + (_MOST - _LEAST) * source.random(len(batch))
         is_read = source.random(len(row)) < share[row]
-        item, label = cells.item[place], cells.label[place]
+        item = cells.item[place]
+        label = cells.label[place]
         if cycle.read_history:
             is_read |= label == 0
         is_own = ~is_read & (label > 0)
@@ -107,7 +109,8 @@ def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None
     of ``draws`` labels and as many uniform items represents all items (None: no sampling). Formulas give the gradients
     without autograd. If P is the softmax minus the labels, then ∇W = Pᵀh and ∇E = XᵀPW/√(n + 1).
     """
-    device, n_items = tables.read.device, cells.n_items
+    device = tables.read.device
+    n_items = cells.n_items
     begin = [tables.read, tables.predicted, tables.bias]
     now = [torch.nn.Parameter(table.clone()) for table in begin]
     read, predicted, bias = now
@@ -117,7 +120,8 @@ def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None
     source = torch.Generator(device)
     source.manual_seed(derived_seed(cycle.seed, Purpose.MODEL, 25))
     for step, split in enumerate(splits(cells, cycle, device)):
-        known, own = split.read, split.own
+        known = split.read
+        own = split.own
         total, count = split.sums(read)
         scale = (count[:, None] + 1.0).rsqrt()
         h = total * scale
@@ -169,21 +173,26 @@ class Bag(PersonalModel[BagConfig]):
     kind: ClassVar[str] = "bag"
     config_class = BagConfig
     summed = "read"
-    grid, usual, strength = (3e-5, 1e-4, 2e-4, 4e-4, 1e-3), 1e-4, "weight_decay"
+    grid = (3e-5, 1e-4, 2e-4, 4e-4, 1e-3)
+    usual = 1e-4
+    strength = "weight_decay"
 
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
-        config, cells = self.config, Cells.of(log)
+        config = self.config
+        cells = Cells.of(log)
         source = generator(config.seed, Purpose.MODEL, 20)
         shape = (2, log.n_items, config.width)
         normal = source.normal(0, config.width**-0.5, shape).astype(np.float32)
         drawn = torch.from_numpy(normal).to(self.device)
         bias = torch.from_numpy(log_popularity(log, config.smoothing).astype(np.float32))
-        tables, steps = Tables(drawn[0], drawn[1], bias.to(self.device)), config.steps
+        tables = Tables(drawn[0], drawn[1], bias.to(self.device))
+        steps = config.steps
         draws = self._draws(whole)
         times = max(1.0, len(cells) / (config.batch_size * steps)) if draws else 1.0
         for decay in strengths:
             cycle = Cycle(round(times * steps), config.batch_size, config.learning_rate, decay, config.seed)
-            tables, steps = trained(tables, cells, cycle, draws), config.further_steps
+            tables = trained(tables, cells, cycle, draws)
+            steps = config.further_steps
             yield {"read": tables.read.cpu().numpy(), "predicted": tables.predicted.cpu().numpy()}
 
     def _draws(self, whole: EventLog) -> int | None:
@@ -199,7 +208,8 @@ class Bag(PersonalModel[BagConfig]):
     def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
         root = np.float32(np.sqrt(chosen.personal))
         both = np.concatenate([fit["read"], fit["predicted"]], axis=1) * root
-        vectors, bias = torch.from_numpy(both), torch.from_numpy(base.astype(np.float32))
+        vectors = torch.from_numpy(both)
+        bias = torch.from_numpy(base.astype(np.float32))
         if self.config.cold_items:
             fill_cold(vectors, bias, log)
         read, predicted = np.split(vectors.numpy(), 2, axis=1)
@@ -256,7 +266,8 @@ def _add_up(
     The other arguments are fields and ``points()`` of a :class:`~rimsim.intensity.contract.Walk`.
     """
     for state in range(len(sums)):
-        point, first = edges[state], offsets[state]
+        point = edges[state]
+        first = offsets[state]
         for event in range(first, offsets[state + 1] + 1):
             while point < edges[state + 1] and count[order[point]] == event - first:
                 for column in range(sums.shape[1]):  # a whole row at once takes seconds to compile

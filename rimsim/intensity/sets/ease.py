@@ -54,7 +54,8 @@ def _inverse(matrix: Floats) -> Floats:
     """Inverse of a positive definite matrix, which is overwritten."""
     factor, _ = scipy.linalg.lapack.dpotrf(matrix.T, lower=1, clean=1, overwrite_a=1)  # by columns: no copy
     lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)  # 0 above the diagonal
-    diagonal, whole = lower.diagonal().copy(), lower + lower.T
+    diagonal = lower.diagonal().copy()
+    whole = lower + lower.T
     np.fill_diagonal(whole, diagonal)
     return np.asarray(whole, np.float64)
 
@@ -70,7 +71,9 @@ class EASE(PersonalModel[EASEConfig]):
 
     kind: ClassVar[str] = "ease"
     config_class = EASEConfig
-    grid, usual, strength = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0), 1000.0, "ridge"
+    grid = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0)
+    usual = 1000.0
+    strength = "ridge"
 
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
         del whole
@@ -94,7 +97,9 @@ class EASE(PersonalModel[EASEConfig]):
         return {"weights": weights.numpy().T, "bias": bias.numpy()}
 
     def _updated(self, log: EventLog) -> Arrays:
-        weights, bias, chosen = self._array("weights"), self._array("bias"), self.shrinkage
+        weights = self._array("weights")
+        bias = self._array("bias")
+        chosen = self.shrinkage
         scale = chosen.personal if chosen is not None else 1.0
         known = learned(bias, log, self.config.memory)
         if not scale:  # the personal score has no weight, so it is not updated

@@ -25,7 +25,8 @@ _CELLS = 500_000
 """Scores that a step of a full fit holds at once, users times items."""
 _USERS = 256
 """Users per step of a sampled fit."""
-_STEPS, _TIMES = 240, 4
+_STEPS = 240
+_TIMES = 4
 """Fewest steps of a sampled fit, and fewest steps that each user takes part in."""
 _RATE = 0.05
 """Largest step size of a sampled fit."""
@@ -60,7 +61,8 @@ def _stepped(
     A step Δ is shortened to log(1 + β)/β of its length, with β = 2·max‖c‖·‖Δ‖, so that it never overshoots. The log of
     a sum of exponentials is self-concordant in the sense of Sun and Tran-Dinh (Mathematical Programming 2019).
     """
-    (mean, second), rank = moments, u.shape[1]
+    (mean, second) = moments
+    rank = u.shape[1]
     spread = second.reshape(-1, rank, rank) - mean[:, :, None] * mean[:, None, :]
     penalty = ridge * torch.eye(rank, dtype=c.dtype, device=c.device)
     delta = torch.linalg.solve(count[:, None, None] * spread + penalty, slope)
@@ -76,7 +78,8 @@ def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float,
     likelihood of ``count`` items whose vectors sum to ``total``.
     """
     vectors, offset = items
-    squares, u = _outer(vectors), torch.zeros_like(total)
+    squares = _outer(vectors)
+    u = torch.zeros_like(total)
     for _ in range(steps):
         share = torch.softmax(torch.addmm(offset, u, vectors.T), 1)
         mean = share @ vectors
@@ -90,11 +93,13 @@ def _newton(u: torch.Tensor, c: torch.Tensor, shares: softmax.SoftmaxShares, rid
     row, item = shares.pairs
     every = torch.ones_like(shares.own)
     count = u.new_zeros(len(u)).index_add_(0, row, every)
-    mean, second = shares.mean(shares.own, shares.others, c), shares.others @ _outer(shares.rows_of(c))
+    mean = shares.mean(shares.own, shares.others, c)
+    second = shares.others @ _outer(shares.rows_of(c))
     slope = -shares.mean(*shares.slopes(every), c) - ridge * u
     # As a product of matrices: to lay out a square for each pair takes five times as long.
     there = torch.zeros(len(c), dtype=torch.bool, device=c.device).index_fill_(0, item, 1)
-    items, place = there.nonzero().squeeze(1), (there.cumsum(0) - 1).index_select(0, item)
+    items = there.nonzero().squeeze(1)
+    place = (there.cumsum(0) - 1).index_select(0, item)
     pairs = torch.sparse_coo_tensor(
         torch.stack([row, place]), shares.own, (len(u), len(items)), check_invariants=False
     )
@@ -106,7 +111,8 @@ class _Draw:
     """Items of users, and a sample of other items."""
 
     def __init__(self, cells: Cells, draws: int, seed: int, device: torch.device) -> None:
-        self._cells, self._device = cells, device
+        self._cells = cells
+        self._device = device
         self._negatives = softmax.Negatives.of(cells.item, cells.n_items, draws, device)
         self._source = torch.Generator(device)
         self._source.manual_seed(derived_seed(seed, Purpose.MODEL, 27))
@@ -128,10 +134,12 @@ def fit_items(cells: Cells, begin: Items, ridge: float, draws: int, seed: int) -
     their labels improves the item vectors c. Sums over items use the users' own items and a sample of ``draws`` labels
     and as many uniform items. So the time of a step does not depend on the size of the catalogue.
     """
-    n, device = len(cells), begin.vectors.device
+    n = len(cells)
+    device = begin.vectors.device
     size = min(_USERS, n)
     steps = max(_STEPS, -(-_TIMES * n // max(size, 1)))
-    c, d = torch.nn.Parameter(begin.vectors.clone()), begin.bias
+    c = torch.nn.Parameter(begin.vectors.clone())
+    d = begin.bias
     a = torch.zeros(n, c.shape[1], device=device)
     optimizer = softmax.AdamW([c])
     order = generator(seed, Purpose.MODEL, 26)
@@ -202,21 +210,22 @@ class Factors(PersonalModel[FactorsConfig]):
     kind: ClassVar[str] = "factors"
     config_class = FactorsConfig
     summed = "vectors"
-    grid, usual, strength = (100.0, 30.0, 10.0, 3.0), 10.0, "ridge"
+    grid = (100.0, 30.0, 10.0, 3.0)
+    usual = 10.0
+    strength = "ridge"
 
     @torch.no_grad()
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
-        config, cells = self.config, Cells.of(log)
+        config = self.config
+        cells = Cells.of(log)
         source = generator(config.seed, Purpose.MODEL, 23)
         offset = log_popularity(log, config.smoothing).astype(np.float32)
         first = [
             source.normal(0, 0.1, (n, config.rank)).astype(np.float32) for n in (len(cells), log.n_items)
         ]
         a, c = (torch.nn.Parameter(torch.from_numpy(table).to(self.device)) for table in first)
-        items, sampled = (
-            Items(c, torch.from_numpy(offset).to(self.device)),
-            softmax.is_sampled(whole, config.softmax),
-        )
+        items = Items(c, torch.from_numpy(offset).to(self.device))
+        sampled = softmax.is_sampled(whole, config.softmax)
         for number, ridge in enumerate(strengths):
             if sampled:
                 c.copy_(fit_items(cells, items, ridge, config.negatives, config.seed))
@@ -230,13 +239,16 @@ class Factors(PersonalModel[FactorsConfig]):
         c, offset = items
         optimizer = softmax.AdamW([a, c])  # type: ignore[list-item]  # both are parameters
         height = max(1, _CELLS // cells.n_items)
-        labels, plain = cells.matrix(cells.label), bool((cells.label == 1.0).all())
+        labels = cells.matrix(cells.label)
+        plain = bool((cells.label == 1.0).all())
         parts = np.diff(cells.offsets).astype(np.float32)[:, None], cells.user * cells.n_items + cells.item
         count, place = (torch.from_numpy(part).to(self.device) for part in parts)
         for step in range(steps):
-            a.grad, c.grad = ridge * a, ridge * c
+            a.grad = ridge * a
+            c.grad = ridge * c
             for begin, end in spans(len(cells), height):
-                rows, of_rows = slice(begin, end), slice(*cells.offsets[[begin, end]].tolist())
+                rows = slice(begin, end)
+                of_rows = slice(*cells.offsets[[begin, end]].tolist())
                 share = softmax.softmax_(torch.addmm(offset, a[rows], c.T))
                 of_user = share.mul_(count[rows]) if plain else share * count[rows]
                 taken = place[of_rows] - begin * cells.n_items
@@ -253,12 +265,14 @@ class Factors(PersonalModel[FactorsConfig]):
         items = Items(*(torch.from_numpy(fit[name]).double() for name in ("vectors", "offset")))
         total = torch.from_numpy(sums(states, fit["vectors"])).double()
         count = torch.from_numpy(states.lengths.astype(np.float64))
-        ridge, steps = float(fit["ridge"][0]), self.config.newton_steps
+        ridge = float(fit["ridge"][0])
+        steps = self.config.newton_steps
         users = in_blocks(lambda t, n: folded(t, n, items, ridge, steps), total, count)
         return np.asarray((users @ items.vectors.T).numpy(), np.float32)
 
     def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
-        vectors, bias = torch.from_numpy(fit["vectors"].copy()), torch.from_numpy(base.astype(np.float32))
+        vectors = torch.from_numpy(fit["vectors"].copy())
+        bias = torch.from_numpy(base.astype(np.float32))
         if self.config.cold_items:
             fill_cold(vectors, bias, log)
         weights = np.array([chosen.personal, chosen.strength], np.float32)
@@ -268,12 +282,14 @@ class Factors(PersonalModel[FactorsConfig]):
     def _updated(self, log: EventLog) -> Arrays:
         config = self.config
         personal, ridge = self._array("weights").tolist()
-        offset, bias = self.served("offset").double(), self.served("bias")
+        offset = self.served("offset").double()
+        bias = self.served("bias")
         begin = self.served("vectors")
         vectors = torch.nn.Parameter(begin.clone())
         optimizer = softmax.AdamW([vectors])
         seed = derived_seed(config.seed, Purpose.MODEL, 24, self._updates)
-        steps, rate = config.update_steps, config.update_learning_rate
+        steps = config.update_steps
+        rate = config.update_learning_rate
         cycle = Cycle(steps, config.update_batch_size, rate, ridge, seed, read_history=True)
         for step, split in enumerate(splits(Cells.of(log), cycle, self.device)):
             now = vectors.double()
@@ -298,7 +314,8 @@ class Factors(PersonalModel[FactorsConfig]):
         return folded(total, count, items, ridge, self.config.newton_steps).float()
 
     def _softmax(self, users: torch.Tensor) -> torch.Tensor:
-        vectors, bias = self.served("vectors"), self.served("bias")
+        vectors = self.served("vectors")
+        bias = self.served("bias")
         return softmax.softmax_(torch.addmm(bias, users, vectors.T, alpha=float(self.served("weights")[0])))
 
     def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
@@ -326,8 +343,10 @@ class UserFactors(Factors):
         if not softmax.is_sampled(log, self.config.softmax):
             return self.encode(UserStates.of(log, everyone, np.inf))
         found = self.served("vectors").new_zeros(log.n_users, self.config.rank)
-        known, items = np.unique(log.user), Items(self.served("vectors"), self.served("offset"))
-        ridge, (draws, seed) = float(self.served("weights")[1]), (self.config.negatives, self.config.seed)
+        known = np.unique(log.user)
+        items = Items(self.served("vectors"), self.served("offset"))
+        ridge = float(self.served("weights")[1])
+        (draws, seed) = (self.config.negatives, self.config.seed)
         rows = torch.from_numpy(known).to(found.device)
         found[rows] = fold_users(Cells.of(log), np.arange(len(known)), items, ridge, draws, seed)
         return (found,)

@@ -122,7 +122,8 @@ class MatrixFactorization(FromHidden, Stored):
         rows = rows[:: max(-(-len(rows) * log.n_items // _CELLS), 1)]
         states = UserStates.of(log, goal.user[rows], goal.time[rows])
         score = (torch.linalg.solve(*self.encode(states)) @ self.vectors.T).cpu()
-        base, label = self._log_p.cpu(), torch.from_numpy(goal.item[rows])
+        base = self._log_p.cpu()
+        label = torch.from_numpy(goal.item[rows])
         some = max(1, _NEAR // log.n_items)
         blocks = list(zip(torch.split(score, some), torch.split(label, some), strict=True))
 
@@ -142,7 +143,8 @@ class MatrixFactorization(FromHidden, Stored):
         solved = scipy.optimize.minimize(
             loss, np.array([1.0, 0.5]), jac=True, method="L-BFGS-B", bounds=[(0, None), (0, None)]
         )
-        self.temperature, self.popularity_weight = float(solved.x[0]), float(solved.x[1])
+        self.temperature = float(solved.x[0])
+        self.popularity_weight = float(solved.x[1])
 
     def update(self, log: EventLog) -> Self:
         """Factorise the new log's target events, if it has any."""
@@ -155,7 +157,8 @@ class MatrixFactorization(FromHidden, Stored):
 
     def encode(self, states: UserStates) -> Hidden:
         """Matrix and right-hand side of the equation for u(x)."""
-        vectors, confidence = self.vectors, self.config.confidence
+        vectors = self.vectors
+        confidence = self.config.confidence
         known = vectors.cpu().numpy()
         gram = np.tile(self._gram.cpu().numpy(), (len(states), 1, 1))
         right = np.zeros((len(states), known.shape[1]))

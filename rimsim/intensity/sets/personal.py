@@ -125,7 +125,8 @@ def decks(users: Ints, size: int, steps: int, source: np.random.Generator) -> It
     for _ in range(steps if size else 0):
         if len(waiting) < size:
             waiting = np.concatenate([waiting, source.permutation(users)])
-        batch, waiting = waiting[:size], waiting[size:]
+        batch = waiting[:size]
+        waiting = waiting[size:]
         yield batch
 
 
@@ -313,7 +314,8 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     def encode(self, states: UserStates) -> Hidden:
         """Sums of distinct items' vectors, and numbers of items."""
         states = distinct(states)
-        total, count = sums(states, self._array(self.summed)), states.lengths.astype(np.float32)
+        total = sums(states, self._array(self.summed))
+        count = states.lengths.astype(np.float32)
         return torch.from_numpy(total).to(self.device), torch.from_numpy(count).to(self.device)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
