@@ -137,10 +137,10 @@ def diagnostics_of(agent: Agent) -> dict[str, float]:
     Raises:
         AgentError: If the diagnostics are not a mapping of names to numbers.
     """
-    found = getattr(agent, "diagnostics", {})
+    diagnostics = getattr(agent, "diagnostics", {})
     try:
-        return {f"agent/{name}": float(value) for name, value in found.items()}
+        return {f"agent/{name}": float(value) for name, value in diagnostics.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise AgentError(
-            f"agent {agent.name!r}: diagnostics are {found!r}. Expected a mapping of names to numbers"
+            f"agent {agent.name!r}: diagnostics are {diagnostics!r}. Expected a mapping of names to numbers"
         ) from error

@@ -285,11 +285,11 @@ def _draw_slates(
     for arrival in range(n):
         move_prices(pacing_, elapsed[arrival], exposure, before, price)
         fill_values(arrivals, arrival, price, value)
-        most = min(arrivals.capacity[arrival], k)
+        capacity = min(arrivals.capacity[arrival], k)
         size = 0
-        if most > 0:
+        if capacity > 0:
             bits = tie_rank(draws, arrivals.id[arrival])
-            size = gibbs_draw(value, epsilon, bits, items[arrival, :most], propensity[arrival, :most])
+            size = gibbs_draw(value, epsilon, bits, items[arrival, :capacity], propensity[arrival, :capacity])
         if unit.by_intensity:
             for place in range(size):
                 chance[items[arrival, place]] = propensity[arrival, place]
@@ -313,13 +313,20 @@ def _state_one(
     chances: tuple[Floats, ...],
 ) -> None:
     """Fill in probabilities of an arrival's slate, given item values."""
-    inclusion, position, prefix, whole = chances
+    inclusion, position, prefix, slate_probability = chances
     order = standing_order(
         value, tie_rank(draws, arrivals.id[arrival]), arrivals.relevance[arrival], unit.by_intensity
     )
-    most = min(arrivals.capacity[arrival], items.shape[1])
-    whole[arrival] = slate_chances(
-        value, epsilon, order, most, items[arrival], inclusion[arrival], position[arrival], prefix[arrival]
+    capacity = min(arrivals.capacity[arrival], items.shape[1])
+    slate_probability[arrival] = slate_chances(
+        value,
+        epsilon,
+        order,
+        capacity,
+        items[arrival],
+        inclusion[arrival],
+        position[arrival],
+        prefix[arrival],
     )
 
 

@@ -80,10 +80,10 @@ class EpsilonGreedy:
         positions = capacities([arrivals], self._slate)[:, None]
         chance = np.minimum(1.0, positions / np.maximum(admissible.sum(1), 1)[:, None])
         within = np.arange(self._slate) < positions
-        kept = np.where(within, greedy, -1)
-        among = (items[:, :, None] == kept[:, None, :]).any(2)
+        best = np.where(within, greedy, -1)
+        among = (items[:, :, None] == best[:, None, :]).any(2)
         propensity = self.epsilon * chance + (1.0 - self.epsilon) * among
-        chances = self._mixed(kept, np.where(within, items, -1), arrivals)
+        chances = self._mixed(best, np.where(within, items, -1), arrivals)
         return Slates(items, propensity=propensity.astype(np.float32), uniform=explores, chances=chances)
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
@@ -118,16 +118,16 @@ def uniform_slates(admissible: Bools, k: int, key: int, arrival: Ints) -> Ints:
 def _fill_first(keys: NDArray[np.uint64], admissible: Bools, width: int, slates: Ints) -> None:
     """Fill slates with the first admissible of ``width`` random items."""
     for row in range(len(slates)):
-        found = 0
+        n_filled = 0
         for draw in range(width):
             item = int(uniform_of(tie_rank(keys[row], draw)) * admissible.shape[1])
             fresh = admissible[row, item]
-            for place in range(found):
+            for place in range(n_filled):
                 fresh &= slates[row, place] != item
             if fresh:
-                slates[row, found] = item
-                found += 1
-                if found == slates.shape[1]:
+                slates[row, n_filled] = item
+                n_filled += 1
+                if n_filled == slates.shape[1]:
                     break
 
 
@@ -144,5 +144,5 @@ def uniform_chances(slates: Ints, arrivals: Arrivals) -> Chances:
     prefix = np.cumprod(np.where(standing, 1.0 / np.maximum(m - np.arange(k), 1), 0.0), axis=1)
     filled = (slates >= 0).sum(1)
     ends = np.take_along_axis(prefix, np.maximum(size - 1, 0), 1)[:, 0]
-    whole = np.where(filled == 0, 1.0, ends) * (filled == size[:, 0])
-    return Chances(inclusion, position, prefix.astype(np.float64), whole)
+    slate_probability = np.where(filled == 0, 1.0, ends) * (filled == size[:, 0])
+    return Chances(inclusion, position, prefix.astype(np.float64), slate_probability)

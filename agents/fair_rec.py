@@ -84,13 +84,13 @@ def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: In
 
 
 @compiled_part
-def _turns(due: float, most: int, position_weights: Floats) -> int:
+def _turns(due: float, capacity: int, position_weights: Floats) -> int:
     """Number of last positions that together deliver ``due`` exposures."""
     turns = 0
     delivered = 0.0
-    while turns < most and delivered < due - _NOTHING:
+    while turns < capacity and delivered < due - _NOTHING:
         turns += 1
-        delivered += position_weights[most - turns]
+        delivered += position_weights[capacity - turns]
     return turns
 
 
@@ -113,12 +113,12 @@ def _hand_out(
     unit = ExposureUnit(*unit_)
     n, k = slates.shape
     for arrival in range(n):
-        most = min(capacity[arrival], k)
-        turns = _turns(copies.sum() / coming[arrival], most, unit.position_weights)
+        n_positions = min(capacity[arrival], k)
+        turns = _turns(copies.sum() / coming[arrival], n_positions, unit.position_weights)
         value = np.where(admissible[arrival], relevance[arrival].astype(np.float64), -np.inf)
         size = (
-            _chosen(value, copies, turns, tie_rank(ties, ids[arrival]), slates[arrival, :most])
-            if most > 0
+            _chosen(value, copies, turns, tie_rank(ties, ids[arrival]), slates[arrival, :n_positions])
+            if n_positions > 0
             else 0
         )
         slates[arrival, size:] = -1

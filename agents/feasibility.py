@@ -47,10 +47,10 @@ class Undeliverable:
     def __str__(self) -> str:
         named = ", ".join(str(item) for item in self.items[:_NAMED])
         named += f" and {len(self.items) - _NAMED} more" if len(self.items) > _NAMED else ""
-        who = self.name or ("all items" if self.why == "positions" else f"item {named}")
+        subject = self.name or ("all items" if self.why == "positions" else f"item {named}")
         return (
-            f"{who} cannot be delivered in full: asked for {self.required:,.1f}, at most {self.reachable:,.1f}, since "
-            f"{_REASONS[self.why]}"
+            f"{subject} cannot be delivered in full: asked for {self.required:,.1f}, at most {self.reachable:,.1f}, "
+            f"since {_REASONS[self.why]}"
         )
 
 
@@ -87,9 +87,9 @@ def undeliverable(
     released = np.full(m, -np.inf) if released is None else released
     per_slate = np.concatenate([[0.0], np.cumsum(view.position_weights)])
     seen = _seen(view, released, per_slate)
-    found = list(_of_items(view, released, seen, positions))
-    found += _of_rows(view, released, seen, per_slate)
-    return tuple(found)
+    reasons = list(_of_items(view, released, seen, positions))
+    reasons += _of_rows(view, released, seen, per_slate)
+    return tuple(reasons)
 
 
 def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
@@ -97,7 +97,7 @@ def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
     table = view.promises
     m = len(view.required)
     shown = np.zeros(m)
-    there = np.zeros(m)
+    n_states = np.zeros(m)
     filled = 0.0
     states = 0
     held = np.zeros(len(table))
@@ -106,17 +106,17 @@ def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
         present = chunk.time[:, None] >= released
         admissible = chunk.admissible.cpu().numpy()
         shown += (admissible & present).sum(0)
-        there += present.sum(0)
-        most = np.minimum(capacities([chunk], view.k), view.k)
-        filled += float(per_slate[most].sum())
+        n_states += present.sum(0)
+        n_positions = np.minimum(capacities([chunk], view.k), view.k)
+        filled += float(per_slate[n_positions].sum())
         states += len(chunk)
         active = table.active(chunk.audiences, len(chunk))
         for row in range(len(table)):
             items = (admissible | ~present)[:, table.items(row)].sum(1)
-            held[row] += per_slate[np.minimum(items, most)] @ active[:, row]
+            held[row] += per_slate[np.minimum(items, n_positions)] @ active[:, row]
         counting += active.sum(0)
     return _Estimates(
-        chance=np.where(there > 0, shown / np.maximum(there, 1.0), 1.0),
+        chance=np.where(n_states > 0, shown / np.maximum(n_states, 1.0), 1.0),
         filled=filled / states if states else float(per_slate[-1]),
         of_rows=np.where(counting > 0, held / np.maximum(counting, 1.0), per_slate[-1]),
     )
@@ -130,10 +130,10 @@ def _of_items(
     best = view.arrivals * float(view.position_weights[0])
     in_time = best * _after(view, released)
     reachable = in_time * seen.chance
-    there = view.arrivals * seen.filled if positions is None else positions
-    if required.sum() > there * (1.0 + _PARTS):
+    n_positions = view.arrivals * seen.filled if positions is None else positions
+    if required.sum() > n_positions * (1.0 + _PARTS):
         yield Undeliverable(
-            "positions", tuple(np.flatnonzero(required > 0).tolist()), float(required.sum()), there
+            "positions", tuple(np.flatnonzero(required > 0).tolist()), float(required.sum()), n_positions
         )
     late = required > in_time + _ROUNDING
     consumed = ~late & (required > reachable + _ROUNDING)
@@ -141,10 +141,12 @@ def _of_items(
         ("release", late, in_time),
         ("consumed", consumed, reachable),
     )
-    for why, which, reach in reasons:
-        if which.any():
-            items = tuple(np.flatnonzero(which).tolist())
-            yield Undeliverable(why, items, float(required[which].sum()), float(reach[which].sum()))
+    for why, is_infeasible, reach in reasons:
+        if is_infeasible.any():
+            items = tuple(np.flatnonzero(is_infeasible).tolist())
+            yield Undeliverable(
+                why, items, float(required[is_infeasible].sum()), float(reach[is_infeasible].sum())
+            )
 
 
 def _of_rows(
@@ -165,7 +167,7 @@ def _of_rows(
             "release": arrivals * held,
             "consumed": arrivals * float(seen.of_rows[row]),
         }
-        why = min(reach, key=lambda one: reach[one])
+        why = min(reach, key=lambda reason: reach[reason])
         if table.least[row] > reach[why] + _ROUNDING:
             yield Undeliverable(
                 why, tuple(items.tolist()), float(table.least[row]), reach[why], table.name[row]

@@ -98,15 +98,15 @@ def gibbs_law(
     for i in range(a):
         p = chance[i]
         q = 1.0 / (1.0 + np.exp(z[i] - theta))
-        both = 0.0
+        ways = 0.0
         for j in range(k):
-            both += before[j] * table[i + 1, k - 1 - j]
+            ways += before[j] * table[i + 1, k - 1 - j]
         if len(weight):
             worth = 0.0
             for j in range(k):
                 worth += weight[j] * before[j] * table[i + 1, k - 1 - j]
             counted[i] = p * worth / table[0, k]
-        inclusion[i] = min(p * both / table[0, k], 1.0)
+        inclusion[i] = min(p * ways / table[0, k], 1.0)
         _pass_item(before, p, q)
     return float(total)
 
@@ -139,16 +139,16 @@ def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, prope
     gibbs_law(z, k, chance, table, inclusion, np.empty(0), inclusion)
     drawn = np.full(m, -np.inf)
     stated = np.empty(m)
-    left = k
+    n_open = k
     for i in range(a):
         item = allowed[i]
         stated[item] = inclusion[i]
-        if left == 0:
+        if n_open == 0:
             break
         drawn_at = uniform_of(tie_rank(row, item))
-        if left == a - i or drawn_at * table[i, left] < chance[i] * table[i + 1, left - 1]:
+        if n_open == a - i or drawn_at * table[i, n_open] < chance[i] * table[i + 1, n_open - 1]:
             drawn[item] = value[item]
-            left -= 1
+            n_open -= 1
     size = best_items(drawn, row, items, best, 0.0)
     for place in range(size):
         propensity[place] = stated[items[place]]
@@ -296,10 +296,10 @@ def _marginals(
         q = 1.0 / (1.0 + np.exp(z[i] - theta))
         place = at[i]
         if place >= 0:
-            both = 0.0
+            ways = 0.0
             for j in range(k):
-                both += before[j] * table[i + 1, k - 1 - j]
-            inclusion[place] = min(p * both / table[0, k], 1.0)
+                ways += before[j] * table[i + 1, k - 1 - j]
+            inclusion[place] = min(p * ways / table[0, k], 1.0)
             if place < k:
                 position[place] = p * before[place] * table[i + 1, k - 1 - place] / table[0, k]
         _pass_item(before, p, q)

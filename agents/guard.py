@@ -136,27 +136,27 @@ def count_deficits(
 
 
 @compiled_part
-def counted_on(left: float, spare: float) -> float:
+def counted_on(remaining: float, spare: float) -> float:
     """Number of arrivals that will almost certainly follow this arrival."""
-    return max((left - 1.0) * (1.0 - spare) - min(_LAST, left - 1.0), 0.0)
+    return max((remaining - 1.0) * (1.0 - spare) - min(_LAST, remaining - 1.0), 0.0)
 
 
 @compiled_part
-def positions_needed(deficits: Deficits, later: float, there: float) -> float:
+def positions_needed(deficits: Deficits, later: float, n_positions: float) -> float:
     """Number of needed positions beyond those of later arrivals.
 
     Suppose that more items need one of the first e positions of a slate than later arrivals have of these positions.
     Then each further item needs two lower positions instead.
     """
     need = float(deficits.total[0] * GRAIN)
-    if need + deficits.size[0] <= there:
+    if need + deficits.size[0] <= n_positions:
         return -1.0
     additional = 0.0
     items = 0
     for place in range(1, len(deficits.of_class) - 1):
         items += deficits.of_class[place]
         additional = max(additional, items - later * place)
-    return need + additional - there
+    return need + additional - n_positions
 
 
 @compiled_part
@@ -175,14 +175,14 @@ def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
 
 @compiled_part
 def _urgent(
-    admissible: Bools, left: float, guard: Guard, exposure: Floats, mean: float, deficits: Deficits
+    admissible: Bools, remaining: float, guard: Guard, exposure: Floats, mean: float, deficits: Deficits
 ) -> tuple[int, float, float]:
     """Numbers of urgent items and of undeliverable positions."""
-    later = counted_on(left, guard.spare)
+    later = counted_on(remaining, guard.spare)
     now = 0
     beyond = 0.0
     wait = 0.0
-    kept = 0
+    n_missing = 0
     required = guard.required
     chances = guard.chance
     sure = guard.sure
@@ -190,13 +190,13 @@ def _urgent(
         missing = required[item] - exposure[item]
         if missing <= NOTHING:
             continue
-        deficits.item[kept] = item
-        kept += 1
-        beyond += max(missing / mean - left, 0.0)
+        deficits.item[n_missing] = item
+        n_missing += 1
+        beyond += max(missing / mean - remaining, 0.0)
         latest = _latest(missing, chances[item], mean, sure)
         now += latest >= later and admissible[item]
         wait = latest if latest > wait else wait  # noqa: FURB136
-    deficits.size[0] = kept
+    deficits.size[0] = n_missing
     return now, beyond, wait
 
 
@@ -227,9 +227,9 @@ def _due_in_rows(
         column = guard.column[row]
         need = guard.need[row]
         if need > 0.0:
-            there = counted_on(remaining[column], guard.spare) * len(unit.position_weights)
+            n_positions = counted_on(remaining[column], guard.spare) * len(unit.position_weights)
             share = need / of_audience[column] * unit.mean
-            guard.due[row] = max(guard.due[row], (of_audience[column] - there) * share)
+            guard.due[row] = max(guard.due[row], (of_audience[column] - n_positions) * share)
         if not counts[column]:
             guard.due[row] = 0.0
     return float(of_audience.sum())
@@ -253,8 +253,8 @@ def due_at(
     the part of groups and campaigns. ``remaining`` and ``counts`` have an entry per audience, and a last one for the
     round.
     """
-    left = remaining[len(remaining) - 1]
-    later = counted_on(left, guard.spare)
+    in_round = remaining[len(remaining) - 1]
+    later = counted_on(in_round, guard.spare)
     now = 0
     in_rows = 0.0
     of_items = deficits.total[0] * GRAIN
@@ -262,7 +262,7 @@ def due_at(
         in_rows = _due_in_rows(remaining, counts, guard, exposure, unit, deficits)
     excess = positions_needed(deficits, later, later * len(unit.position_weights) - in_rows)
     if later <= guard.wait[0]:
-        now, beyond, guard.wait[0] = _urgent(admissible, left, guard, exposure, unit.mean, deficits)
+        now, beyond, guard.wait[0] = _urgent(admissible, in_round, guard, exposure, unit.mean, deficits)
         excess -= beyond
     due = False
     total = of_items + in_rows
@@ -279,7 +279,7 @@ def due_at(
 def place_due(
     value: Floats,
     bits: np.uint64,
-    left: float,
+    remaining: float,
     urgent: bool,  # noqa: FBT001  # compiled code takes no names
     excess: float,
     guard: Guard,
@@ -299,7 +299,7 @@ def place_due(
     alike = unit.position_weights[0] == unit.position_weights[-1]
     worth = value.copy() if alike else value  # placed items are hidden in the other
     slate = np.full(k, -1)
-    placed = _place_urgent(value, bits, left, guard, exposure, unit, deficits, slate) if urgent else 0
+    placed = _place_urgent(value, bits, remaining, guard, exposure, unit, deficits, slate) if urgent else 0
     if len(guard.due):
         _place_rows(guard, value, bits, unit, slate)
         placed = 0
@@ -310,30 +310,30 @@ def place_due(
         place_deficits(deficits, value, bits, forced - placed, unit.position_weights, slate)
     size = _place_others(value, bits, slate, items, best)
     if alike:
-        for which in range(size):  # to assign a slice compiles two seconds' worth of error message
-            slate[which] = items[which]
-        for which in range(size):
-            enter(slate[which], worth[slate[which]], bits, items, best, which)
+        for position in range(size):  # to assign a slice compiles two seconds' worth of error message
+            slate[position] = items[position]
+        for position in range(size):
+            enter(slate[position], worth[slate[position]], bits, items, best, position)
     return size
 
 
 @compiled_part
 def free_position(slate: Ints, position_weights: Floats, missing: float) -> int:
     """Last free position that covers a deficit, else first one."""
-    found = -1
+    position = -1
     for place in range(len(slate) - 1, -1, -1):
         if slate[place] < 0:
-            found = place
+            position = place
             if position_weights[place] >= missing - NOTHING:
                 break
-    return found
+    return position
 
 
 @compiled_part
 def _place_urgent(
     value: Floats,
     bits: np.uint64,
-    left: float,
+    remaining: float,
     guard: Guard,
     exposure: Floats,
     unit: ExposureUnit,
@@ -341,7 +341,7 @@ def _place_urgent(
     slate: Ints,
 ) -> int:
     """Place urgent items by ascending deficit; return their number."""
-    later = counted_on(left, guard.spare)
+    later = counted_on(remaining, guard.spare)
     items = np.empty(len(slate), np.int64)
     best = np.empty(len(slate))
     size = 0
@@ -357,8 +357,8 @@ def _place_urgent(
         if missing > NOTHING and _latest(missing, chances[item], mean, sure) >= later:
             size = enter(item, new, bits, items, best, size)
     urgent = items[:size]
-    for which in np.argsort(required[urgent] - exposure[urgent]):
-        item = urgent[which]
+    for index in np.argsort(required[urgent] - exposure[urgent]):
+        item = urgent[index]
         slate[free_position(slate, unit.position_weights, required[item] - exposure[item])] = item
         value[item] = -np.inf
     return size
@@ -376,17 +376,17 @@ def _place_rows(guard: Guard, value: Floats, bits: np.uint64, unit: ExposureUnit
             if (items == slate[place]).any():
                 due -= unit.position_weights[place]
         while due > NOTHING:
-            found = np.empty(1, np.int64)
+            best_item = np.empty(1, np.int64)
             best = np.empty(1)
             size = 0
             for item in items:
                 if value[item] > -np.inf and (size == 0 or value[item] >= best[0]):
-                    size = enter(item, value[item], bits, found, best, size)
+                    size = enter(item, value[item], bits, best_item, best, size)
             place = free_position(slate, unit.position_weights, due)
             if place < 0 or size == 0:
                 break
-            slate[place] = found[0]
-            value[found[0]] = -np.inf
+            slate[place] = best_item[0]
+            value[best_item[0]] = -np.inf
             due -= unit.position_weights[place]
 
 
@@ -418,20 +418,20 @@ def _best_by_class(
 @compiled_part
 def _taken(items: Ints, best: Floats, sizes: Ints, begin: Ints, bits: np.uint64) -> int:
     """Best item of the classes that is not taken, else −1."""
-    found = -1
+    best_class = -1
     item = -1
     value = -np.inf
-    for of in range(len(begin)):
-        if begin[of] == sizes[of]:
+    for row in range(len(begin)):
+        if begin[row] == sizes[row]:
             continue
-        new = items[of, begin[of]]
-        worth = best[of, begin[of]]
+        new = items[row, begin[row]]
+        worth = best[row, begin[row]]
         if item < 0 or worth > value or (worth == value and tie_rank(bits, new) > tie_rank(bits, item)):
-            found = of
+            best_class = row
             item = new
             value = worth
-    if found >= 0:
-        begin[found] += 1
+    if best_class >= 0:
+        begin[best_class] += 1
     return int(item)
 
 
@@ -477,15 +477,15 @@ def _place_others(value: Floats, bits: np.uint64, slate: Ints, items: Ints, best
     free = 0
     for item in slate:
         free += item < 0
-    others = np.empty(free, np.int64)
-    found = best_items(value, bits, others, best[:free], 0.0)
+    other_items = np.empty(free, np.int64)
+    n_others = best_items(value, bits, other_items, best[:free], 0.0)
     size = 0
-    which = 0
+    n_used = 0
     for placed in slate:
         item = placed
-        if item < 0 and which < found:
-            item = others[which]
-            which += 1
+        if item < 0 and n_used < n_others:
+            item = other_items[n_used]
+            n_used += 1
         if item >= 0:
             items[size] = item
             size += 1

@@ -153,9 +153,9 @@ def _rank_and_descend(
     root = np.sqrt(required)
     for arrival in range(n):
         fill_values(arrivals, arrival, price, value)
-        most = min(arrivals.capacity[arrival], k)
+        n_positions = min(arrivals.capacity[arrival], k)
         bits = tie_rank(ties, arrivals.id[arrival])
-        size = best_items(value, bits, items[arrival, :most], best[:most], 0.0)
+        size = best_items(value, bits, items[arrival, :n_positions], best[:n_positions], 0.0)
         if unit.by_intensity:
             order_items(items[arrival, :size], arrivals.relevance[arrival])
         shown[:] = 0.0

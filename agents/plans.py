@@ -83,11 +83,11 @@ class UserRec:
         items = np.flatnonzero(required)
         chosen: Bools = np.zeros(audience.scores.shape, bool)
         if len(items):
-            most = int(required.max())
-            users = user_rec(audience.scores[:, items], most, tie_seed=view.key, row_keys=items)
-            wanted = (users >= 0) & (np.arange(most) < required[items][:, None])
-            which, place = np.nonzero(wanted)
-            chosen[users[which, place], items[which]] = True
+            largest = int(required.max())
+            users = user_rec(audience.scores[:, items], largest, tie_seed=view.key, row_keys=items)
+            wanted = (users >= 0) & (np.arange(largest) < required[items][:, None])
+            index, place = np.nonzero(wanted)
+            chosen[users[index, place], items[index]] = True
         self._chosen = chosen
 
     def act(self, arrivals: Arrivals) -> Ints:
@@ -147,10 +147,10 @@ class Hindsight:
         weight = self._unit.position_weights
         binds = self.item_price[lost] < 0.0
         self._carried[lost[binds]] += weight[gap][binds]
-        kept = slate[~gap & (slate >= 0)]
+        kept_items = slate[~gap & (slate >= 0)]
         worth = score - self.item_price
         rank = np.where(admissible, np.where(self._carried > 0, score + self._dear, worth), -np.inf)
-        rank[kept] = -np.inf
+        rank[kept_items] = -np.inf
         rank[self._room < weight[0]] = -np.inf
         best = np.argsort(-rank, kind="stable")[: len(lost)]
         new = best[rank[best] > -np.inf]
@@ -159,7 +159,7 @@ class Hindsight:
             mended[~gap] = slate[~gap]
             mended[np.flatnonzero(gap)[: len(new)]] = new
         else:
-            filled = np.concatenate([kept, new])
+            filled = np.concatenate([kept_items, new])
             order = np.argsort(-(score if self._unit.by_intensity else worth)[filled], kind="stable")
             mended[: len(filled)] = filled[order]
         delivered = (mended >= 0) & np.isin(mended, new)
@@ -190,21 +190,21 @@ def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
     cost = cost_of_missing(view, audience)
     promised = len(view.promises) > 0
     position_weights: Floats | None = view.position_weights
-    least: Floats | Ints = view.required
-    most = None
+    min_exposure: Floats | Ints = view.required
+    max_exposure = None
     rows = None
     if promised:
         chunks = list(view.audience or ())
         active = counted(view.promises, chunks)[np.argsort(np.concatenate([chunk.row for chunk in chunks]))]
-        least, most, rows, _ = constraints_of(view.required, view.promises, active, cost)
+        min_exposure, max_exposure, rows, _ = constraints_of(view.required, view.promises, active, cost)
     elif view.position_weights[0] == view.position_weights[-1]:
         position_weights = None
-        least = np.rint(view.required).astype(np.int64)
+        min_exposure = np.rint(view.required).astype(np.int64)
     solution = solve_dual(
         audience.scores,
         audience.capacity,
-        least,
-        most,
+        min_exposure,
+        max_exposure,
         cost=cost,
         position_weights=position_weights,
         rows=rows,

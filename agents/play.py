@@ -159,13 +159,13 @@ def closed_rounds(
 
 def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
     first = int(arrivals.id[0])
-    where = f"in round {number}, at arrival {first} or one of the {len(arrivals) - 1} after it"
-    with _named(agent, where):
+    place = f"in round {number}, at arrival {first} or one of the {len(arrivals) - 1} after it"
+    with _named(agent, place):
         return as_slates(agent.act(arrivals))
 
 
 @contextmanager
-def _with_place(agent: Agent, where: str) -> Iterator[None]:
+def _with_place(agent: Agent, place: str) -> Iterator[None]:
     """Add the agent, and ``where`` it failed, to rimsim's errors.
 
     An error about the arrivals of the next round is not changed, because the agent did not cause it.
@@ -175,20 +175,20 @@ def _with_place(agent: Agent, where: str) -> Iterator[None]:
     except ArrivalsError:
         raise
     except RimsimError as error:
-        raise type(error)(*(f"agent {agent.name!r} {where}: {error}", *error.args[1:])) from error
+        raise type(error)(*(f"agent {agent.name!r} {place}: {error}", *error.args[1:])) from error
 
 
 @contextmanager
-def _named(agent: Agent, where: str) -> Iterator[None]:
+def _named(agent: Agent, place: str) -> Iterator[None]:
     """Turn any error into one that names agent and ``where``."""
     try:
-        with _with_place(agent, where):
+        with _with_place(agent, place):
             yield
     except RimsimError:
         raise
     except Exception as error:
         raise AgentError(
-            f"agent {agent.name!r} raised {type(error).__name__} {where}: {one_line(error)}"
+            f"agent {agent.name!r} raised {type(error).__name__} {place}: {one_line(error)}"
         ) from error
 
 
@@ -220,10 +220,10 @@ class _FeedbackBuffer:
             )
             for _, batch, n in rows:
                 with _named(self._learner, f"learning in round {self._market.round}"):
-                    one = slice(n, n + 1)  # row by row, so that learning cannot depend on the batch
-                    slates = np.asarray(batch.slates[one])
-                    consumed = np.asarray(batch.consumed[one])
-                    self._learner.learn(Feedback(batch.arrivals.rows(one), slates, consumed))
+                    row = slice(n, n + 1)  # row by row, so that learning cannot depend on the batch
+                    slates = np.asarray(batch.slates[row])
+                    consumed = np.asarray(batch.consumed[row])
+                    self._learner.learn(Feedback(batch.arrivals.rows(row), slates, consumed))
             self._unlearnt = []
             if not at_barrier:
                 self._count = 0

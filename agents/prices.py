@@ -67,10 +67,10 @@ class RoundClock:
         """(A + 1,) expected arrivals."""
         self._opens = np.full(columns + 1, view.opens)
         self._closes = np.full(columns + 1, view.closes)
-        own = table.audience >= 0
-        self.expected[table.audience[own]] = table.arrivals[own]
-        self._opens[table.audience[own]] = seconds(table.begin[own])
-        self._closes[table.audience[own]] = seconds(table.end[own])
+        has_audience = table.audience >= 0
+        self.expected[table.audience[has_audience]] = table.arrivals[has_audience]
+        self._opens[table.audience[has_audience]] = seconds(table.begin[has_audience])
+        self._closes[table.audience[has_audience]] = seconds(table.end[has_audience])
         self._by_time = view.pace == "clock"
         self.served = 0
         """Arrivals served."""
@@ -89,9 +89,9 @@ class RoundClock:
         """Elapsed expected arrivals before each of the given arrivals."""
         if self._by_time:
             return np.asarray(self.expected * self._share(arrivals), np.float64)
-        came = self._came_before(arrivals)
-        came[:, -1] = np.minimum(came[:, -1], self.expected[-1])
-        return came
+        n_before = self._came_before(arrivals)
+        n_before[:, -1] = np.minimum(n_before[:, -1], self.expected[-1])
+        return n_before
 
     def remaining(self, arrivals: Arrivals) -> Floats:
         """Number of remaining arrivals at each arrival, itself included.
@@ -99,11 +99,11 @@ class RoundClock:
         The number is at least 1. With pacing by time, the number of remaining arrivals is the rate of arrivals so far
         times the remaining time. Early in the round, the rate is averaged with the expected rate.
         """
-        came = self._came_before(arrivals)
+        n_before = self._came_before(arrivals)
         if not self._by_time:
-            return np.maximum(self.expected - came, 1.0)
+            return np.maximum(self.expected - n_before, 1.0)
         share = self._share(arrivals)
-        rate: Floats = (came + _TRUST * self.expected) / (share + _TRUST)
+        rate: Floats = (n_before + _TRUST * self.expected) / (share + _TRUST)
         return np.maximum(rate * (1.0 - share), 1.0)
 
     def steps(self, arrivals: Arrivals) -> Floats:
@@ -124,12 +124,12 @@ class RoundClock:
             self.elapsed = self.before(arrivals)[-1]
 
     def _came_before(self, arrivals: Arrivals) -> Floats:
-        came = np.empty((len(arrivals), len(self.expected)))
-        came[:, -1] = np.arange(self.served, self.served + len(arrivals))
+        n_before = np.empty((len(arrivals), len(self.expected)))
+        n_before[:, -1] = np.arange(self.served, self.served + len(arrivals))
         if len(self._came):
             counts = self.counts(arrivals)[:, :-1]
-            came[:, :-1] = self._came + np.cumsum(counts, axis=0) - counts
-        return came
+            n_before[:, :-1] = self._came + np.cumsum(counts, axis=0) - counts
+        return n_before
 
     def _share(self, arrivals: Arrivals) -> Floats:
         """Elapsed share of each audience's time, at each arrival."""
@@ -265,26 +265,28 @@ def constraints_of(
     themselves, and nothing is scaled.
     """
     n = len(active)
-    which = ~table.item_caps
-    others = table.rows(which)
-    mine = active[:, which]
-    whole = 1.0
-    share = np.ones(len(others))
+    is_row = ~table.item_caps
+    rows_table = table.rows(is_row)
+    mine = active[:, is_row]
+    scale = 1.0
+    share = np.ones(len(rows_table))
     if arrivals is not None:
-        whole = n / arrivals
-        share = np.where(others.audience < 0, whole, mine.sum(0) / np.maximum(others.arrivals, 1e-9))
-    most = table.most_of_items(len(required)) * whole
+        scale = n / arrivals
+        share = np.where(rows_table.audience < 0, scale, mine.sum(0) / np.maximum(rows_table.arrivals, 1e-9))
+    max_exposure = table.most_of_items(len(required)) * scale
     rows = Rows(
-        first=others.first,
-        item=others.item,
-        least=others.least * share,
+        first=rows_table.first,
+        item=rows_table.item,
+        least=rows_table.least * share,
         most=np.multiply(
-            others.most, share, out=np.full(len(others), np.inf), where=np.isfinite(others.most)
+            rows_table.most, share, out=np.full(len(rows_table), np.inf), where=np.isfinite(rows_table.most)
         ),
-        cost=np.full(len(others), cost),
+        cost=np.full(len(rows_table), cost),
         active=mine,
     )
-    return Constraints(np.minimum(required * whole, most), np.minimum(most, n * 1.0), rows, which)
+    return Constraints(
+        np.minimum(required * scale, max_exposure), np.minimum(max_exposure, n * 1.0), rows, is_row
+    )
 
 
 def counted(table: Requirements, chunks: Sequence[Arrivals]) -> Bools:
@@ -313,14 +315,14 @@ def solved_rows(
     the price −c. If not all states fit into memory and the sample is too small to round floors
     (:func:`too_few_to_round`), floors stay real numbers.
     """
-    others = len(table.rows)
-    if not len(view.past) or not (table.required.any() or others):
-        return np.zeros(len(table.required) + others), 0.0
-    chunks = list(view.past) if others else view.past
+    n_rows = len(table.rows)
+    if not len(view.past) or not (table.required.any() or n_rows):
+        return np.zeros(len(table.required) + n_rows), 0.0
+    chunks = list(view.past) if n_rows else view.past
     states = joined_states(chunks, view.k)
-    came = len(states.scores) if view.came is None else view.came
-    expected = came if view.pace == "clock" else view.arrivals
-    if others:
+    n_past = len(states.scores) if view.came is None else view.came
+    expected = n_past if view.pace == "clock" else view.arrivals
+    if n_rows:
         cost = cost_of_missing(view, states)
         active = counted(table.rows, list(chunks))
         constraints = constraints_of(table.required, table.rows, active, cost, expected)
@@ -329,7 +331,7 @@ def solved_rows(
         item_price = np.minimum(within_bound(solution.item_price, cost, view.cost), 0.0)
         return np.concatenate([item_price, within_bound(row_price, cost, view.cost)]), solution.resolution
     required = table.required * (len(states.scores) / expected)
-    sampled = len(states.scores) < came
+    sampled = len(states.scores) < n_past
     draw = (
         None
         if sampled and too_few_to_round(required)
@@ -344,8 +346,8 @@ def too_few_to_round(required: Floats) -> bool:
     For such samples, prices solved with rounded floors can give a certificate whose bound is a third above the least
     bound. With unrounded floors, the bound is only some thousandths above it.
     """  # rounded, floors of none or one would stand for all
-    some = required > 0
-    return bool(some.any() and required[some].mean() < _ROUNDED_FROM)
+    is_required = required > 0
+    return bool(is_required.any() and required[is_required].mean() < _ROUNDED_FROM)
 
 
 def priced(
@@ -378,16 +380,18 @@ def _solve(
 ) -> DualPrices:
     """Solution for floors, which ``draw`` rounds, or for any constraints."""
     position_weights: Floats | None = view.position_weights
-    least, most, rows, _ = required if isinstance(required, Constraints) else (required, None, None, None)
+    min_exposure, max_exposure, rows, _ = (
+        required if isinstance(required, Constraints) else (required, None, None, None)
+    )
     if rows is None and draw is not None and view.position_weights[0] == view.position_weights[-1]:
-        below = np.floor(least)
+        below = np.floor(min_exposure)
         position_weights = None
-        least = np.minimum(below + (draw < least - below), len(states.scores)).astype(np.int64)
+        min_exposure = np.minimum(below + (draw < min_exposure - below), len(states.scores)).astype(np.int64)
     return solve_prices(
         states.scores,
         states.capacity,
-        least,
-        most,
+        min_exposure,
+        max_exposure,
         cost=cost_of_missing(view, states),
         prices=start_price,
         position_weights=position_weights,
@@ -450,9 +454,9 @@ class States(NamedTuple):
     capacity: Ints
     """(n,) positions that each may fill."""
 
-    def rows(self, which: Ints | slice) -> States:
+    def rows(self, rows: Ints | slice) -> States:
         """States at given indices."""
-        return States(self.scores[which], self.capacity[which])
+        return States(self.scores[rows], self.capacity[rows])
 
     @classmethod
     def stacked(cls, parts: Sequence[States]) -> States:
@@ -474,9 +478,9 @@ def joined_states(chunks: Sequence[Arrivals] | ScoredStates, slate: int) -> Stat
     for chunk in chunks:
         if filled == 0:
             scores = np.empty((n, chunk.relevance.shape[1]), np.float32)
-        some = slice(filled, filled + len(chunk))
-        chunk.write_scores(scores[some])
-        capacity[some] = capacities([chunk], slate)
+        block = slice(filled, filled + len(chunk))
+        chunk.write_scores(scores[block])
+        capacity[block] = capacities([chunk], slate)
         filled += len(chunk)
     return States(scores, capacity)
 

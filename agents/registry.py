@@ -98,19 +98,18 @@ def make_agent(text: str) -> Agent:
     Raises:
         ConfigError: If there is no such agent, module, class or option.
     """
-    where, options = named_options(text, "agent")
-    agent = make_plug(where, "agent", BUILT_IN, ("begin_round", "act"), options)
+    base_name, options = named_options(text, "agent")
+    agent = make_plug(base_name, "agent", BUILT_IN, ("begin_round", "act"), options)
     from rimsim.agents.contract import Agent  # noqa: PLC0415  # a wrong name is answered before torch loads
 
     if not isinstance(agent, Agent):
         lacks = [name for name in ("name", "order_free", "barrier_every") if not hasattr(agent, name)]
         raise ConfigError(
-            f"agent {where!r} has no {', '.join(lacks)}. Define all attributes of rimsim.agents.Agent"
+            f"agent {base_name!r} has no {', '.join(lacks)}. Define all attributes of rimsim.agents.Agent"
         )
     if agent.barrier_every is not None and agent.barrier_every < 1:
         raise ConfigError(
-            f"agent {where!r}: barrier_every is {agent.barrier_every}. Expected None or a number of at "
-            "least 1"
+            f"agent {base_name!r}: barrier_every is {agent.barrier_every}. Expected None or a number of at least 1"
         )
     if options:
         name = f"{agent.name}({text.partition('(')[2].replace(' ', '')}"
@@ -118,7 +117,7 @@ def make_agent(text: str) -> Agent:
             agent.name = name
         except AttributeError:
             raise ConfigError(
-                f"agent {where!r}: rimsim must add the options to the agent's name, but the attribute name "
+                f"agent {base_name!r}: rimsim must add the options to the agent's name, but the attribute name "
                 "cannot be changed. Make name a plain attribute"
             ) from None
     return agent

@@ -167,8 +167,8 @@ def move_prices(
     not change results. ``elapsed`` counts from the start of pacing; ``before`` has the exposures before this start.
     """
     pacing = Pacing(*pace)
-    others = len(pacing.most)
-    m = len(price) - others
+    n_rows = len(pacing.most)
+    m = len(price) - n_rows
     last = len(pacing.arrivals) - 1
     now = min(elapsed[last], pacing.arrivals[last])
     factor = closing_factor(pacing.closing, pacing.arrivals[last], now)
@@ -179,9 +179,9 @@ def move_prices(
     for item in range(m):
         delivered = exposure[item] - before[item]
         price[item] = -bonus_of(start_prices[item], rates[item], steps[item], cost, now, factor, delivered)
-    for which in range(others):
-        row = m + which
-        column = pacing.column[which]
+    for requirement in range(n_rows):
+        row = m + requirement
+        column = pacing.column[requirement]
         due_in = pacing.arrivals[column]
         start_price = start_prices[row]
         step = steps[row]
@@ -189,8 +189,8 @@ def move_prices(
         delivered = exposure[row] - before[row]
         cap_price = 0.0
         factor = closing_factor(pacing.closing, due_in, now)
-        if pacing.most[which] < np.inf:
-            excess = step * (delivered - pacing.most[which] / due_in * now) * factor
+        if pacing.most[requirement] < np.inf:
+            excess = step * (delivered - pacing.most[requirement] / due_in * now) * factor
             cap_price = max(max(start_price, 0.0) + excess, 0.0)
         low = min(start_price, 0.0)
         price[row] = cap_price - bonus_of(low, rates[row], step, cost, now, factor, delivered)
@@ -200,10 +200,10 @@ def move_prices(
 def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
     """Add prices of the requirements for which an arrival counts."""
     m = len(price) - len(pacing.most)
-    for which in range(len(pacing.most)):
-        row_price = price[m + which]
-        if counts[pacing.column[which]] and row_price != 0.0:
-            for place in range(pacing.first[which], pacing.first[which + 1]):
+    for requirement in range(len(pacing.most)):
+        row_price = price[m + requirement]
+        if counts[pacing.column[requirement]] and row_price != 0.0:
+            for place in range(pacing.first[requirement], pacing.first[requirement + 1]):
                 price[pacing.item[place]] += row_price
 
 
@@ -213,15 +213,15 @@ def hide_full(
 ) -> None:
     """Exclude items whose next exposure could exceed a cap."""
     m = len(value)
-    for which in range(len(pacing.most)):
-        if pacing.most[which] < np.inf and counts[pacing.column[which]]:
-            begin = pacing.first[which]
-            end = pacing.first[which + 1]
+    for requirement in range(len(pacing.most)):
+        if pacing.most[requirement] < np.inf and counts[pacing.column[requirement]]:
+            begin = pacing.first[requirement]
+            end = pacing.first[requirement + 1]
             # A slate can show all items of a row: there must be room for as many of the first positions.
             room = 0.0
             for weight in position_weights[: end - begin]:
                 room += weight
-            if exposure[m + which] - before[m + which] + room > pacing.most[which]:
+            if exposure[m + requirement] - before[m + requirement] + room > pacing.most[requirement]:
                 for place in range(begin, end):
                     value[pacing.item[place]] = -np.inf
 
@@ -242,10 +242,10 @@ def count_rows(
     m = len(scratch)
     for position in range(size):
         scratch[items[position]] = position_weights[position]
-    for which in range(len(pacing.most)):
-        if counts[pacing.column[which]]:
-            for place in range(pacing.first[which], pacing.first[which + 1]):
-                exposure[m + which] += scratch[pacing.item[place]]
+    for requirement in range(len(pacing.most)):
+        if counts[pacing.column[requirement]]:
+            for place in range(pacing.first[requirement], pacing.first[requirement + 1]):
+                exposure[m + requirement] += scratch[pacing.item[place]]
     for position in range(size):
         scratch[items[position]] = 0.0
 
@@ -269,8 +269,8 @@ class Bounds(NamedTuple):
 @compiled_part
 def stretch_of(pacing: Pacing, elapsed: float) -> int:
     """Number of arrivals for which one bound of bonuses holds."""
-    left = max(pacing.arrivals[-1] - elapsed, 0.0) + pacing.closing * pacing.arrivals[-1]
-    return int(min(max(_LATE * left, _SHORT), _STRETCH))
+    n_remaining = max(pacing.arrivals[-1] - elapsed, 0.0) + pacing.closing * pacing.arrivals[-1]
+    return int(min(max(_LATE * n_remaining, _SHORT), _STRETCH))
 
 
 @compiled_part
@@ -291,9 +291,9 @@ def bound_bonuses(
     for place in range(len(high) if shown is None else len(shown)):
         item = place if shown is None else shown[place]
         delivered = exposure[item] - before[item]
-        one = bonus_of(start_prices[item], pace[item], step[item], cost, first, early, delivered)
-        other = bonus_of(start_prices[item], pace[item], step[item], cost, last, late, delivered)
-        high[item] = one if one > other else other  # noqa: FURB136
+        bonus_at_first = bonus_of(start_prices[item], pace[item], step[item], cost, first, early, delivered)
+        bonus_at_last = bonus_of(start_prices[item], pace[item], step[item], cost, last, late, delivered)
+        high[item] = bonus_at_first if bonus_at_first > bonus_at_last else bonus_at_last  # noqa: FURB136
 
 
 @compiled_part
@@ -307,7 +307,7 @@ def best_in_bounds(
     before: Floats,
     high: Float32s,
     value: Float32s,
-    found: Ints,
+    contenders: Ints,
     price: Floats,
     items: Ints,
     best: Floats,
@@ -338,7 +338,7 @@ def best_in_bounds(
     step = pacing.step
     cost = pacing.cost
     for _ in range(2):
-        for item in found[: items_between(value, highest, lowest, below, found)]:
+        for item in contenders[: items_between(value, highest, lowest, below, contenders)]:
             delivered = exposure[item] - before[item]
             bonus = bonus_of(start_prices[item], pace[item], step[item], cost, elapsed, factor, delivered)
             price[item] = -bonus
@@ -438,8 +438,8 @@ class Delivery:
         self._ties = tie_base(view.key)
         self._unit = ExposureUnit.of(view)
         self._column = np.where(rows.audience < 0, len(self._clock.expected) - 1, rows.audience)
-        others = view.delivered[self._table.place >= self._m] if len(rows) else np.zeros(0)
-        self.delivered = np.concatenate([view.exposure, others]).astype(np.float64)
+        row_exposure = view.delivered[self._table.place >= self._m] if len(rows) else np.zeros(0)
+        self.delivered = np.concatenate([view.exposure, row_exposure]).astype(np.float64)
         """(M + G,) exposures of the round so far that count for each row, in the unit of the guarantee."""
         self._guarded: tuple[Any, ...] | None = None  # without hard requirements, no guard is even compiled
         if view.hard:
@@ -466,7 +466,7 @@ class Delivery:
         self._before = self.delivered.copy()
         early = EARLY if view.hard else 0.0
         due_in = np.maximum(self._clock.expected * (1.0 - early) - self._since, 1.0)
-        most = np.maximum(table.most - self.delivered[self._m :], 0.0)
+        max_exposure = np.maximum(table.most - self.delivered[self._m :], 0.0)
         pacing = Pacing.of(
             price,
             np.maximum(self._required - self.delivered, 0.0),
@@ -478,9 +478,9 @@ class Delivery:
             priced=np.concatenate([self._table.required > 0, (table.least > 0) | np.isfinite(table.most)]),
         )
         # The step of a cap without a floor is relative to the cap.
-        pacing.step[self._m :] /= np.where(table.least > 0, 1.0, np.sqrt(np.maximum(most, 1.0)))
+        pacing.step[self._m :] /= np.where(table.least > 0, 1.0, np.sqrt(np.maximum(max_exposure, 1.0)))
         self._pacing = pacing._replace(
-            arrivals=due_in, most=most, first=table.first, item=table.item, column=self._column
+            arrivals=due_in, most=max_exposure, first=table.first, item=table.item, column=self._column
         )
 
     @property
@@ -592,7 +592,7 @@ def _rank(  # noqa: C901, PLR0915
     price = all_prices[:m]
     high = np.empty(m, np.float32)
     value32 = np.empty(m, np.float32)
-    found = np.empty(m, np.int64)
+    contenders = np.empty(m, np.int64)
     bounds = Bounds(0.0, 0.0, high)
     bounded = n >= _FEW and len(pacing.most) == 0
     stop = 0
@@ -602,9 +602,9 @@ def _rank(  # noqa: C901, PLR0915
             bounds = Bounds(elapsed[arrival, last], elapsed[stop - 1, last], high)
             bound_bonuses(pacing, bounds, exposure, before, None)
         bits = tie_rank(ties, arrivals.id[arrival])
-        most = min(arrivals.capacity[arrival], k)
-        slate = items[arrival, :most]
-        of_slate = best[:most]
+        n_positions = min(arrivals.capacity[arrival], k)
+        slate = items[arrival, :n_positions]
+        of_slate = best[:n_positions]
         size = 0
         urgent = 0
         excess = 0.0
@@ -612,7 +612,7 @@ def _rank(  # noqa: C901, PLR0915
         if guard_ is not None:
             guard = Guard(*guard_[0])
             deficits = Deficits(*guard_[1])
-            if most > 0:
+            if n_positions > 0:
                 urgent, excess, now = due_at(
                     arrivals.admissible[arrival],
                     remaining[arrival],
@@ -622,7 +622,7 @@ def _rank(  # noqa: C901, PLR0915
                     unit,
                     deficits,
                 )
-        if most > 0 and bounded and not now:
+        if n_positions > 0 and bounded and not now:
             size = best_in_bounds(
                 arrivals,
                 arrival,
@@ -633,12 +633,12 @@ def _rank(  # noqa: C901, PLR0915
                 before,
                 high,
                 value32,
-                found,
+                contenders,
                 price,
                 slate,
                 of_slate,
             )
-        elif most > 0:
+        elif n_positions > 0:
             move_prices(pacing_, elapsed[arrival], exposure, before, all_prices)
             add_rows(pacing, counts[arrival], all_prices)
             fill_values(arrivals, arrival, price, value)

@@ -87,15 +87,15 @@ class RimResolve(PacedAgent):
         parts = [seen.rows(slice(len(seen.capacity) - present, None))]
         for past in self._past:
             n = len(past.capacity)
-            others = min(states - present, n)
-            spaced = np.floor((np.arange(others) + 0.5) * (n / max(others, 1))).astype(np.int64)
+            n_spaced = min(states - present, n)
+            spaced = np.floor((np.arange(n_spaced) + 0.5) * (n / max(n_spaced, 1))).astype(np.int64)
             parts.insert(0, past.rows(spaced))
         sample = States.stacked(parts)
         n = len(sample.capacity)
-        left = delivery.due_in
-        if n == 0 or left <= 0 or not delivery.required.any():
+        due_in = delivery.due_in
+        if n == 0 or due_in <= 0 or not delivery.required.any():
             return
-        required = np.maximum(delivery.required - delivery.exposure, 0.0) * (n / left)
+        required = np.maximum(delivery.required - delivery.exposure, 0.0) * (n / due_in)
         draw = rng.uniform(view.key, rng.Purpose.FLOORS, delivery.served, np.arange(len(required)))
         price, _ = priced(view, sample, required, draw, self.tol, delivery.prices[: len(required)])
         delivery.pace(price)

@@ -40,8 +40,8 @@ class RimUCB(RimFeedback):
 
     def begin_round(self, view: RoundView) -> None:
         """Compute the factors q_y, then solve prices with q_y·λ."""
-        known = 1.0 + view.popularity if view.confidence is None else view.confidence
-        bonus = gammaincinv(known, self.quantile) / known
+        confidence = 1.0 + view.popularity if view.confidence is None else view.confidence
+        bonus = gammaincinv(confidence, self.quantile) / confidence
         self._bonus = torch.from_numpy(bonus.astype("float32"))
         super().begin_round(dataclasses.replace(view, calibration=_Raised(view.past, self._bonus)))
 

@@ -55,9 +55,9 @@ def hidden_quality(
     """
     if not table.shown_at_random:
         return None
-    known = table.matched(log)
-    taken = (known.value >= taken_at).astype(np.float64)
-    items, item = np.unique(known.item, return_inverse=True)
+    matched = table.matched(log)
+    taken = (matched.value >= taken_at).astype(np.float64)
+    items, item = np.unique(matched.item, return_inverse=True)
     x = np.log(np.bincount(log.item, minlength=log.n_items)[items] + 1.0)
     if len(items) < _LEAST_ITEMS or not np.ptp(x) or not np.ptp(taken):
         return None
@@ -85,7 +85,7 @@ def hidden_quality(
     best = _fitted(x, *counts, alike, None)
     weights = [drawn(m).astype(np.float64) for _ in range(resamples)]
     of_items = np.var([_figures(_fitted(x, *counts, each, best), x, each) for each in weights], axis=0)
-    of_users = variance(len(known.users), known.user) - variance(len(item), np.arange(len(item)))
+    of_users = variance(len(matched.users), matched.user) - variance(len(item), np.arange(len(item)))
     free = m - 3  # α, β and τ are fitted
     half = t.ppf(0.975, free) * np.sqrt(of_items * m / free + np.maximum(of_users, 0.0))
     point = _figures(best, x, alike)
@@ -140,5 +140,5 @@ def _likelihood(fit: Floats, x: Floats, yes: Floats, answers: Floats) -> tuple[F
     joint = np.exp(log - top) * _WEIGHTS
     total = joint.sum(1, keepdims=True)
     slope = joint / total * (yes[:, None] * rate * (1 - share) / share - no * rate)
-    whole = slope.sum(1)
-    return (np.log(total) + top)[:, 0], np.stack([whole, whole * x, slope @ effect], 1)
+    total_slope = slope.sum(1)
+    return (np.log(total) + top)[:, 0], np.stack([total_slope, total_slope * x, slope @ effect], 1)

@@ -142,11 +142,11 @@ def _of_cells(outcome: Outcome) -> tuple[float, float]:
     m = len(outcome.treated_item)
     filled = outcome.item >= 0
     item = np.where(filled, outcome.item, 0)
-    both = outcome.treated[:, None] & outcome.treated_item[item]
+    is_treated = outcome.treated[:, None] & outcome.treated_item[item]
     share = float(outcome.treated.mean() * outcome.treated_item.mean())
     if not 0 < share < 1:
         return float("nan"), float("nan")
-    weight = np.where(both, 1.0 / share, -1.0 / (1.0 - share))
+    weight = np.where(is_treated, 1.0 / share, -1.0 / (1.0 - share))
     part = np.where(filled, outcome.value * weight, 0.0)
     each = part.sum(1)
     for arm in (True, False):  # visitors of an arm, and items of one, differ from each other; arms are given

@@ -55,16 +55,16 @@ class DecayEstimate:
         """Precision-weighted mean of independent estimates; None without estimates."""
         if not estimates:
             return None
-        precision = np.array([one.error**-2 for one in estimates])
-        mean = float(precision @ np.array([one.log_decay for one in estimates]) / precision.sum())
+        precision = np.array([estimate.error**-2 for estimate in estimates])
+        mean = float(precision @ np.array([estimate.log_decay for estimate in estimates]) / precision.sum())
         return cls(mean, float(precision.sum() ** -0.5))
 
 
 def taken_by_position(item: ArrayLike, taken: ArrayLike) -> Ints:
     """Numbers of items shown and taken at each position."""
-    shown, came = _slates(item, taken)
+    shown, consumed = _slates(item, taken)
     filled = shown >= 0
-    return np.stack([filled.sum(0), (came & filled).sum(0)]).astype(np.int64)
+    return np.stack([filled.sum(0), (consumed & filled).sum(0)]).astype(np.int64)
 
 
 def decay_of_counts(counts: ArrayLike) -> DecayEstimate | None:
@@ -101,13 +101,13 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
     Each row of the arrays is a slate, of one or several rounds, with −1 for an empty position. Scores λ(x,y) must be
     from the time of the decision, by a model that was not trained on the outcome.
     """
-    shown, came = _slates(item, taken)
+    shown, consumed = _slates(item, taken)
     scores = np.asarray(score, np.float64)
     filled = shown >= 0
     if scores.shape != shown.shape or not (np.isfinite(scores[filled]) & (scores[filled] >= 0)).all():
-        found = f"found shape {scores.shape}, or a score of a shown item that is negative or not a number"
-        refuse(DataError, "score", found, f"{shown.shape} finite scores of at least 0")
-    if not came[filled].any():
+        problem = f"found shape {scores.shape}, or a score of a shown item that is negative or not a number"
+        refuse(DataError, "score", problem, f"{shown.shape} finite scores of at least 0")
+    if not consumed[filled].any():
         return None
     log_score = np.log(np.maximum(np.where(filled, scores, 1.0), _FLOOR))
     mean = log_score.sum(1) / np.maximum(filled.sum(1), 1)  # empty positions add log 1 = 0
@@ -115,15 +115,15 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
     within = log_score[filled] - mean[row]
     columns = np.stack([np.ones(len(row)), within, mean[row], position.astype(np.float64)], 1)
     _, group = np.unique(shown[filled], return_inverse=True)
-    return _last_of(columns, came[filled], group, int(group.max()) + 1, group_sd=_ITEM_SD)
+    return _last_of(columns, consumed[filled], group, int(group.max()) + 1, group_sd=_ITEM_SD)
 
 
 def _slates(item: ArrayLike, taken: ArrayLike) -> tuple[Ints, Bools]:
     shown = np.asarray(item, np.int64)
-    came = np.asarray(taken, bool)
-    if shown.ndim != 2 or came.shape != shown.shape:
-        refuse(DataError, "item and taken", f"shapes {shown.shape} and {came.shape}", "(n, k) for both")
-    return shown, came
+    consumed = np.asarray(taken, bool)
+    if shown.ndim != 2 or consumed.shape != shown.shape:
+        refuse(DataError, "item and taken", f"shapes {shown.shape} and {consumed.shape}", "(n, k) for both")
+    return shown, consumed
 
 
 def _last_of(columns: Floats, taken: Bools, group: Ints, n_groups: int, *, group_sd: float) -> DecayEstimate:

@@ -64,34 +64,36 @@ class Chances:
     @classmethod
     def joined(cls, parts: Sequence[Chances]) -> Self:
         """Chances of batches of slates, one after the other."""
-        return cls(*map(np.concatenate, zip(*(one.columns for one in parts), strict=True)))
+        return cls(*map(np.concatenate, zip(*(part.columns for part in parts), strict=True)))
 
     @classmethod
     def certain(cls, shown: Ints, slates: Ints) -> Self:
         """Chances, 0 or 1, under a policy that shows ``shown``."""
         among = (slates[:, :, None] == shown[:, None, :]).any(2) & (slates >= 0)
-        same = slates == shown
-        whole = same.all(1)
-        prefix = np.logical_and.accumulate(same, axis=1)
-        return cls(*(part.astype(np.float64) for part in (among, same & (slates >= 0), prefix, whole)))
+        is_same = slates == shown
+        is_same_slate = is_same.all(1)
+        prefix = np.logical_and.accumulate(is_same, axis=1)
+        return cls(
+            *(part.astype(np.float64) for part in (among, is_same & (slates >= 0), prefix, is_same_slate))
+        )
 
     @classmethod
-    def mixed(cls, share: Floats | float, one: Chances, other: Chances) -> Self:
+    def mixed(cls, share: Floats | float, first: Chances, second: Chances) -> Self:
         """Chances under a mixture: ``one`` has the probability ``share``."""
-        pairs = zip(one.columns, other.columns, strict=True)
+        pairs = zip(first.columns, second.columns, strict=True)
         return cls(*(share * mine + (1.0 - share) * others for mine, others in pairs))
 
-    def rows(self, which: Array | slice) -> Chances:
+    def rows(self, rows: Array | slice) -> Chances:
         """Chances of the slates at given indices."""
-        return Chances(*(column[which] for column in self.columns))
+        return Chances(*(column[rows] for column in self.columns))
 
     def require_shape(self, shape: tuple[int, ...]) -> None:
         """Refuse chances unless they are for slates of given shape."""
         for field in fields(self):
-            found = np.shape(getattr(self, field.name))
+            shape = np.shape(getattr(self, field.name))
             wanted = shape[:1] if field.name == "slate" else shape
-            if found != wanted:
-                raise AgentError(f"chances.{field.name} has shape {found}. It must be {wanted}")
+            if shape != wanted:
+                raise AgentError(f"chances.{field.name} has shape {shape}. It must be {wanted}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +122,12 @@ class LoggedSlates:
     def __len__(self) -> int:
         return len(self.reward)
 
-    def rows(self, which: Array) -> LoggedSlates:
+    def rows(self, rows: Array) -> LoggedSlates:
         """Log of the slates at given indices."""
         parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in parts.items():
             if not isinstance(value, bool):
-                parts[name] = value[which] if isinstance(value, np.ndarray) else value.rows(which)
+                parts[name] = value[rows] if isinstance(value, np.ndarray) else value.rows(rows)
         return LoggedSlates(**parts)
 
     @classmethod
@@ -195,11 +197,11 @@ def clustered_variance(deviation: Floats, unit: Ints) -> tuple[float, int]:
 def apart(visitors: Sequence[Ints]) -> Ints:
     """Visitors of several rounds, numbered separately."""
     offset = 0
-    found = []
+    effects = []
     for users in visitors:
-        found.append(users + offset)
+        effects.append(users + offset)
         offset += int(users.max(initial=-1)) + 1
-    return np.concatenate(found)
+    return np.concatenate(effects)
 
 
 def _ratio(target: Floats, logging: Floats) -> Floats:
@@ -234,12 +236,12 @@ def _self_normalised(log: LoggedSlates, part: str, *, together: bool) -> _Number
     groups = [places >= 0] if together else [places == place for place in range(log.shown.shape[1])]
     each = np.zeros(len(log))
     for among in groups:
-        some = np.where(among, weight, 0.0)
-        total = some.sum()
+        weights = np.where(among, weight, 0.0)
+        total = weights.sum()
         filled = (log.shown & among).sum() / len(log)
         if total > 0:
-            ratio = (some * log.reward).sum() / total
-            each += filled * (ratio + (some * (log.reward - ratio)).sum(1) * len(log) / total)
+            ratio = (weights * log.reward).sum() / total
+            each += filled * (ratio + (weights * (log.reward - ratio)).sum(1) * len(log) / total)
     return _Numbers(each, _weights(log, part))
 
 

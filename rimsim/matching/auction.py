@@ -254,10 +254,10 @@ def _release(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int, 
     worst = 0
     worth = np.inf
     for index in range(_SPARES):
-        other = cache.spare[user, index]
+        spare_pair = cache.spare[user, index]
         value = 0.0
-        if other >= 0:
-            value = max(0.0, pairs.uval[other] + state.w[item_of(pairs, user, other)])
+        if spare_pair >= 0:
+            value = max(0.0, pairs.uval[spare_pair] + state.w[item_of(pairs, user, spare_pair)])
         if value < worth:
             worth = value
             worst = index

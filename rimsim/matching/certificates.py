@@ -78,9 +78,9 @@ class BestValues(NamedTuple):
 
     def note_best(self, rows: Ints, scores: Array, factor: Array, admissible: Bools) -> None:
         """Note values of users with the scores s·factor."""
-        found = np.empty((len(rows), self.value.shape[1]))
-        _fill_best(scores, factor, admissible, self.price, found)
-        self.value[rows] = found
+        values = np.empty((len(rows), self.value.shape[1]))
+        _fill_best(scores, factor, admissible, self.price, values)
+        self.value[rows] = values
 
 
 class CertificateOptions(Weighting, total=False):
@@ -120,7 +120,7 @@ def _weighted_sum(best: Floats, capacity: Ints, weights: Floats) -> float:
 
 
 def _score_and_top(
-    problem: Problem, slates: Ints, prices: tuple[Floats, Floats], known: tuple[Floats, Float32s] | None
+    problem: Problem, slates: Ints, prices: tuple[Floats, Floats], noted: tuple[Floats, Float32s] | None
 ) -> tuple[float, float]:
     """Score Σ g·s of slates, and users' part of D."""
     n, m = problem.shape
@@ -131,7 +131,7 @@ def _score_and_top(
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
         users, positions = np.nonzero(slates[rows] >= 0)
-        if known is None:
+        if noted is None:
             values = problem.block(start, rows.stop)
             items = slates[rows][users, positions]
             worth = values[users, items]
@@ -144,8 +144,8 @@ def _score_and_top(
                 )
             best = _best_of(problem, rows, values, prices, len(weights))
         else:
-            best = known[0][rows]
-            worth = known[1][rows][users, positions]
+            best = noted[0][rows]
+            worth = noted[1][rows][users, positions]
         shown = worth.astype(np.float64)
         score += float((shown if problem.weights is None else shown * problem.weights[positions]).sum())
         top += _weighted_sum(best, problem.capacity[rows], weights)
@@ -234,16 +234,16 @@ def certificate(
     reached = exposure
     of_row = np.empty(0)
     if rows is not None and problem.weights is not None:
-        most = np.minimum(rows.most, len(shown) * problem.weights.sum())
+        row_cap = np.minimum(rows.most, len(shown) * problem.weights.sum())
         above = np.where(rows.most < np.inf, np.inf, 0)
-        of_row = np.clip(_prices(more.get("row_price", 0.0), len(most), "row_price"), -rows.cost, above)
+        of_row = np.clip(_prices(more.get("row_price", 0.0), len(row_cap), "row_price"), -rows.cost, above)
         floor = np.concatenate([floor, rows.least])
-        cap = np.concatenate([cap, most])
+        cap = np.concatenate([cap, row_cap])
         charge = np.concatenate([charge, rows.cost])
         reached = np.concatenate([exposure, of_rows])
-    every = np.concatenate([prices, of_row])
+    all_prices = np.concatenate([prices, of_row])
     score, top = _score_and_top(problem, shown, (prices, of_row), more.get("known"))
-    bound = top + float(np.minimum(every, 0.0) @ floor + np.maximum(every, 0.0) @ cap)
+    bound = top + float(np.minimum(all_prices, 0.0) @ floor + np.maximum(all_prices, 0.0) @ cap)
     if problem.weights is None:
         missing = np.maximum(floor - reached, 0)
         over = np.maximum(reached - cap, 0)
@@ -298,12 +298,12 @@ def _refuse_unfit(slates: Ints, problem: Problem) -> None:
     wrong = np.argwhere((slates < -1) | (slates >= m))
     if len(wrong):
         row, position = wrong[0]
-        found = f"row {row} shows item {slates[row, position]}"
-        refuse(AgentError, "certificate", found, f"0 to {m - 1}, or −1 for an empty position")
+        problem_text = f"row {row} shows item {slates[row, position]}"
+        refuse(AgentError, "certificate", problem_text, f"0 to {m - 1}, or −1 for an empty position")
     counts = (slates >= 0).sum(axis=1)
-    many = np.flatnonzero(counts > problem.capacity)
-    if len(many):
-        row = many[0]
+    overfull = np.flatnonzero(counts > problem.capacity)
+    if len(overfull):
+        row = overfull[0]
         raise AgentError(
             f"certificate: row {row} shows {counts[row]} items. Expected at most the capacity of this row, "
             f"{problem.capacity[row]}"
@@ -318,5 +318,5 @@ def _refuse_unfit(slates: Ints, problem: Problem) -> None:
     twice = np.argwhere((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0))
     if len(twice):
         row, position = twice[0]
-        found = f"row {row} shows item {ordered[row, position]} twice"
-        refuse(AgentError, "certificate", found, "distinct items")
+        problem_text = f"row {row} shows item {ordered[row, position]} twice"
+        refuse(AgentError, "certificate", problem_text, "distinct items")

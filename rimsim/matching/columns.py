@@ -117,9 +117,9 @@ def look_at(scores: ChunkedScores, w: Floats, capacity: Ints, per_user: int, per
     finite = np.isfinite(margin_scores)
     keys = np.concatenate([keys, seekers[finite] * m + items[finite]])
     keys, first = np.unique(keys, return_index=True)
-    both = np.concatenate([scored, margin_scores[finite]])[first]
-    admissible = both > -np.inf
-    return Look(total, prices, keys[admissible], both[admissible])
+    pair_scores = np.concatenate([scored, margin_scores[finite]])[first]
+    admissible = pair_scores > -np.inf
+    return Look(total, prices, keys[admissible], pair_scores[admissible])
 
 
 def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:

@@ -97,11 +97,15 @@ class Contenders(NamedTuple):
         price = np.zeros(len(terms.least))
         lengths = np.zeros(n, np.int64)
         if n and width:
-            some = terms.scores[:, :: max(m // 16, 1)]
-            order = np.lexsort(some.T[::-1])  # np.unique with an axis makes a TypeError of an interrupt
-            first = np.flatnonzero(np.r_[True, (some[order[1:]] != some[order[:-1]]).any(1)])
-            one = order[first[np.diff(first, append=n).argmax()]]
-            alike = (terms.scores == terms.scores[one]).all(1) & (terms.capacity == terms.capacity[one])
+            sampled_scores = terms.scores[:, :: max(m // 16, 1)]
+            # np.unique with an axis would turn a KeyboardInterrupt into a TypeError.
+            order = np.lexsort(sampled_scores.T[::-1])
+            ordered = sampled_scores[order]
+            is_new = np.r_[True, (ordered[1:] != ordered[:-1]).any(1)]
+            first = np.flatnonzero(is_new)
+            typical_user = order[first[np.diff(first, append=n).argmax()]]
+            alike = (terms.scores == terms.scores[typical_user]).all(1)
+            alike &= terms.capacity == terms.capacity[typical_user]
         return cls(price, np.zeros(1), np.full(n, np.inf), np.zeros(n), items, scores, lengths, alike)
 
 
@@ -159,9 +163,9 @@ def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
         mean[pools] = value[place] - weights[place]
         count[pools] = 1
         while pools > 0 and mean[pools - 1] <= mean[pools]:
-            both = count[pools - 1] + count[pools]
-            mean[pools - 1] += (mean[pools] - mean[pools - 1]) * count[pools] / both
-            count[pools - 1] = both
+            n_pooled = count[pools - 1] + count[pools]
+            mean[pools - 1] += (mean[pools] - mean[pools - 1]) * count[pools] / n_pooled
+            count[pools - 1] = n_pooled
             pools -= 1
         pools += 1
     return pools
@@ -216,11 +220,11 @@ def _fit(
     The function fills the first arrays of ``work`` with the shown items, their values in units of τ, and their means z.
     It returns the number of best items, of shown items, and the mean of the last pool.
     """
-    who, share, z, mean, count, inside, shown = work
+    best_items, share, z, mean, count, inside, shown = work
     size = 0 * k  # no literal: see ``best_items``
     for place in range(len(near)):
         if size < k or value[place] >= best[k - 1]:
-            size = enter(near[place], value[place], NO_ROW, who[:k], best[:k], size)
+            size = enter(near[place], value[place], NO_ROW, best_items[:k], best[:k], size)
     for place in range(size):
         share[place] = best[place] / tau
     pools = _pool(share[:size], weights[:size], mean, count)
@@ -229,12 +233,12 @@ def _fit(
     level = mean[pools - 1]
     if size == k:
         reached = max(level, 0.0) * tau
-        shown[who[:size]] = True
+        shown[best_items[:size]] = True
         for place in range(len(near)):  # without a branch, as above
-            who[stop] = near[place]
+            best_items[stop] = near[place]
             share[stop] = value[place] / tau
             stop += (value[place] > reached) & (not shown[near[place]])
-        shown[who[:size]] = False
+        shown[best_items[:size]] = False
         pools, level = _join(share[size:stop], mean, count, pools, inside[: stop - size])
     entries = 0
     for pool in range(pools):
@@ -243,7 +247,7 @@ def _fit(
             z[entries] = share[entries] - fit
             entries += 1
     for place in range(size, stop):
-        who[entries] = who[place]
+        best_items[entries] = best_items[place]
         share[entries] = share[place]
         z[entries] = share[place] - max(level, 0.0)
         entries += z[entries] > 0.0
@@ -252,7 +256,11 @@ def _fit(
 
 @compiled_part
 def _list(
-    value: Floats, scores: NDArray[np.floating], bound: float, items: Ints32, kept: NDArray[np.floating]
+    value: Floats,
+    scores: NDArray[np.floating],
+    bound: float,
+    items: Ints32,
+    listed_scores: NDArray[np.floating],
 ) -> int:
     """Number of listed items, all above a bound; −1: too many."""
     size = 0
@@ -261,7 +269,7 @@ def _list(
             if size == len(items):
                 return -1
             items[size] = item
-            kept[size] = scores[item]
+            listed_scores[size] = scores[item]
             size += 1
     return size
 
@@ -292,12 +300,12 @@ def _user_dual(  # noqa: C901, PLR0912, PLR0915
     mean = np.empty(width, np.float64)
     # The second row is of users who are alike.
     count = np.empty(width, np.int64)
-    all_who = np.empty((2, m + width + 1), np.int64)
+    all_best_items = np.empty((2, m + width + 1), np.int64)
     all_best = np.empty((2, width), np.float64)
     all_shares = np.empty((2, m + 1), np.float64)
     all_z = np.empty((2, m + 1), np.float64)
     sizes = np.full((2, 2), -1, np.int64)
-    _, fallen, rest, last_pool, listed, kept, lengths, alike = contenders
+    _, fallen, rest, last_pool, listed, listed_scores, lengths, alike = contenders
     slack = _ROUNDED * (np.abs(price).sum() + fallen[0])
     largest = tau * terms.weights[0]
     top = smooth = 0.0
@@ -307,37 +315,39 @@ def _user_dual(  # noqa: C901, PLR0912, PLR0915
             continue
         row = 1 if alike[user] else 0
         best = all_best[row]
-        who = all_who[row]
+        best_items = all_best_items[row]
         share = all_shares[row]
         z = all_z[row]
         lowest = max(last_pool[user] - _GUESS * tau, 0.0)
         filled = False
         while row == 0 or sizes[1, 0] < 0:
-            found = 0
+            n_near = 0
             if rest[user] + fallen[0] < lowest * (1.0 - _ROUNDED) - slack:
-                some = listed[user]
-                theirs = kept[user]
+                user_items = listed[user]
+                user_scores = listed_scores[user]
                 for place in range(lengths[user]):
-                    near[found] = some[place]
-                    value[found] = theirs[place] - price[some[place]]
-                    found += value[found] >= lowest
+                    near[n_near] = user_items[place]
+                    value[n_near] = user_scores[place] - price[user_items[place]]
+                    n_near += value[n_near] >= lowest
             else:
                 if not filled:
                     values_of_row(terms, price, user, of_row)
                     filled = True
                 for item in range(m):
-                    near[found] = item
-                    value[found] = of_row[item]
-                    found += value[found] >= lowest
-            work = (who, share, z, mean, count, inside, shown)
-            size, entries, level = _fit(near[:found], value, terms.weights, tau, k, best, work)
+                    near[n_near] = item
+                    value[n_near] = of_row[item]
+                    n_near += value[n_near] >= lowest
+            work = (best_items, share, z, mean, count, inside, shown)
+            size, entries, level = _fit(near[:n_near], value, terms.weights, tau, k, best, work)
             if lowest == 0.0 or (size == k and level * tau * (1.0 - _ROUNDED) >= lowest):
                 last_pool[user] = level * tau if size == k else 0.0
                 sizes[row, 0] = size
                 sizes[row, 1] = entries
                 if filled and not grouped:
                     bound = lowest - _DEPTH * tau
-                    lengths[user] = _list(of_row, terms.scores[user], bound, listed[user], kept[user])
+                    lengths[user] = _list(
+                        of_row, terms.scores[user], bound, listed[user], listed_scores[user]
+                    )
                     rest[user] = bound - fallen[0] if lengths[user] >= 0 else np.inf
                 break
             lowest = max(level * tau - _ROUNDED * (best[0] + largest), 0.0) if size == k else 0.0
@@ -349,9 +359,9 @@ def _user_dual(  # noqa: C901, PLR0912, PLR0915
         for place in range(entries):
             smooth += tau * z[place] * (share[place] - 0.5 * z[place])
             if grouped:
-                enter_exposure(terms, exposure, user, who[place], z[place])
+                enter_exposure(terms, exposure, user, best_items[place], z[place])
             else:
-                exposure[who[place]] += z[place]
+                exposure[best_items[place]] += z[place]
     return top, smooth
 
 
@@ -421,7 +431,7 @@ def minimised(
         if len(gained) > ending.steps and gained[0] - gained[-1] <= ending.enough * abs(gained[-1]):
             raise StopIteration
 
-    found = minimize(
+    optimum = minimize(
         dual,
         np.concatenate([np.minimum(start.price[below], 0.0), np.maximum(start.price[above], 0.0)]) / unit,
         jac=True,
@@ -438,4 +448,4 @@ def minimised(
             "gtol": 0.0,
         },
     )
-    return point(found.x)
+    return point(optimum.x)

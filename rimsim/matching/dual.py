@@ -144,8 +144,8 @@ def solve_prices(
     start = _start(problem, prices, tol)
     if problem.weights is not None:
         return _least_bound(problem, start, tol, for_bound=more.get("for_bound", False))
-    found = _solve_counted(problem, start, tol, more.get("tie_seed", 0))
-    return DualPrices(found.item_price, found.row_price, found.dual, found.resolution)
+    solution = _solve_counted(problem, start, tol, more.get("tie_seed", 0))
+    return DualPrices(solution.item_price, solution.row_price, solution.dual, solution.resolution)
 
 
 def offline_match(scores: object, k: ArrayLike, b: ArrayLike, *, tol: float = 1e-3) -> DualSolution:
@@ -159,16 +159,16 @@ def offline_match(scores: object, k: ArrayLike, b: ArrayLike, *, tol: float = 1e
 
 def _start(problem: Problem, prices: ArrayLike | None, tol: float) -> Floats | None:
     """Prices to start from: (M,), or (M+G,) with ``rows``."""
-    where = problem.where
+    caller = problem.caller
     if not tol > 0:
-        refuse(ConfigError, where, f"tol is {tol!r}", "a number above 0")
+        refuse(ConfigError, caller, f"tol is {tol!r}", "a number above 0")
     if prices is None:
         return None
     m = problem.shape[1]
     groups = 0 if problem.rows is None else len(problem.rows.least)
     start = as_array(prices).astype(np.float64)
     if start.shape not in ((m,), (m + groups,)) or not np.isfinite(start).all():
-        refuse(ConfigError, where, f"prices have shape {start.shape}", f"({m},) finite numbers")
+        refuse(ConfigError, caller, f"prices have shape {start.shape}", f"({m},) finite numbers")
     return start
 
 
@@ -183,8 +183,8 @@ def _solve_counted(problem: Problem, start: Floats | None, tol: float, tie_seed:
     if isinstance(chunks, SparseScores):
         pairs = sparse_pairs(n, m, chunks.keys(), chunks.values)
         ceiling = problem.bonus_ceiling(float(np.abs(chunks.values).max(initial=0.0)))
-        found = solve_pairs(problem, pairs, ceiling, bonus, tol, tie_seed)
-        return refuse_short(problem, found, "with the pairs that are there").in_units(problem.unit)
+        solution = solve_pairs(problem, pairs, ceiling, bonus, tol, tie_seed)
+        return refuse_short(problem, solution, "with the pairs that are there").in_units(problem.unit)
     if np.isinf(problem.cost[problem.floor > 0]).any():
         refuse_excessive(problem)
     if chunks is not None:
@@ -197,8 +197,8 @@ def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
     """Problem as arrays, for compiled functions of weighted positions."""
     (n, m) = problem.shape
     rows = problem.rows
-    most = np.where(problem.cap < n * weights[0], problem.cap, np.inf)
-    least = problem.floor
+    max_exposure = np.where(problem.cap < n * weights[0], problem.cap, np.inf)
+    min_exposure = problem.floor
     cost = problem.cost
     first = np.zeros(1, np.int64)
     item = np.empty(0, np.int64)
@@ -206,8 +206,8 @@ def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
     if rows is not None:
         first = rows.first.astype(np.int64)
         item = rows.item.astype(np.int64)
-        least = np.concatenate([least, rows.least])
-        most = np.concatenate([most, rows.most])
+        min_exposure = np.concatenate([min_exposure, rows.least])
+        max_exposure = np.concatenate([max_exposure, rows.most])
         cost = np.concatenate([cost, rows.cost])
         active = np.empty((0, len(first) - 1), np.bool_) if rows.active is None else rows.active
     order = np.argsort(item, kind="stable")
@@ -215,9 +215,9 @@ def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
         scores=np.ascontiguousarray(problem.scores),
         capacity=problem.capacity,
         weights=weights,
-        least=least.astype(np.float64),
-        most=most.astype(np.float64),
-        cost=np.where(least > 0, cost, 0.0),
+        least=min_exposure.astype(np.float64),
+        most=max_exposure.astype(np.float64),
+        cost=np.where(min_exposure > 0, cost, 0.0),
         first=first,
         item=item,
         of_first=np.concatenate([[0], np.cumsum(np.bincount(item, minlength=m))]).astype(np.int64),
@@ -229,8 +229,8 @@ def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
 def _scale(terms: WeightedProblem) -> tuple[float, float]:
     """Approximate worth of a position, and the range of scores."""
     n, m = terms.scores.shape
-    least = terms.scores.min(initial=0.0, where=terms.scores > -np.inf)
-    spread = float(terms.scores.max(initial=0.0) - least) or 1.0
+    lowest_score = terms.scores.min(initial=0.0, where=terms.scores > -np.inf)
+    spread = float(terms.scores.max(initial=0.0) - lowest_score) or 1.0
     users = np.unique(np.linspace(0, max(n - 1, 0), _SAMPLE).astype(np.int64)) if n else np.empty(0, np.int64)
     width = min(len(terms.weights), m)
     top = np.partition(terms.scores[users], m - width, axis=1)[:, m - width :] if width else np.empty((0, 0))
@@ -248,7 +248,7 @@ class _Search:
     def __init__(self, problem: Problem, start: Floats | None) -> None:
         if problem.chunks is not None or problem.weights is None:
             raise ConfigError(
-                f"{problem.where}: found scores in chunks. Give the scores as a matrix if you use "
+                f"{problem.caller}: found scores in chunks. Give the scores as a matrix if you use "
                 "position_weights or rows"
             )
         self.problem = problem
@@ -279,31 +279,31 @@ class _Search:
         if not self.hard.any():
             return
         terms = self.terms
-        where = self.problem.where
+        caller = self.problem.caller
         order = np.argsort(np.where(self.hard, key[: len(self.hard)], soft), kind="stable")
         items, lacking = violated_items_weighted(
             terms.scores, terms.capacity, terms.weights, terms.least, order
         )
         if lacking > 0.0:
             raise infeasible(
-                f"{where}: the floors of {len(items)} items ({names_of(items)}) need {lacking:.6g} more exposure "
+                f"{caller}: the floors of {len(items)} items ({names_of(items)}) need {lacking:.6g} more exposure "
                 "than capacity and `admissible` leave for these items. Lower min_exposure or give `cost`",
                 items,
                 lacking,
             )
 
-    def refuse_unmet(self, found: IntegralSlates) -> None:
+    def refuse_unmet(self, slates: IntegralSlates) -> None:
         """Refuse slates that miss hard floors."""
-        if found.value > -np.inf:
+        if slates.value > -np.inf:
             return
         m = len(self.hard)
-        where = self.problem.where
-        lacking = np.where(np.isinf(self.terms.cost), missing(self.terms, found.exposure), 0.0)
+        caller = self.problem.caller
+        lacking = np.where(np.isinf(self.terms.cost), missing(self.terms, slates.exposure), 0.0)
         items = np.flatnonzero(lacking[:m])
         groups = np.flatnonzero(lacking[m:])
         whose = [f"{name} {names_of(of)}" for name, of in (("items", items), ("rows", groups)) if len(of)]
         raise infeasible(
-            f"{where}: the solver found no slates that meet the floors of {' and '.join(whose)}; {lacking.sum():.6g} "
+            f"{caller}: the solver found no slates that meet the floors of {' and '.join(whose)}; {lacking.sum():.6g} "
             "exposures are missing. Lower the floors or give `cost`",
             items,
             float(lacking.sum()),
@@ -373,5 +373,5 @@ def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed
     )
 
 
-def _share(difference: float, whole: float) -> float:
-    return difference / abs(whole) if whole != 0.0 else abs(difference)
+def _share(difference: float, total: float) -> float:
+    return difference / abs(total) if total != 0.0 else abs(difference)

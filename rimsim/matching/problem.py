@@ -26,9 +26,9 @@ def as_array(values: object) -> Array:
     return np.asarray(values)
 
 
-def spreads(given: Array, length: int) -> bool:
+def spreads(values: Array, length: int) -> bool:
     """True if an array is one number, or ``length`` numbers."""
-    return given.ndim == 0 or given.shape == (length,)
+    return values.ndim == 0 or values.shape == (length,)
 
 
 def beyond(over: Floats, bound: Floats) -> Floats:
@@ -62,32 +62,34 @@ class Rows:
         """Items of a requirement."""
         return self.item[self.first[row] : self.first[row + 1]]
 
-    def refuse_unfit(self, n: int, m: int, where: str) -> None:
+    def refuse_unfit(self, n: int, m: int, caller: str) -> None:
         """Refuse requirements that do not fit the users and items."""
         groups = len(self.first) - 1
         item = self.item
         rising = groups >= 0 and self.first[0] == 0 and self.first[-1] == len(item)
         if not rising or (np.diff(self.first) < 0).any():
-            raise ConfigError(f"{where}: rows.first must rise from 0 to the length of rows.item, {len(item)}")
+            raise ConfigError(
+                f"{caller}: rows.first must rise from 0 to the length of rows.item, {len(item)}"
+            )
         if len(item) and (item.min() < 0 or item.max() >= m):
-            refuse(ConfigError, where, f"rows.item holds {item.min()} to {item.max()}", f"0 to {m - 1}")
+            refuse(ConfigError, caller, f"rows.item holds {item.min()} to {item.max()}", f"0 to {m - 1}")
         for name in ("least", "most", "cost"):
             values = getattr(self, name)
             if values.shape != (groups,) or not (values >= 0).all():
                 raise ConfigError(
-                    f"{where}: rows.{name} has the wrong shape or a negative number. Expected one number "
+                    f"{caller}: rows.{name} has the wrong shape or a negative number. Expected one number "
                     f"of at least 0 for each of the {groups} rows"
                 )
         if not (self.least <= self.most).all() or not np.isfinite(self.least).all():
             raise ConfigError(
-                f"{where}: a number of rows.least is infinite or above rows.most. Expected finite numbers "
+                f"{caller}: a number of rows.least is infinite or above rows.most. Expected finite numbers "
                 "of at most rows.most"
             )
         if self.active is not None and self.active.shape != (n, groups):
-            refuse(ConfigError, where, f"rows.active has shape {self.active.shape}", f"({n}, {groups})")
+            refuse(ConfigError, caller, f"rows.active has shape {self.active.shape}", f"({n}, {groups})")
         of_row = np.repeat(np.arange(groups), np.diff(self.first))
         if len(np.unique(of_row * max(m, 1) + item)) < len(item):
-            refuse(ConfigError, where, "a row of rows.item has an item twice", "distinct items")
+            refuse(ConfigError, caller, "a row of rows.item has an item twice", "distinct items")
 
 
 def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: int) -> Ints:
@@ -156,8 +158,8 @@ class FactorScores:
         users = self.users.shape
         items = self.items.shape
         if len(users) != 2 or len(items) != 2 or users[1] != items[1]:
-            found = f"users have shape {users} and items {items}"
-            refuse(ConfigError, "FactorScores", found, "(n, r) and (M, r)")
+            shapes = f"users have shape {users} and items {items}"
+            refuse(ConfigError, "FactorScores", shapes, "(n, r) and (M, r)")
         if not (np.isfinite(self.users).all() and np.isfinite(self.items).all()):
             raise ConfigError(
                 "FactorScores: users or items hold an infinite number or NaN. Expected finite numbers"
@@ -183,7 +185,7 @@ class FactorScores:
 class SparseScores:
     """Scores of the pairs that a sparse matrix stores."""
 
-    def __init__(self, scores: object, where: str) -> None:
+    def __init__(self, scores: object, caller: str) -> None:
         matrix: csr_array = scores.tocsr(copy=True)  # type: ignore[attr-defined]  # a sparse matrix
         matrix.sum_duplicates()
         self._matrix = matrix
@@ -191,8 +193,8 @@ class SparseScores:
         if not np.isfinite(self.values).all():
             pair = int(np.flatnonzero(~np.isfinite(self.values))[0])
             row = int(np.searchsorted(matrix.indptr, pair, "right")) - 1
-            found = f"the score of user {row} and item {int(matrix.indices[pair])} is {matrix.data[pair]}"
-            refuse(ConfigError, where, found, "finite numbers (leave out a pair that cannot be served)")
+            problem = f"the score of user {row} and item {int(matrix.indices[pair])} is {matrix.data[pair]}"
+            refuse(ConfigError, caller, problem, "finite numbers (leave out a pair that cannot be served)")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -214,87 +216,89 @@ class SparseScores:
         return block
 
 
-def _matrix(scores: object, where: str) -> NDArray[np.floating]:
+def _matrix(scores: object, caller: str) -> NDArray[np.floating]:
     matrix = as_array(scores)
     if matrix.ndim != 2:
-        refuse(ConfigError, where, f"scores have shape {matrix.shape}", "(n, M), users by items")
+        refuse(ConfigError, caller, f"scores have shape {matrix.shape}", "(n, M), users by items")
     if not np.issubdtype(matrix.dtype, np.floating):
         if not (np.issubdtype(matrix.dtype, np.integer) or matrix.dtype == bool):
-            refuse(ConfigError, where, f"scores have type {matrix.dtype}", "real numbers")
+            refuse(ConfigError, caller, f"scores have type {matrix.dtype}", "real numbers")
         matrix = matrix.astype(np.float64)
     elif matrix.dtype not in (np.float32, np.float64):
         matrix = matrix.astype(np.float32)
     return matrix
 
 
-def _masked(matrix: NDArray[np.floating], admissible: object | None, where: str) -> NDArray[np.floating]:
+def _masked(matrix: NDArray[np.floating], admissible: object | None, caller: str) -> NDArray[np.floating]:
     """Scores, −inf where not admissible; all others must be finite."""
     if admissible is not None:
         mask = as_array(admissible).astype(bool, copy=False)
         if mask.shape != matrix.shape:
             allowed = f"the shape of the scores, ({len(matrix)}, {matrix.shape[1]})"
-            refuse(ConfigError, where, f"admissible has shape {mask.shape}", allowed)
+            refuse(ConfigError, caller, f"admissible has shape {mask.shape}", allowed)
         matrix = np.where(mask, matrix, -np.inf).astype(matrix.dtype, copy=False)
     wrong = ~(matrix < np.inf)  # NaN is wrong, too
     if wrong.any():
         row, column = (int(index) for index in np.argwhere(wrong)[0])
-        found = f"the score of user {row} and item {column} is {matrix[row, column]}"
-        refuse(ConfigError, where, found, "a finite number, or −inf for a pair that is not admissible")
+        problem = f"the score of user {row} and item {column} is {matrix[row, column]}"
+        refuse(ConfigError, caller, problem, "a finite number, or −inf for a pair that is not admissible")
     return matrix
 
 
-def _amounts(values: object, length: int, where: str, name: str, *, whole: bool) -> Array:
+def _amounts(values: object, length: int, caller: str, name: str, *, is_integral: bool) -> Array:
     """(length,) numbers of at least 0: int64 if whole, else float64."""
-    given = as_array(values)
-    if not spreads(given, length):
-        refuse(ConfigError, where, f"{name} has shape {given.shape}", f"one number or shape ({length},)")
-    if whole and not (np.issubdtype(given.dtype, np.integer) or np.issubdtype(given.dtype, np.floating)):
-        refuse(ConfigError, where, f"{name} has type {given.dtype}", "whole numbers of at least 0")
-    numbers = given.astype(np.float64)
+    amounts = as_array(values)
+    if not spreads(amounts, length):
+        refuse(ConfigError, caller, f"{name} has shape {amounts.shape}", f"one number or shape ({length},)")
+    if is_integral and not (
+        np.issubdtype(amounts.dtype, np.integer) or np.issubdtype(amounts.dtype, np.floating)
+    ):
+        refuse(ConfigError, caller, f"{name} has type {amounts.dtype}", "whole numbers of at least 0")
+    numbers = amounts.astype(np.float64)
     bad = ~np.isfinite(numbers) | (numbers < 0)
-    if whole:
+    if is_integral:
         bad |= numbers != np.floor(numbers)
         if bad.any():
-            worst = given.reshape(-1)[np.flatnonzero(bad.reshape(-1))[0]]
+            worst = amounts.reshape(-1)[np.flatnonzero(bad.reshape(-1))[0]]
             allowed = "whole numbers of at least 0 (round them first)"
-            refuse(ConfigError, where, f"{name} holds {worst!s}", allowed)
+            refuse(ConfigError, caller, f"{name} holds {worst!s}", allowed)
         numbers = numbers.astype(np.int64)
     elif bad.any():
-        raise ConfigError(f"{where}: {name} must hold finite numbers of at least 0")
+        raise ConfigError(f"{caller}: {name} must hold finite numbers of at least 0")
     return np.array(np.broadcast_to(numbers, (length,)))
 
 
-def _weights(values: object, width: int, where: str) -> Floats:
+def _weights(values: object, width: int, caller: str) -> Floats:
     """Checked weights of at least ``width`` positions; 1 by default."""
     weights = np.ones(max(width, 1)) if values is None else as_array(values).astype(np.float64)
     if weights.ndim != 1 or not len(weights) or not np.isfinite(weights).all() or not (weights > 0).all():
-        refuse(ConfigError, where, f"position_weights are {values!r}", "(k,) positive numbers")
+        refuse(ConfigError, caller, f"position_weights are {values!r}", "(k,) positive numbers")
     if (np.diff(weights) > 0).any():
         refuse(
-            ConfigError, where, "a position_weight is above the weight before it", "non-increasing weights"
+            ConfigError, caller, "a position_weight is above the weight before it", "non-increasing weights"
         )
     if width > len(weights):
         raise ConfigError(
-            f"{where}: a capacity is {width}, but there are only {len(weights)} position_weights. Give a "
+            f"{caller}: a capacity is {width}, but there are only {len(weights)} position_weights. Give a "
             "weight for each position"
         )
     return np.ascontiguousarray(weights)
 
 
-def _cost(values: object, length: int, where: str) -> Floats:
+def _cost(values: object, length: int, caller: str) -> Floats:
     """(length,) cost of a missing exposure; infinite for hard floors."""
     asked = as_array(np.inf if values is None else values).astype(np.float64)
     if not spreads(asked, length) or not (asked >= 0).all():
         allowed = f"a number of at least 0, or one per item ({length},)"
-        refuse(ConfigError, where, f"cost is {values!r}", allowed)
+        refuse(ConfigError, caller, f"cost is {values!r}", allowed)
     return np.array(np.broadcast_to(asked, (length,)))
 
 
 def _in_units(weights: Floats, floor: Floats, cap: Floats | None) -> bool:
     """True if all bounds are whole multiples of one weight."""
     bounds = (floor if cap is None else np.concatenate([floor, cap])) / weights[0]
-    whole = np.abs(bounds - np.rint(bounds)) <= _SAME * (1.0 + bounds)
-    return bool((weights == weights[0]).all() and whole.all())
+    is_multiple = np.abs(bounds - np.rint(bounds)) <= _SAME * (1.0 + bounds)
+    return bool((weights == weights[0]).all() and is_multiple.all())
 
 
 class Weighting(TypedDict, total=False):
@@ -305,10 +309,10 @@ class Weighting(TypedDict, total=False):
     rows: Rows | None  # requirements on several items, and on some users; None: none
 
 
-def refuse_unknown(where: str, given: Weighting, known: type) -> None:
+def refuse_unknown(caller: str, options: Weighting, options_type: type) -> None:
     """Refuse keyword arguments that a typed dictionary does not have."""
-    if unknown := sorted(set(given) - set(known.__annotations__)):
-        raise TypeError(f"{where}() got an unexpected keyword argument {unknown[0]!r}")
+    if unknown := sorted(set(options) - set(options_type.__annotations__)):
+        raise TypeError(f"{caller}() got an unexpected keyword argument {unknown[0]!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,7 +328,7 @@ class Problem:
     weights: Floats | None  # (k,) what an exposure at each position counts; None: all the same
     unit: float  # what a position counts where all count the same
     rows: Rows | None  # requirements on several items, and on some users; None: none
-    where: str  # the function that was called, for messages of errors
+    caller: str  # name of the called function, for messages of errors
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -347,7 +351,7 @@ class Problem:
     @classmethod
     def of(
         cls,
-        where: str,
+        caller: str,
         scores: object,
         capacity: ArrayLike,
         min_exposure: ArrayLike,
@@ -366,45 +370,45 @@ class Problem:
         position_weights = more.get("position_weights")
         rows = more.get("rows")
         if hasattr(scores, "tocsr") and hasattr(scores, "nnz"):  # a sparse matrix, without importing SciPy
-            scores = SparseScores(scores, where)
+            scores = SparseScores(scores, caller)
         chunks = scores if isinstance(scores, ChunkedScores) else None
         if chunks is not None and admissible is not None:
             raise ConfigError(
-                f"{where}: admissible cannot be given with scores in chunks. Let rows() return −inf for "
+                f"{caller}: admissible cannot be given with scores in chunks. Let rows() return −inf for "
                 "pairs that are not admissible"
             )
         matrix: NDArray[np.floating] = np.empty((0, 0))
         if chunks is None:
-            matrix = _masked(_matrix(scores, where), admissible, where)
+            matrix = _masked(_matrix(scores, caller), admissible, caller)
         n, m = matrix.shape if chunks is None else chunks.shape
-        positions = np.minimum(_amounts(capacity, n, where, "capacity", whole=True), m)
+        positions = np.minimum(_amounts(capacity, n, caller, "capacity", is_integral=True), m)
         if rows is not None:
-            rows.refuse_unfit(n, m, where)
+            rows.refuse_unfit(n, m, caller)
         weights = None
         unit = 1.0
         if position_weights is not None or rows is not None:
-            weights = _weights(position_weights, int(positions.max(initial=0)), where)
-            asked = _amounts(min_exposure, m, where, "min_exposure", whole=False)
+            weights = _weights(position_weights, int(positions.max(initial=0)), caller)
+            asked = _amounts(min_exposure, m, caller, "min_exposure", is_integral=False)
             limits = None
             if max_exposure is not None:
-                limits = _amounts(max_exposure, m, where, "max_exposure", whole=False)
+                limits = _amounts(max_exposure, m, caller, "max_exposure", is_integral=False)
             if rows is None and _in_units(weights, asked, limits):
                 unit = float(weights[0])
                 weights = None
                 min_exposure = np.rint(asked / unit)
                 max_exposure = None if limits is None else np.rint(limits / unit)
-        floor = _amounts(min_exposure, m, where, "min_exposure", whole=weights is None)
-        most = n if weights is None else n * weights[0]
-        cap = np.full(m, most, floor.dtype)
+        floor = _amounts(min_exposure, m, caller, "min_exposure", is_integral=weights is None)
+        largest_exposure = n if weights is None else n * weights[0]
+        cap = np.full(m, largest_exposure, floor.dtype)
         if max_exposure is not None:
-            limit = _amounts(max_exposure, m, where, "max_exposure", whole=weights is None)
+            limit = _amounts(max_exposure, m, caller, "max_exposure", is_integral=weights is None)
             above = np.flatnonzero(floor > limit)
             if len(above):
                 item = int(above[0])
                 raise ConfigError(
-                    f"{where}: item {item} has min_exposure {floor[item]} but max_exposure {limit[item]}. "
+                    f"{caller}: item {item} has min_exposure {floor[item]} but max_exposure {limit[item]}. "
                     "Lower min_exposure or raise max_exposure"
                 )
-            cap = np.minimum(limit, most)
-        price = _cost(cost, m, where)
-        return cls(matrix, positions, floor, cap, price, chunks, weights, unit, rows, where)
+            cap = np.minimum(limit, largest_exposure)
+        price = _cost(cost, m, caller)
+        return cls(matrix, positions, floor, cap, price, chunks, weights, unit, rows, caller)

@@ -54,26 +54,26 @@ def price_slates(
     Raises:
         ConfigError: If an argument has a wrong type, shape or value.
     """
-    where = "price_slates"
+    caller = "price_slates"
     shape = _shape(scores)
     if len(shape) != 2:
-        refuse(ConfigError, where, f"scores have shape {shape}", "(n, M)")
+        refuse(ConfigError, caller, f"scores have shape {shape}", "(n, M)")
     n, m = shape
     price = np.ascontiguousarray(np.broadcast_to(as_array(v).astype(np.float64), (m,)))
     if k < 0:
-        refuse(ConfigError, where, f"k is {k}", "a number of at least 0")
+        refuse(ConfigError, caller, f"k is {k}", "a number of at least 0")
     if not tie_width >= 0:
-        refuse(ConfigError, where, f"tie_width is {tie_width}", "a number of at least 0")
+        refuse(ConfigError, caller, f"tie_width is {tie_width}", "a number of at least 0")
     if admissible is not None and _shape(admissible) != (n, m):
         allowed = f"the shape of the scores, ({n}, {m})"
-        refuse(ConfigError, where, f"admissible has shape {_shape(admissible)}", allowed)
+        refuse(ConfigError, caller, f"admissible has shape {_shape(admissible)}", allowed)
     keys = np.arange(n) if row_keys is None else as_array(row_keys)
     if keys.shape != (n,):
-        refuse(ConfigError, where, f"row_keys have shape {keys.shape}", f"({n},)")
+        refuse(ConfigError, caller, f"row_keys have shape {keys.shape}", f"({n},)")
     rows = row_states(tie_seed, keys)
     if _on_gpu(scores):
-        there = cast("torch.Tensor | None", admissible)
-        return device_slates(scores, price, k, there, rows, float(tie_width))
+        device_mask = cast("torch.Tensor | None", admissible)
+        return device_slates(scores, price, k, device_mask, rows, float(tie_width))
     matrix = as_array(scores)
     if matrix.dtype not in (np.float32, np.float64):
         matrix = matrix.astype(np.float64)

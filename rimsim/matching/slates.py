@@ -82,15 +82,15 @@ def _gain(
     low = rows[row, 3]
     high = rows[row, 4]
     if low > 0.0:
-        least = rows[row, 1]
+        min_exposure = rows[row, 1]
         bonus = min(max(-rows[row, 0], 0.0), low)
-        gained += _rounded(least - before, bonus, low, rho)
-        gained -= _rounded(least - before - amount, bonus, low, rho)
+        gained += _rounded(min_exposure - before, bonus, low, rho)
+        gained -= _rounded(min_exposure - before - amount, bonus, low, rho)
     if high > 0.0:
-        most = rows[row, 2]
+        max_exposure = rows[row, 2]
         charge = min(max(rows[row, 0], 0.0), high)
-        gained += _rounded(before - most, charge, high, rho)
-        gained -= _rounded(before + amount - most, charge, high, rho)
+        gained += _rounded(before - max_exposure, charge, high, rho)
+        gained -= _rounded(before + amount - max_exposure, charge, high, rho)
     return gained
 
 
@@ -126,25 +126,25 @@ def _dealt(terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], rho:
     are in descending order, followed by −1. ``rows`` has random bits of each user, which decide ties.
     """
     n, m = terms.scores.shape
-    found = np.full((n, keep), -1, np.int64)
+    best_lists = np.full((n, keep), -1, np.int64)
     value = np.empty(m)
     best = np.empty(keep)
     exposure = np.zeros(len(price))
     now = price.copy()
     for turn in range(2):
         for user in range(n):
-            slate = found[user, : terms.capacity[user]]
+            slate = best_lists[user, : terms.capacity[user]]
             if turn > 0:
                 _follow(terms, price, user, slate, -1.0, rho, exposure, now)
             values_of_row(terms, now, user, value)
             for item in range(m):
                 value[item] = value[item] if value[item] >= 0.0 else -np.inf
-            size = best_items(value, rows[user], found[user], best, 0.0)
-            found[user, size:] = -1
+            size = best_items(value, rows[user], best_lists[user], best, 0.0)
+            best_lists[user, size:] = -1
             _follow(terms, price, user, slate, 1.0, rho if turn > 0 else 0.0, exposure, now)
         for row in range(len(price)):
             now[row] = _moved(terms, price, row, exposure[row], rho)
-    return found
+    return best_lists
 
 
 @compiled_part
@@ -195,10 +195,10 @@ def _exchange(
     rows = penalty.rows
     rho = penalty.rho
     for place in range(len(slate)):
-        for other in range(place + 1, len(slate)):
-            up = slate[other]
+        for later_place in range(place + 1, len(slate)):
+            up = slate[later_place]
             down = slate[place]
-            by = weights[place] - weights[other]
+            by = weights[place] - weights[later_place]
             if up < 0 or by == 0.0:
                 continue
             gained = by * (np.float64(scores[up]) - scores[down])
@@ -213,7 +213,7 @@ def _exchange(
                 enter_exposure(terms, exposure, user, up, by)
                 enter_exposure(terms, exposure, user, down, -by)
                 slate[place] = up
-                slate[other] = down
+                slate[later_place] = down
                 moves += 1
     return moves
 
@@ -224,7 +224,7 @@ def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
     penalty: Penalty,
     user: int,
     slate: Ints,
-    others: Ints,
+    candidates: Ints,
     shown: Bools,
     exposure: Floats,
     enough: float,
@@ -239,21 +239,21 @@ def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
     for place in range(len(slate)):
         weight = weights[place]
         old = slate[place]
-        given = 0.0
+        lost_value = 0.0
         if old >= 0:
-            given = -weight * np.float64(scores[old]) + _gain(rows, rho, exposure, old, -weight)
+            lost_value = -weight * np.float64(scores[old]) + _gain(rows, rho, exposure, old, -weight)
             if grouped:
-                given += _gain_of_groups(terms, penalty, exposure, user, old, -weight)
+                lost_value += _gain_of_groups(terms, penalty, exposure, user, old, -weight)
             enter_exposure(terms, exposure, user, old, -weight)
         new = old
         best = enough
-        if old >= 0 and given > best and (place + 1 == len(slate) or slate[place + 1] < 0):
+        if old >= 0 and lost_value > best and (place + 1 == len(slate) or slate[place + 1] < 0):
             new = -1
-            best = given
-        for item in others:
+            best = lost_value
+        for item in candidates:
             if item < 0 or shown[item] or scores[item] == -np.inf:
                 continue
-            gained = given + weight * scores[item]
+            gained = lost_value + weight * scores[item]
             gained += _gain(rows, rho, exposure, item, weight)
             if grouped:
                 gained += _gain_of_groups(terms, penalty, exposure, user, item, weight)
@@ -291,18 +291,18 @@ def _improve(
     """
     recount(terms, slates, exposure)
     shown = np.zeros(terms.scores.shape[1], np.bool_)
-    others = np.empty(lists.shape[1] + len(wanted), np.int64)
+    candidates = np.empty(lists.shape[1] + len(wanted), np.int64)
     moves = 0
     for user in range(slates.shape[0]):
         slate = slates[user, : terms.capacity[user]]
         for item in slate:
             if item >= 0:
                 shown[item] = True
-        others[: lists.shape[1]] = lists[user]
-        others[lists.shape[1] :] = wanted
+        candidates[: lists.shape[1]] = lists[user]
+        candidates[lists.shape[1] :] = wanted
         for _ in range(_TURNS):
             made = _exchange(terms, penalty, user, slate, exposure, enough)
-            made += _replace(terms, penalty, user, slate, others, shown, exposure, enough)
+            made += _replace(terms, penalty, user, slate, candidates, shown, exposure, enough)
             moves += made
             if made == 0:
                 break

@@ -98,7 +98,7 @@ def refuse_excessive(problem: Problem) -> None:
         items, lacking = violated_items(admissible, problem.floor, problem.capacity)
     if lacking:
         raise infeasible(
-            f"{problem.where}: the floors of {len(items)} items ({names_of(items)}) ask for "
+            f"{problem.caller}: the floors of {len(items)} items ({names_of(items)}) ask for "
             f"{int(problem.floor[items].sum())} exposures, but `capacity` and `admissible` allow "
             f"{lacking} fewer. Lower min_exposure or give `cost`",
             items,
@@ -185,8 +185,8 @@ def violated_items_weighted(
     worst = int(np.argmax(lacking)) if len(order) else 0
     if not len(order) or lacking[worst] <= 1e-9 * max(float(reach[worst]), 1.0):
         return np.empty(0, np.int64), 0.0
-    found = order[: worst + 1]
-    return np.sort(found[floor[found] > 0.0]), float(lacking[worst])
+    violated = order[: worst + 1]
+    return np.sort(violated[floor[violated] > 0.0]), float(lacking[worst])
 
 
 @compiled

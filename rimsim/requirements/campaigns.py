@@ -34,9 +34,9 @@ class RoundVisits(NamedTuple):
     stop: int
     """Tick at which it ends."""
 
-    def rows(self, which: Ints) -> RoundVisits:
+    def rows(self, visits: Ints) -> RoundVisits:
         """Visits at given indices."""
-        return self._replace(tick=self.tick[which], log_user=self.log_user[which], first=self.first[which])
+        return self._replace(tick=self.tick[visits], log_user=self.log_user[visits], first=self.first[visits])
 
     def moved_to(self, start: int, stop: int) -> RoundVisits:
         """Visits, with times rescaled to another period."""
@@ -50,9 +50,9 @@ class RoundVisits(NamedTuple):
         """Number of visits after each item's release."""
         n = len(self.tick)
         coming = (release > self.start) & (release < self.stop)
-        left = np.where(release <= self.start, n, 0)
-        left[coming] = n - np.searchsorted(self.tick, release[coming], "left")
-        return left
+        n_remaining = np.where(release <= self.start, n, 0)
+        n_remaining[coming] = n - np.searchsorted(self.tick, release[coming], "left")
+        return n_remaining
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Audience:
 
     @classmethod
     def of(
-        cls, config: AudienceConfig, users: pd.DataFrame, window: tuple[int, int], where: str, *key: int
+        cls, config: AudienceConfig, users: pd.DataFrame, window: tuple[int, int], field: str, *key: int
     ) -> Audience:
         """Audience from its config, within a window of ticks.
 
@@ -82,12 +82,12 @@ class Audience:
         """
         mask = np.ones(len(users), bool)
         for column, values in config.users:
-            mask &= matching_rows(users, column, values, f"{where}: audience")
+            mask &= matching_rows(users, column, values, f"{field}: audience")
         if config.share < 1.0:
             seed, *rest = key
             mask &= rng.uniform(seed, rng.Purpose.FLOORS, *rest, np.arange(len(users))) < config.share
         if not mask.any():
-            raise ConfigError(f"{where}: the audience has no user. Widen the filter or raise the share")
+            raise ConfigError(f"{field}: the audience has no user. Widen the filter or raise the share")
         return cls(*window, mask, config.visits)
 
     def counts(self, visits: RoundVisits) -> Bools:
@@ -96,7 +96,7 @@ class Audience:
         return mine if self.visits == "all" else mine & (visits.first == (self.visits == "first"))
 
 
-def require_column(table: pd.DataFrame, column: str, where: str) -> None:
+def require_column(table: pd.DataFrame, column: str, field: str) -> None:
     """Refuse the name of a column that a table lacks.
 
     Raises:
@@ -104,11 +104,11 @@ def require_column(table: pd.DataFrame, column: str, where: str) -> None:
     """
     if column not in table:
         raise ConfigError(
-            f"{where}: the table has no column {column!r}.{nearest(column, map(str, table.columns))}"
+            f"{field}: the table has no column {column!r}.{nearest(column, map(str, table.columns))}"
         )
 
 
-def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], where: str) -> Bools:
+def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], field: str) -> Bools:
     """Mask of the table rows with given values.
 
     A cell may have several values, joined by ``|``.
@@ -116,14 +116,14 @@ def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], whe
     Raises:
         ConfigError: If the table lacks the column or value; the message gives the nearest name.
     """
-    require_column(table, column, where)
+    require_column(table, column, field)
     wanted = set(values)
     texts = [text.split("|") for text in table[column].astype("str").tolist()]
     present = {text for row in texts for text in row}
     if unknown := wanted - present:
         name = min(unknown)
-        known = {text for text in present if text and text != "<NA>"}
-        raise ConfigError(f"{where}: column {column!r} has no value {name!r}.{nearest(name, known)}")
+        known_values = {text for text in present if text and text != "<NA>"}
+        raise ConfigError(f"{field}: column {column!r} has no value {name!r}.{nearest(name, known_values)}")
     return np.array([not wanted.isdisjoint(row) for row in texts], bool)
 
 
@@ -193,18 +193,18 @@ def groups_of(items: pd.DataFrame, group: GroupConfig) -> list[Guarantee]:
     """
     column = group.column
     values = group.values  # noqa: PD011  # no data frame
-    where = f"group of {column!r}"
-    require_column(items, column, where)
+    field = f"group of {column!r}"
+    require_column(items, column, field)
     if values is None:
         texts = items[column].astype("str")
         values = tuple(sorted({value for text in texts for value in text.split("|")} - {"", "<NA>", "nan"}))
         if not values:
             raise ConfigError(
-                f"{where}: the column has no values. Name a column of the item table that has values"
+                f"{field}: the column has no values. Name a column of the item table that has values"
             )
     return [
         Guarantee(
-            f"{column} {value}", np.flatnonzero(matching_rows(items, column, (value,), where)), group.beta
+            f"{column} {value}", np.flatnonzero(matching_rows(items, column, (value,), field)), group.beta
         )
         for value in values
     ]
@@ -220,37 +220,37 @@ def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, num
     Raises:
         ConfigError: If the campaign has no items or users, or names unknown columns or values.
     """
-    where = f"campaign {campaign.name!r}"
+    field = f"campaign {campaign.name!r}"
     begin = int(ticks(tables.opening + campaign.start * _DAY))
     end = NEVER if campaign.stop is None else int(ticks(tables.opening + campaign.stop * _DAY))
-    audience = Audience.of(campaign.audience, tables.users, (begin, end), where, seed, 2, number)
-    items = _items_of(tables, campaign, where)
+    audience = Audience.of(campaign.audience, tables.users, (begin, end), field, seed, 2, number)
+    items = _items_of(tables, campaign, field)
     return Guarantee(
         campaign.name, items, audience=audience, exposures=campaign.exposures, share=campaign.share or 0.0
     )
 
 
-def _items_of(tables: CampaignTables, campaign: CampaignConfig, where: str) -> Ints:
+def _items_of(tables: CampaignTables, campaign: CampaignConfig, field: str) -> Ints:
     """Items of a campaign."""
     chosen = campaign.items
     items = tables.items
     if chosen == "new":
-        found = np.flatnonzero(tables.release != ALWAYS)
-        if not len(found):
-            raise ConfigError(f"{where}: no item is released after the opening. Set releases.share above 0")
-        return found
+        new_items = np.flatnonzero(tables.release != ALWAYS)
+        if not len(new_items):
+            raise ConfigError(f"{field}: no item is released after the opening. Set releases.share above 0")
+        return new_items
     mask = np.ones(len(items), bool)
     for entry in chosen:
         if isinstance(entry, tuple):
-            mask &= matching_rows(items, entry[0], entry[1], where)
+            mask &= matching_rows(items, entry[0], entry[1], field)
     ids = [entry for entry in chosen if isinstance(entry, str)]
     if len(ids) == len(chosen):
         index = {text: item for item, text in enumerate(items["id"].astype(str).tolist())}
         for name in ids:
             if name not in index:
-                raise ConfigError(f"{where}: the catalogue has no item {name!r}.{nearest(name, index)}")
+                raise ConfigError(f"{field}: the catalogue has no item {name!r}.{nearest(name, index)}")
         mask[:] = False
         mask[[index[name] for name in ids]] = True
     if not mask.any():
-        raise ConfigError(f"{where}: no item matches the filter. Widen the filter")
+        raise ConfigError(f"{field}: no item matches the filter. Widen the filter")
     return np.flatnonzero(mask)

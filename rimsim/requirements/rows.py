@@ -96,15 +96,15 @@ class Requirements:
         """Items of a requirement."""
         return self.item[self.first[row] : self.first[row + 1]]
 
-    def rows(self, which: Bools) -> Requirements:
+    def rows(self, is_chosen: Bools) -> Requirements:
         """Table of the chosen requirements, in the same order."""
         sizes = np.diff(self.first)
         return Requirements(
-            tuple(name for name, chosen in zip(self.name, which, strict=True) if chosen),
-            np.concatenate([[0], np.cumsum(sizes[which])]),
-            self.item[np.repeat(which, sizes)],
+            tuple(name for name, chosen in zip(self.name, is_chosen, strict=True) if chosen),
+            np.concatenate([[0], np.cumsum(sizes[is_chosen])]),
+            self.item[np.repeat(is_chosen, sizes)],
             *(
-                getattr(self, column)[which]
+                getattr(self, column)[is_chosen]
                 for column in ("least", "most", "begin", "end", "audience", "arrivals")
             ),
         )
@@ -117,10 +117,10 @@ class Requirements:
 
     def most_of_items(self, n_items: int) -> Floats:
         """Largest allowed exposures of each item, from :attr:`item_caps`."""
-        most = np.full(n_items, np.inf)
+        max_exposure = np.full(n_items, np.inf)
         rows = np.flatnonzero(self.item_caps)
-        np.minimum.at(most, self.item[self.first[rows]], self.most[rows])
-        return most
+        np.minimum.at(max_exposure, self.item[self.first[rows]], self.most[rows])
+        return max_exposure
 
     def active(self, audiences: Bools | None, arrivals: int) -> Bools:
         """Mask of the arrivals that count for each requirement."""
@@ -328,17 +328,17 @@ class ScenarioRequirements:
         """Caps of items in a round: one requirement per item."""
         if self._exposure.most is None:
             return []
-        most = np.ceil(self._exposure.most * ahead.share) * average
+        max_exposure = np.ceil(self._exposure.most * ahead.share) * average
         return [
             Row(
                 f"most of item {self._ids[item]}",
                 np.array([item]),
-                most=float(most[item]),
+                most=float(max_exposure[item]),
                 begin=ahead.visits.start,
                 end=ahead.visits.stop,
                 arrivals=ahead.arrivals(None),
             )
-            for item in range(len(most))
+            for item in range(len(max_exposure))
         ]
 
     def _require_positions(self, ahead: ExpectedRound) -> None:
@@ -349,15 +349,15 @@ class ScenarioRequirements:
                 continue
             anytime = dataclasses.replace(audience, begin=-NEVER, end=NEVER).counts(ahead.visits)
             each = np.minimum(ahead.positions[anytime], ahead.forecast * len(guarantee.items))
-            there = float(each.sum())
+            n_positions = float(each.sum())
             if self._exposure.most is not None:
                 share = np.maximum(ahead.share[guarantee.items], ahead.share.mean())  # some come later
-                there = min(there, float(np.ceil(self._exposure.most * share).sum()))
-            there *= (audience.end - audience.begin) / max(ahead.visits.stop - ahead.visits.start, 1)
-            if guarantee.exposures > there:
+                n_positions = min(n_positions, float(np.ceil(self._exposure.most * share).sum()))
+            n_positions *= (audience.end - audience.begin) / max(ahead.visits.stop - ahead.visits.start, 1)
+            if guarantee.exposures > n_positions:
                 raise ConfigError(
                     f"campaign {guarantee.name!r}: it asks for {guarantee.exposures:,} exposures, but until the "
-                    f"campaign ends its audience has only about {there:,.0f} positions for these items. Ask "
+                    f"campaign ends its audience has only about {n_positions:,.0f} positions for these items. Ask "
                     "for fewer exposures, a longer time, a wider audience or higher caps"
                 )
 
@@ -373,9 +373,9 @@ def _row(guarantee: Guarantee, ahead: ExpectedRound, accrued: float, average: fl
     if begin >= end:
         return None
     # In whole exposures at average positions.
-    least = float(np.floor(max(accrued, 0.0) + 0.5)) * average
+    min_exposure = float(np.floor(max(accrued, 0.0) + 0.5)) * average
     arrivals = ahead.arrivals(audience)
-    return Row(guarantee.name, guarantee.items, least, begin=begin, end=end, arrivals=arrivals)
+    return Row(guarantee.name, guarantee.items, min_exposure, begin=begin, end=end, arrivals=arrivals)
 
 
 def item_floors(
@@ -395,27 +395,31 @@ def item_floors(
     coming = (release > visits.start) & (release < visits.stop)
     if exposure.items is None and exposure.each is None and not coming.any():
         return required_exposure(exposure.beta, positions, 1, release <= visits.start, ties)
-    left = visits.after(release)
-    share = left / len(visits.tick) if exposure.each is not None else positions * left / left.sum()
+    n_remaining = visits.after(release)
+    share = (
+        n_remaining / len(visits.tick)
+        if exposure.each is not None
+        else positions * n_remaining / n_remaining.sum()
+    )
     exact = (exposure.beta if exposure.each is None else exposure.each) * share
     if exposure.items is not None:
-        exact = np.where(_sampled(left > 0, exposure.items, ties), exact, 0.0)
+        exact = np.where(_sampled(n_remaining > 0, exposure.items, ties), exact, 0.0)
     required = np.floor(exact).astype(np.int64)
     rest = round(float(exact.sum())) - int(required.sum())
-    order = np.lexsort((rng.bits(ties, rng.Purpose.FLOORS, np.arange(len(left))), -(exact - required)))
+    order = np.lexsort((rng.bits(ties, rng.Purpose.FLOORS, np.arange(len(n_remaining))), -(exact - required)))
     required[order[:rest]] += 1
-    return np.asarray(np.minimum(required, left), np.int64)
+    return np.asarray(np.minimum(required, n_remaining), np.int64)
 
 
 def uniform_share(visits: RoundVisits, positions: int, release: Ints) -> Floats:
     """Uniform exposure: positions in proportion to visits after release."""
-    left = visits.after(release)
-    return np.asarray(positions * left / max(int(left.sum()), 1), np.float64)
+    n_remaining = visits.after(release)
+    return np.asarray(positions * n_remaining / max(int(n_remaining.sum()), 1), np.float64)
 
 
-def _sampled(there: Bools, count: int, seed: int) -> Bools:
+def _sampled(is_offered: Bools, count: int, seed: int) -> Bools:
     """Mask of a seeded sample of the available items."""
-    order = np.lexsort((rng.bits(seed, rng.Purpose.FLOORS, 1, np.arange(len(there))), ~there))
-    chosen = np.zeros(len(there), bool)
+    order = np.lexsort((rng.bits(seed, rng.Purpose.FLOORS, 1, np.arange(len(is_offered))), ~is_offered))
+    chosen = np.zeros(len(is_offered), bool)
     chosen[order[:count]] = True
-    return chosen & there
+    return chosen & is_offered
