@@ -166,7 +166,7 @@ def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
 
 @contextmanager
 def _with_place(agent: Agent, place: str) -> Iterator[None]:
-    """Add the agent, and ``where`` it failed, to rimsim's errors.
+    """Add agent and ``place`` to rimsim's errors.
 
     An error about the arrivals of the next round is not changed, because the agent did not cause it.
     """
@@ -180,7 +180,7 @@ def _with_place(agent: Agent, place: str) -> Iterator[None]:
 
 @contextmanager
 def _named(agent: Agent, place: str) -> Iterator[None]:
-    """Turn any error into one that names agent and ``where``."""
+    """Turn any error into one that names agent and ``place``."""
     try:
         with _with_place(agent, place):
             yield

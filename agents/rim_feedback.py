@@ -316,7 +316,7 @@ def best_in_bounds(
 
     Only items with the largest bounds ``high`` get an exact value. These items suffice, because no item with a bound
     below the smallest value in the slate can be in the slate. The function fills in the prices of these items. The
-    arrays ``value`` and ``found`` are scratch.
+    arrays ``value`` and ``contenders`` are scratch.
     """
     relevance = arrivals.relevance[arrival]
     ground = arrivals.ground[arrival]

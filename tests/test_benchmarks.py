@@ -49,7 +49,7 @@ def test_every_market_of_the_comparison_of_versions_can_be_set(script):
     for scenario, *_, settings in [*named, *jobs.VARIANTS.values()]:
         changes = {name: yaml.safe_load(text) for name, text in (one.split("=", 1) for one in settings)}
         config = override(find_scenario(scenario), changes, origin=scenario)
-        assert mark_and_ground(config.platform.model, known=True)
+        assert mark_and_ground(config.platform.model, must_exist=True)
 
 
 def test_a_table_of_the_log_is_replaced_between_its_marks(script, tmp_path):

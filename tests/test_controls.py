@@ -117,7 +117,7 @@ def test_events_of_random_slates_are_taken_in_order(tmp_path):
 
 
 def _no_consumption_becomes_a_refusal(learnt, replicas):
-    """Items that replicas consumed beyond the wanted number are no impressions at all, not impressions without success."""
+    """Items consumed beyond the wanted number are no impressions at all, rather than impressions without success."""
     shown = {}
     for past in replicas:
         for slate, taken, user, tick in _slates(past):

@@ -105,9 +105,9 @@ class AdaptedModel(FromHidden):
         scores = np.asarray(self._scores(recommender, matrix), np.float32)
         if scores.shape != consumed.shape:
             refuse(ModelError, type(self).__name__, f"scores have shape {scores.shape}", f"{matrix.shape}")
-        known = np.isfinite(scores)
-        lowest = np.where(known, scores, np.inf).min(1, keepdims=True)
-        scores = np.where(known, scores, np.where(np.isfinite(lowest), lowest, 0.0))
+        is_scored = np.isfinite(scores)
+        lowest = np.where(is_scored, scores, np.inf).min(1, keepdims=True)
+        scores = np.where(is_scored, scores, np.where(np.isfinite(lowest), lowest, 0.0))
         return torch.from_numpy(scores.astype(np.float32))
 
     def encode(self, states: UserStates) -> Hidden:
@@ -156,13 +156,15 @@ class LensKitModel(AdaptedModel):
         from lenskit.data import ItemList, RecQuery  # noqa: PLC0415  # an optional dependency
 
         # LensKit 2025.8 ends the process at a history with an item that it has not met.
-        pipeline, known = recommender
+        pipeline, known_items = recommender
         scores = np.full(consumed.shape, np.nan)
-        every = ItemList(item_ids=known)
-        for row in np.flatnonzero(consumed[:, known].sum(1)):  # others fill up a block, or are of new users
-            history = np.intersect1d(consumed[[row]].indices, known)
+        all_items = ItemList(item_ids=known_items)
+        for row in np.flatnonzero(
+            consumed[:, known_items].sum(1)
+        ):  # others fill up a block, or are of new users
+            history = np.intersect1d(consumed[[row]].indices, known_items)
             query = RecQuery(history_items=ItemList(item_ids=history))
-            scores[row, known] = pipeline.run("scorer", query=query, items=every).scores()
+            scores[row, known_items] = pipeline.run("scorer", query=query, items=all_items).scores()
         return scores
 
 
@@ -241,18 +243,18 @@ class ClassifierModel(AdaptedModel):
         x = []
         y = []
         for first in range(0, len(order), BLOCK):
-            some = order[first : first + BLOCK]
-            row = np.arange(len(some))
-            others = source.integers(0, m, (len(some), self._negatives))
-            had = consumed[user[some]].toarray() > 0
+            chosen = order[first : first + BLOCK]
+            row = np.arange(len(chosen))
+            negatives = source.integers(0, m, (len(chosen), self._negatives))
+            had = consumed[user[chosen]].toarray() > 0
             without = had.copy()
-            without[row, item[some]] = False
+            without[row, item[chosen]] = False
             features = np.asarray(
                 self._features(scipy.sparse.csr_matrix(without.astype(np.float32)), consumed)
             )
-            unknown = ~had[row[:, None], others]
-            x += [features[row, item[some]], features[row[:, None], others][unknown]]
-            y += [np.ones(len(some), np.int64), np.zeros(int(unknown.sum()), np.int64)]
+            unknown = ~had[row[:, None], negatives]
+            x += [features[row, item[chosen]], features[row[:, None], negatives][unknown]]
+            y += [np.ones(len(chosen), np.int64), np.zeros(int(unknown.sum()), np.int64)]
         recommender.fit(np.concatenate(x), np.concatenate(y))
         return recommender, consumed
 

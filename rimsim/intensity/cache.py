@@ -175,4 +175,4 @@ def fitted(
         _fit(model, log, examples)
         return model
 
-    return cast("Model", kept(folder, load, make, lambda one, draft: one.save(draft)))
+    return cast("Model", kept(folder, load, make, lambda fitted_model, draft: fitted_model.save(draft)))

@@ -221,9 +221,9 @@ def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
 @cache
 def _has_walk(classes: tuple[type, ...]) -> bool:
     """True if such a class walks by its own steps."""
-    own, step = (next((base for base in classes if name in vars(base)), None) for name in ("walk", "step"))
+    walk, step = (next((base for base in classes if name in vars(base)), None) for name in ("walk", "step"))
     # A `walk` older than `step` walks the steps of a base, which the class has overridden.
-    return own is not None and (step is None or issubclass(own, step))
+    return walk is not None and (step is None or issubclass(walk, step))
 
 
 def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
@@ -245,15 +245,15 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     seen = tuple(part.new_empty((len(walk.row), *part.shape[1:])) for part in hidden)
     # Numbers of states with 0, 1, 2, … events or more.
     ahead = [*np.cumsum(np.bincount(length)[::-1])[::-1].tolist(), 0, 0]
-    for done in range(len(ahead) - 1):
-        if len(walk.row) and len(points := np.flatnonzero(walk.count == done)):
-            where = torch.from_numpy(points).to(device)
-            for kept, part in zip(seen, rows_of(now, back[walk.row[points]]), strict=True):
-                kept.index_copy_(0, where, part)
-        for first, stop in spans(ahead[done + 1], STEP):
+    for n_steps in range(len(ahead) - 1):
+        if len(walk.row) and len(points := np.flatnonzero(walk.count == n_steps)):
+            reached_rows = torch.from_numpy(points).to(device)
+            for reached, part in zip(seen, rows_of(now, back[walk.row[points]]), strict=True):
+                reached.index_copy_(0, reached_rows, part)
+        for first, stop in spans(ahead[n_steps + 1], STEP):
             block = tuple(part[first : first + STEP] for part in now)
             # States without events left step too, to keep the height, but only the others are kept.
-            event = begin[first : first + STEP] + np.minimum(last[first : first + STEP], done)
+            event = begin[first : first + STEP] + np.minimum(last[first : first + STEP], n_steps)
             items = torch.from_numpy(walk.items[event])
             times = torch.from_numpy(walk.times[event])
             for part, new in zip(block, model.step(block, items.to(device), times.to(device)), strict=True):

@@ -191,7 +191,7 @@ class LayerFit:
         shown.require_scores()
         if not len(shown):
             return self
-        known = dataclasses.replace(
+        faded = dataclasses.replace(
             self,
             precision=self.memory * self.precision,
             linear=self.memory * self.linear,
@@ -204,11 +204,11 @@ class LayerFit:
         shape = self.shape
         mean = self.mean
         for _ in range(_PASSES):
-            problem = known.regression(shown, shape, mean)
+            problem = faded.regression(shown, shape, mean)
             theta, effect = _bounded_minimum(problem, theta, effect)
             count, expected = _events_of(problem, theta, effect)
-            count = known.count + count
-            expected = known.expected + expected
+            count = faded.count + count
+            expected = faded.expected + expected
             before = np.concatenate([shape, mean])
             (shape, mean) = _priors(count, expected, self.unseen)
             if np.abs(np.log(np.concatenate([shape, mean]) / before)).max() < _SETTLED:
@@ -216,12 +216,12 @@ class LayerFit:
         curvature, slope = _quadratic(problem, theta, effect)
         level, slopes = np.split(theta[:-1], 2)
         return dataclasses.replace(
-            known,
+            faded,
             level=level + theta[-1],
             slope=slopes,
             item=effect,
-            precision=known.precision + curvature,
-            linear=known.linear + curvature @ theta[:-1] - slope,
+            precision=faded.precision + curvature,
+            linear=faded.linear + curvature @ theta[:-1] - slope,
             count=count,
             expected=expected,
             shape=shape,
@@ -235,11 +235,11 @@ class LayerFit:
         """
         k = len(KNOTS)
         of = self.unseen.astype(np.int64)
-        own = np.concatenate([np.full(k, _LEVEL_SD), np.full(k, _SLOPE_SD), [_ROUND_SD]]) ** -2.0
+        prior_precision = np.concatenate([np.full(k, _LEVEL_SD), np.full(k, _SLOPE_SD), [_ROUND_SD]]) ** -2.0
         around = np.concatenate([np.zeros(k), np.ones(k), [0.0]])
-        precision = np.diag(own)
+        precision = np.diag(prior_precision)
         precision[:-1, :-1] += self.precision
-        pull = own * around
+        pull = prior_precision * around
         pull[:-1] += self.linear
         return HazardRegression(
             shown.columns,
@@ -324,8 +324,8 @@ def _prior(
         return float(-total.sum() + 0.5 * ((log_shape - np.log(usual)) / sure) ** 2 + 0.5 * log_mean**2)
 
     start = np.array([np.log(usual), 0.0][: 1 + has_mean])
-    found = minimize(loss, start, method="L-BFGS-B", bounds=[(-2.0, 10.0), (-4.0, 2.0)][: 1 + has_mean]).x
-    return float(np.exp(found[0])), float(np.exp(found[1])) if has_mean else 1.0
+    optimum = minimize(loss, start, method="L-BFGS-B", bounds=[(-2.0, 10.0), (-4.0, 2.0)][: 1 + has_mean]).x
+    return float(np.exp(optimum[0])), float(np.exp(optimum[1])) if has_mean else 1.0
 
 
 def fit_weights(fits: Sequence[LayerFit]) -> Floats:

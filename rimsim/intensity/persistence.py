@@ -24,19 +24,19 @@ TENSORS = "model.safetensors"
 Value = TypeVar("Value")
 
 
-def config_from(kind: type[Any], values: Mapping[str, object], where: str) -> Any:
+def config_from(kind: type[Any], values: Mapping[str, object], owner: str) -> Any:
     """Config record from plain values, such as values from YAML.
 
-    In error messages, ``where`` names the owner of the values.
+    In error messages, ``owner`` names the owner of the values.
     """
     fields = {field.name for field in dataclasses.fields(kind)}
     for name in values:
         if name not in fields:
-            raise unknown_field(str(name), kind, origin=where)
+            raise unknown_field(str(name), kind, origin=owner)
     try:
         return kind(**values)
     except pydantic.ValidationError as error:
-        raise refusal(error, kind, origin=where) from error
+        raise refusal(error, kind, origin=owner) from error
 
 
 def write_record(folder: Path, record: Mapping[str, object]) -> None:

@@ -41,13 +41,13 @@ def log_returning(log: EventLog, gap: str, prior: float) -> Floats:
     """
     goal = log.targets
     weight = log.weights
-    every = target_counts(log) + prior
+    all_counts = target_counts(log) + prior
     sessions = log.sessions(gap)
     opening = np.full(log.n_users, -1)
     opening[sessions.user[::-1]] = np.arange(len(sessions))[::-1]  # sorted by start: the first one stays
     later = goal & (sessions.of_event != opening[log.user])
     counts = np.bincount(log.item[later], weight[later], log.n_items)
-    counts = counts + prior * log.n_items * every / every.sum()
+    counts = counts + prior * log.n_items * all_counts / all_counts.sum()
     return np.asarray(np.log(counts / counts.sum()), np.float64)
 
 
@@ -174,10 +174,10 @@ def item_features(items: pd.DataFrame) -> Floats:
         columns.append(genres.drop(columns="", errors="ignore").to_numpy(np.float64))
     if "year" in items:
         year = pd.to_numeric(items["year"], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        known = np.isfinite(year)
-        if known.any():
-            spread = float(year[known].std()) or 1.0
-            scaled = np.where(known, (year - year[known].mean()) / spread, 0.0)
+        has_year = np.isfinite(year)
+        if has_year.any():
+            spread = float(year[has_year].std()) or 1.0
+            scaled = np.where(has_year, (year - year[has_year].mean()) / spread, 0.0)
             columns += [scaled[:, None], scaled[:, None] ** 2]
     return np.concatenate(columns, axis=1)
 

@@ -41,7 +41,7 @@ class Auto(SelectedModel):
         return make(name, **options)
 
     def _is_mark(self, name: str) -> bool:
-        return mark_and_ground(name, known=True)[1] is None
+        return mark_and_ground(name, must_exist=True)[1] is None
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def shipped() -> dict[str, type[Any]]:
 def register(name: str, factory: Callable[..., IntensityModel]) -> None:
     """Register your own model's ``factory(seed, device)`` under a name."""
     if name in _BUILT_IN:
-        found = f"found the name {name!r}, which a shipped model has"
-        refuse(ConfigError, "register", found, "any other name")
+        problem = f"found the name {name!r}, which a shipped model has"
+        refuse(ConfigError, "register", problem, "any other name")
     _OWN[name] = factory
 
 
@@ -120,17 +120,17 @@ def parts(name: str) -> tuple[str, str | None] | None:
     The ground intensity is None if the name stands for a mark model alone. The result is None for your own model. In
     ``gru-hp(width=64)``, options that the mark model lacks belong to the ground intensity.
     """
-    where, options = named_options(name, "model")
-    if where.endswith(".py"):
-        raise without_name(where, "model")
-    if ":" in where or where in _OWN:
+    base_name, options = named_options(name, "model")
+    if base_name.endswith(".py"):
+        raise without_name(base_name, "model")
+    if ":" in base_name or base_name in _OWN:
         return None
-    if where not in _BUILT_IN:
-        require_known("model: found {}", [where], names())
+    if base_name not in _BUILT_IN:
+        require_known("model: found {}", [base_name], names())
         return None
-    if where in _GROUNDS:
-        return "popularity", _with_options(where, options)
-    mark, _, ground = where.partition("-")
+    if base_name in _GROUNDS:
+        return "popularity", _with_options(base_name, options)
+    mark, _, ground = base_name.partition("-")
     if not options or not ground:
         return _with_options(mark, options), ground or None
     fields = {field.name for field in dataclasses.fields(_entry(ground).config)}
@@ -153,19 +153,19 @@ def _with_options(part: str, options: Mapping[str, object]) -> str:
     return f"{part}({', '.join(f'{option}={value!r}' for option, value in options.items())})"
 
 
-def mark_and_ground(name: str, *, known: bool = False) -> tuple[str, str | None]:
+def mark_and_ground(name: str, *, must_exist: bool = False) -> tuple[str, str | None]:
     """Names of a model's mark model and ground intensity.
 
-    The ground intensity is None for your own model or a mark model alone. ``known`` forbids unknown names.
+    The ground intensity is None for your own model or a mark model alone. ``must_exist`` forbids unknown names.
     """
-    joined = parts(name) if known or name.partition("(")[0] in names() else None
+    joined = parts(name) if must_exist or name.partition("(")[0] in names() else None
     return joined or (name, None)
 
 
 def _entry(part: str) -> _Entry:
-    where = part.partition("(")[0]
-    require_known("model: found {}", [where], _SHIPPED)
-    return _SHIPPED[where]
+    base_name = part.partition("(")[0]
+    require_known("model: found {}", [base_name], _SHIPPED)
+    return _SHIPPED[base_name]
 
 
 def config_of(part: str, values: Mapping[str, object]) -> Any:
@@ -179,18 +179,18 @@ def thorough(part: str) -> object | None:
     p(y|x) is fitted to the next ten events instead of the next event. This fit suits a long horizon, in which λ(x,y) is
     the expected number of interactions. This fit predicts the very next event less well.
     """
-    where = part.partition("(")[0]
-    return _SHIPPED[where].thorough if where in _SHIPPED else None
+    base_name = part.partition("(")[0]
+    return _SHIPPED[base_name].thorough if base_name in _SHIPPED else None
 
 
 def _made(
-    part: str, given: object | None, seed: int | None, device: str | None, gap: str | None = None
+    part: str, requested: object | None, seed: int | None, device: str | None, gap: str | None = None
 ) -> Any:
     entry = _entry(part)
     kind = entry.config
-    if given is not None and not isinstance(given, kind):
-        refuse(ConfigError, f"model {part}", f"config is a {type(given).__name__}", kind.__name__)
-    config: Any = kind() if given is None else given
+    if requested is not None and not isinstance(requested, kind):
+        refuse(ConfigError, f"model {part}", f"config is a {type(requested).__name__}", kind.__name__)
+    config: Any = kind() if requested is None else requested
     names = {field.name for field in dataclasses.fields(config)}
     options = named_options(part, "model")[1]
     if options:

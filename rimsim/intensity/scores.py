@@ -91,31 +91,31 @@ class JoinedScores:
         return np.concatenate(rows) if rows else np.empty((0, self.shape[1]), np.float32)
 
 
-def require_steady(model: IntensityModel, states: UserStates, most: int, name: str) -> None:
+def require_steady(model: IntensityModel, states: UserStates, n_events: int, name: str) -> None:
     """Refuse scores that depend on more than the state.
 
     Args:
-        most: Number of events in the log, the upper limit for λ(x) of a visit.
+        n_events: Number of events in the log, the upper limit for λ(x) of a visit.
         name: Name of the model in messages.
 
     Raises:
         ModelError: If scores change from call to call or with the batch, or an intensity is too large.
     """
-    whole = model.score(states)
+    scores = model.score(states)
     again = model.score(states)
     alone = [model.score(states.take([row])) for row in range(len(states))]
-    if any(not isinstance(part, torch.Tensor) or part.ndim != 2 for part in (whole, again, *alone)):
+    if any(not isinstance(part, torch.Tensor) or part.ndim != 2 for part in (scores, again, *alone)):
         return  # what scores every state names its shape
-    for other, cause in (
+    for repeated, cause in (
         (again, "from call to call"),
         (torch.cat(alone), "with the other states of a batch"),
     ):
-        if whole.shape != other.shape or not torch.allclose(whole, other, rtol=1e-3, equal_nan=True):
+        if scores.shape != repeated.shape or not torch.allclose(scores, repeated, rtol=1e-3, equal_nan=True):
             raise ModelError(
                 f"{name}: its scores change {cause}. Let the scores of a state depend on that state only"
             )
-    if (largest := float(whole.sum(1).max())) > most:
+    if (largest := float(scores.sum(1).max())) > n_events:
         raise ModelError(
-            f"{name}: the intensity λ(x) of a state is {largest:.3g}, more than the {most:,} events of the whole "
+            f"{name}: the intensity λ(x) of a state is {largest:.3g}, more than the {n_events:,} events of the whole "
             "log. It must be the expected number of events of one session, such as 0.5"
         )

@@ -66,11 +66,11 @@ class AdamW:
         first = 1 - _FIRST**self._steps
         second = 1 - _SECOND**self._steps
         if self._largest < float("inf"):
-            known = [p.grad for p in self._parameters if p.grad is not None]
-            norm = torch.stack([g.norm() for g in known]).norm()
+            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            norm = torch.stack([part.norm() for part in gradients]).norm()
             scale = torch.clamp(self._largest / (norm + 1e-6), max=1.0)
-            for found in known:
-                found.mul_(scale)
+            for part in gradients:
+                part.mul_(scale)
         for p, mean, square in zip(self._parameters, self._mean, self._square, strict=True):
             if (gradient := p.grad) is None:
                 continue
@@ -84,11 +84,11 @@ class AdamW:
 
 def one_cycle(step: int, steps: int, largest: float) -> float:
     """Step size: a linear rise, then a cosine decay."""
-    done = (step + 1) / steps
-    if done < _RISE:
-        share = _FIRST_RATE + (1 - _FIRST_RATE) * done / _RISE
+    progress = (step + 1) / steps
+    if progress < _RISE:
+        share = _FIRST_RATE + (1 - _FIRST_RATE) * progress / _RISE
     else:
-        share = 0.5 * (1 + np.cos(np.pi * (done - _RISE) / (1 - _RISE)))
+        share = 0.5 * (1 + np.cos(np.pi * (progress - _RISE) / (1 - _RISE)))
     return largest * max(float(share), 1e-4)
 
 
@@ -141,9 +141,9 @@ class Negatives:
             return None
         device = labels.device
         n_items = len(self.share)
-        own = labels[torch.randint(len(labels), (self.draws,), generator=source, device=device)]
+        sampled_labels = labels[torch.randint(len(labels), (self.draws,), generator=source, device=device)]
         uniform = torch.randint(n_items, (self.draws,), generator=source, device=device)
-        items, count = torch.unique(torch.cat([own, uniform]), return_counts=True)
+        items, count = torch.unique(torch.cat([sampled_labels, uniform]), return_counts=True)
         return items, (count / (self.draws * (self.share[items] + 1.0 / n_items))).log()
 
 
@@ -166,13 +166,13 @@ def softmax_loss(
         return exact
     items, correction = sample
     counted = weight > 0
-    own = torch.einsum("pw,pkw->pk", hidden, vectors[label]) + bias[label]
-    others = torch.addmm(bias[items] + correction, hidden, vectors[items].T)
+    label_scores = torch.einsum("pw,pkw->pk", hidden, vectors[label]) + bias[label]
+    sampled_scores = torch.addmm(bias[items] + correction, hidden, vectors[items].T)
     place = torch.searchsorted(items, label).clamp(max=len(items) - 1)
     row, column = torch.nonzero((items[place] == label) & counted, as_tuple=True)
-    others[row, place[row, column]] = -torch.inf  # it is among its own already
-    every = torch.cat([others, own.masked_fill(~counted, -torch.inf)], 1)
-    return (weight * (torch.logsumexp(every, 1, keepdim=True) - own)).sum() / weight.sum()
+    sampled_scores[row, place[row, column]] = -torch.inf  # it is among its own already
+    all_scores = torch.cat([sampled_scores, label_scores.masked_fill(~counted, -torch.inf)], 1)
+    return (weight * (torch.logsumexp(all_scores, 1, keepdim=True) - label_scores)).sum() / weight.sum()
 
 
 class _ExactLoss(torch.autograd.Function):
@@ -201,10 +201,10 @@ class _ExactLoss(torch.autograd.Function):
             rows = slice(start, start + _ROWS)
             logits = torch.addmm(bias, hidden[rows], vectors.T)
             of_labels = logits.gather(1, label[rows])
-            most = logits.amax(1, keepdim=True)
-            logits.sub_(most).exp_()
+            largest = logits.amax(1, keepdim=True)
+            logits.sub_(largest).exp_()
             norm = logits.sum(1, keepdim=True)
-            loss += (weight[rows] * (most + norm.log() - of_labels)).sum()
+            loss += (weight[rows] * (largest + norm.log() - of_labels)).sum()
             slope = logits.mul_(row[rows] / norm).scatter_add_(1, label[rows], -weight[rows]).div_(total)
             of_hidden[rows] = slope @ vectors
             of_vectors.addmm_(slope.T, hidden[rows])
@@ -242,10 +242,10 @@ def _add_rows(out: Array, at: Ints, table: Array, of: Ints, weight: Array) -> No
     # In the order of ``index_add_``, without a copy of the rows.
     for pair in range(len(at)):
         row = out[at[pair]]
-        other = table[of[pair]]
+        source_row = table[of[pair]]
         times = weight[pair]
         for column in range(len(row)):
-            row[column] += times * other[column]
+            row[column] += times * source_row[column]
 
 
 def _put(table: torch.Tensor, cells: Iterable[RowItems], value: float) -> None:
@@ -286,17 +286,17 @@ class SoftmaxShares:
 
     def mean(self, own: torch.Tensor, others: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """(b, W) sums of item vectors, weighted for each row."""
-        found = others @ self.rows_of(vectors)
-        return add_rows_(found, self.pairs.row, vectors, self.pairs.item, own)
+        total = others @ self.rows_of(vectors)
+        return add_rows_(total, self.pairs.row, vectors, self.pairs.item, own)
 
     def spread(
         self, own: torch.Tensor, others: torch.Tensor, hidden: torch.Tensor, n_items: int
     ) -> torch.Tensor:
         """(M, W) sums of row vectors, weighted for each item."""
-        found = others.T @ hidden
+        total = others.T @ hidden
         if self.items is not None:
-            found = hidden.new_zeros(n_items, hidden.shape[1]).index_copy_(0, self.items, found)
-        return add_rows_(found, self.pairs.item, hidden, self.pairs.row, own)
+            total = hidden.new_zeros(n_items, hidden.shape[1]).index_copy_(0, self.items, total)
+        return add_rows_(total, self.pairs.item, hidden, self.pairs.row, own)
 
 
 def softmax_shares(
@@ -311,27 +311,29 @@ def softmax_shares(
 
     ``pairs`` are the rows' own items. ``barred`` are the items that a row cannot consume.
     """
-    own = bias.index_select(0, pairs.item)
-    for at in range(0, len(own), _PAIRS):  # all vectors at once would not fit the processor's cache
+    own_share = bias.index_select(0, pairs.item)
+    for at in range(0, len(own_share), _PAIRS):  # all vectors at once would not fit the processor's cache
         row = pairs.row[at : at + _PAIRS]
         item = pairs.item[at : at + _PAIRS]
-        own[at : at + _PAIRS] += hidden.index_select(0, row).mul_(vectors.index_select(0, item)).sum(1)
+        own_share[at : at + _PAIRS] += hidden.index_select(0, row).mul_(vectors.index_select(0, item)).sum(1)
     cells = [pairs] if barred is None else [pairs, barred]
     if sample is None:
         items = None
-        others = torch.addmm(bias, hidden, vectors.T)
+        other_share = torch.addmm(bias, hidden, vectors.T)
     else:
         items, correction = sample
-        others = torch.addmm(bias[items] + correction, hidden, vectors[items].T)
+        other_share = torch.addmm(bias[items] + correction, hidden, vectors[items].T)
         place = items.new_full((len(vectors),), -1)
         place[items] = torch.arange(len(items), device=items.device)
         columns = [(row, place.index_select(0, item)) for row, item in cells]
         cells = [RowItems(row[column >= 0], column[column >= 0]) for row, column in columns]
-    _put(others, cells, _UNLIKELY)
-    top = others.amax(1).scatter_reduce_(0, pairs.row, own, "amax")
-    own = (own - top[pairs.row]).exp_()
-    others = others.sub_(top[:, None])
-    _put(others, cells, 0.0)  # an exponential that underflows takes many times as long
-    _put(others.exp_(), cells, 0.0)
-    total = others.sum(1).index_add_(0, pairs.row, own).clamp_(min=torch.finfo(others.dtype).tiny)
-    return SoftmaxShares(pairs, own / total[pairs.row], others.div_(total[:, None]), items)
+    _put(other_share, cells, _UNLIKELY)
+    top = other_share.amax(1).scatter_reduce_(0, pairs.row, own_share, "amax")
+    own_share = (own_share - top[pairs.row]).exp_()
+    other_share = other_share.sub_(top[:, None])
+    _put(other_share, cells, 0.0)  # an exponential that underflows takes many times as long
+    _put(other_share.exp_(), cells, 0.0)
+    total = (
+        other_share.sum(1).index_add_(0, pairs.row, own_share).clamp_(min=torch.finfo(other_share.dtype).tiny)
+    )
+    return SoftmaxShares(pairs, own_share / total[pairs.row], other_share.div_(total[:, None]), items)

@@ -123,7 +123,7 @@ def window_examples(log: EventLog, horizon: float, windows: int) -> CountExample
     np.minimum.at(first, log.user, log.time)
     instants = [stop - j * horizon for j in range(1, windows + 1)]
     users = [np.flatnonzero(first < instant) for instant in instants]
-    now = np.repeat(instants, [len(known) for known in users])
+    now = np.repeat(instants, [len(users_at) for users_at in users])
     return count_examples(log, np.concatenate(users), now, horizon)
 
 

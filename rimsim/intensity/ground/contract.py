@@ -29,7 +29,7 @@ def minimum_of(
     positive: bool,
 ) -> Floats:
     """Minimum of a convex objective with a gradient, by L-BFGS-B."""
-    found = scipy.optimize.minimize(
+    optimum = scipy.optimize.minimize(
         objective,
         start,
         args=args,
@@ -38,7 +38,7 @@ def minimum_of(
         bounds=[(0.0, None)] * len(start) if positive else None,
         options={"maxiter": iterations, "ftol": 1e-12, "gtol": 1e-7, "maxcor": 20},
     )
-    return np.asarray(found.x, np.float64)
+    return np.asarray(optimum.x, np.float64)
 
 
 @runtime_checkable
@@ -127,8 +127,8 @@ class Ground(FromHidden, Stored, GroundModel):
     def _require_events(self, examples: CountExamples) -> None:
         """Refuse examples without events."""
         if examples.counts.sum() == 0:
-            found = f"found {len(examples.counts)} examples with 0 events in all"
-            refuse(ModelError, self.kind, found, "at least one event")
+            problem = f"found {len(examples.counts)} examples with 0 events in all"
+            refuse(ModelError, self.kind, problem, "at least one event")
 
     def _instants(self, now: Floats, last: torch.Tensor) -> torch.Tensor:
         """(n,) instants on the device, delayed until sessions can begin."""

@@ -85,18 +85,20 @@ class DecayedGround(Ground):
         if len(walk.row) or self.device.type != "cpu":
             return stepped(self, hidden, walk)
         sums, first, last = (part.numpy().copy() for part in hidden)
-        some = np.flatnonzero(np.diff(walk.offsets))
-        begin = walk.offsets[some]
-        end = walk.offsets[some + 1]
+        moved = np.flatnonzero(np.diff(walk.offsets))
+        begin = walk.offsets[moved]
+        end = walk.offsets[moved + 1]
         before = np.concatenate([last[:1], walk.times[:-1]])[: len(walk.times)]
-        before[begin] = last[some]
+        before[begin] = last[moved]
         age = np.where(np.isinf(before), 0.0, walk.times - before)
-        left = self._share_after(torch.from_numpy(filled_up(age, -(-len(age) // STEP) * STEP))).numpy()
-        for done in range(int((end - begin).max(initial=0))):
-            rows = np.flatnonzero(end - begin > done)
-            sums[some[rows]] = left[begin[rows] + done] * sums[some[rows]] + 1.0
-        first[some] = np.where(np.isinf(first[some]), walk.times[begin], first[some])
-        last[some] = walk.times[end - 1]
+        remaining_share = self._share_after(
+            torch.from_numpy(filled_up(age, -(-len(age) // STEP) * STEP))
+        ).numpy()
+        for step in range(int((end - begin).max(initial=0))):
+            rows = np.flatnonzero(end - begin > step)
+            sums[moved[rows]] = remaining_share[begin[rows] + step] * sums[moved[rows]] + 1.0
+        first[moved] = np.where(np.isinf(first[moved]), walk.times[begin], first[moved])
+        last[moved] = walk.times[end - 1]
         after = tuple(torch.from_numpy(part) for part in (sums, first, last))
         return after, tuple(part[:0] for part in hidden)
 
@@ -114,10 +116,10 @@ class DecayedGround(Ground):
         """
         sums, first, last = hidden
         instant = self._instants(now, last)
-        left = self._share_after(torch.stack([instant - last, instant - first], 1))
-        left[:, 0].mul_(sums)
+        remaining_share = self._share_after(torch.stack([instant - last, instant - first], 1))
+        remaining_share[:, 0].mul_(sums)
         empty = torch.isinf(first)[:, None].to(sums.dtype)
-        return torch.cat([left.flatten(1), 1.0 - empty, empty], dim=1)
+        return torch.cat([remaining_share.flatten(1), 1.0 - empty, empty], dim=1)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -170,10 +172,10 @@ class UserPopularity(DecayedGround):
         """
         examples = self.examples(log)
         if examples.counts.sum():
-            kept = self.factor
+            factor = self.factor
             self.fit_examples(examples)
-            self.rescale = kept / self.factor
-            self.factor = kept
+            self.rescale = factor / self.factor
+            self.factor = factor
         return self
 
     def _activity(self, hidden: Hidden, now: Floats) -> torch.Tensor:

@@ -77,15 +77,15 @@ def hawkes_terms(times: Floats, offsets: Ints, stop: Floats, rates: Floats) -> H
         position = begin[active] + step
         pause = (times[position] - times[position - 1])[:, None]
         fade = np.exp(-pause * rates)
-        where = place[position]
-        gap[where, 0] = pause[:, 0]
-        gap[where, 1 : scales + 1] = since_first[active] * (1.0 - fade)
-        gap[where, scales + 1 :] = start[active] * (1.0 - fade)
+        scored = place[position]
+        gap[scored, 0] = pause[:, 0]
+        gap[scored, 1 : scales + 1] = since_first[active] * (1.0 - fade)
+        gap[scored, scales + 1 :] = start[active] * (1.0 - fade)
         since_first[active] *= fade
         start[active] *= fade
-        at[where, 0] = 1.0
-        at[where, 1 : scales + 1] = since_first[active] * rates
-        at[where, scales + 1 :] = start[active] * rates
+        at[scored, 0] = 1.0
+        at[scored, 1 : scales + 1] = since_first[active] * rates
+        at[scored, scales + 1 :] = start[active] * rates
         since_first[active] += 1.0
     pause = (stop - times[offsets[1:] - 1])[:, None]
     fade = 1.0 - np.exp(-pause * rates)
@@ -192,16 +192,19 @@ class Hawkes(DecayedGround):
         begin = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
         offsets = np.append(begin, len(user)).astype(np.int64)
         stop = np.full(len(begin), log.time[-1])
-        every = hawkes_terms(time, offsets, stop, self.config.scales.rates)
+        all_terms = hawkes_terms(time, offsets, stop, self.config.scales.rates)
         if target.all():
-            return every
+            return all_terms
         # A gap that ends in a mere context event is not observed: neither its event nor the gap is scored.
         later = np.ones(len(user), bool)
         later[begin] = False
-        kept = target[later]
-        scored = np.bincount(every.user[kept], minlength=len(begin)) > 0
+        is_target = target[later]
+        scored = np.bincount(all_terms.user[is_target], minlength=len(begin)) > 0
         return HawkesTerms(
-            every.at_event[kept], every.user[kept], every.gap[kept], every.last_gap * scored[:, None]
+            all_terms.at_event[is_target],
+            all_terms.user[is_target],
+            all_terms.gap[is_target],
+            all_terms.last_gap * scored[:, None],
         )
 
     def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
@@ -222,8 +225,8 @@ class Hawkes(DecayedGround):
         at = terms.at_event * unit
         all_of = total * unit
         start = np.full(len(unit), 1.0 / len(unit))
-        most = self.config.max_iterations
-        solved = minimum_of(negative_log_likelihood, start, (at, all_of), most, positive=True)
+        max_iterations = self.config.max_iterations
+        solved = minimum_of(negative_log_likelihood, start, (at, all_of), max_iterations, positive=True)
         limit = self.config.stable_below
         alpha = unit.copy()
         alpha[0] = 0.0
@@ -237,7 +240,7 @@ class Hawkes(DecayedGround):
                 jac=True,
                 bounds=[(0.0, None)] * len(unit),
                 constraints=scipy.optimize.LinearConstraint(alpha, -np.inf, limit),
-                options={"maxiter": most, "ftol": 1e-12},
+                options={"maxiter": max_iterations, "ftol": 1e-12},
             ).x
         parameters = np.maximum(solved, 0.0) * unit
         self._keep(parameters=parameters)
@@ -356,8 +359,8 @@ class HawkesPoisson(DecayedGround):
         unit = np.maximum(phi.mean(axis=0), _RARE)
         start = np.full(phi.shape[1], counts.mean() / phi.shape[1])
         args = (phi / unit, counts, self.config.ridge)
-        most = self.config.max_iterations
-        solved = minimum_of(poisson_objective, start, args, most, positive=True)
+        max_iterations = self.config.max_iterations
+        solved = minimum_of(poisson_objective, start, args, max_iterations, positive=True)
         self._keep(weights=solved / unit)
         self.rescale = 1.0
 

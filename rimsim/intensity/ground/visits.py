@@ -151,13 +151,13 @@ class Visits(Ground):
         times = times.to(self.device)
         held, last = hidden
         number, newest, first, between = held.unbind(1)
-        another = times - last > self.config.gap
+        is_new_session = times - last > self.config.gap
         closed = torch.log(newest.clamp(min=1.0))
         grown = (
-            number + another.to(held.dtype),
-            torch.where(another, 1.0, newest + 1.0),
-            torch.where(another & (number == 1), closed, first),
-            torch.where(another & (number > 1), between + closed, between),
+            number + is_new_session.to(held.dtype),
+            torch.where(is_new_session, 1.0, newest + 1.0),
+            torch.where(is_new_session & (number == 1), closed, first),
+            torch.where(is_new_session & (number > 1), between + closed, between),
         )
         return torch.stack(grown, 1), times
 
@@ -217,13 +217,13 @@ class Visits(Ground):
         """Level and weights, penalised by their distance from ``towards``."""
         counts = events.astype(np.float64)
         unit = self._array("unit").cpu().numpy()
-        known = phi @ towards
-        level = float(np.log(counts.sum() / np.exp(known).sum()))
-        args = (phi / unit, level + known, counts, self.config.ridge)
+        fixed = phi @ towards
+        level = float(np.log(counts.sum() / np.exp(fixed).sum()))
+        args = (phi / unit, level + fixed, counts, self.config.ridge)
         start = np.zeros(phi.shape[1])
         iterations = self.config.max_iterations
-        found = minimum_of(log_linear_objective, start, args, iterations, positive=False)
-        return level, towards + found / unit
+        change = minimum_of(log_linear_objective, start, args, iterations, positive=False)
+        return level, towards + change / unit
 
     def _numbers(self, hidden: Hidden, now: Floats) -> Floats:
         instant = self._instants(now, hidden[1])

@@ -53,12 +53,12 @@ def ranked(
     if held is None or not models:
         return ()
     worths = [held.worth(log_scores(model.fit(held.past), held.states)) for model in models]
-    found = [
+    ranked = [
         RankedModel(name, worth.precision, worth.nats, len(held))
         for name, worth in zip(names, worths, strict=True)
     ]
-    first = found[best_of(worths)]
-    others = sorted((one for one in found if one is not first), key=lambda one: -one.precision)
+    first = ranked[best_of(worths)]
+    others = sorted((model for model in ranked if model is not first), key=lambda model: -model.precision)
     return (first, *others)
 
 
@@ -201,11 +201,11 @@ class SelectedModel(Stored):
         """Load the chosen name and the ranking."""
         del tensors
         self.name = str(extra["name"])
-        self.ranking = tuple(RankedModel(**one) for one in extra["ranking"])
+        self.ranking = tuple(RankedModel(**record) for record in extra["ranking"])
 
     def extra(self) -> dict[str, Any]:
         """Chosen name and ranking."""
-        return {"name": self.name, "ranking": [vars(one) for one in self.ranking]}
+        return {"name": self.name, "ranking": [vars(model) for model in self.ranking]}
 
     def save(self, folder: str | Path) -> None:
         """Write the choice, and the chosen model in subfolder ``chosen``."""

@@ -55,11 +55,11 @@ def best_of(candidates: Sequence[Worth]) -> int:
     The likelihood depends on many rare items, but slates show only a few items. A candidate is not chosen if its
     precision is more than two standard errors below the best, even if its likelihood is higher.
     """
-    hits = [one.hits for one in candidates]
-    first = hits[int(np.argmax([one.mean() for one in hits]))]
-    gaps = [first - one for one in hits]
+    hits = [candidate.hits for candidate in candidates]
+    first = hits[int(np.argmax([candidate.mean() for candidate in hits]))]
+    gaps = [first - candidate for candidate in hits]
     close = [gap.mean() <= 2.0 * gap.std() / np.sqrt(len(gap)) for gap in gaps]
-    return int(np.argmax(np.where(close, [one.nats for one in candidates], -np.inf)))
+    return int(np.argmax(np.where(close, [candidate.nats for candidate in candidates], -np.inf)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,35 +84,35 @@ class HeldOut:
 
     def best(self, logits: NDArray[np.floating], k: int = 10) -> Bools:
         """(n, M) booleans: the k best unconsumed items, ties included."""
-        left, last, _ = self._last(logits, k)
-        return np.asarray((left >= last) & ~self.consumed, np.bool_)
+        masked, last, _ = self._last(logits, k)
+        return np.asarray((masked >= last) & ~self.consumed, np.bool_)
 
     def precision(self, logits: NDArray[np.floating], k: int = 10) -> Floats:
         """(n,) share of the k best unconsumed items that were taken.
 
         If several items tie for the last positions, they share these positions.
         """
-        left, last, k = self._last(logits, k)
-        above = left > last
-        tied = left == last
-        hits, of_tied = ((self.taken * where).sum(1, dtype=np.float64) for where in (above, tied))
+        masked, last, k = self._last(logits, k)
+        above = masked > last
+        tied = masked == last
+        hits, of_tied = ((self.taken * mask).sum(1, dtype=np.float64) for mask in (above, tied))
         return np.asarray((hits + (k - above.sum(1)) * of_tied / tied.sum(1)) / k, np.float64)
 
     def _last(
         self, logits: NDArray[np.floating], k: int
     ) -> tuple[NDArray[np.floating], NDArray[np.floating], int]:
         """(n, M) logits (−∞ where consumed), k-th largest logits, and k."""
-        left = np.where(self.consumed, -np.inf, logits)
-        k = min(k, left.shape[1])
-        return left, np.partition(left, -k, axis=1)[:, -k, None], k
+        masked = np.where(self.consumed, -np.inf, logits)
+        k = min(k, masked.shape[1])
+        return masked, np.partition(masked, -k, axis=1)[:, -k, None], k
 
     def log_likelihood(self, logits: NDArray[np.floating]) -> Floats:
         """(n,) log-likelihood of each user's taken items among unconsumed ones, nats."""
-        left = np.where(self.consumed, -np.inf, logits).astype(np.float64)
-        left -= left.max(1, keepdims=True)
-        normaliser = np.log(np.exp(left).sum(1))
+        masked = np.where(self.consumed, -np.inf, logits).astype(np.float64)
+        masked -= masked.max(1, keepdims=True)
+        normaliser = np.log(np.exp(masked).sum(1))
         taken = self.taken > 0
-        return np.asarray(np.where(taken, left, 0.0).sum(1) - taken.sum(1) * normaliser, np.float64)
+        return np.asarray(np.where(taken, masked, 0.0).sum(1) - taken.sum(1) * normaliser, np.float64)
 
     def nats(self, by_user: Floats) -> float:
         """Mean log-likelihood of a taken item, from log-likelihoods of users."""
@@ -140,23 +140,25 @@ class HeldOut:
         had = states.owner * log.n_items + states.items
         took = row[goal.user] * log.n_items + goal.item
         took = took[~pd.Index(took).isin(had)]
-        kept = np.flatnonzero(np.bincount(took // log.n_items))
+        scored_rows = np.flatnonzero(np.bincount(took // log.n_items))
         if most_cells is not None:
-            step = -(-len(kept) * log.n_items // most_cells)
-            kept = kept[:: max(step, 1)]
-        if len(kept) < _FEWEST or not cut.past.targets.any():
+            step = -(-len(scored_rows) * log.n_items // most_cells)
+            scored_rows = scored_rows[:: max(step, 1)]
+        if len(scored_rows) < _FEWEST or not cut.past.targets.any():
             return None
         # Whole rows only now: of many users over many items they would not fit into memory.
         place = np.full(len(cut), -1)
-        place[kept] = np.arange(len(kept))
-        consumed, taken = (_cells(pairs, place, len(kept), log.n_items) for pairs in (had, took))
-        return cls(log, cut.past, cut.user[kept], states.take(kept), consumed, taken.astype(np.float32))
+        place[scored_rows] = np.arange(len(scored_rows))
+        consumed, taken = (_cells(pairs, place, len(scored_rows), log.n_items) for pairs in (had, took))
+        return cls(
+            log, cut.past, cut.user[scored_rows], states.take(scored_rows), consumed, taken.astype(np.float32)
+        )
 
 
-def _cells(pairs: Ints, place: Ints, kept: int, n_items: int) -> Bools:
+def _cells(pairs: Ints, place: Ints, n_users: int, n_items: int) -> Bools:
     """(kept, M) booleans: true at user-item pairs of scored users."""
     row, item = np.divmod(pairs, n_items)
     among = place[row] >= 0
-    found = np.zeros((kept, n_items), bool)
-    found[place[row[among]], item[among]] = True
-    return found
+    mask = np.zeros((n_users, n_items), bool)
+    mask[place[row[among]], item[among]] = True
+    return mask

@@ -78,23 +78,23 @@ class Shrinkage:
         """Report for the console."""
         if not self.users:
             return f"too few later sessions to choose on: strength {self.strength:g}, personal weight 1"
-        where = ", an end of the grid" if self.end_of_grid else ""
+        remark = ", an end of the grid" if self.end_of_grid else ""
         weights = (
             f"{self.personal:.2f} personal, {self.popularity:.2f} popularity, {self.returning:.2f} returning"
         )
         weights += " for slates" if self.slates else ""
         nats = f"{self.log_likelihood:.3f} nats an item, {self.impersonal_log_likelihood:.3f} without the personal part"
-        found = f"{self.users} later sessions: precision {self.precision:.3f}, {nats}"
-        return f"strength {self.strength:g}{where}; weights {weights}; {found}"
+        evidence = f"{self.users} later sessions: precision {self.precision:.3f}, {nats}"
+        return f"strength {self.strength:g}{remark}; weights {weights}; {evidence}"
 
 
-def rescaling(past: float, whole: float) -> float:
+def rescaling(past: float, latest: float) -> float:
     """Factor that adapts a weight to another fit.
 
     The weight was chosen for a fit to a log's past. If a fit to the whole log has larger scores in the same states, the
-    factor is the ratio of the standard deviations ``past`` and ``whole``.
+    factor is the ratio of the standard deviations ``past`` and ``latest``.
     """
-    return past / whole if whole > _SAME_SPREAD * past else 1.0
+    return past / latest if latest > _SAME_SPREAD * past else 1.0
 
 
 def chosen(
@@ -118,18 +118,18 @@ def chosen(
     for way in ways:
         popularity, returning = way(held, base).tolist()
         without[way] = held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
-    found: list[Shrinkage] = []
+    choices: list[Shrinkage] = []
     worths: list[Worth] = []
     tried: dict[float, Float32s] = {}
     for strength, scores in scored:
         weights = {way: way(held, (scores, *base)).tolist() for way in ways}
-        for way, (own, popularity, returning) in weights.items():
-            worth = held.worth(own * scores + (popularity * base[0] + returning * base[1]))
+        for way, (personal, popularity, returning) in weights.items():
+            worth = held.worth(personal * scores + (popularity * base[0] + returning * base[1]))
             worths.append(worth)
-            found.append(
+            choices.append(
                 Shrinkage(
                     strength,
-                    own,
+                    personal,
                     popularity,
                     returning,
                     slates=way is for_slates,
@@ -143,13 +143,13 @@ def chosen(
             )
         if slates:
             tried[strength] = scores
-    best = found[best_of(worths)]
+    best = choices[best_of(worths)]
     if slates:
-        own, popularity, returning = for_slates(held, (tried[best.strength], *base)).tolist()
+        personal, popularity, returning = for_slates(held, (tried[best.strength], *base)).tolist()
         best = dataclasses.replace(
-            best, personal=own, popularity=popularity, returning=returning, slates=True
+            best, personal=personal, popularity=popularity, returning=returning, slates=True
         )
-    ends = {found[0].strength, found[-1].strength}
+    ends = {choices[0].strength, choices[-1].strength}
     return dataclasses.replace(best, end_of_grid=len(ends) > 1 and best.strength in ends)
 
 
@@ -198,9 +198,9 @@ def _in_units(parts: Parts) -> tuple[list[Float32s], Floats, Floats]:
 
 def _minimum(loss: Loss, weights: Floats, start: Floats) -> tuple[Floats, float]:
     """Best weights and their loss."""
-    bounds = [(0.0, None if one else 0.0) for one in start]
-    found = scipy.optimize.minimize(loss, weights, jac=True, method="L-BFGS-B", bounds=bounds)
-    return np.asarray(found.x, np.float64), float(found.fun)
+    bounds = [(0.0, None if weight else 0.0) for weight in start]
+    optimum = scipy.optimize.minimize(loss, weights, jac=True, method="L-BFGS-B", bounds=bounds)
+    return np.asarray(optimum.x, np.float64), float(optimum.fun)
 
 
 def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
@@ -208,10 +208,10 @@ def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
     for place in np.flatnonzero(weights):
         without = weights.copy()
         without[place] = 0.0
-        less = loss(without, sloped=False)[0]
-        if less <= value + _WORTHLESS:
+        without_loss = loss(without, sloped=False)[0]
+        if without_loss <= value + _WORTHLESS:
             weights = without
-            value = less
+            value = without_loss
     return weights
 
 
@@ -241,7 +241,7 @@ def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
     softmax = _WeightedSoftmax(held, parts)
     cells = [np.nonzero(shown[span]) for span in _spans(held)]
     taken_cells = [held.taken[span][cell] > 0 for span, cell in zip(_spans(held), cells, strict=True)]
-    own = [
+    columns = [
         [(part if part.ndim == 1 else part[span])[cell[-part.ndim :]] for part in parts]
         for span, cell in zip(_spans(held), cells, strict=True)
     ]
@@ -251,7 +251,7 @@ def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
     def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
         value = 0.0
         slope = np.zeros(len(parts))
-        for span, (row, item), taken, mine in zip(_spans(held), cells, taken_cells, own, strict=True):
+        for span, (row, item), taken, mine in zip(_spans(held), cells, taken_cells, columns, strict=True):
             share, norm, _ = softmax.shares(weights, span)
             expected = np.maximum(number[span][row] * share[item, row] / norm[row], _LEAST)
             value -= float(np.where(taken, np.log(-np.expm1(-expected)), -expected).sum())
@@ -295,9 +295,9 @@ class _WeightedSoftmax:
         scores, consumed = self._tables[span.start]
         share = self._room[: scores.size].reshape(scores.shape)
         top = np.full(scores.shape[-1], -np.inf, np.float32)
-        every = np.zeros(3, np.float32)
-        every[self._parts] = weights
-        _weigh(scores, every[0], every[1:, None] * self._alike, consumed, share, top)
+        all_weights = np.zeros(3, np.float32)
+        all_weights[self._parts] = weights
+        _weigh(scores, all_weights[0], all_weights[1:, None] * self._alike, consumed, share, top)
         np.exp(share, out=share)
         lane, merges = self._converted
         lanes = np.zeros((len(merges) + 1, _LANES, len(top)))
@@ -320,9 +320,11 @@ def _runs(n: int, merges: int = 0) -> list[tuple[int, int]]:
     return _runs(half) + _runs(n - half, merges + 1)
 
 
-def _order(n: int, most: int) -> tuple[Ints, Ints]:
+def _order(n: int, longest: int) -> tuple[Ints, Ints]:
     """Lane of each number, and halves that each run completes."""
-    size, merges = np.transpose([run for at in range(0, n, most) for run in _runs(min(most, n - at), at > 0)])
+    size, merges = np.transpose(
+        [run for at in range(0, n, longest) for run in _runs(min(longest, n - at), at > 0)]
+    )
     run = np.repeat(np.arange(len(size)), size)
     run[n - n % _LANES :] += 1  # what eight does not divide is added to the last run, one by one
     return run * _LANES + np.arange(n) % _LANES, merges
@@ -373,7 +375,7 @@ def _add_parts(share: Float32s, factor: Float32s, scores: Float32s, alike: Float
     for item in range(len(share)):
         lane = lanes[order[item] // _LANES, order[item] % _LANES]
         for row in range(len(factor)):
-            own = share[item, row] * factor[row]
-            lane[0, row] += scores[item, row] * own
-            lane[1, row] += alike[0, item] * own
-            lane[2, row] += alike[1, item] * own
+            weighted_share = share[item, row] * factor[row]
+            lane[0, row] += scores[item, row] * weighted_share
+            lane[1, row] += alike[0, item] * weighted_share
+            lane[2, row] += alike[1, item] * weighted_share

@@ -97,9 +97,9 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         """(n, W) hidden states after one more item each."""
         width = hidden.shape[1]
         read = self._gates.index_select(0, items)
-        kept = torch.addmm(self._recurrent_bias, hidden, self._recurrent)
-        gate = (read[:, : 2 * width] + kept[:, : 2 * width]).sigmoid_()
-        new = (gate[:, :width] * kept[:, 2 * width :]).add_(read[:, 2 * width :]).tanh_()
+        recurrent = torch.addmm(self._recurrent_bias, hidden, self._recurrent)
+        gate = (read[:, : 2 * width] + recurrent[:, : 2 * width]).sigmoid_()
+        new = (gate[:, :width] * recurrent[:, 2 * width :]).add_(read[:, 2 * width :]).tanh_()
         return (hidden - new).mul_(gate[:, width:]).add_(new)
 
     @torch.no_grad()
@@ -109,12 +109,12 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         out = torch.zeros((n, self.config.width), device=self.device)
         # Rows of like length share a block, which then stops at its longest; a row's bits do not depend on it.
         order = np.argsort(length, kind="stable")
-        every = torch.from_numpy(items[order]).to(self.device)
+        all_items = torch.from_numpy(items[order]).to(self.device)
         lengths = torch.from_numpy(length[order]).to(self.device)
         for a, b in spans(n):
             shortest = int(length[order[a]])
             longest = int(length[order[b - 1]])
-            block = padded(every[a:b, :longest])
+            block = padded(all_items[a:b, :longest])
             count = padded(lengths[a:b])[:, None]
             hidden = torch.zeros((BLOCK, self.config.width), device=self.device)
             for step in range(longest):

@@ -156,9 +156,9 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         """
         config = self.config
         network = self.network
-        known = len(network.bias)
-        if log.n_items != known:
-            refuse(ModelError, self.kind, f"found a log of {log.n_items} items", f"{known}, as fitted")
+        n_items = len(network.bias)
+        if log.n_items != n_items:
+            refuse(ModelError, self.kind, f"found a log of {log.n_items} items", f"{n_items}, as fitted")
         cut = training.windows(log, config.context, config.update_steps_back, self._gap)
         if len(cut):
             self._updates += 1

@@ -125,9 +125,9 @@ def _session_ends(log: EventLog, order: Ints, gap: str) -> Ints:
     """(n,) end of the session a target begins, else 0."""
     session = log.sessions(gap).of_event[order]
     begin = np.flatnonzero(np.append(True, session[1:] != session[:-1])[: len(session)])
-    found = np.zeros(len(session), np.int64)
-    found[begin] = np.append(begin[1:], len(session)) if len(begin) else begin
-    return np.where(log.targets[order], found, 0)
+    session_end = np.zeros(len(session), np.int64)
+    session_end[begin] = np.append(begin[1:], len(session)) if len(begin) else begin
+    return np.where(log.targets[order], session_end, 0)
 
 
 def batches(
@@ -178,9 +178,9 @@ def _labels(cut: Windows, position: Ints, end: Ints, ahead: int) -> tuple[Ints, 
         fade = 1.0
         ahead = min(int((end - position).max(initial=1)), LONGEST)
     coming = position[:, None] + np.arange(ahead)
-    there = coming < end[:, None]
-    coming = np.where(there, coming, position[:, None])
-    weight = fade ** np.arange(ahead) * (there & cut.target[coming])
+    is_ahead = coming < end[:, None]
+    coming = np.where(is_ahead, coming, position[:, None])
+    weight = fade ** np.arange(ahead) * (is_ahead & cut.target[coming])
     return coming, weight / weight.sum(1, keepdims=True)
 
 
@@ -190,8 +190,8 @@ def histories(items: Ints, begin: Ints, stop: Ints, context: int) -> tuple[Ints,
     step = np.arange(int(length.max(initial=0)))
     inside = step < length[:, None]
     position = np.where(inside, (stop - length)[:, None] + step, 0)
-    found = items[position] if len(items) else np.zeros(position.shape, np.int64)
-    return np.where(inside, found, 0), length
+    read_items = items[position] if len(items) else np.zeros(position.shape, np.int64)
+    return np.where(inside, read_items, 0), length
 
 
 def last_events(states: UserStates, context: int) -> tuple[Ints, Ints]:
@@ -270,8 +270,8 @@ def dropped(values: torch.Tensor, rate: float, draw: torch.Generator | None) -> 
     """Values after dropout by a given generator."""
     if draw is None or rate == 0:
         return values
-    kept = torch.rand(values.shape, generator=draw, device=values.device) >= rate
-    return values * kept / (1.0 - rate)
+    mask = torch.rand(values.shape, generator=draw, device=values.device) >= rate
+    return values * mask / (1.0 - rate)
 
 
 def held_out(users: Ints, share: float, seed: int) -> Bools:
@@ -325,8 +325,8 @@ def _sampled(outputs: Outputs, batch: Batch, share: float, draw: torch.Generator
     if not bool(chosen.any()):
         return outputs, batch
     names = ("row", "step", "label", "later", "weight")
-    kept = dataclasses.replace(batch, **{name: getattr(batch, name)[chosen] for name in names})
-    return (hidden[chosen], vectors), kept
+    sample = dataclasses.replace(batch, **{name: getattr(batch, name)[chosen] for name in names})
+    return (hidden[chosen], vectors), sample
 
 
 def train(
@@ -352,27 +352,27 @@ def train(
     stopping = check is not None and len(check) > 0 and options.patience > 0
     best = np.inf
     best_epoch = options.epochs
-    kept = None
+    best_weights = None
     if stopping and check is not None:
         best = criterion.mean(check)
         best_epoch = 0
-        kept = copy.deepcopy(network.state_dict())
+        best_weights = copy.deepcopy(network.state_dict())
     steps = options.epochs * -(-len(cut) // options.batch_size)
-    done = 0
+    step = 0
     losses: list[float] = []
     checks: list[float] = []
     for epoch in range(1, options.epochs + 1):
         found_losses: list[tuple[float, int]] = []
         for batch in batches(cut, options.batch_size, device, order, options.ahead):
-            left = 1.0 - (1.0 - options.final_rate) * done / steps
-            done += 1
-            found = forward(batch, draw)
+            decay = 1.0 - (1.0 - options.final_rate) * step / steps
+            step += 1
+            hidden_outputs = forward(batch, draw)
             predicted = batch
             if options.sampled < 1.0:
-                found, predicted = _sampled(found, batch, options.sampled, draw)
-            loss = criterion.loss(found, predicted, draw)
+                hidden_outputs, predicted = _sampled(hidden_outputs, batch, options.sampled, draw)
+            loss = criterion.loss(hidden_outputs, predicted, draw)
             torch.autograd.backward(loss)
-            optimizer.step(options.learning_rate * left)
+            optimizer.step(options.learning_rate * decay)
             found_losses.append((float(loss.detach()), len(predicted.label)))
         losses.append(_mean(found_losses))
         if not stopping or check is None:
@@ -381,9 +381,9 @@ def train(
         if checks[-1] < best:
             best = checks[-1]
             best_epoch = epoch
-            kept = copy.deepcopy(network.state_dict())
+            best_weights = copy.deepcopy(network.state_dict())
         elif epoch - best_epoch >= options.patience:
             break
-    if kept is not None:
-        network.load_state_dict(kept)
+    if best_weights is not None:
+        network.load_state_dict(best_weights)
     return TrainingRun(tuple(losses), tuple(checks), best_epoch)

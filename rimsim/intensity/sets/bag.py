@@ -73,8 +73,8 @@ class ReadSplit(NamedTuple):
     def sums(self, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Sums of table rows over read items, and item counts."""
         total = table.new_zeros(self.users, table.shape[1])
-        every = table.new_ones(len(self.read.row))
-        softmax.add_rows_(total, self.read.row, table, self.read.item, every)
+        ones = table.new_ones(len(self.read.row))
+        softmax.add_rows_(total, self.read.row, table, self.read.item, ones)
         return total, torch.bincount(self.read.row, minlength=self.users)
 
 
@@ -120,18 +120,18 @@ def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None
     source = torch.Generator(device)
     source.manual_seed(derived_seed(cycle.seed, Purpose.MODEL, 25))
     for step, split in enumerate(splits(cells, cycle, device)):
-        known = split.read
-        own = split.own
+        read_pairs = split.read
+        own_pairs = split.own
         total, count = split.sums(read)
         scale = (count[:, None] + 1.0).rsqrt()
         h = total * scale
-        sample = negatives.draw(own.item if len(own.item) else known.item, source)
-        shares = softmax.softmax_shares(h, predicted, bias, own, sample, barred=known)
+        sample = negatives.draw(own_pairs.item if len(own_pairs.item) else read_pairs.item, source)
+        shares = softmax.softmax_shares(h, predicted, bias, own_pairs, sample, barred=read_pairs)
         slopes = shares.slopes(split.label / split.label.sum().clamp(min=1e-6))
         held = [cycle.weight_decay * (table - origin) for table, origin in zip(now, centre, strict=False)]
         pull = shares.mean(*slopes, predicted) * scale
-        every = pull.new_ones(len(known.row))
-        read.grad = softmax.add_rows_(held[0], known.item, pull, known.row, every)
+        ones = pull.new_ones(len(read_pairs.row))
+        read.grad = softmax.add_rows_(held[0], read_pairs.item, pull, read_pairs.row, ones)
         predicted.grad = shares.spread(*slopes, h, n_items) + held[1]
         if cycle.learn_bias:
             bias.grad = shares.spread(*slopes, torch.ones_like(scale), n_items)[:, 0]
@@ -177,7 +177,7 @@ class Bag(PersonalModel[BagConfig]):
     usual = 1e-4
     strength = "weight_decay"
 
-    def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
+    def _fits(self, log: EventLog, strengths: tuple[float, ...], full_log: EventLog) -> Iterator[Arrays]:
         config = self.config
         cells = Cells.of(log)
         source = generator(config.seed, Purpose.MODEL, 20)
@@ -187,7 +187,7 @@ class Bag(PersonalModel[BagConfig]):
         bias = torch.from_numpy(log_popularity(log, config.smoothing).astype(np.float32))
         tables = Tables(drawn[0], drawn[1], bias.to(self.device))
         steps = config.steps
-        draws = self._draws(whole)
+        draws = self._draws(full_log)
         times = max(1.0, len(cells) / (config.batch_size * steps)) if draws else 1.0
         for decay in strengths:
             cycle = Cycle(round(times * steps), config.batch_size, config.learning_rate, decay, config.seed)
@@ -195,9 +195,9 @@ class Bag(PersonalModel[BagConfig]):
             steps = config.further_steps
             yield {"read": tables.read.cpu().numpy(), "predicted": tables.predicted.cpu().numpy()}
 
-    def _draws(self, whole: EventLog) -> int | None:
+    def _draws(self, full_log: EventLog) -> int | None:
         config = self.config
-        sampled = softmax.is_sampled(whole, config.softmax, many_items=softmax.MANY_ITEMS)
+        sampled = softmax.is_sampled(full_log, config.softmax, many_items=softmax.MANY_ITEMS)
         return config.negatives if sampled else None
 
     def _scores(self, fit: Arrays, states: UserStates) -> Float32s:
@@ -207,8 +207,8 @@ class Bag(PersonalModel[BagConfig]):
 
     def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
         root = np.float32(np.sqrt(chosen.personal))
-        both = np.concatenate([fit["read"], fit["predicted"]], axis=1) * root
-        vectors = torch.from_numpy(both)
+        joined_vectors = np.concatenate([fit["read"], fit["predicted"]], axis=1) * root
+        vectors = torch.from_numpy(joined_vectors)
         bias = torch.from_numpy(base.astype(np.float32))
         if self.config.cold_items:
             fill_cold(vectors, bias, log)
@@ -241,8 +241,8 @@ class Bag(PersonalModel[BagConfig]):
         read = self.served("read").numpy()
         _add_up(after.numpy(), read, walk.items, walk.offsets, order, edges, walk.count, at.numpy())
         taken = torch.from_numpy(np.diff(walk.offsets).astype(np.float32))
-        known = torch.from_numpy(walk.count.astype(np.float32))
-        return (after, hidden[1] + taken), (at, hidden[1][torch.from_numpy(walk.row)] + known)
+        n_read = torch.from_numpy(walk.count.astype(np.float32))
+        return (after, hidden[1] + taken), (at, hidden[1][torch.from_numpy(walk.row)] + n_read)
 
     def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
         total, count = hidden

@@ -55,9 +55,9 @@ def _inverse(matrix: Floats) -> Floats:
     factor, _ = scipy.linalg.lapack.dpotrf(matrix.T, lower=1, clean=1, overwrite_a=1)  # by columns: no copy
     lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)  # 0 above the diagonal
     diagonal = lower.diagonal().copy()
-    whole = lower + lower.T
-    np.fill_diagonal(whole, diagonal)
-    return np.asarray(whole, np.float64)
+    inverse = lower + lower.T
+    np.fill_diagonal(inverse, diagonal)
+    return np.asarray(inverse, np.float64)
 
 
 class EASE(PersonalModel[EASEConfig]):
@@ -75,8 +75,8 @@ class EASE(PersonalModel[EASEConfig]):
     usual = 1000.0
     strength = "ridge"
 
-    def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
-        del whole
+    def _fits(self, log: EventLog, strengths: tuple[float, ...], full_log: EventLog) -> Iterator[Arrays]:
+        del full_log
         cells = Cells.of(log)
         x = cells.matrix()
         gram = (x.T @ x).toarray().astype(np.float64)
@@ -101,9 +101,9 @@ class EASE(PersonalModel[EASEConfig]):
         bias = self._array("bias")
         chosen = self.shrinkage
         scale = chosen.personal if chosen is not None else 1.0
-        known = learned(bias, log, self.config.memory)
+        learned_bias = learned(bias, log, self.config.memory)
         if not scale:  # the personal score has no weight, so it is not updated
-            return {"weights": weights, "bias": known}
+            return {"weights": weights, "bias": learned_bias}
         cells = Cells.of(log)
         x = cells.matrix()
         # Residuals: the goal is 1 for a label, 0 for an item not taken, and the prediction for history.
@@ -112,7 +112,7 @@ class EASE(PersonalModel[EASEConfig]):
         goal = np.where(cells.label > 0, cells.label, predicted)
         cross += (x.T @ cells.matrix(goal.astype(np.float32))).toarray()
         change = solved((x.T @ x).toarray().astype(np.float64), cross, self.config.update_ridge)
-        return {"weights": weights + np.float32(scale) * change, "bias": known}
+        return {"weights": weights + np.float32(scale) * change, "bias": learned_bias}
 
     def encode(self, states: UserStates) -> Hidden:
         """(n, M) sums of rows of τB over distinct items."""
@@ -130,9 +130,9 @@ class EASE(PersonalModel[EASEConfig]):
 def _predicted(cells: Cells, weights: Float32s) -> Float32s:
     """(c,) present prediction for every consumed user-item pair."""
     matrix = cells.matrix()
-    found = np.empty(len(cells.item), np.float32)
+    predicted = np.empty(len(cells.item), np.float32)
     for first, last in spans(len(cells), 256):
         block = np.asarray(matrix[first:last] @ weights)
         span = slice(int(cells.offsets[first]), int(cells.offsets[last]))
-        found[span] = block[cells.user[span] - first, cells.item[span]]
-    return found
+        predicted[span] = block[cells.user[span] - first, cells.item[span]]
+    return predicted

@@ -91,15 +91,15 @@ def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float,
 def _newton(u: torch.Tensor, c: torch.Tensor, shares: softmax.SoftmaxShares, ridge: float) -> torch.Tensor:
     """(b, R) user vectors after a Newton step on users' items."""
     row, item = shares.pairs
-    every = torch.ones_like(shares.own)
-    count = u.new_zeros(len(u)).index_add_(0, row, every)
+    ones = torch.ones_like(shares.own)
+    count = u.new_zeros(len(u)).index_add_(0, row, ones)
     mean = shares.mean(shares.own, shares.others, c)
     second = shares.others @ _outer(shares.rows_of(c))
-    slope = -shares.mean(*shares.slopes(every), c) - ridge * u
+    slope = -shares.mean(*shares.slopes(ones), c) - ridge * u
     # As a product of matrices: to lay out a square for each pair takes five times as long.
-    there = torch.zeros(len(c), dtype=torch.bool, device=c.device).index_fill_(0, item, 1)
-    items = there.nonzero().squeeze(1)
-    place = (there.cumsum(0) - 1).index_select(0, item)
+    is_used = torch.zeros(len(c), dtype=torch.bool, device=c.device).index_fill_(0, item, 1)
+    items = is_used.nonzero().squeeze(1)
+    place = (is_used.cumsum(0) - 1).index_select(0, item)
     pairs = torch.sparse_coo_tensor(
         torch.stack([row, place]), shares.own, (len(u), len(items)), check_invariants=False
     )
@@ -163,13 +163,13 @@ def fold_users(cells: Cells, users: Ints, items: Items, ridge: float, draws: int
     """
     c, d = items
     draw = _Draw(cells, draws, seed, c.device)
-    found = c.new_zeros(len(users), c.shape[1])
+    vectors = c.new_zeros(len(users), c.shape[1])
     for first, last in spans(len(users), _USERS):
         pairs, _, sample = draw.of(users[first:last])
         for _ in range(_NEWTON_STEPS):
-            u = found[first:last]
-            found[first:last] = _newton(u, c, softmax.softmax_shares(u, c, d, pairs, sample), ridge)
-    return found
+            u = vectors[first:last]
+            vectors[first:last] = _newton(u, c, softmax.softmax_shares(u, c, d, pairs, sample), ridge)
+    return vectors
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -215,7 +215,7 @@ class Factors(PersonalModel[FactorsConfig]):
     strength = "ridge"
 
     @torch.no_grad()
-    def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
+    def _fits(self, log: EventLog, strengths: tuple[float, ...], full_log: EventLog) -> Iterator[Arrays]:
         config = self.config
         cells = Cells.of(log)
         source = generator(config.seed, Purpose.MODEL, 23)
@@ -225,7 +225,7 @@ class Factors(PersonalModel[FactorsConfig]):
         ]
         a, c = (torch.nn.Parameter(torch.from_numpy(table).to(self.device)) for table in first)
         items = Items(c, torch.from_numpy(offset).to(self.device))
-        sampled = softmax.is_sampled(whole, config.softmax)
+        sampled = softmax.is_sampled(full_log, config.softmax)
         for number, ridge in enumerate(strengths):
             if sampled:
                 c.copy_(fit_items(cells, items, ridge, config.negatives, config.seed))
@@ -342,14 +342,14 @@ class UserFactors(Factors):
         everyone = np.arange(log.n_users)
         if not softmax.is_sampled(log, self.config.softmax):
             return self.encode(UserStates.of(log, everyone, np.inf))
-        found = self.served("vectors").new_zeros(log.n_users, self.config.rank)
-        known = np.unique(log.user)
+        vectors = self.served("vectors").new_zeros(log.n_users, self.config.rank)
+        users = np.unique(log.user)
         items = Items(self.served("vectors"), self.served("offset"))
         ridge = float(self.served("weights")[1])
         (draws, seed) = (self.config.negatives, self.config.seed)
-        rows = torch.from_numpy(known).to(found.device)
-        found[rows] = fold_users(Cells.of(log), np.arange(len(known)), items, ridge, draws, seed)
-        return (found,)
+        rows = torch.from_numpy(users).to(vectors.device)
+        vectors[rows] = fold_users(Cells.of(log), np.arange(len(users)), items, ridge, draws, seed)
+        return (vectors,)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:  # noqa: ARG002  # the protocol's
         """Unchanged hidden states."""

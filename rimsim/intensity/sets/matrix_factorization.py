@@ -124,11 +124,11 @@ class MatrixFactorization(FromHidden, Stored):
         score = (torch.linalg.solve(*self.encode(states)) @ self.vectors.T).cpu()
         base = self._log_p.cpu()
         label = torch.from_numpy(goal.item[rows])
-        some = max(1, _NEAR // log.n_items)
-        blocks = list(zip(torch.split(score, some), torch.split(label, some), strict=True))
+        n_rows = max(1, _NEAR // log.n_items)
+        blocks = list(zip(torch.split(score, n_rows), torch.split(label, n_rows), strict=True))
 
         def loss(point: Floats) -> tuple[float, Floats]:
-            found = []
+            losses = []
             scaled = point[1] * base
             for block, mine in blocks:
                 log_p = torch.log_softmax(point[0] * block + scaled, 1)
@@ -136,8 +136,8 @@ class MatrixFactorization(FromHidden, Stored):
                 taken = mine[:, None]
                 by_score = (p * block).sum(1) - block.gather(1, taken)[:, 0]
                 by_base = (p * base).sum(1) - base[mine]
-                found.append(torch.stack([-log_p.gather(1, taken)[:, 0], by_score, by_base]))
-            value, *slope = (float(each.mean()) for each in torch.cat(found, 1))
+                losses.append(torch.stack([-log_p.gather(1, taken)[:, 0], by_score, by_base]))
+            value, *slope = (float(each.mean()) for each in torch.cat(losses, 1))
             return value, np.array(slope)
 
         solved = scipy.optimize.minimize(
@@ -159,14 +159,14 @@ class MatrixFactorization(FromHidden, Stored):
         """Matrix and right-hand side of the equation for u(x)."""
         vectors = self.vectors
         confidence = self.config.confidence
-        known = vectors.cpu().numpy()
+        item_vectors = vectors.cpu().numpy()
         gram = np.tile(self._gram.cpu().numpy(), (len(states), 1, 1))
-        right = np.zeros((len(states), known.shape[1]))
+        target = np.zeros((len(states), item_vectors.shape[1]))
         for row in np.flatnonzero(states.lengths):
-            consumed = known[states.items[states.offsets[row] : states.offsets[row + 1]]]
+            consumed = item_vectors[states.items[states.offsets[row] : states.offsets[row + 1]]]
             gram[row] += confidence * (consumed.T @ consumed)
-            right[row] = (1.0 + confidence) * consumed.sum(0)
-        return torch.from_numpy(gram).to(self.device), torch.from_numpy(right).to(self.device)
+            target[row] = (1.0 + confidence) * consumed.sum(0)
+        return torch.from_numpy(gram).to(self.device), torch.from_numpy(target).to(self.device)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """Hidden states after a rank-one change each."""
@@ -176,11 +176,11 @@ class MatrixFactorization(FromHidden, Stored):
         gram = hidden[0] + confidence * consumed[:, :, None] * consumed[:, None, :]
         return gram, hidden[1] + (1.0 + confidence) * consumed
 
-    def _probabilities(self, gram: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    def _probabilities(self, gram: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         # Rows that only fill up a block have no matrix; any regular one does.
         spare = (gram.diagonal(dim1=1, dim2=2) == 0).all(1)
         regular = torch.where(spare[:, None, None], self._gram, gram)
-        score = torch.linalg.solve(regular, right) @ self.vectors.T
+        score = torch.linalg.solve(regular, target) @ self.vectors.T
         return torch.softmax(self.temperature * score + self.popularity_weight * self._log_p, 1).float()
 
     @caller_owns

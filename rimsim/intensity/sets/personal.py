@@ -83,8 +83,8 @@ def distinct(states: UserStates) -> UserStates:
     first_of_each(states.offsets, states.items, seen, first, offsets)
     if offsets[-1] == len(first):
         return states
-    kept = first[: offsets[-1]]
-    return UserStates(offsets, states.items[kept], states.times[kept], states.now)
+    first_events = first[: offsets[-1]]
+    return UserStates(offsets, states.items[first_events], states.times[first_events], states.now)
 
 
 @compiled
@@ -93,14 +93,14 @@ def first_of_each(begin: Ints, items: Ints, seen: Ints, first: Ints, offsets: In
 
     ``seen``, of length M, must be zero, and ``first`` must have room for all events.
     """
-    found = 0
+    n_first = 0
     for state in range(len(begin) - 1):
         for event in range(begin[state], begin[state + 1]):
             if seen[items[event]] <= state:
                 seen[items[event]] = state + 1
-                first[found] = event
-                found += 1
-        offsets[state + 1] = found
+                first[n_first] = event
+                n_first += 1
+        offsets[state + 1] = n_first
 
 
 def sums(states: UserStates, table: Float32s) -> Float32s:
@@ -198,11 +198,11 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         self._served: dict[str, torch.Tensor] = {}
 
     @abstractmethod
-    def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
+    def _fits(self, log: EventLog, strengths: tuple[float, ...], full_log: EventLog) -> Iterator[Arrays]:
         """Fits of personal scores to a log, one per strength.
 
-        The given log is ``whole`` or a part of it. The size of ``whole`` decides if fits use sampling, so that fits to
-        the past are of the same kind as the final fit.
+        The given log is ``full_log`` or a part of it. The size of ``full_log`` decides if fits use sampling, so that
+        fits to the past are of the same kind as the final fit.
         """
 
     @abstractmethod
@@ -230,32 +230,34 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         """Choose the shrinkage on held-out states, if any."""
         require_targets(log, self.kind)
         config = self.config
-        given = getattr(config, self.strength)
+        strength = getattr(config, self.strength)
         if held is None:
-            self.shrinkage = config.shrinkage or Shrinkage(self.usual if given is None else given)
+            self.shrinkage = config.shrinkage or Shrinkage(self.usual if strength is None else strength)
         else:
-            scored = self._scored(held, self.grid if given is None else (given,), log)
+            scored = self._scored(held, self.grid if strength is None else (strength,), log)
             self.shrinkage = chosen(held, scored, *self._impersonal(held.past), slates=config.slates)
         return self
 
     def _scored(
-        self, held: HeldOut, strengths: tuple[float, ...], whole: EventLog
+        self, held: HeldOut, strengths: tuple[float, ...], full_log: EventLog
     ) -> Iterator[tuple[float, Float32s]]:
         """Strengths of regularisation, each with its scores at held-out states."""
-        fits = self._fits(held.past, strengths, whole)
-        for done, (strength, fit) in enumerate(zip(strengths, fits, strict=True), 1):
+        fits = self._fits(held.past, strengths, full_log)
+        for n_tried, (strength, fit) in enumerate(zip(strengths, fits, strict=True), 1):
             scores = self._scores(fit, held.states)
-            report_progress(f"{self.kind}: {done} of {len(strengths)} strengths tried on held-out sessions")
+            report_progress(
+                f"{self.kind}: {n_tried} of {len(strengths)} strengths tried on held-out sessions"
+            )
             yield strength, scores
 
-    def finish(self, log: EventLog, held: HeldOut | None, whole: EventLog | None = None) -> Self:
+    def finish(self, log: EventLog, held: HeldOut | None, full_log: EventLog | None = None) -> Self:
         """Fit to a log with the chosen shrinkage.
 
         The weights were chosen with another fit, at the states ``held``. So τ is converted to the scale of this fit's
-        scores, unless ``held`` is None. The size of ``whole``, of which the log is a part, decides if the fit samples.
+        scores, unless ``held`` is None. The log is a part of ``full_log``, whose size decides if the fit samples.
         """
         now = self._after_fit(self.shrinkage)
-        (fit,) = self._fits(log, (now.strength,), whole or log)
+        (fit,) = self._fits(log, (now.strength,), full_log or log)
         if held is not None:
             times = rescaling(now.spread, float(self._scores(fit, held.states).std()))
             now = dataclasses.replace(now, personal=now.personal * times, rescaling=times)
@@ -272,10 +274,10 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     def likeliest(self, held: HeldOut) -> Self:
         """Model fitted to the past with the same regularisation."""
-        known = self._after_fit(self.shrinkage)
-        own, popularity, returning = known.likeliest
+        shrinkage = self._after_fit(self.shrinkage)
+        personal, popularity, returning = shrinkage.likeliest
         past = dataclasses.replace(
-            known, personal=own, popularity=popularity, returning=returning, rescaling=1.0
+            shrinkage, personal=personal, popularity=popularity, returning=returning, rescaling=1.0
         )
         model = type(self)(self.config)
         model.shrinkage = past
@@ -290,9 +292,9 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
         An update does not change the shrinkage. A log without target events changes nothing.
         """
-        known = len(self.served("bias"))
-        if log.n_items != known:
-            refuse(ModelError, self.kind, f"found a log of {log.n_items} items", f"{known}, as fitted")
+        n_items = len(self.served("bias"))
+        if log.n_items != n_items:
+            refuse(ModelError, self.kind, f"found a log of {log.n_items} items", f"{n_items}, as fitted")
         if log.targets.any():
             self._updates += 1
             self._keep(self._updated(log))
@@ -336,14 +338,14 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     def extra(self) -> dict[str, Any]:
         """Shrinkage, and number of updates since the fit."""
-        known = None if self.shrinkage is None else dataclasses.asdict(self.shrinkage)
-        return {"updates": self._updates, "shrinkage": known}
+        shrinkage = None if self.shrinkage is None else dataclasses.asdict(self.shrinkage)
+        return {"updates": self._updates, "shrinkage": shrinkage}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
         """Load the arrays for scoring and the shrinkage."""
         self._updates = int(extra["updates"])
-        known = extra["shrinkage"]
+        shrinkage = extra["shrinkage"]
         self.shrinkage = None
-        if known is not None:
-            self.shrinkage = Shrinkage(**known | {"likeliest": tuple(known["likeliest"])})
+        if shrinkage is not None:
+            self.shrinkage = Shrinkage(**shrinkage | {"likeliest": tuple(shrinkage["likeliest"])})
         self._served = {name: tensor.to(self.device) for name, tensor in tensors.items()}
