@@ -129,7 +129,7 @@ def _listed(page):
 def _words(path):
     """Number of words of a page, without formulas."""
     text = path.read_text(encoding="utf-8")
-    return len(re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL).split())
+    return len(re.findall(r"\S*\w\S*", re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL)))
 
 
 def _anchors(path):
