@@ -81,11 +81,11 @@ class Deficits(NamedTuple):
     item: Ints
     """(M,) the items in ascending order, ``size`` of them; items without a deficit are dropped now and then."""
     size: Ints
-    """(1,) their number."""
+    """(1,) number of items in ``item`` that may still have a deficit."""
     need: Ints
     """(M,) positions that each item needs, at positions of mean weight and at least one, in grains."""
     total: Ints
-    """(1,) their sum."""
+    """(1,) sum of ``need`` over all items."""
     enough: Ints
     """(M,) class of each item: number of first positions any of which covers its deficit; −1 without a deficit."""
     of_class: Ints

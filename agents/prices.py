@@ -201,7 +201,7 @@ class RowTable(NamedTuple):
     rows: Requirements
     """G rows of several items, of an audience or with a cap."""
     place: Ints
-    """(J,) index of each row of ``view.promises`` among the M + G rows."""
+    """(J,) index of each requirement of ``view.promises`` in this table: below M an item, else M plus its row."""
 
     @classmethod
     def of(cls, view: RoundView, promises: Requirements | None = None) -> Self:

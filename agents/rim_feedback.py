@@ -48,7 +48,9 @@ _SHORT = 2
 _LATE = 0.1
 """Arrivals for which bonuses are bounded at once: at most, at least, and as a share of the remaining ones."""
 _NONE = np.zeros(0, np.int64)
-_FEW = 4  # arrivals per batch from which prices are bounded for a stretch, and computed only where that may matter
+# From this many arrivals per batch on, an upper bound of all prices over the next arrivals is cheaper than exact
+# prices for each of them.
+_FEW = 4
 SPARE = 0.1
 """Share of the remaining positions that the guard does not rely on."""
 SURE = 4.0
@@ -380,7 +382,8 @@ class RimFeedback(PacedAgent):
         v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0),
 
     Thus the error of delivery feeds back to prices in [−c, 0] (Balseiro, Lu and Mirrokni, arXiv 2007.00514). The step
-    of an item is relative to its floor, not to its intensities, because items whose floors bind have tiny intensities.
+    of an item is relative to its floor, not to its intensities. Items that only their floors bring into slates have
+    tiny intensities, so steps relative to these would be too small.
     The start price v₀ is optimal for the last round's states. If an item has had too much exposure, its bonus falls.
     Prices depend on exposures, which the agent knows, and never on consumption.
 

@@ -250,7 +250,9 @@ def test_a_figure_is_found_by_row_and_column(script, monkeypatch, tmp_path):
     ("It was 9.", "was {}.", ["a; w; y"], "is not a figure"),
     ids=["no page has the words", "two places have the words", "a figure without a place", "a cell of words"],
 )
-def test_a_quote_that_fits_no_single_figure_is_refused(script, monkeypatch, tmp_path, page, words, places, message):
+def test_a_quote_that_fits_no_single_figure_is_refused(
+    script, monkeypatch, tmp_path, page, words, places, message
+):
     """Words that occur never or twice, and figures without a cell that is one, end the check."""
     figures = script("figures")
     (tmp_path / "a.md").write_text("| x | y |\n|---|---|\n| n | 7 |\n| w | seven |\n")

@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 FOLDERS = (ROOT, ROOT / ".github", ROOT / "benchmarks" / "log", ROOT / "changes")
 PAGES = [page for folder in FOLDERS for page in sorted(folder.glob("*.md"))]
-PAGES += sorted(page for page in DOCS.rglob("*.md") if not {"gallery", "log"} & set(page.relative_to(DOCS).parts))
+PAGES += sorted(
+    page for page in DOCS.rglob("*.md") if not {"gallery", "log"} & set(page.relative_to(DOCS).parts)
+)
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="not a source checkout")
 
 BLOCKS = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "li", "td", "th", "blockquote"}
@@ -33,7 +35,7 @@ MARKS = {
 """Kind of a mark → what is left of it in the text of a page that is badly written."""
 
 
-class Text(HTMLParser):
+class RenderedText(HTMLParser):
     """Text that readers see outside of code, by block; text in no block at all is apart."""
 
     def __init__(self, page):
@@ -43,16 +45,19 @@ class Text(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag, attrs):
+        """Open a block."""
         if tag not in {"br", "hr", "img", "input"}:
             self.open.append(tag)
         if tag in BLOCKS:
             self.blocks.append("")
 
     def handle_endtag(self, tag):
+        """Close the innermost element of this name."""
         if tag in self.open:
             del self.open[len(self.open) - 1 - self.open[::-1].index(tag) :]
 
     def handle_data(self, data):
+        """Add text to its block, unless it is code."""
         if LITERAL & set(self.open):
             return
         if BLOCKS & set(self.open):
@@ -62,7 +67,7 @@ class Text(HTMLParser):
 
 
 def _plain(page):
-    """Page without what the site alone reads: directives and roles of MyST, and formulas, which GitHub renders apart."""
+    """Page without directives and roles, which only the site reads, and without formulas, which GitHub sets apart."""
     parts = re.split(r"(^ *```.*?^ *```$)", page, flags=re.DOTALL | re.MULTILINE)
     for number in range(0, len(parts), 2):
         text = re.sub(r"^ *:::.*\n(?:^ *:[\w-]+:.*\n)*", "\n", parts[number], flags=re.MULTILINE)
@@ -83,7 +88,7 @@ def _lost_cells(page):
 def faults(page):
     """Marks that are left in the rendered text of a page, text in no paragraph, and rows that lose cells."""
     page = _plain(page)
-    seen = Text(cmarkgfm.github_flavored_markdown_to_html(page, Options.CMARK_OPT_UNSAFE))
+    seen = RenderedText(cmarkgfm.github_flavored_markdown_to_html(page, Options.CMARK_OPT_UNSAFE))
     marks = [
         f"{kind}: {block.strip()}"
         for block in [*seen.blocks, *seen.loose]

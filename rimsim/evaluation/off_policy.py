@@ -79,9 +79,12 @@ class Chances:
 
     @classmethod
     def mixed(cls, share: Floats | float, first: Chances, second: Chances) -> Self:
-        """Chances under a mixture: ``one`` has the probability ``share``."""
+        """Chances under a mixture of two policies.
+
+        The policy of ``first`` chooses the slate with probability ``share``, the policy of ``second`` otherwise.
+        """
         pairs = zip(first.columns, second.columns, strict=True)
-        return cls(*(share * mine + (1.0 - share) * others for mine, others in pairs))
+        return cls(*(share * chance + (1.0 - share) * other for chance, other in pairs))
 
     def rows(self, rows: Array | slice) -> Chances:
         """Chances of the slates at given indices."""

@@ -273,7 +273,7 @@ class Queue(NamedTuple):
 
     ring: Ints  # (M+1,) items
     ends: Ints  # (2,) head and tail
-    waiting: NDArray[np.uint8]  # (M,) whether an item waits
+    waiting: NDArray[np.uint8]  # (M,) 1 for items in the queue, which are not queued twice
 
 
 @compiled_part

@@ -325,8 +325,8 @@ class Problem:
     cap: Array  # (M,) largest allowed exposures, likewise; n·w₁ where there is none
     cost: Floats  # (M,) price of one exposure of shortfall; infinite where floors are hard
     chunks: ChunkedScores | None  # scores computed on demand; ``scores`` is empty then
-    weights: Floats | None  # (k,) what an exposure at each position counts; None: all the same
-    unit: float  # what a position counts where all count the same
+    weights: Floats | None  # (k,) weight of an exposure at each position; None: ``unit`` at all
+    unit: float  # weight of each position if all positions have the same weight
     rows: Rows | None  # requirements on several items, and on some users; None: none
     caller: str  # name of the called function, for messages of errors
 

@@ -75,7 +75,7 @@ def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
 @compiled_part
 def _gain(
     rows: Floats, rho: float, exposure: Floats, row: int, amount: float
-) -> float:  # few words: it is inlined
+) -> float:  # kept short, so that the compiler inlines it
     """Change of a requirement's penalty H if its exposure grows."""
     gained = 0.0
     before = exposure[row]

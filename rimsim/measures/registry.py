@@ -187,7 +187,7 @@ class RoundFacts:
     value_model: float | None = None
     """Σ w_r·model score − c·(what is missing, and what is above caps); None without certificates, as the next two."""
     bound: float | None = None
-    """D(w), the least bound that is known of V of slates that keep all caps."""
+    """D(w), lowest computed upper bound of the value V of any slates that keep all caps."""
     gap: float | None = None
     """``(D − V) / |D|``; None where a cap is exceeded."""
     estimated_decay: float | None = None

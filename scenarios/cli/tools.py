@@ -319,7 +319,7 @@ def download(name: str, folder: Path | None) -> None:
 
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=terminal()) as bar:
-        task = bar.add_task(name, total=None, visible=False)  # it appears with the first bytes
+        task = bar.add_task(name, total=None, visible=False)  # hidden until the download begins
 
         def show(have: int, whole: int) -> None:
             bar.update(task, completed=have, total=whole, visible=True)

@@ -220,7 +220,7 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
     softmax = _WeightedSoftmax(held, parts)
     count = held.taken.sum(1)
     labels = float(held.taken.sum())
-    # Added up in rows and then in float64.
+    # Sums of rows are float32, and the sum over all rows is float64, which loses no small terms.
     observed = np.array([float((part * held.taken).sum(1).sum(dtype=np.float64)) for part in parts])
 
     def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
