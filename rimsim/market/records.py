@@ -242,7 +242,9 @@ class RoundView:
     confidence: Floats | None = None
     """(M,) shape of the gamma distribution that is the platform's belief about each item's worth.
 
-    The relative standard deviation of the belief is 1/√shape. None where the platform learns no item effects from impressions."""
+    The relative standard deviation of the belief is 1/√shape. None where the platform learns no item effects
+    from impressions.
+    """
     items: pd.DataFrame | None = None
     """Table :attr:`rimsim.data.EventLog.items`, M rows; for agents that declare ``needs_items``."""
 

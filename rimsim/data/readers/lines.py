@@ -308,7 +308,7 @@ _PLAIN: Final = r"^\d+(\.\d*)?$"
 def numbers_of(
     texts: pa.Array, name: str, largest: float, otherwise: str = ""
 ) -> tuple[Floats, dict[int, str]]:
-    """Numeric values of a column, and problems by row; see :func:`number`."""
+    """Numeric values, and problems by row; see :func:`number`."""
     try:
         column = pc.cast(texts, pa.float64())
     except pa.ArrowInvalid:

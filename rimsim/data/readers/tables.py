@@ -382,7 +382,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _floats(column: pa.Array) -> Floats:
-    """Numeric values of a column; NaN where a value is missing."""
+    """Numeric values; NaN where a value is missing."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     return np.asarray(column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False))
