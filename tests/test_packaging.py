@@ -280,9 +280,12 @@ def test_figures_that_differ_from_the_log_are_named_and_replaced(script, monkeyp
 
 
 def test_release_notes_are_short_and_begin_with_results():
-    """A version has at most 250 words, and its first heading is *Results change*, if it has that heading."""
+    """A version has a date and at most 400 words; a heading *Results change* comes first."""
     versions = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    assert [text.split("\n")[0] for text in versions if len(re.findall(r"\S*\w\S*", text)) > 250] == []
+    titles = [text.split("\n")[0] for text in versions]
+    assert [title for title in titles if not re.fullmatch(r"\d+\.\d+\.\d+ \(\d{4}-\d\d-\d\d\)", title)] == []
+    assert titles[0].startswith(f"{rimsim.__version__} ")
+    assert [text.split("\n")[0] for text in versions if len(re.findall(r"\S*\w\S*", text)) > 400] == []
     for text in versions:
         headings = re.findall(r"^### (.+)$", text, re.MULTILINE)
         assert "Results change" not in headings[1:]
@@ -304,6 +307,7 @@ def test_fragments_become_the_notes_of_the_next_version(tmp_path):
     notes = (tmp_path / "CHANGELOG.md").read_text(encoding="utf-8")
     new = notes.partition("## 9.0.0")[2].partition(f"## {rimsim.__version__}")[0]
     assert [text for text in texts if text not in new] == []
+    assert re.match(r" \(\d{4}-\d\d-\d\d\)\n", new)
     assert notes.replace(f"## 9.0.0{new}", "") == (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
