@@ -98,18 +98,19 @@ def of_page(path: Path) -> Iterator[str]:
 
 
 def comments(source: str) -> Iterator[str]:
-    """Comments of a file; lines of one comment are joined, and directives to tools are left out."""
+    """Comments of a file; successive lines are joined, and directives to tools are left out."""
     parts: list[str] = []
-    end = (-1, -1)
+    next_start = None
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
             continue
         text = re.sub(r"# *(noqa|type:|fmt:|pragma)[^#]*", "", token.string).lstrip("#! ").strip()
-        if parts and token.start != (end[0] + 1, end[1]):
+        if token.start != next_start:
             yield from sentences(" ".join(parts))
             parts = []
         parts.append(text)
-        end = token.start
+        is_line = token.line.lstrip().startswith("#")
+        next_start = (token.start[0] + 1, token.start[1]) if is_line else None
     yield from sentences(" ".join(parts))
 
 
