@@ -383,9 +383,9 @@ class RimFeedback(PacedAgent):
 
     Thus the error of delivery feeds back to prices in [−c, 0] (Balseiro, Lu and Mirrokni, arXiv 2007.00514). The step
     of an item is relative to its floor, not to its intensities. Items that only their floors bring into slates have
-    tiny intensities, so steps relative to these would be too small.
-    The start price v₀ is optimal for the last round's states. If an item has had too much exposure, its bonus falls.
-    Prices depend on exposures, which the agent knows, and never on consumption.
+    tiny intensities, so steps relative to these would be too small. The start price v₀ is optimal for the last round's
+    states. If an item has had too much exposure, its bonus falls. Prices depend on exposures, which the agent knows,
+    and never on consumption.
 
     The remaining requirement must be delivered at the rate (b − E)/(N − t), but the start price v₀ was solved for the
     rate b/N. The difference of these rates, times N, is (b·t/N − E)/(1 − t/N). So early errors, which later arrivals

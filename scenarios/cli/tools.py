@@ -396,7 +396,8 @@ def _print_scenarios(name: str | None) -> None:
 
 def _line(one: Any) -> str:
     """Formula of a measure, or first line about a class."""
-    return str(getattr(one, "formula", None) or _without_markup(one.__doc__ or "").strip().partition("\n")[0])
+    text = getattr(one, "formula", None) or (one.__doc__ or "").strip()
+    return _without_markup(text).partition("\n")[0]
 
 
 def _without_markup(docstring: str) -> str:
