@@ -159,7 +159,8 @@ def _of_rows(
         items = table.items(row)
         arrivals = float(table.arrivals[row])
         k = len(per_slate) - 1
-        after = np.sort(_after(view, released)[items])[::-1]  # n-th: share of the round with n items
+        # Entry n: share of the round in which at least n of these items are released.
+        after = np.sort(_after(view, released)[items])[::-1]
         held = float(np.diff(per_slate)[: len(after)] @ after[:k])
         reach: dict[Why, float] = {
             "positions": arrivals * float(per_slate[min(len(items), k)]),

@@ -344,8 +344,9 @@ def too_few_to_round(required: Floats) -> bool:
     """True if samples have too few positions to round floors.
 
     For such samples, prices solved with rounded floors can give a certificate whose bound is a third above the least
-    bound. With unrounded floors, the bound is only some thousandths above it.
-    """  # rounded, floors of none or one would stand for all
+    bound, because a floor below one position becomes none or one. With unrounded floors, the bound is only some
+    thousandths above it.
+    """
     is_required = required > 0
     return bool(is_required.any() and required[is_required].mean() < _ROUNDED_FROM)
 

@@ -155,7 +155,7 @@ def bonus_of(  # scalars alone, so that it is compiled into the loops that call 
 ) -> float:
     """Bonus of a floor when ``elapsed`` arrivals are over."""
     bonus = step * (pace * elapsed - delivered) * factor - start_price
-    bonus = bonus if bonus > 0.0 else 0.0  # noqa: FURB136  # max() and min() mind missing numbers, one at a time
+    bonus = bonus if bonus > 0.0 else 0.0  # noqa: FURB136  # max() and min() would test each number for NaN
     return bonus if bonus < cost else cost  # noqa: FURB136
 
 
@@ -323,7 +323,7 @@ def best_in_bounds(
     relevance = arrivals.relevance[arrival]
     ground = arrivals.ground[arrival]
     k = len(items)
-    size = 0 * k  # no literal: see ``best_items``
+    size = 0 * k  # not the literal 0, which would compile ``enter`` once more
     for item in range(len(value)):
         value[item] = (
             relevance[item] * ground + high[item]
@@ -548,7 +548,8 @@ class Delivery:
     def note(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count the exposures that another agent delivered to arrivals."""
         self.delivered[: self._m] += exposure
-        if self._guarded is not None:  # it knows only its own slates, and that deficits only shrink
+        # The guard sees only its own slates, and assumes that deficits only shrink.
+        if self._guarded is not None:
             self._reset_guard(Guard(*self._guarded[0]))
         if arrivals is not None:
             self._clock.advance(arrivals)

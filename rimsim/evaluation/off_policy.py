@@ -209,7 +209,7 @@ def apart(visitors: Sequence[Ints]) -> Ints:
 
 def _ratio(target: Floats, logging: Floats) -> Floats:
     """Ratio π_e/π_b of the target's to the logging policy's chances."""
-    # what was shown had a chance, so a chance of 0 is an underflow that counts as nothing
+    # a logged slate had a positive probability, so 0 is an underflow; such a slate gets the weight 0
     return np.divide(target, logging, out=np.zeros_like(target), where=logging > 0)
 
 

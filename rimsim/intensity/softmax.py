@@ -170,7 +170,7 @@ def softmax_loss(
     others = torch.addmm(bias[items] + correction, hidden, vectors[items].T)
     place = torch.searchsorted(items, label).clamp(max=len(items) - 1)
     row, column = torch.nonzero((items[place] == label) & counted, as_tuple=True)
-    others[row, place[row, column]] = -torch.inf  # it is among its own already
+    others[row, place[row, column]] = -torch.inf  # the item is among the row's own items already
     every = torch.cat([others, own.masked_fill(~counted, -torch.inf)], 1)
     return (weight * (torch.logsumexp(every, 1, keepdim=True) - own)).sum() / weight.sum()
 

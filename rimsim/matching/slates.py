@@ -219,7 +219,7 @@ def _exchange(
 
 
 @compiled_part
-def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
+def _replace(  # noqa: C901, PLR0912  # one long function, because it is one compiled loop
     terms: WeightedProblem,
     penalty: Penalty,
     user: int,
