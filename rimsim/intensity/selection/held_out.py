@@ -146,7 +146,7 @@ class HeldOut:
             kept = kept[:: max(step, 1)]
         if len(kept) < _FEWEST or not cut.past.targets.any():
             return None
-        # Rows over all items are made only now, for the users that are kept: those of all users would not fit into memory.
+        # Rows over all items are made only for the users that are kept; those of all users would not fit into memory.
         place = np.full(len(cut), -1)
         place[kept] = np.arange(len(kept))
         consumed, taken = (_cells(pairs, place, len(kept), log.n_items) for pairs in (had, took))
