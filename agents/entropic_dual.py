@@ -233,7 +233,8 @@ def _minimum(
 
     def enough(xk: Floats) -> None:
         """Stop the search if missing and excess exposures are tolerable."""
-        price[items] = -np.minimum(xk * unit, cost)  # where the search stands, and was last evaluated
+        # The current point of the search, where it was last evaluated.
+        price[items] = -np.minimum(xk * unit, cost)
         missing = np.where(due & (price > -cost), required - mean, 0.0).clip(0).sum()
         wasted = np.where(due & (price < 0), mean - required, 0.0).clip(0).sum()
         if max(missing, wasted) <= tol * required.sum():

@@ -72,10 +72,10 @@ def undeliverable(
 
     A requirement is infeasible if it exceeds an upper bound of its exposures. The bounds use expected arrivals, release
     times and caps. The bounds take the number of positions, and the share of states to which an item can be shown, from
-    the last round. Without a last round, the bounds assume that every item can be shown to every arrival. The bounds
-    are for each item, group and campaign alone, and for all items together. The bounds ignore that several items may
-    need the same few arrivals. The result has a record per reason for infeasible items, then one for each infeasible
-    group or campaign.
+    the last round. In the first round, which has no last round, they assume that every item can be shown to every
+    arrival. The bounds are for each item, group and campaign alone, and for all items together. They ignore that
+    several items may need the same few arrivals. The result has a record per reason for infeasible items, then one for
+    each infeasible group or campaign.
 
     Args:
         released: Time in seconds at which each item is released; None: all are released. For an item released within
@@ -159,7 +159,8 @@ def _of_rows(
         items = table.items(row)
         arrivals = float(table.arrivals[row])
         k = len(per_slate) - 1
-        after = np.sort(_after(view, released)[items])[::-1]  # n-th: share of the round with n items
+        # Entry n: share of the round in which at least n of these items are released.
+        after = np.sort(_after(view, released)[items])[::-1]
         held = float(np.diff(per_slate)[: len(after)] @ after[:k])
         reach: dict[Why, float] = {
             "positions": arrivals * float(per_slate[min(len(items), k)]),

@@ -81,11 +81,11 @@ class Deficits(NamedTuple):
     item: Ints
     """(M,) the items in ascending order, ``size`` of them; items without a deficit are dropped now and then."""
     size: Ints
-    """(1,) their number."""
+    """(1,) number of items in ``item`` that may still have a deficit."""
     need: Ints
     """(M,) positions that each item needs, at positions of mean weight and at least one, in grains."""
     total: Ints
-    """(1,) their sum."""
+    """(1,) sum of ``need`` over all items."""
     enough: Ints
     """(M,) class of each item: number of first positions any of which covers its deficit; −1 without a deficit."""
     of_class: Ints
@@ -168,7 +168,7 @@ def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
     """
     need = missing / mean
     spread = sure * np.sqrt(chance * (1.0 - chance))
-    need = need if need > 1.0 else 1.0  # noqa: FURB136  # max() minds missing numbers
+    need = need if need > 1.0 else 1.0  # noqa: FURB136  # max() would test for NaN, too
     root = (spread + np.sqrt(spread * spread + 4.0 * chance * need)) / (2.0 * chance)
     return float(root * root)
 
@@ -266,7 +266,7 @@ def due_at(
         excess -= beyond
     due = False
     total = of_items + in_rows
-    for row in range(len(guard.due)):  # each row has its share of the excess
+    for row in range(len(guard.due)):  # each requirement gets its share of the excess
         if excess > 0.0 and counts[guard.column[row]]:
             guard.due[row] = max(guard.due[row], excess * guard.need[row] / total * unit.mean)
         due |= guard.due[row] > NOTHING
@@ -280,7 +280,7 @@ def place_due(
     value: Floats,
     bits: np.uint64,
     remaining: float,
-    urgent: bool,  # noqa: FBT001  # compiled code takes no names
+    urgent: bool,  # noqa: FBT001  # compiled code cannot be called with keyword arguments
     excess: float,
     guard: Guard,
     exposure: Floats,
@@ -297,7 +297,8 @@ def place_due(
     """
     k = len(items)
     alike = unit.position_weights[0] == unit.position_weights[-1]
-    worth = value.copy() if alike else value  # placed items are hidden in the other
+    # Placed items leave ``value``; the slate is sorted by ``worth``, which keeps them.
+    worth = value.copy() if alike else value
     slate = np.full(k, -1)
     placed = _place_urgent(value, bits, remaining, guard, exposure, unit, deficits, slate) if urgent else 0
     if len(guard.due):
@@ -310,7 +311,7 @@ def place_due(
         place_deficits(deficits, value, bits, forced - placed, unit.position_weights, slate)
     size = _place_others(value, bits, slate, items, best)
     if alike:
-        for position in range(size):  # to assign a slice compiles two seconds' worth of error message
+        for position in range(size):  # the assignment of a slice would take two seconds longer to compile
             slate[position] = items[position]
         for position in range(size):
             enter(slate[position], worth[slate[position]], bits, items, best, position)
@@ -399,7 +400,7 @@ def _best_by_class(
     listed = deficits.item
     depth = items.shape[1]
     count = 0
-    lowest = np.full(len(sizes), _LOWEST)  # value to be reached in each class
+    lowest = np.full(len(sizes), _LOWEST)  # lowest value that enters the list of each class
     sizes[:] = 0
     for item in listed[: deficits.size[0]]:
         place = enough[item]
@@ -457,10 +458,10 @@ def place_deficits(
             break
         if slate[place] >= 0:
             continue
-        if (begin == depth).any():  # a class may have more
+        if (begin == depth).any():  # a class may have more items than are listed
             _best_by_class(deficits, value, bits, items, best, sizes)
             begin[:] = 0
-        first = place + 1  # of the classes whose deficit the position covers
+        first = place + 1  # first of the classes whose deficit this position covers
         item = _taken(items[first:], best[first:], sizes[first:], begin[first:], bits)
         if item < 0:
             item = _taken(items[:first], best[:first], sizes[:first], begin[:first], bits)

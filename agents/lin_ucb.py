@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from rimsim.intensity import UserStates
     from rimsim.market import Arrivals, Feedback, RoundView
 
-_OWN = 1  # features before those of genres: the chance
+# Feature 0 is the platform's own probability of consumption; one pair of features per genre follows.
+_OWN = 1
 
 
 @dataclass(config=OPTIONS, eq=False)

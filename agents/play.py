@@ -220,7 +220,8 @@ class _FeedbackBuffer:
             )
             for _, batch, n in rows:
                 with _named(self._learner, f"learning in round {self._market.round}"):
-                    row = slice(n, n + 1)  # row by row, so that learning cannot depend on the batch
+                    # Row by row, so that the learnt state does not depend on the batch size.
+                    row = slice(n, n + 1)
                     slates = np.asarray(batch.slates[row])
                     consumed = np.asarray(batch.consumed[row])
                     self._learner.learn(Feedback(batch.arrivals.rows(row), slates, consumed))

@@ -201,7 +201,7 @@ class RowTable(NamedTuple):
     rows: Requirements
     """G rows of several items, of an audience or with a cap."""
     place: Ints
-    """(J,) index of each row of ``view.promises`` among the M + G rows."""
+    """(J,) index of each requirement of ``view.promises`` in this table: below M an item, else M plus its row."""
 
     @classmethod
     def of(cls, view: RoundView, promises: Requirements | None = None) -> Self:
@@ -344,8 +344,9 @@ def too_few_to_round(required: Floats) -> bool:
     """True if samples have too few positions to round floors.
 
     For such samples, prices solved with rounded floors can give a certificate whose bound is a third above the least
-    bound. With unrounded floors, the bound is only some thousandths above it.
-    """  # rounded, floors of none or one would stand for all
+    bound, because a floor below one position becomes none or one. With unrounded floors, the bound is only some
+    thousandths above it.
+    """
     is_required = required > 0
     return bool(is_required.any() and required[is_required].mean() < _ROUNDED_FROM)
 

@@ -48,7 +48,7 @@ class RimDual:
         """Items of largest λ − v; the seed decides near ties."""
         value = arrivals.intensity
         row_prices = None
-        if self.row_price.any():  # these differ from arrival to arrival
+        if self.row_price.any():  # prices of requirements apply to some arrivals only
             row_prices = spread_prices(self._view, self.row_price, arrivals)
             value = value - torch.from_numpy(row_prices).to(value)
         items = price_slates(

@@ -48,7 +48,9 @@ _SHORT = 2
 _LATE = 0.1
 """Arrivals for which bonuses are bounded at once: at most, at least, and as a share of the remaining ones."""
 _NONE = np.zeros(0, np.int64)
-_FEW = 4  # arrivals per batch from which prices are bounded for a stretch, and computed only where that may matter
+# From this many arrivals per batch on, an upper bound of all prices over the next arrivals is cheaper than exact
+# prices for each of them.
+_FEW = 4
 SPARE = 0.1
 """Share of the remaining positions that the guard does not rely on."""
 SURE = 4.0
@@ -153,7 +155,7 @@ def bonus_of(  # scalars alone, so that it is compiled into the loops that call 
 ) -> float:
     """Bonus of a floor when ``elapsed`` arrivals are over."""
     bonus = step * (pace * elapsed - delivered) * factor - start_price
-    bonus = bonus if bonus > 0.0 else 0.0  # noqa: FURB136  # max() and min() mind missing numbers, one at a time
+    bonus = bonus if bonus > 0.0 else 0.0  # noqa: FURB136  # max() and min() would test each number for NaN
     return bonus if bonus < cost else cost  # noqa: FURB136
 
 
@@ -321,7 +323,7 @@ def best_in_bounds(
     relevance = arrivals.relevance[arrival]
     ground = arrivals.ground[arrival]
     k = len(items)
-    size = 0 * k  # no literal: see ``best_items``
+    size = 0 * k  # not the literal 0, which would compile ``enter`` once more
     for item in range(len(value)):
         value[item] = (
             relevance[item] * ground + high[item]
@@ -380,9 +382,10 @@ class RimFeedback(PacedAgent):
         v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0),
 
     Thus the error of delivery feeds back to prices in [−c, 0] (Balseiro, Lu and Mirrokni, arXiv 2007.00514). The step
-    of an item is relative to its floor, not to its intensities, because items whose floors bind have tiny intensities.
-    The start price v₀ is optimal for the last round's states. If an item has had too much exposure, its bonus falls.
-    Prices depend on exposures, which the agent knows, and never on consumption.
+    of an item is relative to its floor, not to its intensities. Items that only their floors bring into slates have
+    tiny intensities, so steps relative to these would be too small. The start price v₀ is optimal for the last round's
+    states. If an item has had too much exposure, its bonus falls. Prices depend on exposures, which the agent knows,
+    and never on consumption.
 
     The remaining requirement must be delivered at the rate (b − E)/(N − t), but the start price v₀ was solved for the
     rate b/N. The difference of these rates, times N, is (b·t/N − E)/(1 − t/N). So early errors, which later arrivals
@@ -545,7 +548,8 @@ class Delivery:
     def note(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count the exposures that another agent delivered to arrivals."""
         self.delivered[: self._m] += exposure
-        if self._guarded is not None:  # it knows only its own slates, and that deficits only shrink
+        # The guard sees only its own slates, and assumes that deficits only shrink.
+        if self._guarded is not None:
             self._reset_guard(Guard(*self._guarded[0]))
         if arrivals is not None:
             self._clock.advance(arrivals)

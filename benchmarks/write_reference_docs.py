@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import typing
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ rimsim compare user-rec --data my_log.csv --agents relevance,user-rec,offline-ma
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
+def cell(text: str) -> str:
+    """Text of a table's cell, with its pipes escaped."""
+    return re.sub(r"(?<!\\)\|", r"\\|", text)
+
+
 def records(record: type[Any], path: str = "") -> list[tuple[str, type[Any]]]:
     """(dotted path, record) of a config record and all within it."""
     found = [(path, record)]
@@ -75,7 +81,7 @@ def page() -> str:
         lines += ["", f"## {title}", "", summary, "", "| field | default | meaning |", "|---|---|---|"]
         for name, meaning in meanings(record).items():
             default = record.__pydantic_fields__[name].default
-            lines.append(f"| `{name}` | {shown(default)} | {meaning} |")
+            lines.append(f"| `{name}` | {cell(shown(default))} | {cell(meaning)} |")
     return "\n".join(lines) + "\n" + USER_REC
 
 
@@ -111,8 +117,8 @@ def page_of_commands() -> str:
         text = " ".join((command.help or "").replace("\b", "").split())
         parts += [f"## `{path}`", f"{text}\n\n```text\n{usage}\n```"]
         rows = [param.get_help_record(context) for param in command.params]
-        cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows if row]
-        lines = [f"| `{name}` | {text} |" for name, text in cells]
+        cells = [[cell(" ".join(text.split())) for text in row] for row in rows if row]
+        lines = [f"| `{name}` | {meaning} |" for name, meaning in cells]
         if lines:
             table = "\n".join(["| option | meaning |", "|---|---|", *lines])
             parts.append(table.replace("<", "&lt;"))
@@ -123,8 +129,8 @@ def table_of_measures() -> str:
     """Table of all measures, as in docs/measures.md."""
     lines = ["| metric | title | group | formula | unit | better |", "|---|---|---|---|---|---|"]
     for measure in MEASURES.values():
-        formula, better = measure.formula.replace("|", "\\|"), measure.better.replace("neither", "–")
-        row = f"`{measure.name}`", measure.title, measure.group, formula, measure.unit, better
+        better = measure.better.replace("neither", "–")
+        row = f"`{measure.name}`", measure.title, measure.group, cell(measure.formula), measure.unit, better
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
 
@@ -135,7 +141,7 @@ def table_of_tags() -> str:
     groups = ", ".join(f"`{name}/…`" for name in names)
     rows = {groups: "the [measures](measures.md); `own/…` are your own without another group"}
     rows |= {f"`{tag}`": meaning for tag, meaning in TAGS.items()}
-    lines = [f"| {tag} | {meaning.replace('|', chr(92) + '|')} |" for tag, meaning in rows.items()]
+    lines = [f"| {tag} | {cell(meaning)} |" for tag, meaning in rows.items()]
     return "\n".join(["| tag | meaning |", "|---|---|", *lines]) + "\n"
 
 
@@ -147,7 +153,7 @@ def sections_of_tables() -> str:
         made = f"Written by `rimsim {table.made_by}`. A row is {table.what}{there}."
         place = f"{name}/*.parquet" if table.parts else f"{name}.parquet"
         lines = [f"## `{place}`", "", made, "", "| column | content |", "|---|---|"]
-        lines += [f"| `{column}` | {held} |" for column, held in table.columns.items()]
+        lines += [f"| `{column}` | {cell(content)} |" for column, content in table.columns.items()]
         if table.more:
             lines += ["", f"Further columns: {table.more}."]
         parts.append("\n".join(lines))

@@ -71,11 +71,13 @@ SOUGHT = {
 
 # Terms of the glossary that are everyday words, too: not each use of them is the term.
 EVERYDAY = {
+    "group",
     "hard",
     "history",
     "mark",
     "opening",
     "organic",
+    "point",
     "release",
     "return",
     "row",

@@ -36,7 +36,8 @@ def compiled_part(function: F) -> F:
     dispatcher = _dispatcher_of(function, no_cpython_wrapper=True)
     if dispatcher is not function:
         cast("Any", infer_global)(function, Dispatcher(dispatcher))
-        vars(function)["compiled"] = dispatcher  # else it would be gone, for its type refers to it weakly
+        # Keeps the dispatcher alive, because its type has only a weak reference to it.
+        vars(function)["compiled"] = dispatcher
     return function
 
 
@@ -48,14 +49,15 @@ def has_machine_code(function: Callable[..., object]) -> bool:
 
 def _dispatcher_of(function: Callable[..., object], **options: bool) -> Any:
     """Function that compiles itself; ``function`` without a compiler."""
-    made_by = cast("Any", numba.njit)  # its types do not know the option, which saves a twelfth of the time
+    made_by = cast("Any", numba.njit)  # Numba's type stubs lack the option, which saves a twelfth of the time
     dispatcher = made_by(cache=True, no_cfunc_wrapper=True, **options)(function)
     if dispatcher is function:  # the user has switched compilation off
         return function
     found_or_made = dispatcher.compile
 
     def compile_alone(signature: object) -> object:
-        with global_compiler_lock, _lock_of(dispatcher):  # in this order, or two threads wait for one another
+        # In this order, because two threads would wait for each other otherwise.
+        with global_compiler_lock, _lock_of(dispatcher):
             collects = gc.isenabled()
             gc.disable()  # a search for cyclic garbage would take a tenth of the time
             try:

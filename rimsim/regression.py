@@ -95,7 +95,7 @@ class HazardRegression:
         return np.asfortranarray(self.columns)
 
     def _curvature(self, effect: Floats, curved: Floats, free: Bools) -> tuple[Floats, Floats, Floats]:
-        """Hessian in blocks: θ by θ, δ by θ, δ (diagonal)."""
+        """Blocks of the Hessian: θ–θ, δ–θ, diagonal of δ–δ."""
         columns, groups = self._by_column if free.all() else self.columns[:, free], len(self.count)
         weighted, mixed = np.empty_like(columns), np.zeros((groups, columns.shape[1]))
         _weigh(columns, curved, self.group, weighted, mixed)

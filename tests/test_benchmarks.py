@@ -101,7 +101,7 @@ def test_a_claim_has_its_sign(claims, claim):
 
 
 def test_a_sample_of_prose_holds_sentences_only(script, tmp_path):
-    """Headings, tables, code and marks of figures are left out; a link is its text; a docstring's Args count apart."""
+    """Headings, tables and code are left out; a link is its text; each text of a module has one kind."""
     sample = script("prose_sample")
     page, code = tmp_path / "a.md", tmp_path / "a.py"
     page.write_text(
@@ -114,8 +114,20 @@ def test_a_sample_of_prose_holds_sentences_only(script, tmp_path):
         "Two sentences, cf. this one!",
         "It stands in a list.",
     ]
-    code.write_text('"""Module of one message."""\nraise ValueError(f"{name} is not a known name")\n')
-    assert sample.of_module(code) == (["Module of one message."], ["{name} is not a known name"])
+    code.write_text(
+        '"""Module of one message."""\n\n'
+        "import json  # noqa: PLC0415  # slow to import at once\n\n"
+        "# A comment that goes on\n# in a second line.\n"
+        'WIDTH = 4\n"""Width of a column, in characters."""\n'
+        'title = f"{share} of the items are never shown", "x"\n'
+        'raise ValueError(f"{name} is not a known name")\n'
+    )
+    prose = sample.ModuleProse.of(code)
+    assert prose.docstrings == ["Module of one message."]
+    assert prose.messages == ["{name} is not a known name"]
+    assert prose.fields == ["Width of a column, in characters."]
+    assert prose.comments == ["slow to import at once", "A comment that goes on in a second line."]
+    assert prose.texts == ["{share} of the items are never shown"]
 
 
 _PAGE = """

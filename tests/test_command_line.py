@@ -320,7 +320,7 @@ def test_what_has_a_name_is_listed_with_a_line(kind, names, capsys):
     assert main([kind]) == 0
     listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert set(names) == set(listed) - {"MARK-GROUND"}
-    assert all(len(line) > 5 for line in listed.values())
+    assert all(len(line) > 5 and "`" not in line for line in listed.values())
 
 
 def _told(command):

@@ -403,7 +403,13 @@ def test_containers_without_one_table_are_refused(tmp_path):
     table, columns = tmp_path / "a.csv", "user=user,item=item"
     refused(ConfigError, "does not name value", load_observed, table, columns=columns)
     both = {"columns": f"{columns},value=value", "value": "item"}
-    refused(ConfigError, "value names the column 'item', but columns names", load_observed, table, **both)
+    refused(
+        ConfigError,
+        "two columns are given for the value of an answer, 'item' by value=",
+        load_observed,
+        table,
+        **both,
+    )
 
 
 def test_a_table_takes_the_numbers_of_a_log(tmp_path):

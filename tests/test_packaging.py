@@ -127,9 +127,9 @@ def _listed(page):
 
 
 def _words(path):
-    """Number of words of a page, without the marks of figures and formulas."""
+    """Number of words of a page, without formulas."""
     text = path.read_text(encoding="utf-8")
-    return len(re.sub(r"<!--.*?-->|\$\$.*?\$\$", "", text, flags=re.DOTALL).split())
+    return len(re.findall(r"\S*\w\S*", re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL)))
 
 
 def _anchors(path):
@@ -140,7 +140,7 @@ def _anchors(path):
 
 
 def test_every_page_and_every_room_is_in_the_sites_contents_and_short():
-    """Each page and package once; README has 700 words at most, a page 2,000, all hand-written pages 30,000."""
+    """Each page and package once; README has 900 words at most, a page 2,000, all hand-written pages 30,000."""
     sections = dict(_listed(DOCS / "index.md"))
     assert list(sections) == ["Tutorials", "How to", "Explanation", "Reference", "Measured"]
     assert sections.pop("Measured") == []  # one entry, whose title is another: Benchmark log <log/README>
@@ -151,7 +151,7 @@ def test_every_page_and_every_room_is_in_the_sites_contents_and_short():
     rooms = [name for name in dir(rimsim) if (DOCS.parent / "rimsim" / name).is_dir()]
     assert len(rooms) >= 8
     assert [name for name in rooms if not (DOCS / "api" / f"{name}.md").is_file()] == []
-    assert _words(ROOT / "README.md") <= 700
+    assert _words(ROOT / "README.md") <= 900
     words = {path.stem: _words(path) for path in DOCS.glob("*.md")}
     generated = {"scenarios", "command-line", "measures", "tables"}
     assert {name: count for name, count in words.items() if count > 2000 and name not in generated} == {}
@@ -193,12 +193,12 @@ def test_commands_of_pages_are_read_by_the_command_line():
 
 
 def test_every_picture_is_in_a_page_and_no_older_than_its_result(script):
-    """Each picture holds the digest of the tables that it shows; only the environment's is its own rendering."""
+    """Each picture holds the digest of the tables that it shows, except a diagram and the environment's rendering."""
     text = "".join(page.read_text(encoding="utf-8") for page in [*PAGES, *LOG.glob("*.md")])
     assert [path.name for path in (DOCS / "pictures").iterdir() if f"pictures/{path.name}" not in text] == []
     pictures = script("pictures")
     names = {f"{name}.svg" for name in pictures.PICTURES}
-    assert {path.name for path in (DOCS / "pictures").iterdir()} == {*names, "environment.png"}
+    assert {path.name for path in (DOCS / "pictures").iterdir()} == {*names, "environment.png", "round.svg"}
     for name, picture in pictures.PICTURES.items():
         assert pictures.recorded(DOCS / "pictures" / f"{name}.svg") == pictures.digest(picture.tables), name
 
@@ -220,29 +220,72 @@ def test_a_changed_table_has_another_digest(script, monkeypatch, tmp_path):
 def test_figures_of_pages_are_those_of_the_log(script):
     """Every quoted figure equals its cell of the log, and every page of the log says how its tables were made."""
     figures = script("figures")
-    texts = {path: path.read_text(encoding="utf-8") for path in figures.PAGES}
-    assert [path.name for path, text in texts.items() if figures.filled(text) != text] == []
+    assert len(figures.quotes()) > 50
+    assert [path.name for path in figures.outdated()] == []
     made = re.compile(r"^\*Commit \w{7,}, \d{4}-\d\d-\d\d, .+, rimsim [\d.]+:\* `.+`$", re.MULTILINE)
     logs = [path for path in LOG.glob("*.md") if path.stem != "README"]
     assert [path.name for path in logs if not made.search(path.read_text())] == []
 
 
 def test_a_figure_is_found_by_row_and_column(script, monkeypatch, tmp_path):
-    """A mark takes a cell in five forms, below a heading where it names one; an unknown row is refused."""
+    """A place is a cell in five forms, below a heading where it names one; unknown and ambiguous rows are refused."""
     figures = script("figures")
     table = "| x | y |\n|---|---|\n"
-    (tmp_path / "a.md").write_text(f"# A\n\n{table}| `n` | -.135 ±.01* |\n\n## B\n\n{table}| n | 2 |\n")
+    text = f"# A\n\n{table}| `n` | -.135 ±.01* |\n| o | 3 |\n\n## B\n\n{table}| n | 2 |\n"
+    (tmp_path / "a.md").write_text(text)
     monkeypatch.setattr(figures, "LOG", tmp_path)
     forms = {"": "−0.135 ± 0.01", "mean": "−0.135", "size": "0.135", "points": "14", "%": "14%"}
-    assert {form: figures.figure(f"a; n; y; {form}") for form in forms} == forms
-    assert figures.filled("<!-- log: a#b; n; y -->9<!-- /log -->") == "<!-- log: a#b; n; y -->2<!-- /log -->"
-    refused(SystemExit, "no such row", figures.figure, "a; m; y")
+    assert {form: figures.figure(f"a#a; n; y; {form}") for form in forms} == forms
+    assert figures.figure("a#b; n; y") == "2"
+    assert figures.figure("a; o; y") == "3"
+    refused(SystemExit, "0 figures", figures.figure, "a; m; y")
+    refused(SystemExit, "2 figures", figures.figure, "a; n; y")
+
+
+@cases(
+    "page words places message",
+    ("It was 9 here, 8 there.", "It was {} there.", ["a; n; y"], "occurs 0 times"),
+    ("It was 9. It was 8.", "was {}.", ["a; n; y"], "occurs 2 times"),
+    ("It was 9 of 8.", "was {} of {}.", ["a; n; y"], "one place for each"),
+    ("It was 9.", "was {}.", ["a; w; y"], "is not a figure"),
+    ids=["no page has the words", "two places have the words", "a figure without a place", "a cell of words"],
+)
+def test_a_quote_that_fits_no_single_figure_is_refused(
+    script, monkeypatch, tmp_path, page, words, places, message
+):
+    """Words that occur never or twice, and figures without a cell that is one, end the check."""
+    figures = script("figures")
+    (tmp_path / "a.md").write_text("| x | y |\n|---|---|\n| n | 7 |\n| w | seven |\n")
+    monkeypatch.setattr(figures, "LOG", tmp_path)
+    quote = figures.Quote("page.md", words, tuple(places))
+    refused(SystemExit, message, figures.updated, page, [quote])
+
+
+def test_figures_that_differ_from_the_log_are_named_and_replaced(script, monkeypatch, tmp_path):
+    """Each figure becomes the log's, across line breaks; one that is quoted twice is refused."""
+    figures = script("figures")
+    (tmp_path / "a.md").write_text("| x | y | z |\n|---|---|---|\n| n | 7.5 ± 1 | 34% [20, 48] |\n")
+    monkeypatch.setattr(figures, "LOG", tmp_path)
+    monkeypatch.setattr(figures, "ROOT", tmp_path)
+    monkeypatch.setattr(figures, "QUOTES", tmp_path / "figures.yaml")
+    (tmp_path / "figures.yaml").write_text('page.md:\n  "It costs {} or {}.": ["a; n; y", "a; n; z"]\n')
+    page = tmp_path / "page.md"
+    page.write_text("So, **yes**. It\n  costs 1,200 or 35% [21, 49]. Not 1,200.\n")
+    right = "So, **yes**. It\n  costs 7.5 ± 1 or 34% [20, 48]. Not 1,200.\n"
+    assert figures.outdated() == {page: right}
+    page.write_text(right)
+    assert figures.outdated() == {}
+    quotes = [figures.Quote("page.md", words, ("a; n; y",)) for words in ("costs {} or", "It costs {}")]
+    refused(SystemExit, "quotes a figure twice", figures.updated, right, quotes)
 
 
 def test_release_notes_are_short_and_begin_with_results():
-    """A version has at most 250 words, and its first heading is *Results change*, if it has that heading."""
+    """A version has a date and at most 400 words; a heading *Results change* comes first."""
     versions = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    assert [text.split("\n")[0] for text in versions if len(re.findall(r"\S*\w\S*", text)) > 250] == []
+    titles = [text.split("\n")[0] for text in versions]
+    assert [title for title in titles if not re.fullmatch(r"\d+\.\d+\.\d+ \(\d{4}-\d\d-\d\d\)", title)] == []
+    assert titles[0].startswith(f"{rimsim.__version__} ")
+    assert [text.split("\n")[0] for text in versions if len(re.findall(r"\S*\w\S*", text)) > 400] == []
     for text in versions:
         headings = re.findall(r"^### (.+)$", text, re.MULTILINE)
         assert "Results change" not in headings[1:]
@@ -264,6 +307,7 @@ def test_fragments_become_the_notes_of_the_next_version(tmp_path):
     notes = (tmp_path / "CHANGELOG.md").read_text(encoding="utf-8")
     new = notes.partition("## 9.0.0")[2].partition(f"## {rimsim.__version__}")[0]
     assert [text for text in texts if text not in new] == []
+    assert re.match(r" \(\d{4}-\d\d-\d\d\)\n", new)
     assert notes.replace(f"## 9.0.0{new}", "") == (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 

@@ -129,7 +129,7 @@ def _curves(ax, linestyle="-") -> dict[str, np.ndarray]:
     return {line.get_color(): np.asarray(line.get_ydata(), float) for line in drawn}
 
 
-def _panel(figure, title="Undelivered, as examined"):
+def _panel(figure, title="Undelivered (examined)"):
     """The axes of a figure that have a title."""
     (panel,) = [ax for ax in figure.axes if ax.get_title(loc="left") == title]
     return panel

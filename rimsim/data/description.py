@@ -213,7 +213,7 @@ def _abilities(
     no_loop = f"run the closed loop with min_item_events={WELL_KNOWN}, which leaves "
     no_loop += f"{many(well_known, 'item')}; {lower_threshold(counts)}"
     come = f"let items come when they did: {late:,} are first met in the second half"
-    titles = "read titles of items, though tables and pictures of a run number them"
+    titles = "name items by their titles in tables, pictures and pages"
     liked = "tell liked from met by a threshold on the value (min_value)"
     all_liked = "tell liked from met: all values are the same, so every event counts as liked"
     again = f"show an item to a user again: the {repeats:,} repeats count as history only"
@@ -222,7 +222,7 @@ def _abilities(
         (well_known >= 20, loop, no_loop),
         (late > 0, come, "study new items: none is first met in the second half of the time"),
         (with_genres > 0.5, "follow genres", f"follow genres: {with_genres:.0%} of items have any"),
-        (titled, titles, "read titles of items: there are none"),
+        (titled, titles, "name items by their titles: there are none"),
         (valued, liked, all_liked),
         (repeats == 0, "", again),
     ]

@@ -220,8 +220,8 @@ def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tu
         given = parsed_roles(columns, ANSWERS.needed if value is None else ANSWERS.needed[:2])
         if value is not None and given.setdefault("value", value) != value:
             raise ConfigError(
-                f"value names the column {value!r}, but columns names {given['value']!r} for the value. Give "
-                "only one of the two columns"
+                f"value: two columns are given for the value of an answer, {value!r} by value= and "
+                f"{given['value']!r} by columns=. Name one of them"
             )
         return ColumnRoles(ANSWERS, given), values.LARGEST_VALUE
     named: dict[Role, str | int] = dict(zip(ANSWERS.needed, layout.columns or (), strict=False))

@@ -157,6 +157,6 @@ def _of_cells(outcome: Outcome) -> tuple[float, float]:
         by_item[outcome.treated_item == arm] -= by_item[outcome.treated_item == arm].mean()
     _, unit = np.unique(outcome.unit, return_inverse=True)
     spread = float((np.bincount(unit, each) ** 2).sum() + (by_item**2).sum())
-    # What a visitor does with an item is in both sums, and is taken off once.
+    # The two sums, over visitors and over items, both count each pair of visitor and item, so one is subtracted.
     spread -= float(((part[filled] - part[filled].mean()) ** 2).sum())
     return float(part.sum()) / n, float(np.sqrt(max(spread, 0.0))) / n

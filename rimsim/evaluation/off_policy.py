@@ -79,9 +79,12 @@ class Chances:
 
     @classmethod
     def mixed(cls, share: Floats | float, first: Chances, second: Chances) -> Self:
-        """Chances under a mixture: ``one`` has the probability ``share``."""
+        """Chances under a mixture of two policies.
+
+        The policy of ``first`` chooses the slate with probability ``share``, the policy of ``second`` otherwise.
+        """
         pairs = zip(first.columns, second.columns, strict=True)
-        return cls(*(share * mine + (1.0 - share) * others for mine, others in pairs))
+        return cls(*(share * chance + (1.0 - share) * other for chance, other in pairs))
 
     def rows(self, rows: Array | slice) -> Chances:
         """Chances of the slates at given indices."""
@@ -206,7 +209,7 @@ def apart(visitors: Sequence[Ints]) -> Ints:
 
 def _ratio(target: Floats, logging: Floats) -> Floats:
     """Ratio π_e/π_b of the target's to the logging policy's chances."""
-    # what was shown had a chance, so a chance of 0 is an underflow that counts as nothing
+    # a logged slate had a positive probability, so 0 is an underflow; such a slate gets the weight 0
     return np.divide(target, logging, out=np.zeros_like(target), where=logging > 0)
 
 

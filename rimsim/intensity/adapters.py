@@ -143,7 +143,7 @@ class LensKitModel(AdaptedModel):
     """
 
     def _train(self, recommender: Any, consumed: Consumed) -> Any:
-        import pandas as pd  # noqa: PLC0415  # slow to import, with the next
+        import pandas as pd  # noqa: PLC0415  # pandas and LensKit are slow to import
         from lenskit.data import from_interactions_df  # noqa: PLC0415  # an optional dependency
         from lenskit.training import TrainingOptions  # noqa: PLC0415  # the same
 
@@ -159,9 +159,8 @@ class LensKitModel(AdaptedModel):
         pipeline, known_items = recommender
         scores = np.full(consumed.shape, np.nan)
         all_items = ItemList(item_ids=known_items)
-        for row in np.flatnonzero(
-            consumed[:, known_items].sum(1)
-        ):  # others fill up a block, or are of new users
+        # Other rows only fill up the block, or belong to users without a history.
+        for row in np.flatnonzero(consumed[:, known_items].sum(1)):
             history = np.intersect1d(consumed[[row]].indices, known_items)
             query = RecQuery(history_items=ItemList(item_ids=history))
             scores[row, known_items] = pipeline.run("scorer", query=query, items=all_items).scores()

@@ -86,9 +86,10 @@ def kept(
     if _is_undamaged(folder):
         with suppress(ModelError):
             return load(folder)
-    shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
+    shutil.rmtree(folder, ignore_errors=True)  # a folder that exists here is damaged
     made = make()
-    with draft_folder(folder, existing="keep") as draft:  # a process that was first wrote the same
+    # Another process may have written the same entry already.
+    with draft_folder(folder, existing="keep") as draft:
         save(made, draft)
         (draft / _CHECKSUM).write_text(_content_digest(draft), encoding="utf-8")
     return made

@@ -68,7 +68,7 @@ class Impressions:
     @cached_property
     def columns(self) -> Floats:
         """(m, 2K + 1) regression columns: levels, slopes and the round."""
-        # All fits of a round share them.
+        # All fits of a round share these arrays.
         basis = np.stack([np.interp(np.log1p(self.history), KNOTS, hat) for hat in np.eye(len(KNOTS))], 1)
         log_score = np.log(np.maximum(self.score, FLOOR))[:, None]
         return np.concatenate([basis, basis * log_score, np.ones((len(self), 1))], 1)
@@ -278,7 +278,8 @@ def _bounded_minimum(problem: HazardRegression, theta: Floats, effect: Floats) -
 def _events_of(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
     """(M,) realised events per item; events expected without item effects."""
     rate = problem.rate(theta, effect)
-    events = np.where(problem.taken, -rate / np.expm1(-rate), 0.0)  # an item may be wanted more than once
+    # Expected events given at least one: an item may be wanted more than once.
+    events = np.where(problem.taken, -rate / np.expm1(-rate), 0.0)
     n = len(effect)
     count = np.bincount(problem.group, events, n)
     expected = np.bincount(problem.group, rate * np.exp(-effect)[problem.group], n)
@@ -287,7 +288,7 @@ def _events_of(problem: HazardRegression, theta: Floats, effect: Floats) -> tupl
 
 def _quadratic(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
     """Curvature and gradient of the likelihood of a round's outcomes."""
-    # The round's own level is taken out, as if integrated over.
+    # The level of the round is a nuisance parameter: it is eliminated as if integrated out.
     by_log, curved = problem.slopes(problem.rate(theta, effect))
     columns = problem.columns
     square = columns.T @ (columns * curved[:, None])
@@ -413,7 +414,7 @@ class Calibrated:
         try:
             parts = load_file(path / _LAYER)
             layer = ImpressionLayer(**{name: part.numpy() for name, part in parts.items()})
-        except Exception as error:  # whatever a damaged file leads to
+        except Exception as error:  # a damaged file can raise any exception
             raise ModelError(f"{path / _LAYER}: the file is damaged or incomplete ({error})") from error
         return cls(load(path / "model", device), layer)
 

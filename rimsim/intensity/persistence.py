@@ -128,7 +128,8 @@ class Stored(ABC):
         write_record(path, {"kind": self.kind, "config": config, "extra": self.extra()})
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in self.tensors().items()}, path / TENSORS)
-        except SafetensorError as error:  # such as a full disk, for which safetensors has its own error
+        # For example a full disk, which safetensors reports by its own error.
+        except SafetensorError as error:
             raise OSError(f"{path / TENSORS}: {error}") from error
 
     @classmethod

@@ -44,7 +44,8 @@ def log_returning(log: EventLog, gap: str, prior: float) -> Floats:
     all_counts = target_counts(log) + prior
     sessions = log.sessions(gap)
     opening = np.full(log.n_users, -1)
-    opening[sessions.user[::-1]] = np.arange(len(sessions))[::-1]  # sorted by start: the first one stays
+    # Sessions are sorted by start, so the first one is kept.
+    opening[sessions.user[::-1]] = np.arange(len(sessions))[::-1]
     later = goal & (sessions.of_event != opening[log.user])
     counts = np.bincount(log.item[later], weight[later], log.n_items)
     counts = counts + prior * log.n_items * all_counts / all_counts.sum()
@@ -156,7 +157,7 @@ class Returning(Popularity):
     config: ReturningConfig
 
     def __init__(self, config: ReturningConfig | None = None) -> None:
-        super().__init__(config)  # type: ignore[arg-type]  # a config of its own class
+        super().__init__(config)  # type: ignore[arg-type]  # each class has its own config
 
     def _log_p(self, log: EventLog) -> Floats:
         return log_returning(log, self.config.session_gap, self.config.prior)

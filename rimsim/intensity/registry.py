@@ -35,7 +35,7 @@ class Auto(SelectedModel):
     """Mark model that chooses among registered mark models."""
 
     kind: ClassVar[str] = "auto"
-    stored_parts = SelectedModel.stored_parts  # stated again: it adds nothing to what is saved
+    stored_parts = SelectedModel.stored_parts  # repeated here, because the class saves no more than its base
 
     def _make(self, name: str, **options: Any) -> IntensityModel:
         return make(name, **options)
@@ -258,7 +258,7 @@ def _own(name: str, seed: int | None, device: str | None) -> IntensityModel:
         model = factory(seed or 0, str(resolved(device or "auto")), **options)
     except RimsimError:
         raise
-    except Exception as error:  # whatever a user's factory does
+    except Exception as error:  # a user's factory can raise any exception
         raise ConfigError(
             f"model {place!r} cannot be made: {type(error).__name__}: {one_line(error)}. Expected a class "
             "or function that takes seed and device"

@@ -105,7 +105,7 @@ def require_steady(model: IntensityModel, states: UserStates, n_events: int, nam
     again = model.score(states)
     alone = [model.score(states.take([row])) for row in range(len(states))]
     if any(not isinstance(part, torch.Tensor) or part.ndim != 2 for part in (scores, again, *alone)):
-        return  # what scores every state names its shape
+        return  # such results are refused where states are scored in a run
     for repeated, cause in (
         (again, "from call to call"),
         (torch.cat(alone), "with the other states of a batch"),

@@ -170,7 +170,8 @@ def softmax_loss(
     sampled_scores = torch.addmm(bias[items] + correction, hidden, vectors[items].T)
     place = torch.searchsorted(items, label).clamp(max=len(items) - 1)
     row, column = torch.nonzero((items[place] == label) & counted, as_tuple=True)
-    sampled_scores[row, place[row, column]] = -torch.inf  # it is among its own already
+    # The item is among the row's own items already.
+    sampled_scores[row, place[row, column]] = -torch.inf
     all_scores = torch.cat([sampled_scores, label_scores.masked_fill(~counted, -torch.inf)], 1)
     return (weight * (torch.logsumexp(all_scores, 1, keepdim=True) - label_scores)).sum() / weight.sum()
 

@@ -73,7 +73,7 @@ def known_events(log: EventLog, users: Ints, now: Floats) -> tuple[Ints, Ints]:
     """Begin and end, in ``log.by_user``, of users' events before ``now``."""
     begin = log.offsets[users]
     high = log.offsets[users + 1]
-    # Within a user, times ascend: the events before `now` are a prefix, found by bisection on all rows at once.
+    # Times of a user ascend, so the events before `now` are a prefix. Bisection finds its end for all rows at once.
     low = begin.copy()
     while (open_rows := low < high).any():
         middle = (low + high) // 2

@@ -181,7 +181,7 @@ class Platform:
             return always(self.model)
         model, layer = layer_of(self.model)
         models = scorers or self._scorers_of(model)
-        # Under the layer, so that scores are in the unit of the model that serves under it.
+        # The platform's layer corrects these models too, so that their scores have the unit of the serving model.
         return lambda: tuple(laid_over(one, layer) for one in models())
 
     def _scorers_of(self, model: IntensityModel) -> FoldModels:

@@ -46,7 +46,7 @@ class Schedule:
     user: Ints
     """(u,) market user of each slot."""
     log_user: Ints
-    """(u,) user of the log behind each slot."""
+    """(u,) user of the log from which the visitor of each slot was copied."""
     shift: Floats
     """(u,) seconds by which the logged past of the slot is moved in time."""
     session: Ints
@@ -91,8 +91,8 @@ def delay_ticks(delay: str | None) -> int:
 
 def row_capacity(visitor: Ints, slate: int, user_cap: int | None) -> Ints | None:
     """Positions that each visit may fill under ``user_cap``."""
-    # The v-th visit of a user (from 0) may fill what v full slates leave of the cap, whether they were filled or not:
-    # so capacities are known before the round. ``visitor`` (n,) are in clock order.
+    # Each earlier visit counts as a full slate, even if its slate had empty positions. So capacities depend on the
+    # number of earlier visits alone, and are known before the round. ``visitor`` (n,) is in clock order.
     if user_cap is None:
         return None
     return np.clip(user_cap - running_count(visitor) * slate, 0, slate)
@@ -240,8 +240,11 @@ class RoundView:
     came: int | None = None
     """Number of arrivals of the last round that ``past`` represents; None: the size of ``past``."""
     confidence: Floats | None = None
-    """(M,) shape of the gamma law in which the platform knows each item's worth: its relative standard deviation is
-    1/√shape. None where the platform learns no item effects from impressions."""
+    """(M,) shape of the gamma distribution that is the platform's belief about each item's worth.
+
+    The relative standard deviation of the belief is 1/√shape. None where the platform learns no item effects
+    from impressions.
+    """
     items: pd.DataFrame | None = None
     """Table :attr:`rimsim.data.EventLog.items`, M rows; for agents that declare ``needs_items``."""
 

@@ -119,7 +119,7 @@ class Arriving:
 
     def _arrive(self, moment: simpy.Event) -> None:
         """Count an arrival, and schedule the event of the next."""
-        # One event for all: a new one costs as much as the rest of the clock.
+        # All arrivals share one event of SimPy: to make a new one takes as long as the rest of the clock.
         self._n_come = come = self._n_come + 1
         if come < len(self.tick):
             moment.callbacks = self._callbacks

@@ -147,7 +147,7 @@ def _take(pairs: UserItemPairs, state: Holdings, queue: Queue, item: int, place:
         state.held[place_of(pairs, user, out)] = 0
         loser = item_of(pairs, user, out)
         state.exposure[loser] -= 1
-        if _wants(state, loser):  # it queues up again
+        if _wants(state, loser):  # the item that lost the position is queued again
             enqueue(queue, loser)
     state.theta[user] = cheapest(pairs, state, user)[1]
 
@@ -318,7 +318,8 @@ def _least_attached(
 
 
 @compiled
-def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # noqa: C901  # read as a whole
+# One long function, because it is one compiled loop.
+def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # noqa: C901
     """Let items with too many positions lower their bonus."""
     n = pairs.n
     m = pairs.m
@@ -452,7 +453,7 @@ def _sampled_worth(pairs: UserItemPairs, positions: int, width: int) -> float:
         return float(np.abs(pairs.uval).mean()) * positions if len(pairs.uval) else 0.0
     if pairs.m == 0 or pairs.n == 0:
         return 0.0
-    # a few users stand for all
+    # a sample of the users is enough for a guess
     users = np.unique(np.linspace(0, pairs.n - 1, _SAMPLE).astype(np.int64))
     values = np.maximum(pairs.uval.reshape(pairs.n, pairs.m)[users], 0.0)
     top = np.partition(values, pairs.m - width, axis=1)[:, pairs.m - width :]

@@ -200,5 +200,7 @@ def solve_in_chunks(
         epsilon = last_epsilon(state, score_of(pairs, state), tol)
         w = -solution.item_price
     if solution is None:
-        raise ModelError("solve_dual: the price solver stopped before it read the scores")
+        raise ModelError(
+            "solve_dual: no pass over the scores was made. This is a fault of rimsim; please report it"
+        )
     return refuse_short(problem, solution, f"after {_LOOKS} looks at all scores")

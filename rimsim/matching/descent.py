@@ -221,14 +221,14 @@ def _fit(
     It returns the number of best items, of shown items, and the mean of the last pool.
     """
     best_items, share, z, mean, count, inside, shown = work
-    size = 0 * k  # no literal: see ``best_items``
+    size = 0 * k  # not the literal 0, which would compile ``enter`` once more
     for place in range(len(near)):
         if size < k or value[place] >= best[k - 1]:
             size = enter(near[place], value[place], NO_ROW, best_items[:k], best[:k], size)
     for place in range(size):
         share[place] = best[place] / tau
     pools = _pool(share[:size], weights[:size], mean, count)
-    # of no use without items
+    # without items ``pools`` is 0, and the level is not used
     stop = size
     level = mean[pools - 1]
     if size == k:
@@ -298,7 +298,7 @@ def _user_dual(  # noqa: C901, PLR0912, PLR0915
     inside = np.empty(m, np.float64)
     shown = np.zeros(m, np.bool_)
     mean = np.empty(width, np.float64)
-    # The second row is of users who are alike.
+    # The second row of the pair has users with equal scores.
     count = np.empty(width, np.int64)
     all_best_items = np.empty((2, m + width + 1), np.int64)
     all_best = np.empty((2, width), np.float64)
@@ -414,7 +414,7 @@ def minimised(
             price = np.zeros(len(start.price))
             price[below] = parts[: len(below)]
             price[above] += parts[len(below) :]
-            price = np.clip(price * unit, lowest, highest)  # they are rounded twice
+            price = np.clip(price * unit, lowest, highest)  # rounding could move a price beyond its limits
             last = at_prices(terms, price, tau, last)
             key = parts.tobytes()
         return last

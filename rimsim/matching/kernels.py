@@ -15,7 +15,7 @@ from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.rng import Purpose, bits
 
-NO_ROW = np.uint64(0)  # random bits where ties need none of a row's own
+NO_ROW = np.uint64(0)  # random bits if ties need no bits of their own in each row
 # of SplitMix64
 GOLDEN = 0x9E3779B97F4A7C15
 MIX_1 = 0xBF58476D1CE4E5B9
@@ -89,7 +89,7 @@ def part_maxima(value: NDArray[np.floating], k: int) -> Floats:
     for first in range(0, len(value), max(stride, 1)):
         values = value[first : first + stride]
         for place in range(len(values)):
-            if values[place] > highest[place]:  # noqa: PLR1730  # max() minds missing numbers, one value at a time
+            if values[place] > highest[place]:  # noqa: PLR1730  # max() would test each number for NaN
                 highest[place] = values[place]
     return highest
 
@@ -153,7 +153,7 @@ def best_items(
         return 0
     size = 0 * k  # a literal 0 would compile ``enter`` once more
     highest = part_maxima(value, k)
-    lowest = kth_of_parts(highest, k)  # what a value must reach
+    lowest = kth_of_parts(highest, k)  # value that an item must exceed to enter the list
     for first in range(len(highest)):
         if highest[first] + tie_width < lowest:
             continue
@@ -273,7 +273,7 @@ class Queue(NamedTuple):
 
     ring: Ints  # (M+1,) items
     ends: Ints  # (2,) head and tail
-    waiting: NDArray[np.uint8]  # (M,) whether an item waits
+    waiting: NDArray[np.uint8]  # (M,) 1 for items in the queue, which are not queued twice
 
 
 @compiled_part

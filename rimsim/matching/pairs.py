@@ -184,7 +184,7 @@ def refresh(pairs: UserItemPairs, state: Holdings) -> None:
 
 
 @compiled
-def greedy(  # noqa: C901  # one compiled loop, read as a whole
+def greedy(  # noqa: C901  # one long function, because it is one compiled loop
     pairs: UserItemPairs, state: Holdings, sticky: float, rows: NDArray[np.uint64]
 ) -> None:
     """Give every user its pairs of largest s + w ≥ 0.
@@ -205,7 +205,7 @@ def greedy(  # noqa: C901  # one compiled loop, read as a whole
             if pair >= 0:
                 extra[item_of(pairs, user, pair)] = sticky
                 state.held[place_of(pairs, user, pair)] = 0
-        # no literal: see ``best_items``
+        # not the literal 0, which would compile ``enter`` once more
         size = 0 * k
         threshold = 0.0
         best = items[:k]
@@ -242,7 +242,7 @@ def dual_value(pairs: UserItemPairs, state: Holdings, w: Floats, user_price: Flo
     total = 0.0
     for user in range(pairs.n):
         k = state.capacity[user]
-        # no literal: see ``best_items``
+        # not the literal 0, which would compile ``enter`` once more
         size = 0 * k
         threshold = 0.0
         first, last = user_range(pairs, user)

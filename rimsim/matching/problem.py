@@ -20,7 +20,7 @@ _SAME = 1e-9  # amounts that differ by less than this share of a bound are equal
 
 def as_array(values: object) -> Array:
     """NumPy view (or copy) of an array, list or tensor."""
-    detach = getattr(values, "detach", None)  # of a tensor, without importing torch
+    detach = getattr(values, "detach", None)  # tensors are recognised without importing torch
     if detach is not None:
         return np.asarray(detach().cpu().numpy())
     return np.asarray(values)
@@ -237,7 +237,7 @@ def _masked(matrix: NDArray[np.floating], admissible: object | None, caller: str
             allowed = f"the shape of the scores, ({len(matrix)}, {matrix.shape[1]})"
             refuse(ConfigError, caller, f"admissible has shape {mask.shape}", allowed)
         matrix = np.where(mask, matrix, -np.inf).astype(matrix.dtype, copy=False)
-    wrong = ~(matrix < np.inf)  # NaN is wrong, too
+    wrong = ~(matrix < np.inf)  # the comparison is also false for NaN
     if wrong.any():
         row, column = (int(index) for index in np.argwhere(wrong)[0])
         problem = f"the score of user {row} and item {column} is {matrix[row, column]}"
@@ -325,8 +325,8 @@ class Problem:
     cap: Array  # (M,) largest allowed exposures, likewise; n·w₁ where there is none
     cost: Floats  # (M,) price of one exposure of shortfall; infinite where floors are hard
     chunks: ChunkedScores | None  # scores computed on demand; ``scores`` is empty then
-    weights: Floats | None  # (k,) what an exposure at each position counts; None: all the same
-    unit: float  # what a position counts where all count the same
+    weights: Floats | None  # (k,) weight of an exposure at each position; None: ``unit`` at all
+    unit: float  # weight of each position if all positions have the same weight
     rows: Rows | None  # requirements on several items, and on some users; None: none
     caller: str  # name of the called function, for messages of errors
 
@@ -369,7 +369,8 @@ class Problem:
         """
         position_weights = more.get("position_weights")
         rows = more.get("rows")
-        if hasattr(scores, "tocsr") and hasattr(scores, "nnz"):  # a sparse matrix, without importing SciPy
+        # Sparse matrices are recognised without importing SciPy.
+        if hasattr(scores, "tocsr") and hasattr(scores, "nnz"):
             scores = SparseScores(scores, caller)
         chunks = scores if isinstance(scores, ChunkedScores) else None
         if chunks is not None and admissible is not None:

@@ -111,7 +111,7 @@ def top_k(
         mask = np.broadcast_to(mask, scores.shape).copy()
     items = np.empty((len(scores), k), np.int64)
     tied = best_rows(scores, mask, items)
-    if np.count_nonzero(tied):  # which of them is shown is for one code path to say
+    if np.count_nonzero(tied):  # one code path chooses between tied items
         items[tied] = _torch_top_k(scores[tied], mask[tied], k)
     return items
 
@@ -234,7 +234,7 @@ def device_slates(
 
     ``rows`` has random bits of each row, which decide ties.
     """
-    import torch  # noqa: PLC0415  # only where a tensor came
+    import torch  # noqa: PLC0415  # only for tensors
 
     value = scores.double() - torch.from_numpy(price).to(scores.device)
     barred = value < 0

@@ -75,7 +75,7 @@ def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
 @compiled_part
 def _gain(
     rows: Floats, rho: float, exposure: Floats, row: int, amount: float
-) -> float:  # few words: it is inlined
+) -> float:  # kept short, so that the compiler inlines it
     """Change of a requirement's penalty H if its exposure grows."""
     gained = 0.0
     before = exposure[row]
@@ -219,7 +219,7 @@ def _exchange(
 
 
 @compiled_part
-def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
+def _replace(  # noqa: C901, PLR0912  # one long function, because it is one compiled loop
     terms: WeightedProblem,
     penalty: Penalty,
     user: int,

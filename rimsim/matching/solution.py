@@ -24,7 +24,7 @@ class DualPrices(NamedTuple):
     dual: float
     """D at these prices: no slates are worth more."""
     resolution: float
-    """Values s − v closer than this were tied to the solver."""
+    """Smallest difference of values s − v that the solver distinguished."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class DualSolution:
     exposure: Ints | Floats
     """(M,) exposures, E: whole numbers without weights, float64 with them."""
     resolution: float
-    """ε, or τ, of the last phase: values s − v closer than this were tied to the solver."""
+    """ε, or τ, of the last phase: smallest difference of values s − v that the solver distinguished."""
     row_price: Floats = field(default_factory=lambda: np.empty(0))
     """(G,) prices of ``rows``; rank by s − v − Σ of the rows that hold the item and are active for the user."""
 
@@ -135,7 +135,8 @@ def violated_items(admissible: Bools, floor: Ints, capacity: Ints) -> tuple[Ints
     from scipy.sparse.csgraph import breadth_first_order, maximum_flow  # noqa: PLC0415
 
     n, m = admissible.shape
-    asked = np.minimum(floor, n + 1)  # more than can ever be met is unmet all the same, and fits into 32 bits
+    # No item can get more than n exposures, so n + 1 stands for all floors that are infeasible, and fits into 32 bits.
+    asked = np.minimum(floor, n + 1)
     pairs = sparse.csr_array(admissible.T.astype(np.int32))
     corner = sparse.csr_array((1, 1), dtype=np.int32)
     blocks: list[list[Any]] = [  # source → items → users → sink

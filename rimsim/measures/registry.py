@@ -187,7 +187,7 @@ class RoundFacts:
     value_model: float | None = None
     """Σ w_r·model score − c·(what is missing, and what is above caps); None without certificates, as the next two."""
     bound: float | None = None
-    """D(w), the least bound that is known of V of slates that keep all caps."""
+    """D(w), lowest computed upper bound of the value V of any slates that keep all caps."""
     gap: float | None = None
     """``(D − V) / |D|``; None where a cap is exceeded."""
     estimated_decay: float | None = None
@@ -316,10 +316,10 @@ _ALL = (
         lambda f: exposure.average_popularity(f.exposure, f.popularity), "Popularity of shown items", "exposure"),
     Measure("shortfall", "share", "Σ (b − E)₊ / Σ b, E and b counted as positions; 0 if Σ b = 0",
         lambda f: exposure.shortfall(f.exposure, f.required_positions),
-        "Undelivered, as shown", "guarantee", "lower", band=3),
+        "Undelivered (shown)", "guarantee", "lower", band=3),
     Measure("examined_shortfall", "share", "Σ (b̃ − Ẽ)₊ / Σ b̃, Ẽ = Σ γ^(r−1), b̃ = b·mean_r γ^(r−1)",
         lambda f: exposure.examined_shortfall(f.slates, f.required_positions, f.decay),
-        "Undelivered, as examined", "guarantee", "lower", band=2),
+        "Undelivered (examined)", "guarantee", "lower", band=2),
     Measure("shortfall_units", "exposures", "Σ (b − E)₊ in the unit of the guarantee (`exposure.unit`)",
         lambda f: exposure.shortfall_units(f.delivered, f.required), "Missing exposures", "guarantee", "lower"),
     Measure("items_met", "share", "#{y: E ≥ b > 0} / #{y: b > 0} in the unit of the guarantee",

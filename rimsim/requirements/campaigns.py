@@ -24,9 +24,9 @@ class RoundVisits(NamedTuple):
     """Visits of a round, in clock order."""
 
     tick: Ints
-    """(n,) time of each."""
+    """(n,) time of each visit."""
     log_user: Ints
-    """(n,) user of the log behind each."""
+    """(n,) user of the log from which each visitor was copied."""
     first: Bools
     """(n,) first visits: the platform knows no earlier one, and nothing that the visitor consumed before."""
     start: int

@@ -160,11 +160,11 @@ class CarryOver(NamedTuple):
     """
 
     items: Floats
-    """(M,) of each item, since its period began."""
+    """(M,) carry-over of each item, since its period began."""
     rows: Floats
-    """(P,) of each group since its period began, then of each campaign."""
+    """(P,) carry-over of each group since its period began, then of each campaign."""
     start: int
-    """Tick at which the last of these rounds began."""
+    """Tick at which the last of the earlier rounds began."""
 
 
 @dataclass(frozen=True, eq=False)

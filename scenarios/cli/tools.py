@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import inspect
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -319,7 +320,7 @@ def download(name: str, folder: Path | None) -> None:
 
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=terminal()) as bar:
-        task = bar.add_task(name, total=None, visible=False)  # it appears with the first bytes
+        task = bar.add_task(name, total=None, visible=False)  # hidden until the download begins
 
         def show(have: int, whole: int) -> None:
             bar.update(task, completed=have, total=whole, visible=True)
@@ -395,7 +396,13 @@ def _print_scenarios(name: str | None) -> None:
 
 def _line(one: Any) -> str:
     """Formula of a measure, or first line about a class."""
-    return str(getattr(one, "formula", None) or (one.__doc__ or "").strip().partition("\n")[0])
+    text = getattr(one, "formula", None) or (one.__doc__ or "").strip()
+    return _without_markup(text).partition("\n")[0]
+
+
+def _without_markup(docstring: str) -> str:
+    """Docstring without the marks of code and of references."""
+    return re.sub(r"(?::\w+:)?(`{1,2})~?([^`]*)\1", r"\2", docstring)
 
 
 def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
@@ -421,7 +428,7 @@ def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
     if kind == "measures":
         click.echo(f"{one.title}: {one.formula} ({one.unit})")
         return
-    click.echo(inspect.getdoc(one) or name)
+    click.echo(_without_markup(inspect.getdoc(one) or name))
     options = option_lines(record or one)
     click.echo("\nOptions:" if options else "\nNo options.")
     for text, meaning in options:

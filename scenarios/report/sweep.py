@@ -39,7 +39,9 @@ def sweep_report(sweep: Run) -> Report:
     runs = [run for _, run in status.runs_of(sweep)]
     unfinished, undrawn = status.status_note(sweep, runs), undrawn_reason(table)
     found = sweep_matrix(table, unit)
-    agreements = dict.fromkeys(map(sentences.agreement_note, runs))  # points with the same truth say the same
+    agreements = dict.fromkeys(
+        map(sentences.agreement_note, runs)
+    )  # values of a field that share a truth have one note
     notes = (*sentences.notes_of(runs), *agreements, tables.two_seeds_note(len(sweep.seeds)), unfinished)
     sections, answer = [], []
     if undrawn is None:

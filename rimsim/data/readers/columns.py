@@ -43,7 +43,10 @@ class TableKind:
     table: str
     """Its own name in messages."""
     roles: tuple[Role, ...]
-    """Roles of columns; only the last is optional. Of several problems in a row, the first role's is reported."""
+    """Roles of columns; only the last is optional.
+
+    If a line of a file has several problems, the problem of the first role is reported.
+    """
     usual: Mapping[Role, Sequence[str]]
     """Usual names of the column of each role."""
     example: str

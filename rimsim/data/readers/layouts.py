@@ -107,7 +107,7 @@ class ObservedLayout:
     time: str | None = None
     """Column of times."""
     unit: Unit | None = None
-    """Unit of times; None: the one that most of them fit."""
+    """Unit of times; None: the unit in which most times of the file are plausible dates."""
     separator: str | None = None
     """Between fields; None: found by itself."""
     matrix: bool = False

@@ -308,7 +308,7 @@ _PLAIN: Final = r"^\d+(\.\d*)?$"
 def numbers_of(
     texts: pa.Array, name: str, largest: float, otherwise: str = ""
 ) -> tuple[Floats, dict[int, str]]:
-    """Numbers of a column, and problems by row; see :func:`number`."""
+    """Numeric values, and problems by row; see :func:`number`."""
     try:
         column = pc.cast(texts, pa.float64())
     except pa.ArrowInvalid:
@@ -335,7 +335,7 @@ def moments_of(texts: pa.Array, name: str) -> tuple[Floats, dict[int, str]]:
 def _read_again(
     texts: pa.Array, numbers: Floats, odd: Bools, read: Callable[[str], float]
 ) -> tuple[Floats, dict[int, str]]:
-    """Numbers of a column, and problems of bad fields."""
+    """Numeric values of a column, and problems by row."""
     problems: dict[int, str] = {}
     for row in np.flatnonzero(odd).tolist():
         try:

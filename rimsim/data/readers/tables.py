@@ -345,7 +345,7 @@ class _BatchReader:
         self._row += batch.num_rows
 
     def _numbers(self, role: Role, column: pa.Array) -> tuple[Floats, dict[int, str]]:
-        """Numbers of a column, and problems by row."""
+        """Numeric values of a column, and problems by row."""
         if role == "time" and self.moments:
             numbers, largest = _moment_seconds(column), math.nextafter(LATEST, 0.0)
             allowed = "times from 1970 to 9999"
@@ -382,7 +382,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _floats(column: pa.Array) -> Floats:
-    """Numbers of a column; NaN where a number is missing."""
+    """Numeric values; NaN where a value is missing."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     return np.asarray(column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False))

@@ -219,7 +219,8 @@ class Hawkes(DecayedGround):
     def _solve(self, terms: HawkesTerms) -> None:
         total = terms.total
         scales = len(self._rates)
-        # In units of its share of the compensator each parameter is of order one.
+        # Each parameter is divided by the value at which its term alone would predict all events. So all parameters
+        # are near one in size, as the optimiser needs.
         n = len(terms.at_event)
         unit = np.where(total > 0, n / np.maximum(total, 1e-300), 0.0)
         at = terms.at_event * unit

@@ -209,7 +209,7 @@ class SelectedModel(Stored):
 
     def save(self, folder: str | Path) -> None:
         """Write the choice, and the chosen model in subfolder ``chosen``."""
-        if self._chosen is not None:  # first: a record without its model would be no model
+        if self._chosen is not None:  # the model is saved first, because its record is useless without it
             save_model(self._chosen, Path(folder) / "chosen")
         super().save(folder)
 

@@ -146,7 +146,7 @@ class HeldOut:
             scored_rows = scored_rows[:: max(step, 1)]
         if len(scored_rows) < _FEWEST or not cut.past.targets.any():
             return None
-        # Whole rows only now: of many users over many items they would not fit into memory.
+        # Rows over all items are made only for the users that are kept; those of all users would not fit into memory.
         place = np.full(len(cut), -1)
         place[scored_rows] = np.arange(len(scored_rows))
         consumed, taken = (_cells(pairs, place, len(scored_rows), log.n_items) for pairs in (had, took))

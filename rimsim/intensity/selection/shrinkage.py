@@ -220,7 +220,7 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
     softmax = _WeightedSoftmax(held, parts)
     count = held.taken.sum(1)
     labels = float(held.taken.sum())
-    # Added up in rows and then in float64.
+    # Sums of rows are float32, and the sum over all rows is float64, which loses no small terms.
     observed = np.array([float((part * held.taken).sum(1).sum(dtype=np.float64)) for part in parts])
 
     def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
@@ -257,7 +257,7 @@ def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
             value -= float(np.where(taken, np.log(-np.expm1(-expected)), -expected).sum())
             if not sloped:
                 continue
-            with np.errstate(over="ignore"):  # the pull of a user who takes thousands is 0
+            with np.errstate(over="ignore"):  # for users with thousands of items the result underflows to 0
                 pull = np.where(taken, -expected / np.expm1(expected), expected)
             factor = np.bincount(row, pull, len(norm)) / norm
             slope += [pull @ part for part in mine] - softmax.totals(share, factor, span)
@@ -326,7 +326,7 @@ def _order(n: int, longest: int) -> tuple[Ints, Ints]:
         [run for at in range(0, n, longest) for run in _runs(min(longest, n - at), at > 0)]
     )
     run = np.repeat(np.arange(len(size)), size)
-    run[n - n % _LANES :] += 1  # what eight does not divide is added to the last run, one by one
+    run[n - n % _LANES :] += 1  # the last numbers, fewer than eight, are added one by one
     return run * _LANES + np.arange(n) % _LANES, merges
 
 

@@ -98,7 +98,7 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
 
     def encode(self, states: UserStates) -> Hidden:
         """Sums of item vectors, numbers of items, and outputs h."""
-        _ = self.network  # raises before a fit
+        _ = self.network  # an unfitted model raises here, before any work
         vectors = self._item.cpu().numpy()
         lengths = states.lengths
         sums = np.zeros((len(states), vectors.shape[1]), np.float32)
@@ -114,6 +114,6 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
         return total, count, hidden
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states with one more item vector each."""
+        """Hidden states after one more event each."""
         del times
         return self._hidden(hidden[0] + self._item[items.to(self.device)], hidden[1] + 1.0)

@@ -125,7 +125,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
 
     def encode(self, states: UserStates) -> Hidden:
         """(n, W) hidden states after each state's last ``context`` events."""
-        _ = self.network  # raises before a fit
+        _ = self.network  # an unfitted model raises here, before any work
         return (self._read(*training.last_events(states, self.config.context)),)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:

@@ -50,7 +50,7 @@ class SequenceConfig:
     burn: int = Field(default=16, ge=0)
     """Events read before a window's first prediction."""
     ahead: int = Field(default=1, ge=1)
-    """Number of next events that p(y|x) is fitted to at each position."""
+    """Number of next events that p(y|x) is fitted to predict after each event of a sequence."""
     target: Literal["next-event", "next-session"] = "next-event"
     """next-event, or next-session: all events of a session, predicted from the events before the session."""
     session_gap: str = "30min"
@@ -208,7 +208,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32: p(y|x) of each state; rows sum to 1."""
         del now
-        _ = self.network  # raises before a fit
+        _ = self.network  # an unfitted model raises here, before any work
         return in_blocks(self._probabilities, hidden[-1])
 
     def tensors(self) -> dict[str, torch.Tensor]:

@@ -247,7 +247,7 @@ class TrainingOptions:
     final_rate: float = 1.0
     """Share of the learning rate that is left after the last epoch; the rate falls linearly, batch by batch."""
     ahead: int = 1
-    """Number of next events that p(y|x) is fitted to at each position."""
+    """Number of next events that p(y|x) is fitted to predict after each event of a sequence."""
     sampled: float = 1.0
     """Share of the predicted positions whose loss is computed, drawn in every batch."""
     negatives: int | None = None

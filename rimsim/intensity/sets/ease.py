@@ -52,7 +52,8 @@ def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
 
 def _inverse(matrix: Floats) -> Floats:
     """Inverse of a positive definite matrix, which is overwritten."""
-    factor, _ = scipy.linalg.lapack.dpotrf(matrix.T, lower=1, clean=1, overwrite_a=1)  # by columns: no copy
+    # LAPACK reads columns, so the transpose needs no copy.
+    factor, _ = scipy.linalg.lapack.dpotrf(matrix.T, lower=1, clean=1, overwrite_a=1)
     lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)  # 0 above the diagonal
     diagonal = lower.diagonal().copy()
     inverse = lower + lower.T

@@ -61,7 +61,7 @@ class Cells:
 
     @property
     def user(self) -> Ints:
-        """(c,) new number of each pair's user."""
+        """(c,) row of each pair's user in this table."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
     def pairs_of(self, users: Ints) -> tuple[Ints, Ints]:
@@ -329,7 +329,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32: p(y|x) of each state; rows sum to 1."""
         del now
-        self.served("bias")  # raises before a fit
+        self.served("bias")  # an unfitted model raises here, before any work
         return in_blocks(self._probabilities, *hidden)
 
     def tensors(self) -> dict[str, torch.Tensor]:

@@ -199,7 +199,7 @@ class HawkesOptions:
     kappa: float = Field(default=0.0, ge=0)
     """κ: rates are multiplied by exp(κ(S − S₀)); 0: rates do not depend on slates."""
     neutral: float = Field(default=0.5, ge=0, le=1)
-    """S₀: satisfaction at the beginning, and at which users come as often as in the log."""
+    """S₀, the satisfaction of all users at the beginning; at this satisfaction users come as often as in the log."""
     memory: float = Field(default=0.8, ge=0, lt=1)
     """Weight of the old satisfaction after a visit; the outcome of the visit has the remaining weight."""
 

@@ -53,7 +53,7 @@ class TableReport:
     taken: float
     """Mean probability that an examined item is consumed, over the pairs with an answer."""
     left: float
-    """Share of expected consumptions, over the pairs with an answer, that are of pairs outside the log."""
+    """Share of the table's expected consumptions that belong to pairs whose user or item the log lacks."""
     shown_at_random: bool
     """True if the items of the table were chosen independently of what users like."""
 

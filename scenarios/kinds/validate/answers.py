@@ -170,7 +170,9 @@ def judge_observed(
     """
     scores = {(name, ""): _truth_scores(truth, answers) for name, truth in truths.items()}
     scores |= {("", name): _model_scores(model, answers) for name, model in models.items()}
-    scores[("", RANDOM)] = np.zeros(len(answers))  # the bar to be above
+    scores[("", RANDOM)] = np.zeros(
+        len(answers)
+    )  # a reference: every truth and model should be better than random scores
     row, taken, n_users = answers.row, answers.taken, len(answers.users)
     folds = max(2, min(_FOLDS, n_users))  # each is predicted from the others
     fold = folds_of(answers.users, 0, folds)[row]

@@ -59,7 +59,7 @@ class FalseTruth:
 
 
 def false_truths(truths: Mapping[str, Truth], log: EventLog) -> dict[str, FalseTruth]:
-    """False truths, named by :func:`bar_name`."""
+    """Deliberately wrong truths, with which real ones are compared."""
     events = np.bincount(log.item, minlength=log.n_items) + 0.5
     popularity = np.asarray(events / events.sum(), np.float64)
     return {
