@@ -180,18 +180,21 @@ class ImplicitModel(AdaptedModel):
 
     def _scores(self, recommender: Any, consumed: Consumed) -> Array:
         n, m = consumed.shape
-        try:
-            items, values = recommender.recommend(
-                np.arange(n), consumed, N=m, filter_already_liked_items=False, recalculate_user=True
-            )
-        except NotImplementedError as error:
-            name = type(recommender).__name__
-            raise ModelError(
-                f"{name}: cannot rank items for users that it was not fitted to (no option recalculate_user). "
-                "Use AlternatingLeastSquares or a nearest-neighbour model of implicit, or rimsim's own 'bpr'"
-            ) from error
-        scores = np.full((n, m + 1), np.nan)  # neighbours rank fewer than M items, and fill up with item −1
-        np.put_along_axis(scores, np.where(values > -np.finfo(np.float32).max, items, m), values, axis=1)
+        # Neighbours rank fewer than M items, and fill the rest with item −1, which the last column takes.
+        scores = np.full((n, m + 1), np.nan)
+        # One state at a time: in a product of many rows, some BLAS kernels let the bits of a row depend on its place.
+        for row in range(n):
+            try:
+                items, values = recommender.recommend(
+                    0, consumed[[row]], N=m, filter_already_liked_items=False, recalculate_user=True
+                )
+            except NotImplementedError as error:
+                name = type(recommender).__name__
+                raise ModelError(
+                    f"{name}: cannot rank items for users that it was not fitted to (no option recalculate_user). "
+                    "Use AlternatingLeastSquares or a nearest-neighbour model of implicit, or rimsim's own 'bpr'"
+                ) from error
+            scores[row, np.where(values > -np.finfo(np.float32).max, items, m)] = values
         return scores[:, :m]
 
 
