@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gymnasium
-from docutils.nodes import SkipNode, Text, figure, paragraph, reference, row
+from docutils.nodes import SkipNode, Text, figure, paragraph, reference, row, table
 from latex2mathml.converter import convert
+from sphinx.util.inspect import TypeAliasForwardRef
 
 import rimsim
-from rimsim.scenarios.report.comparison import comparison_report
 from rimsim.scenarios.report.html import html
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ author = "the authors of rimsim"
 copyright = "the authors of rimsim; MIT licence"  # noqa: A001  # Sphinx's own name
 version = release = rimsim.__version__
 
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 extensions = [
     "myst_parser",
+    "object_pages",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
@@ -93,6 +96,8 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 ALIASES = ("ArrayLike", "Bools", "Duration", "Filter", "Float32s", "Floats", "Ints", "NDArray", "Time")
 autodoc_type_aliases = dict(zip(ALIASES, ALIASES, strict=True))
+# Sphinx shows the representation of an alias within a union or a tuple: there, too, its name is to be read.
+TypeAliasForwardRef.__repr__ = lambda alias: alias.name
 autodoc_preserve_defaults = True  # names of defaults, not tables of all measures
 autodoc_default_options = {"members": True, "no-value": True}
 
@@ -124,7 +129,7 @@ OFTEN = {
     "ArrayLike": "numpy.typing.ArrayLike",
     **dict.fromkeys(("Bools", "Float32s", "Floats", "Ints"), "numpy.typing.NDArray"),
 }
-autosummary_generate = False  # tables above the entries of a package, no pages of their own
+autosummary_generate = False  # docs/_extensions/object_pages.py writes the pages
 maximum_signature_line_length = 80
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -150,9 +155,22 @@ html_theme = "furo"
 html_title = f"rimsim {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_copy_source = False
-html_theme_options = {"navigation_with_keys": True}
+# The letters of the page of a run, too, which the landing page shows.
+LETTERS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif'
+html_theme_options = {
+    "navigation_with_keys": True,
+    "light_logo": "logo.svg",
+    "dark_logo": "logo-dark.svg",
+    "light_css_variables": {
+        "font-stack": LETTERS,
+        "color-brand-primary": "#1a75b1",
+        "color-brand-content": "#1a75b1",
+    },
+    "dark_css_variables": {"color-brand-primary": "#58ade4", "color-brand-content": "#58ade4"},
+}
 
 
 def _whole(_app: Sphinx, what: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
@@ -191,7 +209,8 @@ def _report(app: Sphinx) -> None:
             workers=1,
             out=Path(folder) / "run",
         )
-        (HERE / "report" / "run.html").write_text(html(comparison_report(run), run), encoding="utf-8")
+        (HERE / "report" / "run.html").write_text(html(run.report(), run), encoding="utf-8")
+        run.plot("front").savefig(HERE / "report" / "run.png")
 
 
 def _for_site(_app: Sphinx, name: str, source: list[str]) -> None:
@@ -208,18 +227,28 @@ def _for_site(_app: Sphinx, name: str, source: list[str]) -> None:
     )
 
 
-def _summaries(_app: Sphinx, name: str, source: list[str]) -> None:
-    """Put a table of all names above the entries of a package."""
-    if not name.startswith("api/"):
-        return
+def _for_inclusion(_app: Sphinx, path: Path, _page: str, text: list[str]) -> None:
+    """Complete files from outside of this folder: release notes with the changes since, links to a part of the page."""
+    if path.name == "CHANGELOG.md":
+        mark = "<!-- towncrier release notes start -->\n"
+        text[0] = text[0].replace(mark, f"{mark}\n{_unreleased()}")
+    if path.name == "CONTRIBUTING.md":
+        text[0] = text[0].replace("](changes/README.md)", "](#changes-since-the-last-version)")
 
-    def with_table(found: re.Match[str]) -> str:
-        module = importlib.import_module(found[1])
-        names = [one for one in getattr(module, "__all__", ()) if callable(getattr(module, one))]
-        rows = "".join(f"   ~{found[1]}.{one}\n" for one in names)
-        return f".. autosummary::\n   :nosignatures:\n\n{rows}\n{found[0]}" if rows else found[0]
 
-    source[0] = re.sub(r"^\.\. automodule:: (\S+)$", with_table, source[0], flags=re.MULTILINE)
+def _unreleased() -> str:
+    """Notes of the changes since the last version, as a release would write them."""
+    command = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "Unreleased"]
+    return subprocess.run(
+        [*command, "--dir", str(HERE.parent)], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def _cards(app: Sphinx, doctree: document) -> None:
+    """Show the table of the landing page, questions and the pages that answer them, as cards."""
+    if app.env.docname == "index":
+        for questions in doctree.findall(table):
+            questions["classes"].append("cards")
 
 
 def _elsewhere(
@@ -278,6 +307,7 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", _whole, priority=400)
     app.connect("builder-inited", _report, priority=400)  # before the examples
     app.connect("source-read", _for_site)
-    app.connect("source-read", _summaries)
+    app.connect("include-read", _for_inclusion)
+    app.connect("doctree-read", _cards)
     app.connect("missing-reference", _elsewhere)
     app.connect("doctree-resolved", _glossary)
