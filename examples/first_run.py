@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import rimsim
-from rimsim.scenarios.report.comparison import comparison_report
+from rimsim.scenarios.report.charts import style
 
 small = {"data.min_item_events": 60, "arrivals.per_round": 300}
 
@@ -28,14 +28,23 @@ with tempfile.TemporaryDirectory() as folder:
         workers=1,
         out=Path(folder) / "run",
     )
-    print(*comparison_report(run).answer, sep="\n")
+    for sentence in run.report().answer:
+        print(sentence.replace("`", ""))
 
 # %%
 # ``run.rounds`` is a DataFrame: agent, seed, round, metric, value. The retrained recommender shows less and less of the
-# catalogue; its twin does not. The controls of ``rimsim compare`` separate the causes.
+# catalogue; its twin does not. Pale lines are seeds, strong lines their means. The controls of ``rimsim compare``
+# separate the causes.
 
 coverage = run.rounds[run.rounds["metric"] == "coverage"]
-means = coverage.pivot_table("value", "round", "agent")
-axes = means.plot(marker="o")
-axes.set(title="Retraining shrinks the catalogue", ylabel="share of the catalogue shown", xticks=range(6))
+coverage = coverage.assign(value=100 * coverage["value"])
+with style():
+    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    for agent, arms in coverage.groupby("agent"):
+        (line,) = axes.plot(arms.groupby("round")["value"].mean(), linewidth=2.5, label=agent)
+        axes.plot(arms.pivot_table("value", "round", "seed"), color=line.get_color(), alpha=0.3)
+    axes.set(
+        title="Retraining shrinks the catalogue", ylabel="items shown, % of the catalogue", ylim=(0, 100)
+    )
+    axes.legend(title=None, loc="lower left")
 plt.show()

@@ -21,6 +21,7 @@ import torch
 import rimsim  # noqa: F401  registers the environment
 from rimsim.agents import Delivery, make_agent, rollout
 from rimsim.measures import mean_interval, paired_difference
+from rimsim.scenarios.report.charts import style
 
 small = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
 market = gymnasium.make("RIMMarket-v0", scenario="closed-loop", rounds=2, settings=small)
@@ -115,15 +116,14 @@ for name, values in others.items():
     mean = mean_interval(values - base)
     print(f"{name:10} {values.mean():.1f}, rim-feedback {mean.mean:+.1f} ±{(mean.high - mean.low) / 2:.1f}")
 
-figure, axes = plt.subplots(layout="constrained")
 ends = np.array([(gain.mean, gain.mean - gain.low, gain.high - gain.mean) for _, gain in curve]).T
-axes.errorbar(
-    [episodes for episodes, _ in curve], ends[0], yerr=ends[1:], marker="o", capsize=3, label="learned"
-)
-axes.axhline(0, color="black", linestyle="--", label="rim-feedback")
-axes.axhline((others["oracle"] - base).mean(), color="black", linestyle=":", label="oracle")
-axes.set(
-    title="Prices of a controller, weighted by a learner", xlabel="training episodes", ylabel="gain of return"
-)
-axes.legend()
+with style():
+    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    episodes = [episodes for episodes, _ in curve]
+    axes.errorbar(episodes, ends[0], yerr=ends[1:], marker="o", capsize=3, label="learned")
+    axes.axhline(0, color="black", linestyle="--", label="rim-feedback")
+    axes.axhline((others["oracle"] - base).mean(), color="black", linestyle=":", label="oracle")
+    axes.set(title="Prices of a controller, weighted by a learner", xlabel="training episodes")
+    axes.set(ylabel="gain of return")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()

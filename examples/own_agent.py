@@ -11,9 +11,12 @@ from __future__ import annotations
 import gymnasium
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import seaborn as sns
 
 import rimsim  # noqa: F401  registers the environment
 from rimsim.agents import make_agent, rollout
+from rimsim.scenarios.report.charts import style
 
 
 class Sharing:
@@ -47,9 +50,12 @@ for agent in (make_agent("relevance"), Sharing(), make_agent("rim-feedback")):
     print(f"{agent.name:13} {np.mean(returns[agent.name]):6.1f}, by seed {np.round(returns[agent.name], 1)}")
 
 # %%
-# The same seeds bring the same arrivals to each agent. Each line is a seed.
+# The same seeds bring the same arrivals to each agent. A grey line joins the returns at one seed.
 
-figure, axes = plt.subplots()
-axes.plot(list(returns), np.array(list(returns.values())), color="grey", marker="o")
-axes.set(title="Return of two rounds, by seed", ylabel="return")
+table = pd.DataFrame(returns)
+with style():
+    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    axes.plot(table.columns, table.to_numpy().T, color="0.75", linewidth=1, zorder=1)
+    sns.stripplot(table, size=8, jitter=False, ax=axes)
+    axes.set(title="Return of two rounds at five seeds", ylabel="return", ylim=(0, None))
 plt.show()

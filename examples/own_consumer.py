@@ -15,10 +15,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 
 import rimsim
 from rimsim.config import ScenarioConfig
 from rimsim.market.consumers import Intensity, drawn
+from rimsim.scenarios.report.charts import style
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ if __name__ == "__main__":
             taken[name] = visits["consumed"].sum() / visits["arrival"].nunique()
             print(f"{name:10} {taken[name].mean():.2f} items taken per visit")
 
-    axes = pd.DataFrame(taken).plot.bar(rot=0, title="Items taken per visit, by round")
-    axes.set_ylabel("items")
+    table = (
+        pd.DataFrame(taken).melt(var_name="consumer", value_name="items", ignore_index=False).reset_index()
+    )
+    with style():
+        figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+        sns.barplot(table, x="round", y="items", hue="consumer", ax=axes)
+        axes.set(title="Items taken per visit", ylabel="items")
+        sns.move_legend(axes, "upper left", bbox_to_anchor=(1, 1), title=None)
     plt.show()

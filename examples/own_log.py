@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 import rimsim
-from rimsim.scenarios.report.sentences import comparison_sentences
+from rimsim.scenarios.report.charts import style
 
 rng = np.random.default_rng(0)
 sales = pd.DataFrame(
@@ -45,11 +45,12 @@ with tempfile.TemporaryDirectory() as folder:
             "data.min_item_events": 5,
             "arrivals.per_round": 100,
         },
+        frozen=[],
         workers=1,
         out=Path(folder) / "run",
     )
-    for sentence in comparison_sentences(run.rounds, run.agents, run.scenario.exposure.unit):
-        print(sentence)
+    for sentence in run.report().answer:
+        print(sentence.replace("`", ""))
 
     # Exposures of each item, by its own id.
     shown = run.ledger.merge(run.catalogue, on="item").pivot_table(
@@ -59,7 +60,12 @@ with tempfile.TemporaryDirectory() as folder:
 # %%
 # Exposures of every item, from the most to the least popular one.
 
-order = sales["Artikel"].value_counts().index
-shown.reindex(order).dropna().plot(figsize=(8, 4), title="Exposures", xlabel="", rot=90)
-plt.tight_layout()
+popularity = sales["Artikel"].value_counts()
+with style():
+    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    for agent, exposures in shown.reindex(popularity.index).dropna().items():
+        axes.plot(range(1, len(exposures) + 1), exposures, label=agent)
+    axes.set(title="The guarantee reaches rare items", xlabel="item, from the most popular to the rarest")
+    axes.set(ylabel="exposures", ylim=(0, None))
+    axes.legend()
 plt.show()

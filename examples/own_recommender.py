@@ -13,11 +13,14 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from implicit.als import AlternatingLeastSquares
 
 import rimsim
 from rimsim.intensity import RIM, Visits
 from rimsim.intensity.adapters import ImplicitModel, MatrixScorerModel
+from rimsim.scenarios.report.charts import style
 
 
 class ItemRidge:
@@ -47,7 +50,7 @@ models = {
 # Each serves the same visitors for three rounds, and retrains on what they take.
 
 small = {"data.min_item_events": 60, "arrivals.per_round": 300}
-utility = {}
+seeds = {}
 for name, model in models.items():
     with tempfile.TemporaryDirectory() as folder:
         run = rimsim.compare(
@@ -59,14 +62,16 @@ for name, model in models.items():
             workers=1,
             out=Path(folder) / "run",
         )
-        utility[name] = run.rounds.query("metric == 'utility'").groupby("round")["value"].mean()
-    print(f"{name:17} {utility[name].mean():.3f} items taken per slate")
+        seeds[name] = run.rounds.query("metric == 'utility'").groupby("seed")["value"].mean()
+    print(f"{name:17} {seeds[name].mean():.3f} items taken per slate")
 
-figure, axes = plt.subplots()
-for name, values in utility.items():
-    axes.plot(values, marker="o", label=name)
-axes.set(
-    title="Four recommenders as the model of a platform", xlabel="round", ylabel="utility", xticks=range(3)
-)
-axes.legend()
+# %%
+# The points are the two seeds, which differ as much as the models do.
+
+table = pd.DataFrame(seeds)
+with style():
+    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    sns.barplot(table, orient="h", errorbar=None, ax=axes)
+    sns.stripplot(table, orient="h", color="black", jitter=False, ax=axes)
+    axes.set(title="Four recommenders as the model of a platform", xlabel="items taken per slate")
 plt.show()
