@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import gymnasium
 from docutils.nodes import SkipNode, Text, figure, paragraph, reference, row, table
 from latex2mathml.converter import convert
-from sphinx.util.inspect import TypeAliasForwardRef
 
 import rimsim
 from rimsim.scenarios.report.html import html
@@ -96,8 +95,6 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 ALIASES = ("ArrayLike", "Bools", "Duration", "Filter", "Float32s", "Floats", "Ints", "NDArray", "Time")
 autodoc_type_aliases = dict(zip(ALIASES, ALIASES, strict=True))
-# Sphinx shows the representation of an alias within a union or a tuple: there, too, its name is to be read.
-TypeAliasForwardRef.__repr__ = lambda alias: alias.name
 autodoc_preserve_defaults = True  # names of defaults, not tables of all measures
 autodoc_default_options = {"members": True, "no-value": True}
 
@@ -147,6 +144,7 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "min_reported_time": 1e9,  # times are the machine's
     "capture_repr": (),
+    "thumbnail_size": (720, 450),
 }
 
 copybutton_exclude = ".linenos, .gp, .go"

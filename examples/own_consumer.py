@@ -70,7 +70,7 @@ if __name__ == "__main__":
     )
     with style():
         figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
-        sns.barplot(table, x="round", y="items", hue="consumer", ax=axes)
-        axes.set(title="Items taken per visit", ylabel="items")
+        sns.barplot(table, x="round", y="items", hue="consumer", native_scale=True, ax=axes)
+        axes.set(title="Items taken per visit", ylabel="items", xticks=table["round"].unique())
         sns.move_legend(axes, "upper left", bbox_to_anchor=(1, 1), title=None)
     plt.show()

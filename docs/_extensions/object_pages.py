@@ -128,8 +128,16 @@ def put_tables(_app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = MODULE.sub(with_tables, source[0])
 
 
+def show_names_of_aliases() -> None:
+    """Make Sphinx write the name of a type alias within a union or a tuple, where it writes a representation."""
+    from sphinx.util.inspect import TypeAliasForwardRef  # noqa: PLC0415  # tests of this file need no Sphinx
+
+    TypeAliasForwardRef.__repr__ = lambda alias: alias.name
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Connect the two steps."""
+    """Connect the steps."""
+    show_names_of_aliases()
     app.connect("builder-inited", write_pages)
     app.connect("source-read", put_tables)
     return {"parallel_read_safe": True}
