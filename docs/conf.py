@@ -212,12 +212,13 @@ def _report(app: Sphinx) -> None:
 
 
 def _for_site(_app: Sphinx, name: str, source: list[str]) -> None:
-    """Turn links to the log into those of the site, pictures into figures with captions, and add entries of the index.
+    """Turn links to folders into those of the site, pictures into figures with captions, and add entries of the index.
 
-    GitHub follows links to ``benchmarks/log``, of which the site has a copy, and shows pictures without captions.
+    GitHub follows links to ``benchmarks/log`` and ``examples``, of which the site has pages, and shows pictures without
+    captions.
     """
     here, there = ("../../docs/", "../") if name.startswith("log/") else ("../benchmarks/log/", "log/")
-    text = source[0].replace(f"]({here}", f"]({there}")
+    text = source[0].replace(f"]({here}", f"]({there}").replace("](../examples)", "](gallery/index.rst)")
     if name in SOUGHT:
         text += f"\n\n```{{index}} {', '.join(f'!{words}' for words in SOUGHT[name])}\n```\n"
     source[0] = re.sub(

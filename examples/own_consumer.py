@@ -22,6 +22,9 @@ from rimsim.config import ScenarioConfig
 from rimsim.market.consumers import Intensity, drawn
 from rimsim.scenarios.report.charts import style
 
+# %%
+# The consumer asks the fitted truth, and sets the probability of lower positions to 0.
+
 
 @dataclass(frozen=True)
 class OnPhones:

@@ -100,8 +100,9 @@ def solve_dual(
         more: ``position_weights`` (k,): positive, non-increasing. ``rows``: requirements of several items or
             for some users. ``tie_seed``: seed of the order among equal scores.
 
-    Returns: Slates, prices and the certified gap. Without ``position_weights`` and ``rows``, the gap exceeds ``tol``
-        only because of rounding.
+    Returns:
+        Slates, prices and the certified gap. Without ``position_weights`` and ``rows``, the gap exceeds ``tol`` only
+        because of rounding.
 
     Raises:
         ConfigError: If an argument has a wrong type, shape or value.
