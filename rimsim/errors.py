@@ -40,7 +40,7 @@ class InfeasibleError(RimsimError):
     Args:
         message: One sentence.
         items: Indices of a set of items whose floors together exceed the exposures that these items can get.
-            shortfall: Missing exposures of these items; a whole number if positions count the same.
+        shortfall: Missing exposures of these items; a whole number if positions count the same.
     """
 
     def __init__(self, message: str, items: tuple[int, ...] = (), shortfall: float = 0) -> None:
