@@ -31,7 +31,7 @@ version = release = rimsim.__version__
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "object_pages",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -50,7 +50,16 @@ HERE = Path(__file__).parent
 shutil.rmtree(HERE / "log", ignore_errors=True)
 shutil.copytree(HERE.parent / "benchmarks" / "log", HERE / "log")
 
-# The page of a run, which the landing page embeds.
+# The notebook is run when the site is built, as the examples are.
+(HERE / "notebook").mkdir(exist_ok=True)
+shutil.copy(HERE.parent / "examples" / "notebook.ipynb", HERE / "notebook" / "report.ipynb")
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_output_stderr = "remove"  # warnings name folders of the machine
+
+# The page of a run, to which the landing page leads.
 (HERE / "report").mkdir(exist_ok=True)
 html_extra_path = ["report"]
 
@@ -191,8 +200,9 @@ def _formula(self: HTML5Translator, node: math | math_block) -> None:
 
 
 def _report(app: Sphinx) -> None:
-    """Play the market of the tutorial and write its page, unless examples are not run either."""
+    """Play the market of the tutorial and write its page; where examples are not run, neither is the notebook."""
     if str(app.config.plot_gallery) in {"0", "False"}:
+        app.config.nb_execution_mode = "off"
         return
     # The examples' models are fitted here, so that their pages do not begin with the progress of a first use.
     small = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
@@ -219,6 +229,7 @@ def _for_site(_app: Sphinx, name: str, source: list[str]) -> None:
     """
     here, there = ("../../docs/", "../") if name.startswith("log/") else ("../benchmarks/log/", "log/")
     text = source[0].replace(f"]({here}", f"]({there}").replace("](../examples)", "](gallery/index.rst)")
+    text = text.replace("](../examples/notebook.ipynb)", "](notebook/report.ipynb)")
     if name in SOUGHT:
         text += f"\n\n```{{index}} {', '.join(f'!{words}' for words in SOUGHT[name])}\n```\n"
     source[0] = re.sub(
