@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import operator
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsFloat, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, SupportsFloat, TypeAlias, get_args
 
 import gymnasium
 import numpy as np
@@ -45,6 +45,7 @@ _CHOSEN = np.ones(1, bool)
 """A mask of the one market in a table of one."""
 Observation: TypeAlias = "dict[str, Array]"
 Action: TypeAlias = "Ints"
+InvalidItems: TypeAlias = Literal["raise", "empty"]
 Answer: TypeAlias = "Ints | Slates"
 """Items (k,) of an action, or a slate (1, k) with notes of an agent."""
 
@@ -79,7 +80,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     Action space:
         ``MultiDiscrete([M] * k)``: k different items of M, in the order of positions. A repeated or inadmissible item
-        leaves its position empty and is counted in ``info["market"]["emptied"]``.
+        leaves its position empty and is counted in ``info["market"]["emptied"]``. A number outside 0 to M − 1 is an
+        error, unless ``invalid_items`` is ``empty``.
 
     Observation space:
         ``Dict``. N is the largest number of arrivals that a round can have.
@@ -126,6 +128,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         model_seed: Seed of the platform's model. ``reset(seed=…)`` does not change this seed, so a reset need not fit a
             model.
         render_mode: ``ansi`` (text), ``rgb_array`` (picture of exposures and requirements), or None.
+        invalid_items: ``raise`` refuses an action with a number outside 0 to M − 1. ``empty`` leaves its position empty
+            and counts it, except for −1, which leaves a position empty on purpose.
 
     Example:
         >>> import gymnasium, rimsim
@@ -149,6 +153,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         settings: dict[str, object] | None = None,
         model_seed: int = 0,
         render_mode: str | None = None,
+        invalid_items: InvalidItems = "raise",
     ) -> None:
         EzPickle.__init__(
             self,
@@ -158,7 +163,9 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             settings=settings,
             model_seed=model_seed,
             render_mode=render_mode,
+            invalid_items=invalid_items,
         )
+        require_known("RIMMarket-v0: invalid_items is {}", [invalid_items], get_args(InvalidItems))
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ConfigError(f"render_mode is {render_mode!r}. Expected 'ansi', 'rgb_array' or None")
         changes: dict[str, object] = dict(settings or {})
@@ -169,6 +176,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         self.config = override(find_scenario(scenario), changes, origin="settings")
         self.render_mode = render_mode
         self.model_seed = model_seed
+        self.invalid_items: InvalidItems = invalid_items
+        """Answer to an item outside the catalogue: an error, or an empty position."""
         self.needs = NO_NEEDS
         """Fields that are filled in for the agent beside those of every agent."""
         self.barrier_every: int | None = None
@@ -289,10 +298,15 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         self._open(state.seeds)
         self.market.load_state(copy.deepcopy(state.begun))
         self._begin()
-        for answer in state.answers:
-            if isinstance(answer, Slates):
-                self.annotate(answer)
-            self.step(answer.items[0] if isinstance(answer, Slates) else answer)
+        invalid_items = self.invalid_items
+        self.invalid_items = "empty"  # an emptied position is −1 in the answers, which were accepted once
+        try:
+            for answer in state.answers:
+                if isinstance(answer, Slates):
+                    self.annotate(answer)
+                self.step(answer.items[0] if isinstance(answer, Slates) else answer)
+        finally:
+            self.invalid_items = invalid_items
 
     def __deepcopy__(self, memo: dict[int, object]) -> MarketEnv:
         made = type(self).__new__(type(self))
@@ -343,7 +357,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         if not self.attach():
             info, reward = self.answer(action)
             return self.observation(), reward, self.market.done, False, {"market": info}
-        asked, m = one_slate(action, self.config.slate), self.n_items
+        asked, m = self.items_of(action), self.n_items
         shown, taken, self._stepping = asked[None].copy(), np.empty((1, len(asked)), bool), True
         serve_all(self.record, _CHOSEN, shown, taken)
         told = outcome(self.record)
@@ -368,11 +382,24 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         }
         return observation_of(numbers[0], admissible[0]), told.reward, False, False, {"market": info}
 
+    def items_of(self, action: Action) -> Ints:
+        """Items of an action, which is checked.
+
+        Agents may leave positions of an annotated slate empty, by −1.
+
+        Raises:
+            AgentError: If the action is not a slate, or holds a number that is not an item.
+        """
+        items = one_slate(action, self.config.slate)
+        if self.invalid_items == "raise" and self._note is None:
+            require_items(items, self.n_items)
+        return items
+
     def answer(self, action: Action) -> tuple[dict[str, Any], float]:
         """``info["market"]`` and reward of a step, not compiled."""
         self.detach()
+        items = self.items_of(action).copy()
         note, self._note = self._note, None
-        items = one_slate(action, self.config.slate).copy()
         answer = items if note is None else as_slates(dataclasses.replace(note, items=items[None]))
         shown, consumed, gain = self._serve(answer)
         info = self._summary(items, shown, consumed)
@@ -546,6 +573,22 @@ def one_slate(action: Action, k: int) -> Action:
             f"an action has shape {items.shape} and type {items.dtype}. Expected shape ({k},) and whole numbers"
         )
     return items.astype(np.int64, order="C", copy=False)
+
+
+def require_items(items: Ints, n_items: int) -> None:
+    """Refuse numbers that are not items.
+
+    Raises:
+        AgentError: If a number is not from 0 to M − 1.
+    """
+    numbers = items.tolist()  # for a slate, quicker than reductions by NumPy
+    if min(numbers) >= 0 and max(numbers) < n_items:
+        return
+    position, number = next(pair for pair in enumerate(numbers) if not 0 <= pair[1] < n_items)
+    raise AgentError(
+        f"an action has the item {number} in position {position}. Expected items from 0 to {n_items - 1}. To leave "
+        "such positions empty, make the environment with invalid_items='empty'"
+    )
 
 
 def _clock(market: Market) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rimsim.arrays import TICKS, Array, Bools, Floats, Ints
-from rimsim.envs.market import MarketEnv, NamedArguments
+from rimsim.envs.market import InvalidItems, MarketEnv, NamedArguments
 from rimsim.envs.observations import observation_of
 from rimsim.envs.steps import RECORD, observe_all, serve_all
 
@@ -22,7 +22,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
 
     Args:
         num_envs: Number of markets, n.
-        scenario: Name or YAML file of a scenario. For arguments up to ``render_mode``, see :class:`MarketEnv`.
+        scenario: Name or YAML file of a scenario. For arguments up to ``invalid_items``, see :class:`MarketEnv`.
         autoreset_mode: Behaviour at the end of an episode.
     """
 
@@ -38,6 +38,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         settings: dict[str, object] | None = None,
         model_seed: int = 0,
         render_mode: str | None = None,
+        invalid_items: InvalidItems = "raise",
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
     ) -> None:
         def made() -> MarketEnv:
@@ -48,6 +49,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
                 settings=settings,
                 model_seed=model_seed,
                 render_mode=render_mode,
+                invalid_items=invalid_items,
             )
 
         super().__init__([made] * num_envs, autoreset_mode=autoreset_mode)
@@ -64,7 +66,12 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         return super().reset(seed=seed, options=options)
 
     def step(self, actions: Ints) -> tuple[dict[str, Array], Floats, Bools, Bools, dict[str, Any]]:
-        """Show one slate to each market's waiting arrival."""
+        """Show one slate to each market's waiting arrival.
+
+        Raises:
+            AgentError: If an action is not a slate, or holds a number that is not an item; then no market moves.
+        """
+        self._require_items(actions)
         n, m = self.num_envs, self.envs[0].n_items
         numbers, admissible = np.empty((n, 3 * m + 3), np.float32), np.empty((n, m), np.int8)
         ended, infos = np.zeros(n, bool), dict[str, Any]()
@@ -92,6 +99,17 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         infos["market"] = columns | {f"_{key}": everyone for key in columns}
         infos["_market"] = everyone
         return observation_of(numbers, admissible), rewards, ended.copy(), np.zeros(n, bool), infos
+
+    def _require_items(self, actions: Ints) -> None:
+        """Refuse items outside the catalogue before any slate is served."""
+        numbers, n_items = np.asarray(actions), self.envs[0].n_items
+        if numbers.ndim != 2 or numbers.dtype.kind not in "iu":  # refused with the shape that is expected
+            return
+        is_strange = ((numbers < 0) | (numbers >= n_items)).any(axis=1)
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            is_strange &= ~self._autoreset_envs  # a market that is reset has no use for its action
+        for number in np.flatnonzero(is_strange).tolist():
+            self.envs[number].items_of(numbers[number])
 
     def _serve(self, actions: Ints) -> tuple[Bools, Floats, dict[str, Array]]:
         """Mask of jointly served markets, rewards, ``info["market"]``."""

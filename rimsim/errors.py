@@ -171,6 +171,14 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"{guess} Use one of {listed}{more}." if names else f"{guess} There are none."
 
 
+def has_type(value: object, *kinds: type) -> bool:
+    """True if a value has a type, whatever its annotation says.
+
+    Callers without a type checker pass other values, which ``isinstance`` would let mypy call impossible.
+    """
+    return isinstance(value, kinds)
+
+
 def require_known(said: str, words: Iterable[str], allowed: Collection[str]) -> None:
     """Refuse an unknown word; the message offers the nearest word.
 

@@ -121,8 +121,9 @@ def test_observations_are_fresh_and_within_their_space(env):
     assert env.observation_space["ground_intensity"].high[0] == GROUND_BOUND
 
 
-def test_invalid_items_leave_positions_empty_and_are_counted(env):
+def test_invalid_items_leave_positions_empty_and_are_counted():
     """A repeated and an inadmissible item are emptied, and the rest is shown; a −1 is empty on purpose, not counted."""
+    env = make(invalid_items="empty").unwrapped
     observation, _ = env.reset(seed=0)
     good = np.argsort(-observation["relevance"])[:3]
     barred = np.flatnonzero(observation["admissible"] == 0)
@@ -130,9 +131,63 @@ def test_invalid_items_leave_positions_empty_and_are_counted(env):
     for action, emptied, left in (
         ([good[0], good[0], bad, good[1], good[2]], 2, [good[0], -1, -1, good[1], good[2]]),
         ([-1] * 5, 0, [-1] * 5),
+        ([99999, -2, *good], 2, [-1, -1, *good]),
     ):
         assert env.step(np.array(action))[4]["market"]["emptied"] == emptied
         assert env.feedback.slates[0].tolist() == left
+
+
+@pytest.mark.parametrize("item", [-1, -2, 99999])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_an_item_outside_the_catalogue_is_refused(item, compiled, monkeypatch):
+    """The error names item and position, the market stays as it was, and the next slate is served as without it."""
+    if not compiled:
+        monkeypatch.setattr(MarketEnv, "attach", lambda _: False)
+    env, other = make().unwrapped, make().unwrapped
+    for either in (env, other):
+        either.reset(seed=0)
+    for _ in range(3):
+        message = rf"item {item} in position 3\. Expected items from 0 to {env.n_items - 1}\. .*invalid_items='empty'"
+        refused(AgentError, message, env.step, np.array([0, 1, 2, item, 3]))
+        np.testing.assert_equal(env.step(np.arange(5)), other.step(np.arange(5)))
+
+
+def test_an_item_outside_the_catalogue_moves_no_market_of_a_batch():
+    """A wrong item of one market is refused before any other is served; an episode that is reset needs no items."""
+    options = {
+        "num_envs": 2,
+        "settings": SETTINGS | {"arrivals.per_round": 3, "rounds": 1},
+        "scenario": "closed-loop",
+    }
+    envs, others = (gymnasium.make_vec("RIMMarket-v0", **options) for _ in range(2))
+    for either in (envs, others):
+        either.reset(seed=0)
+    good, wrong = np.arange(10).reshape(2, 5), np.arange(10).reshape(2, 5)
+    wrong[1, 4] = 99999
+    for _ in range(3):
+        refused(AgentError, "item 99999 in position 4", envs.step, wrong)
+        np.testing.assert_equal(envs.step(good), others.step(good))
+    np.testing.assert_equal(envs.step(wrong), others.step(good))  # this step only resets
+    lenient = gymnasium.make_vec("RIMMarket-v0", **options, invalid_items="empty")
+    relevance = lenient.reset(seed=0)[0]["relevance"]
+    slates = np.argsort(-relevance, axis=1)[:, :5]
+    slates[1, 4] = 99999
+    assert lenient.step(slates)[4]["market"]["emptied"].tolist() == [0, 1]
+
+
+def test_an_episode_with_emptied_positions_is_resumed_from_its_state(env):
+    """A repeated item becomes −1 in the record of the episode, which a state serves again without a refusal."""
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(np.zeros(5, np.int64))
+    twin = copy.deepcopy(env)
+    assert twin.invalid_items == "raise"
+    np.testing.assert_equal(twin.step(np.arange(5)), env.step(np.arange(5)))
+
+
+def test_an_unknown_answer_to_invalid_items_is_refused():
+    """The message names the argument and offers the nearest word."""
+    refused(ConfigError, "invalid_items is 'empti'. Did you mean 'empty'", make, invalid_items="empti")
 
 
 @cases(

@@ -23,7 +23,7 @@ from rimsim.data.readers.events import Collector, RawEvents, RowBlock, collected
 from rimsim.data.readers.layouts import ObservedLayout, find_observed, read_rows
 from rimsim.data.readers.lines import LineReader, decoded
 from rimsim.data.readers.tables import Reading, TextForm
-from rimsim.errors import ConfigError, DataError, refuse
+from rimsim.errors import ConfigError, DataError, has_type, refuse
 
 _DAY: Final = 86_400.0
 _DENSE: Final = 0.9
@@ -188,7 +188,7 @@ def load_observed(
         ConfigError: If an option is out of range.
     """
     source = os.fspath(path)
-    if not isinstance(source, str) or not source:
+    if not has_type(source, str) or not source:
         raise ConfigError(f"path is {source!r}. Expected the path of a table, a folder or a zip")
     zipped = inside_zip(source)
     container = open_container(existing(source)) if zipped is None else zip_container(*zipped)

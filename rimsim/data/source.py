@@ -23,7 +23,7 @@ from rimsim.data.readers.tables import TextForm
 from rimsim.data.readers.values import UNITS, Unit
 from rimsim.data.suspicions import suspicions_of
 from rimsim.entry_points import places
-from rimsim.errors import ConfigError, DataError, many, nearest
+from rimsim.errors import ConfigError, DataError, has_type, many, nearest
 from rimsim.plugs import imported
 
 EMBEDDED: Final = "ml-latest-small"
@@ -188,8 +188,8 @@ def _path_of(name: str) -> Path:
 def _text(source: str | os.PathLike[str]) -> str:
     if isinstance(source, os.PathLike):
         source = os.fspath(source)
-    if not isinstance(source, str) or not source:
-        found = repr(source) if isinstance(source, str) else f"a {type(source).__name__}"
+    if not has_type(source, str) or not source:
+        found = repr(source) if has_type(source, str) else f"a {type(source).__name__}"
         raise ConfigError(
             f"source is {found}. Expected the name or path of a log. To use a table as the log, pass it to "
             "rimsim.compare as the argument data"

@@ -158,22 +158,23 @@ def fitted(
         model.ground = fitted(model.ground, log, cache_dir)
         return model
     source = _source(type(model))
-    if not isinstance(model, Stored) or not is_stored(model) or source is None:
+    stored = cast("object", model)  # a model and a Stored share no base, but a class may inherit from both
+    if not isinstance(stored, Stored) or not is_stored(stored) or source is None:
         return cast("Model", _fit(model, log, examples))
-    described = f"{_model_digest(model, source)} {log_digest(log)}"
+    described = f"{_model_digest(stored, source)} {log_digest(log)}"
     if examples is not None:
         states = examples.states
         arrays = (states.offsets, states.items, states.times, states.now, examples.counts, examples.user)
         described += f" {_with_arrays(hashlib.sha256(), arrays).hexdigest()}"
     key = hashlib.sha256(described.encode()).hexdigest()
     folder = (cache_folder() if cache_dir is None else Path(cache_dir)) / "models" / key
-    device = getattr(model, "device", None)
+    device = getattr(stored, "device", None)
 
     def load(entry: Path) -> Stored:
-        return type(model).load(entry, None if device is None else str(device))
+        return type(stored).load(entry, None if device is None else str(device))
 
     def make() -> Stored:
-        _fit(model, log, examples)
-        return model
+        _fit(stored, log, examples)
+        return stored
 
     return cast("Model", kept(folder, load, make, lambda fitted_model, draft: fitted_model.save(draft)))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rimsim.arrays import Bools, Float32s
-from rimsim.errors import ModelError
+from rimsim.errors import ModelError, has_type
 from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
 from rimsim.intensity.states import UserStates
 
@@ -104,7 +104,7 @@ def require_steady(model: IntensityModel, states: UserStates, n_events: int, nam
     scores = model.score(states)
     again = model.score(states)
     alone = [model.score(states.take([row])) for row in range(len(states))]
-    if any(not isinstance(part, torch.Tensor) or part.ndim != 2 for part in (scores, again, *alone)):
+    if any(not has_type(part, torch.Tensor) or part.ndim != 2 for part in (scores, again, *alone)):
         return  # such results are refused where states are scored in a run
     for repeated, cause in (
         (again, "from call to call"),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.entry_points import places
-from rimsim.errors import ConfigError, MeasureError, nearest, one_line, refuse, require_known
+from rimsim.errors import ConfigError, MeasureError, has_type, nearest, one_line, refuse, require_known
 from rimsim.measures import exposure, loop, relevance, two_sides
 from rimsim.measures.exposure import exposure_counts, mean_weight, weighted_exposure
 from rimsim.measures.loop import AdoptionTimes
@@ -73,7 +73,7 @@ class Measure:
                 self._refuse(f"{field} is {text!r}", words)
         if self.better not in get_args(Better):
             self._refuse(f"better is {self.better!r}", ", ".join(get_args(Better)))
-        if not callable(self.of):
+        if not has_type(self.of, Callable):  # type: ignore[arg-type]  # an abstract class
             self._refuse(f"of is a {type(self.of).__name__}", "a function of a round's record")
         if not self.title:
             object.__setattr__(self, "title", self.name.replace("_", " ").capitalize())
@@ -97,7 +97,7 @@ class Measure:
             ) from error
         if result is None:
             return None
-        if not isinstance(result, Real):
+        if not has_type(result, Real):
             raise MeasureError(
                 f"measure {self.name!r} returned a {type(result).__name__}. Expected a number, or None "
                 "for a round without a value"

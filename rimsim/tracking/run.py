@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 import numpy as np
 
 from rimsim.arrays import Floats
-from rimsim.errors import ConfigError
+from rimsim.errors import ConfigError, has_type
 from rimsim.measures import FEW_SEEDS, MEASURES, Measure, find_measure, mean_interval
 from rimsim.tracking.events import EventFile, HyperParameter, TagChart, event_files
 
@@ -150,7 +150,7 @@ class Tracker:
         ticks others. The columns of TensorBoard's table come from the first run that it reads.
         """
         for name, value in hyperparameters.items():
-            if not isinstance(value, bool | int | float | str):
+            if not has_type(value, bool, int, float, str):
                 kind = type(value).__name__
                 raise ConfigError(f"hyperparameter {name!r} is a {kind}. Expected bool, int, float or str")
         columns = [(f"{_FINAL}/{name}", find_measure(name, self._measures).title) for name in final]

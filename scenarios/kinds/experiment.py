@@ -428,7 +428,7 @@ def play_experiment(
         number = markets[0].round
         views = [market.round_view() for market in markets]
         split.begin([views[0], views[-1]])
-        while not markets[0].done and markets[0].round == number:
+        while markets[0].round == number and not markets[0].done:
             waves = split.order_free and not learns
             came = [market.next_arrivals(BLOCK, in_waves=waves) for market in markets]
             slates = split.answer([came[0], came[-1]])

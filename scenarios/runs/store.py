@@ -32,6 +32,7 @@ from rimsim.errors import (
     MissingTableError,
     RimsimError,
     RunFolderError,
+    has_type,
     many,
     reason,
     refuse,
@@ -428,7 +429,7 @@ def folder_for(out: str | Path | None, usual: str) -> Path:
     if out is None:
         at = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() // 10**6 % 1000:03d}"
         return Path("runs") / f"{usual}-{at}"
-    if not isinstance(out, str | os.PathLike) or not os.fspath(out):
+    if not has_type(out, str, os.PathLike) or not os.fspath(out):
         raise ConfigError(f"out: {out!r} is not a path. Expected a path, as text or pathlib.Path")
     return Path(out)
 

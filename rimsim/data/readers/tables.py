@@ -28,7 +28,7 @@ from rimsim.data.readers.values import (
     moment,
     short,
 )
-from rimsim.errors import ConfigError, DataError, raised_as, refuse
+from rimsim.errors import ConfigError, DataError, has_type, raised_as, refuse
 
 SEPARATORS: Final = ("::", "\t", ",", ";", "|")
 """Separators that are found without being named, in the order in which they are tried."""
@@ -118,7 +118,7 @@ def sniff(first: bytes, where: str, roles: ColumnRoles, separator: str | None) -
         ConfigError: If the given separator is not valid.
     """
     if separator is not None and (
-        not isinstance(separator, str)
+        not has_type(separator, str)
         or (len(separator) != 1 and separator != "::")
         or separator in '"\r\n\0'
         or not separator.isascii()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rimsim.arrays import Bools, Float32s, Floats, Ints, numbered, seconds
 from rimsim.compiled import compiled, compiled_part
 from rimsim.data.log import EventLog, Sessions
-from rimsim.errors import MarketError, refuse
+from rimsim.errors import MarketError, has_type, refuse
 from rimsim.market.ledger import Histories
 from rimsim.market.providers import Roster
 from rimsim.market.records import Response, Schedule
@@ -401,7 +401,7 @@ def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic
     if organic is NOTHING:  # most often
         return organic
     name = f"{type(consumer).__name__}.organic"
-    if not isinstance(organic, tuple) or len(organic) != len(Organic._fields):
+    if not has_type(organic, tuple) or len(organic) != len(Organic._fields):
         raise MarketError(f"{name}: found a {type(organic).__name__}. Expected an Organic record, or NOTHING")
     row, tick, item = organic
     if not len(row) and not len(tick) and not len(item):
@@ -428,7 +428,7 @@ def true_intensity_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> 
     """
     found, name = consumer.true_intensity(visits), f"{type(consumer).__name__}.true_intensity"
     shape = (len(visits), n_items)
-    if not isinstance(found, torch.Tensor) or tuple(found.shape) != shape:
+    if not has_type(found, torch.Tensor) or tuple(found.shape) != shape:
         what = f"a {type(found).__name__} of shape {tuple(np.shape(found))}"
         raise MarketError(f"{name}: found {what}. Expected a tensor of shape {shape}")
     if found.numel() and not (bool(found.amin() >= 0) and bool(found.amax() < np.inf)):
