@@ -34,9 +34,10 @@ def session_places(given: object, *, copied: bool = True) -> list[str]:
 def session_model(given: object) -> object:
     """Place (a text) of a model; other values are unchanged.
 
-    Each model has its own place, because fitted models are cached by the scenario's text.
+    Each model has its own place, because fitted models are cached by the scenario's text. A recommender of another
+    package has a place too, so that the message about its methods names the adapter.
     """
-    if not callable(given) and not hasattr(given, "score"):
+    if not (callable(given) or hasattr(given, "score") or hasattr(given, "fit")):
         return given
     known = (place for place, one in _MODELS.items() if one is given)
     place = next(known, f"{SESSION}{_name(given)}-{len(_MODELS) + 1}")

@@ -1,5 +1,6 @@
 """Recommenders of other packages as models: the contract, the scores they stand for, and runs with objects."""
 
+import importlib.util
 import warnings
 from functools import partial
 
@@ -201,6 +202,21 @@ def test_features_by_default_in_plain_loops():
             n = history[row].sum()
             expected = (np.log1p(seen[:, item].sum()), np.log1p(n), sum(near) / np.sqrt(n + 1))
             assert found[row, item] == pytest.approx(expected)
+
+
+def test_a_bare_recommender_is_refused_with_its_adapter(tmp_path):
+    """An unwrapped ALS, pipeline, scorer or classifier is refused by object and by file, and its adapter is named."""
+    file = tmp_path / "bare.py"
+    file.write_text(
+        "from implicit.als import AlternatingLeastSquares\n\n\ndef als(seed, device):\n    return AlternatingLeastSquares()\n"
+    )
+    bare = [(Ridge(), "MatrixScorerModel"), (Logistic(), "ClassifierModel")]
+    if importlib.util.find_spec("implicit"):
+        bare += [(_als(), "ImplicitModel"), (f"{file}:als", "ImplicitModel")]
+    for model, adapter in bare:
+        message = rf"model '.*' has no .*score\. Wrap this \w+ in rimsim.intensity.adapters.{adapter}"
+        refused(ConfigError, message, compare, settings={"platform.model": model}, workers=1, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_slips_are_refused_by_name():

@@ -265,11 +265,27 @@ def _own(name: str, seed: int | None, device: str | None) -> IntensityModel:
         ) from error
     lacks = [part for part in ("fit", "update", "score") if not callable(getattr(model, part, None))]
     if lacks:
-        raise ConfigError(
-            f"model {place!r} has no {', '.join(lacks)}. Write the methods fit, update and score of "
-            "rimsim.intensity.IntensityModel"
+        adapter = _adapter_of(model)
+        remedy = (
+            f"Wrap this {type(model).__name__} in rimsim.intensity.adapters.{adapter}"
+            if adapter
+            else "Write the methods fit, update and score of rimsim.intensity.IntensityModel"
         )
+        raise ConfigError(f"model {place!r} has no {', '.join(lacks)}. {remedy}")
     return cast("IntensityModel", model)
+
+
+def _adapter_of(recommender: object) -> str | None:
+    """Name of the adapter for another package's recommender."""
+    packages = {kind.__module__.partition(".")[0] for kind in type(recommender).__mro__}
+    for package, adapter in (("implicit", "ImplicitModel"), ("lenskit", "LensKitModel")):
+        if package in packages:
+            return adapter
+    if not hasattr(recommender, "fit"):
+        return None
+    if hasattr(recommender, "predict_proba"):
+        return "ClassifierModel"
+    return "MatrixScorerModel" if hasattr(recommender, "predict") or hasattr(recommender, "transform") else None
 
 
 def judged(
