@@ -215,7 +215,9 @@ def test_a_bare_recommender_is_refused_with_its_adapter(tmp_path):
         bare += [(_als(), "ImplicitModel"), (f"{file}:als", "ImplicitModel")]
     for model, adapter in bare:
         message = rf"model '.*' has no .*score\. Wrap this \w+ in rimsim.intensity.adapters.{adapter}"
-        refused(ConfigError, message, compare, settings={"platform.model": model}, workers=1, out=tmp_path / "run")
+        refused(
+            ConfigError, message, compare, settings={"platform.model": model}, workers=1, out=tmp_path / "run"
+        )
     assert not (tmp_path / "run").exists()
 
 

@@ -185,6 +185,82 @@ def test_an_episode_with_emptied_positions_is_resumed_from_its_state(env):
     np.testing.assert_equal(twin.step(np.arange(5)), env.step(np.arange(5)))
 
 
+TASK = {"scenario": "closed-loop", "settings": SETTINGS | {"arrivals.per_round": 4, "rounds": 2}}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_batch_of_markets_is_a_vector_environment_of_stable_baselines(wrapped):
+    """Observations, rewards, ends and infos over several episodes are those of Stable-Baselines3's own DummyVecEnv."""
+    vec_env = pytest.importorskip("stable_baselines3.common.vec_env")
+    from rimsim.envs.learning import SB3VecEnv
+
+    layers = [MeasuredEpisode, CompactObservation] if wrapped else []
+
+    def single():
+        made = make(**TASK)
+        for layer in layers:
+            made = layer(made)
+        return made
+
+    options = {"vectorization_mode": "sync", "wrappers": layers} if wrapped else {}
+    mode = AutoresetMode.SAME_STEP
+    options |= {"vector_kwargs": {"autoreset_mode": mode}} if wrapped else {"autoreset_mode": mode}
+    ours = SB3VecEnv(gymnasium.make_vec("RIMMarket-v0", num_envs=2, **options, **TASK))
+    theirs = vec_env.DummyVecEnv([single, single])
+    for either in (ours, theirs):
+        either.seed(3)
+    np.testing.assert_equal(ours.reset(), theirs.reset())
+    actions = np.random.default_rng(0)
+    ends = 0
+    for _ in range(20):
+        action = np.stack([actions.permutation(theirs.get_attr("n_items")[0])[:5] for _ in range(2)])
+        mine, others = ours.step(action), theirs.step(action)
+        np.testing.assert_equal(mine[:3], others[:3])
+        for info, other in zip(mine[3], others[3], strict=True):
+            assert info.keys() == other.keys()
+            assert {"terminal_observation"} <= info.keys() or not mine[2].any()
+            np.testing.assert_equal(info.get("terminal_observation"), other.get("terminal_observation"))
+            np.testing.assert_equal(info.get("measures"), other.get("measures"))
+            np.testing.assert_equal(_plain(info["market"]), _plain(other["market"]))
+        ends += mine[2].sum()
+    assert ends == 4
+    assert ours.env_is_wrapped(MeasuredEpisode) == theirs.env_is_wrapped(MeasuredEpisode) == [wrapped] * 2
+    assert [mask.shape for mask in ours.env_method("action_masks", indices=1)] == [
+        (5 * ours.get_attr("n_items")[0],)
+    ]
+
+
+def _plain(values):
+    """Values as lists and numbers, whether tuples, arrays or scalars of NumPy."""
+    return {key: np.asarray(value).tolist() for key, value in values.items()}
+
+
+def test_ppo_learns_on_a_batch_of_markets():
+    """PPO takes the raw dictionary of observations, logs episodes, and its policy plays an episode."""
+    sb3 = pytest.importorskip("stable_baselines3")
+    from stable_baselines3.common.vec_env import VecMonitor
+
+    from rimsim.envs.learning import SB3VecEnv
+
+    envs = gymnasium.make_vec("RIMMarket-v0", num_envs=2, autoreset_mode=AutoresetMode.SAME_STEP, **TASK)
+    learner = sb3.PPO(
+        "MultiInputPolicy", VecMonitor(SB3VecEnv(envs)), n_steps=16, batch_size=8, seed=0, device="cpu"
+    )
+    learner.learn(32)
+    assert len(learner.ep_info_buffer) == 4
+    assert {episode["l"] for episode in learner.ep_info_buffer} == {8}
+
+
+def test_other_vector_environments_are_refused_for_stable_baselines():
+    """Another autoreset mode and a single environment are refused with what to write instead."""
+    pytest.importorskip("stable_baselines3")
+    from rimsim.envs.learning import SB3VecEnv
+
+    envs = gymnasium.make_vec("RIMMarket-v0", num_envs=2, **TASK)
+    refused(ConfigError, "autoreset_mode is NextStep.*AutoresetMode.SAME_STEP", SB3VecEnv, envs)
+    refused(ConfigError, "Expected the result of gymnasium.make_vec", SB3VecEnv, make(**TASK))
+
+
 def test_an_unknown_answer_to_invalid_items_is_refused():
     """The message names the argument and offers the nearest word."""
     refused(ConfigError, "invalid_items is 'empti'. Did you mean 'empty'", make, invalid_items="empti")

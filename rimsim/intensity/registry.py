@@ -285,7 +285,9 @@ def _adapter_of(recommender: object) -> str | None:
         return None
     if hasattr(recommender, "predict_proba"):
         return "ClassifierModel"
-    return "MatrixScorerModel" if hasattr(recommender, "predict") or hasattr(recommender, "transform") else None
+    return (
+        "MatrixScorerModel" if hasattr(recommender, "predict") or hasattr(recommender, "transform") else None
+    )
 
 
 def judged(
