@@ -48,12 +48,12 @@ class SB3VecEnv(VecEnv):
     def __init__(self, envs: SyncVectorEnv) -> None:
         if not has_type(envs, SyncVectorEnv):
             raise ConfigError(
-                f"SB3VecEnv: envs is a {type(envs).__name__}. Expected the result of gymnasium.make_vec, in this process"
+                f"SB3VecEnv: envs is a {type(envs).__name__}. Expected the result of gymnasium.make_vec"
             )
         if envs.autoreset_mode is not AutoresetMode.SAME_STEP:
             raise ConfigError(
-                f"SB3VecEnv: autoreset_mode is {envs.autoreset_mode.value}. Stable-Baselines3 needs episodes that begin "
-                "again in the same step. Call make_vec with autoreset_mode=AutoresetMode.SAME_STEP"
+                f"SB3VecEnv: autoreset_mode is {envs.autoreset_mode.value}. Stable-Baselines3 needs episodes that "
+                "begin again in the same step. Call make_vec with autoreset_mode=AutoresetMode.SAME_STEP"
             )
         self.envs = envs
         self._actions: Array = np.zeros(0, np.int64)
@@ -95,11 +95,11 @@ class SB3VecEnv(VecEnv):
         """Close all markets."""
         self.envs.close()
 
-    def get_attr(self, attr_name: str, indices: None | int | Iterable[int] = None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
         """Attribute of chosen markets, or of their wrappers."""
         return [self.envs.envs[number].get_wrapper_attr(attr_name) for number in self._get_indices(indices)]
 
-    def set_attr(self, attr_name: str, value: Any, indices: None | int | Iterable[int] = None) -> None:
+    def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
         """Set an attribute of chosen markets, or of their wrappers."""
         for number in self._get_indices(indices):
             self.envs.envs[number].set_wrapper_attr(attr_name, value)
@@ -108,7 +108,7 @@ class SB3VecEnv(VecEnv):
         self,
         method_name: str,
         *method_args: Any,
-        indices: None | int | Iterable[int] = None,
+        indices: int | Iterable[int] | None = None,
         **method_kwargs: Any,
     ) -> list[Any]:
         """Results of a method of chosen markets, or of their wrappers."""
@@ -116,7 +116,7 @@ class SB3VecEnv(VecEnv):
         return [method(*method_args, **method_kwargs) for method in methods]
 
     def env_is_wrapped(
-        self, wrapper_class: type[Any], indices: None | int | Iterable[int] = None
+        self, wrapper_class: type[Any], indices: int | Iterable[int] | None = None
     ) -> list[bool]:
         """True for each chosen market that has the wrapper."""
         return [is_wrapped(self.envs.envs[number], wrapper_class) for number in self._get_indices(indices)]

@@ -208,7 +208,8 @@ def test_a_bare_recommender_is_refused_with_its_adapter(tmp_path):
     """An unwrapped ALS, pipeline, scorer or classifier is refused by object and by file, and its adapter is named."""
     file = tmp_path / "bare.py"
     file.write_text(
-        "from implicit.als import AlternatingLeastSquares\n\n\ndef als(seed, device):\n    return AlternatingLeastSquares()\n"
+        "from implicit.als import AlternatingLeastSquares\n\n\n"
+        "def als(seed, device):\n    return AlternatingLeastSquares()\n"
     )
     bare = [(Ridge(), "MatrixScorerModel"), (Logistic(), "ClassifierModel")]
     if importlib.util.find_spec("implicit"):

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to 
 
 QUICK = ConsumerConfig(truth="factors", rank=1)
 """A truth that is fitted in a second."""
-SAVED = "finished rounds are saved in {}. To continue: "
+SAVED = "finished rounds are saved in {}. To continue:\n  "
 CONFIG = small_scenario(rounds=ROUNDS, arrivals=ArrivalsConfig(per_round=ARRIVALS, max_visits=3))
 
 

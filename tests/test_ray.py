@@ -299,7 +299,7 @@ def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
     run.send_signal(signal.SIGTERM)
     _, told = run.communicate(timeout=300)
     assert run.returncode == 130
-    on = "To continue: rimsim compare --resume --out run\n"
+    on = "To continue:\n  rimsim compare --resume --out run\n"
     assert told == f"rimsim: interrupted; finished rounds are saved in run. {on}"
     assert len(started) > 2
     until(lambda: not any(Path(f"/proc/{process}").exists() for process in started), most=120)

@@ -13,10 +13,10 @@ from rimsim.data.log import EventLog
 from rimsim.entry_points import places
 from rimsim.errors import ConfigError, RimsimError, one_line, refuse, require_known
 from rimsim.intensity.contract import IntensityModel, resolved
-from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.ground.decayed import EMA, UserPopularity
 from rimsim.intensity.ground.hawkes import Hawkes, HawkesPoisson
 from rimsim.intensity.ground.visits import Visits
+from rimsim.intensity.model_names import BUILT_IN, GROUNDS
 from rimsim.intensity.persistence import config_from
 from rimsim.intensity.popularity import Popularity, Returning
 from rimsim.intensity.product import RIM
@@ -85,9 +85,7 @@ _SHIPPED: dict[str, _Entry] = {
     "ema": _Entry(EMA),
     "visits": _Entry(Visits),
 }
-_GROUNDS = tuple(name for name, entry in _SHIPPED.items() if issubclass(entry.model, Ground))
-_MARKS = tuple(name for name in _SHIPPED if name not in _GROUNDS)
-_BUILT_IN = frozenset(_SHIPPED) | {f"{mark}-{ground}" for mark in _MARKS for ground in _GROUNDS}
+_BUILT_IN = frozenset(BUILT_IN)
 _OWN: dict[str, Callable[..., IntensityModel]] = {}
 
 
@@ -128,7 +126,7 @@ def parts(name: str) -> tuple[str, str | None] | None:
     if base_name not in _BUILT_IN:
         require_known("model: found {}", [base_name], names())
         return None
-    if base_name in _GROUNDS:
+    if base_name in GROUNDS:
         return "popularity", _with_options(base_name, options)
     mark, _, ground = base_name.partition("-")
     if not options or not ground:

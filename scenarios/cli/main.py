@@ -10,8 +10,10 @@ import click
 
 from rimsim import __version__
 from rimsim.errors import ArmsError, RimsimError, reason
+from rimsim.scenarios.cli.completion import answer_shell, completion
+from rimsim.scenarios.cli.demo import demo
 from rimsim.scenarios.cli.runs import MAKERS
-from rimsim.scenarios.cli.tools import LISTS, data, diff, print_complete, report
+from rimsim.scenarios.cli.tools import LISTS, broken_between_words, data, diff, print_complete, report
 from rimsim.scenarios.runs.process import stopping_on_request
 
 
@@ -21,7 +23,7 @@ def _rimsim() -> None:
     """Simulate a recommendation market with guaranteed exposure."""
 
 
-for _command in (*MAKERS, report, diff, data, *LISTS):
+for _command in (*MAKERS, demo, report, diff, data, *LISTS, completion):
     _rimsim.add_command(_command)
 
 
@@ -31,14 +33,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: With status 2, if the command line cannot be read; one line says why.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    status = answer_shell(_rimsim)
+    return _run(list(sys.argv[1:] if arguments is None else arguments)) if status is None else status
+
+
+def _run(words: list[str]) -> int:
+    """Exit status of the command that the words name."""
     try:
         with stopping_on_request(), _rimsim.make_context("rimsim", [*words], obj=words) as context:
             _rimsim.invoke(context)
     except click.exceptions.Exit as end:  # of --help and --version
         return end.exit_code
     except click.UsageError as slip:
-        click.echo(_answer(slip), err=True)
+        click.echo(broken_between_words(_answer(slip), sys.stderr), err=True)
         raise SystemExit(2) from None
     except ArmsError as error:
         print_complete(error.folder)
@@ -57,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refused(text: str) -> int:
-    click.echo(f"rimsim: {text}", err=True)
+    click.echo(broken_between_words(f"rimsim: {text}", sys.stderr), err=True)
     return 2
 
 

@@ -6,10 +6,7 @@ that is not given has the default of its parameter.
 
 from __future__ import annotations
 
-import multiprocessing
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +15,9 @@ import click
 from rimsim import scenarios
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.scenarios.cli import tools
-from rimsim.system import cores
+from rimsim.scenarios.cli.completion import RUN, SCENARIO, agents, one_of
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from rimsim.scenarios import Run
 
 
@@ -30,7 +25,7 @@ _EXECUTION = ("batch_size", "workers", "backend", "address")
 
 
 @click.command(cls=tools.PlugCommand)
-@click.argument("scenario", required=False)
+@click.argument("scenario", required=False, shell_complete=SCENARIO)
 @tools.options("compare")
 def compare(*, resume: bool, dry_run: bool, source: Path | None, **values: Any) -> None:
     """Compare agents in a simulated market.
@@ -49,7 +44,7 @@ def compare(*, resume: bool, dry_run: bool, source: Path | None, **values: Any) 
 
 
 @click.command(cls=tools.PlugCommand)
-@click.argument("scenario", required=False)
+@click.argument("scenario", required=False, shell_complete=SCENARIO)
 @tools.options("sweep")
 def sweep(*, resume: bool, dry_run: bool, beta: str | None, grid: tuple[str, ...], **values: Any) -> None:
     """Compare agents over a grid of settings.
@@ -196,7 +191,9 @@ def backtest(out: Path | None, **values: Any) -> None:
     kind = scenarios.BacktestConfig
     plain = tools.nested(values, kind().data.min_item_events)
     config = record_from(plain, kind, origin="backtest", options=tools.option_of_field())
-    tools.print_run(scenarios.backtest(config, out=out, command=tools.command_line(), report=click.echo).run)
+    tools.print_run(
+        scenarios.backtest(config, out=out, command=tools.command_line(), report=tools.print_line).run
+    )
 
 
 @click.command(cls=tools.PlugCommand)
@@ -216,12 +213,14 @@ def validate(out: Path | None, **values: Any) -> None:
     if "serving" in plain:
         plain["models"] = with_serving(plain.get("models"), plain["serving"], plain.get("without", ()))
     config = record_from(plain, kind, origin="validate", options=named)
-    tools.print_run(scenarios.validate(config, out=out, command=tools.command_line(), report=click.echo).run)
+    tools.print_run(
+        scenarios.validate(config, out=out, command=tools.command_line(), report=tools.print_line).run
+    )
 
 
 @click.command(cls=tools.PlugCommand)
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=one_of(agents))
+@click.argument("b", shell_complete=one_of(agents))
 @tools.options("experiment")
 def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **values: Any) -> None:
     """Compare an A/B test with two complete markets.
@@ -238,7 +237,7 @@ def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **va
 
 
 @click.command(cls=tools.PlugCommand)
-@click.argument("run", type=tools.path)
+@click.argument("run", type=tools.path, shell_complete=RUN)
 @tools.options("ope")
 def ope(run: Path, target: str, **values: Any) -> None:
     """Evaluate an agent on the ledger of another.
@@ -255,7 +254,7 @@ def ope(run: Path, target: str, **values: Any) -> None:
 
 
 @click.command()
-@click.argument("run", type=tools.path)
+@click.argument("run", type=tools.path, shell_complete=RUN)
 @tools.options("export")
 def export(run: Path, to: str, **values: Any) -> None:
     """Write a run's log in another package's format.
@@ -266,99 +265,5 @@ def export(run: Path, to: str, **values: Any) -> None:
     click.echo(f"{place}: {said}")
 
 
-# -- the demo ---------------------------------------------------------------------------------------------------------
-_AGENTS = ("relevance", "rim-dual", "rim-feedback", "random")
-_LOOP, _REPLAY, _QUICK = "closed-loop", "online-match", "quick"
-_DEMO = "rimsim demo"
-
-
-@click.command()
-@click.option("--quick", is_flag=True, help="Play a small market, which takes half a minute.")
-@click.option(
-    "--out",
-    type=tools.path,
-    default="runs/demo",
-    show_default=True,
-    help="Output folder. An earlier demo in it is deleted.",
-)
-def demo(out: Path, *, quick: bool) -> None:
-    """Simulate two markets: the closed loop and a replay (minutes)."""
-    if out.exists():
-        strange = sorted(entry.name for entry in out.iterdir() if entry.name not in (_LOOP, _REPLAY, _QUICK))
-        if strange:
-            raise RunFolderError(
-                f"{out}: holds {strange[0]!r}, which is not part of a demo. Name an empty or new folder"
-            )
-        for part in (_QUICK,) if quick else (_LOOP, _REPLAY):
-            shutil.rmtree(out / part, ignore_errors=True)
-    console = tools.terminal()
-    if quick:
-        # After an installation most of the time goes into compiling; prices would double the number of kernels.
-        small = {"arrivals.per_round": 200, "data.min_item_events": 60, "platform.model": "popularity"}
-        done = scenarios.compare(
-            "closed-loop",
-            ("relevance", "random"),
-            4,
-            seeds=3,
-            settings=small,
-            certify=False,
-            ledger=False,
-            out=out / _QUICK,
-            command="rimsim demo --quick",
-            console=console,
-        )
-        tools.print_run(done)
-        return
-    console.print(
-        "[bold]1. The closed loop:[/] clones of MovieLens users, 8 rounds of retraining on what was consumed."
-    )
-    with _in_background(_replay, out / _REPLAY):
-        # Certificates here and a third seed of the replay would take the demo beyond four minutes on two cores.
-        done = scenarios.compare(
-            "closed-loop", _AGENTS, 8, 3, certify=False, out=out / _LOOP, console=console, command=_DEMO
-        )
-        tools.print_run(done)
-        console.print(
-            "\n[bold]2. The replay:[/] every session of the log's second half at its own time, one round."
-        )
-    tools.print_run(_replayed(out / _REPLAY, console))
-
-
-@contextmanager
-def _in_background(job: Callable[[Path], None], folder: Path) -> Iterator[None]:
-    """Context manager that runs a job on an idle core."""
-    if cores() == 1:
-        yield
-        return
-    process = multiprocessing.get_context("spawn").Process(target=job, args=(folder,), daemon=True)
-    process.start()
-    try:
-        yield
-        process.join()
-    finally:
-        process.terminate()
-        process.join()
-
-
-def _replay(folder: Path) -> None:
-    """Run the replay silently; after a failure, :func:`_replayed` repeats it."""
-    with suppress(Exception):
-        scenarios.compare("online-match", _AGENTS, seeds=2, out=folder, workers=1, command=_DEMO)
-
-
-def _replayed(folder: Path, console: Console) -> Run:
-    """Run of the replay, repeated if the background job failed."""
-    from rimsim.scenarios.runs.status import is_finished
-    from rimsim.scenarios.runs.store import Run
-    from rimsim.scenarios.study.checks import print_notes
-
-    if is_finished(Run(folder)):
-        done = scenarios.load_run(folder)
-        print_notes([done.scenario], console, _AGENTS)
-        return done
-    shutil.rmtree(folder, ignore_errors=True)
-    return scenarios.compare("online-match", _AGENTS, seeds=2, out=folder, console=console, command=_DEMO)
-
-
-MAKERS = (compare, sweep, ope, experiment, backtest, validate, export, demo)
+MAKERS = (compare, sweep, ope, experiment, backtest, validate, export)
 """Commands that play markets, fit models or write files."""

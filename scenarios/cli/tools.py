@@ -7,11 +7,14 @@ import functools
 import inspect
 import re
 import shlex
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -19,6 +22,8 @@ import rimsim
 from rimsim import scenarios
 from rimsim.entry_points import KINDS, places
 from rimsim.errors import ConfigError, RunFolderError, reason
+from rimsim.scenarios.cli.completion import OF_FIELD, RUN, agents, models, one_of
+from rimsim.scenarios.cli.completion import scenarios as scenario_names
 from rimsim.scenarios.runs.schema import parsed_yaml
 
 if TYPE_CHECKING:
@@ -143,7 +148,8 @@ def _options(group: str) -> Iterator[Callable[[Command], Command]]:
             continue
         field, kind, text = entry
         given = _KINDS.get(kind) or ({"type": click.Choice(kind.split("|"))} if "|" in kind else {})
-        yield click.option(name, field.replace(".", "__"), help=text, **given)
+        completer = OF_FIELD.get(field)
+        yield click.option(name, field.replace(".", "__"), help=text, shell_complete=completer, **given)
 
 
 def options(group: str) -> Callable[[Command], Command]:
@@ -199,6 +205,28 @@ def terminal() -> Console:
     return console if console.is_terminal else Console(width=140)
 
 
+def broken_between_words(text: str, stream: TextIO) -> str:
+    """Text that a terminal need not break within words.
+
+    Other streams get whole lines, as do indented lines, which are commands to copy or paths.
+    """
+    if not stream.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    lines = (
+        [line]
+        if line.startswith("  ")
+        else textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+    return "\n".join("\n".join(parts) for parts in lines)
+
+
+def print_line(text: str) -> None:
+    """Print a line of progress."""
+    click.echo(broken_between_words(text, sys.stdout))
+
+
 def print_run(run: Run) -> None:
     """Print the report of a run.
 
@@ -221,7 +249,7 @@ def print_complete(folder: str) -> None:
 
 
 @click.command()
-@click.argument("run", type=path)
+@click.argument("run", type=path, shell_complete=RUN)
 @options("report")
 def report(run: Path, out: Path | None, **flags: bool) -> None:
     """Print a report and draw its pictures again.
@@ -262,8 +290,8 @@ def report(run: Path, out: Path | None, **flags: bool) -> None:
 
 
 @click.command()
-@click.argument("one", type=path, metavar="RUN")
-@click.argument("other", type=path, metavar="OTHER")
+@click.argument("one", type=path, metavar="RUN", shell_complete=RUN)
+@click.argument("other", type=path, metavar="OTHER", shell_complete=RUN)
 @options("diff")
 def diff(one: Path, other: Path, *, markdown: bool) -> None:
     """Print the differences of two runs, with intervals.
@@ -295,7 +323,7 @@ def list_() -> None:
 
 
 @data.command()
-@click.argument("log", metavar="PATH")
+@click.argument("log", metavar="PATH", shell_complete=one_of(list, "file"))
 @options("check")
 def check(log: str, picture: Path | None, **selection: Any) -> None:
     """Describe a log and its possible uses.
@@ -426,13 +454,13 @@ def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
         )
     one = built_in[name] if name in built_in else imported(place, kind)
     if kind == "measures":
-        click.echo(f"{one.title}: {one.formula} ({one.unit})")
+        click.echo(_without_markup(f"{one.title}: {one.formula} ({one.unit})"))
         return
     click.echo(_without_markup(inspect.getdoc(one) or name))
     options = option_lines(record or one)
     click.echo("\nOptions:" if options else "\nNo options.")
     for text, meaning in options:
-        click.echo(f"  {text:28} {meaning}".rstrip())
+        click.echo(f"  {text:28} {_without_markup(meaning)}".rstrip())
 
 
 class PlugCommand(click.Command):
@@ -446,11 +474,16 @@ class PlugCommand(click.Command):
                 formatter.write_dl(list(named.items()))
 
 
+_COMPLETED = {"agents": one_of(agents), "models": one_of(models), "scenarios": one_of(scenario_names)}
+"""Kinds whose names a shell completes without a long import."""
+
+
 def _list(kind: str, words: str) -> click.Command:
     """Command that lists plugs, or shows a plug."""
+    completer = _COMPLETED.get(kind)
     return PlugCommand(
         kind,
-        params=[click.Argument(["name"], required=False)],
+        params=[click.Argument(["name"], required=False, shell_complete=completer)],
         callback=functools.partial(_print_names, kind),
         help=f"List {words}; with NAME, show its options and defaults.",
     )

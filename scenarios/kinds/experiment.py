@@ -34,7 +34,7 @@ from rimsim.scenarios.kinds import results
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import as_yaml
-from rimsim.scenarios.runs.job import Execution, Job, chosen_seeds, make_run
+from rimsim.scenarios.runs.job import Execution, Job, all_or_nothing, chosen_seeds, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study.checks import resolved
 
@@ -113,6 +113,7 @@ class ExperimentOptions:
         return tuple(dict.fromkeys(found))
 
 
+@all_or_nothing()
 def experiment(
     control: str,
     treatment: str,

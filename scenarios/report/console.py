@@ -20,15 +20,41 @@ _GAP = 2  # spaces between columns
 
 
 def show(report: Report, console: Console) -> None:
-    """Print the answer, tables, cautions and paths of a report."""
+    """Print the answer, tables, cautions and paths of a report.
+
+    On a terminal the answer comes last, because the first lines of a long report leave the screen.
+    """
     console.print()
+    if not console.is_terminal:
+        _print_answer(report, console)
+    show_tables(report.tables, console)
+    _print_lines(report.headings[1], report.cautions, console)
+    for name, place in report.places():
+        console.print(_place(name, place, console), soft_wrap=True, highlight=False, markup=False)
+    if console.is_terminal:
+        console.print()
+        _print_answer(report, console)
+
+
+def _print_answer(report: Report, console: Console) -> None:
     _print_lines(report.headings[0], report.answer, console)
     if report.answer:
         console.print()
-    show_tables(report.tables, console)
-    _print_lines(report.headings[1], report.cautions, console)
-    for name, where in report.places():
-        console.print(f"{name:10} {where}", soft_wrap=True, highlight=False)
+
+
+_NAME = 10
+"""Width of the names of places."""
+
+
+def _place(name: str, place: str, console: Console) -> str:
+    """Lines of a place; a terminal breaks them between words."""
+    line = f"{name:{_NAME}} {place}"
+    if not console.is_terminal or place.startswith(("rimsim ", "tensorboard ")):  # a command is copied whole
+        return line
+    indent = " " * (_NAME + 1)
+    return textwrap.fill(
+        line, console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def text(report: Report) -> str:

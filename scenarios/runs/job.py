@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import pandas as pd
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -36,7 +36,7 @@ from rimsim.config import ScenarioConfig
 from rimsim.errors import ConfigError, RimsimError, require_known
 from rimsim.matching.kernels import best_rows
 from rimsim.scenarios.runs import store
-from rimsim.scenarios.runs.process import stop_if_asked
+from rimsim.scenarios.runs.process import errors_of_interrupts, stop_if_asked
 from rimsim.system import cores, draft_content
 
 Part = TypeVar("Part")
@@ -295,18 +295,59 @@ def run_stages(
             done[bar] += count  # your own arrivals may be more than the first round's
             progress.update(shown[bar], completed=done[bar], total=max(totals[bar], done[bar]))
 
+        def fill(bar: str) -> None:
+            progress.update(shown[bar], completed=max(done[bar], 1), total=max(done[bar], 1))
+
         for stage in stages:
             failures = run(stage.job, stage.tasks, partial(advance, stage.bar))
             for error in failures.values() if stage.vital else ():
                 raise error
             stop_if_asked()
             failed += [(stage.tasks[number], error) for number, error in failures.items()]
+        if not failed:
+            for name in names:
+                fill(name)  # and your own arrivals may be fewer
     return failed
+
+
+class Bars(Progress):
+    """Progress bars that leave room for the ``^C`` of an interrupt.
+
+    If the terminal's echo of Ctrl-C broke the last line, the first bar would be left above its next version.
+    """
+
+    def get_renderable(self) -> RenderableType:
+        """Bars, narrower than the terminal."""
+        return _Narrow(super().get_renderable())
+
+
+@dataclass(frozen=True)
+class _Narrow:
+    """Renderable without the last columns of the console."""
+
+    content: RenderableType
+    columns: int = 4
+    """Columns of two echoes."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.content, options.update(width=max(options.max_width - self.columns, 1)))
+
+
+def bar_console(console: Console | None, *, show: bool | None) -> Console | None:
+    """Console of progress bars; None: no bars.
+
+    Args:
+        console: Console that was given; None: the standard output.
+        show: If true or false, bars are shown or not. None: with a given console, in a terminal or in a notebook.
+    """
+    chosen = console or Console()
+    is_shown = (console is not None or chosen.is_terminal or chosen.is_jupyter) if show is None else show
+    return chosen if is_shown else None
 
 
 def bars(console: Console | None) -> Progress:
     """Progress bars with counts, elapsed and remaining time."""
-    return Progress(
+    return Bars(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
@@ -543,6 +584,18 @@ def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -
             store.write_table(draft / f"{name}.parquet", table)
         job.finish(store.Run(draft))
     return store.Run(folder)
+
+
+@contextmanager
+def all_or_nothing() -> Iterator[None]:
+    """Context manager in which interruptions report that nothing is saved."""
+    try:
+        with errors_of_interrupts():
+            yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "nothing is saved, because such a run is written when all of it is finished"
+        ) from None
 
 
 def play_parts(job: Job[Part], folder: Path, execution: Execution) -> dict[str, pd.DataFrame]:

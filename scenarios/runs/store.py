@@ -99,7 +99,7 @@ class RunTables:
     observed_pairs: pd.DataFrame | None
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *TABLES]
+        return sorted({*super().__dir__(), *TABLES})
 
     def __getattr__(self, name: str) -> pd.DataFrame:
         """Table by its name; its files are read once.
@@ -179,14 +179,16 @@ class Run(RunTables):
             loaded("rimsim.scenarios.report.charts:draw")(self.report().plots, self.folder / "pictures")
         )
 
-    def plot(self, name: str) -> Figure:
+    def plot(self, name: str | None = None) -> Figure:
         """Picture of the report, such as ``"rounds"``, as a figure.
 
         Raises:
-            ConfigError: If the report has no picture of that name.
+            ConfigError: If there is no name, or no picture of that name; the message lists the names.
             MissingTableError: If the run lacks the data of the picture.
         """
         plots = {plot.name: plot for plot in self.report().plots}
+        if name is None:
+            raise ConfigError(f"plot: the name of a picture is missing. Use one of {', '.join(plots)}")
         require_known("plot: {}", [name], plots)
         figure: Figure = loaded("rimsim.scenarios.report.charts:figure")(plots[name])
         if figure is None:

@@ -259,7 +259,7 @@ def print_notes(
     notes = [f"note: {note}" for config in scenarios for note in notes_of(config, agents)]
     for text in dict.fromkeys([*texts, *notes]):
         if text is not None:
-            console.print(text, highlight=False, soft_wrap=True, markup=False)
+            console.print(text, highlight=False, soft_wrap=not console.is_terminal, markup=False)
 
 
 def notes_of(config: ScenarioConfig, agents: Sequence[str] = ()) -> list[str]:

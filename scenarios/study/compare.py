@@ -67,6 +67,7 @@ def compare(
     ledger: bool = True,
     reveal: Sequence[str] = (),
     command: str | None = None,
+    progress: bool | None = None,
     console: Console | None = None,
 ) -> Run:
     """Compare agents in a scenario, with common random numbers.
@@ -94,7 +95,8 @@ def compare(
         ledger: Write the ledger.
         reveal: ``truth`` writes the true worth of each exposure, which agents never see.
         command: The command line, to be recorded.
-        console: Console that shows progress bars; None: no bars.
+        progress: Show progress bars; None: in an interactive terminal or a notebook.
+        console: Console of the progress bars; None: the standard output.
 
     Returns:
         The run, with its tables.
@@ -109,7 +111,9 @@ def compare(
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
     config = checks.resolved(scenario, rounds, data, settings)
     workers = checks.session_workers([*(texts or ()), *own, config.platform.model], workers, backend)
-    execution = jobs.Execution(batch_size, workers, backend, address, console)
+    execution = jobs.Execution(
+        batch_size, workers, backend, address, jobs.bar_console(console, show=progress)
+    )
     options = jobs.StudyOptions(texts, frozen, control, seeds, certify, ledger, reveal, own)
     study = planned(folder_for(out, config.name), config, {}, options, execution)
     return run(study, command or "rimsim.scenarios.compare", execution)
@@ -136,6 +140,7 @@ def sweep(
     ledger: bool = False,
     reveal: Sequence[str] = (),
     command: str | None = None,
+    progress: bool | None = None,
     console: Console | None = None,
 ) -> Run:
     """Compare agents at every point of a grid of settings.
@@ -164,7 +169,11 @@ def sweep(
     objects = [str(value) for values in points.values() for value in values]
     objects += [*(texts or ()), *own, base.platform.model]
     execution = jobs.Execution(
-        batch_size, checks.session_workers(objects, workers, backend), backend, address, console
+        batch_size,
+        checks.session_workers(objects, workers, backend),
+        backend,
+        address,
+        jobs.bar_console(console, show=progress),
     )
     options = jobs.StudyOptions(texts, frozen, control, seeds, certify, ledger, reveal, own)
     study = planned(folder_for(out, f"{base.name}-sweep"), base, points, options, execution)
@@ -178,6 +187,7 @@ def resume(
     workers: int | None = None,
     backend: str = "local",
     address: str | None = None,
+    progress: bool | None = None,
     console: Console | None = None,
 ) -> Run:
     """Resume an interrupted comparison or sweep.
@@ -192,7 +202,8 @@ def resume(
         workers: Number of parallel arms; None: one per core.
         backend: ``local`` or ``ray``.
         address: Address of a Ray cluster; None: a local cluster is started.
-        console: Console that shows progress bars; None: no bars.
+        progress: Show progress bars; None: in an interactive terminal or a notebook.
+        console: Console of the progress bars; None: the standard output.
 
     Raises:
         ConfigError: If workers or backend are not valid, or cannot be used together.
@@ -200,7 +211,9 @@ def resume(
             log or agent.
         ArmsError: If arms failed.
     """
-    execution = jobs.Execution(batch_size, workers, backend, address, console)
+    execution = jobs.Execution(
+        batch_size, workers, backend, address, jobs.bar_console(console, show=progress)
+    )
     begun = load_run(folder)
     if store.resume_command(begun) is None:
         load_run(folder, "comparison")  # refuses, and names the command that repeats it
@@ -420,7 +433,7 @@ def _resumable(folder: Path) -> Iterator[None]:
         if not (folder / store.CONFIG).is_file():
             raise
         command = store.resume_command(load_run(folder))
-        raise KeyboardInterrupt(f"finished rounds are saved in {folder}. To continue: {command}") from None
+        raise KeyboardInterrupt(f"finished rounds are saved in {folder}. To continue:\n  {command}") from None
 
 
 def _unfinished(study: Study) -> list[StudyPlan]:
@@ -495,10 +508,10 @@ def _run_arms(
     arrivals = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
     job = partial(run_arm, batch_size=execution.batch_size)
     stages = [jobs.Stage("fitting the platform's model", prepare, fits, len(fits))]
-    stages += [
-        jobs.Stage("arrivals served", job, some, sum(arrivals[arm.config] for arm in some), vital=False)
-        for some in _stages(arms)
-    ]
+    for stage_arms in _stages(arms):
+        # A complete arm reports nothing, but controls may wait for it.
+        total = sum(arrivals[arm.config] for arm in stage_arms if not jobs.is_done(arm.folder, arm.part))
+        stages.append(jobs.Stage("arrivals served", job, stage_arms, total, vital=False))
     return [(arm, _with_round(arm, error)) for arm, error in jobs.run_stages(stages, run, execution.console)]
 
 

@@ -30,7 +30,7 @@ from rimsim.scenarios.kinds.backtest import tasks
 from rimsim.scenarios.kinds.backtest.report import by_window
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
 from rimsim.scenarios.kinds.results import RunResult, table_of, usable_log
-from rimsim.scenarios.runs.job import Execution, Job, file_name, make_run
+from rimsim.scenarios.runs.job import Execution, Job, all_or_nothing, file_name, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run
 from rimsim.tracking import event_folder
 from rimsim.tracking.events import EventFile
@@ -47,6 +47,7 @@ def load_backtest(path: str | Path) -> Backtest:
     return Backtest(load_run(path, "backtest").folder)
 
 
+@all_or_nothing()
 def backtest(
     config: BacktestConfig | None = None,
     *,

@@ -36,7 +36,7 @@ from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, j
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs import store
-from rimsim.scenarios.runs.job import Execution, Job, make_run
+from rimsim.scenarios.runs.job import Execution, Job, all_or_nothing, make_run
 from rimsim.scenarios.runs.store import Run, load_run
 from rimsim.session import ModelName
 
@@ -137,6 +137,7 @@ def load_validation(path: str | Path) -> Validation:
     return Validation(load_run(path, "validation").folder)
 
 
+@all_or_nothing()
 def validate(
     config: ValidateConfig | None = None,
     *,

@@ -1,0 +1,20 @@
+"""Names of the shipped models, which need no import of PyTorch."""
+
+MARKS = (
+    "popularity",
+    "returning",
+    "bag",
+    "ease",
+    "factors",
+    "auto",
+    "gru",
+    "als",
+    "bpr",
+    "graph",
+    "transformer",
+)
+"""Models of p(y|x)."""
+GROUNDS = ("hawkes", "hp", "pop", "ema", "visits")
+"""Ground intensities λ(x)."""
+BUILT_IN = (*MARKS, *GROUNDS, *(f"{mark}-{ground}" for mark in MARKS for ground in GROUNDS))
+"""All names, also of products such as ``gru-hp``."""
