@@ -510,9 +510,9 @@ def test_each_chart_that_tensorboard_serves_draws_its_tags_alone_and_the_loop_is
     charts = page["category"][0]["chart"]
     titles = [chart["title"].partition(" (")[0] for chart in reversed(charts)]
     assert titles[0] == "Catalogue coverage: the loop"
-    assert titles[4] == "Catalogue coverage: all of retraining"
+    assert titles[4] == "Catalogue coverage: all of retraining, agent − frozen"
     band = charts[-1]["margin"]["series"][0]
-    for tag in (*band.values(), "1_retraining/coverage/loop"):
+    for tag in (*band.values(), "1_retraining/coverage/loop", "1_retraining/coverage/agent_minus_frozen"):
         (point,) = _asked(address, "scalars/scalars", run="bands/relevance", tag=tag)
         assert point[1:] == [0, 0.125]
     tags = [tag for listed in _asked(address, "scalars/tags").values() for tag in listed]

@@ -32,10 +32,12 @@ _BANDS_FOLDER, _ABOUT_FOLDER = "bands", "about"
 _PART_WORDS = {
     "loop": "the loop",
     "selection": "selection by a model's slates",
-    "all": "all of retraining",
+    "all": "all of retraining, agent − frozen",
     "data": "data of this market",
     "own-history": "events of its own market, not another's",
 }
+_PART_TAGS = {"all": "agent_minus_frozen"}
+"""Last word of a part's tag, where the name of the part would be no title."""
 TAGS = {
     "platform/cost": "c, the cost of a missing exposure in units of λ; the same in all rounds",
     "platform/learnt_events": "events of the round from which the platform can learn",
@@ -50,7 +52,8 @@ TAGS = {
     "histograms/exposure": "distribution of E over items",
     f"{_BY_ARRIVALS}/GROUP/NAME": "the same figures against arrivals served since the run began",
     f"{_FINAL}/NAME": "means over the late rounds, at the last round, as in the tables",
-    f"{_PARTS}/NAME/PART": "part `retraining`, `data`, `selection`, `feedback` or `all`; in `bands/AGENT`",
+    f"{_PARTS}/NAME/PART": "part `retraining`, `data`, `selection` or `feedback`; in `bands/AGENT`",
+    f"{_PARTS}/NAME/{_PART_TAGS['all']}": "all parts: the agent minus its frozen control; in `bands/AGENT`",
     f"{_BANDS}/NAME/END": "`mid`, `low`, `high`: mean over seeds and its 95% interval; in `bands/AGENT`, for charts",
 }
 """Meaning of each tag that is not a measure's; steps are rounds unless it says otherwise."""
@@ -268,7 +271,7 @@ def write_summary(
             if parts is not None:
                 mine = parts[(parts["agent"] == agent) & parts["metric"].isin([*RETRAINED, *own])]
                 for (metric, part), step, ends in _bands(mine, ["metric", "part"]):
-                    file.scalar(f"{_PARTS}/{metric}/{part}", ends["mid"], step)
+                    file.scalar(f"{_PARTS}/{metric}/{_PART_TAGS.get(part, part)}", ends["mid"], step)
                     for end, value in ends.items():
                         file.scalar(f"{_BANDS}/{metric}/{part}/{end}", value, step)
         folders.append(folder)

@@ -75,6 +75,7 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
     from rimsim.scenarios.runs.store import folder_for, require_free
     from rimsim.scenarios.study import checks
     from rimsim.scenarios.study.compare import planned, study_lines
+    from rimsim.scenarios.study.estimate import time_line
 
     grid = asked.get("grid", {})
     options = StudyOptions(**{name: asked[name] for name in StudyOptions.names() if name in asked})
@@ -90,6 +91,7 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
     )
     for name, text in study_lines(study, execution):
         click.echo(f"{name:10} {text}")
+    click.echo(f"{'time':10} {time_line(study, execution)}")
 
 
 def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:

@@ -199,7 +199,7 @@ class ArmRecorder:
             RoundRecord(
                 round=closed.number,
                 arrivals=self.count,
-                metrics=values | {f"platform/{name}": value for name, value in platform.items()},
+                metrics=_tracked(values, arm.config) | {f"platform/{name}": platform[name] for name in platform},
                 item_price=price,
                 exposure=facts.delivered,
                 required=closed.required,
@@ -240,6 +240,16 @@ class ArmRecorder:
         adopted = self._adoption.table(arm.name, arm.seed)
         if adopted is not None:
             store.write_table(arm.folder / "adoption" / f"{arm.part}.parquet", adopted)
+
+
+def _tracked(values: Mapping[str, float | None], config: ScenarioConfig) -> dict[str, float | None]:
+    """Metrics for TensorBoard; those of providers only in markets with providers."""
+    has_providers = config.providers.kind != "none"
+    return {
+        name: value
+        for name, value in values.items()
+        if has_providers or name not in measures.MEASURES or measures.MEASURES[name].group != "two_sides"
+    }
 
 
 # -- facts of a round -------------------------------------------------------------------------------------------------

@@ -1,0 +1,119 @@
+"""Estimate of the computing time of a study, from short samples of its arms."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rimsim.config import ScenarioConfig, override
+from rimsim.errors import RimsimError, one_line
+from rimsim.market import build_world
+from rimsim.market.world import expected_arrivals
+from rimsim.scenarios.runs import job as jobs
+from rimsim.scenarios.study.compare import Study
+from rimsim.scenarios.study.play import prepare, run_arm
+from rimsim.system import cores
+
+FEW_ARRIVALS = 100
+"""Arrivals per round of the short samples."""
+MANY_ARRIVALS = 500
+"""Arrivals per round of the long sample."""
+FACTOR = 1.6
+"""Most that an estimate was off, up or down, in the runs of benchmarks/log/speed.md."""
+
+
+@dataclass(frozen=True)
+class ArmCost:
+    """CPU seconds of an arm."""
+
+    setup: float
+    per_round: float
+    per_arrival: float
+
+    def of(self, rounds: int, arrivals: int) -> float:
+        """CPU seconds of an arm with so many rounds and arrivals in all."""
+        return self.setup + rounds * self.per_round + arrivals * self.per_arrival
+
+
+def time_line(study: Study, execution: jobs.Execution) -> str:
+    """Estimated time of a study as text; the reason if there is none."""
+    if execution.backend != "local":
+        return f"no estimate for the backend {execution.backend}"
+    start = time.process_time()  # so far, this process has done what a run and each worker do first
+    arms = [arm for plan in study.plans for arm in plan.arms]
+    workers = min(execution.workers or cores(), len(arms))
+    try:
+        elapsed = start * (1 if workers == 1 else 2) + _arm_seconds(study, arms) / workers
+    except RimsimError as error:
+        return f"no estimate, because a sample failed: {one_line(error)}"
+    sizes = f"{FEW_ARRIVALS} and {MANY_ARRIVALS} arrivals per round"
+    return (
+        f"about {_duration(elapsed)} on {workers} idle core{'s' * (workers > 1)} ({_duration(elapsed / FACTOR)} to "
+        f"{_duration(elapsed * FACTOR)}) and then the pictures, by samples of each agent with {sizes}"
+    )
+
+
+def _arm_seconds(study: Study, arms: list[jobs.Arm]) -> float:
+    """CPU seconds of all arms and of the fits before them."""
+    first = study.plans[0].arms
+    with tempfile.TemporaryDirectory() as folder:
+        sample = dataclasses.replace(first[0], folder=Path(folder))
+        fit = _cpu_seconds(partial(prepare, sample, _ignore))
+        costs = {
+            arm.agent: _arm_cost(dataclasses.replace(arm, folder=Path(folder), shared=None))
+            for arm in first
+            if arm.control is None and arm.seed == first[0].seed
+        }
+    n_fits = len({(arm.config.platform, arm.config.data, arm.config.arrivals, arm.seed) for arm in arms})
+    arrivals = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
+    # A control is as slow as its agent.
+    playing = sum(costs[arm.agent].of(arm.config.rounds, arrivals[arm.config]) for arm in arms)
+    return (n_fits - 1) * fit + playing  # the first fit is in the cache now
+
+
+def _arm_cost(arm: jobs.Arm) -> ArmCost:
+    """Cost of an arm, from three samples that differ in rounds or arrivals."""
+    short = _sample(arm, rounds=1, arrivals=FEW_ARRIVALS)
+    long = _sample(arm, rounds=2, arrivals=FEW_ARRIVALS)
+    large = _sample(arm, rounds=2, arrivals=MANY_ARRIVALS)
+    per_arrival = max(large - long, 0.0) / (2 * (MANY_ARRIVALS - FEW_ARRIVALS))
+    round_seconds = max(long - short, 0.0)
+    per_round = max(round_seconds - FEW_ARRIVALS * per_arrival, 0.0)
+    return ArmCost(max(short - round_seconds, 0.0), per_round, per_arrival)
+
+
+def _sample(arm: jobs.Arm, *, rounds: int, arrivals: int) -> float:
+    """CPU seconds of an arm in a short version of its scenario."""
+    config = _shortened(arm.config, rounds, arrivals)
+    build_world(config)  # once per process, so it is no cost of an arm
+    warm = dataclasses.replace(arm, config=config, name=f"{arm.name}-{rounds}-{arrivals}")
+    return _cpu_seconds(partial(run_arm, warm, _ignore))
+
+
+def _shortened(config: ScenarioConfig, rounds: int, arrivals: int) -> ScenarioConfig:
+    return override(config, {"rounds": rounds, "arrivals.per_round": arrivals}, origin="sample")
+
+
+def _cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of work, which other programs on the machine do not prolong."""
+    before = time.process_time()
+    work()
+    return time.process_time() - before
+
+
+def _ignore(_: int) -> None:
+    """Ignore a report of progress."""
+
+
+def _duration(seconds: float) -> str:
+    """Seconds, minutes or hours with one or two digits."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min" if seconds >= 600 else f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
