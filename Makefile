@@ -1,4 +1,4 @@
-# Every target creates .venv by itself and reuses it; PYTHON chooses the interpreter (3.11 to 3.13).
+# Every target creates .venv by itself and reuses it; PYTHON chooses the interpreter (3.11 to 3.14).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,6 +41,8 @@ check: $(TOOLS)
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/python .ci/house.py
+	$(BIN)/validate-pyproject pyproject.toml
+	$(BIN)/repo-review --show=err .
 	$(BIN)/towncrier build --draft --version next
 
 # sdist and wheel in dist, checked, and the wheel installed in an empty environment, from which a small market is run
@@ -78,15 +80,17 @@ mutants: $(TOOLS)
 	$(BIN)/python benchmarks/mutants.py
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "rimsim needs Python 3.11 to 3.13; this is %s. Choose one: make PYTHON=python3.11" % sys.version.split()[0])'
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 14) else "rimsim needs Python 3.11 to 3.14; this is %s. Choose one: make PYTHON=python3.11" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
 # The demo does without what tests and checks need.
 $(STAMP): pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV): 57 packages, among them PyTorch; 1.6 GB, and more where PyTorch comes with CUDA; minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
 $(TOOLS): pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV): about 180 packages for tests and checks; 2.3 GB, and more where PyTorch comes with CUDA; minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,check]"
 	touch $(STAMP) $@
 

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pandas as pd
@@ -379,6 +380,22 @@ def test_the_wheel_holds_all_that_is_read_and_works_without_the_checkout(archive
     line = [sys.executable, "-c", INSTALLED, str(tmp_path / "site")]
     told = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "closed-loop" in told.stdout
+
+
+def test_the_wheel_names_and_holds_the_terms_of_code_and_data(archives):
+    """Metadata name both licences and the authors; the texts are in the wheel and in the source archive."""
+    with zipfile.ZipFile(archives[1]) as wheel:
+        (place,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = message_from_bytes(wheel.read(place))
+        folder = f"{place.removesuffix('METADATA')}licenses"
+        licence, notice = (wheel.read(f"{folder}/{name}").decode() for name in metadata.get_all("License-File"))
+    assert metadata["License-Expression"] == "MIT AND LicenseRef-MovieLens"
+    assert "The rimsim authors" in metadata["Author"]
+    assert licence.startswith("MIT License")
+    assert "may not use this information for any commercial" in notice
+    with tarfile.open(archives[0]) as source:
+        names = {name.partition("/")[2] for name in source.getnames()}
+    assert {"LICENSE", "rimsim/data/embedded/NOTICE.md"} <= names
 
 
 def test_an_interruption_while_loading_is_one_line(monkeypatch, capsys):
