@@ -60,7 +60,7 @@ class SB3VecEnv(VecEnv):
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
 
     def reset(self) -> Any:
-        """Reset all markets, by the seeds and options that were set."""
+        """Reset all markets, with the given seeds and options."""
         options = self._options[0]
         if any(other != options for other in self._options):
             raise ConfigError(
@@ -111,7 +111,7 @@ class SB3VecEnv(VecEnv):
         indices: int | Iterable[int] | None = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """Results of a method of chosen markets, or of their wrappers."""
+        """Results of a method of chosen markets or wrappers."""
         methods = self.get_attr(method_name, indices)
         return [method(*method_args, **method_kwargs) for method in methods]
 

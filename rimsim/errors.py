@@ -172,7 +172,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 
 def has_type(value: object, *kinds: type) -> bool:
-    """True if a value has a type, whatever its annotation says.
+    """True if a value has a type, whatever its annotation.
 
     Callers without a type checker pass other values, which ``isinstance`` would let mypy call impossible.
     """

@@ -16,18 +16,27 @@ import rimsim
 from rimsim import config as records
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.errors import ArmsError, ConfigError, DataError, RunFolderError
+from rimsim.intensity.ground.contract import Ground
+from rimsim.intensity.model_names import GROUNDS, MARKS
 from rimsim.intensity.registry import names as model_names
+from rimsim.intensity.registry import shipped
 from rimsim.market import arrivals, build_world, consumers
 from rimsim.measures import MEASURES, weighted_exposure
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.cli import runs, tools
+from rimsim.scenarios.cli import demo, tools
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.cli.runs import backtest, validate
 from rimsim.scenarios.cli.runs import compare as compare_command
+from rimsim.scenarios.kinds import backtest as backtesting
+from rimsim.scenarios.kinds import validate as validating
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig
 from rimsim.scenarios.kinds.validate import ValidateConfig
+from rimsim.scenarios.report.console import show
+from rimsim.scenarios.report.record import Report
+from rimsim.scenarios.runs.job import bar_console, bars
 from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.runs.store import repeat_command
+from rimsim.scenarios.study import estimate
 from rimsim.scenarios.study.checks import default_agents, undeliverable_notes
 from rimsim.scenarios.study.compare import resume
 
@@ -424,7 +433,7 @@ def test_a_quick_demo_replaces_its_own_folder_only(tmp_path, monkeypatch):
         (tmp_path / part).mkdir()
         (tmp_path / part / "old").touch()
     made = []
-    monkeypatch.setattr(runs.scenarios, "compare", lambda *_, out, **__: made.append(out))
+    monkeypatch.setattr(demo.scenarios, "compare", lambda *_, out, **__: made.append(out))
     monkeypatch.setattr(tools, "print_run", lambda run: None)
     assert main(["demo", "--quick", "--out", str(tmp_path)]) == 0
     assert made == [tmp_path / "quick"]
@@ -473,3 +482,242 @@ def test_thresholds_and_fields_have_options_where_they_were_missing(capsys):
         assert "Did you mean 'data.session_gap'?" in said
         said = said_by(capsys, [command, "--set", "data.session_gap=soon"], 2).err
         assert "field 'data.session_gap': 'soon' is not a duration" in said
+
+
+def completed(monkeypatch, capsys, line):
+    """Words that bash offers for the last word of a line, less the kind of each."""
+    monkeypatch.setenv("_RIMSIM_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
+    return said_by(capsys, []).out.split()
+
+
+@cases(
+    "line words",
+    ("rimsim valid", ["plain,validate"]),
+    ("rimsim compare online", ["plain,online-match"]),
+    ("rimsim compare --agents relevance,rim-d", ["plain,relevance,rim-dual"]),
+    ("rimsim compare --agents relevance,relev", []),
+    ("rimsim backtest --models gru-h", ["plain,gru-hawkes", "plain,gru-hp"]),
+    ("rimsim agents orac", ["plain,oracle"]),
+    ("rimsim compare --from ", ["plain,runs/deep/one", "plain,runs/two"]),
+    ("rimsim report runs/t", ["plain,runs/two"]),
+    ("rimsim report elsewhere/", ["dir,elsewhere/"]),
+    ("rimsim compare mine", ["file,mine"]),
+)
+def test_a_shell_completes_names_and_run_folders(line, words, tmp_path, monkeypatch, capsys):
+    """Commands, scenarios, agents and models by name, the last of a list too; run folders where ``runs`` has some."""
+    for place in ("runs/deep/one", "runs/two", "runs/none"):
+        (tmp_path / place).mkdir(parents=True)
+    for place in ("runs/deep/one", "runs/two"):
+        (tmp_path / place / "config.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert completed(monkeypatch, capsys, line) == words
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_a_script_that_asks_for_words(shell, capsys):
+    """The script sets the variable by which rimsim answers a shell."""
+    assert f"_RIMSIM_COMPLETE={shell}_complete" in said_by(capsys, ["completion", shell]).out
+
+
+def test_completion_knows_the_names_of_the_registry():
+    """The names that need no PyTorch are those of the shipped models, in their order."""
+    assert tuple(shipped()) == (*MARKS, *GROUNDS)
+    assert {*GROUNDS} == {name for name, model in shipped().items() if issubclass(model, Ground)}
+
+
+@pytest.mark.parametrize("kind", ["agents", "models", "arrivals", "consumers", "providers", "measures"])
+def test_lists_of_names_have_no_marks_of_markup(kind, capsys):
+    """Neither backticks nor roles of reStructuredText are printed, in the list or about a name."""
+    lines = said_by(capsys, [kind]).out
+    assert not re.search("`|:class:|:func:", lines)
+    name = lines.split()[0]
+    assert not re.search("`|:class:|:func:", said_by(capsys, [kind, name]).out)
+
+
+class Screen(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        """As of a terminal."""
+        return True
+
+
+def test_a_terminal_gets_lines_that_are_broken_between_words(monkeypatch):
+    """A long message has no line beyond the width, a command to copy stays whole, and a pipe gets the text as it is."""
+    monkeypatch.setenv("COLUMNS", "40")
+    command = "  rimsim compare --resume --out a/folder/with/a/long/name"
+    text = f"{'no-such-word ' * 9}end\n{command}"
+    *lines, last = tools.broken_between_words(text, Screen()).splitlines()
+    assert last == command
+    assert max(map(len, lines)) <= 40
+    assert " ".join(lines).split() == text.partition("\n")[0].split()
+    assert tools.broken_between_words(text, io.StringIO()) == text
+
+
+def test_a_report_on_a_terminal_ends_with_the_answer():
+    """Names of pictures are not cut, commands stay whole, and in a file the answer comes first."""
+    pictures = ", ".join(f"picture-{number}.png" for number in range(20))
+    command = f"tensorboard --logdir {'long/' * 20}events"
+    report = Report(
+        title="A title",
+        question="A question?",
+        answer=("The answer.",),
+        places=lambda: [("pictures", pictures), ("events", command)],
+    )
+    texts = []
+    for terminal in (True, False):
+        file = io.StringIO()
+        show(report, Console(file=file, width=80, force_terminal=terminal, color_system=None))
+        texts.append(file.getvalue())
+    lines = texts[0].strip().splitlines()
+    assert lines[-1] == "The answer."
+    assert max(len(line) for line in lines if command not in line) <= 80
+    assert [word.strip(",") for line in lines for word in line.split() if ".png" in word] == pictures.split(
+        ", "
+    )
+    assert f"events     {command}" in lines
+    assert texts[1].strip().startswith("The answer.")
+    assert f"pictures   {pictures}\n" in texts[1]
+
+
+def test_bars_leave_room_for_an_echoed_interrupt():
+    """No line of the bars reaches the last four columns of a terminal."""
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    progress = bars(console)
+    progress.add_task("fitting the platform's model", total=2, completed=1)
+    progress.add_task("arrivals served", total=72_000, completed=36_000)
+    console.print(progress.get_renderable())
+    assert [len(line) for line in console.file.getvalue().splitlines()] == [76, 76]
+
+
+def test_bars_are_shown_in_terminals_and_on_request():
+    """Without a console, the standard output decides; a given console shows bars unless it is told not to."""
+    console = Console(file=io.StringIO())
+    assert bar_console(None, show=None) is None  # the output of tests is no terminal
+    assert bar_console(None, show=True) is not None
+    assert bar_console(console, show=None) is console
+    assert bar_console(console, show=False) is None
+
+
+FIRST_TIME = """
+from pathlib import Path
+from rimsim.agents import Random
+
+class Late(Random):
+    name = "late"
+
+    def begin_round(self, view):
+        super().begin_round(view)
+        if view.round == 1 and not Path(__file__).with_suffix(".go").exists():
+            raise ValueError("not yet")
+"""
+
+
+def test_the_bar_of_a_resumed_run_ends_at_its_total(tmp_path):
+    """Arms that were complete are no part of the total, so that the bar is full at the end."""
+    agent = tmp_path / "late.py"
+    agent.write_text(FIRST_TIME)
+    config = small_scenario(rounds=2)
+    options = {"seeds": 1, "workers": 1, "certify": False, "frozen": ()}
+    with drawn("lorenz"):
+        refused(
+            ArmsError,
+            "not yet",
+            compare,
+            config,
+            ("random", f"{agent}:Late"),
+            out=tmp_path / "run",
+            **options,
+        )
+        agent.with_suffix(".go").touch()
+        console = Console(file=io.StringIO(), width=100)
+        resume(tmp_path / "run", workers=1, console=console)
+    counts = re.findall(r"arrivals served .* (\d+)/(\d+)", console.file.getvalue())
+    assert counts[-1] == (
+        "240",
+        "240",
+    )  # two rounds of 120: that of the first, of which its round 0 is read back
+
+
+def test_an_interrupted_validation_says_that_nothing_is_saved(monkeypatch, tmp_path, capsys):
+    """Runs that are written as a whole say so; the status is 130."""
+    for module, words in ((validating, "validate"), (backtesting, "backtest")):
+
+        def stopped(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(module, "usable_log", stopped)
+        told = said_by(capsys, [words, "--out", str(tmp_path / "run")], 130).err
+        assert (
+            "interrupted; nothing is saved, because such a run is written when all of it is finished" in told
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_demo_names_the_command_that_resumes_all_of_it(tmp_path, monkeypatch, capsys):
+    """The hint is of the demo, not of one of its runs; --resume goes on with what has begun and keeps the folder."""
+
+    def stopped(*_, out, **__):
+        out.mkdir(parents=True)
+        (out / "config.yaml").touch()
+        raise KeyboardInterrupt("of one run")
+
+    resumed = []
+    monkeypatch.setattr(demo.scenarios, "compare", stopped)
+    monkeypatch.setattr(demo.scenarios, "resume", lambda folder, **_: resumed.append(folder))
+    monkeypatch.setattr(tools, "print_run", lambda run: None)
+    out = tmp_path / "demo"
+    told = said_by(capsys, ["demo", "--quick", "--out", str(out)], 130).err
+    command = f"rimsim demo --quick --resume --out {out}"
+    assert told == f"rimsim: interrupted; finished rounds are saved in {out}. To continue:\n  {command}\n"
+    said_by(capsys, command.split()[1:])
+    assert resumed == [out / "quick"]
+    assert (out / "quick" / "config.yaml").exists()
+    none = str(tmp_path / "none")
+    assert "nothing to resume" in said_by(capsys, ["demo", "--resume", "--out", none], 2).err
+
+
+def test_a_plot_without_a_name_lists_the_names_and_dir_has_no_doubles(folders):
+    """The message has every picture of the report, and each table is in dir once."""
+    run = load_run(folders / "one")
+    refused(ConfigError, "plot: the name of a picture is missing. Use one of .*rounds", run.plot)
+    assert len(dir(run)) == len(set(dir(run)))
+    assert {"rounds", "ledger", "plot"} <= set(dir(run))
+
+
+@cases(
+    "factor per_arrival per_round setup", (1.0, 0.002, 0.5, 3.0), (0.0, 0.0, 0.0, 0.0), (2.0, 0.004, 1.0, 6.0)
+)
+def test_the_cost_of_an_arm_is_what_its_samples_add_up_to(factor, per_arrival, per_round, setup, monkeypatch):
+    """From three samples of a linear cost, its three parts are found; the whole is their sum."""
+
+    def sample(_, *, rounds, arrivals):
+        return factor * (3.0 + rounds * (0.5 + 0.002 * arrivals))
+
+    monkeypatch.setattr(estimate, "_sample", sample)
+    cost = estimate._arm_cost(None)
+    assert (cost.setup, cost.per_round, cost.per_arrival) == pytest.approx((setup, per_round, per_arrival))
+    assert cost.of(10, 20_000) == pytest.approx(setup + 10 * per_round + 20_000 * per_arrival)
+
+
+def test_a_dry_run_estimates_the_time(tmp_path, monkeypatch, capsys):
+    """The last line has a time and its range for the given workers; Ray and an agent that fails have no estimate."""
+    monkeypatch.chdir(tmp_path)
+    line = ["compare", *FEW, "--dry-run", "--agents"]
+    last = said_by(capsys, [*line, "random"]).out.splitlines()[-1]
+    assert re.match(
+        r"time       about [\d.]+ s on 1 idle core \([\d.]+ s to [\d.]+ s\) and then the pictures", last
+    )
+    last = said_by(capsys, [*line, RAISES]).out.splitlines()[-1]
+    assert last.startswith("time       no estimate, because a sample failed: agent 'raises'")
+    assert list(tmp_path.iterdir()) == []
+
+
+@cases(
+    "seconds text", (4.04, "4.0 s"), (42.4, "42 s"), (132.0, "2.2 min"), (1234.0, "21 min"), (9000.0, "2.5 h")
+)
+def test_durations_have_two_digits(seconds, text):
+    """Seconds below 90, minutes below 90, and then hours."""
+    assert estimate._duration(seconds) == text

@@ -388,7 +388,9 @@ def test_the_wheel_names_and_holds_the_terms_of_code_and_data(archives):
         (place,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
         metadata = message_from_bytes(wheel.read(place))
         folder = f"{place.removesuffix('METADATA')}licenses"
-        licence, notice = (wheel.read(f"{folder}/{name}").decode() for name in metadata.get_all("License-File"))
+        licence, notice = (
+            wheel.read(f"{folder}/{name}").decode() for name in metadata.get_all("License-File")
+        )
     assert metadata["License-Expression"] == "MIT AND LicenseRef-MovieLens"
     assert "The rimsim authors" in metadata["Author"]
     assert licence.startswith("MIT License")

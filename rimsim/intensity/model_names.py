@@ -1,4 +1,4 @@
-"""Names of the shipped models, which need no import of PyTorch."""
+"""Names of shipped models, known without PyTorch."""
 
 MARKS = (
     "popularity",

@@ -54,7 +54,7 @@ def demo(out: Path, *, quick: bool, resume: bool) -> None:
 
 
 def _remove_earlier(out: Path, parts: tuple[str, ...]) -> None:
-    """Remove parts of an earlier demo; refuse a folder with other content."""
+    """Remove parts of a demo; refuse foreign files."""
     names = sorted(entry.name for entry in out.iterdir())
     if foreign := [name for name in names if name not in {_LOOP, _REPLAY, _QUICK}]:
         raise RunFolderError(
@@ -66,7 +66,7 @@ def _remove_earlier(out: Path, parts: tuple[str, ...]) -> None:
 
 @contextmanager
 def _resumable(out: Path, *, quick: bool) -> Iterator[None]:
-    """Context manager in which interruptions name the command that resumes all parts."""
+    """Context manager in which interruptions name the resuming command."""
     try:
         yield
     except KeyboardInterrupt:
@@ -100,7 +100,7 @@ def _play_quick(out: Path, console: Console) -> None:
 
 
 def _play_both(out: Path, console: Console) -> None:
-    """Play the closed loop, and the replay on an idle core."""
+    """Play the loop, and the replay on another core."""
     console.print(
         "[bold]1. The closed loop:[/] clones of MovieLens users, 8 rounds of retraining on what was consumed."
     )

@@ -311,7 +311,7 @@ def run_stages(
 
 
 class Bars(Progress):
-    """Progress bars that leave room for the ``^C`` of an interrupt.
+    """Progress bars with room for an echoed ``^C``.
 
     If the terminal's echo of Ctrl-C broke the last line, the first bar would be left above its next version.
     """
@@ -330,7 +330,9 @@ class _Narrow:
     """Columns of two echoes."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from console.render(self.content, options.update(width=max(options.max_width - self.columns, 1)))
+        yield from console.render(
+            self.content, options.update(width=max(options.max_width - self.columns, 1))
+        )
 
 
 def bar_console(console: Console | None, *, show: bool | None) -> Console | None:

@@ -1,4 +1,4 @@
-"""Estimate of the computing time of a study, from short samples of its arms."""
+"""Computing time of a study, estimated from samples."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class ArmCost:
     per_arrival: float
 
     def of(self, rounds: int, arrivals: int) -> float:
-        """CPU seconds of an arm with so many rounds and arrivals in all."""
+        """CPU seconds for numbers of rounds and of all arrivals."""
         return self.setup + rounds * self.per_round + arrivals * self.per_arrival
 
 
 def time_line(study: Study, execution: jobs.Execution) -> str:
-    """Estimated time of a study as text; the reason if there is none."""
+    """Text about the time; the reason without an estimate."""
     if execution.backend != "local":
         return f"no estimate for the backend {execution.backend}"
     start = time.process_time()  # so far, this process has done what a run and each worker do first
@@ -59,7 +59,7 @@ def time_line(study: Study, execution: jobs.Execution) -> str:
 
 
 def _arm_seconds(study: Study, arms: list[jobs.Arm]) -> float:
-    """CPU seconds of all arms and of the fits before them."""
+    """CPU seconds of all arms and their fits."""
     first = study.plans[0].arms
     with tempfile.TemporaryDirectory() as folder:
         sample = dataclasses.replace(first[0], folder=Path(folder))
@@ -77,7 +77,7 @@ def _arm_seconds(study: Study, arms: list[jobs.Arm]) -> float:
 
 
 def _arm_cost(arm: jobs.Arm) -> ArmCost:
-    """Cost of an arm, from three samples that differ in rounds or arrivals."""
+    """Cost of an arm, from three samples."""
     short = _sample(arm, rounds=1, arrivals=FEW_ARRIVALS)
     long = _sample(arm, rounds=2, arrivals=FEW_ARRIVALS)
     large = _sample(arm, rounds=2, arrivals=MANY_ARRIVALS)
@@ -88,7 +88,7 @@ def _arm_cost(arm: jobs.Arm) -> ArmCost:
 
 
 def _sample(arm: jobs.Arm, *, rounds: int, arrivals: int) -> float:
-    """CPU seconds of an arm in a short version of its scenario."""
+    """CPU seconds of a shortened arm."""
     config = _shortened(arm.config, rounds, arrivals)
     build_world(config)  # once per process, so it is no cost of an arm
     warm = dataclasses.replace(arm, config=config, name=f"{arm.name}-{rounds}-{arrivals}")
@@ -100,7 +100,7 @@ def _shortened(config: ScenarioConfig, rounds: int, arrivals: int) -> ScenarioCo
 
 
 def _cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of work, which other programs on the machine do not prolong."""
+    """CPU seconds of work; other programs do not prolong them."""
     before = time.process_time()
     work()
     return time.process_time() - before

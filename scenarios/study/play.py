@@ -199,7 +199,8 @@ class ArmRecorder:
             RoundRecord(
                 round=closed.number,
                 arrivals=self.count,
-                metrics=_tracked(values, arm.config) | {f"platform/{name}": platform[name] for name in platform},
+                metrics=_tracked(values, arm.config)
+                | {f"platform/{name}": platform[name] for name in platform},
                 item_price=price,
                 exposure=facts.delivered,
                 required=closed.required,
@@ -243,7 +244,7 @@ class ArmRecorder:
 
 
 def _tracked(values: Mapping[str, float | None], config: ScenarioConfig) -> dict[str, float | None]:
-    """Metrics for TensorBoard; those of providers only in markets with providers."""
+    """Metrics for TensorBoard, without providers' if there are none."""
     has_providers = config.providers.kind != "none"
     return {
         name: value
