@@ -561,7 +561,6 @@ def test_a_report_on_a_terminal_ends_with_the_answer():
     pictures = ", ".join(f"picture-{number}.png" for number in range(20))
     command = f"tensorboard --logdir {'long/' * 20}events"
     report = Report(
-        title="A title",
         question="A question?",
         answer=("The answer.",),
         places=lambda: [("pictures", pictures), ("events", command)],

@@ -35,6 +35,7 @@ from rimsim.market.records import VISIT_BITS
 from rimsim.market.world import check_plugs
 from rimsim.scenarios.runs.schema import TABLES
 from rimsim.testing import ProviderTests, random_log
+from rimsim.tracking import event_folder, read_scalars
 
 DAY = 86_400.0
 NOBODY = np.zeros(0, np.int64)
@@ -291,6 +292,7 @@ def test_a_run_tells_who_left(tmp_path):
     run = small_run(tmp_path / "run", ("relevance", "random"), leaving())
     moves = run.providers
     assert list(moves.columns) == list(TABLES["providers"].columns)
+    assert "two_sides/providers_alive" in read_scalars(event_folder(run.folder, "random", 0))
     alive = run.rounds.set_index(["metric", "round", "agent"])["value"]["providers_alive", 2]
     opening = round(0.8 * len(run.catalogue))
     for agent in ("relevance", "random"):

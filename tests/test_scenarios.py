@@ -111,7 +111,9 @@ def test_run_folder_holds_config_tables_pictures_and_events(run):
     pictures = {path.name for path in (run.folder / "pictures").glob("*.png")}
     assert pictures == {"rounds.png", "lorenz.png"}
     assert not list(run.folder.rglob(".*draft*"))
-    scalars = read_scalars(event_folder(run.folder, "relevance", 0))["exposure/coverage"]
+    tags = read_scalars(event_folder(run.folder, "relevance", 0))
+    assert not [tag for tag in tags if "two_sides/" in tag]  # there are no providers
+    scalars = tags["exposure/coverage"]
     table = run.rounds.query("agent == 'relevance' and seed == 0 and metric == 'coverage'")
     assert dict(scalars) == pytest.approx(dict(zip(table["round"], table["value"], strict=True)))
 
