@@ -11,7 +11,11 @@ from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 
 from rimsim.errors import ConfigError, refuse
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""Configuration of all config records: no unknown fields, no infinite or undefined numbers."""
+LARGEST = 1e6
+"""Largest factor of a quantity; beyond it, sums of intensities would lose their digits or overflow."""
+_LONGEST = 1000 * 365.25 * 86_400
 _SECONDS = dict.fromkeys(("", "sec", "second"), 1.0) | dict.fromkeys(("m", "min", "minute"), 60.0)
 _SECONDS |= dict.fromkeys(("h", "hour"), 3600.0) | dict.fromkeys(("d", "day"), 86_400.0)
 _SECONDS |= dict.fromkeys(("w", "week"), 604_800.0)
@@ -36,6 +40,8 @@ def duration_seconds(text: str) -> float:
     seconds = sum(number * _SECONDS[unit] for number, unit in parts)
     if not seconds > 0 or "-" in text:
         raise ValueError(f"{text!r} is not positive. {examples}")
+    if seconds > _LONGEST:
+        raise ValueError(f"{text!r} is longer than 1,000 years. {examples}")
     return seconds
 
 
@@ -59,10 +65,26 @@ def _time(value: object) -> object:
     if isinstance(value, dt.date):
         return value.isoformat()
     try:
-        epoch_seconds(cast("float | str | None", value), "the time")
+        time = epoch_seconds(cast("float | str", value), "the time")
     except ConfigError as error:
         raise ValueError(str(error)) from None
+    if (date := _meant_date(str(value).strip())) is not None:
+        raise ValueError(
+            f"{value} is second {time:,.0f} of 1970, but looks like a date. Write an ISO date such as {date}"
+        )
     return value
+
+
+def _meant_date(text: str) -> str | None:
+    """ISO date that a number of 4, 6 or 8 digits looks like."""
+    parts = re.fullmatch(r"(19[789]\d|20\d\d)(\d\d)?(\d\d)?", text, re.ASCII)
+    if parts is None:
+        return None
+    year, month, day = parts[1], parts[2] or "01", parts[3] or "01"
+    try:
+        return dt.date(int(year), int(month), int(day)).isoformat()
+    except ValueError:
+        return None
 
 
 Time = Annotated[float | str | None, BeforeValidator(_time)]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from rimsim.config.documents import read_yaml
 from rimsim.config.records import ScenarioConfig
 from rimsim.errors import ConfigError, nearest, nearest_file, reason, refuse
 
@@ -32,6 +33,8 @@ _ALLOWED = {
 _QUOTED = re.compile(r"'([^']*)'")
 _ALIKE = 0.75
 """Least similarity of a field's name that is suggested."""
+_LONGEST_VALUE = 80
+"""Letters of a value that a message shows."""
 _Record = TypeVar("_Record")
 
 
@@ -51,10 +54,29 @@ def record_from(
     """
     if not isinstance(plain, dict):
         refuse(ConfigError, origin, f"found {type(plain).__name__}", "a mapping of field names to values")
+    _require_names(plain, origin)
     try:
         return TypeAdapter(record).validate_python(plain)
     except ValidationError as error:
         raise refusal(error, record, origin=origin, options=options) from None
+
+
+def _require_names(plain: Mapping[object, object], origin: str, parents: str = "") -> None:
+    """Refuse keys that are not texts, such as the 3 of ``{beta: 0,3}``."""
+    previous: object = None
+    for key, value in plain.items():
+        if not isinstance(key, str):
+            where = f"{origin}: field {parents.removesuffix('.')!r}" if parents else origin
+            before = f"{previous}: " if isinstance(previous, str) else ""
+            hint = (
+                f" A decimal point is written as in {before}{plain[previous]}.{key}"
+                if before and value is None
+                else ""
+            )
+            raise ConfigError(f"{where}: {key!r} is not the name of a field.{hint or ' Write NAME: VALUE'}")
+        if isinstance(value, dict):
+            _require_names(value, origin, f"{parents}{key}.")
+        previous = key
 
 
 def refusal(
@@ -80,12 +102,18 @@ def finding(first: ErrorDetails, where: str, verb: str = " is") -> str:
         return f"{where}: {first['ctx']['error']}"
     if first["type"] in ("missing", "missing_argument"):
         return f"{where} is missing"
-    found = f"{where}{verb} {first['input']!r}"
+    found = f"{where}{verb} {_shortened(first['input'])}"
     if first["type"] == "literal_error":
         return f"{found}.{nearest(str(first['input']), _QUOTED.findall(first['ctx']['expected']))}"
     if first["type"] in _ALLOWED:
         return f"{found}. It must {_ALLOWED[first['type']].format_map(first.get('ctx', {}))}"
     return f"{found}. It must {first['msg'].removeprefix('Input should ')}"
+
+
+def _shortened(value: object) -> str:
+    """Representation of a value of at most 80 letters."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
 def unknown_field(path: str, record: type, *, origin: str) -> ConfigError:
@@ -121,23 +149,6 @@ def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
     return record_from({} if plain is None else plain, ScenarioConfig, origin=origin)
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Safe YAML loader that refuses repeated keys."""
-
-    # YAML keeps the last one without a word.
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    problem = f"field {key.value!r} occurs twice. Keep one of them"
-                    raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
-                seen.add(key.value)
-        return node
-
-
 def read_scenario(path: Path) -> ScenarioConfig:
     """Scenario from a YAML file.
 
@@ -156,7 +167,7 @@ def read_scenario(path: Path) -> ScenarioConfig:
         found = f"cannot be read as a scenario: byte {error.start} is not UTF-8"
         refuse(ConfigError, str(path), found, "UTF-8 text")
     try:
-        plain = yaml.load(text, _UniqueKeys)  # noqa: S506  # a safe loader
+        plain = read_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

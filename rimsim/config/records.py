@@ -11,9 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer
 from pydantic.dataclasses import dataclass
 
-from rimsim.config.fields import STRICT, Duration, Options, Period, Time, duration_seconds
+from rimsim.config.fields import LARGEST, STRICT, Duration, Options, Period, Time, duration_seconds
 from rimsim.errors import ConfigError, refuse
 from rimsim.session import ModelName
+
+
+_MOST_YEARS = 10_000
+"""Longest run; the clock counts microseconds in 64 bits, which last 292,000 years."""
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -79,7 +83,7 @@ class LogOptions:
     """Minimum number of events per item; 0 also keeps items of the item table without events."""
     min_user_events: int = Field(default=1, ge=0)
     """Minimum number of events per user."""
-    min_value: float | None = Field(default=None, allow_inf_nan=False)
+    min_value: float | None = Field(default=None)
     """Minimum value (stars) of an event; null keeps all events."""
     start: Time = None
     """First time to keep: an ISO date or time (in UTC unless it names a zone), or seconds since 1970; null keeps
@@ -122,7 +126,7 @@ class ArrivalsConfig:
     """
     options: Options = ()
     """hawkes: `{kappa: 0, neutral: 0.5, memory: 0.8}`. Your own: its options by name, `{peak: 20}`."""
-    per_round: int | None = Field(default=2000, ge=1)
+    per_round: int | None = Field(default=2000, ge=1, le=10**9)
     """N, the number of arrivals per round. replay: null distributes the sessions evenly. broadcast: size of a
     seeded sample of users; null: all. hawkes: long-run mean at neutral satisfaction; null: as in the log.
     """
@@ -227,13 +231,13 @@ class ExposureConfig:
     """β: share of the uniform exposure N·k/M guaranteed to an item."""
     items: int | None = Field(default=None, ge=1)
     """Number of items with a guarantee, drawn again each round; null: all released items."""
-    each: int | None = Field(default=None, ge=1)
+    each: int | None = Field(default=None, ge=1, le=10**9)
     """Exposures guaranteed to each item per round, instead of the share β; null: β decides."""
     per: Period = "round"
     """round: each round by itself. A duration such as `7d`: rounds that begin within the same 7 days share their
     guarantees, so a shortfall is carried over and a surplus is deducted; also for groups.
     """
-    most: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    most: float | None = Field(default=None, gt=0, le=LARGEST)
     """Maximum exposures of an item per round, as a multiple of its uniform exposure N·k/M, rounded up; null: no
     maximum.
     """
@@ -247,11 +251,11 @@ class ExposureConfig:
     """
     hard: bool = False
     """true: deliver guarantees at any cost. false: leave an exposure undelivered if it would cost more than c."""
-    forecast: float = Field(default=1.0, gt=0)
+    forecast: float = Field(default=1.0, gt=0, le=LARGEST)
     """Forecast number of arrivals over the actual one; guarantees and agents use the forecast."""
     pace: Literal["arrivals", "clock"] = "arrivals"
     """Measure of a round's progress for agents: arrivals so far over those expected, or the clock."""
-    cost: float = Field(default=2.0, gt=0)
+    cost: float = Field(default=2.0, gt=0, le=LARGEST)
     """Cost c of a missing exposure, as a multiple of the median k-th score of the warm-up model at the opening. It
     is the same for all arms and rounds of a seed.
     """
@@ -281,17 +285,17 @@ class ExposureConfig:
 class DynamicsConfig:
     """Preference dynamics, which change the truth; 0: off."""
 
-    satiation: float = Field(default=0.0, ge=0)
+    satiation: float = Field(default=0.0, ge=0, le=50)
     """σ: multiplies intensities by exp(−σ·s), where s counts the visitor's earlier consumptions of the item's
     genres, halved per half-life.
     """
     satiation_half_life: Duration = "7d"
     """Half-life of a consumption in satiation."""
-    drift: float = Field(default=0.0, ge=0)
+    drift: float = Field(default=0.0, ge=0, le=50)
     """η: multiplies intensities by exp(η·n/(n + 1)·d), where d is the excess of the item's genres among the
     visitor's n consumptions in the market over the catalogue.
     """
-    conformity: float = Field(default=0.0, ge=0)
+    conformity: float = Field(default=0.0, ge=0, le=50)
     """κ: multiplies intensities by (1 + events of the item in the platform's log)^κ, as of the last barrier,
     relative to the mean over the warm-up log's events.
     """
@@ -305,7 +309,7 @@ class HiddenConfig:
     """ρ: correlation between the log worth of items and their log popularity. 1: the truth stays as fitted,
     whatever sd is. 0: popularity says nothing about worth.
     """
-    sd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    sd: float | None = Field(default=None, gt=0, le=50)
     """Standard deviation of the items' log worth; null: that of their log popularity."""
     of: Literal["all", "new", "tail"] = "all"
     """Items to change. new: items without events in the warm-up log. tail: items outside the most popular ones with
@@ -334,7 +338,7 @@ class ConsumerConfig:
     """intensity, logit, cascade: worth that the log does not show."""
     position_decay: float = Field(default=0.85, gt=0, le=1)
     """γ: the chance that a visitor looks at position r is γ^(r−1)."""
-    attraction: float = Field(default=1.0, gt=0)
+    attraction: float = Field(default=1.0, gt=0, le=LARGEST)
     """a: factor of the intensity of an examined item."""
     truth: str = "auto"
     """Model of the truth, as for platform.model, or file.py:factory. factors: fixed preferences per user. Others,
@@ -345,7 +349,7 @@ class ConsumerConfig:
     """Seed of a bootstrap of the log's users, to which the truth and the platform's first model are fitted; `seed`:
     another bootstrap at each seed of the run, so that intervals include it; null: the whole log.
     """
-    rank: int = Field(default=16, ge=1)
+    rank: int = Field(default=16, ge=1, le=10**4)
     """Number of factors of a truth that has factors."""
     delay: Duration | None = None
     """Time until the platform knows of a consumption; null: at once."""
@@ -399,7 +403,7 @@ class PlatformConfig:
     """consumed: learn from consumptions only. impressions: also fit a layer over λ(x,y) to all shown items, taken
     or not. ips: weight each consumption by its inverse propensity, if the agent has one.
     """
-    ips_clip: float = Field(default=10.0, gt=1)
+    ips_clip: float = Field(default=10.0, gt=1, le=LARGEST)
     """ips: maximum weight, as a multiple of the mean weight."""
     calibration: Literal["cross-fitted", "seen"] = "cross-fitted"
     """Model that scores the states of the last round for prices: one that has not seen their outcomes (cross-
@@ -446,7 +450,7 @@ class ScenarioConfig:
     """Purpose, in one sentence."""
     rounds: int = Field(default=8, ge=1)
     """Number of rounds."""
-    slate: int = Field(default=10, ge=1)
+    slate: int = Field(default=10, ge=1, le=10**6)
     """k: number of items per slate."""
     user_cap: int | None = Field(default=None, ge=1)
     """Maximum exposures of a user per round, over all its visits. Each earlier visit counts as a full slate: with
@@ -472,6 +476,12 @@ class ScenarioConfig:
             raise ConfigError(
                 f"releases.last_round is {self.releases.last_round}, but releases.first_round is "
                 f"{self.releases.first_round}. Give the same round or a later one"
+            )
+        years = self.rounds * duration_seconds(self.arrivals.round_length) / (365.25 * 86_400)
+        if years > _MOST_YEARS:
+            raise ConfigError(
+                f"arrivals.round_length is {self.arrivals.round_length}, so {self.rounds:,} rounds last {years:,.0f} "
+                f"years. A run lasts at most {_MOST_YEARS:,} years. Shorten the rounds"
             )
         if self.arrivals.kind not in ("clones", "broadcast", "hawkes"):
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 import inspect
 import re
@@ -20,11 +19,11 @@ import click
 
 import rimsim
 from rimsim import scenarios
+from rimsim.config.documents import read_yaml, written_yaml
 from rimsim.entry_points import KINDS, places
 from rimsim.errors import ConfigError, RunFolderError, reason
 from rimsim.scenarios.cli.completion import OF_FIELD, RUN, agents, models, one_of
 from rimsim.scenarios.cli.completion import scenarios as scenario_names
-from rimsim.scenarios.runs.schema import parsed_yaml
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,17 +106,17 @@ def setting(text: str) -> tuple[str, object]:
 
 
 def read_value(text: str, where: str) -> object:
-    """Value as YAML reads it; a date stays text."""
+    """Value as YAML reads it."""
     import yaml
 
     try:
-        value: object = yaml.safe_load(text)
+        value: object = read_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(
             f"{where}: {text!r} cannot be read: {getattr(error, 'problem', error)}. Write a number, true, "
             "false, null or text. Put quotes around a text with brackets or colons"
         ) from None
-    return text.strip() if isinstance(value, dt.date) else value
+    return value
 
 
 _KINDS: Mapping[str, Mapping[str, Any]] = {
@@ -138,7 +137,7 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
 }
 """Type in ``options.yaml`` → arguments of :func:`click.option`; other types list choices, parted by bars."""
 
-_DECLARED = parsed_yaml(Path(__file__).with_name("options.yaml").read_text(encoding="utf-8"))
+_DECLARED = read_yaml(Path(__file__).with_name("options.yaml").read_text(encoding="utf-8"))
 
 
 def _options(group: str) -> Iterator[Callable[[Command], Command]]:
@@ -409,17 +408,13 @@ def _print_names(kind: str, name: str | None) -> None:
 
 def _print_scenarios(name: str | None) -> None:
     """Print a line per scenario, or a scenario as YAML."""
-    import yaml
-
     from rimsim.config import find_scenario, scenario_names, to_plain
 
     if name is None:
         for known in scenario_names():
             click.echo(f"{known:22} {find_scenario(known).description}")
     else:
-        click.echo(
-            yaml.safe_dump(to_plain(find_scenario(name)), sort_keys=False, allow_unicode=True), nl=False
-        )
+        click.echo(written_yaml(to_plain(find_scenario(name))), nl=False)
 
 
 def _line(one: Any) -> str:

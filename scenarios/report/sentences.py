@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
+from rimsim.config.documents import written_yaml
 from rimsim.measures import FEW_SEEDS, MEASURES, UNFIT, late_means, late_of
 from rimsim.scenarios.report import tables
 from rimsim.scenarios.runs.job import is_control
@@ -391,7 +391,7 @@ def as_sentence(note: str) -> str:
 
 def as_yaml(settings: Mapping[str, Any]) -> str:
     """Settings as YAML, in their order."""
-    return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=100)
+    return written_yaml(dict(settings), width=100)
 
 
 def log_fact(run: Run, source: str) -> str:

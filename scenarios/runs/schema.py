@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from rimsim.config.documents import read_yaml
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,8 @@ class Table:
     """If the table is missing, reading gives None instead of an error."""
 
 
-def parsed_yaml(text: str) -> Any:
-    """Content of a YAML text."""
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
-
-
 def _described() -> dict[str, Table]:
-    described = parsed_yaml(Path(__file__).with_name("tables.yaml").read_text(encoding="utf-8"))
+    described = read_yaml(Path(__file__).with_name("tables.yaml").read_text(encoding="utf-8"))
     shared: Mapping[str, str] = described["shared"]
     found = {}
     for name, entries in described["tables"].items():

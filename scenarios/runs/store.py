@@ -24,6 +24,7 @@ from markupsafe import escape
 from rimsim import __version__
 from rimsim.arrays import Array, Ints
 from rimsim.config import ScenarioConfig, scenario_from
+from rimsim.config.documents import read_yaml, written_yaml
 from rimsim.config.reading import record_from
 from rimsim.data import EMBEDDED, EventLog
 from rimsim.errors import (
@@ -40,7 +41,7 @@ from rimsim.errors import (
 )
 from rimsim.measures import MEASURES, Measure, recorded
 from rimsim.scenarios.kinds.registry import KINDS, kind_of, loaded
-from rimsim.scenarios.runs.schema import TABLES, parsed_yaml
+from rimsim.scenarios.runs.schema import TABLES
 from rimsim.system import draft_file, remove_drafts
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Run(RunTables):
         if not path.is_file():
             raise RunFolderError(f"{self.folder}: there is no {CONFIG}. {_MADE}")
         try:
-            config = parsed_yaml(path.read_text(encoding="utf-8"))
+            config = read_yaml(path.read_text(encoding="utf-8"))
         except (UnicodeDecodeError, yaml.YAMLError) as error:
             said = getattr(error, "problem", None) or error
             raise RunFolderError(
@@ -367,7 +368,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_yaml(path: Path, described: Mapping[str, object]) -> None:
     """Write a mapping as YAML, in its order."""
-    write_text(path, yaml.safe_dump(dict(described), sort_keys=False, allow_unicode=True))
+    write_text(path, written_yaml(dict(described)))
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

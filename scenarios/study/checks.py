@@ -13,6 +13,7 @@ from rich.console import Console
 from rimsim.agents import Agent, Capabilities, make_agent, undeliverable
 from rimsim.arrays import ALWAYS, seconds
 from rimsim.config import ScenarioConfig, find_scenario, override, to_plain
+from rimsim.config.documents import read_yaml
 from rimsim.config.fields import duration_seconds
 from rimsim.config.reading import flat
 from rimsim.data import EventLog, write
@@ -26,7 +27,6 @@ from rimsim.plugs import files_of, own_code
 from rimsim.requirements.rows import expected
 from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs import job
-from rimsim.scenarios.runs.schema import parsed_yaml
 from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_text, versions
 from rimsim.session import SESSION
 from rimsim.system import draft_file
@@ -194,7 +194,7 @@ def require_unchanged(run: Run) -> None:
             f"{run.folder}: the file {BEGUN} is missing, so the run cannot be resumed. Name an "
             "interrupted run, or begin a new run"
         )
-    before, now = flat(parsed_yaml(begun.read_text(encoding="utf-8"))), flat(run.config)
+    before, now = flat(read_yaml(begun.read_text(encoding="utf-8"))), flat(run.config)
     edited = [
         f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
         for name in before | now
