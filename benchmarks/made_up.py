@@ -10,8 +10,8 @@ import numpy as np
 from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig
 from rimsim.data import EventLog, write
 from rimsim.intensity import GRU, RIM, GRUConfig, HawkesPoisson
-from rimsim.intensity.cache import cache_folder
 from rimsim.intensity.registry import register
+from rimsim.system import cache_folder
 from rimsim.testing import random_log
 
 SIZES = ((1_000, 1_700), (6_000, 3_700))

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rimsim.data import EventLog, write
-from rimsim.intensity.cache import cache_folder
+from rimsim.system import cache_folder
 from rimsim.testing.intensity import random_items
 
 __all__ = ["SIZES", "Size", "log_file"]

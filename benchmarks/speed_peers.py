@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rimsim.intensity.cache import cache_folder
+from rimsim.system import cache_folder
 
 __all__ = ["peer_python", "sardine", "yardsticks"]
 

@@ -69,6 +69,12 @@ def memory() -> int | None:
     return there
 
 
+def cache_folder() -> Path:
+    """``$RIMSIM_CACHE``, or ``~/.cache/rimsim``."""
+    named = os.environ.get("RIMSIM_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "rimsim"
+
+
 _LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
 
 

@@ -15,7 +15,6 @@ from rimsim.config.fields import LARGEST, STRICT, Duration, Options, Period, Tim
 from rimsim.errors import ConfigError, refuse
 from rimsim.session import ModelName
 
-
 _MOST_YEARS = 10_000
 """Longest run; the clock counts microseconds in 64 bits, which last 292,000 years."""
 

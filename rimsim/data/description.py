@@ -13,6 +13,7 @@ import numpy as np
 from rimsim.arrays import Ints
 from rimsim.data.log import EventLog, shortcomings
 from rimsim.data.readers.columns import Columns
+from rimsim.data.session_logs import LogSource
 from rimsim.data.source import EMBEDDED, LogSelection, load
 from rimsim.data.suspicions import lower_threshold
 from rimsim.errors import DataError, many, raised_as
@@ -345,7 +346,7 @@ def _per_cent(share: float) -> str:
 
 
 def check(
-    source: str | os.PathLike[str] = EMBEDDED,
+    source: LogSource = EMBEDDED,
     *,
     columns: Columns | str | None = None,
     time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto",

@@ -21,9 +21,10 @@ from rimsim.data.readers.events import Collector, assemble, collected, selected,
 from rimsim.data.readers.layouts import find_log, read_rows
 from rimsim.data.readers.tables import TextForm
 from rimsim.data.readers.values import UNITS, Unit
+from rimsim.data.session_logs import LogSource, shown_name, source_name, stored_container
 from rimsim.data.suspicions import suspicions_of
 from rimsim.entry_points import places
-from rimsim.errors import ConfigError, DataError, has_type, many, nearest
+from rimsim.errors import ConfigError, DataError, many, nearest
 from rimsim.plugs import imported
 
 EMBEDDED: Final = "ml-latest-small"
@@ -45,7 +46,7 @@ class LogSelection(TypedDict, total=False):
 
 
 def load(
-    source: str | os.PathLike[str] = EMBEDDED,
+    source: LogSource = EMBEDDED,
     *,
     columns: Columns | str | None = None,
     time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto",
@@ -59,9 +60,9 @@ def load(
     written like whole numbers, the log has them as whole numbers.
 
     Args:
-        source: Name or path of a log. Names are ``"ml-latest-small"`` (embedded), downloaded logs of
-            :func:`rimsim.data.catalogue`, and names that installed packages offer. A path is a MovieLens folder, a
-            folder with one log, a zip of either, or a CSV, TSV or Parquet file.
+        source: Name or path of a log, a data frame (pandas, Polars, Arrow), or a log. Names are ``"ml-latest-small"``
+            (embedded), downloaded logs of :func:`rimsim.data.catalogue`, and names that installed packages offer. A
+            path is a MovieLens folder, a folder with one log, a zip of either, or a CSV, TSV or Parquet file.
         columns: Column of each role, if the names are not the usual names: ``"user=visitor,item=sku,time=at"``, or by
             position ``"user,item,value,time"``.
         time_unit: Unit of numeric times. ``"auto"`` takes the unit in which most times lie between 1970 and 5138, and
@@ -88,14 +89,14 @@ def load(
             values allowed.
         ConfigError: If an option is unknown or out of range.
     """
-    given = record_from({"source": _text(source), **options}, LogOptions, origin="load")
+    given = record_from({"source": source_name(source), **options}, LogOptions, origin="load")
     if time_unit != "auto" and time_unit not in UNITS:
         raise ConfigError(
             f"time_unit is {time_unit!r}, which is not a unit of "
             f"time.{nearest(str(time_unit), ['auto', *UNITS])}"
         )
     unit = None if time_unit == "auto" else time_unit
-    return _read(given, columns, unit=unit, items=None if items is None else _text(items))
+    return _read(given, columns, unit=unit, items=None if items is None else os.fspath(items))
 
 
 def load_log(options: LogOptions) -> EventLog:
@@ -112,8 +113,10 @@ def _embedded(options: LogOptions) -> EventLog:
 def _read(
     options: LogOptions, columns: Columns | str | None, *, unit: Unit | None = None, items: str | None = None
 ) -> EventLog:
-    roles, name = ColumnRoles.of_log(columns), options.source
-    container = container_of(name)
+    roles = ColumnRoles.of_log(columns)
+    container = container_of(options.source)
+    name = shown_name(options.source)
+    is_stored = name != options.source
     try:
         layout = find_log(container)
         plain = columns is None and options.separator is None
@@ -139,7 +142,7 @@ def _read(
         events = selected(events, ~strangers, "leaving out user 0", events)
     report = ReadReport(
         source=name,
-        layout=layout.name if layout.name != "file" else reading.kind,
+        layout="table" if is_stored else layout.name if layout.name != "file" else reading.kind,
         columns=reading.columns,
         time_unit=unit_read,
         rows=len(events.user),
@@ -159,6 +162,8 @@ def container_of(name: str) -> containers.Container:
     """Container of a log's source."""
     if name == EMBEDDED:
         return containers.embedded_container(name)
+    if (stored := stored_container(name)) is not None:
+        return stored
     if (zipped := containers.inside_zip(name)) is not None:
         return containers.zip_container(*zipped)
     return containers.open_container(_path_of(name))
@@ -183,15 +188,3 @@ def _path_of(name: str) -> Path:
             f"{data_folder()}"
         )
     return fetched
-
-
-def _text(source: str | os.PathLike[str]) -> str:
-    if isinstance(source, os.PathLike):
-        source = os.fspath(source)
-    if not has_type(source, str) or not source:
-        found = repr(source) if has_type(source, str) else f"a {type(source).__name__}"
-        raise ConfigError(
-            f"source is {found}. Expected the name or path of a log. To use a table as the log, pass it to "
-            "rimsim.compare as the argument data"
-        )
-    return source

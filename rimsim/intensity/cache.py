@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import inspect
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -26,16 +25,10 @@ from rimsim.intensity.ground.contract import Ground, GroundModel
 from rimsim.intensity.persistence import Stored, is_stored
 from rimsim.intensity.product import RIM
 from rimsim.intensity.states import CountExamples
-from rimsim.system import draft_folder, report_progress
+from rimsim.system import cache_folder, draft_folder, report_progress
 
 Entry = TypeVar("Entry")
 Model = TypeVar("Model", bound="IntensityModel | GroundModel")
-
-
-def cache_folder() -> Path:
-    """``$RIMSIM_CACHE``, or ``~/.cache/rimsim``."""
-    named = os.environ.get("RIMSIM_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "rimsim"
 
 
 def _with_arrays(digest: Any, arrays: Iterable[Array]) -> Any:

@@ -29,7 +29,7 @@ from rimsim.config.fields import duration_seconds
 from rimsim.data import EventLog, LaterSessions, later_sessions
 from rimsim.errors import DataError, ModelError, RimsimError, refuse
 from rimsim.intensity import scores as model_scores
-from rimsim.intensity.cache import cache_folder, kept, source_digest
+from rimsim.intensity.cache import kept, source_digest
 from rimsim.intensity.contract import IntensityModel, spans
 from rimsim.intensity.registry import config_of, make
 from rimsim.intensity.scores import ROWS, ModelScores
@@ -38,7 +38,7 @@ from rimsim.market.consumers.contract import examination
 from rimsim.market.world import fitted_to, kept_truth, truth_bootstrap, truth_key
 from rimsim.matching import ChunkedScores, price_slates
 from rimsim.measures import agreement, relevance, slate_ndcg, statistics
-from rimsim.system import single_thread
+from rimsim.system import cache_folder, single_thread
 
 Make: TypeAlias = Callable[[str, int, str], IntensityModel]
 """Maker of an unfitted model from its name, a seed and a device."""

@@ -19,7 +19,7 @@ from rimsim.config.fields import duration_seconds
 from rimsim.data import later_sessions, load_log, require_usable
 from rimsim.data.log import EventLog
 from rimsim.errors import ConfigError, MarketError, ModelError
-from rimsim.intensity.cache import cache_folder, fitted, kept, log_digest, source_digest
+from rimsim.intensity.cache import fitted, kept, log_digest, source_digest
 from rimsim.intensity.contract import IntensityModel, ModelCapabilities
 from rimsim.intensity.persistence import is_stored
 from rimsim.intensity.product import settled
@@ -47,7 +47,7 @@ from rimsim.market.round import RoundTerms
 from rimsim.measures import position_weights
 from rimsim.plugs import files_of
 from rimsim.requirements.rows import ScenarioRequirements
-from rimsim.system import report_progress, single_thread
+from rimsim.system import cache_folder, report_progress, single_thread
 
 
 # -- log and world ----------------------------------------------------------------------------------------------------

@@ -24,13 +24,14 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias
 
 from rimsim.config.reading import relocated
+from rimsim.data.session_logs import stored_path
 from rimsim.errors import ConfigError, DataError, RimsimError
-from rimsim.intensity.cache import cache_folder, log_digest
+from rimsim.intensity.cache import log_digest
 from rimsim.market import build_world
 from rimsim.market.world import own_places
 from rimsim.scenarios.runs.job import ATTEMPTS, DONE, Arm, LostWorkerError, Report, TaskQueue, part_name
 from rimsim.scenarios.runs.store import FAILURES, STATES, load_run, versions, write_bytes
-from rimsim.system import cores, draft_folder
+from rimsim.system import cache_folder, cores, draft_folder
 from rimsim.tracking import event_folder
 
 Job: TypeAlias = Callable[[Arm, Report], None]
@@ -184,7 +185,8 @@ def sources_of(arms: Sequence[Arm]) -> Sources:
         _file_of(text) for arm in arms for text in (arm.agent, *arm.options.measures, *own_places(arm.config))
     }
     named |= {arm.config.data.source for arm in arms} | {arm.config.consumer.table for arm in arms}
-    paths = {name: Path(name) for name in named if name is not None and Path(name).exists()}
+    paths = {name: stored_path(name) or Path(name) for name in named if name is not None}
+    paths = {name: path for name, path in paths.items() if path.exists()}
     return {
         name: path.read_bytes() if path.is_file() else str(path.resolve()) for name, path in paths.items()
     }

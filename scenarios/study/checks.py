@@ -7,7 +7,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from rich.console import Console
 
 from rimsim.agents import Agent, Capabilities, make_agent, undeliverable
@@ -16,9 +15,9 @@ from rimsim.config import ScenarioConfig, find_scenario, override, to_plain
 from rimsim.config.documents import read_yaml
 from rimsim.config.fields import duration_seconds
 from rimsim.config.reading import flat
-from rimsim.data import EventLog, write
+from rimsim.data.session_logs import LogSource, source_name
 from rimsim.errors import ConfigError, RunFolderError, nearest_file, require_known
-from rimsim.intensity.cache import cache_folder, log_digest
+from rimsim.intensity.cache import log_digest
 from rimsim.market import RoundView, build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.round import RoundTerms
@@ -27,9 +26,8 @@ from rimsim.plugs import files_of, own_code
 from rimsim.requirements.rows import expected
 from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs import job
-from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_text, versions
+from rimsim.scenarios.runs.store import BEGUN, Run, load_text, versions
 from rimsim.session import SESSION
-from rimsim.system import draft_file
 
 REVEALED = ("truth",)
 """Facts hidden from agents that can be written."""
@@ -50,12 +48,12 @@ def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
 def resolved(
     scenario: str | Path | ScenarioConfig,
     rounds: int | None = None,
-    data: str | Path | pd.DataFrame | EventLog | None = None,
+    data: LogSource | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> ScenarioConfig:
     """Scenario by name, file or record, with some fields replaced.
 
-    A table or log is written into the cache, because workers and later repetitions read it there.
+    A data frame or log is stored in the cache, because workers and later repetitions read it there.
     """
     config = scenario if isinstance(scenario, ScenarioConfig) else find_scenario(str(scenario))
     if settings:
@@ -63,28 +61,8 @@ def resolved(
     if rounds is not None:
         config = override(config, {"rounds": rounds}, origin="rounds")
     if data is not None:
-        config = override(config, {"data.source": _source(data)}, origin="data")
+        config = override(config, {"data.source": source_name(data)}, origin="data")
     return config
-
-
-def _source(data: str | Path | pd.DataFrame | EventLog) -> str:
-    """Name or path of a log; a table is written."""
-    folder = cache_folder() / "logs"
-    if isinstance(data, pd.DataFrame):
-        hashes = pd.util.hash_pandas_object(data, index=False).to_numpy()
-        digest = sha256(hashes.tobytes() + "\0".join(map(str, data.columns)).encode()).hexdigest()
-        file = folder / f"{digest}.parquet"
-        if not file.is_file():
-            with disk_errors(file), draft_file(file) as draft:
-                data.to_parquet(draft, index=False)
-        return str(file)
-    if isinstance(data, EventLog):
-        place = folder / log_digest(data)
-        if not place.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            write(data, place)
-        return str(place)
-    return str(data) if isinstance(data, Path) else data
 
 
 def session_workers(texts: Sequence[str], workers: int | None, backend: str) -> int | None:

@@ -17,8 +17,8 @@ from rich.console import Console
 
 from rimsim.config import ScenarioConfig, at_seed, to_plain
 from rimsim.data import EventLog
+from rimsim.data.session_logs import LogSource
 from rimsim.errors import ArmsError, RimsimError, many, one_line, require_known
-from rimsim.intensity.cache import cache_folder
 from rimsim.market import build_world
 from rimsim.market.agreement import agreement_of
 from rimsim.market.world import check_plugs, check_promises, expected_arrivals, own_places, shared_log
@@ -40,7 +40,7 @@ from rimsim.scenarios.study import checks
 from rimsim.scenarios.study.controls import checked_controls, waits
 from rimsim.scenarios.study.play import prepare, run_arm
 from rimsim.session import session_model, session_places
-from rimsim.system import cores, give_back
+from rimsim.system import cache_folder, cores, give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 
 BETAS = {BETA: (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)}
@@ -53,7 +53,7 @@ def compare(
     rounds: int | None = None,
     seeds: int | Sequence[int] = 2,
     *,
-    data: str | Path | pd.DataFrame | EventLog | None = None,
+    data: LogSource | None = None,
     settings: Mapping[str, object] | None = None,
     measures: object = (),
     frozen: Sequence[str] | None = None,
@@ -79,7 +79,8 @@ def compare(
             :func:`rimsim.scenarios.study.checks.default_agents`.
         rounds: Number of rounds, in place of the scenario's number.
         seeds: Number of seeds, from 0, or a list.
-        data: Replaces ``data.source``: a name, a path, a table with columns user, item and time, or a log.
+        data: Replaces ``data.source``: a name, a path, a data frame (pandas, Polars, Arrow) with columns user, item and
+            time, or an ``EventLog``.
         settings: Other fields to replace, by dotted name; a model may be an object of this session, with one worker.
         measures: Your own measures in addition to the built-in ones, such as ``my_measure.py:freshness``. Objects of
             this session are also possible, with one worker.
@@ -126,7 +127,7 @@ def sweep(
     rounds: int | None = None,
     seeds: int | Sequence[int] = 2,
     *,
-    data: str | Path | pd.DataFrame | EventLog | None = None,
+    data: LogSource | None = None,
     settings: Mapping[str, object] | None = None,
     measures: object = (),
     frozen: Sequence[str] | None = None,

@@ -21,7 +21,6 @@ from rimsim.agents.play import play
 from rimsim.agents.prices import SAMPLED_TOL, States, constraints_of, joined_states, too_few_to_round
 from rimsim.arrays import ALWAYS, Array, Float32s, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig, Seeds
-from rimsim.intensity.cache import cache_folder
 from rimsim.market import Market, Needs, Round, World, build_world
 from rimsim.market.consumers.contract import ConsumerCapabilities, true_intensity_of
 from rimsim.market.providers import Roster
@@ -36,7 +35,7 @@ from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
 from rimsim.scenarios.runs.job import Arm, Report, is_done
 from rimsim.scenarios.runs.process import errors_of_interrupts
 from rimsim.scenarios.study.controls import control_of
-from rimsim.system import give_back
+from rimsim.system import cache_folder, give_back
 from rimsim.tracking import RoundRecord, Tracker
 
 AT_OPENING = ("relevance", "popularity", "oracle")

@@ -87,9 +87,13 @@ class Container:
     """The one member that was asked for; None: the whole."""
     close: Callable[[], None] = lambda: None
     """Closes open files."""
+    title: str | None = None
+    """Name of each of its files in messages; None: the path."""
 
     def label(self, member: str) -> str:
         """Name of a container's file in messages."""
+        if self.title is not None:
+            return self.title
         return f"{self.name}/{member}" if self.folder is None else str(self.folder / member)
 
     def path(self, member: str) -> Path | None:
@@ -116,8 +120,10 @@ def _opened(path: Path) -> Stream:
         return Stream(str(path), cast("BinaryIO", unpack(raw)), status.st_size)
 
 
-def file_container(path: Path) -> Container:
-    """Container of a single file and files next to it."""
+def file_container(path: Path, *, title: str | None = None) -> Container:
+    """Container of a single file and, without a title, files next to it."""
+    if title is not None:
+        return Container(title, (path.name,), lambda _: _opened(path), path.parent, path.name, title=title)
     try:
         with os.scandir(path.parent) as entries:
             beside = sorted(entry.name for entry, _ in zip(entries, range(MOST_MEMBERS), strict=False))
@@ -127,7 +133,7 @@ def file_container(path: Path) -> Container:
     return Container(str(path), members, lambda member: _opened(path.parent / member), path.parent, path.name)
 
 
-def folder_container(path: Path) -> Container:
+def folder_container(path: Path, *, title: str | None = None) -> Container:
     """Container of the files of a folder, two levels deep."""
     members: list[str] = []
     with raised_as(DataError, path, "cannot be listed"):
@@ -146,7 +152,7 @@ def folder_container(path: Path) -> Container:
             refuse(DataError, str(place), f"is a link that leads out of {path}", "files inside this folder")
         return _opened(place)
 
-    return Container(str(path), tuple(members[:MOST_MEMBERS]), opened, path)
+    return Container(title or str(path), tuple(members[:MOST_MEMBERS]), opened, path, title=title)
 
 
 def zip_container(path: Path, only: str | None = None) -> Container:

@@ -313,13 +313,18 @@ class _BatchReader:
         kinds = {role: _value_kind(schema.field(column).type) for role, column in self._columns.items()}
         for role, kind in kinds.items():
             fits, allowed = {
-                "value": (_is_number(kind), "numbers"),
-                "time": (_is_number(kind) or _is_moment(kind), "numbers, timestamps or dates"),
+                "value": (_is_number(kind) or _is_text(kind), "numbers"),
+                "time": (
+                    _is_number(kind) or _is_moment(kind) or _is_text(kind),
+                    "numbers, timestamps or dates",
+                ),
             }.get(role, (_is_id(kind), "whole numbers or text"))
             if not fits:
                 refuse(DataError, name, f"{self._labels[role]} is of type {kind}", allowed)
         self.moments = "time" in kinds and _is_moment(kinds["time"])
-        """True if times are timestamps or dates."""
+        """True if times are timestamps or dates, or texts of dates once the first batch was read."""
+        self._texts = {role for role in kinds if role in ("time", "value") and _is_text(kinds[role])}
+        """Roles whose numbers or dates are written as texts, as in a text file."""
 
     def read(self, batch: pa.RecordBatch) -> None:
         """Pass a batch's rows to the collector."""
@@ -346,6 +351,8 @@ class _BatchReader:
 
     def _numbers(self, role: Role, column: pa.Array) -> tuple[Floats, dict[int, str]]:
         """Numeric values of a column, and problems by row."""
+        if role in self._texts:
+            return self._numbers_of_texts(role, column)
         if role == "time" and self.moments:
             numbers, largest = _moment_seconds(column), math.nextafter(LATEST, 0.0)
             allowed = "times from 1970 to 9999"
@@ -362,15 +369,42 @@ class _BatchReader:
             problems[row] = f"{self._labels[role]} is {short(shown)}. Expected {allowed}"
         return numbers, problems
 
+    def _numbers_of_texts(self, role: Role, column: pa.Array) -> tuple[Floats, dict[int, str]]:
+        """Numbers of a column of texts, read as those of a text file."""
+        texts = pc.fill_null(column.cast(pa.large_string()), "")
+        largest = self._collector.largest_value
+        if role == "time":
+            if self._row == 1:
+                kinds = [_kind_of(text.as_py()) for text in texts[:LOOKED_AT]]
+                self.moments = kinds.count("iso") > kinds.count("number")
+            largest = self._collector.largest_time
+        label, otherwise = self._labels[role], _OR_DATES if role == "time" else ""
+        is_present = np.ones(len(texts), bool)
+        if role == "time" and role not in self._collector.kind.needed:
+            words = pa.array(sorted(MISSING), texts.type)
+            missing = pc.is_in(pc.ascii_trim_whitespace(texts), words)
+            is_present = ~missing.to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(is_present)
+        numbers = np.full(len(texts), np.nan)
+        present = texts.take(pa.array(rows))
+        if role == "time" and self.moments:
+            numbers[rows], problems = moments_of(present, label)
+        else:
+            numbers[rows], problems = numbers_of(present, label, largest, otherwise)
+        return numbers, {int(rows[row]): problem for row, problem in problems.items()}
+
 
 def _value_kind(kind: pa.DataType) -> pa.DataType:
     """Type of a column's values, even if they are dictionary-encoded."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view")
+
+
 def _is_id(kind: pa.DataType) -> bool:
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
-    return bool(text or pa.types.is_integer(kind))
+    return bool(_is_text(kind) or pa.types.is_integer(kind))
 
 
 def _is_moment(kind: pa.DataType) -> bool:
