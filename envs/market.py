@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rimsim.arrays import TICKS, Array, Bools, Float32s, Ints
 from rimsim.config import Seeds, find_scenario, override
+from rimsim.data.session_logs import LogSource, source_name
 from rimsim.envs.observations import (
     GROUND_BOUND,
     Snapshot,
@@ -122,7 +123,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     Args:
         scenario: Name of a built-in scenario or path of a YAML file.
-        data: Replaces ``data.source``.
+        data: Replaces ``data.source``: a name, a path, a data frame (pandas, Polars, Arrow) or an ``EventLog``.
         rounds: Replaces ``rounds``.
         settings: Other fields of the scenario to replace, by dotted name: ``{"exposure.beta": 0.3}``.
         model_seed: Seed of the platform's model. ``reset(seed=…)`` does not change this seed, so a reset need not fit a
@@ -148,7 +149,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         self,
         scenario: str = "online-match",
         *,
-        data: str | None = None,
+        data: LogSource | None = None,
         rounds: int | None = None,
         settings: dict[str, object] | None = None,
         model_seed: int = 0,
@@ -170,7 +171,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             raise ConfigError(f"render_mode is {render_mode!r}. Expected 'ansi', 'rgb_array' or None")
         changes: dict[str, object] = dict(settings or {})
         if data is not None:
-            changes["data.source"] = data
+            changes["data.source"] = source_name(data)
         if rounds is not None:
             changes["rounds"] = rounds
         self.config = override(find_scenario(scenario), changes, origin="settings")

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rimsim.arrays import TICKS, Array, Bools, Floats, Ints
+from rimsim.data.session_logs import LogSource
 from rimsim.envs.market import InvalidItems, MarketEnv, NamedArguments
 from rimsim.envs.observations import observation_of
 from rimsim.envs.steps import RECORD, observe_all, serve_all
@@ -33,7 +34,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         num_envs: int = 1,
         scenario: str = "online-match",
         *,
-        data: str | None = None,
+        data: LogSource | None = None,
         rounds: int | None = None,
         settings: dict[str, object] | None = None,
         model_seed: int = 0,

@@ -30,7 +30,7 @@ _QUICK = "quick"
 _COMMAND = "rimsim demo"
 
 
-@click.command()
+@click.command(cls=tools.Command)
 @click.option("--quick", is_flag=True, help="Play a small market, which takes half a minute.")
 @click.option(
     "--out",

@@ -51,8 +51,10 @@ def sweep(*, resume: bool, dry_run: bool, beta: str | None, grid: tuple[str, ...
 
     SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
     """
+    parsed = _parsed_grid(grid, beta)
+    tools.require_once(values, [*parsed])
     asked = _asked(values, resume=resume)
-    if parsed := _parsed_grid(grid, beta):
+    if parsed:
         asked["grid"] = parsed
     if dry_run:
         from rimsim.scenarios.study.compare import BETAS
@@ -80,9 +82,8 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
     grid = asked.get("grid", {})
     options = StudyOptions(**{name: asked[name] for name in StudyOptions.names() if name in asked})
     execution = Execution(**{name: asked[name] for name in _EXECUTION if name in asked})
-    base = checks.resolved(
-        asked.get("scenario", "closed-loop"), asked.get("rounds"), asked.get("data"), asked["settings"]
-    )
+    log = checks.LogArguments(asked.get("data"))
+    base = checks.resolved(asked.get("scenario", "closed-loop"), asked.get("rounds"), log, asked["settings"])
     folder = folder_for(asked.get("out"), f"{base.name}-sweep" if grid else base.name)
     require_free(folder)
     study = planned(folder, base, grid, options, execution)
@@ -96,6 +97,7 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
 
 def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
     """Given parameters; options with dotted names become settings."""
+    tools.require_once(values)
     asked = tools.given(values)
     fields = {name: asked.pop(name) for name in list(asked) if "." in name}
     asked |= {"settings": dict(asked["settings"]) | fields}
@@ -114,8 +116,15 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
         name, equals, values = text.partition("=")
         name = name.strip()
         parts = tools.listed(values)
-        if not equals or not name or not parts or name in grid:
-            where = "--beta or --grid" if name == BETA else "--grid"
+        if name in grid:
+            first = (
+                f"--beta and --grid {name}"
+                if name == BETA and betas is not None
+                else f"--grid {name} and --grid {name}"
+            )
+            raise ConfigError(f"{first} set the same field. Give all of its values in one of them")
+        if not equals or not name or not parts:
+            where = "--beta" if name == BETA and betas is not None else "--grid"
             raise ConfigError(
                 f"{where}: {text!r} is not a field with values. Write FIELD=VALUE,VALUE,… once per field, "
                 "such as exposure.cost=1,2,4"
@@ -175,11 +184,10 @@ def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
 def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     """Refuse options that differ from those of a run folder."""
     from rimsim.scenarios.runs.job import StudyOptions
-    from rimsim.scenarios.study.checks import require_same, resolved
+    from rimsim.scenarios.study.checks import LogArguments, require_same, resolved
 
-    scenario = resolved(
-        asked.get("scenario", run.scenario), asked.get("rounds"), asked.get("data"), asked["settings"]
-    )
+    log = LogArguments(asked.get("data"))
+    scenario = resolved(asked.get("scenario", run.scenario), asked.get("rounds"), log, asked["settings"])
     entries = {name: asked.get(name) for name in StudyOptions.names()}
     require_same(run, scenario, entries | {"sweep": asked.get("grid")})
 
@@ -229,8 +237,11 @@ def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **va
 
     Both arms share visitors, items, a log and the guarantees. Tables go to experiment.parquet and arrivals.parquet.
     """
-    asked = tools.given(values) | {
-        "settings": dict(settings),
+    tools.require_once(values | {"settings": settings})
+    asked = tools.given(values)
+    fields = {name: asked.pop(name) for name in list(asked) if "." in name}
+    asked |= {
+        "settings": dict(settings) | fields,
         "command": tools.command_line(),
         "console": tools.terminal(),
     }
@@ -255,7 +266,7 @@ def ope(run: Path, target: str, **values: Any) -> None:
     show(evaluation_report(scenarios.ope(run, target, **values, console=console)), console)
 
 
-@click.command()
+@click.command(cls=tools.Command)
 @click.argument("run", type=tools.path, shell_complete=RUN)
 @tools.options("export")
 def export(run: Path, to: str, **values: Any) -> None:

@@ -30,7 +30,21 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios import Run
 
-Command = TypeVar("Command", bound="Callable[..., Any]")
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+
+class Command(click.Command):
+    """Command that refuses an option given twice."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Rest of a command line, after its options were read."""
+        if not ctx.resilient_parsing:
+            _, _, order = self.make_parser(ctx).parse_args([*args])
+            options = [param for param in order if isinstance(param, click.Option) and not param.multiple]
+            for param in options:
+                if options.count(param) > 1:
+                    raise click.UsageError(f"{param.opts[0]} is given twice. Give it once", ctx)
+        return super().parse_args(ctx, args)
 
 
 def count(text: str) -> int:
@@ -140,7 +154,7 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
 _DECLARED = read_yaml(Path(__file__).with_name("options.yaml").read_text(encoding="utf-8"))
 
 
-def _options(group: str) -> Iterator[Callable[[Command], Command]]:
+def _options(group: str) -> Iterator[Callable[[Function], Function]]:
     for name, entry in _DECLARED[group].items():
         if entry is None:
             yield from _options(name)
@@ -151,7 +165,7 @@ def _options(group: str) -> Iterator[Callable[[Command], Command]]:
         yield click.option(name, field.replace(".", "__"), help=text, shell_complete=completer, **given)
 
 
-def options(group: str) -> Callable[[Command], Command]:
+def options(group: str) -> Callable[[Function], Function]:
     """Options of a group, in their order in the help."""
     return lambda command: functools.reduce(lambda to, add: add(to), [*_options(group)][::-1], command)
 
@@ -161,8 +175,37 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name.replace("__", "."): value for name, value in values.items() if value is not None}
 
 
+_FIELDS = {"data": "data.source"}
+"""Option → field that it sets, where the names differ."""
+
+
+def require_once(values: Mapping[str, Any], grid: Sequence[str] = ()) -> None:
+    """Refuse a field that an option sets and ``--set`` or ``--grid`` again.
+
+    Raises:
+        ConfigError: The message has both options.
+    """
+    named = option_of_field()
+    options = {_FIELDS.get(name, name): named[name] for name in given(values) if name in named}
+    settings = values.get("settings", ())
+    sources = [*options.items()]
+    sources += [(field, f"--set {field}={_as_typed(value)}") for field, value in settings]
+    sources += [(field, f"--grid {field}" if field not in options else "--grid") for field in grid]
+    for position, (field, option) in enumerate(sources):
+        for other, earlier in sources[:position]:
+            if field == other or field.startswith(f"{other}.") or other.startswith(f"{field}."):
+                raise ConfigError(
+                    f"{earlier} and {option} set the same field, {max(field, other, key=len)}. Give only one of them"
+                )
+
+
+def _as_typed(value: object) -> str:
+    return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def nested(values: Mapping[str, Any], least: int) -> dict[str, Any]:
     """Nested fields of given options and of ``--set``."""
+    require_once(values)
     plain: dict[str, Any] = {}
     options = given(values)
     settings = options.pop("settings", ())
@@ -247,7 +290,7 @@ def print_complete(folder: str) -> None:
             print_run(run)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", type=path, shell_complete=RUN)
 @options("report")
 def report(run: Path, out: Path | None, **flags: bool) -> None:
@@ -288,7 +331,7 @@ def report(run: Path, out: Path | None, **flags: bool) -> None:
             click.echo(undrawn)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("one", type=path, metavar="RUN", shell_complete=RUN)
 @click.argument("other", type=path, metavar="OTHER", shell_complete=RUN)
 @options("diff")
@@ -458,7 +501,7 @@ def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
         click.echo(f"  {text:28} {_without_markup(meaning)}".rstrip())
 
 
-class PlugCommand(click.Command):
+class PlugCommand(Command):
     """Command whose help ends with names of installed packages."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's

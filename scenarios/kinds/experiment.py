@@ -20,6 +20,7 @@ from rimsim.agents import Agent, Capabilities, LearningAgent, PacingAgent, make_
 from rimsim.arrays import Bools, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig, Seeds, to_plain
 from rimsim.config.fields import duration_seconds
+from rimsim.data.session_logs import LogSource
 from rimsim.errors import ConfigError, many, require_known
 from rimsim.evaluation.designs import DESIGNS, Assignment, NaiveEstimate, Outcome, contrast
 from rimsim.evaluation.off_policy import apart
@@ -36,7 +37,7 @@ from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import as_yaml
 from rimsim.scenarios.runs.job import Execution, Job, all_or_nothing, chosen_seeds, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
-from rimsim.scenarios.study.checks import resolved
+from rimsim.scenarios.study.checks import LogArguments, resolved
 
 TRAINING = ("shared", "diverted")
 PRICES = ("shared", "split")
@@ -79,10 +80,26 @@ class ExperimentOptions:
     """Number of rounds, instead of the scenario's; figures are of the late rounds."""
     seeds: int | Sequence[int] = (0, 1)
     """Number of seeds, from 0, or a list."""
-    data: str | Path | None = None
-    """Replaces ``data.source``."""
+    data: LogSource | None = None
+    """Name or path of a log, a data frame, or an ``EventLog``; None: the scenario's log."""
+    columns: str | None = None
+    """Columns of the log, such as ``user=uid,item=sku,time=at``."""
+    separator: str | None = None
+    """Separator of a text log."""
+    encoding: str | None = None
+    """Encoding of a text log."""
+    skip_bad_rows: bool | None = None
+    """Leave bad rows of the log out, and count them."""
+    min_item_events: int | None = None
+    """Minimum number of events per item."""
     settings: Mapping[str, object] | None = None
     """Other fields to replace, by dotted name."""
+
+    @property
+    def log(self) -> LogArguments:
+        """Log and its reading."""
+        names = (field.name for field in dataclasses.fields(LogArguments))
+        return LogArguments(**{name: getattr(self, name) for name in names})
 
     @property
     def seconds(self) -> float:
@@ -142,7 +159,7 @@ def experiment(
         RunFolderError: If the folder is in use or is not empty.
     """
     asked = ExperimentOptions(**options)
-    config = resolved(asked.scenario, asked.rounds, asked.data, asked.settings)
+    config = resolved(asked.scenario, asked.rounds, asked.log, asked.settings)
     numbers = chosen_seeds(asked.seeds)
     agents, played, interval = (control, treatment), asked.played, asked.seconds
     with own_code([*agents, *own_places(config)]):

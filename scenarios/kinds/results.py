@@ -13,8 +13,10 @@ import pandas as pd
 import scipy
 from matplotlib.figure import Figure
 
-from rimsim.config import DataConfig
+from rimsim.config import DataConfig, to_plain
+from rimsim.config.reading import record_from
 from rimsim.data import EventLog, Needs, load_log, require_usable
+from rimsim.data.session_logs import LogSource, source_name
 from rimsim.scenarios.report.charts import frame
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.runs.process import MAIN, log_bytes, require_memory
@@ -52,6 +54,16 @@ class RunResult(RunTables):
 
 Show: TypeAlias = Callable[[str], None]  # called with a line of progress
 Count: TypeAlias = Callable[[int], None]  # called with a number of arrivals served
+
+
+def own_log(
+    config: DataConfig, data: LogSource | None, columns: str | None, *, skip_bad_rows: bool | None
+) -> DataConfig:
+    """Log of a config, with the fields that arguments replace."""
+    source = None if data is None else source_name(data)
+    fields = {"source": source, "columns": columns, "skip_bad_rows": skip_bad_rows}
+    given = {name: value for name, value in fields.items() if value is not None}
+    return record_from(to_plain(config) | given, DataConfig, origin="data")
 
 
 def usable_log(data: DataConfig, needs: Needs, use: str, show: Show) -> EventLog:

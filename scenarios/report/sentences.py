@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rimsim.config.documents import written_yaml
+from rimsim.data.session_logs import shown_name
 from rimsim.measures import FEW_SEEDS, MEASURES, UNFIT, late_means, late_of
 from rimsim.scenarios.report import tables
 from rimsim.scenarios.runs.job import is_control
@@ -398,4 +399,4 @@ def log_fact(run: Run, source: str) -> str:
     """Name and sizes of the log of a run."""
     log = run.config.get("log") or {}
     sizes = [f"{log[name]:,} {name}" for name in ("events", "users", "items") if name in log]
-    return f"log `{source}`" + (f": {', '.join(sizes)}" if sizes else "")
+    return f"log `{shown_name(source)}`" + (f": {', '.join(sizes)}" if sizes else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -45,10 +46,39 @@ def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
     return (*_DEFAULT[:-1], *planners, _DEFAULT[-1])
 
 
+@dataclass(frozen=True)
+class LogArguments:
+    """Log of a run and its reading; None leaves a field as it is."""
+
+    data: LogSource | None = None
+    """Name or path of a log, a data frame (pandas, Polars, Arrow), or an :class:`rimsim.data.EventLog`."""
+    columns: str | None = None
+    """Columns to read, such as ``user=uid,item=sku,time=at``."""
+    separator: str | None = None
+    """Separator of a text file."""
+    encoding: str | None = None
+    """Encoding of a text file."""
+    skip_bad_rows: bool | None = None
+    """True: leave bad rows out, and count them."""
+    min_item_events: int | None = None
+    """Minimum number of events per item."""
+
+    def fields(self) -> dict[str, tuple[str, object]]:
+        """Dotted field → argument that sets it, and its value."""
+        names = ("columns", "separator", "encoding", "skip_bad_rows", "min_item_events")
+        given = {f"data.{name}": (name, getattr(self, name)) for name in names}
+        source = None if self.data is None else source_name(self.data)
+        return {
+            field: pair
+            for field, pair in ({"data.source": ("data", source)} | given).items()
+            if pair[1] is not None
+        }
+
+
 def resolved(
     scenario: str | Path | ScenarioConfig,
     rounds: int | None = None,
-    data: LogSource | None = None,
+    log: LogArguments | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> ScenarioConfig:
     """Scenario by name, file or record, with some fields replaced.
@@ -58,10 +88,13 @@ def resolved(
     config = scenario if isinstance(scenario, ScenarioConfig) else find_scenario(str(scenario))
     if settings:
         config = override(config, dict(settings))
+    arguments = (log or LogArguments()).fields()
     if rounds is not None:
-        config = override(config, {"rounds": rounds}, origin="rounds")
-    if data is not None:
-        config = override(config, {"data.source": source_name(data)}, origin="data")
+        arguments["rounds"] = ("rounds", rounds)
+    for field, (name, value) in arguments.items():
+        if field in (settings or {}):
+            raise ConfigError(f"{name} and settings[{field!r}] set the same field. Give only one of them")
+        config = override(config, {field: value}, origin=name)
     return config
 
 

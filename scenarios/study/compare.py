@@ -18,7 +18,7 @@ from rich.console import Console
 from rimsim.config import ScenarioConfig, at_seed, to_plain
 from rimsim.data import EventLog
 from rimsim.data.session_logs import LogSource
-from rimsim.errors import ArmsError, RimsimError, many, one_line, require_known
+from rimsim.errors import ArmsError, ConfigError, RimsimError, many, one_line, require_known
 from rimsim.market import build_world
 from rimsim.market.agreement import agreement_of
 from rimsim.market.world import check_plugs, check_promises, expected_arrivals, own_places, shared_log
@@ -54,6 +54,11 @@ def compare(
     seeds: int | Sequence[int] = 2,
     *,
     data: LogSource | None = None,
+    columns: str | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
+    skip_bad_rows: bool | None = None,
+    min_item_events: int | None = None,
     settings: Mapping[str, object] | None = None,
     measures: object = (),
     frozen: Sequence[str] | None = None,
@@ -81,6 +86,11 @@ def compare(
         seeds: Number of seeds, from 0, or a list.
         data: Replaces ``data.source``: a name, a path, a data frame (pandas, Polars, Arrow) with columns user, item and
             time, or an ``EventLog``.
+        columns: Columns of the log, such as ``user=uid,item=sku,time=at``; None: the scenario's, or the usual names.
+        separator: Separator of a text log; None: the scenario's, or detected.
+        encoding: Encoding of a text log; None: the scenario's, or UTF-8.
+        skip_bad_rows: Leave bad rows of the log out, and count them; None: as the scenario says.
+        min_item_events: Minimum number of events per item; None: the scenario's.
         settings: Other fields to replace, by dotted name; a model may be an object of this session, with one worker.
         measures: Your own measures in addition to the built-in ones, such as ``my_measure.py:freshness``. Objects of
             this session are also possible, with one worker.
@@ -110,7 +120,8 @@ def compare(
         RunFolderError: If the folder is in use or holds another run.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
-    config = checks.resolved(scenario, rounds, data, settings)
+    log = checks.LogArguments(data, columns, separator, encoding, skip_bad_rows, min_item_events)
+    config = checks.resolved(scenario, rounds, log, settings)
     workers = checks.session_workers([*(texts or ()), *own, config.platform.model], workers, backend)
     execution = jobs.Execution(
         batch_size, workers, backend, address, jobs.bar_console(console, show=progress)
@@ -127,7 +138,13 @@ def sweep(
     rounds: int | None = None,
     seeds: int | Sequence[int] = 2,
     *,
+    beta: Sequence[float] | None = None,
     data: LogSource | None = None,
+    columns: str | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
+    skip_bad_rows: bool | None = None,
+    min_item_events: int | None = None,
     settings: Mapping[str, object] | None = None,
     measures: object = (),
     frozen: Sequence[str] | None = None,
@@ -152,6 +169,7 @@ def sweep(
         scenario: Name of a built-in scenario, path of a YAML file, or a ``ScenarioConfig``.
         grid: Dotted field → its values; every combination is a point. The default grid has values of β from 0 to 1.
         agents: Texts for :func:`rimsim.agents.make_agent`; None: the default agents that all points share.
+        beta: Values of ``exposure.beta``, as a field of the grid.
         settings: Other fields to replace at every point, by dotted name.
         control: Kinds of controls. The default is ``frozen`` if agents are given in ``frozen``, else no controls.
         out: The folder; None: ``runs/<scenario>-sweep-<time>``. Each point has a run folder of its own below
@@ -165,8 +183,10 @@ def sweep(
         ConfigError: If the grid or another option is invalid; then nothing is written.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
-    base = checks.resolved(scenario, rounds, data, settings)
-    points = {field: [session_model(value) for value in values] for field, values in (grid or BETAS).items()}
+    log = checks.LogArguments(data, columns, separator, encoding, skip_bad_rows, min_item_events)
+    base = checks.resolved(scenario, rounds, log, settings)
+    swept = _with_beta(grid, beta, settings).items()
+    points = {name: [session_model(value) for value in values] for name, values in swept}
     objects = [str(value) for values in points.values() for value in values]
     objects += [*(texts or ()), *own, base.platform.model]
     execution = jobs.Execution(
@@ -179,6 +199,24 @@ def sweep(
     options = jobs.StudyOptions(texts, frozen, control, seeds, certify, ledger, reveal, own)
     study = planned(folder_for(out, f"{base.name}-sweep"), base, points, options, execution)
     return run(study, command or "rimsim.scenarios.sweep", execution)
+
+
+def _with_beta(
+    grid: Mapping[str, Sequence[object]] | None,
+    beta: Sequence[float] | None,
+    settings: Mapping[str, object] | None,
+) -> Mapping[str, Sequence[object]]:
+    """Grid of a sweep; no field has values from two arguments."""
+    if beta is not None and BETA in (grid or {}):
+        raise ConfigError(
+            f"beta and grid[{BETA!r}] set the same field. Give all of its values in one of them"
+        )
+    fields = dict(grid or {}) if beta is None else {**(grid or {}), BETA: list(beta)}
+    for field in fields.keys() & (settings or {}).keys():
+        raise ConfigError(
+            f"grid[{field!r}] and settings[{field!r}] set the same field. Give only one of them"
+        )
+    return fields or BETAS
 
 
 def resume(

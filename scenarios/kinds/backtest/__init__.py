@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from rimsim.arrays import Float32s, Ints
-from rimsim.config import to_plain
+from rimsim.config import DataConfig, to_plain
 from rimsim.data import EventLog, Needs
+from rimsim.data.session_logs import LogSource
 from rimsim.errors import ConfigError, ModelError, refuse
 from rimsim.intensity import RIM, Hawkes, IntensityModel, RecurrentModel
 from rimsim.intensity.cache import fitted, log_digest
@@ -29,7 +30,7 @@ from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.kinds.backtest import tasks
 from rimsim.scenarios.kinds.backtest.report import by_window
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
-from rimsim.scenarios.kinds.results import RunResult, table_of, usable_log
+from rimsim.scenarios.kinds.results import RunResult, own_log, table_of, usable_log
 from rimsim.scenarios.runs.job import Execution, Job, all_or_nothing, file_name, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run
 from rimsim.tracking import event_folder
@@ -51,6 +52,9 @@ def load_backtest(path: str | Path) -> Backtest:
 def backtest(
     config: BacktestConfig | None = None,
     *,
+    data: LogSource | None = None,
+    columns: str | None = None,
+    skip_bad_rows: bool | None = None,
     out: str | Path | None = None,
     command: str | None = None,
     report: Callable[[str], None] | None = None,
@@ -63,6 +67,9 @@ def backtest(
 
     Args:
         config: Options; None: the defaults, on the embedded log.
+        data: Name or path of a log, a data frame (pandas, Polars, Arrow), or an ``EventLog``, in place of the config's.
+        columns: Columns of the log, such as ``user=uid,item=sku,time=at``, in place of the config's.
+        skip_bad_rows: Leave bad rows of the log out, and count them, in place of the config's.
         out: The run folder; None: ``runs/backtest-<time>``.
         command: The command line, to be recorded.
         report: Function that gets each line of progress; None: no progress is shown.
@@ -72,7 +79,8 @@ def backtest(
         ConfigError: If slates would contain every item.
         RunFolderError: If the folder is in use or holds a run.
     """
-    config = config or BacktestConfig()
+    config = config or (BacktestConfig() if data is None else BacktestConfig(data=DataConfig()))
+    config = replace(config, data=own_log(config.data, data, columns, skip_bad_rows=skip_bad_rows))
     show = report or (lambda _: None)
     log = usable_log(config.data, Needs(), "back-test", show)
     by_time, windows = config.split.kind == "time", range(config.split.windows)

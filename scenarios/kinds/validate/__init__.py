@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig, to_plain
 from rimsim.config.fields import STRICT, duration_seconds, require_distinct
 from rimsim.data import EventLog, Needs, load_observed
+from rimsim.data.session_logs import LogSource
 from rimsim.errors import ConfigError, refuse, require_known
 from rimsim.evaluation.appeal import HiddenQuality, hidden_quality
 from rimsim.intensity.cache import log_digest
@@ -30,7 +31,7 @@ from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth
 from rimsim.market.world import kept_truth
 from rimsim.measures import agreement, mean_interval, pairs_of
 from rimsim.plugs import own_code
-from rimsim.scenarios.kinds.results import RunResult, Show, table_of, usable_log
+from rimsim.scenarios.kinds.results import RunResult, Show, own_log, table_of, usable_log
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme
@@ -141,6 +142,9 @@ def load_validation(path: str | Path) -> Validation:
 def validate(
     config: ValidateConfig | None = None,
     *,
+    data: LogSource | None = None,
+    columns: str | None = None,
+    skip_bad_rows: bool | None = None,
     out: str | Path | None = None,
     command: str | None = None,
     report: Callable[[str], None] | None = None,
@@ -153,6 +157,9 @@ def validate(
 
     Args:
         config: Options; None: the defaults, on the embedded log.
+        data: Name or path of a log, a data frame (pandas, Polars, Arrow), or an ``EventLog``, in place of the config's.
+        columns: Columns of the log, such as ``user=uid,item=sku,time=at``, in place of the config's.
+        skip_bad_rows: Leave bad rows of the log out, and count them, in place of the config's.
         out: The run folder; None: ``runs/validate-<time>``.
         command: The command line, to be recorded.
         report: Function that gets each line of progress; None: no progress is shown.
@@ -163,7 +170,8 @@ def validate(
         ModelError: If a model of your own fails.
         RunFolderError: If the folder is in use or holds a run. After an error, the folder has no run.
     """
-    config = config or ValidateConfig()
+    config = config or (ValidateConfig() if data is None else ValidateConfig(data=DataConfig()))
+    config = replace(config, data=own_log(config.data, data, columns, skip_bad_rows=skip_bad_rows))
     show = report or (lambda _: None)
     resolved(config.device)
     with own_code(config.chosen):
