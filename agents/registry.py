@@ -65,6 +65,9 @@ class _Classes(Mapping[str, type[Any]]):
         made: type[Any] = getattr(import_module(f"rimsim.agents.{entry.module}"), entry.cls)
         return made
 
+    def __contains__(self, name: object) -> bool:  # without importing the class
+        return name in ENTRIES
+
     def __iter__(self) -> Iterator[str]:
         return iter(ENTRIES)
 

@@ -27,6 +27,7 @@ from pydantic.dataclasses import is_pydantic_dataclass
 
 from rimsim.config.reading import finding
 from rimsim.config.records import ScenarioConfig
+from rimsim.declarations import require_module
 from rimsim.entry_points import place_of, places
 from rimsim.errors import ConfigError, ModelError, RimsimError, nearest, nearest_file, one_line, refuse
 from rimsim.session import SESSION, session_object
@@ -235,6 +236,8 @@ def imported(where: str, kind: str, of: type | None = None) -> Any:
         return given
     if place.endswith(".py") and not Path(place).is_file():
         raise ConfigError(f"{kind} {where!r}: there is no file {place!r}.{nearest_file(Path(place))}")
+    if not place.endswith(".py"):
+        require_module(place, name, f"{kind} {where!r}")
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except Exception as error:  # whatever a user's file does when it is imported

@@ -508,7 +508,7 @@ def test_the_same_seeds_give_the_same_tables_and_reports(done, tmp_path, capsys)
 
 @cases(
     "changes message",
-    ({"models": ("popularity", "populerity")}, "model: found 'populerity'"),
+    ({"models": ("popularity", "populerity")}, "model 'populerity' is unknown. Did you mean 'popularity'"),
     ({"models": ("popularity", "random"), "without": ("random",)}, "without: only"),
     ({"without": ("graph",)}, "without: found 'graph'"),
     ({"models": ("random", "random")}, "models: "),
@@ -533,7 +533,7 @@ def test_a_serving_model_is_compared_with_bestsellers():
     "words message",
     (["--taken-at", "4"], "--taken-at: this option needs a file of known answers. Add --observed FILE"),
     (["--observed-columns", "user=who"], "--observed-columns: this option needs a file of known answers"),
-    (["--serving", "gru-hq"], "found 'gru-hq'"),
+    (["--serving", "gru-hq"], "model 'gru-hq' is unknown. Did you mean 'gru-hp'"),
     (["--models", "bag"], "--models: ['bag']. It must have at least 2 entries"),
     (["--models", "popularity,nowhere.py:Mine"], "no file 'nowhere.py'"),
     (["--models", "popularity,random", "--device", "gpu"], "device: found 'gpu'"),

@@ -118,7 +118,7 @@ def _shortened(value: object) -> str:
 
 def unknown_field(path: str, record: type, *, origin: str) -> ConfigError:
     """Error for an unknown dotted name; gives the nearest field."""
-    names = list(_dotted(record))
+    names = list(dotted_names(record))
     parents, _, last = path.rpartition(".")
     ratio = {name: difflib.SequenceMatcher(None, last, name.rpartition(".")[2]).ratio() for name in names}
     best = max(ratio.values(), default=0.0)
@@ -131,13 +131,13 @@ def unknown_field(path: str, record: type, *, origin: str) -> ConfigError:
     return ConfigError(f"{origin}: unknown field {path!r}. Did you mean {' or '.join(map(repr, guesses))}?")
 
 
-def _dotted(record: type, before: str = "") -> Iterator[str]:
+def dotted_names(record: type, before: str = "") -> Iterator[str]:
     """Dotted names of all fields, also those of nested records."""
     for name, kind in typing.get_type_hints(record).items():
         yield before + name
         for inner in (kind, *typing.get_args(kind)):  # a record, or a tuple of such
             if dataclasses.is_dataclass(inner) and isinstance(inner, type):
-                yield from _dotted(inner, f"{before}{name}.")
+                yield from dotted_names(inner, f"{before}{name}.")
 
 
 def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:

@@ -1,5 +1,10 @@
 """Names of shipped models, known without PyTorch."""
 
+from __future__ import annotations
+
+from rimsim.entry_points import places
+from rimsim.errors import ConfigError, nearest
+
 MARKS = (
     "popularity",
     "returning",
@@ -18,3 +23,19 @@ GROUNDS = ("hawkes", "hp", "pop", "ema", "visits")
 """Ground intensities λ(x)."""
 BUILT_IN = (*MARKS, *GROUNDS, *(f"{mark}-{ground}" for mark in MARKS for ground in GROUNDS))
 """All names, also of products such as ``gru-hp``."""
+
+
+def unknown_model(name: str, registered: tuple[str, ...] = (), field: str = "model") -> ConfigError:
+    """Error for a name that no model has."""
+    parts = (
+        {f"{mark}-{ground}" for mark in MARKS for ground in GROUNDS} if "-" in name else {*MARKS, *GROUNDS}
+    )
+    known = {*parts, *places("models"), *registered}
+    return ConfigError(
+        f"{field} {name!r} is unknown.{nearest(name, known)} To use a model of your own, give file.py:Name."
+    )
+
+
+def is_model(name: str) -> bool:
+    """True for a shipped or an installed name."""
+    return name in BUILT_IN or name in places("models")

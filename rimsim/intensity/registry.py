@@ -11,12 +11,12 @@ from typing import Any, ClassVar, cast
 from rimsim.config.fields import duration_seconds
 from rimsim.data.log import EventLog
 from rimsim.entry_points import places
-from rimsim.errors import ConfigError, RimsimError, one_line, refuse, require_known
+from rimsim.errors import ConfigError, RimsimError, one_line, refuse
 from rimsim.intensity.contract import IntensityModel, resolved
 from rimsim.intensity.ground.decayed import EMA, UserPopularity
 from rimsim.intensity.ground.hawkes import Hawkes, HawkesPoisson
 from rimsim.intensity.ground.visits import Visits
-from rimsim.intensity.model_names import BUILT_IN, GROUNDS
+from rimsim.intensity.model_names import BUILT_IN, GROUNDS, unknown_model
 from rimsim.intensity.persistence import config_from
 from rimsim.intensity.popularity import Popularity, Returning
 from rimsim.intensity.product import RIM
@@ -85,13 +85,12 @@ _SHIPPED: dict[str, _Entry] = {
     "ema": _Entry(EMA),
     "visits": _Entry(Visits),
 }
-_BUILT_IN = frozenset(BUILT_IN)
 _OWN: dict[str, Callable[..., IntensityModel]] = {}
 
 
 def names() -> tuple[str, ...]:
     """Names that :func:`make` knows, in order."""
-    return tuple(sorted({*_BUILT_IN, *_OWN, *places("models")}))
+    return tuple(sorted({*BUILT_IN, *_OWN, *places("models")}))
 
 
 def config_record(name: str) -> type[Any] | None:
@@ -106,7 +105,7 @@ def shipped() -> dict[str, type[Any]]:
 
 def register(name: str, factory: Callable[..., IntensityModel]) -> None:
     """Register your own model's ``factory(seed, device)`` under a name."""
-    if name in _BUILT_IN:
+    if name in BUILT_IN:
         problem = f"found the name {name!r}, which a shipped model has"
         refuse(ConfigError, "register", problem, "any other name")
     _OWN[name] = factory
@@ -123,8 +122,9 @@ def parts(name: str) -> tuple[str, str | None] | None:
         raise without_name(base_name, "model")
     if ":" in base_name or base_name in _OWN:
         return None
-    if base_name not in _BUILT_IN:
-        require_known("model: found {}", [base_name], names())
+    if base_name not in BUILT_IN:
+        if base_name not in names():
+            raise unknown_model(base_name, tuple(_OWN))
         return None
     if base_name in GROUNDS:
         return "popularity", _with_options(base_name, options)
@@ -162,7 +162,8 @@ def mark_and_ground(name: str, *, must_exist: bool = False) -> tuple[str, str | 
 
 def _entry(part: str) -> _Entry:
     base_name = part.partition("(")[0]
-    require_known("model: found {}", [base_name], _SHIPPED)
+    if base_name not in _SHIPPED:
+        raise unknown_model(base_name)
     return _SHIPPED[base_name]
 
 

@@ -440,6 +440,8 @@ def own_measures(places: Sequence[str]) -> dict[str, Measure]:
     """
     measures: dict[str, Measure] = {}
     for place in places:
+        if place in measures:
+            raise ConfigError(f"measure {place!r} is given twice. Give it once")
         measure = _measure(place)
         names = {other.name: there for there, other in measures.items()}
         if measure.name in MEASURES or measure.name in names:

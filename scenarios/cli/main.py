@@ -10,6 +10,7 @@ import click
 
 from rimsim import __version__
 from rimsim.errors import ArmsError, RimsimError, reason
+from rimsim.scenarios.cli import slips
 from rimsim.scenarios.cli.completion import answer_shell, completion
 from rimsim.scenarios.cli.demo import demo
 from rimsim.scenarios.cli.runs import MAKERS
@@ -76,9 +77,20 @@ def _answer(slip: click.UsageError) -> str:
     command = slip.ctx.command_path if slip.ctx is not None else "rimsim"
     if isinstance(slip, click.BadParameter) and slip.param is not None and slip.message:
         return f"{command}: {slip.param.opts[0]}: {slip.message}"
+    if (setting := _setting_meant(slip)) is not None:
+        return f"{command}: {slip.message} Write {setting}"
     if alike := getattr(slip, "possibilities", None):
         told = f"{slip.message} Did you mean {alike[0]!r}?"
     return f"{command}: {told}{'' if told[-1] in '.?' else '.'} {command} --help lists what there is"
+
+
+def _setting_meant(slip: click.UsageError) -> str | None:
+    """``--set`` for an option that a command of scenarios lacks."""
+    if not isinstance(slip, click.NoSuchOption) or slip.ctx is None:
+        return None
+    if slip.ctx.command.name not in {"compare", "sweep", "experiment"}:
+        return None
+    return slips.as_setting(slip.option_name, slip.ctx.find_root().obj)
 
 
 if __name__ == "__main__":

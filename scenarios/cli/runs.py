@@ -14,7 +14,7 @@ import click
 
 from rimsim import scenarios
 from rimsim.errors import ConfigError, RunFolderError
-from rimsim.scenarios.cli import tools
+from rimsim.scenarios.cli import slips, tools
 from rimsim.scenarios.cli.completion import RUN, SCENARIO, agents, one_of
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def compare(*, resume: bool, dry_run: bool, source: Path | None, **values: Any) 
 
     SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
     """
+    if source is not None:
+        scenarios.load_run(source, "comparison")  # a wrong folder is answered before torch is imported
     asked = _asked(values, resume=resume)
     if dry_run:
         _print_plan(asked, resume=resume or source is not None)
@@ -102,7 +104,9 @@ def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
     fields = {name: asked.pop(name) for name in list(asked) if "." in name}
     asked |= {"settings": dict(asked["settings"]) | fields}
     if not resume:  # a folder may stand in place of the scenario
-        tools.require_names(asked.get("scenario"), asked["settings"], asked.get("agents", ()))
+        slips.require_study(
+            asked.get("scenario"), asked["settings"], asked.get("agents", ()), asked.get("measures", ())
+        )
     return asked
 
 
@@ -198,6 +202,8 @@ def backtest(out: Path | None, **values: Any) -> None:
     """Compare intensity models by their predictions of later events."""
     from rimsim.config.reading import record_from
 
+    slips.require_models(values["models"] or (), "--models")
+
     kind = scenarios.BacktestConfig
     plain = tools.nested(values, kind().data.min_item_events)
     config = record_from(plain, kind, origin="backtest", options=tools.option_of_field())
@@ -210,6 +216,8 @@ def backtest(out: Path | None, **values: Any) -> None:
 @tools.options("validate")
 def validate(out: Path | None, **values: Any) -> None:
     """Validate a simulation by held-out sessions."""
+    slips.require_models(values["models"] or (), "--models", ["random"])
+    slips.require_models([values["serving"]] if values["serving"] else (), "--serving")
     from rimsim.config.reading import record_from
     from rimsim.scenarios.kinds.validate import with_serving
 
@@ -245,7 +253,7 @@ def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **va
         "command": tools.command_line(),
         "console": tools.terminal(),
     }
-    tools.require_names(asked.get("scenario"), asked["settings"], (a, b))
+    slips.require_study(asked.get("scenario"), asked["settings"], (a, b))
     tools.print_run(scenarios.experiment(a, b, **asked).run)
 
 
@@ -259,6 +267,8 @@ def ope(run: Path, target: str, **values: Any) -> None:
     and then runs the target in a separate market. Tables go to ope.parquet in the folder, the picture to
     pictures/ope.png.
     """
+    scenarios.load_run(run, "comparison")  # a wrong folder or name is answered before torch is imported
+    slips.require_agents([target])
     from rimsim.scenarios.kinds.evaluate import evaluation_report
     from rimsim.scenarios.report.console import show
 

@@ -22,6 +22,7 @@ from rimsim import scenarios
 from rimsim.config.documents import read_yaml, written_yaml
 from rimsim.entry_points import KINDS, places
 from rimsim.errors import ConfigError, RunFolderError, reason
+from rimsim.scenarios.cli import slips
 from rimsim.scenarios.cli.completion import OF_FIELD, RUN, agents, models, one_of
 from rimsim.scenarios.cli.completion import scenarios as scenario_names
 
@@ -160,9 +161,17 @@ def _options(group: str) -> Iterator[Callable[[Function], Function]]:
             yield from _options(name)
             continue
         field, kind, text = entry
-        given = _KINDS.get(kind) or ({"type": click.Choice(kind.split("|"))} if "|" in kind else {})
+        given = _KINDS.get(kind) or _choices(kind)
         completer = OF_FIELD.get(field)
         yield click.option(name, field.replace(".", "__"), help=text, shell_complete=completer, **given)
+
+
+def _choices(kind: str) -> Mapping[str, Any]:
+    """Type of an option whose kind lists words: ``a|b`` for one of them, ``names of a|b`` for several."""
+    words = kind.removeprefix("names of ").split("|")
+    if kind.startswith("names of "):
+        return {"type": slips.Names(words)}
+    return {"type": click.Choice(words)} if len(words) > 1 else {}
 
 
 def options(group: str) -> Callable[[Function], Function]:
@@ -215,17 +224,6 @@ def nested(values: Mapping[str, Any], least: int) -> dict[str, Any]:
     if "data" in plain:  # the embedded log is only cut; items of it need ``least`` events
         plain["data"].setdefault("min_item_events", 1 if "source" in plain["data"] else least)
     return plain
-
-
-def require_names(scenario: str | None, settings: dict[str, object], agents: Sequence[str]) -> None:
-    """Refuse a wrong name or field before torch is imported."""
-    from rimsim.agents.registry import BUILT_IN
-    from rimsim.config import find_scenario, override
-    from rimsim.plugs import require_place
-
-    override(find_scenario(scenario or "closed-loop"), settings)
-    for agent in agents:
-        require_place(agent.partition("(")[0], "agent", BUILT_IN)
 
 
 def option_of_field() -> dict[str, str]:

@@ -212,10 +212,8 @@ def _with_beta(
             f"beta and grid[{BETA!r}] set the same field. Give all of its values in one of them"
         )
     fields = dict(grid or {}) if beta is None else {**(grid or {}), BETA: list(beta)}
-    for field in fields.keys() & (settings or {}).keys():
-        raise ConfigError(
-            f"grid[{field!r}] and settings[{field!r}] set the same field. Give only one of them"
-        )
+    for name in fields.keys() & (settings or {}).keys():
+        raise ConfigError(f"grid[{name!r}] and settings[{name!r}] set the same field. Give only one of them")
     return fields or BETAS
 
 

@@ -1,0 +1,136 @@
+"""Names and options that Python files declare, read without running them.
+
+The file of an agent usually imports torch, which takes seconds. A misspelt name is found here before that.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from rimsim.errors import ConfigError, nearest, nearest_file
+
+
+def require_declared(where: str, kind: str, options: Mapping[str, object] | None = None) -> None:
+    """Refuse a place whose file or name does not exist, or an unknown option.
+
+    Args:
+        where: ``file.py:Name`` or ``module:Name``.
+        kind: Word for the object in messages, such as ``agent``.
+        options: Options of the object.
+
+    Raises:
+        ConfigError: If there is no such file, module, name or option; the message has the nearest name.
+    """
+    place, _, name = where.rpartition(":")
+    path = Path(place)
+    if path.suffix != ".py":
+        require_module(place, name, f"{kind} {where!r}")
+        return
+    if not path.is_file():
+        raise ConfigError(f"{kind} {where!r}: there is no file {place!r}.{nearest_file(path)}")
+    tree = _tree(path, f"{kind} {where!r}")
+    names = None if tree is None else _names(tree)
+    if tree is None or names is None:
+        return
+    if name not in names:
+        own = [declared for declared, is_own in names.items() if is_own]
+        raise ConfigError(f"{kind} {where!r}: {place} has no {name!r}.{nearest(name, own)}")
+    require_declared_options(tree, name, options or {}, f"{kind} {where!r}")
+
+
+def require_module(module: str, name: str, origin: str) -> None:
+    """Refuse a module that is not installed, or whose parent is not."""
+    try:
+        is_there = find_spec(module) is not None
+    except (ImportError, ValueError, AttributeError):
+        is_there = False
+    if is_there:
+        return
+    file = Path(f"{module.replace('.', '/')}.py")
+    hint = f"Did you mean {file}:{name}?" if file.is_file() else "Give a class of your own as file.py:Class"
+    raise ConfigError(f"{origin}: there is no module {module!r}. {hint}")
+
+
+def require_declared_options(tree: ast.Module, name: str, options: Mapping[str, object], origin: str) -> None:
+    """Refuse options that a class or function of a file does not have."""
+    allowed = _options(tree, name)
+    if allowed is None:
+        return
+    for option in options:
+        if option not in allowed:
+            raise ConfigError(f"{origin} has no option {option!r}.{nearest(option, allowed)}")
+
+
+def module_tree(module: str) -> ast.Module | None:
+    """Syntax tree of an installed module; None without a source file."""
+    spec = find_spec(module)
+    return None if spec is None or spec.origin is None else _tree(Path(spec.origin), module)
+
+
+def _tree(path: Path, origin: str) -> ast.Module | None:
+    try:
+        return ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        raise ConfigError(
+            f"{origin}: cannot import {str(path)!r}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+        ) from None
+    except (OSError, ValueError, RecursionError):  # the import says what is wrong
+        return None
+
+
+def _names(tree: ast.Module) -> dict[str, bool] | None:
+    """Names of a file, true for those that it defines itself; None if they cannot be listed."""
+    names: dict[str, bool] = {}
+    for statement in tree.body:
+        match statement:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                names[name] = True
+            case ast.Assign(targets=targets):
+                names |= {target.id: True for target in targets if isinstance(target, ast.Name)}
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                names[name] = True
+            case ast.ImportFrom(names=aliases) | ast.Import(names=aliases):
+                names |= {alias.asname or alias.name.partition(".")[0]: False for alias in aliases}
+            case ast.Expr(value=ast.Constant()) | ast.Assert() | ast.Pass():
+                pass
+            case _:  # a condition or a call may define any name
+                return None
+    return None if "*" in names else names
+
+
+def _options(tree: ast.Module, name: str) -> set[str] | None:
+    """Parameters of a class or function; None if they cannot be listed."""
+    match next((one for one in tree.body if getattr(one, "name", None) == name), None):
+        case ast.FunctionDef(args=arguments, decorator_list=[]):
+            return _parameters(arguments, bound=False)
+        case ast.ClassDef(body=body) as declared:
+            constructor = next((one for one in body if getattr(one, "name", None) == "__init__"), None)
+            if isinstance(constructor, ast.FunctionDef):
+                return _parameters(constructor.args, bound=True)
+            return _fields(declared)
+    return None
+
+
+def _parameters(arguments: ast.arguments, *, bound: bool) -> set[str] | None:
+    names = {argument.arg for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]}
+    if arguments.kwarg is not None or "options" in names:  # one record of options, or any
+        return None
+    return names - ({"self"} if bound else set()) - {"scenario"}
+
+
+def _fields(declared: ast.ClassDef) -> set[str] | None:
+    """Fields of a dataclass without bases; of another class without bases, none."""
+    if declared.bases or declared.keywords:
+        return None
+    if not declared.decorator_list:
+        return set()
+    if "dataclass" not in ast.unparse(declared.decorator_list[0]):
+        return None
+    return {
+        statement.target.id
+        for statement in declared.body
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+    }

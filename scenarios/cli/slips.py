@@ -1,0 +1,99 @@
+"""Checks of a command line that answer a slip before torch is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import click
+
+from rimsim.agents.registry import BUILT_IN, ENTRIES
+from rimsim.config import find_scenario, override
+from rimsim.declarations import module_tree, require_declared, require_declared_options
+from rimsim.entry_points import places
+from rimsim.errors import nearest
+from rimsim.intensity.model_names import BUILT_IN as MODELS
+from rimsim.intensity.model_names import is_model, unknown_model
+from rimsim.plugs import named_options, require_place, without_name
+
+
+class Names(click.ParamType):
+    """List of words, separated by commas, of which each is one of a few."""
+
+    name = "names"
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self.allowed = tuple(allowed)
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """Words of an option."""
+        words = [] if value == "none" else [word.strip() for word in str(value).split(",") if word.strip()]
+        for word in words:
+            if word not in self.allowed:
+                self.fail(f"{word!r} is unknown.{nearest(word, self.allowed)}", param, ctx)
+        return words
+
+
+def require_study(
+    scenario: str | None, settings: dict[str, object], agents: Sequence[str], measures: Sequence[str] = ()
+) -> None:
+    """Refuse a wrong scenario, field, agent, model or measure of a study."""
+    config = override(find_scenario(scenario or "closed-loop"), settings)
+    require_agents(agents)
+    require_models([config.platform.model], "platform.model")
+    for field, text in (
+        ("arrivals.kind", config.arrivals.kind),
+        ("consumer.kind", config.consumer.kind),
+        ("providers.kind", config.providers.kind),
+    ):
+        if ":" in text:
+            require_declared(text, field)
+    for place in measures:
+        if ".py:" in place:
+            require_declared(place, "measure")
+    if measures:
+        from rimsim.measures import own_measures
+
+        own_measures(measures)
+
+
+def require_agents(texts: Iterable[str]) -> None:
+    """Refuse an agent's wrong name, file or option."""
+    for text in texts:
+        where, options = named_options(text, "agent")
+        place = require_place(where, "agent", BUILT_IN)
+        if place in ENTRIES:
+            tree = module_tree(f"rimsim.agents.{ENTRIES[place].module}")
+            if tree is not None:
+                require_declared_options(tree, ENTRIES[place].cls, options, f"agent {where!r}")
+        else:
+            require_declared(place, "agent", options)
+
+
+def require_models(texts: Iterable[str], field: str = "model", others: Sequence[str] = ()) -> None:
+    """Refuse a model's wrong name or file; ``others`` are allowed too."""
+    for text in texts:
+        where, _ = named_options(text, "model")
+        if where.endswith(".py"):
+            raise without_name(where, "model")
+        place = where if where in MODELS else places("models").get(where, where)
+        if ":" in place:
+            require_declared(place, "model")
+        elif where not in others and not is_model(where):
+            raise unknown_model(where, field=field)
+
+
+def as_setting(option: str, words: Sequence[str]) -> str | None:
+    """``--set FIELD=VALUE`` for an option that a command lacks."""
+    from rimsim.config import ScenarioConfig
+    from rimsim.config.reading import dotted_names
+
+    word, equals, value = next(
+        (text.partition("=") for text in words if text.partition("=")[0] == option), (option, "", "")
+    )
+    name = word.removeprefix("--").replace("-", "_")
+    fields = [field for field in dotted_names(ScenarioConfig) if field.rpartition(".")[2] == name]
+    if not fields:
+        return None
+    if not equals and option in words[:-1]:
+        value = words[[*words].index(option) + 1]
+    return f"--set {min(fields, key=lambda field: field.count('.'))}={value or 'VALUE'}"
