@@ -179,7 +179,7 @@ def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys
     ("backtest --seeds few", "--seeds: 'few' is not a choice of seeds. Give "),
     ("backtest --users 1", "--users: 1. It must be greater than or equal to 2"),
     ("sweep --beta 0,2", "--beta: field 'exposure.beta' is 2. It must be less than or equal to 1"),
-    ("sweep --beta 0 --grid exposure.beta=1", "--beta or --grid: 'exposure.beta=0' is not a field with"),
+    ("sweep --beta 0 --grid exposure.beta=1", "--beta and --grid exposure.beta set the same field"),
     ("sweep --grid exposure.cost=[", "--grid: exposure.cost: '[' cannot be read: "),
     ("compare --set slate=[", "--set: 'slate=[': '[' cannot be read: "),
     ("compare --set slate=0", "--set: field 'slate' is 0. It must be greater than or equal to 1"),
@@ -280,8 +280,13 @@ def test_a_report_needs_no_log(tmp_path, monkeypatch, capsys):
     at = np.arange(900)
     write_events(log, 7 * at % 40, 11 * at % 31, 900_000_000 + 9000 * at + at // 300 * 5 * 365 * 86_400)
     monkeypatch.chdir(tmp_path)
-    line = f"compare {_FEW} --data log.csv --agents random --out run --rounds 1 --seeds 3,5"
-    line += " --set data.min_item_events=1 --set slate=3 --set consumer.truth=factors --set consumer.rank=1"
+    line = (
+        "compare --data log.csv --agents random --out run --rounds 1 --seeds 3,5 --workers 1 --no-certificate"
+    )
+    line += (
+        " --set platform.model=popularity-hp --set arrivals.per_round=60 --min-item-events 1 --set slate=3"
+    )
+    line += " --set consumer.truth=factors --set consumer.rank=1"
     assert "tensorboard --logdir" in said_by(capsys, line).out
     log.unlink()
     here.mkdir()

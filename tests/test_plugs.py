@@ -35,7 +35,7 @@ from rimsim.measures import Measure
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.status import digest
-from rimsim.scenarios.study.checks import resolved
+from rimsim.scenarios.study.checks import LogArguments, resolved
 from rimsim.scenarios.study.compare import resume
 from rimsim.testing import ArrivalTests, ConsumerTests, random_log
 
@@ -83,7 +83,8 @@ def compared(out, *settings, workers=1, agents="relevance,rim-feedback", options
     """A small closed loop on the command line; its run."""
     usual = ("data.min_item_events=120", "slate=5", "arrivals.per_round=100", "platform.model=popularity-hp")
     line = f"compare closed-loop --rounds 2 --seeds 1 --workers {workers} --agents {agents} --out {out}"
-    own = [part for setting in (*usual, *settings) for part in ("--set", setting)]
+    fields = {setting.partition("=")[0]: setting for setting in (*usual, *settings)}
+    own = [part for setting in fields.values() for part in ("--set", setting)]
     assert main([*line.split(), *own, "--no-certificate", *options]) == 0
     return load_run(out)
 
@@ -798,12 +799,10 @@ def test_a_table_or_a_log_is_data(tmp_path):
     columns = {"user": log.users["id"].to_numpy()[log.user], "item": log.items["id"].to_numpy()[log.item]}
     events = pd.DataFrame(columns | {"time": log.time})
     config = small_scenario(rounds=1, data=DataConfig())
-    configs = [resolved(config, data=given) for given in (events, events.copy(), log)]
+    configs = [resolved(config, log=LogArguments(given)) for given in (events, events.copy(), log)]
     assert configs[0] == configs[1]
-    assert "logs" in configs[2].data.source
+    assert configs[2].data.source.startswith(f"EventLog of {len(log):,} events (")
     worlds = [build_world(config) for config in (configs[0], configs[2])]
     for world in worlds:
         same_arrays(world.log, log, "user", "item", "time")
     assert list(worlds[1].log.items["title"]) == list(log.items["title"])
-    said = refused(ConfigError, "source is a DataFrame. Expected the name or path of a log", load, events)
-    assert "\n" not in said

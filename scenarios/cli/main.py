@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -10,12 +11,14 @@ import click
 
 from rimsim import __version__
 from rimsim.errors import ArmsError, RimsimError, reason
-from rimsim.scenarios.cli import slips
 from rimsim.scenarios.cli.completion import answer_shell, completion
 from rimsim.scenarios.cli.demo import demo
 from rimsim.scenarios.cli.runs import MAKERS
 from rimsim.scenarios.cli.tools import LISTS, broken_between_words, data, diff, print_complete, report
 from rimsim.scenarios.runs.process import stopping_on_request
+
+_ALIKE = 0.75
+"""Least similarity of an option that was meant, rather than a field."""
 
 
 @click.group(context_settings={"max_content_width": 110})
@@ -90,6 +93,10 @@ def _setting_meant(slip: click.UsageError) -> str | None:
         return None
     if slip.ctx.command.name not in {"compare", "sweep", "experiment"}:
         return None
+    if difflib.get_close_matches(slip.option_name, slip.possibilities or (), cutoff=_ALIKE):
+        return None
+    from rimsim.scenarios.cli import slips
+
     return slips.as_setting(slip.option_name, slip.ctx.find_root().obj)
 
 

@@ -14,13 +14,14 @@ import click
 
 from rimsim import scenarios
 from rimsim.errors import ConfigError, RunFolderError
-from rimsim.scenarios.cli import slips, tools
+from rimsim.scenarios.cli import tools
 from rimsim.scenarios.cli.completion import RUN, SCENARIO, agents, one_of
 
 if TYPE_CHECKING:
     from rimsim.scenarios import Run
 
 
+_BETA = "exposure.beta"
 _EXECUTION = ("batch_size", "workers", "backend", "address")
 
 
@@ -104,6 +105,8 @@ def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
     fields = {name: asked.pop(name) for name in list(asked) if "." in name}
     asked |= {"settings": dict(asked["settings"]) | fields}
     if not resume:  # a folder may stand in place of the scenario
+        from rimsim.scenarios.cli import slips
+
         slips.require_study(
             asked.get("scenario"), asked["settings"], asked.get("agents", ()), asked.get("measures", ())
         )
@@ -113,30 +116,29 @@ def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
 def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[object]]:
     """Grid from each ``--grid FIELD=VALUE,VALUE,…`` and from ``--beta VALUE,VALUE,…``."""
     from rimsim.config import ScenarioConfig, override
-    from rimsim.scenarios.runs.status import BETA
 
     grid: dict[str, list[object]] = {}
-    for text in [*pairs, *([] if betas is None else [f"{BETA}={betas}"])]:
+    for text in [*pairs, *([] if betas is None else [f"{_BETA}={betas}"])]:
         name, equals, values = text.partition("=")
         name = name.strip()
         parts = tools.listed(values)
         if name in grid:
             first = (
                 f"--beta and --grid {name}"
-                if name == BETA and betas is not None
+                if name == _BETA and betas is not None
                 else f"--grid {name} and --grid {name}"
             )
             raise ConfigError(f"{first} set the same field. Give all of its values in one of them")
         if not equals or not name or not parts:
-            where = "--beta" if name == BETA and betas is not None else "--grid"
+            where = "--beta" if name == _BETA and betas is not None else "--grid"
             raise ConfigError(
                 f"{where}: {text!r} is not a field with values. Write FIELD=VALUE,VALUE,… once per field, "
                 "such as exposure.cost=1,2,4"
             )
         grid[name] = [tools.read_value(part, f"--grid: {name}") for part in parts]
     if betas is not None:
-        for beta in grid[BETA]:
-            override(ScenarioConfig(), {BETA: beta}, origin="--beta")
+        for beta in grid[_BETA]:
+            override(ScenarioConfig(), {_BETA: beta}, origin="--beta")
     return grid
 
 
@@ -201,6 +203,7 @@ def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
 def backtest(out: Path | None, **values: Any) -> None:
     """Compare intensity models by their predictions of later events."""
     from rimsim.config.reading import record_from
+    from rimsim.scenarios.cli import slips
 
     slips.require_models(values["models"] or (), "--models")
 
@@ -216,6 +219,8 @@ def backtest(out: Path | None, **values: Any) -> None:
 @tools.options("validate")
 def validate(out: Path | None, **values: Any) -> None:
     """Validate a simulation by held-out sessions."""
+    from rimsim.scenarios.cli import slips
+
     slips.require_models(values["models"] or (), "--models", ["random"])
     slips.require_models([values["serving"]] if values["serving"] else (), "--serving")
     from rimsim.config.reading import record_from
@@ -253,6 +258,8 @@ def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **va
         "command": tools.command_line(),
         "console": tools.terminal(),
     }
+    from rimsim.scenarios.cli import slips
+
     slips.require_study(asked.get("scenario"), asked["settings"], (a, b))
     tools.print_run(scenarios.experiment(a, b, **asked).run)
 
@@ -267,6 +274,8 @@ def ope(run: Path, target: str, **values: Any) -> None:
     and then runs the target in a separate market. Tables go to ope.parquet in the folder, the picture to
     pictures/ope.png.
     """
+    from rimsim.scenarios.cli import slips
+
     scenarios.load_run(run, "comparison")  # a wrong folder or name is answered before torch is imported
     slips.require_agents([target])
     from rimsim.scenarios.kinds.evaluate import evaluation_report

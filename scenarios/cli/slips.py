@@ -4,33 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import click
-
 from rimsim.agents.registry import BUILT_IN, ENTRIES
 from rimsim.config import find_scenario, override
 from rimsim.declarations import module_tree, require_declared, require_declared_options
 from rimsim.entry_points import places
-from rimsim.errors import nearest
 from rimsim.intensity.model_names import BUILT_IN as MODELS
 from rimsim.intensity.model_names import is_model, unknown_model
 from rimsim.plugs import named_options, require_place, without_name
-
-
-class Names(click.ParamType):
-    """List of words, separated by commas, of which each is one of a few."""
-
-    name = "names"
-
-    def __init__(self, allowed: Sequence[str]) -> None:
-        self.allowed = tuple(allowed)
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        """Words of an option."""
-        words = [] if value == "none" else [word.strip() for word in str(value).split(",") if word.strip()]
-        for word in words:
-            if word not in self.allowed:
-                self.fail(f"{word!r} is unknown.{nearest(word, self.allowed)}", param, ctx)
-        return words
 
 
 def require_study(

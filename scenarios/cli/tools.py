@@ -21,8 +21,7 @@ import rimsim
 from rimsim import scenarios
 from rimsim.config.documents import read_yaml, written_yaml
 from rimsim.entry_points import KINDS, places
-from rimsim.errors import ConfigError, RunFolderError, reason
-from rimsim.scenarios.cli import slips
+from rimsim.errors import ConfigError, RunFolderError, nearest, reason
 from rimsim.scenarios.cli.completion import OF_FIELD, RUN, agents, models, one_of
 from rimsim.scenarios.cli.completion import scenarios as scenario_names
 
@@ -85,6 +84,23 @@ def listed(text: str) -> list[str]:
         else:
             parts[-1] += letter
     return [part.strip() for part in parts if part.strip()]
+
+
+class Names(click.ParamType):
+    """List of words, separated by commas, of which each is one of a few."""
+
+    name = "names"
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self.allowed = tuple(allowed)
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """Words of an option."""
+        words = [] if value == "none" else [word.strip() for word in str(value).split(",") if word.strip()]
+        for word in words:
+            if word not in self.allowed:
+                self.fail(f"{word!r} is unknown.{nearest(word, self.allowed)}", param, ctx)
+        return words
 
 
 def numbers(_: click.Context, where: click.Parameter, text: str | None) -> list[float] | None:
@@ -170,7 +186,7 @@ def _choices(kind: str) -> Mapping[str, Any]:
     """Type of an option whose kind lists words: ``a|b`` for one of them, ``names of a|b`` for several."""
     words = kind.removeprefix("names of ").split("|")
     if kind.startswith("names of "):
-        return {"type": slips.Names(words)}
+        return {"type": Names(words)}
     return {"type": click.Choice(words)} if len(words) > 1 else {}
 
 
@@ -471,7 +487,6 @@ def _without_markup(docstring: str) -> str:
 
 def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
     """Print the description, options and defaults of a plug."""
-    from rimsim.errors import nearest
     from rimsim.plugs import imported, option_lines
 
     record = None
