@@ -6,11 +6,13 @@ import gc
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 from filelock import FileLock
+from numba.core.caching import IndexDataCacheFile
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.types import Dispatcher
 from numba.core.typing.templates import infer_global
@@ -41,6 +43,49 @@ def compiled_part(function: F) -> F:
     return function
 
 
+class _CheckedFiles(IndexDataCacheFile):
+    """Files of cached machine code, each with a checksum beside it.
+
+    Numba reads whatever the files hold. A wrong byte ends the process, raises any error, or changes results. A file
+    whose checksum is wrong counts as missing here, so its function is compiled again.
+    """
+
+    def _load_index(self) -> dict[Any, str]:
+        if not _is_intact(Path(self._index_path)):
+            return {}
+        index: dict[Any, str] = super()._load_index()
+        return index
+
+    def _save_index(self, overloads: dict[Any, str]) -> None:
+        super()._save_index(overloads)
+        _write_checksum(Path(self._index_path))
+
+    def _load_data(self, name: str) -> object:
+        path = Path(self._data_path(name))
+        if not _is_intact(path):
+            raise FileNotFoundError(path)  # Numba compiles a function whose file is missing
+        return super()._load_data(name)
+
+    def _save_data(self, name: str, data: object) -> None:
+        super()._save_data(name, data)
+        _write_checksum(Path(self._data_path(name)))
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _write_checksum(path: Path) -> None:
+    _checksum_file(path).write_text(sha256(path.read_bytes()).hexdigest(), encoding="ascii")
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        return _checksum_file(path).read_bytes() == sha256(path.read_bytes()).hexdigest().encode()
+    except OSError:
+        return False
+
+
 def has_machine_code(function: Callable[..., object]) -> bool:
     """True if a function has been compiled, or never is."""
     cached = getattr(function, "stats", None)
@@ -53,6 +98,8 @@ def _dispatcher_of(function: Callable[..., object], **options: bool) -> Any:
     dispatcher = made_by(cache=True, no_cfunc_wrapper=True, **options)(function)
     if dispatcher is function:  # the user has switched compilation off
         return function
+    files = dispatcher._cache._cache_file  # noqa: SLF001  # Numba has no other door to it
+    files.__class__ = _CheckedFiles
     found_or_made = dispatcher.compile
 
     def compile_alone(signature: object) -> object:
