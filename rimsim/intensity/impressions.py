@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from scipy.optimize import minimize
 from scipy.special import gammaln
 
@@ -19,7 +19,7 @@ from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data.log import EventLog
 from rimsim.errors import ModelError, refuse
 from rimsim.intensity.contract import IntensityModel, ModelCapabilities, rescale_of
-from rimsim.intensity.persistence import KINDS, load, read_record, save_model, write_record
+from rimsim.intensity.persistence import KINDS, load, read_record, read_tensors, save_model, write_record
 from rimsim.intensity.states import UserStates
 from rimsim.regression import HazardRegression, hazard_losses, hazard_rate
 
@@ -412,7 +412,7 @@ class Calibrated:
         path = Path(folder)
         read_record(path, cls.kind)
         try:
-            parts = load_file(path / _LAYER)
+            parts = read_tensors(path / _LAYER)
             layer = ImpressionLayer(**{name: part.numpy() for name, part in parts.items()})
         except Exception as error:  # a damaged file can raise any exception
             raise ModelError(f"{path / _LAYER}: the file is damaged or incomplete ({error})") from error

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Self, TypeVar, cast
 import pydantic
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as tensors_of
+from safetensors.torch import save_file
 
 from rimsim.config.reading import refusal, unknown_field
 from rimsim.errors import ModelError, nearest, refuse
@@ -81,6 +82,14 @@ def load(folder: str | Path, device: str | None = None) -> Any:
     return KINDS[kind].load(folder, device)
 
 
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors file, copied to memory.
+
+    The library's own reader maps the file. A run would then change when another program writes over the file.
+    """
+    return tensors_of(file.read_bytes())
+
+
 class Stored(ABC):
     """Model saved as one folder with ``model.json`` and ``model.safetensors``.
 
@@ -144,7 +153,7 @@ class Stored(ABC):
         kind = type(cls().config)
         model = cls(config_from(kind, values, str(path / RECORD)))
         try:
-            model.restore(load_file(path / TENSORS), record["extra"])
+            model.restore(read_tensors(path / TENSORS), record["extra"])
         except (OSError, SafetensorError, KeyError, RuntimeError) as error:
             raise ModelError(f"{path / TENSORS}: the file is damaged or incomplete ({error})") from error
         return model

@@ -496,7 +496,15 @@ def records(measures: Mapping[str, Measure]) -> dict[str, dict[str, str]]:
 
 
 def recorded(record: Mapping[str, Any]) -> Measure:
-    """Measure restored from the record of a run folder."""
+    """Measure restored from the record of a run folder.
+
+    Raises:
+        MeasureError: If the record is not one that :func:`records` made.
+    """
+    fields = {field.name for field in dataclasses.fields(Measure)} - {"of"}
+    if not isinstance(record, Mapping) or not {"name", "unit", "formula"} <= record.keys() <= fields:
+        found = sorted(map(str, record)) if isinstance(record, Mapping) else repr(record)
+        raise MeasureError(f"measures: found {found}, which is no record of a measure")
     return Measure(of=_from_the_tables, **record)
 
 

@@ -49,7 +49,7 @@ def _run(words: list[str]) -> int:
     except click.exceptions.Exit as end:  # of --help and --version
         return end.exit_code
     except click.UsageError as slip:
-        click.echo(broken_between_words(_answer(slip), sys.stderr), err=True)
+        click.echo(broken_between_words(_harmless(_answer(slip)), sys.stderr), err=True)
         raise SystemExit(2) from None
     except ArmsError as error:
         print_complete(error.folder)
@@ -68,8 +68,15 @@ def _run(words: list[str]) -> int:
 
 
 def _refused(text: str) -> int:
-    click.echo(broken_between_words(f"rimsim: {text}", sys.stderr), err=True)
+    click.echo(broken_between_words(f"rimsim: {_harmless(text)}", sys.stderr), err=True)
     return 2
+
+
+def _harmless(text: str) -> str:
+    """Text whose control characters are written out, for a terminal would obey them."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else repr(letter)[1:-1] for letter in text
+    )
 
 
 def _answer(slip: click.UsageError) -> str:

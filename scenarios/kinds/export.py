@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +89,7 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
             )
         place.mkdir(parents=True, exist_ok=True)
         name = write_minari(arm, run.scenario, place, "rimsim")
-        return f"{said}; to load it: {_WHERE}={place} and minari.load_dataset({name!r})"
+        return f"{said}; to load it: {_WHERE}={shlex.quote(str(place))} and minari.load_dataset({name!r})"
     if arm.left_out:
         said += f"; {many(arm.left_out, 'slate')} with an empty position left out"
     if np.isnan(arm.position).all():
@@ -118,9 +120,21 @@ def _csv(run: Run, agent: str | None, seed: int | None, place: Path, console: Co
             for number, texts in named.items():  # each stands behind its number
                 for name, text in reversed(texts.items()):
                     rows.insert(list(rows).index(number) + 1, name, rows[number].map(text))
+            for name in ("agent", "user_id", "item_id", "title"):
+                if name in rows:
+                    rows[name] = rows[name].map(_without_formula)
             rows.to_csv(file, index=False, header=begin == 0)
             bar.advance(task, len(rows))
     return many(len(table), "exposure")
+
+
+_FORMULA = re.compile(r"[=+\-@\t\r](?![\d.,]*$)")
+"""Beginning of a text that a spreadsheet would take for a formula; a negative number is none."""
+
+
+def _without_formula(text: object) -> object:
+    """Text behind an apostrophe where a spreadsheet would run it."""
+    return f"'{text}" if isinstance(text, str) and _FORMULA.match(text) else text
 
 
 @dataclass(frozen=True, eq=False)

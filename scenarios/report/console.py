@@ -6,6 +6,7 @@ Numbers are never cut, even in a narrow terminal.
 from __future__ import annotations
 
 import io
+import shlex
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -163,9 +164,9 @@ def picture_names(folder: Path) -> str:
 
 def more_place(folder: Path) -> tuple[str, str]:
     """Command that prints the columns that the terminal leaves out."""
-    return ("more", f"rimsim report {folder} --markdown")
+    return ("more", f"rimsim report {shlex.quote(str(folder))} --markdown")
 
 
 def folder_places(folder: Path) -> list[tuple[str, str]]:
     """Paths of the tables, pictures and event files."""
-    return [*picture_places(folder), ("events", f"tensorboard --logdir {folder}/events")]
+    return [*picture_places(folder), ("events", f"tensorboard --logdir {shlex.quote(f'{folder}/events')}")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -82,7 +83,7 @@ def _places(sweep: Run, unfinished: str | None, undrawn: str | None) -> list[tup
         ("table", f"{sweep.folder}/sweep.parquet" if unfinished is None else "none: some arms are missing"),
         ("pictures", f"{sweep.folder}/pictures/ ({drawn})" if drawn else f"none: {why_not}"),
         ("points", f"{sweep.folder}/points/"),
-        ("events", f"tensorboard --logdir {sweep.folder}/points"),
+        ("events", f"tensorboard --logdir {shlex.quote(f'{sweep.folder}/points')}"),
         more_place(sweep.folder),
     ]
 

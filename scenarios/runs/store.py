@@ -30,6 +30,7 @@ from rimsim.data import EMBEDDED, EventLog
 from rimsim.errors import (
     DAMAGED,
     ConfigError,
+    MeasureError,
     MissingTableError,
     RimsimError,
     RunFolderError,
@@ -241,7 +242,15 @@ class Run(RunTables):
     @cached_property
     def own_measures(self) -> dict[str, Measure]:
         """Recorded measures of your own, by ``file.py:Name``."""
-        return {place: recorded(record) for place, record in self.config.get("measures", {}).items()}
+        measures = self.config.get("measures", {})
+        if not isinstance(measures, dict):
+            refuse(RunFolderError, f"{self.folder / CONFIG}: measures", f"found {measures!r}", "a mapping")
+        try:
+            return {place: recorded(record) for place, record in measures.items()}
+        except MeasureError as error:
+            raise RunFolderError(
+                f"{self.folder / CONFIG}: {error}. Restore the file that the run wrote"
+            ) from None
 
     @property
     def measures(self) -> dict[str, Measure]:
@@ -431,10 +440,16 @@ def folder_for(out: str | Path | None, usual: str) -> Path:
     """
     if out is None:
         at = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() // 10**6 % 1000:03d}"
-        return Path("runs") / f"{usual}-{at}"
+        return Path("runs") / f"{_plain_name(usual)}-{at}"
     if not has_type(out, str, os.PathLike) or not os.fspath(out):
         raise ConfigError(f"out: {out!r} is not a path. Expected a path, as text or pathlib.Path")
     return Path(out)
+
+
+def _plain_name(name: str) -> str:
+    """Name without letters that could lead out of a folder."""
+    plain = "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name)
+    return plain.lstrip(".") or "run"
 
 
 def require_free(folder: Path) -> None:

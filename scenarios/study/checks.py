@@ -29,6 +29,7 @@ from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs import job
 from rimsim.scenarios.runs.store import BEGUN, Run, load_text, versions
 from rimsim.session import SESSION
+from rimsim.tracking import event_folder
 
 REVEALED = ("truth",)
 """Facts hidden from agents that can be written."""
@@ -122,6 +123,7 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
     agents = {text: make_agent(text) for text in texts}
     names = [agents[text].name for text in texts]
     for text, name in zip(texts, names, strict=True):
+        event_folder(Path(), name, 0)  # refuses a name that cannot be the name of a folder
         if (control := job.control_in(name)) is not None:
             raise ConfigError(
                 f"agent {text!r} is called {name!r}, but the ending '-{control}' is reserved for controls. "

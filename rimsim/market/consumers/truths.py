@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from rimsim import rng
 from rimsim.arrays import Float32s, Floats, Ints, numbered
 from rimsim.data.log import EventLog, LaterSessions, later_sessions
 from rimsim.errors import ConfigError, DataError, ModelError, nearest
 from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
-from rimsim.intensity.persistence import load, save_model
+from rimsim.intensity.persistence import load, read_tensors, save_model
 from rimsim.intensity.popularity import log_popularity, log_returning
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import config_of, make, mark_and_ground, names, shipped, thorough
@@ -339,7 +339,7 @@ def load_truth(folder: Path) -> Truth:
     try:
         described = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
         report = TypeAdapter(TruthReport).validate_python(described)
-        arrays = load_file(folder / "truth.safetensors")
+        arrays = read_tensors(folder / "truth.safetensors")
         sizes = SessionSizes(*(arrays[field.name].numpy() for field in dataclasses.fields(SessionSizes)))
         users = tuple(arrays[name] for name in sorted(arrays) if name.startswith("users"))
         bias = arrays["item_bias"].numpy()
