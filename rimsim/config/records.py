@@ -96,6 +96,8 @@ class LogOptions:
     """Separator of fields in a text file; null detects comma, tab, semicolon, `|` and `::`."""
     encoding: str | None = None
     """Encoding of a text file, such as latin-1; null: UTF-8, or as the byte-order mark says."""
+    time_unit: Literal["auto", "s", "ms", "us", "ns", "min", "h", "d"] = "auto"
+    """Unit of times that are numbers since 1970; auto finds s, ms, us and ns, but not minutes, hours or days."""
     release: Literal["given", "first-event", "year"] = "given"
     """Release times: as the log gives them, an item's first event, or its year."""
     skip_bad_rows: bool = False

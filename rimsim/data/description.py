@@ -6,7 +6,7 @@ import datetime as dt
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from rimsim.arrays import Ints
 from rimsim.data.log import EventLog, shortcomings
 from rimsim.data.readers.columns import Columns
 from rimsim.data.session_logs import LogSource
-from rimsim.data.source import EMBEDDED, LogSelection, load
+from rimsim.data.source import EMBEDDED, LogSelection, TimeUnit, load
 from rimsim.data.suspicions import lower_threshold
 from rimsim.errors import DataError, many, raised_as
 from rimsim.measures import gini
@@ -349,7 +349,7 @@ def check(
     source: LogSource = EMBEDDED,
     *,
     columns: Columns | str | None = None,
-    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto",
+    time_unit: TimeUnit = "auto",
     items: str | os.PathLike[str] | None = None,
     **options: Unpack[LogSelection],
 ) -> LogDescription:

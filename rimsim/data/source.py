@@ -6,7 +6,7 @@ import dataclasses
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal, TypedDict, Unpack
+from typing import Final, Literal, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 
@@ -31,6 +31,10 @@ EMBEDDED: Final = "ml-latest-small"
 """Name of the log that ships with rimsim."""
 
 
+TimeUnit: TypeAlias = Literal["auto", "s", "ms", "us", "ns", "min", "h", "d"]
+"""Unit of numeric times; ``auto``: found in the log."""
+
+
 class LogSelection(TypedDict, total=False):
     """Options of :func:`load`: fields of :class:`rimsim.config.LogOptions`."""
 
@@ -49,7 +53,7 @@ def load(
     source: LogSource = EMBEDDED,
     *,
     columns: Columns | str | None = None,
-    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto",
+    time_unit: TimeUnit = "auto",
     items: str | os.PathLike[str] | None = None,
     **options: Unpack[LogSelection],
 ) -> EventLog:
@@ -66,7 +70,7 @@ def load(
         columns: Column of each role, if the names are not the usual names: ``"user=visitor,item=sku,time=at"``, or by
             position ``"user,item,value,time"``.
         time_unit: Unit of numeric times. ``"auto"`` takes the unit in which most times lie between 1970 and 5138, and
-            reads dates written as numbers, such as 20150131.
+            reads dates written as numbers, such as 20150131. Minutes, hours and days must be named.
         items: A CSV or Parquet file with a row per item: an id and, where known, title, genres, year, release.
         **options: Selection of events, and form of a text file:
 
@@ -89,14 +93,14 @@ def load(
             values allowed.
         ConfigError: If an option is unknown or out of range.
     """
-    given = record_from({"source": source_name(source), **options}, LogOptions, origin="load")
     if time_unit != "auto" and time_unit not in UNITS:
         raise ConfigError(
             f"time_unit is {time_unit!r}, which is not a unit of "
             f"time.{nearest(str(time_unit), ['auto', *UNITS])}"
         )
-    unit = None if time_unit == "auto" else time_unit
-    return _read(given, columns, unit=unit, items=None if items is None else os.fspath(items))
+    fields = {"source": source_name(source), "time_unit": time_unit, **options}
+    given = record_from(fields, LogOptions, origin="load")
+    return _read(given, columns, items=None if items is None else os.fspath(items))
 
 
 def load_log(options: LogOptions) -> EventLog:
@@ -110,9 +114,8 @@ def _embedded(options: LogOptions) -> EventLog:
     return _read(options, options.columns)
 
 
-def _read(
-    options: LogOptions, columns: Columns | str | None, *, unit: Unit | None = None, items: str | None = None
-) -> EventLog:
+def _read(options: LogOptions, columns: Columns | str | None, *, items: str | None = None) -> EventLog:
+    unit: Unit | None = None if options.time_unit == "auto" else options.time_unit
     roles = ColumnRoles.of_log(columns)
     container = container_of(options.source)
     name = shown_name(options.source)
@@ -154,7 +157,10 @@ def _read(
     log = assemble(events, options, users, item_table)
     if name != EMBEDDED:  # few of its items are known well, which its scenarios take into account
         before = np.bincount(events.item)
-        report = dataclasses.replace(report, warnings=suspicions_of(log, before, options.min_item_events))
+        swapped = [name for name, column in collector.values_of.items() if column.belongs_to_users]
+        is_guessed = unit is None and unit_read == "s"
+        warnings = suspicions_of(log, before, options.min_item_events, swapped, is_guessed=is_guessed)
+        report = dataclasses.replace(report, warnings=warnings)
     return dataclasses.replace(log, report=report)
 
 

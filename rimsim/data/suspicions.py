@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -11,22 +12,61 @@ from rimsim.arrays import Ints
 from rimsim.data.log import EventLog
 from rimsim.errors import many
 
-_FEW: Final = 100  # items below which a threshold may have removed too many
+_MANY: Final = 2 / 3  # share of the items up to which a threshold may have removed too many
+_LONG_UNITS: Final = {"min": ("minutes", 60.0), "h": ("hours", 3600.0), "d": ("days", 86_400.0)}
+_INNER: Final = (0.05, 0.95)  # quantiles of times that must be plausible dates
+_FIRST_DATE: Final = 631_152_000.0  # the year 1990
+_LAST_DATE: Final = 4_102_444_800.0  # the year 2100
 _DOUBLED: Final = 0.01  # share of equal rows from which they are mentioned
 _STRAY: Final = 0.01  # largest share of events that counts as stray instants
 _FAR: Final = 0.5  # distance of stray instants from the others, as a multiple of the time that those span
 _SECONDS: Final = 86_400.0
 
 
-def suspicions_of(log: EventLog, before: Ints, least: int) -> tuple[str, ...]:
+def suspicions_of(
+    log: EventLog, before: Ints, least: int, swapped: Sequence[str] = (), *, is_guessed: bool = False
+) -> tuple[str, ...]:
     """Sentences on a log's likely mistakes, with remedies.
 
     Args:
         log: The log.
         before: Number of events of each item before the selection.
         least: Minimum number of events per item.
+        swapped: Columns about items of which each user has one value, and most items several.
+        is_guessed: Times are numbers, and were taken for seconds because nothing names their unit.
     """
-    return tuple(text for text in (_thinned(log, before, least), _doubled(log), _stray(log)) if text)
+    texts = (
+        _swapped(swapped),
+        _long_unit(log) if is_guessed else None,
+        _thinned(log, before, least),
+        _doubled(log),
+        _stray(log),
+    )
+    return tuple(text for text in texts if text)
+
+
+def _swapped(columns: Sequence[str]) -> str | None:
+    """Note on users and items that seem to be exchanged."""
+    if not columns:
+        return None
+    return (
+        f"users and items look exchanged: each user has one {columns[0]}, but most items have several. If they are, "
+        "name the columns the other way round: data.columns='user=…,item=…,time=…' (--columns)"
+    )
+
+
+def _long_unit(log: EventLog) -> str | None:
+    """Note on minutes, hours or days that were read as seconds."""
+    low, high = np.quantile(log.time, _INNER)
+    for unit, (noun, length) in _LONG_UNITS.items():
+        if low * length >= _FIRST_DATE and high * length < _LAST_DATE:
+            first, last = _day(log.time[0] * length), _day(log.time[-1] * length)
+            return (
+                f"times were read as seconds, so the log ends on {_day(log.time[-1])}. As {noun} since 1970 they run "
+                f"from {first} to {last}. If they are {noun}, set data.time_unit={unit} (--time-unit {unit}); else set "
+                "it to s"
+            )
+    return None
 
 
 def lower_threshold(counts: Ints) -> str:
@@ -40,12 +80,12 @@ def lower_threshold(counts: Ints) -> str:
 
 def _thinned(log: EventLog, before: Ints, least: int) -> str | None:
     items = int((before > 0).sum())
-    if least <= 1 or log.n_items >= _FEW or 2 * log.n_items >= items:
+    if least <= 1 or log.n_items > _MANY * items:
         return None
     share = len(log) / int(before.sum())
     return (
         f"min_item_events={least} leaves {log.n_items:,} of {items:,} items ({share:.0%} of events). "
-        f"For a larger catalogue, lower data.min_item_events: {lower_threshold(before)}"
+        f"For a larger catalogue, lower data.min_item_events (--min-item-events): {lower_threshold(before)}"
     )
 
 

@@ -88,6 +88,8 @@ class ExperimentOptions:
     """Separator of a text log."""
     encoding: str | None = None
     """Encoding of a text log."""
+    time_unit: str | None = None
+    """Unit of times that are numbers, such as ``ms`` or ``min``."""
     skip_bad_rows: bool | None = None
     """Leave bad rows of the log out, and count them."""
     min_item_events: int | None = None

@@ -59,6 +59,8 @@ class LogArguments:
     """Separator of a text file."""
     encoding: str | None = None
     """Encoding of a text file."""
+    time_unit: str | None = None
+    """Unit of times that are numbers, such as ``ms`` or ``min``."""
     skip_bad_rows: bool | None = None
     """True: leave bad rows out, and count them."""
     min_item_events: int | None = None
@@ -66,7 +68,7 @@ class LogArguments:
 
     def fields(self) -> dict[str, tuple[str, object]]:
         """Dotted field → argument that sets it, and its value."""
-        names = ("columns", "separator", "encoding", "skip_bad_rows", "min_item_events")
+        names = ("columns", "separator", "encoding", "time_unit", "skip_bad_rows", "min_item_events")
         given = {f"data.{name}": (name, getattr(self, name)) for name in names}
         source = None if self.data is None else source_name(self.data)
         return {

@@ -57,6 +57,7 @@ def compare(
     columns: str | None = None,
     separator: str | None = None,
     encoding: str | None = None,
+    time_unit: str | None = None,
     skip_bad_rows: bool | None = None,
     min_item_events: int | None = None,
     settings: Mapping[str, object] | None = None,
@@ -89,6 +90,7 @@ def compare(
         columns: Columns of the log, such as ``user=uid,item=sku,time=at``; None: the scenario's, or the usual names.
         separator: Separator of a text log; None: the scenario's, or detected.
         encoding: Encoding of a text log; None: the scenario's, or UTF-8.
+        time_unit: Unit of times that are numbers, such as ``ms`` or ``min``; None: the scenario's, or found.
         skip_bad_rows: Leave bad rows of the log out, and count them; None: as the scenario says.
         min_item_events: Minimum number of events per item; None: the scenario's.
         settings: Other fields to replace, by dotted name; a model may be an object of this session, with one worker.
@@ -120,7 +122,7 @@ def compare(
         RunFolderError: If the folder is in use or holds another run.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
-    log = checks.LogArguments(data, columns, separator, encoding, skip_bad_rows, min_item_events)
+    log = checks.LogArguments(data, columns, separator, encoding, time_unit, skip_bad_rows, min_item_events)
     config = checks.resolved(scenario, rounds, log, settings)
     workers = checks.session_workers([*(texts or ()), *own, config.platform.model], workers, backend)
     execution = jobs.Execution(
@@ -143,6 +145,7 @@ def sweep(
     columns: str | None = None,
     separator: str | None = None,
     encoding: str | None = None,
+    time_unit: str | None = None,
     skip_bad_rows: bool | None = None,
     min_item_events: int | None = None,
     settings: Mapping[str, object] | None = None,
@@ -183,7 +186,7 @@ def sweep(
         ConfigError: If the grid or another option is invalid; then nothing is written.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
-    log = checks.LogArguments(data, columns, separator, encoding, skip_bad_rows, min_item_events)
+    log = checks.LogArguments(data, columns, separator, encoding, time_unit, skip_bad_rows, min_item_events)
     base = checks.resolved(scenario, rounds, log, settings)
     swept = _with_beta(grid, beta, settings).items()
     points = {name: [session_model(value) for value in values] for name, values in swept}

@@ -17,6 +17,7 @@ from rimsim.config import LogOptions
 from rimsim.data.log import BadRow, EventLog
 from rimsim.data.readers import values
 from rimsim.data.readers.columns import EVENTS, Role, TableKind
+from rimsim.data.readers.swapped import ValuesOfColumn
 from rimsim.errors import DataError, refuse
 
 _MIXED: Final = 0.01
@@ -87,12 +88,14 @@ class Collector:
     skipped: int = field(default=0, init=False)
     bad_rows: list[BadRow] = field(default_factory=list, init=False)
     attributes: dict[str, dict[int, str]] = field(default_factory=dict, init=False)  # texts of item codes
+    values_of: dict[str, ValuesOfColumn] = field(default_factory=dict, init=False)
+    """Attribute → its values by user and by item."""
 
     def __post_init__(self) -> None:
         self._users = values.Vocabulary()
         self._parts: list[tuple[Ints32, Ints32, Floats, Float32s | Floats]] = []
         self._last = -np.inf
-        self._votes = dict.fromkeys(values.UNITS, 0)
+        self._votes = dict.fromkeys((unit for unit, _ in _BOUNDS), 0)
         self._latest = 0.0
 
     @property
@@ -111,8 +114,9 @@ class Collector:
         for role in reversed(self.kind.roles):
             problems |= found.get(role, {})
         bad = {**block.uncut, **{int(block.lines[row]): problem for row, problem in problems.items()}}
+        all_are_bad = len(bad) > 1 and len(bad) >= len(block.lines)
         for line in sorted(bad):
-            self.bad(name, line, bad[line])
+            self.bad(name, line, bad[line], skippable=not all_are_bad)
         rows = np.ones(len(block.lines), bool)
         rows[list(problems)] = False
         if not rows.any():
@@ -124,6 +128,7 @@ class Collector:
         self._parts.append((user, item, time, value.astype(self.kind.value_type)))
         for attribute, texts in block.attributes.items():
             self._learn(attribute, item, *texts.texts(rows))
+            self.values_of.setdefault(attribute, ValuesOfColumn()).take(user, item, *texts.texts(rows))
         self.rows += len(user)
         self.backwards += int((np.diff(time, prepend=self._last) < 0).sum())
         self._last = float(time[-1])
@@ -144,7 +149,7 @@ class Collector:
             if text not in values.MISSING and not known.get(code, text) < text:
                 known[code] = text
 
-    def bad(self, file: str, line: int, problem: str) -> None:
+    def bad(self, file: str, line: int, problem: str, *, skippable: bool = True) -> None:
         """Report a row that cannot be read.
 
         Raises:
@@ -153,7 +158,7 @@ class Collector:
         row = BadRow(file, line, problem)
         if not self.skip_bad_rows:
             skip = ". To leave bad rows out, set skip_bad_rows (--skip-bad-rows)"
-            raise DataError(f"{row}{skip if self.kind is EVENTS else ''}")
+            raise DataError(f"{row}{skip if self.kind is EVENTS and skippable else ''}")
         self.skipped += 1
         if len(self.bad_rows) < BAD_ROWS_SHOWN:
             self.bad_rows.append(row)
@@ -172,7 +177,7 @@ class Collector:
         if self.unit is None and not self.skip_bad_rows and fewer > _MIXED * (count + fewer):
             raise DataError(
                 f"{source}: {count:,} time values look like {most} since 1970, but {fewer:,} look like {other}. Write "
-                f"all times in one unit, or name the unit: rimsim.data.load(…, time_unit={most!r})"
+                f"all times in one unit, or name the unit: data.time_unit={most} (--time-unit {most})"
             )
 
     def beyond(self, unit: values.Unit) -> bool:
@@ -196,8 +201,7 @@ class Collector:
             span = slice(at, at + len(part[0]))
             user[span], item[span], time[span], value[span] = part
             at = span.stop
-        if values.UNITS[unit] > 1:
-            time /= values.UNITS[unit]
+        time = values.in_seconds(time, unit)
         user_ids, item_ids = values.canonical(self._users.texts()), values.canonical(self.items.texts())
         return RawEvents(source, user, item, time, value, user_ids, item_ids)
 

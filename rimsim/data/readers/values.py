@@ -16,19 +16,23 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from rimsim.arrays import Bools, Ints, Ints32
+from rimsim.arrays import Bools, Floats, Ints, Ints32
 from rimsim.errors import ConfigError
 
 TimeKind: TypeAlias = Literal["number", "iso"]
-Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
+Unit: TypeAlias = Literal["s", "ms", "us", "ns", "min", "h", "d"]
 Ids: TypeAlias = "np.ndarray[tuple[int], np.dtype[Any]]"
 
 MISSING: Final = frozenset(
     {"", "nan", "NaN", "NAN", "null", "NULL", "Null", "None", "none", "NA", "N/A", "<NA>", "#N/A", "\\N"}
 )
 """Texts by which programs write that a field is absent."""
-UNITS: Final[dict[Unit, float]] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
-"""Parts of a second."""
+_LONG: Final[dict[Unit, float]] = {"min": 60.0, "h": 3600.0, "d": 86_400.0}
+"""Seconds of a longer unit."""
+UNITS: Final[dict[Unit, float]] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9} | {
+    unit: 1 / seconds for unit, seconds in _LONG.items()
+}
+"""Units in a second."""
 LATEST: Final = 253402300800.0
 """First second after the year 9999; no log goes beyond."""
 LARGEST_VALUE: Final = float(np.finfo(np.float32).max)
@@ -37,6 +41,8 @@ LARGEST_VALUE: Final = float(np.finfo(np.float32).max)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
+_DAY_FIRST = re.compile(r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b.*", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,18}", re.ASCII)
 _INT64 = range(-(2**63), 2**63)
 
@@ -67,13 +73,26 @@ def number(text: str, name: str, largest: float, otherwise: str = "") -> float:
     """Finite number from 0 to ``largest``; messages end with ``otherwise``."""
     word = _present(text, name, "a finite number of at least 0")
     if not _NUMBER.fullmatch(word):
-        raise RowProblemError(f"{name} is {short(word)}. Expected a finite number of at least 0{otherwise}")
+        raise RowProblemError(
+            f"{name} is {short(word)}. Expected a finite number of at least 0{otherwise}{_form_of(word)}"
+        )
     value = float(word)
     if not math.isfinite(value) or value > largest:
         raise RowProblemError(f"{name} is {short(word)}. Expected finite numbers up to {largest:.7g}")
     if value < 0:
         raise RowProblemError(f"{name} is {short(word)}, a negative number. Expected numbers of at least 0")
     return value + 0.0  # -0 becomes 0
+
+
+def _form_of(word: str) -> str:
+    """End of a message: how to write a date or a decimal of another country."""
+    if _DAY_FIRST.fullmatch(word):
+        return (
+            f". {short(word)} may have its day or its month first. Write dates as year-month-day: 2024-02-13"
+        )
+    if _DECIMAL_COMMA.fullmatch(word):
+        return f". {short(word)} has a decimal comma. Write {word.replace(',', '.')}"
+    return ""
 
 
 def holds_number(text: str, largest: float = math.inf) -> bool:
@@ -94,7 +113,7 @@ def moment(text: str, name: str) -> float:
         parsed = parsed.replace(tzinfo=dt.UTC) if parsed.tzinfo is None else parsed
         seconds = ((parsed - _EPOCH) // _MICROSECOND) / 1e6
     except (ValueError, OverflowError):
-        raise RowProblemError(f"{name} is {short(word)}. Expected {allowed}") from None
+        raise RowProblemError(f"{name} is {short(word)}. Expected {allowed}{_form_of(word)}") from None
     if not 0 <= seconds < LATEST:
         raise RowProblemError(f"{name} is {short(word)}, before 1970. Expected {allowed}")
     return seconds
@@ -118,6 +137,13 @@ def epoch_seconds(time: float | str | None, name: str) -> float | None:
         return moment(str(time), name)
     except RowProblemError as problem:
         raise ConfigError(f"{problem}, or seconds since 1970") from None
+
+
+def in_seconds(time: Floats, unit: Unit) -> Floats:
+    """Times of a unit in seconds."""
+    if unit in _LONG:
+        return time * _LONG[unit]
+    return time if unit == "s" else time / UNITS[unit]
 
 
 class Vocabulary:

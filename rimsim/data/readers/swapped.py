@@ -1,0 +1,65 @@
+"""Users and items that were taken for each other."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from rimsim.arrays import Bools, Ints, Ints32
+
+_MOST_USERS: Final = 0.02
+"""Share of users with several values up to which an attribute belongs to the user."""
+_LEAST_ITEMS: Final = 0.5
+"""Share of items with several values from which an attribute does not belong to the item."""
+_FEWEST: Final = 20
+"""Users and items with two events or more that a judgement needs."""
+
+
+class ValuesOfColumn:
+    """Values that a column has for each user and each item."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+        self._users = _Values()
+        self._items = _Values()
+
+    def take(self, user: Ints32, item: Ints32, word: Ints, words: list[str]) -> None:
+        """Take the column's texts of n events, given as positions in ``words``."""
+        codes = np.array([self._codes.setdefault(text.strip(), len(self._codes)) for text in words], np.int64)
+        value = codes[word]
+        self._users.take(user, value)
+        self._items.take(item, value)
+
+    @property
+    def belongs_to_users(self) -> bool:
+        """True if nearly each user has one value, while most items have several."""
+        of_users, of_items = self._users.several(), self._items.several()
+        if min(len(of_users), len(of_items)) < _FEWEST:
+            return False
+        return bool(of_users.mean() <= _MOST_USERS and of_items.mean() >= _LEAST_ITEMS)
+
+
+class _Values:
+    """First value of each user or item, and whether another followed."""
+
+    def __init__(self) -> None:
+        self._first: Ints = np.empty(0, np.int64)
+        self._count: Ints = np.empty(0, np.int64)
+        self._differs: Bools = np.empty(0, bool)
+
+    def take(self, code: Ints32, value: Ints) -> None:
+        more = int(code.max(initial=-1)) + 1 - len(self._first)
+        if more > 0:
+            self._first = np.append(self._first, np.full(more, -1))
+            self._count = np.append(self._count, np.zeros(more, np.int64))
+            self._differs = np.append(self._differs, np.zeros(more, bool))
+        codes, positions = np.unique(code, return_index=True)
+        is_new = self._first[codes] < 0
+        self._first[codes[is_new]] = value[positions[is_new]]
+        self._count += np.bincount(code, minlength=len(self._count))
+        self._differs[code[value != self._first[code]]] = True
+
+    def several(self) -> Bools:
+        """Of each with two events or more: True if it has several values."""
+        return self._differs[self._count > 1]
