@@ -15,7 +15,7 @@ import shlex
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -103,6 +103,17 @@ def require_place(where: str, kind: str, built_in: Mapping[str, object]) -> str:
             f"{kind} {where!r} is unknown.{near} To use a class of your own, give file.py:Class."
         )
     return installed[where]
+
+
+def ignored_plug(name: str, kind: str, built_in: Container[str]) -> str | None:
+    """Sentence on an installed plug that a built-in name hides."""
+    place = places(kind).get(name) if name in built_in else None
+    if place is None:
+        return None
+    return (
+        f"{name} is built into rimsim, so {place}, which an installed package offers under this name, is ignored. To use "
+        f"it, write {place}"
+    )
 
 
 def _factory(where: str, kind: str, built_in: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:

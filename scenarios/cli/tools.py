@@ -444,7 +444,7 @@ def _print_names(kind: str, name: str | None) -> None:
     if kind == "scenarios":
         _print_scenarios(name)
         return
-    from rimsim.plugs import imported
+    from rimsim.plugs import ignored_plug, imported
 
     built_in, installed = _built_in(kind), places(kind)
     if name is not None:
@@ -461,6 +461,8 @@ def _print_names(kind: str, name: str | None) -> None:
         lines[other] = f"{line} ({installed[other]})"
     for shown, line in lines.items():
         click.echo(f"{shown:22} {line}")
+    for other in sorted(installed.keys() & built_in.keys()):
+        click.echo(f"note: {ignored_plug(other, kind, built_in)}")
 
 
 def _print_scenarios(name: str | None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
-from rimsim.errors import MissingTableError
+from rimsim.errors import MissingTableError, RunFolderError, reason
 from rimsim.scenarios.report.charts import svg
 from rimsim.scenarios.report.record import Report
 from rimsim.scenarios.report.sentences import as_sentence
@@ -24,9 +24,16 @@ def write_page(report: Report, run: Run, path: Path | None = None) -> Path:
 
     Raises:
         MissingTableError: If no round is finished.
+        RunFolderError: If the page cannot be written.
     """
     path = run.folder / PAGE if path is None else path
-    write_text(path, html(report, run))
+    page = html(report, run)
+    try:
+        write_text(path, page)
+    except OSError as error:
+        raise RunFolderError(
+            f"{path}: the page cannot be written ({reason(error)}). Name another file with --out"
+        ) from None
     return path
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from rimsim.agents import BUILT_IN as AGENTS
 from rimsim.agents import Agent, Capabilities, make_agent, undeliverable
 from rimsim.arrays import ALWAYS, seconds
 from rimsim.config import ScenarioConfig, find_scenario, override, to_plain
@@ -19,11 +20,15 @@ from rimsim.config.reading import flat
 from rimsim.data.session_logs import LogSource, source_name
 from rimsim.errors import ConfigError, RunFolderError, nearest_file, require_known
 from rimsim.intensity.cache import log_digest
+from rimsim.intensity.names import BUILT_IN as MODELS
 from rimsim.market import RoundView, build_world
+from rimsim.market.arrivals import BUILT_IN as ARRIVALS
 from rimsim.market.arrivals import make_arrivals
+from rimsim.market.consumers import BUILT_IN as CONSUMERS
+from rimsim.market.providers import BUILT_IN as PROVIDERS
 from rimsim.market.round import RoundTerms
 from rimsim.market.world import first_round, own_places, plugs_of
-from rimsim.plugs import files_of, own_code
+from rimsim.plugs import files_of, ignored_plug, own_code
 from rimsim.requirements.rows import expected
 from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs import job
@@ -285,7 +290,20 @@ def notes_of(config: ScenarioConfig, agents: Sequence[str] = ()) -> list[str]:
         found += _clock_notes(config, first)
         remark = getattr(plugs_of(config)[1], "note", None)  # of a consumer about the log
         others = remark and str(remark(build_world(config).log)), ignored_requirements_note(config, agents)
-        return [*found, *(note for note in others if note)]
+        return [*found, *(note for note in others if note), *_ignored_plugs(config, agents)]
+
+
+def _ignored_plugs(config: ScenarioConfig, agents: Sequence[str]) -> list[str]:
+    """Notes on installed plugs that built-in names hide."""
+    used: list[tuple[str, str, Container[str]]] = [
+        ("arrivals", config.arrivals.kind, ARRIVALS),
+        ("consumers", config.consumer.kind, CONSUMERS),
+        ("providers", config.providers.kind, PROVIDERS),
+        ("models", config.platform.model.partition("(")[0], MODELS),
+    ]
+    used += [("agents", text.partition("(")[0], AGENTS) for text in agents]
+    notes = (ignored_plug(name, kind, built_in) for kind, name, built_in in used)
+    return list(dict.fromkeys(note for note in notes if note))
 
 
 def _guarantee_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:

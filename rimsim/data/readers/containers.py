@@ -226,6 +226,17 @@ def inside_zip(source: str) -> tuple[Path, str] | None:
     return None
 
 
+_LOG_ENDINGS: Final = (
+    *(".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".parquet", ".pq", ".ascii", ".zip"),
+    *PACKED,
+)
+
+
+def _may_be_log(entry: Path) -> bool:
+    """True for a folder or a file whose ending a log may have."""
+    return not entry.name.startswith(".") and (entry.is_dir() or entry.suffix.lower() in _LOG_ENDINGS)
+
+
 def existing(source: str, known: Iterable[str] = ()) -> Path:
     """Existing path; an error offers names among ``known``.
 
@@ -238,8 +249,10 @@ def existing(source: str, known: Iterable[str] = ()) -> Path:
             return path
         if path.is_symlink():
             raise DataError(f"{source}: this is a link to {path.readlink()}, which does not exist")
-        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    visible = [*known, *(name for name in beside if not name.startswith("."))]
+        beside = (
+            [entry for entry in path.parent.iterdir() if _may_be_log(entry)] if path.parent.is_dir() else []
+        )
+    visible = [*known, *(entry.name for entry in beside)]
     hint = nearest(path.name, visible) if visible else ""
     where = "" if path.parent.is_dir() else f" (the folder {path.parent} does not exist either)"
     shown = source if source.isprintable() else repr(source)
