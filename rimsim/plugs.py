@@ -111,8 +111,8 @@ def ignored_plug(name: str, kind: str, built_in: Container[str]) -> str | None:
     if place is None:
         return None
     return (
-        f"{name} is built into rimsim, so {place}, which an installed package offers under this name, is ignored. To use "
-        f"it, write {place}"
+        f"{name} is built into rimsim, so {place}, which an installed package offers under this name, is ignored. To "
+        f"use it, write {place}"
     )
 
 

@@ -55,7 +55,8 @@ def sweep(*, resume: bool, dry_run: bool, beta: str | None, grid: tuple[str, ...
     SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
     """
     parsed = _parsed_grid(grid, beta)
-    tools.require_once(values, [*parsed])
+    swept = {name: f"--grid {name}" for name in parsed} | ({} if beta is None else {_BETA: "--beta"})
+    tools.require_once(values, swept)
     asked = _asked(values, resume=resume)
     if parsed:
         asked["grid"] = parsed

@@ -204,8 +204,10 @@ _FIELDS = {"data": "data.source"}
 """Option → field that it sets, where the names differ."""
 
 
-def require_once(values: Mapping[str, Any], grid: Sequence[str] = ()) -> None:
-    """Refuse a field that an option sets and ``--set`` or ``--grid`` again.
+def require_once(values: Mapping[str, Any], swept: Mapping[str, str] | None = None) -> None:
+    """Refuse a field that two options set.
+
+    ``swept`` maps each field of a grid to its option.
 
     Raises:
         ConfigError: The message has both options.
@@ -215,7 +217,7 @@ def require_once(values: Mapping[str, Any], grid: Sequence[str] = ()) -> None:
     settings = values.get("settings", ())
     sources = [*options.items()]
     sources += [(field, f"--set {field}={_as_typed(value)}") for field, value in settings]
-    sources += [(field, f"--grid {field}" if field not in options else "--grid") for field in grid]
+    sources += [*(swept or {}).items()]
     for position, (field, option) in enumerate(sources):
         for other, earlier in sources[:position]:
             if field == other or field.startswith(f"{other}.") or other.startswith(f"{field}."):
