@@ -55,7 +55,9 @@ def test_yaml_has_the_types_of_version_1_2(text, value):
         | st.sampled_from(
             ["on", "yes", "no", "1:30", "010", "1e5", "2015-01-01", "null", "~", ".inf", "0o7"]
         ),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(LETTERS, max_size=4), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(LETTERS, max_size=4), inner, max_size=3)
+        ),
         max_leaves=6,
     )
 )
