@@ -128,7 +128,7 @@ def _csv(run: Run, agent: str | None, seed: int | None, place: Path, console: Co
     return many(len(table), "exposure")
 
 
-_FORMULA = re.compile(r"[=+\-@\t\r](?![\d.,]*$)")
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]*$)")
 """Beginning of a text that a spreadsheet would take for a formula; a negative number is none."""
 
 
