@@ -44,7 +44,7 @@ def compiled_part(function: F) -> F:
 
 
 class _CheckedFiles(IndexDataCacheFile):
-    """Files of cached machine code, each with a checksum beside it.
+    """Files of cached machine code, with checksums.
 
     Numba reads whatever the files hold. A wrong byte ends the process, raises any error, or changes results. A file
     whose checksum is wrong counts as missing here, so its function is compiled again.
@@ -53,22 +53,26 @@ class _CheckedFiles(IndexDataCacheFile):
     def _load_index(self) -> dict[Any, str]:
         if not _is_intact(Path(self._index_path)):
             return {}
-        index: dict[Any, str] = super()._load_index()
+        index: dict[Any, str] = super()._load_index()  # type: ignore[no-untyped-call]
         return index
 
     def _save_index(self, overloads: dict[Any, str]) -> None:
-        super()._save_index(overloads)
+        super()._save_index(overloads)  # type: ignore[no-untyped-call]
         _write_checksum(Path(self._index_path))
 
     def _load_data(self, name: str) -> object:
-        path = Path(self._data_path(name))
+        path = self._path_of(name)
         if not _is_intact(path):
             raise FileNotFoundError(path)  # Numba compiles a function whose file is missing
-        return super()._load_data(name)
+        content: object = super()._load_data(name)  # type: ignore[no-untyped-call]
+        return content
 
     def _save_data(self, name: str, data: object) -> None:
-        super()._save_data(name, data)
-        _write_checksum(Path(self._data_path(name)))
+        super()._save_data(name, data)  # type: ignore[no-untyped-call]
+        _write_checksum(self._path_of(name))
+
+    def _path_of(self, name: str) -> Path:
+        return Path(self._data_path(name))  # type: ignore[no-untyped-call]
 
 
 def _checksum_file(path: Path) -> Path:

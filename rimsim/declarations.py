@@ -1,4 +1,4 @@
-"""Names and options that Python files declare, read without running them.
+"""Names and options that Python files declare, without running them.
 
 The file of an agent usually imports torch, which takes seconds. A misspelt name is found here before that.
 """
@@ -14,7 +14,7 @@ from rimsim.errors import ConfigError, nearest, nearest_file
 
 
 def require_declared(where: str, kind: str, options: Mapping[str, object] | None = None) -> None:
-    """Refuse a place whose file or name does not exist, or an unknown option.
+    """Refuse a place without the file, name or options.
 
     Args:
         where: ``file.py:Name`` or ``module:Name``.
@@ -42,7 +42,7 @@ def require_declared(where: str, kind: str, options: Mapping[str, object] | None
 
 
 def require_module(module: str, name: str, origin: str) -> None:
-    """Refuse a module that is not installed, or whose parent is not."""
+    """Refuse a module that is not installed."""
     try:
         is_there = find_spec(module) is not None
     except (ImportError, ValueError, AttributeError):
@@ -55,7 +55,7 @@ def require_module(module: str, name: str, origin: str) -> None:
 
 
 def require_declared_options(tree: ast.Module, name: str, options: Mapping[str, object], origin: str) -> None:
-    """Refuse options that a class or function of a file does not have."""
+    """Refuse options that a class or function lacks."""
     allowed = _options(tree, name)
     if allowed is None:
         return
@@ -65,7 +65,7 @@ def require_declared_options(tree: ast.Module, name: str, options: Mapping[str, 
 
 
 def module_tree(module: str) -> ast.Module | None:
-    """Syntax tree of an installed module; None without a source file."""
+    """Syntax tree of a module; None without a source file."""
     spec = find_spec(module)
     return None if spec is None or spec.origin is None else _tree(Path(spec.origin), module)
 
@@ -82,7 +82,7 @@ def _tree(path: Path, origin: str) -> ast.Module | None:
 
 
 def _names(tree: ast.Module) -> dict[str, bool] | None:
-    """Names of a file, true for those that it defines itself; None if they cannot be listed."""
+    """Names in a file, true if defined there, or None."""
     names: dict[str, bool] = {}
     for statement in tree.body:
         match statement:
@@ -102,7 +102,7 @@ def _names(tree: ast.Module) -> dict[str, bool] | None:
 
 
 def _options(tree: ast.Module, name: str) -> set[str] | None:
-    """Parameters of a class or function; None if they cannot be listed."""
+    """Parameters of a class or function; None if unknown."""
     match next((one for one in tree.body if getattr(one, "name", None) == name), None):
         case ast.FunctionDef(args=arguments, decorator_list=[]):
             return _parameters(arguments, bound=False)
@@ -122,7 +122,7 @@ def _parameters(arguments: ast.arguments, *, bound: bool) -> set[str] | None:
 
 
 def _fields(declared: ast.ClassDef) -> set[str] | None:
-    """Fields of a dataclass without bases; of another class without bases, none."""
+    """Fields of a class without bases; None if unknown."""
     if declared.bases or declared.keywords:
         return None
     if not declared.decorator_list:

@@ -43,7 +43,7 @@ class _Loader(_PARSER):  # type: ignore[misc]  # one of two classes
 
 
 class _Dumper(yaml.SafeDumper):
-    """Safe dumper that quotes texts with another type in any YAML."""
+    """Safe dumper that quotes texts that look like other types."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  # as PyYAML declares it
         letter: list(resolvers) for letter, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
@@ -112,6 +112,6 @@ def _require_unique_keys(node: yaml.MappingNode) -> None:
 
 
 def written_yaml(content: object, *, width: int | None = None) -> str:
-    """YAML text of plain mappings, lists and scalars, in their order."""
+    """YAML text of mappings, lists and scalars, in order."""
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=width or 80)
     return str(text)

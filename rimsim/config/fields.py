@@ -76,7 +76,7 @@ def _time(value: object) -> object:
 
 
 def _meant_date(text: str) -> str | None:
-    """ISO date that a number of 4, 6 or 8 digits looks like."""
+    """ISO date that a number looks like, or None."""
     parts = re.fullmatch(r"(19[789]\d|20\d\d)(\d\d)?(\d\d)?", text, re.ASCII)
     if parts is None:
         return None

@@ -62,7 +62,7 @@ def record_from(
 
 
 def _require_names(plain: Mapping[object, object], origin: str, parents: str = "") -> None:
-    """Refuse keys that are not texts, such as the 3 of ``{beta: 0,3}``."""
+    """Refuse keys that are no texts, as in ``{beta: 0,3}``."""
     previous: object = None
     for key, value in plain.items():
         if not isinstance(key, str):

@@ -47,7 +47,7 @@ _NAME = re.compile(r"(\w+ of [\d,]+ (?:row|event)s?) \(([0-9a-f]{12})\)")
 
 
 def source_name(source: LogSource) -> str:
-    """Name or path of a log; a session's frame or log is stored.
+    """Name or path of a log; other objects are stored.
 
     Raises:
         ConfigError: If the source is something else, or empty.
@@ -73,14 +73,14 @@ def source_name(source: LogSource) -> str:
 
 
 def _is_frame(source: object) -> bool:
-    """True for a data frame, but not for a column or a class."""
+    """True for a data frame, not for a column."""
     shape = getattr(source, "shape", None)
     exchanges = hasattr(source, "__arrow_c_stream__") or hasattr(source, "__dataframe__")
     return exchanges and not isinstance(source, type) and (shape is None or len(shape) == 2)
 
 
 def _stored_frame(frame: object, kind: str) -> str:
-    """Name of a data frame, which is written to the cache as Parquet."""
+    """Name of a data frame, after storing it as Parquet."""
     import pyarrow.parquet as pq  # noqa: PLC0415  # slow to import
 
     table = _arrow_table(frame, kind)
@@ -119,7 +119,7 @@ def _arrow_table(frame: object, kind: str) -> pa.Table:
 
 
 def _table_of_pandas(frame: pd.DataFrame, kind: str) -> pa.Table:
-    """Arrow table of a frame of pandas; mixed columns become texts."""
+    """Arrow table of a pandas frame; mixed columns become texts."""
     import pyarrow as pa  # noqa: PLC0415  # slow to import
 
     names = [str(name) for name in frame.columns]
@@ -138,7 +138,7 @@ def _table_of_pandas(frame: pd.DataFrame, kind: str) -> pa.Table:
 
 
 def _stored_log(log: EventLog) -> str:
-    """Name of an event log, which is written to the cache as a folder."""
+    """Name of an event log, after storing it."""
     from rimsim.data.writer import write  # noqa: PLC0415  # most sources are names
 
     label = f"EventLog of {many(len(log), 'event')}"
@@ -158,7 +158,7 @@ def _stored_log(log: EventLog) -> str:
 
 
 def stored_container(name: str) -> Container | None:
-    """Container of a session's frame or log; None for other names.
+    """Container of a stored object; None for other names.
 
     Raises:
         DataError: If it is no longer in the cache.
@@ -189,7 +189,7 @@ def stored_path(name: str) -> Path | None:
 
 
 def shown_name(name: str) -> str:
-    """Name of a log without the digest of a stored frame."""
+    """Name of a log, without a stored frame's digest."""
     parts = _NAME.fullmatch(name)
     return name if parts is None else parts[1]
 

@@ -56,7 +56,7 @@ def _swapped(columns: Sequence[str]) -> str | None:
 
 
 def _long_unit(log: EventLog) -> str | None:
-    """Note on minutes, hours or days that were read as seconds."""
+    """Note on minutes, hours or days read as seconds."""
     low, high = np.quantile(log.time, _INNER)
     for unit, (noun, length) in _LONG_UNITS.items():
         if low * length >= _FIRST_DATE and high * length < _LAST_DATE:

@@ -73,7 +73,7 @@ def _refused(text: str) -> int:
 
 
 def _harmless(text: str) -> str:
-    """Text whose control characters are written out, for a terminal would obey them."""
+    """Text whose control characters are written out."""
     return "".join(
         letter if letter.isprintable() or letter in "\n\t" else repr(letter)[1:-1] for letter in text
     )

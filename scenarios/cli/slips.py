@@ -1,4 +1,4 @@
-"""Checks of a command line that answer a slip before torch is imported."""
+"""Checks of a command line before torch is imported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rimsim.plugs import named_options, require_place, without_name
 def require_study(
     scenario: str | None, settings: dict[str, object], agents: Sequence[str], measures: Sequence[str] = ()
 ) -> None:
-    """Refuse a wrong scenario, field, agent, model or measure of a study."""
+    """Refuse wrong names and fields of a study."""
     config = override(find_scenario(scenario or "closed-loop"), settings)
     require_agents(agents)
     require_models([config.platform.model], "platform.model")
@@ -50,7 +50,7 @@ def require_agents(texts: Iterable[str]) -> None:
 
 
 def require_models(texts: Iterable[str], field: str = "model", others: Sequence[str] = ()) -> None:
-    """Refuse a model's wrong name or file; ``others`` are allowed too."""
+    """Refuse a model's wrong name or file, except ``others``."""
     for text in texts:
         where, _ = named_options(text, "model")
         if where.endswith(".py"):

@@ -86,8 +86,8 @@ def listed(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-class Names(click.ParamType):
-    """List of words, separated by commas, of which each is one of a few."""
+class Names(click.ParamType[list[str]]):
+    """Words of a given set, separated by commas."""
 
     name = "names"
 
@@ -183,7 +183,7 @@ def _options(group: str) -> Iterator[Callable[[Function], Function]]:
 
 
 def _choices(kind: str) -> Mapping[str, Any]:
-    """Type of an option whose kind lists words: ``a|b`` for one of them, ``names of a|b`` for several."""
+    """Type of an option of kind ``a|b`` or ``names of a|b``."""
     words = kind.removeprefix("names of ").split("|")
     if kind.startswith("names of "):
         return {"type": Names(words)}

@@ -54,7 +54,10 @@ def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class LogArguments:
-    """Log of a run and its reading; None leaves a field as it is."""
+    """Log of a run, and how to read it.
+
+    None leaves a field to the scenario.
+    """
 
     data: LogSource | None = None
     """Name or path of a log, a data frame (pandas, Polars, Arrow), or an :class:`rimsim.data.EventLog`."""

@@ -209,7 +209,7 @@ def _with_beta(
     beta: Sequence[float] | None,
     settings: Mapping[str, object] | None,
 ) -> Mapping[str, Sequence[object]]:
-    """Grid of a sweep; no field has values from two arguments."""
+    """Grid of a sweep, with the values of ``beta``."""
     if beta is not None and BETA in (grid or {}):
         raise ConfigError(
             f"beta and grid[{BETA!r}] set the same field. Give all of its values in one of them"

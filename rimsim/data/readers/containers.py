@@ -121,7 +121,7 @@ def _opened(path: Path) -> Stream:
 
 
 def file_container(path: Path, *, title: str | None = None) -> Container:
-    """Container of a single file and, without a title, files next to it."""
+    """Container of a file, without neighbours if titled."""
     if title is not None:
         return Container(title, (path.name,), lambda _: _opened(path), path.parent, path.name, title=title)
     try:
@@ -233,7 +233,7 @@ _LOG_ENDINGS: Final = (
 
 
 def _may_be_log(entry: Path) -> bool:
-    """True for a folder or a file whose ending a log may have."""
+    """True for folders and files that may be logs."""
     return not entry.name.startswith(".") and (entry.is_dir() or entry.suffix.lower() in _LOG_ENDINGS)
 
 

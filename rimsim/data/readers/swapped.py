@@ -17,7 +17,7 @@ _FEWEST: Final = 20
 
 
 class ValuesOfColumn:
-    """Values that a column has for each user and each item."""
+    """Values of a column, by user and by item."""
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
@@ -25,7 +25,7 @@ class ValuesOfColumn:
         self._items = _Values()
 
     def take(self, user: Ints32, item: Ints32, word: Ints, words: list[str]) -> None:
-        """Take the column's texts of n events, given as positions in ``words``."""
+        """Take texts of n events, as positions in ``words``."""
         codes = np.array([self._codes.setdefault(text.strip(), len(self._codes)) for text in words], np.int64)
         value = codes[word]
         self._users.take(user, value)
@@ -33,7 +33,7 @@ class ValuesOfColumn:
 
     @property
     def belongs_to_users(self) -> bool:
-        """True if nearly each user has one value, while most items have several."""
+        """True if users have one value, and most items several."""
         of_users, of_items = self._users.several(), self._items.several()
         if min(len(of_users), len(of_items)) < _FEWEST:
             return False
@@ -41,7 +41,7 @@ class ValuesOfColumn:
 
 
 class _Values:
-    """First value of each user or item, and whether another followed."""
+    """First value of each code, and a mask of others."""
 
     def __init__(self) -> None:
         self._first: Ints = np.empty(0, np.int64)
@@ -61,5 +61,5 @@ class _Values:
         self._differs[code[value != self._first[code]]] = True
 
     def several(self) -> Bools:
-        """Of each with two events or more: True if it has several values."""
+        """Mask of several values, where there are several events."""
         return self._differs[self._count > 1]

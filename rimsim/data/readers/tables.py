@@ -370,7 +370,7 @@ class _BatchReader:
         return numbers, problems
 
     def _numbers_of_texts(self, role: Role, column: pa.Array) -> tuple[Floats, dict[int, str]]:
-        """Numbers of a column of texts, read as those of a text file."""
+        """Numbers of texts, read as in a text file."""
         texts = pc.fill_null(column.cast(pa.large_string()), "")
         largest = self._collector.largest_value
         if role == "time":

@@ -29,8 +29,12 @@ MISSING: Final = frozenset(
 """Texts by which programs write that a field is absent."""
 _LONG: Final[dict[Unit, float]] = {"min": 60.0, "h": 3600.0, "d": 86_400.0}
 """Seconds of a longer unit."""
-UNITS: Final[dict[Unit, float]] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9} | {
-    unit: 1 / seconds for unit, seconds in _LONG.items()
+UNITS: Final[dict[Unit, float]] = {
+    "s": 1.0,
+    "ms": 1e3,
+    "us": 1e6,
+    "ns": 1e9,
+    **{unit: 1 / seconds for unit, seconds in _LONG.items()},
 }
 """Units in a second."""
 LATEST: Final = 253402300800.0
@@ -85,7 +89,7 @@ def number(text: str, name: str, largest: float, otherwise: str = "") -> float:
 
 
 def _form_of(word: str) -> str:
-    """End of a message: how to write a date or a decimal of another country."""
+    """End of a message: form of dates and decimals."""
     if _DAY_FIRST.fullmatch(word):
         return (
             f". {short(word)} may have its day or its month first. Write dates as year-month-day: 2024-02-13"
