@@ -591,7 +591,7 @@ PARQUET = {"user": [1, 2], "item": ["a", "b"], "time": [5.0, 6.0], "value": [1.0
     "column values message",
     ("user", [1.5, 2.0], "user .column 'user'. is of type double. Expected whole numbers or text"),
     ("item", [[1], [2]], "item .* is of type list"),
-    ("time", ["x", "y"], "time .* is of type string. Expected numbers, timestamps or dates"),
+    ("time", ["x", "y"], r"line 1: time .* is 'x'. Expected a finite number .* ISO 8601 dates"),
     ("value", [True, False], "value .* is of type bool. Expected numbers"),
     ("user", [1, None], "line 2: user .* is 'None', a missing value. Expected any id"),
     ("item", ["a", "nan"], "line 2: item .* is 'nan', a missing value. Expected any id"),

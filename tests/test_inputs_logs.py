@@ -10,6 +10,7 @@ from kit import cases, refused, said_by
 from rimsim.data import load
 from rimsim.data.readers.values import epoch_seconds
 from rimsim.errors import DataError
+from rimsim.scenarios.report.sentences import comparison_sentences
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,19 @@ def test_a_default_that_leaves_out_a_third_of_the_items_is_said(n_kept, is_said,
     for warning in warnings:
         assert warning.startswith(f"min_item_events=30 leaves {n_kept} of 300 items (")
         assert "lower data.min_item_events (--min-item-events): min_item_events=" in warning
+
+
+def test_a_share_of_the_catalogue_says_of_how_many_items():
+    """The catalogue of a run is what a threshold left of the log."""
+    rows = [
+        {"agent": agent, "seed": seed, "round": 0, "metric": metric, "value": value + 0.01 * seed}
+        for agent, value in (("relevance", 0.2), ("mine", 0.3))
+        for seed in (0, 1)
+        for metric in ("utility", "coverage", "effective_items", "examined_shortfall")
+    ]
+    agents = ["relevance", "mine"]
+    said = comparison_sentences(pd.DataFrame(rows), agents, "examined", n_items=1264)[-1]
+    assert " of the 1,264 items of the catalogue, `relevance` " in said
 
 
 # Faults that no test saw.

@@ -189,7 +189,7 @@ def _moved(events, time):
     (
         partial(_copies, n=1),
         30,
-        r"min_item_events=30 leaves \d+ of 1\d\d items .*lower data.min_item_events:",
+        r"min_item_events=30 leaves \d+ of 1\d\d items .*lower data.min_item_events \(--min-item-events\):",
     ),
     (partial(_copies, n=5), 1, r"events \(80%\) repeat another in all columns.* remove the copies"),
     (partial(_moved, time=0), 1, r"1 event, of 1970-01-01, 17,\d+ days before .* set data.start=2017-07-"),

@@ -134,7 +134,7 @@ def comparison_report(run: Run) -> Report:
     answer = []
     if len(rounds):
         own = [measure.name for measure in run.own_measures.values()]
-        answer = sentences.comparison_sentences(rounds, agents, exposure.unit, own)
+        answer = sentences.comparison_sentences(rounds, agents, exposure.unit, own, sentences.n_items_of(run))
         parts = loop.decomposition(late_means(rounds), agents, tables.EFFECTS)
         if not parts.empty:
             answer.append(f"{loop.effect_of_retraining(parts, late_of(rounds), run.measures)}.")

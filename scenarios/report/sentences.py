@@ -69,12 +69,23 @@ def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
     return f"Mean of {count} {unit}s; {marks}: 95% intervals (Student t)."
 
 
+def n_items_of(run: Run) -> int | None:
+    """Number of items in a run's catalogue, if recorded."""
+    items = (run.config.get("log") or {}).get("items")
+    return None if items is None else int(items)
+
+
 def comparison_sentences(
-    rounds: pd.DataFrame, agents: Sequence[str], unit: str, own: Sequence[str] = ()
+    rounds: pd.DataFrame,
+    agents: Sequence[str],
+    unit: str,
+    own: Sequence[str] = (),
+    n_items: int | None = None,
 ) -> list[str]:
     """Answer of a comparison: undelivered exposure, cost and gain.
 
     A difference is significant if it has a star in the table of differences, which includes your ``own`` metrics.
+    ``n_items`` is the size of the catalogue, which may be smaller than that of the log.
     """
     unit = tables.reported_unit(rounds, unit)
     kept, _ = tables.shortfalls(unit)
@@ -87,7 +98,8 @@ def comparison_sentences(
     paired = paired.assign(clear=tables.clear_of_zero(paired)).set_index(["agent", "metric"])
     sentences = [_guarantee(means, base, kept, late_of(rounds), alone=not others)]
     named = sorted(others, key=lambda name: _mean(means, name, kept))[:_MOST]
-    sentences += [_against(name, base, means, paired, kept) for name in named]
+    catalogue = "the catalogue" if n_items is None else f"the {n_items:,} items of the catalogue"
+    sentences += [_against(name, base, means, paired, kept, catalogue) for name in named]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -103,7 +115,9 @@ def _guarantee(means: pd.DataFrame, base: str, kept: str, late: str, *, alone: b
     return f"{text})." if alone else f"{text}; in brackets: 95% intervals over seeds)."
 
 
-def _against(name: str, base: str, means: pd.DataFrame, paired: pd.DataFrame, kept: str) -> str:
+def _against(
+    name: str, base: str, means: pd.DataFrame, paired: pd.DataFrame, kept: str, catalogue: str
+) -> str:
     """Sentence on an agent against the baseline."""
     parts = []
     if (name, kept) in means.index:
@@ -124,7 +138,7 @@ def _against(name: str, base: str, means: pd.DataFrame, paired: pd.DataFrame, ke
             parts.append(f"brings {amount} consumptions per slate {much} than `{base}`{relative}")
     if (name, "coverage") in means.index and (base, "coverage") in means.index:
         parts.append(
-            f"shows {with_interval('coverage', *_ends(means, name, 'coverage'))} of the catalogue, `{base}` "
+            f"shows {with_interval('coverage', *_ends(means, name, 'coverage'))} of {catalogue}, `{base}` "
             f"{figure(100 * _mean(means, base, 'coverage'))}%"
         )
     return f"`{name}` {'; it '.join(parts)}." if parts else ""

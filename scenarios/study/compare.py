@@ -27,7 +27,7 @@ from rimsim.plugs import own_code
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.comparison import comparison_plots
 from rimsim.scenarios.report.loop import parts_by_seed
-from rimsim.scenarios.report.sentences import comparison_sentences
+from rimsim.scenarios.report.sentences import comparison_sentences, n_items_of
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
 from rimsim.scenarios.runs import job as jobs
 from rimsim.scenarios.runs import process, store
@@ -636,7 +636,7 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
 def _texts(run: Run, rounds: pd.DataFrame) -> dict[str, str]:
     """Texts of a run for TensorBoard."""
     own = [measure.name for measure in run.own_measures.values()]
-    found = comparison_sentences(rounds, run.agents, run.scenario.exposure.unit, own)
+    found = comparison_sentences(rounds, run.agents, run.scenario.exposure.unit, own, n_items_of(run))
     settings = (run.folder / store.CONFIG).read_text(encoding="utf-8")
     return {
         "answer": "\n\n".join(found),
