@@ -17,7 +17,7 @@ from rimsim.data.readers.containers import existing
 from rimsim.errors import ConfigError, DataError, ModelError, RunFolderError
 from rimsim.evaluation.designs import DESIGNS
 from rimsim.intensity.ground.contract import Ground
-from rimsim.intensity.names import GROUNDS, MARKS
+from rimsim.intensity.model_names import GROUNDS, MARKS
 from rimsim.intensity.registry import shipped
 from rimsim.measures import own_measures
 from rimsim.plugs import own_code

@@ -20,7 +20,7 @@ from rimsim.config.reading import flat
 from rimsim.data.session_logs import LogSource, source_name
 from rimsim.errors import ConfigError, RunFolderError, nearest_file, require_known
 from rimsim.intensity.cache import log_digest
-from rimsim.intensity.names import BUILT_IN as MODELS
+from rimsim.intensity.model_names import BUILT_IN as MODELS
 from rimsim.market import RoundView, build_world
 from rimsim.market.arrivals import BUILT_IN as ARRIVALS
 from rimsim.market.arrivals import make_arrivals
