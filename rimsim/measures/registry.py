@@ -502,8 +502,8 @@ def recorded(record: Mapping[str, Any]) -> Measure:
         MeasureError: If the record is not one that :func:`records` made.
     """
     fields = {field.name for field in dataclasses.fields(Measure)} - {"of"}
-    if not isinstance(record, Mapping) or not {"name", "unit", "formula"} <= record.keys() <= fields:
-        found = sorted(map(str, record)) if isinstance(record, Mapping) else repr(record)
+    if not has_type(record, Mapping) or not {"name", "unit", "formula"} <= record.keys() <= fields:
+        found = sorted(map(str, record)) if has_type(record, Mapping) else repr(record)
         raise MeasureError(f"measures: found {found}, which is no record of a measure")
     return Measure(of=_from_the_tables, **record)
 
