@@ -533,7 +533,7 @@ def test_a_serving_model_is_compared_with_bestsellers():
     "words message",
     (["--taken-at", "4"], "--taken-at: this option needs a file of known answers. Add --observed FILE"),
     (["--observed-columns", "user=who"], "--observed-columns: this option needs a file of known answers"),
-    (["--serving", "gru-hq"], "model 'gru-hq' is unknown. Did you mean 'gru-hp'"),
+    (["--serving", "gru-hq"], "--serving 'gru-hq' is unknown. Did you mean 'gru-hp'"),
     (["--models", "bag"], "--models: ['bag']. It must have at least 2 entries"),
     (["--models", "popularity,nowhere.py:Mine"], "no file 'nowhere.py'"),
     (["--models", "popularity,random", "--device", "gpu"], "device: found 'gpu'"),
