@@ -66,7 +66,9 @@ from .statistics import equivalence as equivalence
 from .statistics import holm as holm
 from .statistics import mean_interval as mean_interval
 from .statistics import paired_difference as paired_difference
+from .statistics import paired_interval as paired_interval
 from .statistics import pairs_of as pairs_of
+from .statistics import significant as significant
 from .two_sides import ExpectedExposure as ExpectedExposure
 from .two_sides import awrf as awrf
 from .two_sides import break_even as break_even

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rimsim import rng
-from rimsim.arrays import Floats
+from rimsim.arrays import Bools, Floats
 from rimsim.errors import DataError, refuse
 
 FEW_SEEDS = 4
@@ -17,8 +17,10 @@ FEW_SEEDS = 4
 LEVEL = 0.05
 """Rate of false claims that a table, or a claim of no difference, may have."""
 UNFIT = 0.6
-"""A truth whose agreement over settled pairs is below this is unfit for a log."""
+"""Bar of agreement over settled pairs, below which a truth should not order models."""
 _CONFIDENCE = 0.95
+_ROUNDING = 1e-9
+"""Values that differ by less than this share of their size are equal: sums of the same figures in another order."""
 _DIGITS = 12  # decimals of a mean worth: means that differ in their last bits alone are equal
 
 
@@ -26,32 +28,36 @@ _DIGITS = 12  # decimals of a mean worth: means that differ in their last bits a
 class Interval:
     """Mean over seeds and its two-sided confidence interval.
 
-    Without values, the mean is None. With fewer than two values, the bounds are None, because one seed says nothing
-    about the spread.
+    Without values, the mean is None. With fewer than two values, or with values that are all equal, the bounds are
+    None, because such values say nothing about the spread.
     """
 
     mean: float | None
     low: float | None
     high: float | None
     n: int
+    equal: bool = False
+    """True if there are several values and all are equal up to rounding."""
 
 
 @dataclass(frozen=True)
 class PairedDifference:
     """Mean of a − b over seeds, interval and effect size.
 
-    Without pairs, the mean is None. With fewer than two pairs, all other fields are None.
+    Without pairs, the mean is None. With fewer than two pairs, or with differences that are all equal, the interval,
+    the effect size and the p value are None: a test needs a spread.
     """
 
     mean: float | None
     low: float | None
     high: float | None
     dz: float | None
-    """Effect size: mean over standard deviation of the differences (Cohen 1988, d_z). None when every difference is the
-    same and not 0; 0 when all are 0."""
+    """Effect size: mean over standard deviation of the differences (Cohen 1988, d_z)."""
     n: int
     p: float | None = None
     """p value of the paired t test against no difference."""
+    equal: bool = False
+    """True if there are several pairs and all differences are equal up to rounding."""
 
     @property
     def clear(self) -> bool:
@@ -149,13 +155,21 @@ def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float 
     if not 0 < level < 1:
         refuse(DataError, "level", str(level), "between 0 and 1, such as 0.95")
     kept = _present(np.asarray(values, np.float64).ravel())
-    n = len(kept)
+    return _t_interval(kept, np.abs(kept).max(initial=0.0), level, overlap)
+
+
+def _t_interval(values: Floats, size: float, level: float, overlap: float = 0.0) -> Interval:
+    """Student-t interval of values that were computed from figures of a given size."""
+    n = len(values)
     if n < 2:
-        return Interval(float(kept.mean()) if n else None, None, None, n)
+        return Interval(float(values.mean()) if n else None, None, None, n)
+    if np.ptp(values) <= _ROUNDING * size:
+        return Interval(float(values.mean()), None, None, n, equal=True)
     from scipy.special import stdtrit  # noqa: PLC0415 - keeps the measures at NumPy's import time
 
-    mean, quantile = float(kept.mean()), float(stdtrit(n - 1, (1 + level) / 2))
-    half = quantile * float(kept.std(ddof=1)) * (1 / n + overlap) ** 0.5
+    mean = float(values.mean())
+    quantile = float(stdtrit(n - 1, (1 + level) / 2))
+    half = quantile * float(values.std(ddof=1)) * (1 / n + overlap) ** 0.5
     return Interval(mean, mean - half, mean + half, n)
 
 
@@ -163,21 +177,32 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = _CONFIDENCE) ->
     """Mean of a − b, paired interval and effect size d_z.
 
     At each seed, all agents get the same arrivals and random numbers, so pairing removes most of the noise. Both arrays
-    have one value per seed, in the same order. Pairs with NaN are left out.
+    have one value per seed, in the same order. Pairs with NaN are left out. If all differences are equal, there is
+    nothing to test: the result has their mean only.
     """
-    first, second = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
+    first = np.asarray(a, np.float64).ravel()
+    second = np.asarray(b, np.float64).ravel()
     if len(first) != len(second):
         refuse(DataError, "paired_difference", f"{len(first)} and {len(second)} values", "the same seeds")
-    difference = first - second
-    interval = mean_interval(difference, level)
-    dz = p = None
-    if interval.mean is not None and interval.n > 1:
-        from scipy.special import stdtr  # noqa: PLC0415 - keeps the measures at NumPy's import time
+    return paired_interval(first, second, level)
 
-        spread = float(_present(difference).std(ddof=1))
-        dz = interval.mean / spread if spread > 0 else (0.0 if interval.mean == 0 else None)
-        p = 0.0 if dz is None else 2 * float(stdtr(interval.n - 1, -abs(dz * interval.n**0.5)))
-    return PairedDifference(interval.mean, interval.low, interval.high, dz, interval.n, p)
+
+def paired_interval(first: Floats, second: Floats, level: float, overlap: float = 0.0) -> PairedDifference:
+    """Paired difference of values from splits of one log, which may overlap."""
+    if not 0 < level < 1:
+        refuse(DataError, "level", str(level), "between 0 and 1, such as 0.95")
+    difference = _present(first - second)
+    size = np.nanmax(np.abs([first, second]), initial=0.0)
+    interval = _t_interval(difference, float(size), level, overlap)
+    mean, n = interval.mean, interval.n
+    if mean is None or interval.low is None:
+        return PairedDifference(mean, None, None, None, n, equal=interval.equal)
+    from scipy.special import stdtr  # noqa: PLC0415 - keeps the measures at NumPy's import time
+
+    spread = float(difference.std(ddof=1))
+    error = spread * (1 / n + overlap) ** 0.5
+    p = 2 * float(stdtr(n - 1, -abs(mean / error)))
+    return PairedDifference(mean, interval.low, interval.high, mean / spread, n, p)
 
 
 def _present(values: Floats) -> Floats:
@@ -221,6 +246,15 @@ def holm(p: ArrayLike) -> Floats:
     of_values[order] = np.minimum(stepped, 1.0)
     adjusted[there] = of_values
     return adjusted
+
+
+def significant(p: ArrayLike) -> Bools:
+    """Mask of the comparisons of a table that are claimed, by Holm's method at 5%.
+
+    Tables, sentences and titles all ask this function, so that none claims a difference that another denies. NaN stands
+    for a comparison that cannot be tested: one seed, or the same difference in all seeds.
+    """
+    return np.asarray(holm(p) <= LEVEL, np.bool_)
 
 
 def pairs_of(real: ArrayLike) -> list[ModelPair]:

@@ -135,7 +135,7 @@ def comparison_report(run: Run) -> Report:
     if len(rounds):
         own = [measure.name for measure in run.own_measures.values()]
         answer = sentences.comparison_sentences(rounds, agents, exposure.unit, own, sentences.n_items_of(run))
-        parts = loop.decomposition(late_means(rounds), agents, tables.EFFECTS)
+        parts = loop.reported_parts(rounds, agents, own)
         if not parts.empty:
             answer.append(f"{loop.effect_of_retraining(parts, late_of(rounds), run.measures)}.")
     cautions = (
@@ -219,12 +219,13 @@ def result_tables(run: Run) -> list[TextTable]:
     unit = tables.reported_unit(rounds, run.scenario.exposure.unit)
     shown, (kept, _) = tables.shown_metrics(unit) + own, tables.shortfalls(unit)
     moving = (*tables.TRENDS, kept, *own)
-    main = tuple(name.replace("_", " ") for name in ("utility", kept, "coverage", "effective_items", *own))
+    columns = tables.headings(shown)
+    main = tuple(columns[name] for name in ("utility", kept, "coverage", "effective_items", *own))
     title = f"{run.scenario.name}: {late}, {tables.interval_words(len(run.seeds))}"
     minus = f"Minus {tables.baseline_of(agents)}, at the same seeds"
     change = f"Change a round, {late}, at the same seeds"
     retraining = f"What retraining does, in parts that add up: {late}, at the same seeds"
-    parts = loop.decomposition(late_means(rounds), agents, tables.EFFECTS + own)
+    parts = loop.reported_parts(rounds, agents, own)
     parts = parts.assign(what=parts["part"] + " (" + parts["difference"] + ")")
     pivoted = partial(tables.pivoted, main=main)
     found = [

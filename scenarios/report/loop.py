@@ -100,7 +100,7 @@ def decomposition(
     Only seeds that all arms of an agent have are used. ``by`` are further columns to group by, such as the round.
 
     Returns:
-        Table with columns agent, part, difference (in words), metric, ``by``, mean, low, high, effect (d_z), n and p.
+        Table with the columns of :func:`tables.paired_table`, by agent, part, difference (in words), metric and ``by``.
     """
     rows = []
     for metric, part, complete in _compared(values, arms, metrics, by):
@@ -251,10 +251,8 @@ def decomposed(data: PictureTables) -> Figure | None:
     places = [(agent, metric) for agent in agents for metric in shown]
     columns = min(3, len(shown))
     lines = -(-len(places) // columns)
-    late = decomposition(late_means(rounds), arms, shown)
-    figure = charts.frame(
-        effect_of_retraining(late, late_of(rounds), data.measures), caption, 0.5 + 3.1 * lines
-    )
+    title = effect_of_retraining(reported_parts(rounds, arms, data.own), late_of(rounds), data.measures)
+    figure = charts.frame(title, caption, 0.5 + 3.1 * lines)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax in axes[len(places) :]:
         ax.set_axis_off()
@@ -279,8 +277,17 @@ def decomposed(data: PictureTables) -> Figure | None:
     return figure
 
 
+def reported_parts(rounds: pd.DataFrame, arms: Sequence[str], own: Sequence[str] = ()) -> pd.DataFrame:
+    """The table of parts of retraining that a comparison reports, for sentences and titles on it.
+
+    ``own`` are your own metrics; without them, they are those of ``rounds`` that rimsim does not measure.
+    """
+    own = own or [str(name) for name in rounds["metric"].unique() if tables.is_own(str(name))]
+    return decomposition(late_means(rounds), arms, (*tables.EFFECTS, *own))
+
+
 def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, Measure] = MEASURES) -> str:
-    """Title on an effect of retraining in late rounds.
+    """Title on an effect of retraining in late rounds, which claims what the table of ``parts`` claims.
 
     The title is about ``relevance``, if this agent has controls.
     """
@@ -288,27 +295,30 @@ def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, 
     metric = next((name for name in METRICS if name in present), present[0])
     agents = list(parts["agent"].unique())
     agent = tables.REFERENCE if tables.REFERENCE in agents else tables.subject(agents)
-    mine = parts[(parts["agent"] == agent) & (parts["metric"] == metric)]
-    part = next((name for name in _WORDS if (mine["part"] == name).any()), None)
+    mine = parts[(parts["agent"] == agent) & (parts["metric"] == metric)].set_index("part")
+    part = next((name for name in _WORDS if name in mine.index), None)
     if part is None:
         return f"What retraining does to {agent}, in parts"
     measure = measured[metric]
     what = measure.title.lower()
-    names = mine["part"].tolist()
-    ends = dict(zip(names, mine[["mean", "low", "high"]].to_numpy(np.float64).tolist(), strict=True))
-    mean, low, high = ends[part]
-    alone = int(mine["n"].min()) < 2
-    if not alone and not low * high > 0:
-        return f"{_WORDS[part]} has no clear effect on the {what} of {agent} ({late})"
+    row = mine.loc[part]
+    n_seeds = int(row["n"])
     scale, unit = (100, "points") if measure.unit == "share" else (1, measure.unit)
-    size = scale * abs(mean)
+    size = scale * abs(row["mean"])
     digits = max(0, 1 - math.floor(math.log10(size))) if size > 0 else 0
-    near, far = (f"{scale * end:.{digits}f}" for end in sorted((abs(low), abs(high))))
-    spread = "one seed: no interval" if alone else f"95% interval {near} to {far}"
-    text = f"{_does(part, mean)} {agent} {size:.{digits}f} {unit} of {what} ({late}; {spread})"
-    if part in {FEEDBACK, LOOP} and ALL in ends:
-        whole = ends[ALL][0]
-        text += f"; {_does(ALL, whole).lower()} it {scale * abs(whole):.{digits}f} in all"
+    if n_seeds > 1 and not row["significant"]:
+        difference = f"{scale * row['mean']:+.{digits}f}".replace("-", "−") if size > 0 else "0"
+        remark = f"; {difference} {unit}, {tables.the_same(n_seeds)}, which allows no test" if row["equal"] else ""
+        return f"{_WORDS[part]} has no significant effect on the {what} of {agent} ({late}{remark})"
+    near, far = (f"{scale * end:.{digits}f}" for end in sorted((abs(row["low"]), abs(row["high"]))))
+    spread = "one seed: no interval" if n_seeds < 2 else f"95% interval {near} to {far}"
+    text = f"{_does(part, row['mean'])} {agent} {size:.{digits}f} {unit} of {what} ({late}; {spread})"
+    if part in {FEEDBACK, LOOP} and ALL in mine.index:
+        every = mine.loc[ALL]
+        if n_seeds < 2 or every["significant"]:
+            text += f"; {_does(ALL, every['mean']).lower()} it {scale * abs(every['mean']):.{digits}f} in all"
+        else:
+            text += "; the effect of all of retraining is not significant"
     return text
 
 

@@ -94,8 +94,7 @@ def comparison_sentences(
     others = tables.compared_agents(base, present)
     metrics = (kept, "utility", "coverage", "effective_items")
     means = tables.summary(rounds, present, metrics).set_index(["agent", "metric"])
-    paired = tables.differences(rounds, present, tables.shown_metrics(unit) + tuple(own))
-    paired = paired.assign(clear=tables.clear_of_zero(paired)).set_index(["agent", "metric"])
+    paired = tables.reported_differences(rounds, present, own).set_index(["agent", "metric"])
     sentences = [_guarantee(means, base, kept, late_of(rounds), alone=not others)]
     named = sorted(others, key=lambda name: _mean(means, name, kept))[:_MOST]
     catalogue = "the catalogue" if n_items is None else f"the {n_items:,} items of the catalogue"
@@ -107,12 +106,14 @@ def _guarantee(means: pd.DataFrame, base: str, kept: str, late: str, *, alone: b
     """Share of the guaranteed exposure that the baseline leaves undelivered."""
     if (base, kept) not in means.index:
         return ""
-    ends = _ends(means, base, kept)
-    if ends[0] < _UNCHANGED:
+    mean, low, high = _ends(means, base, kept)
+    if mean < _UNCHANGED:
         return ""
     how = "as examined" if kept == "examined_shortfall" else "in positions"
-    text = f"`{base}` leaves {with_interval(kept, *ends)} of the guaranteed exposure undelivered, counted {how} ({late}"
-    return f"{text})." if alone else f"{text}; in brackets: 95% intervals over seeds)."
+    share = with_interval(kept, mean, low, high)
+    text = f"`{base}` leaves {share} of the guaranteed exposure undelivered, counted {how} ({late}"
+    has_intervals = bool(np.isfinite(means["low"]).any())
+    return f"{text}; in brackets: 95% intervals over seeds)." if has_intervals and not alone else f"{text})."
 
 
 def _against(
@@ -123,25 +124,35 @@ def _against(
     if (name, kept) in means.index:
         parts.append(f"leaves {with_interval(kept, *_ends(means, name, kept))} undelivered")
     if (name, "utility") in paired.index and (base, "utility") in means.index:
-        mean, low, high = _ends(paired, name, "utility")
-        of_base = _mean(means, base, "utility")
-        relative = f" ({figure(100 * abs(mean) / of_base)}%)" if of_base > 0 else ""
-        if math.isfinite(low) and not paired["clear"].loc[[(name, "utility")]].all():
-            among = "" if low <= 0 <= high else "; not significant among all comparisons of the table"
-            parts.append(
-                f"has a utility that does not differ significantly from that of `{base}` ("
-                f"difference {with_interval('utility', mean, low, high)} consumptions per slate{among})"
-            )
-        else:
-            much, ends = ("less", (-mean, -high, -low)) if mean < 0 else ("more", (mean, low, high))
-            amount = with_interval("utility", *ends)
-            parts.append(f"brings {amount} consumptions per slate {much} than `{base}`{relative}")
+        row = paired.loc[[(name, "utility")]].iloc[0]
+        parts.append(_utility_against(row, base, _mean(means, base, "utility")))
     if (name, "coverage") in means.index and (base, "coverage") in means.index:
         parts.append(
             f"shows {with_interval('coverage', *_ends(means, name, 'coverage'))} of {catalogue}, `{base}` "
             f"{figure(100 * _mean(means, base, 'coverage'))}%"
         )
     return f"`{name}` {'; it '.join(parts)}." if parts else ""
+
+
+def _utility_against(row: pd.Series[Any], base: str, of_base: float) -> str:
+    """Clause on the difference in utility, which claims what the table's test claims."""
+    mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
+    if row["n"] > 1 and not row["significant"]:
+        difference = with_interval("utility", mean, low, high)
+        if row["equal"]:
+            remark = f", {tables.the_same(int(row['n']))}, which allows no test"
+        elif low <= 0 <= high:
+            remark = ""
+        else:
+            remark = "; not significant among all comparisons of the table"
+        return (
+            f"has a utility that does not differ significantly from that of `{base}` ("
+            f"difference {difference} consumptions per slate{remark})"
+        )
+    relative = f" ({figure(100 * abs(mean) / of_base)}%)" if of_base > 0 else ""
+    direction, ends = ("less", (-mean, -high, -low)) if mean < 0 else ("more", (mean, low, high))
+    amount = with_interval("utility", *ends)
+    return f"brings {amount} consumptions per slate {direction} than `{base}`{relative}"
 
 
 def _mean(table: pd.DataFrame, name: str, metric: str) -> float:
@@ -391,10 +402,10 @@ def _utility_change(rounds: pd.DataFrame, name: str) -> str | None:
     if abs(change) < _UNCHANGED:
         return "its utility is the same"
     if name != tables.REFERENCE:
-        paired = tables.differences(rounds, [tables.REFERENCE, name], ("utility",))
-        _, low, high = _ends(paired.set_index(["agent", "metric"]), name, "utility")
-        if low <= 0 <= high:  # never with one seed, which has no interval
-            return "a difference in utility cannot be told"
+        paired = tables.reported_differences(rounds, list(rounds["agent"].unique()))
+        row = paired[(paired["agent"] == name) & (paired["metric"] == "utility")].iloc[0]
+        if row["n"] > 1 and not row["significant"]:
+            return "its utility does not differ significantly"
     return f"its utility is {per_cent(abs(change))} {'lower' if change < 0 else 'higher'}"
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from rimsim.config import to_plain
 from rimsim.errors import RunFolderError, many
-from rimsim.measures import LEVEL, MEASURES, holm, late_means, paired_difference
+from rimsim.measures import LEVEL, MEASURES, holm, late_means
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.console import more_place, picture_names
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
@@ -23,9 +23,10 @@ from rimsim.scenarios.runs.job import control_name, is_control
 from rimsim.scenarios.runs.store import Run, resume_command
 
 _SHOWN = ("utility", "precision", "perplexity", "coverage", "examined_shortfall", "shortfall", "gap")
-_MAIN = ("utility", "perplexity", "coverage", "examined shortfall")
+_MAIN = ("utility", "perplexity", "coverage", "examined_shortfall")
 _LOOPED = ("coverage", "effective_items", "utility")
 _COLOURS = LinearSegmentedColormap.from_list("signs", ["#0173b2", "#ffffff", "#d55e00"])
+_NO_CHANGE = 1e-12  # largest change that is written as none, where it is the same in all seeds
 _PALEST = 0.15  # distance from white of the smallest significant cell of a column; the largest is at 1
 
 
@@ -44,16 +45,20 @@ def sweep_report(sweep: Run) -> Report:
         map(sentences.agreement_note, runs)
     )  # values of a field that share a truth have one note
     notes = (*sentences.notes_of(runs), *agreements, tables.two_seeds_note(len(sweep.seeds)), unfinished)
-    sections, answer = [], []
+    sections: list[Section] = []
+    answer: list[str] = []
+    moved_table: TextTable | None = None
     if undrawn is None:
         answer = sweep_sentences(table, fields[0], unit)
+        moved_table = _changes_table(table, fields[0], unit)
         plot = Plot("front", partial(front_figure, table, fields[0], unit), png=unfinished is None)
         sections.append(
             Section("The front: relevance against diversity", "Up and to the right is better.", (plot,))
         )
         plot = Plot("by-field", partial(by_field, table, fields[0], unit), png=False)
         sections.append(Section(f"By {fields[0]}", plots=(plot,)))
-    figures = [_points_table(sweep, table)]
+    figures = [] if moved_table is None else [moved_table]
+    figures.append(_points_table(sweep, table))
     if not found.empty:
         title = f"{scenario.name}: differences of late means, {tables.interval_words(len(sweep.seeds))}"
         figures.insert(0, matrix_table(found, fields, title))
@@ -145,36 +150,88 @@ def _points_table(sweep: Run, table: pd.DataFrame) -> TextTable:
     ]
     labelled = means.assign(agent=[f"{name} {at}" for name, at in zip(means["agent"], points, strict=True)])
     title = f"{sweep.scenario.name}: means over the late rounds, {tables.interval_words(len(sweep.seeds))}"
-    own = tuple(measure.name.replace("_", " ") for measure in sweep.own_measures.values())
-    return tables.pivoted(title, labelled, ["agent"], shown, main=(*_MAIN, *own))
+    columns = tables.headings(shown)
+    main = [columns[name] for name in (*_MAIN, *(measure.name for measure in sweep.own_measures.values()))]
+    return tables.pivoted(title, labelled, ["agent"], shown, main=tuple(main))
+
+
+def changes(table: pd.DataFrame, field: str, unit: str) -> pd.DataFrame:
+    """Changes from the smallest to the largest field value, paired by seed.
+
+    Returns:
+        Table with the columns of :func:`tables.paired_table`, by agent and metric. It has no undelivered share where
+        the smallest value guarantees nothing, so that nothing can be undelivered.
+    """
+    low = table[field].min()
+    high = table[field].max()
+    kept, _ = tables.shortfalls(unit)
+    metrics = [name for name in ("utility", "coverage", kept) if not (name == kept and _owes_nothing(field, low))]
+    rows = []
+    for name in charts.styles(table["agent"].unique()) if low != high else ():
+        at_ends = table[(table["agent"] == name) & table[field].isin((low, high))]
+        for metric in metrics:
+            wide = at_ends[at_ends["metric"] == metric].pivot(index="seed", columns=field, values="value")
+            if {low, high} <= set(wide.columns):
+                rows.append((name, metric, wide[high], wide[low]))
+    return tables.paired_table(rows, ["agent", "metric"]).query("n > 0").reset_index(drop=True)
+
+
+def _owes_nothing(field: str, value: object) -> bool:
+    return field in {"beta", "exposure.beta"} and value == 0
+
+
+def _ends_words(table: pd.DataFrame, field: str) -> str:
+    return f"{field} from {table[field].min():g} to {table[field].max():g}"
+
+
+def _changes_table(table: pd.DataFrame, field: str, unit: str) -> TextTable | None:
+    """Table of changes over the whole range of a field, whose stars the sentences repeat."""
+    moved = changes(table, field, unit)
+    if moved.empty:
+        return None
+    words = tables.interval_words(int(moved["n"].max()))
+    title = f"Changes from the smallest to the largest value, {_ends_words(table, field)}: {words}"
+    return tables.pivoted(title, moved, ["agent"], tuple(dict.fromkeys(moved["metric"])))
 
 
 def sweep_sentences(table: pd.DataFrame, field: str, unit: str) -> list[str]:
-    """Changes from the smallest to the largest field value."""
-    low, high = table[field].min(), table[field].max()
-    if low == high:
-        return []
+    """Changes from the smallest to the largest field value, as their table tests them."""
     kept, _ = tables.shortfalls(unit)
     names = {"utility": "utility", "coverage": "coverage", kept: "the undelivered share"}
-    found: list[str] = []
-    for name in charts.styles(table["agent"].unique()):
-        mine = table[(table["agent"] == name) & table[field].isin((low, high))]
-        moved, still = [], True
-        for metric, what in names.items():
-            wide = mine[mine["metric"] == metric].pivot(index="seed", columns=field, values="value")
-            if not {low, high} <= set(wide.columns) or (metric == kept and field == "beta" and low == 0):
-                continue  # β = 0 owes nothing, so that nothing can be undelivered
-            change = paired_difference(wide[high], wide[low])
-            if change.mean is None:
-                continue
-            still &= bool((wide[high] == wide[low]).all())
-            ends = change.mean, change.low, change.high
-            moved.append(f"{what} by {sentences.with_interval(metric, *ends, difference=True)}")
-        if moved and still:
-            found.append(f"`{name}`: {field} from {low:g} to {high:g} changes nothing.")
-        elif moved:
-            found.append(f"`{name}`: {field} from {low:g} to {high:g} changes {', '.join(moved)}.")
-    return found
+    undelivered = table[(table[field] == table[field].max()) & (table["metric"] == kept)]
+    sentences_of_agents: list[str] = []
+    for agent, rows in changes(table, field, unit).groupby("agent", sort=False):
+        claimed: list[str] = []
+        unclaimed: list[str] = []
+        unmoved: list[str] = []
+        for row in rows.to_dict("records"):
+            change = sentences.with_interval(
+                row["metric"], row["mean"], row["low"], row["high"], difference=True
+            )
+            name = names[row["metric"]]
+            if row["equal"] and abs(row["mean"]) < _NO_CHANGE:
+                unmoved.append(name)
+            elif row["equal"]:
+                unclaimed.append(f"{name} (by {change}, {tables.the_same(row['n'])})")
+            elif row["significant"] or row["n"] < 2:
+                claimed.append(f"{name} by {change}")
+            else:
+                unclaimed.append(f"{name} ({change})")
+        parts = [f"changes {_listed(claimed)}"] if claimed else []
+        parts += [f"does not change {_listed(unmoved, 'or')}"] if unmoved else []
+        parts += [f"has no significant effect on {_listed(unclaimed, 'or')}"] if unclaimed else []
+        text = f"`{agent}`: {_ends_words(table, field)} {_listed(parts)}"
+        missing = undelivered.loc[undelivered["agent"] == agent, "value"]
+        if _owes_nothing(field, table[field].min()) and len(missing):
+            share = sentences.per_cent(float(missing.mean()))
+            text += f"; at {table[field].max():g}, {share} of the guaranteed exposure is undelivered"
+        sentences_of_agents.append(f"{text}.")
+    return sentences_of_agents
+
+
+def _listed(words: Sequence[str], conjunction: str = "and") -> str:
+    """Words with commas, and a conjunction before the last."""
+    return f" {conjunction} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 @dataclass(frozen=True)
@@ -233,11 +290,10 @@ def matrix(
                 label = (*point, one.title, one.metric, one.more, one.less)
                 rows.append((*label, *(wide[arm] for arm in arms)))
     found = tables.paired_table(rows, [*fields, "contrast", "metric", "agent", "minus"])
-    found = found[found["n"] > 0].drop(columns="effect").reset_index(drop=True)
+    found = found[found["n"] > 0].reset_index(drop=True)
     found["adjusted"] = holm(found["p"].to_numpy(np.float64))
-    settled = (found["adjusted"] <= LEVEL).to_numpy()
-    found["sign"] = np.where(settled, np.sign(found["mean"].to_numpy()), 0).astype(np.int64)
-    return found
+    signs = np.where(found["significant"], np.sign(found["mean"].to_numpy()), 0)
+    return found.drop(columns=["effect", "equal", "significant"]).assign(sign=signs.astype(np.int64))
 
 
 def point_names(found: pd.DataFrame, fields: Sequence[str]) -> list[str]:
@@ -256,16 +312,17 @@ def matrix_table(found: pd.DataFrame, fields: Sequence[str], title: str) -> Text
     """Table of a matrix: rows are points, columns contrasts."""
     columns = list(found["contrast"].unique())
     cells: dict[str, dict[str, str]] = {}
-    shown = ["contrast", "mean", "low", "high", "sign"]
-    for point, contrast, mean, low, high, sign in (
-        found[shown].assign(point=point_names(found, fields))[["point", *shown]].to_numpy().tolist()
-    ):
-        cells.setdefault(point, {})[contrast] = tables.cell(mean, low, high) + "*" * bool(sign)
+    equal = found["p"].isna() & (found["n"] > 1)  # the same difference at all seeds
+    marked = found.assign(point=point_names(found, fields), equal=equal)
+    shown = ["point", "contrast", "mean", "low", "high", "equal", "sign"]
+    for point, contrast, mean, low, high, is_equal, sign in marked[shown].to_numpy().tolist():
+        text = tables.cell(mean, low, high, equal=is_equal)
+        cells.setdefault(point, {})[contrast] = f"{text}{'*' * bool(sign)}"
     rows = [(point, *(row.get(name, "–") for name in columns)) for point, row in cells.items()]
     words = tuple(settled_words(found[found["contrast"] == name]) for name in columns)
     rows.append(("settled", *words))
     return TextTable(
-        f"{title} (* settled: Holm over {int(found['p'].notna().sum())} comparisons)",
+        f"{title}{tables.legend(marked)}",
         (", ".join(fields), *columns),
         tuple(rows),
     )
@@ -345,7 +402,7 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     caption = f"Points of a line: {_symbol(field)} = {values}. Late rounds, {many(seeds, 'seed')}; {bars}."
     if still:
         caption += f" Ring: {_symbol(field)} does not move {', '.join(sorted(still))}."
-    figure = charts.frame(_front_message(table, means, field, still), caption, 5.4)
+    figure = charts.frame(_front_message(table, means, field, unit, still), caption, 5.4)
     left, right, side = figure.subplots(1, 3, width_ratios=(3, 2.4, 1.3))
     for name, look in looks.items():
         curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
@@ -381,7 +438,9 @@ def _symbol(field: str) -> str:
     return {"beta": "β", "cost": "c"}.get(field, field.replace("_", " "))
 
 
-def _front_message(table: pd.DataFrame, means: pd.DataFrame, field: str, still: set[str]) -> str:
+def _front_message(
+    table: pd.DataFrame, means: pd.DataFrame, field: str, unit: str, still: set[str]
+) -> str:
     """Effect of the swept field on the title's agent."""
     agents = set(means["agent"].unique())
     name = tables.subject(agents - still or agents)
@@ -400,9 +459,8 @@ def _front_message(table: pd.DataFrame, means: pd.DataFrame, field: str, still: 
     wide = f"With {name}, {ends} makes exposure {wide} as wide"
     if abs(change) < 0.0005:  # less than is written
         return f"{wide} and leaves utility the same"
-    own = table[(table["agent"] == name) & (table["metric"] == "utility")]
-    by_seed = own.pivot(index=field, columns="seed", values="value").sort_index()
-    moved = paired_difference(by_seed.iloc[-1], by_seed.iloc[0])
-    if moved.low is not None and moved.high is not None and moved.low <= 0 <= moved.high:
-        return f"{wide}; a difference in utility cannot be told"
+    moved = changes(table, field, unit)
+    row = moved[(moved["agent"] == name) & (moved["metric"] == "utility")].iloc[0]
+    if row["n"] > 1 and not row["significant"]:
+        return f"{wide}; its utility does not change significantly"
     return f"{wide} and {'lowers' if change < 0 else 'raises'} utility by {sentences.per_cent(abs(change))}"

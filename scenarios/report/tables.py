@@ -17,7 +17,7 @@ import pandas as pd
 from rimsim import measures
 from rimsim.agents.registry import named
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.errors import MissingTableError
+from rimsim.errors import MissingTableError, many
 from rimsim.measures import MEASURES, Measure
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.runs.job import is_control
@@ -106,8 +106,8 @@ def over_seeds(
     The input has columns ``by``, metric and value, with a row per seed. ``overlap`` is above 0 if seeds are overlapping
     splits of a log.
 
-    Returns: Table with columns ``by``, metric, mean, low, high and n, sorted by the first of ``by``, then by metric.
-        Missing intervals are NaN.
+    Returns: Table with columns ``by``, metric, mean, low, high, n and equal (all seeds have the same value), sorted by
+        the first of ``by``, then by metric. Missing intervals are NaN.
     """
     keys = [*by, "metric"]
     rows = []
@@ -115,8 +115,8 @@ def over_seeds(
         keys, sort=False, observed=True, dropna=False
     )["value"]:
         interval = measures.mean_interval(values.to_numpy(np.float64), overlap=overlap)
-        rows.append((*key, interval.mean, interval.low, interval.high, interval.n))
-    means = pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "n"])
+        rows.append((*key, interval.mean, interval.low, interval.high, interval.n, interval.equal))
+    means = pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "n", "equal"])
     first = list(dict.fromkeys(means[by[0]]))
     rank = means[by[0]].map(first.index) * len(metrics) + means["metric"].map(list(metrics).index)
     means = means.iloc[np.argsort(rank.to_numpy(), kind="stable")].reset_index(drop=True)
@@ -141,7 +141,7 @@ def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str])
     """Late-round means minus the baseline's at the same seeds.
 
     Returns:
-        Table with columns agent, metric, mean, low, high, effect, n and p.
+        Table with the columns of :func:`paired_table`, by agent and metric.
     """
     base = baseline_of(agents)
     pairs = [(agent, base) for agent in agents if agent != base and not is_control(agent)]
@@ -182,15 +182,33 @@ def paired_table(rows: Iterable[tuple[Any, ...]], keys: Sequence[str]) -> pd.Dat
     Each of ``rows`` has keys, a list of values, and a list of values to subtract.
 
     Returns:
-        Table with columns ``keys``, mean, low, high, effect (d_z), n and p; missing figures are NaN.
+        Table with columns ``keys``, mean, low, high, effect (d_z), n, p, equal (the same difference in all pairs) and
+        significant (at 5%, by Holm's method over these rows); missing figures are NaN.
     """
-    found = []
+    lines = []
     for *key, more, less in rows:
-        one = measures.paired_difference(more, less)
-        found.append((*key, one.mean, one.low, one.high, one.dz, one.n, one.p))
-    figures = ("mean", "low", "high", "effect", "p")
-    table = pd.DataFrame(found, columns=[*keys, *figures[:-1], "n", "p"])
-    return table.astype(dict.fromkeys(figures, float))
+        paired = measures.paired_difference(more, less)
+        figures = (paired.mean, paired.low, paired.high, paired.dz, paired.n, paired.p, paired.equal)
+        lines.append((*key, *figures))
+    table = pd.DataFrame(lines, columns=[*keys, "mean", "low", "high", "effect", "n", "p", "equal"])
+    table = table.astype(dict.fromkeys(("mean", "low", "high", "effect", "p"), float))
+    return table.assign(significant=measures.significant(table["p"].to_numpy()))
+
+
+def reported_differences(
+    rounds: pd.DataFrame, agents: Sequence[str], metrics: Sequence[str] = ()
+) -> pd.DataFrame:
+    """The table of differences that a comparison reports, for sentences and titles on it.
+
+    ``metrics`` are your own metrics; without them, they are those of ``rounds`` that rimsim does not measure.
+    """
+    own = metrics or [str(name) for name in rounds["metric"].unique() if is_own(str(name))]
+    return differences(rounds, list(agents), (*shown_metrics("examined"), *own))
+
+
+def is_own(metric: str) -> bool:
+    """True if a metric is your own measure, and no diagnostic of an agent."""
+    return metric not in MEASURES and "/" not in metric
 
 
 def number(value: float, *, significant: bool = False) -> str:
@@ -202,21 +220,45 @@ def number(value: float, *, significant: bool = False) -> str:
     return f"{value:.{decimals}f}"
 
 
-def cell(mean: float | None, low: float | None, high: float | None, *, significant: bool = False) -> str:
-    """Mean ± half its interval; a dash without a mean."""
+def cell(
+    mean: float | None,
+    low: float | None,
+    high: float | None,
+    *,
+    significant: bool = False,
+    equal: bool = False,
+) -> str:
+    """Mean ± half its interval; a dash without a mean.
+
+    The mark ``=`` says that the value is the same in all seeds, so that there is no interval.
+    """
     if mean is None or np.isnan(mean):
         return "–"
     text = number(mean, significant=significant)
+    if equal:
+        return f"{text}{SAME}"
     if low is None or high is None or np.isnan(low):
         return text
     return f"{text} ±{number((high - low) / 2, significant=significant)}"
 
 
-def clear_of_zero(means: pd.DataFrame) -> Bools:
-    """Mask of rows significantly different from 0, by Holm's method."""
-    if "p" not in means or not means["p"].notna().any():
-        return np.zeros(len(means), bool)
-    return np.asarray(measures.holm(means["p"].to_numpy(np.float64)) <= measures.LEVEL)
+SAME = "="
+"""Mark of a value that is the same in all seeds."""
+
+
+def legend(means: pd.DataFrame, unit: str = "seed") -> str:
+    """Explanation of the marks in a table of differences or means; empty without marks."""
+    parts = []
+    if "p" in means and (tested := int(means["p"].notna().sum())):
+        parts.append(f"* not 0: Holm over {many(tested, 'comparison')}")
+    if "equal" in means and means["equal"].any():
+        parts.append(f"{SAME} {the_same(int(means['n'].max()), unit)}")
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def the_same(count: int, unit: str = "seed") -> str:
+    """Remark on values that are equal, and so cannot be tested."""
+    return f"the same in both {unit}s" if count == 2 else f"the same in all {count} {unit}s"
 
 
 def pivoted(
@@ -227,31 +269,48 @@ def pivoted(
     *,
     significant: bool = False,
     main: tuple[str, ...] = (),
+    unit: str = "seed",
 ) -> TextTable:
     """Table of means: columns ``labels``, then a column per metric.
 
     In a table of differences (with a column p), a star marks differences that are significant at 5% by Holm's method
-    over the table. ``significant`` is as for :func:`number`. The terminal prints the columns ``main``.
+    over the table. A value that is the same in all seeds is marked by ``=``; it cannot be tested, so Holm's method does
+    not count it. ``significant`` is as for :func:`number`. The terminal prints the columns ``main``.
     """
-    means = means[means["metric"].isin(metrics)]
-    clear = clear_of_zero(means)
-    if "p" in means and means["p"].notna().any():
-        title += f" (* not 0: Holm over {int(means['p'].notna().sum())} comparisons)"
+    means = means[means["metric"].isin(metrics)].reset_index(drop=True)
+    p = means["p"].to_numpy(np.float64) if "p" in means else np.full(len(means), np.nan)
+    equal = means["equal"].to_numpy(bool) if "equal" in means else np.zeros(len(means), bool)
+    title += legend(means, unit)
     rows: dict[tuple[str, ...], dict[str, str]] = {}
-    for star, (*values, metric, mean, low, high) in zip(
-        clear, means[[*labels, "metric", "mean", "low", "high"]].to_numpy().tolist(), strict=True
+    columns = [*labels, "metric", "mean", "low", "high"]
+    for star, is_equal, (*values, metric, mean, low, high) in zip(
+        measures.significant(p), equal, means[columns].to_numpy().tolist(), strict=True
     ):
         label = tuple(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
-        text = cell(mean, low, high, significant=significant) + "*" * bool(star)
-        rows.setdefault(label, {})[metric] = text
+        text = cell(mean, low, high, significant=significant, equal=bool(is_equal))
+        rows.setdefault(label, {})[metric] = f"{text}{'*' * bool(star)}"
     present = [metric for metric in metrics if any(metric in cells for cells in rows.values())]
     return TextTable(
         title,
-        (*labels, *(metric.replace("_", " ") for metric in present)),
+        (*labels, *headings(present).values()),
         tuple((*label, *(cells.get(name, "–") for name in present)) for label, cells in rows.items()),
         labels=len(labels),
         main=main,
     )
+
+
+def headings(metrics: Sequence[str]) -> dict[str, str]:
+    """Heading of each metric's column, in a table with these metrics."""
+    both = set(shortfalls("shown")) <= set(metrics)
+    units = {"shortfall": "shown", "examined_shortfall": "examined"}
+    return {
+        metric: metric.replace("_", " ")
+        if metric not in units
+        else f"undelivered ({units[metric]})"
+        if both
+        else "undelivered"
+        for metric in metrics
+    }
 
 
 def signed(value: float | None, decimals: int = 2) -> str:
