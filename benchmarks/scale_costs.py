@@ -10,7 +10,7 @@ __all__ = ["cost_of"]
 
 _COSTS = {
     "fit_truth": "fit of the truth",
-    "agreement_of": "short validation",
+    "_kept_fitness": "fitness of the truth",
     "warm_model": "fit of the model",
     "retrain": "retraining",
     "cross_fitted": "retraining",

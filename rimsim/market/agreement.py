@@ -7,38 +7,25 @@ cut. The worth of a slate by a truth is the number of consumptions that the trut
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import importlib.metadata
-import importlib.util
-import inspect
-import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from rimsim import rng
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
-from rimsim.config import ScenarioConfig
-from rimsim.config.fields import duration_seconds
 from rimsim.data import EventLog, LaterSessions, later_sessions
-from rimsim.errors import DataError, ModelError, RimsimError, refuse
-from rimsim.intensity import scores as model_scores
-from rimsim.intensity.cache import kept, source_digest
+from rimsim.errors import DataError
 from rimsim.intensity.contract import IntensityModel, spans
-from rimsim.intensity.registry import config_of, make
+from rimsim.intensity.registry import make
 from rimsim.intensity.scores import ROWS, ModelScores
 from rimsim.intensity.states import UserStates
 from rimsim.market.consumers.contract import examination
-from rimsim.market.world import fitted_to, kept_truth, truth_bootstrap, truth_key
+from rimsim.market.fitted import fitted_to
 from rimsim.matching import ChunkedScores, price_slates
-from rimsim.measures import agreement, relevance, slate_ndcg, statistics
-from rimsim.system import cache_folder, single_thread
+from rimsim.measures import slate_ndcg
 
 Make: TypeAlias = Callable[[str, int, str], IntensityModel]
 """Maker of an unfitted model from its name, a seed and a device."""
@@ -283,92 +270,3 @@ def gather(
         real={metric: np.array(values) for metric, values in real.items()},
         utility={kind: np.stack(values, 1) for kind, values in utility.items()},
     )
-
-
-_MODELS = ("bag", "ease", "returning", "popularity", "als", RANDOM)
-"""Models that are compared: of several classes, and quickly fitted. ``als`` needs its package, ``ease`` few items."""
-_EASE = 4_096
-"""Most items for a comparison with ``ease``, which inverts a matrix of items by items four times: 2.4 CPU s and 1.1 GB
-each at 3,700 items, 7 s and 2.1 GB at 6,000. Time grows with the third power of the items, memory with the second."""
-_STRENGTHS: dict[str, dict[str, object]] = {"bag": {"weight_decay": 1e-4}, "ease": {"ridge": 1000.0}}
-"""Fixed strengths of regularisation, which these models would otherwise choose by several more fits to the log."""
-_CELLS = 2**25  # most users times items judged: all of MovieLens-1M, 3,355 users over 10,000 items
-_DRAWS, _MANY = 2, 1_000
-"""Draws of later sessions, and number of users from which one draw is enough: fits to the past cost most."""
-_AFTER, _RESAMPLES = 0.3, 500
-
-
-def agreement_of(
-    log: EventLog, config: ScenarioConfig, item_bias: Floats | None = None
-) -> dict[str, Any] | None:
-    """Agreement of a scenario's truth with held-out sessions, cached.
-
-    Every run computes this short form of ``rimsim validate``. It compares fewer models, in two draws, or in one draw of
-    a thousand users.
-
-    Args:
-        item_bias: Logarithm of each item's factor in p*, such as hidden quality; None: the factors of the fitted truth.
-    """
-    there = {"als": importlib.util.find_spec("implicit") is not None, "ease": log.n_items <= _EASE}
-    models = [name for name in _MODELS if there.get(name, True)]
-    consumer, gap = config.consumer, duration_seconds(config.data.session_gap)
-    setting = SlateSetting(max(1, min(config.slate, log.n_items // 2)), consumer.position_decay)
-    bootstrap = truth_bootstrap(consumer)
-    of_truth = truth_key(log, gap, consumer.truth, consumer.rank, bootstrap)
-    moved = None if item_bias is None else hashlib.sha256(item_bias.tobytes()).hexdigest()
-    described = json.dumps(
-        [_code(), _versions(), of_truth, models, setting.slate, setting.position_decay, moved]
-    )
-
-    def found() -> dict[str, Any] | None:
-        single_thread()
-        try:
-            cuts: list[Cut] = []
-            while not cuts or (len(cuts) < _DRAWS and len(cuts[0]) < _MANY):
-                cuts.append(make_cut(log, len(cuts), gap=gap, after=_AFTER, most_cells=_CELLS))
-            truth = kept_truth(log, gap=gap, kind=consumer.truth, rank=consumer.rank, bootstrap=bootstrap)
-            if item_bias is not None:
-                truth = dataclasses.replace(truth, item_bias=item_bias)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # of implicit, on how BLAS is set
-                evidence = gather(cuts, models, {truth.kind: truth}, setting, make=_quick)
-        except RimsimError:
-            return None
-        simulated = evidence.by_user(truth.kind)[:-1]
-        figures = agreement(evidence.by_user(), simulated, resamples=_RESAMPLES).figures
-        return {"truth": truth.kind, "compared": models, "draws": len(cuts), **figures}
-
-    folder = cache_folder() / "agreement" / hashlib.sha256(described.encode()).hexdigest()
-    return kept(folder, _read_record, found, _write_record)
-
-
-def _read_record(folder: Path) -> dict[str, Any] | None:
-    try:
-        record: dict[str, Any] | None = json.loads((folder / "agreement.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        refuse(ModelError, str(folder), "the entry is damaged", "an entry that rimsim wrote", cause=error)
-    return record
-
-
-def _write_record(record: dict[str, Any] | None, folder: Path) -> None:
-    (folder / "agreement.json").write_text(json.dumps(record), encoding="utf-8")
-
-
-def _quick(name: str, seed: int, device: str) -> IntensityModel:
-    values = _STRENGTHS.get(name)
-    return make(name, mark=None if values is None else config_of(name, values), seed=seed, device=device)
-
-
-def _code() -> str:
-    """Digest of the source code that computes agreement."""
-    modules = (model_scores, relevance, statistics)
-    functions = (agreement_of, later_sessions, examination, price_slates)
-    files = [inspect.getfile(module) for module in modules]
-    files += [inspect.getfile(inspect.unwrap(function)) for function in functions]
-    return source_digest(*map(Path, files))
-
-
-def _versions() -> list[str | None]:
-    """Versions of the packages that affect agreement, except torch."""
-    names = ("numpy", "scipy", "implicit")
-    return [importlib.metadata.version(name) if importlib.util.find_spec(name) else None for name in names]

@@ -3,51 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import inspect
-import json
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
-import torch
 
-from rimsim import data, intensity, rng
+from rimsim import data, rng
 from rimsim.arrays import ALWAYS, Floats, ticks
-from rimsim.config import ConsumerConfig, PlatformConfig, ScenarioConfig
+from rimsim.config import PlatformConfig, ScenarioConfig
 from rimsim.config.fields import duration_seconds
-from rimsim.data import later_sessions, load_log, require_usable
+from rimsim.data import load_log, require_usable
 from rimsim.data.log import EventLog
-from rimsim.errors import ConfigError, MarketError, ModelError
-from rimsim.intensity.cache import fitted, kept, log_digest, source_digest
+from rimsim.errors import ConfigError, MarketError
 from rimsim.intensity.contract import IntensityModel, ModelCapabilities
-from rimsim.intensity.persistence import is_stored
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make, shipped
 from rimsim.intensity.scores import require_steady
 from rimsim.intensity.states import UserStates
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar
-from rimsim.market.consumers import make_consumer, session_sizes, truths
+from rimsim.market.consumers import make_consumer
 from rimsim.market.consumers.contract import Consumer, ConsumerCapabilities, World, examination
 from rimsim.market.consumers.hidden_quality import hidden_bias
 from rimsim.market.consumers.truths import (
-    AUTO,
     Truth,
     check_truth,
     drawn_users,
-    fit_truth,
-    load_truth,
     resampled,
-    truth_model,
 )
+from rimsim.market.fitness import chosen_truth
+from rimsim.market.fitted import fitted_to, truth_bootstrap
 from rimsim.market.ledger import Examined, LoggedPast
 from rimsim.market.providers import Provider, make_providers
 from rimsim.market.round import RoundTerms
 from rimsim.measures import position_weights
 from rimsim.plugs import files_of
 from rimsim.requirements.rows import ScenarioRequirements
-from rimsim.system import cache_folder, report_progress, single_thread
+from rimsim.system import single_thread
 
 
 # -- log and world ----------------------------------------------------------------------------------------------------
@@ -231,51 +222,11 @@ def expected_arrivals(config: ScenarioConfig) -> int:
 # -- the truth --------------------------------------------------------------------------------------------------------
 def _truth(log: EventLog, past: EventLog, config: ScenarioConfig) -> Truth:
     asked, gap = config.consumer, duration_seconds(config.data.session_gap)
-    fitted = kept_truth(log, gap=gap, kind=asked.truth, rank=asked.rank, bootstrap=truth_bootstrap(asked))
+    fitted = chosen_truth(log, gap=gap, kind=asked.truth, rank=asked.rank, bootstrap=truth_bootstrap(asked))
     events, met = (np.bincount(part.item, minlength=log.n_items) for part in (log, past))
     return dataclasses.replace(
         fitted, item_bias=fitted.item_bias + hidden_bias(asked.hidden, events, met > 0)
     )
-
-
-def truth_bootstrap(consumer: ConsumerConfig) -> int | None:
-    """Seed of the bootstrap sample for fitting a truth."""
-    # None is the log itself, also for a truth that moves with the seed if no seed is known
-    # (:func:`rimsim.config.at_seed` sets it).
-    return None if consumer.truth_seed == "seed" else consumer.truth_seed
-
-
-def kept_truth(
-    log: EventLog, *, gap: float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
-) -> Truth:
-    """Truth of a log, from the cache or fitted now.
-
-    If your own model cannot be saved, the truth is fitted each time.
-    """
-    folder = cache_folder() / "truth" / truth_key(log, gap, kind, rank, bootstrap)
-
-    def make() -> Truth:
-        report_progress(f"truth {kind}: fitting to {len(log):,} events")
-        return fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
-
-    if kind != AUTO and not is_stored(truth_model(kind, "30min", rank)):  # it also imports a user's file
-        return make()
-    return kept(folder, load_truth, make, lambda truth, draft: truth.save(draft))
-
-
-def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | None) -> str:
-    """Digest of all inputs to the fit of a truth."""
-    code = [_code(), source_digest(*files_of([kind])), torch.__version__]
-    described = json.dumps([*code, kind, rank, bootstrap, gap, log_digest(log)])
-    return hashlib.sha256(described.encode()).hexdigest()
-
-
-@lru_cache
-def _code() -> str:
-    """Digest of the source code that fits truths."""
-    modules = truths, session_sizes, later_sessions
-    files = (Path(inspect.getfile(part)) for part in modules)
-    return source_digest(Path(inspect.getfile(intensity)).parent, *files)
 
 
 # -- the platform's model ---------------------------------------------------------------------------------------------
@@ -313,18 +264,6 @@ def initial_model(
     if bootstrap is not None:  # another log could have come, for the platform as for the truth
         log = resampled(log, drawn_users(log.n_users, bootstrap))
     return fitted_to(log, model if like is None else settled(model, like), platform.model)
-
-
-def fitted_to(log: EventLog, model: IntensityModel, name: str) -> IntensityModel:
-    """Model fitted to a log, or loaded from the cache.
-
-    Raises:
-        ModelError: If the ``fit`` of the model does not return a model.
-    """
-    known = fitted(model, log)
-    if not hasattr(known, "score"):
-        raise ModelError(f"{name}: fit returned {known!r}. Expected the fitted model, such as self")
-    return known
 
 
 def require_weights(platform: PlatformConfig, model: IntensityModel) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +21,14 @@ LEVEL = 0.05
 """Rate of false claims that a table, or a claim of no difference, may have."""
 UNFIT = 0.6
 """Bar of agreement over settled pairs, below which a truth should not order models."""
+Verdict: TypeAlias = Literal["fit", "unfit", "cannot tell"]
+"""Verdict on the fitness of a truth for comparing models."""
+FIT: Final = "fit"
+UNFIT_VERDICT: Final = "unfit"
+CANNOT_TELL: Final = "cannot tell"
 _CONFIDENCE = 0.95
+_Z = 1.959963984540054
+"""Quantile of the normal distribution for two-sided 95% intervals."""
 _ROUNDING = 1e-9
 """Values that differ by less than this share of their size are equal: sums of the same figures in another order."""
 _DIGITS = 12  # decimals of a mean worth: means that differ in their last bits alone are equal
@@ -130,14 +140,49 @@ class Agreement:
     """Settled pairs that it puts in the opposite order; it may also hold two models for equal."""
 
     @property
-    def unfit(self) -> bool:
-        """True if the truth cannot be trusted to order models."""
-        return self.kendall_settled is not None and self.kendall_settled < UNFIT
+    def figures(self) -> dict[str, float | None]:
+        """Value of each metric."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class OrderTest:
+    """Test whether simulation orders a sample of models as reality does."""
+
+    agreement: float | None
+    """(Concordant − reversed) / settled pairs, in [−1, 1]; None where reality settles no pair."""
+    low: float | None
+    """Lower end of its 95% interval over models, see :func:`order_test`; None likewise."""
+    high: float | None
+    models: int
+    users: int
+    pairs: int
+    settled: int
+    """Pairs whose real difference is beyond its 95% interval over users."""
+    concordant: tuple[tuple[int, int], ...]
+    """Settled pairs that simulation orders as reality does, the really better model first."""
+    reversed: tuple[tuple[int, int], ...]
+    """Settled pairs in which simulation prefers the really worse model, beyond its interval over users."""
 
     @property
-    def figures(self) -> dict[str, float | None]:
-        """Value of each metric; ``unfit`` is 0 or 1."""
-        return {**asdict(self), "unfit": float(self.unfit)}
+    def needed(self) -> int:
+        """Fewest settled pairs that show an order better than chance if all are concordant."""
+        return math.floor(_Z**2 * _pairs_per_independent_one(self.models)) + 1
+
+    def verdict(self, false_agreements: Iterable[float | None] = ()) -> Verdict:
+        """Fitness of the simulation for comparing models.
+
+        It is fit if its agreement reaches the bar ``UNFIT``, is better than chance beyond its interval, and better than
+        each of ``false_agreements``, those of simulations with wrong tastes. It is unfit if the whole interval is below
+        the bar. Otherwise the evidence cannot tell.
+        """
+        if self.agreement is None or self.low is None or self.high is None:
+            return CANNOT_TELL
+        if self.high < UNFIT:
+            return UNFIT_VERDICT
+        best_false = max((value for value in false_agreements if value is not None), default=-1.0)
+        is_better = self.agreement == 1 or self.agreement > best_false
+        return FIT if self.agreement >= UNFIT and self.low > 0 and is_better else CANNOT_TELL
 
 
 def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float = 0.0) -> Interval:
@@ -314,6 +359,51 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
         concordant_pairs=int((signs > 0).sum()),
         discordant_pairs=int((signs < 0).sum()),
     )
+
+
+def order_test(real: ArrayLike, simulated: ArrayLike) -> OrderTest:
+    """Test of the simulated order of models, for a verdict.
+
+    A pair is settled if its real difference is beyond its 95% interval over users. Simulation puts a settled pair in
+    order or reverses it if its own difference is beyond its interval too; otherwise the pair counts half. The interval
+    of the agreement is Wilson's for a binomial share (Wilson 1927), so that it has a width also where all pairs agree.
+    Pairs share models, and so are worth fewer independent pairs: the variance of Kendall's τ of m models is
+    (2m + 5)/9 times that of independent pairs (Kendall 1938).
+
+    Args:
+        real: Worth of m models for n users, measured on held-out sessions.
+        simulated: Worth of the same models for the same users in simulation.
+    """
+    worth = np.asarray(real, np.float64)
+    expected = np.asarray(simulated, np.float64)
+    pairs = pairs_of(worth)
+    settled = [(pair.first, pair.second) for pair in pairs if pair.settled]
+    concordant: list[tuple[int, int]] = []
+    discordant: list[tuple[int, int]] = []
+    for first, second in settled:
+        paired = paired_difference(expected[first], expected[second])
+        if paired.clear and paired.mean is not None:
+            (concordant if paired.mean > 0 else discordant).append((first, second))
+    agreement = low = high = None
+    if settled:
+        agreement = (len(concordant) - len(discordant)) / len(settled)
+        count = len(settled) / _pairs_per_independent_one(len(worth))
+        low, high = (2 * end - 1 for end in _wilson((1 + agreement) / 2, count))
+    counts = (len(worth), worth.shape[1], len(pairs), len(settled))
+    return OrderTest(agreement, low, high, *counts, tuple(concordant), tuple(discordant))
+
+
+def _pairs_per_independent_one(models: int) -> float:
+    """Number of pairs of m models that are worth one independent pair."""
+    return max((2 * models + 5) / 9, 1.0)
+
+
+def _wilson(share: float, count: float) -> tuple[float, float]:
+    """Ends of Wilson's 95% interval of a share of ``count`` trials."""
+    spread = _Z**2 / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    return middle - half, middle + half
 
 
 def _signs(real: Floats, simulated: Floats, pairs: list[tuple[int, int]]) -> Floats:

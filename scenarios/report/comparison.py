@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from rimsim.errors import RunFolderError, many
 from rimsim.measures import late_means, late_of
 from rimsim.scenarios.report import charts, items, loop, prices, sentences, tables
 from rimsim.scenarios.report.console import folder_places, more_place
+from rimsim.scenarios.report.fitness import with_verdict
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sweep import sweep_table
 from rimsim.scenarios.runs.job import control_in, subject_of
@@ -131,16 +132,9 @@ def comparison_report(run: Run) -> Report:
     """Report of a comparison, from its finished arms."""
     rounds, agents = shown_arms(run)
     scenario, arrivals, exposure = run.scenario, run.scenario.arrivals, run.scenario.exposure
-    answer = []
-    if len(rounds):
-        own = [measure.name for measure in run.own_measures.values()]
-        answer = sentences.comparison_sentences(rounds, agents, exposure.unit, own, sentences.n_items_of(run))
-        parts = loop.reported_parts(rounds, agents, own)
-        if not parts.empty:
-            answer.append(f"{loop.effect_of_retraining(parts, late_of(rounds), run.measures)}.")
+    answer = comparison_answer(run, rounds, agents) if len(rounds) else []
     cautions = (
         *sentences.notes_of([run]),
-        sentences.agreement_note(run),
         sentences.examination_note(run),
         None if run.opening is None else sentences.opening_note(run.opening),
         *sentences.undelivered_notes(run),
@@ -170,6 +164,17 @@ def comparison_report(run: Run) -> Report:
         settings=sentences.as_yaml(to_plain(scenario)),
         places=lambda: [*folder_places(run.folder), more_place(run.folder)],
     )
+
+
+def comparison_answer(run: Run, rounds: pd.DataFrame, agents: Sequence[str]) -> list[str]:
+    """Answer of a comparison, for every place that shows it: agents, retraining, fitness of the truth."""
+    own = [measure.name for measure in run.own_measures.values()]
+    n_items = sentences.n_items_of(run)
+    answer = sentences.comparison_sentences(rounds, agents, run.scenario.exposure.unit, own, n_items)
+    parts = loop.reported_parts(rounds, agents, own)
+    if not parts.empty:
+        answer.append(f"{loop.effect_of_retraining(parts, late_of(rounds), run.measures)}.")
+    return with_verdict(answer, [run])
 
 
 def comparison_plots(run: Run) -> tuple[Plot, ...]:

@@ -308,7 +308,9 @@ def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, 
     digits = max(0, 1 - math.floor(math.log10(size))) if size > 0 else 0
     if n_seeds > 1 and not row["significant"]:
         difference = f"{scale * row['mean']:+.{digits}f}".replace("-", "−") if size > 0 else "0"
-        remark = f"; {difference} {unit}, {tables.the_same(n_seeds)}, which allows no test" if row["equal"] else ""
+        remark = (
+            f"; {difference} {unit}, {tables.the_same(n_seeds)}, which allows no test" if row["equal"] else ""
+        )
         return f"{_WORDS[part]} has no significant effect on the {what} of {agent} ({late}{remark})"
     near, far = (f"{scale * end:.{digits}f}" for end in sorted((abs(row["low"]), abs(row["high"]))))
     spread = "one seed: no interval" if n_seeds < 2 else f"95% interval {near} to {far}"

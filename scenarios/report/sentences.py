@@ -11,7 +11,7 @@ import pandas as pd
 
 from rimsim.config.documents import written_yaml
 from rimsim.data.session_logs import shown_name
-from rimsim.measures import FEW_SEEDS, MEASURES, UNFIT, late_means, late_of
+from rimsim.measures import FEW_SEEDS, MEASURES, late_means, late_of
 from rimsim.scenarios.report import tables
 from rimsim.scenarios.runs.job import is_control
 from rimsim.scenarios.runs.status import shown_rounds
@@ -166,32 +166,19 @@ def _ends(table: pd.DataFrame, name: str, metric: str) -> tuple[float, float, fl
 
 
 def agreement_sentence(truth: str, figures: Mapping[str, Any]) -> str:
-    """Agreement of a truth with the real order of models."""
+    """Agreement of a truth with the real order of a validation's models."""
     settled, pairs = figures["settled_pairs"], figures["pairs"]
     chosen = ", which the log's own later sessions choose," if figures.get("chosen") else ""
     if not settled:
         return (
-            f"Held-out later sessions tell none of {pairs:.0f} pairs of models apart, so they cannot check the truth "
-            f"`{truth}` on this log"
+            f"Held-out later sessions tell none of {pairs:.0f} pairs of models apart, so these models cannot check the "
+            f"truth `{truth}` on this log"
         )
     return (
         f"The truth `{truth}`{chosen} puts {figures['concordant_pairs']:.0f} of {settled:.0f} significant pairs of "
-        f"models in the order of held-out later sessions (agreement {tables.signed(figures['kendall_settled'])}, unfit "
-        f"below {UNFIT}; τ = {tables.signed(figures['kendall'])} over all models, 95% interval "
+        f"these models in the order of held-out later sessions (agreement {tables.signed(figures['kendall_settled'])}; "
+        f"τ = {tables.signed(figures['kendall'])} over all models, 95% interval "
         f"{tables.signed(figures['kendall_low'])} to {tables.signed(figures['kendall_high'])})"
-    )
-
-
-def unfit_sentence(truth: str, figures: Mapping[str, Any]) -> str | None:
-    """Warning about an unfit truth, else None."""
-    if not figures["unfit"]:
-        return None
-    low = figures["kendall_settled"] < UNFIT
-    bar = f"below {UNFIT}" if low else "no more than with wrong tastes"
-    return (
-        f"The truth `{truth}` is unfit for this log: its agreement over significant pairs is "
-        f"{tables.signed(figures['kendall_settled'])}, {bar}. Do not use it to compare "
-        "recommenders"
     )
 
 
@@ -200,21 +187,6 @@ def notes_of(runs: Sequence[Run]) -> list[str]:
     log, notes = runs[0].config.get("log", {}), [run.config.get("notes", ()) for run in runs]
     warnings = [f"warning: {text}" for text in log.get("warnings", ())]
     return warnings + [f"note: {text}" for text in notes[0] if all(text in others for others in notes)]
-
-
-def agreement_note(run: Run) -> str | None:
-    """Agreement of a comparison's truth with reality, or a warning."""
-    record = run.config.get("agreement")
-    if record is None:
-        if not run.config.get("truth"):
-            return None
-        return (
-            f"warning: the truth `{run.config['truth']['kind']}` cannot be checked on this log, because too few users "
-            "have later sessions"
-        )
-    truth = str(record["truth"])
-    unfit = unfit_sentence(truth, record)
-    return agreement_sentence(truth, record) if unfit is None else f"warning: {unfit}"
 
 
 def opening_note(opening: pd.DataFrame) -> str:

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 
 from rimsim.config import to_plain
 from rimsim.errors import RunFolderError, many
-from rimsim.measures import LEVEL, MEASURES, holm, late_means
+from rimsim.measures import MEASURES, holm, late_means
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.console import more_place, picture_names
+from rimsim.scenarios.report.fitness import with_verdict
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs import status
 from rimsim.scenarios.runs.job import control_name, is_control
@@ -41,10 +42,7 @@ def sweep_report(sweep: Run) -> Report:
     runs = [run for _, run in status.runs_of(sweep)]
     unfinished, undrawn = status.status_note(sweep, runs), undrawn_reason(table)
     found = sweep_matrix(table, unit)
-    agreements = dict.fromkeys(
-        map(sentences.agreement_note, runs)
-    )  # values of a field that share a truth have one note
-    notes = (*sentences.notes_of(runs), *agreements, tables.two_seeds_note(len(sweep.seeds)), unfinished)
+    notes = (*sentences.notes_of(runs), tables.two_seeds_note(len(sweep.seeds)), unfinished)
     sections: list[Section] = []
     answer: list[str] = []
     moved_table: TextTable | None = None
@@ -68,7 +66,7 @@ def sweep_report(sweep: Run) -> Report:
     moved = " and ".join(f"`{field}`" for field in sweep.config["sweep"])
     return Report(
         question=f"What does moving {moved} do? ({scenario.name})",
-        answer=tuple(answer),
+        answer=tuple(with_verdict(answer, runs)),
         cautions=tuple(note for note in notes if note is not None),
         setting=(
             scenario.description,
@@ -165,7 +163,9 @@ def changes(table: pd.DataFrame, field: str, unit: str) -> pd.DataFrame:
     low = table[field].min()
     high = table[field].max()
     kept, _ = tables.shortfalls(unit)
-    metrics = [name for name in ("utility", "coverage", kept) if not (name == kept and _owes_nothing(field, low))]
+    metrics = [
+        name for name in ("utility", "coverage", kept) if not (name == kept and _owes_nothing(field, low))
+    ]
     rows = []
     for name in charts.styles(table["agent"].unique()) if low != high else ():
         at_ends = table[(table["agent"] == name) & table[field].isin((low, high))]
@@ -438,9 +438,7 @@ def _symbol(field: str) -> str:
     return {"beta": "β", "cost": "c"}.get(field, field.replace("_", " "))
 
 
-def _front_message(
-    table: pd.DataFrame, means: pd.DataFrame, field: str, unit: str, still: set[str]
-) -> str:
+def _front_message(table: pd.DataFrame, means: pd.DataFrame, field: str, unit: str, still: set[str]) -> str:
     """Effect of the swept field on the title's agent."""
     agents = set(means["agent"].unique())
     name = tables.subject(agents - still or agents)

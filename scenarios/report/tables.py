@@ -16,7 +16,7 @@ import pandas as pd
 
 from rimsim import measures
 from rimsim.agents.registry import named
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import MissingTableError, many
 from rimsim.measures import MEASURES, Measure
 from rimsim.scenarios.report.record import TextTable

@@ -15,19 +15,21 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from rimsim.arrays import Floats
 from rimsim.config import ScenarioConfig, at_seed, to_plain
+from rimsim.config.fields import duration_seconds
 from rimsim.data import EventLog
 from rimsim.data.session_logs import LogSource
 from rimsim.errors import ArmsError, ConfigError, RimsimError, many, one_line, require_known
 from rimsim.market import build_world
-from rimsim.market.agreement import agreement_of
+from rimsim.market.fitness import READER, fitness
+from rimsim.market.fitted import truth_bootstrap
 from rimsim.market.world import check_plugs, check_promises, expected_arrivals, own_places, shared_log
 from rimsim.measures import MEASURES, Measure, own_measures, records, try_measures
 from rimsim.plugs import own_code
 from rimsim.scenarios.report.charts import draw
-from rimsim.scenarios.report.comparison import comparison_plots
+from rimsim.scenarios.report.comparison import comparison_answer, comparison_plots
 from rimsim.scenarios.report.loop import parts_by_seed
-from rimsim.scenarios.report.sentences import comparison_sentences, n_items_of
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
 from rimsim.scenarios.runs import job as jobs
 from rimsim.scenarios.runs import process, store
@@ -514,7 +516,7 @@ def begin(plan: StudyPlan, command: str) -> None:
     world = build_world(config)
     described = _described(plan, command, config) | {
         "truth": None if world.truth is None else asdict(world.truth.report),
-        "agreement": None if world.truth is None else agreement_of(world.log, config, world.truth.item_bias),
+        "fitness": None if world.truth is None else _fitness_entry(world.log, config, world.truth.item_bias),
         "log": store.load_facts(world.log),
         "notes": checks.notes_of(config, plan.options.agents or ()),
         "digests": checks.digests(config, (*(plan.options.agents or ()), *plan.measures)),
@@ -523,6 +525,21 @@ def begin(plan: StudyPlan, command: str) -> None:
     store.write_table(folder / store.USERS, store.user_table(world.log.users))
     for name in (store.BEGUN, store.CONFIG):
         store.write_yaml(folder / name, described)
+
+
+def _fitness_entry(log: EventLog, config: ScenarioConfig, item_bias: Floats) -> dict[str, object]:
+    """Entry of a config on the fitness of its truth."""
+    consumer = config.consumer
+    verdict = fitness(
+        log,
+        gap=duration_seconds(config.data.session_gap),
+        kind=consumer.truth,
+        rank=consumer.rank,
+        bootstrap=truth_bootstrap(consumer),
+        item_bias=item_bias,
+    )
+    entry: dict[str, object] = READER.dump_python(verdict, mode="json")
+    return entry
 
 
 def _described(plan: StudyPlan, command: str, config: ScenarioConfig) -> dict[str, object]:
@@ -635,11 +652,11 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
 
 def _texts(run: Run, rounds: pd.DataFrame) -> dict[str, str]:
     """Texts of a run for TensorBoard."""
-    own = [measure.name for measure in run.own_measures.values()]
-    found = comparison_sentences(rounds, run.agents, run.scenario.exposure.unit, own, n_items_of(run))
+    present = set(rounds["agent"])
+    answer = comparison_answer(run, rounds, [name for name in run.agents if name in present])
     settings = (run.folder / store.CONFIG).read_text(encoding="utf-8")
     return {
-        "answer": "\n\n".join(found),
+        "answer": "\n\n".join(answer),
         "command": f"```\n{store.repeat_command(run)}\n```",
         "settings": f"```\n{settings}```",
     }

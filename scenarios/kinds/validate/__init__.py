@@ -27,8 +27,10 @@ from rimsim.intensity.contract import resolved
 from rimsim.intensity.registry import make, mark_and_ground, names, parts
 from rimsim.intensity.states import session_examples
 from rimsim.market import agreement as evidence_of
+from rimsim.market.consumers.false_truths import FALSE, bar_name, false_truths
 from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth
-from rimsim.market.world import kept_truth
+from rimsim.market.fitness import READER, chosen_truth, fitness
+from rimsim.market.fitted import kept_truth
 from rimsim.measures import agreement, mean_interval, pairs_of
 from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import RunResult, Show, own_log, table_of, usable_log
@@ -201,6 +203,7 @@ def validate(
             "validate": to_plain(config),
             "truths": {name: asdict(truth.report) for name, truth in truths.items()},
             "chosen": chosen,
+            "fitness": work.verdicts(truths, chosen),
             "log": store.load_facts(log),
             **({} if answers is None else {"observed": answers.facts()}),
             "digests": {"log": log_digest(log)},
@@ -244,12 +247,22 @@ class _Work:
         chosen = None
         for name in sorted(self.config.truths, key=lambda name: name != AUTO):  # auto tells one of the names
             if name not in fitted:
-                truth = kept_truth(self.log, gap=self.gap, kind=name, rank=self.config.rank)
+                truth = chosen_truth(self.log, gap=self.gap, kind=name, rank=self.config.rank)
                 fitted[truth.kind] = truth
                 chosen = truth.kind if name == AUTO else chosen
                 how = ", chosen by its later sessions" if name == AUTO else ""
                 self.show(f"truth {truth.kind}: fitted to the whole log{how}")
         return fitted, chosen
+
+    def verdicts(self, truths: Truths, chosen: str | None) -> dict[str, object]:
+        """Verdict on each truth's fitness, as every comparison on this log reaches it."""
+        verdicts: dict[str, object] = {}
+        for name in truths:
+            kind = AUTO if name == chosen else name
+            verdict = fitness(self.log, gap=self.gap, kind=kind, rank=self.config.rank)
+            self.show(f"truth {name}: {verdict.verdict}")
+            verdicts[name] = READER.dump_python(verdict, mode="json")
+        return verdicts
 
     def session_tables(
         self, cuts: Sequence[evidence_of.Cut], truths: Truths, chosen: str | None
@@ -261,11 +274,11 @@ class _Work:
         def of_past(cut: evidence_of.Cut) -> dict[str, Truth]:
             past, gap, rank = cut.later.past, self.gap, config.rank
             return {
-                checks.bar_name(name, checks.PAST): kept_truth(past, gap=gap, kind=name, rank=rank)
+                bar_name(name, checks.PAST): kept_truth(past, gap=gap, kind=name, rank=rank)
                 for name in truths
             }
 
-        judged: dict[str, evidence_of.ChoiceLaw] = {**truths, **checks.false_truths(truths, self.log)}
+        judged: dict[str, evidence_of.ChoiceLaw] = {**truths, **false_truths(truths, self.log)}
         everything = evidence_of.gather(
             cuts, config.chosen, judged, setting, self.show, self.unfitted, of_past
         )
@@ -274,11 +287,10 @@ class _Work:
         for name in truths:
             figures = agreement(real, evidence.by_user(name)[:-1], resamples=config.resamples).figures
             bars = {}
-            for bar in (*checks.FALSE, checks.PAST):
-                simulated = everything.by_user(checks.bar_name(name, bar))[:-1]
+            for bar in (*FALSE, checks.PAST):
+                simulated = everything.by_user(bar_name(name, bar))[:-1]
                 bars[bar] = agreement(real, simulated, resamples=0).kendall_settled
             figures |= {**bars, "chosen": float(name == chosen)}
-            figures["unfit"] = float(figures["unfit"] or _no_better(figures["kendall_settled"], bars))
             agreements += [(name, metric, value) for metric, value in figures.items()]
         return {
             "agreement": table_of(agreements, ["truth", "metric", "value"], ("value",)),
@@ -351,11 +363,6 @@ def _means(evidence: evidence_of.Evidence) -> Iterator[tuple[str, str, int, str,
         for model, of_users in zip((*evidence.models, evidence_of.ORACLE), values[:, number], strict=False):
             there = of_users[~np.isnan(of_users)]
             yield model, truth, seed, metric, float(there.mean()) if len(there) else np.nan
-
-
-def _no_better(agreed: float | None, bars: Mapping[str, float | None]) -> bool:
-    """True if a false truth reaches the given agreement."""
-    return agreed is not None and agreed < 1 and any(agreed <= (bars[bar] or 0.0) for bar in checks.FALSE)
 
 
 def _intervals(evidence: evidence_of.Evidence) -> pd.DataFrame:

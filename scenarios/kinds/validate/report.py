@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import product
 from math import isnan
@@ -15,11 +15,16 @@ from matplotlib.figure import Figure
 from rimsim.errors import many
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.market.agreement import ORACLE, RANDOM
-from rimsim.scenarios.kinds.validate.checks import FALSE, NEGATIVES, PAST, QUANTILES, rate_curves
+from rimsim.market.consumers.false_truths import FALSE
+from rimsim.market.consumers.truths import AUTO
+from rimsim.market.fitness import Fitness
+from rimsim.measures import FIT, UNFIT_VERDICT
+from rimsim.scenarios.kinds.validate.checks import NEGATIVES, PAST, QUANTILES, rate_curves
 from rimsim.scenarios.report import charts
 from rimsim.scenarios.report.console import markdown, picture_places
+from rimsim.scenarios.report.fitness import next_step, verdict_sentence, verdicts_of
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_fact, unfit_sentence
+from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_fact
 from rimsim.scenarios.report.tables import pivoted, signed
 from rimsim.scenarios.runs.store import Run
 
@@ -51,8 +56,8 @@ def validation_report(run: Run) -> Report:
                 "Precision of recommended items at users' held-out later sessions against expected consumptions of the "
                 "same slates under a truth; bars: 95% intervals over users. Up and to the right together: the truth "
                 "agrees.",
-                plots=(Plot("agreement", partial(real_against_simulated, run.intervals, run.agreement)),),
-                tables=(_worth(run.intervals, config.draws), _agreements(run.agreement)),
+                plots=(Plot("agreement", partial(_agreement_plot, run)),),
+                tables=(_worth(run.intervals, config.draws), _agreements(run.agreement, verdicts_of(run))),
             ),
             Section("Acceptance and distributions", tables=(_acceptance(table), _distributions(table))),
             Section(
@@ -98,12 +103,10 @@ def conclusions(run: Run) -> Sentences:
         f"Held-out later sessions of {users:,} users settle {settled} of {pairs} pairs of models: the difference of "
         f"their precision is beyond its 95% interval over users.{alike if pairs > settled else ''}"
     )
-    may = [held]
+    may = [*_verdicts(run), held]
     may_not: list[str] = []
     for truth, figures in agreed.items():
-        unfit = unfit_sentence(truth, figures)
-        (may if unfit is None else may_not).append(f"{agreement_sentence(truth, figures)}.")
-        may_not += [f"**{unfit}.**"] if unfit is not None else []
+        may.append(f"{agreement_sentence(truth, figures)}.")
         if figures["settled_pairs"]:
             wrong_tastes = _listed(f"{signed(figures[bar])} with {name}" for bar, name in FALSE.items())
             may.append(
@@ -127,6 +130,18 @@ def conclusions(run: Run) -> Sentences:
     for good, bad in others:
         may, may_not = [*may, *good], [*may_not, *bad]
     return may, may_not
+
+
+def _verdicts(run: Run) -> Iterator[str]:
+    """Verdict on each truth; the next step names a fit truth if there is one."""
+    verdicts = verdicts_of(run)
+    fit_truths = [name for name, verdict in verdicts.items() if verdict.verdict == FIT]
+    for name, verdict in verdicts.items():
+        asked = AUTO if run.config.get("chosen") == name else name
+        step = next_step(verdict, asked, run.settings.data)
+        if step and fit_truths:
+            step = f"Use `--set consumer.truth={fit_truths[0]}` instead."
+        yield verdict_sentence(verdict, step)
 
 
 def figures_of(agreement: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -307,7 +322,7 @@ def _worth(intervals: pd.DataFrame, draws: int) -> TextTable:
     return pivoted(title, named.iloc[np.argsort(order, kind="stable")], ["model"], columns, significant=True)
 
 
-def _agreements(agreement: pd.DataFrame) -> TextTable:
+def _agreements(agreement: pd.DataFrame, verdicts: Mapping[str, Fitness]) -> TextTable:
     """Agreement of each truth with reality."""
     rows = []
     for truth, row in figures_of(agreement).items():
@@ -317,16 +332,20 @@ def _agreements(agreement: pd.DataFrame) -> TextTable:
             else f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
             for name in ("kendall", "kendall_settled")
         )
-        marks = (" (chosen)" if row["chosen"] else "") + (" (unfit)" if row["unfit"] else "")
+        verdict = verdicts[truth].verdict if truth in verdicts else "–"
         settled = f"{row['settled_pairs']:.0f} of {row['pairs']:.0f}"
         pairs = (f"{row[name]:.0f}" for name in ("concordant_pairs", "discordant_pairs"))
-        bars = (signed(row[bar]) for bar in (*FALSE, PAST))
-        rows.append((f"{truth}{marks}", tau, signed(row["spearman"]), settled, *pairs, of_settled, *bars))
-    named = [f"with {name}" for name in FALSE.values()]
-    figures = ("Kendall τ", "Spearman", "settled", "in order", "reversed", "τ of settled")
-    columns = ("truth", *figures, *named, "fitted to the past")
-    title = "Does a truth put models in the order of reality? 95% intervals over users"
-    return TextTable(title, columns, tuple(rows))
+        bars = (signed(row[bar]) for bar in (PAST, *FALSE))
+        label = f"{truth}{' (chosen)' if row['chosen'] else ''}"
+        rows.append((label, verdict, settled, *pairs, of_settled, tau, signed(row["spearman"]), *bars))
+    figures = ("verdict", "settled", "in order", "reversed", "agreement", "τ", "ρ")
+    title = (
+        "Does a truth put these models in the order of reality? Intervals: 95% over users. Last four columns: "
+        "agreement if the truth is fitted to the past alone, or with wrong tastes: popularity alone, other users', opposite"
+    )
+    return TextTable(
+        title, ("truth", *figures, "past", "popular", "others", "opposite"), tuple(rows), labels=2
+    )
 
 
 def _acceptance(table: pd.DataFrame) -> TextTable:
@@ -377,7 +396,13 @@ def _deciles(table: pd.DataFrame) -> TextTable:
     return TextTable(title, columns, tuple(rows))
 
 
-def real_against_simulated(intervals: pd.DataFrame, agreement: pd.DataFrame) -> Figure | None:
+def _agreement_plot(run: Run) -> Figure | None:
+    return real_against_simulated(run.intervals, run.agreement, verdicts_of(run))
+
+
+def real_against_simulated(
+    intervals: pd.DataFrame, agreement: pd.DataFrame, verdicts: Mapping[str, Fitness]
+) -> Figure | None:
     """Real precision of models against utility, a panel per truth."""
     ends = ["mean", "low", "high"]
     # Where there is no interval, there is no bar.
@@ -386,7 +411,7 @@ def real_against_simulated(intervals: pd.DataFrame, agreement: pd.DataFrame) -> 
     of_truths = figures_of(agreement)
     rows = -(-len(of_truths) // _ACROSS)
     figure = charts.frame(
-        _message(of_truths),
+        _message(of_truths, verdicts),
         "Precision of recommended items at users' held-out later sessions against expected consumptions of the "
         "same slates under a truth. Bars: 95% intervals over users. Up and to the right together: the truth agrees.",
         4.9 * rows,
@@ -405,12 +430,19 @@ def real_against_simulated(intervals: pd.DataFrame, agreement: pd.DataFrame) -> 
         ax.set_ylim(0, 1.1 * (float(means["high", "simulated"].max()) or 1.0))
         ax.set(xlabel="real: precision", ylabel="simulated: utility (consumptions per slate)")
         charts.label_means(ax, means, "real", "simulated", looks)
-        marks = f"{', chosen' if figures['chosen'] else ''}{', unfit' if figures['unfit'] else ''}"
+        marks = f"{', chosen' if figures['chosen'] else ''}{_mark(verdicts.get(truth))}"
         ax.set_title(f"Truth {truth}{marks}: τ = {signed(figures['kendall'])}", loc="left", pad=9)
     return figure
 
 
-def _message(agreement: Mapping[str, Mapping[str, float]]) -> str:
+def _mark(verdict: Fitness | None) -> str:
+    """Verdict on a truth that is not fit, for a title."""
+    if verdict is None or verdict.verdict == FIT:
+        return ""
+    return f", {verdict.verdict}" if verdict.verdict == UNFIT_VERDICT else ", fitness unknown"
+
+
+def _message(agreement: Mapping[str, Mapping[str, float]], verdicts: Mapping[str, Fitness]) -> str:
     """Title on significant pairs of models under one truth."""
     taus = {name: row["kendall_settled"] for name, row in agreement.items()}
     best = max(taus, key=lambda name: -np.inf if np.isnan(taus[name]) else taus[name])
@@ -419,7 +451,8 @@ def _message(agreement: Mapping[str, Mapping[str, float]]) -> str:
     settled, right = int(figures["settled_pairs"]), int(figures["concordant_pairs"])
     if not settled:
         return "Held-out later sessions settle no pair of models on this log"
-    verb = "puts only" if figures["unfit"] else "puts"
+    is_unfit = truth in verdicts and verdicts[truth].verdict == UNFIT_VERDICT
+    verb = "puts only" if is_unfit else "puts"
     return f"The truth {truth} {verb} {right} of the {settled} pairs of models that reality settles in reality's order"
 
 

@@ -1,0 +1,341 @@
+"""Fitness of truths: one verdict for comparisons, validations and their pages.
+
+The verdict is reached by one protocol, whatever a run's slates, draws and models are, and whatever packages are
+installed. A fixed set of shipped recommenders is fitted to users' pasts, and recommends slates of a fixed length. The
+truth is fit if it orders these recommenders as held-out later sessions do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+import rimsim
+from rimsim.arrays import Floats, Ints
+from rimsim.data import EventLog
+from rimsim.errors import DataError, ModelError
+from rimsim.intensity.cache import kept, log_digest, source_digest
+from rimsim.intensity.contract import IntensityModel
+from rimsim.intensity.registry import config_of, make
+from rimsim.market.agreement import RANDOM, Cut, SlateSetting, judged, make_cut, scores_of, utilities
+from rimsim.market.consumers.false_truths import FalseTruth, false_truths
+from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth
+from rimsim.market.fitted import kept_truth, truth_key
+from rimsim.measures import CANNOT_TELL, FIT, Verdict, order_test
+from rimsim.system import cache_folder, report_progress, single_thread
+
+RECOMMENDERS = ("bag", "ease", "factors", "returning", "popularity", RANDOM)
+"""Recommenders that a truth must order: of several classes, shipped without optional packages, and quickly fitted."""
+SETTING = SlateSetting(slate=10, position_decay=0.85, device="cpu")
+"""Slates on which truths are judged; the slates of a run do not matter."""
+_AFTER = 0.3
+"""Share of a user's events before which no session is held out."""
+_EASE = 4_096
+"""Most items for a comparison with ``ease``, which inverts a matrix of items by items four times: 2.4 CPU s and 1.1 GB
+each at 3,700 items, 7 s and 2.1 GB at 6,000. Time grows with the third power of the items, memory with the second."""
+_STRENGTHS: dict[str, dict[str, object]] = {
+    "bag": {"weight_decay": 1e-4},
+    "ease": {"ridge": 1000.0},
+}
+"""Fixed strengths of regularisation, which these models would otherwise choose by several more fits to the log."""
+_CELLS = 2**25  # most users times items judged: all of MovieLens-1M, 3,355 users over 10,000 items
+_DRAWS = 2
+_MANY_USERS = 1_000
+"""Number of users from which one draw of later sessions is enough: fits to the past cost most."""
+_SECONDS_PER_EVENT = {"ease": 1e-4, "gru": 5e-4}
+"""Truth that ``auto`` tries if neither of its candidates is fit → CPU seconds of its fit per event of the log."""
+_MOST_SECONDS = 60.0
+"""Longest fit of a truth that ``auto`` tries: less than a comparison of three agents takes, eight rounds of 2,000
+arrivals at two seeds."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another truth that was judged for the same log."""
+
+    truth: str
+    verdict: Verdict
+    agreement: float | None
+
+
+@dataclass(frozen=True)
+class Fitness:
+    """Verdict on a truth for a log, with its evidence."""
+
+    truth: str
+    """Name of the truth's model."""
+    verdict: Verdict
+    """``fit``, ``unfit`` or ``cannot tell``."""
+    agreement: float | None
+    """Agreement over settled pairs of recommenders, in [−1, 1]; None without settled pairs."""
+    low: float | None
+    """Lower end of its 95% interval, see :func:`rimsim.measures.order_test`."""
+    high: float | None
+    pairs: int
+    """Pairs of recommenders."""
+    settled: int
+    """Pairs that held-out later sessions tell apart."""
+    needed: int
+    """Fewest settled pairs from which a truth can be shown to be fit."""
+    concordant: int
+    """Settled pairs that the truth orders as the sessions do."""
+    reversed: tuple[tuple[str, str], ...]
+    """Settled pairs that the truth orders the other way, the really better recommender first."""
+    best_false: float | None
+    """Highest agreement of the same truth with wrong tastes."""
+    users: int
+    """Users with a held-out later session."""
+    draws: int
+    recommenders: tuple[str, ...]
+    rivals: tuple[Rival, ...] = ()
+    """Other truths that ``auto`` judged, because its first choice was not fit."""
+
+    @property
+    def too_few_pairs(self) -> bool:
+        """True if the log cannot show any truth to be fit."""
+        return self.settled < self.needed
+
+    def as_rival(self) -> Rival:
+        """Short form of this verdict."""
+        return Rival(self.truth, self.verdict, self.agreement)
+
+
+READER = TypeAdapter(Fitness)
+"""Reader of :class:`Fitness` from plain data."""
+
+
+def chosen_truth(
+    log: EventLog, *, gap: float, kind: str = AUTO, rank: int = 16, bootstrap: int | None = None
+) -> Truth:
+    """Truth of a log, from the cache or fitted now.
+
+    ``auto`` takes the candidate that later sessions choose (see
+    :func:`rimsim.market.consumers.truths.fit_truth`). If this truth is not fit, and the log settles enough pairs of
+    recommenders to show it, ``auto`` also judges the other candidate and every truth of ``_SECONDS_PER_EVENT`` whose
+    fit takes at most ``_MOST_SECONDS``. It takes the first truth that is fit, or else the one of highest agreement.
+    """
+    if kind == AUTO:
+        kind = _best(_judged_choices(log, gap, rank))
+    return kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
+
+
+def fitness(
+    log: EventLog,
+    *,
+    gap: float,
+    kind: str = AUTO,
+    rank: int = 16,
+    bootstrap: int | None = None,
+    item_bias: Floats | None = None,
+) -> Fitness:
+    """Verdict on the truth that :func:`chosen_truth` returns.
+
+    Args:
+        item_bias: Logarithm of each item's factor in p*, such as hidden quality; None: the factors of the fitted truth.
+    """
+    rivals: tuple[Rival, ...] = ()
+    if kind == AUTO:
+        choices = _judged_choices(log, gap, rank)
+        kind = _best(choices)
+        rivals = tuple(choice.as_rival() for name, choice in choices.items() if name != kind)
+    verdict = _kept_fitness(log, gap, kind, rank, bootstrap, item_bias)
+    return dataclasses.replace(verdict, rivals=rivals)
+
+
+def _judged_choices(log: EventLog, gap: float, rank: int) -> dict[str, Fitness]:
+    """Verdicts on the truths that ``auto`` tries, its first choice first.
+
+    The key of the first choice is ``auto`` itself, under which the fitted truth is cached.
+    """
+    first = _kept_fitness(log, gap, AUTO, rank)
+    verdicts = {AUTO: first}
+    if first.verdict == FIT or first.too_few_pairs:
+        return verdicts
+    affordable = [
+        name
+        for name, seconds in _SECONDS_PER_EVENT.items()
+        if seconds * len(log) <= _MOST_SECONDS and (name != "ease" or log.n_items <= _EASE)
+    ]
+    for kind in (*(name for name in CANDIDATES if name != first.truth), *affordable):
+        verdicts[kind] = _kept_fitness(log, gap, kind, rank)
+        if verdicts[kind].verdict == FIT:
+            break
+    return verdicts
+
+
+def _best(verdicts: Mapping[str, Fitness]) -> str:
+    """Key of the first fit truth, or else of the truth of highest agreement."""
+
+    def place(kind: str) -> tuple[bool, float]:
+        verdict = verdicts[kind]
+        return verdict.verdict == FIT, -2.0 if verdict.agreement is None else verdict.agreement
+
+    return max(verdicts, key=place)
+
+
+def _kept_fitness(
+    log: EventLog,
+    gap: float,
+    kind: str,
+    rank: int,
+    bootstrap: int | None = None,
+    item_bias: Floats | None = None,
+) -> Fitness:
+    """Verdict on a truth, from the cache or reached now."""
+    moved = (
+        None if item_bias is None or not item_bias.any() else hashlib.sha256(item_bias.tobytes()).hexdigest()
+    )
+    key = _key(truth_key(log, gap, kind, rank, bootstrap), moved)
+
+    def made() -> Fitness:
+        single_thread()
+        truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
+        if moved is not None:
+            truth = dataclasses.replace(truth, item_bias=item_bias)
+        return _judged(log, gap, truth)
+
+    return kept(cache_folder() / "fitness" / key, _read_fitness, made, _write_fitness)
+
+
+def _judged(log: EventLog, gap: float, truth: Truth) -> Fitness:
+    """Verdict on a fitted truth."""
+    worth = _kept_worth(log, gap)
+    names = worth.recommenders
+    laws: dict[str, Truth | FalseTruth] = {truth.kind: truth}
+    if worth.slates:
+        laws |= false_truths({truth.kind: truth}, log)
+    simulated: dict[str, list[Floats]] = {name: [] for name in laws}
+    for draw, slates in enumerate(worth.slates):
+        cut = _cut(log, gap, draw)
+        for name, law in laws.items():
+            simulated[name].append(utilities(law, cut, list(slates), _setting(log))[:-1])
+    if not worth.slates:
+        return Fitness(truth.kind, CANNOT_TELL, None, None, None, 0, 0, 1, 0, (), None, 0, 0, names)
+    tests = {name: order_test(worth.precision, np.mean(parts, axis=0)) for name, parts in simulated.items()}
+    of_truth = tests.pop(truth.kind)
+    false_agreements = [test.agreement for test in tests.values() if test.agreement is not None]
+    return Fitness(
+        truth=truth.kind,
+        verdict=of_truth.verdict(false_agreements),
+        agreement=of_truth.agreement,
+        low=of_truth.low,
+        high=of_truth.high,
+        pairs=of_truth.pairs,
+        settled=of_truth.settled,
+        needed=of_truth.needed,
+        concordant=len(of_truth.concordant),
+        reversed=tuple((names[first], names[second]) for first, second in of_truth.reversed),
+        best_false=max(false_agreements, default=None),
+        users=of_truth.users,
+        draws=len(worth.slates),
+        recommenders=names,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class RecommenderWorth:
+    """Slates of m recommenders at later sessions of n users, and their real worth."""
+
+    recommenders: tuple[str, ...]
+    slates: tuple[Ints, ...]  # of each draw, (m, n, k); empty: too few users come back
+    precision: Floats  # (m, n) mean over the draws
+
+
+def _cut(log: EventLog, gap: float, draw: int) -> Cut:
+    return make_cut(log, draw, gap=gap, after=_AFTER, most_cells=_CELLS)
+
+
+def _kept_worth(log: EventLog, gap: float) -> RecommenderWorth:
+    """Worth of the recommenders, which does not depend on a truth."""
+    names = tuple(name for name in RECOMMENDERS if name != "ease" or log.n_items <= _EASE)
+    key = _key(log_digest(log), gap, names)
+
+    def made() -> RecommenderWorth:
+        slates: list[Ints] = []
+        precision: list[Floats] = []
+        n_draws = _DRAWS
+        while len(slates) < n_draws:
+            try:
+                cut = _cut(log, gap, len(slates))
+            except DataError:
+                return RecommenderWorth(names, (), np.empty((len(names), 0)))
+            report_progress(f"fitness of the truth: fitting {len(names) - 1} recommenders to users' pasts")
+            n_positions = _setting(log).slate
+            quick = partial(_quick, gap=f"{gap}s")
+            worths = [judged(scores_of(name, cut, "cpu", quick), cut, n_positions) for name in names]
+            slates.append(np.stack([worth.slates for worth in worths]))
+            precision.append(np.stack([worth.precision for worth in worths]))
+            n_draws = 1 if len(cut) >= _MANY_USERS else _DRAWS
+        return RecommenderWorth(names, tuple(slates), np.mean(precision, axis=0))
+
+    return kept(cache_folder() / "recommenders" / key, _read_worth, made, _write_worth)
+
+
+def _setting(log: EventLog) -> SlateSetting:
+    """Slates for a catalogue: at most half of it."""
+    return dataclasses.replace(SETTING, slate=max(1, min(SETTING.slate, log.n_items // 2)))
+
+
+def _quick(name: str, seed: int, device: str, gap: str) -> IntensityModel:
+    """Unfitted recommender with fixed strengths of regularisation."""
+    values = _STRENGTHS.get(name)
+    mark = None if values is None else config_of(name, values)
+    return make(name, mark=mark, seed=seed, device=device, gap=gap)
+
+
+def _key(*parts: Any) -> str:
+    described = json.dumps([_code(), _versions(), dataclasses.astuple(SETTING), *parts])
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
+@lru_cache
+def _code() -> str:
+    """Digest of the source code that a verdict depends on."""
+    package = Path(rimsim.__file__).parent
+    names = ("intensity", "matching", "measures", "data", "market/consumers")
+    names += ("market/agreement.py", "market/fitness.py", "market/fitted.py", "rng.py", "arrays.py")
+    return source_digest(*(package / name for name in names))
+
+
+def _versions() -> list[str]:
+    """Versions of the packages that a verdict depends on."""
+    return [importlib.metadata.version(name) for name in ("numpy", "scipy", "pandas", "torch")]
+
+
+def _read_fitness(folder: Path) -> Fitness:
+    try:
+        return READER.validate_json((folder / "fitness.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: the cached verdict is damaged ({error})") from error
+
+
+def _write_fitness(verdict: Fitness, folder: Path) -> None:
+    (folder / "fitness.json").write_bytes(READER.dump_json(verdict))
+
+
+def _read_worth(folder: Path) -> RecommenderWorth:
+    try:
+        arrays = load_file(folder / "worth.safetensors")
+        names = json.loads((folder / "recommenders.json").read_text(encoding="utf-8"))
+        slates = tuple(arrays[name] for name in sorted(arrays) if name.startswith("slates"))
+        return RecommenderWorth(tuple(names), slates, arrays["precision"])
+    except (OSError, ValueError, LookupError, SafetensorError) as error:
+        raise ModelError(f"{folder}: the cached slates are damaged ({error})") from error
+
+
+def _write_worth(worth: RecommenderWorth, folder: Path) -> None:
+    arrays = {f"slates{draw}": slates for draw, slates in enumerate(worth.slates)}
+    save_file(arrays | {"precision": worth.precision}, folder / "worth.safetensors")
+    (folder / "recommenders.json").write_text(json.dumps(worth.recommenders), encoding="utf-8")

@@ -1,0 +1,141 @@
+"""Sentences on the fitness of a run's truth, which stand with its answer."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rimsim.config import DataConfig, to_plain
+from rimsim.market.consumers.truths import AUTO
+from rimsim.market.fitness import READER, Fitness
+from rimsim.measures import FIT, UNFIT, UNFIT_VERDICT
+from rimsim.scenarios.report.tables import signed
+from rimsim.scenarios.runs.store import Run
+
+_NAMED = 3  # reversed pairs that a sentence names
+_COMPARED = ("bag", "factors", "ease", "gru")
+"""Truths that a validation should compare, where no truth is known to be fit."""
+_SLOW = ("gru", "transformer", "graph")
+"""Truths to compare after ``auto`` has tried those that are quickly fitted."""
+
+
+def fitness_of(run: Run) -> Fitness | None:
+    """Verdict on the truth of a comparison; None without a truth, or in a run of an older version."""
+    record = run.config.get("fitness")
+    return None if record is None else READER.validate_python(record)
+
+
+def verdicts_of(run: Run) -> dict[str, Fitness]:
+    """Verdict on each truth of a validation; empty in a run of an older version."""
+    records: Mapping[str, Any] = run.config.get("fitness") or {}
+    return {name: READER.validate_python(record) for name, record in records.items()}
+
+
+def with_verdict(answer: Sequence[str], runs: Sequence[Run]) -> list[str]:
+    """Answer with the verdict on each truth behind it.
+
+    A verdict stands after the answer if the truth is fit. Otherwise it stands before, so that nobody reads the answer
+    without it.
+    """
+    before: list[str] = []
+    after: list[str] = []
+    for run in runs:
+        verdict = fitness_of(run)
+        if verdict is not None:
+            sentence = verdict_sentence(
+                verdict, next_step(verdict, run.scenario.consumer.truth, run.scenario.data)
+            )
+            (after if verdict.verdict == FIT else before).append(sentence)
+    return list(dict.fromkeys([*before, *answer, *after]))
+
+
+def verdict_sentence(verdict: Fitness, step: str = "") -> str:
+    """Verdict on a truth with its evidence, and the next step if it is not fit."""
+    name = f"The truth `{verdict.truth}`"
+    if verdict.verdict == FIT:
+        return f"{name} is fit for this log: {_evidence(verdict)}."
+    if verdict.verdict == UNFIT_VERDICT:
+        text = f"{name} is unfit for this log, so do not use it to compare recommenders: {_evidence(verdict)}"
+    elif not verdict.users:
+        text = f"{name} cannot be judged on this log: fewer than two users have a later session"
+    elif verdict.too_few_pairs:
+        text = (
+            f"Evidence cannot tell if the truth `{verdict.truth}` is fit for this log: held-out later sessions tell "
+            f"only {verdict.settled} of {verdict.pairs} pairs of recommenders apart, and a verdict needs "
+            f"{verdict.needed}"
+        )
+    else:
+        text = (
+            f"Evidence cannot tell if the truth `{verdict.truth}` is fit for this log: {_evidence(verdict)}, and "
+            f"{_doubt(verdict)}"
+        )
+    return " ".join(part for part in (f"{text}.", _reversed(verdict), step) if part)
+
+
+def _evidence(verdict: Fitness) -> str:
+    """Settled pairs in order, with the agreement and its interval."""
+    return (
+        f"it orders {verdict.concordant} of {verdict.settled} pairs of recommenders as held-out later sessions do "
+        f"(agreement {signed(verdict.agreement)}, 95% interval {signed(verdict.low)} to {signed(verdict.high)}; fit "
+        f"from {UNFIT} on)"
+    )
+
+
+def _doubt(verdict: Fitness) -> str:
+    """Reason why a verdict is open although enough pairs are settled."""
+    agreement = verdict.agreement or 0.0
+    if agreement < UNFIT:
+        return f"its interval includes {UNFIT}"
+    if verdict.low is not None and verdict.low <= 0:
+        return "its interval includes 0, the agreement of chance"
+    return f"the same truth with wrong tastes agrees as well ({signed(verdict.best_false)})"
+
+
+def _reversed(verdict: Fitness) -> str:
+    """Sentence that names reversed pairs; empty without any."""
+    pairs = [f"`{worse}` above `{better}`" for better, worse in verdict.reversed]
+    if not pairs:
+        return ""
+    rest = len(pairs) - _NAMED
+    named = pairs if rest <= 0 else [*pairs[:_NAMED], f"{rest} more"]
+    listed = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+    return f"Against these sessions it puts {listed}."
+
+
+def next_step(verdict: Fitness, asked: str, data: DataConfig) -> str:
+    """What to do about a truth that is not fit; empty for a fit truth.
+
+    Args:
+        asked: The setting ``consumer.truth``.
+        data: Log of the run, for the command that compares truths.
+    """
+    if verdict.verdict == FIT:
+        return ""
+    if verdict.too_few_pairs:
+        events = (
+            "Use a log with more events of users who come back, or a lower `data.min_item_events`"
+            if data.min_item_events > 1
+            else "Use a log with more events of users who come back"
+        )
+        return f"{events}."
+    if asked != AUTO:
+        command = validate_command(data, [*dict.fromkeys([verdict.truth, *_COMPARED])])
+        return (
+            f"Set `--set consumer.truth=auto`, which looks for a fit truth, or compare truths by `{command}`."
+        )
+    tried = [verdict.truth, *(rival.truth for rival in verdict.rivals)]
+    left = [name for name in _SLOW if name not in tried]
+    command = validate_command(data, left)
+    names = ", ".join(f"`{name}`" for name in tried)
+    return f"`auto` has tried {names}. Judge slower truths by `{command}`, or use a log with more events."
+
+
+def validate_command(data: DataConfig, truths: Sequence[str]) -> str:
+    """Command that judges truths on a run's log."""
+    defaults = to_plain(DataConfig())
+    words = ["rimsim", "validate", "--data", str(data.source), "--min-item-events", str(data.min_item_events)]
+    for field, value in to_plain(data).items():
+        if field not in {"source", "min_item_events"} and value != defaults[field]:
+            words += ["--set", f"data.{field}={value}"]
+    return shlex.join([*words, "--truths", ",".join(truths)])
