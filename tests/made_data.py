@@ -91,3 +91,30 @@ def rounds_of(values, metric="utility"):
         for seed, value in enumerate(seeds)
     ]
     return pd.DataFrame(rows)
+
+
+def shop_log(n_users=3_000, n_items=800, n_events=41_151, min_item_events=1):
+    """A made-up shop: bestsellers that fall off as 1/rank, twelve categories, users with tastes among them.
+
+    Users come in sessions of about four events within 300 days, and buy an item once.
+    """
+    source = np.random.default_rng(0)
+    popularity = 1 / np.arange(1, n_items + 1)
+    category = source.integers(0, 12, n_items)
+    activity = source.gamma(1.2, 1.0, n_users)
+    n_bought = source.multinomial(n_events - 2 * n_users, activity / activity.sum()) + 2
+    tastes = source.dirichlet(np.full(12, 0.3), n_users)
+    parts = []
+    for user, count in enumerate(n_bought.tolist()):
+        worth = popularity * (0.05 + 2 * tastes[user][category])
+        items = source.choice(n_items, size=count, replace=False, p=worth / worth.sum())
+        begins = np.sort(source.uniform(0, 300 * 86_400, max(1, count // 4)))
+        of_session = np.sort(source.integers(0, len(begins), count))
+        parts.append(np.stack([np.full(count, user), items, begins[of_session] + 60 * np.arange(count)]))
+    user, item, time = np.concatenate(parts, axis=1)
+    item = item.astype(np.int64)
+    kept = np.flatnonzero(np.bincount(item, minlength=n_items)[item] >= min_item_events)
+    users, user = np.unique(user[kept], return_inverse=True)
+    items, item = np.unique(item[kept], return_inverse=True)
+    table = pd.DataFrame({"id": items, "genres": "", "release": np.nan})
+    return log_of(user, item, np.round(time[kept]), len(users), table)

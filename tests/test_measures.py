@@ -489,7 +489,7 @@ def test_mean_interval_is_the_t_interval(values, level):
     if spread > 1e-6:
         expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(level)
         assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-8)
-    assert interval.low <= interval.mean <= interval.high
+        assert interval.low <= interval.mean <= interval.high
     assert interval.n == len(values)
 
 
@@ -507,8 +507,8 @@ def test_paired_difference_is_the_paired_t_test(values, seed):
     assert result.clear == (expected.low > 0 or expected.high < 0)
 
 
-def test_few_values_have_no_interval_and_equal_ones_no_effect_size():
-    """One value gives its mean alone, none no mean; NaN drops its value or pair; d_z needs a spread above 0."""
+def test_few_values_have_no_interval():
+    """One value gives its mean alone, none no mean; NaN drops its value or pair."""
     assert measures.mean_interval([0.3]) == measures.Interval(0.3, None, None, 1)
     assert measures.mean_interval([]) == measures.Interval(None, None, None, 0)
     assert measures.paired_difference([0.5], [0.25]) == measures.PairedDifference(0.25, None, None, None, 1)
@@ -516,8 +516,59 @@ def test_few_values_have_no_interval_and_equal_ones_no_effect_size():
     assert measures.mean_interval([1.0, math.nan, 3.0]).n == 2
     result = measures.paired_difference([1.0, math.nan, 4.0], [0.0, 1.0, 2.0])
     assert (result.mean, result.n) == (1.5, 2)
-    apart, equal = (measures.paired_difference([2.0, 3.0], other) for other in ([1.0, 2.0], [2.0, 3.0]))
-    assert ((apart.dz, apart.p), (equal.dz, equal.p)) == ((None, 0.0), (0.0, 1.0))
+
+
+@cases(
+    "first second mean",
+    ([0.11, 0.12, 0.10], [0.107, 0.117, 0.097], 0.003),  # up to rounding
+    ([1 / 3] * 3, [0.0] * 3, 1 / 3),
+    ([0.2, 0.4, 0.7], [0.2, 0.4, 0.7], 0.0),
+    ([2.0, 3.0], [1.0, 2.0], 1.0),
+    ([sum([0.1] * 10), 1.0], [1.0, sum([0.1] * 10)], 0.0),  # the same figures, summed in another order
+)
+def test_equal_differences_claim_nothing(first, second, mean):
+    """Differences without a spread have a mean alone: no interval, no p value, no effect size, no equivalence."""
+    found = measures.paired_difference(first, second)
+    assert found.mean == pytest.approx(mean, abs=1e-15)
+    assert found.n == len(first)
+    assert found.equal
+    assert found.low is found.high is found.p is found.dz is None
+    assert not found.clear
+    assert not measures.equivalence(first, second, 10.0).holds
+    nearly = measures.paired_difference([*first, first[0] + 1e-6], [*second, second[0]])
+    assert not nearly.equal
+    assert nearly.p < 1 or mean == 0
+
+
+def test_values_that_are_equal_have_no_interval():
+    """The mean of three equal values is known, its spread is not; a spread beyond rounding counts."""
+    assert measures.mean_interval([1 / 3] * 3) == measures.Interval(1 / 3, None, None, 3, equal=True)
+    assert measures.mean_interval([0.0, 0.0]) == measures.Interval(0.0, None, None, 2, equal=True)
+    found = measures.mean_interval([1.0, 1.0 + 1e-7])
+    assert not found.equal
+    assert found.low < 1.0 < found.high
+
+
+def test_what_cannot_be_tested_is_not_in_the_family():
+    """An equal difference is never significant, and makes the other comparisons of its table no dearer."""
+    p = [0.04, math.nan, 0.9]
+    assert measures.significant(p).tolist() == [False, False, False]
+    assert measures.significant(p[:2]).tolist() == [True, False]
+    assert not measures.significant([math.nan, math.nan]).any()
+
+
+def test_splits_that_overlap_have_larger_p_values():
+    """With an overlap, p is that of t = mean / (s·√(1/n + overlap)), as wide as the interval."""
+    first = np.array([0.31, 0.36, 0.28, 0.33])
+    second = np.array([0.30, 0.31, 0.29, 0.30])
+    found = measures.paired_interval(first, second, 0.95, overlap=1.0)
+    difference = first - second
+    t = difference.mean() / (difference.std(ddof=1) * math.sqrt(1 / 4 + 1))
+    assert found.p == pytest.approx(2 * scipy.stats.t.sf(abs(t), 3))
+    half = scipy.stats.t.ppf(0.975, 3) * difference.std(ddof=1) * math.sqrt(1 / 4 + 1)
+    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half))
+    plain = measures.paired_interval(first, second, 0.95)
+    assert plain == measures.paired_difference(first, second)
 
 
 def test_documented_lines_run():

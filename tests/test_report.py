@@ -280,8 +280,12 @@ def test_a_sweep_has_a_page_and_says_why_it_has_no_picture(tmp_path):
     grid, agents = {"exposure.beta": [0.0, 0.5]}, ["relevance", "rim-feedback"]
     made = sweep(small_scenario(rounds=1), grid, agents, seeds=2, workers=1, out=tmp_path / "s")
     content = sweep_report(made)
-    assert content.answer[0] == "`relevance`: beta from 0 to 0.5 changes nothing."
-    assert content.answer[1].startswith("`rim-feedback`: beta from 0 to 0.5 changes utility by")
+    (of_relevance,) = (text for text in content.answer if text.startswith("`relevance`"))
+    assert of_relevance.startswith(
+        "`relevance`: beta from 0 to 0.5 does not change utility or coverage; at 0.5, "
+    )
+    assert of_relevance.endswith("% of the guaranteed exposure is undelivered.")
+    assert any(text.startswith("`rim-feedback`: beta from 0 to 0.5 ") for text in content.answer)
     assert html(content, made).count("<svg ") == 2
     assert [plot.name for plot in content.plots if plot.png] == ["front"]
     assert "rim-feedback beta=0.5" in _printed(content, 140)
@@ -305,8 +309,8 @@ def test_runs_differ_in_what_was_set(run, tmp_path):
     assert comparison.setting_differences(run, told).rows == (("arrivals.per_round", "120", "121"),)
     table = comparison.result_differences(run, told)
     coverage = table.columns.index("coverage")
-    assert {row[coverage] for row in table.rows} == {"0.250 ±0.000"}
-    assert {row[table.columns.index("utility")] for row in table.rows} == {"0.000 ±0.000"}
+    assert {row[coverage] for row in table.rows} == {"0.250="}
+    assert {row[table.columns.index("utility")] for row in table.rows} == {"0.000="}
     run.rounds.assign(seed=run.rounds["seed"] + 7).to_parquet(other / "rounds.parquet", index=False)
     said = "do not share a combination of agent and seed"
     refused(RunFolderError, said, comparison.result_differences, run, load_run(other))
@@ -382,7 +386,7 @@ def test_a_run_says_what_is_undelivered_and_what_would_help(tmp_path, unit):
     assert note.startswith("rim-feedback leaves")
     assert f"late rounds, as {unit}" in note
     assert "Raise `exposure.cost`" in note
-    first, second = ("examined shortfall", "shortfall")[:: 1 if unit == "examined" else -1]
+    first, second = ("undelivered (examined)", "undelivered (shown)")[:: 1 if unit == "examined" else -1]
     made = comparison.comparison_report(run)
     assert made.tables[0].columns.index(first) < made.tables[0].columns.index(second)
     assert first in made.tables[0].main

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kit import MODEL, cases, refused
+from scipy import stats
 from small_markets import played, small_run, small_scenario, stopped_after_a_round
 
 from rimsim import config as records
@@ -286,8 +287,8 @@ def test_a_log_to_which_nobody_comes_back_is_said_to_tell_nothing_of_its_truth(t
     config = small_scenario(rounds=1)
     log = dataclasses.replace(config.data, source=str(path), min_item_events=1, session_gap="1d")
     run = small_run(tmp_path / "run", ("random",), dataclasses.replace(config, data=log))
-    said = "warning: the truth `factors` cannot be checked on this log, because too few users"
-    assert any(note.startswith(said) for note in run.report().cautions), run.report().cautions
+    said = "The truth `factors` cannot be judged on this log: fewer than two users have a later session."
+    assert run.report().answer[0].startswith(said)
 
 
 # -- answers of your own agents, models and consumers -----------------------------------------------------------------
@@ -395,10 +396,10 @@ def _experiment(naive, total):
 
 def test_a_seed_without_an_estimate_counts_for_no_figure():
     """Bias is the difference of the means beside it, and an estimate that is not there has no wrong sign."""
-    found = experiment.summary(_experiment([0.3, np.nan, 0.5], [0.2, -0.9, 0.3])).iloc[0]
+    found = experiment.summary(_experiment([0.3, np.nan, 0.5], [0.2, 0.25, 0.3])).iloc[0]
     assert found["bias"] == pytest.approx(found["naive"] - found["total_effect"]) == pytest.approx(0.15)
     assert (found["seeds"], found["half"]) == (2, pytest.approx(12.706 * 0.05, rel=1e-3))
-    assert found["sign"] == 0.0  # the mean of all total effects is negative
+    assert found["sign"] == 1.0
     (said,) = experiment._sentences(experiment.summary(_experiment([0.3, np.nan], [0.2, 0.2])))
     assert said.startswith("fewer than two seeds have an estimate")
 
@@ -407,12 +408,52 @@ def test_a_seed_without_an_estimate_counts_for_no_figure():
     "naive said",
     ([0.3, 0.301, 0.299], "utility: biased beyond chance"),
     ([0.19, 0.2, 0.21], "utility: no bias found"),
-    ([-1.0, 0.2, 1.0], "utility: it cannot be told whether there is a bias"),
+    (
+        [0.17, 0.2, 0.23],
+        "utility: these seeds cannot tell if there is a bias of 20%",
+    ),  # 90% CI ±25% of the effect
+    ([-1.0, 0.2, 1.0], "utility: these seeds cannot tell if there is a bias of 20%"),
 )
-def test_no_bias_is_found_only_where_it_would_have_been(naive, said):
-    """An interval that is wider than the effect excludes nothing."""
+def test_no_bias_is_found_only_where_it_is_within_the_margin(naive, said):
+    """The interval of the bias must lie within 20% of the effect; otherwise nothing is claimed."""
     (found,) = experiment._sentences(experiment.summary(_experiment(naive, [0.2, 0.2, 0.2])))
     assert found.startswith(said)
+    assert "of the total effect (95% CI ±" in found
+
+
+def test_a_bias_has_percent_and_signs_only_beside_an_effect():
+    """The relative bias by hand, with the interval of a ratio; beside an effect of 0 there is none, nor a sign."""
+    naive = np.array([0.31, 0.27, 0.29, 0.34])
+    total = np.array([0.20, 0.21, 0.19, 0.22])
+    found = experiment.summary(_experiment(naive, total)).iloc[0]
+    ratio = (naive - total).mean() / total.mean()
+    rest = (naive - total) - ratio * total
+    half = stats.t.ppf(0.975, 3) * rest.std(ddof=1) / 2 / total.mean()
+    assert (found["relative"], found["relative_half"]) == pytest.approx((ratio, half))
+    assert found["sign"] == 1.0
+    around_zero = experiment.summary(_experiment(naive, [0.2, -0.2, 0.1, -0.1])).iloc[0]
+    assert np.isnan(around_zero[["relative", "relative_half", "sign"]].astype(float)).all()
+    (said,) = experiment._sentences(experiment.summary(_experiment(naive / 10, [0.2, -0.2, 0.1, -0.1])))
+    assert "cannot tell" in said
+    assert "total effect does not differ from 0" in said
+    table = experiment._table("utility", experiment.summary(_experiment(naive, [0.0] * 4)), ("a", "b"))
+    assert [table.rows[0][table.columns.index(name)] for name in ("bias / effect", "right sign")] == [
+        "–",
+        "–",
+    ]
+
+
+def test_a_bias_that_is_the_same_in_all_seeds_is_not_claimed():
+    """Equal biases have no interval; the table marks them, and the sentence says that nothing can be told."""
+    summed = experiment.summary(_experiment([0.31, 0.32, 0.30], [0.307, 0.317, 0.297]))
+    assert np.isnan(summed["half"].item())
+    assert not summed["significant"].item()
+    table = experiment._table("utility", summed, ("a", "b"))
+    assert table.rows[0][table.columns.index("bias")] == "+0.0030="
+    assert "= the same in all 3 seeds" in table.title
+    (said,) = experiment._sentences(summed)
+    assert "cannot tell" in said
+    assert "+1% of the total effect (the same in all 3 seeds)" in said
 
 
 def test_a_sentence_claims_a_difference_only_where_its_table_has_a_star():
@@ -429,7 +470,7 @@ def test_a_sentence_claims_a_difference_only_where_its_table_has_a_star():
     table = tables.differences(rounds, ["relevance", "mine"], tables.shown_metrics("examined"))
     utility = table[table["metric"] == "utility"].iloc[0]
     assert utility["low"] > 0
-    assert not tables.clear_of_zero(table).any()
+    assert not table["significant"].any()
     said = sentences.comparison_sentences(rounds, ["relevance", "mine"], "examined")[-1]
     assert "does not differ significantly from that of `relevance`" in said
     assert "not significant among all comparisons of the table" in said

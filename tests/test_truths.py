@@ -27,12 +27,13 @@ from rimsim.intensity.registry import make
 from rimsim.intensity.selection.held_out import HeldOut, Worth
 from rimsim.intensity.selection.shrinkage import for_all, for_slates
 from rimsim.intensity.sets.factors import UserFactors
-from rimsim.market import Market, Needs, build_world, world
+from rimsim.market import Market, Needs, build_world, fitted, world
 from rimsim.market.consumers import Intensity, Organic, truths
 from rimsim.market.consumers.hidden_quality import hidden_bias
 from rimsim.market.consumers.preference import TruthScores
 from rimsim.market.consumers.session_sizes import SessionSizes, _Sizes, fit_sizes
-from rimsim.market.world import check_plugs, initial_model, kept_truth
+from rimsim.market.fitted import kept_truth
+from rimsim.market.world import check_plugs, initial_model
 from rimsim.matching import top_k
 from rimsim.measures import long_tail
 from rimsim.testing import random_log
@@ -96,14 +97,14 @@ def test_a_truth_is_read_as_it_was_written(truth, log, tmp_path):
 def test_a_damaged_truth_is_fitted_again(truth, log, name, damaged, tmp_path, monkeypatch):
     """A file of the cache that was cut off or is of another version is one of our errors; the next run replaces it."""
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))
-    monkeypatch.setattr(world, "fit_truth", lambda *_, **__: truth)
+    monkeypatch.setattr(fitted, "fit_truth", lambda *_, **__: truth)
     words = {"gap": 1800.0, "kind": truth.kind, "rank": 4}
     kept_truth(log, **words)
     (path,) = tmp_path.rglob(name)
     path.write_bytes(damaged(path.read_bytes()))
     refused(ModelError, "no saved truth, or it is damaged", truths.load_truth, path.parent)
     assert kept_truth(log, **words) is truth
-    monkeypatch.setattr(world, "fit_truth", None)
+    monkeypatch.setattr(fitted, "fit_truth", None)
     assert repr(kept_truth(log, **words).report) == repr(truth.report)
 
 

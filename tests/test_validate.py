@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,25 +11,24 @@ import torch
 from kit import MODEL, cases, refused, said_by, write_events
 from made_data import log_of
 from scipy import stats
-from small_markets import drawn, small_run
+from small_markets import drawn
 
 from rimsim import rng
-from rimsim.config import ConsumerConfig, ScenarioConfig
 from rimsim.data import load
 from rimsim.errors import ConfigError, DataError, RunFolderError
 from rimsim.intensity import UserStates
 from rimsim.intensity.registry import make
 from rimsim.intensity.states import session_examples
 from rimsim.market import agreement as evidence_of
-from rimsim.market import world
+from rimsim.market.consumers.false_truths import FALSE, false_truths
 from rimsim.measures import UNFIT, agreement, pairs_of
 from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds import validate as kind
-from rimsim.scenarios.kinds.validate import COLUMNS, _no_better, checks, value_table, with_serving
-from rimsim.scenarios.kinds.validate.checks import FALSE, PAST, false_truths
+from rimsim.scenarios.kinds.validate import COLUMNS, checks, value_table, with_serving
+from rimsim.scenarios.kinds.validate.checks import PAST
 from rimsim.scenarios.kinds.validate.report import rate_sentences, real_against_simulated
-from rimsim.scenarios.report.sentences import agreement_note, agreement_sentence, unfit_sentence
+from rimsim.scenarios.report.sentences import agreement_sentence
 from rimsim.scenarios.runs.status import digest
 from rimsim.session import session_model
 
@@ -112,6 +110,7 @@ def test_agreement_by_hand():
     """Four models, all pairs settled, one of six the wrong way round: 4/6 of agreement; tied or reversed, too."""
     real = np.array([[1.0], [2.0], [3.0], [4.0]]) + np.array([[0.0, 0.1, -0.1, 0.05]])
     simulated = np.array([[10.0], [30.0], [20.0], [40.0]]) + np.zeros(4)
+    real = real + 0.01 * np.array([[0.0, 1.0, 2.0, 4.0]]) * np.arange(4)[:, None]  # differences have a spread
     found = agreement(real, simulated, resamples=100)
     assert (found.pairs, found.settled_pairs, found.concordant_pairs, found.discordant_pairs) == (6, 6, 5, 1)
     assert found.kendall == pytest.approx(4 / 6)
@@ -119,13 +118,11 @@ def test_agreement_by_hand():
     assert found.spearman == pytest.approx(0.8)
     assert (found.kendall_low, found.kendall_high) == pytest.approx((4 / 6, 4 / 6))  # the order never changes
     assert (found.models, found.users, found.settled_share) == (4, 4, 1.0)
-    assert not found.unfit
     tied = agreement(real[:3], np.array([[1.0], [1.0], [2.0]]) + np.zeros(4), resamples=100)
     assert (tied.settled_pairs, tied.concordant_pairs, tied.discordant_pairs) == (3, 2, 0)
     assert tied.kendall_settled == pytest.approx(2 / 3)
     reverse = agreement(real, -simulated, resamples=100)
     assert reverse.kendall == pytest.approx(-4 / 6)
-    assert reverse.unfit
 
 
 def test_means_over_draws_leave_out_draws_without_a_value():
@@ -189,14 +186,14 @@ def test_a_figure_that_does_not_exist_is_drawn_without_bars_and_is_not_the_best(
         for model, mean in (("bag", 0.2), ("random", 0.0))
     ]
     columns = ["model", "truth", "metric", "mean", "low", "high", "users"]
-    agreed = {"chosen": 0.0, "unfit": 0.0, "kendall": np.nan, "settled_pairs": 1.0, "concordant_pairs": 1.0}
+    agreed = {"chosen": 0.0, "kendall": np.nan, "settled_pairs": 1.0, "concordant_pairs": 1.0}
     figures = [
         (truth, metric, value)
         for truth, settled in (("a", np.nan), ("b", 1.0))
         for metric, value in {**agreed, "kendall_settled": settled}.items()
     ]
     table = pd.DataFrame(figures, columns=["truth", "metric", "value"])
-    figure = real_against_simulated(pd.DataFrame(rows, columns=columns), table)
+    figure = real_against_simulated(pd.DataFrame(rows, columns=columns), table, {})
     said = [text.get_text() for text in figure.texts]
     assert any("The truth b puts" in text for text in said)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["Truth a: τ = –", "Truth b: τ = –"]
@@ -208,23 +205,16 @@ def test_a_log_that_settles_nothing_says_so():
     found = agreement(alike, np.arange(3.0)[:, None] + np.zeros(20), resamples=100)
     assert found.settled_pairs == 0
     assert found.kendall_settled is found.kendall is found.spearman is None
-    assert not found.unfit
     assert "tell none of 3 pairs" in agreement_sentence("law", found.figures)
 
 
-def test_sentences_name_the_counts_and_an_unfit_truth():
-    """The sentence of a run has the counts of settled pairs, τ, and says what is unfit; its note begins with that."""
-    real = np.arange(4.0)[:, None] + np.array([0.0, 0.1, -0.1, 0.05])
+def test_sentences_name_the_counts_of_a_validations_models():
+    """The sentence on a validation's own models has the counts of settled pairs and τ, and who chose the truth."""
+    source = np.random.default_rng(5)
+    real = np.arange(4.0)[:, None] + 0.1 * source.normal(size=(4, 30))
     good = agreement(real, real, resamples=100).figures
-    bad = agreement(real, -real, resamples=100).figures
     assert "puts 6 of 6 significant pairs" in agreement_sentence("bag", good)
     assert "later sessions choose" in agreement_sentence("bag", good | {"chosen": 1.0})
-    assert unfit_sentence("bag", good) is None
-    assert "unfit for this log" in unfit_sentence("bag", bad)
-    assert bad["kendall_settled"] < UNFIT
-    note = agreement_note(SimpleNamespace(config={"agreement": bad | {"truth": "bag"}}))
-    assert note.startswith("warning: The truth `bag` is unfit")
-    assert agreement_note(SimpleNamespace(config={"agreement": None})) is None
 
 
 def test_a_cut_holds_what_was_taken_for_the_first_time(log, cut):
@@ -290,9 +280,7 @@ def test_the_law_agrees_with_reality_and_a_shuffled_law_does_not(law, log):
     good, bad = (agreement(real, evidence.by_user(name)[:-1], resamples=100) for name in truths)
     assert good.settled_pairs >= 6
     assert good.kendall_settled >= 0.8
-    assert not good.unfit
     assert bad.kendall_settled < UNFIT
-    assert bad.unfit
     assert evidence.utility["law"].shape == (7, 2, USERS)
     again = evidence_of.gather(cuts, models, {"law": law}, evidence_of.SlateSetting())
     assert np.array_equal(again.utility["law"], evidence.utility["law"])
@@ -312,29 +300,6 @@ def test_wrong_tastes_are_those_of_nobody_of_others_and_turned(law, log):
     np.testing.assert_allclose(np.log(turned * share), np.log(nobody**2))
     for one in false.values():
         np.testing.assert_array_equal(one.expected(users, states), law.expected(users, states))
-
-
-@cases("agreed best unfit", (0.7, 0.7, True), (0.7, 0.6, False), (1.0, 1.0, False), (None, 0.3, False))
-def test_a_truth_is_judged_against_false_ones(agreed, best, unfit):
-    """One that orders no more pairs than wrong tastes do is unfit, unless there is no more to order."""
-    bars = {"false_popularity": best, "false_other_user": None, "false_opposite": -1.0, "past_alone": 1.0}
-    assert _no_better(agreed, bars) == unfit
-
-
-def judged_at(slate, **consumer):
-    """A scenario whose truth is judged by slates of a length."""
-    return ScenarioConfig(slate=slate, consumer=ConsumerConfig(**consumer))
-
-
-def test_many_judged_users_are_drawn_once(log, monkeypatch):
-    """A run's own short validation takes one cut of each of many users, and two where they are few."""
-    monkeypatch.setattr(evidence_of, "_MODELS", ("popularity", "random"))
-    found = {}
-    for slate, many in ((4, USERS), (5, USERS + 1)):
-        monkeypatch.setattr(evidence_of, "_MANY", many)
-        found[many] = evidence_of.agreement_of(log, judged_at(slate, truth="factors", rank=2))
-    assert [record["draws"] for record in found.values()] == [1, 2]
-    assert all(record["users"] == USERS for record in found.values())
 
 
 def test_acceptance_tells_positives_from_negatives(law, cut):
@@ -449,7 +414,8 @@ def test_tables_hold_what_the_contract_says(done):
     assert set(table["draw"]) == {0, 1}
     assert tuple(done.agreement.columns) == ("truth", "metric", "value")
     named = {"kendall", "kendall_low", "kendall_high", "spearman", "settled_pairs", "settled_share"}
-    assert named | {"unfit", "chosen", PAST, *FALSE} <= set(done.agreement["metric"])
+    assert named | {"chosen", PAST, *FALSE} <= set(done.agreement["metric"])
+    assert done.described["fitness"]["factors"]["truth"] == "factors"
     named = {"session_size_ks", "popularity_ks", "genre_tv", "acceptance_f1_9", "rate_predicted_10"}
     assert named | {"rate_ratio"} <= set(table["metric"])
     assert done.described["validate"]["without"] == ["als"]
@@ -544,7 +510,7 @@ def test_a_serving_model_is_compared_with_bestsellers():
 def test_options_that_do_not_fit_are_told_at_once(words, message, tmp_path, monkeypatch, capsys):
     """One sentence each, before anything is fitted or written."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(kind, "kept_truth", None)
+    monkeypatch.setattr(kind, "chosen_truth", None)
     own = tmp_path / "mine.py"
     own.write_text(OWN)
     said = said_by(capsys, ["validate", *(word.replace("OWN", str(own)) for word in words)], 2)
@@ -578,73 +544,6 @@ class Prefers:
         histories = np.split(states.items, states.offsets[1:-1])
         taste = [np.bincount(row % 3, minlength=3).argmax() for row in histories]
         return torch.from_numpy(self.mixed[taste].astype(np.float32))
-
-
-def test_a_run_keeps_the_agreement_of_its_truth(tmp_path, capsys, monkeypatch):
-    """A comparison's config has it, found once and then read from the cache; its report says it in one sentence."""
-    run = small_run(tmp_path / "one", rounds=1)
-    found = run.config["agreement"]
-    assert found["truth"] == run.config["truth"]["kind"]
-    assert found["draws"] == 2
-    assert found["models"] == len(found["compared"])
-    assert {"kendall", "kendall_settled", "settled_pairs", "unfit"} <= set(found)
-    monkeypatch.setattr(evidence_of, "gather", None)  # nothing is found anew
-    again = small_run(tmp_path / "two", rounds=1)
-    assert again.config["agreement"] == found
-    assert f"The truth {found['truth']} puts" in said_by(capsys, f"report {again.folder}").out
-
-
-def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, tmp_path, monkeypatch):
-    """K, γ, source and versions each have an agreement of their own; a large catalogue is judged without EASE."""
-    asked, compared = [], []
-
-    def gather(drawn, models, truths, setting, make):
-        compared.append(models)
-        asked.append((setting.slate, setting.position_decay))
-        raise DataError("enough")
-
-    monkeypatch.setattr(evidence_of, "gather", gather)
-    truth = SimpleNamespace(kind="law")
-    monkeypatch.setattr(evidence_of, "kept_truth", lambda *_, **__: truth)
-    monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))  # nothing is kept there yet
-    few = log.rows(np.arange(len(log)) % 7 > 0)
-    first = judged_at(4, position_decay=0.7)
-    for config in (first, first, judged_at(5, position_decay=0.7), judged_at(4, position_decay=0.9)):
-        assert evidence_of.agreement_of(few, config) is None
-    assert asked == [(4, 0.7), (5, 0.7), (4, 0.9)]
-    for damaged in (tmp_path / "agreement").glob("*/*"):
-        damaged.write_text("{")
-    assert evidence_of.agreement_of(few, first) is None  # a damaged entry is made again
-    assert asked.pop() == (4, 0.7)
-    compared.pop()
-    assert all("ease" in models for models in compared)
-    monkeypatch.setattr(evidence_of, "_EASE", few.n_items - 1)
-    evidence_of.agreement_of(few, judged_at(40))
-    assert "ease" not in compared.pop()
-    assert asked.pop() == (ITEMS // 2, 0.85)  # no slate holds more than half of the catalogue
-    monkeypatch.setattr(evidence_of, "_EASE", few.n_items)
-    monkeypatch.setattr(evidence_of, "_versions", lambda: ["another"])
-    evidence_of.agreement_of(few, first)
-    monkeypatch.setattr(evidence_of, "_code", lambda: "another")
-    evidence_of.agreement_of(few, first)
-    assert asked[3:] == [(4, 0.7)] * 2
-
-
-def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
-    """The source of the cut and of the statistics is in the key of an agreement, that of the cut in a truth's too."""
-    read, plainly = set(), Path.read_bytes
-
-    def reading(path):
-        read.add("/".join(path.parts[-2:]))
-        return plainly(path)
-
-    monkeypatch.setattr(Path, "read_bytes", reading)
-    evidence_of._code()
-    assert {"market/agreement.py", "data/log.py", "measures/statistics.py", "measures/relevance.py"} <= read
-    assert {"intensity/scores.py", "measures/statistics.py"} <= read
-    read.clear()
-    world._code.__wrapped__()
-    assert "data/log.py" in read
 
 
 def test_of_a_large_cut_some_users_are_judged(log):

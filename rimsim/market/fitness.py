@@ -197,7 +197,7 @@ def _kept_fitness(
     moved = (
         None if item_bias is None or not item_bias.any() else hashlib.sha256(item_bias.tobytes()).hexdigest()
     )
-    key = _key(truth_key(log, gap, kind, rank, bootstrap), moved)
+    key = _key(truth_key(log, gap, kind, rank, bootstrap), moved, _recommenders(log))
 
     def made() -> Fitness:
         single_thread()
@@ -259,7 +259,7 @@ def _cut(log: EventLog, gap: float, draw: int) -> Cut:
 
 def _kept_worth(log: EventLog, gap: float) -> RecommenderWorth:
     """Worth of the recommenders, which does not depend on a truth."""
-    names = tuple(name for name in RECOMMENDERS if name != "ease" or log.n_items <= _EASE)
+    names = _recommenders(log)
     key = _key(log_digest(log), gap, names)
 
     def made() -> RecommenderWorth:
@@ -281,6 +281,11 @@ def _kept_worth(log: EventLog, gap: float) -> RecommenderWorth:
         return RecommenderWorth(names, tuple(slates), np.mean(precision, axis=0))
 
     return kept(cache_folder() / "recommenders" / key, _read_worth, made, _write_worth)
+
+
+def _recommenders(log: EventLog) -> tuple[str, ...]:
+    """Recommenders for a catalogue: without ``ease`` where it is large."""
+    return tuple(name for name in RECOMMENDERS if name != "ease" or log.n_items <= _EASE)
 
 
 def _setting(log: EventLog) -> SlateSetting:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -29,12 +29,14 @@ from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates, 
 from rimsim.market.ledger import Histories, Ledger, PastRound
 from rimsim.market.records import as_slates, count_items, within_capacity
 from rimsim.market.world import expected_arrivals, own_places
+from rimsim.measures import equivalence, mean_interval, paired_difference, significant
 from rimsim.measures.loop import late_rounds
 from rimsim.plugs import own_code
 from rimsim.scenarios.kinds import results
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import as_yaml
+from rimsim.scenarios.report.tables import the_same
 from rimsim.scenarios.runs.job import Execution, Job, all_or_nothing, chosen_seeds, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study.checks import LogArguments, resolved
@@ -46,6 +48,9 @@ METRICS = {
     "tail_exposure": "share of a slate that goes to items beyond the most consumed tenth of the warm-up log",
 }
 """Metric → meaning, per arrival."""
+MARGIN = 0.2
+"""Largest bias, as a share of the total effect, that counts as none."""
+_NO_EFFECT = 1e-12  # a total effect that is the same in all seeds and not larger is 0
 _HEAD = 0.1  # share of the items that are no tail
 _LABELS = ("design", "training", "prices")
 
@@ -294,6 +299,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
     ``coverage`` is the share of seeds whose interval includes the total effect. ``power`` is the share of seeds whose
     interval excludes 0. ``sign`` is the share of seeds whose naive estimate has the sign of the mean total effect.
+    ``relative`` is the bias as a share of the total effect, with half its 95% interval, and ``within`` says if this
+    share is shown to be smaller than ``MARGIN``. These figures exist only where the total effect differs from 0.
     """
     mean_total = table.groupby("metric")["total_effect"].transform("mean")
     holds = (table["low"] <= table["total_effect"]) & (table["total_effect"] <= table["high"])
@@ -304,7 +311,37 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         sign=(np.sign(table["naive"]) == np.sign(mean_total)).astype(float).where(table["naive"].notna()),
     )
     shares = ("coverage", "power", "sign")
-    return results.bias_over_seeds(work, (*_LABELS, "metric"), ("naive", "total_effect"), shares)
+    keys = [*_LABELS, "metric"]
+    found = results.bias_over_seeds(work, keys, ("naive", "total_effect"), shares)
+    by_key = {key: _relative_bias(group) for key, group in table.groupby(keys, sort=False)}
+    relative = [by_key[tuple(key)] for key in found[keys].to_numpy().tolist()]
+    found[["relative", "relative_half"]] = [row[:2] for row in relative]
+    found["within"] = [row[2] for row in relative]
+    found["significant"] = significant(found["p"].to_numpy())
+    return found.assign(sign=found["sign"].where(found["relative"].notna()))
+
+
+def _relative_bias(seeds: pd.DataFrame) -> tuple[float, float, bool]:
+    """Bias over the total effect, half its 95% interval, and whether it is within the margin.
+
+    The interval is that of a ratio of means, linearised: of r + (bias − r·effect) / mean effect over seeds.
+    """
+    effects = mean_interval(seeds["total_effect"])
+    has_sign = effects.low is not None and effects.high is not None and effects.low * effects.high > 0
+    seeds = seeds[seeds["naive"].notna()]
+    effect = float(seeds["total_effect"].mean())
+    if not len(seeds) or not (has_sign or (effects.equal and abs(effect) > _NO_EFFECT)):
+        return np.nan, np.nan, False
+    bias = seeds["naive"] - seeds["total_effect"]
+    ratio = float(bias.mean()) / effect
+    if paired_difference(seeds["naive"], seeds["total_effect"]).equal:
+        return ratio, np.nan, False
+    shares = (ratio + (bias - ratio * seeds["total_effect"]) / effect).to_numpy()
+    interval = mean_interval(shares)
+    within = equivalence(shares, np.zeros(len(shares)), MARGIN).holds
+    if interval.low is None or interval.high is None:
+        return ratio, np.nan, within
+    return ratio, (interval.high - interval.low) / 2, within
 
 
 def experiment_report(run: Run) -> Report:
@@ -334,24 +371,28 @@ def experiment_report(run: Run) -> Report:
 
 
 def _sentences(found: pd.DataFrame) -> list[str]:
-    """Sentences on designs that are biased beyond chance, by metric."""
-    lines = []
-    tested = found[found["error"].notna()]
-    biased = tested["bias"].abs() > tested["half"]
-    wide = ~biased & (tested["half"] >= tested["total_effect"].abs())
+    """Sentences on the bias of designs, by metric.
+
+    A bias is claimed by Holm's method over all designs and metrics. Its absence is claimed only if its interval is
+    within the margin.
+    """
+    tested = found[(found["seeds"] > 1)]
+    biased = tested["significant"]
+    absent = ~biased & tested["within"]
     groups = (
         (tested[biased], "biased beyond chance over these seeds"),
-        (tested[~biased & ~wide], "no bias found over these seeds"),
         (
-            tested[wide],
-            "it cannot be told whether there is a bias, since its interval is wider than the effect",
+            tested[absent],
+            f"no bias found: it is within {MARGIN:.0%} of the total effect (two one-sided tests at 5%)",
+        ),
+        (
+            tested[~biased & ~absent],
+            f"these seeds cannot tell if there is a bias of {MARGIN:.0%} of the total effect or more",
         ),
     )
+    lines = []
     for metric, (rows, words) in product(METRICS, groups):
-        labels = [
-            f"{row['design']} ({row['training']} training, {row['prices']} prices)"
-            for row in rows[rows["metric"] == metric].to_dict("records")
-        ]
+        labels = [_design_words(row) for row in rows[rows["metric"] == metric].to_dict("records")]
         if labels:
             lines.append(f"{metric}: {words}: {'; '.join(labels)}.")
     few = (
@@ -360,14 +401,28 @@ def _sentences(found: pd.DataFrame) -> list[str]:
     return lines or [f"{few}, and in a switchback a shorter --interval"]
 
 
+def _design_words(row: Mapping[Hashable, Any]) -> str:
+    """A design with its bias in percent of the total effect."""
+    name = f"{row['design']} ({row['training']} training, {row['prices']} prices)"
+    if np.isnan(row["relative"]):
+        return f"{name}, whose total effect does not differ from 0"
+    half = row["relative_half"]
+    spread = the_same(row["seeds"]) if np.isnan(half) else f"95% CI ±{half:.0%}"
+    return f"{name}, bias {row['relative']:+.0%} of the total effect ({spread})".replace("-", "−")
+
+
 def _table(metric: str, found: pd.DataFrame, agents: tuple[str, str]) -> TextTable:
     """Table of a metric, a row per design."""
-    title = f"{agents[1]} − {agents[0]}: {metric} ({METRICS[metric]}); seeds: {found['seeds'].iloc[0]}"
+    title = (
+        f"{agents[1]} − {agents[0]}: {metric} ({METRICS[metric]}); {many(int(found['seeds'].iloc[0]), 'seed')}, ± half "
+        "a 95% interval"
+    )
     columns = {
         "naive": ("naive", "+.4f"),
-        "± (95%)": ("around", ".4f"),
+        "± within a seed": ("around", ".4f"),
         "total effect": ("total_effect", "+.4f"),
         "bias": ("bias", "+.4f"),
+        "bias / effect": ("relative", "+.0%"),
         "effect in interval": ("coverage", ".1%"),
         "power": ("power", ".1%"),
         "right sign": ("sign", ".1%"),

@@ -10,15 +10,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-import scipy
 from matplotlib.figure import Figure
 
 from rimsim.config import DataConfig, to_plain
 from rimsim.config.reading import record_from
 from rimsim.data import EventLog, Needs, load_log, require_usable
 from rimsim.data.session_logs import LogSource, source_name
+from rimsim.measures import paired_difference
 from rimsim.scenarios.report.charts import frame
 from rimsim.scenarios.report.record import TextTable
+from rimsim.scenarios.report.tables import SAME, the_same
 from rimsim.scenarios.runs.process import MAIN, log_bytes, require_memory
 from rimsim.scenarios.runs.store import Run, RunTables, load_run, load_text
 from rimsim.system import single_thread
@@ -96,16 +97,26 @@ def bias_table(
     labels: Sequence[str],
     columns: Mapping[str, tuple[str, str]],
 ) -> TextTable:
-    """Table of biases; each column has a name and format."""
+    """Table of biases; each column has a name and format.
+
+    A bias has half its 95% interval over seeds, and a mark if it is the same in all seeds. Missing figures are dashes.
+    """
 
     def cell(row: Mapping[Any, Any], name: str, form: str) -> str:
+        if pd.isna(row[name]):
+            return "–"
         text = format(row[name], form)
-        return text if name != "bias" or np.isnan(row["error"]) else f"{text} ±{row['half']:.4f}"
+        if f"{name}_half" in row and pd.notna(row[f"{name}_half"]):
+            return f"{text} ±{format(row[f'{name}_half'], form.replace('+', ''))}"
+        return f"{text}{SAME}" if name == "bias" and row["equal"] else text
 
+    lines = found.assign(around=found["width"] / 2, bias_half=found["half"]).to_dict("records")
     rows = tuple(
         (", ".join(str(row[name]) for name in labels), *(cell(row, *shown) for shown in columns.values()))
-        for row in found.assign(around=found["width"] / 2).to_dict("records")
+        for row in lines
     )
+    if found["equal"].any():
+        title += f" ({SAME} {the_same(int(found['seeds'].max()))})"
     return TextTable(title, (header, *columns), rows)
 
 
@@ -114,17 +125,23 @@ def bias_over_seeds(
 ) -> pd.DataFrame:
     """Means over seeds, with the bias of an estimate.
 
-    A seed without an estimate does not count, so that the bias is the difference of the two means.
+    A seed without an estimate does not count, so that the bias is the difference of the two means. ``half`` is half
+    the 95% interval of the bias (Student t) and ``p`` its p value; both are NaN with one seed, and where the bias is
+    the same in all seeds (``equal``).
     """
     work = table.assign(bias=table[names[0]] - table[names[1]], width=table["high"] - table["low"])
     known = work["bias"].notna()
     some = known.groupby([work[key] for key in keys]).transform("any")
     work = work[known | ~some]
-    averaged = {name: (name, "mean") for name in (*names, "bias", "width", *means)}
-    errors = {"error": ("bias", "sem"), "seeds": ("bias", "count")}
-    found = work.groupby(list(keys), sort=False).agg(**averaged, **errors)
-    half = found["error"] * scipy.stats.t.ppf(0.975, (found["seeds"] - 1).clip(lower=1))
-    return found.assign(half=half).reset_index()
+    rows = []
+    for key, group in work.groupby(list(keys), sort=False):
+        paired = paired_difference(group[names[0]], group[names[1]])
+        half = np.nan if paired.low is None or paired.high is None else (paired.high - paired.low) / 2
+        error = np.nan if np.isnan(half) else float(group["bias"].sem())
+        averages = (group[name].mean() for name in (*names, "bias", "width", *means))
+        rows.append((*key, *averages, error, half, paired.p, paired.equal, paired.n))
+    columns = [*keys, *names, "bias", "width", *means, "error", "half", "p", "equal", "seeds"]
+    return pd.DataFrame(rows, columns=columns).astype({"p": float})
 
 
 @dataclass(frozen=True, eq=False)

@@ -341,7 +341,7 @@ def _agreements(agreement: pd.DataFrame, verdicts: Mapping[str, Fitness]) -> Tex
     figures = ("verdict", "settled", "in order", "reversed", "agreement", "τ", "ρ")
     title = (
         "Does a truth put these models in the order of reality? Intervals: 95% over users. Last four columns: "
-        "agreement if the truth is fitted to the past alone, or with wrong tastes: popularity alone, other users', opposite"
+        "agreement if fitted to the past alone, or with wrong tastes: popularity alone, other users', opposite"
     )
     return TextTable(
         title, ("truth", *figures, "past", "popular", "others", "opposite"), tuple(rows), labels=2
