@@ -274,6 +274,19 @@ def test_a_part_is_the_paired_difference_and_the_parts_add_up():
     assert dict(zip(found["part"], found["difference"], strict=True))["feedback"] == "self − static"
 
 
+def test_a_failed_arm_of_another_agent_takes_no_seed_away():
+    """Parts of an agent use the seeds that its own arms have; another agent's missing seed does not matter."""
+    arms = ["relevance", "relevance-frozen", "mine", "mine-frozen"]
+    rounds = _made_up(arms, metric="coverage")
+    failed = (rounds["agent"] == "mine") & (rounds["seed"] == rounds["seed"].max())
+    parts = loop.decomposition(rounds[~failed], arms, ["coverage"], ["round"])
+    n_seeds = rounds["seed"].nunique()
+    assert set(parts.loc[parts["agent"] == "relevance", "n"]) == {n_seeds}
+    assert set(parts.loc[parts["agent"] == "mine", "n"]) == {n_seeds - 1}
+    by_seed = loop.parts_by_seed(rounds[~failed], arms, ["coverage"])
+    assert by_seed[by_seed["agent"] == "relevance"]["seed"].nunique() == n_seeds
+
+
 def test_the_picture_draws_each_part_of_each_agent():
     """A panel an agent and metric, a line a part; the title tells of feedback and of all."""
     arms = [arm for agent in ("relevance", "mine") for arm in (agent, *(f"{agent}-{c}" for c in CONTROLS))]

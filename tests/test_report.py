@@ -10,6 +10,7 @@ import subprocess
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ from rimsim.measures import mean_interval, paired_difference
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds.registry import KINDS
-from rimsim.scenarios.report import charts, comparison, sentences
+from rimsim.scenarios.report import charts, comparison, sentences, tables
 from rimsim.scenarios.report import items as of_items
 from rimsim.scenarios.report.console import markdown, show
 from rimsim.scenarios.report.html import html, write_page
@@ -117,6 +118,58 @@ def test_sentences_say_the_tables_figures():
     rounds = _rounds({"relevance": [[0.5] * 4], "mine": [[0.6, 0.4] * 2]})
     said = sentences.comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
     assert "does not differ significantly from" in said
+
+
+def test_a_difference_in_percent_is_of_the_baseline():
+    """With 0.5 for the baseline and 0.4 for the other agent, 0.1 less is 20%, and not a quarter."""
+    rounds = _rounds({"relevance": [[0.5, 0.501, 0.499]], "mine": [[0.4, 0.402, 0.398]]})
+    (said,) = sentences.comparison_sentences(rounds, ["relevance", "mine"], "examined")
+    assert "less than `relevance` (20.0%)" in said
+
+
+def test_an_equal_difference_is_told_without_a_claim():
+    """The same difference in all seeds has no interval, no direction and no star; the sentence says why."""
+    rounds = _rounds({"relevance": [[0.11, 0.12, 0.10]], "mine": [[0.107, 0.117, 0.097]]})
+    (said,) = sentences.comparison_sentences(rounds, ["relevance", "mine"], "examined")
+    assert "does not differ significantly from that of `relevance` (difference −0.0030 consumptions" in said
+    assert "the same in all 3 seeds, which allows no test)" in said
+    assert " to " not in said
+    differences = tables.reported_differences(rounds, ["relevance", "mine"])
+    text = tables.pivoted("T", differences, ["agent"], ("utility",))
+    assert text.rows == (("mine", "-0.003="),)
+    assert text.title == "T (= the same in all 3 seeds)"
+
+
+@cases("seeds announced", (1, False), (2, True))
+def test_intervals_are_announced_only_where_there_are_some(seeds, announced):
+    """With one seed the answer has no brackets, and so does not explain them."""
+    draws = np.random.default_rng(0).normal(0, 0.01, (4, seeds))
+    values = {"relevance": [0.5 + draws[0], 0.8 + draws[1]], "mine": [0.4 + draws[2], 0.1 + draws[3]]}
+    said = sentences.comparison_sentences(
+        _rounds(values, ("utility", "examined_shortfall")), ["relevance", "mine"], "examined"
+    )
+    assert ("in brackets: 95% intervals" in said[0]) == announced
+    assert (" to " in " ".join(said)) == announced
+
+
+def test_prices_at_their_limit_are_told_since_their_first_round(monkeypatch):
+    """Prices that reach the limit in rounds 2, 3 and 4 do so since round 2."""
+    values = {
+        ("rim-feedback", number): [share] for number, share in enumerate((0.0, 0.0, 0.2, 0.3, 0.3, 0.0))
+    }
+    rounds = pd.concat(
+        [
+            rounds_of(values, "prices_at_bound"),
+            rounds_of({key: [0.4] for key in values}, "examined_shortfall"),
+        ]
+    )
+    monkeypatch.setattr(sentences, "shown_rounds", lambda run: rounds)
+    exposure = SimpleNamespace(unit="examined", hard=False)
+    run = SimpleNamespace(
+        scenario=SimpleNamespace(exposure=exposure), undeliverable=None, agents=["rim-feedback"]
+    )
+    (note,) = sentences.undelivered_notes(run)
+    assert "some since round 2)" in note
 
 
 @cases("examined how", (0.25, "in positions"), (0.5, "as examined"))

@@ -309,6 +309,78 @@ def test_the_matrix_is_pairs_at_each_point_and_holm_over_all():
     assert [row[1].endswith("*") for row in text.rows[:-1]] == [True, True, False, False]
 
 
+def _over_beta(values):
+    """A sweep over β = 0 and 0.5: metric → agent → values at each seed, at each end."""
+    rows = [
+        {"agent": agent, "seed": seed, "beta": beta, "metric": metric, "value": value}
+        for metric, agents in values.items()
+        for agent, ends in agents.items()
+        for beta, of_seeds in zip((0.0, 0.5), ends, strict=True)
+        for seed, value in enumerate(of_seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_sentences_of_a_sweep_claim_what_their_table_stars():
+    """Significant, open, equal and absent changes each have their words; the undelivered share is told beside them."""
+    still = [0.5, 0.52, 0.48]
+    table = _over_beta(
+        {
+            "utility": {
+                "relevance": (still, still),
+                "mine": (still, [0.4, 0.421, 0.381]),
+                "wide": (still, [0.6, 0.3, 0.5]),
+            },
+            "coverage": {
+                "relevance": (still, still),
+                "mine": (still, [value + 0.003 for value in still]),
+                "wide": (still, [0.4, 0.7, 0.35]),
+            },
+            "examined_shortfall": {"relevance": ([0.0] * 3, [0.91, 0.90, 0.92])},
+        }
+    )
+    of_relevance, of_mine, of_wide = sweep_report.sweep_sentences(table, "beta", "examined")
+    assert of_relevance == (
+        "`relevance`: beta from 0 to 0.5 does not change utility or coverage; at 0.5, 91% of the guaranteed exposure "
+        "is undelivered."
+    )
+    assert "changes utility by −0.099 (" in of_mine
+    assert "no significant effect on coverage (by 0.30 points, the same in all 3 seeds)" in of_mine
+    assert "has no significant effect on utility (−0.033 (" in of_wide
+    text = sweep_report._changes_table(table, "beta", "examined")
+    stars = {row[0]: [cell.endswith("*") for cell in row[1:]] for row in text.rows}
+    assert stars == {"relevance": [False, False], "mine": [True, False], "wide": [False, False]}
+    assert "Holm over 3 comparisons; = the same in all 3 seeds" in text.title
+    swept = sweep_report._front_message(
+        pd.concat([table, table[table["metric"] == "utility"].assign(metric="perplexity")]),
+        over_seeds(
+            pd.concat([table, table[table["metric"] == "utility"].assign(metric="perplexity")]),
+            ["agent", "beta"],
+            ("utility", "perplexity"),
+        ),
+        "beta",
+        "examined",
+        {"relevance", "mine"},
+    )
+    assert swept.endswith("its utility does not change significantly")
+
+
+def test_a_cell_that_is_the_same_at_all_seeds_has_no_sign():
+    """A matrix marks it and leaves it blank; the family of the others is as if it were not there."""
+    rows = [
+        {"agent": agent, "seed": seed, "truth": truth, "model": "m", "metric": "utility", "value": value}
+        for truth, step in (("bag", 0.0), ("factors", 0.01))
+        for agent, less in (("relevance", 0.0), ("rim-feedback", 0.3))
+        for seed, value in enumerate(0.5 - less + step * np.arange(3) * (less > 0) + 0.1 * np.arange(3))
+    ]
+    found = matrix(pd.DataFrame(rows), FIELDS, "examined")
+    assert found["sign"].tolist() == [0, -1]
+    assert found["adjusted"].tolist()[1] == pytest.approx(found["p"].tolist()[1])
+    text = matrix_table(found, FIELDS, "T")
+    assert [row[1][-1] for row in text.rows[:-1]] == ["=", "*"]
+    assert text.title == "T (* not 0: Holm over 1 comparison; = the same in all 3 seeds)"
+
+
 def test_a_sweep_of_models_has_a_matrix(tmp_path):
     """Table, picture and report of a sweep over words, which has no front."""
     asked = {"rounds": 1, "out": tmp_path / "run", "workers": 1, "certify": False}

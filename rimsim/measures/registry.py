@@ -321,7 +321,7 @@ _ALL = (
         lambda f: exposure.examined_shortfall(f.slates, f.required_positions, f.decay),
         "Undelivered (examined)", "guarantee", "lower", band=2),
     Measure("shortfall_units", "exposures", "Σ (b − E)₊ in the unit of the guarantee (`exposure.unit`)",
-        lambda f: exposure.shortfall_units(f.delivered, f.required), "Missing exposures", "guarantee", "lower"),
+        lambda f: exposure.shortfall_units(f.delivered, f.required), "Undelivered exposures", "guarantee", "lower"),
     Measure("items_met", "share", "#{y: E ≥ b > 0} / #{y: b > 0} in the unit of the guarantee",
         lambda f: exposure.items_met(f.delivered, f.required), "Guarantees met", "guarantee", "higher", band=9),
     Measure("worst_ratio", "exposures per required one", "min E/b over b > 0 in the unit of the guarantee",

@@ -14,14 +14,21 @@ from matplotlib.lines import Line2D
 
 from rimsim.errors import many
 from rimsim.intensity.registry import mark_and_ground
-from rimsim.measures import Interval, mean_interval
+from rimsim.measures import PairedDifference, paired_interval, significant
 from rimsim.scenarios.kinds.backtest.tasks import PAYING
 from rimsim.scenarios.report import sentences
 from rimsim.scenarios.report.charts import AgentStyle, frame, plot_means
 from rimsim.scenarios.report.console import folder_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import figure, per_cent, seeds_caption
-from rimsim.scenarios.report.tables import cell, interval_words, over_seeds, pivoted, two_seeds_note
+from rimsim.scenarios.report.tables import (
+    cell,
+    interval_words,
+    over_seeds,
+    pivoted,
+    the_same,
+    two_seeds_note,
+)
 from rimsim.scenarios.runs.store import Run
 
 TASKS = {"item-rec": "recommending items to users", "user-rec": "finding users for items"}  # purpose in words
@@ -129,7 +136,12 @@ def _best(table: pd.DataFrame, task: str, words: str, overlap: float) -> str:
     points = {
         name: f"{figure(100 * (lead.mean or 0.0))} points{_ends(lead, 100)}" for name, lead in leads.items()
     }
-    ties = [name for name, lead in leads.items() if not lead.mean or (lead.low is not None and lead.low <= 0)]
+    claims = significant([np.nan if lead.p is None else lead.p for lead in leads.values()])
+    ties = [
+        name
+        for (name, lead), is_claimed in zip(leads.items(), claims, strict=True)
+        if not lead.mean or (lead.n > 1 and not is_claimed)
+    ]
     if ties:
         last = ties[-1]
         names = ", ".join(f"`{name}`" for name in [best, *ties[:-1]])
@@ -141,10 +153,10 @@ def _best(table: pd.DataFrame, task: str, words: str, overlap: float) -> str:
     return f"Best at {words}: `{best}`, precision {means[best]}, {points[other]} ahead of `{other}`."
 
 
-def _difference(one: pd.Series, other: pd.Series, overlap: float) -> Interval:
+def _difference(one: pd.Series, other: pd.Series, overlap: float) -> PairedDifference:
     """Mean of paired differences with its 95% interval."""
     first, second = one.align(other, join="inner")
-    return mean_interval((first - second).to_numpy(np.float64), overlap=overlap)
+    return paired_interval(first.to_numpy(np.float64), second.to_numpy(np.float64), 0.95, overlap)
 
 
 def _floors(table: pd.DataFrame, overlap: float) -> list[str]:
@@ -156,19 +168,32 @@ def _floors(table: pd.DataFrame, overlap: float) -> list[str]:
     models = table["model"].unique()
     floored = {name: _by_seed(table, "online", name, "precision", beta) for name in models}
     best = max(floored, key=lambda name: float(floored[name].mean()) if len(floored[name]) else -1.0)
-    parts = []
-    for metric, scale, unit in (("precision", 100, " points"), ("perplexity", 1, " items")):
+    scales = {"precision": (100, " points"), "perplexity": (1, " items")}
+    changes: dict[str, PairedDifference] = {}
+    for metric in scales:
         here, free = (_by_seed(table, "online", best, metric, share) for share in (beta, 0.0))
-        change = _difference(here, free, overlap)
-        if change.mean is not None:
-            parts.append(f"{metric} by {figure(scale * change.mean)}{unit}{_ends(change, scale)}")
-    if not parts:
-        return []
-    return [f"With `{best}`, a floor of β = {beta:g} against none changes {' and '.join(parts)}."]
+        changes[metric] = _difference(here, free, overlap)
+    claims = significant([np.nan if change.p is None else change.p for change in changes.values()])
+    parts = []
+    unclaimed = []
+    for (metric, change), is_claimed in zip(changes.items(), claims, strict=True):
+        if change.mean is None:
+            continue
+        scale, unit = scales[metric]
+        amount = f"{figure(scale * change.mean)}{unit}{_ends(change, scale)}"
+        if is_claimed or change.n < 2:
+            parts.append(f"{metric} by {amount}")
+        else:
+            unclaimed.append(f"{metric} ({amount})")
+    texts = [f"changes {' and '.join(parts)}"] if parts else []
+    texts += [f"has no significant effect on {' or '.join(unclaimed)}"] if unclaimed else []
+    return [f"With `{best}`, a floor of β = {beta:g} against none {' and '.join(texts)}."] if texts else []
 
 
-def _ends(interval: Interval, scale: float) -> str:
-    """Interval in brackets; empty if there is none."""
+def _ends(interval: PairedDifference, scale: float) -> str:
+    """Interval in brackets; a remark where all differences are equal; empty with one."""
+    if interval.equal:
+        return f" ({the_same(interval.n, 'split')})"
     if interval.low is None or interval.high is None:
         return ""
     return f" ({figure(scale * interval.low)} to {figure(scale * interval.high)})"
