@@ -1,4 +1,4 @@
-"""Fitness of truths: one verdict for comparisons, validations and their pages.
+"""Verdict on the fitness of a truth for a log.
 
 The verdict is reached by one protocol, whatever a run's slates, draws and models are, and whatever packages are
 installed. A fixed set of shipped recommenders is fitted to users' pasts, and recommends slates of a fixed length. The
@@ -104,7 +104,7 @@ class Fitness:
 
     @property
     def too_few_pairs(self) -> bool:
-        """True if the log cannot show any truth to be fit."""
+        """True if no truth can be shown to be fit."""
         return self.settled < self.needed
 
     def as_rival(self) -> Rival:
@@ -155,7 +155,7 @@ def fitness(
 
 
 def _judged_choices(log: EventLog, gap: float, rank: int) -> dict[str, Fitness]:
-    """Verdicts on the truths that ``auto`` tries, its first choice first.
+    """Verdicts on the truths that ``auto`` tries, in order.
 
     The key of the first choice is ``auto`` itself, under which the fitted truth is cached.
     """
@@ -176,7 +176,7 @@ def _judged_choices(log: EventLog, gap: float, rank: int) -> dict[str, Fitness]:
 
 
 def _best(verdicts: Mapping[str, Fitness]) -> str:
-    """Key of the first fit truth, or else of the truth of highest agreement."""
+    """Key of the first fit truth, else of highest agreement."""
 
     def place(kind: str) -> tuple[bool, float]:
         verdict = verdicts[kind]
@@ -246,7 +246,7 @@ def _judged(log: EventLog, gap: float, truth: Truth) -> Fitness:
 
 @dataclass(frozen=True, eq=False)
 class RecommenderWorth:
-    """Slates of m recommenders at later sessions of n users, and their real worth."""
+    """Slates of m recommenders and their worth to n users."""
 
     recommenders: tuple[str, ...]
     slates: tuple[Ints, ...]  # of each draw, (m, n, k); empty: too few users come back
@@ -258,7 +258,7 @@ def _cut(log: EventLog, gap: float, draw: int) -> Cut:
 
 
 def _kept_worth(log: EventLog, gap: float) -> RecommenderWorth:
-    """Worth of the recommenders, which does not depend on a truth."""
+    """Worth of the recommenders, whatever the truth is."""
     names = _recommenders(log)
     key = _key(log_digest(log), gap, names)
 

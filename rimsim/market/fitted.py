@@ -1,4 +1,4 @@
-"""Fitted truths and models, read from the cache or fitted now."""
+"""Fitted truths and models, from the cache or new."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class OrderTest:
-    """Test whether simulation orders a sample of models as reality does."""
+    """Test of the simulated order of models against reality."""
 
     agreement: float | None
     """(Concordant − reversed) / settled pairs, in [−1, 1]; None where reality settles no pair."""
@@ -166,7 +166,7 @@ class OrderTest:
 
     @property
     def needed(self) -> int:
-        """Fewest settled pairs that show an order better than chance if all are concordant."""
+        """Fewest settled pairs that, all concordant, are better than chance."""
         return math.floor(_Z**2 * _pairs_per_independent_one(self.models)) + 1
 
     def verdict(self, false_agreements: Iterable[float | None] = ()) -> Verdict:
@@ -204,7 +204,7 @@ def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float 
 
 
 def _t_interval(values: Floats, size: float, level: float, overlap: float = 0.0) -> Interval:
-    """Student-t interval of values that were computed from figures of a given size."""
+    """Student-t interval of values, computed from figures of a size."""
     n = len(values)
     if n < 2:
         return Interval(float(values.mean()) if n else None, None, None, n)
@@ -233,7 +233,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = _CONFIDENCE) ->
 
 
 def paired_interval(first: Floats, second: Floats, level: float, overlap: float = 0.0) -> PairedDifference:
-    """Paired difference of values from splits of one log, which may overlap."""
+    """Paired difference of values from splits that may overlap."""
     if not 0 < level < 1:
         refuse(DataError, "level", str(level), "between 0 and 1, such as 0.95")
     difference = _present(first - second)
@@ -294,10 +294,10 @@ def holm(p: ArrayLike) -> Floats:
 
 
 def significant(p: ArrayLike) -> Bools:
-    """Mask of the comparisons of a table that are claimed, by Holm's method at 5%.
+    """Mask of significant comparisons of a table.
 
-    Tables, sentences and titles all ask this function, so that none claims a difference that another denies. NaN stands
-    for a comparison that cannot be tested: one seed, or the same difference in all seeds.
+    The test is Holm's at 5%. Tables, sentences and titles all ask this function, so that none claims a difference that
+    another denies. NaN stands for a comparison that cannot be tested: one seed, or the same difference in all seeds.
     """
     return np.asarray(holm(p) <= LEVEL, np.bool_)
 
@@ -394,12 +394,12 @@ def order_test(real: ArrayLike, simulated: ArrayLike) -> OrderTest:
 
 
 def _pairs_per_independent_one(models: int) -> float:
-    """Number of pairs of m models that are worth one independent pair."""
+    """Pairs of m models that are worth an independent pair."""
     return max((2 * models + 5) / 9, 1.0)
 
 
 def _wilson(share: float, count: float) -> tuple[float, float]:
-    """Ends of Wilson's 95% interval of a share of ``count`` trials."""
+    """Ends of Wilson's 95% interval of a share."""
     spread = _Z**2 / count
     middle = (share + spread / 2) / (1 + spread)
     half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)

@@ -322,8 +322,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _relative_bias(seeds: pd.DataFrame) -> tuple[float, float, bool]:
-    """Bias over the total effect, half its 95% interval, and whether it is within the margin.
+    """Bias over the total effect, half-interval, equivalence to 0.
 
+    The last value is true if the bias is shown to be within the margin.
     The interval is that of a ratio of means, linearised: of r + (bias − r·effect) / mean effect over seeds.
     """
     effects = mean_interval(seeds["total_effect"])
@@ -402,7 +403,7 @@ def _sentences(found: pd.DataFrame) -> list[str]:
 
 
 def _design_words(row: Mapping[Hashable, Any]) -> str:
-    """A design with its bias in percent of the total effect."""
+    """Design and its bias in percent of the effect."""
     name = f"{row['design']} ({row['training']} training, {row['prices']} prices)"
     if np.isnan(row["relative"]):
         return f"{name}, whose total effect does not differ from 0"

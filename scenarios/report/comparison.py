@@ -167,7 +167,10 @@ def comparison_report(run: Run) -> Report:
 
 
 def comparison_answer(run: Run, rounds: pd.DataFrame, agents: Sequence[str]) -> list[str]:
-    """Answer of a comparison, for every place that shows it: agents, retraining, fitness of the truth."""
+    """Answer of a comparison, for every place that shows it.
+
+    It is about agents, retraining and the fitness of the truth.
+    """
     own = [measure.name for measure in run.own_measures.values()]
     n_items = sentences.n_items_of(run)
     answer = sentences.comparison_sentences(rounds, agents, run.scenario.exposure.unit, own, n_items)

@@ -99,9 +99,9 @@ def _part(table: TextTable, title: str, columns: Sequence[int], width: int) -> T
     for name in table.columns[: table.labels]:
         part.add_column(name, overflow="fold")  # labels break where the console is narrow, numbers never do
     every = (*range(table.labels), *columns)
-    whole = sum(max(_width(table, each), len(table.columns[each]) + _GAP) for each in every) <= width
+    whole = sum(max(_width(table, each), len(_header(table, each)) + _GAP) for each in every) <= width
     for number in columns:
-        lines = textwrap.wrap(table.columns[number], 99 if whole else _width(table, number) - _GAP)
+        lines = textwrap.wrap(_header(table, number), 99 if whole else _width(table, number) - _GAP)
         part.add_column("\n".join(lines), justify="right", no_wrap=True)
     for row in table.rows:
         part.add_row(*(row[each] for each in every))
@@ -131,7 +131,13 @@ def _width(table: TextTable, number: int) -> int:
     cells = [row[number] for row in table.rows]
     if number < table.labels:
         cells.append(table.columns[number])
-    return max(map(len, (*cells, *table.columns[number].split(), ""))) + _GAP
+    return max(map(len, (*cells, *_header(table, number).split(), ""))) + _GAP
+
+
+def _header(table: TextTable, number: int) -> str:
+    """Header of a column on the terminal."""
+    name = table.columns[number]
+    return table.short.get(name, name)
 
 
 def report_markdown(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""Sentences on the fitness of a run's truth, which stand with its answer."""
+"""Sentences on the fitness of a run's truth."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SLOW = ("gru", "transformer", "graph")
 
 
 def fitness_of(run: Run) -> Fitness | None:
-    """Verdict on the truth of a comparison; None without a truth, or in a run of an older version."""
+    """Verdict on a comparison's truth, if it was recorded."""
     record = run.config.get("fitness")
     return None if record is None else READER.validate_python(record)
 
 
 def verdicts_of(run: Run) -> dict[str, Fitness]:
-    """Verdict on each truth of a validation; empty in a run of an older version."""
+    """Verdict on each truth of a validation, if recorded."""
     records: Mapping[str, Any] = run.config.get("fitness") or {}
     return {name: READER.validate_python(record) for name, record in records.items()}
 
@@ -51,7 +51,7 @@ def with_verdict(answer: Sequence[str], runs: Sequence[Run]) -> list[str]:
 
 
 def verdict_sentence(verdict: Fitness, step: str = "") -> str:
-    """Verdict on a truth with its evidence, and the next step if it is not fit."""
+    """Verdict on a truth, its evidence, and the next step."""
     name = f"The truth `{verdict.truth}`"
     if verdict.verdict == FIT:
         return f"{name} is fit for this log: {_evidence(verdict)}."
@@ -83,7 +83,7 @@ def _evidence(verdict: Fitness) -> str:
 
 
 def _doubt(verdict: Fitness) -> str:
-    """Reason why a verdict is open although enough pairs are settled."""
+    """Reason for an open verdict in spite of enough pairs."""
     agreement = verdict.agreement or 0.0
     if agreement < UNFIT:
         return f"its interval includes {UNFIT}"
@@ -104,7 +104,7 @@ def _reversed(verdict: Fitness) -> str:
 
 
 def next_step(verdict: Fitness, asked: str, data: DataConfig) -> str:
-    """What to do about a truth that is not fit; empty for a fit truth.
+    """Advice on a truth that is not fit, else empty.
 
     Args:
         asked: The setting ``consumer.truth``.

@@ -278,18 +278,19 @@ def decomposed(data: PictureTables) -> Figure | None:
 
 
 def reported_parts(rounds: pd.DataFrame, arms: Sequence[str], own: Sequence[str] = ()) -> pd.DataFrame:
-    """The table of parts of retraining that a comparison reports, for sentences and titles on it.
+    """Parts of retraining that a comparison reports.
 
-    ``own`` are your own metrics; without them, they are those of ``rounds`` that rimsim does not measure.
+    Sentences and titles take their claims from this table. ``own`` are your own metrics; without them, they are those
+    of ``rounds`` that rimsim does not measure.
     """
     own = own or [str(name) for name in rounds["metric"].unique() if tables.is_own(str(name))]
     return decomposition(late_means(rounds), arms, (*tables.EFFECTS, *own))
 
 
 def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, Measure] = MEASURES) -> str:
-    """Title on an effect of retraining in late rounds, which claims what the table of ``parts`` claims.
+    """Title on an effect of retraining in late rounds.
 
-    The title is about ``relevance``, if this agent has controls.
+    It claims what the table of ``parts`` claims. The title is about ``relevance``, if this agent has controls.
     """
     present = list(parts["metric"].unique())
     metric = next((name for name in METRICS if name in present), present[0])

@@ -6,8 +6,8 @@ Markdown, ``charts`` as PNG files, and ``html`` as one page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class TextTable:
     """Number of leading columns that name the row."""
     main: tuple[str, ...] = ()
     """Columns that the terminal prints besides those that name the row; empty: all."""
+    short: Mapping[str, str] = field(default_factory=dict)
+    """Column → shorter header on the terminal, where columns that it must be told from are not printed."""
 
 
 @dataclass(frozen=True)

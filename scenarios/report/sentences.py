@@ -135,7 +135,7 @@ def _against(
 
 
 def _utility_against(row: pd.Series[Any], base: str, of_base: float) -> str:
-    """Clause on the difference in utility, which claims what the table's test claims."""
+    """Clause on the difference in utility, by the table's test."""
     mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
     if row["n"] > 1 and not row["significant"]:
         difference = with_interval("utility", mean, low, high)
@@ -166,7 +166,7 @@ def _ends(table: pd.DataFrame, name: str, metric: str) -> tuple[float, float, fl
 
 
 def agreement_sentence(truth: str, figures: Mapping[str, Any]) -> str:
-    """Agreement of a truth with the real order of a validation's models."""
+    """Agreement of a truth with the models' real order."""
     settled, pairs = figures["settled_pairs"], figures["pairs"]
     chosen = ", which the log's own later sessions choose," if figures.get("chosen") else ""
     if not settled:

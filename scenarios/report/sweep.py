@@ -154,7 +154,7 @@ def _points_table(sweep: Run, table: pd.DataFrame) -> TextTable:
 
 
 def changes(table: pd.DataFrame, field: str, unit: str) -> pd.DataFrame:
-    """Changes from the smallest to the largest field value, paired by seed.
+    """Changes from the smallest to the largest field value.
 
     Returns:
         Table with the columns of :func:`tables.paired_table`, by agent and metric. It has no undelivered share where
@@ -185,7 +185,7 @@ def _ends_words(table: pd.DataFrame, field: str) -> str:
 
 
 def _changes_table(table: pd.DataFrame, field: str, unit: str) -> TextTable | None:
-    """Table of changes over the whole range of a field, whose stars the sentences repeat."""
+    """Table of changes over the whole range of a field."""
     moved = changes(table, field, unit)
     if moved.empty:
         return None
@@ -195,7 +195,7 @@ def _changes_table(table: pd.DataFrame, field: str, unit: str) -> TextTable | No
 
 
 def sweep_sentences(table: pd.DataFrame, field: str, unit: str) -> list[str]:
-    """Changes from the smallest to the largest field value, as their table tests them."""
+    """Sentences on changes, as their table tests them."""
     kept, _ = tables.shortfalls(unit)
     names = {"utility": "utility", "coverage": "coverage", kept: "the undelivered share"}
     undelivered = table[(table[field] == table[field].max()) & (table["metric"] == kept)]

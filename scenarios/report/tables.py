@@ -198,16 +198,17 @@ def paired_table(rows: Iterable[tuple[Any, ...]], keys: Sequence[str]) -> pd.Dat
 def reported_differences(
     rounds: pd.DataFrame, agents: Sequence[str], metrics: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """The table of differences that a comparison reports, for sentences and titles on it.
+    """Differences that a comparison reports.
 
-    ``metrics`` are your own metrics; without them, they are those of ``rounds`` that rimsim does not measure.
+    Sentences and titles take their claims from this table. ``metrics`` are your own metrics; without them, they are
+    those of ``rounds`` that rimsim does not measure.
     """
     own = metrics or [str(name) for name in rounds["metric"].unique() if is_own(str(name))]
     return differences(rounds, list(agents), (*shown_metrics("examined"), *own))
 
 
 def is_own(metric: str) -> bool:
-    """True if a metric is your own measure, and no diagnostic of an agent."""
+    """True for your own measures."""
     return metric not in MEASURES and "/" not in metric
 
 
@@ -247,7 +248,7 @@ SAME = "="
 
 
 def legend(means: pd.DataFrame, unit: str = "seed") -> str:
-    """Explanation of the marks in a table of differences or means; empty without marks."""
+    """Explanation of the marks in a table, if any."""
     parts = []
     if "p" in means and (tested := int(means["p"].notna().sum())):
         parts.append(f"* not 0: Holm over {many(tested, 'comparison')}")
@@ -257,7 +258,7 @@ def legend(means: pd.DataFrame, unit: str = "seed") -> str:
 
 
 def the_same(count: int, unit: str = "seed") -> str:
-    """Remark on values that are equal, and so cannot be tested."""
+    """Remark on equal values, which cannot be tested."""
     return f"the same in both {unit}s" if count == 2 else f"the same in all {count} {unit}s"
 
 
@@ -296,19 +297,29 @@ def pivoted(
         tuple((*label, *(cells.get(name, "–") for name in present)) for label, cells in rows.items()),
         labels=len(labels),
         main=main,
+        short=_terminal_headings(main),
     )
 
 
+def _terminal_headings(main: Sequence[str]) -> dict[str, str]:
+    """Headings without a unit, if only one is shown."""
+    with_unit = [name for name in main if name.startswith(f"{_UNDELIVERED} (")]
+    return {name: _UNDELIVERED for name in with_unit if len(with_unit) == 1}
+
+
+_UNDELIVERED = "undelivered"
+
+
 def headings(metrics: Sequence[str]) -> dict[str, str]:
-    """Heading of each metric's column, in a table with these metrics."""
+    """Heading of each metric's column in a table."""
     both = set(shortfalls("shown")) <= set(metrics)
     units = {"shortfall": "shown", "examined_shortfall": "examined"}
     return {
         metric: metric.replace("_", " ")
         if metric not in units
-        else f"undelivered ({units[metric]})"
+        else f"{_UNDELIVERED} ({units[metric]})"
         if both
-        else "undelivered"
+        else _UNDELIVERED
         for metric in metrics
     }
 

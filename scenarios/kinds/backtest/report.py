@@ -191,7 +191,7 @@ def _floors(table: pd.DataFrame, overlap: float) -> list[str]:
 
 
 def _ends(interval: PairedDifference, scale: float) -> str:
-    """Interval in brackets; a remark where all differences are equal; empty with one."""
+    """Interval in brackets, or a remark on equal differences."""
     if interval.equal:
         return f" ({the_same(interval.n, 'split')})"
     if interval.low is None or interval.high is None:

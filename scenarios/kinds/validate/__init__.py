@@ -255,7 +255,7 @@ class _Work:
         return fitted, chosen
 
     def verdicts(self, truths: Truths, chosen: str | None) -> dict[str, object]:
-        """Verdict on each truth's fitness, as every comparison on this log reaches it."""
+        """Verdict on each truth, as comparisons reach it."""
         verdicts: dict[str, object] = {}
         for name in truths:
             kind = AUTO if name == chosen else name

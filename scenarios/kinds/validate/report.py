@@ -133,7 +133,7 @@ def conclusions(run: Run) -> Sentences:
 
 
 def _verdicts(run: Run) -> Iterator[str]:
-    """Verdict on each truth; the next step names a fit truth if there is one."""
+    """Verdict on each truth, with a next step."""
     verdicts = verdicts_of(run)
     fit_truths = [name for name, verdict in verdicts.items() if verdict.verdict == FIT]
     for name, verdict in verdicts.items():
@@ -436,7 +436,7 @@ def real_against_simulated(
 
 
 def _mark(verdict: Fitness | None) -> str:
-    """Verdict on a truth that is not fit, for a title."""
+    """Verdict for a title; empty for a fit truth."""
     if verdict is None or verdict.verdict == FIT:
         return ""
     return f", {verdict.verdict}" if verdict.verdict == UNFIT_VERDICT else ", fitness unknown"
