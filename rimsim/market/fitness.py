@@ -202,7 +202,7 @@ def _kept_fitness(
     def made() -> Fitness:
         single_thread()
         truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
-        if moved is not None:
+        if moved is not None and item_bias is not None:
             truth = dataclasses.replace(truth, item_bias=item_bias)
         return _judged(log, gap, truth)
 
@@ -309,9 +309,9 @@ def _key(*parts: Any) -> str:
 def _code() -> str:
     """Digest of the source code that a verdict depends on."""
     package = Path(rimsim.__file__).parent
-    names = ("intensity", "matching", "measures", "data", "market/consumers")
-    names += ("market/agreement.py", "market/fitness.py", "market/fitted.py", "rng.py", "arrays.py")
-    return source_digest(*(package / name for name in names))
+    folders = ("intensity", "matching", "measures", "data", "market/consumers")
+    files = ("market/agreement.py", "market/fitness.py", "market/fitted.py", "rng.py", "arrays.py")
+    return source_digest(*(package / name for name in (*folders, *files)))
 
 
 def _versions() -> list[str]:

@@ -302,24 +302,26 @@ def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, 
         return f"What retraining does to {agent}, in parts"
     measure = measured[metric]
     what = measure.title.lower()
-    row = mine.loc[part]
+    effects = {str(row["part"]): row for row in mine.reset_index().to_dict("records")}
+    row = effects[part]
     n_seeds = int(row["n"])
+    mean = float(row["mean"])
     scale, unit = (100, "points") if measure.unit == "share" else (1, measure.unit)
-    size = scale * abs(row["mean"])
+    size = scale * abs(mean)
     digits = max(0, 1 - math.floor(math.log10(size))) if size > 0 else 0
     if n_seeds > 1 and not row["significant"]:
-        difference = f"{scale * row['mean']:+.{digits}f}".replace("-", "−") if size > 0 else "0"
+        difference = f"{scale * mean:+.{digits}f}".replace("-", "−") if size > 0 else "0"
         remark = (
             f"; {difference} {unit}, {tables.the_same(n_seeds)}, which allows no test" if row["equal"] else ""
         )
         return f"{_WORDS[part]} has no significant effect on the {what} of {agent} ({late}{remark})"
     near, far = (f"{scale * end:.{digits}f}" for end in sorted((abs(row["low"]), abs(row["high"]))))
     spread = "one seed: no interval" if n_seeds < 2 else f"95% interval {near} to {far}"
-    text = f"{_does(part, row['mean'])} {agent} {size:.{digits}f} {unit} of {what} ({late}; {spread})"
-    if part in {FEEDBACK, LOOP} and ALL in mine.index:
-        every = mine.loc[ALL]
-        if n_seeds < 2 or every["significant"]:
-            text += f"; {_does(ALL, every['mean']).lower()} it {scale * abs(every['mean']):.{digits}f} in all"
+    text = f"{_does(part, mean)} {agent} {size:.{digits}f} {unit} of {what} ({late}; {spread})"
+    if part in {FEEDBACK, LOOP} and ALL in effects:
+        every = float(effects[ALL]["mean"])
+        if n_seeds < 2 or effects[ALL]["significant"]:
+            text += f"; {_does(ALL, every).lower()} it {scale * abs(every):.{digits}f} in all"
         else:
             text += "; the effect of all of retraining is not significant"
     return text
