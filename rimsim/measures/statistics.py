@@ -126,7 +126,7 @@ class Agreement:
     kendall_settled: float | None
     """(Concordant − discordant) / settled over the pairs that reality settles; None where it settles none."""
     kendall_settled_low: float | None
-    """Lower end of its interval, by the same bootstrap; the pairs stay those that all users settle."""
+    """Lower end of its 95% interval over pairs, as :func:`order_test` has it; None likewise."""
     kendall_settled_high: float | None
     models: int
     users: int
@@ -335,20 +335,21 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
     signs = _signs(means, expected, settled)
     generator = rng.generator(seed, rng.Purpose.MEASURE, 11)
     kendall: list[float | None] = []
-    over_settled: list[float | None] = []
     for _ in range(resamples):
         weight = np.bincount(generator.integers(0, n, n), minlength=n) / n
         drawn_real, drawn = (here @ weight).round(_DIGITS), (there @ weight).round(_DIGITS)
         kendall.append(_rank_correlation("kendalltau", drawn_real, drawn))
-        over_settled.append(_mean(_signs(drawn_real, drawn, settled)))
     low, high = _quantiles(kendall)
-    settled_low, settled_high = _quantiles(over_settled)
+    over_settled = _mean(signs)
+    settled_low, settled_high = (
+        (None, None) if over_settled is None else _over_pairs(over_settled, len(settled), m)
+    )
     return Agreement(
         kendall=_rank_correlation("kendalltau", means, expected),
         kendall_low=low,
         kendall_high=high,
         spearman=_rank_correlation("spearmanr", means, expected),
-        kendall_settled=_mean(signs),
+        kendall_settled=over_settled,
         kendall_settled_low=settled_low,
         kendall_settled_high=settled_high,
         models=m,
@@ -387,10 +388,15 @@ def order_test(real: ArrayLike, simulated: ArrayLike) -> OrderTest:
     agreement = low = high = None
     if settled:
         agreement = (len(concordant) - len(discordant)) / len(settled)
-        count = len(settled) / _pairs_per_independent_one(len(worth))
-        low, high = (2 * end - 1 for end in _wilson((1 + agreement) / 2, count))
+        low, high = _over_pairs(agreement, len(settled), len(worth))
     counts = (len(worth), worth.shape[1], len(pairs), len(settled))
     return OrderTest(agreement, low, high, *counts, tuple(concordant), tuple(discordant))
+
+
+def _over_pairs(agreement: float, settled: int, models: int) -> tuple[float, float]:
+    """95% interval of an agreement over settled pairs."""
+    low, high = _wilson((1 + agreement) / 2, settled / _pairs_per_independent_one(models))
+    return 2 * low - 1, 2 * high - 1
 
 
 def _pairs_per_independent_one(models: int) -> float:

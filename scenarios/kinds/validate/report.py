@@ -340,7 +340,7 @@ def _agreements(agreement: pd.DataFrame, verdicts: Mapping[str, Fitness]) -> Tex
         rows.append((label, verdict, settled, *pairs, of_settled, tau, signed(row["spearman"]), *bars))
     figures = ("verdict", "settled", "in order", "reversed", "agreement", "τ", "ρ")
     title = (
-        "Does a truth put these models in the order of reality? Intervals: 95% over users. Last four columns: "
+        "Does a truth put these models in the order of reality? In brackets: 95% intervals. Last four columns: "
         "agreement if fitted to the past alone, or with wrong tastes: popularity alone, other users', opposite"
     )
     return TextTable(
