@@ -111,7 +111,7 @@ def _cell(values: object, metric: str) -> str:
     """Mean ± half its interval, with as many digits as the measure's size asks for."""
     found = mean_interval(values)
     digits = 3 if MEASURES[metric].unit == "share" or metric == "utility" else 1
-    return f"{found.mean:.{digits}f} ±{(found.high - found.low) / 2:.{digits}f}"
+    return f"{found.mean:.{digits}f}" + ("" if found.equal else f" ±{found.half:.{digits}f}")
 
 
 def main() -> None:

@@ -88,7 +88,8 @@ def table(arms: Arms, name: str) -> list[str]:
             ([values[-LATE:].mean() for values in welfare], late, 1),
         ):
             found = paired_difference(mine, base)
-            columns.append(f"{found.mean:+.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]")
+            ends = "" if found.equal else f" [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+            columns.append(f"{found.mean:+.{digits}f}{ends}")
         for metric, digits in (("provider_welfare", 3), ("nash_welfare", 1)):
             columns.append(said([values.mean() for values in arms.series(agent, metric)], digits))
         ends = ("providers_alive", "catalogue_on_offer", "items_sold")

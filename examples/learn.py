@@ -102,10 +102,8 @@ for episodes in (0, 10, 20, 40, 80):
     values = returns(policy, tested)
     gain = paired_difference(values, base)
     curve.append((episodes, gain))
-    half = (gain.high - gain.low) / 2
-    print(
-        f"{episodes:3} episodes: {values.mean():.1f}, rim-feedback {gain.mean:+.1f} ±{half:.1f}", flush=True
-    )
+    spread = "in all seeds" if gain.equal else f"±{gain.half:.1f}"
+    print(f"{episodes:3} episodes: {values.mean():.1f}, rim-feedback {gain.mean:+.1f} {spread}", flush=True)
 print("weights of each round:", learner.weights.round(2).tolist())
 
 # %%
@@ -114,13 +112,14 @@ print("weights of each round:", learner.weights.round(2).tolist())
 others = {name: returns(make_agent(name), tested) for name in ("relevance", "oracle")}
 for name, values in others.items():
     mean = mean_interval(values - base)
-    print(f"{name:10} {values.mean():.1f}, rim-feedback {mean.mean:+.1f} ±{(mean.high - mean.low) / 2:.1f}")
+    print(f"{name:10} {values.mean():.1f}, rim-feedback {mean.mean:+.1f} ±{mean.half:.1f}")
 
-ends = np.array([(gain.mean, gain.mean - gain.low, gain.high - gain.mean) for _, gain in curve]).T
+means = [gain.mean for _, gain in curve]
+halves = [0.0 if gain.equal else gain.half for _, gain in curve]
 with style():
     figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
     episodes = [episodes for episodes, _ in curve]
-    axes.errorbar(episodes, ends[0], yerr=ends[1:], marker="o", capsize=3, label="learned")
+    axes.errorbar(episodes, means, yerr=halves, marker="o", capsize=3, label="learned")
     axes.axhline(0, color="black", linestyle="--", label="rim-feedback")
     axes.axhline((others["oracle"] - base).mean(), color="black", linestyle=":", label="oracle")
     axes.set(title="Prices of a controller, weighted by a learner", xlabel="training episodes")

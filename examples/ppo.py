@@ -162,11 +162,11 @@ def returns(agent: object, seeds: range) -> np.ndarray:
 def row(name: str, values: np.ndarray, base: np.ndarray | None) -> str:
     """A line of the table: mean and half its 95% interval, and the same minus rim-feedback at the same seeds."""
     mean = mean_interval(values)
-    text = f"| `{name}` | {mean.mean:.1f} ±{(mean.high - mean.low) / 2:.1f} |"
+    text = f"| `{name}` | {mean.mean:.1f} ±{mean.half:.1f} |"
     if base is None or base is values:
         return f"{text} |"
     paired = paired_difference(values, base)
-    return f"{text} {paired.mean:+.1f} ±{(paired.high - paired.low) / 2:.1f} |"
+    return f"{text} {paired.mean:+.1f} ±{paired.half:.1f} |"
 
 
 def main() -> None:

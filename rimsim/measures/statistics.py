@@ -49,6 +49,11 @@ class Interval:
     equal: bool = False
     """True if there are several values and all are equal up to rounding."""
 
+    @property
+    def half(self) -> float:
+        """Half the width of the interval; NaN without one."""
+        return math.nan if self.low is None or self.high is None else (self.high - self.low) / 2
+
 
 @dataclass(frozen=True)
 class PairedDifference:
@@ -68,6 +73,11 @@ class PairedDifference:
     """p value of the paired t test against no difference."""
     equal: bool = False
     """True if there are several pairs and all differences are equal up to rounding."""
+
+    @property
+    def half(self) -> float:
+        """Half the width of the interval; NaN without one."""
+        return math.nan if self.low is None or self.high is None else (self.high - self.low) / 2
 
     @property
     def clear(self) -> bool:

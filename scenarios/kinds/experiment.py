@@ -338,11 +338,7 @@ def _relative_bias(seeds: pd.DataFrame) -> tuple[float, float, bool]:
     if paired_difference(seeds["naive"], seeds["total_effect"]).equal:
         return ratio, np.nan, False
     shares = (ratio + (bias - ratio * seeds["total_effect"]) / effect).to_numpy()
-    interval = mean_interval(shares)
-    within = equivalence(shares, np.zeros(len(shares)), MARGIN).holds
-    if interval.low is None or interval.high is None:
-        return ratio, np.nan, within
-    return ratio, (interval.high - interval.low) / 2, within
+    return ratio, mean_interval(shares).half, equivalence(shares, np.zeros(len(shares)), MARGIN).holds
 
 
 def experiment_report(run: Run) -> Report:

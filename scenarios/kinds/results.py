@@ -136,10 +136,11 @@ def bias_over_seeds(
     rows = []
     for key, group in work.groupby(list(keys), sort=False):
         paired = paired_difference(group[names[0]], group[names[1]])
-        half = np.nan if paired.low is None or paired.high is None else (paired.high - paired.low) / 2
-        error = np.nan if np.isnan(half) else float(group["bias"].to_numpy().std(ddof=1) / paired.n**0.5)
+        error = (
+            np.nan if np.isnan(paired.half) else float(group["bias"].to_numpy().std(ddof=1) / paired.n**0.5)
+        )
         averages = (group[name].mean() for name in (*names, "bias", "width", *means))
-        rows.append((*key, *averages, error, half, paired.p, paired.equal, paired.n))
+        rows.append((*key, *averages, error, paired.half, paired.p, paired.equal, paired.n))
     columns = [*keys, *names, "bias", "width", *means, "error", "half", "p", "equal", "seeds"]
     return pd.DataFrame(rows, columns=columns).astype({"p": float})
 
