@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import numpy as np
+import pandas as pd
 
 from rimsim.arrays import Ints
-from rimsim.data.log import EventLog, shortcomings
+from rimsim.data.log import EventLog, own_attributes, shortcomings
 from rimsim.data.readers.columns import Columns
 from rimsim.data.session_logs import LogSource
 from rimsim.data.source import EMBEDDED, LogSelection, TimeUnit, load
@@ -124,7 +125,9 @@ class LogDescription:
             ("new items", f"{self.late_items:,} first met in the second half of the time"),
             ("attributes", _attributes(log)),
         )
-        lines = [] if log.report is None else [log.report.text(), ""]
+        lines = []
+        if log.report is not None:
+            lines = [log.report.text(columns=False), "", "columns", log.report.columns_text(), ""]
         lines += [f"{name:<12}{value}" for name, value in rows]
         if self.can:
             lines += ["", "rimsim can", *(f"  + {sentence}" for sentence in self.can)]
@@ -233,12 +236,23 @@ def _abilities(
 
 
 def _attributes(log: EventLog) -> str:
+    """Counts of titles, genres and years; other attributes' ranges."""
     titles = int((log.items["title"] != "").sum())
     genres = int((log.items["genres"] != "").sum())
     years = int(log.items["year"].notna().sum())
-    if not titles + genres + years:
-        return "none"
-    return f"{titles:,} titles, {genres:,} items with genres, {years:,} years"
+    usual = f"{titles:,} titles, {genres:,} items with genres, {years:,} years"
+    parts = [usual] if titles + genres + years else []
+    parts += [f"{name} ({_range(log.items[name])})" for name in own_attributes(log.items)]
+    return "; ".join(parts) or "none"
+
+
+def _range(attribute: pd.Series) -> str:
+    """Range of numbers, or number of different texts."""
+    if pd.api.types.is_float_dtype(attribute):
+        low, high = attribute.min(), attribute.max()
+        unknown = int(attribute.isna().sum())
+        return f"{low:g} to {high:g}{f', unknown for {unknown:,} items' * bool(unknown)}"
+    return many(int(attribute[attribute != ""].nunique()), "value")
 
 
 def _date(seconds: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from pydantic import ConfigDict, Field
@@ -14,10 +14,15 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from rimsim import rng
 from rimsim.arrays import Bools, Float32s, Floats, Ints, offsets_of
 from rimsim.config.fields import duration_seconds
+from rimsim.data.readers.columns import PRICES, first_of
 from rimsim.errors import DataError, many, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+ITEM_COLUMNS: Final = ("id", "title", "genres", "year", "release")
+"""Columns that every item table begins with."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,34 @@ class BadRow:
 
     def __str__(self) -> str:
         return f"{self.file}, line {self.line:,}: {self.problem}"
+
+
+@dataclass(frozen=True)
+class ColumnUse:
+    """Use of a column without a role."""
+
+    column: str
+    """Name in the file."""
+    attribute: str | None
+    """Column of the item table that has its values; None: the column is ignored."""
+    note: str = ""
+    """Reason why the column is ignored, or rule for values that differ within an item."""
+    example: str = ""
+    """Two values of one item, if the column differs within items."""
+    table: str = ""
+    """Name of the table of items that has the column; empty: the events."""
+
+    @property
+    def is_renamed(self) -> bool:
+        """True if the attribute has another name than the column."""
+        return self.attribute not in (None, self.column)
+
+    def text(self) -> str:
+        """Use of the column, for a list of columns."""
+        note = f"{self.note}{f', such as {self.example}' * bool(self.example)}"
+        if self.attribute is None:
+            return f"ignored: {note}"
+        return f"attribute of items{f', as {self.attribute}' * self.is_renamed}{f': {note}' * bool(note)}"
 
 
 @dataclass(frozen=True)
@@ -59,12 +92,40 @@ class ReadReport:
     """Sentences on byte-order marks, mixed line ends and rows left out."""
     warnings: tuple[str, ...] = ()
     """Sentences on likely mistakes, with remedies."""
+    others: tuple[ColumnUse, ...] = ()
+    """Use of each other column, of the events and of the table of items."""
 
-    def text(self) -> str:
-        """Text of several lines that reports the reading."""
-        columns = ", ".join(f"{role} from {column}" for role, column in self.columns)
+    def columns_text(self) -> str:
+        """Line for each column with its use."""
+        rows = [(column, role) for role, column in self.columns]
+        rows += [(use.column, f"{use.text()}{f' (of {use.table})' * bool(use.table)}") for use in self.others]
+        width = max([10, *(len(name) for name, _ in rows)]) + 2
+        return "\n".join(f"{name:<{width}}{use}" for name, use in rows)
+
+    def _short(self) -> list[str]:
+        """Lines about columns other than user, item, time and value."""
+        attributes = [
+            f"{use.attribute} from {use.column}" if use.is_renamed else f"{use.attribute}"
+            for use in self.others
+            if use.attribute is not None
+        ]
+        ignored = [f"{use.column} ({use.note})" for use in self.others if use.attribute is None]
+        differing = [
+            f"{use.column}: {use.note}" for use in self.others if use.attribute is not None and use.note
+        ]
+        lines = [f"attributes of items: {', '.join(attributes)}"] if attributes else []
+        lines += differing
+        return [*lines, f"ignored columns: {'; '.join(ignored)}"] if ignored else lines
+
+    def text(self, *, columns: bool = True) -> str:
+        """Text of several lines that reports the reading.
+
+        ``columns`` adds lines about columns other than user, item, time and value.
+        """
+        named = ", ".join(f"{role} from {column}" for role, column in self.columns)
         unit = "ISO 8601" if self.time_unit == "iso" else self.time_unit
-        lines = [f"{self.source}: {self.layout}, {many(self.rows, 'row')} ({columns}; times in {unit})"]
+        lines = [f"{self.source}: {self.layout}, {many(self.rows, 'row')} ({named}; times in {unit})"]
+        lines += self._short() if columns else []
         if self.skipped:
             lines.append(f"{many(self.skipped, 'bad row')} skipped, the first of them:")
             lines += [f"  {row}" for row in self.bad_rows]
@@ -115,7 +176,8 @@ class EventLog:
     """Row per user; column ``id`` holds the id of the source."""
     items: pd.DataFrame
     """Row per item: ``id``, ``title`` and ``genres`` (names joined by ``|``; both empty where unknown),
-    ``year`` (nullable) and ``release`` (seconds since the epoch; 0 = always there)."""
+    ``year`` (nullable) and ``release`` (seconds since the epoch; 0 = always there). Further columns are attributes
+    such as ``seller`` (texts, empty where unknown) and ``price`` (numbers)."""
     target: Bools | None = None
     """(n,) events that a model is fitted to; the others are only history of their users. None: all are."""
     weight: Floats | None = None
@@ -212,6 +274,21 @@ class EventLog:
             count=(end - begin)[by_start].astype(np.int64),
             of_event=of_event,
         )
+
+
+def own_attributes(items: pd.DataFrame) -> list[str]:
+    """Attributes in an item table, such as seller and price."""
+    return [str(name) for name in items if name not in ITEM_COLUMNS]
+
+
+def prices_of(items: pd.DataFrame) -> Floats | None:
+    """(M,) price of each item, 0 where unknown; None without prices."""
+    names = [name for name in own_attributes(items) if items[name].dtype.kind in "fiu"]
+    place = first_of(PRICES, names)
+    if place is None:
+        return None
+    price: Floats = np.nan_to_num(items[names[place]].to_numpy(np.float64, na_value=np.nan))
+    return price
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,7 +71,8 @@ def load(
             position ``"user,item,value,time"``.
         time_unit: Unit of numeric times. ``"auto"`` takes the unit in which most times lie between 1970 and 5138, and
             reads dates written as numbers, such as 20150131. Minutes, hours and days must be named.
-        items: A CSV or Parquet file with a row per item: an id and, where known, title, genres, year, release.
+        items: A CSV or Parquet file with a row per item. The column of ids has a usual name, or the name of the log's
+            column of items. Other columns, such as title, genres, year, release, seller and price, become attributes.
         **options: Selection of events, and form of a text file:
 
             * ``min_item_events``, ``min_user_events`` (1): items, then users with fewer events fall out,
@@ -98,9 +99,9 @@ def load(
             f"time_unit is {time_unit!r}, which is not a unit of "
             f"time.{nearest(str(time_unit), ['auto', *UNITS])}"
         )
-    fields = {"source": source_name(source), "time_unit": time_unit, **options}
-    given = record_from(fields, LogOptions, origin="load")
-    return _read(given, columns, items=None if items is None else os.fspath(items))
+    table = None if items is None else os.fspath(items)
+    fields = {"source": source_name(source), "time_unit": time_unit, "items": table, **options}
+    return _read(record_from(fields, LogOptions, origin="load"), columns)
 
 
 def load_log(options: LogOptions) -> EventLog:
@@ -114,7 +115,7 @@ def _embedded(options: LogOptions) -> EventLog:
     return _read(options, options.columns)
 
 
-def _read(options: LogOptions, columns: Columns | str | None, *, items: str | None = None) -> EventLog:
+def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
     unit: Unit | None = None if options.time_unit == "auto" else options.time_unit
     roles = ColumnRoles.of_log(columns)
     container = container_of(options.source)
@@ -129,7 +130,8 @@ def _read(options: LogOptions, columns: Columns | str | None, *, items: str | No
             Collector(roles.kind, unit, skip_bad_rows=options.skip_bad_rows),
             name,
         )
-        users, item_table = read_tables(container, layout, collector, items)
+        item_column = dict(reading.columns).get("item", "")
+        users, item_table, others = read_tables(container, layout, collector, options.items, item_column)
     finally:
         container.close()
     events = collector.events(name, "s" if reading.times == "iso" else unit_found)
@@ -153,6 +155,7 @@ def _read(options: LogOptions, columns: Columns | str | None, *, items: str | No
         bad_rows=tuple(collector.bad_rows),
         backwards=collector.backwards,
         notes=notes,
+        others=others,
     )
     log = assemble(events, options, users, item_table)
     if name != EMBEDDED:  # few of its items are known well, which its scenarios take into account

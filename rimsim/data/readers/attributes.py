@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Container as Known
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from rimsim.data.readers.columns import first_of
+from rimsim.data.log import ColumnUse
+from rimsim.data.readers.columns import ATTRIBUTES, USUAL, first_of, plain_name
 from rimsim.data.readers.containers import Container, existing, file_container
 from rimsim.data.readers.events import Collector
+from rimsim.data.readers.item_columns import TAKEN, attributes_of, item_column, plain_text
 from rimsim.data.readers.layouts import LogLayout, TableFormat
 from rimsim.data.readers.lines import LineReader, fields_of
 from rimsim.data.readers.tables import SEPARATORS, table_of
-from rimsim.data.readers.values import LATEST, RowProblemError, canonical, identifier, moment, number, short
+from rimsim.data.readers.values import (
+    LATEST,
+    MISSING,
+    RowProblemError,
+    canonical,
+    identifier,
+    moment,
+    number,
+    short,
+)
 from rimsim.errors import DataError, refuse
 
 _TITLE = re.compile(
@@ -48,23 +60,57 @@ T = TypeVar("T")
 
 
 def read_tables(
-    container: Container, layout: LogLayout, collector: Collector, items: str | None
-) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
-    """Tables of a log's users and items, if available.
+    container: Container, layout: LogLayout, collector: Collector, items: str | None, item_column: str = ""
+) -> tuple[pd.DataFrame | None, pd.DataFrame | None, tuple[ColumnUse, ...]]:
+    """Tables of users and items, and uses of columns.
 
-    ``items`` is the path of another table of items. The collector has the events, and records bad rows of the tables.
+    The collector has the events, and records bad rows of the tables.
+
+    Args:
+        items: Path of another table of items.
+        item_column: Name of the column of items in the events.
     """
-    users = item_table = None
+    users, item_table = None, None
+    uses: tuple[ColumnUse, ...] = ()
     if layout.users is not None:
         users = _read_users(container, layout.users, layout.users_form, collector)
     if items is not None:
         other = file_container(existing(items))
-        item_table = _read_items(other, other.members[0], None, collector)
+        item_table, uses = _read_items(other, other.members[0], None, collector, id_names=(item_column,))
     elif layout.items is not None:
-        item_table = _read_items(container, layout.items, layout.items_form, collector, layout.genres)
-    elif collector.attributes:
-        item_table = _items_of_events(collector, container.label(layout.events))
-    return users, item_table
+        id_names = ("id",) if layout.name == "rimsim" else (item_column,)
+        item_table, uses = _read_items(
+            container, layout.items, layout.items_form, collector, layout.genres, id_names
+        )
+    if collector.others:
+        of_events, event_uses = _items_of_events(collector, container.label(layout.events))
+        item_table, event_uses = _joined(item_table, of_events, event_uses)
+        uses = (*event_uses, *uses)
+    nested = tuple(
+        ColumnUse(name, None, f"its type is {kind}; rimsim reads numbers and texts")
+        for name, kind in collector.nested.items()
+    )
+    return users, item_table, (*uses, *nested)
+
+
+def _joined(
+    table: pd.DataFrame | None, of_events: pd.DataFrame, uses: tuple[ColumnUse, ...]
+) -> tuple[pd.DataFrame, tuple[ColumnUse, ...]]:
+    """Table of items with further columns from the events."""
+    if table is None:
+        return of_events, uses
+    ids = table["id"].astype(str).tolist()
+    ids += sorted(set(of_events["id"].astype(str)) - set(ids))
+    sides = [side.set_index(side["id"].astype(str)).drop(columns="id") for side in (table, of_events)]
+    columns = {name: sides[0][name].reindex(ids).array for name in sides[0]}
+    columns |= {name: sides[1][name].reindex(ids).array for name in sides[1] if name not in columns}
+    uses = tuple(
+        replace(use, attribute=None, note="the table of items has this column too, which is used")
+        if use.attribute in sides[0]
+        else use
+        for use in uses
+    )
+    return pd.DataFrame({"id": _column(ids), **columns}), uses
 
 
 def _read_items(
@@ -73,41 +119,94 @@ def _read_items(
     form: TableFormat | None,
     collector: Collector,
     genres: str | None = None,
-) -> pd.DataFrame:
-    """Table of items: id, title, genres, year, release times.
+    id_names: tuple[str, ...] = (),
+) -> tuple[pd.DataFrame, tuple[ColumnUse, ...]]:
+    """Table of items with all its attributes.
 
     Without a given form, the table is a CSV or Parquet file with a header. ``genres`` is the file with the names of the
-    genre flags, one ``name|number`` per line. Release times are in seconds, if the file has release times.
+    genre flags, one ``name|number`` per line. Release times are in seconds, if the file has release times. The column
+    of ids has one of ``id_names``, or a usual name.
     """
     label = container.label(member)
     names, rows = _rows(container, member, form)
-    found = {role: first_of(usual, names) for role, usual in _USUAL.items()}
-    places = {role: place for role, place in found.items() if place is not None}
+    places = {role: place for role, usual in _USUAL.items() if (place := first_of(usual, names)) is not None}
+    if (id_place := _id_place(names, id_names)) is not None:
+        places["id"] = id_place
     if "id" not in places:
+        wanted = [*(repr(name) for name in id_names if name not in ("", "id")), "'id'"]
         raise DataError(
-            f"{label}, line 1: there is no column for the item. Name the column {', '.join(_USUAL['id'][:-1])} or "
-            f"{_USUAL['id'][-1]}"
+            f"{label}, line 1: there is no column for the item among {', '.join(map(repr, names[:12]))}. Name the "
+            f"column {' or '.join(wanted)}"
         )
     flags = _flag_names(container, genres) if form is not None and form.flags else []
+    used = {*places.values()}
+    others = (
+        {}
+        if form is not None
+        else {name: place for place, name in enumerate(names) if name and place not in used}
+    )
     id_at, width, bad = ("item", places["id"]), len(names) + len(flags), partial(collector.bad, label)
-    item_of = _by_id(rows, id_at, width, lambda fields: _item(fields, places, flags), bad)
-    frame = _item_frame(list(item_of), list(item_of.values()))
+
+    def read(fields: Sequence[str]) -> tuple[Item, tuple[str, ...]]:
+        return _item(fields, places, flags), tuple(fields[place].strip() for place in others.values())
+
+    row_of = _by_id(rows, id_at, width, read, bad)
+    items = [item for item, _ in row_of.values()]
+    frame = _item_frame(list(row_of), items, {*places, *(["genres", "year"] if flags else [])})
     if "release" in places:
-        release = np.array([row.release for row in item_of.values()], np.float64)
-        frame["release" if form is None else "released"] = release
-    return frame
+        frame["release" if form is None else "released"] = np.array(
+            [item.release for item in items], np.float64
+        )
+    uses = [
+        ColumnUse(names[place], role, table=label)
+        for role, place in places.items()
+        if form is None and names[place] not in (role, names[places["id"]])
+    ]
+    for place, name in enumerate(others):
+        series, use = _table_attribute(name, [texts[place] for _, texts in row_of.values()], label)
+        if series is not None:
+            frame[name] = series
+        uses.append(use)
+    return frame, tuple(uses)
 
 
-def _items_of_events(collector: Collector, source: str) -> pd.DataFrame:
+def _id_place(names: tuple[str, ...], id_names: tuple[str, ...]) -> int | None:
+    """Position of the column of ids, or None."""
+    exact = next((names.index(name) for name in id_names if name in names), None)
+    if exact is not None:
+        return exact
+    alike = [plain for name in id_names if (plain := plain_name(name))]
+    return first_of([*alike, *_USUAL["id"], *USUAL["item"]], names)
+
+
+def _table_attribute(name: str, texts: list[str], label: str) -> tuple[pd.Series | None, ColumnUse]:
+    """Attribute from a column of a table, and its use."""
+    texts = ["" if text in MISSING else text for text in texts]
+    if name in TAKEN:
+        note = "the item table has its own column of this name. Rename the column to keep it"
+        return None, ColumnUse(name, None, note, label)
+    if not any(texts):
+        return None, ColumnUse(name, None, "it is empty", label)
+    column = item_column(name)
+    rows = np.arange(len(texts), dtype=np.int32)
+    column.take(rows, rows.astype(np.int64), texts)
+    attributes, (use,) = attributes_of({name: column}, list(map(str, rows.tolist())))
+    return attributes[name], replace(use, table=label)
+
+
+def _items_of_events(collector: Collector, source: str) -> tuple[pd.DataFrame, tuple[ColumnUse, ...]]:
     """Table of items from columns of the events themselves."""
-    places = {name: number for number, name in enumerate(collector.attributes)}
-    ids, rows = collector.items.texts(), []
-    for code, key in enumerate(ids):
+    ids = collector.items.texts()
+    attributes, uses = attributes_of(collector.others, ids)
+    roles = {role: attributes.pop(role) for role in ATTRIBUTES if role in attributes}
+    places = {role: place for place, role in enumerate(roles)}
+    rows = []
+    for key, *fields in zip(ids, *(texts.tolist() for texts in roles.values()), strict=True):
         try:
-            rows.append(_item([texts.get(code, "") for texts in collector.attributes.values()], places, []))
+            rows.append(_item(fields, places, []))
         except RowProblemError as problem:
             raise DataError(f"{source}, item {short(key)}: {problem}") from None
-    return _item_frame(ids, rows)
+    return _item_frame(ids, rows, places.keys()).assign(**attributes), uses
 
 
 class Item(NamedTuple):
@@ -119,15 +218,15 @@ class Item(NamedTuple):
     release: float
 
 
-def _item_frame(ids: list[str], rows: list[Item]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "id": _column(ids),
-            "title": pd.Series([row.title for row in rows], dtype="str"),
-            "genres": pd.Series([row.genres for row in rows], dtype="str"),
-            "year": pd.array([row.year for row in rows], "Int64"),
-        }
-    )
+def _item_frame(ids: list[str], rows: list[Item], roles: Collection[str]) -> pd.DataFrame:
+    """Table of items with the columns of the given roles."""
+    columns = {
+        "title": pd.Series([row.title for row in rows], dtype="str"),
+        "genres": pd.Series([row.genres for row in rows], dtype="str"),
+        "year": pd.array([row.year for row in rows], "Int64"),
+    }
+    has = {"title": "title" in roles, "genres": "genres" in roles, "year": bool({"title", "year"} & {*roles})}
+    return pd.DataFrame({"id": _column(ids)} | {name: columns[name] for name in columns if has[name]})
 
 
 def _item(fields: Sequence[str], places: dict[str, int], flag_names: Sequence[str]) -> Item:
@@ -227,9 +326,7 @@ def _rows(
     """Column names of a table of attributes, and its rows."""
     if member.lower().endswith((".parquet", ".pq")):
         table = table_of(container.content(member), container.label(member))
-        columns = [
-            ["" if value is None else str(value) for value in column.to_pylist()] for column in table.columns
-        ]
+        columns = [[plain_text(value) for value in column.to_pylist()] for column in table.columns]
         return tuple(table.column_names), iter(enumerate(zip(*columns, strict=True), start=1))
     lines = _decoded(container, member).split("\n")
     if form is not None:

@@ -32,6 +32,11 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "year": ("year", "releaseyear", "movieyear"),
 }
 """Usual names of columns that describe the item of each event."""
+PRICES: Final = (
+    *("price", "unitprice", "itemprice", "productprice", "saleprice", "sellingprice", "listprice"),
+    *("priceusd", "priceeur", "pricegbp"),
+)
+"""Usual names of columns of prices, in order of preference."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,8 @@ class TableKind:
     """Positions as a caller may give them, for messages."""
     value_type: type[np.floating]
     """Type of values."""
-    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Usual names of columns that describe the items."""
+    describes_items: bool = False
+    """True if other columns may describe the items."""
 
     @property
     def needed(self) -> tuple[Role, ...]:
@@ -67,7 +72,7 @@ class TableKind:
 
 
 EVENTS: Final = TableKind(
-    "events", "log", ROLES, USUAL, "'user,item,value,time' ('-' for others)", np.float32, ATTRIBUTES
+    "events", "log", ROLES, USUAL, "'user,item,value,time' ('-' for others)", np.float32, describes_items=True
 )
 _VALUES: Final = "watchratio isclick click longview answer response reward label taken probability"
 """Further names of observed values."""
@@ -171,8 +176,8 @@ class ColumnPlaces:
     """Role → position."""
     names: tuple[str, ...]
     """Header, or ``column 1`` … where there is none; as many as a row has fields."""
-    attributes: Mapping[str, int] = field(default_factory=dict)
-    """Title, genres or year of the item → position."""
+    others: Mapping[str, int] = field(default_factory=dict)
+    """Name of each other column → position; the column may describe the item."""
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Roles and the names of their columns."""
@@ -183,10 +188,14 @@ class ColumnPlaces:
         return {role: f"{role} (column {name!r})" for role, name in self.pairs()}
 
 
+def plain_name(name: str) -> str:
+    """Small letters and digits of a name, without its type."""
+    return re.sub(r"[^a-z0-9]", "", name.partition(":")[0].lower())
+
+
 def first_of(usual: Sequence[str], names: Sequence[str]) -> int | None:
     """Position of a column with a usual name, or None."""
-    # Names are compared without a type after a colon, in small letters and digits alone.
-    known = [re.sub(r"[^a-z0-9]", "", name.partition(":")[0].lower()) for name in names]
+    known = [plain_name(name) for name in names]
     return next((known.index(name) for name in usual if name in known), None)
 
 
@@ -220,9 +229,8 @@ def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlace
     if len(set(taken)) < len(taken):
         doubled = next(names[place] for place in taken if taken.count(place) > 1)
         refuse(DataError, where, f"column {doubled!r} is named for two roles", "one role per column")
-    attributes = {name: first_of(usual, names) for name, usual in kind.attributes.items()}
-    free = {name: place for name, place in attributes.items() if place is not None and place not in taken}
-    return ColumnPlaces(places, names, free)
+    others = {name: place for place, name in enumerate(names) if name and place not in taken}
+    return ColumnPlaces(places, names, others if kind.describes_items else {})
 
 
 def _place_of(names: tuple[str, ...], column: str | int, role: str, where: str) -> int:

@@ -14,9 +14,10 @@ import pandas as pd
 
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32
 from rimsim.config import LogOptions
-from rimsim.data.log import BadRow, EventLog
+from rimsim.data.log import ITEM_COLUMNS, BadRow, EventLog
 from rimsim.data.readers import values
 from rimsim.data.readers.columns import EVENTS, Role, TableKind
+from rimsim.data.readers.item_columns import TAKEN, ItemColumn, item_column
 from rimsim.data.readers.swapped import ValuesOfColumn
 from rimsim.errors import DataError, refuse
 
@@ -68,8 +69,8 @@ class RowBlock:
     """(n,) values. None: 1 throughout."""
     problems: Mapping[Role, Mapping[int, str]] = field(default_factory=dict)
     """Role → row → problem, in addition to those of users and items."""
-    attributes: Mapping[str, values.Words] = field(default_factory=dict)
-    """``title``, ``genres`` or ``year`` → (n,) texts about the items."""
+    others: Mapping[str, values.Words] = field(default_factory=dict)
+    """Name of another column → (n,) texts, which may describe the items."""
     uncut: Mapping[int, str] = field(default_factory=dict)
     """Line → problem, of lines that are no rows."""
 
@@ -87,9 +88,12 @@ class Collector:
     backwards: int = field(default=0, init=False)
     skipped: int = field(default=0, init=False)
     bad_rows: list[BadRow] = field(default_factory=list, init=False)
-    attributes: dict[str, dict[int, str]] = field(default_factory=dict, init=False)  # texts of item codes
+    others: dict[str, ItemColumn] = field(default_factory=dict, init=False)
+    """Name of another column → its texts, item by item."""
+    nested: dict[str, str] = field(default_factory=dict, init=False)
+    """Name of a column of lists or records, which is not read → its type."""
     values_of: dict[str, ValuesOfColumn] = field(default_factory=dict, init=False)
-    """Attribute → its values by user and by item."""
+    """Column with titles, genres or years → its values by user and by item."""
 
     def __post_init__(self) -> None:
         self._users = values.Vocabulary()
@@ -126,9 +130,10 @@ class Collector:
         time = np.full(len(user), np.nan) if block.time is None else block.time[rows] + 0.0
         value = np.ones(len(user)) if block.value is None else block.value[rows] + 0.0
         self._parts.append((user, item, time, value.astype(self.kind.value_type)))
-        for attribute, texts in block.attributes.items():
-            self._learn(attribute, item, *texts.texts(rows))
-            self.values_of.setdefault(attribute, ValuesOfColumn()).take(user, item, *texts.texts(rows))
+        for column, texts in block.others.items():
+            self.others[column].take(item, *texts.texts(rows))
+            if not self.others[column].must_agree:  # other columns may well describe the users
+                self.values_of.setdefault(column, ValuesOfColumn()).take(user, item, *texts.texts(rows))
         self.rows += len(user)
         self.backwards += int((np.diff(time, prepend=self._last) < 0).sum())
         self._last = float(time[-1])
@@ -139,15 +144,9 @@ class Collector:
             self._votes[unit] += below - low
             low = below
 
-    def _learn(self, attribute: str, item: Ints32, word: Ints, words: list[str]) -> None:
-        """Collect texts about items, given as positions in ``words``."""
-        # Of several the smallest counts, so that the order of rows does not matter.
-        known = self.attributes.setdefault(attribute, {})
-        for pair in np.unique(item.astype(np.int64) * len(words) + word).tolist():
-            code, place = divmod(pair, len(words))
-            text = words[place].strip()
-            if text not in values.MISSING and not known.get(code, text) < text:
-                known[code] = text
+    def wants(self, column: str) -> bool:
+        """True if the texts of another column are still needed."""
+        return not self.others.setdefault(column, item_column(column)).is_closed
 
     def bad(self, file: str, line: int, problem: str, *, skippable: bool = True) -> None:
         """Report a row that cannot be read.
@@ -267,8 +266,8 @@ def assemble(
         options: Selection.
         users: Attributes of users, one row per ``id``; rows of users without events are kept only if
             ``min_user_events`` is 0.
-        items: Attributes of items in the same form: ``id``, ``title``, ``genres``, ``year``, and ``release`` or
-            ``released`` if known (``released`` is used only if the options ask for years).
+        items: Attributes of items in the same form: ``id``, and if known ``title``, ``genres``, ``year``, ``release``
+            or ``released`` (which is used only if the options ask for years), and other attributes.
 
     Raises:
         DataError: If no event is left; the message says which step removed the last event.
@@ -286,7 +285,7 @@ def assemble(
         time=time,
         value=value.astype(np.float32, copy=False),
         users=_attributes(user_ids, users),
-        items=item_table[["id", "title", "genres", "year", "release"]],
+        items=item_table[[*ITEM_COLUMNS, *(name for name in item_table if name not in TAKEN)]],
     )
 
 
@@ -395,6 +394,9 @@ def _items(ids: values.Ids, table: pd.DataFrame | None) -> pd.DataFrame:
     frame["year"] = (
         frame["year"].astype("Int64") if "year" in frame else pd.array([pd.NA] * len(frame), "Int64")
     )
+    for column in frame.columns.difference([*TAKEN], sort=False):
+        if not pd.api.types.is_numeric_dtype(frame[column]):
+            frame[column] = frame[column].fillna("").astype("str")
     return frame
 
 

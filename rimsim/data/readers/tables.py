@@ -17,6 +17,7 @@ from rimsim.arrays import Floats
 from rimsim.data.readers.columns import ANSWERS, ColumnPlaces, ColumnRoles, Role, resolve
 from rimsim.data.readers.containers import Stream
 from rimsim.data.readers.events import Collector, RowBlock
+from rimsim.data.readers.item_columns import plain_text
 from rimsim.data.readers.lines import Block, Cutter, LineReader, decoded, fields_of, moments_of, numbers_of
 from rimsim.data.readers.values import (
     LATEST,
@@ -34,6 +35,8 @@ SEPARATORS: Final = ("::", "\t", ",", ";", "|")
 """Separators that are found without being named, in the order in which they are tried."""
 LOOKED_AT: Final = 200
 """Lines that are looked at to find the kind of times."""
+_OTHER: Final = "column "
+"""Beginning of the keys of columns without a role, whose names may be those of roles."""
 _OR_DATES: Final = ", or, in most rows of the file, ISO 8601 dates such as 2016-10-17T08:30:00Z"
 
 
@@ -149,7 +152,9 @@ def sniff(first: bytes, where: str, roles: ColumnRoles, separator: str | None) -
     elif roles.positional():
         header = not _is_data(names, roles)
         names = names if header else [f"column {place}" for place in range(1, len(names) + 1)]
-    return Dialect(chosen, quoted=True, places=resolve(names, roles, where), header=header)
+    places = resolve(names, roles, where)
+    places = places if header else replace(places, others={})  # a column without a name cannot be asked for
+    return Dialect(chosen, quoted=True, places=places, header=header)
 
 
 def _require_fields(
@@ -205,7 +210,8 @@ class _DelimitedReader:
         self._name, self._collector = name, collector
         self._places, self._iso = dialect.places, dialect.times == "iso"
         self._label = dialect.places.labels()
-        read = dict(dialect.places.of) | dict(dialect.places.attributes)
+        read: dict[str, int] = {str(role): place for role, place in dialect.places.of.items()}
+        read |= {f"{_OTHER}{name}": place for name, place in dialect.places.others.items()}
         width = len(dialect.places.names)
         self._cutter = Cutter(dialect.separator, quoted=dialect.quoted, width=width, places=read)
 
@@ -230,7 +236,11 @@ class _DelimitedReader:
                 time=times,
                 value=values,
                 problems=problems,
-                attributes={name: Words(fields[name]) for name in self._places.attributes},
+                others={
+                    name: Words(fields[f"{_OTHER}{name}"])
+                    for name in self._places.others
+                    if self._collector.wants(name)
+                },
                 uncut=rows.uncut,
             ),
         )
@@ -303,12 +313,13 @@ class _BatchReader:
         self._row = 1
         self._columns = dict(places.pairs())
         self._labels = places.labels()
-        self._attributes = {
-            attribute: places.names[place]
-            for attribute, place in places.attributes.items()
-            if _is_id(kind := _value_kind(schema.field(place).type)) or _is_number(kind)
+        types = {name: schema.field(place).type for name, place in places.others.items()}
+        collector.nested |= {name: str(kind) for name, kind in types.items() if pa.types.is_nested(kind)}
+        self._others = {
+            name: schema.names[place] for name, place in places.others.items() if name not in collector.nested
         }
-        self.names = [*self._columns.values(), *self._attributes.values()]
+        """Name without spaces around it → name in the file."""
+        self.names = [*self._columns.values(), *self._others.values()]
         """Columns to read."""
         kinds = {role: _value_kind(schema.field(column).type) for role, column in self._columns.items()}
         for role, kind in kinds.items():
@@ -334,7 +345,7 @@ class _BatchReader:
             times, problems["time"] = self._numbers("time", columns["time"])
         if "value" in columns:
             values, problems["value"] = self._numbers("value", columns["value"])
-        texts = {name: batch.schema.names.index(text) for name, text in self._attributes.items()}
+        others = [name for name in self._others if self._collector.wants(name)]
         self._collector.take(
             self._name,
             RowBlock(
@@ -344,7 +355,10 @@ class _BatchReader:
                 time=times,
                 value=values,
                 problems=problems,
-                attributes={name: Words(batch.column(place)) for name, place in texts.items()},
+                others={
+                    name: Words(_texts(batch.column(batch.schema.names.index(self._others[name]))))
+                    for name in others
+                },
             ),
         )
         self._row += batch.num_rows
@@ -413,6 +427,15 @@ def _is_moment(kind: pa.DataType) -> bool:
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    """Texts of a column, as a text file has them."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    encoded = column.dictionary_encode()
+    words = pa.array([plain_text(value) for value in encoded.dictionary.to_pylist()], pa.string())
+    return words.take(encoded.indices)
 
 
 def _floats(column: pa.Array) -> Floats:

@@ -1,0 +1,200 @@
+"""Columns of events that describe the items: sellers, brands, prices.
+
+A column with the same text in all rows of an item is an attribute of the item. A price may differ from row to row; then
+the item has the median of its prices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from rimsim.arrays import Floats, Ints, Ints32
+from rimsim.data.log import ColumnUse
+from rimsim.data.readers import values
+from rimsim.data.readers.columns import ATTRIBUTES, PRICES, first_of
+from rimsim.errors import many
+
+TAKEN: Final = frozenset({"id", "title", "genres", "year", "release", "released"})
+"""Names of columns that the item table has for itself."""
+_TOO_MANY: Final = 1000
+"""Items in which a column differs, from which rimsim stops to read the column."""
+
+
+@dataclass(eq=False)
+class ItemColumn:
+    """Column of events whose texts are collected item by item."""
+
+    is_price: bool = False
+    """True if the numbers of each item are collected too."""
+    must_agree: bool = True
+    """True if the column is useless once it differs within many items."""
+    smallest: dict[int, str] = field(default_factory=dict)
+    """Item code → first text in the order of code points."""
+    largest: dict[int, str] = field(default_factory=dict)
+    """Item code → last text in that order."""
+    differing: set[int] = field(default_factory=set)
+    """Codes of items with two texts or more."""
+    is_closed: bool = False
+    """True if the column is no longer read, because it differs within many items."""
+    no_number: str | None = None
+    """Smallest text of a price column that is not a number."""
+
+    def __post_init__(self) -> None:
+        self._prices: list[tuple[Ints32, Floats]] = []
+
+    def take(self, item: Ints32, word: Ints, words: Sequence[str]) -> None:
+        """Collect texts about items, given as positions in ``words``."""
+        # First and last text suffice to tell whether all are equal, and do not depend on the order of rows.
+        used = [place for place in np.unique(word).tolist() if words[place] not in values.MISSING]
+        order = np.array(sorted(used, key=lambda place: words[place]), np.int64)
+        rank = np.full(len(words), -1, np.int64)
+        rank[order] = np.arange(len(order))
+        is_known = rank[word] >= 0
+        if not is_known.any():
+            return
+        item, rank_of_row = item[is_known], rank[word[is_known]]
+        codes, place = np.unique(item, return_inverse=True)
+        low = np.full(len(codes), len(order), np.int64)
+        high = np.full(len(codes), -1, np.int64)
+        np.minimum.at(low, place, rank_of_row)
+        np.maximum.at(high, place, rank_of_row)
+        for code, first, last in zip(codes.tolist(), order[low].tolist(), order[high].tolist(), strict=True):
+            smallest = min(self.smallest.get(code, words[first]), words[first])
+            largest = max(self.largest.get(code, words[last]), words[last])
+            self.smallest[code], self.largest[code] = smallest, largest
+            if smallest != largest:
+                self.differing.add(code)
+        if self.is_price:
+            self._take_prices(item, rank_of_row, [words[at] for at in order.tolist()])
+        elif self.must_agree and len(self.differing) >= _TOO_MANY:
+            self.is_closed = True
+            self.smallest.clear()
+            self.largest.clear()
+
+    def _take_prices(self, item: Ints32, word: Ints, words: Sequence[str]) -> None:
+        """Collect the numbers of rows."""
+        numbers = np.full(len(words), np.nan)
+        for place, text in enumerate(words):
+            try:
+                numbers[place] = values.number(text, "price", values.LARGEST_VALUE)
+            except values.RowProblemError:
+                self.no_number = text if self.no_number is None else min(self.no_number, text)
+        self._prices.append((item, numbers[word]))
+
+    def medians(self) -> dict[int, float]:
+        """Item code → median price of its rows."""
+        item = np.concatenate([codes for codes, _ in self._prices] or [np.zeros(0, np.int32)])
+        price = np.concatenate([numbers for _, numbers in self._prices] or [np.zeros(0)])
+        return dict(pd.Series(price).groupby(item).median().items())  # type: ignore[arg-type]  # codes are whole
+
+
+def item_column(name: str) -> ItemColumn:
+    """Collector of a column, by its name."""
+    describes = any(first_of(usual, [name]) is not None for usual in ATTRIBUTES.values())
+    return ItemColumn(is_price=first_of(PRICES, [name]) is not None, must_agree=not describes)
+
+
+def roles_of(names: Sequence[str]) -> dict[str, str]:
+    """Column → its role: title, genres or year of the item."""
+    places = {role: first_of(usual, names) for role, usual in ATTRIBUTES.items()}
+    return {names[place]: role for role, place in places.items() if place is not None}
+
+
+def attributes_of(
+    columns: Mapping[str, ItemColumn], ids: Sequence[str]
+) -> tuple[dict[str, pd.Series], tuple[ColumnUse, ...]]:
+    """Attributes of items from columns of events, and their uses.
+
+    Args:
+        columns: Name of a column → its collected texts.
+        ids: Id of each item, by code.
+
+    Returns:
+        Name of an attribute → a value per item; then a record per column.
+    """
+    roles = roles_of(tuple(columns))
+    attributes: dict[str, pd.Series] = {}
+    uses = []
+    for name, column in columns.items():
+        if name in roles:
+            attributes |= _described(name, roles[name], column, len(ids))
+            uses.append(_use_of_role(name, roles[name], column, ids))
+            continue
+        series, note = _attribute(name, column, len(ids))
+        if series is not None:
+            attributes[name] = series
+        example = _example(column, ids) if "differs" in note else ""
+        uses.append(ColumnUse(name, None if series is None else name, note, example))
+    return attributes, tuple(uses)
+
+
+def _described(name: str, role: str, column: ItemColumn, n_items: int) -> dict[str, pd.Series]:
+    """Titles, genres or years of items, by column name."""
+    texts = texts_of_items(column.smallest, n_items)
+    # Users who ask for groups of a category know the column by its name in the file.
+    is_group = role == "genres" and not column.differing and name not in TAKEN
+    return {role: texts, name: texts} if is_group else {role: texts}
+
+
+def _use_of_role(name: str, role: str, column: ItemColumn, ids: Sequence[str]) -> ColumnUse:
+    """Use of a column with titles, genres or years."""
+    if role == "genres" and not column.differing and name not in TAKEN:
+        return ColumnUse(name, name, "also the genres of items")
+    difference = _difference(column, len(ids))
+    note = f"of several, the first in the alphabet counts, because {difference}" if difference else ""
+    return ColumnUse(name, role, note, _example(column, ids))
+
+
+def _attribute(name: str, column: ItemColumn, n_items: int) -> tuple[pd.Series | None, str]:
+    """Value of a column per item, and a note."""
+    difference = _difference(column, n_items)
+    if name in TAKEN:
+        return None, "the item table has its own column of this name. Rename the column to keep it"
+    if not column.smallest and not column.is_closed:
+        return None, "it is empty"
+    if column.is_price and column.no_number is None:
+        medians = column.medians()
+        prices = pd.Series([medians.get(code, np.nan) for code in range(n_items)], dtype=np.float64)
+        return prices, f"the median of an item's prices, because {difference}" if difference else ""
+    if difference:
+        return None, difference
+    note = ""
+    if column.no_number is not None:
+        note = f"{values.short(column.no_number)} is not a number of at least 0, so there is no revenue"
+    return texts_of_items(column.smallest, n_items), note
+
+
+def texts_of_items(texts: Mapping[int, str], n_items: int) -> pd.Series:
+    """Text per item code; empty where there is none."""
+    return pd.Series([texts.get(code, "") for code in range(n_items)], dtype="str")
+
+
+def _difference(column: ItemColumn, n_items: int) -> str:
+    """Clause about items in which a column differs; empty: none."""
+    count = len(column.differing)
+    if column.is_closed:
+        return f"it differs within {count:,} items or more"
+    return f"it differs within {count:,} of {many(n_items, 'item')}" if count else ""
+
+
+def _example(column: ItemColumn, ids: Sequence[str]) -> str:
+    """Two texts of an item in which a column differs."""
+    if column.is_closed or not column.differing:
+        return ""
+    code = min(column.differing, key=lambda differing: ids[differing])
+    low, high = (values.short(text[code]) for text in (column.smallest, column.largest))
+    return f"{low} and {high} of item {ids[code]}"
+
+
+def plain_text(value: object) -> str:
+    """Text of a Parquet value, as text files write it."""
+    if value is None or value != value:  # noqa: PLR0124  # NaN
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
