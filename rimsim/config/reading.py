@@ -204,7 +204,11 @@ def relocated(
         consumer = replace(consumer, options=tuple(options.items()))
     return replace(
         config,
-        data=replace(config.data, source=path(config.data.source)),
+        data=replace(
+            config.data,
+            source=path(config.data.source),
+            items=None if config.data.items is None else path(config.data.items),
+        ),
         arrivals=replace(config.arrivals, kind=place(config.arrivals.kind)),
         consumer=replace(consumer, kind=place(consumer.kind)),
         platform=replace(config.platform, model=place(config.platform.model)),
@@ -254,12 +258,21 @@ def flat(plain: object, name: str = "") -> dict[str, object]:
     return named
 
 
+def _entry(entries: list[Any], name: str) -> object:
+    """Entry of a list by its first field's value."""
+    return next(
+        (entry for entry in entries if isinstance(entry, dict) and next(iter(entry.values()), None) == name),
+        None,
+    )
+
+
 def override(config: ScenarioConfig, changes: dict[str, object], *, origin: str = "--set") -> ScenarioConfig:
     """Scenario with some fields changed.
 
     Args:
         config: Scenario to start from.
         changes: New values by dotted field name, such as ``exposure.beta``; the value of a model may be a model object.
+            An entry of a list has the name of its first field: ``exposure.groups.seller.beta``.
         origin: Source of the changes, for messages.
 
     Raises:
@@ -268,11 +281,13 @@ def override(config: ScenarioConfig, changes: dict[str, object], *, origin: str 
     plain = to_plain(config)
     for dotted, value in changes.items():
         *parents, last = dotted.split(".")
-        place = plain
+        place: dict[str, Any] | list[Any] = plain
         for name in parents:
-            inner = place.get(name)
-            if not isinstance(inner, dict):
+            inner = place.get(name) if isinstance(place, dict) else _entry(place, name)
+            if not isinstance(inner, dict | list):
                 raise unknown_field(dotted, ScenarioConfig, origin=origin)
             place = inner
+        if not isinstance(place, dict):
+            raise unknown_field(dotted, ScenarioConfig, origin=origin)
         place[last] = value
     return scenario_from(plain, origin=origin)

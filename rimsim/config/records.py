@@ -90,6 +90,10 @@ class LogOptions:
     """
     stop: Time = None
     """First time to leave out, as `start`; null keeps all."""
+    items: str | None = None
+    """Table of items, a CSV or Parquet file with a row per item: its id, and attributes such as title, seller, price;
+    null: the log's own.
+    """
     columns: str | None = None
     """Columns to read: 'user=uid,item=sku,time=at'; null finds the usual names."""
     separator: str | None = None

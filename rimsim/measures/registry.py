@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim.data.log import prices_of
 from rimsim.entry_points import places
 from rimsim.errors import ConfigError, MeasureError, has_type, nearest, one_line, refuse, require_known
 from rimsim.measures import exposure, loop, relevance, two_sides
@@ -282,6 +283,11 @@ def _provider_welfare(facts: RoundFacts) -> float:
     return two_sides.provider_welfare(consumptions[facts.came])
 
 
+def _revenue(facts: RoundFacts) -> float | None:
+    price = prices_of(facts.items)
+    return None if price is None else relevance.per_slate(price[facts.slates] * facts.consumed)
+
+
 def _value(worth: Floats | Bools, facts: RoundFacts) -> float:
     """Total worth minus c times the missing and excess exposures."""
     return relevance.penalised_value(
@@ -306,6 +312,8 @@ _ALL = (
         lambda f: relevance.per_slate(f.probability), "Utility", "relevance", "higher", band=1, retrained=True),
     Measure("consumptions", "consumptions per slate", "mean over arrivals of Σ_r consumed",
         lambda f: relevance.per_slate(f.consumed), "Consumptions", "relevance", "higher"),
+    Measure("revenue", "revenue per slate", "mean over arrivals of Σ_r price of consumed items; none without prices",
+        _revenue, "Revenue", "relevance", "higher"),
     Measure("coverage", "share", "#{y: E_y > 0} / M",
         lambda f: exposure.coverage(f.exposure), "Catalogue coverage", "exposure", "higher", band=4, retrained=True),
     Measure("gini", "index", "Σ_i (2i − M − 1)·E_(i) / (M·ΣE), E ascending, zeros included",

@@ -185,6 +185,26 @@ class Guarantee:
         return self.exposures * overlap / (end - begin)
 
 
+def members_of(items: pd.DataFrame, column: str) -> dict[str, Ints]:
+    """Value of a column → its items, in alphabetical order.
+
+    A cell may have several values, joined by ``|``; then the item is a member of each group. Items without a value are
+    in no group.
+    """
+    members: dict[str, list[int]] = {}
+    for item, text in enumerate(items[column].astype("str").tolist()):
+        for value in dict.fromkeys(text.split("|")):
+            members.setdefault(value, []).append(item)
+    return {
+        value: np.array(members[value], np.int64) for value in sorted(members.keys() - {"", "<NA>", "nan"})
+    }
+
+
+def group_name(column: str, value: str) -> str:
+    """Name of a group's guarantee in tables."""
+    return f"{column} {value}"
+
+
 def groups_of(items: pd.DataFrame, group: GroupConfig) -> list[Guarantee]:
     """Guarantees of item groups, given by a table column.
 
@@ -192,22 +212,18 @@ def groups_of(items: pd.DataFrame, group: GroupConfig) -> list[Guarantee]:
         ConfigError: If the item table lacks the column or value.
     """
     column = group.column
-    values = group.values  # noqa: PD011  # no data frame
-    field = f"group of {column!r}"
-    require_column(items, column, field)
-    if values is None:
-        texts = items[column].astype("str")
-        values = tuple(sorted({value for text in texts for value in text.split("|")} - {"", "<NA>", "nan"}))
-        if not values:
-            raise ConfigError(
-                f"{field}: the column has no values. Name a column of the item table that has values"
-            )
-    return [
-        Guarantee(
-            f"{column} {value}", np.flatnonzero(matching_rows(items, column, (value,), field)), group.beta
+    where = f"group of {column!r}"
+    require_column(items, column, where)
+    members = members_of(items, column)
+    if not members:
+        raise ConfigError(
+            f"{where}: the column has no values. Name a column of the item table that has values"
         )
-        for value in values
-    ]
+    values = tuple(members) if group.values is None else group.values  # noqa: PD011  # no data frame
+    for value in values:
+        if value not in members:
+            raise ConfigError(f"{where}: column {column!r} has no value {value!r}.{nearest(value, members)}")
+    return [Guarantee(group_name(column, value), members[value], group.beta) for value in values]
 
 
 def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, number: int) -> Guarantee:

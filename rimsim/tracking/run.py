@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
 
@@ -48,6 +48,7 @@ TAGS = {
     "prices/median": "median item price v at the end of the round, in units of λ",
     "prices/highest": "highest item price v at the end of the round, in units of λ",
     "prices/share_bonus": "share of items with a bonus (v < 0)",
+    "groups/COLUMN GROUP/NAME": "`exposures`, `undelivered`, `consumptions` or `revenue` of a group, such as a seller",
     "histograms/item_price": "distribution of v over items",
     "histograms/exposure": "distribution of E over items",
     f"{_BY_ARRIVALS}/GROUP/NAME": "the same figures against arrivals served since the run began",
@@ -73,6 +74,7 @@ class RoundRecord:
     item_price: Floats | None = None  # (M,) prices v at the end of the round, if the agent has any
     exposure: Floats | None = None  # (M,) exposures in the round, in the unit of the guarantee
     required: Floats | None = None  # (M,) required exposures b of the round, in that unit
+    groups: Mapping[str, float] = field(default_factory=dict)  # figures of groups of items, by tag
 
 
 class Tracker:
@@ -137,6 +139,8 @@ class Tracker:
                 continue
             self._file.scalar(name, value, record.round)
             self._file.scalar(f"{_BY_ARRIVALS}/{name}", value, record.arrivals)
+        for name, value in record.groups.items():
+            self._file.scalar(name, value, record.round)
         for name, values in (("item_price", record.item_price), ("exposure", record.exposure)):
             if values is not None and values.size:
                 self._file.histogram(f"histograms/{name}", values, record.round)

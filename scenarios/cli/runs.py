@@ -36,6 +36,7 @@ def compare(*, resume: bool, dry_run: bool, source: Path | None, **values: Any) 
     if source is not None:
         scenarios.load_run(source, "comparison")  # a wrong folder is answered before torch is imported
     asked = _asked(values, resume=resume)
+    asked["guarantee"] = _single(asked["guarantee"])
     if dry_run:
         _print_plan(asked, resume=resume or source is not None)
     elif resume:
@@ -61,9 +62,10 @@ def sweep(*, resume: bool, dry_run: bool, beta: str | None, grid: tuple[str, ...
     if parsed:
         asked["grid"] = parsed
     if dry_run:
-        from rimsim.scenarios.study.compare import BETAS
+        from rimsim.scenarios.study.compare import default_grid
 
-        _print_plan({"grid": BETAS, "control": None, **asked}, resume=resume)
+        asked.setdefault("grid", default_grid(asked["guarantee"]))
+        _print_plan({"control": None, **asked}, resume=resume)
     elif resume:
         tools.print_run(_resumed(asked, "sweep"))
     else:
@@ -83,11 +85,14 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
     from rimsim.scenarios.study.compare import planned, study_lines
     from rimsim.scenarios.study.estimate import time_line
 
-    grid = asked.get("grid", {})
+    grid = checks.grid_with(asked.get("grid", {}), asked["guarantee"])
     options = StudyOptions(**{name: asked[name] for name in StudyOptions.names() if name in asked})
     execution = Execution(**{name: asked[name] for name in _EXECUTION if name in asked})
     log = checks.LogArguments(asked.get("data"))
-    base = checks.resolved(asked.get("scenario", "closed-loop"), asked.get("rounds"), log, asked["settings"])
+    shares = checks.first_shares(asked["guarantee"])
+    base = checks.resolved(
+        asked.get("scenario", "closed-loop"), asked.get("rounds"), log, asked["settings"], shares
+    )
     folder = folder_for(asked.get("out"), f"{base.name}-sweep" if grid else base.name)
     require_free(folder)
     study = planned(folder, base, grid, options, execution)
@@ -104,14 +109,37 @@ def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
     tools.require_once(values)
     asked = tools.given(values)
     fields = {name: asked.pop(name) for name in list(asked) if "." in name}
-    asked |= {"settings": dict(asked["settings"]) | fields}
+    asked |= {"settings": dict(asked["settings"]) | fields, "guarantee": _guarantees(asked["guarantee"])}
     if not resume:  # a folder may stand in place of the scenario
         from rimsim.scenarios.cli import slips
 
         slips.require_study(
             asked.get("scenario"), asked["settings"], asked.get("agents", ()), asked.get("measures", ())
         )
+        columns = (*asked["guarantee"], *asked.get("groups", ()))
+        slips.require_group_columns(asked.get("scenario"), asked["settings"], asked.get("data"), columns)
     return asked
+
+
+def _guarantees(pairs: Sequence[tuple[str, list[float]]]) -> dict[str, list[float]]:
+    """Shares of each ``--guarantee COLUMN=SHARE``, by column."""
+    shares: dict[str, list[float]] = {}
+    for column, values in pairs:
+        if column in shares:
+            raise ConfigError(f"--guarantee: the column {column!r} occurs twice. Give each column once")
+        shares[column] = values
+    return shares
+
+
+def _single(guarantee: Mapping[str, list[float]]) -> dict[str, float]:
+    """Share of each column; several shares are refused."""
+    for column, shares in guarantee.items():
+        if len(shares) > 1:
+            text = ",".join(f"{share:g}" for share in shares)
+            raise ConfigError(
+                f"--guarantee: {column}={text} has several shares. Give one share, or vary it with rimsim sweep"
+            )
+    return {column: shares[0] for column, shares in guarantee.items()}
 
 
 def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[object]]:
@@ -191,10 +219,13 @@ def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
 def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     """Refuse options that differ from those of a run folder."""
     from rimsim.scenarios.runs.job import StudyOptions
-    from rimsim.scenarios.study.checks import LogArguments, require_same, resolved
+    from rimsim.scenarios.study.checks import LogArguments, first_shares, require_same, resolved
 
     log = LogArguments(asked.get("data"))
-    scenario = resolved(asked.get("scenario", run.scenario), asked.get("rounds"), log, asked["settings"])
+    shares = first_shares(asked["guarantee"])
+    scenario = resolved(
+        asked.get("scenario", run.scenario), asked.get("rounds"), log, asked["settings"], shares
+    )
     entries = {name: asked.get(name) for name in StudyOptions.names()}
     require_same(run, scenario, entries | {"sweep": asked.get("grid")})
 

@@ -36,6 +36,22 @@ def require_study(
         own_measures(measures)
 
 
+def require_group_columns(
+    scenario: str | None, settings: dict[str, object], data: str | None, columns: Sequence[str]
+) -> None:
+    """Refuse groups of columns that the log does not have.
+
+    ``columns`` are those of ``--guarantee`` and ``--groups``; ``data`` is the log, if it is not the scenario's.
+    """
+    changes = settings if data is None else settings | {"data.source": data}
+    config = override(find_scenario(scenario or "closed-loop"), changes)
+    groups = [*columns, *(group.column for group in config.exposure.groups)]
+    if groups:
+        from rimsim.data.readers.headers import require_header
+
+        require_header(config.data, groups)
+
+
 def require_agents(texts: Iterable[str]) -> None:
     """Refuse an agent's wrong name, file or option."""
     for text in texts:

@@ -150,6 +150,21 @@ def read_value(text: str, where: str) -> object:
     return value
 
 
+def guarantee(text: str) -> tuple[str, list[float]]:
+    """Column and shares of ``--guarantee COLUMN=SHARE``; a sweep takes several shares."""
+    column, _, shares = text.rpartition("=")
+    try:
+        values = [float(share) for share in listed(shares)]
+    except ValueError:
+        values = []
+    if not column.strip() or not values or not all(0 < share <= 1 for share in values):
+        raise ConfigError(
+            f"--guarantee: {text!r} is not a column with a share. Write COLUMN=SHARE with a share above 0, at most 1, "
+            "such as seller=0.5"
+        )
+    return column.strip(), values
+
+
 _KINDS: Mapping[str, Mapping[str, Any]] = {
     "text": {},
     "required": {"required": True},
@@ -161,6 +176,7 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
     "names": {"type": names},
     "seeds": {"type": seeds},
     "settings": {"type": setting, "multiple": True},
+    "guarantees": {"type": guarantee, "multiple": True},
     "words": {"multiple": True},
     "switch": {"is_flag": True},
     "yes": {"flag_value": True, "default": None},  # where it is not given, it says nothing, not even no

@@ -99,6 +99,8 @@ class ExperimentOptions:
     """Leave bad rows of the log out, and count them."""
     min_item_events: int | None = None
     """Minimum number of events per item."""
+    items: str | Path | None = None
+    """Table of items, a CSV or Parquet file."""
     settings: Mapping[str, object] | None = None
     """Other fields to replace, by dotted name."""
 

@@ -30,7 +30,7 @@ _KINDS = "rimsim.scenarios.kinds"
 _REPORT = "rimsim.scenarios.report"
 _VALIDATION = ("validate", "agreement", "intervals", "pairs", "observed", "observed_pairs")
 _COMPARISON = ("rounds", "arrivals", "required", "learnt", "ledger", "truth")
-_PROMISES = ("prices", "reliability", "providers", "promises", "undeliverable")
+_PROMISES = ("prices", "reliability", "providers", "promises", "groups", "undeliverable")
 _ALL = (
     Kind(
         *("sweep", "a sweep", "sweep", "sweep"),

@@ -13,7 +13,8 @@ from rimsim.config import to_plain
 from rimsim.config.reading import flat
 from rimsim.errors import RunFolderError, many
 from rimsim.measures import late_means, late_of
-from rimsim.scenarios.report import charts, items, loop, prices, sentences, tables
+from rimsim.requirements.campaigns import group_name
+from rimsim.scenarios.report import charts, groups, items, loop, prices, sentences, tables
 from rimsim.scenarios.report.console import folder_places, more_place
 from rimsim.scenarios.report.fitness import with_verdict
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
@@ -154,7 +155,9 @@ def comparison_report(run: Run) -> Report:
             f"{many(scenario.rounds, 'round')}, {arrivals.kind}"
             + (f" of {arrivals.per_round:,} arrivals" if arrivals.per_round else ""),
             f"slates of {scenario.slate}",
-            f"β = {exposure.beta:g}",
+            ", ".join(
+                [f"β = {exposure.beta:g}", *(f"{one.column} β = {one.beta:g}" for one in exposure.groups)]
+            ),
             many(len(run.seeds), "seed"),
             f"platform `{scenario.platform.model}`",
         ),
@@ -173,7 +176,9 @@ def comparison_answer(run: Run, rounds: pd.DataFrame, agents: Sequence[str]) -> 
     """
     own = [measure.name for measure in run.own_measures.values()]
     n_items = sentences.n_items_of(run)
-    answer = sentences.comparison_sentences(rounds, agents, run.scenario.exposure.unit, own, n_items)
+    of_items = groups.without_item_guarantee(run, rounds)
+    answer = sentences.comparison_sentences(of_items, agents, run.scenario.exposure.unit, own, n_items)
+    answer += groups.group_sentences(run)
     parts = loop.reported_parts(rounds, agents, own)
     if not parts.empty:
         answer.append(f"{loop.effect_of_retraining(parts, late_of(rounds), run.measures)}.")
@@ -188,6 +193,7 @@ def comparison_plots(run: Run) -> tuple[Plot, ...]:
 def _sections(run: Run) -> Iterator[Section]:
     """Sections with plots."""
     read = cache(partial(tables.picture_tables, run))  # reads the ledger: once, and only to draw
+    yield from groups.group_sections(run)
     for title, text, pictures in _SECTIONS:
         plots = tuple(Plot(name, partial(_drawn, picture, read)) for name, picture in pictures.items())
         details = partial(_items, run, read) if _ITEMS in pictures else tuple
@@ -228,7 +234,9 @@ def result_tables(run: Run) -> list[TextTable]:
     shown, (kept, _) = tables.shown_metrics(unit) + own, tables.shortfalls(unit)
     moving = (*tables.TRENDS, kept, *own)
     columns = tables.headings(shown)
-    main = tuple(columns[name] for name in ("utility", kept, "coverage", "effective_items", *own))
+    delivery = kept if groups.guarantees_items(run.scenario.exposure) else "promises_missed"
+    figures = ("utility", "revenue", delivery, "coverage", "effective_items", *own)
+    main = tuple(columns[name] for name in figures)
     title = f"{run.scenario.name}: {late}, {tables.interval_words(len(run.seeds))}"
     minus = f"Minus {tables.baseline_of(agents)}, at the same seeds"
     change = f"Change a round, {late}, at the same seeds"
@@ -258,11 +266,20 @@ def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
     return sums.rename(columns={"name": "promise"}).assign(value=sums["delivered"] / sums["due"])
 
 
+def _without_groups(run: Run, promises: pd.DataFrame) -> pd.DataFrame:
+    """Promises without those of groups in table ``groups``."""
+    if run.groups is None:
+        return promises
+    of_groups = run.groups[["column", "group"]].drop_duplicates()
+    names = {group_name(str(column), str(group)) for column, group in of_groups.to_numpy().tolist()}
+    return promises[~promises["name"].isin(names)]
+
+
 def _requirements_table(run: Run) -> TextTable | None:
     """Delivered share, with a row per group or campaign."""
     if run.promises is None:
         return None
-    shares = delivered_of_due(run.promises)
+    shares = delivered_of_due(_without_groups(run, run.promises))
     agents = [name for name in run.agents if name in set(shares["agent"])]
     if not agents:
         return None

@@ -18,13 +18,23 @@ from rimsim.measures import MEASURES, holm, late_means
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.console import more_place, picture_names
 from rimsim.scenarios.report.fitness import with_verdict
+from rimsim.scenarios.report.groups import with_undelivered_groups
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs import status
 from rimsim.scenarios.runs.job import control_name, is_control
 from rimsim.scenarios.runs.store import Run, resume_command
 
-_SHOWN = ("utility", "precision", "perplexity", "coverage", "examined_shortfall", "shortfall", "gap")
-_MAIN = ("utility", "perplexity", "coverage", "examined_shortfall")
+_SHOWN = (
+    "utility",
+    "revenue",
+    "precision",
+    "perplexity",
+    "coverage",
+    "examined_shortfall",
+    "shortfall",
+    "gap",
+)
+_MAIN = ("utility", "revenue", "perplexity", "coverage", "examined_shortfall")
 _LOOPED = ("coverage", "effective_items", "utility")
 _COLOURS = LinearSegmentedColormap.from_list("signs", ["#0173b2", "#ffffff", "#d55e00"])
 _NO_CHANGE = 1e-12  # largest change that is written as none, where it is the same in all seeds
@@ -37,7 +47,8 @@ def sweep_report(sweep: Run) -> Report:
     Raises:
         RunFolderError: If no arm is complete.
     """
-    table, scenario = sweep_table(sweep), sweep.scenario
+    table = with_undelivered_groups(sweep, sweep_table(sweep))
+    scenario = sweep.scenario
     unit, fields = scenario.exposure.unit, swept_fields(table)
     runs = [run for _, run in status.runs_of(sweep)]
     unfinished, undrawn = status.status_note(sweep, runs), undrawn_reason(table)

@@ -79,7 +79,8 @@ def shown_metrics(unit: str) -> tuple[str, ...]:
     """Metrics of the final table, by ``exposure.unit``."""
     promises = ("promises_missed", "excess")  # where a scenario has some
     means = ("coverage", "perplexity", "effective_items", "log_gini")
-    return ("utility", "return", *shortfalls(unit), *promises, *means)
+    # A log without prices has no revenue.
+    return ("utility", "revenue", "return", *shortfalls(unit), *promises, *means)
 
 
 def interval_words(seeds: int, unit: str = "seed") -> str:
@@ -392,6 +393,8 @@ def picture_tables(run: Run) -> PictureTables:
     scenario = run.scenario
     unit = reported_unit(rounds, scenario.exposure.unit)
     weights = measures.position_weights(scenario.consumer.position_decay, scenario.slate)
+    if scenario.exposure.groups and scenario.exposure.beta == 0 and scenario.exposure.each is None:
+        rounds = rounds[~rounds["metric"].isin(shortfalls("shown"))]  # no item has a guarantee
     return PictureTables(
         rounds=rounds,
         n_items=len(events),

@@ -112,6 +112,8 @@ class StudyOptions:
     reveal: Sequence[str] = ()
     measures: Sequence[str] = ()
     """Places of the user's own measures."""
+    groups: Sequence[str] = ()
+    """Columns of the item table whose groups are reported, in addition to those with a guarantee."""
 
     @classmethod
     def names(cls) -> list[str]:
@@ -152,6 +154,12 @@ class Arm:
     """Further fields for TensorBoard's table of hyperparameters."""
     shared: Path | None = None
     """Folder of the sweep, with results that arms of other points can use; None: the run folder."""
+
+    @property
+    def group_columns(self) -> tuple[str, ...]:
+        """Columns of the item table whose groups are reported."""
+        guaranteed = (group.column for group in self.config.exposure.groups)
+        return tuple(dict.fromkeys([*guaranteed, *self.options.groups]))
 
     @property
     def subject(self) -> str:

@@ -185,6 +185,7 @@ def sources_of(arms: Sequence[Arm]) -> Sources:
         _file_of(text) for arm in arms for text in (arm.agent, *arm.options.measures, *own_places(arm.config))
     }
     named |= {arm.config.data.source for arm in arms} | {arm.config.consumer.table for arm in arms}
+    named |= {arm.config.data.items for arm in arms}
     paths = {name: stored_path(name) or Path(name) for name in named if name is not None}
     paths = {name: path for name, path in paths.items() if path.exists()}
     return {

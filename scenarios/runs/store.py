@@ -95,6 +95,7 @@ class RunTables:
     opening: pd.DataFrame | None
     providers: pd.DataFrame | None
     promises: pd.DataFrame | None
+    groups: pd.DataFrame | None
     undeliverable: pd.DataFrame | None
     matrix: pd.DataFrame | None
     observed: pd.DataFrame | None

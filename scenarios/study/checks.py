@@ -16,9 +16,11 @@ from rimsim.arrays import ALWAYS, seconds
 from rimsim.config import ScenarioConfig, find_scenario, override, to_plain
 from rimsim.config.documents import read_yaml
 from rimsim.config.fields import duration_seconds
+from rimsim.config.guarantees import BETA, group_field, with_guarantees
 from rimsim.config.reading import flat
+from rimsim.data.log import ITEM_COLUMNS, own_attributes
 from rimsim.data.session_logs import LogSource, source_name
-from rimsim.errors import ConfigError, RunFolderError, nearest_file, require_known
+from rimsim.errors import ConfigError, RunFolderError, nearest, nearest_file, require_known
 from rimsim.intensity.cache import log_digest
 from rimsim.intensity.model_names import BUILT_IN as MODELS
 from rimsim.market import RoundView, build_world
@@ -73,11 +75,14 @@ class LogArguments:
     """True: leave bad rows out, and count them."""
     min_item_events: int | None = None
     """Minimum number of events per item."""
+    items: str | Path | None = None
+    """Table of items."""
 
     def fields(self) -> dict[str, tuple[str, object]]:
         """Dotted field → argument that sets it, and its value."""
         names = ("columns", "separator", "encoding", "time_unit", "skip_bad_rows", "min_item_events")
         given = {f"data.{name}": (name, getattr(self, name)) for name in names}
+        given["data.items"] = ("items", None if self.items is None else str(self.items))
         source = None if self.data is None else source_name(self.data)
         return {
             field: pair
@@ -91,6 +96,7 @@ def resolved(
     rounds: int | None = None,
     log: LogArguments | None = None,
     settings: Mapping[str, object] | None = None,
+    guarantee: Mapping[str, float] | None = None,
 ) -> ScenarioConfig:
     """Scenario by name, file or record, with some fields replaced.
 
@@ -106,7 +112,54 @@ def resolved(
         if field in (settings or {}):
             raise ConfigError(f"{name} and settings[{field!r}] set the same field. Give only one of them")
         config = override(config, {field: value}, origin=name)
-    return config
+    return with_guarantees(config, guarantee or {}, keeps_items=BETA in (settings or {}))
+
+
+def listed(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Names as a tuple; a single text is one name."""
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def first_shares(guarantee: Mapping[str, float | Sequence[float]] | None) -> dict[str, float]:
+    """First share of each column; a sweep varies others."""
+    return {
+        column: next(iter(shares), 0.0) if isinstance(shares, Sequence) else shares
+        for column, shares in (guarantee or {}).items()
+    }
+
+
+def grid_with(
+    grid: Mapping[str, Sequence[object]], guarantee: Mapping[str, float | Sequence[float]] | None
+) -> dict[str, Sequence[object]]:
+    """Grid of a sweep, with guarantees that have several shares."""
+    varied = {
+        group_field(column): list(shares)
+        for column, shares in (guarantee or {}).items()
+        if isinstance(shares, Sequence) and len(shares) > 1
+    }
+    return {**grid, **varied}
+
+
+def require_groups(config: ScenarioConfig, columns: Sequence[str]) -> None:
+    """Refuse groups of columns that are no attributes of items.
+
+    ``columns`` are those whose groups are only reported.
+
+    Raises:
+        ConfigError: If the item table lacks a column; the message gives the reason, if the log has such a column.
+    """
+    log = build_world(config).log
+    uses = {} if log.report is None else {use.column: use for use in log.report.others}
+    for column in dict.fromkeys([*(group.column for group in config.exposure.groups), *columns]):
+        if column in log.items:
+            continue
+        attributes = [*own_attributes(log.items), *ITEM_COLUMNS]
+        use = uses.get(column)
+        problem = "the items have no such attribute" if use is None else f"the column is {use.text()}"
+        if use is not None and use.attribute is not None:
+            problem = f"the column is read as {use.attribute}"
+        name = config.data.source if log.report is None else log.report.source
+        raise ConfigError(f"groups of {column!r}: in {name} {problem}.{nearest(column, attributes)}")
 
 
 def session_workers(texts: Sequence[str], workers: int | None, backend: str) -> int | None:

@@ -45,8 +45,13 @@ from rimsim.session import session_model, session_places
 from rimsim.system import cache_folder, cores, give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 
-BETAS = {BETA: (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)}
+BETAS: dict[str, tuple[float, ...]] = {BETA: (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)}
 """Default grid of a sweep."""
+
+
+def default_grid(guarantee: Mapping[str, float | Sequence[float]] | None) -> dict[str, tuple[float, ...]]:
+    """Default grid of a sweep with given guarantees."""
+    return {} if checks.grid_with({}, guarantee) else dict(BETAS)
 
 
 def compare(
@@ -62,7 +67,10 @@ def compare(
     time_unit: str | None = None,
     skip_bad_rows: bool | None = None,
     min_item_events: int | None = None,
+    items: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
+    guarantee: Mapping[str, float] | None = None,
+    groups: str | Sequence[str] = (),
     measures: object = (),
     frozen: Sequence[str] | None = None,
     control: Sequence[str] = ("frozen",),
@@ -95,7 +103,11 @@ def compare(
         time_unit: Unit of times that are numbers, such as ``ms`` or ``min``; None: the scenario's, or found.
         skip_bad_rows: Leave bad rows of the log out, and count them; None: as the scenario says.
         min_item_events: Minimum number of events per item; None: the scenario's.
+        items: Table of items, a CSV or Parquet file; None: the scenario's, or the log's own.
         settings: Other fields to replace, by dotted name; a model may be an object of this session, with one worker.
+        guarantee: Column of the log's items → guaranteed share of the uniform exposure of each of its groups, such as
+            ``{"seller": 0.5}``. Single items then have no guarantee, unless ``settings`` names ``exposure.beta``.
+        groups: Columns whose groups are reported without a guarantee, or a single column.
         measures: Your own measures in addition to the built-in ones, such as ``my_measure.py:freshness``. Objects of
             this session are also possible, with one worker.
         frozen: Agents that also get controls. Scenarios that retrain default to ``relevance`` or the first agent.
@@ -124,13 +136,17 @@ def compare(
         RunFolderError: If the folder is in use or holds another run.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
-    log = checks.LogArguments(data, columns, separator, encoding, time_unit, skip_bad_rows, min_item_events)
-    config = checks.resolved(scenario, rounds, log, settings)
+    log = checks.LogArguments(
+        data, columns, separator, encoding, time_unit, skip_bad_rows, min_item_events, items
+    )
+    config = checks.resolved(scenario, rounds, log, settings, guarantee)
     workers = checks.session_workers([*(texts or ()), *own, config.platform.model], workers, backend)
     execution = jobs.Execution(
         batch_size, workers, backend, address, jobs.bar_console(console, show=progress)
     )
-    options = jobs.StudyOptions(texts, frozen, control, seeds, certify, ledger, reveal, own)
+    options = jobs.StudyOptions(
+        texts, frozen, control, seeds, certify, ledger, reveal, own, checks.listed(groups)
+    )
     study = planned(folder_for(out, config.name), config, {}, options, execution)
     return run(study, command or "rimsim.scenarios.compare", execution)
 
@@ -150,7 +166,10 @@ def sweep(
     time_unit: str | None = None,
     skip_bad_rows: bool | None = None,
     min_item_events: int | None = None,
+    items: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
+    guarantee: Mapping[str, float | Sequence[float]] | None = None,
+    groups: str | Sequence[str] = (),
     measures: object = (),
     frozen: Sequence[str] | None = None,
     control: Sequence[str] | None = None,
@@ -176,6 +195,7 @@ def sweep(
         agents: Texts for :func:`rimsim.agents.make_agent`; None: the default agents that all points share.
         beta: Values of ``exposure.beta``, as a field of the grid.
         settings: Other fields to replace at every point, by dotted name.
+        guarantee: As for ``compare``; several shares of a column are varied, as in ``{"seller": (0.3, 0.5)}``.
         control: Kinds of controls. The default is ``frozen`` if agents are given in ``frozen``, else no controls.
         out: The folder; None: ``runs/<scenario>-sweep-<time>``. Each point has a run folder of its own below
             ``points/``.
@@ -188,10 +208,14 @@ def sweep(
         ConfigError: If the grid or another option is invalid; then nothing is written.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
-    log = checks.LogArguments(data, columns, separator, encoding, time_unit, skip_bad_rows, min_item_events)
-    base = checks.resolved(scenario, rounds, log, settings)
-    swept = _with_beta(grid, beta, settings).items()
-    points = {name: [session_model(value) for value in values] for name, values in swept}
+    log = checks.LogArguments(
+        data, columns, separator, encoding, time_unit, skip_bad_rows, min_item_events, items
+    )
+    base = checks.resolved(scenario, rounds, log, settings, checks.first_shares(guarantee))
+    has_grid = grid is not None or beta is not None
+    swept = _with_beta(grid, beta, settings) if has_grid else default_grid(guarantee)
+    varied = checks.grid_with(swept, guarantee)
+    points = {name: [session_model(value) for value in values] for name, values in varied.items()}
     objects = [str(value) for values in points.values() for value in values]
     objects += [*(texts or ()), *own, base.platform.model]
     execution = jobs.Execution(
@@ -201,7 +225,9 @@ def sweep(
         address,
         jobs.bar_console(console, show=progress),
     )
-    options = jobs.StudyOptions(texts, frozen, control, seeds, certify, ledger, reveal, own)
+    options = jobs.StudyOptions(
+        texts, frozen, control, seeds, certify, ledger, reveal, own, checks.listed(groups)
+    )
     study = planned(folder_for(out, f"{base.name}-sweep"), base, points, options, execution)
     return run(study, command or "rimsim.scenarios.sweep", execution)
 
@@ -354,6 +380,7 @@ def planned(
     for point, frozen in zip(points, of_points, strict=True):
         with disk_errors(cache_folder()):
             world = build_world(point.config)  # a bad log or slate is refused before anything is written
+        checks.require_groups(point.config, options.groups)
         try_measures(measures, world.log.items, point.config.slate)
         checked = checked_controls(point.config if frozen else None, controls)
         names = [agents[text].name for text in texts]
@@ -365,6 +392,7 @@ def planned(
             control=checked,
             seeds=seeds,
             reveal=tuple(options.reveal),
+            groups=tuple(options.groups),
             measures=tuple(measures),
         )
         plans.append(StudyPlan(point, settled, tuple(names), measures))

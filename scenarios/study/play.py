@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,9 @@ from rimsim.market.scores import StateScores, most_states
 from rimsim.market.world import own_places, warm_model
 from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
 from rimsim.matching.certificates import BestValues
+from rimsim.measures.groups import figures_of_groups
 from rimsim.plugs import own_code
+from rimsim.requirements.campaigns import group_name, members_of
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
 from rimsim.scenarios.runs.job import Arm, Report, is_done
@@ -47,6 +50,12 @@ _OF_ROUND = ("relevant", "counts_items", "required", "position_weights", "log_co
 """Fields that a round's facts and a closed round have under the same names."""
 _BOUND_TOL = 1e-3
 """Relative tolerance of the bound on the value of a round."""
+MOST_GROUPS = 24
+"""Groups of a column that TensorBoard shows, those with most items."""
+CHARTED = ("exposures", "undelivered", "consumptions", "revenue")
+"""Metrics of groups that TensorBoard shows."""
+GroupMembers: TypeAlias = Mapping[str, Mapping[str, Ints]]
+"""Column → group → its items."""
 _COUNTS = ("first", "served", "bound_price", "ticks", "items", "arrivals")
 """Names of an arm's counts in checkpoints."""
 
@@ -152,6 +161,13 @@ class ArmRecorder:
         self._first: Ints | None = None
         self._hindsight = HindsightPrices((arm.shared or arm.folder) / store.STATES / "hindsight")
         self._rounds = arm.folder / "rounds" / f"{arm.part}.parquet"
+        items = market.world.log.items
+        self._members: GroupMembers = {column: members_of(items, column) for column in arm.group_columns}
+        self._chosen = {
+            (column, value)
+            for column, groups in self._members.items()
+            for value in sorted(groups, key=lambda value: -len(groups[value]))[:MOST_GROUPS]
+        }
 
     def resume(self) -> None:
         """Go on from the last checkpoint, if there is one."""
@@ -191,7 +207,8 @@ class ArmRecorder:
         values = measures.measured(facts, self.measures.values()) | players.diagnostics_of(self._agent)
         columns = {"metric": list(values), "value": list(values.values())}
         self._figures.append(_round_table(arm, closed.number, columns))
-        _write_round(arm, market, closed, facts, price)
+        groups = groups_table(arm, self._members, closed, facts)
+        _write_round(arm, market, closed, facts, price, groups)
         store.write_table(self._rounds, pd.concat(self._figures, ignore_index=True))
         platform = {"rescale": closed.rescale, "cost": closed.cost, "learnt_events": closed.learnt_events}
         self.tracker.round(
@@ -203,10 +220,22 @@ class ArmRecorder:
                 item_price=price,
                 exposure=facts.delivered,
                 required=closed.required,
+                groups=self._charted(groups),
             )
         )
         self._save()
         self.served(0)  # the round is on disk, all of it
+
+    def _charted(self, groups: pd.DataFrame) -> dict[str, float]:
+        """Tag → value of the largest groups, for TensorBoard."""
+        if groups.empty:
+            return {}
+        rows = groups[["column", "group", "metric", "value"]].itertuples(index=False)
+        return {
+            f"groups/{column} {group}/{metric}": value
+            for column, group, metric, value in rows
+            if (column, group) in self._chosen and metric in CHARTED
+        }
 
     def _save(self) -> None:
         agent, adoption, price = self._agent, self._adoption, self._hindsight.last
@@ -536,8 +565,30 @@ def _write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
         _put(arm, "undeliverable", market.round, columns)
 
 
+def groups_table(arm: Arm, members: GroupMembers, closed: Round, facts: measures.RoundFacts) -> pd.DataFrame:
+    """Figures of each group in a round, as table ``groups``."""
+    promises = closed.promises
+    due = dict(zip(promises.name, zip(promises.least, closed.delivered, strict=True), strict=True))
+    tables = []
+    for column, items in members.items():
+        names = {value: group_name(column, value) for value in items}
+        required = {value: due[name] for value, name in names.items() if name in due}
+        rows = figures_of_groups(facts, items, required)
+        figures = pd.DataFrame(rows, columns=["group", "metric", "value"])
+        figures.insert(0, "column", column)
+        tables.append(figures)
+    keys = {"agent": arm.name, "seed": np.int64(arm.seed), "round": np.int64(closed.number)}
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"value": []})
+    return pd.DataFrame({**{name: [value] * len(table) for name, value in keys.items()}, **table})
+
+
 def _write_round(
-    arm: Arm, market: Market, closed: Round, facts: measures.RoundFacts, price: Floats | None
+    arm: Arm,
+    market: Market,
+    closed: Round,
+    facts: measures.RoundFacts,
+    price: Floats | None,
+    groups: pd.DataFrame,
 ) -> None:
     """Write the tables of a round."""
     number, ledger, required = closed.number, closed.ledger, facts.required_positions
@@ -580,6 +631,8 @@ def _write_round(
             "delivered": closed.delivered,
         }
         _put(arm, "promises", number, columns)
+    if len(groups):
+        store.write_table(arm.round_file("groups", number), groups)
     filled = facts.slates >= 0
     chance = measures.predicted_consumption(facts.intensity, facts.examination)
     curve = measures.reliability(chance[filled], facts.consumed[filled])
