@@ -145,7 +145,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"\.py$",
-    "ignore_pattern": r"ppo\.py$",  # minutes: docs/learning.md has its table
+    "ignore_pattern": r"(ppo|shop)\.py$",  # minutes: docs/learning.md has its table
     "within_subsection_order": "ExampleTitleSortKey",
     "abort_on_example_error": True,
     "download_all_examples": False,

@@ -83,6 +83,21 @@ def _small_sweep():
     rimsim.sweep(grid=grid, agents=["relevance"], rounds=1, seeds=1, workers=1, out="runs/mine")
 
 
+def _small_shop():
+    """The run of the page, of fewer customers and arrivals."""
+    shop = runpy.run_path(str(DOCS.parent / "examples" / "shop.py"))["shop"]
+    shop(customers=200, items=60).to_csv("shop.csv", index=False)
+    settings = {"data.columns": "user=customer,item=sku,time=bought at", "data.min_item_events": 1}
+    rimsim.compare(
+        agents=["relevance", "rim-feedback"],
+        data="shop.csv",
+        guarantee={"seller": 0.5},
+        settings=settings,
+        workers=1,
+        out="runs/shop",
+    )
+
+
 def _exports():
     agent = "epsilon-greedy(epsilon=0.5)"
     run = rimsim.compare(agents=[agent], rounds=1, seeds=1, frozen=[], workers=1, out="run")
@@ -105,6 +120,7 @@ BEFORE = {
     "exports": _exports,
     "market": _known_answers,
     "report": _small_run,
+    "sellers": _small_shop,
     "study": _small_sweep,
     "tables": _small_run,
     "your-own": lambda: rimsim.data.write(rimsim.load(min_item_events=120), "my_log.csv"),
