@@ -454,7 +454,10 @@ def test_the_report_answers_the_sellers_question(run, capsys):
     assert len(table.rows) == 25
     assert [row[0] for row in table.rows][-1] == "all"
     assert {"required", "delivered, relevance", "revenue, change", "bonus paid"} <= set(table.columns)
-    changes = [float(row[table.columns.index("exposures, change")].split(" ")[0]) for row in table.rows[:-1]]
+    changes = [
+        float(row[table.columns.index("exposures, change")].split(" ")[0].rstrip("="))
+        for row in table.rows[:-1]
+    ]
     assert changes == sorted(changes, reverse=True)
 
 

@@ -245,13 +245,11 @@ def _revenue(run: Run, figures: GroupFigures) -> str:
         return ""
     own = tuple(measure.name for measure in run.own_measures.values())
     arms = [name for name in run.agents if name in set(rounds["agent"])]
-    metrics = tables.shown_metrics(tables.reported_unit(rounds, run.scenario.exposure.unit)) + own
-    paired = tables.differences(rounds, arms, metrics)
-    paired = paired.assign(clear=tables.clear_of_zero(paired))
+    paired = tables.reported_differences(rounds, arms, own)
     row = paired[(paired["agent"] == agent) & (paired["metric"] == "revenue")].iloc[0]
     of_base = float(tables.late_figures(rounds)["revenue"][figures.base])
     ends = [None if np.isnan(row[end]) else float(row[end]) for end in ("low", "high")]
-    if ends[0] is not None and not row["clear"]:
+    if (ends[0] is not None and not row["significant"]) or (row["equal"] and row["mean"] == 0):
         amount = sentences.with_interval("revenue", float(row["mean"]), *ends, difference=True)
         is_alone = row["low"] <= 0 <= row["high"]
         among = "" if is_alone else "; not significant among all comparisons of the table"
@@ -260,8 +258,7 @@ def _revenue(run: Run, figures: GroupFigures) -> str:
             f"(difference {amount}{among})."
         )
     word = "lower" if row["mean"] < 0 else "higher"
-    is_equal = ends[0] is None and row["n"] > 1
-    same = f" (the same in all {row['n']:.0f} seeds)" * bool(is_equal)
+    same = f" ({tables.the_same(int(row['n']))})" * bool(row["equal"])
     relative = f", {sentences.per_cent(abs(float(row['mean'])) / of_base)}" if of_base > 0 else ""
     amount = sentences.with_interval("revenue", abs(float(row["mean"])), *_turned(row["mean"], ends))
     return (
@@ -281,6 +278,7 @@ def _turned(mean: float, ends: list[float | None]) -> tuple[float | None, float 
 def group_table(figures: GroupFigures, seeds: int) -> TextTable:
     """Table with a row per group."""
     shown = figures.shown()
+    marks = ""
     columns: dict[str, dict[str, str]] = {"items": _means(figures, figures.base, "items", whole=True)}
     if figures.guaranteed:
         columns["required"] = _means(figures, figures.base, "required")
@@ -293,7 +291,8 @@ def group_table(figures: GroupFigures, seeds: int) -> TextTable:
         for metric in ("consumptions", "revenue"):
             columns[metric] = _means(figures, figures.base, metric)
     else:
-        columns |= _changes(figures, shown)
+        changes, marks = _changes(figures, shown)
+        columns |= changes
         columns["bonus paid"] = _means(figures, figures.agent, "bonus")
     columns = {name: cells for name, cells in columns.items() if cells}
     rows = [*shown, _ALL] if figures.is_partition else shown
@@ -303,7 +302,7 @@ def group_table(figures: GroupFigures, seeds: int) -> TextTable:
         groups > MOST
     )
     return TextTable(
-        f"Groups of {figures.column}{against}, per round, {figures.words}{part}; {tables.interval_words(seeds)}",
+        f"Groups of {figures.column}{against}, per round, {figures.words}{part}; {tables.interval_words(seeds)}{marks}",
         (figures.column, *columns),
         tuple((group, *(cells.get(group, "–") for cells in columns.values())) for group in rows),
     )
@@ -326,8 +325,8 @@ def _delivered(figures: GroupFigures, agent: str) -> dict[str, str]:
     return cells | {_ALL: sentences.per_cent(1.0 - float(figures.undelivered(agent).mean()))}
 
 
-def _changes(figures: GroupFigures, shown: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Column → group → change against the baseline with its interval."""
+def _changes(figures: GroupFigures, shown: Sequence[str]) -> tuple[dict[str, dict[str, str]], str]:
+    """Column → group → change against the baseline; then a legend."""
     rows = []
     for metric in _CHANGES:
         values = {agent: figures.values(agent, metric) for agent in figures.agents}
@@ -338,13 +337,12 @@ def _changes(figures: GroupFigures, shown: Sequence[str]) -> dict[str, dict[str,
             pairs.append((_ALL, *(value.sum() for value in reversed(values.values()))))
         rows += [(group, metric, more, less) for group, more, less in pairs]
     paired = tables.paired_table(rows, ["group", "metric"])
-    clear = tables.clear_of_zero(paired)
     cells: dict[str, dict[str, str]] = {}
-    figures_of_row = paired[["group", "metric", "mean", "low", "high"]].to_numpy().tolist()
-    for star, (group, metric, mean, low, high) in zip(clear, figures_of_row, strict=True):
-        text = tables.cell(mean, low, high) + "*" * bool(star)
+    columns = ["group", "metric", "mean", "low", "high", "equal", "significant"]
+    for group, metric, mean, low, high, equal, significant in paired[columns].to_numpy().tolist():
+        text = tables.cell(mean, low, high, equal=bool(equal)) + "*" * bool(significant)
         cells.setdefault(f"{metric}, change", {})[str(group)] = text
-    return cells
+    return cells, tables.legend(paired)
 
 
 # -- the section ------------------------------------------------------------------------------------------------------
