@@ -66,7 +66,8 @@ def make_plug(
     Raises:
         ConfigError: If a name, file or option does not exist, or if the plug lacks a method or attribute.
     """
-    factory, origin = _factory(where, kind, built_in), f"{kind} {where!r}"
+    factory = _factory(where, kind, built_in)
+    origin = f"{kind} {where!r}"
     arguments = _arguments(factory, origin, options, scenario)
     try:
         plug = factory(**arguments)
@@ -148,7 +149,8 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
 
 def option_lines(factory: Callable[..., Any]) -> list[tuple[str, str]]:
     """Options of a plug as ``name=default``, with their meanings."""
-    record, left = factory, {"scenario", "seed", "device"}
+    record = factory
+    left = {"scenario", "seed", "device"}
     if "options" in inspect.signature(factory).parameters:
         record = _annotation(factory, "options")
     known = meanings(record) if isinstance(record, type) else {}
@@ -359,7 +361,8 @@ class _UncachedLoader(SourceFileLoader):
 
 
 def _from_file(path: Path) -> Any:
-    name, place = f"rimsim_user_{path.stem}", str(path.resolve())
+    name = f"rimsim_user_{path.stem}"
+    place = str(path.resolve())
     spec = importlib.util.spec_from_file_location(name, place, loader=_UncachedLoader(name, place))
     if spec is None or spec.loader is None or not path.is_file():
         raise ImportError(f"no file {path.resolve()}")

@@ -10,7 +10,8 @@ import numpy as np
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 
-_STEPS, _ENOUGH = 60, 1e-10
+_STEPS = 60
+_ENOUGH = 1e-10
 _LARGEST = 30.0
 """Bound of |log μ|; beyond it an outcome is certain in double precision."""
 
@@ -96,8 +97,10 @@ class HazardRegression:
 
     def _curvature(self, effect: Floats, curved: Floats, free: Bools) -> tuple[Floats, Floats, Floats]:
         """Blocks of the Hessian: θ–θ, δ–θ, diagonal of δ–δ."""
-        columns, groups = self._by_column if free.all() else self.columns[:, free], len(self.count)
-        weighted, mixed = np.empty_like(columns), np.zeros((groups, columns.shape[1]))
+        columns = self._by_column if free.all() else self.columns[:, free]
+        groups = len(self.count)
+        weighted = np.empty_like(columns)
+        mixed = np.zeros((groups, columns.shape[1]))
         _weigh(columns, curved, self.group, weighted, mixed)
         square = columns.T @ weighted + self.precision[np.ix_(free, free)]
         alone = np.bincount(self.group, curved, groups) + self.exposure * np.exp(effect)
@@ -121,7 +124,8 @@ class HazardRegression:
             by_log, curved = self.slopes(rate)
             of_theta, of_effect = self.gradient(theta, effect, by_log)
             square, mixed, alone = self._curvature(effect, curved, free)
-            step, size = np.zeros(len(theta)), 1.0
+            step = np.zeros(len(theta))
+            size = 1.0
             step[free] = np.linalg.solve(
                 square - mixed.T @ (mixed / alone[:, None]), of_theta[free] - mixed.T @ (of_effect / alone)
             )
@@ -136,7 +140,8 @@ class HazardRegression:
                 if size <= 1e-6 or value <= best - 1e-4 * size * gain:
                     break
                 size /= 2
-            (theta, effect), best = there, value
+            (theta, effect) = there
+            best = value
         return theta, effect
 
     def covariance(self, theta: Floats, effect: Floats) -> Floats:

@@ -80,7 +80,9 @@ def _meant_date(text: str) -> str | None:
     parts = re.fullmatch(r"(19[789]\d|20\d\d)(\d\d)?(\d\d)?", text, re.ASCII)
     if parts is None:
         return None
-    year, month, day = parts[1], parts[2] or "01", parts[3] or "01"
+    year = parts[1]
+    month = parts[2] or "01"
+    day = parts[3] or "01"
     try:
         return dt.date(int(year), int(month), int(day)).isoformat()
     except ValueError:

@@ -108,7 +108,8 @@ class LogDescription:
             values = f"{distinct[0]:g} to {distinct[-1]:g}, {len(distinct):,} different, mean {mean:.3g}"
         users_text = f"median {np.median(users):g} events, most {users.max():,}"
         items_text = f"median {np.median(self.popularity):g} events, most {self.popularity[0]:,}"
-        a_user, a_session = self.sessions / max(log.n_users, 1), len(log) / self.sessions
+        a_user = self.sessions / max(log.n_users, 1)
+        a_session = len(log) / self.sessions
         session_text = f"{a_user:.2f} a user, {a_session:.1f} events each; 30 minutes of silence end one"
         silence = self.longest_silence / _DAY
         top = f"the top tenth of items has {self.top_decile:.0%} of events"
@@ -144,7 +145,8 @@ class LogDescription:
         import matplotlib as mpl  # noqa: PLC0415 (slow to import, and only needed here, as all of these)
         from matplotlib.figure import Figure  # noqa: PLC0415
 
-        log, target = self.log, Path(path)
+        log = self.log
+        target = Path(path)
         if target.suffix.lower() not in ENDINGS:
             raise DataError(
                 f"{target}: found the ending {target.suffix!r}. Name a picture that ends in "
@@ -198,7 +200,8 @@ def describe(log: EventLog) -> LogDescription:
 
 
 def _ties(log: EventLog) -> float:
-    user, time = log.user[log.by_user], log.time[log.by_user]
+    user = log.user[log.by_user]
+    time = log.time[log.by_user]
     same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
     return float((np.append(same, False) | np.insert(same, 0, False)).mean())
 
@@ -249,7 +252,8 @@ def _attributes(log: EventLog) -> str:
 def _range(attribute: pd.Series) -> str:
     """Range of numbers, or number of different texts."""
     if pd.api.types.is_float_dtype(attribute):
-        low, high = attribute.min(), attribute.max()
+        low = attribute.min()
+        high = attribute.max()
         unknown = int(attribute.isna().sum())
         return f"{low:g} to {high:g}{f', unknown for {unknown:,} items' * bool(unknown)}"
     return many(int(attribute[attribute != ""].nunique()), "value")
@@ -303,7 +307,8 @@ def _span(seconds: float) -> str:
 
 
 def _silences(axes: Axes, log: EventLog) -> None:
-    user, time = log.user[log.by_user], log.time[log.by_user]
+    user = log.user[log.by_user]
+    time = log.time[log.by_user]
     gaps = np.diff(time)[user[1:] == user[:-1]]
     positive = gaps[gaps > 0]
     tied = len(gaps) - len(positive)
@@ -312,7 +317,8 @@ def _silences(axes: Axes, log: EventLog) -> None:
     axes.set(xlabel=f"length (log scale{left_out})", ylabel="silences")
     axes.yaxis.set_major_formatter("{x:,g}")
     if len(positive):
-        low, high = positive.min(), max(positive.max(), positive.min() * 10)
+        low = positive.min()
+        high = max(positive.max(), positive.min() * 10)
         axes.hist(positive, bins=np.geomspace(low, high, 50).tolist(), color=_FIRST)
         axes.set_xscale("log")
         ticks = {name: at for name, at in _SECONDS.items() if low <= at <= high}

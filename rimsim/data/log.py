@@ -255,8 +255,10 @@ class EventLog:
         return self._cut[seconds]
 
     def _sessions(self, gap: float) -> Sessions:
-        n, order = len(self), self.by_user
-        user, time = self.user[order], self.time[order]
+        n = len(self)
+        order = self.by_user
+        user = self.user[order]
+        time = self.time[order]
         first = np.ones(n, bool)
         first[1:] = (user[1:] != user[:-1]) | (time[1:] - time[:-1] > gap)
         begin = np.flatnonzero(first)
@@ -337,7 +339,8 @@ def later_sessions(
     """
     sessions = log.sessions(gap)
     order = np.lexsort((np.arange(len(sessions)), sessions.user))
-    user, count = sessions.user[order], sessions.count[order]
+    user = sessions.user[order]
+    count = sessions.count[order]
     begin = np.searchsorted(user, np.arange(log.n_users + 1))
     events_before = offsets_of(count)
     before = events_before[:-1] - events_before[begin[user]]
@@ -391,7 +394,8 @@ def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...
     # An event has a past if it is later than the first event of its user; ties with the first do not count.
     first = np.full(log.n_users, np.inf)
     np.minimum.at(first, log.user, log.time)
-    instants, later = len(np.unique(log.time)), int((log.time > first[log.user]).sum())
+    instants = len(np.unique(log.time))
+    later = int((log.time > first[log.user]).sum())
     gap = f" ({needs.gap / 60:g} minutes without events end a session)"
     counts = {
         "users": (len(np.unique(log.user)), "user", " with events"),

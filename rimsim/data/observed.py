@@ -103,8 +103,10 @@ class ObservedTable:
             DataError: If no event remains.
         """
         known = self.matched(log)
-        users, items = np.zeros(log.n_users, bool), np.zeros(log.n_items, bool)
-        users[known.user], items[known.item] = True, True
+        users = np.zeros(log.n_users, bool)
+        items = np.zeros(log.n_items, bool)
+        users[known.user] = True
+        items[known.item] = True
         kept = users[log.user] & items[log.item]
         if not kept.any():
             found = "no event of the log belongs to a user and an item with an answer"
@@ -131,7 +133,8 @@ class ObservedTable:
         if not len(rows):
             found = f"no value is at least {taken_at:g}"
             refuse(DataError, self.source, found, f"a number of at most {self.value.max():g}")
-        user, item = self.user[rows], self.item[rows]
+        user = self.user[rows]
+        item = self.item[rows]
         time = np.full(len(rows), np.nan) if self.time is None else self.time[rows]
         within = np.arange(len(rows)) - np.searchsorted(user, user)
         time = np.where(np.isnan(time), within * _DAY, time)
@@ -269,9 +272,13 @@ def _table(raw: RawEvents, source: str, layout: ObservedLayout) -> ObservedTable
     """Table of each user-item pair's earliest answer, sorted by ids."""
     users, of_user = values.ranked(raw.user_ids)
     items, of_item = values.ranked(raw.item_ids)
-    user, item = of_user[raw.user], of_item[raw.item]
+    user = of_user[raw.user]
+    item = of_item[raw.item]
     order = np.lexsort((np.arange(len(user)), raw.time, item, user))
-    user, item, value, time = user[order], item[order], raw.value[order], raw.time[order]
+    user = user[order]
+    item = item[order]
+    value = raw.value[order]
+    time = raw.time[order]
     first = np.ones(len(user), bool)
     first[1:] = (np.diff(user) != 0) | (np.diff(item) != 0)
     share = first.sum() / (len(users) * len(items))

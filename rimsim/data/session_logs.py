@@ -169,7 +169,8 @@ def stored_container(name: str) -> Container | None:
     from rimsim.data.readers import containers  # noqa: PLC0415  # most sources have another form
 
     label, digest = parts.groups()
-    folder, file = _folder() / digest, _folder() / f"{digest}.parquet"
+    folder = _folder() / digest
+    file = _folder() / f"{digest}.parquet"
     if folder.is_dir():
         return containers.folder_container(folder, title=label)
     if file.is_file():

@@ -137,7 +137,8 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
     events = collector.events(name, "s" if reading.times == "iso" else unit_found)
     unit_read = "iso" if reading.times == "iso" else str(unit_found)
     if unit is None and unit_read == "s" and (dates := written_dates(name, events.time)) is not None:
-        events, unit_read = dataclasses.replace(events, time=dates), "yyyymmdd"
+        events = dataclasses.replace(events, time=dates)
+        unit_read = "yyyymmdd"
     notes = reading.notes
     if layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
         # A copy of u.data that is passed around has three more rows, of a user 0 that MovieLens never had.

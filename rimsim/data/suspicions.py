@@ -60,7 +60,8 @@ def _long_unit(log: EventLog) -> str | None:
     low, high = np.quantile(log.time, _INNER)
     for unit, (noun, length) in _LONG_UNITS.items():
         if low * length >= _FIRST_DATE and high * length < _LAST_DATE:
-            first, last = _day(log.time[0] * length), _day(log.time[-1] * length)
+            first = _day(log.time[0] * length)
+            last = _day(log.time[-1] * length)
             return (
                 f"times were read as seconds, so the log ends on {_day(log.time[-1])}. As {noun} since 1970 they run "
                 f"from {first} to {last}. If they are {noun}, set data.time_unit={unit} (--time-unit {unit}); else set "

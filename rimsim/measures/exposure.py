@@ -143,7 +143,8 @@ def examined_shortfall(slates: ArrayLike, required: ArrayLike, decay: float) -> 
 
 def excess(exposure: ArrayLike, most: ArrayLike) -> float:
     """Exposures above caps, Σ_j (E_j − most_j)₊; ∞ means no cap."""
-    given, allowed = as_counts(exposure, "exposure"), np.asarray(most, np.float64)
+    given = as_counts(exposure, "exposure")
+    allowed = np.asarray(most, np.float64)
     same_length(given, allowed, "exposure and most")
     return float(np.maximum(given - allowed, 0.0).sum())
 
@@ -167,7 +168,8 @@ def prices_at_bound(item_price: ArrayLike, required: ArrayLike, cost: float) -> 
 
     Prices v are in [−c, 0]. If an item has the price −c, delivering another exposure would cost more than c.
     """
-    price, required = np.asarray(item_price, np.float64), as_counts(required, "required")
+    price = np.asarray(item_price, np.float64)
+    required = as_counts(required, "required")
     same_length(price, required, "item_price and required")
     guaranteed = required > 0
     return float((price <= -cost * (1 - 1e-9))[guaranteed].mean()) if guaranteed.any() else 0.0
@@ -183,7 +185,8 @@ def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
     given = as_counts(exposure, "exposure")
     popular = as_counts(popularity, "popularity")
     same_length(given, popular, "exposure and popularity")
-    shown, mean = given.sum(), popular.mean() if len(popular) else 0.0
+    shown = given.sum()
+    mean = popular.mean() if len(popular) else 0.0
     return float(given @ popular / shown / mean) if shown > 0 and mean > 0 else 0.0
 
 

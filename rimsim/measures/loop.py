@@ -94,7 +94,8 @@ def genre_shares(exposure: ArrayLike, weights: ArrayLike) -> Floats:
 
     The shares sum to 1, or are zeros if nothing was shown; ``weights`` are those of :func:`genre_weights`.
     """
-    given, matrix = as_counts(exposure, "exposure"), np.asarray(weights, np.float64)
+    given = as_counts(exposure, "exposure")
+    matrix = np.asarray(weights, np.float64)
     same_length(given, matrix, "exposure and genre weights")
     mass = given @ matrix
     total = mass.sum()
@@ -106,7 +107,8 @@ def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> fl
 
     The divergence is in bits, from 0 (shares as at the ``start``, or nothing shown) to 1 (no common genre).
     """
-    now, then = genre_shares(exposure, weights), genre_shares(start, weights)
+    now = genre_shares(exposure, weights)
+    then = genre_shares(start, weights)
     if not (now.any() and then.any()):
         return 0.0
     return jensen_shannon(now, then)
@@ -157,7 +159,8 @@ def adoption_times(
         m: Number of consumptions after which an item counts as adopted.
     """
     start = np.asarray(release, np.int64)
-    who, when = np.asarray(item, np.int64), np.asarray(arrival, np.int64)
+    who = np.asarray(item, np.int64)
+    when = np.asarray(arrival, np.int64)
     same_length(who, when, "item and arrival")
     if (late := start > arrivals).any():
         refuse(DataError, "release", str(start[late][0]), f"at most the {arrivals} arrivals of the run")
@@ -166,7 +169,8 @@ def adoption_times(
             f"item {who[early][0]} is consumed by arrival {when[early][0]}, before the item is released"
         )
     order = np.lexsort((when, who))
-    who, when = who[order], when[order]
+    who = who[order]
+    when = when[order]
     first = np.searchsorted(who, np.arange(len(start)))
     decisive = np.arange(len(who)) - first[who] == m - 1
     duration = arrivals - start

@@ -537,7 +537,8 @@ def made_up_round(
     with an item. A ``complete`` round has released items, counts of relevant items and a certificate.
     """
     draw = generator(seed, Purpose.MEASURE, arrivals, slate)
-    n, m = arrivals, len(items)
+    n = arrivals
+    m = len(items)
     chosen = np.argsort(draw.random((n, m)), axis=1)[:, :slate]
     shown = draw.random(chosen.shape) < filled
     probability = np.where(shown, draw.random(chosen.shape), 0.0)

@@ -32,7 +32,8 @@ def recall(hits: ArrayLike, relevant: ArrayLike) -> float:
     Arrivals without relevant items are left out, unlike in precision. ``relevant`` may also be an expectation, such as
     λ*(x); recall may then exceed 1 by chance.
     """
-    hit, number = _hits(hits), as_counts(relevant, "relevant")
+    hit = _hits(hits)
+    number = as_counts(relevant, "relevant")
     same_length(hit, number, "hits and relevant")
     has_relevant = number > 0
     return float((hit.sum(axis=1)[has_relevant] / number[has_relevant]).mean()) if has_relevant.any() else 0.0
@@ -51,7 +52,8 @@ def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> Floats:
     A hit at position r has the gain 1 and the discount 1/log₂(r + 1). The ideal slate holds min(k, relevant) hits at
     its top (Järvelin and Kekäläinen, TOIS 2002).
     """
-    hit, number = _hits(hits), as_counts(relevant, "relevant")
+    hit = _hits(hits)
+    number = as_counts(relevant, "relevant")
     same_length(hit, number, "hits and relevant")
     if (over := hit.sum(axis=1) > number).any():
         row = int(np.flatnonzero(over)[0])
@@ -111,7 +113,8 @@ def predicted_consumption(intensity: ArrayLike, examination: ArrayLike) -> Float
     λ(x,y) is the platform's intensity. At empty positions, λ(x,y) is NaN and the chance is 0. ``examination``
     has the factors e_r of positions.
     """
-    rate, weight = np.asarray(intensity, np.float64), np.asarray(examination, np.float64)
+    rate = np.asarray(intensity, np.float64)
+    weight = np.asarray(examination, np.float64)
     if rate.ndim != 2 or weight.shape != rate.shape[1:]:
         found = f"shapes {rate.shape} and {weight.shape}"
         refuse(DataError, "intensity and examination", found, "(n, k) and (k,)")
@@ -138,7 +141,9 @@ def calibration_by_history(
         examination: Factor by which each position multiplies intensities.
         history: Number of events in each visitor's state.
     """
-    rate, taken, first = np.asarray(intensity), np.asarray(consumed, bool), np.asarray(history) == 0
+    rate = np.asarray(intensity)
+    taken = np.asarray(consumed, bool)
+    first = np.asarray(history) == 0
     same_length(first, taken, "history and consumed")
     one, other = (calibration_ratio(rate[rows], taken[rows], examination) for rows in (first, ~first))
     return one / other if one is not None and other else None
@@ -162,7 +167,8 @@ def reliability(predicted: ArrayLike, consumed: ArrayLike, groups: int = 10) -> 
     The predictions are chances, such as :func:`predicted_consumption` of filled positions. Groups are quantiles of
     predictions, fewer if there are few predictions. Equal predictions stay in their order.
     """
-    chance, came = np.asarray(predicted, np.float64).ravel(), np.asarray(consumed, bool).ravel()
+    chance = np.asarray(predicted, np.float64).ravel()
+    came = np.asarray(consumed, bool).ravel()
     same_length(chance, came, "predicted and consumed")
     order = np.argsort(chance, kind="stable")
     parts = [part for part in np.array_split(order, groups) if len(part)]

@@ -249,7 +249,8 @@ def paired_interval(first: Floats, second: Floats, level: float, overlap: float 
     difference = _present(first - second)
     size = np.nanmax(np.abs([first, second]), initial=0.0)
     interval = _t_interval(difference, float(size), level, overlap)
-    mean, n = interval.mean, interval.n
+    mean = interval.mean
+    n = interval.n
     if mean is None or interval.low is None:
         return PairedDifference(mean, None, None, None, n, equal=interval.equal)
     from scipy.special import stdtr  # noqa: PLC0415 - keeps the measures at NumPy's import time
@@ -297,7 +298,8 @@ def holm(p: ArrayLike) -> Floats:
         refuse(DataError, "p", str(outside[0]), "between 0 and 1")
     order = np.argsort(values, kind="stable")
     stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    adjusted, of_values = given.copy(), np.empty(len(values))
+    adjusted = given.copy()
+    of_values = np.empty(len(values))
     of_values[order] = np.minimum(stepped, 1.0)
     adjusted[there] = of_values
     return adjusted
@@ -337,17 +339,20 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap samples of users.
     """
-    here, there = np.asarray(real, np.float64), np.asarray(simulated, np.float64)
+    here = np.asarray(real, np.float64)
+    there = np.asarray(simulated, np.float64)
     m, n = here.shape
     pairs = pairs_of(here)
     settled = [(pair.first, pair.second) for pair in pairs if pair.settled]
-    means, expected = here.mean(1).round(_DIGITS), there.mean(1).round(_DIGITS)
+    means = here.mean(1).round(_DIGITS)
+    expected = there.mean(1).round(_DIGITS)
     signs = _signs(means, expected, settled)
     generator = rng.generator(seed, rng.Purpose.MEASURE, 11)
     kendall: list[float | None] = []
     for _ in range(resamples):
         weight = np.bincount(generator.integers(0, n, n), minlength=n) / n
-        drawn_real, drawn = (here @ weight).round(_DIGITS), (there @ weight).round(_DIGITS)
+        drawn_real = (here @ weight).round(_DIGITS)
+        drawn = (there @ weight).round(_DIGITS)
         kendall.append(_rank_correlation("kendalltau", drawn_real, drawn))
     low, high = _quantiles(kendall)
     over_settled = _mean(signs)

@@ -91,11 +91,13 @@ def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
     ``rounds`` is the number of rounds that each provider was in the market, at least 1. ``left`` is true if
     the provider left after its last round; otherwise the provider may have stayed longer than the data show.
     """
-    stayed, gone = np.asarray(rounds, np.int64), np.asarray(left, np.bool_)
+    stayed = np.asarray(rounds, np.int64)
+    gone = np.asarray(left, np.bool_)
     same_length(stayed, gone, "rounds and left")
     if len(stayed) and stayed.min() < 1:
         refuse(DataError, "rounds", str(stayed.min()), "at least 1, the opening round")
-    curve, share = np.ones(until), 1.0
+    curve = np.ones(until)
+    share = 1.0
     for time in range(1, until + 1):
         at_risk = int((stayed >= time).sum())
         if at_risk:
@@ -110,7 +112,8 @@ def break_even(with_guarantee: ArrayLike, without: ArrayLike) -> int | None:
     Total welfare is the sum of welfare over all rounds so far. The result is None if the total with a
     guarantee is not above the total without it after the last round.
     """
-    first, second = np.asarray(with_guarantee, np.float64), np.asarray(without, np.float64)
+    first = np.asarray(with_guarantee, np.float64)
+    second = np.asarray(without, np.float64)
     same_length(first, second, "welfare with and without")
     behind = np.flatnonzero(np.cumsum(first - second) <= 0)
     begin = int(behind[-1]) + 1 if len(behind) else 0
@@ -119,7 +122,8 @@ def break_even(with_guarantee: ArrayLike, without: ArrayLike) -> int | None:
 
 def _shares(exposure: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
     """Exposure and target, each as shares of its total."""
-    given, wanted = as_counts(exposure, "exposure"), as_counts(target, "target")
+    given = as_counts(exposure, "exposure")
+    wanted = as_counts(target, "target")
     same_length(given, wanted, "exposure and target")
     return _share(given), _share(wanted)
 

@@ -144,7 +144,8 @@ class EventFile:
             ]
         )
         plugin = SummaryMetadata.PluginData(plugin_name="custom_scalars")
-        text, kind = _strings(page.SerializeToString()), SummaryMetadata(plugin_data=plugin)
+        text = _strings(page.SerializeToString())
+        kind = SummaryMetadata(plugin_data=plugin)
         self._add(0, tag="custom_scalars__config__", tensor=text, metadata=kind)
 
     def hyperparameters(

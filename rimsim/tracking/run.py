@@ -27,8 +27,12 @@ RETRAINED = tuple(sorted(name for name in MEASURES if MEASURES[name].retrained))
 # Groups of tags. TensorBoard sorts them by name and opens the first two: the parts of what retraining does stand first;
 # means over seeds and the ends of bands, which charts of the custom-scalar page draw, and every series against arrivals
 # served stand last.
-_PARTS, _BANDS, _BY_ARRIVALS, _FINAL = "1_retraining", "zz_bands", "zz_by_arrivals", "final"
-_BANDS_FOLDER, _ABOUT_FOLDER = "bands", "about"
+_PARTS = "1_retraining"
+_BANDS = "zz_bands"
+_BY_ARRIVALS = "zz_by_arrivals"
+_FINAL = "final"
+_BANDS_FOLDER = "bands"
+_ABOUT_FOLDER = "about"
 _PART_WORDS = {
     "loop": "the loop",
     "selection": "selection by a model's slates",
@@ -180,7 +184,8 @@ def _stays(name: str, step: int, first_round: int, first_arrival: int) -> bool:
 
 def _figures(record: RoundRecord) -> dict[str, float]:
     """Metrics of delivery and prices in a round."""
-    figures, price = {}, record.item_price
+    figures = {}
+    price = record.item_price
     if record.exposure is not None and record.required is not None:
         figures["delivery/required"] = float(record.required.sum())
         figures["delivery/delivered"] = float(np.minimum(record.exposure, record.required).sum())
@@ -264,7 +269,8 @@ def write_summary(
     known = rounds[rounds["metric"].isin([*BANDED, *own])]
     present = [] if parts is None else parts["part"].unique().tolist()
     names = [part for part in dict.fromkeys(["loop", "all", *present]) if part in present]
-    page, folders = layout(measures, names), []
+    page = layout(measures, names)
+    folders = []
     for agent in sorted(known["agent"].unique()):
         folder = summary_folder(run, agent)
         with _replaced(folder) as file:
@@ -328,5 +334,6 @@ def _bands(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[tuple[str, .
             continue
         low, high = (band.mean if bound is None else bound for bound in (band.low, band.high))
         if 1 < band.n < FEW_SEEDS:
-            low, high = min(values), max(values)
+            low = min(values)
+            high = max(values)
         yield tuple(what), int(step), {"mid": band.mean, "low": low, "high": high}

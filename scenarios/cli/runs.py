@@ -258,7 +258,8 @@ def validate(out: Path | None, **values: Any) -> None:
     from rimsim.config.reading import record_from
     from rimsim.scenarios.kinds.validate import with_serving
 
-    named, kind = tools.option_of_field(), scenarios.ValidateConfig
+    named = tools.option_of_field()
+    kind = scenarios.ValidateConfig
     for name in ("observed.columns", "observed.taken_at"):
         if values[name.replace(".", "__")] is not None and values["observed__table"] is None:
             raise ConfigError(

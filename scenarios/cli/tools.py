@@ -76,7 +76,8 @@ def names(text: str) -> list[str]:
 
 def listed(text: str) -> list[str]:
     """Words separated by commas that are outside brackets."""
-    parts, depth = [""], 0
+    parts = [""]
+    depth = 0
     for letter in text:
         depth += (letter == "(") - (letter == ")")
         if letter == "," and depth == 0:
@@ -353,7 +354,8 @@ def report(run: Path, out: Path | None, **flags: bool) -> None:
     elif flags["markdown"]:
         click.echo(report_markdown(found), nl=False)
     else:
-        place, undrawn = loaded.folder / "pictures", ""
+        place = loaded.folder / "pictures"
+        undrawn = ""
         try:
             draw(found.plots, place)
         except OSError as error:  # the tables are worth reading all the same
@@ -464,7 +466,8 @@ def _print_names(kind: str, name: str | None) -> None:
         return
     from rimsim.plugs import ignored_plug, imported
 
-    built_in, installed = _built_in(kind), places(kind)
+    built_in = _built_in(kind)
+    installed = places(kind)
     if name is not None:
         _print_one(kind, name, built_in)
         return
@@ -513,7 +516,8 @@ def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
     if kind == "models":
         from rimsim.intensity.registry import config_record, mark_and_ground
 
-        record, parts = config_record(name), mark_and_ground(name)
+        record = config_record(name)
+        parts = mark_and_ground(name)
         if name not in built_in and parts[1] is not None:
             for part in parts:
                 _print_one(kind, str(part), built_in)

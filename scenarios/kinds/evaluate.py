@@ -148,7 +148,8 @@ def replayed(
     config: ScenarioConfig, seed: int, logged: str, target: str, report: Count
 ) -> list[ReplayedRound]:
     """Repeated rounds of an arm, shown to a target agent."""
-    shows, valued = make_agent(logged), make_agent(target)
+    shows = make_agent(logged)
+    valued = make_agent(target)
     own = not isinstance(valued, StatingAgent) and target.partition("(")[0] not in BUILT_IN
     twin = make_agent(target) if own else None  # asked with another key, it shows whether your target draws
     kind = _WatchedLearner if isinstance(shows, LearningAgent) else _Watched
@@ -179,7 +180,9 @@ class _Watched:
         self.name = shows.name
         self.order_free = shows.order_free and valued.order_free
         self.barrier_every = shows.barrier_every
-        self._shows, self._valued, self._market = shows, valued, market
+        self._shows = shows
+        self._valued = valued
+        self._market = market
         self._twin = twin
         self._parts: list[dict[str, Any]] = []
 
@@ -263,7 +266,8 @@ class _Watched:
             target=chances["target"].rows(order),
             **{name: joined[name][order] for name in ("predicted", "predicted_target", "admissible")},
         )
-        arrival, worth = ledger.schedule.id, joined["worth"][order]
+        arrival = ledger.schedule.id
+        worth = joined["worth"][order]
         first = (arrival & ((1 << VISIT_BITS) - 1)) == 0
         return ReplayedRound(log, arrival, first, worth, joined["supported"][order])
 

@@ -170,7 +170,9 @@ def experiment(
     asked = ExperimentOptions(**options)
     config = resolved(asked.scenario, asked.rounds, asked.log, asked.settings)
     numbers = chosen_seeds(asked.seeds)
-    agents, played, interval = (control, treatment), asked.played, asked.seconds
+    agents = (control, treatment)
+    played = asked.played
+    interval = asked.seconds
     with own_code([*agents, *own_places(config)]):
         for text in agents:
             make_agent(text)
@@ -208,7 +210,8 @@ def _play(
         world = build_world(config)
         tail = tail_of(np.bincount(world.past.item, minlength=world.log.n_items))
         effects = total_effects([play_world(config, seed, agent, report) for agent in agents], tail)
-        rows, arrivals = [], []
+        rows = []
+        arrivals = []
         for design, training, prices in settings:
             assignment = Assignment(design, seed, interval)
             arms = {"diverted": training == "diverted", "shared": prices == "shared"}
@@ -345,7 +348,8 @@ def _relative_bias(seeds: pd.DataFrame) -> tuple[float, float, bool]:
 
 def experiment_report(run: Run) -> Report:
     """Report of an experiment."""
-    agents, config = Experiment(run.folder).agents, run.scenario
+    agents = Experiment(run.folder).agents
+    config = run.scenario
     found = summary(run.experiment)
     return Report(
         question=f"What does `{agents[1]}` bring beside `{agents[0]}`, and would an experiment on one market have "
@@ -435,7 +439,8 @@ def _designs_against_total(found: pd.DataFrame, agents: tuple[str, str]) -> Figu
     for metric in METRICS:
         rows = found[found["metric"] == metric]
         labels = [", ".join(row) for row in rows[list(_LABELS)].to_numpy().tolist()]
-        total, title = float(rows["total_effect"].mean()), metric.replace("_", " ")
+        total = float(rows["total_effect"].mean())
+        title = metric.replace("_", " ")
         panels.append(results.Panel(title, labels, rows["naive"], rows["width"], total, 0.0))
     return results.interval_panels(
         f"What {agents[1]} brings beside {agents[0]}: experiments on one market against two whole worlds",
@@ -491,7 +496,8 @@ def play_experiment(
     """
     actors = [make_agent(text) for text in agents]
     controls = [Diverted(assignment, treated=arm) for arm in (False, True)] if diverted else [None]
-    seeds, needs = Seeds.all(seed), Needs.of(*actors)
+    seeds = Seeds.all(seed)
+    needs = Needs.of(*actors)
     markets = [Market(config, seeds=seeds, control=control, needs=needs) for control in controls]
     split = TwoArms(actors, assignment, shared=shared, n_items=markets[0].n_items)
     learns = any(isinstance(one, LearningAgent) for one in actors)
@@ -577,7 +583,8 @@ class TwoArms:
         treated = self.treated(arrivals[0])
         items = np.full((len(treated), len(self._weights)), -1)
         price = np.full(items.shape, np.nan, np.float32)
-        alone, nobody = [~treated, treated], np.zeros_like(treated)
+        alone = [~treated, treated]
+        nobody = np.zeros_like(treated)
         if self._assignment.by_item:  # control visitors of a two-sided design see A alone
             alone = [~treated if self._assignment.by_arrival else nobody, nobody]
         for arm, rows in enumerate(alone):

@@ -106,7 +106,8 @@ def _csv(run: Run, agent: str | None, seed: int | None, place: Path, console: Co
     table = run.ledger
     table = table if agent is None else table[table["agent"] == agent]
     table = table if seed is None else table[table["seed"] == seed]
-    items, ids = run.catalogue.set_index("item"), table_in(run.folder, "users").set_index("log_user")["id"]
+    items = run.catalogue.set_index("item")
+    ids = table_in(run.folder, "users").set_index("log_user")["id"]
     named = {"log_user": {"user_id": ids}, "item": {"item_id": items["id"]}}
     named["item"] |= {"title": items["title"]} if "title" in items else {}
     with (
@@ -161,12 +162,15 @@ def logged_arm(run: Run, agent: str | None, seed: int | None, *, whole: bool = T
     because the environment takes a repeated item as an empty position. A slate whose first position is empty cannot be
     written.
     """
-    name, chosen = agent or run.agents[0], run.seeds[0] if seed is None else seed
+    name = agent or run.agents[0]
+    chosen = run.seeds[0] if seed is None else seed
     table, known = (
         part[(part["agent"] == name) & (part["seed"] == chosen)] for part in (run.ledger, run.arrivals)
     )
     known = known.sort_values(["round", "time", "arrival"], kind="stable").reset_index(drop=True)
-    n, k, of_round = len(known), run.scenario.slate, known.groupby("round")["time"]
+    n = len(known)
+    k = run.scenario.slate
+    of_round = known.groupby("round")["time"]
     table = table.merge(known[["round", "arrival"]].rename_axis("row").reset_index())
     names = ("item", "consumed", "propensity_position", "propensity_prefix", "propensity_slate")
     filled = np.full((len(names), n, k), np.nan)
@@ -266,7 +270,9 @@ class _Spaces(gymnasium.Env[Any, Any]):
     """Spaces and specification of an environment that is never made."""
 
     def __init__(self, spec: Any, observation: spaces.Space[Any], action: spaces.Space[Any]) -> None:
-        self.spec, self.observation_space, self.action_space = spec, observation, action
+        self.spec = spec
+        self.observation_space = observation
+        self.action_space = action
 
 
 def env_spec(config: ScenarioConfig, seed: int) -> Any:

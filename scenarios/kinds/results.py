@@ -163,7 +163,8 @@ def interval_panels(message: str, caption: str, panels: Sequence[Panel]) -> Figu
     figure = frame(message, caption, 4.2)
     axes = np.ravel(figure.subplots(1, len(panels), sharey=True, squeeze=False))
     for ax, panel in zip(axes, panels, strict=True):
-        place, value = np.arange(len(panel.labels)), panel.value.to_numpy(np.float64)
+        place = np.arange(len(panel.labels))
+        value = panel.value.to_numpy(np.float64)
         ax.axvline(panel.reference, color="#333333", linestyle=":")
         ax.axvline(panel.truth, color="#333333")
         shown = value if panel.limits is None else value.clip(*panel.limits)

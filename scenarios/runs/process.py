@@ -80,9 +80,11 @@ _PROCESS = 6e8
 """Bytes of a process with all libraries, before it reads a log."""
 _EVENT = 140.0
 """Bytes per event, while a log is read and sorted."""
-_CELL, _CELLS = 40.0, 2.0**25
+_CELL = 40.0
+_CELLS = 2.0**25
 """Bytes per pair of a user and an item, and most pairs in memory at once, because blocks are bounded."""
-_STATE, _STATES = 10.0, 2.0**26
+_STATE = 10.0
+_STATES = 2.0**26
 """Bytes per pair of an arrival and an item while prices are solved, and most pairs; more pairs are sampled."""
 
 

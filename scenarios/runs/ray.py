@@ -130,7 +130,8 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
     """
     ray = _ray(_SETTINGS)
     begin = ray.remote(_work).options(num_cpus=1, max_retries=0, num_returns="streaming")
-    sources, made = ray.put(sources_of(arms)), versions()
+    sources = ray.put(sources_of(arms))
+    made = versions()
     queue = TaskQueue(job, arms)
     streams: dict[Any, int] = {}
     try:
@@ -195,7 +196,8 @@ def sources_of(arms: Sequence[Arm]) -> Sources:
 
 def left_of(arm: Arm) -> Files:
     """Files that an arm needs to resume."""
-    folder, part = arm.folder, arm.part
+    folder = arm.folder
+    part = arm.part
     paths = [folder / "rounds" / f"{part}.parquet", folder / FAILURES / f"{part}.txt"]
     paths += [*(folder / STATES / part).rglob("*"), *event_folder(folder, arm.name, arm.seed).glob("*")]
     if arm.control is not None:  # it learns as much as the arm of its agent did
@@ -238,7 +240,8 @@ def _work(
     messages: SimpleQueue[Message] = SimpleQueue()
     stopped = threading.Event()
     with tempfile.TemporaryDirectory(prefix="rimsim-arm-", ignore_cleanup_errors=True) as name:
-        folder, shared = Path(name, "run"), Path(name, "shared")
+        folder = Path(name, "run")
+        shared = Path(name, "shared")
         folder.mkdir()
         enter(folder, left)
         changes = FileChanges(folder)
@@ -280,7 +283,8 @@ def _work(
 
 def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
     """Refuse to run where versions or the log differ."""
-    machine, here = platform.node(), versions()
+    machine = platform.node()
+    here = versions()
     other = [
         f"{name} {here.get(name)} in place of {made[name]}" for name in made if here.get(name) != made[name]
     ]
@@ -344,7 +348,8 @@ class FileChanges:
 
     def all(self) -> Files:
         """Files to send now."""
-        now, sent = self._now(), self._sent
+        now = self._now()
+        sent = self._sent
         self._sent = now
         files: Files = dict.fromkeys(sent.keys() - now.keys())
         return files | {

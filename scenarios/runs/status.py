@@ -125,7 +125,8 @@ def require_parts(run: Run) -> None:
     Raises:
         RunFolderError: If a part is missing or damaged; the message names the file and the remedy.
     """
-    folder, tables = run.folder, EVERY_ROUND[:3] + ("ledger",) * bool(run.config.get("ledger"))
+    folder = run.folder
+    tables = EVERY_ROUND[:3] + ("ledger",) * bool(run.config.get("ledger"))
     for name, seed in itertools.product(run.agents, run.seeds):
         part = part_name(name, seed)
         states = [int(path.name[6:]) for path in (folder / STATES / part).glob("round-*")]
@@ -158,7 +159,8 @@ def shown_rounds(run: Run) -> pd.DataFrame:
         return run.rounds
     if not any((run.folder / "rounds").glob("[!.]*.parquet")):
         return pd.DataFrame(columns=["agent", "seed", "round", "metric", "value"])
-    complete, rounds = status_of(run).complete, run.rounds
+    complete = status_of(run).complete
+    rounds = run.rounds
     if complete:
         arms = zip(rounds["agent"], rounds["seed"], strict=True)
         return rounds.loc[[arm in complete for arm in arms]].reset_index(drop=True)
@@ -171,7 +173,8 @@ def status_note(run: Run, points: Sequence[Run]) -> str | None:
 
     A comparison has one point, which is the comparison itself.
     """
-    folder, statuses = run.folder, [status_of(point) for point in points]
+    folder = run.folder
+    statuses = [status_of(point) for point in points]
     arms = sum(status.arms for status in statuses)
     failed = [path for status in statuses for path in status.failed]
     left = arms - sum(len(status.complete) for status in statuses) - len(failed)
@@ -210,7 +213,8 @@ def digest(run: Run) -> str:
 
 def different_tables(one: Run, other: Run) -> list[str]:
     """Names of tables whose content differs between two comparisons."""
-    here, there = _content(one), _content(other)
+    here = _content(one)
+    there = _content(other)
     return [name for name in here | there if here.get(name) != there.get(name)]
 
 

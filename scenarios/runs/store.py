@@ -273,7 +273,8 @@ def load_run(path: str | Path, kind: str | None = None) -> Run:
     if not run.folder.is_dir():
         raise RunFolderError(f"{path}: no such folder. {_MADE}")
     if kind is not None and run.kind != kind:
-        held, wanted = KINDS[run.kind], KINDS[kind]
+        held = KINDS[run.kind]
+        wanted = KINDS[kind]
         raise RunFolderError(
             f"{path}: holds {held.label}. Expected {wanted.label}, which rimsim {wanted.command} made. To "
             f"repeat the run in this folder: {repeat_command(run)}"
@@ -326,7 +327,8 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None, sinc
         MissingTableError: If there is no such table.
         RunFolderError: If a file is damaged.
     """
-    whole, parts = folder / f"{name}.parquet", f"{name}/*.parquet"
+    whole = folder / f"{name}.parquet"
+    parts = f"{name}/*.parquet"
     if whole.is_file():
         return read_table(whole, columns, since)
     written = sorted(path for path in folder.glob(parts) if not path.name.startswith("."))  # no drafts

@@ -270,7 +270,8 @@ def require_unchanged(run: Run) -> None:
             f"{run.folder}: the file {BEGUN} is missing, so the run cannot be resumed. Name an "
             "interrupted run, or begin a new run"
         )
-    before, now = flat(read_yaml(begun.read_text(encoding="utf-8"))), flat(run.config)
+    before = flat(read_yaml(begun.read_text(encoding="utf-8")))
+    now = flat(run.config)
     edited = [
         f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
         for name in before | now
@@ -381,9 +382,13 @@ def _clock_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
     """Notes on times that do not fit the rounds."""
     if make_arrivals(config).known_beforehand or config.arrivals.kind == "replay":
         return  # a broadcast has no clock, and a replay that of the log
-    start, stop, rounds, exposure = first.schedule.start, first.schedule.stop, config.rounds, config.exposure
+    start = first.schedule.start
+    stop = first.schedule.stop
+    rounds = config.rounds
+    exposure = config.exposure
     length = float(seconds(stop) - seconds(start))
-    days, delay = f"{length / 86_400:g} days", config.consumer.delay
+    days = f"{length / 86_400:g} days"
+    delay = config.consumer.delay
     if delay is not None and duration_seconds(delay) >= (rounds - 1) * length > 0:
         yield (
             f"consumer.delay={delay} is no shorter than all rounds of {days} before the last, so that the platform "
@@ -418,7 +423,8 @@ def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> 
 
 def undeliverable_notes(config: ScenarioConfig, first: RoundTerms | None = None) -> list[str]:
     """Notes about first-round guarantees that no agent could deliver."""
-    world, first = build_world(config), first or first_round(config, seed=0)
+    world = build_world(config)
+    first = first or first_round(config, seed=0)
     requirements = first.requirements
     forecast = config.exposure.forecast * first.schedule.expected_over_actual
     m = len(requirements.required)

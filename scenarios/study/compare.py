@@ -135,7 +135,8 @@ def compare(
         ArmsError: If arms failed; all other arms are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
-    texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
+    texts = None if agents is None else session_places(agents)
+    own = session_places(measures, copied=False)
     log = checks.LogArguments(
         data, columns, separator, encoding, time_unit, skip_bad_rows, min_item_events, items
     )
@@ -207,7 +208,8 @@ def sweep(
     Raises:
         ConfigError: If the grid or another option is invalid; then nothing is written.
     """
-    texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
+    texts = None if agents is None else session_places(agents)
+    own = session_places(measures, copied=False)
     log = checks.LogArguments(
         data, columns, separator, encoding, time_unit, skip_bad_rows, min_item_events, items
     )
@@ -313,7 +315,8 @@ class StudyPlan:
     @property
     def arms(self) -> list[jobs.Arm]:
         """Arms at each seed: every agent, then the controls."""
-        options, point = self.options, self.point
+        options = self.options
+        point = self.point
         played: list[tuple[str, str | None]] = [(agent, None) for agent in options.agents or ()]
         played += [(agent, control) for agent in options.frozen or () for control in options.control or ()]
         arm = partial(jobs.Arm, folder=point.folder, options=options, labels=point.labels, shared=point.study)
@@ -365,7 +368,8 @@ def planned(
     texts = options.agents
     if texts is None:  # defaults contain one another: the shortest can play at every point
         texts = min((checks.default_agents(point.config) for point in points), key=len)
-    seeds, measures = jobs.chosen_seeds(options.seeds), own_measures(options.measures)
+    seeds = jobs.chosen_seeds(options.seeds)
+    measures = own_measures(options.measures)
     require_known("reveal: {}", options.reveal, checks.REVEALED)
     agents = checks.checked_agents(texts)
     of_points = [checks.checked_frozen(point.config, agents, options.frozen) for point in points]
@@ -418,7 +422,8 @@ def study_of(run: Run) -> Study:
 
 def study_lines(study: Study, execution: jobs.Execution) -> list[tuple[str, str]]:
     """Arms, rounds, arrivals and memory of a study, as text."""
-    first, points = study.plans[0], [plan.point for plan in study.plans]
+    first = study.plans[0]
+    points = [plan.point for plan in study.plans]
     arms = [arm for plan in study.plans for arm in plan.arms]
     of_config = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
     each = of_config[arms[0].config] / study.base.rounds
@@ -463,7 +468,8 @@ def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
     """Number of arrivals per round, configured or from the log."""
     if config.arrivals.per_round is not None:
         return config.arrivals.per_round
-    first, last = float(log.time[0]), float(log.time[-1])
+    first = float(log.time[0])
+    last = float(log.time[-1])
     opening = first + config.arrivals.warmup_share * (last - first)
     later = int((log.sessions(config.data.session_gap).start >= opening).sum())
     return max(1, round(later / config.rounds))
@@ -539,7 +545,8 @@ def _finish(study: Study, execution: jobs.Execution, run_jobs: jobs.Executor) ->
 
 def begin(plan: StudyPlan, command: str) -> None:
     """Write the config of a plan into its folder."""
-    folder, config = plan.point.folder, plan.point.config
+    folder = plan.point.folder
+    config = plan.point.config
     store.require_free(folder)
     world = build_world(config)
     described = _described(plan, command, config) | {
@@ -627,7 +634,8 @@ def gather(plan: StudyPlan, failures: Sequence[tuple[jobs.Arm, RimsimError]]) ->
 
     If arms failed, the parts of tables are kept, so that the run can be resumed.
     """
-    folder, names = plan.point.folder, plan.names
+    folder = plan.point.folder
+    names = plan.names
     give_back()
     if not failures:
         _join(folder, names, keep_parts=False)

@@ -71,7 +71,8 @@ def control_of(arm: Arm, report: Report) -> Control | None:
         )
     rounds = range(arm.config.rounds)
     sizes = [int(read_table(own.round_file("learnt", number))["events"].item()) for number in rounds]
-    folder, first = arm.shared or arm.folder, 0
+    folder = arm.shared or arm.folder
+    first = 0
     if arm.control == "organic":
         report(0)
         return AsLogged(arm.config, build_world(arm.config), Seeds.all(arm.seed), sizes)

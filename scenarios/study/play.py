@@ -62,7 +62,8 @@ _COUNTS = ("first", "served", "bound_price", "ticks", "items", "arrivals")
 
 def prepare(arm: Arm, report: Report) -> None:
     """Fit the models of a seed, and write table ``opening``."""
-    place, own = arm.folder / "opening" / f"{arm.seed}.parquet", own_places(arm.config)
+    place = arm.folder / "opening" / f"{arm.seed}.parquet"
+    own = own_places(arm.config)
     with store.disk_errors(cache_folder()), own_code(own):
         build_world(arm.config)
         warm_model(arm.config, arm.seed)
@@ -82,7 +83,8 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     agents = [players.make_agent(name) for name in AT_OPENING]
     for agent in agents:
         agent.begin_round(view)
-    total, visits_valued = np.zeros(len(agents)), 0
+    total = np.zeros(len(agents))
+    visits_valued = 0
     assert view.audience is not None  # noqa: S101  # needs the future
     for states in view.audience:
         visits = market.open.visits(states.row)
@@ -148,7 +150,9 @@ class ArmRecorder:
     tracker: Tracker
 
     def __init__(self, arm: Arm, agent: players.Agent, market: Market, report: Report) -> None:
-        self._arm, self._agent, self.market = arm, agent, market
+        self._arm = arm
+        self._agent = agent
+        self.market = market
         self.served = report
         self.count = 0  # arrivals served so far
         self._own = {
@@ -174,10 +178,12 @@ class ArmRecorder:
         left = Checkpoint.latest(self._arm.folder, self._arm.part, _COUNTS)
         if left is None:
             return
-        market, release = self.market, self.market.world.release
+        market = self.market
+        release = self.market.world.release
         market.load_state(left.market)
         self._first, served, price, ticks, items, arrivals = (left.arm[name] for name in _COUNTS)
-        self.count, self._hindsight.last = int(served), price if len(price) else None
+        self.count = int(served)
+        self._hindsight.last = price if len(price) else None
         self._adoption = AdoptionCount(release, ticks, items, arrivals)
         if isinstance(self._agent, players.RememberingAgent):
             self._agent.load_state(left.agent)
@@ -195,7 +201,8 @@ class ArmRecorder:
     def closed(self, closed: Round) -> None:
         """Write the tables, events and checkpoint of a round."""
         give_back()
-        arm, market = self._arm, self.market
+        arm = self._arm
+        market = self.market
         self.count += len(closed.ledger.schedule)
         exposure = closed.ledger.exposure(market.n_items)
         self._first = exposure if self._first is None else self._first
@@ -238,7 +245,9 @@ class ArmRecorder:
         }
 
     def _save(self) -> None:
-        agent, adoption, price = self._agent, self._adoption, self._hindsight.last
+        agent = self._agent
+        adoption = self._adoption
+        price = self._hindsight.last
         # An agent that learns and has no memory to be saved begins again where its run is resumed.
         can_resume = isinstance(agent, players.RememberingAgent) or not isinstance(
             agent, players.LearningAgent
@@ -257,7 +266,8 @@ class ArmRecorder:
 
     def finish(self) -> None:
         """Write the final values and the times to adoption."""
-        arm, figures = self._arm, pd.concat(self._figures, ignore_index=True)
+        arm = self._arm
+        figures = pd.concat(self._figures, ignore_index=True)
         means = measures.late_means(figures).set_index("metric")["value"]
         finals = {name: float(means[name]) if name in means else None for name in (*_FINAL, *self._own)}
         # Besides agent and seed, swept fields tell the arms of a run apart: the rest is in config.yaml.
@@ -364,7 +374,8 @@ def facts_of(
         proof: Certificate of the round; None: the round has no metrics of a certificate.
         item_price: (M,) prices v at the end of the round; None for an agent without prices.
     """
-    ledger, value = closed.ledger, None
+    ledger = closed.ledger
+    value = None
     if proof is not None:  # an exposure above a cap costs c too
         penalty = closed.cost * (proof.shortfall + proof.excess)
         value = proof.value if proof.excess == 0 else proof.score - penalty
@@ -463,17 +474,21 @@ def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
     exposure of a group or campaign costs c, and slates keep all caps.
     """
     # One model served the round, so its states are in clock order, as the ledger is.
-    slates, states, promised = closed.ledger.item.astype(np.int64), closed.states, len(closed.promises) > 0
+    slates = closed.ledger.item.astype(np.int64)
+    states = closed.states
+    promised = len(closed.promises) > 0
     active = closed.promises.active(states.audiences, len(slates))
     constraints = constraints_of(closed.required, closed.promises, active, closed.cost)
     scores: Float32s | StateScores = states
-    capacity, known = states.positions(slates.shape[1]), None
+    capacity = states.positions(slates.shape[1])
+    known = None
     if closed.best is None:
         (item_price, row_price, *_), some = _bound_prices(closed, states, closed.cost, hindsight)
         if len(some.scores) == len(slates):
             scores, capacity = some
     else:
-        item_price, row_price = closed.best.price, np.zeros(0)
+        item_price = closed.best.price
+        row_price = np.zeros(0)
         known = closed.best.value, closed.ledger.intensity
     return certificate(
         scores,
@@ -506,9 +521,12 @@ def _bound_prices(
     of: Round, states: StateScores, cost: float, hindsight: HindsightPrices
 ) -> tuple[DualPrices, States]:
     """Prices of a round's bound, and the solver's states."""
-    table, (n, m) = of.promises, states.shape
+    table = of.promises
+    (n, m) = states.shape
     some = states.sampled(most_states(m))
-    known, whole, promised = joined_states(some, of.ledger.item.shape[1]), len(some) == n, len(table) > 0
+    known = joined_states(some, of.ledger.item.shape[1])
+    whole = len(some) == n
+    promised = len(table) > 0
     among = table.active(some.audiences, len(some))
     if not whole:
         every = table.active(states.audiences, n)
@@ -591,7 +609,9 @@ def _write_round(
     groups: pd.DataFrame,
 ) -> None:
     """Write the tables of a round."""
-    number, ledger, required = closed.number, closed.ledger, facts.required_positions
+    number = closed.number
+    ledger = closed.ledger
+    required = facts.required_positions
     if arm.options.ledger:
         exposures = ledger.table(arm.name, arm.seed, number)
         store.write_table(
@@ -613,7 +633,8 @@ def _write_round(
     table = _round_table(arm, number, {"item": guaranteed, "required": required[guaranteed]})
     place = arm.round_file("required", number)
     if market.same_for_all_arms:
-        table, place = table.drop(columns="agent"), place.with_name(f"{arm.seed}-{number:03d}.parquet")
+        table = table.drop(columns="agent")
+        place = place.with_name(f"{arm.seed}-{number:03d}.parquet")
     store.write_table(place, table)
     moves = _moves(closed, market.world.roster)
     if moves is not None:

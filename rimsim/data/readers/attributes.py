@@ -70,7 +70,8 @@ def read_tables(
         items: Path of another table of items.
         item_column: Name of the column of items in the events.
     """
-    users, item_table = None, None
+    users = None
+    item_table = None
     uses: tuple[ColumnUse, ...] = ()
     if layout.users is not None:
         users = _read_users(container, layout.users, layout.users_form, collector)
@@ -145,7 +146,9 @@ def _read_items(
         if form is not None
         else {name: place for place, name in enumerate(names) if name and place not in used}
     )
-    id_at, width, bad = ("item", places["id"]), len(names) + len(flags), partial(collector.bad, label)
+    id_at = ("item", places["id"])
+    width = len(names) + len(flags)
+    bad = partial(collector.bad, label)
 
     def read(fields: Sequence[str]) -> tuple[Item, tuple[str, ...]]:
         return _item(fields, places, flags), tuple(fields[place].strip() for place in others.values())
@@ -232,11 +235,13 @@ def _item_frame(ids: list[str], rows: list[Item], roles: Collection[str]) -> pd.
 def _item(fields: Sequence[str], places: dict[str, int], flag_names: Sequence[str]) -> Item:
     """Item from a row whose last fields are genre flags."""
     text = {role: fields[place].strip() for role, place in places.items()}
-    title, year = text.get("title", ""), None
+    title = text.get("title", "")
+    year = None
     if "year" in text:
         year = int(number(text["year"], "year", 9999)) if text["year"] else None
     elif dated := _TITLE.fullmatch(title):
-        title, year = dated["title"] + dated["rest"], int(dated["year"])
+        title = dated["title"] + dated["rest"]
+        year = int(dated["year"])
     release = _release(text["release"]) if "release" in text else np.nan
     genres = text.get("genres", "")
     if flag_names:

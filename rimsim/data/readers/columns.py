@@ -205,7 +205,8 @@ def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlace
     Raises:
         DataError: If a column is missing, or occurs twice, or is used for two roles.
     """
-    names, kind = tuple(name.strip() for name in names), roles.kind
+    names = tuple(name.strip() for name in names)
+    kind = roles.kind
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice and kind is EVENTS:
         refuse(DataError, where, f"column {twice[0]!r} occurs twice", "different names")
@@ -219,7 +220,8 @@ def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlace
         places["time"] = names.index(roles.time)
     if lacking := [role for role in kind.needed if role not in places]:
         shown = ", ".join(repr(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
-        roles_lacking, usual = " and the ".join(lacking), ", ".join(kind.usual[lacking[0]][:6])
+        roles_lacking = " and the ".join(lacking)
+        usual = ", ".join(kind.usual[lacking[0]][:6])
         form = ",".join(f"{role}=..." for role in kind.needed)
         raise DataError(
             f"{where}: no column for the {roles_lacking} was found among {shown}. Usual names for the "

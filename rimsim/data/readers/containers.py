@@ -33,7 +33,8 @@ _BROKEN: Final = (
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError),
     *(ValueError, KeyError, IndexError, OverflowError, MemoryError),
 )
-_DAMAGED, _UNREADABLE = "the file is damaged or incomplete", "the file cannot be read"
+_DAMAGED = "the file is damaged or incomplete"
+_UNREADABLE = "the file cannot be read"
 PACKED: Final[dict[str, Callable[[BinaryIO], object]]] = {
     ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
     ".bz2": bz2.BZ2File,
@@ -166,7 +167,8 @@ def zip_container(path: Path, only: str | None = None) -> Container:
         raise
 
     def opened(member: str) -> Stream:
-        entry, label = entries[member], f"{path}/{member}"
+        entry = entries[member]
+        label = f"{path}/{member}"
         with raised_as(DataError, label, _DAMAGED, _BROKEN):
             return Stream(label, cast("BinaryIO", archive.open(entry)), entry.compress_size)
 

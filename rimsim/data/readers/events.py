@@ -125,7 +125,8 @@ class Collector:
         rows[list(problems)] = False
         if not rows.any():
             return
-        user, item = block.users.codes(rows, self._users), block.items.codes(rows, self.items)
+        user = block.users.codes(rows, self._users)
+        item = block.items.codes(rows, self.items)
         # The sum makes 0 of -0.
         time = np.full(len(user), np.nan) if block.time is None else block.time[rows] + 0.0
         value = np.ones(len(user)) if block.value is None else block.value[rows] + 0.0
@@ -191,8 +192,10 @@ class Collector:
                 f"{source}: it has no {self.kind.rows}. A {self.kind.table} needs at least one row of "
                 f"data{first}"
             )
-        user, item = np.empty(self.rows, np.int32), np.empty(self.rows, np.int32)
-        time, value = np.empty(self.rows, np.float64), np.empty(self.rows, self.kind.value_type)
+        user = np.empty(self.rows, np.int32)
+        item = np.empty(self.rows, np.int32)
+        time = np.empty(self.rows, np.float64)
+        value = np.empty(self.rows, self.kind.value_type)
         at = 0
         self._parts.reverse()
         while self._parts:  # block by block, so that nothing is held twice for long
@@ -201,7 +204,8 @@ class Collector:
             user[span], item[span], time[span], value[span] = part
             at = span.stop
         time = values.in_seconds(time, unit)
-        user_ids, item_ids = values.canonical(self._users.texts()), values.canonical(self.items.texts())
+        user_ids = values.canonical(self._users.texts())
+        item_ids = values.canonical(self.items.texts())
         return RawEvents(source, user, item, time, value, user_ids, item_ids)
 
 
@@ -276,7 +280,10 @@ def assemble(
     user_ids, user = _renumbered(events.user_ids, chosen.user, users, keep_all=options.min_user_events == 0)
     item_ids, item = _renumbered(events.item_ids, chosen.item, items, keep_all=options.min_item_events == 0)
     order = _order(user * len(item_ids) + item, chosen.time, chosen.value)
-    user, item, time, value = user[order], item[order], chosen.time[order], chosen.value[order]
+    user = user[order]
+    item = item[order]
+    time = chosen.time[order]
+    value = chosen.value[order]
     item_table = _items(item_ids, items)
     item_table["release"] = _release(item_table, item, time, options.release)
     return EventLog(
@@ -330,7 +337,8 @@ def selected(events: RawEvents, rows: Bools, step: str, source: RawEvents) -> Ra
 
 
 def _range(events: RawEvents) -> str:
-    most_item, most_user = np.bincount(events.item).max(), np.bincount(events.user).max()
+    most_item = np.bincount(events.item).max()
+    most_user = np.bincount(events.user).max()
     return (
         f"Values run from {events.value.min():g} to {events.value.max():g}, "
         f"times from {_date(events.time.min())} to {_date(events.time.max())}, "
@@ -367,7 +375,9 @@ def _renumbered(
 
 def _order(pair: Ints, time: Floats, value: Array) -> Ints:
     """Positions that sort events by time, user, item and value."""
-    low, high, pairs = time.min(), time.max(), int(pair.max()) + 1
+    low = time.min()
+    high = time.max()
+    pairs = int(pair.max()) + 1
     if (high - low + 1) * pairs < 2.0**62 and bool((time == np.floor(time)).all()):
         # One number that holds both is much faster to sort.
         order = np.argsort((time - low).astype(np.int64) * pairs + pair)

@@ -57,7 +57,8 @@ class ItemColumn:
         is_known = rank[word] >= 0
         if not is_known.any():
             return
-        item, rank_of_row = item[is_known], rank[word[is_known]]
+        item = item[is_known]
+        rank_of_row = rank[word[is_known]]
         codes, place = np.unique(item, return_inverse=True)
         low = np.full(len(codes), len(order), np.int64)
         high = np.full(len(codes), -1, np.int64)
@@ -66,7 +67,8 @@ class ItemColumn:
         for code, first, last in zip(codes.tolist(), order[low].tolist(), order[high].tolist(), strict=True):
             smallest = min(self.smallest.get(code, words[first]), words[first])
             largest = max(self.largest.get(code, words[last]), words[last])
-            self.smallest[code], self.largest[code] = smallest, largest
+            self.smallest[code] = smallest
+            self.largest[code] = largest
             if smallest != largest:
                 self.differing.add(code)
         if self.is_price:

@@ -176,7 +176,8 @@ def _known_layout(member: str, known: Sequence[str]) -> LogLayout | None:
     users = sibling(layout.users)
     if layout.name == "MovieLens 1M" and users is None:
         layout = _10M  # which has the layout of 1M without a table of users
-    items, genres = sibling(layout.items), sibling(layout.genres)
+    items = sibling(layout.items)
+    genres = sibling(layout.genres)
     return replace(layout, events=member, items=items, users=users, genres=genres)
 
 
@@ -213,7 +214,8 @@ def _observed_layout(member: str) -> ObservedLayout:
 
 def _known_members(container: Container) -> list[str]:
     """Sorted files of a container; a requested file must exist."""
-    known, only = sorted(set(container.members)), container.only
+    known = sorted(set(container.members))
+    only = container.only
     if only is not None and only not in known:
         raise DataError(f"{container.name}: it has no file {only!r}.{nearest(only, known)}")
     return known
@@ -259,7 +261,8 @@ def read_rows(
     with container.open(member) as stream:
         head = stream.read(4)
     if head == b"PAR1" or member.lower().endswith((".parquet", ".pq")):
-        label, path = container.label(member), container.path(member)
+        label = container.label(member)
+        path = container.path(member)
         if path is not None and path.suffix.lower() not in PACKED:
             return read_parquet(path, label, collector, roles)
         return read_parquet(container.content(member), label, collector, roles)

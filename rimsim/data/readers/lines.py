@@ -81,7 +81,8 @@ class LineReader:
         encoding = self._encoding
         for mark, name in _MARKS:
             if chunk.startswith(mark):
-                chunk, self._mark = chunk[len(mark) :], name
+                chunk = chunk[len(mark) :]
+                self._mark = name
                 encoding = name if encoding is None or name != "utf-8" else encoding
                 break
         try:
@@ -211,7 +212,10 @@ class Cutter:
     """
 
     def __init__(self, separator: str, *, quoted: bool, width: int, places: Mapping[str, int]) -> None:
-        self._separator, self._quoted, self._width, self._place = separator, quoted, width, dict(places)
+        self._separator = separator
+        self._quoted = quoted
+        self._width = width
+        self._place = dict(places)
 
     def cut(self, block: Block) -> CutBlock:
         """Rows of a block, and problems of all other lines."""

@@ -34,7 +34,8 @@ class ValuesOfColumn:
     @property
     def belongs_to_users(self) -> bool:
         """True if users have one value, and most items several."""
-        of_users, of_items = self._users.several(), self._items.several()
+        of_users = self._users.several()
+        of_items = self._items.several()
         if min(len(of_users), len(of_items)) < _FEWEST:
             return False
         return bool(of_users.mean() <= _MOST_USERS and of_items.mean() >= _LEAST_ITEMS)

@@ -89,9 +89,11 @@ def read_delimited(stream: Stream, collector: Collector, roles: ColumnRoles, for
         DataError: At the first row that cannot be read (unless the collector skips bad rows), or if a log is empty.
     """
     lines = LineReader(stream, form.encoding)
-    dialect, reader = form.dialect, None
+    dialect = form.dialect
+    reader = None
     for block in lines:
-        text, first_line = block.text, block.first_line
+        text = block.text
+        first_line = block.first_line
         if reader is None:
             body = text.lstrip(b"\n")  # blank lines before the header are no rows
             first_line += len(text) - len(body)
@@ -140,7 +142,8 @@ def sniff(first: bytes, where: str, roles: ColumnRoles, separator: str | None) -
     tried = [(candidate, [field.strip() for field in cut]) for candidate, cut in cuts]
     chosen, names = max(tried, key=lambda attempt: len(attempt[1]))
     _require_fields(len(names), text, where, roles, candidates)
-    kind, header = roles.kind, True
+    kind = roles.kind
+    header = True
     if not roles.given:
         tried = [(candidate, cut) for candidate, cut in tried if len(cut) > 1]
         chosen, names = min(tried, key=lambda attempt: (len(kind.missing(attempt[1])), -len(attempt[1])))
@@ -207,8 +210,10 @@ class _DelimitedReader:
     """Reader of the blocks of one file."""
 
     def __init__(self, dialect: Dialect, name: str, collector: Collector) -> None:
-        self._name, self._collector = name, collector
-        self._places, self._iso = dialect.places, dialect.times == "iso"
+        self._name = name
+        self._collector = collector
+        self._places = dialect.places
+        self._iso = dialect.times == "iso"
         self._label = dialect.places.labels()
         read: dict[str, int] = {str(role): place for role, place in dialect.places.of.items()}
         read |= {f"{_OTHER}{name}": place for name, place in dialect.places.others.items()}
@@ -220,8 +225,11 @@ class _DelimitedReader:
         if not block.text.strip(b"\n"):
             return
         rows = self._cutter.cut(block)
-        label, fields = self._label, rows.fields
-        times, values, problems = None, None, dict[Role, dict[int, str]]()
+        label = self._label
+        fields = rows.fields
+        times = None
+        values = None
+        problems = dict[Role, dict[int, str]]()
         if "time" in fields:
             times, problems["time"] = self._times(fields["time"])
         if "value" in fields:
@@ -309,7 +317,8 @@ class _BatchReader:
     """Reader of the batches of one file."""
 
     def __init__(self, schema: pa.Schema, places: ColumnPlaces, name: str, collector: Collector) -> None:
-        self._name, self._collector = name, collector
+        self._name = name
+        self._collector = collector
         self._row = 1
         self._columns = dict(places.pairs())
         self._labels = places.labels()
@@ -340,7 +349,9 @@ class _BatchReader:
     def read(self, batch: pa.RecordBatch) -> None:
         """Pass a batch's rows to the collector."""
         columns = {role: batch.column(batch.schema.names.index(name)) for role, name in self._columns.items()}
-        times, values, problems = None, None, dict[Role, dict[int, str]]()
+        times = None
+        values = None
+        problems = dict[Role, dict[int, str]]()
         if "time" in columns:
             times, problems["time"] = self._numbers("time", columns["time"])
         if "value" in columns:
@@ -368,10 +379,12 @@ class _BatchReader:
         if role in self._texts:
             return self._numbers_of_texts(role, column)
         if role == "time" and self.moments:
-            numbers, largest = _moment_seconds(column), math.nextafter(LATEST, 0.0)
+            numbers = _moment_seconds(column)
+            largest = math.nextafter(LATEST, 0.0)
             allowed = "times from 1970 to 9999"
         else:
-            numbers, collector = _floats(column), self._collector
+            numbers = _floats(column)
+            collector = self._collector
             largest = collector.largest_time if role == "time" else collector.largest_value
             allowed = f"finite numbers from 0 to {largest:.7g}"
         fits = (numbers >= 0) & (numbers <= largest)
@@ -392,7 +405,8 @@ class _BatchReader:
                 kinds = [_kind_of(text.as_py()) for text in texts[:LOOKED_AT]]
                 self.moments = kinds.count("iso") > kinds.count("number")
             largest = self._collector.largest_time
-        label, otherwise = self._labels[role], _OR_DATES if role == "time" else ""
+        label = self._labels[role]
+        otherwise = _OR_DATES if role == "time" else ""
         is_present = np.ones(len(texts), bool)
         if role == "time" and role not in self._collector.kind.needed:
             words = pa.array(sorted(MISSING), texts.type)

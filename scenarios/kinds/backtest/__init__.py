@@ -83,7 +83,8 @@ def backtest(
     config = replace(config, data=own_log(config.data, data, columns, skip_bad_rows=skip_bad_rows))
     show = report or (lambda _: None)
     log = usable_log(config.data, Needs(), "back-test", show)
-    by_time, windows = config.split.kind == "time", range(config.split.windows)
+    by_time = config.split.kind == "time"
+    windows = range(config.split.windows)
     splits = {
         (seed, window): make_split(log, config.split, seed, window)
         for seed in config.seeds
@@ -109,7 +110,8 @@ def backtest(
 
 def _tables(models: Models) -> dict[str, pd.DataFrame]:
     """Calibration, fits and metrics of all models at one seed."""
-    seed, show = models.seed, models.show
+    seed = models.seed
+    show = models.show
     figures = []
     for fit in models.reports():
         figures += [(seed, fit.part, name, value) for name, value in fit.figures.items()]
@@ -148,9 +150,13 @@ def _about(split: LogSplit, config: BacktestConfig) -> dict[str, float]:
 
 def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Mapping[str, float]]]:
     """Tuples (task, beta, cap, metrics) of one model."""
-    split, config, seed = models.split, models.config, models.seed
-    sizes, none = _about(split, config), float("nan")
-    k, c = int(sizes["k"]), int(sizes["c"])
+    split = models.split
+    config = models.config
+    seed = models.seed
+    sizes = _about(split, config)
+    none = float("nan")
+    k = int(sizes["k"])
+    c = int(sizes["c"])
     scores = models.test(name)
     yield "item-rec", none, none, tasks.item_recommendation(scores, split, k, seed)
     yield "user-rec", none, none, tasks.user_recommendation(scores, split, c, seed)
@@ -273,7 +279,8 @@ class Models:
         names = ("predicted", "realised", "ratio", "deviance", "deviance_constant", "dispersion")
         values = {name: float(getattr(of_ground, name)) for name in (*names, "rank_correlation")}
         for number, decile in enumerate(of_ground.deciles, 1):
-            values[f"predicted_{number}"], values[f"realised_{number}"] = decile.predicted, decile.realised
+            values[f"predicted_{number}"] = decile.predicted
+            values[f"realised_{number}"] = decile.realised
         lines = of_ground.lines()
         model = self._ground(ground)
         if isinstance(model, Hawkes):
@@ -286,7 +293,8 @@ class Models:
 
     def _mark(self, part: str, fold: int) -> IntensityModel:
         if (part, fold) not in self._marks:
-            train, seed = self.split.train, self.seed
+            train = self.split.train
+            seed = self.seed
             if fold != _SERVING:
                 train = self.split.folds[fold].train
                 seed = derived_seed(self.seed, Purpose.MODEL, 8, fold)
@@ -300,7 +308,8 @@ class Models:
         if part not in self._grounds:
             horizon = self.split.horizon
             values = {"horizon": horizon} | ({"scale": horizon} if part == "ema" else {})
-            device, gap = self.config.device, self.config.data.session_gap
+            device = self.config.device
+            gap = self.config.data.session_gap
             joined = make(part, ground=config_of(part, values), device=device, gap=gap)
             model = cast("RIM", joined).ground
             if not isinstance(model, Ground):

@@ -44,8 +44,10 @@ Looks: TypeAlias = dict[str, tuple[str, str | None, AgentStyle]]  # mark, ground
 
 def backtest_report(run: Run) -> Report:
     """Report of a back-test."""
-    table, config = by_window(run.backtest), run.settings
-    overlap, seeds = config.split.overlap, int(table["seed"].nunique())
+    table = by_window(run.backtest)
+    config = run.settings
+    overlap = config.split.overlap
+    seeds = int(table["seed"].nunique())
     unit = "window" if "window" in table else "seed"
     note = two_seeds_note(seeds, unit)
     floors = table[table["beta"].notna()].sort_values("beta", kind="stable")
@@ -391,7 +393,8 @@ def _message_of_front(table: pd.DataFrame, models: list[str]) -> str:
     beta = betas[-1]
     hybrids = [model for model in models if mark_and_ground(model)[1] is not None]
     best = max(hybrids or models, key=lambda model: float(values(model, "precision", beta).mean()))
-    wide, lost = change(best, "perplexity"), _loss(1 - change(best, "precision"))
+    wide = change(best, "perplexity")
+    lost = _loss(1 - change(best, "precision"))
     text = f"β = {beta:g} spreads the exposure of {best} {wide:.1f} times as wide at {lost} of precision"
     mark, ground = mark_and_ground(best)
     if ground is None or mark not in models:

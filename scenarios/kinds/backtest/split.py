@@ -200,7 +200,8 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
     log = log.rows(_recent(log, config.recent, seed))
     if len(log) == 0:
         raise _too_little(log, config, "no events")
-    first, last = np.full(log.n_users, np.inf), np.full(log.n_users, -np.inf)
+    first = np.full(log.n_users, np.inf)
+    last = np.full(log.n_users, -np.inf)
     np.minimum.at(first, log.user, log.time)
     np.maximum.at(last, log.user, log.time)
     present = np.flatnonzero(np.isfinite(first))
@@ -211,7 +212,8 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
         raise _too_little(log, config, why)
     start = first + horizon
     order = present[np.lexsort((present, bits(seed, Purpose.SPLIT, 1, present)))]
-    group_a, group_b = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
+    group_a = np.sort(order[: len(order) // 2])
+    group_b = np.sort(order[len(order) // 2 :])
     late = log.time >= start[log.user]
     train = log.rows(~(late & np.isin(log.user, group_b)))
     half = bits(seed, Purpose.SPLIT, 2, group_a) % np.uint64(_FOLDS)
@@ -257,7 +259,8 @@ def _by_time(log: EventLog, config: SplitConfig, seed: int, window: int) -> LogS
     first = np.full(log.n_users, np.inf)
     np.minimum.at(first, log.user, log.time)
     users = [_sampled(np.flatnonzero(first < instant), config.users, seed) for instant in instants]
-    train, earlier = log.before(instants[0]), log.before(instants[1])
+    train = log.before(instants[0])
+    earlier = log.before(instants[1])
     fold = Fold(np.arange(len(users[1])), earlier)
     starts = [np.full(len(known), instant) for known, instant in zip(users, instants, strict=True)]
     return assembled(log, train, users[0], starts[0], users[1], starts[1], (fold,), horizon)

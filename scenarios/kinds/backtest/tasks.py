@@ -64,7 +64,8 @@ class Served:
         self.filled += int((slates >= 0).sum())
         self.hit += int(hits.sum())
         self.exposure += measures.exposure_counts(slates, self.targets.m)
-        recall, ndcg = measures.recall(hits, wanted), measures.ndcg(hits, wanted)
+        recall = measures.recall(hits, wanted)
+        ndcg = measures.ndcg(hits, wanted)
         self._parts.append((recall, ndcg, int((wanted > 0).sum())))
 
     def metrics(self, positions: int, known: Bools) -> dict[str, float]:
@@ -99,7 +100,8 @@ def user_recommendation(scores: ChunkedScores, split: LogSplit, c: int, seed: in
             columns[start:stop] = scores.rows(start, stop)[:, block]
         best.append(user_rec(columns, c, tie_seed=seed, row_keys=block))
     users = np.concatenate(best)
-    hits, wanted = split.targets.hits(users, items[:, None]), split.targets.by_item[items]
+    hits = split.targets.hits(users, items[:, None])
+    wanted = split.targets.by_item[items]
     exposure = measures.exposure_counts(users, n)
     return {  # perplexity and coverage are over users
         "precision": measures.precision(hits),
@@ -125,14 +127,18 @@ class Matching:
 
         The positions per slate count items that would miss their floor without prices, by decile of λ(x).
         """
-        (n, m), k, known, pricing = self.scores.shape, self.k, self.split.known, self.pricing
+        (n, m) = self.scores.shape
+        k = self.k
+        known = self.split.known
+        pricing = self.pricing
         past = self.past.shape[0]
         free = self._slates(np.zeros(m), k, 0.0)
         alone = measures.exposure_counts(free, m)
         metrics = {}
         for beta in betas:
             required = required_exposure(beta, n, k, known, pricing.seed)
-            solution, slates = None, free
+            solution = None
+            slates = free
             if required.any():
                 solution = self._floored(required_exposure(beta, past, k, known, pricing.seed))
                 slates = self._slates(solution.item_price, k, pricing.width(solution, past * k))
@@ -157,7 +163,9 @@ class Matching:
         count as a miss. Precision is hits per exposure. ``filled`` is the filled share of the positions that caps
         allow.
         """
-        (n, m), split, pricing = self.scores.shape, self.split, self.pricing
+        (n, m) = self.scores.shape
+        split = self.split
+        pricing = self.pricing
         cap = np.full(m, int(np.ceil(share * self.past.shape[0])))
         metrics = {}
         for multiple in caps:
@@ -198,7 +206,8 @@ class Matching:
     def _solved(
         self, capacity: int, floor: Ints | int, cap: Ints | None = None, cost: float | None = None
     ) -> DualSolution:
-        (scores, known), pricing = self._priced, self.pricing
+        (scores, known) = self._priced
+        pricing = self.pricing
         return solve_dual(
             scores, capacity, floor, cap, admissible=known, cost=cost, tol=pricing.tol, tie_seed=pricing.seed
         )

@@ -186,13 +186,16 @@ def validate(
     work = _Work(log, config, show)
     if config.slate >= log.n_items:
         refuse(ConfigError, "slate", f"{config.slate} of {log.n_items} items", "fewer than all items")
-    answers, quality, wanted = None, None, config.observed
+    answers = None
+    quality = None
+    wanted = config.observed
     if wanted.table is not None:
         table = load_observed(wanted.table, columns=wanted.columns, value=wanted.value)
         show(table.text())
         answers = held_answers(table, log, taken_at=wanted.taken_at)
         quality = hidden_quality(table, log, taken_at=wanted.taken_at)
-    after, gap_text = config.after, config.data.session_gap
+    after = config.after
+    gap_text = config.data.session_gap
     cuts = [evidence_of.make_cut(log, draw, gap=gap_text, after=after) for draw in range(config.draws)]
     folder = store.folder_for(out, "validate")
     store.require_free(folder)
@@ -272,7 +275,9 @@ class _Work:
         setting = evidence_of.SlateSetting(config.slate, config.position_decay, config.device)
 
         def of_past(cut: evidence_of.Cut) -> dict[str, Truth]:
-            past, gap, rank = cut.later.past, self.gap, config.rank
+            past = cut.later.past
+            gap = self.gap
+            rank = config.rank
             return {
                 bar_name(name, checks.PAST): kept_truth(past, gap=gap, kind=name, rank=rank)
                 for name in truths
@@ -283,7 +288,8 @@ class _Work:
             cuts, config.chosen, judged, setting, self.show, self.unfitted, of_past
         )
         evidence = replace(everything, utility={name: everything.utility[name] for name in truths})
-        real, agreements = evidence.by_user(), []
+        real = evidence.by_user()
+        agreements = []
         for name in truths:
             figures = agreement(real, evidence.by_user(name)[:-1], resamples=config.resamples).figures
             bars = {}
@@ -308,12 +314,14 @@ class _Work:
         fitted to the past of the first draw, which have not seen the answers. λ and λ* are checked on sessions that
         they were not fitted to. Rows on λ and λ* have the number of the first draw.
         """
-        config, sizes = self.config, session_examples(self.log, self.gap)
+        config = self.config
+        sizes = session_examples(self.log, self.gap)
         found: list[tuple[str, str, evidence_of.Cut, Mapping[str, float]]] = []
         for cut in cuts:
             found.append(("", "", cut, checks.logged(cut, sizes)))
             found += [("", name, cut, checks.simulated(truth, cut, sizes)) for name, truth in truths.items()]
-        first, (_, ground) = cuts[0], mark_and_ground(config.serving)
+        first = cuts[0]
+        (_, ground) = mark_and_ground(config.serving)
         if ground is not None:
             found.append(
                 (ground, "", first, checks.rate_of_ground(ground, self.log, self.gap, config.device))
@@ -334,7 +342,8 @@ class _Work:
         self, answers: HeldAnswers, quality: HiddenQuality | None, truths: Truths
     ) -> dict[str, pd.DataFrame]:
         """Tables that compare truths and models with known answers."""
-        config, models = self.config, {}
+        config = self.config
+        models = {}
         for name in config.chosen:
             if name != evidence_of.RANDOM:
                 self.show(f"known answers: {name}, fitted to the whole log")

@@ -134,7 +134,8 @@ class ObservedEvidence:
 
     def _deciles(self, probability: Floats) -> list[_Figure]:
         """Metric, value and interval of each tenth of the answers."""
-        n, users = len(self.answers), len(self.answers.users)
+        n = len(self.answers)
+        users = len(self.answers.users)
         tenth = np.empty(n, np.int64)
         tenth[np.argsort(probability, kind="stable")] = np.arange(n) * _DECILES // n
         rows: list[_Figure] = []
@@ -146,7 +147,8 @@ class ObservedEvidence:
             who = self.answers.row[there]
             count = np.bincount(who, minlength=users).astype(np.float64)
             yes = np.bincount(who, weights=self.answers.taken[there], minlength=users).astype(np.float64)
-            share, mean = ratio_interval(yes, count), float(probability[there].mean())
+            share = ratio_interval(yes, count)
+            mean = float(probability[there].mean())
             rows.append((f"decile_{number + 1}_predicted", mean, None, None))
             rows.append((f"decile_{number + 1}_taken", share.mean, share.low, share.high))
             error += float(there.mean()) * abs(mean - (share.mean or 0.0))
@@ -173,7 +175,9 @@ def judge_observed(
     scores[("", RANDOM)] = np.zeros(
         len(answers)
     )  # a reference: every truth and model should be better than random scores
-    row, taken, n_users = answers.row, answers.taken, len(answers.users)
+    row = answers.row
+    taken = answers.taken
+    n_users = len(answers.users)
     folds = max(2, min(_FOLDS, n_users))  # each is predicted from the others
     fold = folds_of(answers.users, 0, folds)[row]
     ties = rng.bits(0, rng.Purpose.TIES, answers.users[row], answers.item)
@@ -254,8 +258,10 @@ def calibrated(logit: Floats, taken: Bools, fold: Ints, folds: int) -> Floats:
     """
     probability = np.empty(len(logit))
     for left_out in range(folds):
-        there, others = fold == left_out, fold != left_out
-        middle, spread = logit[others].mean(), max(float(logit[others].std()), 1e-12)
+        there = fold == left_out
+        others = fold != left_out
+        middle = logit[others].mean()
+        spread = max(float(logit[others].std()), 1e-12)
         intercept, slope = _fit((logit[others] - middle) / spread, taken[others])
         probability[there] = _logistic(intercept + slope * (logit[there] - middle) / spread)
     return probability
@@ -264,7 +270,8 @@ def calibrated(logit: Floats, taken: Bools, fold: Ints, folds: int) -> Floats:
 def _fit(x: Floats, taken: Bools) -> tuple[float, float]:
     share = (taken.sum() + 0.5) / (len(taken) + 1)
     base = float(np.log(share / (1 - share)))
-    intercept, slope = base, 0.0
+    intercept = base
+    slope = 0.0
     for _ in range(_STEPS):
         p = _logistic(intercept + slope * x)
         weight = np.maximum(p * (1 - p), 1e-12)
@@ -274,7 +281,8 @@ def _fit(x: Floats, taken: Bools) -> tuple[float, float]:
         step = np.linalg.solve(curvature, gradient)
         # A full step may overshoot far from the answer.
         step *= min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))
-        intercept, slope = intercept + step[0], slope + step[1]
+        intercept = intercept + step[0]
+        slope = slope + step[1]
         if np.abs(step).max() < 1e-10:
             break
     return (intercept, slope) if slope > 0 else (base, 0.0)
@@ -293,7 +301,8 @@ def answer_likelihoods(user: Ints, probability: Floats, taken: Bools, n_users: i
 def ratio_interval(total: Floats, count: Floats) -> Interval:
     """Quotient of sums with its linearised 95% interval."""
     there = count > 0
-    n, all_counts = int(there.sum()), float(count.sum())
+    n = int(there.sum())
+    all_counts = float(count.sum())
     if not n:
         return mean_interval(np.zeros(0))
     ratio = float(total.sum()) / all_counts

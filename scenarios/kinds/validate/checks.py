@@ -66,13 +66,15 @@ def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
     items = np.arange(len(cut.known))
     edges = np.searchsorted(cut.taken_row, np.arange(len(cut) + 1))
     for start, stop in spans(len(cut), ROWS):
-        share, shown = true_shares(truth, cut, start, stop), cut.admissible(start, stop)
+        share = true_shares(truth, cut, start, stop)
+        shown = cut.admissible(start, stop)
         for row in range(start, stop):
             taken = cut.taken_item[edges[row] : edges[row + 1]]
             lot = rng.uniform(cut.draw, rng.Purpose.MEASURE, 12, cut.later.user[row], items)
             others = shown[row - start].copy()
             others[taken] = False
-            liked, left = taken[np.argsort(lot[taken])], np.flatnonzero(others)
+            liked = taken[np.argsort(lot[taken])]
+            left = np.flatnonzero(others)
             left = left[np.argsort(lot[left])]
             for m in NEGATIVES:
                 count = min(_ASKED // (1 + m), len(liked), len(left) // m)
@@ -120,7 +122,9 @@ def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, floa
     mass = np.zeros(len(cut.known))
     for start, stop in spans(len(cut), ROWS):
         mass += expected[start:stop] @ true_shares(truth, cut, start, stop)
-    taken, weights, popularity = _taken(cut), _genres(cut)[0], _popularity(cut)
+    taken = _taken(cut)
+    weights = _genres(cut)[0]
+    popularity = _popularity(cut)
     return _figures(cut, sizes, mass) | {
         "session_size_ks": ks_distance(sessions.counts, sizes),
         "popularity_ks": ks_distance(popularity, popularity, taken, mass),
@@ -149,7 +153,8 @@ def _taken(cut: Cut) -> Floats:
 
 def _figures(cut: Cut, sizes: Ints, mass: Floats) -> dict[str, float]:
     figures = {"session_size_mean": float(sizes.mean())}
-    of_sizes, of_items = ("session_size", sizes, np.ones(len(sizes))), ("popularity", _popularity(cut), mass)
+    of_sizes = ("session_size", sizes, np.ones(len(sizes)))
+    of_items = ("popularity", _popularity(cut), mass)
     for name, values, weights in (of_sizes, of_items):
         for share, value in zip(QUANTILES, weighted_quantiles(values, weights, QUANTILES), strict=True):
             figures[f"{name}_q{100 * share:.0f}"] = value
@@ -215,7 +220,8 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
         rate[judged] = model.intensity_hidden(model.encode(states), states.now).double().cpu().numpy()
     # λ is float32: what differs by rounding alone must not be ranked.
     rate = np.maximum(rate, _LEAST).round(5)
-    first, count = examples.states.lengths == 0, examples.counts
+    first = examples.states.lengths == 0
+    count = examples.counts
     found = count_calibration(rate, count)
     varied = np.ptp(rate) > 0 and np.ptp(count) > 0
     parts = {"": slice(None), "_first": first, "_later": ~first}

@@ -36,7 +36,8 @@ Sentences: TypeAlias = tuple[list[str], list[str]]  # what may be concluded, and
 
 def validation_report(run: Run) -> Report:
     """Report of a validation."""
-    config, table = run.settings, run.validate
+    config = run.settings
+    table = run.validate
     answer, cautions = conclusions(run)
     known = () if run.observed is None else _known_answers(run.observed, config.observed.k)
     return Report(
@@ -128,7 +129,8 @@ def conclusions(run: Run) -> Sentences:
         others.append(observed_sentences(run.observed, run.observed_pairs, run.config["observed"]))
     others.append(hidden_sentences(run.observed))
     for good, bad in others:
-        may, may_not = [*may, *good], [*may_not, *bad]
+        may = [*may, *good]
+        may_not = [*may_not, *bad]
     return may, may_not
 
 
@@ -175,7 +177,8 @@ def _bestsellers(serving_model: str, pairs: pd.DataFrame) -> Sentences:
     bad = [f"Less precise {beyond} {worse}."] if worse else []
     serving, _ = mark_and_ground(serving_model)
     named = f"`{serving}`, the mark model of the platform `{serving_model}`,"
-    first, second = pairs["model"], pairs["other"]
+    first = pairs["model"]
+    second = pairs["other"]
     forwards = (first == serving) & (second == BESTSELLERS)
     for row in pairs[forwards | ((first == BESTSELLERS) & (second == serving))].to_dict("records"):
         sign = 1 if row["model"] == serving else -1
@@ -233,7 +236,8 @@ def observed_sentences(table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[
             "said of them shares the selection of the log."
         )
     for row in of_auc[of_auc["truth"] != ""].to_dict("records"):
-        truth, gain = row["truth"], against[against["truth"] == row["truth"]].to_dict("records")[0]
+        truth = row["truth"]
+        gain = against[against["truth"] == row["truth"]].to_dict("records")[0]
         text = (
             f"the truth `{truth}` puts {row['value']:.3f} of the pairs of a user's answers in order (95% interval "
             f"{row['low']:.3f} to {row['high']:.3f}, chance .5)"
@@ -310,7 +314,8 @@ def _tenths(figures: Mapping[str, float] | pd.Series[float], name: str, decimals
 
 def _worth(intervals: pd.DataFrame, draws: int) -> TextTable:
     """Models' real metrics and utility under every truth, best first."""
-    real, simulated = intervals[intervals["truth"] == ""], intervals[intervals["truth"] != ""]
+    real = intervals[intervals["truth"] == ""]
+    simulated = intervals[intervals["truth"] != ""]
     named = pd.concat([real, simulated.assign(metric="utility, " + simulated["truth"])])
     rank = real[real["metric"] == "precision"].set_index("model")["mean"].rank(ascending=False)
     order = named["model"].map(rank).fillna(np.inf).to_numpy()
@@ -365,7 +370,8 @@ def _distributions(table: pd.DataFrame) -> TextTable:
     """Table of distributions, logged and under each truth."""
     plain = table[table["model"] == ""]
     means = plain.groupby(["truth", "metric"], sort=False)["value"].mean()
-    quantiles, truths = [f"q{100 * share:.0f}" for share in QUANTILES], dict.fromkeys(plain["truth"])
+    quantiles = [f"q{100 * share:.0f}" for share in QUANTILES]
+    truths = dict.fromkeys(plain["truth"])
     rows = []
     for metric, truth in product(("session_size", "popularity"), truths):
         values = [means.get((truth, f"{metric}_{name}")) for name in quantiles]
@@ -448,7 +454,8 @@ def _message(agreement: Mapping[str, Mapping[str, float]], verdicts: Mapping[str
     best = max(taus, key=lambda name: -np.inf if np.isnan(taus[name]) else taus[name])
     truth = next((name for name, row in agreement.items() if row["chosen"]), best)
     figures = agreement[truth]
-    settled, right = int(figures["settled_pairs"]), int(figures["concordant_pairs"])
+    settled = int(figures["settled_pairs"])
+    right = int(figures["concordant_pairs"])
     if not settled:
         return "Held-out later sessions settle no pair of models on this log"
     is_unfit = truth in verdicts and verdicts[truth].verdict == UNFIT_VERDICT
@@ -476,7 +483,8 @@ def _calibration(table: pd.DataFrame) -> Figure | None:
         x, y = ([mean[f"rate_{what}_{number}"] for number in tenths] for what in ("predicted", "realised"))
         ax.plot(x, y, color=look.colour, marker=look.marker, ms=7, markeredgecolor="white", linewidth=1.5)
         ends += [*x, *y]
-    low, high = min(ends) / 1.2, max(ends) * 1.2
+    low = min(ends) / 1.2
+    high = max(ends) * 1.2
     ax.plot([low, high], [low, high], color="#999999", linewidth=1, linestyle="--", zorder=0)
     ax.set(xscale="log", yscale="log")
     for axis, limits in ((ax.xaxis, ax.set_xlim), (ax.yaxis, ax.set_ylim)):
