@@ -671,7 +671,9 @@ def test_an_agent_that_a_sweep_does_not_move_is_a_ring():
     (ring,) = [line for line in lines if line.get_markersize() > 10]
     assert ring.get_markerfacecolor() == "none"
     assert all(0 not in line.get_xdata() for line in right.lines)
-    told = "With rim-dual, β from 0 to 1 makes exposure 4.3 times as wide; utility does not change significantly"
+    told = (
+        "With rim-dual, β from 0 to 1 makes exposure 4.3 times as wide; utility does not change significantly"
+    )
     assert told in _texts(figure)
 
 
