@@ -33,26 +33,26 @@ class AgentEntry(NamedTuple):
     """Order of drawing, for agents with a style."""
 
 
-# Colours: Seaborn's colour-blind palette and Okabe and Ito's black; blue and vermilion, the safest pair, for the main
-# contrast.
+# Each two colours can be told apart by readers with normal sight, deuteranopia or protanopia: CIEDE2000 is at least 13,
+# and at least 22 among relevance, rim-dual, rim-feedback, random and oracle. ("#5f248d", "h") is free.
 ENTRIES: Mapping[str, AgentEntry] = {
     "random": AgentEntry("exploration", "Random", "bound", 0, ("#949494", "<"), 8),
-    "popularity": AgentEntry("ranking", "PopularityAgent", "bound", 0, ("#029e73", "X"), 7),
-    "relevance": AgentEntry("ranking", "Relevance", "reference", 0, ("#0173b2", "o"), 1),
-    "rim-dual": AgentEntry("rim_dual", "RimDual", "guarantor", 3, ("#de8f05", "s"), 2),
-    "rim-feedback": AgentEntry("rim_feedback", "RimFeedback", "guarantor", 1, ("#d55e00", "D"), 3),
-    "rim-resolve": AgentEntry("rim_resolve", "RimResolve", "guarantor", 2, ("#ca9161", "v"), 4),
+    "popularity": AgentEntry("ranking", "PopularityAgent", "bound", 0, ("#62b578", "X"), 7),
+    "relevance": AgentEntry("ranking", "Relevance", "reference", 0, ("#1a75b1", "o"), 1),
+    "rim-dual": AgentEntry("rim_dual", "RimDual", "guarantor", 3, ("#efa71b", "s"), 2),
+    "rim-feedback": AgentEntry("rim_feedback", "RimFeedback", "guarantor", 1, ("#be4105", "D"), 3),
+    "rim-resolve": AgentEntry("rim_resolve", "RimResolve", "guarantor", 2, ("#8e7563", "v"), 4),
     "rim-ucb": AgentEntry("rim_ucb", "RimUCB"),
-    "entropic-dual": AgentEntry("entropic_dual", "EntropicDual", "guarantor", 4, ("#cc78bc", "P"), 5),
+    "entropic-dual": AgentEntry("entropic_dual", "EntropicDual", "guarantor", 4, ("#5d0840", "P"), 5),
     "p-mmf": AgentEntry("p_mmf", "PMMF"),
     "fair-rec": AgentEntry("fair_rec", "FairRec"),
-    "epsilon-greedy": AgentEntry("exploration", "EpsilonGreedy", "baseline", 0, ("#56b4e9", "^"), 6),
+    "epsilon-greedy": AgentEntry("exploration", "EpsilonGreedy", "baseline", 0, ("#58ade4", "^"), 6),
     "lin-ucb": AgentEntry("lin_ucb", "LinUCB"),
     "offline-match": AgentEntry("plans", "OfflineMatch"),
     "user-rec": AgentEntry("plans", "UserRec"),
     "oracle": AgentEntry("ranking", "Oracle", "bound", 0, ("#000000", "*"), 9),
     "state-oracle": AgentEntry("ranking", "StateOracle", "bound"),
-    "hindsight": AgentEntry("plans", "Hindsight", "bound", 0, ("#555555", "p"), 10),
+    "hindsight": AgentEntry("plans", "Hindsight", "bound", 0, ("#585858", "p"), 10),
 }
 """Name to entry. No class is imported here, so that reports of finished runs load no torch."""
 

@@ -304,8 +304,8 @@ SLIPS += ("scenarios", "sweep --set platform.modle=bag")
 
 @cases(
     "words heavy",
-    *((words, {"torch", "pandas", "numba", "pydantic", "rich"}) for words in LIGHT),
-    *((words, {"torch", "scipy", "matplotlib"}) for words in SLIPS),
+    *((words, {"torch", "pandas", "numba", "pydantic", "rich", "matplotlib", "seaborn"}) for words in LIGHT),
+    *((words, {"torch", "scipy", "matplotlib", "seaborn"}) for words in SLIPS),
 )
 def test_command_line_answers_without_what_work_needs(words, heavy):
     """Version, help and slips of options load no large package; slips of names and lists neither torch nor SciPy."""

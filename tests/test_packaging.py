@@ -21,6 +21,7 @@ import rimsim
 from rimsim import command
 from rimsim.agents import BUILT_IN
 from rimsim.scenarios.cli.main import _rimsim as COMMANDS  # noqa: N812
+from rimsim.scenarios.report import charts
 
 ROOT = Path(__file__).resolve().parent.parent
 MAPPED = ("agents", "envs", "scenarios")
@@ -89,7 +90,11 @@ def test_public_names_are_exported_and_exist():
     ("measures", {"torch", "pandas", "scipy"}),
     ("matching", {"torch", "numba"}),
     ("tracking", {"torch", "tensorflow"}),
-    ("data", {"torch", "matplotlib", "pooch"}),
+    ("data", {"torch", "matplotlib", "seaborn", "pooch"}),
+    ("envs", {"matplotlib", "seaborn"}),
+    ("scenarios.kinds.registry", {"matplotlib", "seaborn"}),
+    ("scenarios.report.charts", {"seaborn"}),
+    ("scenarios.study.compare", {"seaborn"}),
 )
 def test_imports_are_light(module, heavy):
     """Rooms are imported without the packages that their functions alone need."""
@@ -101,8 +106,9 @@ def test_imports_are_light(module, heavy):
 def test_the_root_lends_what_people_look_for_first():
     """Rooms and first functions need no other import, are those of their rooms, and are all that dir shows."""
     code = (
-        "import sys, rimsim; names = dir(rimsim); light = {'torch', 'pandas', 'numba'} & set(sys.modules);"
-        "assert not light, light;"
+        "import sys, rimsim; names = dir(rimsim);"
+        "heavy = {'torch', 'pandas', 'numba', 'matplotlib', 'seaborn'} & set(sys.modules);"
+        "assert not heavy, heavy;"
         "assert rimsim.load is rimsim.data.load and rimsim.Market is rimsim.market.Market;"
         "assert rimsim.compare is rimsim.scenarios.compare and rimsim.make_agent is rimsim.agents.make_agent;"
         "assert not hasattr(rimsim, 'compair') and not hasattr(rimsim.matching, 'Auction');"
@@ -194,14 +200,38 @@ def test_commands_of_pages_are_read_by_the_command_line():
 
 
 def test_every_picture_is_in_a_page_and_no_older_than_its_result(script):
-    """Each picture holds the digest of the tables that it shows, except a diagram and the environment's rendering."""
+    """Drawn again from its tables, each picture has the title and digest of its file; ``round.svg`` is a diagram."""
     text = "".join(page.read_text(encoding="utf-8") for page in [*PAGES, *LOG.glob("*.md")])
     assert [path.name for path in (DOCS / "pictures").iterdir() if f"pictures/{path.name}" not in text] == []
     pictures = script("pictures")
-    names = {f"{name}.svg" for name in pictures.PICTURES}
-    assert {path.name for path in (DOCS / "pictures").iterdir()} == {*names, "environment.png", "round.svg"}
+    files = {f"{name}{picture.ending}" for name, picture in pictures.PICTURES.items()}
+    assert {path.name for path in (DOCS / "pictures").iterdir()} == {*files, "round.svg"}
+    used = {
+        place for picture in pictures.PICTURES.values() for place in picture.tables if place.endswith(".csv")
+    }
+    assert {path.name for path in (LOG / "pictures").iterdir()} == used
     for name, picture in pictures.PICTURES.items():
-        assert pictures.recorded(DOCS / "pictures" / f"{name}.svg") == pictures.digest(picture.tables), name
+        with charts.style():
+            _, title = pictures.drawn(name)
+        assert pictures.recorded(name) == pictures.Record(title, pictures.digest(picture.tables)), name
+
+
+def test_a_title_of_the_site_follows_its_table(script, monkeypatch, tmp_path):
+    """Where relevance shows half as much of the catalogue, the title says so, and the digest is another."""
+    pictures = script("pictures")
+    before = pictures.drawn("coverage")[1]
+    (tmp_path / "coverage.csv").write_text(
+        re.sub(
+            r"(coverage,relevance,29,)[\d.]+",
+            r"\g<1>0.06",
+            (LOG / "pictures" / "coverage.csv").read_text(encoding="utf-8"),
+        ),
+        encoding="utf-8",
+    )
+    digest = pictures.digest(("coverage.csv",))
+    monkeypatch.setattr(pictures, "TABLES", tmp_path)
+    assert pictures.drawn("coverage")[1] == before.replace("12%", "6.0%") != before
+    assert pictures.digest(("coverage.csv",)) != digest
 
 
 def test_a_changed_table_has_another_digest(script, monkeypatch, tmp_path):

@@ -15,8 +15,9 @@ from made_data import rounds_of
 from matplotlib.image import imread
 from small_markets import drawn
 
-from rimsim import measures
-from rimsim.scenarios.report import charts, comparison, items, loop, prices, sentences, sweep
+from rimsim import house_style, measures
+from rimsim.agents.registry import ENTRIES, agent_styles
+from rimsim.scenarios.report import charts, comparison, items, loop, numbers, prices, sweep, titles
 from rimsim.scenarios.report.comparison import PICTURES
 from rimsim.scenarios.report.record import Plot
 from rimsim.scenarios.report.tables import PictureTables, last_round
@@ -27,8 +28,8 @@ AGENTS = ("relevance", "relevance-frozen", "rim-dual", "rim-dual-frozen", "rim-f
 
 @pytest.fixture(scope="module", autouse=True)
 def _pictures():
-    """Pictures are drawn here."""
-    with drawn():
+    """Pictures are drawn here, in the house style."""
+    with drawn(), charts.style():
         yield
 
 
@@ -150,15 +151,15 @@ def test_letters_that_no_font_has_are_told_once_and_plainly(tmp_path, monkeypatc
     def plot(name, title):
         return Plot(name, lambda: charts.frame(title, "A caption.\nTwo lines.", 1.0))
 
-    monkeypatch.setattr(charts, "_FALLBACKS", ())
+    monkeypatch.setattr(house_style, "FALLBACK_FONTS", ())
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         charts.draw([plot("titled", "本と本 and more"), plot("plain", "No such letter")], tmp_path)
-        assert "本" in charts.svg(plot("titled", "本と本 and more"))
+        assert charts.page_chart(plot("titled", "本と本 and more")).title == "本と本 and more"
     (one,) = told
     assert str(one.message).startswith("no installed font has 'と本'; such letters are boxes. Install")
     assert one.filename == str(tmp_path / "titled.png")
-    monkeypatch.setattr(charts, "_FALLBACKS", ("No Such Font", "STIXGeneral"))
+    monkeypatch.setattr(house_style, "FALLBACK_FONTS", ("No Such Font", "STIXGeneral"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         charts.draw([plot("other", "ᶁ is in STIX alone")], tmp_path)
@@ -247,7 +248,7 @@ def test_lorenz_curves_and_gini_come_from_the_ledger(market, figures):
     expected = np.mean([measures.lorenz(count) for count in counts], axis=0)
     assert _curves(figure.axes[0])[_colour("relevance")] == pytest.approx(expected)
     gini = np.mean([measures.gini(count) for count in counts])
-    labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert f"relevance  (Gini {gini:.2f})" in labels
 
 
@@ -276,10 +277,10 @@ def test_the_title_over_requirements_is_the_tables_delivery(market, figures):
     of_round = market.rounds[(market.rounds["round"] == number) & (market.rounds["metric"] == "shortfall")]
     given = 1 - of_round.groupby("agent")["value"].mean()
     ratios = items.delivery_ratios(market, number)
-    assert f"rim-feedback delivers {sentences.per_cent(given['rim-feedback'])} of what is guaranteed" in text
+    assert f"rim-feedback delivers {numbers.per_cent(given['rim-feedback'])} of what is guaranteed" in text
     for name, seeds in ratios.items():
-        full = sentences.per_cent(np.mean([(ratio >= 1).mean() for ratio in seeds]))
-        assert f"{sentences.per_cent(given[name])} delivered {full} of items in full" in text
+        full = numbers.per_cent(np.mean([(ratio >= 1).mean() for ratio in seeds]))
+        assert f"{numbers.per_cent(given[name])} delivered {full} of items in full" in text
 
 
 def test_who_pays_is_of_late_rounds_and_without_relevance_of_bonuses(market, figures):
@@ -299,14 +300,20 @@ def test_who_pays_is_of_late_rounds_and_without_relevance_of_bonuses(market, fig
     assert "with a bonus" in _texts(prices.who_pays(tables))
 
 
-def test_bonuses_by_decile_are_means_of_prices_over_costs(market):
-    """Decile by decile of popularity, −v/c as the table of prices has it; agents without bonuses are left out."""
-    found = prices.price_deciles(market)
-    assert set(found["agent"]) == {"rim-dual", "rim-feedback"}
-    price = np.linspace(0, 2.2, 60)[::-1]  # item 59 is the least popular and has the largest bonus
-    for row in found[(found["agent"] == "rim-dual") & (found["seed"] == 1)].itertuples():
-        mine = price[6 * (row.decile - 1) : 6 * row.decile]
-        assert row.value == pytest.approx(mine.mean() / 4.0)
+def test_bonuses_by_decile_are_means_over_exposures(market):
+    """A decile has the mean of −v/c over its exposures in the last round; agents without bonuses are left out."""
+    table = prices.bonus_deciles(market)
+    assert set(table["agent"]) == {"rim-dual", "rim-feedback"}
+    shown = market.ledger.query("agent == 'rim-dual' and seed == 1 and round == 2")
+    decile = 10 - shown["item"] // 6  # item 59 of 60 is the least popular
+    for row in table[(table["agent"] == "rim-dual") & (table["seed"] == 1)].itertuples():
+        paid = shown.loc[decile == row.decile, "price"]
+        assert row.value == pytest.approx(-paid.mean() / 4.0)
+    last = market.prices["round"] == last_round(market.rounds)
+    later = replace(market, prices=market.prices.assign(price=np.where(last, -4.0, 0.0)))
+    pd.testing.assert_frame_equal(
+        prices.bonus_deciles(later), table
+    )  # prices at the end of a round do not count
 
 
 def test_reliability_is_what_was_predicted_against_what_came(market, figures):
@@ -319,37 +326,60 @@ def test_reliability_is_what_was_predicted_against_what_came(market, figures):
         assert row.predicted == pytest.approx(mine["predicted"] / mine["exposures"])
         assert row.actual == pytest.approx(mine["consumed"] / mine["exposures"])
     assert not any(found["agent"].str.endswith("-frozen"))
-    ratio = cells.loc["relevance", "predicted"].sum() / cells.loc["relevance", "consumed"].sum()
-    assert f"{ratio:.2f} with relevance" in _texts(figures[prices.reliability])
+    sums = found.groupby("agent")[["predicted", "actual"]].sum()
+    ratios = sums["predicted"] / sums["actual"]
+    figure = figures[prices.reliability]
+    assert titles.reliability(ratios.to_dict()) in _texts(figure)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert f"relevance  ({ratios['relevance']:.2f})" in labels
+    curve = found[found["agent"] == "rim-dual"].query("actual > 0")
+    assert _curves(figure.axes[0])[_colour("rim-dual")] == pytest.approx(curve["predicted"] / curve["actual"])
     assert prices.reliability(replace(market, reliability=None)) is None
 
 
 def test_calibration_is_drawn_for_both_types_of_visit(market, figures):
     """A panel per type, and the late means in the title; without late visits of either there is no picture."""
-    assert "predicts 0.55 on first and 1.5 on returning visits" in _texts(figures[comparison.calibration])
+    said = "predicts 45% too few consumptions on first visits, 50% too many on returning visits"
+    assert said in _texts(figures[comparison.calibration])
+    assert len({ax.get_ylim() for ax in figures[comparison.calibration].axes[:2]}) == 1
     first = market.rounds["metric"] == "calibration_first"
     for dropped in (first, first & (market.rounds["round"] > 0)):
         assert comparison.calibration(replace(market, rounds=market.rounds[~dropped])) is None
 
 
-def test_delivery_counts_exposures_over_the_arrivals(market, figures):
-    """An item's curve ends at its exposures of the last round, next to its requirement; names are cut to the panel.
+def test_delivery_counts_in_the_unit_of_the_guarantee(market):
+    """Examined exposures are weighted and divided by the weight of an average position; the title adds up two items."""
+    weights = measures.position_weights(0.8, 4)
+    examined = replace(market, weights=weights)
+    item = 58  # two in a hundred of the 60 items are less popular
+    shown = market.ledger.query("round == 2 and seed == 0 and item == @item and agent == 'rim-feedback'")
+    total = weights[shown["position"] - 1].sum() / weights.mean()
+    courses = prices.item_courses(examined).query("agent == 'rim-feedback'")
+    first = courses[courses["place"] == "least popular"]
+    assert first["value"].iloc[-1] == pytest.approx(total)
+    assert len(first) == 2 + len(shown)
+    assert first["required"].unique().tolist() == [market.required[0, 2][item]]
+    ends = courses.groupby("place")["value"].last()
+    due = market.required[0, 2][item]
+    figure = prices.delivery(examined)
+    total = numbers.count_of(ends.clip(upper=due).sum(), 2 * due)
+    said = f"rim-feedback delivers {total} guaranteed exposures of 2 items in round 2"
+    assert said in _texts(figure)
+    assert figure.axes[0].get_ylabel() == "exposures so far, as examined"
+    assert prices.delivery(market).axes[0].get_ylabel() == "exposures so far, as shown"
 
-    Agents without an exposure of an item stand above its panel, and the title counts what was delivered.
-    """
-    figure, item = figures[prices.delivery], 58  # two in a hundred of the 60 are less popular
-    mine = market.ledger.query("round == 2 and seed == 0 and item == @item")
-    curves = _curves(figure.axes[0])
-    assert curves[_colour("rim-feedback")][-1] == (mine["agent"] == "rim-feedback").sum()
-    assert curves["#999999"][-1] == market.required[0, 2][item]
-    names = [f"Item number {n}, of a name that is long" for n in range(market.n_items)]
-    titles = [ax.get_title(loc="left") for ax in prices.delivery(replace(market, names=names)).axes[:3]]
-    assert [title.splitlines()[0] for title in titles] == ["least popular", "lower quarter", "most popular"]
-    assert all(re.fullmatch(r"Item number \d+, of a name…", title.splitlines()[1]) for title in titles)
-    without = market.ledger[~(market.ledger["agent"].eq("random") & market.ledger["item"].eq(item))]
-    figure = prices.delivery(replace(market, ledger=without))
-    assert "random" in " ".join(text.get_text() for text in figure.axes[0].texts)
-    assert "guaranteed exposures of 3 items in round 2, relevance" in _texts(figure)
+
+def test_delivery_names_its_items_and_what_they_get(market):
+    """An item's curve ends at its exposures of the last round; long names are cut, and each has its delivery below."""
+    figure = prices.delivery(market)
+    mine = market.ledger.query("round == 2 and seed == 0 and item == 58 and agent == 'rim-feedback'")
+    assert _curves(figure.axes[0])[_colour("rim-feedback")][-1] == len(mine)
+    names = [f"Item number {n}, of a name that is too long" for n in range(market.n_items)]
+    first, second = (
+        ax.get_title(loc="left") for ax in prices.delivery(replace(market, names=names)).axes[:2]
+    )
+    assert re.fullmatch(r"Item number \d+, of a name that is…\n\d+ of 4 with rim-feedback", first)
+    assert first.splitlines()[0] != second.splitlines()[0]
 
 
 def test_few_seeds_are_drawn_as_thin_lines(market, figures):
@@ -377,12 +407,12 @@ def test_slates_of_pictures_are_those_of_the_ledger(market):
 
 @cases(
     "utilities said",
-    ([0.376], "its utility is 6.0% lower"),
-    ([0.44], "its utility is 10% higher"),
-    ([0.4001], "its utility is the same"),
-    ([0.375, 0.376, 0.377], "its utility is 6.0% lower"),
-    ([0.376, 0.376, 0.376], "its utility does not differ significantly"),  # the same in all seeds
-    ([0.30, 0.42, 0.408], "its utility does not differ significantly"),
+    ([0.376], "utility is 6.0% below that of relevance"),
+    ([0.44], "utility is 10% above that of relevance"),
+    ([0.4001], "utility is that of relevance"),
+    ([0.375, 0.376, 0.377], "utility is 6.0% below that of relevance"),
+    ([0.376, 0.376, 0.376], "utility does not differ significantly"),  # the same in all seeds
+    ([0.30, 0.42, 0.408], "utility does not differ significantly"),
 )
 def test_titles_say_what_the_data_say(utilities, said):
     """Titles about guarantees and diversity have the agent's figures, and no difference whose interval includes 0."""
@@ -395,26 +425,104 @@ def test_titles_say_what_the_data_say(utilities, said):
         rounds_of({(agent, 0): np.resize(row[n], len(utilities)) for agent, row in rows.items()}, metric)
         for n, metric in enumerate(("shortfall", "utility", "perplexity"))
     )
-    told = sentences.cost_of_guarantees(rounds, "shown")
+    told = titles.cost_of_guarantees(rounds, "shown")
     left = "rim-feedback leaves 1.0% of the guaranteed positions undelivered, relevance 72%; "
     assert told.startswith(left)
     assert told.endswith(said)
     wide = f"rim-feedback spreads exposure 2.0 times as wide as relevance; {said}"
-    assert sentences.diversity(rounds) == wide
+    assert titles.diversity(rounds) == wide
     random = rounds[rounds["agent"] == "random"]
-    assert sentences.cost_of_guarantees(random, "shown").startswith("random leaves 0%")
+    assert titles.cost_of_guarantees(random, "shown").startswith("random leaves 0%")
 
 
 @cases(
     "course said",
-    ([2.8, 4.0, 5.4, 0.2], "slate, 5.4, in decile 3 of λ(x), and fewest, 0.2, in decile 4"),
-    ([0.2, 1.0, 2.0, 4.0], "slate, 4.0, in decile 4 of λ(x), and fewest, 0.2, in decile 1"),
-    ([1.0, 1.01, 0.99, 1.0], "1.0 positions a slate in every decile of λ(x)"),
+    (
+        [9.7, 8.7, 8.6, 6.9, 4.8, 3.1, 1.8, 0.8, 0.0, 0.0],
+        "Visitors who want little carry the guarantee of rim-dual",
+    ),
+    (
+        [0.1, 0.2, 0.3, 1.0, 2.0, 2.0, 3.0, 4.0, 4.0, 5.0],
+        "Visitors who want much carry the guarantee of rim-dual",
+    ),
+    (
+        [1.0, 1.0, 1.0, 3.0, 4.0, 4.0, 3.0, 1.0, 1.0, 1.0],
+        "Visitors who want neither little nor much carry the",
+    ),
+    ([1.0, 1.1, 0.9, 1.0, 1.0, 1.0, 1.0, 1.1, 0.9, 1.0], "All visitors carry the guarantee about alike"),
 )
-def test_the_title_of_who_pays_names_the_peak_wherever_it_is(course, said):
-    """It speaks of the deciles with most and fewest positions, which need not be the highest and the lowest."""
-    by_decile = pd.Series(course, index=range(1, 5))
-    assert sentences.who_carries("rim-dual", by_decile).endswith(said)
+def test_the_title_of_who_pays_names_those_who_carry(course, said):
+    """It compares the lowest three deciles, the middle and the highest three; figures are in the caption."""
+    by_decile = pd.Series(course, index=range(1, 11))
+    assert titles.who_carries("rim-dual", by_decile).startswith(said)
+    ends = f"rim-dual: {numbers.figure(course[0])} per slate in the lowest decile, {numbers.figure(course[-1])} in the"
+    assert titles.carried_positions("rim-dual", by_decile).startswith(ends)
+
+
+@cases(
+    "ratios said",
+    ({"rim-dual": 0.65}, "The platform of rim-dual predicts 35% too few consumptions"),
+    ({"rim-dual": 0.65, "relevance": 1.2}, "35% too few consumptions, that of relevance 20% too many"),
+    ({"rim-dual": 0.65, "relevance": 1.01}, "35% too few consumptions, that of relevance about right"),
+    (
+        {"rim-dual": 1.01, "relevance": 0.99},
+        "rim-dual and relevance predict about as many consumptions as come",
+    ),
+    ({}, "Nothing was consumed"),
+)
+def test_the_title_of_reliability_says_how_far_off_predictions_are(ratios, said):
+    """Ratios of predicted to actual consumptions are errors in percent; within 3% they count as right."""
+    assert titles.reliability(ratios).endswith(said)
+
+
+@cases(
+    "share said",
+    (0.0, "0%"),
+    (1e-9, "<0.1%"),
+    (0.0004, "<0.1%"),
+    (0.0005, "0.1%"),
+    (0.004, "0.4%"),
+    (0.0994, "9.9%"),
+    (0.0996, "10%"),
+    (0.7, "70%"),
+    (0.994, "99%"),
+    (0.996, "99.6%"),
+    (0.9994, "99.9%"),
+    (0.9996, ">99.9%"),
+    (1.0 - 1e-12, ">99.9%"),
+    (1.0, "100%"),
+    (1.5, "150%"),
+    (-0.05, "−5.0%"),
+)
+def test_a_share_below_1_is_never_written_as_all_nor_one_above_0_as_none(share, said):
+    """Near 0 and near 1 a share has a decimal or a bound; 0% and 100% are written only where they are exact."""
+    assert numbers.per_cent(share) == said
+
+
+HOSTILE = ("A$AP 100% $ale", "$5_off_$6", "$ave #318 $tuff")
+
+
+@pytest.mark.filterwarnings("error")
+def test_signs_of_formulas_in_names_are_letters(market, tmp_path):
+    """Titles of items, agents and campaigns with dollar signs are drawn as they are written, in files and on pages."""
+    named = market.rounds.replace({"agent": {"random": HOSTILE[2]}})
+    parts = {
+        name: getattr(market, name).replace({"agent": {"random": HOSTILE[2]}})
+        for name in ("ledger", "arrivals")
+    }
+    titled = replace(
+        market,
+        **parts,
+        rounds=named,
+        names=[HOSTILE[number % 2] for number in range(market.n_items)],
+        campaigns=market.campaigns.assign(name=HOSTILE[1]),
+    )
+    assert len(_drawn(titled, tmp_path)) == len(PICTURES)
+    page = charts.page_chart(Plot("delivery", partial(prices.delivery, titled)))
+    assert all(HOSTILE[0] in drawing or HOSTILE[1] in drawing for drawing in (page.wide, page.narrow))
+    assert all(HOSTILE[2] in drawing for drawing in (page.wide, page.narrow))
+    page = charts.page_chart(Plot("campaigns", partial(prices.campaigns, titled)))
+    assert HOSTILE[1] in page.narrow
 
 
 @cases(
@@ -446,18 +554,77 @@ def test_agents_keep_their_colour_whoever_else_takes_part():
     assert "rim-dual-frozen" not in together
     assert len({look.colour for look in together.values()}) == len(together)
     assert charts.styles(["mine"])["mine"] == charts.styles(["mine", "relevance"])["mine"]
-    every = charts.styles([*AGENTS, "rim-resolve", "entropic-dual", "epsilon-greedy", "popularity", "ppo"])
-    for look in every.values():
-        channel = np.array(mpl.colors.to_rgb(look.colour))
-        linear = np.where(channel <= 0.04045, channel / 12.92, ((channel + 0.055) / 1.055) ** 2.4)
-        assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) > 2.0  # contrast with white
+    assert set(charts.styles(ENTRIES)) == set(ENTRIES)
+    for look in charts.styles(ENTRIES).values():
+        assert 1.05 / (_linear(look.colour) @ [0.2126, 0.7152, 0.0722] + 0.05) > 2.0  # contrast with white
+
+
+# Machado, Oliveira and Fernandes (2009), severity 1: linear RGB as seen without medium or without long cones.
+BLINDNESS = {
+    "none": np.eye(3),
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.01182, 0.04294, 0.968881],
+    ],
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+}
+TO_XYZ = [
+    [0.4124564, 0.3575761, 0.1804375],
+    [0.2126729, 0.7151522, 0.072175],
+    [0.0193339, 0.119192, 0.9503041],
+]
+
+
+def _linear(colour):
+    """Linear RGB of a colour."""
+    channel = np.array(mpl.colors.to_rgb(colour))
+    return np.where(channel <= 0.04045, channel / 12.92, ((channel + 0.055) / 1.055) ** 2.4)
+
+
+def _lab(colour, blindness):
+    """CIELAB of a colour as a reader with a colour blindness sees it."""
+    seen = np.clip(np.array(BLINDNESS[blindness]) @ _linear(colour), 0, 1)
+    ratio = np.array(TO_XYZ) @ seen / [0.95047, 1.0, 1.08883]
+    x, y, z = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def _difference(one, other):
+    """Least distance of two colours in CIELAB (CIE76) over all sights."""
+    return min(float(np.linalg.norm(_lab(one, sight) - _lab(other, sight))) for sight in BLINDNESS)
+
+
+def test_agents_can_be_told_apart_by_colour_blind_readers():
+    """Each two colours of built-in agents, or of parts, differ by 15 in CIELAB at any sight, main agents' by 25."""
+    assert _difference("#ffffff", "#000000") == pytest.approx(100, abs=0.01)
+    colours = {name: style[0] for name, style in agent_styles().items()} | {
+        "flat-budget": house_style.PALETTE[4]
+    }
+    distances = {
+        pair: _difference(*(colours[name] for name in pair)) for pair in itertools.combinations(colours, 2)
+    }
+    assert {pair: value for pair, value in distances.items() if value < 15} == {}
+    main = {"relevance", "rim-dual", "rim-feedback", "random", "oracle"}
+    assert {pair: value for pair, value in distances.items() if main.issuperset(pair) and value < 25} == {}
+    parts = {look.colour for look in loop.PART_LOOKS.values()}
+    assert min(_difference(*pair) for pair in itertools.combinations(parts, 2)) > 15
+    assert min(_difference(*pair) for pair in itertools.combinations(house_style.PALETTE, 2)) > 15
 
 
 def test_legends_never_cover_data(figures):
-    """A legend stands in axes of its own, which hold no line."""
-    for ax in (ax for figure in figures.values() for ax in figure.axes if ax.get_legend() is not None):
-        assert not ax.lines
-        assert not ax.axison
+    """A legend stands in axes of its own, which hold no line, or outside of all axes."""
+    for figure in figures.values():
+        for ax in (ax for ax in figure.axes if ax.get_legend() is not None):
+            assert not ax.lines
+            assert not ax.axison
+        figure.draw_without_rendering()
+        boxes = [legend.get_window_extent() for legend in figure.legends]
+        assert not any(box.overlaps(ax.get_window_extent()) for box in boxes for ax in figure.axes)
 
 
 def test_names_of_a_crowd_stay_apart(market):
@@ -504,7 +671,9 @@ def test_an_agent_that_a_sweep_does_not_move_is_a_ring():
     (ring,) = [line for line in lines if line.get_markersize() > 10]
     assert ring.get_markerfacecolor() == "none"
     assert all(0 not in line.get_xdata() for line in right.lines)
-    told = "With rim-dual, β from 0 to 1 makes exposure 4.3 times as wide; its utility does not change significantly"
+    told = (
+        "With rim-dual, β from 0 to 1 makes exposure 4.3 times as wide; utility does not change significantly"
+    )
     assert told in _texts(figure)
 
 
@@ -531,7 +700,8 @@ def test_a_measure_of_ones_own_has_a_panel_of_its_own(market, figures):
     tables = replace(market, rounds=rounds, measures={**measures.MEASURES, "freshness": mine})
     figure = comparison.over_rounds(tables)
     assert _titles(figure) == [*_titles(figures[comparison.over_rounds]), "Age of shown items"]
-    assert len(figure.axes) == 9
+    assert figure.legends  # the last row of panels is full, so that the legend stands below
+    assert not figures[comparison.over_rounds].legends
     added = set(_titles(loop.decomposed(tables))) - set(_titles(figures[loop.decomposed]))
     assert added == {f"{agent}\nAge of shown items" for agent in ("relevance", "rim-dual")}
     panel = _panel(figure, "Age of shown items")

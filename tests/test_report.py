@@ -30,13 +30,20 @@ from rimsim.measures import mean_interval, paired_difference
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds.registry import KINDS
-from rimsim.scenarios.report import charts, comparison, sentences, tables
+from rimsim.scenarios.report import charts, comparison, numbers, sentences, tables
 from rimsim.scenarios.report import items as of_items
 from rimsim.scenarios.report.console import markdown, show
 from rimsim.scenarios.report.html import html, write_page
-from rimsim.scenarios.report.record import Report, Section, TextTable
+from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sweep import sweep_report, undrawn_reason
-from rimsim.scenarios.report.tables import item_names, late_figures, picture_tables, summary, two_seeds_note
+from rimsim.scenarios.report.tables import (
+    cell,
+    item_names,
+    late_figures,
+    picture_tables,
+    summary,
+    two_seeds_note,
+)
 from rimsim.scenarios.runs.schema import TABLES
 from rimsim.scenarios.runs.store import Run, RunTables, catalogue_table
 from rimsim.scenarios.study.compare import study_of
@@ -109,7 +116,7 @@ def test_sentences_say_the_tables_figures():
     early = [late[0].assign(round=number, value=9 + late[0]["value"]) for number in (0, 1)]  # do not count
     first, second = sentences.comparison_sentences(pd.concat(early + late), ["relevance", "mine"], "examined")
     left = mean_interval(values["relevance"][1])
-    figure = sentences.figure
+    figure = numbers.figure
     assert f"`relevance` leaves {figure(100 * left.mean)}% ({figure(100 * left.low)} to" in first
     paired = paired_difference(values["relevance"][0], values["mine"][0])
     told = f"{figure(paired.mean)} ({figure(paired.low)} to {figure(paired.high)})"
@@ -182,7 +189,7 @@ def test_where_positions_count_alike_guarantees_are_told_in_positions(examined, 
 
 def test_figures_are_short_and_two_seeds_bring_a_note():
     """Two significant digits, shares in per cent within 0 and 100; widths are quantiles of Student's t."""
-    figures = [sentences.figure(value) for value in (0, 0.01234, -0.5, 7.26, 34.56, 1234.5)]
+    figures = [numbers.figure(value) for value in (0, 0.01234, -0.5, 7.26, 34.56, 1234.5)]
     assert figures == ["0", "0.012", "−0.50", "7.3", "34.6", "1234"]
     assert sentences.with_interval("coverage", 0.97, 0.9, 1.04) == "97.0% (90.0 to 100)"
     assert sentences.with_interval("coverage", 0.5, None, None) == "50.0%"
@@ -276,9 +283,15 @@ def test_the_page_is_one_file_that_needs_no_network(page):
 
 def test_the_page_has_every_part_and_the_pictures_of_the_folder(run, report, page):
     """Figures with their titles as text, all sections, settings and versions, and items by their titles."""
-    charts = re.findall(r"<svg .*?</svg>", page, re.DOTALL)
-    assert len(charts) == sum(plot.make() is not None for plot in report.plots) == 10
-    assert all("</text>" in chart and "<metadata>" not in chart for chart in charts)
+    drawings = re.findall(r"<svg .*?</svg>", page, re.DOTALL)
+    figures = re.findall(r"<figure>.*?</figure>", page, re.DOTALL)
+    assert len(figures) == len(drawings) / 2 == sum(plot.make() is not None for plot in report.plots) == 10
+    assert all("</text>" in drawing and "<metadata>" not in drawing for drawing in drawings)
+    for figure in figures:  # title and caption are text of the page, and no drawing has them
+        title, caption = re.search(r"<b>(.+?)</b>(.+?)</figcaption>", figure, re.DOTALL).groups()
+        assert f'aria-label="{title}"' in figure
+        assert f">{title}" not in figure.partition("</figcaption>")[2]
+        assert len(caption) > 20
     assert "Utility</text>" in page
     for section in report.sections:
         assert f"<h2>{section.title}" in page
@@ -305,7 +318,7 @@ def test_a_finished_run_alone_has_a_page(run, capsys, tmp_path):
     for name in ("config.yaml", "catalogue.parquet"):
         shutil.copy(run.folder / name, empty)
     made = comparison.comparison_report(Run(empty))
-    assert "arms are not finished" in made.cautions[-1]
+    assert "arms are not finished" in made.cautions[0]
     refused(MissingTableError, "has not finished a round yet", html, made, Run(empty))
 
 
@@ -340,7 +353,7 @@ def test_a_sweep_has_a_page_and_says_why_it_has_no_picture(tmp_path):
     )
     assert of_relevance.endswith("% of the guaranteed exposure is undelivered.")
     assert any(text.startswith("`rim-feedback`: beta from 0 to 0.5 ") for text in content.answer)
-    assert html(content, made).count("<svg ") == 2
+    assert html(content, made).count("<figure>") == 2
     assert [plot.name for plot in content.plots if plot.png] == ["front"]
     assert "rim-feedback beta=0.5" in _printed(content, 140)
     known = {"agent": ["a"], "seed": [0], "metric": ["utility"], "value": [1.0]}
@@ -372,11 +385,12 @@ def test_runs_differ_in_what_was_set(run, tmp_path):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 def test_a_browser_shows_the_page_at_every_width(page, tmp_path):
-    """In Chromium nothing but tables is wider than a phone, every chart has a size, and no text lies outside."""
+    """In Chromium nothing but tables is wider than a phone, and of each chart exactly one drawing has a size."""
     probe = (
         "<script>addEventListener('load', () => { const wide = [...document.querySelectorAll('main *')].filter(e => "
         "!e.closest('.table, pre, svg') && e.getBoundingClientRect().right > innerWidth + 1).length; const flat = "
-        "[...document.querySelectorAll('figure svg')].filter(e => e.getBoundingClientRect().height < 100).length; "
+        "[...document.querySelectorAll('figure')].filter(e => [...e.querySelectorAll('svg')].map(s => "
+        "s.getBoundingClientRect()).filter(s => s.height > 100 && s.width > 200).length != 1).length; "
         "const paper = getComputedStyle(document.body).backgroundColor; "
         "document.title = `wide ${wide} flat ${flat} on ${paper}`; })</script>"
     )
@@ -388,6 +402,68 @@ def test_a_browser_shows_the_page_at_every_width(page, tmp_path):
         line = [*usual, f"--window-size={width},900", path.as_uri()]
         told = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True).stdout
         assert re.search(r"<title>wide 0 flat 0 on rgb\(255, 255, 255\)", told), width
+
+
+HOSTILE = "<script>alert(1)</script><b>$x</b> {{ 7 * 7 }} <!-- --> \" onload='x'"
+
+
+def test_a_page_escapes_every_text_that_comes_from_data(run, report):
+    """Titles, labels, sentences and settings with tags, braces and quotes are on the page as they are written."""
+
+    def plot():
+        figure = charts.frame(HOSTILE, HOSTILE, 2.0)
+        figure.subplots().set_title(HOSTILE)
+        return figure
+
+    table = TextTable(HOSTILE, (HOSTILE, "x"), ((HOSTILE, HOSTILE),))
+    section = Section(HOSTILE, HOSTILE, (Plot("p", plot),), (table,))
+    texts = (HOSTILE,)
+    hostile = Report(HOSTILE, texts, texts, texts, texts, (section,), HOSTILE)
+    page = html(hostile, run)
+    assert "<script" not in page
+    assert "<b>$x" not in page
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert not {"script", "iframe", "object"} & {tag for tag, _ in tags.seen}
+    assert not any(name.startswith("on") for _, attributes in tags.seen for name in attributes)
+    assert unescape(page).count(HOSTILE) >= 12
+
+
+def test_a_passed_check_is_no_warning(run, report, page):
+    """Checks without a warning stand outside of the box of cautions; a warning stands in it."""
+    assert report.checks
+    box = re.search(r'<section class="cautions".*?</section>', page, re.DOTALL)[0]
+    for note in report.checks:
+        assert not note.startswith("warning")
+        assert sentences.as_sentence(note).split("`")[0] not in unescape(box)
+    assert all(note in _printed(report, 400).replace("\n", " ") for note in report.checks if "`" not in note)
+
+
+def test_an_unfinished_run_claims_no_seed_that_it_lacks(run, tmp_path):
+    """With one seed of an agent and two of another, the heading of the table names both numbers."""
+    folder = tmp_path / "part"
+    shutil.copytree(run.folder, folder)
+    rounds = run.rounds[~((run.rounds["agent"] == "rim-feedback") & (run.rounds["seed"] == 1))]
+    rounds.to_parquet(folder / "rounds.parquet", index=False)
+    made = comparison.result_tables(load_run(folder))
+    assert "1 to 2 seeds, ± half a 95% interval where there is more than one" in made[0].title
+    assert "2 seeds, ± half a 95% interval" in comparison.result_tables(run)[0].title
+
+
+@cases(
+    "ends text",
+    ((17.93, 15.51, 20.35), "17.9 ±2.4"),
+    ((818.2, 817.44, 818.96), "818 ±1"),
+    ((818.2, 818.0, 818.4), "818.2 ±0.2"),
+    ((-0.0284, -0.0304, -0.0264), "−0.028 ±0.002"),
+    ((0.25, 0.25, 0.25), "0.250 ±0.000"),
+    ((0.5, None, None), "0.500"),
+    ((float("nan"), None, None), "–"),
+)
+def test_a_mean_and_its_interval_have_equal_decimals(ends, text):
+    """Half-widths are rounded like their means, unless they would be 0; negative numbers have one kind of minus."""
+    assert cell(*ends) == text
 
 
 def test_the_opening_has_the_utility_of_round_0_where_nobody_comes_twice(tmp_path):

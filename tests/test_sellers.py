@@ -455,7 +455,7 @@ def test_the_report_answers_the_sellers_question(run, capsys):
     assert [row[0] for row in table.rows][-1] == "all"
     assert {"required", "delivered, relevance", "revenue, change", "bonus paid"} <= set(table.columns)
     changes = [
-        float(row[table.columns.index("exposures, change")].split(" ")[0].rstrip("="))
+        float(row[table.columns.index("exposures, change")].split(" ")[0].rstrip("=").replace("−", "-"))
         for row in table.rows[:-1]
     ]
     assert changes == sorted(changes, reverse=True)

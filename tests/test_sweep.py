@@ -300,8 +300,9 @@ def test_the_matrix_is_pairs_at_each_point_and_holm_over_all():
     assert list(signs.loc["bag", "loop: coverage"]) == [0, 0]
     assert (signs["guarantee: undelivered"] == -1).all()
     (ax,) = matrix_figure(found, FIELDS).axes  # the picture leaves cells that are not settled blank
-    assert {text.get_position() for text in ax.texts} == {(0, 0), (0, 1), *((1, row) for row in range(4))}
-    shade = ax.images[0].get_array()
+    centres = {(0.5, 0.5), (0.5, 1.5), *((1.5, row + 0.5) for row in range(4))}
+    assert {text.get_position() for text in ax.texts} == centres
+    shade = ax.collections[0].get_array().filled(0)
     assert (shade[2:, 0] == 0).all()
     assert (shade[:2, 0] < 0).all()
     text = matrix_table(found, FIELDS, "T")

@@ -18,6 +18,7 @@ from rimsim.data.session_logs import LogSource
 from rimsim.data.source import EMBEDDED, LogSelection, TimeUnit, load
 from rimsim.data.suspicions import lower_threshold
 from rimsim.errors import DataError, many, raised_as
+from rimsim.house_style import BLUE, VERMILION, style
 from rimsim.measures import gini
 from rimsim.system import draft_file
 
@@ -30,29 +31,6 @@ WELL_KNOWN: Final = 30
 _DAY: Final = 86_400.0
 
 ENDINGS: Final = (".png", ".pdf", ".svg")
-_FIRST: Final = "#0173b2"  # blue and vermilion of a palette for the colour-blind
-_SECOND: Final = "#d55e00"
-LOOK: Final[dict[Any, Any]] = {
-    "axes.titleweight": "bold",
-    "axes.titlesize": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.edgecolor": ".8",
-    "axes.grid": True,
-    "grid.color": ".8",
-    "grid.linewidth": 0.6,
-    "lines.solid_capstyle": "round",
-    "patch.edgecolor": "w",
-    "patch.force_edgecolor": True,
-    "text.color": ".15",
-    "axes.labelcolor": ".15",
-    "xtick.bottom": False,
-    "xtick.color": ".15",
-    "ytick.left": False,
-    "ytick.color": ".15",
-}
-"""Look of pictures: a pale grid without ticks."""
 _FEW: Final = 20  # distinct values that get a bar each
 _SECONDS: Final = {
     "1 s": 1,
@@ -142,8 +120,7 @@ class LogDescription:
         Raises:
             DataError: If the file name does not end with .png, .pdf or .svg, or the file cannot be written.
         """
-        import matplotlib as mpl  # noqa: PLC0415 (slow to import, and only needed here, as all of these)
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415  # slow to import, and only needed here
 
         log = self.log
         target = Path(path)
@@ -152,7 +129,7 @@ class LogDescription:
                 f"{target}: found the ending {target.suffix!r}. Name a picture that ends in "
                 f"{', '.join(ENDINGS)}"
             )
-        with mpl.rc_context(LOOK):
+        with style():
             figure = Figure(figsize=(10.0, 7.5), layout="constrained")
             axes = figure.subplots(2, 2)
             _popularity(axes[0, 0], log)
@@ -165,8 +142,8 @@ class LogDescription:
             name = log.report.source if log.report is not None else "log"
             title = f"{name}: {log.n_users:,} users, {log.n_items:,} items, {len(log):,} events"
             figure.suptitle(title, fontsize=14, fontweight="bold", x=0.01, ha="left")
-        with raised_as(DataError, target, "cannot be written"), draft_file(target) as draft:
-            figure.savefig(draft, dpi=120)
+            with raised_as(DataError, target, "cannot be written"), draft_file(target) as draft:
+                figure.savefig(draft, dpi=120)
 
 
 def describe(log: EventLog) -> LogDescription:
@@ -265,17 +242,17 @@ def _date(seconds: float) -> str:
 
 def _popularity(axes: Axes, log: EventLog) -> None:
     for counts, name, colour, dashes in (
-        (np.bincount(log.item, minlength=log.n_items), "items", _FIRST, "-"),
-        (np.bincount(log.user, minlength=log.n_users), "users", _SECOND, "--"),
+        (np.bincount(log.item, minlength=log.n_items), "items", BLUE, "-"),
+        (np.bincount(log.user, minlength=log.n_users), "users", VERMILION, "--"),
     ):
         ranked = np.sort(counts[counts > 0])[::-1]
         rank = np.arange(1, len(ranked) + 1)
         axes.loglog(rank, ranked, color=colour, linestyle=dashes, linewidth=2, label=name)
-    axes.set_title("Events of an item, of a user", loc="left")
+    axes.set_title("Events of an item, of a user")
     axes.set(xlabel="rank, most events first", ylabel="events")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
-    axes.legend(frameon=False)
+    axes.legend()
 
 
 def _over_time(axes: Axes, log: EventLog) -> None:
@@ -283,19 +260,19 @@ def _over_time(axes: Axes, log: EventLog) -> None:
     starts = log.sessions().start
     dates = [dt.datetime.fromtimestamp(float(edge), dt.UTC) for edge in edges]
     for times, name, colour, dashes in (
-        (log.time, "events", _FIRST, "-"),
-        (starts, "sessions", _SECOND, "--"),
+        (log.time, "events", BLUE, "-"),
+        (starts, "sessions", VERMILION, "--"),
     ):
         heights = np.histogram(times, edges)[0]
         look: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 1.5, "baseline": None}
         axes.stairs(heights, np.array(dates), label=name, **look)
-    axes.set_title("Over time", loc="left")
+    axes.set_title("Over time")
     axes.set(xlabel="time (UTC)", ylabel=f"in {_span(float(edges[1] - edges[0]))}")
     axes.set_yscale("symlog", linthresh=1.0)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.tick_params(axis="x", labelrotation=30)
-    axes.legend(frameon=False)
+    axes.legend()
 
 
 def _span(seconds: float) -> str:
@@ -307,57 +284,61 @@ def _span(seconds: float) -> str:
 
 
 def _silences(axes: Axes, log: EventLog) -> None:
+    import seaborn as sns  # noqa: PLC0415  # slow to import, and only needed here
+
     user = log.user[log.by_user]
     time = log.time[log.by_user]
     gaps = np.diff(time)[user[1:] == user[:-1]]
     positive = gaps[gaps > 0]
     tied = len(gaps) - len(positive)
-    axes.set_title("Silences between events of a user", loc="left")
+    axes.set_title("Silences between events of a user")
     left_out = f"; {tied:,} of 0 s left out" if tied else ""
-    axes.set(xlabel=f"length (log scale{left_out})", ylabel="silences")
-    axes.yaxis.set_major_formatter("{x:,g}")
     if len(positive):
         low = positive.min()
         high = max(positive.max(), positive.min() * 10)
-        axes.hist(positive, bins=np.geomspace(low, high, 50).tolist(), color=_FIRST)
-        axes.set_xscale("log")
+        sns.histplot(
+            x=positive, bins=50, binrange=np.log10([low, high]), log_scale=True, alpha=1, color=BLUE, ax=axes
+        )
         ticks = {name: at for name, at in _SECONDS.items() if low <= at <= high}
         if len(ticks) > 1:
             axes.set_xticks(list(ticks.values()), list(ticks))
             axes.set_xticks([], minor=True)
-        axes.axvline(1800, color=_SECOND, linewidth=2, linestyle="--", label="30 min: a new session")
-        axes.legend(frameon=False)
+        axes.axvline(1800, color=VERMILION, linewidth=2, linestyle="--", label="30 min: a new session")
+        axes.legend()
+    axes.set(xlabel=f"length (log scale{left_out})", ylabel="silences")
+    axes.yaxis.set_major_formatter("{x:,g}")
 
 
 def _values(axes: Axes, log: EventLog) -> None:
+    import seaborn as sns  # noqa: PLC0415  # slow to import, and only needed here
+
     distinct, counts = np.unique(log.value, return_counts=True)
     share = counts / counts.sum()
-    axes.set_title(f"Values, mean {log.value.mean():.3g}", loc="left")
+    axes.set_title(f"Values, mean {log.value.mean():.3g}")
     axes.set(xlabel="value", ylabel="share of the events")
     axes.grid(visible=False, axis="x")
     if len(distinct) <= _FEW:
-        bars = axes.bar([f"{value:g}" for value in distinct], share, color=_FIRST)
+        bars = axes.bar([f"{value:g}" for value in distinct], share, color=BLUE)
         axes.bar_label(bars, [_per_cent(height) for height in share], fontsize=9, padding=2)
         axes.margins(y=0.1)
     else:
         positive = log.value[log.value > 0]
         wide = len(positive) == len(log) and positive.max() > 100 * positive.min()
-        edges = np.histogram_bin_edges(log.value, 50).tolist()
-        if wide:
-            edges = np.geomspace(positive.min(), positive.max(), 51).tolist()
-            axes.set_xscale("log")
-            axes.set_xlabel("value (log scale)")
-        axes.hist(log.value, bins=edges, weights=np.full(len(log), 1 / len(log)), color=_FIRST)
+        sns.histplot(x=log.value, bins=50, stat="proportion", log_scale=wide, alpha=1, color=BLUE, ax=axes)
+        axes.set(xlabel="value (log scale)" if wide else "value", ylabel="share of the events")
     axes.yaxis.set_major_formatter(lambda height, _: _per_cent(height))
 
 
 def _session_lengths(axes: Axes, log: EventLog) -> None:
-    lengths = np.minimum(log.sessions().count, _FEW)
-    axes.bar(np.arange(1, _FEW + 1), np.bincount(lengths, minlength=_FEW + 1)[1:], color=_FIRST)
+    import seaborn as sns  # noqa: PLC0415  # slow to import, and only needed here
+
+    sns.histplot(
+        x=np.minimum(log.sessions().count, _FEW), discrete=True, shrink=0.8, alpha=1, color=BLUE, ax=axes
+    )
     axes.set_xticks([1, 5, 10, 15, _FEW], ["1", "5", "10", "15", f"{_FEW} or more"])
     axes.grid(visible=False, axis="x")
     axes.yaxis.set_major_formatter("{x:,g}")
-    axes.set_title(f"Events of a session, mean {log.sessions().count.mean():.3g}", loc="left")
+    axes.set_title(f"Events of a session, mean {log.sessions().count.mean():.3g}")
     axes.set(xlabel=f"events (every value is {log.value[0]:g})", ylabel="sessions")
 
 

@@ -17,7 +17,7 @@ from rimsim.config.reading import record_from
 from rimsim.data import EventLog, Needs, load_log, require_usable
 from rimsim.data.session_logs import LogSource, source_name
 from rimsim.measures import paired_difference
-from rimsim.scenarios.report.charts import frame
+from rimsim.scenarios.report.charts import columns, frame
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.tables import SAME, the_same
 from rimsim.scenarios.runs.process import MAIN, log_bytes, require_memory
@@ -159,10 +159,17 @@ class Panel:
 
 
 def interval_panels(message: str, caption: str, panels: Sequence[Panel]) -> Figure:
-    """Figure of panels side by side that share their labels."""
-    figure = frame(message, caption, 4.2)
-    axes = np.ravel(figure.subplots(1, len(panels), sharey=True, squeeze=False))
-    for ax, panel in zip(axes, panels, strict=True):
+    """Figure of panels that share their labels.
+
+    They stand side by side, or on a phone one below another.
+    """
+    across = columns(len(panels), 2.0)
+    rows = -(-len(panels) // across)
+    figure = frame(message, caption, 4.2 if rows == 1 else 2.6 * rows)
+    axes = np.ravel(figure.subplots(rows, across, sharey=True, squeeze=False))
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    for ax, panel in zip(axes, panels, strict=False):
         place = np.arange(len(panel.labels))
         value = panel.value.to_numpy(np.float64)
         ax.axvline(panel.reference, color="#333333", linestyle=":")

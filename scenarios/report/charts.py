@@ -1,6 +1,9 @@
-"""Charts in one style: frames, lines with bands, labels, files.
+"""Charts in one style: figures, panels, lines with intervals, files.
 
-All pictures of runs are drawn here, as PNG for a folder and as SVG for a page.
+All pictures of runs are drawn here, as PNG for a folder and as SVG for a page. A chart is a function that returns a
+figure of :func:`frame`, :func:`chart` or :func:`panels`. Each takes a title and a caption: a PNG has both above the
+chart, while a page sets them as text of its own. A page draws each chart twice, once for the width of a phone, so a
+chart never says how wide it is.
 """
 
 from __future__ import annotations
@@ -10,57 +13,37 @@ import re
 import textwrap
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from markupsafe import escape
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.text import Annotation, Text
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
-from matplotlib.transforms import Bbox
 
 from rimsim.agents.registry import agent_styles
-from rimsim.data.description import LOOK
+from rimsim.house_style import FONT, GREY, WIDTH, missing_letters, style
 from rimsim.measures import FEW_SEEDS, Measure, mean_interval
 from rimsim.scenarios.report.record import Plot
 from rimsim.scenarios.runs.job import subject_of
 from rimsim.system import draft_file
 
-WIDTH, DPI = 10.0, 120  # inches and dots per inch: 1,200 pixels wide
-GREY = "#777777"
-_INK = "#333333"
+__all__ = ["GREY", "style"]  # for charts elsewhere
+NARROW = 4.2
+"""Width in inches of a chart on a phone, whose letters then have about the size of the text."""
 _MANY = 4  # more agents than this: bands are paler, so that they can be distinguished
+_LETTERS = 11.5  # letters of a label per inch
 _WIDE = 20.0  # ratio of the largest to the smallest count above which an axis is logarithmic
-_LOOK = LOOK | {
-    "font.family": "DejaVu Sans",
-    "axes.labelsize": 11,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
-    "legend.fontsize": 11,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "svg.fonttype": "none",  # text stays text: it can be searched, and files are small
-}
-
-_FALLBACKS = (
-    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR"),
-    *("Source Han Sans", "WenQuanYi Zen Hei", "IPAexGothic", "Microsoft YaHei", "Yu Gothic"),
-    *("Hiragino Sans", "Arial Unicode MS"),
-)
-"""Fonts for letters that the main font lacks, such as in Chinese or Japanese titles."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +54,8 @@ class AgentStyle:
     marker: str
 
 
-_KNOWN = {name: AgentStyle(*style) for name, style in agent_styles().items()}
-_OWN_COLOURS = ("#7b4ba6", "#a50f4a", "#3f6b1f", "#00798c", "#8c564b", "#e377a2")
-_OWN = tuple(map(AgentStyle, _OWN_COLOURS, "d>HpXP"))
+_BUILT_IN = {name: AgentStyle(*look) for name, look in agent_styles().items()}
+_OWN = tuple(map(AgentStyle, ("#7b4ba6", "#a50f4a", "#3f6b1f", "#00798c", "#8c564b", "#e377a2"), "d>HpXP"))
 
 
 def styles(agents: Iterable[str]) -> dict[str, AgentStyle]:
@@ -83,37 +65,15 @@ def styles(agents: Iterable[str]) -> dict[str, AgentStyle]:
     chosen by checksum.
     """
     names = {subject_of(name) for name in agents}
-    chosen = {name: _KNOWN[name] for name in _KNOWN if name in names}
+    chosen = {name: _BUILT_IN[name] for name in _BUILT_IN if name in names}
     taken: set[int] = set()
-    for name in sorted(names - set(_KNOWN)):
+    for name in sorted(names - set(_BUILT_IN)):
         start = zlib.crc32(name.encode())
         free = [(start + step) % len(_OWN) for step in range(len(_OWN))]
         index = next((index for index in free if index not in taken), free[0])
         taken.add(index)
         chosen[name] = _OWN[index]
     return chosen
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Look of all pictures, without touching the caller's settings."""
-    look = _LOOK | {"font.family": _families()}
-    with mpl.rc_context(look), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # see _missing_letters
-        yield
-
-
-def _families() -> list[str]:
-    """Installed fonts of pictures, in order of preference."""
-    installed = {font.name for font in fontManager.ttflist}
-    return [_LOOK["font.family"], *(name for name in _FALLBACKS if name in installed)]
-
-
-def _missing_letters(figure: Figure) -> str:
-    """Letters in a figure that no installed font has."""
-    fonts = [get_font(findfont(name)) for name in _families()]
-    letters = {letter for text in figure.findobj(Text) for letter in text.get_text() if letter.isprintable()}
-    return "".join(sorted(one for one in letters if not any(font.get_char_index(ord(one)) for font in fonts)))
 
 
 def figure(plot: Plot) -> Figure | None:
@@ -132,36 +92,76 @@ def write_png(plot: Plot, folder: Path) -> Path | None:
     """Path of a plot's PNG file, if it has data."""
     path = folder / f"{plot.name}.png"
     with style():
-        figure = plot.make()
-        if figure is None:
+        made = plot.make()
+        if made is None:
             return None
+        wrap_labels(made)
+        title = made.heading.message if isinstance(made, ChartFigure) else plot.name
         with draft_file(path) as draft:
-            figure.savefig(draft, metadata={"Software": None})  # no version: the same run gives the same file
-    if missing := _missing_letters(figure):
-        said = f"no installed font has {missing[:5]!r}; such letters are boxes. Install a font such as Noto Sans CJK"
-        warnings.warn_explicit(said, UserWarning, str(path), 1)
+            # No version of Matplotlib, so that the same run gives the same file.
+            made.savefig(draft, metadata={"Software": None, "Title": title})
+    letters = "".join(text.get_text() for text in made.findobj(Text))
+    if missing := missing_letters(letters):
+        message = f"no installed font has {missing[:5]!r}; such letters are boxes. Install a font such as Noto Sans CJK"
+        warnings.warn_explicit(message, UserWarning, str(path), 1)
     return path
 
 
-def svg(plot: Plot) -> str:
-    """Labelled ``<svg>`` element of a plot; empty without data."""
+@dataclass(frozen=True)
+class PageChart:
+    """Chart of a page: texts and drawings in two widths."""
+
+    title: str
+    caption: str
+    wide: Markup
+    narrow: Markup
+    """Drawing for a phone."""
+
+
+def page_chart(plot: Plot) -> PageChart | None:
+    """Chart of a page; None without data."""
+    drawings = []
+    heading = Heading(plot.name, "")
+    for width in (WIDTH, NARROW):
+        # A browser has fonts of its own.
+        with style(width), mpl.rc_context({"font.family": FONT}):
+            made = plot.make()
+            if made is None:
+                return None
+            if isinstance(made, ChartFigure):
+                heading = made.heading
+                made.drop_heading()
+            wrap_labels(made)
+            drawings.append(_svg(made, f"{plot.name}-{width}", heading.message))
+    return PageChart(heading.message, heading.caption, *drawings)
+
+
+def _svg(made: Figure, name: str, label: str) -> Markup:
+    """Labelled ``<svg>`` element that scales and takes the page's background."""
     text = io.StringIO()
-    # Names of clip paths and markers are hashes; the salt keeps those of two plots on a page apart. A browser has fonts
-    # of its own.
-    with style(), mpl.rc_context({"svg.hashsalt": plot.name, "font.family": _LOOK["font.family"]}):
-        figure = plot.make()
-        if figure is None:
-            return ""
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    element = text.getvalue()
-    element = f'<svg role="img" aria-label="{escape(plot.name)}"{element[element.index("<svg") + 4 :]}'
+    # Names of clip paths and markers are hashes; the salt keeps those of two drawings on a page apart.
+    with mpl.rc_context({"svg.hashsalt": name}):
+        made.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    drawing = text.getvalue()
+    element = f'<svg role="img" aria-label="{escape(label)}"{drawing[drawing.index("<svg") + 4 :]}'
     for part in (r"<metadata>.*?</metadata>\s*", r'(?<=<g) id="[^"]*"', r' (?:width|height)="[\d.]+pt"'):
         element = re.sub(part, "", element, flags=re.DOTALL)
-    return element
+    return Markup(element)  # noqa: S704  Matplotlib escapes the texts of a drawing
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Title and caption of a figure."""
+
+    message: str
+    caption: str
 
 
 class ChartFigure(Figure):
-    """Figure that notebooks show as the value of a cell."""
+    """Figure with title and caption, which notebooks show."""
+
+    heading: Heading
+    _body: tuple[float, float]  # width and height in inches without the heading
 
     def _repr_png_(self) -> bytes:
         content = io.BytesIO()
@@ -169,108 +169,187 @@ class ChartFigure(Figure):
             self.savefig(content, format="png")
         return content.getvalue()
 
+    def set_heading(self, message: str, caption: str) -> None:
+        """Write title and caption above the chart."""
+        self.heading = Heading(message, caption)
+        width, height = self.get_size_inches()
+        self._body = (float(width), float(height))
+        title = _balanced(message, int(8.4 * width))
+        below = textwrap.wrap(caption, int(12.8 * width))
+        head = 0.3 + 0.27 * len(title) + 0.2 * len(below)
+        total = height + head
+        self.set_size_inches(width, total)
+        self.set_layout_engine(_layout(1 - head / total))
+        self.text(0.012, 1 - 0.14 / total, "\n".join(title), fontsize=14, fontweight="bold", va="top")
+        under = 1 - (0.22 + 0.27 * len(title)) / total
+        self.text(0.012, under, "\n".join(below), fontsize=10, va="top", color="#666666")
 
-def frame(message: str, caption: str, height: float) -> Figure:
-    """Empty figure with a message as title and a caption."""
-    title = _balanced(message, 84)
-    below = textwrap.wrap(caption, 128)
-    head = 0.3 + 0.27 * len(title) + 0.2 * len(below)
-    total = height + head
-    engine = ConstrainedLayoutEngine(
-        rect=(0.008, 0.01, 0.984, 1 - head / total - 0.01), w_pad=0.08, h_pad=0.06
-    )
-    figure = ChartFigure(figsize=(WIDTH, total), dpi=DPI, layout=engine)
-    figure.text(0.012, 1 - 0.14 / total, "\n".join(title), fontsize=14, fontweight="bold", va="top")
-    under = 1 - (0.22 + 0.27 * len(title)) / total
-    figure.text(0.012, under, "\n".join(below), fontsize=10, va="top", color="#666666")
-    return figure
+    def drop_heading(self) -> None:
+        """Remove title and caption, which a page writes itself."""
+        for text in self.texts[:2]:
+            text.remove()
+        self.set_size_inches(*self._body)
+        self.set_layout_engine(_layout(1.0))
+
+
+def wrap_labels(made: Figure) -> None:
+    """Break titles and labels that are longer than their axes."""
+    width, height = made.get_size_inches()
+    for ax in made.axes:
+        place = ax.get_subplotspec()
+        if place is None:
+            continue
+        grid = place.get_gridspec()
+        across = int(_LETTERS * (width / grid.ncols - 0.5))
+        up = int(_LETTERS * max(height / grid.nrows - 0.7, 1.0))
+        title = ax.get_title(loc="left")
+        if (wrapped := _wrapped(title, int(0.85 * across))) != title:
+            ax.set_title(wrapped, loc="left")
+        ax.set_xlabel(_wrapped(ax.get_xlabel(), across))
+        ax.set_ylabel(_wrapped(ax.get_ylabel(), up))
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Text whose lines are broken at a width."""
+    return "\n".join(textwrap.fill(line, width) for line in text.split("\n"))
+
+
+def _layout(top: float) -> ConstrainedLayoutEngine:
+    """Layout of a chart in a figure's lower share."""
+    return ConstrainedLayoutEngine(rect=(0.008, 0.01, 0.984, top - 0.02), w_pad=0.08, h_pad=0.06)
 
 
 def _balanced(text: str, width: int) -> list[str]:
     """Wrap a text into few lines of about equal length."""
     lines = textwrap.wrap(text, width)
     while width > 1 and len(narrower := textwrap.wrap(text, width - 1)) == len(lines):
-        lines, width = narrower, width - 1
+        lines = narrower
+        width -= 1
     return lines
 
 
-def beside_legend(
+def columns(most: int, width: float = 3.0) -> int:
+    """Number of panels that fit next to each other.
+
+    It is at most ``most``. A panel is at least ``width`` inches wide.
+    """
+    return max(1, min(most, int(mpl.rcParams["figure.figsize"][0] // width)))
+
+
+def frame(message: str, caption: str, height: float) -> Figure:
+    """Empty figure with a message as title and a caption.
+
+    ``height`` is that of the chart in inches, without title and caption.
+    """
+    figure = ChartFigure(figsize=(mpl.rcParams["figure.figsize"][0], height), layout="constrained")
+    figure.set_heading(message, caption)
+    return figure
+
+
+def chart(
     message: str,
     caption: str,
     height: float,
     looks: Mapping[str, AgentStyle],
-    width: float = 3.6,
     extra: Mapping[str, str] | None = None,
 ) -> tuple[Figure, Axes]:
-    """Figure and axes; the axes are ``width`` legends wide."""
-    figure = frame(message, caption, height)
-    ax, side = figure.subplots(1, 2, width_ratios=(width, 1))
-    legend(side, looks, extra)
-    return figure, ax
+    """Figure and its only axes, with a legend.
+
+    The legend stands beside the axes, or below on a phone. ``extra`` has texts that follow the names of agents in the
+    legend.
+    """
+    is_narrow = columns(2) == 1
+    below = 0.25 * len(looks) if is_narrow else 0.0
+    figure = frame(message, caption, (0.75 if is_narrow else 1) * height + below)
+    legend(figure, looks, extra, place="lower" if is_narrow else "right")
+    return figure, figure.subplots()
 
 
-def panel_rows(count: int, least: int = 2) -> int:
-    """Number of rows for panels and legend, three per row."""
-    return max(least, count // 3 + 1)
+def panels(
+    message: str,
+    caption: str,
+    count: int,
+    looks: Mapping[str, AgentStyle],
+    height: float = 3.1,
+) -> tuple[Figure, list[Axes]]:
+    """Figure and axes of panels in rows, with a legend.
 
-
-def panels(figure: Figure, count: int, looks: Mapping[str, AgentStyle], least: int = 2) -> list[Axes]:
-    """Axes of panels in rows of three, then the legend."""
-    axes = figure.subplots(panel_rows(count, least), 3).ravel()
-    legend(axes[count], looks)
-    for ax in axes[count + 1 :]:
+    The legend takes the place after the last panel, or stands below if the last row is full. Without ``looks`` there is
+    no legend.
+    """
+    across = columns(3)
+    rows = -(-count // across)
+    is_full = count % across == 0 and bool(looks)
+    figure = frame(message, caption, height * rows + (0.4 if is_full else 0.0))
+    axes = list(figure.subplots(rows, across, squeeze=False).ravel())
+    for ax in axes[count:]:
         ax.set_axis_off()
-    return list(axes[:count])
+    if is_full:
+        legend(figure, looks, place="lower")
+    elif looks:
+        legend(axes[count], looks)
+    return figure, axes[:count]
 
 
 def plot_bands(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle]) -> None:
-    """Draw an agent's mean over seeds with its uncertainty.
+    """Draw each agent's mean over seeds with its uncertainty.
 
-    The uncertainty is a band, or a thin line per seed where seeds are few.
+    The uncertainty is a band, or a thin line per seed where seeds are few. The table has columns agent, seed, ``x`` and
+    value.
     """
-    few = 1 < table["seed"].nunique() < FEW_SEEDS
-    for name, look in looks.items():
-        mine = table[table["agent"] == name]
-        if few:
-            plot_threads(ax, mine, x, look)
-        points = mine.dropna(subset=[x, "value"]).groupby(x)["value"]
-        means = points.mean()
-        ax.plot(
-            means.index,
-            means.to_numpy(),
-            color=look.colour,
-            marker=look.marker,
-            markersize=6,
-            markeredgewidth=0,
-            linewidth=2,
-            clip_on=False,  # a marker on the edge, as at 0%, is drawn whole; bands are cut
-        )
-        if not few:
-            low, high = np.reshape([_bounds(values) for _, values in points], (-1, 2)).T
-            pale = 0.15 if len(looks) <= _MANY else 0.07
-            ax.fill_between(means.index, low, high, color=look.colour, alpha=pale, linewidth=0)
-
-
-def plot_threads(ax: Axes, table: pd.DataFrame, x: str, look: AgentStyle) -> None:
-    """Draw a thin line per seed."""
-    for _, of_seed in table.groupby("seed"):
-        thread = of_seed.groupby(x)["value"].mean()
-        ax.plot(thread.index, thread.to_numpy(), color=look.colour, linewidth=1, alpha=0.45, clip_on=False)
+    has_few_seeds = 1 < table["seed"].nunique() < FEW_SEEDS
+    draw_lines = lineplot(ax, table, x, looks)
+    if has_few_seeds:
+        draw_lines(estimator=None, units="seed", linewidth=1, alpha=0.45)
+    draw_lines(
+        style="agent",
+        markers={name: look.marker for name, look in looks.items()},
+        dashes=False,
+        errorbar=None if has_few_seeds else _bounds,
+        err_kws={"alpha": 0.15 if len(looks) <= _MANY else 0.07, "linewidth": 0, "clip_on": True},
+        markersize=6,
+        markeredgewidth=0,
+        linewidth=2,
+    )
 
 
 def plot_secondary(
     ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle], linestyle: str
 ) -> None:
     """Draw a thin line of means over seeds per agent."""
-    for name, look in looks.items():
-        means = table[table["agent"] == name].groupby(x)["value"].mean()
-        ax.plot(means, color=look.colour, linestyle=linestyle, linewidth=1.4, clip_on=False)
+    if table.empty:
+        return
+    lineplot(ax, table, x, looks)(errorbar=None, linestyle=linestyle, linewidth=1.4)
+
+
+def lineplot(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle]) -> partial[Axes]:
+    """Seaborn's ``lineplot`` of a table, one colour per agent.
+
+    Call the result with further options of ``lineplot``. The table has columns agent, ``x`` and value. Markers on the
+    edge, as at 0%, are drawn in full.
+    """
+    import seaborn as sns  # noqa: PLC0415  # slow to import, so only when a picture is drawn
+
+    return partial(
+        sns.lineplot,
+        table,
+        x=x,
+        y="value",
+        hue="agent",
+        hue_order=list(looks),
+        palette=[look.colour for look in looks.values()],
+        legend=False,
+        clip_on=False,
+        ax=ax,
+    )
 
 
 def _bounds(values: pd.Series[float]) -> tuple[float, float]:
+    """Ends of a mean's 95% interval; NaN without one."""
     interval = mean_interval(values.to_numpy(np.float64))
-    ends = [float("nan") if end is None else end for end in (interval.low, interval.high)]
-    return ends[0], ends[1]
+    low = float("nan") if interval.low is None else interval.low
+    high = float("nan") if interval.high is None else interval.high
+    return low, high
 
 
 def plot_means(
@@ -314,20 +393,6 @@ def bars(means: pd.DataFrame, metric: str) -> list[list[float]]:
     return [np.nan_to_num(mean - low).tolist(), np.nan_to_num(high - mean).tolist()]
 
 
-def _bar_boxes(ax: Axes, means: pd.DataFrame, x: str, y: str) -> list[Bbox]:
-    """Boxes of error bars in pixels."""
-    boxes = []
-    (left, right), (below, above) = (bars(means, metric) for metric in (x, y))
-    for index, (across, up) in enumerate(zip(means["mean", x], means["mean", y], strict=True)):
-        least = max(across - left[index], ax.get_xlim()[0])  # a bar may reach below 0, where a log axis ends
-        for low, high in (
-            ((least, up), (across + right[index], up)),
-            ((across, up - below[index]), (across, up + above[index])),
-        ):
-            boxes.append(Bbox([ax.transData.transform(low), ax.transData.transform(high)]).padded(2))
-    return boxes
-
-
 def handles(looks: Mapping[str, AgentStyle]) -> list[Line2D]:
     """Lines with markers for a legend."""
     return [
@@ -336,25 +401,41 @@ def handles(looks: Mapping[str, AgentStyle]) -> list[Line2D]:
     ]
 
 
-def legend(ax: Axes, looks: Mapping[str, AgentStyle], extra: Mapping[str, str] | None = None) -> None:
-    """Draw a figure's legend on axes without data."""
-    ax.set_axis_off()
+def legend(
+    target: Axes | Figure,
+    looks: Mapping[str, AgentStyle],
+    extra: Mapping[str, str] | None = None,
+    *,
+    place: Literal["right", "lower"] = "right",
+) -> None:
+    """Draw a legend on empty axes or beside axes."""
     labels = [f"{name}  {extra[name]}" if extra and name in extra else name for name in looks]
-    crowded = len(labels) > 9
-    ax.legend(
-        handles(looks),
-        labels,
-        loc="center left",
-        frameon=False,
-        labelspacing=0.35 if crowded else 0.8,
-        handlelength=2.4,
-        fontsize=10 if crowded else 11,
-    )
+    is_crowded = len(labels) > 9
+    width = mpl.rcParams["figure.figsize"][0]
+    across = 1 if place == "right" else max(1, int(width * 9) // (8 + max(map(len, labels))))
+    look: dict[str, Any] = {
+        "ncols": min(across, len(labels)),
+        "labelspacing": 0.35 if is_crowded or place == "lower" else 0.8,
+        "handlelength": 2.4,
+        "fontsize": 10 if is_crowded else 11,
+    }
+    if isinstance(target, Axes):
+        target.set_axis_off()
+        target.legend(handles(looks), labels, loc="center left", **look)
+    elif place == "right":
+        target.legend(handles(looks), labels, loc="outside right center", **look)
+    else:
+        target.legend(handles(looks), labels, loc="outside lower center", **look)
 
 
 def log_axis(axis: Axis) -> None:
-    """Label a logarithmic axis at 1, 2 and 5."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """Label a logarithmic axis at 1, 2 and 5.
+
+    On a phone, an axis of several powers of ten is labelled at these alone.
+    """
+    low, high = axis.get_view_interval()
+    is_crowded = columns(2) == 1 and high > 100 * low
+    axis.set_major_locator(LogLocator(subs=(1,) if is_crowded else (1, 2, 5)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 
@@ -364,8 +445,8 @@ def metric_axis(ax: Axes, measure: Measure, *, difference: bool = False) -> None
 
     Shares are in percent, differences of shares in percentage points.
     """
-    ax.set_title(measure.title, loc="left", pad=9)
-    least, most = _extent(ax)
+    ax.set_title(measure.title, loc="left")
+    least, most = extent(ax)
     if measure.unit == "items" and not difference and least > 0 and most > _WIDE * least:
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter(lambda value, _: _number(value))
@@ -378,7 +459,7 @@ def metric_axis(ax: Axes, measure: Measure, *, difference: bool = False) -> None
     if measure.unit == "share":
         scale, sign, unit = (100, "", "percentage points") if difference else (100, "%", "")
     ax.yaxis.set_major_formatter(lambda value, _: _number(scale * value) + sign)
-    ax.set_ylabel("\n".join(textwrap.wrap(unit, 24)))
+    ax.set_ylabel(unit)
     keep_lines_in_view(ax)
     low, high = ax.get_ylim()
     if not difference and measure.unit == "index":
@@ -387,9 +468,28 @@ def metric_axis(ax: Axes, measure: Measure, *, difference: bool = False) -> None
         ax.set_ylim(0, min(high, 1) if measure.unit == "share" else high)
 
 
+def reach_zero(ax: Axes) -> None:
+    """Begin the y axis at 0 or near its points.
+
+    It begins at 0 unless all points would then lie in its upper half.
+    """
+    least, most = extent(ax)
+    if least > most / 2 > 0:
+        room = 0.6 * (most - least) or 0.1 * most
+        ax.set_ylim(least - room, most + room)
+    else:
+        ax.set_ylim(0, 1.1 * most or 1.0)
+
+
+def diagonal(ax: Axes, low: float, high: float) -> None:
+    """Draw the dotted line of equal values over both axes."""
+    ax.plot([low, high], [low, high], color=GREY, linewidth=1.2, linestyle=":", zorder=1)
+    ax.set(xlim=(low, high), ylim=(low, high))
+
+
 def keep_lines_in_view(ax: Axes) -> None:
     """Limit an axis to its lines, with a margin."""
-    least, most = _extent(ax)
+    least, most = extent(ax)
     low, high = ax.get_ylim()
     if ax.get_yscale() == "log":
         ax.set_ylim(least / 2, most * 2)
@@ -398,7 +498,7 @@ def keep_lines_in_view(ax: Axes) -> None:
     ax.set_ylim(max(low, least - room), min(high, most + room))
 
 
-def _extent(ax: Axes) -> tuple[float, float]:
+def extent(ax: Axes) -> tuple[float, float]:
     """Lowest and highest point of all lines."""
     heights = np.concatenate([np.asarray(line.get_ydata(), np.float64).ravel() for line in ax.lines])
     return float(np.nanmin(heights)), float(np.nanmax(heights))
@@ -412,54 +512,3 @@ def integer_rounds(ax: Axes) -> None:
     """Label the x axis with whole rounds."""
     ax.set_xlabel("round")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-
-
-# Offsets of a label from its point, best first. From the ninth on a line leads from the point to its label.
-_NEAR = 8
-_OFFSETS = [(9, 7), (9, -18), (-9, 7), (-9, -18), (14, -5), (-14, -5), (0, 16), (0, -28)] + [
-    (across * reach // 2, up * reach - 5)
-    for reach in (30, 45, 60, 80)
-    for across, up in ((1, 1), (-1, 1), (1, -1), (-1, -1), (3, 1), (-3, 1), (3, -1), (-3, -1))
-]
-
-
-def label_means(ax: Axes, means: pd.DataFrame, x: str, y: str, looks: Mapping[str, AgentStyle]) -> None:
-    """Write agents' names next to their means, without overlap.
-
-    ``means`` has a row per agent and columns as for :func:`plot_means`.
-    """
-    figure = ax.get_figure(root=True)
-    if figure is None:
-        return
-    figure.draw_without_rendering()
-    across, up = means["mean", x].astype(float), means["mean", y].astype(float)
-    points = {name: (across[name], up[name]) for name in looks}
-    spots = [ax.transData.transform(position) for position in points.values()]
-    busy = [Bbox.from_extents(left - 8, low - 8, left + 8, low + 8) for left, low in spots]
-    busy += _bar_boxes(ax, means, x, y)
-    inside = ax.get_window_extent()
-    for name, position in points.items():
-        look: dict[str, Any] = {"color": looks[name].colour, "fontsize": 11, "fontweight": "bold"}
-        text = ax.annotate(name, position, xytext=(0, 0), textcoords="offset points", **look)
-        scored = []
-        for order, offset in enumerate(_OFFSETS):
-            box = _placed(text, offset)
-            clashes = sum(box.overlaps(other) for other in busy)
-            outside = not (
-                inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
-            )
-            scored.append((clashes + 2 * outside, order))
-        best = min(scored)[1]
-        dx, dy = _OFFSETS[best]
-        busy.append(_placed(text, (dx, dy)))
-        if best >= _NEAR:
-            end = (dx, dy + 4) if dx else (dx, dy + (0 if dy > 0 else 10))
-            line = {"arrowstyle": "-", "color": look["color"], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 4}
-            ax.annotate("", position, xytext=end, textcoords="offset points", arrowprops=line)
-
-
-def _placed(text: Annotation, offset: tuple[int, int]) -> Bbox:
-    """Box of a label at an offset from its point."""
-    text.set_position(offset)
-    text.set_horizontalalignment("left" if offset[0] > 0 else "right" if offset[0] < 0 else "center")
-    return text.get_window_extent()

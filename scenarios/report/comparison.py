@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -14,7 +15,7 @@ from rimsim.config.reading import flat
 from rimsim.errors import RunFolderError, many
 from rimsim.measures import late_means, late_of
 from rimsim.requirements.campaigns import group_name
-from rimsim.scenarios.report import charts, groups, items, loop, prices, sentences, tables
+from rimsim.scenarios.report import charts, groups, items, loop, prices, sentences, tables, titles
 from rimsim.scenarios.report.console import folder_places, more_place
 from rimsim.scenarios.report.fitness import with_verdict
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
@@ -24,34 +25,35 @@ from rimsim.scenarios.runs.status import digest, shown_rounds, status_note
 from rimsim.scenarios.runs.store import Run
 
 
-# -- plots by round ---------------------------------------------------------------------------------------------------
 def over_rounds(data: tables.PictureTables) -> Figure | None:
     """Plots of measures by round; dashed: arms that never retrain."""
     rounds = tables.retrained(data.rounds)
     frozen = data.rounds[data.rounds["agent"].map(control_in) == "frozen"]
     frozen = frozen.assign(agent=frozen["agent"].map(subject_of))
-    kept, other = tables.shortfalls(data.unit)
-    shown = ("utility", kept, *loop.METRICS, *data.own)
-    present = [metric for metric in shown if (rounds["metric"] == metric).any()]
-    if not present or tables.last_round(rounds) == 0:  # one round has no course
+    shortfall, other = tables.shortfalls(data.unit)
+    wanted = ("utility", shortfall, *loop.METRICS, *data.own)
+    metrics = [metric for metric in wanted if (rounds["metric"] == metric).any()]
+    if not metrics or tables.last_round(rounds) == 0:  # one round has no course
         return None
     looks = charts.styles(rounds["agent"].unique())
     dashed = "" if frozen.empty else " Dashed: on a platform that never retrains."
-    figure = charts.frame(
-        sentences.cost_of_guarantees(rounds, data.unit),
-        f"By round; the title's figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}{dashed}",
-        3.1 * charts.panel_rows(len(present)),
+    has_both_units = tables.reported_unit(rounds, "examined") == "examined"
+    dotted = f" Dotted: {data.measures[other].title.lower()}." if has_both_units else ""
+    figure, axes = charts.panels(
+        titles.cost_of_guarantees(rounds, data.unit),
+        f"By round; the title's figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}{dashed}{dotted}",
+        len(metrics),
+        looks,
     )
-    both = tables.reported_unit(rounds, "examined") == "examined"
-    for ax, metric in zip(charts.panels(figure, len(present), looks), present, strict=True):
+    for ax, metric in zip(axes, metrics, strict=True):
         charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
         charts.plot_secondary(ax, frozen[frozen["metric"] == metric], "round", looks, "--")
-        if metric == kept and both:
+        if metric == shortfall and has_both_units:
             charts.plot_secondary(ax, rounds[rounds["metric"] == other], "round", looks, ":")
         charts.metric_axis(ax, data.measures[metric])
         charts.integer_rounds(ax)
-        if metric == kept and both:
-            ax.set_xlabel(f"round; dotted: {data.measures[other].title.lower()}")
+        if metric == shortfall and has_both_units:
+            ax.set_xlabel(f"round (dotted: as {'shown' if other == 'shortfall' else 'examined'})")
     return figure
 
 
@@ -59,8 +61,8 @@ def calibration(data: tables.PictureTables) -> Figure | None:
     """Calibration of first and of returning visits, by round."""
     rounds = tables.retrained(data.rounds)
     types = ("calibration_first", "calibration_returning")
-    present = [metric for metric in types if (rounds["metric"] == metric).any()]
-    if len(present) < len(types) or tables.last_round(rounds) == 0:
+    of_types = rounds[rounds["metric"].isin(types)].dropna(subset=["value"])
+    if of_types["metric"].nunique() < len(types) or tables.last_round(rounds) == 0:
         return None
     looks = charts.styles(rounds["agent"].unique())
     late = sentences.calibration_by_visit(rounds)
@@ -68,23 +70,26 @@ def calibration(data: tables.PictureTables) -> Figure | None:
         return None
     chosen = tables.subject(looks)
     name = chosen if chosen in late.index else late.index[0]
-    first, returning = (sentences.figure(ratio) for ratio in late[late.index == name].to_numpy()[0])
-    figure = charts.frame(
-        f"For each consumption, the platform of {name} predicts {first} on first and {returning} on returning visits",
-        f"By round; above 1 the platform promises itself more than comes; the title's figures: {late_of(rounds)}. "
-        f"{sentences.seeds_caption(rounds)}",
-        3.4,
+    first, returning = late[late.index == name].to_numpy(np.float64)[0]
+    figure, axes = charts.panels(
+        titles.calibration(name, first, returning),
+        "Predicted over actual consumptions by round; above 1 the platform expects more than comes. The title's "
+        f"figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}",
+        len(types),
+        looks,
     )
-    for ax, metric in zip(charts.panels(figure, len(present), looks, 1), present, strict=True):
-        charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
+    for ax, metric in zip(axes, types, strict=True):
+        charts.plot_bands(ax, of_types[of_types["metric"] == metric], "round", looks)
         ax.axhline(1.0, color=charts.GREY, linewidth=1.2, linestyle=":")
         charts.metric_axis(ax, data.measures[metric])
         ax.set_ylabel("predicted / actual")
         charts.integer_rounds(ax)
+    limits = np.array([charts.extent(ax) for ax in axes])
+    for ax in axes:
+        ax.set_ylim(min(0.5, limits.min()), max(1.5, limits.max()))
     return figure
 
 
-# -- the report -------------------------------------------------------------------------------------------------------
 _Picture = Callable[[tables.PictureTables], "Figure | None"]
 # Title, text and pictures of each section.
 _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
@@ -93,14 +98,15 @@ _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
     (
         "What retraining does, in parts",
         (
-            "`frozen` is not retrained; `organic` and `random` are retrained on as many events of the log, or "
-            "under random slates; `self` on what its own slates brought. Retraining beyond random slates is the loop."
+            "`frozen` is never retrained. `organic` is retrained on events of the log, `random` on consumptions under "
+            "random slates, and `self` on consumptions from its own slates. The difference between `self` and "
+            "`random` is the effect of the loop."
         ),
         {"retraining": loop.decomposed},
     ),
     (
         "Delivery",
-        "What guaranteed items get of what they are owed, and what an agent pays for an exposure.",
+        "How much of its guarantee each item gets, and which bonus an agent pays for an exposure.",
         {
             "requirement": prices.requirement,
             "prices": prices.prices,
@@ -110,7 +116,7 @@ _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
     ),
     (
         "Who pays",
-        "Which visitors carry guaranteed items: those who consume little, or much.",
+        "Guaranteed items take positions in the slates of visitors who consume little, or of those who consume much.",
         {"who-pays": prices.who_pays},
     ),
     (
@@ -120,7 +126,7 @@ _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
     ),
     (
         "Reliability",
-        "Consumptions that the platform predicts against those that came.",
+        "Consumptions that the platform predicts, against actual consumptions.",
         {"reliability": prices.reliability, "calibration": calibration},
     ),
 )
@@ -134,14 +140,18 @@ def comparison_report(run: Run) -> Report:
     rounds, agents = shown_arms(run)
     scenario, arrivals, exposure = run.scenario, run.scenario.arrivals, run.scenario.exposure
     answer = comparison_answer(run, rounds, agents) if len(rounds) else []
-    cautions = (
-        *sentences.notes_of([run]),
+    checks = (
         sentences.examination_note(run),
         None if run.opening is None else sentences.opening_note(run.opening),
+    )
+    warnings = [note for note in checks if note is not None and note.startswith("warning")]
+    cautions = (
+        status_note(run, [run]),  # an unfinished run says so first
+        *sentences.notes_of([run]),
+        *warnings,
         *sentences.undelivered_notes(run),
         *sentences.calibration_notes(rounds),
         tables.two_seeds_note(len(run.seeds)),
-        status_note(run, [run]),
     )
     guaranteed = exposure.beta > 0 or exposure.items or exposure.campaigns or exposure.groups
     asked = "What does guaranteeing exposure cost and bring?" if guaranteed else "What do these agents bring?"
@@ -149,11 +159,13 @@ def comparison_report(run: Run) -> Report:
         question=f"{asked} ({scenario.name})",
         answer=tuple(answer),
         cautions=tuple(note for note in cautions if note is not None),
+        checks=tuple(note for note in checks if note is not None and note not in warnings),
         setting=(
             scenario.description,
             sentences.log_fact(run, scenario.data.source),
-            f"{many(scenario.rounds, 'round')}, {arrivals.kind}"
-            + (f" of {arrivals.per_round:,} arrivals" if arrivals.per_round else ""),
+            many(scenario.rounds, "round")
+            + (f" of {arrivals.per_round:,} arrivals" if arrivals.per_round else "")
+            + f" ({arrivals.kind})",
             f"slates of {scenario.slate}",
             ", ".join(
                 [f"β = {exposure.beta:g}", *(f"{one.column} β = {one.beta:g}" for one in exposure.groups)]
@@ -237,9 +249,9 @@ def result_tables(run: Run) -> list[TextTable]:
     delivery = kept if groups.guarantees_items(run.scenario.exposure) else "promises_missed"
     figures = ("utility", "revenue", delivery, "coverage", "effective_items", *own)
     main = tuple(columns[name] for name in figures)
-    title = f"{run.scenario.name}: {late}, {tables.interval_words(len(run.seeds))}"
+    title = f"{run.scenario.name}: {late}, {_seeds_words(rounds)}"
     minus = f"Minus {tables.baseline_of(agents)}, at the same seeds"
-    change = f"Change a round, {late}, at the same seeds"
+    change = f"Change per round, {late}, at the same seeds"
     retraining = f"What retraining does, in parts that add up: {late}, at the same seeds"
     parts = loop.reported_parts(rounds, agents, own)
     parts = parts.assign(what=parts["part"] + " (" + parts["difference"] + ")")
@@ -252,6 +264,14 @@ def result_tables(run: Run) -> list[TextTable]:
         _requirements_table(run),
     ]
     return [table for table in found if table is not None and table.rows]
+
+
+def _seeds_words(rounds: pd.DataFrame) -> str:
+    """Number of seeds, by arm if the run is unfinished."""
+    counts = rounds.groupby("agent", observed=True)["seed"].nunique()
+    if counts.min() == counts.max():
+        return tables.interval_words(int(counts.max()))
+    return f"{counts.min()} to {counts.max()} seeds, ± half a 95% interval where there is more than one"
 
 
 def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:

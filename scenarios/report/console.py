@@ -21,7 +21,7 @@ _GAP = 2  # spaces between columns
 
 
 def show(report: Report, console: Console) -> None:
-    """Print the answer, tables, cautions and paths of a report.
+    """Print answer, tables, cautions, checks and paths of a report.
 
     On a terminal the answer comes last, because the first lines of a long report leave the screen.
     """
@@ -29,7 +29,7 @@ def show(report: Report, console: Console) -> None:
     if not console.is_terminal:
         _print_answer(report, console)
     show_tables(report.tables, console)
-    _print_lines(report.headings[1], report.cautions, console)
+    _print_lines(report.headings[1], (*report.cautions, *report.checks), console)
     for name, place in report.places():
         console.print(_place(name, place, console), soft_wrap=True, highlight=False, markup=False)
     if console.is_terminal:

@@ -15,6 +15,7 @@ from rimsim.arrays import Floats
 from rimsim.config import ExposureConfig
 from rimsim.config.guarantees import BETA
 from rimsim.scenarios.report import charts, sentences, tables
+from rimsim.scenarios.report.numbers import figure, per_cent
 from rimsim.scenarios.report.record import Plot, Section, TextTable
 from rimsim.scenarios.runs.job import file_name, is_control
 from rimsim.scenarios.runs.status import shown_rounds
@@ -199,11 +200,11 @@ def _delivery(figures: GroupFigures) -> str:
 def _share(values: Floats) -> str:
     """Mean share with its interval over seeds, in percent."""
     interval = measures.mean_interval(values)
-    mean = sentences.per_cent(float(interval.mean or 0.0))
+    mean = per_cent(float(interval.mean or 0.0))
     if interval.low is None or interval.high is None:
         return mean
     low, high = max(interval.low, 0.0), min(interval.high, 1.0)
-    return f"{mean} ({sentences.per_cent(low)} to {sentences.per_cent(high)})"
+    return f"{mean} ({per_cent(low)} to {per_cent(high)})"
 
 
 def _starved(figures: GroupFigures) -> str:
@@ -218,7 +219,7 @@ def _starved(figures: GroupFigures) -> str:
         if starved:
             text += f", and {starved} less than a tenth of it"
         elif short:
-            text += f"; the lowest, {ratio.idxmin()}, gets {sentences.per_cent(float(ratio.min()))} of it"
+            text += f"; the lowest, {ratio.idxmin()}, gets {per_cent(float(ratio.min()))} of it"
         parts.append(text)
     return f"{'. '.join(parts)}."
 
@@ -233,7 +234,7 @@ def _cost(figures: GroupFigures) -> str:
     means = bonus.mean(axis=1)
     return (
         f"Per round, the exposures that `{figures.agent}` paid a bonus for cost users at most "
-        f"{sentences.figure(total)} expected consumptions, {sentences.figure(float(means.max()))} of them for "
+        f"{figure(total)} expected consumptions, {figure(float(means.max()))} of them for "
         f"{means.idxmax()}."
     )
 
@@ -259,7 +260,7 @@ def _revenue(run: Run, figures: GroupFigures) -> str:
         )
     word = "lower" if row["mean"] < 0 else "higher"
     same = f" ({tables.the_same(int(row['n']))})" * bool(row["equal"])
-    relative = f", {sentences.per_cent(abs(float(row['mean'])) / of_base)}" if of_base > 0 else ""
+    relative = f", {per_cent(abs(float(row['mean'])) / of_base)}" if of_base > 0 else ""
     amount = sentences.with_interval("revenue", abs(float(row["mean"])), *_turned(row["mean"], ends))
     return (
         f"The revenue per slate is {amount} {word} with `{agent}` than with `{figures.base}`{relative}{same}."
@@ -321,8 +322,8 @@ def _means(figures: GroupFigures, agent: str, metric: str, *, whole: bool = Fals
 def _delivered(figures: GroupFigures, agent: str) -> dict[str, str]:
     """Group → delivered share; last, the share of all."""
     ratio = figures.ratio(agent).mean(axis=1)
-    cells = {str(group): sentences.per_cent(float(share)) for group, share in ratio.items()}
-    return cells | {_ALL: sentences.per_cent(1.0 - float(figures.undelivered(agent).mean()))}
+    cells = {str(group): per_cent(float(share)) for group, share in ratio.items()}
+    return cells | {_ALL: per_cent(1.0 - float(figures.undelivered(agent).mean()))}
 
 
 def _changes(figures: GroupFigures, shown: Sequence[str]) -> tuple[dict[str, dict[str, str]], str]:
@@ -364,31 +365,29 @@ def group_sections(run: Run) -> list[Section]:
     return sections
 
 
-# -- the picture ------------------------------------------------------------------------------------------------------
 def picture(figures: GroupFigures | None) -> Figure | None:
     """Delivery of each group, and change of its revenue."""
     if figures is None or figures.agent is None:
         return None
-    from matplotlib.text import Text  # noqa: PLC0415  # drawn rarely
-
     shown = figures.shown()
     change = next(metric for metric in ("revenue", "consumptions") if not figures.changes(metric).empty)
-    figure = charts.frame(_title(figures), _caption(figures, change), 1.2 + 0.24 * len(shown))
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    _draw_ratios(left, figures, shown)
-    _draw_changes(right, figures, shown, change)
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # names of groups come from the log
-    return figure
+    height = 1.2 + 0.24 * len(shown)
+    is_narrow = charts.columns(2) == 1
+    made = charts.frame(_title(figures), _caption(figures, change), (2 if is_narrow else 1) * height)
+    if is_narrow:
+        delivery, changes = made.subplots(2, 1)
+    else:
+        delivery, changes = made.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    _draw_ratios(delivery, figures, shown)
+    _draw_changes(changes, figures, shown, change)
+    return made
 
 
 def _title(figures: GroupFigures) -> str:
     """Finding of the picture."""
     agent = str(figures.agent)
     if figures.guaranteed:
-        shares = [
-            sentences.per_cent(float(figures.undelivered(name).mean())) for name in (agent, figures.base)
-        ]
+        shares = [per_cent(float(figures.undelivered(name).mean())) for name in (agent, figures.base)]
         return (
             f"{agent} leaves {shares[0]} of the exposure guaranteed to groups of {figures.column} undelivered, "
             f"{figures.base} {shares[1]}"
@@ -403,7 +402,7 @@ def _caption(figures: GroupFigures, change: str) -> str:
     what = "the guaranteed exposure" if figures.guaranteed else "the uniform exposure of the group's items"
     seeds = figures.late["seed"].nunique()
     lines = "Bars: 95% intervals over seeds." if seeds > 1 else "One seed: no intervals."
-    return f"Left: exposure as a share of {what}. Right: change of the {change} ({figures.words}). {lines}"
+    return f"First: exposure as a share of {what}. Second: change of the {change} ({figures.words}). {lines}"
 
 
 def _interval(values: pd.Series) -> tuple[float, float]:

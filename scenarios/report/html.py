@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from rimsim.errors import MissingTableError, RunFolderError, reason
-from rimsim.scenarios.report.charts import svg
+from rimsim.scenarios.report.charts import page_chart
 from rimsim.scenarios.report.record import Report
 from rimsim.scenarios.report.sentences import as_sentence
 from rimsim.scenarios.runs.store import Run, repeat_command, write_text
@@ -51,7 +51,7 @@ def html(report: Report, run: Run) -> str:
         {
             "title": section.title,
             "text": section.text,
-            "charts": [Markup(chart) for plot in section.plots if (chart := svg(plot))],  # noqa: S704  it escapes
+            "charts": [chart for plot in section.plots if (chart := page_chart(plot)) is not None],
             "tables": [table for table in (*section.tables, *section.details()) if table.rows],
         }
         for section in report.sections
@@ -59,6 +59,7 @@ def html(report: Report, run: Run) -> str:
     text = _template().render(
         report=report,
         cautions=[as_sentence(note) for note in report.cautions],
+        checks=[as_sentence(note) for note in report.checks],
         sections=[section for section in sections if section["charts"] or section["tables"]],
         command=repeat_command(run),
         versions=", ".join(f"{name} {version}" for name, version in run.config.get("versions", {}).items()),
@@ -77,7 +78,7 @@ def fragment(report: Report) -> str:
         lines = ["".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) for tag, row in rows]
         body = "".join(f"<tr>{line}</tr>" for line in lines)
         parts.append(f"<table><caption>{escape(table.title)}</caption>{body}</table>")
-    parts += [f"<p>{_words(as_sentence(note))}</p>" for note in report.cautions]
+    parts += [f"<p>{_words(as_sentence(note))}</p>" for note in (*report.cautions, *report.checks)]
     return "\n".join(parts)
 
 

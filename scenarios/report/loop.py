@@ -14,8 +14,9 @@ from matplotlib.ticker import PercentFormatter
 
 from rimsim import measures
 from rimsim.errors import many
-from rimsim.measures import FEW_SEEDS, MEASURES, Measure, late_means, late_of
-from rimsim.scenarios.report import charts, sentences, tables
+from rimsim.house_style import AMBER, BLUE, VERMILION
+from rimsim.measures import MEASURES, Measure, late_means, late_of
+from rimsim.scenarios.report import charts, labels, sentences, tables, titles
 from rimsim.scenarios.report.items import exposures, mean_curve
 from rimsim.scenarios.report.tables import PictureTables, last_round, retrained
 from rimsim.scenarios.runs.job import CHAIN, control_name, is_control
@@ -30,14 +31,14 @@ OWN = "own-history"
 ALL = "all"
 """Sum of the parts: from the frozen arm to the agent itself."""
 PART_LOOKS = {
-    "retraining": charts.AgentStyle("#de8f05", "s"),
-    "data": charts.AgentStyle("#029e73", "^"),
-    "selection": charts.AgentStyle("#0173b2", "X"),
-    FEEDBACK: charts.AgentStyle("#d55e00", "D"),
-    LOOP: charts.AgentStyle("#d55e00", "D"),
+    "retraining": charts.AgentStyle(AMBER, "s"),
+    "data": charts.AgentStyle("#62b578", "^"),
+    "selection": charts.AgentStyle(BLUE, "X"),
+    FEEDBACK: charts.AgentStyle(VERMILION, "D"),
+    LOOP: charts.AgentStyle(VERMILION, "D"),
     OWN: charts.AgentStyle("#949494", "*"),
-    "retraining+data": charts.AgentStyle("#ca9161", "v"),
-    "data+loop": charts.AgentStyle("#cc78bc", "P"),
+    "retraining+data": charts.AgentStyle("#8e7563", "v"),
+    "data+loop": charts.AgentStyle("#58ade4", "P"),
     ALL: charts.AgentStyle("#000000", "o"),
 }
 # Part in a title; a title is about the first of them that is known.
@@ -148,35 +149,36 @@ def _compared(
 
 
 def front(data: PictureTables) -> Figure | None:
-    """Utility against exposure perplexity, a point per agent."""
+    """Utility against the spread of exposure, a point per agent."""
     rounds = retrained(data.rounds)
     metrics = ("perplexity", "utility")
     means = tables.over_seeds(late_means(rounds), ["agent"], metrics).pivot(index="agent", columns="metric")
     means = means.reindex(columns=pd.MultiIndex.from_product((("mean", "low", "high"), metrics)))
     means = means.dropna(subset=[("mean", metric) for metric in metrics])
-    looks = {
-        name: look for name, look in charts.styles(rounds["agent"].unique()).items() if name in means.index
-    }
+    styles = charts.styles(rounds["agent"].unique())
+    looks = {name: look for name, look in styles.items() if name in means.index}
     if not looks:
         return None
-    words = late_of(rounds)
-    caption = f"{words[0].upper()}{words[1:]}. {sentences.seeds_caption(rounds, 'bars')} Up and to the right is better."
-    figure = charts.frame(sentences.diversity(rounds), caption, 5.6)
+    late = late_of(rounds)
+    caption = f"{late[0].upper()}{late[1:]}. {sentences.seeds_caption(rounds, 'bars')} Up and to the right is better."
+    figure = charts.frame(titles.diversity(rounds), caption, 5.0)
     ax = figure.subplots()
     for name, look in looks.items():
         charts.plot_means(ax, means.loc[[name]], "perplexity", "utility", look, size=9)
-    ax.set_xlabel("exposure perplexity (items)")
     ax.set_ylabel("utility (expected consumptions per slate)")
-    ax.set_ylim(bottom=0, top=ax.get_ylim()[1] * 1.08)
-    widths = means["mean", "perplexity"].astype(float)[list(looks)]
-    if len(widths) > 1 and 0 < 10 * widths.min() < widths.max():  # else narrow agents crowd at the left edge
+    charts.reach_zero(ax)
+    spreads = means["mean", "perplexity"].astype(float)[list(looks)]
+    if (
+        len(spreads) > 1 and 0 < 10 * spreads.min() < spreads.max()
+    ):  # else narrow agents crowd at the left edge
         ax.set_xscale("log")
-        ax.set_xlim(widths.min() / 2.2, widths.max() * 1.8)
+        ax.set_xlim(spreads.min() / 2.2, spreads.max() * 1.8)
         charts.log_axis(ax.xaxis)
         ax.set_xlabel("exposure perplexity (items, log scale)")
     else:
         ax.set_xlim(left=0, right=ax.get_xlim()[1] * 1.12)
-    charts.label_means(ax, means.loc[list(looks)], "perplexity", "utility", looks)
+        ax.set_xlabel("exposure perplexity (items)")
+    labels.label_means(ax, means.loc[list(looks)], "perplexity", "utility", looks)
     return figure
 
 
@@ -190,18 +192,22 @@ def lorenz_curves(data: PictureTables) -> Figure | None:
     curves = {
         name: mean_curve([measures.lorenz(counts) for counts in counted[name].values()]) for name in looks
     }
-    gini = {name: float(np.mean([measures.gini(c) for c in counted[name].values()])) for name in looks}
-    top = {name: 1 - float(np.interp(0.9, np.linspace(0, 1, len(c)), c)) for name, c in curves.items()}
-    chosen = tables.subject(looks)
-    message = f"The most shown tenth of the items takes {sentences.per_cent(top[chosen])} of the exposure with {chosen}"
-    message += sentences.and_reference(
-        chosen, looks, lambda name: f"{sentences.per_cent(top[name])} with {name}"
-    )
+    gini = {
+        name: float(np.mean([measures.gini(counts) for counts in counted[name].values()])) for name in looks
+    }
+    top = {
+        name: 1 - float(np.interp(0.9, np.linspace(0, 1, len(curve)), curve))
+        for name, curve in curves.items()
+    }
     seeds = many(max(map(len, counted.values())), "seed")
-    caption = f"Lorenz curves of round {number}, mean of {seeds}."
     ordered = {name: looks[name] for name in sorted(looks, key=lambda name: gini[name])}
-    labels = {name: f"(Gini {gini[name]:.2f})" for name in ordered}
-    figure, ax = charts.beside_legend(message, caption, 5.6, ordered, 2.4, labels)
+    figure, ax = charts.chart(
+        titles.concentration(top),
+        f"Lorenz curves of round {number}, mean of {seeds}.",
+        5.6,
+        ordered,
+        {name: f"(Gini {gini[name]:.2f})" for name in ordered},
+    )
     for name, curve in curves.items():
         share = np.linspace(0, 1, len(curve))
         every = np.linspace(0, len(curve) - 1, 9).astype(int)[1:-1].tolist()
@@ -209,7 +215,7 @@ def lorenz_curves(data: PictureTables) -> Figure | None:
         ax.plot(
             share, curve, color=look.colour, linewidth=2, marker=look.marker, markevery=every, clip_on=False
         )
-    ax.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
+    charts.diagonal(ax, 0, 1)
     ax.annotate(
         "all items alike",
         (0.45, 0.47),
@@ -220,7 +226,6 @@ def lorenz_curves(data: PictureTables) -> Figure | None:
         va="bottom",
         color=charts.GREY,
     )
-    ax.set(xlim=(0, 1), ylim=(0, 1))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1, symbol="%"))
     ax.set_xlabel("share of the catalogue, least shown items first")
@@ -233,47 +238,35 @@ def decomposed(data: PictureTables) -> Figure | None:
     rounds = data.rounds
     arms = list(rounds["agent"].unique())
     wanted = ("utility", "coverage", "effective_items", "log_gini", *tables.shortfalls(data.unit), *data.own)
-    parts = decomposition(rounds, arms, wanted, ["round"])
+    parts = parts_by_seed(rounds, arms, wanted)
     if parts.empty:
         return None
     agents = list(charts.styles(parts["agent"].unique()))
     if len(agents) > 1:
         wanted = (*_FEW, *data.own)
-    shown = [metric for metric in wanted if (parts["metric"] == metric).any()]
-    formulas = dict(zip(parts["part"], parts["difference"], strict=True))
-    looks = {name: look for name, look in PART_LOOKS.items() if name in formulas}
-    pairs = int(parts["n"].max())
-    few = 1 < pairs < FEW_SEEDS
-    threads = parts_by_seed(rounds, arms, shown)
-    bands = "thin: each seed" if few else "bands: paired 95% intervals" if pairs > 1 else "no bands"
-    caption = "Differences between arms of an agent at the same round and seed, which add up."
-    caption += f" {many(pairs, 'seed')}; {bands}."
-    places = [(agent, metric) for agent in agents for metric in shown]
-    columns = min(3, len(shown))
-    lines = -(-len(places) // columns)
-    title = effect_of_retraining(reported_parts(rounds, arms, data.own), late_of(rounds), data.measures)
-    figure = charts.frame(title, caption, 0.5 + 3.1 * lines)
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    for ax in axes[len(places) :]:
-        ax.set_axis_off()
-    for ax, (agent, metric) in zip(axes, places, strict=False):
-        mine = parts[(parts["agent"] == agent) & (parts["metric"] == metric)]
+    metrics = [metric for metric in wanted if (parts["metric"] == metric).any()]
+    late = reported_parts(rounds, arms, data.own)
+    formulas = {part.name: part.formula for part in parts_of(arms)}
+    names = set(parts["part"])
+    looks = {name: look for name, look in PART_LOOKS.items() if name in names}
+    how = "Differences between arms of an agent at the same round and seed, which add up."
+    if len(looks) == 1:
+        how = f"Difference at the same round and seed: {formulas[next(iter(looks))]}; self is the retrained agent."
+    places = [(agent, metric) for agent in agents for metric in metrics]
+    figure, axes = charts.panels(
+        effect_of_retraining(late, late_of(rounds), data.measures),
+        f"{how} {sentences.seeds_caption(parts)}",
+        len(places),
+        {f"{name} ({formulas[name]})": look for name, look in looks.items()} if len(looks) > 1 else {},
+    )
+    for ax, (agent, metric) in zip(axes, places, strict=True):
+        of_panel = parts[(parts["agent"] == agent) & (parts["metric"] == metric)]
         ax.axhline(0, color=charts.GREY, linewidth=1.2)
-        for name, look in looks.items():
-            curve = mine[mine["part"] == name]
-            x = curve["round"]
-            ax.plot(x, curve["mean"], color=look.colour, marker=look.marker, linewidth=2, markersize=5)
-            if few:
-                of_part = threads[(threads["agent"] == agent) & (threads["metric"] == metric)]
-                charts.plot_threads(ax, of_part[of_part["part"] == name], "round", look)
-            else:
-                ax.fill_between(x, curve["low"], curve["high"], color=look.colour, alpha=0.15, linewidth=0)
+        charts.plot_bands(ax, of_panel.assign(agent=of_panel["part"]), "round", looks)
         charts.metric_axis(ax, data.measures[metric], difference=True)
         if len(agents) > 1:
-            ax.set_title(f"{agent}\n{data.measures[metric].title}", loc="left", pad=9)
+            ax.set_title(f"{agent}\n{data.measures[metric].title}", loc="left")
         charts.integer_rounds(ax)
-    labels = [f"{name} ({formulas[name]})" for name in looks]
-    figure.legend(charts.handles(looks), labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

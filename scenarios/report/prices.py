@@ -3,177 +3,225 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from rimsim.arrays import Ints
+from rimsim import measures
+from rimsim.arrays import Floats, Ints
 from rimsim.errors import many
 from rimsim.measures import late_of, late_rounds
-from rimsim.scenarios.report import charts, items, sentences, tables
+from rimsim.scenarios.report import charts, items, sentences, tables, titles
+from rimsim.scenarios.report.numbers import count_of, per_cent
 
-_PLACES = {"least popular": 0.02, "lower quarter": 0.25, "most popular": 0.95}
+_PLACES = {"least popular": 0.02, "lower quarter": 0.25}
 """Title of a panel → popularity rank of the panel's item among guaranteed items, from 0 to 1."""
-_WIDEST = 28  # characters of an item's name above a panel
+_WIDEST = 34  # characters of an item's name above a panel
 _MOST = 5  # campaigns that are drawn, the largest first
+_HIGHEST = 3.0  # delivered exposures at the end of an axis, in units of the required ones
 
 
-def price_deciles(data: tables.PictureTables) -> pd.DataFrame:
-    """Mean bonus −v/c in the last round, by decile of popularity.
+def bonus_deciles(data: tables.PictureTables) -> pd.DataFrame:
+    """Mean bonus −v/c at exposures, by decile of popularity.
+
+    The exposures are those of the last round.
 
     Returns:
         Table with columns agent, seed, decile (1 = least popular) and value; agents without a bonus are left out.
         Without the data, the table has no rows.
     """
     empty = pd.DataFrame(columns=["agent", "seed", "decile", "value"])
-    if data.prices is None or data.popularity is None:
+    if data.ledger is None or data.prices is None or data.popularity is None:
         return empty
-    last = tables.retrained(data.prices[data.prices["round"] == tables.last_round(data.rounds)])
-    if last.empty:
+    number = tables.last_round(data.rounds)
+    keys = ["agent", "seed"]
+    of_round = data.prices[data.prices["round"] == number]
+    costs = of_round.groupby(keys, observed=True)["cost"].first().reset_index()
+    paid = tables.retrained(data.ledger[data.ledger["round"] == number]).merge(costs, on=keys)
+    paid = paid[np.isfinite(paid["price"])]
+    if paid.empty:
         return empty
     rank = np.argsort(np.argsort(data.popularity, kind="stable"), kind="stable")
     decile = 1 + rank * items.DECILES // len(rank)
-    bonus = last.assign(decile=decile[last["item"]], value=-last["price"] / last["cost"])
-    means = bonus.groupby(["agent", "seed", "decile"], observed=True)["value"].mean().reset_index()
-    paying = means.groupby("agent", observed=True)["value"].transform("max") > 0
-    return means[paying].reset_index(drop=True)
+    bonus = paid.assign(decile=decile[paid["item"]], value=-paid["price"] / paid["cost"])
+    means = bonus.groupby([*keys, "decile"], observed=True)["value"].mean().reset_index()
+    is_paying = means.groupby("agent", observed=True)["value"].transform("max") > 0
+    paying: pd.DataFrame = means[is_paying].reset_index(drop=True)
+    return paying
 
 
 def prices(data: tables.PictureTables) -> Figure | None:
-    """Bonus −v in the last round, by decile of popularity."""
-    table = price_deciles(data)
-    if table.empty:
-        return None
-    looks = charts.styles(table["agent"].unique())
-    chosen = tables.subject(looks)
-    ends = table[table["agent"] == chosen].groupby("decile")["value"].mean()
-    least, most = (sentences.per_cent(float(ends.iloc[end])) for end in (0, -1))
-    message = (
-        f"{chosen} pays the least popular tenth of the items {least} of the shortfall cost for an exposure, the most "
-        f"popular {most}"
-    )
-    caption = (
-        f"Mean bonus −v of a decile at the end of round {tables.last_round(data.rounds)}, as a share of c."
-    )
-    figure, ax = _by_decile(table, looks, message, caption)
+    """Bonus −v at late exposures, by decile of popularity."""
+    table = bonus_deciles(data)
+    return None if table.empty else bonus_figure(table, tables.last_round(data.rounds))
+
+
+def bonus_figure(table: pd.DataFrame, number: int) -> Figure:
+    """Figure of :func:`bonus_deciles` of a round."""
+    caption = f"Mean bonus −v at the exposures of round {number}, as a share of the shortfall cost c."
+    figure, ax = _by_decile(table, titles.bonuses(table), caption)
     ax.set_xlabel("decile of the items by popularity in the warm-up log, least popular first")
     ax.set_ylabel("bonus −v / shortfall cost c")
-    ax.set_ylim(0, 1)
-    ax.yaxis.set_major_formatter(PercentFormatter(1, symbol="%"))
+    ax.set_ylim(0, min(1.0, 1.05 * ax.get_ylim()[1]))
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     return figure
 
 
-def _by_decile(
-    table: pd.DataFrame, looks: Mapping[str, charts.AgentStyle], message: str, caption: str
-) -> tuple[Figure, Axes]:
+def _by_decile(table: pd.DataFrame, message: str, caption: str) -> tuple[Figure, Axes]:
     """Figure with a band per agent over deciles."""
-    caption = f"{caption} {sentences.seeds_caption(table)}"
-    figure, ax = charts.beside_legend(message, caption, 5.0, looks)
+    looks = charts.styles(table["agent"].unique())
+    figure, ax = charts.chart(message, f"{caption} {sentences.seeds_caption(table)}", 5.0, looks)
     charts.plot_bands(ax, table, "decile", looks)
     ax.set_xticks(range(1, items.DECILES + 1))
+    charts.keep_lines_in_view(ax)
     return figure, ax
 
 
-def delivery(data: tables.PictureTables) -> Figure | None:
-    """Exposure and price of three items over the last round.
+def item_courses(data: tables.PictureTables) -> pd.DataFrame:
+    """Delivery and bonus of two guaranteed items over a round.
 
-    The three items have guarantees: a popular item, an unpopular item and an item at the lower quartile of popularity.
-    The plot shows one seed.
+    The table is of the last round and one seed. One item is among the least popular, the other at the lower quartile of
+    popularity. Exposures are counted in the unit of guarantees, in which an average position has 1.
+
+    Returns:
+        Table with a row for the begin and the end of the round and for each exposure. Its columns are agent, place (of
+        the item), item (name), required, arrival (of the round), value (delivered by then), bonus (NaN without an
+        exposure or a price), cost (c of the agent), seed and round. Without the data, the table has no rows.
     """
+    empty = pd.DataFrame(columns=["agent"])
     number = tables.last_round(data.rounds)
     if data.ledger is None or data.arrivals is None or data.required is None or data.popularity is None:
-        return None
+        return empty
     arrivals = tables.retrained(data.arrivals[data.arrivals["round"] == number])
-    seed = None if arrivals.empty else int(arrivals["seed"].min())
-    required = None if seed is None else data.required.get((seed, number))
-    if seed is None or required is None or not (required > 0).any():
-        return None
-    followed = _followed(data.popularity, required)
-    ledger = _of_seed(tables.retrained(data.ledger), seed, number)
-    ledger = ledger[ledger["item"].isin(followed.values())]
-    looks = charts.styles(arrivals["agent"].unique())
-    chosen = tables.subject(looks)
+    if arrivals.empty:
+        return empty
+    seed = int(arrivals["seed"].min())
+    required = data.required.get((seed, number))
+    if required is None or not (required > 0).any():
+        return empty
     arrivals = _of_seed(arrivals, seed, number)
-    count = arrivals.groupby("agent", observed=True).size().max()
-    due = {item: int(required[item]) for item in followed.values()}
-    counts = {name: ledger[ledger["agent"] == name]["item"].value_counts() for name in looks}
-    kept = {
-        name: sum(min(int(shown.get(item, 0)), due[item]) for item in due) for name, shown in counts.items()
-    }
-    message = (
-        f"{chosen} delivers {kept[chosen]} of the {sum(due.values())} guaranteed exposures of "
-        f"{many(len(due), 'item')} in round {number}"
-    )
-    message += sentences.and_reference(chosen, looks, lambda name: f"{name} {kept[name]}")
-    caption = (
-        f"Seed {seed}. Above, grey: the requirement, spread evenly over the arrivals; the axis ends at three times "
-        "as many. Below: the bonus at each exposure; dotted: its upper bound, the cost c of a missing exposure "
-        f"with {chosen}."
-    )
-    figure = charts.frame(message, caption, 6.4)
-    notes = {item: _never_shown_by(counts, item) for item in due}
-    room = max(len(lines) for lines in notes.values())
-    grid = figure.subplots(2, 4, width_ratios=(3, 3, 3, 1.8), sharex="col")
-    bonuses = ledger["price"].to_numpy(np.float64)
-    cost = None if data.prices is None else _cost(_of_seed(data.prices, seed, number), chosen)
-    highest = max([cost or 0.0, *(-bonuses[np.isfinite(bonuses)])]) or 1.0
-    for column, (place, item) in enumerate(followed.items()):
-        top, below = grid[0, column], grid[1, column]
-        top.plot([0, count], [0, required[item]], color="#999999", linewidth=3, alpha=0.6)
-        for name, look in looks.items():
-            order = arrivals[arrivals["agent"] == name]["arrival"]
-            shown = ledger[(ledger["agent"] == name) & (ledger["item"] == item)]
-            at = pd.Index(order).get_indexer(shown["arrival"])
-            rows = np.argsort(at, kind="stable")
-            if len(at):
-                _steps(top, at[rows], np.arange(1, len(at) + 1), count, look)
-            price = shown["price"].to_numpy(np.float64)[rows]
-            if np.isfinite(price).any() and (price < 0).any():
-                below.plot(
-                    at[rows], -price, color=look.colour, marker=look.marker, markersize=3.5, linewidth=1
+    ledger = _of_seed(tables.retrained(data.ledger), seed, number)
+    costs: dict[Hashable, float] = {}
+    if data.prices is not None:
+        costs = _of_seed(data.prices, seed, number).groupby("agent")["cost"].first().to_dict()
+    parts = []
+    for agent in charts.styles(arrivals["agent"].unique()):
+        order = pd.Index(arrivals.loc[arrivals["agent"] == agent, "arrival"])
+        for place, item in _followed(data.popularity, required).items():
+            shown = ledger[(ledger["agent"] == agent) & (ledger["item"] == item)]
+            course = _course(shown, order, data.weights)
+            name = data.names[item] if data.names else f"item {item}"
+            parts.append(
+                course.assign(
+                    agent=agent,
+                    place=place,
+                    item=name,
+                    required=int(required[item]),
+                    cost=float(costs.get(agent, np.nan)),
                 )
-        if cost is not None:
-            below.axhline(cost, color=charts.GREY, linewidth=1.2, linestyle=":")
-        top.annotate(
-            "\n".join(notes[item]),
-            (0, 1),
-            (0, 5),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=9,
+            )
+    return pd.concat(parts, ignore_index=True).assign(seed=seed, round=number)
+
+
+def _course(shown: pd.DataFrame, order: pd.Index[int], weights: Floats | None) -> pd.DataFrame:
+    """Delivered exposure and bonus of an item after each exposure."""
+    position = shown["position"].to_numpy(np.int64) - 1  # positions are counted from 1
+    weight = np.ones(len(shown)) if weights is None else weights[position] / measures.mean_weight(weights)
+    price = shown["price"].to_numpy(np.float64)
+    course = pd.DataFrame(
+        {
+            "arrival": order.get_indexer(pd.Index(shown["arrival"])),
+            "weight": weight,
+            "bonus": np.where(np.isfinite(price), -price, np.nan),
+        }
+    ).sort_values("arrival", kind="stable")
+    delivered = np.cumsum(course["weight"].to_numpy())
+    total = delivered[-1] if len(delivered) else 0.0
+    return pd.DataFrame(
+        {
+            "arrival": [0, *course["arrival"], len(order)],
+            "value": [0.0, *delivered, total],
+            "bonus": [np.nan, *course["bonus"], np.nan],
+        }
+    )
+
+
+def delivery(data: tables.PictureTables) -> Figure | None:
+    """Delivery and bonus of two guaranteed items over a round."""
+    courses = item_courses(data)
+    if courses.empty:
+        return None
+    return courses_figure(courses, "as examined" if data.weights is not None else "as shown")
+
+
+def courses_title(courses: pd.DataFrame) -> str:
+    """Title on delivered exposures of :func:`item_courses`."""
+    due = courses.groupby("place", sort=False)["required"].first().to_dict()
+    ends = courses.groupby(["agent", "place"], sort=False)["value"].last()
+    delivered = {str(agent): ends[agent].to_dict() for agent in courses["agent"].unique()}
+    return titles.delivered_items(int(courses["round"].iloc[0]), due, delivered)
+
+
+def courses_figure(courses: pd.DataFrame, unit: str) -> Figure:
+    """Figure of :func:`item_courses`; ``unit`` says how exposures count."""
+    looks = charts.styles(courses["agent"].unique())
+    chosen = tables.subject(looks)
+    places = list(courses["place"].unique())
+    caption = (
+        f"Seed {courses['seed'].iloc[0]}. Above: exposures, {unit}; grey: the requirement, spread evenly over the "
+        "arrivals. Below: the bonus at each exposure; dotted: its upper bound, the cost c of a missing exposure with "
+        f"{chosen}."
+    )
+    is_narrow = charts.columns(2) == 1
+    figure = charts.frame(courses_title(courses), caption, 9.0 if is_narrow else 6.2)
+    grid = figure.subplots(*((2 * len(places), 1) if is_narrow else (2, len(places))), squeeze=False)
+    uppers, lowers = (grid[::2, 0], grid[1::2, 0]) if is_narrow else (grid[0], grid[1])
+    charts.legend(figure, looks, place="lower" if is_narrow else "right")
+    cost = float(courses.loc[courses["agent"] == chosen, "cost"].iloc[0])
+    highest = float(np.nanmax([courses["bonus"].max(), cost, 0.0])) or 1.0
+    for place, top, below in zip(places, uppers, lowers, strict=True):
+        of_item = courses[courses["place"] == place]
+        required = float(of_item["required"].iloc[0])
+        end = int(of_item["arrival"].max())
+        top.plot([0, end], [0, required], color="#999999", linewidth=3, alpha=0.6)
+        charts.lineplot(top, of_item, "arrival", looks)(
+            estimator=None, drawstyle="steps-post", linewidth=1.8, clip_on=True
         )
-        named = f"\n{textwrap.shorten(data.names[item], _WIDEST, placeholder='…')}" if data.names else ""
-        top.set_title(place + named, loc="left", pad=7 + 12 * room)
-        top.set_ylim(0, 3 * required[item])
-        top.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        below.set(ylim=(0, 1.12 * highest), xlabel="arrival of the round")
-    grid[0, 0].set_ylabel("exposures so far")
-    grid[1, 0].set_ylabel("bonus −v (units of λ)")
-    charts.legend(grid[0, 3], looks)
-    grid[1, 3].set_axis_off()
+        _plot_bonuses(below, of_item, looks)
+        if np.isfinite(cost):
+            below.axhline(cost, color=charts.GREY, linewidth=1.2, linestyle=":")
+        name = textwrap.shorten(str(of_item["item"].iloc[0]), _WIDEST, placeholder="…")
+        total = float(of_item.loc[of_item["agent"] == chosen, "value"].iloc[-1])
+        top.set_title(f"{name}\n{count_of(total, required)} with {chosen}", fontsize=11, loc="left")
+        top.set(xlabel="", ylabel=f"exposures so far, {unit}", ylim=(0, _HIGHEST * required))
+        below.set(xlabel=f"arrival of the round ({place} item)", ylabel="bonus −v (units of λ)")
+        below.set(xlim=top.get_xlim(), ylim=(0, 1.12 * highest))
     return figure
+
+
+def _plot_bonuses(ax: Axes, of_item: pd.DataFrame, looks: Mapping[str, charts.AgentStyle]) -> None:
+    """Draw the bonus at each exposure, for agents that pay."""
+    for name, look in looks.items():
+        paid = of_item[(of_item["agent"] == name) & of_item["bonus"].notna()]
+        if (paid["bonus"] > 0).any():
+            ax.plot(
+                paid["arrival"],
+                paid["bonus"],
+                color=look.colour,
+                marker=look.marker,
+                markersize=3.5,
+                linewidth=1,
+            )
 
 
 def _of_seed(table: pd.DataFrame, seed: int, number: int) -> pd.DataFrame:
     """Rows of a table at a seed and round."""
     return table[(table["seed"] == seed) & (table["round"] == number)]
-
-
-def _cost(prices: pd.DataFrame, agent: str) -> float | None:
-    """Shortfall cost c of an agent, from the price table."""
-    costs = prices.loc[prices["agent"] == agent, "cost"]
-    return float(costs.iloc[0]) if len(costs) else None
-
-
-def _never_shown_by(counts: Mapping[str, pd.Series[int]], item: int) -> list[str]:
-    """Lines of text: agents that did not show an item."""
-    names = [name for name, shown in counts.items() if not shown.get(item, 0)]
-    text = f"no exposure: {', '.join(names)}" if names else ""
-    return textwrap.wrap(text, 32, break_on_hyphens=False)
 
 
 def _followed(popularity: Ints, required: Ints) -> dict[str, int]:
@@ -183,28 +231,23 @@ def _followed(popularity: Ints, required: Ints) -> dict[str, int]:
     return {place: int(ordered[round(share * (len(ordered) - 1))]) for place, share in _PLACES.items()}
 
 
-def _steps(ax: Axes, at: Ints, height: Ints, end: int, look: charts.AgentStyle) -> None:
-    """Draw a cumulative count over the time of a round."""
-    x = np.concatenate([[0], at, [end]])
-    y = np.concatenate([[0], height, [len(at)]])
-    ax.step(x, y, where="post", color=look.colour, linewidth=1.8, marker=look.marker, markevery=[len(x) - 1])
-
-
 def who_pays(data: tables.PictureTables) -> Figure | None:
     """Exposure of items with binding guarantees by decile of λ(x)."""
     table = items.guaranteed_by_decile(data)
-    if table.empty:
-        return None
-    looks = charts.styles(table["agent"].unique())
-    chosen = tables.subject(looks)
-    message = sentences.who_carries(chosen, table[table["agent"] == chosen].groupby("decile")["value"].mean())
+    return None if table.empty else carriers_figure(table, late_of(data.rounds))
+
+
+def carriers_figure(table: pd.DataFrame, late: str) -> Figure:
+    """Figure of :func:`rimsim.scenarios.report.items.guaranteed_by_decile`; ``late`` names the rounds."""
+    agents = table["agent"].unique()
+    chosen = tables.subject(agents)
+    course = table[table["agent"] == chosen].groupby("decile")["value"].mean()
     below = f"that {tables.REFERENCE} leaves below their guarantee"
-    which = below if tables.REFERENCE in looks else "with a bonus (v < 0)"
-    caption = f"Positions given to items {which}, {late_of(data.rounds)}."
-    figure, ax = _by_decile(table, looks, message, caption)
+    which = below if tables.REFERENCE in agents else "with a bonus (v < 0)"
+    caption = f"Positions given to items {which}, {late}. {titles.carried_positions(chosen, course)}"
+    figure, ax = _by_decile(table, titles.who_carries(chosen, course), caption)
     ax.set_xlabel("decile of the arrivals by ground intensity λ(x), lowest first")
     ax.set_ylabel("positions per slate")
-    charts.keep_lines_in_view(ax)
     highest = float(table.groupby(["agent", "decile"])["value"].mean().max())
     ax.set_ylim(0, min(ax.get_ylim()[1], 1.1 * highest or 1))
     return figure
@@ -218,20 +261,20 @@ def requirement(data: tables.PictureTables) -> Figure | None:
         return None
     looks = charts.styles(ratios)
     met = {name: float(np.mean([(ratio >= 1).mean() for ratio in ratios[name]])) for name in looks}
-    chosen = tables.subject(looks)
     metric = "shortfall" if data.weights is None else "examined_shortfall"
     of_round = data.rounds[(data.rounds["round"] == number) & (data.rounds["metric"] == metric)]
-    given = 1.0 - of_round.groupby("agent", observed=True)["value"].mean()
-    message = f"{chosen} delivers {sentences.per_cent(given[chosen])} of what is guaranteed in round {number}"
-    message += sentences.and_reference(
-        chosen, looks, lambda name: f"{name} {sentences.per_cent(given[name])}"
-    )
-    columns = min(4, len(looks))
-    lines = -(-len(looks) // columns)
+    delivered = 1.0 - of_round.groupby("agent", observed=True)["value"].mean()
+    shares = {name: float(delivered[name]) for name in looks}
+    across = charts.columns(min(4, len(looks)), 2.1)
+    rows = -(-len(looks) // across)
     counted = "positions" if data.weights is None else "exposures as examined"
-    caption = f"Every guaranteed item, least served first, in {counted}; shaded: what is missing. Mean of"
-    figure = charts.frame(message, f"{caption} {many(len(ratios[chosen]), 'seed')}.", 1.0 + 2.6 * lines)
-    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    seeds = many(max(map(len, ratios.values())), "seed")
+    figure = charts.frame(
+        titles.delivered_share(number, shares),
+        f"Every guaranteed item, least served first, in {counted}; shaded: what is missing. Mean of {seeds}.",
+        1.0 + 2.6 * rows,
+    )
+    grid = figure.subplots(rows, across, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, (name, look) in zip(grid, looks.items(), strict=False):
         curve = items.mean_curve(ratios[name])
         share = (np.arange(len(curve)) + 0.5) / len(curve)
@@ -243,14 +286,12 @@ def requirement(data: tables.PictureTables) -> Figure | None:
         ax.set_xlim(0, 1)
         ax.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
         ax.yaxis.set_major_formatter("{x:g}")
-        ax.set_title(textwrap.fill(name, 18), loc="left", color=look.colour)
-        met_text = (
-            f"{sentences.per_cent(given[name])} delivered\n{sentences.per_cent(met[name])} of items in full"
-        )
-        ax.text(0.05, 0.96, met_text, transform=ax.transAxes, va="top", fontsize=10, fontweight="bold")
+        ax.set_title(textwrap.fill(name, 18), color=look.colour, loc="left")
+        text = f"{per_cent(shares[name])} delivered\n{per_cent(met[name])} of items\nin full"
+        ax.text(0.05, 0.96, text, transform=ax.transAxes, va="top", fontsize=10, fontweight="bold")
     for ax in grid[len(looks) :]:
         ax.set_axis_off()
-    for ax in grid[: len(looks)][-columns:]:  # the lowest panel of each column carries the scale
+    for ax in grid[: len(looks)][-across:]:  # the lowest panel of each column carries the scale
         ax.tick_params(labelbottom=True)
         first, _, last = ax.get_xticklabels()
         first.set_horizontalalignment("left")  # else neighbouring panels' ends run together
@@ -269,21 +310,17 @@ def campaigns(data: tables.PictureTables) -> Figure | None:
     looks = charts.styles(table["agent"].unique())
     size = table.groupby("name", observed=True)["due"].max().sort_values(ascending=False, kind="stable")
     names = size.index[:_MOST].tolist()
-    chosen = tables.subject(looks)
-    message = f"{chosen} delivers {sentences.per_cent(_kept(table, chosen))} of what campaigns are promised"
-    message += sentences.and_reference(
-        chosen, looks, lambda name: f"{name} {sentences.per_cent(_kept(table, name))}"
-    )
-    figure = charts.frame(
-        message,
+    figure, axes = charts.panels(
+        titles.campaigns({name: _delivered_share(table, name) for name in looks}),
         f"Points: where a round or the campaign ends; grey: due by then. {sentences.seeds_caption(table)}",
-        1.0 + 2.7 * charts.panel_rows(len(names), 1),
+        len(names),
+        looks,
     )
-    for ax, name in zip(charts.panels(figure, len(names), looks, 1), names, strict=True):
-        mine = table[table["name"] == name]
-        due = mine.groupby("day")["due"].mean()
+    for ax, name in zip(axes, names, strict=True):
+        of_campaign = table[table["name"] == name]
+        due = of_campaign.groupby("day")["due"].mean()
         ax.plot(due.index, due, color=charts.GREY, linewidth=1.5, linestyle="--", marker="_")
-        charts.plot_bands(ax, mine, "day", looks)
+        charts.plot_bands(ax, of_campaign, "day", looks)
         ax.set_title(str(name), loc="left")
         ax.set_ylabel("exposures so far")
         ax.set_ylim(bottom=0)
@@ -307,7 +344,7 @@ def _so_far(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _kept(table: pd.DataFrame, agent: str) -> float:
+def _delivered_share(table: pd.DataFrame, agent: str) -> float:
     """Share of due exposures that an agent delivered."""
     last = table[table["agent"] == agent].groupby(["seed", "name"], observed=True)[["due", "value"]].last()
     due = float(last["due"].sum())
@@ -333,35 +370,41 @@ def reliability_deciles(data: tables.PictureTables) -> pd.DataFrame:
 
 
 def reliability(data: tables.PictureTables) -> Figure | None:
-    """Actual against predicted consumptions of a shown item, by decile."""
+    """Predicted over actual consumptions of a shown item, by decile."""
     table = reliability_deciles(data)
     if table.empty:
         return None
     looks = charts.styles(table["agent"].unique())
-    curves = {name: table[table["agent"] == name].sort_values("decile") for name in looks}
-    ratio = {
-        name: float(curve["predicted"].sum() / curve["actual"].sum())
-        for name, curve in curves.items()
-        if curve["actual"].sum() > 0
+    sums = table.groupby("agent", observed=True)[["predicted", "actual"]].sum()
+    sums = sums[sums["actual"] > 0]
+    ratios = {
+        name: float(sums["predicted"][name] / sums["actual"][name]) for name in looks if name in sums.index
     }
-    words = late_of(data.rounds)
-    chosen = tables.subject(looks)
-    named = [name for name in dict.fromkeys((chosen, tables.REFERENCE)) if name in ratio]
-    parts = [f"{ratio[name]:.2f} with {name}" for name in named]
-    message = (
-        f"Consumptions predicted for each that came: {', '.join(parts)}" if parts else "Nothing was consumed"
+    figure, ax = charts.chart(
+        titles.reliability(ratios),
+        f"Shown items by decile of the chance that the serving model gave them, {late_of(data.rounds)}, all seeds "
+        "together. Above 1 the platform expects more consumptions than come. In brackets: all deciles together.",
+        5.0,
+        looks,
+        {name: f"({ratio:.2f})" for name, ratio in ratios.items()},
     )
-    caption = (
-        f"Shown items by decile of the chance that the serving model gave them, {words}, all seeds together. Below the "
-        "dotted line the platform promises itself more than comes."
-    )
-    labels = {name: f"({value:.2f})" for name, value in ratio.items()}
-    figure, ax = charts.beside_legend(message, caption, 5.4, looks, 2.4, labels)
+    drawn = table[(table["actual"] > 0) & (table["predicted"] > 0)]
     for name, look in looks.items():
-        x, y = curves[name]["predicted"], curves[name]["actual"]
-        ax.plot(x, y, color=look.colour, marker=look.marker, linewidth=2, clip_on=False)
-    end = float(max(table["predicted"].max(), table["actual"].max())) * 1.05 or 1.0
-    ax.plot([0, end], [0, end], color=charts.GREY, linewidth=1.2, linestyle=":")
-    ax.set(xlim=(0, end), xlabel="predicted consumptions of a shown item")
-    ax.set(ylim=(0, end), ylabel="actual consumptions of a shown item")
+        curve = drawn[drawn["agent"] == name].sort_values("decile")
+        ax.plot(
+            curve["predicted"],
+            curve["predicted"] / curve["actual"],
+            color=look.colour,
+            marker=look.marker,
+            linewidth=2,
+        )
+    ax.axhline(1, color=charts.GREY, linewidth=1.2, linestyle=":")
+    ax.set(xscale="log", yscale="log")
+    ax.set(
+        xlabel="predicted consumptions of a shown item (log scale)", ylabel="predicted / actual (log scale)"
+    )
+    low, high = ax.get_ylim()
+    ax.set_ylim(min(low, 0.5), max(high, 2.0))
+    charts.log_axis(ax.xaxis)
+    charts.log_axis(ax.yaxis)
     return figure

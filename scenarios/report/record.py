@@ -64,6 +64,8 @@ class Report:
     """Sentences that answer the question, with intervals; names are in backticks."""
     cautions: tuple[str, ...] = ()
     """Limits of the answer, one sentence per limit."""
+    checks: tuple[str, ...] = ()
+    """Results of checks that do not limit the answer, such as the agreement of a fit truth."""
     setting: tuple[str, ...] = ()
     """Facts about the run: log, rounds, seeds."""
     sections: tuple[Section, ...] = ()

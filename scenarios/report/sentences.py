@@ -1,9 +1,9 @@
-"""Sentences of reports and titles of pictures."""
+"""Sentences of reports and captions of pictures."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from rimsim.config.documents import written_yaml
 from rimsim.data.session_logs import shown_name
 from rimsim.measures import FEW_SEEDS, MEASURES, late_means, late_of
 from rimsim.scenarios.report import tables
+from rimsim.scenarios.report.numbers import figure, per_cent
 from rimsim.scenarios.runs.job import is_control
 from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import Run
@@ -22,16 +23,6 @@ _NEGLIGIBLE = 0.005  # share of the guaranteed exposure below which nothing is s
 MISCALIBRATED = 1.5
 """Ratio of the calibrations of two types of visit above which a report warns."""
 _UNCHANGED = 0.0005  # relative change that is written as none
-
-
-def figure(value: float) -> str:
-    """Number in a sentence: two significant digits below 10."""
-    size = abs(value)
-    digits = (
-        0 if size >= 100 else 1 if size >= 10 or size < 1e-12 else min(4, 1 - math.floor(math.log10(size)))
-    )
-    text = f"{value:.{digits}f}"
-    return "0" if float(text) == 0 else text.replace("-", "−")
 
 
 def with_interval(
@@ -49,13 +40,6 @@ def with_interval(
     if share and not difference:
         low, high = max(low, 0.0), min(high, 1.0)
     return f"{figure(scale * mean)}{unit} ({figure(scale * low)} to {figure(scale * high)})"
-
-
-def per_cent(share: float) -> str:
-    """Share in percent, with more digits if it is small."""
-    value = 100 * share
-    digits = 1 if 0 < abs(value) < 9.95 else 0
-    return f"{value:.{digits}f}".replace("-", "−") + "%"
 
 
 def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
@@ -292,11 +276,11 @@ def undelivered_sentence(
         return f"{text}, although the guarantees are hard"
     if since is None or at_bound < _NEGLIGIBLE:
         return (
-            f"{text}. Few prices are at their limit c, so a higher `exposure.cost` would not help. The picture "
+            f"{text}. Few prices are at their limit −c, so a higher `exposure.cost` would not help. The picture "
             "delivery shows when exposures fell behind, because arrivals differed from those that prices were set for"
         )
     return (
-        f"{text}. The prices of {per_cent(at_bound)} of the items are at their limit c (some since round {since}), "
+        f"{text}. The prices of {per_cent(at_bound)} of the items are at their limit −c (some since round {since}), "
         "because delivery would cost more than c. Raise `exposure.cost`, lower `exposure.beta`, or set "
         "`exposure.hard: true`"
     )
@@ -311,74 +295,6 @@ def _infeasible(table: pd.DataFrame) -> str:
         f"warning: in {rounds} rounds of arms, some guarantees could not be delivered by any agent. {where}: "
         f"{first['text']} (all: undeliverable/)"
     )
-
-
-def and_reference(chosen: str, agents: Collection[str], figure_of: Callable[[str], str]) -> str:
-    """Value of ``relevance`` for a title about another agent."""
-    named = tables.REFERENCE in agents and chosen != tables.REFERENCE
-    return f", {figure_of(tables.REFERENCE)}" if named else ""
-
-
-def cost_of_guarantees(rounds: pd.DataFrame, unit: str) -> str:
-    """Undelivered exposure and utility of the title's agent, against ``relevance``."""
-    kept, _ = tables.shortfalls(unit)
-    means = tables.late_figures(rounds)
-    shares = _column(means, kept)
-    if not shares:
-        return "Relevance and exposure by round"
-    name = tables.subject(shares)
-    what = "exposure (as examined)" if unit == "examined" else "positions"
-    text = f"{name} leaves {per_cent(shares[name])} of the guaranteed {what} undelivered"
-    if name == tables.REFERENCE or tables.REFERENCE not in shares:
-        return text
-    text += f", {tables.REFERENCE} {per_cent(shares[tables.REFERENCE])}"
-    change = _utility_change(rounds, name)
-    return text if change is None else f"{text}; {change}"
-
-
-def diversity(rounds: pd.DataFrame) -> str:
-    """Exposure's spread and utility of the title's agent, against ``relevance``."""
-    wide = _column(tables.late_figures(rounds), "perplexity")
-    name = tables.subject(wide)
-    change = _utility_change(rounds, name)
-    if name == tables.REFERENCE or change is None or not wide.get(tables.REFERENCE, 0.0) > 0:
-        return f"{name}: exposure as diverse as {wide[name]:.0f} equally shown items"
-    text = f"{name} spreads exposure {wide[name] / wide[tables.REFERENCE]:.1f} times as wide as {tables.REFERENCE}"
-    return f"{text}; {change}"
-
-
-def who_carries(name: str, by_decile: pd.Series[float]) -> str:
-    """Deciles of λ(x) with most and fewest guaranteed positions."""
-    most, fewest = f"{by_decile.max():.1f}", f"{by_decile.min():.1f}"
-    if most == fewest:
-        return f"{name} gives guaranteed items {most} positions a slate in every decile of λ(x)"
-    return (
-        f"{name} gives guaranteed items most positions a slate, {most}, in decile {by_decile.idxmax()} of λ(x), and "
-        f"fewest, {fewest}, in decile {by_decile.idxmin()}"
-    )
-
-
-def _column(means: pd.DataFrame, metric: str) -> dict[str, float]:
-    """Agent → mean of a metric, for agents that have one."""
-    if metric not in means:
-        return {}
-    return {str(agent): float(mean) for agent, mean in means[metric].dropna().items()}
-
-
-def _utility_change(rounds: pd.DataFrame, name: str) -> str | None:
-    """Utility of an agent minus that of ``relevance``."""
-    utility = _column(tables.late_figures(rounds), "utility")
-    if name not in utility or not utility.get(tables.REFERENCE, 0.0) > 0:
-        return None
-    change = utility[name] / utility[tables.REFERENCE] - 1
-    if abs(change) < _UNCHANGED:
-        return "its utility is the same"
-    if name != tables.REFERENCE:
-        paired = tables.reported_differences(rounds, list(rounds["agent"].unique()))
-        row = paired[(paired["agent"] == name) & (paired["metric"] == "utility")].iloc[0]
-        if row["n"] > 1 and not row["significant"]:
-            return "its utility does not differ significantly"
-    return f"its utility is {per_cent(abs(change))} {'lower' if change < 0 else 'higher'}"
 
 
 def as_sentence(note: str) -> str:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,13 @@ from matplotlib.figure import Figure
 
 from rimsim.config import to_plain
 from rimsim.errors import RunFolderError, many
+from rimsim.house_style import BLUE, VERMILION
 from rimsim.measures import MEASURES, holm, late_means
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.console import more_place, picture_names
 from rimsim.scenarios.report.fitness import with_verdict
 from rimsim.scenarios.report.groups import with_undelivered_groups
+from rimsim.scenarios.report.numbers import per_cent
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs import status
 from rimsim.scenarios.runs.job import control_name, is_control
@@ -36,7 +39,6 @@ _SHOWN = (
 )
 _MAIN = ("utility", "revenue", "perplexity", "coverage", "examined_shortfall")
 _LOOPED = ("coverage", "effective_items", "utility")
-_COLOURS = LinearSegmentedColormap.from_list("signs", ["#0173b2", "#ffffff", "#d55e00"])
 _NO_CHANGE = 1e-12  # largest change that is written as none, where it is the same in all seeds
 _PALEST = 0.15  # distance from white of the smallest significant cell of a column; the largest is at 1
 
@@ -234,7 +236,7 @@ def sweep_sentences(table: pd.DataFrame, field: str, unit: str) -> list[str]:
         text = f"`{agent}`: {_ends_words(table, field)} {_listed(parts)}"
         missing = undelivered.loc[undelivered["agent"] == agent, "value"]
         if _owes_nothing(field, table[field].min()) and len(missing):
-            share = sentences.per_cent(float(missing.mean()))
+            share = per_cent(float(missing.mean()))
             text += f"; at {table[field].max():g}, {share} of the guaranteed exposure is undelivered"
         sentences_of_agents.append(f"{text}.")
     return sentences_of_agents
@@ -341,35 +343,48 @@ def matrix_table(found: pd.DataFrame, fields: Sequence[str], title: str) -> Text
 
 def matrix_figure(found: pd.DataFrame, fields: Sequence[str]) -> Figure:
     """Heat map of a matrix: values of its significant cells."""
-    columns = list(found["contrast"].unique())
-    named = point_names(found, fields)
-    points = list(dict.fromkeys(named))
-    seeds = int(found["n"].max())
-    caption = (
-        f"{many(seeds, 'seed')}. Mean and half a paired 95% interval; colour: size within the column. "
-        "Blank: the sign is not settled at 5% by Holm over all cells."
+    import seaborn as sns  # noqa: PLC0415  # slow to import, so only when a picture is drawn
+
+    cells = found.assign(point=point_names(found, fields))
+    largest = cells.groupby("contrast")["mean"].transform(lambda means: means.abs().max())
+    shade = cells["sign"] * (_PALEST + (1 - _PALEST) * cells["mean"].abs() / largest)
+    texts = [
+        f"{tables.number(mean)}\n±{tables.number((high - low) / 2)}".replace("-", "−")
+        for mean, low, high in cells[["mean", "low", "high"]].to_numpy(np.float64).tolist()
+    ]
+    columns = list(cells["contrast"].unique())
+    points = list(cells["point"].unique())
+
+    def grid(values: pd.Series[Any] | list[str]) -> pd.DataFrame:
+        wide = cells.assign(shown=values).pivot(index="point", columns="contrast", values="shown")
+        return wide.reindex(index=points, columns=columns)
+
+    figure = charts.frame(
+        _matrix_message(found),
+        f"{many(int(found['n'].max()), 'seed')}. Mean and half a paired 95% interval; colour: size within the column. "
+        "Blank: the sign is not significant at 5% by Holm's method over all cells.",
+        1.6 + 0.48 * len(points),
     )
-    figure = charts.frame(_matrix_message(found), caption, 1.6 + 0.48 * len(points))
     ax = figure.subplots()
-    shade = np.zeros((len(points), len(columns)))
-    largest = found["mean"].abs().groupby(found["contrast"]).max()
-    columns_of = found[["contrast", "mean", "low", "high", "sign"]].to_numpy().tolist()
-    for point, (contrast, mean, low, high, sign) in zip(named, columns_of, strict=True):
-        if not sign:
-            continue
-        row, column = points.index(point), columns.index(contrast)
-        shade[row, column] = sign * (_PALEST + (1 - _PALEST) * abs(mean) / float(largest[contrast]))
-        text = f"{tables.number(mean)}\n±{tables.number((high - low) / 2)}".replace("-", "−")
-        ax.text(column, row, text, ha="center", va="center", fontsize=9, color="#111111")
-    ax.imshow(shade, cmap=_COLOURS, vmin=-1.6, vmax=1.6, aspect="auto")
-    ax.set_xticks(range(len(columns)), [name.replace(": ", ":\n") for name in columns], fontsize=9)
-    ax.set_yticks(range(len(points)), points)
+    sns.heatmap(
+        grid(shade).astype(float),
+        mask=grid(cells["sign"]).fillna(0) == 0,
+        annot=grid(texts),
+        fmt="",
+        annot_kws={"fontsize": 9, "color": "#111111"},
+        cmap=LinearSegmentedColormap.from_list("signs", [BLUE, "#ffffff", VERMILION]),
+        vmin=-1.6,
+        vmax=1.6,
+        cbar=False,
+        linewidths=1,
+        linecolor="#cccccc",
+        ax=ax,
+    )
+    ax.set_xticklabels([name.replace(": ", ":\n") for name in columns], fontsize=9, rotation=0)
+    ax.set_yticklabels(points, rotation=0)
+    ax.set(xlabel="", ylabel="")
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
-    ax.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)
-    ax.set_yticks(np.arange(1, len(points)) - 0.5, minor=True)
-    ax.grid(visible=False)
-    ax.grid(which="minor", color="#cccccc", linewidth=1)
     return figure
 
 
@@ -385,15 +400,16 @@ def _matrix_message(found: pd.DataFrame) -> str:
 
 def by_field(table: pd.DataFrame, field: str, unit: str) -> Figure:
     """Plot of measures over a numeric field, by agent."""
-    kept, _ = tables.shortfalls(unit)
+    shortfall, _ = tables.shortfalls(unit)
     # β = 0 requires nothing.
-    values = table if field != "beta" else table[(table["metric"] != kept) | (table[field] > 0)]
+    values = table if field != "beta" else table[(table["metric"] != shortfall) | (table[field] > 0)]
     present = set(values["metric"])
-    shown = [metric for metric in ("utility", "coverage", kept, "perplexity") if metric in present]
+    metrics = [metric for metric in ("utility", "coverage", shortfall, "perplexity") if metric in present]
     looks = charts.styles(table["agent"].unique())
-    message = f"Late rounds by {_symbol(field)}"
-    figure = charts.frame(message, sentences.seeds_caption(table), 3.1 * charts.panel_rows(len(shown)))
-    for ax, metric in zip(charts.panels(figure, len(shown), looks), shown, strict=True):
+    figure, axes = charts.panels(
+        f"Late rounds by {_symbol(field)}", sentences.seeds_caption(table), len(metrics), looks
+    )
+    for ax, metric in zip(axes, metrics, strict=True):
         charts.plot_bands(ax, values[values["metric"] == metric], field, looks)
         charts.metric_axis(ax, MEASURES[metric])
         ax.set_xlabel(_symbol(field))
@@ -414,24 +430,25 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     if still:
         caption += f" Ring: {_symbol(field)} does not move {', '.join(sorted(still))}."
     figure = charts.frame(_front_message(table, means, field, unit, still), caption, 5.4)
-    left, right, side = figure.subplots(1, 3, width_ratios=(3, 2.4, 1.3))
+    is_narrow = charts.columns(2) == 1
+    left, right = figure.subplots(2, 1) if is_narrow else figure.subplots(1, 2, width_ratios=(3, 2.4))
+    charts.legend(figure, looks, place="lower" if is_narrow else "right")
     for name, look in looks.items():
         curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
         charts.plot_means(left, curve, "perplexity", "utility", look, ring=name in still)
         # β = 0 owes nothing.
         owing = curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
         charts.plot_means(right, owing, None, kept, look)
-    left.set_title("Relevance-diversity front", loc="left", pad=9)
+    left.set_title("Relevance-diversity front", loc="left")
     left.set_ylabel(f"{MEASURES['utility'].title.lower()} ({MEASURES['utility'].unit})")
     left.set_xlabel("exposure perplexity (items)")
     left.set_xlim(0, 1.03 * left.get_xlim()[1])
-    left.set_ylim(0, 1.04 * left.get_ylim()[1])
+    charts.reach_zero(left)
     charts.metric_axis(right, MEASURES[kept])
     ends = means[field].min(), means[field].max()
     edge = 0.05 * (ends[1] - ends[0]) or 0.5
     right.set_xlim(ends[0] - edge, ends[1] + edge)
     right.set_xlabel(_symbol(field))
-    charts.legend(side, looks)
     return figure
 
 
@@ -471,5 +488,5 @@ def _front_message(table: pd.DataFrame, means: pd.DataFrame, field: str, unit: s
     moved = changes(table, field, unit)
     row = moved[(moved["agent"] == name) & (moved["metric"] == "utility")].iloc[0]
     if row["n"] > 1 and not row["significant"]:
-        return f"{wide}; its utility does not change significantly"
-    return f"{wide} and {'lowers' if change < 0 else 'raises'} utility by {sentences.per_cent(abs(change))}"
+        return f"{wide}; utility does not change significantly"
+    return f"{wide} and {'lowers' if change < 0 else 'raises'} utility by {per_cent(abs(change))}"

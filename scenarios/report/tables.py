@@ -215,11 +215,20 @@ def is_own(metric: str) -> bool:
 
 def number(value: float, *, significant: bool = False) -> str:
     """Number as tables write it; ``significant`` asks for significant digits."""
+    return _with_decimals(value, _decimals(value, significant=significant))
+
+
+def _decimals(value: float, *, significant: bool) -> int:
+    """Number of decimals that tables give a value."""
     size = abs(value)
-    decimals = 0 if size >= 100 else 1 if size >= 10 else 3
     if significant and size < 10:
-        decimals = 2 if size >= 1 else 3 if size >= 0.1 else 4
-    return f"{value:.{decimals}f}"
+        return 2 if size >= 1 else 3 if size >= 0.1 else 4
+    return 0 if size >= 100 else 1 if size >= 10 else 3
+
+
+def _with_decimals(value: float, decimals: int) -> str:
+    """Number with a true minus sign."""
+    return f"{value:.{decimals}f}".replace("-", "−")
 
 
 def cell(
@@ -232,16 +241,21 @@ def cell(
 ) -> str:
     """Mean ± half its interval; a dash without a mean.
 
-    The mark ``=`` says that the value is the same in all seeds, so that there is no interval.
+    Both have equal decimals. A half-width that would be rounded to 0 brings further decimals. The mark ``=`` says that
+    the value is the same in all seeds, so that there is no interval.
     """
     if mean is None or np.isnan(mean):
         return "–"
-    text = number(mean, significant=significant)
+    decimals = _decimals(mean, significant=significant)
     if equal:
-        return f"{text}{SAME}"
+        return f"{_with_decimals(mean, decimals)}{SAME}"
     if low is None or high is None or np.isnan(low):
-        return text
-    return f"{text} ±{number((high - low) / 2, significant=significant)}"
+        return _with_decimals(mean, decimals)
+    half = (high - low) / 2
+    finest = max(decimals, 3)
+    while decimals < finest and round(half, decimals) == 0 < half:
+        decimals += 1
+    return f"{_with_decimals(mean, decimals)} ±{_with_decimals(half, decimals)}"
 
 
 SAME = "="
@@ -349,7 +363,10 @@ class PictureTables:
     required: Mapping[tuple[int, int], Ints] | None = None
     """(seed, round) → (M,) required exposures b."""
     arrivals: pd.DataFrame | None = None
-    """Columns agent, seed, round, arrival, ground_intensity: λ(x) by the agent's model, also without a slate."""
+    """Columns agent, seed, round, arrival, ground_intensity: λ(x) by the agent's model, also without a slate.
+
+    This table, ``prices`` and ``reliability`` have late rounds, too.
+    """
     prices: pd.DataFrame | None = None
     """Columns agent, seed, round, item, price, cost: v at the end of each round, and c."""
     reliability: pd.DataFrame | None = None
@@ -387,6 +404,7 @@ def picture_tables(run: Run) -> PictureTables:
             return table
         return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
 
+    late = 0 if rounds.empty else measures.late_rounds(last_round(rounds) + 1)[0]
     planned = {campaign.name for campaign in run.scenario.exposure.campaigns}
     campaigns = shown("promises")
     events = run.catalogue["events"].to_numpy(np.int64)
@@ -398,13 +416,11 @@ def picture_tables(run: Run) -> PictureTables:
     return PictureTables(
         rounds=rounds,
         n_items=len(events),
-        ledger=shown(
-            "ledger", _LEDGER, 0 if rounds.empty else measures.late_rounds(last_round(rounds) + 1)[0]
-        ),
+        ledger=shown("ledger", _LEDGER, late),
         required=_required(run, len(events)),
-        arrivals=shown("arrivals"),
-        prices=shown("prices"),
-        reliability=shown("reliability"),
+        arrivals=shown("arrivals", since=late),
+        prices=shown("prices", since=late),
+        reliability=shown("reliability", since=late),
         campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(planned)],
         popularity=events,
         unit=unit,

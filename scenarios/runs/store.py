@@ -333,7 +333,9 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None, sinc
         return read_table(whole, columns, since)
     written = sorted(path for path in folder.glob(parts) if not path.name.startswith("."))  # no drafts
     _require_every_part(folder, name, {path.name for path in written})
-    tables = [read_table(path, columns, since) for path in written]
+    if since:  # the name of a part ends with its round
+        written = [path for path in written if int(path.stem.rpartition("-")[2]) >= since]
+    tables = [read_table(path, columns) for path in written]
     if not tables:
         raise MissingTableError(
             f"{folder}: there is neither {whole.name} nor {parts}. The run is not finished, or does not "

@@ -13,14 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rimsim.errors import many
+from rimsim.house_style import BLUE, VERMILION
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.measures import PairedDifference, paired_interval, significant
 from rimsim.scenarios.kinds.backtest.tasks import PAYING
 from rimsim.scenarios.report import sentences
-from rimsim.scenarios.report.charts import AgentStyle, frame, plot_means
+from rimsim.scenarios.report.charts import AgentStyle, columns, frame, plot_means
 from rimsim.scenarios.report.console import folder_places
+from rimsim.scenarios.report.numbers import figure, per_cent
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.report.sentences import figure, per_cent, seeds_caption
+from rimsim.scenarios.report.sentences import seeds_caption
 from rimsim.scenarios.report.tables import (
     cell,
     interval_words,
@@ -35,10 +37,10 @@ TASKS = {"item-rec": "recommending items to users", "user-rec": "finding users f
 _SPREAD = ("precision", "recall", "ndcg", "perplexity", "coverage")
 _FRONT = ("perplexity", "precision")
 # Colours of mark models: a palette for the colour-blind, blue and vermilion for the two that matter most.
-_COLOURS = {"transformer": "#0173b2", "gru": "#d55e00", "popularity": "#029e73"}
-_COLOURS |= {"als": "#cc78bc", "bpr": "#ca9161", "graph": "#56b4e9"}
+_COLOURS = {"transformer": BLUE, "gru": VERMILION, "popularity": "#62b578"}
+_COLOURS |= {"als": "#5d0840", "bpr": "#8e7563", "graph": "#58ade4"}
 _MARKERS = {None: "o", "hp": "D", "hawkes": "s", "ema": "^", "pop": "v"}
-_OWN = ("#7b4ba6", "#b8a800", "#555555", "#a50f4a")
+_OWN = ("#5f248d", "#efa71b", "#585858", "#b34185")
 Looks: TypeAlias = dict[str, tuple[str, str | None, AgentStyle]]  # mark, ground and style by model
 
 
@@ -341,11 +343,10 @@ def _undelivered(table: pd.DataFrame, overlap: float) -> Figure | None:
 def _canvas(title: str, text: str, height: float, looks: Looks, x: str, y: str) -> tuple[Figure, Axes]:
     """Figure and its axes, with labels and a legend."""
     figure = frame(title, text, height)
-    ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1))
+    ax = figure.subplots()
     ax.set(xlabel=x, ylabel=y)
     ax.yaxis.set_major_formatter(_share)
     # Colours are mark models, markers ground intensities.
-    side.set_axis_off()
     blank = partial(Line2D, [], [], linestyle="none")
     marks = {mark: look.colour for mark, _, look in looks.values()}
     grounds = {ground: look.marker for _, ground, look in looks.values()}
@@ -353,7 +354,11 @@ def _canvas(title: str, text: str, height: float, looks: Looks, x: str, y: str) 
     handles = [blank(label="p(y|x)"), *bars, blank(label=""), blank(label="λ(x)")]
     signs = partial(blank, color="#555555", markersize=8)
     handles += [signs(marker=marker, label=name or "none (λ = 1)") for name, marker in grounds.items()]
-    side.legend(handles=handles, loc="center left", frameon=False, labelspacing=0.6, fontsize=11)
+    is_narrow = columns(2) == 1
+    if is_narrow:
+        figure.legend(handles=handles, loc="outside lower center", labelspacing=0.6, ncols=2)
+    else:
+        figure.legend(handles=handles, loc="outside right center", labelspacing=0.6)
     return figure, ax
 
 

@@ -20,7 +20,7 @@ from rimsim.market.consumers.truths import AUTO
 from rimsim.market.fitness import Fitness
 from rimsim.measures import FIT, UNFIT_VERDICT
 from rimsim.scenarios.kinds.validate.checks import NEGATIVES, PAST, QUANTILES, rate_curves
-from rimsim.scenarios.report import charts
+from rimsim.scenarios.report import charts, labels
 from rimsim.scenarios.report.console import markdown, picture_places
 from rimsim.scenarios.report.fitness import next_step, verdict_sentence, verdicts_of
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
@@ -415,7 +415,8 @@ def real_against_simulated(
     intervals = intervals.assign(**{end: intervals[end].fillna(intervals["mean"]) for end in ends})
     real = intervals[(intervals["truth"] == "") & (intervals["metric"] == "precision")].set_index("model")
     of_truths = figures_of(agreement)
-    rows = -(-len(of_truths) // _ACROSS)
+    across = charts.columns(min(len(of_truths), _ACROSS), 4.0)
+    rows = -(-len(of_truths) // across)
     figure = charts.frame(
         _message(of_truths, verdicts),
         "Precision of recommended items at users' held-out later sessions against expected consumptions of the "
@@ -423,7 +424,7 @@ def real_against_simulated(
         4.9 * rows,
     )
     looks = charts.styles(real.index)
-    grid = np.ravel(figure.subplots(rows, min(len(of_truths), _ACROSS), squeeze=False)).tolist()
+    grid = np.ravel(figure.subplots(rows, across, squeeze=False)).tolist()
     for spare in grid[len(of_truths) :]:
         spare.remove()
     for ax, (truth, figures) in zip(grid, of_truths.items(), strict=False):
@@ -435,9 +436,9 @@ def real_against_simulated(
         ax.set_xlim(0, 1.12 * (float(means["high", "real"].max()) or 1.0))
         ax.set_ylim(0, 1.1 * (float(means["high", "simulated"].max()) or 1.0))
         ax.set(xlabel="real: precision", ylabel="simulated: utility (consumptions per slate)")
-        charts.label_means(ax, means, "real", "simulated", looks)
+        labels.label_means(ax, means, "real", "simulated", looks)
         marks = f"{', chosen' if figures['chosen'] else ''}{_mark(verdicts.get(truth))}"
-        ax.set_title(f"Truth {truth}{marks}: τ = {signed(figures['kendall'])}", loc="left", pad=9)
+        ax.set_title(f"Truth {truth}{marks}: τ = {signed(figures['kendall'])}", loc="left")
     return figure
 
 
@@ -475,7 +476,7 @@ def _calibration(table: pd.DataFrame) -> Figure | None:
     )
     looks = charts.styles(curves)
     message = f"{', '.join(parts)} times the events that came"
-    figure, ax = charts.beside_legend(message, caption, 4.6, looks, 3.4 / 1.3)
+    figure, ax = charts.chart(message, caption, 4.6, looks)
     ends: list[float] = []
     for name, look in looks.items():
         mean = curves[name]
