@@ -455,7 +455,9 @@ def metric_axis(ax: Axes, measure: Measure, *, difference: bool = False) -> None
         keep_lines_in_view(ax)
         return
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    scale, sign, unit = 1, "", measure.unit
+    scale = 1
+    sign = ""
+    unit = measure.unit
     if measure.unit == "share":
         scale, sign, unit = (100, "", "percentage points") if difference else (100, "%", "")
     ax.yaxis.set_major_formatter(lambda value, _: _number(scale * value) + sign)

@@ -138,7 +138,9 @@ _ITEMS = "lorenz"  # the section with this plot has the tables of items
 def comparison_report(run: Run) -> Report:
     """Report of a comparison, from its finished arms."""
     rounds, agents = shown_arms(run)
-    scenario, arrivals, exposure = run.scenario, run.scenario.arrivals, run.scenario.exposure
+    scenario = run.scenario
+    arrivals = run.scenario.arrivals
+    exposure = run.scenario.exposure
     answer = comparison_answer(run, rounds, agents) if len(rounds) else []
     checks = (
         sentences.examination_note(run),
@@ -243,7 +245,8 @@ def result_tables(run: Run) -> list[TextTable]:
     late = late_of(rounds)
     own = tuple(measure.name for measure in run.own_measures.values())
     unit = tables.reported_unit(rounds, run.scenario.exposure.unit)
-    shown, (kept, _) = tables.shown_metrics(unit) + own, tables.shortfalls(unit)
+    shown = tables.shown_metrics(unit) + own
+    (kept, _) = tables.shortfalls(unit)
     moving = (*tables.TRENDS, kept, *own)
     columns = tables.headings(shown)
     delivery = kept if groups.guarantees_items(run.scenario.exposure) else "promises_missed"
@@ -333,7 +336,8 @@ def difference_report(one: Run, other: Run) -> Report:
 
 def setting_differences(one: Run, other: Run) -> TextTable:
     """Settings that differ between two runs, by dotted name."""
-    here, there = _settings(one.config), _settings(other.config)
+    here = _settings(one.config)
+    there = _settings(other.config)
     fields = [name for name in here | there if here.get(name, _ABSENT) != there.get(name, _ABSENT)]
     rows = tuple((name, here.get(name, _ABSENT), there.get(name, _ABSENT)) for name in fields)
     return TextTable("Settings that differ", ("field", str(one.folder), str(other.folder)), rows)
@@ -350,7 +354,8 @@ def result_differences(one: Run, other: Run) -> TextTable:
             f"{other.folder} holds a {other.kind}, but {one.folder} holds a {one.kind}. Give two runs of "
             "the same kind"
         )
-    here, there = _values(one), _values(other)
+    here = _values(one)
+    there = _values(other)
     keys = [name for name in here.columns if name not in ("seed", "metric", "value")]
     missing = [name for name in keys if name not in there]
     both = (

@@ -108,7 +108,8 @@ class GroupFigures:
         """
         if self.guaranteed:
             return self.values(agent, "delivered") / self.values(agent, "required")
-        exposures, items = self.values(agent, "exposures"), self.values(agent, "items")
+        exposures = self.values(agent, "exposures")
+        items = self.values(agent, "items")
         return exposures / (exposures.sum() * items / items.sum())
 
     def undelivered(self, agent: str) -> pd.Series:
@@ -203,7 +204,8 @@ def _share(values: Floats) -> str:
     mean = per_cent(float(interval.mean or 0.0))
     if interval.low is None or interval.high is None:
         return mean
-    low, high = max(interval.low, 0.0), min(interval.high, 1.0)
+    low = max(interval.low, 0.0)
+    high = min(interval.high, 1.0)
     return f"{mean} ({per_cent(low)} to {per_cent(high)})"
 
 
@@ -214,7 +216,8 @@ def _starved(figures: GroupFigures) -> str:
     parts = []
     for agent in figures.agents:
         ratio = figures.ratio(agent).mean(axis=1)
-        short, starved = int((ratio < 0.995).sum()), int((ratio < _STARVED).sum())
+        short = int((ratio < 0.995).sum())
+        starved = int((ratio < _STARVED).sum())
         text = f"`{agent}` gives {short or 'none'} of the {len(ratio)} groups less than the guarantee"
         if starved:
             text += f", and {starved} less than a tenth of it"
@@ -241,7 +244,8 @@ def _cost(figures: GroupFigures) -> str:
 
 def _revenue(run: Run, figures: GroupFigures) -> str:
     """Change of the revenue per slate, with its test."""
-    rounds, agent = shown_rounds(run), figures.agent
+    rounds = shown_rounds(run)
+    agent = figures.agent
     if agent is None or not (rounds["metric"] == "revenue").any():
         return ""
     own = tuple(measure.name for measure in run.own_measures.values())

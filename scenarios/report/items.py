@@ -66,10 +66,12 @@ def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[Floats
 
 def delivery(run: Run) -> pd.DataFrame:
     """Table :attr:`rimsim.scenarios.runs.store.Run.delivery` of finished rounds."""
-    config, rounds = run.scenario, shown_rounds(run)
+    config = run.scenario
+    rounds = shown_rounds(run)
     estimates = rounds[rounds["metric"] == "estimated_decay"].set_index(_ROUND)["value"].to_dict()
     keys = rounds[_ROUND].drop_duplicates(ignore_index=True).rename_axis("key").reset_index()
-    known, consumer = config.exposure.examination == "known", plugs_of(config)[1]
+    known = config.exposure.examination == "known"
+    consumer = plugs_of(config)[1]
     # A round is weighted by the estimate at the end of the one before.
     decays = [
         config.consumer.position_decay

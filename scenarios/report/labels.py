@@ -34,7 +34,8 @@ def label_means(ax: Axes, means: pd.DataFrame, x: str, y: str, looks: Mapping[st
     if figure is None:
         return
     figure.draw_without_rendering()
-    across, up = means["mean", x].astype(float), means["mean", y].astype(float)
+    across = means["mean", x].astype(float)
+    up = means["mean", y].astype(float)
     points = {name: (across[name], up[name]) for name in looks}
     pixels = [ax.transData.transform(position) for position in points.values()]
     occupied = [Bbox.from_extents(left - 8, low - 8, left + 8, low + 8) for left, low in pixels]

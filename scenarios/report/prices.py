@@ -336,7 +336,8 @@ def _so_far(table: pd.DataFrame) -> pd.DataFrame:
     keys = ["agent", "seed", "name"]
     table = table.sort_values([*keys, "round"], kind="stable")
     by_campaign = table.groupby(keys, observed=True)
-    sums, began = by_campaign[["due", "delivered"]].cumsum(), by_campaign["begin"].transform("min")
+    sums = by_campaign[["due", "delivered"]].cumsum()
+    began = by_campaign["begin"].transform("min")
     day = (table["end"] - began) / 86_400
     after = table[keys].assign(day=day, due=sums["due"], value=sums["delivered"])
     return pd.concat(

@@ -38,7 +38,8 @@ def with_interval(
     if low is None or high is None or not math.isfinite(low):
         return f"{figure(scale * mean)}{unit}"
     if share and not difference:
-        low, high = max(low, 0.0), min(high, 1.0)
+        low = max(low, 0.0)
+        high = min(high, 1.0)
     return f"{figure(scale * mean)}{unit} ({figure(scale * low)} to {figure(scale * high)})"
 
 
@@ -151,7 +152,8 @@ def _ends(table: pd.DataFrame, name: str, metric: str) -> tuple[float, float, fl
 
 def agreement_sentence(truth: str, figures: Mapping[str, Any]) -> str:
     """Agreement of a truth with the models' real order."""
-    settled, pairs = figures["settled_pairs"], figures["pairs"]
+    settled = figures["settled_pairs"]
+    pairs = figures["pairs"]
     chosen = ", which the log's own later sessions choose," if figures.get("chosen") else ""
     if not settled:
         return (
@@ -168,7 +170,8 @@ def agreement_sentence(truth: str, figures: Mapping[str, Any]) -> str:
 
 def notes_of(runs: Sequence[Run]) -> list[str]:
     """Warnings about the log, and notes that all runs have."""
-    log, notes = runs[0].config.get("log", {}), [run.config.get("notes", ()) for run in runs]
+    log = runs[0].config.get("log", {})
+    notes = [run.config.get("notes", ()) for run in runs]
     warnings = [f"warning: {text}" for text in log.get("warnings", ())]
     return warnings + [f"note: {text}" for text in notes[0] if all(text in others for others in notes)]
 
@@ -198,7 +201,8 @@ _SOURCES = {"random": "uniform slates", "harvested": "all slates, as items stood
 
 def examination_note(run: Run) -> str | None:
     """Each arm's estimate of γ (decay), unless γ is known."""
-    exposure, truth = run.scenario.exposure, run.scenario.consumer.position_decay
+    exposure = run.scenario.exposure
+    truth = run.scenario.consumer.position_decay
     if exposure.examination == "known":
         return None
     begins = (

@@ -51,9 +51,11 @@ def sweep_report(sweep: Run) -> Report:
     """
     table = with_undelivered_groups(sweep, sweep_table(sweep))
     scenario = sweep.scenario
-    unit, fields = scenario.exposure.unit, swept_fields(table)
+    unit = scenario.exposure.unit
+    fields = swept_fields(table)
     runs = [run for _, run in status.runs_of(sweep)]
-    unfinished, undrawn = status.status_note(sweep, runs), undrawn_reason(table)
+    unfinished = status.status_note(sweep, runs)
+    undrawn = undrawn_reason(table)
     found = sweep_matrix(table, unit)
     notes = (*sentences.notes_of(runs), tables.two_seeds_note(len(sweep.seeds)), unfinished)
     sections: list[Section] = []
@@ -94,7 +96,8 @@ def sweep_report(sweep: Run) -> Report:
 
 
 def _places(sweep: Run, unfinished: str | None, undrawn: str | None) -> list[tuple[str, str]]:
-    drawn, why_not = picture_names(sweep.folder), "some arms are missing" if unfinished else undrawn
+    drawn = picture_names(sweep.folder)
+    why_not = "some arms are missing" if unfinished else undrawn
     return [
         ("table", f"{sweep.folder}/sweep.parquet" if unfinished is None else "none: some arms are missing"),
         ("pictures", f"{sweep.folder}/pictures/ ({drawn})" if drawn else f"none: {why_not}"),
@@ -113,7 +116,8 @@ def sweep_table(sweep: Run) -> pd.DataFrame:
     Raises:
         RunFolderError: If no arm is complete.
     """
-    parts, fields = [], []
+    parts = []
+    fields = []
     for point, run in status.runs_of(sweep):
         fields = [field for field, _ in point.labels]
         if status.status_of(run).complete:
@@ -265,7 +269,8 @@ def contrasts(arms: Sequence[str], unit: str) -> list[Contrast]:
     guarantee is the first agent with guarantees minus the baseline.
     """
     agents = [name for name in arms if not is_control(name)]
-    base, found = tables.baseline_of(agents), list[Contrast]()
+    base = tables.baseline_of(agents)
+    found = list[Contrast]()
     apart = control_name(base, "random")
     if apart in arms:
         found += [Contrast(f"loop: {name.replace('_', ' ')}", name, base, apart) for name in _LOOPED]
@@ -473,7 +478,8 @@ def _front_message(table: pd.DataFrame, means: pd.DataFrame, field: str, unit: s
     curve = means[means["agent"] == name].pivot(index=field, columns="metric", values="mean").sort_index()
     if len(curve) == 1:
         return f"{_symbol(field)} = {curve.index[0]:g}"
-    first, last = curve.iloc[0], curve.iloc[-1]
+    first = curve.iloc[0]
+    last = curve.iloc[-1]
     ends = f"{_symbol(field)} from {curve.index[0]:g} to {curve.index[-1]:g}"
     if name in still:
         return f"{ends}: nothing moves, neither exposure nor utility"

@@ -392,7 +392,8 @@ class PictureTables:
 
 def picture_tables(run: Run) -> PictureTables:
     """Tables of a run that its plots are drawn from."""
-    rounds, status = shown_rounds(run), status_of(run)
+    rounds = shown_rounds(run)
+    status = status_of(run)
 
     def shown(name: str, columns: Sequence[str] | None = None, since: int = 0) -> pd.DataFrame | None:
         """Table without rows of unfinished arms, if it exists."""

@@ -78,8 +78,11 @@ def who_carries(name: str, by_decile: pd.Series[float]) -> str:
     """Visitors whose slates carry the guarantee, by decile of λ(x)."""
     values = by_decile.to_numpy(np.float64)
     third = -(-len(values) // 3)
-    low, middle, high = values[:third].mean(), values[third:-third].mean(), values[-third:].mean()
-    heaviest, lightest = max(low, middle, high), min(low, middle, high)
+    low = values[:third].mean()
+    middle = values[third:-third].mean()
+    high = values[-third:].mean()
+    heaviest = max(low, middle, high)
+    lightest = min(low, middle, high)
     if heaviest <= _STEEP * lightest:
         return f"All visitors carry the guarantee about alike with {name}"
     visitors = {
