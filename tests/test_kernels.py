@@ -7,7 +7,7 @@ from scipy import stats
 
 from rimsim import rng
 from rimsim.market.consumers.contract import answer, uniform_draws
-from rimsim.market.records import observed_gain
+from rimsim.market.slates import observed_gain
 from rimsim.matching import top_k
 from rimsim.matching.kernels import best_rows
 from rimsim.rng import Purpose, bits, derived_seed, exponential, generator, uniform
