@@ -143,7 +143,7 @@ def test_invalid_items_leave_positions_empty_and_are_counted():
 def test_an_item_outside_the_catalogue_is_refused(item, compiled, monkeypatch):
     """The error names item and position, the market stays as it was, and the next slate is served as without it."""
     if not compiled:
-        monkeypatch.setattr(MarketEnv, "attach", lambda _: False)
+        monkeypatch.setattr(MarketEnv, "stepped_market", lambda _: None)
     env, other = make().unwrapped, make().unwrapped
     for either in (env, other):
         either.reset(seed=0)
