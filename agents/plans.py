@@ -25,8 +25,8 @@ from rimsim.agents.prices import (
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import AgentError
 from rimsim.market import Slates
-from rimsim.market.records import at_items
-from rimsim.market.scores import most_states
+from rimsim.market.scores.past import most_states
+from rimsim.market.slates import at_items
 from rimsim.matching import ordered_by, solve_dual, top_k, user_rec
 from rimsim.measures import mean_weight, weighted_exposure
 

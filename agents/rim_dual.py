@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.prices import ExposureUnit, RowTable, solved_rows, spread_prices
 from rimsim.market import Slates
-from rimsim.market.records import at_items
+from rimsim.market.slates import at_items
 from rimsim.matching import ordered_by, price_slates
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from rimsim.matching import certificate, solve_dual
 if TYPE_CHECKING:
     from rimsim.agents import Agent
     from rimsim.config import ScenarioConfig
-    from rimsim.market import Round, RoundView
+    from rimsim.market import ClosedRound, RoundView
 
 ARMS = (
     ("relevance", "shown", False),
@@ -71,7 +71,7 @@ def played(name: str, config: ScenarioConfig, seed: int) -> np.ndarray:
     return np.array(rows)
 
 
-def bought(closed: Round, price: np.ndarray) -> list[float]:
+def bought(closed: ClosedRound, price: np.ndarray) -> list[float]:
     """Missing, missing at the optimum for the same states, c times the difference over D, and the certified gap, in %.
 
     Args:

@@ -20,17 +20,18 @@ from rimsim.intensity import FactorsConfig
 from rimsim.intensity.contract import BLOCK
 from rimsim.intensity.selection.shrinkage import Shrinkage
 from rimsim.intensity.sets.factors import UserFactors
-from rimsim.market import Market, Slates, build_world, scores
+from rimsim.market import Market, Slates, build_world
 from rimsim.market import market as market_module
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.consumers import session_sizes as fitting
 from rimsim.market.consumers.session_sizes import fit_sizes
-from rimsim.market.ledger import Histories, LoggedPast, PastRound
-from rimsim.market.platform import training_log
+from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.past_round import PastRound
 from rimsim.market.providers import Roster
 from rimsim.market.records import VISIT_BITS, as_slates
-from rimsim.market.scores import _normalised
+from rimsim.market.scores.scorer import Scorer, _normalised
+from rimsim.market.training_log import training_log
 from rimsim.matching import certificate, top_k
 from rimsim.requirements.campaigns import ExpectedRound, Guarantee, RoundVisits
 from rimsim.requirements.rows import CarryOver, ScenarioRequirements, _row, item_floors, uniform_share
@@ -375,7 +376,7 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
 def test_visits_are_scored_ahead_once_while_nothing_happens(limit, monkeypatch):
     """Whole blocks of users' next visits come first, then their later ones, until something is consumed."""
     config = small_scenario(rounds=1, arrivals=records.ArrivalsConfig(per_round=400, max_visits=3))
-    market, calls = Market(config), calls_of(monkeypatch, scores.Scorer, "score")
+    market, calls = Market(config), calls_of(monkeypatch, Scorer, "score")
     own = market.open._scores._scorer  # of the platform; that of the truth scores too
     while not market.done:
         arrivals = market.next_arrivals(limit)
@@ -388,8 +389,8 @@ def test_visits_are_scored_ahead_once_while_nothing_happens(limit, monkeypatch):
 
 def test_episodes_of_a_replay_share_their_scores(monkeypatch):
     """Each arrival is scored once for all markets with equal arrivals and models, and the results are the same."""
-    monkeypatch.setattr(scores, "_AHEAD", 1)
-    blocks = calls_of(monkeypatch, scores.Scorer, "score")
+    monkeypatch.setattr("rimsim.market.scores.arrivals._AHEAD", 1)
+    blocks = calls_of(monkeypatch, Scorer, "score")
     medians = calls_of(monkeypatch, market_module, "median_kth_score")
     arrivals = records.ArrivalsConfig(kind="replay", warmup_share=0.8)
     config = small_replay(arrivals=arrivals, rounds=1)
@@ -448,7 +449,7 @@ def test_items_are_asked_for_by_how_many_arrivals_they_are_there_for(items, each
 
 def _held(monkeypatch, config, states):
     """Hold so many states of a scenario's catalogue at once."""
-    monkeypatch.setattr(scores, "MOST_CELLS", states * Market(config).n_items)
+    monkeypatch.setattr("rimsim.market.scores.past.MOST_CELLS", states * Market(config).n_items)
 
 
 @pytest.mark.parametrize("scenario", [small_scenario, small_replay])
@@ -494,7 +495,7 @@ def test_a_replay_has_the_same_certificate_if_it_is_noted_while_served(most, cap
         play_round(market, agent)
         closed = market.closed[0]
         if noted:
-            closed.states = dataclasses.replace(closed.states, models=None)
+            closed = dataclasses.replace(closed, states=dataclasses.replace(closed.states, models=None))
         proofs.append(dataclasses.asdict(certified(closed, hindsight)))
     np.testing.assert_equal(*proofs)
 

@@ -31,7 +31,7 @@ from rimsim.intensity import Popularity
 from rimsim.market import Market, consumers
 from rimsim.market.arrivals import ArrivalProcess, RoundsSoFar, Schedule, checked_schedule, make_arrivals
 from rimsim.market.consumers.contract import ConsumerCapabilities
-from rimsim.market.ledger import LoggedPast
+from rimsim.market.histories import LoggedPast
 from rimsim.market.market import MarketPlugs
 from rimsim.market.providers import Offer, Provider, RoundOutcome
 from rimsim.market.world import world_of

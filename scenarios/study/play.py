@@ -22,17 +22,17 @@ from rimsim.agents.play import play
 from rimsim.agents.prices import SAMPLED_TOL, States, constraints_of, joined_states, too_few_to_round
 from rimsim.arrays import ALWAYS, Array, Float32s, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig, Seeds
-from rimsim.market import Market, Needs, Round, World, build_world
+from rimsim.market import ClosedRound, Market, Needs, World, build_world
 from rimsim.market.consumers.contract import ConsumerCapabilities, true_intensity_of
 from rimsim.market.providers import Roster
-from rimsim.market.records import within_capacity
-from rimsim.market.scores import StateScores, most_states
+from rimsim.market.scores.past import StateScores, most_states
+from rimsim.market.slates import within_capacity
 from rimsim.market.world import own_places, warm_model
 from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
-from rimsim.matching.certificates import BestValues
 from rimsim.measures.groups import figures_of_groups
 from rimsim.plugs import own_code
 from rimsim.requirements.campaigns import group_name, members_of
+from rimsim.requirements.rows import RoundRequirements
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
 from rimsim.scenarios.runs.job import Arm, Report, is_done
@@ -198,7 +198,7 @@ class ArmRecorder:
         if self._arm.options.certify:
             prepare_certificate(self.market, self._hindsight)
 
-    def closed(self, closed: Round) -> None:
+    def closed(self, closed: ClosedRound) -> None:
         """Write the tables, events and checkpoint of a round."""
         give_back()
         arm = self._arm
@@ -305,7 +305,7 @@ class AdoptionCount:
     arrivals: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """Arrival of each consumption so far, by its place in ``ticks``."""
 
-    def enter(self, closed: Round) -> None:
+    def enter(self, closed: ClosedRound) -> None:
         """Add the consumptions of a round to the counts."""
         row, position = np.nonzero(closed.ledger.consumed)
         self.items = np.append(self.items, closed.ledger.item[row, position].astype(np.int64))
@@ -358,7 +358,7 @@ def shared_facts(world: World, config: ScenarioConfig, seed: int) -> partial[mea
 
 def facts_of(
     shared: partial[measures.RoundFacts],
-    closed: Round,
+    closed: ClosedRound,
     first: Ints,
     adoption: AdoptionCount,
     proof: Certificate | None,
@@ -465,7 +465,7 @@ def _digest(call: partial[DualPrices]) -> str:
     return digest.hexdigest()
 
 
-def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
+def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
     """Certificate of a round's slates: value V, bound D(w), gap.
 
     Scores are from the model that served the round, in the states of the arrivals. Any prices give a valid bound, but a
@@ -483,7 +483,9 @@ def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
     capacity = states.positions(slates.shape[1])
     known = None
     if closed.best is None:
-        (item_price, row_price, *_), some = _bound_prices(closed, states, closed.cost, hindsight)
+        (item_price, row_price, *_), some = _bound_prices(
+            closed.requirements, slates.shape[1], states, closed.cost, hindsight
+        )
         if len(some.scores) == len(slates):
             scores, capacity = some
     else:
@@ -511,28 +513,34 @@ def prepare_certificate(market: Market, hindsight: HindsightPrices) -> None:
     If slates do not change states, states need not be scored again for D(w), because its prices can be solved first.
     """
     opened = market.open
-    if ConsumerCapabilities.of(market.consumer).exogenous and not len(opened.promises):
-        prices, _ = _bound_prices(opened, market.foreseen_states(), market.cost, hindsight)
-        price = np.clip(prices.item_price, -market.cost, 0.0)
-        opened.best = BestValues(price, np.full(opened.ledger.item.shape, np.nan))
+    if ConsumerCapabilities.of(market.consumer).exogenous and not len(opened.requirements.table):
+        slate = market.config.slate
+        prices, _ = _bound_prices(
+            opened.requirements, slate, market.foreseen_states(), market.cost, hindsight
+        )
+        opened.note_best(np.clip(prices.item_price, -market.cost, 0.0))
 
 
 def _bound_prices(
-    of: Round, states: StateScores, cost: float, hindsight: HindsightPrices
+    requirements: RoundRequirements,
+    slate: int,
+    states: StateScores,
+    cost: float,
+    hindsight: HindsightPrices,
 ) -> tuple[DualPrices, States]:
     """Prices of a round's bound, and the solver's states."""
-    table = of.promises
-    (n, m) = states.shape
+    table = requirements.table
+    n, m = states.shape
     some = states.sampled(most_states(m))
-    known = joined_states(some, of.ledger.item.shape[1])
+    known = joined_states(some, slate)
     whole = len(some) == n
     promised = len(table) > 0
     among = table.active(some.audiences, len(some))
     if not whole:
         every = table.active(states.audiences, n)
         table = dataclasses.replace(table, arrivals=every.sum(0).astype(np.float64))
-    constraints = constraints_of(of.required, table, among, cost, None if whole else n)
-    alike = bool(of.position_weights[0] == of.position_weights[-1])
+    constraints = constraints_of(requirements.required, table, among, cost, None if whole else n)
+    alike = bool(requirements.position_weights[0] == requirements.position_weights[-1])
     prices = hindsight.of(
         partial(
             solve_prices,
@@ -543,7 +551,7 @@ def _bound_prices(
             cost=cost,
             tol=_BOUND_TOL if whole else SAMPLED_TOL,
             for_bound=True,
-            position_weights=of.position_weights,
+            position_weights=requirements.position_weights,
             rows=constraints.rows if promised else None,
         )
     )
@@ -583,7 +591,9 @@ def _write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
         _put(arm, "undeliverable", market.round, columns)
 
 
-def groups_table(arm: Arm, members: GroupMembers, closed: Round, facts: measures.RoundFacts) -> pd.DataFrame:
+def groups_table(
+    arm: Arm, members: GroupMembers, closed: ClosedRound, facts: measures.RoundFacts
+) -> pd.DataFrame:
     """Figures of each group in a round, as table ``groups``."""
     promises = closed.promises
     due = dict(zip(promises.name, zip(promises.least, closed.delivered, strict=True), strict=True))
@@ -603,7 +613,7 @@ def groups_table(arm: Arm, members: GroupMembers, closed: Round, facts: measures
 def _write_round(
     arm: Arm,
     market: Market,
-    closed: Round,
+    closed: ClosedRound,
     facts: measures.RoundFacts,
     price: Floats | None,
     groups: pd.DataFrame,
@@ -667,7 +677,7 @@ def _write_round(
         _put(arm, "prices", number, {"item": np.arange(len(price)), "price": price, "cost": closed.cost})
 
 
-def _moves(closed: Round, roster: Roster) -> dict[str, object] | None:
+def _moves(closed: ClosedRound, roster: Roster) -> dict[str, object] | None:
     """Table columns on providers that left or came, if any."""
     changes = closed.changes
     who = np.flatnonzero(changes.leaves | changes.comes)
