@@ -154,8 +154,8 @@ def _of_rows(
 ) -> Iterator[Undeliverable]:
     """Infeasible groups and campaigns, each with its tightest bound."""
     table = view.promises
-    caps = view.promises.most_of_items(len(view.required))
-    for row in np.flatnonzero(table.least > 0).tolist():
+    caps = view.promises.max_exposure_of_items(len(view.required))
+    for row in np.flatnonzero(table.min_exposure > 0).tolist():
         items = table.items(row)
         arrivals = float(table.arrivals[row])
         k = len(per_slate) - 1
@@ -169,9 +169,9 @@ def _of_rows(
             "consumed": arrivals * float(seen.of_rows[row]),
         }
         why = min(reach, key=lambda reason: reach[reason])
-        if table.least[row] > reach[why] + _ROUNDING:
+        if table.min_exposure[row] > reach[why] + _ROUNDING:
             yield Undeliverable(
-                why, tuple(items.tolist()), float(table.least[row]), reach[why], table.name[row]
+                why, tuple(items.tolist()), float(table.min_exposure[row]), reach[why], table.name[row]
             )
 
 

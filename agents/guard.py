@@ -63,7 +63,7 @@ class Guard(NamedTuple):
         sure: float,
     ) -> Self:
         """Guard of floors and of other requirements."""
-        items = [rows.items(row) if rows.least[row] > 0 else rows.item[:0] for row in range(len(rows))]
+        items = [rows.items(row) if rows.min_exposure[row] > 0 else rows.item[:0] for row in range(len(rows))]
         counts = np.concatenate([[0.0], np.cumsum(unit.position_weights)])
         holds = np.interp([chance[row].sum() for row in items], np.arange(len(counts)), counts)
         number = np.bincount(np.concatenate([rows.item[:0], *items]), minlength=len(chance))

@@ -127,7 +127,7 @@ class Hindsight:
         # Other items of a mended slate stay in place, so that none moves up beyond a cap.
         self._stay = len(view.promises) > 0
         planned_at = weighted_exposure(self._plan.slates, view.position_weights, len(self.item_price))
-        self._room = view.promises.most_of_items(len(self.item_price)) - planned_at
+        self._room = view.promises.max_exposure_of_items(len(self.item_price)) - planned_at
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Planned slates, with inadmissible items replaced."""

@@ -210,20 +210,25 @@ class RowTable(NamedTuple):
         required = np.array(view.required, np.float64)
         place = np.empty(len(table), np.int64)
         rest = np.ones(len(table), bool)
-        single = (table.audience < 0) & (np.diff(table.first) == 1) & (table.least > 0) & np.isinf(table.most)
+        single = (
+            (table.audience < 0)
+            & (np.diff(table.first) == 1)
+            & (table.min_exposure > 0)
+            & np.isinf(table.max_exposure)
+        )
         for row in np.flatnonzero(single):
             item = table.item[table.first[row]]
             if required[item] == 0.0:  # an item has one floor; further ones are rows of their own
-                required[item] = table.least[row]
+                required[item] = table.min_exposure[row]
                 place[row] = item
                 rest[row] = False
         place[rest] = len(required) + np.arange(rest.sum())
         return cls(required, table if rest.all() else table.rows(rest), place)
 
     @property
-    def least(self) -> Floats:
+    def min_exposure(self) -> Floats:
         """Least exposures that each requirement asks for."""
-        return np.concatenate([self.required, self.rows.least])
+        return np.concatenate([self.required, self.rows.min_exposure])
 
     def split(self, price: Floats) -> tuple[Floats, Floats]:
         """Prices, split into those of items and of ``view.promises``."""
@@ -235,9 +240,9 @@ class RowTable(NamedTuple):
 class Constraints(NamedTuple):
     """Requirements of a round, scaled to the solver's n states."""
 
-    least: Floats
+    min_exposure: Floats
     """(M,) least exposures of items."""
-    most: Floats
+    max_exposure: Floats
     """(M,) most exposures of items."""
     rows: Rows
     """Groups and campaigns."""
@@ -273,13 +278,16 @@ def constraints_of(
     if arrivals is not None:
         scale = n / arrivals
         share = np.where(rows_table.audience < 0, scale, mine.sum(0) / np.maximum(rows_table.arrivals, 1e-9))
-    max_exposure = table.most_of_items(len(required)) * scale
+    max_exposure = table.max_exposure_of_items(len(required)) * scale
     rows = Rows(
         first=rows_table.first,
         item=rows_table.item,
-        least=rows_table.least * share,
-        most=np.multiply(
-            rows_table.most, share, out=np.full(len(rows_table), np.inf), where=np.isfinite(rows_table.most)
+        min_exposure=rows_table.min_exposure * share,
+        max_exposure=np.multiply(
+            rows_table.max_exposure,
+            share,
+            out=np.full(len(rows_table), np.inf),
+            where=np.isfinite(rows_table.max_exposure),
         ),
         cost=np.full(len(rows_table), cost),
         active=mine,
@@ -320,7 +328,7 @@ def solved_rows(
         return np.zeros(len(table.required) + n_rows), 0.0
     chunks = list(view.past) if n_rows else view.past
     states = joined_states(chunks, view.k)
-    n_past = len(states.scores) if view.came is None else view.came
+    n_past = len(states.scores) if view.n_past_arrivals is None else view.n_past_arrivals
     expected = n_past if view.pace == "clock" else view.arrivals
     if n_rows:
         cost = cost_of_missing(view, states)

@@ -67,7 +67,7 @@ class Pacing(NamedTuple):
     Suppose that t of the T arrivals of a requirement have elapsed since pacing began, and have delivered D exposures.
     The price of the requirement is
 
-        v = max(start_price₊ + step·h·(D − most·t/T), 0) − clip(step·h·(pace·t − D) − start_price₋, 0, cost),
+        v = max(start_price₊ + step·h·(D − max_exposure·t/T), 0) − clip(step·h·(pace·t − D) − start_price₋, 0, cost),
 
     where h = 1 / (1 − t/T + closing), or 1 if ``closing`` is 0. From t = T on, the whole requirement is due. The price
     of an item is the price of its floor plus the prices of all other requirements that contain it and for which the
@@ -86,7 +86,7 @@ class Pacing(NamedTuple):
     """δ: share of the round over which a correction is spread at its end; 0 for a constant h = 1."""
     arrivals: Floats
     """(A + 1,) arrivals T in which exposures are due, of each audience and of the round."""
-    most: Floats = np.zeros(0)
+    max_exposure: Floats = np.zeros(0)
     """(G,) exposures still allowed; ∞: any number."""
     first: Ints = np.zeros(1, np.int64)
     """(G + 1,) beginning of each row's items in ``item``."""
@@ -169,7 +169,7 @@ def move_prices(
     not change results. ``elapsed`` counts from the start of pacing; ``before`` has the exposures before this start.
     """
     pacing = Pacing(*pace)
-    n_rows = len(pacing.most)
+    n_rows = len(pacing.max_exposure)
     m = len(price) - n_rows
     last = len(pacing.arrivals) - 1
     now = min(elapsed[last], pacing.arrivals[last])
@@ -191,8 +191,8 @@ def move_prices(
         delivered = exposure[row] - before[row]
         cap_price = 0.0
         factor = closing_factor(pacing.closing, due_in, now)
-        if pacing.most[requirement] < np.inf:
-            excess = step * (delivered - pacing.most[requirement] / due_in * now) * factor
+        if pacing.max_exposure[requirement] < np.inf:
+            excess = step * (delivered - pacing.max_exposure[requirement] / due_in * now) * factor
             cap_price = max(max(start_price, 0.0) + excess, 0.0)
         low = min(start_price, 0.0)
         price[row] = cap_price - bonus_of(low, rates[row], step, cost, now, factor, delivered)
@@ -201,8 +201,8 @@ def move_prices(
 @compiled_part
 def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
     """Add prices of the requirements for which an arrival counts."""
-    m = len(price) - len(pacing.most)
-    for requirement in range(len(pacing.most)):
+    m = len(price) - len(pacing.max_exposure)
+    for requirement in range(len(pacing.max_exposure)):
         row_price = price[m + requirement]
         if counts[pacing.column[requirement]] and row_price != 0.0:
             for place in range(pacing.first[requirement], pacing.first[requirement + 1]):
@@ -215,15 +215,15 @@ def hide_full(
 ) -> None:
     """Exclude items whose next exposure could exceed a cap."""
     m = len(value)
-    for requirement in range(len(pacing.most)):
-        if pacing.most[requirement] < np.inf and counts[pacing.column[requirement]]:
+    for requirement in range(len(pacing.max_exposure)):
+        if pacing.max_exposure[requirement] < np.inf and counts[pacing.column[requirement]]:
             begin = pacing.first[requirement]
             end = pacing.first[requirement + 1]
             # A slate can show all items of a row: there must be room for as many of the first positions.
             room = 0.0
             for weight in position_weights[: end - begin]:
                 room += weight
-            if exposure[m + requirement] - before[m + requirement] + room > pacing.most[requirement]:
+            if exposure[m + requirement] - before[m + requirement] + room > pacing.max_exposure[requirement]:
                 for place in range(begin, end):
                     value[pacing.item[place]] = -np.inf
 
@@ -239,12 +239,12 @@ def count_rows(
     exposure: Floats,
 ) -> None:
     """Add the first ``size`` shown items to requirements' exposures."""
-    if len(pacing.most) == 0:
+    if len(pacing.max_exposure) == 0:
         return
     m = len(scratch)
     for position in range(size):
         scratch[items[position]] = position_weights[position]
-    for requirement in range(len(pacing.most)):
+    for requirement in range(len(pacing.max_exposure)):
         if counts[pacing.column[requirement]]:
             for place in range(pacing.first[requirement], pacing.first[requirement + 1]):
                 exposure[m + requirement] += scratch[pacing.item[place]]
@@ -436,7 +436,7 @@ class Delivery:
         self._table = RowTable.of(view)
         rows = self._table.rows
         self._m = len(view.required)
-        self._required = self._table.least
+        self._required = self._table.min_exposure
         self._clock = RoundClock(view, rows)
         self._ties = tie_base(view.key)
         self._unit = ExposureUnit.of(view)
@@ -469,7 +469,7 @@ class Delivery:
         self._before = self.delivered.copy()
         early = EARLY if view.hard else 0.0
         due_in = np.maximum(self._clock.expected * (1.0 - early) - self._since, 1.0)
-        max_exposure = np.maximum(table.most - self.delivered[self._m :], 0.0)
+        max_exposure = np.maximum(table.max_exposure - self.delivered[self._m :], 0.0)
         pacing = Pacing.of(
             price,
             np.maximum(self._required - self.delivered, 0.0),
@@ -478,12 +478,20 @@ class Delivery:
             closing=self._closing,
             cost=view.cost,
             hard=view.hard,
-            priced=np.concatenate([self._table.required > 0, (table.least > 0) | np.isfinite(table.most)]),
+            priced=np.concatenate(
+                [self._table.required > 0, (table.min_exposure > 0) | np.isfinite(table.max_exposure)]
+            ),
         )
         # The step of a cap without a floor is relative to the cap.
-        pacing.step[self._m :] /= np.where(table.least > 0, 1.0, np.sqrt(np.maximum(max_exposure, 1.0)))
+        pacing.step[self._m :] /= np.where(
+            table.min_exposure > 0, 1.0, np.sqrt(np.maximum(max_exposure, 1.0))
+        )
         self._pacing = pacing._replace(
-            arrivals=due_in, most=max_exposure, first=table.first, item=table.item, column=self._column
+            arrivals=due_in,
+            max_exposure=max_exposure,
+            first=table.first,
+            item=table.item,
+            column=self._column,
         )
 
     @property
@@ -585,7 +593,7 @@ def _rank(  # noqa: C901, PLR0915
     pacing = Pacing(*pacing_)
     unit = ExposureUnit(*unit_)
     n, k = items.shape
-    m = len(exposure) - len(pacing.most)
+    m = len(exposure) - len(pacing.max_exposure)
     last = len(pacing.arrivals) - 1
     all_prices = np.empty(len(exposure), np.float64)
     value = np.empty(m, np.float64)
@@ -598,7 +606,7 @@ def _rank(  # noqa: C901, PLR0915
     value32 = np.empty(m, np.float32)
     contenders = np.empty(m, np.int64)
     bounds = Bounds(0.0, 0.0, high)
-    bounded = n >= _FEW and len(pacing.most) == 0
+    bounded = n >= _FEW and len(pacing.max_exposure) == 0
     stop = 0
     for arrival in range(n):
         if bounded and arrival == stop:

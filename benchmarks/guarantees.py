@@ -199,7 +199,7 @@ def table_of_rows(title: str, promises: dict[str, object], seeds: int) -> None:
                 agent = make_agent(name)
                 market = market_for(agent, config, seeds=Seeds.all(seed))
                 for closed in closed_rounds(market, agent):
-                    slates, least = closed.ledger.item, closed.promises.least
+                    slates, least = closed.ledger.item, closed.promises.min_exposure
                     exposure = measures.weighted_exposure(slates, closed.position_weights, market.n_items)
                     rows += list(zip(least, np.maximum(least - closed.delivered, 0.0), strict=True))
                     floors.append((closed.required.sum(), np.maximum(closed.required - exposure, 0.0).sum()))

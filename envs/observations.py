@@ -116,7 +116,7 @@ class Stock:
         self.shortfall = short.astype(np.float32)
         """(M,) exposures that items still lack, in that unit."""
         promises = opened.requirements.table
-        self.missing = float(short.sum() + promises.least.sum())
+        self.missing = float(short.sum() + promises.min_exposure.sum())
         """Undelivered part of all guarantees, in that unit."""
         self.excess = 0.0
         """Exposures above caps, in that unit."""
@@ -149,8 +149,12 @@ class Stock:
         """Deficit that a slate removes, and excess that it adds."""
         table, before = self._opened.requirements.table, self._delivered
         self._delivered = before + self._opened.requirements.delivered(shown, row)
-        gained = np.maximum(table.least - before, 0.0) - np.maximum(table.least - self._delivered, 0.0)
-        beyond = np.maximum(self._delivered - table.most, 0.0) - np.maximum(before - table.most, 0.0)
+        gained = np.maximum(table.min_exposure - before, 0.0) - np.maximum(
+            table.min_exposure - self._delivered, 0.0
+        )
+        beyond = np.maximum(self._delivered - table.max_exposure, 0.0) - np.maximum(
+            before - table.max_exposure, 0.0
+        )
         return float(gained.sum()), float(beyond.sum())
 
 

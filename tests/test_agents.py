@@ -262,7 +262,7 @@ def test_a_missing_exposure_costs_more_than_any_is_worth_where_floors_are_hard(s
 @pytest.mark.parametrize("tol", [1e-4, 0.1])
 def test_prices_of_a_sample_with_few_positions_an_item_need_not_be_near(monkeypatch, came, floor, tol):
     """Floors stay real, and a wider gap does, where states are a sample that has fewer than 1.5 positions an item."""
-    view = view_of(40, M, K, past=arrivals_of(skewed(10, M)), came=came)
+    view = view_of(40, M, K, past=arrivals_of(skewed(10, M)), n_past_arrivals=came)
     view = replace(view, required=np.full(M, 4 * floor))
     calls = calls_of(monkeypatch, prices, "solve_prices")
     solved_prices(view, tol)

@@ -419,9 +419,11 @@ def unit_of(weight=WEIGHT):
 
 def guard_of(required, items=(), least=(), column=(), *, weight=WEIGHT, chance=None, spare=0.0, sure=0.0):
     """Guard of floors and of rows with some items, least exposures and audiences."""
-    rows = Requirements.of([Row("row", np.array(one), least=b) for one, b in zip(items, least, strict=True)])
+    rows = Requirements.of(
+        [Row("row", np.array(one), min_exposure=b) for one, b in zip(items, least, strict=True)]
+    )
     chance = np.ones(len(required)) if chance is None else chance
-    asked = np.concatenate([required, rows.least])
+    asked = np.concatenate([required, rows.min_exposure])
     return guarding.Guard.of(asked, rows, np.array(column, np.int64), chance, unit_of(weight), spare, sure)
 
 
@@ -694,7 +696,7 @@ def hard_market(**changes):
 
 def undelivered(closed):
     """Share of the exposures of groups and campaigns that a round did not deliver."""
-    least = closed.promises.least
+    least = closed.promises.min_exposure
     return np.maximum(least - closed.delivered, 0).sum() / least.sum()
 
 

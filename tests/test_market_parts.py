@@ -361,7 +361,7 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     group = Guarantee("group", items, beta=0.5)
     assert group.accrued(ahead) == pytest.approx(0.5 * 5.0)
     rows = [_row(group, ahead, owed, 0.25) for owed in (-2.0, 0.4, 0.5, 1.6)]  # below 0: delivered beforehand
-    assert [row.least for row in rows] == [0.0, 0.0, 0.25, 0.5]
+    assert [row.min_exposure for row in rows] == [0.0, 0.0, 0.25, 0.5]
     part = Guarantee("share", items, audience=whose, share=0.2)
     assert part.accrued(ahead) == pytest.approx(0.2 * ahead.positions[here].sum())
     number = Guarantee("number", items, audience=whose, exposures=100)
@@ -462,7 +462,7 @@ def test_a_sample_of_past_states_is_even_and_scored_as_before(scenario, monkeypa
     every = seen(market.round_view().past)
     _held(monkeypatch, scenario(), 40)
     view = market.round_view()
-    assert view.came == len(every)
+    assert view.n_past_arrivals == len(every)
     sampled = seen(view.past)
     assert len(sampled) == len(view.past) == 40
     assert all((row == every[who]).all() for who, row in sampled.items())

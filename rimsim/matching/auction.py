@@ -59,13 +59,13 @@ _SHIFT = 3.0  # bonuses start a phase this many old ε lower: raising is cheaper
 @compiled_part
 def _least(state: Holdings, item: int) -> int:
     """Exposure below which an item should raise its bonus."""
-    return int(state.cap[item] if state.w[item] < 0.0 else state.floor[item])
+    return int(state.max_exposure[item] if state.w[item] < 0.0 else state.min_exposure[item])
 
 
 @compiled_part
 def _most(state: Holdings, item: int) -> int:
     """Exposure above which an item must lower its bonus."""
-    return int(state.floor[item] if state.w[item] > 0.0 else state.cap[item])
+    return int(state.min_exposure[item] if state.w[item] > 0.0 else state.max_exposure[item])
 
 
 @compiled_part
@@ -111,7 +111,7 @@ def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[i
     ``margins`` has the margins of the item's best positions, descending, with one to spare if possible.
     """
     size = len(margins)
-    needed = state.floor[item] - state.exposure[item]
+    needed = state.min_exposure[item] - state.exposure[item]
     wanted = _least(state, item) - state.exposure[item]
     take = 0
     if state.w[item] < 0.0:  # below the cap: take what is worth it without a bonus
@@ -375,7 +375,7 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
     for phase in range(_PHASES):
         greedy(pairs, state, 0.5 * epsilon, rows)
         # bonuses paid beyond the floors are 0 at the best prices, whose bonuses lie on floors alone
-        spent = float(np.maximum(w, 0.0) @ np.maximum(state.exposure - state.floor, 0))
+        spent = float(np.maximum(w, 0.0) @ np.maximum(state.exposure - state.min_exposure, 0))
         if phase == 0 and epsilon > 0.0 and spent > _SPENT * abs(score_of(pairs, state)):
             w[:] = epsilon = 0.0
             greedy(pairs, state, 0.0, rows)
@@ -384,7 +384,7 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
         _reverse(pairs, state, epsilon)
         _forward(pairs, state, epsilon)
         worth = score_of(pairs, state)
-        missing = np.maximum(state.floor - state.exposure, 0)
+        missing = np.maximum(state.min_exposure - state.exposure, 0)
         short = missing > 0
         primal = worth - float((state.ceiling[short] * missing[short]).sum())
         shrink = 1.0 / _STEP
@@ -414,7 +414,7 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
         primal=primal,
         dual=best_dual,
         gap=gap,
-        shortfall=int(np.maximum(state.floor - state.exposure, 0).sum()),
+        shortfall=int(np.maximum(state.min_exposure - state.exposure, 0).sum()),
         exposure=state.exposure,
         resolution=epsilon,
     )
@@ -465,7 +465,7 @@ def solve_pairs(
 ) -> DualSolution:
     """Solution by the auction, starting at ``bonus`` or at 0."""
     start = np.zeros(pairs.m) if bonus is None else np.minimum(bonus, ceiling)
-    state = no_holdings(pairs, problem.capacity, problem.floor, problem.cap, ceiling, start)
+    state = no_holdings(pairs, problem.capacity, problem.min_exposure, problem.max_exposure, ceiling, start)
     epsilon = 0.0
     if bonus is not None:
         worth = _sampled_worth(pairs, int(state.capacity.sum()), max(state.slot.shape[1], 1))

@@ -175,7 +175,7 @@ def _exposures(problem: Problem, slates: Ints) -> tuple[Array, Floats]:
     if problem.weights is None:
         return np.bincount(items, minlength=m).astype(np.int64), np.empty(0)
     counts = problem.weights[positions]
-    of_rows = np.empty(0 if rows is None else len(rows.least))
+    of_rows = np.empty(0 if rows is None else len(rows.min_exposure))
     if rows is not None:
         for g in range(len(of_rows)):
             inside = np.isin(items, rows.items_of(g))
@@ -228,16 +228,16 @@ def certificate(
     highest = np.full(m, 0.0) if max_exposure is None else np.full(m, np.inf)
     prices = np.clip(_prices(price, m, "price"), -problem.cost, highest)
     exposure, of_rows = _exposures(problem, shown)
-    floor = problem.floor
-    cap = problem.cap
+    floor = problem.min_exposure
+    cap = problem.max_exposure
     charge = problem.cost
     reached = exposure
     of_row = np.empty(0)
     if rows is not None and problem.weights is not None:
-        row_cap = np.minimum(rows.most, len(shown) * problem.weights.sum())
-        above = np.where(rows.most < np.inf, np.inf, 0)
+        row_cap = np.minimum(rows.max_exposure, len(shown) * problem.weights.sum())
+        above = np.where(rows.max_exposure < np.inf, np.inf, 0)
         of_row = np.clip(_prices(more.get("row_price", 0.0), len(row_cap), "row_price"), -rows.cost, above)
-        floor = np.concatenate([floor, rows.least])
+        floor = np.concatenate([floor, rows.min_exposure])
         cap = np.concatenate([cap, row_cap])
         charge = np.concatenate([charge, rows.cost])
         reached = np.concatenate([exposure, of_rows])
@@ -253,8 +253,8 @@ def certificate(
     excess = over.sum()
     short = missing > 0
     value = -np.inf if excess else score - float((charge[short] * missing[short]).sum())
-    required = problem.floor > 0
-    ratios = exposure[required] / problem.floor[required]
+    required = problem.min_exposure > 0
+    ratios = exposure[required] / problem.min_exposure[required]
     difference = bound - value
     total = float(floor.sum())
     unit = problem.unit

@@ -132,8 +132,8 @@ def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:
     users = (starts[:, None] + np.arange(run)).ravel()
     matrix = np.concatenate([np.asarray(scores.rows(int(s), int(s) + run), np.float32) for s in starts])
     share = len(users) / n
-    floor = np.ceil(problem.floor * share).astype(np.int64)
-    cap = np.maximum(np.ceil(problem.cap * share).astype(np.int64), floor)
+    floor = np.ceil(problem.min_exposure * share).astype(np.int64)
+    cap = np.maximum(np.ceil(problem.max_exposure * share).astype(np.int64), floor)
     pairs = dense_pairs(matrix)
     state = no_holdings(pairs, problem.capacity[users], floor, cap, ceiling, np.zeros(m))
     return -auction(pairs, state, 0.05, 0, 0.0).item_price
@@ -167,7 +167,7 @@ def solve_in_chunks(
     ceiling = problem.bonus_ceiling(_largest_score(scores, of_all=bool(hard.any())))
     w = _guess(scores, problem, ceiling) if bonus is None else bonus
     per_user = int(_PER_USER * problem.capacity.max(initial=0)) + 8
-    per_item = int(_PER_ITEM * problem.floor.max(initial=0)) + 16 if problem.floor.any() else 0
+    per_item = int(_PER_ITEM * problem.min_exposure.max(initial=0)) + 16 if problem.min_exposure.any() else 0
     keys = np.empty(0, np.int64)
     values = np.empty(0, np.float32)
     best_w = w
@@ -177,7 +177,11 @@ def solve_in_chunks(
     epsilon = 0.0
     for number in range(_LOOKS):
         look = look_at(scores, w, problem.capacity, per_user, per_item)
-        dual = look.top - float(np.maximum(w, 0.0) @ problem.floor) + float(np.maximum(-w, 0.0) @ problem.cap)
+        dual = (
+            look.top
+            - float(np.maximum(w, 0.0) @ problem.min_exposure)
+            + float(np.maximum(-w, 0.0) @ problem.max_exposure)
+        )
         if dual < best_dual:
             best_w = w
             best_price = look.user_price
@@ -187,14 +191,19 @@ def solve_in_chunks(
             solution = dataclasses.replace(
                 solution, item_price=-best_w + 0.0, user_price=best_price, dual=best_dual, gap=gap
             )
-            unmet = hard & (solution.exposure < problem.floor)
+            unmet = hard & (solution.exposure < problem.min_exposure)
             if (gap <= tol and not unmet.any()) or number == _LOOKS - 1:
                 break
         keys, first = np.unique(np.concatenate([keys, look.keys]), return_index=True)
         values = np.concatenate([values, look.values])[first]
         pairs = sparse_pairs(n, m, keys, values)
         state = no_holdings(
-            pairs, problem.capacity, problem.floor, problem.cap, ceiling, np.minimum(w, ceiling)
+            pairs,
+            problem.capacity,
+            problem.min_exposure,
+            problem.max_exposure,
+            ceiling,
+            np.minimum(w, ceiling),
         )
         solution = auction(pairs, state, 0.3 * tol, tie_seed, epsilon)
         epsilon = last_epsilon(state, score_of(pairs, state), tol)

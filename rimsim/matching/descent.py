@@ -51,8 +51,8 @@ class WeightedProblem(NamedTuple):
     scores: NDArray[np.floating]  # (n, M) value of one unit of exposure; −inf for what is not admissible
     capacity: Ints  # (n,) positions in use, at most k
     weights: Floats  # (k,) w, non-increasing and positive
-    least: Floats  # (R,) required exposure
-    most: Floats  # (R,) largest exposure; infinite where there is no cap
+    min_exposure: Floats  # (R,) required exposure
+    max_exposure: Floats  # (R,) largest exposure; infinite where there is no cap
     cost: Floats  # (R,) price of one missing unit of exposure; infinite where the floor is hard
     first: Ints  # (G+1,) where the items of each group begin
     item: Ints  # (nnz,) items of the groups
@@ -94,7 +94,7 @@ class Contenders(NamedTuple):
         alike = np.zeros(n, np.bool_)
         items = np.empty((n, width), np.int32)
         scores = np.empty((n, width), terms.scores.dtype)
-        price = np.zeros(len(terms.least))
+        price = np.zeros(len(terms.min_exposure))
         lengths = np.zeros(n, np.int64)
         if n and width:
             sampled_scores = terms.scores[:, :: max(m // 16, 1)]
@@ -378,7 +378,7 @@ def at_prices(
     users = UserDual(top, smooth, exposure, marginal)
     below = price < 0.0
     above = price > 0.0
-    rest = float(price[below] @ terms.least[below] + price[above] @ terms.most[above])
+    rest = float(price[below] @ terms.min_exposure[below] + price[above] @ terms.max_exposure[above])
     return DualPoint(price, users, users.top + rest, users.smooth + rest, tau, contenders)
 
 
@@ -401,7 +401,7 @@ def minimised(
     lowest, highest = box
     below = np.flatnonzero(lowest < 0.0)
     above = np.flatnonzero(highest > 0.0)
-    asked = np.concatenate([terms.least[below], terms.most[above]])
+    asked = np.concatenate([terms.min_exposure[below], terms.max_exposure[above]])
     if not len(asked):
         return at_prices(terms, np.zeros(len(start.price)), tau)
     last = start if start.tau == tau else at_prices(terms, start.price, tau, start)

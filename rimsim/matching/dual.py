@@ -166,7 +166,7 @@ def _start(problem: Problem, prices: ArrayLike | None, tol: float) -> Floats | N
     if prices is None:
         return None
     m = problem.shape[1]
-    groups = 0 if problem.rows is None else len(problem.rows.least)
+    groups = 0 if problem.rows is None else len(problem.rows.min_exposure)
     start = as_array(prices).astype(np.float64)
     if start.shape not in ((m,), (m + groups,)) or not np.isfinite(start).all():
         refuse(ConfigError, caller, f"prices have shape {start.shape}", f"({m},) finite numbers")
@@ -179,14 +179,14 @@ def _solve_counted(problem: Problem, start: Floats | None, tol: float, tie_seed:
     bonus = None
     chunks = problem.chunks
     if start is not None:  # bonuses that floors, caps and cost allow
-        highest = np.where(problem.floor > 0, problem.cost, 0.0)
-        bonus = np.clip(-start, np.where(problem.cap < n, -np.inf, 0.0), highest)
+        highest = np.where(problem.min_exposure > 0, problem.cost, 0.0)
+        bonus = np.clip(-start, np.where(problem.max_exposure < n, -np.inf, 0.0), highest)
     if isinstance(chunks, SparseScores):
         pairs = sparse_pairs(n, m, chunks.keys(), chunks.values)
         ceiling = problem.bonus_ceiling(float(np.abs(chunks.values).max(initial=0.0)))
         solution = solve_pairs(problem, pairs, ceiling, bonus, tol, tie_seed)
         return refuse_short(problem, solution, "with the pairs that are there").in_units(problem.unit)
-    if np.isinf(problem.cost[problem.floor > 0]).any():
+    if np.isinf(problem.cost[problem.min_exposure > 0]).any():
         refuse_excessive(problem)
     if chunks is not None:
         return solve_in_chunks(problem, chunks, bonus, tol, tie_seed).in_units(problem.unit)
@@ -198,8 +198,8 @@ def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
     """Problem as arrays, for compiled functions of weighted positions."""
     (n, m) = problem.shape
     rows = problem.rows
-    max_exposure = np.where(problem.cap < n * weights[0], problem.cap, np.inf)
-    min_exposure = problem.floor
+    max_exposure = np.where(problem.max_exposure < n * weights[0], problem.max_exposure, np.inf)
+    min_exposure = problem.min_exposure
     cost = problem.cost
     first = np.zeros(1, np.int64)
     item = np.empty(0, np.int64)
@@ -207,8 +207,8 @@ def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
     if rows is not None:
         first = rows.first.astype(np.int64)
         item = rows.item.astype(np.int64)
-        min_exposure = np.concatenate([min_exposure, rows.least])
-        max_exposure = np.concatenate([max_exposure, rows.most])
+        min_exposure = np.concatenate([min_exposure, rows.min_exposure])
+        max_exposure = np.concatenate([max_exposure, rows.max_exposure])
         cost = np.concatenate([cost, rows.cost])
         active = np.empty((0, len(first) - 1), np.bool_) if rows.active is None else rows.active
     order = np.argsort(item, kind="stable")
@@ -216,8 +216,8 @@ def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
         scores=np.ascontiguousarray(problem.scores),
         capacity=problem.capacity,
         weights=weights,
-        least=min_exposure.astype(np.float64),
-        most=max_exposure.astype(np.float64),
+        min_exposure=min_exposure.astype(np.float64),
+        max_exposure=max_exposure.astype(np.float64),
         cost=np.where(min_exposure > 0, cost, 0.0),
         first=first,
         item=item,
@@ -255,15 +255,15 @@ class _Search:
         self.problem = problem
         self.terms = _weighted(problem, problem.weights)
         self.unit, self.spread = _scale(self.terms)
-        floors = self.terms.least > 0.0
-        caps = self.terms.most < np.inf
+        floors = self.terms.min_exposure > 0.0
+        caps = self.terms.max_exposure < np.inf
         self.box = (
             np.where(floors, -np.minimum(self.terms.cost, _FARTHEST * self.spread), 0.0),
             np.where(caps, _FARTHEST * self.spread, 0.0),
         )
         self.hard = np.isinf(self.terms.cost[: problem.shape[1]])
-        self.refuse_violated(-self.terms.least, 0.0)
-        price = np.zeros(len(self.terms.least))
+        self.refuse_violated(-self.terms.min_exposure, 0.0)
+        price = np.zeros(len(self.terms.min_exposure))
         if start is not None:
             price[: len(start)] = start
         self.tau = _TAU * self.unit
@@ -283,7 +283,7 @@ class _Search:
         caller = self.problem.caller
         order = np.argsort(np.where(self.hard, key[: len(self.hard)], soft), kind="stable")
         items, lacking = violated_items_weighted(
-            terms.scores, terms.capacity, terms.weights, terms.least, order
+            terms.scores, terms.capacity, terms.weights, terms.min_exposure, order
         )
         if lacking > 0.0:
             raise infeasible(

@@ -44,8 +44,8 @@ class Holdings(NamedTuple):
     exposure: Ints  # (M,) users that hold each item
     theta: Floats  # (n,) value s + w of each user's cheapest slot (0 if one is empty), or a lower bound of it
     capacity: Ints  # (n,) slots in use, at most k
-    floor: Ints  # (M,) required exposures
-    cap: Ints  # (M,) largest allowed exposures
+    min_exposure: Ints  # (M,) required exposures
+    max_exposure: Ints  # (M,) largest allowed exposures
     ceiling: Floats  # (M,) largest bonus: the cost of one exposure of shortfall
 
 
@@ -153,8 +153,8 @@ def no_holdings(
         exposure=np.zeros(pairs.m, np.int64),
         theta=np.zeros(pairs.n),
         capacity=capacity,
-        floor=floor,
-        cap=cap,
+        min_exposure=floor,
+        max_exposure=cap,
         ceiling=ceiling,
     )
 
@@ -260,7 +260,7 @@ def dual_value(pairs: UserItemPairs, state: Holdings, w: Floats, user_price: Flo
         total += part
     for item in range(pairs.m):
         if w[item] > 0.0:
-            total -= w[item] * state.floor[item]
+            total -= w[item] * state.min_exposure[item]
         elif w[item] < 0.0:
-            total -= w[item] * state.cap[item]
+            total -= w[item] * state.max_exposure[item]
     return total

@@ -41,17 +41,18 @@ def beyond(over: Floats, bound: Floats) -> Floats:
 class Rows:
     """G requirements on several items: groups, campaigns, audiences.
 
-    Requirement g is least_g ≤ Σ w ≤ most_g, a sum of position weights w over all exposures of its items to
-    its users. The price of item y for user x is v_y plus the prices v_g of all requirements g on y and x.
+    Requirement g is min_exposure_g ≤ Σ w ≤ max_exposure_g, a sum of position weights w over all exposures of
+    its items to its users. The price of item y for user x is v_y plus the prices v_g of all requirements g on
+    y and x.
     """
 
     first: Ints
     """(G+1,) where the items of each row begin in ``item``; the last entry is its length."""
     item: Ints
     """(nnz,) items, distinct within a row."""
-    least: Floats
+    min_exposure: Floats
     """(G,) required exposure, in units of the position weights."""
-    most: Floats
+    max_exposure: Floats
     """(G,) largest exposure; infinite where there is no cap."""
     cost: Floats
     """(G,) price of one missing unit; infinite where the row is hard."""
@@ -73,17 +74,17 @@ class Rows:
             )
         if len(item) and (item.min() < 0 or item.max() >= m):
             refuse(ConfigError, caller, f"rows.item holds {item.min()} to {item.max()}", f"0 to {m - 1}")
-        for name in ("least", "most", "cost"):
+        for name in ("min_exposure", "max_exposure", "cost"):
             values = getattr(self, name)
             if values.shape != (groups,) or not (values >= 0).all():
                 raise ConfigError(
                     f"{caller}: rows.{name} has the wrong shape or a negative number. Expected one number "
                     f"of at least 0 for each of the {groups} rows"
                 )
-        if not (self.least <= self.most).all() or not np.isfinite(self.least).all():
+        if not (self.min_exposure <= self.max_exposure).all() or not np.isfinite(self.min_exposure).all():
             raise ConfigError(
-                f"{caller}: a number of rows.least is infinite or above rows.most. Expected finite numbers "
-                "of at most rows.most"
+                f"{caller}: a number of rows.min_exposure is infinite or above rows.max_exposure. Expected finite "
+                "numbers of at most rows.max_exposure"
             )
         if self.active is not None and self.active.shape != (n, groups):
             refuse(ConfigError, caller, f"rows.active has shape {self.active.shape}", f"({n}, {groups})")
@@ -321,8 +322,10 @@ class Problem:
 
     scores: NDArray[np.floating]  # (n, M) float32 or float64; −inf where not admissible
     capacity: Ints  # (n,) positions of each user, at most M
-    floor: Array  # (M,) required exposures: int64, whole positions; float64 where ``weights`` are given
-    cap: Array  # (M,) largest allowed exposures, likewise; n·w₁ where there is none
+    min_exposure: (
+        Array  # (M,) required exposures: int64, whole positions; float64 where ``weights`` are given
+    )
+    max_exposure: Array  # (M,) largest allowed exposures, likewise; n·w₁ where there is none
     cost: Floats  # (M,) price of one exposure of shortfall; infinite where floors are hard
     chunks: ChunkedScores | None  # scores computed on demand; ``scores`` is empty then
     weights: Floats | None  # (k,) weight of an exposure at each position; None: ``unit`` at all
@@ -333,7 +336,7 @@ class Problem:
     @property
     def shape(self) -> tuple[int, int]:
         """(n, M): numbers of users and items."""
-        return len(self.capacity), len(self.floor)
+        return len(self.capacity), len(self.min_exposure)
 
     def block(self, start: int, stop: int) -> NDArray[np.floating]:
         """Scores of consecutive users, read-only; −inf: not admissible."""

@@ -5,12 +5,12 @@ exposure, and other items too much. A pass goes through the users and makes move
 score plus penalty. In a move, two items of a slate change positions, or an item replaces another, fills an
 empty position, or leaves the last position. A pass ends, because every move raises the sum.
 
-H is the penalty for exposure below floors and above caps. The penalty of a requirement is P(E) = −c·(least −
-E)₊ − d·(E − most)₊, with costs c and d. If every move had to raise the value V, the search would soon stop.
+H is the penalty for exposure below floors and above caps. The penalty of a requirement is P(E) = −c·(min − E)₊ −
+d·(E − max)₊, with costs c and d. If every move had to raise the value V, the search would soon stop.
 For example, taking a unit of exposure from an item at its floor costs c, although a later move could restore
 this unit for the price v. So the search begins with a smoothed P,
 
-    H'(E) = clip(w − ρ·(E − least), 0, c) − clip(z + ρ·(E − most), 0, d),    w = (−v)₊, z = v₊,
+    H'(E) = clip(w − ρ·(E − min), 0, c) − clip(z + ρ·(E − max), 0, d),    w = (−v)₊, z = v₊,
 
 The smoothed P charges the prices v near the bounds, and approaches P as ρ grows. Each pass has a larger ρ
 than the pass before. The last passes use P, so that V grows.
@@ -176,10 +176,10 @@ def _moved(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho
     """Price −H' of a requirement, from its exposure beyond bounds."""
     below = min(price[row], 0.0)
     above = max(price[row], 0.0)
-    if terms.least[row] > 0.0:
-        below = min(max(below + rho * (exposure - terms.least[row]), -terms.cost[row]), 0.0)
-    if terms.most[row] < np.inf:
-        above = max(above + rho * (exposure - terms.most[row]), 0.0)
+    if terms.min_exposure[row] > 0.0:
+        below = min(max(below + rho * (exposure - terms.min_exposure[row]), -terms.cost[row]), 0.0)
+    if terms.max_exposure[row] < np.inf:
+        above = max(above + rho * (exposure - terms.max_exposure[row]), 0.0)
     return float(below + above)
 
 
@@ -314,7 +314,7 @@ def _improve(
 
 def missing(terms: WeightedProblem, exposure: Floats) -> Floats:
     """(R,) missing exposure of each requirement."""
-    return beyond(terms.least - exposure, terms.least)
+    return beyond(terms.min_exposure - exposure, terms.min_exposure)
 
 
 def integral_slates(
@@ -352,13 +352,13 @@ def _fitted(
 ) -> bool:
     """Change slates until all bounds are met; true if successful."""
     low = np.where(np.isinf(terms.cost), charge, terms.cost)
-    high = np.where(terms.most < np.inf, charge, 0.0)
+    high = np.where(terms.max_exposure < np.inf, charge, 0.0)
     exposure = np.zeros(len(price))
     nothing = np.empty(0, np.int64)
-    aim = terms.least.copy()
+    aim = terms.min_exposure.copy()
 
     def improve(rho: float, wanted: Ints) -> int:
-        penalty = Penalty(np.stack([price, aim, terms.most, low, high], axis=1), rho)
+        penalty = Penalty(np.stack([price, aim, terms.max_exposure, low, high], axis=1), rho)
         return _improve(terms, penalty, slates, lists, wanted, exposure, _TINY * unit)
 
     for turn in range(_ROUNDED):
@@ -384,7 +384,7 @@ def _fitted(
 
 def _over(terms: WeightedProblem, exposure: Floats) -> Bools:
     """(R,) true for requirements whose exposure exceeds their cap."""
-    return beyond(exposure - terms.most, terms.most) > 0.0
+    return beyond(exposure - terms.max_exposure, terms.max_exposure) > 0.0
 
 
 def _items_of(terms: WeightedProblem, rows: Bools) -> Ints:
@@ -398,7 +398,7 @@ def _items_of(terms: WeightedProblem, rows: Bools) -> Ints:
 
 def _keep_caps(terms: WeightedProblem, slates: Ints) -> None:
     """Cut each slate before its first item above a cap."""
-    exposure = np.zeros(len(terms.least))
+    exposure = np.zeros(len(terms.min_exposure))
     m = terms.scores.shape[1]
     for user in range(len(slates)):
         recount(terms, slates, exposure)

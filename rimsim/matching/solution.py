@@ -78,7 +78,7 @@ def infeasible(message: str, items: Ints, lacking: float) -> InfeasibleError:
 
 def refuse_short(problem: Problem, solution: DualSolution, after: str) -> DualSolution:
     """Solution, checked to meet all hard floors."""
-    short = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.floor))
+    short = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.min_exposure))
     if len(short):
         raise infeasible(
             f"solve_dual: {len(short)} items are {solution.shortfall} exposures below their floors {after}. "
@@ -93,13 +93,13 @@ def refuse_excessive(problem: Problem) -> None:
     """Refuse hard floors that capacities cannot meet."""
     admissible = problem.scores > -np.inf  # empty if scores come in chunks
     if admissible.all():
-        items, lacking = violated_items_of_all(problem.floor, problem.capacity)
+        items, lacking = violated_items_of_all(problem.min_exposure, problem.capacity)
     else:
-        items, lacking = violated_items(admissible, problem.floor, problem.capacity)
+        items, lacking = violated_items(admissible, problem.min_exposure, problem.capacity)
     if lacking:
         raise infeasible(
             f"{problem.caller}: the floors of {len(items)} items ({names_of(items)}) ask for "
-            f"{int(problem.floor[items].sum())} exposures, but `capacity` and `admissible` allow "
+            f"{int(problem.min_exposure[items].sum())} exposures, but `capacity` and `admissible` allow "
             f"{lacking} fewer. Lower min_exposure or give `cost`",
             items,
             lacking,

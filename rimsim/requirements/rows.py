@@ -35,9 +35,9 @@ class Row(NamedTuple):
     """Name in tables and errors."""
     items: Ints
     """(n,) distinct items whose exposures count, together."""
-    least: float = 0.0
+    min_exposure: float = 0.0
     """Least exposures, in the unit of the guarantee."""
-    most: float = np.inf
+    max_exposure: float = np.inf
     """Most exposures; ∞: any number."""
     begin: int = 0
     """Tick from which exposures count."""
@@ -53,17 +53,17 @@ class Row(NamedTuple):
 class Requirements:
     """Table of J requirements, one per row.
 
-    Row j requires least_j ≤ Σ w_r ≤ most_j, a sum of position weights w_r over the positions r that show one
-    of the row's items. Only arrivals of the row's audience within its time count (``Arrivals.audiences``).
+    Row j requires min_exposure_j ≤ Σ w_r ≤ max_exposure_j, a sum of position weights w_r over the positions r that
+    show one of the row's items. Only arrivals of the row's audience within its time count (``Arrivals.audiences``).
     """
 
     name: tuple[str, ...]
     first: Ints
     """(J + 1,) beginning of each row's items in ``item``, and the end of the last."""
     item: Ints
-    least: Floats
+    min_exposure: Floats
     """(J,) least exposures, in the unit of the guarantee; 0: any number."""
-    most: Floats
+    max_exposure: Floats
     """(J,) most exposures, in that unit; ∞: any number."""
     begin: Ints
     """(J,) tick from which exposures count."""
@@ -81,8 +81,8 @@ class Requirements:
             name=tuple(row.name for row in rows),
             first=np.cumsum([0, *(len(row.items) for row in rows)]),
             item=np.concatenate([np.zeros(0, np.int64), *(row.items for row in rows)]),
-            least=np.array([row.least for row in rows], np.float64),
-            most=np.array([row.most for row in rows], np.float64),
+            min_exposure=np.array([row.min_exposure for row in rows], np.float64),
+            max_exposure=np.array([row.max_exposure for row in rows], np.float64),
             begin=np.array([row.begin for row in rows], np.int64),
             end=np.array([row.end for row in rows], np.int64),
             audience=np.array([row.audience for row in rows], np.int64),
@@ -90,7 +90,7 @@ class Requirements:
         )
 
     def __len__(self) -> int:
-        return len(self.least)
+        return len(self.min_exposure)
 
     def items(self, row: int) -> Ints:
         """Items of a requirement."""
@@ -105,21 +105,21 @@ class Requirements:
             self.item[np.repeat(is_chosen, sizes)],
             *(
                 getattr(self, column)[is_chosen]
-                for column in ("least", "most", "begin", "end", "audience", "arrivals")
+                for column in ("min_exposure", "max_exposure", "begin", "end", "audience", "arrivals")
             ),
         )
 
     @property
     def item_caps(self) -> Bools:
         """Mask of requirements that cap one item all round."""
-        capped = (self.least == 0) & np.isfinite(self.most)
+        capped = (self.min_exposure == 0) & np.isfinite(self.max_exposure)
         return np.asarray((self.audience < 0) & (np.diff(self.first) == 1) & capped)
 
-    def most_of_items(self, n_items: int) -> Floats:
+    def max_exposure_of_items(self, n_items: int) -> Floats:
         """Largest allowed exposures of each item, from :attr:`item_caps`."""
         max_exposure = np.full(n_items, np.inf)
         rows = np.flatnonzero(self.item_caps)
-        np.minimum.at(max_exposure, self.item[self.first[rows]], self.most[rows])
+        np.minimum.at(max_exposure, self.item[self.first[rows]], self.max_exposure[rows])
         return max_exposure
 
     def active(self, audiences: Bools | None, arrivals: int) -> Bools:
@@ -333,7 +333,7 @@ class ScenarioRequirements:
             Row(
                 f"most of item {self._ids[item]}",
                 np.array([item]),
-                most=float(max_exposure[item]),
+                max_exposure=float(max_exposure[item]),
                 begin=ahead.visits.start,
                 end=ahead.visits.stop,
                 arrivals=ahead.arrivals(None),
