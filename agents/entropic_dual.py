@@ -10,19 +10,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim import rng
+from rimsim.agents.arrival_arrays import ArrivalArrays, ExposureUnit, arrays_of, fill_slate, fill_values
+from rimsim.agents.clock import RoundClock
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.gibbs import gibbs_draw, inclusion_sums, slate_chances, standing_order
-from rimsim.agents.prices import (
-    ArrivalArrays,
-    ExposureUnit,
-    RoundClock,
-    States,
-    arrays_of,
-    fill_slate,
-    fill_values,
-    states_in_order,
-)
-from rimsim.agents.rim_feedback import Pacing, move_prices
+from rimsim.agents.pacing import Pacing, move_prices
+from rimsim.agents.past_states import States, states_in_order
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.evaluation.off_policy import Chances

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from rimsim import rng
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.prices import capacities
+from rimsim.agents.past_states import capacities
 from rimsim.arrays import Bools, Ints
 from rimsim.compiled import compiled
 from rimsim.evaluation.off_policy import Chances

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rimsim.agents.prices import EARLY, ExposureUnit, RoundClock, capacities
+from rimsim.agents.arrival_arrays import ExposureUnit
+from rimsim.agents.clock import EARLY, RoundClock
+from rimsim.agents.past_states import capacities
 from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.market import Slates

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from rimsim.agents.prices import capacities
+from rimsim.agents.past_states import capacities
 from rimsim.arrays import Bools, Floats
 
 if TYPE_CHECKING:

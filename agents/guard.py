@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from rimsim.agents.prices import ExposureUnit
+from rimsim.agents.arrival_arrays import ExposureUnit
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.matching import best_items, enter, tie_rank
@@ -73,6 +73,17 @@ class Guard(NamedTuple):
         return cls(
             required, chance, spare, sure, rows.first, rows.item, column, holds, shared, due, need, wait
         )
+
+
+class Due(NamedTuple):
+    """Exposures that cannot wait for later arrivals."""
+
+    n_urgent: int
+    """Number of admissible items that need almost every later arrival."""
+    excess: float
+    """Positions that items need beyond those of later arrivals."""
+    is_now: bool
+    """True if an item, group or campaign is due in this slate."""
 
 
 class Deficits(NamedTuple):
@@ -244,13 +255,13 @@ def due_at(
     exposure: Floats,
     unit: ExposureUnit,
     deficits: Deficits,
-) -> tuple[int, float, bool]:
-    """Urgent items, excess positions, and whether an exposure is due.
+) -> Due:
+    """Exposures that are due at an arrival.
 
     An item can have at most one position per arrival. So an item is urgent if it needs about as many positions as there
     are remaining arrivals that can be shown it. If items and groups together need more positions than will come after
-    this slate, the excess is due now. The second result is the part of this excess that items need; ``guard.due`` has
-    the part of groups and campaigns. ``remaining`` and ``counts`` have an entry per audience, and a last one for the
+    this slate, the excess is due now. The result has the part of this excess that items need; ``guard.due`` has the
+    part of groups and campaigns. ``remaining`` and ``counts`` have an entry per audience, and a last one for the
     round.
     """
     in_round = remaining[len(remaining) - 1]
@@ -272,7 +283,7 @@ def due_at(
         due |= guard.due[row] > NOTHING
     if excess > 0.0 and len(guard.due):
         excess *= of_items / total
-    return now, excess, due or now > 0 or excess > 0.0
+    return Due(now, excess, due or now > 0 or excess > 0.0)
 
 
 @compiled_part
@@ -280,8 +291,7 @@ def place_due(
     value: Floats,
     bits: np.uint64,
     remaining: float,
-    urgent: bool,  # noqa: FBT001  # compiled code cannot be called with keyword arguments
-    excess: float,
+    due: Due,
     guard: Guard,
     exposure: Floats,
     unit: ExposureUnit,
@@ -300,13 +310,17 @@ def place_due(
     # Placed items leave ``value``; the slate is sorted by ``worth``, which keeps them.
     worth = value.copy() if alike else value
     slate = np.full(k, -1)
-    placed = _place_urgent(value, bits, remaining, guard, exposure, unit, deficits, slate) if urgent else 0
+    placed = (
+        _place_urgent(value, bits, remaining, guard, exposure, unit, deficits, slate)
+        if due.n_urgent > 0
+        else 0
+    )
     if len(guard.due):
         _place_rows(guard, value, bits, unit, slate)
         placed = 0
         for item in slate:
             placed += item >= 0 and deficits.enough[item] >= 0
-    forced = int(min(np.float64(k), max(np.ceil(excess), 0.0)))
+    forced = int(min(np.float64(k), max(np.ceil(due.excess), 0.0)))
     if forced > placed:
         place_deficits(deficits, value, bits, forced - placed, unit.position_weights, slate)
     size = _place_others(value, bits, slate, items, best)

@@ -13,15 +13,11 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.agents.arrival_arrays import ExposureUnit
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.prices import (
-    ExposureUnit,
-    States,
-    constraints_of,
-    cost_of_missing,
-    counted,
-    states_in_order,
-)
+from rimsim.agents.past_states import States, states_in_order
+from rimsim.agents.prices import cost_of_missing
+from rimsim.agents.row_table import constraints_of, counted
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import AgentError
 from rimsim.market import Slates

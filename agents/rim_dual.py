@@ -9,8 +9,10 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.agents.arrival_arrays import ExposureUnit
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.prices import ExposureUnit, RowTable, solved_rows, spread_prices
+from rimsim.agents.prices import solved_rows
+from rimsim.agents.row_table import RowTable, spread_prices
 from rimsim.market import Slates
 from rimsim.market.records import at_items
 from rimsim.matching import ordered_by, price_slates

@@ -17,7 +17,8 @@ from rimsim.agents import EpsilonGreedy, Random, RimFeedback, States, make_agent
 from rimsim.agents.exploration import uniform_slates
 from rimsim.agents.fair_rec import _chosen, _turns
 from rimsim.agents.feasibility import _seen
-from rimsim.agents.prices import SAMPLED_TOL, admissible_shares, capacities, cost_of_missing, solved_prices
+from rimsim.agents.past_states import admissible_shares, capacities
+from rimsim.agents.prices import SAMPLED_TOL, cost_of_missing, solved_prices
 from rimsim.config import ArrivalsConfig, ExposureConfig
 from rimsim.errors import AgentError, ConfigError
 from rimsim.market import Market

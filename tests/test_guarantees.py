@@ -15,11 +15,11 @@ from test_matching_weighted import relaxed
 from test_promises import AGENTS
 
 from rimsim import measures
-from rimsim.agents import States, make_agent, market_for, play_round, rim_feedback
+from rimsim.agents import Delivery, States, make_agent, market_for, play_round
 from rimsim.agents import guard as guarding
+from rimsim.agents.arrival_arrays import ExposureUnit
 from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.gibbs import inclusion_sums
-from rimsim.agents.prices import ExposureUnit
 from rimsim.config import ExposureConfig
 from rimsim.market import RoundView
 from rimsim.matching import Rows, solve_prices, tie_rank
@@ -531,7 +531,9 @@ def slate_of(value, required, left, weight, *, urgent=True, excess=0.0, guard=No
     deficits = guarding.Deficits.of(required, exposure, unit_of(weight))
     items, best = np.full(len(weight), -1), np.empty(len(weight))
     state = guard, exposure, unit_of(weight), deficits
-    size = guarding.place_due(value.copy(), ROW, left, urgent, excess, *state, items, best)
+    size = guarding.place_due(
+        value.copy(), ROW, left, guarding.Due(int(urgent), excess, is_now=True), *state, items, best
+    )
     return items[:size].tolist()
 
 
@@ -716,5 +718,5 @@ def test_the_guard_delivers_where_prices_cannot(monkeypatch):
     for pace in ("arrivals", "clock"):
         config = hard_market(pace=pace, cost=1e-9, beta=0.1)
         assert undelivered(played_by(weak, config)[1].closed[0]) <= (0.0 if pace == "arrivals" else 0.01)
-    monkeypatch.setattr(rim_feedback.Delivery, "_reset_guard", lambda *_: None)
+    monkeypatch.setattr(Delivery, "_reset_guard", lambda *_: None)
     assert undelivered(played_by(weak, hard_market(cost=1e-9, beta=0.1))[1].closed[0]) > 0.04

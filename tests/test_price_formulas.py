@@ -8,8 +8,11 @@ from kit import cases
 from made_data import Chunks, arrivals_of, skewed, view_of
 
 from rimsim.agents import Undeliverable, make_agent, undeliverable
-from rimsim.agents.prices import RoundClock, RowTable, constraints_of, solved_rows
-from rimsim.agents.rim_feedback import Delivery, Pacing, add_rows, count_rows, hide_full, move_prices
+from rimsim.agents.clock import RoundClock
+from rimsim.agents.delivery import Delivery
+from rimsim.agents.pacing import Pacing, add_rows, count_rows, hide_full, move_prices
+from rimsim.agents.prices import solved_rows
+from rimsim.agents.row_table import RowTable, constraints_of
 from rimsim.requirements.rows import Requirements, Row
 
 HOUR = 3600 * 1_000_000
@@ -179,7 +182,7 @@ def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, c
         of_items = np.zeros(6)
         of_items[shown[:size]] = weight[:size]
         counted = exposure[6:] + (table @ of_items) * counts[column]
-        count_rows(pacing, counts, shown, size, weight, scratch, exposure)
+        count_rows(pacing, counts, shown[:size], weight, scratch, exposure)
         assert exposure[6:] == pytest.approx(counted)
         assert (scratch == 0).all()
 

@@ -16,7 +16,9 @@ from small_markets import facts_of, priced
 from test_matching_weighted import relaxed
 
 from rimsim.agents import make_agent, market_for, play_round
-from rimsim.agents.prices import RowTable, joined_states, solved_prices, solved_rows, spread_prices
+from rimsim.agents.past_states import joined_states
+from rimsim.agents.prices import solved_prices, solved_rows
+from rimsim.agents.row_table import RowTable, spread_prices
 from rimsim.arrays import seconds
 from rimsim.config import ArrivalsConfig, Seeds, find_scenario, scenario_from, to_plain
 from rimsim.errors import ConfigError

@@ -34,8 +34,8 @@ def duration_seconds(text: str) -> float:
         raise ValueError(f"{text!r} has no unit. {examples}")
     parts = [(float(number), unit.removesuffix("s")) for number, unit in re.findall(_PART, text.lower())]
     # By hand: pandas takes a third of a second to import.
-    whole = re.fullmatch(rf"\s*-?({_PART}\s*)+", text.lower())
-    if whole is None or any(unit not in _SECONDS for _, unit in parts):
+    match = re.fullmatch(rf"\s*-?({_PART}\s*)+", text.lower())
+    if match is None or any(unit not in _SECONDS for _, unit in parts):
         raise ValueError(f"{text!r} is not a duration. {examples}")
     seconds = sum(number * _SECONDS[unit] for number, unit in parts)
     if not seconds > 0 or "-" in text:

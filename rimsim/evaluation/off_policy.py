@@ -84,7 +84,9 @@ class Chances:
         The policy of ``first`` chooses the slate with probability ``share``, the policy of ``second`` otherwise.
         """
         pairs = zip(first.columns, second.columns, strict=True)
-        return cls(*(share * chance + (1.0 - share) * other for chance, other in pairs))
+        return cls(
+            *(share * first_chance + (1.0 - share) * second_chance for first_chance, second_chance in pairs)
+        )
 
     def rows(self, rows: Array | slice) -> Chances:
         """Chances of the slates at given indices."""

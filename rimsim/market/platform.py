@@ -37,7 +37,7 @@ from rimsim.market.round import Round
 from rimsim.market.scores import FoldModels, PastStates, StateScores, always, device_of
 from rimsim.market.state import KeptRounds, PlatformState
 from rimsim.market.world import examination_of, initial_model, require_weights
-from rimsim.requirements.campaigns import RoundVisits
+from rimsim.requirements.audiences import RoundVisits
 
 StatesOf: TypeAlias = Callable[[PastRound, FoldModels], StateScores]
 

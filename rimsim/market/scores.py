@@ -34,7 +34,7 @@ from rimsim.intensity.states import UserStates
 from rimsim.market.ledger import Histories, PastRound, fold_of
 from rimsim.market.records import Arrivals, Schedule, ScoredStates, at_items
 from rimsim.matching import top_k
-from rimsim.requirements.campaigns import RoundVisits
+from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.rows import RoundRequirements
 
 FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]

@@ -19,6 +19,7 @@ differentiable, and its gradient is the bounds minus the exposures Σ z.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -123,7 +124,7 @@ class DualPoint(NamedTuple):
 class Ending(NamedTuple):
     """Stopping rule of a descent: ``steps`` steps gain too little."""
 
-    enough: float
+    min_gain: float  # share of D_τ that the steps must gain together
     steps: int = 1
 
 
@@ -274,91 +275,149 @@ def _list(
     return size
 
 
-@compiled
-def _user_dual(  # noqa: C901, PLR0912, PLR0915
+class UserFits(NamedTuple):
+    """Best items of a user and their mean weights.
+
+    Row 0 is for the current user, and row 1 for all users with equal scores, of which one is evaluated.
+    """
+
+    best_items: Ints  # (2, M + k + 1) the best items, then the other items of the last pool
+    best: Floats  # (2, k) largest s − v, descending
+    share: Floats  # (2, M + 1) (s − v)/τ of ``best_items``
+    z: Floats  # (2, M + 1) mean position weights of ``best_items``
+    sizes: Ints  # (2, 2) numbers of best items and of items with z; −1 until they are known
+
+
+class Scratch(NamedTuple):
+    """Work arrays for the fit of one user."""
+
+    near: Ints  # (M,) items whose s − v reaches a guess
+    value: Floats  # (M,) s − v of ``near``
+    all_values: Floats  # (M,) s − v of all items
+    pools: tuple[Any, ...]  # ``mean`` (k,) and ``count`` (k,) of pools; ``inside`` (M,) and ``shown`` (M,)
+
+
+@compiled_part
+def _listed_near(
+    contenders: Contenders, price: Floats, user: int, lowest: float, near: Ints, value: Floats
+) -> int:
+    """Number of a user's listed items with s − v of at least ``lowest``."""
+    items = contenders.items[user]
+    scores = contenders.scores[user]
+    n_near = 0
+    for place in range(contenders.lengths[user]):
+        near[n_near] = items[place]
+        value[n_near] = scores[place] - price[items[place]]
+        n_near += value[n_near] >= lowest  # without a branch, which would often be predicted wrongly
+    return n_near
+
+
+@compiled_part
+def _all_near(all_values: Floats, lowest: float, near: Ints, value: Floats) -> int:
+    """Number of all items with s − v of at least ``lowest``."""
+    n_near = 0
+    for item in range(len(all_values)):
+        near[n_near] = item
+        value[n_near] = all_values[item]
+        n_near += value[n_near] >= lowest
+    return n_near
+
+
+@compiled_part
+def _fit_user(
     terms: WeightedProblem,
     price: Floats,
     tau: float,
-    contenders: tuple[Any, ...],
+    slack: float,
+    contenders: Contenders,
+    user: int,
+    row: int,
+    fits: UserFits,
+    scratch: Scratch,
+) -> None:
+    """Fit a user's pools; fill in row ``row`` of ``fits``.
+
+    The last pool of some items is a bound: with more items, its mean is no lower. So if this mean is above a guess,
+    items below the guess cannot be in a pool. Otherwise, the mean is the next guess.
+    """
+    k = terms.capacity[user]
+    largest = tau * terms.weights[0]
+    best = fits.best[row]
+    work = (fits.best_items[row], fits.share[row], fits.z[row], *scratch.pools)
+    near = scratch.near
+    value = scratch.value
+    fallen = contenders.fallen[0]
+    lowest = max(contenders.pool[user] - _GUESS * tau, 0.0)
+    is_filled = False
+    while True:
+        if contenders.rest[user] + fallen < lowest * (1.0 - _ROUNDED) - slack:
+            n_near = _listed_near(contenders, price, user, lowest, near, value)
+        else:
+            if not is_filled:
+                values_of_row(terms, price, user, scratch.all_values)
+                is_filled = True
+            n_near = _all_near(scratch.all_values, lowest, near, value)
+        size, entries, level = _fit(near[:n_near], value, terms.weights, tau, k, best, work)
+        if lowest == 0.0 or (size == k and level * tau * (1.0 - _ROUNDED) >= lowest):
+            break
+        lowest = max(level * tau - _ROUNDED * (best[0] + largest), 0.0) if size == k else 0.0
+    contenders.pool[user] = level * tau if size == k else 0.0
+    fits.sizes[row, 0] = size
+    fits.sizes[row, 1] = entries
+    if is_filled and len(terms.of) == 0:
+        bound = lowest - _DEPTH * tau
+        scores = terms.scores[user]
+        n_listed = _list(scratch.all_values, scores, bound, contenders.items[user], contenders.scores[user])
+        contenders.lengths[user] = n_listed
+        contenders.rest[user] = bound - fallen if n_listed >= 0 else np.inf
+
+
+@compiled
+def _user_dual(
+    terms: WeightedProblem,
+    price: Floats,
+    tau: float,
+    contenders_: tuple[Any, ...],
     exposure: Floats,
     marginal: Floats,
 ) -> tuple[float, float]:
     """First fields of :class:`UserDual`; the others are filled in.
 
-    ``exposure`` and ``marginal`` come as zeros, and ``contenders`` are updated. The last pool of some items is a bound:
-    with more items, its mean is no lower. So if this mean is above a guess, items below the guess cannot be in a pool.
-    Otherwise, the mean is the next guess.
+    ``exposure`` and ``marginal`` come as zeros, and the contenders are updated.
     """
     (n, m) = terms.scores.shape
     width = len(terms.weights)
-    grouped = len(terms.of) > 0
-    near = np.empty(m, np.int64)
-    value = np.empty(m, np.float64)
-    of_row = np.empty(m, np.float64)
-    inside = np.empty(m, np.float64)
-    shown = np.zeros(m, np.bool_)
-    mean = np.empty(width, np.float64)
-    # The second row of the pair has users with equal scores.
-    count = np.empty(width, np.int64)
-    all_best_items = np.empty((2, m + width + 1), np.int64)
-    all_best = np.empty((2, width), np.float64)
-    all_shares = np.empty((2, m + 1), np.float64)
-    all_z = np.empty((2, m + 1), np.float64)
-    sizes = np.full((2, 2), -1, np.int64)
-    _, fallen, rest, last_pool, listed, listed_scores, lengths, alike = contenders
-    slack = _ROUNDED * (np.abs(price).sum() + fallen[0])
-    largest = tau * terms.weights[0]
+    contenders = Contenders(*contenders_)
+    pools = (np.empty(width), np.empty(width, np.int64), np.empty(m), np.zeros(m, np.bool_))
+    scratch = Scratch(np.empty(m, np.int64), np.empty(m), np.empty(m), pools)
+    fits = UserFits(
+        np.empty((2, m + width + 1), np.int64),
+        np.empty((2, width)),
+        np.empty((2, m + 1)),
+        np.empty((2, m + 1)),
+        np.full((2, 2), -1, np.int64),
+    )
+    slack = _ROUNDED * (np.abs(price).sum() + contenders.fallen[0])
     top = smooth = 0.0
     for user in range(n):
         k = terms.capacity[user]
         if k == 0:
             continue
-        row = 1 if alike[user] else 0
-        best = all_best[row]
-        best_items = all_best_items[row]
-        share = all_shares[row]
-        z = all_z[row]
-        lowest = max(last_pool[user] - _GUESS * tau, 0.0)
-        filled = False
-        while row == 0 or sizes[1, 0] < 0:
-            n_near = 0
-            if rest[user] + fallen[0] < lowest * (1.0 - _ROUNDED) - slack:
-                user_items = listed[user]
-                user_scores = listed_scores[user]
-                for place in range(lengths[user]):
-                    near[n_near] = user_items[place]
-                    value[n_near] = user_scores[place] - price[user_items[place]]
-                    n_near += value[n_near] >= lowest
-            else:
-                if not filled:
-                    values_of_row(terms, price, user, of_row)
-                    filled = True
-                for item in range(m):
-                    near[n_near] = item
-                    value[n_near] = of_row[item]
-                    n_near += value[n_near] >= lowest
-            work = (best_items, share, z, mean, count, inside, shown)
-            size, entries, level = _fit(near[:n_near], value, terms.weights, tau, k, best, work)
-            if lowest == 0.0 or (size == k and level * tau * (1.0 - _ROUNDED) >= lowest):
-                last_pool[user] = level * tau if size == k else 0.0
-                sizes[row, 0] = size
-                sizes[row, 1] = entries
-                if filled and not grouped:
-                    bound = lowest - _DEPTH * tau
-                    lengths[user] = _list(
-                        of_row, terms.scores[user], bound, listed[user], listed_scores[user]
-                    )
-                    rest[user] = bound - fallen[0] if lengths[user] >= 0 else np.inf
-                break
-            lowest = max(level * tau - _ROUNDED * (best[0] + largest), 0.0) if size == k else 0.0
-        size, entries = sizes[row]
+        row = 1 if contenders.alike[user] else 0
+        if row == 0 or fits.sizes[1, 0] < 0:
+            _fit_user(terms, price, tau, slack, contenders, user, row, fits, scratch)
+        best = fits.best[row]
+        best_items = fits.best_items[row]
+        share = fits.share[row]
+        z = fits.z[row]
+        size, entries = fits.sizes[row]
         for place in range(size):
             top += terms.weights[place] * best[place]
         if size == k:
             marginal[user] = terms.weights[k - 1] * best[k - 1]
         for place in range(entries):
             smooth += tau * z[place] * (share[place] - 0.5 * z[place])
-            if grouped:
+            if len(terms.of) > 0:
                 enter_exposure(terms, exposure, user, best_items[place], z[place])
             else:
                 exposure[best_items[place]] += z[place]
@@ -398,54 +457,93 @@ def minimised(
     derivatives do not help, because they ignore the items that enter slates in a long step. ``unit`` is the
     scale of prices and a lower bound of the scale of D.
     """
-    lowest, highest = box
-    below = np.flatnonzero(lowest < 0.0)
-    above = np.flatnonzero(highest > 0.0)
-    asked = np.concatenate([terms.min_exposure[below], terms.max_exposure[above]])
-    if not len(asked):
+    search = _PriceParts(terms, start, tau, box, unit)
+    if not len(search.bounds):
         return at_prices(terms, np.zeros(len(start.price)), tau)
-    last = start if start.tau == tau else at_prices(terms, start.price, tau, start)
-    scale = max(abs(last.smooth), unit)
-    key = b""
-
-    def point(parts: Floats) -> DualPoint:
-        nonlocal last, key
-        if parts.tobytes() != key:
-            price = np.zeros(len(start.price))
-            price[below] = parts[: len(below)]
-            price[above] += parts[len(below) :]
-            price = np.clip(price * unit, lowest, highest)  # rounding could move a price beyond its limits
-            last = at_prices(terms, price, tau, last)
-            key = parts.tobytes()
-        return last
-
-    def dual(parts: Floats) -> tuple[float, Floats]:
-        users = point(parts).users
-        slope = asked - np.concatenate([users.exposure[below], users.exposure[above]])
-        return (users.smooth + unit * float(parts @ asked)) / scale, slope * unit / scale
-
-    gained: deque[float] = deque(maxlen=ending.steps + 1)
-
-    def stop(intermediate_result: OptimizeResult) -> None:
-        gained.append(float(intermediate_result.fun))
-        if len(gained) > ending.steps and gained[0] - gained[-1] <= ending.enough * abs(gained[-1]):
-            raise StopIteration
-
     optimum = minimize(
-        dual,
-        np.concatenate([np.minimum(start.price[below], 0.0), np.maximum(start.price[above], 0.0)]) / unit,
+        search.dual,
+        search.start,
         jac=True,
         method="L-BFGS-B",
-        bounds=[
-            *((low / unit, 0.0) for low in lowest[below]),
-            *((0.0, high / unit) for high in highest[above]),
-        ],
-        callback=stop if ending.steps > 1 else None,
+        bounds=search.limits,
+        callback=_stop_by(ending) if ending.steps > 1 else None,
         options={
             "maxfun": _EVALUATIONS,
             "maxcor": _REMEMBERED,
-            "ftol": ending.enough if ending.steps == 1 else 0.0,
+            "ftol": ending.min_gain if ending.steps == 1 else 0.0,
             "gtol": 0.0,
         },
     )
-    return point(optimum.x)
+    return search.point(optimum.x)
+
+
+class _PriceParts:
+    """Parts of prices below and above 0, as L-BFGS-B moves them.
+
+    Parts are prices divided by ``unit``, and D_τ is divided by its scale, because L-BFGS-B expects numbers near 1.
+    """
+
+    def __init__(
+        self,
+        terms: WeightedProblem,
+        start: DualPoint,
+        tau: float,
+        box: tuple[Floats, Floats],
+        unit: float,
+    ) -> None:
+        self._terms = terms
+        self._tau = tau
+        self._box = box
+        self._unit = unit
+        lowest, highest = box
+        below = np.flatnonzero(lowest < 0.0)
+        above = np.flatnonzero(highest > 0.0)
+        self._below = below
+        self._above = above
+        self.bounds = np.concatenate([terms.min_exposure[below], terms.max_exposure[above]])
+        """Bound of the requirement of each part."""
+        self.limits = [
+            *((low / unit, 0.0) for low in lowest[below]),
+            *((0.0, high / unit) for high in highest[above]),
+        ]
+        """Smallest and largest value of each part."""
+        price = start.price
+        self.start = np.concatenate([np.minimum(price[below], 0.0), np.maximum(price[above], 0.0)]) / unit
+        """Parts of the prices to start from."""
+        self._latest = start
+        self._key = b""
+        if len(self.bounds) and start.tau != tau:
+            self._latest = at_prices(terms, price, tau, start)
+        self._scale = max(abs(self._latest.smooth), unit)
+
+    def point(self, parts: Floats) -> DualPoint:
+        """Dual at the prices of given parts."""
+        # L-BFGS-B ends at parts that it has already evaluated.
+        if parts.tobytes() != self._key:
+            price = np.zeros(len(self._latest.price))
+            price[self._below] = parts[: len(self._below)]
+            price[self._above] += parts[len(self._below) :]
+            price = np.clip(price * self._unit, *self._box)  # rounding could move a price beyond its limits
+            self._latest = at_prices(self._terms, price, self._tau, self._latest)
+            self._key = parts.tobytes()
+        return self._latest
+
+    def dual(self, parts: Floats) -> tuple[float, Floats]:
+        """Scaled D_τ at given parts, and its gradient."""
+        users = self.point(parts).users
+        slope = self.bounds - np.concatenate([users.exposure[self._below], users.exposure[self._above]])
+        value = (users.smooth + self._unit * float(parts @ self.bounds)) / self._scale
+        return value, slope * self._unit / self._scale
+
+
+def _stop_by(ending: Ending) -> Callable[[OptimizeResult], None]:
+    """Callback that ends a descent when its latest steps gain too little."""
+    values: deque[float] = deque(maxlen=ending.steps + 1)
+
+    def stop(intermediate_result: OptimizeResult) -> None:
+        values.append(float(intermediate_result.fun))
+        gain = values[0] - values[-1]
+        if len(values) > ending.steps and gain <= ending.min_gain * abs(values[-1]):
+            raise StopIteration
+
+    return stop

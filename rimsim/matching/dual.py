@@ -68,7 +68,7 @@ def solve_dual(
     cost: ArrayLike | None = None,
     prices: ArrayLike | None = None,
     tol: float = 1e-3,
-    **more: Unpack[SolverOptions],
+    **options: Unpack[SolverOptions],
 ) -> DualSolution:
     """Choose slates of largest score under floors, caps and capacities.
 
@@ -97,7 +97,7 @@ def solve_dual(
         cost: Cost of a missing exposure, scalar or (M,); None for hard floors.
         prices: (M,) start prices v, such as prices of the last round; (M+G,) with G ``rows``.
         tol: Relative gap at which to stop.
-        more: ``position_weights`` (k,): positive, non-increasing. ``rows``: requirements of several items or
+        options: ``position_weights`` (k,): positive, non-increasing. ``rows``: requirements of several items or
             for some users. ``tie_seed``: seed of the order among equal scores.
 
     Returns:
@@ -108,10 +108,12 @@ def solve_dual(
         ConfigError: If an argument has a wrong type, shape or value.
         InfeasibleError: If hard floors are not met; the error names items and the shortfall.
     """
-    refuse_unknown("solve_dual", more, SolverOptions)
-    problem = Problem.of("solve_dual", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
+    refuse_unknown("solve_dual", options, SolverOptions)
+    problem = Problem.of(
+        "solve_dual", scores, capacity, min_exposure, max_exposure, admissible, cost, options
+    )
     start = _start(problem, prices, tol)
-    tie_seed = more.get("tie_seed", 0)
+    tie_seed = options.get("tie_seed", 0)
     if problem.weights is not None:
         return _solve_weighted(problem, start, tol, tie_seed)
     return _solve_counted(problem, start, tol, tie_seed)
@@ -127,7 +129,7 @@ def solve_prices(
     cost: ArrayLike | None = None,
     prices: ArrayLike | None = None,
     tol: float = 1e-3,
-    **more: Unpack[PriceOptions],
+    **options: Unpack[PriceOptions],
 ) -> DualPrices:
     """Prices of :func:`solve_dual` alone, without integral slates.
 
@@ -140,12 +142,14 @@ def solve_prices(
         ConfigError: If an argument has a wrong type, shape or value.
         InfeasibleError: If hard floors cannot be met; with weights or ``rows``, only if the solver proves it.
     """
-    refuse_unknown("solve_prices", more, PriceOptions)
-    problem = Problem.of("solve_prices", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
+    refuse_unknown("solve_prices", options, PriceOptions)
+    problem = Problem.of(
+        "solve_prices", scores, capacity, min_exposure, max_exposure, admissible, cost, options
+    )
     start = _start(problem, prices, tol)
     if problem.weights is not None:
-        return _least_bound(problem, start, tol, for_bound=more.get("for_bound", False))
-    solution = _solve_counted(problem, start, tol, more.get("tie_seed", 0))
+        return _least_bound(problem, start, tol, for_bound=options.get("for_bound", False))
+    solution = _solve_counted(problem, start, tol, options.get("tie_seed", 0))
     return DualPrices(solution.item_price, solution.row_price, solution.dual, solution.resolution)
 
 

@@ -295,9 +295,9 @@ def _cost(values: object, length: int, caller: str) -> Floats:
     return np.array(np.broadcast_to(asked, (length,)))
 
 
-def _in_units(weights: Floats, floor: Floats, cap: Floats | None) -> bool:
+def _in_units(weights: Floats, required: Floats, allowed: Floats | None) -> bool:
     """True if all bounds are whole multiples of one weight."""
-    bounds = (floor if cap is None else np.concatenate([floor, cap])) / weights[0]
+    bounds = (required if allowed is None else np.concatenate([required, allowed])) / weights[0]
     is_multiple = np.abs(bounds - np.rint(bounds)) <= _SAME * (1.0 + bounds)
     return bool((weights == weights[0]).all() and is_multiple.all())
 
@@ -361,7 +361,7 @@ class Problem:
         max_exposure: ArrayLike | None,
         admissible: object | None,
         cost: ArrayLike | None,
-        more: Weighting,
+        options: Weighting,
     ) -> Problem:
         """Check and convert the arguments of a function.
 
@@ -370,20 +370,9 @@ class Problem:
         Raises:
             ConfigError: If a shape, type or value does not fit; the message names the argument.
         """
-        position_weights = more.get("position_weights")
-        rows = more.get("rows")
-        # Sparse matrices are recognised without importing SciPy.
-        if hasattr(scores, "tocsr") and hasattr(scores, "nnz"):
-            scores = SparseScores(scores, caller)
-        chunks = scores if isinstance(scores, ChunkedScores) else None
-        if chunks is not None and admissible is not None:
-            raise ConfigError(
-                f"{caller}: admissible cannot be given with scores in chunks. Let rows() return −inf for "
-                "pairs that are not admissible"
-            )
-        matrix: NDArray[np.floating] = np.empty((0, 0))
-        if chunks is None:
-            matrix = _masked(_matrix(scores, caller), admissible, caller)
+        position_weights = options.get("position_weights")
+        rows = options.get("rows")
+        matrix, chunks = _scores_of(scores, admissible, caller)
         n, m = matrix.shape if chunks is None else chunks.shape
         positions = np.minimum(_amounts(capacity, n, caller, "capacity", is_integral=True), m)
         if rows is not None:
@@ -392,27 +381,51 @@ class Problem:
         unit = 1.0
         if position_weights is not None or rows is not None:
             weights = _weights(position_weights, int(positions.max(initial=0)), caller)
-            asked = _amounts(min_exposure, m, caller, "min_exposure", is_integral=False)
-            limits = None
+            required = _amounts(min_exposure, m, caller, "min_exposure", is_integral=False)
+            allowed = None
             if max_exposure is not None:
-                limits = _amounts(max_exposure, m, caller, "max_exposure", is_integral=False)
-            if rows is None and _in_units(weights, asked, limits):
+                allowed = _amounts(max_exposure, m, caller, "max_exposure", is_integral=False)
+            if rows is None and _in_units(weights, required, allowed):
                 unit = float(weights[0])
                 weights = None
-                min_exposure = np.rint(asked / unit)
-                max_exposure = None if limits is None else np.rint(limits / unit)
-        floor = _amounts(min_exposure, m, caller, "min_exposure", is_integral=weights is None)
-        largest_exposure = n if weights is None else n * weights[0]
-        cap = np.full(m, largest_exposure, floor.dtype)
-        if max_exposure is not None:
-            limit = _amounts(max_exposure, m, caller, "max_exposure", is_integral=weights is None)
-            above = np.flatnonzero(floor > limit)
-            if len(above):
-                item = int(above[0])
-                raise ConfigError(
-                    f"{caller}: item {item} has min_exposure {floor[item]} but max_exposure {limit[item]}. "
-                    "Lower min_exposure or raise max_exposure"
-                )
-            cap = np.minimum(limit, largest_exposure)
+                min_exposure = np.rint(required / unit)
+                max_exposure = None if allowed is None else np.rint(allowed / unit)
+        required = _amounts(min_exposure, m, caller, "min_exposure", is_integral=weights is None)
+        largest = n if weights is None else n * weights[0]
+        allowed = _allowed_exposure(max_exposure, required, largest, caller, is_integral=weights is None)
         price = _cost(cost, m, caller)
-        return cls(matrix, positions, floor, cap, price, chunks, weights, unit, rows, caller)
+        return cls(matrix, positions, required, allowed, price, chunks, weights, unit, rows, caller)
+
+
+def _scores_of(
+    scores: object, admissible: object | None, caller: str
+) -> tuple[NDArray[np.floating], ChunkedScores | None]:
+    """Checked matrix of scores, or an empty matrix and scores in chunks."""
+    # Sparse matrices are recognised without importing SciPy.
+    if hasattr(scores, "tocsr") and hasattr(scores, "nnz"):
+        scores = SparseScores(scores, caller)
+    if not isinstance(scores, ChunkedScores):
+        return _masked(_matrix(scores, caller), admissible, caller), None
+    if admissible is not None:
+        raise ConfigError(
+            f"{caller}: admissible cannot be given with scores in chunks. Let rows() return −inf for pairs "
+            "that are not admissible"
+        )
+    return np.empty((0, 0)), scores
+
+
+def _allowed_exposure(
+    max_exposure: ArrayLike | None, required: Array, largest: float, caller: str, *, is_integral: bool
+) -> Array:
+    """(M,) largest allowed exposures, ``largest`` where there is no cap."""
+    if max_exposure is None:
+        return np.full(len(required), largest, required.dtype)
+    allowed = _amounts(max_exposure, len(required), caller, "max_exposure", is_integral=is_integral)
+    above = np.flatnonzero(required > allowed)
+    if len(above):
+        item = int(above[0])
+        raise ConfigError(
+            f"{caller}: item {item} has min_exposure {required[item]} but max_exposure {allowed[item]}. Lower "
+            "min_exposure or raise max_exposure"
+        )
+    return np.minimum(allowed, largest)

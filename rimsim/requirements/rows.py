@@ -17,15 +17,8 @@ from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.matching import required_exposure
 from rimsim.measures import mean_weight, weighted_exposure
-from rimsim.requirements.campaigns import (
-    Audience,
-    CampaignTables,
-    ExpectedRound,
-    Guarantee,
-    RoundVisits,
-    campaign_of,
-    groups_of,
-)
+from rimsim.requirements.audiences import Audience, RoundVisits
+from rimsim.requirements.campaigns import CampaignTables, ExpectedRound, Guarantee, campaign_of, groups_of
 
 
 class Row(NamedTuple):
@@ -186,8 +179,8 @@ class RoundRequirements:
     """(J,) group or campaign of each row of the table; −1: the cap of an item."""
     due: Floats
     """(J,) exposures that the round adds to each row's guarantee, in the unit of the guarantee."""
-    accrued: CarryOver
-    """Required by the end of the round and not delivered before it."""
+    carry_over: CarryOver
+    """Exposures required by the end of the round, those of the round included, minus those delivered before it."""
     position_weights: Floats
     """(k,) weight of an exposure at each position, in the unit of the guarantee."""
 
@@ -208,7 +201,7 @@ class RoundRequirements:
     def carried_over(self, exposure: Floats, delivered: Floats) -> CarryOver:
         """Carry-over after given exposures of items and of requirements."""
         average = mean_weight(self.position_weights)
-        (items, rows, start) = self.accrued
+        (items, rows, start) = self.carry_over
         rows = rows.copy()
         mine = self.row >= 0
         rows[self.row[mine]] -= delivered[mine] / average
@@ -218,6 +211,17 @@ class RoundRequirements:
 def _masks(audiences: Sequence[Audience], visits: RoundVisits) -> Bools | None:
     """Mask of visits that count per audience; None without audiences."""
     return np.stack([audience.counts(visits) for audience in audiences], axis=1) if audiences else None
+
+
+class _RoundRows(NamedTuple):
+    """Rows of a round's requirements, and their audiences."""
+
+    table: Requirements
+    """Rows of groups and campaigns, then of caps."""
+    audiences: tuple[Audience, ...]
+    """Audiences, to which columns of ``Arrivals.audiences`` belong."""
+    guarantee: Ints
+    """Number of the group or campaign of each row before the caps."""
 
 
 class ScenarioRequirements:
@@ -268,13 +272,13 @@ class ScenarioRequirements:
         """
         forecast *= self._exposure.forecast
         average = mean_weight(position_weights)
-        each = np.full(len(visits.tick), self._slate) if capacity is None else capacity
-        positions = expected(int(each.sum()), forecast)
+        capacities = np.full(len(visits.tick), self._slate) if capacity is None else capacity
+        positions = expected(int(capacities.sum()), forecast)
         ties = rng.derived_seed(self._seed, rng.Purpose.FLOORS, number)
-        floors = item_floors(self._exposure, visits, positions, release, ties)
+        required = item_floors(self._exposure, visits, positions, release, ties)
         ahead = ExpectedRound(
             visits,
-            np.multiply(forecast, each, dtype=np.float64),
+            np.multiply(forecast, capacities, dtype=np.float64),
             uniform_share(visits, positions, release),
             forecast,
         )
@@ -284,33 +288,39 @@ class ScenarioRequirements:
         withdrawn = release >= NEVER
         if withdrawn.any():
             before = before._replace(items=np.where(withdrawn, 0.0, before.items))
-        added = np.array([guarantee.accrued(ahead) for guarantee in self._guarantees], np.float64)
-        accrued = CarryOver(before.items + floors, before.rows + added, visits.start)
-        rows = [
-            (index, row, guarantee.audience)
-            for index, guarantee in enumerate(self._guarantees)
-            if (row := _row(guarantee, ahead, float(accrued.rows[index]), average)) is not None
-        ]
-        audiences = [audience for _, _, audience in rows if audience is not None]
-        caps = self._caps(ahead, average)
+        added = np.array([guarantee.required(ahead) for guarantee in self._guarantees], np.float64)
+        total = CarryOver(before.items + required, before.rows + added, visits.start)
+        rows = self._rows(ahead, total.rows, average)
+        n_caps = len(rows.table) - len(rows.guarantee)
         return RoundRequirements(
-            required=np.clip(accrued.items, 0.0, np.maximum(floors, ahead.arrivals(None))) * average,
-            table=Requirements.of(
-                [
-                    row if audience is None else row._replace(audience=audiences.index(audience))
-                    for _, row, audience in rows
-                ]
-                + caps
-            ),
-            audiences=tuple(audiences),
-            counted=_masks(audiences, visits),
+            required=np.clip(total.items, 0.0, np.maximum(required, ahead.arrivals(None))) * average,
+            table=rows.table,
+            audiences=rows.audiences,
+            counted=_masks(rows.audiences, visits),
             start=visits.start,
             stop=visits.stop,
-            due=np.array([added[index] for index, _, _ in rows] + [0.0] * len(caps)) * average,
-            row=np.array([index for index, _, _ in rows] + [-1] * len(caps), np.int64),
-            accrued=accrued,
+            due=np.append(added[rows.guarantee], np.zeros(n_caps)) * average,
+            row=np.append(rows.guarantee, np.full(n_caps, -1)),
+            carry_over=total,
             position_weights=position_weights,
         )
+
+    def _rows(self, ahead: ExpectedRound, carry_over: Floats, average: float) -> _RoundRows:
+        """Rows of the round: groups and campaigns, then caps of items."""
+        guarantees: list[int] = []
+        rows: list[Row] = []
+        audiences: list[Audience] = []
+        for number, guarantee in enumerate(self._guarantees):
+            row = _row(guarantee, ahead, float(carry_over[number]), average)
+            if row is None:
+                continue
+            if guarantee.audience is not None:
+                row = row._replace(audience=len(audiences))
+                audiences.append(guarantee.audience)
+            guarantees.append(number)
+            rows.append(row)
+        table = Requirements.of(rows + self._caps(ahead, average))
+        return _RoundRows(table, tuple(audiences), np.array(guarantees, np.int64))
 
     def _in_period(self, before: CarryOver | None, start: int) -> CarryOver:
         """Carry-over; 0 for items and groups in a new period."""
@@ -362,7 +372,7 @@ class ScenarioRequirements:
                 )
 
 
-def _row(guarantee: Guarantee, ahead: ExpectedRound, accrued: float, average: float) -> Row | None:
+def _row(guarantee: Guarantee, ahead: ExpectedRound, carry_over: float, average: float) -> Row | None:
     """Guarantee as a requirement; None in rounds outside its time."""
     begin = ahead.visits.start
     end = ahead.visits.stop
@@ -373,7 +383,7 @@ def _row(guarantee: Guarantee, ahead: ExpectedRound, accrued: float, average: fl
     if begin >= end:
         return None
     # In whole exposures at average positions.
-    min_exposure = float(np.floor(max(accrued, 0.0) + 0.5)) * average
+    min_exposure = float(np.floor(max(carry_over, 0.0) + 0.5)) * average
     arrivals = ahead.arrivals(audience)
     return Row(guarantee.name, guarantee.items, min_exposure, begin=begin, end=end, arrivals=arrivals)
 

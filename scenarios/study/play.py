@@ -18,8 +18,10 @@ import pandas as pd
 from rimsim import agents as players
 from rimsim import measures
 from rimsim.agents.feasibility import undeliverable
+from rimsim.agents.past_states import States, joined_states
 from rimsim.agents.play import play
-from rimsim.agents.prices import SAMPLED_TOL, States, constraints_of, joined_states, too_few_to_round
+from rimsim.agents.prices import SAMPLED_TOL, too_few_to_round
+from rimsim.agents.row_table import constraints_of
 from rimsim.arrays import ALWAYS, Array, Float32s, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.market import Market, Needs, Round, World, build_world
@@ -501,7 +503,7 @@ def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
         position_weights=closed.position_weights,
         rows=constraints.rows if promised else None,
         row_price=row_price if promised else 0.0,
-        known=known,
+        noted=known,
     )
 
 

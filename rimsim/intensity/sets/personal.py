@@ -281,7 +281,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         )
         model = type(self)(self.config)
         model.shrinkage = past
-        return model.finish(held.past, None, held.whole)
+        return model.finish(held.past, None, held.log)
 
     def _impersonal(self, log: EventLog) -> tuple[Floats, Floats]:
         smoothing = self.config.smoothing
