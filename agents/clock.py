@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 EARLY = 0.05
 """Share of the round before whose end hard requirements are to be met, so that deficits can be made up for."""
-_TRUST = 0.05  # weight of the expected arrivals against the realised ones, as a share of the round
+# The expected rate of arrivals counts as much as the observed rate of this share of the round, so that the first
+# arrivals do not decide the rate.
+_TRUST = 0.05
 
 
 class RoundClock:
@@ -38,14 +40,14 @@ class RoundClock:
         self._by_time = view.pace == "clock"
         self.served = 0
         """Arrivals served."""
-        self._came = np.zeros(columns)
+        self._n_arrived = np.zeros(columns)
         self.elapsed = np.zeros(columns + 1)
         """(A + 1,) elapsed expected arrivals, as of the last arrival."""
 
     def counts(self, arrivals: Arrivals) -> Bools:
         """Mask of the arrivals that belong to each audience."""
         counts = np.ones((len(arrivals), len(self.expected)), np.bool_)
-        if len(self._came):
+        if len(self._n_arrived):
             counts[:, :-1] = arrivals.audiences
         return counts
 
@@ -53,7 +55,7 @@ class RoundClock:
         """Elapsed expected arrivals before each of the given arrivals."""
         if self._by_time:
             return np.asarray(self.expected * self._share(arrivals), np.float64)
-        n_before = self._came_before(arrivals)
+        n_before = self._arrived_before(arrivals)
         n_before[:, -1] = np.minimum(n_before[:, -1], self.expected[-1])
         return n_before
 
@@ -63,7 +65,7 @@ class RoundClock:
         The number is at least 1. With pacing by time, the number of remaining arrivals is the rate of arrivals so far
         times the remaining time. Early in the round, the rate is averaged with the expected rate.
         """
-        n_before = self._came_before(arrivals)
+        n_before = self._arrived_before(arrivals)
         if not self._by_time:
             return np.maximum(self.expected - n_before, 1.0)
         share = self._share(arrivals)
@@ -80,19 +82,19 @@ class RoundClock:
     def advance(self, arrivals: Arrivals) -> None:
         """Count arrivals as served."""
         self.served += len(arrivals)
-        if len(self._came) and arrivals.audiences is not None:
-            self._came = self._came + arrivals.audiences.sum(0)
+        if len(self._n_arrived) and arrivals.audiences is not None:
+            self._n_arrived = self._n_arrived + arrivals.audiences.sum(0)
         if not self._by_time:
-            self.elapsed = np.append(self._came, min(float(self.served), self.expected[-1]))
+            self.elapsed = np.append(self._n_arrived, min(float(self.served), self.expected[-1]))
         elif len(arrivals):
             self.elapsed = self.before(arrivals)[-1]
 
-    def _came_before(self, arrivals: Arrivals) -> Floats:
+    def _arrived_before(self, arrivals: Arrivals) -> Floats:
         n_before = np.empty((len(arrivals), len(self.expected)))
         n_before[:, -1] = np.arange(self.served, self.served + len(arrivals))
-        if len(self._came):
+        if len(self._n_arrived):
             counts = self.counts(arrivals)[:, :-1]
-            n_before[:, :-1] = self._came + np.cumsum(counts, axis=0) - counts
+            n_before[:, :-1] = self._n_arrived + np.cumsum(counts, axis=0) - counts
         return n_before
 
     def _share(self, arrivals: Arrivals) -> Floats:

@@ -69,7 +69,7 @@ class Delivery:
         row_exposure = view.delivered[self._table.place >= self._m] if len(rows) else np.zeros(0)
         self.delivered = np.concatenate([view.exposure, row_exposure]).astype(np.float64)
         """(M + G,) exposures of the round so far that count for each row, in the unit of the guarantee."""
-        self._guarded: tuple[Any, ...] | None = None  # without hard requirements, no guard is even compiled
+        self._guarded: tuple[Any, ...] | None = None  # None: the compiled loop then has no code of the guard
         if view.hard:
             self._reset_guard(
                 Guard.of(self._required, rows, self._column, admissible_shares(view), self._unit, SPARE, SURE)
@@ -181,7 +181,7 @@ class Delivery:
     def note(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count the exposures that another agent delivered to arrivals."""
         self.delivered[: self._m] += exposure
-        # The guard sees only its own slates, and assumes that deficits only shrink.
+        # The guard updates deficits only for slates of its own, so they are computed again.
         if self._guarded is not None:
             self._reset_guard(Guard(*self._guarded[0]))
         if arrivals is not None:

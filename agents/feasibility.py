@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 Why: TypeAlias = Literal["positions", "caps", "release", "consumed"]
 _ROUNDING = 1e-6
-_PARTS = 1e-5  # rounding of a sum over all items, relative to it: β = 1 asks for all positions, not for more
+_PARTS = (
+    1e-5  # relative rounding error of a sum over items, so that β = 1, which needs all positions, is feasible
+)
 _NAMED = 5
 _REASONS = {
     "positions": "there are too few positions",
@@ -159,7 +161,7 @@ def _of_rows(
         items = table.items(row)
         arrivals = float(table.arrivals[row])
         k = len(per_slate) - 1
-        # Entry n: share of the round in which at least n of these items are released.
+        # Entry n is the share of the round in which at least n of these items are released.
         after = np.sort(_after(view, released)[items])[::-1]
         held = float(np.diff(per_slate)[: len(after)] @ after[:k])
         reach: dict[Why, float] = {

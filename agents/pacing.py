@@ -31,9 +31,9 @@ class Pacing(NamedTuple):
     rate: Floats
     """(M + G,) required exposures per arrival, in the unit of the guarantee."""
     step: Floats
-    """(M + G,) price per exposure of delivery error."""
+    """(M + G,) change of the price per exposure of delivery error."""
     cost: float
-    """c: no bonus is above it; infinite where floors are not for sale."""
+    """Largest bonus: c, or ∞ if requirements are hard."""
     closing: float
     """δ: share of the round over which a correction is spread at its end; 0 for a constant h = 1."""
     arrivals: Floats
@@ -43,7 +43,7 @@ class Pacing(NamedTuple):
     first: Ints = np.zeros(1, np.int64)
     """(G + 1,) beginning of each row's items in ``item``."""
     item: Ints = _NONE
-    """Items, row after row."""
+    """Items of the rows, row after row."""
     column: Ints = _NONE
     """(G,) audience of each row; the last one is the whole round."""
 
@@ -73,7 +73,9 @@ class Pacing(NamedTuple):
             usual = float(np.median(bonus)) if len(bonus) else 0.0
             scale = np.maximum(max(cost, usual), -price)
         return cls(
-            start_price=np.where(priced, price, -0.0),  # so that a price of 0 keeps its sign in tables
+            start_price=np.where(
+                priced, price, -0.0
+            ),  # −0.0, like clipped prices of 0, so that tables have one kind of zero
             rate=required / arrivals,
             step=np.where(priced, gain * scale / np.sqrt(np.maximum(required, 1.0)), 0.0),
             cost=np.inf if hard else cost,
@@ -102,7 +104,7 @@ def closing_factor(closing: float, arrivals: float, elapsed: float) -> float:
 
 
 @compiled_part
-def bonus_of(  # scalars alone, so that it is compiled into the loops that call it
+def bonus_of(  # only scalars, so that the compiler inlines it into loops
     start_price: float, rate: float, step: float, cost: float, elapsed: float, factor: float, delivered: float
 ) -> float:
     """Bonus of a floor when ``elapsed`` arrivals are over."""
@@ -171,7 +173,7 @@ def hide_full(
         if pacing.max_exposure[requirement] < np.inf and counts[pacing.column[requirement]]:
             begin = pacing.first[requirement]
             end = pacing.first[requirement + 1]
-            # A slate can show all items of a row: there must be room for as many of the first positions.
+            # A slate can show several items of a row. So the cap must leave room for as many first positions.
             room = 0.0
             for weight in position_weights[: end - begin]:
                 room += weight

@@ -20,7 +20,7 @@ class States(NamedTuple):
     scores: Float32s
     """(n, M) λ(x,y), −inf where not admissible."""
     capacity: Ints
-    """(n,) positions that each may fill."""
+    """(n,) positions that each state may fill."""
 
     def rows(self, rows: Ints | slice) -> States:
         """States at given indices."""

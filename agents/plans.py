@@ -120,7 +120,7 @@ class Hindsight:
         self._dear = max(view.cost, -float(self.item_price.min(initial=0.0)))
         self._unit = ExposureUnit.of(view)
         self._carried = np.zeros(len(self.item_price))
-        # Other items of a mended slate stay in place, so that none moves up beyond a cap.
+        # Other items stay at their positions: at a better position, an item could exceed its cap.
         self._stay = len(view.promises) > 0
         planned_at = weighted_exposure(self._plan.slates, view.position_weights, len(self.item_price))
         self._room = view.promises.max_exposure_of_items(len(self.item_price)) - planned_at

@@ -15,10 +15,10 @@ from rimsim.requirements.rows import NO_REQUIREMENTS
 if TYPE_CHECKING:
     from rimsim.market import RoundView
 
-_DEAR = 4.0  # cost of a missing exposure where requirements are hard, in multiples of the largest intensity
+_DEAR = 4.0  # cost of a missing exposure of a hard requirement, as a multiple of the largest intensity
 SAMPLED_TOL = 5e-3
 """Relative gap at which prices of a sample need no refinement: those of all states are about as far away."""
-_ROUNDED_FROM = 1.5  # mean floor of a sample's items, exposures, from which rounding costs less than sampling
+_ROUNDED_FROM = 1.5  # mean floor, in exposures, from which rounding changes a bound less than sampling does
 
 
 def solved_prices(view: RoundView, tol: float, start_price: Floats | None = None) -> tuple[Floats, float]:

@@ -50,7 +50,7 @@ class RimDual:
         """Items of largest λ − v; the seed decides near ties."""
         value = arrivals.intensity
         row_prices = None
-        if self.row_price.any():  # prices of requirements apply to some arrivals only
+        if self.row_price.any():  # rows have prices that apply only to arrivals of their audiences
             row_prices = spread_prices(self._view, self.row_price, arrivals)
             value = value - torch.from_numpy(row_prices).to(value)
         items = price_slates(

@@ -23,9 +23,9 @@ class RowTable(NamedTuple):
     """Requirements of a round: M floors, then G other requirements."""
 
     required: Floats
-    """(M,) floors of items, rows of one item included."""
+    """(M,) required exposures of items, also those from a row with one item."""
     rows: Requirements
-    """G rows of several items, of an audience or with a cap."""
+    """G requirements that are not floors of single items."""
     place: Ints
     """(J,) index of each requirement of ``view.promises`` in this table: below M an item, else M plus its row."""
 
@@ -53,7 +53,7 @@ class RowTable(NamedTuple):
 
     @property
     def min_exposure(self) -> Floats:
-        """Least exposures that each requirement asks for."""
+        """(M + G,) required exposures of items, then of rows."""
         return np.concatenate([self.required, self.rows.min_exposure])
 
     def split(self, price: Floats) -> tuple[Floats, Floats]:
@@ -67,13 +67,13 @@ class Constraints(NamedTuple):
     """Requirements of a round, scaled to the solver's n states."""
 
     min_exposure: Floats
-    """(M,) least exposures of items."""
+    """(M,) smallest number of exposures of each item."""
     max_exposure: Floats
-    """(M,) most exposures of items."""
+    """(M,) largest number of exposures of each item."""
     rows: Rows
     """Groups and campaigns."""
     is_row: Bools
-    """(J,) rows of the table that these are; the others are caps of items."""
+    """(J,) True for requirements of the table that are in ``rows``; False for caps of single items."""
 
     def prices(self, table: Requirements, item_price: Floats, row_price: Floats) -> Floats:
         """Price of each requirement, from the solver's prices.

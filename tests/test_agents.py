@@ -269,7 +269,7 @@ def test_prices_of_a_sample_with_few_positions_an_item_need_not_be_near(monkeypa
     solved_prices(view, tol)
     (asked,) = calls
     real = came == 40 and floor < 1.5
-    assert asked["more"]["for_bound"] == real
+    assert asked["options"]["for_bound"] == real
     assert asked["tol"] == (max(tol, SAMPLED_TOL) if real else tol)
     if real:
         assert asked["min_exposure"] == pytest.approx(np.full(M, floor))

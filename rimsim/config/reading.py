@@ -29,10 +29,10 @@ _ALLOWED = {
     "tuple_type": "be a list",
     "dataclass_type": "be a mapping of field names to values",
 }
-"""Expectations, where pydantic's own words are those of Python."""
+"""Texts that replace pydantic's, which name types of Python."""
 _QUOTED = re.compile(r"'([^']*)'")
 _ALIKE = 0.75
-"""Least similarity of a field's name that is suggested."""
+"""Smallest similarity of a suggested name to the given name."""
 _LONGEST_VALUE = 80
 """Letters of a value that a message shows."""
 _Record = TypeVar("_Record")
@@ -98,7 +98,7 @@ def refusal(
 
 def finding(first: ErrorDetails, subject: str, verb: str = " is") -> str:
     """Sentence about the error that pydantic found in a value."""
-    if first["type"] == "value_error":  # of a check of ours, which says what is allowed
+    if first["type"] == "value_error":  # an error that rimsim raised, whose text is complete
         return f"{subject}: {first['ctx']['error']}"
     if first["type"] in ("missing", "missing_argument"):
         return f"{subject} is missing"
@@ -135,7 +135,7 @@ def dotted_names(record: type, before: str = "") -> Iterator[str]:
     """Dotted names of all fields, also those of nested records."""
     for name, kind in typing.get_type_hints(record).items():
         yield before + name
-        for inner in (kind, *typing.get_args(kind)):  # a record, or a tuple of such
+        for inner in (kind, *typing.get_args(kind)):  # a record, or a tuple of records
             if dataclasses.is_dataclass(inner) and isinstance(inner, type):
                 yield from dotted_names(inner, f"{before}{name}.")
 

@@ -14,7 +14,7 @@ from rimsim.errors import ModelError, has_type
 from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
 from rimsim.intensity.states import UserStates
 
-ROWS = 1024  # states of a block
+ROWS = 1024  # states per block
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +26,9 @@ class ModelScores:
 
     model: IntensityModel
     states: UserStates
-    is_offered: Bools  # (M,) items that may be shown
-    rate: Float32s | None = None  # (n,) λ(x); None: 1, or what the model itself holds
-    hidden: Hidden | None = None  # The model's hidden states; None: computed when first needed
+    is_offered: Bools  # (M,) True for items that may be shown
+    rate: Float32s | None = None  # (n,) factor λ(x) of the scores; None: no factor
+    hidden: Hidden | None = None  # hidden states of the model; None: computed when first needed
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -28,10 +28,9 @@ from rimsim.errors import AgentError, ConfigError, refuse
 from rimsim.matching.kernels import insert
 from rimsim.matching.problem import Problem, Weighting, as_array, beyond, refuse_unknown, spreads
 
-_CELLS = 1 << 22  # scores of a block of rows, 16 MiB in float32
-_ROWS = (
-    128  # scores on demand come so many rows at once, so a block is a multiple of them where it has as many
-)
+_CELLS = 1 << 22  # scores per block of rows, 16 MiB in float32
+# Models score so many states at once, so that a block with a multiple of this number of rows wastes no scores.
+_ROWS = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +40,7 @@ class Certificate:
     value: float
     """V = Σ scores − cost · shortfall; −inf if a hard floor or a cap is broken."""
     bound: float
-    """D(w) at the given prices, clipped into the box."""
+    """D(w), at the given prices clipped to their limits."""
     gap: float
     """``(D − V) / |D|``, the certified relative distance from the optimum; 0 if both are 0."""
     score: float
@@ -51,7 +50,7 @@ class Certificate:
     shortfall_share: float
     """The shortfall as a share of Σ b; 0 if nothing is required."""
     excess: float
-    """Σ (E − C)₊ over items and rows, exposures above caps, likewise."""
+    """Σ (E − C)₊ over items and rows, exposures above caps; whole like ``shortfall``."""
     items_met: int
     """Items with a floor above 0 that reach it."""
     items_required: int
@@ -59,13 +58,13 @@ class Certificate:
     worst_ratio: float
     """The smallest E / b among items with a floor above 0; 1 if there is none."""
     exposure: Ints | Floats
-    """(M,) exposures, E; float64 where positions count differently."""
+    """(M,) exposures, E; whole numbers if all positions count the same, otherwise float64."""
     price: Floats
-    """(M,) the prices v = −w that the bound was taken at."""
+    """(M,) prices v = −w at which the bound was computed."""
     row_exposure: Floats
     """(G,) exposures of ``rows``."""
     row_price: Floats
-    """(G,) the prices of ``rows`` that the bound was taken at."""
+    """(G,) prices of ``rows`` at which the bound was computed."""
 
 
 class BestValues(NamedTuple):
@@ -86,9 +85,9 @@ class BestValues(NamedTuple):
 class CertificateOptions(Weighting, total=False):
     """Further keyword arguments of :func:`certificate`."""
 
-    row_price: ArrayLike  # (G,) prices of ``rows``; 0
-    # (n, k) values of :class:`BestValues` at ``price``, without ``rows``, and (n, k) scores of the slates. With these,
-    # no other scores are computed.
+    row_price: ArrayLike  # (G,) prices of ``rows``; 0 by default
+    # (n, k) values of :class:`BestValues` at ``price``, and (n, k) scores of the slates. With these, no other scores
+    # are computed. They cannot be given with ``rows``.
     noted: tuple[Floats, Float32s] | None
 
 

@@ -33,12 +33,12 @@ from rimsim.matching.kernels import NO_ROW, enter
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-_EVALUATIONS = 400  # of D_τ at most
-_ROUNDED = 1e-9  # share by which a bound on a value is lowered, for sums are rounded
-_LISTED = 8  # one in so many items of a user is listed at most
-_DEPTH = 2.0  # items so many τ below a pool are listed too
-_GUESS = 0.05  # a pool is expected at most so many τ below its last place
-_REMEMBERED = 20  # pairs of steps and slopes that the second derivative is told from
+_EVALUATIONS = 400  # largest number of evaluations of D_τ
+_ROUNDED = 1e-9  # share by which bounds are widened, because sums are rounded
+_LISTED = 8  # a user's list has at most M divided by this number of items
+_DEPTH = 2.0  # lists reach this multiple of τ below the pool, so that they stay valid when prices move
+_GUESS = 0.05  # a pool is sought down to this multiple of τ below its last level
+_REMEMBERED = 20  # pairs of steps and gradients from which L-BFGS-B estimates second derivatives
 
 
 class WeightedProblem(NamedTuple):
@@ -49,24 +49,24 @@ class WeightedProblem(NamedTuple):
     of its groups that are active for the user.
     """
 
-    scores: NDArray[np.floating]  # (n, M) value of one unit of exposure; −inf for what is not admissible
+    scores: NDArray[np.floating]  # (n, M) worth of one unit of exposure; −inf: not admissible
     capacity: Ints  # (n,) positions in use, at most k
     weights: Floats  # (k,) w, non-increasing and positive
     min_exposure: Floats  # (R,) required exposure
     max_exposure: Floats  # (R,) largest exposure; infinite where there is no cap
     cost: Floats  # (R,) price of one missing unit of exposure; infinite where the floor is hard
-    first: Ints  # (G+1,) where the items of each group begin
-    item: Ints  # (nnz,) items of the groups
-    of_first: Ints  # (M+1,) where the groups of each item begin
-    of: Ints  # (nnz,) groups of the items
-    active: Bools  # (n, G) whether a group counts what a user is shown; (0, G): it always does
+    first: Ints  # (G+1,) beginning of each group in ``item``
+    item: Ints  # (nnz,) items, group after group
+    of_first: Ints  # (M+1,) beginning of each item in ``of``
+    of: Ints  # (nnz,) groups, item after item
+    active: Bools  # (n, G) True if exposures to a user count for a group; (0, G): all exposures count
 
 
 class UserDual(NamedTuple):
     """Users' part of the dual at given prices."""
 
-    top: float  # Σ_users Σ_r w_r·(r-th largest (s − v)₊), of D
-    smooth: float  # the same of D_τ
+    top: float  # users' part of D: Σ_users Σ_r w_r·(r-th largest (s − v)₊)
+    smooth: float  # users' part of D_τ
     exposure: Floats  # (R,) Σ z of each row
     marginal: Floats  # (n,) w_k·(k-th largest (s − v)₊): worth of each user's last position
 
@@ -79,13 +79,13 @@ class Contenders(NamedTuple):
     """
 
     price: Floats  # (R,) prices of the last evaluation
-    fallen: Floats  # (1,) sum of the largest falls of a price over all evaluations
-    rest: Floats  # (n,) no s − v of an item that is not listed exceeds this bound plus ``fallen``
-    pool: Floats  # (n,) τ times the mean of each user's last pool
+    fallen: Floats  # (1,) sum, over evaluations, of the largest fall of a price
+    rest: Floats  # (n,) plus ``fallen``, an upper bound of s − v of items that are not listed
+    pool: Floats  # (n,) τ times the mean of each user's last pool, in units of s
     items: Ints32  # (n, W) listed items
     scores: NDArray[np.floating]  # (n, W) scores of the listed items
     lengths: Ints  # (n,) number of listed items
-    alike: Bools  # (n,) users with equal scores, such as users without a past; one of them is evaluated
+    alike: Bools  # (n,) users with the most frequent scores, such as all users without a past; one is evaluated for all
 
     @classmethod
     def of(cls, terms: WeightedProblem) -> Contenders:
@@ -113,12 +113,12 @@ class Contenders(NamedTuple):
 class DualPoint(NamedTuple):
     """Prices, and the value of the dual at these prices."""
 
-    price: Floats  # (R,) v
+    price: Floats  # (R,) prices v
     users: UserDual
-    bound: float  # D(v)
-    smooth: float  # D_τ(v)
+    bound: float  # D at the prices
+    smooth: float  # D_τ at the prices
     tau: float
-    contenders: Contenders  # of the latest evaluation
+    contenders: Contenders  # lists after the latest evaluation, shared by all points of a search
 
 
 class Ending(NamedTuple):
@@ -188,7 +188,8 @@ def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) 
             inside[place] = extra[place]
         joined = _above(inside, level)
         before = -1
-        while joined != before:  # items that do not reach the level leave, which raises it, until none leaves
+        # Items below the level leave. This raises the level, so that more items can leave.
+        while joined != before:
             sum_above = 0.0
             for value in inside[:joined]:
                 sum_above += value
@@ -208,7 +209,7 @@ def _above(values: Floats, level: float) -> int:
     above = 0
     for value in values:
         values[above] = value
-        above += value > level and value > 0.0  # without a branch, which would often be predicted wrongly
+        above += value > level and value > 0.0  # no branch: the processor would often predict it wrongly
     return above
 
 
@@ -222,20 +223,20 @@ def _fit(
     It returns the number of best items, of shown items, and the mean of the last pool.
     """
     best_items, share, z, mean, count, inside, shown = work
-    size = 0 * k  # not the literal 0, which would compile ``enter`` once more
+    size = 0 * k  # an int64 like later sizes: with a literal 0, Numba would compile ``enter`` twice
     for place in range(len(near)):
         if size < k or value[place] >= best[k - 1]:
             size = enter(near[place], value[place], NO_ROW, best_items[:k], best[:k], size)
     for place in range(size):
         share[place] = best[place] / tau
     pools = _pool(share[:size], weights[:size], mean, count)
-    # without items ``pools`` is 0, and the level is not used
+    # Without items, ``pools`` is 0, this reads the unused last entry, and nothing uses the level.
     stop = size
     level = mean[pools - 1]
     if size == k:
         reached = max(level, 0.0) * tau
         shown[best_items[:size]] = True
-        for place in range(len(near)):  # without a branch, as above
+        for place in range(len(near)):  # no branch, as in ``_above``
             best_items[stop] = near[place]
             share[stop] = value[place] / tau
             stop += (value[place] > reached) & (not shown[near[place]])
@@ -308,7 +309,7 @@ def _listed_near(
     for place in range(contenders.lengths[user]):
         near[n_near] = items[place]
         value[n_near] = scores[place] - price[items[place]]
-        n_near += value[n_near] >= lowest  # without a branch, which would often be predicted wrongly
+        n_near += value[n_near] >= lowest  # no branch: the processor would often predict it wrongly
     return n_near
 
 

@@ -29,33 +29,33 @@ from rimsim.matching.solution import (
     violated_items_weighted,
 )
 
-_TAU = 0.03  # the first τ, in units of what a position is worth
-_FINER = 3.0  # ... and by how much it shrinks from level to level
+_TAU = 0.03  # first τ, as a share of the worth of a position
+_FINER = 3.0  # factor by which τ shrinks from level to level
 _LEVELS = 8
 _STUCK = 3
 """Level from which on a gap that shrinks too little ends the search."""
 _NEARER = 0.1
 """Share of the tolerance by which the gap must shrink from level ``_STUCK`` on."""
-_ENOUGH = 0.0003  # share of the tolerance that a step must gain
-# Where D alone is wanted, which is flat where prices and exposures still move: the levels, and the share of the
-# tolerance that so many steps must gain.
+_ENOUGH = 0.0003  # a level ends when a step gains less than this share of the tolerance
+# If only D is wanted, the search can stop earlier, because D is flat near its minimum while prices still move. It skips
+# two levels, and each level ends when ``_FOR_BOUND_STEPS`` steps gain less than this share of the tolerance.
 _FOR_BOUND = (0, *range(3, _LEVELS))
 _FOR_BOUND_ENOUGH = 0.2
 _FOR_BOUND_STEPS = 10
-_FARTHEST = 64.0  # prices of hard rows stay below this many times the range of scores
-_SAMPLE = 256
+_FARTHEST = 64.0  # largest price of a hard requirement or a cap, as a multiple of the range of scores
+_SAMPLE = 256  # users from whose scores the worth of a position is estimated
 
 
 class SolverOptions(Weighting, total=False):
     """Further keyword arguments of :func:`solve_dual`."""
 
-    tie_seed: int  # of the order among equal scores; 0
+    tie_seed: int  # seed of the order among equal scores; 0 by default
 
 
 class PriceOptions(SolverOptions, total=False):
     """Further keyword arguments of :func:`solve_prices`."""
 
-    for_bound: bool  # end the search as soon as D is within ``tol``, in half the time; false
+    for_bound: bool  # end the search as soon as D is within ``tol``, in half the time; false by default
 
 
 def solve_dual(
@@ -182,7 +182,8 @@ def _solve_counted(problem: Problem, start: Floats | None, tol: float, tie_seed:
     n, m = problem.shape
     bonus = None
     chunks = problem.chunks
-    if start is not None:  # bonuses that floors, caps and cost allow
+    # An item without a floor has no bonus, an item without a cap has no price above 0, and no bonus exceeds the cost.
+    if start is not None:
         highest = np.where(problem.min_exposure > 0, problem.cost, 0.0)
         bonus = np.clip(-start, np.where(problem.max_exposure < n, -np.inf, 0.0), highest)
     if isinstance(chunks, SparseScores):
@@ -343,7 +344,9 @@ def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed
     rows = row_states(tie_seed, np.arange(problem.shape[0]))
     best: tuple[DualPoint, IntegralSlates] | None = None
     for level in range(_LEVELS):
-        at_start = best is None and start is not None  # at prices that are given, slates are sought first
+        at_start = (
+            best is None and start is not None
+        )  # start prices may already be good enough, so slates are built first
         search.descend(level, None if at_start else Ending(_ENOUGH * tol))
         if level == 0:
             continue

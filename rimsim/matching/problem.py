@@ -15,7 +15,7 @@ from rimsim.rng import Purpose, bits
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-_SAME = 1e-9  # amounts that differ by less than this share of a bound are equal: sums of weights are rounded
+_SAME = 1e-9  # share of a bound below which a difference counts as rounding of a sum of weights
 
 
 def as_array(values: object) -> Array:
@@ -47,9 +47,9 @@ class Rows:
     """
 
     first: Ints
-    """(G+1,) where the items of each row begin in ``item``; the last entry is its length."""
+    """(G+1,) beginning of each row's items in ``item``; the last entry is the length of ``item``."""
     item: Ints
-    """(nnz,) items, distinct within a row."""
+    """(nnz,) items, row after row, distinct within a row."""
     min_exposure: Floats
     """(G,) required exposure, in units of the position weights."""
     max_exposure: Floats
@@ -320,18 +320,20 @@ def refuse_unknown(caller: str, options: Weighting, options_type: type) -> None:
 class Problem:
     """Checked scores, capacities, floors, caps, mask and cost of shortfall."""
 
-    scores: NDArray[np.floating]  # (n, M) float32 or float64; −inf where not admissible
+    scores: NDArray[np.floating]  # (n, M) float32 or float64; −inf: not admissible
     capacity: Ints  # (n,) positions of each user, at most M
     min_exposure: (
         Array  # (M,) required exposures: int64, whole positions; float64 where ``weights`` are given
     )
-    max_exposure: Array  # (M,) largest allowed exposures, likewise; n·w₁ where there is none
-    cost: Floats  # (M,) price of one exposure of shortfall; infinite where floors are hard
+    max_exposure: Array  # (M,) largest allowed exposures, of the same type; n·w₁ without a cap
+    cost: Floats  # (M,) cost of a missing exposure; infinite where floors are hard
     chunks: ChunkedScores | None  # scores computed on demand; ``scores`` is empty then
-    weights: Floats | None  # (k,) weight of an exposure at each position; None: ``unit`` at all
+    weights: (
+        Floats | None
+    )  # (k,) weight of an exposure at each position; None: all positions have the weight ``unit``
     unit: float  # weight of each position if all positions have the same weight
     rows: Rows | None  # requirements on several items, and on some users; None: none
-    caller: str  # name of the called function, for messages of errors
+    caller: str  # name of the public function, which begins error messages
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -29,35 +29,35 @@ from rimsim.matching.descent import WeightedProblem, enter_exposure, is_active, 
 from rimsim.matching.kernels import best_items
 from rimsim.matching.problem import beyond
 
-_TURNS = 20  # of one user within a pass
-# the first ρ, in units of what a position is worth, and by how much it grows
+_TURNS = 20  # largest number of rounds of moves for one user within a pass
+# First ρ, as a share of the worth of a position, and the factor by which ρ grows from pass to pass.
 _RHO = 0.003
 _SHARPER = 3.0
-# passes with a rounded penalty, and with the penalty itself at most
+# Number of passes with a smoothed penalty, and largest number of passes with the exact penalty.
 _ROUNDED = 8
 _SHARP = 4
-_REPAIRS = 30  # passes that mend broken bounds at most
+_REPAIRS = 30  # largest number of passes that repair broken bounds
 _HARDER = 1.5
 """Factor by which each pass makes a broken bound dearer."""
 _BEYOND = 0.1
 """Share of a last position that each pass asks for in addition."""
-_TINY = 1e-9  # what a move must gain, in units of what a position is worth
-_SPARE = 4  # candidates of a user beyond two for each position
+_TINY = 1e-9  # smallest gain of a move, as a share of the worth of a position
+_SPARE = 4  # candidates per user in addition to two per position
 
 
 class Penalty(NamedTuple):
     """Penalty H of all requirements."""
 
-    rows: Floats  # (R, 5) price v; floor, cap; c, d, both finite, 0 where there is no floor or cap
-    rho: float  # ρ; infinite for P itself
+    rows: Floats  # (R, 5) price v, min_exposure, max_exposure, and the costs c and d, both finite, 0 without a bound
+    rho: float  # ρ; infinite: the exact P
 
 
 class IntegralSlates(NamedTuple):
     """Integral slates and their worth."""
 
     slates: Ints  # (n, k) items, −1 where a position is empty
-    exposure: Floats  # (R,) E
-    value: float  # V; −inf if a hard floor is missed
+    exposure: Floats  # (R,) exposures E
+    value: float  # value V; −inf if a hard floor is missed
 
 
 @compiled_part
@@ -65,7 +65,7 @@ def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
     """Integral of clip(slope + ρ·e, 0, steepest) from 0 to ``over``."""
     if rho == np.inf:
         return steepest * max(over, 0.0)
-    # where the slope leaves 0, and where it is steepest
+    # The slope is 0 up to ``start``, and constant from ``stop`` on.
     start = -slope / rho
     stop = (steepest - slope) / rho
     inside = min(max(over, start), stop)
@@ -75,7 +75,7 @@ def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
 @compiled_part
 def _gain(
     rows: Floats, rho: float, exposure: Floats, row: int, amount: float
-) -> float:  # kept short, so that the compiler inlines it
+) -> float:  # short, so that the compiler inlines it
     """Change of a requirement's penalty H if its exposure grows."""
     gained = 0.0
     before = exposure[row]
@@ -331,7 +331,7 @@ def integral_slates(
     slates = np.empty((len(lists), width), np.int64)
     dear = 1.2 * np.abs(price) + 0.1 * unit
     dearer = 2.0 * (np.abs(price) + spread)
-    for charge in (dear, dearer):  # of a broken bound at first
+    for charge in (dear, dearer):  # cost of a broken hard bound in the first pass
         slates[:] = lists[:, :width]
         slates[np.arange(width) >= terms.capacity[:, np.newaxis]] = -1
         if _fitted(terms, price, lists, slates, charge, unit):
@@ -365,7 +365,7 @@ def _fitted(
         improve(_RHO * unit * _SHARPER**turn, nothing)
     for _ in range(_SHARP):
         recount(terms, slates, exposure)
-        # by about a position: finer moves are on the lists
+        # Only requirements short of about a position get further candidates; the lists suffice for finer moves.
         short = (missing(terms, exposure) > 0.5 * terms.weights[-1]) & (price > -terms.cost)
         if not improve(np.inf, _items_of(terms, short)):
             break
@@ -377,7 +377,9 @@ def _fitted(
             return True
         low = np.where(broken, low * _HARDER, low)
         high = np.where(broken, high * _HARDER, high)
-        aim[short] += _BEYOND * terms.weights[-1]  # above a floor that is missed time and again
+        aim[short] += (
+            _BEYOND * terms.weights[-1]
+        )  # otherwise passes could miss the same floor again and again
         improve(np.inf, _items_of(terms, short))
     return False
 

@@ -25,11 +25,11 @@ class RoundVisits(NamedTuple):
     log_user: Ints
     """(n,) user of the log from which each visitor was copied."""
     first: Bools
-    """(n,) first visits: the platform knows no earlier one, and nothing that the visitor consumed before."""
+    """(n,) True if the platform knows no earlier visit and no consumption of the visitor."""
     start: int
     """Tick at which the round begins."""
     stop: int
-    """Tick at which it ends."""
+    """Tick at which the round ends."""
 
     def rows(self, visits: Ints) -> RoundVisits:
         """Visits at given indices."""
@@ -59,7 +59,7 @@ class Audience:
     begin: int
     """Tick from which visits count."""
     end: int
-    """Tick from which they no longer count."""
+    """Tick from which visits no longer count."""
     users: Bools
     """(users of the log,) users whose visits count."""
     visits: str = "all"

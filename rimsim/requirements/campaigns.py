@@ -29,7 +29,7 @@ class ExpectedRound(NamedTuple):
     share: Floats
     """(M,) uniform exposure of each item."""
     forecast: float
-    """Expected over realised arrivals."""
+    """Expected number of arrivals divided by the realised number."""
 
     def arrivals(self, audience: Audience | None) -> float:
         """Expected arrivals of an audience in its time; None: all."""

@@ -27,11 +27,11 @@ class Row(NamedTuple):
     name: str
     """Name in tables and errors."""
     items: Ints
-    """(n,) distinct items whose exposures count, together."""
+    """(n,) distinct items; the sum of their exposures counts."""
     min_exposure: float = 0.0
-    """Least exposures, in the unit of the guarantee."""
+    """Smallest number of exposures, in the unit of the guarantee."""
     max_exposure: float = np.inf
-    """Most exposures; ∞: any number."""
+    """Largest number of exposures, in the unit of the guarantee; ∞: no cap."""
     begin: int = 0
     """Tick from which exposures count."""
     end: int = 0
@@ -55,9 +55,9 @@ class Requirements:
     """(J + 1,) beginning of each row's items in ``item``, and the end of the last."""
     item: Ints
     min_exposure: Floats
-    """(J,) least exposures, in the unit of the guarantee; 0: any number."""
+    """(J,) smallest number of exposures, in the unit of the guarantee; 0: no minimum."""
     max_exposure: Floats
-    """(J,) most exposures, in that unit; ∞: any number."""
+    """(J,) largest number of exposures, in the unit of the guarantee; ∞: no cap."""
     begin: Ints
     """(J,) tick from which exposures count."""
     end: Ints
@@ -131,7 +131,9 @@ class Requirements:
         if not len(self):
             return np.zeros(0)
         masks = [] if audiences is None else list(audiences.T)
-        parts = [slates[mask] for mask in masks] + [slates]  # the last is column −1: everyone
+        parts = [slates[mask] for mask in masks] + [
+            slates
+        ]  # index −1, the audience of all arrivals, is the last part
         counts = np.stack([weighted_exposure(part, position_weights, n_items) for part in parts])
         each = counts[np.repeat(self.audience, np.diff(self.first)), self.item]
         return np.asarray(np.add.reduceat(each, self.first[:-1]), np.float64)
@@ -168,13 +170,13 @@ class RoundRequirements:
     """(M,) required exposures of each item, in the unit of the guarantee."""
     table: Requirements
     audiences: tuple[Audience, ...]
-    """A audiences: the columns of ``Arrivals.audiences``."""
+    """Audience of each of the A columns of ``Arrivals.audiences``."""
     counted: Bools | None
     """(n, A) arrivals that belong to each audience, within its time; None without audiences."""
     start: int
     """Tick at which the round begins."""
     stop: int
-    """Tick at which it ends."""
+    """Tick at which the round ends."""
     row: Ints
     """(J,) group or campaign of each row of the table; −1: the cap of an item."""
     due: Floats
@@ -219,7 +221,7 @@ class _RoundRows(NamedTuple):
     table: Requirements
     """Rows of groups and campaigns, then of caps."""
     audiences: tuple[Audience, ...]
-    """Audiences, to which columns of ``Arrivals.audiences`` belong."""
+    """Audience of each column of ``Arrivals.audiences``."""
     guarantee: Ints
     """Number of the group or campaign of each row before the caps."""
 
@@ -353,7 +355,7 @@ class ScenarioRequirements:
 
     def _require_positions(self, ahead: ExpectedRound) -> None:
         """Refuse campaigns that require more exposures than expected positions."""
-        for guarantee in self._guarantees:  # as if all rounds were like the first
+        for guarantee in self._guarantees:  # assumes that all rounds have as many visits as the first
             audience = guarantee.audience
             if audience is None or guarantee.exposures is None:
                 continue
@@ -361,7 +363,9 @@ class ScenarioRequirements:
             each = np.minimum(ahead.positions[anytime], ahead.forecast * len(guarantee.items))
             n_positions = float(each.sum())
             if self._exposure.most is not None:
-                share = np.maximum(ahead.share[guarantee.items], ahead.share.mean())  # some come later
+                share = np.maximum(
+                    ahead.share[guarantee.items], ahead.share.mean()
+                )  # an item to be released later has the share 0 now
                 n_positions = min(n_positions, float(np.ceil(self._exposure.most * share).sum()))
             n_positions *= (audience.end - audience.begin) / max(ahead.visits.stop - ahead.visits.start, 1)
             if guarantee.exposures > n_positions:
@@ -382,7 +386,7 @@ def _row(guarantee: Guarantee, ahead: ExpectedRound, carry_over: float, average:
         end = min(audience.end, end)
     if begin >= end:
         return None
-    # In whole exposures at average positions.
+    # A whole number of exposures at average positions, so that a fraction is carried over to the next round.
     min_exposure = float(np.floor(max(carry_over, 0.0) + 0.5)) * average
     arrivals = ahead.arrivals(audience)
     return Row(guarantee.name, guarantee.items, min_exposure, begin=begin, end=end, arrivals=arrivals)

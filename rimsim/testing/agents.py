@@ -203,7 +203,7 @@ class AgentTests:
         agent = self.make()
         view = self.view(arrivals)
         batch = arrivals.rows(slice(agent.barrier_every))
-        # Positions count differently, so that a 1 that is written shows.
+        # Weights differ from 1, so that the test sees an agent that writes ones.
         weights = view.position_weights * 0.9 ** np.arange(view.slate)
         view = dataclasses.replace(view, position_weights=weights)
         before = _copies(view), _copies(batch)
@@ -224,7 +224,7 @@ class AgentTests:
         old = self.make()
         new = self.make()
         self.played(old, self.view(arrivals), arrivals, 60)
-        _ = getattr(old, "diagnostics", None)  # as a run reads them before it keeps the state
+        _ = getattr(old, "diagnostics", None)  # a run also reads diagnostics before it saves the state
         if isinstance(old, RememberingAgent):
             assert isinstance(new, RememberingAgent)
             new.load_state(_from_disk(old.state))
@@ -243,7 +243,7 @@ class AgentTests:
         for name, value in diagnostics.items():
             assert isinstance(name, str), f"a name is {name!r}"
             assert not isinstance(value, str), f"{name} is {value!r}"
-        diagnostics_of(agent)  # raises, as in a run, if a value is no number
+        diagnostics_of(agent)  # raises, as in a run, if a value is not a number
 
     def test_prices_are_bonuses(self) -> None:
         """Item prices are finite and not above 0."""

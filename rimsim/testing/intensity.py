@@ -36,7 +36,7 @@ _DAY = 86400.0
 
 def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events: float = 20.0) -> EventLog:
     """Random log with two tastes and bursts of activity."""
-    # A tenth of the users has one event; items of even and of odd number please different users.
+    # A tenth of the users has one event. Half of the users prefer even items, the others odd items.
     source = generator(seed, Purpose.MEASURE, n_users, n_items)
     popularity = 1.0 / (1.0 + np.arange(n_items))
     events: list[tuple[Array, Array, Array]] = []

@@ -300,7 +300,7 @@ class ConsumerTests(_PlugTests):
             if (redrawn.consumed != first.consumed).any():
                 return
             likely += 2 * float((first.probability * (1 - first.probability)).sum())
-        # That none of so many differ has a chance below e^-20.
+        # With a likely number of differences above 20, the chance of none is below e^-20.
         assert likely < 20, "it draws the same with every seed; draw with visits.keys, as drawn does"
 
     def test_true_intensities_are_intensities(self) -> None:
@@ -326,7 +326,9 @@ class ConsumerTests(_PlugTests):
         assert np.isin(organic.row, visits.row).all()
         assert (organic.tick >= market.schedule.tick[organic.row]).all()
         can = ConsumerCapabilities.of(market.consumer)
-        assert can.exogenous or can.law is None or not len(organic.row)  # single arrivals would miss them
+        assert (
+            can.exogenous or can.law is None or not len(organic.row)
+        )  # a step serves one arrival, so it would miss organic consumptions of others
 
 
 class ProviderTests(_PlugTests):

@@ -74,7 +74,7 @@ class MeasureTests:
         measure = self.make()
         assert measure.value(usual) is not None or measure.of(usual) is None, f"it is {measure.of(usual)!r}"
         for facts in edge_cases:
-            measure.value(facts)  # raises if it is no number
+            measure.value(facts)  # raises if the value is not a number
 
     def test_some_round_has_a_value(self) -> None:
         """A measure has a finite value in some round."""

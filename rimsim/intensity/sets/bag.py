@@ -271,7 +271,7 @@ def _add_up(
         first = offsets[state]
         for event in range(first, offsets[state + 1] + 1):
             while point < edges[state + 1] and count[order[point]] == event - first:
-                for column in range(sums.shape[1]):  # a whole row at once takes seconds to compile
+                for column in range(sums.shape[1]):  # a slice assignment takes seconds to compile
                     at[order[point], column] = sums[state, column]
                 point += 1
             if event < offsets[state + 1]:
