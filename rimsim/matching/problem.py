@@ -93,14 +93,14 @@ class Rows:
             refuse(ConfigError, caller, "a row of rows.item has an item twice", "distinct items")
 
 
-def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: int) -> Ints:
+def required_exposure(beta: float, n: int, k: int, released: ArrayLike, seed: int) -> Ints:
     """Required exposures b = β·n·k/M of released items, in whole exposures.
 
     The total of all b is β·n·k, rounded to the nearest whole number. Every item gets b, rounded down. A
     random sample of items gets one more exposure each, because all remainders are equal.
 
     Args:
-        share: β, the guaranteed share of the uniform exposure, between 0 and 1.
+        beta: β, the guaranteed share of the uniform exposure, between 0 and 1.
         n: Expected number of arrivals, N.
         k: Number of positions of a slate.
         released: (M,) mask of released items; M in the formula is their number.
@@ -110,10 +110,10 @@ def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: i
         (M,) required exposures, 0 for items that are not released.
 
     Raises:
-        ConfigError: If the share is outside [0, 1], or n or k is negative.
+        ConfigError: If β is outside [0, 1], or n or k is negative.
     """
-    if not 0.0 <= share <= 1.0:
-        refuse(ConfigError, "required_exposure", f"share is {share!r}", "a number from 0 to 1")
+    if not 0.0 <= beta <= 1.0:
+        refuse(ConfigError, "required_exposure", f"beta is {beta!r}", "a number from 0 to 1")
     if n < 0 or k < 0:
         refuse(ConfigError, "required_exposure", f"n is {n!r} and k is {k!r}", "numbers of at least 0")
     mask = np.asarray(released, bool)
@@ -121,7 +121,7 @@ def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: i
     required = np.zeros(len(mask), np.int64)
     if len(items) == 0:
         return required
-    base, rest = divmod(int(np.floor(share * n * k + 0.5)), len(items))
+    base, rest = divmod(int(np.floor(beta * n * k + 0.5)), len(items))
     required[items] = base
     order = np.lexsort((items, bits(seed, Purpose.FLOORS, items)))
     required[items[order[:rest]]] += 1

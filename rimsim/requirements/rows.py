@@ -177,8 +177,8 @@ class RoundRequirements:
     """Tick at which the round begins."""
     stop: int
     """Tick at which the round ends."""
-    row: Ints
-    """(J,) group or campaign of each row of the table; −1: the cap of an item."""
+    guarantee: Ints
+    """(J,) number of the group or campaign of each row of the table; −1: the cap of an item."""
     due: Floats
     """(J,) exposures that the round adds to each row's guarantee, in the unit of the guarantee."""
     carry_over: CarryOver
@@ -203,10 +203,10 @@ class RoundRequirements:
     def carried_over(self, exposure: Floats, delivered: Floats) -> CarryOver:
         """Carry-over after given exposures of items and of requirements."""
         average = mean_weight(self.position_weights)
-        (items, rows, start) = self.carry_over
+        items, rows, start = self.carry_over
         rows = rows.copy()
-        mine = self.row >= 0
-        rows[self.row[mine]] -= delivered[mine] / average
+        is_guarantee = self.guarantee >= 0
+        rows[self.guarantee[is_guarantee]] -= delivered[is_guarantee] / average
         return CarryOver(items - exposure / average, rows, start)
 
 
@@ -238,7 +238,7 @@ class ScenarioRequirements:
 
     def __init__(self, config: ScenarioConfig, tables: CampaignTables, seed: int) -> None:
         exposure = config.exposure
-        self._exposure = exposure
+        self._config = exposure
         self._slate = config.slate
         self._seed = seed
         self._opening = int(ticks(tables.opening))
@@ -272,12 +272,12 @@ class ScenarioRequirements:
         Raises:
             ConfigError: If a campaign requires more exposures than the expected positions.
         """
-        forecast *= self._exposure.forecast
+        forecast *= self._config.forecast
         average = mean_weight(position_weights)
         capacities = np.full(len(visits.tick), self._slate) if capacity is None else capacity
         positions = expected(int(capacities.sum()), forecast)
         ties = rng.derived_seed(self._seed, rng.Purpose.FLOORS, number)
-        required = item_floors(self._exposure, visits, positions, release, ties)
+        required = item_floors(self._config, visits, positions, release, ties)
         ahead = ExpectedRound(
             visits,
             np.multiply(forecast, capacities, dtype=np.float64),
@@ -302,7 +302,7 @@ class ScenarioRequirements:
             start=visits.start,
             stop=visits.stop,
             due=np.append(added[rows.guarantee], np.zeros(n_caps)) * average,
-            row=np.append(rows.guarantee, np.full(n_caps, -1)),
+            guarantee=np.append(rows.guarantee, np.full(n_caps, -1)),
             carry_over=total,
             position_weights=position_weights,
         )
@@ -328,8 +328,8 @@ class ScenarioRequirements:
         """Carry-over; 0 for items and groups in a new period."""
         if before is None:
             return CarryOver(np.zeros(len(self._ids)), np.zeros(len(self._guarantees)), start)
-        if self._exposure.per != "round":
-            period = int(ticks(duration_seconds(self._exposure.per)))
+        if self._config.per != "round":
+            period = int(ticks(duration_seconds(self._config.per)))
             if (before.start - self._opening) // period == (start - self._opening) // period:
                 return before
         rows = before.rows.copy()
@@ -338,9 +338,9 @@ class ScenarioRequirements:
 
     def _caps(self, ahead: ExpectedRound, average: float) -> list[Row]:
         """Caps of items in a round: one requirement per item."""
-        if self._exposure.most is None:
+        if self._config.most is None:
             return []
-        max_exposure = np.ceil(self._exposure.most * ahead.share) * average
+        max_exposure = np.ceil(self._config.most * ahead.share) * average
         return [
             Row(
                 f"most of item {self._ids[item]}",
@@ -362,11 +362,11 @@ class ScenarioRequirements:
             anytime = dataclasses.replace(audience, begin=-NEVER, end=NEVER).counts(ahead.visits)
             each = np.minimum(ahead.positions[anytime], ahead.forecast * len(guarantee.items))
             n_positions = float(each.sum())
-            if self._exposure.most is not None:
+            if self._config.most is not None:
                 share = np.maximum(
                     ahead.share[guarantee.items], ahead.share.mean()
                 )  # an item to be released later has the share 0 now
-                n_positions = min(n_positions, float(np.ceil(self._exposure.most * share).sum()))
+                n_positions = min(n_positions, float(np.ceil(self._config.most * share).sum()))
             n_positions *= (audience.end - audience.begin) / max(ahead.visits.stop - ahead.visits.start, 1)
             if guarantee.exposures > n_positions:
                 raise ConfigError(
