@@ -1,4 +1,4 @@
-"""Slates of arrivals in order, with prices that adapt to delivery."""
+"""Slates at prices that adapt to delivery."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def _guarded_items(
     slate: Ints,
     best: Floats,
 ) -> int:
-    """Fill a slate by value, due items first; return its size."""
+    """Size of a slate, filled by value after due items."""
     guard = Guard(*guarded[0])
     deficits = Deficits(*guarded[1])
     due = due_at(admissible, remaining, counts, guard, exposure, unit, deficits)

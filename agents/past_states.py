@@ -1,4 +1,4 @@
-"""States of the last round as the price solver sees them."""
+"""Scored states of the last round, for the price solver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prices that are optimal for the states of the last round."""
+"""Optimal prices for the states of the last round."""
 
 from __future__ import annotations
 

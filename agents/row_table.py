@@ -1,4 +1,4 @@
-"""Requirements of a round as agents and the price solver see them.
+"""Requirements of a round, for agents and the price solver.
 
 A floor is a requirement of one item. So the requirements of a round are M floors, followed by those of groups,
 campaigns and caps (:class:`RowTable`).

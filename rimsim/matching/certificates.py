@@ -232,7 +232,7 @@ def certificate(
 
 
 class _Requirements(NamedTuple):
-    """Requirements of the M items, then of the G rows, and their delivery."""
+    """Requirements of items, then of rows, and their exposures."""
 
     n_items: int
     """M."""
@@ -280,7 +280,7 @@ def _requirements_of(
 
 
 def _certificate_of(problem: Problem, requirements: _Requirements, score: float, top: float) -> Certificate:
-    """Certificate, given Σ g·s of the slates and the users' part of D."""
+    """Certificate, from the slates' Σ g·s and users' part of D."""
     min_exposure = requirements.min_exposure
     max_exposure = requirements.max_exposure
     price = requirements.price

@@ -302,7 +302,7 @@ class Scratch(NamedTuple):
 def _listed_near(
     contenders: Contenders, price: Floats, user: int, lowest: float, near: Ints, value: Floats
 ) -> int:
-    """Number of a user's listed items with s − v of at least ``lowest``."""
+    """Number of listed items that reach ``lowest``; fills arrays in."""
     items = contenders.items[user]
     scores = contenders.scores[user]
     n_near = 0
@@ -315,7 +315,7 @@ def _listed_near(
 
 @compiled_part
 def _all_near(all_values: Floats, lowest: float, near: Ints, value: Floats) -> int:
-    """Number of all items with s − v of at least ``lowest``."""
+    """Number of items that reach ``lowest``; fills arrays in."""
     n_near = 0
     for item in range(len(all_values)):
         near[n_near] = item
@@ -479,7 +479,7 @@ def minimised(
 
 
 class _PriceParts:
-    """Parts of prices below and above 0, as L-BFGS-B moves them.
+    """Parts of prices below and above 0, for L-BFGS-B.
 
     Parts are prices divided by ``unit``, and D_τ is divided by its scale, because L-BFGS-B expects numbers near 1.
     """
@@ -538,7 +538,7 @@ class _PriceParts:
 
 
 def _stop_by(ending: Ending) -> Callable[[OptimizeResult], None]:
-    """Callback that ends a descent when its latest steps gain too little."""
+    """Callback that ends a descent when steps gain too little."""
     values: deque[float] = deque(maxlen=ending.steps + 1)
 
     def stop(intermediate_result: OptimizeResult) -> None:

@@ -402,7 +402,7 @@ class Problem:
 def _scores_of(
     scores: object, admissible: object | None, caller: str
 ) -> tuple[NDArray[np.floating], ChunkedScores | None]:
-    """Checked matrix of scores, or an empty matrix and scores in chunks."""
+    """Checked matrix of scores; if empty, scores in chunks."""
     # Sparse matrices are recognised without importing SciPy.
     if hasattr(scores, "tocsr") and hasattr(scores, "nnz"):
         scores = SparseScores(scores, caller)

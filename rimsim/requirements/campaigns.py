@@ -1,4 +1,4 @@
-"""Groups and campaigns: their items, and the exposures that they require."""
+"""Groups and campaigns, with their items and required exposures."""
 
 from __future__ import annotations
 

@@ -308,7 +308,7 @@ class ScenarioRequirements:
         )
 
     def _rows(self, ahead: ExpectedRound, carry_over: Floats, average: float) -> _RoundRows:
-        """Rows of the round: groups and campaigns, then caps of items."""
+        """Rows of groups and campaigns, then of caps."""
         guarantees: list[int] = []
         rows: list[Row] = []
         audiences: list[Audience] = []
