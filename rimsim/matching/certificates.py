@@ -280,7 +280,7 @@ def _requirements_of(
 
 
 def _certificate_of(problem: Problem, requirements: _Requirements, score: float, top: float) -> Certificate:
-    """Certificate, from the slates' Σ g·s and users' part of D."""
+    """Certificate, given the score and users' part of D."""
     min_exposure = requirements.min_exposure
     max_exposure = requirements.max_exposure
     price = requirements.price
