@@ -66,14 +66,14 @@ def _require_names(plain: Mapping[object, object], origin: str, parents: str = "
     previous: object = None
     for key, value in plain.items():
         if not isinstance(key, str):
-            where = f"{origin}: field {parents.removesuffix('.')!r}" if parents else origin
+            subject = f"{origin}: field {parents.removesuffix('.')!r}" if parents else origin
             before = f"{previous}: " if isinstance(previous, str) else ""
             hint = (
                 f" A decimal point is written as in {before}{plain[previous]}.{key}"
                 if before and value is None
                 else ""
             )
-            raise ConfigError(f"{where}: {key!r} is not the name of a field.{hint or ' Write NAME: VALUE'}")
+            raise ConfigError(f"{subject}: {key!r} is not the name of a field.{hint or ' Write NAME: VALUE'}")
         if isinstance(value, dict):
             _require_names(value, origin, f"{parents}{key}.")
         previous = key

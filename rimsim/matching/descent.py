@@ -19,7 +19,6 @@ differentiable, and its gradient is the bounds minus the exposures Σ z.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -467,7 +466,7 @@ def minimised(
         jac=True,
         method="L-BFGS-B",
         bounds=search.limits,
-        callback=_stop_by(ending) if ending.steps > 1 else None,
+        callback=_GainLimit(ending) if ending.steps > 1 else None,
         options={
             "maxfun": _EVALUATIONS,
             "maxcor": _REMEMBERED,
@@ -537,14 +536,18 @@ class _PriceParts:
         return value, slope * self._unit / self._scale
 
 
-def _stop_by(ending: Ending) -> Callable[[OptimizeResult], None]:
+class _GainLimit:
     """Callback that ends a descent when steps gain too little."""
-    values: deque[float] = deque(maxlen=ending.steps + 1)
 
-    def stop(intermediate_result: OptimizeResult) -> None:
+    def __init__(self, ending: Ending) -> None:
+        self._ending = ending
+        self._values: deque[float] = deque(maxlen=ending.steps + 1)
+
+    def __call__(self, intermediate_result: OptimizeResult) -> None:
+        """Note the value after a step."""
+        # SciPy passes this record only to an argument of this name.
+        values = self._values
         values.append(float(intermediate_result.fun))
         gain = values[0] - values[-1]
-        if len(values) > ending.steps and gain <= ending.min_gain * abs(values[-1]):
+        if len(values) > self._ending.steps and gain <= self._ending.min_gain * abs(values[-1]):
             raise StopIteration
-
-    return stop

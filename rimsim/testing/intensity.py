@@ -47,13 +47,13 @@ def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events:
         pause = np.where(source.random(len(chosen)) < 0.2, source.exponential(10 * _DAY, len(chosen)), 30.0)
         time = 1e9 + source.random() * 100 * _DAY + np.cumsum(pause)
         events.append((np.full(len(chosen), user), chosen, time))
-    user, item, time = (np.concatenate(column) for column in zip(*events, strict=True))
-    order = np.lexsort((item, user, time))
-    user = user[order].astype(np.int64)
+    event_user, item, time = (np.concatenate(column) for column in zip(*events, strict=True))
+    order = np.lexsort((item, event_user, time))
+    event_user = event_user[order].astype(np.int64)
     item = item[order].astype(np.int64)
-    value = np.ones(len(user), np.float32)
+    value = np.ones(len(event_user), np.float32)
     users = pd.DataFrame({"id": np.arange(n_users)})
-    return EventLog(user, item, time[order], value, users, random_items(n_items))
+    return EventLog(event_user, item, time[order], value, users, random_items(n_items))
 
 
 class IntensityModelTests:
