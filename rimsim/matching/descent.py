@@ -74,7 +74,9 @@ class Contenders(NamedTuple):
     """Lists of items that can be in a pool.
 
     Few items are near a pool, and prices move little. So most evaluations look only at each user's list, and change
-    the lists where they must.
+    the lists where they must. They first guess the level of the last pool. The mean of the last pool of some items is a
+    bound, because more items cannot lower it. If it reaches the guess, no item below the guess is in a pool. Otherwise,
+    the mean is the next guess.
     """
 
     price: Floats  # (R,) prices of the last evaluation
@@ -256,56 +258,12 @@ def _fit(
 
 
 @compiled_part
-def _list(
-    value: Floats,
-    scores: NDArray[np.floating],
-    bound: float,
-    items: Ints32,
-    listed_scores: NDArray[np.floating],
-) -> int:
-    """Number of listed items, all above a bound; −1: too many."""
-    size = 0
-    for item in range(len(value)):
-        if value[item] >= bound:
-            if size == len(items):
-                return -1
-            items[size] = item
-            listed_scores[size] = scores[item]
-            size += 1
-    return size
-
-
-class UserFits(NamedTuple):
-    """Best items of a user and their mean weights.
-
-    Row 0 is for the current user, and row 1 for all users with equal scores, of which one is evaluated.
-    """
-
-    best_items: Ints  # (2, M + k + 1) the best items, then the other items of the last pool
-    best: Floats  # (2, k) largest s − v, descending
-    share: Floats  # (2, M + 1) (s − v)/τ of ``best_items``
-    z: Floats  # (2, M + 1) mean position weights of ``best_items``
-    sizes: Ints  # (2, 2) numbers of best items and of items with z; −1 until they are known
-
-
-class Scratch(NamedTuple):
-    """Work arrays for the fit of one user."""
-
-    near: Ints  # (M,) items whose s − v reaches a guess
-    value: Floats  # (M,) s − v of ``near``
-    all_values: Floats  # (M,) s − v of all items
-    pools: tuple[Any, ...]  # ``mean`` (k,) and ``count`` (k,) of pools; ``inside`` (M,) and ``shown`` (M,)
-
-
-@compiled_part
 def _listed_near(
-    contenders: Contenders, price: Floats, user: int, lowest: float, near: Ints, value: Floats
+    items: Ints32, scores: NDArray[np.floating], price: Floats, lowest: float, near: Ints, value: Floats
 ) -> int:
     """Number of listed items that reach ``lowest``; fills arrays in."""
-    items = contenders.items[user]
-    scores = contenders.scores[user]
     n_near = 0
-    for place in range(contenders.lengths[user]):
+    for place in range(len(items)):
         near[n_near] = items[place]
         value[n_near] = scores[place] - price[items[place]]
         n_near += value[n_near] >= lowest  # no branch: the processor would often predict it wrongly
@@ -324,100 +282,124 @@ def _all_near(all_values: Floats, lowest: float, near: Ints, value: Floats) -> i
 
 
 @compiled_part
-def _fit_user(
-    terms: WeightedProblem,
-    price: Floats,
-    tau: float,
-    slack: float,
-    contenders: Contenders,
-    user: int,
-    row: int,
-    fits: UserFits,
-    scratch: Scratch,
+def _list_anew(
+    all_values: Floats, scores: NDArray[np.floating], bound: float, user: int, contenders: tuple[Any, ...]
 ) -> None:
-    """Fit a user's pools; fill in row ``row`` of ``fits``.
+    """List a user's items above a bound, unless they are too many."""
+    _, fallen, rest, _, items, listed_scores, lengths, _ = contenders
+    size = 0
+    for item in range(len(all_values)):
+        if all_values[item] >= bound:
+            if size == items.shape[1]:
+                rest[user] = np.inf
+                return
+            items[user, size] = item
+            listed_scores[user, size] = scores[item]
+            size += 1
+    lengths[user] = size
+    rest[user] = bound - fallen[0]
 
-    The last pool of some items is a bound: with more items, its mean is no lower. So if this mean is above a guess,
-    items below the guess cannot be in a pool. Otherwise, the mean is the next guess.
+
+@compiled_part
+def _scratch_of(m: int, width: int) -> tuple[Ints, Floats, Floats, tuple[Any, ...]]:
+    """Work arrays for one user.
+
+    The arrays are items whose s − v reaches a guess, s − v of these items, s − v of all items, and, for :func:`_fit`,
+    means and sizes of pools, values inside the last pool, and a mask of shown items.
     """
-    k = terms.capacity[user]
-    largest = tau * terms.weights[0]
-    best = fits.best[row]
-    work = (fits.best_items[row], fits.share[row], fits.z[row], *scratch.pools)
-    near = scratch.near
-    value = scratch.value
-    fallen = contenders.fallen[0]
-    lowest = max(contenders.pool[user] - _GUESS * tau, 0.0)
-    is_filled = False
-    while True:
-        if contenders.rest[user] + fallen < lowest * (1.0 - _ROUNDED) - slack:
-            n_near = _listed_near(contenders, price, user, lowest, near, value)
-        else:
-            if not is_filled:
-                values_of_row(terms, price, user, scratch.all_values)
-                is_filled = True
-            n_near = _all_near(scratch.all_values, lowest, near, value)
-        size, entries, level = _fit(near[:n_near], value, terms.weights, tau, k, best, work)
-        if lowest == 0.0 or (size == k and level * tau * (1.0 - _ROUNDED) >= lowest):
-            break
-        lowest = max(level * tau - _ROUNDED * (best[0] + largest), 0.0) if size == k else 0.0
-    contenders.pool[user] = level * tau if size == k else 0.0
-    fits.sizes[row, 0] = size
-    fits.sizes[row, 1] = entries
-    if is_filled and len(terms.of) == 0:
-        bound = lowest - _DEPTH * tau
-        scores = terms.scores[user]
-        n_listed = _list(scratch.all_values, scores, bound, contenders.items[user], contenders.scores[user])
-        contenders.lengths[user] = n_listed
-        contenders.rest[user] = bound - fallen if n_listed >= 0 else np.inf
+    pools = (np.empty(width), np.empty(width, np.int64), np.empty(m), np.zeros(m, np.bool_))
+    return np.empty(m, np.int64), np.empty(m), np.empty(m), pools
+
+
+@compiled_part
+def _fits_of(m: int, width: int) -> tuple[Ints, Floats, Floats, Floats, Ints]:
+    """Arrays for a user's best items and their mean weights.
+
+    Row 0 is for the current user, and row 1 for all users with equal scores, of which one is evaluated. The arrays are
+    the best items, followed by other items of the last pool; the k largest s − v; (s − v)/τ and z of the items; and the
+    numbers of best items and of items with a z, −1 until they are known.
+    """
+    best_items = np.empty((2, m + width + 1), np.int64)
+    shape = (2, m + 1)
+    sizes = np.full((2, 2), -1, np.int64)
+    return best_items, np.empty((2, width)), np.empty(shape), np.empty(shape), sizes
+
+
+@compiled_part
+def _with_top(top: float, weights: Floats, best: Floats, size: int) -> float:
+    """Users' part of D, with one more user."""
+    for place in range(size):
+        top += weights[place] * best[place]
+    return top
+
+
+@compiled_part
+def _with_smooth(smooth: float, share: Floats, z: Floats, tau: float, entries: int) -> float:
+    """Users' part of D_τ, with one more user."""
+    for place in range(entries):
+        smooth += tau * z[place] * (share[place] - 0.5 * z[place])
+    return smooth
 
 
 @compiled
-def _user_dual(
+def _user_dual(  # noqa: C901  # a function for one user would take a sixth longer, because it needs all arrays
     terms: WeightedProblem,
     price: Floats,
     tau: float,
-    contenders_: tuple[Any, ...],
+    contenders: tuple[Any, ...],
     exposure: Floats,
     marginal: Floats,
 ) -> tuple[float, float]:
     """First fields of :class:`UserDual`; the others are filled in.
 
-    ``exposure`` and ``marginal`` come as zeros, and the contenders are updated.
+    ``exposure`` and ``marginal`` come as zeros, and ``contenders`` are updated.
     """
     (n, m) = terms.scores.shape
-    width = len(terms.weights)
-    contenders = Contenders(*contenders_)
-    pools = (np.empty(width), np.empty(width, np.int64), np.empty(m), np.zeros(m, np.bool_))
-    scratch = Scratch(np.empty(m, np.int64), np.empty(m), np.empty(m), pools)
-    fits = UserFits(
-        np.empty((2, m + width + 1), np.int64),
-        np.empty((2, width)),
-        np.empty((2, m + 1)),
-        np.empty((2, m + 1)),
-        np.full((2, 2), -1, np.int64),
-    )
-    slack = _ROUNDED * (np.abs(price).sum() + contenders.fallen[0])
+    grouped = len(terms.of) > 0
+    near, value, all_values, pools = _scratch_of(m, len(terms.weights))
+    all_best_items, all_best, all_shares, all_z, sizes = _fits_of(m, len(terms.weights))
+    _, fallen, rest, last_pool, listed, listed_scores, lengths, alike = contenders
+    slack = _ROUNDED * (np.abs(price).sum() + fallen[0])
     top = smooth = 0.0
     for user in range(n):
         k = terms.capacity[user]
         if k == 0:
             continue
-        row = 1 if contenders.alike[user] else 0
-        if row == 0 or fits.sizes[1, 0] < 0:
-            _fit_user(terms, price, tau, slack, contenders, user, row, fits, scratch)
-        best = fits.best[row]
-        best_items = fits.best_items[row]
-        share = fits.share[row]
-        z = fits.z[row]
-        size, entries = fits.sizes[row]
-        for place in range(size):
-            top += terms.weights[place] * best[place]
+        row = 1 if alike[user] else 0
+        best = all_best[row]
+        best_items = all_best_items[row]
+        share = all_shares[row]
+        z = all_z[row]
+        lowest = max(last_pool[user] - _GUESS * tau, 0.0)
+        is_filled = False
+        while row == 0 or sizes[1, 0] < 0:
+            if rest[user] + fallen[0] < lowest * (1.0 - _ROUNDED) - slack:
+                items = listed[user, : lengths[user]]
+                n_near = _listed_near(items, listed_scores[user], price, lowest, near, value)
+            else:
+                if not is_filled:
+                    values_of_row(terms, price, user, all_values)
+                    is_filled = True
+                n_near = _all_near(all_values, lowest, near, value)
+            work = (best_items, share, z, *pools)
+            size, entries, level = _fit(near[:n_near], value, terms.weights, tau, k, best, work)
+            if lowest == 0.0 or (size == k and level * tau * (1.0 - _ROUNDED) >= lowest):
+                last_pool[user] = level * tau if size == k else 0.0
+                sizes[row, 0] = size
+                sizes[row, 1] = entries
+                if is_filled and not grouped:
+                    _list_anew(all_values, terms.scores[user], lowest - _DEPTH * tau, user, contenders)
+                break
+            lowest = (
+                max(level * tau - _ROUNDED * (best[0] + tau * terms.weights[0]), 0.0) if size == k else 0.0
+            )
+        size, entries = sizes[row]
+        top = _with_top(top, terms.weights, best, size)
+        smooth = _with_smooth(smooth, share, z, tau, entries)
         if size == k:
             marginal[user] = terms.weights[k - 1] * best[k - 1]
         for place in range(entries):
-            smooth += tau * z[place] * (share[place] - 0.5 * z[place])
-            if len(terms.of) > 0:
+            if grouped:
                 enter_exposure(terms, exposure, user, best_items[place], z[place])
             else:
                 exposure[best_items[place]] += z[place]
