@@ -285,7 +285,7 @@ def _all_near(all_values: Floats, lowest: float, near: Ints, value: Floats) -> i
 def _list_anew(
     all_values: Floats, scores: NDArray[np.floating], bound: float, user: int, contenders: tuple[Any, ...]
 ) -> None:
-    """List a user's items above a bound, unless they are too many."""
+    """List a user's items above a bound, if they fit."""
     _, fallen, rest, _, items, listed_scores, lengths, _ = contenders
     size = 0
     for item in range(len(all_values)):
@@ -301,24 +301,28 @@ def _list_anew(
 
 
 @compiled_part
-def _scratch_of(m: int, width: int) -> tuple[Ints, Floats, Floats, tuple[Any, ...]]:
+def _scratch_of(terms: WeightedProblem) -> tuple[Ints, Floats, Floats, tuple[Any, ...]]:
     """Work arrays for one user.
 
     The arrays are items whose s − v reaches a guess, s − v of these items, s − v of all items, and, for :func:`_fit`,
     means and sizes of pools, values inside the last pool, and a mask of shown items.
     """
+    m = terms.scores.shape[1]
+    width = len(terms.weights)
     pools = (np.empty(width), np.empty(width, np.int64), np.empty(m), np.zeros(m, np.bool_))
     return np.empty(m, np.int64), np.empty(m), np.empty(m), pools
 
 
 @compiled_part
-def _fits_of(m: int, width: int) -> tuple[Ints, Floats, Floats, Floats, Ints]:
+def _fits_of(terms: WeightedProblem) -> tuple[Ints, Floats, Floats, Floats, Ints]:
     """Arrays for a user's best items and their mean weights.
 
     Row 0 is for the current user, and row 1 for all users with equal scores, of which one is evaluated. The arrays are
     the best items, followed by other items of the last pool; the k largest s − v; (s − v)/τ and z of the items; and the
     numbers of best items and of items with a z, −1 until they are known.
     """
+    m = terms.scores.shape[1]
+    width = len(terms.weights)
     best_items = np.empty((2, m + width + 1), np.int64)
     shape = (2, m + 1)
     sizes = np.full((2, 2), -1, np.int64)
@@ -354,14 +358,14 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
 
     ``exposure`` and ``marginal`` come as zeros, and ``contenders`` are updated.
     """
-    (n, m) = terms.scores.shape
     grouped = len(terms.of) > 0
-    near, value, all_values, pools = _scratch_of(m, len(terms.weights))
-    all_best_items, all_best, all_shares, all_z, sizes = _fits_of(m, len(terms.weights))
+    near, value, all_values, pools = _scratch_of(terms)
+    all_best_items, all_best, all_shares, all_z, sizes = _fits_of(terms)
     _, fallen, rest, last_pool, listed, listed_scores, lengths, alike = contenders
     slack = _ROUNDED * (np.abs(price).sum() + fallen[0])
+    largest = tau * terms.weights[0]
     top = smooth = 0.0
-    for user in range(n):
+    for user in range(len(terms.capacity)):
         k = terms.capacity[user]
         if k == 0:
             continue
@@ -390,9 +394,7 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
                 if is_filled and not grouped:
                     _list_anew(all_values, terms.scores[user], lowest - _DEPTH * tau, user, contenders)
                 break
-            lowest = (
-                max(level * tau - _ROUNDED * (best[0] + tau * terms.weights[0]), 0.0) if size == k else 0.0
-            )
+            lowest = max(level * tau - _ROUNDED * (best[0] + largest), 0.0) if size == k else 0.0
         size, entries = sizes[row]
         top = _with_top(top, terms.weights, best, size)
         smooth = _with_smooth(smooth, share, z, tau, entries)
