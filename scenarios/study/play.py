@@ -590,7 +590,7 @@ def _write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
 def groups_table(arm: Arm, members: GroupMembers, closed: Round, facts: measures.RoundFacts) -> pd.DataFrame:
     """Figures of each group in a round, as table ``groups``."""
     promises = closed.promises
-    due = dict(zip(promises.name, zip(promises.least, closed.delivered, strict=True), strict=True))
+    due = dict(zip(promises.name, zip(promises.min_exposure, closed.delivered, strict=True), strict=True))
     tables = []
     for column, items in members.items():
         names = {value: group_name(column, value) for value in items}
