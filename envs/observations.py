@@ -133,7 +133,7 @@ class Stock:
         self.observed = ObservedRound(
             exposure=opened.exposure.astype(np.float32),
             shortfall=shortfall.astype(np.float32),
-            undelivered=np.array([float(shortfall.sum() + table.least.sum())]),
+            undelivered=np.array([float(shortfall.sum() + table.min_exposure.sum())]),
             excess=np.zeros(1),
             row=np.full(1, -1),
             last_row=np.full(1, -1),
@@ -170,8 +170,12 @@ class Stock:
         table = self._opened.requirements.table
         before = self._delivered
         self._delivered = before + self._opened.requirements.delivered(shown, row)
-        gained = np.maximum(table.least - before, 0.0) - np.maximum(table.least - self._delivered, 0.0)
-        beyond = np.maximum(self._delivered - table.most, 0.0) - np.maximum(before - table.most, 0.0)
+        gained = np.maximum(table.min_exposure - before, 0.0) - np.maximum(
+            table.min_exposure - self._delivered, 0.0
+        )
+        beyond = np.maximum(self._delivered - table.max_exposure, 0.0) - np.maximum(
+            before - table.max_exposure, 0.0
+        )
         return float(gained.sum()), float(beyond.sum())
 
 

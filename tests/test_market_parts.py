@@ -12,7 +12,8 @@ from small_markets import market_of, small_replay, small_scenario
 
 from rimsim import config as records
 from rimsim.agents import make_agent, play_round
-from rimsim.agents.prices import joined_states, solved_prices
+from rimsim.agents.past_states import joined_states
+from rimsim.agents.prices import solved_prices
 from rimsim.arrays import ALWAYS, NEVER
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError, MarketError, ModelError
@@ -33,7 +34,8 @@ from rimsim.market.records import VISIT_BITS, as_slates
 from rimsim.market.scores.scorer import Scorer, _normalised
 from rimsim.market.training_log import training_log
 from rimsim.matching import certificate, top_k
-from rimsim.requirements.campaigns import ExpectedRound, Guarantee, RoundVisits
+from rimsim.requirements.audiences import RoundVisits
+from rimsim.requirements.campaigns import ExpectedRound, Guarantee
 from rimsim.requirements.rows import CarryOver, ScenarioRequirements, _row, item_floors, uniform_share
 from rimsim.scenarios.study.play import HindsightPrices, certified, prepare_certificate
 from rimsim.testing import random_log
@@ -263,7 +265,7 @@ def test_what_is_owed_is_carried_to_the_end_of_its_period():
     table = ScenarioRequirements(market.config, market.world.campaign_tables, market.seeds.arrivals)
     visits = opened.schedule.visits(np.zeros(market.world.log.n_users, np.int64))
     opening = opened.requirements.start
-    n_rows = len(opened.requirements.accrued.rows)
+    n_rows = len(opened.requirements.carry_over.rows)
     groups = n_rows - len(CAMPAIGNS)
     assert groups > 0
 
@@ -273,7 +275,7 @@ def test_what_is_owed_is_carried_to_the_end_of_its_period():
 
     def accrued(number, owed):
         start = opening + number * week
-        return table.round(number, visits.moved_to(start, start + week), owed, **usual).accrued
+        return table.round(number, visits.moved_to(start, start + week), owed, **usual).carry_over
 
     for number in range(1, 6):
         start = opening + (number - 1) * week
@@ -360,14 +362,14 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     here = [begin <= tick < end for tick in range(20, 50, 5)]
     items = np.array([1, 3])
     group = Guarantee("group", items, beta=0.5)
-    assert group.accrued(ahead) == pytest.approx(0.5 * 5.0)
+    assert group.required(ahead) == pytest.approx(0.5 * 5.0)
     rows = [_row(group, ahead, owed, 0.25) for owed in (-2.0, 0.4, 0.5, 1.6)]  # below 0: delivered beforehand
-    assert [row.least for row in rows] == [0.0, 0.0, 0.25, 0.5]
+    assert [row.min_exposure for row in rows] == [0.0, 0.0, 0.25, 0.5]
     part = Guarantee("share", items, audience=whose, share=0.2)
-    assert part.accrued(ahead) == pytest.approx(0.2 * ahead.positions[here].sum())
+    assert part.required(ahead) == pytest.approx(0.2 * ahead.positions[here].sum())
     number = Guarantee("number", items, audience=whose, exposures=100)
     within = sum(1 for tick in range(20, 50) if begin <= tick < end)
-    assert number.accrued(ahead) == pytest.approx(100 * within / (end - begin))
+    assert number.required(ahead) == pytest.approx(100 * within / (end - begin))
     assert ahead.arrivals(None) == 9.0
     assert ahead.arrivals(whose) == 1.5 * sum(here)
 
@@ -463,7 +465,7 @@ def test_a_sample_of_past_states_is_even_and_scored_as_before(scenario, monkeypa
     every = seen(market.round_view().past)
     _held(monkeypatch, scenario(), 40)
     view = market.round_view()
-    assert view.came == len(every)
+    assert view.n_past_arrivals == len(every)
     sampled = seen(view.past)
     assert len(sampled) == len(view.past) == 40
     assert all((row == every[who]).all() for who, row in sampled.items())

@@ -243,7 +243,7 @@ class Market:
             cost=self.cost,
             popularity=self.platform.log_counts.copy(),
             calibration=self._past_states.sampled(most_states(self.n_items)).among(requirements),
-            came=len(self._past_states),
+            n_past_arrivals=len(self._past_states),
             key=rng.derived_seed(self.seeds.agent, rng.Purpose.AGENT, self.round),
             audience=self._audience(),
             position_weights=requirements.position_weights.copy(),

@@ -38,7 +38,7 @@ from rimsim.market.scores.scorer import device_of
 from rimsim.market.state import KeptRounds, PlatformState
 from rimsim.market.training_log import LogPart, joined_log, log_parts, training_log
 from rimsim.market.world import examination_of, initial_model, require_weights
-from rimsim.requirements.campaigns import RoundVisits
+from rimsim.requirements.audiences import RoundVisits
 
 StatesOf: TypeAlias = Callable[[PastRound, FoldModels], StateScores]
 

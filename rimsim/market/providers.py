@@ -18,7 +18,7 @@ from rimsim.config import ScenarioConfig
 from rimsim.data.log import EventLog
 from rimsim.errors import ConfigError, MarketError
 from rimsim.plugs import make_plug
-from rimsim.requirements.campaigns import require_column
+from rimsim.requirements.filters import require_column
 
 _RESERVE_SEED = 0
 

@@ -16,7 +16,7 @@ from rimsim.errors import AgentError
 from rimsim.evaluation.off_policy import Chances
 from rimsim.intensity.states import UserStates
 from rimsim.renamed import renamed_attribute
-from rimsim.requirements.campaigns import RoundVisits
+from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ class RoundView:
     """Requirements in addition to ``required``: groups, campaigns and caps; empty where the scenario has none."""
     delivered: Floats = field(default_factory=lambda: np.zeros(0))
     """(J,) exposures so far in the round (zeros at its beginning) that count for each row of ``promises``."""
-    came: int | None = None
+    n_past_arrivals: int | None = None
     """Number of arrivals of the last round that ``past`` represents; None: the size of ``past``."""
     confidence: Floats | None = None
     """(M,) shape of the gamma distribution that is the platform's belief about each item's worth.

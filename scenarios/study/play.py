@@ -18,8 +18,10 @@ import pandas as pd
 from rimsim import agents as players
 from rimsim import measures
 from rimsim.agents.feasibility import undeliverable
+from rimsim.agents.past_states import States, joined_states
 from rimsim.agents.play import play
-from rimsim.agents.prices import SAMPLED_TOL, States, constraints_of, joined_states, too_few_to_round
+from rimsim.agents.prices import SAMPLED_TOL, too_few_to_round
+from rimsim.agents.row_table import constraints_of
 from rimsim.arrays import ALWAYS, Array, Float32s, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.market import ClosedRound, Market, Needs, World, build_world
@@ -392,8 +394,8 @@ def facts_of(
         time=seconds(schedule.tick),
         history=closed.histories.lengths_at(schedule.slot, schedule.tick),
         ground_intensity=ledger.ground,
-        least=closed.promises.least,
-        most=closed.promises.most,
+        min_exposure=closed.promises.min_exposure,
+        max_exposure=closed.promises.max_exposure,
         counted=closed.delivered,
         first_exposure=first,
         there=closed.offer.there,
@@ -496,14 +498,14 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
         scores,
         slates,
         capacity,
-        constraints.least,
+        constraints.min_exposure,
         item_price,
         closed.cost,
-        max_exposure=constraints.most if promised else None,
+        max_exposure=constraints.max_exposure if promised else None,
         position_weights=closed.position_weights,
         rows=constraints.rows if promised else None,
         row_price=row_price if promised else 0.0,
-        known=known,
+        noted=known,
     )
 
 
@@ -546,8 +548,10 @@ def _bound_prices(
             solve_prices,
             known.scores,
             known.capacity,
-            _sampled_floors(constraints.least) if alike and not whole and not promised else constraints.least,
-            constraints.most if promised else None,
+            _sampled_floors(constraints.min_exposure)
+            if alike and not whole and not promised
+            else constraints.min_exposure,
+            constraints.max_exposure if promised else None,
             cost=cost,
             tol=_BOUND_TOL if whole else SAMPLED_TOL,
             for_bound=True,
@@ -596,7 +600,7 @@ def groups_table(
 ) -> pd.DataFrame:
     """Figures of each group in a round, as table ``groups``."""
     promises = closed.promises
-    due = dict(zip(promises.name, zip(promises.least, closed.delivered, strict=True), strict=True))
+    due = dict(zip(promises.name, zip(promises.min_exposure, closed.delivered, strict=True), strict=True))
     tables = []
     for column, items in members.items():
         names = {value: group_name(column, value) for value in items}
@@ -657,8 +661,8 @@ def _write_round(
             "end": promises.end / 1e6,
             "arrivals": promises.arrivals,
             "due": closed.due,
-            "least": promises.least,
-            "most": promises.most,
+            "least": promises.min_exposure,
+            "most": promises.max_exposure,
             "delivered": closed.delivered,
         }
         _put(arm, "promises", number, columns)

@@ -267,7 +267,7 @@ def _candidates(
     near = [one for one in found if one.behind <= one.behind_error]
     for kind in [one.kind for one in near]:
         model = models[kind]
-        log = held.whole
+        log = held.log
         models[kind] = model.finish(log, held) if isinstance(model, PersonalModel) else model.fit(log)
     if len(near) > 1:
         slates = _slates(held, logits.values(), gap)
@@ -285,7 +285,7 @@ def _preference_of(model: IntensityModel, held: HeldOut) -> Floats:
     """Preferences p* of unconsumed items at held-out states."""
     states = held.states
     if isinstance(model, UserFactors):  # the whole log, as in a market
-        states = UserStates.of(held.whole, held.user, np.inf)
+        states = UserStates.of(held.log, held.user, np.inf)
     share = model.score(states).double().cpu().numpy()
     share[held.consumed] = 0.0
     return np.asarray(share / share.sum(1, keepdims=True), np.float64)

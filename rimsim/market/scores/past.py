@@ -20,7 +20,7 @@ from rimsim.market.scores.block import ScoreRows
 from rimsim.market.scores.scorer import score_states
 from rimsim.market.slates import at_items
 from rimsim.matching import top_k
-from rimsim.requirements.campaigns import RoundVisits
+from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.rows import RoundRequirements
 
 FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
