@@ -87,7 +87,7 @@ def test_the_user_relative_split_is_the_recipe_in_plain_loops(log, seed, items):
     train = [event for event in kept if event[0] in group_a or event[2] < start[event[0]]]
     assert _events(split.train) == train
     known = {item for _, item, _ in train}
-    assert set(np.flatnonzero(split.known).tolist()) == known
+    assert set(np.flatnonzero(split.is_known).tolist()) == known
     for row, user in enumerate(split.test.user.tolist()):
         begin = start[user]
         past = [(i, t) for u, i, t in kept if u == user and t < begin]
@@ -271,7 +271,7 @@ def test_scores_are_the_models_with_consumed_and_unknown_items_left_out(fitted_m
     for row in range(len(split.test.user)):
         state = split.test.states.take([row])
         expected = rate[row] * p / p.sum()
-        expected[~split.known] = -np.inf
+        expected[~split.is_known] = -np.inf
         expected[state.items] = -np.inf
         assert matrix[row] == pytest.approx(expected, rel=1e-5)
         assert np.array_equal(scores.rows(row, row + 1)[0], matrix[row])
@@ -296,10 +296,10 @@ def test_recommendation_metrics_follow_from_slates_made_here(fitted_models, name
         "recall": np.mean([h.sum() / n for h, n in zip(hits, number, strict=True) if n]),
         "ndcg": measures.ndcg(hits, number),
         "perplexity": measures.perplexity(exposure),
-        "coverage": (exposure[split.known] > 0).mean(),
+        "coverage": (exposure[split.is_known] > 0).mean(),
     }
     assert tasks.item_recommendation(scores, split, 5, 0) == pytest.approx(expected)
-    known = np.flatnonzero(split.known)
+    known = np.flatnonzero(split.is_known)
     users = [
         price_slates(matrix[:, [item]].T.copy(), 0.0, 3, tie_seed=0, row_keys=[item])[0].tolist()
         for item in known
@@ -379,7 +379,7 @@ def test_a_model_of_ones_own_takes_part_by_name_and_nonsense_is_told(log):
     split = make_split(log, SplitConfig(), 0)
     models = Models(split, BacktestConfig(models=("backtest-own", "popularity")), 0, _QUIET)
     assert np.array_equal(_matrix(models.test("backtest-own")), _matrix(models.test("popularity")))
-    bad = ModelScores(_Nonsense().fit(split.train), split.test.states, split.known)
+    bad = ModelScores(_Nonsense().fit(split.train), split.test.states, split.is_known)
     refused(ModelError, "finite intensities of at least 0", bad.rows, 0, 3)
 
 

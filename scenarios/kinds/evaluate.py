@@ -87,24 +87,26 @@ def ope(
         ConfigError: If there is no such agent or seed, or an agent does not report propensities.
         RunFolderError: If the folder holds no comparison, or is in use.
     """
-    begun = load_run(run, "comparison")
-    shows = _logged(begun, logged)
+    logged_run = load_run(run, "comparison")
+    shows = _logged(logged_run, logged)
     with own_code([target]):
         names = make_agent(shows).name, make_agent(target).name
-    chosen = begun.seeds if seeds is None else chosen_seeds(seeds)
-    total = 2 * len(chosen) * expected_arrivals(begun.scenario)
-    play = partial(_evaluate, begun.scenario, shows, target)
+    chosen = logged_run.seeds if seeds is None else chosen_seeds(seeds)
+    total = 2 * len(chosen) * expected_arrivals(logged_run.scenario)
+    play = partial(_evaluate, logged_run.scenario, shows, target)
     job = Job({}, chosen, play, bar="arrivals valued and served", total=total)
-    with locked(begun.folder):
-        table = play_parts(job, begun.folder, Execution(workers=workers, console=console))["ope"]
-        done = Evaluation(begun.folder, *names, table)
-        if (before := begun.folder / OPE).is_file():  # rows of other pairs of agents stay
-            others = read_table(before)
-            same = (others["logged"] == done.logged) & (others["target"] == done.target)
-            table = pd.concat([others[~same], table], ignore_index=True)
-        write_table(before, table)
-        draw(evaluation_report(done).plots, begun.folder / "pictures")
-    return done
+    with locked(logged_run.folder):
+        table = play_parts(job, logged_run.folder, Execution(workers=workers, console=console))["ope"]
+        evaluation = Evaluation(logged_run.folder, *names, table)
+        if (path := logged_run.folder / OPE).is_file():  # rows of other pairs of agents stay
+            earlier_rows = read_table(path)
+            is_replaced = (earlier_rows["logged"] == evaluation.logged) & (
+                earlier_rows["target"] == evaluation.target
+            )
+            table = pd.concat([earlier_rows[~is_replaced], table], ignore_index=True)
+        write_table(path, table)
+        draw(evaluation_report(evaluation).plots, logged_run.folder / "pictures")
+    return evaluation
 
 
 def _logged(run: Run, text: str | None) -> str:
@@ -151,8 +153,9 @@ def replayed(
     """Repeated rounds of an arm, shown to a target agent."""
     shows = make_agent(logged)
     valued = make_agent(target)
-    own = not isinstance(valued, StatingAgent) and target.partition("(")[0] not in BUILT_IN
-    twin = make_agent(target) if own else None  # asked with another key, it shows whether your target draws
+    is_own = not isinstance(valued, StatingAgent) and target.partition("(")[0] not in BUILT_IN
+    # Asked with another key, the twin shows whether the slates of your own target are random.
+    twin = make_agent(target) if is_own else None
     kind = _WatchedLearner if isinstance(shows, LearningAgent) else _Watched
     market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(shows, valued))
     rounds: list[ReplayedRound] = []
@@ -193,8 +196,8 @@ class _Watched:
         key = rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET)
         self._valued.begin_round(dataclasses.replace(view, key=key))
         if self._twin is not None:
-            other = rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET + 1)
-            self._twin.begin_round(dataclasses.replace(view, key=other))
+            twin_key = rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET + 1)
+            self._twin.begin_round(dataclasses.replace(view, key=twin_key))
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Slates of the logged agent."""
@@ -212,38 +215,40 @@ class _Watched:
                 f"--target: {self._valued.name!r} samples its slates, but cannot compute the propensity of a given "
                 "slate. Name an agent that has the method chance_of, or an agent whose slates are not random"
             )
-        own = within_capacity(drawn.items, arrivals.capacity)
-        target = Chances.certain(own, items) if asked is None else asked
-        notes = self._notes(arrivals, slates, target, items, own)
+        target_items = within_capacity(drawn.items, arrivals.capacity)
+        target = Chances.certain(target_items, items) if asked is None else asked
+        notes = self._notes(arrivals, slates, target, items=items, target_items=target_items)
         if self._twin is not None:
             notes["drawn"] = (as_slates(self._twin.act(arrivals)).items != drawn.items).any(1)
         self._parts.append(notes)
         return slates
 
-    def _notes(self, arrivals: Arrivals, slates: Slates, target: Chances, *shown: Ints) -> dict[str, Any]:
+    def _notes(
+        self, arrivals: Arrivals, slates: Slates, target: Chances, items: Ints, target_items: Ints
+    ) -> dict[str, Any]:
         """Record of a batch, with items of both agents."""
-        own = shown[1]
         market = self._market
         visits = market.open.visits(arrivals.row)
         examination = examination_of(market.config, market.consumer, market.config.consumer.position_decay)
         ground = arrivals.ground_intensity.cpu().numpy()[:, None]
         relevances = (
-            np.where(some >= 0, at_items(arrivals.relevance, some) * ground, np.nan) for some in shown
+            np.where(shown >= 0, at_items(arrivals.relevance, shown) * ground, np.nan)
+            for shown in (items, target_items)
         )
         predicted = [predicted_consumption(relevance, examination) for relevance in relevances]
-        supported = np.full(len(own), np.nan)
+        supported = np.full(len(target_items), np.nan)
         if isinstance(self._shows, StatingAgent):
-            supported = (self._shows.chance_of(own, arrivals).slate > 0).astype(np.float64)
+            supported = (self._shows.chance_of(target_items, arrivals).slate > 0).astype(np.float64)
         return {
             "index": arrivals.row,
             "logging": slates.chances,
             "target": target,
             "predicted": predicted[0],
             "predicted_target": predicted[1].sum(1),
-            "worth": market.open.respond(visits, own).probability.sum(1),
+            "worth": market.open.respond(visits, target_items).probability.sum(1),
             "supported": supported,
             "admissible": arrivals.admissible.sum(1).cpu().numpy().astype(np.int64),
-            "uniform": slates.uniform if slates.uniform is not None else np.zeros(len(own), bool),
+            "uniform": slates.uniform if slates.uniform is not None else np.zeros(len(target_items), bool),
         }
 
     def round(self, market: Market) -> ReplayedRound:
@@ -292,31 +297,40 @@ def estimates(
     """Estimates by every estimator on every part of a log."""
     rows: list[tuple[object, ...]] = []
     for part in PARTS:
-        numbered = enumerate(zip(rounds, world, strict=True))
-        chosen = [(one, own, _of_part(part, number, one)) for number, (one, own) in numbered]
-        chosen = [(one, own, some) for one, own, some in chosen if some.any()]
-        if not chosen:
+        logs: list[LoggedSlates] = []
+        truths: list[Floats] = []
+        worths: list[Floats] = []
+        supports: list[Floats] = []
+        for number, (logged_round, (arrival, value)) in enumerate(zip(rounds, world, strict=True)):
+            is_of_part = _of_part(part, number, logged_round)
+            if is_of_part.any():
+                logs.append(logged_round.log.rows(is_of_part))
+                truths.append(value[np.isin(arrival, logged_round.arrival[is_of_part])])
+                worths.append(logged_round.worth[is_of_part])
+                supports.append(logged_round.supported[is_of_part])
+        if not logs:
             continue
-        log = LoggedSlates.joined([one.log.rows(some) for one, _, some in chosen])
-        truth = np.concatenate([own[1][np.isin(own[0], one.arrival[some])] for one, own, some in chosen])
-        worth = np.concatenate([one.worth[some] for one, _, some in chosen])
-        supported = np.concatenate([one.supported[some] for one, _, some in chosen])
-        common = (float(truth.mean()), logged, part, float(worth.mean()))
+        log = LoggedSlates.joined(logs)
+        truth = float(np.concatenate(truths).mean())
+        worth = float(np.concatenate(worths).mean())
+        support = float(np.concatenate(supports).mean())
         for name in ESTIMATORS:
-            found = estimated(name, log)
-            if found is not None:
-                said = (found.value, found.low, found.high)
-                last = (found.effective, float(supported.mean()), len(log))
-                rows.append((name, target, seed, *said, *common, *last))
+            estimate = estimated(name, log)
+            if estimate is not None:
+                figures = (estimate.value, estimate.low, estimate.high, truth)
+                rows.append(
+                    (name, target, seed, *figures, logged, part, worth, estimate.effective, support, len(log))
+                )
     columns = ["estimator", "target", "seed", "estimate", "low", "high", "truth", "logged", "part"]
     return pd.DataFrame(rows, columns=[*columns, "truth_at_log", "effective", "support", "slates"])
 
 
-def _of_part(part: str, number: int, one: ReplayedRound) -> Bools:
+def _of_part(part: str, number: int, logged_round: ReplayedRound) -> Bools:
     """(n,) mask of a round's arrivals that belong to a part."""
     if part == "later rounds":
-        return np.full(len(one.first), number > 0)
-    return (one.first if part == "first visits" else ~one.first) & (number == 0)
+        return np.full(len(logged_round.first), number > 0)
+    is_first = logged_round.first
+    return (is_first if part == "first visits" else ~is_first) & (number == 0)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -332,31 +346,33 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         moved=table["truth"] - table["truth_at_log"],
     )
     means = ("rmse", "coverage", "moved", "effective", "support", "slates")
-    found = bias_over_seeds(work, ("logged", "target", "part", "estimator"), ("estimate", "truth"), means)
-    return found.assign(rmse=np.sqrt(found["rmse"]))
+    means_of_estimators = bias_over_seeds(
+        work, ("logged", "target", "part", "estimator"), ("estimate", "truth"), means
+    )
+    return means_of_estimators.assign(rmse=np.sqrt(means_of_estimators["rmse"]))
 
 
-def evaluation_report(done: Evaluation) -> Report:
+def evaluation_report(evaluation: Evaluation) -> Report:
     """Report of an evaluation, by part of the log."""
-    found = summary(done.table)
-    parts = {part: rows for part in PARTS if not (rows := found[found["part"] == part]).empty}
+    means = summary(evaluation.table)
+    parts = {part: rows for part in PARTS if not (rows := means[means["part"] == part]).empty}
     return Report(
-        question=f"What is `{done.target}` worth, estimated from the log of `{done.logged}`?",
+        question=f"What is `{evaluation.target}` worth, estimated from the log of `{evaluation.logged}`?",
         cautions=tuple(text for part, rows in parts.items() for text in _sentences(part, rows)),
         sections=(
             Section(
                 "Estimates and truth",
-                plots=(Plot("ope", partial(_estimators_against_truth, done, parts)),),
+                plots=(Plot("ope", partial(_estimators_against_truth, evaluation, parts)),),
                 tables=tuple(_table(part, rows) for part, rows in parts.items()),
             ),
         ),
-        places=partial(picture_places, done.folder),
+        places=partial(picture_places, evaluation.folder),
     )
 
 
-def _table(part: str, found: pd.DataFrame) -> TextTable:
+def _table(part: str, means: pd.DataFrame) -> TextTable:
     """Table of the estimators on a part of the log."""
-    first = found.iloc[0]
+    first = means.iloc[0]
     title = (
         f"{first['target']} from the log of {first['logged']}, {part} ({PARTS[part]}); "
         f"truth {first['truth']:.4f}, seeds: {first['seeds']}"
@@ -369,7 +385,7 @@ def _table(part: str, found: pd.DataFrame) -> TextTable:
         "truth in interval": ("coverage", ".1%"),
         "effective slates": ("effective", ".0f"),
     }
-    return bias_table(title, found, "estimator", ("estimator",), columns)
+    return bias_table(title, means, "estimator", ("estimator",), columns)
 
 
 def _sentences(part: str, rows: pd.DataFrame) -> list[str]:
@@ -396,10 +412,11 @@ def _sentences(part: str, rows: pd.DataFrame) -> list[str]:
             f"{part}: {1 - first['support']:.1%} of the target's slates could not have been logged; what weights "
             "cannot reach counts as 0, and only direct says something of it."
         )
-    few = rows[rows["effective"] < _FEW]
-    if len(few):
+    unreliable = rows[rows["effective"] < _FEW]
+    if len(unreliable):
         names = ", ".join(
-            f"{name} {count:.3g}" for name, count in zip(few["estimator"], few["effective"], strict=True)
+            f"{name} {count:.3g}"
+            for name, count in zip(unreliable["estimator"], unreliable["effective"], strict=True)
         )
         lines.append(
             f"{part}: estimates rest on few of the {first['slates']:.0f} slates ({names} effective slates), and so do "
@@ -408,19 +425,19 @@ def _sentences(part: str, rows: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _estimators_against_truth(done: Evaluation, parts: Mapping[str, pd.DataFrame]) -> Figure:
+def _estimators_against_truth(evaluation: Evaluation, parts: Mapping[str, pd.DataFrame]) -> Figure:
     """Plot of estimates and true value, by log part."""
     names = list(dict.fromkeys(name for rows in parts.values() for name in rows["estimator"]))
     panels = []
-    for part, found in parts.items():
-        rows = found.set_index("estimator").reindex(names)
+    for part, means in parts.items():
+        rows = means.set_index("estimator").reindex(names)
         truth = float(rows["truth"].mean())
         limits = (truth - _WIDEST * abs(truth), truth + _WIDEST * abs(truth))
         at_log = truth - float(rows["moved"].mean())
         panels.append(Panel(part, names, rows["estimate"], rows["width"], truth, at_log, limits))
     seeds = int(next(iter(parts.values()))["seeds"].iloc[0])
     return interval_panels(
-        f"What {done.target} is worth, estimated from the log of {done.logged}",
+        f"What {evaluation.target} is worth, estimated from the log of {evaluation.logged}",
         "Consumptions of a slate. Dots: mean estimates over seeds; bars: their mean 95% intervals. Line: the truth, "
         f"in the target's own world. Dotted: in the states of the log. Seeds: {seeds}.",
         panels,

@@ -126,20 +126,22 @@ class ExperimentOptions:
         """Design, training and prices of every experiment."""
         for name, allowed in (("design", DESIGNS), ("training", TRAINING), ("prices", PRICES)):
             require_known(f"--{name}: {{}}", getattr(self, name), allowed)
-        found: list[Setting] = []
-        for one, learns in product(self.design, self.training):
-            if one == "item" and learns == "diverted":
+        settings_of_designs: list[Setting] = []
+        for design, training in product(self.design, self.training):
+            if design == "item" and training == "diverted":
                 continue  # arrivals have no arm: there is nothing to divert by
             # An item's floor is that of its own arm already.
-            floors = ("split",) if one == "budget-split" else self.prices
-            alone = one in {"item", "two-sided"}
-            found += [(one, learns, floor) for floor in floors if not (alone and floor == "split")]
-        if not found:
+            floors = ("split",) if design == "budget-split" else self.prices
+            keeps_prices = design in {"item", "two-sided"}
+            settings_of_designs += [
+                (design, training, floor) for floor in floors if not (keeps_prices and floor == "split")
+            ]
+        if not settings_of_designs:
             raise ConfigError(
                 "--design item assigns no arrivals to arms, so --training diverted and --prices split "
                 "cannot be used. Set both to shared"
             )
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(settings_of_designs))
 
 
 @all_or_nothing()
@@ -170,19 +172,19 @@ def experiment(
         ConfigError: If a design, an agent, a scenario or the seeds are not valid.
         RunFolderError: If the folder is in use or is not empty.
     """
-    asked = ExperimentOptions(**options)
-    config = resolved(asked.scenario, asked.rounds, asked.log, asked.settings)
-    numbers = chosen_seeds(asked.seeds)
+    chosen = ExperimentOptions(**options)
+    config = resolved(chosen.scenario, chosen.rounds, chosen.log, chosen.settings)
+    numbers = chosen_seeds(chosen.seeds)
     agents = (control, treatment)
-    played = asked.played
-    interval = asked.seconds
+    played = chosen.played
+    interval = chosen.seconds
     with own_code([*agents, *own_places(config)]):
         for text in agents:
             make_agent(text)
         build_world(config)
-    words = {name: list(getattr(asked, name)) for name in ("design", "training", "prices")}
+    words = {name: list(getattr(chosen, name)) for name in ("design", "training", "prices")}
     described = {
-        "experiment": {"agents": list(agents), **words, "interval": asked.interval},
+        "experiment": {"agents": list(agents), **words, "interval": chosen.interval},
         "seeds": list(numbers),
         "scenario": to_plain(config),
     }
@@ -220,8 +222,8 @@ def _play(
             arms = {"diverted": training == "diverted", "shared": prices == "shared"}
             rounds = play_experiment(config, seed, agents, assignment, **arms, report=report)
             keys = {"design": design, "training": training, "prices": prices, "seed": seed}
-            for metric, found in estimates(rounds, assignment, tail).items():
-                rows.append({**keys, "metric": metric, **found._asdict(), "total_effect": effects[metric]})
+            for metric, estimate in estimates(rounds, assignment, tail).items():
+                rows.append({**keys, "metric": metric, **estimate._asdict(), "total_effect": effects[metric]})
             table = arrivals_table(rounds, assignment, tail, seed)
             arrivals.append(table.assign(training=training, prices=prices))
     return {"experiment": pd.DataFrame(rows), "arrivals": pd.concat(arrivals, ignore_index=True)}
@@ -235,30 +237,35 @@ def tail_of(events: Ints) -> Bools:
     return tail
 
 
-def _values(metric: str, came: Floats, item: Ints, tail: Bools) -> Floats:
+def _values(metric: str, consumptions: Floats, item: Ints, tail: Bools) -> Floats:
     """(n, k) value of each position under a metric."""
     if metric == "utility":
-        return came
+        return consumptions
     return np.asarray(((item >= 0) & tail[np.maximum(item, 0)]) / item.shape[1], np.float64)
 
 
 def _late(rounds: Sequence[WorldRound]) -> tuple[list[WorldRound], Ints]:
     """Late rounds, and the items of all their slates."""
     numbers = late_rounds(len(rounds))
-    late = [one for one in rounds if one.number in numbers]
-    return late, np.concatenate([one.item for one in late])
+    late = [world_round for world_round in rounds if world_round.number in numbers]
+    return late, np.concatenate([world_round.item for world_round in late])
 
 
 def estimates(rounds: Sequence[WorldRound], assignment: Assignment, tail: Bools) -> dict[str, NaiveEstimate]:
     """Naive estimate of each metric, over the late rounds."""
     late, item = _late(rounds)
-    treated = np.concatenate([assignment.arrivals(one.user, one.time, one.number) for one in late])
-    units = apart([one.user for one in late])
+    treated = np.concatenate(
+        [assignment.arrivals(world_round.user, world_round.time, world_round.number) for world_round in late]
+    )
+    units = apart([world_round.user for world_round in late])
     if assignment.design == "switchback":
-        units = np.concatenate([assignment.block(one.time) for one in late])
-    came = np.concatenate([one.consumed for one in late]).astype(np.float64)
-    of_units = units, treated, assignment.items(len(tail))
-    outcomes = {name: Outcome(_values(name, came, item, tail), item, *of_units) for name in METRICS}
+        units = np.concatenate([assignment.block(world_round.time) for world_round in late])
+    consumed = np.concatenate([world_round.consumed for world_round in late]).astype(np.float64)
+    treated_item = assignment.items(len(tail))
+    outcomes = {
+        name: Outcome(_values(name, consumed, item, tail), item, units, treated, treated_item)
+        for name in METRICS
+    }
     return {name: contrast(assignment.design, outcome) for name, outcome in outcomes.items()}
 
 
@@ -270,8 +277,8 @@ def total_effects(worlds: Sequence[Sequence[WorldRound]], tail: Bools) -> dict[s
     means: list[dict[str, float]] = []
     for rounds in worlds:
         late, item = _late(rounds)
-        came = np.concatenate([one.probability for one in late])
-        means.append({name: float(_values(name, came, item, tail).sum(1).mean()) for name in METRICS})
+        probability = np.concatenate([world_round.probability for world_round in late])
+        means.append({name: float(_values(name, probability, item, tail).sum(1).mean()) for name in METRICS})
     return {name: means[1][name] - means[0][name] for name in METRICS}
 
 
@@ -283,19 +290,19 @@ def arrivals_table(
     Visitors are named ROUND-USER, dates follow the market's clock, and ``target`` is the number of consumptions.
     """
     parts = []
-    for one in rounds:
-        treated = assignment.arrivals(one.user, one.time, one.number)
-        exposed = _values("tail_exposure", one.consumed.astype(float), one.item, tail)
+    for world_round in rounds:
+        treated = assignment.arrivals(world_round.user, world_round.time, world_round.number)
+        exposed = _values("tail_exposure", world_round.consumed.astype(float), world_round.item, tail)
         columns = {
             "seed": seed,
             "design": assignment.design,
-            "round": one.number,
-            "arrival": one.arrival,
-            "user": [f"{one.number}-{user}" for user in one.user.tolist()],
-            "date": pd.to_datetime(one.time, unit="s"),
-            "block": assignment.block(one.time),
+            "round": world_round.number,
+            "arrival": world_round.arrival,
+            "user": [f"{world_round.number}-{user}" for user in world_round.user.tolist()],
+            "date": pd.to_datetime(world_round.time, unit="s"),
+            "block": assignment.block(world_round.time),
             "treatment": np.where(treated, "B", "A"),
-            "target": one.consumed.sum(1).astype(np.float64),
+            "target": world_round.consumed.sum(1).astype(np.float64),
             "tail_exposure": exposed.sum(1),
         }
         parts.append(pd.DataFrame(columns))
@@ -312,21 +319,21 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """
     mean_total = table.groupby("metric")["total_effect"].transform("mean")
     holds = (table["low"] <= table["total_effect"]) & (table["total_effect"] <= table["high"])
-    known = table["low"].notna()  # an arm of one unit has no interval
+    has_interval = table["low"].notna()  # an arm of one unit has no interval
     work = table.assign(
-        coverage=holds.astype(float).where(known),
-        power=((table["low"] > 0) | (table["high"] < 0)).astype(float).where(known),
+        coverage=holds.astype(float).where(has_interval),
+        power=((table["low"] > 0) | (table["high"] < 0)).astype(float).where(has_interval),
         sign=(np.sign(table["naive"]) == np.sign(mean_total)).astype(float).where(table["naive"].notna()),
     )
     shares = ("coverage", "power", "sign")
     keys = [*_LABELS, "metric"]
-    found = results.bias_over_seeds(work, keys, ("naive", "total_effect"), shares)
+    means = results.bias_over_seeds(work, keys, ("naive", "total_effect"), shares)
     by_key = {key: _relative_bias(group) for key, group in table.groupby(keys, sort=False)}
-    relative = [by_key[tuple(key)] for key in found[keys].to_numpy().tolist()]
-    found[["relative", "relative_half"]] = [row[:2] for row in relative]
-    found["within"] = [row[2] for row in relative]
-    found["significant"] = significant(found["p"].to_numpy())
-    return found.assign(sign=found["sign"].where(found["relative"].notna()))
+    relative = [by_key[tuple(key)] for key in means[keys].to_numpy().tolist()]
+    means[["relative", "relative_half"]] = [row[:2] for row in relative]
+    means["within"] = [row[2] for row in relative]
+    means["significant"] = significant(means["p"].to_numpy())
+    return means.assign(sign=means["sign"].where(means["relative"].notna()))
 
 
 def _relative_bias(seeds: pd.DataFrame) -> tuple[float, float, bool]:
@@ -353,7 +360,7 @@ def experiment_report(run: Run) -> Report:
     """Report of an experiment."""
     agents = Experiment(run.folder).agents
     config = run.scenario
-    found = summary(run.experiment)
+    design_estimates = summary(run.experiment)
     return Report(
         question=f"What does `{agents[1]}` bring beside `{agents[0]}`, and would an experiment on one market have "
         "found it?",
@@ -363,12 +370,15 @@ def experiment_report(run: Run) -> Report:
             many(len(run.seeds), "seed"),
             f"slates of {config.slate}",
         ),
-        answer=tuple(_sentences(found)),
+        answer=tuple(_sentences(design_estimates)),
         sections=(
             Section(
                 "Naive estimates and total effects",
-                plots=(Plot("experiment", partial(_designs_against_total, found, agents)),),
-                tables=tuple(_table(metric, found[found["metric"] == metric], agents) for metric in METRICS),
+                plots=(Plot("experiment", partial(_designs_against_total, design_estimates, agents)),),
+                tables=tuple(
+                    _table(metric, design_estimates[design_estimates["metric"] == metric], agents)
+                    for metric in METRICS
+                ),
             ),
         ),
         settings=as_yaml(run.config["scenario"]),
@@ -376,13 +386,13 @@ def experiment_report(run: Run) -> Report:
     )
 
 
-def _sentences(found: pd.DataFrame) -> list[str]:
+def _sentences(design_estimates: pd.DataFrame) -> list[str]:
     """Sentences on the bias of designs, by metric.
 
     A bias is claimed by Holm's method over all designs and metrics. Its absence is claimed only if its interval is
     within the margin.
     """
-    tested = found[(found["seeds"] > 1)]
+    tested = design_estimates[(design_estimates["seeds"] > 1)]
     biased = tested["significant"]
     absent = ~biased & tested["within"]
     groups = (
@@ -401,10 +411,10 @@ def _sentences(found: pd.DataFrame) -> list[str]:
         labels = [_design_words(row) for row in rows[rows["metric"] == metric].to_dict("records")]
         if labels:
             lines.append(f"{metric}: {words}: {'; '.join(labels)}.")
-    few = (
+    remark = (
         "fewer than two seeds have an estimate, which cannot separate bias from chance. Use --seeds 2 or more"
     )
-    return lines or [f"{few}, and in a switchback a shorter --interval"]
+    return lines or [f"{remark}, and in a switchback a shorter --interval"]
 
 
 def _design_words(row: Mapping[Hashable, Any]) -> str:
@@ -417,11 +427,11 @@ def _design_words(row: Mapping[Hashable, Any]) -> str:
     return f"{name}, bias {row['relative']:+.0%} of the total effect ({spread})".replace("-", "−")
 
 
-def _table(metric: str, found: pd.DataFrame, agents: tuple[str, str]) -> TextTable:
+def _table(metric: str, design_estimates: pd.DataFrame, agents: tuple[str, str]) -> TextTable:
     """Table of a metric, a row per design."""
     title = (
-        f"{agents[1]} − {agents[0]}: {metric} ({METRICS[metric]}); {many(int(found['seeds'].iloc[0]), 'seed')}, ± half "
-        "a 95% interval"
+        f"{agents[1]} − {agents[0]}: {metric} ({METRICS[metric]}); "
+        f"{many(int(design_estimates['seeds'].iloc[0]), 'seed')}, ± half a 95% interval"
     )
     columns = {
         "naive": ("naive", "+.4f"),
@@ -433,22 +443,22 @@ def _table(metric: str, found: pd.DataFrame, agents: tuple[str, str]) -> TextTab
         "power": ("power", ".1%"),
         "right sign": ("sign", ".1%"),
     }
-    return results.bias_table(title, found, "design, training, prices", _LABELS, columns)
+    return results.bias_table(title, design_estimates, "design, training, prices", _LABELS, columns)
 
 
-def _designs_against_total(found: pd.DataFrame, agents: tuple[str, str]) -> Figure:
+def _designs_against_total(design_estimates: pd.DataFrame, agents: tuple[str, str]) -> Figure:
     """Plot of designs' naive estimates against the total effect."""
     panels = []
     for metric in METRICS:
-        rows = found[found["metric"] == metric]
+        rows = design_estimates[design_estimates["metric"] == metric]
         labels = [", ".join(row) for row in rows[list(_LABELS)].to_numpy().tolist()]
         total = float(rows["total_effect"].mean())
         title = metric.replace("_", " ")
         panels.append(results.Panel(title, labels, rows["naive"], rows["width"], total, 0.0))
     return results.interval_panels(
         f"What {agents[1]} brings beside {agents[0]}: experiments on one market against two whole worlds",
-        f"Dots: mean naive estimates over {int(found['seeds'].iloc[0])} seeds; bars: their mean 95% intervals. "
-        "Line: total effect. Dotted: none.",
+        f"Dots: mean naive estimates over {int(design_estimates['seeds'].iloc[0])} seeds; bars: their mean 95% "
+        "intervals. Line: total effect. Dotted: none.",
         panels,
     )
 
@@ -470,8 +480,15 @@ class WorldRound:
     def of(cls, number: int, ledger: Ledger) -> WorldRound:
         """Record of the round that a ledger describes."""
         schedule = ledger.schedule
-        came = schedule.id, schedule.user[schedule.slot], seconds(schedule.tick)
-        return cls(number, *came, ledger.item.astype(np.int64), ledger.consumed, ledger.probability)
+        return cls(
+            number=number,
+            arrival=schedule.id,
+            user=schedule.user[schedule.slot],
+            time=seconds(schedule.tick),
+            item=ledger.item.astype(np.int64),
+            consumed=ledger.consumed,
+            probability=ledger.probability,
+        )
 
 
 def play_world(config: ScenarioConfig, seed: int, agent: str, report: results.Count) -> list[WorldRound]:
@@ -503,7 +520,7 @@ def play_experiment(
     needs = Needs.of(*actors)
     markets = [Market(config, seeds=seeds, control=control, needs=needs) for control in controls]
     split = TwoArms(actors, assignment, shared=shared, n_items=markets[0].n_items)
-    learns = any(isinstance(one, LearningAgent) for one in actors)
+    learns = any(isinstance(actor, LearningAgent) for actor in actors)
     rounds = []
     while not markets[0].done:
         number = markets[0].round
@@ -557,8 +574,8 @@ class TwoArms:
                 )
         self.order_free = not pacing
         self._one_by_one = bool(pacing) and tells
-        every = {agent.barrier_every for agent in agents} - {None}
-        self.barrier_every = min(every) if every else None  # type: ignore[type-var]  # no None is left
+        barrier_lengths = {agent.barrier_every for agent in agents} - {None}
+        self.barrier_every = min(barrier_lengths) if barrier_lengths else None  # type: ignore[type-var]  # no None is left
 
     def begin(self, views: Sequence[RoundView]) -> None:
         """Begin a round; each agent gets its own market's view."""
@@ -580,9 +597,9 @@ class TwoArms:
         n = len(arrivals[0])
         if not self._one_by_one:
             return self._batch(arrivals)
-        rows = [self._batch([one.rows(slice(row, row + 1)) for one in arrivals]) for row in range(n)]
-        price = [one.price for one in rows if one.price is not None]
-        items = np.concatenate([one.items for one in rows])
+        slates = [self._batch([each.rows(slice(row, row + 1)) for each in arrivals]) for row in range(n)]
+        price = [slate.price for slate in slates if slate.price is not None]
+        items = np.concatenate([slate.items for slate in slates])
         return Slates(items, np.concatenate(price) if len(price) == n else None)
 
     def _batch(self, arrivals: Sequence[Arrivals]) -> Slates:
@@ -595,22 +612,25 @@ class TwoArms:
             alone = [~treated if self._assignment.by_arrival else nobody, nobody]
         for arm, rows in enumerate(alone):
             if rows.any():
-                some = arrivals[arm].rows(np.flatnonzero(rows))
-                answer = as_slates(self._agents[arm].act(some))
+                arm_arrivals = arrivals[arm].rows(np.flatnonzero(rows))
+                answer = as_slates(self._agents[arm].act(arm_arrivals))
                 items[rows] = answer.items
                 price[rows] = np.nan if answer.price is None else answer.price
-                other = self._agents[1 - arm]
-                if self._one_by_one and isinstance(other, PacingAgent):
-                    other.note_delivery(self._counted(answer.items), some)
-        both = ~(alone[0] | alone[1])
-        if both.any():
-            each = [one.rows(np.flatnonzero(both)) for one in arrivals]
-            ranked = [as_slates(agent.act(one)).items for agent, one in zip(self._agents, each, strict=True)]
+                opponent = self._agents[1 - arm]
+                if self._one_by_one and isinstance(opponent, PacingAgent):
+                    opponent.note_delivery(self._counted(answer.items), arm_arrivals)
+        sees_both = ~(alone[0] | alone[1])
+        if sees_both.any():
+            shared_arrivals = [each.rows(np.flatnonzero(sees_both)) for each in arrivals]
+            ranked = [
+                as_slates(agent.act(view)).items
+                for agent, view in zip(self._agents, shared_arrivals, strict=True)
+            ]
             joined = merged(ranked[0], ranked[1], self._treated_item)
-            items[both] = within_capacity(joined, each[0].capacity)
-            for agent, own in zip(self._agents, ranked, strict=True):
+            items[sees_both] = within_capacity(joined, shared_arrivals[0].capacity)
+            for agent, own_slates in zip(self._agents, ranked, strict=True):
                 if isinstance(agent, PacingAgent):  # it has counted its own slate
-                    agent.note_delivery(self._counted(items[both]) - self._counted(own), None)
+                    agent.note_delivery(self._counted(items[sees_both]) - self._counted(own_slates), None)
         return Slates(items, price)
 
     def _counted(self, items: Ints) -> Floats:
@@ -625,9 +645,14 @@ class TwoArms:
             rows = np.flatnonzero((treated == bool(arm)) | (not self._assignment.by_arrival))
             if isinstance(agent, LearningAgent) and len(rows):
                 for row in rows:
-                    one = slice(int(row), int(row) + 1)
-                    shown = feedback.arrivals.rows(one), feedback.slates[one], feedback.consumed[one]
-                    agent.learn(type(feedback)(*shown))
+                    single_row = slice(int(row), int(row) + 1)
+                    agent.learn(
+                        Feedback(
+                            arrivals=feedback.arrivals.rows(single_row),
+                            slates=feedback.slates[single_row],
+                            consumed=feedback.consumed[single_row],
+                        )
+                    )
 
 
 def merged(control: Ints, treatment: Ints, treated_item: Bools) -> Ints:
@@ -659,22 +684,25 @@ class Diverted:
         self._assignment = assignment
         self._treated = treated
 
-    def learnt(self, own: PastRound) -> PastRound:
+    def learnt(self, past_round: PastRound) -> PastRound:
         """Round without events and impressions of the other arm."""
-        schedule = own.schedule
-        slot, tick, item = own.histories.all_events()
+        schedule = past_round.schedule
+        slot, tick, item = past_round.histories.all_events()
         # An event becomes known at least one tick after its visit, within the visit's block unless it ends just then.
-        kept = self._mine(schedule.user[slot], tick - 1, own.number)
-        histories = Histories(schedule, own.histories.past)
-        order = np.lexsort((tick[kept], slot[kept]))
-        histories.append(slot[kept][order], tick[kept][order], item[kept][order])
-        shown = own.shown
+        is_own = self._mine(schedule.user[slot], tick - 1, past_round.number)
+        histories = Histories(schedule, past_round.histories.past)
+        order = np.lexsort((tick[is_own], slot[is_own]))
+        histories.append(slot[is_own][order], tick[is_own][order], item[is_own][order])
+        shown = past_round.shown
         if shown is not None:
-            rows = self._mine(schedule.user[schedule.slot], schedule.tick, own.number)[:, None]
+            visitor = schedule.user[schedule.slot]
+            is_own_arrival = self._mine(visitor, schedule.tick, past_round.number)[:, None]
             shown = dataclasses.replace(
-                shown, item=np.where(rows, shown.item, -1).astype(np.int32), taken=shown.taken & rows
+                shown,
+                item=np.where(is_own_arrival, shown.item, -1).astype(np.int32),
+                taken=shown.taken & is_own_arrival,
             )
-        return PastRound(own.number, schedule, histories, shown)
+        return PastRound(past_round.number, schedule, histories, shown)
 
     def _mine(self, user: Ints, tick: Ints, number: int) -> Bools:
         return np.asarray(self._assignment.arrivals(user, seconds(tick), number) == self._treated)

@@ -65,22 +65,24 @@ def export(
         MissingTableError: If the run kept no ledger.
     """
     require_known("--to: {}", [to], FORMATS)
-    begun = load_run(run, "comparison")
-    require_known("--agent: {} is not among the run's arms", [] if agent is None else [agent], begun.agents)
-    if seed is not None and seed not in begun.seeds:
-        raise ConfigError(f"--seed: {seed} is not a seed of the run. Use one of {begun.seeds}")
-    place = Path(out) if out is not None else begun.folder / "export" / FORMATS[to]
+    logged_run = load_run(run, "comparison")
+    require_known(
+        "--agent: {} is not among the run's arms", [] if agent is None else [agent], logged_run.agents
+    )
+    if seed is not None and seed not in logged_run.seeds:
+        raise ConfigError(f"--seed: {seed} is not a seed of the run. Use one of {logged_run.seeds}")
+    place = Path(out) if out is not None else logged_run.folder / "export" / FORMATS[to]
     if to != "minari" and place.exists():
         raise RunFolderError(f"{place}: this file exists already. Name another file with --out")
     with disk_errors(place):
         if to == "csv":
-            return place, _csv(begun, agent, seed, place, console)
-        return place, _written(begun, to, agent, seed, place)
+            return place, _csv(logged_run, agent, seed, place, console)
+        return place, _written(logged_run, to, agent, seed, place)
 
 
 def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path) -> str:
-    arm = logged_arm(run, agent, seed, whole=to != "minari")
-    said = f"{many(len(arm.item), 'slate')} of {arm.agent}, seed {arm.seed}"
+    arm = logged_arm(run, agent, seed, whole_slates=to != "minari")
+    summary = f"{many(len(arm.item), 'slate')} of {arm.agent}, seed {arm.seed}"
     if to == "minari":
         if arm.left_out:  # without them a step would not lead to the next
             raise ConfigError(
@@ -89,17 +91,17 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
             )
         place.mkdir(parents=True, exist_ok=True)
         name = write_minari(arm, run.scenario, place, "rimsim")
-        return f"{said}; to load it: {_WHERE}={shlex.quote(str(place))} and minari.load_dataset({name!r})"
+        return f"{summary}; to load it: {_WHERE}={shlex.quote(str(place))} and minari.load_dataset({name!r})"
     if arm.left_out:
-        said += f"; {many(arm.left_out, 'slate')} with an empty position left out"
+        summary += f"; {many(arm.left_out, 'slate')} with an empty position left out"
     if np.isnan(arm.position).all():
-        said += f"; {arm.agent} logs no propensities, so that every pscore is NaN"
+        summary += f"; {arm.agent} logs no propensities, so that every pscore is NaN"
     columns: dict[str, Any] = obp_feedback(arm) if to == "obp" else scope_rl_dataset(arm)
     plain = {
         name: value for name, value in columns.items() if value is not None and not isinstance(value, dict)
     }
     write_arrays(place, {name: np.asarray(value) for name, value in plain.items()})  # without pickle
-    return f"{said}; to load it: dict(numpy.load({str(place)!r}))"
+    return f"{summary}; to load it: dict(numpy.load({str(place)!r}))"
 
 
 def _csv(run: Run, agent: str | None, seed: int | None, place: Path, console: Console | None) -> str:
@@ -155,33 +157,33 @@ class LoggedArm:
     left_out: int  # Number of slates that are not among them, as positions are empty
 
 
-def logged_arm(run: Run, agent: str | None, seed: int | None, *, whole: bool = True) -> LoggedArm:
+def logged_arm(run: Run, agent: str | None, seed: int | None, *, whole_slates: bool = True) -> LoggedArm:
     """Log of an arm, by default of the first.
 
-    Without ``whole``, slates with an empty position are written too. An empty position repeats the slate's first item,
-    because the environment takes a repeated item as an empty position. A slate whose first position is empty cannot be
-    written.
+    Without ``whole_slates``, slates with an empty position are written too. An empty position repeats the slate's first
+    item, because the environment takes a repeated item as an empty position. A slate whose first position is empty
+    cannot be written.
     """
     name = agent or run.agents[0]
     chosen = run.seeds[0] if seed is None else seed
-    table, known = (
+    table, arrivals = (
         part[(part["agent"] == name) & (part["seed"] == chosen)] for part in (run.ledger, run.arrivals)
     )
-    known = known.sort_values(["round", "time", "arrival"], kind="stable").reset_index(drop=True)
-    n = len(known)
+    arrivals = arrivals.sort_values(["round", "time", "arrival"], kind="stable").reset_index(drop=True)
+    n = len(arrivals)
     k = run.scenario.slate
-    of_round = known.groupby("round")["time"]
-    table = table.merge(known[["round", "arrival"]].rename_axis("row").reset_index())
+    of_round = arrivals.groupby("round")["time"]
+    table = table.merge(arrivals[["round", "arrival"]].rename_axis("row").reset_index())
     names = ("item", "consumed", "propensity_position", "propensity_prefix", "propensity_slate")
     filled = np.full((len(names), n, k), np.nan)
     filled[:, table["row"], table["position"] - 1] = table[list(names)].to_numpy(np.float64).T
-    if not whole:
+    if not whole_slates:
         filled[0] = np.where(np.isnan(filled[0]), filled[0, :, :1], filled[0])
     rows = ~np.isnan(filled[0]).any(1)
     item, reward, position, prefix, slate = filled[:, rows]
-    gone = (of_round.cumcount() / of_round.transform("size")).to_numpy(np.float64)
-    run_gone = (known["round"].to_numpy(np.float64) + gone) / run.scenario.rounds
-    context = np.column_stack([gone, run_gone, known["ground_intensity"].to_numpy(np.float64)])[rows]
+    round_gone = (of_round.cumcount() / of_round.transform("size")).to_numpy(np.float64)
+    run_gone = (arrivals["round"].to_numpy(np.float64) + round_gone) / run.scenario.rounds
+    context = np.column_stack([round_gone, run_gone, arrivals["ground_intensity"].to_numpy(np.float64)])[rows]
     events = run.catalogue.sort_values("item")["events"].to_numpy(np.float64)
     return LoggedArm(
         agent=name,

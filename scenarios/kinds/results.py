@@ -63,8 +63,8 @@ def own_log(
     """Log of a config, with the fields that arguments replace."""
     source = None if data is None else source_name(data)
     fields = {"source": source, "columns": columns, "skip_bad_rows": skip_bad_rows}
-    given = {name: value for name, value in fields.items() if value is not None}
-    return record_from(to_plain(config) | given, DataConfig, origin="data")
+    replaced = {name: value for name, value in fields.items() if value is not None}
+    return record_from(to_plain(config) | replaced, DataConfig, origin="data")
 
 
 def usable_log(data: DataConfig, needs: Needs, use: str, show: Show) -> EventLog:
@@ -92,7 +92,7 @@ def table_of(
 
 def bias_table(
     title: str,
-    found: pd.DataFrame,
+    estimates: pd.DataFrame,
     header: str,
     labels: Sequence[str],
     columns: Mapping[str, tuple[str, str]],
@@ -110,13 +110,13 @@ def bias_table(
             return f"{text} ±{format(row[f'{name}_half'], form.replace('+', ''))}"
         return f"{text}{SAME}" if name == "bias" and row["equal"] else text
 
-    lines = found.assign(around=found["width"] / 2, bias_half=found["half"]).to_dict("records")
+    lines = estimates.assign(around=estimates["width"] / 2, bias_half=estimates["half"]).to_dict("records")
     rows = tuple(
         (", ".join(str(row[name]) for name in labels), *(cell(row, *shown) for shown in columns.values()))
         for row in lines
     )
-    if found["equal"].any():
-        title += f" ({SAME} {the_same(int(found['seeds'].max()))})"
+    if estimates["equal"].any():
+        title += f" ({SAME} {the_same(int(estimates['seeds'].max()))})"
     return TextTable(title, (header, *columns), rows)
 
 
@@ -130,9 +130,9 @@ def bias_over_seeds(
     the same in all seeds (``equal``).
     """
     work = table.assign(bias=table[names[0]] - table[names[1]], width=table["high"] - table["low"])
-    known = work["bias"].notna()
-    some = known.groupby([work[key] for key in keys]).transform("any")
-    work = work[known | ~some]
+    has_estimate = work["bias"].notna()
+    has_any_estimate = has_estimate.groupby([work[key] for key in keys]).transform("any")
+    work = work[has_estimate | ~has_any_estimate]
     rows = []
     for key, group in work.groupby(list(keys), sort=False):
         paired = paired_difference(group[names[0]], group[names[1]])

@@ -228,12 +228,12 @@ def _balanced(text: str, width: int) -> list[str]:
     return lines
 
 
-def columns(most: int, width: float = 3.0) -> int:
+def columns(n_panels: int, width: float = 3.0) -> int:
     """Number of panels that fit next to each other.
 
-    It is at most ``most``. A panel is at least ``width`` inches wide.
+    It is at most ``n_panels``. A panel is at least ``width`` inches wide.
     """
-    return max(1, min(most, int(mpl.rcParams["figure.figsize"][0] // width)))
+    return max(1, min(n_panels, int(mpl.rcParams["figure.figsize"][0] // width)))
 
 
 def frame(message: str, caption: str, height: float) -> Figure:
@@ -446,8 +446,8 @@ def metric_axis(ax: Axes, measure: Measure, *, difference: bool = False) -> None
     Shares are in percent, differences of shares in percentage points.
     """
     ax.set_title(measure.title, loc="left")
-    least, most = extent(ax)
-    if measure.unit == "items" and not difference and least > 0 and most > _WIDE * least:
+    lowest, highest = extent(ax)
+    if measure.unit == "items" and not difference and lowest > 0 and highest > _WIDE * lowest:
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter(lambda value, _: _number(value))
         ax.yaxis.set_minor_formatter(NullFormatter())
@@ -475,12 +475,12 @@ def reach_zero(ax: Axes) -> None:
 
     It begins at 0 unless all points would then lie in its upper half.
     """
-    least, most = extent(ax)
-    if least > most / 2 > 0:
-        room = 0.6 * (most - least) or 0.1 * most
-        ax.set_ylim(least - room, most + room)
+    lowest, highest = extent(ax)
+    if lowest > highest / 2 > 0:
+        room = 0.6 * (highest - lowest) or 0.1 * highest
+        ax.set_ylim(lowest - room, highest + room)
     else:
-        ax.set_ylim(0, 1.1 * most or 1.0)
+        ax.set_ylim(0, 1.1 * highest or 1.0)
 
 
 def diagonal(ax: Axes, low: float, high: float) -> None:
@@ -491,13 +491,13 @@ def diagonal(ax: Axes, low: float, high: float) -> None:
 
 def keep_lines_in_view(ax: Axes) -> None:
     """Limit an axis to its lines, with a margin."""
-    least, most = extent(ax)
+    lowest, highest = extent(ax)
     low, high = ax.get_ylim()
     if ax.get_yscale() == "log":
-        ax.set_ylim(least / 2, most * 2)
+        ax.set_ylim(lowest / 2, highest * 2)
         return
-    room = most - least or abs(most) or 1.0
-    ax.set_ylim(max(low, least - room), min(high, most + room))
+    room = highest - lowest or abs(highest) or 1.0
+    ax.set_ylim(max(low, lowest - room), min(high, highest + room))
 
 
 def extent(ax: Axes) -> tuple[float, float]:

@@ -30,15 +30,15 @@ def over_rounds(data: tables.PictureTables) -> Figure | None:
     rounds = tables.retrained(data.rounds)
     frozen = data.rounds[data.rounds["agent"].map(control_in) == "frozen"]
     frozen = frozen.assign(agent=frozen["agent"].map(subject_of))
-    shortfall, other = tables.shortfalls(data.unit)
-    wanted = ("utility", shortfall, *loop.METRICS, *data.own)
-    metrics = [metric for metric in wanted if (rounds["metric"] == metric).any()]
+    shortfall, second_shortfall = tables.shortfalls(data.unit)
+    candidates = ("utility", shortfall, *loop.METRICS, *data.own)
+    metrics = [metric for metric in candidates if (rounds["metric"] == metric).any()]
     if not metrics or tables.last_round(rounds) == 0:  # one round has no course
         return None
     looks = charts.styles(rounds["agent"].unique())
     dashed = "" if frozen.empty else " Dashed: on a platform that never retrains."
     has_both_units = tables.reported_unit(rounds, "examined") == "examined"
-    dotted = f" Dotted: {data.measures[other].title.lower()}." if has_both_units else ""
+    dotted = f" Dotted: {data.measures[second_shortfall].title.lower()}." if has_both_units else ""
     figure, axes = charts.panels(
         titles.cost_of_guarantees(rounds, data.unit),
         f"By round; the title's figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}{dashed}{dotted}",
@@ -49,11 +49,11 @@ def over_rounds(data: tables.PictureTables) -> Figure | None:
         charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
         charts.plot_secondary(ax, frozen[frozen["metric"] == metric], "round", looks, "--")
         if metric == shortfall and has_both_units:
-            charts.plot_secondary(ax, rounds[rounds["metric"] == other], "round", looks, ":")
+            charts.plot_secondary(ax, rounds[rounds["metric"] == second_shortfall], "round", looks, ":")
         charts.metric_axis(ax, data.measures[metric])
         charts.integer_rounds(ax)
         if metric == shortfall and has_both_units:
-            ax.set_xlabel(f"round (dotted: as {'shown' if other == 'shortfall' else 'examined'})")
+            ax.set_xlabel(f"round (dotted: as {'shown' if second_shortfall == 'shortfall' else 'examined'})")
     return figure
 
 
@@ -170,7 +170,10 @@ def comparison_report(run: Run) -> Report:
             + f" ({arrivals.kind})",
             f"slates of {scenario.slate}",
             ", ".join(
-                [f"β = {exposure.beta:g}", *(f"{one.column} β = {one.beta:g}" for one in exposure.groups)]
+                [
+                    f"β = {exposure.beta:g}",
+                    *(f"{group.column} β = {group.beta:g}" for group in exposure.groups),
+                ]
             ),
             many(len(run.seeds), "seed"),
             f"platform `{scenario.platform.model}`",
@@ -188,12 +191,14 @@ def comparison_answer(run: Run, rounds: pd.DataFrame, agents: Sequence[str]) -> 
 
     It is about agents, retraining and the fitness of the truth.
     """
-    own = [measure.name for measure in run.own_measures.values()]
+    own_metrics = [measure.name for measure in run.own_measures.values()]
     n_items = sentences.n_items_of(run)
     of_items = groups.without_item_guarantee(run, rounds)
-    answer = sentences.comparison_sentences(of_items, agents, run.scenario.exposure.unit, own, n_items)
+    answer = sentences.comparison_sentences(
+        of_items, agents, run.scenario.exposure.unit, own_metrics, n_items
+    )
     answer += groups.group_sentences(run)
-    parts = loop.reported_parts(rounds, agents, own)
+    parts = loop.reported_parts(rounds, agents, own_metrics)
     if not parts.empty:
         answer.append(f"{loop.effect_of_retraining(parts, late_of(rounds), run.measures)}.")
     return with_verdict(answer, [run])
@@ -243,30 +248,30 @@ def result_tables(run: Run) -> list[TextTable]:
     if rounds.empty:
         return []
     late = late_of(rounds)
-    own = tuple(measure.name for measure in run.own_measures.values())
+    own_metrics = tuple(measure.name for measure in run.own_measures.values())
     unit = tables.reported_unit(rounds, run.scenario.exposure.unit)
-    shown = tables.shown_metrics(unit) + own
-    (kept, _) = tables.shortfalls(unit)
-    moving = (*tables.TRENDS, kept, *own)
+    shown = tables.shown_metrics(unit) + own_metrics
+    (undelivered, _) = tables.shortfalls(unit)
+    moving = (*tables.TRENDS, undelivered, *own_metrics)
     columns = tables.headings(shown)
-    delivery = kept if groups.guarantees_items(run.scenario.exposure) else "promises_missed"
-    figures = ("utility", "revenue", delivery, "coverage", "effective_items", *own)
+    delivery = undelivered if groups.guarantees_items(run.scenario.exposure) else "promises_missed"
+    figures = ("utility", "revenue", delivery, "coverage", "effective_items", *own_metrics)
     main = tuple(columns[name] for name in figures)
     title = f"{run.scenario.name}: {late}, {_seeds_words(rounds)}"
     minus = f"Minus {tables.baseline_of(agents)}, at the same seeds"
     change = f"Change per round, {late}, at the same seeds"
     retraining = f"What retraining does, in parts that add up: {late}, at the same seeds"
-    parts = loop.reported_parts(rounds, agents, own)
+    parts = loop.reported_parts(rounds, agents, own_metrics)
     parts = parts.assign(what=parts["part"] + " (" + parts["difference"] + ")")
     pivoted = partial(tables.pivoted, main=main)
-    found = [
+    pivots = [
         pivoted(title, tables.summary(rounds, agents, shown), ["agent"], shown),
         pivoted(minus, tables.differences(rounds, agents, shown), ["agent"], shown),
         pivoted(change, tables.trends(rounds, agents, moving), ["agent"], moving, significant=True),
-        pivoted(retraining, parts, ["agent", "what"], tables.EFFECTS + own),
+        pivoted(retraining, parts, ["agent", "what"], tables.EFFECTS + own_metrics),
         _requirements_table(run),
     ]
-    return [table for table in found if table is not None and table.rows]
+    return [table for table in pivots if table is not None and table.rows]
 
 
 def _seeds_words(rounds: pd.DataFrame) -> str:
@@ -322,57 +327,65 @@ _SHOWN = {
 _ABSENT = "–"
 
 
-def difference_report(one: Run, other: Run) -> Report:
+def difference_report(first: Run, second: Run) -> Report:
     """Settings and results that differ between two runs."""
-    settings = setting_differences(one, other)
+    settings = setting_differences(first, second)
     cautions = () if settings.rows else ("The settings are the same.",)
-    if digest(one) == digest(other):
+    if digest(first) == digest(second):
         cautions = (*cautions, "The tables are equal.")
-    figures = (settings, result_differences(one, other))
+    figures = (settings, result_differences(first, second))
     return Report(
         "Which settings and results differ?", cautions=cautions, sections=(Section("", tables=figures),)
     )
 
 
-def setting_differences(one: Run, other: Run) -> TextTable:
+def setting_differences(first: Run, second: Run) -> TextTable:
     """Settings that differ between two runs, by dotted name."""
-    here = _settings(one.config)
-    there = _settings(other.config)
-    fields = [name for name in here | there if here.get(name, _ABSENT) != there.get(name, _ABSENT)]
-    rows = tuple((name, here.get(name, _ABSENT), there.get(name, _ABSENT)) for name in fields)
-    return TextTable("Settings that differ", ("field", str(one.folder), str(other.folder)), rows)
+    settings_of_first = _settings(first.config)
+    settings_of_second = _settings(second.config)
+    fields = [
+        name
+        for name in settings_of_first | settings_of_second
+        if settings_of_first.get(name, _ABSENT) != settings_of_second.get(name, _ABSENT)
+    ]
+    rows = tuple(
+        (name, settings_of_first.get(name, _ABSENT), settings_of_second.get(name, _ABSENT)) for name in fields
+    )
+    return TextTable("Settings that differ", ("field", str(first.folder), str(second.folder)), rows)
 
 
-def result_differences(one: Run, other: Run) -> TextTable:
+def result_differences(first: Run, second: Run) -> TextTable:
     """Results of the second run minus those of the first.
 
     Raises:
         RunFolderError: If the runs are of different kinds, or have no arm and seed in common.
     """
-    if one.kind != other.kind:
+    if first.kind != second.kind:
         raise RunFolderError(
-            f"{other.folder} holds a {other.kind}, but {one.folder} holds a {one.kind}. Give two runs of "
+            f"{second.folder} holds a {second.kind}, but {first.folder} holds a {first.kind}. Give two runs of "
             "the same kind"
         )
-    here = _values(one)
-    there = _values(other)
-    keys = [name for name in here.columns if name not in ("seed", "metric", "value")]
-    missing = [name for name in keys if name not in there]
-    both = (
-        here.merge(there, on=[*keys, "seed", "metric"], suffixes=("", "_other")) if not missing else here[:0]
+    values_of_first = _values(first)
+    values_of_second = _values(second)
+    keys = [name for name in values_of_first.columns if name not in ("seed", "metric", "value")]
+    missing = [name for name in keys if name not in values_of_second]
+    pairs = (
+        values_of_first.merge(values_of_second, on=[*keys, "seed", "metric"], suffixes=("", "_other"))
+        if not missing
+        else values_of_first[:0]
     )
-    if both.empty:
+    if pairs.empty:
         raise RunFolderError(
-            f"{one.folder} and {other.folder} do not share a combination of {', '.join(keys)} and seed. "
+            f"{first.folder} and {second.folder} do not share a combination of {', '.join(keys)} and seed. "
             "Give two runs that share at least one"
         )
-    shown = _SHOWN.get(one.kind) or tables.shown_metrics(one.scenario.exposure.unit)
-    groups = both[both["metric"].isin(shown)].groupby([*keys, "metric"], sort=False, dropna=False)
+    shown = _SHOWN.get(first.kind) or tables.shown_metrics(first.scenario.exposure.unit)
+    groups = pairs[pairs["metric"].isin(shown)].groupby([*keys, "metric"], sort=False, dropna=False)
     rows = [(*key, group["value_other"], group["value"]) for key, group in groups]
     means = tables.paired_table(rows, [*keys, "metric"]).drop(columns="p").fillna(dict.fromkeys(keys, ""))
-    seeds = both["seed"].nunique()
+    seeds = pairs["seed"].nunique()
     words = f"{seeds} seeds, ± half a paired 95% interval" if seeds > 1 else "1 seed, no interval"
-    title = f"{other.folder} minus {one.folder}: what both have, {words}"
+    title = f"{second.folder} minus {first.folder}: what both have, {words}"
     return tables.pivoted(title, means, keys, shown)
 
 

@@ -98,13 +98,13 @@ def _part(table: TextTable, title: str, columns: Sequence[int], width: int) -> T
     )
     for name in table.columns[: table.labels]:
         part.add_column(name, overflow="fold")  # labels break where the console is narrow, numbers never do
-    every = (*range(table.labels), *columns)
-    whole = sum(max(_width(table, each), len(_header(table, each)) + _GAP) for each in every) <= width
+    numbers = (*range(table.labels), *columns)
+    has_room = sum(max(_width(table, each), len(_header(table, each)) + _GAP) for each in numbers) <= width
     for number in columns:
-        lines = textwrap.wrap(_header(table, number), 99 if whole else _width(table, number) - _GAP)
+        lines = textwrap.wrap(_header(table, number), 99 if has_room else _width(table, number) - _GAP)
         part.add_column("\n".join(lines), justify="right", no_wrap=True)
     for row in table.rows:
-        part.add_row(*(row[each] for each in every))
+        part.add_row(*(row[each] for each in numbers))
     return part
 
 

@@ -125,8 +125,8 @@ def next_step(verdict: Fitness, asked: str, data: DataConfig) -> str:
             f"Set `--set consumer.truth=auto`, which looks for a fit truth, or compare truths by `{command}`."
         )
     tried = [verdict.truth, *(rival.truth for rival in verdict.rivals)]
-    left = [name for name in _SLOW if name not in tried]
-    command = validate_command(data, left)
+    untried = [name for name in _SLOW if name not in tried]
+    command = validate_command(data, untried)
     names = ", ".join(f"`{name}`" for name in tried)
     return f"`auto` has tried {names}. Judge slower truths by `{command}`, or use a log with more events."
 

@@ -57,9 +57,9 @@ def with_undelivered_groups(sweep: Run, table: pd.DataFrame) -> pd.DataFrame:
     if guarantees_items(exposure) or BETA in sweep.config["sweep"] or not exposure.groups:
         return table
     undelivered, _ = tables.shortfalls(exposure.unit)
-    others = table[~table["metric"].isin(tables.shortfalls("shown"))]
-    of_groups = others[others["metric"] == "promises_missed"].assign(metric=undelivered)
-    return pd.concat([others, of_groups], ignore_index=True)
+    without_items = table[~table["metric"].isin(tables.shortfalls("shown"))]
+    of_groups = without_items[without_items["metric"] == "promises_missed"].assign(metric=undelivered)
+    return pd.concat([without_items, of_groups], ignore_index=True)
 
 
 def group_columns(run: Run) -> tuple[str, ...]:
@@ -155,34 +155,38 @@ def figures_of(run: Run, column: str) -> GroupFigures | None:
     means = late.groupby(["agent", "seed", "group", "metric"], sort=False)["value"].mean().reset_index()
     agents = [name for name in run.agents if name in set(means["agent"])]
     base = tables.baseline_of(agents)
-    others = tables.compared_agents(base, agents)
+    compared = tables.compared_agents(base, agents)
     texts = run.catalogue[column].astype(str) if column in run.catalogue else pd.Series(dtype=str)
     return GroupFigures(
         column,
         means,
         base,
-        _compared(means, others),
+        _compared(means, compared),
         measures.late_words(last + 1),
         run.scenario.exposure.unit,
         tuple(texts),
     )
 
 
-def _compared(means: pd.DataFrame, others: Sequence[str]) -> str | None:
+def _compared(means: pd.DataFrame, compared: Sequence[str]) -> str | None:
     """Agent that leaves least undelivered; None without other agents."""
-    if not others:
+    if not compared:
         return None
-    left = means[means["metric"] == "undelivered"].groupby("agent")["value"].mean()
-    return min(others, key=lambda name: float(left.get(name, np.inf)))
+    undelivered_shares = means[means["metric"] == "undelivered"].groupby("agent")["value"].mean()
+    return min(compared, key=lambda name: float(undelivered_shares.get(name, np.inf)))
 
 
 # -- sentences --------------------------------------------------------------------------------------------------------
 def group_sentences(run: Run) -> list[str]:
     """Answer about groups: delivery, starved groups, change of the revenue."""
-    found = [figures for column in group_columns(run) if (figures := figures_of(run, column)) is not None]
-    texts = [text for figures in found for text in (_delivery(figures), _starved(figures), _cost(figures))]
-    if found:
-        texts.append(_revenue(run, found[0]))
+    of_columns = [
+        figures for column in group_columns(run) if (figures := figures_of(run, column)) is not None
+    ]
+    texts = [
+        text for figures in of_columns for text in (_delivery(figures), _starved(figures), _cost(figures))
+    ]
+    if of_columns:
+        texts.append(_revenue(run, of_columns[0]))
     return [text for text in texts if text]
 
 
@@ -190,12 +194,12 @@ def _delivery(figures: GroupFigures) -> str:
     """Undelivered share of the guarantees of all groups, by agent."""
     if not figures.guaranteed:
         return ""
-    base, *others = (
+    base, *compared_shares = (
         f"`{agent}` {_share(figures.undelivered(agent).to_numpy(np.float64))}" for agent in figures.agents
     )
     name, _, share = base.partition(" ")
     text = f"{name} leaves {share} of the exposure guaranteed to groups of {figures.column} undelivered"
-    return f"{text}{''.join(f', {other}' for other in others)} ({figures.words}, counted as {figures.unit})."
+    return f"{', '.join([text, *compared_shares])} ({figures.words}, counted as {figures.unit})."
 
 
 def _share(values: Floats) -> str:
@@ -248,9 +252,9 @@ def _revenue(run: Run, figures: GroupFigures) -> str:
     agent = figures.agent
     if agent is None or not (rounds["metric"] == "revenue").any():
         return ""
-    own = tuple(measure.name for measure in run.own_measures.values())
+    own_metrics = tuple(measure.name for measure in run.own_measures.values())
     arms = [name for name in run.agents if name in set(rounds["agent"])]
-    paired = tables.reported_differences(rounds, arms, own)
+    paired = tables.reported_differences(rounds, arms, own_metrics)
     row = paired[(paired["agent"] == agent) & (paired["metric"] == "revenue")].iloc[0]
     of_base = float(tables.late_figures(rounds)["revenue"][figures.base])
     ends = [None if np.isnan(row[end]) else float(row[end]) for end in ("low", "high")]
@@ -263,11 +267,12 @@ def _revenue(run: Run, figures: GroupFigures) -> str:
             f"(difference {amount}{among})."
         )
     word = "lower" if row["mean"] < 0 else "higher"
-    same = f" ({tables.the_same(int(row['n']))})" * bool(row["equal"])
+    equal_remark = f" ({tables.the_same(int(row['n']))})" * bool(row["equal"])
     relative = f", {per_cent(abs(float(row['mean'])) / of_base)}" if of_base > 0 else ""
     amount = sentences.with_interval("revenue", abs(float(row["mean"])), *_turned(row["mean"], ends))
     return (
-        f"The revenue per slate is {amount} {word} with `{agent}` than with `{figures.base}`{relative}{same}."
+        f"The revenue per slate is {amount} {word} with `{agent}` than with `{figures.base}`"
+        f"{relative}{equal_remark}."
     )
 
 
@@ -284,7 +289,7 @@ def group_table(figures: GroupFigures, seeds: int) -> TextTable:
     """Table with a row per group."""
     shown = figures.shown()
     marks = ""
-    columns: dict[str, dict[str, str]] = {"items": _means(figures, figures.base, "items", whole=True)}
+    columns: dict[str, dict[str, str]] = {"items": _means(figures, figures.base, "items", integers=True)}
     if figures.guaranteed:
         columns["required"] = _means(figures, figures.base, "required")
     for agent in figures.agents:
@@ -313,14 +318,14 @@ def group_table(figures: GroupFigures, seeds: int) -> TextTable:
     )
 
 
-def _means(figures: GroupFigures, agent: str, metric: str, *, whole: bool = False) -> dict[str, str]:
+def _means(figures: GroupFigures, agent: str, metric: str, *, integers: bool = False) -> dict[str, str]:
     """Group → mean over seeds; last, the sum of all."""
     values = figures.values(agent, metric)
     if values.empty:
         return {}
     means = {str(group): float(mean) for group, mean in values.mean(axis=1).items()}
     means[_ALL] = float(values.sum().mean())
-    return {group: f"{mean:,.0f}" if whole else tables.number(mean) for group, mean in means.items()}
+    return {group: f"{mean:,.0f}" if integers else tables.number(mean) for group, mean in means.items()}
 
 
 def _delivered(figures: GroupFigures, agent: str) -> dict[str, str]:
@@ -340,7 +345,7 @@ def _changes(figures: GroupFigures, shown: Sequence[str]) -> tuple[dict[str, dic
         pairs = [(group, *(value.loc[group] for value in reversed(values.values()))) for group in shown]
         if figures.is_partition:
             pairs.append((_ALL, *(value.sum() for value in reversed(values.values()))))
-        rows += [(group, metric, more, less) for group, more, less in pairs]
+        rows += [(group, metric, of_agent, of_base) for group, of_agent, of_base in pairs]
     paired = tables.paired_table(rows, ["group", "metric"])
     cells: dict[str, dict[str, str]] = {}
     columns = ["group", "metric", "mean", "low", "high", "equal", "significant"]
@@ -403,10 +408,12 @@ def _title(figures: GroupFigures) -> str:
 
 def _caption(figures: GroupFigures, change: str) -> str:
     """Explanation of both panels."""
-    what = "the guaranteed exposure" if figures.guaranteed else "the uniform exposure of the group's items"
+    reference = (
+        "the guaranteed exposure" if figures.guaranteed else "the uniform exposure of the group's items"
+    )
     seeds = figures.late["seed"].nunique()
     lines = "Bars: 95% intervals over seeds." if seeds > 1 else "One seed: no intervals."
-    return f"First: exposure as a share of {what}. Second: change of the {change} ({figures.words}). {lines}"
+    return f"First: exposure as a share of {reference}. Second: change of the {change} ({figures.words}). {lines}"
 
 
 def _interval(values: pd.Series) -> tuple[float, float]:

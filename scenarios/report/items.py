@@ -42,9 +42,9 @@ def exposures(
     of_round = retrained(tables.ledger[tables.ledger["round"] == number])
     counted: dict[str, dict[int, Floats]] = {}
     for (agent, seed, _), shown in _by_arm(of_round).items():
-        each = None if weights is None else weights[shown["position"].to_numpy(np.int64) - 1]
-        given = np.bincount(shown["item"].to_numpy(np.int64), each, tables.n_items)
-        counted.setdefault(agent, {})[seed] = given.astype(np.float64)
+        position_weight = None if weights is None else weights[shown["position"].to_numpy(np.int64) - 1]
+        delivered = np.bincount(shown["item"].to_numpy(np.int64), position_weight, tables.n_items)
+        counted.setdefault(agent, {})[seed] = delivered.astype(np.float64)
     return counted
 
 
@@ -55,12 +55,14 @@ def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[Floats
     average = 1.0 if tables.weights is None else measures.mean_weight(tables.weights)
     ratios: dict[str, list[Floats]] = {}
     for name, seeds in exposures(tables, number, tables.weights).items():
-        for seed, given in seeds.items():
+        for seed, delivered in seeds.items():
             required = tables.required.get((seed, number))
             if required is None or not (required > 0).any():
                 continue
             guaranteed = required > 0
-            ratios.setdefault(name, []).append(np.sort(given[guaranteed] / (average * required[guaranteed])))
+            ratios.setdefault(name, []).append(
+                np.sort(delivered[guaranteed] / (average * required[guaranteed]))
+            )
     return ratios
 
 
@@ -70,21 +72,21 @@ def delivery(run: Run) -> pd.DataFrame:
     rounds = shown_rounds(run)
     estimates = rounds[rounds["metric"] == "estimated_decay"].set_index(_ROUND)["value"].to_dict()
     keys = rounds[_ROUND].drop_duplicates(ignore_index=True).rename_axis("key").reset_index()
-    known = config.exposure.examination == "known"
+    is_known = config.exposure.examination == "known"
     consumer = plugs_of(config)[1]
     # A round is weighted by the estimate at the end of the one before.
     decays = [
         config.consumer.position_decay
-        if known
+        if is_known
         else estimates.get((agent, seed, number - 1), config.exposure.prior_decay)
         for agent, seed, number in keys[_ROUND].itertuples(index=False)
     ]
     weights = np.array([weights_of(config, consumer, decay) for decay in decays]).reshape(-1, config.slate)
     shown = table_in(run.folder, "ledger", (*_ROUND, "position", "item")).merge(keys)
     shown["delivered"] = weights[shown["key"], shown["position"] - 1]  # positions are counted from 1
-    given = shown.groupby(["key", "item"], as_index=False)["delivered"].sum()
-    table = keys.merge(run.required).merge(given, "left").merge(run.catalogue[["item", "id"]])
-    average = np.array([measures.mean_weight(each) for each in weights])
+    delivered = shown.groupby(["key", "item"], as_index=False)["delivered"].sum()
+    table = keys.merge(run.required).merge(delivered, "left").merge(run.catalogue[["item", "id"]])
+    average = np.array([measures.mean_weight(weight_row) for weight_row in weights])
     table["required"] *= average[table["key"]]
     return table[[*_ROUND, "item", "id", "required", "delivered"]].fillna({"delivered": 0.0})
 
@@ -195,8 +197,8 @@ def item_exposures(
         by_agent.setdefault(agent, []).append(np.stack([shown, taken, due, np.minimum(shown, due)]))
     tables = []
     for agent, parts in by_agent.items():
-        exposed, consumed, owed, kept = np.mean(parts, axis=0)
-        delivered = np.divide(kept, owed, out=np.full(n_items, np.nan), where=owed > 0)
+        exposed, consumed, owed, met = np.mean(parts, axis=0)
+        delivered = np.divide(met, owed, out=np.full(n_items, np.nan), where=owed > 0)
         figures = {"exposures": exposed, "consumed": consumed, "required": owed, "delivered": delivered}
         tables.append(pd.DataFrame(figures).assign(agent=agent, item=np.arange(n_items)))
     columns = ["agent", "item", "exposures", "consumed", "required", "delivered"]
@@ -211,10 +213,10 @@ def items_table(
     if len(present) < 2:
         return None
     base = baseline_of(present)
-    kept = exposed.groupby("agent")["delivered"].mean().fillna(0.0)
-    agent = max(compared_agents(base, present), key=lambda name: kept[name])
-    here, there = (exposed[exposed["agent"] == name].set_index("item") for name in (agent, base))
-    change = here["exposures"] - there["exposures"]
+    delivery_shares = exposed.groupby("agent")["delivered"].mean().fillna(0.0)
+    agent = max(compared_agents(base, present), key=lambda name: delivery_shares[name])
+    of_agent, of_base = (exposed[exposed["agent"] == name].set_index("item") for name in (agent, base))
+    change = of_agent["exposures"] - of_base["exposures"]
     order = change.sort_values(kind="stable").index
     gained = [item for item in order[::-1][:_EACH] if change[item] > 0]
     lost = [item for item in order[:_EACH] if change[item] < 0]
@@ -222,11 +224,16 @@ def items_table(
     genres = dict(zip(catalogue["item"], catalogue["genres"], strict=True)) if "genres" in catalogue else {}
     rows = []
     for item in [*gained, *reversed(lost)]:
-        known = str(genres.get(item) or "–").replace("|", ", ")
-        figures = (there["exposures"][item], here["exposures"][item], change[item], here["required"][item])
-        taken = (there["consumed"][item], here["consumed"][item])
+        genre_names = str(genres.get(item) or "–").replace("|", ", ")
+        figures = (
+            of_base["exposures"][item],
+            of_agent["exposures"][item],
+            change[item],
+            of_agent["required"][item],
+        )
+        taken = (of_base["consumed"][item], of_agent["consumed"][item])
         cells = (signed(float(value), 1) for value in (*figures, *taken))
-        rows.append((names[item], known, f"{catalogue['events'].iloc[item]:,}", *cells))
+        rows.append((names[item], genre_names, f"{catalogue['events'].iloc[item]:,}", *cells))
     columns = (
         *("item", "genres", "events before", f"shown by {base}", f"shown by {agent}", "change", "required"),
         *(f"taken, {base}", f"taken, {agent}"),
@@ -249,8 +256,10 @@ def group_shares(exposed: pd.DataFrame, catalogue: pd.DataFrame, column: str) ->
     groups = groups.explode("group")
     groups = groups[groups["group"] != ""]
     sizes = groups["group"].value_counts().rename("items")
-    both = groups.merge(exposed, on="item").join(sizes, on="group")
-    sums = both.pivot_table(index=["group", "items"], columns="agent", values="exposures", aggfunc="sum")
+    exposed_groups = groups.merge(exposed, on="item").join(sizes, on="group")
+    sums = exposed_groups.pivot_table(
+        index=["group", "items"], columns="agent", values="exposures", aggfunc="sum"
+    )
     shares = sums / exposed.groupby("agent")["exposures"].sum()
     return shares.sort_index().sort_index(level="items", ascending=False, kind="stable", sort_remaining=False)
 

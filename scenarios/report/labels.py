@@ -38,7 +38,9 @@ def label_means(ax: Axes, means: pd.DataFrame, x: str, y: str, looks: Mapping[st
     up = means["mean", y].astype(float)
     points = {name: (across[name], up[name]) for name in looks}
     pixels = [ax.transData.transform(position) for position in points.values()]
-    occupied = [Bbox.from_extents(left - 8, low - 8, left + 8, low + 8) for left, low in pixels]
+    occupied = [
+        Bbox.from_extents(x_pixel - 8, y_pixel - 8, x_pixel + 8, y_pixel + 8) for x_pixel, y_pixel in pixels
+    ]
     occupied += _bar_boxes(ax, means, x, y)
     frame = ax.get_window_extent()
     for name, position in points.items():
@@ -66,7 +68,7 @@ def _best_offset(text: Annotation, occupied: list[Bbox], frame: Bbox) -> int:
     scores = []
     for order, offset in enumerate(_OFFSETS):
         box = _placed(text, offset)
-        overlaps = sum(box.overlaps(other) for other in occupied)
+        overlaps = sum(box.overlaps(neighbour) for neighbour in occupied)
         is_outside = not (
             frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
         )
@@ -84,12 +86,14 @@ def _placed(text: Annotation, offset: tuple[int, int]) -> Bbox:
 def _bar_boxes(ax: Axes, means: pd.DataFrame, x: str, y: str) -> list[Bbox]:
     """Boxes of error bars in pixels."""
     boxes = []
-    left, right = bars(means, x)
+    leftward, rightward = bars(means, x)
     below, above = bars(means, y)
     for index, (across, up) in enumerate(zip(means["mean", x], means["mean", y], strict=True)):
-        start = max(across - left[index], ax.get_xlim()[0])  # a bar may reach below 0, where a log axis ends
+        start = max(
+            across - leftward[index], ax.get_xlim()[0]
+        )  # a bar may reach below 0, where a log axis ends
         for low, high in (
-            ((start, up), (across + right[index], up)),
+            ((start, up), (across + rightward[index], up)),
             ((across, up - below[index]), (across, up + above[index])),
         ):
             boxes.append(Bbox([ax.transData.transform(low), ax.transData.transform(high)]).padded(2))
@@ -114,11 +118,11 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], colours: Mappi
         while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
             pools[-2:] = [pools[-2] + pools[-1]]
     placed = np.concatenate([np.full(len(pool), np.mean(pool)) for pool in pools]) + gaps
-    right = max(x for x, _ in ends.values())
+    line_end = max(x for x, _ in ends.values())
     for name, height in zip(ordered, placed, strict=True):
         ax.annotate(
             name,
-            (right, float(height)),
+            (line_end, float(height)),
             (8, 0),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",

@@ -61,14 +61,14 @@ class Part:
     agent: str
     name: str
     """One of :data:`PARTS`, ``all`` or ``own-history``; if a control is missing, parts joined by ``+``, or ``loop``."""
-    more: str
-    """Arm from which ``less`` is subtracted."""
-    less: str
+    arm: str
+    """Arm from which ``minus`` is subtracted."""
+    minus: str
 
     @property
     def formula(self) -> str:
         """Difference in words; ``self`` is the agent's own arm."""
-        arms = (self.more, self.less)
+        arms = (self.arm, self.minus)
         return " − ".join(arm.removeprefix(f"{self.agent}-") if arm != self.agent else "self" for arm in arms)
 
 
@@ -88,8 +88,8 @@ def parts_of(arms: Sequence[str]) -> list[Part]:
             name = "+".join(PARTS[low:high]).replace(f"selection+{FEEDBACK}", LOOP)
             name = ALL if (low, high) == (0, len(PARTS)) else name
             parts.append(Part(agent, name, chain[high], chain[low]))
-        if (other := control_name(agent, "yoked")) in arms:
-            parts.append(Part(agent, OWN, agent, other))
+        if (yoked := control_name(agent, "yoked")) in arms:
+            parts.append(Part(agent, OWN, agent, yoked))
     return parts
 
 
@@ -109,7 +109,7 @@ def decomposition(
         for key, group in groups:
             if len(group):
                 label = (part.agent, part.name, part.formula, metric, *key)
-                rows.append((*label, group[part.more], group[part.less]))
+                rows.append((*label, group[part.arm], group[part.minus]))
     return tables.paired_table(rows, ["agent", "part", "difference", "metric", *by])
 
 
@@ -120,7 +120,7 @@ def parts_by_seed(values: pd.DataFrame, arms: Sequence[str], metrics: Sequence[s
         Table with columns agent, part, metric, round, seed and value.
     """
     tables = [
-        (complete[part.more] - complete[part.less])
+        (complete[part.arm] - complete[part.minus])
         .rename("value")
         .reset_index()
         .assign(agent=part.agent, part=part.name, metric=metric)
@@ -135,15 +135,17 @@ def _compared(
 ) -> Iterator[tuple[str, Part, pd.DataFrame]]:
     """Metric, part of retraining, and values (a column per arm)."""
     parts = parts_of(arms)
-    mine = {
-        part.agent: [name for one in parts if one.agent == part.agent for name in (one.more, one.less)]
+    arms_of_agent = {
+        part.agent: [
+            name for sibling in parts if sibling.agent == part.agent for name in (sibling.arm, sibling.minus)
+        ]
         for part in parts
     }
     for metric in metrics:
         of_metric = values[values["metric"] == metric]
         wide = of_metric.pivot_table(index=[*by, "seed"], columns="agent", values="value", observed=True)
         for part in parts:
-            needed = list(dict.fromkeys(mine[part.agent]))
+            needed = list(dict.fromkeys(arms_of_agent[part.agent]))
             if set(needed) <= set(wide.columns):
                 yield metric, part, wide[needed].dropna()
 
@@ -210,10 +212,10 @@ def lorenz_curves(data: PictureTables) -> Figure | None:
     )
     for name, curve in curves.items():
         share = np.linspace(0, 1, len(curve))
-        every = np.linspace(0, len(curve) - 1, 9).astype(int)[1:-1].tolist()
+        marked = np.linspace(0, len(curve) - 1, 9).astype(int)[1:-1].tolist()
         look = looks[name]
         ax.plot(
-            share, curve, color=look.colour, linewidth=2, marker=look.marker, markevery=every, clip_on=False
+            share, curve, color=look.colour, linewidth=2, marker=look.marker, markevery=marked, clip_on=False
         )
     charts.diagonal(ax, 0, 1)
     ax.annotate(
@@ -237,25 +239,33 @@ def decomposed(data: PictureTables) -> Figure | None:
     """Parts of retraining by round, with paired 95% intervals."""
     rounds = data.rounds
     arms = list(rounds["agent"].unique())
-    wanted = ("utility", "coverage", "effective_items", "log_gini", *tables.shortfalls(data.unit), *data.own)
-    parts = parts_by_seed(rounds, arms, wanted)
+    candidates = (
+        "utility",
+        "coverage",
+        "effective_items",
+        "log_gini",
+        *tables.shortfalls(data.unit),
+        *data.own,
+    )
+    parts = parts_by_seed(rounds, arms, candidates)
     if parts.empty:
         return None
     agents = list(charts.styles(parts["agent"].unique()))
     if len(agents) > 1:
-        wanted = (*_FEW, *data.own)
-    metrics = [metric for metric in wanted if (parts["metric"] == metric).any()]
+        candidates = (*_FEW, *data.own)
+    metrics = [metric for metric in candidates if (parts["metric"] == metric).any()]
     late = reported_parts(rounds, arms, data.own)
     formulas = {part.name: part.formula for part in parts_of(arms)}
     names = set(parts["part"])
     looks = {name: look for name, look in PART_LOOKS.items() if name in names}
-    how = "Differences between arms of an agent at the same round and seed, which add up."
+    explanation = "Differences between arms of an agent at the same round and seed, which add up."
     if len(looks) == 1:
-        how = f"Difference at the same round and seed: {formulas[next(iter(looks))]}; self is the retrained agent."
+        formula = formulas[next(iter(looks))]
+        explanation = f"Difference at the same round and seed: {formula}; self is the retrained agent."
     places = [(agent, metric) for agent in agents for metric in metrics]
     figure, axes = charts.panels(
         effect_of_retraining(late, late_of(rounds), data.measures),
-        f"{how} {sentences.seeds_caption(parts)}",
+        f"{explanation} {sentences.seeds_caption(parts)}",
         len(places),
         {f"{name} ({formulas[name]})": look for name, look in looks.items()} if len(looks) > 1 else {},
     )
@@ -270,14 +280,16 @@ def decomposed(data: PictureTables) -> Figure | None:
     return figure
 
 
-def reported_parts(rounds: pd.DataFrame, arms: Sequence[str], own: Sequence[str] = ()) -> pd.DataFrame:
+def reported_parts(
+    rounds: pd.DataFrame, arms: Sequence[str], own_metrics: Sequence[str] = ()
+) -> pd.DataFrame:
     """Parts of retraining that a comparison reports.
 
-    Sentences and titles take their claims from this table. ``own`` are your own metrics; without them, they are those
-    of ``rounds`` that rimsim does not measure.
+    Sentences and titles take their claims from this table. ``own_metrics`` are your own metrics; without them, they
+    are those of ``rounds`` that rimsim does not measure.
     """
-    own = own or [str(name) for name in rounds["metric"].unique() if tables.is_own(str(name))]
-    return decomposition(late_means(rounds), arms, (*tables.EFFECTS, *own))
+    own_metrics = own_metrics or [str(name) for name in rounds["metric"].unique() if tables.is_own(str(name))]
+    return decomposition(late_means(rounds), arms, (*tables.EFFECTS, *own_metrics))
 
 
 def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, Measure] = MEASURES) -> str:
@@ -289,13 +301,13 @@ def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, 
     metric = next((name for name in METRICS if name in present), present[0])
     agents = list(parts["agent"].unique())
     agent = tables.REFERENCE if tables.REFERENCE in agents else tables.subject(agents)
-    mine = parts[(parts["agent"] == agent) & (parts["metric"] == metric)].set_index("part")
-    part = next((name for name in _WORDS if name in mine.index), None)
+    agent_parts = parts[(parts["agent"] == agent) & (parts["metric"] == metric)].set_index("part")
+    part = next((name for name in _WORDS if name in agent_parts.index), None)
     if part is None:
         return f"What retraining does to {agent}, in parts"
     measure = measured[metric]
-    what = measure.title.lower()
-    effects = {str(row["part"]): row for row in mine.reset_index().to_dict("records")}
+    measure_title = measure.title.lower()
+    effects = {str(row["part"]): row for row in agent_parts.reset_index().to_dict("records")}
     row = effects[part]
     n_seeds = int(row["n"])
     mean = float(row["mean"])
@@ -307,14 +319,14 @@ def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, 
         remark = (
             f"; {difference} {unit}, {tables.the_same(n_seeds)}, which allows no test" if row["equal"] else ""
         )
-        return f"{_WORDS[part]} has no significant effect on the {what} of {agent} ({late}{remark})"
+        return f"{_WORDS[part]} has no significant effect on the {measure_title} of {agent} ({late}{remark})"
     near, far = (f"{scale * end:.{digits}f}" for end in sorted((abs(row["low"]), abs(row["high"]))))
     spread = "one seed: no interval" if n_seeds < 2 else f"95% interval {near} to {far}"
-    text = f"{_does(part, mean)} {agent} {size:.{digits}f} {unit} of {what} ({late}; {spread})"
+    text = f"{_does(part, mean)} {agent} {size:.{digits}f} {unit} of {measure_title} ({late}; {spread})"
     if part in {FEEDBACK, LOOP} and ALL in effects:
-        every = float(effects[ALL]["mean"])
+        sum_of_parts = float(effects[ALL]["mean"])
         if n_seeds < 2 or effects[ALL]["significant"]:
-            text += f"; {_does(ALL, every).lower()} it {scale * abs(every):.{digits}f} in all"
+            text += f"; {_does(ALL, sum_of_parts).lower()} it {scale * abs(sum_of_parts):.{digits}f} in all"
         else:
             text += "; the effect of all of retraining is not significant"
     return text

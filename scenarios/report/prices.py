@@ -243,8 +243,10 @@ def carriers_figure(table: pd.DataFrame, late: str) -> Figure:
     chosen = tables.subject(agents)
     course = table[table["agent"] == chosen].groupby("decile")["value"].mean()
     below = f"that {tables.REFERENCE} leaves below their guarantee"
-    which = below if tables.REFERENCE in agents else "with a bonus (v < 0)"
-    caption = f"Positions given to items {which}, {late}. {titles.carried_positions(chosen, course)}"
+    guaranteed_items = below if tables.REFERENCE in agents else "with a bonus (v < 0)"
+    caption = (
+        f"Positions given to items {guaranteed_items}, {late}. {titles.carried_positions(chosen, course)}"
+    )
     figure, ax = _by_decile(table, titles.who_carries(chosen, course), caption)
     ax.set_xlabel("decile of the arrivals by ground intensity λ(x), lowest first")
     ax.set_ylabel("positions per slate")

@@ -64,50 +64,50 @@ def comparison_sentences(
     rounds: pd.DataFrame,
     agents: Sequence[str],
     unit: str,
-    own: Sequence[str] = (),
+    own_metrics: Sequence[str] = (),
     n_items: int | None = None,
 ) -> list[str]:
     """Answer of a comparison: undelivered exposure, cost and gain.
 
-    A difference is significant if it has a star in the table of differences, which includes your ``own`` metrics.
+    A difference is significant if it has a star in the table of differences, which includes ``own_metrics``.
     ``n_items`` is the size of the catalogue, which may be smaller than that of the log.
     """
     unit = tables.reported_unit(rounds, unit)
-    kept, _ = tables.shortfalls(unit)
+    undelivered, _ = tables.shortfalls(unit)
     present = [name for name in agents if not is_control(name)]
     base = tables.baseline_of(present)
-    others = tables.compared_agents(base, present)
-    metrics = (kept, "utility", "coverage", "effective_items")
+    compared = tables.compared_agents(base, present)
+    metrics = (undelivered, "utility", "coverage", "effective_items")
     means = tables.summary(rounds, present, metrics).set_index(["agent", "metric"])
-    paired = tables.reported_differences(rounds, present, own).set_index(["agent", "metric"])
-    sentences = [_guarantee(means, base, kept, late_of(rounds), alone=not others)]
-    named = sorted(others, key=lambda name: _mean(means, name, kept))[:_MOST]
+    paired = tables.reported_differences(rounds, present, own_metrics).set_index(["agent", "metric"])
+    sentences = [_guarantee(means, base, undelivered, late_of(rounds), alone=not compared)]
+    named = sorted(compared, key=lambda name: _mean(means, name, undelivered))[:_MOST]
     catalogue = "the catalogue" if n_items is None else f"the {n_items:,} items of the catalogue"
-    sentences += [_against(name, base, means, paired, kept, catalogue) for name in named]
+    sentences += [_against(name, base, means, paired, undelivered, catalogue) for name in named]
     return [sentence for sentence in sentences if sentence]
 
 
-def _guarantee(means: pd.DataFrame, base: str, kept: str, late: str, *, alone: bool) -> str:
+def _guarantee(means: pd.DataFrame, base: str, undelivered: str, late: str, *, alone: bool) -> str:
     """Share of the guaranteed exposure that the baseline leaves undelivered."""
-    if (base, kept) not in means.index:
+    if (base, undelivered) not in means.index:
         return ""
-    mean, low, high = _ends(means, base, kept)
+    mean, low, high = _ends(means, base, undelivered)
     if mean < _UNCHANGED:
         return ""
-    how = "as examined" if kept == "examined_shortfall" else "in positions"
-    share = with_interval(kept, mean, low, high)
-    text = f"`{base}` leaves {share} of the guaranteed exposure undelivered, counted {how} ({late}"
+    unit_words = "as examined" if undelivered == "examined_shortfall" else "in positions"
+    share = with_interval(undelivered, mean, low, high)
+    text = f"`{base}` leaves {share} of the guaranteed exposure undelivered, counted {unit_words} ({late}"
     has_intervals = bool(np.isfinite(means["low"]).any())
     return f"{text}; in brackets: 95% intervals over seeds)." if has_intervals and not alone else f"{text})."
 
 
 def _against(
-    name: str, base: str, means: pd.DataFrame, paired: pd.DataFrame, kept: str, catalogue: str
+    name: str, base: str, means: pd.DataFrame, paired: pd.DataFrame, undelivered: str, catalogue: str
 ) -> str:
     """Sentence on an agent against the baseline."""
     parts = []
-    if (name, kept) in means.index:
-        parts.append(f"leaves {with_interval(kept, *_ends(means, name, kept))} undelivered")
+    if (name, undelivered) in means.index:
+        parts.append(f"leaves {with_interval(undelivered, *_ends(means, name, undelivered))} undelivered")
     if (name, "utility") in paired.index and (base, "utility") in means.index:
         row = paired.loc[[(name, "utility")]].iloc[0]
         parts.append(_utility_against(row, base, _mean(means, base, "utility")))
@@ -173,7 +173,7 @@ def notes_of(runs: Sequence[Run]) -> list[str]:
     log = runs[0].config.get("log", {})
     notes = [run.config.get("notes", ()) for run in runs]
     warnings = [f"warning: {text}" for text in log.get("warnings", ())]
-    return warnings + [f"note: {text}" for text in notes[0] if all(text in others for others in notes)]
+    return warnings + [f"note: {text}" for text in notes[0] if all(text in run_notes for run_notes in notes)]
 
 
 def opening_note(opening: pd.DataFrame) -> str:
@@ -214,11 +214,14 @@ def examination_note(run: Run) -> str | None:
     by_metric = last.pivot_table(index="agent", columns="metric", values="value", sort=False, observed=True)
     if "estimated_decay" not in by_metric:
         return f"{begins}; there was no evidence, so it stayed {exposure.prior_decay:.3g}"
-    found = ", ".join(
+    estimates = ", ".join(
         f"{agent} {row['estimated_decay']:.3f} ± {row['decay_error']:.3f}"
         for agent, row in by_metric.dropna(subset=["estimated_decay"]).iterrows()
     )
-    return f"{begins}; after the last round, with half the 95% interval of sampling: {found}; the truth is {truth:.3g}"
+    return (
+        f"{begins}; after the last round, with half the 95% interval of sampling: {estimates}; "
+        f"the truth is {truth:.3g}"
+    )
 
 
 def undelivered_notes(run: Run) -> list[str]:
@@ -231,11 +234,11 @@ def undelivered_notes(run: Run) -> list[str]:
         return []
     exposure = run.scenario.exposure
     unit = tables.reported_unit(rounds, exposure.unit)
-    kept, _ = tables.shortfalls(unit)
+    undelivered, _ = tables.shortfalls(unit)
     means = late_means(rounds).groupby(["agent", "metric"], observed=True)["value"].mean()
     notes = [] if run.undeliverable is None else [_infeasible(run.undeliverable)]
     for name in run.agents:
-        missing = float(means.get((name, kept), 0.0))
+        missing = float(means.get((name, undelivered), 0.0))
         bound = means.get((name, "prices_at_bound"))  # an agent without prices knows no guarantees
         if bound is None or missing <= _NEGLIGIBLE:
             continue
@@ -294,9 +297,9 @@ def _infeasible(table: pd.DataFrame) -> str:
     """Warning about guarantees that no agent could deliver."""
     first = table.iloc[0]
     rounds = len(table[["agent", "seed", "round"]].drop_duplicates())
-    where = f"{first['agent']}, seed {first['seed']}, round {first['round']}"
+    first_arm = f"{first['agent']}, seed {first['seed']}, round {first['round']}"
     return (
-        f"warning: in {rounds} rounds of arms, some guarantees could not be delivered by any agent. {where}: "
+        f"warning: in {rounds} rounds of arms, some guarantees could not be delivered by any agent. {first_arm}: "
         f"{first['text']} (all: undeliverable/)"
     )
 

@@ -56,7 +56,7 @@ def sweep_report(sweep: Run) -> Report:
     runs = [run for _, run in status.runs_of(sweep)]
     unfinished = status.status_note(sweep, runs)
     undrawn = undrawn_reason(table)
-    found = sweep_matrix(table, unit)
+    contrast_matrix = sweep_matrix(table, unit)
     notes = (*sentences.notes_of(runs), tables.two_seeds_note(len(sweep.seeds)), unfinished)
     sections: list[Section] = []
     answer: list[str] = []
@@ -72,11 +72,11 @@ def sweep_report(sweep: Run) -> Report:
         sections.append(Section(f"By {fields[0]}", plots=(plot,)))
     figures = [] if moved_table is None else [moved_table]
     figures.append(_points_table(sweep, table))
-    if not found.empty:
+    if not contrast_matrix.empty:
         title = f"{scenario.name}: differences of late means, {tables.interval_words(len(sweep.seeds))}"
-        figures.insert(0, matrix_table(found, fields, title))
-        if found["n"].max() > 1:  # one seed has no interval, and so no sign
-            plot = Plot("matrix", partial(matrix_figure, found, fields), png=unfinished is None)
+        figures.insert(0, matrix_table(contrast_matrix, fields, title))
+        if contrast_matrix["n"].max() > 1:  # one seed has no interval, and so no sign
+            plot = Plot("matrix", partial(matrix_figure, contrast_matrix, fields), png=unfinished is None)
             sections.append(Section("Differences at each point", plots=(plot,)))
     moved = " and ".join(f"`{field}`" for field in sweep.config["sweep"])
     return Report(
@@ -151,8 +151,8 @@ def undrawn_reason(table: pd.DataFrame) -> str | None:
 
 def sweep_matrix(table: pd.DataFrame, unit: str) -> pd.DataFrame:
     """Matrix of a sweep; empty where it has a front."""
-    found = matrix(table, swept_fields(table), unit)
-    return found.iloc[:0] if undrawn_reason(table) is None else found
+    contrast_matrix = matrix(table, swept_fields(table), unit)
+    return contrast_matrix.iloc[:0] if undrawn_reason(table) is None else contrast_matrix
 
 
 def _points_table(sweep: Run, table: pd.DataFrame) -> TextTable:
@@ -179,9 +179,11 @@ def changes(table: pd.DataFrame, field: str, unit: str) -> pd.DataFrame:
     """
     low = table[field].min()
     high = table[field].max()
-    kept, _ = tables.shortfalls(unit)
+    undelivered, _ = tables.shortfalls(unit)
     metrics = [
-        name for name in ("utility", "coverage", kept) if not (name == kept and _owes_nothing(field, low))
+        name
+        for name in ("utility", "coverage", undelivered)
+        if not (name == undelivered and _owes_nothing(field, low))
     ]
     rows = []
     for name in charts.styles(table["agent"].unique()) if low != high else ():
@@ -213,9 +215,9 @@ def _changes_table(table: pd.DataFrame, field: str, unit: str) -> TextTable | No
 
 def sweep_sentences(table: pd.DataFrame, field: str, unit: str) -> list[str]:
     """Sentences on changes, as their table tests them."""
-    kept, _ = tables.shortfalls(unit)
-    names = {"utility": "utility", "coverage": "coverage", kept: "the undelivered share"}
-    undelivered = table[(table[field] == table[field].max()) & (table["metric"] == kept)]
+    undelivered, _ = tables.shortfalls(unit)
+    names = {"utility": "utility", "coverage": "coverage", undelivered: "the undelivered share"}
+    undelivered_rows = table[(table[field] == table[field].max()) & (table["metric"] == undelivered)]
     sentences_of_agents: list[str] = []
     for agent, rows in changes(table, field, unit).groupby("agent", sort=False):
         claimed: list[str] = []
@@ -238,7 +240,7 @@ def sweep_sentences(table: pd.DataFrame, field: str, unit: str) -> list[str]:
         parts += [f"does not change {_listed(unmoved, 'or')}"] if unmoved else []
         parts += [f"has no significant effect on {_listed(unclaimed, 'or')}"] if unclaimed else []
         text = f"`{agent}`: {_ends_words(table, field)} {_listed(parts)}"
-        missing = undelivered.loc[undelivered["agent"] == agent, "value"]
+        missing = undelivered_rows.loc[undelivered_rows["agent"] == agent, "value"]
         if _owes_nothing(field, table[field].min()) and len(missing):
             share = per_cent(float(missing.mean()))
             text += f"; at {table[field].max():g}, {share} of the guaranteed exposure is undelivered"
@@ -257,9 +259,9 @@ class Contrast:
 
     title: str
     metric: str
-    more: str
-    """Arm from which ``less`` is subtracted."""
-    less: str
+    arm: str
+    """Arm from which ``minus`` is subtracted."""
+    minus: str
 
 
 def contrasts(arms: Sequence[str], unit: str) -> list[Contrast]:
@@ -270,28 +272,30 @@ def contrasts(arms: Sequence[str], unit: str) -> list[Contrast]:
     """
     agents = [name for name in arms if not is_control(name)]
     base = tables.baseline_of(agents)
-    found = list[Contrast]()
-    apart = control_name(base, "random")
-    if apart in arms:
-        found += [Contrast(f"loop: {name.replace('_', ' ')}", name, base, apart) for name in _LOOPED]
-    keeper = tables.guarantor_of([name for name in agents if name != base])
-    if keeper is not None:
-        kept, _ = tables.shortfalls(unit)
+    identified = list[Contrast]()
+    random_control = control_name(base, "random")
+    if random_control in arms:
+        identified += [
+            Contrast(f"loop: {name.replace('_', ' ')}", name, base, random_control) for name in _LOOPED
+        ]
+    guarantor = tables.guarantor_of([name for name in agents if name != base])
+    if guarantor is not None:
+        undelivered, _ = tables.shortfalls(unit)
         words = {
-            kept: "guarantee: undelivered",
+            undelivered: "guarantee: undelivered",
             "utility": "guarantee: utility",
             "adopted": "guarantee: adopted",
         }
-        found += [Contrast(title, name, keeper, base) for name, title in words.items()]
-    return found
+        identified += [Contrast(title, name, guarantor, base) for name, title in words.items()]
+    return identified
 
 
 def matrix(
-    table: pd.DataFrame, fields: Sequence[str], unit: str, wanted: Sequence[Contrast] | None = None
+    table: pd.DataFrame, fields: Sequence[str], unit: str, chosen: Sequence[Contrast] | None = None
 ) -> pd.DataFrame:
     """Contrasts at each point, paired by seed, with signs.
 
-    A sign is significant at 5% by Holm's method over the whole matrix. Without ``wanted``, the contrasts are those of
+    A sign is significant at 5% by Holm's method over the whole matrix. Without ``chosen``, the contrasts are those of
     :func:`contrasts`.
 
     Returns:
@@ -299,24 +303,26 @@ def matrix(
         column adjusted is p by Holm's method; sign is −1 or 1, or 0 if not significant.
     """
     rows = []
-    wanted = contrasts(list(table["agent"].unique()), unit) if wanted is None else wanted
-    for point, at in table.groupby(list(fields), sort=False, dropna=False):
-        wide = at.pivot_table(index="seed", columns=["metric", "agent"], values="value", observed=True)
-        for one in wanted:
-            arms = [(one.metric, one.more), (one.metric, one.less)]
+    chosen = contrasts(list(table["agent"].unique()), unit) if chosen is None else chosen
+    for point, of_point in table.groupby(list(fields), sort=False, dropna=False):
+        wide = of_point.pivot_table(index="seed", columns=["metric", "agent"], values="value", observed=True)
+        for contrast in chosen:
+            arms = [(contrast.metric, contrast.arm), (contrast.metric, contrast.minus)]
             if set(arms) <= set(wide.columns):
-                label = (*point, one.title, one.metric, one.more, one.less)
+                label = (*point, contrast.title, contrast.metric, contrast.arm, contrast.minus)
                 rows.append((*label, *(wide[arm] for arm in arms)))
-    found = tables.paired_table(rows, [*fields, "contrast", "metric", "agent", "minus"])
-    found = found[found["n"] > 0].reset_index(drop=True)
-    found["adjusted"] = holm(found["p"].to_numpy(np.float64))
-    signs = np.where(found["significant"], np.sign(found["mean"].to_numpy()), 0)
-    return found.drop(columns=["effect", "equal", "significant"]).assign(sign=signs.astype(np.int64))
+    contrast_matrix = tables.paired_table(rows, [*fields, "contrast", "metric", "agent", "minus"])
+    contrast_matrix = contrast_matrix[contrast_matrix["n"] > 0].reset_index(drop=True)
+    contrast_matrix["adjusted"] = holm(contrast_matrix["p"].to_numpy(np.float64))
+    signs = np.where(contrast_matrix["significant"], np.sign(contrast_matrix["mean"].to_numpy()), 0)
+    return contrast_matrix.drop(columns=["effect", "equal", "significant"]).assign(
+        sign=signs.astype(np.int64)
+    )
 
 
-def point_names(found: pd.DataFrame, fields: Sequence[str]) -> list[str]:
+def point_names(contrast_matrix: pd.DataFrame, fields: Sequence[str]) -> list[str]:
     """Values of the swept fields in each row."""
-    return [", ".join(map(str, values)) for values in found[list(fields)].to_numpy().tolist()]
+    return [", ".join(map(str, values)) for values in contrast_matrix[list(fields)].to_numpy().tolist()]
 
 
 def settled_words(cells: pd.DataFrame) -> str:
@@ -326,18 +332,18 @@ def settled_words(cells: pd.DataFrame) -> str:
     return f"{', '.join(words)} of {len(cells)}" if words else f"settled in 0 of {len(cells)}"
 
 
-def matrix_table(found: pd.DataFrame, fields: Sequence[str], title: str) -> TextTable:
+def matrix_table(contrast_matrix: pd.DataFrame, fields: Sequence[str], title: str) -> TextTable:
     """Table of a matrix: rows are points, columns contrasts."""
-    columns = list(found["contrast"].unique())
+    columns = list(contrast_matrix["contrast"].unique())
     cells: dict[str, dict[str, str]] = {}
-    equal = found["p"].isna() & (found["n"] > 1)  # the same difference at all seeds
-    marked = found.assign(point=point_names(found, fields), equal=equal)
+    equal = contrast_matrix["p"].isna() & (contrast_matrix["n"] > 1)  # the same difference at all seeds
+    marked = contrast_matrix.assign(point=point_names(contrast_matrix, fields), equal=equal)
     shown = ["point", "contrast", "mean", "low", "high", "equal", "sign"]
     for point, contrast, mean, low, high, is_equal, sign in marked[shown].to_numpy().tolist():
         text = tables.cell(mean, low, high, equal=is_equal)
         cells.setdefault(point, {})[contrast] = f"{text}{'*' * bool(sign)}"
     rows = [(point, *(row.get(name, "–") for name in columns)) for point, row in cells.items()]
-    words = tuple(settled_words(found[found["contrast"] == name]) for name in columns)
+    words = tuple(settled_words(contrast_matrix[contrast_matrix["contrast"] == name]) for name in columns)
     rows.append(("settled", *words))
     return TextTable(
         f"{title}{tables.legend(marked)}",
@@ -346,11 +352,11 @@ def matrix_table(found: pd.DataFrame, fields: Sequence[str], title: str) -> Text
     )
 
 
-def matrix_figure(found: pd.DataFrame, fields: Sequence[str]) -> Figure:
+def matrix_figure(contrast_matrix: pd.DataFrame, fields: Sequence[str]) -> Figure:
     """Heat map of a matrix: values of its significant cells."""
     import seaborn as sns  # noqa: PLC0415  # slow to import, so only when a picture is drawn
 
-    cells = found.assign(point=point_names(found, fields))
+    cells = contrast_matrix.assign(point=point_names(contrast_matrix, fields))
     largest = cells.groupby("contrast")["mean"].transform(lambda means: means.abs().max())
     shade = cells["sign"] * (_PALEST + (1 - _PALEST) * cells["mean"].abs() / largest)
     texts = [
@@ -365,9 +371,9 @@ def matrix_figure(found: pd.DataFrame, fields: Sequence[str]) -> Figure:
         return wide.reindex(index=points, columns=columns)
 
     figure = charts.frame(
-        _matrix_message(found),
-        f"{many(int(found['n'].max()), 'seed')}. Mean and half a paired 95% interval; colour: size within the column. "
-        "Blank: the sign is not significant at 5% by Holm's method over all cells.",
+        _matrix_message(contrast_matrix),
+        f"{many(int(contrast_matrix['n'].max()), 'seed')}. Mean and half a paired 95% interval; colour: size within "
+        "the column. Blank: the sign is not significant at 5% by Holm's method over all cells.",
         1.6 + 0.48 * len(points),
     )
     ax = figure.subplots()
@@ -393,11 +399,11 @@ def matrix_figure(found: pd.DataFrame, fields: Sequence[str]) -> Figure:
     return figure
 
 
-def _matrix_message(found: pd.DataFrame) -> str:
+def _matrix_message(contrast_matrix: pd.DataFrame) -> str:
     """Number of significant signs of the first and last contrast."""
-    names = list(dict.fromkeys(found["contrast"]))
+    names = list(dict.fromkeys(contrast_matrix["contrast"]))
     words = [
-        f"{name}: {settled_words(found[found['contrast'] == name])}"
+        f"{name}: {settled_words(contrast_matrix[contrast_matrix['contrast'] == name])}"
         for name in dict.fromkeys((names[0], names[-1]))
     ]
     return "; ".join(words) + " cells"
@@ -423,8 +429,8 @@ def by_field(table: pd.DataFrame, field: str, unit: str) -> Figure:
 
 def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Figure:
     """Front of each agent over a field, and undelivered shares."""
-    kept, _ = tables.shortfalls(unit)
-    metrics = ("utility", "perplexity", kept)
+    undelivered, _ = tables.shortfalls(unit)
+    metrics = ("utility", "perplexity", undelivered)
     means = tables.over_seeds(table, ["agent", field], metrics)
     looks = charts.styles(table["agent"].unique())
     seeds = int(table["seed"].nunique())
@@ -436,24 +442,26 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
         caption += f" Ring: {_symbol(field)} does not move {', '.join(sorted(still))}."
     figure = charts.frame(_front_message(table, means, field, unit, still), caption, 5.4)
     is_narrow = charts.columns(2) == 1
-    left, right = figure.subplots(2, 1) if is_narrow else figure.subplots(1, 2, width_ratios=(3, 2.4))
+    front_ax, undelivered_ax = (
+        figure.subplots(2, 1) if is_narrow else figure.subplots(1, 2, width_ratios=(3, 2.4))
+    )
     charts.legend(figure, looks, place="lower" if is_narrow else "right")
     for name, look in looks.items():
         curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
-        charts.plot_means(left, curve, "perplexity", "utility", look, ring=name in still)
+        charts.plot_means(front_ax, curve, "perplexity", "utility", look, ring=name in still)
         # β = 0 owes nothing.
         owing = curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
-        charts.plot_means(right, owing, None, kept, look)
-    left.set_title("Relevance-diversity front", loc="left")
-    left.set_ylabel(f"{MEASURES['utility'].title.lower()} ({MEASURES['utility'].unit})")
-    left.set_xlabel("exposure perplexity (items)")
-    left.set_xlim(0, 1.03 * left.get_xlim()[1])
-    charts.reach_zero(left)
-    charts.metric_axis(right, MEASURES[kept])
+        charts.plot_means(undelivered_ax, owing, None, undelivered, look)
+    front_ax.set_title("Relevance-diversity front", loc="left")
+    front_ax.set_ylabel(f"{MEASURES['utility'].title.lower()} ({MEASURES['utility'].unit})")
+    front_ax.set_xlabel("exposure perplexity (items)")
+    front_ax.set_xlim(0, 1.03 * front_ax.get_xlim()[1])
+    charts.reach_zero(front_ax)
+    charts.metric_axis(undelivered_ax, MEASURES[undelivered])
     ends = means[field].min(), means[field].max()
     edge = 0.05 * (ends[1] - ends[0]) or 0.5
-    right.set_xlim(ends[0] - edge, ends[1] + edge)
-    right.set_xlabel(_symbol(field))
+    undelivered_ax.set_xlim(ends[0] - edge, ends[1] + edge)
+    undelivered_ax.set_xlabel(_symbol(field))
     return figure
 
 

@@ -47,8 +47,8 @@ def baseline_of(agents: list[str]) -> str:
 
 def compared_agents(base: str, agents: Sequence[str]) -> list[str]:
     """Agents to compare with the baseline, without bounds if possible."""
-    others = [name for name in agents if name != base]
-    return [name for name in others if name not in BOUNDS] or others
+    compared = [name for name in agents if name != base]
+    return [name for name in compared if name not in BOUNDS] or compared
 
 
 def guarantor_of(agents: Sequence[str]) -> str | None:
@@ -58,8 +58,8 @@ def guarantor_of(agents: Sequence[str]) -> str | None:
 
 def subject(agents: Collection[str]) -> str:
     """Agent for a title, with guarantees if possible."""
-    others = [name for name in sorted(agents) if name not in _BASELINES]
-    return guarantor_of(list(agents)) or (others + sorted(agents))[0]
+    guarantors = [name for name in sorted(agents) if name not in _BASELINES]
+    return guarantor_of(list(agents)) or (guarantors + sorted(agents))[0]
 
 
 def shortfalls(unit: str) -> tuple[str, str]:
@@ -162,10 +162,10 @@ def trends(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> p
     slopes = measures.late_slopes(rounds)
     base = baseline_of(agents)
     level = slopes[slopes["agent"] == base].assign(agent=_LEVEL, value=0.0)
-    others = [agent for agent in agents if agent != base and not is_control(agent)]
-    pairs = [(base, _LEVEL), *((agent, base) for agent in others)]
+    compared = [agent for agent in agents if agent != base and not is_control(agent)]
+    pairs = [(base, _LEVEL), *((agent, base) for agent in compared)]
     table = _paired(pd.concat([slopes, level]), pairs, metrics)
-    return table.assign(agent=table["agent"].replace({agent: f"{agent} − {base}" for agent in others}))
+    return table.assign(agent=table["agent"].replace({agent: f"{agent} − {base}" for agent in compared}))
 
 
 def _paired(late: pd.DataFrame, pairs: list[tuple[str, str]], metrics: Sequence[str]) -> pd.DataFrame:
@@ -173,7 +173,7 @@ def _paired(late: pd.DataFrame, pairs: list[tuple[str, str]], metrics: Sequence[
     for metric in metrics:
         by_agent = late[late["metric"] == metric].pivot(index="seed", columns="agent", values="value")
         present = [pair for pair in pairs if set(pair) <= set(by_agent)]
-        rows += [(agent, metric, by_agent[agent], by_agent[other]) for agent, other in present]
+        rows += [(agent, metric, by_agent[agent], by_agent[subtracted]) for agent, subtracted in present]
     return paired_table(rows, ["agent", "metric"])
 
 
@@ -187,8 +187,8 @@ def paired_table(rows: Iterable[tuple[Any, ...]], keys: Sequence[str]) -> pd.Dat
         significant (at 5%, by Holm's method over these rows); missing figures are NaN.
     """
     lines = []
-    for *key, more, less in rows:
-        paired = measures.paired_difference(more, less)
+    for *key, values, subtracted in rows:
+        paired = measures.paired_difference(values, subtracted)
         figures = (paired.mean, paired.low, paired.high, paired.dz, paired.n, paired.p, paired.equal)
         lines.append((*key, *figures))
     table = pd.DataFrame(lines, columns=[*keys, "mean", "low", "high", "effect", "n", "p", "equal"])
@@ -204,8 +204,8 @@ def reported_differences(
     Sentences and titles take their claims from this table. ``metrics`` are your own metrics; without them, they are
     those of ``rounds`` that rimsim does not measure.
     """
-    own = metrics or [str(name) for name in rounds["metric"].unique() if is_own(str(name))]
-    return differences(rounds, list(agents), (*shown_metrics("examined"), *own))
+    own_metrics = metrics or [str(name) for name in rounds["metric"].unique() if is_own(str(name))]
+    return differences(rounds, list(agents), (*shown_metrics("examined"), *own_metrics))
 
 
 def is_own(metric: str) -> bool:
@@ -327,13 +327,13 @@ _UNDELIVERED = "undelivered"
 
 def headings(metrics: Sequence[str]) -> dict[str, str]:
     """Heading of each metric's column in a table."""
-    both = set(shortfalls("shown")) <= set(metrics)
+    has_both_units = set(shortfalls("shown")) <= set(metrics)
     units = {"shortfall": "shown", "examined_shortfall": "examined"}
     return {
         metric: metric.replace("_", " ")
         if metric not in units
         else f"{_UNDELIVERED} ({units[metric]})"
-        if both
+        if has_both_units
         else _UNDELIVERED
         for metric in metrics
     }
@@ -460,6 +460,6 @@ def item_names(catalogue: pd.DataFrame) -> list[str]:
     names = [f"item {number}" for number in catalogue["item"]]
     for column in ("id", "title"):
         if column in catalogue:
-            known = catalogue[column].fillna("").astype(str)
-            names = [text or name for text, name in zip(known, names, strict=True)]
+            texts = catalogue[column].fillna("").astype(str)
+            names = [text or name for text, name in zip(texts, names, strict=True)]
     return [f"{name[: _LONGEST - 1]}…" if len(name) > _LONGEST else name for name in names]

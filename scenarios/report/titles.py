@@ -103,10 +103,10 @@ def bonuses(by_decile: pd.DataFrame) -> str:
     """Bonus for the least and the most popular items."""
     name = tables.subject(by_decile["agent"].unique())
     means = by_decile[by_decile["agent"] == name].groupby("decile")["value"].mean()
-    least, most = (per_cent(float(means.iloc[end])) for end in (0, -1))
+    of_least_popular, of_most_popular = (per_cent(float(means.iloc[end])) for end in (0, -1))
     return (
-        f"{name} pays a bonus of {least} of the shortfall cost for an exposure of the least popular tenth of the "
-        f"items, {most} for the most popular"
+        f"{name} pays a bonus of {of_least_popular} of the shortfall cost for an exposure of the least popular "
+        f"tenth of the items, {of_most_popular} for the most popular"
     )
 
 

@@ -134,8 +134,8 @@ def _about(split: LogSplit, config: BacktestConfig) -> dict[str, float]:
     """Sizes of a split, of slates (k) and audiences (c)."""
     k = math.ceil(config.item_share * split.n_known)
     if k >= split.n_known:
-        found = f"{config.item_share} of {split.n_known} items is all of them"
-        refuse(ConfigError, "item_share", found, "a smaller share")
+        problem = f"{config.item_share} of {split.n_known} items is all of them"
+        refuse(ConfigError, "item_share", problem, "a smaller share")
     return {
         "test_users": len(split.test.user),
         "items": split.n_known,
@@ -226,7 +226,9 @@ class Models:
         mark, ground = mark_and_ground(name)
         hidden = self._hidden(mark)
         rate = None if ground is None else self.rate(ground)
-        return ModelScores(self._mark(mark, _SERVING), self.split.test.states, self.split.known, rate, hidden)
+        return ModelScores(
+            self._mark(mark, _SERVING), self.split.test.states, self.split.is_known, rate, hidden
+        )
 
     def rate(self, ground: str) -> Float32s:
         """Ground intensities λ(x) of the test states, by name."""
@@ -258,7 +260,7 @@ class Models:
         model = self._mark(mark, _SERVING)
         if fold != _SERVING and ModelCapabilities.of(model).depends_on_state:
             model = self._mark(mark, fold)
-        return ModelScores(model, states, self.split.known, rate)
+        return ModelScores(model, states, self.split.is_known, rate)
 
     def reports(self) -> list[FitCalibration]:
         """Calibration of mark models and ground intensities on test states."""
@@ -266,10 +268,10 @@ class Models:
         future = self.split.future()
         reports = []
         for mark in dict.fromkeys(mark for mark, _ in joined):
-            found = mark_calibration(self._mark(mark, _SERVING), future, seed=self.seed)
+            calibration = mark_calibration(self._mark(mark, _SERVING), future, seed=self.seed)
             names = ("events", "nll", "nll_admissible", "perplexity")
-            values = {name: float(getattr(found, name)) for name in names}
-            reports.append(FitCalibration(mark, found.lines(), values))
+            values = {name: float(getattr(calibration, name)) for name in names}
+            reports.append(FitCalibration(mark, calibration.lines(), values))
         grounds = dict.fromkeys(ground for _, ground in joined if ground is not None)
         return reports + [self._ground_report(ground, future) for ground in grounds]
 
@@ -328,12 +330,12 @@ class Models:
     ) -> IntensityModel | Ground:
         start = time.process_time()
         result = fitted(model, train, examples=examples)
-        took = time.process_time() - start
-        cached = result is not model
-        self.fits.append(Fit(part, fold, took, cached))
-        which = "" if fold == _SERVING else f", without fold {fold} of the past states"
-        how = "from the cache" if cached else f"fit in {took:.1f} CPU s"
-        self.show(f"seed {self.seed}: {part}{which}: {how}")
+        seconds = time.process_time() - start
+        is_cached = result is not model
+        self.fits.append(Fit(part, fold, seconds, is_cached))
+        fold_words = "" if fold == _SERVING else f", without fold {fold} of the past states"
+        source_words = "from the cache" if is_cached else f"fit in {seconds:.1f} CPU s"
+        self.show(f"seed {self.seed}: {part}{fold_words}: {source_words}")
         return result
 
     def _hidden(self, part: str) -> Hidden | None:

@@ -122,8 +122,8 @@ def by_window(table: pd.DataFrame) -> pd.DataFrame:
 
 def backtest_sentences(table: pd.DataFrame, overlap: float = 0.0) -> list[str]:
     """Sentences on the best models and on floors."""
-    found = [text for task, words in TASKS.items() if (text := _best(table, task, words, overlap))]
-    return found + _floors(table, overlap)
+    best_models = [text for task, words in TASKS.items() if (text := _best(table, task, words, overlap))]
+    return best_models + _floors(table, overlap)
 
 
 def _best(table: pd.DataFrame, task: str, words: str, overlap: float) -> str:
@@ -132,11 +132,11 @@ def _best(table: pd.DataFrame, task: str, words: str, overlap: float) -> str:
     ranked = sorted((name for name in precise if len(precise[name])), key=lambda name: -precise[name].mean())
     if not ranked:
         return ""
-    best, *others = ranked
+    best, *followers = ranked
     means = {name: f"{figure(100 * precise[name].mean())}%" for name in ranked}
-    if not others:
+    if not followers:
         return f"Best at {words}: `{best}`, precision {means[best]}."
-    leads = {name: _difference(precise[best], precise[name], overlap) for name in others}
+    leads = {name: _difference(precise[best], precise[name], overlap) for name in followers}
     points = {
         name: f"{figure(100 * (lead.mean or 0.0))} points{_ends(lead, 100)}" for name, lead in leads.items()
     }
@@ -151,15 +151,18 @@ def _best(table: pd.DataFrame, task: str, words: str, overlap: float) -> str:
         names = ", ".join(f"`{name}`" for name in [best, *ties[:-1]])
         text = f"Best at {words}: a tie of {names} and `{last}`, precision {means[best]}"
         return f"{text} to {means[last]}, a difference of {points[last]}." if leads[last].mean else f"{text}."
-    other = others[0]
-    if leads[other].low is None:
-        return f"Best at {words}: `{best}` {means[best]}, `{other}` {means[other]}, in one draw, without an interval."
-    return f"Best at {words}: `{best}`, precision {means[best]}, {points[other]} ahead of `{other}`."
+    runner_up = followers[0]
+    if leads[runner_up].low is None:
+        return (
+            f"Best at {words}: `{best}` {means[best]}, `{runner_up}` {means[runner_up]}, "
+            "in one draw, without an interval."
+        )
+    return f"Best at {words}: `{best}`, precision {means[best]}, {points[runner_up]} ahead of `{runner_up}`."
 
 
-def _difference(one: pd.Series, other: pd.Series, overlap: float) -> PairedDifference:
+def _difference(minuend: pd.Series, subtrahend: pd.Series, overlap: float) -> PairedDifference:
     """Mean of paired differences with its 95% interval."""
-    first, second = one.align(other, join="inner")
+    first, second = minuend.align(subtrahend, join="inner")
     return paired_interval(first.to_numpy(np.float64), second.to_numpy(np.float64), 0.95, overlap)
 
 
@@ -220,11 +223,12 @@ def _means(
 def _cost_of_floors(floors: pd.DataFrame, overlap: float) -> TextTable:
     """Perplexity and precision with floors, relative to β = 0."""
     free = floors.loc[floors["beta"] == 0, ["model", "metric", "seed", "value"]]
-    both = floors[floors["beta"] > 0].merge(free, on=["model", "metric", "seed"], suffixes=("", "_free"))
-    ratio = both["value"] / both["value_free"].where(both["value_free"] > 0)
+    pairs = floors[floors["beta"] > 0].merge(free, on=["model", "metric", "seed"], suffixes=("", "_free"))
+    ratio = pairs["value"] / pairs["value_free"].where(pairs["value_free"] > 0)
     names = {"perplexity": "perplexity ×", "precision": "precision, %"}
-    changes = both.assign(
-        metric=both["metric"].map(names), value=ratio.where(both["metric"] == "perplexity", 100 * (ratio - 1))
+    changes = pairs.assign(
+        metric=pairs["metric"].map(names),
+        value=ratio.where(pairs["metric"] == "perplexity", 100 * (ratio - 1)),
     )
     title = "What floors cost: against β = 0, on the same split"
     return _means(title, changes, ["model", "beta"], tuple(names.values()), overlap)
@@ -268,11 +272,15 @@ def _who_pays(floors: pd.DataFrame, overlap: float) -> TextTable:
 
 def model_looks(models: Sequence[str]) -> Looks:
     """Mark model, ground intensity and style of each model."""
-    own = iter(_OWN * len(models))
+    own_colours = iter(_OWN * len(models))
     looks = {}
     for model in models:
         mark, ground = mark_and_ground(model)
-        looks[model] = (mark, ground, AgentStyle(_COLOURS.get(mark) or next(own), _MARKERS.get(ground, "P")))
+        looks[model] = (
+            mark,
+            ground,
+            AgentStyle(_COLOURS.get(mark) or next(own_colours), _MARKERS.get(ground, "P")),
+        )
     return looks
 
 
@@ -391,9 +399,9 @@ def _message_of_front(table: pd.DataFrame, models: list[str]) -> str:
         ratio = values(model, metric, beta) / values(model, metric, 0.0)
         return float(ratio.replace([np.inf, -np.inf], np.nan).dropna().mean())
 
-    known = {float(beta) for beta in table["beta"].dropna().unique()}
-    betas = sorted(known - {0.0, 1.0})
-    if not betas or 0.0 not in known:
+    all_betas = {float(beta) for beta in table["beta"].dropna().unique()}
+    betas = sorted(all_betas - {0.0, 1.0})
+    if not betas or 0.0 not in all_betas:
         return "Relevance against diversity of exposure"
     beta = betas[-1]
     hybrids = [model for model in models if mark_and_ground(model)[1] is not None]

@@ -151,13 +151,13 @@ class LogSplit:
     targets: Targets
     past: CountExamples  # V: past states with counts of all later events; models may have seen them
     folds: tuple[Fold, ...]  # V again, for prices that are fitted out of sample
-    known: Bools  # (M,) items with a training event; the others are not recommended
+    is_known: Bools  # (M,) items with a training event; only these are recommended
     horizon: float  # Seconds
 
     @property
     def n_known(self) -> int:
         """Number of known items."""
-        return int(self.known.sum())
+        return int(self.is_known.sum())
 
     def future(self) -> EventLog:
         """Test users' log, with events in the horizon as targets."""
@@ -165,7 +165,7 @@ class LogSplit:
         start[self.test.user] = self.test.states.now
         ends = start[self.log.user] + self.horizon
         log = self.log.rows(np.isfinite(ends) & (self.log.time < ends))
-        return dataclasses.replace(log, target=(log.time >= start[log.user]) & self.known[log.item])
+        return dataclasses.replace(log, target=(log.time >= start[log.user]) & self.is_known[log.item])
 
 
 def make_split(log: EventLog, config: SplitConfig, seed: int, window: int = 0) -> LogSplit:
@@ -178,15 +178,17 @@ def make_split(log: EventLog, config: SplitConfig, seed: int, window: int = 0) -
         (int(split.past.counts.sum()), "events of past states within the horizon", 1),
         (len(split.targets.key), "targets (new to their users, met in training)", 1),
     )
-    lacking = [f"{count:,} {what}; at least {least} needed" for count, what, least in needed if count < least]
+    lacking = [
+        f"{count:,} {noun}; at least {minimum} needed" for count, noun, minimum in needed if count < minimum
+    ]
     if lacking:
         raise _too_little(log, config, "; ".join(lacking))
     return split
 
 
-def _too_little(log: EventLog, config: SplitConfig, what: str) -> DataError:
+def _too_little(log: EventLog, config: SplitConfig, lack: str) -> DataError:
     name = log.report.source if log.report is not None else "the log"
-    return DataError(f"{name}: too little for a {config.kind} back-test: {what}")
+    return DataError(f"{name}: too little for a {config.kind} back-test: {lack}")
 
 
 def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
@@ -262,14 +264,16 @@ def _by_time(log: EventLog, config: SplitConfig, seed: int, window: int) -> LogS
     train = log.before(instants[0])
     earlier = log.before(instants[1])
     fold = Fold(np.arange(len(users[1])), earlier)
-    starts = [np.full(len(known), instant) for known, instant in zip(users, instants, strict=True)]
+    starts = [
+        np.full(len(known_users), instant) for known_users, instant in zip(users, instants, strict=True)
+    ]
     return assembled(log, train, users[0], starts[0], users[1], starts[1], (fold,), horizon)
 
 
-def _sampled(users: Ints, most: int | None, seed: int) -> Ints:
-    if most is None or len(users) <= most:
+def _sampled(users: Ints, max_users: int | None, seed: int) -> Ints:
+    if max_users is None or len(users) <= max_users:
         return users
-    return np.sort(users[np.argsort(bits(seed, Purpose.SPLIT, 3, users), kind="stable")[:most]])
+    return np.sort(users[np.argsort(bits(seed, Purpose.SPLIT, 3, users), kind="stable")[:max_users]])
 
 
 def assembled(
@@ -283,8 +287,8 @@ def assembled(
     horizon: float,
 ) -> LogSplit:
     """Split of given users and instants."""
-    known = np.bincount(train.item, minlength=log.n_items) > 0
-    warm = log.rows(known[log.item])
+    is_known = np.bincount(train.item, minlength=log.n_items) > 0
+    warm = log.rows(is_known[log.item])
     after = count_examples(warm, test_user, test_now, horizon)
     states = UserStates.of(log, test_user, test_now)
     return LogSplit(
@@ -294,7 +298,7 @@ def assembled(
         targets=_targets(warm, test_user, states, horizon),
         past=count_examples(train, past_user, past_now, horizon),
         folds=folds,
-        known=known,
+        is_known=is_known,
         horizon=horizon,
     )
 

@@ -68,7 +68,7 @@ class Served:
         ndcg = measures.ndcg(hits, wanted)
         self._parts.append((recall, ndcg, int((wanted > 0).sum())))
 
-    def metrics(self, positions: int, known: Bools) -> dict[str, float]:
+    def metrics(self, positions: int, is_known: Bools) -> dict[str, float]:
         """Precision, recall, NDCG and spread of exposure."""
         weight = np.array([number for _, _, number in self._parts], np.float64)
         share = weight / max(weight.sum(), 1.0)
@@ -77,20 +77,20 @@ class Served:
             "recall": float(share @ [recall for recall, _, _ in self._parts]),
             "ndcg": float(share @ [ndcg for _, ndcg, _ in self._parts]),
             "perplexity": measures.perplexity(self.exposure),
-            "coverage": measures.coverage(self.exposure[known]),
+            "coverage": measures.coverage(self.exposure[is_known]),
         }
 
 
 def item_recommendation(scores: ChunkedScores, split: LogSplit, k: int, seed: int) -> dict[str, float]:
     """Metrics of every test state's k best items."""
     served = _counted(_served(scores, split, np.zeros(scores.shape[1]), k, seed, 0.0), split)
-    return served.metrics(len(split.test.user) * k, split.known)
+    return served.metrics(len(split.test.user) * k, split.is_known)
 
 
 def user_recommendation(scores: ChunkedScores, split: LogSplit, c: int, seed: int) -> dict[str, float]:
     """Metrics of every known item's c best users."""
     n = scores.shape[0]
-    items = np.flatnonzero(split.known)
+    items = np.flatnonzero(split.is_known)
     width = max(1, _CELLS // n)
     best = []
     for first in range(0, len(items), width):
@@ -129,22 +129,22 @@ class Matching:
         """
         (n, m) = self.scores.shape
         k = self.k
-        known = self.split.known
+        is_known = self.split.is_known
         pricing = self.pricing
         past = self.past.shape[0]
         free = self._slates(np.zeros(m), k, 0.0)
         alone = measures.exposure_counts(free, m)
         metrics = {}
         for beta in betas:
-            required = required_exposure(beta, n, k, known, pricing.seed)
+            required = required_exposure(beta, n, k, is_known, pricing.seed)
             solution = None
             slates = free
             if required.any():
-                solution = self._floored(required_exposure(beta, past, k, known, pricing.seed))
+                solution = self._floored(required_exposure(beta, past, k, is_known, pricing.seed))
                 slates = self._slates(solution.item_price, k, pricing.width(solution, past * k))
             served = Served(self.split.targets)
             served.add(0, slates)
-            values = served.metrics(n * k, known)
+            values = served.metrics(n * k, is_known)
             values["shortfall"] = measures.shortfall(served.exposure, required)
             values["items_met"] = measures.items_met(served.exposure, required)
             if solution is not None:
@@ -176,7 +176,7 @@ class Matching:
             served = _counted(blocks, split)
             allowed = min(n * capacity, int(np.ceil(share * n)) * split.n_known)
             filled = {"filled": served.filled / allowed, "gap": solution.gap}
-            metrics[multiple] = served.metrics(served.filled, split.known) | filled
+            metrics[multiple] = served.metrics(served.filled, split.is_known) | filled
         return metrics
 
     def _slates(self, price: Floats, k: int, width: float) -> Ints:
@@ -206,10 +206,17 @@ class Matching:
     def _solved(
         self, capacity: int, floor: Ints | int, cap: Ints | None = None, cost: float | None = None
     ) -> DualSolution:
-        (scores, known) = self._priced
+        (scores, is_admissible) = self._priced
         pricing = self.pricing
         return solve_dual(
-            scores, capacity, floor, cap, admissible=known, cost=cost, tol=pricing.tol, tie_seed=pricing.seed
+            scores,
+            capacity,
+            floor,
+            cap,
+            admissible=is_admissible,
+            cost=cost,
+            tol=pricing.tol,
+            tie_seed=pricing.seed,
         )
 
 

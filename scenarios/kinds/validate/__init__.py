@@ -51,8 +51,8 @@ README = "README.md"  # Conclusions, in the run folder
 
 
 def _default_models() -> tuple[str, ...]:
-    there = (name for name in MODELS if name != "als" or importlib.util.find_spec("implicit"))
-    return tuple(dict.fromkeys((*there, mark_and_ground(PlatformConfig().model)[0])))
+    installed = (name for name in MODELS if name != "als" or importlib.util.find_spec("implicit"))
+    return tuple(dict.fromkeys((*installed, mark_and_ground(PlatformConfig().model)[0])))
 
 
 def with_serving(models: Sequence[str] | None, serving: str, without: Sequence[str] = ()) -> list[str]:
@@ -253,8 +253,8 @@ class _Work:
                 truth = chosen_truth(self.log, gap=self.gap, kind=name, rank=self.config.rank)
                 fitted[truth.kind] = truth
                 chosen = truth.kind if name == AUTO else chosen
-                how = ", chosen by its later sessions" if name == AUTO else ""
-                self.show(f"truth {truth.kind}: fitted to the whole log{how}")
+                remark = ", chosen by its later sessions" if name == AUTO else ""
+                self.show(f"truth {truth.kind}: fitted to the whole log{remark}")
         return fitted, chosen
 
     def verdicts(self, truths: Truths, chosen: str | None) -> dict[str, object]:
@@ -316,25 +316,27 @@ class _Work:
         """
         config = self.config
         sizes = session_examples(self.log, self.gap)
-        found: list[tuple[str, str, evidence_of.Cut, Mapping[str, float]]] = []
+        figures_of_cuts: list[tuple[str, str, evidence_of.Cut, Mapping[str, float]]] = []
         for cut in cuts:
-            found.append(("", "", cut, checks.logged(cut, sizes)))
-            found += [("", name, cut, checks.simulated(truth, cut, sizes)) for name, truth in truths.items()]
+            figures_of_cuts.append(("", "", cut, checks.logged(cut, sizes)))
+            figures_of_cuts += [
+                ("", name, cut, checks.simulated(truth, cut, sizes)) for name, truth in truths.items()
+            ]
         first = cuts[0]
         (_, ground) = mark_and_ground(config.serving)
         if ground is not None:
-            found.append(
+            figures_of_cuts.append(
                 (ground, "", first, checks.rate_of_ground(ground, self.log, self.gap, config.device))
             )
         for name, truth in truths.items():
-            found.append(("", name, first, checks.rate_of_truth(truth)))
+            figures_of_cuts.append(("", name, first, checks.rate_of_truth(truth)))
             blind = kept_truth(first.later.past, gap=self.gap, kind=name, rank=config.rank)
             self.show(f"truth {name}: fitted to the past of draw {first.draw}, for acceptance")
             for negatives, accepted in checks.acceptance(blind, first).items():
                 figures = asdict(accepted).items()
                 named = {f"acceptance_{key}_{negatives}": float(value) for key, value in figures}
-                found.append(("", name, first, named))
-        for model, truth_name, cut, values in found:
+                figures_of_cuts.append(("", name, first, named))
+        for model, truth_name, cut, values in figures_of_cuts:
             for metric, value in values.items():
                 yield model, truth_name, cut.draw, metric, value
 
@@ -348,15 +350,15 @@ class _Work:
             if name != evidence_of.RANDOM:
                 self.show(f"known answers: {name}, fitted to the whole log")
                 models[name] = evidence_of.fitted_model(name, 0, config.device, self.log, self.unfitted)
-        found = judge_observed(answers, truths, models, k=config.observed.k)
-        table = found.table()
+        observed_evidence = judge_observed(answers, truths, models, k=config.observed.k)
+        table = observed_evidence.table()
         if quality is not None:
             rows = [("", "", f"hidden_{name}", *getattr(quality, name)) for name in ("rho", "sd")]
             ends = ["value", "low", "high"]
             table = pd.concat(
                 [table, table_of(rows, ["truth", "model", "metric", *ends], ends)], ignore_index=True
             )
-        return {"observed": table, "observed_pairs": found.pairs()}
+        return {"observed": table, "observed_pairs": observed_evidence.pairs()}
 
 
 def _worths(evidence: evidence_of.Evidence) -> list[tuple[str, str]]:
@@ -370,8 +372,8 @@ def _means(evidence: evidence_of.Evidence) -> Iterator[tuple[str, str, int, str,
         values = evidence.utility[truth] if truth else evidence.real[metric]
         # Reality has no oracle.
         for model, of_users in zip((*evidence.models, evidence_of.ORACLE), values[:, number], strict=False):
-            there = of_users[~np.isnan(of_users)]
-            yield model, truth, seed, metric, float(there.mean()) if len(there) else np.nan
+            finite = of_users[~np.isnan(of_users)]
+            yield model, truth, seed, metric, float(finite.mean()) if len(finite) else np.nan
 
 
 def _intervals(evidence: evidence_of.Evidence) -> pd.DataFrame:
@@ -383,8 +385,8 @@ def _intervals(evidence: evidence_of.Evidence) -> pd.DataFrame:
     for truth, metric in _worths(evidence):
         by_user = evidence.by_user(truth, metric)
         for model, of_users in zip((*evidence.models, evidence_of.ORACLE), by_user, strict=False):
-            found = mean_interval(of_users)
-            rows.append((model, truth, metric, found.mean, found.low, found.high, found.n))
+            interval = mean_interval(of_users)
+            rows.append((model, truth, metric, interval.mean, interval.low, interval.high, interval.n))
     columns = ["model", "truth", "metric", "mean", "low", "high", "users"]
     return table_of(rows, columns, ("mean", "low", "high"))
 

@@ -64,16 +64,16 @@ class HeldAnswers:
 
 def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> HeldAnswers:
     """Known answers, with the states of their users."""
-    known = table.matched(log)
+    matched = table.matched(log)
     met = np.unique(log.user * log.n_items + log.item)
-    kept = np.flatnonzero(~np.isin(known.user * log.n_items + known.item, met))
-    taken = known.value[kept] >= taken_at
-    if not len(kept) or taken.all() or not taken.any():
+    kept_rows = np.flatnonzero(~np.isin(matched.user * log.n_items + matched.item, met))
+    taken = matched.value[kept_rows] >= taken_at
+    if not len(kept_rows) or taken.all() or not taken.any():
         raise DataError(
-            f"{table.source}: {taken.sum():,} of {len(kept):,} usable answers have a value of at least "
+            f"{table.source}: {taken.sum():,} of {len(kept_rows):,} usable answers have a value of at least "
             f"{taken_at:g}. Expected answers on both sides of this limit. Change --taken-at"
         )
-    users, row = np.unique(known.user[kept], return_inverse=True)
+    users, row = np.unique(matched.user[kept_rows], return_inverse=True)
     if len(users) < 2:
         raise DataError(
             f"{table.source}: only 1 user answered about items outside their log. Expected at least two "
@@ -81,16 +81,16 @@ def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> Hel
         )
     end = float(np.nextafter(log.time.max(), np.inf))
     now = np.full(len(users), np.inf)
-    if known.time is not None:
-        np.fmin.at(now, row, known.time[kept])
+    if matched.time is not None:
+        np.fmin.at(now, row, matched.time[kept_rows])
     return HeldAnswers(
         row=row.astype(np.int64),
-        item=known.item[kept],
+        item=matched.item[kept_rows],
         taken=taken,
         users=users,
         states=UserStates.of(log, users, np.where(np.isinf(now), end, now)),
-        left_out=len(known) - len(kept),
-        shown_at_random=known.shown_at_random,
+        left_out=len(matched) - len(kept_rows),
+        shown_at_random=matched.shown_at_random,
         source=table.source,
     )
 
@@ -114,8 +114,8 @@ class ObservedEvidence:
         rows = []
         for number, (truth, model) in enumerate(self.judges):
             for metric, values in self.by_user.items():
-                found = mean_interval(values[number])
-                rows.append((truth, model, metric, found.mean, found.low, found.high))
+                interval = mean_interval(values[number])
+                rows.append((truth, model, metric, interval.mean, interval.low, interval.high))
             rows += [(truth, model, *row) for row in self._deciles(self.probability[number])]
         columns = ["truth", "model", "metric", "value", "low", "high"]
         return table_of(rows, columns, ("value", "low", "high"))
@@ -123,11 +123,13 @@ class ObservedEvidence:
     def pairs(self) -> pd.DataFrame:
         """Table of differences, paired over users."""
         rows = []
-        for one, other in combinations(range(len(self.judges)), 2):
+        for first, second in combinations(range(len(self.judges)), 2):
             for metric, values in self.by_user.items():
-                found = paired_difference(values[one], values[other])
-                pair = (*self.judges[one], *self.judges[other])
-                rows.append((*pair, metric, found.mean, found.low, found.high, found.clear))
+                difference = paired_difference(values[first], values[second])
+                pair = (*self.judges[first], *self.judges[second])
+                rows.append(
+                    (*pair, metric, difference.mean, difference.low, difference.high, difference.clear)
+                )
         names = ["truth", "model", "other_truth", "other_model"]
         columns = [*names, "metric", "difference", "low", "high", "settled"]
         return table_of(rows, columns, ("difference", "low", "high"))
@@ -141,17 +143,19 @@ class ObservedEvidence:
         rows: list[_Figure] = []
         error = 0.0
         for number in range(_DECILES):
-            there = tenth == number
-            if not there.any():
+            in_tenth = tenth == number
+            if not in_tenth.any():
                 continue
-            who = self.answers.row[there]
-            count = np.bincount(who, minlength=users).astype(np.float64)
-            yes = np.bincount(who, weights=self.answers.taken[there], minlength=users).astype(np.float64)
+            user_rows = self.answers.row[in_tenth]
+            count = np.bincount(user_rows, minlength=users).astype(np.float64)
+            yes = np.bincount(user_rows, weights=self.answers.taken[in_tenth], minlength=users).astype(
+                np.float64
+            )
             share = ratio_interval(yes, count)
-            mean = float(probability[there].mean())
+            mean = float(probability[in_tenth].mean())
             rows.append((f"decile_{number + 1}_predicted", mean, None, None))
             rows.append((f"decile_{number + 1}_taken", share.mean, share.low, share.high))
-            error += float(there.mean()) * abs(mean - (share.mean or 0.0))
+            error += float(in_tenth.mean()) * abs(mean - (share.mean or 0.0))
         return [*rows, ("calibration_error", error, None, None)]
 
 
@@ -201,9 +205,9 @@ def _truth_scores(truth: Truth, answers: HeldAnswers) -> Floats:
 
     def rows(first: int, last: int, states: UserStates) -> Array:
         preference = truth.preference(answers.users[first:last], states)
-        left = np.ones(preference.shape, bool)
-        left[states.owner, states.items] = False
-        return expected[first:last, None] * shares_over(preference, left)
+        is_admissible = np.ones(preference.shape, bool)
+        is_admissible[states.owner, states.items] = False
+        return expected[first:last, None] * shares_over(preference, is_admissible)
 
     return _log_scores(answers, rows)
 
@@ -215,14 +219,14 @@ def _model_scores(model: IntensityModel, answers: HeldAnswers) -> Floats:
 
 def _log_scores(answers: HeldAnswers, score: Callable[[int, int, UserStates], Array]) -> Floats:
     """(n,) logarithms of the answers' scores, computed block by block."""
-    found = np.empty(len(answers))
+    log_scores = np.empty(len(answers))
     for first, last in spans(len(answers.users)):
         rows = np.asarray(score(first, last, answers.states.take(np.arange(first, last))), np.float64)
         block = slice(*np.searchsorted(answers.row, [first, last]))
         row = answers.row[block] - first
-        least = _LEAST * np.maximum(rows.mean(1), 1e-300)
-        found[block] = np.log(np.maximum(rows[row, answers.item[block]], least[row]))
-    return found
+        smallest = _LEAST * np.maximum(rows.mean(1), 1e-300)
+        log_scores[block] = np.log(np.maximum(rows[row, answers.item[block]], smallest[row]))
+    return log_scores
 
 
 def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
@@ -258,12 +262,12 @@ def calibrated(logit: Floats, taken: Bools, fold: Ints, folds: int) -> Floats:
     """
     probability = np.empty(len(logit))
     for left_out in range(folds):
-        there = fold == left_out
-        others = fold != left_out
-        middle = logit[others].mean()
-        spread = max(float(logit[others].std()), 1e-12)
-        intercept, slope = _fit((logit[others] - middle) / spread, taken[others])
-        probability[there] = _logistic(intercept + slope * (logit[there] - middle) / spread)
+        in_fold = fold == left_out
+        outside_fold = fold != left_out
+        middle = logit[outside_fold].mean()
+        spread = max(float(logit[outside_fold].std()), 1e-12)
+        intercept, slope = _fit((logit[outside_fold] - middle) / spread, taken[outside_fold])
+        probability[in_fold] = _logistic(intercept + slope * (logit[in_fold] - middle) / spread)
     return probability
 
 
@@ -300,16 +304,16 @@ def answer_likelihoods(user: Ints, probability: Floats, taken: Bools, n_users: i
 
 def ratio_interval(total: Floats, count: Floats) -> Interval:
     """Quotient of sums with its linearised 95% interval."""
-    there = count > 0
-    n = int(there.sum())
+    is_counted = count > 0
+    n = int(is_counted.sum())
     all_counts = float(count.sum())
     if not n:
         return mean_interval(np.zeros(0))
     ratio = float(total.sum()) / all_counts
     if n == 1:
         return Interval(ratio, None, None, n)
-    left = total[there] - ratio * count[there]
-    half = NORMAL_95 * float(np.sqrt((left**2).sum() * n / (n - 1))) / all_counts
+    residual = total[is_counted] - ratio * count[is_counted]
+    half = NORMAL_95 * float(np.sqrt((residual**2).sum() * n / (n - 1))) / all_counts
     return Interval(ratio, ratio - half, ratio + half, n)
 
 

@@ -71,28 +71,30 @@ def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
         for row in range(start, stop):
             taken = cut.taken_item[edges[row] : edges[row + 1]]
             lot = rng.uniform(cut.draw, rng.Purpose.MEASURE, 12, cut.later.user[row], items)
-            others = shown[row - start].copy()
-            others[taken] = False
+            is_negative = shown[row - start].copy()
+            is_negative[taken] = False
             liked = taken[np.argsort(lot[taken])]
-            left = np.flatnonzero(others)
-            left = left[np.argsort(lot[left])]
+            negatives = np.flatnonzero(is_negative)
+            negatives = negatives[np.argsort(lot[negatives])]
             for m in NEGATIVES:
-                count = min(_ASKED // (1 + m), len(liked), len(left) // m)
+                count = min(_ASKED // (1 + m), len(liked), len(negatives) // m)
                 if not count:
                     continue
-                asked = np.concatenate([left[: m * count], liked[:count]])
+                asked = np.concatenate([negatives[: m * count], liked[:count]])
                 positive = np.arange(len(asked)) >= m * count
                 worth = share[row - start, asked]
                 accepted = answers(worth, positive)
                 total[m] += np.array([(accepted & positive).sum(), count])
                 over = worth[positive][:, None] - worth[~positive][None, :]
                 ordered[m].append(float((over > 0).mean() + 0.5 * (over == 0).mean()))
-    found = {}
+    acceptances = {}
     for m in (m for m in NEGATIVES if ordered[m]):
-        right, positives = total[m].tolist()
-        accuracy = 1 - 2 * (positives - right) / ((1 + m) * positives)
-        found[m] = Acceptance(accuracy, right / positives, float(np.mean(ordered[m])), len(ordered[m]))
-    return found
+        n_accepted, positives = total[m].tolist()
+        accuracy = 1 - 2 * (positives - n_accepted) / ((1 + m) * positives)
+        acceptances[m] = Acceptance(
+            accuracy, n_accepted / positives, float(np.mean(ordered[m])), len(ordered[m])
+        )
+    return acceptances
 
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # Quantiles in the tables
@@ -173,27 +175,30 @@ def weighted_quantiles(values: Array, weights: Floats, shares: tuple[float, ...]
 
 
 def ks_distance(
-    one: Array, other: Array, weights: Floats | None = None, other_weights: Floats | None = None
+    first_values: Array,
+    second_values: Array,
+    weights: Floats | None = None,
+    other_weights: Floats | None = None,
 ) -> float:
     """Largest difference of two weighted distribution functions.
 
     Without weights, all values count equally. The result is NaN if all weights of a distribution are 0.
     """
-    first = np.ones(len(one)) if weights is None else weights
-    second = np.ones(len(other)) if other_weights is None else other_weights
-    if not (first.sum() > 0 and second.sum() > 0):
+    first_mass = np.ones(len(first_values)) if weights is None else weights
+    second_mass = np.ones(len(second_values)) if other_weights is None else other_weights
+    if not (first_mass.sum() > 0 and second_mass.sum() > 0):
         return float("nan")
-    points = np.unique(np.concatenate([one, other]))
+    points = np.unique(np.concatenate([first_values, second_values]))
     reached = []
-    for values, mass in ((one, first), (other, second)):
+    for values, mass in ((first_values, first_mass), (second_values, second_mass)):
         counted = np.bincount(np.searchsorted(points, values), weights=mass, minlength=len(points))
         reached.append(np.cumsum(counted) / mass.sum())
     return float(np.abs(reached[0] - reached[1]).max())
 
 
-def total_variation(one: Floats, other: Floats) -> float:
+def total_variation(first: Floats, second: Floats) -> float:
     """Half the sum of absolute differences of two distributions."""
-    return float(0.5 * np.abs(one - other).sum())
+    return float(0.5 * np.abs(first - second).sum())
 
 
 _LEAST = 1e-5
@@ -222,12 +227,12 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
     rate = np.maximum(rate, _LEAST).round(5)
     first = examples.states.lengths == 0
     count = examples.counts
-    found = count_calibration(rate, count)
+    calibration = count_calibration(rate, count)
     varied = np.ptp(rate) > 0 and np.ptp(count) > 0
     parts = {"": slice(None), "_first": first, "_later": ~first}
     figures = {f"rate_ratio{part}": _quotient(rate[rows], count[rows]) for part, rows in parts.items()}
-    figures["rate_rank_correlation"] = found.rank_correlation if varied else float("nan")
-    return figures | _tenths([(tenth.predicted, tenth.realised) for tenth in found.deciles])
+    figures["rate_rank_correlation"] = calibration.rank_correlation if varied else float("nan")
+    return figures | _tenths([(tenth.predicted, tenth.realised) for tenth in calibration.deciles])
 
 
 def _quotient(rate: Floats, count: Ints) -> float:
@@ -237,18 +242,18 @@ def _quotient(rate: Floats, count: Ints) -> float:
 
 def rate_of_truth(truth: Truth) -> dict[str, float]:
     """Calibration of a truth's λ*(x), from its report."""
-    found = truth.report.sizes
-    tenths = np.array(found.left_out_deciles, np.float64).reshape(-1, 2)
-    rows = np.array_split(np.arange(found.left_out_sessions), len(tenths))  # as the report's
+    session_sizes = truth.report.sizes
+    tenths = np.array(session_sizes.left_out_deciles, np.float64).reshape(-1, 2)
+    rows = np.array_split(np.arange(session_sizes.left_out_sessions), len(tenths))  # as the report's
     sizes = [len(tenth) for tenth in rows]
     predicted, realised = np.array(sizes, np.float64) @ tenths
     figures = {
         "rate_ratio": float(predicted / realised),
-        "rate_ratio_first": found.left_out_ratio_first,
-        "rate_ratio_later": found.left_out_ratio_later,
-        "rate_rank_correlation": found.left_out_spearman,
+        "rate_ratio_first": session_sizes.left_out_ratio_first,
+        "rate_ratio_later": session_sizes.left_out_ratio_later,
+        "rate_rank_correlation": session_sizes.left_out_spearman,
     }
-    return figures | _tenths(list(found.left_out_deciles))
+    return figures | _tenths(list(session_sizes.left_out_deciles))
 
 
 def _tenths(tenths: list[tuple[float, float]]) -> dict[str, float]:
@@ -262,15 +267,15 @@ def _tenths(tenths: list[tuple[float, float]]) -> dict[str, float]:
 def rate_curves(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Calibration curves of each λ and distinct λ*, by name."""
     rates = table[table["metric"].str.startswith("rate_")].groupby(["model", "truth"], sort=False)
-    found: dict[tuple[str, str], dict[str, float]] = {
+    figures_by_rate: dict[tuple[str, str], dict[str, float]] = {
         (str(model), str(truth)): dict(zip(rows["metric"], rows["value"], strict=True))
         for (model, truth), rows in rates
     }
-    curves = {f"λ of {model}": figures for (model, truth), figures in found.items() if not truth}
+    curves = {f"λ of {model}": figures for (model, truth), figures in figures_by_rate.items() if not truth}
     alike: dict[tuple[str, ...], list[str]] = {}
-    for (_, truth), figures in found.items():
+    for (_, truth), figures in figures_by_rate.items():
         if truth:
             alike.setdefault(tuple(map(repr, figures.values())), []).append(truth)  # NaN is like NaN
     for truths in alike.values():
-        curves[f"λ* of {' and '.join(truths)}"] = found["", truths[0]]
+        curves[f"λ* of {' and '.join(truths)}"] = figures_by_rate["", truths[0]]
     return curves

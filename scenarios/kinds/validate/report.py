@@ -39,7 +39,7 @@ def validation_report(run: Run) -> Report:
     config = run.settings
     table = run.validate
     answer, cautions = conclusions(run)
-    known = () if run.observed is None else _known_answers(run.observed, config.observed.k)
+    answer_tables = () if run.observed is None else _known_answers(run.observed, config.observed.k)
     return Report(
         question="May one believe the market on this log?",
         setting=(
@@ -67,7 +67,7 @@ def validation_report(run: Run) -> Report:
                 plots=(Plot("calibration", partial(_calibration, table)),),
                 tables=(_deciles(table),),
             ),
-            Section("Known answers", tables=known),
+            Section("Known answers", tables=answer_tables),
         ),
         settings=as_yaml(run.config["validate"]),
         places=partial(picture_places, run.folder),
@@ -121,14 +121,14 @@ def conclusions(run: Run) -> Sentences:
             named = (f"`{a}` above `{b}`" for a, b in zip(wrong["other"], wrong["model"], strict=True))
             may_not.append(f"Under `{truth}` the market puts {_listed(named)}, against reality.")
     may_not += _flattered(run.intervals, agreed)
-    others = [
+    further_sentences = [
         _bestsellers(run.settings.serving, run.pairs[run.pairs["truth"] == next(iter(agreed))]),
         rate_sentences(run.validate),
     ]
     if run.observed is not None and run.observed_pairs is not None:
-        others.append(observed_sentences(run.observed, run.observed_pairs, run.config["observed"]))
-    others.append(hidden_sentences(run.observed))
-    for good, bad in others:
+        further_sentences.append(observed_sentences(run.observed, run.observed_pairs, run.config["observed"]))
+    further_sentences.append(hidden_sentences(run.observed))
+    for good, bad in further_sentences:
         may = [*may, *good]
         may_not = [*may_not, *bad]
     return may, may_not
@@ -215,8 +215,8 @@ def rate_sentences(table: pd.DataFrame) -> Sentences:
 
 def _listed(names: Iterable[str]) -> str:
     """Names with commas, and "and" before the last."""
-    there = [str(name) for name in names]
-    return " and ".join([", ".join(there[:-1]), there[-1]] if len(there) > 1 else there)
+    texts = [str(name) for name in names]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
 def observed_sentences(table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[str, Any]) -> Sentences:
@@ -299,7 +299,7 @@ def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:
     for judge in dict.fromkeys(named.loc[named["truth"] != "", "judge"]):
         means = named[named["judge"] == judge].set_index("metric")["mean"]
         kinds = ("predicted", "taken")
-        rows += [(f"{judge}: {what}", *_tenths(means, f"decile_{{}}_{what}", 3)) for what in kinds]
+        rows += [(f"{judge}: {share}", *_tenths(means, f"decile_{{}}_{share}", 3)) for share in kinds]
     columns = ("by decile of the calibrated probability", *map(str, range(1, 11)))
     deciles = "Known answers: calibrated probability against the share of a yes"
     answered = pivoted(title, figures, ["judge"], metrics, significant=True)
@@ -394,7 +394,7 @@ def _deciles(table: pd.DataFrame) -> TextTable:
     """Predicted λ by decile, against realised events."""
     rows = []
     for name, figures in rate_curves(table).items():
-        totals = (figures[f"rate_{what}"] for what in ("ratio_first", "ratio_later", "rank_correlation"))
+        totals = (figures[f"rate_{metric}"] for metric in ("ratio_first", "ratio_later", "rank_correlation"))
         rows.append((f"{name}: expected", *_tenths(figures, "rate_predicted_{}", 1), *map(signed, totals)))
         rows.append((f"{name}: logged", *_tenths(figures, "rate_realised_{}", 1), "", "", ""))
     columns = ("by decile of λ", *map(str, range(1, 11)), "first", "later", "rank correlation")
@@ -429,8 +429,8 @@ def real_against_simulated(
         spare.remove()
     for ax, (truth, figures) in zip(grid, of_truths.items(), strict=False):
         worth = intervals[(intervals["truth"] == truth) & (intervals["model"] != ORACLE)].set_index("model")
-        both = pd.concat({"real": real[ends], "simulated": worth.loc[real.index, ends]}, axis=1)
-        means = both.swaplevel(axis=1)
+        worths = pd.concat({"real": real[ends], "simulated": worth.loc[real.index, ends]}, axis=1)
+        means = worths.swaplevel(axis=1)
         for name, look in looks.items():
             charts.plot_means(ax, means.loc[[name]], "real", "simulated", look, line="none", size=8)
         ax.set_xlim(0, 1.12 * (float(means["high", "real"].max()) or 1.0))
@@ -456,12 +456,15 @@ def _message(agreement: Mapping[str, Mapping[str, float]], verdicts: Mapping[str
     truth = next((name for name, row in agreement.items() if row["chosen"]), best)
     figures = agreement[truth]
     settled = int(figures["settled_pairs"])
-    right = int(figures["concordant_pairs"])
+    concordant = int(figures["concordant_pairs"])
     if not settled:
         return "Held-out later sessions settle no pair of models on this log"
     is_unfit = truth in verdicts and verdicts[truth].verdict == UNFIT_VERDICT
     verb = "puts only" if is_unfit else "puts"
-    return f"The truth {truth} {verb} {right} of the {settled} pairs of models that reality settles in reality's order"
+    return (
+        f"The truth {truth} {verb} {concordant} of the {settled} pairs of models that reality settles in "
+        "reality's order"
+    )
 
 
 def _calibration(table: pd.DataFrame) -> Figure | None:
@@ -481,7 +484,7 @@ def _calibration(table: pd.DataFrame) -> Figure | None:
     for name, look in looks.items():
         mean = curves[name]
         tenths = [number for number in range(1, 11) if f"rate_predicted_{number}" in mean]
-        x, y = ([mean[f"rate_{what}_{number}"] for number in tenths] for what in ("predicted", "realised"))
+        x, y = ([mean[f"rate_{side}_{number}"] for number in tenths] for side in ("predicted", "realised"))
         ax.plot(x, y, color=look.colour, marker=look.marker, ms=7, markeredgecolor="white", linewidth=1.5)
         ends += [*x, *y]
     low = min(ends) / 1.2
