@@ -20,7 +20,7 @@ import rimsim  # noqa: F401  registers the environment
 from rimsim.measures import mean_interval
 from rimsim.scenarios import load_run
 from rimsim.scenarios.report import items, loop, prices
-from rimsim.scenarios.report.tables import picture_tables
+from rimsim.scenarios.report.picture_tables import picture_tables
 
 FOLDER = figures.LOG / "pictures"
 

@@ -17,7 +17,7 @@ from kept_runs import kept
 from rimsim import measures
 from rimsim.scenarios import compare
 from rimsim.scenarios.report.items import guaranteed_by_decile
-from rimsim.scenarios.report.tables import PictureTables, picture_tables
+from rimsim.scenarios.report.picture_tables import PictureTables, picture_tables
 
 PAIRS = (("rim-dual", "dual-on-p"), ("rim-feedback", "feedback-on-p"))
 

@@ -21,7 +21,7 @@ from rimsim.scenarios import compare
 from rimsim.scenarios.report import loop
 from rimsim.scenarios.report.comparison import result_tables
 from rimsim.scenarios.report.console import markdown
-from rimsim.scenarios.report.tables import PictureTables
+from rimsim.scenarios.report.picture_tables import PictureTables
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume
 from rimsim.scenarios.study.controls import shadow_of

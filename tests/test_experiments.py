@@ -21,9 +21,9 @@ from rimsim.market import Market
 from rimsim.market.slates import count_items
 from rimsim.measures.loop import late_rounds
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.kinds import experiment
 from rimsim.scenarios.kinds.evaluate import estimates, replayed, summary, true_values
-from rimsim.scenarios.kinds.experiment import (
+from rimsim.scenarios.kinds.experiment import effects
+from rimsim.scenarios.kinds.experiment.arms import (
     Diverted,
     TwoArms,
     WorldRound,
@@ -31,6 +31,7 @@ from rimsim.scenarios.kinds.experiment import (
     play_experiment,
     play_world,
 )
+from rimsim.scenarios.kinds.experiment.report import experiment_report
 from rimsim.scenarios.runs.store import load_run
 
 HOUR = 3600.0
@@ -147,7 +148,7 @@ def test_an_arm_of_one_unit_has_no_interval():
     row = {"design": "user", "training": "shared", "prices": "shared", "metric": "utility"}
     row["total_effect"] = 0.0
     seeds = [found._asdict() | {"seed": 0}, {"naive": 1.0, "low": 0.5, "high": 2.0, "seed": 1}]
-    told = experiment.summary(pd.DataFrame([row | seed for seed in seeds])).iloc[0]
+    told = effects.summary(pd.DataFrame([row | seed for seed in seeds])).iloc[0]
     assert (told["coverage"], told["power"], told["seeds"]) == (0.0, 1.0, 2)
 
 
@@ -179,10 +180,10 @@ def _world(probability):
 def test_total_effects_are_of_probabilities():
     """Probabilities alone count, by exposure the tail, which is all but the most consumed tenth."""
     worlds = [[_world(np.full((4, 2), 0.1))], [_world(np.full((4, 2), 0.4))]]
-    found = experiment.total_effects(worlds, np.array([True, False]))
+    found = effects.total_effects(worlds, np.array([True, False]))
     assert found == pytest.approx({"utility": 0.6, "tail_exposure": 0.0})
-    assert np.flatnonzero(~experiment.tail_of(np.arange(30))).tolist() == [27, 28, 29]
-    assert np.flatnonzero(~experiment.tail_of(np.array([1, 5, 2]))).tolist() == [1]
+    assert np.flatnonzero(~effects.tail_of(np.arange(30))).tolist() == [27, 28, 29]
+    assert np.flatnonzero(~effects.tail_of(np.array([1, 5, 2]))).tolist() == [1]
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +213,7 @@ def test_arms_act_on_their_own_arrivals(alone):
     assert np.array_equal(one.item[treated & first], other.item[treated & first])
     assert (one.item[~treated & first] != other.item[~treated & first]).any()
     again = play_world(_scenario(), 0, "relevance", _nothing)
-    assert experiment.total_effects([alone, again], np.ones(500, bool))["utility"] == 0.0
+    assert effects.total_effects([alone, again], np.ones(500, bool))["utility"] == 0.0
 
 
 @pytest.mark.parametrize("name", ["rim-feedback", "entropic-dual"])
@@ -276,7 +277,7 @@ def test_agents_that_cannot_be_told_are_refused():
 def test_estimates_of_the_late_rounds():
     """An A/A experiment on a market estimates about nothing in both metrics."""
     rounds, assignment = _played(("random", "random"), "user")
-    found = experiment.estimates(rounds, assignment, np.ones(500, bool))
+    found = effects.estimates(rounds, assignment, np.ones(500, bool))
     assert found["utility"][1] <= 0 <= found["utility"][2]
     assert found["tail_exposure"][0] == pytest.approx(0.0, abs=1e-12)
 
@@ -287,8 +288,8 @@ def test_cluster_experiments_reads_the_arrivals_as_they_are(design, cluster):
     package = pytest.importorskip("cluster_experiments")
     rounds, assignment = _played(("relevance", "random"), design)
     tail = np.arange(500) > 20
-    table = experiment.arrivals_table(rounds, assignment, tail, 0)
-    found = experiment.estimates(rounds, assignment, tail)
+    table = effects.arrivals_table(rounds, assignment, tail, 0)
+    found = effects.estimates(rounds, assignment, tail)
     plan = {
         "metrics": [{"alias": name, "name": name} for name in ("target", "tail_exposure")],
         "variants": [{"name": "A", "is_control": True}, {"name": "B", "is_control": False}],
@@ -327,7 +328,7 @@ def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path,
         assert main(["report", str(out), *option]) == 0
     one = load_run(out)
     one.config["seeds"], one.config["scenario"]["rounds"] = [0], 1
-    assert experiment.experiment_report(one).setting[1:3] == ("1 round", "1 seed")
+    assert experiment_report(one).setting[1:3] == ("1 round", "1 seed")
 
 
 @cases(

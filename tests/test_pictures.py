@@ -19,8 +19,9 @@ from rimsim import house_style, measures
 from rimsim.agents.registry import ENTRIES, agent_styles
 from rimsim.scenarios.report import charts, comparison, items, loop, numbers, prices, sweep, titles
 from rimsim.scenarios.report.comparison import PICTURES
+from rimsim.scenarios.report.picture_tables import PictureTables
 from rimsim.scenarios.report.record import Plot
-from rimsim.scenarios.report.tables import PictureTables, last_round
+from rimsim.scenarios.report.tables import last_round
 
 DAY = 86_400.0
 AGENTS = ("relevance", "relevance-frozen", "rim-dual", "rim-dual-frozen", "rim-feedback", "random", "oracle")

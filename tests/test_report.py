@@ -34,13 +34,12 @@ from rimsim.scenarios.report import charts, comparison, numbers, sentences, tabl
 from rimsim.scenarios.report import items as of_items
 from rimsim.scenarios.report.console import markdown, show
 from rimsim.scenarios.report.html import html, write_page
+from rimsim.scenarios.report.picture_tables import item_names, picture_tables
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sweep import sweep_report, undrawn_reason
 from rimsim.scenarios.report.tables import (
     cell,
-    item_names,
     late_figures,
-    picture_tables,
     summary,
     two_seeds_note,
 )

@@ -24,7 +24,10 @@ from rimsim.measures.groups import figures_of_groups
 from rimsim.measures.registry import MEASURES
 from rimsim.requirements.campaigns import groups_of, members_of
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.report import groups
+from rimsim.scenarios.report import group_figures
+from rimsim.scenarios.report.group_chart import picture
+from rimsim.scenarios.report.group_figures import figures_of
+from rimsim.scenarios.report.group_section import group_table
 from rimsim.scenarios.study.checks import LogArguments, digests, resolved
 from rimsim.tracking import read_scalars
 
@@ -463,10 +466,10 @@ def test_the_report_answers_the_sellers_question(run, capsys):
 
 def test_all_of_a_row_of_sums_is_what_sellers_add_up_to(run):
     """The last row has the sums of all sellers, and the delivered share of all guarantees."""
-    figures = groups.figures_of(run, "seller")
+    figures = figures_of(run, "seller")
     rows = {
-        row[0]: dict(zip(groups.group_table(figures, 2).columns, row, strict=True))
-        for row in groups.group_table(figures, 2).rows
+        row[0]: dict(zip(group_table(figures, 2).columns, row, strict=True))
+        for row in group_table(figures, 2).rows
     }
     late = run.groups[(run.groups["round"] == 1) & (run.groups["column"] == "seller")]
     sums = late.groupby(["agent", "metric"])["value"].sum() / 2
@@ -478,17 +481,17 @@ def test_all_of_a_row_of_sums_is_what_sellers_add_up_to(run):
 
 def test_more_groups_than_fit_are_cut_to_gainers_and_losers(run, monkeypatch):
     """With many groups the table has those that gained most and those that lost most, and says of how many."""
-    monkeypatch.setattr(groups, "MOST", 6)
-    table = groups.group_table(groups.figures_of(run, "seller"), 2)
+    monkeypatch.setattr(group_figures, "MAX_GROUPS", 6)
+    table = group_table(figures_of(run, "seller"), 2)
     assert "the 3 that gained most and the 3 that lost most of 24" in table.title
     assert len(table.rows) == 7
 
 
 def test_the_picture_draws_names_with_dollar_signs(run):
     """Names of sellers come from a log, so no text of the picture is read as a formula."""
-    figures = groups.figures_of(run, "seller")
+    figures = figures_of(run, "seller")
     named = figures.late.assign(group="$x_" + figures.late["group"] + "$")
-    drawn = groups.picture(replace(figures, late=named))
+    drawn = picture(replace(figures, late=named))
     drawn.canvas.draw()
     labels = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
     assert len(labels) == 24

@@ -15,9 +15,13 @@ from rimsim.config.reading import flat
 from rimsim.errors import RunFolderError, many
 from rimsim.measures import late_means, late_of
 from rimsim.requirements.campaigns import group_name
-from rimsim.scenarios.report import charts, groups, items, loop, prices, sentences, tables, titles
+from rimsim.scenarios.report import charts, items, loop, prices, sentences, tables, titles
 from rimsim.scenarios.report.console import folder_places, more_place
 from rimsim.scenarios.report.fitness import with_verdict
+from rimsim.scenarios.report.group_figures import guarantees_items, without_item_guarantee
+from rimsim.scenarios.report.group_section import group_sections
+from rimsim.scenarios.report.group_sentences import group_sentences
+from rimsim.scenarios.report.picture_tables import PictureTables, picture_tables
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sweep import sweep_table
 from rimsim.scenarios.runs.job import control_in, subject_of
@@ -25,7 +29,7 @@ from rimsim.scenarios.runs.status import digest, shown_rounds, status_note
 from rimsim.scenarios.runs.store import Run
 
 
-def over_rounds(data: tables.PictureTables) -> Figure | None:
+def over_rounds(data: PictureTables) -> Figure | None:
     """Plots of measures by round; dashed: arms that never retrain."""
     rounds = tables.retrained(data.rounds)
     frozen = data.rounds[data.rounds["agent"].map(control_in) == "frozen"]
@@ -57,7 +61,7 @@ def over_rounds(data: tables.PictureTables) -> Figure | None:
     return figure
 
 
-def calibration(data: tables.PictureTables) -> Figure | None:
+def calibration(data: PictureTables) -> Figure | None:
     """Calibration of first and of returning visits, by round."""
     rounds = tables.retrained(data.rounds)
     types = ("calibration_first", "calibration_returning")
@@ -90,7 +94,7 @@ def calibration(data: tables.PictureTables) -> Figure | None:
     return figure
 
 
-_Picture = Callable[[tables.PictureTables], "Figure | None"]
+_Picture = Callable[[PictureTables], "Figure | None"]
 # Title, text and pictures of each section.
 _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
     ("By round", "", {"rounds": over_rounds}),
@@ -193,11 +197,11 @@ def comparison_answer(run: Run, rounds: pd.DataFrame, agents: Sequence[str]) -> 
     """
     own_metrics = [measure.name for measure in run.own_measures.values()]
     n_items = sentences.n_items_of(run)
-    of_items = groups.without_item_guarantee(run, rounds)
+    of_items = without_item_guarantee(run, rounds)
     answer = sentences.comparison_sentences(
         of_items, agents, run.scenario.exposure.unit, own_metrics, n_items
     )
-    answer += groups.group_sentences(run)
+    answer += group_sentences(run)
     parts = loop.reported_parts(rounds, agents, own_metrics)
     if not parts.empty:
         answer.append(f"{loop.effect_of_retraining(parts, late_of(rounds), run.measures)}.")
@@ -211,19 +215,19 @@ def comparison_plots(run: Run) -> tuple[Plot, ...]:
 
 def _sections(run: Run) -> Iterator[Section]:
     """Sections with plots."""
-    read = cache(partial(tables.picture_tables, run))  # reads the ledger: once, and only to draw
-    yield from groups.group_sections(run)
+    read = cache(partial(picture_tables, run))  # reads the ledger: once, and only to draw
+    yield from group_sections(run)
     for title, text, pictures in _SECTIONS:
         plots = tuple(Plot(name, partial(_drawn, picture, read)) for name, picture in pictures.items())
         details = partial(_items, run, read) if _ITEMS in pictures else tuple
         yield Section(title, text, plots, details=details)
 
 
-def _drawn(picture: _Picture, read: Callable[[], tables.PictureTables]) -> Figure | None:
+def _drawn(picture: _Picture, read: Callable[[], PictureTables]) -> Figure | None:
     return picture(read())
 
 
-def _items(run: Run, read: Callable[[], tables.PictureTables]) -> list[TextTable]:
+def _items(run: Run, read: Callable[[], PictureTables]) -> list[TextTable]:
     """Tables of items and groups of items."""
     data = read()
     if data.ledger is None or data.required is None:
@@ -254,7 +258,7 @@ def result_tables(run: Run) -> list[TextTable]:
     (undelivered, _) = tables.shortfalls(unit)
     moving = (*tables.TRENDS, undelivered, *own_metrics)
     columns = tables.headings(shown)
-    delivery = undelivered if groups.guarantees_items(run.scenario.exposure) else "promises_missed"
+    delivery = undelivered if guarantees_items(run.scenario.exposure) else "promises_missed"
     figures = ("utility", "revenue", delivery, "coverage", "effective_items", *own_metrics)
     main = tuple(columns[name] for name in figures)
     title = f"{run.scenario.name}: {late}, {_seeds_words(rounds)}"

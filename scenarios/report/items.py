@@ -12,13 +12,12 @@ from rimsim.arrays import Array, Bools, Floats, Ints
 from rimsim.errors import MissingTableError
 from rimsim.market.world import plugs_of, weights_of
 from rimsim.measures import late_rounds, late_words
+from rimsim.scenarios.report.picture_tables import PictureTables, item_names
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.tables import (
     REFERENCE,
-    PictureTables,
     baseline_of,
     compared_agents,
-    item_names,
     retrained,
     signed,
 )

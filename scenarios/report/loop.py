@@ -18,7 +18,8 @@ from rimsim.house_style import AMBER, BLUE, VERMILION
 from rimsim.measures import MEASURES, Measure, late_means, late_of
 from rimsim.scenarios.report import charts, labels, sentences, tables, titles
 from rimsim.scenarios.report.items import exposures, mean_curve
-from rimsim.scenarios.report.tables import PictureTables, last_round, retrained
+from rimsim.scenarios.report.picture_tables import PictureTables
+from rimsim.scenarios.report.tables import last_round, retrained
 from rimsim.scenarios.runs.job import CHAIN, control_name, is_control
 
 PARTS = ("retraining", "data", "selection", "feedback")

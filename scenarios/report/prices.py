@@ -17,6 +17,7 @@ from rimsim.errors import many
 from rimsim.measures import late_of, late_rounds
 from rimsim.scenarios.report import charts, items, sentences, tables, titles
 from rimsim.scenarios.report.numbers import count_of, per_cent
+from rimsim.scenarios.report.picture_tables import PictureTables
 
 _PLACES = {"least popular": 0.02, "lower quarter": 0.25}
 """Title of a panel → popularity rank of the panel's item among guaranteed items, from 0 to 1."""
@@ -25,7 +26,7 @@ _MOST = 5  # campaigns that are drawn, the largest first
 _HIGHEST = 3.0  # delivered exposures at the end of an axis, in units of the required ones
 
 
-def bonus_deciles(data: tables.PictureTables) -> pd.DataFrame:
+def bonus_deciles(data: PictureTables) -> pd.DataFrame:
     """Mean bonus −v/c at exposures, by decile of popularity.
 
     The exposures are those of the last round.
@@ -54,7 +55,7 @@ def bonus_deciles(data: tables.PictureTables) -> pd.DataFrame:
     return paying
 
 
-def prices(data: tables.PictureTables) -> Figure | None:
+def prices(data: PictureTables) -> Figure | None:
     """Bonus −v at late exposures, by decile of popularity."""
     table = bonus_deciles(data)
     return None if table.empty else bonus_figure(table, tables.last_round(data.rounds))
@@ -82,7 +83,7 @@ def _by_decile(table: pd.DataFrame, message: str, caption: str) -> tuple[Figure,
     return figure, ax
 
 
-def item_courses(data: tables.PictureTables) -> pd.DataFrame:
+def item_courses(data: PictureTables) -> pd.DataFrame:
     """Delivery and bonus of two guaranteed items over a round.
 
     The table is of the last round and one seed. One item is among the least popular, the other at the lower quartile of
@@ -151,7 +152,7 @@ def _course(shown: pd.DataFrame, order: pd.Index[int], weights: Floats | None) -
     )
 
 
-def delivery(data: tables.PictureTables) -> Figure | None:
+def delivery(data: PictureTables) -> Figure | None:
     """Delivery and bonus of two guaranteed items over a round."""
     courses = item_courses(data)
     if courses.empty:
@@ -231,7 +232,7 @@ def _followed(popularity: Ints, required: Ints) -> dict[str, int]:
     return {place: int(ordered[round(share * (len(ordered) - 1))]) for place, share in _PLACES.items()}
 
 
-def who_pays(data: tables.PictureTables) -> Figure | None:
+def who_pays(data: PictureTables) -> Figure | None:
     """Exposure of items with binding guarantees by decile of λ(x)."""
     table = items.guaranteed_by_decile(data)
     return None if table.empty else carriers_figure(table, late_of(data.rounds))
@@ -255,7 +256,7 @@ def carriers_figure(table: pd.DataFrame, late: str) -> Figure:
     return figure
 
 
-def requirement(data: tables.PictureTables) -> Figure | None:
+def requirement(data: PictureTables) -> Figure | None:
     """Exposure divided by requirement, for guaranteed items, last round."""
     number = tables.last_round(data.rounds)
     ratios = items.delivery_ratios(data, number)
@@ -303,7 +304,7 @@ def requirement(data: tables.PictureTables) -> Figure | None:
     return figure
 
 
-def campaigns(data: tables.PictureTables) -> Figure | None:
+def campaigns(data: PictureTables) -> Figure | None:
     """Delivered and due exposures of the largest campaigns over time."""
     table = None if data.campaigns is None else tables.retrained(data.campaigns)
     if table is None or table.empty:
@@ -354,7 +355,7 @@ def _delivered_share(table: pd.DataFrame, agent: str) -> float:
     return float(np.minimum(last["due"], last["value"]).sum()) / due if due else 1.0
 
 
-def reliability_deciles(data: tables.PictureTables) -> pd.DataFrame:
+def reliability_deciles(data: PictureTables) -> pd.DataFrame:
     """Predicted and actual consumptions per exposure, by predicted decile.
 
     Returns:
@@ -372,7 +373,7 @@ def reliability_deciles(data: tables.PictureTables) -> pd.DataFrame:
     return total[columns]
 
 
-def reliability(data: tables.PictureTables) -> Figure | None:
+def reliability(data: PictureTables) -> Figure | None:
     """Predicted over actual consumptions of a shown item, by decile."""
     table = reliability_deciles(data)
     if table.empty:

@@ -20,7 +20,7 @@ from rimsim.measures import MEASURES, holm, late_means
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.console import more_place, picture_names
 from rimsim.scenarios.report.fitness import with_verdict
-from rimsim.scenarios.report.groups import with_undelivered_groups
+from rimsim.scenarios.report.group_figures import with_undelivered_groups
 from rimsim.scenarios.report.numbers import per_cent
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs import status

@@ -1,4 +1,4 @@
-"""Statistics of runs, and the tables behind plots.
+"""Statistics of runs, and tables of them.
 
 In this package ``rounds`` is a table with columns agent, seed, round, metric and value. ``unit`` is the setting
 ``exposure.unit``, and ``late`` names the late rounds. The names in ``arms`` and ``agents`` have the order of the run.
@@ -7,8 +7,7 @@ In this package ``rounds`` is a table with columns agent, seed, round, metric an
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,10 @@ import pandas as pd
 
 from rimsim import measures
 from rimsim.agents.registry import named
-from rimsim.arrays import Floats, Ints
-from rimsim.errors import MissingTableError, many
-from rimsim.measures import MEASURES, Measure
+from rimsim.errors import many
+from rimsim.measures import MEASURES
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.runs.job import is_control
-from rimsim.scenarios.runs.status import shown_rounds, status_of
-from rimsim.scenarios.runs.store import Run, table_in
 
 REFERENCE = "relevance"
 """Agent that others are compared with, if it is in the run; it ignores guarantees."""
@@ -31,8 +27,6 @@ BOUNDS = named("bound")
 _GUARANTORS = named("guarantor")  # the subject of titles first
 _BASELINES = named("bound", "baseline", "reference")  # agents without guarantees
 
-_LEDGER = ("agent", "seed", "round", "arrival", "position", "item", "price", "consumed")
-_LONGEST = 44  # characters of an item's name
 
 EFFECTS = ("coverage", "effective_items", "log_gini", "jaccard", "utility")
 """Metrics of the table of effects of retraining."""
@@ -346,104 +340,6 @@ def signed(value: float | None, decimals: int = 2) -> str:
     return f"{'−' * (round(value, decimals) < 0)}{abs(value):.{decimals}f}"
 
 
-# -- tables that plots are drawn from ---------------------------------------------------------------------------------
-@dataclass(frozen=True, eq=False)
-class PictureTables:
-    """Tables of a run that its plots are drawn from.
-
-    Plots that need a missing table are left out.
-    """
-
-    rounds: pd.DataFrame
-    """Columns agent, seed, round, metric, value; controls are named ``NAME-frozen``, ``-organic`` or ``-random``."""
-    n_items: int
-    """Size of the catalogue, M."""
-    ledger: pd.DataFrame | None = None
-    """Columns agent, seed, round, arrival, position, item, price, consumed; a row per exposure of late rounds."""
-    required: Mapping[tuple[int, int], Ints] | None = None
-    """(seed, round) → (M,) required exposures b."""
-    arrivals: pd.DataFrame | None = None
-    """Columns agent, seed, round, arrival, ground_intensity: λ(x) by the agent's model, also without a slate.
-
-    This table, ``prices`` and ``reliability`` have late rounds, too.
-    """
-    prices: pd.DataFrame | None = None
-    """Columns agent, seed, round, item, price, cost: v at the end of each round, and c."""
-    reliability: pd.DataFrame | None = None
-    """Columns agent, seed, round, decile, exposures, predicted, consumed, by decile of the predicted consumptions."""
-    campaigns: pd.DataFrame | None = None
-    """Columns agent, seed, round, name, due, delivered: exposures per campaign and round."""
-    popularity: Ints | None = None
-    """(M,) events of each item in the warm-up log."""
-    names: Sequence[str] = ()
-    """(M,) title, id or number of each item; empty: unknown."""
-    unit: str = "examined"
-    """Unit of the reported guarantees."""
-    weights: Floats | None = None
-    """(k,) weight of an exposure at each position in the unit of guarantees; None: 1."""
-    measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
-    """Metric → measure."""
-
-    @property
-    def own(self) -> tuple[str, ...]:
-        """Names of the user's own measures."""
-        return tuple(name for name in self.measures if name not in MEASURES)
-
-
-def picture_tables(run: Run) -> PictureTables:
-    """Tables of a run that its plots are drawn from."""
-    rounds = shown_rounds(run)
-    status = status_of(run)
-
-    def shown(name: str, columns: Sequence[str] | None = None, since: int = 0) -> pd.DataFrame | None:
-        """Table without rows of unfinished arms, if it exists."""
-        try:
-            table = table_in(run.folder, name, columns, since)
-        except MissingTableError:
-            return None
-        if len(status.complete) == status.arms:
-            return table
-        return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
-
-    late = 0 if rounds.empty else measures.late_rounds(last_round(rounds) + 1)[0]
-    planned = {campaign.name for campaign in run.scenario.exposure.campaigns}
-    campaigns = shown("promises")
-    events = run.catalogue["events"].to_numpy(np.int64)
-    scenario = run.scenario
-    unit = reported_unit(rounds, scenario.exposure.unit)
-    weights = measures.position_weights(scenario.consumer.position_decay, scenario.slate)
-    if scenario.exposure.groups and scenario.exposure.beta == 0 and scenario.exposure.each is None:
-        rounds = rounds[~rounds["metric"].isin(shortfalls("shown"))]  # no item has a guarantee
-    return PictureTables(
-        rounds=rounds,
-        n_items=len(events),
-        ledger=shown("ledger", _LEDGER, late),
-        required=_required(run, len(events)),
-        arrivals=shown("arrivals", since=late),
-        prices=shown("prices", since=late),
-        reliability=shown("reliability", since=late),
-        campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(planned)],
-        popularity=events,
-        unit=unit,
-        # Where γ is estimated by each arm, there is no common weight.
-        weights=weights if unit == "examined" and scenario.exposure.examination == "known" else None,
-        names=item_names(run.catalogue),
-        measures=run.measures,
-    )
-
-
-def _required(run: Run, n_items: int) -> dict[tuple[int, int], Ints] | None:
-    """(seed, round) → (M,) required exposures; None where requirements differ by arm."""
-    if "agent" in run.required:
-        return None
-    return {
-        (int(str(seed)), int(str(number))): np.bincount(rows["item"], rows["required"], n_items).astype(
-            np.int64
-        )
-        for (seed, number), rows in run.required.groupby(["seed", "round"])
-    }
-
-
 def retrained(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of agents themselves, without controls."""
     keep = [name for name in table["agent"].unique() if not is_control(str(name))]
@@ -453,13 +349,3 @@ def retrained(table: pd.DataFrame) -> pd.DataFrame:
 def last_round(rounds: pd.DataFrame) -> int:
     """Number of the last round."""
     return int(rounds["round"].max())
-
-
-def item_names(catalogue: pd.DataFrame) -> list[str]:
-    """Titles of items, else their ids, else their numbers."""
-    names = [f"item {number}" for number in catalogue["item"]]
-    for column in ("id", "title"):
-        if column in catalogue:
-            texts = catalogue[column].fillna("").astype(str)
-            names = [text or name for text, name in zip(texts, names, strict=True)]
-    return [f"{name[: _LONGEST - 1]}…" if len(name) > _LONGEST else name for name in names]

@@ -1,0 +1,204 @@
+"""Experiments on one market: naive estimates and total effects."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from rimsim.agents import make_agent
+from rimsim.config import ScenarioConfig, to_plain
+from rimsim.config.fields import duration_seconds
+from rimsim.data.session_logs import LogSource
+from rimsim.errors import ConfigError, require_known
+from rimsim.evaluation.designs import DESIGNS, Assignment
+from rimsim.market import build_world
+from rimsim.market.world import expected_arrivals, own_places
+from rimsim.plugs import own_code
+from rimsim.scenarios.kinds import results
+from rimsim.scenarios.kinds.experiment.arms import play_experiment, play_world
+from rimsim.scenarios.kinds.experiment.effects import arrivals_table, estimates, tail_of, total_effects
+from rimsim.scenarios.runs.job import Execution, Job, all_or_nothing, chosen_seeds, make_run
+from rimsim.scenarios.runs.store import folder_for, load_run
+from rimsim.scenarios.study.checks import LogArguments, resolved
+
+TRAINING = ("shared", "diverted")
+PRICES = ("shared", "split")
+Setting: TypeAlias = tuple[str, str, str]  # design, training and prices
+
+
+class Experiment(results.RunResult):
+    """Experiment on disk, with the tables ``experiment`` (attribute ``table``) and ``arrivals``."""
+
+    @property
+    def agents(self) -> tuple[str, str]:
+        """Texts of agents A and B."""
+        first, second = map(str, self.described["experiment"]["agents"])
+        return first, second
+
+
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """Designs of an experiment, and its market."""
+
+    design: Sequence[str] = ("user",)
+    """Some of :data:`rimsim.evaluation.designs.DESIGNS`."""
+    training: Sequence[str] = ("shared",)
+    """``shared``: one model learns from all; ``diverted``: each arm's model from its own arrivals."""
+    prices: Sequence[str] = ("shared",)
+    """``shared``: floors are one budget, which both arms deliver; ``split``: each arm has half of every floor."""
+    interval: str = "1d"
+    """Length of a block of a switchback, a duration."""
+    scenario: str | Path | ScenarioConfig = "closed-loop"
+    """Name, path of a YAML file, or a record."""
+    rounds: int | None = None
+    """Number of rounds, instead of the scenario's; figures are of the late rounds."""
+    seeds: int | Sequence[int] = (0, 1)
+    """Number of seeds, from 0, or a list."""
+    data: LogSource | None = None
+    """Name or path of a log, a data frame, or an ``EventLog``; None: the scenario's log."""
+    columns: str | None = None
+    """Columns of the log, such as ``user=uid,item=sku,time=at``."""
+    separator: str | None = None
+    """Separator of a text log."""
+    encoding: str | None = None
+    """Encoding of a text log."""
+    time_unit: str | None = None
+    """Unit of times that are numbers, such as ``ms`` or ``min``."""
+    skip_bad_rows: bool | None = None
+    """Leave bad rows of the log out, and count them."""
+    min_item_events: int | None = None
+    """Minimum number of events per item."""
+    items: str | Path | None = None
+    """Table of items, a CSV or Parquet file."""
+    settings: Mapping[str, object] | None = None
+    """Other fields to replace, by dotted name."""
+
+    @property
+    def log(self) -> LogArguments:
+        """Log and its reading."""
+        names = (field.name for field in dataclasses.fields(LogArguments))
+        return LogArguments(**{name: getattr(self, name) for name in names})
+
+    @property
+    def seconds(self) -> float:
+        """Length of the interval in seconds."""
+        try:
+            return duration_seconds(self.interval)
+        except ValueError as error:
+            raise ConfigError(f"--interval: {error}") from None
+
+    @property
+    def played(self) -> tuple[Setting, ...]:
+        """Design, training and prices of every experiment."""
+        for name, allowed in (("design", DESIGNS), ("training", TRAINING), ("prices", PRICES)):
+            require_known(f"--{name}: {{}}", getattr(self, name), allowed)
+        settings_of_designs: list[Setting] = []
+        for design, training in product(self.design, self.training):
+            if design == "item" and training == "diverted":
+                continue  # arrivals have no arm: there is nothing to divert by
+            # An item's floor is that of its own arm already.
+            floors = ("split",) if design == "budget-split" else self.prices
+            keeps_prices = design in {"item", "two-sided"}
+            settings_of_designs += [
+                (design, training, floor) for floor in floors if not (keeps_prices and floor == "split")
+            ]
+        if not settings_of_designs:
+            raise ConfigError(
+                "--design item assigns no arrivals to arms, so --training diverted and --prices split "
+                "cannot be used. Set both to shared"
+            )
+        return tuple(dict.fromkeys(settings_of_designs))
+
+
+@all_or_nothing()
+def experiment(
+    control: str,
+    treatment: str,
+    *,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    command: str | None = None,
+    console: Console | None = None,
+    **options: Any,
+) -> Experiment:
+    """Compare two agents by A/B tests on one market.
+
+    The result also has the total effect: the difference between two complete markets.
+
+    Args:
+        control: Agent A, as a text that :func:`rimsim.agents.make_agent` understands.
+        treatment: Agent B, as a text for :func:`rimsim.agents.make_agent`.
+        out: The folder; None: ``runs/experiment-<time>``.
+        workers: Number of parallel seeds; None: one per core.
+        command: The command line, to be recorded.
+        console: Console that shows progress bars; None: no bars.
+        **options: Fields of :class:`ExperimentOptions`.
+
+    Raises:
+        ConfigError: If a design, an agent, a scenario or the seeds are not valid.
+        RunFolderError: If the folder is in use or is not empty.
+    """
+    chosen = ExperimentOptions(**options)
+    config = resolved(chosen.scenario, chosen.rounds, chosen.log, chosen.settings)
+    numbers = chosen_seeds(chosen.seeds)
+    agents = (control, treatment)
+    played = chosen.played
+    interval = chosen.seconds
+    with own_code([*agents, *own_places(config)]):
+        for text in agents:
+            make_agent(text)
+        build_world(config)
+    words = {name: list(getattr(chosen, name)) for name in ("design", "training", "prices")}
+    described = {
+        "experiment": {"agents": list(agents), **words, "interval": chosen.interval},
+        "seeds": list(numbers),
+        "scenario": to_plain(config),
+    }
+    markets = 2 + sum(1 + (learns == "diverted") for _, learns, _ in played)
+    total = markets * len(numbers) * expected_arrivals(config)
+    play = partial(_play, config, agents, played, interval)
+    job = Job(described, numbers, play, bar="arrivals served", total=total)
+    execution = Execution(workers=workers, console=console)
+    run = make_run(job, folder_for(out, "experiment"), command or "rimsim.scenarios.experiment", execution)
+    return Experiment(run.folder)
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """Open the folder of an experiment."""
+    return Experiment(load_run(path, "experiment").folder)
+
+
+def _play(
+    config: ScenarioConfig,
+    agents: tuple[str, str],
+    settings: Sequence[Setting],
+    interval: float,
+    seed: int,
+    report: results.Count,
+) -> dict[str, pd.DataFrame]:
+    """Tables of the markets and experiments at a seed."""
+    with own_code([*agents, *own_places(config)]):
+        world = build_world(config)
+        tail = tail_of(np.bincount(world.past.item, minlength=world.log.n_items))
+        effects = total_effects([play_world(config, seed, agent, report) for agent in agents], tail)
+        rows = []
+        arrivals = []
+        for design, training, prices in settings:
+            assignment = Assignment(design, seed, interval)
+            arms = {"diverted": training == "diverted", "shared": prices == "shared"}
+            rounds = play_experiment(config, seed, agents, assignment, **arms, report=report)
+            keys = {"design": design, "training": training, "prices": prices, "seed": seed}
+            for metric, estimate in estimates(rounds, assignment, tail).items():
+                rows.append({**keys, "metric": metric, **estimate._asdict(), "total_effect": effects[metric]})
+            table = arrivals_table(rounds, assignment, tail, seed)
+            arrivals.append(table.assign(training=training, prices=prices))
+    return {"experiment": pd.DataFrame(rows), "arrivals": pd.concat(arrivals, ignore_index=True)}

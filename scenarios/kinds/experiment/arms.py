@@ -1,0 +1,268 @@
+"""Markets of one agent, or of two that share visitors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rimsim import agents as players
+from rimsim.agents import Agent, Capabilities, LearningAgent, PacingAgent, make_agent
+from rimsim.arrays import Bools, Floats, Ints, seconds
+from rimsim.config import ScenarioConfig, Seeds
+from rimsim.errors import ConfigError
+from rimsim.evaluation.designs import Assignment
+from rimsim.intensity.contract import BLOCK
+from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates
+from rimsim.market.histories import Histories
+from rimsim.market.ledger import Ledger
+from rimsim.market.past_round import PastRound
+from rimsim.market.records import as_slates
+from rimsim.market.slates import count_items, within_capacity
+from rimsim.scenarios.kinds.results import Count
+
+
+@dataclass(frozen=True, eq=False)
+class WorldRound:
+    """Round of n arrivals, their slates and consumptions."""
+
+    number: int
+    arrival: Ints  # (n,) ids
+    user: Ints  # (n,) visitors
+    time: Floats  # (n,) seconds
+    item: Ints  # (n, k) items; −1 for an empty position
+    consumed: Bools  # (n, k)
+    probability: Floats  # (n, k) true probability of each consumption
+
+    @classmethod
+    def of(cls, number: int, ledger: Ledger) -> WorldRound:
+        """Record of the round that a ledger describes."""
+        schedule = ledger.schedule
+        return cls(
+            number=number,
+            arrival=schedule.id,
+            user=schedule.user[schedule.slot],
+            time=seconds(schedule.tick),
+            item=ledger.item.astype(np.int64),
+            consumed=ledger.consumed,
+            probability=ledger.probability,
+        )
+
+
+def play_world(config: ScenarioConfig, seed: int, agent: str, report: Count) -> list[WorldRound]:
+    """Rounds of a market in which one agent answers everyone."""
+    actor = make_agent(agent)
+    market = players.market_for(actor, config, seeds=Seeds.all(seed))
+    rounds = players.closed_rounds(market, actor, report)
+    return [WorldRound.of(closed.number, closed.ledger) for closed in rounds]
+
+
+def play_experiment(
+    config: ScenarioConfig,
+    seed: int,
+    agents: tuple[str, str],
+    assignment: Assignment,
+    *,
+    diverted: bool,
+    shared: bool,
+    report: Count,
+) -> list[WorldRound]:
+    """Rounds of a market that two agents share.
+
+    With diverted training, there are two copies of the market with the same visitors, slates and consumptions, but two
+    models. Each model learns from its own arm and scores the states for its own agent.
+    """
+    actors = [make_agent(text) for text in agents]
+    controls = [Diverted(assignment, treated=arm) for arm in (False, True)] if diverted else [None]
+    seeds = Seeds.all(seed)
+    needs = Needs.of(*actors)
+    markets = [Market(config, seeds=seeds, control=control, needs=needs) for control in controls]
+    split = TwoArms(actors, assignment, shared=shared, n_items=markets[0].n_items)
+    learns = any(isinstance(actor, LearningAgent) for actor in actors)
+    rounds = []
+    while not markets[0].done:
+        number = markets[0].round
+        views = [market.round_view() for market in markets]
+        split.begin([views[0], views[-1]])
+        while markets[0].round == number and not markets[0].done:
+            waves = split.order_free and not learns
+            batches = [
+                market.next_arrivals(BLOCK, in_waves=waves, barrier_every=split.barrier_every)
+                for market in markets
+            ]
+            slates = split.answer([batches[0], batches[-1]])
+            feedback = [
+                market.serve(arrivals, slates) for market, arrivals in zip(markets, batches, strict=True)
+            ]
+            if learns:
+                split.learn(feedback[0])
+            report(len(batches[0]) * len(markets))
+        closed = [market.closed.pop() for market in markets]
+        rounds.append(WorldRound.of(number, closed[0].ledger))
+    return rounds
+
+
+class TwoArms:
+    """Pair of agents that answer the arrivals of their arms.
+
+    Items may also be assigned to arms. With ``shared`` prices, both agents deliver the same guarantees, and each counts
+    the deliveries of the other. Without ``shared``, each agent has half of every guarantee, and ignores the other
+    agent's deliveries.
+
+    Raises:
+        ConfigError: If an agent cannot count the deliveries of another agent.
+    """
+
+    def __init__(
+        self, agents: Sequence[Agent], assignment: Assignment, *, shared: bool, n_items: int
+    ) -> None:
+        self._agents = tuple(agents)
+        self._assignment = assignment
+        self._shared = shared
+        self._treated_item = assignment.items(n_items)
+        self.name = "|".join(agent.name for agent in agents)
+        pacing = [agent for agent in agents if not agent.order_free]
+        tells = shared or assignment.by_item
+        for agent in pacing:
+            if tells and Capabilities.of(agent).moves_prices and not isinstance(agent, PacingAgent):
+                raise ConfigError(
+                    f"experiment: {agent.name!r} adapts its prices to its own deliveries, but here the other agent "
+                    "delivers too. Use --prices split with a design other than item, or an agent with the "
+                    "method note_delivery (rim-feedback, entropic-dual)"
+                )
+        self.order_free = not pacing
+        self._one_by_one = bool(pacing) and tells
+        barrier_lengths = {agent.barrier_every for agent in agents} - {None}
+        self.barrier_every = min(barrier_lengths) if barrier_lengths else None  # type: ignore[type-var]  # no None is left
+
+    def begin(self, views: Sequence[RoundView]) -> None:
+        """Begin a round; each agent gets its own market's view."""
+        self._round = views[0].round
+        self._weights = np.ascontiguousarray(views[0].position_weights, np.float64)
+        for agent, view in zip(self._agents, views, strict=True):
+            if not self._shared and self._assignment.by_arrival:
+                view = dataclasses.replace(  # noqa: PLW2901  # half a world
+                    view, required=view.required / 2, arrivals=max(1, round(view.arrivals / 2))
+                )
+            agent.begin_round(view)
+
+    def treated(self, arrivals: Arrivals) -> Bools:
+        """(n,) mask of the arrivals of arm B."""
+        return self._assignment.arrivals(arrivals.user, arrivals.time, self._round)
+
+    def answer(self, arrivals: Sequence[Arrivals]) -> Slates:
+        """Slates of arrivals, given each model's view of the arrivals."""
+        n = len(arrivals[0])
+        if not self._one_by_one:
+            return self._batch(arrivals)
+        slates = [self._batch([each.rows(slice(row, row + 1)) for each in arrivals]) for row in range(n)]
+        price = [slate.price for slate in slates if slate.price is not None]
+        items = np.concatenate([slate.items for slate in slates])
+        return Slates(items, np.concatenate(price) if len(price) == n else None)
+
+    def _batch(self, arrivals: Sequence[Arrivals]) -> Slates:
+        treated = self.treated(arrivals[0])
+        items = np.full((len(treated), len(self._weights)), -1)
+        price = np.full(items.shape, np.nan, np.float32)
+        alone = [~treated, treated]
+        nobody = np.zeros_like(treated)
+        if self._assignment.by_item:  # control visitors of a two-sided design see A alone
+            alone = [~treated if self._assignment.by_arrival else nobody, nobody]
+        for arm, rows in enumerate(alone):
+            if rows.any():
+                arm_arrivals = arrivals[arm].rows(np.flatnonzero(rows))
+                answer = as_slates(self._agents[arm].act(arm_arrivals))
+                items[rows] = answer.items
+                price[rows] = np.nan if answer.price is None else answer.price
+                opponent = self._agents[1 - arm]
+                if self._one_by_one and isinstance(opponent, PacingAgent):
+                    opponent.note_delivery(self._counted(answer.items), arm_arrivals)
+        sees_both = ~(alone[0] | alone[1])
+        if sees_both.any():
+            shared_arrivals = [each.rows(np.flatnonzero(sees_both)) for each in arrivals]
+            ranked = [
+                as_slates(agent.act(view)).items
+                for agent, view in zip(self._agents, shared_arrivals, strict=True)
+            ]
+            joined = merged(ranked[0], ranked[1], self._treated_item)
+            items[sees_both] = within_capacity(joined, shared_arrivals[0].capacity)
+            for agent, own_slates in zip(self._agents, ranked, strict=True):
+                if isinstance(agent, PacingAgent):  # it has counted its own slate
+                    agent.note_delivery(self._counted(items[sees_both]) - self._counted(own_slates), None)
+        return Slates(items, price)
+
+    def _counted(self, items: Ints) -> Floats:
+        exposure = np.zeros(len(self._treated_item))
+        count_items(items, self._weights, exposure)
+        return exposure
+
+    def learn(self, feedback: Feedback) -> None:
+        """Let agents learn from their own arrivals, or from all."""
+        treated = self.treated(feedback.arrivals)
+        for arm, agent in enumerate(self._agents):
+            rows = np.flatnonzero((treated == bool(arm)) | (not self._assignment.by_arrival))
+            if isinstance(agent, LearningAgent) and len(rows):
+                for row in rows:
+                    single_row = slice(int(row), int(row) + 1)
+                    agent.learn(
+                        Feedback(
+                            arrivals=feedback.arrivals.rows(single_row),
+                            slates=feedback.slates[single_row],
+                            consumed=feedback.consumed[single_row],
+                        )
+                    )
+
+
+def merged(control: Ints, treatment: Ints, treated_item: Bools) -> Ints:
+    """Slates merged from the slates of both arms.
+
+    Items of arm A keep their rank in A's slate, and items of arm B keep their rank in B's slate. Of equal ranks, arm A
+    is first in even rows, and arm B in odd rows. Positions that stay empty are filled from A's slate, then from B's.
+    """
+    n, k = control.shape
+    slates = np.full((n, k), -1)
+    for row in range(n):
+        ranked = [
+            (place, arm != row % 2, int(item))
+            for arm, slate in enumerate((control[row], treatment[row]))
+            for place, item in enumerate(slate)
+            if item >= 0 and treated_item[item] == bool(arm)
+        ]
+        chosen = [item for _, _, item in sorted(ranked)]
+        spare = [int(item) for item in (*control[row], *treatment[row]) if item >= 0]
+        chosen = list(dict.fromkeys([*chosen, *spare]))[:k]
+        slates[row, : len(chosen)] = chosen
+    return slates
+
+
+class Diverted:
+    """Control whose platform learns from its own arm alone."""
+
+    def __init__(self, assignment: Assignment, *, treated: bool) -> None:
+        self._assignment = assignment
+        self._treated = treated
+
+    def learnt(self, past_round: PastRound) -> PastRound:
+        """Round without events and impressions of the other arm."""
+        schedule = past_round.schedule
+        slot, tick, item = past_round.histories.all_events()
+        # An event becomes known at least one tick after its visit, within the visit's block unless it ends just then.
+        is_own = self._mine(schedule.user[slot], tick - 1, past_round.number)
+        histories = Histories(schedule, past_round.histories.past)
+        order = np.lexsort((tick[is_own], slot[is_own]))
+        histories.append(slot[is_own][order], tick[is_own][order], item[is_own][order])
+        shown = past_round.shown
+        if shown is not None:
+            visitor = schedule.user[schedule.slot]
+            is_own_arrival = self._mine(visitor, schedule.tick, past_round.number)[:, None]
+            shown = dataclasses.replace(
+                shown,
+                item=np.where(is_own_arrival, shown.item, -1).astype(np.int32),
+                taken=shown.taken & is_own_arrival,
+            )
+        return PastRound(past_round.number, schedule, histories, shown)
+
+    def _mine(self, user: Ints, tick: Ints, number: int) -> Bools:
+        return np.asarray(self._assignment.arrivals(user, seconds(tick), number) == self._treated)

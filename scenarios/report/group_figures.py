@@ -1,0 +1,161 @@
+"""Figures of groups of items, such as sellers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rimsim import measures
+from rimsim.config import ExposureConfig
+from rimsim.config.guarantees import BETA
+from rimsim.scenarios.report import tables
+from rimsim.scenarios.runs.job import is_control
+from rimsim.scenarios.runs.status import shown_rounds
+from rimsim.scenarios.runs.store import Run
+
+MAX_GROUPS = 24
+"""Groups in a table or picture; of more, those that gained most and those that lost most."""
+
+
+def guarantees_items(exposure: ExposureConfig) -> bool:
+    """True if single items have a guarantee."""
+    return exposure.beta > 0 or exposure.each is not None
+
+
+def without_item_guarantee(run: Run, rounds: pd.DataFrame) -> pd.DataFrame:
+    """Rounds without undelivered shares of items that have no guarantee."""
+    exposure = run.scenario.exposure
+    if guarantees_items(exposure) or not exposure.groups:
+        return rounds
+    return rounds[~rounds["metric"].isin(tables.shortfalls("shown"))]
+
+
+def with_undelivered_groups(sweep: Run, table: pd.DataFrame) -> pd.DataFrame:
+    """Table of a sweep with the undelivered share of groups.
+
+    The table stays as it is if single items have a guarantee at some point.
+    """
+    exposure = sweep.scenario.exposure
+    if guarantees_items(exposure) or BETA in sweep.config["sweep"] or not exposure.groups:
+        return table
+    undelivered, _ = tables.shortfalls(exposure.unit)
+    without_items = table[~table["metric"].isin(tables.shortfalls("shown"))]
+    of_groups = without_items[without_items["metric"] == "promises_missed"].assign(metric=undelivered)
+    return pd.concat([without_items, of_groups], ignore_index=True)
+
+
+def group_columns(run: Run) -> tuple[str, ...]:
+    """Columns whose groups the run reports."""
+    guaranteed = (group.column for group in run.scenario.exposure.groups)
+    return tuple(dict.fromkeys([*guaranteed, *run.config.get("groups", ())]))
+
+
+@dataclass(frozen=True, eq=False)
+class GroupFigures:
+    """Figures of the groups of a column in late rounds."""
+
+    column: str
+    late: pd.DataFrame
+    """Columns agent, seed, group, metric, value: means over late rounds, without controls."""
+    base: str
+    """Baseline agent."""
+    agent: str | None
+    """Agent that the report compares with the baseline; None: the run has only one agent."""
+    words: str
+    """Name of the late rounds."""
+    unit: str = "examined"
+    """Unit of the guarantees, ``exposure.unit``."""
+    memberships: tuple[str, ...] = ()
+    """Texts of the column, one per item."""
+
+    def values(self, agent: str, metric: str) -> pd.DataFrame:
+        """Values of a metric (groups × seeds)."""
+        rows = self.late[(self.late["agent"] == agent) & (self.late["metric"] == metric)]
+        return rows.pivot(index="group", columns="seed", values="value")
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """Baseline and compared agent."""
+        return (self.base,) if self.agent is None else (self.base, self.agent)
+
+    @property
+    def guaranteed(self) -> bool:
+        """True if the groups have guarantees."""
+        return bool((self.late["metric"] == "required").any())
+
+    def ratio(self, agent: str) -> pd.DataFrame:
+        """Delivered share of each group's guarantee (groups × seeds).
+
+        Without a guarantee, it is the exposure over the uniform exposure, at which all items have the same.
+        """
+        if self.guaranteed:
+            return self.values(agent, "delivered") / self.values(agent, "required")
+        exposures = self.values(agent, "exposures")
+        items = self.values(agent, "items")
+        return exposures / (exposures.sum() * items / items.sum())
+
+    def undelivered(self, agent: str) -> pd.Series:
+        """Undelivered share of the guarantees of all groups, by seed."""
+        return self.values(agent, "undelivered").sum() / self.values(agent, "required").sum()
+
+    def changes(self, metric: str) -> pd.DataFrame:
+        """Compared agent minus baseline (groups × seeds)."""
+        if self.agent is None:
+            return pd.DataFrame()
+        return self.values(self.agent, metric) - self.values(self.base, metric)
+
+    @property
+    def is_partition(self) -> bool:
+        """True if no item is in two groups."""
+        return "|" not in "".join(self.memberships)
+
+    def shown(self) -> list[str]:
+        """At most :data:`MAX_GROUPS` groups, those that gained most first."""
+        if self.agent is None:
+            order = (
+                self.values(self.base, "exposures").mean(axis=1).sort_values(ascending=False, kind="stable")
+            )
+        else:
+            order = self.changes("exposures").mean(axis=1).sort_values(ascending=False, kind="stable")
+        groups = [str(group) for group in order.index]
+        half = MAX_GROUPS // 2
+        return groups if len(groups) <= MAX_GROUPS else [*groups[:half], *groups[-half:]]
+
+
+def figures_of(run: Run, column: str) -> GroupFigures | None:
+    """Figures of a column's groups; None without finished rounds."""
+    if run.groups is None:
+        return None
+    rounds = shown_rounds(run)
+    finished = rounds[["agent", "seed", "round"]].drop_duplicates()
+    table = run.groups[run.groups["column"] == column].merge(finished)
+    table = table[~table["agent"].map(is_control).astype(bool)]
+    if table.empty:
+        return None
+    last = int(table["round"].max())
+    late = table[table["round"].isin(measures.late_rounds(last + 1))]
+    means = late.groupby(["agent", "seed", "group", "metric"], sort=False)["value"].mean().reset_index()
+    agents = [name for name in run.agents if name in set(means["agent"])]
+    base = tables.baseline_of(agents)
+    compared = tables.compared_agents(base, agents)
+    texts = run.catalogue[column].astype(str) if column in run.catalogue else pd.Series(dtype=str)
+    return GroupFigures(
+        column,
+        means,
+        base,
+        _compared(means, compared),
+        measures.late_words(last + 1),
+        run.scenario.exposure.unit,
+        tuple(texts),
+    )
+
+
+def _compared(means: pd.DataFrame, compared: Sequence[str]) -> str | None:
+    """Agent that leaves least undelivered; None without other agents."""
+    if not compared:
+        return None
+    undelivered_shares = means[means["metric"] == "undelivered"].groupby("agent")["value"].mean()
+    return min(compared, key=lambda name: float(undelivered_shares.get(name, np.inf)))

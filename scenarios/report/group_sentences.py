@@ -1,0 +1,123 @@
+"""Sentences on groups of items: delivery, starved groups, revenue."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rimsim import measures
+from rimsim.arrays import Floats
+from rimsim.scenarios.report import sentences, tables
+from rimsim.scenarios.report.group_figures import GroupFigures, figures_of, group_columns
+from rimsim.scenarios.report.numbers import figure, per_cent
+from rimsim.scenarios.runs.status import shown_rounds
+from rimsim.scenarios.runs.store import Run
+
+_STARVED = 0.1
+"""Share of its guarantee below which a sentence counts a group among the starved."""
+
+
+def group_sentences(run: Run) -> list[str]:
+    """Answer about groups: delivery, starved groups, change of the revenue."""
+    of_columns = [
+        figures for column in group_columns(run) if (figures := figures_of(run, column)) is not None
+    ]
+    texts = [
+        text for figures in of_columns for text in (_delivery(figures), _starved(figures), _cost(figures))
+    ]
+    if of_columns:
+        texts.append(_revenue(run, of_columns[0]))
+    return [text for text in texts if text]
+
+
+def _delivery(figures: GroupFigures) -> str:
+    """Undelivered share of the guarantees of all groups, by agent."""
+    if not figures.guaranteed:
+        return ""
+    base, *compared_shares = (
+        f"`{agent}` {_share(figures.undelivered(agent).to_numpy(np.float64))}" for agent in figures.agents
+    )
+    name, _, share = base.partition(" ")
+    text = f"{name} leaves {share} of the exposure guaranteed to groups of {figures.column} undelivered"
+    return f"{', '.join([text, *compared_shares])} ({figures.words}, counted as {figures.unit})."
+
+
+def _share(values: Floats) -> str:
+    """Mean share with its interval over seeds, in percent."""
+    interval = measures.mean_interval(values)
+    mean = per_cent(float(interval.mean or 0.0))
+    if interval.low is None or interval.high is None:
+        return mean
+    low = max(interval.low, 0.0)
+    high = min(interval.high, 1.0)
+    return f"{mean} ({per_cent(low)} to {per_cent(high)})"
+
+
+def _starved(figures: GroupFigures) -> str:
+    """Number of groups that get less than their guarantee."""
+    if not figures.guaranteed:
+        return ""
+    parts = []
+    for agent in figures.agents:
+        ratio = figures.ratio(agent).mean(axis=1)
+        short = int((ratio < 0.995).sum())
+        starved = int((ratio < _STARVED).sum())
+        text = f"`{agent}` gives {short or 'none'} of the {len(ratio)} groups less than the guarantee"
+        if starved:
+            text += f", and {starved} less than a tenth of it"
+        elif short:
+            text += f"; the lowest, {ratio.idxmin()}, gets {per_cent(float(ratio.min()))} of it"
+        parts.append(text)
+    return f"{'. '.join(parts)}."
+
+
+def _cost(figures: GroupFigures) -> str:
+    """Bonuses for exposures of groups, a bound of their cost."""
+    if figures.agent is None or not figures.guaranteed:
+        return ""
+    bonus = figures.values(figures.agent, "bonus")
+    if bonus.empty or not (total := float(bonus.sum().mean())) > 0:
+        return ""
+    means = bonus.mean(axis=1)
+    return (
+        f"Per round, the exposures that `{figures.agent}` paid a bonus for cost users at most "
+        f"{figure(total)} expected consumptions, {figure(float(means.max()))} of them for "
+        f"{means.idxmax()}."
+    )
+
+
+def _revenue(run: Run, figures: GroupFigures) -> str:
+    """Change of the revenue per slate, with its test."""
+    rounds = shown_rounds(run)
+    agent = figures.agent
+    if agent is None or not (rounds["metric"] == "revenue").any():
+        return ""
+    own_metrics = tuple(measure.name for measure in run.own_measures.values())
+    arms = [name for name in run.agents if name in set(rounds["agent"])]
+    paired = tables.reported_differences(rounds, arms, own_metrics)
+    row = paired[(paired["agent"] == agent) & (paired["metric"] == "revenue")].iloc[0]
+    of_base = float(tables.late_figures(rounds)["revenue"][figures.base])
+    ends = [None if np.isnan(row[end]) else float(row[end]) for end in ("low", "high")]
+    if (ends[0] is not None and not row["significant"]) or (row["equal"] and row["mean"] == 0):
+        amount = sentences.with_interval("revenue", float(row["mean"]), *ends, difference=True)
+        is_alone = row["low"] <= 0 <= row["high"]
+        among = "" if is_alone else "; not significant among all comparisons of the table"
+        return (
+            f"The revenue per slate with `{agent}` does not differ significantly from that with `{figures.base}` "
+            f"(difference {amount}{among})."
+        )
+    word = "lower" if row["mean"] < 0 else "higher"
+    equal_remark = f" ({tables.the_same(int(row['n']))})" * bool(row["equal"])
+    relative = f", {per_cent(abs(float(row['mean'])) / of_base)}" if of_base > 0 else ""
+    amount = sentences.with_interval("revenue", abs(float(row["mean"])), *_turned(row["mean"], ends))
+    return (
+        f"The revenue per slate is {amount} {word} with `{agent}` than with `{figures.base}`"
+        f"{relative}{equal_remark}."
+    )
+
+
+def _turned(mean: float, ends: list[float | None]) -> tuple[float | None, float | None]:
+    """Ends of an interval of the absolute change."""
+    low, high = ends
+    if low is None or high is None or mean >= 0:
+        return low, high
+    return -high, -low
