@@ -21,7 +21,7 @@ import torch
 
 from rimsim.data import EventLog, load
 from rimsim.scenarios import BacktestConfig
-from rimsim.scenarios.kinds.backtest import Models
+from rimsim.scenarios.kinds.backtest.models import Models
 from rimsim.scenarios.kinds.backtest.split import LogSplit, assembled
 from rimsim.scenarios.kinds.backtest.tasks import (
     Matching,

@@ -20,7 +20,8 @@ from rimsim.matching import price_slates
 from rimsim.rng import Purpose, bits
 from rimsim.scenarios import BacktestConfig, SplitConfig, backtest, load_backtest, load_run
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.kinds.backtest import COLUMNS, Models, tasks
+from rimsim.scenarios.kinds.backtest import COLUMNS, tasks
+from rimsim.scenarios.kinds.backtest.models import Models
 from rimsim.scenarios.kinds.backtest.report import backtest_report, backtest_sentences, by_window
 from rimsim.scenarios.kinds.backtest.split import make_split
 from rimsim.tracking import read_scalars

@@ -60,10 +60,9 @@ def group_table(figures: GroupFigures, seeds: int) -> TextTable:
     rows = [*shown, _ALL] if figures.is_partition else shown
     groups = len(figures.values(figures.base, "exposures"))
     against = "" if figures.agent is None else f": {figures.agent} against {figures.base}"
-    part = (
-        f", the {group_figures.MAX_GROUPS // 2} that gained most and the {group_figures.MAX_GROUPS // 2} that lost most of {groups:,}"
-        * (groups > group_figures.MAX_GROUPS)
-    )
+    half = group_figures.MAX_GROUPS // 2
+    is_cut = groups > group_figures.MAX_GROUPS
+    part = f", the {half} that gained most and the {half} that lost most of {groups:,}" if is_cut else ""
     return TextTable(
         f"Groups of {figures.column}{against}, per round, {figures.words}{part}; {tables.interval_words(seeds)}{marks}",
         (figures.column, *columns),
