@@ -90,14 +90,15 @@ def ope(
     logged_run = load_run(run, "comparison")
     shows = _logged(logged_run, logged)
     with own_code([target]):
-        names = make_agent(shows).name, make_agent(target).name
+        logged_name = make_agent(shows).name
+        target_name = make_agent(target).name
     chosen = logged_run.seeds if seeds is None else chosen_seeds(seeds)
     total = 2 * len(chosen) * expected_arrivals(logged_run.scenario)
     play = partial(_evaluate, logged_run.scenario, shows, target)
     job = Job({}, chosen, play, bar="arrivals valued and served", total=total)
     with locked(logged_run.folder):
         table = play_parts(job, logged_run.folder, Execution(workers=workers, console=console))["ope"]
-        evaluation = Evaluation(logged_run.folder, *names, table)
+        evaluation = Evaluation(folder=logged_run.folder, logged=logged_name, target=target_name, table=table)
         if (path := logged_run.folder / OPE).is_file():  # rows of other pairs of agents stay
             earlier_rows = read_table(path)
             is_replaced = (earlier_rows["logged"] == evaluation.logged) & (

@@ -84,7 +84,7 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
     arm = logged_arm(run, agent, seed, whole_slates=to != "minari")
     summary = f"{many(len(arm.item), 'slate')} of {arm.agent}, seed {arm.seed}"
     if to == "minari":
-        if arm.left_out:  # without them a step would not lead to the next
+        if arm.left_out:  # a step of an episode must lead to the next, so no slate can be left out
             raise ConfigError(
                 f"--to minari: the first position is empty in {many(arm.left_out, 'slate')} of {arm.agent}. "
                 "Minari needs a trajectory without gaps. Export another agent, or use --to obp"
@@ -100,7 +100,8 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
     plain = {
         name: value for name, value in columns.items() if value is not None and not isinstance(value, dict)
     }
-    write_arrays(place, {name: np.asarray(value) for name, value in plain.items()})  # without pickle
+    # Dictionaries are left out, because NumPy could write them only as pickles, which run code when they are read.
+    write_arrays(place, {name: np.asarray(value) for name, value in plain.items()})
     return f"{summary}; to load it: dict(numpy.load({str(place)!r}))"
 
 
@@ -120,7 +121,7 @@ def _csv(run: Run, agent: str | None, seed: int | None, place: Path, console: Co
         task = bar.add_task("exposures written", total=len(table))
         for begin in range(0, max(len(table), 1), _CHUNK):
             rows = table.iloc[begin : begin + _CHUNK].copy()
-            for number, texts in named.items():  # each stands behind its number
+            for number, texts in named.items():  # a text column follows the column of its numbers
                 for name, text in reversed(texts.items()):
                     rows.insert(list(rows).index(number) + 1, name, rows[number].map(text))
             for name in ("agent", "user_id", "item_id", "title"):
@@ -151,10 +152,10 @@ class LoggedArm:
     popularity: Floats  # (M,) log(1 + events in the warm-up log)
     item: Ints  # (n, k)
     reward: Floats  # (n, k) 1 where it was consumed
-    position: Floats  # (n, k) chance that this item stood here; NaN where the agent does not say
-    prefix: Floats  # (n, k) chance that the slate began so
-    slate: Floats  # (n,) chance of the slate
-    left_out: int  # Number of slates that are not among them, as positions are empty
+    position: Floats  # (n, k) propensity of this item at this position; NaN if the agent reports none
+    prefix: Floats  # (n, k) propensity of the items from the first position to this one
+    slate: Floats  # (n,) propensity of the slate
+    left_out: int  # Number of slates that are left out because they have an empty position
 
 
 def logged_arm(run: Run, agent: str | None, seed: int | None, *, whole_slates: bool = True) -> LoggedArm:
@@ -265,7 +266,8 @@ _SEEN = (
     WrapperSpec("FlattenObservation", "gymnasium.wrappers:FlattenObservation", {}),
 )
 """Wrappers that make the environment's observations those of the data set: one vector, which d3rlpy asks for."""
-_NO_LIMIT = 1 << 24  # Most steps of an episode, for d3rlpy; it ends with its rounds, long before
+# d3rlpy asks for a largest number of steps. An episode ends with its last round, long before this one.
+_NO_LIMIT = 1 << 24
 
 
 class _Spaces(gymnasium.Env[Any, Any]):
@@ -301,11 +303,7 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
         raise ConfigError(
             "--to minari: the package Minari is not installed. Install it: pip install 'rimsim[minari]'"
         ) from None
-    name, scenario = (
-        "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in text).strip("-")
-        for text in (arm.agent, config.name)
-    )
-    dataset_id = f"rimsim/{scenario}/{name}-seed{arm.seed}-v0"
+    dataset_id = f"rimsim/{_in_id(config.name)}/{_in_id(arm.agent)}-seed{arm.seed}-v0"
     place = folder / dataset_id
     if place.exists():
         raise RunFolderError(f"{place}: this folder exists already. Name another folder with --out")
@@ -313,7 +311,9 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
     high = np.array([1.0, 1.0, GROUND_BOUND], np.float32)
     ranked = spaces.MultiDiscrete(np.full(k, arm.n_items))
     market = _Spaces(env_spec(config, arm.seed), spaces.Box(0 * high, high), ranked)
-    last = np.array([[1.0, 1.0, 0.0]])  # as the environment has it, when nobody waits
+    last = np.array(
+        [[1.0, 1.0, 0.0]]
+    )  # the last observation of the environment, at which nobody waits for a slate
     observed = np.vstack([arm.context, last]).astype(np.float32)
     chances = np.append(arm.slate, 0.0)[:, None]  # Minari 0.5.4 cannot read a one-dimensional info back
     ends = np.arange(n) == n - 1
@@ -341,14 +341,26 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
             requirements=[f"rimsim=={__version__}"],
             data_format="arrow",
         )
-        # The draft is the data set itself; notes on its namespace stay outside.
-        (draft / dataset_id / "data").rename(draft / "data")
-        for note in draft.rglob("namespace_metadata.json"):
-            outside = folder / note.relative_to(draft)
-            if not outside.exists():
-                note.replace(outside)
-        shutil.rmtree(draft / dataset_id.partition("/")[0])
+        _lift_data(draft, dataset_id, folder)
     return dataset_id
+
+
+def _in_id(name: str) -> str:
+    """Name as part of an id of a data set."""
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name).strip("-")
+
+
+def _lift_data(draft: Path, dataset_id: str, folder: Path) -> None:
+    """Make the draft the data set itself, without Minari's folders.
+
+    Minari's notes on the namespace go to ``folder``, because all data sets of the namespace share them.
+    """
+    (draft / dataset_id / "data").rename(draft / "data")
+    for note in draft.rglob("namespace_metadata.json"):
+        outside = folder / note.relative_to(draft)
+        if not outside.exists():
+            note.replace(outside)
+    shutil.rmtree(draft / dataset_id.partition("/")[0])
 
 
 @contextmanager

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pandas as pd
 
-from rimsim.arrays import Float32s, Ints
 from rimsim.config import DataConfig, to_plain
-from rimsim.data import EventLog, Needs
+from rimsim.data import Needs
 from rimsim.data.session_logs import LogSource
-from rimsim.errors import ConfigError, ModelError, refuse
-from rimsim.intensity import RIM, Hawkes, IntensityModel, RecurrentModel
-from rimsim.intensity.cache import fitted, log_digest
-from rimsim.intensity.calibration import count_calibration, mark_calibration
-from rimsim.intensity.contract import Hidden, ModelCapabilities
-from rimsim.intensity.ground.contract import Ground
-from rimsim.intensity.registry import config_of, make, mark_and_ground, thorough
-from rimsim.intensity.scores import JoinedScores, ModelScores
-from rimsim.intensity.states import CountExamples
-from rimsim.matching import ChunkedScores
-from rimsim.rng import Purpose, derived_seed
+from rimsim.errors import ConfigError, refuse
+from rimsim.intensity.cache import log_digest
 from rimsim.scenarios.kinds.backtest import tasks
 from rimsim.scenarios.kinds.backtest.models import Models
 from rimsim.scenarios.kinds.backtest.report import by_window

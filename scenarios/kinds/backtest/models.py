@@ -1,4 +1,4 @@
-"""Mark models and ground intensities of a split, fitted on demand."""
+"""Models and ground intensities of a split, fitted on demand."""
 
 from __future__ import annotations
 

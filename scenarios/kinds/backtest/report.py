@@ -52,12 +52,6 @@ def backtest_report(run: Run) -> Report:
     seeds = int(table["seed"].nunique())
     unit = "window" if "window" in table else "seed"
     note = two_seeds_note(seeds, unit)
-    floors = table[table["beta"].notna()].sort_values("beta", kind="stable")
-    caps = table[table["cap"].notna()].sort_values("cap", kind="stable")
-    words = interval_words(seeds, unit) + (", wider for splits that overlap" if overlap else "")
-    items = f"Item recommendation, {words}"
-    users = f"User recommendation (perplexity and coverage of users), {words}"
-    means = partial(_means, overlap=overlap)
     return Report(
         question="Which model finds what users do next, and what do floors cost it?",
         setting=(
@@ -68,43 +62,60 @@ def backtest_report(run: Run) -> Report:
         answer=tuple(backtest_sentences(table, overlap)),
         cautions=(sentences.as_sentence(note),) if note else (),
         sections=(
-            Section(
-                "Recommendation",
-                f"Up and to the right is better; bars: 95% intervals over {unit}s.",
-                plots=(Plot("recommendation", partial(_recommendation, table, overlap)),),
-                tables=(
-                    means(items, table[table["task"] == "item-rec"], ["model"], _SPREAD),
-                    means(users, table[table["task"] == "user-rec"], ["model"], _SPREAD),
-                ),
-            ),
-            Section(
-                "Online matching with floors",
-                "Prices of past states; up and to the right is better.",
-                plots=(
-                    Plot("fronts", partial(_fronts, table, overlap)),
-                    Plot("undelivered", partial(_undelivered, table, overlap), png=False),
-                ),
-                tables=(
-                    means(
-                        "Online matching with floors β, prices of past states",
-                        floors,
-                        ["model", "beta"],
-                        ("precision", "recall", "perplexity", "coverage", "shortfall", "items_met"),
-                    ),
-                    means(
-                        "Online matching with caps, cap × k positions a user; precision an exposure",
-                        caps,
-                        ["model", "cap"],
-                        ("precision", "recall", "perplexity", "coverage", "filled"),
-                    ),
-                    _cost_of_floors(floors, overlap),
-                    _gain_of_ground(table, config.models, overlap),
-                    _who_pays(floors, overlap),
-                ),
-            ),
+            _recommendation_section(table, overlap, seeds, unit),
+            _matching_section(table, overlap, config.models),
         ),
         settings=sentences.as_yaml(run.config["backtest"]),
         places=partial(folder_places, run.folder),
+    )
+
+
+def _recommendation_section(table: pd.DataFrame, overlap: float, seeds: int, unit: str) -> Section:
+    """Section on recommending items to users, and users for items."""
+    words = interval_words(seeds, unit) + (", wider for splits that overlap" if overlap else "")
+    items = f"Item recommendation, {words}"
+    users = f"User recommendation (perplexity and coverage of users), {words}"
+    return Section(
+        "Recommendation",
+        f"Up and to the right is better; bars: 95% intervals over {unit}s.",
+        plots=(Plot("recommendation", partial(_recommendation, table, overlap)),),
+        tables=(
+            _means(items, table[table["task"] == "item-rec"], ["model"], _SPREAD, overlap),
+            _means(users, table[table["task"] == "user-rec"], ["model"], _SPREAD, overlap),
+        ),
+    )
+
+
+def _matching_section(table: pd.DataFrame, overlap: float, models: tuple[str, ...]) -> Section:
+    """Section on online matching with floors and with caps."""
+    floors = table[table["beta"].notna()].sort_values("beta", kind="stable")
+    caps = table[table["cap"].notna()].sort_values("cap", kind="stable")
+    return Section(
+        "Online matching with floors",
+        "Prices of past states; up and to the right is better.",
+        plots=(
+            Plot("fronts", partial(_fronts, table, overlap)),
+            Plot("undelivered", partial(_undelivered, table, overlap), png=False),
+        ),
+        tables=(
+            _means(
+                "Online matching with floors β, prices of past states",
+                floors,
+                ["model", "beta"],
+                ("precision", "recall", "perplexity", "coverage", "shortfall", "items_met"),
+                overlap,
+            ),
+            _means(
+                "Online matching with caps, cap × k positions a user; precision an exposure",
+                caps,
+                ["model", "cap"],
+                ("precision", "recall", "perplexity", "coverage", "filled"),
+                overlap,
+            ),
+            _cost_of_floors(floors, overlap),
+            _gain_of_ground(table, models, overlap),
+            _who_pays(floors, overlap),
+        ),
     )
 
 

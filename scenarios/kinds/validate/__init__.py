@@ -175,42 +175,22 @@ def validate(
     config = config or (ValidateConfig() if data is None else ValidateConfig(data=DataConfig()))
     config = replace(config, data=own_log(config.data, data, columns, skip_bad_rows=skip_bad_rows))
     show = report or (lambda _: None)
-    resolved(config.device)
-    with own_code(config.chosen):
-        for name in config.chosen:
-            if name != evidence_of.RANDOM:
-                evidence_of.unfitted_model(name, 0, config.device)
-    if (ground := mark_and_ground(config.serving)[1]) is not None:
-        make(ground, device=config.device)
+    _require_models(config)
     log = usable_log(config.data, Needs(gap=duration_seconds(config.data.session_gap)), "validate", show)
     work = _Work(log, config, show)
     if config.slate >= log.n_items:
         refuse(ConfigError, "slate", f"{config.slate} of {log.n_items} items", "fewer than all items")
-    answers = None
-    quality = None
-    wanted = config.observed
-    if wanted.table is not None:
-        table = load_observed(wanted.table, columns=wanted.columns, value=wanted.value)
-        show(table.text())
-        answers = held_answers(table, log, taken_at=wanted.taken_at)
-        quality = hidden_quality(table, log, taken_at=wanted.taken_at)
-    after = config.after
-    gap_text = config.data.session_gap
-    cuts = [evidence_of.make_cut(log, draw, gap=gap_text, after=after) for draw in range(config.draws)]
+    answers, quality = work.known_answers()
+    cuts = [
+        evidence_of.make_cut(log, draw, gap=config.data.session_gap, after=config.after)
+        for draw in range(config.draws)
+    ]
     folder = store.folder_for(out, "validate")
     store.require_free(folder)
     show(f"{len(cuts[0]):,} users come back and are cut at {config.draws} drawn sessions")
     with own_code(config.chosen):
         truths, chosen = work.truths()
-        described = {
-            "validate": to_plain(config),
-            "truths": {name: asdict(truth.report) for name, truth in truths.items()},
-            "chosen": chosen,
-            "fitness": work.verdicts(truths, chosen),
-            "log": store.load_facts(log),
-            **({} if answers is None else {"observed": answers.facts()}),
-            "digests": {"log": log_digest(log)},
-        }
+        described = work.described(truths, chosen, answers)
 
         def play(chosen: str | None, _: object) -> dict[str, pd.DataFrame]:
             tables = work.session_tables(cuts, truths, chosen)
@@ -219,6 +199,20 @@ def validate(
         job = Job(described, [chosen], play, _write_page)
         make_run(job, folder, command or "rimsim.scenarios.validate", Execution(workers=1))
     return Validation(folder)
+
+
+def _require_models(config: ValidateConfig) -> None:
+    """Refuse models, grounds and devices that cannot be made.
+
+    They are made once before the log is read, because a fit that fails after minutes would waste them.
+    """
+    resolved(config.device)
+    with own_code(config.chosen):
+        for name in config.chosen:
+            if name != evidence_of.RANDOM:
+                evidence_of.unfitted_model(name, 0, config.device)
+    if (ground := mark_and_ground(config.serving)[1]) is not None:
+        make(ground, device=config.device)
 
 
 def value_table(rows: Sequence[tuple[str, str, int, str, float]]) -> pd.DataFrame:
@@ -244,11 +238,35 @@ class _Work:
         """Function that makes unfitted models."""
         return partial(evidence_of.unfitted_model, gap=self.config.data.session_gap)
 
+    def known_answers(self) -> tuple[HeldAnswers | None, HiddenQuality | None]:
+        """Known answers and hidden quality; None without a table."""
+        options = self.config.observed
+        if options.table is None:
+            return None, None
+        table = load_observed(options.table, columns=options.columns, value=options.value)
+        self.show(table.text())
+        answers = held_answers(table, self.log, taken_at=options.taken_at)
+        return answers, hidden_quality(table, self.log, taken_at=options.taken_at)
+
+    def described(self, truths: Truths, chosen: str | None, answers: HeldAnswers | None) -> dict[str, object]:
+        """Content of ``config.yaml``."""
+        return {
+            "validate": to_plain(self.config),
+            "truths": {name: asdict(truth.report) for name, truth in truths.items()},
+            "chosen": chosen,
+            "fitness": self.verdicts(truths, chosen),
+            "log": store.load_facts(self.log),
+            **({} if answers is None else {"observed": answers.facts()}),
+            "digests": {"log": log_digest(self.log)},
+        }
+
     def truths(self) -> tuple[dict[str, Truth], str | None]:
         """Truths fitted to the log, and the chosen truth's name."""
         fitted: dict[str, Truth] = {}
         chosen = None
-        for name in sorted(self.config.truths, key=lambda name: name != AUTO):  # auto tells one of the names
+        for name in sorted(
+            self.config.truths, key=lambda name: name != AUTO
+        ):  # auto chooses one of the others
             if name not in fitted:
                 truth = chosen_truth(self.log, gap=self.gap, kind=name, rank=self.config.rank)
                 fitted[truth.kind] = truth
