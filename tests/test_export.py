@@ -216,7 +216,7 @@ def gaps(tmp_path_factory):
 def test_the_environment_of_a_data_set_plays_its_log_again(name, request):
     """Made from the spec, the market shows the log's context, and the log's slates are consumed as they were (F2)."""
     run = request.getfixturevalue(name)
-    arm = logged_arm(run, None, 1, whole=False)
+    arm = logged_arm(run, None, 1, whole_slates=False)
     logged = run.arrivals.query(f"seed == 1 and agent == '{arm.agent}'")
     assert (len(arm.item), arm.left_out) == (len(logged), 0)
     assert (len(logged_arm(run, None, 1).item) < len(arm.item)) == (name == "gaps")

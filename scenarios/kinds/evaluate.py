@@ -45,11 +45,15 @@ PARTS = {
     "later rounds": "after a retraining: the platform has learnt from what the logged agent showed",
 }
 """Part of a log → arrivals of the part, and effects that a single-step estimate leaves out."""
-_FEW = 30  # effective slates below which an estimate and its interval are warned of
-_DRAWN = 0.05  # share of slates that may differ between the two, as ties are broken by the key
-_TARGET = 19  # key of the target's draws in the states of the log, apart from those of the logged agent
-_UNSUPPORTED = 0.999  # share of a target's slates in the log's support, below which some are missing
-_WIDEST = 1.5  # estimates further from the truth, in units of the truth, stand at the edge of a plot
+_FEW = 30  # effective number of slates below which the report warns about an estimate and its interval
+# Share of slates that may differ between two keys if an agent is not random: keys decide the order of ties.
+_DRAWN = 0.05
+# Number of the target's random stream, so that its draws are independent of those of the logged agent.
+_TARGET = 19
+# Share of the target's slates that the logged agent could have shown; below it, the report says what is missing.
+_UNSUPPORTED = 0.999
+# Largest drawn distance of an estimate from the truth, in units of the truth; farther points stand at the edge.
+_WIDEST = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +103,7 @@ def ope(
     with locked(logged_run.folder):
         table = play_parts(job, logged_run.folder, Execution(workers=workers, console=console))["ope"]
         evaluation = Evaluation(folder=logged_run.folder, logged=logged_name, target=target_name, table=table)
-        if (path := logged_run.folder / OPE).is_file():  # rows of other pairs of agents stay
+        if (path := logged_run.folder / OPE).is_file():  # only rows of this pair of agents are replaced
             earlier_rows = read_table(path)
             is_replaced = (earlier_rows["logged"] == evaluation.logged) & (
                 earlier_rows["target"] == evaluation.target
@@ -141,11 +145,13 @@ def _evaluate(
 class ReplayedRound:
     """Logged round, and worth of the target agent's slates."""
 
-    log: LoggedSlates  # Slates, consumptions and chances
+    log: LoggedSlates  # Slates, consumptions and propensities
     arrival: Ints  # (n,) arrival ids
-    first: Bools  # (n,) first visits: states that no slate has moved
-    worth: Floats  # (n,) true expected consumptions of the slate that the target drew in the state of the log
-    supported: Floats  # (n,) whether that slate could have been logged; NaN where the logged agent cannot say
+    first: Bools  # (n,) first visits, whose states do not depend on earlier slates
+    worth: Floats  # (n,) true expected consumptions of the target's slate in the state of the log
+    supported: (
+        Floats  # (n,) 1 if the logged agent could have shown the target's slate, 0 if not; NaN if unknown
+    )
 
 
 def replayed(
@@ -160,7 +166,7 @@ def replayed(
     kind = _WatchedLearner if isinstance(shows, LearningAgent) else _Watched
     market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(shows, valued))
     rounds: list[ReplayedRound] = []
-    # A target whose prices follow its own delivery is asked one arrival after the other.
+    # A target that adapts its prices to its deliveries must see the arrivals one by one, in clock order.
     batch = None if valued.order_free else 1
     while not market.done:
         watched = kind(shows, valued, market, twin if not rounds else None)

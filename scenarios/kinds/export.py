@@ -33,7 +33,7 @@ FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "m
 """Format → usual name of the file."""
 CONTEXT = ("round_gone", "run_gone", "ground_intensity")
 """The environment's ``clock``, elapsed shares of the round and of the run, and its ``ground_intensity``, λ(x)."""
-_CHUNK = 50_000  # rows of a text that are written at once
+_CHUNK = 50_000  # rows of the CSV file between two steps of the progress bar
 
 
 def export(
@@ -150,8 +150,8 @@ class LoggedArm:
     n_items: int
     context: Floats  # (n, 3) state of each arrival, named by CONTEXT
     popularity: Floats  # (M,) log(1 + events in the warm-up log)
-    item: Ints  # (n, k)
-    reward: Floats  # (n, k) 1 where it was consumed
+    item: Ints  # (n, k) items of the slates
+    reward: Floats  # (n, k) 1 for consumed items, else 0
     position: Floats  # (n, k) propensity of this item at this position; NaN if the agent reports none
     prefix: Floats  # (n, k) propensity of the items from the first position to this one
     slate: Floats  # (n,) propensity of the slate
@@ -311,9 +311,8 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
     high = np.array([1.0, 1.0, GROUND_BOUND], np.float32)
     ranked = spaces.MultiDiscrete(np.full(k, arm.n_items))
     market = _Spaces(env_spec(config, arm.seed), spaces.Box(0 * high, high), ranked)
-    last = np.array(
-        [[1.0, 1.0, 0.0]]
-    )  # the last observation of the environment, at which nobody waits for a slate
+    # The environment's last observation: the run is over, and nobody waits for a slate.
+    last = np.array([[1.0, 1.0, 0.0]])
     observed = np.vstack([arm.context, last]).astype(np.float32)
     chances = np.append(arm.slate, 0.0)[:, None]  # Minari 0.5.4 cannot read a one-dimensional info back
     ends = np.arange(n) == n - 1
@@ -367,7 +366,7 @@ def _lift_data(draft: Path, dataset_id: str, folder: Path) -> None:
 def _datasets_at(folder: Path) -> Iterator[None]:
     """Let Minari keep its data sets in a folder."""
     before = os.environ.get(_WHERE)
-    os.environ[_WHERE] = str(folder.absolute())  # below a relative one, Minari would look for it once more
+    os.environ[_WHERE] = str(folder.absolute())  # Minari joins a relative path to the folder twice
     try:
         yield
     finally:

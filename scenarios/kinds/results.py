@@ -151,11 +151,11 @@ class Panel:
 
     title: str
     labels: Sequence[str]
-    value: pd.Series[float]  # Estimate of each label
-    width: pd.Series[float]  # Width of its interval
-    truth: float  # Solid line
-    reference: float  # Dotted line
-    limits: tuple[float, float] | None = None  # Estimates beyond these stand at the edge
+    value: pd.Series[float]  # Estimate for each label
+    width: pd.Series[float]  # Width of each estimate's 95% interval
+    truth: float  # True value, drawn as a solid line
+    reference: float  # Value that estimates are compared with, drawn as a dotted line
+    limits: tuple[float, float] | None = None  # Ends of the axis; estimates outside are drawn at its edge
 
 
 def interval_panels(message: str, caption: str, panels: Sequence[Panel]) -> Figure:

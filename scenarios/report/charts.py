@@ -41,8 +41,8 @@ from rimsim.system import draft_file
 __all__ = ["GREY", "style"]  # for charts elsewhere
 NARROW = 4.2
 """Width in inches of a chart on a phone, whose letters then have about the size of the text."""
-_MANY = 4  # more agents than this: bands are paler, so that they can be distinguished
-_LETTERS = 11.5  # letters of a label per inch
+_MANY = 4  # with more agents than this, bands are paler, so that overlapping bands can be told apart
+_LETTERS = 11.5  # letters of a label that fit into an inch
 _WIDE = 20.0  # ratio of the largest to the smallest count above which an axis is logarithmic
 
 
@@ -98,7 +98,7 @@ def write_png(plot: Plot, folder: Path) -> Path | None:
         wrap_labels(made)
         title = made.heading.message if isinstance(made, ChartFigure) else plot.name
         with draft_file(path) as draft:
-            # No version of Matplotlib, so that the same run gives the same file.
+            # Matplotlib would write its version into the file. Without it, equal runs have equal files.
             made.savefig(draft, metadata={"Software": None, "Title": title})
     letters = "".join(text.get_text() for text in made.findobj(Text))
     if missing := missing_letters(letters):
@@ -123,7 +123,7 @@ def page_chart(plot: Plot) -> PageChart | None:
     drawings = []
     heading = Heading(plot.name, "")
     for width in (WIDTH, NARROW):
-        # A browser has fonts of its own.
+        # Text stays text in the drawing, so the browser needs a font that it has.
         with style(width), mpl.rc_context({"font.family": FONT}):
             made = plot.make()
             if made is None:

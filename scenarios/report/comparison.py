@@ -37,7 +37,7 @@ def over_rounds(data: PictureTables) -> Figure | None:
     shortfall, second_shortfall = tables.shortfalls(data.unit)
     candidates = ("utility", shortfall, *loop.METRICS, *data.own)
     metrics = [metric for metric in candidates if (rounds["metric"] == metric).any()]
-    if not metrics or tables.last_round(rounds) == 0:  # one round has no course
+    if not metrics or tables.last_round(rounds) == 0:  # a curve needs two rounds
         return None
     looks = charts.styles(rounds["agent"].unique())
     dashed = "" if frozen.empty else " Dashed: on a platform that never retrains."
@@ -70,7 +70,7 @@ def calibration(data: PictureTables) -> Figure | None:
         return None
     looks = charts.styles(rounds["agent"].unique())
     late = sentences.calibration_by_visit(rounds)
-    if late.empty:  # in late rounds nobody comes for the first time, or everybody does
+    if late.empty:  # late rounds have only one type of visit
         return None
     chosen = tables.subject(looks)
     name = chosen if chosen in late.index else late.index[0]
@@ -95,7 +95,7 @@ def calibration(data: PictureTables) -> Figure | None:
 
 
 _Picture = Callable[[PictureTables], "Figure | None"]
-# Title, text and pictures of each section.
+# Sections of the report in their order: title, text, and name of a plot → function that draws it.
 _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
     ("By round", "", {"rounds": over_rounds}),
     ("The front: relevance against diversity", "Up and to the right is better.", {"front": loop.front}),
@@ -136,7 +136,7 @@ _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
 )
 PICTURES = {name: picture for _, _, pictures in _SECTIONS for name, picture in pictures.items()}
 """Name of a plot → function that draws it."""
-_ITEMS = "lorenz"  # the section with this plot has the tables of items
+_ITEMS = "lorenz"  # plot of the section that also shows the tables of items
 
 
 def comparison_report(run: Run) -> Report:
@@ -152,7 +152,7 @@ def comparison_report(run: Run) -> Report:
     )
     warnings = [note for note in checks if note is not None and note.startswith("warning")]
     cautions = (
-        status_note(run, [run]),  # an unfinished run says so first
+        status_note(run, [run]),  # this caution comes first, because it limits all that follows
         *sentences.notes_of([run]),
         *warnings,
         *sentences.undelivered_notes(run),
@@ -215,7 +215,9 @@ def comparison_plots(run: Run) -> tuple[Plot, ...]:
 
 def _sections(run: Run) -> Iterator[Section]:
     """Sections with plots."""
-    read = cache(partial(picture_tables, run))  # reads the ledger: once, and only to draw
+    read = cache(
+        partial(picture_tables, run)
+    )  # the ledger is large, so it is read once, when the first picture is drawn
     yield from group_sections(run)
     for title, text, pictures in _SECTIONS:
         plots = tuple(Plot(name, partial(_drawn, picture, read)) for name, picture in pictures.items())
@@ -321,7 +323,7 @@ def _requirements_table(run: Run) -> TextTable | None:
     return tables.pivoted(f"{title}, {tables.interval_words(len(run.seeds))}", means, ["promise"], agents)
 
 
-# Parts of config.yaml that describe the run.
+# Entries of config.yaml that hold settings; the others, such as the command line, are facts about the run.
 _SETTINGS = ("scenario", "backtest", "validate", "sweep", "agents", "control", "frozen", "seeds", "versions")
 _SHOWN = {
     "sweep": ("utility", "coverage", "perplexity", "examined_shortfall", "shortfall"),

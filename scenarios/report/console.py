@@ -17,7 +17,7 @@ from rich.table import Table
 
 from rimsim.scenarios.report.record import Report, TextTable
 
-_GAP = 2  # spaces between columns
+_GAP = 2  # number of spaces between columns
 
 
 def show(report: Report, console: Console) -> None:
@@ -50,7 +50,9 @@ _NAME = 10
 def _place(name: str, place: str, console: Console) -> str:
     """Lines of a place; a terminal breaks them between words."""
     line = f"{name:{_NAME}} {place}"
-    if not console.is_terminal or place.startswith(("rimsim ", "tensorboard ")):  # a command is copied whole
+    if not console.is_terminal or place.startswith(
+        ("rimsim ", "tensorboard ")
+    ):  # a broken command could not be copied into a shell
         return line
     indent = " " * (_NAME + 1)
     return textwrap.fill(
@@ -97,7 +99,7 @@ def _part(table: TextTable, title: str, columns: Sequence[int], width: int) -> T
         collapse_padding=True,
     )
     for name in table.columns[: table.labels]:
-        part.add_column(name, overflow="fold")  # labels break where the console is narrow, numbers never do
+        part.add_column(name, overflow="fold")  # on a narrow console labels are wrapped, numbers never
     numbers = (*range(table.labels), *columns)
     has_room = sum(max(_width(table, each), len(_header(table, each)) + _GAP) for each in numbers) <= width
     for number in columns:

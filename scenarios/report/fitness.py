@@ -13,7 +13,7 @@ from rimsim.measures import FIT, UNFIT, UNFIT_VERDICT
 from rimsim.scenarios.report.tables import signed
 from rimsim.scenarios.runs.store import Run
 
-_NAMED = 3  # reversed pairs that a sentence names
+_NAMED = 3  # largest number of reversed pairs that a sentence names
 _COMPARED = ("bag", "factors", "ease", "gru")
 """Truths that a validation should compare, where no truth is known to be fit."""
 _SLOW = ("gru", "transformer", "graph")

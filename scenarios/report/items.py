@@ -28,7 +28,7 @@ DECILES = 10
 """Groups of arrivals by intensity, or of items by popularity."""
 _GROUPS = ("provider", "genres")  # columns of the catalogue; an item may be in several groups, joined by |
 _ROUND = ["agent", "seed", "round"]
-_EACH = 8  # items at either end of a table
+_EACH = 8  # number of items that gained most, and of those that lost most, in a table
 _MOST_GROUPS = 20
 
 
@@ -73,7 +73,7 @@ def delivery(run: Run) -> pd.DataFrame:
     keys = rounds[_ROUND].drop_duplicates(ignore_index=True).rename_axis("key").reset_index()
     is_known = config.exposure.examination == "known"
     consumer = plugs_of(config)[1]
-    # A round is weighted by the estimate at the end of the one before.
+    # Agents count exposures of a round with the decay that was estimated at the end of the round before.
     decays = [
         config.consumer.position_decay
         if is_known

@@ -22,7 +22,7 @@ _OFFSETS = [(9, 7), (9, -18), (-9, 7), (-9, -18), (14, -5), (-14, -5), (0, 16), 
     for reach in (30, 45, 60, 80)
     for across, up in ((1, 1), (-1, 1), (1, -1), (-1, -1), (3, 1), (-3, 1), (3, -1), (-3, -1))
 ]
-_GAP = 0.075  # of an axis' height, between the middles of two labels at line ends
+_GAP = 0.075  # smallest distance of two labels at line ends, as a share of the height of the axis
 
 
 def label_means(ax: Axes, means: pd.DataFrame, x: str, y: str, looks: Mapping[str, AgentStyle]) -> None:
@@ -89,9 +89,8 @@ def _bar_boxes(ax: Axes, means: pd.DataFrame, x: str, y: str) -> list[Bbox]:
     leftward, rightward = bars(means, x)
     below, above = bars(means, y)
     for index, (across, up) in enumerate(zip(means["mean", x], means["mean", y], strict=True)):
-        start = max(
-            across - leftward[index], ax.get_xlim()[0]
-        )  # a bar may reach below 0, where a log axis ends
+        # A bar may reach below 0, which a logarithmic axis cannot show.
+        start = max(across - leftward[index], ax.get_xlim()[0])
         for low, high in (
             ((start, up), (across + rightward[index], up)),
             ((across, up - below[index]), (across, up + above[index])),

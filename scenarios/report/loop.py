@@ -42,7 +42,7 @@ PART_LOOKS = {
     "data+loop": charts.AgentStyle("#58ade4", "P"),
     ALL: charts.AgentStyle("#000000", "o"),
 }
-# Part in a title; a title is about the first of them that is known.
+# Part of retraining → its name in a title. A title is about the first part that the run's controls identify.
 _WORDS = {
     FEEDBACK: "Feedback",
     LOOP: "The loop",
@@ -171,9 +171,8 @@ def front(data: PictureTables) -> Figure | None:
     ax.set_ylabel("utility (expected consumptions per slate)")
     charts.reach_zero(ax)
     spreads = means["mean", "perplexity"].astype(float)[list(looks)]
-    if (
-        len(spreads) > 1 and 0 < 10 * spreads.min() < spreads.max()
-    ):  # else narrow agents crowd at the left edge
+    # On a linear axis, agents with a small spread would lie over one another at the left edge.
+    if len(spreads) > 1 and 0 < 10 * spreads.min() < spreads.max():
         ax.set_xscale("log")
         ax.set_xlim(spreads.min() / 2.2, spreads.max() * 1.8)
         charts.log_axis(ax.xaxis)

@@ -17,7 +17,7 @@ from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.runs.store import Run, table_in
 
 _LEDGER = ("agent", "seed", "round", "arrival", "position", "item", "price", "consumed")
-_LONGEST = 44  # characters of an item's name
+_LONGEST = 44  # largest number of characters of an item's name; longer names are cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,9 @@ def picture_tables(run: Run) -> PictureTables:
     unit = reported_unit(rounds, scenario.exposure.unit)
     weights = measures.position_weights(scenario.consumer.position_decay, scenario.slate)
     if scenario.exposure.groups and scenario.exposure.beta == 0 and scenario.exposure.each is None:
-        rounds = rounds[~rounds["metric"].isin(shortfalls("shown"))]  # no item has a guarantee
+        rounds = rounds[
+            ~rounds["metric"].isin(shortfalls("shown"))
+        ]  # only groups have guarantees, so no single item can miss one
     return PictureTables(
         rounds=rounds,
         n_items=len(events),
@@ -98,7 +100,7 @@ def picture_tables(run: Run) -> PictureTables:
         campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(planned)],
         popularity=events,
         unit=unit,
-        # Where γ is estimated by each arm, there is no common weight.
+        # If each arm estimates γ itself, arms weight positions differently, and exposures as shown are drawn.
         weights=weights if unit == "examined" and scenario.exposure.examination == "known" else None,
         names=item_names(run.catalogue),
         measures=run.measures,

@@ -21,9 +21,9 @@ from rimsim.scenarios.report.picture_tables import PictureTables
 
 _PLACES = {"least popular": 0.02, "lower quarter": 0.25}
 """Title of a panel → popularity rank of the panel's item among guaranteed items, from 0 to 1."""
-_WIDEST = 34  # characters of an item's name above a panel
-_MOST = 5  # campaigns that are drawn, the largest first
-_HIGHEST = 3.0  # delivered exposures at the end of an axis, in units of the required ones
+_WIDEST = 34  # largest number of characters of an item's name above a panel
+_MOST = 5  # largest number of campaigns that are drawn; large ones come first
+_HIGHEST = 3.0  # end of an axis of delivered exposures, in units of the required exposures
 
 
 def bonus_deciles(data: PictureTables) -> pd.DataFrame:
@@ -297,7 +297,9 @@ def requirement(data: PictureTables) -> Figure | None:
     for ax in grid[: len(looks)][-across:]:  # the lowest panel of each column carries the scale
         ax.tick_params(labelbottom=True)
         first, _, last = ax.get_xticklabels()
-        first.set_horizontalalignment("left")  # else neighbouring panels' ends run together
+        first.set_horizontalalignment(
+            "left"
+        )  # centred, it would run into the last label of the panel on its left
         last.set_horizontalalignment("right")
     figure.supxlabel("share of the guaranteed items", fontsize=11)
     figure.supylabel("exposure / required exposure", fontsize=11)

@@ -18,11 +18,11 @@ from rimsim.scenarios.runs.job import is_control
 from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import Run
 
-_MOST = 3  # agents that have a sentence
-_NEGLIGIBLE = 0.005  # share of the guaranteed exposure below which nothing is said
+_MOST = 3  # largest number of agents that a sentence each is written about
+_NEGLIGIBLE = 0.005  # undelivered share below which no note on causes is written
 MISCALIBRATED = 1.5
 """Ratio of the calibrations of two types of visit above which a report warns."""
-_UNCHANGED = 0.0005  # relative change that is written as none
+_UNCHANGED = 0.0005  # undelivered share below which a sentence would read 0%, so that it is left out
 
 
 def with_interval(
@@ -239,7 +239,9 @@ def undelivered_notes(run: Run) -> list[str]:
     notes = [] if run.undeliverable is None else [_infeasible(run.undeliverable)]
     for name in run.agents:
         missing = float(means.get((name, undelivered), 0.0))
-        bound = means.get((name, "prices_at_bound"))  # an agent without prices knows no guarantees
+        bound = means.get(
+            (name, "prices_at_bound")
+        )  # an agent without prices ignores guarantees, so prices are not the cause
         if bound is None or missing <= _NEGLIGIBLE:
             continue
         at_bound = (rounds["agent"] == name) & (rounds["metric"] == "prices_at_bound") & (rounds["value"] > 0)
@@ -258,7 +260,7 @@ def calibration_notes(rounds: pd.DataFrame) -> list[str]:
     """Warnings about platforms that overvalue one type of visit."""
     notes = []
     for name, (first, returning) in calibration_by_visit(rounds).iterrows() if len(rounds) else ():
-        # A control's platform is never asked for prices.
+        # No guarantee is priced by the platform of a control, so its calibration costs nothing.
         if not is_control(str(name)) and max(first, returning) > MISCALIBRATED * min(first, returning):
             notes.append(
                 f"warning: for each actual consumption, the platform of {name} predicted {figure(first)} on first "

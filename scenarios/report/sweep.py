@@ -39,8 +39,10 @@ _SHOWN = (
 )
 _MAIN = ("utility", "revenue", "perplexity", "coverage", "examined_shortfall")
 _LOOPED = ("coverage", "effective_items", "utility")
-_NO_CHANGE = 1e-12  # largest change that is written as none, where it is the same in all seeds
-_PALEST = 0.15  # distance from white of the smallest significant cell of a column; the largest is at 1
+_NO_CHANGE = 1e-12  # an equal change at all seeds that is smaller than this is a rounding error of 0
+_PALEST = (
+    0.15  # smallest depth of colour of a significant cell, from 0 (white) to 1 (largest value of its column)
+)
 
 
 def sweep_report(sweep: Run) -> Report:
@@ -75,7 +77,7 @@ def sweep_report(sweep: Run) -> Report:
     if not contrast_matrix.empty:
         title = f"{scenario.name}: differences of late means, {tables.interval_words(len(sweep.seeds))}"
         figures.insert(0, matrix_table(contrast_matrix, fields, title))
-        if contrast_matrix["n"].max() > 1:  # one seed has no interval, and so no sign
+        if contrast_matrix["n"].max() > 1:  # with one seed there is no interval, so no sign is significant
             plot = Plot("matrix", partial(matrix_figure, contrast_matrix, fields), png=unfinished is None)
             sections.append(Section("Differences at each point", plots=(plot,)))
     moved = " and ".join(f"`{field}`" for field in sweep.config["sweep"])
@@ -412,7 +414,7 @@ def _matrix_message(contrast_matrix: pd.DataFrame) -> str:
 def by_field(table: pd.DataFrame, field: str, unit: str) -> Figure:
     """Plot of measures over a numeric field, by agent."""
     shortfall, _ = tables.shortfalls(unit)
-    # β = 0 requires nothing.
+    # With β = 0 nothing is guaranteed, so nothing can be undelivered.
     values = table if field != "beta" else table[(table["metric"] != shortfall) | (table[field] > 0)]
     present = set(values["metric"])
     metrics = [metric for metric in ("utility", "coverage", shortfall, "perplexity") if metric in present]
@@ -449,7 +451,7 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     for name, look in looks.items():
         curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
         charts.plot_means(front_ax, curve, "perplexity", "utility", look, ring=name in still)
-        # β = 0 owes nothing.
+        # With β = 0 nothing is guaranteed, so nothing can be undelivered.
         owing = curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
         charts.plot_means(undelivered_ax, owing, None, undelivered, look)
     front_ax.set_title("Relevance-diversity front", loc="left")

@@ -24,7 +24,7 @@ REFERENCE = "relevance"
 """Agent that others are compared with, if it is in the run; it ignores guarantees."""
 BOUNDS = named("bound")
 """Agents that serve as bounds; sentences name bounds only if there are no other agents."""
-_GUARANTORS = named("guarantor")  # the subject of titles first
+_GUARANTORS = named("guarantor")  # agents with guarantees, in the order in which titles prefer them
 _BASELINES = named("bound", "baseline", "reference")  # agents without guarantees
 
 
@@ -71,9 +71,9 @@ def reported_unit(rounds: pd.DataFrame, unit: str) -> str:
 
 def shown_metrics(unit: str) -> tuple[str, ...]:
     """Metrics of the final table, by ``exposure.unit``."""
-    promises = ("promises_missed", "excess")  # where a scenario has some
+    promises = ("promises_missed", "excess")  # columns of groups and campaigns, if the scenario has any
     means = ("coverage", "perplexity", "effective_items", "log_gini")
-    # A log without prices has no revenue.
+    # The metric revenue exists only if the log has prices.
     return ("utility", "revenue", "return", *shortfalls(unit), *promises, *means)
 
 
@@ -87,7 +87,7 @@ def two_seeds_note(seeds: int, unit: str = "seed") -> str | None:
 
     With two seeds, half the width of an interval is 12.7 standard errors; with five it is 2.8.
     """
-    if seeds != 2:  # one seed has no interval
+    if seeds != 2:
         return None
     wide = f"2 {unit}s: intervals are wide (t = 12.7, with 5 {unit}s 2.8)"
     return f"{wide}; for figures to keep, take --{unit}s 5"
@@ -143,7 +143,7 @@ def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str])
     return _paired(measures.late_means(rounds), pairs, metrics)
 
 
-_LEVEL = ""  # name of an arm whose values are all 0
+_LEVEL = ""  # name of an arm whose values are all 0, so that a slope minus the arm is the slope itself
 
 
 def trends(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:

@@ -10,9 +10,11 @@ import pandas as pd
 from rimsim.scenarios.report import tables
 from rimsim.scenarios.report.numbers import count_of, figure, per_cent
 
-_UNCHANGED = 0.0005  # relative change that is written as none
+_UNCHANGED = 0.0005  # relative change below which a title says that there is none
 _CLOSE = 0.03  # relative error below which a prediction counts as right
-_STEEP = 1.25  # ratio of two parts of the arrivals above which one of them carries the guarantee
+# A title names the third of the deciles that carries most of the guarantee if it carries more than this many times as
+# much as the third that carries least.
+_STEEP = 1.25
 
 
 def and_reference(chosen: str, agents: Collection[str], text_of: Callable[[str], str]) -> str:

@@ -24,7 +24,9 @@ from rimsim.matching import ChunkedScores
 from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit
 
-_SERVING = -1  # in place of a fold's number: the model that serves
+_SERVING = (
+    -1
+)  # Number, in place of a fold's, of the model that is fitted to all training events and makes slates
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Fit:
     """Duration of a fit."""
 
     part: str
-    fold: int  # Fold of past states that it was fitted without; −1: the model that serves
-    seconds: float  # CPU seconds
+    fold: int  # Number of the fold of past states that was left out of the fit; −1: none
+    seconds: float  # CPU time in seconds
     cached: bool
 
 

@@ -33,7 +33,10 @@ from rimsim.scenarios.report.tables import (
 )
 from rimsim.scenarios.runs.store import Run
 
-TASKS = {"item-rec": "recommending items to users", "user-rec": "finding users for items"}  # purpose in words
+TASKS = {
+    "item-rec": "recommending items to users",
+    "user-rec": "finding users for items",
+}  # task → its purpose, for sentences
 _SPREAD = ("precision", "recall", "ndcg", "perplexity", "coverage")
 _FRONT = ("perplexity", "precision")
 # Colours of mark models: a palette for the colour-blind, blue and vermilion for the two that matter most.
@@ -365,7 +368,7 @@ def _canvas(title: str, text: str, height: float, looks: Looks, x: str, y: str) 
     ax = figure.subplots()
     ax.set(xlabel=x, ylabel=y)
     ax.yaxis.set_major_formatter(_share)
-    # Colours are mark models, markers ground intensities.
+    # The legend has two parts: colours tell mark models apart, markers tell ground intensities apart.
     blank = partial(Line2D, [], [], linestyle="none")
     marks = {mark: look.colour for mark, _, look in looks.values()}
     grounds = {ground: look.marker for _, ground, look in looks.values()}

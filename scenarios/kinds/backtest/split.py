@@ -26,7 +26,7 @@ from rimsim.rng import Purpose, bits
 from rimsim.session import ModelName
 
 _FOLDS = 2
-_SPANS = 20  # horizons in a log, where a split by time has none given
+_SPANS = 20  # A split by time without a horizon uses this fraction of the log's time span, 1/20
 _LARGEST_SEED = 2**31
 
 
@@ -137,22 +137,24 @@ class Targets:
 class Fold:
     """Fold of past states, and training events without their future."""
 
-    rows: Ints  # Rows of V
-    train: EventLog  # Events to which the mark model is fitted
+    rows: Ints  # Past states of the fold, as rows of `LogSplit.past`
+    train: EventLog  # Training events without those after the fold's states, so that no fit has seen them
 
 
 @dataclass(frozen=True, eq=False)
 class LogSplit:
     """Training events, states and targets of a cut log."""
 
-    log: EventLog  # Events that take part
+    log: EventLog  # Events that the split uses, for training or as targets
     train: EventLog
-    test: CountExamples  # D: the test states, and their numbers of events with known items within the horizon
+    test: CountExamples  # Test states (D), with their numbers of events with known items within the horizon
     targets: Targets
-    past: CountExamples  # V: past states with counts of all later events; models may have seen them
-    folds: tuple[Fold, ...]  # V again, for prices that are fitted out of sample
+    past: CountExamples  # Past states (V) for prices, with counts of later events, to which models may be fitted
+    folds: tuple[
+        Fold, ...
+    ]  # Parts of the past states; each is scored by a model fitted without it (cross-fitting)
     is_known: Bools  # (M,) items with a training event; only these are recommended
-    horizon: float  # Seconds
+    horizon: float  # Seconds after a test state in which events count as targets
 
     @property
     def n_known(self) -> int:

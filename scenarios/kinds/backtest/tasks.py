@@ -22,20 +22,26 @@ from rimsim.intensity.scores import ROWS
 from rimsim.matching import ChunkedScores, DualSolution, price_slates, required_exposure, solve_dual, user_rec
 from rimsim.scenarios.kinds.backtest.split import LogSplit, Targets
 
-Results: TypeAlias = dict[float, dict[str, float]]  # metrics by β or m
-PAYING = "guaranteed_decile_"  # begins metrics of positions per slate of items whose guarantee binds
-_CELLS = 1 << 24  # scores held at once for user recommendation
-_DENSE = 1 << 26  # scores of past states up to which the price solver gets the whole matrix
-_DEAR = 4.0  # price of an exposure of shortfall where floors cannot all be met, in units of the largest score
+Results: TypeAlias = dict[float, dict[str, float]]  # β, or multiple of k positions per user → metrics
+# Beginning of names of metrics: positions per slate with items whose guarantee binds, by decile of λ(x).
+PAYING = "guaranteed_decile_"
+_CELLS = 1 << 24  # scores that user recommendation holds in memory at once
+# Up to this many scores of past states, the price solver gets one matrix in memory; above, it reads blocks.
+_DENSE = 1 << 26
+# Cost of a missing exposure if not all floors can be met, in units of the largest score. It is above 1, so that a
+# missing exposure costs more than any recommendation brings.
+_DEAR = 4.0
 
 
 @dataclass(frozen=True)
 class Pricing:
     """Options for solving prices and serving slates at them."""
 
-    seed: int  # Rounding of floors, order of ties
+    seed: int  # Decides how floors are rounded, and the order of ties
     tol: float  # Certified relative gap at which the solver stops
-    dither: float  # Values λ − v closer than so much of a position's mean value are ties
+    dither: (
+        float  # Values λ − v are near ties if they differ by less than this share of a position's mean value
+    )
 
     def width(self, solution: DualSolution, positions: int) -> float:
         """Width of near ties at solved prices, in intensity."""
@@ -198,7 +204,8 @@ class Matching:
         try:
             return self._solved(self.k, floor)
         except InfeasibleError:
-            # Too few states that have not consumed an item already: come as near as can be.
+            # Too few past states may still be shown an item, because the others consumed it already. So floors become
+            # soft, with a cost above every score.
             past = self.past
             largest = max(float(past.rows(start, stop).max()) for start, stop in spans(past.shape[0], ROWS))
             return self._solved(self.k, floor, cost=_DEAR * largest)

@@ -104,8 +104,8 @@ class ExperimentOptions:
         settings_of_designs: list[Setting] = []
         for design, training in product(self.design, self.training):
             if design == "item" and training == "diverted":
-                continue  # arrivals have no arm: there is nothing to divert by
-            # An item's floor is that of its own arm already.
+                continue  # only items have arms, so no model can learn from the arrivals of its own arm
+            # If items are split, each floor belongs to one arm already, and half of it would be no guarantee.
             floors = ("split",) if design == "budget-split" else self.prices
             keeps_prices = design in {"item", "two-sided"}
             settings_of_designs += [

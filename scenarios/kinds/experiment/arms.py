@@ -29,11 +29,11 @@ class WorldRound:
     """Round of n arrivals, their slates and consumptions."""
 
     number: int
-    arrival: Ints  # (n,) ids
-    user: Ints  # (n,) visitors
-    time: Floats  # (n,) seconds
-    item: Ints  # (n, k) items; −1 for an empty position
-    consumed: Bools  # (n, k)
+    arrival: Ints  # (n,) ids of arrivals
+    user: Ints  # (n,) visitor of each arrival
+    time: Floats  # (n,) time of each arrival, in seconds
+    item: Ints  # (n, k) items of the slates; −1 for an empty position
+    consumed: Bools  # (n, k) True for consumed items
     probability: Floats  # (n, k) true probability of each consumption
 
     @classmethod
@@ -168,7 +168,8 @@ class TwoArms:
         price = np.full(items.shape, np.nan, np.float32)
         alone = [~treated, treated]
         nobody = np.zeros_like(treated)
-        if self._assignment.by_item:  # control visitors of a two-sided design see A alone
+        # If items are assigned, slates of both agents are merged. In a two-sided design, control visitors see A alone.
+        if self._assignment.by_item:
             alone = [~treated if self._assignment.by_arrival else nobody, nobody]
         for arm, rows in enumerate(alone):
             if rows.any():
@@ -189,7 +190,8 @@ class TwoArms:
             joined = merged(ranked[0], ranked[1], self._treated_item)
             items[sees_both] = within_capacity(joined, shared_arrivals[0].capacity)
             for agent, own_slates in zip(self._agents, ranked, strict=True):
-                if isinstance(agent, PacingAgent):  # it has counted its own slate
+                # The agent has counted its own slate; it learns how the merged slate differs.
+                if isinstance(agent, PacingAgent):
                     agent.note_delivery(self._counted(items[sees_both]) - self._counted(own_slates), None)
         return Slates(items, price)
 
@@ -248,7 +250,8 @@ class Diverted:
         """Round without events and impressions of the other arm."""
         schedule = past_round.schedule
         slot, tick, item = past_round.histories.all_events()
-        # An event becomes known at least one tick after its visit, within the visit's block unless it ends just then.
+        # An event becomes known at least one tick after its visit. The tick before belongs to the visit's block of the
+        # switchback, even if the event becomes known at the end of the block.
         is_own = self._mine(schedule.user[slot], tick - 1, past_round.number)
         histories = Histories(schedule, past_round.histories.past)
         order = np.lexsort((tick[is_own], slot[is_own]))

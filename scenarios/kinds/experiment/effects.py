@@ -118,7 +118,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """
     mean_total = table.groupby("metric")["total_effect"].transform("mean")
     holds = (table["low"] <= table["total_effect"]) & (table["total_effect"] <= table["high"])
-    has_interval = table["low"].notna()  # an arm of one unit has no interval
+    has_interval = table["low"].notna()  # an estimate has no interval if an arm has a single unit
     work = table.assign(
         coverage=holds.astype(float).where(has_interval),
         power=((table["low"] > 0) | (table["high"] < 0)).astype(float).where(has_interval),

@@ -47,7 +47,7 @@ Truths: TypeAlias = Mapping[str, Truth]
 MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", evidence_of.RANDOM)
 """Models that are compared by default, besides the platform's; ``als`` only where its package is installed."""
 COLUMNS = ("model", "truth", "draw", "metric", "value")  # Columns of `validate.parquet`
-README = "README.md"  # Conclusions, in the run folder
+README = "README.md"  # File of the run folder that has the conclusions
 
 
 def _default_models() -> tuple[str, ...]:
@@ -264,9 +264,8 @@ class _Work:
         """Truths fitted to the log, and the chosen truth's name."""
         fitted: dict[str, Truth] = {}
         chosen = None
-        for name in sorted(
-            self.config.truths, key=lambda name: name != AUTO
-        ):  # auto chooses one of the others
+        # The truth that `auto` chooses may also be named itself; with `auto` first, it is fitted once.
+        for name in sorted(self.config.truths, key=lambda name: name != AUTO):
             if name not in fitted:
                 truth = chosen_truth(self.log, gap=self.gap, kind=name, rank=self.config.rank)
                 fitted[truth.kind] = truth
@@ -388,7 +387,7 @@ def _means(evidence: evidence_of.Evidence) -> Iterator[tuple[str, str, int, str,
     """Means over users, by model, truth (empty: reality), draw, metric."""
     for (number, seed), (truth, metric) in product(enumerate(evidence.draws), _worths(evidence)):
         values = evidence.utility[truth] if truth else evidence.real[metric]
-        # Reality has no oracle.
+        # The oracle ranks by the truth. Reality has no oracle, so its values have one row less than there are names.
         for model, of_users in zip((*evidence.models, evidence_of.ORACLE), values[:, number], strict=False):
             finite = of_users[~np.isnan(of_users)]
             yield model, truth, seed, metric, float(finite.mean()) if len(finite) else np.nan

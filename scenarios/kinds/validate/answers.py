@@ -28,9 +28,10 @@ from rimsim.scenarios.kinds.results import table_of
 
 _LEAST = 1e-9  # smallest score, as a share of the mean score of a row, so that its logarithm is finite
 _DECILES = 10
-_FOLDS = 5  # of users, each calibrated on the others
-_STEPS = 50  # Newton steps of a fit at most
-_RIDGE = 1e-6  # on the slope, so that a fit exists where scores do not differ or separate the answers
+_FOLDS = 5  # groups of users; the answers of each are calibrated on those of the other groups
+_STEPS = 50  # largest number of Newton steps in a fit
+# Ridge penalty of the slope: without it there is no fit if all scores are equal, or if they separate the answers.
+_RIDGE = 1e-6
 _Figure: TypeAlias = tuple[str, float | None, float | None, float | None]  # metric, value and interval
 
 
@@ -38,13 +39,15 @@ _Figure: TypeAlias = tuple[str, float | None, float | None, float | None]  # met
 class HeldAnswers:
     """Answers to items outside a log, by user and item."""
 
-    row: Ints  # (n,) position in `users`, ascending
+    row: Ints  # (n,) user of each answer, as an index of `users`, ascending
     item: Ints
-    taken: Bools  # (n,) whether the value reaches the threshold
+    taken: Bools  # (n,) True if the value is at least `taken_at`, which counts as a consumption (a yes)
     users: Ints  # (u,) users of the log with an answer, ascending
-    states: UserStates  # Past of each of them before its first answer of known time, or in the whole log
-    left_out: int  # Answers to items that their users meet in the log; models and truths may have been fitted to them
-    shown_at_random: bool  # Exposure did not depend on taste
+    states: UserStates  # (u,) events of each user before its first answer of known time, else all its events
+    left_out: (
+        int  # Number of answers to items of the user's own log, left out because models are fitted to it
+    )
+    shown_at_random: bool  # The items were shown to users at random, independently of their tastes
     source: str
 
     def __len__(self) -> int:
@@ -100,9 +103,11 @@ class ObservedEvidence:
     """Metrics of s truths or models on n answers (u users)."""
 
     answers: HeldAnswers
-    judges: tuple[tuple[str, str], ...]  # (truth, model) of each, one of them empty; the last is random
-    by_user: Mapping[str, Floats]  # auc, precision, log_likelihood → (s, u); NaN where it does not exist
-    probability: Floats  # (s, n) calibrated probabilities of a yes, each from other users' answers
+    judges: tuple[tuple[str, str], ...]  # (s,) (truth, "") or ("", model); the last is random
+    by_user: Mapping[str, Floats]  # Metric → (s, u) values; NaN if the metric is not defined for a user
+    probability: (
+        Floats  # (s, n) calibrated probability of a yes; the calibration is fitted to other users' answers
+    )
 
     def table(self) -> pd.DataFrame:
         """Table of means with 95% intervals over users.
@@ -176,13 +181,12 @@ def judge_observed(
     """
     scores = {(name, ""): _truth_scores(truth, answers) for name, truth in truths.items()}
     scores |= {("", name): _model_scores(model, answers) for name, model in models.items()}
-    scores[("", RANDOM)] = np.zeros(
-        len(answers)
-    )  # a reference: every truth and model should be better than random scores
+    # Every truth and model should be better than random scores. Equal scores are ordered at random.
+    scores[("", RANDOM)] = np.zeros(len(answers))
     row = answers.row
     taken = answers.taken
     n_users = len(answers.users)
-    folds = max(2, min(_FOLDS, n_users))  # each is predicted from the others
+    folds = max(2, min(_FOLDS, n_users))
     fold = folds_of(answers.users, 0, folds)[row]
     ties = rng.bits(0, rng.Purpose.TIES, answers.users[row], answers.item)
     probability = [calibrated(score, taken, fold, folds) for score in scores.values()]
@@ -234,7 +238,9 @@ def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
 
     A tie counts half. The share is NaN for users who took all or none of the items that they answered about.
     """
-    rank = pd.Series(score).groupby(user).rank().to_numpy() - 1  # from 0 within the user, ties in the middle
+    rank = (
+        pd.Series(score).groupby(user).rank().to_numpy() - 1
+    )  # ranks within a user, from 0; equal scores share their mean rank
     yes = np.bincount(user, weights=taken, minlength=n_users)
     no = np.bincount(user, minlength=n_users) - yes
     above = np.bincount(user, weights=rank * taken, minlength=n_users) - yes * (yes - 1) / 2
@@ -283,7 +289,7 @@ def _fit(x: Floats, taken: Bools) -> tuple[float, float]:
         cross = (weight * x).sum()
         curvature = np.array([[weight.sum(), cross], [cross, (weight * x * x).sum() + _RIDGE * len(x)]])
         step = np.linalg.solve(curvature, gradient)
-        # A full step may overshoot far from the answer.
+        # Far from the optimum, a full Newton step may overshoot and diverge.
         step *= min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))
         intercept = intercept + step[0]
         slope = slope + step[1]

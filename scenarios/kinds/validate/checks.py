@@ -31,7 +31,7 @@ PAST = "past_alone"
 # items, of which one in 1 + m is a held-out positive and the others are m times as many that it did not take.
 
 NEGATIVES = (1, 3, 9)  # Negatives per positive, m
-_ASKED = 20  # items that a user is asked about at most
+_ASKED = 20  # largest number of items that a user is asked about
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Acceptance:
     accuracy: float  # Share of items that are answered rightly
     f1: float  # Harmonic mean of precision and recall, equal here: as many are accepted as there are positives
     auc: float  # Share of (positive, negative) pairs of a user whose positive the truth prefers; ties count half
-    users: int  # Users who were asked
+    users: int  # Number of users with at least one positive
 
 
 def answers(share: Floats, positive: Bools) -> Bools:
@@ -61,7 +61,9 @@ def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
     items that the user did not take. Positives and negatives are sampled with the seed of the cut. The truth must not
     be fitted to events after the cut.
     """
-    total = {m: np.zeros(2, np.int64) for m in NEGATIVES}  # accepted positives, positives
+    total = {
+        m: np.zeros(2, np.int64) for m in NEGATIVES
+    }  # number of accepted positives, and of all positives
     ordered: dict[int, list[float]] = {m: [] for m in NEGATIVES}
     items = np.arange(len(cut.known))
     edges = np.searchsorted(cut.taken_row, np.arange(len(cut) + 1))
@@ -223,7 +225,7 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
         judged = np.flatnonzero(~side[examples.user])
         states = examples.states.take(judged)
         rate[judged] = model.intensity_hidden(model.encode(states), states.now).double().cpu().numpy()
-    # λ is float32: what differs by rounding alone must not be ranked.
+    # λ is computed in float32. Values that differ only by its rounding errors must be ties in the rank correlation.
     rate = np.maximum(rate, _LEAST).round(5)
     first = examples.states.lengths == 0
     count = examples.counts
@@ -244,7 +246,9 @@ def rate_of_truth(truth: Truth) -> dict[str, float]:
     """Calibration of a truth's λ*(x), from its report."""
     session_sizes = truth.report.sizes
     tenths = np.array(session_sizes.left_out_deciles, np.float64).reshape(-1, 2)
-    rows = np.array_split(np.arange(session_sizes.left_out_sessions), len(tenths))  # as the report's
+    rows = np.array_split(
+        np.arange(session_sizes.left_out_sessions), len(tenths)
+    )  # sizes of the tenths, split as in the truth's report
     sizes = [len(tenth) for tenth in rows]
     predicted, realised = np.array(sizes, np.float64) @ tenths
     figures = {
@@ -275,7 +279,9 @@ def rate_curves(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     alike: dict[tuple[str, ...], list[str]] = {}
     for (_, truth), figures in figures_by_rate.items():
         if truth:
-            alike.setdefault(tuple(map(repr, figures.values())), []).append(truth)  # NaN is like NaN
+            alike.setdefault(tuple(map(repr, figures.values())), []).append(
+                truth
+            )  # texts are compared, because NaN differs from itself
     for truths in alike.values():
         curves[f"λ* of {' and '.join(truths)}"] = figures_by_rate["", truths[0]]
     return curves

@@ -29,8 +29,8 @@ from rimsim.scenarios.report.tables import pivoted, signed
 from rimsim.scenarios.runs.store import Run
 
 BESTSELLERS = "popularity"  # The model that recommends what most users took
-_CALIBRATED = (0.8, 1.25)  # Σλ / Σ events within which λ counts as calibrated
-_ACROSS = 2  # panels side by side
+_CALIBRATED = (0.8, 1.25)  # λ counts as calibrated if predicted over actual events lies between these
+_ACROSS = 2  # largest number of panels side by side
 Sentences: TypeAlias = tuple[list[str], list[str]]  # what may be concluded, and what may not
 
 
@@ -202,7 +202,7 @@ def rate_sentences(table: pd.DataFrame) -> Sentences:
     bad: list[str] = []
     for name, figures in rate_curves(table).items():
         ratios = [figures[name] for name in ("rate_ratio", "rate_ratio_first", "rate_ratio_later")]
-        # of first or of later sessions there may be none
+        # A ratio is NaN if the log has no first sessions, or no later ones.
         calibrated = all(_CALIBRATED[0] <= ratio <= _CALIBRATED[1] for ratio in ratios if not isnan(ratio))
         text = (
             f"{name} expects {signed(figures['rate_ratio'])} times the events of sessions that it was not fitted to "
@@ -411,7 +411,7 @@ def real_against_simulated(
 ) -> Figure | None:
     """Real precision of models against utility, a panel per truth."""
     ends = ["mean", "low", "high"]
-    # Where there is no interval, there is no bar.
+    # A model without an interval is drawn without an error bar.
     intervals = intervals.assign(**{end: intervals[end].fillna(intervals["mean"]) for end in ends})
     real = intervals[(intervals["truth"] == "") & (intervals["metric"] == "precision")].set_index("model")
     of_truths = figures_of(agreement)
