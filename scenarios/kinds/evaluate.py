@@ -61,8 +61,8 @@ class Evaluation:
     """Estimates of a target agent's value, with its true value."""
 
     folder: Path
-    logged: str  # name of the agent that showed slates
-    target: str  # name of the agent that was valued
+    logged: str  # name of the agent whose slates are in the log
+    target: str  # name of the agent whose value is estimated
     table: pd.DataFrame  # rows of estimates for all seeds
 
 
@@ -92,13 +92,13 @@ def ope(
         RunFolderError: If the folder holds no comparison, or is in use.
     """
     logged_run = load_run(run, "comparison")
-    shows = _logged(logged_run, logged)
+    logged_text = _logged(logged_run, logged)
     with own_code([target]):
-        logged_name = make_agent(shows).name
+        logged_name = make_agent(logged_text).name
         target_name = make_agent(target).name
     chosen = logged_run.seeds if seeds is None else chosen_seeds(seeds)
     total = 2 * len(chosen) * expected_arrivals(logged_run.scenario)
-    play = partial(_evaluate, logged_run.scenario, shows, target)
+    play = partial(_evaluate, logged_run.scenario, logged_text, target)
     job = Job({}, chosen, play, bar="arrivals valued and served", total=total)
     with locked(logged_run.folder):
         table = play_parts(job, logged_run.folder, Execution(workers=workers, console=console))["ope"]
@@ -158,18 +158,18 @@ def replayed(
     config: ScenarioConfig, seed: int, logged: str, target: str, report: Count
 ) -> list[ReplayedRound]:
     """Repeated rounds of an arm, shown to a target agent."""
-    shows = make_agent(logged)
-    valued = make_agent(target)
-    is_own = not isinstance(valued, StatingAgent) and target.partition("(")[0] not in BUILT_IN
+    logged_agent = make_agent(logged)
+    target_agent = make_agent(target)
+    is_own = not isinstance(target_agent, StatingAgent) and target.partition("(")[0] not in BUILT_IN
     # Asked with another key, the twin shows whether the slates of your own target are random.
     twin = make_agent(target) if is_own else None
-    kind = _WatchedLearner if isinstance(shows, LearningAgent) else _Watched
-    market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(shows, valued))
+    kind = _WatchedLearner if isinstance(logged_agent, LearningAgent) else _Watched
+    market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(logged_agent, target_agent))
     rounds: list[ReplayedRound] = []
     # A target that adapts its prices to its deliveries must see the arrivals one by one, in clock order.
-    batch = None if valued.order_free else 1
+    batch = None if target_agent.order_free else 1
     while not market.done:
-        watched = kind(shows, valued, market, twin if not rounds else None)
+        watched = kind(logged_agent, target_agent, market, twin if not rounds else None)
         players.play_round(market, watched, batch, report)
         rounds.append(watched.round(market))
         market.closed.pop()
@@ -187,43 +187,45 @@ def true_values(config: ScenarioConfig, seed: int, target: str, report: Count) -
 class _Watched:
     """Logged agent that also asks a target for its slates."""
 
-    def __init__(self, shows: Agent, valued: Agent, market: Market, twin: Agent | None = None) -> None:
-        self.name = shows.name
-        self.order_free = shows.order_free and valued.order_free
-        self.barrier_every = shows.barrier_every
-        self._shows = shows
-        self._valued = valued
+    def __init__(
+        self, logged_agent: Agent, target_agent: Agent, market: Market, twin: Agent | None = None
+    ) -> None:
+        self.name = logged_agent.name
+        self.order_free = logged_agent.order_free and target_agent.order_free
+        self.barrier_every = logged_agent.barrier_every
+        self._logged = logged_agent
+        self._target = target_agent
         self._market = market
         self._twin = twin
         self._parts: list[dict[str, Any]] = []
 
     def begin_round(self, view: RoundView) -> None:
         """Start the round for both agents with independent generators."""
-        self._shows.begin_round(view)
+        self._logged.begin_round(view)
         key = rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET)
-        self._valued.begin_round(dataclasses.replace(view, key=key))
+        self._target.begin_round(dataclasses.replace(view, key=key))
         if self._twin is not None:
             twin_key = rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET + 1)
             self._twin.begin_round(dataclasses.replace(view, key=twin_key))
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Slates of the logged agent."""
-        slates = as_slates(self._shows.act(arrivals))
+        slates = as_slates(self._logged.act(arrivals))
         if slates.chances is None:
             raise ConfigError(
                 f"--logged: {self.name!r} does not report the propensities of its slates. Choose random, "
                 "epsilon-greedy, entropic-dual, or an agent of your own that sets Slates.chances"
             )
         items = within_capacity(slates.items, arrivals.capacity)
-        asked = self._valued.chance_of(items, arrivals) if isinstance(self._valued, StatingAgent) else None
-        drawn = as_slates(self._valued.act(arrivals))
-        if drawn.propensity is not None and asked is None:
+        stated = self._target.chance_of(items, arrivals) if isinstance(self._target, StatingAgent) else None
+        drawn = as_slates(self._target.act(arrivals))
+        if drawn.propensity is not None and stated is None:
             raise ConfigError(
-                f"--target: {self._valued.name!r} samples its slates, but cannot compute the propensity of a given "
+                f"--target: {self._target.name!r} samples its slates, but cannot compute the propensity of a given "
                 "slate. Name an agent that has the method chance_of, or an agent whose slates are not random"
             )
         target_items = within_capacity(drawn.items, arrivals.capacity)
-        target = Chances.certain(target_items, items) if asked is None else asked
+        target = Chances.certain(target_items, items) if stated is None else stated
         notes = self._notes(arrivals, slates, target, items=items, target_items=target_items)
         if self._twin is not None:
             notes["drawn"] = (as_slates(self._twin.act(arrivals)).items != drawn.items).any(1)
@@ -244,8 +246,8 @@ class _Watched:
         )
         predicted = [predicted_consumption(relevance, examination) for relevance in relevances]
         supported = np.full(len(target_items), np.nan)
-        if isinstance(self._shows, StatingAgent):
-            supported = (self._shows.chance_of(target_items, arrivals).slate > 0).astype(np.float64)
+        if isinstance(self._logged, StatingAgent):
+            supported = (self._logged.chance_of(target_items, arrivals).slate > 0).astype(np.float64)
         return {
             "index": arrivals.row,
             "logging": slates.chances,
@@ -266,7 +268,7 @@ class _Watched:
         joined = {name: np.concatenate(parts) for name, parts in noted.items()}
         if (share := float(joined.get("drawn", np.zeros(1)).mean())) > _DRAWN:
             raise ConfigError(
-                f"--target: {self._valued.name!r} samples its slates: {share:.0%} of the slates change with the random "
+                f"--target: {self._target.name!r} samples its slates: {share:.0%} of the slates change with the random "
                 "key. Give the agent the method chance_of, or make its slates not random"
             )
         order = np.argsort(joined["index"])
@@ -290,7 +292,7 @@ class _WatchedLearner(_Watched):
 
     def learn(self, feedback: Feedback) -> None:
         """Let the logged agent learn, but not the target agent."""
-        self._shows.learn(feedback)  # type: ignore[attr-defined]  # it is a LearningAgent
+        self._logged.learn(feedback)  # type: ignore[attr-defined]  # it is a LearningAgent
 
 
 def estimates(
