@@ -137,8 +137,9 @@ def _evaluate(
     with own_code([logged, target, *own_places(config)]):
         rounds = replayed(config, seed, logged, target, report)
         world = true_values(config, seed, target, report)
-    names = {"logged": make_agent(logged).name, "target": make_agent(target).name}
-    return {"ope": estimates(rounds, world, **names, seed=seed)}
+    logged_name = make_agent(logged).name
+    target_name = make_agent(target).name
+    return {"ope": estimates(rounds, world, logged=logged_name, target=target_name, seed=seed)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,9 +283,14 @@ class _Watched:
             **{name: joined[name][order] for name in ("predicted", "predicted_target", "admissible")},
         )
         arrival = ledger.schedule.id
-        worth = joined["worth"][order]
-        first = (arrival & ((1 << VISIT_BITS) - 1)) == 0
-        return ReplayedRound(log, arrival, first, worth, joined["supported"][order])
+        return ReplayedRound(
+            log=log,
+            arrival=arrival,
+            first=(arrival & ((1 << VISIT_BITS) - 1))
+            == 0,  # the lowest bits of an id count the visitor's visits
+            worth=joined["worth"][order],
+            supported=joined["supported"][order],
+        )
 
 
 class _WatchedLearner(_Watched):

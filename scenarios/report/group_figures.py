@@ -143,13 +143,13 @@ def figures_of(run: Run, column: str) -> GroupFigures | None:
     compared = tables.compared_agents(base, agents)
     texts = run.catalogue[column].astype(str) if column in run.catalogue else pd.Series(dtype=str)
     return GroupFigures(
-        column,
-        means,
-        base,
-        _compared(means, compared),
-        measures.late_words(last + 1),
-        run.scenario.exposure.unit,
-        tuple(texts),
+        column=column,
+        late=means,
+        base=base,
+        agent=_compared(means, compared),
+        words=measures.late_words(last + 1),
+        unit=run.scenario.exposure.unit,
+        memberships=tuple(texts),
     )
 
 

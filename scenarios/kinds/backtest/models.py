@@ -141,8 +141,8 @@ class Models:
                 train = self.split.folds[fold].train
                 seed = derived_seed(self.seed, Purpose.MODEL, 8, fold)
             recipe = thorough(part) if self.config.recipe == "thorough" else None
-            plain = {"device": self.config.device, "gap": self.config.data.session_gap}
-            model = make(part, mark=recipe, seed=seed, **plain)
+            gap = self.config.data.session_gap
+            model = make(part, mark=recipe, seed=seed, device=self.config.device, gap=gap)
             self._marks[part, fold] = self._fitted(part, fold, model, train)
         return self._marks[part, fold]
 

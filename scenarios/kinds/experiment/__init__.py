@@ -194,8 +194,15 @@ def _play(
         arrivals = []
         for design, training, prices in settings:
             assignment = Assignment(design, seed, interval)
-            arms = {"diverted": training == "diverted", "shared": prices == "shared"}
-            rounds = play_experiment(config, seed, agents, assignment, **arms, report=report)
+            rounds = play_experiment(
+                config,
+                seed,
+                agents,
+                assignment,
+                diverted=training == "diverted",
+                shared=prices == "shared",
+                report=report,
+            )
             keys = {"design": design, "training": training, "prices": prices, "seed": seed}
             for metric, estimate in estimates(rounds, assignment, tail).items():
                 rows.append({**keys, "metric": metric, **estimate._asdict(), "total_effect": effects[metric]})

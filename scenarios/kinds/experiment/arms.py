@@ -143,7 +143,7 @@ class TwoArms:
         self._weights = np.ascontiguousarray(views[0].position_weights, np.float64)
         for agent, view in zip(self._agents, views, strict=True):
             if not self._shared and self._assignment.by_arrival:
-                view = dataclasses.replace(  # noqa: PLW2901  # half a world
+                view = dataclasses.replace(  # noqa: PLW2901  # each agent serves half of the arrivals
                     view, required=view.required / 2, arrivals=max(1, round(view.arrivals / 2))
                 )
             agent.begin_round(view)
@@ -166,34 +166,43 @@ class TwoArms:
         treated = self.treated(arrivals[0])
         items = np.full((len(treated), len(self._weights)), -1)
         price = np.full(items.shape, np.nan, np.float32)
-        alone = [~treated, treated]
+        sees_one = [~treated, treated]  # by arm: arrivals that see the slate of this arm's agent alone
         nobody = np.zeros_like(treated)
         # If items are assigned, slates of both agents are merged. In a two-sided design, control visitors see A alone.
         if self._assignment.by_item:
-            alone = [~treated if self._assignment.by_arrival else nobody, nobody]
-        for arm, rows in enumerate(alone):
-            if rows.any():
-                arm_arrivals = arrivals[arm].rows(np.flatnonzero(rows))
-                answer = as_slates(self._agents[arm].act(arm_arrivals))
-                items[rows] = answer.items
-                price[rows] = np.nan if answer.price is None else answer.price
-                opponent = self._agents[1 - arm]
-                if self._one_by_one and isinstance(opponent, PacingAgent):
-                    opponent.note_delivery(self._counted(answer.items), arm_arrivals)
-        sees_both = ~(alone[0] | alone[1])
+            sees_one = [~treated if self._assignment.by_arrival else nobody, nobody]
+        for arm, is_of_arm in enumerate(sees_one):
+            if is_of_arm.any():
+                answer = self._arm_slates(arm, arrivals[arm].rows(np.flatnonzero(is_of_arm)))
+                items[is_of_arm] = answer.items
+                price[is_of_arm] = np.nan if answer.price is None else answer.price
+        sees_both = ~(sees_one[0] | sees_one[1])
         if sees_both.any():
-            shared_arrivals = [each.rows(np.flatnonzero(sees_both)) for each in arrivals]
-            ranked = [
-                as_slates(agent.act(view)).items
-                for agent, view in zip(self._agents, shared_arrivals, strict=True)
-            ]
-            joined = merged(ranked[0], ranked[1], self._treated_item)
-            items[sees_both] = within_capacity(joined, shared_arrivals[0].capacity)
-            for agent, own_slates in zip(self._agents, ranked, strict=True):
-                # The agent has counted its own slate; it learns how the merged slate differs.
-                if isinstance(agent, PacingAgent):
-                    agent.note_delivery(self._counted(items[sees_both]) - self._counted(own_slates), None)
+            items[sees_both] = self._merged_slates(
+                [each.rows(np.flatnonzero(sees_both)) for each in arrivals]
+            )
         return Slates(items, price)
+
+    def _arm_slates(self, arm: int, arrivals: Arrivals) -> Slates:
+        """Slates of one agent, counted by the other if needed."""
+        answer = as_slates(self._agents[arm].act(arrivals))
+        opponent = self._agents[1 - arm]
+        if self._one_by_one and isinstance(opponent, PacingAgent):
+            opponent.note_delivery(self._counted(answer.items), arrivals)
+        return answer
+
+    def _merged_slates(self, arrivals: Sequence[Arrivals]) -> Ints:
+        """(n, k) items merged from both agents' slates."""
+        ranked = [
+            as_slates(agent.act(view)).items for agent, view in zip(self._agents, arrivals, strict=True)
+        ]
+        joined = merged(ranked[0], ranked[1], self._treated_item)
+        items = within_capacity(joined, arrivals[0].capacity)
+        for agent, own_slates in zip(self._agents, ranked, strict=True):
+            # The agent has counted its own slate; it learns how the merged slate differs.
+            if isinstance(agent, PacingAgent):
+                agent.note_delivery(self._counted(items) - self._counted(own_slates), None)
+        return items
 
     def _counted(self, items: Ints) -> Floats:
         exposure = np.zeros(len(self._treated_item))
