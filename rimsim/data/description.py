@@ -179,8 +179,8 @@ def describe(log: EventLog) -> LogDescription:
 def _ties(log: EventLog) -> float:
     user = log.user[log.by_user]
     time = log.time[log.by_user]
-    same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
-    return float((np.append(same, False) | np.insert(same, 0, False)).mean())
+    is_tied = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+    return float((np.append(is_tied, False) | np.insert(is_tied, 0, False)).mean())
 
 
 def _abilities(

@@ -50,9 +50,9 @@ class Entry:
 
     def text(self) -> str:
         """Line that describes the log."""
-        how = "embedded" if self.url is None else f"{self.size / 1e6:,.0f} MB to fetch"
+        availability = "embedded" if self.url is None else f"{self.size / 1e6:,.0f} MB to fetch"
         counts = f"{self.users:,} users, {self.items:,} items, {self.events:,} events"
-        return f"{self.name:<16} {self.title}: {counts} ({how})"
+        return f"{self.name:<16} {self.title}: {counts} ({availability})"
 
 
 _MOVIELENS: Final = (
@@ -97,9 +97,9 @@ def entry(name: str) -> Entry:
     Raises:
         ConfigError: If there is no such log; the message offers the nearest name.
     """
-    known = {log.name: log for log in _KNOWN}
-    require_known("no log is known as {}", [name], known)
-    return known[name]
+    entries = {log.name: log for log in _KNOWN}
+    require_known("no log is known as {}", [name], entries)
+    return entries[name]
 
 
 def data_folder() -> Path:

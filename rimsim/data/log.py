@@ -16,6 +16,7 @@ from rimsim.arrays import Bools, Float32s, Floats, Ints, offsets_of
 from rimsim.config.fields import duration_seconds
 from rimsim.data.readers.columns import PRICES, first_of
 from rimsim.errors import DataError, many, refuse
+from rimsim.renamed import renamed_attribute
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,13 +93,17 @@ class ReadReport:
     """Sentences on byte-order marks, mixed line ends and rows left out."""
     warnings: tuple[str, ...] = ()
     """Sentences on likely mistakes, with remedies."""
-    others: tuple[ColumnUse, ...] = ()
-    """Use of each other column, of the events and of the table of items."""
+    column_uses: tuple[ColumnUse, ...] = ()
+    """Use of each column without a role, of the events and of the table of items."""
+
+    others = renamed_attribute("others", "column_uses")
 
     def columns_text(self) -> str:
         """Line for each column with its use."""
         rows = [(column, role) for role, column in self.columns]
-        rows += [(use.column, f"{use.text()}{f' (of {use.table})' * bool(use.table)}") for use in self.others]
+        rows += [
+            (use.column, f"{use.text()}{f' (of {use.table})' * bool(use.table)}") for use in self.column_uses
+        ]
         width = max([10, *(len(name) for name, _ in rows)]) + 2
         return "\n".join(f"{name:<{width}}{use}" for name, use in rows)
 
@@ -106,12 +111,12 @@ class ReadReport:
         """Lines about columns other than user, item, time and value."""
         attributes = [
             f"{use.attribute} from {use.column}" if use.is_renamed else f"{use.attribute}"
-            for use in self.others
+            for use in self.column_uses
             if use.attribute is not None
         ]
-        ignored = [f"{use.column} ({use.note})" for use in self.others if use.attribute is None]
+        ignored = [f"{use.column} ({use.note})" for use in self.column_uses if use.attribute is None]
         differing = [
-            f"{use.column}: {use.note}" for use in self.others if use.attribute is not None and use.note
+            f"{use.column}: {use.note}" for use in self.column_uses if use.attribute is not None and use.note
         ]
         lines = [f"attributes of items: {', '.join(attributes)}"] if attributes else []
         lines += differing
@@ -214,10 +219,10 @@ class EventLog:
         columns = {
             name: getattr(self, name) for name in ("user", "item", "time", "value", "target", "weight")
         }
-        left: dict[str, Any] = {
+        chosen_columns: dict[str, Any] = {
             name: None if column is None else column[keep] for name, column in columns.items()
         }
-        return dataclasses.replace(self, **left)
+        return dataclasses.replace(self, **chosen_columns)
 
     @cached_property
     def by_user(self) -> Ints:
@@ -349,8 +354,8 @@ def later_sessions(
     of_user = sessions.user[can_be]
     cut, first, choices = np.unique(of_user, return_index=True, return_counts=True)
     if not len(cut):
-        found = f"found no user with a session after {after:.0%} of its events"
-        refuse(DataError, "later sessions", found, "a log in which some user came back")
+        problem = f"found no user with a session after {after:.0%} of its events"
+        refuse(DataError, "later sessions", problem, "a log in which some user came back")
     share = rng.uniform(seed, rng.Purpose.LATER_SESSIONS, cut)
     sampled = can_be[first + (share * choices).astype(np.int64)]
     limit = np.full(log.n_users, np.inf)

@@ -17,9 +17,9 @@ from rimsim.data.log import EventLog, ReadReport
 from rimsim.data.readers import containers
 from rimsim.data.readers.attributes import read_tables
 from rimsim.data.readers.columns import ColumnRoles, Columns
+from rimsim.data.readers.delimited import TextForm
 from rimsim.data.readers.events import Collector, assemble, collected, selected, written_dates
 from rimsim.data.readers.layouts import find_log, read_rows
-from rimsim.data.readers.tables import TextForm
 from rimsim.data.readers.values import UNITS, Unit
 from rimsim.data.session_logs import LogSource, shown_name, source_name, stored_container
 from rimsim.data.suspicions import suspicions_of
@@ -131,7 +131,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
             name,
         )
         item_column = dict(reading.columns).get("item", "")
-        users, item_table, others = read_tables(container, layout, collector, options.items, item_column)
+        users, item_table, column_uses = read_tables(container, layout, collector, options.items, item_column)
     finally:
         container.close()
     events = collector.events(name, "s" if reading.times == "iso" else unit_found)
@@ -156,7 +156,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         bad_rows=tuple(collector.bad_rows),
         backwards=collector.backwards,
         notes=notes,
-        others=others,
+        column_uses=column_uses,
     )
     log = assemble(events, options, users, item_table)
     if name != EMBEDDED:  # few of its items are known well, which its scenarios take into account
@@ -181,8 +181,8 @@ def container_of(name: str) -> containers.Container:
 
 def _path_of(name: str) -> Path:
     """Path of a source or of a downloaded log's file."""
-    known = next((entry for entry in catalogue() if entry.name == name), None)
-    if known is None or os.path.lexists(name):
+    log_entry = next((entry for entry in catalogue() if entry.name == name), None)
+    if log_entry is None or os.path.lexists(name):
         is_word = "." not in name and "/" not in name and not os.path.lexists(name)
         installed = places("logs") if is_word else {}
         if name in installed:
@@ -193,8 +193,8 @@ def _path_of(name: str) -> Path:
     fetched = downloaded(name)
     if fetched is None:
         raise DataError(
-            f"{name}: {known.title} is not on this machine yet. Give the path of a copy. Or run 'rimsim data "
-            f"download {name}' or rimsim.data.download({name!r}), which fetches {known.size / 1e6:,.0f} MB to "
+            f"{name}: {log_entry.title} is not on this machine yet. Give the path of a copy. Or run 'rimsim data "
+            f"download {name}' or rimsim.data.download({name!r}), which fetches {log_entry.size / 1e6:,.0f} MB to "
             f"{data_folder()}"
         )
     return fetched

@@ -31,7 +31,9 @@ _Z = 1.959963984540054
 """Quantile of the normal distribution for two-sided 95% intervals."""
 _ROUNDING = 1e-9
 """Values that differ by less than this share of their size are equal: sums of the same figures in another order."""
-_DIGITS = 12  # decimals of a mean worth: means that differ in their last bits alone are equal
+_DIGITS = (
+    12  # decimals of means that are compared, so that rounding does not decide the order of equal models
+)
 
 
 @dataclass(frozen=True)
@@ -209,8 +211,8 @@ def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float 
     """
     if not 0 < level < 1:
         refuse(DataError, "level", str(level), "between 0 and 1, such as 0.95")
-    kept = _present(np.asarray(values, np.float64).ravel())
-    return _t_interval(kept, np.abs(kept).max(initial=0.0), level, overlap)
+    present = _present(np.asarray(values, np.float64).ravel())
+    return _t_interval(present, np.abs(present).max(initial=0.0), level, overlap)
 
 
 def _t_interval(values: Floats, size: float, level: float, overlap: float = 0.0) -> Interval:
@@ -279,8 +281,8 @@ def equivalence(a: ArrayLike, b: ArrayLike, margin: float, level: float = LEVEL)
     """
     if not margin > 0:
         refuse(DataError, "margin", str(margin), "above 0, the largest difference that does not matter")
-    found = paired_difference(a, b, 1 - 2 * level)
-    return Equivalence(found.mean, found.low, found.high, margin)
+    difference = paired_difference(a, b, 1 - 2 * level)
+    return Equivalence(difference.mean, difference.low, difference.high, margin)
 
 
 def holm(p: ArrayLike) -> Floats:
@@ -290,18 +292,18 @@ def holm(p: ArrayLike) -> Floats:
     smallest of m values is multiplied by m − i + 1, and the results are made ascending (Holm 1979). NaN
     stands for a missing comparison, which is not counted.
     """
-    given = np.asarray(p, np.float64)
-    there = ~np.isnan(given)
-    values = given[there]
+    p_values = np.asarray(p, np.float64)
+    is_present = ~np.isnan(p_values)
+    values = p_values[is_present]
     outside = values[(values < 0) | (values > 1)]
     if len(outside):
         refuse(DataError, "p", str(outside[0]), "between 0 and 1")
     order = np.argsort(values, kind="stable")
     stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    adjusted = given.copy()
+    adjusted = p_values.copy()
     of_values = np.empty(len(values))
     of_values[order] = np.minimum(stepped, 1.0)
-    adjusted[there] = of_values
+    adjusted[is_present] = of_values
     return adjusted
 
 
@@ -323,8 +325,8 @@ def pairs_of(real: ArrayLike) -> list[ModelPair]:
     worth = np.asarray(real, np.float64)
     means = worth.mean(1).round(_DIGITS)
     pairs = []
-    for one, other in itertools.combinations(range(len(worth)), 2):
-        better, worse = (one, other) if means[one] >= means[other] else (other, one)
+    for first, second in itertools.combinations(range(len(worth)), 2):
+        better, worse = (first, second) if means[first] >= means[second] else (second, first)
         paired = paired_difference(worth[better], worth[worse])
         pairs.append(ModelPair(better, worse, paired.mean or 0.0, paired.low, paired.high, paired.clear))
     return pairs
@@ -339,20 +341,20 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap samples of users.
     """
-    here = np.asarray(real, np.float64)
-    there = np.asarray(simulated, np.float64)
-    m, n = here.shape
-    pairs = pairs_of(here)
+    real_worth = np.asarray(real, np.float64)
+    simulated_worth = np.asarray(simulated, np.float64)
+    m, n = real_worth.shape
+    pairs = pairs_of(real_worth)
     settled = [(pair.first, pair.second) for pair in pairs if pair.settled]
-    means = here.mean(1).round(_DIGITS)
-    expected = there.mean(1).round(_DIGITS)
+    means = real_worth.mean(1).round(_DIGITS)
+    expected = simulated_worth.mean(1).round(_DIGITS)
     signs = _signs(means, expected, settled)
     generator = rng.generator(seed, rng.Purpose.MEASURE, 11)
     kendall: list[float | None] = []
     for _ in range(resamples):
         weight = np.bincount(generator.integers(0, n, n), minlength=n) / n
-        drawn_real = (here @ weight).round(_DIGITS)
-        drawn = (there @ weight).round(_DIGITS)
+        drawn_real = (real_worth @ weight).round(_DIGITS)
+        drawn = (simulated_worth @ weight).round(_DIGITS)
         kendall.append(_rank_correlation("kendalltau", drawn_real, drawn))
     low, high = _quantiles(kendall)
     over_settled = _mean(signs)
@@ -439,15 +441,15 @@ def _mean(signs: Floats) -> float | None:
     return float(signs.mean()) if len(signs) else None
 
 
-def _rank_correlation(name: str, one: Floats, other: Floats) -> float | None:
+def _rank_correlation(name: str, first: Floats, second: Floats) -> float | None:
     from scipy import stats  # noqa: PLC0415 - keeps the measures at NumPy's import time
 
-    return float(getattr(stats, name)(one, other).statistic) if np.ptp(one) and np.ptp(other) else None
+    return float(getattr(stats, name)(first, second).statistic) if np.ptp(first) and np.ptp(second) else None
 
 
 def _quantiles(values: list[float | None]) -> tuple[float | None, float | None]:
-    there = [value for value in values if value is not None]
-    if not there:
+    present = [value for value in values if value is not None]
+    if not present:
         return None, None
-    low, high = np.quantile(there, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2]).tolist()
+    low, high = np.quantile(present, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2]).tolist()
     return low, high

@@ -22,7 +22,7 @@ from rimsim.data.readers.swapped import ValuesOfColumn
 from rimsim.errors import DataError, refuse
 
 _MIXED: Final = 0.01
-"""Share of times in another unit from which a log is refused."""
+"""A log is refused if a larger share of its times seem to be in another unit than the rest."""
 BAD_ROWS_SHOWN: Final = 10
 """Bad rows that a report shows."""
 _BOUNDS: Final[tuple[tuple[values.Unit, float], ...]] = (
@@ -31,7 +31,7 @@ _BOUNDS: Final[tuple[tuple[values.Unit, float], ...]] = (
     ("us", 1e17),
     ("ns", np.inf),
 )
-"""Below 1e11 a number is taken for seconds (until the year 5138), and so on up by thousands."""
+"""Unit and the first number that is too large for it: seconds reach 1e11 in the year 5138, milliseconds 1e14, …"""
 T = TypeVar("T")
 
 
@@ -60,19 +60,19 @@ class RowBlock:
     """n rows of a file, and problems of bad rows."""
 
     lines: Ints
-    """(n,) line or row of each in the file, from 1."""
+    """(n,) line of each row in its text file, or its number in a Parquet file, from 1."""
     users: values.Words
     items: values.Words
     time: Floats | None
-    """(n,) times in the file's unit; NaN where unknown. None: all are."""
+    """(n,) times in the file's unit; NaN where unknown. None: all are unknown."""
     value: Floats | None
     """(n,) values. None: 1 throughout."""
     problems: Mapping[Role, Mapping[int, str]] = field(default_factory=dict)
     """Role → row → problem, in addition to those of users and items."""
-    others: Mapping[str, values.Words] = field(default_factory=dict)
-    """Name of another column → (n,) texts, which may describe the items."""
+    other_columns: Mapping[str, values.Words] = field(default_factory=dict)
+    """Column without a role → its n texts, which may describe the items."""
     uncut: Mapping[int, str] = field(default_factory=dict)
-    """Line → problem, of lines that are no rows."""
+    """Line → problem, of lines that could not be split into the fields of a row."""
 
 
 @dataclass(eq=False)
@@ -88,8 +88,8 @@ class Collector:
     backwards: int = field(default=0, init=False)
     skipped: int = field(default=0, init=False)
     bad_rows: list[BadRow] = field(default_factory=list, init=False)
-    others: dict[str, ItemColumn] = field(default_factory=dict, init=False)
-    """Name of another column → its texts, item by item."""
+    other_columns: dict[str, ItemColumn] = field(default_factory=dict, init=False)
+    """Column without a role → its texts, item by item."""
     nested: dict[str, str] = field(default_factory=dict, init=False)
     """Name of a column of lists or records, which is not read → its type."""
     values_of: dict[str, ValuesOfColumn] = field(default_factory=dict, init=False)
@@ -113,10 +113,10 @@ class Collector:
         Raises:
             DataError: At the first bad row of the file ``name``, unless bad rows are skipped.
         """
-        found = {**block.problems, "user": block.users.problems, "item": block.items.problems}
+        problems_of_role = {**block.problems, "user": block.users.problems, "item": block.items.problems}
         problems: dict[int, str] = {}
         for role in reversed(self.kind.roles):
-            problems |= found.get(role, {})
+            problems |= problems_of_role.get(role, {})
         bad = {**block.uncut, **{int(block.lines[row]): problem for row, problem in problems.items()}}
         all_are_bad = len(bad) > 1 and len(bad) >= len(block.lines)
         for line in sorted(bad):
@@ -127,14 +127,17 @@ class Collector:
             return
         user = block.users.codes(rows, self._users)
         item = block.items.codes(rows, self.items)
-        # The sum makes 0 of -0.
+        # Adding 0 turns -0 into 0, so that equal logs have equal bytes.
         time = np.full(len(user), np.nan) if block.time is None else block.time[rows] + 0.0
         value = np.ones(len(user)) if block.value is None else block.value[rows] + 0.0
         self._parts.append((user, item, time, value.astype(self.kind.value_type)))
-        for column, texts in block.others.items():
-            self.others[column].take(item, *texts.texts(rows))
-            if not self.others[column].must_agree:  # other columns may well describe the users
-                self.values_of.setdefault(column, ValuesOfColumn()).take(user, item, *texts.texts(rows))
+        for column_name, texts in block.other_columns.items():
+            column = self.other_columns[column_name]
+            word, words = texts.texts(rows)
+            column.take(item, word, words)
+            # Only titles, genres and years surely describe items; a column such as a country may describe users.
+            if not column.must_agree:
+                self.values_of.setdefault(column_name, ValuesOfColumn()).take(user, item, word, words)
         self.rows += len(user)
         self.backwards += int((np.diff(time, prepend=self._last) < 0).sum())
         self._last = float(time[-1])
@@ -147,7 +150,7 @@ class Collector:
 
     def wants(self, column: str) -> bool:
         """True if the texts of another column are still needed."""
-        return not self.others.setdefault(column, item_column(column)).is_closed
+        return not self.other_columns.setdefault(column, item_column(column)).is_closed
 
     def bad(self, file: str, line: int, problem: str, *, skippable: bool = True) -> None:
         """Report a row that cannot be read.
@@ -173,11 +176,15 @@ class Collector:
         Raises:
             DataError: If more than a hundredth of the times fit a different unit than most times.
         """
-        (most, count), (other, fewer) = sorted(self._votes.items(), key=lambda vote: -vote[1])[:2]
-        if self.unit is None and not self.skip_bad_rows and fewer > _MIXED * (count + fewer):
+        if self.unit is not None or self.skip_bad_rows:
+            return
+        by_votes = sorted(self._votes.items(), key=lambda vote: -vote[1])
+        (unit, n_times), (second_unit, n_second_times) = by_votes[:2]
+        if n_second_times > _MIXED * (n_times + n_second_times):
             raise DataError(
-                f"{source}: {count:,} time values look like {most} since 1970, but {fewer:,} look like {other}. Write "
-                f"all times in one unit, or name the unit: data.time_unit={most} (--time-unit {most})"
+                f"{source}: {n_times:,} time values look like {unit} since 1970, but {n_second_times:,} look like "
+                f"{second_unit}. Write all times in one unit, or name the unit: data.time_unit={unit} "
+                f"(--time-unit {unit})"
             )
 
     def beyond(self, unit: values.Unit) -> bool:
@@ -198,7 +205,9 @@ class Collector:
         value = np.empty(self.rows, self.kind.value_type)
         at = 0
         self._parts.reverse()
-        while self._parts:  # block by block, so that nothing is held twice for long
+        while (
+            self._parts
+        ):  # each block is freed once it is copied, so that memory does not hold the log twice
             part = self._parts.pop()
             span = slice(at, at + len(part[0]))
             user[span], item[span], time[span], value[span] = part
@@ -216,13 +225,13 @@ def collected(
 
     If a time is beyond the calendar, the source is read again to find its row.
     """
-    found = read(collector)
+    result = read(collector)
     collector.require_one_unit(source)
     unit = collector.unit or collector.likely_unit()
     if collector.beyond(unit):
         collector = dataclasses.replace(collector, unit=unit)
-        found = read(collector)
-    return collector, unit, found
+        result = read(collector)
+    return collector, unit, result
 
 
 def written_dates(source: str, time: Floats) -> Floats | None:
@@ -248,11 +257,13 @@ def written_dates(source: str, time: Floats) -> Floats | None:
     if not fits.all():
         if fits.sum() * 2 <= len(time):
             return None
-        found = (
+        problem = (
             f"{fits.sum():,} times are dates such as {time[fits][0]:.0f}, but {(~fits).sum():,} are not, "
             f"such as {time[~fits][0]:.0f}"
         )
-        refuse(DataError, source, found, "times of one kind. To read all times as seconds, set time_unit='s'")
+        refuse(
+            DataError, source, problem, "times of one kind. To read all times as seconds, set time_unit='s'"
+        )
     seconds: Floats = (first + day - 1) * 86_400.0
     return seconds
 
@@ -297,25 +308,27 @@ def assemble(
 
 
 def _selected(events: RawEvents, options: LogOptions) -> RawEvents:
-    left = events
+    remaining = events
     if options.min_value is not None:
-        least = np.float32(options.min_value)
-        left = selected(left, left.value >= least, f"min_value={options.min_value:g}", events)
+        min_value = np.float32(options.min_value)
+        remaining = selected(
+            remaining, remaining.value >= min_value, f"min_value={options.min_value:g}", events
+        )
     if (start := values.epoch_seconds(options.start, "start")) is not None:
-        left = selected(left, left.time >= start, f"start={_date(start)}", events)
+        remaining = selected(remaining, remaining.time >= start, f"start={_date(start)}", events)
     if (stop := values.epoch_seconds(options.stop, "stop")) is not None:
-        left = selected(left, left.time < stop, f"stop={_date(stop)}", events)
-    both = f"min_item_events={options.min_item_events} with min_user_events={options.min_user_events}"
+        remaining = selected(remaining, remaining.time < stop, f"stop={_date(stop)}", events)
+    thresholds = f"min_item_events={options.min_item_events} with min_user_events={options.min_user_events}"
     before = -1
-    while len(left.user) != before:
-        before = len(left.user)
+    while len(remaining.user) != before:
+        before = len(remaining.user)
         if options.min_item_events > 1:
-            enough = np.bincount(left.item) >= options.min_item_events
-            left = selected(left, enough[left.item], both, events)
+            enough = np.bincount(remaining.item) >= options.min_item_events
+            remaining = selected(remaining, enough[remaining.item], thresholds, events)
         if options.min_user_events > 1:
-            enough = np.bincount(left.user) >= options.min_user_events
-            left = selected(left, enough[left.user], both, events)
-    return left
+            enough = np.bincount(remaining.user) >= options.min_user_events
+            remaining = selected(remaining, enough[remaining.user], thresholds, events)
+    return remaining
 
 
 def selected(events: RawEvents, rows: Bools, step: str, source: RawEvents) -> RawEvents:
@@ -359,15 +372,15 @@ def _renumbered(
     """Sorted ids in use, and each event's position among them."""
     used = np.full(len(ids), keep_all)
     used[codes] = True
-    left: values.Ids = ids[used]
+    used_ids: values.Ids = ids[used]
     if keep_all and table is not None:
-        known = {str(key) for key in ids.tolist()}
-        extra = [key for key in table["id"].tolist() if str(key) not in known]
+        id_texts = {str(key) for key in ids.tolist()}
+        extra = [key for key in table["id"].tolist() if str(key) not in id_texts]
         if extra and {type(key) for key in extra} != {type(key) for key in ids.tolist()}:
-            left = np.array([str(key) for key in left.tolist()] + [str(key) for key in extra], object)
+            used_ids = np.array([str(key) for key in used_ids.tolist()] + [str(key) for key in extra], object)
         elif extra:
-            left = np.concatenate([left, np.array(extra, left.dtype)])
-    ordered, rank = values.ranked(left)
+            used_ids = np.concatenate([used_ids, np.array(extra, used_ids.dtype)])
+    ordered, rank = values.ranked(used_ids)
     row = np.full(len(ids), -1, np.int64)
     row[used] = rank[: int(used.sum())]
     return ordered, row[codes]
@@ -393,8 +406,8 @@ def _attributes(ids: values.Ids, table: pd.DataFrame | None) -> pd.DataFrame:
     if table is None or not len(table):
         return frame
     position = values.places_among(ids, table["id"].tolist())
-    others = table.drop(columns="id").reset_index(drop=True).reindex(position).reset_index(drop=True)
-    return pd.concat([frame, others], axis=1)
+    attributes = table.drop(columns="id").reset_index(drop=True).reindex(position).reset_index(drop=True)
+    return pd.concat([frame, attributes], axis=1)
 
 
 def _items(ids: values.Ids, table: pd.DataFrame | None) -> pd.DataFrame:
@@ -426,8 +439,8 @@ def _release(items: pd.DataFrame, item: Ints, time: Floats, rule: str) -> Floats
     else:
         years = items["year"].to_numpy(np.float64, na_value=np.nan)
         stated = np.array([_new_year(year) for year in years], np.float64)
-    known = np.isfinite(stated)
-    release: Floats = np.where(known, np.minimum(stated, first), 0.0)
+    is_stated = np.isfinite(stated)
+    release: Floats = np.where(is_stated, np.minimum(stated, first), 0.0)
     return release
 
 

@@ -26,8 +26,10 @@ from typing import Final
 
 from rimsim.data.readers.columns import ColumnPlaces, ColumnRoles
 from rimsim.data.readers.containers import PACKED, Container
+from rimsim.data.readers.delimited import Dialect, TextForm, read_delimited
 from rimsim.data.readers.events import Collector
-from rimsim.data.readers.tables import Dialect, Reading, TextForm, read_delimited, read_parquet
+from rimsim.data.readers.parquet import read_parquet
+from rimsim.data.readers.reading import Reading
 from rimsim.data.readers.values import LARGEST_VALUE, Unit
 from rimsim.errors import DataError, nearest, refuse
 
@@ -148,27 +150,27 @@ def find_log(container: Container) -> LogLayout:
     Raises:
         DataError: If there is no log, or more than one.
     """
-    known = _known_members(container)
+    members = _known_members(container)
     only = container.only
     choices = [
-        choice for member in known if only in (None, member) if (choice := _known_layout(member, known))
+        choice for member in members if only in (None, member) if (choice := _known_layout(member, members))
     ]
     if not choices:
-        names = _tables(known) if only is None else [only]
+        names = _tables(members) if only is None else [only]
         choices = [LogLayout("file", member) for member in names]
     layouts = ", ".join(dict.fromkeys(layout.events for layout in LOG_LAYOUTS))
     allowed = f"{layouts}, or one file of events"
-    _require_one([choice.events for choice in choices], container, known, "log", allowed)
+    _require_one([choice.events for choice in choices], container, members, "log", allowed)
     return choices[0]
 
 
-def _known_layout(member: str, known: Sequence[str]) -> LogLayout | None:
+def _known_layout(member: str, members: Sequence[str]) -> LogLayout | None:
     """Layout of an events file and neighbouring files, if known."""
     path = PurePosixPath(member)
     layout = next((layout for layout in LOG_LAYOUTS if layout.events == path.name.lower()), None)
     if layout is None:
         return None
-    names = {other.lower(): other for other in reversed(known)}
+    names = {neighbour.lower(): neighbour for neighbour in reversed(members)}
 
     def sibling(file: str | None) -> str | None:
         return None if file is None else names.get(str(path.with_name(file)).lower())
@@ -189,17 +191,17 @@ def find_observed(container: Container) -> tuple[str, ObservedLayout]:
     Raises:
         DataError: If there is no table, or more than one.
     """
-    known = _known_members(container)
+    members = _known_members(container)
     if container.only is not None:
         return container.only, _observed_layout(container.only)
-    found = [member for member in known if _observed_layout(member).at_random]
-    found = found or _tables(known, (".ascii",))
+    tables = [member for member in members if _observed_layout(member).at_random]
+    tables = tables or _tables(members, (".ascii",))
     allowed = (
         "small_matrix.csv, log_random_….csv, test.ascii, ydata-ymusic-rating-study-v1_0-test.txt, or one table of "
         "users, items and values"
     )
-    _require_one(found, container, known, "observed table", allowed)
-    return found[0], _observed_layout(found[0])
+    _require_one(tables, container, members, "observed table", allowed)
+    return tables[0], _observed_layout(tables[0])
 
 
 def _observed_layout(member: str) -> ObservedLayout:
@@ -214,16 +216,16 @@ def _observed_layout(member: str) -> ObservedLayout:
 
 def _known_members(container: Container) -> list[str]:
     """Sorted files of a container; a requested file must exist."""
-    known = sorted(set(container.members))
+    members = sorted(set(container.members))
     only = container.only
-    if only is not None and only not in known:
-        raise DataError(f"{container.name}: it has no file {only!r}.{nearest(only, known)}")
-    return known
+    if only is not None and only not in members:
+        raise DataError(f"{container.name}: it has no file {only!r}.{nearest(only, members)}")
+    return members
 
 
-def _tables(members: Iterable[str], more: tuple[str, ...] = ()) -> list[str]:
+def _tables(members: Iterable[str], further_endings: tuple[str, ...] = ()) -> list[str]:
     """Files whose names look like names of tables."""
-    endings = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".parquet", ".pq", *more)
+    endings = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".parquet", ".pq", *further_endings)
 
     def is_table(member: str) -> bool:
         path = PurePosixPath(member.lower())
@@ -235,18 +237,18 @@ def _tables(members: Iterable[str], more: tuple[str, ...] = ()) -> list[str]:
 
 
 def _require_one(
-    found: Sequence[str], container: Container, known: Sequence[str], what: str, allowed: str
+    tables: Sequence[str], container: Container, members: Sequence[str], noun: str, allowed: str
 ) -> None:
     """Refuse a container with no or several tables."""
     name = container.name
-    if not found:
-        seen = f", only {', '.join(known[:8])}" if known else ""
-        refuse(DataError, name, f"there is no {what} in it{seen}", allowed)
-    if len(found) > 1:
-        names = ", ".join(found[:8])
+    if not tables:
+        seen = f", only {', '.join(members[:8])}" if members else ""
+        refuse(DataError, name, f"there is no {noun} in it{seen}", allowed)
+    if len(tables) > 1:
+        names = ", ".join(tables[:8])
         raise DataError(
-            f"{name}: it holds more than one {what} ({names}). Name the file to read, such as "
-            f"{name}/{found[0]}"
+            f"{name}: it holds more than one {noun} ({names}). Name the file to read, such as "
+            f"{name}/{tables[0]}"
         )
 
 
