@@ -61,12 +61,12 @@ def cores() -> int:
 def memory() -> int | None:
     """Bytes that this process may use; None if unknown."""
     try:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
     with suppress(OSError, ValueError):  # no limit of the container is written as "max"
-        there = min(there, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    return there
+        n_bytes = min(n_bytes, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return n_bytes
 
 
 def cache_folder() -> Path:

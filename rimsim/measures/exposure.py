@@ -218,9 +218,10 @@ def who_pays(slates: ArrayLike, binding: ArrayLike, ground_intensity: ArrayLike,
 
 
 def _pair(exposure: ArrayLike, required: ArrayLike) -> tuple[Floats, Floats]:
-    counts = as_counts(exposure, "exposure"), as_counts(required, "required")
-    same_length(*counts, "exposure and required")
-    return counts
+    exposures = as_counts(exposure, "exposure")
+    required_exposures = as_counts(required, "required")
+    same_length(exposures, required_exposures, "exposure and required")
+    return exposures, required_exposures
 
 
 def as_counts(values: ArrayLike, name: str) -> Floats:

@@ -406,8 +406,17 @@ def order_test(real: ArrayLike, simulated: ArrayLike) -> OrderTest:
     if settled:
         agreement = (len(concordant) - len(discordant)) / len(settled)
         low, high = _over_pairs(agreement, len(settled), len(worth))
-    counts = (len(worth), worth.shape[1], len(pairs), len(settled))
-    return OrderTest(agreement, low, high, *counts, tuple(concordant), tuple(discordant))
+    return OrderTest(
+        agreement=agreement,
+        low=low,
+        high=high,
+        models=len(worth),
+        users=worth.shape[1],
+        pairs=len(pairs),
+        settled=len(settled),
+        concordant=tuple(concordant),
+        reversed=tuple(discordant),
+    )
 
 
 def _over_pairs(agreement: float, settled: int, models: int) -> tuple[float, float]:

@@ -157,8 +157,8 @@ class EventFile:
         table = api_pb2.Experiment(hparam_infos=names, metric_infos=columns)
         self._add_hyper(metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=table))
         self._add_summary(0, summary_v2.hparams_pb(dict(values)))
-        done = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
-        end = plugin_data_pb2.HParamsPluginData(session_end_info=done)
+        session_end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
+        end = plugin_data_pb2.HParamsPluginData(session_end_info=session_end)
         self._add_hyper(metadata.SESSION_END_INFO_TAG, end)
 
     def _add_hyper(self, tag: str, data: Any) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Measures: TypeAlias = Mapping[str, Measure]
-BANDED = tuple(one.name for one in sorted(MEASURES.values(), key=lambda one: one.band) if one.band)
+_BY_BAND = sorted(MEASURES.values(), key=lambda measure: measure.band)
+BANDED = tuple(measure.name for measure in _BY_BAND if measure.band)
 """Built-in measures that have a band, in their order on the page."""
 RETRAINED = tuple(sorted(name for name in MEASURES if MEASURES[name].retrained))
 """Built-in measures whose parts of retraining are reported."""
@@ -107,8 +108,8 @@ class Tracker:
         measures: Measures = MEASURES,
     ) -> None:
         if first_round < 0 or first_arrival < 0:
-            found = f"first_round {first_round}, first_arrival {first_arrival}"
-            raise ConfigError(f"tracker of {agent!r}: {found}. Expected at least 0")
+            starts = f"first_round {first_round}, first_arrival {first_arrival}"
+            raise ConfigError(f"tracker of {agent!r}: {starts}. Expected at least 0")
         self.folder = event_folder(run, agent, seed)
         """Folder of the event files."""
         self._identity: dict[str, HyperParameter] = {"agent": agent, "seed": seed}
@@ -223,16 +224,16 @@ def _folder_name(agent: str) -> str:
 
 def layout(measures: Measures = MEASURES, parts: Sequence[str] = ()) -> dict[str, tuple[TagChart, ...]]:
     """Charts of the custom-scalar page, by category."""
-    own = [name for name in measures if name not in MEASURES]
+    own_names = [name for name in measures if name not in MEASURES]
     page = {}
     if parts:
         page["Retraining and its parts"] = tuple(
             _band(f"{measures[name].title}: {_PART_WORDS.get(part, part)}", measures[name], f"{name}/{part}")
             for part in parts
-            for name in (*RETRAINED, *own)
+            for name in (*RETRAINED, *own_names)
         )
     page["Bands over seeds (95%; below four seeds from the lowest to the highest)"] = tuple(
-        _band(measures[name].title, measures[name], name) for name in (*BANDED, *own)
+        _band(measures[name].title, measures[name], name) for name in (*BANDED, *own_names)
     )
     for category, title, tags in (
         ("Guarantees", "Required and delivered exposure", ("delivery/required", "delivery/delivered")),
@@ -249,8 +250,8 @@ def layout(measures: Measures = MEASURES, parts: Sequence[str] = ()) -> dict[str
     return page
 
 
-def _band(title: str, measure: Measure, what: str) -> TagChart:
-    ends = [f"{_BANDS}/{what}/{end}" for end in ("mid", "low", "high")]
+def _band(title: str, measure: Measure, series: str) -> TagChart:
+    ends = [f"{_BANDS}/{series}/{end}" for end in ("mid", "low", "high")]
     return TagChart(f"{title} ({measure.unit})", tuple(ends), band=True)
 
 
@@ -265,21 +266,21 @@ def write_summary(
     ``rounds`` has columns agent, seed, round, metric, value; metrics without a band are left out. ``parts``, the parts
     of the effect of retraining, has columns agent, part, metric, round, seed, value.
     """
-    own = [name for name in measures if name not in MEASURES]
-    known = rounds[rounds["metric"].isin([*BANDED, *own])]
+    own_names = [name for name in measures if name not in MEASURES]
+    charted = rounds[rounds["metric"].isin([*BANDED, *own_names])]
     present = [] if parts is None else parts["part"].unique().tolist()
     names = [part for part in dict.fromkeys(["loop", "all", *present]) if part in present]
     page = layout(measures, names)
     folders = []
-    for agent in sorted(known["agent"].unique()):
+    for agent in sorted(charted["agent"].unique()):
         folder = summary_folder(run, agent)
         with _replaced(folder) as file:
             file.layout(page)
-            for (metric,), step, ends in _bands(known[known["agent"] == agent], ["metric"]):
+            for (metric,), step, ends in _bands(charted[charted["agent"] == agent], ["metric"]):
                 for end, value in ends.items():
                     file.scalar(f"{_BANDS}/{metric}/{end}", value, step)
             if parts is not None:
-                mine = parts[(parts["agent"] == agent) & parts["metric"].isin([*RETRAINED, *own])]
+                mine = parts[(parts["agent"] == agent) & parts["metric"].isin([*RETRAINED, *own_names])]
                 for (metric, part), step, ends in _bands(mine, ["metric", "part"]):
                     file.scalar(f"{_PARTS}/{metric}/{_PART_TAGS.get(part, part)}", ends["mid"], step)
                     for end, value in ends.items():
@@ -328,7 +329,7 @@ def _bands(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[tuple[str, .
     """Labels of each band, with round, mean and ends."""
     ordered = table.dropna(subset=["value"]).sort_values([*names, "round", "seed"])
     for row in ordered.groupby([*names, "round"])["value"].agg(list).reset_index().itertuples(index=False):
-        *what, step, values = row
+        *labels, step, values = row
         band = mean_interval(values, 0.95)
         if band.mean is None:
             continue
@@ -336,4 +337,4 @@ def _bands(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[tuple[str, .
         if 1 < band.n < FEW_SEEDS:
             low = min(values)
             high = max(values)
-        yield tuple(what), int(step), {"mid": band.mean, "low": low, "high": high}
+        yield tuple(labels), int(step), {"mid": band.mean, "low": low, "high": high}
