@@ -139,7 +139,7 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
     try:
         call = ast.parse(f"f({inside}", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
-            raise ValueError  # noqa: TRY301  # reported with the others below
+            raise ValueError  # noqa: TRY301  # reported below, like other errors
         return name, {str(part.arg): ast.literal_eval(part.value) for part in call.keywords}
     except (SyntaxError, ValueError):
         raise ConfigError(
@@ -191,7 +191,9 @@ def _arguments(
         return arguments | {"options": _typed(record, "options", dict(options), origin)}
     require_options(options, [name for name in parameters if name != "scenario"], origin)
     if isinstance(factory, type) and is_pydantic_dataclass(factory):
-        return arguments | dict(options)  # it checks them by itself, and more strictly if it says so
+        return arguments | dict(
+            options
+        )  # pydantic checks its fields itself, more strictly if the class asks for it
     return arguments | {
         name: _typed(_annotation(factory, name), name, value, origin) for name, value in options.items()
     }
@@ -355,7 +357,8 @@ def files_of(places: Sequence[str]) -> list[Path]:
 class _UncachedLoader(SourceFileLoader):
     """Loader that compiles a file on each import."""
 
-    # Python's cache misses a change within a second that keeps the size.
+    # Python's cached bytecode counts as current if time (in seconds) and size of the file are unchanged, so a quick
+    # edit that keeps the size would be missed.
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)

@@ -11,7 +11,7 @@ from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 
 _STEPS = 60
-"""Most Newton steps; a convex objective usually needs fewer than ten."""
+"""Largest number of Newton steps of a fit."""
 _ENOUGH = 1e-10
 """Predicted gain of a step, relative to the objective, below which the minimum is reached."""
 _LARGEST = 30.0

@@ -31,7 +31,7 @@ WELL_KNOWN: Final = 30
 _DAY: Final = 86_400.0
 
 ENDINGS: Final = (".png", ".pdf", ".svg")
-_FEW: Final = 20  # distinct values that get a bar each
+_FEW: Final = 20  # up to so many distinct values get a bar each
 _SECONDS: Final = {
     "1 s": 1,
     "1 min": 60,
@@ -137,7 +137,7 @@ class LogDescription:
             _silences(axes[1, 0], log)
             if log.value.min() < log.value.max():
                 _values(axes[1, 1], log)
-            else:  # a log without values has 1 throughout: nothing to see
+            else:  # a log without values has the value 1 in all events, which needs no chart
                 _session_lengths(axes[1, 1], log)
             name = log.report.source if log.report is not None else "log"
             title = f"{name}: {log.n_users:,} users, {log.n_items:,} items, {len(log):,} events"

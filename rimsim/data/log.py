@@ -84,7 +84,7 @@ class ReadReport:
     rows: int
     """Rows read into the log, before any selection."""
     skipped: int = 0
-    """Bad rows left out because that was asked for."""
+    """Number of bad rows that were left out, as ``skip_bad_rows`` allows."""
     bad_rows: tuple[BadRow, ...] = ()
     """First few bad rows."""
     backwards: int = 0
@@ -170,9 +170,9 @@ class EventLog:
     """
 
     user: Ints
-    """(n,) row of ``users``."""
+    """(n,) user of each event, as a row of ``users``."""
     item: Ints
-    """(n,) row of ``items``."""
+    """(n,) item of each event, as a row of ``items``."""
     time: Floats
     """(n,) seconds since the epoch, ascending."""
     value: Float32s
@@ -350,14 +350,14 @@ def later_sessions(
     events_before = offsets_of(count)
     before = events_before[:-1] - events_before[begin[user]]
     total = events_before[begin[user + 1]] - events_before[begin[user]]
-    can_be = order[(before > 0) & (before >= after * total)]  # sessions by user, then start
-    of_user = sessions.user[can_be]
+    candidates = order[(before > 0) & (before >= after * total)]  # sessions by user, then start
+    of_user = sessions.user[candidates]
     cut, first, choices = np.unique(of_user, return_index=True, return_counts=True)
     if not len(cut):
         problem = f"found no user with a session after {after:.0%} of its events"
         refuse(DataError, "later sessions", problem, "a log in which some user came back")
     share = rng.uniform(seed, rng.Purpose.LATER_SESSIONS, cut)
-    sampled = can_be[first + (share * choices).astype(np.int64)]
+    sampled = candidates[first + (share * choices).astype(np.int64)]
     limit = np.full(log.n_users, np.inf)
     limit[cut] = sessions.start[sampled]
     is_past = log.time < limit[log.user]

@@ -195,7 +195,11 @@ def load_observed(
     if not has_type(source, str) or not source:
         raise ConfigError(f"path is {source!r}. Expected the path of a table, a folder or a zip")
     zipped = inside_zip(source)
-    container = open_container(existing(source)) if zipped is None else zip_container(*zipped)
+    if zipped is None:
+        container = open_container(existing(source))
+    else:
+        archive, inner_file = zipped
+        container = zip_container(archive, only=inner_file)
     try:
         member, layout = find_observed(container)
         roles, largest = _roles(layout, columns, value)

@@ -141,7 +141,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         unit_read = "yyyymmdd"
     notes = reading.notes
     if layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
-        # A copy of u.data that is passed around has three more rows, of a user 0 that MovieLens never had.
+        # A widespread copy of u.data has three additional rows, of a user 0 that is not in MovieLens.
         notes += (
             f"{container.label(layout.events)}: left out {many(sum(strangers), 'row')} of user 0, not of MovieLens",
         )
@@ -159,7 +159,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         column_uses=column_uses,
     )
     log = assemble(events, options, users, item_table)
-    if name != EMBEDDED:  # few of its items are known well, which its scenarios take into account
+    if name != EMBEDDED:  # its scenarios choose thresholds that fit it
         before = np.bincount(events.item)
         swapped = [name for name, column in collector.values_of.items() if column.belongs_to_users]
         is_guessed = unit is None and unit_read == "s"
@@ -175,7 +175,8 @@ def container_of(name: str) -> containers.Container:
     if (stored := stored_container(name)) is not None:
         return stored
     if (zipped := containers.inside_zip(name)) is not None:
-        return containers.zip_container(*zipped)
+        archive, member = zipped
+        return containers.zip_container(archive, only=member)
     return containers.open_container(_path_of(name))
 
 

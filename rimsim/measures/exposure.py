@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import DataError, refuse
 
-_GRID = 1 << 20  # weights of positions are multiples of 1/2²⁰: sums of them are exact, in whatever order
+_GRID = 1 << 20  # position weights are multiples of 1/2²⁰, so that their sums are exact in any order
 
 
 def exposure_counts(slates: ArrayLike, n_items: int) -> Ints:

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _BLOCK = 1 << 22  # comparisons that `jaccard` holds at a time, which bounds its memory to some megabytes
-_ROUNDING = (
-    1e-12  # Kaplan-Meier shares are rounded products, so a share this little below a half counts as a half
-)
+_ROUNDING = 1e-12
+"""Kaplan-Meier shares are rounded products, so a share this little below a half counts as a half."""
 
 
 def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -> Ints:
@@ -43,13 +42,13 @@ def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -
         chosen = np.sort(draw.choice(total, size=count, replace=False))
     # Pair number j of n(n−1)/2 in the order (0,1), (0,2), (1,2), (0,3), …: `second` is the triangular root of j.
     second = ((1 + np.sqrt(1 + 8 * chosen.astype(np.float64))) / 2).astype(np.int64)
-    second -= second * (second - 1) // 2 > chosen  # the root is rounded: off by one at most
+    second -= second * (second - 1) // 2 > chosen  # the rounded root is wrong by one at most
     second += second * (second + 1) // 2 <= chosen
     pairs = np.stack([chosen - second * (second - 1) // 2, second], axis=1).astype(np.int64)
     if user is not None:
         users = np.asarray(user)
         pairs = pairs[users[pairs[:, 0]] != users[pairs[:, 1]]]
-    order = np.argsort(pairs[:, 0], kind="stable")  # they are in order of ``second`` already
+    order = np.argsort(pairs[:, 0], kind="stable")  # a stable sort keeps the order by `second`
     return np.asarray(pairs[order], np.int64)
 
 
@@ -145,7 +144,7 @@ class AdoptionTimes:
     duration: Ints
     """(J,) arrivals from release to the m-th consumption, or to the end of the run if that never came."""
     observed: Bools
-    """(J,) whether it came; false = censored: all that is known is that it takes longer."""
+    """(J,) true if the m-th consumption came; false: censored, because it takes longer than ``duration``."""
 
 
 def adoption_times(
@@ -234,7 +233,7 @@ def late_slopes(rounds: pd.DataFrame) -> pd.DataFrame:
     late = rounds[rounds["round"].isin(late_rounds(_count(rounds)))]
     keys = ["agent", "seed", "metric"]
     groups = late.groupby(keys, sort=False, observed=True)
-    late = late[groups["round"].transform("count") > 2]  # a line through two points has no rest
+    late = late[groups["round"].transform("count") > 2]  # a line through two points fits any values
     away = late["round"] - late.groupby(keys, observed=True)["round"].transform("mean")
     parts = late.assign(value=away * late["value"], spread=away**2)
     sums = parts.groupby(keys, sort=False, observed=True)[["value", "spread"]].sum().reset_index()

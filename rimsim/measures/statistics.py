@@ -16,11 +16,11 @@ from rimsim.arrays import Bools, Floats
 from rimsim.errors import DataError, refuse
 
 FEW_SEEDS = 4
-"""Least seeds of an interval: with fewer, charts show the seeds themselves."""
+"""Fewest seeds for which charts show an interval; with fewer, they show the value of each seed."""
 LEVEL = 0.05
-"""Rate of false claims that a table, or a claim of no difference, may have."""
+"""Largest chance of a false claim, in a table of comparisons or in a claim of no difference."""
 UNFIT = 0.6
-"""Bar of agreement over settled pairs, below which a truth should not order models."""
+"""Agreement over settled pairs below which a truth is unfit for comparing models."""
 Verdict: TypeAlias = Literal["fit", "unfit", "cannot tell"]
 """Verdict on the fitness of a truth for comparing models."""
 FIT: Final = "fit"
@@ -30,10 +30,9 @@ _CONFIDENCE = 0.95
 _Z = 1.959963984540054
 """Quantile of the normal distribution for two-sided 95% intervals."""
 _ROUNDING = 1e-9
-"""Values that differ by less than this share of their size are equal: sums of the same figures in another order."""
-_DIGITS = (
-    12  # decimals of means that are compared, so that rounding does not decide the order of equal models
-)
+"""Relative difference up to which values are equal: the order of a sum changes its last bits."""
+_DIGITS = 12
+"""Decimals of means that are compared, so that rounding does not decide the order of equal models."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float 
 
 
 def _t_interval(values: Floats, size: float, level: float, overlap: float = 0.0) -> Interval:
-    """Student-t interval of values, computed from figures of a size."""
+    """Student-t interval; rounding errors are relative to ``size``."""
     n = len(values)
     if n < 2:
         return Interval(float(values.mean()) if n else None, None, None, n)

@@ -25,9 +25,9 @@ BANDED = tuple(measure.name for measure in _BY_BAND if measure.band)
 """Built-in measures that have a band, in their order on the page."""
 RETRAINED = tuple(sorted(name for name in MEASURES if MEASURES[name].retrained))
 """Built-in measures whose parts of retraining are reported."""
-# Groups of tags. TensorBoard sorts them by name and opens the first two: the parts of what retraining does stand first;
-# means over seeds and the ends of bands, which charts of the custom-scalar page draw, and every series against arrivals
-# served stand last.
+# Groups of tags. TensorBoard sorts them by name and opens the first two, so the parts of the effect of retraining have
+# the first name. The last names are those of series that few users look at: the lines of bands, which the charts of the
+# custom-scalar page draw, and each series against the arrivals served.
 _PARTS = "1_retraining"
 _BANDS = "zz_bands"
 _BY_ARRIVALS = "zz_by_arrivals"
@@ -42,7 +42,7 @@ _PART_WORDS = {
     "own-history": "events of its own market, not another's",
 }
 _PART_TAGS = {"all": "agent_minus_frozen"}
-"""Last word of a part's tag, where the name of the part would be no title."""
+"""Last word of a part's tag, for a part whose name would not explain it."""
 TAGS = {
     "platform/cost": "c, the cost of a missing exposure in units of λ; the same in all rounds",
     "platform/learnt_events": "events of the round from which the platform can learn",
@@ -118,8 +118,8 @@ class Tracker:
         older = event_files(self.folder)
         self._file = EventFile(self.folder)
         if first_round:
-            # A purge at `first_round` alone would not do: it knows one kind of step, and would hide the series by
-            # arrivals, whose steps are larger than any round. So all is purged, and the rest is written again.
+            # TensorBoard can only purge all points from one step on, but steps are rounds in some series and arrivals
+            # in others. So everything is purged, and the points of earlier rounds are written again.
             self._file.copy(older, lambda name, step: _stays(name, step, first_round, first_arrival))
         self._file.layout(layout(measures))
         self._file.flush()

@@ -43,23 +43,23 @@ class Dialect:
     quoted: bool
     """True if ``"`` may enclose a field."""
     places: ColumnPlaces
-    """Positions of the roles."""
+    """Position of the field of each role."""
     header: bool
     """True if the first line is a header."""
     times: TimeKind = "number"
-    """Numbers or ISO dates."""
+    """Kind of times: numbers or ISO dates."""
 
 
 @dataclass(frozen=True)
 class TextForm:
-    """Form of a text file, as far as known."""
+    """Form of a text file; what is None is recognised."""
 
     separator: str | None = None
-    """Separator, or None to find it."""
+    """Text between fields; None: recognised in the first line."""
     encoding: str | None = None
-    """Encoding, or None for UTF-8 or the one of the byte-order mark."""
+    """Encoding; None: that of the byte-order mark, or else UTF-8."""
     dialect: Dialect | None = None
-    """Dialect, or None to find it in the first line."""
+    """Dialect of a known layout; None: recognised in the first lines."""
 
 
 def read_delimited(stream: Stream, collector: Collector, roles: ColumnRoles, form: TextForm) -> Reading:
@@ -75,7 +75,7 @@ def read_delimited(stream: Stream, collector: Collector, roles: ColumnRoles, for
         text = block.text
         first_line = block.first_line
         if reader is None:
-            body = text.lstrip(b"\n")  # blank lines before the header are no rows
+            body = text.lstrip(b"\n")  # blank lines may stand before the header
             first_line += len(text) - len(body)
             if not body:
                 continue
@@ -136,9 +136,8 @@ def sniff(first: bytes, location: str, roles: ColumnRoles, separator: str | None
         header = not _is_data(names, roles)
         names = names if header else [f"column {place}" for place in range(1, len(names) + 1)]
     places = resolve(names, roles, location)
-    places = (
-        places if header else replace(places, other_columns={})
-    )  # a column without a name cannot be asked for
+    if not header:  # without names, users cannot ask for columns without a role
+        places = replace(places, other_columns={})
     return Dialect(chosen, quoted=True, places=places, header=header)
 
 

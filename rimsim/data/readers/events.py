@@ -205,9 +205,8 @@ class Collector:
         value = np.empty(self.rows, self.kind.value_type)
         at = 0
         self._parts.reverse()
-        while (
-            self._parts
-        ):  # each block is freed once it is copied, so that memory does not hold the log twice
+        # Each block is freed once it is copied, so that memory does not hold the log twice.
+        while self._parts:
             part = self._parts.pop()
             span = slice(at, at + len(part[0]))
             user[span], item[span], time[span], value[span] = part
@@ -392,7 +391,7 @@ def _order(pair: Ints, time: Floats, value: Array) -> Ints:
     high = time.max()
     pairs = int(pair.max()) + 1
     if (high - low + 1) * pairs < 2.0**62 and bool((time == np.floor(time)).all()):
-        # One number that holds both is much faster to sort.
+        # Time and pair fit into one whole number, which is much faster to sort than two keys.
         order = np.argsort((time - low).astype(np.int64) * pairs + pair)
     else:
         order = np.lexsort((pair, time))
@@ -425,7 +424,7 @@ def _items(ids: values.Ids, table: pd.DataFrame | None) -> pd.DataFrame:
 
 def _release(items: pd.DataFrame, item: Ints, time: Floats, rule: str) -> Floats:
     """(M,) release times; 0 if unknown or not used."""
-    # Never later than the item's first event, unless the source says so.
+    # An item is released by its first event at the latest, unless the rule is "given".
     if rule == "given":
         if "release" in items:
             return np.asarray(items["release"].fillna(0.0), np.float64)
@@ -445,6 +444,6 @@ def _release(items: pd.DataFrame, item: Ints, time: Floats, rule: str) -> Floats
 
 
 def _new_year(year: float) -> float:
-    if not 1970 <= year <= 9999:  # also false for NaN; films older than the epoch are always there
+    if not 1970 <= year <= 9999:  # false for NaN; films from before 1970 are always available
         return 0.0
     return dt.datetime(int(year), 1, 1, tzinfo=dt.UTC).timestamp()

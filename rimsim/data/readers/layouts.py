@@ -39,27 +39,33 @@ class TableFormat:
     """Form of a table without a header."""
 
     separator: str
-    """Between fields."""
+    """Text between fields."""
     names: tuple[str, ...]
     """Names of its columns."""
     flags: bool = False
-    """True if the fields after the named ones are one flag per genre (MovieLens 100K)."""
+    """True if a flag per genre, 0 or 1, follows the named fields (MovieLens 100K)."""
 
 
 @dataclass(frozen=True)
 class LogLayout:
     """Names and forms of the files of a log."""
 
-    # A form of None has a header.
-
     name: str
+    """Name of the layout in reports."""
     events: str
+    """Name of the file of events."""
     items: str | None = None
+    """Name of the table of items, if any."""
     users: str | None = None
+    """Name of the table of users, if any."""
     genres: str | None = None
+    """Name of the file with the names of the genre flags, if any (MovieLens 100K)."""
     dialect: Dialect | None = None
+    """Dialect of the events; None: recognised in the first lines."""
     items_form: TableFormat | None = None
+    """Form of the table of items; None: it has a header."""
     users_form: TableFormat | None = None
+    """Form of the table of users; None: it has a header."""
 
 
 _PLACES = ColumnPlaces({"user": 0, "item": 1, "time": 3, "value": 2}, ("user", "item", "rating", "timestamp"))
@@ -107,15 +113,15 @@ class ObservedLayout:
     columns: tuple[str | int, str | int, str | int] | None = None
     """Columns of user, item and value: names, or positions from 1; None: a header with usual names."""
     time: str | None = None
-    """Column of times."""
+    """Name of the column of times; None: the table has no times."""
     unit: Unit | None = None
     """Unit of times; None: the unit in which most times of the file are plausible dates."""
     separator: str | None = None
-    """Between fields; None: found by itself."""
+    """Text between fields; None: recognised in the first line."""
     matrix: bool = False
     """True for a matrix of users by items, with 0 where nothing is observed."""
     largest: float = LARGEST_VALUE
-    """Largest value."""
+    """Largest valid value of an answer."""
     at_random: bool | None = False
     """True if the choice of items did not depend on the users' preferences; None: unknown."""
 
@@ -177,7 +183,7 @@ def _known_layout(member: str, members: Sequence[str]) -> LogLayout | None:
 
     users = sibling(layout.users)
     if layout.name == "MovieLens 1M" and users is None:
-        layout = _10M  # which has the layout of 1M without a table of users
+        layout = _10M  # 10M has the file names of 1M, but no table of users
     items = sibling(layout.items)
     genres = sibling(layout.genres)
     return replace(layout, events=member, items=items, users=users, genres=genres)

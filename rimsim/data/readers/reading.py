@@ -18,4 +18,4 @@ class Reading:
     times: TimeKind = "number"
     """Numbers, or ISO dates and timestamps."""
     notes: tuple[str, ...] = ()
-    """Sentences about oddities."""
+    """Sentences about byte-order marks and mixed line ends."""
