@@ -50,15 +50,15 @@ class LogDescription:
     log: EventLog
     """The log."""
     sessions: int
-    """Sessions; an inactivity gap of 30 minutes ends one."""
+    """Number of sessions; an inactivity gap of 30 minutes ends a session."""
     ties: float
-    """Share of events at the very time of another event of the same user."""
+    """Share of events with the same time as another event of their user."""
     repeats: int
-    """Events whose user had met the item before."""
+    """Number of events whose user has an earlier event with the same item."""
     longest_silence: float
-    """Seconds of the longest stretch without any event."""
+    """Seconds of the longest time without any event."""
     silence_start: float
-    """Begin of this stretch, seconds since the epoch."""
+    """Beginning of the longest time without any event, in seconds since 1970."""
     popularity: Ints
     """(M,) events of each item, descending."""
     gini: float
@@ -66,13 +66,13 @@ class LogDescription:
     top_decile: float
     """Share of events on the most popular tenth of the items."""
     well_known: int
-    """Items with at least 30 events."""
+    """Number of items with at least 30 events."""
     late_items: int
-    """Items first met in the second half of the time span."""
+    """Number of items whose first event is in the second half of the log's time."""
     can: tuple[str, ...]
-    """Sentences on possible uses."""
+    """Sentences on what rimsim can do with the log."""
     cannot: tuple[str, ...]
-    """Sentences on impossible uses, with reasons."""
+    """Sentences on what rimsim cannot do with the log, with reasons."""
 
     def text(self) -> str:
         """Text of about twenty lines that describes the log."""

@@ -15,10 +15,11 @@ from rimsim.config.reading import record_from
 from rimsim.data.downloads import catalogue, data_folder, downloaded
 from rimsim.data.log import EventLog, ReadReport
 from rimsim.data.readers import containers
+from rimsim.data.readers.assembly import assemble, selected
 from rimsim.data.readers.attributes import read_tables
 from rimsim.data.readers.columns import ColumnRoles, Columns
 from rimsim.data.readers.delimited import TextForm
-from rimsim.data.readers.events import Collector, assemble, collected, selected, written_dates
+from rimsim.data.readers.events import Collector, collected, written_dates
 from rimsim.data.readers.layouts import find_log, read_rows
 from rimsim.data.readers.values import UNITS, Unit
 from rimsim.data.session_logs import LogSource, shown_name, source_name, stored_container
