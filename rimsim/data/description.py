@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from rimsim.arrays import Ints
-from rimsim.data.log import EventLog, own_attributes, shortcomings
+from rimsim.data.log import EventLog, own_attributes
 from rimsim.data.readers.columns import Columns
 from rimsim.data.session_logs import LogSource
 from rimsim.data.source import EMBEDDED, LogSelection, TimeUnit, load
 from rimsim.data.suspicions import lower_threshold
+from rimsim.data.usability import shortcomings
 from rimsim.errors import DataError, many, raised_as
 from rimsim.house_style import BLUE, VERMILION, style
 from rimsim.measures import gini

@@ -13,7 +13,8 @@ import numpy as np
 from rimsim.config import LogOptions
 from rimsim.config.reading import record_from
 from rimsim.data.downloads import catalogue, data_folder, downloaded
-from rimsim.data.log import EventLog, ReadReport
+from rimsim.data.log import EventLog
+from rimsim.data.read_report import ReadReport
 from rimsim.data.readers import containers
 from rimsim.data.readers.assembly import assemble, selected
 from rimsim.data.readers.attributes import read_tables

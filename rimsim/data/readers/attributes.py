@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import pandas as pd
 
-from rimsim.data.log import ColumnUse
+from rimsim.data.read_report import ColumnUse
 from rimsim.data.readers.columns import ATTRIBUTES, USUAL, first_of, plain_name
 from rimsim.data.readers.containers import Container, existing, file_container
 from rimsim.data.readers.delimited import SEPARATORS

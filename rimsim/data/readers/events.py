@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from rimsim.arrays import Float32s, Floats, Ints, Ints32
-from rimsim.data.log import BadRow
+from rimsim.data.read_report import BadRow
 from rimsim.data.readers import values
 from rimsim.data.readers.columns import EVENTS, Role, TableKind
 from rimsim.data.readers.item_columns import ItemColumn, item_column

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from rimsim.arrays import Floats, Ints, Ints32
-from rimsim.data.log import ColumnUse
+from rimsim.data.read_report import ColumnUse
 from rimsim.data.readers import values
 from rimsim.data.readers.columns import ATTRIBUTES, PRICES, first_of
 from rimsim.errors import many
