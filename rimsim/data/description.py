@@ -6,7 +6,7 @@ import datetime as dt
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Unpack
 
 import numpy as np
 import pandas as pd
@@ -184,6 +184,16 @@ def _ties(log: EventLog) -> float:
     return float((np.append(is_tied, False) | np.insert(is_tied, 0, False)).mean())
 
 
+class _Ability(NamedTuple):
+    """Use of a log, possible or not."""
+
+    is_possible: bool
+    sentence: str = ""
+    """Use; empty if it need not be mentioned."""
+    obstacle: str = ""
+    """Use and what the log lacks for it."""
+
+
 def _abilities(
     log: EventLog, sessions: int, counts: Ints, late: int, repeats: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -191,28 +201,45 @@ def _abilities(
     if lacking:
         return (), (f"fit or simulate anything: {'; '.join(lacking)}",)
     well_known = int((counts >= WELL_KNOWN).sum())
-    titled = bool((log.items["title"] != "").any())
-    with_genres = float((log.items["genres"] != "").mean())
-    valued = len(np.unique(log.value)) > 1
-    loop = f"run the closed loop on the {well_known:,} items with {WELL_KNOWN} or more events"
-    no_loop = f"run the closed loop with min_item_events={WELL_KNOWN}, which leaves "
-    no_loop += f"{many(well_known, 'item')}; {lower_threshold(counts)}"
-    come = f"let items come when they did: {late:,} are first met in the second half"
-    titles = "name items by their titles in tables, pictures and pages"
-    liked = "tell liked from met by a threshold on the value (min_value)"
-    all_liked = "tell liked from met: all values are the same, so every event counts as liked"
-    again = f"show an item to a user again: the {repeats:,} repeats count as history only"
-    choices = [
-        (True, f"replay its {sessions:,} sessions in time", ""),
-        (well_known >= 20, loop, no_loop),
-        (late > 0, come, "study new items: none is first met in the second half of the time"),
-        (with_genres > 0.5, "follow genres", f"follow genres: {with_genres:.0%} of items have any"),
-        (titled, titles, "name items by their titles: there are none"),
-        (valued, liked, all_liked),
-        (repeats == 0, "", again),
-    ]
-    can = tuple(yes for holds, yes, _ in choices if holds and yes)
-    cannot = tuple(no for holds, _, no in choices if not holds and no)
+    share_with_genres = float((log.items["genres"] != "").mean())
+    abilities = (
+        _Ability(
+            is_possible=True,
+            sentence=f"replay its {sessions:,} sessions in time",
+        ),
+        _Ability(
+            is_possible=well_known >= 20,
+            sentence=f"run the closed loop on the {well_known:,} items with {WELL_KNOWN} or more events",
+            obstacle=f"run the closed loop with min_item_events={WELL_KNOWN}, which leaves "
+            f"{many(well_known, 'item')}; {lower_threshold(counts)}",
+        ),
+        _Ability(
+            is_possible=late > 0,
+            sentence=f"let items come when they did: {late:,} are first met in the second half",
+            obstacle="study new items: none is first met in the second half of the time",
+        ),
+        _Ability(
+            is_possible=share_with_genres > 0.5,
+            sentence="follow genres",
+            obstacle=f"follow genres: {share_with_genres:.0%} of items have any",
+        ),
+        _Ability(
+            is_possible=bool((log.items["title"] != "").any()),
+            sentence="name items by their titles in tables, pictures and pages",
+            obstacle="name items by their titles: there are none",
+        ),
+        _Ability(
+            is_possible=len(np.unique(log.value)) > 1,
+            sentence="tell liked from met by a threshold on the value (min_value)",
+            obstacle="tell liked from met: all values are the same, so every event counts as liked",
+        ),
+        _Ability(
+            is_possible=repeats == 0,
+            obstacle=f"show an item to a user again: the {repeats:,} repeats count as history only",
+        ),
+    )
+    can = tuple(ability.sentence for ability in abilities if ability.is_possible and ability.sentence)
+    cannot = tuple(ability.obstacle for ability in abilities if not ability.is_possible)
     return can, cannot
 
 
