@@ -47,12 +47,12 @@ _USUAL: Final = {
         "release": "release releasetime released releasedate",
     }.items()
 }
-"""Usual names of columns, in order of preference."""
+"""Usual names of the columns of a table of items, in order of preference."""
 _GENRES_100K: Final = (
     "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|Film-Noir|Horror|Musical|"
     "Mystery|Romance|Sci-Fi|Thriller|War|Western"
 )
-"""Order of flags in u.item, as u.genre of MovieLens 100K states it."""
+"""Genres of the flags in u.item of MovieLens 100K, in order, where u.genre is missing."""
 
 NumberedRows: TypeAlias = "Iterator[tuple[int, Sequence[str] | RowProblemError]]"
 """Line and fields of each row, or its problem."""
@@ -104,12 +104,14 @@ def _joined(
         return of_events, uses
     ids = table["id"].astype(str).tolist()
     ids += sorted(set(of_events["id"].astype(str)) - set(ids))
-    sides = [side.set_index(side["id"].astype(str)).drop(columns="id") for side in (table, of_events)]
-    columns = {name: sides[0][name].reindex(ids).array for name in sides[0]}
-    columns |= {name: sides[1][name].reindex(ids).array for name in sides[1] if name not in columns}
+    by_id, events_by_id = (
+        frame.set_index(frame["id"].astype(str)).drop(columns="id") for frame in (table, of_events)
+    )
+    columns = {name: by_id[name].reindex(ids).array for name in by_id}
+    columns |= {name: events_by_id[name].reindex(ids).array for name in events_by_id if name not in columns}
     uses = tuple(
         replace(use, attribute=None, note="the table of items has this column too, which is used")
-        if use.attribute in sides[0]
+        if use.attribute in by_id
         else use
         for use in uses
     )

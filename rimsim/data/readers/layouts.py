@@ -74,33 +74,34 @@ _FILMS = TableFormat("::", ("id", "title", "genres"))
 
 LOG_LAYOUTS: Final = (
     LogLayout(
-        "MovieLens 100K",
-        "u.data",
-        "u.item",
-        "u.user",
-        "u.genre",
-        Dialect("\t", quoted=False, places=_PLACES, header=False),
-        TableFormat("|", ("id", "title", "release", "video", "url"), flags=True),
-        TableFormat("|", ("id", "age", "gender", "occupation", "zip")),
+        name="MovieLens 100K",
+        events="u.data",
+        items="u.item",
+        users="u.user",
+        genres="u.genre",
+        dialect=Dialect("\t", quoted=False, places=_PLACES, header=False),
+        items_form=TableFormat("|", ("id", "title", "release", "video", "url"), flags=True),
+        users_form=TableFormat("|", ("id", "age", "gender", "occupation", "zip")),
     ),
     LogLayout(
-        "MovieLens 1M",
-        "ratings.dat",
-        "movies.dat",
-        "users.dat",
-        None,
-        _COLONS,
-        _FILMS,
-        TableFormat("::", ("id", "gender", "age", "occupation", "zip")),
+        name="MovieLens 1M",
+        events="ratings.dat",
+        items="movies.dat",
+        users="users.dat",
+        dialect=_COLONS,
+        items_form=_FILMS,
+        users_form=TableFormat("::", ("id", "gender", "age", "occupation", "zip")),
     ),
     *(
-        LogLayout(f"MovieLens {suffix}", f"ratings.{ending}", f"movies.{ending}")
+        LogLayout(name=f"MovieLens {suffix}", events=f"ratings.{ending}", items=f"movies.{ending}")
         for suffix, ending in (("CSV", "csv"), ("Parquet", "parquet"), ("CSV", "csv.gz"))
     ),
-    LogLayout("rimsim", "events.parquet", "items.parquet", "users.parquet"),
-    LogLayout("rimsim", "events.csv", "items.csv", "users.csv"),
+    LogLayout(name="rimsim", events="events.parquet", items="items.parquet", users="users.parquet"),
+    LogLayout(name="rimsim", events="events.csv", items="items.csv", users="users.csv"),
 )
-_10M: Final = LogLayout("MovieLens 10M", "ratings.dat", "movies.dat", None, None, _COLONS, _FILMS)
+_10M: Final = LogLayout(
+    name="MovieLens 10M", events="ratings.dat", items="movies.dat", dialect=_COLONS, items_form=_FILMS
+)
 
 
 @dataclass(frozen=True)
@@ -134,19 +135,54 @@ _PLAIN: Final = ObservedLayout("table", ".*", at_random=None)
 
 OBSERVED_LAYOUTS: Final = (
     ObservedLayout(
-        "KuaiRec small matrix", r"small_matrix\.csv", _KUAIREC, "timestamp", "s", ",", at_random=True
+        name="KuaiRec small matrix",
+        files=r"small_matrix\.csv",
+        columns=_KUAIREC,
+        time="timestamp",
+        unit="s",
+        separator=",",
+        at_random=True,
     ),
-    ObservedLayout("KuaiRec big matrix", r"big_matrix\.csv", _KUAIREC, "timestamp", "s", ","),
     ObservedLayout(
-        "KuaiRand random", r"log_random_.+\.csv", _KUAIRAND, "time_ms", "ms", ",", largest=1, at_random=True
+        name="KuaiRec big matrix",
+        files=r"big_matrix\.csv",
+        columns=_KUAIREC,
+        time="timestamp",
+        unit="s",
+        separator=",",
     ),
-    ObservedLayout("KuaiRand standard", r"log_standard_.+\.csv", _KUAIRAND, "time_ms", "ms", ",", largest=1),
-    ObservedLayout("Coat random", r"test\.ascii", matrix=True, largest=5, at_random=True),
-    ObservedLayout("Coat chosen", r"train\.ascii", matrix=True, largest=5),
     ObservedLayout(
-        "Yahoo! R3 random", rf"{_R3}test\.txt", (1, 2, 3), separator="\t", largest=5, at_random=True
+        name="KuaiRand random",
+        files=r"log_random_.+\.csv",
+        columns=_KUAIRAND,
+        time="time_ms",
+        unit="ms",
+        separator=",",
+        largest=1,
+        at_random=True,
     ),
-    ObservedLayout("Yahoo! R3 chosen", rf"{_R3}train\.txt", (1, 2, 3), separator="\t", largest=5),
+    ObservedLayout(
+        name="KuaiRand standard",
+        files=r"log_standard_.+\.csv",
+        columns=_KUAIRAND,
+        time="time_ms",
+        unit="ms",
+        separator=",",
+        largest=1,
+    ),
+    ObservedLayout(name="Coat random", files=r"test\.ascii", matrix=True, largest=5, at_random=True),
+    ObservedLayout(name="Coat chosen", files=r"train\.ascii", matrix=True, largest=5),
+    ObservedLayout(
+        name="Yahoo! R3 random",
+        files=rf"{_R3}test\.txt",
+        columns=(1, 2, 3),
+        separator="\t",
+        largest=5,
+        at_random=True,
+    ),
+    ObservedLayout(
+        name="Yahoo! R3 chosen", files=rf"{_R3}train\.txt", columns=(1, 2, 3), separator="\t", largest=5
+    ),
 )
 
 
