@@ -190,6 +190,19 @@ def event_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("events.out.tfevents.*"), key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
+@contextmanager
+def replaced_file(folder: Path) -> Iterator[EventFile]:
+    """New event file that replaces a folder's older files."""
+    older = event_files(folder)
+    file = EventFile(folder)
+    try:
+        yield file
+    finally:
+        file.close()
+    for path in older:
+        path.unlink()
+
+
 def read_scalars(folder: Path) -> dict[str, list[ScalarPoint]]:
     """Points in a folder's event files, by tag."""
     from tensorboard.backend.event_processing import event_accumulator  # noqa: PLC0415 - only readers need it
