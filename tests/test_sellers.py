@@ -152,7 +152,7 @@ def test_a_column_of_events_becomes_an_attribute_or_tells_why_not(tmp_path, colu
     """Three rows of item a and one of item b decide, row by row, about one further column."""
     rows = {"user": [1, 2, 3, 4], "item": ["a", "a", "a", "b"], "time": [1, 2, 3, 4], column: values}
     log = load(_table(rows, tmp_path / "log.csv"))
-    (use,) = log.report.column_uses
+    (use,) = log.report.others
     assert note in use.note
     if attribute is None:
         assert use.attribute is None
@@ -168,7 +168,7 @@ def test_a_category_that_differs_gives_genres_but_no_groups(tmp_path):
     log = load(_table(rows, tmp_path / "log.csv"))
     assert log.items["genres"].tolist() == ["a", "c"]
     assert own_attributes(log.items) == []
-    assert log.report.column_uses[0].text() == (
+    assert log.report.others[0].text() == (
         "attribute of items, as genres: of several, the first in the alphabet counts, because it differs within 1 of "
         "2 items, such as 'a' and 'b' of item x"
     )
@@ -187,7 +187,7 @@ def test_a_column_that_differs_within_many_items_is_given_up(tmp_path):
     item = np.repeat(np.arange(1500), 2)
     rows = {"user": np.arange(3000), "item": item, "time": np.arange(3000), "order": np.arange(3000)}
     log = load(_table(rows | {"brand": item % 7}, tmp_path / "log.csv"))
-    notes = {use.column: use.note for use in log.report.column_uses}
+    notes = {use.column: use.note for use in log.report.others}
     assert notes == {"order": "it differs within 1,500 items or more", "brand": ""}
     assert log.items["brand"].tolist() == [str(number % 7) for number in range(1500)]
 

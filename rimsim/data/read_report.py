@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rimsim.errors import many
-from rimsim.renamed import renamed_attribute
 
 
 @dataclass(frozen=True)
@@ -75,17 +74,13 @@ class ReadReport:
     """Sentences on byte-order marks, mixed line ends and rows left out."""
     warnings: tuple[str, ...] = ()
     """Sentences on likely mistakes, with remedies."""
-    column_uses: tuple[ColumnUse, ...] = ()
+    others: tuple[ColumnUse, ...] = ()
     """Use of each column without a role, of the events and of the table of items."""
-
-    others = renamed_attribute("others", "column_uses")
 
     def columns_text(self) -> str:
         """Line for each column with its use."""
         rows = [(column, role) for role, column in self.columns]
-        rows += [
-            (use.column, f"{use.text()}{f' (of {use.table})' * bool(use.table)}") for use in self.column_uses
-        ]
+        rows += [(use.column, f"{use.text()}{f' (of {use.table})' * bool(use.table)}") for use in self.others]
         width = max([10, *(len(name) for name, _ in rows)]) + 2
         return "\n".join(f"{name:<{width}}{use}" for name, use in rows)
 
@@ -93,12 +88,12 @@ class ReadReport:
         """Lines about columns other than user, item, time and value."""
         attributes = [
             f"{use.attribute} from {use.column}" if use.is_renamed else f"{use.attribute}"
-            for use in self.column_uses
+            for use in self.others
             if use.attribute is not None
         ]
-        ignored = [f"{use.column} ({use.note})" for use in self.column_uses if use.attribute is None]
+        ignored = [f"{use.column} ({use.note})" for use in self.others if use.attribute is None]
         differing = [
-            f"{use.column}: {use.note}" for use in self.column_uses if use.attribute is not None and use.note
+            f"{use.column}: {use.note}" for use in self.others if use.attribute is not None and use.note
         ]
         lines = [f"attributes of items: {', '.join(attributes)}"] if attributes else []
         lines += differing

@@ -158,7 +158,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         bad_rows=tuple(collector.bad_rows),
         backwards=collector.backwards,
         notes=notes,
-        column_uses=column_uses,
+        others=column_uses,
     )
     log = assemble(events, options, users, item_table)
     if name != EMBEDDED:  # its scenarios choose thresholds that fit it

@@ -149,7 +149,7 @@ def require_groups(config: ScenarioConfig, columns: Sequence[str]) -> None:
         ConfigError: If the item table lacks a column; the message gives the reason, if the log has such a column.
     """
     log = build_world(config).log
-    uses = {} if log.report is None else {use.column: use for use in log.report.column_uses}
+    uses = {} if log.report is None else {use.column: use for use in log.report.others}
     for column in dict.fromkeys([*(group.column for group in config.exposure.groups), *columns]):
         if column in log.items:
             continue
