@@ -165,10 +165,11 @@ def _dispatcher_of(function: Callable[..., object], **options: bool) -> Any:
     found_or_made = dispatcher.compile
 
     def compile_alone(signature: object) -> object:
-        # In this order, because two threads would wait for each other otherwise.
+        # Numba may compile inner functions while it holds its own lock. Taking that lock first in all threads avoids
+        # that two threads wait for each other.
         with global_compiler_lock, _lock_of(dispatcher):
             collects = gc.isenabled()
-            gc.disable()  # a search for cyclic garbage would take a tenth of the time
+            gc.disable()  # searching for cyclic garbage takes a tenth of a compilation
             try:
                 return found_or_made(signature)
             except (AttributeError, EOFError, ImportError, pickle.UnpicklingError):

@@ -13,32 +13,32 @@ from pathlib import Path
 from rimsim.errors import ConfigError, nearest, nearest_file
 
 
-def require_declared(where: str, kind: str, options: Mapping[str, object] | None = None) -> None:
+def require_declared(location: str, kind: str, options: Mapping[str, object] | None = None) -> None:
     """Refuse a place without the file, name or options.
 
     Args:
-        where: ``file.py:Name`` or ``module:Name``.
+        location: ``file.py:Name`` or ``module:Name``.
         kind: Word for the object in messages, such as ``agent``.
         options: Options of the object.
 
     Raises:
         ConfigError: If there is no such file, module, name or option; the message has the nearest name.
     """
-    place, _, name = where.rpartition(":")
+    place, _, name = location.rpartition(":")
     path = Path(place)
     if path.suffix != ".py":
-        require_module(place, name, f"{kind} {where!r}")
+        require_module(place, name, f"{kind} {location!r}")
         return
     if not path.is_file():
-        raise ConfigError(f"{kind} {where!r}: there is no file {place!r}.{nearest_file(path)}")
-    tree = _tree(path, f"{kind} {where!r}")
+        raise ConfigError(f"{kind} {location!r}: there is no file {place!r}.{nearest_file(path)}")
+    tree = _tree(path, f"{kind} {location!r}")
     names = None if tree is None else _names(tree)
     if tree is None or names is None:
         return
     if name not in names:
-        own = [declared for declared, is_own in names.items() if is_own]
-        raise ConfigError(f"{kind} {where!r}: {place} has no {name!r}.{nearest(name, own)}")
-    require_declared_options(tree, name, options or {}, f"{kind} {where!r}")
+        own_names = [declared for declared, is_own in names.items() if is_own]
+        raise ConfigError(f"{kind} {location!r}: {place} has no {name!r}.{nearest(name, own_names)}")
+    require_declared_options(tree, name, options or {}, f"{kind} {location!r}")
 
 
 def require_module(module: str, name: str, origin: str) -> None:
@@ -77,7 +77,7 @@ def _tree(path: Path, origin: str) -> ast.Module | None:
         raise ConfigError(
             f"{origin}: cannot import {str(path)!r}, line {error.lineno}: {type(error).__name__}: {error.msg}"
         ) from None
-    except (OSError, ValueError, RecursionError):  # the import says what is wrong
+    except (OSError, ValueError, RecursionError):  # the import, which follows, reports the error
         return None
 
 
@@ -96,27 +96,32 @@ def _names(tree: ast.Module) -> dict[str, bool] | None:
                 names |= {alias.asname or alias.name.partition(".")[0]: False for alias in aliases}
             case ast.Expr(value=ast.Constant()) | ast.Assert() | ast.Pass():
                 pass
-            case _:  # a condition or a call may define any name
+            case _:  # other statements, such as conditions, may define any name
                 return None
     return None if "*" in names else names
 
 
 def _options(tree: ast.Module, name: str) -> set[str] | None:
     """Parameters of a class or function; None if unknown."""
-    match next((one for one in tree.body if getattr(one, "name", None) == name), None):
+    match _named(tree.body, name):
         case ast.FunctionDef(args=arguments, decorator_list=[]):
             return _parameters(arguments, bound=False)
         case ast.ClassDef(body=body) as declared:
-            constructor = next((one for one in body if getattr(one, "name", None) == "__init__"), None)
+            constructor = _named(body, "__init__")
             if isinstance(constructor, ast.FunctionDef):
                 return _parameters(constructor.args, bound=True)
             return _fields(declared)
     return None
 
 
+def _named(body: list[ast.stmt], name: str) -> ast.stmt | None:
+    """First statement that defines a name, or None."""
+    return next((statement for statement in body if getattr(statement, "name", None) == name), None)
+
+
 def _parameters(arguments: ast.arguments, *, bound: bool) -> set[str] | None:
     names = {argument.arg for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]}
-    if arguments.kwarg is not None or "options" in names:  # one record of options, or any
+    if arguments.kwarg is not None or "options" in names:  # options are fields of a record, or unknown
         return None
     return names - ({"self"} if bound else set()) - {"scenario"}
 

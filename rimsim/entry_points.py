@@ -23,14 +23,14 @@ def places(kind: str) -> dict[str, str]:
     """
     from importlib.metadata import entry_points  # noqa: PLC0415  # it costs 30 ms, and most names are built in
 
-    found: dict[str, str] = {}
+    location_of: dict[str, str] = {}
     for point in entry_points(group=f"rimsim.{kind}"):
-        if found.setdefault(point.name, point.value) != point.value:
-            both = f"{found[point.name]} and {point.value}"
+        if location_of.setdefault(point.name, point.value) != point.value:
+            two_locations = f"{location_of[point.name]} and {point.value}"
             raise ConfigError(
-                f"rimsim.{kind}: two packages define {point.name!r}: {both}. Uninstall one of them"
+                f"rimsim.{kind}: two packages define {point.name!r}: {two_locations}. Uninstall one of them"
             )
-    return found
+    return location_of
 
 
 def place_of(text: str) -> str | None:

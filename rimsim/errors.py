@@ -87,10 +87,10 @@ class MissingTableError(RunFolderError):
 
 
 def refuse(
-    kind: type[RimsimError], where: str, found: str, allowed: str, *, cause: BaseException | None = None
+    kind: type[RimsimError], place: str, problem: str, allowed: str, *, cause: BaseException | None = None
 ) -> NoReturn:
-    """Raise an error whose message is ``where: found. Expected …``."""
-    raise kind(f"{where}: {found}. Expected {allowed}") from cause
+    """Raise an error whose message is ``place: problem. Expected …``."""
+    raise kind(f"{place}: {problem}. Expected {allowed}") from cause
 
 
 _REASONS = {
@@ -115,8 +115,8 @@ DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 def reason(error: OSError) -> str:
     """Reason, in words, why the operating system refused something."""
-    known = _REASONS.get(error.errno) if error.errno is not None else None
-    return known or (error.strerror or str(error)).lower()
+    reason_text = _REASONS.get(error.errno) if error.errno is not None else None
+    return reason_text or (error.strerror or str(error)).lower()
 
 
 def one_line(error: BaseException) -> str:
@@ -133,7 +133,7 @@ def first_words(error: BaseException, longest: int = 120) -> str:
 @contextmanager
 def raised_as(
     kind: type[RimsimError],
-    where: object,
+    place: object,
     said: str,
     causes: type[Exception] | tuple[type[Exception], ...] = OSError,
     longest: int = 120,
@@ -145,7 +145,7 @@ def raised_as(
     try:
         yield
     except causes as broken:
-        raise kind(f"{where}: {said} ({first_words(broken, longest)})") from broken
+        raise kind(f"{place}: {said} ({first_words(broken, longest)})") from broken
 
 
 def many(count: int, noun: str) -> str:
@@ -165,10 +165,12 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     names = sorted(set(allowed))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     guess = f" Did you mean {close[0]!r}?" if close else ""
-    likest = sorted(names, key=lambda one: -difflib.SequenceMatcher(None, one, name).ratio())[:_MOST]
+    likest = sorted(names, key=lambda candidate: -difflib.SequenceMatcher(None, candidate, name).ratio())[
+        :_MOST
+    ]
     listed = ", ".join(sorted(likest))
-    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    return f"{guess} Use one of {listed}{more}." if names else f"{guess} There are none."
+    remainder = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return f"{guess} Use one of {listed}{remainder}." if names else f"{guess} There are none."
 
 
 def has_type(value: object, *kinds: type) -> bool:

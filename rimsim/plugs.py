@@ -42,7 +42,7 @@ _GROUPS = {
 
 
 def make_plug(
-    where: str,
+    name: str,
     kind: str,
     built_in: Mapping[str, Callable[..., Any]],
     methods: Sequence[str],
@@ -56,7 +56,7 @@ def make_plug(
     parameter ``scenario``, this parameter gets the whole config.
 
     Args:
-        where: Built-in name or place of the plug.
+        name: Built-in name or place of the plug.
         kind: Field that names the plug, such as ``arrivals.kind``, for messages.
         built_in: Built-in classes by name.
         methods: Methods and attributes that the plug must have.
@@ -66,8 +66,8 @@ def make_plug(
     Raises:
         ConfigError: If a name, file or option does not exist, or if the plug lacks a method or attribute.
     """
-    factory = _factory(where, kind, built_in)
-    origin = f"{kind} {where!r}"
+    factory = _factory(name, kind, built_in)
+    origin = f"{kind} {name!r}"
     arguments = _arguments(factory, origin, options, scenario)
     try:
         plug = factory(**arguments)
@@ -85,25 +85,25 @@ def make_plug(
     return plug
 
 
-def require_place(where: str, kind: str, built_in: Mapping[str, object]) -> str:
+def require_place(name: str, kind: str, built_in: Mapping[str, object]) -> str:
     """Name of a built-in plug, or place of another plug.
 
     Raises:
         ConfigError: If the text is not a built-in name, an installed name or a place.
     """
-    if where in built_in:
-        return where
-    if where.endswith(".py"):
-        raise without_name(where, kind)
-    if ":" in where:
-        return where
+    if name in built_in:
+        return name
+    if name.endswith(".py"):
+        raise without_name(name, kind)
+    if ":" in name:
+        return name
     installed = places(_GROUPS[kind])
-    if where not in installed:
-        near = nearest(where, {*built_in, *installed})
+    if name not in installed:
+        near = nearest(name, {*built_in, *installed})
         raise ConfigError(
-            f"{kind} {where!r} is unknown.{near} To use a class of your own, give file.py:Class."
+            f"{kind} {name!r} is unknown.{near} To use a class of your own, give file.py:Class."
         )
-    return installed[where]
+    return installed[name]
 
 
 def ignored_plug(name: str, kind: str, built_in: Container[str]) -> str | None:
@@ -117,13 +117,13 @@ def ignored_plug(name: str, kind: str, built_in: Container[str]) -> str | None:
     )
 
 
-def _factory(where: str, kind: str, built_in: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    place = require_place(where, kind, built_in)
+def _factory(name: str, kind: str, built_in: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    place = require_place(name, kind, built_in)
     if place in built_in:
         return built_in[place]
     factory = imported(place, kind)
     if not callable(factory):
-        raise ConfigError(f"{kind} {where!r} is a {type(factory).__name__}. Expected a class or a function")
+        raise ConfigError(f"{kind} {name!r} is a {type(factory).__name__}. Expected a class or a function")
     return cast("Callable[..., Any]", factory)
 
 
@@ -133,14 +133,14 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
     Raises:
         ConfigError: If the text is not ``name(option=value, …)`` with Python literals as values.
     """
-    where, bracket, inside = text.partition("(")
+    name, bracket, inside = text.partition("(")
     if not bracket:
         return text, {}
     try:
         call = ast.parse(f"f({inside}", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
-            raise ValueError  # noqa: TRY301  # reported with the others below
-        return where, {str(part.arg): ast.literal_eval(part.value) for part in call.keywords}
+            raise ValueError  # noqa: TRY301  # reported below, like other errors
+        return name, {str(part.arg): ast.literal_eval(part.value) for part in call.keywords}
     except (SyntaxError, ValueError):
         raise ConfigError(
             f"{kind} {text!r}: the options cannot be read. Write name(option=value, …) with plain values"
@@ -150,22 +150,22 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
 def option_lines(factory: Callable[..., Any]) -> list[tuple[str, str]]:
     """Options of a plug as ``name=default``, with their meanings."""
     record = factory
-    left = {"scenario", "seed", "device"}
+    supplied = {"scenario", "seed", "device"}
     if "options" in inspect.signature(factory).parameters:
         record = _annotation(factory, "options")
-    known = meanings(record) if isinstance(record, type) else {}
+    meaning_of = meanings(record) if isinstance(record, type) else {}
     lines = []
     for name, parameter in inspect.signature(record).parameters.items():
-        if name not in left:
+        if name not in supplied:
             value = parameter.default
             text = name if value is inspect.Parameter.empty else f"{name}={value!r}"
-            lines.append((text, known.get(name, "")))
+            lines.append((text, meaning_of.get(name, "")))
     return lines
 
 
 def meanings(record: type[Any]) -> dict[str, str]:
     """Docstring of each field of a class and its bases."""
-    found: dict[str, str] = {}
+    meaning_of: dict[str, str] = {}
     for kind in reversed(record.__mro__):
         if dataclasses.is_dataclass(kind):
             body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
@@ -174,8 +174,8 @@ def meanings(record: type[Any]) -> dict[str, str]:
                     case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
                         value=ast.Constant(value=str(meaning))
                     ):
-                        found[name] = " ".join(meaning.split())
-    return found
+                        meaning_of[name] = " ".join(meaning.split())
+    return meaning_of
 
 
 def _arguments(
@@ -183,16 +183,18 @@ def _arguments(
 ) -> dict[str, object]:
     """Arguments of a constructor, by the names of its parameters."""
     parameters = inspect.signature(factory).parameters
-    given: dict[str, object] = {"scenario": scenario} if scenario and "scenario" in parameters else {}
+    arguments: dict[str, object] = {"scenario": scenario} if scenario and "scenario" in parameters else {}
     if "options" in parameters:
         record = _annotation(factory, "options")
         fields = dataclasses.fields(record) if dataclasses.is_dataclass(record) else ()
         require_options(options, [field.name for field in fields], origin)
-        return given | {"options": _typed(record, "options", dict(options), origin)}
+        return arguments | {"options": _typed(record, "options", dict(options), origin)}
     require_options(options, [name for name in parameters if name != "scenario"], origin)
     if isinstance(factory, type) and is_pydantic_dataclass(factory):
-        return given | dict(options)  # it checks them by itself, and more strictly if it says so
-    return given | {
+        return arguments | dict(
+            options
+        )  # pydantic checks its fields itself, more strictly if the class asks for it
+    return arguments | {
         name: _typed(_annotation(factory, name), name, value, origin) for name, value in options.items()
     }
 
@@ -210,7 +212,7 @@ def _annotation(factory: Callable[..., Any], name: str) -> Any:
     if isinstance(annotation, str):
         try:
             annotation = eval(annotation, vars(sys.modules[factory.__module__]))  # noqa: S307  # the file just ran
-        except Exception:  # noqa: BLE001  # imported for type checkers alone, or made in another way
+        except Exception:  # noqa: BLE001  # such as names that only type checkers import
             return Any
     return Any if annotation is inspect.Parameter.empty else annotation
 
@@ -232,7 +234,7 @@ def _unfit(error: ValidationError, name: str, origin: str) -> ConfigError:
     return ConfigError(finding(first, f"{origin}: option {field!r}"))
 
 
-def imported(where: str, kind: str, of: type | None = None) -> Any:
+def imported(location: str, kind: str, of: type | None = None) -> Any:
     """Object at a place, an instance of ``of`` if given.
 
     ``kind`` is the word for the object in messages, such as ``agent``.
@@ -241,32 +243,33 @@ def imported(where: str, kind: str, of: type | None = None) -> Any:
         ConfigError: If the module or file cannot be imported, lacks the name or has an object of another
             kind. The message has the line or the nearest name.
     """
-    place, _, name = where.rpartition(":")
-    if where.startswith(SESSION):
-        if not isinstance(given := session_object(where), of or object) or given is None:
+    place, _, name = location.rpartition(":")
+    if location.startswith(SESSION):
+        session_value = session_object(location)
+        if session_value is None or not isinstance(session_value, of or object):
             allowed = "an agent, a model or a Measure that this Python session gave, or its file.py:Name"
-            refuse(ConfigError, f"{kind} {where!r}", "this process has no such object", allowed)
-        return given
+            refuse(ConfigError, f"{kind} {location!r}", "this process has no such object", allowed)
+        return session_value
     if place.endswith(".py") and not Path(place).is_file():
-        raise ConfigError(f"{kind} {where!r}: there is no file {place!r}.{nearest_file(Path(place))}")
+        raise ConfigError(f"{kind} {location!r}: there is no file {place!r}.{nearest_file(Path(place))}")
     if not place.endswith(".py"):
-        require_module(place, name, f"{kind} {where!r}")
+        require_module(place, name, f"{kind} {location!r}")
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except Exception as error:  # whatever a user's file does when it is imported
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise ConfigError(
-            f"{kind} {where!r}: cannot import {place!r}{line}: {type(error).__name__}: {one_line(error)}"
+            f"{kind} {location!r}: cannot import {place!r}{line}: {type(error).__name__}: {one_line(error)}"
             f"{_sibling(Path(place), error)}"
         ) from error
     if not hasattr(module, name):
-        raise ConfigError(f"{kind} {where!r}: {place} has no {name!r}.{nearest(name, _own(module, of))}")
-    found = getattr(module, name)
-    if of is not None and not isinstance(found, of):
-        others = ", ".join(_own(module, of)) or "none"
-        other = f"found a {type(found).__name__}"
-        refuse(ConfigError, f"{kind} {where!r}", other, f"a {of.__name__} ({place} has {others})")
-    return found
+        raise ConfigError(f"{kind} {location!r}: {place} has no {name!r}.{nearest(name, _own(module, of))}")
+    plug = getattr(module, name)
+    if of is not None and not isinstance(plug, of):
+        offered = ", ".join(_own(module, of)) or "none"
+        problem = f"found a {type(plug).__name__}"
+        refuse(ConfigError, f"{kind} {location!r}", problem, f"a {of.__name__} ({place} has {offered})")
+    return plug
 
 
 def _sibling(path: Path, error: Exception) -> str:
@@ -285,10 +288,10 @@ def without_name(place: str, kind: str, of: type | None = None) -> ConfigError:
     if not path.is_file():
         return ConfigError(f"{kind} {place!r}: no such file.{nearest_file(path)}")
     try:
-        own = _own(_from_file(path), of)
-    except Exception:  # noqa: BLE001  # it is raised when the name has been given
-        own = []
-    listed = " or ".join(f"{place}:{name}" for name in own) or f"{place}:Name"
+        names = _own(_from_file(path), of)
+    except Exception:  # noqa: BLE001  # the import raises it again once the user has added a name
+        names = []
+    listed = " or ".join(f"{place}:{name}" for name in names) or f"{place}:Name"
     return ConfigError(f"{kind} {place!r} is a file. Add a name in it: {listed}")
 
 
@@ -315,16 +318,16 @@ def own_code(texts: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        own = [place for text in texts if (place := place_of(text)) is not None]
-        place = _line_of(error, own)
+        own_places = [place for text in texts if (place := place_of(text)) is not None]
+        place = _line_of(error, own_places)
         if isinstance(error, RimsimError):
             if not place:
                 raise
             raise type(error)(f"{error} ({place})", *error.args[1:]) from error
-        if not own or isinstance(error, OSError):
+        if not own_places or isinstance(error, OSError):
             raise
         said = f"{type(error).__name__}: {one_line(error)}"
-        raise ModelError(f"{place}: {said}" if place else f"{said}, with {', '.join(own)}") from error
+        raise ModelError(f"{place}: {said}" if place else f"{said}, with {', '.join(own_places)}") from error
 
 
 def _line_of(error: BaseException | None, texts: Sequence[str]) -> str:
@@ -334,13 +337,13 @@ def _line_of(error: BaseException | None, texts: Sequence[str]) -> str:
         module = sys.modules.get(text.partition(":")[0])
         if (file := getattr(module, "__file__", None)) is not None:
             files[str(Path(file).resolve())] = file
-    found = ""
+    line = ""
     while error is not None:
         for frame in traceback.extract_tb(error.__traceback__):
             if frame.filename in files:
-                found = f"{files[frame.filename]}:{frame.lineno}"
+                line = f"{files[frame.filename]}:{frame.lineno}"
         error = error.__cause__ or error.__context__
-    return found
+    return line
 
 
 def files_of(places: Sequence[str]) -> list[Path]:
@@ -354,7 +357,8 @@ def files_of(places: Sequence[str]) -> list[Path]:
 class _UncachedLoader(SourceFileLoader):
     """Loader that compiles a file on each import."""
 
-    # Python's cache misses a change within a second that keeps the size.
+    # Python's cached bytecode counts as current if time (in seconds) and size of the file are unchanged, so a quick
+    # edit that keeps the size would be missed.
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)

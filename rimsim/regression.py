@@ -11,7 +11,9 @@ from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 
 _STEPS = 60
+"""Largest number of Newton steps of a fit."""
 _ENOUGH = 1e-10
+"""Predicted gain of a step, relative to the objective, below which the minimum is reached."""
 _LARGEST = 30.0
 """Bound of |log μ|; beyond it an outcome is certain in double precision."""
 
@@ -51,15 +53,15 @@ class HazardRegression:
     columns: Floats
     """(m, p) factors of θ."""
     offset: Floats
-    """(m,) known part of log μ."""
+    """(m,) part of log μ that is not fitted."""
     taken: Bools
     """(m,) outcomes."""
     group: Ints
     """(m,) group of each row, from 0."""
     count: Floats
-    """(groups,) events that each group has beside its rows, positive."""
+    """(groups,) events of each group in addition to its rows, positive; they are the prior's weight."""
     exposure: Floats
-    """(groups,) events expected of these at δ = 0, positive."""
+    """(groups,) expected number of these events at δ = 0, positive."""
     mean: Floats
     """(p,) mean of the prior of θ."""
     precision: Floats
@@ -67,8 +69,8 @@ class HazardRegression:
 
     def rate(self, theta: Floats, effect: Floats) -> Floats:
         """(m,) rates μ at coefficients θ and group effects δ."""
-        found = self.columns @ theta + effect[self.group] + self.offset
-        return hazard_rate(found)
+        log_rate = self.columns @ theta + effect[self.group] + self.offset
+        return hazard_rate(log_rate)
 
     def value(self, theta: Floats, effect: Floats, rate: Floats) -> float:
         """Objective at coefficients θ and group effects δ, given :meth:`rate`."""
@@ -134,13 +136,15 @@ class HazardRegression:
             if gain <= _ENOUGH * (1.0 + abs(best)):
                 break
             while True:
-                there = theta - size * step, effect - size * effect_step
-                rate = self.rate(*there)
-                value = self.value(*there, rate)
+                next_theta = theta - size * step
+                next_effect = effect - size * effect_step
+                rate = self.rate(next_theta, next_effect)
+                value = self.value(next_theta, next_effect, rate)
                 if size <= 1e-6 or value <= best - 1e-4 * size * gain:
                     break
                 size /= 2
-            (theta, effect) = there
+            theta = next_theta
+            effect = next_effect
             best = value
         return theta, effect
 

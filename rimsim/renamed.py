@@ -20,21 +20,21 @@ def renamed_attribute(old: str, new: str) -> property:
 
 
 def renamed_names(
-    module: str, names: Mapping[str, str], other: Callable[[str], Any] | None = None
+    module: str, names: Mapping[str, str], fallback: Callable[[str], Any] | None = None
 ) -> Callable[[str], Any]:
     """``__getattr__`` for a module that has old names.
 
     Args:
         names: Old name → new name.
-        other: ``__getattr__`` for names that are not old.
+        fallback: ``__getattr__`` for names that are not old.
     """
 
     def read(name: str) -> Any:
         if name in names:
             warn_renamed(f"{module}.{name}", f"{module}.{names[name]}")
             return getattr(sys.modules[module], names[name])
-        if other is not None:
-            return other(name)
+        if fallback is not None:
+            return fallback(name)
         raise AttributeError(
             f"module {module!r} has no attribute {name!r}", name=name, obj=sys.modules[module]
         )

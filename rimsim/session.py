@@ -9,40 +9,40 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BeforeValidator
 
 SESSION = "session:"
-"""Beginning of their places."""
+"""Beginning of the place of an object of this session."""
 _OBJECTS: dict[str, Any] = {}
 _MODELS: dict[str, object] = {}
 
 
-def session_places(given: object, *, copied: bool = True) -> list[str]:
+def session_places(sources: object, *, copied: bool = True) -> list[str]:
     """Place (a text) of each object; texts are returned unchanged.
 
-    ``given`` is a text, an object, or a sequence of both. With ``copied``, each use of an object gets a copy.
+    ``sources`` is a text, an object, or a sequence of both. With ``copied``, each use of an object gets a copy.
     """
     texts: list[str] = []
-    for one in given if isinstance(given, list | tuple) else [given]:
-        if isinstance(one, str):
-            texts.append(one)
+    for source in sources if isinstance(sources, list | tuple) else [sources]:
+        if isinstance(source, str):
+            texts.append(source)
             continue
-        name = _name(one)
+        name = _name(source)
         alike = sum(text.startswith(f"{SESSION}{name}") for text in texts)
         texts.append(f"{SESSION}{name}{f'-{alike + 1}' * bool(alike)}")
-        _OBJECTS[texts[-1]] = partial(copy.deepcopy, one) if copied and not callable(one) else one
+        _OBJECTS[texts[-1]] = partial(copy.deepcopy, source) if copied and not callable(source) else source
     return texts
 
 
-def session_model(given: object) -> object:
+def session_model(value: object) -> object:
     """Place (a text) of a model; other values are unchanged.
 
     Each model has its own place, because fitted models are cached by the scenario's text. A recommender of another
     package has a place too, so that the message about its methods names the adapter.
     """
-    if not (callable(given) or hasattr(given, "score") or hasattr(given, "fit")):
-        return given
-    known = (place for place, one in _MODELS.items() if one is given)
-    place = next(known, f"{SESSION}{_name(given)}-{len(_MODELS) + 1}")
-    _MODELS[place] = given
-    _OBJECTS[place] = given if callable(given) else lambda seed, device: copy.deepcopy(given)  # noqa: ARG005
+    if not (callable(value) or hasattr(value, "score") or hasattr(value, "fit")):
+        return value
+    earlier_places = (place for place, model in _MODELS.items() if model is value)
+    place = next(earlier_places, f"{SESSION}{_name(value)}-{len(_MODELS) + 1}")
+    _MODELS[place] = value
+    _OBJECTS[place] = value if callable(value) else lambda seed, device: copy.deepcopy(value)  # noqa: ARG005
     return place
 
 
@@ -55,6 +55,6 @@ def session_object(place: str) -> Any:
     return _OBJECTS.get(place)
 
 
-def _name(one: object) -> str:
-    named = getattr(one, "name", None)
-    return named if isinstance(named, str) else getattr(one, "__name__", type(one).__name__)
+def _name(source: object) -> str:
+    named = getattr(source, "name", None)
+    return named if isinstance(named, str) else getattr(source, "__name__", type(source).__name__)

@@ -32,8 +32,8 @@ def single_thread() -> None:
 @cache
 def _keep_memory() -> None:
     """Keep freed memory for later use, if glibc is used."""
-    # Blocks of some megabytes are made and dropped for every block of scores and every step of a fit. Memory that
-    # went back to the system in between is cleared page by page when it returns.
+    # Each block of scores and each step of a fit allocates and frees some megabytes. If freed memory went back to the
+    # system, the system would clear it page by page before the next allocation.
     for option, value in _ALLOCATOR:
         _call_glibc("mallopt", option, value)
 
@@ -61,12 +61,12 @@ def cores() -> int:
 def memory() -> int | None:
     """Bytes that this process may use; None if unknown."""
     try:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
-    with suppress(OSError, ValueError):  # no limit of the container is written as "max"
-        there = min(there, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    return there
+    with suppress(OSError, ValueError):  # the file holds "max" if the container has no limit
+        n_bytes = min(n_bytes, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return n_bytes
 
 
 def cache_folder() -> Path:
@@ -159,7 +159,7 @@ def remove_drafts(folder: Path) -> None:
 
 def _draft_of(path: Path) -> Path:
     """Unused path next to ``path``."""
-    # It has the same ending, by which some writers choose the format.
+    # The ending stays, because some writers choose the format by it.
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f"{_DRAFT}{secrets.token_hex(8)}{path.suffix}")
 

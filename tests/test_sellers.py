@@ -19,9 +19,8 @@ from rimsim.data.log import own_attributes, prices_of
 from rimsim.errors import ConfigError, DataError
 from rimsim.intensity.cache import log_digest
 from rimsim.market import build_world
-from rimsim.measures import made_up_round
+from rimsim.measures import MEASURES, made_up_round
 from rimsim.measures.groups import figures_of_groups
-from rimsim.measures.registry import MEASURES
 from rimsim.requirements.campaigns import groups_of, members_of
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.report import group_figures

@@ -6,17 +6,18 @@ import datetime as dt
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Unpack
 
 import numpy as np
 import pandas as pd
 
 from rimsim.arrays import Ints
-from rimsim.data.log import EventLog, own_attributes, shortcomings
+from rimsim.data.log import EventLog, own_attributes
 from rimsim.data.readers.columns import Columns
 from rimsim.data.session_logs import LogSource
 from rimsim.data.source import EMBEDDED, LogSelection, TimeUnit, load
 from rimsim.data.suspicions import lower_threshold
+from rimsim.data.usability import shortcomings
 from rimsim.errors import DataError, many, raised_as
 from rimsim.house_style import BLUE, VERMILION, style
 from rimsim.measures import gini
@@ -31,7 +32,7 @@ WELL_KNOWN: Final = 30
 _DAY: Final = 86_400.0
 
 ENDINGS: Final = (".png", ".pdf", ".svg")
-_FEW: Final = 20  # distinct values that get a bar each
+_FEW: Final = 20  # up to so many distinct values get a bar each
 _SECONDS: Final = {
     "1 s": 1,
     "1 min": 60,
@@ -50,15 +51,15 @@ class LogDescription:
     log: EventLog
     """The log."""
     sessions: int
-    """Sessions; an inactivity gap of 30 minutes ends one."""
+    """Number of sessions; an inactivity gap of 30 minutes ends a session."""
     ties: float
-    """Share of events at the very time of another event of the same user."""
+    """Share of events with the same time as another event of their user."""
     repeats: int
-    """Events whose user had met the item before."""
+    """Number of events whose user has an earlier event with the same item."""
     longest_silence: float
-    """Seconds of the longest stretch without any event."""
+    """Seconds of the longest time without any event."""
     silence_start: float
-    """Begin of this stretch, seconds since the epoch."""
+    """Beginning of the longest time without any event, in seconds since 1970."""
     popularity: Ints
     """(M,) events of each item, descending."""
     gini: float
@@ -66,13 +67,13 @@ class LogDescription:
     top_decile: float
     """Share of events on the most popular tenth of the items."""
     well_known: int
-    """Items with at least 30 events."""
+    """Number of items with at least 30 events."""
     late_items: int
-    """Items first met in the second half of the time span."""
+    """Number of items whose first event is in the second half of the log's time."""
     can: tuple[str, ...]
-    """Sentences on possible uses."""
+    """Sentences on what rimsim can do with the log."""
     cannot: tuple[str, ...]
-    """Sentences on impossible uses, with reasons."""
+    """Sentences on what rimsim cannot do with the log, with reasons."""
 
     def text(self) -> str:
         """Text of about twenty lines that describes the log."""
@@ -137,7 +138,7 @@ class LogDescription:
             _silences(axes[1, 0], log)
             if log.value.min() < log.value.max():
                 _values(axes[1, 1], log)
-            else:  # a log without values has 1 throughout: nothing to see
+            else:  # a log without values has the value 1 in all events, which needs no chart
                 _session_lengths(axes[1, 1], log)
             name = log.report.source if log.report is not None else "log"
             title = f"{name}: {log.n_users:,} users, {log.n_items:,} items, {len(log):,} events"
@@ -179,8 +180,18 @@ def describe(log: EventLog) -> LogDescription:
 def _ties(log: EventLog) -> float:
     user = log.user[log.by_user]
     time = log.time[log.by_user]
-    same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
-    return float((np.append(same, False) | np.insert(same, 0, False)).mean())
+    is_tied = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+    return float((np.append(is_tied, False) | np.insert(is_tied, 0, False)).mean())
+
+
+class _Ability(NamedTuple):
+    """Use of a log, possible or not."""
+
+    is_possible: bool
+    sentence: str = ""
+    """Use; empty if it need not be mentioned."""
+    obstacle: str = ""
+    """Use and what the log lacks for it."""
 
 
 def _abilities(
@@ -190,28 +201,45 @@ def _abilities(
     if lacking:
         return (), (f"fit or simulate anything: {'; '.join(lacking)}",)
     well_known = int((counts >= WELL_KNOWN).sum())
-    titled = bool((log.items["title"] != "").any())
-    with_genres = float((log.items["genres"] != "").mean())
-    valued = len(np.unique(log.value)) > 1
-    loop = f"run the closed loop on the {well_known:,} items with {WELL_KNOWN} or more events"
-    no_loop = f"run the closed loop with min_item_events={WELL_KNOWN}, which leaves "
-    no_loop += f"{many(well_known, 'item')}; {lower_threshold(counts)}"
-    come = f"let items come when they did: {late:,} are first met in the second half"
-    titles = "name items by their titles in tables, pictures and pages"
-    liked = "tell liked from met by a threshold on the value (min_value)"
-    all_liked = "tell liked from met: all values are the same, so every event counts as liked"
-    again = f"show an item to a user again: the {repeats:,} repeats count as history only"
-    choices = [
-        (True, f"replay its {sessions:,} sessions in time", ""),
-        (well_known >= 20, loop, no_loop),
-        (late > 0, come, "study new items: none is first met in the second half of the time"),
-        (with_genres > 0.5, "follow genres", f"follow genres: {with_genres:.0%} of items have any"),
-        (titled, titles, "name items by their titles: there are none"),
-        (valued, liked, all_liked),
-        (repeats == 0, "", again),
-    ]
-    can = tuple(yes for holds, yes, _ in choices if holds and yes)
-    cannot = tuple(no for holds, _, no in choices if not holds and no)
+    share_with_genres = float((log.items["genres"] != "").mean())
+    abilities = (
+        _Ability(
+            is_possible=True,
+            sentence=f"replay its {sessions:,} sessions in time",
+        ),
+        _Ability(
+            is_possible=well_known >= 20,
+            sentence=f"run the closed loop on the {well_known:,} items with {WELL_KNOWN} or more events",
+            obstacle=f"run the closed loop with min_item_events={WELL_KNOWN}, which leaves "
+            f"{many(well_known, 'item')}; {lower_threshold(counts)}",
+        ),
+        _Ability(
+            is_possible=late > 0,
+            sentence=f"let items come when they did: {late:,} are first met in the second half",
+            obstacle="study new items: none is first met in the second half of the time",
+        ),
+        _Ability(
+            is_possible=share_with_genres > 0.5,
+            sentence="follow genres",
+            obstacle=f"follow genres: {share_with_genres:.0%} of items have any",
+        ),
+        _Ability(
+            is_possible=bool((log.items["title"] != "").any()),
+            sentence="name items by their titles in tables, pictures and pages",
+            obstacle="name items by their titles: there are none",
+        ),
+        _Ability(
+            is_possible=len(np.unique(log.value)) > 1,
+            sentence="tell liked from met by a threshold on the value (min_value)",
+            obstacle="tell liked from met: all values are the same, so every event counts as liked",
+        ),
+        _Ability(
+            is_possible=repeats == 0,
+            obstacle=f"show an item to a user again: the {repeats:,} repeats count as history only",
+        ),
+    )
+    can = tuple(ability.sentence for ability in abilities if ability.is_possible and ability.sentence)
+    cannot = tuple(ability.obstacle for ability in abilities if not ability.is_possible)
     return can, cannot
 
 

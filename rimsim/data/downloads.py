@@ -30,14 +30,15 @@ class Entry:
     title: str
     """Full name."""
     users: int
-    """Users with events."""
+    """Number of users with events."""
     items: int
-    """Items with events."""
+    """Number of items with events."""
     events: int
+    """Number of events."""
     url: str | None
-    """Address to fetch it from; None: it ships with rimsim."""
+    """Address of the file; None: rimsim contains the log."""
     size: int
-    """Bytes to fetch."""
+    """Size of the file in bytes; 0 if rimsim contains the log."""
     checksum: str
     """``md5:`` or ``sha256:`` and the digest of the file, as its publisher states it."""
     terms: str
@@ -50,9 +51,9 @@ class Entry:
 
     def text(self) -> str:
         """Line that describes the log."""
-        how = "embedded" if self.url is None else f"{self.size / 1e6:,.0f} MB to fetch"
+        availability = "embedded" if self.url is None else f"{self.size / 1e6:,.0f} MB to fetch"
         counts = f"{self.users:,} users, {self.items:,} items, {self.events:,} events"
-        return f"{self.name:<16} {self.title}: {counts} ({how})"
+        return f"{self.name:<16} {self.title}: {counts} ({availability})"
 
 
 _MOVIELENS: Final = (
@@ -63,25 +64,37 @@ _MOVIELENS: Final = (
     ("25m", "25M, 2019", (162_541, 59_047, 25_000_095), 261_978_986, "6b51fb2759a8657d3bfcbfc42b592ada"),
     ("32m", "32M, 2023", (200_948, 84_432, 32_000_204), 238_950_008, "d472be332d4daa821edc399621853b57"),
 )
-"""Edition, title, counts, bytes and MD5, which GroupLens publishes with its files; "latest" has none and changes."""
+"""Edition, title, counts (users, items, events), bytes and the MD5 that GroupLens publishes.
+
+The edition "latest" is left out, because it changes and has no published MD5.
+"""
 
 _KNOWN: Final = (
     Entry(
-        *("ml-latest-small", "MovieLens latest-small, October 2016", 671, 9_066, 100_004, None, 0, ""),
-        "GroupLens Research: redistribution under the same terms, no commercial use; cite Harper and Konstan "
+        name="ml-latest-small",
+        title="MovieLens latest-small, October 2016",
+        users=671,
+        items=9_066,
+        events=100_004,
+        url=None,
+        size=0,
+        checksum="",
+        terms="GroupLens Research: redistribution under the same terms, no commercial use; cite Harper and Konstan "
         "2015",
     ),
     *(
         Entry(
-            f"ml-{edition}",
-            f"MovieLens {title}",
-            *counts,
-            f"{_BASE}/ml-{edition}.zip",
-            size,
-            f"md5:{md5}",
-            _TERMS,
+            name=f"ml-{edition}",
+            title=f"MovieLens {title}",
+            users=users,
+            items=items,
+            events=events,
+            url=f"{_BASE}/ml-{edition}.zip",
+            size=size,
+            checksum=f"md5:{md5}",
+            terms=_TERMS,
         )
-        for edition, title, counts, size, md5 in _MOVIELENS
+        for edition, title, (users, items, events), size, md5 in _MOVIELENS
     ),
 )
 
@@ -97,9 +110,9 @@ def entry(name: str) -> Entry:
     Raises:
         ConfigError: If there is no such log; the message offers the nearest name.
     """
-    known = {log.name: log for log in _KNOWN}
-    require_known("no log is known as {}", [name], known)
-    return known[name]
+    entries = {log.name: log for log in _KNOWN}
+    require_known("no log is known as {}", [name], entries)
+    return entries[name]
 
 
 def data_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Event log, its sessions, and checks of its size."""
+"""Event log, its sessions, and its cut at later sessions."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass as checked_dataclass
 
 from rimsim import rng
 from rimsim.arrays import Bools, Float32s, Floats, Ints, offsets_of
 from rimsim.config.fields import duration_seconds
+from rimsim.data.read_report import ReadReport
 from rimsim.data.readers.columns import PRICES, first_of
-from rimsim.errors import DataError, many, refuse
+from rimsim.errors import DataError, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,115 +22,6 @@ if TYPE_CHECKING:
 
 ITEM_COLUMNS: Final = ("id", "title", "genres", "year", "release")
 """Columns that every item table begins with."""
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """Row of a file that the log leaves out."""
-
-    file: str
-    """File, or zip and member."""
-    line: int
-    """Line of a text file, row of a Parquet file; both from 1."""
-    problem: str
-    """Value found and values allowed."""
-
-    def __str__(self) -> str:
-        return f"{self.file}, line {self.line:,}: {self.problem}"
-
-
-@dataclass(frozen=True)
-class ColumnUse:
-    """Use of a column without a role."""
-
-    column: str
-    """Name in the file."""
-    attribute: str | None
-    """Column of the item table that has its values; None: the column is ignored."""
-    note: str = ""
-    """Reason why the column is ignored, or rule for values that differ within an item."""
-    example: str = ""
-    """Two values of one item, if the column differs within items."""
-    table: str = ""
-    """Name of the table of items that has the column; empty: the events."""
-
-    @property
-    def is_renamed(self) -> bool:
-        """True if the attribute has another name than the column."""
-        return self.attribute not in (None, self.column)
-
-    def text(self) -> str:
-        """Use of the column, for a list of columns."""
-        note = f"{self.note}{f', such as {self.example}' * bool(self.example)}"
-        if self.attribute is None:
-            return f"ignored: {note}"
-        return f"attribute of items{f', as {self.attribute}' * self.is_renamed}{f': {note}' * bool(note)}"
-
-
-@dataclass(frozen=True)
-class ReadReport:
-    """Report of the reading of a log."""
-
-    source: str
-    """Name or path that was asked for."""
-    layout: str
-    """Layout that was found, such as ``MovieLens 1M`` or ``CSV``."""
-    columns: tuple[tuple[str, str], ...]
-    """Pairs of a role (user, item, time, value) and the column that was read for it."""
-    time_unit: str
-    """``s``, ``ms``, ``us``, ``ns``, ``yyyymmdd`` for dates written as numbers, or ``iso``."""
-    rows: int
-    """Rows read into the log, before any selection."""
-    skipped: int = 0
-    """Bad rows left out because that was asked for."""
-    bad_rows: tuple[BadRow, ...] = ()
-    """First few bad rows."""
-    backwards: int = 0
-    """Rows whose time is earlier than that of the row before; the log is sorted nevertheless."""
-    notes: tuple[str, ...] = ()
-    """Sentences on byte-order marks, mixed line ends and rows left out."""
-    warnings: tuple[str, ...] = ()
-    """Sentences on likely mistakes, with remedies."""
-    others: tuple[ColumnUse, ...] = ()
-    """Use of each other column, of the events and of the table of items."""
-
-    def columns_text(self) -> str:
-        """Line for each column with its use."""
-        rows = [(column, role) for role, column in self.columns]
-        rows += [(use.column, f"{use.text()}{f' (of {use.table})' * bool(use.table)}") for use in self.others]
-        width = max([10, *(len(name) for name, _ in rows)]) + 2
-        return "\n".join(f"{name:<{width}}{use}" for name, use in rows)
-
-    def _short(self) -> list[str]:
-        """Lines about columns other than user, item, time and value."""
-        attributes = [
-            f"{use.attribute} from {use.column}" if use.is_renamed else f"{use.attribute}"
-            for use in self.others
-            if use.attribute is not None
-        ]
-        ignored = [f"{use.column} ({use.note})" for use in self.others if use.attribute is None]
-        differing = [
-            f"{use.column}: {use.note}" for use in self.others if use.attribute is not None and use.note
-        ]
-        lines = [f"attributes of items: {', '.join(attributes)}"] if attributes else []
-        lines += differing
-        return [*lines, f"ignored columns: {'; '.join(ignored)}"] if ignored else lines
-
-    def text(self, *, columns: bool = True) -> str:
-        """Text of several lines that reports the reading.
-
-        ``columns`` adds lines about columns other than user, item, time and value.
-        """
-        named = ", ".join(f"{role} from {column}" for role, column in self.columns)
-        unit = "ISO 8601" if self.time_unit == "iso" else self.time_unit
-        lines = [f"{self.source}: {self.layout}, {many(self.rows, 'row')} ({named}; times in {unit})"]
-        lines += self._short() if columns else []
-        if self.skipped:
-            lines.append(f"{many(self.skipped, 'bad row')} skipped, the first of them:")
-            lines += [f"  {row}" for row in self.bad_rows]
-        if self.backwards:
-            lines.append(f"times go backwards at {many(self.backwards, 'row')}; the log is sorted by time")
-        return "\n".join([*lines, *self.notes, *(f"warning: {text}" for text in self.warnings)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,9 +55,9 @@ class EventLog:
     """
 
     user: Ints
-    """(n,) row of ``users``."""
+    """(n,) user of each event, as a row of ``users``."""
     item: Ints
-    """(n,) row of ``items``."""
+    """(n,) item of each event, as a row of ``items``."""
     time: Floats
     """(n,) seconds since the epoch, ascending."""
     value: Float32s
@@ -214,10 +104,10 @@ class EventLog:
         columns = {
             name: getattr(self, name) for name in ("user", "item", "time", "value", "target", "weight")
         }
-        left: dict[str, Any] = {
+        chosen_columns: dict[str, Any] = {
             name: None if column is None else column[keep] for name, column in columns.items()
         }
-        return dataclasses.replace(self, **left)
+        return dataclasses.replace(self, **chosen_columns)
 
     @cached_property
     def by_user(self) -> Ints:
@@ -345,14 +235,14 @@ def later_sessions(
     events_before = offsets_of(count)
     before = events_before[:-1] - events_before[begin[user]]
     total = events_before[begin[user + 1]] - events_before[begin[user]]
-    can_be = order[(before > 0) & (before >= after * total)]  # sessions by user, then start
-    of_user = sessions.user[can_be]
+    candidates = order[(before > 0) & (before >= after * total)]  # sessions by user, then start
+    of_user = sessions.user[candidates]
     cut, first, choices = np.unique(of_user, return_index=True, return_counts=True)
     if not len(cut):
-        found = f"found no user with a session after {after:.0%} of its events"
-        refuse(DataError, "later sessions", found, "a log in which some user came back")
+        problem = f"found no user with a session after {after:.0%} of its events"
+        refuse(DataError, "later sessions", problem, "a log in which some user came back")
     share = rng.uniform(seed, rng.Purpose.LATER_SESSIONS, cut)
-    sampled = can_be[first + (share * choices).astype(np.int64)]
+    sampled = candidates[first + (share * choices).astype(np.int64)]
     limit = np.full(log.n_users, np.inf)
     limit[cut] = sessions.start[sampled]
     is_past = log.time < limit[log.user]
@@ -363,62 +253,3 @@ def later_sessions(
         time=sessions.start[sampled],
         count=sessions.count[sampled],
     )
-
-
-@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class LogNeeds:
-    """Minimum numbers of users, items and events for a purpose."""
-
-    users: int = Field(default=2, ge=1)
-    """users with events"""
-    items: int = Field(default=2, ge=1)
-    """items with events; a market needs more than a slate holds"""
-    events: int = Field(default=4, ge=1)
-    """events"""
-    sessions: int = Field(default=2, ge=1)
-    """sessions, each of which is an arrival"""
-    instants: int = Field(default=2, ge=1)
-    """different times"""
-    transitions: int = Field(default=1, ge=0)
-    """events that follow an earlier one of the same user: what a state can predict"""
-    gap: float = Field(default=1800.0, gt=0)
-    """seconds of silence that end a session"""
-
-
-Needs = LogNeeds
-
-
-def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...]:
-    """Sentences about numbers of a log that are too small."""
-    needs = LogNeeds() if needs is None else needs
-    # An event has a past if it is later than the first event of its user; ties with the first do not count.
-    first = np.full(log.n_users, np.inf)
-    np.minimum.at(first, log.user, log.time)
-    instants = len(np.unique(log.time))
-    later = int((log.time > first[log.user]).sum())
-    gap = f" ({needs.gap / 60:g} minutes without events end a session)"
-    counts = {
-        "users": (len(np.unique(log.user)), "user", " with events"),
-        "items": (len(np.unique(log.item)), "item", " with events"),
-        "events": (len(log), "event", ""),
-        "sessions": (len(log.sessions(needs.gap)), "session", gap),
-        "instants": (instants, "different time", " (all events are ties)" * (instants == 1)),
-        "transitions": (later, "event", " with an earlier one of the same user"),
-    }
-    return tuple(
-        f"{many(count, noun)}{words}, but needs {getattr(needs, name):,}"
-        for name, (count, noun, words) in counts.items()
-        if count < getattr(needs, name)
-    )
-
-
-def require_usable(log: EventLog, needs: LogNeeds | None = None, *, use: str = "fit and simulate") -> None:
-    """Refuse a log that is too small for its purpose.
-
-    Raises:
-        DataError: If the log has too few users, items or events; the message lists everything that is too few.
-    """
-    lacking = shortcomings(log, needs)
-    if lacking:
-        name = log.report.source if log.report is not None else "the log"
-        raise DataError(f"{name}: the log is too small to {use}. It has {'; '.join(lacking)}")

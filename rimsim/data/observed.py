@@ -19,10 +19,11 @@ from rimsim.data.log import EventLog
 from rimsim.data.readers import values
 from rimsim.data.readers.columns import ANSWERS, ColumnRoles, Role, parsed_roles
 from rimsim.data.readers.containers import Stream, existing, inside_zip, open_container, zip_container
+from rimsim.data.readers.delimited import TextForm
 from rimsim.data.readers.events import Collector, RawEvents, RowBlock, collected
 from rimsim.data.readers.layouts import ObservedLayout, find_observed, read_rows
 from rimsim.data.readers.lines import LineReader, decoded
-from rimsim.data.readers.tables import Reading, TextForm
+from rimsim.data.readers.reading import Reading
 from rimsim.errors import ConfigError, DataError, has_type, refuse
 
 _DAY: Final = 86_400.0
@@ -74,21 +75,21 @@ class ObservedTable:
         """
         user = values.places_among(self.users, log.users["id"].tolist())[self.user]
         item = values.places_among(self.items, log.items["id"].tolist())[self.item]
-        kept = np.flatnonzero((user >= 0) & (item >= 0))
-        if not len(kept):
+        rows = np.flatnonzero((user >= 0) & (item >= 0))
+        if not len(rows):
             first = [repr(str(ids[0])) for ids in (self.users, self.items, log.users["id"], log.items["id"])]
-            found = (
+            problem = (
                 f"no answer belongs to a user and an item of the log. It has users such as {first[0]} and items "
                 f"such as {first[1]}, the log {first[2]} and {first[3]}"
             )
-            refuse(DataError, self.source, found, "the ids of the log")
-        kept = kept[np.lexsort((item[kept], user[kept]))]
+            refuse(DataError, self.source, problem, "the ids of the log")
+        rows = rows[np.lexsort((item[rows], user[rows]))]
         return dataclasses.replace(
             self,
-            user=user[kept],
-            item=item[kept],
-            value=self.value[kept],
-            time=None if self.time is None else self.time[kept],
+            user=user[rows],
+            item=item[rows],
+            value=self.value[rows],
+            time=None if self.time is None else self.time[rows],
             users=log.users["id"].to_numpy(),
             items=log.items["id"].to_numpy(),
         )
@@ -102,16 +103,16 @@ class ObservedTable:
         Raises:
             DataError: If no event remains.
         """
-        known = self.matched(log)
+        answers = self.matched(log)
         users = np.zeros(log.n_users, bool)
         items = np.zeros(log.n_items, bool)
-        users[known.user] = True
-        items[known.item] = True
-        kept = users[log.user] & items[log.item]
-        if not kept.any():
-            found = "no event of the log belongs to a user and an item with an answer"
-            refuse(DataError, self.source, found, "a log with such events")
-        rows = log.rows(kept)
+        users[answers.user] = True
+        items[answers.item] = True
+        is_answered = users[log.user] & items[log.item]
+        if not is_answered.any():
+            problem = "no event of the log belongs to a user and an item with an answer"
+            refuse(DataError, self.source, problem, "a log with such events")
+        rows = log.rows(is_answered)
         of_user, user = np.unique(rows.user, return_inverse=True)
         of_item, item = np.unique(rows.item, return_inverse=True)
         user_table = log.users.iloc[of_user].reset_index(drop=True)
@@ -131,8 +132,8 @@ class ObservedTable:
         """
         rows = np.flatnonzero(self.value >= taken_at)
         if not len(rows):
-            found = f"no value is at least {taken_at:g}"
-            refuse(DataError, self.source, found, f"a number of at most {self.value.max():g}")
+            problem = f"no value is at least {taken_at:g}"
+            refuse(DataError, self.source, problem, f"a number of at most {self.value.max():g}")
         user = self.user[rows]
         item = self.item[rows]
         time = np.full(len(rows), np.nan) if self.time is None else self.time[rows]
@@ -194,7 +195,11 @@ def load_observed(
     if not has_type(source, str) or not source:
         raise ConfigError(f"path is {source!r}. Expected the path of a table, a folder or a zip")
     zipped = inside_zip(source)
-    container = open_container(existing(source)) if zipped is None else zip_container(*zipped)
+    if zipped is None:
+        container = open_container(existing(source))
+    else:
+        archive, inner_file = zipped
+        container = zip_container(archive, only=inner_file)
     try:
         member, layout = find_observed(container)
         roles, largest = _roles(layout, columns, value)
@@ -220,18 +225,20 @@ def load_observed(
 def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tuple[ColumnRoles, float]:
     """Columns of the table, and largest value that is valid."""
     if columns is not None:
-        given = parsed_roles(columns, ANSWERS.needed if value is None else ANSWERS.needed[:2])
-        if value is not None and given.setdefault("value", value) != value:
+        column_of = parsed_roles(columns, ANSWERS.needed if value is None else ANSWERS.needed[:2])
+        if value is not None and column_of.setdefault("value", value) != value:
             raise ConfigError(
                 f"value: two columns are given for the value of an answer, {value!r} by value= and "
-                f"{given['value']!r} by columns=. Name one of them"
+                f"{column_of['value']!r} by columns=. Name one of them"
             )
-        return ColumnRoles(ANSWERS, given), values.LARGEST_VALUE
+        return ColumnRoles(ANSWERS, column_of), values.LARGEST_VALUE
     named: dict[Role, str | int] = dict(zip(ANSWERS.needed, layout.columns or (), strict=False))
-    other = value is not None and layout.columns is not None and value not in layout.columns
+    has_other_value = value is not None and layout.columns is not None and value not in layout.columns
     if value is not None:
         named["value"] = value
-    return ColumnRoles(ANSWERS, named, layout.time), values.LARGEST_VALUE if other else layout.largest
+    return ColumnRoles(
+        ANSWERS, named, layout.time
+    ), values.LARGEST_VALUE if has_other_value else layout.largest
 
 
 def _read_matrix(stream: Stream, collector: Collector) -> Reading:
@@ -241,7 +248,7 @@ def _read_matrix(stream: Stream, collector: Collector) -> Reading:
         for line, text in enumerate(block.text.split(b"\n"), start=block.first_line):
             if not text.strip():
                 continue
-            where = f"{stream.name}, line {line:,}"
+            location = f"{stream.name}, line {line:,}"
             try:
                 fields = decoded(text).replace(",", " ").split()
                 largest = collector.largest_value
@@ -249,10 +256,10 @@ def _read_matrix(stream: Stream, collector: Collector) -> Reading:
                     values.number(field, f"column {at}", largest) for at, field in enumerate(fields, 1)
                 ]
             except values.RowProblemError as problem:
-                raise DataError(f"{where}: {problem}") from None
+                raise DataError(f"{location}: {problem}") from None
             if rows and len(numbers) != len(rows[0]):
-                found = f"the line has {len(numbers)} fields"
-                refuse(DataError, where, found, f"{len(rows[0])}, as in the first line")
+                width_problem = f"the line has {len(numbers)} fields"
+                refuse(DataError, location, width_problem, f"{len(rows[0])}, as in the first line")
             rows.append(np.array(numbers))
     if rows:
         matrix = np.array(rows)

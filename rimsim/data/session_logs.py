@@ -64,11 +64,11 @@ def source_name(source: LogSource) -> str:
     kind = type(source).__name__
     if _is_frame(source):
         return _stored_frame(source, kind)
-    found = repr(source) if isinstance(source, str) else f"a {kind}"
+    wrong_source = repr(source) if isinstance(source, str) else f"a {kind}"
     hint = f". Call collect() on the {kind}" if hasattr(source, "collect") else ""
     raise ConfigError(
-        f"data is {found}. Expected the name or path of a log, a data frame with columns user, item and time, or an "
-        f"EventLog{hint}"
+        f"data is {wrong_source}. Expected the name or path of a log, a data frame with columns user, item and time, "
+        f"or an EventLog{hint}"
     )
 
 

@@ -13,13 +13,15 @@ import numpy as np
 from rimsim.config import LogOptions
 from rimsim.config.reading import record_from
 from rimsim.data.downloads import catalogue, data_folder, downloaded
-from rimsim.data.log import EventLog, ReadReport
+from rimsim.data.log import EventLog
+from rimsim.data.read_report import ReadReport
 from rimsim.data.readers import containers
+from rimsim.data.readers.assembly import assemble, selected
 from rimsim.data.readers.attributes import read_tables
 from rimsim.data.readers.columns import ColumnRoles, Columns
-from rimsim.data.readers.events import Collector, assemble, collected, selected, written_dates
+from rimsim.data.readers.delimited import TextForm
+from rimsim.data.readers.events import Collector, collected, written_dates
 from rimsim.data.readers.layouts import find_log, read_rows
-from rimsim.data.readers.tables import TextForm
 from rimsim.data.readers.values import UNITS, Unit
 from rimsim.data.session_logs import LogSource, shown_name, source_name, stored_container
 from rimsim.data.suspicions import suspicions_of
@@ -131,7 +133,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
             name,
         )
         item_column = dict(reading.columns).get("item", "")
-        users, item_table, others = read_tables(container, layout, collector, options.items, item_column)
+        users, item_table, column_uses = read_tables(container, layout, collector, options.items, item_column)
     finally:
         container.close()
     events = collector.events(name, "s" if reading.times == "iso" else unit_found)
@@ -141,7 +143,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         unit_read = "yyyymmdd"
     notes = reading.notes
     if layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
-        # A copy of u.data that is passed around has three more rows, of a user 0 that MovieLens never had.
+        # A widespread copy of u.data has three additional rows, of a user 0 that is not in MovieLens.
         notes += (
             f"{container.label(layout.events)}: left out {many(sum(strangers), 'row')} of user 0, not of MovieLens",
         )
@@ -156,10 +158,10 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         bad_rows=tuple(collector.bad_rows),
         backwards=collector.backwards,
         notes=notes,
-        others=others,
+        others=column_uses,
     )
     log = assemble(events, options, users, item_table)
-    if name != EMBEDDED:  # few of its items are known well, which its scenarios take into account
+    if name != EMBEDDED:  # its scenarios choose thresholds that fit it
         before = np.bincount(events.item)
         swapped = [name for name, column in collector.values_of.items() if column.belongs_to_users]
         is_guessed = unit is None and unit_read == "s"
@@ -175,14 +177,15 @@ def container_of(name: str) -> containers.Container:
     if (stored := stored_container(name)) is not None:
         return stored
     if (zipped := containers.inside_zip(name)) is not None:
-        return containers.zip_container(*zipped)
+        archive, member = zipped
+        return containers.zip_container(archive, only=member)
     return containers.open_container(_path_of(name))
 
 
 def _path_of(name: str) -> Path:
     """Path of a source or of a downloaded log's file."""
-    known = next((entry for entry in catalogue() if entry.name == name), None)
-    if known is None or os.path.lexists(name):
+    log_entry = next((entry for entry in catalogue() if entry.name == name), None)
+    if log_entry is None or os.path.lexists(name):
         is_word = "." not in name and "/" not in name and not os.path.lexists(name)
         installed = places("logs") if is_word else {}
         if name in installed:
@@ -193,8 +196,8 @@ def _path_of(name: str) -> Path:
     fetched = downloaded(name)
     if fetched is None:
         raise DataError(
-            f"{name}: {known.title} is not on this machine yet. Give the path of a copy. Or run 'rimsim data "
-            f"download {name}' or rimsim.data.download({name!r}), which fetches {known.size / 1e6:,.0f} MB to "
+            f"{name}: {log_entry.title} is not on this machine yet. Give the path of a copy. Or run 'rimsim data "
+            f"download {name}' or rimsim.data.download({name!r}), which fetches {log_entry.size / 1e6:,.0f} MB to "
             f"{data_folder()}"
         )
     return fetched

@@ -12,33 +12,33 @@ from rimsim.arrays import Ints
 from rimsim.data.log import EventLog
 from rimsim.errors import many
 
-_MANY: Final = 2 / 3  # share of the items up to which a threshold may have removed too many
+_MANY: Final = 2 / 3  # a minimum of events that leaves at most this share of the items may be too high
 _LONG_UNITS: Final = {"min": ("minutes", 60.0), "h": ("hours", 3600.0), "d": ("days", 86_400.0)}
-_INNER: Final = (0.05, 0.95)  # quantiles of times that must be plausible dates
+_INNER: Final = (0.05, 0.95)  # quantiles of the times that must be plausible; a few odd times prove nothing
 _FIRST_DATE: Final = 631_152_000.0  # the year 1990
 _LAST_DATE: Final = 4_102_444_800.0  # the year 2100
-_DOUBLED: Final = 0.01  # share of equal rows from which they are mentioned
-_STRAY: Final = 0.01  # largest share of events that counts as stray instants
-_FAR: Final = 0.5  # distance of stray instants from the others, as a multiple of the time that those span
-_SECONDS: Final = 86_400.0
+_DOUBLED: Final = 0.01  # larger shares of rows that repeat another row are mentioned
+_STRAY: Final = 0.01  # largest share of events that can be stray, far in time from all others
+_FAR: Final = 0.5  # shortest silence before stray events, as a share of the time that all others span
+_DAY_SECONDS: Final = 86_400.0
 
 
 def suspicions_of(
-    log: EventLog, before: Ints, least: int, swapped: Sequence[str] = (), *, is_guessed: bool = False
+    log: EventLog, before: Ints, min_events: int, swapped: Sequence[str] = (), *, is_guessed: bool = False
 ) -> tuple[str, ...]:
     """Sentences on a log's likely mistakes, with remedies.
 
     Args:
         log: The log.
         before: Number of events of each item before the selection.
-        least: Minimum number of events per item.
+        min_events: Minimum number of events per item.
         swapped: Columns about items of which each user has one value, and most items several.
         is_guessed: Times are numbers, and were taken for seconds because nothing names their unit.
     """
     texts = (
         _swapped(swapped),
         _long_unit(log) if is_guessed else None,
-        _thinned(log, before, least),
+        _thinned(log, before, min_events),
         _doubled(log),
         _stray(log),
     )
@@ -72,28 +72,28 @@ def _long_unit(log: EventLog) -> str | None:
 
 def lower_threshold(counts: Ints) -> str:
     """Clause that suggests a minimum that keeps most events."""
-    kept = {least: counts >= least for least in (20, 10, 5, 3, 2)}
-    for least, items in kept.items():
+    kept_items = {min_events: counts >= min_events for min_events in (20, 10, 5, 3, 2)}
+    for min_events, items in kept_items.items():
         if counts[items].sum() >= 0.9 * counts.sum():
-            return f"min_item_events={least} keeps {int(items.sum()):,}"
+            return f"min_item_events={min_events} keeps {int(items.sum()):,}"
     return f"min_item_events=1 keeps all {int((counts > 0).sum()):,}"
 
 
-def _thinned(log: EventLog, before: Ints, least: int) -> str | None:
+def _thinned(log: EventLog, before: Ints, min_events: int) -> str | None:
     items = int((before > 0).sum())
-    if least <= 1 or log.n_items > _MANY * items:
+    if min_events <= 1 or log.n_items > _MANY * items:
         return None
     share = len(log) / int(before.sum())
     return (
-        f"min_item_events={least} leaves {log.n_items:,} of {items:,} items ({share:.0%} of events). "
+        f"min_item_events={min_events} leaves {log.n_items:,} of {items:,} items ({share:.0%} of events). "
         f"For a larger catalogue, lower data.min_item_events (--min-item-events): {lower_threshold(before)}"
     )
 
 
 def _doubled(log: EventLog) -> str | None:
     """Note on equal rows, which are adjacent after sorting."""
-    same = [np.diff(column) == 0 for column in (log.time, log.user, log.item, log.value)]
-    doubled = int(np.logical_and.reduce(same).sum())
+    equal_columns = [np.diff(column) == 0 for column in (log.time, log.user, log.item, log.value)]
+    doubled = int(np.logical_and.reduce(equal_columns).sum())
     if doubled <= _DOUBLED * len(log):
         return None
     return (
@@ -110,9 +110,9 @@ def _stray(log: EventLog) -> str | None:
     stray, rest = (log.time[cut:], log.time[:cut]) if late else (log.time[:cut], log.time[cut:])
     if not 0 < len(stray) <= _STRAY * len(log) or gaps[cut - 1] <= _FAR * (rest[-1] - rest[0]):
         return None
-    bound = f"stop={_day(rest[-1] + _SECONDS)}" if late else f"start={_day(rest[0])}"
+    bound = f"stop={_day(rest[-1] + _DAY_SECONDS)}" if late else f"start={_day(rest[0])}"
     return (
-        f"{many(len(stray), 'event')}, of {_day(stray[0])}, {gaps[cut - 1] / _SECONDS:,.0f} days "
+        f"{many(len(stray), 'event')}, of {_day(stray[0])}, {gaps[cut - 1] / _DAY_SECONDS:,.0f} days "
         f"{'after' if late else 'before'} the others. To leave out, set data.{bound}"
     )
 

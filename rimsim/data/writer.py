@@ -42,12 +42,12 @@ def write(log: EventLog, path: str | os.PathLike[str]) -> None:
         raise DataError(
             f"{target}: the log has times outside the years 1970 to 9999, which rimsim could not read back from a file"
         )
-    whole = bool((log.time == np.floor(log.time)).all())
+    has_whole_times = bool((log.time == np.floor(log.time)).all())
     events = pa.table(
         {
             "user": pa.array(log.users["id"].to_numpy()[log.user], from_pandas=True),
             "item": pa.array(log.items["id"].to_numpy()[log.item], from_pandas=True),
-            "timestamp": pa.array(log.time.astype(np.int64) if whole else log.time),
+            "timestamp": pa.array(log.time.astype(np.int64) if has_whole_times else log.time),
             "value": pa.array(log.value, pa.float32()),
         }
     )

@@ -1,3 +1,4 @@
+from .example_round import made_up_round as made_up_round
 from .exposure import average_popularity as average_popularity
 from .exposure import binding_items as binding_items
 from .exposure import coverage as coverage
@@ -16,6 +17,7 @@ from .exposure import shortfall_units as shortfall_units
 from .exposure import weighted_exposure as weighted_exposure
 from .exposure import who_pays as who_pays
 from .exposure import worst_ratio as worst_ratio
+from .facts import RoundFacts as RoundFacts
 from .loop import AdoptionTimes as AdoptionTimes
 from .loop import adopted_share as adopted_share
 from .loop import adoption_median as adoption_median
@@ -31,16 +33,12 @@ from .loop import late_slopes as late_slopes
 from .loop import late_words as late_words
 from .loop import sample_pairs as sample_pairs
 from .loop import sessions_per_user as sessions_per_user
+from .measure import Measure as Measure
 from .registry import MEASURES as MEASURES
-from .registry import Measure as Measure
-from .registry import RoundFacts as RoundFacts
 from .registry import find_measure as find_measure
-from .registry import made_up_round as made_up_round
 from .registry import measured as measured
-from .registry import own_measures as own_measures
 from .registry import recorded as recorded
 from .registry import records as records
-from .registry import try_measures as try_measures
 from .relevance import Reliability as Reliability
 from .relevance import calibration_by_history as calibration_by_history
 from .relevance import calibration_ratio as calibration_ratio
@@ -83,3 +81,5 @@ from .two_sides import long_tail as long_tail
 from .two_sides import long_tail_share as long_tail_share
 from .two_sides import provider_welfare as provider_welfare
 from .two_sides import survival as survival
+from .user_measures import own_measures as own_measures
+from .user_measures import try_measures as try_measures

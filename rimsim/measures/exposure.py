@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import DataError, refuse
 
-_GRID = 1 << 20  # weights of positions are multiples of 1/2²⁰: sums of them are exact, in whatever order
+_GRID = 1 << 20  # position weights are multiples of 1/2²⁰, so that their sums are exact in any order
 
 
 def exposure_counts(slates: ArrayLike, n_items: int) -> Ints:
@@ -118,8 +118,8 @@ def effective_items(counts: ArrayLike) -> float:
 
 def shortfall_units(exposure: ArrayLike, required: ArrayLike) -> float:
     """Shortfall Σ_y (b_y − E_y)₊, in exposures."""
-    given, required = _pair(exposure, required)
-    return float(np.maximum(required - given, 0).sum())
+    counts, required = _pair(exposure, required)
+    return float(np.maximum(required - counts, 0).sum())
 
 
 def shortfall(exposure: ArrayLike, required: ArrayLike) -> float:
@@ -143,24 +143,24 @@ def examined_shortfall(slates: ArrayLike, required: ArrayLike, decay: float) -> 
 
 def excess(exposure: ArrayLike, most: ArrayLike) -> float:
     """Exposures above caps, Σ_j (E_j − most_j)₊; ∞ means no cap."""
-    given = as_counts(exposure, "exposure")
+    counts = as_counts(exposure, "exposure")
     allowed = np.asarray(most, np.float64)
-    same_length(given, allowed, "exposure and most")
-    return float(np.maximum(given - allowed, 0.0).sum())
+    same_length(counts, allowed, "exposure and most")
+    return float(np.maximum(counts - allowed, 0.0).sum())
 
 
 def items_met(exposure: ArrayLike, required: ArrayLike) -> float:
     """Share of guaranteed items with E ≥ b; 1 without guarantees."""
-    given, required = _pair(exposure, required)
+    counts, required = _pair(exposure, required)
     guaranteed = required > 0
-    return float((given >= required)[guaranteed].mean()) if guaranteed.any() else 1.0
+    return float((counts >= required)[guaranteed].mean()) if guaranteed.any() else 1.0
 
 
 def worst_ratio(exposure: ArrayLike, required: ArrayLike) -> float:
     """Least E/b of guaranteed items; 1 without guarantees."""
-    given, required = _pair(exposure, required)
+    counts, required = _pair(exposure, required)
     guaranteed = required > 0
-    return float((given[guaranteed] / required[guaranteed]).min()) if guaranteed.any() else 1.0
+    return float((counts[guaranteed] / required[guaranteed]).min()) if guaranteed.any() else 1.0
 
 
 def prices_at_bound(item_price: ArrayLike, required: ArrayLike, cost: float) -> float:
@@ -182,12 +182,12 @@ def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
     recommendation popularity of Yin et al., VLDB 2012, normalised). The measure is 1 for a uniform spread,
     and 0 if nothing was shown or nothing was popular.
     """
-    given = as_counts(exposure, "exposure")
+    counts = as_counts(exposure, "exposure")
     popular = as_counts(popularity, "popularity")
-    same_length(given, popular, "exposure and popularity")
-    shown = given.sum()
+    same_length(counts, popular, "exposure and popularity")
+    shown = counts.sum()
     mean = popular.mean() if len(popular) else 0.0
-    return float(given @ popular / shown / mean) if shown > 0 and mean > 0 else 0.0
+    return float(counts @ popular / shown / mean) if shown > 0 and mean > 0 else 0.0
 
 
 def binding_items(unconstrained: ArrayLike, required: ArrayLike) -> Bools:
@@ -195,8 +195,8 @@ def binding_items(unconstrained: ArrayLike, required: ArrayLike) -> Bools:
 
     ``unconstrained`` has the exposures E by an agent without guarantees at the same arrivals.
     """
-    given, required = _pair(unconstrained, required)
-    return np.asarray(required > given, np.bool_)
+    counts, required = _pair(unconstrained, required)
+    return np.asarray(required > counts, np.bool_)
 
 
 def who_pays(slates: ArrayLike, binding: ArrayLike, ground_intensity: ArrayLike, bins: int = 10) -> Floats:
@@ -218,9 +218,10 @@ def who_pays(slates: ArrayLike, binding: ArrayLike, ground_intensity: ArrayLike,
 
 
 def _pair(exposure: ArrayLike, required: ArrayLike) -> tuple[Floats, Floats]:
-    counts = as_counts(exposure, "exposure"), as_counts(required, "required")
-    same_length(*counts, "exposure and required")
-    return counts
+    exposures = as_counts(exposure, "exposure")
+    required_exposures = as_counts(required, "required")
+    same_length(exposures, required_exposures, "exposure and required")
+    return exposures, required_exposures
 
 
 def as_counts(values: ArrayLike, name: str) -> Floats:

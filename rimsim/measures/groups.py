@@ -8,7 +8,7 @@ import numpy as np
 
 from rimsim.arrays import Floats, Ints
 from rimsim.data.log import prices_of
-from rimsim.measures.registry import RoundFacts
+from rimsim.measures.facts import RoundFacts
 
 GROUP_METRICS = {
     "items": "number of its items",
@@ -63,8 +63,8 @@ def figures_of_groups(
     for group, items in members.items():
         figures = {metric: float(values[items].sum()) for metric, values in of_items.items()}
         if group in required:
-            least, delivered = required[group]
-            figures["required"] = least
-            figures["undelivered"] = max(least - delivered, 0.0)
+            required_exposure, delivered = required[group]
+            figures["required"] = required_exposure
+            figures["undelivered"] = max(required_exposure - delivered, 0.0)
         rows += [(group, metric, figures[metric]) for metric in GROUP_METRICS if metric in figures]
     return rows

@@ -17,8 +17,9 @@ from rimsim.measures.exposure import as_counts, as_slates, same_length
 if TYPE_CHECKING:
     import pandas as pd
 
-_BLOCK = 1 << 22  # comparisons at a time in jaccard, so that memory stays at some megabytes
-_ROUNDING = 1e-12  # a share that is a half but for the rounding of its product counts as a half
+_BLOCK = 1 << 22  # comparisons that `jaccard` holds at a time, which bounds its memory to some megabytes
+_ROUNDING = 1e-12
+"""Kaplan-Meier shares are rounded products, so a share this little below a half counts as a half."""
 
 
 def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -> Ints:
@@ -41,13 +42,13 @@ def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -
         chosen = np.sort(draw.choice(total, size=count, replace=False))
     # Pair number j of n(n−1)/2 in the order (0,1), (0,2), (1,2), (0,3), …: `second` is the triangular root of j.
     second = ((1 + np.sqrt(1 + 8 * chosen.astype(np.float64))) / 2).astype(np.int64)
-    second -= second * (second - 1) // 2 > chosen  # the root is rounded: off by one at most
+    second -= second * (second - 1) // 2 > chosen  # the rounded root is wrong by one at most
     second += second * (second + 1) // 2 <= chosen
     pairs = np.stack([chosen - second * (second - 1) // 2, second], axis=1).astype(np.int64)
     if user is not None:
         users = np.asarray(user)
         pairs = pairs[users[pairs[:, 0]] != users[pairs[:, 1]]]
-    order = np.argsort(pairs[:, 0], kind="stable")  # they are in order of ``second`` already
+    order = np.argsort(pairs[:, 0], kind="stable")  # a stable sort keeps the order by `second`
     return np.asarray(pairs[order], np.int64)
 
 
@@ -66,10 +67,10 @@ def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
     total = 0.0
     block = max(1, _BLOCK // max(1, shown.shape[1] ** 2))
     for begin in range(0, len(chosen), block):
-        left, right = chosen[begin : begin + block].T
-        equal = shown[left][:, :, None] == shown[right][:, None, :]
-        both = (equal & (shown[left] >= 0)[:, :, None]).sum(axis=(1, 2))
-        total += float((both / np.maximum(size[left] + size[right] - both, 1)).sum())
+        first, second = chosen[begin : begin + block].T
+        equal = shown[first][:, :, None] == shown[second][:, None, :]
+        n_common = (equal & (shown[first] >= 0)[:, :, None]).sum(axis=(1, 2))
+        total += float((n_common / np.maximum(size[first] + size[second] - n_common, 1)).sum())
     return total / len(chosen)
 
 
@@ -94,10 +95,10 @@ def genre_shares(exposure: ArrayLike, weights: ArrayLike) -> Floats:
 
     The shares sum to 1, or are zeros if nothing was shown; ``weights`` are those of :func:`genre_weights`.
     """
-    given = as_counts(exposure, "exposure")
+    counts = as_counts(exposure, "exposure")
     matrix = np.asarray(weights, np.float64)
-    same_length(given, matrix, "exposure and genre weights")
-    mass = given @ matrix
+    same_length(counts, matrix, "exposure and genre weights")
+    mass = counts @ matrix
     total = mass.sum()
     return np.asarray(mass / total if total > 0 else mass, np.float64)
 
@@ -114,12 +115,12 @@ def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> fl
     return jensen_shannon(now, then)
 
 
-def jensen_shannon(one: Floats, other: Floats) -> float:
+def jensen_shannon(first: Floats, second: Floats) -> float:
     """Jensen-Shannon divergence of two distributions in bits.
 
     JS(P, Q) = H((P + Q)/2) − (H(P) + H(Q))/2, with the entropy H, needs no smoothing (Lin 1991).
     """
-    divergence = _entropy((one + other) / 2) - (_entropy(one) + _entropy(other)) / 2
+    divergence = _entropy((first + second) / 2) - (_entropy(first) + _entropy(second)) / 2
     return min(max(divergence, 0.0), 1.0)
 
 
@@ -143,7 +144,7 @@ class AdoptionTimes:
     duration: Ints
     """(J,) arrivals from release to the m-th consumption, or to the end of the run if that never came."""
     observed: Bools
-    """(J,) whether it came; false = censored: all that is known is that it takes longer."""
+    """(J,) true if the m-th consumption came; false: censored, because it takes longer than ``duration``."""
 
 
 def adoption_times(
@@ -159,24 +160,24 @@ def adoption_times(
         m: Number of consumptions after which an item counts as adopted.
     """
     start = np.asarray(release, np.int64)
-    who = np.asarray(item, np.int64)
-    when = np.asarray(arrival, np.int64)
-    same_length(who, when, "item and arrival")
+    items = np.asarray(item, np.int64)
+    arrivals_of_events = np.asarray(arrival, np.int64)
+    same_length(items, arrivals_of_events, "item and arrival")
     if (late := start > arrivals).any():
         refuse(DataError, "release", str(start[late][0]), f"at most the {arrivals} arrivals of the run")
-    if (early := when < start[who]).any():
+    if (early := arrivals_of_events < start[items]).any():
         raise DataError(
-            f"item {who[early][0]} is consumed by arrival {when[early][0]}, before the item is released"
+            f"item {items[early][0]} is consumed by arrival {arrivals_of_events[early][0]}, before the item is released"
         )
-    order = np.lexsort((when, who))
-    who = who[order]
-    when = when[order]
-    first = np.searchsorted(who, np.arange(len(start)))
-    decisive = np.arange(len(who)) - first[who] == m - 1
+    order = np.lexsort((arrivals_of_events, items))
+    items = items[order]
+    arrivals_of_events = arrivals_of_events[order]
+    first = np.searchsorted(items, np.arange(len(start)))
+    decisive = np.arange(len(items)) - first[items] == m - 1
     duration = arrivals - start
     observed = np.zeros(len(start), np.bool_)
-    observed[who[decisive]] = True
-    duration[who[decisive]] = when[decisive] + 1 - start[who[decisive]]
+    observed[items[decisive]] = True
+    duration[items[decisive]] = arrivals_of_events[decisive] + 1 - start[items[decisive]]
     return AdoptionTimes(duration, observed)
 
 
@@ -202,7 +203,7 @@ def adoption_median(times: AdoptionTimes) -> float | None:
 
 def late_rounds(count: int) -> range:
     """Last ⌊count / 2⌋ rounds of a run, or its only round."""
-    # by then the loop has had time to work
+    # In early rounds, the platform has learned from few slates of this market.
     return range(count - max(1, count // 2), count)
 
 
@@ -232,7 +233,7 @@ def late_slopes(rounds: pd.DataFrame) -> pd.DataFrame:
     late = rounds[rounds["round"].isin(late_rounds(_count(rounds)))]
     keys = ["agent", "seed", "metric"]
     groups = late.groupby(keys, sort=False, observed=True)
-    late = late[groups["round"].transform("count") > 2]  # a line through two points has no rest
+    late = late[groups["round"].transform("count") > 2]  # a line through two points fits any values
     away = late["round"] - late.groupby(keys, observed=True)["round"].transform("mean")
     parts = late.assign(value=away * late["value"], spread=away**2)
     sums = parts.groupby(keys, sort=False, observed=True)[["value", "spread"]].sum().reset_index()

@@ -42,8 +42,8 @@ def recall(hits: ArrayLike, relevant: ArrayLike) -> float:
 def ndcg(hits: ArrayLike, relevant: ArrayLike) -> float:
     """Mean of :func:`slate_ndcg` over the arrivals with a relevant item."""
     of_slates = slate_ndcg(hits, relevant)
-    there = ~np.isnan(of_slates)
-    return float(of_slates[there].mean()) if there.any() else 0.0
+    is_defined = ~np.isnan(of_slates)
+    return float(of_slates[is_defined].mean()) if is_defined.any() else 0.0
 
 
 def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> Floats:
@@ -60,13 +60,13 @@ def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> Floats:
         refuse(DataError, f"relevant[{row}]", f"{number[row]:g}", f"at least its {hit[row].sum()} hits")
     has_relevant = number > 0
     k = hit.shape[1]
-    found = np.full(len(hit), np.nan)
+    ratios = np.full(len(hit), np.nan)
     if not has_relevant.any() or k == 0:
-        return found
+        return ratios
     discount = 1 / np.log2(np.arange(2, k + 2))
     ideal = np.cumsum(discount)[np.minimum(number[has_relevant].astype(np.int64), k) - 1]
-    found[has_relevant] = hit[has_relevant] @ discount / ideal
-    return found
+    ratios[has_relevant] = hit[has_relevant] @ discount / ideal
+    return ratios
 
 
 def per_slate(values: ArrayLike) -> float:
@@ -116,8 +116,8 @@ def predicted_consumption(intensity: ArrayLike, examination: ArrayLike) -> Float
     rate = np.asarray(intensity, np.float64)
     weight = np.asarray(examination, np.float64)
     if rate.ndim != 2 or weight.shape != rate.shape[1:]:
-        found = f"shapes {rate.shape} and {weight.shape}"
-        refuse(DataError, "intensity and examination", found, "(n, k) and (k,)")
+        shapes = f"shapes {rate.shape} and {weight.shape}"
+        refuse(DataError, "intensity and examination", shapes, "(n, k) and (k,)")
     return -np.expm1(-np.nan_to_num(rate, nan=0.0) * weight)
 
 
@@ -145,8 +145,10 @@ def calibration_by_history(
     taken = np.asarray(consumed, bool)
     first = np.asarray(history) == 0
     same_length(first, taken, "history and consumed")
-    one, other = (calibration_ratio(rate[rows], taken[rows], examination) for rows in (first, ~first))
-    return one / other if one is not None and other else None
+    of_first, of_returning = (
+        calibration_ratio(rate[rows], taken[rows], examination) for rows in (first, ~first)
+    )
+    return of_first / of_returning if of_first is not None and of_returning else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,12 +170,12 @@ def reliability(predicted: ArrayLike, consumed: ArrayLike, groups: int = 10) -> 
     predictions, fewer if there are few predictions. Equal predictions stay in their order.
     """
     chance = np.asarray(predicted, np.float64).ravel()
-    came = np.asarray(consumed, bool).ravel()
-    same_length(chance, came, "predicted and consumed")
+    is_consumed = np.asarray(consumed, bool).ravel()
+    same_length(chance, is_consumed, "predicted and consumed")
     order = np.argsort(chance, kind="stable")
     parts = [part for part in np.array_split(order, groups) if len(part)]
     return Reliability(
         exposures=np.array([len(part) for part in parts], np.int64),
         predicted=np.array([chance[part].sum() for part in parts], np.float64),
-        consumed=np.array([came[part].sum() for part in parts], np.int64),
+        consumed=np.array([is_consumed[part].sum() for part in parts], np.int64),
     )

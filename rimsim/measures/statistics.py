@@ -16,11 +16,11 @@ from rimsim.arrays import Bools, Floats
 from rimsim.errors import DataError, refuse
 
 FEW_SEEDS = 4
-"""Least seeds of an interval: with fewer, charts show the seeds themselves."""
+"""Fewest seeds for which charts show an interval; with fewer, they show the value of each seed."""
 LEVEL = 0.05
-"""Rate of false claims that a table, or a claim of no difference, may have."""
+"""Largest chance of a false claim, in a table of comparisons or in a claim of no difference."""
 UNFIT = 0.6
-"""Bar of agreement over settled pairs, below which a truth should not order models."""
+"""Agreement over settled pairs below which a truth is unfit for comparing models."""
 Verdict: TypeAlias = Literal["fit", "unfit", "cannot tell"]
 """Verdict on the fitness of a truth for comparing models."""
 FIT: Final = "fit"
@@ -30,8 +30,9 @@ _CONFIDENCE = 0.95
 _Z = 1.959963984540054
 """Quantile of the normal distribution for two-sided 95% intervals."""
 _ROUNDING = 1e-9
-"""Values that differ by less than this share of their size are equal: sums of the same figures in another order."""
-_DIGITS = 12  # decimals of a mean worth: means that differ in their last bits alone are equal
+"""Relative difference up to which values are equal: the order of a sum changes its last bits."""
+_DIGITS = 12
+"""Decimals of means that are compared, so that rounding does not decide the order of equal models."""
 
 
 @dataclass(frozen=True)
@@ -209,12 +210,12 @@ def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float 
     """
     if not 0 < level < 1:
         refuse(DataError, "level", str(level), "between 0 and 1, such as 0.95")
-    kept = _present(np.asarray(values, np.float64).ravel())
-    return _t_interval(kept, np.abs(kept).max(initial=0.0), level, overlap)
+    present = _present(np.asarray(values, np.float64).ravel())
+    return _t_interval(present, np.abs(present).max(initial=0.0), level, overlap)
 
 
 def _t_interval(values: Floats, size: float, level: float, overlap: float = 0.0) -> Interval:
-    """Student-t interval of values, computed from figures of a size."""
+    """Student-t interval; rounding errors are relative to ``size``."""
     n = len(values)
     if n < 2:
         return Interval(float(values.mean()) if n else None, None, None, n)
@@ -279,8 +280,8 @@ def equivalence(a: ArrayLike, b: ArrayLike, margin: float, level: float = LEVEL)
     """
     if not margin > 0:
         refuse(DataError, "margin", str(margin), "above 0, the largest difference that does not matter")
-    found = paired_difference(a, b, 1 - 2 * level)
-    return Equivalence(found.mean, found.low, found.high, margin)
+    difference = paired_difference(a, b, 1 - 2 * level)
+    return Equivalence(difference.mean, difference.low, difference.high, margin)
 
 
 def holm(p: ArrayLike) -> Floats:
@@ -290,18 +291,18 @@ def holm(p: ArrayLike) -> Floats:
     smallest of m values is multiplied by m − i + 1, and the results are made ascending (Holm 1979). NaN
     stands for a missing comparison, which is not counted.
     """
-    given = np.asarray(p, np.float64)
-    there = ~np.isnan(given)
-    values = given[there]
+    p_values = np.asarray(p, np.float64)
+    is_present = ~np.isnan(p_values)
+    values = p_values[is_present]
     outside = values[(values < 0) | (values > 1)]
     if len(outside):
         refuse(DataError, "p", str(outside[0]), "between 0 and 1")
     order = np.argsort(values, kind="stable")
     stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    adjusted = given.copy()
+    adjusted = p_values.copy()
     of_values = np.empty(len(values))
     of_values[order] = np.minimum(stepped, 1.0)
-    adjusted[there] = of_values
+    adjusted[is_present] = of_values
     return adjusted
 
 
@@ -323,8 +324,8 @@ def pairs_of(real: ArrayLike) -> list[ModelPair]:
     worth = np.asarray(real, np.float64)
     means = worth.mean(1).round(_DIGITS)
     pairs = []
-    for one, other in itertools.combinations(range(len(worth)), 2):
-        better, worse = (one, other) if means[one] >= means[other] else (other, one)
+    for first, second in itertools.combinations(range(len(worth)), 2):
+        better, worse = (first, second) if means[first] >= means[second] else (second, first)
         paired = paired_difference(worth[better], worth[worse])
         pairs.append(ModelPair(better, worse, paired.mean or 0.0, paired.low, paired.high, paired.clear))
     return pairs
@@ -339,20 +340,20 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap samples of users.
     """
-    here = np.asarray(real, np.float64)
-    there = np.asarray(simulated, np.float64)
-    m, n = here.shape
-    pairs = pairs_of(here)
+    real_worth = np.asarray(real, np.float64)
+    simulated_worth = np.asarray(simulated, np.float64)
+    m, n = real_worth.shape
+    pairs = pairs_of(real_worth)
     settled = [(pair.first, pair.second) for pair in pairs if pair.settled]
-    means = here.mean(1).round(_DIGITS)
-    expected = there.mean(1).round(_DIGITS)
+    means = real_worth.mean(1).round(_DIGITS)
+    expected = simulated_worth.mean(1).round(_DIGITS)
     signs = _signs(means, expected, settled)
     generator = rng.generator(seed, rng.Purpose.MEASURE, 11)
     kendall: list[float | None] = []
     for _ in range(resamples):
         weight = np.bincount(generator.integers(0, n, n), minlength=n) / n
-        drawn_real = (here @ weight).round(_DIGITS)
-        drawn = (there @ weight).round(_DIGITS)
+        drawn_real = (real_worth @ weight).round(_DIGITS)
+        drawn = (simulated_worth @ weight).round(_DIGITS)
         kendall.append(_rank_correlation("kendalltau", drawn_real, drawn))
     low, high = _quantiles(kendall)
     over_settled = _mean(signs)
@@ -404,8 +405,17 @@ def order_test(real: ArrayLike, simulated: ArrayLike) -> OrderTest:
     if settled:
         agreement = (len(concordant) - len(discordant)) / len(settled)
         low, high = _over_pairs(agreement, len(settled), len(worth))
-    counts = (len(worth), worth.shape[1], len(pairs), len(settled))
-    return OrderTest(agreement, low, high, *counts, tuple(concordant), tuple(discordant))
+    return OrderTest(
+        agreement=agreement,
+        low=low,
+        high=high,
+        models=len(worth),
+        users=worth.shape[1],
+        pairs=len(pairs),
+        settled=len(settled),
+        concordant=tuple(concordant),
+        reversed=tuple(discordant),
+    )
 
 
 def _over_pairs(agreement: float, settled: int, models: int) -> tuple[float, float]:
@@ -439,15 +449,15 @@ def _mean(signs: Floats) -> float | None:
     return float(signs.mean()) if len(signs) else None
 
 
-def _rank_correlation(name: str, one: Floats, other: Floats) -> float | None:
+def _rank_correlation(name: str, first: Floats, second: Floats) -> float | None:
     from scipy import stats  # noqa: PLC0415 - keeps the measures at NumPy's import time
 
-    return float(getattr(stats, name)(one, other).statistic) if np.ptp(one) and np.ptp(other) else None
+    return float(getattr(stats, name)(first, second).statistic) if np.ptp(first) and np.ptp(second) else None
 
 
 def _quantiles(values: list[float | None]) -> tuple[float | None, float | None]:
-    there = [value for value in values if value is not None]
-    if not there:
+    present = [value for value in values if value is not None]
+    if not present:
         return None, None
-    low, high = np.quantile(there, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2]).tolist()
+    low, high = np.quantile(present, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2]).tolist()
     return low, high

@@ -15,8 +15,10 @@ from rimsim.errors import DataError, refuse
 from rimsim.measures.exposure import as_counts, as_slates, same_length
 from rimsim.measures.loop import jensen_shannon
 
-_HEAD = 0.8  # share of all events of the most popular items, which are not the long tail
+_HEAD = 0.8
+"""Share of all events that belongs to the head, the most popular items; the long tail is all other items."""
 _TAIL_ROUNDING = 1e-12
+"""Events that a rounded sum may lack, so that the item that completes the head is not counted as tail."""
 
 
 class ExpectedExposure(NamedTuple):
@@ -35,9 +37,12 @@ class ExpectedExposure(NamedTuple):
 
 def expected_exposure(exposure: ArrayLike, target: ArrayLike) -> ExpectedExposure:
     """Expected exposure of providers against a target."""
-    given, wanted = _shares(exposure, target)
+    shares, target_shares = _shares(exposure, target)
+    difference = shares - target_shares
     return ExpectedExposure(
-        float(given @ given), 2 * float(given @ wanted), float((given - wanted) @ (given - wanted))
+        disparity=float(shares @ shares),
+        relevance=2 * float(shares @ target_shares),
+        loss=float(difference @ difference),
     )
 
 
@@ -47,10 +52,10 @@ def awrf(exposure: ArrayLike, target: ArrayLike) -> float:
     Source: Sapiezynski et al. (FATES 2019), with the base-2 distance of the TREC tracks on fair ranking.
     Exposure already includes attention. The measure is in [0, 1]: 1 for equal shares or if an array is 0.
     """
-    given, wanted = _shares(exposure, target)
-    if not (given.any() and wanted.any()):
+    shares, target_shares = _shares(exposure, target)
+    if not (shares.any() and target_shares.any()):
         return 1.0
-    return 1.0 - jensen_shannon(given, wanted)
+    return 1.0 - jensen_shannon(shares, target_shares)
 
 
 def long_tail(popularity: ArrayLike) -> Bools:
@@ -70,9 +75,13 @@ def long_tail_share(slates: ArrayLike, tail: ArrayLike) -> float:
     """
     shown = as_slates(slates)
     filled = shown >= 0
-    some = filled.any(axis=1)
-    found = np.asarray(tail, np.bool_)[np.maximum(shown, 0)] & filled
-    return float((found[some].sum(axis=1) / filled[some].sum(axis=1)).mean()) if some.any() else 0.0
+    has_items = filled.any(axis=1)
+    is_tail = np.asarray(tail, np.bool_)[np.maximum(shown, 0)] & filled
+    return (
+        float((is_tail[has_items].sum(axis=1) / filled[has_items].sum(axis=1)).mean())
+        if has_items.any()
+        else 0.0
+    )
 
 
 def provider_welfare(consumptions: ArrayLike) -> float:
@@ -81,8 +90,8 @@ def provider_welfare(consumptions: ArrayLike) -> float:
     With many consumptions, a provider gains less from a further consumption (Zhan et al., WWW 2021).
     ``consumptions`` are each provider's expected consumptions, 0 for providers that left.
     """
-    given = as_counts(consumptions, "consumptions")
-    return float(np.log1p(given).mean()) if len(given) else 0.0
+    counts = as_counts(consumptions, "consumptions")
+    return float(np.log1p(counts).mean()) if len(counts) else 0.0
 
 
 def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
@@ -92,8 +101,8 @@ def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
     the provider left after its last round; otherwise the provider may have stayed longer than the data show.
     """
     stayed = np.asarray(rounds, np.int64)
-    gone = np.asarray(left, np.bool_)
-    same_length(stayed, gone, "rounds and left")
+    has_left = np.asarray(left, np.bool_)
+    same_length(stayed, has_left, "rounds and left")
     if len(stayed) and stayed.min() < 1:
         refuse(DataError, "rounds", str(stayed.min()), "at least 1, the opening round")
     curve = np.ones(until)
@@ -101,7 +110,7 @@ def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
     for time in range(1, until + 1):
         at_risk = int((stayed >= time).sum())
         if at_risk:
-            share *= 1 - int((gone & (stayed == time)).sum()) / at_risk
+            share *= 1 - int((has_left & (stayed == time)).sum()) / at_risk
         curve[time - 1] = share
     return curve
 
@@ -122,10 +131,10 @@ def break_even(with_guarantee: ArrayLike, without: ArrayLike) -> int | None:
 
 def _shares(exposure: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
     """Exposure and target, each as shares of its total."""
-    given = as_counts(exposure, "exposure")
+    shares = as_counts(exposure, "exposure")
     wanted = as_counts(target, "target")
-    same_length(given, wanted, "exposure and target")
-    return _share(given), _share(wanted)
+    same_length(shares, wanted, "exposure and target")
+    return _share(shares), _share(wanted)
 
 
 def _share(counts: Floats) -> Floats:

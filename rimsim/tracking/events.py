@@ -30,8 +30,8 @@ from rimsim.errors import RunFolderError, reason, refuse
 HyperParameter: TypeAlias = bool | int | float | str
 
 _BINS = 30
-_COUNT = itertools.count()  # tells event files apart that a process makes within a second
-_ALL_POINTS = {"scalars": 0}  # TensorBoard samples long series unless told 0
+_COUNT = itertools.count()  # part of file names, because a process can make several files within a second
+_ALL_POINTS = {"scalars": 0}  # 0 means no limit; by default, TensorBoard reads a sample of a long series
 
 
 class ScalarPoint(NamedTuple):
@@ -49,7 +49,7 @@ class TagChart:
     """Chart of the custom-scalar page: lines, or a band."""
 
     title: str
-    tags: tuple[str, ...]  # of the lines; of a band exactly mid, low and high
+    tags: tuple[str, ...]  # tag of each line; of a band, the tags of its mid, low and high line
     band: bool = False
 
     def record(self) -> Any:
@@ -58,8 +58,8 @@ class TagChart:
             mid, low, high = self.tags
             series = layout_pb2.MarginChartContent.Series(value=mid, lower=low, upper=high)
             return layout_pb2.Chart(title=self.title, margin=layout_pb2.MarginChartContent(series=[series]))
-        # To TensorBoard these are regular expressions that a tag begins with: `guarantee/shortfall` would draw
-        # `guarantee/shortfall_units` too.
+        # TensorBoard draws each tag whose beginning matches the text, a regular expression. Without `$`,
+        # `guarantee/shortfall` would draw `guarantee/shortfall_units` too.
         lines = [f"{tag}$" for tag in self.tags]
         return layout_pb2.Chart(title=self.title, multiline=layout_pb2.MultilineChartContent(tag=lines))
 
@@ -91,7 +91,7 @@ class EventFile:
         """Close a file after a failed write."""
         try:
             yield
-        except OSError:  # Python would try once more at its end, and complain
+        except OSError:  # otherwise Python writes again when it exits, and prints a traceback
             with suppress(OSError):
                 self._file.close()
             raise
@@ -104,7 +104,7 @@ class EventFile:
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Add a point (step, value), in single precision."""
-        # TensorBoard's own loader passes over anything wider
+        # TensorBoard's loader ignores values in double precision.
         self._add(step, tag=tag, simple_value=value)
 
     def text(self, tag: str, markdown: str) -> None:
@@ -114,7 +114,7 @@ class EventFile:
 
     def picture(self, tag: str, png: bytes) -> None:
         """Add a picture of the content of a PNG file."""
-        width, height = struct.unpack(">II", png[16:24])  # of the header that every PNG begins with
+        width, height = struct.unpack(">II", png[16:24])  # the header of a PNG has its width and height here
         record = _strings(str(width).encode(), str(height).encode(), png)
         kind = image_metadata.create_summary_metadata(display_name=None, description="")
         self._add(0, tag=tag, tensor=record, metadata=kind)
@@ -157,8 +157,8 @@ class EventFile:
         table = api_pb2.Experiment(hparam_infos=names, metric_infos=columns)
         self._add_hyper(metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=table))
         self._add_summary(0, summary_v2.hparams_pb(dict(values)))
-        done = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
-        end = plugin_data_pb2.HParamsPluginData(session_end_info=done)
+        session_end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
+        end = plugin_data_pb2.HParamsPluginData(session_end_info=session_end)
         self._add_hyper(metadata.SESSION_END_INFO_TAG, end)
 
     def _add_hyper(self, tag: str, data: Any) -> None:
@@ -182,12 +182,25 @@ class EventFile:
 
     def close(self) -> None:
         """Flush and close; closing twice is harmless."""
-        self._file.close()  # closed even where it cannot be flushed
+        self._file.close()  # closes the file even if flushing fails, as on a full disk
 
 
 def event_files(folder: Path) -> list[Path]:
     """Event files of a folder, oldest first."""
     return sorted(folder.glob("events.out.tfevents.*"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+@contextmanager
+def replaced_file(folder: Path) -> Iterator[EventFile]:
+    """New event file that replaces a folder's older files."""
+    older = event_files(folder)
+    file = EventFile(folder)
+    try:
+        yield file
+    finally:
+        file.close()
+    for path in older:
+        path.unlink()
 
 
 def read_scalars(folder: Path) -> dict[str, list[ScalarPoint]]:

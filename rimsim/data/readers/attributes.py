@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from collections.abc import Container as Known
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Final, NamedTuple, TypeAlias, TypeVar
@@ -13,14 +12,15 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import pandas as pd
 
-from rimsim.data.log import ColumnUse
+from rimsim.data.read_report import ColumnUse
 from rimsim.data.readers.columns import ATTRIBUTES, USUAL, first_of, plain_name
 from rimsim.data.readers.containers import Container, existing, file_container
+from rimsim.data.readers.delimited import SEPARATORS
 from rimsim.data.readers.events import Collector
 from rimsim.data.readers.item_columns import TAKEN, attributes_of, item_column, plain_text
 from rimsim.data.readers.layouts import LogLayout, TableFormat
 from rimsim.data.readers.lines import LineReader, fields_of
-from rimsim.data.readers.tables import SEPARATORS, table_of
+from rimsim.data.readers.parquet import table_of
 from rimsim.data.readers.values import (
     LATEST,
     MISSING,
@@ -47,12 +47,12 @@ _USUAL: Final = {
         "release": "release releasetime released releasedate",
     }.items()
 }
-"""Usual names of columns, in order of preference."""
+"""Usual names of the columns of a table of items, in order of preference."""
 _GENRES_100K: Final = (
     "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|Film-Noir|Horror|Musical|"
     "Mystery|Romance|Sci-Fi|Thriller|War|Western"
 )
-"""Order of flags in u.item, as u.genre of MovieLens 100K states it."""
+"""Genres of the flags in u.item of MovieLens 100K, in order, where u.genre is missing."""
 
 NumberedRows: TypeAlias = "Iterator[tuple[int, Sequence[str] | RowProblemError]]"
 """Line and fields of each row, or its problem."""
@@ -76,14 +76,16 @@ def read_tables(
     if layout.users is not None:
         users = _read_users(container, layout.users, layout.users_form, collector)
     if items is not None:
-        other = file_container(existing(items))
-        item_table, uses = _read_items(other, other.members[0], None, collector, id_names=(item_column,))
+        items_container = file_container(existing(items))
+        item_table, uses = _read_items(
+            items_container, items_container.members[0], None, collector, id_names=(item_column,)
+        )
     elif layout.items is not None:
         id_names = ("id",) if layout.name == "rimsim" else (item_column,)
         item_table, uses = _read_items(
             container, layout.items, layout.items_form, collector, layout.genres, id_names
         )
-    if collector.others:
+    if collector.other_columns:
         of_events, event_uses = _items_of_events(collector, container.label(layout.events))
         item_table, event_uses = _joined(item_table, of_events, event_uses)
         uses = (*event_uses, *uses)
@@ -102,12 +104,14 @@ def _joined(
         return of_events, uses
     ids = table["id"].astype(str).tolist()
     ids += sorted(set(of_events["id"].astype(str)) - set(ids))
-    sides = [side.set_index(side["id"].astype(str)).drop(columns="id") for side in (table, of_events)]
-    columns = {name: sides[0][name].reindex(ids).array for name in sides[0]}
-    columns |= {name: sides[1][name].reindex(ids).array for name in sides[1] if name not in columns}
+    by_id, events_by_id = (
+        frame.set_index(frame["id"].astype(str)).drop(columns="id") for frame in (table, of_events)
+    )
+    columns = {name: by_id[name].reindex(ids).array for name in by_id}
+    columns |= {name: events_by_id[name].reindex(ids).array for name in events_by_id if name not in columns}
     uses = tuple(
         replace(use, attribute=None, note="the table of items has this column too, which is used")
-        if use.attribute in sides[0]
+        if use.attribute in by_id
         else use
         for use in uses
     )
@@ -141,7 +145,7 @@ def _read_items(
         )
     flags = _flag_names(container, genres) if form is not None and form.flags else []
     used = {*places.values()}
-    others = (
+    other_places = (
         {}
         if form is not None
         else {name: place for place, name in enumerate(names) if name and place not in used}
@@ -151,7 +155,7 @@ def _read_items(
     bad = partial(collector.bad, label)
 
     def read(fields: Sequence[str]) -> tuple[Item, tuple[str, ...]]:
-        return _item(fields, places, flags), tuple(fields[place].strip() for place in others.values())
+        return _item(fields, places, flags), tuple(fields[place].strip() for place in other_places.values())
 
     row_of = _by_id(rows, id_at, width, read, bad)
     items = [item for item, _ in row_of.values()]
@@ -165,7 +169,7 @@ def _read_items(
         for role, place in places.items()
         if form is None and names[place] not in (role, names[places["id"]])
     ]
-    for place, name in enumerate(others):
+    for place, name in enumerate(other_places):
         series, use = _table_attribute(name, [texts[place] for _, texts in row_of.values()], label)
         if series is not None:
             frame[name] = series
@@ -200,7 +204,7 @@ def _table_attribute(name: str, texts: list[str], label: str) -> tuple[pd.Series
 def _items_of_events(collector: Collector, source: str) -> tuple[pd.DataFrame, tuple[ColumnUse, ...]]:
     """Table of items from columns of the events themselves."""
     ids = collector.items.texts()
-    attributes, uses = attributes_of(collector.others, ids)
+    attributes, uses = attributes_of(collector.other_columns, ids)
     roles = {role: attributes.pop(role) for role in ATTRIBUTES if role in attributes}
     places = {role: place for place, role in enumerate(roles)}
     rows = []
@@ -274,9 +278,9 @@ def _by_id(
     return by_id
 
 
-def _new_id(text: str, known: Known[str], role: str) -> str:
+def _new_id(text: str, earlier_ids: Collection[str], role: str) -> str:
     key = identifier(text, role)
-    if key in known:
+    if key in earlier_ids:
         raise RowProblemError(f"{role} {short(key)} has two rows. Keep one row for each {role}")
     return key
 

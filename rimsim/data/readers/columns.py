@@ -25,7 +25,7 @@ _USUAL: Final[dict[Role, str]] = {
     "value": "rating ratings value score stars overall preference weight strength vote playcount plays count",
 }
 USUAL: Final[dict[Role, tuple[str, ...]]] = {role: tuple(names.split()) for role, names in _USUAL.items()}
-"""Usual names in order of preference, in small letters and digits alone."""
+"""Usual names in order of preference, in the form that :func:`plain_name` gives."""
 ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "title": ("title", "movietitle", "itemtitle", "itemname", "productname"),
     "genres": ("genres", "genre", "categories", "category"),
@@ -55,7 +55,7 @@ class TableKind:
     usual: Mapping[Role, Sequence[str]]
     """Usual names of the column of each role."""
     example: str
-    """Positions as a caller may give them, for messages."""
+    """Example of columns given by position, for messages."""
     value_type: type[np.floating]
     """Type of values."""
     describes_items: bool = False
@@ -96,18 +96,18 @@ def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
     """
     column_of: dict[Role, str | int] = {}
     for position, part in enumerate(text.split(","), start=1):
-        left, equals, right = (piece.strip() for piece in part.partition("="))
-        if not equals and left in ("", "-", "_"):
+        role_or_column, equals, column = (piece.strip() for piece in part.partition("="))
+        if not equals and role_or_column in ("", "-", "_"):
             continue
-        role = next((known for known in ROLES if known == left), None)
-        if role is None or (equals and not right):
+        role = next((candidate for candidate in ROLES if candidate == role_or_column), None)
+        if role is None or (equals and not column):
             raise ConfigError(
                 f"columns: {part.strip()!r} does not have the form ROLE=COLUMN, such as "
-                f"user=uid.{nearest(left, ROLES)}"
+                f"user=uid.{nearest(role_or_column, ROLES)}"
             )
         if role in column_of:
             raise ConfigError(f"columns: {text!r} names two columns for the {role}. Name only one column")
-        column_of[role] = (int(right) if right.isdecimal() else right) if equals else position
+        column_of[role] = (int(column) if column.isdecimal() else column) if equals else position
     if lacking := [role for role in needed if role not in column_of]:
         raise ConfigError(
             f"columns: {text!r} does not name {' or '.join(lacking)}. Name {', '.join(needed[:-1])} and "
@@ -144,10 +144,10 @@ class ColumnRoles:
     """Columns by role, as given by the caller or layout."""
 
     kind: TableKind
-    given: Mapping[Role, str | int] = field(default_factory=dict)
-    """Role → name from the header, or position from 1. Without a user's column, the other roles have usual names."""
+    columns: Mapping[Role, str | int] = field(default_factory=dict)
+    """Role → name in the header, or position from 1. Without a column of users, roles are found by usual names."""
     time: str | None = None
-    """Column of times that may be absent."""
+    """Name of the column of times in a known layout, whose files may lack it."""
 
     @classmethod
     def of_log(cls, columns: Columns | str | None) -> ColumnRoles:
@@ -164,8 +164,8 @@ class ColumnRoles:
 
     def positional(self) -> bool:
         """True if all columns are given by position."""
-        # Then there may be no header.
-        return "user" in self.given and all(isinstance(column, int) for column in self.given.values())
+        # Only then may a file have no header.
+        return "user" in self.columns and all(isinstance(column, int) for column in self.columns.values())
 
 
 @dataclass(frozen=True)
@@ -175,9 +175,9 @@ class ColumnPlaces:
     of: Mapping[Role, int]
     """Role → position."""
     names: tuple[str, ...]
-    """Header, or ``column 1`` … where there is none; as many as a row has fields."""
-    others: Mapping[str, int] = field(default_factory=dict)
-    """Name of each other column → position; the column may describe the item."""
+    """Name of each field of a row: from the header, or ``column 1`` … where there is no header."""
+    other_columns: Mapping[str, int] = field(default_factory=dict)
+    """Column without a role → position; such a column may describe the items."""
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Roles and the names of their columns."""
@@ -195,11 +195,11 @@ def plain_name(name: str) -> str:
 
 def first_of(usual: Sequence[str], names: Sequence[str]) -> int | None:
     """Position of a column with a usual name, or None."""
-    known = [plain_name(name) for name in names]
-    return next((known.index(name) for name in usual if name in known), None)
+    plain_names = [plain_name(name) for name in names]
+    return next((plain_names.index(name) for name in usual if name in plain_names), None)
 
 
-def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlaces:
+def resolve(names: Sequence[str], roles: ColumnRoles, location: str) -> ColumnPlaces:
     """Find the column of each role in a header.
 
     Raises:
@@ -209,12 +209,12 @@ def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlace
     kind = roles.kind
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice and kind is EVENTS:
-        refuse(DataError, where, f"column {twice[0]!r} occurs twice", "different names")
+        refuse(DataError, location, f"column {twice[0]!r} occurs twice", "different names")
     places: dict[Role, int] = {}
     for role in ROLES:
-        if role in roles.given:
-            places[role] = _place_of(names, roles.given[role], role, where)
-        elif "user" not in roles.given and (place := first_of(kind.usual[role], names)) is not None:
+        if role in roles.columns:
+            places[role] = _place_of(names, roles.columns[role], role, location)
+        elif "user" not in roles.columns and (place := first_of(kind.usual[role], names)) is not None:
             places[role] = place
     if roles.time in names:
         places["time"] = names.index(roles.time)
@@ -224,26 +224,26 @@ def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlace
         usual = ", ".join(kind.usual[lacking[0]][:6])
         form = ",".join(f"{role}=..." for role in kind.needed)
         raise DataError(
-            f"{where}: no column for the {roles_lacking} was found among {shown}. Usual names for the "
+            f"{location}: no column for the {roles_lacking} was found among {shown}. Usual names for the "
             f"{lacking[0]} are {usual}. Rename a column, or name it with columns='{form}'"
         )
     taken = list(places.values())
     if len(set(taken)) < len(taken):
         doubled = next(names[place] for place in taken if taken.count(place) > 1)
-        refuse(DataError, where, f"column {doubled!r} is named for two roles", "one role per column")
-    others = {name: place for place, name in enumerate(names) if name and place not in taken}
-    return ColumnPlaces(places, names, others if kind.describes_items else {})
+        refuse(DataError, location, f"column {doubled!r} is named for two roles", "one role per column")
+    other_columns = {name: place for place, name in enumerate(names) if name and place not in taken}
+    return ColumnPlaces(places, names, other_columns if kind.describes_items else {})
 
 
-def _place_of(names: tuple[str, ...], column: str | int, role: str, where: str) -> int:
+def _place_of(names: tuple[str, ...], column: str | int, role: str, location: str) -> int:
     """Position of a given column in a header, from 0."""
     if isinstance(column, int):
         if not 1 <= column <= len(names):
-            found = f"column {column} for the {role} does not exist"
-            refuse(DataError, where, found, f"1 to {len(names)}")
+            problem = f"column {column} for the {role} does not exist"
+            refuse(DataError, location, problem, f"1 to {len(names)}")
         return column - 1
     if column not in names:
         raise DataError(
-            f"{where}: there is no column {column!r} to read the {role} from.{nearest(column, names)}"
+            f"{location}: there is no column {column!r} to read the {role} from.{nearest(column, names)}"
         )
     return names.index(column)

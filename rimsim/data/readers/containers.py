@@ -25,9 +25,9 @@ from rimsim.errors import DataError, nearest, raised_as, refuse
 MOST_MEMBERS: Final = 10_000
 """Members of a folder or zip that are looked at; a log has a handful."""
 FREE_BYTES: Final = 256 * 2**20
-"""Below this size no expansion is called absurd."""
+"""Bytes to which any file may expand: so little memory harms nobody, however small the file."""
 MOST_EXPANSION: Final = 200
-"""Bytes out for a byte in; real logs shrink to a tenth at best, DEFLATE reaches 1,032 on zeros."""
+"""Largest expansion, in bytes per packed byte. Logs shrink to a tenth at best; zeros can shrink to 1/1,032."""
 
 _BROKEN: Final = (
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError),
@@ -61,8 +61,8 @@ class Stream:
             chunk = self._raw.read(size)
         self._read += len(chunk)
         if self._read > self._allowed:
-            found = f"the file expands to more than {MOST_EXPANSION} times its packed size"
-            raise DataError(f"{self.name}: {found}. It may be a decompression bomb, so it is not read")
+            problem = f"the file expands to more than {MOST_EXPANSION} times its packed size"
+            raise DataError(f"{self.name}: {problem}. It may be a decompression bomb, so it is not read")
         return chunk
 
     def __enter__(self) -> Self:
@@ -85,7 +85,7 @@ class Container:
     folder: Path | None = None
     """The folder on disk that holds the members; None: they are inside a file."""
     only: str | None = None
-    """The one member that was asked for; None: the whole."""
+    """The only member that the user asked for; None: all members."""
     close: Callable[[], None] = lambda: None
     """Closes open files."""
     title: str | None = None
@@ -110,7 +110,7 @@ class Container:
 def _opened(path: Path) -> Stream:
     """Stream of a regular file, unpacked if it is compressed."""
     with raised_as(DataError, path, _UNREADABLE):
-        # Looked at before it is opened: opening a pipe would wait for somebody to write into it.
+        # The kind of file is checked before the file is opened, because opening a pipe waits for a writer.
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             refuse(DataError, str(path), "this is not a regular file", "a file, a folder or a zip")
@@ -203,17 +203,17 @@ def _check_entry(entry: zipfile.ZipInfo, name: str) -> None:
     if not entry.filename:
         refuse(DataError, name, "has a member without a name", "plain relative names")
     parts = PurePosixPath(entry.filename.replace("\\", "/"))
-    found = f"member {entry.filename!r}"
+    label = f"member {entry.filename!r}"
     if parts.is_absolute() or ".." in parts.parts or ":" in entry.filename or "\0" in entry.filename:
-        refuse(DataError, name, f"{found} escapes its folder", "plain relative names")
+        refuse(DataError, name, f"{label} escapes its folder", "plain relative names")
     if stat.S_ISLNK(entry.external_attr >> 16):
-        refuse(DataError, name, f"{found} is a symbolic link", "files")
+        refuse(DataError, name, f"{label} is a symbolic link", "files")
     if entry.flag_bits & 0x1:
-        refuse(DataError, name, f"{found} is encrypted", "zips without a password")
+        refuse(DataError, name, f"{label} is encrypted", "zips without a password")
     if entry.file_size > max(FREE_BYTES, entry.compress_size * MOST_EXPANSION):
-        found = f"{found} expands from {entry.compress_size:,} to {entry.file_size:,} bytes"
+        expansion = f"{label} expands from {entry.compress_size:,} to {entry.file_size:,} bytes"
         allowed = f"at most {MOST_EXPANSION} times as many, since more may be a decompression bomb"
-        refuse(DataError, name, found, allowed)
+        refuse(DataError, name, expansion, allowed)
 
 
 def inside_zip(source: str) -> tuple[Path, str] | None:
@@ -239,8 +239,8 @@ def _may_be_log(entry: Path) -> bool:
     return not entry.name.startswith(".") and (entry.is_dir() or entry.suffix.lower() in _LOG_ENDINGS)
 
 
-def existing(source: str, known: Iterable[str] = ()) -> Path:
-    """Existing path; an error offers names among ``known``.
+def existing(source: str, names: Iterable[str] = ()) -> Path:
+    """Existing path; an error offers the nearest of ``names``.
 
     Raises:
         DataError: If there is no file; the message offers the nearest name.
@@ -254,11 +254,11 @@ def existing(source: str, known: Iterable[str] = ()) -> Path:
         beside = (
             [entry for entry in path.parent.iterdir() if _may_be_log(entry)] if path.parent.is_dir() else []
         )
-    visible = [*known, *(entry.name for entry in beside)]
+    visible = [*names, *(entry.name for entry in beside)]
     hint = nearest(path.name, visible) if visible else ""
-    where = "" if path.parent.is_dir() else f" (the folder {path.parent} does not exist either)"
+    folder_note = "" if path.parent.is_dir() else f" (the folder {path.parent} does not exist either)"
     shown = source if source.isprintable() else repr(source)
-    raise DataError(f"{shown}: no such file or folder{where}.{hint}")
+    raise DataError(f"{shown}: no such file or folder{folder_note}.{hint}")
 
 
 def open_container(path: Path) -> Container:

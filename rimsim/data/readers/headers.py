@@ -12,7 +12,7 @@ from rimsim.errors import ConfigError, nearest
 
 _SEPARATORS: Final = ("::", "\t", ",", ";", "|")
 _READ_AS: Final = ("title", "genres", "year", "id", "release")
-"""Columns that every item table has."""
+"""Columns of the item table, which users can name whatever the file calls them."""
 
 
 def require_header(options: LogOptions, columns: Iterable[str]) -> None:

@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 
 from rimsim.arrays import Floats, Ints, Ints32
-from rimsim.data.log import ColumnUse
+from rimsim.data.read_report import ColumnUse
 from rimsim.data.readers import values
 from rimsim.data.readers.columns import ATTRIBUTES, PRICES, first_of
 from rimsim.errors import many
 
 TAKEN: Final = frozenset({"id", "title", "genres", "year", "release", "released"})
-"""Names of columns that the item table has for itself."""
+"""Names of columns that the item table reserves for its own columns."""
 _TOO_MANY: Final = 1000
-"""Items in which a column differs, from which rimsim stops to read the column."""
+"""Number of items with different texts from which a column is no longer read."""
 
 
 @dataclass(eq=False)
@@ -30,19 +30,19 @@ class ItemColumn:
     """Column of events whose texts are collected item by item."""
 
     is_price: bool = False
-    """True if the numbers of each item are collected too."""
+    """True for a column of prices, of which each item gets the median."""
     must_agree: bool = True
-    """True if the column is useless once it differs within many items."""
+    """True if the column can only be an attribute if each item has one text."""
     smallest: dict[int, str] = field(default_factory=dict)
-    """Item code → first text in the order of code points."""
+    """Item code → the item's first text in alphabetical order."""
     largest: dict[int, str] = field(default_factory=dict)
-    """Item code → last text in that order."""
+    """Item code → the item's last text in alphabetical order."""
     differing: set[int] = field(default_factory=set)
     """Codes of items with two texts or more."""
     is_closed: bool = False
     """True if the column is no longer read, because it differs within many items."""
     no_number: str | None = None
-    """Smallest text of a price column that is not a number."""
+    """First text (alphabetically) of a price column that is not a number; None: all are numbers."""
 
     def __post_init__(self) -> None:
         self._prices: list[tuple[Ints32, Floats]] = []

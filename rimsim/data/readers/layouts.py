@@ -26,8 +26,10 @@ from typing import Final
 
 from rimsim.data.readers.columns import ColumnPlaces, ColumnRoles
 from rimsim.data.readers.containers import PACKED, Container
+from rimsim.data.readers.delimited import Dialect, TextForm, read_delimited
 from rimsim.data.readers.events import Collector
-from rimsim.data.readers.tables import Dialect, Reading, TextForm, read_delimited, read_parquet
+from rimsim.data.readers.parquet import read_parquet
+from rimsim.data.readers.reading import Reading
 from rimsim.data.readers.values import LARGEST_VALUE, Unit
 from rimsim.errors import DataError, nearest, refuse
 
@@ -37,27 +39,33 @@ class TableFormat:
     """Form of a table without a header."""
 
     separator: str
-    """Between fields."""
+    """Text between fields."""
     names: tuple[str, ...]
     """Names of its columns."""
     flags: bool = False
-    """True if the fields after the named ones are one flag per genre (MovieLens 100K)."""
+    """True if a flag per genre, 0 or 1, follows the named fields (MovieLens 100K)."""
 
 
 @dataclass(frozen=True)
 class LogLayout:
     """Names and forms of the files of a log."""
 
-    # A form of None has a header.
-
     name: str
+    """Name of the layout in reports."""
     events: str
+    """Name of the file of events."""
     items: str | None = None
+    """Name of the table of items, if any."""
     users: str | None = None
+    """Name of the table of users, if any."""
     genres: str | None = None
+    """Name of the file with the names of the genre flags, if any (MovieLens 100K)."""
     dialect: Dialect | None = None
+    """Dialect of the events; None: recognised in the first lines."""
     items_form: TableFormat | None = None
+    """Form of the table of items; None: it has a header."""
     users_form: TableFormat | None = None
+    """Form of the table of users; None: it has a header."""
 
 
 _PLACES = ColumnPlaces({"user": 0, "item": 1, "time": 3, "value": 2}, ("user", "item", "rating", "timestamp"))
@@ -66,33 +74,34 @@ _FILMS = TableFormat("::", ("id", "title", "genres"))
 
 LOG_LAYOUTS: Final = (
     LogLayout(
-        "MovieLens 100K",
-        "u.data",
-        "u.item",
-        "u.user",
-        "u.genre",
-        Dialect("\t", quoted=False, places=_PLACES, header=False),
-        TableFormat("|", ("id", "title", "release", "video", "url"), flags=True),
-        TableFormat("|", ("id", "age", "gender", "occupation", "zip")),
+        name="MovieLens 100K",
+        events="u.data",
+        items="u.item",
+        users="u.user",
+        genres="u.genre",
+        dialect=Dialect("\t", quoted=False, places=_PLACES, header=False),
+        items_form=TableFormat("|", ("id", "title", "release", "video", "url"), flags=True),
+        users_form=TableFormat("|", ("id", "age", "gender", "occupation", "zip")),
     ),
     LogLayout(
-        "MovieLens 1M",
-        "ratings.dat",
-        "movies.dat",
-        "users.dat",
-        None,
-        _COLONS,
-        _FILMS,
-        TableFormat("::", ("id", "gender", "age", "occupation", "zip")),
+        name="MovieLens 1M",
+        events="ratings.dat",
+        items="movies.dat",
+        users="users.dat",
+        dialect=_COLONS,
+        items_form=_FILMS,
+        users_form=TableFormat("::", ("id", "gender", "age", "occupation", "zip")),
     ),
     *(
-        LogLayout(f"MovieLens {suffix}", f"ratings.{ending}", f"movies.{ending}")
+        LogLayout(name=f"MovieLens {suffix}", events=f"ratings.{ending}", items=f"movies.{ending}")
         for suffix, ending in (("CSV", "csv"), ("Parquet", "parquet"), ("CSV", "csv.gz"))
     ),
-    LogLayout("rimsim", "events.parquet", "items.parquet", "users.parquet"),
-    LogLayout("rimsim", "events.csv", "items.csv", "users.csv"),
+    LogLayout(name="rimsim", events="events.parquet", items="items.parquet", users="users.parquet"),
+    LogLayout(name="rimsim", events="events.csv", items="items.csv", users="users.csv"),
 )
-_10M: Final = LogLayout("MovieLens 10M", "ratings.dat", "movies.dat", None, None, _COLONS, _FILMS)
+_10M: Final = LogLayout(
+    name="MovieLens 10M", events="ratings.dat", items="movies.dat", dialect=_COLONS, items_form=_FILMS
+)
 
 
 @dataclass(frozen=True)
@@ -105,15 +114,15 @@ class ObservedLayout:
     columns: tuple[str | int, str | int, str | int] | None = None
     """Columns of user, item and value: names, or positions from 1; None: a header with usual names."""
     time: str | None = None
-    """Column of times."""
+    """Name of the column of times; None: the table has no times."""
     unit: Unit | None = None
     """Unit of times; None: the unit in which most times of the file are plausible dates."""
     separator: str | None = None
-    """Between fields; None: found by itself."""
+    """Text between fields; None: recognised in the first line."""
     matrix: bool = False
     """True for a matrix of users by items, with 0 where nothing is observed."""
     largest: float = LARGEST_VALUE
-    """Largest value."""
+    """Largest valid value of an answer."""
     at_random: bool | None = False
     """True if the choice of items did not depend on the users' preferences; None: unknown."""
 
@@ -126,19 +135,54 @@ _PLAIN: Final = ObservedLayout("table", ".*", at_random=None)
 
 OBSERVED_LAYOUTS: Final = (
     ObservedLayout(
-        "KuaiRec small matrix", r"small_matrix\.csv", _KUAIREC, "timestamp", "s", ",", at_random=True
+        name="KuaiRec small matrix",
+        files=r"small_matrix\.csv",
+        columns=_KUAIREC,
+        time="timestamp",
+        unit="s",
+        separator=",",
+        at_random=True,
     ),
-    ObservedLayout("KuaiRec big matrix", r"big_matrix\.csv", _KUAIREC, "timestamp", "s", ","),
     ObservedLayout(
-        "KuaiRand random", r"log_random_.+\.csv", _KUAIRAND, "time_ms", "ms", ",", largest=1, at_random=True
+        name="KuaiRec big matrix",
+        files=r"big_matrix\.csv",
+        columns=_KUAIREC,
+        time="timestamp",
+        unit="s",
+        separator=",",
     ),
-    ObservedLayout("KuaiRand standard", r"log_standard_.+\.csv", _KUAIRAND, "time_ms", "ms", ",", largest=1),
-    ObservedLayout("Coat random", r"test\.ascii", matrix=True, largest=5, at_random=True),
-    ObservedLayout("Coat chosen", r"train\.ascii", matrix=True, largest=5),
     ObservedLayout(
-        "Yahoo! R3 random", rf"{_R3}test\.txt", (1, 2, 3), separator="\t", largest=5, at_random=True
+        name="KuaiRand random",
+        files=r"log_random_.+\.csv",
+        columns=_KUAIRAND,
+        time="time_ms",
+        unit="ms",
+        separator=",",
+        largest=1,
+        at_random=True,
     ),
-    ObservedLayout("Yahoo! R3 chosen", rf"{_R3}train\.txt", (1, 2, 3), separator="\t", largest=5),
+    ObservedLayout(
+        name="KuaiRand standard",
+        files=r"log_standard_.+\.csv",
+        columns=_KUAIRAND,
+        time="time_ms",
+        unit="ms",
+        separator=",",
+        largest=1,
+    ),
+    ObservedLayout(name="Coat random", files=r"test\.ascii", matrix=True, largest=5, at_random=True),
+    ObservedLayout(name="Coat chosen", files=r"train\.ascii", matrix=True, largest=5),
+    ObservedLayout(
+        name="Yahoo! R3 random",
+        files=rf"{_R3}test\.txt",
+        columns=(1, 2, 3),
+        separator="\t",
+        largest=5,
+        at_random=True,
+    ),
+    ObservedLayout(
+        name="Yahoo! R3 chosen", files=rf"{_R3}train\.txt", columns=(1, 2, 3), separator="\t", largest=5
+    ),
 )
 
 
@@ -148,34 +192,34 @@ def find_log(container: Container) -> LogLayout:
     Raises:
         DataError: If there is no log, or more than one.
     """
-    known = _known_members(container)
+    members = _known_members(container)
     only = container.only
     choices = [
-        choice for member in known if only in (None, member) if (choice := _known_layout(member, known))
+        choice for member in members if only in (None, member) if (choice := _known_layout(member, members))
     ]
     if not choices:
-        names = _tables(known) if only is None else [only]
+        names = _tables(members) if only is None else [only]
         choices = [LogLayout("file", member) for member in names]
     layouts = ", ".join(dict.fromkeys(layout.events for layout in LOG_LAYOUTS))
     allowed = f"{layouts}, or one file of events"
-    _require_one([choice.events for choice in choices], container, known, "log", allowed)
+    _require_one([choice.events for choice in choices], container, members, "log", allowed)
     return choices[0]
 
 
-def _known_layout(member: str, known: Sequence[str]) -> LogLayout | None:
+def _known_layout(member: str, members: Sequence[str]) -> LogLayout | None:
     """Layout of an events file and neighbouring files, if known."""
     path = PurePosixPath(member)
     layout = next((layout for layout in LOG_LAYOUTS if layout.events == path.name.lower()), None)
     if layout is None:
         return None
-    names = {other.lower(): other for other in reversed(known)}
+    names = {neighbour.lower(): neighbour for neighbour in reversed(members)}
 
     def sibling(file: str | None) -> str | None:
         return None if file is None else names.get(str(path.with_name(file)).lower())
 
     users = sibling(layout.users)
     if layout.name == "MovieLens 1M" and users is None:
-        layout = _10M  # which has the layout of 1M without a table of users
+        layout = _10M  # 10M has the file names of 1M, but no table of users
     items = sibling(layout.items)
     genres = sibling(layout.genres)
     return replace(layout, events=member, items=items, users=users, genres=genres)
@@ -189,17 +233,17 @@ def find_observed(container: Container) -> tuple[str, ObservedLayout]:
     Raises:
         DataError: If there is no table, or more than one.
     """
-    known = _known_members(container)
+    members = _known_members(container)
     if container.only is not None:
         return container.only, _observed_layout(container.only)
-    found = [member for member in known if _observed_layout(member).at_random]
-    found = found or _tables(known, (".ascii",))
+    tables = [member for member in members if _observed_layout(member).at_random]
+    tables = tables or _tables(members, (".ascii",))
     allowed = (
         "small_matrix.csv, log_random_….csv, test.ascii, ydata-ymusic-rating-study-v1_0-test.txt, or one table of "
         "users, items and values"
     )
-    _require_one(found, container, known, "observed table", allowed)
-    return found[0], _observed_layout(found[0])
+    _require_one(tables, container, members, "observed table", allowed)
+    return tables[0], _observed_layout(tables[0])
 
 
 def _observed_layout(member: str) -> ObservedLayout:
@@ -214,16 +258,16 @@ def _observed_layout(member: str) -> ObservedLayout:
 
 def _known_members(container: Container) -> list[str]:
     """Sorted files of a container; a requested file must exist."""
-    known = sorted(set(container.members))
+    members = sorted(set(container.members))
     only = container.only
-    if only is not None and only not in known:
-        raise DataError(f"{container.name}: it has no file {only!r}.{nearest(only, known)}")
-    return known
+    if only is not None and only not in members:
+        raise DataError(f"{container.name}: it has no file {only!r}.{nearest(only, members)}")
+    return members
 
 
-def _tables(members: Iterable[str], more: tuple[str, ...] = ()) -> list[str]:
+def _tables(members: Iterable[str], further_endings: tuple[str, ...] = ()) -> list[str]:
     """Files whose names look like names of tables."""
-    endings = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".parquet", ".pq", *more)
+    endings = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".parquet", ".pq", *further_endings)
 
     def is_table(member: str) -> bool:
         path = PurePosixPath(member.lower())
@@ -235,18 +279,18 @@ def _tables(members: Iterable[str], more: tuple[str, ...] = ()) -> list[str]:
 
 
 def _require_one(
-    found: Sequence[str], container: Container, known: Sequence[str], what: str, allowed: str
+    tables: Sequence[str], container: Container, members: Sequence[str], noun: str, allowed: str
 ) -> None:
     """Refuse a container with no or several tables."""
     name = container.name
-    if not found:
-        seen = f", only {', '.join(known[:8])}" if known else ""
-        refuse(DataError, name, f"there is no {what} in it{seen}", allowed)
-    if len(found) > 1:
-        names = ", ".join(found[:8])
+    if not tables:
+        seen = f", only {', '.join(members[:8])}" if members else ""
+        refuse(DataError, name, f"there is no {noun} in it{seen}", allowed)
+    if len(tables) > 1:
+        names = ", ".join(tables[:8])
         raise DataError(
-            f"{name}: it holds more than one {what} ({names}). Name the file to read, such as "
-            f"{name}/{found[0]}"
+            f"{name}: it holds more than one {noun} ({names}). Name the file to read, such as "
+            f"{name}/{tables[0]}"
         )
 
 

@@ -25,11 +25,11 @@ from rimsim.data.readers.values import LATEST, RowProblemError, moment, number
 from rimsim.errors import ConfigError, DataError, refuse
 
 BLOCK_BYTES: Final = 8 * 2**20
-"""Bytes read at a time; a reader holds a small multiple of it in memory."""
+"""Bytes that are read at a time; they bound the memory of a reader to a small multiple."""
 LONGEST_LINE: Final = 2**20
 """Bytes of a line; a longer one means that the file is not a log."""
 
-# The longer marks first: the one of UTF-32 (little end) begins with the one of UTF-16.
+# Longer marks stand first, because the mark of UTF-32 (little-endian) begins with that of UTF-16.
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -44,9 +44,9 @@ class Block:
     """Block of whole lines of a file."""
 
     text: bytes
-    """Lines, each ended by one line feed (the last of a file perhaps not)."""
+    """Lines, each ended by one line feed; the last line of a file may lack it."""
     first_line: int
-    """Number of the first, from 1."""
+    """Number of the first line in the file, from 1."""
 
 
 class LineReader:
@@ -96,16 +96,16 @@ class LineReader:
             yield chunk
             yield from iter(lambda: self._stream.read(BLOCK_BYTES), b"")
             return
-        done = False
-        while not done:
-            done = not chunk
+        is_last = False
+        while not is_last:
+            is_last = not chunk
             try:
-                yield decoder.decode(chunk, final=done).encode()
+                yield decoder.decode(chunk, final=is_last).encode()
             except (ValueError, LookupError, TypeError) as broken:
-                where = f"{self._stream.name}, after line {self.lines:,}"
+                location = f"{self._stream.name}, after line {self.lines:,}"
                 refuse(
                     DataError,
-                    where,
+                    location,
                     f"the text is not {codec.name} ({broken})",
                     "one encoding in the whole file",
                 )
@@ -146,9 +146,12 @@ class LineReader:
 
     def _too_long(self, rest: bytes) -> None:
         line = self.lines + rest.count(b"\n") + 1
-        where = f"{self._stream.name}, line {line:,}"
+        location = f"{self._stream.name}, line {line:,}"
         refuse(
-            DataError, where, f"the line is longer than {LONGEST_LINE:,} bytes", "text with one row per line"
+            DataError,
+            location,
+            f"the line is longer than {LONGEST_LINE:,} bytes",
+            "text with one row per line",
         )
 
 
@@ -202,7 +205,7 @@ class CutBlock:
     fields: dict[str, pa.Array]
     """Role → texts (n,) of its column."""
     uncut: dict[int, str]
-    """Line → problem, of lines that are no rows."""
+    """Line → problem, of lines that could not be split into the fields of a row."""
 
 
 class Cutter:

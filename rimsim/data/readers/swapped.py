@@ -9,11 +9,11 @@ import numpy as np
 from rimsim.arrays import Bools, Ints, Ints32
 
 _MOST_USERS: Final = 0.02
-"""Share of users with several values up to which an attribute belongs to the user."""
+"""A column may describe users if at most this share of them have several values."""
 _LEAST_ITEMS: Final = 0.5
-"""Share of items with several values from which an attribute does not belong to the item."""
+"""A column does not describe items if at least this share of them have several values."""
 _FEWEST: Final = 20
-"""Users and items with two events or more that a judgement needs."""
+"""Fewest users, and fewest items, with two events or more, from which a column is judged."""
 
 
 class ValuesOfColumn:
@@ -50,11 +50,11 @@ class _Values:
         self._differs: Bools = np.empty(0, bool)
 
     def take(self, code: Ints32, value: Ints) -> None:
-        more = int(code.max(initial=-1)) + 1 - len(self._first)
-        if more > 0:
-            self._first = np.append(self._first, np.full(more, -1))
-            self._count = np.append(self._count, np.zeros(more, np.int64))
-            self._differs = np.append(self._differs, np.zeros(more, bool))
+        n_new = int(code.max(initial=-1)) + 1 - len(self._first)
+        if n_new > 0:
+            self._first = np.append(self._first, np.full(n_new, -1))
+            self._count = np.append(self._count, np.zeros(n_new, np.int64))
+            self._differs = np.append(self._differs, np.zeros(n_new, bool))
         codes, positions = np.unique(code, return_index=True)
         is_new = self._first[codes] < 0
         self._first[codes[is_new]] = value[positions[is_new]]

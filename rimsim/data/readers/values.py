@@ -37,6 +37,10 @@ UNITS: Final[dict[Unit, float]] = {
     **{unit: 1 / seconds for unit, seconds in _LONG.items()},
 }
 """Units in a second."""
+SAMPLED_TIMES: Final = 200
+"""Rows whose times decide whether a file writes times as numbers or as dates."""
+OR_DATES: Final = ", or, in most rows of the file, ISO 8601 dates such as 2016-10-17T08:30:00Z"
+"""End of messages about times of a file that writes times as numbers."""
 LATEST: Final = 253402300800.0
 """First second after the year 9999; no log goes beyond."""
 LARGEST_VALUE: Final = float(np.finfo(np.float32).max)
@@ -123,6 +127,17 @@ def moment(text: str, name: str) -> float:
     return seconds
 
 
+def kind_of_time(field: str) -> TimeKind | None:
+    """Kind of time in a text; None for other texts."""
+    if holds_number(field):
+        return "number"
+    try:
+        moment(field, "")
+    except RowProblemError:
+        return None
+    return "iso"
+
+
 def epoch_seconds(time: float | str | None, name: str) -> float | None:
     """Seconds since 1970, from a number or ISO time.
 
@@ -158,8 +173,8 @@ class Vocabulary:
 
     def codes(self, words: Iterable[str]) -> Ints32:
         """Codes of ids without outer spaces; new ids are added."""
-        known = self._codes
-        return np.array([known.setdefault(text, len(known)) for text in words], np.int32)
+        codes = self._codes
+        return np.array([codes.setdefault(text, len(codes)) for text in words], np.int32)
 
     def texts(self) -> list[str]:
         """Distinct ids as texts, in the order of their codes."""
@@ -229,7 +244,7 @@ def ranked(ids: Ids) -> tuple[Ids, Ints]:
     return ids[order], rank
 
 
-def places_among(ids: Ids, known: Iterable[object]) -> Ints:
-    """Position of each id among known ids, or −1."""
-    place = {str(one): position for position, one in enumerate(known)}
-    return np.array([place.get(str(one), -1) for one in ids.tolist()], np.int64)
+def places_among(ids: Ids, table_ids: Iterable[object]) -> Ints:
+    """Position of each id in a table of ids, or −1."""
+    place = {str(key): position for position, key in enumerate(table_ids)}
+    return np.array([place.get(str(key), -1) for key in ids.tolist()], np.int64)

@@ -1,0 +1,116 @@
+"""Report of the reading of a log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rimsim.errors import many
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """Row of a file that the log leaves out."""
+
+    file: str
+    """File, or zip and member."""
+    line: int
+    """Line of a text file, row of a Parquet file; both from 1."""
+    problem: str
+    """Value found and values allowed."""
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line:,}: {self.problem}"
+
+
+@dataclass(frozen=True)
+class ColumnUse:
+    """Use of a column without a role."""
+
+    column: str
+    """Name in the file."""
+    attribute: str | None
+    """Column of the item table that has its values; None: the column is ignored."""
+    note: str = ""
+    """Reason why the column is ignored, or rule for values that differ within an item."""
+    example: str = ""
+    """Two values of one item, if the column differs within items."""
+    table: str = ""
+    """Name of the table of items that has the column; empty: the events."""
+
+    @property
+    def is_renamed(self) -> bool:
+        """True if the attribute has another name than the column."""
+        return self.attribute not in (None, self.column)
+
+    def text(self) -> str:
+        """Use of the column, for a list of columns."""
+        note = f"{self.note}{f', such as {self.example}' * bool(self.example)}"
+        if self.attribute is None:
+            return f"ignored: {note}"
+        return f"attribute of items{f', as {self.attribute}' * self.is_renamed}{f': {note}' * bool(note)}"
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """Report of the reading of a log."""
+
+    source: str
+    """Name or path that was asked for."""
+    layout: str
+    """Layout that was found, such as ``MovieLens 1M`` or ``CSV``."""
+    columns: tuple[tuple[str, str], ...]
+    """Pairs of a role (user, item, time, value) and the column that was read for it."""
+    time_unit: str
+    """``s``, ``ms``, ``us``, ``ns``, ``yyyymmdd`` for dates written as numbers, or ``iso``."""
+    rows: int
+    """Rows read into the log, before any selection."""
+    skipped: int = 0
+    """Number of bad rows that were left out, as ``skip_bad_rows`` allows."""
+    bad_rows: tuple[BadRow, ...] = ()
+    """First few bad rows."""
+    backwards: int = 0
+    """Rows whose time is earlier than that of the row before; the log is sorted nevertheless."""
+    notes: tuple[str, ...] = ()
+    """Sentences on byte-order marks, mixed line ends and rows left out."""
+    warnings: tuple[str, ...] = ()
+    """Sentences on likely mistakes, with remedies."""
+    others: tuple[ColumnUse, ...] = ()
+    """Use of each column without a role, of the events and of the table of items."""
+
+    def columns_text(self) -> str:
+        """Line for each column with its use."""
+        rows = [(column, role) for role, column in self.columns]
+        rows += [(use.column, f"{use.text()}{f' (of {use.table})' * bool(use.table)}") for use in self.others]
+        width = max([10, *(len(name) for name, _ in rows)]) + 2
+        return "\n".join(f"{name:<{width}}{use}" for name, use in rows)
+
+    def _short(self) -> list[str]:
+        """Lines about columns other than user, item, time and value."""
+        attributes = [
+            f"{use.attribute} from {use.column}" if use.is_renamed else f"{use.attribute}"
+            for use in self.others
+            if use.attribute is not None
+        ]
+        ignored = [f"{use.column} ({use.note})" for use in self.others if use.attribute is None]
+        differing = [
+            f"{use.column}: {use.note}" for use in self.others if use.attribute is not None and use.note
+        ]
+        lines = [f"attributes of items: {', '.join(attributes)}"] if attributes else []
+        lines += differing
+        return [*lines, f"ignored columns: {'; '.join(ignored)}"] if ignored else lines
+
+    def text(self, *, columns: bool = True) -> str:
+        """Text of several lines that reports the reading.
+
+        ``columns`` adds lines about columns other than user, item, time and value.
+        """
+        named = ", ".join(f"{role} from {column}" for role, column in self.columns)
+        unit = "ISO 8601" if self.time_unit == "iso" else self.time_unit
+        lines = [f"{self.source}: {self.layout}, {many(self.rows, 'row')} ({named}; times in {unit})"]
+        lines += self._short() if columns else []
+        if self.skipped:
+            lines.append(f"{many(self.skipped, 'bad row')} skipped, the first of them:")
+            lines += [f"  {row}" for row in self.bad_rows]
+        if self.backwards:
+            lines.append(f"times go backwards at {many(self.backwards, 'row')}; the log is sorted by time")
+        return "\n".join([*lines, *self.notes, *(f"warning: {text}" for text in self.warnings)])

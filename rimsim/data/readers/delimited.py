@@ -1,0 +1,242 @@
+"""Tables of events in text files, with fields between separators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rimsim.arrays import Floats
+from rimsim.data.readers.columns import ANSWERS, ColumnPlaces, ColumnRoles, Role, resolve
+from rimsim.data.readers.containers import Stream
+from rimsim.data.readers.events import Collector, RowBlock
+from rimsim.data.readers.lines import Block, Cutter, LineReader, decoded, fields_of, moments_of, numbers_of
+from rimsim.data.readers.reading import Reading
+from rimsim.data.readers.values import (
+    MISSING,
+    OR_DATES,
+    SAMPLED_TIMES,
+    RowProblemError,
+    TimeKind,
+    Words,
+    holds_number,
+    kind_of_time,
+    short,
+)
+from rimsim.errors import ConfigError, DataError, has_type, refuse
+
+SEPARATORS: Final = ("::", "\t", ",", ";", "|")
+"""Separators that rimsim recognises, in the order in which they are tried."""
+_OTHER: Final = "column "
+"""Beginning of the keys of columns without a role, because such a column may have the name of a role."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Form of the rows of a text file."""
+
+    separator: str
+    """One character, or ``::``."""
+    quoted: bool
+    """True if ``"`` may enclose a field."""
+    places: ColumnPlaces
+    """Position of the field of each role."""
+    header: bool
+    """True if the first line is a header."""
+    times: TimeKind = "number"
+    """Kind of times: numbers or ISO dates."""
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """Form of a text file; what is None is recognised."""
+
+    separator: str | None = None
+    """Text between fields; None: recognised in the first line."""
+    encoding: str | None = None
+    """Encoding; None: that of the byte-order mark, or else UTF-8."""
+    dialect: Dialect | None = None
+    """Dialect of a known layout; None: recognised in the first lines."""
+
+
+def read_delimited(stream: Stream, collector: Collector, roles: ColumnRoles, form: TextForm) -> Reading:
+    """Read a text file into a collector.
+
+    Raises:
+        DataError: At the first row that cannot be read (unless the collector skips bad rows), or if a log is empty.
+    """
+    lines = LineReader(stream, form.encoding)
+    dialect = form.dialect
+    reader = None
+    for block in lines:
+        text = block.text
+        first_line = block.first_line
+        if reader is None:
+            body = text.lstrip(b"\n")  # blank lines may stand before the header
+            first_line += len(text) - len(body)
+            if not body:
+                continue
+            first, _, rest = body.partition(b"\n")
+            if dialect is None:
+                dialect = sniff(first, f"{stream.name}, line {first_line:,}", roles, form.separator)
+            text = rest if dialect.header else body
+            first_line += dialect.header
+            dialect = with_times(dialect, text)
+            reader = _DelimitedReader(dialect, stream.name, collector)
+        reader.read(Block(text, first_line))
+    if dialect is None or reader is None:
+        if roles.kind is ANSWERS:
+            return Reading("text")
+        raise DataError(f"{stream.name}: the file is empty. A log needs at least one row of data")
+    kind = f"text separated by {dialect.separator!r}"
+    return Reading(kind, dialect.places.pairs(), dialect.times, lines.notes())
+
+
+def sniff(first: bytes, location: str, roles: ColumnRoles, separator: str | None) -> Dialect:
+    """Dialect of a file, from its first non-blank line.
+
+    Raises:
+        DataError: If the separator is unknown or a column is missing.
+        ConfigError: If the given separator is not valid.
+    """
+    if separator is not None and (
+        not has_type(separator, str)
+        or (len(separator) != 1 and separator != "::")
+        or separator in '"\r\n\0'
+        or not separator.isascii()
+    ):
+        raise ConfigError(f"separator is {separator!r}. Expected one ASCII character, or '::'")
+    candidates = (separator,) if separator else SEPARATORS
+    try:
+        text = decoded(first)
+        cuts = [(candidate, fields_of(text, candidate, quoted=True)) for candidate in candidates]
+    except RowProblemError as problem:
+        raise DataError(f"{location}: {problem}") from None
+    if text.lstrip().startswith(("{", "[")):
+        refuse(
+            DataError, location, f"{short(text)} looks like JSON", "CSV, TSV, other separated text or Parquet"
+        )
+    tried = [(candidate, [field.strip() for field in cut]) for candidate, cut in cuts]
+    chosen, names = max(tried, key=lambda attempt: len(attempt[1]))
+    _require_fields(len(names), text, location, roles, candidates)
+    kind = roles.kind
+    header = True
+    if not roles.columns:
+        tried = [(candidate, cut) for candidate, cut in tried if len(cut) > 1]
+        chosen, names = min(tried, key=lambda attempt: (len(kind.missing(attempt[1])), -len(attempt[1])))
+        if len(kind.missing(names)) == 3 and sum(map(holds_number, names)) >= 2:
+            raise DataError(
+                f"{location}: {short(text)} looks like data, so the file has no header. Give the columns by "
+                f"position, such as columns={kind.example}"
+            )
+    elif roles.positional():
+        header = not _is_data(names, roles)
+        names = names if header else [f"column {place}" for place in range(1, len(names) + 1)]
+    places = resolve(names, roles, location)
+    if not header:  # without names, users cannot ask for columns without a role
+        places = replace(places, other_columns={})
+    return Dialect(chosen, quoted=True, places=places, header=header)
+
+
+def _require_fields(
+    n_fields: int, text: str, location: str, roles: ColumnRoles, separators: tuple[str, ...]
+) -> None:
+    """Refuse a first line with too few fields."""
+    separator_list = ", ".join(map(repr, separators))
+    if roles.kind is ANSWERS and n_fields < 3:
+        allowed = f"at least user, item and value, separated by {separator_list}"
+        refuse(DataError, location, f"{short(text)} has {n_fields} fields", allowed)
+    if n_fields == 1:
+        allowed = f"{separator_list}. For another, give separator='^' or --separator '^'"
+        refuse(DataError, location, f"{short(text)} has no known separator", allowed)
+
+
+def _is_data(names: list[str], roles: ColumnRoles) -> bool:
+    """True if the first line is data instead of names."""
+    role = roles.kind.needed[-1]
+    place = roles.columns[role]
+    if not isinstance(place, int) or not 1 <= place <= len(names):
+        return False
+    return kind_of_time(names[place - 1]) in (("number", "iso") if role == "time" else ("number",))
+
+
+def with_times(dialect: Dialect, text: bytes) -> Dialect:
+    """Dialect with the most frequent kind of times in lines."""
+    if (place := dialect.places.of.get("time")) is None:
+        return dialect
+    kinds: list[TimeKind | None] = []
+    for line in text.split(b"\n", SAMPLED_TIMES)[:SAMPLED_TIMES]:
+        try:
+            kinds.append(
+                kind_of_time(fields_of(decoded(line), dialect.separator, quoted=dialect.quoted)[place])
+            )
+        except (RowProblemError, IndexError):
+            continue
+    return replace(dialect, times="iso" if kinds.count("iso") > kinds.count("number") else "number")
+
+
+class _DelimitedReader:
+    """Reader of the blocks of one file."""
+
+    def __init__(self, dialect: Dialect, name: str, collector: Collector) -> None:
+        self._name = name
+        self._collector = collector
+        self._places = dialect.places
+        self._iso = dialect.times == "iso"
+        self._label = dialect.places.labels()
+        read: dict[str, int] = {str(role): place for role, place in dialect.places.of.items()}
+        read |= {f"{_OTHER}{name}": place for name, place in dialect.places.other_columns.items()}
+        width = len(dialect.places.names)
+        self._cutter = Cutter(dialect.separator, quoted=dialect.quoted, width=width, places=read)
+
+    def read(self, block: Block) -> None:
+        """Pass a block's rows to the collector."""
+        if not block.text.strip(b"\n"):
+            return
+        rows = self._cutter.cut(block)
+        label = self._label
+        fields = rows.fields
+        times = None
+        values = None
+        problems = dict[Role, dict[int, str]]()
+        if "time" in fields:
+            times, problems["time"] = self._times(fields["time"])
+        if "value" in fields:
+            largest = self._collector.largest_value
+            values, problems["value"] = numbers_of(fields["value"], label["value"], largest)
+        self._collector.take(
+            self._name,
+            RowBlock(
+                lines=rows.lines,
+                users=Words(fields["user"], label["user"]),
+                items=Words(fields["item"], label["item"]),
+                time=times,
+                value=values,
+                problems=problems,
+                other_columns={
+                    name: Words(fields[f"{_OTHER}{name}"])
+                    for name in self._places.other_columns
+                    if self._collector.wants(name)
+                },
+                uncut=rows.uncut,
+            ),
+        )
+
+    def _times(self, texts: pa.Array) -> tuple[Floats, dict[int, str]]:
+        """Times (NaN where optional and missing), and problems by row."""
+        if "time" in self._collector.kind.needed:
+            return self._read_times(texts)
+        times = np.full(len(texts), np.nan)
+        missing = pc.is_in(pc.ascii_trim_whitespace(texts), pa.array(sorted(MISSING)))
+        rows = np.flatnonzero(~missing.to_numpy(zero_copy_only=False))
+        times[rows], wrong = self._read_times(texts.take(pa.array(rows)))
+        return times, {int(rows[row]): text for row, text in wrong.items()}
+
+    def _read_times(self, texts: pa.Array) -> tuple[Floats, dict[int, str]]:
+        label = self._label["time"]
+        if self._iso:
+            return moments_of(texts, label)
+        return numbers_of(texts, label, self._collector.largest_time, OR_DATES)

@@ -1,0 +1,69 @@
+"""Smallest numbers of users, items and events for a purpose."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from rimsim.data.log import EventLog
+from rimsim.errors import DataError, many
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class LogNeeds:
+    """Minimum numbers of users, items and events for a purpose."""
+
+    users: int = Field(default=2, ge=1)
+    """users with events"""
+    items: int = Field(default=2, ge=1)
+    """items with events; a market needs more than a slate holds"""
+    events: int = Field(default=4, ge=1)
+    """events"""
+    sessions: int = Field(default=2, ge=1)
+    """sessions, each of which is an arrival"""
+    instants: int = Field(default=2, ge=1)
+    """different times"""
+    transitions: int = Field(default=1, ge=0)
+    """events that follow an earlier one of the same user: what a state can predict"""
+    gap: float = Field(default=1800.0, gt=0)
+    """seconds of silence that end a session"""
+
+
+Needs = LogNeeds
+
+
+def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...]:
+    """Sentences about numbers of a log that are too small."""
+    needs = LogNeeds() if needs is None else needs
+    # An event has a past if it is later than the first event of its user; ties with the first do not count.
+    first = np.full(log.n_users, np.inf)
+    np.minimum.at(first, log.user, log.time)
+    instants = len(np.unique(log.time))
+    later = int((log.time > first[log.user]).sum())
+    gap = f" ({needs.gap / 60:g} minutes without events end a session)"
+    counts = {
+        "users": (len(np.unique(log.user)), "user", " with events"),
+        "items": (len(np.unique(log.item)), "item", " with events"),
+        "events": (len(log), "event", ""),
+        "sessions": (len(log.sessions(needs.gap)), "session", gap),
+        "instants": (instants, "different time", " (all events are ties)" * (instants == 1)),
+        "transitions": (later, "event", " with an earlier one of the same user"),
+    }
+    return tuple(
+        f"{many(count, noun)}{words}, but needs {getattr(needs, name):,}"
+        for name, (count, noun, words) in counts.items()
+        if count < getattr(needs, name)
+    )
+
+
+def require_usable(log: EventLog, needs: LogNeeds | None = None, *, use: str = "fit and simulate") -> None:
+    """Refuse a log that is too small for its purpose.
+
+    Raises:
+        DataError: If the log has too few users, items or events; the message lists everything that is too few.
+    """
+    lacking = shortcomings(log, needs)
+    if lacking:
+        name = log.report.source if log.report is not None else "the log"
+        raise DataError(f"{name}: the log is too small to {use}. It has {'; '.join(lacking)}")

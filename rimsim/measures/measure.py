@@ -1,0 +1,89 @@
+"""Measure of a round, with its unit, formula and title."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+from typing import Literal, TypeAlias, get_args
+
+from rimsim.errors import ConfigError, MeasureError, has_type, one_line, refuse
+from rimsim.measures.facts import RoundFacts
+
+Better: TypeAlias = Literal["higher", "lower", "neither"]
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_LINE = re.compile(r"\S.*")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Measure whose values are in tables, TensorBoard and pictures.
+
+    Example:
+        >>> from rimsim.measures import Measure
+        >>> empty = Measure("empty", "share", "#{positions: -1} / (n·k)", of=lambda facts: (facts.slates < 0).mean())
+        >>> empty.tag
+        'own/empty'
+    """
+
+    name: str
+    unit: str
+    """Unit. A ``share`` is written in per cent; an ``index`` is from 0 to 1 too, but is not a share of anything."""
+    formula: str
+    """Formula, on one line."""
+    of: Callable[[RoundFacts], float | None]
+    """The value in a round; None where the round has none, which leaves a gap."""
+    title: str = ""
+    """Title for axes of pictures; empty: made from the name."""
+    group: str = "own"
+    """First half of the TensorBoard tag ``group/name``."""
+    better: Better = "neither"
+    """Direction that is good, if there is one."""
+    band: int = 0
+    """Place among the bands over seeds on TensorBoard's page; 0: none. A user's own measures always have a band."""
+    retrained: bool = False
+    """True if TensorBoard shows the parts of its change by retraining, as for a user's own measures."""
+
+    def __post_init__(self) -> None:
+        for field, allowed in (("name", _WORD), ("group", _WORD), ("unit", _LINE), ("formula", _LINE)):
+            text = getattr(self, field)
+            if not isinstance(text, str) or not allowed.fullmatch(text):
+                words = (
+                    "letters, digits and _, beginning with a letter" if allowed is _WORD else "a line of text"
+                )
+                self._refuse(f"{field} is {text!r}", words)
+        if self.better not in get_args(Better):
+            self._refuse(f"better is {self.better!r}", ", ".join(get_args(Better)))
+        if not has_type(self.of, Callable):  # type: ignore[arg-type]  # an abstract class
+            self._refuse(f"of is a {type(self.of).__name__}", "a function of a round's record")
+        if not self.title:
+            object.__setattr__(self, "title", self.name.replace("_", " ").capitalize())
+
+    def _refuse(self, problem: str, allowed: str) -> None:
+        refuse(ConfigError, f"measure {self.name!r}", problem, allowed)
+
+    @property
+    def tag(self) -> str:
+        """TensorBoard tag, ``group/name``."""
+        return f"{self.group}/{self.name}"
+
+    def value(self, facts: RoundFacts) -> float | None:
+        """Value in a round; None if not finite."""
+        try:
+            result = self.of(facts)
+        except Exception as error:  # whatever a user's function does
+            raise MeasureError(
+                f"measure {self.name!r} raised {type(error).__name__} in round {facts.round}: "
+                f"{one_line(error)}"
+            ) from error
+        if result is None:
+            return None
+        if not has_type(result, Real):
+            raise MeasureError(
+                f"measure {self.name!r} returned a {type(result).__name__}. Expected a number, or None "
+                "for a round without a value"
+            )
+        number = float(result)
+        return number if math.isfinite(number) else None
