@@ -159,9 +159,9 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
             )
             raise ConfigError(f"{first} set the same field. Give all of its values in one of them")
         if not equals or not name or not parts:
-            where = "--beta" if name == _BETA and betas is not None else "--grid"
+            option = "--beta" if name == _BETA and betas is not None else "--grid"
             raise ConfigError(
-                f"{where}: {text!r} is not a field with values. Write FIELD=VALUE,VALUE,… once per field, "
+                f"{option}: {text!r} is not a field with values. Write FIELD=VALUE,VALUE,… once per field, "
                 "such as exposure.cost=1,2,4"
             )
         grid[name] = [tools.read_value(part, f"--grid: {name}") for part in parts]
@@ -197,9 +197,9 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
     changed = changes(first)
     for line in changed:
         click.echo(f"note: {first.folder}: {line}")
-    kept = StudyOptions.of(first.config) | {"measures": list(first.own_measures)}
+    options = StudyOptions.of(first.config) | {"measures": list(first.own_measures)}
     again = scenarios.compare(
-        first.scenario, out=asked.get("out"), command=tools.command_line(), **kept, **_execution(asked)
+        first.scenario, out=asked.get("out"), command=tools.command_line(), **options, **_execution(asked)
     )
     tools.print_run(again)
     if digest(first) != digest(again):

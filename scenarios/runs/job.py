@@ -228,10 +228,10 @@ def executor(execution: Execution) -> Iterator[Executor]:
         with Workers() as pool:
 
             def run_locally(job: AnyJob, tasks: Sequence[Any], report: Report) -> dict[int, RimsimError]:
-                most = min(workers or cores(), len(tasks))
-                if most == 1:
+                n_processes = min(workers or cores(), len(tasks))
+                if n_processes == 1:
                     return run_here(job, tasks, report)
-                return pool.run(partial(_alone, job), tasks, most, report)
+                return pool.run(partial(_alone, job), tasks, n_processes, report)
 
             yield run_locally
         return
@@ -294,17 +294,17 @@ def run_stages(
     with bars(console) as progress:
         names = dict.fromkeys(stage.bar for stage in stages)
         totals = {name: sum(stage.total for stage in stages if stage.bar == name) for name in names}
-        shown = {name: progress.add_task(name, total=total) for name, total in totals.items()}
+        bar_ids = {name: progress.add_task(name, total=total) for name, total in totals.items()}
 
-        done = dict.fromkeys(names, 0)
+        n_reported = dict.fromkeys(names, 0)
 
         def advance(bar: str, count: int) -> None:
             stop_if_asked()
-            done[bar] += count  # your own arrivals may be more than the first round's
-            progress.update(shown[bar], completed=done[bar], total=max(totals[bar], done[bar]))
+            n_reported[bar] += count  # your own arrivals may be more than the first round's
+            progress.update(bar_ids[bar], completed=n_reported[bar], total=max(totals[bar], n_reported[bar]))
 
         def fill(bar: str) -> None:
-            progress.update(shown[bar], completed=max(done[bar], 1), total=max(done[bar], 1))
+            progress.update(bar_ids[bar], completed=max(n_reported[bar], 1), total=max(n_reported[bar], 1))
 
         for stage in stages:
             failures = run(stage.job, stage.tasks, partial(advance, stage.bar))
@@ -408,7 +408,7 @@ class Workers:
         self._close()
 
     def run(
-        self, job: Callable[[Task, Report], None], tasks: Sequence[Task], most: int, report: Report
+        self, job: Callable[[Task, Report], None], tasks: Sequence[Task], n_workers: int, report: Report
     ) -> dict[int, RimsimError]:
         """Run tasks on workers; return errors by task number.
 
@@ -420,7 +420,7 @@ class Workers:
         """
         queue = TaskQueue(job, tasks)
         try:
-            while self._assign(queue, most):
+            while self._assign(queue, n_workers):
                 for count in self._receive(queue):
                     report(count)
         except BaseException:
@@ -428,9 +428,9 @@ class Workers:
             raise
         return queue.failures
 
-    def _assign(self, queue: TaskQueue[Task], most: int) -> bool:
+    def _assign(self, queue: TaskQueue[Task], n_workers: int) -> bool:
         """Give waiting tasks to workers; false if all are idle."""
-        while queue.waiting and sum(worker.task is not None for worker in self._workers) < most:
+        while queue.waiting and sum(worker.task is not None for worker in self._workers) < n_workers:
             idle = next((worker for worker in self._workers if worker.task is None), None) or self._started()
             idle.task = task = queue.begin()
             with suppress(OSError):  # it is dead already, which its broken pipe will show

@@ -110,17 +110,17 @@ def require_memory(main: float, worker: float, workers: int, lower: str) -> None
     Raises:
         ConfigError: If there is too little memory.
     """
-    there = memory()
+    memory_bytes = memory()
 
     def needed(processes: int) -> float:
         return max(main, worker) if processes == 1 else main + processes * worker
 
-    if there is None or needed(workers) <= there:
+    if memory_bytes is None or needed(workers) <= memory_bytes:
         return
-    fits = next((n for n in range(workers, 0, -1) if needed(n) <= there), 0)
+    fits = next((n for n in range(workers, 0, -1) if needed(n) <= memory_bytes), 0)
     allowed = f"--workers {fits} or fewer" if fits else f"a lower {lower}"
-    where = f"workers: {workers}" if fits else lower
+    option = f"workers: {workers}" if fits else lower
     raise ConfigError(
-        f"{where}: the run will need about {needed(workers) / 1e9:.1f} GB of memory, but this machine has "
-        f"{there / 1e9:.1f} GB. Use {allowed}"
+        f"{option}: the run will need about {needed(workers) / 1e9:.1f} GB of memory, but this machine has "
+        f"{memory_bytes / 1e9:.1f} GB. Use {allowed}"
     )

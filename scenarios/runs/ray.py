@@ -209,12 +209,12 @@ def left_of(arm: Arm) -> Files:
 def enter(folder: Path, files: Files) -> None:
     """Write received files: tables, then their states."""
     states: dict[Path, dict[Path, bytes]] = {}
-    gone: set[Path] = set()
+    removed: set[Path] = set()
     for name, content in files.items():
         path = Path(name)
         unit = Path(*path.parts[:3]) if path.parts[0] == STATES else path
         if content is None:
-            gone.add(unit)
+            removed.add(unit)
         elif unit is path:
             write_bytes(folder / path, content)
         else:
@@ -226,7 +226,7 @@ def enter(folder: Path, files: Files) -> None:
         with draft_folder(folder / unit) as draft:
             for path, content in contents.items():
                 write_bytes(draft / path, content)
-    for unit in gone - states.keys():
+    for unit in removed - states.keys():
         if (folder / unit).is_dir():
             shutil.rmtree(folder / unit)
         else:
@@ -234,7 +234,7 @@ def enter(folder: Path, files: Files) -> None:
 
 
 def _work(
-    job: Job, arm: Arm, left: Files, sources: Sources, made: dict[str, str], log: str
+    job: Job, arm: Arm, saved_files: Files, sources: Sources, made: dict[str, str], log: str
 ) -> Iterator[Message]:
     """Messages of an arm that runs in a temporary folder."""
     messages: SimpleQueue[Message] = SimpleQueue()
@@ -243,7 +243,7 @@ def _work(
         folder = Path(name, "run")
         shared = Path(name, "shared")
         folder.mkdir()
-        enter(folder, left)
+        enter(folder, saved_files)
         changes = FileChanges(folder)
 
         def send(count: int) -> None:
@@ -285,12 +285,12 @@ def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
     """Refuse to run where versions or the log differ."""
     machine = platform.node()
     here = versions()
-    other = [
+    differences = [
         f"{name} {here.get(name)} in place of {made[name]}" for name in made if here.get(name) != made[name]
     ]
-    if other:
+    if differences:
         raise ConfigError(
-            f"the machine {machine} has {', '.join(other)}. Install the versions of the machine that "
+            f"the machine {machine} has {', '.join(differences)}. Install the versions of the machine that "
             "began the run"
         )
     wanted = "Put the same log under the same name or path on every machine, or give a log in one file"

@@ -113,9 +113,9 @@ def is_finished(run: Run) -> bool:
 def status_of(run: Run) -> Status:
     """Status of a comparison or of a sweep's point."""
     arms = [(name, seed) for name in run.agents for seed in run.seeds]
-    done = is_finished(run)
-    complete = [arm for arm in arms if done or is_done(run.folder, part_name(*arm))]
-    failed = () if done else tuple(sorted((run.folder / FAILURES).glob("[!.]*.txt")))
+    is_joined = is_finished(run)
+    complete = [arm for arm in arms if is_joined or is_done(run.folder, part_name(*arm))]
+    failed = () if is_joined else tuple(sorted((run.folder / FAILURES).glob("[!.]*.txt")))
     return Status(len(arms), frozenset(complete), failed)
 
 
@@ -177,13 +177,15 @@ def status_note(run: Run, points: Sequence[Run]) -> str | None:
     statuses = [status_of(point) for point in points]
     arms = sum(status.arms for status in statuses)
     failed = [path for status in statuses for path in status.failed]
-    left = arms - sum(len(status.complete) for status in statuses) - len(failed)
+    n_unfinished = arms - sum(len(status.complete) for status in statuses) - len(failed)
     parts = []
     if failed:
         files = ", ".join(str(path.relative_to(folder)) for path in failed)
         parts.append(f"{len(failed)} of {arms} arms failed: {folder}/ holds {files}")
-    if left > 0:
-        parts.append(f"{left} of {arms} arms are not finished: {resume_command(run)} goes on with them")
+    if n_unfinished > 0:
+        parts.append(
+            f"{n_unfinished} of {arms} arms are not finished: {resume_command(run)} goes on with them"
+        )
     return "; ".join(parts) or None
 
 
@@ -200,22 +202,24 @@ def digest(run: Run) -> str:
     Raises:
         MissingTableError: If a table is missing.
     """
-    whole = hashlib.sha256()
+    hasher = hashlib.sha256()
     if run.kind == "sweep":
         digests = {point.folder.name: digest(point_run) for point, point_run in runs_of(run)}
         for name in sorted(digests):
-            whole.update(f"{name} {digests[name]}\n".encode())
-        return whole.hexdigest()
+            hasher.update(f"{name} {digests[name]}\n".encode())
+        return hasher.hexdigest()
     for name, content in _content(run).items():
-        whole.update(name.encode() + content if run.kind == "comparison" else content)
-    return whole.hexdigest()
+        hasher.update(name.encode() + content if run.kind == "comparison" else content)
+    return hasher.hexdigest()
 
 
-def different_tables(one: Run, other: Run) -> list[str]:
+def different_tables(first: Run, second: Run) -> list[str]:
     """Names of tables whose content differs between two comparisons."""
-    here = _content(one)
-    there = _content(other)
-    return [name for name in here | there if here.get(name) != there.get(name)]
+    first_content = _content(first)
+    second_content = _content(second)
+    return [
+        name for name in first_content | second_content if first_content.get(name) != second_content.get(name)
+    ]
 
 
 def _content(run: Run) -> dict[str, bytes]:

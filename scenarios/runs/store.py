@@ -121,8 +121,8 @@ class RunTables:
             if not TABLES[name].optional:
                 raise
             self.__dict__[name] = None
-        found: pd.DataFrame = self.__dict__[name]
-        return found
+        cached: pd.DataFrame = self.__dict__[name]
+        return cached
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,12 +292,12 @@ def resume_command(run: Run) -> str | None:
 def repeat_command(run: Run) -> str:
     """Command line that repeats a run."""
     words = shlex.split(str(run.config.get("command", "")))
-    kept = [
+    command_words = [
         word
         for before, word in zip(["", *words], words, strict=False)
         if word not in {"--out", "--resume"} and before != "--out" and not word.startswith("--out=")
     ]
-    return shlex.join(kept) or f"rimsim {KINDS[run.kind].command}"
+    return shlex.join(command_words) or f"rimsim {KINDS[run.kind].command}"
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None, since: int = 0) -> pd.DataFrame:
@@ -327,10 +327,10 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None, sinc
         MissingTableError: If there is no such table.
         RunFolderError: If a file is damaged.
     """
-    whole = folder / f"{name}.parquet"
+    joined_file = folder / f"{name}.parquet"
     parts = f"{name}/*.parquet"
-    if whole.is_file():
-        return read_table(whole, columns, since)
+    if joined_file.is_file():
+        return read_table(joined_file, columns, since)
     written = sorted(path for path in folder.glob(parts) if not path.name.startswith("."))  # no drafts
     _require_every_part(folder, name, {path.name for path in written})
     if since:  # the name of a part ends with its round
@@ -338,7 +338,7 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None, sinc
     tables = [read_table(path, columns) for path in written]
     if not tables:
         raise MissingTableError(
-            f"{folder}: there is neither {whole.name} nor {parts}. The run is not finished, or does not "
+            f"{folder}: there is neither {joined_file.name} nor {parts}. The run is not finished, or does not "
             "write this table"
         )
     for table in tables:
@@ -563,11 +563,11 @@ def load_text(log: EventLog) -> str | None:
 
 def load_facts(log: EventLog) -> dict[str, Any]:
     """Facts about a log, as a config records them."""
-    left = {"events": len(log), "users": log.n_users, "items": log.n_items}
+    sizes = {"events": len(log), "users": log.n_users, "items": log.n_items}
     if log.report is None:
-        return left
+        return sizes
     facts = dataclasses.asdict(log.report)
     facts["columns"] = dict(log.report.columns)
     facts["bad_rows"] = [str(row) for row in log.report.bad_rows]
     facts["notes"] = list(log.report.notes)
-    return facts | left
+    return facts | sizes

@@ -81,12 +81,12 @@ class LogArguments:
     def fields(self) -> dict[str, tuple[str, object]]:
         """Dotted field → argument that sets it, and its value."""
         names = ("columns", "separator", "encoding", "time_unit", "skip_bad_rows", "min_item_events")
-        given = {f"data.{name}": (name, getattr(self, name)) for name in names}
-        given["data.items"] = ("items", None if self.items is None else str(self.items))
+        arguments = {f"data.{name}": (name, getattr(self, name)) for name in names}
+        arguments["data.items"] = ("items", None if self.items is None else str(self.items))
         source = None if self.data is None else source_name(self.data)
         return {
             field: pair
-            for field, pair in ({"data.source": ("data", source)} | given).items()
+            for field, pair in ({"data.source": ("data", source)} | arguments).items()
             if pair[1] is not None
         }
 
@@ -195,7 +195,9 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
         if names.count(name) > 1:
             raise ConfigError(f"agents: two agents are called {name!r}. Give them different names")
         alike = [
-            other for other in names if other != name and job.part_name(other, 0) == job.part_name(name, 0)
+            namesake
+            for namesake in names
+            if namesake != name and job.part_name(namesake, 0) == job.part_name(name, 0)
         ]
         if alike:
             raise ConfigError(
@@ -242,16 +244,16 @@ def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, objec
     Raises:
         ConfigError: If options differ; the message lists the differences.
     """
-    kept = flat(to_plain(run.scenario)) | run.config | {"measures": list(run.own_measures)}
+    recorded = flat(to_plain(run.scenario)) | run.config | {"measures": list(run.own_measures)}
     wanted = flat(to_plain(scenario)) | {name: value for name, value in entries.items() if value is not None}
-    other = [
-        f"{name} {value!r} instead of {kept.get(name)!r}"
+    differences = [
+        f"{name} {value!r} instead of {recorded.get(name)!r}"
         for name, value in wanted.items()
-        if value != kept.get(name)
+        if value != recorded.get(name)
     ]
-    if other:
+    if differences:
         raise ConfigError(
-            f"{run.folder}: some options differ from those that the run began with: {'; '.join(other)}. "
+            f"{run.folder}: some options differ from those that the run began with: {'; '.join(differences)}. "
             "Give the same options, or none"
         )
 
@@ -285,14 +287,14 @@ def require_unchanged(run: Run) -> None:
 def changes(run: Run) -> list[str]:
     """Descriptions of versions, log or files changed since a run."""
     here = versions()
-    other = [
+    differences = [
         f"{name} {made} there, {here.get(name)} here"
         for name, made in run.config["versions"].items()
         if here.get(name) != made
     ]
     now = digests(run.scenario, [*run.config["agents"], *run.own_measures])
     changed = [name for name, value in run.config["digests"].items() if now.get(name) != value]
-    reasons = [f"made with other versions: {'; '.join(other)}"] if other else []
+    reasons = [f"made with other versions: {'; '.join(differences)}"] if differences else []
     return reasons + ([f"changed since the run began: {', '.join(changed)}"] if changed else [])
 
 
@@ -315,9 +317,9 @@ def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
     )
 
 
-def _same(one: object, other: object) -> bool:
+def _same(before: object, after: object) -> bool:
     """True for equal values and for two NaN."""
-    return one == other or (one != one and other != other)  # noqa: PLR0124
+    return before == after or (before != before and after != after)  # noqa: PLR0124
 
 
 # -- notes before a run -----------------------------------------------------------------------------------------------
@@ -343,11 +345,14 @@ def notes_of(config: ScenarioConfig, agents: Sequence[str] = ()) -> list[str]:
     """Notes on a scenario and its agents, with remedies."""
     with own_code([*own_places(config), *agents]):
         first = first_round(config, seed=0)
-        found = [*undeliverable_notes(config, first), *_guarantee_notes(config, first)]
-        found += _clock_notes(config, first)
+        notes = [*undeliverable_notes(config, first), *_guarantee_notes(config, first)]
+        notes += _clock_notes(config, first)
         remark = getattr(plugs_of(config)[1], "note", None)  # of a consumer about the log
-        others = remark and str(remark(build_world(config).log)), ignored_requirements_note(config, agents)
-        return [*found, *(note for note in others if note), *_ignored_plugs(config, agents)]
+        further_notes = (
+            remark and str(remark(build_world(config).log)),
+            ignored_requirements_note(config, agents),
+        )
+        return [*notes, *(note for note in further_notes if note), *_ignored_plugs(config, agents)]
 
 
 def _ignored_plugs(config: ScenarioConfig, agents: Sequence[str]) -> list[str]:
@@ -410,14 +415,18 @@ def _clock_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
 def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> str | None:
     """Note about agents that ignore groups, campaigns and caps."""
     exposure = config.exposure
-    there = {"groups": exposure.groups, "campaigns": exposure.campaigns, "caps": exposure.most is not None}
-    given = [name for name, some in there.items() if some]
+    requirements = {
+        "groups": exposure.groups,
+        "campaigns": exposure.campaigns,
+        "caps": exposure.most is not None,
+    }
+    kinds = [name for name, requirement in requirements.items() if requirement]
     blind = [name for name in agents if not Capabilities.of(make_agent(name)).keeps_promises]
-    if not given or not blind:
+    if not kinds or not blind:
         return None
     return (
         f"{', '.join(blind)} {'looks' if len(blind) == 1 else 'look'} at floors of items alone, at most, not at "
-        f"{' or '.join(given)}; what is missed or exceeded is in promises_missed and excess"
+        f"{' or '.join(kinds)}; what is missed or exceeded is in promises_missed and excess"
     )
 
 
@@ -444,7 +453,10 @@ def undeliverable_notes(config: ScenarioConfig, first: RoundTerms | None = None)
         promises=requirements.table,
     )
     released = np.where(world.release == ALWAYS, -np.inf, seconds(world.release))
-    return [f"in the first round, {one}" for one in undeliverable(view, released, _positions(config, first))]
+    return [
+        f"in the first round, {problem}"
+        for problem in undeliverable(view, released, _positions(config, first))
+    ]
 
 
 def _positions(config: ScenarioConfig, first: RoundTerms) -> float:

@@ -136,17 +136,19 @@ def compare(
         RunFolderError: If the folder is in use or holds another run.
     """
     texts = None if agents is None else session_places(agents)
-    own = session_places(measures, copied=False)
+    measure_places = session_places(measures, copied=False)
     log = checks.LogArguments(
         data, columns, separator, encoding, time_unit, skip_bad_rows, min_item_events, items
     )
     config = checks.resolved(scenario, rounds, log, settings, guarantee)
-    workers = checks.session_workers([*(texts or ()), *own, config.platform.model], workers, backend)
+    workers = checks.session_workers(
+        [*(texts or ()), *measure_places, config.platform.model], workers, backend
+    )
     execution = jobs.Execution(
         batch_size, workers, backend, address, jobs.bar_console(console, show=progress)
     )
     options = jobs.StudyOptions(
-        texts, frozen, control, seeds, certify, ledger, reveal, own, checks.listed(groups)
+        texts, frozen, control, seeds, certify, ledger, reveal, measure_places, checks.listed(groups)
     )
     study = planned(folder_for(out, config.name), config, {}, options, execution)
     return run(study, command or "rimsim.scenarios.compare", execution)
@@ -209,7 +211,7 @@ def sweep(
         ConfigError: If the grid or another option is invalid; then nothing is written.
     """
     texts = None if agents is None else session_places(agents)
-    own = session_places(measures, copied=False)
+    measure_places = session_places(measures, copied=False)
     log = checks.LogArguments(
         data, columns, separator, encoding, time_unit, skip_bad_rows, min_item_events, items
     )
@@ -219,7 +221,7 @@ def sweep(
     varied = checks.grid_with(swept, guarantee)
     points = {name: [session_model(value) for value in values] for name, values in varied.items()}
     objects = [str(value) for values in points.values() for value in values]
-    objects += [*(texts or ()), *own, base.platform.model]
+    objects += [*(texts or ()), *measure_places, base.platform.model]
     execution = jobs.Execution(
         batch_size,
         checks.session_workers(objects, workers, backend),
@@ -228,7 +230,7 @@ def sweep(
         jobs.bar_console(console, show=progress),
     )
     options = jobs.StudyOptions(
-        texts, frozen, control, seeds, certify, ledger, reveal, own, checks.listed(groups)
+        texts, frozen, control, seeds, certify, ledger, reveal, measure_places, checks.listed(groups)
     )
     study = planned(folder_for(out, f"{base.name}-sweep"), base, points, options, execution)
     return run(study, command or "rimsim.scenarios.sweep", execution)
@@ -288,10 +290,10 @@ def resume(
     if store.resume_command(begun) is None:
         load_run(folder, "comparison")  # refuses, and names the command that repeats it
     study = study_of(begun)
-    left = _unfinished(study)
-    if not left and (not study.grid or (begun.folder / "sweep.parquet").is_file()):
+    unfinished = _unfinished(study)
+    if not unfinished and (not study.grid or (begun.folder / "sweep.parquet").is_file()):
         return begun
-    for plan in left:
+    for plan in unfinished:
         checks.require_unchanged(load_run(plan.point.folder))
         require_parts(load_run(plan.point.folder))
     with jobs.executor(execution) as run_jobs, store.locked(begun.folder), _resumable(begun.folder):
@@ -377,8 +379,8 @@ def planned(
         checks.check_audience(point.config, agents)
         check_plugs(point.config)
     if execution is not None:
-        most = len(texts) + max(len(frozen) for frozen in of_points) * len(controls)
-        if (need := _memory(points, most * len(seeds), execution)) is not None:
+        n_arms = len(texts) + max(len(frozen) for frozen in of_points) * len(controls)
+        if (need := _memory(points, n_arms * len(seeds), execution)) is not None:
             process.require_memory(*need, "arrivals.per_round or number of events (data)")
     plans = []
     for point, frozen in zip(points, of_points, strict=True):
@@ -444,8 +446,8 @@ def study_lines(study: Study, execution: jobs.Execution) -> list[tuple[str, str]
         lines.insert(3, ("points", ", ".join(point.folder.name for point in points)))
     if need is not None:
         main, worker, workers = need
-        most = (max(main, worker) if workers == 1 else main + workers * worker) / 1e9
-        lines.append(("memory", f"about {most:.1f} GB with {workers} worker{'s' * (workers > 1)}"))
+        memory_gb = (max(main, worker) if workers == 1 else main + workers * worker) / 1e9
+        lines.append(("memory", f"about {memory_gb:.1f} GB with {workers} worker{'s' * (workers > 1)}"))
     return lines
 
 
@@ -459,8 +461,8 @@ def _memory(
     for data in dict.fromkeys(point.config.data for point in points):
         configs = [point.config for point in points if point.config.data == data]
         log = shared_log(configs[0])
-        most = max(_arrivals(config, log) for config in configs)
-        each = max(each, process.log_bytes(log) + process.state_bytes(most, log.n_items))
+        n_arrivals = max(_arrivals(config, log) for config in configs)
+        each = max(each, process.log_bytes(log) + process.state_bytes(n_arrivals, log.n_items))
     return each + process.MAIN, each, min(execution.workers or cores(), arms * len(points))
 
 
@@ -518,29 +520,31 @@ def _unfinished(study: Study) -> list[StudyPlan]:
 
 def _finish(study: Study, execution: jobs.Execution, run_jobs: jobs.Executor) -> Run:
     """Run the unfinished arms of all points; join their tables."""
-    left = _unfinished(study)
-    arms = [arm for plan in left for arm in plan.arms]
+    unfinished = _unfinished(study)
+    arms = [arm for plan in unfinished for arm in plan.arms]
     failures = _run_arms(arms, run_jobs, execution)
     notes = [
         gather(plan, [(arm, error) for arm, error in failures if arm.folder == plan.point.folder])
-        for plan in left
+        for plan in unfinished
     ]
     if failures:
         text = "".join(f"\n  {note}" for note in notes if note is not None)
-        where = study.folder / POINTS / "*" / store.FAILURES if study.grid else study.folder / store.FAILURES
-        raise ArmsError(
-            f"{_failures_text(failures, len(arms))}{text}\ntracebacks: {where}/", str(study.folder)
+        traceback_folder = (
+            study.folder / POINTS / "*" / store.FAILURES if study.grid else study.folder / store.FAILURES
         )
-    done = load_run(study.folder)
+        raise ArmsError(
+            f"{_failures_text(failures, len(arms))}{text}\ntracebacks: {traceback_folder}/", str(study.folder)
+        )
+    finished_run = load_run(study.folder)
     if study.grid:
         shutil.rmtree(study.folder / store.STATES, ignore_errors=True)
-        table = sweep_table(done)
+        table = sweep_table(finished_run)
         store.write_table(study.folder / "sweep.parquet", table)
-        found = sweep_matrix(table, done.scenario.exposure.unit)
-        if not found.empty:
-            store.write_table(study.folder / "matrix.parquet", found)
-        done.draw()
-    return done
+        matrix = sweep_matrix(table, finished_run.scenario.exposure.unit)
+        if not matrix.empty:
+            store.write_table(study.folder / "matrix.parquet", matrix)
+        finished_run.draw()
+    return finished_run
 
 
 def begin(plan: StudyPlan, command: str) -> None:
@@ -595,8 +599,8 @@ def _run_arms(
     """Failed arms with their errors, after all arms ran."""
     if not arms:
         return []
-    left = [arm for arm in arms if not jobs.is_done(arm.folder, arm.part)]
-    fits = list({(arm.config, arm.seed): arm for arm in left}.values())
+    unfinished = [arm for arm in arms if not jobs.is_done(arm.folder, arm.part)]
+    fits = list({(arm.config, arm.seed): arm for arm in unfinished}.values())
     arrivals = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
     job = partial(run_arm, batch_size=execution.batch_size)
     stages = [jobs.Stage("fitting the platform's model", prepare, fits, len(fits))]
@@ -641,10 +645,10 @@ def gather(plan: StudyPlan, failures: Sequence[tuple[jobs.Arm, RimsimError]]) ->
         _join(folder, names, keep_parts=False)
         return None
     for arm, error in failures:
-        trouble = arm.folder / store.FAILURES / f"{arm.part}.txt"
+        traceback_file = arm.folder / store.FAILURES / f"{arm.part}.txt"
         with suppress(OSError):  # on a full disk nothing more can be left
-            if not trouble.is_file():  # its process died before it could write
-                store.write_text(trouble, f"{error}\n")
+            if not traceback_file.is_file():  # its process died before it could write
+                store.write_text(traceback_file, f"{error}\n")
     if len(failures) < len(plan.arms):
         try:
             _join(folder, names, keep_parts=True)
@@ -663,7 +667,7 @@ def _failures_text(failures: Sequence[tuple[jobs.Arm, RimsimError]], arms: int) 
         )
         for arm, error in failures
     )
-    text = "".join(f"\n  {where}, seed {seed}: {error}" for where, seed, error in lines)
+    text = "".join(f"\n  {arm_text}, seed {seed}: {error}" for arm_text, seed, error in lines)
     return f"{len(failures)} of {arms} arms failed:{text}"
 
 

@@ -63,11 +63,11 @@ _COUNTS = ("first", "served", "bound_price", "ticks", "items", "arrivals")
 def prepare(arm: Arm, report: Report) -> None:
     """Fit the models of a seed, and write table ``opening``."""
     place = arm.folder / "opening" / f"{arm.seed}.parquet"
-    own = own_places(arm.config)
-    with store.disk_errors(cache_folder()), own_code(own):
+    plug_places = own_places(arm.config)
+    with store.disk_errors(cache_folder()), own_code(plug_places):
         build_world(arm.config)
         warm_model(arm.config, arm.seed)
-    with store.disk_errors(arm.folder), own_code(own):
+    with store.disk_errors(arm.folder), own_code(plug_places):
         if not place.is_file():
             store.write_table(place, opening_utilities(arm.config, arm.seed))
     report(1)
@@ -107,16 +107,16 @@ def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
     """
     if is_done(arm.folder, arm.part):
         return
-    trouble = arm.folder / store.FAILURES / f"{arm.part}.txt"
-    with store.disk_errors(trouble):
-        trouble.unlink(missing_ok=True)
+    traceback_file = arm.folder / store.FAILURES / f"{arm.part}.txt"
+    with store.disk_errors(traceback_file):
+        traceback_file.unlink(missing_ok=True)
     try:
-        own = [arm.agent, *arm.options.measures, *own_places(arm.config)]
-        with errors_of_interrupts(), store.disk_errors(arm.folder), own_code(own):
+        plug_places = [arm.agent, *arm.options.measures, *own_places(arm.config)]
+        with errors_of_interrupts(), store.disk_errors(arm.folder), own_code(plug_places):
             _play_rounds(arm, report, batch_size)
     except Exception:
         with suppress(OSError):
-            store.write_text(trouble, traceback.format_exc())
+            store.write_text(traceback_file, traceback.format_exc())
         raise
 
 
@@ -175,18 +175,18 @@ class ArmRecorder:
 
     def resume(self) -> None:
         """Go on from the last checkpoint, if there is one."""
-        left = Checkpoint.latest(self._arm.folder, self._arm.part, _COUNTS)
-        if left is None:
+        checkpoint = Checkpoint.latest(self._arm.folder, self._arm.part, _COUNTS)
+        if checkpoint is None:
             return
         market = self.market
         release = self.market.world.release
-        market.load_state(left.market)
-        self._first, served, price, ticks, items, arrivals = (left.arm[name] for name in _COUNTS)
+        market.load_state(checkpoint.market)
+        self._first, served, price, ticks, items, arrivals = (checkpoint.arm[name] for name in _COUNTS)
         self.count = int(served)
         self._hindsight.last = price if len(price) else None
         self._adoption = AdoptionCount(release, ticks, items, arrivals)
         if isinstance(self._agent, players.RememberingAgent):
-            self._agent.load_state(left.agent)
+            self._agent.load_state(checkpoint.agent)
         before = store.read_table(self._rounds)
         self._figures = [before[before["round"] == number] for number in range(market.round)]
         self.served(self.count)
@@ -381,11 +381,11 @@ def facts_of(
         value = proof.value if proof.excess == 0 else proof.score - penalty
     schedule = ledger.schedule
     every_position = {"decay": 1.0} if closed.counts_items else {}  # a replay sees all positions
-    same = {name: getattr(ledger, name) for name in _OF_LEDGER}
-    same |= {name: getattr(closed, name) for name in _OF_ROUND}
+    fields = {name: getattr(ledger, name) for name in _OF_LEDGER}
+    fields |= {name: getattr(closed, name) for name in _OF_ROUND}
     return shared(
         **every_position,
-        **same,
+        **fields,
         round=closed.number,
         slates=ledger.item,
         user=schedule.user[schedule.slot],
@@ -429,10 +429,10 @@ class HindsightPrices:
         Args:
             solve: :func:`~rimsim.matching.solve_prices` with its arguments, but without start prices.
         """
-        whole = partial(solve, prices=self.last)
-        found = whole() if self.folder is None else cached_prices(self.folder, whole)
-        self.last = found.item_price
-        return found
+        solve_from_last = partial(solve, prices=self.last)
+        prices = solve_from_last() if self.folder is None else cached_prices(self.folder, solve_from_last)
+        self.last = prices.item_price
+        return prices
 
 
 def cached_prices(folder: Path, solve: partial[DualPrices]) -> DualPrices:
@@ -440,9 +440,9 @@ def cached_prices(folder: Path, solve: partial[DualPrices]) -> DualPrices:
     place = folder / f"{_digest(solve)}.npz"
     arrays = store.read_arrays(place)
     if arrays is None:
-        found = solve()
-        store.write_arrays(place, {name: np.asarray(value) for name, value in found._asdict().items()})
-        return found
+        prices = solve()
+        store.write_arrays(place, {name: np.asarray(value) for name, value in prices._asdict().items()})
+        return prices
     return DualPrices(
         arrays["item_price"], arrays["row_price"], float(arrays["dual"]), float(arrays["resolution"])
     )
@@ -481,15 +481,15 @@ def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
     constraints = constraints_of(closed.required, closed.promises, active, closed.cost)
     scores: Float32s | StateScores = states
     capacity = states.positions(slates.shape[1])
-    known = None
+    served_values = None
     if closed.best is None:
-        (item_price, row_price, *_), some = _bound_prices(closed, states, closed.cost, hindsight)
-        if len(some.scores) == len(slates):
-            scores, capacity = some
+        (item_price, row_price, *_), solver_states = _bound_prices(closed, states, closed.cost, hindsight)
+        if len(solver_states.scores) == len(slates):
+            scores, capacity = solver_states
     else:
         item_price = closed.best.price
         row_price = np.zeros(0)
-        known = closed.best.value, closed.ledger.intensity
+        served_values = closed.best.value, closed.ledger.intensity
     return certificate(
         scores,
         slates,
@@ -501,7 +501,7 @@ def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
         position_weights=closed.position_weights,
         rows=constraints.rows if promised else None,
         row_price=row_price if promised else 0.0,
-        known=known,
+        known=served_values,
     )
 
 
@@ -518,44 +518,48 @@ def prepare_certificate(market: Market, hindsight: HindsightPrices) -> None:
 
 
 def _bound_prices(
-    of: Round, states: StateScores, cost: float, hindsight: HindsightPrices
+    market_round: Round, states: StateScores, cost: float, hindsight: HindsightPrices
 ) -> tuple[DualPrices, States]:
     """Prices of a round's bound, and the solver's states."""
-    table = of.promises
+    table = market_round.promises
     (n, m) = states.shape
-    some = states.sampled(most_states(m))
-    known = joined_states(some, of.ledger.item.shape[1])
-    whole = len(some) == n
+    sampled_states = states.sampled(most_states(m))
+    solver_states = joined_states(sampled_states, market_round.ledger.item.shape[1])
+    is_complete = len(sampled_states) == n
     promised = len(table) > 0
-    among = table.active(some.audiences, len(some))
-    if not whole:
-        every = table.active(states.audiences, n)
-        table = dataclasses.replace(table, arrivals=every.sum(0).astype(np.float64))
-    constraints = constraints_of(of.required, table, among, cost, None if whole else n)
-    alike = bool(of.position_weights[0] == of.position_weights[-1])
+    is_active_in_sample = table.active(sampled_states.audiences, len(sampled_states))
+    if not is_complete:
+        is_active = table.active(states.audiences, n)
+        table = dataclasses.replace(table, arrivals=is_active.sum(0).astype(np.float64))
+    constraints = constraints_of(
+        market_round.required, table, is_active_in_sample, cost, None if is_complete else n
+    )
+    is_uniform = bool(market_round.position_weights[0] == market_round.position_weights[-1])
     prices = hindsight.of(
         partial(
             solve_prices,
-            known.scores,
-            known.capacity,
-            _sampled_floors(constraints.least) if alike and not whole and not promised else constraints.least,
+            solver_states.scores,
+            solver_states.capacity,
+            _sampled_floors(constraints.least)
+            if is_uniform and not is_complete and not promised
+            else constraints.least,
             constraints.most if promised else None,
             cost=cost,
-            tol=_BOUND_TOL if whole else SAMPLED_TOL,
+            tol=_BOUND_TOL if is_complete else SAMPLED_TOL,
             for_bound=True,
-            position_weights=of.position_weights,
+            position_weights=market_round.position_weights,
             rows=constraints.rows if promised else None,
         )
     )
-    return prices, known
+    return prices, solver_states
 
 
-def _sampled_floors(least: Floats) -> Floats:
+def _sampled_floors(floors: Floats) -> Floats:
     """(M,) floors of a sample of states, rounded where possible."""
-    if too_few_to_round(least):
-        return least
+    if too_few_to_round(floors):
+        return floors
     # The auction, which takes whole floors, is the faster; rounding the running sum keeps their total.
-    return np.diff(np.floor(np.cumsum(least) + 0.5), prepend=0.0)
+    return np.diff(np.floor(np.cumsum(floors) + 0.5), prepend=0.0)
 
 
 # -- tables of a round ------------------------------------------------------------------------------------------------
@@ -571,14 +575,14 @@ def _put(arm: Arm, table: str, number: int, columns: Mapping[str, object]) -> No
 
 
 def _write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
-    found = undeliverable(market.round_view(), release)
-    if found:
+    infeasible = undeliverable(market.round_view(), release)
+    if infeasible:
         columns = {
-            "why": [one.why for one in found],
-            "items": [len(one.items) for one in found],
-            "required": [one.required for one in found],
-            "reachable": [one.reachable for one in found],
-            "text": [str(one) for one in found],
+            "why": [guarantee.why for guarantee in infeasible],
+            "items": [len(guarantee.items) for guarantee in infeasible],
+            "required": [guarantee.required for guarantee in infeasible],
+            "reachable": [guarantee.reachable for guarantee in infeasible],
+            "text": [str(guarantee) for guarantee in infeasible],
         }
         _put(arm, "undeliverable", market.round, columns)
 
@@ -670,13 +674,13 @@ def _write_round(
 def _moves(closed: Round, roster: Roster) -> dict[str, object] | None:
     """Table columns on providers that left or came, if any."""
     changes = closed.changes
-    who = np.flatnonzero(changes.leaves | changes.comes)
-    if not len(who):
+    providers = np.flatnonzero(changes.leaves | changes.comes)
+    if not len(providers):
         return None
     items = np.bincount(roster.of_item, minlength=len(roster.names))
     return {
-        "provider": [roster.names[one] for one in who],
-        "event": np.where(changes.leaves[who], "left", "came"),
-        "items": items[who],
-        "satisfaction": changes.satisfaction[who],
+        "provider": [roster.names[provider] for provider in providers],
+        "event": np.where(changes.leaves[providers], "left", "came"),
+        "items": items[providers],
+        "satisfaction": changes.satisfaction[providers],
     }
