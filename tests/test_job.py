@@ -34,11 +34,13 @@ from rimsim.errors import (
 from rimsim.market import Market
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.runs import job, process
+from rimsim.scenarios.runs import execution, process
 from rimsim.scenarios.runs.checkpoint import Checkpoint
-from rimsim.scenarios.runs.job import Execution, Job, Stage, Workers, executor, make_run, run_here, run_stages
+from rimsim.scenarios.runs.execution import Execution, Stage, executor, run_here, run_stages
+from rimsim.scenarios.runs.job import Job, make_run
 from rimsim.scenarios.runs.process import require_memory
 from rimsim.scenarios.runs.store import Run, folder_for, locked, require_free
+from rimsim.scenarios.runs.workers import Workers
 from rimsim.system import draft_content, draft_file, draft_folder, remove_drafts
 
 
@@ -97,7 +99,7 @@ def test_a_stage_that_is_not_vital_goes_on_after_an_error():
 @cases("compiled", [False], [True])
 def test_the_first_run_tells_that_it_compiles(monkeypatch, compiled):
     """A line before the bars says that this run takes longer; a run that finds machine code prints none."""
-    monkeypatch.setattr(job, "has_machine_code", lambda _: compiled)
+    monkeypatch.setattr(execution, "has_machine_code", lambda _: compiled)
     console = Console(file=io.StringIO())
     run_stages([], run_here, console)
     assert ("once: this run takes" in console.file.getvalue()) != compiled
@@ -178,7 +180,7 @@ print(sorted(set(run.rounds["agent"])))
 _TASKS = """
 from pathlib import Path
 
-from rimsim.scenarios.runs.job import Workers
+from rimsim.scenarios.runs.workers import Workers
 from worker_tasks import Errand, do
 
 print("begun", flush=True)

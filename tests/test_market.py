@@ -47,7 +47,7 @@ from rimsim.market.ledger import Histories, LoggedPast, PastRound
 from rimsim.market.platform import training_log
 from rimsim.market.records import VISIT_BITS
 from rimsim.market.round import Moment, Rank
-from rimsim.scenarios.study.play import HindsightPrices, certified
+from rimsim.scenarios.study.certificates import HindsightPrices, certified
 
 
 @pytest.fixture(params=sorted(SMALL))

@@ -34,7 +34,7 @@ from rimsim.market.scores import _normalised
 from rimsim.matching import certificate, top_k
 from rimsim.requirements.campaigns import ExpectedRound, Guarantee, RoundVisits
 from rimsim.requirements.rows import CarryOver, ScenarioRequirements, _row, item_floors, uniform_share
-from rimsim.scenarios.study.play import HindsightPrices, certified, prepare_certificate
+from rimsim.scenarios.study.certificates import HindsightPrices, certified, prepare_certificate
 from rimsim.testing import random_log
 
 

@@ -19,7 +19,7 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, override
 from rimsim.errors import AgentError, ConfigError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.runs import ray as remote
-from rimsim.scenarios.runs.job import Arm, StudyOptions
+from rimsim.scenarios.runs.arms import Arm, StudyOptions
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.runs.store import versions
 from rimsim.scenarios.study.compare import begin, gather, planned, resume

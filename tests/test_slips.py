@@ -33,7 +33,8 @@ from rimsim.market.world import warm_model
 from rimsim.scenarios import load_run
 from rimsim.scenarios.kinds import evaluate, experiment
 from rimsim.scenarios.report import sentences, tables
-from rimsim.scenarios.runs import job
+from rimsim.scenarios.runs.execution import Stage, run_here, run_stages
+from rimsim.scenarios.runs.progress import Progress
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.runs.store import folder_for, read_arrays
 from rimsim.scenarios.study.checks import notes_of
@@ -160,9 +161,9 @@ def test_two_runs_of_one_second_have_two_folders(monkeypatch):
 def test_a_bar_of_progress_does_not_pass_its_end(monkeypatch):
     """More arrivals than were expected move the end."""
     seen = []
-    monkeypatch.setattr(job.Progress, "update", lambda *_, completed, total: seen.append((completed, total)))
-    task = job.Stage("served", lambda _, report: [report(3), report(3)], [0], 4)
-    job.run_stages([task], job.run_here, None)
+    monkeypatch.setattr(Progress, "update", lambda *_, completed, total: seen.append((completed, total)))
+    task = Stage("served", lambda _, report: [report(3), report(3)], [0], 4)
+    run_stages([task], run_here, None)
     assert seen == [(3, 4), (6, 6)]
 
 

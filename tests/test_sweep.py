@@ -29,7 +29,7 @@ from rimsim.scenarios.report import sweep as sweep_report
 from rimsim.scenarios.report.console import markdown
 from rimsim.scenarios.report.sweep import contrasts, matrix, matrix_figure, matrix_table
 from rimsim.scenarios.report.tables import over_seeds, pivoted, trends
-from rimsim.scenarios.runs.job import StudyOptions
+from rimsim.scenarios.runs.arms import StudyOptions
 from rimsim.scenarios.runs.status import points_of
 from rimsim.scenarios.study import compare as comparison
 from rimsim.scenarios.study import controls

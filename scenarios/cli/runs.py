@@ -79,7 +79,8 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
             "--dry-run cannot be used for a run that has begun. Leave out --dry-run, or leave out "
             "--resume and --from"
         )
-    from rimsim.scenarios.runs.job import Execution, StudyOptions
+    from rimsim.scenarios.runs.arms import StudyOptions
+    from rimsim.scenarios.runs.execution import Execution
     from rimsim.scenarios.runs.store import folder_for, require_free
     from rimsim.scenarios.study import checks
     from rimsim.scenarios.study.compare import planned, study_lines
@@ -188,7 +189,7 @@ def _resumed(asked: dict[str, Any], kind: str, source: Path | None = None) -> Ru
 
 def _repeat(asked: dict[str, Any], source: Path) -> None:
     """Repeat the run of a folder, and compare the tables."""
-    from rimsim.scenarios.runs.job import StudyOptions
+    from rimsim.scenarios.runs.arms import StudyOptions
     from rimsim.scenarios.runs.status import different_tables, digest
     from rimsim.scenarios.study.checks import changes
 
@@ -218,7 +219,7 @@ def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     """Refuse options that differ from those of a run folder."""
-    from rimsim.scenarios.runs.job import StudyOptions
+    from rimsim.scenarios.runs.arms import StudyOptions
     from rimsim.scenarios.study.checks import LogArguments, first_shares, require_same, resolved
 
     log = LogArguments(asked.get("data"))

@@ -34,7 +34,9 @@ from rimsim.scenarios.kinds.results import Count, Panel, bias_over_seeds, bias_t
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.runs.job import Execution, Job, chosen_seeds, play_parts
+from rimsim.scenarios.runs.arms import chosen_seeds
+from rimsim.scenarios.runs.execution import Execution
+from rimsim.scenarios.runs.job import Job, play_parts
 from rimsim.scenarios.runs.store import Run, load_run, locked, read_table, write_table
 
 OPE = "ope.parquet"

@@ -37,7 +37,9 @@ from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import as_yaml
 from rimsim.scenarios.report.tables import the_same
-from rimsim.scenarios.runs.job import Execution, Job, all_or_nothing, chosen_seeds, make_run
+from rimsim.scenarios.runs.arms import chosen_seeds
+from rimsim.scenarios.runs.execution import Execution
+from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study.checks import LogArguments, resolved
 

@@ -25,7 +25,7 @@ from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.reading import flat
 from rimsim.envs import GROUND_BOUND
 from rimsim.errors import ConfigError, RunFolderError, many, require_known
-from rimsim.scenarios.runs.job import bars
+from rimsim.scenarios.runs.progress import bars
 from rimsim.scenarios.runs.store import Run, disk_errors, load_run, table_in, write_arrays
 from rimsim.system import draft_file, draft_folder
 

@@ -17,7 +17,7 @@ from rimsim.config.guarantees import BETA
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.numbers import figure, per_cent
 from rimsim.scenarios.report.record import Plot, Section, TextTable
-from rimsim.scenarios.runs.job import file_name, is_control
+from rimsim.scenarios.runs.arms import file_name, is_control
 from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import Run
 

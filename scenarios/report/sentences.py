@@ -14,7 +14,7 @@ from rimsim.data.session_logs import shown_name
 from rimsim.measures import FEW_SEEDS, MEASURES, late_means, late_of
 from rimsim.scenarios.report import tables
 from rimsim.scenarios.report.numbers import figure, per_cent
-from rimsim.scenarios.runs.job import is_control
+from rimsim.scenarios.runs.arms import is_control
 from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import Run
 

@@ -24,7 +24,7 @@ from rimsim.scenarios.report.groups import with_undelivered_groups
 from rimsim.scenarios.report.numbers import per_cent
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs import status
-from rimsim.scenarios.runs.job import control_name, is_control
+from rimsim.scenarios.runs.arms import control_name, is_control
 from rimsim.scenarios.runs.store import Run, resume_command
 
 _SHOWN = (

@@ -20,7 +20,7 @@ from rimsim.arrays import Floats, Ints
 from rimsim.errors import MissingTableError, many
 from rimsim.measures import MEASURES, Measure
 from rimsim.scenarios.report.record import TextTable
-from rimsim.scenarios.runs.job import is_control
+from rimsim.scenarios.runs.arms import is_control
 from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.runs.store import Run, table_in
 

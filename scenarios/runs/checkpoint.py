@@ -13,7 +13,7 @@ import pandas as pd
 from rimsim.arrays import Array
 from rimsim.errors import DAMAGED, AgentError, MarketError, ModelError, RunFolderError, one_line
 from rimsim.market import MarketState
-from rimsim.scenarios.runs.job import DONE, Arm
+from rimsim.scenarios.runs.arms import DONE, Arm
 from rimsim.scenarios.runs.store import STATES, again, write_arrays
 from rimsim.system import draft_folder
 

@@ -29,8 +29,10 @@ from rimsim.errors import ConfigError, DataError, RimsimError
 from rimsim.intensity.cache import log_digest
 from rimsim.market import build_world
 from rimsim.market.world import own_places
-from rimsim.scenarios.runs.job import ATTEMPTS, DONE, Arm, LostWorkerError, Report, TaskQueue, part_name
+from rimsim.scenarios.runs.arms import DONE, Arm, part_name
+from rimsim.scenarios.runs.progress import Report
 from rimsim.scenarios.runs.store import FAILURES, STATES, load_run, versions, write_bytes
+from rimsim.scenarios.runs.workers import ATTEMPTS, LostWorkerError, TaskQueue
 from rimsim.system import cache_folder, cores, draft_folder
 from rimsim.tracking import event_folder
 

@@ -15,7 +15,7 @@ import pyarrow.parquet
 from rimsim.config import ScenarioConfig, override
 from rimsim.errors import ConfigError, MissingTableError, RunFolderError
 from rimsim.scenarios.kinds.registry import KINDS
-from rimsim.scenarios.runs.job import is_done, part_name
+from rimsim.scenarios.runs.arms import is_done, part_name
 from rimsim.scenarios.runs.schema import TABLES
 from rimsim.scenarios.runs.store import EVERY_ROUND, FAILURES, STATES, Run, again, load_run, resume_command
 

@@ -33,7 +33,7 @@ from rimsim.market.world import first_round, own_places, plugs_of
 from rimsim.plugs import files_of, ignored_plug, own_code
 from rimsim.requirements.rows import expected
 from rimsim.scenarios.report.tables import REFERENCE
-from rimsim.scenarios.runs import job
+from rimsim.scenarios.runs.arms import control_in, part_name
 from rimsim.scenarios.runs.store import BEGUN, Run, load_text, versions
 from rimsim.session import SESSION
 from rimsim.tracking import event_folder
@@ -187,7 +187,7 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
     names = [agents[text].name for text in texts]
     for text, name in zip(texts, names, strict=True):
         event_folder(Path(), name, 0)  # refuses a name that cannot be the name of a folder
-        if (control := job.control_in(name)) is not None:
+        if (control := control_in(name)) is not None:
             raise ConfigError(
                 f"agent {text!r} is called {name!r}, but the ending '-{control}' is reserved for controls. "
                 "Give the agent another name"
@@ -197,12 +197,12 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
         alike = [
             namesake
             for namesake in names
-            if namesake != name and job.part_name(namesake, 0) == job.part_name(name, 0)
+            if namesake != name and part_name(namesake, 0) == part_name(name, 0)
         ]
         if alike:
             raise ConfigError(
                 f"agents: {name!r} and {alike[0]!r} would write to the same files, "
-                f"{job.part_name(name, 0)!r}. Choose names that differ in letters or digits"
+                f"{part_name(name, 0)!r}. Choose names that differ in letters or digits"
             )
     return agents
 

@@ -31,13 +31,15 @@ from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.comparison import comparison_answer, comparison_plots
 from rimsim.scenarios.report.loop import parts_by_seed
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
-from rimsim.scenarios.runs import job as jobs
 from rimsim.scenarios.runs import process, store
+from rimsim.scenarios.runs.arms import Arm, StudyOptions, chosen_seeds, control_name, is_done
 from rimsim.scenarios.runs.checkpoint import open_round
-from rimsim.scenarios.runs.job import LostWorkerError
+from rimsim.scenarios.runs.execution import Execution, Executor, Stage, executor, run_stages
 from rimsim.scenarios.runs.process import errors_of_interrupts
+from rimsim.scenarios.runs.progress import bar_console
 from rimsim.scenarios.runs.status import BETA, POINTS, StudyPoint, is_finished, points_of, require_parts
 from rimsim.scenarios.runs.store import Run, disk_errors, folder_for, load_run
+from rimsim.scenarios.runs.workers import LostWorkerError
 from rimsim.scenarios.study import checks
 from rimsim.scenarios.study.controls import checked_controls, waits
 from rimsim.scenarios.study.play import prepare, run_arm
@@ -144,10 +146,8 @@ def compare(
     workers = checks.session_workers(
         [*(texts or ()), *measure_places, config.platform.model], workers, backend
     )
-    execution = jobs.Execution(
-        batch_size, workers, backend, address, jobs.bar_console(console, show=progress)
-    )
-    options = jobs.StudyOptions(
+    execution = Execution(batch_size, workers, backend, address, bar_console(console, show=progress))
+    options = StudyOptions(
         texts, frozen, control, seeds, certify, ledger, reveal, measure_places, checks.listed(groups)
     )
     study = planned(folder_for(out, config.name), config, {}, options, execution)
@@ -222,14 +222,14 @@ def sweep(
     points = {name: [session_model(value) for value in values] for name, values in varied.items()}
     objects = [str(value) for values in points.values() for value in values]
     objects += [*(texts or ()), *measure_places, base.platform.model]
-    execution = jobs.Execution(
+    execution = Execution(
         batch_size,
         checks.session_workers(objects, workers, backend),
         backend,
         address,
-        jobs.bar_console(console, show=progress),
+        bar_console(console, show=progress),
     )
-    options = jobs.StudyOptions(
+    options = StudyOptions(
         texts, frozen, control, seeds, certify, ledger, reveal, measure_places, checks.listed(groups)
     )
     study = planned(folder_for(out, f"{base.name}-sweep"), base, points, options, execution)
@@ -283,9 +283,7 @@ def resume(
             log or agent.
         ArmsError: If arms failed.
     """
-    execution = jobs.Execution(
-        batch_size, workers, backend, address, jobs.bar_console(console, show=progress)
-    )
+    execution = Execution(batch_size, workers, backend, address, bar_console(console, show=progress))
     begun = load_run(folder)
     if store.resume_command(begun) is None:
         load_run(folder, "comparison")  # refuses, and names the command that repeats it
@@ -296,7 +294,7 @@ def resume(
     for plan in unfinished:
         checks.require_unchanged(load_run(plan.point.folder))
         require_parts(load_run(plan.point.folder))
-    with jobs.executor(execution) as run_jobs, store.locked(begun.folder), _resumable(begun.folder):
+    with executor(execution) as run_jobs, store.locked(begun.folder), _resumable(begun.folder):
         return _finish(study, execution, run_jobs)
 
 
@@ -307,7 +305,7 @@ class StudyPlan:
 
     point: StudyPoint
     """Point of the sweep: its scenario and its run folder."""
-    options: jobs.StudyOptions
+    options: StudyOptions
     """Options without defaults to fill in: each is a tuple or a flag."""
     names: tuple[str, ...]
     """Names of arms in tables: of the agents, then of the controls of each agent."""
@@ -315,16 +313,16 @@ class StudyPlan:
     """Place of one of the user's own measures → the measure."""
 
     @property
-    def arms(self) -> list[jobs.Arm]:
+    def arms(self) -> list[Arm]:
         """Arms at each seed: every agent, then the controls."""
         options = self.options
         point = self.point
         played: list[tuple[str, str | None]] = [(agent, None) for agent in options.agents or ()]
         played += [(agent, control) for agent in options.frozen or () for control in options.control or ()]
-        arm = partial(jobs.Arm, folder=point.folder, options=options, labels=point.labels, shared=point.study)
+        arm = partial(Arm, folder=point.folder, options=options, labels=point.labels, shared=point.study)
         return [
             arm(config=at_seed(point.config, seed), agent=agent, name=name, seed=seed, control=control)
-            for seed in jobs.chosen_seeds(options.seeds)
+            for seed in chosen_seeds(options.seeds)
             for (agent, control), name in zip(played, self.names, strict=True)
         ]
 
@@ -347,8 +345,8 @@ def planned(
     folder: Path,
     base: ScenarioConfig,
     grid: Mapping[str, Sequence[object]],
-    options: jobs.StudyOptions,
-    execution: jobs.Execution | None = None,
+    options: StudyOptions,
+    execution: Execution | None = None,
 ) -> Study:
     """Checked plans of a sweep, or of a comparison (no grid).
 
@@ -370,7 +368,7 @@ def planned(
     texts = options.agents
     if texts is None:  # defaults contain one another: the shortest can play at every point
         texts = min((checks.default_agents(point.config) for point in points), key=len)
-    seeds = jobs.chosen_seeds(options.seeds)
+    seeds = chosen_seeds(options.seeds)
     measures = own_measures(options.measures)
     require_known("reveal: {}", options.reveal, checks.REVEALED)
     agents = checks.checked_agents(texts)
@@ -390,7 +388,7 @@ def planned(
         try_measures(measures, world.log.items, point.config.slate)
         checked = checked_controls(point.config if frozen else None, controls)
         names = [agents[text].name for text in texts]
-        names += [jobs.control_name(agents[text].name, control) for text in frozen for control in checked]
+        names += [control_name(agents[text].name, control) for text in frozen for control in checked]
         settled = replace(
             options,
             agents=tuple(texts),
@@ -414,7 +412,7 @@ def study_of(run: Run) -> Study:
         plans.append(
             StudyPlan(
                 point,
-                jobs.StudyOptions(**jobs.StudyOptions.of(begun.config)),
+                StudyOptions(**StudyOptions.of(begun.config)),
                 tuple(begun.agents),
                 begun.own_measures,
             )
@@ -422,7 +420,7 @@ def study_of(run: Run) -> Study:
     return Study(run.folder, run.scenario, grid, tuple(plans))
 
 
-def study_lines(study: Study, execution: jobs.Execution) -> list[tuple[str, str]]:
+def study_lines(study: Study, execution: Execution) -> list[tuple[str, str]]:
     """Arms, rounds, arrivals and memory of a study, as text."""
     first = study.plans[0]
     points = [plan.point for plan in study.plans]
@@ -437,7 +435,7 @@ def study_lines(study: Study, execution: jobs.Execution) -> list[tuple[str, str]
         ("arms", ", ".join(first.names)),
         (
             "rounds",
-            f"{study.base.rounds}, with seeds {', '.join(map(str, jobs.chosen_seeds(first.options.seeds)))}",
+            f"{study.base.rounds}, with seeds {', '.join(map(str, chosen_seeds(first.options.seeds)))}",
         ),
         ("arrivals", f"about {each:,.0f} per round; {total:,} in {len(arms)} arms and seeds"),
         ("folder", f"{study.folder} (not written)"),
@@ -451,9 +449,7 @@ def study_lines(study: Study, execution: jobs.Execution) -> list[tuple[str, str]
     return lines
 
 
-def _memory(
-    points: Sequence[StudyPoint], arms: int, execution: jobs.Execution
-) -> tuple[float, float, int] | None:
+def _memory(points: Sequence[StudyPoint], arms: int, execution: Execution) -> tuple[float, float, int] | None:
     """Memory of first process and per worker; number of workers."""
     if execution.backend != "local":
         return None  # the memory of other machines is not known
@@ -478,7 +474,7 @@ def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
 
 
 # -- a run ------------------------------------------------------------------------------------------------------------
-def run(study: Study, command: str, execution: jobs.Execution) -> Run:
+def run(study: Study, command: str, execution: Execution) -> Run:
     """Carry out a comparison or sweep that has been checked."""
     if not (study.folder / store.CONFIG).exists():  # else it may be in use, which the lock reports
         store.require_free(study.folder)
@@ -488,7 +484,7 @@ def run(study: Study, command: str, execution: jobs.Execution) -> Run:
     checks.print_notes(
         [plan.point.config for plan in study.plans], execution.console, study.plans[0].options.agents or ()
     )
-    with jobs.executor(execution) as run_jobs, store.locked(study.folder), _resumable(study.folder):
+    with executor(execution) as run_jobs, store.locked(study.folder), _resumable(study.folder):
         store.require_free(study.folder)
         for plan in study.plans:
             place = plan.point.folder
@@ -518,7 +514,7 @@ def _unfinished(study: Study) -> list[StudyPlan]:
     return [plan for plan in study.plans if not is_finished(Run(plan.point.folder))]
 
 
-def _finish(study: Study, execution: jobs.Execution, run_jobs: jobs.Executor) -> Run:
+def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
     """Run the unfinished arms of all points; join their tables."""
     unfinished = _unfinished(study)
     arms = [arm for plan in unfinished for arm in plan.arms]
@@ -593,25 +589,23 @@ def _described(plan: StudyPlan, command: str, config: ScenarioConfig) -> dict[st
     }
 
 
-def _run_arms(
-    arms: Sequence[jobs.Arm], run: jobs.Executor, execution: jobs.Execution
-) -> list[tuple[jobs.Arm, RimsimError]]:
+def _run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[tuple[Arm, RimsimError]]:
     """Failed arms with their errors, after all arms ran."""
     if not arms:
         return []
-    unfinished = [arm for arm in arms if not jobs.is_done(arm.folder, arm.part)]
+    unfinished = [arm for arm in arms if not is_done(arm.folder, arm.part)]
     fits = list({(arm.config, arm.seed): arm for arm in unfinished}.values())
     arrivals = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
     job = partial(run_arm, batch_size=execution.batch_size)
-    stages = [jobs.Stage("fitting the platform's model", prepare, fits, len(fits))]
+    stages = [Stage("fitting the platform's model", prepare, fits, len(fits))]
     for stage_arms in _stages(arms):
         # A complete arm reports nothing, but controls may wait for it.
-        total = sum(arrivals[arm.config] for arm in stage_arms if not jobs.is_done(arm.folder, arm.part))
-        stages.append(jobs.Stage("arrivals served", job, stage_arms, total, vital=False))
-    return [(arm, _with_round(arm, error)) for arm, error in jobs.run_stages(stages, run, execution.console)]
+        total = sum(arrivals[arm.config] for arm in stage_arms if not is_done(arm.folder, arm.part))
+        stages.append(Stage("arrivals served", job, stage_arms, total, vital=False))
+    return [(arm, _with_round(arm, error)) for arm, error in run_stages(stages, run, execution.console)]
 
 
-def _stages(arms: Sequence[jobs.Arm]) -> list[list[jobs.Arm]]:
+def _stages(arms: Sequence[Arm]) -> list[list[Arm]]:
     """Arms that can run side by side, stage by stage.
 
     A sweep runs all points at the first seed before the next seed, so that an interrupted sweep is already readable.
@@ -626,14 +620,14 @@ def _stages(arms: Sequence[jobs.Arm]) -> list[list[jobs.Arm]]:
     return [stage for stage in stages if stage]
 
 
-def _with_round(arm: jobs.Arm, error: RimsimError) -> RimsimError:
+def _with_round(arm: Arm, error: RimsimError) -> RimsimError:
     """Error that names the round if a worker died."""
     if not isinstance(error, LostWorkerError):
         return error
     return LostWorkerError(f"agent {arm.name!r} in round {open_round(arm)}: {error}")
 
 
-def gather(plan: StudyPlan, failures: Sequence[tuple[jobs.Arm, RimsimError]]) -> str | None:
+def gather(plan: StudyPlan, failures: Sequence[tuple[Arm, RimsimError]]) -> str | None:
     """Join complete arms' tables, draw pictures; return a failure's reason.
 
     If arms failed, the parts of tables are kept, so that the run can be resumed.
@@ -657,7 +651,7 @@ def gather(plan: StudyPlan, failures: Sequence[tuple[jobs.Arm, RimsimError]]) ->
     return None
 
 
-def _failures_text(failures: Sequence[tuple[jobs.Arm, RimsimError]], arms: int) -> str:
+def _failures_text(failures: Sequence[tuple[Arm, RimsimError]], arms: int) -> str:
     """Failed arms and their errors, a line per arm."""
     lines = sorted(
         (

@@ -19,7 +19,8 @@ from rimsim.market.ledger import LoggedPast, PastRound
 from rimsim.market.providers import make_providers
 from rimsim.market.state import KeptRounds
 from rimsim.market.world import initial_model
-from rimsim.scenarios.runs.job import CONTROLS, Arm, Report, is_done
+from rimsim.scenarios.runs.arms import CONTROLS, Arm, is_done
+from rimsim.scenarios.runs.progress import Report
 from rimsim.scenarios.runs.store import STATES, read_arrays, read_table, write_arrays
 
 _AGENT = "random"

@@ -31,7 +31,9 @@ from rimsim.scenarios.kinds.backtest import tasks
 from rimsim.scenarios.kinds.backtest.report import by_window
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
 from rimsim.scenarios.kinds.results import RunResult, own_log, table_of, usable_log
-from rimsim.scenarios.runs.job import Execution, Job, all_or_nothing, file_name, make_run
+from rimsim.scenarios.runs.arms import file_name
+from rimsim.scenarios.runs.execution import Execution
+from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run
 from rimsim.tracking import event_folder
 from rimsim.tracking.events import EventFile

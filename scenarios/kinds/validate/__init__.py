@@ -39,7 +39,8 @@ from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, j
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs import store
-from rimsim.scenarios.runs.job import Execution, Job, all_or_nothing, make_run
+from rimsim.scenarios.runs.execution import Execution
+from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
 from rimsim.scenarios.runs.store import Run, load_run
 from rimsim.session import ModelName
 
