@@ -31,7 +31,7 @@ from rimsim.scenarios.kinds.experiment import (
     play_experiment,
     play_world,
 )
-from rimsim.scenarios.runs.store import load_run
+from rimsim.scenarios.run import load_run
 
 HOUR = 3600.0
 

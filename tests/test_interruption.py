@@ -21,9 +21,10 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig
 from rimsim.errors import AgentError, ArmsError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.run import load_run
 from rimsim.scenarios.runs.process import stop_if_asked, stopping_on_request
 from rimsim.scenarios.runs.status import digest, shown_rounds
-from rimsim.scenarios.runs.store import load_run, locked, versions, writing
+from rimsim.scenarios.runs.store import locked, versions, writing
 from rimsim.scenarios.study.compare import resume
 from rimsim.testing import random_log
 

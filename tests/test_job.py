@@ -39,7 +39,7 @@ from rimsim.scenarios.runs.checkpoint import Checkpoint
 from rimsim.scenarios.runs.execution import Execution, Stage, executor, run_here, run_stages
 from rimsim.scenarios.runs.job import Job, make_run
 from rimsim.scenarios.runs.process import require_memory
-from rimsim.scenarios.runs.store import Run, folder_for, locked, require_free
+from rimsim.scenarios.runs.store import RunFolder, folder_for, locked, require_free
 from rimsim.scenarios.runs.workers import Workers
 from rimsim.system import draft_content, draft_file, draft_folder, remove_drafts
 
@@ -284,11 +284,11 @@ def test_a_table_of_drafts_alone_is_none(tmp_path):
     """A run that was killed while it wrote its first part has no such table; read anew, it has what was written."""
     (tmp_path / "promises").mkdir()
     (tmp_path / "promises" / ".draft-0.parquet").write_bytes(b"half")
-    assert Run(tmp_path).promises is None
-    refused(MissingTableError, r"neither prices\.parquet nor prices/", getattr, Run(tmp_path), "prices")
+    assert RunFolder(tmp_path).promises is None
+    refused(MissingTableError, r"neither prices\.parquet nor prices/", getattr, RunFolder(tmp_path), "prices")
     table = pd.DataFrame({"agent": ["random"], "due": [1.0]})
     table.to_parquet(tmp_path / "promises" / "random-0-000.parquet")
-    assert Run(tmp_path).promises["due"].tolist() == [1.0]
+    assert RunFolder(tmp_path).promises["due"].tolist() == [1.0]
 
 
 def test_what_an_agent_remembers_is_kept_by_any_name(tmp_path):

@@ -37,7 +37,7 @@ from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs.arms import chosen_seeds
 from rimsim.scenarios.runs.execution import Execution
 from rimsim.scenarios.runs.job import Job, play_parts
-from rimsim.scenarios.runs.store import Run, load_run, locked, read_table, write_table
+from rimsim.scenarios.runs.store import RunFolder, locked, read_table, write_table
 
 OPE = "ope.parquet"
 PARTS = {
@@ -88,7 +88,7 @@ def ope(
         ConfigError: If there is no such agent or seed, or an agent does not report propensities.
         RunFolderError: If the folder holds no comparison, or is in use.
     """
-    begun = load_run(run, "comparison")
+    begun = RunFolder.open(run, "comparison")
     shows = _logged(begun, logged)
     with own_code([target]):
         names = make_agent(shows).name, make_agent(target).name
@@ -108,7 +108,7 @@ def ope(
     return done
 
 
-def _logged(run: Run, text: str | None) -> str:
+def _logged(run: RunFolder, text: str | None) -> str:
     """Text of the agent whose log is used."""
     agents = [str(agent) for agent in run.config["agents"]]
     if text is not None:

@@ -33,6 +33,7 @@ from rimsim.measures import equivalence, mean_interval, paired_difference, signi
 from rimsim.measures.loop import late_rounds
 from rimsim.plugs import own_code
 from rimsim.scenarios.kinds import results
+from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import as_yaml
@@ -40,7 +41,7 @@ from rimsim.scenarios.report.tables import the_same
 from rimsim.scenarios.runs.arms import chosen_seeds
 from rimsim.scenarios.runs.execution import Execution
 from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
-from rimsim.scenarios.runs.store import Run, folder_for, load_run
+from rimsim.scenarios.runs.store import RunFolder, folder_for
 from rimsim.scenarios.study.checks import LogArguments, resolved
 
 TRAINING = ("shared", "diverted")
@@ -188,15 +189,20 @@ def experiment(
     markets = 2 + sum(1 + (learns == "diverted") for _, learns, _ in played)
     total = markets * len(numbers) * expected_arrivals(config)
     play = partial(_play, config, agents, played, interval)
-    job = Job(described, numbers, play, bar="arrivals served", total=total)
+    job = Job(described, numbers, play, _draw, bar="arrivals served", total=total)
     execution = Execution(workers=workers, console=console)
     run = make_run(job, folder_for(out, "experiment"), command or "rimsim.scenarios.experiment", execution)
     return Experiment(run.folder)
 
 
+def _draw(run: RunFolder) -> None:
+    """Write the pictures of the report."""
+    draw(experiment_report(run).plots, run.folder / "pictures")
+
+
 def load_experiment(path: str | Path) -> Experiment:
     """Open the folder of an experiment."""
-    return Experiment(load_run(path, "experiment").folder)
+    return Experiment(RunFolder.open(path, "experiment").folder)
 
 
 def _play(
@@ -348,7 +354,7 @@ def _relative_bias(seeds: pd.DataFrame) -> tuple[float, float, bool]:
     return ratio, mean_interval(shares).half, equivalence(shares, np.zeros(len(shares)), MARGIN).holds
 
 
-def experiment_report(run: Run) -> Report:
+def experiment_report(run: RunFolder) -> Report:
     """Report of an experiment."""
     agents = Experiment(run.folder).agents
     config = run.scenario

@@ -26,7 +26,7 @@ from rimsim.config.reading import flat
 from rimsim.envs import GROUND_BOUND
 from rimsim.errors import ConfigError, RunFolderError, many, require_known
 from rimsim.scenarios.runs.progress import bars
-from rimsim.scenarios.runs.store import Run, disk_errors, load_run, table_in, write_arrays
+from rimsim.scenarios.runs.store import RunFolder, disk_errors, table_in, write_arrays
 from rimsim.system import draft_file, draft_folder
 
 FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "minari": "minari"}
@@ -65,7 +65,7 @@ def export(
         MissingTableError: If the run kept no ledger.
     """
     require_known("--to: {}", [to], FORMATS)
-    begun = load_run(run, "comparison")
+    begun = RunFolder.open(run, "comparison")
     require_known("--agent: {} is not among the run's arms", [] if agent is None else [agent], begun.agents)
     if seed is not None and seed not in begun.seeds:
         raise ConfigError(f"--seed: {seed} is not a seed of the run. Use one of {begun.seeds}")
@@ -78,7 +78,7 @@ def export(
         return place, _written(begun, to, agent, seed, place)
 
 
-def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path) -> str:
+def _written(run: RunFolder, to: str, agent: str | None, seed: int | None, place: Path) -> str:
     arm = logged_arm(run, agent, seed, whole=to != "minari")
     said = f"{many(len(arm.item), 'slate')} of {arm.agent}, seed {arm.seed}"
     if to == "minari":
@@ -102,7 +102,7 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
     return f"{said}; to load it: dict(numpy.load({str(place)!r}))"
 
 
-def _csv(run: Run, agent: str | None, seed: int | None, place: Path, console: Console | None) -> str:
+def _csv(run: RunFolder, agent: str | None, seed: int | None, place: Path, console: Console | None) -> str:
     table = run.ledger
     table = table if agent is None else table[table["agent"] == agent]
     table = table if seed is None else table[table["seed"] == seed]
@@ -155,7 +155,7 @@ class LoggedArm:
     left_out: int  # Number of slates that are not among them, as positions are empty
 
 
-def logged_arm(run: Run, agent: str | None, seed: int | None, *, whole: bool = True) -> LoggedArm:
+def logged_arm(run: RunFolder, agent: str | None, seed: int | None, *, whole: bool = True) -> LoggedArm:
     """Log of an arm, by default of the first.
 
     Without ``whole``, slates with an empty position are written too. An empty position repeats the slate's first item,

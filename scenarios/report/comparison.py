@@ -22,7 +22,7 @@ from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sweep import sweep_table
 from rimsim.scenarios.runs.arms import control_in, subject_of
 from rimsim.scenarios.runs.status import digest, shown_rounds, status_note
-from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.store import RunFolder
 
 
 def over_rounds(data: tables.PictureTables) -> Figure | None:
@@ -135,7 +135,7 @@ PICTURES = {name: picture for _, _, pictures in _SECTIONS for name, picture in p
 _ITEMS = "lorenz"  # the section with this plot has the tables of items
 
 
-def comparison_report(run: Run) -> Report:
+def comparison_report(run: RunFolder) -> Report:
     """Report of a comparison, from its finished arms."""
     rounds, agents = shown_arms(run)
     scenario = run.scenario
@@ -183,7 +183,7 @@ def comparison_report(run: Run) -> Report:
     )
 
 
-def comparison_answer(run: Run, rounds: pd.DataFrame, agents: Sequence[str]) -> list[str]:
+def comparison_answer(run: RunFolder, rounds: pd.DataFrame, agents: Sequence[str]) -> list[str]:
     """Answer of a comparison, for every place that shows it.
 
     It is about agents, retraining and the fitness of the truth.
@@ -199,12 +199,12 @@ def comparison_answer(run: Run, rounds: pd.DataFrame, agents: Sequence[str]) -> 
     return with_verdict(answer, [run])
 
 
-def comparison_plots(run: Run) -> tuple[Plot, ...]:
+def comparison_plots(run: RunFolder) -> tuple[Plot, ...]:
     """Plots of a comparison, without its sentences and tables."""
     return tuple(plot for section in _sections(run) for plot in section.plots)
 
 
-def _sections(run: Run) -> Iterator[Section]:
+def _sections(run: RunFolder) -> Iterator[Section]:
     """Sections with plots."""
     read = cache(partial(tables.picture_tables, run))  # reads the ledger: once, and only to draw
     yield from groups.group_sections(run)
@@ -218,7 +218,7 @@ def _drawn(picture: _Picture, read: Callable[[], tables.PictureTables]) -> Figur
     return picture(read())
 
 
-def _items(run: Run, read: Callable[[], tables.PictureTables]) -> list[TextTable]:
+def _items(run: RunFolder, read: Callable[[], tables.PictureTables]) -> list[TextTable]:
     """Tables of items and groups of items."""
     data = read()
     if data.ledger is None or data.required is None:
@@ -230,14 +230,14 @@ def _items(run: Run, read: Callable[[], tables.PictureTables]) -> list[TextTable
     return ([] if changed is None else [changed]) + items.group_tables(exposed, run.catalogue, agents)
 
 
-def shown_arms(run: Run) -> tuple[pd.DataFrame, list[str]]:
+def shown_arms(run: RunFolder) -> tuple[pd.DataFrame, list[str]]:
     """Finished rounds and their arms in the run's order."""
     rounds = shown_rounds(run)
     present = set(rounds["agent"])
     return rounds, [name for name in run.agents if name in present]
 
 
-def result_tables(run: Run) -> list[TextTable]:
+def result_tables(run: RunFolder) -> list[TextTable]:
     """Tables of a comparison: outcomes, effects of retraining, requirements."""
     rounds, agents = shown_arms(run)
     if rounds.empty:
@@ -289,7 +289,7 @@ def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
     return sums.rename(columns={"name": "promise"}).assign(value=sums["delivered"] / sums["due"])
 
 
-def _without_groups(run: Run, promises: pd.DataFrame) -> pd.DataFrame:
+def _without_groups(run: RunFolder, promises: pd.DataFrame) -> pd.DataFrame:
     """Promises without those of groups in table ``groups``."""
     if run.groups is None:
         return promises
@@ -298,7 +298,7 @@ def _without_groups(run: Run, promises: pd.DataFrame) -> pd.DataFrame:
     return promises[~promises["name"].isin(names)]
 
 
-def _requirements_table(run: Run) -> TextTable | None:
+def _requirements_table(run: RunFolder) -> TextTable | None:
     """Delivered share, with a row per group or campaign."""
     if run.promises is None:
         return None
@@ -322,7 +322,7 @@ _SHOWN = {
 _ABSENT = "–"
 
 
-def difference_report(one: Run, other: Run) -> Report:
+def difference_report(one: RunFolder, other: RunFolder) -> Report:
     """Settings and results that differ between two runs."""
     settings = setting_differences(one, other)
     cautions = () if settings.rows else ("The settings are the same.",)
@@ -334,7 +334,7 @@ def difference_report(one: Run, other: Run) -> Report:
     )
 
 
-def setting_differences(one: Run, other: Run) -> TextTable:
+def setting_differences(one: RunFolder, other: RunFolder) -> TextTable:
     """Settings that differ between two runs, by dotted name."""
     here = _settings(one.config)
     there = _settings(other.config)
@@ -343,7 +343,7 @@ def setting_differences(one: Run, other: Run) -> TextTable:
     return TextTable("Settings that differ", ("field", str(one.folder), str(other.folder)), rows)
 
 
-def result_differences(one: Run, other: Run) -> TextTable:
+def result_differences(one: RunFolder, other: RunFolder) -> TextTable:
     """Results of the second run minus those of the first.
 
     Raises:
@@ -376,7 +376,7 @@ def result_differences(one: Run, other: Run) -> TextTable:
     return tables.pivoted(title, means, keys, shown)
 
 
-def _values(run: Run) -> pd.DataFrame:
+def _values(run: RunFolder) -> pd.DataFrame:
     """Values of a run, by row label, seed and metric."""
     if run.kind == "sweep":
         return sweep_table(run)

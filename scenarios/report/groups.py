@@ -19,7 +19,7 @@ from rimsim.scenarios.report.numbers import figure, per_cent
 from rimsim.scenarios.report.record import Plot, Section, TextTable
 from rimsim.scenarios.runs.arms import file_name, is_control
 from rimsim.scenarios.runs.status import shown_rounds
-from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.store import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def guarantees_items(exposure: ExposureConfig) -> bool:
     return exposure.beta > 0 or exposure.each is not None
 
 
-def without_item_guarantee(run: Run, rounds: pd.DataFrame) -> pd.DataFrame:
+def without_item_guarantee(run: RunFolder, rounds: pd.DataFrame) -> pd.DataFrame:
     """Rounds without undelivered shares of items that have no guarantee."""
     exposure = run.scenario.exposure
     if guarantees_items(exposure) or not exposure.groups:
@@ -48,7 +48,7 @@ def without_item_guarantee(run: Run, rounds: pd.DataFrame) -> pd.DataFrame:
     return rounds[~rounds["metric"].isin(tables.shortfalls("shown"))]
 
 
-def with_undelivered_groups(sweep: Run, table: pd.DataFrame) -> pd.DataFrame:
+def with_undelivered_groups(sweep: RunFolder, table: pd.DataFrame) -> pd.DataFrame:
     """Table of a sweep with the undelivered share of groups.
 
     The table stays as it is if single items have a guarantee at some point.
@@ -62,7 +62,7 @@ def with_undelivered_groups(sweep: Run, table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([others, of_groups], ignore_index=True)
 
 
-def group_columns(run: Run) -> tuple[str, ...]:
+def group_columns(run: RunFolder) -> tuple[str, ...]:
     """Columns whose groups the run reports."""
     guaranteed = (group.column for group in run.scenario.exposure.groups)
     return tuple(dict.fromkeys([*guaranteed, *run.config.get("groups", ())]))
@@ -140,7 +140,7 @@ class GroupFigures:
         return groups if len(groups) <= MOST else [*groups[:half], *groups[-half:]]
 
 
-def figures_of(run: Run, column: str) -> GroupFigures | None:
+def figures_of(run: RunFolder, column: str) -> GroupFigures | None:
     """Figures of a column's groups; None without finished rounds."""
     if run.groups is None:
         return None
@@ -177,7 +177,7 @@ def _compared(means: pd.DataFrame, others: Sequence[str]) -> str | None:
 
 
 # -- sentences --------------------------------------------------------------------------------------------------------
-def group_sentences(run: Run) -> list[str]:
+def group_sentences(run: RunFolder) -> list[str]:
     """Answer about groups: delivery, starved groups, change of the revenue."""
     found = [figures for column in group_columns(run) if (figures := figures_of(run, column)) is not None]
     texts = [text for figures in found for text in (_delivery(figures), _starved(figures), _cost(figures))]
@@ -242,7 +242,7 @@ def _cost(figures: GroupFigures) -> str:
     )
 
 
-def _revenue(run: Run, figures: GroupFigures) -> str:
+def _revenue(run: RunFolder, figures: GroupFigures) -> str:
     """Change of the revenue per slate, with its test."""
     rounds = shown_rounds(run)
     agent = figures.agent
@@ -351,7 +351,7 @@ def _changes(figures: GroupFigures, shown: Sequence[str]) -> tuple[dict[str, dic
 
 
 # -- the section ------------------------------------------------------------------------------------------------------
-def group_sections(run: Run) -> list[Section]:
+def group_sections(run: RunFolder) -> list[Section]:
     """Section of each column whose groups the run reports."""
     sections = []
     for number, column in enumerate(group_columns(run)):

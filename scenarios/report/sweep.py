@@ -25,7 +25,7 @@ from rimsim.scenarios.report.numbers import per_cent
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs import status
 from rimsim.scenarios.runs.arms import control_name, is_control
-from rimsim.scenarios.runs.store import Run, resume_command
+from rimsim.scenarios.runs.store import RunFolder, resume_command
 
 _SHOWN = (
     "utility",
@@ -43,7 +43,7 @@ _NO_CHANGE = 1e-12  # largest change that is written as none, where it is the sa
 _PALEST = 0.15  # distance from white of the smallest significant cell of a column; the largest is at 1
 
 
-def sweep_report(sweep: Run) -> Report:
+def sweep_report(sweep: RunFolder) -> Report:
     """Report of a sweep, finished or not.
 
     Raises:
@@ -95,7 +95,7 @@ def sweep_report(sweep: Run) -> Report:
     )
 
 
-def _places(sweep: Run, unfinished: str | None, undrawn: str | None) -> list[tuple[str, str]]:
+def _places(sweep: RunFolder, unfinished: str | None, undrawn: str | None) -> list[tuple[str, str]]:
     drawn = picture_names(sweep.folder)
     why_not = "some arms are missing" if unfinished else undrawn
     return [
@@ -107,7 +107,7 @@ def _places(sweep: Run, unfinished: str | None, undrawn: str | None) -> list[tup
     ]
 
 
-def sweep_table(sweep: Run) -> pd.DataFrame:
+def sweep_table(sweep: RunFolder) -> pd.DataFrame:
     """Late-round means of a sweep's complete arms, by point.
 
     Returns:
@@ -155,7 +155,7 @@ def sweep_matrix(table: pd.DataFrame, unit: str) -> pd.DataFrame:
     return found.iloc[:0] if undrawn_reason(table) is None else found
 
 
-def _points_table(sweep: Run, table: pd.DataFrame) -> TextTable:
+def _points_table(sweep: RunFolder, table: pd.DataFrame) -> TextTable:
     """Table with a row per agent and point."""
     fields = swept_fields(table)
     shown = (*_SHOWN, *(measure.name for measure in sweep.own_measures.values()))

@@ -22,7 +22,7 @@ from rimsim.measures import MEASURES, Measure
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.runs.arms import is_control
 from rimsim.scenarios.runs.status import shown_rounds, status_of
-from rimsim.scenarios.runs.store import Run, table_in
+from rimsim.scenarios.runs.store import RunFolder, table_in
 
 REFERENCE = "relevance"
 """Agent that others are compared with, if it is in the run; it ignores guarantees."""
@@ -390,7 +390,7 @@ class PictureTables:
         return tuple(name for name in self.measures if name not in MEASURES)
 
 
-def picture_tables(run: Run) -> PictureTables:
+def picture_tables(run: RunFolder) -> PictureTables:
     """Tables of a run that its plots are drawn from."""
     rounds = shown_rounds(run)
     status = status_of(run)
@@ -432,7 +432,7 @@ def picture_tables(run: Run) -> PictureTables:
     )
 
 
-def _required(run: Run, n_items: int) -> dict[tuple[int, int], Ints] | None:
+def _required(run: RunFolder, n_items: int) -> dict[tuple[int, int], Ints] | None:
     """(seed, round) → (M,) required exposures; None where requirements differ by arm."""
     if "agent" in run.required:
         return None

@@ -33,15 +33,16 @@ class Job(Generic[Part]):
     """Arguments of the parts, plain data such as seeds."""
     play: Callable[[Part, Report], Mapping[str, pd.DataFrame]]
     """Function that returns the tables of a part; a module's function, if parts run on workers."""
-    finish: Callable[[store.Run], object] = store.Run.draw
-    """Function that writes pictures and all other files of the folder, given a run with its tables."""
+    finish: Callable[[store.RunFolder], object] | None = None
+    """Function that writes pictures and all other files of the folder, given a run with its tables; None: no
+    such files."""
     bar: str = "parts"
     """Text before the progress bar."""
     total: int = 0
     """Sum of the numbers that all parts report."""
 
 
-def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -> store.Run:
+def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -> store.RunFolder:
     """Write all parts of a run, or nothing.
 
     Raises:
@@ -54,8 +55,9 @@ def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -
         store.write_yaml(draft / store.CONFIG, described)
         for name, table in play_parts(job, draft, execution).items():
             store.write_table(draft / f"{name}.parquet", table)
-        job.finish(store.Run(draft))
-    return store.Run(folder)
+        if job.finish is not None:
+            job.finish(store.RunFolder(draft))
+    return store.RunFolder(folder)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from rimsim.market import build_world
 from rimsim.market.world import own_places
 from rimsim.scenarios.runs.arms import DONE, Arm, part_name
 from rimsim.scenarios.runs.progress import Report
-from rimsim.scenarios.runs.store import FAILURES, STATES, load_run, versions, write_bytes
+from rimsim.scenarios.runs.store import FAILURES, STATES, RunFolder, versions, write_bytes
 from rimsim.scenarios.runs.workers import ATTEMPTS, LostWorkerError, TaskQueue
 from rimsim.system import cache_folder, cores, draft_folder
 from rimsim.tracking import event_folder
@@ -127,7 +127,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
 def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
     """Errors by the index of each failed arm.
 
-    As :meth:`rimsim.scenarios.runs.job.Workers.run`. The run folders of the arms must exist already. ``workers`` is
+    As :meth:`rimsim.scenarios.runs.workers.Workers.run`. The run folders of the arms must exist already. ``workers`` is
     the number of tasks at once; None: as many as the cluster has CPUs for.
     """
     ray = _ray(_SETTINGS)
@@ -141,7 +141,7 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
             while queue.waiting and len(streams) < (workers or len(arms)):
                 number = queue.begin()
                 arm = arms[number]
-                log = load_run(arm.folder).config["digests"]["log"]
+                log = RunFolder.open(arm.folder).config["digests"]["log"]
                 streams[begin.remote(job, arm, left_of(arm), sources, made, log)] = number
             ready, _ = ray.wait(list(streams), timeout=1, fetch_local=False)
             report(0)

@@ -44,4 +44,7 @@ def _described() -> dict[str, Table]:
 
 
 TABLES = _described()
-"""Name of a table (also of its file or folder, and of an attribute of :class:`Run`) → its description."""
+"""Name of a table → its description.
+
+The name is also that of a file or folder, and of an attribute of :class:`rimsim.scenarios.Run`.
+"""

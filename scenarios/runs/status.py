@@ -17,7 +17,7 @@ from rimsim.errors import ConfigError, MissingTableError, RunFolderError
 from rimsim.scenarios.kinds.registry import KINDS
 from rimsim.scenarios.runs.arms import is_done, part_name
 from rimsim.scenarios.runs.schema import TABLES
-from rimsim.scenarios.runs.store import EVERY_ROUND, FAILURES, STATES, Run, again, load_run, resume_command
+from rimsim.scenarios.runs.store import EVERY_ROUND, FAILURES, STATES, RunFolder, again, resume_command
 
 # -- points of a sweep ----------------------------------------------------------------------------------------------
 BETA = "exposure.beta"
@@ -77,14 +77,14 @@ def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[ob
     return list(points.values())
 
 
-def runs_of(sweep: Run) -> list[tuple[StudyPoint, Run]]:
+def runs_of(sweep: RunFolder) -> list[tuple[StudyPoint, RunFolder]]:
     """Points of a sweep with their runs.
 
     Raises:
         RunFolderError: If the run of a point has not begun.
     """
     points = points_of(sweep.folder, sweep.scenario, sweep.config["sweep"])
-    return [(point, load_run(point.folder)) for point in points]
+    return [(point, RunFolder.open(point.folder)) for point in points]
 
 
 def _file_text(value: object) -> str:
@@ -105,12 +105,12 @@ class Status:
     """Files with the tracebacks of failed arms."""
 
 
-def is_finished(run: Run) -> bool:
+def is_finished(run: RunFolder) -> bool:
     """True if the tables of a comparison have been joined."""
     return (run.folder / "rounds.parquet").is_file()
 
 
-def status_of(run: Run) -> Status:
+def status_of(run: RunFolder) -> Status:
     """Status of a comparison or of a sweep's point."""
     arms = [(name, seed) for name in run.agents for seed in run.seeds]
     is_joined = is_finished(run)
@@ -119,7 +119,7 @@ def status_of(run: Run) -> Status:
     return Status(len(arms), frozenset(complete), failed)
 
 
-def require_parts(run: Run) -> None:
+def require_parts(run: RunFolder) -> None:
     """Refuse to resume a run with missing or damaged parts.
 
     Raises:
@@ -150,7 +150,7 @@ def _require_readable(path: Path, remedy: str) -> None:
         raise RunFolderError(f"{path}: {said}. {remedy}") from None
 
 
-def shown_rounds(run: Run) -> pd.DataFrame:
+def shown_rounds(run: RunFolder) -> pd.DataFrame:
     """Rounds of complete arms, else rounds that all arms have.
 
     A failed arm has only early rounds, which must not enter a mean over late rounds.
@@ -168,7 +168,7 @@ def shown_rounds(run: Run) -> pd.DataFrame:
     return rounds.loc[rounds["round"] <= common].reset_index(drop=True)
 
 
-def status_note(run: Run, points: Sequence[Run]) -> str | None:
+def status_note(run: RunFolder, points: Sequence[RunFolder]) -> str | None:
     """Sentence about failed and unfinished arms, if any.
 
     A comparison has one point, which is the comparison itself.
@@ -194,7 +194,7 @@ _ALWAYS = ("rounds", "arrivals", "required")
 """Tables of every comparison."""
 
 
-def digest(run: Run) -> str:
+def digest(run: RunFolder) -> str:
     """Digest of the tables of a run and its points.
 
     Equal runs have equal digests, for any batches, workers or machines.
@@ -213,7 +213,7 @@ def digest(run: Run) -> str:
     return hasher.hexdigest()
 
 
-def different_tables(first: Run, second: Run) -> list[str]:
+def different_tables(first: RunFolder, second: RunFolder) -> list[str]:
     """Names of tables whose content differs between two comparisons."""
     first_content = _content(first)
     second_content = _content(second)
@@ -222,7 +222,7 @@ def different_tables(first: Run, second: Run) -> list[str]:
     ]
 
 
-def _content(run: Run) -> dict[str, bytes]:
+def _content(run: RunFolder) -> dict[str, bytes]:
     """Name of a table → hashes of its rows."""
     contents: dict[str, bytes] = {}
     for name in KINDS[run.kind].tables:

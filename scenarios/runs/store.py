@@ -13,13 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
-from markupsafe import escape
 
 from rimsim import __version__
 from rimsim.arrays import Array, Ints
@@ -32,22 +31,16 @@ from rimsim.errors import (
     ConfigError,
     MeasureError,
     MissingTableError,
-    RimsimError,
     RunFolderError,
     has_type,
     many,
     reason,
     refuse,
-    require_known,
 )
 from rimsim.measures import MEASURES, Measure, recorded
 from rimsim.scenarios.kinds.registry import KINDS, kind_of, loaded
 from rimsim.scenarios.runs.schema import TABLES
 from rimsim.system import draft_file, remove_drafts
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 CONFIG = "config.yaml"
 STATES = "state"
@@ -126,11 +119,35 @@ class RunTables:
 
 
 @dataclass(frozen=True, eq=False)
-class Run(RunTables):
-    """A finished or interrupted run; tables are read on use."""
+class RunFolder(RunTables):
+    """Folder of a run; tables are read on use."""
 
     folder: Path
     """The run folder."""
+
+    @classmethod
+    def open(cls, path: str | Path, kind: str | None = None) -> Self:
+        """Open a run folder.
+
+        Args:
+            path: The folder.
+            kind: Required kind of the run; None: any kind.
+
+        Raises:
+            RunFolderError: If the folder is not a run folder, or holds a run of another kind.
+        """
+        run = cls(Path(path))
+        if not run.folder.is_dir():
+            raise RunFolderError(f"{path}: no such folder. {_MADE}")
+        if kind is not None and run.kind != kind:
+            held = KINDS[run.kind]
+            wanted = KINDS[kind]
+            raise RunFolderError(
+                f"{path}: holds {held.label}. Expected {wanted.label}, which rimsim {wanted.command} made. To "
+                f"repeat the run in this folder: {repeat_command(run)}"
+            )
+        _ = run.config
+        return run
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -168,63 +185,6 @@ class Run(RunTables):
         kind = KINDS[self.kind]
         return record_from(self.config[kind.mark], loaded(kind.config), origin=str(self.folder / CONFIG))
 
-    def report(self) -> Any:
-        """:class:`rimsim.scenarios.report.record.Report` of the run."""
-        return loaded(KINDS[self.kind].report)(self)
-
-    def summary(self) -> str:
-        """Answer, tables and cautions, as the terminal prints them."""
-        return str(loaded("rimsim.scenarios.report.console:text")(self.report()))
-
-    def draw(self) -> list[Path]:
-        """Write the pictures of the report and return their paths."""
-        return list(
-            loaded("rimsim.scenarios.report.charts:draw")(self.report().plots, self.folder / "pictures")
-        )
-
-    def plot(self, name: str | None = None) -> Figure:
-        """Picture of the report, such as ``"rounds"``, as a figure.
-
-        Raises:
-            ConfigError: If there is no name, or no picture of that name; the message lists the names.
-            MissingTableError: If the run lacks the data of the picture.
-        """
-        plots = {plot.name: plot for plot in self.report().plots}
-        if name is None:
-            raise ConfigError(f"plot: the name of a picture is missing. Use one of {', '.join(plots)}")
-        require_known("plot: {}", [name], plots)
-        figure: Figure = loaded("rimsim.scenarios.report.charts:figure")(plots[name])
-        if figure is None:
-            raise MissingTableError(f"{self.folder}: holds no data for the picture {name!r}")
-        return figure
-
-    @cached_property
-    def delivery(self) -> pd.DataFrame:
-        """Required and delivered exposures of guaranteed items, by round.
-
-        The columns are agent, seed, round, item, id, required and delivered (exposures in ``exposure.unit``).
-
-        Raises:
-            MissingTableError: If the run kept no ledger.
-        """
-        table: pd.DataFrame = loaded("rimsim.scenarios.report.items:delivery")(self)
-        return table
-
-    @cached_property
-    def users(self) -> pd.DataFrame:  # type: ignore[override]  # the file, with what a user consumed
-        """Users of the log, and their consumptions under each agent.
-
-        Columns are log_user, id and, with a ledger, one per agent (mean over seeds; NaN for users without a slate).
-        """
-        table: pd.DataFrame = loaded("rimsim.scenarios.report.items:users")(self)
-        return table
-
-    def _repr_html_(self) -> str:
-        try:
-            return str(loaded("rimsim.scenarios.report.html:fragment")(self.report()))
-        except RimsimError as error:  # such as no finished round; a notebook would print a traceback
-            return f"<p>{escape(self.folder)}: {escape(error)}</p>"
-
     @property
     def scenario(self) -> ScenarioConfig:
         """The resolved scenario."""
@@ -259,37 +219,13 @@ class Run(RunTables):
         return {**MEASURES, **{measure.name: measure for measure in self.own_measures.values()}}
 
 
-def load_run(path: str | Path, kind: str | None = None) -> Run:
-    """Open a run folder.
-
-    Args:
-        path: The folder.
-        kind: Required kind of the run; None: any kind.
-
-    Raises:
-        RunFolderError: If the folder is not a run folder, or holds a run of another kind.
-    """
-    run = Run(Path(path))
-    if not run.folder.is_dir():
-        raise RunFolderError(f"{path}: no such folder. {_MADE}")
-    if kind is not None and run.kind != kind:
-        held = KINDS[run.kind]
-        wanted = KINDS[kind]
-        raise RunFolderError(
-            f"{path}: holds {held.label}. Expected {wanted.label}, which rimsim {wanted.command} made. To "
-            f"repeat the run in this folder: {repeat_command(run)}"
-        )
-    _ = run.config
-    return run
-
-
-def resume_command(run: Run) -> str | None:
+def resume_command(run: RunFolder) -> str | None:
     """Command that resumes a run; None for other kinds."""
     kind = KINDS[run.kind]
     return f"rimsim {kind.command} --resume --out {shlex.quote(str(run.folder))}" if kind.resumable else None
 
 
-def repeat_command(run: Run) -> str:
+def repeat_command(run: RunFolder) -> str:
     """Command line that repeats a run."""
     words = shlex.split(str(run.config.get("command", "")))
     command_words = [
@@ -359,7 +295,7 @@ def _require_every_part(folder: Path, name: str, parts: Collection[str]) -> None
     if missing := sorted(written - set(parts)):
         raise RunFolderError(
             f"{folder / name / missing[0]}: is missing. Restore it, or make the run again: "
-            f"{repeat_command(load_run(folder))}"
+            f"{repeat_command(RunFolder.open(folder))}"
         )
 
 
@@ -464,7 +400,7 @@ def require_free(folder: Path) -> None:
         RunFolderError: If the folder holds a run or foreign files; the message has the command to resume the run.
     """
     if (folder / CONFIG).exists():
-        command = resume_command(load_run(folder))
+        command = resume_command(RunFolder.open(folder))
         onward = "" if command is None else f", or continue the run: {command}"
         raise RunFolderError(f"{folder}: this folder already holds a run. Name a new folder{onward}")
     if not folder.is_dir():

@@ -34,7 +34,7 @@ from rimsim.plugs import files_of, ignored_plug, own_code
 from rimsim.requirements.rows import expected
 from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs.arms import control_in, part_name
-from rimsim.scenarios.runs.store import BEGUN, Run, load_text, versions
+from rimsim.scenarios.runs.store import BEGUN, RunFolder, load_text, versions
 from rimsim.session import SESSION
 from rimsim.tracking import event_folder
 
@@ -236,7 +236,7 @@ def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
 
 
 # -- comparisons with an earlier run -----------------------------------------------------------------------------------
-def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:
+def require_same(run: RunFolder, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:
     """Refuse options that differ from those of a run.
 
     ``entries`` maps names in the folder's config to given values; None means that no value was given.
@@ -258,7 +258,7 @@ def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, objec
         )
 
 
-def require_unchanged(run: Run) -> None:
+def require_unchanged(run: RunFolder) -> None:
     """Refuse to resume a run whose inputs have changed.
 
     With changed inputs, tables would mix two experiments.
@@ -284,7 +284,7 @@ def require_unchanged(run: Run) -> None:
         raise RunFolderError(f"{run.folder}: {'; '.join(reasons)}. Undo these changes, or begin a new run")
 
 
-def changes(run: Run) -> list[str]:
+def changes(run: RunFolder) -> list[str]:
     """Descriptions of versions, log or files changed since a run."""
     here = versions()
     differences = [

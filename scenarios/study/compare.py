@@ -31,6 +31,7 @@ from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.comparison import comparison_answer, comparison_plots
 from rimsim.scenarios.report.loop import parts_by_seed
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
+from rimsim.scenarios.run import Run, load_run
 from rimsim.scenarios.runs import process, store
 from rimsim.scenarios.runs.arms import Arm, StudyOptions, chosen_seeds, control_name, is_done
 from rimsim.scenarios.runs.checkpoint import open_round
@@ -38,7 +39,7 @@ from rimsim.scenarios.runs.execution import Execution, Executor, Stage, executor
 from rimsim.scenarios.runs.process import errors_of_interrupts
 from rimsim.scenarios.runs.progress import bar_console
 from rimsim.scenarios.runs.status import BETA, POINTS, StudyPoint, is_finished, points_of, require_parts
-from rimsim.scenarios.runs.store import Run, disk_errors, folder_for, load_run
+from rimsim.scenarios.runs.store import RunFolder, disk_errors, folder_for
 from rimsim.scenarios.runs.workers import LostWorkerError
 from rimsim.scenarios.study import checks
 from rimsim.scenarios.study.controls import checked_controls, waits
@@ -292,8 +293,8 @@ def resume(
     if not unfinished and (not study.grid or (begun.folder / "sweep.parquet").is_file()):
         return begun
     for plan in unfinished:
-        checks.require_unchanged(load_run(plan.point.folder))
-        require_parts(load_run(plan.point.folder))
+        checks.require_unchanged(RunFolder.open(plan.point.folder))
+        require_parts(RunFolder.open(plan.point.folder))
     with executor(execution) as run_jobs, store.locked(begun.folder), _resumable(begun.folder):
         return _finish(study, execution, run_jobs)
 
@@ -403,12 +404,12 @@ def planned(
     return Study(folder, base, grid, tuple(plans))
 
 
-def study_of(run: Run) -> Study:
+def study_of(run: RunFolder) -> Study:
     """Study that a run folder was begun with."""
     grid = run.config.get("sweep", {})
     plans = []
     for point in points_of(run.folder, run.scenario, grid):
-        begun = load_run(point.folder)
+        begun = RunFolder.open(point.folder)
         plans.append(
             StudyPlan(
                 point,
@@ -506,12 +507,12 @@ def _resumable(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         if not (folder / store.CONFIG).is_file():
             raise
-        command = store.resume_command(load_run(folder))
+        command = store.resume_command(RunFolder.open(folder))
         raise KeyboardInterrupt(f"finished rounds are saved in {folder}. To continue:\n  {command}") from None
 
 
 def _unfinished(study: Study) -> list[StudyPlan]:
-    return [plan for plan in study.plans if not is_finished(Run(plan.point.folder))]
+    return [plan for plan in study.plans if not is_finished(RunFolder(plan.point.folder))]
 
 
 def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
@@ -672,7 +673,7 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     rank = rounds["agent"].map({name: n for n, name in enumerate(names)})
     rounds = rounds.assign(_rank=rank).sort_values(["_rank", "seed", "round", "metric"], kind="stable")
     rounds = rounds.drop(columns="_rank").reset_index(drop=True)
-    run = Run(folder)
+    run = RunFolder(folder)
     retrained = (*RETRAINED, *(name for name in run.measures if name not in MEASURES))
     parts = parts_by_seed(rounds, list(rounds["agent"].unique()), retrained)
     write_summary(folder, rounds, measures=run.measures, parts=parts)
@@ -684,7 +685,7 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
         shutil.rmtree(folder / store.STATES)
 
 
-def _texts(run: Run, rounds: pd.DataFrame) -> dict[str, str]:
+def _texts(run: RunFolder, rounds: pd.DataFrame) -> dict[str, str]:
     """Texts of a run for TensorBoard."""
     present = set(rounds["agent"])
     answer = comparison_answer(run, rounds, [name for name in run.agents if name in present])

@@ -36,12 +36,12 @@ from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import RunResult, Show, own_log, table_of, usable_log
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
-from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme
+from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.execution import Execution
 from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
-from rimsim.scenarios.runs.store import Run, load_run
+from rimsim.scenarios.runs.store import RunFolder
 from rimsim.session import ModelName
 
 Truths: TypeAlias = Mapping[str, Truth]
@@ -138,7 +138,7 @@ class Validation(RunResult):
 
 def load_validation(path: str | Path) -> Validation:
     """Open the folder of a validation."""
-    return Validation(load_run(path, "validation").folder)
+    return Validation(RunFolder.open(path, "validation").folder)
 
 
 @all_or_nothing()
@@ -406,7 +406,7 @@ def _pairs(evidence: evidence_of.Evidence) -> pd.DataFrame:
     return table_of(rows, columns, ("difference", "low", "high", "simulated"))
 
 
-def _write_page(run: Run) -> None:
-    report = run.report()
+def _write_page(run: RunFolder) -> None:
+    report = validation_report(run)
     draw(report.plots, run.folder / "pictures")
     store.write_text(run.folder / README, readme(run, report))
