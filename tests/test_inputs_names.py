@@ -28,7 +28,7 @@ from rimsim.scenarios.report.console import text
 from rimsim.scenarios.report.html import write_page
 from rimsim.scenarios.runs.arms import CONTROLS
 from rimsim.scenarios.runs.execution import BACKENDS
-from rimsim.scenarios.runs.store import folder_for
+from rimsim.scenarios.runs.locks import folder_for
 from rimsim.scenarios.study.checks import REVEALED, checked_agents, notes_of
 
 MINE = """

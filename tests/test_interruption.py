@@ -22,9 +22,10 @@ from rimsim.errors import AgentError, ArmsError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.run import load_run
+from rimsim.scenarios.runs.locks import locked, writing
 from rimsim.scenarios.runs.process import stop_if_asked, stopping_on_request
+from rimsim.scenarios.runs.records import versions
 from rimsim.scenarios.runs.status import digest, shown_rounds
-from rimsim.scenarios.runs.store import locked, versions, writing
 from rimsim.scenarios.study.compare import resume
 from rimsim.testing import random_log
 
@@ -286,7 +287,7 @@ def test_a_resumed_run_waits_for_workers_of_a_killed_one(tmp_path):
         os.kill(worker, signal.SIGKILL)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rimsim.scenarios.runs.store._PATIENCE", 0.1)
+        patch.setattr("rimsim.scenarios.runs.locks._PATIENCE", 0.1)
         said = r"worker .* still writes to this folder \(.lock-relevance-0\)"
         with pytest.raises(RunFolderError, match=said), locked(tmp_path):
             pass

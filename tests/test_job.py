@@ -38,8 +38,9 @@ from rimsim.scenarios.runs import execution, process
 from rimsim.scenarios.runs.checkpoint import Checkpoint
 from rimsim.scenarios.runs.execution import Execution, Stage, executor, run_here, run_stages
 from rimsim.scenarios.runs.job import Job, make_run
+from rimsim.scenarios.runs.locks import folder_for, locked, require_free
 from rimsim.scenarios.runs.process import require_memory
-from rimsim.scenarios.runs.store import RunFolder, folder_for, locked, require_free
+from rimsim.scenarios.runs.store import RunFolder
 from rimsim.scenarios.runs.workers import Workers
 from rimsim.system import draft_content, draft_file, draft_folder, remove_drafts
 

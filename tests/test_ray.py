@@ -20,8 +20,8 @@ from rimsim.errors import AgentError, ConfigError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.runs import ray as remote
 from rimsim.scenarios.runs.arms import Arm, StudyOptions
+from rimsim.scenarios.runs.records import versions
 from rimsim.scenarios.runs.status import digest
-from rimsim.scenarios.runs.store import versions
 from rimsim.scenarios.study.compare import begin, gather, planned, resume
 from rimsim.scenarios.study.play import prepare, run_arm
 

@@ -81,7 +81,7 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
         )
     from rimsim.scenarios.runs.arms import StudyOptions
     from rimsim.scenarios.runs.execution import Execution
-    from rimsim.scenarios.runs.store import folder_for, require_free
+    from rimsim.scenarios.runs.locks import folder_for, require_free
     from rimsim.scenarios.study import checks
     from rimsim.scenarios.study.compare import planned, study_lines
     from rimsim.scenarios.study.estimate import time_line

@@ -36,8 +36,10 @@ from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs.arms import chosen_seeds
 from rimsim.scenarios.runs.execution import Execution
+from rimsim.scenarios.runs.files import read_table, write_table
 from rimsim.scenarios.runs.job import Job, play_parts
-from rimsim.scenarios.runs.store import RunFolder, locked, read_table, write_table
+from rimsim.scenarios.runs.locks import locked
+from rimsim.scenarios.runs.store import RunFolder
 
 OPE = "ope.parquet"
 PARTS = {

@@ -41,7 +41,8 @@ from rimsim.scenarios.report.tables import the_same
 from rimsim.scenarios.runs.arms import chosen_seeds
 from rimsim.scenarios.runs.execution import Execution
 from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
-from rimsim.scenarios.runs.store import RunFolder, folder_for
+from rimsim.scenarios.runs.locks import folder_for
+from rimsim.scenarios.runs.store import RunFolder
 from rimsim.scenarios.study.checks import LogArguments, resolved
 
 TRAINING = ("shared", "diverted")

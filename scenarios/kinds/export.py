@@ -25,8 +25,9 @@ from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.reading import flat
 from rimsim.envs import GROUND_BOUND
 from rimsim.errors import ConfigError, RunFolderError, many, require_known
+from rimsim.scenarios.runs.files import disk_errors, write_arrays
 from rimsim.scenarios.runs.progress import bars
-from rimsim.scenarios.runs.store import RunFolder, disk_errors, table_in, write_arrays
+from rimsim.scenarios.runs.store import RunFolder, table_in
 from rimsim.system import draft_file, draft_folder
 
 FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "minari": "minari"}

@@ -13,7 +13,8 @@ from rimsim.errors import MissingTableError, RunFolderError, reason
 from rimsim.scenarios.report.charts import page_chart
 from rimsim.scenarios.report.record import Report
 from rimsim.scenarios.report.sentences import as_sentence
-from rimsim.scenarios.runs.store import RunFolder, repeat_command, write_text
+from rimsim.scenarios.runs.files import write_text
+from rimsim.scenarios.runs.store import RunFolder, repeat_command
 
 PAGE = "report.html"
 """Name of the page in a run folder."""

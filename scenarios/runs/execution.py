@@ -13,8 +13,8 @@ from rich.console import Console
 from rimsim.compiled import has_machine_code
 from rimsim.errors import ConfigError, RimsimError, require_known
 from rimsim.matching.kernels import best_rows
-from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.arms import Arm
+from rimsim.scenarios.runs.locks import writing
 from rimsim.scenarios.runs.process import stop_if_asked
 from rimsim.scenarios.runs.progress import Report, bars
 from rimsim.scenarios.runs.workers import Workers
@@ -106,7 +106,7 @@ def _alone(job: Callable[[Task, Report], None], task: Task, report: Report) -> N
     if not isinstance(task, Arm):
         job(task, report)
         return
-    with store.writing(task.folder, task.part):
+    with writing(task.folder, task.part):
         job(task, report)
 
 

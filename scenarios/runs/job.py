@@ -14,8 +14,11 @@ import pandas as pd
 
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.execution import Execution, Stage, executor, run_stages
+from rimsim.scenarios.runs.files import read_table, write_table, write_yaml
+from rimsim.scenarios.runs.locks import locked, require_free
 from rimsim.scenarios.runs.process import errors_of_interrupts
 from rimsim.scenarios.runs.progress import Report
+from rimsim.scenarios.runs.records import versions
 from rimsim.system import draft_content
 
 Part = TypeVar("Part")
@@ -49,12 +52,12 @@ def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -
         RunFolderError: If the folder is in use or is not empty.
         RimsimError: If a part failed.
     """
-    store.require_free(folder)
-    with store.locked(folder), draft_content(folder, store.CONFIG) as draft:
-        described = {"command": command, **job.described, "versions": store.versions()}
-        store.write_yaml(draft / store.CONFIG, described)
+    require_free(folder)
+    with locked(folder), draft_content(folder, store.CONFIG) as draft:
+        described = {"command": command, **job.described, "versions": versions()}
+        write_yaml(draft / store.CONFIG, described)
         for name, table in play_parts(job, draft, execution).items():
-            store.write_table(draft / f"{name}.parquet", table)
+            write_table(draft / f"{name}.parquet", table)
         if job.finish is not None:
             job.finish(store.RunFolder(draft))
     return store.RunFolder(folder)
@@ -82,7 +85,7 @@ def play_parts(job: Job[Part], folder: Path, execution: Execution) -> dict[str, 
             run_stages([stage], run, execution.console)
         tables: dict[str, list[pd.DataFrame]] = {}
         for path in sorted(place.glob("[0-9]*.parquet")):
-            tables.setdefault(path.stem.partition("-")[2], []).append(store.read_table(path))
+            tables.setdefault(path.stem.partition("-")[2], []).append(read_table(path))
         return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -97,4 +100,4 @@ def _leave(
     """Run a part and write its tables."""
     number, part = numbered
     for name, table in play(part, report).items():
-        store.write_table(place / f"{number:06d}-{name}.parquet", table)
+        write_table(place / f"{number:06d}-{name}.parquet", table)

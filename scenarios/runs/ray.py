@@ -30,8 +30,10 @@ from rimsim.intensity.cache import log_digest
 from rimsim.market import build_world
 from rimsim.market.world import own_places
 from rimsim.scenarios.runs.arms import DONE, Arm, part_name
+from rimsim.scenarios.runs.files import write_bytes
 from rimsim.scenarios.runs.progress import Report
-from rimsim.scenarios.runs.store import FAILURES, STATES, RunFolder, versions, write_bytes
+from rimsim.scenarios.runs.records import versions
+from rimsim.scenarios.runs.store import FAILURES, STATES, RunFolder
 from rimsim.scenarios.runs.workers import ATTEMPTS, LostWorkerError, TaskQueue
 from rimsim.system import cache_folder, cores, draft_folder
 from rimsim.tracking import event_folder

@@ -17,7 +17,7 @@ from rimsim.market.consumers.contract import ConsumerCapabilities
 from rimsim.market.scores import StateScores, most_states
 from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
 from rimsim.matching.certificates import BestValues
-from rimsim.scenarios.runs import store
+from rimsim.scenarios.runs.files import read_arrays, write_arrays
 
 _BOUND_TOL = 1e-3
 """Relative tolerance of the bound on the value of a round."""
@@ -51,10 +51,10 @@ class HindsightPrices:
 def cached_prices(folder: Path, solve: partial[DualPrices]) -> DualPrices:
     """Solution of a price problem, cached by its arguments."""
     place = folder / f"{_digest(solve)}.npz"
-    arrays = store.read_arrays(place)
+    arrays = read_arrays(place)
     if arrays is None:
         prices = solve()
-        store.write_arrays(place, {name: np.asarray(value) for name, value in prices._asdict().items()})
+        write_arrays(place, {name: np.asarray(value) for name, value in prices._asdict().items()})
         return prices
     return DualPrices(
         arrays["item_price"], arrays["row_price"], float(arrays["dual"]), float(arrays["resolution"])

@@ -34,7 +34,8 @@ from rimsim.plugs import files_of, ignored_plug, own_code
 from rimsim.requirements.rows import expected
 from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs.arms import control_in, part_name
-from rimsim.scenarios.runs.store import BEGUN, RunFolder, load_text, versions
+from rimsim.scenarios.runs.records import load_text, versions
+from rimsim.scenarios.runs.store import BEGUN, RunFolder
 from rimsim.session import SESSION
 from rimsim.tracking import event_folder
 

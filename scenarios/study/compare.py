@@ -36,10 +36,13 @@ from rimsim.scenarios.runs import process, store
 from rimsim.scenarios.runs.arms import Arm, StudyOptions, chosen_seeds, control_name, is_done
 from rimsim.scenarios.runs.checkpoint import open_round
 from rimsim.scenarios.runs.execution import Execution, Executor, Stage, executor, run_stages
+from rimsim.scenarios.runs.files import disk_errors, read_table, write_table, write_text, write_yaml
+from rimsim.scenarios.runs.locks import folder_for, locked, require_free
 from rimsim.scenarios.runs.process import errors_of_interrupts
 from rimsim.scenarios.runs.progress import bar_console
+from rimsim.scenarios.runs.records import catalogue_table, load_facts, user_table, versions
 from rimsim.scenarios.runs.status import BETA, POINTS, StudyPoint, is_finished, points_of, require_parts
-from rimsim.scenarios.runs.store import RunFolder, disk_errors, folder_for
+from rimsim.scenarios.runs.store import RunFolder
 from rimsim.scenarios.runs.workers import LostWorkerError
 from rimsim.scenarios.study import checks
 from rimsim.scenarios.study.controls import checked_controls, waits
@@ -295,7 +298,7 @@ def resume(
     for plan in unfinished:
         checks.require_unchanged(RunFolder.open(plan.point.folder))
         require_parts(RunFolder.open(plan.point.folder))
-    with executor(execution) as run_jobs, store.locked(begun.folder), _resumable(begun.folder):
+    with executor(execution) as run_jobs, locked(begun.folder), _resumable(begun.folder):
         return _finish(study, execution, run_jobs)
 
 
@@ -478,15 +481,15 @@ def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
 def run(study: Study, command: str, execution: Execution) -> Run:
     """Carry out a comparison or sweep that has been checked."""
     if not (study.folder / store.CONFIG).exists():  # else it may be in use, which the lock reports
-        store.require_free(study.folder)
+        require_free(study.folder)
     for plan in study.plans:
         with own_code(own_places(plan.point.config)):
             check_promises(plan.point.config, plan.arms[0].seed)
     checks.print_notes(
         [plan.point.config for plan in study.plans], execution.console, study.plans[0].options.agents or ()
     )
-    with executor(execution) as run_jobs, store.locked(study.folder), _resumable(study.folder):
-        store.require_free(study.folder)
+    with executor(execution) as run_jobs, locked(study.folder), _resumable(study.folder):
+        require_free(study.folder)
         for plan in study.plans:
             place = plan.point.folder
             if study.grid and (place / store.CONFIG).is_file() and not (place / "rounds").exists():
@@ -494,7 +497,7 @@ def run(study: Study, command: str, execution: Execution) -> Run:
             begin(plan, command)
         if study.grid:
             described = _described(study.plans[0], command, study.base) | {"sweep": dict(study.grid)}
-            store.write_yaml(study.folder / store.CONFIG, described)
+            write_yaml(study.folder / store.CONFIG, described)
         return _finish(study, execution, run_jobs)
 
 
@@ -536,10 +539,10 @@ def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
     if study.grid:
         shutil.rmtree(study.folder / store.STATES, ignore_errors=True)
         table = sweep_table(finished_run)
-        store.write_table(study.folder / "sweep.parquet", table)
+        write_table(study.folder / "sweep.parquet", table)
         matrix = sweep_matrix(table, finished_run.scenario.exposure.unit)
         if not matrix.empty:
-            store.write_table(study.folder / "matrix.parquet", matrix)
+            write_table(study.folder / "matrix.parquet", matrix)
         finished_run.draw()
     return finished_run
 
@@ -548,19 +551,19 @@ def begin(plan: StudyPlan, command: str) -> None:
     """Write the config of a plan into its folder."""
     folder = plan.point.folder
     config = plan.point.config
-    store.require_free(folder)
+    require_free(folder)
     world = build_world(config)
     described = _described(plan, command, config) | {
         "truth": None if world.truth is None else asdict(world.truth.report),
         "fitness": None if world.truth is None else _fitness_entry(world.log, config, world.truth.item_bias),
-        "log": store.load_facts(world.log),
+        "log": load_facts(world.log),
         "notes": checks.notes_of(config, plan.options.agents or ()),
         "digests": checks.digests(config, (*(plan.options.agents or ()), *plan.measures)),
     }
-    store.write_table(folder / store.CATALOGUE, store.catalogue_table(world.log.items, world.past.item))
-    store.write_table(folder / store.USERS, store.user_table(world.log.users))
+    write_table(folder / store.CATALOGUE, catalogue_table(world.log.items, world.past.item))
+    write_table(folder / store.USERS, user_table(world.log.users))
     for name in (store.BEGUN, store.CONFIG):
-        store.write_yaml(folder / name, described)
+        write_yaml(folder / name, described)
 
 
 def _fitness_entry(log: EventLog, config: ScenarioConfig, item_bias: Floats) -> dict[str, object]:
@@ -586,7 +589,7 @@ def _described(plan: StudyPlan, command: str, config: ScenarioConfig) -> dict[st
         **plan.options.entries(),
         "measures": records(plan.measures),
         "scenario": to_plain(config),
-        "versions": store.versions(),
+        "versions": versions(),
     }
 
 
@@ -643,7 +646,7 @@ def gather(plan: StudyPlan, failures: Sequence[tuple[Arm, RimsimError]]) -> str 
         traceback_file = arm.folder / store.FAILURES / f"{arm.part}.txt"
         with suppress(OSError):  # on a full disk nothing more can be left
             if not traceback_file.is_file():  # its process died before it could write
-                store.write_text(traceback_file, f"{error}\n")
+                write_text(traceback_file, f"{error}\n")
     if len(failures) < len(plan.arms):
         try:
             _join(folder, names, keep_parts=True)
@@ -668,7 +671,7 @@ def _failures_text(failures: Sequence[tuple[Arm, RimsimError]], arms: int) -> st
 
 def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     """Join the arms' tables in a fixed order; draw pictures."""
-    tables = [store.read_table(path) for path in sorted((folder / "rounds").glob("*.parquet"))]
+    tables = [read_table(path) for path in sorted((folder / "rounds").glob("*.parquet"))]
     rounds = pd.concat(tables, ignore_index=True)
     rank = rounds["agent"].map({name: n for n, name in enumerate(names)})
     rounds = rounds.assign(_rank=rank).sort_values(["_rank", "seed", "round", "metric"], kind="stable")
@@ -680,7 +683,7 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     drawn = draw(comparison_plots(run), folder / "pictures")
     write_about(folder, _texts(run, rounds), drawn, run.measures)
     if not keep_parts:  # with arms missing, the run can still be resumed
-        store.write_table(folder / "rounds.parquet", rounds)
+        write_table(folder / "rounds.parquet", rounds)
         shutil.rmtree(folder / "rounds")
         shutil.rmtree(folder / store.STATES)
 

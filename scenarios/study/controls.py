@@ -20,8 +20,9 @@ from rimsim.market.providers import make_providers
 from rimsim.market.state import KeptRounds
 from rimsim.market.world import initial_model
 from rimsim.scenarios.runs.arms import CONTROLS, Arm, is_done
+from rimsim.scenarios.runs.files import read_arrays, read_table, write_arrays
 from rimsim.scenarios.runs.progress import Report
-from rimsim.scenarios.runs.store import STATES, read_arrays, read_table, write_arrays
+from rimsim.scenarios.runs.store import STATES
 
 _AGENT = "random"
 """Agent of a replica: its slates depend on no model, so neither platform nor guarantee affects the outcome."""

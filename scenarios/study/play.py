@@ -20,6 +20,7 @@ from rimsim.plugs import own_code
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.arms import Arm, is_done
 from rimsim.scenarios.runs.checkpoint import mark_done
+from rimsim.scenarios.runs.files import disk_errors, write_table, write_text
 from rimsim.scenarios.runs.process import errors_of_interrupts
 from rimsim.scenarios.runs.progress import Report
 from rimsim.scenarios.study.controls import control_of
@@ -35,12 +36,12 @@ def prepare(arm: Arm, report: Report) -> None:
     """Fit the models of a seed, and write table ``opening``."""
     place = arm.folder / "opening" / f"{arm.seed}.parquet"
     plug_places = own_places(arm.config)
-    with store.disk_errors(cache_folder()), own_code(plug_places):
+    with disk_errors(cache_folder()), own_code(plug_places):
         build_world(arm.config)
         warm_model(arm.config, arm.seed)
-    with store.disk_errors(arm.folder), own_code(plug_places):
+    with disk_errors(arm.folder), own_code(plug_places):
         if not place.is_file():
-            store.write_table(place, opening_utilities(arm.config, arm.seed))
+            write_table(place, opening_utilities(arm.config, arm.seed))
     report(1)
 
 
@@ -79,15 +80,15 @@ def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
     if is_done(arm.folder, arm.part):
         return
     traceback_file = arm.folder / store.FAILURES / f"{arm.part}.txt"
-    with store.disk_errors(traceback_file):
+    with disk_errors(traceback_file):
         traceback_file.unlink(missing_ok=True)
     try:
         plug_places = [arm.agent, *arm.options.measures, *own_places(arm.config)]
-        with errors_of_interrupts(), store.disk_errors(arm.folder), own_code(plug_places):
+        with errors_of_interrupts(), disk_errors(arm.folder), own_code(plug_places):
             _play_rounds(arm, report, batch_size)
     except Exception:
         with suppress(OSError):
-            store.write_text(traceback_file, traceback.format_exc())
+            write_text(traceback_file, traceback.format_exc())
         raise
 
 

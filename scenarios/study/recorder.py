@@ -16,6 +16,7 @@ from rimsim.requirements.campaigns import members_of
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.arms import Arm
 from rimsim.scenarios.runs.checkpoint import Checkpoint
+from rimsim.scenarios.runs.files import read_table, write_table
 from rimsim.scenarios.runs.progress import Report
 from rimsim.scenarios.study.certificates import HindsightPrices, certified, prepare_certificate
 from rimsim.scenarios.study.facts import AdoptionCount, facts_of, shared_facts
@@ -82,7 +83,7 @@ class ArmRecorder:
         self._adoption = AdoptionCount(release, ticks, items, arrivals)
         if isinstance(self._agent, players.RememberingAgent):
             self._agent.load_state(checkpoint.agent)
-        before = store.read_table(self._rounds)
+        before = read_table(self._rounds)
         self._figures = [before[before["round"] == number] for number in range(market.round)]
         self.served(self.count)
 
@@ -111,7 +112,7 @@ class ArmRecorder:
         self._figures.append(round_table(arm, closed.number, columns))
         groups = groups_table(arm, self._members, closed, facts)
         write_round(arm, market, closed, facts, price, groups)
-        store.write_table(self._rounds, pd.concat(self._figures, ignore_index=True))
+        write_table(self._rounds, pd.concat(self._figures, ignore_index=True))
         platform = {"rescale": closed.rescale, "cost": closed.cost, "learnt_events": closed.learnt_events}
         self.tracker.round(
             RoundRecord(
@@ -173,7 +174,7 @@ class ArmRecorder:
         self.tracker.finish({"beta": arm.config.exposure.beta} | swept, finals)
         adopted = self._adoption.table(arm.name, arm.seed)
         if adopted is not None:
-            store.write_table(arm.folder / "adoption" / f"{arm.part}.parquet", adopted)
+            write_table(arm.folder / "adoption" / f"{arm.part}.parquet", adopted)
 
 
 def _tracked(values: Mapping[str, float | None], config: ScenarioConfig) -> dict[str, float | None]:

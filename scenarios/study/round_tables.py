@@ -16,8 +16,8 @@ from rimsim.market import Market, Round
 from rimsim.market.providers import Roster
 from rimsim.measures.groups import figures_of_groups
 from rimsim.requirements.campaigns import group_name
-from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.arms import Arm
+from rimsim.scenarios.runs.files import write_table
 
 GroupMembers: TypeAlias = Mapping[str, Mapping[str, Ints]]
 """Column → group → its items."""
@@ -31,7 +31,7 @@ def round_table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.Data
 
 def _put(arm: Arm, table: str, number: int, columns: Mapping[str, object]) -> None:
     """Write an arm's part of a table."""
-    store.write_table(arm.round_file(table, number), round_table(arm, number, columns))
+    write_table(arm.round_file(table, number), round_table(arm, number, columns))
 
 
 def write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
@@ -85,7 +85,7 @@ def write_round(
     if len(closed.promises):
         _write_promises(arm, closed)
     if len(groups):
-        store.write_table(arm.round_file("groups", number), groups)
+        write_table(arm.round_file("groups", number), groups)
     _write_reliability(arm, number, facts)
     if price is not None:
         _put(arm, "prices", number, {"item": np.arange(len(price)), "price": price, "cost": closed.cost})
@@ -97,7 +97,7 @@ def _write_exposures(arm: Arm, closed: Round) -> None:
     if arm.options.ledger:
         exposures = ledger.table(arm.name, arm.seed, closed.number)
         exposures = exposures.assign(agent=exposures["agent"].astype(str))
-        store.write_table(arm.round_file("ledger", closed.number), exposures)
+        write_table(arm.round_file("ledger", closed.number), exposures)
     if "truth" in arm.options.reveal:
         _put(arm, "truth", closed.number, ledger.true_columns())
 
@@ -123,7 +123,7 @@ def _write_required(arm: Arm, market: Market, number: int, required: Floats) -> 
     if market.same_for_all_arms:
         table = table.drop(columns="agent")
         place = place.with_name(f"{arm.seed}-{number:03d}.parquet")
-    store.write_table(place, table)
+    write_table(place, table)
 
 
 def _write_promises(arm: Arm, closed: Round) -> None:

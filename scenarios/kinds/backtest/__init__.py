@@ -35,7 +35,9 @@ from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs.arms import file_name
 from rimsim.scenarios.runs.execution import Execution
 from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
-from rimsim.scenarios.runs.store import RunFolder, folder_for, load_facts
+from rimsim.scenarios.runs.locks import folder_for
+from rimsim.scenarios.runs.records import load_facts
+from rimsim.scenarios.runs.store import RunFolder
 from rimsim.tracking import event_folder
 from rimsim.tracking.events import EventFile
 

@@ -38,9 +38,11 @@ from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
-from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.execution import Execution
+from rimsim.scenarios.runs.files import write_text
 from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
+from rimsim.scenarios.runs.locks import folder_for, require_free
+from rimsim.scenarios.runs.records import load_facts
 from rimsim.scenarios.runs.store import RunFolder
 from rimsim.session import ModelName
 
@@ -198,8 +200,8 @@ def validate(
     after = config.after
     gap_text = config.data.session_gap
     cuts = [evidence_of.make_cut(log, draw, gap=gap_text, after=after) for draw in range(config.draws)]
-    folder = store.folder_for(out, "validate")
-    store.require_free(folder)
+    folder = folder_for(out, "validate")
+    require_free(folder)
     show(f"{len(cuts[0]):,} users come back and are cut at {config.draws} drawn sessions")
     with own_code(config.chosen):
         truths, chosen = work.truths()
@@ -208,7 +210,7 @@ def validate(
             "truths": {name: asdict(truth.report) for name, truth in truths.items()},
             "chosen": chosen,
             "fitness": work.verdicts(truths, chosen),
-            "log": store.load_facts(log),
+            "log": load_facts(log),
             **({} if answers is None else {"observed": answers.facts()}),
             "digests": {"log": log_digest(log)},
         }
@@ -409,4 +411,4 @@ def _pairs(evidence: evidence_of.Evidence) -> pd.DataFrame:
 def _write_page(run: RunFolder) -> None:
     report = validation_report(run)
     draw(report.plots, run.folder / "pictures")
-    store.write_text(run.folder / README, readme(run, report))
+    write_text(run.folder / README, readme(run, report))
