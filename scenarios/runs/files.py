@@ -1,4 +1,4 @@
-"""Files of a run, each written whole or not at all."""
+"""Files of a run, written whole or not at all."""
 
 from __future__ import annotations
 
