@@ -37,8 +37,9 @@ from rimsim.scenarios.runs.progress import bar_console, bars
 from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.runs.store import repeat_command
 from rimsim.scenarios.study import estimate
-from rimsim.scenarios.study.checks import default_agents, undeliverable_notes
+from rimsim.scenarios.study.checks import default_agents
 from rimsim.scenarios.study.compare import resume
+from rimsim.scenarios.study.notes import undeliverable_notes
 
 RAISES = f"{FAULTY}:Raises"
 _FEW = (

@@ -29,7 +29,8 @@ from rimsim.scenarios.report.html import write_page
 from rimsim.scenarios.runs.arms import CONTROLS
 from rimsim.scenarios.runs.execution import BACKENDS
 from rimsim.scenarios.runs.locks import folder_for
-from rimsim.scenarios.study.checks import REVEALED, checked_agents, notes_of
+from rimsim.scenarios.study.checks import REVEALED, checked_agents
+from rimsim.scenarios.study.notes import notes_of
 
 MINE = """
 import torch

@@ -34,12 +34,12 @@ from rimsim.errors import (
 from rimsim.market import Market
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.runs import execution, process
+from rimsim.scenarios.runs import execution, memory
 from rimsim.scenarios.runs.checkpoint import Checkpoint
 from rimsim.scenarios.runs.execution import Execution, Stage, executor, run_here, run_stages
 from rimsim.scenarios.runs.job import Job, make_run
 from rimsim.scenarios.runs.locks import folder_for, locked, require_free
-from rimsim.scenarios.runs.process import require_memory
+from rimsim.scenarios.runs.memory import require_memory
 from rimsim.scenarios.runs.store import RunFolder
 from rimsim.scenarios.runs.workers import Workers
 from rimsim.system import draft_content, draft_file, draft_folder, remove_drafts
@@ -110,10 +110,10 @@ def test_the_first_run_tells_that_it_compiles(monkeypatch, compiled):
 def test_a_run_that_needs_more_memory_than_there_is_is_refused(monkeypatch, there, named):
     """The message has both figures and names the option to lower: workers as long as one fits."""
     needed = 2e9, 1e9, 8, "arrivals"
-    monkeypatch.setattr(process, "memory", lambda: there)
+    monkeypatch.setattr(memory, "memory", lambda: there)
     refused(ConfigError, rf"10\.0 GB.*{there / 1e9:.1f} GB.*{named}", require_memory, *needed)
     for enough in (10**10, None):
-        monkeypatch.setattr(process, "memory", lambda enough=enough: enough)
+        monkeypatch.setattr(memory, "memory", lambda enough=enough: enough)
         require_memory(*needed)
 
 
@@ -123,7 +123,7 @@ def test_a_comparison_that_does_not_fit_is_refused_where_memory_is_known(monkeyp
     assert there is None or there > 2**28
     monkeypatch.setattr(system.os, "sysconf", lambda _: (_ for _ in ()).throw(ValueError))
     assert system.memory() is None
-    monkeypatch.setattr(process, "memory", lambda: 1000)
+    monkeypatch.setattr(memory, "memory", lambda: 1000)
     config = small_scenario(name="never-fitted")
     refused(ConfigError, r"arrivals\.per_round", compare, config, ["random"], seeds=1, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

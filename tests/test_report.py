@@ -48,7 +48,7 @@ from rimsim.scenarios.run import Run
 from rimsim.scenarios.runs.records import catalogue_table
 from rimsim.scenarios.runs.schema import TABLES
 from rimsim.scenarios.runs.store import RunTables
-from rimsim.scenarios.study.compare import study_of
+from rimsim.scenarios.study.plan import study_of
 from rimsim.scenarios.study.play import AT_OPENING, opening_utilities
 from rimsim.tracking import event_folder, read_scalars
 

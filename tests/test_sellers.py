@@ -25,7 +25,8 @@ from rimsim.measures.registry import MEASURES
 from rimsim.requirements.campaigns import groups_of, members_of
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.report import groups
-from rimsim.scenarios.study.checks import LogArguments, digests, resolved
+from rimsim.scenarios.study.checks import LogArguments, resolved
+from rimsim.scenarios.study.repetition import digests
 from rimsim.tracking import read_scalars
 
 COLUMNS = "user=customer,item=sku,time=bought at"

@@ -33,13 +33,13 @@ from rimsim.market.world import warm_model
 from rimsim.scenarios import load_run
 from rimsim.scenarios.kinds import evaluate, experiment
 from rimsim.scenarios.report import sentences, tables
+from rimsim.scenarios.runs.digests import digest
 from rimsim.scenarios.runs.execution import Stage, run_here, run_stages
 from rimsim.scenarios.runs.files import read_arrays
 from rimsim.scenarios.runs.locks import folder_for
 from rimsim.scenarios.runs.progress import Progress
-from rimsim.scenarios.runs.status import digest
-from rimsim.scenarios.study.checks import notes_of
 from rimsim.scenarios.study.compare import resume
+from rimsim.scenarios.study.notes import notes_of
 
 
 # -- damaged folders --------------------------------------------------------------------------------------------------

@@ -351,7 +351,7 @@ def report(run: Path, out: Path | None, **flags: bool) -> None:
     from rimsim.scenarios.report.charts import draw
     from rimsim.scenarios.report.console import report_markdown, show
     from rimsim.scenarios.report.html import write_page
-    from rimsim.scenarios.runs.status import digest
+    from rimsim.scenarios.runs.digests import digest
 
     if flags["digest"]:
         click.echo(digest(loaded))

@@ -21,7 +21,8 @@ from rimsim.scenarios.report.fitness import with_verdict
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sweep import sweep_table
 from rimsim.scenarios.runs.arms import control_in, subject_of
-from rimsim.scenarios.runs.status import digest, shown_rounds, status_note
+from rimsim.scenarios.runs.digests import digest
+from rimsim.scenarios.runs.status import shown_rounds, status_note
 from rimsim.scenarios.runs.store import RunFolder
 
 

@@ -25,6 +25,7 @@ from rimsim.scenarios.report.numbers import per_cent
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs import status
 from rimsim.scenarios.runs.arms import control_name, is_control
+from rimsim.scenarios.runs.points import runs_of
 from rimsim.scenarios.runs.store import RunFolder, resume_command
 
 _SHOWN = (
@@ -53,7 +54,7 @@ def sweep_report(sweep: RunFolder) -> Report:
     scenario = sweep.scenario
     unit = scenario.exposure.unit
     fields = swept_fields(table)
-    runs = [run for _, run in status.runs_of(sweep)]
+    runs = [run for _, run in runs_of(sweep)]
     unfinished = status.status_note(sweep, runs)
     undrawn = undrawn_reason(table)
     found = sweep_matrix(table, unit)
@@ -118,7 +119,7 @@ def sweep_table(sweep: RunFolder) -> pd.DataFrame:
     """
     parts = []
     fields = []
-    for point, run in status.runs_of(sweep):
+    for point, run in runs_of(sweep):
         fields = [field for field, _ in point.labels]
         if status.status_of(run).complete:
             means = late_means(status.shown_rounds(run))

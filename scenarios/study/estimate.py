@@ -16,7 +16,7 @@ from rimsim.market import build_world
 from rimsim.market.world import expected_arrivals
 from rimsim.scenarios.runs.arms import Arm
 from rimsim.scenarios.runs.execution import Execution
-from rimsim.scenarios.study.compare import Study
+from rimsim.scenarios.study.plan import Study
 from rimsim.scenarios.study.play import prepare, run_arm
 from rimsim.system import cores
 
