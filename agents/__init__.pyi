@@ -6,6 +6,7 @@ from .contract import PricingAgent as PricingAgent
 from .contract import RememberingAgent as RememberingAgent
 from .contract import StatingAgent as StatingAgent
 from .contract import diagnostics_of as diagnostics_of
+from .delivery import Delivery as Delivery
 from .entropic_dual import EntropicDual as EntropicDual
 from .exploration import EpsilonGreedy as EpsilonGreedy
 from .exploration import Random as Random
@@ -14,6 +15,10 @@ from .feasibility import Undeliverable as Undeliverable
 from .feasibility import undeliverable as undeliverable
 from .lin_ucb import LinUCB as LinUCB
 from .p_mmf import PMMF as PMMF
+from .pacing import Pacing as Pacing
+from .past_states import States as States
+from .past_states import capacities as capacities
+from .past_states import joined_states as joined_states
 from .plans import Hindsight as Hindsight
 from .plans import OfflineMatch as OfflineMatch
 from .plans import UserRec as UserRec
@@ -23,9 +28,6 @@ from .play import market_for as market_for
 from .play import play_round as play_round
 from .play import rollout as rollout
 from .policy import PolicyAgent as PolicyAgent
-from .prices import States as States
-from .prices import capacities as capacities
-from .prices import joined_states as joined_states
 from .prices import solved_prices as solved_prices
 from .ranking import Oracle as Oracle
 from .ranking import Popularity as Popularity
@@ -37,8 +39,6 @@ from .ranking import top_k as top_k
 from .registry import BUILT_IN as BUILT_IN
 from .registry import make_agent as make_agent
 from .rim_dual import RimDual as RimDual
-from .rim_feedback import Delivery as Delivery
-from .rim_feedback import Pacing as Pacing
 from .rim_feedback import RimFeedback as RimFeedback
 from .rim_resolve import RimResolve as RimResolve
 from .rim_ucb import RimUCB as RimUCB

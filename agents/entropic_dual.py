@@ -10,19 +10,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim import rng
+from rimsim.agents.arrival_arrays import ArrivalArrays, ExposureUnit, arrays_of, fill_slate, fill_values
+from rimsim.agents.clock import RoundClock
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.gibbs import gibbs_draw, inclusion_sums, slate_chances, standing_order
-from rimsim.agents.prices import (
-    ArrivalArrays,
-    ExposureUnit,
-    RoundClock,
-    States,
-    arrays_of,
-    fill_slate,
-    fill_values,
-    states_in_order,
-)
-from rimsim.agents.rim_feedback import Pacing, move_prices
+from rimsim.agents.pacing import Pacing, move_prices
+from rimsim.agents.past_states import States, states_in_order
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.evaluation.off_policy import Chances
@@ -32,10 +25,10 @@ from rimsim.matching import order_items, tie_rank
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-_WARMING = 5  # scaling updates at a high temperature, and at the right one, before L-BFGS
-_HOT = 10.0  # the high temperature is a tenth of the cost
-_STEPS = 60  # L-BFGS iterations at most
-_PLACES = 4  # updates of the mean weight at which items stand, where positions count differently
+_WARMING = 5  # scaling updates at a high temperature, and as many at ε, before L-BFGS-B
+_HOT = 10.0  # the high temperature is the cost divided by this
+_STEPS = 60  # largest number of iterations of L-BFGS-B
+_PLACES = 4  # updates of items' mean position weights, if positions count differently
 
 
 @dataclass(config=OPTIONS, eq=False)
@@ -212,7 +205,7 @@ def _minimum(
     spread = np.zeros(len(required))
     nothing = np.empty(0)
     price = -np.zeros(len(required)) if start is None else start.copy()
-    hot = max(epsilon, cost / _HOT)  # at a high temperature a few updates do
+    hot = max(epsilon, cost / _HOT)  # the dual is smoother there, so that few updates come near its minimum
     warming = [epsilon] if start is not None else [hot] * _WARMING + [epsilon] * _WARMING
     for temperature in warming:
         inclusion_sums(*states, price, temperature, mean, spread, nothing, nothing)
@@ -233,7 +226,7 @@ def _minimum(
 
     def enough(xk: Floats) -> None:
         """Stop the search if missing and excess exposures are tolerable."""
-        # The current point of the search, where it was last evaluated.
+        # L-BFGS-B evaluated ``xk`` last, so that ``mean`` belongs to it.
         price[items] = -np.minimum(xk * unit, cost)
         missing = np.where(due & (price > -cost), required - mean, 0.0).clip(0).sum()
         wasted = np.where(due & (price < 0), mean - required, 0.0).clip(0).sum()
@@ -256,7 +249,7 @@ def _minimum(
 def _scaling(required: Floats, mean: Floats, spread: Floats) -> Floats:
     """Newton steps of the bonuses, as multiples of ε."""
     step = np.zeros(len(required))
-    can = (required > 0) & (mean > 0) & (spread > 0)  # an item that is inadmissible everywhere cannot move
+    can = (required > 0) & (mean > 0) & (spread > 0)  # an item that no state admits has no derivative
     step[can] = np.clip(np.log(required[can] / mean[can]) * mean[can] / spread[can], -20.0, 20.0)
     return step
 

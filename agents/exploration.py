@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from rimsim import rng
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.prices import capacities
+from rimsim.agents.past_states import capacities
 from rimsim.arrays import Bools, Ints
 from rimsim.compiled import compiled
 from rimsim.evaluation.off_policy import Chances
@@ -21,8 +21,8 @@ from rimsim.matching import tie_rank, top_k, uniform_of
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-_TRIES = 4  # candidates sampled for each position before a row falls back on sorting all items
-_COIN = -1  # key of the coin, apart from the keys of the uniform slates
+_TRIES = 4  # candidates sampled per position; if they do not fill a slate, all items are sorted
+_COIN = -1  # key of the draw between exploring or not; no position of a uniform slate has this key
 
 
 class Random:
@@ -41,7 +41,7 @@ class Random:
         """Random slates; all admissible items have the same propensity."""
         admissible = arrivals.admissible.cpu().numpy()
         items = uniform_slates(admissible, self._slate, self._key, arrivals.id)
-        # The market keeps the first positions of a row that may fill fewer, which are a uniform draw of fewer items.
+        # If an arrival may fill fewer positions, the market keeps the first ones. They are a uniform sample, too.
         positions = capacities([arrivals], self._slate)
         chance = np.minimum(1.0, positions / np.maximum(admissible.sum(1), 1))
         propensity = np.broadcast_to(chance[:, None], items.shape).astype(np.float32)
@@ -76,7 +76,7 @@ class EpsilonGreedy:
         uniform = uniform_slates(admissible, self._slate, self._key, arrivals.id)
         explores = rng.uniform(self._key, rng.Purpose.AGENT, arrivals.id, _COIN) < self.epsilon
         items = np.where(explores[:, None], uniform, greedy)
-        # A row that may fill fewer positions is cut to its first ones by the market.
+        # If an arrival may fill fewer positions, the market keeps the first ones.
         positions = capacities([arrivals], self._slate)[:, None]
         chance = np.minimum(1.0, positions / np.maximum(admissible.sum(1), 1)[:, None])
         within = np.arange(self._slate) < positions

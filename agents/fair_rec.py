@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rimsim.agents.prices import EARLY, ExposureUnit, RoundClock, capacities
+from rimsim.agents.arrival_arrays import ExposureUnit
+from rimsim.agents.clock import EARLY, RoundClock
+from rimsim.agents.past_states import capacities
 from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.market import Slates
@@ -15,7 +17,7 @@ from rimsim.matching import best_items, tie_base, tie_rank
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-_NOTHING = 1e-9  # due exposures below this are rounding
+_NOTHING = 1e-9  # smaller due exposures are rounding errors
 
 
 class FairRec:

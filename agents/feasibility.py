@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from rimsim.agents.prices import capacities
+from rimsim.agents.past_states import capacities
 from rimsim.arrays import Bools, Floats
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 Why: TypeAlias = Literal["positions", "caps", "release", "consumed"]
 _ROUNDING = 1e-6
-_PARTS = 1e-5  # rounding of a sum over all items, relative to it: β = 1 asks for all positions, not for more
+_PARTS = (
+    1e-5  # relative rounding error of a sum over items, so that β = 1, which needs all positions, is feasible
+)
 _NAMED = 5
 _REASONS = {
     "positions": "there are too few positions",
@@ -154,12 +156,12 @@ def _of_rows(
 ) -> Iterator[Undeliverable]:
     """Infeasible groups and campaigns, each with its tightest bound."""
     table = view.promises
-    caps = view.promises.most_of_items(len(view.required))
-    for row in np.flatnonzero(table.least > 0).tolist():
+    caps = view.promises.max_exposure_of_items(len(view.required))
+    for row in np.flatnonzero(table.min_exposure > 0).tolist():
         items = table.items(row)
         arrivals = float(table.arrivals[row])
         k = len(per_slate) - 1
-        # Entry n: share of the round in which at least n of these items are released.
+        # Entry n is the share of the round in which at least n of these items are released.
         after = np.sort(_after(view, released)[items])[::-1]
         held = float(np.diff(per_slate)[: len(after)] @ after[:k])
         reach: dict[Why, float] = {
@@ -169,9 +171,9 @@ def _of_rows(
             "consumed": arrivals * float(seen.of_rows[row]),
         }
         why = min(reach, key=lambda reason: reach[reason])
-        if table.least[row] > reach[why] + _ROUNDING:
+        if table.min_exposure[row] > reach[why] + _ROUNDING:
             yield Undeliverable(
-                why, tuple(items.tolist()), float(table.least[row]), reach[why], table.name[row]
+                why, tuple(items.tolist()), float(table.min_exposure[row]), reach[why], table.name[row]
             )
 
 

@@ -27,14 +27,14 @@ from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.matching import best_items, tie_rank, uniform_of
 
-_SHIFTS = 60  # Newton steps at most; about three are taken
-_NEAR = 0.25  # distance of Σ p from k that suffices: the law does not depend on θ, only its rounding does
+_SHIFTS = 60  # largest number of Newton steps; about three suffice
+_NEAR = 0.25  # tolerated distance of Σ p from k: θ changes rounding errors, but not the law
 
 
 @compiled_part
 def _shift(z: Floats, k: int, start: float) -> float:
     """Shift θ with Σ σ(z − θ) ≈ k, by Newton steps."""
-    theta = start  # too low
+    theta = start  # below the solution, from where Newton steps do not overshoot
     for _ in range(_SHIFTS):
         total = 0.0
         slope = 0.0
@@ -274,7 +274,7 @@ def slate_chances(
     table = np.zeros((a + 1, size + 1))
     if a > k:
         theta, _ = gibbs_counts(z, k, chance, table)
-    else:  # all are shown: of the items from i on, all come up
+    else:  # all items are shown, so from item i on all a − i items are chosen
         theta = -np.inf
         for i in range(a + 1):
             table[i, a - i] = 1.0

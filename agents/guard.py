@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from rimsim.agents.prices import ExposureUnit
+from rimsim.agents.arrival_arrays import ExposureUnit
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.matching import best_items, enter, tie_rank
@@ -19,8 +19,8 @@ NOTHING = 1e-9
 GRAIN = 2.0**-32
 """Needed positions are counted in whole numbers of this, so that their sum is exact in any order."""
 _LOWEST = float(np.finfo(np.float64).min)
-_DEPTH = 3  # items of a class sought at once: a slate rarely takes more of one
-_LAST = 4.0  # last arrivals that are not relied on, since they may not be shown the items in deficit
+_DEPTH = 3  # best items listed per class of deficits; a slate rarely takes more of one class
+_LAST = 4.0  # number of last arrivals that are not relied on, because items in deficit may be inadmissible for them
 
 
 class Guard(NamedTuple):
@@ -31,17 +31,17 @@ class Guard(NamedTuple):
     chance: Floats
     """(M,) share of arrivals that may be shown an item."""
     spare: float
-    """Share of the remaining positions that is not relied on."""
+    """Share of the remaining positions on which the guard does not rely."""
     sure: float
     """Standard deviations below the mean number of later arrivals that may be shown an item."""
     first: Ints
     """(G + 1,) beginning of each row's items in ``item``."""
     item: Ints
-    """Items, row after row."""
+    """Items of the rows, row after row."""
     column: Ints
     """(G,) audience of each row; the last one is the whole round."""
     holds: Floats
-    """(G,) exposure that an average slate can give a row's items."""
+    """(G,) exposure that a slate can give a row's items, on average over arrivals."""
     shared: Floats
     """(G,) mean number of rows for which an exposure of a row's items counts."""
     due: Floats
@@ -49,7 +49,7 @@ class Guard(NamedTuple):
     need: Floats
     """(G,) positions needed beyond those that the row's items need by themselves; scratch."""
     wait: Floats
-    """(1,) while more later arrivals are relied on, no item is urgent, since deficits only shrink; ∞ at first."""
+    """(1,) number of later arrivals above which no item is urgent, valid because deficits only shrink; ∞ at first."""
 
     @classmethod
     def of(
@@ -63,7 +63,7 @@ class Guard(NamedTuple):
         sure: float,
     ) -> Self:
         """Guard of floors and of other requirements."""
-        items = [rows.items(row) if rows.least[row] > 0 else rows.item[:0] for row in range(len(rows))]
+        items = [rows.items(row) if rows.min_exposure[row] > 0 else rows.item[:0] for row in range(len(rows))]
         counts = np.concatenate([[0.0], np.cumsum(unit.position_weights)])
         holds = np.interp([chance[row].sum() for row in items], np.arange(len(counts)), counts)
         number = np.bincount(np.concatenate([rows.item[:0], *items]), minlength=len(chance))
@@ -75,19 +75,30 @@ class Guard(NamedTuple):
         )
 
 
+class Due(NamedTuple):
+    """Exposures that cannot wait for later arrivals."""
+
+    n_urgent: int
+    """Number of admissible items that need almost every later arrival."""
+    excess: float
+    """Number of positions that items need in addition to those of later arrivals."""
+    is_now: bool
+    """True if an item, group or campaign is due in this slate."""
+
+
 class Deficits(NamedTuple):
     """Items below their guarantee, and positions that each item needs."""
 
     item: Ints
-    """(M,) the items in ascending order, ``size`` of them; items without a deficit are dropped now and then."""
+    """(M,) items in ascending order, of which the first ``size`` are valid; some may no longer have a deficit."""
     size: Ints
     """(1,) number of items in ``item`` that may still have a deficit."""
     need: Ints
-    """(M,) positions that each item needs, at positions of mean weight and at least one, in grains."""
+    """(M,) number of positions of mean weight that each item needs, at least one, in units of ``GRAIN``."""
     total: Ints
     """(1,) sum of ``need`` over all items."""
     enough: Ints
-    """(M,) class of each item: number of first positions any of which covers its deficit; −1 without a deficit."""
+    """(M,) class of each item: n if each of the first n positions covers its deficit; −1 without a deficit."""
     of_class: Ints
     """(k + 1,) number of items in each class."""
 
@@ -244,13 +255,13 @@ def due_at(
     exposure: Floats,
     unit: ExposureUnit,
     deficits: Deficits,
-) -> tuple[int, float, bool]:
-    """Urgent items, excess positions, and whether an exposure is due.
+) -> Due:
+    """Exposures that are due at an arrival.
 
     An item can have at most one position per arrival. So an item is urgent if it needs about as many positions as there
     are remaining arrivals that can be shown it. If items and groups together need more positions than will come after
-    this slate, the excess is due now. The second result is the part of this excess that items need; ``guard.due`` has
-    the part of groups and campaigns. ``remaining`` and ``counts`` have an entry per audience, and a last one for the
+    this slate, the excess is due now. The result has the part of this excess that items need; ``guard.due`` has the
+    part of groups and campaigns. ``remaining`` and ``counts`` have an entry per audience, and a last one for the
     round.
     """
     in_round = remaining[len(remaining) - 1]
@@ -272,7 +283,7 @@ def due_at(
         due |= guard.due[row] > NOTHING
     if excess > 0.0 and len(guard.due):
         excess *= of_items / total
-    return now, excess, due or now > 0 or excess > 0.0
+    return Due(now, excess, due or now > 0 or excess > 0.0)
 
 
 @compiled_part
@@ -280,8 +291,7 @@ def place_due(
     value: Floats,
     bits: np.uint64,
     remaining: float,
-    urgent: bool,  # noqa: FBT001  # compiled code cannot be called with keyword arguments
-    excess: float,
+    due: Due,
     guard: Guard,
     exposure: Floats,
     unit: ExposureUnit,
@@ -297,21 +307,25 @@ def place_due(
     """
     k = len(items)
     alike = unit.position_weights[0] == unit.position_weights[-1]
-    # Placed items leave ``value``; the slate is sorted by ``worth``, which keeps them.
+    # Placing an item sets its ``value`` to −∞, so the slate is sorted by a copy.
     worth = value.copy() if alike else value
     slate = np.full(k, -1)
-    placed = _place_urgent(value, bits, remaining, guard, exposure, unit, deficits, slate) if urgent else 0
+    placed = (
+        _place_urgent(value, bits, remaining, guard, exposure, unit, deficits, slate)
+        if due.n_urgent > 0
+        else 0
+    )
     if len(guard.due):
         _place_rows(guard, value, bits, unit, slate)
         placed = 0
         for item in slate:
             placed += item >= 0 and deficits.enough[item] >= 0
-    forced = int(min(np.float64(k), max(np.ceil(excess), 0.0)))
+    forced = int(min(np.float64(k), max(np.ceil(due.excess), 0.0)))
     if forced > placed:
         place_deficits(deficits, value, bits, forced - placed, unit.position_weights, slate)
     size = _place_others(value, bits, slate, items, best)
     if alike:
-        for position in range(size):  # the assignment of a slice would take two seconds longer to compile
+        for position in range(size):  # a slice assignment takes two seconds longer to compile
             slate[position] = items[position]
         for position in range(size):
             enter(slate[position], worth[slate[position]], bits, items, best, position)
@@ -400,7 +414,7 @@ def _best_by_class(
     listed = deficits.item
     depth = items.shape[1]
     count = 0
-    lowest = np.full(len(sizes), _LOWEST)  # lowest value that enters the list of each class
+    lowest = np.full(len(sizes), _LOWEST)  # value that an item must reach to enter the list of its class
     sizes[:] = 0
     for item in listed[: deficits.size[0]]:
         place = enough[item]
@@ -458,10 +472,10 @@ def place_deficits(
             break
         if slate[place] >= 0:
             continue
-        if (begin == depth).any():  # a class may have more items than are listed
+        if (begin == depth).any():  # a list is used up, but its class may have more items
             _best_by_class(deficits, value, bits, items, best, sizes)
             begin[:] = 0
-        first = place + 1  # first of the classes whose deficit this position covers
+        first = place + 1  # this position covers deficits of this class and of later ones
         item = _taken(items[first:], best[first:], sizes[first:], begin[first:], bits)
         if item < 0:
             item = _taken(items[:first], best[:first], sizes[:first], begin[:first], bits)

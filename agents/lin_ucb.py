@@ -145,7 +145,8 @@ class LinUCB:
         return spread
 
     def _bounds(self, chance: Floats, taste: Floats) -> Floats:
-        """Items' upper bounds θᵀφ + α·√(φᵀA⁻¹φ) for one visitor."""  # one at a time: bits must not depend on the batch
+        """Items' upper bounds θᵀφ + α·√(φᵀA⁻¹φ) for one visitor."""
+        # Per visitor, because a product over a batch could differ in its last bits.
         spread = self._spread(taste)
         simple = self._simple(chance, slice(None))
         variance = ((simple @ (spread.T @ self._inverse @ spread)) * simple).sum(1)

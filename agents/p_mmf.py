@@ -8,8 +8,9 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.agents.arrival_arrays import ArrivalArrays, ExposureUnit, arrays_of, fill_slate, fill_values
+from rimsim.agents.clock import RoundClock
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.prices import ArrivalArrays, ExposureUnit, RoundClock, arrays_of, fill_slate, fill_values
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market import Slates

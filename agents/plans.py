@@ -13,20 +13,16 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.agents.arrival_arrays import ExposureUnit
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.prices import (
-    ExposureUnit,
-    States,
-    constraints_of,
-    cost_of_missing,
-    counted,
-    states_in_order,
-)
+from rimsim.agents.past_states import States, states_in_order
+from rimsim.agents.prices import cost_of_missing
+from rimsim.agents.row_table import constraints_of, counted
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import AgentError
 from rimsim.market import Slates
-from rimsim.market.records import at_items
-from rimsim.market.scores import most_states
+from rimsim.market.scores.past import most_states
+from rimsim.market.slates import at_items
 from rimsim.matching import ordered_by, solve_dual, top_k, user_rec
 from rimsim.measures import mean_weight, weighted_exposure
 
@@ -124,10 +120,10 @@ class Hindsight:
         self._dear = max(view.cost, -float(self.item_price.min(initial=0.0)))
         self._unit = ExposureUnit.of(view)
         self._carried = np.zeros(len(self.item_price))
-        # Other items of a mended slate stay in place, so that none moves up beyond a cap.
+        # Other items stay at their positions: at a better position, an item could exceed its cap.
         self._stay = len(view.promises) > 0
         planned_at = weighted_exposure(self._plan.slates, view.position_weights, len(self.item_price))
-        self._room = view.promises.most_of_items(len(self.item_price)) - planned_at
+        self._room = view.promises.max_exposure_of_items(len(self.item_price)) - planned_at
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Planned slates, with inadmissible items replaced."""

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig, Seeds
     from rimsim.intensity import IntensityModel
     from rimsim.market import Arrivals, Slates, World
+    from rimsim.market.closed_round import ClosedRound
     from rimsim.market.controls import Control
-    from rimsim.market.round import Round
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,6 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
     """
     inner = market_env(env)
     inner.needs = Needs.of(agent)
-    inner.barrier_every = agent.barrier_every
     env.reset(seed=seed)
     steps = 0
     total = 0.0
@@ -112,13 +111,14 @@ def play_round(
         AgentError: If the agent raises an error, or its answer is not a slate.
     """
     number = market.round
-    market.barrier_every = agent.barrier_every
     with _named(agent, f"before round {number}"):
         agent.begin_round(market.round_view())
     feedback_buffer = _FeedbackBuffer(agent, market)
     while not market.done and market.round == number:
         with _with_place(agent, f"in round {number}"):
-            arrivals = market.next_arrivals(batch_size or BLOCK, in_waves=agent.order_free)
+            arrivals = market.next_arrivals(
+                batch_size or BLOCK, in_waves=agent.order_free, barrier_every=agent.barrier_every
+            )
         slates = _answer(agent, arrivals, number)
         with _with_place(agent, f"in round {number}"):
             feedback = market.serve(arrivals, slates)
@@ -136,7 +136,7 @@ class Recorder(Protocol):
     def served(self, count: int, /) -> None:
         """Record served arrivals."""
 
-    def closed(self, closed: Round) -> None:
+    def closed(self, closed: ClosedRound) -> None:
         """Record a finished round."""
 
 
@@ -150,7 +150,7 @@ def play(market: Market, agent: Agent, recorder: Recorder, batch_size: int | Non
 
 def closed_rounds(
     market: Market, agent: Agent, report: Callable[[int], None] | None = None
-) -> Iterator[Round]:
+) -> Iterator[ClosedRound]:
     """Rounds, served one after the other by an agent."""
     while not market.done:
         play_round(market, agent, report=report)

@@ -11,7 +11,7 @@ from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.envs.observations import Standing, popularity_groups
 from rimsim.envs.wrappers import Bonuses, compact
 from rimsim.errors import AgentError
-from rimsim.market.records import count_items
+from rimsim.market.slates import count_items
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView

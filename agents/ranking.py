@@ -48,7 +48,7 @@ class PopularityAgent:
 
     def act(self, arrivals: Arrivals) -> SlateLike:
         """The k most popular admissible items of each arrival."""
-        # Contiguous, as the scores of other agents are: another layout would compile the ranking once more.
+        # Contiguous like the scores of other agents, because another layout would compile the ranking once more.
         counts = self._counts.to(arrivals.admissible.device).expand(len(arrivals), -1).contiguous()
         return top_k(counts, arrivals.admissible, self._slate)
 

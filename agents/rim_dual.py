@@ -9,10 +9,12 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from rimsim.agents.arrival_arrays import ExposureUnit
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.prices import ExposureUnit, RowTable, solved_rows, spread_prices
+from rimsim.agents.prices import solved_rows
+from rimsim.agents.row_table import RowTable, spread_prices
 from rimsim.market import Slates
-from rimsim.market.records import at_items
+from rimsim.market.slates import at_items
 from rimsim.matching import ordered_by, price_slates
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class RimDual:
         """Items of largest λ − v; the seed decides near ties."""
         value = arrivals.intensity
         row_prices = None
-        if self.row_price.any():  # prices of requirements apply to some arrivals only
+        if self.row_price.any():  # rows have prices that apply only to arrivals of their audiences
             row_prices = spread_prices(self._view, self.row_price, arrivals)
             value = value - torch.from_numpy(row_prices).to(value)
         items = price_slates(

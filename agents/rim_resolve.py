@@ -10,8 +10,9 @@ from pydantic.dataclasses import dataclass
 
 from rimsim import rng
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.prices import States, joined_states, priced, states_in_order
-from rimsim.agents.rim_feedback import Delivery, PacedAgent
+from rimsim.agents.delivery import Delivery, PacedAgent
+from rimsim.agents.past_states import States, joined_states, states_in_order
+from rimsim.agents.prices import priced
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView, Slates

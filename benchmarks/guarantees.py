@@ -5,6 +5,7 @@ the last round, counted as examined and in positions, and expected consumptions 
 over those of ``relevance``. ``--bought`` prints instead, round by round, what an agent leaves of soft
 guarantees, what the best slates for the same states leave at the same c, and by how much the certificate says that its
 own are worth less than any. ``--rows`` prints what is undelivered of large hard campaigns, in the scenario campaigns.
+``--guard`` compares hard guarantees, which the guard keeps, with soft guarantees at a high cost, in small markets.
 Set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1 for one core.
 """
 
@@ -18,13 +19,13 @@ import numpy as np
 
 from rimsim import measures
 from rimsim.agents import RimFeedback, closed_rounds, joined_states, make_agent, market_for
-from rimsim.config import Seeds, find_scenario, scenario_from, to_plain
+from rimsim.config import Seeds, find_scenario, override, scenario_from, to_plain
 from rimsim.matching import certificate, solve_dual
 
 if TYPE_CHECKING:
     from rimsim.agents import Agent
     from rimsim.config import ScenarioConfig
-    from rimsim.market import Round, RoundView
+    from rimsim.market import ClosedRound, RoundView
 
 ARMS = (
     ("relevance", "shown", False),
@@ -71,7 +72,7 @@ def played(name: str, config: ScenarioConfig, seed: int) -> np.ndarray:
     return np.array(rows)
 
 
-def bought(closed: Round, price: np.ndarray) -> list[float]:
+def bought(closed: ClosedRound, price: np.ndarray) -> list[float]:
     """Missing, missing at the optimum for the same states, c times the difference over D, and the certified gap, in %.
 
     Args:
@@ -199,7 +200,7 @@ def table_of_rows(title: str, promises: dict[str, object], seeds: int) -> None:
                 agent = make_agent(name)
                 market = market_for(agent, config, seeds=Seeds.all(seed))
                 for closed in closed_rounds(market, agent):
-                    slates, least = closed.ledger.item, closed.promises.least
+                    slates, least = closed.ledger.item, closed.promises.min_exposure
                     exposure = measures.weighted_exposure(slates, closed.position_weights, market.n_items)
                     rows += list(zip(least, np.maximum(least - closed.delivered, 0.0), strict=True))
                     floors.append((closed.required.sum(), np.maximum(closed.required - exposure, 0.0).sum()))
@@ -216,6 +217,47 @@ def table_of_rows(title: str, promises: dict[str, object], seeds: int) -> None:
             print(f"| `{name}` | {forecast:g} N | {pace} | {values} | {cells[3]:.3f} |", flush=True)
 
 
+GUARDED = (("rim-feedback", True), ("rim-resolve", True), ("rim-resolve", False), ("rim-feedback", False))
+"""Agents, and whether guarantees are hard, which needs the guard, or soft at a high cost."""
+_HIGH_COST = 100.0  # c of soft guarantees, fifty times the default
+
+
+def table_of_guard(seeds: int) -> None:
+    """Print undelivered shares of hard guarantees, and of soft guarantees at a high cost."""
+    size = {"arrivals.per_round": 500, "rounds": 3, "data.min_item_events": 60}
+    print("| scenario | agent | guarantees | undelivered, mean | worst seed | rounds | consumptions |")
+    print("|---|---|---|---:|---:|---:|---:|")
+    for scenario, beta in (("closed-loop", 0.5), ("closed-loop", 0.8), ("campaigns", 0.5)):
+        for name, is_hard in GUARDED:
+            changes = {"exposure.beta": beta, "exposure.hard": is_hard}
+            if not is_hard:
+                changes["exposure.cost"] = _HIGH_COST
+            config = override(find_scenario(scenario), size | changes)
+            shares = []
+            n_short = 0
+            n_consumed = 0
+            for seed in range(seeds):
+                agent = make_agent(name)
+                rounds = list(closed_rounds(market_for(agent, config, seeds=Seeds.all(seed)), agent))
+                missing = np.array([missing_of(closed) for closed in rounds])
+                shares.append(missing[:, 0].sum() / missing[:, 1].sum())
+                n_short += int((missing[:, 0] > 1e-6).sum())
+                n_consumed += sum(int(closed.ledger.consumed.sum()) for closed in rounds)
+            kind = "hard" if is_hard else f"soft, c = {_HIGH_COST:g}"
+            cells = (
+                f"{np.mean(shares):.3%} | {np.max(shares):.3%} | {n_short} of {3 * seeds} | {n_consumed:,}"
+            )
+            print(f"| `{scenario}`, β = {beta:g} | `{name}` | {kind} | {cells} |", flush=True)
+
+
+def missing_of(closed: ClosedRound) -> tuple[float, float]:
+    """Missing and required exposures of a round's items, groups and campaigns."""
+    exposure = measures.weighted_exposure(closed.ledger.item, closed.position_weights, len(closed.required))
+    missing = np.maximum(closed.required - exposure, 0.0).sum()
+    missing += np.maximum(closed.promises.min_exposure - closed.delivered, 0.0).sum()
+    return float(missing), float(closed.required.sum() + closed.promises.min_exposure.sum())
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -228,7 +270,11 @@ def main() -> None:
     parser.add_argument("--bought", action="store_true", help="what c buys, round by round, and nothing else")
     parser.add_argument("--agent", default="rim-feedback", help="with --bought: an agent with prices")
     parser.add_argument("--rows", action="store_true", help="large hard campaigns, and nothing else")
+    parser.add_argument("--guard", action="store_true", help="hard or soft at a high cost, and nothing else")
     args = parser.parse_args()
+    if args.guard:
+        table_of_guard(args.seeds)
+        return
     if args.rows:
         table_of_rows("Large campaigns", LARGE, args.seeds)
         table_of_rows("Campaigns that want the same visitors", RIVALS, args.seeds)

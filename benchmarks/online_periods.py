@@ -14,8 +14,9 @@ from rimsim import rng
 from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig
 from rimsim.market import Arrivals, RoundView, build_world, initial_model
 from rimsim.market.arrivals import BUILT_IN, RoundsSoFar
-from rimsim.market.ledger import Histories, LoggedPast, PastRound
-from rimsim.market.scores import PastStates, StateScores, always
+from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.past_round import PastRound
+from rimsim.market.scores.past import PastStates, StateScores, always
 from rimsim.matching import required_exposure
 
 __all__ = ["MIXES", "Calibrated", "Period", "Source", "rows_of"]

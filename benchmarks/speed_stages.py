@@ -37,18 +37,16 @@ _WHOLE = {
 }
 """Functions whose whole time is one stage, whatever they call; the outermost on the stack decides."""
 _FUNCTIONS = {
-    "_next_rows": "SimPy",
-    "_advance": "SimPy",
+    "_take_held": "SimPy",
+    "_take_new": "SimPy",
     "_arrive": "SimPy",
     "catch_up": "state update",
     "_catch_up": "state update",
     "_cell": "state update",
-    "append_marked": "state update",
-    "enter_marked": "state update",
     "enter_event": "state update",
     "visible_at": "state update",
-    "_logged_and_other": "state update",
-    "take_out": "state update",
+    "_events_of": "state update",
+    "exclude_consumed": "state update",
     "score_hidden": "scoring",
     "_normalised": "scoring",
     "score_states": "scoring",
@@ -66,9 +64,12 @@ _FUNCTIONS = {
 """Functions, whatever their file."""
 _FILES = (
     ("/simpy/", "SimPy"),
-    ("market/scores.py", "market"),
+    ("market/scores/", "market"),
     ("market/consumers/", "response"),
     ("market/ledger.py", "ledger"),
+    ("market/serving.py", "ledger"),
+    ("market/histories.py", "state update"),
+    ("market/clock.py", "SimPy"),
     ("market/market.py", "market"),
     ("market/round.py", "market"),
     ("market/records.py", "market"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-import operator
 import sys
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, SupportsFloat, TypeAlias, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsFloat, TypeAlias, get_args
 
 import gymnasium
 import numpy as np
@@ -16,7 +16,7 @@ from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
 from rimsim.arrays import TICKS, Array, Bools, Float32s, Ints
-from rimsim.config import Seeds, find_scenario, override
+from rimsim.config import ScenarioConfig, Seeds, find_scenario, override
 from rimsim.data.session_logs import LogSource, source_name
 from rimsim.envs.observations import (
     GROUND_BOUND,
@@ -27,41 +27,55 @@ from rimsim.envs.observations import (
     observation_of,
     observe,
 )
-from rimsim.envs.steps import COMPILES, RECORD, enter, observe_all, outcome, serve_all
+from rimsim.envs.steps import (
+    NOT_SCORED,
+    NOT_SERVED,
+    SteppedMarket,
+    market_list,
+    no_outcomes,
+    step_markets,
+)
 from rimsim.errors import AgentError, ConfigError, MarketError, require_known
 from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.records import NO_NEEDS, as_slates
+from rimsim.market.scores.block import ScoreRows
 from rimsim.system import progress_to
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
-    from rimsim.market.round import Round
-    from rimsim.market.scores import ScoreRows
+    from rimsim.market.round import OpenRound
     from rimsim.market.state import MarketState
 
 _MOST_ARRIVALS = 1 << 24
 """Up to which whole numbers are exact in float32: the bound of exposures where a round's arrivals are unknown."""
 
 _CHOSEN = np.ones(1, bool)
-"""A mask of the one market in a table of one."""
+"""Mask of the one market in a list of one."""
 Observation: TypeAlias = "dict[str, Array]"
 Action: TypeAlias = "Ints"
 InvalidItems: TypeAlias = Literal["raise", "empty"]
-Answer: TypeAlias = "Ints | Slates"
-"""Items (k,) of an action, or a slate (1, k) with notes of an agent."""
 
 
-class _Step(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Step:
     """Served arrival, whose feedback is computed on demand."""
 
-    opened: Round
+    opened: OpenRound
     row: int
-    place: tuple[ScoreRows, int]
-    """Its scores, as the place in a block."""
+    scores: ScoreRows
+    """(1, M) scores of the arrival."""
     revealed: Arrivals | None
     """Arrival with fields that the slate's outcome would change; None: without such fields."""
     shown: Ints
     consumed: Bools
+
+    @property
+    def feedback(self) -> Feedback:
+        """Feedback of the step."""
+        arrivals = self.revealed
+        if arrivals is None:
+            arrivals = self.opened.arrivals(np.array([self.row]), self.scores, NO_NEEDS)
+        return Feedback(arrivals, self.shown[None], self.consumed[None])
 
 
 class NamedArguments:
@@ -169,57 +183,36 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         require_known("RIMMarket-v0: invalid_items is {}", [invalid_items], get_args(InvalidItems))
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ConfigError(f"render_mode is {render_mode!r}. Expected 'ansi', 'rgb_array' or None")
-        changes: dict[str, object] = dict(settings or {})
-        if data is not None:
-            changes["data.source"] = source_name(data)
-        if rounds is not None:
-            changes["rounds"] = rounds
-        self.config = override(find_scenario(scenario), changes, origin="settings")
+        self.config = _configured(scenario, data, rounds, settings)
         self.render_mode = render_mode
         self.model_seed = model_seed
         self.invalid_items: InvalidItems = invalid_items
         """Answer to an item outside the catalogue: an error, or an empty position."""
         self.needs = NO_NEEDS
-        """Fields that are filled in for the agent beside those of every agent."""
-        self.barrier_every: int | None = None
-        self._market: Market | None = None
-        self._row = -1
-        """Row of the arrival that waits in its round; −1 where none does."""
-        self._place: tuple[ScoreRows, int] | None = None
-        """Its scores under the model, as the place in a block; None where no arrival waits."""
-        self._last: _Step | None = None
-        self._note: Slates | None = None
-        self._seeds = Seeds()
-        self._begun: MarketState | None = None
-        """The market when the open round began; of the last round if all are over."""
-        self._answers: list[Answer] = []
-        """Slates that were answered since."""
-        self._view: RoundView | None = None
-        """View of the open round, once it was asked for."""
-        self.record = np.zeros(1, RECORD)
-        """Record by which compiled code serves the market's arrivals."""
-        self._attached: Round | None = None
-        """Round to whose arrays the record points; None: to none."""
-        self._stepping = False
-        """True while the record and the market are not in accord; so it stays where an interrupt falls there."""
+        """Optional fields of arrivals and feedback, in addition to those of every agent."""
         with progress_to(_print):
             world = build_world(self.config)
-        m = self.n_items = world.log.n_items
-        most = world.most_arrivals or _MOST_ARRIVALS
-        one = np.ones(m, np.float32)
-        self.observation_space: spaces.Space[Observation] = spaces.Dict(  # type: ignore[assignment]  # dict[str, Any]
-            {
-                "relevance": spaces.Box(0 * one, one),
-                "ground_intensity": spaces.Box(0.0, GROUND_BOUND, (1,), np.float32),
-                "exposure": spaces.Box(0 * one, most * one),
-                "shortfall": spaces.Box(0 * one, most * one),
-                "admissible": spaces.MultiBinary(m),
-                "clock": spaces.Box(0.0, 1.0, (2,), np.float32),
-            }
-        )
-        self._nothing = (0 * one[None], 0 * one[:1], np.zeros((1, m), bool)), 0
-        """Scores where no arrival waits, and their place."""
-        self.action_space = spaces.MultiDiscrete(np.full(self.config.slate, m))
+        self.n_items = world.log.n_items
+        most_arrivals = world.most_arrivals or _MOST_ARRIVALS
+        self.observation_space: spaces.Space[Observation] = _observation_space(self.n_items, most_arrivals)
+        self.action_space = spaces.MultiDiscrete(np.full(self.config.slate, self.n_items))
+        self._market: Market | None = None
+        self._seeds = Seeds()
+        self._stock: Stock
+        self._begun: MarketState | None = None
+        """The market when the open round began; of the last round if all are over."""
+        self._notes: dict[int, Slates] = {}
+        """Annotated slates of the open round, by the row of the arrival."""
+        self._note: Slates | None = None
+        """Note for the next slate."""
+        self._last: _Step | None = None
+        """Last arrival that the market's own methods served."""
+        self._view: RoundView | None = None
+        """View of the open round, once it was asked for."""
+        self._stepped: SteppedMarket | None = None
+        """Open round for compiled steps; None before the first of them."""
+        self._stepped_list: list[SteppedMarket] = []
+        self._outcomes = no_outcomes(1)
 
     @property
     def market(self) -> Market:
@@ -228,7 +221,6 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         Raises:
             MarketError: If the environment was never reset.
         """
-        self._follow()
         if self._market is None:
             raise MarketError("the environment has not been reset. Call reset() first")
         return self._market
@@ -236,18 +228,24 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     @property
     def arrivals(self) -> Arrivals:
         """Waiting arrival, as a batch of one."""
-        return self.market.open.arrivals(np.array([self._row]), self._waiting(), self.needs)
+        scores = self._waiting_scores()
+        return self.market.open.arrivals(np.array([self._row]), scores, self.needs)
 
     @property
     def feedback(self) -> Feedback:
         """Outcome of the last step."""
-        self._follow()
+        if self._market is not None and (row := int(self._stock.observed.last_row[0])) >= 0:
+            return self._compiled_step(row).feedback
         if self._last is None:
             raise MarketError("no slate has been served yet. Call step() first")
-        opened, row, (block, place), arrivals, shown, consumed = self._last
-        if arrivals is None:
-            arrivals = opened.arrivals(np.array([row]), block.cut(place, 1), NO_NEEDS)
-        return Feedback(arrivals, shown[None], consumed[None])
+        return self._last.feedback
+
+    def _compiled_step(self, row: int) -> _Step:
+        """Step of an arrival that compiled code served."""
+        opened = self.market.open
+        block, place = opened.place(row)
+        shown = opened.ledger.item[row].astype(np.int64)
+        return _Step(opened, row, block.cut(place, 1), None, shown, opened.ledger.consumed[row].copy())
 
     def round_view(self) -> RoundView:
         """View of the current round, as agents get it."""
@@ -256,10 +254,10 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     @property
     def standing(self) -> Standing:
         """Current round and its waiting arrival."""
-        market, scores = self.market, self._waiting()
+        market = self.market
+        relevances, grounds, admissibles = self._waiting_scores().arrays
         if self._view is None or self._view.round != market.round:
             self._view = market.round_view()
-        relevances, grounds, admissibles = scores.arrays
         return Standing(
             (relevances[0] * grounds[0]).astype(np.float64),
             admissibles[0],
@@ -277,17 +275,19 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         The mask of a position ignores the other positions. If an item is chosen twice, its second position stays
         empty.
         """
-        return np.tile(self._waiting().arrays[2][0].astype(np.bool_), self.config.slate)
+        _, _, admissible = self._waiting_scores().arrays
+        return np.tile(admissible[0].astype(np.bool_), self.config.slate)
 
     @property
     def state(self) -> Snapshot:
         """Episode so far, for :meth:`load_state`; ``copy.deepcopy`` works, too."""
-        self._follow()
         if self._begun is None:
             raise MarketError("the environment has not been reset. Call reset() first")
-        return Snapshot(
-            self._seeds, copy.deepcopy(self._begun), tuple(self._answers), copy.deepcopy(self.np_random)
-        )
+        opened = self.market.open
+        rows = np.flatnonzero(opened.queue.state.is_served).tolist()
+        items = opened.ledger.item.astype(np.int64)
+        answers = tuple(self._notes.get(row, items[row]) for row in rows)
+        return Snapshot(self._seeds, copy.deepcopy(self._begun), answers, copy.deepcopy(self.np_random))
 
     def load_state(self, state: Snapshot) -> None:
         """Resume an episode from a state, identical in every bit.
@@ -314,14 +314,13 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         made.__setstate__(self.__getstate__())  # a fresh one, by the same arguments
         memo[id(self)] = made
         made.spec = self.spec
-        made.needs, made.barrier_every = self.needs, self.barrier_every
+        made.needs = self.needs
         if self._begun is not None:
             made.load_state(self.state)
         return made
 
     def annotate(self, slates: Slates) -> None:
         """Record prices and propensities of the next step's exposures."""
-        self._follow()
         self._note = slates
 
     def reset(
@@ -338,9 +337,14 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             ConfigError: If an option is unknown.
         """
         super().reset(seed=seed)
-        drawn = int(self.np_random.integers(2**31))
-        both = drawn if seed is None else seed
-        seeds = {"arrivals": both, "choice": both, "model": self.model_seed, "agent": both}
+        drawn_seed = int(self.np_random.integers(2**31))
+        episode_seed = drawn_seed if seed is None else seed
+        seeds = {
+            "arrivals": episode_seed,
+            "choice": episode_seed,
+            "model": self.model_seed,
+            "agent": episode_seed,
+        }
         for name, value in (options or {}).items():
             if name != "seeds" or not isinstance(value, dict) or set(value) - set(seeds):
                 raise ConfigError(
@@ -355,33 +359,57 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the waiting arrival; observe the next."""
-        if not self.attach():
-            info, reward = self.answer(action)
-            return self.observation(), reward, self.market.done, False, {"market": info}
-        asked, m = self.items_of(action), self.n_items
-        shown, taken, self._stepping = asked[None].copy(), np.empty((1, len(asked)), bool), True
-        serve_all(self.record, _CHOSEN, shown, taken)
-        told = outcome(self.record)
-        if told.scored < 1:
-            self.score_next()
-        numbers, admissible = np.empty((1, 3 * m + 3), np.float32), np.empty((1, m), np.int8)
-        observe_all(self.record, _CHOSEN, numbers, admissible)
-        if told.scored < 0:
-            self.detach()
-        self._stepping = False  # last, so that no interrupt leaves a record without room
-        info = {
-            "round": int(told.round),
-            "served": int(told.served),
-            "arrival": int(told.arrival),
-            "time": told.now / TICKS,
-            "consumed": int(told.n_consumed),
-            "items": tuple(shown[0].tolist()),
-            "taken": tuple(taken[0].tolist()),
-            "emptied": int(told.emptied),
-            "shortfall": told.shortfall,
-            "excess": 0.0,
-        }
-        return observation_of(numbers[0], admissible[0]), told.reward, False, False, {"market": info}
+        slate = self.items_of(action)
+        numbers = np.empty((1, 3 * self.n_items + 3), np.float32)
+        admissible = np.empty((1, self.n_items), np.int8)
+        if self.stepped_market() is not None:
+            shown = slate[None].copy()
+            taken = np.empty(shown.shape, bool)
+            step_markets(self._stepped_list, _CHOSEN, shown, taken, self._outcomes, numbers, admissible)
+            status, *values, reward = self._outcomes[0].item()
+            if status != NOT_SERVED:
+                if status == NOT_SCORED:
+                    self.score_waiting()
+                    self.observe(numbers[0], admissible[0])
+                info = _info(values, shown[0], taken[0])
+                return observation_of(numbers[0], admissible[0]), reward, False, False, {"market": info}
+        info, reward = self.answer(slate)
+        self.observe(numbers[0], admissible[0])
+        return observation_of(numbers[0], admissible[0]), reward, self.market.done, False, {"market": info}
+
+    def stepped_market(self) -> SteppedMarket | None:
+        """Open round for compiled steps; None if they cannot serve."""
+        market = self._market
+        if market is None or self._note is not None or self.needs is not NO_NEEDS:
+            return None
+        if self._stepped is None or self._stepped.columns is not market.open.columns:
+            self._stepped = self._made_stepped(market)
+        return self._stepped
+
+    def _made_stepped(self, market: Market) -> SteppedMarket | None:
+        """Record for compiled steps; None if they cannot serve."""
+        opened = market.open
+        needs_python = len(opened.requirements.table) or self.config.exposure.examination == "random"
+        if self._row < 0 or needs_python or not opened.follows_law:
+            return None
+        opened.score_ahead(self._row, -1)
+        stepped = SteppedMarket(
+            columns=opened.columns,
+            responder=opened.responder(),
+            scores=opened.score_columns,
+            observed=self._stock.observed,
+            id=opened.schedule.id,
+            number=opened.number,
+            n_rounds=self.config.rounds,
+            cost=market.cost,
+            fixed_states=opened.has_fixed_states,
+        )
+        self._stepped_list = market_list(stepped, 1)
+        return stepped
+
+    def score_waiting(self) -> None:
+        """Score the arrival that waits for the next compiled step."""
+        self.market.open.score_ahead(self._row, int(self._stock.observed.last_row[0]))
 
     def items_of(self, action: Action) -> Ints:
         """Items of an action, which is checked.
@@ -397,26 +425,30 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         return items
 
     def answer(self, action: Action) -> tuple[dict[str, Any], float]:
-        """``info["market"]`` and reward of a step, not compiled."""
-        self.detach()
+        """``info["market"]`` and reward of a step without compiled code."""
         items = self.items_of(action).copy()
-        note, self._note = self._note, None
-        answer = items if note is None else as_slates(dataclasses.replace(note, items=items[None]))
-        shown, consumed, gain = self._serve(answer)
+        note = self._note
+        self._note = None
+        slates = Slates(items[None].copy())
+        if note is not None:
+            slates = as_slates(dataclasses.replace(note, items=items[None]))
+        shown, consumed, gain = self._serve(slates, is_annotated=note is not None)
         info = self._summary(items, shown, consumed)
         return info, info["consumed"] + self.market.cost * gain
 
-    def _serve(self, answer: Answer) -> tuple[Ints, Bools, float]:
+    def _serve(self, slates: Slates, *, is_annotated: bool) -> tuple[Ints, Bools, float]:
         """Shown items, mask of consumed items, and gain in delivery."""
-        market, row, place = self.market, self._row, self._waiting_place()
+        market = self.market
         opened = market.open
-        revealed = None if self.needs is NO_NEEDS else self.arrivals  # before what is consumed changes it
-        slates = answer if isinstance(answer, Slates) else Slates(answer[None].copy())
-        many = market.show(np.array([row]), slates, empty=True)
-        shown, consumed = many[0][0].copy(), many[1][0]
-        self._last = _Step(opened, row, place, revealed, shown, consumed)
+        row = self._row
+        scores = self._waiting_scores()
+        revealed = None if self.needs is NO_NEEDS else self.arrivals  # before consumption changes it
+        shown, consumed = (part[0].copy() for part in market.show(np.array([row]), slates, empty=True))
+        self._last = _Step(opened, row, scores, revealed, shown, consumed)
+        self._stock.observed.last_row[0] = -1
+        if is_annotated:
+            self._notes[row] = dataclasses.replace(slates, items=shown[None].copy())
         gain = self._stock.count(row, shown)
-        self._answers.append(answer)
         if market.open is opened or market.done:
             self._hand_out(market)
         else:
@@ -439,121 +471,124 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             return text
         return exposure_picture(market.exposure, market.required, text)
 
-    def attach(self) -> bool:
-        """True if compiled code can serve the next slate."""
-        opened, market = self._attached, self._market
-        own = self.needs is not NO_NEEDS or self._note is not None or self._stepping or not COMPILES
-        if market is not None and opened is market.open and opened.attached and not own:
-            return True
-        self.detach()
-        terms = None if own else self._record_terms()
-        self._stepping = terms is not None
-        if terms is not None:
-            enter(self.record, terms)
-            self._attached = self.market.open
-            self._attached.attach(self.record, terms)
-            self._stepping = False
-        return terms is not None
+    @property
+    def _row(self) -> int:
+        """Row of the waiting arrival; −1 if no arrival waits."""
+        return int(self._stock.observed.row[0])
 
-    def detach(self) -> None:
-        """Let only the market's own methods serve from here on."""
-        self._follow()
-        if self._attached is not None:
-            self._attached.detach()
-            self._attached = None
-
-    def score_next(self) -> None:
-        """Score the arrival that waits for compiled code."""
-        if self._attached is not None:
-            self._attached.score_waiting()
-
-    def _follow(self) -> None:
-        """Enter what compiled code has served since the last look."""
-        opened, first = self._attached, self._row
-        if opened is None or (row := int(self.record["served"][0])) <= first:
-            return
-        shown, consumed = opened.ledger.item[first:row].astype(np.int64), opened.ledger.consumed[row - 1]
-        place, following = opened.place(row - 1), opened.place(row)  # before all else, for both may fail
-        self._last = _Step(opened, row - 1, place, None, shown[-1].copy(), consumed.copy())
-        self._answers.extend(shown)
-        self._row, self._place = row, following
-        self._stock.missing = float(self.record["shortfall"][0])
-
-    def _record_terms(self) -> dict[str, Any] | None:
-        """Terms of the record; None if compiled code cannot serve."""
-        market, stock, row = self.market, self._stock, self._row
-        if len(market.open.requirements.table) or self.config.exposure.examination == "random":
-            return None
-        if row + 1 == market.n_arrivals or not 0 <= row == market.served:  # the last slate ends the round
-            return None
-        if (terms := market.open.record_terms()) is None:
-            return None
-        terms |= {"rounds": self.config.rounds, "cost": market.cost, "shortfall": stock.missing}
-        return terms | {"seen_exposure": stock.exposure, "seen_shortfall": stock.shortfall}
-
-    def _waiting(self) -> ScoreRows:
-        self._follow()
-        block, place = self._waiting_place()
-        return block.cut(place, 1)
-
-    def _waiting_place(self) -> tuple[ScoreRows, int]:
-        if self._place is None:
+    def _waiting_scores(self) -> ScoreRows:
+        """Scores (1, M) of the waiting arrival."""
+        opened = self.market.open
+        if self._row < 0:
             raise MarketError("the episode is over, so no arrival is waiting. Call reset() first")
-        return self._place
+        block, place = opened.place(self._row)
+        return block.cut(place, 1)
 
     def _open(self, seeds: Seeds) -> None:
         """Make a new market with these seeds."""
         with progress_to(_print):
-            market = Market(self.config, seeds=seeds, barrier_every=self.barrier_every, needs=self.needs)
-        if self._attached is not None:  # not detached: where its scores failed, they would fail again
-            self._attached.arriving.keep_record()
-            self._attached = None
-        self._market, self._seeds = market, seeds
-        self._last = self._note = None
+            self._market = Market(self.config, seeds=seeds, needs=self.needs)
+        self._seeds = seeds
+        self._last = None
+        self._note = None
 
     def _begin(self) -> None:
         """Set up a round's records before its first arrival."""
-        self._begun, self._answers, self._view = self.market.state, [], None
-        self._hand_out(self.market)
-        self._stock = Stock(self.market.open)
+        market = self.market
+        self._begun = market.state
+        self._notes = {}
+        self._view = None
+        self._stepped = None
+        self._stock = Stock(market.open)
+        self._hand_out(market)
 
     def _hand_out(self, market: Market) -> None:
         """Advance to the next arrival, if there is one."""
-        self._row, self._place = -1, None
+        self._stock.observed.row[0] = -1
         if not market.done:
-            self._row = int(market.open.arriving.take(1)[0])
-            self._place = market.open.place(self._row)
+            self._stock.observed.row[0] = market.open.queue.take(1)[0]
 
     def observation(self) -> Observation:
         """Observation of the waiting arrival."""
-        numbers, admissible = np.empty(3 * self.n_items + 3, np.float32), np.empty(self.n_items, np.int8)
+        numbers = np.empty(3 * self.n_items + 3, np.float32)
+        admissible = np.empty(self.n_items, np.int8)
         self.observe(numbers, admissible)
         return observation_of(numbers, admissible)
 
     def observe(self, numbers: Float32s, admissible: NDArray[np.int8]) -> None:
         """Fill in the arrays of :func:`observation_of`."""
-        clock, stock = _clock(self.market), self._stock
-        scores, place = self._nothing if self._place is None else (self._place[0].arrays, self._place[1])
-        relevance, ground, can = scores[0][place], scores[1][place:], scores[2][place]
-        observe(relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
+        market = self.market
+        observed = self._stock.observed
+        place = 0
+        if self._row < 0:
+            relevance = np.zeros((1, self.n_items), np.float32)
+            ground = np.zeros(1, np.float32)
+            is_admissible = np.zeros((1, self.n_items), bool)
+        else:
+            block, place = market.open.place(self._row)
+            relevance, ground, is_admissible = block.arrays
+        observe(relevance[place], ground[place:], is_admissible[place], observed.exposure, observed.shortfall,
+            _clock(market), numbers, admissible)  # fmt: skip
 
     def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:
         """``info["market"]`` from chosen, shown and consumed items."""
-        market, row, stock = self.market, self._row, self._stock
-        opened, wanted, items, taken = market.open, asked.tolist(), shown.tolist(), consumed.tolist()
-        emptied = 0 if items == wanted else sum(map(operator.ne, items, wanted))
-        return {
-            "round": market.round,
-            "served": opened.arriving.served,
-            "arrival": int(opened.schedule.id[row]) if row >= 0 else -1,
-            "time": float(opened.schedule.tick[row] / TICKS) if row >= 0 else 0.0,
-            "consumed": taken.count(True),
-            "items": tuple(items),
-            "taken": tuple(taken),
-            "emptied": emptied,
-            "shortfall": stock.missing,
-            "excess": stock.excess,
-        }
+        market = self.market
+        schedule = market.open.schedule
+        row = self._row
+        values = [
+            market.round,
+            market.served,
+            int(schedule.id[row]) if row >= 0 else -1,
+            float(schedule.tick[row] / TICKS) if row >= 0 else 0.0,
+            int(np.count_nonzero(consumed)),
+            int(np.count_nonzero(asked != shown)),
+            float(self._stock.observed.undelivered[0]),
+            float(self._stock.observed.excess[0]),
+        ]
+        return _info(values, shown, consumed)
+
+
+def _info(values: list[Any], shown: Ints, consumed: Bools) -> dict[str, Any]:
+    """``info["market"]`` from the values of :func:`rimsim.envs.steps.no_outcomes` and a slate."""
+    number, served, arrival, time, n_consumed, n_emptied, shortfall, excess = values
+    return {
+        "round": number,
+        "served": served,
+        "arrival": arrival,
+        "time": time,
+        "consumed": n_consumed,
+        "items": tuple(shown.tolist()),
+        "taken": tuple(consumed.tolist()),
+        "emptied": n_emptied,
+        "shortfall": shortfall,
+        "excess": excess,
+    }
+
+
+def _configured(
+    scenario: str, data: LogSource | None, rounds: int | None, settings: dict[str, object] | None
+) -> ScenarioConfig:
+    """Scenario with the changes that an environment's arguments ask for."""
+    changes: dict[str, object] = dict(settings or {})
+    if data is not None:
+        changes["data.source"] = source_name(data)
+    if rounds is not None:
+        changes["rounds"] = rounds
+    return override(find_scenario(scenario), changes, origin="settings")
+
+
+def _observation_space(n_items: int, most_arrivals: int) -> spaces.Space[Observation]:
+    """Space of observations; ``most_arrivals`` bounds exposures of a round."""
+    ones = np.ones(n_items, np.float32)
+    parts: dict[str, spaces.Space[Any]] = {
+        "relevance": spaces.Box(0 * ones, ones),
+        "ground_intensity": spaces.Box(0.0, GROUND_BOUND, (1,), np.float32),
+        "exposure": spaces.Box(0 * ones, most_arrivals * ones),
+        "shortfall": spaces.Box(0 * ones, most_arrivals * ones),
+        "admissible": spaces.MultiBinary(n_items),
+        "clock": spaces.Box(0.0, 1.0, (2,), np.float32),
+    }
+    return spaces.Dict(parts)  # type: ignore[return-value]  # dict[str, Any]
 
 
 def _print(line: str) -> None:
@@ -594,7 +629,7 @@ def require_items(items: Ints, n_items: int) -> None:
 
 def _clock(market: Market) -> tuple[float, float]:
     """Elapsed share of the round and of the run."""
-    progress = market.open.arriving.share
+    progress = market.open.queue.share
     return progress, min(1.0, (market.round + progress) / market.config.rounds)
 
 

@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
-from rimsim.compiled import compiled
+from rimsim.compiled import CompiledRecord, compiled
 from rimsim.house_style import BLUE, VERMILION, style
-from rimsim.market.records import observed_gain
+from rimsim.market.slates import observed_gain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from rimsim.config import Seeds
     from rimsim.market import Slates
-    from rimsim.market.round import Round
+    from rimsim.market.round import OpenRound
     from rimsim.market.state import MarketState
 
 
@@ -106,23 +106,41 @@ def popularity_groups(counts: Ints, groups: int) -> Floats:
     return np.asarray(np.arange(groups)[:, None] == group, np.float64)
 
 
+@dataclass(frozen=True, eq=False)
+class ObservedRound(CompiledRecord):
+    """Round as an environment observes it."""
+
+    exposure: Float32s
+    """(M,) exposures so far, in the unit of the guarantee."""
+    shortfall: Float32s
+    """(M,) exposures that items still lack, in that unit."""
+    undelivered: Floats
+    """(1,) undelivered part of all guarantees, in that unit."""
+    excess: Floats
+    """(1,) exposures above caps, in that unit."""
+    row: Ints
+    """(1,) row of the waiting arrival in the schedule; −1 if no arrival waits."""
+    last_row: Ints
+    """(1,) row of the last arrival that a compiled step served; −1 if the market served the last slate."""
+
+
 class Stock:
     """Exposure and shortfall of a round, updated by every slate."""
 
-    def __init__(self, opened: Round) -> None:
-        short = np.maximum(opened.required - opened.exposure, 0)
-        self.exposure = opened.exposure.astype(np.float32)
-        """(M,) exposures so far, in the unit of the guarantee."""
-        self.shortfall = short.astype(np.float32)
-        """(M,) exposures that items still lack, in that unit."""
-        promises = opened.requirements.table
-        self.missing = float(short.sum() + promises.least.sum())
-        """Undelivered part of all guarantees, in that unit."""
-        self.excess = 0.0
-        """Exposures above caps, in that unit."""
+    def __init__(self, opened: OpenRound) -> None:
+        shortfall = np.maximum(opened.required - opened.exposure, 0)
+        table = opened.requirements.table
+        self.observed = ObservedRound(
+            exposure=opened.exposure.astype(np.float32),
+            shortfall=shortfall.astype(np.float32),
+            undelivered=np.array([float(shortfall.sum() + table.min_exposure.sum())]),
+            excess=np.zeros(1),
+            row=np.full(1, -1),
+            last_row=np.full(1, -1),
+        )
         self._opened = opened
-        self._delivered = np.zeros(len(promises))
-        """(J,) exposures so far that count for each row of the promises."""
+        self._delivered = np.zeros(len(table))
+        """(J,) exposures so far that count for each row of the requirements."""
 
     def count(self, row: int, shown: Ints) -> float:
         """Count a shown slate and return its net gain.
@@ -130,27 +148,34 @@ class Stock:
         The gain is the reduction of the shortfall minus the exposure above caps. ``row`` is the row of the arrival.
         """
         opened = self._opened
+        observed = self.observed
         useful = observed_gain(
             shown,
             opened.requirements.position_weights,
             opened.exposure,
             opened.required,
-            self.exposure,
-            self.shortfall,
+            observed.exposure,
+            observed.shortfall,
         )
         excess = 0.0
         if len(self._delivered):
-            missing, excess = self._count_promises(np.array([row]), shown[None])
-            useful += missing
-        self.missing, self.excess = max(self.missing - useful, 0.0), self.excess + excess
+            gained, excess = self._count_rows(np.array([row]), shown[None])
+            useful += gained
+        observed.undelivered[0] = max(observed.undelivered[0] - useful, 0.0)
+        observed.excess[0] += excess
         return useful - excess
 
-    def _count_promises(self, row: Ints, shown: Ints) -> tuple[float, float]:
+    def _count_rows(self, row: Ints, shown: Ints) -> tuple[float, float]:
         """Deficit that a slate removes, and excess that it adds."""
-        table, before = self._opened.requirements.table, self._delivered
+        table = self._opened.requirements.table
+        before = self._delivered
         self._delivered = before + self._opened.requirements.delivered(shown, row)
-        gained = np.maximum(table.least - before, 0.0) - np.maximum(table.least - self._delivered, 0.0)
-        beyond = np.maximum(self._delivered - table.most, 0.0) - np.maximum(before - table.most, 0.0)
+        gained = np.maximum(table.min_exposure - before, 0.0) - np.maximum(
+            table.min_exposure - self._delivered, 0.0
+        )
+        beyond = np.maximum(self._delivered - table.max_exposure, 0.0) - np.maximum(
+            before - table.max_exposure, 0.0
+        )
         return float(gained.sum()), float(beyond.sum())
 
 

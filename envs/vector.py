@@ -6,12 +6,24 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from numpy.typing import NDArray
 
-from rimsim.arrays import TICKS, Array, Bools, Floats, Ints
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
 from rimsim.data.session_logs import LogSource
 from rimsim.envs.market import InvalidItems, MarketEnv, NamedArguments
 from rimsim.envs.observations import observation_of
-from rimsim.envs.steps import RECORD, observe_all, serve_all
+from rimsim.envs.steps import (
+    NOT_SCORED,
+    NOT_SERVED,
+    SteppedMarket,
+    market_list,
+    no_outcomes,
+    replace_market,
+    step_markets,
+)
+
+_INFO = ("round", "served", "arrival", "time", "consumed", "emptied", "shortfall", "excess")
+"""Fields of ``infos["market"]`` that are single numbers."""
 
 
 class MarketVectorEnv(NamedArguments, SyncVectorEnv):
@@ -42,7 +54,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         invalid_items: InvalidItems = "raise",
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
     ) -> None:
-        def made() -> MarketEnv:
+        def made_env() -> MarketEnv:
             return MarketEnv(
                 scenario,
                 data=data,
@@ -53,10 +65,15 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
                 invalid_items=invalid_items,
             )
 
-        super().__init__([made] * num_envs, autoreset_mode=autoreset_mode)
-        self._table = np.zeros(num_envs, RECORD)
-        self._stepping = False
-        """True in a step, and after one that was interrupted."""
+        super().__init__([made_env] * num_envs, autoreset_mode=autoreset_mode)
+        self._stepped: list[SteppedMarket | None] = [None] * num_envs
+        """Markets in the list for compiled steps."""
+        self._stepped_list: list[SteppedMarket] = []
+        """The same as a list for compiled code."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Attributes of a copy, without the list for compiled steps."""
+        return vars(self) | {"_stepped": [None] * self.num_envs, "_stepped_list": []}
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -73,11 +90,17 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
             AgentError: If an action is not a slate, or holds a number that is not an item; then no market moves.
         """
         self._require_items(actions)
-        n, m = self.num_envs, self.envs[0].n_items
-        numbers, admissible = np.empty((n, 3 * m + 3), np.float32), np.empty((n, m), np.int8)
-        ended, infos = np.zeros(n, bool), dict[str, Any]()
-        served, rewards, columns = self._serve(actions)
-        for number in np.flatnonzero(~served).tolist():
+        n = self.num_envs
+        n_items = self.envs[0].n_items
+        numbers = np.empty((n, 3 * n_items + 3), np.float32)
+        admissible = np.empty((n, n_items), np.int8)
+        ended = np.zeros(n, bool)
+        infos: dict[str, Any] = {}
+        status, rewards, columns = self._step_together(actions, numbers, admissible)
+        for number in np.flatnonzero(status == NOT_SCORED).tolist():
+            self.envs[number].score_waiting()
+            self.envs[number].observe(numbers[number], admissible[number])
+        for number in np.flatnonzero(status == NOT_SERVED).tolist():
             env = self.envs[number]
             if self._autoreset_envs[number] and self.autoreset_mode is AutoresetMode.NEXT_STEP:
                 summary = env.reset()[1]["market"]
@@ -85,25 +108,22 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
                 summary, rewards[number] = env.answer(actions[number])
                 ended[number] = env.market.done
                 if ended[number] and self.autoreset_mode is AutoresetMode.SAME_STEP:
-                    last = {"final_obs": env.observation(), "final_info": {"market": summary}}
-                    infos = self._add_info(infos, last, number)
+                    final = {"final_obs": env.observation(), "final_info": {"market": summary}}
+                    infos = self._add_info(infos, final, number)
                     summary = env.reset()[1]["market"]
             env.observe(numbers[number], admissible[number])
             for key, column in columns.items():
                 column[number] = summary[key]
-        observe_all(self._table, served, numbers, admissible)
-        for number in np.flatnonzero(served & (self._table["scored"] < 0)).tolist():
-            self.envs[number].detach()
-        self._stepping = False
         self._autoreset_envs = ended
-        everyone = np.ones(n, bool)
-        infos["market"] = columns | {f"_{key}": everyone for key in columns}
-        infos["_market"] = everyone
+        in_all = np.ones(n, bool)
+        infos["market"] = columns | {f"_{key}": in_all for key in columns}
+        infos["_market"] = in_all
         return observation_of(numbers, admissible), rewards, ended.copy(), np.zeros(n, bool), infos
 
     def _require_items(self, actions: Ints) -> None:
         """Refuse items outside the catalogue before any slate is served."""
-        numbers, n_items = np.asarray(actions), self.envs[0].n_items
+        numbers = np.asarray(actions)
+        n_items = self.envs[0].n_items
         if numbers.ndim != 2 or numbers.dtype.kind not in "iu":  # refused with the shape that is expected
             return
         is_strange = ((numbers < 0) | (numbers >= n_items)).any(axis=1)
@@ -112,27 +132,36 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         for number in np.flatnonzero(is_strange).tolist():
             self.envs[number].items_of(numbers[number])
 
-    def _serve(self, actions: Ints) -> tuple[Bools, Floats, dict[str, Array]]:
-        """Mask of jointly served markets, rewards, ``info["market"]``."""
-        if self._stepping:
-            for env in self.envs:
-                env.detach()
-        table, given, k = self._table, np.asarray(actions), self.envs[0].config.slate
-        self._stepping = True
-        for number, env in enumerate(self.envs):
-            if env.record.base is not table:  # new, copied or exchanged: its row has addresses of others
-                env.detach()
-                env.record = table[number : number + 1]
-        n, served = len(table), np.array([env.attach() for env in self.envs])
-        if given.shape != (n, k) or given.dtype.kind not in "iu":
-            served[:], given = False, np.zeros((n, k), np.int64)
-        asked = given.astype(np.int64, order="C", copy=False)
-        shown, taken = asked.copy(), np.zeros((n, k), bool)
-        serve_all(table, served, shown, taken)
-        for number in np.flatnonzero(served & (table["scored"] < 1)).tolist():
-            self.envs[number].score_next()
-        whole = {"consumed": "n_consumed"} | {key: key for key in ("round", "served", "arrival", "emptied")}
-        info: dict[str, Array] = {key: table[name].astype(np.int64) for key, name in whole.items()}
-        info |= {"time": table["now"] / TICKS, "items": shown, "taken": taken}
-        info |= {"shortfall": table["shortfall"].copy(), "excess": np.zeros(n)}
-        return served, np.where(served, table["reward"], 0.0), info
+    def _step_together(
+        self, actions: Ints, numbers: Float32s, admissible: NDArray[np.int8]
+    ) -> tuple[Ints, Floats, dict[str, Array]]:
+        """Statuses, rewards and ``info["market"]`` of compiled steps."""
+        n = self.num_envs
+        slates = np.asarray(actions)
+        chosen = np.ones(n, bool)
+        for number, (env, stepped) in enumerate(zip(self.envs, self._stepped, strict=True)):
+            if env.stepped_market() is not stepped or stepped is None:
+                chosen[number] = self._enlisted(number)
+        if slates.shape != (n, self.envs[0].config.slate) or slates.dtype.kind not in "iu":
+            chosen[:] = False  # each market refuses its slate
+            slates = np.zeros((n, self.envs[0].config.slate), np.int64)
+        shown = slates.astype(np.int64, order="C")
+        taken = np.zeros(shown.shape, bool)
+        outcomes = no_outcomes(n)
+        if chosen.any():
+            step_markets(self._stepped_list, chosen, shown, taken, outcomes, numbers, admissible)
+        columns = {key: np.ascontiguousarray(outcomes[key]) for key in _INFO}
+        columns |= {"items": shown, "taken": taken}
+        return outcomes["status"], np.ascontiguousarray(outcomes["reward"]), columns
+
+    def _enlisted(self, number: int) -> bool:
+        """True if compiled code can serve a listed market."""
+        stepped = self.envs[number].stepped_market()
+        if stepped is None:
+            return False
+        if stepped is not self._stepped[number]:
+            if not len(self._stepped_list):
+                self._stepped_list = market_list(stepped, self.num_envs)
+            replace_market(self._stepped_list, number, stepped)
+            self._stepped[number] = stepped
+        return True

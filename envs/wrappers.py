@@ -120,21 +120,24 @@ _OBSERVED_GROUPS = 5
 
 def compact(standing: Standing, groups: Floats) -> Float32s:
     """Numbers of :data:`COMPACT`, then the missing share of each group."""
-    k, missing, required = len(standing.position_weights), standing.missing, float(standing.required.sum())
+    k = len(standing.position_weights)
+    missing = standing.missing
+    required = float(standing.required.sum())
     total = float(missing.sum())
-    gone = min(1.0, standing.served / max(1, standing.arrivals))
+    share_served = min(1.0, standing.served / max(1, standing.arrivals))
     room = max(standing.arrivals - standing.served, 1) * float(standing.position_weights.sum())
     short = total / required if required > 0 else 0.0
     guaranteed = np.count_nonzero(standing.required)
     scores = np.sort(standing.intensity[standing.admissible])[::-1]
     wanted = np.sort(standing.intensity[standing.admissible & (missing > 0)])[::-1]
-    owed, lack = groups @ standing.required, groups @ missing
+    owed = groups @ standing.required
+    lack = groups @ missing
     numbers = (
-        gone,
+        share_served,
         short,
         np.count_nonzero(missing) / guaranteed if guaranteed else 0.0,
         min(1.0, total / room),
-        1.0 - short - gone,
+        1.0 - short - share_served,
         *(_squashed(value, standing.cost) for value in (_mean(scores), _at(scores, k - 1), _at(scores, 0))),
         *(_squashed(value, standing.cost) for value in (_at(wanted, 0), _mean(wanted[:k]))),
         *np.divide(lack, owed, out=np.zeros(len(owed)), where=owed > 0),
@@ -207,23 +210,25 @@ class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Rec
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the market."""
-        told = self.env.reset(seed=seed, options=options)
+        result = self.env.reset(seed=seed, options=options)
         self._clear()
         self._rounds = []
-        return told
+        return result
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Act in the environment; an episode's last step adds measures."""
-        number, owing = self._inner.market.round, self._inner.market.open
+        number = self._inner.market.round
+        opened = self._inner.market.open
         observation, reward, terminated, truncated, info = self.env.step(action)
         market = info["market"]
-        items, taken = np.array(market["items"]), np.array(market["taken"])
+        items = np.array(market["items"])
+        taken = np.array(market["taken"])
         self._slates += 1
         self._reward += float(reward)
         np.add.at(self._shown, items[items >= 0], 1)
         np.add.at(self._taken, items[taken], 1)
         if self._inner.market.round != number or terminated:
-            self._rounds.append(self._figures(measures.shortfall(owing.exposure, owing.required)))
+            self._rounds.append(self._figures(measures.shortfall(opened.exposure, opened.required)))
             self._clear()
         if terminated or truncated:
             info["measures"] = {
@@ -235,7 +240,8 @@ class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Rec
         """Set the counts of a round to 0."""
         self._shown: Ints = np.zeros(self._inner.n_items, np.int64)
         self._taken: Ints = np.zeros(self._inner.n_items, np.int64)
-        self._slates, self._reward = 0, 0.0
+        self._slates = 0
+        self._reward = 0.0
 
     def _figures(self, undelivered: float) -> dict[str, float]:
         return {

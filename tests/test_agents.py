@@ -17,7 +17,8 @@ from rimsim.agents import EpsilonGreedy, Random, RimFeedback, States, make_agent
 from rimsim.agents.exploration import uniform_slates
 from rimsim.agents.fair_rec import _chosen, _turns
 from rimsim.agents.feasibility import _seen
-from rimsim.agents.prices import SAMPLED_TOL, admissible_shares, capacities, cost_of_missing, solved_prices
+from rimsim.agents.past_states import admissible_shares, capacities
+from rimsim.agents.prices import SAMPLED_TOL, cost_of_missing, solved_prices
 from rimsim.config import ArrivalsConfig, ExposureConfig
 from rimsim.errors import AgentError, ConfigError
 from rimsim.market import Market
@@ -262,13 +263,13 @@ def test_a_missing_exposure_costs_more_than_any_is_worth_where_floors_are_hard(s
 @pytest.mark.parametrize("tol", [1e-4, 0.1])
 def test_prices_of_a_sample_with_few_positions_an_item_need_not_be_near(monkeypatch, came, floor, tol):
     """Floors stay real, and a wider gap does, where states are a sample that has fewer than 1.5 positions an item."""
-    view = view_of(40, M, K, past=arrivals_of(skewed(10, M)), came=came)
+    view = view_of(40, M, K, past=arrivals_of(skewed(10, M)), n_past_arrivals=came)
     view = replace(view, required=np.full(M, 4 * floor))
     calls = calls_of(monkeypatch, prices, "solve_prices")
     solved_prices(view, tol)
     (asked,) = calls
     real = came == 40 and floor < 1.5
-    assert asked["more"]["for_bound"] == real
+    assert asked["options"]["for_bound"] == real
     assert asked["tol"] == (max(tol, SAMPLED_TOL) if real else tol)
     if real:
         assert asked["min_exposure"] == pytest.approx(np.full(M, floor))

@@ -16,7 +16,7 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig, LogWindow, PlatformCon
 from rimsim.errors import ArmsError, ConfigError, MarketError
 from rimsim.market import MarketState, build_world
 from rimsim.market.controls import AsLogged, Shadowed, replica_seeds
-from rimsim.market.ledger import LoggedPast
+from rimsim.market.histories import LoggedPast
 from rimsim.scenarios import compare
 from rimsim.scenarios.report import loop
 from rimsim.scenarios.report.comparison import result_tables

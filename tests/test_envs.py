@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from contextlib import suppress
+from dataclasses import fields
 from functools import partial
 from types import SimpleNamespace
 
@@ -35,8 +36,8 @@ from rimsim.errors import AgentError, ConfigError, MarketError, ModelError
 from rimsim.intensity.contract import BLOCK
 from rimsim.market import Slates
 from rimsim.market.records import Needs
-from rimsim.market.round import Round
-from rimsim.market.scores import ArrivalScores
+from rimsim.market.round import OpenRound
+from rimsim.market.scores.arrivals import ArrivalScores
 
 SETTINGS = {"platform.model": "popularity-hp", "data.min_item_events": 120, "slate": 5}
 SETTINGS |= {"arrivals.per_round": 60, "arrivals.warmup_share": 0.9}
@@ -142,7 +143,7 @@ def test_invalid_items_leave_positions_empty_and_are_counted():
 def test_an_item_outside_the_catalogue_is_refused(item, compiled, monkeypatch):
     """The error names item and position, the market stays as it was, and the next slate is served as without it."""
     if not compiled:
-        monkeypatch.setattr(MarketEnv, "attach", lambda _: False)
+        monkeypatch.setattr(MarketEnv, "stepped_market", lambda _: None)
     env, other = make().unwrapped, make().unwrapped
     for either in (env, other):
         either.reset(seed=0)
@@ -298,7 +299,7 @@ def test_the_short_way_of_a_step_is_the_long_way(kind, changes):
         columns = ("item", "consumed", "intensity", "probability", "true_intensity", "ground")
         same_arrays(closed.ledger, closed_too.ledger, *columns)
         events = closed.histories.events
-        same_arrays(events, closed_too.histories.events, *events._fields)
+        same_arrays(events, closed_too.histories.events, *(field.name for field in fields(events)))
 
 
 # Each agent and each market is among these pairs; all pairs are in test_market, with batches of one.
@@ -622,10 +623,15 @@ def test_vector_equals_single_environments(kind):
         assert ended or not ends.any()
 
 
+def _by_compiled_step(env):
+    """Whether compiled code served the last slate of an environment."""
+    return env._stock.observed.last_row[0] >= 0
+
+
 @pytest.mark.parametrize("kind", ["clones", "replay"])
 def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
     """What is read of a market, noted or served between joint steps is that of a single environment, in every bit."""
-    monkeypatch.setattr("rimsim.market.ledger._ROOM", 1)
+    monkeypatch.setattr("rimsim.market.histories._ROOM", 1)
     kwargs = small(kind, **{"arrivals.per_round": 40, "arrivals.max_visits": 9})
     envs = gymnasium.make_vec("RIMMarket-v0", num_envs=2, **kwargs)
     singles = [MarketEnv(**kwargs) for _ in range(2)]
@@ -639,7 +645,7 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
         actions = np.argsort(-together["relevance"], axis=1, kind="stable")[:, :5]
         actions[0, 4] = actions[0, step % 5]
         if step % 9 == 4:
-            read.append(envs.envs[0]._attached is not None)
+            read.append(_by_compiled_step(envs.envs[0]))
             mine, expected = (env.feedback for env in pair)
             same_arrays(mine, expected, "slates", "consumed")
             same_arrays(mine.arrivals, expected.arrivals, "relevance")
@@ -658,7 +664,7 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
             after = [copy.deepcopy(env).step(actions[step % 2])[0] for env in pair]
             np.testing.assert_equal(*after)
         together, rewards, *_ = envs.step(actions)
-        joint.append((envs._table["n"] > 0).all())
+        joint.append(all(map(_by_compiled_step, envs.envs)))
         steps = [env.step(action) for env, action in zip(singles, actions, strict=True)]
         alone, theirs = [one[0] for one in steps], [one[1] for one in steps]
         assert rewards.tolist() == theirs
@@ -692,7 +698,7 @@ def test_a_market_can_be_served_outside_of_its_environment():
             refused(MarketError, "some of these arrivals are not waiting", env.step, slates[1])
             market.serve(market.next_arrivals(2), slates, invalid="empty")
         assert market.served == 7
-        assert market.open._shown.sum() == 7
+        assert market.open.queue.state.is_served.sum() == 7
 
 
 @pytest.mark.parametrize("kind", ["clones", "replay"])
@@ -732,7 +738,7 @@ def test_an_interrupted_step_leaves_a_market_that_goes_on(copies, call, monkeypa
     kwargs = small("clones", **{"arrivals.per_round": 900} | EAGER)
     env = gymnasium.make_vec("RIMMarket-v0", num_envs=copies, **kwargs) if copies else MarketEnv(**kwargs)
     by_engine = MarketEnv(**kwargs)
-    calls = calls_of(monkeypatch, Round, "score_waiting", interrupted_at=call)
+    calls = calls_of(monkeypatch, OpenRound, "score_ahead", interrupted_at=call)
     env.reset(seed=3)
     by_engine.reset(seed=3)
     one = env.envs[0] if copies else env
@@ -751,10 +757,10 @@ def test_an_interrupted_step_leaves_a_market_that_goes_on(copies, call, monkeypa
     same_arrays(one.market.open.ledger, by_engine.market.open.ledger, *columns)
 
 
-@cases("owner name call", (ArrivalScores, "_locate", 1), (Round, "detach", 3), (Round, "place", 4))
+@cases("owner name call", (ArrivalScores, "_enter", 1), (ArrivalScores, "_fill", 2), (OpenRound, "place", 4))
 def test_a_market_goes_on_after_an_interrupt_of_what_a_step_calls(owner, name, call, monkeypatch):
-    """Addresses, the room for events and the answers of a copy are those of an engine that served the same slates."""
-    monkeypatch.setattr("rimsim.market.ledger._ROOM", 1)
+    """Scores, the room for events and the answers of a copy are those of an engine that served the same slates."""
+    monkeypatch.setattr("rimsim.market.histories._ROOM", 1)
     kwargs = small("clones", **{"arrivals.per_round": 200} | EAGER)
     env, by_engine = MarketEnv(**kwargs), MarketEnv(**kwargs)
     observation, _ = env.reset(seed=3)
@@ -782,19 +788,19 @@ def test_an_environment_is_reset_after_an_error_of_its_model(monkeypatch):
     env = MarketEnv(**small("clones", **{"arrivals.per_round": 200, "consumer.attraction": 30.0}))
     observation, _ = env.reset(seed=3)
     env.step(np.arange(5))
-    stopped, score = env.market, Round.place
+    stopped, score = env.market, OpenRound.place
 
     def failing(opened, row):
         if opened is stopped.open and row > 3:
             raise ModelError("no score")
         return score(opened, row)
 
-    monkeypatch.setattr(Round, "place", failing)
+    monkeypatch.setattr(OpenRound, "place", failing)
     with suppress(ModelError):
         while not env.market.done:
             observation = env.step(np.argsort(-observation["relevance"])[:5])[0]
     refused(ModelError, "no score", env.observation)
-    served = int(env.record["served"][0])
+    served = stopped.served
     env.reset(seed=4)
     env.step(np.arange(5))
     assert (env.market.served, stopped.served) == (1, served)

@@ -18,7 +18,7 @@ from rimsim.errors import ConfigError
 from rimsim.evaluation import ESTIMATORS, Chances, LoggedSlates, estimated
 from rimsim.evaluation.designs import DESIGNS, Assignment, Outcome, contrast
 from rimsim.market import Market
-from rimsim.market.records import count_items
+from rimsim.market.slates import count_items
 from rimsim.measures.loop import late_rounds
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds import experiment

@@ -15,11 +15,11 @@ from test_matching_weighted import relaxed
 from test_promises import AGENTS
 
 from rimsim import measures
-from rimsim.agents import States, make_agent, market_for, play_round, rim_feedback
+from rimsim.agents import Delivery, States, make_agent, market_for, play_round
 from rimsim.agents import guard as guarding
+from rimsim.agents.arrival_arrays import ExposureUnit
 from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.gibbs import inclusion_sums
-from rimsim.agents.prices import ExposureUnit
 from rimsim.config import ExposureConfig
 from rimsim.market import RoundView
 from rimsim.matching import Rows, solve_prices, tie_rank
@@ -419,9 +419,11 @@ def unit_of(weight=WEIGHT):
 
 def guard_of(required, items=(), least=(), column=(), *, weight=WEIGHT, chance=None, spare=0.0, sure=0.0):
     """Guard of floors and of rows with some items, least exposures and audiences."""
-    rows = Requirements.of([Row("row", np.array(one), least=b) for one, b in zip(items, least, strict=True)])
+    rows = Requirements.of(
+        [Row("row", np.array(one), min_exposure=b) for one, b in zip(items, least, strict=True)]
+    )
     chance = np.ones(len(required)) if chance is None else chance
-    asked = np.concatenate([required, rows.least])
+    asked = np.concatenate([required, rows.min_exposure])
     return guarding.Guard.of(asked, rows, np.array(column, np.int64), chance, unit_of(weight), spare, sure)
 
 
@@ -529,7 +531,9 @@ def slate_of(value, required, left, weight, *, urgent=True, excess=0.0, guard=No
     deficits = guarding.Deficits.of(required, exposure, unit_of(weight))
     items, best = np.full(len(weight), -1), np.empty(len(weight))
     state = guard, exposure, unit_of(weight), deficits
-    size = guarding.place_due(value.copy(), ROW, left, urgent, excess, *state, items, best)
+    size = guarding.place_due(
+        value.copy(), ROW, left, guarding.Due(int(urgent), excess, is_now=True), *state, items, best
+    )
     return items[:size].tolist()
 
 
@@ -694,7 +698,7 @@ def hard_market(**changes):
 
 def undelivered(closed):
     """Share of the exposures of groups and campaigns that a round did not deliver."""
-    least = closed.promises.least
+    least = closed.promises.min_exposure
     return np.maximum(least - closed.delivered, 0).sum() / least.sum()
 
 
@@ -714,5 +718,5 @@ def test_the_guard_delivers_where_prices_cannot(monkeypatch):
     for pace in ("arrivals", "clock"):
         config = hard_market(pace=pace, cost=1e-9, beta=0.1)
         assert undelivered(played_by(weak, config)[1].closed[0]) <= (0.0 if pace == "arrivals" else 0.01)
-    monkeypatch.setattr(rim_feedback.Delivery, "_reset_guard", lambda *_: None)
+    monkeypatch.setattr(Delivery, "_reset_guard", lambda *_: None)
     assert undelivered(played_by(weak, hard_market(cost=1e-9, beta=0.1))[1].closed[0]) > 0.04

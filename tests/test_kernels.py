@@ -1,13 +1,21 @@
 """Counter-based randomness, and compiled pieces of the market against what they stand for, in plain NumPy."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from rimsim import rng
+from rimsim.market.clock import QueueState
 from rimsim.market.consumers.contract import answer, uniform_draws
-from rimsim.market.records import observed_gain
+from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.ledger import Ledger
+from rimsim.market.records import Schedule
+from rimsim.market.serving import RoundColumns, enter_slates
+from rimsim.market.slates import observed_gain
 from rimsim.matching import top_k
 from rimsim.matching.kernels import best_rows
 from rimsim.rng import Purpose, bits, derived_seed, exponential, generator, uniform
@@ -120,3 +128,58 @@ def test_draws_follow_their_laws_and_any_integer_is_a_seed():
     assert generator(5, Purpose.MODEL, 1).random() == generator(5, Purpose.MODEL, 1).random()
     for any_seed in (-1, 2**70):
         assert uniform(any_seed, Purpose.AGENT, 0) >= 0
+
+
+def test_a_served_slate_is_entered_with_its_exposures_and_consumptions():
+    """Ledger, exposures, histories and queue of two arrivals equal what a count by hand gives; others stay empty."""
+    schedule = Schedule(
+        tick=np.array([10, 20, 30]),
+        id=np.array([0, 1 << 16, 2 << 16]),
+        slot=np.array([0, 1, 2]),
+        user=np.arange(3),
+        log_user=np.zeros(3, np.int64),
+        shift=np.zeros(3),
+        session=np.full(3, -1),
+        start=0,
+        stop=100,
+    )
+    past = LoggedPast(np.array([0, 0]), np.zeros(0, np.int64), np.zeros(0))
+    histories, ledger, queue = Histories(schedule, past), Ledger(schedule, 2), QueueState.of(schedule)
+    columns = RoundColumns(
+        tick=schedule.tick,
+        slot=schedule.slot,
+        position_weights=np.array([1.0, 0.5]),
+        required=np.zeros(4),
+        exposure=np.zeros(4),
+        ledger=ledger.columns,
+        events=histories.events,
+        queue=queue,
+        wait=1,
+        enters_events=True,
+    )
+    items, consumed = np.array([[3, 1], [-1, 3]]), np.array([[True, False], [False, True]])
+    relevance, ground = np.float32([[0.5, 0.25], [0.1, 0.2]]), np.float32([2, 4])
+    chance, worth = np.array([[0.9, 0.1], [0.0, 0.7]]), np.array([[1.0, 0.5], [0.0, 0.8]])
+    enter_slates(columns, np.array([2, 0]), items, relevance, ground, consumed, chance, worth)
+    assert columns.exposure.tolist() == [0.0, 0.5, 0.0, 1.5]
+    assert ledger.item.tolist() == [[-1, 3], [-1, -1], [3, 1]]
+    assert ledger.consumed.tolist() == [[False, True], [False, False], [True, False]]
+    np.testing.assert_array_equal(ledger.intensity, np.float32([[np.nan, 0.8], [np.nan, np.nan], [1.0, 0.5]]))
+    assert ledger.ground.tolist() == [4.0, 0.0, 2.0]
+    assert (ledger.probability[2].tolist(), ledger.true_intensity[0].tolist()) == ([0.9, 0.1], [0.0, 0.8])
+    assert [column.tolist() for column in histories.all_events()] == [[0, 2], [11, 31], [3, 3]]
+    assert (queue.is_served.tolist(), int(queue.n_served[0])) == ([True, False, True], 2)
+
+
+def test_copies_of_a_record_share_no_memory():
+    """A kernel that enters an event into a copy, also one that was pickled, leaves the record as it was."""
+    schedule = Schedule(
+        *np.zeros((2, 1), np.int64), *np.zeros((3, 1), np.int64), np.zeros(1), np.zeros(1, np.int64), 0, 9
+    )
+    past = LoggedPast(np.array([0, 0]), np.zeros(0, np.int64), np.zeros(0))
+    histories = Histories(schedule, past)
+    one = np.zeros(1, np.int64)
+    histories.append(one, one, one)
+    for copied in (copy.deepcopy(histories), pickle.loads(pickle.dumps(histories)), histories.copy()):  # noqa: S301
+        copied.append(one, one, one)
+        assert (copied.events.size.tolist(), histories.events.size.tolist()) == ([2], [1])

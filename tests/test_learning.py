@@ -25,11 +25,12 @@ from rimsim.intensity.registry import make, shipped
 from rimsim.intensity.sets.bag import Bag, BagConfig
 from rimsim.market import Market, build_world, platform
 from rimsim.market import platform as platform_module
-from rimsim.market import scores as module
 from rimsim.market.consumers.replay import ReplayedLog
-from rimsim.market.ledger import Histories, LoggedPast
-from rimsim.market.platform import cross_fitted, inverse_propensity_weights, training_log
-from rimsim.market.scores import Scorer, always
+from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.platform import cross_fitted
+from rimsim.market.scores.past import StateScores, always
+from rimsim.market.scores.scorer import Scorer
+from rimsim.market.training_log import inverse_propensity_weights, training_log
 from rimsim.market.world import check_plugs, examination_of
 from rimsim.testing import random_log
 
@@ -152,7 +153,7 @@ def test_positions_count_as_consumers_look_at_them_and_hits_when_sessions_end():
     counted = small.small_replay()
     market = Market(counted)
     assert examination_of(counted, market.consumer, 0.5).tolist() == [1.0] * 5
-    assert market.open.position_weights.tolist() == [1.0] * 5
+    assert market.open.requirements.position_weights.tolist() == [1.0] * 5
     sessions, own = market.world.sessions, market.schedule.session
     assert np.array_equal(market.open.settled(), ticks(sessions.stop[own]) + 1)
     long = Market(small.small_replay(consumer=ConsumerConfig(kind="replay", horizon="30d")))
@@ -428,19 +429,16 @@ def _entered(consumed, way):
         slots, ticks = np.full(len(items), slot), np.full(len(items), last[slot])
         if way == "one by one":
             histories.append(slots, ticks, np.array(items, np.int64))
-        elif way == "marked":  # beside what is not marked
-            shown = np.array([[*items, 99, 98]], np.int64)
-            histories.append_marked(np.array([slot]), np.array([last[slot]]), shown, shown < 98)
     if way == "at once":
         histories.append(*np.array(rows, np.int64).reshape(-1, 3).T.copy())
     return histories, lists
 
 
-@given(consumed=CONSUMED, way=st.sampled_from(["one by one", "marked", "at once"]), tick=st.integers(-1, 12))
+@given(consumed=CONSUMED, way=st.sampled_from(["one by one", "at once"]), tick=st.integers(-1, 12))
 def test_histories_are_lists(consumed, way, tick):
     """What is entered, visible and read equals what plain lists hold, however it was entered."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rimsim.market.ledger._ROOM", 2)  # so that they grow
+        patch.setattr("rimsim.market.histories._ROOM", 2)  # so that they grow
         histories, lists = _entered(consumed, way)
     slots = np.arange(SLOTS)
     visible = np.array([sum(since <= tick for since, _ in events) for events in lists])
@@ -494,7 +492,7 @@ def test_hidden_states_hold_the_visible_events_of_what_is_scored(delay, monkeypa
     def checked(self, slots, counts):
         catch_up(self, slots, counts)
         if type(self) is Scorer:  # under a truth, users may keep their hidden states
-            assert np.array_equal(self._known[slots], counts)
+            assert np.array_equal(self._n_encoded[slots], counts)
 
     monkeypatch.setattr(Scorer, "_store", counted)
     monkeypatch.setattr(Scorer, "catch_up", checked)
@@ -596,7 +594,7 @@ class _AsItComes(ReplayedLog):
 @cases("model delay", ("bag-visits", None), ("bag-visits", "3h"), ("hp", None))
 def test_what_is_foretold_changes_nothing(model, delay, monkeypatch):
     """Rounds whose states are encoded beforehand, in windows, end as those whose events come as they happen."""
-    monkeypatch.setattr(module, "_MOST_BYTES", 1)
+    monkeypatch.setattr("rimsim.market.scores.arrivals._MOST_BYTES", 1)
     consumer = ConsumerConfig(kind="replay", delay=delay)
     config = small.small_replay(rounds=3, consumer=consumer, platform=PlatformConfig(model=model))
     ends = []
@@ -616,8 +614,8 @@ def test_what_is_foretold_changes_nothing(model, delay, monkeypatch):
 def test_states_known_beforehand_are_encoded_in_windows_and_forgotten(blocks, monkeypatch):
     """As many whole blocks at once as there is room for; scores of who was served are freed."""
     monkeypatch.setattr(Scorer, "hidden_bytes", lambda _: 1)
-    monkeypatch.setattr(module, "_MOST_BYTES", blocks * BLOCK + 9)
-    monkeypatch.setattr(module, "_AHEAD", 1)
+    monkeypatch.setattr("rimsim.market.scores.arrivals._MOST_BYTES", blocks * BLOCK + 9)
+    monkeypatch.setattr("rimsim.market.scores.arrivals._AHEAD", 1)
     encoded = calls_of(monkeypatch, Scorer, "hidden_at")
     arrivals = ArrivalsConfig(kind="replay", warmup_share=0.8)
     config = small.small_replay(rounds=1, arrivals=arrivals)
@@ -644,7 +642,7 @@ def test_warm_up_states_are_scored_by_models_that_have_not_seen_what_their_users
     assert (visits.start, visits.stop) == (tick[0], tick[-1] + 1)
     first, users = past.past.tick.min() / 1e6, []
     monkeypatch.setattr(platform, "initial_model", lambda config, log, *_: log)
-    monkeypatch.setattr(module.StateScores, "_scored", lambda self, log, rows: [(log, self.past.user[rows])])
+    monkeypatch.setattr(StateScores, "_scored", lambda self, log, rows: [(log, self.past.user[rows])])
     for log, mine in past:
         seen = np.unique(log.user[log.time >= first])
         assert len(seen)

@@ -43,10 +43,11 @@ from rimsim.config import (
 from rimsim.data import load
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError, RunFolderError
 from rimsim.market import Market, MarketState, Needs, Slates
-from rimsim.market.ledger import Histories, LoggedPast, PastRound
-from rimsim.market.platform import training_log
+from rimsim.market.clock import Moment, Rank
+from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.past_round import PastRound
 from rimsim.market.records import VISIT_BITS
-from rimsim.market.round import Moment, Rank
+from rimsim.market.training_log import training_log
 from rimsim.scenarios.study.certificates import HindsightPrices, certified
 
 

@@ -12,7 +12,8 @@ from small_markets import market_of, small_replay, small_scenario
 
 from rimsim import config as records
 from rimsim.agents import make_agent, play_round
-from rimsim.agents.prices import joined_states, solved_prices
+from rimsim.agents.past_states import joined_states
+from rimsim.agents.prices import solved_prices
 from rimsim.arrays import ALWAYS, NEVER
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError, MarketError, ModelError
@@ -20,19 +21,21 @@ from rimsim.intensity import FactorsConfig
 from rimsim.intensity.contract import BLOCK
 from rimsim.intensity.selection.shrinkage import Shrinkage
 from rimsim.intensity.sets.factors import UserFactors
-from rimsim.market import Market, Slates, build_world, scores
+from rimsim.market import Market, Slates, build_world
 from rimsim.market import market as market_module
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.consumers import session_sizes as fitting
 from rimsim.market.consumers.session_sizes import fit_sizes
-from rimsim.market.ledger import Histories, LoggedPast, PastRound
-from rimsim.market.platform import training_log
+from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.past_round import PastRound
 from rimsim.market.providers import Roster
 from rimsim.market.records import VISIT_BITS, as_slates
-from rimsim.market.scores import _normalised
+from rimsim.market.scores.scorer import Scorer, _normalised
+from rimsim.market.training_log import training_log
 from rimsim.matching import certificate, top_k
-from rimsim.requirements.campaigns import ExpectedRound, Guarantee, RoundVisits
+from rimsim.requirements.audiences import RoundVisits
+from rimsim.requirements.campaigns import ExpectedRound, Guarantee
 from rimsim.requirements.rows import CarryOver, ScenarioRequirements, _row, item_floors, uniform_share
 from rimsim.scenarios.study.certificates import HindsightPrices, certified, prepare_certificate
 from rimsim.testing import random_log
@@ -262,7 +265,7 @@ def test_what_is_owed_is_carried_to_the_end_of_its_period():
     table = ScenarioRequirements(market.config, market.world.campaign_tables, market.seeds.arrivals)
     visits = opened.schedule.visits(np.zeros(market.world.log.n_users, np.int64))
     opening = opened.requirements.start
-    n_rows = len(opened.requirements.accrued.rows)
+    n_rows = len(opened.requirements.carry_over.rows)
     groups = n_rows - len(CAMPAIGNS)
     assert groups > 0
 
@@ -272,7 +275,7 @@ def test_what_is_owed_is_carried_to_the_end_of_its_period():
 
     def accrued(number, owed):
         start = opening + number * week
-        return table.round(number, visits.moved_to(start, start + week), owed, **usual).accrued
+        return table.round(number, visits.moved_to(start, start + week), owed, **usual).carry_over
 
     for number in range(1, 6):
         start = opening + (number - 1) * week
@@ -359,14 +362,14 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     here = [begin <= tick < end for tick in range(20, 50, 5)]
     items = np.array([1, 3])
     group = Guarantee("group", items, beta=0.5)
-    assert group.accrued(ahead) == pytest.approx(0.5 * 5.0)
+    assert group.required(ahead) == pytest.approx(0.5 * 5.0)
     rows = [_row(group, ahead, owed, 0.25) for owed in (-2.0, 0.4, 0.5, 1.6)]  # below 0: delivered beforehand
-    assert [row.least for row in rows] == [0.0, 0.0, 0.25, 0.5]
+    assert [row.min_exposure for row in rows] == [0.0, 0.0, 0.25, 0.5]
     part = Guarantee("share", items, audience=whose, share=0.2)
-    assert part.accrued(ahead) == pytest.approx(0.2 * ahead.positions[here].sum())
+    assert part.required(ahead) == pytest.approx(0.2 * ahead.positions[here].sum())
     number = Guarantee("number", items, audience=whose, exposures=100)
     within = sum(1 for tick in range(20, 50) if begin <= tick < end)
-    assert number.accrued(ahead) == pytest.approx(100 * within / (end - begin))
+    assert number.required(ahead) == pytest.approx(100 * within / (end - begin))
     assert ahead.arrivals(None) == 9.0
     assert ahead.arrivals(whose) == 1.5 * sum(here)
 
@@ -375,7 +378,7 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
 def test_visits_are_scored_ahead_once_while_nothing_happens(limit, monkeypatch):
     """Whole blocks of users' next visits come first, then their later ones, until something is consumed."""
     config = small_scenario(rounds=1, arrivals=records.ArrivalsConfig(per_round=400, max_visits=3))
-    market, calls = Market(config), calls_of(monkeypatch, scores.Scorer, "score")
+    market, calls = Market(config), calls_of(monkeypatch, Scorer, "score")
     own = market.open._scores._scorer  # of the platform; that of the truth scores too
     while not market.done:
         arrivals = market.next_arrivals(limit)
@@ -388,8 +391,8 @@ def test_visits_are_scored_ahead_once_while_nothing_happens(limit, monkeypatch):
 
 def test_episodes_of_a_replay_share_their_scores(monkeypatch):
     """Each arrival is scored once for all markets with equal arrivals and models, and the results are the same."""
-    monkeypatch.setattr(scores, "_AHEAD", 1)
-    blocks = calls_of(monkeypatch, scores.Scorer, "score")
+    monkeypatch.setattr("rimsim.market.scores.arrivals._AHEAD", 1)
+    blocks = calls_of(monkeypatch, Scorer, "score")
     medians = calls_of(monkeypatch, market_module, "median_kth_score")
     arrivals = records.ArrivalsConfig(kind="replay", warmup_share=0.8)
     config = small_replay(arrivals=arrivals, rounds=1)
@@ -448,7 +451,7 @@ def test_items_are_asked_for_by_how_many_arrivals_they_are_there_for(items, each
 
 def _held(monkeypatch, config, states):
     """Hold so many states of a scenario's catalogue at once."""
-    monkeypatch.setattr(scores, "MOST_CELLS", states * Market(config).n_items)
+    monkeypatch.setattr("rimsim.market.scores.past.MOST_CELLS", states * Market(config).n_items)
 
 
 @pytest.mark.parametrize("scenario", [small_scenario, small_replay])
@@ -462,7 +465,7 @@ def test_a_sample_of_past_states_is_even_and_scored_as_before(scenario, monkeypa
     every = seen(market.round_view().past)
     _held(monkeypatch, scenario(), 40)
     view = market.round_view()
-    assert view.came == len(every)
+    assert view.n_past_arrivals == len(every)
     sampled = seen(view.past)
     assert len(sampled) == len(view.past) == 40
     assert all((row == every[who]).all() for who, row in sampled.items())
@@ -494,7 +497,7 @@ def test_a_replay_has_the_same_certificate_if_it_is_noted_while_served(most, cap
         play_round(market, agent)
         closed = market.closed[0]
         if noted:
-            closed.states = dataclasses.replace(closed.states, models=None)
+            closed = dataclasses.replace(closed, states=dataclasses.replace(closed.states, models=None))
         proofs.append(dataclasses.asdict(certified(closed, hindsight)))
     np.testing.assert_equal(*proofs)
 

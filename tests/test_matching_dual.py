@@ -217,8 +217,8 @@ def test_required_exposure_at_the_ends(share, n, k, released, expected):
     """β = 0 asks for nothing, β = 1 for the uniform exposure; without items nothing can be asked."""
     there = np.full(5, released, bool)
     assert required_exposure(share, n, k, there, 0).tolist() == [expected] * 5
-    refused(ConfigError, r"share is 1\.5", required_exposure, 1.5, n, k, there, 0)
-    refused(ConfigError, r"share is -0\.1", required_exposure, -0.1, n, k, there, 0)
+    refused(ConfigError, r"beta is 1\.5", required_exposure, 1.5, n, k, there, 0)
+    refused(ConfigError, r"beta is -0\.1", required_exposure, -0.1, n, k, there, 0)
     refused(ConfigError, "n is -1", required_exposure, share, -1, k, there, 0)
 
 

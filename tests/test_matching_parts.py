@@ -110,8 +110,8 @@ def terms_of(draw, n, m, k, groups, active):
         scores=scores,
         capacity=draw.integers(0, k + 1, n),
         weights=np.sort(draw.random(k) + 0.2)[::-1].copy(),
-        least=least,
-        most=most,
+        min_exposure=least,
+        max_exposure=most,
         cost=draw.random(m + groups),
         first=np.concatenate([[0], np.cumsum([len(one) for one in items])]).astype(np.int64),
         item=np.concatenate([np.zeros(0, np.int64), *items]).astype(np.int64),
@@ -138,7 +138,7 @@ def values_of(terms, price, user):
 
 def counted(terms, slates):
     """(R,) exposures of slates, and the sum of weights times scores."""
-    m, exposure, score = terms.scores.shape[1], np.zeros(len(terms.least)), 0.0
+    m, exposure, score = terms.scores.shape[1], np.zeros(len(terms.min_exposure)), 0.0
     for user, slate in enumerate(slates):
         for place, item in enumerate(slate):
             if item >= 0:
@@ -184,10 +184,10 @@ def test_passes_end_where_no_move_gains(seed):
     draw = np.random.default_rng(seed)
     n, m, k, groups = 5, 6, 3, seed % 4
     terms = terms_of(draw, n, m, k, groups, active=seed % 2 > 0)
-    low = np.where(terms.least > 0, terms.cost, 0.0)
-    high = np.where(terms.most < np.inf, 0.8, 0.0)
+    low = np.where(terms.min_exposure > 0, terms.cost, 0.0)
+    high = np.where(terms.max_exposure < np.inf, 0.8, 0.0)
     price = np.clip(0.3 * draw.normal(size=m + groups), -low, high)
-    rows = np.stack([price, terms.least, terms.most, low, high], axis=1)
+    rows = np.stack([price, terms.min_exposure, terms.max_exposure, low, high], axis=1)
     penalty = Penalty(rows, (2.0, np.inf, 0.5)[seed % 3])
     slates = np.full((n, k), -1)
     for user in range(n):
@@ -216,11 +216,13 @@ def test_users_are_dealt_slates_while_prices_follow():
     beyond = np.zeros((8, 2))
     for seed in range(8):
         terms = terms_of(np.random.default_rng(seed), 30, 6, 3, groups=2 * (seed % 2), active=seed % 4 == 1)
-        price = np.where(terms.least > 0, -0.5 * terms.cost, 0.0)
+        price = np.where(terms.min_exposure > 0, -0.5 * terms.cost, 0.0)
         for column, rho in enumerate((0.0, 0.1)):
             dealt = _dealt(terms, price, np.arange(30).astype(np.uint64), rho, 4)
             exposure, _ = counted(terms, [one[:k] for one, k in zip(dealt, terms.capacity, strict=True)])
-            over = np.maximum(terms.least - exposure, 0.0) + np.maximum(exposure - terms.most, 0.0)
+            over = np.maximum(terms.min_exposure - exposure, 0.0) + np.maximum(
+                exposure - terms.max_exposure, 0.0
+            )
             beyond[seed, column] = over.sum()
     assert (beyond[:, 1] < beyond[:, 0]).all()
     assert beyond[:, 1].sum() < 0.7 * beyond[:, 0].sum()
@@ -246,9 +248,9 @@ def test_the_smoothed_dual_is_the_maximum_over_its_polymatroid(tau, groups, acti
     terms = terms_of(draw, 5, 5, 4, groups, active)
     terms.capacity[:] = [4, 3, 1, 0, 2]
     price = 0.3 * draw.normal(size=5 + groups)
-    most = np.where(terms.most < np.inf, terms.most, 9.0)
-    terms = terms._replace(most=most)
-    fixed = np.minimum(price, 0) @ terms.least + np.maximum(price, 0) @ most
+    most = np.where(terms.max_exposure < np.inf, terms.max_exposure, 9.0)
+    terms = terms._replace(max_exposure=most)
+    fixed = np.minimum(price, 0) @ terms.min_exposure + np.maximum(price, 0) @ most
     expected, top, smooth, last = np.zeros(5 + groups), 0.0, 0.0, []
     for user, k in enumerate(terms.capacity):
         value, weights = np.maximum(values_of(terms, price, user), 0.0), terms.weights[:k]

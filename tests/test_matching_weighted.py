@@ -87,13 +87,13 @@ def relaxed(scores, capacity, weights, floor, cap, admissible, cost, rows=None):
     parts = [(block(u * m + y, ones, n * m), np.ones(n * m)), (block(u * k + r, ones, n * k), seats)]
     lower = [(of_items, floor, np.full(m, np.inf if cost is None else cost))]
     upper = [] if cap is None else [(of_items, cap)]
-    for g in range(0 if rows is None else len(rows.least)):
+    for g in range(0 if rows is None else len(rows.min_exposure)):
         active = np.ones(n, bool) if rows.active is None else rows.active[:, g]
         inside = np.isin(y, rows.item[rows.first[g] : rows.first[g + 1]]) & active[u]
         line = sparse.csr_matrix((weights[r] * inside)[np.newaxis])
-        lower.append((line, rows.least[g : g + 1], rows.cost[g : g + 1]))
-        if rows.most[g] < np.inf:
-            upper.append((line, rows.most[g : g + 1]))
+        lower.append((line, rows.min_exposure[g : g + 1], rows.cost[g : g + 1]))
+        if rows.max_exposure[g] < np.inf:
+            upper.append((line, rows.max_exposure[g : g + 1]))
     floors = sparse.vstack([line for line, _, _ in lower])
     count = floors.shape[0]
     costs = np.concatenate([charge for _, _, charge in lower])
@@ -384,7 +384,7 @@ def random_rows(seed):
     least = np.where(for_sale, given * draw.uniform(0.8, 2.0, groups), given * draw.uniform(0.2, 0.7, groups))
     most = np.where(draw.random(groups) < 0.4, np.maximum(given, least) * 1.3 + 0.2, np.inf)
     charge = np.where(for_sale, draw.random(groups) * 2 * np.abs(scores).max(), np.inf)
-    return problem, dataclasses.replace(rows, least=least, most=most, cost=charge)
+    return problem, dataclasses.replace(rows, min_exposure=least, max_exposure=most, cost=charge)
 
 
 @pytest.mark.parametrize("seed", range(ROW_PROBLEMS))
@@ -395,8 +395,8 @@ def test_between_slates_and_linear_programme_with_rows(seed):
     assert np.array_equal(proof.row_price, found.row_price)
     for g, reached in enumerate(proof.row_exposure):
         assert reached == pytest.approx(exposure_of(found.slates, problem[2], rows, g), abs=1e-12)
-        assert reached <= rows.most[g] + 1e-9
-        assert np.isfinite(rows.cost[g]) or reached >= rows.least[g] - 1e-9
+        assert reached <= rows.max_exposure[g] + 1e-9
+        assert np.isfinite(rows.cost[g]) or reached >= rows.min_exposure[g] - 1e-9
 
 
 @pytest.mark.parametrize("seed", range(0, ROW_PROBLEMS, 10))
@@ -457,8 +457,8 @@ def test_a_row_that_is_active_for_nobody_changes_nothing():
     ({"first": np.array([1, 3])}, "rows.first"),
     ({"item": np.array([0, 1, 9])}, "rows.item"),
     ({"item": np.array([0, 1, 1])}, "twice"),
-    ({"least": np.array([-1.0])}, "rows.least"),
-    ({"most": np.array([0.5])}, "at most rows.most"),
+    ({"min_exposure": np.array([-1.0])}, "rows.min_exposure"),
+    ({"max_exposure": np.array([0.5])}, "at most rows.max_exposure"),
     ({"active": np.ones((2, 1), bool)}, "rows.active"),
 )
 def test_rows_that_do_not_fit(change, message):

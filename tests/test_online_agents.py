@@ -16,7 +16,6 @@ from rimsim.agents import LinUCB, Relevance, States, diagnostics_of, make_agent
 from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.gibbs import gibbs_law
 from rimsim.agents.p_mmf import projected
-from rimsim.agents.rim_feedback import Bounds, Pacing, bound_bonuses
 from rimsim.config import ArrivalsConfig
 from rimsim.errors import AgentError, ArmsError
 from rimsim.intensity import UserStates
@@ -100,30 +99,6 @@ def test_items_between_are_a_mask(m):
                 size = matching.items_between(value, highest, lowest, below, found)
                 mask = (value >= lowest) & (value < below) & (value > -np.inf)
                 assert sorted(found[:size].tolist()) == np.flatnonzero(mask).tolist()
-
-
-@pytest.mark.parametrize("closing", [0.0, 0.02, 1.0])
-@pytest.mark.parametrize("cost", [0.3, np.inf])
-def test_bonuses_stay_within_their_bounds(closing, cost):
-    """At every instant of a stretch no bonus is above its bound, and at one end one is at it."""
-    draw = np.random.default_rng(5)
-    m, before = 300, np.zeros(300)
-    exposure = draw.random(m) * draw.choice([0.5, 5.0, 80.0], m)
-    terms = -draw.random(m), draw.random(m) / 20, draw.random(m) / 9
-    pacing = Pacing(*terms, cost, closing, np.array([100.0]))
-    for first, last in ((0.0, 16.0), (50.0, 53.0), (90.0, 99.0), (97.0, 130.0)):
-        bounds = Bounds(first, last, np.empty(m, np.float32))
-        bound_bonuses(pacing, bounds, exposure, before, None)
-        paths = np.array([-pacing.price(gone, exposure) for gone in np.linspace(first, last, 40)])
-        assert (paths <= bounds.high * (1 + 1e-6)).all()
-        np.testing.assert_allclose(np.maximum(paths[0], paths[-1]), bounds.high, rtol=1e-6)
-        later = exposure + draw.random(m)
-        shown = draw.permutation(m)[:20]
-        later = np.where(np.isin(np.arange(m), shown), later, exposure)
-        bound_bonuses(pacing, bounds, later, before, shown)
-        fresh = Bounds(first, last, np.empty(m, np.float32))
-        bound_bonuses(pacing, fresh, later, before, None)
-        assert np.array_equal(fresh.high, bounds.high)
 
 
 def test_inclusion_probabilities_of_a_large_catalogue():

@@ -8,8 +8,11 @@ from kit import cases
 from made_data import Chunks, arrivals_of, skewed, view_of
 
 from rimsim.agents import Undeliverable, make_agent, undeliverable
-from rimsim.agents.prices import RoundClock, RowTable, constraints_of, solved_rows
-from rimsim.agents.rim_feedback import Delivery, Pacing, add_rows, count_rows, hide_full, move_prices
+from rimsim.agents.clock import RoundClock
+from rimsim.agents.delivery import Delivery
+from rimsim.agents.pacing import Pacing, add_rows, count_rows, hide_full, move_prices
+from rimsim.agents.prices import solved_rows
+from rimsim.agents.row_table import RowTable, constraints_of
 from rimsim.requirements.rows import Requirements, Row
 
 HOUR = 3600 * 1_000_000
@@ -64,9 +67,9 @@ def test_hard_floors_are_due_before_the_round_ends_and_have_no_largest_bonus(har
 def promising_view(pace="arrivals", *more, **fields):
     """40 arrivals in an hour, a group, a campaign for an audience in the second half hour, a cap, and more rows."""
     rows = [
-        Row("group", np.array([0, 1]), least=12.0, arrivals=40.0),
-        Row("late", np.array([2, 3]), least=8.0, begin=HOUR // 2, end=HOUR, audience=0, arrivals=16.0),
-        Row("cap", np.array([4]), most=5.0, arrivals=40.0),
+        Row("group", np.array([0, 1]), min_exposure=12.0, arrivals=40.0),
+        Row("late", np.array([2, 3]), min_exposure=8.0, begin=HOUR // 2, end=HOUR, audience=0, arrivals=16.0),
+        Row("cap", np.array([4]), max_exposure=5.0, arrivals=40.0),
         *more,
     ]
     view = view_of(40, 6, 2, pace=pace, opens=0.0, closes=3600.0, **fields)
@@ -77,7 +80,7 @@ def promising_view(pace="arrivals", *more, **fields):
 @pytest.mark.parametrize("sizes", [(40,), (7, 20, 13)])
 def test_rows_are_paced_by_their_own_arrivals(pace, sizes):
     """What is gone, and to come, of a row's audience: by count, or by the clock within its time; for any batches."""
-    early = Row("early", np.array([5]), least=4.0, end=HOUR // 4, audience=1, arrivals=8.0)
+    early = Row("early", np.array([5]), min_exposure=4.0, end=HOUR // 4, audience=1, arrivals=8.0)
     view = promising_view(pace, early)
     clock = RoundClock(view, view.promises)
     all_of, expected = np.arange(40), np.array([16.0, 8.0])
@@ -121,16 +124,16 @@ def test_prices_of_rows_follow_what_is_missing_or_too_much():
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_caps_have_prices_of_at_least_nothing_and_nobody_no_bounds():
     """A solved price above 0 is its cap's, one below its floor's; a campaign for nobody may have any number."""
-    rows = [Row("cap", np.array([item]), most=5.0, arrivals=40.0) for item in (4, 5)]
-    table = Requirements.of([*rows, Row("group", np.array([0, 1]), least=12.0, arrivals=40.0)])
+    rows = [Row("cap", np.array([item]), max_exposure=5.0, arrivals=40.0) for item in (4, 5)]
+    table = Requirements.of([*rows, Row("group", np.array([0, 1]), min_exposure=12.0, arrivals=40.0)])
     terms = constraints_of(np.full(6, 2.0), table, np.ones((40, 3), bool), 1.0)
     item = np.array([-0.5, 0.0, 0.0, 0.0, 0.7, -0.3])
     price = terms.prices(table, item, np.array([-0.2]))
     assert price == pytest.approx([0.7, 0.0, -0.2])
-    row = Row("campaign", np.array([0, 1]), least=12.0, arrivals=40.0, audience=0)
+    row = Row("campaign", np.array([0, 1]), min_exposure=12.0, arrivals=40.0, audience=0)
     terms = constraints_of(np.zeros(6), Requirements.of([row]), np.zeros((40, 1), bool), 1.0, 40.0)
-    assert terms.rows.least.tolist() == [0.0]
-    assert terms.rows.most.tolist() == [np.inf]
+    assert terms.rows.min_exposure.tolist() == [0.0]
+    assert terms.rows.max_exposure.tolist() == [np.inf]
 
 
 @pytest.mark.parametrize("counting", [(True, True, True), (True, False, True), (False, True, True)])
@@ -179,7 +182,7 @@ def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, c
         of_items = np.zeros(6)
         of_items[shown[:size]] = weight[:size]
         counted = exposure[6:] + (table @ of_items) * counts[column]
-        count_rows(pacing, counts, shown, size, weight, scratch, exposure)
+        count_rows(pacing, counts, shown[:size], weight, scratch, exposure)
         assert exposure[6:] == pytest.approx(counted)
         assert (scratch == 0).all()
 
@@ -188,8 +191,8 @@ def test_a_solved_price_above_nothing_is_its_caps_alone():
     """An item that many want and few may have costs something through the row of its cap, and nothing by itself."""
     scores = skewed(40, 6)
     best = int(scores.sum(0).argmax())
-    rows = [Row("cap", np.array([best]), most=5.0, arrivals=40.0)]
-    rows += [Row("group", np.array([0, 1]), least=4.0, arrivals=40.0)]
+    rows = [Row("cap", np.array([best]), max_exposure=5.0, arrivals=40.0)]
+    rows += [Row("group", np.array([0, 1]), min_exposure=4.0, arrivals=40.0)]
     view = view_of(40, 6, 2, past=arrivals_of(scores))
     view = replace(view, promises=Requirements.of(rows), delivered=np.zeros(2))
     view = replace(view, required=np.where(np.arange(6) == best, 0.0, view.required))
@@ -304,7 +307,7 @@ def test_a_row_whose_items_come_late_were_consumed_or_are_capped_is_named():
     told = "asked for 100.0, at most 60.0, since those who come have consumed it"
     assert str(reason) == f"late cannot be delivered in full: {told}"
     view = _with_row(Row("a", np.array([3, 4]), 30.0, arrivals=60.0))
-    caps = [Row(f"most of {item}", np.array([item]), most=14.0, arrivals=60.0) for item in (3, 4)]
+    caps = [Row(f"most of {item}", np.array([item]), max_exposure=14.0, arrivals=60.0) for item in (3, 4)]
     table = Requirements.of([Row("a", np.array([3, 4]), 30.0, arrivals=60.0), *caps])
     (reason,) = undeliverable(replace(view, promises=table, delivered=np.zeros(3)))
     assert (reason.why, reason.name, reason.reachable) == ("caps", "a", 28.0)

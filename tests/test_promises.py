@@ -16,7 +16,9 @@ from small_markets import facts_of, priced
 from test_matching_weighted import relaxed
 
 from rimsim.agents import make_agent, market_for, play_round
-from rimsim.agents.prices import RowTable, joined_states, solved_prices, solved_rows, spread_prices
+from rimsim.agents.past_states import joined_states
+from rimsim.agents.prices import solved_prices, solved_rows
+from rimsim.agents.row_table import RowTable, spread_prices
 from rimsim.arrays import seconds
 from rimsim.config import ArrivalsConfig, Seeds, find_scenario, scenario_from, to_plain
 from rimsim.errors import ConfigError
@@ -108,7 +110,7 @@ def test_what_is_missing_is_carried_until_the_window_ends(unit):
         row = closed.promises.name.index("returning")
         due += closed.due[row]
         missing = max(due - got, 0.0) / average
-        assert closed.promises.least[row] == np.floor(missing + 0.5) * average
+        assert closed.promises.min_exposure[row] == np.floor(missing + 0.5) * average
         got += closed.delivered[row]
         if "first" in closed.promises.name:
             row, shares = closed.promises.name.index("first"), shares + 1
@@ -165,14 +167,17 @@ def test_groups_share_one_floor_and_rows_without_a_cap_are_none():
     there = np.array([(market.schedule.tick >= tick).sum() for tick in market.world.release], np.float64)
     assert shares.due[row] == pytest.approx(0.5 * 120 * 5 * there[mine].sum() / there.sum())
     # A group of one item that asks for nothing has no item's price: it would be charged twice.
-    rows = [Row("cap", np.array([1]), most=3.0, begin=0, end=9), Row("group", np.array([1]), begin=0, end=9)]
+    rows = [
+        Row("cap", np.array([1]), max_exposure=3.0, begin=0, end=9),
+        Row("group", np.array([1]), begin=0, end=9),
+    ]
     assert Requirements.of(rows).item_caps.tolist() == [True, False]
 
 
 def test_caps_are_multiples_of_the_uniform_exposure():
     """Rounded up, and never below an item's floor; a scenario without promises has an empty table."""
     view = Market(promising(most=0.7, beta=0.5)).round_view()
-    most = view.promises.most_of_items(len(view.required))
+    most = view.promises.max_exposure_of_items(len(view.required))
     assert (most == np.ceil(0.7 * 120 * 5 / len(most))).all()
     assert (view.required <= most).all()
     market = Market(markets.small_scenario())
@@ -213,7 +218,7 @@ def test_batches_and_resume_leave_all_bits(tmp_path):
         markets.same_ledgers(whole, other)
         for one, two in zip(whole.closed, other.closed, strict=True):
             same_arrays(one, two, "required", "delivered", "due")
-            same_arrays(one.promises, two.promises, "least")
+            same_arrays(one.promises, two.promises, "min_exposure")
 
 
 @settings(max_examples=60)
@@ -319,8 +324,8 @@ AGENTS = ("rim-feedback", "rim-resolve(every=30)")
 
 def missed(rounds):
     """Share of what groups, campaigns and caps ask for that closed rounds have not delivered."""
-    short = sum(np.maximum(closed.promises.least - closed.delivered, 0).sum() for closed in rounds)
-    return short / sum(closed.promises.least.sum() for closed in rounds)
+    short = sum(np.maximum(closed.promises.min_exposure - closed.delivered, 0).sum() for closed in rounds)
+    return short / sum(closed.promises.min_exposure.sum() for closed in rounds)
 
 
 @cases(
@@ -332,9 +337,9 @@ def test_no_item_is_shown_above_its_cap(make, unit):
     config = priced(make, unit=unit, most=1.5, campaigns=campaigns)
     for name in AGENTS:
         for closed in markets.played(config, name, 17).closed:
-            assert (closed.delivered <= closed.promises.most).all()
+            assert (closed.delivered <= closed.promises.max_exposure).all()
     rounds = markets.played(config).closed
-    assert any((closed.delivered > closed.promises.most).any() for closed in rounds)
+    assert any((closed.delivered > closed.promises.max_exposure).any() for closed in rounds)
 
 
 @pytest.mark.parametrize("unit", ["shown", "examined"])
@@ -382,9 +387,9 @@ def test_the_optimum_in_hindsight_keeps_promises(unit):
     config = priced(markets.small_broadcast, unit=unit, campaigns=[], items=None, beta=0.2)
     for name in ("hindsight", "offline-match"):
         for closed in markets.played(config, name).closed:
-            missing = np.maximum(closed.promises.least - closed.delivered, 0).sum()
-            assert missing <= 0.02 * closed.promises.least.sum() + 1.0
-            assert (closed.delivered <= closed.promises.most).all()
+            missing = np.maximum(closed.promises.min_exposure - closed.delivered, 0).sum()
+            assert missing <= 0.02 * closed.promises.min_exposure.sum() + 1.0
+            assert (closed.delivered <= closed.promises.max_exposure).all()
 
 
 def test_frozen_prices_of_rows_move_slates():
@@ -404,7 +409,7 @@ def test_solved_prices_of_rows_are_those_of_the_audience_problem():
     item_price, row_price = table.split(solved_rows(view, table, 1e-4)[0])
     item = int(view.promises.items(0)[0])
     required = np.zeros(len(view.required))
-    required[item] = view.promises.least[0]
+    required[item] = view.promises.min_exposure[0]
     alone = dataclasses.replace(view, required=required, promises=NO_REQUIREMENTS, delivered=np.zeros(0))
     own, _ = solved_prices(alone, 1e-4)
     assert row_price[0] == pytest.approx(own[item], abs=0.05 * view.cost)
@@ -439,9 +444,9 @@ def test_promised_rows_of_one_item_are_floors(name, unit, hard):
 def owed_and_beyond(closed):
     """What items, groups and campaigns miss in a closed round, and what was shown above caps."""
     items = closed.required - markets.weighted_exposures(closed)
-    rows = closed.promises.least - closed.delivered
+    rows = closed.promises.min_exposure - closed.delivered
     missing = np.maximum(items, 0).sum() + np.maximum(rows, 0).sum()
-    return missing, np.maximum(closed.delivered - closed.promises.most, 0).sum()
+    return missing, np.maximum(closed.delivered - closed.promises.max_exposure, 0).sum()
 
 
 @pytest.mark.parametrize("unit", ["shown", "examined"])
@@ -464,7 +469,7 @@ def test_rewards_and_returns_count_groups_campaigns_and_caps(tmp_path, unit):
     for number, (closed, rewarded) in enumerate(zip(market.closed, totals, strict=True)):
         missing, beyond = owed_and_beyond(closed)
         assert missing > 0 < beyond
-        asked = closed.required.sum() + closed.promises.least.sum()
+        asked = closed.required.sum() + closed.promises.min_exposure.sum()
         expected = closed.ledger.consumed.sum() + closed.cost * (asked - missing - beyond)
         assert rewarded == pytest.approx(expected)
         found = find_measure("return").value(facts_of(market, closed))
@@ -482,12 +487,12 @@ def rows_by_hand(closed):
     ticks, audiences = closed.ledger.schedule.tick, closed.states.audiences
     for row in range(len(table)):
         mine = table.items(row)
-        if np.isfinite(table.most[row]):
-            most[mine] = table.most[row]
+        if np.isfinite(table.max_exposure[row]):
+            most[mine] = table.max_exposure[row]
             continue
         item += mine.tolist()
         first.append(len(item))
-        least.append(table.least[row])
+        least.append(table.min_exposure[row])
         who = np.ones(n, bool) if table.audience[row] < 0 else audiences[:, table.audience[row]]
         active.append(who & (ticks >= table.begin[row]) & (ticks < table.end[row]))
     first, item, least = np.array(first), np.array(item, np.int64), np.array(least)
@@ -531,4 +536,4 @@ def test_a_plan_of_the_whole_round_keeps_caps_whatever_was_forecast(forecast):
     """Caps are numbers of exposures: who plans for those who come exceeds none, though others were expected."""
     config = priced(markets.small_cold_start, most=1.5, campaigns=[], forecast=forecast)
     closed = markets.played(dataclasses.replace(config, rounds=1), "hindsight(tol=0.02)").closed[0]
-    assert (closed.delivered <= closed.promises.most).all()
+    assert (closed.delivered <= closed.promises.max_exposure).all()

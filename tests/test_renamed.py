@@ -8,14 +8,14 @@ import pytest
 from kit import cases
 
 from rimsim.agents import Pacing
+from rimsim.market.closed_round import ClosedRound
 from rimsim.market.records import Arrivals
-from rimsim.market.round import Round
 from rimsim.measures import RoundFacts
 
 
 @cases(
     "module old new",
-    ("rimsim.market", "ClosedRound", "Round"),
+    ("rimsim.market", "Round", "ClosedRound"),
     ("rimsim.market.consumers", "Visits", "SlateVisits"),
     ("rimsim.market.arrivals", "Hawkes", "HawkesArrivals"),
 )
@@ -33,7 +33,7 @@ def test_an_old_name_of_a_module_is_the_new_one_with_a_warning(module, old, new)
     "kind old new",
     (RoundFacts, "gamma", "decay"),
     (Arrivals, "index", "row"),
-    (Round, "promised", "requirements"),
+    (ClosedRound, "promised", "requirements"),
     (Pacing, "start", "start_price"),
 )
 def test_an_old_attribute_has_the_value_of_the_new_one_with_a_warning(kind, old, new):
@@ -46,9 +46,9 @@ def test_an_old_attribute_has_the_value_of_the_new_one_with_a_warning(kind, old,
 def test_a_script_with_an_old_name_sees_the_warning_with_its_own_line(tmp_path):
     """Python shows such a warning by default only where the script itself uses the name."""
     script = tmp_path / "mine.py"
-    script.write_text("import math\nfrom rimsim.market import ClosedRound\n")
+    script.write_text("import math\nfrom rimsim.market import Round\n")
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert (
-        f"{script}:2: DeprecationWarning: rimsim.market.ClosedRound is now rimsim.market.Round"
+        f"{script}:2: DeprecationWarning: rimsim.market.Round is now rimsim.market.ClosedRound"
         in ended.stderr
     )

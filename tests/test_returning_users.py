@@ -60,7 +60,7 @@ def matrices(cells, cycle):
     """(b, M) ones at read items and (b, M) weights of labels, for every step of a training."""
     for split in splits(cells, cycle, torch.device("cpu")):
         x, y = torch.zeros(2, split.users, cells.n_items)
-        x[split.read], y[split.own] = 1.0, split.label
+        x[split.read], y[split.predicted] = 1.0, split.label
         yield x, y
 
 

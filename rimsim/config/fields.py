@@ -33,9 +33,9 @@ def duration_seconds(text: str) -> float:
     if re.fullmatch(r"[-+\d.\s]+", text):
         raise ValueError(f"{text!r} has no unit. {examples}")
     parts = [(float(number), unit.removesuffix("s")) for number, unit in re.findall(_PART, text.lower())]
-    # By hand: pandas takes a third of a second to import.
-    whole = re.fullmatch(rf"\s*-?({_PART}\s*)+", text.lower())
-    if whole is None or any(unit not in _SECONDS for _, unit in parts):
+    # pandas could parse durations, but takes a third of a second to import.
+    match = re.fullmatch(rf"\s*-?({_PART}\s*)+", text.lower())
+    if match is None or any(unit not in _SECONDS for _, unit in parts):
         raise ValueError(f"{text!r} is not a duration. {examples}")
     seconds = sum(number * _SECONDS[unit] for number, unit in parts)
     if not seconds > 0 or "-" in text:
@@ -46,7 +46,7 @@ def duration_seconds(text: str) -> float:
 
 
 def _duration(value: object) -> object:
-    # Before the type is looked at, so that a bare number, as YAML makes of ``5``, is refused for its missing unit.
+    # Runs before pydantic checks the type, so that the error for a number (YAML reads ``5`` as one) names the unit.
     if isinstance(value, (str, int, float)):
         duration_seconds(str(value))
     return value

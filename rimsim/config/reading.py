@@ -29,10 +29,10 @@ _ALLOWED = {
     "tuple_type": "be a list",
     "dataclass_type": "be a mapping of field names to values",
 }
-"""Expectations, where pydantic's own words are those of Python."""
+"""Texts that replace pydantic's, which name types of Python."""
 _QUOTED = re.compile(r"'([^']*)'")
 _ALIKE = 0.75
-"""Least similarity of a field's name that is suggested."""
+"""Smallest similarity of a suggested name to the given name."""
 _LONGEST_VALUE = 80
 """Letters of a value that a message shows."""
 _Record = TypeVar("_Record")
@@ -66,14 +66,14 @@ def _require_names(plain: Mapping[object, object], origin: str, parents: str = "
     previous: object = None
     for key, value in plain.items():
         if not isinstance(key, str):
-            where = f"{origin}: field {parents.removesuffix('.')!r}" if parents else origin
+            subject = f"{origin}: field {parents.removesuffix('.')!r}" if parents else origin
             before = f"{previous}: " if isinstance(previous, str) else ""
             hint = (
                 f" A decimal point is written as in {before}{plain[previous]}.{key}"
                 if before and value is None
                 else ""
             )
-            raise ConfigError(f"{where}: {key!r} is not the name of a field.{hint or ' Write NAME: VALUE'}")
+            raise ConfigError(f"{subject}: {key!r} is not the name of a field.{hint or ' Write NAME: VALUE'}")
         if isinstance(value, dict):
             _require_names(value, origin, f"{parents}{key}.")
         previous = key
@@ -88,7 +88,7 @@ def refusal(
     instead of origin and field; see :func:`record_from`.
     """
     findings = error.errors()
-    first = next((one for one in findings if one["type"] in _UNKNOWN), findings[0])
+    first = next((detail for detail in findings if detail["type"] in _UNKNOWN), findings[0])
     path = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
     if first["type"] in _UNKNOWN:
         return unknown_field(path or str(first["loc"][-1]), record, origin=origin)
@@ -96,18 +96,18 @@ def refusal(
     return ConfigError(finding(first, option or f"{origin}: field {path!r}", ":" if option else " is"))
 
 
-def finding(first: ErrorDetails, where: str, verb: str = " is") -> str:
+def finding(first: ErrorDetails, subject: str, verb: str = " is") -> str:
     """Sentence about the error that pydantic found in a value."""
-    if first["type"] == "value_error":  # of a check of ours, which says what is allowed
-        return f"{where}: {first['ctx']['error']}"
+    if first["type"] == "value_error":  # an error that rimsim raised, whose text is complete
+        return f"{subject}: {first['ctx']['error']}"
     if first["type"] in ("missing", "missing_argument"):
-        return f"{where} is missing"
-    found = f"{where}{verb} {_shortened(first['input'])}"
+        return f"{subject} is missing"
+    problem = f"{subject}{verb} {_shortened(first['input'])}"
     if first["type"] == "literal_error":
-        return f"{found}.{nearest(str(first['input']), _QUOTED.findall(first['ctx']['expected']))}"
+        return f"{problem}.{nearest(str(first['input']), _QUOTED.findall(first['ctx']['expected']))}"
     if first["type"] in _ALLOWED:
-        return f"{found}. It must {_ALLOWED[first['type']].format_map(first.get('ctx', {}))}"
-    return f"{found}. It must {first['msg'].removeprefix('Input should ')}"
+        return f"{problem}. It must {_ALLOWED[first['type']].format_map(first.get('ctx', {}))}"
+    return f"{problem}. It must {first['msg'].removeprefix('Input should ')}"
 
 
 def _shortened(value: object) -> str:
@@ -126,8 +126,8 @@ def unknown_field(path: str, record: type, *, origin: str) -> ConfigError:
         return ConfigError(f"{origin}: unknown field {path!r}.{nearest(path, names)}")
     alike = [name for name in names if ratio[name] == best]
     siblings = [name for name in alike if name.rpartition(".")[0] == parents]
-    least = min(name.count(".") for name in alike)
-    guesses = siblings or [name for name in alike if name.count(".") == least]
+    min_depth = min(name.count(".") for name in alike)
+    guesses = siblings or [name for name in alike if name.count(".") == min_depth]
     return ConfigError(f"{origin}: unknown field {path!r}. Did you mean {' or '.join(map(repr, guesses))}?")
 
 
@@ -135,7 +135,7 @@ def dotted_names(record: type, before: str = "") -> Iterator[str]:
     """Dotted names of all fields, also those of nested records."""
     for name, kind in typing.get_type_hints(record).items():
         yield before + name
-        for inner in (kind, *typing.get_args(kind)):  # a record, or a tuple of such
+        for inner in (kind, *typing.get_args(kind)):  # a record, or a tuple of records
             if dataclasses.is_dataclass(inner) and isinstance(inner, type):
                 yield from dotted_names(inner, f"{before}{name}.")
 
@@ -164,14 +164,14 @@ def read_scenario(path: Path) -> ScenarioConfig:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read as a scenario: {reason(error)}") from None
     except UnicodeDecodeError as error:
-        found = f"cannot be read as a scenario: byte {error.start} is not UTF-8"
-        refuse(ConfigError, str(path), found, "UTF-8 text")
+        problem = f"cannot be read as a scenario: byte {error.start} is not UTF-8"
+        refuse(ConfigError, str(path), problem, "UTF-8 text")
     try:
         plain = read_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
     if plain is None:
         raise ConfigError(f"{path}: holds nothing. Write at least one field, such as rounds: 8")
     if isinstance(plain, dict):
@@ -233,10 +233,10 @@ def find_scenario(name: str) -> ScenarioConfig:
     """
     if name.endswith((".yaml", ".yml")):
         return read_scenario(Path(name))
-    known = scenario_names()
-    if name not in known:
+    names = scenario_names()
+    if name not in names:
         raise ConfigError(
-            f"scenario {name!r} is unknown.{nearest(name, known)} For a scenario of your own, give the "
+            f"scenario {name!r} is unknown.{nearest(name, names)} For a scenario of your own, give the "
             "path of its YAML file."
         )
     with resources.as_file(resources.files("rimsim.scenarios") / f"{name}.yaml") as path:

@@ -22,9 +22,12 @@ _MOST_YEARS = 10_000
 def _texts(value: object) -> tuple[str, ...]:
     """Texts of table values; the number 1995.0 becomes "1995"."""
     values = value if isinstance(value, list | tuple) else [value]
-    if not values or not all(isinstance(one, str | int | float) for one in values):
+    if not values or not all(isinstance(entry, str | int | float) for entry in values):
         raise ValueError(f"found {value!r}. Give one value, or a list of values")
-    return tuple(str(int(one)) if isinstance(one, float) and one == int(one) else str(one) for one in values)
+    return tuple(
+        str(int(entry)) if isinstance(entry, float) and entry == int(entry) else str(entry)
+        for entry in values
+    )
 
 
 def _filter(value: object) -> object:
@@ -49,7 +52,7 @@ def _item_choice(value: object) -> object:
 
 def _plain(value: object) -> object:
     """Value from :func:`_item_choice` or :func:`_filter`, as YAML needs it."""
-    if isinstance(value, tuple) and all(isinstance(one, tuple) for one in value):
+    if isinstance(value, tuple) and all(isinstance(entry, tuple) for entry in value):
         return {column: list(values) for column, values in value}
     return list(value) if isinstance(value, tuple) else value
 
@@ -202,8 +205,10 @@ class CampaignConfig:
 
     def __post_init__(self) -> None:
         if (self.exposures is None) == (self.share is None):
-            found = "neither exposures nor share" if self.share is None else "both exposures and share"
-            raise ConfigError(f"campaign {self.name!r}: {found} is set. Set exactly one of these two fields")
+            problem = "neither exposures nor share" if self.share is None else "both exposures and share"
+            raise ConfigError(
+                f"campaign {self.name!r}: {problem} is set. Set exactly one of these two fields"
+            )
         if self.exposures is not None and self.stop is None:
             raise ConfigError(
                 f"campaign {self.name!r}: it has exposures ({self.exposures}) but no stop. Set stop to "
@@ -273,8 +278,8 @@ class ExposureConfig:
 
     def __post_init__(self) -> None:
         if self.most is not None and self.each is None and self.most < self.beta:
-            where = f"exposure.most is {self.most:g}, below exposure.beta, {self.beta:g}"
-            refuse(ConfigError, where, "no item could get its guarantee", "most to be at least beta")
+            problem = f"exposure.most is {self.most:g}, below exposure.beta, {self.beta:g}"
+            refuse(ConfigError, problem, "no item could get its guarantee", "most to be at least beta")
         names = [campaign.name for campaign in self.campaigns]
         for name in names:
             if names.count(name) > 1:
@@ -493,8 +498,8 @@ class ScenarioConfig:
         days = self.rounds * duration_seconds(self.arrivals.round_length) / 86_400
         for campaign in self.exposure.campaigns:
             if campaign.start >= days:
-                found = f"start is day {campaign.start:g}, but the last round ends on day {days:g}"
-                refuse(ConfigError, f"campaign {campaign.name!r}", found, "an earlier day, or more rounds")
+                problem = f"start is day {campaign.start:g}, but the last round ends on day {days:g}"
+                refuse(ConfigError, f"campaign {campaign.name!r}", problem, "an earlier day, or more rounds")
 
 
 def at_seed(config: ScenarioConfig, seed: int) -> ScenarioConfig:

@@ -14,13 +14,13 @@ from rimsim.data import EventLog, ObservedTable
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _LEAST_ITEMS = 10
-# steps of a fit, gain and damping that end it
+# Largest number of steps of a fit; gain and damping at which the fit ends.
 _STEPS = 200
 _ENOUGH = 1e-4
 _SMALL = 1e-6
 _LARGE = 1e8
 _SEED = 13
-_MOST_Z = 3.0  # Fisher's z at most, ρ = .995: beyond it nothing can be told apart
+_MOST_Z = 3.0  # largest z of Fisher, for ρ = 0.995; data cannot distinguish larger ones
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def hidden_quality(
 
     def counted(times: Ints) -> tuple[Floats, Floats]:
         """Number of positive answers, and of all answers, per item."""
-        # An answer that occurs several times counts as many, but knows no more than once.
+        # Copies of an answer in a resample are no independent answers. So counts are divided by the mean number of
+        # copies.
         total = np.bincount(item, times, m)
         known_as = total / np.maximum(np.bincount(item, times * times, m), 1)
         return np.bincount(item, times * taken, m) * known_as, total * known_as
@@ -77,7 +78,9 @@ def hidden_quality(
     def variance(size: int, of_answer: Ints) -> Floats:
         counts = (counted(drawn(size)[of_answer]) for _ in range(resamples))
         figures = [_figures(_fitted(x, *each, alike, best), x, alike) for each in counts]
-        low, high = np.quantile(figures, [0.1587, 0.8413], axis=0)  # in some resamples τ is 0
+        low, high = np.quantile(
+            figures, [0.1587, 0.8413], axis=0
+        )  # ±1 sd of a normal law; quantiles, because τ is 0 in some resamples
         return np.asarray((high - low) ** 2 / 4, np.float64)
 
     alike = np.ones(m)
@@ -86,7 +89,7 @@ def hidden_quality(
     weights = [drawn(m).astype(np.float64) for _ in range(resamples)]
     of_items = np.var([_figures(_fitted(x, *counts, each, best), x, each) for each in weights], axis=0)
     of_users = variance(len(matched.users), matched.user) - variance(len(item), np.arange(len(item)))
-    free = m - 3  # α, β and τ are fitted
+    free = m - 3  # three parameters are fitted: α, β and τ
     half = t.ppf(0.975, free) * np.sqrt(of_items * m / free + np.maximum(of_users, 0.0))
     point = _figures(best, x, alike)
     ends = np.array([point, point - half, point + half])
@@ -103,7 +106,7 @@ def _figures(fit: Floats, x: Floats, weight: Floats) -> Floats:
 
 def _fitted(x: Floats, yes: Floats, answers: Floats, weight: Floats, start: Floats | None) -> Floats:
     """Parameters α, β and log τ of largest likelihood."""
-    # Damped steps on outer products of scores (Berndt, Hall, Hall and Hausman, 1974).
+    # Damped Newton steps, with outer products of scores as second derivatives (Berndt, Hall, Hall and Hausman, 1974).
     share = (weight @ yes + 0.5) / (weight @ answers + 1)
     fit = np.array([np.log(-np.log1p(-share)), 0.0, -0.7]) if start is None else start
     value, scores = _likelihood(fit, x, yes, answers)
@@ -124,7 +127,7 @@ def _fitted(x: Floats, yes: Floats, answers: Floats, weight: Floats, start: Floa
         value = new
         scores = new_scores
         damping = damping / 10
-        if gain < _ENOUGH or fit[2] < -6:  # τ is 0
+        if gain < _ENOUGH or fit[2] < -6:  # τ is 0 up to rounding
             break
     return fit
 

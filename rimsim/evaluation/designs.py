@@ -26,19 +26,20 @@ from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.evaluation.off_policy import clustered_variance
 
-DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")  # Names of the designs
+DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")
+"""Names of the designs."""
 
 
-_USERS, _ITEMS, _BLOCKS = range(3)  # keys of the draws
+_USERS, _ITEMS, _BLOCKS = range(3)  # keys that keep the draws of users, items and blocks apart
 
 
 @dataclass(frozen=True)
 class Assignment:
     """Assignment of each unit to an arm, by a hash."""
 
-    design: str  # One of DESIGNS
-    seed: int  # Salt of the hash
-    interval: float  # Seconds of a block of a switchback
+    design: str  # one of ``DESIGNS``
+    seed: int  # salt of the hash
+    interval: float  # length of a block of a switchback, seconds
 
     @property
     def by_item(self) -> bool:
@@ -75,11 +76,11 @@ class Assignment:
 class Outcome:
     """Outcomes of n slates of k positions, for one metric."""
 
-    value: Floats  # (n, k)
+    value: Floats  # (n, k) value of the metric at each position
     item: Ints  # (n, k) items; −1 for an empty position
-    unit: Ints  # (n,) the visitor, or the block of a switchback
-    treated: Bools  # (n,) arrivals of arm B
-    treated_item: Bools  # (M,) items of arm B
+    unit: Ints  # (n,) number of the visitor, or of the block of a switchback
+    treated: Bools  # (n,) True for arrivals of arm B
+    treated_item: Bools  # (M,) True for items of arm B
 
 
 class NaiveEstimate(NamedTuple):
@@ -149,7 +150,7 @@ def _of_cells(outcome: Outcome) -> tuple[float, float]:
     weight = np.where(is_treated, 1.0 / share, -1.0 / (1.0 - share))
     part = np.where(filled, outcome.value * weight, 0.0)
     each = part.sum(1)
-    for arm in (True, False):  # visitors of an arm, and items of one, differ from each other; arms are given
+    for arm in (True, False):  # the arms are fixed, so only deviations from an arm's mean are random
         rows = outcome.treated == arm
         each[rows] -= each[rows].mean()
     by_item = np.bincount(item[filled], part[filled], m)

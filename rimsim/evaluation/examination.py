@@ -22,9 +22,9 @@ from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import DataError, refuse
 from rimsim.regression import HazardRegression
 
-LEAST_DECAY = 0.2  # no γ below it is used: the tenth position then still counts
-NORMAL_95 = 1.959963984540054  # quantile of a 95% interval
-_FLOOR = 1e-9  # least score, so that its logarithm exists
+LEAST_DECAY = 0.2  # smallest γ that is used, so that the tenth position still counts
+NORMAL_95 = 1.959963984540054  # normal quantile of a 95% interval
+_FLOOR = 1e-9  # smallest score, because scores get a logarithm
 _WIDE = 10.0
 """Standard deviation of priors that only make a solution exist where the data leave a parameter open."""
 _ITEM_SD = 1.0
@@ -110,7 +110,7 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
     if not consumed[filled].any():
         return None
     log_score = np.log(np.maximum(np.where(filled, scores, 1.0), _FLOOR))
-    mean = log_score.sum(1) / np.maximum(filled.sum(1), 1)  # empty positions add log 1 = 0
+    mean = log_score.sum(1) / np.maximum(filled.sum(1), 1)  # so that empty positions add log 1 = 0
     row, position = np.nonzero(filled)
     within = log_score[filled] - mean[row]
     columns = np.stack([np.ones(len(row)), within, mean[row], position.astype(np.float64)], 1)

@@ -40,13 +40,13 @@ class Chances:
     """
 
     inclusion: Floats
-    """(n, k) that the item is in the slate, anywhere."""
+    """(n, k) probability that the item is anywhere in the slate."""
     position: Floats
-    """(n, k) that the item stands at the position where it stands."""
+    """(n, k) probability that the item is at its position."""
     prefix: Floats
-    """(n, k) that the slate begins with just these items, up to this position."""
+    """(n, k) probability that the slate has exactly these items up to this position."""
     slate: Floats
-    """(n,) that just this slate is shown."""
+    """(n,) probability of the slate."""
 
     def __len__(self) -> int:
         return len(self.slate)
@@ -84,7 +84,9 @@ class Chances:
         The policy of ``first`` chooses the slate with probability ``share``, the policy of ``second`` otherwise.
         """
         pairs = zip(first.columns, second.columns, strict=True)
-        return cls(*(share * chance + (1.0 - share) * other for chance, other in pairs))
+        return cls(
+            *(share * first_chance + (1.0 - share) * second_chance for first_chance, second_chance in pairs)
+        )
 
     def rows(self, rows: Array | slice) -> Chances:
         """Chances of the slates at given indices."""
@@ -118,9 +120,9 @@ class LoggedSlates:
     visitor: Ints
     """(n,) visitor of each slate: rewards of slates of one visitor are not independent."""
     admissible: Ints
-    """(n,) items that might have been shown."""
+    """(n,) number of admissible items."""
     uniform: bool = False
-    """True if the logging policy drew all items in any order alike, which the exact pseudo-inverse needs."""
+    """True if the logging policy drew all items with equal probability, which the exact pseudo-inverse needs."""
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -156,7 +158,7 @@ class Estimate:
     """Lower end of the 95% interval."""
     high: float
     effective: float
-    """Effective sample size, in slates: (Σw)² / Σw², n where all weights are alike."""
+    """Effective sample size in slates, (Σw)² / Σw², which is n if all weights are equal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +211,7 @@ def apart(visitors: Sequence[Ints]) -> Ints:
 
 def _ratio(target: Floats, logging: Floats) -> Floats:
     """Ratio π_e/π_b of the target's to the logging policy's chances."""
-    # a logged slate had a positive probability, so 0 is an underflow; such a slate gets the weight 0
+    # a logged slate had a positive probability, so 0 is an underflow, and the slate gets the weight 0
     return np.divide(target, logging, out=np.zeros_like(target), where=logging > 0)
 
 
@@ -291,7 +293,7 @@ def _direct(log: LoggedSlates) -> _Numbers:
     return _Numbers(log.predicted_target, np.ones((len(log), 1)))
 
 
-ESTIMATORS: dict[str, Callable[[LoggedSlates], _Numbers | None]] = {  # None where one does not apply
+ESTIMATORS: dict[str, Callable[[LoggedSlates], _Numbers | None]] = {  # None where an estimator does not apply
     "ips": lambda log: _by_position(log, "inclusion"),
     "snips": lambda log: _self_normalised(log, "inclusion", together=True),
     "item-position": lambda log: _by_position(log, "position"),

@@ -233,7 +233,9 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     same as if its events were processed alone.
     """
     length = np.diff(walk.offsets)
-    order = np.argsort(-length, kind="stable")  # states with events left are then always at the front
+    order = np.argsort(
+        -length, kind="stable"
+    )  # sorted by number of events, so that states with events left are at the front
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     # A block of another height may differ in its last bits, so the last one is filled up with copies of a state.

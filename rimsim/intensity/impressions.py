@@ -318,7 +318,8 @@ def _prior(
 
     def loss(point: Floats) -> float:
         shape = np.exp(point[0])
-        (log_shape, log_mean) = (point[0], point[1] if has_mean else 0.0)
+        log_shape = point[0]
+        log_mean = point[1] if has_mean else 0.0
         rate = shape * np.exp(-log_mean)
         total = gammaln(shape + count) - gammaln(shape) + shape * np.log(rate)
         total -= (shape + count) * np.log(rate + expected)

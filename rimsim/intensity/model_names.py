@@ -30,9 +30,9 @@ def unknown_model(name: str, registered: tuple[str, ...] = (), field: str = "mod
     parts = (
         {f"{mark}-{ground}" for mark in MARKS for ground in GROUNDS} if "-" in name else {*MARKS, *GROUNDS}
     )
-    known = {*parts, *places("models"), *registered}
+    names = {*parts, *places("models"), *registered}
     return ConfigError(
-        f"{field} {name!r} is unknown.{nearest(name, known)} To use a model of your own, give file.py:Name."
+        f"{field} {name!r} is unknown.{nearest(name, names)} To use a model of your own, give file.py:Name."
     )
 
 

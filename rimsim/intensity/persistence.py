@@ -73,7 +73,7 @@ def load(folder: str | Path, device: str | None = None) -> Any:
         ModelError: If the folder has no model of a known kind, or the model is damaged.
     """
     kind = read_record(Path(folder))["kind"]
-    import_module("rimsim.intensity.registry")  # a shipped model stands in KINDS once its class is made
+    import_module("rimsim.intensity.registry")  # registers all shipped models in ``KINDS``
     if kind not in KINDS:
         raise ModelError(
             f"{folder}: it holds a saved {kind!r}, a kind that rimsim does not "
@@ -103,7 +103,7 @@ class Stored(ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "kind" not in vars(cls):  # a subclass is another kind: what it saves must not be read as its base
+        if "kind" not in vars(cls):  # a subclass may save other arrays than its base class
             cls.kind = f"{cls.__module__}.{cls.__qualname__}"
         KINDS[cls.kind] = cls
 
@@ -165,7 +165,7 @@ def is_stored(model: object) -> bool:
     The model must be a :class:`Stored` model with a config record and a constructor without arguments. A model made of
     other models, such as a product, lists these models in ``stored_parts`` instead.
     """
-    if "stored_parts" in vars(type(model)):  # not that of a base: what a subclass adds would be lost
+    if "stored_parts" in vars(type(model)):  # the base class would not read fields that a subclass adds
         return all(is_stored(part) for part in model.stored_parts)  # type: ignore[attr-defined]
     if not isinstance(model, Stored) or not dataclasses.is_dataclass(getattr(model, "config", None)):
         return False

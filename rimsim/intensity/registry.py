@@ -35,7 +35,7 @@ class Auto(SelectedModel):
     """Mark model that chooses among registered mark models."""
 
     kind: ClassVar[str] = "auto"
-    stored_parts = SelectedModel.stored_parts  # repeated here, because the class saves no more than its base
+    stored_parts = SelectedModel.stored_parts  # not saved with the model, so it must be set again
 
     def _make(self, name: str, **options: Any) -> IntensityModel:
         return make(name, **options)
@@ -195,7 +195,7 @@ def _made(
     if options:
         plain = {name: getattr(config, name) for name in names}
         config = config_from(kind, plain | options, f"model {part}")
-    fields = names - options.keys()  # an option that is given is not replaced
+    fields = names - options.keys()  # your own options win
     changed: dict[str, object] = dict(entry.fixed)
     if seed is not None and "seed" in fields:
         changed["seed"] = seed

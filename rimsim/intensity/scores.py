@@ -14,7 +14,7 @@ from rimsim.errors import ModelError, has_type
 from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
 from rimsim.intensity.states import UserStates
 
-ROWS = 1024  # states of a block
+ROWS = 1024  # states per block
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +26,14 @@ class ModelScores:
 
     model: IntensityModel
     states: UserStates
-    known: Bools  # (M,) items that may be shown
-    rate: Float32s | None = None  # (n,) λ(x); None: 1, or what the model itself holds
-    hidden: Hidden | None = None  # The model's hidden states; None: computed when first needed
+    is_offered: Bools  # (M,) True for items that may be shown
+    rate: Float32s | None = None  # (n,) factor λ(x) of the scores; None: no factor
+    hidden: Hidden | None = None  # hidden states of the model; None: computed when first needed
 
     @property
     def shape(self) -> tuple[int, int]:
         """(n, M): numbers of states and items."""
-        return len(self.states), len(self.known)
+        return len(self.states), len(self.is_offered)
 
     @cached_property
     def _hidden(self) -> Hidden | None:
@@ -53,15 +53,15 @@ class ModelScores:
         """Checked scores of consecutive states."""
         scores = self._raw(start, stop)
         valid = np.isfinite(scores) & (scores >= 0)
-        if scores.shape != (stop - start, len(self.known)) or not valid.all():
+        if scores.shape != (stop - start, len(self.is_offered)) or not valid.all():
             raise ModelError(
                 f"{type(self.model).__name__}: the scores of {stop - start} states are an array of shape "
                 f"{scores.shape} with {np.sum(~valid)} values that are negative or not finite. Expected shape "
-                f"({stop - start}, {len(self.known)}) and finite intensities of at least 0"
+                f"({stop - start}, {len(self.is_offered)}) and finite intensities of at least 0"
             )
         if self.rate is not None:
             scores *= self.rate[start:stop, None]
-        scores[:, ~self.known] = -np.inf
+        scores[:, ~self.is_offered] = -np.inf
         scores[self.states.rows_of(start, stop)] = -np.inf
         return scores
 

@@ -269,35 +269,37 @@ class SoftmaxShares:
 
     pairs: RowItems
     """Pairs of a row and one of its own items."""
-    own: torch.Tensor
+    pair_share: torch.Tensor
     """(p,) share of each own item."""
-    others: torch.Tensor
+    rest_share: torch.Tensor
     """(b, C) share of each sampled item and the items that it stands for, or of each item; 0 for own items."""
     items: torch.Tensor | None
     """(C,) sampled items; None: all items."""
 
     def slopes(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients of Σ weight·(−log share) for logits; ``others`` is overwritten."""
-        count = weight.new_zeros(len(self.others)).index_add_(0, self.pairs.row, weight)
-        return self.own * count[self.pairs.row] - weight, self.others.mul_(count[:, None])
+        """Gradients of Σ weight·(−log share) for logits; ``rest_share`` is overwritten."""
+        count = weight.new_zeros(len(self.rest_share)).index_add_(0, self.pairs.row, weight)
+        return self.pair_share * count[self.pairs.row] - weight, self.rest_share.mul_(count[:, None])
 
     def rows_of(self, vectors: torch.Tensor) -> torch.Tensor:
         """(C, W) vectors of the other items."""
         return vectors if self.items is None else vectors[self.items]
 
-    def mean(self, own: torch.Tensor, others: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    def mean(
+        self, pair_weight: torch.Tensor, rest_weight: torch.Tensor, vectors: torch.Tensor
+    ) -> torch.Tensor:
         """(b, W) sums of item vectors, weighted for each row."""
-        total = others @ self.rows_of(vectors)
-        return add_rows_(total, self.pairs.row, vectors, self.pairs.item, own)
+        total = rest_weight @ self.rows_of(vectors)
+        return add_rows_(total, self.pairs.row, vectors, self.pairs.item, pair_weight)
 
     def spread(
-        self, own: torch.Tensor, others: torch.Tensor, hidden: torch.Tensor, n_items: int
+        self, pair_weight: torch.Tensor, rest_weight: torch.Tensor, hidden: torch.Tensor, n_items: int
     ) -> torch.Tensor:
         """(M, W) sums of row vectors, weighted for each item."""
-        total = others.T @ hidden
+        total = rest_weight.T @ hidden
         if self.items is not None:
             total = hidden.new_zeros(n_items, hidden.shape[1]).index_copy_(0, self.items, total)
-        return add_rows_(total, self.pairs.item, hidden, self.pairs.row, own)
+        return add_rows_(total, self.pairs.item, hidden, self.pairs.row, pair_weight)
 
 
 def softmax_shares(

@@ -1,3 +1,4 @@
+from .closed_round import ClosedRound as ClosedRound
 from .consumers.contract import World as World
 from .market import Market as Market
 from .records import Arrivals as Arrivals
@@ -7,7 +8,7 @@ from .records import RoundView as RoundView
 from .records import ScoredStates as ScoredStates
 from .records import SlateLike as SlateLike
 from .records import Slates as Slates
-from .round import Round as Round
+from .round import OpenRound as OpenRound
 from .state import MarketState as MarketState
 from .world import build_world as build_world
 from .world import initial_model as initial_model

@@ -24,7 +24,8 @@ from rimsim.market.arrivals import RoundsSoFar
 from rimsim.market.arrivals.clones import Clones, events_before
 from rimsim.market.arrivals.contract import ArrivalProcess
 from rimsim.market.consumers.contract import World
-from rimsim.market.ledger import Histories, LoggedPast, PastRound, Shown
+from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.past_round import PastRound, Shown
 from rimsim.market.providers import Provider, is_fixed
 from rimsim.market.records import VISIT_BITS, Schedule
 
@@ -58,7 +59,7 @@ class Control(Protocol):
     Under a control, the platform still serves its own visitors.
     """
 
-    def learnt(self, own: PastRound) -> PastRound:
+    def learnt(self, past: PastRound) -> PastRound:
         """Training data that replace the agent's own round."""
 
 
@@ -66,8 +67,8 @@ def replica_seeds(seeds: Seeds, replica: int) -> Seeds:
     """Seeds of a replica; replica 0 has the market's seeds."""
     if not replica:
         return seeds
-    own = dataclasses.asdict(seeds).items()
-    return Seeds(**{name: rng.derived_seed(seed, rng.Purpose.CONTROL, replica) for name, seed in own})
+    seed_of = dataclasses.asdict(seeds).items()
+    return Seeds(**{name: rng.derived_seed(seed, rng.Purpose.CONTROL, replica) for name, seed in seed_of})
 
 
 class Shadowed:
@@ -86,17 +87,17 @@ class Shadowed:
         self._replica = replica
         self._sizes = sizes
 
-    def learnt(self, own: PastRound) -> PastRound:
+    def learnt(self, past: PastRound) -> PastRound:
         """Events of replicas, as many as the arm had.
 
         Raises:
             MarketError: If the replicas yield too few events.
         """
 
-        def part(replica: int, most: int) -> _Part:
-            return _Part.of(self._replica(replica)[own.number]).first(most)
+        def part(replica: int, limit: int) -> _Part:
+            return _Part.of(self._replica(replica)[past.number]).first(limit)
 
-        return _gathered(own, self._sizes[own.number], part)
+        return _gathered(past, self._sizes[past.number], part)
 
 
 class AsLogged:
@@ -114,33 +115,38 @@ class AsLogged:
         self._seeds = seeds
         self._sizes = sizes
 
-    def learnt(self, own: PastRound) -> PastRound:
+    def learnt(self, past: PastRound) -> PastRound:
         """Logged events, as many as the arm had.
 
         Raises:
             MarketError: If the log has too few events.
         """
-        return _gathered(own, self._sizes[own.number], partial(self._logged, own))
+        return _gathered(past, self._sizes[past.number], partial(self._logged, past))
 
-    def _logged(self, own: PastRound, replica: int, most: int) -> _Part:
-        """Sample of at most ``most`` events of the visitors' sessions."""
-        seeds, schedule = replica_seeds(self._seeds, replica), own.schedule
+    def _logged(self, past: PastRound, replica: int, limit: int) -> _Part:
+        """Sample of at most ``limit`` events of the visitors' sessions."""
+        seeds = replica_seeds(self._seeds, replica)
+        schedule = past.schedule
         if replica:
-            schedule = self._clones.round(own.number, RoundsSoFar(self._world, seeds.arrivals))
+            schedule = self._clones.round(past.number, RoundsSoFar(self._world, seeds.arrivals))
         log = LoggedPast.of(self._world.past)
         begin, length = self._sessions_of(schedule)
         slot, nth = numbered(length)
-        lot = rng.bits(seeds.choice, rng.Purpose.CONTROL, own.number, schedule.user[slot], nth)
-        drawn = np.sort(np.argsort(lot, kind="stable")[:most])
-        slot, place = slot[drawn], (begin[slot] + nth)[drawn]
-        known = ticks(log.times[place] + schedule.shift[slot]) + 1
-        known = np.clip(known, schedule.start, own.schedule.stop - 1)  # a session may outlast its round
-        return _Part(schedule, own.histories.past, slot, known, log.items[place], None)
+        lot = rng.bits(seeds.choice, rng.Purpose.CONTROL, past.number, schedule.user[slot], nth)
+        drawn = np.sort(np.argsort(lot, kind="stable")[:limit])
+        place = (begin[slot] + nth)[drawn]
+        slot = slot[drawn]
+        visible_from = ticks(log.times[place] + schedule.shift[slot]) + 1
+        visible_from = np.clip(
+            visible_from, schedule.start, past.schedule.stop - 1
+        )  # a session may outlast its round
+        return _Part(schedule, past.histories.past, slot, visible_from, log.items[place], None)
 
     def _sessions_of(self, schedule: Schedule) -> tuple[Ints, Ints]:
         """Beginning and size of slots' sessions; size 0 without session."""
         # The size is 0 without a session.
-        sessions, past = self._world.past_sessions, self._world.past
+        sessions = self._world.past_sessions
+        past = self._world.past
         if schedule.logged is None:
             return np.zeros(len(schedule.user), np.int64), np.zeros(len(schedule.user), np.int64)
         wide = len(past) + 1
@@ -152,19 +158,20 @@ class AsLogged:
         return LoggedPast.of(past).offsets[schedule.log_user] + schedule.logged, count
 
 
-def _gathered(own: PastRound, wanted: int, part: Callable[[int, int], _Part]) -> PastRound:
+def _gathered(past: PastRound, wanted: int, part: Callable[[int, int], _Part]) -> PastRound:
     """Round of ``wanted`` events, taken from one replica after another."""
-    missing, parts = wanted, list[_Part]()
+    missing = wanted
+    parts = list[_Part]()
     while missing or not parts:
         if len(parts) == _MOST:
             raise MarketError(
-                f"control of round {own.number}: {_MOST} replicas together have {wanted - missing} of the {wanted} "
+                f"control of round {past.number}: {_MOST} replicas together have {wanted - missing} of the {wanted} "
                 "events that the arm has. Choose consumers that also consume without a slate (organic consumption), "
                 "or the control organic, which takes events from the log"
             )
         parts.append(part(len(parts), missing))
         missing -= len(parts[-1].item)
-    return _joined(parts, own)
+    return _joined(parts, past)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,28 +199,33 @@ class _Part:
             return self
         order = np.lexsort((np.arange(len(self.item)), self.slot, self.tick))
         chosen = np.sort(order[:n])
-        slot, tick, item = self.slot[chosen], self.tick[chosen], self.item[chosen]
+        slot = self.slot[chosen]
+        tick = self.tick[chosen]
+        item = self.item[chosen]
         shown = self.shown
         assert shown is not None  # noqa: S101  # what is consumed was shown
         last = order[n - 1] if n else 0
-        settled, visitor = shown.settled, self.schedule.slot
+        settled = shown.settled
+        visitor = self.schedule.slot
         if n:
             rows = (settled < self.tick[last]) | ((settled == self.tick[last]) & (visitor <= self.slot[last]))
         else:
             rows = np.zeros(len(settled), bool)
         wide = int(self.item.max()) + 1
-        left = np.isin(visitor[:, None] * wide + shown.item, slot * wide + item)
-        beyond = shown.taken & ~left  # of the slate that reaches the number
-        kept = np.where(beyond, -1, shown.item).astype(np.int32)
-        shown = dataclasses.replace(shown, item=kept, taken=shown.taken & left)
+        is_chosen = np.isin(visitor[:, None] * wide + shown.item, slot * wide + item)
+        beyond = shown.taken & ~is_chosen  # of the slate that reaches the number
+        items = np.where(beyond, -1, shown.item).astype(np.int32)
+        shown = dataclasses.replace(shown, item=items, taken=shown.taken & is_chosen)
         columns = {name: getattr(self.schedule, name)[rows] for name in ("tick", "id", "slot", "session")}
         schedule = dataclasses.replace(self.schedule, **columns)
         return _Part(schedule, self.logged, slot, tick, item, shown.rows(np.flatnonzero(rows)))
 
 
-def _joined(parts: Sequence[_Part], own: PastRound) -> PastRound:
+def _joined(parts: Sequence[_Part], past: PastRound) -> PastRound:
     """Round with the visitors of several rounds, in clock order."""
-    first_user, first_slot, schedules = 0, 0, []
+    first_user = 0
+    first_slot = 0
+    schedules = []
     for part in parts:
         schedule = part.schedule
         schedules.append(dataclasses.replace(schedule, id=schedule.id + (first_user << VISIT_BITS),
@@ -239,8 +251,8 @@ def _joined(parts: Sequence[_Part], own: PastRound) -> PastRound:
         user=column("user"),
         log_user=column("log_user"),
         shift=np.concatenate([schedule.shift for schedule in schedules]),
-        start=own.schedule.start,
-        stop=own.schedule.stop,
+        start=past.schedule.start,
+        stop=past.schedule.stop,
         logged=logged,
     )
     histories = Histories(joined, parts[0].logged)
@@ -250,4 +262,4 @@ def _joined(parts: Sequence[_Part], own: PastRound) -> PastRound:
         offset += len(part.schedule.user)
     shown = [part.shown for part in parts if part.shown is not None]
     impressions = Shown.joined(shown).rows(order) if len(shown) == len(parts) else None
-    return PastRound(own.number, joined, histories, impressions)
+    return PastRound(past.number, joined, histories, impressions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, TypedDict, Unpack
 
 import numpy as np
@@ -14,9 +14,13 @@ from rimsim.config import ScenarioConfig, Seeds, at_seed
 from rimsim.errors import ArrivalsError, MarketError
 from rimsim.intensity.contract import IntensityModel
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar, checked_schedule
+from rimsim.market.closed_round import ClosedRound
 from rimsim.market.consumers.contract import Consumer, World
 from rimsim.market.controls import Control, require_controllable
-from rimsim.market.ledger import Histories, Ledger, LoggedPast, PastRound, require_uniform
+from rimsim.market.examination import require_uniform
+from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.ledger import Ledger
+from rimsim.market.past_round import PastRound
 from rimsim.market.platform import Platform, session_scores
 from rimsim.market.providers import Offer, Provider, RoundOutcome, is_fixed, make_providers
 from rimsim.market.records import (
@@ -32,16 +36,16 @@ from rimsim.market.records import (
     delay_ticks,
     row_capacity,
 )
-from rimsim.market.round import Round, RoundContext, RoundTerms
-from rimsim.market.scores import (
+from rimsim.market.round import OpenRound, RoundContext, RoundTerms
+from rimsim.market.scores.past import (
     FoldModels,
     PastStates,
     StateScores,
     always,
-    device_of,
     median_kth_score,
     most_states,
 )
+from rimsim.market.scores.scorer import device_of
 from rimsim.market.shared import digest_of, shared_scores
 from rimsim.market.state import MarketState
 from rimsim.market.world import (
@@ -109,52 +113,68 @@ class Market:
     ) -> None:
         single_thread()
         self.seeds = Seeds() if seeds is None else seeds
-        self.config = config = at_seed(config, self.seeds.choice)
-        arrivals, providers = plugs.get("arrivals"), plugs.get("providers")
-        self.arrivals, self.consumer = plugs_of(config, arrivals, plugs.get("consumer"))
-        self.providers = make_providers(config) if providers is None else providers
+        self.config = at_seed(config, self.seeds.choice)
+        self.barrier_every = barrier_every
+        self.needs = needs
+        arrivals = plugs.get("arrivals")
+        providers = plugs.get("providers")
+        self.arrivals, self.consumer = plugs_of(self.config, arrivals, plugs.get("consumer"))
+        self.providers = make_providers(self.config) if providers is None else providers
         kind = f"arrivals.kind {config.arrivals.kind!r}"
         self._arrivals_name = kind if arrivals is None else type(arrivals).__name__
-        shared = world is None and all(plug is None for plug in plugs.values())
-        if world is None:
-            own = self.arrivals, self.consumer, self.providers
-            world = build_world(config) if shared else world_of(read_log(config), config, *own)
-        self._given_model = model is not None
+        is_shared = world is None and all(plug is None for plug in plugs.values())
+        self.world = self._made_world(is_shared=is_shared) if world is None else world
+        self._has_given_model = model is not None
+        self.platform = self._made_platform(model, control, retrain=retrain, is_shared=is_shared)
+        self.device = device_of(self.model)
+        self.n_items: int = self.world.log.n_items
+        """Size of the catalogue, M."""
+        self.closed: list[ClosedRound] = []
+        """The rounds that are over, oldest first."""
+        self.round = 0
+        self.done = False
+        self._shared = shared_scores(self.world) if is_shared and not self._has_given_model else None
+        delay = delay_ticks(config.consumer.delay)
+        self._context = RoundContext(self.world, self.consumer, self.seeds.choice, delay, self._shared)
+        self._logged_past = LoggedPast.of(self.world.past, empty=config.arrivals.history == "none")
+        self._requirements = ScenarioRequirements(
+            self.config, self.world.campaign_tables, self.seeds.arrivals
+        )
+        self._carry_over: CarryOver | None = None
+        self._offer = Offer.opening(self.world.roster)
+        self._past_states = self._first_states()
+        self._env = simpy.Environment(initial_time=int(ticks(self.world.opening)))
+        self.cost = config.exposure.cost * self._median_score()
+        """c, the shortfall cost of one exposure in units of intensity: fixed at the opening, from the warm-up model."""
+        self.open = self._open_round()
+        """The open round; the last one after the market's end."""
+
+    def _made_world(self, *, is_shared: bool) -> World:
+        """Log and truth of the config."""
+        if is_shared:
+            return build_world(self.config)
+        return world_of(read_log(self.config), self.config, self.arrivals, self.consumer, self.providers)
+
+    def _made_platform(
+        self, model: IntensityModel | None, control: Control | None, *, retrain: bool | None, is_shared: bool
+    ) -> Platform:
+        """Platform with a given model, or the config's model."""
+        config = self.config
         if model is None:
             seed = self.seeds.model
-            model = warm_model(config, seed) if shared else initial_model(config, world.past, seed)
+            model = warm_model(config, seed) if is_shared else initial_model(config, self.world.past, seed)
         if control is not None:
             require_controllable(config, self.arrivals, self.providers, "a control")
-        self.platform = Platform(
+        return Platform(
             config,
             model,
-            world.past,
+            self.world.past,
             self.seeds.model,
             consumer=self.consumer,
             retrains=config.platform.retrain if retrain is None else retrain,
             control=control,
             keeps_users=self.arrivals.keeps_users,
         )
-        self.world, self.device = world, device_of(model)
-        self.barrier_every, self.needs = barrier_every, needs
-        self.n_items: int = world.log.n_items
-        """Size of the catalogue, M."""
-        self.closed: list[Round] = []
-        """The rounds that are over, oldest first."""
-        self.round, self.done = 0, False
-        delay = delay_ticks(config.consumer.delay)
-        self._shared = shared_scores(world) if shared and not self._given_model else None
-        self._context = RoundContext(world, self.consumer, self.seeds.choice, delay, self._shared)
-        self._logged_past = LoggedPast.of(world.past, empty=config.arrivals.history == "none")
-        self._requirements = ScenarioRequirements(config, world.campaign_tables, self.seeds.arrivals)
-        self._carry_over: CarryOver | None = None
-        self._offer = Offer.opening(world.roster)
-        self._past_states = self._first_states()
-        self._env = simpy.Environment(initial_time=int(ticks(world.opening)))
-        self.cost = config.exposure.cost * self._median_score()
-        """c, the shortfall cost of one exposure in units of intensity: fixed at the opening, from the warm-up model."""
-        self.open = self._open_round()
-        """The open round; the last one after the market's end."""
 
     @property
     def model(self) -> IntensityModel:
@@ -170,12 +190,11 @@ class Market:
     @property
     def release(self) -> Ints:
         """Tick from which each item on offer can be shown."""
-        there = self._offer.there
-        if there.all():
+        is_offered = self._offer.there
+        if is_offered.all():
             return self.world.release
-        return np.where(there[self.world.roster.of_item], self.world.release, NEVER)
+        return np.where(is_offered[self.world.roster.of_item], self.world.release, NEVER)
 
-    # -- the open round -----------------------------------------------------------------------------------------------
     @property
     def schedule(self) -> Schedule:
         """Arrivals of the current round."""
@@ -189,7 +208,7 @@ class Market:
     @property
     def served(self) -> int:
         """Number of served arrivals of the current round."""
-        return self.open.arriving.served
+        return self.open.queue.served
 
     @property
     def ledger(self) -> Ledger:
@@ -213,7 +232,8 @@ class Market:
 
     def round_view(self) -> RoundView:
         """View of the current round for an agent."""
-        requirements, exposure = self.open.requirements, self.config.exposure
+        requirements = self.open.requirements
+        exposure = self.config.exposure
         return RoundView(
             round=self.round,
             arrivals=expected(self.n_arrivals, exposure.forecast * self.schedule.expected_over_actual),
@@ -223,7 +243,7 @@ class Market:
             cost=self.cost,
             popularity=self.platform.log_counts.copy(),
             calibration=self._past_states.sampled(most_states(self.n_items)).among(requirements),
-            came=len(self._past_states),
+            n_past_arrivals=len(self._past_states),
             key=rng.derived_seed(self.seeds.agent, rng.Purpose.AGENT, self.round),
             audience=self._audience(),
             position_weights=requirements.position_weights.copy(),
@@ -238,7 +258,9 @@ class Market:
             items=self.world.log.items.copy() if self.needs.items else None,
         )
 
-    def next_arrivals(self, limit: int | None = None, *, in_waves: bool = False) -> Arrivals:
+    def next_arrivals(
+        self, limit: int | None = None, *, in_waves: bool = False, barrier_every: int | None = None
+    ) -> Arrivals:
         """Return the next arrivals, and advance the clock.
 
         Results do not depend on ``limit``. In clock order, a batch ends before any user's second visit,
@@ -247,6 +269,7 @@ class Market:
 
         Args:
             limit: Largest number of arrivals; None: as many as possible.
+            barrier_every: Number of arrivals between barriers; None: that of the market.
 
         Raises:
             MarketError: If the market is done, the limit is not positive, or the next arrivals must wait because
@@ -257,7 +280,7 @@ class Market:
         size = self.n_arrivals if limit is None else limit
         if size < 1:
             raise MarketError(f"next_arrivals: limit is {limit}. Expected at least 1")
-        rows = self.open.take(size, self.barrier_every, in_waves=in_waves)
+        rows = self.open.queue.take(size, barrier_every or self.barrier_every, in_waves=in_waves)
         return self.open.arrivals(rows, self.open.scores(rows), self.needs)
 
     def serve(
@@ -285,11 +308,10 @@ class Market:
             ConfigError: If γ is estimated from uniform slates, and the agent shows no uniform slates.
         """
         require_uniform(slates.uniform, self.config)
-        shown = self.open.show(rows, slates, empty=empty)
+        shown = self.open.serve(rows, slates, empty=empty)
         self._close_if_served()
         return shown
 
-    # -- between rounds -----------------------------------------------------------------------------------------------
     @property
     def state(self) -> MarketState:
         """State of the market between two rounds, for :meth:`load_state`.
@@ -297,7 +319,7 @@ class Market:
         Raises:
             MarketError: If the current round has served arrivals, or all rounds are over.
         """
-        if self.done or not self.open.arriving.untouched:
+        if self.done or not self.open.queue.untouched:
             raise MarketError(
                 "state: a round is under way, or all rounds are over. Read the state at the beginning of "
                 "a round"
@@ -318,8 +340,11 @@ class Market:
                 f"load_state: the state is from round {state.round} of a market with {n_items} items. Expected "
                 f"a round below {self.config.rounds} and {self.n_items} items"
             )
-        self.round, self.closed, self.done = state.round, [], False
-        self._carry_over, self._offer = state.carry_over, state.offer
+        self.round = state.round
+        self.closed = []
+        self.done = False
+        self._carry_over = state.carry_over
+        self._offer = state.offer
         self.platform.load_state(state.platform, self._logged_past)
         past = self.platform.rounds
         start = past[-1].schedule.stop if past else int(ticks(self.world.opening))
@@ -327,9 +352,10 @@ class Market:
         self._past_states = self._last_states() if past else self._first_states()
         self.open = self._open_round()
 
-    def _open_round(self) -> Round:
+    def _open_round(self) -> OpenRound:
         """Next round, with its requirements."""
-        schedule, past = self._schedule_of(self.round), self.platform.rounds
+        schedule = self._schedule_of(self.round)
+        past = self.platform.rounds
         plan = RoundTerms.of(
             self.round,
             self.config,
@@ -342,11 +368,11 @@ class Market:
         )
         stay = self.arrivals.keeps_users and past
         histories = past[-1].histories if stay else Histories(schedule, self._logged_past)
-        return Round(plan, self._context, histories, self.model, self._env, self.platform.log_counts)
+        return OpenRound(plan, self._context, histories, self.model, self._env, self.platform.log_counts)
 
     def _close_if_served(self) -> None:
         """Close the round after its last arrival."""
-        if self.open.arriving.share == 1.0 and not self.done:
+        if self.open.queue.share == 1.0 and not self.done:
             self.open.run_out()
             self._close_round()
 
@@ -354,8 +380,9 @@ class Market:
         """Close the round, retrain and open the next."""
         if self.round + 1 < self.config.rounds:
             give_back()
-        served, platform = self.open, self.platform
-        own = platform.keep(served)
+        served = self.open
+        platform = self.platform
+        past = platform.keep(served)
         parts = platform.next_log()
         outcome = RoundOutcome(
             number=self.round,
@@ -366,18 +393,18 @@ class Market:
             consumption=served.ledger.consumption(self.n_items),
         )
         changes = self.providers.end_of_round(outcome)
-        served.close(
+        closed = served.close(
             cost=self.cost,
             offer=self._offer,
             changes=changes,
-            own=own,
+            events=past,
             learnt=platform.learnt[-1],
             log_counts=platform.log_counts,
-            states=self._states_of(own, always(self.model)).among(served.requirements),
+            states=self._states_of(past, always(self.model)).among(served.requirements),
             decay=platform.examined.estimate,
         )
-        self.closed.append(served)
-        self._carry_over = served.requirements.carried_over(served.exposure, served.delivered)
+        self.closed.append(closed)
+        self._carry_over = closed.requirements.carried_over(closed.exposure, closed.delivered)
         self.round += 1
         if self.round == self.config.rounds:
             self.done = True
@@ -402,7 +429,6 @@ class Market:
             raise ArrivalsError(f"{self._arrivals_name}: {error}") from error
         return schedule
 
-    # -- states on which prices are solved ----------------------------------------------------------------------------
     @cached_property
     def _first_schedule(self) -> Schedule:
         """Arrivals before the opening, or those of round 0."""
@@ -414,17 +440,25 @@ class Market:
         if not self.arrivals.keeps_users:
             past = PastRound(-1, schedule, Histories(schedule, self._logged_past))
             return self._states_of(past, always(self.model))
-        crossed, most = self.platform.crosses and not self._given_model, len(schedule)
-        given = self.config, self.world, self.model, most, self.seeds.model, self.release
-        return session_scores(*given, crossed=crossed)
+        return session_scores(
+            self.config,
+            self.world,
+            self.model,
+            len(schedule),
+            self.seeds.model,
+            self.release,
+            crossed=self.platform.crosses and not self._has_given_model,
+        )
 
     def _median_score(self) -> float:
         """Median over warm-up states of the k-th largest λ(x,y)."""
-        states, model, k = self._past_states, self.model, self.config.slate
-        if self._shared is None:
-            return median_kth_score(states, model, k)
-        digest = digest_of(self._first_schedule)
-        return self._shared.of("median", model, digest, lambda: median_kth_score(states, model, k))
+        model = self.model
+        median = partial(median_kth_score, self._past_states, model, self.config.slate)
+        return (
+            median()
+            if self._shared is None
+            else self._shared.of("median", model, digest_of(self._first_schedule), median)
+        )
 
     def _last_states(self) -> StateScores:
         """Scores of the last round's states, for the next prices."""
@@ -432,8 +466,8 @@ class Market:
 
     def _states_of(self, past: PastRound, models: FoldModels) -> StateScores:
         """Scores of a round's states by given models."""
-        schedule, config = past.schedule, self.config
-        capacity = row_capacity(schedule.slot, config.slate, config.user_cap)
+        schedule = past.schedule
+        capacity = row_capacity(schedule.slot, self.config.slate, self.config.user_cap)
         states = PastStates.of_round(past, schedule.visits(self._logged_past.counts), capacity)
         return StateScores(states, models, self.release, self.device, self.seeds.model)
 

@@ -18,7 +18,7 @@ from rimsim.config import ScenarioConfig
 from rimsim.data.log import EventLog
 from rimsim.errors import ConfigError, MarketError
 from rimsim.plugs import make_plug
-from rimsim.requirements.campaigns import require_column
+from rimsim.requirements.filters import require_column
 
 _RESERVE_SEED = 0
 
@@ -253,7 +253,8 @@ class Viability:
 
     def end_of_round(self, outcome: RoundOutcome) -> Changes:
         """Exits, entries and satisfaction of providers after a round."""
-        options, offer = self._options, outcome.offer
+        options = self._options
+        offer = outcome.offer
         shown = outcome.by_provider(outcome.exposure)
         moved = options.decay * offer.satisfaction + options.per_exposure * shown
         moved += options.per_consumption * outcome.by_provider(outcome.consumption)
@@ -281,7 +282,8 @@ def _order(count: int, seed: int, *key: int) -> Ints:
 
 def _poisson(draw: float, mean: float) -> int:
     """Poisson variable from a uniform number, increasing in the mean."""
-    number, chance = 0, math.exp(-mean)
+    number = 0
+    chance = math.exp(-mean)
     below = chance
     while draw >= below and chance > 0:
         number += 1
@@ -301,6 +303,7 @@ def make_providers(scenario: ScenarioConfig) -> Provider:
     Raises:
         ConfigError: If ``providers.kind`` or an option is unknown, or if the class is not a provider.
     """
-    config, methods = scenario.providers, ("opening", "end_of_round")
+    config = scenario.providers
+    methods = ("opening", "end_of_round")
     plug = make_plug(config.kind, "providers.kind", BUILT_IN, methods, dict(config.options), scenario)
     return cast("Provider", plug)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, runti
 import numpy as np
 import torch
 
-from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, ticks
-from rimsim.compiled import compiled
+from rimsim.arrays import Bools, Float32s, Floats, Ints, ticks
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError
 from rimsim.evaluation.off_policy import Chances
 from rimsim.intensity.states import UserStates
 from rimsim.renamed import renamed_attribute
-from rimsim.requirements.campaigns import RoundVisits
+from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ VISIT_BITS = 16
 """Low bits of an arrival's id, which have the number of the visit; the higher bits have the user."""
 
 
-# -- who arrives ------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """The n arrivals of a round in clock order.
@@ -70,14 +68,14 @@ class Schedule:
     def visits(self, past_events: Ints) -> RoundVisits:
         """Visits for the requirements, made from the arrivals."""
         # ``past_events`` (users of the log,) are those that the platform knows at the opening.
-        known = past_events[self.log_user]
+        n_past = past_events[self.log_user]
         if self.logged is not None:
-            known = np.minimum(known, self.logged)
+            n_past = np.minimum(n_past, self.logged)
         if self.earlier is None:
             visit = self.id & ((1 << VISIT_BITS) - 1)
         else:
             visit = self.earlier[self.slot] + running_count(self.slot)
-        first = (known[self.slot] == 0) & (visit == 0)
+        first = (n_past[self.slot] == 0) & (visit == 0)
         return RoundVisits(self.tick, self.log_user[self.slot], first, self.start, self.stop)
 
     def __len__(self) -> int:
@@ -110,7 +108,6 @@ def running_count(values: Ints) -> Ints:
     return count
 
 
-# -- what agents see --------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Needs:
     """Optional fields that agents declare with ``needs_<name> = True``."""
@@ -167,10 +164,10 @@ class Arrivals:
     def __len__(self) -> int:
         return len(self.id)
 
-    def rows(self, which: Ints | slice) -> Arrivals:
+    def rows(self, indices: Ints | slice) -> Arrivals:
         """Arrivals at given indices, in the given order."""
         columns = [getattr(self, column.name) for column in fields(self)]
-        chosen: list[Any] = [None if column is None else column[which] for column in columns]
+        chosen: list[Any] = [None if column is None else column[indices] for column in columns]
         return Arrivals(*chosen)
 
     index = renamed_attribute("index", "row")
@@ -237,7 +234,7 @@ class RoundView:
     """Requirements in addition to ``required``: groups, campaigns and caps; empty where the scenario has none."""
     delivered: Floats = field(default_factory=lambda: np.zeros(0))
     """(J,) exposures so far in the round (zeros at its beginning) that count for each row of ``promises``."""
-    came: int | None = None
+    n_past_arrivals: int | None = None
     """Number of arrivals of the last round that ``past`` represents; None: the size of ``past``."""
     confidence: Floats | None = None
     """(M,) shape of the gamma distribution that is the platform's belief about each item's worth.
@@ -263,7 +260,6 @@ class RoundView:
         return self.calibration
 
 
-# -- what agents answer -----------------------------------------------------------------------------------------------
 @dataclass(frozen=True, eq=False)
 class Slates:
     """Answer of an agent: n slates, with optional prices."""
@@ -345,9 +341,11 @@ def require_numbers(slates: Slates) -> None:
     if slates.price is not None and np.isinf(np.asarray(slates.price)[filled]).any():
         raise AgentError("price is infinite at a shown item. Expected finite prices")
     if slates.propensity is not None:
-        found = np.asarray(slates.propensity)[filled]
-        if (wrong := (found <= 0) | (found > 1 + _ROUNDED)).any():
-            raise AgentError(f"propensity holds {found[wrong][0]:g}. Expected chances above 0 and at most 1")
+        propensity = np.asarray(slates.propensity)[filled]
+        if (wrong := (propensity <= 0) | (propensity > 1 + _ROUNDED)).any():
+            raise AgentError(
+                f"propensity holds {propensity[wrong][0]:g}. Expected chances above 0 and at most 1"
+            )
 
 
 def _whole_items(answer: object) -> Ints:
@@ -364,91 +362,6 @@ def _whole_items(answer: object) -> Ints:
     return items.astype(np.int64, order="C", copy=False)
 
 
-# -- checks and counts of slates --------------------------------------------------------------------------------------
-def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
-    """Values of the items of each slate."""
-    # They are fetched where a tensor lies. An item outside the catalogue, such as −1, gives any entry of its row.
-    if isinstance(values, np.ndarray) or values.device.type == "cpu":
-        array = values if isinstance(values, np.ndarray) else values.numpy()
-        found = np.empty(items.shape, array.dtype)
-        fetch_items(array, items, found)
-        return found
-    inside = torch.from_numpy(items % values.shape[1]).to(values.device)
-    return np.asarray(values.gather(1, inside).cpu().numpy())
-
-
-@compiled
-def fetch_items(values: Array, items: Ints, found: Array) -> None:
-    """Fill ``found`` with the values of each slate's items."""
-    n, k = items.shape
-    for row in range(n):
-        for position in range(k):
-            found[row, position] = values[row, items[row, position] % values.shape[1]]
-
-
-def wrong_positions(items: Ints, admissible: Bools, n_items: int) -> Bools | None:
-    """Mask of repeated or inadmissible items; None without such items."""
-    # ``admissible`` (n, k) may be anything for an item outside the catalogue of ``n_items``.
-    wrong = np.empty(items.shape, bool)
-    return wrong if mark_wrong(items, admissible, n_items, wrong) else None
-
-
-def beyond_capacity(items: Ints, capacity: Ints) -> Bools:
-    """Mask of filled positions that exceed the arrival's capacity."""
-    filled = items >= 0
-    return np.asarray(filled & (np.cumsum(filled, 1) > capacity[:, None]), np.bool_)
-
-
-def within_capacity(items: Ints, capacity: Ints | None) -> Ints:
-    """Slates, cut at the end to each arrival's capacity."""
-    return items if capacity is None else np.where(beyond_capacity(items, capacity), -1, items)
-
-
 def emptied(slates: Slates, positions: Bools) -> Slates:
     """Slates in which the given positions are empty."""
     return dataclasses.replace(slates, items=np.where(positions, -1, slates.items))
-
-
-@compiled
-def mark_wrong(items: Ints, admissible: Bools, n_items: int, wrong: Bools) -> bool:
-    """Fill a mask of invalid items; true if any exists."""
-    n, k = items.shape
-    found = False
-    for row in range(n):
-        for position in range(k):
-            item = items[row, position]
-            bad = item != -1 and not (0 <= item < n_items and admissible[row, position])
-            for before in range(position):
-                bad |= item != -1 and items[row, before] == item
-            wrong[row, position] = bad
-            found |= bad
-    return found
-
-
-@compiled
-def count_items(items: Ints, position_weights: Floats, exposure: Floats) -> None:
-    """Add the position weights of shown items to exposures."""
-    n, k = items.shape
-    for row in range(n):
-        for position in range(k):
-            item = items[row, position]
-            if item >= 0:
-                exposure[item] += position_weights[position]
-
-
-@compiled
-def observed_gain(shown: Ints, weights: Floats, exposure: Floats, required: Floats, seen_exposure: Float32s,
-    seen_shortfall: Float32s) -> float:  # fmt: skip
-    """Record a slate, and return its reduction of the shortfall."""
-    # Exposures (M,) include this slate's; the observer's figures ``seen_exposure`` and ``seen_shortfall`` (M,) are
-    # brought up to date.
-    gain = 0.0
-    for position in range(len(shown)):
-        item = shown[position]
-        if item < 0:
-            continue
-        missing = required[item] - exposure[item]
-        gain += max(missing + weights[position], 0.0) - max(missing, 0.0)
-        seen_exposure[item] = exposure[item]
-        seen_shortfall[item] = max(missing, 0.0)
-    return gain

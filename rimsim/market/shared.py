@@ -12,7 +12,7 @@ import numpy as np
 
 from rimsim.intensity.contract import IntensityModel
 from rimsim.market.consumers.contract import World
-from rimsim.market.ledger import Histories
+from rimsim.market.histories import Histories
 from rimsim.market.records import Schedule
 
 _Value = TypeVar("_Value")
@@ -30,10 +30,10 @@ class SharedScores:
 
     def of(self, kind: str, model: IntensityModel, digest: bytes, make: Callable[[], _Value]) -> _Value:
         """Kept value; a new one for another model or digest."""
-        known = self._kept.get(kind)
-        if known is None or known[0] is not model or known[1] != digest:
-            known = self._kept[kind] = model, digest, make()
-        return cast("_Value", known[2])
+        kept = self._kept.get(kind)
+        if kept is None or kept[0] is not model or kept[1] != digest:
+            kept = self._kept[kind] = model, digest, make()
+        return cast("_Value", kept[2])
 
 
 @lru_cache(maxsize=4)

@@ -17,7 +17,9 @@ from rimsim.evaluation import DecayEstimate
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.impressions import LayerFit
 from rimsim.intensity.persistence import load, save_model
-from rimsim.market.ledger import Examined, Histories, LoggedPast, PastRound, Shown
+from rimsim.market.examination import Examined
+from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.past_round import PastRound, Shown
 from rimsim.market.providers import Offer
 from rimsim.market.records import Schedule
 from rimsim.requirements.rows import CarryOver
@@ -104,15 +106,15 @@ def _impressions(arrays: Mapping[str, Array], name: str) -> Shown | None:
 
 def _schedule(arrays: Mapping[str, Array], prefix: str, number: int) -> Schedule:
     """Schedule of a round; columns not saved are None."""
-    found: dict[str, Any] = {
+    columns: dict[str, Any] = {
         column: arrays[f"{prefix}{column}-{number}"]
         for column in _COLUMNS
         if column not in _OPTIONAL or f"{prefix}{column}-{number}" in arrays
     }
-    found |= {name: int(found[name]) for name in ("start", "stop")}
-    if "forecast" in found:
-        found["forecast"] = float(found["forecast"])
-    return Schedule(**found)
+    columns |= {name: int(columns[name]) for name in ("start", "stop")}
+    if "forecast" in columns:
+        columns["forecast"] = float(columns["forecast"])
+    return Schedule(**columns)
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,9 +30,10 @@ from rimsim.market.consumers.truths import (
     drawn_users,
     resampled,
 )
+from rimsim.market.examination import Examined
 from rimsim.market.fitness import chosen_truth
 from rimsim.market.fitted import fitted_to, truth_bootstrap
-from rimsim.market.ledger import Examined, LoggedPast
+from rimsim.market.histories import LoggedPast
 from rimsim.market.providers import Provider, make_providers
 from rimsim.market.round import RoundTerms
 from rimsim.measures import position_weights
@@ -41,7 +42,6 @@ from rimsim.requirements.rows import ScenarioRequirements
 from rimsim.system import single_thread
 
 
-# -- log and world ----------------------------------------------------------------------------------------------------
 @lru_cache(maxsize=4)
 def build_world(config: ScenarioConfig) -> World:
     """World of a scenario, built once and then cached.
@@ -90,11 +90,13 @@ def world_of(
     """World of a log, cut at the opening."""
     sessions = log.sessions(config.data.session_gap)
     opening = arrivals.opening(log)
-    given = np.zeros(log.n_items) if opening.release is None else np.asarray(opening.release, np.float64)
+    release_time = np.zeros(log.n_items)
+    if opening.release is not None:
+        release_time = np.asarray(opening.release, np.float64)
     past = opening.past
-    if given.shape != (log.n_items,) or not np.isfinite(given).all():
+    if release_time.shape != (log.n_items,) or not np.isfinite(release_time).all():
         raise MarketError(
-            f"arrivals.kind {config.arrivals.kind!r}: releases have shape {given.shape}. Expected "
+            f"arrivals.kind {config.arrivals.kind!r}: releases have shape {release_time.shape}. Expected "
             f"shape ({log.n_items},): times in seconds, 0 for items that are in the market from the start"
         )
     last = past.time.max(initial=-np.inf)
@@ -107,7 +109,7 @@ def world_of(
     roster = (make_providers(config) if providers is None else providers).opening(log).checked(log.n_items)
     if not roster.there.all():
         past = past.rows(roster.there[roster.of_item[past.item]])
-    release = np.where(given == 0, ALWAYS, ticks(given))
+    release = np.where(release_time == 0, ALWAYS, ticks(release_time))
     release[past.item] = ALWAYS  # an item that somebody has consumed is released, whatever a table says
     return World(
         log=log,
@@ -122,7 +124,6 @@ def world_of(
     )
 
 
-# -- plugs and checks before a run ------------------------------------------------------------------------------------
 def plugs_of(
     config: ScenarioConfig, arrivals: ArrivalProcess | None = None, consumer: Consumer | None = None
 ) -> tuple[ArrivalProcess, Consumer]:
@@ -176,7 +177,8 @@ def first_round(config: ScenarioConfig, seed: int) -> RoundTerms:
     Raises:
         ConfigError: If a group or campaign has no items, users or positions.
     """
-    world, (arrivals, consumer) = build_world(config), plugs_of(config)
+    world = build_world(config)
+    arrivals, consumer = plugs_of(config)
     return RoundTerms.of(
         0,
         config,
@@ -213,15 +215,16 @@ def own_places(config: ScenarioConfig) -> list[str]:
 
 def expected_arrivals(config: ScenarioConfig) -> int:
     """Expected arrivals of all rounds, for a progress bar."""
-    so_far, arrivals = RoundsSoFar(build_world(config), seed=0), make_arrivals(config)
+    so_far = RoundsSoFar(build_world(config), seed=0)
+    arrivals = make_arrivals(config)
     if not arrivals.keeps_users:
         return config.rounds * len(arrivals.round(0, so_far))
     return sum(len(arrivals.round(number, so_far)) for number in range(config.rounds))
 
 
-# -- the truth --------------------------------------------------------------------------------------------------------
 def _truth(log: EventLog, past: EventLog, config: ScenarioConfig) -> Truth:
-    asked, gap = config.consumer, duration_seconds(config.data.session_gap)
+    asked = config.consumer
+    gap = duration_seconds(config.data.session_gap)
     fitted = chosen_truth(log, gap=gap, kind=asked.truth, rank=asked.rank, bootstrap=truth_bootstrap(asked))
     events, met = (np.bincount(part.item, minlength=log.n_items) for part in (log, past))
     return dataclasses.replace(
@@ -229,11 +232,11 @@ def _truth(log: EventLog, past: EventLog, config: ScenarioConfig) -> Truth:
     )
 
 
-# -- the platform's model ---------------------------------------------------------------------------------------------
 @lru_cache(maxsize=8)
 def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
     """Model fitted to a scenario's warm-up log."""
-    past, name = build_world(config).past, config.platform.model
+    past = build_world(config).past
+    name = config.platform.model
     model = initial_model(config, past, seed)
     if files_of([name]):  # shipped models are tested
         states = UserStates.of(past, np.arange(min(8, past.n_users)), build_world(config).opening)

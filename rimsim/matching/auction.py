@@ -43,35 +43,43 @@ from rimsim.matching.pairs import (
 from rimsim.matching.problem import Problem
 from rimsim.matching.solution import DualSolution
 
-_SPARES = 16  # cached pairs per user
-_STEP = 7.0  # ε shrinks at most by this factor from phase to phase
-_NEAR = 4.0  # D is computed once ε comes this near to the value that should do
-_BLIND = 6  # ... and from this phase on in any case
+_SPARES = 16  # cached pairs per user that the user does not hold
+_STEP = 7.0  # largest factor by which ε shrinks from phase to phase
+# D costs a pass over all pairs. So it is computed only when ε is below this multiple of the ε that should reach the
+# tolerance, and from the phase ``_BLIND`` on.
+_NEAR = 4.0
+_BLIND = 6
 _PHASES = 40
-_AIM = 0.7  # the gap shrinks about as ε does: the last phase aims at this share of the tolerance
-_WARM = 2.0  # ... and given prices are taken this many first ε lower
-_SAMPLE = 256
-_EXACT = 2.0**-46  # ε is kept above this share of the prices, so that float64 can tell them apart
-_SPENT = 0.2  # a guess is given up if its bonuses buy more than this share of V beyond all floors
-_SHIFT = 3.0  # bonuses start a phase this many old ε lower: raising is cheaper than lowering
+_AIM = 0.7  # share of the tolerance at which the last phase aims, because the gap shrinks about as fast as ε
+_WARM = (
+    2.0  # start bonuses are lowered by this multiple of the first ε, because raising is cheaper than lowering
+)
+_SAMPLE = 256  # users from whose scores the worth of all slates is estimated
+_EXACT = 2.0**-46  # smallest ε as a share of the prices: a float64 loses smaller steps
+_SPENT = (
+    0.2  # start bonuses are dropped if they buy exposures above the floors worth more than this share of V
+)
+_SHIFT = (
+    3.0  # each phase lowers bonuses by this multiple of the last ε, because raising is cheaper than lowering
+)
 
 
 @compiled_part
-def _least(state: Holdings, item: int) -> int:
+def _lower_bound(state: Holdings, item: int) -> int:
     """Exposure below which an item should raise its bonus."""
-    return int(state.cap[item] if state.w[item] < 0.0 else state.floor[item])
+    return int(state.max_exposure[item] if state.w[item] < 0.0 else state.min_exposure[item])
 
 
 @compiled_part
-def _most(state: Holdings, item: int) -> int:
+def _upper_bound(state: Holdings, item: int) -> int:
     """Exposure above which an item must lower its bonus."""
-    return int(state.floor[item] if state.w[item] > 0.0 else state.cap[item])
+    return int(state.min_exposure[item] if state.w[item] > 0.0 else state.max_exposure[item])
 
 
 @compiled_part
 def _wants(state: Holdings, item: int) -> bool:
     """True if an item should and can raise its bonus."""
-    return bool(state.exposure[item] < _least(state, item) and state.w[item] < state.ceiling[item])
+    return bool(state.exposure[item] < _lower_bound(state, item) and state.w[item] < state.ceiling[item])
 
 
 @compiled_part
@@ -111,17 +119,17 @@ def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[i
     ``margins`` has the margins of the item's best positions, descending, with one to spare if possible.
     """
     size = len(margins)
-    needed = state.floor[item] - state.exposure[item]
-    wanted = _least(state, item) - state.exposure[item]
+    needed = state.min_exposure[item] - state.exposure[item]
+    wanted = _lower_bound(state, item) - state.exposure[item]
     take = 0
-    if state.w[item] < 0.0:  # below the cap: take what is worth it without a bonus
+    if state.w[item] < 0.0:  # below its cap, an item takes only positions that are worth more than its price
         while take < min(wanted, size) and margins[take] > 0.0:
             take += 1
         if take >= needed:
             level = max(margins[take], 0.0) if take < size else 0.0
             return take, min(0.0, epsilon - level) if take == wanted else 0.0
     ceiling = state.ceiling[item]
-    take = 0  # below the floor: take what is needed, as far as the ceiling goes
+    take = 0  # below its floor, an item takes all needed positions that the largest bonus can buy
     while take < min(needed, size) and margins[take] >= -ceiling:
         take += 1
     if take < needed:
@@ -129,7 +137,7 @@ def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[i
     level = -ceiling
     if take < size:
         level = max(level, margins[take])
-    elif level == -np.inf:  # every pair is held: the last one taken sets the price
+    elif level == -np.inf:  # no margin is left to compare with, so the last position taken sets the bonus
         level = margins[take - 1]
     return take, min(ceiling, max(epsilon - level, 0.0))
 
@@ -147,7 +155,7 @@ def _take(pairs: UserItemPairs, state: Holdings, queue: Queue, item: int, place:
         state.held[place_of(pairs, user, out)] = 0
         loser = item_of(pairs, user, out)
         state.exposure[loser] -= 1
-        if _wants(state, loser):  # the item that lost the position is queued again
+        if _wants(state, loser):
             enqueue(queue, loser)
     state.theta[user] = cheapest(pairs, state, user)[1]
 
@@ -164,7 +172,7 @@ def _forward(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:
     item = dequeue(queue)
     while item >= 0:
         while _wants(state, item):
-            wanted = _least(state, item) - state.exposure[item]
+            wanted = _lower_bound(state, item) - state.exposure[item]
             size = _best_places(pairs, state, item, min(wanted + 1, pairs.n), values, places)
             order = np.argsort(-values[:size], kind="mergesort")
             take, raised = _bid(state, item, values[:size][order], epsilon)
@@ -184,10 +192,10 @@ class NextBest(NamedTuple):
     In the reverse pass no bonus rises, so cached bounds on the values of pairs remain valid.
     """
 
-    spare: Ints  # (n, _SPARES) pairs that are not held, −1 for none
-    cut: Floats  # (n,) no pair that is neither held nor cached is worth more
-    bound: Floats  # (n,) no pair that is not held is worth more
-    marks: Ints  # (M+1,) scratch: last search that marked an item as held; the last search itself stands last
+    spare: Ints  # (n, _SPARES) best pairs that the user does not hold; −1: empty
+    cut: Floats  # (n,) upper bound of the values of pairs that are neither held nor cached
+    bound: Floats  # (n,) upper bound of the values of pairs that are not held
+    marks: Ints  # (M+1,) scratch: last search that marked each item as held, and number of searches
 
 
 @compiled_part
@@ -318,7 +326,7 @@ def _least_attached(
 
 
 @compiled
-# One long function, because it is one compiled loop.
+# The function is long, because a part that shares so many arrays would have to get all of them.
 def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # noqa: C901
     """Let items with too many positions lower their bonus."""
     n = pairs.n
@@ -326,7 +334,7 @@ def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # 
     w = state.w
     queue = new_queue(m)
     for item in range(m):
-        if state.exposure[item] > _most(state, item):
+        if state.exposure[item] > _upper_bound(state, item):
             enqueue(queue, item)
     item = dequeue(queue)
     if item < 0:
@@ -335,15 +343,15 @@ def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # 
     places = np.empty(n, np.int64)
     margins = np.empty(n, np.float64)
     while item >= 0:
-        while state.exposure[item] > _most(state, item):
-            surplus = state.exposure[item] - _most(state, item)
+        while state.exposure[item] > _upper_bound(state, item):
+            surplus = state.exposure[item] - _upper_bound(state, item)
             order, count = _least_attached(pairs, state, cache, item, surplus + 1, places, margins)
             leaving = surplus
             lowered = w[item] - max(margins[order[min(surplus, count - 1)]], 0.0) - epsilon
             if w[item] > 0.0:
                 lowered = max(lowered, 0.0)
                 if margins[order[surplus - 1]] > w[item]:
-                    leaving = 0  # without a bonus some would still stay: from there on the cap decides
+                    leaving = 0  # the bonus is 0 before enough users leave; then the cap is the bound
                     while margins[order[leaving]] <= w[item]:
                         leaving += 1
                     lowered = 0.0
@@ -352,7 +360,7 @@ def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # 
                 place = places[order[index]]
                 user = user_of(pairs, item, place)
                 gains = _release(pairs, state, cache, user, pair_at(pairs, item, user, place))
-                if gains >= 0 and state.exposure[gains] > _most(state, gains):
+                if gains >= 0 and state.exposure[gains] > _upper_bound(state, gains):
                     enqueue(queue, gains)
         item = dequeue(queue)
     refresh(pairs, state)
@@ -374,8 +382,8 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
     _lower(w, _WARM * epsilon)
     for phase in range(_PHASES):
         greedy(pairs, state, 0.5 * epsilon, rows)
-        # bonuses paid beyond the floors are 0 at the best prices, whose bonuses lie on floors alone
-        spent = float(np.maximum(w, 0.0) @ np.maximum(state.exposure - state.floor, 0))
+        # At the best prices, no item with a bonus has exposures above its floor. A large sum means bad start bonuses.
+        spent = float(np.maximum(w, 0.0) @ np.maximum(state.exposure - state.min_exposure, 0))
         if phase == 0 and epsilon > 0.0 and spent > _SPENT * abs(score_of(pairs, state)):
             w[:] = epsilon = 0.0
             greedy(pairs, state, 0.0, rows)
@@ -384,7 +392,7 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
         _reverse(pairs, state, epsilon)
         _forward(pairs, state, epsilon)
         worth = score_of(pairs, state)
-        missing = np.maximum(state.floor - state.exposure, 0)
+        missing = np.maximum(state.min_exposure - state.exposure, 0)
         short = missing > 0
         primal = worth - float((state.ceiling[short] * missing[short]).sum())
         shrink = 1.0 / _STEP
@@ -414,7 +422,7 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
         primal=primal,
         dual=best_dual,
         gap=gap,
-        shortfall=int(np.maximum(state.floor - state.exposure, 0).sum()),
+        shortfall=int(np.maximum(state.min_exposure - state.exposure, 0).sum()),
         exposure=state.exposure,
         resolution=epsilon,
     )
@@ -432,7 +440,7 @@ def _first_epsilon(pairs: UserItemPairs, theta: Floats) -> float:
 
 def last_epsilon(state: Holdings, worth: float, tol: float) -> float:
     """Approximate ε at which the certified gap reaches the tolerance."""
-    # gaps are 0.02 to 0.4 of ε per position (measured)
+    # In measured problems, the gap per position was 0.02 to 0.4 times ε.
     return 10.0 * tol * abs(worth) / max(int(state.capacity.sum()), 1)
 
 
@@ -453,7 +461,7 @@ def _sampled_worth(pairs: UserItemPairs, positions: int, width: int) -> float:
         return float(np.abs(pairs.uval).mean()) * positions if len(pairs.uval) else 0.0
     if pairs.m == 0 or pairs.n == 0:
         return 0.0
-    # a sample of the users is enough for a guess
+    # A sample of users suffices, because only the order of magnitude of ε matters.
     users = np.unique(np.linspace(0, pairs.n - 1, _SAMPLE).astype(np.int64))
     values = np.maximum(pairs.uval.reshape(pairs.n, pairs.m)[users], 0.0)
     top = np.partition(values, pairs.m - width, axis=1)[:, pairs.m - width :]
@@ -465,7 +473,7 @@ def solve_pairs(
 ) -> DualSolution:
     """Solution by the auction, starting at ``bonus`` or at 0."""
     start = np.zeros(pairs.m) if bonus is None else np.minimum(bonus, ceiling)
-    state = no_holdings(pairs, problem.capacity, problem.floor, problem.cap, ceiling, start)
+    state = no_holdings(pairs, problem.capacity, problem.min_exposure, problem.max_exposure, ceiling, start)
     epsilon = 0.0
     if bonus is not None:
         worth = _sampled_worth(pairs, int(state.capacity.sum()), max(state.slot.shape[1], 1))

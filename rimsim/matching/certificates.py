@@ -28,10 +28,9 @@ from rimsim.errors import AgentError, ConfigError, refuse
 from rimsim.matching.kernels import insert
 from rimsim.matching.problem import Problem, Weighting, as_array, beyond, refuse_unknown, spreads
 
-_CELLS = 1 << 22  # scores of a block of rows, 16 MiB in float32
-_ROWS = (
-    128  # scores on demand come so many rows at once, so a block is a multiple of them where it has as many
-)
+_CELLS = 1 << 22  # scores per block of rows, 16 MiB in float32
+# Models score so many states at once, so that a block with a multiple of this number of rows wastes no scores.
+_ROWS = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +40,7 @@ class Certificate:
     value: float
     """V = Σ scores − cost · shortfall; −inf if a hard floor or a cap is broken."""
     bound: float
-    """D(w) at the given prices, clipped into the box."""
+    """D(w), at the given prices clipped to their limits."""
     gap: float
     """``(D − V) / |D|``, the certified relative distance from the optimum; 0 if both are 0."""
     score: float
@@ -51,7 +50,7 @@ class Certificate:
     shortfall_share: float
     """The shortfall as a share of Σ b; 0 if nothing is required."""
     excess: float
-    """Σ (E − C)₊ over items and rows, exposures above caps, likewise."""
+    """Σ (E − C)₊ over items and rows, exposures above caps; whole like ``shortfall``."""
     items_met: int
     """Items with a floor above 0 that reach it."""
     items_required: int
@@ -59,13 +58,13 @@ class Certificate:
     worst_ratio: float
     """The smallest E / b among items with a floor above 0; 1 if there is none."""
     exposure: Ints | Floats
-    """(M,) exposures, E; float64 where positions count differently."""
+    """(M,) exposures, E; whole numbers if all positions count the same, otherwise float64."""
     price: Floats
-    """(M,) the prices v = −w that the bound was taken at."""
+    """(M,) prices v = −w at which the bound was computed."""
     row_exposure: Floats
     """(G,) exposures of ``rows``."""
     row_price: Floats
-    """(G,) the prices of ``rows`` that the bound was taken at."""
+    """(G,) prices of ``rows`` at which the bound was computed."""
 
 
 class BestValues(NamedTuple):
@@ -86,10 +85,10 @@ class BestValues(NamedTuple):
 class CertificateOptions(Weighting, total=False):
     """Further keyword arguments of :func:`certificate`."""
 
-    row_price: ArrayLike  # (G,) prices of ``rows``; 0
-    # (n, k) values of :class:`BestValues` at ``price``, without ``rows``, and (n, k) scores of the slates. With these,
-    # no other scores are computed.
-    known: tuple[Floats, Float32s] | None
+    row_price: ArrayLike  # (G,) prices of ``rows``; 0 by default
+    # (n, k) values of :class:`BestValues` at ``price``, and (n, k) scores of the slates. With these, no other scores
+    # are computed. They cannot be given with ``rows``.
+    noted: tuple[Floats, Float32s] | None
 
 
 @compiled
@@ -175,7 +174,7 @@ def _exposures(problem: Problem, slates: Ints) -> tuple[Array, Floats]:
     if problem.weights is None:
         return np.bincount(items, minlength=m).astype(np.int64), np.empty(0)
     counts = problem.weights[positions]
-    of_rows = np.empty(0 if rows is None else len(rows.least))
+    of_rows = np.empty(0 if rows is None else len(rows.min_exposure))
     if rows is not None:
         for g in range(len(of_rows)):
             inside = np.isin(items, rows.items_of(g))
@@ -193,7 +192,7 @@ def certificate(
     *,
     max_exposure: ArrayLike | None = None,
     admissible: object | None = None,
-    **more: Unpack[CertificateOptions],
+    **options: Unpack[CertificateOptions],
 ) -> Certificate:
     """Certificate of slates: value, bound on the value, and gap.
 
@@ -208,8 +207,8 @@ def certificate(
         cost: Cost c of a missing exposure, scalar or (M,); None for hard floors.
         max_exposure: Caps, scalar or (M,), in the unit of ``min_exposure``; None: no caps.
         admissible: (n, M) mask of pairs that may be shown; None: all pairs.
-        more: ``position_weights`` (k,): positive, non-increasing. ``rows``: requirements of several items or
-            for some users. ``row_price`` (G,): prices of ``rows``, clipped like ``price``. ``known``: values that
+        options: ``position_weights`` (k,): positive, non-increasing. ``rows``: requirements of several items or
+            for some users. ``row_price`` (G,): prices of ``rows``, clipped like ``price``. ``noted``: values that
             were noted as the slates were chosen.
 
     Returns:
@@ -219,44 +218,89 @@ def certificate(
         AgentError: If ``slates`` have a wrong shape, invalid items, or more items than the capacity.
         ConfigError: If an argument other than ``slates`` has a wrong type, shape or value.
     """
-    refuse_unknown("certificate", more, CertificateOptions)
-    problem = Problem.of("certificate", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
+    refuse_unknown("certificate", options, CertificateOptions)
+    problem = Problem.of(
+        "certificate", scores, capacity, min_exposure, max_exposure, admissible, cost, options
+    )
     shown = as_array(slates).astype(np.int64)
     _refuse_unfit(shown, problem)
+    highest_price = 0.0 if max_exposure is None else np.inf
+    requirements = _requirements_of(problem, shown, price, options.get("row_price", 0.0), highest_price)
+    prices = requirements.split(requirements.price)
+    score, top = _score_and_top(problem, shown, prices, options.get("noted"))
+    return _certificate_of(problem, requirements, score, top)
+
+
+class _Requirements(NamedTuple):
+    """Requirements of items, then of rows, and their exposures."""
+
+    n_items: int
+    """M."""
+    min_exposure: Array
+    """(M + G,) required exposures."""
+    max_exposure: Array
+    """(M + G,) largest allowed exposures."""
+    cost: Floats
+    """(M + G,) cost of a missing exposure; infinite where a requirement is hard."""
+    price: Floats
+    """(M + G,) prices v within their limits."""
+    exposure: Array
+    """(M + G,) exposures of the slates."""
+
+    def split(self, values: Array) -> tuple[Array, Array]:
+        """Values of items, and of rows."""
+        return values[: self.n_items], values[self.n_items :]
+
+
+def _requirements_of(
+    problem: Problem, slates: Ints, price: ArrayLike, row_price: ArrayLike, highest_price: float
+) -> _Requirements:
+    """Requirements, with clipped prices and the exposures of slates."""
     m = problem.shape[1]
     rows = problem.rows
-    highest = np.full(m, 0.0) if max_exposure is None else np.full(m, np.inf)
-    prices = np.clip(_prices(price, m, "price"), -problem.cost, highest)
-    exposure, of_rows = _exposures(problem, shown)
-    floor = problem.floor
-    cap = problem.cap
-    charge = problem.cost
-    reached = exposure
-    of_row = np.empty(0)
-    if rows is not None and problem.weights is not None:
-        row_cap = np.minimum(rows.most, len(shown) * problem.weights.sum())
-        above = np.where(rows.most < np.inf, np.inf, 0)
-        of_row = np.clip(_prices(more.get("row_price", 0.0), len(row_cap), "row_price"), -rows.cost, above)
-        floor = np.concatenate([floor, rows.least])
-        cap = np.concatenate([cap, row_cap])
-        charge = np.concatenate([charge, rows.cost])
-        reached = np.concatenate([exposure, of_rows])
-    all_prices = np.concatenate([prices, of_row])
-    score, top = _score_and_top(problem, shown, (prices, of_row), more.get("known"))
-    bound = top + float(np.minimum(all_prices, 0.0) @ floor + np.maximum(all_prices, 0.0) @ cap)
+    item_price = np.clip(_prices(price, m, "price"), -problem.cost, np.full(m, highest_price))
+    exposure, row_exposure = _exposures(problem, slates)
+    of_items = _Requirements(
+        m, problem.min_exposure, problem.max_exposure, problem.cost, item_price, exposure
+    )
+    if rows is None or problem.weights is None:
+        return of_items
+    # No row can get more than all positions of all users.
+    row_max = np.minimum(rows.max_exposure, len(slates) * problem.weights.sum())
+    highest_row_price = np.where(rows.max_exposure < np.inf, np.inf, 0)
+    prices = np.clip(_prices(row_price, len(row_max), "row_price"), -rows.cost, highest_row_price)
+    return _Requirements(
+        n_items=m,
+        min_exposure=np.concatenate([of_items.min_exposure, rows.min_exposure]),
+        max_exposure=np.concatenate([of_items.max_exposure, row_max]),
+        cost=np.concatenate([of_items.cost, rows.cost]),
+        price=np.concatenate([item_price, prices]),
+        exposure=np.concatenate([exposure, row_exposure]),
+    )
+
+
+def _certificate_of(problem: Problem, requirements: _Requirements, score: float, top: float) -> Certificate:
+    """Certificate, given the score and users' part of D."""
+    min_exposure = requirements.min_exposure
+    max_exposure = requirements.max_exposure
+    price = requirements.price
+    bound = top + float(np.minimum(price, 0.0) @ min_exposure + np.maximum(price, 0.0) @ max_exposure)
     if problem.weights is None:
-        missing = np.maximum(floor - reached, 0)
-        over = np.maximum(reached - cap, 0)
+        missing = np.maximum(min_exposure - requirements.exposure, 0)
+        excesses = np.maximum(requirements.exposure - max_exposure, 0)
     else:
-        missing = beyond(floor - reached, floor)
-        over = beyond(reached - cap, cap)
-    excess = over.sum()
-    short = missing > 0
-    value = -np.inf if excess else score - float((charge[short] * missing[short]).sum())
-    required = problem.floor > 0
-    ratios = exposure[required] / problem.floor[required]
+        missing = beyond(min_exposure - requirements.exposure, min_exposure)
+        excesses = beyond(requirements.exposure - max_exposure, max_exposure)
+    excess = excesses.sum()
+    is_missing = missing > 0
+    charge = float((requirements.cost[is_missing] * missing[is_missing]).sum())
+    value = -np.inf if excess else score - charge
+    exposure, row_exposure = requirements.split(requirements.exposure)
+    item_price, row_price = requirements.split(price)
+    is_required = problem.min_exposure > 0
+    ratios = exposure[is_required] / problem.min_exposure[is_required]
     difference = bound - value
-    total = float(floor.sum())
+    total = float(min_exposure.sum())
     unit = problem.unit
     return Certificate(
         value=value * unit,
@@ -266,13 +310,13 @@ def certificate(
         shortfall=_plain(missing.sum(), unit),
         shortfall_share=float(missing.sum() / total) if total else 0.0,
         excess=_plain(excess, unit),
-        items_met=int((missing[:m][required] <= 0).sum()),
-        items_required=int(required.sum()),
+        items_met=int((missing[: requirements.n_items][is_required] <= 0).sum()),
+        items_required=int(is_required.sum()),
         worst_ratio=float(ratios.min()) if len(ratios) else 1.0,
         exposure=exposure if unit == 1.0 else exposure * unit,
-        price=prices,
-        row_exposure=of_rows,
-        row_price=of_row,
+        price=item_price,
+        row_exposure=row_exposure,
+        row_price=row_price,
     )
 
 

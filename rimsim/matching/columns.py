@@ -22,22 +22,24 @@ from rimsim.matching.pairs import dense_pairs, no_holdings, sparse_pairs
 from rimsim.matching.problem import ChunkedScores, Problem
 from rimsim.matching.solution import DualSolution, refuse_short
 
-_CELLS = 1 << 24  # scores of a block: 64 MiB in float32
-_LOOKS = 12
-_SAMPLE = 4096  # users of the first guess
-_BLOCKS = 16  # ... in so many runs of consecutive ones
-_ROWS = 256  # users that are looked at at once for the largest score
-_PER_USER = 2.0  # pairs cached per user, in positions (and 8 more)
-_PER_ITEM = 2.0  # pairs cached per item, in floors (and 16 more)
+_CELLS = 1 << 24  # scores per block, 64 MiB in float32
+_LOOKS = 12  # largest number of times that all scores are read
+_SAMPLE = 4096  # users for whom start bonuses are solved
+_BLOCKS = 16  # runs of consecutive users in this sample, because scores in chunks are cheapest for consecutive users
+_ROWS = 256  # users per block when the largest score is sought
+# Each reading of the scores adds to the pairs of the auction: per user this multiple of its positions plus 8, and per
+# item this multiple of the largest floor plus 16.
+_PER_USER = 2.0
+_PER_ITEM = 2.0
 
 
 class Look(NamedTuple):
     """Dual value at given bonuses, and pairs for the auction."""
 
-    top: float  # Σ_users of the k largest (s + w)₊
+    top: float  # users' part of D: Σ_users of the k largest (s + w)₊
     user_price: Floats  # (n,) the k-th largest (s + w)₊
-    keys: Ints  # pairs that may matter, user·M + item, ascending and distinct
-    values: Float32s  # their scores
+    keys: Ints  # candidate pairs as numbers user·M + item, ascending and distinct
+    values: Float32s  # scores of the candidate pairs
 
 
 @compiled
@@ -132,10 +134,10 @@ def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:
     users = (starts[:, None] + np.arange(run)).ravel()
     matrix = np.concatenate([np.asarray(scores.rows(int(s), int(s) + run), np.float32) for s in starts])
     share = len(users) / n
-    floor = np.ceil(problem.floor * share).astype(np.int64)
-    cap = np.maximum(np.ceil(problem.cap * share).astype(np.int64), floor)
+    min_exposure = np.ceil(problem.min_exposure * share).astype(np.int64)
+    max_exposure = np.maximum(np.ceil(problem.max_exposure * share).astype(np.int64), min_exposure)
     pairs = dense_pairs(matrix)
-    state = no_holdings(pairs, problem.capacity[users], floor, cap, ceiling, np.zeros(m))
+    state = no_holdings(pairs, problem.capacity[users], min_exposure, max_exposure, ceiling, np.zeros(m))
     return -auction(pairs, state, 0.05, 0, 0.0).item_price
 
 
@@ -167,7 +169,7 @@ def solve_in_chunks(
     ceiling = problem.bonus_ceiling(_largest_score(scores, of_all=bool(hard.any())))
     w = _guess(scores, problem, ceiling) if bonus is None else bonus
     per_user = int(_PER_USER * problem.capacity.max(initial=0)) + 8
-    per_item = int(_PER_ITEM * problem.floor.max(initial=0)) + 16 if problem.floor.any() else 0
+    per_item = int(_PER_ITEM * problem.min_exposure.max(initial=0)) + 16 if problem.min_exposure.any() else 0
     keys = np.empty(0, np.int64)
     values = np.empty(0, np.float32)
     best_w = w
@@ -177,7 +179,11 @@ def solve_in_chunks(
     epsilon = 0.0
     for number in range(_LOOKS):
         look = look_at(scores, w, problem.capacity, per_user, per_item)
-        dual = look.top - float(np.maximum(w, 0.0) @ problem.floor) + float(np.maximum(-w, 0.0) @ problem.cap)
+        dual = (
+            look.top
+            - float(np.maximum(w, 0.0) @ problem.min_exposure)
+            + float(np.maximum(-w, 0.0) @ problem.max_exposure)
+        )
         if dual < best_dual:
             best_w = w
             best_price = look.user_price
@@ -187,14 +193,19 @@ def solve_in_chunks(
             solution = dataclasses.replace(
                 solution, item_price=-best_w + 0.0, user_price=best_price, dual=best_dual, gap=gap
             )
-            unmet = hard & (solution.exposure < problem.floor)
+            unmet = hard & (solution.exposure < problem.min_exposure)
             if (gap <= tol and not unmet.any()) or number == _LOOKS - 1:
                 break
         keys, first = np.unique(np.concatenate([keys, look.keys]), return_index=True)
         values = np.concatenate([values, look.values])[first]
         pairs = sparse_pairs(n, m, keys, values)
         state = no_holdings(
-            pairs, problem.capacity, problem.floor, problem.cap, ceiling, np.minimum(w, ceiling)
+            pairs,
+            problem.capacity,
+            problem.min_exposure,
+            problem.max_exposure,
+            ceiling,
+            np.minimum(w, ceiling),
         )
         solution = auction(pairs, state, 0.3 * tol, tie_seed, epsilon)
         epsilon = last_epsilon(state, score_of(pairs, state), tol)

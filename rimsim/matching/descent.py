@@ -32,12 +32,12 @@ from rimsim.matching.kernels import NO_ROW, enter
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-_EVALUATIONS = 400  # of D_τ at most
-_ROUNDED = 1e-9  # share by which a bound on a value is lowered, for sums are rounded
-_LISTED = 8  # one in so many items of a user is listed at most
-_DEPTH = 2.0  # items so many τ below a pool are listed too
-_GUESS = 0.05  # a pool is expected at most so many τ below its last place
-_REMEMBERED = 20  # pairs of steps and slopes that the second derivative is told from
+_EVALUATIONS = 400  # largest number of evaluations of D_τ
+_ROUNDED = 1e-9  # share by which bounds are widened, because sums are rounded
+_LISTED = 8  # a user's list has at most M divided by this number of items
+_DEPTH = 2.0  # lists reach this multiple of τ below the pool, so that they stay valid when prices move
+_GUESS = 0.05  # a pool is sought down to this multiple of τ below its last level
+_REMEMBERED = 20  # pairs of steps and gradients from which L-BFGS-B estimates second derivatives
 
 
 class WeightedProblem(NamedTuple):
@@ -48,24 +48,24 @@ class WeightedProblem(NamedTuple):
     of its groups that are active for the user.
     """
 
-    scores: NDArray[np.floating]  # (n, M) value of one unit of exposure; −inf for what is not admissible
+    scores: NDArray[np.floating]  # (n, M) worth of one unit of exposure; −inf: not admissible
     capacity: Ints  # (n,) positions in use, at most k
     weights: Floats  # (k,) w, non-increasing and positive
-    least: Floats  # (R,) required exposure
-    most: Floats  # (R,) largest exposure; infinite where there is no cap
+    min_exposure: Floats  # (R,) required exposure
+    max_exposure: Floats  # (R,) largest exposure; infinite where there is no cap
     cost: Floats  # (R,) price of one missing unit of exposure; infinite where the floor is hard
-    first: Ints  # (G+1,) where the items of each group begin
-    item: Ints  # (nnz,) items of the groups
-    of_first: Ints  # (M+1,) where the groups of each item begin
-    of: Ints  # (nnz,) groups of the items
-    active: Bools  # (n, G) whether a group counts what a user is shown; (0, G): it always does
+    first: Ints  # (G+1,) beginning of each group in ``item``
+    item: Ints  # (nnz,) items, group after group
+    of_first: Ints  # (M+1,) beginning of each item in ``of``
+    of: Ints  # (nnz,) groups, item after item
+    active: Bools  # (n, G) True if exposures to a user count for a group; (0, G): all exposures count
 
 
 class UserDual(NamedTuple):
     """Users' part of the dual at given prices."""
 
-    top: float  # Σ_users Σ_r w_r·(r-th largest (s − v)₊), of D
-    smooth: float  # the same of D_τ
+    top: float  # users' part of D: Σ_users Σ_r w_r·(r-th largest (s − v)₊)
+    smooth: float  # users' part of D_τ
     exposure: Floats  # (R,) Σ z of each row
     marginal: Floats  # (n,) w_k·(k-th largest (s − v)₊): worth of each user's last position
 
@@ -74,17 +74,19 @@ class Contenders(NamedTuple):
     """Lists of items that can be in a pool.
 
     Few items are near a pool, and prices move little. So most evaluations look only at each user's list, and change
-    the lists where they must.
+    the lists where they must. They first guess the level of the last pool. The mean of the last pool of some items is a
+    bound, because more items cannot lower it. If it reaches the guess, no item below the guess is in a pool. Otherwise,
+    the mean is the next guess.
     """
 
     price: Floats  # (R,) prices of the last evaluation
-    fallen: Floats  # (1,) sum of the largest falls of a price over all evaluations
-    rest: Floats  # (n,) no s − v of an item that is not listed exceeds this bound plus ``fallen``
-    pool: Floats  # (n,) τ times the mean of each user's last pool
+    fallen: Floats  # (1,) sum, over evaluations, of the largest fall of a price
+    rest: Floats  # (n,) plus ``fallen``, an upper bound of s − v of items that are not listed
+    pool: Floats  # (n,) τ times the mean of each user's last pool, in units of s
     items: Ints32  # (n, W) listed items
     scores: NDArray[np.floating]  # (n, W) scores of the listed items
     lengths: Ints  # (n,) number of listed items
-    alike: Bools  # (n,) users with equal scores, such as users without a past; one of them is evaluated
+    alike: Bools  # (n,) users with the most frequent scores, such as all users without a past; one is evaluated for all
 
     @classmethod
     def of(cls, terms: WeightedProblem) -> Contenders:
@@ -94,7 +96,7 @@ class Contenders(NamedTuple):
         alike = np.zeros(n, np.bool_)
         items = np.empty((n, width), np.int32)
         scores = np.empty((n, width), terms.scores.dtype)
-        price = np.zeros(len(terms.least))
+        price = np.zeros(len(terms.min_exposure))
         lengths = np.zeros(n, np.int64)
         if n and width:
             sampled_scores = terms.scores[:, :: max(m // 16, 1)]
@@ -112,18 +114,18 @@ class Contenders(NamedTuple):
 class DualPoint(NamedTuple):
     """Prices, and the value of the dual at these prices."""
 
-    price: Floats  # (R,) v
+    price: Floats  # (R,) prices v
     users: UserDual
-    bound: float  # D(v)
-    smooth: float  # D_τ(v)
+    bound: float  # D at the prices
+    smooth: float  # D_τ at the prices
     tau: float
-    contenders: Contenders  # of the latest evaluation
+    contenders: Contenders  # lists after the latest evaluation, shared by all points of a search
 
 
 class Ending(NamedTuple):
     """Stopping rule of a descent: ``steps`` steps gain too little."""
 
-    enough: float
+    min_gain: float  # share of D_τ that the steps must gain together
     steps: int = 1
 
 
@@ -187,7 +189,8 @@ def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) 
             inside[place] = extra[place]
         joined = _above(inside, level)
         before = -1
-        while joined != before:  # items that do not reach the level leave, which raises it, until none leaves
+        # Items below the level leave. This raises the level, so that more items can leave.
+        while joined != before:
             sum_above = 0.0
             for value in inside[:joined]:
                 sum_above += value
@@ -207,7 +210,7 @@ def _above(values: Floats, level: float) -> int:
     above = 0
     for value in values:
         values[above] = value
-        above += value > level and value > 0.0  # without a branch, which would often be predicted wrongly
+        above += value > level and value > 0.0  # no branch: the processor would often predict it wrongly
     return above
 
 
@@ -221,20 +224,20 @@ def _fit(
     It returns the number of best items, of shown items, and the mean of the last pool.
     """
     best_items, share, z, mean, count, inside, shown = work
-    size = 0 * k  # not the literal 0, which would compile ``enter`` once more
+    size = 0 * k  # an int64 like later sizes: with a literal 0, Numba would compile ``enter`` twice
     for place in range(len(near)):
         if size < k or value[place] >= best[k - 1]:
             size = enter(near[place], value[place], NO_ROW, best_items[:k], best[:k], size)
     for place in range(size):
         share[place] = best[place] / tau
     pools = _pool(share[:size], weights[:size], mean, count)
-    # without items ``pools`` is 0, and the level is not used
+    # Without items, ``pools`` is 0, this reads the unused last entry, and nothing uses the level.
     stop = size
     level = mean[pools - 1]
     if size == k:
         reached = max(level, 0.0) * tau
         shown[best_items[:size]] = True
-        for place in range(len(near)):  # without a branch, as above
+        for place in range(len(near)):  # no branch, as in ``_above``
             best_items[stop] = near[place]
             share[stop] = value[place] / tau
             stop += (value[place] > reached) & (not shown[near[place]])
@@ -255,27 +258,95 @@ def _fit(
 
 
 @compiled_part
-def _list(
-    value: Floats,
-    scores: NDArray[np.floating],
-    bound: float,
-    items: Ints32,
-    listed_scores: NDArray[np.floating],
+def _listed_near(
+    items: Ints32, scores: NDArray[np.floating], price: Floats, lowest: float, near: Ints, value: Floats
 ) -> int:
-    """Number of listed items, all above a bound; −1: too many."""
+    """Number of listed items that reach ``lowest``; fills arrays in."""
+    n_near = 0
+    for place in range(len(items)):
+        near[n_near] = items[place]
+        value[n_near] = scores[place] - price[items[place]]
+        n_near += value[n_near] >= lowest  # no branch: the processor would often predict it wrongly
+    return n_near
+
+
+@compiled_part
+def _all_near(all_values: Floats, lowest: float, near: Ints, value: Floats) -> int:
+    """Number of items that reach ``lowest``; fills arrays in."""
+    n_near = 0
+    for item in range(len(all_values)):
+        near[n_near] = item
+        value[n_near] = all_values[item]
+        n_near += value[n_near] >= lowest
+    return n_near
+
+
+@compiled_part
+def _list_anew(
+    all_values: Floats, scores: NDArray[np.floating], bound: float, user: int, contenders: tuple[Any, ...]
+) -> None:
+    """List a user's items above a bound, if they fit."""
+    _, fallen, rest, _, items, listed_scores, lengths, _ = contenders
     size = 0
-    for item in range(len(value)):
-        if value[item] >= bound:
-            if size == len(items):
-                return -1
-            items[size] = item
-            listed_scores[size] = scores[item]
+    for item in range(len(all_values)):
+        if all_values[item] >= bound:
+            if size == items.shape[1]:
+                rest[user] = np.inf
+                return
+            items[user, size] = item
+            listed_scores[user, size] = scores[item]
             size += 1
-    return size
+    lengths[user] = size
+    rest[user] = bound - fallen[0]
+
+
+@compiled_part
+def _scratch_of(terms: WeightedProblem) -> tuple[Ints, Floats, Floats, tuple[Any, ...]]:
+    """Work arrays for one user.
+
+    The arrays are items whose s − v reaches a guess, s − v of these items, s − v of all items, and, for :func:`_fit`,
+    means and sizes of pools, values inside the last pool, and a mask of shown items.
+    """
+    m = terms.scores.shape[1]
+    width = len(terms.weights)
+    pools = (np.empty(width), np.empty(width, np.int64), np.empty(m), np.zeros(m, np.bool_))
+    return np.empty(m, np.int64), np.empty(m), np.empty(m), pools
+
+
+@compiled_part
+def _fits_of(terms: WeightedProblem) -> tuple[Ints, Floats, Floats, Floats, Ints]:
+    """Arrays for a user's best items and their mean weights.
+
+    Row 0 is for the current user, and row 1 for all users with equal scores, of which one is evaluated. The arrays are
+    the best items, followed by other items of the last pool; the k largest s − v; (s − v)/τ and z of the items; and the
+    numbers of best items and of items with a z, −1 until they are known.
+    """
+    m = terms.scores.shape[1]
+    width = len(terms.weights)
+    best_items = np.empty((2, m + width + 1), np.int64)
+    shape = (2, m + 1)
+    sizes = np.full((2, 2), -1, np.int64)
+    return best_items, np.empty((2, width)), np.empty(shape), np.empty(shape), sizes
+
+
+@compiled_part
+def _with_top(top: float, weights: Floats, best: Floats, size: int) -> float:
+    """Users' part of D, with one more user."""
+    for place in range(size):
+        top += weights[place] * best[place]
+    return top
+
+
+@compiled_part
+def _with_smooth(smooth: float, share: Floats, z: Floats, tau: float, entries: int) -> float:
+    """Users' part of D_τ, with one more user."""
+    for place in range(entries):
+        smooth += tau * z[place] * (share[place] - 0.5 * z[place])
+    return smooth
 
 
 @compiled
-def _user_dual(  # noqa: C901, PLR0912, PLR0915
+def _user_dual(  # noqa: C901  # a function for one user would take a sixth longer, because it needs all arrays
     terms: WeightedProblem,
     price: Floats,
     tau: float,
@@ -285,31 +356,16 @@ def _user_dual(  # noqa: C901, PLR0912, PLR0915
 ) -> tuple[float, float]:
     """First fields of :class:`UserDual`; the others are filled in.
 
-    ``exposure`` and ``marginal`` come as zeros, and ``contenders`` are updated. The last pool of some items is a bound:
-    with more items, its mean is no lower. So if this mean is above a guess, items below the guess cannot be in a pool.
-    Otherwise, the mean is the next guess.
+    ``exposure`` and ``marginal`` come as zeros, and ``contenders`` are updated.
     """
-    (n, m) = terms.scores.shape
-    width = len(terms.weights)
     grouped = len(terms.of) > 0
-    near = np.empty(m, np.int64)
-    value = np.empty(m, np.float64)
-    of_row = np.empty(m, np.float64)
-    inside = np.empty(m, np.float64)
-    shown = np.zeros(m, np.bool_)
-    mean = np.empty(width, np.float64)
-    # The second row of the pair has users with equal scores.
-    count = np.empty(width, np.int64)
-    all_best_items = np.empty((2, m + width + 1), np.int64)
-    all_best = np.empty((2, width), np.float64)
-    all_shares = np.empty((2, m + 1), np.float64)
-    all_z = np.empty((2, m + 1), np.float64)
-    sizes = np.full((2, 2), -1, np.int64)
+    near, value, all_values, pools = _scratch_of(terms)
+    all_best_items, all_best, all_shares, all_z, sizes = _fits_of(terms)
     _, fallen, rest, last_pool, listed, listed_scores, lengths, alike = contenders
     slack = _ROUNDED * (np.abs(price).sum() + fallen[0])
     largest = tau * terms.weights[0]
     top = smooth = 0.0
-    for user in range(n):
+    for user in range(len(terms.capacity)):
         k = terms.capacity[user]
         if k == 0:
             continue
@@ -319,45 +375,32 @@ def _user_dual(  # noqa: C901, PLR0912, PLR0915
         share = all_shares[row]
         z = all_z[row]
         lowest = max(last_pool[user] - _GUESS * tau, 0.0)
-        filled = False
+        is_filled = False
         while row == 0 or sizes[1, 0] < 0:
-            n_near = 0
             if rest[user] + fallen[0] < lowest * (1.0 - _ROUNDED) - slack:
-                user_items = listed[user]
-                user_scores = listed_scores[user]
-                for place in range(lengths[user]):
-                    near[n_near] = user_items[place]
-                    value[n_near] = user_scores[place] - price[user_items[place]]
-                    n_near += value[n_near] >= lowest
+                items = listed[user, : lengths[user]]
+                n_near = _listed_near(items, listed_scores[user], price, lowest, near, value)
             else:
-                if not filled:
-                    values_of_row(terms, price, user, of_row)
-                    filled = True
-                for item in range(m):
-                    near[n_near] = item
-                    value[n_near] = of_row[item]
-                    n_near += value[n_near] >= lowest
-            work = (best_items, share, z, mean, count, inside, shown)
+                if not is_filled:
+                    values_of_row(terms, price, user, all_values)
+                    is_filled = True
+                n_near = _all_near(all_values, lowest, near, value)
+            work = (best_items, share, z, *pools)
             size, entries, level = _fit(near[:n_near], value, terms.weights, tau, k, best, work)
             if lowest == 0.0 or (size == k and level * tau * (1.0 - _ROUNDED) >= lowest):
                 last_pool[user] = level * tau if size == k else 0.0
                 sizes[row, 0] = size
                 sizes[row, 1] = entries
-                if filled and not grouped:
-                    bound = lowest - _DEPTH * tau
-                    lengths[user] = _list(
-                        of_row, terms.scores[user], bound, listed[user], listed_scores[user]
-                    )
-                    rest[user] = bound - fallen[0] if lengths[user] >= 0 else np.inf
+                if is_filled and not grouped:
+                    _list_anew(all_values, terms.scores[user], lowest - _DEPTH * tau, user, contenders)
                 break
             lowest = max(level * tau - _ROUNDED * (best[0] + largest), 0.0) if size == k else 0.0
         size, entries = sizes[row]
-        for place in range(size):
-            top += terms.weights[place] * best[place]
+        top = _with_top(top, terms.weights, best, size)
+        smooth = _with_smooth(smooth, share, z, tau, entries)
         if size == k:
             marginal[user] = terms.weights[k - 1] * best[k - 1]
         for place in range(entries):
-            smooth += tau * z[place] * (share[place] - 0.5 * z[place])
             if grouped:
                 enter_exposure(terms, exposure, user, best_items[place], z[place])
             else:
@@ -378,7 +421,7 @@ def at_prices(
     users = UserDual(top, smooth, exposure, marginal)
     below = price < 0.0
     above = price > 0.0
-    rest = float(price[below] @ terms.least[below] + price[above] @ terms.most[above])
+    rest = float(price[below] @ terms.min_exposure[below] + price[above] @ terms.max_exposure[above])
     return DualPoint(price, users, users.top + rest, users.smooth + rest, tau, contenders)
 
 
@@ -398,54 +441,97 @@ def minimised(
     derivatives do not help, because they ignore the items that enter slates in a long step. ``unit`` is the
     scale of prices and a lower bound of the scale of D.
     """
-    lowest, highest = box
-    below = np.flatnonzero(lowest < 0.0)
-    above = np.flatnonzero(highest > 0.0)
-    asked = np.concatenate([terms.least[below], terms.most[above]])
-    if not len(asked):
+    search = _PriceParts(terms, start, tau, box, unit)
+    if not len(search.bounds):
         return at_prices(terms, np.zeros(len(start.price)), tau)
-    last = start if start.tau == tau else at_prices(terms, start.price, tau, start)
-    scale = max(abs(last.smooth), unit)
-    key = b""
-
-    def point(parts: Floats) -> DualPoint:
-        nonlocal last, key
-        if parts.tobytes() != key:
-            price = np.zeros(len(start.price))
-            price[below] = parts[: len(below)]
-            price[above] += parts[len(below) :]
-            price = np.clip(price * unit, lowest, highest)  # rounding could move a price beyond its limits
-            last = at_prices(terms, price, tau, last)
-            key = parts.tobytes()
-        return last
-
-    def dual(parts: Floats) -> tuple[float, Floats]:
-        users = point(parts).users
-        slope = asked - np.concatenate([users.exposure[below], users.exposure[above]])
-        return (users.smooth + unit * float(parts @ asked)) / scale, slope * unit / scale
-
-    gained: deque[float] = deque(maxlen=ending.steps + 1)
-
-    def stop(intermediate_result: OptimizeResult) -> None:
-        gained.append(float(intermediate_result.fun))
-        if len(gained) > ending.steps and gained[0] - gained[-1] <= ending.enough * abs(gained[-1]):
-            raise StopIteration
-
     optimum = minimize(
-        dual,
-        np.concatenate([np.minimum(start.price[below], 0.0), np.maximum(start.price[above], 0.0)]) / unit,
+        search.dual,
+        search.start,
         jac=True,
         method="L-BFGS-B",
-        bounds=[
-            *((low / unit, 0.0) for low in lowest[below]),
-            *((0.0, high / unit) for high in highest[above]),
-        ],
-        callback=stop if ending.steps > 1 else None,
+        bounds=search.limits,
+        callback=_GainLimit(ending) if ending.steps > 1 else None,
         options={
             "maxfun": _EVALUATIONS,
             "maxcor": _REMEMBERED,
-            "ftol": ending.enough if ending.steps == 1 else 0.0,
+            "ftol": ending.min_gain if ending.steps == 1 else 0.0,
             "gtol": 0.0,
         },
     )
-    return point(optimum.x)
+    return search.point(optimum.x)
+
+
+class _PriceParts:
+    """Parts of prices below and above 0, for L-BFGS-B.
+
+    Parts are prices divided by ``unit``, and D_τ is divided by its scale, because L-BFGS-B expects numbers near 1.
+    """
+
+    def __init__(
+        self,
+        terms: WeightedProblem,
+        start: DualPoint,
+        tau: float,
+        box: tuple[Floats, Floats],
+        unit: float,
+    ) -> None:
+        self._terms = terms
+        self._tau = tau
+        self._box = box
+        self._unit = unit
+        lowest, highest = box
+        below = np.flatnonzero(lowest < 0.0)
+        above = np.flatnonzero(highest > 0.0)
+        self._below = below
+        self._above = above
+        self.bounds = np.concatenate([terms.min_exposure[below], terms.max_exposure[above]])
+        """Bound of the requirement of each part."""
+        self.limits = [
+            *((low / unit, 0.0) for low in lowest[below]),
+            *((0.0, high / unit) for high in highest[above]),
+        ]
+        """Smallest and largest value of each part."""
+        price = start.price
+        self.start = np.concatenate([np.minimum(price[below], 0.0), np.maximum(price[above], 0.0)]) / unit
+        """Parts of the prices to start from."""
+        self._latest = start
+        self._key = b""
+        if len(self.bounds) and start.tau != tau:
+            self._latest = at_prices(terms, price, tau, start)
+        self._scale = max(abs(self._latest.smooth), unit)
+
+    def point(self, parts: Floats) -> DualPoint:
+        """Dual at the prices of given parts."""
+        # L-BFGS-B ends at parts that it has already evaluated.
+        if parts.tobytes() != self._key:
+            price = np.zeros(len(self._latest.price))
+            price[self._below] = parts[: len(self._below)]
+            price[self._above] += parts[len(self._below) :]
+            price = np.clip(price * self._unit, *self._box)  # rounding could move a price beyond its limits
+            self._latest = at_prices(self._terms, price, self._tau, self._latest)
+            self._key = parts.tobytes()
+        return self._latest
+
+    def dual(self, parts: Floats) -> tuple[float, Floats]:
+        """Scaled D_τ at given parts, and its gradient."""
+        users = self.point(parts).users
+        slope = self.bounds - np.concatenate([users.exposure[self._below], users.exposure[self._above]])
+        value = (users.smooth + self._unit * float(parts @ self.bounds)) / self._scale
+        return value, slope * self._unit / self._scale
+
+
+class _GainLimit:
+    """Callback that ends a descent when steps gain too little."""
+
+    def __init__(self, ending: Ending) -> None:
+        self._ending = ending
+        self._values: deque[float] = deque(maxlen=ending.steps + 1)
+
+    def __call__(self, intermediate_result: OptimizeResult) -> None:
+        """Note the value after a step."""
+        # SciPy passes this record only to an argument of this name.
+        values = self._values
+        values.append(float(intermediate_result.fun))
+        gain = values[0] - values[-1]
+        if len(values) > self._ending.steps and gain <= self._ending.min_gain * abs(values[-1]):
+            raise StopIteration

@@ -29,33 +29,33 @@ from rimsim.matching.solution import (
     violated_items_weighted,
 )
 
-_TAU = 0.03  # the first τ, in units of what a position is worth
-_FINER = 3.0  # ... and by how much it shrinks from level to level
+_TAU = 0.03  # first τ, as a share of the worth of a position
+_FINER = 3.0  # factor by which τ shrinks from level to level
 _LEVELS = 8
 _STUCK = 3
 """Level from which on a gap that shrinks too little ends the search."""
 _NEARER = 0.1
 """Share of the tolerance by which the gap must shrink from level ``_STUCK`` on."""
-_ENOUGH = 0.0003  # share of the tolerance that a step must gain
-# Where D alone is wanted, which is flat where prices and exposures still move: the levels, and the share of the
-# tolerance that so many steps must gain.
+_ENOUGH = 0.0003  # a level ends when a step gains less than this share of the tolerance
+# If only D is wanted, the search can stop earlier, because D is flat near its minimum while prices still move. It skips
+# two levels, and each level ends when ``_FOR_BOUND_STEPS`` steps gain less than this share of the tolerance.
 _FOR_BOUND = (0, *range(3, _LEVELS))
 _FOR_BOUND_ENOUGH = 0.2
 _FOR_BOUND_STEPS = 10
-_FARTHEST = 64.0  # prices of hard rows stay below this many times the range of scores
-_SAMPLE = 256
+_FARTHEST = 64.0  # largest price of a hard requirement or a cap, as a multiple of the range of scores
+_SAMPLE = 256  # users from whose scores the worth of a position is estimated
 
 
 class SolverOptions(Weighting, total=False):
     """Further keyword arguments of :func:`solve_dual`."""
 
-    tie_seed: int  # of the order among equal scores; 0
+    tie_seed: int  # seed of the order among equal scores; 0 by default
 
 
 class PriceOptions(SolverOptions, total=False):
     """Further keyword arguments of :func:`solve_prices`."""
 
-    for_bound: bool  # end the search as soon as D is within ``tol``, in half the time; false
+    for_bound: bool  # end the search as soon as D is within ``tol``, in half the time; false by default
 
 
 def solve_dual(
@@ -68,7 +68,7 @@ def solve_dual(
     cost: ArrayLike | None = None,
     prices: ArrayLike | None = None,
     tol: float = 1e-3,
-    **more: Unpack[SolverOptions],
+    **options: Unpack[SolverOptions],
 ) -> DualSolution:
     """Choose slates of largest score under floors, caps and capacities.
 
@@ -97,7 +97,7 @@ def solve_dual(
         cost: Cost of a missing exposure, scalar or (M,); None for hard floors.
         prices: (M,) start prices v, such as prices of the last round; (M+G,) with G ``rows``.
         tol: Relative gap at which to stop.
-        more: ``position_weights`` (k,): positive, non-increasing. ``rows``: requirements of several items or
+        options: ``position_weights`` (k,): positive, non-increasing. ``rows``: requirements of several items or
             for some users. ``tie_seed``: seed of the order among equal scores.
 
     Returns:
@@ -108,10 +108,12 @@ def solve_dual(
         ConfigError: If an argument has a wrong type, shape or value.
         InfeasibleError: If hard floors are not met; the error names items and the shortfall.
     """
-    refuse_unknown("solve_dual", more, SolverOptions)
-    problem = Problem.of("solve_dual", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
+    refuse_unknown("solve_dual", options, SolverOptions)
+    problem = Problem.of(
+        "solve_dual", scores, capacity, min_exposure, max_exposure, admissible, cost, options
+    )
     start = _start(problem, prices, tol)
-    tie_seed = more.get("tie_seed", 0)
+    tie_seed = options.get("tie_seed", 0)
     if problem.weights is not None:
         return _solve_weighted(problem, start, tol, tie_seed)
     return _solve_counted(problem, start, tol, tie_seed)
@@ -127,7 +129,7 @@ def solve_prices(
     cost: ArrayLike | None = None,
     prices: ArrayLike | None = None,
     tol: float = 1e-3,
-    **more: Unpack[PriceOptions],
+    **options: Unpack[PriceOptions],
 ) -> DualPrices:
     """Prices of :func:`solve_dual` alone, without integral slates.
 
@@ -140,12 +142,14 @@ def solve_prices(
         ConfigError: If an argument has a wrong type, shape or value.
         InfeasibleError: If hard floors cannot be met; with weights or ``rows``, only if the solver proves it.
     """
-    refuse_unknown("solve_prices", more, PriceOptions)
-    problem = Problem.of("solve_prices", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
+    refuse_unknown("solve_prices", options, PriceOptions)
+    problem = Problem.of(
+        "solve_prices", scores, capacity, min_exposure, max_exposure, admissible, cost, options
+    )
     start = _start(problem, prices, tol)
     if problem.weights is not None:
-        return _least_bound(problem, start, tol, for_bound=more.get("for_bound", False))
-    solution = _solve_counted(problem, start, tol, more.get("tie_seed", 0))
+        return _least_bound(problem, start, tol, for_bound=options.get("for_bound", False))
+    solution = _solve_counted(problem, start, tol, options.get("tie_seed", 0))
     return DualPrices(solution.item_price, solution.row_price, solution.dual, solution.resolution)
 
 
@@ -166,7 +170,7 @@ def _start(problem: Problem, prices: ArrayLike | None, tol: float) -> Floats | N
     if prices is None:
         return None
     m = problem.shape[1]
-    groups = 0 if problem.rows is None else len(problem.rows.least)
+    groups = 0 if problem.rows is None else len(problem.rows.min_exposure)
     start = as_array(prices).astype(np.float64)
     if start.shape not in ((m,), (m + groups,)) or not np.isfinite(start).all():
         refuse(ConfigError, caller, f"prices have shape {start.shape}", f"({m},) finite numbers")
@@ -178,15 +182,16 @@ def _solve_counted(problem: Problem, start: Floats | None, tol: float, tie_seed:
     n, m = problem.shape
     bonus = None
     chunks = problem.chunks
-    if start is not None:  # bonuses that floors, caps and cost allow
-        highest = np.where(problem.floor > 0, problem.cost, 0.0)
-        bonus = np.clip(-start, np.where(problem.cap < n, -np.inf, 0.0), highest)
+    # An item without a floor has no bonus, an item without a cap has no price above 0, and no bonus exceeds the cost.
+    if start is not None:
+        highest = np.where(problem.min_exposure > 0, problem.cost, 0.0)
+        bonus = np.clip(-start, np.where(problem.max_exposure < n, -np.inf, 0.0), highest)
     if isinstance(chunks, SparseScores):
         pairs = sparse_pairs(n, m, chunks.keys(), chunks.values)
         ceiling = problem.bonus_ceiling(float(np.abs(chunks.values).max(initial=0.0)))
         solution = solve_pairs(problem, pairs, ceiling, bonus, tol, tie_seed)
         return refuse_short(problem, solution, "with the pairs that are there").in_units(problem.unit)
-    if np.isinf(problem.cost[problem.floor > 0]).any():
+    if np.isinf(problem.cost[problem.min_exposure > 0]).any():
         refuse_excessive(problem)
     if chunks is not None:
         return solve_in_chunks(problem, chunks, bonus, tol, tie_seed).in_units(problem.unit)
@@ -198,8 +203,8 @@ def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
     """Problem as arrays, for compiled functions of weighted positions."""
     (n, m) = problem.shape
     rows = problem.rows
-    max_exposure = np.where(problem.cap < n * weights[0], problem.cap, np.inf)
-    min_exposure = problem.floor
+    max_exposure = np.where(problem.max_exposure < n * weights[0], problem.max_exposure, np.inf)
+    min_exposure = problem.min_exposure
     cost = problem.cost
     first = np.zeros(1, np.int64)
     item = np.empty(0, np.int64)
@@ -207,8 +212,8 @@ def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
     if rows is not None:
         first = rows.first.astype(np.int64)
         item = rows.item.astype(np.int64)
-        min_exposure = np.concatenate([min_exposure, rows.least])
-        max_exposure = np.concatenate([max_exposure, rows.most])
+        min_exposure = np.concatenate([min_exposure, rows.min_exposure])
+        max_exposure = np.concatenate([max_exposure, rows.max_exposure])
         cost = np.concatenate([cost, rows.cost])
         active = np.empty((0, len(first) - 1), np.bool_) if rows.active is None else rows.active
     order = np.argsort(item, kind="stable")
@@ -216,8 +221,8 @@ def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
         scores=np.ascontiguousarray(problem.scores),
         capacity=problem.capacity,
         weights=weights,
-        least=min_exposure.astype(np.float64),
-        most=max_exposure.astype(np.float64),
+        min_exposure=min_exposure.astype(np.float64),
+        max_exposure=max_exposure.astype(np.float64),
         cost=np.where(min_exposure > 0, cost, 0.0),
         first=first,
         item=item,
@@ -255,15 +260,15 @@ class _Search:
         self.problem = problem
         self.terms = _weighted(problem, problem.weights)
         self.unit, self.spread = _scale(self.terms)
-        floors = self.terms.least > 0.0
-        caps = self.terms.most < np.inf
+        floors = self.terms.min_exposure > 0.0
+        caps = self.terms.max_exposure < np.inf
         self.box = (
             np.where(floors, -np.minimum(self.terms.cost, _FARTHEST * self.spread), 0.0),
             np.where(caps, _FARTHEST * self.spread, 0.0),
         )
         self.hard = np.isinf(self.terms.cost[: problem.shape[1]])
-        self.refuse_violated(-self.terms.least, 0.0)
-        price = np.zeros(len(self.terms.least))
+        self.refuse_violated(-self.terms.min_exposure, 0.0)
+        price = np.zeros(len(self.terms.min_exposure))
         if start is not None:
             price[: len(start)] = start
         self.tau = _TAU * self.unit
@@ -283,7 +288,7 @@ class _Search:
         caller = self.problem.caller
         order = np.argsort(np.where(self.hard, key[: len(self.hard)], soft), kind="stable")
         items, lacking = violated_items_weighted(
-            terms.scores, terms.capacity, terms.weights, terms.least, order
+            terms.scores, terms.capacity, terms.weights, terms.min_exposure, order
         )
         if lacking > 0.0:
             raise infeasible(
@@ -339,7 +344,9 @@ def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed
     rows = row_states(tie_seed, np.arange(problem.shape[0]))
     best: tuple[DualPoint, IntegralSlates] | None = None
     for level in range(_LEVELS):
-        at_start = best is None and start is not None  # at prices that are given, slates are sought first
+        at_start = (
+            best is None and start is not None
+        )  # start prices may already be good enough, so slates are built first
         search.descend(level, None if at_start else Ending(_ENOUGH * tol))
         if level == 0:
             continue

@@ -15,8 +15,8 @@ from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.rng import Purpose, bits
 
-NO_ROW = np.uint64(0)  # random bits if ties need no bits of their own in each row
-# of SplitMix64
+NO_ROW = np.uint64(0)  # bits of a row whose ties any item may win
+# Constants of the generator SplitMix64, as Python integers for tables of tests and as uint64 for compiled code.
 GOLDEN = 0x9E3779B97F4A7C15
 MIX_1 = 0xBF58476D1CE4E5B9
 MIX_2 = 0x94D049BB133111EB
@@ -28,7 +28,9 @@ _27 = np.uint64(27)
 _31 = np.uint64(31)
 _11 = np.uint64(11)
 _UNIT = 2.0**-53
-_PARTS = 16  # items of a part at most, a stride apart; one maximum is taken of each, many parts side by side
+_PARTS = (
+    16  # largest number of items per part; they are a stride apart, so that a loop takes many maxima at once
+)
 
 
 def row_states(seed: int, keys: ArrayLike) -> NDArray[np.uint64]:
@@ -84,7 +86,7 @@ def part_maxima(value: NDArray[np.floating], k: int) -> Floats:
     """Maxima of 2k or more parts of an array."""
     stride = max(-(-len(value) // _PARTS), min(2 * k, len(value)))
     highest = np.empty(stride, np.float64)
-    for place in range(stride):  # np.full() is one more function to compile, as are other forms of np.empty()
+    for place in range(stride):  # np.full() would be one more function to compile
         highest[place] = -np.inf
     for first in range(0, len(value), max(stride, 1)):
         values = value[first : first + stride]
@@ -147,11 +149,11 @@ def best_items(
     In a tie, the item with the largest :func:`tie_rank` of ``row`` wins; if ``row`` is 0, any of them does. Every value
     is raised by a seeded random number below ``tie_width``. The function returns the number of found items, at most k.
     """
-    # Kernels here pass ``tie_width``: one that leaves it out has the function compiled once more.
+    # All kernels here pass ``tie_width``, because a call with the default would compile the function once more.
     k = len(items)
     if k == 0:
         return 0
-    size = 0 * k  # a literal 0 would compile ``enter`` once more
+    size = 0 * k  # an int64 like later sizes: with a literal 0, Numba would compile ``enter`` twice
     highest = part_maxima(value, k)
     lowest = kth_of_parts(highest, k)  # value that an item must exceed to enter the list
     for first in range(len(highest)):

@@ -26,7 +26,7 @@ class UserItemPairs(NamedTuple):
     m: int  # items, M
     sparse: bool  # True if the index arrays are in use
     uval: NDArray[np.floating]  # (E,) values by user
-    ival: NDArray[np.floating]  # (E,) the same by item
+    ival: NDArray[np.floating]  # (E,) values by item
     uptr: Ints  # (n+1,) first pair of each user
     uitem: Ints32  # (E,) item of each pair
     uplace: Ints  # (E,) place of each pair
@@ -40,12 +40,12 @@ class Holdings(NamedTuple):
 
     w: Floats  # (M,) bonuses, w = −v
     slot: Ints  # (n, k) pairs held by each user, −1 where empty
-    held: NDArray[np.uint8]  # (E,) by place: 1 where the pair is in a slot
+    held: NDArray[np.uint8]  # (E,) 1 at the places of held pairs
     exposure: Ints  # (M,) users that hold each item
     theta: Floats  # (n,) value s + w of each user's cheapest slot (0 if one is empty), or a lower bound of it
     capacity: Ints  # (n,) slots in use, at most k
-    floor: Ints  # (M,) required exposures
-    cap: Ints  # (M,) largest allowed exposures
+    min_exposure: Ints  # (M,) required exposures
+    max_exposure: Ints  # (M,) largest allowed exposures
     ceiling: Floats  # (M,) largest bonus: the cost of one exposure of shortfall
 
 
@@ -143,7 +143,12 @@ def sparse_pairs(n: int, m: int, keys: Ints, values: Float32s) -> UserItemPairs:
 
 
 def no_holdings(
-    pairs: UserItemPairs, capacity: Ints, floor: Ints, cap: Ints, ceiling: Floats, bonus: Floats
+    pairs: UserItemPairs,
+    capacity: Ints,
+    min_exposure: Ints,
+    max_exposure: Ints,
+    ceiling: Floats,
+    bonus: Floats,
 ) -> Holdings:
     """Empty holdings."""
     return Holdings(
@@ -153,8 +158,8 @@ def no_holdings(
         exposure=np.zeros(pairs.m, np.int64),
         theta=np.zeros(pairs.n),
         capacity=capacity,
-        floor=floor,
-        cap=cap,
+        min_exposure=min_exposure,
+        max_exposure=max_exposure,
         ceiling=ceiling,
     )
 
@@ -162,7 +167,7 @@ def no_holdings(
 @compiled_part
 def cheapest(pairs: UserItemPairs, state: Holdings, user: int) -> tuple[int, float]:
     """Cheapest position of a user's slate, and its worth."""
-    # an empty slot is worth 0
+    # An empty position has the value 0.
     best = -1
     worth = np.inf
     for position in range(state.capacity[user]):
@@ -184,7 +189,7 @@ def refresh(pairs: UserItemPairs, state: Holdings) -> None:
 
 
 @compiled
-def greedy(  # noqa: C901  # one long function, because it is one compiled loop
+def greedy(  # noqa: C901  # a part that shares so many arrays would have to get all of them
     pairs: UserItemPairs, state: Holdings, sticky: float, rows: NDArray[np.uint64]
 ) -> None:
     """Give every user its pairs of largest s + w ≥ 0.
@@ -205,7 +210,7 @@ def greedy(  # noqa: C901  # one long function, because it is one compiled loop
             if pair >= 0:
                 extra[item_of(pairs, user, pair)] = sticky
                 state.held[place_of(pairs, user, pair)] = 0
-        # not the literal 0, which would compile ``enter`` once more
+        # An int64 like later sizes: with a literal 0, Numba would compile ``enter`` twice.
         size = 0 * k
         threshold = 0.0
         best = items[:k]
@@ -235,14 +240,14 @@ def greedy(  # noqa: C901  # one long function, because it is one compiled loop
 @compiled
 def dual_value(pairs: UserItemPairs, state: Holdings, w: Floats, user_price: Floats) -> float:
     """Dual value at the bonuses w; fills in user prices."""
-    # D(w) = Σ top sums of (s + w)₊ − Σ w₊·floor + Σ (−w)₊·cap
+    # D(w) = Σ top sums of (s + w)₊ − Σ w₊·min_exposure + Σ (−w)₊·max_exposure
     width = state.slot.shape[1]
     values = np.empty(width + 1, np.float64)
     tags = np.empty(width + 1, np.int64)
     total = 0.0
     for user in range(pairs.n):
         k = state.capacity[user]
-        # not the literal 0, which would compile ``enter`` once more
+        # An int64 like later sizes: with a literal 0, Numba would compile ``enter`` twice.
         size = 0 * k
         threshold = 0.0
         first, last = user_range(pairs, user)
@@ -260,7 +265,7 @@ def dual_value(pairs: UserItemPairs, state: Holdings, w: Floats, user_price: Flo
         total += part
     for item in range(pairs.m):
         if w[item] > 0.0:
-            total -= w[item] * state.floor[item]
+            total -= w[item] * state.min_exposure[item]
         elif w[item] < 0.0:
-            total -= w[item] * state.cap[item]
+            total -= w[item] * state.max_exposure[item]
     return total

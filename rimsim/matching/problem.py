@@ -15,7 +15,7 @@ from rimsim.rng import Purpose, bits
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-_SAME = 1e-9  # amounts that differ by less than this share of a bound are equal: sums of weights are rounded
+_SAME = 1e-9  # share of a bound below which a difference counts as rounding of a sum of weights
 
 
 def as_array(values: object) -> Array:
@@ -41,17 +41,18 @@ def beyond(over: Floats, bound: Floats) -> Floats:
 class Rows:
     """G requirements on several items: groups, campaigns, audiences.
 
-    Requirement g is least_g ≤ Σ w ≤ most_g, a sum of position weights w over all exposures of its items to
-    its users. The price of item y for user x is v_y plus the prices v_g of all requirements g on y and x.
+    Requirement g is min_exposure_g ≤ Σ w ≤ max_exposure_g, a sum of position weights w over all exposures of
+    its items to its users. The price of item y for user x is v_y plus the prices v_g of all requirements g on
+    y and x.
     """
 
     first: Ints
-    """(G+1,) where the items of each row begin in ``item``; the last entry is its length."""
+    """(G+1,) beginning of each row's items in ``item``; the last entry is the length of ``item``."""
     item: Ints
-    """(nnz,) items, distinct within a row."""
-    least: Floats
+    """(nnz,) items, row after row, distinct within a row."""
+    min_exposure: Floats
     """(G,) required exposure, in units of the position weights."""
-    most: Floats
+    max_exposure: Floats
     """(G,) largest exposure; infinite where there is no cap."""
     cost: Floats
     """(G,) price of one missing unit; infinite where the row is hard."""
@@ -73,17 +74,17 @@ class Rows:
             )
         if len(item) and (item.min() < 0 or item.max() >= m):
             refuse(ConfigError, caller, f"rows.item holds {item.min()} to {item.max()}", f"0 to {m - 1}")
-        for name in ("least", "most", "cost"):
+        for name in ("min_exposure", "max_exposure", "cost"):
             values = getattr(self, name)
             if values.shape != (groups,) or not (values >= 0).all():
                 raise ConfigError(
                     f"{caller}: rows.{name} has the wrong shape or a negative number. Expected one number "
                     f"of at least 0 for each of the {groups} rows"
                 )
-        if not (self.least <= self.most).all() or not np.isfinite(self.least).all():
+        if not (self.min_exposure <= self.max_exposure).all() or not np.isfinite(self.min_exposure).all():
             raise ConfigError(
-                f"{caller}: a number of rows.least is infinite or above rows.most. Expected finite numbers "
-                "of at most rows.most"
+                f"{caller}: a number of rows.min_exposure is infinite or above rows.max_exposure. Expected finite "
+                "numbers of at most rows.max_exposure"
             )
         if self.active is not None and self.active.shape != (n, groups):
             refuse(ConfigError, caller, f"rows.active has shape {self.active.shape}", f"({n}, {groups})")
@@ -92,14 +93,14 @@ class Rows:
             refuse(ConfigError, caller, "a row of rows.item has an item twice", "distinct items")
 
 
-def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: int) -> Ints:
+def required_exposure(beta: float, n: int, k: int, released: ArrayLike, seed: int) -> Ints:
     """Required exposures b = β·n·k/M of released items, in whole exposures.
 
     The total of all b is β·n·k, rounded to the nearest whole number. Every item gets b, rounded down. A
     random sample of items gets one more exposure each, because all remainders are equal.
 
     Args:
-        share: β, the guaranteed share of the uniform exposure, between 0 and 1.
+        beta: β, the guaranteed share of the uniform exposure, between 0 and 1.
         n: Expected number of arrivals, N.
         k: Number of positions of a slate.
         released: (M,) mask of released items; M in the formula is their number.
@@ -109,10 +110,10 @@ def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: i
         (M,) required exposures, 0 for items that are not released.
 
     Raises:
-        ConfigError: If the share is outside [0, 1], or n or k is negative.
+        ConfigError: If β is outside [0, 1], or n or k is negative.
     """
-    if not 0.0 <= share <= 1.0:
-        refuse(ConfigError, "required_exposure", f"share is {share!r}", "a number from 0 to 1")
+    if not 0.0 <= beta <= 1.0:
+        refuse(ConfigError, "required_exposure", f"beta is {beta!r}", "a number from 0 to 1")
     if n < 0 or k < 0:
         refuse(ConfigError, "required_exposure", f"n is {n!r} and k is {k!r}", "numbers of at least 0")
     mask = np.asarray(released, bool)
@@ -120,7 +121,7 @@ def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: i
     required = np.zeros(len(mask), np.int64)
     if len(items) == 0:
         return required
-    base, rest = divmod(int(np.floor(share * n * k + 0.5)), len(items))
+    base, rest = divmod(int(np.floor(beta * n * k + 0.5)), len(items))
     required[items] = base
     order = np.lexsort((items, bits(seed, Purpose.FLOORS, items)))
     required[items[order[:rest]]] += 1
@@ -294,9 +295,9 @@ def _cost(values: object, length: int, caller: str) -> Floats:
     return np.array(np.broadcast_to(asked, (length,)))
 
 
-def _in_units(weights: Floats, floor: Floats, cap: Floats | None) -> bool:
+def _in_units(weights: Floats, required: Floats, allowed: Floats | None) -> bool:
     """True if all bounds are whole multiples of one weight."""
-    bounds = (floor if cap is None else np.concatenate([floor, cap])) / weights[0]
+    bounds = (required if allowed is None else np.concatenate([required, allowed])) / weights[0]
     is_multiple = np.abs(bounds - np.rint(bounds)) <= _SAME * (1.0 + bounds)
     return bool((weights == weights[0]).all() and is_multiple.all())
 
@@ -319,21 +320,25 @@ def refuse_unknown(caller: str, options: Weighting, options_type: type) -> None:
 class Problem:
     """Checked scores, capacities, floors, caps, mask and cost of shortfall."""
 
-    scores: NDArray[np.floating]  # (n, M) float32 or float64; −inf where not admissible
+    scores: NDArray[np.floating]  # (n, M) float32 or float64; −inf: not admissible
     capacity: Ints  # (n,) positions of each user, at most M
-    floor: Array  # (M,) required exposures: int64, whole positions; float64 where ``weights`` are given
-    cap: Array  # (M,) largest allowed exposures, likewise; n·w₁ where there is none
-    cost: Floats  # (M,) price of one exposure of shortfall; infinite where floors are hard
+    min_exposure: (
+        Array  # (M,) required exposures: int64, whole positions; float64 where ``weights`` are given
+    )
+    max_exposure: Array  # (M,) largest allowed exposures, of the same type; n·w₁ without a cap
+    cost: Floats  # (M,) cost of a missing exposure; infinite where floors are hard
     chunks: ChunkedScores | None  # scores computed on demand; ``scores`` is empty then
-    weights: Floats | None  # (k,) weight of an exposure at each position; None: ``unit`` at all
+    weights: (
+        Floats | None
+    )  # (k,) weight of an exposure at each position; None: all positions have the weight ``unit``
     unit: float  # weight of each position if all positions have the same weight
     rows: Rows | None  # requirements on several items, and on some users; None: none
-    caller: str  # name of the called function, for messages of errors
+    caller: str  # name of the public function, which begins error messages
 
     @property
     def shape(self) -> tuple[int, int]:
         """(n, M): numbers of users and items."""
-        return len(self.capacity), len(self.floor)
+        return len(self.capacity), len(self.min_exposure)
 
     def block(self, start: int, stop: int) -> NDArray[np.floating]:
         """Scores of consecutive users, read-only; −inf: not admissible."""
@@ -358,7 +363,7 @@ class Problem:
         max_exposure: ArrayLike | None,
         admissible: object | None,
         cost: ArrayLike | None,
-        more: Weighting,
+        options: Weighting,
     ) -> Problem:
         """Check and convert the arguments of a function.
 
@@ -367,20 +372,9 @@ class Problem:
         Raises:
             ConfigError: If a shape, type or value does not fit; the message names the argument.
         """
-        position_weights = more.get("position_weights")
-        rows = more.get("rows")
-        # Sparse matrices are recognised without importing SciPy.
-        if hasattr(scores, "tocsr") and hasattr(scores, "nnz"):
-            scores = SparseScores(scores, caller)
-        chunks = scores if isinstance(scores, ChunkedScores) else None
-        if chunks is not None and admissible is not None:
-            raise ConfigError(
-                f"{caller}: admissible cannot be given with scores in chunks. Let rows() return −inf for "
-                "pairs that are not admissible"
-            )
-        matrix: NDArray[np.floating] = np.empty((0, 0))
-        if chunks is None:
-            matrix = _masked(_matrix(scores, caller), admissible, caller)
+        position_weights = options.get("position_weights")
+        rows = options.get("rows")
+        matrix, chunks = _scores_of(scores, admissible, caller)
         n, m = matrix.shape if chunks is None else chunks.shape
         positions = np.minimum(_amounts(capacity, n, caller, "capacity", is_integral=True), m)
         if rows is not None:
@@ -389,27 +383,51 @@ class Problem:
         unit = 1.0
         if position_weights is not None or rows is not None:
             weights = _weights(position_weights, int(positions.max(initial=0)), caller)
-            asked = _amounts(min_exposure, m, caller, "min_exposure", is_integral=False)
-            limits = None
+            required = _amounts(min_exposure, m, caller, "min_exposure", is_integral=False)
+            allowed = None
             if max_exposure is not None:
-                limits = _amounts(max_exposure, m, caller, "max_exposure", is_integral=False)
-            if rows is None and _in_units(weights, asked, limits):
+                allowed = _amounts(max_exposure, m, caller, "max_exposure", is_integral=False)
+            if rows is None and _in_units(weights, required, allowed):
                 unit = float(weights[0])
                 weights = None
-                min_exposure = np.rint(asked / unit)
-                max_exposure = None if limits is None else np.rint(limits / unit)
-        floor = _amounts(min_exposure, m, caller, "min_exposure", is_integral=weights is None)
-        largest_exposure = n if weights is None else n * weights[0]
-        cap = np.full(m, largest_exposure, floor.dtype)
-        if max_exposure is not None:
-            limit = _amounts(max_exposure, m, caller, "max_exposure", is_integral=weights is None)
-            above = np.flatnonzero(floor > limit)
-            if len(above):
-                item = int(above[0])
-                raise ConfigError(
-                    f"{caller}: item {item} has min_exposure {floor[item]} but max_exposure {limit[item]}. "
-                    "Lower min_exposure or raise max_exposure"
-                )
-            cap = np.minimum(limit, largest_exposure)
+                min_exposure = np.rint(required / unit)
+                max_exposure = None if allowed is None else np.rint(allowed / unit)
+        required = _amounts(min_exposure, m, caller, "min_exposure", is_integral=weights is None)
+        largest = n if weights is None else n * weights[0]
+        allowed = _allowed_exposure(max_exposure, required, largest, caller, is_integral=weights is None)
         price = _cost(cost, m, caller)
-        return cls(matrix, positions, floor, cap, price, chunks, weights, unit, rows, caller)
+        return cls(matrix, positions, required, allowed, price, chunks, weights, unit, rows, caller)
+
+
+def _scores_of(
+    scores: object, admissible: object | None, caller: str
+) -> tuple[NDArray[np.floating], ChunkedScores | None]:
+    """Checked matrix of scores; if empty, scores in chunks."""
+    # Sparse matrices are recognised without importing SciPy.
+    if hasattr(scores, "tocsr") and hasattr(scores, "nnz"):
+        scores = SparseScores(scores, caller)
+    if not isinstance(scores, ChunkedScores):
+        return _masked(_matrix(scores, caller), admissible, caller), None
+    if admissible is not None:
+        raise ConfigError(
+            f"{caller}: admissible cannot be given with scores in chunks. Let rows() return −inf for pairs "
+            "that are not admissible"
+        )
+    return np.empty((0, 0)), scores
+
+
+def _allowed_exposure(
+    max_exposure: ArrayLike | None, required: Array, largest: float, caller: str, *, is_integral: bool
+) -> Array:
+    """(M,) largest allowed exposures, ``largest`` where there is no cap."""
+    if max_exposure is None:
+        return np.full(len(required), largest, required.dtype)
+    allowed = _amounts(max_exposure, len(required), caller, "max_exposure", is_integral=is_integral)
+    above = np.flatnonzero(required > allowed)
+    if len(above):
+        item = int(above[0])
+        raise ConfigError(
+            f"{caller}: item {item} has min_exposure {required[item]} but max_exposure {allowed[item]}. Lower "
+            "min_exposure or raise max_exposure"
+        )
+    return np.minimum(allowed, largest)

@@ -5,12 +5,12 @@ exposure, and other items too much. A pass goes through the users and makes move
 score plus penalty. In a move, two items of a slate change positions, or an item replaces another, fills an
 empty position, or leaves the last position. A pass ends, because every move raises the sum.
 
-H is the penalty for exposure below floors and above caps. The penalty of a requirement is P(E) = −c·(least −
-E)₊ − d·(E − most)₊, with costs c and d. If every move had to raise the value V, the search would soon stop.
+H is the penalty for exposure below floors and above caps. The penalty of a requirement is P(E) = −c·(min − E)₊ −
+d·(E − max)₊, with costs c and d. If every move had to raise the value V, the search would soon stop.
 For example, taking a unit of exposure from an item at its floor costs c, although a later move could restore
 this unit for the price v. So the search begins with a smoothed P,
 
-    H'(E) = clip(w − ρ·(E − least), 0, c) − clip(z + ρ·(E − most), 0, d),    w = (−v)₊, z = v₊,
+    H'(E) = clip(w − ρ·(E − min), 0, c) − clip(z + ρ·(E − max), 0, d),    w = (−v)₊, z = v₊,
 
 The smoothed P charges the prices v near the bounds, and approaches P as ρ grows. Each pass has a larger ρ
 than the pass before. The last passes use P, so that V grows.
@@ -29,35 +29,35 @@ from rimsim.matching.descent import WeightedProblem, enter_exposure, is_active, 
 from rimsim.matching.kernels import best_items
 from rimsim.matching.problem import beyond
 
-_TURNS = 20  # of one user within a pass
-# the first ρ, in units of what a position is worth, and by how much it grows
+_TURNS = 20  # largest number of rounds of moves for one user within a pass
+# First ρ, as a share of the worth of a position, and the factor by which ρ grows from pass to pass.
 _RHO = 0.003
 _SHARPER = 3.0
-# passes with a rounded penalty, and with the penalty itself at most
+# Number of passes with a smoothed penalty, and largest number of passes with the exact penalty.
 _ROUNDED = 8
 _SHARP = 4
-_REPAIRS = 30  # passes that mend broken bounds at most
+_REPAIRS = 30  # largest number of passes that repair broken bounds
 _HARDER = 1.5
 """Factor by which each pass makes a broken bound dearer."""
 _BEYOND = 0.1
 """Share of a last position that each pass asks for in addition."""
-_TINY = 1e-9  # what a move must gain, in units of what a position is worth
-_SPARE = 4  # candidates of a user beyond two for each position
+_TINY = 1e-9  # smallest gain of a move, as a share of the worth of a position
+_SPARE = 4  # candidates per user in addition to two per position
 
 
 class Penalty(NamedTuple):
     """Penalty H of all requirements."""
 
-    rows: Floats  # (R, 5) price v; floor, cap; c, d, both finite, 0 where there is no floor or cap
-    rho: float  # ρ; infinite for P itself
+    rows: Floats  # (R, 5) price v, min_exposure, max_exposure, and the costs c and d, both finite, 0 without a bound
+    rho: float  # ρ; infinite: the exact P
 
 
 class IntegralSlates(NamedTuple):
     """Integral slates and their worth."""
 
     slates: Ints  # (n, k) items, −1 where a position is empty
-    exposure: Floats  # (R,) E
-    value: float  # V; −inf if a hard floor is missed
+    exposure: Floats  # (R,) exposures E
+    value: float  # value V; −inf if a hard floor is missed
 
 
 @compiled_part
@@ -65,7 +65,7 @@ def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
     """Integral of clip(slope + ρ·e, 0, steepest) from 0 to ``over``."""
     if rho == np.inf:
         return steepest * max(over, 0.0)
-    # where the slope leaves 0, and where it is steepest
+    # The slope is 0 up to ``start``, and constant from ``stop`` on.
     start = -slope / rho
     stop = (steepest - slope) / rho
     inside = min(max(over, start), stop)
@@ -75,7 +75,7 @@ def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
 @compiled_part
 def _gain(
     rows: Floats, rho: float, exposure: Floats, row: int, amount: float
-) -> float:  # kept short, so that the compiler inlines it
+) -> float:  # short, so that the compiler inlines it
     """Change of a requirement's penalty H if its exposure grows."""
     gained = 0.0
     before = exposure[row]
@@ -176,10 +176,10 @@ def _moved(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho
     """Price −H' of a requirement, from its exposure beyond bounds."""
     below = min(price[row], 0.0)
     above = max(price[row], 0.0)
-    if terms.least[row] > 0.0:
-        below = min(max(below + rho * (exposure - terms.least[row]), -terms.cost[row]), 0.0)
-    if terms.most[row] < np.inf:
-        above = max(above + rho * (exposure - terms.most[row]), 0.0)
+    if terms.min_exposure[row] > 0.0:
+        below = min(max(below + rho * (exposure - terms.min_exposure[row]), -terms.cost[row]), 0.0)
+    if terms.max_exposure[row] < np.inf:
+        above = max(above + rho * (exposure - terms.max_exposure[row]), 0.0)
     return float(below + above)
 
 
@@ -314,7 +314,7 @@ def _improve(
 
 def missing(terms: WeightedProblem, exposure: Floats) -> Floats:
     """(R,) missing exposure of each requirement."""
-    return beyond(terms.least - exposure, terms.least)
+    return beyond(terms.min_exposure - exposure, terms.min_exposure)
 
 
 def integral_slates(
@@ -331,7 +331,7 @@ def integral_slates(
     slates = np.empty((len(lists), width), np.int64)
     dear = 1.2 * np.abs(price) + 0.1 * unit
     dearer = 2.0 * (np.abs(price) + spread)
-    for charge in (dear, dearer):  # of a broken bound at first
+    for charge in (dear, dearer):  # cost of a broken hard bound in the first pass
         slates[:] = lists[:, :width]
         slates[np.arange(width) >= terms.capacity[:, np.newaxis]] = -1
         if _fitted(terms, price, lists, slates, charge, unit):
@@ -352,20 +352,20 @@ def _fitted(
 ) -> bool:
     """Change slates until all bounds are met; true if successful."""
     low = np.where(np.isinf(terms.cost), charge, terms.cost)
-    high = np.where(terms.most < np.inf, charge, 0.0)
+    high = np.where(terms.max_exposure < np.inf, charge, 0.0)
     exposure = np.zeros(len(price))
     nothing = np.empty(0, np.int64)
-    aim = terms.least.copy()
+    aim = terms.min_exposure.copy()
 
     def improve(rho: float, wanted: Ints) -> int:
-        penalty = Penalty(np.stack([price, aim, terms.most, low, high], axis=1), rho)
+        penalty = Penalty(np.stack([price, aim, terms.max_exposure, low, high], axis=1), rho)
         return _improve(terms, penalty, slates, lists, wanted, exposure, _TINY * unit)
 
     for turn in range(_ROUNDED):
         improve(_RHO * unit * _SHARPER**turn, nothing)
     for _ in range(_SHARP):
         recount(terms, slates, exposure)
-        # by about a position: finer moves are on the lists
+        # Only requirements short of about a position get further candidates; the lists suffice for finer moves.
         short = (missing(terms, exposure) > 0.5 * terms.weights[-1]) & (price > -terms.cost)
         if not improve(np.inf, _items_of(terms, short)):
             break
@@ -377,14 +377,16 @@ def _fitted(
             return True
         low = np.where(broken, low * _HARDER, low)
         high = np.where(broken, high * _HARDER, high)
-        aim[short] += _BEYOND * terms.weights[-1]  # above a floor that is missed time and again
+        aim[short] += (
+            _BEYOND * terms.weights[-1]
+        )  # otherwise passes could miss the same floor again and again
         improve(np.inf, _items_of(terms, short))
     return False
 
 
 def _over(terms: WeightedProblem, exposure: Floats) -> Bools:
     """(R,) true for requirements whose exposure exceeds their cap."""
-    return beyond(exposure - terms.most, terms.most) > 0.0
+    return beyond(exposure - terms.max_exposure, terms.max_exposure) > 0.0
 
 
 def _items_of(terms: WeightedProblem, rows: Bools) -> Ints:
@@ -398,7 +400,7 @@ def _items_of(terms: WeightedProblem, rows: Bools) -> Ints:
 
 def _keep_caps(terms: WeightedProblem, slates: Ints) -> None:
     """Cut each slate before its first item above a cap."""
-    exposure = np.zeros(len(terms.least))
+    exposure = np.zeros(len(terms.min_exposure))
     m = terms.scores.shape[1]
     for user in range(len(slates)):
         recount(terms, slates, exposure)

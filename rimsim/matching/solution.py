@@ -58,7 +58,7 @@ class DualSolution:
             return self
         return replace(
             self,
-            user_price=self.user_price * unit,  # item prices are per unit of exposure and stay
+            user_price=self.user_price * unit,  # item prices stay, because they are per unit of exposure
             primal=self.primal * unit,
             dual=self.dual * unit,
             shortfall=self.shortfall * unit,
@@ -78,7 +78,7 @@ def infeasible(message: str, items: Ints, lacking: float) -> InfeasibleError:
 
 def refuse_short(problem: Problem, solution: DualSolution, after: str) -> DualSolution:
     """Solution, checked to meet all hard floors."""
-    short = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.floor))
+    short = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.min_exposure))
     if len(short):
         raise infeasible(
             f"solve_dual: {len(short)} items are {solution.shortfall} exposures below their floors {after}. "
@@ -93,53 +93,55 @@ def refuse_excessive(problem: Problem) -> None:
     """Refuse hard floors that capacities cannot meet."""
     admissible = problem.scores > -np.inf  # empty if scores come in chunks
     if admissible.all():
-        items, lacking = violated_items_of_all(problem.floor, problem.capacity)
+        items, lacking = violated_items_of_all(problem.min_exposure, problem.capacity)
     else:
-        items, lacking = violated_items(admissible, problem.floor, problem.capacity)
+        items, lacking = violated_items(admissible, problem.min_exposure, problem.capacity)
     if lacking:
         raise infeasible(
             f"{problem.caller}: the floors of {len(items)} items ({names_of(items)}) ask for "
-            f"{int(problem.floor[items].sum())} exposures, but `capacity` and `admissible` allow "
+            f"{int(problem.min_exposure[items].sum())} exposures, but `capacity` and `admissible` allow "
             f"{lacking} fewer. Lower min_exposure or give `cost`",
             items,
             lacking,
         )
 
 
-def violated_items_of_all(floor: Ints, capacity: Ints) -> tuple[Ints, int]:
+def violated_items_of_all(min_exposure: Ints, capacity: Ints) -> tuple[Ints, int]:
     """Items with infeasible floors, if all pairs are admissible.
 
     See :func:`violated_items`. All floors can be met if and only if, for every t, the sum of the t largest floors is
     at most Σ_users min(capacity, t) (Gale and Ryser, 1957).
     """
     n = len(capacity)
-    m = len(floor)
-    order = np.argsort(-floor, kind="stable")
-    users_with = n - np.searchsorted(np.sort(capacity), np.arange(1, m + 1), "left")  # capacity ≥ t
-    excess = np.cumsum(floor[order]) - np.cumsum(users_with)
+    m = len(min_exposure)
+    order = np.argsort(-min_exposure, kind="stable")
+    users_with = n - np.searchsorted(
+        np.sort(capacity), np.arange(1, m + 1), "left"
+    )  # with a capacity of at least t
+    excess = np.cumsum(min_exposure[order]) - np.cumsum(users_with)
     worst = int(np.argmax(excess)) if m else 0
     if not m or excess[worst] <= 0:
         return np.empty(0, np.int64), 0
     return np.sort(order[: worst + 1]), int(excess[worst])
 
 
-def violated_items(admissible: Bools, floor: Ints, capacity: Ints) -> tuple[Ints, int]:
+def violated_items(admissible: Bools, min_exposure: Ints, capacity: Ints) -> tuple[Ints, int]:
     """Items whose joint floors cannot be met, and the excess.
 
     No items and 0 are returned if all floors can be met. The method is a maximum flow from items over admissible pairs
     to users. If floors are not met, the minimum cut gives the items.
     """
-    if _placed_greedily(admissible, floor, capacity):
+    if _placed_greedily(admissible, min_exposure, capacity):
         return np.empty(0, np.int64), 0
     from scipy import sparse  # noqa: PLC0415  # slow to import, and greed nearly always suffices
     from scipy.sparse.csgraph import breadth_first_order, maximum_flow  # noqa: PLC0415
 
     n, m = admissible.shape
     # No item can get more than n exposures, so n + 1 stands for all floors that are infeasible, and fits into 32 bits.
-    asked = np.minimum(floor, n + 1)
+    asked = np.minimum(min_exposure, n + 1)
     pairs = sparse.csr_array(admissible.T.astype(np.int32))
     corner = sparse.csr_array((1, 1), dtype=np.int32)
-    blocks: list[list[Any]] = [  # source → items → users → sink
+    blocks: list[list[Any]] = [  # adjacency of source, items, users and sink
         [corner, sparse.csr_array(asked[np.newaxis]), None, None],
         [None, None, pairs, None],
         [None, None, None, sparse.csr_array(capacity[:, np.newaxis])],
@@ -147,7 +149,7 @@ def violated_items(admissible: Bools, floor: Ints, capacity: Ints) -> tuple[Ints
     ]
     graph = sparse.block_array(blocks, format="csr", dtype=np.int32)
     flow = maximum_flow(graph, 0, m + n + 1)
-    lacking = int(floor.sum()) - int(flow.flow_value)
+    lacking = int(min_exposure.sum()) - int(flow.flow_value)
     if not lacking:
         return np.empty(0, np.int64), 0
     residual = sparse.csr_array(graph - flow.flow)
@@ -156,12 +158,12 @@ def violated_items(admissible: Bools, floor: Ints, capacity: Ints) -> tuple[Ints
     return reached[(reached >= 0) & (reached < m)].astype(np.int64), lacking
 
 
-def _placed_greedily(admissible: Bools, floor: Ints, capacity: Ints) -> bool:
+def _placed_greedily(admissible: Bools, min_exposure: Ints, capacity: Ints) -> bool:
     """True if all floors are met by a greedy assignment."""
-    # every item, the largest floor first, goes to the users with most room left
+    # In descending order of floors, each item goes to the users with most free positions.
     room = capacity.copy()
-    for item in np.argsort(-floor, kind="stable").tolist():
-        need = int(floor[item])
+    for item in np.argsort(-min_exposure, kind="stable").tolist():
+        need = int(min_exposure[item])
         if not need:
             break
         users = np.flatnonzero(admissible[:, item] & (room > 0))
@@ -172,7 +174,7 @@ def _placed_greedily(admissible: Bools, floor: Ints, capacity: Ints) -> bool:
 
 
 def violated_items_weighted(
-    scores: NDArray[np.floating], capacity: Ints, weights: Floats, floor: Floats, order: Ints
+    scores: NDArray[np.floating], capacity: Ints, weights: Floats, min_exposure: Floats, order: Ints
 ) -> tuple[Ints, float]:
     """First items of ``order`` whose joint floors are infeasible.
 
@@ -182,12 +184,12 @@ def violated_items_weighted(
     items by these bonuses finds an infeasible set, because exposure minus floors is submodular in the set.
     """
     reach = _reach(scores, capacity, weights, order)
-    lacking = np.cumsum(floor[order]) - reach
+    lacking = np.cumsum(min_exposure[order]) - reach
     worst = int(np.argmax(lacking)) if len(order) else 0
     if not len(order) or lacking[worst] <= 1e-9 * max(float(reach[worst]), 1.0):
         return np.empty(0, np.int64), 0.0
     violated = order[: worst + 1]
-    return np.sort(violated[floor[violated] > 0.0]), float(lacking[worst])
+    return np.sort(violated[min_exposure[violated] > 0.0]), float(lacking[worst])
 
 
 @compiled

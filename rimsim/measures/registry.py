@@ -149,9 +149,9 @@ class RoundFacts:
     """(M,) required exposures b, in the unit of the guarantee."""
     position_weights: Floats
     """(k,) what an exposure at each position counts in that unit: γ^(r−1) where it is examined, 1 where it is shown."""
-    least: Floats
+    min_exposure: Floats
     """(J,) exposures that each other requirement (group, campaign, cap) asks for at least, in that unit; 0: none."""
-    most: Floats
+    max_exposure: Floats
     """(J,) exposures that it allows at most, in that unit; ∞: any number."""
     counted: Floats
     """(J,) exposures that counted for it, in that unit."""
@@ -293,9 +293,9 @@ def _value(worth: Floats | Bools, facts: RoundFacts) -> float:
     return relevance.penalised_value(
         worth,
         np.concatenate([facts.delivered, facts.counted]),
-        np.concatenate([facts.required, facts.least]),
+        np.concatenate([facts.required, facts.min_exposure]),
         facts.cost,
-        np.concatenate([np.full(facts.n_items, np.inf), facts.most]),
+        np.concatenate([np.full(facts.n_items, np.inf), facts.max_exposure]),
     )
 
 
@@ -338,10 +338,10 @@ _ALL = (
         lambda f: None if f.item_price is None else exposure.prices_at_bound(f.item_price, f.required, f.cost),
         "Prices at the bound", "guarantee", "lower"),
     Measure("promises_missed", "share", "Σ (least − E)₊ / Σ least over groups and campaigns, in that unit",
-        lambda f: exposure.shortfall(f.counted, f.least) if f.least.any() else None,
+        lambda f: exposure.shortfall(f.counted, f.min_exposure) if f.min_exposure.any() else None,
         "Undelivered groups and campaigns", "guarantee", "lower"),
     Measure("excess", "exposures", "Σ (E − most)₊ over caps, in that unit",
-        lambda f: exposure.excess(f.counted, f.most) if np.isfinite(f.most).any() else None,
+        lambda f: exposure.excess(f.counted, f.max_exposure) if np.isfinite(f.max_exposure).any() else None,
         "Exposures above caps", "guarantee", "lower"),
     Measure("effective_items", "items", "N(N−1) / Σ n(n−1), n = consumptions per item in the round, N = Σ n",
         lambda f: exposure.effective_items(f.consumption),
@@ -569,8 +569,8 @@ def made_up_round(
         counts_items=complete,
         required=draw.poisson(n * slate / (2 * m), m).astype(np.float64) * exposure.mean_weight(weights),
         position_weights=weights,
-        least=draw.poisson(n * slate / 4, 2).astype(np.float64) if complete else np.zeros(0),
-        most=np.array([np.inf, n * slate / 8]) if complete else np.zeros(0),
+        min_exposure=draw.poisson(n * slate / 4, 2).astype(np.float64) if complete else np.zeros(0),
+        max_exposure=np.array([np.inf, n * slate / 8]) if complete else np.zeros(0),
         counted=draw.poisson(n * slate / 4, 2).astype(np.float64) if complete else np.zeros(0),
         first_exposure=first,
         log_counts=first + draw.poisson(5.0, m),

@@ -1,4 +1,4 @@
-"""Groups and campaigns: their items, their audiences, their exposures."""
+"""Groups and campaigns, with their items and required exposures."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rimsim import rng
-from rimsim.arrays import ALWAYS, NEVER, Bools, Floats, Ints, ticks
-from rimsim.config import AudienceConfig, CampaignConfig, GroupConfig
+from rimsim.arrays import ALWAYS, NEVER, Floats, Ints, ticks
+from rimsim.config import CampaignConfig, GroupConfig
 from rimsim.errors import ConfigError, nearest
+from rimsim.requirements.audiences import Audience, RoundVisits
+from rimsim.requirements.filters import matching_rows, require_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,115 +20,6 @@ if TYPE_CHECKING:
 _DAY = 86_400.0
 
 
-# -- audiences --------------------------------------------------------------------------------------------------------
-class RoundVisits(NamedTuple):
-    """Visits of a round, in clock order."""
-
-    tick: Ints
-    """(n,) time of each visit."""
-    log_user: Ints
-    """(n,) user of the log from which each visitor was copied."""
-    first: Bools
-    """(n,) first visits: the platform knows no earlier one, and nothing that the visitor consumed before."""
-    start: int
-    """Tick at which the round begins."""
-    stop: int
-    """Tick at which it ends."""
-
-    def rows(self, visits: Ints) -> RoundVisits:
-        """Visits at given indices."""
-        return self._replace(tick=self.tick[visits], log_user=self.log_user[visits], first=self.first[visits])
-
-    def moved_to(self, start: int, stop: int) -> RoundVisits:
-        """Visits, with times rescaled to another period."""
-        if (start, stop) == (self.start, self.stop):
-            return self
-        share = (self.tick - self.start) / max(self.stop - self.start, 1)
-        tick = start + np.floor(share * (stop - start)).astype(np.int64)
-        return self._replace(tick=tick, start=start, stop=stop)
-
-    def after(self, release: Ints) -> Ints:
-        """Number of visits after each item's release."""
-        n = len(self.tick)
-        coming = (release > self.start) & (release < self.stop)
-        n_remaining = np.where(release <= self.start, n, 0)
-        n_remaining[coming] = n - np.searchsorted(self.tick, release[coming], "left")
-        return n_remaining
-
-
-@dataclass(frozen=True, eq=False)
-class Audience:
-    """Visitors and times whose visits count for a campaign."""
-
-    begin: int
-    """Tick from which visits count."""
-    end: int
-    """Tick from which they no longer count."""
-    users: Bools
-    """(users of the log,) users whose visits count."""
-    visits: str = "all"
-    """``all``, ``first`` or ``returning``."""
-
-    @classmethod
-    def of(
-        cls, config: AudienceConfig, users: pd.DataFrame, window: tuple[int, int], field: str, *key: int
-    ) -> Audience:
-        """Audience from its config, within a window of ticks.
-
-        Args:
-            key: Seed and further integers that seed the selection of a share of the users.
-
-        Raises:
-            ConfigError: If the user table lacks the column or value, or if no user fulfils the conditions.
-        """
-        mask = np.ones(len(users), bool)
-        for column, values in config.users:
-            mask &= matching_rows(users, column, values, f"{field}: audience")
-        if config.share < 1.0:
-            seed, *rest = key
-            mask &= rng.uniform(seed, rng.Purpose.FLOORS, *rest, np.arange(len(users))) < config.share
-        if not mask.any():
-            raise ConfigError(f"{field}: the audience has no user. Widen the filter or raise the share")
-        return cls(*window, mask, config.visits)
-
-    def counts(self, visits: RoundVisits) -> Bools:
-        """Mask of visits that count for the audience."""
-        mine = (visits.tick >= self.begin) & (visits.tick < self.end) & self.users[visits.log_user]
-        return mine if self.visits == "all" else mine & (visits.first == (self.visits == "first"))
-
-
-def require_column(table: pd.DataFrame, column: str, field: str) -> None:
-    """Refuse the name of a column that a table lacks.
-
-    Raises:
-        ConfigError: If the table lacks the column; the message gives the nearest name.
-    """
-    if column not in table:
-        raise ConfigError(
-            f"{field}: the table has no column {column!r}.{nearest(column, map(str, table.columns))}"
-        )
-
-
-def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], field: str) -> Bools:
-    """Mask of the table rows with given values.
-
-    A cell may have several values, joined by ``|``.
-
-    Raises:
-        ConfigError: If the table lacks the column or value; the message gives the nearest name.
-    """
-    require_column(table, column, field)
-    wanted = set(values)
-    texts = [text.split("|") for text in table[column].astype("str").tolist()]
-    present = {text for row in texts for text in row}
-    if unknown := wanted - present:
-        name = min(unknown)
-        known_values = {text for text in present if text and text != "<NA>"}
-        raise ConfigError(f"{field}: column {column!r} has no value {name!r}.{nearest(name, known_values)}")
-    return np.array([not wanted.isdisjoint(row) for row in texts], bool)
-
-
-# -- guarantees -------------------------------------------------------------------------------------------------------
 class ExpectedRound(NamedTuple):
     """Expected positions and exposures of a round, before it begins."""
 
@@ -137,7 +29,7 @@ class ExpectedRound(NamedTuple):
     share: Floats
     """(M,) uniform exposure of each item."""
     forecast: float
-    """Expected over realised arrivals."""
+    """Expected number of arrivals divided by the realised number."""
 
     def arrivals(self, audience: Audience | None) -> float:
         """Expected arrivals of an audience in its time; None: all."""
@@ -173,7 +65,7 @@ class Guarantee:
     """Of a campaign: exposures in all; None: a share of the positions."""
     share: float = 0.0
 
-    def accrued(self, ahead: ExpectedRound) -> float:
+    def required(self, ahead: ExpectedRound) -> float:
         """Exposures by which the guarantee grows in a round."""
         if self.audience is None:
             return self.beta * float(ahead.share[self.items].sum())

@@ -17,15 +17,8 @@ from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.matching import required_exposure
 from rimsim.measures import mean_weight, weighted_exposure
-from rimsim.requirements.campaigns import (
-    Audience,
-    CampaignTables,
-    ExpectedRound,
-    Guarantee,
-    RoundVisits,
-    campaign_of,
-    groups_of,
-)
+from rimsim.requirements.audiences import Audience, RoundVisits
+from rimsim.requirements.campaigns import CampaignTables, ExpectedRound, Guarantee, campaign_of, groups_of
 
 
 class Row(NamedTuple):
@@ -34,11 +27,11 @@ class Row(NamedTuple):
     name: str
     """Name in tables and errors."""
     items: Ints
-    """(n,) distinct items whose exposures count, together."""
-    least: float = 0.0
-    """Least exposures, in the unit of the guarantee."""
-    most: float = np.inf
-    """Most exposures; ∞: any number."""
+    """(n,) distinct items; the sum of their exposures counts."""
+    min_exposure: float = 0.0
+    """Smallest number of exposures, in the unit of the guarantee."""
+    max_exposure: float = np.inf
+    """Largest number of exposures, in the unit of the guarantee; ∞: no cap."""
     begin: int = 0
     """Tick from which exposures count."""
     end: int = 0
@@ -53,18 +46,18 @@ class Row(NamedTuple):
 class Requirements:
     """Table of J requirements, one per row.
 
-    Row j requires least_j ≤ Σ w_r ≤ most_j, a sum of position weights w_r over the positions r that show one
-    of the row's items. Only arrivals of the row's audience within its time count (``Arrivals.audiences``).
+    Row j requires min_exposure_j ≤ Σ w_r ≤ max_exposure_j, a sum of position weights w_r over the positions r that
+    show one of the row's items. Only arrivals of the row's audience within its time count (``Arrivals.audiences``).
     """
 
     name: tuple[str, ...]
     first: Ints
     """(J + 1,) beginning of each row's items in ``item``, and the end of the last."""
     item: Ints
-    least: Floats
-    """(J,) least exposures, in the unit of the guarantee; 0: any number."""
-    most: Floats
-    """(J,) most exposures, in that unit; ∞: any number."""
+    min_exposure: Floats
+    """(J,) smallest number of exposures, in the unit of the guarantee; 0: no minimum."""
+    max_exposure: Floats
+    """(J,) largest number of exposures, in the unit of the guarantee; ∞: no cap."""
     begin: Ints
     """(J,) tick from which exposures count."""
     end: Ints
@@ -81,8 +74,8 @@ class Requirements:
             name=tuple(row.name for row in rows),
             first=np.cumsum([0, *(len(row.items) for row in rows)]),
             item=np.concatenate([np.zeros(0, np.int64), *(row.items for row in rows)]),
-            least=np.array([row.least for row in rows], np.float64),
-            most=np.array([row.most for row in rows], np.float64),
+            min_exposure=np.array([row.min_exposure for row in rows], np.float64),
+            max_exposure=np.array([row.max_exposure for row in rows], np.float64),
             begin=np.array([row.begin for row in rows], np.int64),
             end=np.array([row.end for row in rows], np.int64),
             audience=np.array([row.audience for row in rows], np.int64),
@@ -90,7 +83,7 @@ class Requirements:
         )
 
     def __len__(self) -> int:
-        return len(self.least)
+        return len(self.min_exposure)
 
     def items(self, row: int) -> Ints:
         """Items of a requirement."""
@@ -105,21 +98,21 @@ class Requirements:
             self.item[np.repeat(is_chosen, sizes)],
             *(
                 getattr(self, column)[is_chosen]
-                for column in ("least", "most", "begin", "end", "audience", "arrivals")
+                for column in ("min_exposure", "max_exposure", "begin", "end", "audience", "arrivals")
             ),
         )
 
     @property
     def item_caps(self) -> Bools:
         """Mask of requirements that cap one item all round."""
-        capped = (self.least == 0) & np.isfinite(self.most)
+        capped = (self.min_exposure == 0) & np.isfinite(self.max_exposure)
         return np.asarray((self.audience < 0) & (np.diff(self.first) == 1) & capped)
 
-    def most_of_items(self, n_items: int) -> Floats:
+    def max_exposure_of_items(self, n_items: int) -> Floats:
         """Largest allowed exposures of each item, from :attr:`item_caps`."""
         max_exposure = np.full(n_items, np.inf)
         rows = np.flatnonzero(self.item_caps)
-        np.minimum.at(max_exposure, self.item[self.first[rows]], self.most[rows])
+        np.minimum.at(max_exposure, self.item[self.first[rows]], self.max_exposure[rows])
         return max_exposure
 
     def active(self, audiences: Bools | None, arrivals: int) -> Bools:
@@ -138,7 +131,9 @@ class Requirements:
         if not len(self):
             return np.zeros(0)
         masks = [] if audiences is None else list(audiences.T)
-        parts = [slates[mask] for mask in masks] + [slates]  # the last is column −1: everyone
+        parts = [slates[mask] for mask in masks] + [
+            slates
+        ]  # index −1, the audience of all arrivals, is the last part
         counts = np.stack([weighted_exposure(part, position_weights, n_items) for part in parts])
         each = counts[np.repeat(self.audience, np.diff(self.first)), self.item]
         return np.asarray(np.add.reduceat(each, self.first[:-1]), np.float64)
@@ -175,19 +170,19 @@ class RoundRequirements:
     """(M,) required exposures of each item, in the unit of the guarantee."""
     table: Requirements
     audiences: tuple[Audience, ...]
-    """A audiences: the columns of ``Arrivals.audiences``."""
+    """Audience of each of the A columns of ``Arrivals.audiences``."""
     counted: Bools | None
     """(n, A) arrivals that belong to each audience, within its time; None without audiences."""
     start: int
     """Tick at which the round begins."""
     stop: int
-    """Tick at which it ends."""
-    row: Ints
-    """(J,) group or campaign of each row of the table; −1: the cap of an item."""
+    """Tick at which the round ends."""
+    guarantee: Ints
+    """(J,) number of the group or campaign of each row of the table; −1: the cap of an item."""
     due: Floats
     """(J,) exposures that the round adds to each row's guarantee, in the unit of the guarantee."""
-    accrued: CarryOver
-    """Required by the end of the round and not delivered before it."""
+    carry_over: CarryOver
+    """Exposures required by the end of the round, those of the round included, minus those delivered before it."""
     position_weights: Floats
     """(k,) weight of an exposure at each position, in the unit of the guarantee."""
 
@@ -208,16 +203,27 @@ class RoundRequirements:
     def carried_over(self, exposure: Floats, delivered: Floats) -> CarryOver:
         """Carry-over after given exposures of items and of requirements."""
         average = mean_weight(self.position_weights)
-        (items, rows, start) = self.accrued
+        items, rows, start = self.carry_over
         rows = rows.copy()
-        mine = self.row >= 0
-        rows[self.row[mine]] -= delivered[mine] / average
+        is_guarantee = self.guarantee >= 0
+        rows[self.guarantee[is_guarantee]] -= delivered[is_guarantee] / average
         return CarryOver(items - exposure / average, rows, start)
 
 
 def _masks(audiences: Sequence[Audience], visits: RoundVisits) -> Bools | None:
     """Mask of visits that count per audience; None without audiences."""
     return np.stack([audience.counts(visits) for audience in audiences], axis=1) if audiences else None
+
+
+class _RoundRows(NamedTuple):
+    """Rows of a round's requirements, and their audiences."""
+
+    table: Requirements
+    """Rows of groups and campaigns, then of caps."""
+    audiences: tuple[Audience, ...]
+    """Audience of each column of ``Arrivals.audiences``."""
+    guarantee: Ints
+    """Number of the group or campaign of each row before the caps."""
 
 
 class ScenarioRequirements:
@@ -232,7 +238,7 @@ class ScenarioRequirements:
 
     def __init__(self, config: ScenarioConfig, tables: CampaignTables, seed: int) -> None:
         exposure = config.exposure
-        self._exposure = exposure
+        self._config = exposure
         self._slate = config.slate
         self._seed = seed
         self._opening = int(ticks(tables.opening))
@@ -266,15 +272,15 @@ class ScenarioRequirements:
         Raises:
             ConfigError: If a campaign requires more exposures than the expected positions.
         """
-        forecast *= self._exposure.forecast
+        forecast *= self._config.forecast
         average = mean_weight(position_weights)
-        each = np.full(len(visits.tick), self._slate) if capacity is None else capacity
-        positions = expected(int(each.sum()), forecast)
+        capacities = np.full(len(visits.tick), self._slate) if capacity is None else capacity
+        positions = expected(int(capacities.sum()), forecast)
         ties = rng.derived_seed(self._seed, rng.Purpose.FLOORS, number)
-        floors = item_floors(self._exposure, visits, positions, release, ties)
+        required = item_floors(self._config, visits, positions, release, ties)
         ahead = ExpectedRound(
             visits,
-            np.multiply(forecast, each, dtype=np.float64),
+            np.multiply(forecast, capacities, dtype=np.float64),
             uniform_share(visits, positions, release),
             forecast,
         )
@@ -284,40 +290,46 @@ class ScenarioRequirements:
         withdrawn = release >= NEVER
         if withdrawn.any():
             before = before._replace(items=np.where(withdrawn, 0.0, before.items))
-        added = np.array([guarantee.accrued(ahead) for guarantee in self._guarantees], np.float64)
-        accrued = CarryOver(before.items + floors, before.rows + added, visits.start)
-        rows = [
-            (index, row, guarantee.audience)
-            for index, guarantee in enumerate(self._guarantees)
-            if (row := _row(guarantee, ahead, float(accrued.rows[index]), average)) is not None
-        ]
-        audiences = [audience for _, _, audience in rows if audience is not None]
-        caps = self._caps(ahead, average)
+        added = np.array([guarantee.required(ahead) for guarantee in self._guarantees], np.float64)
+        total = CarryOver(before.items + required, before.rows + added, visits.start)
+        rows = self._rows(ahead, total.rows, average)
+        n_caps = len(rows.table) - len(rows.guarantee)
         return RoundRequirements(
-            required=np.clip(accrued.items, 0.0, np.maximum(floors, ahead.arrivals(None))) * average,
-            table=Requirements.of(
-                [
-                    row if audience is None else row._replace(audience=audiences.index(audience))
-                    for _, row, audience in rows
-                ]
-                + caps
-            ),
-            audiences=tuple(audiences),
-            counted=_masks(audiences, visits),
+            required=np.clip(total.items, 0.0, np.maximum(required, ahead.arrivals(None))) * average,
+            table=rows.table,
+            audiences=rows.audiences,
+            counted=_masks(rows.audiences, visits),
             start=visits.start,
             stop=visits.stop,
-            due=np.array([added[index] for index, _, _ in rows] + [0.0] * len(caps)) * average,
-            row=np.array([index for index, _, _ in rows] + [-1] * len(caps), np.int64),
-            accrued=accrued,
+            due=np.append(added[rows.guarantee], np.zeros(n_caps)) * average,
+            guarantee=np.append(rows.guarantee, np.full(n_caps, -1)),
+            carry_over=total,
             position_weights=position_weights,
         )
+
+    def _rows(self, ahead: ExpectedRound, carry_over: Floats, average: float) -> _RoundRows:
+        """Rows of groups and campaigns, then of caps."""
+        guarantees: list[int] = []
+        rows: list[Row] = []
+        audiences: list[Audience] = []
+        for number, guarantee in enumerate(self._guarantees):
+            row = _row(guarantee, ahead, float(carry_over[number]), average)
+            if row is None:
+                continue
+            if guarantee.audience is not None:
+                row = row._replace(audience=len(audiences))
+                audiences.append(guarantee.audience)
+            guarantees.append(number)
+            rows.append(row)
+        table = Requirements.of(rows + self._caps(ahead, average))
+        return _RoundRows(table, tuple(audiences), np.array(guarantees, np.int64))
 
     def _in_period(self, before: CarryOver | None, start: int) -> CarryOver:
         """Carry-over; 0 for items and groups in a new period."""
         if before is None:
             return CarryOver(np.zeros(len(self._ids)), np.zeros(len(self._guarantees)), start)
-        if self._exposure.per != "round":
-            period = int(ticks(duration_seconds(self._exposure.per)))
+        if self._config.per != "round":
+            period = int(ticks(duration_seconds(self._config.per)))
             if (before.start - self._opening) // period == (start - self._opening) // period:
                 return before
         rows = before.rows.copy()
@@ -326,14 +338,14 @@ class ScenarioRequirements:
 
     def _caps(self, ahead: ExpectedRound, average: float) -> list[Row]:
         """Caps of items in a round: one requirement per item."""
-        if self._exposure.most is None:
+        if self._config.most is None:
             return []
-        max_exposure = np.ceil(self._exposure.most * ahead.share) * average
+        max_exposure = np.ceil(self._config.most * ahead.share) * average
         return [
             Row(
                 f"most of item {self._ids[item]}",
                 np.array([item]),
-                most=float(max_exposure[item]),
+                max_exposure=float(max_exposure[item]),
                 begin=ahead.visits.start,
                 end=ahead.visits.stop,
                 arrivals=ahead.arrivals(None),
@@ -343,16 +355,18 @@ class ScenarioRequirements:
 
     def _require_positions(self, ahead: ExpectedRound) -> None:
         """Refuse campaigns that require more exposures than expected positions."""
-        for guarantee in self._guarantees:  # as if all rounds were like the first
+        for guarantee in self._guarantees:  # assumes that all rounds have as many visits as the first
             audience = guarantee.audience
             if audience is None or guarantee.exposures is None:
                 continue
             anytime = dataclasses.replace(audience, begin=-NEVER, end=NEVER).counts(ahead.visits)
             each = np.minimum(ahead.positions[anytime], ahead.forecast * len(guarantee.items))
             n_positions = float(each.sum())
-            if self._exposure.most is not None:
-                share = np.maximum(ahead.share[guarantee.items], ahead.share.mean())  # some come later
-                n_positions = min(n_positions, float(np.ceil(self._exposure.most * share).sum()))
+            if self._config.most is not None:
+                share = np.maximum(
+                    ahead.share[guarantee.items], ahead.share.mean()
+                )  # an item to be released later has the share 0 now
+                n_positions = min(n_positions, float(np.ceil(self._config.most * share).sum()))
             n_positions *= (audience.end - audience.begin) / max(ahead.visits.stop - ahead.visits.start, 1)
             if guarantee.exposures > n_positions:
                 raise ConfigError(
@@ -362,7 +376,7 @@ class ScenarioRequirements:
                 )
 
 
-def _row(guarantee: Guarantee, ahead: ExpectedRound, accrued: float, average: float) -> Row | None:
+def _row(guarantee: Guarantee, ahead: ExpectedRound, carry_over: float, average: float) -> Row | None:
     """Guarantee as a requirement; None in rounds outside its time."""
     begin = ahead.visits.start
     end = ahead.visits.stop
@@ -372,8 +386,8 @@ def _row(guarantee: Guarantee, ahead: ExpectedRound, accrued: float, average: fl
         end = min(audience.end, end)
     if begin >= end:
         return None
-    # In whole exposures at average positions.
-    min_exposure = float(np.floor(max(accrued, 0.0) + 0.5)) * average
+    # A whole number of exposures at average positions, so that a fraction is carried over to the next round.
+    min_exposure = float(np.floor(max(carry_over, 0.0) + 0.5)) * average
     arrivals = ahead.arrivals(audience)
     return Row(guarantee.name, guarantee.items, min_exposure, begin=begin, end=end, arrivals=arrivals)
 

@@ -95,7 +95,7 @@ class AgentTests:
         """View of the round; every third item has a guarantee."""
         n = len(arrivals)
         item = np.arange(self.n_items)
-        genres = [f"g{one % 3}" for one in item]
+        genres = [f"g{number % 3}" for number in item]
         return RoundView(
             round=1,
             arrivals=n,
@@ -126,20 +126,22 @@ class AgentTests:
         n = len(arrivals)
         barriers = {*range(0, n, agent.barrier_every or n), n}
         answers: list[Slates] = []
-        untold: list[Arrivals] = []
-        for which in np.split(order, sorted({*range(0, n, batch), *barriers})[1:-1]):
-            rows = arrivals.rows(which)
+        unlearnt: list[Arrivals] = []
+        for batch_rows in np.split(order, sorted({*range(0, n, batch), *barriers})[1:-1]):
+            rows = arrivals.rows(batch_rows)
             answers.append(as_slates(agent.act(rows)))
             if isinstance(agent, LearningAgent):
-                untold += [rows.rows(slice(row, row + 1)) for row in range(len(rows))]
-                done = np.concatenate([answer.items for answer in answers])[:, None]
-                if len(done) in barriers:
-                    for row, items in zip(untold, done[-len(untold) :], strict=True):
+                unlearnt += [rows.rows(slice(row, row + 1)) for row in range(len(rows))]
+                slates = np.concatenate([answer.items for answer in answers])[:, None]
+                if len(slates) in barriers:
+                    for row, items in zip(unlearnt, slates[-len(unlearnt) :], strict=True):
                         agent.learn(Feedback(row, items, (items % 2 == 0) & (items >= 0)))
-                    untold = []
-        columns = zip(*((one.items, one.price, one.propensity, one.uniform) for one in answers), strict=True)
+                    unlearnt = []
+        columns = zip(
+            *((part.items, part.price, part.propensity, part.uniform) for part in answers), strict=True
+        )
         joined: list[Any] = [None if part[0] is None else np.concatenate(part) for part in columns]
-        chances = [one.chances for one in answers if one.chances is not None]
+        chances = [part.chances for part in answers if part.chances is not None]
         return Slates(*joined, *([Chances.joined(chances)] if chances else []))
 
     def next_round(self) -> tuple[RoundView, Arrivals]:
@@ -201,7 +203,7 @@ class AgentTests:
         agent = self.make()
         view = self.view(arrivals)
         batch = arrivals.rows(slice(agent.barrier_every))
-        # Positions count differently, so that a 1 that is written shows.
+        # Weights differ from 1, so that the test sees an agent that writes ones.
         weights = view.position_weights * 0.9 ** np.arange(view.slate)
         view = dataclasses.replace(view, position_weights=weights)
         before = _copies(view), _copies(batch)
@@ -210,9 +212,9 @@ class AgentTests:
         if isinstance(agent, LearningAgent):
             for row, slate in enumerate(items.copy()):
                 feedback = Feedback(batch.rows(slice(row, row + 1)), slate[None], slate[None] % 2 == 0)
-                told = _copies(feedback)
+                copies_of_feedback = _copies(feedback)
                 agent.learn(feedback)
-                _assert_unchanged(feedback, told)
+                _assert_unchanged(feedback, copies_of_feedback)
         for record, copies in zip((view, batch), before, strict=True):
             _assert_unchanged(record, copies)
 
@@ -222,7 +224,7 @@ class AgentTests:
         old = self.make()
         new = self.make()
         self.played(old, self.view(arrivals), arrivals, 60)
-        _ = getattr(old, "diagnostics", None)  # as a run reads them before it keeps the state
+        _ = getattr(old, "diagnostics", None)  # a run also reads diagnostics before it saves the state
         if isinstance(old, RememberingAgent):
             assert isinstance(new, RememberingAgent)
             new.load_state(_from_disk(old.state))
@@ -236,12 +238,12 @@ class AgentTests:
         arrivals = self.arrivals()
         agent = self.make()
         self.played(agent, self.view(arrivals), arrivals, 60)
-        found = getattr(agent, "diagnostics", {})
-        assert isinstance(found, Mapping), f"they are {found!r}"
-        for name, value in found.items():
+        diagnostics = getattr(agent, "diagnostics", {})
+        assert isinstance(diagnostics, Mapping), f"they are {diagnostics!r}"
+        for name, value in diagnostics.items():
             assert isinstance(name, str), f"a name is {name!r}"
             assert not isinstance(value, str), f"{name} is {value!r}"
-        diagnostics_of(agent)  # raises, as in a run, if a value is no number
+        diagnostics_of(agent)  # raises, as in a run, if a value is not a number
 
     def test_prices_are_bonuses(self) -> None:
         """Item prices are finite and not above 0."""
@@ -257,11 +259,11 @@ class AgentTests:
 
     def test_propensities_are_frequencies(self) -> None:
         """Frequencies of items in slates agree with their propensities."""
-        few = self.arrivals()
+        arrivals = self.arrivals()
         number = np.arange(self.draws)
-        if self.served(few, 60).propensity is None:
+        if self.served(arrivals, 60).propensity is None:
             return
-        state = few.rows(np.zeros(self.draws, np.int64))
+        state = arrivals.rows(np.zeros(self.draws, np.int64))
         slates = self.served(dataclasses.replace(state, id=number, row=number), 512)
         assert slates.propensity is not None
         shown = slates.items >= 0
@@ -274,33 +276,33 @@ class AgentTests:
         assert (np.abs(total - self.draws)[often] <= 4.5 * error[often] + 1e-3 * np.sqrt(self.draws)).all()
 
 
-def _assert_same(found: Slates, expected: Slates, order: Ints) -> None:
+def _assert_same(answer: Slates, expected: Slates, order: Ints) -> None:
     """Require answers to equal expected answers in rows ``order``."""
     for name in ("items", "price", "propensity", "uniform"):
-        one = getattr(found, name)
-        other = getattr(expected, name)
-        np.testing.assert_array_equal(one, other if other is None else other[order], name)
-    assert (found.chances is None) == (expected.chances is None)
-    if found.chances is not None and expected.chances is not None:
-        for part, same in zip(found.chances.columns, expected.chances.rows(order).columns, strict=True):
-            np.testing.assert_array_equal(part, same, "chances")
+        column = getattr(answer, name)
+        wanted = getattr(expected, name)
+        np.testing.assert_array_equal(column, wanted if wanted is None else wanted[order], name)
+    assert (answer.chances is None) == (expected.chances is None)
+    if answer.chances is not None and expected.chances is not None:
+        for part, wanted in zip(answer.chances.columns, expected.chances.rows(order).columns, strict=True):
+            np.testing.assert_array_equal(part, wanted, "chances")
 
 
 def _copies(record: Any, within: str = "") -> dict[str, Array]:
     """Copies of all arrays and tables in a record."""
-    found = {}
+    copies = {}
     for field in dataclasses.fields(record):
         name = f"{within}{field.name}"
         value = getattr(record, field.name)
         if isinstance(value, torch.Tensor):
-            found[name] = value.detach().cpu().numpy().copy()
+            copies[name] = value.detach().cpu().numpy().copy()
         elif isinstance(value, np.ndarray):
-            found[name] = value.copy()
+            copies[name] = value.copy()
         elif isinstance(value, pd.DataFrame):
-            found |= {f"{name}.{column}": value[column].to_numpy(copy=True) for column in value}
+            copies |= {f"{name}.{column}": value[column].to_numpy(copy=True) for column in value}
         elif dataclasses.is_dataclass(value):
-            found |= _copies(value, f"{name}.")
-    return found
+            copies |= _copies(value, f"{name}.")
+    return copies
 
 
 def _assert_unchanged(record: Any, before: dict[str, Array]) -> None:

@@ -36,7 +36,7 @@ _DAY = 86400.0
 
 def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events: float = 20.0) -> EventLog:
     """Random log with two tastes and bursts of activity."""
-    # A tenth of the users has one event; items of even and of odd number please different users.
+    # A tenth of the users has one event. Half of the users prefer even items, the others odd items.
     source = generator(seed, Purpose.MEASURE, n_users, n_items)
     popularity = 1.0 / (1.0 + np.arange(n_items))
     events: list[tuple[Array, Array, Array]] = []
@@ -47,13 +47,13 @@ def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events:
         pause = np.where(source.random(len(chosen)) < 0.2, source.exponential(10 * _DAY, len(chosen)), 30.0)
         time = 1e9 + source.random() * 100 * _DAY + np.cumsum(pause)
         events.append((np.full(len(chosen), user), chosen, time))
-    who, item, time = (np.concatenate(column) for column in zip(*events, strict=True))
-    order = np.lexsort((item, who, time))
-    who = who[order].astype(np.int64)
+    event_user, item, time = (np.concatenate(column) for column in zip(*events, strict=True))
+    order = np.lexsort((item, event_user, time))
+    event_user = event_user[order].astype(np.int64)
     item = item[order].astype(np.int64)
-    value = np.ones(len(who), np.float32)
+    value = np.ones(len(event_user), np.float32)
     users = pd.DataFrame({"id": np.arange(n_users)})
-    return EventLog(who, item, time[order], value, users, random_items(n_items))
+    return EventLog(event_user, item, time[order], value, users, random_items(n_items))
 
 
 class IntensityModelTests:
@@ -80,9 +80,9 @@ class IntensityModelTests:
 
     def states(self, log: EventLog) -> UserStates:
         """States of all users after the log, then before it."""
-        every = np.arange(log.n_users)
+        users = np.arange(log.n_users)
         now = np.repeat([log.time[-1] + 60.0, log.time[0]], log.n_users)
-        return UserStates.of(log, np.concatenate([every, every]), now)
+        return UserStates.of(log, np.concatenate([users, users]), now)
 
     def test_follows_the_protocol(self) -> None:
         """``fit`` and ``update`` return the model, and ``score`` exists."""
@@ -142,9 +142,9 @@ class IntensityModelTests:
         model = self.fitted()
         instant = float(np.median(log.time))
         early = log.before(instant)
-        every = np.arange(log.n_users)
-        seen = model.score(UserStates.of(log, every, instant))
-        assert torch.equal(seen, model.score(UserStates.of(early, every, instant)))
+        users = np.arange(log.n_users)
+        seen = model.score(UserStates.of(log, users, instant))
+        assert torch.equal(seen, model.score(UserStates.of(early, users, instant)))
 
     def test_a_new_log_moves_the_model(self) -> None:
         """``update`` raises the probabilities of items in new events."""
@@ -208,8 +208,8 @@ class IntensityModelTests:
             longer = _appended(longer, items, times)
         now = longer.now + 50.0
         expected = model.score(dataclasses.replace(longer, now=now))
-        found = model.score_hidden(grown, now)
-        assert float((found - expected).abs().max()) <= self.tolerance * float(expected.max())
+        scores = model.score_hidden(grown, now)
+        assert float((scores - expected).abs().max()) <= self.tolerance * float(expected.max())
 
     def test_a_saved_model_is_the_same_model(self, tmp_path: Path) -> None:
         """A model is unchanged after saving and loading without pickle."""
@@ -235,13 +235,13 @@ class IntensityModelTests:
 
 def _new_items(states: UserStates, n_items: int, step: int) -> Ints:
     """(n,) unconsumed item of each state, if there is any."""
-    found = np.empty(len(states), np.int64)
+    new_items = np.empty(len(states), np.int64)
     for row in range(len(states)):
         consumed = states.items[states.offsets[row] : states.offsets[row + 1]]
-        left = np.setdiff1d(np.arange(n_items), consumed)
-        some = left if len(left) else np.arange(n_items)
-        found[row] = some[(row * 7 + step) % len(some)]
-    return found
+        unconsumed = np.setdiff1d(np.arange(n_items), consumed)
+        choice = unconsumed if len(unconsumed) else np.arange(n_items)
+        new_items[row] = choice[(row * 7 + step) % len(choice)]
+    return new_items
 
 
 def _appended(states: UserStates, items: Array, times: Array) -> UserStates:

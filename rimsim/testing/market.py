@@ -31,7 +31,7 @@ from rimsim.intensity import Popularity
 from rimsim.market import Market, consumers
 from rimsim.market.arrivals import ArrivalProcess, RoundsSoFar, Schedule, checked_schedule, make_arrivals
 from rimsim.market.consumers.contract import ConsumerCapabilities
-from rimsim.market.ledger import LoggedPast
+from rimsim.market.histories import LoggedPast
 from rimsim.market.market import MarketPlugs
 from rimsim.market.providers import Offer, Provider, RoundOutcome
 from rimsim.market.world import world_of
@@ -94,12 +94,12 @@ def serve_round(market: Market, batch_size: int | None = None) -> None:
 
 def require_same_in_batches(market: Callable[[], Market]) -> None:
     """Require equal arrivals, slates and consumptions at any batch size."""
-    one = market()
-    many = market()
-    for played, batch_size in ((one, 1), (many, None)):
+    single = market()
+    batched = market()
+    for played, batch_size in ((single, 1), (batched, None)):
         while not played.done:
             serve_round(played, batch_size)
-    ledgers = ([closed.ledger for closed in played.closed] for played in (one, many))
+    ledgers = ([closed.ledger for closed in played.closed] for played in (single, batched))
     for alone, together in zip(*ledgers, strict=True):
         assert len(alone.schedule) == len(alone.item)
         for column in ("tick", "id", "slot"):
@@ -213,10 +213,10 @@ class ArrivalTests(_PlugTests):
             _require_equal(nothing, everything)
 
 
-def _require_equal(one: Schedule, other: Schedule) -> None:
+def _require_equal(left: Schedule, right: Schedule) -> None:
     """Require two schedules to be equal in every bit."""
-    for field in dataclasses.fields(one):
-        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), field.name)
+    for field in dataclasses.fields(left):
+        np.testing.assert_array_equal(getattr(left, field.name), getattr(right, field.name), field.name)
 
 
 class ConsumerTests(_PlugTests):
@@ -295,12 +295,12 @@ class ConsumerTests(_PlugTests):
         likely = 0.0
         for seed in range(1, 21):
             keys = rng.bits(seed, rng.Purpose.MEASURE, np.arange(len(visits.keys)))
-            other = market.consumer.respond(dataclasses.replace(visits, keys=keys), slates)
-            np.testing.assert_array_equal(other.probability, first.probability)
-            if (other.consumed != first.consumed).any():
+            redrawn = market.consumer.respond(dataclasses.replace(visits, keys=keys), slates)
+            np.testing.assert_array_equal(redrawn.probability, first.probability)
+            if (redrawn.consumed != first.consumed).any():
                 return
             likely += 2 * float((first.probability * (1 - first.probability)).sum())
-        # That none of so many differ has a chance below e^-20.
+        # With a likely number of differences above 20, the chance of none is below e^-20.
         assert likely < 20, "it draws the same with every seed; draw with visits.keys, as drawn does"
 
     def test_true_intensities_are_intensities(self) -> None:
@@ -326,7 +326,9 @@ class ConsumerTests(_PlugTests):
         assert np.isin(organic.row, visits.row).all()
         assert (organic.tick >= market.schedule.tick[organic.row]).all()
         can = ConsumerCapabilities.of(market.consumer)
-        assert can.exogenous or can.law is None or not len(organic.row)  # single arrivals would miss them
+        assert (
+            can.exogenous or can.law is None or not len(organic.row)
+        )  # a step serves one arrival, so it would miss organic consumptions of others
 
 
 class ProviderTests(_PlugTests):
@@ -384,6 +386,6 @@ class ProviderTests(_PlugTests):
             arrivals = market.next_arrivals()
             market.serve(arrivals, arrivals.relevance.topk(market.config.slate).indices, invalid="empty")
         for closed in market.closed:
-            there = closed.offer.there[market.world.roster.of_item]
-            assert there[closed.ledger.item[closed.ledger.item >= 0]].all()
-            assert not closed.required[~there].any()
+            is_offered = closed.offer.there[market.world.roster.of_item]
+            assert is_offered[closed.ledger.item[closed.ledger.item >= 0]].all()
+            assert not closed.required[~is_offered].any()

@@ -70,11 +70,11 @@ class MeasureTests:
 
     def test_a_round_has_a_finite_value_or_none(self) -> None:
         """A value is a finite number or None."""
-        usual, *others = self.rounds()
+        usual, *edge_cases = self.rounds()
         measure = self.make()
         assert measure.value(usual) is not None or measure.of(usual) is None, f"it is {measure.of(usual)!r}"
-        for facts in others:
-            measure.value(facts)  # raises if it is no number
+        for facts in edge_cases:
+            measure.value(facts)  # raises if the value is not a number
 
     def test_some_round_has_a_value(self) -> None:
         """A measure has a finite value in some round."""
@@ -100,10 +100,12 @@ class MeasureTests:
             return
         for facts in self.rounds():
             rows = np.arange(len(facts.slates))[::-1]
-            other = dataclasses.replace(facts, **{name: getattr(facts, name)[rows] for name in _OF_ARRIVALS})
+            reversed_facts = dataclasses.replace(
+                facts, **{name: getattr(facts, name)[rows] for name in _OF_ARRIVALS}
+            )
             value = self.make().value(facts)
-            turned = self.make().value(other)
-            same = value == turned
+            turned = self.make().value(reversed_facts)
+            is_same = value == turned
             if value is not None and turned is not None:
-                same = math.isclose(value, turned, rel_tol=1e-9, abs_tol=1e-12)
-            assert same, f"{value!r} became {turned!r}; say depends_on_order = True if it may"
+                is_same = math.isclose(value, turned, rel_tol=1e-9, abs_tol=1e-12)
+            assert is_same, f"{value!r} became {turned!r}; say depends_on_order = True if it may"

@@ -26,7 +26,8 @@ from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import ConfigError, require_known
 from rimsim.evaluation import ESTIMATORS, Chances, LoggedSlates, estimated
 from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates
-from rimsim.market.records import VISIT_BITS, as_slates, at_items, within_capacity
+from rimsim.market.records import VISIT_BITS, as_slates
+from rimsim.market.slates import at_items, within_capacity
 from rimsim.market.world import examination_of, expected_arrivals, own_places
 from rimsim.measures import predicted_consumption
 from rimsim.plugs import own_code

@@ -26,8 +26,11 @@ from rimsim.evaluation.designs import DESIGNS, Assignment, NaiveEstimate, Outcom
 from rimsim.evaluation.off_policy import apart
 from rimsim.intensity.contract import BLOCK
 from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates, build_world
-from rimsim.market.ledger import Histories, Ledger, PastRound
-from rimsim.market.records import as_slates, count_items, within_capacity
+from rimsim.market.histories import Histories
+from rimsim.market.ledger import Ledger
+from rimsim.market.past_round import PastRound
+from rimsim.market.records import as_slates
+from rimsim.market.slates import count_items, within_capacity
 from rimsim.market.world import expected_arrivals, own_places
 from rimsim.measures import equivalence, mean_interval, paired_difference, significant
 from rimsim.measures.loop import late_rounds
@@ -510,8 +513,6 @@ def play_experiment(
     markets = [Market(config, seeds=seeds, control=control, needs=needs) for control in controls]
     split = TwoArms(actors, assignment, shared=shared, n_items=markets[0].n_items)
     learns = any(isinstance(one, LearningAgent) for one in actors)
-    for market in markets:
-        market.barrier_every = split.barrier_every
     rounds = []
     while not markets[0].done:
         number = markets[0].round
@@ -519,12 +520,17 @@ def play_experiment(
         split.begin([views[0], views[-1]])
         while markets[0].round == number and not markets[0].done:
             waves = split.order_free and not learns
-            came = [market.next_arrivals(BLOCK, in_waves=waves) for market in markets]
-            slates = split.answer([came[0], came[-1]])
-            feedback = [market.serve(one, slates) for market, one in zip(markets, came, strict=True)]
+            batches = [
+                market.next_arrivals(BLOCK, in_waves=waves, barrier_every=split.barrier_every)
+                for market in markets
+            ]
+            slates = split.answer([batches[0], batches[-1]])
+            feedback = [
+                market.serve(arrivals, slates) for market, arrivals in zip(markets, batches, strict=True)
+            ]
             if learns:
                 split.learn(feedback[0])
-            report(len(came[0]) * len(markets))
+            report(len(batches[0]) * len(markets))
         closed = [market.closed.pop() for market in markets]
         rounds.append(WorldRound.of(number, closed[0].ledger))
     return rounds

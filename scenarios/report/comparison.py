@@ -100,8 +100,8 @@ _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
         "What retraining does, in parts",
         (
             "`frozen` is never retrained. `organic` is retrained on events of the log, `random` on consumptions under "
-            "random slates, and `self` on consumptions from its own slates. The difference between `self` and "
-            "`random` is the effect of the loop."
+            "random slates, and `self` on consumptions from its own slates. `self` minus `random` is the effect of "
+            "learning from slates that a model chose: selection and the feedback loop."
         ),
         {"retraining": loop.decomposed},
     ),

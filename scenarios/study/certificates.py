@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from rimsim.agents.prices import SAMPLED_TOL, States, constraints_of, joined_states, too_few_to_round
+from rimsim.agents.past_states import States, joined_states
+from rimsim.agents.prices import SAMPLED_TOL, too_few_to_round
+from rimsim.agents.row_table import constraints_of
 from rimsim.arrays import Float32s, Floats
-from rimsim.market import Market, Round
+from rimsim.market import ClosedRound, Market
 from rimsim.market.consumers.contract import ConsumerCapabilities
-from rimsim.market.scores import StateScores, most_states
+from rimsim.market.scores.past import StateScores, most_states
 from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
-from rimsim.matching.certificates import BestValues
+from rimsim.requirements.rows import RoundRequirements
 from rimsim.scenarios.runs.files import read_arrays, write_arrays
 
 _BOUND_TOL = 1e-3
@@ -78,7 +80,7 @@ def _digest(call: partial[DualPrices]) -> str:
     return digest.hexdigest()
 
 
-def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
+def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
     """Certificate of a round's slates: value V, bound D(w), gap.
 
     Scores are from the model that served the round, in the states of the arrivals. Any prices give a valid bound, but a
@@ -96,7 +98,9 @@ def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
     capacity = states.positions(slates.shape[1])
     served_values = None
     if closed.best is None:
-        (item_price, row_price, *_), solver_states = _bound_prices(closed, states, closed.cost, hindsight)
+        (item_price, row_price, *_), solver_states = _bound_prices(
+            closed.requirements, slates.shape[1], states, closed.cost, hindsight
+        )
         if len(solver_states.scores) == len(slates):
             scores, capacity = solver_states
     else:
@@ -107,14 +111,14 @@ def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
         scores,
         slates,
         capacity,
-        constraints.least,
+        constraints.min_exposure,
         item_price,
         closed.cost,
-        max_exposure=constraints.most if promised else None,
+        max_exposure=constraints.max_exposure if promised else None,
         position_weights=closed.position_weights,
         rows=constraints.rows if promised else None,
         row_price=row_price if promised else 0.0,
-        known=served_values,
+        noted=served_values,
     )
 
 
@@ -124,20 +128,26 @@ def prepare_certificate(market: Market, hindsight: HindsightPrices) -> None:
     If slates do not change states, states need not be scored again for D(w), because its prices can be solved first.
     """
     opened = market.open
-    if ConsumerCapabilities.of(market.consumer).exogenous and not len(opened.promises):
-        prices, _ = _bound_prices(opened, market.foreseen_states(), market.cost, hindsight)
-        price = np.clip(prices.item_price, -market.cost, 0.0)
-        opened.best = BestValues(price, np.full(opened.ledger.item.shape, np.nan))
+    if ConsumerCapabilities.of(market.consumer).exogenous and not len(opened.requirements.table):
+        slate = market.config.slate
+        prices, _ = _bound_prices(
+            opened.requirements, slate, market.foreseen_states(), market.cost, hindsight
+        )
+        opened.note_best(np.clip(prices.item_price, -market.cost, 0.0))
 
 
 def _bound_prices(
-    market_round: Round, states: StateScores, cost: float, hindsight: HindsightPrices
+    requirements: RoundRequirements,
+    slate: int,
+    states: StateScores,
+    cost: float,
+    hindsight: HindsightPrices,
 ) -> tuple[DualPrices, States]:
     """Prices of a round's bound, and the solver's states."""
-    table = market_round.promises
-    (n, m) = states.shape
+    table = requirements.table
+    n, m = states.shape
     sampled_states = states.sampled(most_states(m))
-    solver_states = joined_states(sampled_states, market_round.ledger.item.shape[1])
+    solver_states = joined_states(sampled_states, slate)
     is_complete = len(sampled_states) == n
     promised = len(table) > 0
     is_active_in_sample = table.active(sampled_states.audiences, len(sampled_states))
@@ -145,22 +155,22 @@ def _bound_prices(
         is_active = table.active(states.audiences, n)
         table = dataclasses.replace(table, arrivals=is_active.sum(0).astype(np.float64))
     constraints = constraints_of(
-        market_round.required, table, is_active_in_sample, cost, None if is_complete else n
+        requirements.required, table, is_active_in_sample, cost, None if is_complete else n
     )
-    is_uniform = bool(market_round.position_weights[0] == market_round.position_weights[-1])
+    is_uniform = bool(requirements.position_weights[0] == requirements.position_weights[-1])
     prices = hindsight.of(
         partial(
             solve_prices,
             solver_states.scores,
             solver_states.capacity,
-            _sampled_floors(constraints.least)
+            _sampled_floors(constraints.min_exposure)
             if is_uniform and not is_complete and not promised
-            else constraints.least,
-            constraints.most if promised else None,
+            else constraints.min_exposure,
+            constraints.max_exposure if promised else None,
             cost=cost,
             tol=_BOUND_TOL if is_complete else SAMPLED_TOL,
             for_bound=True,
-            position_weights=market_round.position_weights,
+            position_weights=requirements.position_weights,
             rows=constraints.rows if promised else None,
         )
     )

@@ -15,7 +15,8 @@ from rimsim.errors import ConfigError, RunFolderError, require_known
 from rimsim.market import World, build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.controls import AsLogged, Control, Shadowed, replica_seeds, require_controllable
-from rimsim.market.ledger import LoggedPast, PastRound
+from rimsim.market.histories import LoggedPast
+from rimsim.market.past_round import PastRound
 from rimsim.market.providers import make_providers
 from rimsim.market.state import KeptRounds
 from rimsim.market.world import initial_model

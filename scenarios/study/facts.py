@@ -11,7 +11,7 @@ import pandas as pd
 from rimsim import measures
 from rimsim.arrays import ALWAYS, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig
-from rimsim.market import Round, World
+from rimsim.market import ClosedRound, World
 from rimsim.matching import Certificate
 
 _OF_LEDGER = ("consumed", "probability", "true_intensity", "intensity", "price", "propensity")
@@ -32,7 +32,7 @@ class AdoptionCount:
     arrivals: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """Arrival of each consumption so far, by its place in ``ticks``."""
 
-    def enter(self, closed: Round) -> None:
+    def enter(self, closed: ClosedRound) -> None:
         """Add the consumptions of a round to the counts."""
         row, position = np.nonzero(closed.ledger.consumed)
         self.items = np.append(self.items, closed.ledger.item[row, position].astype(np.int64))
@@ -85,7 +85,7 @@ def shared_facts(world: World, config: ScenarioConfig, seed: int) -> partial[mea
 
 def facts_of(
     shared: partial[measures.RoundFacts],
-    closed: Round,
+    closed: ClosedRound,
     first: Ints,
     adoption: AdoptionCount,
     proof: Certificate | None,
@@ -119,8 +119,8 @@ def facts_of(
         time=seconds(schedule.tick),
         history=closed.histories.lengths_at(schedule.slot, schedule.tick),
         ground_intensity=ledger.ground,
-        least=closed.promises.least,
-        most=closed.promises.most,
+        min_exposure=closed.promises.min_exposure,
+        max_exposure=closed.promises.max_exposure,
         counted=closed.delivered,
         first_exposure=first,
         there=closed.offer.there,

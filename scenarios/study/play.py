@@ -14,7 +14,7 @@ from rimsim.agents.play import play
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.market import Market, Needs, build_world
 from rimsim.market.consumers.contract import true_intensity_of
-from rimsim.market.records import within_capacity
+from rimsim.market.slates import within_capacity
 from rimsim.market.world import own_places, warm_model
 from rimsim.plugs import own_code
 from rimsim.scenarios.runs import store

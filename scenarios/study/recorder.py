@@ -11,7 +11,7 @@ from rimsim import agents as players
 from rimsim import measures
 from rimsim.arrays import Array, Ints
 from rimsim.config import ScenarioConfig
-from rimsim.market import Market, Round
+from rimsim.market import ClosedRound, Market
 from rimsim.requirements.campaigns import members_of
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.arms import Arm
@@ -94,7 +94,7 @@ class ArmRecorder:
         if self._arm.options.certify:
             prepare_certificate(self.market, self._hindsight)
 
-    def closed(self, closed: Round) -> None:
+    def closed(self, closed: ClosedRound) -> None:
         """Write the tables, events and checkpoint of a round."""
         give_back()
         arm = self._arm

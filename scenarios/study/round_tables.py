@@ -12,7 +12,7 @@ import pandas as pd
 from rimsim import measures
 from rimsim.agents.feasibility import undeliverable
 from rimsim.arrays import Floats, Ints
-from rimsim.market import Market, Round
+from rimsim.market import ClosedRound, Market
 from rimsim.market.providers import Roster
 from rimsim.measures.groups import figures_of_groups
 from rimsim.requirements.campaigns import group_name
@@ -48,10 +48,12 @@ def write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
         _put(arm, "undeliverable", market.round, columns)
 
 
-def groups_table(arm: Arm, members: GroupMembers, closed: Round, facts: measures.RoundFacts) -> pd.DataFrame:
+def groups_table(
+    arm: Arm, members: GroupMembers, closed: ClosedRound, facts: measures.RoundFacts
+) -> pd.DataFrame:
     """Figures of each group in a round, as table ``groups``."""
     promises = closed.promises
-    due = dict(zip(promises.name, zip(promises.least, closed.delivered, strict=True), strict=True))
+    due = dict(zip(promises.name, zip(promises.min_exposure, closed.delivered, strict=True), strict=True))
     tables = []
     for column, items in members.items():
         names = {value: group_name(column, value) for value in items}
@@ -68,7 +70,7 @@ def groups_table(arm: Arm, members: GroupMembers, closed: Round, facts: measures
 def write_round(
     arm: Arm,
     market: Market,
-    closed: Round,
+    closed: ClosedRound,
     facts: measures.RoundFacts,
     price: Floats | None,
     groups: pd.DataFrame,
@@ -91,7 +93,7 @@ def write_round(
         _put(arm, "prices", number, {"item": np.arange(len(price)), "price": price, "cost": closed.cost})
 
 
-def _write_exposures(arm: Arm, closed: Round) -> None:
+def _write_exposures(arm: Arm, closed: ClosedRound) -> None:
     """Write tables ``ledger`` and ``truth``, if they are asked for."""
     ledger = closed.ledger
     if arm.options.ledger:
@@ -102,7 +104,7 @@ def _write_exposures(arm: Arm, closed: Round) -> None:
         _put(arm, "truth", closed.number, ledger.true_columns())
 
 
-def _write_arrivals(arm: Arm, closed: Round) -> None:
+def _write_arrivals(arm: Arm, closed: ClosedRound) -> None:
     """Write table ``arrivals``."""
     schedule = closed.ledger.schedule
     columns = {
@@ -126,7 +128,7 @@ def _write_required(arm: Arm, market: Market, number: int, required: Floats) -> 
     write_table(place, table)
 
 
-def _write_promises(arm: Arm, closed: Round) -> None:
+def _write_promises(arm: Arm, closed: ClosedRound) -> None:
     """Write table ``promises``."""
     promises = closed.promises
     columns = {
@@ -135,8 +137,8 @@ def _write_promises(arm: Arm, closed: Round) -> None:
         "end": promises.end / 1e6,
         "arrivals": promises.arrivals,
         "due": closed.due,
-        "least": promises.least,
-        "most": promises.most,
+        "least": promises.min_exposure,
+        "most": promises.max_exposure,
         "delivered": closed.delivered,
     }
     _put(arm, "promises", closed.number, columns)
@@ -151,7 +153,7 @@ def _write_reliability(arm: Arm, number: int, facts: measures.RoundFacts) -> Non
     _put(arm, "reliability", number, columns)
 
 
-def _moves(closed: Round, roster: Roster) -> dict[str, object] | None:
+def _moves(closed: ClosedRound, roster: Roster) -> dict[str, object] | None:
     """Table columns on providers that left or came, if any."""
     changes = closed.changes
     providers = np.flatnonzero(changes.leaves | changes.comes)

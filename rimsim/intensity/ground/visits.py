@@ -262,7 +262,7 @@ def _walk(
         first = offsets[state]
         for event in range(first, offsets[state + 1] + 1):
             while point < edges[state + 1] and count[order[point]] == event - first:
-                for column in range(held.shape[1]):  # a whole row at once takes longer to compile
+                for column in range(held.shape[1]):  # a slice assignment takes longer to compile
                     held_at[order[point], column] = held[state, column]
                 last_at[order[point]] = last[state]
                 point += 1

@@ -58,8 +58,10 @@ def ranked(
         for name, worth in zip(names, worths, strict=True)
     ]
     first = ranked[best_of(worths)]
-    others = sorted((model for model in ranked if model is not first), key=lambda model: -model.precision)
-    return (first, *others)
+    by_precision = sorted(
+        (model for model in ranked if model is not first), key=lambda model: -model.precision
+    )
+    return (first, *by_precision)
 
 
 def log_scores(model: contract.IntensityModel, states: UserStates) -> Float32s:

@@ -66,7 +66,7 @@ def best_of(candidates: Sequence[Worth]) -> int:
 class HeldOut:
     """States of n users before later sessions, and items taken."""
 
-    whole: EventLog
+    log: EventLog
     """The log that was cut."""
     past: EventLog
     """The log before the cuts."""

@@ -98,7 +98,7 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
 
     def encode(self, states: UserStates) -> Hidden:
         """Sums of item vectors, numbers of items, and outputs h."""
-        _ = self.network  # an unfitted model raises here, before any work
+        _ = self.network  # raises if the model is not fitted
         vectors = self._item.cpu().numpy()
         lengths = states.lengths
         sums = np.zeros((len(states), vectors.shape[1]), np.float32)

@@ -42,7 +42,7 @@ class GRUNetwork(training.SequenceNetwork):
     ) -> torch.Tensor:
         """Hidden states before and after each read item."""
         read = training.dropped(self.item[items], self.dropout, draw)
-        if not read.shape[1]:  # a batch of first events: nothing has been read
+        if not read.shape[1]:  # a batch of first events has no earlier events
             return start[:, None]
         after, _ = self.gru(read, start[None].contiguous())
         return torch.cat([start[:, None], after], dim=1)
@@ -125,7 +125,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
 
     def encode(self, states: UserStates) -> Hidden:
         """(n, W) hidden states after each state's last ``context`` events."""
-        _ = self.network  # an unfitted model raises here, before any work
+        _ = self.network  # raises if the model is not fitted
         return (self._read(*training.last_events(states, self.config.context)),)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:

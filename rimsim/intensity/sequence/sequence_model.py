@@ -208,7 +208,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32: p(y|x) of each state; rows sum to 1."""
         del now
-        _ = self.network  # an unfitted model raises here, before any work
+        _ = self.network  # raises if the model is not fitted
         return in_blocks(self._probabilities, hidden[-1])
 
     def tensors(self) -> dict[str, torch.Tensor]:

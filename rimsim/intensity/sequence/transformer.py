@@ -172,7 +172,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
 
     def encode(self, states: UserStates) -> Hidden:
         """Hidden states: last items, their number, and h."""
-        _ = self.network  # an unfitted model raises here, before any work
+        _ = self.network  # raises if the model is not fitted
         read, count = last_events(states, self.config.context)
         wide: Ints = np.zeros((len(count), self.config.context), np.int64)
         wide[:, : read.shape[1]] = read

@@ -65,8 +65,7 @@ class ReadSplit(NamedTuple):
     users: int
     """Number of users, b."""
     read: softmax.RowItems
-    own: softmax.RowItems
-    """Predicted items."""
+    predicted: softmax.RowItems
     label: torch.Tensor
     """(p,) float32 weights of predicted items as labels."""
 
@@ -93,12 +92,12 @@ def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSpl
         label = cells.label[place]
         if cycle.read_history:
             is_read |= label == 0
-        is_own = ~is_read & (label > 0)
-        read, own = (
+        is_predicted = ~is_read & (label > 0)
+        read, predicted = (
             softmax.RowItems(*(torch.from_numpy(part[chosen]).to(device) for part in (row, item)))
-            for chosen in (np.flatnonzero(is_read), np.flatnonzero(is_own))
+            for chosen in (np.flatnonzero(is_read), np.flatnonzero(is_predicted))
         )
-        yield ReadSplit(len(batch), read, own, torch.from_numpy(label[is_own]).to(device))
+        yield ReadSplit(len(batch), read, predicted, torch.from_numpy(label[is_predicted]).to(device))
 
 
 @torch.no_grad()
@@ -121,12 +120,14 @@ def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None
     source.manual_seed(derived_seed(cycle.seed, Purpose.MODEL, 25))
     for step, split in enumerate(splits(cells, cycle, device)):
         read_pairs = split.read
-        own_pairs = split.own
+        predicted_pairs = split.predicted
         total, count = split.sums(read)
         scale = (count[:, None] + 1.0).rsqrt()
         h = total * scale
-        sample = negatives.draw(own_pairs.item if len(own_pairs.item) else read_pairs.item, source)
-        shares = softmax.softmax_shares(h, predicted, bias, own_pairs, sample, barred=read_pairs)
+        sample = negatives.draw(
+            predicted_pairs.item if len(predicted_pairs.item) else read_pairs.item, source
+        )
+        shares = softmax.softmax_shares(h, predicted, bias, predicted_pairs, sample, barred=read_pairs)
         slopes = shares.slopes(split.label / split.label.sum().clamp(min=1e-6))
         held = [cycle.weight_decay * (table - origin) for table, origin in zip(now, centre, strict=False)]
         pull = shares.mean(*slopes, predicted) * scale
@@ -270,7 +271,7 @@ def _add_up(
         first = offsets[state]
         for event in range(first, offsets[state + 1] + 1):
             while point < edges[state + 1] and count[order[point]] == event - first:
-                for column in range(sums.shape[1]):  # a whole row at once takes seconds to compile
+                for column in range(sums.shape[1]):  # a slice assignment takes seconds to compile
                     at[order[point], column] = sums[state, column]
                 point += 1
             if event < offsets[state + 1]:

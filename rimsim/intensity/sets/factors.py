@@ -91,17 +91,17 @@ def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float,
 def _newton(u: torch.Tensor, c: torch.Tensor, shares: softmax.SoftmaxShares, ridge: float) -> torch.Tensor:
     """(b, R) user vectors after a Newton step on users' items."""
     row, item = shares.pairs
-    ones = torch.ones_like(shares.own)
+    ones = torch.ones_like(shares.pair_share)
     count = u.new_zeros(len(u)).index_add_(0, row, ones)
-    mean = shares.mean(shares.own, shares.others, c)
-    second = shares.others @ _outer(shares.rows_of(c))
+    mean = shares.mean(shares.pair_share, shares.rest_share, c)
+    second = shares.rest_share @ _outer(shares.rows_of(c))
     slope = -shares.mean(*shares.slopes(ones), c) - ridge * u
     # As a product of matrices: to lay out a square for each pair takes five times as long.
     is_used = torch.zeros(len(c), dtype=torch.bool, device=c.device).index_fill_(0, item, 1)
     items = is_used.nonzero().squeeze(1)
     place = (is_used.cumsum(0) - 1).index_select(0, item)
     pairs = torch.sparse_coo_tensor(
-        torch.stack([row, place]), shares.own, (len(u), len(items)), check_invariants=False
+        torch.stack([row, place]), shares.pair_share, (len(u), len(items)), check_invariants=False
     )
     second += torch.sparse.mm(pairs, _outer(c[items]))
     return _stepped(u, slope, (mean, second), count, c, ridge)
@@ -295,7 +295,7 @@ class Factors(PersonalModel[FactorsConfig]):
             now = vectors.double()
             total, count = split.sums(now)
             users = folded(total, count.double(), Items(now, offset), ridge, config.newton_steps)
-            shares = softmax.softmax_shares(users, now, offset, split.own, None, barred=split.read)
+            shares = softmax.softmax_shares(users, now, offset, split.predicted, None, barred=split.read)
             slopes = shares.slopes(split.label.double())
             vectors.grad = shares.spread(*slopes, users, len(now)).float() + ridge * (vectors - begin)
             optimizer.step(softmax.one_cycle(step, steps, rate))
@@ -346,7 +346,8 @@ class UserFactors(Factors):
         users = np.unique(log.user)
         items = Items(self.served("vectors"), self.served("offset"))
         ridge = float(self.served("weights")[1])
-        (draws, seed) = (self.config.negatives, self.config.seed)
+        draws = self.config.negatives
+        seed = self.config.seed
         rows = torch.from_numpy(users).to(vectors.device)
         vectors[rows] = fold_users(Cells.of(log), np.arange(len(users)), items, ridge, draws, seed)
         return (vectors,)

@@ -187,7 +187,7 @@ class MatrixFactorization(FromHidden, Stored):
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32: p(y|x) of each state; rows sum to 1."""
         del now
-        _ = self.vectors  # an unfitted model raises here, before any work
+        _ = self.vectors  # raises if the model is not fitted
         return in_blocks(self._probabilities, *hidden)
 
     def tensors(self) -> dict[str, torch.Tensor]:

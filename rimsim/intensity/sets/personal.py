@@ -281,7 +281,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         )
         model = type(self)(self.config)
         model.shrinkage = past
-        return model.finish(held.past, None, held.whole)
+        return model.finish(held.past, None, held.log)
 
     def _impersonal(self, log: EventLog) -> tuple[Floats, Floats]:
         smoothing = self.config.smoothing
@@ -329,7 +329,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32: p(y|x) of each state; rows sum to 1."""
         del now
-        self.served("bias")  # an unfitted model raises here, before any work
+        self.served("bias")  # raises if the model is not fitted
         return in_blocks(self._probabilities, *hidden)
 
     def tensors(self) -> dict[str, torch.Tensor]:

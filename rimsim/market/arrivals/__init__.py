@@ -38,6 +38,7 @@ def make_arrivals(scenario: ScenarioConfig) -> ArrivalProcess:
     Raises:
         ConfigError: If ``arrivals.kind`` or one of ``arrivals.options`` is unknown, or has a wrong value.
     """
-    config, needed = scenario.arrivals, ("opening", "round", "known_beforehand", "keeps_users")
+    config = scenario.arrivals
+    needed = ("opening", "round", "known_beforehand", "keeps_users")
     plug = make_plug(config.kind, "arrivals.kind", BUILT_IN, needed, dict(config.options), scenario)
     return cast("ArrivalProcess", plug)

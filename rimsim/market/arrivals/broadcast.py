@@ -39,7 +39,8 @@ class Broadcast:
         Raises:
             ConfigError: If the sample is larger than the number of users.
         """
-        config, world = self._scenario.arrivals, so_far.world
+        config = self._scenario.arrivals
+        world = so_far.world
         log_user = np.unique(world.past_sessions.user)
         if config.per_round is not None:
             if config.per_round > len(log_user):
@@ -67,6 +68,6 @@ def drawn_sessions(sessions: Sessions, users: Ints, seed: int, number: int) -> I
     choices = np.searchsorted(sessions.user[by_user], users, "right") - begin
     draw = rng.uniform(seed, rng.Purpose.ARRIVALS, 4, number + 1, users)
     drawn = begin + (draw * choices).astype(np.int64)
-    found = np.full(len(users), -1)
-    found[choices > 0] = by_user[drawn[choices > 0]]
-    return found
+    session = np.full(len(users), -1)
+    session[choices > 0] = by_user[drawn[choices > 0]]
+    return session

@@ -42,7 +42,8 @@ class Clones:
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
         """Sampled visits of a round."""
-        config, world = self._arrivals, so_far.world
+        config = self._arrivals
+        world = so_far.world
         draw = np.arange(config.per_round or _PER_ROUND)
         pick = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 0, number + 1, draw)
         session: Ints | None = None
@@ -85,40 +86,34 @@ def clones_at(
     Raises:
         MarketError: If there are so many rounds, or clones of one user, that two arrivals could get the same id.
     """
-    past, sessions, tick = so_far.world.past, so_far.world.past_sessions, ticks(time)
+    past = so_far.world.past
+    sessions = so_far.world.past_sessions
+    tick = ticks(time)
     order = np.argsort(tick, kind="stable")
-    tick, log_user = tick[order], log_user[order]
-    original, originals = log_user, past.n_users  # what clones are clones of: users, or sessions and users
+    tick = tick[order]
+    log_user = log_user[order]
+    original = log_user  # original of each clone: a user, or a session or user
+    n_originals = past.n_users
     if session is not None:
         session = session[order]
         original = np.where(session >= 0, session, len(sessions) + log_user)
-        originals = len(sessions) + past.n_users
+        n_originals = len(sessions) + past.n_users
     clone, visit = np.divmod(running_count(original), max_visits)
-    _require_room(number, originals, clone, visit)
-    market_user = ((((number + 1) << _CLONE_BITS) + clone) * originals) + original
+    _require_room(number, n_originals, clone, visit)
+    market_user = ((((number + 1) << _CLONE_BITS) + clone) * n_originals) + original
     user, first, slot = np.unique(market_user, return_index=True, return_inverse=True)
-    begin = tick[first] / TICKS
-    mine = np.full(len(user), -1) if session is None else session[first]
+    copied = np.full(len(user), -1) if session is None else session[first]
     logged: Ints | None = None
     if session is not None:
-        whole = np.bincount(past.user, minlength=past.n_users)[log_user[first]]
-        logged = np.where(mine >= 0, events_before(sessions)[mine], whole)
-    shift = np.where(mine >= 0, begin - sessions.start[mine], 0.0)
-    alone = mine < 0
-    if alone.any():
-        gaps = inter_session_gaps(sessions)
-        draw = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 2, user[alone])
-        gap = gaps[(draw * len(gaps)).astype(np.int64)]
-        last = np.zeros(past.n_users)
-        np.maximum.at(last, past.user, past.time)
-        shift[alone] = begin[alone] - gap - last[log_user[first][alone]]
+        n_all = np.bincount(past.user, minlength=past.n_users)[log_user[first]]
+        logged = np.where(copied >= 0, events_before(sessions)[copied], n_all)
     return Schedule(
         tick=tick,
         id=(market_user << VISIT_BITS) + visit,
         slot=slot.reshape(-1).astype(np.int64),
         user=user,
         log_user=log_user[first],
-        shift=shift,
+        shift=_shifts(so_far, user, log_user[first], tick[first] / TICKS, copied),
         session=np.full(len(tick), -1, np.int64),
         start=int(ticks(start)),
         stop=int(ticks(stop)),
@@ -126,31 +121,50 @@ def clones_at(
     )
 
 
+def _shifts(so_far: RoundsSoFar, user: Ints, log_user: Ints, begin: Floats, session: Ints) -> Floats:
+    """Seconds by which each clone's past is moved in time."""
+    # Each clone begins its first visit at ``begin`` and copies ``session``, −1 for none.
+    past = so_far.world.past
+    sessions = so_far.world.past_sessions
+    shift = np.where(session >= 0, begin - sessions.start[session], 0.0)
+    copies_none = session < 0
+    if copies_none.any():
+        gaps = inter_session_gaps(sessions)
+        draw = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 2, user[copies_none])
+        gap = gaps[(draw * len(gaps)).astype(np.int64)]
+        last = np.zeros(past.n_users)
+        np.maximum.at(last, past.user, past.time)
+        shift[copies_none] = begin[copies_none] - gap - last[log_user[copies_none]]
+    return shift
+
+
 def _require_room(number: int, originals: int, clone: Ints, visit: Ints) -> None:
     """Refuse arrivals whose ids would overflow or collide."""
     rounds = (1 << (62 - _CLONE_BITS - VISIT_BITS)) // originals - 1
-    clones, visits = clone.max(initial=0) + 1, visit.max(initial=0) + 1
+    clones = clone.max(initial=0) + 1
+    visits = visit.max(initial=0) + 1
     faults = (
         (number >= rounds, f"round {number} of clones of {originals} users and sessions", f"{rounds} rounds"),
         (clones > 1 << _CLONE_BITS, f"{clones} clones of one user", 1 << _CLONE_BITS),
         (visits > 1 << VISIT_BITS, f"{visits} visits of one clone", 1 << VISIT_BITS),
     )
-    for wrong, what, most in faults:
+    for wrong, fault, limit in faults:
         if wrong:
-            raise MarketError(f"arrivals: found {what}. Expected at most {most}")
+            raise MarketError(f"arrivals: found {fault}. Expected at most {limit}")
 
 
 @lru_cache(maxsize=4)
 def events_before(sessions: Sessions) -> Ints:
     """Number of the user's events before each session."""
     order = np.lexsort((sessions.start, sessions.user))
-    user, count = sessions.user[order], sessions.count[order]
+    user = sessions.user[order]
+    count = sessions.count[order]
     before = np.cumsum(count) - count
     fresh = np.ones(len(user), bool)
     fresh[1:] = user[1:] != user[:-1]
-    found = np.empty(len(user), np.int64)
-    found[order] = before - before[fresh][np.cumsum(fresh) - 1]
-    return found
+    counts = np.empty(len(user), np.int64)
+    counts[order] = before - before[fresh][np.cumsum(fresh) - 1]
+    return counts
 
 
 def inter_session_gaps(sessions: Sessions) -> Floats:
@@ -167,7 +181,8 @@ def opening_after(log: EventLog, scenario: ScenarioConfig, most_arrivals: int | 
     """Opening of a market at the end of a log."""
     # The warm-up log knows nothing of items that the scenario's ``releases`` (a seeded share) bring later.
     opening = float(log.time[-1]) + 1.0
-    plan, release = scenario.releases, np.zeros(log.n_items)
+    plan = scenario.releases
+    release = np.zeros(log.n_items)
     late = round(plan.share * log.n_items)
     if not late:
         return Opening(log, opening, release, most_arrivals)

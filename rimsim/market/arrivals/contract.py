@@ -12,7 +12,8 @@ from rimsim.arrays import NEVER, Floats, ticks
 from rimsim.data.log import EventLog
 from rimsim.errors import MarketError
 from rimsim.market.consumers.contract import World
-from rimsim.market.ledger import LoggedPast, PastRound
+from rimsim.market.histories import LoggedPast
+from rimsim.market.past_round import PastRound
 from rimsim.market.records import VISIT_BITS, Schedule
 
 
@@ -100,9 +101,9 @@ def checked_schedule(
             differ; if the round is not after the last one; or if a visitor's past is not before its first visit.
     """
     past = LoggedPast.of(so_far.world.past) if past is None else past
-    for wrong, what, allowed in _faults(schedule, number, so_far, past):
+    for wrong, fault, allowed in _faults(schedule, number, so_far, past):
         if wrong:
-            raise MarketError(f"arrivals of round {number}: {what}. Expected {allowed}")
+            raise MarketError(f"arrivals of round {number}: {fault}. Expected {allowed}")
     return schedule
 
 
@@ -110,7 +111,10 @@ def _faults(
     schedule: Schedule, number: int, so_far: RoundsSoFar, past: LoggedPast
 ) -> Iterator[tuple[bool, str, str]]:
     """Result per check: true if failed; value found, value expected."""
-    tick, slot, log_user, n_users = schedule.tick, schedule.slot, schedule.log_user, so_far.world.log.n_users
+    tick = schedule.tick
+    slot = schedule.slot
+    log_user = schedule.log_user
+    n_users = so_far.world.log.n_users
     arrivals = {len(column) for column in (tick, schedule.id, slot, schedule.session)}
     yield len(arrivals) > 1, f"columns of {sorted(arrivals)} arrivals", "columns of one length"
     logged = np.zeros(len(log_user), np.int64) if schedule.logged is None else schedule.logged
@@ -148,9 +152,9 @@ def _faults(
         )
     yield not np.isfinite(schedule.shift).all(), "a past whose shift is not finite", "finite shifts"
     length = past.length(log_user, schedule.logged)
-    came = np.full(len(log_user), NEVER)
-    came[slot[::-1]] = tick[::-1]  # the first visit of each is written last
-    late = np.flatnonzero((length > 0) & (ticks(past.last(log_user, length) + schedule.shift) > came))
+    first_tick = np.full(len(log_user), NEVER)
+    first_tick[slot[::-1]] = tick[::-1]  # the first visit of each is written last
+    late = np.flatnonzero((length > 0) & (ticks(past.last(log_user, length) + schedule.shift) > first_tick))
     yield (
         bool(len(late)),
         f"a past that is moved beyond the visitor's first visit, for {len(late)} of {len(log_user)} slots",

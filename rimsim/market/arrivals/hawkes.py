@@ -22,13 +22,14 @@ from rimsim.market.arrivals.broadcast import drawn_sessions
 from rimsim.market.arrivals.clones import events_before, inter_session_gaps, opening_after
 from rimsim.market.arrivals.contract import Opening, RoundsSoFar
 from rimsim.market.consumers.contract import World
-from rimsim.market.ledger import LoggedPast
+from rimsim.market.histories import LoggedPast
 from rimsim.market.records import VISIT_BITS, Schedule, delay_ticks, running_count
 
 _DAY = 86_400.0
 _MOST_BRANCHING = 0.95
 """Largest branching ratio; a process with a ratio of 1 or more would not be stable."""
-_SLOWEST, _FASTEST = 1 / (365 * _DAY), 1 / 3600.0
+_SLOWEST = 1 / (365 * _DAY)
+_FASTEST = 1 / 3600.0
 """Lowest and highest rate of decay that a fit can find, per second."""
 _SHAPES = (0.1, 1e4)
 """Lowest and highest shape that a fit can find for the gamma distribution of users' own rates."""
@@ -57,29 +58,33 @@ def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRa
     # The likelihood is given each user's first session. Users' own rates have a gamma distribution, whose shape
     # decides the weight of a user's own sessions against the mean.
     order = np.lexsort((start, user))
-    who, when = user[order], start[order]
-    first = np.ones(len(who), bool)
-    first[1:] = who[1:] != who[:-1]
+    visitor = user[order]
+    instant = start[order]
+    first = np.ones(len(visitor), bool)
+    first[1:] = visitor[1:] != visitor[:-1]
     window = np.zeros(n_users)
-    window[who[first]] = np.maximum(stop - when[first], 1.0)
+    window[visitor[first]] = np.maximum(stop - instant[first], 1.0)
     base = np.full(n_users, max((~first).sum(), 1) / max(window.sum(), 1.0) / 2)
-    branching, decay = 0.5, 1 / (3 * _DAY)
+    branching = 0.5
+    decay = 1 / (3 * _DAY)
     for _ in range(_ITERATIONS):
-        excited, lagged = _excitations(when, first, decay)
-        rate = base[who] + branching * decay * excited
-        own = np.where(first, 0.0, base[who] / rate)
-        children = float((~first).sum() - own.sum())
-        waited = stop - when
+        excited, lagged = _excitations(instant, first, decay)
+        rate = base[visitor] + branching * decay * excited
+        spontaneous = np.where(first, 0.0, base[visitor] / rate)
+        children = float((~first).sum() - spontaneous.sum())
+        waited = stop - instant
         fade = np.exp(-decay * waited)
         lag = float((branching * decay * lagged / rate)[~first].sum() + branching * (waited * fade).sum())
-        mean = own.sum() / max(window.sum(), 1.0)
-        mine = np.bincount(who, own, n_users).astype(np.float64)
+        mean = spontaneous.sum() / max(window.sum(), 1.0)
+        mine = np.bincount(visitor, spontaneous, n_users).astype(np.float64)
         shape = _shape(mine, mean * window)
         new_base = (mine + shape) / (window + shape / mean) if mean > 0 else np.zeros(n_users)
         new_branching = min(children / max(float((1 - fade).sum()), 1e-12), _MOST_BRANCHING)
         new_decay = min(max(children / max(lag, 1e-12), _SLOWEST), _FASTEST)
         moved = abs(new_branching - branching) + abs(np.log(new_decay / decay))
-        base, branching, decay = new_base, new_branching, new_decay
+        base = new_base
+        branching = new_branching
+        decay = new_decay
         if moved < _TOLERANCE:
             break
     return SessionRates(base, branching, decay)
@@ -94,14 +99,15 @@ def _shape(count: Floats, expected: Floats) -> float:
 
 
 @compiled
-def _excitations(when: Floats, first: Bools, decay: float) -> tuple[Floats, Floats]:
+def _excitations(instant: Floats, first: Bools, decay: float) -> tuple[Floats, Floats]:
     """Sums of exp(−ω·lag) and lag·exp(−ω·lag) over each session's earlier sessions."""
     # Sessions are by user, then time.
-    excited, lagged = np.zeros(len(when)), np.zeros(len(when))
-    for n in range(1, len(when)):
+    excited = np.zeros(len(instant))
+    lagged = np.zeros(len(instant))
+    for n in range(1, len(instant)):
         if first[n]:
             continue
-        pause = when[n] - when[n - 1]
+        pause = instant[n] - instant[n - 1]
         fade = np.exp(-decay * pause)
         excited[n] = fade * (excited[n - 1] + 1.0)
         lagged[n] = fade * (lagged[n - 1] + pause * (excited[n - 1] + 1.0))
@@ -127,7 +133,7 @@ def expected_starts(
 def simulate(
     rates: SessionRates,
     factor: Floats,
-    most: float,
+    largest_factor: float,
     user: Ints,
     tick: Ints,
     window: tuple[int, int],
@@ -135,20 +141,22 @@ def simulate(
     number: int,
 ) -> tuple[Ints, Ints]:
     """Users and ticks of session starts in a window."""
-    # Thinning of a process with a larger factor f_max = ``most``. The process is one of clusters: spontaneous
+    # Thinning of a process with a larger factor f_max = ``largest_factor``. The process is one of clusters: spontaneous
     # sessions, and those that a session brings about. Candidates of the larger process are drawn by keys, spontaneous
     # ones by (seed, user, window, n), others by (seed, user, instant of the parent session, n), and each is kept with
     # chance f/f_max. So two markets share candidates, and differ only in those that satisfaction keeps and their
     # consequences.
-    kept = factor / most
-    found_user, found_tick = _by_themselves(rates, kept, most, window, seed, number)
+    chance = factor / largest_factor
+    found_user, found_tick = _by_themselves(rates, chance, largest_factor, window, seed, number)
     parents = np.concatenate([user, found_user]), np.concatenate([tick, found_tick])
-    users, ticks = [found_user], [found_tick]
+    users = [found_user]
+    ticks = [found_tick]
     while len(parents[0]):
-        parents = _children(rates, kept, most, parents, window, seed)
+        parents = _children(rates, chance, largest_factor, parents, window, seed)
         users.append(parents[0])
         ticks.append(parents[1])
-    everyone, instants = np.concatenate(users), np.concatenate(ticks)
+    everyone = np.concatenate(users)
+    instants = np.concatenate(ticks)
     # Nobody starts twice within a microsecond.
     pairs = np.unique(np.column_stack([instants, everyone]), axis=0)
     return pairs[:, 1].copy(), pairs[:, 0].copy()
@@ -160,33 +168,44 @@ def _poisson(draw: Floats, mean: Floats | float) -> Ints:
 
 
 def _by_themselves(
-    rates: SessionRates, kept: Floats, most: float, window: tuple[int, int], seed: int, number: int
+    rates: SessionRates,
+    chance: Floats,
+    largest_factor: float,
+    window: tuple[int, int],
+    seed: int,
+    number: int,
 ) -> tuple[Ints, Ints]:
-    purpose, everyone = rng.Purpose.ARRIVALS, np.arange(len(rates.base))
-    mean = rates.base * most * (window[1] - window[0]) / TICKS
+    purpose = rng.Purpose.ARRIVALS
+    everyone = np.arange(len(rates.base))
+    mean = rates.base * largest_factor * (window[1] - window[0]) / TICKS
     user, n = numbered(_poisson(rng.uniform(seed, purpose, 20, number, everyone), mean))
     share = rng.uniform(seed, purpose, 21, number, user, n)
     tick = window[0] + np.floor(share * (window[1] - window[0])).astype(np.int64)
-    stays = rng.uniform(seed, purpose, 22, number, user, n) < kept[user]
+    stays = rng.uniform(seed, purpose, 22, number, user, n) < chance[user]
     return user[stays], tick[stays]
 
 
 def _children(
     rates: SessionRates,
-    kept: Floats,
-    most: float,
+    chance: Floats,
+    largest_factor: float,
     parents: tuple[Ints, Ints],
     window: tuple[int, int],
     seed: int,
 ) -> tuple[Ints, Ints]:
     """Sessions in the window that earlier sessions excite."""
-    purpose, (user, tick) = rng.Purpose.ARRIVALS, parents
-    row, n = numbered(_poisson(rng.uniform(seed, purpose, 23, user, tick), rates.branching * most))
-    user, tick = user[row], tick[row]
+    purpose = rng.Purpose.ARRIVALS
+    user, tick = parents
+    row, n = numbered(_poisson(rng.uniform(seed, purpose, 23, user, tick), rates.branching * largest_factor))
+    user = user[row]
+    tick = tick[row]
     lag = rng.exponential(seed, purpose, 24, user, tick, n) / rates.decay
     inside = lag < 2 * (window[1] - tick) / TICKS  # beyond, ticks could overflow
-    user, tick, n, lag = user[inside], tick[inside], n[inside], lag[inside]
-    stays = rng.uniform(seed, purpose, 25, user, tick, n) < kept[user]
+    user = user[inside]
+    tick = tick[inside]
+    n = n[inside]
+    lag = lag[inside]
+    stays = rng.uniform(seed, purpose, 25, user, tick, n) < chance[user]
     born = tick + np.maximum(np.rint(lag * TICKS).astype(np.int64), 1)
     stays &= (born >= window[0]) & (born < window[1])
     return user[stays], born[stays]
@@ -259,10 +278,10 @@ class HawkesArrivals:
             return state
         opening = int(ticks(so_far.world.opening))
         slot = np.concatenate([past.schedule.slot for past in so_far.past])
-        came = np.concatenate([past.schedule.tick for past in so_far.past]) - opening
-        taker, known, _ = so_far.past[-1].histories.all_events()
+        elapsed = np.concatenate([past.schedule.tick for past in so_far.past]) - opening
+        taker, visible_from, _ = so_far.past[-1].histories.all_events()
         wide = len(state)
-        taken = np.isin(came * wide + slot, (known - self._wait - opening) * wide + taker)
+        taken = np.isin(elapsed * wide + slot, (visible_from - self._wait - opening) * wide + taker)
         _move(state, slot, taken, self._options.memory)
         return state
 
@@ -272,16 +291,17 @@ class HawkesArrivals:
         Raises:
             MarketError: If a user has too many visits, or there are too many rounds.
         """
-        world, length = so_far.world, duration_seconds(self._scenario.arrivals.round_length)
+        world = so_far.world
+        length = duration_seconds(self._scenario.arrivals.round_length)
         start, stop = (int(ticks(world.opening + n * length)) for n in (number, number + 1))
         rates = self.rates(world)
         factor = np.exp(self._options.kappa * (self.satisfaction(so_far) - self._options.neutral))
         logged, shift, user, tick = self._pasts(so_far)
         earlier = [(past.schedule.slot, past.schedule.tick) for past in so_far.past]
         user = np.concatenate([user, *(slot for slot, _ in earlier)])
-        tick = np.concatenate([tick, *(came for _, came in earlier)])
+        tick = np.concatenate([tick, *(visit_tick for _, visit_tick in earlier)])
         forecast = float(expected_starts(rates, factor, user, tick, (start, stop)).sum())
-        slot, came = simulate(rates, factor, self._most, user, tick, (start, stop), so_far.seed, number)
+        slot, visit_tick = simulate(rates, factor, self._most, user, tick, (start, stop), so_far.seed, number)
         visit = running_count(slot)
         if number >> _ROUND_BITS or int(visit.max(initial=0)) >> (VISIT_BITS - _ROUND_BITS):
             raise MarketError(
@@ -292,13 +312,13 @@ class HawkesArrivals:
         everyone = np.arange(world.past.n_users)
         before = (np.bincount(slots, minlength=len(everyone)) for slots, _ in earlier)
         return Schedule(
-            tick=came,
+            tick=visit_tick,
             id=(slot << VISIT_BITS) + (number << (VISIT_BITS - _ROUND_BITS)) + visit,
             slot=slot,
             user=everyone,
             log_user=everyone,
             shift=shift,
-            session=np.full(len(came), -1, np.int64),
+            session=np.full(len(visit_tick), -1, np.int64),
             start=start,
             stop=stop,
             logged=logged,
@@ -308,20 +328,22 @@ class HawkesArrivals:
 
     def _pasts(self, so_far: RoundsSoFar) -> tuple[Ints, Floats, Ints, Ints]:
         """Lengths and time shifts of users' pasts, and past sessions."""
-        world, sessions = so_far.world, so_far.world.past_sessions
-        everyone, before = np.arange(world.past.n_users), events_before(sessions)
+        world = so_far.world
+        sessions = so_far.world.past_sessions
+        everyone = np.arange(world.past.n_users)
+        before = events_before(sessions)
         arrivals = self._scenario.arrivals
         log = LoggedPast.of(world.past, empty=arrivals.history == "none")
         logged = np.diff(log.offsets)
         if arrivals.draw == "sessions":
             session = drawn_sessions(sessions, everyone, so_far.seed, 0)
             logged = np.where(session >= 0, np.minimum(before[session], logged), logged)
-        some = logged > 0
+        has_past = logged > 0
         gaps = inter_session_gaps(sessions)
         draw = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 26, everyone)
         shift = np.zeros(len(everyone))
-        last = log.times[(log.offsets[:-1] + logged - 1)[some]]
-        shift[some] = world.opening - gaps[(draw * len(gaps)).astype(np.int64)][some] - last
+        last = log.times[(log.offsets[:-1] + logged - 1)[has_past]]
+        shift[has_past] = world.opening - gaps[(draw * len(gaps)).astype(np.int64)][has_past] - last
         mine = before < logged[sessions.user]
         user = sessions.user[mine]
         return logged.astype(np.int64), shift, user, ticks(sessions.start[mine] + shift[user])

@@ -45,7 +45,8 @@ class Replay:
         """Opening of the market, at a time within the log."""
         # A session that straddles it ends there.
         sessions = log.sessions(self._scenario.data.session_gap)
-        first, last = float(log.time[0]), float(log.time[-1])
+        first = float(log.time[0])
+        last = float(log.time[-1])
         opening = first + self._scenario.arrivals.warmup_share * (last - first)
         # Later events of a session that started before never happen.
         started_before = sessions.start[sessions.of_event] < opening
@@ -55,9 +56,11 @@ class Replay:
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
         """Sessions of a round, at their times in the log."""
-        world, everyone = so_far.world, np.arange(so_far.world.log.n_users)
+        world = so_far.world
+        everyone = np.arange(so_far.world.log.n_users)
         rows, bounds = self._shared_out(world)
-        sessions, mine = world.sessions, rows[bounds[number] : bounds[number + 1]]
+        sessions = world.sessions
+        mine = rows[bounds[number] : bounds[number + 1]]
         edges = [int(ticks(world.opening)), *(int(ticks(sessions.start[rows[b]])) for b in bounds[1:-1])]
         edges.append(int(ticks(sessions.stop[rows].max())) + 1)
         return Schedule(
@@ -74,7 +77,8 @@ class Replay:
 
     def _shared_out(self, world: World) -> tuple[Ints, Ints]:
         """Replayed sessions, and bounds of each round within them."""
-        rounds, per_round = self._scenario.rounds, self._scenario.arrivals.per_round
+        rounds = self._scenario.rounds
+        per_round = self._scenario.arrivals.per_round
         rows = np.flatnonzero(world.sessions.start >= world.opening)
         if per_round is not None:
             rows = rows[: rounds * per_round]

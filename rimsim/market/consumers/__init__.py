@@ -58,7 +58,8 @@ def make_consumer(scenario: ScenarioConfig) -> Consumer:
         ConfigError: If ``consumer.kind`` or one of ``consumer.options`` is unknown or has a wrong value, or if the
             consumer would ignore ``consumer.dynamics`` of the scenario.
     """
-    config, methods = scenario.consumer, ("respond", "organic", "true_intensity")
+    config = scenario.consumer
+    methods = ("respond", "organic", "true_intensity")
     plug = make_plug(config.kind, "consumer.kind", BUILT_IN, methods, dict(config.options), scenario)
     consumer = cast("Consumer", plug)
     capabilities = ConsumerCapabilities.of(consumer)

@@ -77,7 +77,8 @@ class Cascade(PreferenceConsumer):
     def __init__(self, options: CascadeOptions, scenario: ScenarioConfig) -> None:
         super().__init__(scenario)
         self._stop = options.stop
-        self._decay, self._attraction = scenario.consumer.position_decay, scenario.consumer.attraction
+        self._decay = scenario.consumer.position_decay
+        self._attraction = scenario.consumer.attraction
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Responses of visits to their slates."""

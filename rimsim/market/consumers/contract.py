@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints, numbered, seconds
-from rimsim.compiled import compiled, compiled_part
+from rimsim.compiled import CompiledRecord, compiled, compiled_part
 from rimsim.data.log import EventLog, Sessions
 from rimsim.errors import MarketError, has_type, refuse
-from rimsim.market.ledger import Histories
+from rimsim.market.histories import Histories
 from rimsim.market.providers import Roster
 from rimsim.market.records import Response, Schedule
 from rimsim.matching import tie_rank, uniform_of
@@ -30,7 +30,6 @@ _BLOCK = 1024
 """Visits whose true intensities are held at once."""
 
 
-# -- visits and responses ---------------------------------------------------------------------------------------------
 @compiled_part
 def uniform_draw(key: np.uint64, item: int) -> float:
     """Uniform random number of an item under a key."""
@@ -84,24 +83,17 @@ def answer(scores: Float32s, ground: Float32s, slates: Ints, keys: NDArray[np.ui
         for position in range(slates.shape[1]):
             item = slates[n, position]
             if item < 0:
-                consumed[n, position], probability[n, position], intensity[n, position] = False, 0.0, 0.0
+                consumed[n, position] = False
+                probability[n, position] = 0.0
+                intensity[n, position] = 0.0
                 continue
             consumed[n, position], probability[n, position], intensity[n, position] = response_to(
                 scores[n, item], ground[n], keys[n], item, examination[position], attraction
             )
 
 
-@compiled
-def mark_hits(slates: Ints, sessions: Ints, offsets: Ints, item: Ints, hits: Bools) -> None:
-    """Mark the items of slates that given sessions contain."""
-    for row in range(len(slates)):
-        for place in range(offsets[sessions[row]], offsets[sessions[row] + 1]):
-            for position in range(slates.shape[1]):
-                hits[row, position] |= slates[row, position] == item[place]
-
-
 @dataclass(frozen=True, eq=False)
-class Law:
+class Law(CompiledRecord):
     """Law of consumption: 1 − exp(−λ*·p*·γ^(r−1)·a)."""
 
     examination: Floats
@@ -109,7 +101,8 @@ class Law:
     attraction: float
 
 
-class Hits(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Hits(CompiledRecord):
     """Law of consumption: visitors take the items of logged sessions.
 
     Items of session s are ``item[offsets[s]:offsets[s + 1]]``.
@@ -125,6 +118,17 @@ class Hits(NamedTuple):
         begin = self.offsets[sessions]
         place, number = numbered(self.offsets[sessions + 1] - begin)
         return place, self.item[begin[place] + number]
+
+
+@compiled
+def mark_hits(slates: Ints, sessions: Ints, hits: Hits, is_hit: Bools) -> None:
+    """Mark the items of slates that given sessions contain."""
+    offsets = hits.offsets  # each look-up of a record's array counts a reference, too slow within a loop
+    item = hits.item
+    for row in range(len(slates)):
+        for place in range(offsets[sessions[row]], offsets[sessions[row] + 1]):
+            for position in range(slates.shape[1]):
+                is_hit[row, position] |= slates[row, position] == item[place]
 
 
 @lru_cache(maxsize=64)
@@ -225,8 +229,8 @@ class SlateVisits:
     def events_in_market(self) -> tuple[Ints, Ints, Ints]:
         """Consumptions in the market: visit, item, and tick when known."""
         counts = self.histories.events.counts[self.slot]
-        known, items = self.histories.between(self.slot, np.zeros_like(counts), counts)
-        return np.repeat(np.arange(len(counts)), counts), items, known
+        visible_from, items = self.histories.between(self.slot, np.zeros_like(counts), counts)
+        return np.repeat(np.arange(len(counts)), counts), items, visible_from
 
     def uniform(self, slates: Ints) -> Floats:
         """Uniform random numbers, one per visit and item."""
@@ -256,7 +260,6 @@ def drawn(visits: SlateVisits, slates: Ints, probability: Floats, intensity: Flo
     return Response(visits.uniform(slates) < probability, probability, np.where(shown, intensity, 0.0))
 
 
-# -- the consumer -----------------------------------------------------------------------------------------------------
 @runtime_checkable
 class Consumer(Protocol):
     """Choice model of visitors; agents and models never see it.
@@ -317,7 +320,6 @@ class ConsumerCapabilities:
         )
 
 
-# -- checked answers --------------------------------------------------------------------------------------------------
 def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Response:
     """Response of visits to slates, after checks.
 
@@ -329,7 +331,9 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
         raise MarketError(
             f"{type(consumer).__name__}.respond: found a {type(response).__name__}. Expected a Response"
         )
-    consumed, probability, intensity = response.consumed, response.probability, response.intensity
+    consumed = response.consumed
+    probability = response.probability
+    intensity = response.intensity
     if (
         consumed.dtype != np.bool_
         or probability.dtype.kind != "f"
@@ -344,8 +348,10 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
     place = _first_wrong(slates, consumed, probability, intensity)
     if place >= 0:
         row, position = divmod(place, slates.shape[1])
-        item, outcome = int(slates[row, position]), "consumed" if consumed[row, position] else "not consumed"
-        chance, rate = probability[row, position], intensity[row, position]
+        item = int(slates[row, position])
+        outcome = "consumed" if consumed[row, position] else "not consumed"
+        chance = probability[row, position]
+        rate = intensity[row, position]
         raise MarketError(
             f"{type(consumer).__name__}.respond: item {item} at position {position + 1} is {outcome}, with "
             f"probability {chance} and intensity {rate}. Expected that empty positions (item −1) are not "
@@ -361,7 +367,8 @@ def _first_wrong(slates: Ints, consumed: Bools, probability: Floats, intensity: 
     for row in range(n):
         for position in range(k):
             ghost = consumed[row, position] and slates[row, position] < 0
-            chance, worth = probability[row, position], intensity[row, position]
+            chance = probability[row, position]
+            worth = intensity[row, position]
             if ghost or not 0.0 <= chance <= 1.0 or not 0.0 <= worth < np.inf:
                 return int(row * k + position)
     return -1
@@ -378,16 +385,18 @@ def law_of(consumer: Consumer, world: World, positions: int, session: Ints) -> L
     """
     # Compiled code reads these arrays without checks.
     find = ConsumerCapabilities.of(consumer).law
-    law, where = None if find is None else find(world), f"{type(consumer).__name__}.law"
+    law = None if find is None else find(world)
+    method = f"{type(consumer).__name__}.law"
     if isinstance(law, Law) and len(law.examination) < positions:
-        found = f"found {len(law.examination)} examinations"
-        refuse(MarketError, where, found, f"one per position, {positions}")
+        problem = f"found {len(law.examination)} examinations"
+        refuse(MarketError, method, problem, f"one per position, {positions}")
     if isinstance(law, Hits):
-        offsets, n = law.offsets, int(session.max(initial=-1)) + 1
+        offsets = law.offsets
+        n = int(session.max(initial=-1)) + 1
         if len(offsets) <= n or offsets[0] < 0 or offsets[-1] > len(law.item) or (np.diff(offsets) < 0).any():
-            found = f"found {len(offsets)} offsets for {len(law.item)} items"
+            problem = f"found {len(offsets)} offsets for {len(law.item)} items"
             allowed = f"ascending numbers for {n} sessions, from 0 to the number of items"
-            refuse(MarketError, where, found, allowed)
+            refuse(MarketError, method, problem, allowed)
     return law
 
 
@@ -426,16 +435,17 @@ def true_intensity_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> 
     Raises:
         MarketError: If the result is not an (n, M) tensor of finite numbers of at least 0.
     """
-    found, name = consumer.true_intensity(visits), f"{type(consumer).__name__}.true_intensity"
+    intensity = consumer.true_intensity(visits)
+    name = f"{type(consumer).__name__}.true_intensity"
     shape = (len(visits), n_items)
-    if not has_type(found, torch.Tensor) or tuple(found.shape) != shape:
-        what = f"a {type(found).__name__} of shape {tuple(np.shape(found))}"
-        raise MarketError(f"{name}: found {what}. Expected a tensor of shape {shape}")
-    if found.numel() and not (bool(found.amin() >= 0) and bool(found.amax() < np.inf)):
+    if not has_type(intensity, torch.Tensor) or tuple(intensity.shape) != shape:
+        problem = f"a {type(intensity).__name__} of shape {tuple(np.shape(intensity))}"
+        raise MarketError(f"{name}: found {problem}. Expected a tensor of shape {shape}")
+    if intensity.numel() and not (bool(intensity.amin() >= 0) and bool(intensity.amax() < np.inf)):
         raise MarketError(
             f"{name}: found a number that is negative, infinite or NaN. Expected finite numbers of at least 0"
         )
-    return found
+    return intensity
 
 
 def relevant_items(consumer: Consumer, visits: SlateVisits, n_items: int) -> Floats:
@@ -450,13 +460,13 @@ def relevant_items(consumer: Consumer, visits: SlateVisits, n_items: int) -> Flo
     counted = ConsumerCapabilities.of(consumer).relevant
     if counted is None:
         rows = (visits.row[first : first + _BLOCK] for first in range(0, len(visits), _BLOCK))
-        blocks = (dataclasses.replace(visits, row=some) for some in rows)
+        blocks = (dataclasses.replace(visits, row=block_rows) for block_rows in rows)
         parts = [true_intensity_of(consumer, block, n_items) for block in blocks]
         return np.concatenate([part.double().sum(1).cpu().numpy() for part in parts] or [np.zeros(0)])
-    found = np.asarray(counted(visits), np.float64)
-    if found.shape != (len(visits),) or not ((found >= 0) & (found < np.inf)).all():
+    numbers = np.asarray(counted(visits), np.float64)
+    if numbers.shape != (len(visits),) or not ((numbers >= 0) & (numbers < np.inf)).all():
         raise MarketError(
-            f"{type(consumer).__name__}.relevant: found shape {found.shape}, or a number that is "
+            f"{type(consumer).__name__}.relevant: found shape {numbers.shape}, or a number that is "
             f"negative, infinite or NaN. Expected shape ({len(visits)},) and finite numbers of at least 0"
         )
-    return found
+    return numbers

@@ -85,8 +85,8 @@ class _Answers:
         # Unknown pairs have probability 0.
         wanted = user[:, None] * self.n_items + items
         place = np.minimum(np.searchsorted(self.pair, wanted), len(self.pair) - 1)
-        known = (self.pair[place] == wanted) & (items >= 0)
-        return np.where(known, self.probability[place], 0.0), known
+        is_known = (self.pair[place] == wanted) & (items >= 0)
+        return np.where(is_known, self.probability[place], 0.0), is_known
 
 
 @lru_cache(maxsize=2)
@@ -101,11 +101,11 @@ def _matched(table: ObservedTable, log: EventLog) -> ObservedTable:
 
 @lru_cache(maxsize=4)
 def _answers(options: ObservedOptions, table: ObservedTable, log: EventLog) -> _Answers:
-    known = _matched(table, log)
-    reached = (known.value >= options.taken_at).astype(np.float64)
-    taken = known.value if options.value == "probability" else reached
-    pair = known.user * log.n_items + known.item
-    offsets = np.searchsorted(known.user, np.arange(log.n_users + 1))
+    answers = _matched(table, log)
+    reached = (answers.value >= options.taken_at).astype(np.float64)
+    taken = answers.value if options.value == "probability" else reached
+    pair = answers.user * log.n_items + answers.item
+    offsets = np.searchsorted(answers.user, np.arange(log.n_users + 1))
     return _Answers(pair, taken, offsets.astype(np.int64), log.n_items)
 
 
@@ -149,16 +149,17 @@ class Observed:
         Raises:
             DataError: If the table has no answer for any pair of a user and an item of the log.
         """
-        known, answers = _matched(self._table, log), self._known(log)
+        matched = _matched(self._table, log)
+        answers = self._known(log)
         new = ~np.isin(answers.pair, np.unique(log.user * log.n_items + log.item))
         total = float(answers.probability.sum())
         return TableReport(
-            users=len(np.unique(known.user)),
-            items=len(np.unique(known.item)),
-            answered=len(known) / (log.n_users * log.n_items),
+            users=len(np.unique(matched.user)),
+            items=len(np.unique(matched.item)),
+            answered=len(matched) / (log.n_users * log.n_items),
             taken=float(answers.probability.mean()),
             left=float(answers.probability[new].sum()) / total if total else 0.0,
-            shown_at_random=known.shown_at_random,
+            shown_at_random=matched.shown_at_random,
         )
 
     def note(self, log: EventLog) -> str:
@@ -187,7 +188,8 @@ class Observed:
 
     def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
         """Probability p of each admissible item, 0 of all others."""
-        answers, release = self._known(visits.world.log), visits.world.release
+        answers = self._known(visits.world.log)
+        release = visits.world.release
         true = torch.zeros(len(visits), answers.n_items)
         for first in range(0, len(visits), BLOCK):
             block = dataclasses.replace(visits, row=visits.row[first : first + BLOCK])

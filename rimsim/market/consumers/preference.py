@@ -24,23 +24,26 @@ from rimsim.market.consumers.contract import (
     poisson_probabilities,
 )
 from rimsim.market.consumers.truths import Truth
-from rimsim.market.ledger import Histories
+from rimsim.market.histories import Histories
 from rimsim.market.records import Response, Schedule, delay_ticks
-from rimsim.market.scores import ArrivalScores, Scorer, ScoreRows
+from rimsim.market.scores.arrivals import ArrivalScores
+from rimsim.market.scores.block import ScoreRows
+from rimsim.market.scores.scorer import Scorer
 from rimsim.measures import genre_weights
 
 _ALL_EVENTS = np.iinfo(np.int64).max
 
 
-# -- intensities of the truth -----------------------------------------------------------------------------------------
 class _TruthScorer(Scorer):
     """Scorer with a truth's p* and λ*."""
 
     def __init__(self, truth: Truth, histories: Histories, delay: int, release: Ints) -> None:
         # Shares are over one catalogue, whatever is released: see SlateVisits.true_scores.
-        there = np.full(len(truth.item_bias), ALWAYS)
-        super().__init__(truth.model, histories, there, torch.device("cpu"))
-        self._truth, self._delay, self._released_at = truth, delay, release
+        always_released = np.full(len(truth.item_bias), ALWAYS)
+        super().__init__(truth.model, histories, always_released, torch.device("cpu"))
+        self._truth = truth
+        self._delay = delay
+        self._released_at = release
         self._last = np.zeros(len(histories), np.int64)
         """(slots,) tick of the last event in each hidden state."""
 
@@ -52,17 +55,20 @@ class _TruthScorer(Scorer):
             return
         rows = torch.from_numpy(self._histories.log_user)
         self._hidden = tuple(part[rows] for part in self._truth.users)
-        self._known[:] = _ALL_EVENTS
+        self._n_encoded[:] = _ALL_EVENTS
 
     def catch_up(self, slots: Ints, counts: Ints) -> None:
         """Update hidden states by all events, in their order."""
         # An event that precedes one in a hidden state, such as organic consumption later than a visit, changes it.
-        last, self._last[slots] = self._last[slots], self._histories.events.newest[slots]
-        new = self._histories.visible_at(slots, last) != self._known[slots]
-        if self._recurrent is not None and new.any():
-            states = self._histories.states(slots[new], counts[new], last[new])
-            self._store(slots[new], self._recurrent.encode(states), counts[new])
-            slots, counts = slots[~new], counts[~new]
+        last = self._last[slots]
+        self._last[slots] = self._histories.events.newest[slots]
+        is_changed = self._histories.visible_at(slots, last) != self._n_encoded[slots]
+        if self._recurrent is not None and is_changed.any():
+            changed = slots[is_changed]
+            states = self._histories.states(changed, counts[is_changed], last[is_changed])
+            self._store(changed, self._recurrent.encode(states), counts[is_changed])
+            slots = slots[~is_changed]
+            counts = counts[~is_changed]
         super().catch_up(slots, counts)
 
     def score(
@@ -70,12 +76,12 @@ class _TruthScorer(Scorer):
     ) -> ScoreRows:
         """Scores p* and λ* of at most ``BLOCK`` states."""
         share, _, admissible = super().score(ids, slots, ticks, counts, hidden).tensors
-        known = share.numpy()[: len(slots)]  # the rows beyond are padding
+        share_of_slots = share.numpy()[: len(slots)]  # the rows beyond are padding
         if (factor := self._truth.item_factor) is not None:
-            known *= factor
-            known /= np.maximum(known.sum(1, keepdims=True), np.finfo(np.float32).tiny)
+            share_of_slots *= factor
+            share_of_slots /= np.maximum(share_of_slots.sum(1, keepdims=True), np.finfo(np.float32).tiny)
         if self._released_at.max() > ticks.min():
-            known[self._released_at > ticks[:, None]] = 0.0
+            share_of_slots[self._released_at > ticks[:, None]] = 0.0
         size = self._truth.sizes.of_visits(self._histories, slots, ticks, self._delay)
         return ScoreRows((share, torch.from_numpy(size.astype(np.float32)), admissible))
 
@@ -107,7 +113,6 @@ class TruthScores(ArrivalScores):
         return share, size
 
 
-# -- dynamics ---------------------------------------------------------------------------------------------------------
 class Dynamics:
     """Preference dynamics: satiation, taste drift and conformity.
 
@@ -133,7 +138,8 @@ class Dynamics:
 
     def of_slates(self, visits: SlateVisits, slates: Ints) -> Floats:
         """Dynamics' factors of shown items; arbitrary at empty positions."""
-        weights, items = _genre_weights(visits.world), np.maximum(slates, 0)
+        weights = _genre_weights(visits.world)
+        items = np.maximum(slates, 0)
         taste = self._taste(visits, weights)
         factor = np.exp((weights[items] * taste[:, None, :]).sum(2))
         if self._config.drift > 0:
@@ -175,16 +181,16 @@ class Dynamics:
         """Factor of conformity for each item."""
         if not self._config.conformity > 0:
             return np.ones(visits.world.log.n_items)
-        wanted = (1.0 + visits.popularity) ** self._config.conformity
-        logged = np.bincount(visits.world.past.item, minlength=len(wanted))
-        return np.asarray(wanted * logged.sum() / (wanted * logged).sum(), np.float64)
+        factor = (1.0 + visits.popularity) ** self._config.conformity
+        n_logged = np.bincount(visits.world.past.item, minlength=len(factor))
+        return np.asarray(factor * n_logged.sum() / (factor * n_logged).sum(), np.float64)
 
     def _consumed(self, visits: SlateVisits) -> tuple[Ints, Ints, Floats]:
         """Visit, item and age (in seconds) of earlier consumptions."""
-        row, item, known = visits.events_in_market()
-        age = visits.tick[row] - (known - self._wait)
-        before = age > 0
-        return row[before], item[before], age[before] / TICKS
+        row, item, visible_from = visits.events_in_market()
+        age = visits.tick[row] - (visible_from - self._wait)
+        is_earlier = age > 0
+        return row[is_earlier], item[is_earlier], age[is_earlier] / TICKS
 
 
 @lru_cache(maxsize=4)
@@ -193,7 +199,6 @@ def _genre_weights(world: World) -> Floats:
     return genre_weights([str(text) for text in world.log.items["genres"]])[0]
 
 
-# -- consumers --------------------------------------------------------------------------------------------------------
 class PreferenceConsumer:
     """Base of consumers with the intensities of the truth.
 

@@ -29,15 +29,20 @@ def _futures(world: World, horizon: float | None) -> Hits:
     """Items consumed in each session, or within its horizon."""
     if horizon is None:
         return _session_items(world)
-    log, sessions = world.log, world.sessions
-    time, item, edges = log.time[log.by_user], log.item[log.by_user], log.offsets
-    found = []
+    log = world.log
+    sessions = world.sessions
+    time = log.time[log.by_user]
+    item = log.item[log.by_user]
+    edges = log.offsets
+    futures = []
     for owner, start in zip(sessions.user.tolist(), sessions.start.tolist(), strict=True):
-        begin, end = edges[owner], edges[owner + 1]
+        begin = edges[owner]
+        end = edges[owner + 1]
         first, stop = begin + np.searchsorted(time[begin:end], (start, start + horizon))
-        found.append(item[first:stop])
+        futures.append(item[first:stop])
     return Hits(
-        offsets_of(np.array([len(items) for items in found], np.int64)), np.concatenate([item[:0], *found])
+        offsets_of(np.array([len(items) for items in futures], np.int64)),
+        np.concatenate([item[:0], *futures]),
     )
 
 
@@ -61,7 +66,7 @@ class ReplayedLog:
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Response to slates: hits are consumed with probability 1."""
         hits = np.zeros(slates.shape, bool)
-        mark_hits(slates, visits.schedule.session[visits.row], *_futures(visits.world, self._horizon), hits)
+        mark_hits(slates, visits.schedule.session[visits.row], _futures(visits.world, self._horizon), hits)
         certain = hits.astype(np.float64)
         return Response(hits, certain, certain)
 
@@ -93,7 +98,8 @@ class ReplayedLog:
         """Number of items in each visit's logged future."""
         place, item = self._future(visits)
         offsets = offsets_of(np.bincount(place, minlength=len(visits)))
-        seen, distinct = np.zeros(visits.world.log.n_items, np.int64), np.zeros(len(offsets), np.int64)
+        seen = np.zeros(visits.world.log.n_items, np.int64)
+        distinct = np.zeros(len(offsets), np.int64)
         first_of_each(offsets, item, seen, np.empty_like(item), distinct)
         return np.diff(distinct).astype(np.float64)
 

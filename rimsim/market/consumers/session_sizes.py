@@ -14,7 +14,7 @@ from rimsim.arrays import TICKS, Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog, LaterSessions
 from rimsim.intensity.states import UserStates, known_events
-from rimsim.market.ledger import Histories
+from rimsim.market.histories import Events, Histories
 
 _DAY = 86_400.0
 _SOONEST = 1.0
@@ -87,47 +87,53 @@ class SessionSizes:
     def of_visits(self, histories: Histories, slots: Ints, ticks: Ints, delay: int) -> Floats:
         """λ* of visits, given the consumptions before each."""
         # ``delay`` are the ticks of a consumption's delay.
-        events, found = histories.events, np.empty(len(slots))
+        sizes = np.empty(len(slots))
         _sizes_of_visits(slots, ticks, self.effect[histories.log_user[slots]], self.weights, self.bounds,
-            histories.length, histories.last_logged, events.first, events.counts, events.newest,
-            events.tick, events.next, delay, found)  # fmt: skip
-        return found
+            histories.length, histories.last_logged, histories.events, delay, sizes)  # fmt: skip
+        return sizes
 
 
 @compiled
 def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, bounds: Floats, length:
-    Ints, last_logged: Floats, first: Ints, counts: Ints, newest: Ints, tick: Ints, following: Ints, delay:
-    int, found: Floats) -> None:  # fmt: skip
+    Ints, last_logged: Floats, events: Events, delay: int, sizes: Floats) -> None:  # fmt: skip
     """Fill in λ*, computed from consumptions before each visit."""
+    counts = events.counts  # each look-up of a record's array counts a reference, too slow within a loop
+    newest = events.newest
+    first = events.first
+    event_tick = events.tick
+    following = events.next
     for n in range(len(slots)):
-        slot, until = slots[n], ticks[n] + delay
-        number, last = length[slot], last_logged[slot]
+        slot = slots[n]
+        until = ticks[n] + delay
+        n_events = length[slot]
+        last = last_logged[slot]
         if counts[slot] and newest[slot] <= until:
-            number += counts[slot]
+            n_events += counts[slot]
             last = (newest[slot] - delay) / TICKS
         elif counts[slot]:
             place = first[slot]
-            while tick[place] <= until:  # ends at the newest event, if not before
-                number += 1
-                last = (tick[place] - delay) / TICKS
+            while event_tick[place] <= until:  # ends at the newest event, if not before
+                n_events += 1
+                last = (event_tick[place] - delay) / TICKS
                 place = following[place]
-        if number == 0:
-            found[n] = effect[n] * math.exp(weights[0])
+        if n_events == 0:
+            sizes[n] = effect[n] * math.exp(weights[0])
             continue
-        count, recency = math.log(1.0 + number), math.log(max(ticks[n] / TICKS - last, _SOONEST) / _DAY)
+        count = math.log(1.0 + n_events)
+        recency = math.log(max(ticks[n] / TICKS - last, _SOONEST) / _DAY)
         count = min(max(count, bounds[0, 0]), bounds[0, 1])
         recency = min(max(recency, bounds[1, 0]), bounds[1, 1])
         total = weights[1] + weights[2] * count + weights[3] * count * count
-        found[n] = effect[n] * math.exp(total + weights[4] * recency + weights[5] * recency * recency)
+        sizes[n] = effect[n] * math.exp(total + weights[4] * recency + weights[5] * recency * recency)
 
 
 def known_of(states: UserStates) -> tuple[Ints, Floats]:
     """Number of events per state; seconds since the last one."""
     # The seconds count from 0 without events.
     number = states.lengths
-    some = number > 0
+    has_events = number > 0
     last = np.zeros(len(number))
-    last[some] = states.times[states.offsets[1:][some] - 1]
+    last[has_events] = states.times[states.offsets[1:][has_events] - 1]
     return number, states.now - last
 
 
@@ -156,13 +162,16 @@ def fit_sizes(
         weights: Number of times that each user counts in the regression; None: once.
     """
     whole = _Sizes(log, gap)
-    count, first = whole.count, whole.first
+    count = whole.count
+    first = whole.first
     some = whole.of_some_users(_SESSIONS)
     tried = [some.left_out(candidate) for candidate in _SHRINKAGES]
     best = int(np.argmin([float((size - some.count * np.log(size)).sum()) for size in tried]))
-    shrinkage, left_out = _SHRINKAGES[best], tried[best]
+    shrinkage = _SHRINKAGES[best]
+    left_out = tried[best]
     sizes = whole.fit(shrinkage, weights)
-    forward, actual = np.zeros(0), np.zeros(0)
+    forward = np.zeros(0)
+    actual = np.zeros(0)
     if later is not None:
         states = UserStates.of(later.past, later.user, later.time)
         forward = _Sizes(later.past, gap).fit(shrinkage).expected(later.user, states)
@@ -185,14 +194,14 @@ def fit_sizes(
     return sizes, report
 
 
-def _ratio(found: Floats, actual: Floats) -> float:
-    return float(found.sum() / actual.sum()) if len(actual) else float("nan")
+def _ratio(predicted: Floats, actual: Floats) -> float:
+    return float(predicted.sum() / actual.sum()) if len(actual) else float("nan")
 
 
-def _rank_correlation(found: Floats, actual: Floats) -> float:
-    if len(found) < 2 or not np.ptp(found) or not np.ptp(actual):
+def _rank_correlation(predicted: Floats, actual: Floats) -> float:
+    if len(predicted) < 2 or not np.ptp(predicted) or not np.ptp(actual):
         return float("nan")
-    return float(scipy.stats.spearmanr(found, actual).statistic)
+    return float(scipy.stats.spearmanr(predicted, actual).statistic)
 
 
 def _mean(values: Floats) -> float:
@@ -208,7 +217,8 @@ class _Sizes:
         self.user = sessions.user
         self.count = sessions.count.astype(np.float64)
         begin, end = known_events(log, sessions.user, sessions.start)
-        number, last = end - begin, np.zeros(len(begin))
+        number = end - begin
+        last = np.zeros(len(begin))
         some = number > 0
         last[some] = log.time[log.by_user[end[some] - 1]]
         known = number, sessions.start - last
@@ -223,31 +233,34 @@ class _Sizes:
         """Mask of users' first sessions."""
         return np.asarray(self.features[:, 0] > 0, np.bool_)
 
-    def of_some_users(self, most: int) -> _Sizes:
-        """Sessions of sampled users, at most ``most``."""
-        if len(self.user) <= most:
+    def of_some_users(self, limit: int) -> _Sizes:
+        """Sessions of sampled users, at most ``limit``."""
+        if len(self.user) <= limit:
             return self
         order = np.argsort(rng.uniform(0, rng.Purpose.MODEL, 28, np.arange(self.n_users)), kind="stable")
         together = np.cumsum(np.bincount(self.user, minlength=self.n_users)[order])
         drawn = np.zeros(self.n_users, bool)
-        drawn[order[together <= most]] = True
+        drawn[order[together <= limit]] = True
         return self._rows(drawn[self.user])
 
     def left_out(self, shrinkage: float) -> Floats:
         """λ* of each session, fitted without its fold."""
-        found = np.empty(len(self.user))
-        draw = rng.uniform(0, rng.Purpose.MODEL, 12, np.arange(len(found)))
+        sizes = np.empty(len(self.user))
+        draw = rng.uniform(0, rng.Purpose.MODEL, 12, np.arange(len(sizes)))
         fold = (draw * _FOLDS).astype(np.int64)
         for number in range(_FOLDS):
-            mine, others = fold == number, self._rows(fold != number)
-            fitted = (others if len(others.user) else self).fit(shrinkage)
-            found[mine] = fitted.effect[self.user[mine]] * np.exp(self.features[mine] @ fitted.weights)
-        return found
+            mine = fold == number
+            fitted_part = self._rows(fold != number)
+            fitted = (fitted_part if len(fitted_part.user) else self).fit(shrinkage)
+            sizes[mine] = fitted.effect[self.user[mine]] * np.exp(self.features[mine] @ fitted.weights)
+        return sizes
 
     def _rows(self, keep: Bools) -> _Sizes:
-        some = copy.copy(self)
-        some.user, some.count, some.features = self.user[keep], self.count[keep], self.features[keep]
-        return some
+        sessions = copy.copy(self)
+        sessions.user = self.user[keep]
+        sessions.count = self.count[keep]
+        sessions.features = self.features[keep]
+        return sessions
 
     def fit(self, shrinkage: float, weights: Ints | None = None) -> SessionSizes:
         """λ*: regression and user effects, fitted in turn, then calibrated."""
@@ -259,8 +272,8 @@ class _Sizes:
         for _ in range(_ROUNDS):
             beta = self._regressed(beta, effect[self.user], repeated)
             relative = self.count / np.exp(self.features @ beta)
-            own = np.bincount(self.user, weights=relative, minlength=self.n_users)
-            effect = (shrinkage + own) / (shrinkage + visits)
+            ratio_sum = np.bincount(self.user, weights=relative, minlength=self.n_users)
+            effect = (shrinkage + ratio_sum) / (shrinkage + visits)
         for column in (0, 1):
             mine = self.features[:, column] > 0
             if mine.any():
@@ -270,7 +283,8 @@ class _Sizes:
 
     def _regressed(self, beta: Floats, effect: Floats, repeated: Floats) -> Floats:
         """Regression weights by Newton steps that never worsen the fit."""
-        x, y = self.features, self.count
+        x = self.features
+        y = self.count
 
         def loss(b: Floats) -> float:
             linear = np.minimum(x @ b, 50.0)
@@ -288,5 +302,6 @@ class _Sizes:
                 scale /= 2
             if now - new < 1e-9 * max(1.0, abs(now)):
                 break
-            beta, now = beta - scale * step, new
+            beta = beta - scale * step
+            now = new
         return beta

@@ -40,7 +40,8 @@ CANDIDATES = ("factors", "bag")
 _NO_FIGURE = float("nan")
 _SMOOTHING = 0.5
 """Number of events added to every item in the popularity baselines."""
-_SLATE, _DECAY = 10, 0.85
+_SLATE = 10
+_DECAY = 0.85
 """Positions and decay of the slates on which the agreement of candidates is measured."""
 
 
@@ -265,7 +266,8 @@ def _candidates(
         found.append(Candidate(name, worth.nats, worth.precision, *worth.behind(likeliest)))
     near = [one for one in found if one.behind <= one.behind_error]
     for kind in [one.kind for one in near]:
-        model, log = models[kind], held.whole
+        model = models[kind]
+        log = held.log
         models[kind] = model.finish(log, held) if isinstance(model, PersonalModel) else model.fit(log)
     if len(near) > 1:
         slates = _slates(held, logits.values(), gap)
@@ -283,7 +285,7 @@ def _preference_of(model: IntensityModel, held: HeldOut) -> Floats:
     """Preferences p* of unconsumed items at held-out states."""
     states = held.states
     if isinstance(model, UserFactors):  # the whole log, as in a market
-        states = UserStates.of(held.whole, held.user, np.inf)
+        states = UserStates.of(held.log, held.user, np.inf)
     share = model.score(states).double().cpu().numpy()
     share[held.consumed] = 0.0
     return np.asarray(share / share.sum(1, keepdims=True), np.float64)
@@ -292,11 +294,11 @@ def _preference_of(model: IntensityModel, held: HeldOut) -> Floats:
 def _slates(held: HeldOut, logits: Iterable[Float32s], gap: str) -> list[tuple[Ints, Worth]]:
     """Slates of candidates and of popular items, with real worth."""
     bestsellers = log_popularity(held.past, _SMOOTHING), log_returning(held.past, gap, _SMOOTHING)
-    found = []
+    slates = []
     for scores in [*logits, *(scores.astype(np.float32) for scores in bestsellers)]:
-        left = np.where(held.consumed, -np.inf, scores)
-        found.append((np.argsort(-left, axis=1, kind="stable")[:, :_SLATE], held.worth(scores)))
-    return found
+        unconsumed = np.where(held.consumed, -np.inf, scores)
+        slates.append((np.argsort(-unconsumed, axis=1, kind="stable")[:, :_SLATE], held.worth(scores)))
+    return slates
 
 
 def _agreement(slates: list[tuple[Ints, Worth]], share: Floats, size: Floats) -> float | None:

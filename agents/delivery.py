@@ -1,0 +1,279 @@
+"""Slates at prices that adapt to delivery."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rimsim.agents.arrival_arrays import ArrivalArrays, ExposureUnit, arrays_of, fill_slate, fill_values
+from rimsim.agents.clock import EARLY, RoundClock
+from rimsim.agents.guard import Deficits, Guard, count_deficits, due_at, place_due
+from rimsim.agents.pacing import Pacing, add_rows, count_rows, hide_full, move_prices
+from rimsim.agents.past_states import admissible_shares
+from rimsim.agents.prices import solved_rows
+from rimsim.agents.row_table import RowTable
+from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim.compiled import compiled, compiled_part
+from rimsim.market import Slates
+from rimsim.matching import best_items, order_items, tie_base, tie_rank
+
+if TYPE_CHECKING:
+    from rimsim.market import Arrivals, RoundView
+
+SPARE = 0.1
+"""Share of the remaining positions that the guard does not rely on."""
+SURE = 4.0
+"""Standard deviations below the mean number of later arrivals that may be shown an item, for the guard.
+
+At one, an item that most visitors have consumed misses its last visitor in one round of some hundred.
+"""
+
+
+class PacedAgent:
+    """Base of agents whose prices come from a :class:`Delivery`."""
+
+    _delivery: Delivery
+
+    @property
+    def item_price(self) -> Floats:
+        """Current price v of each item."""
+        return self._delivery.item_price
+
+    @property
+    def row_price(self) -> Floats:
+        """Current prices v of groups, campaigns and caps."""
+        return self._delivery.row_price
+
+
+class Delivery:
+    """Serves arrivals in order, with prices that adapt to delivery.
+
+    If requirements are hard, a guard shows items whose exposures later arrivals could not deliver. Call :meth:`pace` at
+    least once per round, and :meth:`serve` for every batch. ``gain`` is g, the relative step of prices. ``closing`` is
+    δ, the share of the round over which late corrections are spread; 0 keeps the gain constant.
+    """
+
+    def __init__(self, view: RoundView, gain: float, closing: float) -> None:
+        self._view = view
+        self._gain = gain
+        self._closing = closing
+        self._table = RowTable.of(view)
+        rows = self._table.rows
+        self._m = len(view.required)
+        self._required = self._table.min_exposure
+        self._clock = RoundClock(view, rows)
+        self._ties = tie_base(view.key)
+        self._unit = ExposureUnit.of(view)
+        self._column = np.where(rows.audience < 0, len(self._clock.expected) - 1, rows.audience)
+        row_exposure = view.delivered[self._table.place >= self._m] if len(rows) else np.zeros(0)
+        self.delivered = np.concatenate([view.exposure, row_exposure]).astype(np.float64)
+        """(M + G,) exposures of the round so far that count for each row, in the unit of the guarantee."""
+        self._guarded: tuple[Any, ...] | None = None  # None: the compiled loop then has no code of the guard
+        if view.hard:
+            self._reset_guard(
+                Guard.of(self._required, rows, self._column, admissible_shares(view), self._unit, SPARE, SURE)
+            )
+        self._start(np.concatenate([-np.zeros(self._m), np.zeros(len(rows))]))
+
+    @classmethod
+    def solved(cls, view: RoundView, tol: float, gain: float, closing: float) -> Delivery:
+        """Delivery with start prices solved to the relative gap ``tol``."""
+        delivery = cls(view, gain, closing)
+        delivery._start(solved_rows(view, delivery._table, tol)[0])
+        return delivery
+
+    def pace(self, price: Floats) -> None:
+        """Restart pacing of the remaining requirements from given item prices."""
+        self._start(np.concatenate([price, self.prices[self._m :]]))
+
+    def _start(self, price: Floats) -> None:
+        view = self._view
+        table = self._table.rows
+        self._since = self._clock.elapsed.copy()
+        self._before = self.delivered.copy()
+        early = EARLY if view.hard else 0.0
+        due_in = np.maximum(self._clock.expected * (1.0 - early) - self._since, 1.0)
+        max_exposure = np.maximum(table.max_exposure - self.delivered[self._m :], 0.0)
+        pacing = Pacing.of(
+            price,
+            np.maximum(self._required - self.delivered, 0.0),
+            np.concatenate([np.full(self._m, due_in[-1]), due_in[self._column]]),
+            gain=self._gain,
+            closing=self._closing,
+            cost=view.cost,
+            hard=view.hard,
+            priced=np.concatenate(
+                [self._table.required > 0, (table.min_exposure > 0) | np.isfinite(table.max_exposure)]
+            ),
+        )
+        # The step of a cap without a floor is relative to the cap.
+        pacing.step[self._m :] /= np.where(
+            table.min_exposure > 0, 1.0, np.sqrt(np.maximum(max_exposure, 1.0))
+        )
+        self._pacing = pacing._replace(
+            arrivals=due_in,
+            max_exposure=max_exposure,
+            first=table.first,
+            item=table.item,
+            column=self._column,
+        )
+
+    @property
+    def required(self) -> Floats:
+        """Floor of each item."""
+        return self._table.required
+
+    @property
+    def exposure(self) -> Floats:
+        """Exposures of each item so far."""
+        return self.delivered[: self._m]
+
+    @property
+    def served(self) -> int:
+        """Arrivals served."""
+        return self._clock.served
+
+    @property
+    def due_in(self) -> float:
+        """Number of arrivals until every guarantee is due."""
+        early = EARLY if self._view.hard else 0.0
+        return float(self._clock.expected[-1] * (1.0 - early) - self._clock.elapsed[-1])
+
+    @property
+    def prices(self) -> Floats:
+        """Current prices v of floors and of other requirements."""
+        return self._pacing.price(self._clock.elapsed - self._since, self.delivered - self._before)
+
+    @property
+    def item_price(self) -> Floats:
+        """Current price v of each item."""
+        return self._table.split(self.prices)[0]
+
+    @property
+    def row_price(self) -> Floats:
+        """Current prices v of groups, campaigns and caps."""
+        return self._table.split(self.prices)[1]
+
+    def serve(self, arrivals: Arrivals) -> Slates:
+        """Slates of the next arrivals, with prices at the decision."""
+        shape = (len(arrivals), self._view.k)
+        clock = self._clock
+        items = np.empty(shape, np.int64)
+        price = np.empty(shape, np.float32)
+        _serve(
+            arrays_of(arrivals, self._view.k),
+            self._ties,
+            clock.counts(arrivals),
+            clock.before(arrivals) - self._since,
+            clock.remaining(arrivals) if self._view.hard else np.empty((0, 0)),
+            tuple(self._pacing),
+            self._guarded,
+            tuple(self._unit),
+            self._before,
+            self.delivered,
+            items,
+            price,
+        )
+        clock.advance(arrivals)
+        return Slates(items, price=price)
+
+    def note(self, exposure: Floats, arrivals: Arrivals | None) -> None:
+        """Count the exposures that another agent delivered to arrivals."""
+        self.delivered[: self._m] += exposure
+        # The guard updates deficits only for slates of its own, so they are computed again.
+        if self._guarded is not None:
+            self._reset_guard(Guard(*self._guarded[0]))
+        if arrivals is not None:
+            self._clock.advance(arrivals)
+
+    def _reset_guard(self, guard: Guard) -> None:
+        """Recompute deficits; seek urgent items again at the next arrival."""
+        guard.wait[0] = np.inf
+        deficits = Deficits.of(guard.required[: self._m], self.exposure, self._unit)
+        self._guarded = (tuple(guard), tuple(deficits))
+
+
+@compiled
+def _serve(
+    arrivals_: tuple[Any, ...],
+    ties: np.uint64,
+    counts: Bools,
+    elapsed: Floats,
+    remaining: Floats,
+    pacing_: tuple[Any, ...],
+    guarded: tuple[Any, ...] | None,
+    unit_: tuple[Any, ...],
+    before: Floats,
+    exposure: Floats,
+    items: Ints,
+    prices: Float32s,
+) -> None:
+    """Serve arrivals in order, up to their capacities.
+
+    Records are passed as plain tuples of their fields (ArrivalArrays, Pacing, ExposureUnit, and Guard with Deficits, or
+    None). ``exposure`` is updated, and ``items`` and ``prices`` are filled in.
+    """
+    arrivals = ArrivalArrays(*arrivals_)
+    pacing = Pacing(*pacing_)
+    unit = ExposureUnit(*unit_)
+    n, k = items.shape
+    m = len(exposure) - len(pacing.max_exposure)
+    all_prices = np.empty(len(exposure), np.float64)
+    item_price = all_prices[:m]
+    value = np.empty(m, np.float64)
+    best = np.empty(k, np.float64)
+    weight_of_item = np.zeros(m, np.float64)
+    for arrival in range(n):
+        n_positions = min(arrivals.capacity[arrival], k)
+        size = 0
+        if n_positions > 0:
+            slate = items[arrival, :n_positions]
+            move_prices(pacing_, elapsed[arrival], exposure, before, all_prices)
+            add_rows(pacing, counts[arrival], all_prices)
+            fill_values(arrivals, arrival, item_price, value)
+            hide_full(pacing, counts[arrival], exposure, before, unit.position_weights, value)
+            tie_bits = tie_rank(ties, arrivals.id[arrival])
+            if guarded is None:
+                size = best_items(value, tie_bits, slate, best[:n_positions], 0.0)
+            else:
+                admissible = arrivals.admissible[arrival]
+                n_later = remaining[arrival]
+                is_counted = counts[arrival]
+                size = _guarded_items(
+                    value, tie_bits, admissible, n_later, is_counted, guarded, exposure, unit, slate, best
+                )
+        shown = items[arrival, :size]
+        if unit.by_intensity:
+            order_items(shown, arrivals.relevance[arrival])
+        fill_slate(items[arrival], size, item_price, unit, exposure, prices[arrival])
+        if guarded is not None:
+            required = Guard(*guarded[0]).required
+            count_deficits(Deficits(*guarded[1]), shown, required, exposure, unit.position_weights, unit.mean)
+        count_rows(pacing, counts[arrival], shown, unit.position_weights, weight_of_item, exposure)
+
+
+@compiled_part
+def _guarded_items(
+    value: Floats,
+    tie_bits: np.uint64,
+    admissible: Bools,
+    remaining: Floats,
+    counts: Bools,
+    guarded: tuple[Any, ...],
+    exposure: Floats,
+    unit: ExposureUnit,
+    slate: Ints,
+    best: Floats,
+) -> int:
+    """Size of a slate, filled by value after due items."""
+    guard = Guard(*guarded[0])
+    deficits = Deficits(*guarded[1])
+    due = due_at(admissible, remaining, counts, guard, exposure, unit, deficits)
+    best_of_slate = best[: len(slate)]
+    if due.is_now:
+        in_round = remaining[len(remaining) - 1]
+        return place_due(
+            value, tie_bits, in_round, due, guard, exposure, unit, deficits, slate, best_of_slate
+        )
+    return best_items(value, tie_bits, slate, best_of_slate, 0.0)

@@ -1,0 +1,208 @@
+"""Prices of requirements that adapt to delivery."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.compiled import compiled, compiled_part
+from rimsim.renamed import warn_renamed
+
+_NONE = np.zeros(0, np.int64)
+
+
+class Pacing(NamedTuple):
+    """Prices of requirements that adapt to delivery.
+
+    Suppose that t of the T arrivals of a requirement have elapsed since pacing began, and have delivered D exposures.
+    The price of the requirement is
+
+        v = max(start_price₊ + step·h·(D − max_exposure·t/T), 0) − clip(step·h·(rate·t − D) − start_price₋, 0, cost),
+
+    where h = 1 / (1 − t/T + closing), or 1 if ``closing`` is 0. From t = T on, the whole requirement is due. The price
+    of an item is the price of its floor plus the prices of all other requirements that contain it and for which the
+    arrival counts.
+    """
+
+    start_price: Floats
+    """(M + G,) price v before arrival 0."""
+    rate: Floats
+    """(M + G,) required exposures per arrival, in the unit of the guarantee."""
+    step: Floats
+    """(M + G,) change of the price per exposure of delivery error."""
+    cost: float
+    """Largest bonus: c, or ∞ if requirements are hard."""
+    closing: float
+    """δ: share of the round over which a correction is spread at its end; 0 for a constant h = 1."""
+    arrivals: Floats
+    """(A + 1,) arrivals T in which exposures are due, of each audience and of the round."""
+    max_exposure: Floats = np.zeros(0)
+    """(G,) exposures still allowed; ∞: any number."""
+    first: Ints = np.zeros(1, np.int64)
+    """(G + 1,) beginning of each row's items in ``item``."""
+    item: Ints = _NONE
+    """Items of the rows, row after row."""
+    column: Ints = _NONE
+    """(G,) audience of each row; the last one is the whole round."""
+
+    @classmethod
+    def of(
+        cls,
+        price: Floats,
+        required: Floats,
+        arrivals: Floats | float,
+        *,
+        gain: float,
+        closing: float,
+        cost: float,
+        hard: bool,
+        priced: Bools | None = None,
+    ) -> Self:
+        """Pacing with the relative step g·c/√b.
+
+        If requirements are hard, prices have no limit and can be much larger than c. So the step is relative to the
+        start price, or to the median bonus at the start, if these exceed c. Only requirements marked in ``priced`` have
+        prices; None: requirements with required exposures.
+        """
+        priced = required > 0 if priced is None else priced
+        scale: Floats | float = cost
+        if hard:
+            bonus = -price[price < 0.0]
+            usual = float(np.median(bonus)) if len(bonus) else 0.0
+            scale = np.maximum(max(cost, usual), -price)
+        return cls(
+            start_price=np.where(
+                priced, price, -0.0
+            ),  # −0.0, like clipped prices of 0, so that tables have one kind of zero
+            rate=required / arrivals,
+            step=np.where(priced, gain * scale / np.sqrt(np.maximum(required, 1.0)), 0.0),
+            cost=np.inf if hard else cost,
+            closing=closing,
+            arrivals=np.atleast_1d(np.asarray(arrivals, np.float64)),
+        )
+
+    @property
+    def start(self) -> Floats:
+        """Old name of ``start_price``, until 0.3."""
+        warn_renamed("Pacing.start", "Pacing.start_price")
+        return self.start_price
+
+    def price(self, elapsed: Floats | float, exposure: Floats) -> Floats:
+        """Prices v of all requirements, after elapsed arrivals and exposures."""
+        price = np.empty(len(self.start_price))
+        at = np.atleast_1d(np.asarray(elapsed, np.float64))
+        move_prices(tuple(self), at, exposure, np.zeros(len(price)), price)
+        return price
+
+
+@compiled_part
+def closing_factor(closing: float, arrivals: float, elapsed: float) -> float:
+    """Factor h of :class:`Pacing`."""
+    return 1.0 / (max(1.0 - elapsed / arrivals, 0.0) + closing) if closing > 0.0 else 1.0
+
+
+@compiled_part
+def bonus_of(  # only scalars, so that the compiler inlines it into loops
+    start_price: float, rate: float, step: float, cost: float, elapsed: float, factor: float, delivered: float
+) -> float:
+    """Bonus of a floor when ``elapsed`` arrivals are over."""
+    bonus = step * (rate * elapsed - delivered) * factor - start_price
+    bonus = bonus if bonus > 0.0 else 0.0  # noqa: FURB136  # max() and min() would test each number for NaN
+    return bonus if bonus < cost else cost  # noqa: FURB136
+
+
+@compiled
+def move_prices(
+    pacing_: tuple[Any, ...], elapsed: Floats, exposure: Floats, before: Floats, price: Floats
+) -> None:
+    """Fill ``price`` with the prices v of :class:`Pacing`.
+
+    The price depends only on sums of exposures, which are exact. So rounding errors do not accumulate, and batches do
+    not change results. ``elapsed`` counts from the start of pacing; ``before`` has the exposures before this start.
+    """
+    pacing = Pacing(*pacing_)
+    n_rows = len(pacing.max_exposure)
+    m = len(price) - n_rows
+    last = len(pacing.arrivals) - 1
+    now = min(elapsed[last], pacing.arrivals[last])
+    factor = closing_factor(pacing.closing, pacing.arrivals[last], now)
+    start_prices = pacing.start_price
+    rates = pacing.rate
+    steps = pacing.step
+    cost = pacing.cost
+    for item in range(m):
+        delivered = exposure[item] - before[item]
+        price[item] = -bonus_of(start_prices[item], rates[item], steps[item], cost, now, factor, delivered)
+    for requirement in range(n_rows):
+        row = m + requirement
+        column = pacing.column[requirement]
+        due_in = pacing.arrivals[column]
+        start_price = start_prices[row]
+        step = steps[row]
+        now = min(elapsed[column], due_in)
+        delivered = exposure[row] - before[row]
+        cap_price = 0.0
+        factor = closing_factor(pacing.closing, due_in, now)
+        if pacing.max_exposure[requirement] < np.inf:
+            excess = step * (delivered - pacing.max_exposure[requirement] / due_in * now) * factor
+            cap_price = max(max(start_price, 0.0) + excess, 0.0)
+        low = min(start_price, 0.0)
+        price[row] = cap_price - bonus_of(low, rates[row], step, cost, now, factor, delivered)
+
+
+@compiled_part
+def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
+    """Add prices of the requirements for which an arrival counts."""
+    m = len(price) - len(pacing.max_exposure)
+    for requirement in range(len(pacing.max_exposure)):
+        row_price = price[m + requirement]
+        if counts[pacing.column[requirement]] and row_price != 0.0:
+            for place in range(pacing.first[requirement], pacing.first[requirement + 1]):
+                price[pacing.item[place]] += row_price
+
+
+@compiled_part
+def hide_full(
+    pacing: Pacing, counts: Bools, exposure: Floats, before: Floats, position_weights: Floats, value: Floats
+) -> None:
+    """Exclude items whose next exposure could exceed a cap."""
+    m = len(value)
+    for requirement in range(len(pacing.max_exposure)):
+        if pacing.max_exposure[requirement] < np.inf and counts[pacing.column[requirement]]:
+            begin = pacing.first[requirement]
+            end = pacing.first[requirement + 1]
+            # A slate can show several items of a row. So the cap must leave room for as many first positions.
+            room = 0.0
+            for weight in position_weights[: end - begin]:
+                room += weight
+            if exposure[m + requirement] - before[m + requirement] + room > pacing.max_exposure[requirement]:
+                for place in range(begin, end):
+                    value[pacing.item[place]] = -np.inf
+
+
+@compiled_part
+def count_rows(
+    pacing: Pacing,
+    counts: Bools,
+    shown: Ints,
+    position_weights: Floats,
+    weight_of_item: Floats,
+    exposure: Floats,
+) -> None:
+    """Add shown items to requirements' exposures.
+
+    The array ``weight_of_item``, (M,), is scratch: it has zeros alone before and after.
+    """
+    if len(pacing.max_exposure) == 0:
+        return
+    m = len(weight_of_item)
+    for position in range(len(shown)):
+        weight_of_item[shown[position]] = position_weights[position]
+    for requirement in range(len(pacing.max_exposure)):
+        if counts[pacing.column[requirement]]:
+            for index in range(pacing.first[requirement], pacing.first[requirement + 1]):
+                exposure[m + requirement] += weight_of_item[pacing.item[index]]
+    for item in shown:
+        weight_of_item[item] = 0.0

@@ -1,0 +1,88 @@
+"""Closed round: the record of a round that is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rimsim.arrays import Floats, Ints
+from rimsim.evaluation import DecayEstimate
+from rimsim.market.histories import Histories
+from rimsim.market.ledger import Ledger
+from rimsim.market.past_round import PastRound
+from rimsim.market.providers import Changes, Offer
+from rimsim.market.records import Schedule
+from rimsim.market.scores.past import StateScores
+from rimsim.matching.certificates import BestValues
+from rimsim.renamed import renamed_attribute
+from rimsim.requirements.rows import Requirements, RoundRequirements
+
+
+@dataclass(frozen=True, eq=False)
+class ClosedRound:
+    """Record of a round that is over."""
+
+    number: int
+    """Number of the round, from 0."""
+    schedule: Schedule
+    """Arrivals of the round."""
+    capacity: Ints | None
+    """(n,) positions that each arrival could fill; None: all."""
+    requirements: RoundRequirements
+    """Requirements of the round."""
+    exposure: Floats
+    """(M,) exposures, in the unit of the guarantee."""
+    ledger: Ledger
+    """All exposures and consumptions."""
+    histories: Histories
+    """Consumptions of the round's visitors, in the log and in the market."""
+    rescale: float
+    """Factor by which a refitted λ(x) was brought back to its old mean; 1 where it was not refitted."""
+    counts_items: bool
+    """True if consumption is a hit in organic behaviour."""
+    cost: float
+    """c, shortfall cost of one exposure, in units of intensity."""
+    offer: Offer
+    """Providers who were there in the round."""
+    changes: Changes
+    """Providers who leave or come at its end."""
+    log_counts: Ints
+    """(M,) target events of each item in the log that the platform retrains on (or would, if it is frozen)."""
+    relevant: Floats
+    """(n,) items that each arrival would have consumed of the whole catalogue, or their expectation λ*(x)."""
+    states: StateScores
+    """States of the arrivals under the model that served them, scored on demand."""
+    decay: DecayEstimate | None
+    """The platform's estimate of γ at the round's end; None if γ is known, or before any evidence."""
+    best: BestValues | None
+    """Largest λ − v of each arrival, noted as batches were scored; None: they were not noted."""
+    learnt: PastRound
+    """Training data of the round: its own events, or a control's replacement."""
+    learnt_events: int
+    """Number of events in the training data that belong to the round, known by its end or later."""
+
+    promised = renamed_attribute("promised", "requirements")
+
+    @property
+    def required(self) -> Floats:
+        """Required exposures b_y of each item."""
+        return self.requirements.required
+
+    @property
+    def due(self) -> Floats:
+        """Exposures that the round adds to each row's guarantee."""
+        return self.requirements.due
+
+    @property
+    def promises(self) -> Requirements:
+        """Requirements in addition to those of items."""
+        return self.requirements.table
+
+    @property
+    def position_weights(self) -> Floats:
+        """Weight of an exposure at each position."""
+        return self.requirements.position_weights
+
+    @property
+    def delivered(self) -> Floats:
+        """Exposures of each row of :attr:`promises`."""
+        return self.requirements.delivered(self.ledger.item)

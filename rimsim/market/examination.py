@@ -1,0 +1,65 @@
+"""Examination: evidence from which the platform estimates γ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rimsim.arrays import Bools, Ints
+from rimsim.config import ScenarioConfig
+from rimsim.errors import ConfigError
+from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
+from rimsim.market.ledger import Ledger
+
+
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """Evidence from which γ, the decay of examination, is estimated."""
+
+    counts: Ints
+    """(2, k) number of items that uniform slates showed at each position, and of consumed items; 0 if not used."""
+    estimate: DecayEstimate | None = None
+    """Estimate of γ from all rounds so far; None before the first round, or if γ is known."""
+
+    @classmethod
+    def nothing(cls, slate: int) -> Examined:
+        """Evidence before the first round is over."""
+        return cls(np.zeros((2, slate), np.int64))
+
+    def decay(self, config: ScenarioConfig) -> float:
+        """Value of γ that the platform uses next round."""
+        if config.exposure.examination == "known":
+            return config.consumer.position_decay
+        return config.exposure.prior_decay if self.estimate is None else self.estimate.decay
+
+    def after(self, ledger: Ledger, is_settled: Bools, config: ScenarioConfig) -> Examined:
+        """Evidence after a further round, from slates with known outcomes."""
+        # Uniform slates of all rounds are counted together. Harvested estimates of rounds are independent, since each
+        # has levels, slopes and items of its own, so they are averaged by their precision.
+        examination = config.exposure.examination
+        if examination == "random":
+            rows = is_settled & ledger.uniform
+            counts = self.counts + taken_by_position(ledger.item[rows], ledger.consumed[rows])
+            return Examined(counts, decay_of_counts(counts))
+        if examination == "harvested":
+            estimate = decay_of_slates(
+                ledger.item[is_settled], ledger.consumed[is_settled], ledger.intensity[is_settled]
+            )
+            pooled = [estimate for estimate in (self.estimate, estimate) if estimate is not None]
+            return replace(self, estimate=DecayEstimate.pooled(pooled))
+        return self
+
+
+def require_uniform(uniform: Bools | None, config: ScenarioConfig) -> None:
+    """Refuse agents without uniform slates if γ is estimated.
+
+    Raises:
+        ConfigError: If the agent shows no uniform slates, but γ is estimated from uniform slates.
+    """
+    if config.exposure.examination == "random" and uniform is None:
+        raise ConfigError(
+            "exposure.examination is 'random', but this agent shows no uniformly random slates. Set examination "
+            "to 'harvested' or 'known', or choose the agent random, epsilon-greedy or your own agent that "
+            "sets Slates.uniform"
+        )

@@ -1,0 +1,346 @@
+"""Histories: visitors' events in the log and the market."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from rimsim.arrays import TICKS, Bools, Float32s, Floats, Ints, offsets_of, seconds
+from rimsim.compiled import CompiledRecord, compiled, compiled_part
+from rimsim.data.log import EventLog
+from rimsim.intensity.states import UserStates
+from rimsim.market.records import Schedule
+
+_ROOM = 1024
+"""Number of events for which there is room at the beginning."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedPast:
+    """Events of a log grouped by user."""
+
+    offsets: Ints
+    """(users + 1,) index of each user's first event."""
+    items: Ints
+    """(n,) items, by user, then time."""
+    times: Floats
+    """(n,) times in seconds, by user, ascending."""
+
+    @classmethod
+    def of(cls, log: EventLog, *, empty: bool = False) -> LoggedPast:
+        """Grouped events of a log; none of them if ``empty``."""
+        # Markets over a log share one grouping.
+        return _grouped(log, empty)
+
+    @property
+    def counts(self) -> Ints:
+        """Number of events of each user."""
+        return np.diff(self.offsets)
+
+    def length(self, log_user: Ints, logged: Ints | None) -> Ints:
+        """Number of logged events per slot, at most ``logged``."""
+        n_events = self.offsets[log_user + 1] - self.offsets[log_user]
+        return n_events if logged is None else np.minimum(logged, n_events)
+
+    def last(self, log_user: Ints, length: Ints) -> Floats:
+        """Seconds at which each past ends; 0 without events."""
+        last = np.zeros(len(log_user))
+        has_events = length > 0
+        last[has_events] = self.times[(self.offsets[log_user] + length - 1)[has_events]]
+        return last
+
+
+@lru_cache(maxsize=4)
+def _grouped(log: EventLog, empty: bool) -> LoggedPast:  # noqa: FBT001  # a key of the cache
+    if empty:
+        return LoggedPast(np.zeros(log.n_users + 1, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    return LoggedPast(log.offsets, log.item[log.by_user], log.time[log.by_user])
+
+
+@dataclass(frozen=True, eq=False)
+class Events(CompiledRecord):
+    """Consumptions in the market, as linked lists for compiled code."""
+
+    first: Ints
+    """(slots,) place of each slot's oldest event; −1 without an event."""
+    last: Ints
+    """(slots,) place of each slot's newest event."""
+    counts: Ints
+    """(slots,) number of each slot's events, visible or not."""
+    newest: Ints
+    """(slots,) tick from which each slot's newest event is visible; the earliest possible tick without an event."""
+    tick: Ints
+    """(room,) tick from which each event is visible."""
+    item: Ints
+    """(room,) consumed items."""
+    next: Ints
+    """(room,) place of the next event of the same slot; −1 after the last event."""
+    size: Ints
+    """(1,) number of places in use."""
+
+    @classmethod
+    def nothing(cls, slots: int) -> Events:
+        """No event of any slot."""
+        return cls(
+            first=np.full(slots, -1),
+            last=np.full(slots, -1),
+            counts=np.zeros(slots, np.int64),
+            newest=np.full(slots, np.iinfo(np.int64).min),
+            tick=np.zeros(_ROOM, np.int64),
+            item=np.zeros(_ROOM, np.int64),
+            next=np.zeros(_ROOM, np.int64),
+            size=np.zeros(1, np.int64),
+        )
+
+    def enlarged(self, n: int) -> Events:
+        """The same events, with room for ``n`` more places."""
+        room = np.zeros(n, np.int64)
+        return replace(
+            self,
+            tick=np.concatenate([self.tick, room]),
+            item=np.concatenate([self.item, room]),
+            next=np.concatenate([self.next, room]),
+        )
+
+
+@compiled_part
+def enter_event(slot: int, tick: int, item: int, events: Events) -> None:
+    """Insert an event, sorted by the tick of its visibility."""
+    place = events.size[0]
+    before = events.last[slot]
+    following = -1
+    if events.newest[slot] > tick:  # organic consumption may have been entered ahead
+        before = -1
+        following = events.first[slot]
+        while events.tick[following] <= tick:  # ends at the newest event, if not before
+            before = following
+            following = events.next[following]
+    events.tick[place] = tick
+    events.item[place] = item
+    events.next[place] = following
+    if before >= 0:
+        events.next[before] = place
+    else:
+        events.first[slot] = place
+    if following < 0:
+        events.last[slot] = place
+        events.newest[slot] = tick
+    events.counts[slot] += 1
+    events.size[0] = place + 1
+
+
+@compiled
+def _enter_all(slots: Ints, ticks: Ints, items: Ints, events: Events) -> None:
+    """Insert n events."""
+    for n in range(len(slots)):
+        enter_event(slots[n], ticks[n], items[n], events)
+
+
+# Each look-up of a record's array counts a reference, too slow within a loop over events. So the functions below look
+# the arrays up first.
+@compiled
+def _count_visible(slots: Ints, ticks: Ints, events: Events, visible: Ints) -> None:
+    """Fill in each slot's number of visible events."""
+    counts = events.counts
+    newest = events.newest
+    first = events.first
+    event_tick = events.tick
+    following = events.next
+    for n in range(len(slots)):
+        slot = slots[n]
+        visible[n] = counts[slot]
+        if newest[slot] > ticks[n]:
+            visible[n] = 0
+            place = first[slot]
+            while event_tick[place] <= ticks[n]:  # ends at the newest event, if not before
+                visible[n] += 1
+                place = following[place]
+
+
+@compiled
+def _copy_between(slots: Ints, begin: Ints, end: Ints, events: Events, ticks: Ints, items: Ints) -> None:
+    """Fill in ticks and items of events ``begin`` to ``end``."""
+    first = events.first
+    event_tick = events.tick
+    event_item = events.item
+    following = events.next
+    size = 0
+    for n in range(len(slots)):
+        place = first[slots[n]]
+        for event in range(end[n]):
+            if event >= begin[n]:
+                ticks[size] = event_tick[place]
+                items[size] = event_item[place]
+                size += 1
+            place = following[place]
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedEvents(CompiledRecord):
+    """Logged past of each slot, for compiled code."""
+
+    begin: Ints
+    """(slots,) index of the first event of each slot's past."""
+    length: Ints
+    """(slots,) number of events of each slot's past."""
+    shift: Floats
+    """(slots,) seconds by which each slot's past is moved in time."""
+    item: Ints
+    """(n,) items of all logged events."""
+    time: Floats
+    """(n,) times of all logged events, in seconds."""
+
+
+@compiled
+def _copy_states(slots: Ints, counts: Ints, logged: LoggedEvents, events: Events, rows: Ints, items: Ints,
+    times: Floats) -> None:  # fmt: skip
+    """Fill in row, item and time of states' events."""
+    begin = logged.begin
+    length = logged.length
+    shift = logged.shift
+    logged_item = logged.item
+    logged_time = logged.time
+    first = events.first
+    event_tick = events.tick
+    event_item = events.item
+    following = events.next
+    size = 0
+    for row in range(len(slots)):
+        slot = slots[row]
+        for place in range(begin[slot], begin[slot] + length[slot]):
+            rows[size] = row
+            items[size] = logged_item[place]
+            times[size] = logged_time[place] + shift[slot]
+            size += 1
+        place = first[slot]
+        for _ in range(counts[row]):
+            rows[size] = row
+            items[size] = event_item[place]
+            times[size] = event_tick[place] / TICKS
+            place = following[place]
+            size += 1
+
+
+@compiled
+def _exclude_consumed(slots: Ints, counts: Ints, logged: LoggedEvents, events: Events, scores: Float32s,
+    admissible: Bools) -> None:  # fmt: skip
+    """Set consumed items to 0 in scores and admissibility."""
+    begin = logged.begin
+    length = logged.length
+    logged_item = logged.item
+    first = events.first
+    event_item = events.item
+    following = events.next
+    for row in range(len(slots)):
+        slot = slots[row]
+        score = scores[row]
+        is_admissible = admissible[row]
+        for place in range(begin[slot], begin[slot] + length[slot]):
+            score[logged_item[place]] = 0.0
+            is_admissible[logged_item[place]] = False
+        place = first[slot]
+        for _ in range(counts[row]):
+            score[event_item[place]] = 0.0
+            is_admissible[event_item[place]] = False
+            place = following[place]
+
+
+class Histories:
+    """Histories by slot: logged past, and consumptions in the market.
+
+    An event is added when its item is consumed, together with the tick from which it belongs to the visitor's state.
+    Arrivals at that tick or later have the event in their state, whatever the order of processing.
+    """
+
+    def __init__(self, schedule: Schedule, past: LoggedPast) -> None:
+        self.past = past
+        self.user = schedule.user
+        self.log_user = schedule.log_user
+        self.shift = schedule.shift
+        self.begin = past.offsets[self.log_user]
+        """(slots,) index, among the events of ``past``, of each slot's first event."""
+        self.length = past.length(self.log_user, schedule.logged)
+        """(slots,) number of events in each slot's logged past."""
+        self.row_of_past = self.begin + self.log_user + self.length
+        """(slots,) number of each slot's past among all: user u after j events has offsets[u] + u + j."""
+        self.events = Events.nothing(len(self.user))
+        """Consumptions in the market; a larger record replaces this one when it is full."""
+        self._logged = LoggedEvents(self.begin, self.length, self.shift, past.items, past.times)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @cached_property
+    def last_logged(self) -> Floats:
+        """End of each logged past in seconds; 0 without events."""
+        return np.where(self.length > 0, self.past.last(self.log_user, self.length) + self.shift, 0.0)
+
+    def copy(self) -> Histories:
+        """Independent copy of the histories."""
+        histories = copy.copy(self)
+        histories.events = copy.deepcopy(self.events)
+        return histories
+
+    def append(self, slots: Ints, ticks: Ints, items: Ints) -> None:
+        """Add events of slots, each visible from its tick on."""
+        self.make_room(len(items))
+        _enter_all(slots, ticks, items, self.events)
+
+    def make_room(self, n: int) -> None:
+        """Make room for ``n`` more events."""
+        room = len(self.events.item)
+        if int(self.events.size[0]) + n > room:
+            self.events = self.events.enlarged(max(room, n))
+
+    def all_events(self) -> tuple[Ints, Ints, Ints]:
+        """Slots, ticks and items of all events."""
+        # They are by slot, in the order in which they become visible.
+        counts = self.events.counts
+        slots = np.arange(len(counts))
+        return np.repeat(slots, counts), *self.between(slots, np.zeros_like(counts), counts)
+
+    def visible_at(self, slots: Ints, ticks: Ints) -> Ints:
+        """Number of each slot's visible events at a tick."""
+        visible = np.empty(len(slots), np.int64)
+        _count_visible(slots, ticks, self.events, visible)
+        return visible
+
+    def lengths_at(self, slots: Ints, ticks: Ints) -> Ints:
+        """Number of events in states at ticks, logged events included."""
+        return np.asarray(self.length[slots] + self.visible_at(slots, ticks), np.int64)
+
+    def between(self, slots: Ints, begin: Ints, end: Ints) -> tuple[Ints, Ints]:
+        """Ticks and items of slots' events ``begin`` to ``end``."""
+        total = int((end - begin).sum())
+        ticks = np.empty(total, np.int64)
+        items = np.empty(total, np.int64)
+        _copy_between(slots, begin, end, self.events, ticks, items)
+        return ticks, items
+
+    def consumed(self, slots: Ints, counts: Ints | None = None) -> tuple[Ints, Ints]:
+        """Pairs (slot index, item) of logged and ``counts`` market events."""
+        # A row is an index of ``slots``; None: all events.
+        counts = self.events.counts[slots] if counts is None else counts
+        return self._events_of(slots, counts)[:2]
+
+    def exclude_consumed(self, slots: Ints, counts: Ints, scores: Float32s, admissible: Bools) -> None:
+        """Make consumed items inadmissible, with intensity 0, in place."""
+        # A list of the pairs of :meth:`consumed` would take longer than the scores.
+        _exclude_consumed(slots, counts, self._logged, self.events, scores, admissible)
+
+    def states(self, slots: Ints, counts: Ints, now: Ints) -> UserStates:
+        """States of slots with ``counts`` events at the ticks ``now``."""
+        _, items, times = self._events_of(slots, counts)
+        return UserStates(offsets_of(self.length[slots] + counts), items, times, seconds(now))
+
+    def _events_of(self, slots: Ints, counts: Ints) -> tuple[Ints, Ints, Floats]:
+        """Slot index, item and time in seconds of states' events."""
+        total = int((self.length[slots] + counts).sum())
+        rows = np.empty(total, np.int64)
+        items = np.empty(total, np.int64)
+        times = np.empty(total)
+        _copy_states(slots, counts, self._logged, self.events, rows, items, times)
+        return rows, items, times

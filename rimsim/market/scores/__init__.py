@@ -1,0 +1,1 @@
+"""Scores of arrivals and of past states under a model."""

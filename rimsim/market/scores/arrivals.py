@@ -1,0 +1,296 @@
+"""Scores of a round's arrivals, computed ahead in blocks."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rimsim.arrays import Ints
+from rimsim.compiled import CompiledRecord, compiled
+from rimsim.intensity.contract import BLOCK, STEP, Hidden
+from rimsim.market.histories import Histories
+from rimsim.market.records import Schedule
+from rimsim.market.scores.block import NO_SCORES, ScoreArrays, ScoreRows, repeated
+from rimsim.market.scores.scorer import Scorer
+
+_AHEAD = 4
+"""Largest number of blocks that are scored together in advance."""
+_AHEAD_CELLS = 1 << 21
+"""Largest number of scores, states times items, in more than one of them."""
+_MOST_BYTES = 1 << 26
+"""Hidden states that are precomputed at once, bytes."""
+KEPT_CELLS = 1 << 24
+"""Scores, arrivals times items, of a round that are kept for the next market at most: 84 MB with their masks."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreColumns(CompiledRecord):
+    """Scores of a round's arrivals, for compiled code."""
+
+    block: list[ScoreArrays]
+    """(n,) block with the scores of each arrival."""
+    place: Ints
+    """(n,) place of each arrival in its block."""
+    n_events: Ints
+    """(n,) events of the visitor that the scores take into account; −1 before an arrival is scored."""
+
+
+@compiled
+def _refer(block: list[ScoreArrays], rows: Ints, scores: ScoreArrays) -> None:
+    """Let chosen arrivals refer to a block."""
+    for row in rows:
+        block[row] = scores
+
+
+class ArrivalScores:
+    """Scores of a round's arrivals, computed ahead in blocks.
+
+    Methods take arrivals as rows of the schedule. A block has the arrivals that need scores now, and some
+    later arrivals. An arrival's scores are valid until another event enters its state.
+    """
+
+    _most_returning = 8 * STEP  # users whose hidden states may be updated before they return
+
+    def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
+        self._scorer = scorer
+        self._histories = histories
+        self._schedule = schedule
+        n = len(schedule)
+        self._block = np.full(n, None, object)
+        """(n,) block with the scores of each arrival, or None."""
+        self._place = np.zeros(n, np.int64)
+        """(n,) place in the block."""
+        self._n_events = np.full(n, -1)
+        """(n,) events of its user that they take into account; −1 before an arrival is scored."""
+        self._columns: ScoreColumns | None = None
+        """The same for compiled code; None until it asks."""
+        self._most = BLOCK * min(max(_AHEAD_CELLS // (BLOCK * scorer.n_items), 1), _AHEAD)
+        """Most arrivals that are scored together, unless more are asked for at once."""
+        self._next_visit = _next_of_same(schedule.slot)
+        self._next_row = np.full(len(histories), -1)
+        """(slots,) first arrival of each user that has not been served; −1 without one."""
+        self._returning: deque[int] = deque(maxlen=self._most_returning)
+        """Slots of users who were served and will return, the last of them."""
+        backwards = np.arange(n)[::-1]
+        self._next_row[schedule.slot[backwards]] = (
+            backwards  # the last that is written is a user's first arrival
+        )
+
+    def rows(self, rows: Ints) -> ScoreRows:
+        """Scores of arrivals of different users."""
+        if len(rows) == 1:
+            block, first = self.place(int(rows[0]))
+            return block.cut(first, 1)
+        self._require(rows)
+        blocks = self._block[rows]
+        places = self._place[rows]
+        ends = ((blocks[1:] != blocks[:-1]) | (places[1:] != places[:-1] + 1)).nonzero()[0] + 1
+        spans = itertools.pairwise([0, *ends.tolist(), len(places)])
+        parts: list[ScoreRows] = [
+            blocks[first].cut(int(places[first]), stop - first) for first, stop in spans
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        relevance, ground, admissible = zip(*(part.tensors for part in parts), strict=True)
+        return ScoreRows((torch.cat(relevance), torch.cat(ground), torch.cat(admissible)))
+
+    def place(self, row: int) -> tuple[ScoreRows, int]:
+        """Block with an arrival's scores, and the arrival's index."""
+        if self._n_events[row] != self._events_of(row):
+            self._require(np.array([row]))
+        return self._block[row], int(self._place[row])
+
+    @property
+    def columns(self) -> ScoreColumns:
+        """Scores of all arrivals, kept up for compiled code."""
+        if self._columns is None:
+            references = repeated(NO_SCORES, len(self._schedule))
+            for block in set(self._block.tolist()) - {None}:
+                _refer(references, np.flatnonzero(self._block == block), block.compiled)
+            # Last, so that no interrupt leaves a scored row without a block.
+            self._columns = ScoreColumns(references, self._place, self._n_events)
+        return self._columns
+
+    def _enter(self, rows: Ints, block: ScoreRows | None) -> None:
+        """Enter the block of chosen arrivals, also for compiled code."""
+        self._block[rows] = block
+        if self._columns is not None:
+            _refer(self._columns.block, rows, NO_SCORES if block is None else block.compiled)
+
+    def drop(self, rows: Ints) -> None:
+        """Drop the scores of arrivals, served in this order."""
+        next_row = self._next_row[self._schedule.slot[rows]]
+        rows = rows[(next_row >= 0) & (next_row <= rows)]  # the others were dropped before
+        slots = self._schedule.slot[rows]
+        following = self._next_visit[rows]
+        self._n_events[
+            rows
+        ] = -1  # first, so that no interrupt leaves a row that seems scored without a block
+        self._next_row[slots] = following
+        self._enter(rows, None)
+        self._returning.extend(slots[following >= 0].tolist())
+
+    def _require(self, rows: Ints) -> None:
+        """Score the arrivals that have no valid scores."""
+        counts = self._events(rows)
+        stale = rows[self._n_events[rows] != counts]
+        if not len(stale):
+            return
+        if len(stale) < BLOCK:
+            first, later = self._ahead(stale)
+            wanted = np.concatenate([stale, first])
+            n_whole = min(len(wanted) // BLOCK * BLOCK, self._most)
+            stale = wanted[:n_whole] if n_whole else np.concatenate([wanted, later])[:BLOCK]
+        self._fill(stale, self._events(stale))
+
+    def _events(self, rows: Ints) -> Ints:
+        """Number of the round's events in each arrival's state."""
+        return self._histories.visible_at(self._schedule.slot[rows], self._schedule.tick[rows])
+
+    def _events_of(self, row: int) -> int:
+        """Number of the round's events in an arrival's state."""
+        slot = self._schedule.slot[row]
+        events = self._histories.events
+        if events.newest[slot] <= self._schedule.tick[row]:
+            return int(events.counts[slot])
+        return int(self._events(np.array([row]))[0])
+
+    def _fill(self, chosen: Ints, counts: Ints, hidden: Hidden | None = None) -> None:
+        """Score arrivals, in blocks."""
+        schedule = self._schedule
+        if hidden is None:
+            self._catch_up(schedule.slot[chosen], counts)
+        for first in range(0, len(chosen), BLOCK):
+            span = slice(first, first + BLOCK)
+            rows = chosen[span]
+            n_events = counts[span]
+            hidden_rows = None if hidden is None else tuple(part[span] for part in hidden)
+            block = self._scorer.score(
+                schedule.id[rows], schedule.slot[rows], schedule.tick[rows], n_events, hidden_rows
+            )
+            self._enter(rows, block)
+            self._place[rows] = np.arange(len(rows))
+            self._n_events[rows] = (
+                n_events  # last, so that no interrupt leaves a row that seems scored without scores
+            )
+
+    def _catch_up(self, slots: Ints, counts: Ints) -> None:
+        """Update hidden states, also of some users who will return."""
+        # A block of STEP hidden states takes as long for one user as for all, so it is filled up.
+        late = self._scorer.late(slots, counts)
+        if not len(late):
+            return
+        slots = slots[late]
+        counts = counts[late]
+        if self._returning:
+            returning = np.array(self._returning)
+            returning = returning[self._next_row[returning] >= 0]
+            visible = self._events(self._next_row[returning])
+            behind = self._scorer.late(returning, visible)
+            room = -len(late) % STEP
+            self._returning = deque(returning[behind[room:]].tolist(), self._returning.maxlen)
+            slots = np.concatenate([slots, returning[behind[:room]]])
+            counts = np.concatenate([counts, visible[behind[:room]]])
+        different, first = np.unique(slots, return_index=True)
+        self._scorer.catch_up(different, counts[first])
+
+    def _ahead(self, wanted: Ints) -> tuple[Ints, Ints]:
+        """Later arrivals to score in advance: next visits, and others."""
+        # A later visit is scored as if the visits before it had no effect; if they have one, it is scored again.
+        first = int(wanted[0])
+        ahead = np.arange(first + 1, min(first + 1 + self._most + 2 * BLOCK, len(self._schedule)))
+        following = self._next_row[self._schedule.slot[ahead]]
+        counts = self._events(ahead)
+        to_do = (following >= 0) & (ahead >= following) & (self._n_events[ahead] != counts)
+        to_do[(wanted - first - 1)[(wanted > first) & (wanted <= first + len(ahead))]] = False
+        # A hidden state that took events which are not visible at the user's next arrival could not go back.
+        to_do &= counts == self._events(following)
+        return ahead[to_do & (ahead == following)], ahead[to_do & (ahead != following)]
+
+
+class PrecomputedScores(ArrivalScores):
+    """Scores of arrivals whose states do not depend on slates.
+
+    Arrivals are scored in clock order, block after block. About 64 MiB of hidden states are in memory at
+    once. All scores equal those of :class:`ArrivalScores` to the bit.
+
+    Args:
+        kept: Blocks by the first arrival of the call that scored them, if markets with equal arrivals share them.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        histories: Histories,
+        schedule: Schedule,
+        shared: dict[int, NDArray[np.object_]] | None = None,
+    ) -> None:
+        super().__init__(scorer, histories, schedule)
+        self._kept = shared
+        self._states = histories.visible_at(schedule.slot, schedule.tick)
+        """Number of the round's events in each arrival's state."""
+        self._filled = 0
+        """Arrivals that have been scored: whole blocks, or all."""
+        self._window = max(_MOST_BYTES // max(scorer.hidden_bytes(), 1) // BLOCK, 1) * BLOCK
+        """Arrivals whose states are encoded at once: whole blocks."""
+        self._hidden: Hidden = ()
+        """Hidden states of the window that was encoded last."""
+        self._encoded = -1
+        """First arrival of that window."""
+
+    def _events(self, rows: Ints) -> Ints:
+        return self._states[rows]
+
+    def _events_of(self, row: int) -> int:
+        return int(self._states[row])
+
+    def _require(self, rows: Ints) -> None:
+        while self._filled <= int(rows.max()):
+            first = self._filled
+            window_end = first - first % self._window + self._window
+            stop = min(first + self._most, window_end, len(self._schedule))
+            chosen = np.arange(first, stop)
+            blocks = None if self._kept is None else self._kept.get(first)
+            if blocks is None:
+                self._fill(chosen, self._states[chosen], self._hidden_of(chosen))
+            else:
+                self._enter_kept(chosen, blocks)
+            if self._kept is not None:
+                self._kept[first] = self._block[chosen]
+            self._filled = stop
+
+    def _enter_kept(self, rows: Ints, blocks: NDArray[np.object_]) -> None:
+        """Enter blocks that another market scored."""
+        for begin in range(0, len(rows), BLOCK):
+            self._enter(rows[begin : begin + BLOCK], blocks[begin])
+        self._place[rows] = (rows - rows[0]) % BLOCK
+        self._n_events[rows] = self._states[rows]
+
+    def drop(self, rows: Ints) -> None:
+        """Drop the scores of served arrivals."""
+        self._n_events[rows] = -1
+        self._enter(rows, None)
+
+    def _hidden_of(self, rows: Ints) -> Hidden:
+        """Hidden states of adjacent arrivals of one window."""
+        begin = int(rows[0]) % self._window
+        first = int(rows[0]) - begin
+        if self._encoded != first:
+            window = slice(first, first + self._window)
+            self._hidden = self._scorer.hidden_at(self._schedule.slot[window], self._states[window])
+            self._encoded = first
+        return tuple(part[begin : begin + len(rows)] for part in self._hidden)
+
+
+def _next_of_same(values: Ints) -> Ints:
+    """Index of each element's next equal element, or −1."""
+    order = np.argsort(values, kind="stable")
+    following = np.full(len(values), -1, np.int64)
+    is_equal = values[order][1:] == values[order][:-1]
+    following[order[:-1][is_equal]] = order[1:][is_equal]
+    return following

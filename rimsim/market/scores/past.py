@@ -1,0 +1,220 @@
+"""Scores of past states, on which prices are solved."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from rimsim.arrays import Bools, Float32s, Ints, seconds
+from rimsim.errors import MarketError
+from rimsim.intensity.contract import BLOCK, IntensityModel
+from rimsim.intensity.states import UserStates
+from rimsim.market.past_round import PastRound, fold_of
+from rimsim.market.records import Arrivals, ScoredStates
+from rimsim.market.scores.block import ScoreRows
+from rimsim.market.scores.scorer import score_states
+from rimsim.market.slates import at_items
+from rimsim.matching import top_k
+from rimsim.requirements.audiences import RoundVisits
+from rimsim.requirements.rows import RoundRequirements
+
+FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
+"""Models of each fold of users, or one for all; called when first needed."""
+MOST_CELLS = 1 << 26
+"""Scores, states times items, that prices are solved on at once at most: 0.6 GB with the arrays of the solver."""
+_ENCODED = 32 * BLOCK
+"""States that are encoded at once. It decides bits of float32 products, as ``BLOCK`` does."""
+_FOR_MEDIAN = 8192
+"""States of a sampled median: its standard error is 1.4% of their spread."""
+
+
+def most_states(n_items: int) -> int:
+    """Number of states whose scores fit into memory."""
+    return max(1, MOST_CELLS // max(n_items, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class PastStates:
+    """n states of a past period, in clock order."""
+
+    id: Ints
+    """(n,) arrival ids."""
+    tick: Ints
+    """(n,) instants."""
+    user: Ints
+    """(n,) market users."""
+    states: Callable[[Ints], tuple[UserStates, Ints]]
+    """States of chosen rows, and for each a number that is the same where the events are."""
+    visits: RoundVisits
+    """The n visits as audiences see them, and the period."""
+    capacity: Ints | None = None
+    """Positions that each state may fill; None: all."""
+    audiences: Bools | None = None
+    """(n, A) membership in the audiences of the round that the states stand for, within their times."""
+
+    @classmethod
+    def of_round(cls, past: PastRound, visits: RoundVisits, capacity: Ints | None = None) -> PastStates:
+        """States of a round's arrivals, given the events before each."""
+        schedule = past.schedule
+        histories = past.histories
+
+        def states(rows: Ints) -> tuple[UserStates, Ints]:
+            slots = schedule.slot[rows]
+            tick = schedule.tick[rows]
+            counts = histories.visible_at(slots, tick)
+            return histories.states(slots, counts, tick), slots + len(histories) * counts
+
+        return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states, visits, capacity)
+
+    def sampled(self, limit: int) -> PastStates:
+        """At most ``limit`` of the states, evenly spaced."""
+        n = len(self.id)
+        if n <= limit:
+            return self
+        rows = np.floor((np.arange(limit) + 0.5) * (n / limit)).astype(np.int64)
+        all_states = self.states
+        return PastStates(
+            id=self.id[rows],
+            tick=self.tick[rows],
+            user=self.user[rows],
+            states=lambda chosen: all_states(rows[chosen]),
+            visits=self.visits.rows(rows),
+            capacity=None if self.capacity is None else self.capacity[rows],
+            audiences=None if self.audiences is None else self.audiences[rows],
+        )
+
+    def arrivals(self, rows: Ints, scores: ScoreRows) -> Arrivals:
+        """Scored states as an agent sees arrivals."""
+        relevance, ground_intensity, admissible = scores.tensors
+        return Arrivals(
+            id=self.id[rows],
+            time=seconds(self.tick[rows]),
+            user=self.user[rows],
+            relevance=relevance,
+            ground_intensity=ground_intensity,
+            admissible=admissible,
+            row=rows,
+            capacity=None if self.capacity is None else self.capacity[rows],
+            audiences=None if self.audiences is None else self.audiences[rows],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StateScores(ScoredStates):
+    """Scores of past states, computed in chunks during iteration."""
+
+    past: PastStates
+    models: FoldModels
+    """The model of each fold of users, or one for all."""
+    release: Ints
+    """(M,) tick of each item's release."""
+    device: torch.device
+    seed: int
+    """Model seed, which makes the folds."""
+
+    def __len__(self) -> int:
+        return len(self.past.id)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of states and number of items."""
+        return len(self), len(self.release)
+
+    @property
+    def capacity(self) -> Ints | None:
+        """Positions that each state may fill; None: all."""
+        return self.past.capacity
+
+    def positions(self, slate: int) -> Ints:
+        """Positions of a slate that each state may fill."""
+        return np.full(len(self), slate) if self.capacity is None else self.capacity
+
+    @property
+    def audiences(self) -> Bools | None:
+        """Membership of states in audiences; None without audiences."""
+        return self.past.audiences
+
+    def sampled(self, limit: int) -> StateScores:
+        """At most ``limit`` of the states, evenly spaced."""
+        past = self.past.sampled(limit)
+        return self if past is self.past else dataclasses.replace(self, past=past)
+
+    def scored_by(self, models: FoldModels) -> StateScores:
+        """Scores of the same states by other models."""
+        return dataclasses.replace(self, models=models)
+
+    def among(self, requirements: RoundRequirements) -> StateScores:
+        """Scores of the same states, with a round's audiences."""
+        counted = requirements.would_count(self.past.visits)
+        if counted is None:
+            return self
+        return dataclasses.replace(self, past=dataclasses.replace(self.past, audiences=counted))
+
+    def __iter__(self) -> Iterator[Arrivals]:
+        models = self.models()
+        fold = fold_of(self.seed, self.past.user) % len(models)
+        for number, model in enumerate(models):
+            yield from self._scored(model, np.flatnonzero(fold == number))
+
+    def rows(self, start: int, stop: int) -> Float32s:
+        """λ(x,y) of adjacent states in clock order, −inf if inadmissible."""
+        # One model must have served the round.
+        scores = np.empty((stop - start, len(self.release)), np.float32)
+        n_filled = 0
+        (model,) = self.models()
+        for chunk in self._scored(model, np.arange(start, stop)):
+            chunk.write_scores(scores[n_filled : n_filled + len(chunk)])
+            n_filled += len(chunk)
+        return scores
+
+    def _scored(self, model: IntensityModel, chosen: Ints) -> Iterator[Arrivals]:
+        past = self.past
+        for start in range(0, len(chosen), _ENCODED):
+            encoded = chosen[start : start + _ENCODED]
+            states, events = past.states(encoded)
+            blocks = score_states(model, states, events, past.id[encoded], past.tick[encoded], self.release)
+            for first, block in zip(range(0, len(encoded), BLOCK), blocks, strict=True):
+                rows = encoded[first : first + BLOCK]
+                yield past.arrivals(rows, block.cut(0, len(rows)))
+
+
+def always(model: IntensityModel) -> FoldModels:
+    """Single model for all users, without cross-fitting."""
+    return lambda: (model,)
+
+
+def median_kth_score(states: StateScores, model: IntensityModel, k: int) -> float:
+    """Median over states of the k-th largest λ(x,y).
+
+    The median is computed once, from warm-up states and the warm-up model, so that all arms of a seed have the same
+    unit. A state with fewer than k admissible items counts with its smallest intensity. If there are many
+    states, an evenly spaced sample is used.
+
+    Raises:
+        MarketError: If the median is 0, because a missing exposure would then cost nothing.
+    """
+    if len(states) > most_states(states.shape[1]):
+        states = states.sampled(_FOR_MEDIAN)
+    parts = [np.zeros(0)]
+    for chunk in states.scored_by(always(model)):
+        items = top_k(chunk.relevance, chunk.admissible, k)
+        n_filled = np.count_nonzero(items >= 0, axis=1)
+        rows = np.flatnonzero(n_filled)
+        last_relevance = at_items(chunk.relevance, items)[rows, n_filled[rows] - 1]
+        parts.append(last_relevance * chunk.ground_intensity.cpu().numpy()[rows])
+    scores = np.concatenate(parts)
+    if not len(scores):
+        return 1.0  # no past at all: any cost is as good
+    median = float(torch.from_numpy(scores).double().quantile(0.5))
+    if not median > 0:
+        raise MarketError(
+            f"the k-th highest intensity of a state has the median {median} over {len(scores)} past states, so "
+            "a missing exposure would cost nothing. Use a model that gives k items a positive intensity in "
+            "more than half of the states"
+        )
+    return median

@@ -1,0 +1,229 @@
+"""Scorer of visitors' states under one model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import torch
+
+from rimsim.arrays import Bools, Float32s, Ints, offsets_of, seconds
+from rimsim.compiled import compiled
+from rimsim.errors import ModelError
+from rimsim.intensity.contract import (
+    BLOCK,
+    Hidden,
+    IntensityModel,
+    Walk,
+    filled_up,
+    owns_scores,
+    recurrent,
+    rows_of,
+    walked,
+)
+from rimsim.intensity.impressions import layer_of
+from rimsim.intensity.states import UserStates
+from rimsim.market.histories import Histories
+from rimsim.market.scores.block import ScoreRows
+
+_NOWHERE = np.zeros(0, np.int64)
+
+
+def device_of(model: IntensityModel) -> torch.device:
+    """Device of a model's scores."""
+    return torch.device(getattr(model, "device", "cpu"))
+
+
+class Scorer:
+    """Scores of a round's visitors under one model.
+
+    Hidden states are cached by slot; a new event updates them in constant time. Scores of a state do not
+    depend on the other states of its batch.
+    """
+
+    def __init__(
+        self, model: IntensityModel, histories: Histories, release: Ints, device: torch.device
+    ) -> None:
+        self._model, self._layer = layer_of(model)
+        self._histories = histories
+        self._release = release
+        self._device = device
+        self.n_items = len(release)
+        self._recurrent = recurrent(self._model)
+        self._hidden: Hidden = ()
+        self._n_encoded = np.zeros(len(histories), np.int64)
+        """(slots,) events of each slot in its hidden state."""
+
+    def encode(self, start: int) -> None:
+        """Compute hidden states of all slots from events before ``start``."""
+        if self._recurrent is None:
+            return
+        slots = np.arange(len(self._histories))
+        counts = self._histories.visible_at(slots, np.full(len(slots), start - 1))
+        states = self._histories.states(slots, counts, np.full(len(slots), start))
+        self._hidden = self._recurrent.encode(states)
+        self._n_encoded = counts
+
+    def hidden_bytes(self) -> int:
+        """Bytes of one hidden state; 0 without hidden states."""
+        return sum(part[:1].nbytes for part in self._hidden)
+
+    def hidden_at(self, slots: Ints, counts: Ints) -> Hidden:
+        """Hidden states of n arrivals, updated by all their events."""
+        # ``counts`` (n,) are no fewer than the events in each slot's hidden state, which takes the most of them.
+        if self._recurrent is None:
+            return ()
+        users, of_arrival = np.unique(slots, return_inverse=True)
+        begin = self._n_encoded[users]
+        end = begin.copy()
+        np.maximum.at(end, of_arrival, counts)
+        visible, items = self._histories.between(users, begin, end)
+        walk = Walk(offsets_of(end - begin), items, seconds(visible), of_arrival, counts - begin[of_arrival])
+        at_end, at_arrivals = walked(self._recurrent, rows_of(self._hidden, users), walk)
+        self._store(users, at_end, end)
+        return at_arrivals
+
+    def _store(self, slots: Ints, hidden: Hidden, counts: Ints) -> None:
+        """Cache each slot's hidden state after its first ``counts`` events."""
+        rows = torch.from_numpy(slots).to(self._device)
+        for part, new in zip(self._hidden, hidden, strict=True):
+            part.index_copy_(0, rows, new[: len(slots)])
+        self._n_encoded[slots] = counts
+
+    def score(
+        self, ids: Ints, slots: Ints, ticks: Ints, counts: Ints, hidden: Hidden | None = None
+    ) -> ScoreRows:
+        """Scores of at most ``BLOCK`` states.
+
+        Raises:
+            ModelError: If a score is negative or not a number.
+        """
+        if self._recurrent is None:
+            states = self._histories.states(slots, counts, ticks)
+            raw = self._model.score(states.take(filled_up(np.arange(len(slots)))))
+        else:
+            hidden_rows = np.arange(len(slots))
+            if hidden is None:
+                hidden = self._hidden
+                hidden_rows = slots
+            raw = self._recurrent.score_hidden(
+                rows_of(hidden, filled_up(hidden_rows)), filled_up(seconds(ticks))
+            )
+        exclude = partial(self._exclude_consumed, slots, counts)
+        rows = _normalised(raw.to(torch.float32), exclude, ids, ticks, self._release, self._model)
+        if self._layer is None:
+            return rows
+        return rows.under(self._layer, filled_up(self._histories.length[slots] + counts))
+
+    def _exclude_consumed(
+        self, slots: Ints, counts: Ints, relevance: torch.Tensor, admissible: torch.Tensor
+    ) -> None:
+        if relevance.device.type == "cpu":
+            self._histories.exclude_consumed(slots, counts, relevance.numpy(), admissible.numpy())
+        else:
+            _exclude_pairs(self._histories.consumed(slots, counts), relevance, admissible)
+
+    def late(self, slots: Ints, counts: Ints) -> Ints:
+        """Indices of slots whose hidden states lack events."""
+        return (counts > self._n_encoded[slots]).nonzero()[0] if self._hidden else _NOWHERE
+
+    def catch_up(self, slots: Ints, counts: Ints) -> None:
+        """Update hidden states of different slots by the latest events."""
+        if self._recurrent is None or not len(slots):
+            return
+        begin = self._n_encoded[slots]
+        visible, items = self._histories.between(slots, begin, counts)
+        walk = Walk(offsets_of(counts - begin), items, seconds(visible), _NOWHERE, _NOWHERE)
+        at_end, _ = walked(self._recurrent, rows_of(self._hidden, slots), walk)
+        self._store(slots, at_end, counts)
+
+
+def score_states(
+    model: IntensityModel, states: UserStates, events: Ints, ids: Ints, ticks: Ints, release: Ints
+) -> Iterator[ScoreRows]:
+    """Scores of n states without cached hidden states."""
+    # States with equal ``events`` (n,) are encoded once, and all together, so that those of like length can be read
+    # together. Blocks hold at most ``BLOCK`` states, in order.
+    model, layer = layer_of(model)
+    with_hidden = recurrent(model)
+    hidden: Hidden = ()
+    if with_hidden is not None:
+        _, different, of_state = np.unique(events, return_index=True, return_inverse=True)
+        hidden = with_hidden.encode(states.take(different))
+    for first in range(0, len(states), BLOCK):
+        rows = np.arange(first, min(first + BLOCK, len(states)))
+        padded_rows = filled_up(rows)
+        if with_hidden is None:
+            raw = model.score(states.take(padded_rows))
+        else:
+            raw = with_hidden.score_hidden(rows_of(hidden, of_state[padded_rows]), states.now[padded_rows])
+        exclude = partial(_exclude_pairs, states.rows_of(first, first + len(rows)))
+        scored = _normalised(raw.to(torch.float32), exclude, ids[rows], ticks[rows], release, model)
+        yield scored if layer is None else scored.under(layer, states.lengths[padded_rows])
+
+
+def _normalised(
+    raw: torch.Tensor,
+    exclude: Callable[[torch.Tensor, torch.Tensor], None],
+    ids: Ints,
+    ticks: Ints,
+    release: Ints,
+    model: IntensityModel,
+) -> ScoreRows:
+    """Scored states: raw intensities, split into p(y|x) and λ(x)."""
+    # ``exclude`` makes consumed items inadmissible, with intensity 0, in place.
+    n = len(ids)  # the rows beyond are padding
+    ground = raw.sum(1)
+    wrong = _first_wrong(raw[:n], ground[:n])
+    if wrong >= 0:
+        raise ModelError(
+            f"{type(model).__name__}.score: an intensity is negative or not a number in the state of "
+            f"arrival {int(ids[wrong])}. Expected finite intensities of at least 0"
+        )
+    # Few items are out of reach, so each is excluded by itself: a pass over all items for each step costs more.
+    admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
+    relevance = raw if owns_scores(model) else raw.clone()
+    if int(release.max(initial=0)) > int(ticks.min()):
+        is_unreleased = torch.from_numpy(release[None, :] > filled_up(ticks)[:, None]).to(raw.device)
+        admissible[is_unreleased] = False
+        relevance[is_unreleased] = 0.0
+    exclude(relevance, admissible)
+    relevance /= relevance.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return ScoreRows((relevance.contiguous(), ground, admissible))  # compiled code reads adjacent cells
+
+
+def _first_wrong(raw: torch.Tensor, total: torch.Tensor) -> int:
+    """First row with a negative or infinite score, or −1."""
+    if raw.device.type == "cpu" and raw.is_contiguous():
+        return _first_wrong_row(raw.numpy(), total.numpy())
+    wrong = (~torch.isfinite(total) | (raw < 0).any(1)).nonzero()
+    return int(wrong[0]) if len(wrong) else -1
+
+
+@compiled
+def _first_wrong_row(raw: Float32s, total: Float32s) -> int:
+    for row in range(len(raw)):
+        is_negative = False
+        for item in range(raw.shape[1]):  # without an exit, so that the processor compares many at once
+            is_negative |= raw[row, item] < 0.0
+        if is_negative or not np.isfinite(total[row]):
+            return row
+    return -1
+
+
+def _exclude_pairs(pairs: tuple[Ints, Ints], relevance: torch.Tensor, admissible: torch.Tensor) -> None:
+    """Make pairs of state and item inadmissible, with intensity 0."""
+    if relevance.device.type == "cpu":
+        _clear(*pairs, relevance.numpy(), admissible.numpy())
+    else:
+        rows, items = (torch.from_numpy(part).to(relevance.device) for part in pairs)
+        admissible[rows, items] = False
+        relevance[rows, items] = 0.0
+
+
+@compiled
+def _clear(rows: Ints, items: Ints, scores: Float32s, admissible: Bools) -> None:
+    for pair in range(len(rows)):
+        scores[rows[pair], items[pair]] = 0.0
+        admissible[rows[pair], items[pair]] = False

@@ -1,0 +1,93 @@
+"""Audiences: visitors and times that count for a campaign."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from rimsim import rng
+from rimsim.arrays import Bools, Ints
+from rimsim.config import AudienceConfig
+from rimsim.errors import ConfigError
+from rimsim.requirements.filters import matching_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class RoundVisits(NamedTuple):
+    """Visits of a round, in clock order."""
+
+    tick: Ints
+    """(n,) time of each visit."""
+    log_user: Ints
+    """(n,) user of the log from which each visitor was copied."""
+    first: Bools
+    """(n,) True if the platform knows no earlier visit and no consumption of the visitor."""
+    start: int
+    """Tick at which the round begins."""
+    stop: int
+    """Tick at which the round ends."""
+
+    def rows(self, visits: Ints) -> RoundVisits:
+        """Visits at given indices."""
+        return self._replace(tick=self.tick[visits], log_user=self.log_user[visits], first=self.first[visits])
+
+    def moved_to(self, start: int, stop: int) -> RoundVisits:
+        """Visits, with times rescaled to another period."""
+        if (start, stop) == (self.start, self.stop):
+            return self
+        share = (self.tick - self.start) / max(self.stop - self.start, 1)
+        tick = start + np.floor(share * (stop - start)).astype(np.int64)
+        return self._replace(tick=tick, start=start, stop=stop)
+
+    def after(self, release: Ints) -> Ints:
+        """Number of visits after each item's release."""
+        n = len(self.tick)
+        coming = (release > self.start) & (release < self.stop)
+        n_remaining = np.where(release <= self.start, n, 0)
+        n_remaining[coming] = n - np.searchsorted(self.tick, release[coming], "left")
+        return n_remaining
+
+
+@dataclass(frozen=True, eq=False)
+class Audience:
+    """Visitors and times whose visits count for a campaign."""
+
+    begin: int
+    """Tick from which visits count."""
+    end: int
+    """Tick from which visits no longer count."""
+    users: Bools
+    """(users of the log,) users whose visits count."""
+    visits: str = "all"
+    """``all``, ``first`` or ``returning``."""
+
+    @classmethod
+    def of(
+        cls, config: AudienceConfig, users: pd.DataFrame, window: tuple[int, int], field: str, *key: int
+    ) -> Audience:
+        """Audience from its config, within a window of ticks.
+
+        Args:
+            key: Seed and further integers that seed the selection of a share of the users.
+
+        Raises:
+            ConfigError: If the user table lacks the column or value, or if no user fulfils the conditions.
+        """
+        mask = np.ones(len(users), bool)
+        for column, values in config.users:
+            mask &= matching_rows(users, column, values, f"{field}: audience")
+        if config.share < 1.0:
+            seed, *rest = key
+            mask &= rng.uniform(seed, rng.Purpose.FLOORS, *rest, np.arange(len(users))) < config.share
+        if not mask.any():
+            raise ConfigError(f"{field}: the audience has no user. Widen the filter or raise the share")
+        return cls(*window, mask, config.visits)
+
+    def counts(self, visits: RoundVisits) -> Bools:
+        """Mask of visits that count for the audience."""
+        mine = (visits.tick >= self.begin) & (visits.tick < self.end) & self.users[visits.log_user]
+        return mine if self.visits == "all" else mine & (visits.first == (self.visits == "first"))
