@@ -16,7 +16,7 @@ import numpy as np
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import Seeds, find_scenario, override
 from rimsim.measures import MEASURES
-from rimsim.scenarios.study.play import AdoptionCount, facts_of, shared_facts
+from rimsim.scenarios.study.facts import AdoptionCount, facts_of, shared_facts
 
 METRICS = ("calibration_ratio", "utility", "coverage", "shortfall")
 

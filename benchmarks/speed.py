@@ -34,8 +34,8 @@ from rimsim.agents import make_agent
 from rimsim.intensity import GRU, RIM, UserStates
 from rimsim.intensity.contract import BLOCK
 from rimsim.market import Market
-from rimsim.scenarios.runs.job import Arm, StudyOptions
-from rimsim.scenarios.runs.store import write_table
+from rimsim.scenarios.runs.arms import Arm, StudyOptions
+from rimsim.scenarios.runs.files import write_table
 from rimsim.scenarios.study.play import run_arm
 
 if TYPE_CHECKING:

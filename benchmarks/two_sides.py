@@ -16,7 +16,7 @@ import numpy as np
 from kept_runs import finished
 
 from rimsim.measures import break_even, mean_interval, paired_difference
-from rimsim.scenarios.runs.status import runs_of
+from rimsim.scenarios.runs.points import runs_of
 
 if TYPE_CHECKING:
     import pandas as pd

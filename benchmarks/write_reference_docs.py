@@ -149,13 +149,13 @@ def sections_of_tables() -> str:
     """Sections of docs/tables.md, one per table."""
     parts = []
     for name, table in TABLES.items():
-        there = f"; there {table.when}" if table.when else ""
-        made = f"Written by `rimsim {table.made_by}`. A row is {table.what}{there}."
+        there = f"; there {table.condition}" if table.condition else ""
+        made = f"Written by `rimsim {table.made_by}`. A row is {table.row}{there}."
         place = f"{name}/*.parquet" if table.parts else f"{name}.parquet"
         lines = [f"## `{place}`", "", made, "", "| column | content |", "|---|---|"]
         lines += [f"| `{column}` | {cell(content)} |" for column, content in table.columns.items()]
-        if table.more:
-            lines += ["", f"Further columns: {table.more}."]
+        if table.further_columns:
+            lines += ["", f"Further columns: {table.further_columns}."]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 

@@ -13,8 +13,8 @@ from .kinds.validate import ValidateConfig as ValidateConfig
 from .kinds.validate import Validation as Validation
 from .kinds.validate import load_validation as load_validation
 from .kinds.validate import validate as validate
-from .runs.store import Run as Run
-from .runs.store import load_run as load_run
+from .run import Run as Run
+from .run import load_run as load_run
 from .study.compare import compare as compare
 from .study.compare import resume as resume
 from .study.compare import sweep as sweep

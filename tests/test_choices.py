@@ -25,8 +25,9 @@ from rimsim.market import consumers as kinds
 from rimsim.market.consumers import contract, make_consumer
 from rimsim.market.consumers.contract import Hits, Law, organic_of, response_of
 from rimsim.measures import genre_weights
-from rimsim.scenarios.study.checks import digests, print_notes
+from rimsim.scenarios.study.notes import print_notes
 from rimsim.scenarios.study.play import opening_utilities
+from rimsim.scenarios.study.repetition import digests
 from rimsim.testing import ConsumerTests
 from rimsim.testing.intensity import random_log
 from rimsim.testing.market import small_market

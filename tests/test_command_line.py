@@ -33,12 +33,13 @@ from rimsim.scenarios.kinds.backtest.split import BacktestConfig
 from rimsim.scenarios.kinds.validate import ValidateConfig
 from rimsim.scenarios.report.console import show
 from rimsim.scenarios.report.record import Report
-from rimsim.scenarios.runs.job import bar_console, bars
+from rimsim.scenarios.runs.progress import bar_console, bars
 from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.runs.store import repeat_command
 from rimsim.scenarios.study import estimate
-from rimsim.scenarios.study.checks import default_agents, undeliverable_notes
+from rimsim.scenarios.study.checks import default_agents
 from rimsim.scenarios.study.compare import resume
+from rimsim.scenarios.study.notes import undeliverable_notes
 
 RAISES = f"{FAULTY}:Raises"
 _FEW = (

@@ -22,7 +22,7 @@ from rimsim.scenarios.report import loop
 from rimsim.scenarios.report.comparison import result_tables
 from rimsim.scenarios.report.console import markdown
 from rimsim.scenarios.report.picture_tables import PictureTables
-from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.runs.digests import digest
 from rimsim.scenarios.study.compare import resume
 from rimsim.scenarios.study.controls import shadow_of
 from rimsim.tracking import read_scalars, summary_folder

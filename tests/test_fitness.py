@@ -24,7 +24,7 @@ from rimsim.measures import UNFIT, OrderTest, order_test, statistics
 from rimsim.scenarios import ValidateConfig, validate
 from rimsim.scenarios.report import html
 from rimsim.scenarios.report.fitness import next_step, validate_command, verdict_sentence, with_verdict
-from rimsim.scenarios.study.compare import _fitness_entry
+from rimsim.scenarios.study.runner import _fitness_entry
 from rimsim.tracking import about_folder
 
 GAP = 1800.0

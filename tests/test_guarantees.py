@@ -25,7 +25,7 @@ from rimsim.market import RoundView
 from rimsim.matching import Rows, solve_prices, tie_rank
 from rimsim.requirements.rows import Requirements, Row
 from rimsim.scenarios import compare
-from rimsim.scenarios.study.play import HindsightPrices, cached_prices
+from rimsim.scenarios.study.certificates import HindsightPrices, cached_prices
 
 PRICED = ("rim-dual", "rim-feedback", "rim-resolve(every=20)", "entropic-dual")
 
@@ -392,7 +392,7 @@ def test_a_replay_is_solved_once_for_all_its_arms(tmp_path, monkeypatch):
         solved.append(len(set(folder.glob("*.npz")) - before))
         return found
 
-    monkeypatch.setattr("rimsim.scenarios.study.play.cached_prices", counted)
+    monkeypatch.setattr("rimsim.scenarios.study.certificates.cached_prices", counted)
     agents = ("relevance", "rim-dual", "random")
     run = compare(small_replay(rounds=1), agents, seeds=1, out=tmp_path / "run", frozen=[], workers=1)
     assert solved == [1, 0, 0]

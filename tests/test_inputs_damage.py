@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from rimsim.intensity.persistence import read_tensors
 from rimsim.scenarios.runs.checkpoint import Checkpoint
-from rimsim.scenarios.runs.store import STATES, write_table
+from rimsim.scenarios.runs.files import write_table
+from rimsim.scenarios.runs.store import STATES
 
 KERNEL = """
 from rimsim.compiled import compiled

@@ -26,9 +26,11 @@ from rimsim.scenarios.cli import slips, tools
 from rimsim.scenarios.kinds.experiment import PRICES, TRAINING
 from rimsim.scenarios.report.console import text
 from rimsim.scenarios.report.html import write_page
-from rimsim.scenarios.runs.job import BACKENDS, CONTROLS
-from rimsim.scenarios.runs.store import folder_for
-from rimsim.scenarios.study.checks import REVEALED, checked_agents, notes_of
+from rimsim.scenarios.runs.arms import CONTROLS
+from rimsim.scenarios.runs.execution import BACKENDS
+from rimsim.scenarios.runs.locks import folder_for
+from rimsim.scenarios.study.checks import REVEALED, checked_agents
+from rimsim.scenarios.study.notes import notes_of
 
 MINE = """
 import torch

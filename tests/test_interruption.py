@@ -21,10 +21,12 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig
 from rimsim.errors import AgentError, ArmsError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.runs.job import stop_if_asked
-from rimsim.scenarios.runs.process import stopping_on_request
-from rimsim.scenarios.runs.status import digest, shown_rounds
-from rimsim.scenarios.runs.store import load_run, locked, versions, writing
+from rimsim.scenarios.run import load_run
+from rimsim.scenarios.runs.digests import digest
+from rimsim.scenarios.runs.locks import locked, writing
+from rimsim.scenarios.runs.process import stop_if_asked, stopping_on_request
+from rimsim.scenarios.runs.records import versions
+from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.study.compare import resume
 from rimsim.testing import random_log
 
@@ -286,7 +288,7 @@ def test_a_resumed_run_waits_for_workers_of_a_killed_one(tmp_path):
         os.kill(worker, signal.SIGKILL)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rimsim.scenarios.runs.store._PATIENCE", 0.1)
+        patch.setattr("rimsim.scenarios.runs.locks._PATIENCE", 0.1)
         said = r"worker .* still writes to this folder \(.lock-relevance-0\)"
         with pytest.raises(RunFolderError, match=said), locked(tmp_path):
             pass
@@ -335,7 +337,7 @@ def test_a_run_is_not_resumed_with_another_version_log_agent_or_config(tmp_path,
     refused(AgentError, "no idea", small_run, halted, (f"{agent}:Raises",), config, certify=True)
     with monkeypatch.context() as patch:
         here = versions() | {"torch": "0.1"}
-        patch.setattr("rimsim.scenarios.study.checks.versions", lambda: here)
+        patch.setattr("rimsim.scenarios.study.repetition.versions", lambda: here)
         refused(RunFolderError, "made with other versions: torch .* there, 0.1 here", resume, halted)
     for path in (log, agent):
         text = path.read_text()

@@ -34,11 +34,14 @@ from rimsim.errors import (
 from rimsim.market import Market
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.runs import job, process
+from rimsim.scenarios.runs import execution, memory
 from rimsim.scenarios.runs.checkpoint import Checkpoint
-from rimsim.scenarios.runs.job import Execution, Job, Stage, Workers, executor, make_run, run_here, run_stages
-from rimsim.scenarios.runs.process import require_memory
-from rimsim.scenarios.runs.store import Run, folder_for, locked, require_free
+from rimsim.scenarios.runs.execution import Execution, Stage, executor, run_here, run_stages
+from rimsim.scenarios.runs.job import Job, make_run
+from rimsim.scenarios.runs.locks import folder_for, locked, require_free
+from rimsim.scenarios.runs.memory import require_memory
+from rimsim.scenarios.runs.store import RunFolder
+from rimsim.scenarios.runs.workers import Workers
 from rimsim.system import draft_content, draft_file, draft_folder, remove_drafts
 
 
@@ -97,7 +100,7 @@ def test_a_stage_that_is_not_vital_goes_on_after_an_error():
 @cases("compiled", [False], [True])
 def test_the_first_run_tells_that_it_compiles(monkeypatch, compiled):
     """A line before the bars says that this run takes longer; a run that finds machine code prints none."""
-    monkeypatch.setattr(job, "has_machine_code", lambda _: compiled)
+    monkeypatch.setattr(execution, "has_machine_code", lambda _: compiled)
     console = Console(file=io.StringIO())
     run_stages([], run_here, console)
     assert ("once: this run takes" in console.file.getvalue()) != compiled
@@ -107,10 +110,10 @@ def test_the_first_run_tells_that_it_compiles(monkeypatch, compiled):
 def test_a_run_that_needs_more_memory_than_there_is_is_refused(monkeypatch, there, named):
     """The message has both figures and names the option to lower: workers as long as one fits."""
     needed = 2e9, 1e9, 8, "arrivals"
-    monkeypatch.setattr(process, "memory", lambda: there)
+    monkeypatch.setattr(memory, "memory", lambda: there)
     refused(ConfigError, rf"10\.0 GB.*{there / 1e9:.1f} GB.*{named}", require_memory, *needed)
     for enough in (10**10, None):
-        monkeypatch.setattr(process, "memory", lambda enough=enough: enough)
+        monkeypatch.setattr(memory, "memory", lambda enough=enough: enough)
         require_memory(*needed)
 
 
@@ -120,7 +123,7 @@ def test_a_comparison_that_does_not_fit_is_refused_where_memory_is_known(monkeyp
     assert there is None or there > 2**28
     monkeypatch.setattr(system.os, "sysconf", lambda _: (_ for _ in ()).throw(ValueError))
     assert system.memory() is None
-    monkeypatch.setattr(process, "memory", lambda: 1000)
+    monkeypatch.setattr(memory, "memory", lambda: 1000)
     config = small_scenario(name="never-fitted")
     refused(ConfigError, r"arrivals\.per_round", compare, config, ["random"], seeds=1, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -178,7 +181,7 @@ print(sorted(set(run.rounds["agent"])))
 _TASKS = """
 from pathlib import Path
 
-from rimsim.scenarios.runs.job import Workers
+from rimsim.scenarios.runs.workers import Workers
 from worker_tasks import Errand, do
 
 print("begun", flush=True)
@@ -282,11 +285,11 @@ def test_a_table_of_drafts_alone_is_none(tmp_path):
     """A run that was killed while it wrote its first part has no such table; read anew, it has what was written."""
     (tmp_path / "promises").mkdir()
     (tmp_path / "promises" / ".draft-0.parquet").write_bytes(b"half")
-    assert Run(tmp_path).promises is None
-    refused(MissingTableError, r"neither prices\.parquet nor prices/", getattr, Run(tmp_path), "prices")
+    assert RunFolder(tmp_path).promises is None
+    refused(MissingTableError, r"neither prices\.parquet nor prices/", getattr, RunFolder(tmp_path), "prices")
     table = pd.DataFrame({"agent": ["random"], "due": [1.0]})
     table.to_parquet(tmp_path / "promises" / "random-0-000.parquet")
-    assert Run(tmp_path).promises["due"].tolist() == [1.0]
+    assert RunFolder(tmp_path).promises["due"].tolist() == [1.0]
 
 
 def test_what_an_agent_remembers_is_kept_by_any_name(tmp_path):

@@ -48,7 +48,7 @@ from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.past_round import PastRound
 from rimsim.market.records import VISIT_BITS
 from rimsim.market.training_log import training_log
-from rimsim.scenarios.study.play import HindsightPrices, certified
+from rimsim.scenarios.study.certificates import HindsightPrices, certified
 
 
 @pytest.fixture(params=sorted(SMALL))

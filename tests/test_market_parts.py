@@ -37,7 +37,7 @@ from rimsim.matching import certificate, top_k
 from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.campaigns import ExpectedRound, Guarantee
 from rimsim.requirements.rows import CarryOver, ScenarioRequirements, _row, item_floors, uniform_share
-from rimsim.scenarios.study.play import HindsightPrices, certified, prepare_certificate
+from rimsim.scenarios.study.certificates import HindsightPrices, certified, prepare_certificate
 from rimsim.testing import random_log
 
 

@@ -16,7 +16,7 @@ from rimsim.data import load
 from rimsim.errors import ArmsError, ConfigError, MeasureError, RunFolderError
 from rimsim.scenarios import load_run, sweep
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.runs.digests import digest
 from rimsim.scenarios.study.compare import resume
 from rimsim.testing import MeasureTests, random_items
 

@@ -20,7 +20,7 @@ from rimsim.config import ArrivalsConfig
 from rimsim.errors import AgentError, ArmsError
 from rimsim.intensity import UserStates
 from rimsim.market import Feedback, Market, Needs
-from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.runs.digests import digest
 from rimsim.scenarios.study.compare import resume
 from rimsim.tracking import event_folder, read_scalars
 

@@ -34,7 +34,7 @@ from rimsim.matching import top_k
 from rimsim.measures import Measure
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.runs.digests import digest
 from rimsim.scenarios.study.checks import LogArguments, resolved
 from rimsim.scenarios.study.compare import resume
 from rimsim.testing import ArrivalTests, ConsumerTests, random_log

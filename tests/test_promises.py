@@ -28,7 +28,7 @@ from rimsim.matching import Rows
 from rimsim.measures import find_measure, mean_weight
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
 from rimsim.scenarios.report.comparison import delivered_of_due
-from rimsim.scenarios.study.play import HindsightPrices, certified
+from rimsim.scenarios.study.certificates import HindsightPrices, certified
 
 SHARE = {"name": "a", "items": [1], "share": 0.1}
 DAY = 86_400.0

@@ -19,11 +19,13 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, override
 from rimsim.errors import AgentError, ConfigError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.runs import ray as remote
-from rimsim.scenarios.runs.job import Arm, StudyOptions
-from rimsim.scenarios.runs.status import digest
-from rimsim.scenarios.runs.store import versions
-from rimsim.scenarios.study.compare import begin, gather, planned, resume
+from rimsim.scenarios.runs.arms import Arm, StudyOptions
+from rimsim.scenarios.runs.digests import digest
+from rimsim.scenarios.runs.records import versions
+from rimsim.scenarios.study.compare import resume
+from rimsim.scenarios.study.plan import planned
 from rimsim.scenarios.study.play import prepare, run_arm
+from rimsim.scenarios.study.runner import begin, gather
 
 AGENTS = ("random", "relevance")
 

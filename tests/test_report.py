@@ -43,9 +43,11 @@ from rimsim.scenarios.report.tables import (
     summary,
     two_seeds_note,
 )
+from rimsim.scenarios.run import Run
+from rimsim.scenarios.runs.records import catalogue_table
 from rimsim.scenarios.runs.schema import TABLES
-from rimsim.scenarios.runs.store import Run, RunTables, catalogue_table
-from rimsim.scenarios.study.compare import study_of
+from rimsim.scenarios.runs.store import RunTables
+from rimsim.scenarios.study.plan import study_of
 from rimsim.scenarios.study.play import AT_OPENING, opening_utilities
 from rimsim.tracking import event_folder, read_scalars
 
@@ -142,7 +144,7 @@ def test_an_equal_difference_is_told_without_a_claim():
     assert " to " not in said
     differences = tables.reported_differences(rounds, ["relevance", "mine"])
     text = tables.pivoted("T", differences, ["agent"], ("utility",))
-    assert text.rows == (("mine", "-0.003="),)
+    assert text.rows == (("mine", "−0.003="),)
     assert text.title == "T (= the same in all 3 seeds)"
 
 
@@ -607,7 +609,7 @@ def test_every_table_of_a_run_is_described(run):
     for name in sorted(found):
         columns, described = list(getattr(run, name).columns), list(TABLES[name].columns)
         assert columns[: len(described)] == described, name
-        assert len(columns) == len(described) or TABLES[name].more, name
+        assert len(columns) == len(described) or TABLES[name].further_columns, name
 
 
 def test_the_schema_names_what_a_run_reads_and_a_digest_holds():

@@ -18,7 +18,7 @@ from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, DataError
 from rimsim.market.ledger import LEDGER_COLUMNS
 from rimsim.scenarios import compare, load_run
-from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.runs.digests import digest
 from rimsim.tracking import event_folder, read_scalars
 
 _NAMESAKES = tuple(f"{FAULTY}:Named(called='{name}')" for name in ("a+b", "a&b"))

@@ -27,7 +27,8 @@ from rimsim.scenarios.report import group_figures
 from rimsim.scenarios.report.group_chart import picture
 from rimsim.scenarios.report.group_figures import figures_of
 from rimsim.scenarios.report.group_section import group_table
-from rimsim.scenarios.study.checks import LogArguments, digests, resolved
+from rimsim.scenarios.study.checks import LogArguments, resolved
+from rimsim.scenarios.study.repetition import digests
 from rimsim.tracking import read_scalars
 
 COLUMNS = "user=customer,item=sku,time=bought at"

@@ -32,12 +32,15 @@ from rimsim.market import Market, Slates
 from rimsim.market.world import warm_model
 from rimsim.scenarios import load_run
 from rimsim.scenarios.kinds import evaluate, experiment
+from rimsim.scenarios.kinds.experiment import report as experiment_report
 from rimsim.scenarios.report import sentences, tables
-from rimsim.scenarios.runs import job
-from rimsim.scenarios.runs.status import digest
-from rimsim.scenarios.runs.store import folder_for, read_arrays
-from rimsim.scenarios.study.checks import notes_of
+from rimsim.scenarios.runs.digests import digest
+from rimsim.scenarios.runs.execution import Stage, run_here, run_stages
+from rimsim.scenarios.runs.files import read_arrays
+from rimsim.scenarios.runs.locks import folder_for
+from rimsim.scenarios.runs.progress import Progress
 from rimsim.scenarios.study.compare import resume
+from rimsim.scenarios.study.notes import notes_of
 
 
 # -- damaged folders --------------------------------------------------------------------------------------------------
@@ -160,9 +163,9 @@ def test_two_runs_of_one_second_have_two_folders(monkeypatch):
 def test_a_bar_of_progress_does_not_pass_its_end(monkeypatch):
     """More arrivals than were expected move the end."""
     seen = []
-    monkeypatch.setattr(job.Progress, "update", lambda *_, completed, total: seen.append((completed, total)))
-    task = job.Stage("served", lambda _, report: [report(3), report(3)], [0], 4)
-    job.run_stages([task], job.run_here, None)
+    monkeypatch.setattr(Progress, "update", lambda *_, completed, total: seen.append((completed, total)))
+    task = Stage("served", lambda _, report: [report(3), report(3)], [0], 4)
+    run_stages([task], run_here, None)
     assert seen == [(3, 4), (6, 6)]
 
 
@@ -400,7 +403,7 @@ def test_a_seed_without_an_estimate_counts_for_no_figure():
     assert found["bias"] == pytest.approx(found["naive"] - found["total_effect"]) == pytest.approx(0.15)
     assert (found["seeds"], found["half"]) == (2, pytest.approx(12.706 * 0.05, rel=1e-3))
     assert found["sign"] == 1.0
-    (said,) = experiment._sentences(experiment.summary(_experiment([0.3, np.nan], [0.2, 0.2])))
+    (said,) = experiment_report._sentences(experiment.summary(_experiment([0.3, np.nan], [0.2, 0.2])))
     assert said.startswith("fewer than two seeds have an estimate")
 
 
@@ -416,7 +419,7 @@ def test_a_seed_without_an_estimate_counts_for_no_figure():
 )
 def test_no_bias_is_found_only_where_it_is_within_the_margin(naive, said):
     """The interval of the bias must lie within 20% of the effect; otherwise nothing is claimed."""
-    (found,) = experiment._sentences(experiment.summary(_experiment(naive, [0.2, 0.2, 0.2])))
+    (found,) = experiment_report._sentences(experiment.summary(_experiment(naive, [0.2, 0.2, 0.2])))
     assert found.startswith(said)
     assert "of the total effect (95% CI ±" in found
 
@@ -433,7 +436,9 @@ def test_a_bias_has_percent_and_signs_only_beside_an_effect():
     assert found["sign"] == 1.0
     around_zero = experiment.summary(_experiment(naive, [0.2, -0.2, 0.1, -0.1])).iloc[0]
     assert np.isnan(around_zero[["relative", "relative_half", "sign"]].astype(float)).all()
-    (said,) = experiment._sentences(experiment.summary(_experiment(naive / 10, [0.2, -0.2, 0.1, -0.1])))
+    (said,) = experiment_report._sentences(
+        experiment.summary(_experiment(naive / 10, [0.2, -0.2, 0.1, -0.1]))
+    )
     assert "cannot tell" in said
     assert "total effect does not differ from 0" in said
     table = experiment._table("utility", experiment.summary(_experiment(naive, [0.0] * 4)), ("a", "b"))
@@ -451,7 +456,7 @@ def test_a_bias_that_is_the_same_in_all_seeds_is_not_claimed():
     table = experiment._table("utility", summed, ("a", "b"))
     assert table.rows[0][table.columns.index("bias")] == "+0.0030="
     assert "= the same in all 3 seeds" in table.title
-    (said,) = experiment._sentences(summed)
+    (said,) = experiment_report._sentences(summed)
     assert "cannot tell" in said
     assert "+1% of the total effect (the same in all 3 seeds)" in said
 

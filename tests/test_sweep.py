@@ -29,12 +29,13 @@ from rimsim.scenarios.report import sweep as sweep_report
 from rimsim.scenarios.report.console import markdown
 from rimsim.scenarios.report.sweep import contrasts, matrix, matrix_figure, matrix_table
 from rimsim.scenarios.report.tables import over_seeds, pivoted, trends
-from rimsim.scenarios.runs.job import StudyOptions
-from rimsim.scenarios.runs.status import points_of
+from rimsim.scenarios.runs.arms import StudyOptions
+from rimsim.scenarios.runs.points import points_of
 from rimsim.scenarios.study import compare as comparison
 from rimsim.scenarios.study import controls
-from rimsim.scenarios.study.checks import require_unchanged
-from rimsim.scenarios.study.compare import planned, resume
+from rimsim.scenarios.study.compare import resume
+from rimsim.scenarios.study.plan import planned
+from rimsim.scenarios.study.repetition import require_unchanged
 
 AGENTS = ("relevance", "rim-feedback")
 GRID = {"exposure.beta": [0.0, 0.8]}

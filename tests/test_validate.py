@@ -29,7 +29,7 @@ from rimsim.scenarios.kinds.validate import COLUMNS, checks, value_table, with_s
 from rimsim.scenarios.kinds.validate.checks import PAST
 from rimsim.scenarios.kinds.validate.report import rate_sentences, real_against_simulated
 from rimsim.scenarios.report.sentences import agreement_sentence
-from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.runs.digests import digest
 from rimsim.session import session_model
 
 USERS, ITEMS = 150, 60

@@ -22,7 +22,7 @@ from rimsim.scenarios import load_run, load_validation
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds.validate import answers
 from rimsim.scenarios.kinds.validate.report import observed_sentences
-from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.runs.digests import digest
 from rimsim.testing.intensity import random_items
 
 DRAW = rng.Purpose.MEASURE

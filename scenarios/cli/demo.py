@@ -159,10 +159,10 @@ def _replay(folder: Path) -> None:
 def _replayed(folder: Path, console: Console) -> Run:
     """Run of the replay, repeated if the background job failed."""
     from rimsim.scenarios.runs.status import is_finished
-    from rimsim.scenarios.runs.store import Run
-    from rimsim.scenarios.study.checks import print_notes
+    from rimsim.scenarios.runs.store import RunFolder
+    from rimsim.scenarios.study.notes import print_notes
 
-    if is_finished(Run(folder)):
+    if is_finished(RunFolder(folder)):
         run = scenarios.load_run(folder)
         print_notes([run.scenario], console, _AGENTS)
         return run

@@ -59,8 +59,8 @@ def _run(words: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # such as a full disk
-        where = f"{error.filename}: " if error.filename else ""
-        return _refused(f"{where}{reason(error)}; what was finished is kept")
+        place = f"{error.filename}: " if error.filename else ""
+        return _refused(f"{place}{reason(error)}; what was finished is kept")
     except KeyboardInterrupt as stop:
         _refused(f"interrupted; {stop}" if str(stop) else "interrupted")
         return 130
@@ -81,17 +81,17 @@ def _harmless(text: str) -> str:
 
 def _answer(slip: click.UsageError) -> str:
     """Message about a mistake, or help on an incomplete command."""
-    told = slip.format_message()
+    message = slip.format_message()
     if isinstance(slip, click.exceptions.NoArgsIsHelpError):
-        return told
+        return message
     command = slip.ctx.command_path if slip.ctx is not None else "rimsim"
     if isinstance(slip, click.BadParameter) and slip.param is not None and slip.message:
         return f"{command}: {slip.param.opts[0]}: {slip.message}"
     if (setting := _setting_meant(slip)) is not None:
         return f"{command}: {slip.message} Write {setting}"
     if alike := getattr(slip, "possibilities", None):
-        told = f"{slip.message} Did you mean {alike[0]!r}?"
-    return f"{command}: {told}{'' if told[-1] in '.?' else '.'} {command} --help lists what there is"
+        message = f"{slip.message} Did you mean {alike[0]!r}?"
+    return f"{command}: {message}{'' if message[-1] in '.?' else '.'} {command} --help lists what there is"
 
 
 def _setting_meant(slip: click.UsageError) -> str | None:

@@ -79,11 +79,13 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
             "--dry-run cannot be used for a run that has begun. Leave out --dry-run, or leave out "
             "--resume and --from"
         )
-    from rimsim.scenarios.runs.job import Execution, StudyOptions
-    from rimsim.scenarios.runs.store import folder_for, require_free
+    from rimsim.scenarios.runs.arms import StudyOptions
+    from rimsim.scenarios.runs.execution import Execution
+    from rimsim.scenarios.runs.locks import folder_for, require_free
     from rimsim.scenarios.study import checks
-    from rimsim.scenarios.study.compare import planned, study_lines
     from rimsim.scenarios.study.estimate import time_line
+    from rimsim.scenarios.study.notes import print_notes
+    from rimsim.scenarios.study.plan import planned, study_lines
 
     grid = checks.grid_with(asked.get("grid", {}), asked["guarantee"])
     options = StudyOptions(**{name: asked[name] for name in StudyOptions.names() if name in asked})
@@ -96,7 +98,7 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
     folder = folder_for(asked.get("out"), f"{base.name}-sweep" if grid else base.name)
     require_free(folder)
     study = planned(folder, base, grid, options, execution)
-    checks.print_notes(
+    print_notes(
         [part.point.config for part in study.plans], tools.terminal(), study.plans[0].options.agents or ()
     )
     for name, text in study_lines(study, execution):
@@ -159,9 +161,9 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
             )
             raise ConfigError(f"{first} set the same field. Give all of its values in one of them")
         if not equals or not name or not parts:
-            where = "--beta" if name == _BETA and betas is not None else "--grid"
+            option = "--beta" if name == _BETA and betas is not None else "--grid"
             raise ConfigError(
-                f"{where}: {text!r} is not a field with values. Write FIELD=VALUE,VALUE,… once per field, "
+                f"{option}: {text!r} is not a field with values. Write FIELD=VALUE,VALUE,… once per field, "
                 "such as exposure.cost=1,2,4"
             )
         grid[name] = [tools.read_value(part, f"--grid: {name}") for part in parts]
@@ -188,18 +190,18 @@ def _resumed(asked: dict[str, Any], kind: str, source: Path | None = None) -> Ru
 
 def _repeat(asked: dict[str, Any], source: Path) -> None:
     """Repeat the run of a folder, and compare the tables."""
-    from rimsim.scenarios.runs.job import StudyOptions
-    from rimsim.scenarios.runs.status import different_tables, digest
-    from rimsim.scenarios.study.checks import changes
+    from rimsim.scenarios.runs.arms import StudyOptions
+    from rimsim.scenarios.runs.digests import different_tables, digest
+    from rimsim.scenarios.study.repetition import changes
 
     first = scenarios.load_run(source, "comparison")
     _require_same(first, asked)
     changed = changes(first)
     for line in changed:
         click.echo(f"note: {first.folder}: {line}")
-    kept = StudyOptions.of(first.config) | {"measures": list(first.own_measures)}
+    options = StudyOptions.of(first.config) | {"measures": list(first.own_measures)}
     again = scenarios.compare(
-        first.scenario, out=asked.get("out"), command=tools.command_line(), **kept, **_execution(asked)
+        first.scenario, out=asked.get("out"), command=tools.command_line(), **options, **_execution(asked)
     )
     tools.print_run(again)
     if digest(first) != digest(again):
@@ -218,8 +220,9 @@ def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     """Refuse options that differ from those of a run folder."""
-    from rimsim.scenarios.runs.job import StudyOptions
-    from rimsim.scenarios.study.checks import LogArguments, first_shares, require_same, resolved
+    from rimsim.scenarios.runs.arms import StudyOptions
+    from rimsim.scenarios.study.checks import LogArguments, first_shares, resolved
+    from rimsim.scenarios.study.repetition import require_same
 
     log = LogArguments(asked.get("data"))
     shares = first_shares(asked["guarantee"])

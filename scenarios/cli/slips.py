@@ -55,27 +55,27 @@ def require_group_columns(
 def require_agents(texts: Iterable[str]) -> None:
     """Refuse an agent's wrong name, file or option."""
     for text in texts:
-        where, options = named_options(text, "agent")
-        place = require_place(where, "agent", BUILT_IN)
+        name, options = named_options(text, "agent")
+        place = require_place(name, "agent", BUILT_IN)
         if place in ENTRIES:
             tree = module_tree(f"rimsim.agents.{ENTRIES[place].module}")
             if tree is not None:
-                require_declared_options(tree, ENTRIES[place].cls, options, f"agent {where!r}")
+                require_declared_options(tree, ENTRIES[place].cls, options, f"agent {name!r}")
         else:
             require_declared(place, "agent", options)
 
 
-def require_models(texts: Iterable[str], field: str = "model", others: Sequence[str] = ()) -> None:
-    """Refuse a model's wrong name or file, except ``others``."""
+def require_models(texts: Iterable[str], field: str = "model", accepted: Sequence[str] = ()) -> None:
+    """Refuse a model's wrong name or file, except ``accepted``."""
     for text in texts:
-        where, _ = named_options(text, "model")
-        if where.endswith(".py"):
-            raise without_name(where, "model")
-        place = where if where in MODELS else places("models").get(where, where)
+        name, _ = named_options(text, "model")
+        if name.endswith(".py"):
+            raise without_name(name, "model")
+        place = name if name in MODELS else places("models").get(name, name)
         if ":" in place:
             require_declared(place, "model")
-        elif where not in others and not is_model(where):
-            raise unknown_model(where, field=field)
+        elif name not in accepted and not is_model(name):
+            raise unknown_model(name, field=field)
 
 
 def as_setting(option: str, words: Sequence[str]) -> str | None:

@@ -104,13 +104,14 @@ class Names(click.ParamType[list[str]]):
         return words
 
 
-def numbers(_: click.Context, where: click.Parameter, text: str | None) -> list[float] | None:
+def numbers(_: click.Context, parameter: click.Parameter, text: str | None) -> list[float] | None:
     """Numbers separated by commas; ``none`` is an empty list."""
     try:
         return None if text is None else [float(part) for part in names(text)]
     except ValueError:
         raise ConfigError(
-            f"{where.opts[0]}: {text!r} is not a list of numbers. Write numbers separated by commas, or the word none"
+            f"{parameter.opts[0]}: {text!r} is not a list of numbers. Write numbers separated by commas, "
+            "or the word none"
         ) from None
 
 
@@ -137,7 +138,7 @@ def setting(text: str) -> tuple[str, object]:
     return field.strip(), read_value(value, f"--set: {text!r}")
 
 
-def read_value(text: str, where: str) -> object:
+def read_value(text: str, origin: str) -> object:
     """Value as YAML reads it."""
     import yaml
 
@@ -145,7 +146,7 @@ def read_value(text: str, where: str) -> object:
         value: object = read_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(
-            f"{where}: {text!r} cannot be read: {getattr(error, 'problem', error)}. Write a number, true, "
+            f"{origin}: {text!r} cannot be read: {getattr(error, 'problem', error)}. Write a number, true, "
             "false, null or text. Put quotes around a text with brackets or colons"
         ) from None
     return value
@@ -194,9 +195,11 @@ def _options(group: str) -> Iterator[Callable[[Function], Function]]:
             yield from _options(name)
             continue
         field, kind, text = entry
-        given = _KINDS.get(kind) or _choices(kind)
+        type_options = _KINDS.get(kind) or _choices(kind)
         completer = OF_FIELD.get(field)
-        yield click.option(name, field.replace(".", "__"), help=text, shell_complete=completer, **given)
+        yield click.option(
+            name, field.replace(".", "__"), help=text, shell_complete=completer, **type_options
+        )
 
 
 def _choices(kind: str) -> Mapping[str, Any]:
@@ -236,10 +239,15 @@ def require_once(values: Mapping[str, Any], swept: Mapping[str, str] | None = No
     sources += [(field, f"--set {field}={_as_typed(value)}") for field, value in settings]
     sources += [*(swept or {}).items()]
     for position, (field, option) in enumerate(sources):
-        for other, earlier in sources[:position]:
-            if field == other or field.startswith(f"{other}.") or other.startswith(f"{field}."):
+        for earlier_field, earlier in sources[:position]:
+            if (
+                field == earlier_field
+                or field.startswith(f"{earlier_field}.")
+                or earlier_field.startswith(f"{field}.")
+            ):
                 raise ConfigError(
-                    f"{earlier} and {option} set the same field, {max(field, other, key=len)}. Give only one of them"
+                    f"{earlier} and {option} set the same field, {max(field, earlier_field, key=len)}. "
+                    "Give only one of them"
                 )
 
 
@@ -247,7 +255,7 @@ def _as_typed(value: object) -> str:
     return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def nested(values: Mapping[str, Any], least: int) -> dict[str, Any]:
+def nested(values: Mapping[str, Any], embedded_minimum: int) -> dict[str, Any]:
     """Nested fields of given options and of ``--set``."""
     require_once(values)
     plain: dict[str, Any] = {}
@@ -256,8 +264,8 @@ def nested(values: Mapping[str, Any], least: int) -> dict[str, Any]:
     for name, value in [*options.items(), *settings]:
         part, _, last = name.rpartition(".")
         (plain.setdefault(part, {}) if part else plain)[last] = value
-    if "data" in plain:  # the embedded log is only cut; items of it need ``least`` events
-        plain["data"].setdefault("min_item_events", 1 if "source" in plain["data"] else least)
+    if "data" in plain:  # the embedded log is only cut; items of it need ``embedded_minimum`` events
+        plain["data"].setdefault("min_item_events", 1 if "source" in plain["data"] else embedded_minimum)
     return plain
 
 
@@ -343,33 +351,33 @@ def report(run: Path, out: Path | None, **flags: bool) -> None:
     from rimsim.scenarios.report.charts import draw
     from rimsim.scenarios.report.console import report_markdown, show
     from rimsim.scenarios.report.html import write_page
-    from rimsim.scenarios.runs.status import digest
+    from rimsim.scenarios.runs.digests import digest
 
     if flags["digest"]:
         click.echo(digest(loaded))
         return
-    found = loaded.report()
+    findings = loaded.report()
     if flags["html"]:
-        click.echo(write_page(found, loaded, out))
+        click.echo(write_page(findings, loaded, out))
     elif flags["markdown"]:
-        click.echo(report_markdown(found), nl=False)
+        click.echo(report_markdown(findings), nl=False)
     else:
         place = loaded.folder / "pictures"
         undrawn = ""
         try:
-            draw(found.plots, place)
+            draw(findings.plots, place)
         except OSError as error:  # the tables are worth reading all the same
             undrawn = f"no picture was drawn: {place} cannot be written to ({reason(error)})"
-        show(found, terminal())
+        show(findings, terminal())
         if undrawn:
             click.echo(undrawn)
 
 
 @click.command(cls=Command)
-@click.argument("one", type=path, metavar="RUN", shell_complete=RUN)
-@click.argument("other", type=path, metavar="OTHER", shell_complete=RUN)
+@click.argument("first", type=path, metavar="RUN", shell_complete=RUN)
+@click.argument("second", type=path, metavar="OTHER", shell_complete=RUN)
 @options("diff")
-def diff(one: Path, other: Path, *, markdown: bool) -> None:
+def diff(first: Path, second: Path, *, markdown: bool) -> None:
     """Print the differences of two runs, with intervals.
 
     Results are OTHER minus RUN, for arms and seeds that both runs have.
@@ -377,11 +385,11 @@ def diff(one: Path, other: Path, *, markdown: bool) -> None:
     from rimsim.scenarios.report.comparison import difference_report
     from rimsim.scenarios.report.console import report_markdown, show
 
-    found = difference_report(scenarios.load_run(one), scenarios.load_run(other))
+    difference = difference_report(scenarios.load_run(first), scenarios.load_run(second))
     if markdown:
-        click.echo(report_markdown(found), nl=False)
+        click.echo(report_markdown(difference), nl=False)
     else:
-        show(found, terminal())
+        show(difference, terminal())
 
 
 @click.group()
@@ -426,8 +434,8 @@ def download(name: str, folder: Path | None) -> None:
     with Progress(*columns, console=terminal()) as bar:
         task = bar.add_task(name, total=None, visible=False)  # hidden until the download begins
 
-        def show(have: int, whole: int) -> None:
-            bar.update(task, completed=have, total=whole, visible=True)
+        def show(n_received: int, n_bytes: int) -> None:
+            bar.update(task, completed=n_received, total=n_bytes, visible=True)
 
         file = rimsim.data.download(name, folder, progress=show)
     click.echo(f"saved to {file}")
@@ -471,19 +479,19 @@ def _print_names(kind: str, name: str | None) -> None:
     if name is not None:
         _print_one(kind, name, built_in)
         return
-    lines = {known: _line(one) for known, one in built_in.items()}
+    lines = {built_in_name: _line(plug) for built_in_name, plug in built_in.items()}
     if kind == "models":
         lines["MARK-GROUND"] = "Product of p(y|x) and λ(x), such as gru-hp."
-    for other in installed.keys() - built_in.keys():
+    for plug_name in installed.keys() - built_in.keys():
         try:
-            line = _line(imported(installed[other], kind))
+            line = _line(imported(installed[plug_name], kind))
         except ConfigError as error:
             line = str(error)
-        lines[other] = f"{line} ({installed[other]})"
-    for shown, line in lines.items():
-        click.echo(f"{shown:22} {line}")
-    for other in sorted(installed.keys() & built_in.keys()):
-        click.echo(f"note: {ignored_plug(other, kind, built_in)}")
+        lines[plug_name] = f"{line} ({installed[plug_name]})"
+    for listed_name, line in lines.items():
+        click.echo(f"{listed_name:22} {line}")
+    for plug_name in sorted(installed.keys() & built_in.keys()):
+        click.echo(f"note: {ignored_plug(plug_name, kind, built_in)}")
 
 
 def _print_scenarios(name: str | None) -> None:
@@ -491,15 +499,15 @@ def _print_scenarios(name: str | None) -> None:
     from rimsim.config import find_scenario, scenario_names, to_plain
 
     if name is None:
-        for known in scenario_names():
-            click.echo(f"{known:22} {find_scenario(known).description}")
+        for scenario in scenario_names():
+            click.echo(f"{scenario:22} {find_scenario(scenario).description}")
     else:
         click.echo(written_yaml(to_plain(find_scenario(name))), nl=False)
 
 
-def _line(one: Any) -> str:
+def _line(plug: Any) -> str:
     """Formula of a measure, or first line about a class."""
-    text = getattr(one, "formula", None) or (one.__doc__ or "").strip()
+    text = getattr(plug, "formula", None) or (plug.__doc__ or "").strip()
     return _without_markup(text).partition("\n")[0]
 
 
@@ -527,12 +535,12 @@ def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"{name}: rimsim does not know this name.{nearest(name, {*built_in, *places(kind)})}"
         )
-    one = built_in[name] if name in built_in else imported(place, kind)
+    plug = built_in[name] if name in built_in else imported(place, kind)
     if kind == "measures":
-        click.echo(_without_markup(f"{one.title}: {one.formula} ({one.unit})"))
+        click.echo(_without_markup(f"{plug.title}: {plug.formula} ({plug.unit})"))
         return
-    click.echo(_without_markup(inspect.getdoc(one) or name))
-    options = option_lines(record or one)
+    click.echo(_without_markup(inspect.getdoc(plug) or name))
+    options = option_lines(record or plug)
     click.echo("\nOptions:" if options else "\nNo options.")
     for text, meaning in options:
         click.echo(f"  {text:28} {_without_markup(meaning)}".rstrip())

@@ -35,8 +35,12 @@ from rimsim.scenarios.kinds.results import Count, Panel, bias_over_seeds, bias_t
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.runs.job import Execution, Job, chosen_seeds, play_parts
-from rimsim.scenarios.runs.store import Run, load_run, locked, read_table, write_table
+from rimsim.scenarios.runs.arms import chosen_seeds
+from rimsim.scenarios.runs.execution import Execution
+from rimsim.scenarios.runs.files import read_table, write_table
+from rimsim.scenarios.runs.job import Job, play_parts
+from rimsim.scenarios.runs.locks import locked
+from rimsim.scenarios.runs.store import RunFolder
 
 OPE = "ope.parquet"
 PARTS = {
@@ -91,7 +95,7 @@ def ope(
         ConfigError: If there is no such agent or seed, or an agent does not report propensities.
         RunFolderError: If the folder holds no comparison, or is in use.
     """
-    logged_run = load_run(run, "comparison")
+    logged_run = RunFolder.open(run, "comparison")
     logged_text = _logged(logged_run, logged)
     with own_code([target]):
         logged_name = make_agent(logged_text).name
@@ -114,7 +118,7 @@ def ope(
     return evaluation
 
 
-def _logged(run: Run, text: str | None) -> str:
+def _logged(run: RunFolder, text: str | None) -> str:
     """Text of the agent whose log is used."""
     agents = [str(agent) for agent in run.config["agents"]]
     if text is not None:

@@ -25,8 +25,9 @@ from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.reading import flat
 from rimsim.envs import GROUND_BOUND
 from rimsim.errors import ConfigError, RunFolderError, many, require_known
-from rimsim.scenarios.runs.job import bars
-from rimsim.scenarios.runs.store import Run, disk_errors, load_run, table_in, write_arrays
+from rimsim.scenarios.runs.files import disk_errors, write_arrays
+from rimsim.scenarios.runs.progress import bars
+from rimsim.scenarios.runs.store import RunFolder, table_in
 from rimsim.system import draft_file, draft_folder
 
 FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "minari": "minari"}
@@ -65,7 +66,7 @@ def export(
         MissingTableError: If the run kept no ledger.
     """
     require_known("--to: {}", [to], FORMATS)
-    logged_run = load_run(run, "comparison")
+    logged_run = RunFolder.open(run, "comparison")
     require_known(
         "--agent: {} is not among the run's arms", [] if agent is None else [agent], logged_run.agents
     )
@@ -80,7 +81,7 @@ def export(
         return place, _written(logged_run, to, agent, seed, place)
 
 
-def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path) -> str:
+def _written(run: RunFolder, to: str, agent: str | None, seed: int | None, place: Path) -> str:
     arm = logged_arm(run, agent, seed, whole_slates=to != "minari")
     summary = f"{many(len(arm.item), 'slate')} of {arm.agent}, seed {arm.seed}"
     if to == "minari":
@@ -105,7 +106,7 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
     return f"{summary}; to load it: dict(numpy.load({str(place)!r}))"
 
 
-def _csv(run: Run, agent: str | None, seed: int | None, place: Path, console: Console | None) -> str:
+def _csv(run: RunFolder, agent: str | None, seed: int | None, place: Path, console: Console | None) -> str:
     table = run.ledger
     table = table if agent is None else table[table["agent"] == agent]
     table = table if seed is None else table[table["seed"] == seed]
@@ -158,7 +159,9 @@ class LoggedArm:
     left_out: int  # Number of slates that are left out because they have an empty position
 
 
-def logged_arm(run: Run, agent: str | None, seed: int | None, *, whole_slates: bool = True) -> LoggedArm:
+def logged_arm(
+    run: RunFolder, agent: str | None, seed: int | None, *, whole_slates: bool = True
+) -> LoggedArm:
     """Log of an arm, by default of the first.
 
     Without ``whole_slates``, slates with an empty position are written too. An empty position repeats the slate's first

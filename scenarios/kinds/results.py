@@ -20,8 +20,10 @@ from rimsim.measures import paired_difference
 from rimsim.scenarios.report.charts import columns, frame
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.tables import SAME, the_same
-from rimsim.scenarios.runs.process import MAIN, log_bytes, require_memory
-from rimsim.scenarios.runs.store import Run, RunTables, load_run, load_text
+from rimsim.scenarios.run import Run, load_run
+from rimsim.scenarios.runs.memory import MAIN, log_bytes, require_memory
+from rimsim.scenarios.runs.records import load_text
+from rimsim.scenarios.runs.store import RunTables
 from rimsim.system import single_thread
 
 

@@ -35,7 +35,7 @@ from rimsim.agents.registry import agent_styles
 from rimsim.house_style import FONT, GREY, WIDTH, missing_letters, style
 from rimsim.measures import FEW_SEEDS, Measure, mean_interval
 from rimsim.scenarios.report.record import Plot
-from rimsim.scenarios.runs.job import subject_of
+from rimsim.scenarios.runs.arms import subject_of
 from rimsim.system import draft_file
 
 __all__ = ["GREY", "style"]  # for charts elsewhere

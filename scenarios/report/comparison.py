@@ -24,9 +24,10 @@ from rimsim.scenarios.report.group_sentences import group_sentences
 from rimsim.scenarios.report.picture_tables import PictureTables, picture_tables
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sweep import sweep_table
-from rimsim.scenarios.runs.job import control_in, subject_of
-from rimsim.scenarios.runs.status import digest, shown_rounds, status_note
-from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.arms import control_in, subject_of
+from rimsim.scenarios.runs.digests import digest
+from rimsim.scenarios.runs.status import shown_rounds, status_note
+from rimsim.scenarios.runs.store import RunFolder
 
 
 def over_rounds(data: PictureTables) -> Figure | None:
@@ -139,7 +140,7 @@ PICTURES = {name: picture for _, _, pictures in _SECTIONS for name, picture in p
 _ITEMS = "lorenz"  # plot of the section that also shows the tables of items
 
 
-def comparison_report(run: Run) -> Report:
+def comparison_report(run: RunFolder) -> Report:
     """Report of a comparison, from its finished arms."""
     rounds, agents = shown_arms(run)
     scenario = run.scenario
@@ -190,7 +191,7 @@ def comparison_report(run: Run) -> Report:
     )
 
 
-def comparison_answer(run: Run, rounds: pd.DataFrame, agents: Sequence[str]) -> list[str]:
+def comparison_answer(run: RunFolder, rounds: pd.DataFrame, agents: Sequence[str]) -> list[str]:
     """Answer of a comparison, for every place that shows it.
 
     It is about agents, retraining and the fitness of the truth.
@@ -208,12 +209,12 @@ def comparison_answer(run: Run, rounds: pd.DataFrame, agents: Sequence[str]) -> 
     return with_verdict(answer, [run])
 
 
-def comparison_plots(run: Run) -> tuple[Plot, ...]:
+def comparison_plots(run: RunFolder) -> tuple[Plot, ...]:
     """Plots of a comparison, without its sentences and tables."""
     return tuple(plot for section in _sections(run) for plot in section.plots)
 
 
-def _sections(run: Run) -> Iterator[Section]:
+def _sections(run: RunFolder) -> Iterator[Section]:
     """Sections with plots."""
     read = cache(
         partial(picture_tables, run)
@@ -229,7 +230,7 @@ def _drawn(picture: _Picture, read: Callable[[], PictureTables]) -> Figure | Non
     return picture(read())
 
 
-def _items(run: Run, read: Callable[[], PictureTables]) -> list[TextTable]:
+def _items(run: RunFolder, read: Callable[[], PictureTables]) -> list[TextTable]:
     """Tables of items and groups of items."""
     data = read()
     if data.ledger is None or data.required is None:
@@ -241,14 +242,14 @@ def _items(run: Run, read: Callable[[], PictureTables]) -> list[TextTable]:
     return ([] if changed is None else [changed]) + items.group_tables(exposed, run.catalogue, agents)
 
 
-def shown_arms(run: Run) -> tuple[pd.DataFrame, list[str]]:
+def shown_arms(run: RunFolder) -> tuple[pd.DataFrame, list[str]]:
     """Finished rounds and their arms in the run's order."""
     rounds = shown_rounds(run)
     present = set(rounds["agent"])
     return rounds, [name for name in run.agents if name in present]
 
 
-def result_tables(run: Run) -> list[TextTable]:
+def result_tables(run: RunFolder) -> list[TextTable]:
     """Tables of a comparison: outcomes, effects of retraining, requirements."""
     rounds, agents = shown_arms(run)
     if rounds.empty:
@@ -300,7 +301,7 @@ def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
     return sums.rename(columns={"name": "promise"}).assign(value=sums["delivered"] / sums["due"])
 
 
-def _without_groups(run: Run, promises: pd.DataFrame) -> pd.DataFrame:
+def _without_groups(run: RunFolder, promises: pd.DataFrame) -> pd.DataFrame:
     """Promises without those of groups in table ``groups``."""
     if run.groups is None:
         return promises
@@ -309,7 +310,7 @@ def _without_groups(run: Run, promises: pd.DataFrame) -> pd.DataFrame:
     return promises[~promises["name"].isin(names)]
 
 
-def _requirements_table(run: Run) -> TextTable | None:
+def _requirements_table(run: RunFolder) -> TextTable | None:
     """Delivered share, with a row per group or campaign."""
     if run.promises is None:
         return None
@@ -333,7 +334,7 @@ _SHOWN = {
 _ABSENT = "–"
 
 
-def difference_report(first: Run, second: Run) -> Report:
+def difference_report(first: RunFolder, second: RunFolder) -> Report:
     """Settings and results that differ between two runs."""
     settings = setting_differences(first, second)
     cautions = () if settings.rows else ("The settings are the same.",)
@@ -345,7 +346,7 @@ def difference_report(first: Run, second: Run) -> Report:
     )
 
 
-def setting_differences(first: Run, second: Run) -> TextTable:
+def setting_differences(first: RunFolder, second: RunFolder) -> TextTable:
     """Settings that differ between two runs, by dotted name."""
     settings_of_first = _settings(first.config)
     settings_of_second = _settings(second.config)
@@ -360,7 +361,7 @@ def setting_differences(first: Run, second: Run) -> TextTable:
     return TextTable("Settings that differ", ("field", str(first.folder), str(second.folder)), rows)
 
 
-def result_differences(first: Run, second: Run) -> TextTable:
+def result_differences(first: RunFolder, second: RunFolder) -> TextTable:
     """Results of the second run minus those of the first.
 
     Raises:
@@ -395,7 +396,7 @@ def result_differences(first: Run, second: Run) -> TextTable:
     return tables.pivoted(title, means, keys, shown)
 
 
-def _values(run: Run) -> pd.DataFrame:
+def _values(run: RunFolder) -> pd.DataFrame:
     """Values of a run, by row label, seed and metric."""
     if run.kind == "sweep":
         return sweep_table(run)

@@ -11,7 +11,7 @@ from rimsim.market.consumers.truths import AUTO
 from rimsim.market.fitness import READER, Fitness
 from rimsim.measures import FIT, UNFIT, UNFIT_VERDICT
 from rimsim.scenarios.report.tables import signed
-from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.store import RunFolder
 
 _NAMED = 3  # largest number of reversed pairs that a sentence names
 _COMPARED = ("bag", "factors", "ease", "gru")
@@ -20,19 +20,19 @@ _SLOW = ("gru", "transformer", "graph")
 """Truths to compare after ``auto`` has tried those that are quickly fitted."""
 
 
-def fitness_of(run: Run) -> Fitness | None:
+def fitness_of(run: RunFolder) -> Fitness | None:
     """Verdict on a comparison's truth, if it was recorded."""
     record = run.config.get("fitness")
     return None if record is None else READER.validate_python(record)
 
 
-def verdicts_of(run: Run) -> dict[str, Fitness]:
+def verdicts_of(run: RunFolder) -> dict[str, Fitness]:
     """Verdict on each truth of a validation, if recorded."""
     records: Mapping[str, Any] = run.config.get("fitness") or {}
     return {name: READER.validate_python(record) for name, record in records.items()}
 
 
-def with_verdict(answer: Sequence[str], runs: Sequence[Run]) -> list[str]:
+def with_verdict(answer: Sequence[str], runs: Sequence[RunFolder]) -> list[str]:
     """Answer with the verdict on each truth behind it.
 
     A verdict stands after the answer if the truth is fit. Otherwise it stands before, so that nobody reads the answer

@@ -12,9 +12,9 @@ from rimsim import measures
 from rimsim.config import ExposureConfig
 from rimsim.config.guarantees import BETA
 from rimsim.scenarios.report import tables
-from rimsim.scenarios.runs.job import is_control
+from rimsim.scenarios.runs.arms import is_control
 from rimsim.scenarios.runs.status import shown_rounds
-from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.store import RunFolder
 
 MAX_GROUPS = 24
 """Groups in a table or picture; of more, those that gained most and those that lost most."""
@@ -25,7 +25,7 @@ def guarantees_items(exposure: ExposureConfig) -> bool:
     return exposure.beta > 0 or exposure.each is not None
 
 
-def without_item_guarantee(run: Run, rounds: pd.DataFrame) -> pd.DataFrame:
+def without_item_guarantee(run: RunFolder, rounds: pd.DataFrame) -> pd.DataFrame:
     """Rounds without undelivered shares of items that have no guarantee."""
     exposure = run.scenario.exposure
     if guarantees_items(exposure) or not exposure.groups:
@@ -33,7 +33,7 @@ def without_item_guarantee(run: Run, rounds: pd.DataFrame) -> pd.DataFrame:
     return rounds[~rounds["metric"].isin(tables.shortfalls("shown"))]
 
 
-def with_undelivered_groups(sweep: Run, table: pd.DataFrame) -> pd.DataFrame:
+def with_undelivered_groups(sweep: RunFolder, table: pd.DataFrame) -> pd.DataFrame:
     """Table of a sweep with the undelivered share of groups.
 
     The table stays as it is if single items have a guarantee at some point.
@@ -47,7 +47,7 @@ def with_undelivered_groups(sweep: Run, table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([without_items, of_groups], ignore_index=True)
 
 
-def group_columns(run: Run) -> tuple[str, ...]:
+def group_columns(run: RunFolder) -> tuple[str, ...]:
     """Columns whose groups the run reports."""
     guaranteed = (group.column for group in run.scenario.exposure.groups)
     return tuple(dict.fromkeys([*guaranteed, *run.config.get("groups", ())]))
@@ -125,7 +125,7 @@ class GroupFigures:
         return groups if len(groups) <= MAX_GROUPS else [*groups[:half], *groups[-half:]]
 
 
-def figures_of(run: Run, column: str) -> GroupFigures | None:
+def figures_of(run: RunFolder, column: str) -> GroupFigures | None:
     """Figures of a column's groups; None without finished rounds."""
     if run.groups is None:
         return None

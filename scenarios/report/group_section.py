@@ -10,8 +10,8 @@ from rimsim.scenarios.report.group_chart import picture
 from rimsim.scenarios.report.group_figures import GroupFigures, figures_of, group_columns
 from rimsim.scenarios.report.numbers import per_cent
 from rimsim.scenarios.report.record import Plot, Section, TextTable
-from rimsim.scenarios.runs.job import file_name
-from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.arms import file_name
+from rimsim.scenarios.runs.store import RunFolder
 
 _ALL = "all"
 """Name of the row of sums."""
@@ -19,7 +19,7 @@ _CHANGES = ("exposures", "consumptions", "revenue")
 """Metrics whose change against the baseline is in the table."""
 
 
-def group_sections(run: Run) -> list[Section]:
+def group_sections(run: RunFolder) -> list[Section]:
     """Section of each column whose groups the run reports."""
     sections = []
     for number, column in enumerate(group_columns(run)):

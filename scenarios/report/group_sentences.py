@@ -10,13 +10,13 @@ from rimsim.scenarios.report import sentences, tables
 from rimsim.scenarios.report.group_figures import GroupFigures, figures_of, group_columns
 from rimsim.scenarios.report.numbers import figure, per_cent
 from rimsim.scenarios.runs.status import shown_rounds
-from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.store import RunFolder
 
 _STARVED = 0.1
 """Share of its guarantee below which a sentence counts a group among the starved."""
 
 
-def group_sentences(run: Run) -> list[str]:
+def group_sentences(run: RunFolder) -> list[str]:
     """Answer about groups: delivery, starved groups, change of the revenue."""
     of_columns = [
         figures for column in group_columns(run) if (figures := figures_of(run, column)) is not None
@@ -85,7 +85,7 @@ def _cost(figures: GroupFigures) -> str:
     )
 
 
-def _revenue(run: Run, figures: GroupFigures) -> str:
+def _revenue(run: RunFolder, figures: GroupFigures) -> str:
     """Change of the revenue per slate, with its test."""
     rounds = shown_rounds(run)
     agent = figures.agent

@@ -13,13 +13,14 @@ from rimsim.errors import MissingTableError, RunFolderError, reason
 from rimsim.scenarios.report.charts import page_chart
 from rimsim.scenarios.report.record import Report
 from rimsim.scenarios.report.sentences import as_sentence
-from rimsim.scenarios.runs.store import Run, repeat_command, write_text
+from rimsim.scenarios.runs.files import write_text
+from rimsim.scenarios.runs.store import RunFolder, repeat_command
 
 PAGE = "report.html"
 """Name of the page in a run folder."""
 
 
-def write_page(report: Report, run: Run, path: Path | None = None) -> Path:
+def write_page(report: Report, run: RunFolder, path: Path | None = None) -> Path:
     """Write a run's page, by default into its folder.
 
     Raises:
@@ -37,7 +38,7 @@ def write_page(report: Report, run: Run, path: Path | None = None) -> Path:
     return path
 
 
-def html(report: Report, run: Run) -> str:
+def html(report: Report, run: RunFolder) -> str:
     """Page of a report, with the command for its run.
 
     Raises:

@@ -22,7 +22,7 @@ from rimsim.scenarios.report.tables import (
     signed,
 )
 from rimsim.scenarios.runs.status import shown_rounds
-from rimsim.scenarios.runs.store import Run, table_in
+from rimsim.scenarios.runs.store import RunFolder, table_in
 
 DECILES = 10
 """Groups of arrivals by intensity, or of items by popularity."""
@@ -65,8 +65,8 @@ def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[Floats
     return ratios
 
 
-def delivery(run: Run) -> pd.DataFrame:
-    """Table :attr:`rimsim.scenarios.runs.store.Run.delivery` of finished rounds."""
+def delivery(run: RunFolder) -> pd.DataFrame:
+    """Table :attr:`rimsim.scenarios.Run.delivery` of finished rounds."""
     config = run.scenario
     rounds = shown_rounds(run)
     estimates = rounds[rounds["metric"] == "estimated_decay"].set_index(_ROUND)["value"].to_dict()
@@ -90,8 +90,8 @@ def delivery(run: Run) -> pd.DataFrame:
     return table[[*_ROUND, "item", "id", "required", "delivered"]].fillna({"delivered": 0.0})
 
 
-def users(run: Run) -> pd.DataFrame:
-    """Table :attr:`rimsim.scenarios.runs.store.Run.users` of finished rounds."""
+def users(run: RunFolder) -> pd.DataFrame:
+    """Table :attr:`rimsim.scenarios.Run.users` of finished rounds."""
     table = table_in(run.folder, "users")
     try:
         ledger = table_in(run.folder, "ledger", (*_ROUND, "log_user", "consumed"))

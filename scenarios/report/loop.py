@@ -20,7 +20,7 @@ from rimsim.scenarios.report import charts, labels, sentences, tables, titles
 from rimsim.scenarios.report.items import exposures, mean_curve
 from rimsim.scenarios.report.picture_tables import PictureTables
 from rimsim.scenarios.report.tables import last_round, retrained
-from rimsim.scenarios.runs.job import CHAIN, control_name, is_control
+from rimsim.scenarios.runs.arms import CHAIN, control_name, is_control
 
 PARTS = ("retraining", "data", "selection", "feedback")
 """Differences of successive arms: frozen → organic (log) → random (random slates) → static (frozen model) → agent."""

@@ -14,7 +14,7 @@ from rimsim.errors import MissingTableError
 from rimsim.measures import MEASURES, Measure
 from rimsim.scenarios.report.tables import last_round, reported_unit, shortfalls
 from rimsim.scenarios.runs.status import shown_rounds, status_of
-from rimsim.scenarios.runs.store import Run, table_in
+from rimsim.scenarios.runs.store import RunFolder, table_in
 
 _LEDGER = ("agent", "seed", "round", "arrival", "position", "item", "price", "consumed")
 _LONGEST = 44  # largest number of characters of an item's name; longer names are cut
@@ -63,7 +63,7 @@ class PictureTables:
         return tuple(name for name in self.measures if name not in MEASURES)
 
 
-def picture_tables(run: Run) -> PictureTables:
+def picture_tables(run: RunFolder) -> PictureTables:
     """Tables of a run that its plots are drawn from."""
     rounds = shown_rounds(run)
     status = status_of(run)
@@ -107,7 +107,7 @@ def picture_tables(run: Run) -> PictureTables:
     )
 
 
-def _required(run: Run, n_items: int) -> dict[tuple[int, int], Ints] | None:
+def _required(run: RunFolder, n_items: int) -> dict[tuple[int, int], Ints] | None:
     """(seed, round) → (M,) required exposures; None where requirements differ by arm."""
     if "agent" in run.required:
         return None

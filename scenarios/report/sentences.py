@@ -14,9 +14,9 @@ from rimsim.data.session_logs import shown_name
 from rimsim.measures import FEW_SEEDS, MEASURES, late_means, late_of
 from rimsim.scenarios.report import tables
 from rimsim.scenarios.report.numbers import figure, per_cent
-from rimsim.scenarios.runs.job import is_control
+from rimsim.scenarios.runs.arms import is_control
 from rimsim.scenarios.runs.status import shown_rounds
-from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.store import RunFolder
 
 _MOST = 3  # largest number of agents that a sentence each is written about
 _NEGLIGIBLE = 0.005  # undelivered share below which no note on causes is written
@@ -54,7 +54,7 @@ def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
     return f"Mean of {count} {unit}s; {marks}: 95% intervals (Student t)."
 
 
-def n_items_of(run: Run) -> int | None:
+def n_items_of(run: RunFolder) -> int | None:
     """Number of items in a run's catalogue, if recorded."""
     items = (run.config.get("log") or {}).get("items")
     return None if items is None else int(items)
@@ -168,7 +168,7 @@ def agreement_sentence(truth: str, figures: Mapping[str, Any]) -> str:
     )
 
 
-def notes_of(runs: Sequence[Run]) -> list[str]:
+def notes_of(runs: Sequence[RunFolder]) -> list[str]:
     """Warnings about the log, and notes that all runs have."""
     log = runs[0].config.get("log", {})
     notes = [run.config.get("notes", ()) for run in runs]
@@ -199,7 +199,7 @@ def opening_note(opening: pd.DataFrame) -> str:
 _SOURCES = {"random": "uniform slates", "harvested": "all slates, as items stood at different positions"}
 
 
-def examination_note(run: Run) -> str | None:
+def examination_note(run: RunFolder) -> str | None:
     """Each arm's estimate of γ (decay), unless γ is known."""
     exposure = run.scenario.exposure
     truth = run.scenario.consumer.position_decay
@@ -224,7 +224,7 @@ def examination_note(run: Run) -> str | None:
     )
 
 
-def undelivered_notes(run: Run) -> list[str]:
+def undelivered_notes(run: RunFolder) -> list[str]:
     """Sentences on causes of undelivered guarantees, infeasibility first.
 
     The sentences name arms that leave exposure undelivered in late rounds.
@@ -317,7 +317,7 @@ def as_yaml(settings: Mapping[str, Any]) -> str:
     return written_yaml(dict(settings), width=100)
 
 
-def log_fact(run: Run, source: str) -> str:
+def log_fact(run: RunFolder, source: str) -> str:
     """Name and sizes of the log of a run."""
     log = run.config.get("log") or {}
     sizes = [f"{log[name]:,} {name}" for name in ("events", "users", "items") if name in log]

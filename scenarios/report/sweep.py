@@ -24,8 +24,9 @@ from rimsim.scenarios.report.group_figures import with_undelivered_groups
 from rimsim.scenarios.report.numbers import per_cent
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs import status
-from rimsim.scenarios.runs.job import control_name, is_control
-from rimsim.scenarios.runs.store import Run, resume_command
+from rimsim.scenarios.runs.arms import control_name, is_control
+from rimsim.scenarios.runs.points import runs_of
+from rimsim.scenarios.runs.store import RunFolder, resume_command
 
 _SHOWN = (
     "utility",
@@ -45,7 +46,7 @@ _PALEST = (
 )
 
 
-def sweep_report(sweep: Run) -> Report:
+def sweep_report(sweep: RunFolder) -> Report:
     """Report of a sweep, finished or not.
 
     Raises:
@@ -55,7 +56,7 @@ def sweep_report(sweep: Run) -> Report:
     scenario = sweep.scenario
     unit = scenario.exposure.unit
     fields = swept_fields(table)
-    runs = [run for _, run in status.runs_of(sweep)]
+    runs = [run for _, run in runs_of(sweep)]
     unfinished = status.status_note(sweep, runs)
     undrawn = undrawn_reason(table)
     contrast_matrix = sweep_matrix(table, unit)
@@ -97,7 +98,7 @@ def sweep_report(sweep: Run) -> Report:
     )
 
 
-def _places(sweep: Run, unfinished: str | None, undrawn: str | None) -> list[tuple[str, str]]:
+def _places(sweep: RunFolder, unfinished: str | None, undrawn: str | None) -> list[tuple[str, str]]:
     drawn = picture_names(sweep.folder)
     why_not = "some arms are missing" if unfinished else undrawn
     return [
@@ -109,7 +110,7 @@ def _places(sweep: Run, unfinished: str | None, undrawn: str | None) -> list[tup
     ]
 
 
-def sweep_table(sweep: Run) -> pd.DataFrame:
+def sweep_table(sweep: RunFolder) -> pd.DataFrame:
     """Late-round means of a sweep's complete arms, by point.
 
     Returns:
@@ -120,7 +121,7 @@ def sweep_table(sweep: Run) -> pd.DataFrame:
     """
     parts = []
     fields = []
-    for point, run in status.runs_of(sweep):
+    for point, run in runs_of(sweep):
         fields = [field for field, _ in point.labels]
         if status.status_of(run).complete:
             means = late_means(status.shown_rounds(run))
@@ -157,7 +158,7 @@ def sweep_matrix(table: pd.DataFrame, unit: str) -> pd.DataFrame:
     return contrast_matrix.iloc[:0] if undrawn_reason(table) is None else contrast_matrix
 
 
-def _points_table(sweep: Run, table: pd.DataFrame) -> TextTable:
+def _points_table(sweep: RunFolder, table: pd.DataFrame) -> TextTable:
     """Table with a row per agent and point."""
     fields = swept_fields(table)
     shown = (*_SHOWN, *(measure.name for measure in sweep.own_measures.values()))

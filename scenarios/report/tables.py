@@ -18,7 +18,7 @@ from rimsim.agents.registry import named
 from rimsim.errors import many
 from rimsim.measures import MEASURES
 from rimsim.scenarios.report.record import TextTable
-from rimsim.scenarios.runs.job import is_control
+from rimsim.scenarios.runs.arms import is_control
 
 REFERENCE = "relevance"
 """Agent that others are compared with, if it is in the run; it ignores guarantees."""

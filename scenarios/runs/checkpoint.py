@@ -13,8 +13,9 @@ import pandas as pd
 from rimsim.arrays import Array
 from rimsim.errors import DAMAGED, AgentError, MarketError, ModelError, RunFolderError, one_line
 from rimsim.market import MarketState
-from rimsim.scenarios.runs.job import DONE, Arm
-from rimsim.scenarios.runs.store import STATES, again, write_arrays
+from rimsim.scenarios.runs.arms import DONE, Arm
+from rimsim.scenarios.runs.files import write_arrays
+from rimsim.scenarios.runs.store import STATES, again
 from rimsim.system import draft_folder
 
 _AGENT = "agent-"

@@ -1,20 +1,12 @@
-"""Requests to stop this process, and its memory."""
+"""Requests to stop this process."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from rimsim.errors import ConfigError
-from rimsim.system import memory
-
-if TYPE_CHECKING:
-    from rimsim.data import EventLog
-
-
-# -- requests to stop -----------------------------------------------------------------------------------------------
 _asked = False  # a signal is for the whole process, and so is this
 
 
@@ -69,58 +61,3 @@ def stop_if_asked() -> None:
     """
     if _asked:
         raise KeyboardInterrupt
-
-
-# -- memory ---------------------------------------------------------------------------------------------------------
-# Measured once, within a factor of two or so; benchmarks/log/scale.md has the source.
-
-MAIN = 3e8
-"""Bytes of the first process beyond those of others: it fits truths, judges truths and draws pictures."""
-_PROCESS = 6e8
-"""Bytes of a process with all libraries, before it reads a log."""
-_EVENT = 140.0
-"""Bytes per event, while a log is read and sorted."""
-_CELL = 40.0
-_CELLS = 2.0**25
-"""Bytes per pair of a user and an item, and most pairs in memory at once, because blocks are bounded."""
-_STATE = 10.0
-_STATES = 2.0**26
-"""Bytes per pair of an arrival and an item while prices are solved, and most pairs; more pairs are sampled."""
-
-
-def log_bytes(log: EventLog) -> float:
-    """Memory of a process that fits models to a log."""
-    return _PROCESS + _EVENT * len(log) + _CELL * min(log.n_users * log.n_items, _CELLS)
-
-
-def state_bytes(states: int, n_items: int) -> float:
-    """Memory of the scores of a round's states."""
-    return _STATE * min(states * n_items, _STATES)
-
-
-def require_memory(main: float, worker: float, workers: int, lower: str) -> None:
-    """Refuse a run that exceeds this machine's memory.
-
-    Args:
-        main: Bytes of the process that the run is started from.
-        worker: Bytes of each other process; with one worker there is no other process.
-        workers: Processes that share the work.
-        lower: Option that the message suggests to lower if not even one process fits into memory.
-
-    Raises:
-        ConfigError: If there is too little memory.
-    """
-    there = memory()
-
-    def needed(processes: int) -> float:
-        return max(main, worker) if processes == 1 else main + processes * worker
-
-    if there is None or needed(workers) <= there:
-        return
-    fits = next((n for n in range(workers, 0, -1) if needed(n) <= there), 0)
-    allowed = f"--workers {fits} or fewer" if fits else f"a lower {lower}"
-    where = f"workers: {workers}" if fits else lower
-    raise ConfigError(
-        f"{where}: the run will need about {needed(workers) / 1e9:.1f} GB of memory, but this machine has "
-        f"{there / 1e9:.1f} GB. Use {allowed}"
-    )

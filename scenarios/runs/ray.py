@@ -29,8 +29,12 @@ from rimsim.errors import ConfigError, DataError, RimsimError
 from rimsim.intensity.cache import log_digest
 from rimsim.market import build_world
 from rimsim.market.world import own_places
-from rimsim.scenarios.runs.job import ATTEMPTS, DONE, Arm, LostWorkerError, Report, TaskQueue, part_name
-from rimsim.scenarios.runs.store import FAILURES, STATES, load_run, versions, write_bytes
+from rimsim.scenarios.runs.arms import DONE, Arm, part_name
+from rimsim.scenarios.runs.files import write_bytes
+from rimsim.scenarios.runs.progress import Report
+from rimsim.scenarios.runs.records import versions
+from rimsim.scenarios.runs.store import FAILURES, STATES, RunFolder
+from rimsim.scenarios.runs.workers import ATTEMPTS, LostWorkerError, TaskQueue
 from rimsim.system import cache_folder, cores, draft_folder
 from rimsim.tracking import event_folder
 
@@ -125,7 +129,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
 def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
     """Errors by the index of each failed arm.
 
-    As :meth:`rimsim.scenarios.runs.job.Workers.run`. The run folders of the arms must exist already. ``workers`` is
+    As :meth:`rimsim.scenarios.runs.workers.Workers.run`. The run folders of the arms must exist already. ``workers`` is
     the number of tasks at once; None: as many as the cluster has CPUs for.
     """
     ray = _ray(_SETTINGS)
@@ -139,7 +143,7 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
             while queue.waiting and len(streams) < (workers or len(arms)):
                 number = queue.begin()
                 arm = arms[number]
-                log = load_run(arm.folder).config["digests"]["log"]
+                log = RunFolder.open(arm.folder).config["digests"]["log"]
                 streams[begin.remote(job, arm, left_of(arm), sources, made, log)] = number
             ready, _ = ray.wait(list(streams), timeout=1, fetch_local=False)
             report(0)
@@ -209,12 +213,12 @@ def left_of(arm: Arm) -> Files:
 def enter(folder: Path, files: Files) -> None:
     """Write received files: tables, then their states."""
     states: dict[Path, dict[Path, bytes]] = {}
-    gone: set[Path] = set()
+    removed: set[Path] = set()
     for name, content in files.items():
         path = Path(name)
         unit = Path(*path.parts[:3]) if path.parts[0] == STATES else path
         if content is None:
-            gone.add(unit)
+            removed.add(unit)
         elif unit is path:
             write_bytes(folder / path, content)
         else:
@@ -226,7 +230,7 @@ def enter(folder: Path, files: Files) -> None:
         with draft_folder(folder / unit) as draft:
             for path, content in contents.items():
                 write_bytes(draft / path, content)
-    for unit in gone - states.keys():
+    for unit in removed - states.keys():
         if (folder / unit).is_dir():
             shutil.rmtree(folder / unit)
         else:
@@ -234,7 +238,7 @@ def enter(folder: Path, files: Files) -> None:
 
 
 def _work(
-    job: Job, arm: Arm, left: Files, sources: Sources, made: dict[str, str], log: str
+    job: Job, arm: Arm, saved_files: Files, sources: Sources, made: dict[str, str], log: str
 ) -> Iterator[Message]:
     """Messages of an arm that runs in a temporary folder."""
     messages: SimpleQueue[Message] = SimpleQueue()
@@ -243,7 +247,7 @@ def _work(
         folder = Path(name, "run")
         shared = Path(name, "shared")
         folder.mkdir()
-        enter(folder, left)
+        enter(folder, saved_files)
         changes = FileChanges(folder)
 
         def send(count: int) -> None:
@@ -285,12 +289,12 @@ def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
     """Refuse to run where versions or the log differ."""
     machine = platform.node()
     here = versions()
-    other = [
+    differences = [
         f"{name} {here.get(name)} in place of {made[name]}" for name in made if here.get(name) != made[name]
     ]
-    if other:
+    if differences:
         raise ConfigError(
-            f"the machine {machine} has {', '.join(other)}. Install the versions of the machine that "
+            f"the machine {machine} has {', '.join(differences)}. Install the versions of the machine that "
             "began the run"
         )
     wanted = "Put the same log under the same name or path on every machine, or give a log in one file"

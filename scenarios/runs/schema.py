@@ -16,15 +16,15 @@ class Table:
 
     made_by: str
     """Command that writes the table."""
-    what: str
+    row: str
     """Meaning of a row of the table."""
     columns: Mapping[str, str]
     """Name → content, in order."""
     parts: bool = False
     """True for a folder of Parquet files, one per arm and round, instead of one file."""
-    when: str = ""
+    condition: str = ""
     """Condition under which the table is written; empty: always."""
-    more: str = ""
+    further_columns: str = ""
     """Description of further columns."""
     order: tuple[str, ...] = ()
     """Columns that rows are sorted by before a digest is taken; empty: rows are not sorted."""
@@ -35,13 +35,16 @@ class Table:
 def _described() -> dict[str, Table]:
     described = read_yaml(Path(__file__).with_name("tables.yaml").read_text(encoding="utf-8"))
     shared: Mapping[str, str] = described["shared"]
-    found = {}
+    tables = {}
     for name, entries in described["tables"].items():
-        given: dict[str, Any] = dict(entries)
-        columns = {column: text or shared[column] for column, text in given.pop("columns").items()}
-        found[name] = Table(**given | {"columns": columns, "order": tuple(given.get("order", ()))})
-    return found
+        fields: dict[str, Any] = dict(entries)
+        columns = {column: text or shared[column] for column, text in fields.pop("columns").items()}
+        tables[name] = Table(**fields | {"columns": columns, "order": tuple(fields.get("order", ()))})
+    return tables
 
 
 TABLES = _described()
-"""Name of a table (also of its file or folder, and of an attribute of :class:`Run`) → its description."""
+"""Name of a table → its description.
+
+The name is also that of a file or folder, and of an attribute of :class:`rimsim.scenarios.Run`.
+"""

@@ -1,53 +1,25 @@
-"""Folders of runs: content, files, locks."""
+"""Folder of a run: its config and tables."""
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.metadata
-import os
-import platform
 import shlex
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 import yaml
-from filelock import FileLock, Timeout
-from markupsafe import escape
 
-from rimsim import __version__
-from rimsim.arrays import Array, Ints
 from rimsim.config import ScenarioConfig, scenario_from
-from rimsim.config.documents import read_yaml, written_yaml
+from rimsim.config.documents import read_yaml
 from rimsim.config.reading import record_from
-from rimsim.data import EMBEDDED, EventLog
-from rimsim.errors import (
-    DAMAGED,
-    ConfigError,
-    MeasureError,
-    MissingTableError,
-    RimsimError,
-    RunFolderError,
-    has_type,
-    many,
-    reason,
-    refuse,
-    require_known,
-)
+from rimsim.errors import MeasureError, MissingTableError, RunFolderError, refuse
 from rimsim.measures import MEASURES, Measure, recorded
 from rimsim.scenarios.kinds.registry import KINDS, kind_of, loaded
+from rimsim.scenarios.runs.files import read_table
 from rimsim.scenarios.runs.schema import TABLES
-from rimsim.system import draft_file, remove_drafts
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 CONFIG = "config.yaml"
 STATES = "state"
@@ -58,12 +30,6 @@ FAILURES = "failures"
 """Folder with a traceback per failed arm."""
 CATALOGUE = "catalogue.parquet"
 USERS = "users.parquet"
-_LOCK = ".lock"
-_PATIENCE = 60.0
-"""Seconds that a worker gets to notice that its parent process has ended."""
-_FIRST = {_LOCK, STATES, CATALOGUE, USERS, "points"}
-"""Content that a folder can have if its run was killed before its config was written."""
-_RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium", "numba")
 _MADE = "Name a folder that rimsim compare, sweep, backtest, validate or experiment made"
 
 
@@ -121,16 +87,40 @@ class RunTables:
             if not TABLES[name].optional:
                 raise
             self.__dict__[name] = None
-        found: pd.DataFrame = self.__dict__[name]
-        return found
+        cached: pd.DataFrame = self.__dict__[name]
+        return cached
 
 
 @dataclass(frozen=True, eq=False)
-class Run(RunTables):
-    """A finished or interrupted run; tables are read on use."""
+class RunFolder(RunTables):
+    """Folder of a run; tables are read on use."""
 
     folder: Path
     """The run folder."""
+
+    @classmethod
+    def open(cls, path: str | Path, kind: str | None = None) -> Self:
+        """Open a run folder.
+
+        Args:
+            path: The folder.
+            kind: Required kind of the run; None: any kind.
+
+        Raises:
+            RunFolderError: If the folder is not a run folder, or holds a run of another kind.
+        """
+        run = cls(Path(path))
+        if not run.folder.is_dir():
+            raise RunFolderError(f"{path}: no such folder. {_MADE}")
+        if kind is not None and run.kind != kind:
+            held = KINDS[run.kind]
+            wanted = KINDS[kind]
+            raise RunFolderError(
+                f"{path}: holds {held.label}. Expected {wanted.label}, which rimsim {wanted.command} made. To "
+                f"repeat the run in this folder: {repeat_command(run)}"
+            )
+        _ = run.config
+        return run
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -168,63 +158,6 @@ class Run(RunTables):
         kind = KINDS[self.kind]
         return record_from(self.config[kind.mark], loaded(kind.config), origin=str(self.folder / CONFIG))
 
-    def report(self) -> Any:
-        """:class:`rimsim.scenarios.report.record.Report` of the run."""
-        return loaded(KINDS[self.kind].report)(self)
-
-    def summary(self) -> str:
-        """Answer, tables and cautions, as the terminal prints them."""
-        return str(loaded("rimsim.scenarios.report.console:text")(self.report()))
-
-    def draw(self) -> list[Path]:
-        """Write the pictures of the report and return their paths."""
-        return list(
-            loaded("rimsim.scenarios.report.charts:draw")(self.report().plots, self.folder / "pictures")
-        )
-
-    def plot(self, name: str | None = None) -> Figure:
-        """Picture of the report, such as ``"rounds"``, as a figure.
-
-        Raises:
-            ConfigError: If there is no name, or no picture of that name; the message lists the names.
-            MissingTableError: If the run lacks the data of the picture.
-        """
-        plots = {plot.name: plot for plot in self.report().plots}
-        if name is None:
-            raise ConfigError(f"plot: the name of a picture is missing. Use one of {', '.join(plots)}")
-        require_known("plot: {}", [name], plots)
-        figure: Figure = loaded("rimsim.scenarios.report.charts:figure")(plots[name])
-        if figure is None:
-            raise MissingTableError(f"{self.folder}: holds no data for the picture {name!r}")
-        return figure
-
-    @cached_property
-    def delivery(self) -> pd.DataFrame:
-        """Required and delivered exposures of guaranteed items, by round.
-
-        The columns are agent, seed, round, item, id, required and delivered (exposures in ``exposure.unit``).
-
-        Raises:
-            MissingTableError: If the run kept no ledger.
-        """
-        table: pd.DataFrame = loaded("rimsim.scenarios.report.items:delivery")(self)
-        return table
-
-    @cached_property
-    def users(self) -> pd.DataFrame:  # type: ignore[override]  # the file, with what a user consumed
-        """Users of the log, and their consumptions under each agent.
-
-        Columns are log_user, id and, with a ledger, one per agent (mean over seeds; NaN for users without a slate).
-        """
-        table: pd.DataFrame = loaded("rimsim.scenarios.report.items:users")(self)
-        return table
-
-    def _repr_html_(self) -> str:
-        try:
-            return str(loaded("rimsim.scenarios.report.html:fragment")(self.report()))
-        except RimsimError as error:  # such as no finished round; a notebook would print a traceback
-            return f"<p>{escape(self.folder)}: {escape(error)}</p>"
-
     @property
     def scenario(self) -> ScenarioConfig:
         """The resolved scenario."""
@@ -259,61 +192,21 @@ class Run(RunTables):
         return {**MEASURES, **{measure.name: measure for measure in self.own_measures.values()}}
 
 
-def load_run(path: str | Path, kind: str | None = None) -> Run:
-    """Open a run folder.
-
-    Args:
-        path: The folder.
-        kind: Required kind of the run; None: any kind.
-
-    Raises:
-        RunFolderError: If the folder is not a run folder, or holds a run of another kind.
-    """
-    run = Run(Path(path))
-    if not run.folder.is_dir():
-        raise RunFolderError(f"{path}: no such folder. {_MADE}")
-    if kind is not None and run.kind != kind:
-        held = KINDS[run.kind]
-        wanted = KINDS[kind]
-        raise RunFolderError(
-            f"{path}: holds {held.label}. Expected {wanted.label}, which rimsim {wanted.command} made. To "
-            f"repeat the run in this folder: {repeat_command(run)}"
-        )
-    _ = run.config
-    return run
-
-
-def resume_command(run: Run) -> str | None:
+def resume_command(run: RunFolder) -> str | None:
     """Command that resumes a run; None for other kinds."""
     kind = KINDS[run.kind]
     return f"rimsim {kind.command} --resume --out {shlex.quote(str(run.folder))}" if kind.resumable else None
 
 
-def repeat_command(run: Run) -> str:
+def repeat_command(run: RunFolder) -> str:
     """Command line that repeats a run."""
     words = shlex.split(str(run.config.get("command", "")))
-    kept = [
+    command_words = [
         word
         for before, word in zip(["", *words], words, strict=False)
         if word not in {"--out", "--resume"} and before != "--out" and not word.startswith("--out=")
     ]
-    return shlex.join(kept) or f"rimsim {KINDS[run.kind].command}"
-
-
-def read_table(path: Path, columns: Sequence[str] | None = None, since: int = 0) -> pd.DataFrame:
-    """Table of a Parquet file, from round ``since`` on.
-
-    Raises:
-        RunFolderError: If the file is damaged.
-    """
-    try:
-        rows = [("round", ">=", since)] if since else None
-        return pd.read_parquet(path, columns=None if columns is None else list(columns), filters=rows)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are either
-        raise RunFolderError(
-            f"{path}: the file cannot be read as a table ({' '.join(str(error).split())}). Restore the "
-            "file that the run wrote"
-        ) from None
+    return shlex.join(command_words) or f"rimsim {KINDS[run.kind].command}"
 
 
 def table_in(folder: Path, name: str, columns: Sequence[str] | None = None, since: int = 0) -> pd.DataFrame:
@@ -327,10 +220,10 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None, sinc
         MissingTableError: If there is no such table.
         RunFolderError: If a file is damaged.
     """
-    whole = folder / f"{name}.parquet"
+    joined_file = folder / f"{name}.parquet"
     parts = f"{name}/*.parquet"
-    if whole.is_file():
-        return read_table(whole, columns, since)
+    if joined_file.is_file():
+        return read_table(joined_file, columns, since)
     written = sorted(path for path in folder.glob(parts) if not path.name.startswith("."))  # no drafts
     _require_every_part(folder, name, {path.name for path in written})
     if since:  # the name of a part ends with its round
@@ -338,7 +231,7 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None, sinc
     tables = [read_table(path, columns) for path in written]
     if not tables:
         raise MissingTableError(
-            f"{folder}: there is neither {whole.name} nor {parts}. The run is not finished, or does not "
+            f"{folder}: there is neither {joined_file.name} nor {parts}. The run is not finished, or does not "
             "write this table"
         )
     for table in tables:
@@ -359,215 +252,10 @@ def _require_every_part(folder: Path, name: str, parts: Collection[str]) -> None
     if missing := sorted(written - set(parts)):
         raise RunFolderError(
             f"{folder / name / missing[0]}: is missing. Restore it, or make the run again: "
-            f"{repeat_command(load_run(folder))}"
+            f"{repeat_command(RunFolder.open(folder))}"
         )
 
 
 def again(folder: Path, part: str) -> str:
     """Last sentence of a message: remedy for a damaged arm."""
     return f"Remove {folder / STATES / part} and resume: this arm is then played again"
-
-
-# -- files are written, each whole or not at all --------------------------------------------------------------------
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    with draft_file(path) as draft:
-        draft.write_bytes(content)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text whole or not at all."""
-    write_bytes(path, text.encode())
-
-
-def write_yaml(path: Path, described: Mapping[str, object]) -> None:
-    """Write a mapping as YAML, in its order."""
-    write_text(path, written_yaml(dict(described)))
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a Parquet table whole or not at all."""
-    with draft_file(path) as draft:
-        table.to_parquet(draft, index=False, compression="zstd")
-
-
-def read_arrays(path: Path) -> dict[str, Array] | None:
-    """Arrays of an archive; None if missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays}
-    except DAMAGED:
-        return None
-
-
-def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write an archive of arrays by name (``.npz``)."""
-    named: dict[str, Any] = dict(arrays)
-    with draft_file(path) as draft, draft.open("wb") as file:
-        np.savez(file, **named)
-
-
-@contextmanager
-def disk_errors(place: Path) -> Iterator[None]:
-    """Context manager that turns errors of the disk into RunFolderErrors.
-
-    Args:
-        place: Name that the message shows if the system names no file.
-
-    Raises:
-        RunFolderError: Replaces the error of the system; finished rounds are kept.
-    """
-    try:
-        yield
-    except ConnectionError:  # whoever read our output went away
-        raise
-    except OSError as error:
-        raise RunFolderError(
-            f"{error.filename or place}: the run cannot write to this path ({reason(error)}). Finished rounds "
-            "are saved. Make room or name another folder, then resume the run or begin again"
-        ) from error
-
-
-# -- a folder is begun and locked -----------------------------------------------------------------------------------
-def versions() -> dict[str, str]:
-    """Versions that results may depend on."""
-    ours = {"rimsim": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    return ours | {name: importlib.metadata.version(name) for name in _RECORDED}
-
-
-def folder_for(out: str | Path | None, usual: str) -> Path:
-    """Folder of a new run: ``out``, or ``runs/<usual>-<time>``.
-
-    The time has milliseconds, so that two runs begun at once have two folders.
-
-    Raises:
-        ConfigError: If ``out`` is not a path; an empty text would be the current folder.
-    """
-    if out is None:
-        at = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() // 10**6 % 1000:03d}"
-        return Path("runs") / f"{_plain_name(usual)}-{at}"
-    if not has_type(out, str, os.PathLike) or not os.fspath(out):
-        raise ConfigError(f"out: {out!r} is not a path. Expected a path, as text or pathlib.Path")
-    return Path(out)
-
-
-def _plain_name(name: str) -> str:
-    """Name without letters that could lead out of a folder."""
-    plain = "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name)
-    return plain.lstrip(".") or "run"
-
-
-def require_free(folder: Path) -> None:
-    """Refuse a folder that holds a run or foreign files.
-
-    Raises:
-        RunFolderError: If the folder holds a run or foreign files; the message has the command to resume the run.
-    """
-    if (folder / CONFIG).exists():
-        command = resume_command(load_run(folder))
-        onward = "" if command is None else f", or continue the run: {command}"
-        raise RunFolderError(f"{folder}: this folder already holds a run. Name a new folder{onward}")
-    if not folder.is_dir():
-        return
-    names = sorted(entry.name for entry in folder.iterdir())
-    if foreign := [name for name in names if name not in _FIRST and not name.startswith(".draft")]:
-        raise RunFolderError(
-            f"{folder}: holds {foreign[0]!r}, which is not part of a run. Name an empty or new folder"
-        )
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Context manager that locks a run folder against other processes.
-
-    Raises:
-        RunFolderError: If the folder cannot be made or written to, or another live process holds it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(
-            f"{folder}: the folder cannot be made: {reason(error)}. Name a folder that you can write to"
-        ) from None
-    lock = FileLock(folder / _LOCK)  # the system lets go of it when its process ends, however it ends
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunFolderError(
-            f"{folder}: another process uses this folder. Wait until it ends, or name another folder"
-        ) from None
-    try:
-        with disk_errors(folder):
-            _await_workers(folder)
-            remove_drafts(folder)
-            yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def writing(folder: Path, part: str) -> Iterator[None]:
-    """Context manager that locks the files of an arm."""
-    states = folder / STATES
-    with disk_errors(states):
-        states.mkdir(parents=True, exist_ok=True)
-        held = FileLock(states / f"{_LOCK}-{part}")
-        held.acquire()
-    try:
-        yield
-    finally:
-        held.release()
-
-
-def _await_workers(folder: Path) -> None:
-    """Wait for workers of an earlier process."""
-    for path in folder.rglob(f"{STATES}/{_LOCK}-*"):
-        try:
-            with FileLock(path).acquire(timeout=_PATIENCE):
-                pass
-        except Timeout:
-            raise RunFolderError(
-                f"{folder}: a worker process of a killed run still writes to this folder ({path.name}). "
-                "Wait until it ends, or name another folder"
-            ) from None
-
-
-# -- facts of the log -----------------------------------------------------------------------------------------------
-def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
-    """Item table of a run, from the log's item table.
-
-    ``past`` (n,) are the items of the events before the market opened.
-    """
-    table = items.reset_index(drop=True).assign(id=items["id"].astype(str).to_numpy())
-    table.insert(0, "item", np.arange(len(items)))
-    table.insert(1, "events", np.bincount(past, minlength=len(items)))
-    return table
-
-
-def user_table(users: pd.DataFrame) -> pd.DataFrame:
-    """User table of a run, from the log's user table."""
-    ids = users[["id"]].reset_index(drop=True).astype(str)
-    ids.insert(0, "log_user", np.arange(len(users)))
-    return ids
-
-
-def load_text(log: EventLog) -> str | None:
-    """Lines about a log; None for the embedded one."""
-    if log.report is None or log.report.source == EMBEDDED:
-        return None
-    return (
-        f"{log.report.text()}\n"
-        f"the log is {many(len(log), 'event')} of {many(log.n_users, 'user')} with {many(log.n_items, 'item')}"
-    )
-
-
-def load_facts(log: EventLog) -> dict[str, Any]:
-    """Facts about a log, as a config records them."""
-    left = {"events": len(log), "users": log.n_users, "items": log.n_items}
-    if log.report is None:
-        return left
-    facts = dataclasses.asdict(log.report)
-    facts["columns"] = dict(log.report.columns)
-    facts["bad_rows"] = [str(row) for row in log.report.bad_rows]
-    facts["notes"] = list(log.report.notes)
-    return facts | left

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-from rich.console import Console
-
-from rimsim.agents import BUILT_IN as AGENTS
-from rimsim.agents import Agent, Capabilities, make_agent, undeliverable
-from rimsim.arrays import ALWAYS, seconds
-from rimsim.config import ScenarioConfig, find_scenario, override, to_plain
-from rimsim.config.documents import read_yaml
-from rimsim.config.fields import duration_seconds
+from rimsim.agents import Agent, Capabilities, make_agent
+from rimsim.config import ScenarioConfig, find_scenario, override
 from rimsim.config.guarantees import BETA, group_field, with_guarantees
-from rimsim.config.reading import flat
 from rimsim.data.log import ITEM_COLUMNS, own_attributes
 from rimsim.data.session_logs import LogSource, source_name
-from rimsim.errors import ConfigError, RunFolderError, nearest, nearest_file, require_known
-from rimsim.intensity.cache import log_digest
-from rimsim.intensity.model_names import BUILT_IN as MODELS
-from rimsim.market import RoundView, build_world
-from rimsim.market.arrivals import BUILT_IN as ARRIVALS
+from rimsim.errors import ConfigError, nearest, require_known
+from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
-from rimsim.market.consumers import BUILT_IN as CONSUMERS
-from rimsim.market.providers import BUILT_IN as PROVIDERS
-from rimsim.market.round import RoundTerms
-from rimsim.market.world import first_round, own_places, plugs_of
-from rimsim.plugs import files_of, ignored_plug, own_code
-from rimsim.requirements.rows import expected
 from rimsim.scenarios.report.tables import REFERENCE
-from rimsim.scenarios.runs import job
-from rimsim.scenarios.runs.store import BEGUN, Run, load_text, versions
+from rimsim.scenarios.runs.arms import control_in, part_name
 from rimsim.session import SESSION
 from rimsim.tracking import event_folder
 
@@ -81,12 +62,12 @@ class LogArguments:
     def fields(self) -> dict[str, tuple[str, object]]:
         """Dotted field → argument that sets it, and its value."""
         names = ("columns", "separator", "encoding", "time_unit", "skip_bad_rows", "min_item_events")
-        given = {f"data.{name}": (name, getattr(self, name)) for name in names}
-        given["data.items"] = ("items", None if self.items is None else str(self.items))
+        arguments = {f"data.{name}": (name, getattr(self, name)) for name in names}
+        arguments["data.items"] = ("items", None if self.items is None else str(self.items))
         source = None if self.data is None else source_name(self.data)
         return {
             field: pair
-            for field, pair in ({"data.source": ("data", source)} | given).items()
+            for field, pair in ({"data.source": ("data", source)} | arguments).items()
             if pair[1] is not None
         }
 
@@ -187,7 +168,7 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
     names = [agents[text].name for text in texts]
     for text, name in zip(texts, names, strict=True):
         event_folder(Path(), name, 0)  # refuses a name that cannot be the name of a folder
-        if (control := job.control_in(name)) is not None:
+        if (control := control_in(name)) is not None:
             raise ConfigError(
                 f"agent {text!r} is called {name!r}, but the ending '-{control}' is reserved for controls. "
                 "Give the agent another name"
@@ -195,12 +176,14 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
         if names.count(name) > 1:
             raise ConfigError(f"agents: two agents are called {name!r}. Give them different names")
         alike = [
-            other for other in names if other != name and job.part_name(other, 0) == job.part_name(name, 0)
+            namesake
+            for namesake in names
+            if namesake != name and part_name(namesake, 0) == part_name(name, 0)
         ]
         if alike:
             raise ConfigError(
                 f"agents: {name!r} and {alike[0]!r} would write to the same files, "
-                f"{job.part_name(name, 0)!r}. Choose names that differ in letters or digits"
+                f"{part_name(name, 0)!r}. Choose names that differ in letters or digits"
             )
     return agents
 
@@ -231,224 +214,3 @@ def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
                 f"agent {text!r} needs to know who arrives, but arrivals.kind is {config.arrivals.kind!r}. "
                 "Set arrivals.kind to 'broadcast', as the scenarios offline-match and user-rec do"
             )
-
-
-# -- comparisons with an earlier run -----------------------------------------------------------------------------------
-def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:
-    """Refuse options that differ from those of a run.
-
-    ``entries`` maps names in the folder's config to given values; None means that no value was given.
-
-    Raises:
-        ConfigError: If options differ; the message lists the differences.
-    """
-    kept = flat(to_plain(run.scenario)) | run.config | {"measures": list(run.own_measures)}
-    wanted = flat(to_plain(scenario)) | {name: value for name, value in entries.items() if value is not None}
-    other = [
-        f"{name} {value!r} instead of {kept.get(name)!r}"
-        for name, value in wanted.items()
-        if value != kept.get(name)
-    ]
-    if other:
-        raise ConfigError(
-            f"{run.folder}: some options differ from those that the run began with: {'; '.join(other)}. "
-            "Give the same options, or none"
-        )
-
-
-def require_unchanged(run: Run) -> None:
-    """Refuse to resume a run whose inputs have changed.
-
-    With changed inputs, tables would mix two experiments.
-
-    Raises:
-        RunFolderError: If an input has changed; the message names the changes.
-    """
-    begun = run.folder / BEGUN
-    if not begun.is_file():
-        raise RunFolderError(
-            f"{run.folder}: the file {BEGUN} is missing, so the run cannot be resumed. Name an "
-            "interrupted run, or begin a new run"
-        )
-    before = flat(read_yaml(begun.read_text(encoding="utf-8")))
-    now = flat(run.config)
-    edited = [
-        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
-        for name in before | now
-        if not _same(before.get(name), now.get(name))
-    ]
-    reasons = [f"its config was edited: {'; '.join(edited)}"] if edited else changes(run)
-    if reasons:
-        raise RunFolderError(f"{run.folder}: {'; '.join(reasons)}. Undo these changes, or begin a new run")
-
-
-def changes(run: Run) -> list[str]:
-    """Descriptions of versions, log or files changed since a run."""
-    here = versions()
-    other = [
-        f"{name} {made} there, {here.get(name)} here"
-        for name, made in run.config["versions"].items()
-        if here.get(name) != made
-    ]
-    now = digests(run.scenario, [*run.config["agents"], *run.own_measures])
-    changed = [name for name, value in run.config["digests"].items() if now.get(name) != value]
-    reasons = [f"made with other versions: {'; '.join(other)}"] if other else []
-    return reasons + ([f"changed since the run began: {', '.join(changed)}"] if changed else [])
-
-
-def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
-    """Digests of the log and of the user's own files.
-
-    ``places`` name files of agents and measures; the scenario may name more files.
-    """
-    files = files_of([*places, *own_places(config)])
-    for file in files:
-        if not file.is_file():
-            raise ConfigError(f"{file}: no such file.{nearest_file(file)}")
-    consumer = plugs_of(config)[1]
-    with own_code(own_places(config)):
-        answers = {"consumer": str(consumer.digest())} if hasattr(consumer, "digest") else {}
-    return (
-        {"log": log_digest(build_world(config).log)}
-        | answers
-        | {str(file): sha256(file.read_bytes()).hexdigest() for file in files}
-    )
-
-
-def _same(one: object, other: object) -> bool:
-    """True for equal values and for two NaN."""
-    return one == other or (one != one and other != other)  # noqa: PLR0124
-
-
-# -- notes before a run -----------------------------------------------------------------------------------------------
-_ALL = 0.999
-"""If a larger share of the positions is guaranteed, a note says that all positions are guaranteed."""
-
-
-def print_notes(
-    scenarios: Sequence[ScenarioConfig], console: Console | None, agents: Sequence[str] = ()
-) -> None:
-    """Print facts of logs and notes on scenarios, each once."""
-    if console is None:
-        return
-    of_each_log = {config.data: config for config in scenarios}.values()
-    texts = [load_text(build_world(config).log) for config in of_each_log]
-    notes = [f"note: {note}" for config in scenarios for note in notes_of(config, agents)]
-    for text in dict.fromkeys([*texts, *notes]):
-        if text is not None:
-            console.print(text, highlight=False, soft_wrap=not console.is_terminal, markup=False)
-
-
-def notes_of(config: ScenarioConfig, agents: Sequence[str] = ()) -> list[str]:
-    """Notes on a scenario and its agents, with remedies."""
-    with own_code([*own_places(config), *agents]):
-        first = first_round(config, seed=0)
-        found = [*undeliverable_notes(config, first), *_guarantee_notes(config, first)]
-        found += _clock_notes(config, first)
-        remark = getattr(plugs_of(config)[1], "note", None)  # of a consumer about the log
-        others = remark and str(remark(build_world(config).log)), ignored_requirements_note(config, agents)
-        return [*found, *(note for note in others if note), *_ignored_plugs(config, agents)]
-
-
-def _ignored_plugs(config: ScenarioConfig, agents: Sequence[str]) -> list[str]:
-    """Notes on installed plugs that built-in names hide."""
-    used: list[tuple[str, str, Container[str]]] = [
-        ("arrivals", config.arrivals.kind, ARRIVALS),
-        ("consumers", config.consumer.kind, CONSUMERS),
-        ("providers", config.providers.kind, PROVIDERS),
-        ("models", config.platform.model.partition("(")[0], MODELS),
-    ]
-    used += [("agents", text.partition("(")[0], AGENTS) for text in agents]
-    notes = (ignored_plug(name, kind, built_in) for kind, name, built_in in used)
-    return list(dict.fromkeys(note for note in notes if note))
-
-
-def _guarantee_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
-    """Notes on guarantees of no exposure or of all positions."""
-    required = float(first.requirements.required.sum())
-    if not required and not len(first.requirements.table):
-        yield (
-            f"nothing is guaranteed in the first round (exposure.beta={config.exposure.beta:g}, exposure.forecast="
-            f"{config.exposure.forecast:g}), so that a shortfall of 0 says nothing of an agent"
-        )
-    if required >= _ALL * _positions(config, first):
-        yield (
-            "the guarantees take up all positions of the first round, so that no visitor can be shown what he likes "
-            "best beyond them. Lower exposure.beta to leave agents a choice"
-        )
-
-
-def _clock_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
-    """Notes on times that do not fit the rounds."""
-    if make_arrivals(config).known_beforehand or config.arrivals.kind == "replay":
-        return  # a broadcast has no clock, and a replay that of the log
-    start = first.schedule.start
-    stop = first.schedule.stop
-    rounds = config.rounds
-    exposure = config.exposure
-    length = float(seconds(stop) - seconds(start))
-    days = f"{length / 86_400:g} days"
-    delay = config.consumer.delay
-    if delay is not None and duration_seconds(delay) >= (rounds - 1) * length > 0:
-        yield (
-            f"consumer.delay={delay} is no shorter than all rounds of {days} before the last, so that the platform "
-            "learns nothing from this run. Shorten it, or take more rounds"
-        )
-    if late := int((build_world(config).release >= start + rounds * (stop - start)).sum()):
-        yield (
-            f"{late:,} items are released after the last round and never shown. Take more rounds, or set "
-            f"releases.last_round below {rounds}"
-        )
-    if exposure.per == "round" or not length:
-        return
-    if duration_seconds(exposure.per) < length:
-        yield f"exposure.per={exposure.per} is shorter than a round of {days}: each round has its own guarantees"
-    elif duration_seconds(exposure.per) % length:
-        yield f"exposure.per={exposure.per} is no multiple of a round of {days}: its periods differ in their rounds"
-
-
-def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> str | None:
-    """Note about agents that ignore groups, campaigns and caps."""
-    exposure = config.exposure
-    there = {"groups": exposure.groups, "campaigns": exposure.campaigns, "caps": exposure.most is not None}
-    given = [name for name, some in there.items() if some]
-    blind = [name for name in agents if not Capabilities.of(make_agent(name)).keeps_promises]
-    if not given or not blind:
-        return None
-    return (
-        f"{', '.join(blind)} {'looks' if len(blind) == 1 else 'look'} at floors of items alone, at most, not at "
-        f"{' or '.join(given)}; what is missed or exceeded is in promises_missed and excess"
-    )
-
-
-def undeliverable_notes(config: ScenarioConfig, first: RoundTerms | None = None) -> list[str]:
-    """Notes about first-round guarantees that no agent could deliver."""
-    world = build_world(config)
-    first = first or first_round(config, seed=0)
-    requirements = first.requirements
-    forecast = config.exposure.forecast * first.schedule.expected_over_actual
-    m = len(requirements.required)
-    view = RoundView(
-        round=0,
-        arrivals=expected(len(first.schedule), forecast),
-        slate=config.slate,
-        required=requirements.required,
-        exposure=np.zeros(m),
-        cost=1.0,
-        popularity=np.zeros(m, np.int64),
-        calibration=(),
-        key=0,
-        position_weights=requirements.position_weights,
-        opens=float(seconds(requirements.start)),
-        closes=float(seconds(requirements.stop)),
-        promises=requirements.table,
-    )
-    released = np.where(world.release == ALWAYS, -np.inf, seconds(world.release))
-    return [f"in the first round, {one}" for one in undeliverable(view, released, _positions(config, first))]
-
-
-def _positions(config: ScenarioConfig, first: RoundTerms) -> float:
-    """Forecast capacity of the first round, in the guarantee's unit."""
-    per_slate = np.concatenate([[0.0], np.cumsum(first.requirements.position_weights)])
-    forecast = config.exposure.forecast * first.schedule.expected_over_actual
-    return forecast * float(per_slate[first.positions].sum())

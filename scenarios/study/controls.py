@@ -20,8 +20,10 @@ from rimsim.market.past_round import PastRound
 from rimsim.market.providers import make_providers
 from rimsim.market.state import KeptRounds
 from rimsim.market.world import initial_model
-from rimsim.scenarios.runs.job import CONTROLS, Arm, Report, is_done
-from rimsim.scenarios.runs.store import STATES, read_arrays, read_table, write_arrays
+from rimsim.scenarios.runs.arms import CONTROLS, Arm, is_done
+from rimsim.scenarios.runs.files import read_arrays, read_table, write_arrays
+from rimsim.scenarios.runs.progress import Report
+from rimsim.scenarios.runs.store import STATES
 
 _AGENT = "random"
 """Agent of a replica: its slates depend on no model, so neither platform nor guarantee affects the outcome."""
@@ -64,14 +66,14 @@ def control_of(arm: Arm, report: Report) -> Control | None:
     """
     if arm.control not in _RETRAINED:
         return None
-    own = dataclasses.replace(arm, name=arm.subject, control=None)
-    if not is_done(own.folder, own.part):
+    subject_arm = dataclasses.replace(arm, name=arm.subject, control=None)
+    if not is_done(subject_arm.folder, subject_arm.part):
         raise RunFolderError(
             f"{arm.folder}: {arm.name} retrains on as many events as {arm.subject} had, but the arm of "
             f"{arm.subject} at seed {arm.seed} is not complete. Resume that arm first"
         )
     rounds = range(arm.config.rounds)
-    sizes = [int(read_table(own.round_file("learnt", number))["events"].item()) for number in rounds]
+    sizes = [int(read_table(subject_arm.round_file("learnt", number))["events"].item()) for number in rounds]
     folder = arm.shared or arm.folder
     first = 0
     if arm.control == "organic":
@@ -118,8 +120,10 @@ def replicas(
         place = folder / STATES / "shadow" / f"{name}-{seed}-{number}.npz"
         arrays = read_arrays(place)
         if arrays is None:
-            kept = KeptRounds.of(play_replica(config, agent, world, seed, number, report), keeps_users=False)
-            arrays = kept.arrays("")
+            replica_rounds = KeptRounds.of(
+                play_replica(config, agent, world, seed, number, report), keeps_users=False
+            )
+            arrays = replica_rounds.arrays("")
             write_arrays(place, arrays)
         return KeptRounds.from_arrays(arrays, "").rounds(logged, keeps_users=False)
 

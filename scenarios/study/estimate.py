@@ -14,8 +14,9 @@ from rimsim.config import ScenarioConfig, override
 from rimsim.errors import RimsimError, one_line
 from rimsim.market import build_world
 from rimsim.market.world import expected_arrivals
-from rimsim.scenarios.runs import job as jobs
-from rimsim.scenarios.study.compare import Study
+from rimsim.scenarios.runs.arms import Arm
+from rimsim.scenarios.runs.execution import Execution
+from rimsim.scenarios.study.plan import Study
 from rimsim.scenarios.study.play import prepare, run_arm
 from rimsim.system import cores
 
@@ -44,7 +45,7 @@ class ArmCost:
         return self.setup + rounds * self.per_round + arrivals * self.per_arrival
 
 
-def time_line(study: Study, execution: jobs.Execution) -> str:
+def time_line(study: Study, execution: Execution) -> str:
     """Text about the time; the reason without an estimate."""
     if execution.backend != "local":
         return f"no estimate for the backend {execution.backend}"
@@ -62,7 +63,7 @@ def time_line(study: Study, execution: jobs.Execution) -> str:
     )
 
 
-def _arm_seconds(study: Study, arms: list[jobs.Arm]) -> float:
+def _arm_seconds(study: Study, arms: list[Arm]) -> float:
     """CPU seconds of all arms and their fits."""
     first = study.plans[0].arms
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +81,7 @@ def _arm_seconds(study: Study, arms: list[jobs.Arm]) -> float:
     return (n_fits - 1) * fit + playing  # the first fit is in the cache now
 
 
-def _arm_cost(arm: jobs.Arm) -> ArmCost:
+def _arm_cost(arm: Arm) -> ArmCost:
     """Cost of an arm, from three samples."""
     short = _sample(arm, rounds=1, arrivals=FEW_ARRIVALS)
     long = _sample(arm, rounds=2, arrivals=FEW_ARRIVALS)
@@ -91,7 +92,7 @@ def _arm_cost(arm: jobs.Arm) -> ArmCost:
     return ArmCost(max(short - round_seconds, 0.0), per_round, per_arrival)
 
 
-def _sample(arm: jobs.Arm, *, rounds: int, arrivals: int) -> float:
+def _sample(arm: Arm, *, rounds: int, arrivals: int) -> float:
     """CPU seconds of a shortened arm."""
     config = _shortened(arm.config, rounds, arrivals)
     build_world(config)  # once per process, so it is no cost of an arm

@@ -17,11 +17,16 @@ from rimsim.errors import ConfigError, refuse
 from rimsim.intensity.cache import log_digest
 from rimsim.scenarios.kinds.backtest import tasks
 from rimsim.scenarios.kinds.backtest.models import Models
-from rimsim.scenarios.kinds.backtest.report import by_window
+from rimsim.scenarios.kinds.backtest.report import backtest_report, by_window
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
 from rimsim.scenarios.kinds.results import RunResult, own_log, table_of, usable_log
-from rimsim.scenarios.runs.job import Execution, Job, all_or_nothing, file_name, make_run
-from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run
+from rimsim.scenarios.report.charts import draw
+from rimsim.scenarios.runs.arms import file_name
+from rimsim.scenarios.runs.execution import Execution
+from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
+from rimsim.scenarios.runs.locks import folder_for
+from rimsim.scenarios.runs.records import load_facts
+from rimsim.scenarios.runs.store import RunFolder
 from rimsim.tracking import event_folder
 from rimsim.tracking.events import EventFile
 
@@ -34,7 +39,7 @@ class Backtest(RunResult):
 
 def load_backtest(path: str | Path) -> Backtest:
     """Open the folder of a back-test."""
-    return Backtest(load_run(path, "backtest").folder)
+    return Backtest(RunFolder.open(path, "backtest").folder)
 
 
 @all_or_nothing()
@@ -159,9 +164,9 @@ def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Map
         yield "online", none, cap, values
 
 
-def _write_files(run: Run) -> None:
+def _write_files(run: RunFolder) -> None:
     """Write pictures, and events for TensorBoard."""
-    run.draw()
+    draw(backtest_report(run).plots, run.folder / "pictures")
     table = by_window(run.backtest)
     step = table["cap"].fillna(100 * table["beta"]).fillna(0.0).round().astype(np.int64)
     task = table["task"].astype(str)

@@ -31,7 +31,7 @@ from rimsim.scenarios.report.tables import (
     the_same,
     two_seeds_note,
 )
-from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.store import RunFolder
 
 TASKS = {
     "item-rec": "recommending items to users",
@@ -47,7 +47,7 @@ _OWN = ("#5f248d", "#efa71b", "#585858", "#b34185")
 Looks: TypeAlias = dict[str, tuple[str, str | None, AgentStyle]]  # mark, ground and style by model
 
 
-def backtest_report(run: Run) -> Report:
+def backtest_report(run: RunFolder) -> Report:
     """Report of a back-test."""
     table = by_window(run.backtest)
     config = run.settings

@@ -26,8 +26,13 @@ from rimsim.plugs import own_code
 from rimsim.scenarios.kinds import results
 from rimsim.scenarios.kinds.experiment.arms import play_experiment, play_world
 from rimsim.scenarios.kinds.experiment.effects import arrivals_table, estimates, tail_of, total_effects
-from rimsim.scenarios.runs.job import Execution, Job, all_or_nothing, chosen_seeds, make_run
-from rimsim.scenarios.runs.store import folder_for, load_run
+from rimsim.scenarios.kinds.experiment.report import experiment_report
+from rimsim.scenarios.report.charts import draw
+from rimsim.scenarios.runs.arms import chosen_seeds
+from rimsim.scenarios.runs.execution import Execution
+from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
+from rimsim.scenarios.runs.locks import folder_for
+from rimsim.scenarios.runs.store import RunFolder
 from rimsim.scenarios.study.checks import LogArguments, resolved
 
 TRAINING = ("shared", "diverted")
@@ -166,15 +171,20 @@ def experiment(
     markets = 2 + sum(1 + (learns == "diverted") for _, learns, _ in played)
     total = markets * len(numbers) * expected_arrivals(config)
     play = partial(_play, config, agents, played, interval)
-    job = Job(described, numbers, play, bar="arrivals served", total=total)
+    job = Job(described, numbers, play, _draw, bar="arrivals served", total=total)
     execution = Execution(workers=workers, console=console)
     run = make_run(job, folder_for(out, "experiment"), command or "rimsim.scenarios.experiment", execution)
     return Experiment(run.folder)
 
 
+def _draw(run: RunFolder) -> None:
+    """Write the pictures of the report."""
+    draw(experiment_report(run).plots, run.folder / "pictures")
+
+
 def load_experiment(path: str | Path) -> Experiment:
     """Open the folder of an experiment."""
-    return Experiment(load_run(path, "experiment").folder)
+    return Experiment(RunFolder.open(path, "experiment").folder)
 
 
 def _play(

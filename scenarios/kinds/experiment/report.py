@@ -18,10 +18,10 @@ from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import as_yaml
 from rimsim.scenarios.report.tables import the_same
-from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.store import RunFolder
 
 
-def experiment_report(run: Run) -> Report:
+def experiment_report(run: RunFolder) -> Report:
     """Report of an experiment."""
     control, treatment = map(str, run.config["experiment"]["agents"])
     agents = (control, treatment)

@@ -36,11 +36,14 @@ from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import RunResult, Show, own_log, table_of, usable_log
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
-from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme
+from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
-from rimsim.scenarios.runs import store
-from rimsim.scenarios.runs.job import Execution, Job, all_or_nothing, make_run
-from rimsim.scenarios.runs.store import Run, load_run
+from rimsim.scenarios.runs.execution import Execution
+from rimsim.scenarios.runs.files import write_text
+from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
+from rimsim.scenarios.runs.locks import folder_for, require_free
+from rimsim.scenarios.runs.records import load_facts
+from rimsim.scenarios.runs.store import RunFolder
 from rimsim.session import ModelName
 
 Truths: TypeAlias = Mapping[str, Truth]
@@ -137,7 +140,7 @@ class Validation(RunResult):
 
 def load_validation(path: str | Path) -> Validation:
     """Open the folder of a validation."""
-    return Validation(load_run(path, "validation").folder)
+    return Validation(RunFolder.open(path, "validation").folder)
 
 
 @all_or_nothing()
@@ -185,8 +188,8 @@ def validate(
         evidence_of.make_cut(log, draw, gap=config.data.session_gap, after=config.after)
         for draw in range(config.draws)
     ]
-    folder = store.folder_for(out, "validate")
-    store.require_free(folder)
+    folder = folder_for(out, "validate")
+    require_free(folder)
     show(f"{len(cuts[0]):,} users come back and are cut at {config.draws} drawn sessions")
     with own_code(config.chosen):
         truths, chosen = work.truths()
@@ -255,7 +258,7 @@ class _Work:
             "truths": {name: asdict(truth.report) for name, truth in truths.items()},
             "chosen": chosen,
             "fitness": self.verdicts(truths, chosen),
-            "log": store.load_facts(self.log),
+            "log": load_facts(self.log),
             **({} if answers is None else {"observed": answers.facts()}),
             "digests": {"log": log_digest(self.log)},
         }
@@ -424,7 +427,7 @@ def _pairs(evidence: evidence_of.Evidence) -> pd.DataFrame:
     return table_of(rows, columns, ("difference", "low", "high", "simulated"))
 
 
-def _write_page(run: Run) -> None:
-    report = run.report()
+def _write_page(run: RunFolder) -> None:
+    report = validation_report(run)
     draw(report.plots, run.folder / "pictures")
-    store.write_text(run.folder / README, readme(run, report))
+    write_text(run.folder / README, readme(run, report))

@@ -26,7 +26,7 @@ from rimsim.scenarios.report.fitness import next_step, verdict_sentence, verdict
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_fact
 from rimsim.scenarios.report.tables import pivoted, signed
-from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.store import RunFolder
 
 BESTSELLERS = "popularity"  # The model that recommends what most users took
 _CALIBRATED = (0.8, 1.25)  # λ counts as calibrated if predicted over actual events lies between these
@@ -34,7 +34,7 @@ _ACROSS = 2  # largest number of panels side by side
 Sentences: TypeAlias = tuple[list[str], list[str]]  # what may be concluded, and what may not
 
 
-def validation_report(run: Run) -> Report:
+def validation_report(run: RunFolder) -> Report:
     """Report of a validation."""
     config = run.settings
     table = run.validate
@@ -74,7 +74,7 @@ def validation_report(run: Run) -> Report:
     )
 
 
-def readme(run: Run, report: Report) -> str:
+def readme(run: RunFolder, report: Report) -> str:
     """Page of the run folder: conclusions, pictures and tables."""
     log = run.config["log"]
     lines = [
@@ -91,7 +91,7 @@ def readme(run: Run, report: Report) -> str:
     return "\n\n".join([*lines, "## Figures", markdown(report.tables)])
 
 
-def conclusions(run: Run) -> Sentences:
+def conclusions(run: RunFolder) -> Sentences:
     """Conclusions that the validation allows, and their limits."""
     agreed = figures_of(run.agreement)
     first = next(iter(agreed.values()))
@@ -134,7 +134,7 @@ def conclusions(run: Run) -> Sentences:
     return may, may_not
 
 
-def _verdicts(run: Run) -> Iterator[str]:
+def _verdicts(run: RunFolder) -> Iterator[str]:
     """Verdict on each truth, with a next step."""
     verdicts = verdicts_of(run)
     fit_truths = [name for name, verdict in verdicts.items() if verdict.verdict == FIT]
@@ -402,7 +402,7 @@ def _deciles(table: pd.DataFrame) -> TextTable:
     return TextTable(title, columns, tuple(rows))
 
 
-def _agreement_plot(run: Run) -> Figure | None:
+def _agreement_plot(run: RunFolder) -> Figure | None:
     return real_against_simulated(run.intervals, run.agreement, verdicts_of(run))
 
 

@@ -1,0 +1,102 @@
+"""Runs as users hold them: a folder and its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from markupsafe import escape
+
+from rimsim.errors import ConfigError, MissingTableError, RimsimError, require_known
+from rimsim.scenarios.kinds.registry import KINDS, loaded
+from rimsim.scenarios.report.console import text
+from rimsim.scenarios.report.record import Report
+from rimsim.scenarios.runs.store import RunFolder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Run(RunFolder):
+    """A finished or interrupted run; tables are read on use."""
+
+    def report(self) -> Report:
+        """:class:`rimsim.scenarios.report.record.Report` of the run."""
+        report: Report = loaded(KINDS[self.kind].report)(self)
+        return report
+
+    def summary(self) -> str:
+        """Answer, tables and cautions, as the terminal prints them."""
+        return text(self.report())
+
+    def draw(self) -> list[Path]:
+        """Write the pictures of the report and return their paths."""
+        from rimsim.scenarios.report.charts import draw  # noqa: PLC0415  # Matplotlib takes its time
+
+        return draw(self.report().plots, self.folder / "pictures")
+
+    def plot(self, name: str | None = None) -> Figure:
+        """Picture of the report, such as ``"rounds"``, as a figure.
+
+        Raises:
+            ConfigError: If there is no name, or no picture of that name; the message lists the names.
+            MissingTableError: If the run lacks the data of the picture.
+        """
+        from rimsim.scenarios.report import charts  # noqa: PLC0415  # Matplotlib takes its time
+
+        plots = {plot.name: plot for plot in self.report().plots}
+        if name is None:
+            raise ConfigError(f"plot: the name of a picture is missing. Use one of {', '.join(plots)}")
+        require_known("plot: {}", [name], plots)
+        figure = charts.figure(plots[name])
+        if figure is None:
+            raise MissingTableError(f"{self.folder}: holds no data for the picture {name!r}")
+        return figure
+
+    @cached_property
+    def delivery(self) -> pd.DataFrame:
+        """Required and delivered exposures of guaranteed items, by round.
+
+        The columns are agent, seed, round, item, id, required and delivered (exposures in ``exposure.unit``).
+
+        Raises:
+            MissingTableError: If the run kept no ledger.
+        """
+        from rimsim.scenarios.report import items  # noqa: PLC0415  # torch takes its time
+
+        return items.delivery(self)
+
+    @cached_property
+    def users(self) -> pd.DataFrame:  # type: ignore[override]  # the file, with what a user consumed
+        """Users of the log, and their consumptions under each agent.
+
+        Columns are log_user, id and, with a ledger, one per agent (mean over seeds; NaN for users without a slate).
+        """
+        from rimsim.scenarios.report import items  # noqa: PLC0415  # torch takes its time
+
+        return items.users(self)
+
+    def _repr_html_(self) -> str:
+        from rimsim.scenarios.report.html import fragment  # noqa: PLC0415  # Matplotlib takes its time
+
+        try:
+            return str(fragment(self.report()))
+        except RimsimError as error:  # such as no finished round; a notebook would print a traceback
+            return f"<p>{escape(self.folder)}: {escape(error)}</p>"
+
+
+def load_run(path: str | Path, kind: str | None = None) -> Run:
+    """Open a run folder.
+
+    Args:
+        path: The folder.
+        kind: Required kind of the run; None: any kind.
+
+    Raises:
+        RunFolderError: If the folder is not a run folder, or holds a run of another kind.
+    """
+    return Run.open(path, kind)

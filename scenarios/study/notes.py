@@ -1,0 +1,167 @@
+"""Notes on a study before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+
+import numpy as np
+from rich.console import Console
+
+from rimsim.agents import BUILT_IN as AGENTS
+from rimsim.agents import Capabilities, make_agent, undeliverable
+from rimsim.arrays import ALWAYS, seconds
+from rimsim.config import ScenarioConfig
+from rimsim.config.fields import duration_seconds
+from rimsim.intensity.model_names import BUILT_IN as MODELS
+from rimsim.market import RoundView, build_world
+from rimsim.market.arrivals import BUILT_IN as ARRIVALS
+from rimsim.market.arrivals import make_arrivals
+from rimsim.market.consumers import BUILT_IN as CONSUMERS
+from rimsim.market.providers import BUILT_IN as PROVIDERS
+from rimsim.market.round import RoundTerms
+from rimsim.market.world import first_round, own_places, plugs_of
+from rimsim.plugs import ignored_plug, own_code
+from rimsim.requirements.rows import expected
+from rimsim.scenarios.runs.records import load_text
+
+_ALL = 0.999
+"""If a larger share of the positions is guaranteed, a note says that all positions are guaranteed."""
+
+
+def print_notes(
+    scenarios: Sequence[ScenarioConfig], console: Console | None, agents: Sequence[str] = ()
+) -> None:
+    """Print facts of logs and notes on scenarios, each once."""
+    if console is None:
+        return
+    of_each_log = {config.data: config for config in scenarios}.values()
+    texts = [load_text(build_world(config).log) for config in of_each_log]
+    notes = [f"note: {note}" for config in scenarios for note in notes_of(config, agents)]
+    for text in dict.fromkeys([*texts, *notes]):
+        if text is not None:
+            console.print(text, highlight=False, soft_wrap=not console.is_terminal, markup=False)
+
+
+def notes_of(config: ScenarioConfig, agents: Sequence[str] = ()) -> list[str]:
+    """Notes on a scenario and its agents, with remedies."""
+    with own_code([*own_places(config), *agents]):
+        first = first_round(config, seed=0)
+        notes = [*undeliverable_notes(config, first), *_guarantee_notes(config, first)]
+        notes += _clock_notes(config, first)
+        remark = getattr(plugs_of(config)[1], "note", None)  # of a consumer about the log
+        further_notes = (
+            remark and str(remark(build_world(config).log)),
+            ignored_requirements_note(config, agents),
+        )
+        return [*notes, *(note for note in further_notes if note), *_ignored_plugs(config, agents)]
+
+
+def _ignored_plugs(config: ScenarioConfig, agents: Sequence[str]) -> list[str]:
+    """Notes on installed plugs that built-in names hide."""
+    used: list[tuple[str, str, Container[str]]] = [
+        ("arrivals", config.arrivals.kind, ARRIVALS),
+        ("consumers", config.consumer.kind, CONSUMERS),
+        ("providers", config.providers.kind, PROVIDERS),
+        ("models", config.platform.model.partition("(")[0], MODELS),
+    ]
+    used += [("agents", text.partition("(")[0], AGENTS) for text in agents]
+    notes = (ignored_plug(name, kind, built_in) for kind, name, built_in in used)
+    return list(dict.fromkeys(note for note in notes if note))
+
+
+def _guarantee_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
+    """Notes on guarantees of no exposure or of all positions."""
+    required = float(first.requirements.required.sum())
+    if not required and not len(first.requirements.table):
+        yield (
+            f"nothing is guaranteed in the first round (exposure.beta={config.exposure.beta:g}, exposure.forecast="
+            f"{config.exposure.forecast:g}), so that a shortfall of 0 says nothing of an agent"
+        )
+    if required >= _ALL * _positions(config, first):
+        yield (
+            "the guarantees take up all positions of the first round, so that no visitor can be shown what he likes "
+            "best beyond them. Lower exposure.beta to leave agents a choice"
+        )
+
+
+def _clock_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
+    """Notes on times that do not fit the rounds."""
+    if make_arrivals(config).known_beforehand or config.arrivals.kind == "replay":
+        return  # a broadcast has no clock, and a replay that of the log
+    start = first.schedule.start
+    stop = first.schedule.stop
+    rounds = config.rounds
+    exposure = config.exposure
+    length = float(seconds(stop) - seconds(start))
+    days = f"{length / 86_400:g} days"
+    delay = config.consumer.delay
+    if delay is not None and duration_seconds(delay) >= (rounds - 1) * length > 0:
+        yield (
+            f"consumer.delay={delay} is no shorter than all rounds of {days} before the last, so that the platform "
+            "learns nothing from this run. Shorten it, or take more rounds"
+        )
+    if late := int((build_world(config).release >= start + rounds * (stop - start)).sum()):
+        yield (
+            f"{late:,} items are released after the last round and never shown. Take more rounds, or set "
+            f"releases.last_round below {rounds}"
+        )
+    if exposure.per == "round" or not length:
+        return
+    if duration_seconds(exposure.per) < length:
+        yield f"exposure.per={exposure.per} is shorter than a round of {days}: each round has its own guarantees"
+    elif duration_seconds(exposure.per) % length:
+        yield f"exposure.per={exposure.per} is no multiple of a round of {days}: its periods differ in their rounds"
+
+
+def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> str | None:
+    """Note about agents that ignore groups, campaigns and caps."""
+    exposure = config.exposure
+    requirements = {
+        "groups": exposure.groups,
+        "campaigns": exposure.campaigns,
+        "caps": exposure.most is not None,
+    }
+    kinds = [name for name, requirement in requirements.items() if requirement]
+    blind = [name for name in agents if not Capabilities.of(make_agent(name)).keeps_promises]
+    if not kinds or not blind:
+        return None
+    return (
+        f"{', '.join(blind)} {'looks' if len(blind) == 1 else 'look'} at floors of items alone, at most, not at "
+        f"{' or '.join(kinds)}; what is missed or exceeded is in promises_missed and excess"
+    )
+
+
+def undeliverable_notes(config: ScenarioConfig, first: RoundTerms | None = None) -> list[str]:
+    """Notes about first-round guarantees that no agent could deliver."""
+    world = build_world(config)
+    first = first or first_round(config, seed=0)
+    requirements = first.requirements
+    forecast = config.exposure.forecast * first.schedule.expected_over_actual
+    m = len(requirements.required)
+    view = RoundView(
+        round=0,
+        arrivals=expected(len(first.schedule), forecast),
+        slate=config.slate,
+        required=requirements.required,
+        exposure=np.zeros(m),
+        cost=1.0,
+        popularity=np.zeros(m, np.int64),
+        calibration=(),
+        key=0,
+        position_weights=requirements.position_weights,
+        opens=float(seconds(requirements.start)),
+        closes=float(seconds(requirements.stop)),
+        promises=requirements.table,
+    )
+    released = np.where(world.release == ALWAYS, -np.inf, seconds(world.release))
+    return [
+        f"in the first round, {problem}"
+        for problem in undeliverable(view, released, _positions(config, first))
+    ]
+
+
+def _positions(config: ScenarioConfig, first: RoundTerms) -> float:
+    """Forecast capacity of the first round, in the guarantee's unit."""
+    per_slate = np.concatenate([[0.0], np.cumsum(first.requirements.position_weights)])
+    forecast = config.exposure.forecast * first.schedule.expected_over_actual
+    return forecast * float(per_slate[first.positions].sum())

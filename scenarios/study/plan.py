@@ -1,0 +1,198 @@
+"""Plans of comparisons and sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from rimsim.config import ScenarioConfig, at_seed
+from rimsim.data import EventLog
+from rimsim.errors import many, require_known
+from rimsim.market import build_world
+from rimsim.market.world import check_plugs, expected_arrivals, shared_log
+from rimsim.measures import Measure, own_measures, try_measures
+from rimsim.scenarios.runs import memory
+from rimsim.scenarios.runs.arms import Arm, StudyOptions, chosen_seeds, control_name
+from rimsim.scenarios.runs.execution import Execution
+from rimsim.scenarios.runs.files import disk_errors
+from rimsim.scenarios.runs.points import StudyPoint, points_of
+from rimsim.scenarios.runs.store import RunFolder
+from rimsim.scenarios.study import checks
+from rimsim.scenarios.study.controls import checked_controls
+from rimsim.system import cache_folder, cores
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """Arms of a run folder."""
+
+    point: StudyPoint
+    """Point of the sweep: its scenario and its run folder."""
+    options: StudyOptions
+    """Options without defaults to fill in: each is a tuple or a flag."""
+    names: tuple[str, ...]
+    """Names of arms in tables: of the agents, then of the controls of each agent."""
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    """Place of one of the user's own measures → the measure."""
+
+    @property
+    def arms(self) -> list[Arm]:
+        """Arms at each seed: every agent, then the controls."""
+        options = self.options
+        point = self.point
+        played: list[tuple[str, str | None]] = [(agent, None) for agent in options.agents or ()]
+        played += [(agent, control) for agent in options.frozen or () for control in options.control or ()]
+        arm = partial(Arm, folder=point.folder, options=options, labels=point.labels, shared=point.study)
+        return [
+            arm(config=at_seed(point.config, seed), agent=agent, name=name, seed=seed, control=control)
+            for seed in chosen_seeds(options.seeds)
+            for (agent, control), name in zip(played, self.names, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison or a sweep with plans of its points."""
+
+    folder: Path
+    """The run folder."""
+    base: ScenarioConfig
+    """The scenario; the points of a sweep replace some of its fields."""
+    grid: Mapping[str, Sequence[object]]
+    """Dotted field → values that are swept; empty: a comparison."""
+    plans: tuple[StudyPlan, ...]
+    """Plan of each point; a comparison has one."""
+
+
+def planned(
+    folder: Path,
+    base: ScenarioConfig,
+    grid: Mapping[str, Sequence[object]],
+    options: StudyOptions,
+    execution: Execution | None = None,
+) -> Study:
+    """Checked plans of a sweep, or of a comparison (no grid).
+
+    With ``execution``, a run that exceeds the memory of this machine is refused.
+
+    Raises:
+        ConfigError: If grid, agents, model or seeds are not valid, the slate exceeds the catalogue, or the run exceeds
+            the memory.
+        MeasureError: If a measure cannot be computed.
+        DataError: If the log cannot be read.
+        RunFolderError: If the cache cannot be written to.
+    """
+    grid = {name: list(values) for name, values in grid.items()}
+    points = points_of(folder, base, grid)
+    controls = options.control
+    if controls is None:
+        controls = ("frozen",) if options.frozen or not grid else ()
+    options = replace(options, control=controls, frozen=options.frozen if controls or not grid else [])
+    texts = options.agents
+    if texts is None:  # defaults contain one another: the shortest can play at every point
+        texts = min((checks.default_agents(point.config) for point in points), key=len)
+    seeds = chosen_seeds(options.seeds)
+    measures = own_measures(options.measures)
+    require_known("reveal: {}", options.reveal, checks.REVEALED)
+    agents = checks.checked_agents(texts)
+    of_points = [checks.checked_frozen(point.config, agents, options.frozen) for point in points]
+    for point in points:
+        checks.check_audience(point.config, agents)
+        check_plugs(point.config)
+    if execution is not None:
+        n_arms = len(texts) + max(len(frozen) for frozen in of_points) * len(controls)
+        if (need := _memory(points, n_arms * len(seeds), execution)) is not None:
+            memory.require_memory(*need, "arrivals.per_round or number of events (data)")
+    plans = []
+    for point, frozen in zip(points, of_points, strict=True):
+        with disk_errors(cache_folder()):
+            world = build_world(point.config)  # a bad log or slate is refused before anything is written
+        checks.require_groups(point.config, options.groups)
+        try_measures(measures, world.log.items, point.config.slate)
+        checked = checked_controls(point.config if frozen else None, controls)
+        names = [agents[text].name for text in texts]
+        names += [control_name(agents[text].name, control) for text in frozen for control in checked]
+        settled = replace(
+            options,
+            agents=tuple(texts),
+            frozen=frozen,
+            control=checked,
+            seeds=seeds,
+            reveal=tuple(options.reveal),
+            groups=tuple(options.groups),
+            measures=tuple(measures),
+        )
+        plans.append(StudyPlan(point, settled, tuple(names), measures))
+    return Study(folder, base, grid, tuple(plans))
+
+
+def study_of(run: RunFolder) -> Study:
+    """Study that a run folder was begun with."""
+    grid = run.config.get("sweep", {})
+    plans = []
+    for point in points_of(run.folder, run.scenario, grid):
+        begun = RunFolder.open(point.folder)
+        plans.append(
+            StudyPlan(
+                point,
+                StudyOptions(**StudyOptions.of(begun.config)),
+                tuple(begun.agents),
+                begun.own_measures,
+            )
+        )
+    return Study(run.folder, run.scenario, grid, tuple(plans))
+
+
+def study_lines(study: Study, execution: Execution) -> list[tuple[str, str]]:
+    """Arms, rounds, arrivals and memory of a study, as text."""
+    first = study.plans[0]
+    points = [plan.point for plan in study.plans]
+    arms = [arm for plan in study.plans for arm in plan.arms]
+    of_config = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
+    each = of_config[arms[0].config] / study.base.rounds
+    total = sum(of_config[arm.config] for arm in arms)
+    need = _memory(points, len(arms) // len(points), execution)
+    log = build_world(points[0].config).log
+    lines = [
+        ("log", f"{many(len(log), 'event')} of {many(log.n_users, 'user')} with {many(log.n_items, 'item')}"),
+        ("arms", ", ".join(first.names)),
+        (
+            "rounds",
+            f"{study.base.rounds}, with seeds {', '.join(map(str, chosen_seeds(first.options.seeds)))}",
+        ),
+        ("arrivals", f"about {each:,.0f} per round; {total:,} in {len(arms)} arms and seeds"),
+        ("folder", f"{study.folder} (not written)"),
+    ]
+    if study.grid:
+        lines.insert(3, ("points", ", ".join(point.folder.name for point in points)))
+    if need is not None:
+        main, worker, workers = need
+        memory_gb = (max(main, worker) if workers == 1 else main + workers * worker) / 1e9
+        lines.append(("memory", f"about {memory_gb:.1f} GB with {workers} worker{'s' * (workers > 1)}"))
+    return lines
+
+
+def _memory(points: Sequence[StudyPoint], arms: int, execution: Execution) -> tuple[float, float, int] | None:
+    """Memory of first process and per worker; number of workers."""
+    if execution.backend != "local":
+        return None  # the memory of other machines is not known
+    each = 0.0
+    for data in dict.fromkeys(point.config.data for point in points):
+        configs = [point.config for point in points if point.config.data == data]
+        log = shared_log(configs[0])
+        n_arrivals = max(_arrivals(config, log) for config in configs)
+        each = max(each, memory.log_bytes(log) + memory.state_bytes(n_arrivals, log.n_items))
+    return each + memory.MAIN, each, min(execution.workers or cores(), arms * len(points))
+
+
+def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
+    """Number of arrivals per round, configured or from the log."""
+    if config.arrivals.per_round is not None:
+        return config.arrivals.per_round
+    first = float(log.time[0])
+    last = float(log.time[-1])
+    opening = first + config.arrivals.warmup_share * (last - first)
+    later = int((log.sessions(config.data.session_gap).start >= opening).sum())
+    return max(1, round(later / config.rounds))

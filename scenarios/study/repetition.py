@@ -1,0 +1,103 @@
+"""Equality of a run with an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+
+from rimsim.config import ScenarioConfig, to_plain
+from rimsim.config.documents import read_yaml
+from rimsim.config.reading import flat
+from rimsim.errors import ConfigError, RunFolderError, nearest_file
+from rimsim.intensity.cache import log_digest
+from rimsim.market import build_world
+from rimsim.market.world import own_places, plugs_of
+from rimsim.plugs import files_of, own_code
+from rimsim.scenarios.runs.records import versions
+from rimsim.scenarios.runs.store import BEGUN, RunFolder
+
+
+def require_same(run: RunFolder, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:
+    """Refuse options that differ from those of a run.
+
+    ``entries`` maps names in the folder's config to given values; None means that no value was given.
+
+    Raises:
+        ConfigError: If options differ; the message lists the differences.
+    """
+    recorded = flat(to_plain(run.scenario)) | run.config | {"measures": list(run.own_measures)}
+    wanted = flat(to_plain(scenario)) | {name: value for name, value in entries.items() if value is not None}
+    differences = [
+        f"{name} {value!r} instead of {recorded.get(name)!r}"
+        for name, value in wanted.items()
+        if value != recorded.get(name)
+    ]
+    if differences:
+        raise ConfigError(
+            f"{run.folder}: some options differ from those that the run began with: {'; '.join(differences)}. "
+            "Give the same options, or none"
+        )
+
+
+def require_unchanged(run: RunFolder) -> None:
+    """Refuse to resume a run whose inputs have changed.
+
+    With changed inputs, tables would mix two experiments.
+
+    Raises:
+        RunFolderError: If an input has changed; the message names the changes.
+    """
+    begun = run.folder / BEGUN
+    if not begun.is_file():
+        raise RunFolderError(
+            f"{run.folder}: the file {BEGUN} is missing, so the run cannot be resumed. Name an "
+            "interrupted run, or begin a new run"
+        )
+    before = flat(read_yaml(begun.read_text(encoding="utf-8")))
+    now = flat(run.config)
+    edited = [
+        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+        for name in before | now
+        if not _same(before.get(name), now.get(name))
+    ]
+    reasons = [f"its config was edited: {'; '.join(edited)}"] if edited else changes(run)
+    if reasons:
+        raise RunFolderError(f"{run.folder}: {'; '.join(reasons)}. Undo these changes, or begin a new run")
+
+
+def changes(run: RunFolder) -> list[str]:
+    """Descriptions of versions, log or files changed since a run."""
+    here = versions()
+    differences = [
+        f"{name} {made} there, {here.get(name)} here"
+        for name, made in run.config["versions"].items()
+        if here.get(name) != made
+    ]
+    now = digests(run.scenario, [*run.config["agents"], *run.own_measures])
+    changed = [name for name, value in run.config["digests"].items() if now.get(name) != value]
+    reasons = [f"made with other versions: {'; '.join(differences)}"] if differences else []
+    return reasons + ([f"changed since the run began: {', '.join(changed)}"] if changed else [])
+
+
+def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
+    """Digests of the log and of the user's own files.
+
+    ``places`` name files of agents and measures; the scenario may name more files.
+    """
+    files = files_of([*places, *own_places(config)])
+    for file in files:
+        if not file.is_file():
+            raise ConfigError(f"{file}: no such file.{nearest_file(file)}")
+    consumer = plugs_of(config)[1]
+    with own_code(own_places(config)):
+        answers = {"consumer": str(consumer.digest())} if hasattr(consumer, "digest") else {}
+    return (
+        {"log": log_digest(build_world(config).log)}
+        | answers
+        | {str(file): sha256(file.read_bytes()).hexdigest() for file in files}
+    )
+
+
+def _same(before: object, after: object) -> bool:
+    """True for equal values and for two NaN."""
+    return before == after or (before != before and after != after)  # noqa: PLR0124
