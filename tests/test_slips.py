@@ -31,7 +31,8 @@ from rimsim.intensity.registry import make
 from rimsim.market import Market, Slates
 from rimsim.market.world import warm_model
 from rimsim.scenarios import load_run
-from rimsim.scenarios.kinds import evaluate, experiment
+from rimsim.scenarios.kinds import evaluate
+from rimsim.scenarios.kinds.experiment import effects
 from rimsim.scenarios.kinds.experiment import report as experiment_report
 from rimsim.scenarios.report import sentences, tables
 from rimsim.scenarios.runs.digests import digest
@@ -161,12 +162,12 @@ def test_two_runs_of_one_second_have_two_folders(monkeypatch):
 
 
 def test_a_bar_of_progress_does_not_pass_its_end(monkeypatch):
-    """More arrivals than were expected move the end."""
+    """More arrivals than were expected move the end, and the last update fills the bar."""
     seen = []
     monkeypatch.setattr(Progress, "update", lambda *_, completed, total: seen.append((completed, total)))
     task = Stage("served", lambda _, report: [report(3), report(3)], [0], 4)
     run_stages([task], run_here, None)
-    assert seen == [(3, 4), (6, 6)]
+    assert seen == [(3, 4), (6, 6), (6, 6)]
 
 
 # -- logs -------------------------------------------------------------------------------------------------------------
@@ -399,11 +400,11 @@ def _experiment(naive, total):
 
 def test_a_seed_without_an_estimate_counts_for_no_figure():
     """Bias is the difference of the means beside it, and an estimate that is not there has no wrong sign."""
-    found = experiment.summary(_experiment([0.3, np.nan, 0.5], [0.2, 0.25, 0.3])).iloc[0]
+    found = effects.summary(_experiment([0.3, np.nan, 0.5], [0.2, 0.25, 0.3])).iloc[0]
     assert found["bias"] == pytest.approx(found["naive"] - found["total_effect"]) == pytest.approx(0.15)
     assert (found["seeds"], found["half"]) == (2, pytest.approx(12.706 * 0.05, rel=1e-3))
     assert found["sign"] == 1.0
-    (said,) = experiment_report._sentences(experiment.summary(_experiment([0.3, np.nan], [0.2, 0.2])))
+    (said,) = experiment_report._sentences(effects.summary(_experiment([0.3, np.nan], [0.2, 0.2])))
     assert said.startswith("fewer than two seeds have an estimate")
 
 
@@ -419,7 +420,7 @@ def test_a_seed_without_an_estimate_counts_for_no_figure():
 )
 def test_no_bias_is_found_only_where_it_is_within_the_margin(naive, said):
     """The interval of the bias must lie within 20% of the effect; otherwise nothing is claimed."""
-    (found,) = experiment_report._sentences(experiment.summary(_experiment(naive, [0.2, 0.2, 0.2])))
+    (found,) = experiment_report._sentences(effects.summary(_experiment(naive, [0.2, 0.2, 0.2])))
     assert found.startswith(said)
     assert "of the total effect (95% CI ±" in found
 
@@ -428,20 +429,18 @@ def test_a_bias_has_percent_and_signs_only_beside_an_effect():
     """The relative bias by hand, with the interval of a ratio; beside an effect of 0 there is none, nor a sign."""
     naive = np.array([0.31, 0.27, 0.29, 0.34])
     total = np.array([0.20, 0.21, 0.19, 0.22])
-    found = experiment.summary(_experiment(naive, total)).iloc[0]
+    found = effects.summary(_experiment(naive, total)).iloc[0]
     ratio = (naive - total).mean() / total.mean()
     rest = (naive - total) - ratio * total
     half = stats.t.ppf(0.975, 3) * rest.std(ddof=1) / 2 / total.mean()
     assert (found["relative"], found["relative_half"]) == pytest.approx((ratio, half))
     assert found["sign"] == 1.0
-    around_zero = experiment.summary(_experiment(naive, [0.2, -0.2, 0.1, -0.1])).iloc[0]
+    around_zero = effects.summary(_experiment(naive, [0.2, -0.2, 0.1, -0.1])).iloc[0]
     assert np.isnan(around_zero[["relative", "relative_half", "sign"]].astype(float)).all()
-    (said,) = experiment_report._sentences(
-        experiment.summary(_experiment(naive / 10, [0.2, -0.2, 0.1, -0.1]))
-    )
+    (said,) = experiment_report._sentences(effects.summary(_experiment(naive / 10, [0.2, -0.2, 0.1, -0.1])))
     assert "cannot tell" in said
     assert "total effect does not differ from 0" in said
-    table = experiment._table("utility", experiment.summary(_experiment(naive, [0.0] * 4)), ("a", "b"))
+    table = experiment_report._table("utility", effects.summary(_experiment(naive, [0.0] * 4)), ("a", "b"))
     assert [table.rows[0][table.columns.index(name)] for name in ("bias / effect", "right sign")] == [
         "–",
         "–",
@@ -450,10 +449,10 @@ def test_a_bias_has_percent_and_signs_only_beside_an_effect():
 
 def test_a_bias_that_is_the_same_in_all_seeds_is_not_claimed():
     """Equal biases have no interval; the table marks them, and the sentence says that nothing can be told."""
-    summed = experiment.summary(_experiment([0.31, 0.32, 0.30], [0.307, 0.317, 0.297]))
+    summed = effects.summary(_experiment([0.31, 0.32, 0.30], [0.307, 0.317, 0.297]))
     assert np.isnan(summed["half"].item())
     assert not summed["significant"].item()
-    table = experiment._table("utility", summed, ("a", "b"))
+    table = experiment_report._table("utility", summed, ("a", "b"))
     assert table.rows[0][table.columns.index("bias")] == "+0.0030="
     assert "= the same in all 3 seeds" in table.title
     (said,) = experiment_report._sentences(summed)

@@ -29,7 +29,7 @@ _OF_ARRIVALS = (*_OF_POSITIONS, "user", "time", "history", "ground_intensity", "
 
 
 def random_items(n_items: int = 40) -> pd.DataFrame:
-    """Item table where even and odd items have different genres."""
+    """Item table with genres and prices that differ between items."""
     number = range(n_items)
     return pd.DataFrame(
         {
@@ -38,6 +38,7 @@ def random_items(n_items: int = 40) -> pd.DataFrame:
             "genres": ["Even" if i % 2 == 0 else "Odd|Drama" for i in number],
             "year": pd.array([1960 + i % 50 for i in number], dtype="Int64"),
             "release": np.zeros(n_items),
+            "price": [1.0 + i % 7 for i in number],
         }
     )
 
