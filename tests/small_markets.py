@@ -14,7 +14,7 @@ from rimsim.market import MarketState
 from rimsim.measures import weighted_exposure
 from rimsim.scenarios import compare
 from rimsim.scenarios.report import charts
-from rimsim.scenarios.study import play
+from rimsim.scenarios.study import facts
 
 
 def small_scenario(**changes):
@@ -141,10 +141,10 @@ def weighted_exposures(closed):
 
 def facts_of(market, closed, proof=None):
     """The record of a closed round, from which measures are computed."""
-    adoption = play.AdoptionCount(market.world.release)
+    adoption = facts.AdoptionCount(market.world.release)
     adoption.enter(closed)
-    shared = play.shared_facts(market.world, market.config, 0)
-    return play.facts_of(shared, closed, np.zeros(market.n_items, np.int64), adoption, proof, None)
+    shared = facts.shared_facts(market.world, market.config, 0)
+    return facts.facts_of(shared, closed, np.zeros(market.n_items, np.int64), adoption, proof, None)
 
 
 def same_ledgers(one, other):

@@ -335,15 +335,22 @@ def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path,
     "option told",
     ("--interval 1q", "--interval: '1q' is not a duration"),
     ("--interval 0h", "is not positive"),
-    ("--design users", "--design: 'users'"),
 )
 def test_an_option_that_is_none_is_told_in_one_line(option, told, tmp_path, capsys):
     """Status 2 and no folder, whatever is wrong with it."""
     words = f"experiment relevance random {option} --out {tmp_path / 'run'}"
     (err,) = said_by(capsys, words, 2).err.splitlines()
-    assert err.startswith(("rimsim: ", "rimsim experiment: "))
-    assert f": {option.split()[0]}: " in err
+    assert err.startswith(f"rimsim: {option.split()[0]}: ")
     assert told in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_design_is_refused_with_the_nearest_name(tmp_path, capsys):
+    """The command line itself is wrong, so that nothing is loaded or written: one line, status 2."""
+    with pytest.raises(SystemExit, match="2"):
+        main(f"experiment relevance random --design users --out {tmp_path / 'run'}".split())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rimsim experiment: --design: 'users' is unknown. Did you mean 'user'?")
     assert not (tmp_path / "run").exists()
 
 

@@ -31,8 +31,7 @@ from rimsim.scenarios.report.sweep import contrasts, matrix, matrix_figure, matr
 from rimsim.scenarios.report.tables import over_seeds, pivoted, trends
 from rimsim.scenarios.runs.arms import StudyOptions
 from rimsim.scenarios.runs.points import points_of
-from rimsim.scenarios.study import compare as comparison
-from rimsim.scenarios.study import controls
+from rimsim.scenarios.study import controls, runner
 from rimsim.scenarios.study.compare import resume
 from rimsim.scenarios.study.plan import planned
 from rimsim.scenarios.study.repetition import require_unchanged
@@ -167,7 +166,7 @@ def test_a_sweep_that_was_interrupted_while_it_began_can_be_begun_anew(tmp_path,
     asked = {"seeds": 1, "out": tmp_path / "run", "workers": 1, "certify": False}
     go = partial(sweep, small_scenario(rounds=1), {"exposure.beta": [0.1, 0.8]}, ("random",), **asked)
     with monkeypatch.context() as patch:
-        calls_of(patch, comparison, "begin", interrupted_at=2)
+        calls_of(patch, runner, "begin", interrupted_at=2)
         refused(KeyboardInterrupt, None, go)
     assert (tmp_path / "run" / "points" / "beta=0.1" / "config.yaml").is_file()
     assert set(go().sweep["beta"]) == {0.1, 0.8}
@@ -364,7 +363,7 @@ def test_sentences_of_a_sweep_claim_what_their_table_stars():
         "examined",
         {"relevance", "mine"},
     )
-    assert swept.endswith("its utility does not change significantly")
+    assert swept.endswith("; utility does not change significantly")
 
 
 def test_a_cell_that_is_the_same_at_all_seeds_has_no_sign():

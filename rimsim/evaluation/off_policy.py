@@ -95,10 +95,10 @@ class Chances:
     def require_shape(self, shape: tuple[int, ...]) -> None:
         """Refuse chances unless they are for slates of given shape."""
         for field in fields(self):
-            shape = np.shape(getattr(self, field.name))
+            column_shape = np.shape(getattr(self, field.name))
             wanted = shape[:1] if field.name == "slate" else shape
-            if shape != wanted:
-                raise AgentError(f"chances.{field.name} has shape {shape}. It must be {wanted}")
+            if column_shape != wanted:
+                raise AgentError(f"chances.{field.name} has shape {column_shape}. It must be {wanted}")
 
 
 @dataclass(frozen=True, eq=False)
