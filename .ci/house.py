@@ -19,6 +19,15 @@ OPENING = re.compile(
 )
 WORDS = 10
 PARAMETERS = 8
+LINES = 60  # of a function
+HEADLESS = {"found", "told", "who", "some", "own", "kept", "given", "these", "those", "them", "it", "such", "many", "few", "whole", "both", "same", "thing", "things", "what", "which", "whom", "how", "much", "less", "least", "gone", "done", "got", "put", "one",}
+)
+"""Pronouns and participles that do not name a thing."""
+BANNER = re.compile(r"\s*# -- .* -{3,}\s*$")
+ADDRESS = re.compile(r"\b(inttoptr|carray|address_as_void_pointer|__array_interface__)\b|\.ctypes\.data")
+BY_STRING = {"loaded", "import_module", "__import__"}
+MOST_BY_STRING = 2
+"""Modules of rimsim that may be imported by a name in a string, which no tool sees."""
 WIDE = {"compare", "sweep", "MarketVectorEnv.__init__"}  # keyword signatures that users call
 MODULES = {
     "foretold",
@@ -95,6 +104,56 @@ def docstrings(path: Path, tree: ast.Module) -> list[tuple[str, str]]:
         if count > PARAMETERS and methods.get(node, name) not in WIDE and not compiled(node):
             found.append(("parameters", f"{place}: {count} parameters, at most {PARAMETERS}"))
     return found
+
+
+def dialect(path: Path, tree: ast.Module, text: str) -> list[tuple[str, str]]:
+    """Places that must be read twice, each with its rule."""
+    name = path.relative_to(ROOT)
+    places = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if BANNER.match(line):
+            places.append(("banners", f"{name}:{number}: give each subject a file of its own"))
+        if ADDRESS.search(line):
+            places.append(("addresses", f"{name}:{number}: pass arrays, not addresses of memory"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and is_two_in_one(node):
+            places.append(
+                ("together", f"{name}:{node.lineno}: assign unrelated values in lines of their own")
+            )
+        word = node.arg if isinstance(node, ast.arg) else getattr(node, "id", "")
+        is_bound = isinstance(node, ast.arg) or isinstance(getattr(node, "ctx", None), ast.Store)
+        if is_bound and word in HEADLESS:
+            places.append(("names", f"{name}:{node.lineno}: name the thing by a noun instead of {word!r}"))
+        if isinstance(node, ast.FunctionDef) and node.name not in WIDE:
+            lines = node.end_lineno - node.lineno + 1
+            if lines > LINES:
+                places.append(("long", f"{name}:{node.lineno} {node.name}: {lines} lines, at most {LINES}"))
+    return places
+
+
+def is_two_in_one(node: ast.Assign) -> bool:
+    """True if a line assigns several values and is not a swap."""
+    target = node.targets[0]
+    if not (isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)):
+        return False
+    return sorted(map(ast.unparse, target.elts)) != sorted(map(ast.unparse, node.value.elts))
+
+
+def by_string(trees: dict[Path, ast.Module]) -> list[tuple[str, str]]:
+    """Imports of own modules by a name in a string, if there are too many."""
+    places = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", getattr(node.func, "attr", "")) in BY_STRING
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+        and str(node.args[0].value).startswith("rimsim")
+    ]
+    if len(places) <= MOST_BY_STRING:
+        return []
+    return [("strings", f"{', '.join(places)}: import at most {MOST_BY_STRING} modules by a string")]
 
 
 def classes(trees: dict[Path, ast.Module]) -> list[tuple[str, str]]:
@@ -183,7 +242,9 @@ def main() -> int:
         path for path in everything if not folders or any(path.is_relative_to(folder) for folder in folders)
     ]
     found = [one for path in chosen for one in docstrings(path, everything[path])] + modules(chosen)
-    shared = classes(everything) + circles(imports(everything))
+    for path in chosen:
+        found += dialect(path, everything[path], path.read_text(encoding="utf-8"))
+    shared = classes(everything) + circles(imports(everything)) + by_string(everything)
     local = {module_of(path) for path in chosen} | {str(path.relative_to(ROOT)) for path in chosen}
     found += [one for one in shared if any(name in one[1] for name in local)]
     if count:

@@ -62,7 +62,7 @@ class SB3VecEnv(VecEnv):
     def reset(self) -> Any:
         """Reset all markets, with the given seeds and options."""
         options = self._options[0]
-        if any(other != options for other in self._options):
+        if any(other_options != options for other_options in self._options):
             raise ConfigError(
                 "SB3VecEnv: the markets have different options. Set the same options for all markets"
             )

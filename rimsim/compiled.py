@@ -137,7 +137,8 @@ def _register(cls: Any) -> None:
         return cls(*fields)
 
     referred.__qualname__ = f"{cls.__qualname__}.referred"  # names the file of its machine code
-    cls.Reference, cls.referred = reference, staticmethod(compiled(referred))
+    cls.Reference = reference
+    cls.referred = staticmethod(compiled(referred))
 
 
 class _Boxed:

@@ -45,7 +45,7 @@ def with_guarantees(
                 f"{origin}: found {column}={share}. Expected a column of the log and a share above 0, at most 1, such "
                 "as seller=0.5"
             )
-    kept = tuple(group for group in config.exposure.groups if group.column not in guarantee)
-    groups = (*kept, *(GroupConfig(column, float(beta)) for column, beta in guarantee.items()))
+    other_groups = tuple(group for group in config.exposure.groups if group.column not in guarantee)
+    groups = (*other_groups, *(GroupConfig(column, float(beta)) for column, beta in guarantee.items()))
     beta = config.exposure.beta if keeps_items else 0.0
     return replace(config, exposure=replace(config.exposure, groups=groups, beta=beta))

@@ -78,7 +78,9 @@ def make_cut(
         )
     if most_cells is not None:
         later = later.every(max(-(-len(later) * log.n_items // most_cells), 1))
-    past, future, m = later.past, later.future, log.n_items
+    past = later.past
+    future = later.future
+    m = log.n_items
     states = UserStates.of(past, later.user, later.time)
     known = np.bincount(past.item, minlength=m) > 0
     release = log.items["release"].to_numpy(np.float64, na_value=0.0)
@@ -91,7 +93,8 @@ def make_cut(
     key, first = np.unique(row * m + future.item, return_index=True)
     fresh = ~pd.Index(key).isin(states.owner * m + states.items)
     may_be = fresh & known[key % m] & (release[key % m] <= later.time[key // m])
-    key, first = key[may_be], first[may_be]
+    key = key[may_be]
+    first = first[may_be]
     return Cut(draw, later, states, known, release, key // m, key % m, in_session[first])
 
 
@@ -152,7 +155,8 @@ def fitted_model(name: str, seed: int, device: str, log: EventLog, make: Make) -
 
 def _best(score: Array, cut: Cut, slate: int, start: int, shown: Bools) -> Ints:
     """Slates of the best admissible items of some users."""
-    free, users = np.zeros(len(cut.known)), cut.later.user[start : start + len(score)]
+    free = np.zeros(len(cut.known))
+    users = cut.later.user[start : start + len(score)]
     return price_slates(score, free, slate, admissible=shown, tie_seed=cut.draw, row_keys=users)
 
 
@@ -166,7 +170,8 @@ def judged(scores: ChunkedScores, cut: Cut, slate: int) -> RealWorth:
         rows = np.where(shown, scores.rows(start, stop), 0.0)
         slates[start:stop] = _best(rows, cut, slate, start, shown)
         of_block = slice(*np.searchsorted(cut.taken_row, [start, stop]))
-        row, item = cut.taken_row[of_block] - start, cut.taken_item[of_block]
+        row = cut.taken_row[of_block] - start
+        item = cut.taken_item[of_block]
         total = rows.sum(1, dtype=np.float64)
         share = rows[row, item].astype(np.float64) / np.maximum(total[row], 1e-300)
         logs[of_block] = np.log(np.maximum(share, _LEAST))
@@ -199,8 +204,8 @@ class Evidence:
     def by_user(self, truth: str = "", metric: str = "precision") -> Floats:
         """Means (over draws) of a metric or a truth's utility."""
         values = self.utility[truth] if truth else self.real[metric]
-        there = ~np.isnan(values)
-        return ratio(np.where(there, values, 0.0).sum(1), there.sum(1))
+        has_value = ~np.isnan(values)
+        return ratio(np.where(has_value, values, 0.0).sum(1), has_value.sum(1))
 
 
 def ratio(total: Floats | Ints, count: Floats | Ints) -> Floats:
@@ -256,11 +261,13 @@ def gather(
     for cut in cuts:
         slates = []
         for number, name in enumerate(models):
-            found = judged(scores_of(name, cut, setting.device, make), cut, setting.slate)
-            slates.append(found.slates)
-            for metric, values in found.metrics.items():
+            real_worth = judged(scores_of(name, cut, setting.device, make), cut, setting.slate)
+            slates.append(real_worth.slates)
+            for metric, values in real_worth.metrics.items():
                 real.setdefault(metric, [[] for _ in models])[number].append(values)
-            show(f"draw {cut.draw}: {name}: precision {found.precision.mean():.4f} for {len(cut):,} users")
+            show(
+                f"draw {cut.draw}: {name}: precision {real_worth.precision.mean():.4f} for {len(cut):,} users"
+            )
         for kind, truth in {**truths, **of_past(cut)}.items():
             utility.setdefault(kind, []).append(utilities(truth, cut, slates, setting))
     return Evidence(

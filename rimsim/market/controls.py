@@ -241,7 +241,12 @@ def _joined(parts: Sequence[_Part], past: PastRound) -> PastRound:
     if any(schedule.logged is not None for schedule in schedules):
         everything = np.diff(parts[0].logged.offsets)
         logged = np.concatenate(
-            [everything[one.log_user] if one.logged is None else one.logged for one in schedules]
+            [
+                everything[joined_schedule.log_user]
+                if joined_schedule.logged is None
+                else joined_schedule.logged
+                for joined_schedule in schedules
+            ]
         )
     joined = Schedule(
         tick=column("tick")[order],

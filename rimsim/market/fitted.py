@@ -70,7 +70,7 @@ def fitted_to(log: EventLog, model: IntensityModel, name: str) -> IntensityModel
     Raises:
         ModelError: If the ``fit`` of the model does not return a model.
     """
-    known = fitted(model, log)
-    if not hasattr(known, "score"):
-        raise ModelError(f"{name}: fit returned {known!r}. Expected the fitted model, such as self")
-    return known
+    fitted_model = fitted(model, log)
+    if not hasattr(fitted_model, "score"):
+        raise ModelError(f"{name}: fit returned {fitted_model!r}. Expected the fitted model, such as self")
+    return fitted_model

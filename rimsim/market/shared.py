@@ -30,10 +30,10 @@ class SharedScores:
 
     def of(self, kind: str, model: IntensityModel, digest: bytes, make: Callable[[], _Value]) -> _Value:
         """Kept value; a new one for another model or digest."""
-        kept = self._kept.get(kind)
-        if kept is None or kept[0] is not model or kept[1] != digest:
-            kept = self._kept[kind] = model, digest, make()
-        return cast("_Value", kept[2])
+        entry = self._kept.get(kind)
+        if entry is None or entry[0] is not model or entry[1] != digest:
+            entry = self._kept[kind] = model, digest, make()
+        return cast("_Value", entry[2])
 
 
 @lru_cache(maxsize=4)

@@ -104,17 +104,17 @@ def groups_of(items: pd.DataFrame, group: GroupConfig) -> list[Guarantee]:
         ConfigError: If the item table lacks the column or value.
     """
     column = group.column
-    where = f"group of {column!r}"
-    require_column(items, column, where)
+    field = f"group of {column!r}"
+    require_column(items, column, field)
     members = members_of(items, column)
     if not members:
         raise ConfigError(
-            f"{where}: the column has no values. Name a column of the item table that has values"
+            f"{field}: the column has no values. Name a column of the item table that has values"
         )
     values = tuple(members) if group.values is None else group.values  # noqa: PD011  # no data frame
     for value in values:
         if value not in members:
-            raise ConfigError(f"{where}: column {column!r} has no value {value!r}.{nearest(value, members)}")
+            raise ConfigError(f"{field}: column {column!r} has no value {value!r}.{nearest(value, members)}")
     return [Guarantee(group_name(column, value), members[value], group.beta) for value in values]
 
 

@@ -140,11 +140,11 @@ def known_of(states: UserStates) -> tuple[Ints, Floats]:
 def features_of(number: Ints, silence: Floats, bounds: Floats) -> Floats:
     """Features of states, clipped to ``bounds``."""
     # ``silence`` (n,) are seconds since the last of ``number`` (n,) events; see :class:`SessionSizes`.
-    some = number > 0
+    is_returning = number > 0
     count = np.clip(np.log(1.0 + number), *bounds[0])
     recency = np.clip(np.log(np.maximum(silence, _SOONEST) / _DAY), *bounds[1])
     columns = (np.ones(len(number)), count, count**2, recency, recency**2)
-    return np.column_stack([~some, *(np.where(some, column, 0.0) for column in columns)])
+    return np.column_stack([~is_returning, *(np.where(is_returning, column, 0.0) for column in columns)])
 
 
 def fit_sizes(
@@ -161,15 +161,15 @@ def fit_sizes(
         later: Log cut at later sessions; their sizes are compared with λ* fitted to the past. None: no comparison.
         weights: Number of times that each user counts in the regression; None: once.
     """
-    whole = _Sizes(log, gap)
-    count = whole.count
-    first = whole.first
-    some = whole.of_some_users(_SESSIONS)
-    tried = [some.left_out(candidate) for candidate in _SHRINKAGES]
-    best = int(np.argmin([float((size - some.count * np.log(size)).sum()) for size in tried]))
+    all_sizes = _Sizes(log, gap)
+    count = all_sizes.count
+    first = all_sizes.first
+    sampled = all_sizes.of_some_users(_SESSIONS)
+    tried = [sampled.left_out(candidate) for candidate in _SHRINKAGES]
+    best = int(np.argmin([float((size - sampled.count * np.log(size)).sum()) for size in tried]))
     shrinkage = _SHRINKAGES[best]
     left_out = tried[best]
-    sizes = whole.fit(shrinkage, weights)
+    sizes = all_sizes.fit(shrinkage, weights)
     forward = np.zeros(0)
     actual = np.zeros(0)
     if later is not None:
@@ -178,16 +178,16 @@ def fit_sizes(
         actual = later.count.astype(np.float64)
     tenths = np.array_split(np.argsort(left_out, kind="stable"), min(10, len(left_out)))
     report = SizesReport(
-        mean=_mean(sizes.effect[whole.user] * np.exp(whole.features @ sizes.weights)),
+        mean=_mean(sizes.effect[all_sizes.user] * np.exp(all_sizes.features @ sizes.weights)),
         shrinkage=shrinkage,
         shrinkage_at_end=best in {0, len(_SHRINKAGES) - 1},
         first=_mean(count[first]),
         later=_mean(count[~first]),
         left_out_sessions=len(left_out),
-        left_out_ratio_first=_ratio(left_out[some.first], some.count[some.first]),
-        left_out_ratio_later=_ratio(left_out[~some.first], some.count[~some.first]),
-        left_out_spearman=_rank_correlation(left_out, some.count),
-        left_out_deciles=tuple((_mean(left_out[tenth]), _mean(some.count[tenth])) for tenth in tenths),
+        left_out_ratio_first=_ratio(left_out[sampled.first], sampled.count[sampled.first]),
+        left_out_ratio_later=_ratio(left_out[~sampled.first], sampled.count[~sampled.first]),
+        left_out_spearman=_rank_correlation(left_out, sampled.count),
+        left_out_deciles=tuple((_mean(left_out[tenth]), _mean(sampled.count[tenth])) for tenth in tenths),
         forward_ratio=_ratio(forward, actual),
         forward_spearman=_rank_correlation(forward, actual),
     )
@@ -219,14 +219,14 @@ class _Sizes:
         begin, end = known_events(log, sessions.user, sessions.start)
         number = end - begin
         last = np.zeros(len(begin))
-        some = number > 0
-        last[some] = log.time[log.by_user[end[some] - 1]]
-        known = number, sessions.start - last
-        features = features_of(*known, np.array([[-np.inf, np.inf]] * 2))
+        is_returning = number > 0
+        last[is_returning] = log.time[log.by_user[end[is_returning] - 1]]
+        silence = sessions.start - last
+        features = features_of(number, silence, np.array([[-np.inf, np.inf]] * 2))
         returning = features[features[:, 1] > 0][:, [2, 4]]
         edges = np.quantile(returning, _NEARLY_ALL, axis=0) if len(returning) else np.zeros((2, 2))
         self.bounds = np.ascontiguousarray(edges.T)
-        self.features = features_of(*known, self.bounds)
+        self.features = features_of(number, silence, self.bounds)
 
     @property
     def first(self) -> Bools:

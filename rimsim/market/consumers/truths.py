@@ -161,8 +161,8 @@ def truth_model(kind: str, gap: str, rank: int) -> IntensityModel:
             "truth of your own, give file.py:factory."
         )
     mark = mark_and_ground(kind)[0]
-    known = shipped().get(mark.partition("(")[0])
-    over_sets = known is not None and issubclass(known, PersonalModel)
+    shipped_model = shipped().get(mark.partition("(")[0])
+    over_sets = shipped_model is not None and issubclass(shipped_model, PersonalModel)
     config = config_of(mark, {"slates": True}) if over_sets else thorough(mark)
     return make(mark, mark=config, seed=0, device="cpu", gap=gap)
 
@@ -261,23 +261,32 @@ def _candidates(
         logits[name] = log_scores(of_past, held.states)
     worths = {name: held.worth(scores) for name, scores in logits.items()}
     likeliest = max(worths.values(), key=lambda worth: worth.nats)
-    found = []
+    judged_candidates = []
     for name, worth in worths.items():
-        found.append(Candidate(name, worth.nats, worth.precision, *worth.behind(likeliest)))
-    near = [one for one in found if one.behind <= one.behind_error]
-    for kind in [one.kind for one in near]:
+        judged_candidates.append(Candidate(name, worth.nats, worth.precision, *worth.behind(likeliest)))
+    near = [candidate for candidate in judged_candidates if candidate.behind <= candidate.behind_error]
+    for kind in [candidate.kind for candidate in near]:
         model = models[kind]
         log = held.log
         models[kind] = model.finish(log, held) if isinstance(model, PersonalModel) else model.fit(log)
     if len(near) > 1:
         slates = _slates(held, logits.values(), gap)
-        for one in near:
-            share = _preference_of(models[one.kind], held)
+        for candidate in near:
+            share = _preference_of(models[candidate.kind], held)
             agreed = _agreement(slates, share, sizes.expected(held.user, held.states))
-            found[found.index(one)] = dataclasses.replace(one, agreement=agreed)
-    closest = {one.kind for one in near}
+            judged_candidates[judged_candidates.index(candidate)] = dataclasses.replace(
+                candidate, agreement=agreed
+            )
+    closest = {candidate.kind for candidate in near}
     return tuple(
-        sorted(found, key=lambda one: (one.kind not in closest, -(one.agreement or 0.0), -one.log_likelihood))
+        sorted(
+            judged_candidates,
+            key=lambda candidate: (
+                candidate.kind not in closest,
+                -(candidate.agreement or 0.0),
+                -candidate.log_likelihood,
+            ),
+        )
     )
 
 
