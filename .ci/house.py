@@ -20,8 +20,39 @@ OPENING = re.compile(
 WORDS = 10
 PARAMETERS = 8
 LINES = 60  # of a function
-HEADLESS = {"found", "told", "who", "some", "own", "kept", "given", "these", "those", "them", "it", "such", "many", "few", "whole", "both", "same", "thing", "things", "what", "which", "whom", "how", "much", "less", "least", "gone", "done", "got", "put", "one",}
-)
+HEADLESS = {
+    "found",
+    "told",
+    "who",
+    "some",
+    "own",
+    "kept",
+    "given",
+    "these",
+    "those",
+    "them",
+    "it",
+    "such",
+    "many",
+    "few",
+    "whole",
+    "both",
+    "same",
+    "thing",
+    "things",
+    "what",
+    "which",
+    "whom",
+    "how",
+    "much",
+    "less",
+    "least",
+    "gone",
+    "done",
+    "got",
+    "put",
+    "one",
+}
 """Pronouns and participles that do not name a thing."""
 BANNER = re.compile(r"\s*# -- .* -{3,}\s*$")
 ADDRESS = re.compile(r"\b(inttoptr|carray|address_as_void_pointer|__array_interface__)\b|\.ctypes\.data")
