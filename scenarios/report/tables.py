@@ -323,14 +323,16 @@ def headings(metrics: Sequence[str]) -> dict[str, str]:
     """Heading of each metric's column in a table."""
     has_both_units = set(shortfalls("shown")) <= set(metrics)
     units = {"shortfall": "shown", "examined_shortfall": "examined"}
-    return {
-        metric: metric.replace("_", " ")
-        if metric not in units
-        else f"{_UNDELIVERED} ({units[metric]})"
-        if has_both_units
-        else _UNDELIVERED
-        for metric in metrics
-    }
+
+    def heading(metric: str) -> str:
+        """Heading of a column; the key of a metric in words, but for undelivered shares."""
+        if metric == "promises_missed":
+            return f"{_UNDELIVERED} (groups)"
+        if metric not in units:
+            return metric.replace("_", " ")
+        return f"{_UNDELIVERED} ({units[metric]})" if has_both_units else _UNDELIVERED
+
+    return {metric: heading(metric) for metric in metrics}
 
 
 def signed(value: float | None, decimals: int = 2) -> str:

@@ -126,8 +126,8 @@ def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> 
     if not kinds or not blind:
         return None
     return (
-        f"{', '.join(blind)} {'looks' if len(blind) == 1 else 'look'} at floors of items alone, at most, not at "
-        f"{' or '.join(kinds)}; what is missed or exceeded is in promises_missed and excess"
+        f"{', '.join(blind)} {'ignores' if len(blind) == 1 else 'ignore'} {' and '.join(kinds)}, so these may be left "
+        "undelivered or be exceeded. The metrics promises_missed and excess tell how much"
     )
 
 
