@@ -314,8 +314,6 @@ def _analyses() -> dict[str, Lines]:
         "closed-loop",
         "--agents",
         f"{FEW},rim-dual",
-        "--rounds",
-        "2",
         "--seeds",
         "2",
         *grid,
