@@ -144,7 +144,8 @@ def test_a_run_killed_while_it_draws_resumes_to_the_same_content(tmp_path, whole
     """SIGKILL while tables are joined and two pictures drawn: what is there can be read, and resuming ends the run."""
     few = ("lorenz", "front")
     with drawn(*few):
-        _run(tmp_path / "warm")  # what the first picture imports must not be counted: forked processes have it already
+        # What the first picture imports must not be counted, since forked processes have it already.
+        _run(tmp_path / "warm")
         calls = _calls_of(lambda: _run(tmp_path / "counted"))
         for number, share in enumerate((0.5, 0.9)):
             folder = tmp_path / str(number)
