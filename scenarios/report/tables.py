@@ -324,8 +324,8 @@ def headings(metrics: Sequence[str]) -> dict[str, str]:
     has_both_units = set(shortfalls("shown")) <= set(metrics)
     units = {"shortfall": "shown", "examined_shortfall": "examined"}
 
+    def heading(metric: str) -> str:
         """Heading of a metric's column."""
-        """Heading of a column; the key of a metric in words, but for undelivered shares."""
         if metric == "promises_missed":
             return f"{_UNDELIVERED} (groups)"
         if metric not in units:
