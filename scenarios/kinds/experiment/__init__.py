@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,6 @@ from rich.console import Console
 from rimsim.agents import make_agent
 from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.fields import duration_seconds
-from rimsim.data.session_logs import LogSource
 from rimsim.errors import ConfigError, require_known
 from rimsim.evaluation.designs import DESIGNS, Assignment
 from rimsim.market import build_world
@@ -51,8 +49,8 @@ class Experiment(results.RunResult):
 
 
 @dataclass(frozen=True)
-class ExperimentOptions:
-    """Designs of an experiment, and its market."""
+class ExperimentOptions(LogArguments):
+    """Designs of an experiment, its market, and its log."""
 
     design: Sequence[str] = ("user",)
     """Some of :data:`rimsim.evaluation.designs.DESIGNS`."""
@@ -68,30 +66,8 @@ class ExperimentOptions:
     """Number of rounds, instead of the scenario's; figures are of the late rounds."""
     seeds: int | Sequence[int] = (0, 1)
     """Number of seeds, from 0, or a list."""
-    data: LogSource | None = None
-    """Name or path of a log, a data frame, or an ``EventLog``; None: the scenario's log."""
-    columns: str | None = None
-    """Columns of the log, such as ``user=uid,item=sku,time=at``."""
-    separator: str | None = None
-    """Separator of a text log."""
-    encoding: str | None = None
-    """Encoding of a text log."""
-    time_unit: str | None = None
-    """Unit of times that are numbers, such as ``ms`` or ``min``."""
-    skip_bad_rows: bool | None = None
-    """Leave bad rows of the log out, and count them."""
-    min_item_events: int | None = None
-    """Minimum number of events per item."""
-    items: str | Path | None = None
-    """Table of items, a CSV or Parquet file."""
     settings: Mapping[str, object] | None = None
     """Other fields to replace, by dotted name."""
-
-    @property
-    def log(self) -> LogArguments:
-        """Log and its reading."""
-        names = (field.name for field in dataclasses.fields(LogArguments))
-        return LogArguments(**{name: getattr(self, name) for name in names})
 
     @property
     def seconds(self) -> float:
@@ -153,7 +129,7 @@ def experiment(
         RunFolderError: If the folder is in use or is not empty.
     """
     chosen = ExperimentOptions(**options)
-    config = resolved(chosen.scenario, chosen.rounds, chosen.log, chosen.settings)
+    config = resolved(chosen.scenario, chosen.rounds, chosen, chosen.settings)
     numbers = chosen_seeds(chosen.seeds)
     agents = (control, treatment)
     played = chosen.played
