@@ -10,29 +10,28 @@ TOOLS := $(VENV)/.tools
 demo: $(STAMP)
 	$(BIN)/rimsim demo
 
-# A file of tests stays on one worker: its fixtures are made once, and Ray is started by one process. Files go in order
-# of tests/conftest.py: in that of their numbers of tests, the few long ones would come last, on one worker.
+# A file of tests stays on one worker: its fixtures are made once, and Ray is started by one process.
 test: $(TOOLS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # Tests that read exports with the packages they are written for. They have their own environment, since these packages
 # need an older Gymnasium.
 formats:
 	test -x build/formats/bin/python || $(PYTHON) -m venv build/formats
 	build/formats/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[formats]" pytest hypothesis
-	OMP_NUM_THREADS=1 build/formats/bin/python -m pytest -q tests/test_export.py tests/test_experiments.py \
-		"tests/test_documentation.py::test_the_python_of_a_page_runs[experiments]" \
-		"tests/test_documentation.py::test_the_python_of_a_page_runs[exports]"
+	OMP_NUM_THREADS=1 build/formats/bin/python -m pytest -q tests/tracking/test_export.py tests/scenarios/kinds/test_experiments.py \
+		"tests/docs/test_documentation.py::test_the_python_of_a_page_runs[experiments]" \
+		"tests/docs/test_documentation.py::test_the_python_of_a_page_runs[exports]"
 
 # Tests of other packages' recommenders as models. They have their own environment, since LensKit needs an older pandas.
 recommenders:
 	test -x build/recommenders/bin/python || $(PYTHON) -m venv build/recommenders
 	build/recommenders/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[lenskit,mf]" pytest hypothesis scikit-learn
-	OMP_NUM_THREADS=1 build/recommenders/bin/python -m pytest -q tests/test_adapters.py tests/test_documentation.py -k "lenskit or recommender"
+	OMP_NUM_THREADS=1 build/recommenders/bin/python -m pytest -q tests/intensity/test_adapters.py tests/docs/test_documentation.py -k "lenskit or recommender"
 
 # The tutorial, followed literally: its commands and their output.
 tutorial: $(TOOLS)
-	PATH=$(abspath $(BIN)):$$PATH $(BIN)/python benchmarks/follow_tutorial.py
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/python tools/follow_tutorial.py
 
 check: $(TOOLS)
 	$(BIN)/ruff check .
@@ -73,11 +72,11 @@ bench: $(TOOLS)
 
 # Signs of what the README claims, from the runs behind them: some CPU hours, less what runs/findings holds already.
 findings: $(TOOLS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m findings tests/test_benchmarks.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m findings tests/tools/test_scripts.py
 
 mutants: $(TOOLS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[mutants]"
-	$(BIN)/python benchmarks/mutants.py
+	$(BIN)/python tools/mutants.py
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 14) else "rimsim needs Python 3.11 to 3.14; this is %s. Choose one: make PYTHON=python3.11" % sys.version.split()[0])'

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from figures import LOG, head, replace_table
 from kept_runs import finished
+from log_pages import LOG, head, replace_table
 
 from rimsim.scenarios.report import comparison, sweep
 from rimsim.scenarios.report.console import markdown

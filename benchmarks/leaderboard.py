@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from figures import LOG, head
 from kept_runs import kept
+from log_pages import LOG, head
 
 import rimsim
 from rimsim.agents import BUILT_IN

@@ -1,6 +1,6 @@
 """Write the tables of the site's pictures: ``python benchmarks/picture_tables.py [NAME ...] [--runs FOLDER]``.
 
-A table is a file ``benchmarks/log/pictures/NAME.csv``, from which ``benchmarks/pictures.py`` draws. It comes from a
+A table is a file ``benchmarks/log/pictures/NAME.csv``, from which ``tools/pictures.py`` draws. It comes from a
 run, which is a folder in ``runs``, or is played here.
 """
 
@@ -10,8 +10,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import figures
 import gymnasium
+import log_pages
 import numpy as np
 import pandas as pd
 from wrong_forecast import FORECASTS, course
@@ -22,7 +22,7 @@ from rimsim.scenarios import load_run
 from rimsim.scenarios.report import items, loop, prices
 from rimsim.scenarios.report.picture_tables import picture_tables
 
-FOLDER = figures.LOG / "pictures"
+FOLDER = log_pages.LOG / "pictures"
 
 
 def by_round(rounds: pd.DataFrame, lines: Sequence[str], panels: Sequence[str], line: str) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from figures import LOG
+from log_pages import LOG
 from made_up import SIZES, scenario
 from speed_paths import AGENTS, Played, built_in, check_events, engine, same_outcome, single, vector
 from speed_peers import peer_python, sardine, yardsticks

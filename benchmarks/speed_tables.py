@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from figures import head, replace_table
+from log_pages import head, replace_table
 
 __all__ = ["Report", "machine", "peak_memory", "reset_peak", "resident_memory"]
 

@@ -1,7 +1,7 @@
 """Print the tables of two sides: ``python benchmarks/two_sides.py [--out FOLDER]``.
 
 The scenario ``two-sided`` is played under two truths with two platforms, and once more over a grid of floors and
-thresholds. A run that is complete in the folder is read, not played. ``benchmarks/pictures.py`` draws them.
+thresholds. A run that is complete in the folder is read, not played. ``tools/pictures.py`` draws them.
 """
 
 from __future__ import annotations

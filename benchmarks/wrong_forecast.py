@@ -1,7 +1,7 @@
 """Prices and delivery in a round that was promised for a wrong number of arrivals.
 
 ``python benchmarks/wrong_forecast.py`` prints what is missing in the scenario closed-loop, ``rim-feedback`` paced by
-the clock, in the last of some rounds. ``benchmarks/pictures.py`` draws the prices. Set OMP_NUM_THREADS=1 for one core.
+the clock, in the last of some rounds. ``tools/pictures.py`` draws the prices. Set OMP_NUM_THREADS=1 for one core.
 """
 
 from __future__ import annotations

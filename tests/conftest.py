@@ -1,4 +1,4 @@
-"""What tests share: an order of files, a cache of their own for fitted models, one thread and no pictures."""
+"""Settings that tests share: a cache of their own for fitted models, one thread and no pictures."""
 
 import os
 from importlib import import_module
@@ -11,22 +11,6 @@ settings.register_profile("rimsim", parent=settings(), deadline=None)  # other w
 settings.load_profile("rimsim")
 
 # Imports of rimsim are in functions: the process that only deals tests out to workers needs none of it.
-
-
-def pytest_collection_modifyitems(items):
-    """The file that compiles most kernels is first, then those that need none of them: no two workers compile them.
-
-    The longest of the others follow, so that both workers end together; Ray's processes need a core besides.
-    """
-    first = ("agent_contract", "data", "intensity", "next", "ray", "interruption", "market", "promises")
-    first += ("documentation", "plugs", "job", "learning", "report", "scenarios", "matching")
-    first += ("compiled", "envs", "pictures", "truths", "controls", "command", "sweep")
-
-    def place(item):
-        name = item.path.name.removeprefix("test_")
-        return next((n for n, subject in enumerate(first) if name.startswith(subject)), len(first))
-
-    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,7 +29,7 @@ def _cache(tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def _pictures():
     """Runs draw nothing but in a ``with drawn():``; it would take most of their time."""
-    from small_markets import without_pictures
+    from kit.markets import without_pictures
 
     with without_pictures():
         yield
@@ -61,8 +45,9 @@ def _one_thread():
 
 @pytest.fixture
 def script(monkeypatch):
-    """A function that imports one of the scripts in benchmarks/ by its name."""
-    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+    """A function that imports one of the scripts in benchmarks/ and tools/ by its name."""
+    for folder in ("benchmarks", "tools"):
+        monkeypatch.syspath_prepend(Path(__file__).parent.parent / folder)
     return import_module
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from kit import same_arrays
-from small_markets import play_out, settings_of, small_scenario
+from kit.markets import play_out, settings_of, small_scenario
 
 from rimsim.agents import make_agent, play_round, rollout
 from rimsim.config import PlatformConfig, override

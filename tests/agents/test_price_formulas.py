@@ -1,0 +1,328 @@
+"""Prices that move, by their formulas in plain Python; and what cannot be delivered, by plain counts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from kit import cases
+from kit.logs import Chunks, arrivals_of, skewed, view_of
+
+from rimsim.agents import Undeliverable, make_agent, undeliverable
+from rimsim.agents.clock import RoundClock
+from rimsim.agents.delivery import Delivery
+from rimsim.agents.pacing import Pacing, add_rows, count_rows, hide_full, move_prices
+from rimsim.agents.prices import solved_rows
+from rimsim.agents.row_table import RowTable, constraints_of
+from rimsim.requirements.rows import Requirements, Row
+
+HOUR = 3600 * 1_000_000
+
+
+def test_p_mmf_averages_its_errors():
+    """D ← α·(b/N − x) + (1 − α)·d and μ ← μ − η·c/√b·d, clipped to D; with a wide budget the clip is at 0 alone."""
+    n, m, k, alpha, eta = 30, 6, 2, 0.3, 0.5
+    view = view_of(n, m, k)
+    agent = make_agent(f"p-mmf(momentum={1 - alpha},eta={eta},strength=1000)")
+    agent.begin_round(view)
+    required = view.required.astype(float)
+    error, price = np.zeros(m), np.zeros(m)
+    for t, row in enumerate(skewed(n, m)):
+        slates = agent.act(arrivals_of(row[None], first=t))
+        shown = np.bincount(slates.items[0], minlength=m)
+        error = alpha * (required / n - shown) + (1 - alpha) * error
+        price = np.minimum(price - eta * view.cost / np.sqrt(required) * error, 0.0)
+        assert agent.item_price == pytest.approx(price, abs=1e-12)
+    assert price.min() < 0
+
+
+@cases("start scale", ((0.0, 0.0), 0.5), ((-2.0, -3.0), 3.0), ((-0.1, -4.0), 4.0))
+def test_steps_of_hard_floors_are_relative_to_where_prices_start(start, scale):
+    """g·s/√b: s is c, or the bonus at the start, or the median of all bonuses, whichever is most; no bound."""
+    required = np.array([4.0, 9.0])
+    fields = {"gain": 0.1, "closing": 0.0, "cost": 0.5}
+    soft = Pacing.of(np.array(start), required, 100, hard=False, **fields)
+    hard = Pacing.of(np.array(start), required, 100, hard=True, **fields)
+    usual = np.median([-price for price in start if price < 0]) if min(start) < 0 else 0.0
+    assert soft.step == pytest.approx(0.1 * 0.5 / np.sqrt(required))
+    assert hard.step == pytest.approx(0.1 * np.maximum(max(usual, 0.5), -np.array(start)) / np.sqrt(required))
+    assert hard.step[1] == pytest.approx(0.1 * scale / 3.0)
+    assert (soft.cost, hard.cost) == (0.5, np.inf)
+
+
+@cases("hard end", (False, 40.0), (True, 38.0))
+def test_hard_floors_are_due_before_the_round_ends_and_have_no_largest_bonus(hard, end):
+    """Delivery is complete after 95% of the arrivals where floors are hard; else bonuses of rows end at c."""
+    view = promising_view(hard=hard)
+    delivery = Delivery(view, 0.1, 0.0)
+    assert delivery.due_in == pytest.approx(end)
+    assert delivery._pacing.arrivals == pytest.approx(np.array([16, 40]) * end / 40)
+    delivery.serve(replace(arrivals_of(skewed(10, 6)), audiences=np.zeros((10, 1), bool)))
+    assert delivery.due_in == pytest.approx(end - 10)
+    wanted = 3.0 * view.cost / np.sqrt(12.0) * 12.0
+    assert wanted > view.cost
+    price = Delivery(view, 3.0, 0.0)._pacing.price(np.full(2, 40.0), np.zeros(9))
+    assert price[6] == pytest.approx(-wanted if hard else -view.cost)
+
+
+def promising_view(pace="arrivals", *more, **fields):
+    """40 arrivals in an hour, a group, a campaign for an audience in the second half hour, a cap, and more rows."""
+    rows = [
+        Row("group", np.array([0, 1]), min_exposure=12.0, arrivals=40.0),
+        Row("late", np.array([2, 3]), min_exposure=8.0, begin=HOUR // 2, end=HOUR, audience=0, arrivals=16.0),
+        Row("cap", np.array([4]), max_exposure=5.0, arrivals=40.0),
+        *more,
+    ]
+    view = view_of(40, 6, 2, pace=pace, opens=0.0, closes=3600.0, **fields)
+    return replace(view, promises=Requirements.of(rows), delivered=np.zeros(len(rows)))
+
+
+@pytest.mark.parametrize("pace", ["arrivals", "clock"])
+@pytest.mark.parametrize("sizes", [(40,), (7, 20, 13)])
+def test_rows_are_paced_by_their_own_arrivals(pace, sizes):
+    """What is gone, and to come, of a row's audience: by count, or by the clock within its time; for any batches."""
+    early = Row("early", np.array([5]), min_exposure=4.0, end=HOUR // 4, audience=1, arrivals=8.0)
+    view = promising_view(pace, early)
+    clock = RoundClock(view, view.promises)
+    all_of, expected = np.arange(40), np.array([16.0, 8.0])
+    times, counts = all_of * 90.0, np.column_stack([all_of >= 20, all_of < 10])
+    served, gone, left = 0, [], []
+    for size in sizes:
+        part = slice(served, served + size)
+        batch = replace(arrivals_of(skewed(size, 6), first=served), time=times[part], audiences=counts[part])
+        which = clock.counts(batch)
+        assert (which == np.column_stack([counts[part], np.ones(size, bool)])).all()
+        gone.append(clock.before(batch))
+        left.append(clock.remaining(batch))
+        clock.advance(batch)
+        served += size
+    gone, left = np.concatenate(gone), np.concatenate(left)
+    came = np.column_stack([np.maximum(all_of - 20, 0), np.minimum(all_of, 10)])
+    if pace == "arrivals":
+        assert (gone == np.column_stack([came, all_of])).all()
+        assert (left == np.column_stack([np.maximum(expected - came, 1), 40 - all_of])).all()
+        assert clock.elapsed.tolist() == [20.0, 10.0, 40.0]
+    else:
+        share = np.clip((times[:, None] - [1800, 0]) / [1800, 900], 0, 1)
+        assert gone[:, :2] == pytest.approx(expected * share)
+        assert clock.elapsed.tolist() == pytest.approx([*(expected * share[-1]), 40 * times[-1] / 3600])
+        rate = (came + 0.05 * expected) / (share + 0.05)
+        assert left[:, :2] == pytest.approx(np.maximum(rate * (1 - share), 1.0))
+
+
+def test_prices_of_rows_follow_what_is_missing_or_too_much():
+    """V of each row by its formula: a group that has nothing has a bonus, a cap that is passed a price above 0."""
+    view = promising_view()
+    delivery = Delivery(view, 0.1, 0.0)
+    delivery._clock.advance(replace(arrivals_of(skewed(20, 6)), audiences=np.zeros((20, 1), bool)))
+    delivery.delivered[6:] += np.array([2.0, 0.0, 4.0])
+    step = 0.1 * view.cost / np.sqrt([12.0, 8.0, 5.0])
+    assert delivery.row_price == pytest.approx([-step[0] * (6.0 - 2.0), 0.0, step[2] * (4.0 - 2.5)])
+    due = [-min(step[0] * 12.0, view.cost), -min(step[1] * 8.0, view.cost), 0.0]
+    assert delivery._pacing.price(np.full(2, 40.0), np.zeros(9))[6:] == pytest.approx(due)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_caps_have_prices_of_at_least_nothing_and_nobody_no_bounds():
+    """A solved price above 0 is its cap's, one below its floor's; a campaign for nobody may have any number."""
+    rows = [Row("cap", np.array([item]), max_exposure=5.0, arrivals=40.0) for item in (4, 5)]
+    table = Requirements.of([*rows, Row("group", np.array([0, 1]), min_exposure=12.0, arrivals=40.0)])
+    terms = constraints_of(np.full(6, 2.0), table, np.ones((40, 3), bool), 1.0)
+    item = np.array([-0.5, 0.0, 0.0, 0.0, 0.7, -0.3])
+    price = terms.prices(table, item, np.array([-0.2]))
+    assert price == pytest.approx([0.7, 0.0, -0.2])
+    row = Row("campaign", np.array([0, 1]), min_exposure=12.0, arrivals=40.0, audience=0)
+    terms = constraints_of(np.zeros(6), Requirements.of([row]), np.zeros((40, 1), bool), 1.0, 40.0)
+    assert terms.rows.min_exposure.tolist() == [0.0]
+    assert terms.rows.max_exposure.tolist() == [np.inf]
+
+
+@pytest.mark.parametrize("counting", [(True, True, True), (True, False, True), (False, True, True)])
+@cases("closing over", (0.0, 15.0), (0.2, 15.0), (0.0, 33.0))
+def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, closing, over):
+    """Prices are added, items of full caps hidden, and exposures counted, by a dense table of rows and items."""
+    draw, counts = np.random.default_rng(3), np.array(counting)
+    items = [np.array(one) for one in ([0, 1], [1, 2, 3], [4], [0, 3, 5], [2], [1, 5])]
+    column = np.array([2] * 6 + [2, 0, 1, 2, 0, 1])  # floors of six items are due in the whole round
+    least = np.array([3.0, 0, 0, 8, 0, 1, 6, 0, 9, 3, 1, 0])
+    most = np.array([np.inf] * 6 + [np.inf, 4.0, np.inf, 5.0, 1.5, np.inf])
+    start = np.array([-0.1, 0, 0, 0, 0, -0.5, -0.2, 0.1, 0, -0.3, 0.05, 0])
+    step = np.array([0.2, 0, 0, 0.1, 0, 0.3, 0.1, 0.2, 0.1, 0.05, 0.4, 0])
+    due_in, gone = np.array([40.0, 20.0, 30.0]), np.array([8.0, 25.0, over])
+    terms = start, least / due_in[column], step, 0.7, closing, due_in, most[6:]
+    first = np.concatenate([[0], np.cumsum([len(one) for one in items])])
+    pacing = Pacing(*terms, first, np.concatenate(items), column[6:])
+    earlier = np.array([1.0, 0, 2, 1, 0, 0, 1, 0, 0, 2, 0.5, 0])
+    exposure = earlier + np.array([1, 0, 0, 2.5, 1, 0, 0.5, 2.5, 3, 4, 0.1, 1])
+    table = np.array([[item in one for item in range(6)] for one in items], float)
+    share = np.minimum(gone[column] / due_in[column], 1.0)
+    pull = step / (1 - share + closing if closing else 1.0)
+    so_far = exposure - earlier
+    with np.errstate(invalid="ignore"):
+        cap = np.maximum(np.maximum(start, 0) + pull * (so_far - most * share), 0.0)
+    bonus = pull * (least * share - so_far) * (least > 0) - np.minimum(start, 0)
+    expected = np.where(np.isfinite(most), cap, 0.0) - np.clip(bonus, 0.0, 0.7)
+    price, own = np.empty(12), draw.random(6)
+    move_prices(tuple(pacing), gone, exposure, earlier, price)
+    assert price == pytest.approx(expected)
+    price[:6], column, most, so_far = own, column[6:], most[6:], so_far[6:]
+    add_rows(pacing, counts, price)
+    assert price[:6] == pytest.approx(own + (expected[6:] * counts[column]) @ table)
+
+    weight = np.array([1.0, 0.5, 0.25])
+    value = draw.random(6)
+    room = np.array([weight[: len(one)].sum() for one in items])
+    full = np.isfinite(most) & counts[column] & (so_far + room > most)
+    hidden = np.where((table * full[:, None]).any(0), -np.inf, value)
+    hide_full(pacing, counts, exposure, earlier, weight, value)
+    assert value.tolist() == hidden.tolist()
+    assert 0 < np.isneginf(value).sum() < len(value)
+
+    shown, scratch = np.array([3, 1, 5]), np.zeros(6)
+    for size in range(4):
+        of_items = np.zeros(6)
+        of_items[shown[:size]] = weight[:size]
+        counted = exposure[6:] + (table @ of_items) * counts[column]
+        count_rows(pacing, counts, shown[:size], weight, scratch, exposure)
+        assert exposure[6:] == pytest.approx(counted)
+        assert (scratch == 0).all()
+
+
+def test_a_solved_price_above_nothing_is_its_caps_alone():
+    """An item that many want and few may have costs something through the row of its cap, and nothing by itself."""
+    scores = skewed(40, 6)
+    best = int(scores.sum(0).argmax())
+    rows = [Row("cap", np.array([best]), max_exposure=5.0, arrivals=40.0)]
+    rows += [Row("group", np.array([0, 1]), min_exposure=4.0, arrivals=40.0)]
+    view = view_of(40, 6, 2, past=arrivals_of(scores))
+    view = replace(view, promises=Requirements.of(rows), delivered=np.zeros(2))
+    view = replace(view, required=np.where(np.arange(6) == best, 0.0, view.required))
+    table = RowTable.of(view)
+    item_price, row_price = table.split(solved_rows(view, table, 1e-6)[0])
+    assert row_price[0] > 0.0
+    assert item_price[best] == 0.0
+    assert (item_price <= 0).all()
+    assert (item_price < 0).any()
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0, 40.0])
+def test_the_temperature_is_relative_to_the_last_item_of_a_median_state(scale):
+    """ε is a share of the median of the k-th largest scores, of items that may be shown; of c where that is 0."""
+    scores = np.float32(scale) * skewed(31, 6)
+    admissible = np.random.default_rng(1).random(scores.shape) < 0.7
+    view = view_of(31, 6, 2, past=arrivals_of(scores, admissible))
+    agent = make_agent("entropic-dual(temperature=0.3)")
+    agent.begin_round(view)
+    second = [sorted([*row[may], 0.0, 0.0])[-2] for row, may in zip(scores, admissible, strict=True)]
+    assert agent._epsilon == pytest.approx(0.3 * np.median(second))
+    agent.begin_round(view_of(31, 6, 2, past=arrivals_of(scores, np.zeros(scores.shape, bool))))
+    assert agent._epsilon == pytest.approx(0.3 * view.cost)
+
+
+N, M, K = 60, 20, 4
+
+
+def _view(required, admissible=None, capacity=None, **fields):
+    """A round of an hour after one of the same states, with given requirements."""
+    past = arrivals_of(skewed(N, M), admissible)
+    past = replace(past, time=np.linspace(-3600.0, -1.0, N), capacity=capacity)
+    view = view_of(N, M, K, past=past, hard=True, **fields)
+    return replace(view, required=np.asarray(required, np.float64), opens=0.0, closes=3600.0)
+
+
+@cases("unit decay there", ("shown", 1.0, 240.0), ("examined", 0.5, 112.5))
+def test_too_few_positions_are_named_in_the_unit_of_the_guarantee(unit, decay, there):
+    """N slates hold N·Σw; with a cap on users, what last round's states could fill."""
+    (reason,) = undeliverable(_view(np.full(M, 0.6 * N), unit=unit, decay=decay))
+    assert (reason.why, len(reason.items)) == ("positions", M)
+    assert reason.reachable == pytest.approx(there, rel=1e-5)
+    assert reason.required == pytest.approx(0.6 * N * M)
+    capped = _view(np.full(M, 9.0), capacity=np.where(np.arange(N) % 2, K, 1))
+    (reason,) = undeliverable(capped)
+    assert reason.reachable == pytest.approx(N * 2.5)
+    assert undeliverable(replace(_view(np.full(M, 9.0)), calibration=Chunks())) == ()  # nobody came
+
+
+def test_an_item_that_is_not_released_in_time_is_named():
+    """With a tenth of the round left after its release, an item can have N/10 exposures and no more."""
+    released = np.full(M, -np.inf)
+    released[3] = 3240.0
+    required = np.where(np.arange(M) == 3, 7.0, 5.0)
+    (reason,) = undeliverable(_view(required), released)
+    assert (reason.why, reason.items) == ("release", (3,))
+    assert reason.reachable == pytest.approx(6.0)
+    assert undeliverable(_view(np.where(np.arange(M) == 3, 6.0, 5.0)), released) == ()
+    told = "asked for 7.0, at most 6.0, since it is not released in time"
+    assert str(reason) == f"item 3 cannot be delivered in full: {told}"
+
+
+def test_an_item_that_most_have_consumed_is_named_and_is_indeed_missed():
+    """What a twelfth of the states may be shown cannot have a tenth of them; what is delivered is what was foreseen."""
+    admissible = np.ones((N, M), bool)
+    admissible[:, 5] = np.arange(N) % 12 == 0
+    view = _view(np.where(np.arange(M) == 5, 6.0, 4.0), admissible)
+    (reason,) = undeliverable(view)
+    assert (reason.why, reason.items, reason.reachable) == ("consumed", (5,), 5.0)
+    agent = make_agent("rim-feedback")
+    agent.begin_round(view)
+    items = agent.act(arrivals_of(skewed(N, M, 1), admissible)).items
+    exposure = np.bincount(items.ravel(), minlength=M)
+    assert exposure[5] == 5
+    assert (np.delete(exposure, 5) >= 4).all()
+
+
+def _with_row(row, admissible=None):
+    """The same round with one group or campaign, and nothing asked of items."""
+    view = _view(np.zeros(M), admissible)
+    counts = np.ones((N, 1), bool) if row.audience < 0 else (np.arange(N) % 3 == 0)[:, None]
+    (chunk,) = list(view.past)
+    past = Chunks([replace(chunk, audiences=counts)])
+    return replace(view, promises=Requirements.of([row]), delivered=np.zeros(1), calibration=past)
+
+
+@cases(
+    "row why most",
+    (Row("a", np.array([1, 2]), 121.0, arrivals=60.0), "positions", 120.0),
+    (Row("a", np.arange(9), 241.0, arrivals=60.0), "positions", 240.0),
+    (Row("a", np.array([1, 2]), 41.0, arrivals=20.0, audience=0), "positions", 40.0),
+    (Row("a", np.array([1, 2]), 120.0, arrivals=60.0), None, None),
+    (Row("a", np.array([1, 2]), 1.0, arrivals=0.0, audience=0), "positions", 0.0),
+)
+def test_a_row_has_as_many_positions_as_items_at_each_arrival_that_counts(row, why, most):
+    """A group or campaign can have min(k, items) positions at an arrival of its audience; beyond that it is named."""
+    found = undeliverable(_with_row(row))
+    reasons = [(one.why, one.name, one.reachable) for one in found]
+    assert reasons == ([] if why is None else [(why, "a", most)])
+
+
+def test_a_row_whose_items_come_late_were_consumed_or_are_capped_is_named():
+    """What is not released in time, may be shown to few of the audience, or has caps below cannot be delivered."""
+    row = Row("late", np.array([3, 4]), 100.0, arrivals=60.0)
+    released = np.where(np.arange(M) == 3, 2700.0, -np.inf)  # there for a quarter of the round
+    (reason,) = undeliverable(_with_row(row), released)
+    assert (reason.why, reason.reachable) == ("release", pytest.approx(60 * 1.25))
+    admissible = np.ones((N, M), bool)
+    admissible[::2, 3:5] = False
+    (reason,) = undeliverable(_with_row(row, admissible))
+    assert (reason.why, reason.reachable) == ("consumed", pytest.approx(60.0))
+    told = "asked for 100.0, at most 60.0, since those who come have consumed it"
+    assert str(reason) == f"late cannot be delivered in full: {told}"
+    view = _with_row(Row("a", np.array([3, 4]), 30.0, arrivals=60.0))
+    caps = [Row(f"most of {item}", np.array([item]), max_exposure=14.0, arrivals=60.0) for item in (3, 4)]
+    table = Requirements.of([Row("a", np.array([3, 4]), 30.0, arrivals=60.0), *caps])
+    (reason,) = undeliverable(replace(view, promises=table, delivered=np.zeros(3)))
+    assert (reason.why, reason.name, reason.reachable) == ("caps", "a", 28.0)
+    many = Row("many", np.arange(3, 9), 240.0, arrivals=60.0)  # more items than positions, two of them late
+    assert undeliverable(_with_row(many), np.where(np.isin(np.arange(M), (3, 4)), 2700.0, -np.inf)) == ()
+
+
+def test_five_items_are_named_and_what_fits_is_not():
+    """A reason names its first five items, the number of the rest, what is asked for and can be."""
+    few = Undeliverable("release", tuple(range(5)), 5.0, 2.0)
+    many = Undeliverable("release", tuple(range(7)), 1234.5, 2.0)
+    assert str(few).startswith("item 0, 1, 2, 3, 4 cannot be delivered in full: asked for 5.0, at most 2.0")
+    assert str(many).startswith(
+        "item 0, 1, 2, 3, 4 and 2 more cannot be delivered in full: asked for 1,234.5"
+    )
+    for decay in (1.0, 0.8):
+        view = view_of(N, M, K, unit="examined", decay=decay, past=arrivals_of(skewed(N, M)))
+        assert undeliverable(view) == ()

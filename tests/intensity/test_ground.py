@@ -1,0 +1,320 @@
+"""Ground intensities against known answers: Hawkes processes, and the λ(x) of visits."""
+
+import dataclasses
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from kit import refused
+from kit.logs import log_of
+from scipy.integrate import quad
+from scipy.optimize import check_grad
+
+from rimsim.data import EventLog
+from rimsim.errors import ModelError
+from rimsim.intensity import Hawkes, HawkesConfig, HawkesPoisson, Scales, UserStates, Visits, VisitsConfig
+from rimsim.intensity.ground.hawkes import hawkes_terms, negative_log_likelihood, poisson_objective, rescaled
+from rimsim.intensity.ground.visits import TERMS, log_linear_objective, terms
+from rimsim.intensity.states import session_examples
+from rimsim.rng import Purpose, generator
+from rimsim.testing import random_log
+
+RATES = np.array([2.0, 0.2])
+TRUE = np.array([0.3, 0.3, 0.2, 0.4, 0.0])
+
+
+def intensity(parameters, times, t):
+    """λ(t) written out as it is defined."""
+    mu, alpha, gamma = parameters[0], parameters[1:3], parameters[3:]
+    own = sum((alpha * RATES * np.exp(-RATES * (t - s))).sum() for s in times[1:] if s < t)
+    return mu + own + (gamma * RATES * np.exp(-RATES * (t - times[0]))).sum()
+
+
+def simulate(parameters, rates, horizon, users, seed):
+    """Times and offsets of users' events on [0, horizon] after one at 0, by thinning, which is exact (Ogata, 1981)."""
+    scales = len(rates)
+    mu, alpha, gamma = parameters[0], parameters[1 : scales + 1] * rates, parameters[scales + 1 :] * rates
+    events_of_users = []
+    for user in range(users):
+        source = generator(seed, Purpose.MEASURE, user)
+        time, seen, excited, events = 0.0, 0.0, gamma.copy(), [0.0]
+        while True:
+            bound = mu + excited.sum()
+            time += float(source.exponential(1.0 / bound)) if bound > 0 else np.inf
+            if time > horizon:
+                break
+            excited = excited * np.exp(-rates * (time - seen))
+            seen = time
+            if source.random() * bound <= mu + excited.sum():
+                events.append(time)
+                excited = excited + alpha
+        events_of_users.append(events)
+    offsets = np.concatenate([[0], np.cumsum([len(events) for events in events_of_users])]).astype(np.int64)
+    return np.concatenate([np.array(events) for events in events_of_users]), offsets
+
+
+def as_log(times, offsets, stop):
+    """A log of simulated users, closed by an event of one more user at the end of observation."""
+    user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    user, time = np.append(user, len(offsets) - 1), np.append(times, stop)
+    return log_of(user, np.zeros(len(user)), time)
+
+
+def test_likelihood_equals_brute_force():
+    """The likelihood and its gradient equal numerical integration and finite differences."""
+    times, offsets = simulate(TRUE, RATES, 6.0, 4, seed=1)
+    own_terms = hawkes_terms(times, offsets, np.full(4, 6.0), RATES)
+    point = np.array([0.4, 0.2, 0.3, 0.1, 0.2])
+    expected, events = 0.0, 0
+    for a, b in pairwise(offsets):
+        own = times[a:b]
+        expected -= sum(np.log(intensity(point, own, t)) for t in own[1:])
+        edges = [*own, 6.0]
+        for left, right in pairwise(edges):
+            expected += quad(lambda t, own=own: intensity(point, own, t), left, right)[0]
+        events += len(own) - 1
+    found, _ = negative_log_likelihood(point, own_terms.at_event, own_terms.total)
+    assert found == pytest.approx(expected / events, rel=1e-8)
+
+    def part(number):
+        return lambda x: negative_log_likelihood(x, own_terms.at_event, own_terms.total)[number]
+
+    assert check_grad(part(0), part(1), point) < 1e-5
+
+
+def test_parameters_are_recovered_from_simulated_users():
+    """A fit to simulated users finds background rate, branching ratio and first-event excitation."""
+    times, offsets = simulate(TRUE, RATES, 30.0, 300, seed=3)
+    config = HawkesConfig(horizon=1.0, scales=Scales(shortest=0.5, longest=5.0, number=2))
+    model = Hawkes(config).fit(as_log(times, offsets, 30.0))
+    np.testing.assert_allclose(model.parameters[:3], TRUE[:3], atol=0.06)
+    np.testing.assert_allclose(model.parameters[3:].sum(), 0.4, atol=0.12)
+    assert model.branching_ratio == pytest.approx(0.5, abs=0.06)
+
+
+def test_rescaled_times_accept_the_truth_and_reject_a_poisson_process():
+    """True parameters pass the time-rescaling test; a homogeneous process fails it, and 3S sees that."""
+    times, offsets = simulate(TRUE, RATES, 30.0, 60, seed=4)
+    terms = hawkes_terms(times, offsets, np.full(60, 30.0), RATES)
+    right = rescaled(terms, TRUE)
+    assert right.p_value > 0.01
+    assert right.squares == pytest.approx(2.0, abs=0.15)
+    assert abs(right.correlation) < 0.08
+    flat = np.zeros(5)
+    flat[0] = len(terms.at_event) / terms.total[0]
+    wrong = rescaled(terms, flat)
+    assert wrong.p_value < 1e-4
+    assert wrong.squares > 2.2
+
+
+def test_the_stable_option_bounds_the_branching_ratio():
+    """A process that comes out unstable is fitted under the bound, and its likelihood is no better for it."""
+    times, offsets = simulate(np.array([0.2, 0.5, 0.45, 0.0, 0.0]), RATES, 20.0, 60, seed=5)
+    log = as_log(times, offsets, 20.0)
+    scales = Scales(shortest=0.5, longest=5.0, number=2)
+    free = Hawkes(HawkesConfig(horizon=1.0, scales=scales)).fit(log)
+    held = Hawkes(HawkesConfig(horizon=1.0, scales=scales, stable_below=0.7)).fit(log)
+    assert free.branching_ratio > 0.7 >= held.branching_ratio - 1e-6
+    assert held.nll > free.nll
+
+
+def test_intensity_is_the_integral_over_the_horizon():
+    """λ(x) is c times the integrated intensity after the state's events."""
+    times, offsets = simulate(TRUE, RATES, 10.0, 40, seed=6)
+    log = as_log(times, offsets, 10.0)
+    model = Hawkes(HawkesConfig(horizon=2.0, scales=Scales(shortest=0.5, longest=5.0, number=2))).fit(log)
+    user = int(np.argmax(np.diff(offsets)))
+    own = times[offsets[user] : offsets[user + 1]]
+    fitted = model.parameters
+    expected = quad(lambda t: intensity(fitted, own, t), 10.0, 12.0)[0] * model.factor
+    assert float(model.intensity(UserStates.of(log, [user], 10.0))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_only_targets_are_scored():
+    """Events that are history excite, but neither they nor the gaps before them are in the likelihood."""
+    log = random_log()
+    late = dataclasses.replace(log, target=log.time > np.median(log.time))
+    model = Hawkes().fit(late)
+    order = np.lexsort((log.time, log.user))
+    first = np.r_[True, np.diff(log.user[order]) != 0]
+    assert len(model.terms(late).at_event) == (late.targets[order] & ~first).sum()
+
+
+GAP = 1800.0
+
+
+def sessions_of(sizes: list[list[int]], pause: float = 86400.0) -> EventLog:
+    """A log in which user u has sessions of ``sizes[u]`` events, ten seconds apart, a ``pause`` between sessions."""
+    user, time = [], []
+    for who, own in enumerate(sizes):
+        now = 1000.0 * who
+        for size in own:
+            user += [who] * size
+            time += [now + 10.0 * event for event in range(size)]
+            now = time[-1] + pause
+    return log_of(user, np.arange(len(user)) % 5, time, len(sizes), 5)
+
+
+def habits(n_users: int = 400, seed: int = 0) -> EventLog:
+    """A log whose users have sessions of about their own size, the first one larger; half of the users come once."""
+    source = generator(seed, Purpose.MEASURE, n_users)
+    own = source.gamma(1.0, 6.0, n_users)
+    sizes = []
+    for user in range(n_users):
+        later = 0 if user % 2 else 1 + int(source.poisson(4.0))
+        first = 1 + int(source.poisson(3 * own[user]))
+        sizes.append([first, *(1 + source.poisson(own[user], later))])
+    return sessions_of(sizes)
+
+
+def written_out(events: list[float], now: float, usual: float, weight: float) -> list[float]:
+    """The terms of one state as they are defined, in plain Python."""
+    if not events:
+        return [1.0] + [0.0] * (len(TERMS) - 1)
+    sizes = [1]
+    for before, after in pairwise(events):
+        if after - before > GAP:
+            sizes.append(1)
+        else:
+            sizes[-1] += 1
+    logs = [float(np.log(size)) for size in sizes]
+    return [
+        0.0,
+        1.0,
+        logs[0],
+        sum(size - usual for size in logs[1:]) / (len(logs) - 1 + weight),
+        logs[-1] if len(logs) > 1 else 0.0,
+        float(len(logs) == 1),
+        float(np.log(len(logs))),
+        float(np.log1p((max(now, events[-1] + GAP) - events[-1]) / GAP)),
+    ]
+
+
+def test_terms_are_what_they_say():
+    """The terms of random states, some of them empty, equal those computed in plain Python, also event by event."""
+    source = generator(0, Purpose.MEASURE)
+    model = Visits()
+    histories = [
+        np.cumsum(source.choice([5.0, GAP, GAP + 1, 1e5], size, p=[0.6, 0.1, 0.1, 0.2])).tolist()
+        for size in (0, 1, 2, 5, 0, 40, 17, 0)
+    ]
+    offsets = np.concatenate([[0], np.cumsum([len(own) for own in histories])])
+    now = np.array([own[-1] + 700.0 * row if own else 1.0 for row, own in enumerate(histories)])
+    times = np.concatenate(histories)
+    states = UserStates(offsets, np.zeros(len(times), np.int64), times, now)
+    last = np.array([own[-1] + GAP if own else 0.0 for own in histories])
+    instant = torch.from_numpy(np.maximum(now, last))
+    expected = np.array([written_out(own, t, 1.3, 2.0) for own, t in zip(histories, now, strict=True)])
+    found = terms(model.encode(states), instant, GAP, 1.3, 2.0).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    for row, own in enumerate(histories):
+        hidden = model.encode(UserStates(np.zeros(2, np.int64), states.items[:0], times[:0], now[:1]))
+        for event in torch.tensor(own, dtype=torch.float64):
+            hidden = model.step(hidden, torch.zeros(1, dtype=torch.int64), event[None])
+        found = terms(hidden, instant[row : row + 1], GAP, 1.3, 2.0)[0]
+        np.testing.assert_allclose(found.numpy(), expected[row], rtol=1e-12)
+
+
+def test_the_fit_is_optimal():
+    """At the fitted weights the penalised gradient is zero; without a penalty Σ φ·λ is Σ φ·count."""
+    log = habits()
+    free = Visits(VisitsConfig(ridge=0.0)).fit(log)
+    examples = session_examples(log)
+    phi = free._numbers(free.encode(examples.states), examples.states.now)
+    rate = free.intensity(examples.states).double().numpy()
+    np.testing.assert_allclose(phi.T @ rate, phi.T @ examples.counts, rtol=1e-4)
+    held = Visits(VisitsConfig(ridge=0.1)).fit(log)
+    unit = held.tensors()["unit"].numpy()
+    offset = np.full(len(phi), held.level)
+    given = phi / unit, offset, examples.counts.astype(float), 0.1
+    _, slope = log_linear_objective(held.weights.numpy() * unit, *given)
+    assert np.abs(slope).max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", [HawkesPoisson, Visits])
+def test_a_session_begins_after_a_silence(kind):
+    """With sessions as horizon, a state just after its last event is scored as one a gap later."""
+    log = random_log()
+    model, user = kind().fit(log), [int(log.user[-1])]
+    ends = log.time[-1] + np.array([1.0, GAP, 1e7])
+    soon, later, much = (float(model.intensity(UserStates.of(log, user, end))) for end in ends)
+    assert soon == pytest.approx(later)
+    assert much != later
+
+
+def test_gradients_are_derivatives():
+    """Analytic gradients of Hawkes-Poisson and of visits agree with finite differences."""
+    source = generator(1, Purpose.MEASURE)
+    phi, offset = source.random((50, 6)), source.normal(size=50)
+    counts = source.poisson(2.0, 50).astype(float)
+    for objective, given in (
+        (poisson_objective, (phi, counts, 0.1)),
+        (log_linear_objective, (phi - 0.5, offset, counts, 0.1)),
+    ):
+        point = source.random(6) + 0.1
+        value, slope = (lambda w, *a, o=objective, n=n: o(w, *a)[n] for n in (0, 1))
+        assert check_grad(value, slope, point, *given) < 1e-5
+
+
+def test_no_term_is_extrapolated():
+    """A longer silence, or more or larger sessions, than any in the log count as the longest, most or largest."""
+    log = habits()
+    model = Visits().fit(log)
+    day = 86400.0
+    far, farther = (sessions_of([[200] * 40], pause=pause * day) for pause in (1e4, 1e5))
+    huge, huger = (sessions_of([[size] * 40]) for size in (10**3, 10**4))
+    for one, other in ((far, farther), (huge, huger)):
+        rate = [float(model.intensity(UserStates.of(log, [0], log.time[-1] + 1e9))) for log in (one, other)]
+        assert rate[0] == rate[1]
+    examples = session_examples(log)
+    rates = model.intensity(examples.states)
+    assert rate[0] < 100 * float(rates.max())
+
+
+@pytest.mark.parametrize("kind", [HawkesPoisson, Visits])
+def test_an_update_keeps_the_mean_and_what_the_new_log_does_not_tell(kind):
+    """After an update on later sessions alone, their mean λ is what it was, and that of first visits about so."""
+    log = habits()
+    model = kind().fit(log)
+    came_back = session_examples(log).states.lengths > 0
+    target = np.isin(log.sessions(GAP).of_event, np.flatnonzero(came_back)) & (np.arange(len(log)) % 3 == 0)
+    thin = dataclasses.replace(log, target=target)
+    states = session_examples(thin).states
+    nobody = UserStates.of(log, [0], log.time[0])
+    before, new = float(model.intensity(states).mean()), float(model.intensity(nobody))
+    model.update(thin)
+    assert float(model.intensity(states).mean()) == pytest.approx(before, rel=1e-5)
+    assert model.rescale > 1
+    assert kind is HawkesPoisson or float(model.intensity(nobody)) == pytest.approx(new, rel=0.2)
+
+
+def test_logs_that_tell_little_give_the_mean():
+    """A log with one session, or in which nobody comes back, gives its mean count to all states; horizons theirs."""
+    for sizes in ([[7]], [[3], [5], [13]]):
+        log = sessions_of(sizes)
+        model = Visits().fit(log)
+        states = UserStates.of(log, [0, 0], [log.time[0], log.time[-1] + 1e6])
+        np.testing.assert_allclose(model.intensity(states).numpy(), 7.0, rtol=1e-3)
+        again = sessions_of([[3, 4, 4], [2, 9]])
+        assert bool(torch.isfinite(model.update(again).intensity(session_examples(again).states)).all())
+    returning = dataclasses.replace(sessions_of([[4, 6]]), target=np.repeat([False, True], [4, 6]))
+    model = Visits().fit(returning)
+    np.testing.assert_allclose(model.intensity(UserStates.of(returning, [0], [0.0])).numpy(), 6.0, rtol=1e-3)
+    log = random_log()
+    model = Visits(VisitsConfig(horizon=5 * 86400.0)).fit(log)
+    examples = model.examples(log)
+    assert float(model.intensity(examples.states).sum()) == pytest.approx(examples.counts.sum(), rel=0.02)
+
+
+def test_a_log_without_target_events():
+    """A fit to no target event is an error, an update on none changes nothing, and no score comes before a fit."""
+    log = habits(20)
+    silent = dataclasses.replace(log, target=np.zeros(len(log), bool))
+    refused(ModelError, "visits: found 0 examples with 0 events", Visits().fit, silent)
+    states = session_examples(log).states
+    refused(ModelError, "visits: the model is not fitted yet", Visits().intensity, states)
+    model = Visits().fit(log)
+    before = model.intensity(states)
+    assert torch.equal(model.update(silent).intensity(states), before)
+    assert model.rescale == 1.0

@@ -1,0 +1,502 @@
+"""Known answers for models of what a returning user takes, and for the weights of their parts."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from kit import refused
+from kit.logs import log_of
+from scipy.optimize import approx_fprime, minimize
+
+from rimsim.errors import ConfigError, ModelError
+from rimsim.intensity import (
+    EASE,
+    Bag,
+    BagConfig,
+    EASEConfig,
+    Factors,
+    FactorsConfig,
+    Returning,
+    ReturningConfig,
+    UserStates,
+)
+from rimsim.intensity.persistence import load
+from rimsim.intensity.popularity import learned, log_returning
+from rimsim.intensity.product import settled
+from rimsim.intensity.registry import make
+from rimsim.intensity.selection import shrinkage
+from rimsim.intensity.selection.held_out import HeldOut, Worth
+from rimsim.intensity.selection.shrinkage import (
+    Shrinkage,
+    best_of,
+    chosen,
+    for_all,
+    for_slates,
+    rescaling,
+    unlikelihood,
+    unlikelihood_of_answers,
+)
+from rimsim.intensity.sets.bag import Cycle, Tables, splits, trained
+from rimsim.intensity.sets.ease import solved
+from rimsim.intensity.sets.factors import Items, folded
+from rimsim.intensity.sets.personal import Cells, distinct, sums
+from rimsim.market.consumers.truths import fit_truth
+from rimsim.testing import random_log
+
+HOUR = 3600.0
+SMALL_BAG = BagConfig(width=8, steps=40)
+MODELS = [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))]
+
+
+@pytest.fixture(scope="module")
+def held():
+    """Users of a small log who came back."""
+    return HeldOut.of(random_log(n_users=80), "30min", 0)
+
+
+def matrices(cells, cycle):
+    """(b, M) ones at read items and (b, M) weights of labels, for every step of a training."""
+    for split in splits(cells, cycle, torch.device("cpu")):
+        x, y = torch.zeros(2, split.users, cells.n_items)
+        x[split.read], y[split.predicted] = 1.0, split.label
+        yield x, y
+
+
+def returning():
+    """Sixty users in two groups of taste, each of whom comes on four days."""
+    source = np.random.default_rng(5)
+    rows = []
+    for user in range(60):
+        items = source.permutation(20)[:12] * 2 + user % 2
+        rows += [(user, item, (7 * user + place // 3) * 86_400.0 + place) for place, item in enumerate(items)]
+    user, item, time = zip(*sorted(rows, key=lambda row: row[2]), strict=True)
+    return log_of(user, item, time)
+
+
+def strangers():
+    """A log in which nobody comes back: each user has one session."""
+    log = random_log()
+    return dataclasses.replace(log, time=np.sort(log.time[0] + np.arange(len(log)) * 1.0))
+
+
+def test_popularity_is_of_later_sessions_and_learnt_as_a_posterior_mean():
+    """Only targets after a first session count, or all where there are none; an old one counts ``memory`` events."""
+    time = [0, 60, 60, 9 * HOUR, 9 * HOUR + 1]
+    log = log_of([0, 0, 1, 0, 1], [0, 1, 1, 2, 2], time, target=[True, True, True, True, False])
+    every = np.array([1.0, 2.0, 1.0]) + 0.5
+    expected = np.array([0.0, 0.0, 1.0]) + 0.5 * 3 * every / every.sum()
+    np.testing.assert_allclose(np.exp(log_returning(log, "30min", 0.5)), expected / expected.sum())
+    log = strangers()
+    counts = np.bincount(log.item, minlength=log.n_items) + 0.5
+    score = Returning().fit(log).score(UserStates.of(log, [3], log.time[-1] + 1)).cpu().numpy()[0]
+    np.testing.assert_allclose(score, counts / counts.sum(), rtol=1e-5)
+    refused(ConfigError, "device", Returning, ReturningConfig(device="abacus"))
+    refused(ModelError, "returning: the model is not fitted", getattr, Returning(), "probability")
+    log = log_of([0, 0, 0], [0, 0, 2], [0, 1, 2], target=[True, True, False])
+    old = np.log(np.array([0.2, 0.3, 0.5], np.float32)) + 7
+    expected = np.array([2.0 + 2, 3.0, 5.0]) / 12
+    np.testing.assert_allclose(np.exp(learned(old, log, 10.0)), expected, rtol=1e-6)
+
+
+def test_cells_hold_each_pair_once_and_sums_are_sums():
+    """History and target of a pair are one cell; users without events have no row, empty states zeros."""
+    log = log_of([2, 0, 0, 2], [1, 0, 1, 1], [0, 1, 2, 3], target=[False, True, False, True])
+    cells = Cells.of(log)
+    assert len(cells) == 2
+    np.testing.assert_array_equal(cells.matrix().toarray(), [[1, 1], [0, 1]])
+    np.testing.assert_array_equal(cells.matrix(cells.label).toarray(), [[1, 0], [0, 1]])
+    log = random_log()
+    states = UserStates.of(log, np.arange(log.n_users), np.median(log.time))
+    table = np.random.default_rng(0).normal(size=(log.n_items, 5)).astype(np.float32)
+    for row, found in enumerate(sums(states, table)):
+        items = states.items[states.offsets[row] : states.offsets[row + 1]]
+        np.testing.assert_allclose(found, table[items].sum(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_item_consumed_twice_counts_once(model):
+    """A state is a set of items: a row with repeats scores as the same row without, and other rows as before."""
+    log = random_log(n_users=80)
+    model.fit(log)
+    now, items = np.full(3, 9e9), np.array([4, 4, 1, 7, 1, 4, 7, 4])
+    times = np.array([0, 0, 1, 2, 2, 2, 3, 4.0])
+    plain = UserStates(np.array([0, 3, 3, 5]), np.array([4, 1, 7, 7, 4]), np.arange(5.0), now)
+    twice = UserStates(np.array([0, 6, 6, 8]), items, times, now)
+    assert distinct(plain) is plain
+    assert torch.equal(model.score(plain), model.score(twice))
+    fit = next(model._fits(log, (1.0,), log))
+    np.testing.assert_array_equal(model._scores(fit, plain), model._scores(fit, twice))
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_ease_is_a_ridge_regression_without_the_item_itself(same):
+    """Each column of B is the ridge regression of that column on all other columns."""
+    source = np.random.default_rng(1)
+    x = (source.random((30, 7)) < 0.4).astype(float)
+    goal = x if same else x * source.random(x.shape)
+    gram = x.T @ x
+    found = solved(gram, gram if same else x.T @ goal, 2.0)
+    for column in range(7):
+        others = np.delete(np.arange(7), column)
+        left = gram[np.ix_(others, others)] + 2.0 * np.eye(6)
+        expected = np.linalg.solve(left, x[:, others].T @ goal[:, column])
+        np.testing.assert_allclose(found[others, column], expected, atol=1e-6)
+        assert found[column, column] == 0
+
+
+def test_an_update_of_ease_leaves_history_as_it_is_foretold():
+    """The change of B is the ridge regression of what labels and untaken items lack; history lacks nothing."""
+    log = random_log(n_users=30, n_items=8)
+    model = EASE(EASEConfig(ridge=5.0, update_ridge=7.0)).fit(log)
+    scale = model.shrinkage.personal or 1.0
+    before = model.served("weights").numpy() / scale
+    later = dataclasses.replace(log, target=log.item % 2 == 0)
+    cells = Cells.of(later)
+    x, label = cells.matrix().toarray(), cells.matrix(cells.label).toarray()
+    lacks = np.where((x > 0) & (label == 0), 0.0, label - x @ before)
+    change = model.update(later).served("weights").numpy() / scale - before
+    for column in range(8):
+        others = np.delete(np.arange(8), column)
+        inputs = x[:, others]
+        left = inputs.T @ inputs + 7.0 * np.eye(7)
+        expected = np.linalg.solve(left, inputs.T @ lacks[:, column])
+        np.testing.assert_allclose(change[others, column], expected, atol=1e-4)
+
+
+def test_folding_in_finds_the_optimum():
+    """A few Newton steps solve the penalised likelihood as a general optimiser does, whatever the number of items."""
+    source = np.random.default_rng(2)
+    vectors, offset = source.normal(size=(20, 3)), source.normal(size=20)
+    count = np.array([0.0, 1.0, 10.0, 400.0])
+    total = np.stack([vectors[source.integers(0, 6, int(n))].sum(0) for n in count])
+    items = Items(torch.from_numpy(vectors), torch.from_numpy(offset))
+    found = folded(torch.from_numpy(total), torch.from_numpy(count), items, 2.0, 8).numpy()
+
+    def loss(u, row):
+        logits = vectors @ u + offset
+        return count[row] * np.log(np.exp(logits).sum()) - total[row] @ u + u @ u
+
+    for row in range(4):
+        best = minimize(loss, np.zeros(3), args=(row,), tol=1e-10)
+        np.testing.assert_allclose(found[row], best.x, atol=2e-3)
+
+
+def test_the_best_strength_is_chosen_and_noise_is_given_no_weight(held):
+    """Of several the one with the most likely labels, an end of the grid is told; scores that mislead weigh 0."""
+    popular = np.log(held.taken.sum(0) + 1.0)
+    found = chosen(held, [(1.0, -held.taken), (2.0, -2 * held.taken)], popular, popular)
+    assert found.personal == 0
+    assert found.log_likelihood == pytest.approx(found.impersonal_log_likelihood, abs=1e-6)
+    flat = np.zeros(held.taken.shape[1])
+    noise = np.random.default_rng(4).normal(size=held.taken.shape).astype(np.float32)
+    good = held.taken + 0.5 * noise
+    middle = chosen(held, [(1.0, noise), (2.0, good), (3.0, noise)], flat, flat)
+    assert (middle.strength, middle.end_of_grid) == (2.0, False)
+    last = chosen(held, [(1.0, noise), (2.0, noise), (3.0, good)], flat, flat)
+    assert (last.strength, last.end_of_grid) == (3.0, True)
+    assert "an end of the grid" in last.line()
+
+
+def test_weights_for_slates_are_taken_where_slates_are_told_to_be_better(held, monkeypatch):
+    """Of both ways to weigh, the likelihood's is taken unless its slates are worse beyond two standard errors."""
+    good, flat = held.taken.copy(), np.zeros(held.taken.shape[1])
+    place = "rimsim.intensity.selection.shrinkage"
+    monkeypatch.setattr(f"{place}.for_slates", lambda _, parts: np.ones(len(parts)))
+    for personal, slates in ((0.0, True), (2.0, False)):
+        weights = lambda _, parts, personal=personal: np.array([personal, 0.0, 0.0])[-len(parts) :]  # noqa: E731
+        monkeypatch.setattr(f"{place}.for_all", weights)
+        found = chosen(held, [(1.0, good)], flat, flat)
+        assert (found.slates, "for slates" in found.line()) == (slates, slates)
+        assert found.personal == (1.0 if slates else 2.0)
+
+
+def test_slates_decide_only_beyond_two_standard_errors():
+    """The likelier is taken while its slates may be as good, and not where they are told to be worse."""
+    source = np.random.default_rng(6)
+    good = source.random(400)
+    near, worse = good - 0.001 + 0.1 * source.normal(size=400), good - 0.05 + 0.1 * source.normal(size=400)
+
+    def best(hits, nats):
+        every = np.ones(400)
+        return best_of([Worth(one, value * every, every) for one, value in zip(hits, nats, strict=True)])
+
+    assert best([good, near, worse], [-3.0, -2.0, -1.0]) == 1
+    assert best([good, near], [-2.0, -3.0]) == 0
+
+
+def test_held_out_states_are_before_what_they_took(held):
+    """What was taken is new to its state, lies in the future of the cut, and is not in the past that models see."""
+    log = random_log(n_users=80)
+    assert len(held.past) < len(log)
+    assert not (held.consumed & (held.taken > 0)).any()
+    assert held.taken.any(1).all()
+    seen = set(zip(held.past.user.tolist(), held.past.item.tolist(), strict=True))
+    rows, items = np.nonzero(held.taken)
+    assert not seen & set(zip(held.user[rows].tolist(), items.tolist(), strict=True))
+    thin = HeldOut.of(log, "30min", 0, most_cells=1200)
+    assert len(thin) < len(held)
+    rows = np.searchsorted(held.user, thin.user)
+    np.testing.assert_array_equal(thin.taken, held.taken[rows])
+    np.testing.assert_array_equal(thin.consumed, held.consumed[rows])
+    for row, consumed in enumerate(held.consumed):
+        state = held.states.take([row])
+        np.testing.assert_array_equal(np.flatnonzero(consumed), np.unique(state.items))
+        future = log.rows((log.user == held.user[row]) & (log.time >= state.now[0]))
+        new = np.setdiff1d(future.item, state.items)
+        np.testing.assert_array_equal(np.flatnonzero(held.taken[row]), new)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_was_chosen_is_saved_and_nothing_where_nobody_returns(model, tmp_path):
+    """τ = κ = 1, κ' = 0 without later sessions; an item that nobody has met has a probability of its genres."""
+    shrinkage = model.fit(strangers()).shrinkage
+    assert (shrinkage.personal, shrinkage.popularity, shrinkage.returning, shrinkage.users) == (1, 1, 0, 0)
+    assert "too few" in shrinkage.line()
+    log = random_log()
+    met = log.rows(log.item != 5)
+    score = model.fit(met).score(UserStates.of(met, np.arange(log.n_users), log.time[-1] + 1)).cpu()
+    assert float(score[:, 5].mean()) > 0.2 / log.n_items
+    model.save(tmp_path)
+    assert isinstance(model.shrinkage, Shrinkage)
+    assert load(tmp_path).shrinkage == model.shrinkage
+
+
+def test_the_written_out_gradient_is_the_gradient():
+    """One small step of plain size moves the tables as the loss, differentiated numerically, says."""
+    log = dataclasses.replace(random_log(n_users=12, n_items=6), target=None)
+    cells = Cells.of(log)
+    source = np.random.default_rng(5)
+    start = source.normal(size=(2, 6, 2)).astype(np.float32)
+    cycle = Cycle(1, 50, 1e-3, 0.3, 7)
+    ((x, y),) = [(x.numpy().astype(float), y.numpy().astype(float)) for x, y in matrices(cells, cycle)]
+
+    def loss(flat):
+        read, predicted = flat.reshape(2, 6, 2)
+        h = x @ read / np.sqrt(x.sum(1, keepdims=True) + 1)
+        logits = np.where(x > 0, -300.0, h @ predicted.T)
+        log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        return -log_p[y > 0].sum() / y.sum() + 0.15 * (flat**2).sum()
+
+    moved = trained(Tables(*(torch.from_numpy(t) for t in start), torch.zeros(6)), cells, cycle)
+    step = np.stack([moved.read.numpy(), moved.predicted.numpy()]) - start
+    flat, steps = start.astype(float).ravel(), 1e-5 * np.eye(24)
+    slope = np.array([(loss(flat + step) - loss(flat - step)) / 2e-5 for step in steps])
+    clear = np.abs(slope) > 1e-4  # the first step of Adam is the sign of the gradient
+    np.testing.assert_array_equal(np.sign(step.ravel())[clear], -np.sign(slope)[clear])
+    assert clear.sum() > 15
+
+
+def test_history_is_only_read():
+    """Events that are no targets are never foretold, and in an update all of them are read."""
+    log = dataclasses.replace(random_log(), target=random_log().item % 3 == 0)
+    cells = Cells.of(log)
+    history = cells.matrix().toarray()
+    labels = cells.matrix(cells.label).toarray()
+    for read_history in (False, True):
+        seen = np.zeros(2)
+        for x, y in matrices(cells, Cycle(3, 1000, 0.1, 0.0, 1, read_history=read_history)):
+            assert not (x.numpy() * y.numpy()).any()
+            assert not (y.numpy() > 0).sum() > (labels > 0).sum()
+            seen += x.numpy().sum(), y.numpy().sum()
+        assert (seen > 0).all()
+    users = (labels.sum(1) > 0).sum()
+    ((x, _),) = matrices(cells, Cycle(1, users, 0.1, 0.0, 1, read_history=True))
+    assert x.sum() >= (history - labels)[labels.sum(1) > 0].sum()
+
+
+@pytest.mark.parametrize("name", ["bag-hp", "ease-hp", "factors-hp", "auto-hp"])
+def test_a_settled_model_chooses_nothing_and_has_what_was_chosen(name, monkeypatch):
+    """Fitted to the same log without held-out sessions, it has the same scores to the bit; so has its kind in auto."""
+    log = returning()
+    model = make(name, seed=1).fit(log)
+    monkeypatch.setattr(HeldOut, "of", lambda *_: pytest.fail("something was chosen"))
+    again = settled(make(name, seed=1), model).fit(log)
+    chosen_mark = model.mark.chosen if name == "auto-hp" else model.mark
+    assert type(again.mark) is type(chosen_mark)
+    if name != "auto-hp":
+        assert model.mark.shrinkage.users > 0
+    states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
+    assert torch.equal(again.score(states), model.score(states))
+
+
+def test_what_chooses_nothing_is_settled_as_it_is():
+    """A model that says nothing of its choices is fitted to a part of the log as any is."""
+    model = make("popularity-hp", seed=1)
+    parts = model.mark, model.ground
+    again = settled(model, make("popularity-hp", seed=1).fit(returning()))
+    assert (again.mark, again.ground) == parts
+
+
+@pytest.fixture
+def parts(held):
+    """A part of each user's own, which knows something, and one for all."""
+    noise = np.random.default_rng(3).normal(size=held.taken.shape)
+    popular = np.log(held.taken.sum(0) + 1.0)
+    return (noise + held.taken).astype(np.float32), popular.astype(np.float32)
+
+
+def _loop_over_all(held, logits):
+    found = []
+    for row, taken in zip(np.where(held.consumed, -np.inf, logits), held.taken, strict=True):
+        found += (row - np.log(np.exp(row).sum()))[taken > 0].tolist()
+    return -np.mean(found)
+
+
+def _loop_over_shown(held, logits, shown):
+    found = []
+    for n, row in enumerate(np.where(held.consumed, -np.inf, logits)):
+        p, number = np.exp(row) / np.exp(row).sum(), held.taken[n].sum()
+        for item in np.flatnonzero(shown[n]):
+            missed = np.exp(-number * p[item])
+            found.append(np.log(1 - missed if held.taken[n, item] else missed))
+    return -np.mean(found)
+
+
+def test_the_best_of_a_slate_are_the_best_and_their_ties(held):
+    """What is shown is no worse than the tenth unconsumed item; where all tie, all are shown, and all count alike."""
+    logits = np.random.default_rng(0).normal(size=held.taken.shape)
+    for n, shown in enumerate(held.best(logits, 4)):
+        left = np.flatnonzero(~held.consumed[n])
+        first = left[np.argsort(-logits[n, left])[:4]]
+        np.testing.assert_array_equal(np.flatnonzero(shown), np.sort(first))
+        assert held.precision(logits, 4)[n] == pytest.approx(held.taken[n, first].mean())
+    flat = np.zeros(held.taken.shape[1])
+    np.testing.assert_array_equal(held.best(flat), ~held.consumed)
+    expected = held.taken.sum(1) / (~held.consumed).sum(1)
+    np.testing.assert_allclose(held.precision(flat), expected)
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_the_losses_are_sums_and_their_slopes_are_slopes(held, parts, answers):
+    """Both losses are loops over users and items, their slopes numerical derivatives."""
+    shown = held.best(parts[1]) | held.best(parts[0])
+    loss = unlikelihood_of_answers(held, parts, shown) if answers else unlikelihood(held, parts)
+    for weights in np.array([[0.5, 0.5], [0.0, 1.0], [1.3, 0.2]]):
+        logits = weights[0] * parts[0].astype(float) + weights[1] * parts[1]
+        brute = _loop_over_shown(held, logits, shown) if answers else _loop_over_all(held, logits)
+        value, slope = loss(weights)
+        assert value == pytest.approx(brute, rel=1e-5)
+        np.testing.assert_allclose(slope, approx_fprime(weights, lambda w: loss(w)[0], 1e-2), atol=0.02)
+
+
+@pytest.mark.parametrize("items", [5, 8, 131, 9_001])
+def test_sums_of_losses_are_those_of_arrays(held, items):
+    """Sums over items have the bits of NumPy's, those of converted numbers too, whose rows are cut at 8,192."""
+    source = np.random.default_rng(7)
+    scores = source.normal(0, 9, (3, items)).astype(np.float32)
+    parts = scores, *(source.normal(0, 9, (2, items)).astype(np.float32))
+    few = np.zeros((3, items), bool)
+    some = dataclasses.replace(held, states=held.states[:3], consumed=few, taken=few.astype(np.float32))
+    softmax = shrinkage._WeightedSoftmax(some, parts)
+    share, norm, top = softmax.shares(np.array([0.5, 0.1, 0.2]), slice(0, 3))
+    rows, factor = share.T.copy(), np.array([0.3, 1e-4, 7.0], np.float32)[:, np.newaxis]
+    logits = np.float32(0.5) * scores + np.float32(0.1) * parts[1] + np.float32(0.2) * parts[2]
+    np.testing.assert_array_equal(rows, np.exp(logits - top[:, np.newaxis]))
+    np.testing.assert_array_equal(norm, rows.sum(1, dtype=np.float64))
+    totals = np.array([(part * (factor * rows)).sum(1) for part in parts]).sum(1, dtype=np.float64)
+    np.testing.assert_array_equal(softmax.totals(share, factor[:, 0].astype(float), slice(0, 3)), totals)
+
+
+def test_who_takes_thousands_takes_what_is_shown(held, parts):
+    """Where more is expected of an item than a number can hold the exponential of, nothing warns, and its pull is 0."""
+    many = dataclasses.replace(held, taken=held.taken * 1e5)
+    shown = (many.taken > 0) & (np.arange(many.taken.shape[1]) == many.taken.argmax(1)[:, np.newaxis])
+    loss = unlikelihood_of_answers(many, parts, shown)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value, slope = loss(np.zeros(2))
+    assert value == pytest.approx(0.0, abs=1e-12)
+    assert np.abs(slope).max() < 1e-9
+
+
+@pytest.mark.parametrize("weighted", [for_all, for_slates])
+def test_the_weights_are_at_the_optimum(held, parts, weighted):
+    """No nearby weights do better, by loops over users and items; a slate is the one that the weights recommend."""
+    weights = weighted(held, parts)
+
+    def brute(w):
+        if weighted is for_all:
+            return _loop_over_all(held, w[0] * parts[0] + w[1] * parts[1])
+        best = np.float32(weights[0]) * parts[0] + np.float32(weights[1]) * parts[1]
+        shown = held.best(parts[1]) | held.best(best)
+        return _loop_over_shown(held, w[0] * parts[0] + w[1] * parts[1], shown)
+
+    for step in ([0.1, 0], [-0.1, 0], [0, 0.1], [0, -0.1]):
+        assert brute(weights) <= brute(np.maximum(weights + step, 0)) + 1e-4
+
+
+M = 60
+LOGS = [(40, 3.0), (200, 2.0)]  # users, and how much likelier items of one's own taste are, nats
+
+
+def two_tastes(users, strength):
+    """A log in which users of two tastes have three sessions of four items, and the (n, 4) items of a fourth session.
+
+    p(y|u) ∝ exp(b_y + strength·[y is of the taste of u]), without replacement; nearly all users are cut.
+    """
+    source = np.random.default_rng(1)
+    base = source.normal(0, 1, M)
+    drawn = []
+    for _ in range(users):
+        logit = base + strength * (np.arange(M) % 2 == source.integers(2))
+        drawn.append(source.choice(M, 16, replace=False, p=np.exp(logit) / np.exp(logit).sum()))
+    items = np.array(drawn)
+    user, place = np.repeat(np.arange(users), 12), np.tile(np.arange(12), users)
+    time = 1e6 + place // 4 * 1e5 + place
+    return log_of(user, items[:, :12].ravel(), time, users, M), items[:, 12:]
+
+
+def nats(log, fresh, scores):
+    """Mean log-likelihood of the items of fresh sessions, over what was not consumed before."""
+    open_scores = np.asarray(scores, float).copy()
+    open_scores[log.user, log.item] = 0.0
+    open_scores /= open_scores.sum(1, keepdims=True)
+    return np.log(np.take_along_axis(open_scores, fresh, 1)).mean()
+
+
+@pytest.mark.parametrize(("users", "strength"), LOGS)
+def test_nothing_is_much_worse_than_popularity(users, strength):
+    """Models and the truth foretell fresh sessions as well as bestsellers, though most of the log was held out."""
+    log, fresh = two_tastes(users, strength)
+    everyone = np.arange(users)
+    states = UserStates.of(log, everyone, log.time[-1] + 9e4)
+    bar = nats(log, fresh, make("popularity").fit(log).score(states))
+    names = ("bag", "ease", "factors")
+    found = {name: nats(log, fresh, make(name, seed=0).fit(log).score(states)) for name in names}
+    truth = fit_truth(log, gap="30min", kind="factors")
+    found["truth"] = nats(log, fresh, truth.preference(everyone, states))
+    assert min(found.values()) > bar - 0.03, (bar, found)
+
+
+def test_the_report_says_what_is_used():
+    """The weight that it serves with and its factor; a spread larger by less than a quarter changes nothing."""
+    log, _ = two_tastes(40, 3.0)
+    held = HeldOut.of(log, "30min", 0)
+    model = EASE(EASEConfig(cold_items=False)).fit(log)
+    found = model.shrinkage
+    (past,), (whole,) = (model._fits(one, (found.strength,), log) for one in (held.past, log))
+    spreads = [model._scores(fit, held.states).std() for fit in (past, whole)]
+    assert found.rescaling == pytest.approx(spreads[0] / spreads[1], rel=1e-4)
+    assert found.rescaling < 0.8
+    expected = found.personal * whole["weights"]
+    np.testing.assert_allclose(model.served("weights"), expected, rtol=1e-4, atol=1e-7)
+    assert rescaling(2.0, 5.0) == 0.4
+    assert rescaling(2.0, 2.5) == rescaling(2.0, 0.1) == rescaling(0.0, 0.0) == 1.0
+
+
+@pytest.mark.parametrize("weighted", [for_all, for_slates])
+def test_a_part_that_tells_nothing_apart_and_a_flat_likelihood_give_no_weight(weighted):
+    """Scores that differ by rounding errors are not blown up; where nothing else could be taken, nothing is shown."""
+    held = HeldOut.of(two_tastes(60, 2.0)[0], "30min", 0)
+    popular = np.log(held.taken.sum(0) + 1.0).astype(np.float32)
+    (alone,) = weighted(held, (popular,))
+    weights = weighted(held, (1e-5 * held.taken, popular))
+    assert weights[0] == 0.0
+    assert weights[1] == pytest.approx(alone, rel=1e-3)
+    taken = np.eye(M, dtype=np.float32)[held.taken.argmax(1)]
+    held = dataclasses.replace(held, taken=taken, consumed=taken == 0)
+    noise = np.random.default_rng(0).normal(size=(2, *held.taken.shape)).astype(np.float32)
+    assert weighted(held, (noise[0], noise[1, 0])).tolist() == [0.0, 0.0]
+    assert held.nats(held.log_likelihood(noise[0])) == pytest.approx(0.0, abs=1e-6)

@@ -1,0 +1,294 @@
+"""Measures as entries, built in and of one's own: promises, places, refusals; and in comparisons and sweeps."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from kit import cases, refused, said_by
+from kit import documented as documented_block
+from kit.markets import drawn, small_run, small_scenario, stopped_after_a_round
+
+from rimsim import measures as room
+from rimsim import tracking
+from rimsim.data import load
+from rimsim.errors import ArmsError, ConfigError, MeasureError, RunFolderError
+from rimsim.scenarios import load_run, sweep
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.runs.digests import digest
+from rimsim.scenarios.study.compare import resume
+from rimsim.testing import MeasureTests, random_items
+
+
+class TestBuiltIn(MeasureTests):
+    """Every built-in measure keeps the promises of a measure."""
+
+    @pytest.fixture(autouse=True, params=room.MEASURES.values(), ids=room.MEASURES)
+    def _measure(self, request):
+        self.measure = request.param
+        self.depends_on_order = self.measure.name == "jaccard"  # it looks at sampled pairs of rows
+
+    def make(self):
+        """The measure of the case."""
+        return self.measure
+
+    def test_it_is_a_finite_number_or_none(self):
+        """No built-in measure leaves it to the run to drop what is not finite."""
+        values = [self.measure.of(facts) for facts in self.rounds()]
+        assert all(value is None or math.isfinite(value) for value in values)
+
+
+@pytest.fixture
+def facts():
+    """A made-up round."""
+    return room.made_up_round(random_items())
+
+
+def _measure(of, **fields):
+    return room.Measure(**({"name": "mine", "unit": "share", "formula": "x", "of": of} | fields))
+
+
+def _shuffled(facts):
+    facts.items.iloc[0, 1] = "changed"
+    return 0.5
+
+
+_DRAWS = np.random.default_rng(0)
+
+
+@cases(
+    "test wrong",
+    ("it_says_what_it_measures", _measure(lambda _: 0.5, name="gini")),
+    ("a_round_has_a_finite_value_or_none", _measure(lambda _: math.nan)),
+    ("a_round_has_a_finite_value_or_none", _measure(lambda _: "a half")),
+    ("some_round_has_a_value", _measure(lambda _: math.nan)),
+    ("some_round_has_a_value", _measure(lambda _: None)),
+    ("the_same_round_has_the_same_value", _measure(lambda _: float(_DRAWS.random()))),
+    ("it_leaves_the_round_as_it_was", _measure(_shuffled)),
+    ("the_order_of_arrivals_does_not_matter", _measure(lambda facts: float(facts.slates[0, 0]))),
+)
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_the_tests_of_a_measure_find_what_is_wrong(test, wrong):
+    """Each test of the mixin passes a good measure and fails for one that breaks its promise.
+
+    A measure that is NaN where nothing is shown leaves a gap, as None does.
+    """
+
+    def tested(measure):
+        return getattr(type("Mine", (MeasureTests,), {"make": lambda _: measure})(), f"test_{test}")
+
+    tested(_measure(lambda facts: float(np.nanmean(facts.price.astype(np.float64)))))()
+    refused((AssertionError, MeasureError), None, tested(wrong))
+
+
+def test_a_record_cannot_be_written_to_and_counts_its_slates(facts):
+    """A measure that sorts in place is an error; each item's exposures and consumptions are those of positions."""
+    refused(ValueError, "read-only", facts.slates.sort)
+    told = "'mine' raised ValueError in round 1: .*read-only"
+    refused(MeasureError, told, _measure(lambda f: f.required.sort()).value, facts)
+    for item in range(facts.n_items):
+        shown = facts.slates == item
+        assert facts.exposure[item] == shown.sum()
+        assert facts.consumption[item] == (shown & facts.consumed).sum()
+
+
+def test_what_has_no_finite_value_is_left_out(facts):
+    """None, NaN and infinity leave a gap; texts, lists, arrays and complex numbers are refused; tags follow names."""
+    values = {"none": None, "nan": math.nan, "inf": np.inf, "whole": np.int64(3), "yes": True}
+    given = [_measure(lambda _, value=value: value, name=name) for name, value in values.items()]
+    assert room.measured(facts, given) == {"whole": 3.0, "yes": 1.0}
+    measure = _measure(lambda _: 0.5, name="new_items")
+    assert (measure.title, measure.tag, measure.better) == ("New items", "own/new_items", "neither")
+    for value in ("0.5", [0.5], np.ones(2), 1j):
+        told = f"'mine' returned a {type(value).__name__}. Expected a number"
+        refused(MeasureError, told, _measure(lambda _, value=value: value).value, facts)
+
+
+@cases(
+    "fields said",
+    ({"name": "my measure"}, "name is 'my measure'. Expected letters, digits and _"),
+    ({"name": 3}, "name is 3"),
+    ({"group": "a/b"}, "group is 'a/b'"),
+    ({"unit": ""}, "unit is ''. Expected a line of text"),
+    ({"formula": "two\nlines"}, "formula is"),
+    ({"better": "more"}, "better is 'more'. Expected higher, lower, neither"),
+    ({"of": 0.5}, "of is a float. Expected a function"),
+)
+def test_a_measure_that_cannot_stand_in_a_table_is_refused(fields, said):
+    """Each field that does not fit is named, with what was found and what is allowed."""
+    refused(ConfigError, said, _measure, **{"of": lambda _: 0.5} | fields)
+
+
+MINE = """\
+from rimsim.measures import Measure
+
+
+def share(facts):
+    return (facts.slates < 0).mean()
+
+
+empty = Measure("empty", "share", "#{positions: -1} / (n·k)", of=share, title="Empty positions", better="lower")
+again = Measure("empty", "share", "the same", of=share)
+taken = Measure("gini", "index", "the same name", of=share)
+"""
+
+
+def test_a_measure_is_found_by_its_place_and_kept_without_its_function(write):
+    """What a run folder records of a measure gives back all that tables and pictures show."""
+    write(MINE)
+    measures = room.own_measures(["mine.py:empty"])
+    (record,) = room.records(measures).values()
+    back = room.recorded(record)
+    (measure,) = measures.values()
+    assert (back.name, back.title, back.unit, back.better) == ("empty", "Empty positions", "share", "lower")
+    assert back.tag == measure.tag == "own/empty"
+
+
+@cases(
+    "places said",
+    (["mine.py"], r"measure 'mine.py' is a file. Add a name in it: .*mine.py:empty or mine.py:again"),
+    (["mine.py:emty"], r"mine.py has no 'emty'. Did you mean 'empty'\? Use one of again, empty, taken"),
+    (["mine.py:share"], r"found a function. Expected a Measure \(mine.py has empty, again, taken\)"),
+    (["mime.py:empty"], r"no file 'mime.py'. Did you mean 'mine.py'"),
+    (["gini"], "measure 'gini' is built in, so every run has it"),
+    (["fresh"], "measure 'fresh' is unknown. Give a measure of your own as file.py:name"),
+    (["mine.py:taken"], "is called 'gini', which is the name of a built-in measure"),
+    (["mine.py:empty", "mine.py:again"], "is called 'empty', which is the name of 'mine.py:empty'"),
+)
+def test_what_is_no_measure_is_refused_by_name(write, places, said):
+    """A place without a measure, or a name that is taken, is told with what was found and what is allowed."""
+    write(MINE)
+    refused(ConfigError, said, room.own_measures, places)
+
+
+def test_a_slip_in_a_measure_is_told_when_it_is_loaded(write):
+    """A measure without a unit is refused with its file; NaN where nothing is shown is a gap, not an error."""
+    write(MINE.replace('"share", "#{', '"", "#{'))
+    told = "'mine.py:empty': cannot import 'mine.py': .*unit is ''"
+    refused(ConfigError, told, room.own_measures, ["mine.py:empty"])
+    write(MINE.replace("(facts.slates < 0).mean()", "facts.intensity[facts.slates >= 0].mean()"))
+    room.try_measures(room.own_measures(["mine.py:empty"]), random_items(), slate=5)
+
+
+@cases(
+    "body said",
+    ("facts.slate.mean()", r"'empty' raised AttributeError in round 1: .*'slate'.*mine.py:5"),
+    ("facts.exposure / facts.required", r"'empty' returned a ndarray. Expected a number.*"),
+    ("1 / facts.exposure.sum().item()", r"'empty' raised ZeroDivisionError.*mine.py:5"),
+    ("facts.price.mean()", r"'mine.py:empty' returned nan for a made-up round. Expected a finite"),
+)
+def test_a_measure_that_cannot_be_computed_is_refused_before_a_run(write, body, said):
+    """A measure is tried on made-up rounds, one of them with nothing shown; a slip is told with its line."""
+    write(MINE.replace("(facts.slates < 0).mean()", body))
+    measures = room.own_measures(["mine.py:empty"])
+    refused(MeasureError, said, room.try_measures, measures, random_items(), slate=5)
+
+
+@pytest.fixture(scope="module")
+def documented(tmp_path_factory):
+    """The folder of a comparison by the command line with the documentation's measure."""
+    folder = tmp_path_factory.mktemp("documented")
+    (folder / "my_measure.py").write_text(documented_block("my_measure.py", "measures"))
+    line = f"compare --agents relevance,random --measures {folder / 'my_measure.py'}:freshness --rounds 2 "
+    line += f"--workers 1 --out {folder / 'run'} --no-certificate --set data.min_item_events=120 "
+    line += "--set arrivals.per_round=120 --set slate=5 --set platform.model=popularity-hp"
+    assert main(line.split()) == 0
+    return folder
+
+
+def test_the_documented_measure_is_in_the_table_of_rounds(documented):
+    """In every round of every arm it is the share that a count over the ledger gives."""
+    run = load_run(documented / "run")
+    year = load("ml-latest-small", min_item_events=120).items["year"].to_numpy(int)
+    shown = run.ledger.assign(new=year[run.ledger["item"]] > year.max() - 10)
+    expected = shown.groupby(["agent", "seed", "round"], observed=True)["new"].mean()
+    found = run.rounds[run.rounds["metric"] == "freshness"].set_index(["agent", "seed", "round"])["value"]
+    assert len(found) == 3 * 2 * 2
+    assert found.to_dict() == pytest.approx(expected.to_dict())
+    assert expected.nunique() > 4
+
+
+def test_the_documented_measure_is_in_tables_pictures_and_tensorboard(documented, capsys):
+    """Report prints and draws it, also where its file is gone; TensorBoard has its series and its band."""
+    folder = documented / "run"
+    source = documented / "my_measure.py"
+    source.rename(documented / "gone.py")
+    try:
+        with drawn("rounds"):  # which has its panel
+            printed = said_by(capsys, f"report {folder}").out
+    finally:
+        (documented / "gone.py").rename(source)
+    assert (folder / "pictures" / "rounds.png").is_file()
+    assert printed.count("freshness") == 3
+    run = load_run(folder)
+    rows = run.rounds[(run.rounds["metric"] == "freshness") & (run.rounds["agent"] == "random")]
+    series = tracking.read_scalars(tracking.event_folder(folder, "random", 1))["own/freshness"]
+    assert [point.value for point in series] == pytest.approx(rows[rows["seed"] == 1]["value"].to_list())
+    band = tracking.read_scalars(tracking.summary_folder(folder, "random"))["zz_bands/freshness/mid"]
+    assert [point.value for point in band] == pytest.approx(rows.groupby("round")["value"].mean().to_list())
+
+
+def test_the_documented_run_is_repeated_with_its_measure(documented, capsys):
+    """--from repeats the run, measure included, to the same tables; --resume takes the same measure and no other."""
+    folder, again = str(documented / "run"), str(documented / "again")
+    assert "equal to" in said_by(capsys, f"compare --from {folder} --out {again} --workers 1").out
+    place = f"{documented / 'my_measure.py'}:freshness"
+    assert main(["compare", "--resume", "--out", folder, "--measures", place]) == 0
+    told = "some options differ from those that the run began with: measures ['other.py:freshness']"
+    assert told in said_by(capsys, f"compare --resume --out {folder} --measures other.py:freshness", 2).err
+
+
+def _compare(out, measures=("mine.py:empty",)):
+    return small_run(out, measures=measures)
+
+
+def test_built_in_values_are_the_same_beside_a_measure_of_ones_own(write):
+    """What is built in does not depend on which other measures are computed."""
+    write(MINE)
+    with_mine, without = _compare("mine"), _compare("plain", ())
+    rounds = with_mine.rounds
+    mine = rounds["metric"] == "empty"
+    shown = with_mine.ledger.groupby("round").size() / (120 * 5)
+    assert rounds[mine]["value"].to_list() == pytest.approx((1 - shown).to_list())
+    pd.testing.assert_frame_equal(rounds[~mine].reset_index(drop=True), without.rounds, check_exact=True)
+
+
+def test_a_run_with_a_measure_resumes_and_refuses_a_file_that_changed(write, monkeypatch):
+    """Stopped after a round, it ends as the whole run did; with other content in the file it is refused."""
+    write(MINE)
+    with stopped_after_a_round(monkeypatch, MeasureError):
+        refused(ArmsError, "enough", _compare, "run")
+    write(MINE + "\n")
+    refused(RunFolderError, r"changed since the run began: mine\.py", resume, "run", workers=1)
+    write(MINE)
+    assert digest(resume("run", workers=1)) == digest(_compare("whole"))
+
+
+def test_a_sweep_has_the_measure_at_every_point(write, capsys):
+    """The table of a sweep holds its late means, and the printed one a column."""
+    write(MINE)
+    asked = {"seeds": 1, "workers": 1, "measures": ["mine.py:empty"], "certify": False}
+    table = sweep(small_scenario(rounds=1), {"slate": [2, 3]}, ("random",), out="sweep", **asked).sweep
+    assert table[table["metric"] == "empty"]["value"].to_list() == [0.0, 0.0]
+    assert "empty" in said_by(capsys, "report sweep").out
+
+
+@cases(
+    "right place error said",
+    ("slates", "mine.py:emty", ConfigError, "Did you mean 'empty'"),
+    ("slate", "mine.py:empty", MeasureError, "no attribute 'slate'.*mine.py:5"),
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_written(write, right, place, error, said):
+    """A wrong name and a function with a slip are told at once, and no folder appears."""
+    write(MINE.replace("slates", right))
+    refused(error, said, _compare, "run", [place])
+    assert not Path("run").exists()
+
+
+def test_a_measure_that_fails_in_a_round_is_named_with_its_line(write):
+    """What no made-up round showed ends the arm with an error that names measure, round and line."""
+    write(MINE.replace("(facts.slates < 0).mean()", "1 / (2 - facts.round)"))
+    told = r"measure 'empty' raised ZeroDivisionError in round 2: .*\(mine.py:5\)"
+    refused(ArmsError, told, _compare, "run")
+    assert np.isclose(load_run("run").rounds.query("metric == 'empty'")["value"].max(), 1.0)

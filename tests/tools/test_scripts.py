@@ -1,0 +1,174 @@
+"""What the scripts in benchmarks/ share, and signs of what the README claims: ``make findings``, some CPU hours."""
+
+import re
+import subprocess
+from importlib import import_module
+
+import pandas as pd
+import pytest
+import yaml
+from kit import ROOT, cases, refused
+
+import rimsim
+from rimsim.config import find_scenario, override
+from rimsim.intensity.registry import mark_and_ground
+
+
+@cases(
+    "there lines",
+    ([], [["sweep", "two-sided", "--out"]]),
+    (["config.yaml"], [["sweep", "--resume", "--out"]]),
+    (["config.yaml", "sweep.parquet"], []),
+    (["config.yaml", "rounds.parquet"], []),
+    ids=["empty", "begun", "complete sweep", "complete comparison"],
+)
+def test_a_kept_run_is_played_gone_on_with_or_read(script, monkeypatch, tmp_path, there, lines):
+    """An empty folder gets the command, one with a part of a run goes on, and a complete one is only read."""
+    said, kept_runs = [], script("kept_runs")
+    monkeypatch.setattr(kept_runs, "command_line", lambda line: said.append(line) or 0)
+    monkeypatch.setattr(kept_runs, "load_run", lambda folder: folder)
+    for name in there:
+        (tmp_path / name).touch()
+    assert kept_runs.finished(tmp_path, ["sweep", "two-sided"]) == tmp_path
+    assert said == [[*line, str(tmp_path)] for line in lines]
+
+
+@pytest.mark.parametrize("name", ["speed_stages", "scale_costs"])
+def test_time_is_counted_by_names_that_the_code_has(script, name):
+    """The functions and files that samples of the CPU time are sorted by are there, or importing the script ends."""
+    script(name)
+    check, names = script("speed_stages").check_names, ["begin_round", "_write_prices"]
+    refused(SystemExit, "_write_prices, no/such", check, names, ["no/such"])
+
+
+def test_every_market_of_the_comparison_of_versions_can_be_set(script):
+    """Scenarios, fields and models of the jobs are those of this version."""
+    jobs = script("same_tables")
+    named = [(name, *what) for name, what in jobs.SCENARIOS.items()]
+    for scenario, *_, settings in [*named, *jobs.VARIANTS.values()]:
+        changes = {name: yaml.safe_load(text) for name, text in (one.split("=", 1) for one in settings)}
+        config = override(find_scenario(scenario), changes, origin=scenario)
+        assert mark_and_ground(config.platform.model, must_exist=True)
+
+
+def test_a_table_of_the_log_is_replaced_between_its_marks(script, tmp_path):
+    """Only what stands between the marks of that name changes; a page without them is refused."""
+    page, replace = tmp_path / "page.md", script("log_pages").replace_table
+    text = "a\n<!-- beside -->\nold\n<!-- /beside -->\n<!-- other -->\nkept\n<!-- /other -->\n"
+    page.write_text(text, encoding="utf-8")
+    replace(page, "beside", "| new |\n")
+    assert page.read_text(encoding="utf-8") == text.replace("old", "| new |")
+    refused(SystemExit, "has no marks", replace, page, "neither", "")
+
+
+def test_figures_of_speed_are_as_new_as_the_version():
+    """The page of speeds is made again for every version."""
+    page = (ROOT / "benchmarks" / "log" / "speed.md").read_text(encoding="utf-8")
+    heads = re.findall(r"^\*Commit .*$", page, re.MULTILINE)
+    assert len(heads) >= 2
+    assert all(f"rimsim {rimsim.__version__}:" in line for line in heads)
+
+
+CLAIMS = {
+    "retraining: coverage": (-1, 16),
+    "guarantee: undelivered": (-1, 18),
+    "guarantee: utility": (-1, 14),
+}
+"""Claim → its sign, and in how many of the 18 cells it has it at least."""
+
+
+@pytest.fixture(scope="module")
+def claims():
+    """The table of claims of benchmarks/log/findings.md, from ``runs/findings`` where it is complete."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        findings = import_module("findings")
+        return pd.concat(
+            findings.claims(findings.run_of(name, ROOT / "runs" / "findings")) for name in findings.CELLS
+        )
+
+
+@pytest.mark.findings
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_claim_has_its_sign(claims, claim):
+    """The difference has the claimed sign in as many cells as the pages say, on the mean over seeds."""
+    sign, cells = CLAIMS[claim]
+    found = claims[claims["contrast"] == claim]
+    assert len(found) == 18
+    assert (found["mean"] * sign > 0).sum() >= cells
+
+
+def test_a_sample_of_prose_holds_sentences_only(script, tmp_path):
+    """Headings, tables and code are left out; a link is its text; each text of a module has one kind."""
+    sample = script("prose_sample")
+    page, code = tmp_path / "a.md", tmp_path / "a.py"
+    page.write_text(
+        "# A heading of four words\n\nOne [good link](x.md) is here. Two sentences, cf. this one!\n"
+        "* It stands in a list.\n\n"
+        "| a | table | of | words |\n\n```sh\nthis is code, not prose\n```\n"
+    )
+    assert list(sample.of_page(page)) == [
+        "One good link is here.",
+        "Two sentences, cf. this one!",
+        "It stands in a list.",
+    ]
+    code.write_text(
+        '"""Module of one message."""\n\n'
+        "import json  # noqa: PLC0415  # slow to import at once\n\n"
+        "# A comment that goes on\n# in a second line.\n"
+        'WIDTH = 4\n"""Width of a column, in characters."""\n'
+        'title = f"{share} of the items are never shown", "x"\n'
+        'raise ValueError(f"{name} is not a known name")\n'
+    )
+    prose = sample.ModuleProse.of(code)
+    assert prose.docstrings == ["Module of one message."]
+    assert prose.messages == ["{name} is not a known name"]
+    assert prose.fields == ["Width of a column, in characters."]
+    assert prose.comments == ["slow to import at once", "A comment that goes on in a second line."]
+    assert prose.texts == ["{share} of the items are never shown"]
+
+
+_PAGE = """
+```sh
+git clone nowhere
+```
+
+```sh
+wc -w {file}; echo "is 0.48 ±0.5, 1.2 to 7, half of all"
+```
+
+```text
+{words} {file}
+is {share} ±{width}, 1 to 6.9, half … all
+```
+
+```python
+# one.py
+import torch
+```
+"""
+
+
+@cases(
+    "words share width right",
+    (4, 0.48, 0.5, True),
+    (4, 0.51, 0.6, True),
+    (4, 0.48, 0.7, False),
+    (4, 0.7, 0.5, False),
+    (9, 0.48, 0.5, False),
+)
+def test_a_tutorial_is_followed_to_the_letter_and_to_a_tenth(script, tmp_path, words, share, width, right):
+    """Commands run, but for the installation; numbers and intervals may differ a little, words and files may not."""
+    (tmp_path / "text.md").write_text("four words in all\n")
+    page = _PAGE.format(file="text.md", words=words, share=share, width=width)
+    faults = script("follow_tutorial").follow(page, tmp_path)
+    assert (not faults) is right
+    assert all("expected:" in fault and "is 0.48" in fault for fault in faults)
+    assert (tmp_path / "one.py").read_text() == "# one.py\nimport torch\n"
+
+
+def test_a_tutorial_whose_command_fails_is_not_followed_further(script, tmp_path):
+    """The error holds what the command printed."""
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        script("follow_tutorial").follow("```sh\necho so far; false\n```\n", tmp_path)
+    assert "so far" in caught.value.output

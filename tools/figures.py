@@ -1,0 +1,174 @@
+"""Fill the figures of pages from the benchmark log: ``python tools/figures.py`` (``--check`` only compares).
+
+The log, ``benchmarks/log``, has a page for each subject. Scripts write its tables, each below a line that says commit,
+date, machine, version and command. The file ``figures.yaml`` lists the figures that other pages quote from it: the
+words around a figure, and the cell of the log. So the pages themselves are plain text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+LOG = ROOT / "benchmarks" / "log"
+QUOTES = Path(__file__).with_name("figures.yaml")
+NUMBER = r"[−+]?\d+(?:[.,]\d+)*%?"
+FIGURE = re.compile(rf"{NUMBER}(?: ± {NUMBER})?(?: \[[^\]]*\])?")  # −0.135 ± 0.011, 34% [20, 48]
+
+
+@dataclass(frozen=True)
+class Quote:
+    """Figures of a page that the log measures."""
+
+    page: str
+    """Path of the page within the repository."""
+    words: str
+    """Text around the figures; ``{}`` stands for each figure."""
+    places: tuple[str, ...]
+    """Cell of the log behind each figure: ``PAGE#HEADING; ROW; COLUMN; FORM``."""
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Start and end of each figure in the text of the page."""
+        pattern = rf"({FIGURE.pattern})".join(_words(part) for part in self.words.split("{}"))
+        matches = list(re.finditer(pattern, text))
+        if len(matches) != 1:
+            raise SystemExit(
+                f"{QUOTES.name}: {self.page}: {self.words!r} occurs {len(matches)} times in the page. "
+                "Write words that occur once."
+            )
+        if len(matches[0].groups()) != len(self.places):
+            raise SystemExit(f"{QUOTES.name}: {self.page}: {self.words!r} needs one place for each {{}}.")
+        return [matches[0].span(number) for number in range(1, len(self.places) + 1)]
+
+
+def _words(part: str) -> str:
+    """Pattern of words that may be wrapped in the page."""
+    return re.sub(r"(?:\\\s)+", r"\\s+", re.escape(part))
+
+
+def quotes() -> list[Quote]:
+    """Figures that pages quote, in the order of the file."""
+    pages = yaml.safe_load(QUOTES.read_text(encoding="utf-8"))
+    return [
+        Quote(page, words, tuple([places] if isinstance(places, str) else places))
+        for page, figures in pages.items()
+        for words, places in figures.items()
+    ]
+
+
+def anchor(title: str) -> str:
+    """Anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
+
+
+def plain(cell: str) -> str:
+    """Cell without markup, with a leading zero and a true minus sign."""
+    text = re.sub(r"[`*]", "", cell).strip().replace(" %", "%")
+    text = re.sub(r"(?<![\w.])-(?=[\d.])", "−", text)
+    text = re.sub(r"± ?", "± ", text)
+    return re.sub(r"(?<![\d.])\.(?=\d)", "0.", text)
+
+
+def tables(text: str) -> list[tuple[str, list[list[str]]]]:
+    """Tables of a page: anchor of the heading above, and rows of plain cells, the first with the titles."""
+    tables_of_page: list[tuple[str, list[list[str]]]] = []
+    title = ""
+    is_inside = False
+    for line in text.splitlines():
+        if line.startswith("#"):
+            title = anchor(line.lstrip("# "))
+        if re.fullmatch(r"[|:\s-]+", line):
+            continue
+        if line.startswith("|"):
+            cells = [plain(cell) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+            if not is_inside:
+                tables_of_page.append((title, []))
+            elif not cells[0]:  # the first cell of the row above holds here too
+                cells[0] = tables_of_page[-1][1][-1][0]
+            tables_of_page[-1][1].append(cells)
+        is_inside = line.startswith("|")
+    return tables_of_page
+
+
+def figure(place: str) -> str:
+    """Figure of the log at a place."""
+    table, row, column, form = ([part.strip() for part in place.split(";")] + [""])[:4]
+    name, _, heading = table.partition("#")
+    row_cells = {plain(part) for part in row.split("&")}
+    matches = {
+        cells[rows[0].index(plain(column))]
+        for title, rows in tables((LOG / f"{name}.md").read_text(encoding="utf-8"))
+        if heading in {"", title} and plain(column) in rows[0]
+        for cells in rows[1:]
+        if row_cells <= set(cells)
+    }
+    if len(matches) != 1:
+        raise SystemExit(
+            f"{QUOTES.name}: {place}: {len(matches)} figures of benchmarks/log/{name}.md fit. "
+            "Name a heading, row and column that fit once."
+        )
+    return _formatted(matches.pop(), form)
+
+
+def _formatted(cell: str, form: str) -> str:
+    if not form:
+        return cell
+    number = re.search(r"−?\d[\d,]*\.?\d*", cell)
+    if number is None:
+        raise SystemExit(f"{QUOTES.name}: the cell {cell!r} has no number.")
+    if form == "mean":
+        return number[0]
+    size = number[0].lstrip("−")
+    if form == "points":  # half a point counts up, as in titles of pictures
+        return f"{int(float(size) * 100 + 0.5 + 1e-9)}"
+    return size if form == "size" else f"{float(f'{float(size) * 100:.2g}'):g}%"
+
+
+def updated(text: str, quotes_of_page: list[Quote]) -> str:
+    """Page with its figures as the log has them now; a figure that is quoted twice is refused."""
+    figures: dict[tuple[int, int], str] = {}
+    for quote in quotes_of_page:
+        for span, place in zip(quote.spans(text), quote.places, strict=True):
+            if span in figures:
+                raise SystemExit(f"{QUOTES.name}: {quote.page}: {quote.words!r} quotes a figure twice.")
+            figures[span] = figure(place)
+            if not FIGURE.fullmatch(figures[span]):
+                raise SystemExit(f"{QUOTES.name}: {place}: {figures[span]!r} is not a figure.")
+    for (start, end), new_figure in sorted(figures.items(), reverse=True):
+        text = text[:start] + new_figure + text[end:]
+    return text
+
+
+def outdated() -> dict[Path, str]:
+    """Pages whose figures differ from the log, with their text as it should be."""
+    all_quotes = quotes()
+    new_texts = {}
+    for page in sorted({quote.page for quote in all_quotes}):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        new_text = updated(text, [quote for quote in all_quotes if quote.page == page])
+        if new_text != text:
+            new_texts[ROOT / page] = new_text
+    return new_texts
+
+
+def main() -> int:
+    """Write the pages whose figures differ, or name them; 1 if a check names any."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--check", action="store_true", help="name pages that differ, and write nothing")
+    is_check = options.parse_args().check
+    pages = outdated()
+    for path, text in pages.items():
+        print(path.relative_to(ROOT))
+        if not is_check:
+            path.write_text(text, encoding="utf-8")
+    return int(is_check and bool(pages))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
