@@ -1,25 +1,14 @@
-"""Plugs, found by built-in name, installed name or place.
-
-A place is ``module:Name`` or ``path/to/file.py:Name``.
-"""
+"""Plugs: their names, options and making."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
-import importlib.util
 import inspect
 import itertools
-import shlex
 import sys
 import textwrap
-import traceback
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.machinery import SourceFileLoader
-from pathlib import Path
-from types import CodeType
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
@@ -27,10 +16,9 @@ from pydantic.dataclasses import is_pydantic_dataclass
 
 from rimsim.config.reading import finding
 from rimsim.config.records import ScenarioConfig
-from rimsim.declarations import require_module
-from rimsim.entry_points import place_of, places
-from rimsim.errors import ConfigError, ModelError, RimsimError, nearest, nearest_file, one_line, refuse
-from rimsim.session import SESSION, session_object
+from rimsim.entry_points import places
+from rimsim.errors import ConfigError, RimsimError, nearest, one_line
+from rimsim.user_code import imported, without_name
 
 _GROUPS = {
     "agent": "agents",
@@ -232,145 +220,3 @@ def _unfit(error: ValidationError, name: str, origin: str) -> ConfigError:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or name
     return ConfigError(finding(first, f"{origin}: option {field!r}"))
-
-
-def imported(location: str, kind: str, of: type | None = None) -> Any:
-    """Object at a place, an instance of ``of`` if given.
-
-    ``kind`` is the word for the object in messages, such as ``agent``.
-
-    Raises:
-        ConfigError: If the module or file cannot be imported, lacks the name or has an object of another
-            kind. The message has the line or the nearest name.
-    """
-    place, _, name = location.rpartition(":")
-    if location.startswith(SESSION):
-        session_value = session_object(location)
-        if session_value is None or not isinstance(session_value, of or object):
-            allowed = "an agent, a model or a Measure that this Python session gave, or its file.py:Name"
-            refuse(ConfigError, f"{kind} {location!r}", "this process has no such object", allowed)
-        return session_value
-    if place.endswith(".py") and not Path(place).is_file():
-        raise ConfigError(f"{kind} {location!r}: there is no file {place!r}.{nearest_file(Path(place))}")
-    if not place.endswith(".py"):
-        require_module(place, name, f"{kind} {location!r}")
-    try:
-        module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except Exception as error:  # whatever a user's file does when it is imported
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ConfigError(
-            f"{kind} {location!r}: cannot import {place!r}{line}: {type(error).__name__}: {one_line(error)}"
-            f"{_sibling(Path(place), error)}"
-        ) from error
-    if not hasattr(module, name):
-        raise ConfigError(f"{kind} {location!r}: {place} has no {name!r}.{nearest(name, _own(module, of))}")
-    plug = getattr(module, name)
-    if of is not None and not isinstance(plug, of):
-        offered = ", ".join(_own(module, of)) or "none"
-        problem = f"found a {type(plug).__name__}"
-        refuse(ConfigError, f"{kind} {location!r}", problem, f"a {of.__name__} ({place} has {offered})")
-    return plug
-
-
-def _sibling(path: Path, error: Exception) -> str:
-    """End of a message: how to import a neighbouring file."""
-    folder = path.parent
-    wanted = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    if path.suffix != ".py" or not (wanted and (folder / f"{wanted}.py").is_file()):
-        return ""
-    before = f"put PYTHONPATH={shlex.quote(str(folder))} before the command"
-    return f"; {wanted}.py lies beside it: {before}, or install both as a package"
-
-
-def without_name(place: str, kind: str, of: type | None = None) -> ConfigError:
-    """Error for a file given without a name; see :func:`imported`."""
-    path = Path(place)
-    if not path.is_file():
-        return ConfigError(f"{kind} {place!r}: no such file.{nearest_file(path)}")
-    try:
-        names = _own(_from_file(path), of)
-    except Exception:  # noqa: BLE001  # the import raises it again once the user has added a name
-        names = []
-    listed = " or ".join(f"{place}:{name}" for name in names) or f"{place}:Name"
-    return ConfigError(f"{kind} {place!r} is a file. Add a name in it: {listed}")
-
-
-def _own(module: Any, of: type | None) -> list[str]:
-    """Names of instances of ``of``, or of classes and functions."""
-    if of is not None:
-        return [key for key, value in vars(module).items() if isinstance(value, of)]
-    offered = getattr(module, "__all__", None)
-    return [
-        key
-        for key, value in vars(module).items()
-        if (inspect.isclass(value) or inspect.isfunction(value))
-        and (key in offered if offered is not None else value.__module__ == module.__name__)
-    ]
-
-
-@contextmanager
-def own_code(texts: Sequence[str]) -> Iterator[None]:
-    """Context manager that adds lines of user code to errors.
-
-    ``texts`` name agents and models as on the command line. An error of rimsim keeps its class, with the line
-    added. Any other error from a user's code becomes a :class:`ModelError`.
-    """
-    try:
-        yield
-    except Exception as error:
-        own_places = [place for text in texts if (place := place_of(text)) is not None]
-        place = _line_of(error, own_places)
-        if isinstance(error, RimsimError):
-            if not place:
-                raise
-            raise type(error)(f"{error} ({place})", *error.args[1:]) from error
-        if not own_places or isinstance(error, OSError):
-            raise
-        said = f"{type(error).__name__}: {one_line(error)}"
-        raise ModelError(f"{place}: {said}" if place else f"{said}, with {', '.join(own_places)}") from error
-
-
-def _line_of(error: BaseException | None, texts: Sequence[str]) -> str:
-    """File and line of the innermost call in users' files."""
-    files = {str(file.resolve()): str(file) for file in files_of(texts)}
-    for text in texts:
-        module = sys.modules.get(text.partition(":")[0])
-        if (file := getattr(module, "__file__", None)) is not None:
-            files[str(Path(file).resolve())] = file
-    line = ""
-    while error is not None:
-        for frame in traceback.extract_tb(error.__traceback__):
-            if frame.filename in files:
-                line = f"{files[frame.filename]}:{frame.lineno}"
-        error = error.__cause__ or error.__context__
-    return line
-
-
-def files_of(places: Sequence[str]) -> list[Path]:
-    """Sorted files among the given places of plugs."""
-    return [
-        Path(file)
-        for file in sorted({f"{text.partition('.py:')[0]}.py" for text in places if ".py:" in text})
-    ]
-
-
-class _UncachedLoader(SourceFileLoader):
-    """Loader that compiles a file on each import."""
-
-    # Python's cached bytecode counts as current if time (in seconds) and size of the file are unchanged, so a quick
-    # edit that keeps the size would be missed.
-    def get_code(self, fullname: str) -> CodeType:
-        path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
-
-
-def _from_file(path: Path) -> Any:
-    name = f"rimsim_user_{path.stem}"
-    place = str(path.resolve())
-    spec = importlib.util.spec_from_file_location(name, place, loader=_UncachedLoader(name, place))
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ImportError(f"no file {path.resolve()}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module

@@ -27,7 +27,7 @@ from rimsim.data.session_logs import LogSource, shown_name, source_name, stored_
 from rimsim.data.suspicions import suspicions_of
 from rimsim.entry_points import places
 from rimsim.errors import ConfigError, DataError, many, nearest
-from rimsim.plugs import imported
+from rimsim.user_code import imported
 
 EMBEDDED: Final = "ml-latest-small"
 """Name of the log that ships with rimsim."""

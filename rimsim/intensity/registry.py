@@ -28,7 +28,8 @@ from rimsim.intensity.sets.bag import Bag
 from rimsim.intensity.sets.ease import EASE
 from rimsim.intensity.sets.factors import Factors
 from rimsim.intensity.sets.matrix_factorization import MatrixFactorization
-from rimsim.plugs import imported, named_options, require_options, without_name
+from rimsim.plugs import named_options, require_options
+from rimsim.user_code import imported, without_name
 
 
 class Auto(SelectedModel):

@@ -20,8 +20,8 @@ from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.persistence import is_stored
 from rimsim.market.consumers import session_sizes, truths
 from rimsim.market.consumers.truths import AUTO, Truth, fit_truth, load_truth, truth_model
-from rimsim.plugs import files_of
 from rimsim.system import cache_folder, report_progress
+from rimsim.user_code import files_of
 
 
 def truth_bootstrap(consumer: ConsumerConfig) -> int | None:

@@ -37,9 +37,9 @@ from rimsim.market.histories import LoggedPast
 from rimsim.market.providers import Provider, make_providers
 from rimsim.market.round import RoundTerms
 from rimsim.measures import position_weights
-from rimsim.plugs import files_of
 from rimsim.requirements.rows import ScenarioRequirements
 from rimsim.system import single_thread
+from rimsim.user_code import files_of
 
 
 @lru_cache(maxsize=4)

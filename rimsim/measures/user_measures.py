@@ -13,7 +13,7 @@ from rimsim.errors import ConfigError, MeasureError, nearest
 from rimsim.measures.example_round import made_up_round
 from rimsim.measures.measure import Measure
 from rimsim.measures.registry import MEASURES
-from rimsim.plugs import imported, own_code, without_name
+from rimsim.user_code import imported, own_code, without_name
 
 if TYPE_CHECKING:
     import pandas as pd

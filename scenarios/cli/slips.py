@@ -10,7 +10,8 @@ from rimsim.declarations import module_tree, require_declared, require_declared_
 from rimsim.entry_points import places
 from rimsim.intensity.model_names import BUILT_IN as MODELS
 from rimsim.intensity.model_names import is_model, unknown_model
-from rimsim.plugs import named_options, require_place, without_name
+from rimsim.plugs import named_options, require_place
+from rimsim.user_code import without_name
 
 
 def require_study(

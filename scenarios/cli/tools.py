@@ -472,7 +472,8 @@ def _print_names(kind: str, name: str | None) -> None:
     if kind == "scenarios":
         _print_scenarios(name)
         return
-    from rimsim.plugs import ignored_plug, imported
+    from rimsim.plugs import ignored_plug
+    from rimsim.user_code import imported
 
     built_in = _built_in(kind)
     installed = places(kind)
@@ -518,7 +519,8 @@ def _without_markup(docstring: str) -> str:
 
 def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
     """Print the description, options and defaults of a plug."""
-    from rimsim.plugs import imported, option_lines
+    from rimsim.plugs import option_lines
+    from rimsim.user_code import imported
 
     record = None
     if kind == "models":

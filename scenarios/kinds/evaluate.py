@@ -30,7 +30,6 @@ from rimsim.market.records import VISIT_BITS, as_slates
 from rimsim.market.slates import at_items, within_capacity
 from rimsim.market.world import examination_of, expected_arrivals, own_places
 from rimsim.measures import predicted_consumption
-from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import Count, Panel, bias_over_seeds, bias_table, interval_panels
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.console import picture_places
@@ -41,6 +40,7 @@ from rimsim.scenarios.runs.files import read_table, write_table
 from rimsim.scenarios.runs.job import Job, play_parts
 from rimsim.scenarios.runs.locks import locked
 from rimsim.scenarios.runs.store import RunFolder
+from rimsim.user_code import own_code
 
 OPE = "ope.parquet"
 PARTS = {

@@ -20,9 +20,10 @@ from rimsim.market.consumers import BUILT_IN as CONSUMERS
 from rimsim.market.providers import BUILT_IN as PROVIDERS
 from rimsim.market.round import RoundTerms
 from rimsim.market.world import first_round, own_places, plugs_of
-from rimsim.plugs import ignored_plug, own_code
+from rimsim.plugs import ignored_plug
 from rimsim.requirements.rows import expected
 from rimsim.scenarios.runs.records import load_text
+from rimsim.user_code import own_code
 
 _ALL = 0.999
 """If a larger share of the positions is guaranteed, a note says that all positions are guaranteed."""

@@ -16,7 +16,6 @@ from rimsim.market import Market, Needs, build_world
 from rimsim.market.consumers.contract import true_intensity_of
 from rimsim.market.slates import within_capacity
 from rimsim.market.world import own_places, warm_model
-from rimsim.plugs import own_code
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.arms import Arm, is_done
 from rimsim.scenarios.runs.checkpoint import mark_done
@@ -27,6 +26,7 @@ from rimsim.scenarios.study.controls import control_of
 from rimsim.scenarios.study.recorder import ArmRecorder
 from rimsim.system import cache_folder
 from rimsim.tracking import Tracker
+from rimsim.user_code import own_code
 
 AT_OPENING = ("relevance", "popularity", "oracle")
 """Agents whose utility at the opening is computed: the best by the model, bestsellers, the truly best."""

@@ -12,9 +12,9 @@ from rimsim.errors import ConfigError, RunFolderError, nearest_file
 from rimsim.intensity.cache import log_digest
 from rimsim.market import build_world
 from rimsim.market.world import own_places, plugs_of
-from rimsim.plugs import files_of, own_code
 from rimsim.scenarios.runs.records import versions
 from rimsim.scenarios.runs.store import BEGUN, RunFolder
+from rimsim.user_code import files_of, own_code
 
 
 def require_same(run: RunFolder, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:

@@ -21,7 +21,6 @@ from rimsim.market.fitness import READER, fitness
 from rimsim.market.fitted import truth_bootstrap
 from rimsim.market.world import check_promises, expected_arrivals, own_places
 from rimsim.measures import MEASURES, records
-from rimsim.plugs import own_code
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.comparison import comparison_answer, comparison_plots
 from rimsim.scenarios.report.loop import parts_by_seed
@@ -46,6 +45,7 @@ from rimsim.scenarios.study.play import prepare, run_arm
 from rimsim.scenarios.study.repetition import digests
 from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
+from rimsim.user_code import own_code
 
 
 def run(study: Study, command: str, execution: Execution) -> Run:

@@ -20,7 +20,6 @@ from rimsim.errors import ConfigError, require_known
 from rimsim.evaluation.designs import DESIGNS, Assignment
 from rimsim.market import build_world
 from rimsim.market.world import expected_arrivals, own_places
-from rimsim.plugs import own_code
 from rimsim.scenarios.kinds import results
 from rimsim.scenarios.kinds.experiment.arms import play_experiment, play_world
 from rimsim.scenarios.kinds.experiment.effects import arrivals_table, estimates, tail_of, total_effects
@@ -32,6 +31,7 @@ from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
 from rimsim.scenarios.runs.locks import folder_for
 from rimsim.scenarios.runs.store import RunFolder
 from rimsim.scenarios.study.checks import LogArguments, resolved
+from rimsim.user_code import own_code
 
 TRAINING = ("shared", "diverted")
 PRICES = ("shared", "split")

@@ -32,7 +32,6 @@ from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth
 from rimsim.market.fitness import READER, chosen_truth, fitness
 from rimsim.market.fitted import kept_truth
 from rimsim.measures import agreement, mean_interval, pairs_of
-from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import RunResult, Show, own_log, table_of, usable_log
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
@@ -45,6 +44,7 @@ from rimsim.scenarios.runs.locks import folder_for, require_free
 from rimsim.scenarios.runs.records import load_facts
 from rimsim.scenarios.runs.store import RunFolder
 from rimsim.session import ModelName
+from rimsim.user_code import own_code
 
 Truths: TypeAlias = Mapping[str, Truth]
 MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", evidence_of.RANDOM)

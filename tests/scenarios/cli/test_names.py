@@ -20,7 +20,6 @@ from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.model_names import GROUNDS, MARKS
 from rimsim.intensity.registry import shipped
 from rimsim.measures import own_measures
-from rimsim.plugs import own_code
 from rimsim.scenarios import compare, export, load_run
 from rimsim.scenarios.cli import slips, tools
 from rimsim.scenarios.kinds.experiment import PRICES, TRAINING
@@ -31,6 +30,7 @@ from rimsim.scenarios.runs.execution import BACKENDS
 from rimsim.scenarios.runs.locks import folder_for
 from rimsim.scenarios.study.checks import REVEALED, checked_agents
 from rimsim.scenarios.study.notes import notes_of
+from rimsim.user_code import own_code
 
 MINE = """
 import torch
