@@ -78,7 +78,9 @@ def departures(device):
 def test_ranking_by_tensor_operations_is_the_compiled_ranking(device, tie_width, share):
     """Price slates on a device equal those of the compiled code: ties, dither, masks and prices of both signs."""
     draw = np.random.default_rng(3)
-    n, m, k = 40, 300, 8
+    n = 40
+    m = 300
+    k = 8
     scores = (draw.integers(30, size=(n, m)) / 30).astype(np.float32)  # ties in every row
     price = draw.choice([-0.2, 0.0, 0.4], m)
     admissible = None if share is None else draw.random((n, m)) < share
@@ -108,7 +110,8 @@ def test_scores_agree_with_those_of_the_cpu(scenario, saved, device):
     """λ(x,y) of one model on two devices differs by rounding alone, and lies on the model's device."""
     past = build_world(scenario).past
     states = UserStates.of(past, np.arange(50), np.full(50, past.time[-1] + 1.0))
-    want, found = load(saved, "cpu").score(states), load(saved, device).score(states)
+    want = load(saved, "cpu").score(states)
+    found = load(saved, device).score(states)
     assert found.device.type == device
     torch.testing.assert_close(found.cpu(), want, rtol=CLOSE if device != "cpu" else 0, atol=1e-9)
 
@@ -121,7 +124,8 @@ def test_a_short_market_is_the_same_on_a_device(scenario, saved, device, name):
     assert [market.device.type for market in markets] == ["cpu", device]
     here, there = (play_out(market, make_agent(name)) for market in markets)
     for mine, theirs in zip(here.closed, there.closed, strict=True):
-        one, other = mine.ledger, theirs.ledger
+        one = mine.ledger
+        other = theirs.ledger
         np.testing.assert_array_equal(mine.required, theirs.required)
         assert mine.cost == pytest.approx(theirs.cost, rel=CLOSE)
         same = (one.item == other.item).all(1)
@@ -163,7 +167,8 @@ def test_scores_stay_on_the_device_until_the_slates(scenario, saved, device, nam
 def test_an_environment_on_a_device_is_its_engine(scenario, device):
     """The environment and the engine with the model on one device agree in every slate and consumption."""
     config = override(scenario, {"platform.device": device, "rounds": 1})
-    market, agent = Market(config), make_agent("relevance")
+    market = Market(config)
+    agent = make_agent("relevance")
     play_round(market, agent)
     env = MarketEnv("closed-loop", settings=settings_of(config))
     rollout(env, make_agent("relevance"), seed=0)

@@ -44,7 +44,8 @@ def test_uniform_slates_are_uniform():
 def test_epsilon_zero_is_relevance_and_one_is_uniform():
     """At ε = 0 the slates are those of relevance, at ε = 1 those of uniform draws."""
     market = Market(small_scenario(rounds=1))
-    arrivals, view = market.next_arrivals(30), market.round_view()
+    arrivals = market.next_arrivals(30)
+    view = market.round_view()
     agents = make_agent("relevance"), EpsilonGreedy(0.0), EpsilonGreedy(1.0)
     for agent in agents:
         agent.begin_round(view)
@@ -58,9 +59,12 @@ def test_epsilon_zero_is_relevance_and_one_is_uniform():
 def test_feedback_follows_its_formula(unit, gain, closing):
     """Slates and prices equal a slow transcription of w = clip(w₀ + g·c/√b·(b·t/N − E)·h, 0, c) in either unit."""
     market = Market(small_scenario(rounds=1, exposure=ExposureConfig(unit=unit)))
-    agent, view = RimFeedback(gain, closing=closing), market.round_view()
+    agent = RimFeedback(gain, closing=closing)
+    view = market.round_view()
     agent.begin_round(view)
-    start, exposure, time = -agent.item_price, np.zeros(market.n_items), 0
+    start = -agent.item_price
+    exposure = np.zeros(market.n_items)
+    time = 0
     while not market.done:
         arrivals = market.next_arrivals(7)
         slates = agent.act(arrivals)
@@ -118,7 +122,8 @@ def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
         barrier_every = 50
 
         def __init__(self):
-            self.learnt, self.known_when_acting = [], []
+            self.learnt = []
+            self.known_when_acting = []
 
         def act(self, arrivals):
             self.known_when_acting += [len(self.learnt)] * len(arrivals)
@@ -129,9 +134,11 @@ def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
             self.learnt += feedback.arrivals.row.tolist()
             told.extend(feedback.arrivals.capacity.tolist())
 
-    seen, told = [], []
+    seen = []
+    told = []
     for size in (1, 7, 1000):
-        agent, market = Learner(), Market(small_capped(rounds=2))
+        agent = Learner()
+        market = Market(small_capped(rounds=2))
         for _ in range(2):
             play_round(market, agent, size)
         assert agent.learnt == [*range(120)] * 2
@@ -242,7 +249,8 @@ def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
-M, K = 6, 2
+M = 6
+K = 2
 BITS = np.uint64(77)
 
 
@@ -280,7 +288,8 @@ def test_prices_of_a_sample_with_few_positions_an_item_need_not_be_near(monkeypa
 
 def test_what_a_round_knows_of_last_rounds_states_is_a_count_over_them():
     """To what share an item could be shown, and what a slate holds of each row, by loops over two chunks of states."""
-    draw, weights = np.random.default_rng(4), np.array([1.0, 0.5])
+    draw = np.random.default_rng(4)
+    weights = np.array([1.0, 0.5])
     released = np.array([-np.inf, -np.inf, 5.0, 14.5, 19.0, 99.0])
     rows = [
         Row("all", np.array([0, 1, 3]), 9.0, arrivals=20.0),
@@ -288,7 +297,8 @@ def test_what_a_round_knows_of_last_rounds_states_is_a_count_over_them():
         Row("never", np.array([4]), 9.0, arrivals=1.0, audience=1),
         Row("some", np.array([5, 0]), 9.0, arrivals=9.0, audience=2),
     ]
-    admissible, capacity = draw.random((20, M)) < 0.6, draw.integers(0, 4, 20)
+    admissible = draw.random((20, M)) < 0.6
+    capacity = draw.integers(0, 4, 20)
     counts = np.column_stack([np.arange(20) == 13, np.zeros(20, bool), draw.random(20) < 0.5])
     whole = arrivals_of(skewed(20, M), admissible)
     whole = replace(whole, capacity=capacity, audiences=counts)

@@ -35,7 +35,8 @@ class TestBuiltInHard(TestBuiltIn):
 
     def view(self, arrivals):
         """The view of such a round."""
-        plain, weights = super().view(arrivals), position_weights(0.8, self.k)
+        plain = super().view(arrivals)
+        weights = position_weights(0.8, self.k)
         guarantee = {"position_weights": weights, "unit": "examined", "hard": True}
         required = plain.required * mean_weight(weights)
         return dataclasses.replace(plain, arrivals=75, required=required, **guarantee)

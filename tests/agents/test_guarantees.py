@@ -53,7 +53,8 @@ def test_an_examined_exposure_counts_as_much_as_its_position_is_looked_at(name):
     units = (ExposureConfig(unit=unit) for unit in ("examined", "shown"))
     config, positions = (small_scenario(rounds=2, exposure=unit) for unit in units)
     weights = measures.position_weights(config.consumer.position_decay, config.slate)
-    shown, found = market_of(name, positions)[1], []
+    shown = market_of(name, positions)[1]
+    found = []
     for batch in (1, 7, None):
         agent, market = market_of(name, config)
         assert (market.open.required == shown.open.required * measures.mean_weight(weights)).all()
@@ -71,7 +72,8 @@ def test_weights_of_positions_lie_on_a_grid_on_which_requirements_are_exact():
     weights = measures.position_weights(0.85, 10)
     assert np.abs(weights - 0.85 ** np.arange(10)).max() <= 2.0**-21
     assert ((weights * 2**20) % 1 == 0).all()
-    whole, mean = np.arange(100_000.0), measures.mean_weight(weights)
+    whole = np.arange(100_000.0)
+    mean = measures.mean_weight(weights)
     assert (whole * mean / mean == whole).all()
 
 
@@ -130,8 +132,11 @@ def test_slates_stand_in_order_of_what_counts(name, kind):
 @pytest.mark.parametrize("name", ["rim-resolve(every=100)", "fair-rec"])
 def test_examined_guarantees_are_kept(name):
     """Soft, with a cost that pays for it: the examined shortfall stays low, where counting positions leaves more."""
-    n, m, k = 400, 60, 6
-    past, now = arrivals_of(mild(n, m, 1)), arrivals_of(mild(n, m, 2), first=900)
+    n = 400
+    m = 60
+    k = 6
+    past = arrivals_of(mild(n, m, 1))
+    now = arrivals_of(mild(n, m, 2), first=900)
     view = view_of(n, m, k, past=past, cost=20.0, unit="examined", decay=0.8)
     assert missing(view, begun(name, view).act(now).items) <= 0.03
 
@@ -155,7 +160,9 @@ def test_entropic_prices_meet_floors_of_any_unit_and_buy_nothing_beyond(k):
 @pytest.mark.parametrize("name", ["rim-feedback", "rim-resolve(every=100)"])
 def test_hard_requirements_are_met_whatever_they_cost(name, unit):
     """Where a missing exposure costs next to nothing, soft ones fail and hard ones are met to the last."""
-    n, m, k = 300, 60, 6
+    n = 300
+    m = 60
+    k = 6
     asked = {"cost": 1e-9, "unit": unit, "decay": 1.0 if unit == "shown" else 0.8}
     for seed in range(4):
         draw = np.random.default_rng(seed)
@@ -169,17 +176,23 @@ def test_hard_requirements_are_met_whatever_they_cost(name, unit):
 
 def test_the_guard_does_nothing_while_floors_can_wait():
     """Until few arrivals are left, slates are those that the unguarded prices give."""
-    past, now = arrivals_of(skewed(200, 40)), arrivals_of(skewed(200, 40, 1), first=900)
+    past = arrivals_of(skewed(200, 40))
+    now = arrivals_of(skewed(200, 40, 1), first=900)
     view = view_of(200, 40, 4, past=past, cost=30.0, hard=True, unit="examined", decay=0.8)
-    free, guarded = begun("rim-feedback", view), begun("rim-feedback", view)
+    free = begun("rim-feedback", view)
+    guarded = begun("rim-feedback", view)
     free._delivery._guarded = None
     assert (free.act(now).items[:160] == guarded.act(now).items[:160]).all()
 
 
 def test_an_item_that_few_may_be_shown_is_shown_to_them_in_time():
     """What a fortieth of the arrivals, or the last tenth alone, may be shown is met though its price says nothing."""
-    n, m, k, item = 400, 30, 4, np.arange(30)
-    few, late = np.ones((n, m), bool), np.ones((n, m), bool)
+    n = 400
+    m = 30
+    k = 4
+    item = np.arange(30)
+    few = np.ones((n, m), bool)
+    late = np.ones((n, m), bool)
     few[:, 3] = np.arange(n) % 40 == 7
     late[:360, 0] = False
     scores = skewed(n, m, 3) * (item != 3)
@@ -195,7 +208,9 @@ def test_an_item_that_few_may_be_shown_is_shown_to_them_in_time():
 @pytest.mark.parametrize("unit", ["examined", "shown"])
 def test_items_that_most_have_consumed_do_not_miss_their_last_visitors(unit):
     """Where a tenth to all may be shown an item, by chance, nothing is missing in any of some rounds."""
-    n, m, k = 300, 60, 6
+    n = 300
+    m = 60
+    k = 6
     asked = {"share": 0.4, "cost": 1.0, "unit": unit, "decay": 1.0 if unit == "shown" else 0.85, "hard": True}
     for seed in (3, 4, 9, 12, 16):  # in each of them one standard deviation of doubt was too little
         draw = np.random.default_rng(seed)
@@ -210,7 +225,10 @@ def test_items_that_most_have_consumed_do_not_miss_their_last_visitors(unit):
 @pytest.mark.parametrize("forecast", [0.5, 1.0, 1.5])
 def test_the_clock_delivers_what_was_promised_for_the_arrivals_expected(forecast, hard):
     """By the clock, at most 3% is missing where half as many, or one and a half times as many, were expected."""
-    n, m, k, span = 600, 60, 6, 1000.0
+    n = 600
+    m = 60
+    k = 6
+    span = 1000.0
     asked = {"share": 0.4, "cost": 20.0, "unit": "examined", "decay": 0.85, "hard": hard}
     view = view_of(round(forecast * n), m, k, past=arrivals_of(mild(n, m, 1)), **asked)
     view = replace(view, pace="clock", opens=0.0, closes=span)
@@ -221,7 +239,9 @@ def test_the_clock_delivers_what_was_promised_for_the_arrivals_expected(forecast
 
 def test_a_round_goes_on_after_the_arrivals_expected():
     """By arrivals, with half as many expected as come: all is met by then, and prices stay finite afterwards."""
-    n, m, k = 600, 60, 6
+    n = 600
+    m = 60
+    k = 6
     view = view_of(n // 2, m, k, share=0.5, past=arrivals_of(mild(n, m, 1)), cost=20.0)
     for name in MOVING:
         slates = begun(name, view).act(arrivals_of(mild(n, m, 2), first=900))
@@ -231,7 +251,10 @@ def test_a_round_goes_on_after_the_arrivals_expected():
             assert missing(view, slates.items) <= 0.001
 
 
-N, M, K, COST = 14, 6, 3, 0.3
+N = 14
+M = 6
+K = 3
+COST = 0.3
 CAPACITY = np.array([3, 2, 1, 0, 3, 3, 2, 1, 3, 3, 3, 2, 3, 3])
 
 
@@ -284,10 +307,12 @@ def test_what_can_no_longer_be_shown_is_owed_and_paid_back(seed, share, scale):
     view, arrivals = _round(seed, share)
     arrivals = replace(arrivals, ground_intensity=np.float32(scale) * arrivals.ground_intensity)
     view = replace(view, audience=Chunks([arrivals]))
-    planner, agent = make_agent("hindsight"), make_agent("hindsight")
+    planner = make_agent("hindsight")
+    agent = make_agent("hindsight")
     for each in (planner, agent):
         each.begin_round(view)
-    plan, price = planner.act(arrivals).items, planner.item_price
+    plan = planner.act(arrivals).items
+    price = planner.item_price
     barred = np.random.default_rng(seed + 50).random((N, M)) < 0.35
     admissible = arrivals.admissible.numpy() & ~barred
     found = agent.act(replace(arrivals, admissible=torch.from_numpy(admissible))).items
@@ -321,7 +346,8 @@ def test_guaranteed_items_choose_their_users(seed):
     agent = make_agent("user-rec")
     agent.begin_round(view)
     found = agent.act(arrivals)
-    scores, admissible = arrivals.intensity.numpy().astype(np.float64), arrivals.admissible.numpy()
+    scores = arrivals.intensity.numpy().astype(np.float64)
+    admissible = arrivals.admissible.numpy()
     chosen = np.zeros((N, M), bool)
     for item in range(M):
         users = sorted(np.flatnonzero(admissible[:, item]), key=lambda user: -scores[user, item])
@@ -347,7 +373,8 @@ def test_a_round_is_solved_from_the_prices_of_the_one_before():
         given.append(prices)
         return solve_prices(*arguments, prices=prices, **options)
 
-    rounds, both = HindsightPrices(), (problem(0), problem(1))
+    rounds = HindsightPrices()
+    both = (problem(0), problem(1))
     found = [rounds.of(partial(solve, *one.args, **one.keywords)) for one in both]
     assert given[0] is None
     assert given[1] is found[0].item_price
@@ -438,7 +465,8 @@ quarters = st.lists(st.integers(0, 12), min_size=2, max_size=12)
 @given(quarters, st.integers(0, 3))
 def test_deficits_are_counted_again_after_exposures(numbers, shown):
     """Positions needed and classes are those of a fresh count, after any item was shown at any position."""
-    required, unit = np.array(numbers) / 4.0, unit_of()
+    required = np.array(numbers) / 4.0
+    unit = unit_of()
     exposure = np.zeros(len(required))
     deficits = guarding.Deficits.of(required, exposure, unit)
     items = np.array([0, len(required) - 1])
@@ -457,7 +485,8 @@ def test_deficits_are_counted_again_after_exposures(numbers, shown):
 @given(quarters, st.integers(0, 6))
 def test_positions_that_are_too_few_are_counted(numbers, later):
     """Items need their positions, and additional ones where more want the first e than such positions remain."""
-    required, unit = np.array(numbers) / 4.0, unit_of()
+    required = np.array(numbers) / 4.0
+    unit = unit_of()
     deficits = guarding.Deficits.of(required, np.zeros(len(required)), unit)
     need = sum(max(b / unit.mean, 1.0) for b in required if b > 0)
     among = [suffice(b) for b in required]
@@ -492,7 +521,8 @@ def test_items_are_placed_where_positions_cover_their_deficits(items, count):
     required = np.array([number for number, _ in items]) / 4.0
     value = np.array([-np.inf if level < 0 else float(level) for _, level in items])
     deficits = guarding.Deficits.of(required, np.zeros(len(items)), unit_of())
-    slate, hidden = np.full(len(WEIGHT), -1), value.copy()
+    slate = np.full(len(WEIGHT), -1)
+    hidden = value.copy()
     guarding.place_deficits(deficits, hidden, ROW, count, np.array(WEIGHT), slate)
     assert slate.tolist() == placed_by_hand(required, value, count)
     shown = slate[slate >= 0]
@@ -513,7 +543,9 @@ def due(guard, left, *, may=None, weight=WEIGHT, counts=(True,), exposure=None):
 @pytest.mark.parametrize("spare", [0.0, 0.2])
 def test_an_item_is_urgent_when_it_needs_as_many_arrivals_as_are_left(spare):
     """An item that a quarter may be shown needs n·chance less standard deviations of the arrivals to come."""
-    required, chance, sure = np.array([5.0, 0.0]), np.array([0.25, 1.0]), 2.0
+    required = np.array([5.0, 0.0])
+    chance = np.array([0.25, 1.0])
+    sure = 2.0
     latest = max(n for n in range(200) if n * 0.25 - sure * np.sqrt(n * 0.25 * 0.75) <= 5.0)
     for later, urgent in ((latest + 1, 0), (latest, 1)):
         guard = guard_of(required, weight=(1.0, 1.0), chance=chance, sure=sure, spare=spare)
@@ -528,7 +560,8 @@ def slate_of(value, required, left, weight, *, urgent=True, excess=0.0, guard=No
     guard = guard_of(required, weight=weight) if guard is None else guard
     exposure = np.zeros(len(guard.required))
     deficits = guarding.Deficits.of(required, exposure, unit_of(weight))
-    items, best = np.full(len(weight), -1), np.empty(len(weight))
+    items = np.full(len(weight), -1)
+    best = np.empty(len(weight))
     state = guard, exposure, unit_of(weight), deficits
     size = guarding.place_due(
         value.copy(), ROW, left, guarding.Due(int(urgent), excess, is_now=True), *state, items, best
@@ -554,7 +587,8 @@ def hard_round(n, slate, floors, cost):
 @cases("slate capacity", (1, None), (3, 1), (2, None))
 def test_the_guard_is_asked_about_slates_of_any_length(slate, capacity):
     """Prices that hardly move would show the best item alone; what is hard is delivered all the same."""
-    n, floors = 40, np.array([0.0, 3.0, 6.0, 0.0])
+    n = 40
+    floors = np.array([0.0, 3.0, 6.0, 0.0])
     scores = np.tile(np.array([0.9, 0.2, 0.1, 0.5], np.float32), (n, 1))
     agent = make_agent("rim-feedback")
     agent.begin_round(hard_round(n, slate, floors, 1e-9))
@@ -578,7 +612,8 @@ def test_the_most_valuable_urgent_items_are_placed(urgent):
 @cases("excess slate", (0.0, [3, 4, 0]), (0.3, [3, 4, 0]), (1.5, [3, 2, 0]), (9.0, [1, 2, 0]))
 def test_an_item_placed_for_its_row_is_not_placed_twice(excess, slate):
     """Positions too few are given to items in deficit: one that was placed for its row is one of them already."""
-    weight, required = (1.0, 0.5, 0.25), np.array([0.25, 0.5, 0.5, 0.0, 0.0])
+    weight = (1.0, 0.5, 0.25)
+    required = np.array([0.25, 0.5, 0.5, 0.0, 0.0])
     guard = guard_of(required, [[0, 3]], [9.0], [0], weight=weight)
     guard.due[0] = 0.25
     value = np.array([9.0, 1.0, 2.0, 8.0, 7.0])
@@ -599,11 +634,15 @@ def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
         return np.array(data.draw(st.lists(st.integers(low, high), min_size=size, max_size=size)))
 
     n = len(items)
-    least, delivered = some(0, 160, n) / 4.0, some(0, 160, n) / 16.0
-    column, left = some(0, 2, n), 1.0 * some(1, 60, 3)
-    counts, chance = np.array([True, False, True]), np.linspace(0.2, 1.0, MANY)
+    least = some(0, 160, n) / 4.0
+    delivered = some(0, 160, n) / 16.0
+    column = some(0, 2, n)
+    left = 1.0 * some(1, 60, 3)
+    counts = np.array([True, False, True])
+    chance = np.linspace(0.2, 1.0, MANY)
     weight = np.array([1.0, 0.5, 0.25])
-    required, mean = np.arange(MANY) / 2.0 * data.draw(st.booleans()), weight.mean()
+    required = np.arange(MANY) / 2.0 * data.draw(st.booleans())
+    mean = weight.mean()
     about = {"weight": weight, "chance": chance, "spare": 0.1, "sure": 1.0}
     guard = guard_of(required, items, least, column, **about)
     exposure = np.concatenate([np.zeros(MANY), delivered])
@@ -629,10 +668,12 @@ def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
     without = guarding.positions_needed(deficits, coming, coming * 3)
     if few or alone != without:  # items that need more than one position per arrival
         short -= without - alone
-    total, wanted = deficits.total[0] * guarding.GRAIN + need.sum(), short
+    total = deficits.total[0] * guarding.GRAIN + need.sum()
+    wanted = short
     if short > 0:
         part = np.where(counts[column], short * need / total * mean, -np.inf)
-        expected, wanted = np.maximum(expected, part), short * deficits.total[0] * guarding.GRAIN / total
+        expected = np.maximum(expected, part)
+        wanted = short * deficits.total[0] * guarding.GRAIN / total
     assert guard.need == pytest.approx(need, abs=1e-9)
     assert guard.due == pytest.approx(expected, abs=1e-6)
     assert urgent == few
@@ -644,14 +685,16 @@ def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
 @given(tables, st.data())
 def test_items_of_due_rows_are_placed_as_a_search_by_hand_does(items, data):
     """The best items of each due row, the row with most first, each at the last position that suffices."""
-    items, weight = [np.array(one) for one in items], np.array([1.0, 0.5, 0.25, 0.25])
+    items = [np.array(one) for one in items]
+    weight = np.array([1.0, 0.5, 0.25, 0.25])
     eighths = st.lists(st.integers(-4, 20), min_size=len(items), max_size=len(items), unique=True)
     guard = guard_of(np.zeros(MANY), items, [9.0] * len(items), [0] * len(items), weight=weight)
     guard.due[:] = np.array(data.draw(eighths)) / 8.0
     levels = np.array(data.draw(st.lists(st.integers(-1, 2), min_size=MANY, max_size=MANY)), float)
     value = np.where(levels < 0, -np.inf, levels)
     found = slate_of(value, np.zeros(MANY), 50.0, weight, urgent=False, guard=guard)
-    slate, left = [-1] * 4, value.copy()
+    slate = [-1] * 4
+    left = value.copy()
     for row in np.argsort(-guard.due):
         lack = guard.due[row] - sum(w for w, item in zip(weight, slate, strict=True) if item in items[row])
         while guard.due[row] > 1e-9 and lack > 1e-9:
@@ -661,7 +704,8 @@ def test_items_of_due_rows_are_placed_as_a_search_by_hand_does(items, data):
                 break
             place = max([place for place in free if weight[place] >= lack - 1e-9] or free[:1])
             item = max(pool, key=lambda one: (left[one], int(tie_rank(ROW, one))))
-            slate[place], left[item] = int(item), -np.inf
+            slate[place] = int(item)
+            left[item] = -np.inf
             lack -= weight[place]
     others = sorted(np.flatnonzero(left > -np.inf), key=lambda one: (-left[one], -int(tie_rank(ROW, one))))
     filled = [item if item >= 0 else int(others.pop(0)) if others else -1 for item in slate]
@@ -670,12 +714,14 @@ def test_items_of_due_rows_are_placed_as_a_search_by_hand_does(items, data):
 
 def test_an_exposure_that_is_taken_back_is_delivered_again():
     """A guard that is informed of exposures that did not count, as in experiments on items, shows them in time."""
-    n, m = 60, 12
+    n = 60
+    m = 12
     liked = np.random.default_rng(0).random((n, m)).astype(np.float32)
     liked[:, :4] = 0.0  # nobody wants the guaranteed items
     agent = make_agent("rim-feedback")
     agent.begin_round(hard_round(n, 2, np.where(np.arange(m) < 4, 1.0, 0.0), 0.01))
-    delivered, taken = np.zeros(m), set()
+    delivered = np.zeros(m)
+    taken = set()
     for row in range(n):
         one = arrivals_of(liked[row : row + 1], first=row)
         back = np.zeros(m)

@@ -30,7 +30,9 @@ PRICED = tuple(name for name in MOVING if name != "fair-rec")
 
 def test_bonus_of_uncertain_items_is_the_quantile_of_their_law():
     """Without floors `rim-ucb` shows the best of λ raised by quantiles; sure of all items it is `rim-feedback`."""
-    n, m, k = 40, 30, 5
+    n = 40
+    m = 30
+    k = 5
     scores = skewed(n, m)
     past, now = (arrivals_of(scores[rows]) for rows in (slice(0, 20), slice(20, 40)))
     shape = np.random.default_rng(1).uniform(0.5, 20.0, m)
@@ -48,7 +50,8 @@ def test_bonus_of_uncertain_items_is_the_quantile_of_their_law():
 
 def test_the_state_oracle_knows_first_visits_by_their_mean_alone():
     """Row by row: returning visitors get their own best items, first ones those of the mean of first ones so far."""
-    true, lengths = skewed(30, 25), np.arange(30) % 3
+    true = skewed(30, 25)
+    lengths = np.arange(30) % 3
     events = int(lengths.sum())
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     history = UserStates(offsets, np.zeros(events, np.int64), np.zeros(events), np.ones(30))
@@ -73,7 +76,8 @@ def test_best_items_are_a_sort_by_value_and_seeded_rank(m, levels, width):
         value = draw.integers(0, levels, m) / (1.0 if width == 0 else levels)
         value[draw.random(m) < 0.3] = -np.inf
         row = np.uint64(draw.integers(0, 2**63))
-        items, best = np.empty(k, np.int64), np.empty(k)
+        items = np.empty(k, np.int64)
+        best = np.empty(k)
         size = matching.best_items(value, row, items, best, *([width] if width else []))
         rank = np.array([int(matching.tie_rank(row, item)) for item in range(m)], object)
         raised = value + width * np.array([matching.uniform_of(np.uint64(one)) for one in rank])
@@ -102,7 +106,8 @@ def test_items_between_are_a_mask(m):
 
 def test_inclusion_probabilities_of_a_large_catalogue():
     """With thousands of items, at any temperature, they lie in [0, 1], sum to k and follow the order of the scores."""
-    draw, inclusion = np.random.default_rng(0), np.empty(3_700)
+    draw = np.random.default_rng(0)
+    inclusion = np.empty(3_700)
     for scale in (1e-3, 1.0, 50.0, 1e4):
         z = np.sort(draw.standard_normal(3_700)) * scale
         gibbs_law(z, 37, np.empty(3_700), np.empty((3_701, 38)), inclusion, np.empty(0), inclusion)
@@ -124,7 +129,9 @@ def smoothed_dual(scores, bonus, k, required, epsilon):
 @pytest.mark.parametrize("cost", [5.0, 0.2])
 def test_entropic_prices_minimise_the_smoothed_dual(cost):
     """The bonuses reach the minimum that a general solver finds over the box, whether the box binds or not."""
-    scores, k, epsilon = skewed(12, 6, 4), 2, 0.15
+    scores = skewed(12, 6, 4)
+    k = 2
+    epsilon = 0.15
     required = np.full(6, 2.5)
     states = States(scores, np.full(12, k))
     bonus = -entropic_prices(states, required, cost, epsilon, 1e-9)
@@ -141,7 +148,8 @@ def test_the_projection_is_that_of_a_quadratic_programme():
     draw = np.random.default_rng(0)
     for trial in range(40):
         m = int(draw.integers(1, 12))
-        y, weight = draw.standard_normal(m), draw.integers(0, 5, m).astype(float)
+        y = draw.standard_normal(m)
+        weight = draw.integers(0, 5, m).astype(float)
         metric = np.sqrt(np.maximum(weight, 1.0)) if trial % 2 else draw.random(m) + 0.1
         limit = float(draw.choice([0.0, 0.3, 2.0, 100.0]))
         x = projected(y, weight, metric, limit)
@@ -171,8 +179,11 @@ def test_resolving_solves_what_remains_on_the_latest_states(memory, sample, pres
 
     The sample is the latest states of the round, filled up with states of the last round, evenly spaced.
     """
-    n, m, k = 120, 30, 3
-    past, now = arrivals_of(skewed(n, m, 1)), arrivals_of(skewed(n, m, 2), first=500)
+    n = 120
+    m = 30
+    k = 3
+    past = arrivals_of(skewed(n, m, 1))
+    now = arrivals_of(skewed(n, m, 2), first=500)
     agent = make_agent(f"rim-resolve(every=40,gain=0,memory={memory},sample={sample})")
     view = view_of(n, m, k, past=past, cost=1.0)
     agent.begin_round(view)
@@ -203,10 +214,13 @@ def test_without_past_states_prices_begin_at_zero(name):
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.7])
 def test_copies_are_handed_out_as_the_adaptation_says(share):
     """Slates of fair-rec equal a transcription with Python sets, copies left and even turns, on short slates too."""
-    n, m, k = 60, 25, 4
+    n = 60
+    m = 25
+    k = 4
     scores = skewed(n, m, 3)
     admissible = np.random.default_rng(1).random((n, m)) < 0.8
-    agent, view = make_agent("fair-rec"), view_of(n, m, k, share=share)
+    agent = make_agent("fair-rec")
+    view = view_of(n, m, k, share=share)
     agent.begin_round(view)
     capacity = np.random.default_rng(2).integers(0, k + 1, n)
     slates = agent.act(dataclasses.replace(arrivals_of(scores, admissible), capacity=capacity)).items
@@ -231,7 +245,8 @@ def test_stated_prices_are_the_agents_prices_before_the_arrival(name):
     while not market.done:
         arrivals = market.next_arrivals(1)
         barrier = agent.barrier_every is not None and market.served % agent.barrier_every == 0
-        before, cost = agent.item_price, market.cost
+        before = agent.item_price
+        cost = market.cost
         slates = agent.act(arrivals)
         if not barrier:  # there, prices are solved anew first
             shown = slates.items[0][slates.items[0] >= 0]
@@ -244,7 +259,9 @@ def test_stated_prices_are_the_agents_prices_before_the_arrival(name):
 
 def test_the_budget_of_p_mmf_is_kept():
     """Σ b·(−μ) never exceeds its budget, and a small budget is used up."""
-    n, m, k = 150, 40, 3
+    n = 150
+    m = 40
+    k = 3
     view = view_of(n, m, k)
     agent = make_agent("p-mmf(strength=0.05,eta=1)")
     agent.begin_round(view)
@@ -261,7 +278,8 @@ def test_the_budget_of_p_mmf_is_kept():
 def test_capped_users_get_no_more_than_their_positions(name):
     """Where a user's exposures are capped, slates end at the arrival's capacity; at none left, nothing may be shown."""
     market = Market(markets.small_capped(rounds=2, user_cap=6))
-    agent, capped = make_agent(name), 0
+    agent = make_agent(name)
+    capped = 0
     while not market.done:
         agent.begin_round(market.round_view())
         market.barrier_every, number = agent.barrier_every, market.round
@@ -300,7 +318,8 @@ def genre_view(decay=0.5):
 
 def visitors(intensity, histories):
     """Arrivals with given intensities (n, 4) and histories, a list of items each."""
-    n, offsets = len(intensity), np.append(0, np.cumsum([len(items) for items in histories]))
+    n = len(intensity)
+    offsets = np.append(0, np.cumsum([len(items) for items in histories]))
     items = np.concatenate([*map(np.asarray, histories), []]).astype(np.int64)
     history = UserStates(offsets, items, np.zeros(len(items)), np.ones(n))
     return dataclasses.replace(arrivals_of(np.asarray(intensity)), history=history)
@@ -318,10 +337,12 @@ def test_the_slate_holds_the_highest_bounds_of_a_ridge_regression():
     rng = np.random.default_rng(0)
     agent = LinUCB(width=0.7, ridge=3.0)
     agent.begin_round(genre_view())
-    rows, targets = [], []
+    rows = []
+    targets = []
     for _ in range(30):
         intensity = rng.random(4).astype(np.float32)
-        history, slate = rng.choice(4, rng.integers(0, 4), replace=False), rng.permutation(4)[:2]
+        history = rng.choice(4, rng.integers(0, 4), replace=False)
+        slate = rng.permutation(4)[:2]
         consumed = rng.random(2) < 0.4
         agent.learn(Feedback(visitors(intensity[None], [history]), slate[None], consumed[None]))
         rows += list(features(intensity.astype(float), history)[slate] * np.array([[1.0], [0.5]]))
@@ -375,7 +396,8 @@ def test_an_agent_that_does_not_ask_is_told_nothing():
 
 def test_what_it_has_learnt_outlives_an_interruption_and_is_told(tmp_path, monkeypatch):
     """A resumed run has the same content; each round's ``diagnostics`` are metrics ``agent/<name>`` and scalars."""
-    whole, stopped = markets.small_run(tmp_path / "whole", ["lin-ucb"]), tmp_path / "stopped"
+    whole = markets.small_run(tmp_path / "whole", ["lin-ucb"])
+    stopped = tmp_path / "stopped"
     with markets.stopped_after_a_round(monkeypatch):
         refused(ArmsError, "enough", markets.small_run, stopped, ["lin-ucb"])
     assert digest(resume(stopped, workers=1)) == digest(whole)
@@ -388,5 +410,6 @@ def test_what_it_has_learnt_outlives_an_interruption_and_is_told(tmp_path, monke
 def test_diagnostics_that_are_no_numbers_are_refused():
     """An agent whose diagnostics are not names with numbers is named."""
     agent = Relevance()
-    agent.name, agent.diagnostics = "wordy", {"mood": "good"}
+    agent.name = "wordy"
+    agent.diagnostics = {"mood": "good"}
     refused(AgentError, "'wordy'.*Expected a mapping of names to numbers", diagnostics_of, agent)

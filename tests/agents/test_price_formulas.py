@@ -20,12 +20,17 @@ HOUR = 3600 * 1_000_000
 
 def test_p_mmf_averages_its_errors():
     """D ← α·(b/N − x) + (1 − α)·d and μ ← μ − η·c/√b·d, clipped to D; with a wide budget the clip is at 0 alone."""
-    n, m, k, alpha, eta = 30, 6, 2, 0.3, 0.5
+    n = 30
+    m = 6
+    k = 2
+    alpha = 0.3
+    eta = 0.5
     view = view_of(n, m, k)
     agent = make_agent(f"p-mmf(momentum={1 - alpha},eta={eta},strength=1000)")
     agent.begin_round(view)
     required = view.required.astype(float)
-    error, price = np.zeros(m), np.zeros(m)
+    error = np.zeros(m)
+    price = np.zeros(m)
     for t, row in enumerate(skewed(n, m)):
         slates = agent.act(arrivals_of(row[None], first=t))
         shown = np.bincount(slates.items[0], minlength=m)
@@ -83,9 +88,13 @@ def test_rows_are_paced_by_their_own_arrivals(pace, sizes):
     early = Row("early", np.array([5]), min_exposure=4.0, end=HOUR // 4, audience=1, arrivals=8.0)
     view = promising_view(pace, early)
     clock = RoundClock(view, view.promises)
-    all_of, expected = np.arange(40), np.array([16.0, 8.0])
-    times, counts = all_of * 90.0, np.column_stack([all_of >= 20, all_of < 10])
-    served, gone, left = 0, [], []
+    all_of = np.arange(40)
+    expected = np.array([16.0, 8.0])
+    times = all_of * 90.0
+    counts = np.column_stack([all_of >= 20, all_of < 10])
+    served = 0
+    gone = []
+    left = []
     for size in sizes:
         part = slice(served, served + size)
         batch = replace(arrivals_of(skewed(size, 6), first=served), time=times[part], audiences=counts[part])
@@ -95,7 +104,8 @@ def test_rows_are_paced_by_their_own_arrivals(pace, sizes):
         left.append(clock.remaining(batch))
         clock.advance(batch)
         served += size
-    gone, left = np.concatenate(gone), np.concatenate(left)
+    gone = np.concatenate(gone)
+    left = np.concatenate(left)
     came = np.column_stack([np.maximum(all_of - 20, 0), np.minimum(all_of, 10)])
     if pace == "arrivals":
         assert (gone == np.column_stack([came, all_of])).all()
@@ -140,14 +150,16 @@ def test_caps_have_prices_of_at_least_nothing_and_nobody_no_bounds():
 @cases("closing over", (0.0, 15.0), (0.2, 15.0), (0.0, 33.0))
 def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, closing, over):
     """Prices are added, items of full caps hidden, and exposures counted, by a dense table of rows and items."""
-    draw, counts = np.random.default_rng(3), np.array(counting)
+    draw = np.random.default_rng(3)
+    counts = np.array(counting)
     items = [np.array(one) for one in ([0, 1], [1, 2, 3], [4], [0, 3, 5], [2], [1, 5])]
     column = np.array([2] * 6 + [2, 0, 1, 2, 0, 1])  # floors of six items are due in the whole round
     least = np.array([3.0, 0, 0, 8, 0, 1, 6, 0, 9, 3, 1, 0])
     most = np.array([np.inf] * 6 + [np.inf, 4.0, np.inf, 5.0, 1.5, np.inf])
     start = np.array([-0.1, 0, 0, 0, 0, -0.5, -0.2, 0.1, 0, -0.3, 0.05, 0])
     step = np.array([0.2, 0, 0, 0.1, 0, 0.3, 0.1, 0.2, 0.1, 0.05, 0.4, 0])
-    due_in, gone = np.array([40.0, 20.0, 30.0]), np.array([8.0, 25.0, over])
+    due_in = np.array([40.0, 20.0, 30.0])
+    gone = np.array([8.0, 25.0, over])
     terms = start, least / due_in[column], step, 0.7, closing, due_in, most[6:]
     first = np.concatenate([[0], np.cumsum([len(one) for one in items])])
     pacing = Pacing(*terms, first, np.concatenate(items), column[6:])
@@ -161,10 +173,14 @@ def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, c
         cap = np.maximum(np.maximum(start, 0) + pull * (so_far - most * share), 0.0)
     bonus = pull * (least * share - so_far) * (least > 0) - np.minimum(start, 0)
     expected = np.where(np.isfinite(most), cap, 0.0) - np.clip(bonus, 0.0, 0.7)
-    price, own = np.empty(12), draw.random(6)
+    price = np.empty(12)
+    own = draw.random(6)
     move_prices(tuple(pacing), gone, exposure, earlier, price)
     assert price == pytest.approx(expected)
-    price[:6], column, most, so_far = own, column[6:], most[6:], so_far[6:]
+    price[:6] = own
+    column = column[6:]
+    most = most[6:]
+    so_far = so_far[6:]
     add_rows(pacing, counts, price)
     assert price[:6] == pytest.approx(own + (expected[6:] * counts[column]) @ table)
 
@@ -177,7 +193,8 @@ def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, c
     assert value.tolist() == hidden.tolist()
     assert 0 < np.isneginf(value).sum() < len(value)
 
-    shown, scratch = np.array([3, 1, 5]), np.zeros(6)
+    shown = np.array([3, 1, 5])
+    scratch = np.zeros(6)
     for size in range(4):
         of_items = np.zeros(6)
         of_items[shown[:size]] = weight[:size]
@@ -218,7 +235,9 @@ def test_the_temperature_is_relative_to_the_last_item_of_a_median_state(scale):
     assert agent._epsilon == pytest.approx(0.3 * view.cost)
 
 
-N, M, K = 60, 20, 4
+N = 60
+M = 20
+K = 4
 
 
 def _view(required, admissible=None, capacity=None, **fields):

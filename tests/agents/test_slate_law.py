@@ -40,8 +40,10 @@ def exponents(a, scale=1.5):
 @pytest.mark.parametrize(("a", "k"), SIZES)
 def test_what_items_count_is_the_mean_over_all_sets(a, k, scale):
     """Inclusion, what items count at the positions in which they stand, and log Σ are sums over all sets."""
-    z, weight = exponents(a, scale), np.array([1.0, 0.6, 0.5, 0.3, 0.2])[:k]
-    inclusion, counted = np.empty(a), np.empty(a)
+    z = exponents(a, scale)
+    weight = np.array([1.0, 0.6, 0.5, 0.3, 0.2])[:k]
+    inclusion = np.empty(a)
+    counted = np.empty(a)
     total = gibbs_law(z, k, np.empty(a), np.empty((a + 1, k + 1)), inclusion, weight, counted)
     law, expected = law_of(z, k)
     assert total == pytest.approx(expected, rel=1e-12)
@@ -54,12 +56,15 @@ def test_what_items_count_is_the_mean_over_all_sets(a, k, scale):
 @pytest.mark.parametrize("weight", [[], [1.0, 0.5, 0.25]])
 def test_sums_over_states_are_those_over_all_sets(weight):
     """Rows of many, few and no items, and of no position, add up to what an enumeration has."""
-    draw, epsilon, price = np.random.default_rng(5), 0.4, np.array([0.0, -0.3, 0.2, 0.0, -1.0, 0.1])
+    draw = np.random.default_rng(5)
+    epsilon = 0.4
+    price = np.array([0.0, -0.3, 0.2, 0.0, -1.0, 0.1])
     scores = draw.random((5, 6)).astype(np.float32)
     admissible = draw.random((5, 6)) < 0.8
     admissible[3] = np.arange(6) < 2
     admissible[4] = False
-    capacity, weight = np.array([2, 3, 0, 3, 2]), np.array(weight)
+    capacity = np.array([2, 3, 0, 3, 2])
+    weight = np.array(weight)
     mean, spread, counted = np.full((3, 6), 7.0)
     scores = np.where(admissible, scores, -np.inf).astype(np.float32)
     total = inclusion_sums(scores, capacity, price, epsilon, mean, spread, weight, counted)
@@ -85,18 +90,22 @@ def test_sums_over_states_are_those_over_all_sets(weight):
 @pytest.mark.parametrize(("a", "k"), [*SIZES, (4, 4)])
 def test_a_draw_takes_each_item_with_its_chance_given_those_before(a, k):
     """Item after item by its own uniform, at the share of sets that hold it among those that agree so far."""
-    z, epsilon = exponents(a), 0.5
+    z = exponents(a)
+    epsilon = 0.5
     value = np.insert(z * epsilon, 1, -np.inf)  # item 1 may not be shown
     law, _ = law_of(z, k)
     allowed = [0, *range(2, a + 1)]
     for number in range(30):
-        row, left, taken = np.uint64(number), law, ()
+        row = np.uint64(number)
+        left = law
+        taken = ()
         for at, item in enumerate(allowed):
             among = sum(p for one, p in left if at in one) / sum(p for _, p in left)
             hit = uniform_of(np.uint64(tie_rank(row, item))) < among
             left = [(one, p) for one, p in left if (at in one) == hit]
             taken += (item,) if hit else ()
-        items, propensity = np.full(k, -1), np.zeros(k, np.float32)
+        items = np.full(k, -1)
+        propensity = np.zeros(k, np.float32)
         assert gibbs_draw(value, epsilon, row, items, propensity) == k
         assert sorted(items) == list(taken)
         assert (np.diff(value[items]) <= 0).all()
@@ -121,8 +130,10 @@ def test_items_stand_by_value_and_ties_by_the_seeded_rank(by_relevance):
 @cases("a k width", (4, 2, 2), (4, 3, 3), (4, 2, 3), (3, 3, 3), (2, 3, 3), (4, 1, 2))
 def test_chances_of_every_slate_are_those_of_an_enumeration(a, k, width):
     """Of any slate, in order or not, full or not: inclusion, position, beginning and whole."""
-    z, epsilon = exponents(a), 0.5
-    value, order = z * epsilon, np.random.default_rng(k).permutation(a)
+    z = exponents(a)
+    epsilon = 0.5
+    value = z * epsilon
+    order = np.random.default_rng(k).permutation(a)
     law, _ = law_of(z[order], min(k, a))
     shown = [([int(order[i]) for i in one], p) for one, p in law]
     for length in range(width + 1):
@@ -132,7 +143,8 @@ def test_chances_of_every_slate_are_those_of_an_enumeration(a, k, width):
             whole = slate_chances(value, epsilon, order, k, items, *found)
             assert whole == pytest.approx(sum(p for one, p in shown if one == list(slate)), rel=1e-10)
             for place in range(width):
-                item, begin = items[place], list(items[: place + 1])
+                item = items[place]
+                begin = list(items[: place + 1])
                 expected = (
                     sum(p for one, p in shown if item in one),
                     sum(p for one, p in shown if place < len(one) and one[place] == item),
@@ -143,7 +155,8 @@ def test_chances_of_every_slate_are_those_of_an_enumeration(a, k, width):
 
 def test_a_slate_of_no_position_is_the_empty_one():
     """Where nothing may be shown, the empty slate is certain and any other has no chance."""
-    value, found = np.array([1.0, 2.0]), np.full((3, 2), 9.0)
+    value = np.array([1.0, 2.0])
+    found = np.full((3, 2), 9.0)
     order = np.array([1, 0])
     assert slate_chances(value, 1.0, order, 0, np.array([-1, -1]), *found) == 1.0
     assert slate_chances(value, 1.0, order, 0, np.array([1, -1]), *found) == 0.0
@@ -174,7 +187,8 @@ def _arrivals(n, m, relevance, admissible, capacity=None):
 def _ready(name, arrivals, unit="examined", k=PLACES):
     """An agent in a round whose past is these arrivals, half of the uniform exposure being required."""
     n, m = arrivals.relevance.shape
-    agent, view = make_agent(name), Market(small_scenario(rounds=1, slate=k)).round_view()
+    agent = make_agent(name)
+    view = Market(small_scenario(rounds=1, slate=k)).round_view()
     about = {"arrivals": n, "required": np.full(m, 0.5 * n * k / m), "exposure": np.zeros(m)}
     about |= {"calibration": Chunks([arrivals]), "cost": 0.5, "key": 7, "unit": unit}
     agent.begin_round(dataclasses.replace(view, **about))
@@ -196,7 +210,8 @@ def test_chances_of_all_slates_make_a_law(name, capacity, unit):
         slates = np.full((len(every), PLACES), -1)
         slates[:, :size] = every
         chances = agent.chance_of(slates, arrivals.rows(np.full(len(slates), row)))
-        law, near = chances.slate, {"rel": 1e-9, "abs": 1e-15}
+        law = chances.slate
+        near = {"rel": 1e-9, "abs": 1e-15}
         assert law.sum() == pytest.approx(1.0, rel=1e-12)
         for one, slate in enumerate(slates):
             for place, item in enumerate(slate[:size]):
@@ -229,7 +244,8 @@ def test_what_is_said_of_slates_shown_is_what_is_said_of_given_ones(name, capaci
     agent = _ready(name, arrivals, unit)
     slates = as_slates(agent.act(arrivals))
     items = np.where(np.arange(PLACES) < (capacity or PLACES), slates.items, -1)  # as the market cuts them
-    given, filled = agent.chance_of(items, arrivals), items >= 0
+    given = agent.chance_of(items, arrivals)
+    filled = items >= 0
     np.testing.assert_allclose(given.inclusion[filled], slates.propensity[filled], rtol=1e-6)
     assert (given.slate > 0).all()
     same_arrays(given, slates.chances, "inclusion", "position", "prefix", "slate")
@@ -240,18 +256,22 @@ def test_what_is_said_of_slates_shown_is_what_is_said_of_given_ones(name, capaci
 )
 def test_chances_are_frequencies_in_a_large_catalogue(name):
     """Of 300 items and slates of six, items stand at positions, and slates begin, as often as is said of them."""
-    draws, m, k = 4_000, 300, 6
+    draws = 4_000
+    m = 300
+    k = 6
     relevance = np.random.default_rng(3).lognormal(0.0, 1.5, m)
     arrivals = _arrivals(draws, m, relevance, np.ones((1, m), bool))
     agent = _ready(name, arrivals.rows(slice(1)), k=k)
     slates = as_slates(agent.act(arrivals))
-    said, cells = slates.chances, slates.items + m * np.arange(k)
+    said = slates.chances
+    cells = slates.items + m * np.arange(k)
     for seen, stated in (
         (cells.ravel(), said.position.ravel()),
         (slates.items[:, :2] @ [1, m], said.prefix[:, 1]),
     ):
         _, first, often = np.unique(seen, return_index=True, return_counts=True)
-        chance, many = stated[first], often > 20
+        chance = stated[first]
+        many = often > 20
         error = np.sqrt(draws * chance * (1 - chance))
         assert (np.abs(often - draws * chance)[many] < 4.5 * error[many] + 1).all()
     # every item at every place: inclusion is the sum over positions
@@ -264,7 +284,8 @@ def test_chances_are_frequencies_in_a_large_catalogue(name):
 
 def test_certain_and_mixed_chances():
     """A policy that shows one slate has chances 0 and 1; a mixture has the mean of its parts; shapes are checked."""
-    shown, slates = np.array([[4, 2, 0]]), np.array([[4, 0, -1]])
+    shown = np.array([[4, 2, 0]])
+    slates = np.array([[4, 0, -1]])
     certain = Chances.certain(shown, slates)
     assert (certain.inclusion.tolist(), certain.position.tolist()) == ([[1, 1, 0]], [[1, 0, 0]])
     assert (certain.prefix.tolist(), certain.slate.tolist()) == ([[1, 0, 0]], [0])
@@ -278,7 +299,8 @@ def test_certain_and_mixed_chances():
 
 def test_the_ledger_has_them_beside_inclusion():
     """Of every exposure of a stochastic agent four propensities are written; inclusion is never below position."""
-    market, agent = Market(small_scenario(rounds=1)), make_agent("entropic-dual")
+    market = Market(small_scenario(rounds=1))
+    agent = make_agent("entropic-dual")
     play_round(market, agent)
     table = market.closed[0].ledger.table("entropic-dual", 0, 0)
     parts = ["propensity_slate", "propensity_prefix", "propensity_position", "propensity"]

@@ -93,7 +93,8 @@ def test_same_seed_same_trajectory():
     read = gymnasium.make(EnvSpec.from_json(one.spec.to_json()))
     others = [read, pickle.loads(pickle.dumps(one.unwrapped))]  # noqa: S301  # our own bytes
     assert one.reset(seed=4)[1] != one.reset(seed=3)[1]
-    mine, theirs = one.reset(seed=3), [other.reset(seed=3) for other in others]
+    mine = one.reset(seed=3)
+    theirs = [other.reset(seed=3) for other in others]
     one.action_space.seed(0)
     done = False
     while not done:
@@ -101,7 +102,8 @@ def test_same_seed_same_trajectory():
             assert mine[1:] == other[1:]
             np.testing.assert_equal(mine[0], other[0])
         action = one.action_space.sample()
-        mine, theirs = one.step(action), [other.step(action) for other in others]
+        mine = one.step(action)
+        theirs = [other.step(action) for other in others]
         done = mine[2]
 
 
@@ -110,7 +112,8 @@ def test_observations_are_fresh_and_within_their_space(env):
     observation, _ = env.reset(seed=0)
     done = False
     while not done:
-        last, kept = observation, {name: value.copy() for name, value in observation.items()}
+        last = observation
+        kept = {name: value.copy() for name, value in observation.items()}
         observation, _, done, _, _ = env.step(np.argsort(-observation["relevance"])[:5])
         assert env.observation_space.contains(observation)
         for name, value in observation.items():
@@ -143,7 +146,8 @@ def test_an_item_outside_the_catalogue_is_refused(item, compiled, monkeypatch):
     """The error names item and position, the market stays as it was, and the next slate is served as without it."""
     if not compiled:
         monkeypatch.setattr(MarketEnv, "stepped_market", lambda _: None)
-    env, other = make().unwrapped, make().unwrapped
+    env = make().unwrapped
+    other = make().unwrapped
     for either in (env, other):
         either.reset(seed=0)
     for _ in range(3):
@@ -162,7 +166,8 @@ def test_an_item_outside_the_catalogue_moves_no_market_of_a_batch():
     envs, others = (gymnasium.make_vec("RIMMarket-v0", **options) for _ in range(2))
     for either in (envs, others):
         either.reset(seed=0)
-    good, wrong = np.arange(10).reshape(2, 5), np.arange(10).reshape(2, 5)
+    good = np.arange(10).reshape(2, 5)
+    wrong = np.arange(10).reshape(2, 5)
     wrong[1, 4] = 99999
     for _ in range(3):
         refused(AgentError, "item 99999 in position 4", envs.step, wrong)
@@ -214,7 +219,8 @@ def test_a_batch_of_markets_is_a_vector_environment_of_stable_baselines(wrapped)
     ends = 0
     for _ in range(20):
         action = np.stack([actions.permutation(theirs.get_attr("n_items")[0])[:5] for _ in range(2)])
-        mine, others = ours.step(action), theirs.step(action)
+        mine = ours.step(action)
+        others = theirs.step(action)
         np.testing.assert_equal(mine[:3], others[:3])
         for info, other in zip(mine[3], others[3], strict=True):
             assert info.keys() == other.keys()
@@ -280,7 +286,8 @@ def test_the_short_way_of_a_step_is_the_long_way(kind, changes):
     """A step gives the same whether the slate goes through compiled code for one arrival or through the engine."""
     settings = settings_of(SMALL[kind]()) | {"arrivals.per_round": 30, "rounds": 2} | changes
     one, other = (MarketEnv("closed-loop", settings=settings) for _ in range(2))
-    (seen, *mine), (seen_too, *theirs) = one.reset(seed=5), other.reset(seed=5)
+    (seen, *mine) = one.reset(seed=5)
+    (seen_too, *theirs) = other.reset(seed=5)
     one.action_space.seed(0)
     done = False
     while not done:
@@ -290,7 +297,8 @@ def test_the_short_way_of_a_step_is_the_long_way(kind, changes):
         action = one.action_space.sample()
         action[:3] = np.argsort(-seen["relevance"])[[0, 0, 1]][: len(action[:3])]
         other.annotate(Slates(action[None]))
-        (seen, *mine), (seen_too, *theirs) = one.step(action), other.step(action)
+        (seen, *mine) = one.step(action)
+        (seen_too, *theirs) = other.step(action)
         done = mine[1]
         same_arrays(one.feedback, other.feedback, "slates", "consumed")
         same_arrays(one.feedback.arrivals, other.feedback.arrivals, "id", "time", "user", "row")
@@ -334,7 +342,8 @@ def test_bonus_action_passes_stable_baselines_checker(by, size):
         warnings.simplefilter("error")
         sb3.check_env(made)
     made.reset(seed=0)
-    low, high = -np.ones(made.action_space.shape), -np.ones(made.action_space.shape)
+    low = -np.ones(made.action_space.shape)
+    high = -np.ones(made.action_space.shape)
     favoured = int(np.flatnonzero(made.share @ made.unwrapped.arrivals.admissible[0].numpy())[0])
     high[favoured] = 1.0
     assert made.action(low).tolist() == made.unwrapped.arrivals.intensity[0].topk(5).indices.tolist()
@@ -418,8 +427,10 @@ def test_only_items_that_lack_exposure_get_the_bonus():
     """The slate is the top k, by brute force, of λ(x,y) plus the bonus of the group where the item still lacks some."""
     rng = np.random.default_rng(0)
     for _ in range(50):
-        intensity, admissible = rng.uniform(0, 1, 12), rng.uniform(size=12) < 0.8
-        exposure, required = rng.integers(0, 3, 12).astype(float), rng.integers(0, 7, 12) / 2
+        intensity = rng.uniform(0, 1, 12)
+        admissible = rng.uniform(size=12) < 0.8
+        exposure = rng.integers(0, 3, 12).astype(float)
+        required = rng.integers(0, 7, 12) / 2
         now = Standing(intensity, admissible, exposure, required, 0.8 ** np.arange(3), 0.5, 5, 20)
         share = popularity_groups(rng.integers(0, 9, 12), 2)
         action = rng.uniform(-1, 1, 2)
@@ -434,8 +445,10 @@ def test_only_items_that_lack_exposure_get_the_bonus():
 
 def test_the_numbers_say_where_the_round_stands():
     """Each of the compact numbers is what a count by hand gives."""
-    intensity, admissible = np.array([0.1, 0.4, 0.3, 0.2]), np.array([True, True, True, False])
-    exposure, required = np.array([2.0, 0.0, 2.0, 4.0]), np.array([0.0, 5.0, 2.0, 3.0])
+    intensity = np.array([0.1, 0.4, 0.3, 0.2])
+    admissible = np.array([True, True, True, False])
+    exposure = np.array([2.0, 0.0, 2.0, 4.0])
+    required = np.array([0.0, 5.0, 2.0, 3.0])
     now = Standing(intensity, admissible, exposure, required, np.ones(2), 0.5, 3, 4)
     found = compact(now, np.array([[1, 0, 0, 1], [0, 1, 1, 0.0]]))
     seen = dict(zip([*COMPACT, "rare", "known"], found, strict=True))
@@ -479,7 +492,8 @@ def test_a_policy_is_the_same_agent_in_the_environment_and_in_batches(config):
 
     env = CompactObservation(BonusAction(made(config), by="shortfall", groups=2))
     seen, _ = env.reset(seed=4)
-    total, over = 0.0, False
+    total = 0.0
+    over = False
     while not over:
         seen, reward, over, _, _ = env.step(policy(seen))
         total += float(reward)
@@ -542,13 +556,16 @@ def test_an_episode_ends_with_its_measures():
     """The last step tells means over rounds, the same as by hand; no step before tells any."""
     env = MeasuredEpisode(made())
     seen, _ = env.reset(seed=0)
-    shown, rewards, over = [], [], False
+    shown = []
+    rewards = []
+    over = False
     while not over:
         seen, reward, over, _, info = env.step(seen["relevance"].argsort()[::-1][:5])
         shown.append(info["market"]["items"])
         rewards.append(float(reward))
         assert over == ("measures" in info)
-    rounds, m = np.split(np.array(shown), 2), env.unwrapped.n_items
+    rounds = np.split(np.array(shown), 2)
+    m = env.unwrapped.n_items
     coverage = np.mean([measures.coverage(measures.exposure_counts(part, m)) for part in rounds])
     assert info["measures"]["coverage"] == pytest.approx(coverage)
     assert info["measures"]["return"] == pytest.approx(sum(rewards) / 2)
@@ -636,7 +653,8 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
     singles = [MarketEnv(**kwargs) for _ in range(2)]
     together, _ = envs.reset(seed=4)
     alone = [env.reset(seed=4 + n)[0] for n, env in enumerate(singles)]
-    joint, read = [], []
+    joint = []
+    read = []
     for step in range(60):
         for n, observation in enumerate(alone):
             np.testing.assert_equal({name: together[name][n] for name in together}, observation)
@@ -665,7 +683,8 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
         together, rewards, *_ = envs.step(actions)
         joint.append(all(map(_by_compiled_step, envs.envs)))
         steps = [env.step(action) for env, action in zip(singles, actions, strict=True)]
-        alone, theirs = [one[0] for one in steps], [one[1] for one in steps]
+        alone = [one[0] for one in steps]
+        theirs = [one[1] for one in steps]
         assert rewards.tolist() == theirs
     assert 20 < sum(joint) < len(joint)
     assert any(read)
@@ -679,7 +698,8 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
 
 def test_a_market_can_be_served_outside_of_its_environment():
     """Arrivals that somebody serves or takes between two steps are not served a second time."""
-    env, slates = MarketEnv(**small("clones")), np.arange(10).reshape(2, 5)
+    env = MarketEnv(**small("clones"))
+    slates = np.arange(10).reshape(2, 5)
     for how in ("served", "taken", "taken and served later"):
         env.reset(seed=3)
         market = env.market
@@ -761,7 +781,8 @@ def test_a_market_goes_on_after_an_interrupt_of_what_a_step_calls(owner, name, c
     """Scores, the room for events and the answers of a copy are those of an engine that served the same slates."""
     monkeypatch.setattr("rimsim.market.histories._ROOM", 1)
     kwargs = small("clones", **{"arrivals.per_round": 200} | EAGER)
-    env, by_engine = MarketEnv(**kwargs), MarketEnv(**kwargs)
+    env = MarketEnv(**kwargs)
+    by_engine = MarketEnv(**kwargs)
     observation, _ = env.reset(seed=3)
     by_engine.reset(seed=3)
     calls = calls_of(monkeypatch, owner, name, interrupted_at=call)
@@ -787,7 +808,8 @@ def test_an_environment_is_reset_after_an_error_of_its_model(monkeypatch):
     env = MarketEnv(**small("clones", **{"arrivals.per_round": 200, "consumer.attraction": 30.0}))
     observation, _ = env.reset(seed=3)
     env.step(np.arange(5))
-    stopped, score = env.market, OpenRound.place
+    stopped = env.market
+    score = OpenRound.place
 
     def failing(opened, row):
         if opened is stopped.open and row > 3:
@@ -813,11 +835,13 @@ def test_copies_of_a_vector_are_markets_of_their_own(how):
     envs.reset(seed=4)
     slates = np.arange(10).reshape(2, 5)
     envs.step(slates)
-    served, others = [slates], envs
+    served = [slates]
+    others = envs
     if how == "deepcopy":
         others = copy.deepcopy(envs)
     elif how == "pickle":
-        served, others = [], cloudpickle.loads(cloudpickle.dumps(envs))
+        served = []
+        others = cloudpickle.loads(cloudpickle.dumps(envs))
         others.reset(seed=4)
     else:
         envs.envs[1] = copy.deepcopy(envs.envs[1])
@@ -843,7 +867,8 @@ def test_episodes_end_as_in_gymnasiums_own_vector_environment(mode):
     kwargs = small("clones", rounds=1, **{"consumer.attraction": 30.0})  # so that each slate is rewarded
     ours = gymnasium.make_vec("RIMMarket-v0", num_envs=2, autoreset_mode=mode, **kwargs)
     theirs = SyncVectorEnv([partial(MarketEnv, **kwargs)] * 2, autoreset_mode=mode)
-    given, expected = ours.reset(seed=7)[0], theirs.reset(seed=7)[0]
+    given = ours.reset(seed=7)[0]
+    expected = theirs.reset(seed=7)[0]
     ended = np.zeros(2, bool)
     for step in range(26):
         if ended.any() and mode is AutoresetMode.DISABLED:
@@ -935,7 +960,8 @@ def test_an_episode_counts_its_arrivals_and_its_rewards(kind, unit):
 def test_batches_hold_no_more_arrivals_than_asked_for(asked, most):
     """So many at once, or as many as are scored together; a round of many who could all be served at once has both."""
     config = markets.small_broadcast(rounds=1, arrivals=ArrivalsConfig(kind="broadcast", per_round=150))
-    agent, sizes = make_agent("relevance"), []
+    agent = make_agent("relevance")
+    sizes = []
     play_round(market_for(agent, config), agent, asked, report=sizes.append)
     assert sum(sizes) == 150
     assert max(sizes) == most

@@ -97,7 +97,8 @@ def calls_of(patch, place, name, *, interrupted_at=None):
 
     With ``interrupted_at``, the call of that number, from 1 on, is interrupted before it does anything.
     """
-    calls, usual = [], getattr(place, name)
+    calls = []
+    usual = getattr(place, name)
 
     def call(*given, **options):
         calls.append(inspect.signature(usual).bind(*given, **options).arguments)
@@ -112,7 +113,8 @@ def calls_of(patch, place, name, *, interrupted_at=None):
 def same_log(log, other):
     """Check that two logs are the same to the last bit, tables included."""
     for name in ("user", "item", "time", "value"):
-        mine, theirs = getattr(log, name), getattr(other, name)
+        mine = getattr(log, name)
+        theirs = getattr(other, name)
         assert mine.dtype == theirs.dtype
         np.testing.assert_array_equal(mine, theirs)
     pd.testing.assert_frame_equal(log.users, other.users)

@@ -20,7 +20,9 @@ def log_of(user, item, time, users=None, items=None, target=None):
         items: How many items there are, or their table, likewise.
         target: (n,) which events a model is fitted to; all by default.
     """
-    user, item, time = np.array(user, np.int64), np.array(item, np.int64), np.array(time, np.float64)
+    user = np.array(user, np.int64)
+    item = np.array(item, np.int64)
+    time = np.array(time, np.float64)
     order = np.lexsort((item, user, time))
     return EventLog(
         user=user[order],
@@ -48,7 +50,8 @@ def arrivals_of(relevance, admissible=None, capacity=None, first=0):
         capacity: Positions of each arrival; those of a slate by default.
         first: Number of the first arrival.
     """
-    n, rows = len(relevance), np.arange(first, first + len(relevance))
+    n = len(relevance)
+    rows = np.arange(first, first + len(relevance))
     return Arrivals(
         id=rows,
         time=rows.astype(float),

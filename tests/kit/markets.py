@@ -117,8 +117,10 @@ def batches(market, limit, **options):
 
 def resumed(config, name, folder, after=1, batch_size=None):
     """The same, saved after some rounds and loaded into a new market with a new agent; all rounds are closed."""
-    agent, again = make_agent(name), make_agent(name)
-    market, other = market_for(agent, config), market_for(again, config)
+    agent = make_agent(name)
+    again = make_agent(name)
+    market = market_for(agent, config)
+    other = market_for(again, config)
     for _ in range(after):
         play_round(market, agent)
     market.state.save(folder)
@@ -191,7 +193,8 @@ WRITE_PNG = charts.write_png
 
 @contextmanager
 def _drawing_by(write_png):
-    before, charts.write_png = charts.write_png, write_png
+    before = charts.write_png
+    charts.write_png = write_png
     try:
         yield
     finally:

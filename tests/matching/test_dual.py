@@ -33,7 +33,8 @@ def skewed(seed=0, n=120, m=60):
 def test_scaling_scores_scales_prices(factor):
     """Scores in another unit give the same slates, and prices and value in that unit."""
     scores = skewed()
-    one, two = solve_dual(scores, 5, 4, tol=1e-6), solve_dual(factor * scores, 5, 4, tol=1e-6)
+    one = solve_dual(scores, 5, 4, tol=1e-6)
+    two = solve_dual(factor * scores, 5, 4, tol=1e-6)
     assert np.array_equal(one.slates, two.slates)
     assert two.item_price == pytest.approx(factor * one.item_price, rel=1e-3)
     assert two.primal == pytest.approx(factor * one.primal, rel=1e-12)
@@ -159,7 +160,8 @@ def test_offline_online_and_by_item_the_slates_are_those_of_prices():
 def test_only_admissible_items_of_value_are_shown_in_their_order():
     """A slate is the head of the order of s − v where that is at least 0; a float32 tensor gives that of its values."""
     draw = np.random.default_rng(0)
-    scores, v = draw.random((50, 30)), -draw.random(30)
+    scores = draw.random((50, 30))
+    v = -draw.random(30)
     assert np.array_equal(price_slates(scores, v, 7), np.argsort(-(scores - v), axis=1)[:, :7])
     scores = np.array([[0.5, 0.2, 0.0], [0.5, 0.2, 0.9]])
     mask = np.array([[True, True, True], [True, False, False]])
@@ -225,7 +227,8 @@ def test_required_exposure_at_the_ends(share, n, k, released, expected):
 @st.composite
 def problems(draw):
     """A small problem with arbitrary admissible slates and arbitrary prices."""
-    n, m = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    n = draw(st.integers(1, 6))
+    m = draw(st.integers(1, 6))
     k = draw(st.integers(1, m))
     number = st.floats(-10, 10, allow_nan=False, width=32)
     scores = np.array(draw(st.lists(number, min_size=n * m, max_size=n * m))).reshape(n, m)
@@ -339,12 +342,15 @@ def test_scores_on_demand_are_asked_for_in_the_blocks_they_are_made_in(rows, sta
 def test_the_bound_is_what_sorting_gives(weighted, precision):
     """D is each user's largest s − v above 0, as many as fit, times their positions' weights, and v·(bounds)."""
     random = np.random.default_rng(3)
-    n, m, k = 200, 30, 6
+    n = 200
+    m = 30
+    k = 6
     scores = random.normal(size=(n, m)).astype(precision)
     admissible = random.random((n, m)) < 0.7
     capacity = random.integers(0, k + 1, n)
     weights = np.sort(random.random(k))[::-1].copy() if weighted else np.ones(k)
-    floor, price = random.integers(0, 9, m), -random.random(m)
+    floor = random.integers(0, 9, m)
+    price = -random.random(m)
     value = np.where(admissible, scores.astype(np.float64) - price, -np.inf)
     value = -np.sort(-np.maximum(value, 0.0), axis=1)[:, :k]
     top = (value * weights * (np.arange(k) < capacity[:, None])).sum()

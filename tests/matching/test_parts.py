@@ -19,7 +19,9 @@ class Blocks:
     """A matrix behind the protocol of a scorer, which counts its rows as they are asked for."""
 
     def __init__(self, matrix):
-        self.matrix, self.shape, self.asked = matrix, matrix.shape, 0
+        self.matrix = matrix
+        self.shape = matrix.shape
+        self.asked = 0
 
     def rows(self, start, stop):
         """Some rows."""
@@ -35,10 +37,14 @@ def test_a_look_finds_the_best_pairs_of_users_and_of_items(per_user, per_item, c
     draw = np.random.default_rng(per_user)
     scores = draw.normal(size=(9, 7)).astype(np.float32)
     scores[draw.random((9, 7)) < 0.2] = -np.inf
-    w, capacity = draw.normal(size=7), np.minimum(draw.integers(0, 4, 9), per_user)
+    w = draw.normal(size=7)
+    capacity = np.minimum(draw.integers(0, 4, 9), per_user)
     scores[np.argmax(capacity), 1:] = -np.inf  # one user may be shown fewer items than fit
     found = columns.look_at(Blocks(scores), w, capacity, per_user, per_item)
-    value, keys, prices, top = scores + w, set(), [], 0.0
+    value = scores + w
+    keys = set()
+    prices = []
+    top = 0.0
     for user in range(9):
         order = [item for item in np.argsort(-value[user]) if value[user, item] > -np.inf]
         keys |= {user * 7 + int(item) for item in order[:per_user]}
@@ -100,7 +106,8 @@ def terms_of(draw, n, m, k, groups, active):
     """A problem with floors, caps and groups."""
     items = [np.flatnonzero(draw.random(m) < 0.5) for _ in range(groups)]
     of = [[g for g in range(groups) if item in items[g]] for item in range(m)]
-    least, most = draw.random(m + groups) * n * 0.4, np.full(m + groups, np.inf)
+    least = draw.random(m + groups) * n * 0.4
+    most = np.full(m + groups, np.inf)
     capped = draw.random(m + groups) < 0.4
     least[capped & (draw.random(m + groups) < 0.5)] = 0.0
     most[capped] = least[capped] + draw.random(capped.sum())
@@ -138,7 +145,9 @@ def values_of(terms, price, user):
 
 def counted(terms, slates):
     """(R,) exposures of slates, and the sum of weights times scores."""
-    m, exposure, score = terms.scores.shape[1], np.zeros(len(terms.min_exposure)), 0.0
+    m = terms.scores.shape[1]
+    exposure = np.zeros(len(terms.min_exposure))
+    score = 0.0
     for user, slate in enumerate(slates):
         for place, item in enumerate(slate):
             if item >= 0:
@@ -152,7 +161,8 @@ def worth(terms, penalty, slates):
     """Σ w·s + H(E), H the integral of clip(w − ρ·(E − least), 0, c) − clip(z + ρ·(E − most), 0, d) in closed form."""
     exposure, score = counted(terms, slates)
     price, least, most, low, high = penalty.rows.T
-    below, above = least - exposure, np.where(high > 0, exposure - most, 0.0)
+    below = least - exposure
+    above = np.where(high > 0, exposure - most, 0.0)
     if penalty.rho == np.inf:
         return score - low @ np.maximum(below, 0) - high @ np.maximum(above, 0)
 
@@ -167,7 +177,8 @@ def worth(terms, penalty, slates):
 def moves(terms, slates, lists):
     """All slates that one move away: an exchange, another item, an item more, the last item less."""
     for user, slate in enumerate(slates):
-        size, capacity = int((slate >= 0).sum()), int(terms.capacity[user])
+        size = int((slate >= 0).sum())
+        capacity = int(terms.capacity[user])
         for one, other in itertools.combinations(range(size), 2):
             yield user, [(one, slate[other]), (other, slate[one])]
         for place in range(min(size + 1, capacity)):
@@ -182,7 +193,10 @@ def moves(terms, slates, lists):
 def test_passes_end_where_no_move_gains(seed):
     """Every pass raises Σ w·s + H(E), exposures are those of the slates, and at the end no single move raises it."""
     draw = np.random.default_rng(seed)
-    n, m, k, groups = 5, 6, 3, seed % 4
+    n = 5
+    m = 6
+    k = 3
+    groups = seed % 4
     terms = terms_of(draw, n, m, k, groups, active=seed % 2 > 0)
     low = np.where(terms.min_exposure > 0, terms.cost, 0.0)
     high = np.where(terms.max_exposure < np.inf, 0.8, 0.0)
@@ -194,7 +208,8 @@ def test_passes_end_where_no_move_gains(seed):
         allowed = draw.permutation(np.flatnonzero(terms.scores[user] > -np.inf))[: terms.capacity[user]]
         slates[user, : len(allowed)] = allowed
     lists = np.array([draw.permutation(m) for _ in range(n)])
-    exposure, before = np.zeros(m + groups), worth(terms, penalty, slates)
+    exposure = np.zeros(m + groups)
+    before = worth(terms, penalty, slates)
     for _ in range(50):
         made = _improve(terms, penalty, slates, lists[:, :4], np.unique(lists[:, 4:]), exposure, 1e-9)
         after = worth(terms, penalty, slates)
@@ -251,9 +266,13 @@ def test_the_smoothed_dual_is_the_maximum_over_its_polymatroid(tau, groups, acti
     most = np.where(terms.max_exposure < np.inf, terms.max_exposure, 9.0)
     terms = terms._replace(max_exposure=most)
     fixed = np.minimum(price, 0) @ terms.min_exposure + np.maximum(price, 0) @ most
-    expected, top, smooth, last = np.zeros(5 + groups), 0.0, 0.0, []
+    expected = np.zeros(5 + groups)
+    top = 0.0
+    smooth = 0.0
+    last = []
     for user, k in enumerate(terms.capacity):
-        value, weights = np.maximum(values_of(terms, price, user), 0.0), terms.weights[:k]
+        value = np.maximum(values_of(terms, price, user), 0.0)
+        weights = terms.weights[:k]
         a = np.sort(value)[::-1]
         top += weights @ a[:k]
         last.append(weights[-1] * a[k - 1] if k else 0.0)
@@ -273,16 +292,24 @@ def test_the_smoothed_dual_is_the_maximum_over_its_polymatroid(tau, groups, acti
 @cases("groups active", (0, False), (2, True))
 def test_lists_from_earlier_prices_change_no_bit(step, groups, active):
     """At prices that move slowly or far, with some users alike, a fresh evaluation finds the same sums."""
-    draw, n, m, k = np.random.default_rng(int(1e4 * step)), 40, 400, 5
+    draw = np.random.default_rng(int(1e4 * step))
+    n = 40
+    m = 400
+    k = 5
     terms = terms_of(draw, n, m, k, groups, active)
     terms.scores[:] = draw.lognormal(-3.0, 1.0, (n, m))
     terms.scores[draw.random((n, m)) < 0.05] = -np.inf
-    terms.scores[7:19], terms.capacity[:] = terms.scores[7], draw.integers(0, k + 1, n)
-    price, point, tau, listed = 0.02 * draw.normal(size=m + groups), None, 0.01, 0
+    terms.scores[7:19] = terms.scores[7]
+    terms.capacity[:] = draw.integers(0, k + 1, n)
+    price = 0.02 * draw.normal(size=m + groups)
+    point = None
+    tau = 0.01
+    listed = 0
     for turn in range(30):
         tau = 0.004 if turn == 15 else tau
         price = price + step * draw.normal(size=len(price))
-        point, fresh = at_prices(terms, price, tau, point), at_prices(terms, price, tau)
+        point = at_prices(terms, price, tau, point)
+        fresh = at_prices(terms, price, tau)
         listed += np.isfinite(point.contenders.rest).sum()
         assert (point.bound, point.smooth) == (fresh.bound, fresh.smooth)
         assert np.array_equal(point.users.exposure, fresh.users.exposure)
@@ -325,10 +352,13 @@ def test_what_cannot_be_asked_for_is_refused_or_not_shown(items, named):
 @cases("weight bound", (1.0, 0.5), (10.0, 5.0))
 def test_exposures_that_rounding_takes_from_a_bound_reach_it(weight, bound):
     """Less than a share of 10⁻⁹ of a bound, or of 1 where it is smaller, is no shortfall and no excess."""
-    weights, slack = [weight, weight / 2], 1e-9 * max(bound, 1.0)
+    weights = [weight, weight / 2]
+    slack = 1e-9 * max(bound, 1.0)
     for by, kept in ((0.9 * slack, True), (1.1 * slack, False)):
-        floor, cap = [0.0, bound + by, 0.0], [weight, bound - by, weight]
-        given, more = (np.ones((1, 3)), [[0, 1]], 2), {"position_weights": weights}
+        floor = [0.0, bound + by, 0.0]
+        cap = [weight, bound - by, weight]
+        given = (np.ones((1, 3)), [[0, 1]], 2)
+        more = {"position_weights": weights}
         proofs = [
             certificate(*given, least, 0.0, None, max_exposure=most, **more)
             for least, most in ((floor, None), (0.0, cap))
@@ -340,8 +370,10 @@ def test_exposures_that_rounding_takes_from_a_bound_reach_it(weight, bound):
 def factors(seed=0, n=700, m=90, link="exp"):
     """Scores of rank 6 with skewed popularity."""
     draw = np.random.default_rng(seed)
-    users, items = draw.standard_normal((n, 6)) * 0.6, draw.standard_normal((m, 6)) * 0.6
-    users[:, 0], items[:, 0] = 1.0, draw.standard_normal(m)
+    users = draw.standard_normal((n, 6)) * 0.6
+    items = draw.standard_normal((m, 6)) * 0.6
+    users[:, 0] = 1.0
+    items[:, 0] = draw.standard_normal(m)
     return FactorScores(users.astype(np.float32), items.astype(np.float32), link)
 
 
@@ -430,7 +462,8 @@ def _pairs(seed, n=60, m=25, share=0.3):
 def test_a_list_of_pairs_is_a_matrix_with_a_mask(seed):
     """Value, bound and certificate are those of the masked matrix within the tolerance; caps hold exactly."""
     scores, mask, pairs = _pairs(seed)
-    found, dense = SparseScores(pairs, "here"), np.where(mask, scores, -np.inf)
+    found = SparseScores(pairs, "here")
+    dense = np.where(mask, scores, -np.inf)
     assert (found.rows(0, 60) == dense).all()
     assert (found.rows(7, 31) == dense[7:31]).all()
     assert found.keys().tolist() == np.flatnonzero(mask).tolist()

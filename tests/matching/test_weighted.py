@@ -47,7 +47,8 @@ def random_problem(seed):
     Hard floors and caps are those of some slates, less (more) a little, so that whole slates can keep them.
     """
     draw = np.random.default_rng(seed)
-    n, m = int(draw.integers(2, 14)), int(draw.integers(2, 10))
+    n = int(draw.integers(2, 14))
+    m = int(draw.integers(2, 10))
     scores = scores_of(draw, seed % 6, n, m)
     k = int(draw.integers(1, min(m, 5) + 1))
     capacity = draw.integers(0, k + 1, n) if draw.random() < 0.4 else np.full(n, k)
@@ -102,7 +103,9 @@ def test_between_slates_and_linear_programme(seed):
     found, proof = between(problem, best)
     assert proof.gap == pytest.approx(found.gap, abs=1e-8)
     assert np.array_equal(proof.exposure, found.exposure)
-    floor, cost, scale = problem[3], problem[6], max(1.0, abs(best))
+    floor = problem[3]
+    cost = problem[6]
+    scale = max(1.0, abs(best))
     assert cost is not None or proof.shortfall == 0
     for for_bound in (False, True):
         alone = solved(problem, solve_prices, tol=1e-4, for_bound=for_bound)
@@ -119,7 +122,9 @@ def test_the_least_bound_is_found_from_wherever_the_search_begins(seed, favour):
     Where D alone is wanted, it is as near as was asked for. Steps that were held back once passed for the end of the
     search, up to 1.5% above it.
     """
-    n, m, weights = 250, 800, 0.85 ** np.arange(10)
+    n = 250
+    m = 800
+    weights = 0.85 ** np.arange(10)
     draw = np.random.default_rng(seed)
     logit = 0.3 * draw.standard_normal((n, 8)) @ draw.standard_normal((8, m)) + draw.standard_normal(m)
     first = np.argsort(-logit, axis=1)[:, :10]
@@ -128,7 +133,8 @@ def test_the_least_bound_is_found_from_wherever_the_search_begins(seed, favour):
     marks = np.exp(logit)
     size = np.exp(0.7 * draw.standard_normal((n, 1)))
     scores = (size * marks / marks.sum(axis=1, keepdims=True)).astype(np.float32)
-    cost, admissible = 2 * float(np.median(np.sort(scores, axis=1)[:, -10])), draw.random((n, m)) < 0.8
+    cost = 2 * float(np.median(np.sort(scores, axis=1)[:, -10]))
+    admissible = draw.random((n, m)) < 0.8
     floor = np.full(m, 0.5 * weights.sum() * n / m)
     given = {"admissible": admissible, "cost": cost, "position_weights": weights}
     solve = partial(solve_prices, scores, 10, floor, **given)
@@ -169,7 +175,8 @@ def test_warm_start_from_the_solution_stops_at_once():
 def test_equal_weights_are_the_problem_without(unit, hard):
     """Equal weights give the slates and prices of none to the bit, and value and exposure in that unit."""
     scores, mask, price = market(3)
-    floor, price = np.arange(60) % 9, None if hard else price
+    floor = np.arange(60) % 9
+    price = None if hard else price
     units = (1, None), (unit, np.full(5, unit))
     problems = [(scores, 5, w, u * floor, u * 40, mask, price) for u, w in units]
     plain, equal = map(solved, problems)
@@ -237,15 +244,19 @@ def test_order_of_scores():
     assert ordered_by([[3, 0, 2, 1], [3, -1, 0, -1]], scores).tolist() == [[1, 3, 2, 0], [0, 3, -1, -1]]
 
 
-PLAIN, LARGE = 180, 12  # the large ones have more items than the auction caches pairs of a user
+# the large ones have more items than the auction caches pairs of a user
+PLAIN = 180
+LARGE = 12
 
 
 def random_instance(seed):
     """One small problem; the seed chooses sizes, kinds of scores, floors, caps, masks and costs."""
     draw = np.random.default_rng(seed)
-    n, m = int(draw.integers(1, 14)), int(draw.integers(1, 10))
+    n = int(draw.integers(1, 14))
+    m = int(draw.integers(1, 10))
     if seed >= PLAIN:
-        n, m = int(draw.integers(30, 40)), int(draw.integers(20, 40))
+        n = int(draw.integers(30, 40))
+        m = int(draw.integers(20, 40))
     scores = scores_of(draw, seed % 6, n, m, skew=3)
     capacity = draw.integers(0, m + 1, n) if draw.random() < 0.4 else np.full(n, draw.integers(1, m + 1))
     admissible = draw.random((n, m)) < 0.75 if draw.random() < 0.5 else None
@@ -305,7 +316,8 @@ def exposure_of(slates, weights, rows, number):
 def groups_of(sizes, items, least, most=None, cost=None, active=None):
     """Rows of given sizes."""
     number = len(sizes)
-    first, item = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), np.asarray(items, np.int64)
+    first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    item = np.asarray(items, np.int64)
     most = np.full(number, np.inf) if most is None else np.asarray(most, float)
     cost = np.full(number, np.inf) if cost is None else np.asarray(cost, float)
     return Rows(first, item, np.asarray(least, float), most, cost, active)
@@ -315,10 +327,12 @@ def random_rows(seed):
     """A problem of items, and one to three rows over it: groups, audiences, floors (hard or for sale) and caps."""
     draw = np.random.default_rng(10_000 + seed)
     scores, capacity, weights, floor, cap, admissible, cost = random_problem(seed)
-    (n, m), groups = scores.shape, int(draw.integers(1, 4))
+    (n, m) = scores.shape
+    groups = int(draw.integers(1, 4))
     if seed % 3 == 0:
         weights = np.ones(len(weights))
-        floor, cap = 0.5 * np.floor(2 * floor), None if cap is None else 0.5 * np.ceil(2 * cap)
+        floor = 0.5 * np.floor(2 * floor)
+        cap = None if cap is None else 0.5 * np.ceil(2 * cap)
     sizes = draw.integers(1, m + 1, groups)
     item = np.concatenate([draw.permutation(m)[:size] for size in sizes])
     active = draw.random((n, groups)) < 0.6 if draw.random() < 0.6 else None
@@ -350,7 +364,8 @@ def test_between_slates_and_linear_programme_with_rows(seed):
 def test_prices_from_a_start_that_is_far_off(seed):
     """D is within 10⁻³ of the linear programme's optimum whatever prices the search is told to start from."""
     problem, rows = random_rows(seed)
-    scores, best = problem[0], relaxed(*problem, rows)
+    scores = problem[0]
+    best = relaxed(*problem, rows)
     far = np.random.default_rng(seed).standard_normal(scores.shape[1]) * 5 * np.ptp(scores)
     found = solved(problem, solve_prices, prices=far, rows=rows)
     assert best - 1e-8 <= found.dual <= best + 1e-3 * max(1.0, abs(best))
@@ -363,9 +378,12 @@ def test_campaigns_and_audiences_where_there_are_many_states(weights):
     scores = np.exp(draw.standard_normal((400, 60)) + 1.5 * draw.standard_normal(60)).astype(np.float32)
     total = 400 * (5.0 if weights is None else weights.sum())
     active = np.ones((400, 3), bool)
-    active[:200, 1], active[:, 2] = False, draw.random(400) < 0.3
-    items, least = [*range(20), *range(10, 30), *range(50, 60)], [0.7 * total, 0.2 * total, 0.0]
-    most, cost = [np.inf, np.inf, 0.002 * total], [np.inf, np.inf, 0.0]
+    active[:200, 1] = False
+    active[:, 2] = draw.random(400) < 0.3
+    items = [*range(20), *range(10, 30), *range(50, 60)]
+    least = [0.7 * total, 0.2 * total, 0.0]
+    most = [np.inf, np.inf, 0.002 * total]
+    cost = [np.inf, np.inf, 0.0]
     rows = groups_of([20, 20, 10], items, least, most, cost, active)
     found = solve_dual(scores, 5, position_weights=weights, rows=rows)
     assert found.gap <= 2e-3
@@ -386,7 +404,8 @@ def test_campaigns_and_audiences_where_there_are_many_states(weights):
 def test_a_row_that_is_active_for_nobody_changes_nothing():
     """Slates and prices of items are those without the row; its floor is missed."""
     draw = np.random.default_rng(3)
-    scores, weights = draw.random((40, 10)), np.array([1.0, 0.5])
+    scores = draw.random((40, 10))
+    weights = np.array([1.0, 0.5])
     rows = groups_of([3], [0, 1, 2], [5.0], cost=[2.0], active=np.zeros((40, 1), bool))
     plain = solve_dual(scores, 2, 3.25, cost=0.5, position_weights=weights)
     found = solve_dual(scores, 2, 3.25, cost=0.5, position_weights=weights, rows=rows)

@@ -53,8 +53,12 @@ def promising(make=markets.small_scenario, **changes):
 
 def counted_by_hand(market, closed, row):
     """Exposures of a row of a closed round, counted position by position."""
-    table, schedule, weights = closed.promises, closed.ledger.schedule, closed.position_weights
-    begin, end, items = table.begin[row], table.end[row], set(table.items(row).tolist())
+    table = closed.promises
+    schedule = closed.ledger.schedule
+    weights = closed.position_weights
+    begin = table.begin[row]
+    end = table.end[row]
+    items = set(table.items(row).tolist())
     users = market.world.log.users["id"].astype(str)
     found = 0.0
     for n in range(len(schedule)):
@@ -78,7 +82,8 @@ def test_delivered_is_what_the_ledger_holds_within_window_and_audience(unit):
     audience = next(one for one in market.open.requirements.audiences if one.visits == "returning")
     market.drawn = set(market.world.log.users["id"].astype(str)[audience.users])
     assert 0.4 < len(market.drawn) / market.world.log.n_users < 0.8
-    agent, windows = make_agent("random"), {"returning": (3.0, 17.0), "first": (8.0, 21.0)}
+    agent = make_agent("random")
+    windows = {"returning": (3.0, 17.0), "first": (8.0, 21.0)}
     while not market.done:
         play_round(market, agent)
         closed = market.closed[-1]
@@ -101,7 +106,10 @@ def test_what_is_missing_is_carried_until_the_window_ends(unit):
     market = Market(promising(unit=unit))
     average = mean_weight(market.open.requirements.position_weights)
     assert (average < 1.0) == (unit == "examined")
-    agent, due, got, shares = make_agent("popularity"), 0.0, 0.0, 0
+    agent = make_agent("popularity")
+    due = 0.0
+    got = 0.0
+    shares = 0
     while not market.done:
         counted = market.round_view().promises
         play_round(market, agent)
@@ -112,7 +120,8 @@ def test_what_is_missing_is_carried_until_the_window_ends(unit):
         assert closed.promises.min_exposure[row] == np.floor(missing + 0.5) * average
         got += closed.delivered[row]
         if "first" in closed.promises.name:
-            row, shares = closed.promises.name.index("first"), shares + 1
+            row = closed.promises.name.index("first")
+            shares = shares + 1
             assert closed.due[row] == pytest.approx(0.1 * 5 * counted.arrivals[row] * average)
     assert due == pytest.approx(150.0 * average)
     assert shares
@@ -132,14 +141,17 @@ def test_floors_of_a_period_are_settled_within_it():
     market = Market(promising(per="14d", most=None, campaigns=[]))
     plain = Market(promising(most=None, campaigns=[]))
     agent = make_agent("relevance")
-    due, got = np.zeros(market.n_items), np.zeros(market.n_items)
+    due = np.zeros(market.n_items)
+    got = np.zeros(market.n_items)
     for number in range(3):
         play_round(plain, agent)
         play_round(market, agent)
         closed = market.closed[-1]
         if number == 2:  # two rounds a period
-            due, got = 0 * due, 0 * got
-        due, before = due + plain.closed[-1].required, got
+            due = 0 * due
+            got = 0 * got
+        due = due + plain.closed[-1].required
+        before = got
         assert np.array_equal(closed.required, np.clip(due - before, 0, None))
         got = got + closed.ledger.exposure(market.n_items)
     assert not np.array_equal(market.closed[1].required, plain.closed[1].required)
@@ -208,7 +220,8 @@ def test_past_states_have_audiences_of_the_coming_round(make):
 
 def test_batches_and_resume_leave_all_bits(tmp_path):
     """What is promised and delivered is the same for every batch size, and after a resume."""
-    config, name = promising(per="14d"), "rim-feedback"
+    config = promising(per="14d")
+    name = "rim-feedback"
     whole = markets.played(config, name)
     for other in (
         markets.played(config, name, 7),
@@ -224,7 +237,9 @@ def test_batches_and_resume_leave_all_bits(tmp_path):
 @given(st.data())
 def test_counts_are_sums_over_the_ledger(data):
     """For any table, slates and audiences, each count is a brute sum, and rows of all items hold all that was shown."""
-    m, n, k = data.draw(st.integers(2, 6)), data.draw(st.integers(1, 6)), data.draw(st.integers(1, 2))
+    m = data.draw(st.integers(2, 6))
+    n = data.draw(st.integers(1, 6))
+    k = data.draw(st.integers(1, 2))
     draw = np.random.default_rng(data.draw(st.integers(0, 10**6)))
     columns = data.draw(st.integers(0, 2))
     rows = [Row("all", np.arange(m))]
@@ -305,7 +320,8 @@ def test_a_run_tells_what_was_promised(tmp_path):
     """The table of promises, the measures and the report agree with each other."""
     with markets.drawn("campaigns"):
         run = markets.small_run(tmp_path / "run", ["relevance"], promising(), rounds=2)
-    table, values = run.promises, run.rounds.pivot(index="round", columns="metric", values="value")
+    table = run.promises
+    values = run.rounds.pivot(index="round", columns="metric", values="value")
     assert set(table["round"]) == {0, 1}
     for number, rows in table.groupby("round"):
         missing = np.maximum(rows["least"] - rows["delivered"], 0).sum() / rows["least"].sum()
@@ -423,14 +439,18 @@ def test_solved_prices_of_rows_are_those_of_the_audience_problem():
 @pytest.mark.parametrize("name", AGENTS)
 def test_promised_rows_of_one_item_are_floors(name, unit, hard):
     """Floors asked for as rows of one item give the same slates and prices to the bit, and prices of rows."""
-    n, m, k = 60, 12, 3
-    past, now = arrivals_of(skewed(n, m, 1)), arrivals_of(skewed(n, m, 2), first=500)
+    n = 60
+    m = 12
+    k = 3
+    past = arrivals_of(skewed(n, m, 1))
+    now = arrivals_of(skewed(n, m, 2), first=500)
     decay = 0.7 if unit == "examined" else 1.0
     view = view_of(n, m, k, past=past, unit=unit, decay=decay, hard=hard)
     asked = [(item, b) for item, b in enumerate(view.required) if b > 0]
     table = Requirements.of([Row(f"row {item}", np.array([item]), b, arrivals=n) for item, b in asked])
     promised = dataclasses.replace(view, required=np.zeros(m), promises=table, delivered=np.zeros(len(asked)))
-    floors, agents = [], [make_agent(name), make_agent(name)]
+    floors = []
+    agents = [make_agent(name), make_agent(name)]
     for agent, one in zip(agents, (view, promised), strict=True):
         agent.begin_round(one)
         floors.append([agent.act(now.rows(slice(start, start + 30))) for start in (0, 30)])
@@ -454,7 +474,10 @@ def test_rewards_and_returns_count_groups_campaigns_and_caps(tmp_path, unit):
     place = markets.in_file(priced(unit=unit), tmp_path)
     env = gymnasium.make("rimsim:RIMMarket-v0", scenario=str(place)).unwrapped
     env.reset(seed=0)
-    market, totals, notes, total = env.market, [], [], 0.0
+    market = env.market
+    totals = []
+    notes = []
+    total = 0.0
     while not market.done:
         number = market.round
         action = np.argsort(-env.arrivals.relevance[0].numpy(), kind="stable")[:5]
@@ -481,9 +504,16 @@ def test_rewards_and_returns_count_groups_campaigns_and_caps(tmp_path, unit):
 
 def rows_by_hand(closed):
     """Groups and campaigns of a closed round for the linear programme, and (M,) caps of items."""
-    table, n, m = closed.promises, len(closed.ledger.item), len(closed.required)
-    first, item, least, active, most = [0], [], [], [], np.full(m, np.inf)
-    ticks, audiences = closed.ledger.schedule.tick, closed.states.audiences
+    table = closed.promises
+    n = len(closed.ledger.item)
+    m = len(closed.required)
+    first = [0]
+    item = []
+    least = []
+    active = []
+    most = np.full(m, np.inf)
+    ticks = closed.ledger.schedule.tick
+    audiences = closed.states.audiences
     for row in range(len(table)):
         mine = table.items(row)
         if np.isfinite(table.max_exposure[row]):
@@ -494,7 +524,9 @@ def rows_by_hand(closed):
         least.append(table.min_exposure[row])
         who = np.ones(n, bool) if table.audience[row] < 0 else audiences[:, table.audience[row]]
         active.append(who & (ticks >= table.begin[row]) & (ticks < table.end[row]))
-    first, item, least = np.array(first), np.array(item, np.int64), np.array(least)
+    first = np.array(first)
+    item = np.array(item, np.int64)
+    least = np.array(least)
     none = np.full(len(least), np.inf)
     rows = Rows(first, item, least, none, np.full(len(least), closed.cost), np.stack(active, axis=1))
     return rows, np.minimum(most, n)
@@ -514,7 +546,8 @@ def test_the_certificate_of_a_round_is_the_linear_programme_with_all_rows(name, 
     arrivals = ArrivalsConfig(per_round=30, max_visits=3)
     market = markets.played(dataclasses.replace(config, slate=3, rounds=1, arrivals=arrivals), name)
     closed = market.closed[0]
-    states, (rows, most) = joined_states(closed.states, 3), rows_by_hand(closed)
+    states = joined_states(closed.states, 3)
+    (rows, most) = rows_by_hand(closed)
     scores = np.maximum(states.scores, 0.0).astype(np.float64)
     problem = scores, states.capacity, closed.position_weights, closed.required
     best = relaxed(*problem, most, states.scores > -np.inf, closed.cost, rows)
