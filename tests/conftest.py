@@ -20,9 +20,9 @@ def _cache(tmp_path_factory):
     RIMSIM_TEST_CACHE names another one, which sessions share.
     """
     base = tmp_path_factory.getbasetemp()
-    own = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "fits"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "fits"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RIMSIM_CACHE", os.environ.get("RIMSIM_TEST_CACHE", str(own)))
+        patch.setenv("RIMSIM_CACHE", os.environ.get("RIMSIM_TEST_CACHE", str(folder)))
         yield
 
 

@@ -49,7 +49,7 @@ def saved(scenario, tmp_path_factory):
 @contextmanager
 def departures(device):
     """Collects how many numbers each fetch of float or bool tensors took off a device."""
-    taken = {"float": [0], "bool": [0]}
+    sizes = {"float": [0], "bool": [0]}
     originals = {name: getattr(torch.Tensor, name) for name in ("cpu", "numpy", "tolist", "to", "item")}
 
     def watched(name):
@@ -57,8 +57,8 @@ def departures(device):
             result = originals[name](tensor, *args, **kwargs)
             stays = isinstance(result, torch.Tensor) and result.device.type == device and name == "to"
             kind = "float" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
-            if tensor.device.type == device and not stays and kind in taken:
-                taken[kind].append(tensor.numel())
+            if tensor.device.type == device and not stays and kind in sizes:
+                sizes[kind].append(tensor.numel())
             return result
 
         return call
@@ -66,7 +66,7 @@ def departures(device):
     try:
         for name in originals:
             setattr(torch.Tensor, name, watched(name))
-        yield taken
+        yield sizes
     finally:
         for name, original in originals.items():
             setattr(torch.Tensor, name, original)
@@ -86,12 +86,12 @@ def test_ranking_by_tensor_operations_is_the_compiled_ranking(device, tie_width,
     admissible = None if share is None else draw.random((n, m)) < share
     keys = draw.integers(2**40, size=n)
     ties = {"tie_seed": 9, "row_keys": keys, "tie_width": tie_width}
-    want = price_slates(scores, price, k, admissible=admissible, **ties)
-    there = torch.from_numpy(scores).to(device)
+    expected = price_slates(scores, price, k, admissible=admissible, **ties)
+    scores_on_device = torch.from_numpy(scores).to(device)
     mask = None if admissible is None else torch.from_numpy(admissible).to(device)
-    found = device_slates(there, price, k, mask, row_states(9, keys), tie_width)
-    np.testing.assert_array_equal(found, want)
-    np.testing.assert_array_equal(price_slates(there, price, k, admissible=mask, **ties), want)
+    slates = device_slates(scores_on_device, price, k, mask, row_states(9, keys), tie_width)
+    np.testing.assert_array_equal(slates, expected)
+    np.testing.assert_array_equal(price_slates(scores_on_device, price, k, admissible=mask, **ties), expected)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -100,9 +100,9 @@ def test_top_k_on_a_device_is_that_of_the_cpu(device):
     draw = np.random.default_rng(4)
     scores = torch.from_numpy(draw.permuted(np.tile(np.arange(200, dtype=np.float32), (30, 1)), axis=1))
     admissible = torch.from_numpy(draw.random((30, 200)) < draw.choice([0.01, 0.7], (30, 1)))
-    want = device_top_k(scores, admissible, 6)
-    np.testing.assert_array_equal(top_k(scores.to(device), admissible.to(device), 6), want)
-    np.testing.assert_array_equal(device_top_k(scores.to(device), admissible.to(device), 6), want)
+    expected = device_top_k(scores, admissible, 6)
+    np.testing.assert_array_equal(top_k(scores.to(device), admissible.to(device), 6), expected)
+    np.testing.assert_array_equal(device_top_k(scores.to(device), admissible.to(device), 6), expected)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -110,36 +110,38 @@ def test_scores_agree_with_those_of_the_cpu(scenario, saved, device):
     """λ(x,y) of one model on two devices differs by rounding alone, and lies on the model's device."""
     past = build_world(scenario).past
     states = UserStates.of(past, np.arange(50), np.full(50, past.time[-1] + 1.0))
-    want = load(saved, "cpu").score(states)
-    found = load(saved, device).score(states)
-    assert found.device.type == device
-    torch.testing.assert_close(found.cpu(), want, rtol=CLOSE if device != "cpu" else 0, atol=1e-9)
+    expected = load(saved, "cpu").score(states)
+    scores = load(saved, device).score(states)
+    assert scores.device.type == device
+    torch.testing.assert_close(scores.cpu(), expected, rtol=CLOSE if device != "cpu" else 0, atol=1e-9)
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ["random", "relevance", "rim-dual", "rim-feedback"])
 def test_a_short_market_is_the_same_on_a_device(scenario, saved, device, name):
     """Two rounds leave the ledger of the CPU: slates equal but for near-ties, λ(x,y) equal but for rounding."""
-    markets = [Market(scenario, model=load(saved, where)) for where in ("cpu", device)]
+    markets = [Market(scenario, model=load(saved, place)) for place in ("cpu", device)]
     assert [market.device.type for market in markets] == ["cpu", device]
-    here, there = (play_out(market, make_agent(name)) for market in markets)
-    for mine, theirs in zip(here.closed, there.closed, strict=True):
-        one = mine.ledger
-        other = theirs.ledger
-        np.testing.assert_array_equal(mine.required, theirs.required)
-        assert mine.cost == pytest.approx(theirs.cost, rel=CLOSE)
-        same = (one.item == other.item).all(1)
+    on_cpu, on_device = (play_out(market, make_agent(name)) for market in markets)
+    for closed, device_closed in zip(on_cpu.closed, on_device.closed, strict=True):
+        ledger = closed.ledger
+        device_ledger = device_closed.ledger
+        np.testing.assert_array_equal(closed.required, device_closed.required)
+        assert closed.cost == pytest.approx(device_closed.cost, rel=CLOSE)
+        is_equal = (ledger.item == device_ledger.item).all(1)
         if device == "cpu":
-            assert same.all()
-            np.testing.assert_array_equal(one.consumed, other.consumed)
+            assert is_equal.all()
+            np.testing.assert_array_equal(ledger.consumed, device_ledger.consumed)
         # Prices hang on many scores: one near-tie of the solver moves a price, and with it some slates.
-        assert same.mean() > (0.97 if name in {"random", "relevance"} else 0.8)
+        assert is_equal.mean() > (0.97 if name in {"random", "relevance"} else 0.8)
         first = slice(0, 20)  # before anything that differs can have changed a state
         if name in {"random", "relevance"}:
-            rows = np.flatnonzero(same[first])
-            np.testing.assert_allclose(one.intensity[rows], other.intensity[rows], rtol=5 * CLOSE)
-            for row in np.flatnonzero(~same[first]):  # another order is allowed among near-ties only
-                np.testing.assert_allclose(one.intensity[row], other.intensity[row], rtol=5 * CLOSE)
+            rows = np.flatnonzero(is_equal[first])
+            np.testing.assert_allclose(ledger.intensity[rows], device_ledger.intensity[rows], rtol=5 * CLOSE)
+            for row in np.flatnonzero(~is_equal[first]):  # another order is allowed among near-ties only
+                np.testing.assert_allclose(
+                    ledger.intensity[row], device_ledger.intensity[row], rtol=5 * CLOSE
+                )
 
 
 @pytest.mark.parametrize("device", DEVICES)

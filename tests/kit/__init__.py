@@ -46,10 +46,10 @@ def cases(names, *rows, **options):
     return pytest.mark.parametrize(names.split(), rows, **options)
 
 
-def refused(error, message, call, *given, **options):
+def refused(error, message, call, *arguments, **options):
     """Check that a call ends in an error whose text matches, if there is a pattern; returns the text."""
     with pytest.raises(error, match=message) as caught:
-        call(*given, **options)
+        call(*arguments, **options)
     return str(caught.value)
 
 
@@ -75,19 +75,19 @@ def forked(action):
     return child
 
 
-def ended(child, *, killed=False, most=120.0):
+def ended(child, *, killed=False, seconds=120.0):
     """The exit status of a forked process as the shell would say it (negative: a signal), killed after a while."""
-    deadline = 0.0 if killed else time.monotonic() + most
-    while not (found := os.waitpid(child, os.WNOHANG))[0]:
+    deadline = 0.0 if killed else time.monotonic() + seconds
+    while not (result := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > deadline:
             os.kill(child, signal.SIGKILL)
         time.sleep(0.002)
-    return os.waitstatus_to_exitcode(found[1])
+    return os.waitstatus_to_exitcode(result[1])
 
 
-def until(condition, *, most=60.0):
+def until(condition, *, seconds=60.0):
     """Wait for a condition, so many seconds at most."""
-    deadline = time.monotonic() + most
+    deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.002)
 
@@ -98,33 +98,33 @@ def calls_of(patch, place, name, *, interrupted_at=None):
     With ``interrupted_at``, the call of that number, from 1 on, is interrupted before it does anything.
     """
     calls = []
-    usual = getattr(place, name)
+    original = getattr(place, name)
 
-    def call(*given, **options):
-        calls.append(inspect.signature(usual).bind(*given, **options).arguments)
+    def call(*values, **options):
+        calls.append(inspect.signature(original).bind(*values, **options).arguments)
         if len(calls) == interrupted_at:
             raise KeyboardInterrupt
-        return usual(*given, **options)
+        return original(*values, **options)
 
     patch.setattr(place, name, call)
     return calls
 
 
-def same_log(log, other):
+def same_log(first, second):
     """Check that two logs are the same to the last bit, tables included."""
     for name in ("user", "item", "time", "value"):
-        mine = getattr(log, name)
-        theirs = getattr(other, name)
-        assert mine.dtype == theirs.dtype
-        np.testing.assert_array_equal(mine, theirs)
-    pd.testing.assert_frame_equal(log.users, other.users)
-    pd.testing.assert_frame_equal(log.items, other.items)
+        first_column = getattr(first, name)
+        second_column = getattr(second, name)
+        assert first_column.dtype == second_column.dtype
+        np.testing.assert_array_equal(first_column, second_column)
+    pd.testing.assert_frame_equal(first.users, second.users)
+    pd.testing.assert_frame_equal(first.items, second.items)
 
 
-def same_arrays(one, other, *names):
+def same_arrays(first, second, *names):
     """Check that arrays of two objects are the same to the last bit."""
     for name in names:
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
 def zipped(path, *members, folder=""):

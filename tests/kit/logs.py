@@ -75,9 +75,12 @@ def view_of(n, m, k, *, share=0.5, cost=0.5, past=None, key=3, unit="shown", dec
     """A round's view with uniform floors, in some unit; examined, a position counts so much of the one before."""
     weights = measures.position_weights(decay, k)
     required = matching.required_exposure(share, n, k, np.ones(m, bool), 0) * measures.mean_weight(weights)
-    more = {"popularity": np.zeros(m, np.int64), "calibration": Chunks() if past is None else Chunks([past])}
-    more |= {"key": key, "position_weights": weights, "unit": unit}
-    return RoundView(0, n, k, required, np.zeros(m), cost, **more, **fields)
+    settings = {
+        "popularity": np.zeros(m, np.int64),
+        "calibration": Chunks() if past is None else Chunks([past]),
+    }
+    settings |= {"key": key, "position_weights": weights, "unit": unit}
+    return RoundView(0, n, k, required, np.zeros(m), cost, **settings, **fields)
 
 
 def skewed(n, m, seed=0):
@@ -109,15 +112,15 @@ def shop_log(n_users=3_000, n_items=800, n_events=41_151, min_item_events=1):
     tastes = source.dirichlet(np.full(12, 0.3), n_users)
     parts = []
     for user, count in enumerate(n_bought.tolist()):
-        worth = popularity * (0.05 + 2 * tastes[user][category])
-        items = source.choice(n_items, size=count, replace=False, p=worth / worth.sum())
+        weights = popularity * (0.05 + 2 * tastes[user][category])
+        items = source.choice(n_items, size=count, replace=False, p=weights / weights.sum())
         begins = np.sort(source.uniform(0, 300 * 86_400, max(1, count // 4)))
         of_session = np.sort(source.integers(0, len(begins), count))
         parts.append(np.stack([np.full(count, user), items, begins[of_session] + 60 * np.arange(count)]))
     user, item, time = np.concatenate(parts, axis=1)
     item = item.astype(np.int64)
-    kept = np.flatnonzero(np.bincount(item, minlength=n_items)[item] >= min_item_events)
-    users, user = np.unique(user[kept], return_inverse=True)
-    items, item = np.unique(item[kept], return_inverse=True)
+    rows = np.flatnonzero(np.bincount(item, minlength=n_items)[item] >= min_item_events)
+    users, user = np.unique(user[rows], return_inverse=True)
+    items, item = np.unique(item[rows], return_inverse=True)
     table = pd.DataFrame({"id": items, "genres": "", "release": np.nan})
-    return log_of(user, item, np.round(time[kept]), len(users), table)
+    return log_of(user, item, np.round(time[rows]), len(users), table)

@@ -118,16 +118,16 @@ def batches(market, limit, **options):
 def resumed(config, name, folder, after=1, batch_size=None):
     """The same, saved after some rounds and loaded into a new market with a new agent; all rounds are closed."""
     agent = make_agent(name)
-    again = make_agent(name)
+    second_agent = make_agent(name)
     market = market_for(agent, config)
-    other = market_for(again, config)
+    second_market = market_for(second_agent, config)
     for _ in range(after):
         play_round(market, agent)
     market.state.save(folder)
-    other.load_state(MarketState.load(folder))
-    play_out(other, again, batch_size)
-    other.closed[:0] = market.closed
-    return other
+    second_market.load_state(MarketState.load(folder))
+    play_out(second_market, second_agent, batch_size)
+    second_market.closed[:0] = market.closed
+    return second_market
 
 
 def ledgers(market):
@@ -149,15 +149,15 @@ def facts_of(market, closed, proof=None):
     return facts.facts_of(shared, closed, np.zeros(market.n_items, np.int64), adoption, proof, None)
 
 
-def same_ledgers(one, other):
+def same_ledgers(first, second):
     """Check that two markets have the same ledger, bit for bit."""
-    pd.testing.assert_frame_equal(ledgers(one), ledgers(other), check_exact=True)
+    pd.testing.assert_frame_equal(ledgers(first), ledgers(second), check_exact=True)
 
 
 def small_run(folder, agents=("random",), config=None, **options):
     """A comparison at one seed in this process, of a small scenario, without controls and certificates."""
-    usual = {"seeds": 1, "frozen": [], "workers": 1, "certify": False}
-    return compare(config or small_scenario(), agents, out=folder, **(usual | options))
+    defaults = {"seeds": 1, "frozen": [], "workers": 1, "certify": False}
+    return compare(config or small_scenario(), agents, out=folder, **(defaults | options))
 
 
 def settings_of(config):

@@ -18,7 +18,7 @@ def relaxed(scores, capacity, weights, floor, cap, admissible, cost, rows=None):
     Without weights all positions of a user are one.
     """
     n, m = scores.shape
-    seats = np.minimum(capacity, m) if weights is None else np.ones(n * len(weights))
+    positions = np.minimum(capacity, m) if weights is None else np.ones(n * len(weights))
     weights = np.ones(1) if weights is None else weights
     k = len(weights)
     u, y, r = (index.ravel() for index in np.indices((n, m, k)))
@@ -29,7 +29,7 @@ def relaxed(scores, capacity, weights, floor, cap, admissible, cost, rows=None):
 
     ones = np.ones(len(column))
     of_items = block(y, weights[r], m)
-    parts = [(block(u * m + y, ones, n * m), np.ones(n * m)), (block(u * k + r, ones, n * k), seats)]
+    parts = [(block(u * m + y, ones, n * m), np.ones(n * m)), (block(u * k + r, ones, n * k), positions)]
     lower = [(of_items, floor, np.full(m, np.inf if cost is None else cost))]
     upper = [] if cap is None else [(of_items, cap)]
     for g in range(0 if rows is None else len(rows.min_exposure)):
@@ -46,12 +46,12 @@ def relaxed(scores, capacity, weights, floor, cap, admissible, cost, rows=None):
         [sparse.hstack([line, sparse.csr_matrix((line.shape[0], count))]) for line, _ in parts + upper]
         + [sparse.hstack([-floors, -sparse.eye(count)])]
     )
-    right = np.concatenate([bound for _, bound in parts + upper] + [-bound for _, bound, _ in lower])
+    limits = np.concatenate([bound for _, bound in parts + upper] + [-bound for _, bound, _ in lower])
     allowed = np.ones((n, m), bool) if admissible is None else admissible
-    most = (allowed[u, y] & (r < np.asarray(capacity)[u])).astype(float)
+    highest = (allowed[u, y] & (r < np.asarray(capacity)[u])).astype(float)
     slack = np.isfinite(costs)
-    worth = np.concatenate([scores[u, y] * weights[r], -np.where(slack, costs, 0.0)])
-    ends = np.concatenate([most, np.where(slack, np.inf, 0.0)])
-    bounds = np.column_stack([np.zeros(len(most) + count), ends])
-    result = linprog(-worth, matrix.tocsr(), right, bounds=bounds, method="highs")
+    gains = np.concatenate([scores[u, y] * weights[r], -np.where(slack, costs, 0.0)])
+    ends = np.concatenate([highest, np.where(slack, np.inf, 0.0)])
+    bounds = np.column_stack([np.zeros(len(highest) + count), ends])
+    result = linprog(-gains, matrix.tocsr(), limits, bounds=bounds, method="highs")
     return -result.fun if result.status == 0 else None

@@ -296,7 +296,7 @@ def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     run = subprocess.Popen([sys.executable, *line.split()], cwd=tmp_path, env=env, **streams)
     # A machine may have much else to do.
-    until(lambda: list(folder.glob("rounds/*")) or run.poll() is not None, most=600)
+    until(lambda: list(folder.glob("rounds/*")) or run.poll() is not None, seconds=600)
     started = _descendants(run.pid)
     run.send_signal(signal.SIGTERM)
     _, told = run.communicate(timeout=300)
@@ -304,7 +304,7 @@ def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
     on = "To continue:\n  rimsim compare --resume --out run\n"
     assert told == f"rimsim: interrupted; finished rounds are saved in run. {on}"
     assert len(started) > 2
-    until(lambda: not any(Path(f"/proc/{process}").exists() for process in started), most=120)
+    until(lambda: not any(Path(f"/proc/{process}").exists() for process in started), seconds=120)
     assert not [process for process in started if Path(f"/proc/{process}").exists()]
     assert not list(spare.glob("rimsim-arm-*"))
     assert not (folder / "rounds.parquet").exists()
