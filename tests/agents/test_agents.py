@@ -37,8 +37,8 @@ def test_uniform_slates_are_uniform():
     assert included[[3, 7]].tolist() == [0, 0]
     assert np.abs(np.delete(included, [3, 7]) - 0.4).max() < 4 * spread
     assert (np.diff(np.sort(slates, 1)) > 0).all()
-    few = np.isin(np.arange(500), [5, 250])[None]
-    assert sorted(uniform_slates(few, 3, 0, np.array([9]))[0].tolist()) == [-1, 5, 250]
+    two_items = np.isin(np.arange(500), [5, 250])[None]
+    assert sorted(uniform_slates(two_items, 3, 0, np.array([9]))[0].tolist()) == [-1, 5, 250]
 
 
 def test_epsilon_zero_is_relevance_and_one_is_uniform():
@@ -132,21 +132,21 @@ def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
         def learn(self, feedback):
             assert ((feedback.slates >= 0).sum(1) <= feedback.arrivals.capacity).all()
             self.learnt += feedback.arrivals.row.tolist()
-            told.extend(feedback.arrivals.capacity.tolist())
+            capacities_learnt.extend(feedback.arrivals.capacity.tolist())
 
-    seen = []
-    told = []
+    ledgers = []
+    capacities_learnt = []
     for size in (1, 7, 1000):
         agent = Learner()
         market = Market(small_capped(rounds=2))
         for _ in range(2):
             play_round(market, agent, size)
         assert agent.learnt == [*range(120)] * 2
-        known = np.repeat([0, 50, 100, 120, 170, 220], [50, 50, 20] * 2)
-        assert agent.known_when_acting == known.tolist()
-        seen.append(market.closed[0].ledger.item.tolist())
-    assert seen[0] == seen[1] == seen[2]
-    assert set(told) == {0, 2, 5}
+        expected = np.repeat([0, 50, 100, 120, 170, 220], [50, 50, 20] * 2)
+        assert agent.known_when_acting == expected.tolist()
+        ledgers.append(market.closed[0].ledger.item.tolist())
+    assert ledgers[0] == ledgers[1] == ledgers[2]
+    assert set(capacities_learnt) == {0, 2, 5}
 
 
 @cases(
@@ -210,11 +210,11 @@ def test_an_option_has_its_default_its_range_and_its_place_in_the_name(agent, op
     plain = make_agent(agent)
     assert (getattr(plain, option), plain.name) == (default, agent)
     for value in ends:
-        made = make_agent(f"{agent}({option}={value})")
-        assert (getattr(made, option), made.name) == (value, f"{agent}({option}={value})")
+        configured = make_agent(f"{agent}({option}={value})")
+        assert (getattr(configured, option), configured.name) == (value, f"{agent}({option}={value})")
     for value in beyond:
-        told = rf"option '{option}' is {value}\. It must be"
-        refused(ConfigError, told, make_agent, f"{agent}({option}={value})")
+        message = rf"option '{option}' is {value}\. It must be"
+        refused(ConfigError, message, make_agent, f"{agent}({option}={value})")
 
 
 MINE = """\
@@ -235,17 +235,17 @@ def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch)
     """Also where Python keeps compiled files; barriers are at least 1 or none, and what is lacking is named."""
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     file = tmp_path / "mine.py"
-    for every in (4, 5, 1, 2, None):
-        file.write_text(MINE.replace("barrier_every = None", f"barrier_every = {every}"))
+    for barrier in (4, 5, 1, 2, None):
+        file.write_text(MINE.replace("barrier_every = None", f"barrier_every = {barrier}"))
         os.utime(file, (1_500_000_000, 1_500_000_000))
-        assert make_agent(f"{file}:Mine").barrier_every == every
+        assert make_agent(f"{file}:Mine").barrier_every == barrier
     file.write_text(MINE.replace("barrier_every = None", "barrier_every = 0"))
-    told = "barrier_every is 0. Expected None or a number of at least 1"
-    refused(ConfigError, told, make_agent, f"{file}:Mine")
+    message = "barrier_every is 0. Expected None or a number of at least 1"
+    refused(ConfigError, message, make_agent, f"{file}:Mine")
     for part in ("name", "order_free", "barrier_every"):
         file.write_text("\n".join(line for line in MINE.splitlines() if not line.strip().startswith(part)))
-        told = f"has no {part}. Define all attributes of rimsim.agents.Agent"
-        refused(ConfigError, told, make_agent, f"{file}:Mine")
+        message = f"has no {part}. Define all attributes of rimsim.agents.Agent"
+        refused(ConfigError, message, make_agent, f"{file}:Mine")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
@@ -260,30 +260,30 @@ def test_a_missing_exposure_costs_more_than_any_is_worth_where_floors_are_hard(s
     scores = np.float32(scale) * np.random.default_rng(0).random((5, M)).astype(np.float32)
     states = States(scores, np.full(5, K))
     for n in (5, 0):
-        some = states.rows(slice(n))
+        first_states = states.rows(slice(n))
         largest = float(scores[:n].max()) if n else 0.0
-        assert cost_of_missing(view_of(5, M, K, cost=0.5), some) == 0.5
-        assert cost_of_missing(view_of(5, M, K, cost=0.5, hard=True), some) == max(0.5, 4.0 * largest)
+        assert cost_of_missing(view_of(5, M, K, cost=0.5), first_states) == 0.5
+        assert cost_of_missing(view_of(5, M, K, cost=0.5, hard=True), first_states) == max(0.5, 4.0 * largest)
 
 
-@pytest.mark.parametrize("came", [10, 40])
+@pytest.mark.parametrize("n_arrived", [10, 40])
 @pytest.mark.parametrize("floor", [0.4, 1.4, 1.6])
 @pytest.mark.parametrize("tol", [1e-4, 0.1])
-def test_prices_of_a_sample_with_few_positions_an_item_need_not_be_near(monkeypatch, came, floor, tol):
+def test_prices_of_a_sample_with_few_positions_an_item_need_not_be_near(monkeypatch, n_arrived, floor, tol):
     """Floors stay real, and a wider gap does, where states are a sample that has fewer than 1.5 positions an item."""
-    view = view_of(40, M, K, past=arrivals_of(skewed(10, M)), n_past_arrivals=came)
+    view = view_of(40, M, K, past=arrivals_of(skewed(10, M)), n_past_arrivals=n_arrived)
     view = replace(view, required=np.full(M, 4 * floor))
     calls = calls_of(monkeypatch, prices, "solve_prices")
     solved_prices(view, tol)
-    (asked,) = calls
-    real = came == 40 and floor < 1.5
-    assert asked["options"]["for_bound"] == real
-    assert asked["tol"] == (max(tol, SAMPLED_TOL) if real else tol)
-    if real:
-        assert asked["min_exposure"] == pytest.approx(np.full(M, floor))
+    (arguments,) = calls
+    is_sample = n_arrived == 40 and floor < 1.5
+    assert arguments["options"]["for_bound"] == is_sample
+    assert arguments["tol"] == (max(tol, SAMPLED_TOL) if is_sample else tol)
+    if is_sample:
+        assert arguments["min_exposure"] == pytest.approx(np.full(M, floor))
     else:
-        assert asked["min_exposure"].dtype == np.int64
-        assert set(asked["min_exposure"]) <= {np.floor(floor), np.floor(floor) + 1}
+        assert arguments["min_exposure"].dtype == np.int64
+        assert set(arguments["min_exposure"]) <= {np.floor(floor), np.floor(floor) + 1}
 
 
 def test_what_a_round_knows_of_last_rounds_states_is_a_count_over_them():
@@ -300,23 +300,23 @@ def test_what_a_round_knows_of_last_rounds_states_is_a_count_over_them():
     admissible = draw.random((20, M)) < 0.6
     capacity = draw.integers(0, 4, 20)
     counts = np.column_stack([np.arange(20) == 13, np.zeros(20, bool), draw.random(20) < 0.5])
-    whole = arrivals_of(skewed(20, M), admissible)
-    whole = replace(whole, capacity=capacity, audiences=counts)
-    parts = [whole.rows(slice(0, 12)), whole.rows(slice(12, 20))]
+    arrivals = arrivals_of(skewed(20, M), admissible)
+    arrivals = replace(arrivals, capacity=capacity, audiences=counts)
+    parts = [arrivals.rows(slice(0, 12)), arrivals.rows(slice(12, 20))]
     view = replace(view_of(20, M, K, unit="examined", decay=0.5), promises=Requirements.of(rows))
-    seen = _seen(replace(view, calibration=Chunks(parts)), released, np.array([0.0, 1.0, 1.5]))
+    knowledge = _seen(replace(view, calibration=Chunks(parts)), released, np.array([0.0, 1.0, 1.5]))
     for item in range(M):
-        there = [row for row in range(20) if row >= released[item]]
-        chance = np.mean([admissible[row, item] for row in there]) if there else 1.0
-        assert seen.chance[item] == pytest.approx(chance)
-    assert seen.filled == pytest.approx(np.mean([weights[: min(size, K)].sum() for size in capacity]))
+        rows_after_release = [row for row in range(20) if row >= released[item]]
+        chance = np.mean([admissible[row, item] for row in rows_after_release]) if rows_after_release else 1.0
+        assert knowledge.chance[item] == pytest.approx(chance)
+    assert knowledge.filled == pytest.approx(np.mean([weights[: min(size, K)].sum() for size in capacity]))
     for number, row in enumerate(rows):
-        held = []
-        for at in range(20):
-            if row.audience < 0 or counts[at, row.audience]:
-                may = sum(admissible[at, item] or at < released[item] for item in row.items)
-                held.append(weights[: min(capacity[at], may)].sum())
-        assert seen.of_rows[number] == pytest.approx(np.mean(held) if held else 1.5)
+        positions = []
+        for visit in range(20):
+            if row.audience < 0 or counts[visit, row.audience]:
+                n_items = sum(admissible[visit, item] or visit < released[item] for item in row.items)
+                positions.append(weights[: min(capacity[visit], n_items)].sum())
+        assert knowledge.of_rows[number] == pytest.approx(np.mean(positions) if positions else 1.5)
 
 
 def test_chances_are_shares_of_states_and_one_where_nobody_may_be_shown_an_item():
@@ -327,9 +327,9 @@ def test_chances_are_shares_of_states_and_one_where_nobody_may_be_shown_an_item(
     view = replace(view_of(9, M, K), calibration=Chunks(parts))
     assert admissible_shares(view) == pytest.approx(np.where(np.arange(M) == 2, 1.0, admissible.mean(0)))
     assert admissible_shares(view_of(9, M, K)).tolist() == [1.0] * M
-    some = [arrivals_of(skewed(3, M)), arrivals_of(skewed(2, M), capacity=1)]
-    assert capacities(some, K).tolist() == [K] * 3 + [1] * 2
-    assert capacities(some[1:], K).tolist() == [1] * 2
+    chunks = [arrivals_of(skewed(3, M)), arrivals_of(skewed(2, M), capacity=1)]
+    assert capacities(chunks, K).tolist() == [K] * 3 + [1] * 2
+    assert capacities(chunks[1:], K).tolist() == [1] * 2
 
 
 levels = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 2)), min_size=1, max_size=9)
@@ -347,17 +347,19 @@ def test_turns_take_copies_first_and_slates_stand_in_order(items, k, turns):
     def key(item):
         return (-value[item], -int(tie_rank(BITS, item)))
 
-    may = sorted(np.flatnonzero(value > -np.inf).tolist(), key=key)
-    taken = [item for item in may if copies[item] > 0][: min(turns, k)]
-    slate = sorted([*taken, *[item for item in may if item not in taken][: k - len(taken)]], key=key)
-    found = np.full(k, -1)
-    size = _chosen(value, copies, min(turns, k), BITS, found)
-    assert found[:size].tolist() == slate
+    order = sorted(np.flatnonzero(value > -np.inf).tolist(), key=key)
+    with_copies = [item for item in order if copies[item] > 0][: min(turns, k)]
+    expected = sorted(
+        [*with_copies, *[item for item in order if item not in with_copies][: k - len(with_copies)]], key=key
+    )
+    slate_found = np.full(k, -1)
+    size = _chosen(value, copies, min(turns, k), BITS, slate_found)
+    assert slate_found[:size].tolist() == expected
 
 
 def test_turns_are_as_many_as_deliver_what_is_due():
     """The last positions are added up from the last one on; nothing due needs none, too much needs all."""
     weight = np.array([1.0, 0.5, 0.25])
-    known = (3, 0.0, 0), (3, 0.25, 1), (3, 0.26, 2), (3, 0.8, 3), (3, 9.0, 3), (1, 0.1, 1), (0, 1.0, 0)
-    for most, due, turns in known:
-        assert _turns(due, most, weight) == turns
+    table = (3, 0.0, 0), (3, 0.25, 1), (3, 0.26, 2), (3, 0.8, 3), (3, 9.0, 3), (1, 0.1, 1), (0, 1.0, 0)
+    for n_positions, due, turns in table:
+        assert _turns(due, n_positions, weight) == turns

@@ -132,8 +132,8 @@ def one_per_cent_less(slates):
 
 def unsure(items):
     """Slates whose chances depend on the size of the batch."""
-    same = Chances.certain(items, items)
-    return Slates(items, chances=Chances.mixed(1 / len(items), same, Chances.none(items.shape)))
+    certain = Chances.certain(items, items)
+    return Slates(items, chances=Chances.mixed(1 / len(items), certain, Chances.none(items.shape)))
 
 
 class _Counting(Relevance):
@@ -224,8 +224,8 @@ BREAKING = {
 @cases("promise name", *((promise, name) for promise, agents in BREAKING.items() for name in agents))
 def test_an_agent_that_breaks_a_promise_is_caught(promise, name):
     """The test of a promise fails for an agent that breaks it, propensities one per cent too small included."""
-    mine = having(AgentTests, make=lambda self: BREAKING[promise][name]())
-    refused((AssertionError, KeyError, ValueError), None, getattr(mine(), promise))
+    tests = having(AgentTests, make=lambda self: BREAKING[promise][name]())
+    refused((AssertionError, KeyError, ValueError), None, getattr(tests(), promise))
 
 
 def test_an_agent_that_remembers_over_rounds_goes_on():

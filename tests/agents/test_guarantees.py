@@ -54,17 +54,17 @@ def test_an_examined_exposure_counts_as_much_as_its_position_is_looked_at(name):
     config, positions = (small_scenario(rounds=2, exposure=unit) for unit in units)
     weights = measures.position_weights(config.consumer.position_decay, config.slate)
     shown = market_of(name, positions)[1]
-    found = []
+    exposures = []
     for batch in (1, 7, None):
         agent, market = market_of(name, config)
         assert (market.open.required == shown.open.required * measures.mean_weight(weights)).all()
         opened = market.open
         play_round(market, agent, batch)
-        found.append(opened.exposure)
+        exposures.append(opened.exposure)
         counted = measures.weighted_exposure(market.closed[0].ledger.item, weights, market.n_items)
         assert (opened.exposure == counted).all()
-    assert (found[0] == found[1]).all()
-    assert (found[0] == found[2]).all()
+    assert (exposures[0] == exposures[1]).all()
+    assert (exposures[0] == exposures[2]).all()
 
 
 def test_weights_of_positions_lie_on_a_grid_on_which_requirements_are_exact():
@@ -72,9 +72,9 @@ def test_weights_of_positions_lie_on_a_grid_on_which_requirements_are_exact():
     weights = measures.position_weights(0.85, 10)
     assert np.abs(weights - 0.85 ** np.arange(10)).max() <= 2.0**-21
     assert ((weights * 2**20) % 1 == 0).all()
-    whole = np.arange(100_000.0)
+    counts = np.arange(100_000.0)
     mean = measures.mean_weight(weights)
-    assert (whole * mean / mean == whole).all()
+    assert (counts * mean / mean == counts).all()
 
 
 def test_a_forecast_is_what_is_promised_and_what_agents_are_told():
@@ -84,12 +84,12 @@ def test_a_forecast_is_what_is_promised_and_what_agents_are_told():
         exposure = ExposureConfig(beta=0.4, forecast=forecast, pace="clock", hard=True)
         market = market_for(make_agent("relevance"), small_scenario(exposure=exposure))
         views.append(market.round_view())
-    usual, more = views
-    assert more.arrivals == round(1.5 * usual.arrivals)
-    assert more.required.sum() == pytest.approx(1.5 * usual.required.sum(), abs=1.0)
-    assert more.hard
-    assert more.pace == "clock"
-    assert more.opens < more.closes
+    plain, larger = views
+    assert larger.arrivals == round(1.5 * plain.arrivals)
+    assert larger.required.sum() == pytest.approx(1.5 * plain.required.sum(), abs=1.0)
+    assert larger.hard
+    assert larger.pace == "clock"
+    assert larger.opens < larger.closes
 
 
 MOVING = ("rim-feedback", "rim-resolve(every=30)", "entropic-dual", "p-mmf", "fair-rec")
@@ -149,11 +149,11 @@ def test_entropic_prices_meet_floors_of_any_unit_and_buy_nothing_beyond(k):
     for weights in (measures.position_weights(0.6, k), np.full(k, 0.5)):
         required = np.full(8, 0.4 * 60 * k / 8 * measures.mean_weight(weights))
         price = entropic_prices(states, required, 50.0, 0.2, 1e-3, weights)
-        mean, spread, found = np.zeros((3, 8))
-        inclusion_sums(*states, price, 0.2, mean, spread, weights, found)
-        assert found.sum() == pytest.approx(60 * weights.sum())
-        assert np.maximum(required - found, 0).sum() <= 0.01 * required.sum()
-        assert np.maximum(found - required, 0)[price < 0].sum() <= 0.02 * required.sum()
+        mean, spread, exposure = np.zeros((3, 8))
+        inclusion_sums(*states, price, 0.2, mean, spread, weights, exposure)
+        assert exposure.sum() == pytest.approx(60 * weights.sum())
+        assert np.maximum(required - exposure, 0).sum() <= 0.01 * required.sum()
+        assert np.maximum(exposure - required, 0)[price < 0].sum() <= 0.02 * required.sum()
 
 
 @pytest.mark.parametrize("unit", ["shown", "examined"])
@@ -163,12 +163,12 @@ def test_hard_requirements_are_met_whatever_they_cost(name, unit):
     n = 300
     m = 60
     k = 6
-    asked = {"cost": 1e-9, "unit": unit, "decay": 1.0 if unit == "shown" else 0.8}
+    options = {"cost": 1e-9, "unit": unit, "decay": 1.0 if unit == "shown" else 0.8}
     for seed in range(4):
         draw = np.random.default_rng(seed)
         now = arrivals_of(skewed(n, m, seed), draw.random((n, m)) < 0.7, first=900)
         past = arrivals_of(skewed(n, m, seed + 10), draw.random((n, m)) < 0.7)
-        views = [view_of(n, m, k, past=past, **asked, hard=hard) for hard in (False, True)]
+        views = [view_of(n, m, k, past=past, **options, hard=hard) for hard in (False, True)]
         soft, hard = (missing(view, begun(name, view).act(now).items) for view in views)
         assert soft > 0.1
         assert hard == 0.0
@@ -191,18 +191,21 @@ def test_an_item_that_few_may_be_shown_is_shown_to_them_in_time():
     m = 30
     k = 4
     item = np.arange(30)
-    few = np.ones((n, m), bool)
-    late = np.ones((n, m), bool)
-    few[:, 3] = np.arange(n) % 40 == 7
-    late[:360, 0] = False
+    rarely_admissible = np.ones((n, m), bool)
+    late_admissible = np.ones((n, m), bool)
+    rarely_admissible[:, 3] = np.arange(n) % 40 == 7
+    late_admissible[:360, 0] = False
     scores = skewed(n, m, 3) * (item != 3)
-    view = view_of(n, m, k, share=0.3, past=arrivals_of(scores, few), cost=1e-9, hard=True)
+    view = view_of(n, m, k, share=0.3, past=arrivals_of(scores, rarely_admissible), cost=1e-9, hard=True)
     view = replace(view, required=np.where(item == 3, 6.0, view.required))
     agent = begun("rim-feedback(gain=1e-9)", view)
-    assert missing(view, agent.act(arrivals_of(scores, few, first=900)).items) == 0.0
+    assert missing(view, agent.act(arrivals_of(scores, rarely_admissible, first=900)).items) == 0.0
     past = arrivals_of(skewed(n, m))
     view = view_of(n, m, k, past=past, cost=1.0, hard=True, unit="examined", decay=0.8)
-    assert missing(view, begun("rim-feedback", view).act(arrivals_of(skewed(n, m), late)).items) == 0.0
+    assert (
+        missing(view, begun("rim-feedback", view).act(arrivals_of(skewed(n, m), late_admissible)).items)
+        == 0.0
+    )
 
 
 @pytest.mark.parametrize("unit", ["examined", "shown"])
@@ -211,13 +214,19 @@ def test_items_that_most_have_consumed_do_not_miss_their_last_visitors(unit):
     n = 300
     m = 60
     k = 6
-    asked = {"share": 0.4, "cost": 1.0, "unit": unit, "decay": 1.0 if unit == "shown" else 0.85, "hard": True}
+    options = {
+        "share": 0.4,
+        "cost": 1.0,
+        "unit": unit,
+        "decay": 1.0 if unit == "shown" else 0.85,
+        "hard": True,
+    }
     for seed in (3, 4, 9, 12, 16):  # in each of them one standard deviation of doubt was too little
         draw = np.random.default_rng(seed)
         chance = np.linspace(0.1, 1.0, m)[draw.permutation(m)]
         past = arrivals_of(skewed(n, m, seed + 1000), draw.random((n, m)) < chance)
         now = arrivals_of(skewed(n, m, seed), draw.random((n, m)) < chance, first=900)
-        view = view_of(n, m, k, past=past, **asked)
+        view = view_of(n, m, k, past=past, **options)
         assert missing(view, begun("rim-feedback", view).act(now).items) == 0.0
 
 
@@ -229,8 +238,8 @@ def test_the_clock_delivers_what_was_promised_for_the_arrivals_expected(forecast
     m = 60
     k = 6
     span = 1000.0
-    asked = {"share": 0.4, "cost": 20.0, "unit": "examined", "decay": 0.85, "hard": hard}
-    view = view_of(round(forecast * n), m, k, past=arrivals_of(mild(n, m, 1)), **asked)
+    options = {"share": 0.4, "cost": 20.0, "unit": "examined", "decay": 0.85, "hard": hard}
+    view = view_of(round(forecast * n), m, k, past=arrivals_of(mild(n, m, 1)), **options)
     view = replace(view, pace="clock", opens=0.0, closes=span)
     time = np.sort(np.random.default_rng(2).random(n)) * span
     now = replace(arrivals_of(mild(n, m, 2), first=900), time=time)
@@ -309,32 +318,32 @@ def test_what_can_no_longer_be_shown_is_owed_and_paid_back(seed, share, scale):
     view = replace(view, audience=Chunks([arrivals]))
     planner = make_agent("hindsight")
     agent = make_agent("hindsight")
-    for each in (planner, agent):
-        each.begin_round(view)
+    for player in (planner, agent):
+        player.begin_round(view)
     plan = planner.act(arrivals).items
     price = planner.item_price
     barred = np.random.default_rng(seed + 50).random((N, M)) < 0.35
     admissible = arrivals.admissible.numpy() & ~barred
-    found = agent.act(replace(arrivals, admissible=torch.from_numpy(admissible))).items
+    slates = agent.act(replace(arrivals, admissible=torch.from_numpy(admissible))).items
     scores = arrivals.intensity.numpy().astype(np.float64)
     owed = [0] * M
     paid = 0
     for row in range(N):
-        kept = [int(item) for item in plan[row] if item >= 0 and admissible[row, item]]
+        planned = [int(item) for item in plan[row] if item >= 0 and admissible[row, item]]
         lost = [int(item) for item in plan[row] if item >= 0 and not admissible[row, item]]
         for item in lost:
             owed[item] += price[item] < 0
         rank = {
             item: scores[row, item] + COST if owed[item] else scores[row, item] - price[item]
             for item in range(M)
-            if admissible[row, item] and item not in kept
+            if admissible[row, item] and item not in planned
         }
-        new = sorted(rank, key=lambda item: (-rank[item], item))[: len(lost)]
-        for item in new:
+        replacements = sorted(rank, key=lambda item: (-rank[item], item))[: len(lost)]
+        for item in replacements:
             paid += owed[item] > 0
             owed[item] = max(owed[item] - 1, 0)
-        slate = sorted(kept + new, key=lambda item: -(scores[row, item] - price[item]))
-        assert found[row].tolist() == slate + [-1] * (K - len(slate))
+        slate = sorted(planned + replacements, key=lambda item: -(scores[row, item] - price[item]))
+        assert slates[row].tolist() == slate + [-1] * (K - len(slate))
     assert paid > 0 or share < 0.5
 
 
@@ -345,7 +354,7 @@ def test_guaranteed_items_choose_their_users(seed):
     view = replace(view, required=np.arange(M) % 4 * (np.arange(M) != 5))
     agent = make_agent("user-rec")
     agent.begin_round(view)
-    found = agent.act(arrivals)
+    slates = agent.act(arrivals)
     scores = arrivals.intensity.numpy().astype(np.float64)
     admissible = arrivals.admissible.numpy()
     chosen = np.zeros((N, M), bool)
@@ -356,7 +365,7 @@ def test_guaranteed_items_choose_their_users(seed):
     for row in range(N):
         items = np.flatnonzero(admissible[row]).tolist()
         slate = sorted(items, key=lambda item: (not chosen[row, item], -scores[row, item]))[:K]
-        assert found[row].tolist() == slate + [-1] * (K - len(slate))
+        assert slates[row].tolist() == slate + [-1] * (K - len(slate))
 
 
 def problem(seed=0, n=60, m=12):
@@ -367,19 +376,19 @@ def problem(seed=0, n=60, m=12):
 
 def test_a_round_is_solved_from_the_prices_of_the_one_before():
     """What the solver is given to start from is what it found last, and the answer is the solver's own."""
-    given = []
+    starts = []
 
     def solve(*arguments, prices, **options):
-        given.append(prices)
+        starts.append(prices)
         return solve_prices(*arguments, prices=prices, **options)
 
     rounds = HindsightPrices()
-    both = (problem(0), problem(1))
-    found = [rounds.of(partial(solve, *one.args, **one.keywords)) for one in both]
-    assert given[0] is None
-    assert given[1] is found[0].item_price
-    assert found[0].dual == both[0]().dual
-    assert found[1].dual == pytest.approx(both[1]().dual, rel=1e-5)
+    problems = (problem(0), problem(1))
+    solutions = [rounds.of(partial(solve, *task.args, **task.keywords)) for task in problems]
+    assert starts[0] is None
+    assert starts[1] is solutions[0].item_price
+    assert solutions[0].dual == problems[0]().dual
+    assert solutions[1].dual == pytest.approx(problems[1]().dual, rel=1e-5)
 
 
 def test_arms_with_the_same_round_share_its_solution_to_the_bit(tmp_path):
@@ -390,21 +399,22 @@ def test_arms_with_the_same_round_share_its_solution_to_the_bit(tmp_path):
         calls.append(arguments)
         return solve_prices(*arguments, **options)
 
-    def asked(one, last=None, **changes):
-        return HindsightPrices(tmp_path, last).of(partial(solve, *one.args, **(one.keywords | changes)))
+    def solution(task, last=None, **changes):
+        keywords = task.keywords | changes
+        return HindsightPrices(tmp_path, last).of(partial(solve, *task.args, **keywords))
 
-    one = problem()
-    for left, right in zip(asked(one), asked(problem()), strict=True):
-        assert np.array_equal(left, right)
+    first_problem = problem()
+    for first, second in zip(solution(first_problem), solution(problem()), strict=True):
+        assert np.array_equal(first, second)
     assert len(calls) == 1
     mask = np.arange(60 * 12).reshape(60, 12) > 0
     row = Rows(np.array([0, 2]), np.array([1, 2]), np.array([30.0]), np.array([np.inf]), np.array([0.4]))
-    others = [{"admissible": mask}, {"admissible": mask | True}, {"cost": 0.5}, {"rows": row}]
-    others.append({"last": np.zeros(12)})
-    for number, changes in enumerate(others, 2):
-        asked(one, **changes)
+    changed = [{"admissible": mask}, {"admissible": mask | True}, {"cost": 0.5}, {"rows": row}]
+    changed.append({"last": np.zeros(12)})
+    for number, changes in enumerate(changed, 2):
+        solution(first_problem, **changes)
         assert len(calls) == number
-    asked(problem(1))
+    solution(problem(1))
     assert len(list(tmp_path.iterdir())) == len(calls) == 7
 
 
@@ -414,9 +424,9 @@ def test_a_replay_is_solved_once_for_all_its_arms(tmp_path, monkeypatch):
 
     def counted(folder, solve):
         before = set(folder.glob("*.npz"))
-        found = cached_prices(folder, solve)
+        prices = cached_prices(folder, solve)
         solved.append(len(set(folder.glob("*.npz")) - before))
-        return found
+        return prices
 
     monkeypatch.setattr("rimsim.scenarios.study.certificates.cached_prices", counted)
     agents = ("relevance", "rim-dual", "random")
@@ -443,14 +453,16 @@ def unit_of(weight=WEIGHT):
     return ExposureUnit(np.array(weight), float(np.mean(weight)), by_intensity=False)
 
 
-def guard_of(required, items=(), least=(), column=(), *, weight=WEIGHT, chance=None, spare=0.0, sure=0.0):
+def guard_of(required, items=(), floors=(), column=(), *, weight=WEIGHT, chance=None, spare=0.0, sure=0.0):
     """Guard of floors and of rows with some items, least exposures and audiences."""
     rows = Requirements.of(
-        [Row("row", np.array(one), min_exposure=b) for one, b in zip(items, least, strict=True)]
+        [Row("row", np.array(members), min_exposure=b) for members, b in zip(items, floors, strict=True)]
     )
     chance = np.ones(len(required)) if chance is None else chance
-    asked = np.concatenate([required, rows.min_exposure])
-    return guarding.Guard.of(asked, rows, np.array(column, np.int64), chance, unit_of(weight), spare, sure)
+    required_of_all = np.concatenate([required, rows.min_exposure])
+    return guarding.Guard.of(
+        required_of_all, rows, np.array(column, np.int64), chance, unit_of(weight), spare, sure
+    )
 
 
 def suffice(missing, weight=WEIGHT):
@@ -489,27 +501,27 @@ def test_positions_that_are_too_few_are_counted(numbers, later):
     unit = unit_of()
     deficits = guarding.Deficits.of(required, np.zeros(len(required)), unit)
     need = sum(max(b / unit.mean, 1.0) for b in required if b > 0)
-    among = [suffice(b) for b in required]
-    additional = max([0.0] + [sum(0 < e <= place for e in among) - later * place for place in (1, 2, 3)])
-    there = later * len(WEIGHT)
-    found = guarding.positions_needed(deficits, later, there)
-    if need + additional > there:
-        assert found == pytest.approx(need + additional - there, abs=1e-6)
+    sufficient = [suffice(b) for b in required]
+    additional = max([0.0] + [sum(0 < e <= place for e in sufficient) - later * place for place in (1, 2, 3)])
+    n_positions = later * len(WEIGHT)
+    short = guarding.positions_needed(deficits, later, n_positions)
+    if need + additional > n_positions:
+        assert short == pytest.approx(need + additional - n_positions, abs=1e-6)
     else:
-        assert found <= 1e-6
+        assert short <= 1e-6
 
 
 def placed_by_hand(required, value, count):
     """Each position, from the last on, to the best item that it covers, or else to the best in deficit."""
-    left = {item: suffice(b) for item, b in enumerate(required) if b > 0 and value[item] > -np.inf}
+    covers = {item: suffice(b) for item, b in enumerate(required) if b > 0 and value[item] > -np.inf}
     slate = [-1] * len(WEIGHT)
     for place in range(len(WEIGHT) - 1, -1, -1):
-        pool = [item for item in left if left[item] > place] or list(left)
+        pool = [item for item in covers if covers[item] > place] or list(covers)
         if count == 0 or not pool:
             break
-        item = max(pool, key=lambda one: (value[one], int(tie_rank(ROW, one))))
+        item = max(pool, key=lambda candidate: (value[candidate], int(tie_rank(ROW, candidate))))
         slate[place] = item
-        del left[item]
+        del covers[item]
         count -= 1
     return slate
 
@@ -530,14 +542,16 @@ def test_items_are_placed_where_positions_cover_their_deficits(items, count):
     assert (np.delete(hidden, shown) == np.delete(value, shown)).all()
 
 
-def due(guard, left, *, may=None, weight=WEIGHT, counts=(True,), exposure=None):
+def due(guard, remaining, *, is_admissible=None, weight=WEIGHT, counts=(True,), exposure=None):
     """Result of :func:`due_at`, with the deficits of items."""
     m = len(guard.chance)
     exposure = np.zeros(len(guard.required)) if exposure is None else exposure
     deficits = guarding.Deficits.of(guard.required[:m], exposure[:m], unit_of(weight))
-    may = np.ones(m, bool) if may is None else may
-    remaining = np.atleast_1d(np.asarray(left, float))
-    return guarding.due_at(may, remaining, np.array(counts), guard, exposure, unit_of(weight), deficits)
+    is_admissible = np.ones(m, bool) if is_admissible is None else is_admissible
+    remaining_of_columns = np.atleast_1d(np.asarray(remaining, float))
+    return guarding.due_at(
+        is_admissible, remaining_of_columns, np.array(counts), guard, exposure, unit_of(weight), deficits
+    )
 
 
 @pytest.mark.parametrize("spare", [0.0, 0.2])
@@ -549,13 +563,15 @@ def test_an_item_is_urgent_when_it_needs_as_many_arrivals_as_are_left(spare):
     latest = max(n for n in range(200) if n * 0.25 - sure * np.sqrt(n * 0.25 * 0.75) <= 5.0)
     for later, urgent in ((latest + 1, 0), (latest, 1)):
         guard = guard_of(required, weight=(1.0, 1.0), chance=chance, sure=sure, spare=spare)
-        left = (later + 4.0) / (1.0 - spare) + 1.0  # a share, the last four and this one are not relied on
-        assert due(guard, left, weight=(1.0, 1.0))[0] == urgent
+        remaining = (later + 4.0) / (
+            1.0 - spare
+        ) + 1.0  # a share, the last four and this one are not relied on
+        assert due(guard, remaining, weight=(1.0, 1.0))[0] == urgent
         assert guard.wait[0] == pytest.approx(latest, abs=1.0)
-        assert due(guard, left, may=np.zeros(2, bool), weight=(1.0, 1.0))[0] == 0
+        assert due(guard, remaining, is_admissible=np.zeros(2, bool), weight=(1.0, 1.0))[0] == 0
 
 
-def slate_of(value, required, left, weight, *, urgent=True, excess=0.0, guard=None):
+def slate_of(value, required, remaining, weight, *, urgent=True, excess=0.0, guard=None):
     """Slate with due items, by default in a round without groups and campaigns."""
     guard = guard_of(required, weight=weight) if guard is None else guard
     exposure = np.zeros(len(guard.required))
@@ -564,7 +580,7 @@ def slate_of(value, required, left, weight, *, urgent=True, excess=0.0, guard=No
     best = np.empty(len(weight))
     state = guard, exposure, unit_of(weight), deficits
     size = guarding.place_due(
-        value.copy(), ROW, left, guarding.Due(int(urgent), excess, is_now=True), *state, items, best
+        value.copy(), ROW, remaining, guarding.Due(int(urgent), excess, is_now=True), *state, items, best
     )
     return items[:size].tolist()
 
@@ -580,8 +596,8 @@ def test_a_due_item_keeps_its_position_where_positions_count_differently(weight,
 def hard_round(n, slate, floors, cost):
     """A view of a round with hard floors, no states and no popularity."""
     m = len(floors)
-    about = {"popularity": np.zeros(m, np.int64), "calibration": [], "key": 3, "hard": True}
-    return RoundView(0, n, slate, floors, np.zeros(m), cost, **about)
+    options = {"popularity": np.zeros(m, np.int64), "calibration": [], "key": 3, "hard": True}
+    return RoundView(0, n, slate, floors, np.zeros(m), cost, **options)
 
 
 @cases("slate capacity", (1, None), (3, 1), (2, None))
@@ -605,8 +621,8 @@ def test_the_most_valuable_urgent_items_are_placed(urgent):
     required = np.where(np.arange(len(value)) < urgent, 5.0, 0.0)
     items = slate_of(value, required, 3.0, (1.0, 1.0, 1.0))
     first = sorted(range(urgent), key=lambda item: -value[item])[:3]
-    others = [item for item in np.argsort(-value) if item not in first][: 3 - len(first)]
-    assert sorted(items) == sorted([*first, *others])
+    rest = [item for item in np.argsort(-value) if item not in first][: 3 - len(first)]
+    assert sorted(items) == sorted([*first, *rest])
 
 
 @cases("excess slate", (0.0, [3, 4, 0]), (0.3, [3, 4, 0]), (1.5, [3, 2, 0]), (9.0, [1, 2, 0]))
@@ -628,45 +644,47 @@ tables = st.lists(table, min_size=1, max_size=4)
 @given(tables, st.data())
 def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
     """With rows of several audiences, of which some do not count the arrival, floors and something in reserve."""
-    items = [np.array(one) for one in items]
+    items = [np.array(members) for members in items]
 
-    def some(low, high, size):
+    def drawn(low, high, size):
         return np.array(data.draw(st.lists(st.integers(low, high), min_size=size, max_size=size)))
 
     n = len(items)
-    least = some(0, 160, n) / 4.0
-    delivered = some(0, 160, n) / 16.0
-    column = some(0, 2, n)
-    left = 1.0 * some(1, 60, 3)
+    floors = drawn(0, 160, n) / 4.0
+    delivered = drawn(0, 160, n) / 16.0
+    column = drawn(0, 2, n)
+    remaining = 1.0 * drawn(1, 60, 3)
     counts = np.array([True, False, True])
     chance = np.linspace(0.2, 1.0, MANY)
     weight = np.array([1.0, 0.5, 0.25])
     required = np.arange(MANY) / 2.0 * data.draw(st.booleans())
     mean = weight.mean()
-    about = {"weight": weight, "chance": chance, "spare": 0.1, "sure": 1.0}
-    guard = guard_of(required, items, least, column, **about)
+    options = {"weight": weight, "chance": chance, "spare": 0.1, "sure": 1.0}
+    guard = guard_of(required, items, floors, column, **options)
     exposure = np.concatenate([np.zeros(MANY), delivered])
-    urgent, excess, now = due(guard, left, weight=weight, counts=counts, exposure=exposure)
+    urgent, excess, now = due(guard, remaining, weight=weight, counts=counts, exposure=exposure)
     deficits = guarding.Deficits.of(required, np.zeros(MANY), unit_of(weight))
     lacks = np.where(guard.required[MANY:] - delivered > 1e-9, guard.required[MANY:] - delivered, 0.0)
-    asked = [one for one, b in zip(items, least, strict=True) if b > 0]
-    times = np.bincount(np.concatenate(asked or [[0]]), minlength=MANY)
-    later = np.array([guarding.counted_on(left[column[row]], 0.1) for row in range(n)])
-    own = np.array([deficits.need[one].sum() * guarding.GRAIN for one in items])
-    shared = np.array([times[one].mean() if b > 0 else 1.0 for one, b in zip(items, least, strict=True)])
-    need = np.where(lacks > 0, np.maximum(lacks / mean - own, 0.0) / shared, 0.0)
+    with_floors = [members for members, b in zip(items, floors, strict=True) if b > 0]
+    times = np.bincount(np.concatenate(with_floors or [[0]]), minlength=MANY)
+    later = np.array([guarding.counted_on(remaining[column[row]], 0.1) for row in range(n)])
+    covered = np.array([deficits.need[members].sum() * guarding.GRAIN for members in items])
+    shared = np.array(
+        [times[members].mean() if b > 0 else 1.0 for members, b in zip(items, floors, strict=True)]
+    )
+    need = np.where(lacks > 0, np.maximum(lacks / mean - covered, 0.0) / shared, 0.0)
     slots = np.concatenate([[0.0], np.cumsum(weight)])
-    holds = np.array([np.interp(chance[one].sum(), range(4), slots) for one in items])
-    among = np.array([need[column == column[row]].sum() for row in range(n)])
-    beyond = (among - later * 3) * need / np.maximum(among, 1e-12) * mean
+    holds = np.array([np.interp(chance[members].sum(), range(4), slots) for members in items])
+    need_of_audience = np.array([need[column == column[row]].sum() for row in range(n)])
+    beyond = (need_of_audience - later * 3) * need / np.maximum(need_of_audience, 1e-12) * mean
     expected = lacks - later * holds
     expected = np.where(need > 0, np.maximum(expected, beyond), expected)
     expected = np.where(counts[column] & (lacks > 0), expected, 0.0)
-    coming = guarding.counted_on(left[2], 0.1)
-    few, alone, _ = due(guard_of(required, **about), left[2], weight=weight)
+    coming = guarding.counted_on(remaining[2], 0.1)
+    n_urgent, alone, _ = due(guard_of(required, **options), remaining[2], weight=weight)
     short = guarding.positions_needed(deficits, coming, coming * 3 - need.sum())
     without = guarding.positions_needed(deficits, coming, coming * 3)
-    if few or alone != without:  # items that need more than one position per arrival
+    if n_urgent or alone != without:  # items that need more than one position per arrival
         short -= without - alone
     total = deficits.total[0] * guarding.GRAIN + need.sum()
     wanted = short
@@ -676,7 +694,7 @@ def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
         wanted = short * deficits.total[0] * guarding.GRAIN / total
     assert guard.need == pytest.approx(need, abs=1e-9)
     assert guard.due == pytest.approx(expected, abs=1e-6)
-    assert urgent == few
+    assert urgent == n_urgent
     assert excess == pytest.approx(wanted, abs=1e-6)
     assert now == (urgent > 0 or excess > 0 or (guard.due > 1e-9).any())
 
@@ -685,31 +703,34 @@ def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
 @given(tables, st.data())
 def test_items_of_due_rows_are_placed_as_a_search_by_hand_does(items, data):
     """The best items of each due row, the row with most first, each at the last position that suffices."""
-    items = [np.array(one) for one in items]
+    items = [np.array(members) for members in items]
     weight = np.array([1.0, 0.5, 0.25, 0.25])
     eighths = st.lists(st.integers(-4, 20), min_size=len(items), max_size=len(items), unique=True)
     guard = guard_of(np.zeros(MANY), items, [9.0] * len(items), [0] * len(items), weight=weight)
     guard.due[:] = np.array(data.draw(eighths)) / 8.0
     levels = np.array(data.draw(st.lists(st.integers(-1, 2), min_size=MANY, max_size=MANY)), float)
     value = np.where(levels < 0, -np.inf, levels)
-    found = slate_of(value, np.zeros(MANY), 50.0, weight, urgent=False, guard=guard)
+    slate_found = slate_of(value, np.zeros(MANY), 50.0, weight, urgent=False, guard=guard)
     slate = [-1] * 4
-    left = value.copy()
+    free_values = value.copy()
     for row in np.argsort(-guard.due):
         lack = guard.due[row] - sum(w for w, item in zip(weight, slate, strict=True) if item in items[row])
         while guard.due[row] > 1e-9 and lack > 1e-9:
             free = [place for place, item in enumerate(slate) if item < 0]
-            pool = [item for item in items[row] if left[item] > -np.inf]
+            pool = [item for item in items[row] if free_values[item] > -np.inf]
             if not free or not pool:
                 break
             place = max([place for place in free if weight[place] >= lack - 1e-9] or free[:1])
-            item = max(pool, key=lambda one: (left[one], int(tie_rank(ROW, one))))
+            item = max(pool, key=lambda candidate: (free_values[candidate], int(tie_rank(ROW, candidate))))
             slate[place] = int(item)
-            left[item] = -np.inf
+            free_values[item] = -np.inf
             lack -= weight[place]
-    others = sorted(np.flatnonzero(left > -np.inf), key=lambda one: (-left[one], -int(tie_rank(ROW, one))))
-    filled = [item if item >= 0 else int(others.pop(0)) if others else -1 for item in slate]
-    assert found == [item for item in filled if item >= 0]
+    rest = sorted(
+        np.flatnonzero(free_values > -np.inf),
+        key=lambda candidate: (-free_values[candidate], -int(tie_rank(ROW, candidate))),
+    )
+    filled = [item if item >= 0 else int(rest.pop(0)) if rest else -1 for item in slate]
+    assert slate_found == [item for item in filled if item >= 0]
 
 
 def test_an_exposure_that_is_taken_back_is_delivered_again():
@@ -723,9 +744,9 @@ def test_an_exposure_that_is_taken_back_is_delivered_again():
     delivered = np.zeros(m)
     taken = set()
     for row in range(n):
-        one = arrivals_of(liked[row : row + 1], first=row)
+        arrival = arrivals_of(liked[row : row + 1], first=row)
         back = np.zeros(m)
-        for item in agent.act(one).items[0]:
+        for item in agent.act(arrival).items[0]:
             if item < 4 and item not in taken:
                 taken.add(int(item))
                 back[item] = -1.0
@@ -743,18 +764,18 @@ def hard_market(**changes):
 
 def undelivered(closed):
     """Share of the exposures of groups and campaigns that a round did not deliver."""
-    least = closed.promises.min_exposure
-    return np.maximum(least - closed.delivered, 0).sum() / least.sum()
+    floors = closed.promises.min_exposure
+    return np.maximum(floors - closed.delivered, 0).sum() / floors.sum()
 
 
 @pytest.mark.parametrize("name", ["rim-feedback", "rim-resolve(every=30)"])
 def test_hard_groups_and_campaigns_are_delivered_in_full(name):
     """Nothing is missing of a campaign over half of the last positions besides others, in any batch, to the bit."""
-    agent, whole = played_by(name, hard_market())
-    assert [undelivered(closed) for closed in whole.closed] == [0.0, 0.0]
-    other, again = played_by(name, hard_market(), 7)
-    same_ledgers(whole, again)
-    same_arrays(agent, other, "row_price")
+    agent, at_once = played_by(name, hard_market())
+    assert [undelivered(closed) for closed in at_once.closed] == [0.0, 0.0]
+    second_agent, in_batches = played_by(name, hard_market(), 7)
+    same_ledgers(at_once, in_batches)
+    same_arrays(agent, second_agent, "row_price")
 
 
 def test_the_guard_delivers_where_prices_cannot(monkeypatch):

@@ -34,17 +34,17 @@ def test_bonus_of_uncertain_items_is_the_quantile_of_their_law():
     m = 30
     k = 5
     scores = skewed(n, m)
-    past, now = (arrivals_of(scores[rows]) for rows in (slice(0, 20), slice(20, 40)))
+    past, arrivals = (arrivals_of(scores[rows]) for rows in (slice(0, 20), slice(20, 40)))
     shape = np.random.default_rng(1).uniform(0.5, 20.0, m)
     agent = make_agent("rim-ucb(quantile=0.8)")
     agent.begin_round(view_of(20, m, k, share=0.0, past=past, confidence=shape))
-    raised = now.intensity.numpy() * stats.gamma.ppf(0.8, shape, scale=1.0 / shape)
-    assert np.array_equal(agent.act(now).items, np.argsort(-raised, axis=1)[:, :k])
+    raised = arrivals.intensity.numpy() * stats.gamma.ppf(0.8, shape, scale=1.0 / shape)
+    assert np.array_equal(agent.act(arrivals).items, np.argsort(-raised, axis=1)[:, :k])
     slates = []
     for name in ("rim-ucb", "rim-feedback"):
         agent = make_agent(name)
         agent.begin_round(view_of(20, m, k, past=past, confidence=np.full(m, 1e18)))
-        slates.append(agent.act(now).items)
+        slates.append(agent.act(arrivals).items)
     assert np.array_equal(*slates)
 
 
@@ -56,14 +56,14 @@ def test_the_state_oracle_knows_first_visits_by_their_mean_alone():
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     history = UserStates(offsets, np.zeros(events, np.int64), np.zeros(events), np.ones(30))
     arrivals = arrivals_of(true)
-    asked = dataclasses.replace(arrivals, true_intensity=arrivals.relevance, history=history)
+    visits = dataclasses.replace(arrivals, true_intensity=arrivals.relevance, history=history)
     agent = make_agent("state-oracle")
     agent.begin_round(view_of(30, 25, 4))
-    found = np.concatenate([agent.act(asked.rows(slice(*ends))) for ends in ((0, 1), (1, 14), (14, 30))])
+    slates = np.concatenate([agent.act(visits.rows(slice(*ends))) for ends in ((0, 1), (1, 14), (14, 30))])
     for row in range(30):
-        earlier = [true[other] for other in range(row + 1) if lengths[other] == 0]
+        earlier = [true[first_visit] for first_visit in range(row + 1) if lengths[first_visit] == 0]
         value = np.mean(earlier, 0) if lengths[row] == 0 else true[row]
-        assert found[row].tolist() == np.argsort(-value)[:4].tolist()
+        assert slates[row].tolist() == np.argsort(-value)[:4].tolist()
 
 
 @pytest.mark.parametrize("m", [1, 5, 37, 200, 1031])
@@ -80,7 +80,7 @@ def test_best_items_are_a_sort_by_value_and_seeded_rank(m, levels, width):
         best = np.empty(k)
         size = matching.best_items(value, row, items, best, *([width] if width else []))
         rank = np.array([int(matching.tie_rank(row, item)) for item in range(m)], object)
-        raised = value + width * np.array([matching.uniform_of(np.uint64(one)) for one in rank])
+        raised = value + width * np.array([matching.uniform_of(np.uint64(number)) for number in rank])
         order = sorted(np.flatnonzero(value > -np.inf), key=lambda item: (-raised[item], -rank[item]))
         assert items[:size].tolist() == [int(item) for item in order[:k]]
         assert best[:size].tolist() == raised[items[:size]].tolist()
@@ -93,15 +93,15 @@ def test_items_between_are_a_mask(m):
     for dtype in (np.float64, np.float32):
         value = draw.random(m).astype(dtype)
         value[draw.random(m) < 0.3] = -np.inf
-        found = np.empty(m, np.int64)
+        items = np.empty(m, np.int64)
         for k in {1, min(3, m), min(m, 20)}:
             highest = matching.part_maxima(value, k)
             lowest = matching.kth_of_parts(highest, k)
             assert lowest == -np.inf or np.count_nonzero(value >= lowest) >= k
             for below in (np.inf, 0.7):
-                size = matching.items_between(value, highest, lowest, below, found)
+                size = matching.items_between(value, highest, lowest, below, items)
                 mask = (value >= lowest) & (value < below) & (value > -np.inf)
-                assert sorted(found[:size].tolist()) == np.flatnonzero(mask).tolist()
+                assert sorted(items[:size].tolist()) == np.flatnonzero(mask).tolist()
 
 
 def test_inclusion_probabilities_of_a_large_catalogue():
@@ -121,7 +121,7 @@ def smoothed_dual(scores, bonus, k, required, epsilon):
     total = 0.0
     for row in scores.astype(float):
         z = (row + bonus) / epsilon
-        sums = np.array([z[list(one)].sum() for one in itertools.combinations(range(len(z)), k)])
+        sums = np.array([z[list(members)].sum() for members in itertools.combinations(range(len(z)), k)])
         total += epsilon * (sums.max() + np.log(np.exp(sums - sums.max()).sum()))
     return total - bonus @ required
 
@@ -135,12 +135,12 @@ def test_entropic_prices_minimise_the_smoothed_dual(cost):
     required = np.full(6, 2.5)
     states = States(scores, np.full(12, k))
     bonus = -entropic_prices(states, required, cost, epsilon, 1e-9)
-    found = smoothed_dual(scores, bonus, k, required, epsilon)
-    asked = {"method": "L-BFGS-B", "options": {"ftol": 1e-14, "gtol": 1e-9}, "bounds": [(0.0, cost)] * 6}
+    value = smoothed_dual(scores, bonus, k, required, epsilon)
+    search = {"method": "L-BFGS-B", "options": {"ftol": 1e-14, "gtol": 1e-9}, "bounds": [(0.0, cost)] * 6}
     start = np.full(6, 0.05)
-    best = optimize.minimize(lambda w: smoothed_dual(scores, w, k, required, epsilon), start, **asked)
+    best = optimize.minimize(lambda w: smoothed_dual(scores, w, k, required, epsilon), start, **search)
     assert 0 <= bonus.min() <= bonus.max() <= cost
-    assert found == pytest.approx(best.fun, rel=1e-6)
+    assert value == pytest.approx(best.fun, rel=1e-6)
 
 
 def test_the_projection_is_that_of_a_quadratic_programme():
@@ -160,13 +160,13 @@ def test_the_projection_is_that_of_a_quadratic_programme():
             return float(metric @ (z - y) ** 2)
 
         within = {"type": "ineq", "fun": lambda z, w=weight, top=limit: top - w @ z}
-        asked = {"bounds": [(0.0, None)] * m, "constraints": within, "method": "SLSQP"}
-        best = optimize.minimize(distance, np.zeros(m), **asked, options={"ftol": 1e-13, "maxiter": 500})
+        search = {"bounds": [(0.0, None)] * m, "constraints": within, "method": "SLSQP"}
+        best = optimize.minimize(distance, np.zeros(m), **search, options={"ftol": 1e-13, "maxiter": 500})
         assert distance(x) <= best.fun + 1e-7
 
 
 @cases(
-    "memory sample present others",
+    "memory sample n_present n_past",
     (0.0, 1.0, 0, 120),
     (0.25, 0.5, 30, 30),
     (0.0, 0.5, 0, 60),
@@ -174,7 +174,7 @@ def test_the_projection_is_that_of_a_quadratic_programme():
     (1.0, 0.25, 30, 0),
     (1.0, 1.0, 40, 80),
 )
-def test_resolving_solves_what_remains_on_the_latest_states(memory, sample, present, others):
+def test_resolving_solves_what_remains_on_the_latest_states(memory, sample, n_present, n_past):
     """At a multiple of f prices are of the dual of the remaining floors, at the rate of what is left.
 
     The sample is the latest states of the round, filled up with states of the last round, evenly spaced.
@@ -183,20 +183,22 @@ def test_resolving_solves_what_remains_on_the_latest_states(memory, sample, pres
     m = 30
     k = 3
     past = arrivals_of(skewed(n, m, 1))
-    now = arrivals_of(skewed(n, m, 2), first=500)
+    arrivals = arrivals_of(skewed(n, m, 2), first=500)
     agent = make_agent(f"rim-resolve(every=40,gain=0,memory={memory},sample={sample})")
     view = view_of(n, m, k, past=past, cost=1.0)
     agent.begin_round(view)
-    first = agent.item_price
-    slates = agent.act(arrivals_of(now.relevance.numpy()[:40], first=500))
+    start_price = agent.item_price
+    slates = agent.act(arrivals_of(arrivals.relevance.numpy()[:40], first=500))
     exposure = np.bincount(slates.items.ravel(), minlength=m)
-    slates = agent.act(arrivals_of(now.relevance.numpy()[40:80], first=540))
-    spaced = [int((place + 0.5) * n / others) for place in range(others)]
-    states = np.concatenate([past.intensity.numpy()[spaced], now.intensity.numpy()[40 - present : 40]])
+    slates = agent.act(arrivals_of(arrivals.relevance.numpy()[40:80], first=540))
+    spaced = [int((place + 0.5) * n / n_past) for place in range(n_past)]
+    states = np.concatenate([past.intensity.numpy()[spaced], arrivals.intensity.numpy()[40 - n_present : 40]])
     share = np.maximum(view.required - exposure, 0) * (len(states) / (n - 40))
     draw = rng.uniform(view.key, rng.Purpose.FLOORS, 40, np.arange(m))
     floors = np.minimum(np.floor(share) + (draw < share - np.floor(share)), len(states)).astype(np.int64)
-    solution = matching.solve_dual(states, k, floors, cost=1.0, prices=first, tol=1e-3, tie_seed=view.key)
+    solution = matching.solve_dual(
+        states, k, floors, cost=1.0, prices=start_price, tol=1e-3, tie_seed=view.key
+    )
     np.testing.assert_allclose(agent.item_price, np.clip(solution.item_price, -1.0, 0.0) + 0.0)
     stated = np.where(view.required > 0, np.clip(solution.item_price, -1.0, 0.0), 0.0)
     np.testing.assert_allclose(slates.price, stated[slates.items], rtol=1e-6)
@@ -225,13 +227,13 @@ def test_copies_are_handed_out_as_the_adaptation_says(share):
     capacity = np.random.default_rng(2).integers(0, k + 1, n)
     slates = agent.act(dataclasses.replace(arrivals_of(scores, admissible), capacity=capacity)).items
     copies = view.required.copy()
-    for t, most in enumerate(capacity):
-        turns = min(most, -(-int(copies.sum()) // (n - t)))
+    for t, n_positions in enumerate(capacity):
+        turns = min(n_positions, -(-int(copies.sum()) // (n - t)))
         ranked = [int(i) for i in np.argsort(-scores[t]) if admissible[t, i]]
-        mine = [i for i in ranked if copies[i] > 0][:turns]
-        mine += [i for i in ranked if i not in mine][: most - len(mine)]
-        assert slates[t][slates[t] >= 0].tolist() == sorted(mine, key=ranked.index)
-        for item in mine:
+        chosen = [i for i in ranked if copies[i] > 0][:turns]
+        chosen += [i for i in ranked if i not in chosen][: n_positions - len(chosen)]
+        assert slates[t][slates[t] >= 0].tolist() == sorted(chosen, key=ranked.index)
+        for item in chosen:
             copies[item] = max(copies[item] - 1, 0)
 
 
@@ -244,16 +246,18 @@ def test_stated_prices_are_the_agents_prices_before_the_arrival(name):
     agent.begin_round(market.round_view())
     while not market.done:
         arrivals = market.next_arrivals(1)
-        barrier = agent.barrier_every is not None and market.served % agent.barrier_every == 0
-        before = agent.item_price
+        is_barrier = agent.barrier_every is not None and market.served % agent.barrier_every == 0
+        price_before = agent.item_price
         cost = market.cost
         slates = agent.act(arrivals)
-        if not barrier:  # there, prices are solved anew first
+        if not is_barrier:  # there, prices are solved anew first
             shown = slates.items[0][slates.items[0] >= 0]
-            np.testing.assert_allclose(slates.price[0, : len(shown)], before[shown], rtol=1e-5, atol=1e-12)
-        assert before.max() <= 0
+            np.testing.assert_allclose(
+                slates.price[0, : len(shown)], price_before[shown], rtol=1e-5, atol=1e-12
+            )
+        assert price_before.max() <= 0
         if name != "p-mmf":
-            assert before.min() >= -cost * (1 + 1e-9)
+            assert price_before.min() >= -cost * (1 + 1e-9)
         market.serve(arrivals, slates)
 
 
@@ -279,33 +283,34 @@ def test_capped_users_get_no_more_than_their_positions(name):
     """Where a user's exposures are capped, slates end at the arrival's capacity; at none left, nothing may be shown."""
     market = Market(markets.small_capped(rounds=2, user_cap=6))
     agent = make_agent(name)
-    capped = 0
+    n_capped = 0
     while not market.done:
         agent.begin_round(market.round_view())
-        market.barrier_every, number = agent.barrier_every, market.round
+        number = market.round
+        market.barrier_every = agent.barrier_every
         while not market.done and market.round == number:
             arrivals = market.next_arrivals(7)
             slates = agent.act(arrivals)
             capacity = np.full(len(arrivals), 5) if arrivals.capacity is None else arrivals.capacity
             assert ((slates.items >= 0).sum(1) <= capacity).all()
             assert (arrivals.admissible.any(1).numpy() == (capacity > 0)).all()
-            capped += int((capacity < 5).sum())
+            n_capped += int((capacity < 5).sum())
             market.serve(arrivals, slates)
-    assert capped > 0
+    assert n_capped > 0
 
 
 @cases(
-    "name most",
+    "name largest_shortfall",
     *[(name, 0.02) for name in ("rim-feedback(gain=0.1,closing=0.05)", "rim-resolve(every=100)", "fair-rec")],
     ("entropic-dual", 0.03),
     ("p-mmf", 0.3),
 )
-def test_guarantees_are_kept(name, most):
+def test_guarantees_are_kept(name, largest_shortfall):
     """Shortfall over two rounds of the small market stays below a bound; relevance leaves more than half."""
     config = markets.small_scenario(rounds=2, arrivals=ArrivalsConfig(per_round=400, max_visits=3))
     market = markets.played(config, name)
     short = [measures.shortfall(r.ledger.exposure(market.n_items), r.required) for r in market.closed]
-    assert np.mean(short) <= most
+    assert np.mean(short) <= largest_shortfall
 
 
 GENRES = ["a", "b", "a|b", "c"]  # of four items
@@ -327,9 +332,9 @@ def visitors(intensity, histories):
 
 def features(intensity, history):
     """(4, 7) the chance times 1, the shares of three genres in each item, and those times their shares in a history."""
-    own = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0], [0, 0, 1]])
-    taste = own[history].mean(0) if len(history) else np.zeros(3)
-    return (1 - np.exp(-intensity))[:, None] * np.column_stack([np.ones(4), own, own * taste])
+    shares = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0], [0, 0, 1]])
+    taste = shares[history].mean(0) if len(history) else np.zeros(3)
+    return (1 - np.exp(-intensity))[:, None] * np.column_stack([np.ones(4), shares, shares * taste])
 
 
 def test_the_slate_holds_the_highest_bounds_of_a_ridge_regression():
@@ -367,18 +372,18 @@ def test_an_agent_that_asks_is_told_what_visitors_consumed(scenario):
     """The history of an arrival holds what the platform knows: exactly what may not be shown any more."""
     market = Market(scenario(rounds=1), needs=Needs(history=True, items=True))
     assert market.round_view().items["id"].tolist() == market.world.log.items["id"].tolist()
-    some = 0
+    n_consumed = 0
     for arrivals in markets.batches(market, 7):
         states = arrivals.history
         assert states.now.tolist() == arrivals.time.tolist()
         for row in range(len(arrivals)):
-            known = states.items[states.offsets[row] : states.offsets[row + 1]]
+            consumed = states.items[states.offsets[row] : states.offsets[row + 1]]
             assert (np.diff(states.times[states.offsets[row] : states.offsets[row + 1]]) >= 0).all()
-            assert set(known.tolist()) == set(np.flatnonzero(~arrivals.admissible[row].numpy()).tolist())
-            some += len(known)
+            assert set(consumed.tolist()) == set(np.flatnonzero(~arrivals.admissible[row].numpy()).tolist())
+            n_consumed += len(consumed)
         turned = arrivals.rows(np.arange(len(arrivals))[::-1].copy()).history
         assert turned.lengths.tolist() == states.lengths[::-1].tolist()
-    assert some > 100
+    assert n_consumed > 100
 
 
 def test_an_agent_that_does_not_ask_is_told_nothing():
@@ -390,20 +395,21 @@ def test_an_agent_that_does_not_ask_is_told_nothing():
     assert Needs.of(make_agent("oracle"), make_agent("hindsight")) == Needs(truth=True, future=True)
     assert Needs.of(Relevance()) == Needs()
     market = Market(markets.small_scenario(rounds=1), needs=Needs(items=True))
-    market.round_view().items["genres"] = "spoilt"
+    items = market.round_view().items
+    items["genres"] = "spoilt"
     assert "spoilt" not in set(market.world.log.items["genres"]) | set(market.round_view().items["genres"])
 
 
 def test_what_it_has_learnt_outlives_an_interruption_and_is_told(tmp_path, monkeypatch):
     """A resumed run has the same content; each round's ``diagnostics`` are metrics ``agent/<name>`` and scalars."""
-    whole = markets.small_run(tmp_path / "whole", ["lin-ucb"])
+    uninterrupted = markets.small_run(tmp_path / "whole", ["lin-ucb"])
     stopped = tmp_path / "stopped"
     with markets.stopped_after_a_round(monkeypatch):
         refused(ArmsError, "enough", markets.small_run, stopped, ["lin-ucb"])
-    assert digest(resume(stopped, workers=1)) == digest(whole)
-    learnt = whole.rounds[whole.rounds["metric"] == "agent/slates_learnt"]
+    assert digest(resume(stopped, workers=1)) == digest(uninterrupted)
+    learnt = uninterrupted.rounds[uninterrupted.rounds["metric"] == "agent/slates_learnt"]
     assert learnt["value"].tolist() == [120, 240, 360]
-    scalars = read_scalars(event_folder(whole.folder, "lin-ucb", 0))
+    scalars = read_scalars(event_folder(uninterrupted.folder, "lin-ucb", 0))
     assert [point.value for point in scalars["agent/slates_learnt"]] == [120, 240, 360]
 
 

@@ -47,9 +47,11 @@ def test_steps_of_hard_floors_are_relative_to_where_prices_start(start, scale):
     fields = {"gain": 0.1, "closing": 0.0, "cost": 0.5}
     soft = Pacing.of(np.array(start), required, 100, hard=False, **fields)
     hard = Pacing.of(np.array(start), required, 100, hard=True, **fields)
-    usual = np.median([-price for price in start if price < 0]) if min(start) < 0 else 0.0
+    median = np.median([-price for price in start if price < 0]) if min(start) < 0 else 0.0
     assert soft.step == pytest.approx(0.1 * 0.5 / np.sqrt(required))
-    assert hard.step == pytest.approx(0.1 * np.maximum(max(usual, 0.5), -np.array(start)) / np.sqrt(required))
+    assert hard.step == pytest.approx(
+        0.1 * np.maximum(max(median, 0.5), -np.array(start)) / np.sqrt(required)
+    )
     assert hard.step[1] == pytest.approx(0.1 * scale / 3.0)
     assert (soft.cost, hard.cost) == (0.5, np.inf)
 
@@ -69,13 +71,13 @@ def test_hard_floors_are_due_before_the_round_ends_and_have_no_largest_bonus(har
     assert price[6] == pytest.approx(-wanted if hard else -view.cost)
 
 
-def promising_view(pace="arrivals", *more, **fields):
+def promising_view(pace="arrivals", *further_rows, **fields):
     """40 arrivals in an hour, a group, a campaign for an audience in the second half hour, a cap, and more rows."""
     rows = [
         Row("group", np.array([0, 1]), min_exposure=12.0, arrivals=40.0),
         Row("late", np.array([2, 3]), min_exposure=8.0, begin=HOUR // 2, end=HOUR, audience=0, arrivals=16.0),
         Row("cap", np.array([4]), max_exposure=5.0, arrivals=40.0),
-        *more,
+        *further_rows,
     ]
     view = view_of(40, 6, 2, pace=pace, opens=0.0, closes=3600.0, **fields)
     return replace(view, promises=Requirements.of(rows), delivered=np.zeros(len(rows)))
@@ -88,35 +90,35 @@ def test_rows_are_paced_by_their_own_arrivals(pace, sizes):
     early = Row("early", np.array([5]), min_exposure=4.0, end=HOUR // 4, audience=1, arrivals=8.0)
     view = promising_view(pace, early)
     clock = RoundClock(view, view.promises)
-    all_of = np.arange(40)
+    arrival = np.arange(40)
     expected = np.array([16.0, 8.0])
-    times = all_of * 90.0
-    counts = np.column_stack([all_of >= 20, all_of < 10])
+    times = arrival * 90.0
+    counts = np.column_stack([arrival >= 20, arrival < 10])
     served = 0
-    gone = []
-    left = []
+    elapsed = []
+    remaining = []
     for size in sizes:
         part = slice(served, served + size)
         batch = replace(arrivals_of(skewed(size, 6), first=served), time=times[part], audiences=counts[part])
-        which = clock.counts(batch)
-        assert (which == np.column_stack([counts[part], np.ones(size, bool)])).all()
-        gone.append(clock.before(batch))
-        left.append(clock.remaining(batch))
+        is_counted = clock.counts(batch)
+        assert (is_counted == np.column_stack([counts[part], np.ones(size, bool)])).all()
+        elapsed.append(clock.before(batch))
+        remaining.append(clock.remaining(batch))
         clock.advance(batch)
         served += size
-    gone = np.concatenate(gone)
-    left = np.concatenate(left)
-    came = np.column_stack([np.maximum(all_of - 20, 0), np.minimum(all_of, 10)])
+    elapsed = np.concatenate(elapsed)
+    remaining = np.concatenate(remaining)
+    n_arrived = np.column_stack([np.maximum(arrival - 20, 0), np.minimum(arrival, 10)])
     if pace == "arrivals":
-        assert (gone == np.column_stack([came, all_of])).all()
-        assert (left == np.column_stack([np.maximum(expected - came, 1), 40 - all_of])).all()
+        assert (elapsed == np.column_stack([n_arrived, arrival])).all()
+        assert (remaining == np.column_stack([np.maximum(expected - n_arrived, 1), 40 - arrival])).all()
         assert clock.elapsed.tolist() == [20.0, 10.0, 40.0]
     else:
         share = np.clip((times[:, None] - [1800, 0]) / [1800, 900], 0, 1)
-        assert gone[:, :2] == pytest.approx(expected * share)
+        assert elapsed[:, :2] == pytest.approx(expected * share)
         assert clock.elapsed.tolist() == pytest.approx([*(expected * share[-1]), 40 * times[-1] / 3600])
-        rate = (came + 0.05 * expected) / (share + 0.05)
-        assert left[:, :2] == pytest.approx(np.maximum(rate * (1 - share), 1.0))
+        rate = (n_arrived + 0.05 * expected) / (share + 0.05)
+        assert remaining[:, :2] == pytest.approx(np.maximum(rate * (1 - share), 1.0))
 
 
 def test_prices_of_rows_follow_what_is_missing_or_too_much():
@@ -152,42 +154,42 @@ def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, c
     """Prices are added, items of full caps hidden, and exposures counted, by a dense table of rows and items."""
     draw = np.random.default_rng(3)
     counts = np.array(counting)
-    items = [np.array(one) for one in ([0, 1], [1, 2, 3], [4], [0, 3, 5], [2], [1, 5])]
+    items = [np.array(members) for members in ([0, 1], [1, 2, 3], [4], [0, 3, 5], [2], [1, 5])]
     column = np.array([2] * 6 + [2, 0, 1, 2, 0, 1])  # floors of six items are due in the whole round
-    least = np.array([3.0, 0, 0, 8, 0, 1, 6, 0, 9, 3, 1, 0])
-    most = np.array([np.inf] * 6 + [np.inf, 4.0, np.inf, 5.0, 1.5, np.inf])
+    floors = np.array([3.0, 0, 0, 8, 0, 1, 6, 0, 9, 3, 1, 0])
+    caps = np.array([np.inf] * 6 + [np.inf, 4.0, np.inf, 5.0, 1.5, np.inf])
     start = np.array([-0.1, 0, 0, 0, 0, -0.5, -0.2, 0.1, 0, -0.3, 0.05, 0])
     step = np.array([0.2, 0, 0, 0.1, 0, 0.3, 0.1, 0.2, 0.1, 0.05, 0.4, 0])
     due_in = np.array([40.0, 20.0, 30.0])
-    gone = np.array([8.0, 25.0, over])
-    terms = start, least / due_in[column], step, 0.7, closing, due_in, most[6:]
-    first = np.concatenate([[0], np.cumsum([len(one) for one in items])])
+    elapsed = np.array([8.0, 25.0, over])
+    terms = start, floors / due_in[column], step, 0.7, closing, due_in, caps[6:]
+    first = np.concatenate([[0], np.cumsum([len(members) for members in items])])
     pacing = Pacing(*terms, first, np.concatenate(items), column[6:])
     earlier = np.array([1.0, 0, 2, 1, 0, 0, 1, 0, 0, 2, 0.5, 0])
     exposure = earlier + np.array([1, 0, 0, 2.5, 1, 0, 0.5, 2.5, 3, 4, 0.1, 1])
-    table = np.array([[item in one for item in range(6)] for one in items], float)
-    share = np.minimum(gone[column] / due_in[column], 1.0)
+    table = np.array([[item in members for item in range(6)] for members in items], float)
+    share = np.minimum(elapsed[column] / due_in[column], 1.0)
     pull = step / (1 - share + closing if closing else 1.0)
     so_far = exposure - earlier
     with np.errstate(invalid="ignore"):
-        cap = np.maximum(np.maximum(start, 0) + pull * (so_far - most * share), 0.0)
-    bonus = pull * (least * share - so_far) * (least > 0) - np.minimum(start, 0)
-    expected = np.where(np.isfinite(most), cap, 0.0) - np.clip(bonus, 0.0, 0.7)
+        cap = np.maximum(np.maximum(start, 0) + pull * (so_far - caps * share), 0.0)
+    bonus = pull * (floors * share - so_far) * (floors > 0) - np.minimum(start, 0)
+    expected = np.where(np.isfinite(caps), cap, 0.0) - np.clip(bonus, 0.0, 0.7)
     price = np.empty(12)
-    own = draw.random(6)
-    move_prices(tuple(pacing), gone, exposure, earlier, price)
+    item_prices = draw.random(6)
+    move_prices(tuple(pacing), elapsed, exposure, earlier, price)
     assert price == pytest.approx(expected)
-    price[:6] = own
+    price[:6] = item_prices
     column = column[6:]
-    most = most[6:]
+    caps = caps[6:]
     so_far = so_far[6:]
     add_rows(pacing, counts, price)
-    assert price[:6] == pytest.approx(own + (expected[6:] * counts[column]) @ table)
+    assert price[:6] == pytest.approx(item_prices + (expected[6:] * counts[column]) @ table)
 
     weight = np.array([1.0, 0.5, 0.25])
     value = draw.random(6)
-    room = np.array([weight[: len(one)].sum() for one in items])
-    full = np.isfinite(most) & counts[column] & (so_far + room > most)
+    room_of_rows = np.array([weight[: len(members)].sum() for members in items])
+    full = np.isfinite(caps) & counts[column] & (so_far + room_of_rows > caps)
     hidden = np.where((table * full[:, None]).any(0), -np.inf, value)
     hide_full(pacing, counts, exposure, earlier, weight, value)
     assert value.tolist() == hidden.tolist()
@@ -229,7 +231,10 @@ def test_the_temperature_is_relative_to_the_last_item_of_a_median_state(scale):
     view = view_of(31, 6, 2, past=arrivals_of(scores, admissible))
     agent = make_agent("entropic-dual(temperature=0.3)")
     agent.begin_round(view)
-    second = [sorted([*row[may], 0.0, 0.0])[-2] for row, may in zip(scores, admissible, strict=True)]
+    second = [
+        sorted([*row[is_admissible], 0.0, 0.0])[-2]
+        for row, is_admissible in zip(scores, admissible, strict=True)
+    ]
     assert agent._epsilon == pytest.approx(0.3 * np.median(second))
     agent.begin_round(view_of(31, 6, 2, past=arrivals_of(scores, np.zeros(scores.shape, bool))))
     assert agent._epsilon == pytest.approx(0.3 * view.cost)
@@ -248,12 +253,12 @@ def _view(required, admissible=None, capacity=None, **fields):
     return replace(view, required=np.asarray(required, np.float64), opens=0.0, closes=3600.0)
 
 
-@cases("unit decay there", ("shown", 1.0, 240.0), ("examined", 0.5, 112.5))
-def test_too_few_positions_are_named_in_the_unit_of_the_guarantee(unit, decay, there):
+@cases("unit decay reachable", ("shown", 1.0, 240.0), ("examined", 0.5, 112.5))
+def test_too_few_positions_are_named_in_the_unit_of_the_guarantee(unit, decay, reachable):
     """N slates hold N·Σw; with a cap on users, what last round's states could fill."""
     (reason,) = undeliverable(_view(np.full(M, 0.6 * N), unit=unit, decay=decay))
     assert (reason.why, len(reason.items)) == ("positions", M)
-    assert reason.reachable == pytest.approx(there, rel=1e-5)
+    assert reason.reachable == pytest.approx(reachable, rel=1e-5)
     assert reason.required == pytest.approx(0.6 * N * M)
     capped = _view(np.full(M, 9.0), capacity=np.where(np.arange(N) % 2, K, 1))
     (reason,) = undeliverable(capped)
@@ -270,8 +275,8 @@ def test_an_item_that_is_not_released_in_time_is_named():
     assert (reason.why, reason.items) == ("release", (3,))
     assert reason.reachable == pytest.approx(6.0)
     assert undeliverable(_view(np.where(np.arange(M) == 3, 6.0, 5.0)), released) == ()
-    told = "asked for 7.0, at most 6.0, since it is not released in time"
-    assert str(reason) == f"item 3 cannot be delivered in full: {told}"
+    message = "asked for 7.0, at most 6.0, since it is not released in time"
+    assert str(reason) == f"item 3 cannot be delivered in full: {message}"
 
 
 def test_an_item_that_most_have_consumed_is_named_and_is_indeed_missed():
@@ -299,18 +304,18 @@ def _with_row(row, admissible=None):
 
 
 @cases(
-    "row why most",
+    "row why reachable",
     (Row("a", np.array([1, 2]), 121.0, arrivals=60.0), "positions", 120.0),
     (Row("a", np.arange(9), 241.0, arrivals=60.0), "positions", 240.0),
     (Row("a", np.array([1, 2]), 41.0, arrivals=20.0, audience=0), "positions", 40.0),
     (Row("a", np.array([1, 2]), 120.0, arrivals=60.0), None, None),
     (Row("a", np.array([1, 2]), 1.0, arrivals=0.0, audience=0), "positions", 0.0),
 )
-def test_a_row_has_as_many_positions_as_items_at_each_arrival_that_counts(row, why, most):
+def test_a_row_has_as_many_positions_as_items_at_each_arrival_that_counts(row, why, reachable):
     """A group or campaign can have min(k, items) positions at an arrival of its audience; beyond that it is named."""
-    found = undeliverable(_with_row(row))
-    reasons = [(one.why, one.name, one.reachable) for one in found]
-    assert reasons == ([] if why is None else [(why, "a", most)])
+    reasons_found = undeliverable(_with_row(row))
+    reasons = [(reason.why, reason.name, reason.reachable) for reason in reasons_found]
+    assert reasons == ([] if why is None else [(why, "a", reachable)])
 
 
 def test_a_row_whose_items_come_late_were_consumed_or_are_capped_is_named():
@@ -323,23 +328,27 @@ def test_a_row_whose_items_come_late_were_consumed_or_are_capped_is_named():
     admissible[::2, 3:5] = False
     (reason,) = undeliverable(_with_row(row, admissible))
     assert (reason.why, reason.reachable) == ("consumed", pytest.approx(60.0))
-    told = "asked for 100.0, at most 60.0, since those who come have consumed it"
-    assert str(reason) == f"late cannot be delivered in full: {told}"
+    message = "asked for 100.0, at most 60.0, since those who come have consumed it"
+    assert str(reason) == f"late cannot be delivered in full: {message}"
     view = _with_row(Row("a", np.array([3, 4]), 30.0, arrivals=60.0))
     caps = [Row(f"most of {item}", np.array([item]), max_exposure=14.0, arrivals=60.0) for item in (3, 4)]
     table = Requirements.of([Row("a", np.array([3, 4]), 30.0, arrivals=60.0), *caps])
     (reason,) = undeliverable(replace(view, promises=table, delivered=np.zeros(3)))
     assert (reason.why, reason.name, reason.reachable) == ("caps", "a", 28.0)
-    many = Row("many", np.arange(3, 9), 240.0, arrivals=60.0)  # more items than positions, two of them late
-    assert undeliverable(_with_row(many), np.where(np.isin(np.arange(M), (3, 4)), 2700.0, -np.inf)) == ()
+    large_row = Row(
+        "many", np.arange(3, 9), 240.0, arrivals=60.0
+    )  # more items than positions, two of them late
+    assert undeliverable(_with_row(large_row), np.where(np.isin(np.arange(M), (3, 4)), 2700.0, -np.inf)) == ()
 
 
 def test_five_items_are_named_and_what_fits_is_not():
     """A reason names its first five items, the number of the rest, what is asked for and can be."""
-    few = Undeliverable("release", tuple(range(5)), 5.0, 2.0)
-    many = Undeliverable("release", tuple(range(7)), 1234.5, 2.0)
-    assert str(few).startswith("item 0, 1, 2, 3, 4 cannot be delivered in full: asked for 5.0, at most 2.0")
-    assert str(many).startswith(
+    five_items = Undeliverable("release", tuple(range(5)), 5.0, 2.0)
+    seven_items = Undeliverable("release", tuple(range(7)), 1234.5, 2.0)
+    assert str(five_items).startswith(
+        "item 0, 1, 2, 3, 4 cannot be delivered in full: asked for 5.0, at most 2.0"
+    )
+    assert str(seven_items).startswith(
         "item 0, 1, 2, 3, 4 and 2 more cannot be delivered in full: asked for 1,234.5"
     )
     for decay in (1.0, 0.8):

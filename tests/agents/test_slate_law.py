@@ -24,7 +24,7 @@ SIZES = [(a, k) for a in (2, 4, 6) for k in range(1, a)]
 def law_of(z, k):
     """Every set of k, in the order of the items, with its probability, and log Σ exp."""
     sets = list(itertools.combinations(range(len(z)), k))
-    energy = np.array([sum(z[i] for i in one) for one in sets])
+    energy = np.array([sum(z[i] for i in members) for members in sets])
     weight = np.exp(energy - energy.max())
     return list(zip(sets, weight / weight.sum(), strict=True)), float(energy.max() + np.log(weight.sum()))
 
@@ -48,9 +48,11 @@ def test_what_items_count_is_the_mean_over_all_sets(a, k, scale):
     law, expected = law_of(z, k)
     assert total == pytest.approx(expected, rel=1e-12)
     for item in range(a):
-        assert inclusion[item] == pytest.approx(sum(p for one, p in law if item in one), rel=1e-10, abs=1e-13)
-        among = sum(p * weight[one.index(item)] for one, p in law if item in one)
-        assert counted[item] == pytest.approx(among, rel=1e-10, abs=1e-13)
+        assert inclusion[item] == pytest.approx(
+            sum(p for members, p in law if item in members), rel=1e-10, abs=1e-13
+        )
+        exposure = sum(p * weight[members.index(item)] for members, p in law if item in members)
+        assert counted[item] == pytest.approx(exposure, rel=1e-10, abs=1e-13)
 
 
 @pytest.mark.parametrize("weight", [[], [1.0, 0.5, 0.25]])
@@ -76,15 +78,15 @@ def test_sums_over_states_are_those_over_all_sets(weight):
         law, log_sum = law_of(z[items], min(k, len(items)))
         energy += epsilon * log_sum
         inclusion = np.zeros(6)
-        for one, p in law:
-            for place, among in enumerate(one):
-                inclusion[items[among]] += p
-                expected["counted"][items[among]] += p * weight[place] if len(weight) else 0.0
+        for members, p in law:
+            for place, index in enumerate(members):
+                inclusion[items[index]] += p
+                expected["counted"][items[index]] += p * weight[place] if len(weight) else 0.0
         expected["mean"] += inclusion
         expected["spread"] += inclusion * (1 - inclusion)
     assert total == pytest.approx(energy, rel=1e-7)
-    for name, found in (("mean", mean), ("spread", spread), ("counted", counted)):
-        assert found == pytest.approx(expected[name], rel=1e-6, abs=1e-9)
+    for name, sums in (("mean", mean), ("spread", spread), ("counted", counted)):
+        assert sums == pytest.approx(expected[name], rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize(("a", "k"), [*SIZES, (4, 4)])
@@ -97,19 +99,19 @@ def test_a_draw_takes_each_item_with_its_chance_given_those_before(a, k):
     allowed = [0, *range(2, a + 1)]
     for number in range(30):
         row = np.uint64(number)
-        left = law
-        taken = ()
-        for at, item in enumerate(allowed):
-            among = sum(p for one, p in left if at in one) / sum(p for _, p in left)
-            hit = uniform_of(np.uint64(tie_rank(row, item))) < among
-            left = [(one, p) for one, p in left if (at in one) == hit]
-            taken += (item,) if hit else ()
+        remaining = law
+        drawn = ()
+        for index, item in enumerate(allowed):
+            chance = sum(p for members, p in remaining if index in members) / sum(p for _, p in remaining)
+            hit = uniform_of(np.uint64(tie_rank(row, item))) < chance
+            remaining = [(members, p) for members, p in remaining if (index in members) == hit]
+            drawn += (item,) if hit else ()
         items = np.full(k, -1)
         propensity = np.zeros(k, np.float32)
         assert gibbs_draw(value, epsilon, row, items, propensity) == k
-        assert sorted(items) == list(taken)
+        assert sorted(items) == list(drawn)
         assert (np.diff(value[items]) <= 0).all()
-        inclusion = [sum(p for one, p in law if allowed.index(item) in one) for item in items]
+        inclusion = [sum(p for members, p in law if allowed.index(item) in members) for item in items]
         assert propensity == pytest.approx(np.array(inclusion), rel=1e-5)
 
 
@@ -119,12 +121,12 @@ def test_items_stand_by_value_and_ties_by_the_seeded_rank(by_relevance):
     value = np.array([3.0, 1.0, 3.0, -np.inf, 2.0, 1.0, 1.0, 0.0, 2.0, 2.0, 2.0])
     relevance = np.array([1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 1], np.float32)
     for row in (np.uint64(n) for n in range(20)):
-        found = standing_order(value, row, relevance, by_relevance)
+        order = standing_order(value, row, relevance, by_relevance)
 
         def key(item, row=row):
             return (relevance[item] if by_relevance else 0, value[item], int(tie_rank(row, item)))
 
-        assert found.tolist() == sorted(np.flatnonzero(value > -np.inf), key=key, reverse=True)
+        assert order.tolist() == sorted(np.flatnonzero(value > -np.inf), key=key, reverse=True)
 
 
 @cases("a k width", (4, 2, 2), (4, 3, 3), (4, 2, 3), (3, 3, 3), (2, 3, 3), (4, 1, 2))
@@ -135,33 +137,35 @@ def test_chances_of_every_slate_are_those_of_an_enumeration(a, k, width):
     value = z * epsilon
     order = np.random.default_rng(k).permutation(a)
     law, _ = law_of(z[order], min(k, a))
-    shown = [([int(order[i]) for i in one], p) for one, p in law]
+    shown = [([int(order[i]) for i in members], p) for members, p in law]
     for length in range(width + 1):
         for slate in itertools.permutations(range(a), length):
             items = np.array([*slate, *[-1] * (width - length)])
-            found = np.full((3, width), 9.0)
-            whole = slate_chances(value, epsilon, order, k, items, *found)
-            assert whole == pytest.approx(sum(p for one, p in shown if one == list(slate)), rel=1e-10)
+            chances = np.full((3, width), 9.0)
+            slate_chance = slate_chances(value, epsilon, order, k, items, *chances)
+            assert slate_chance == pytest.approx(
+                sum(p for listed, p in shown if listed == list(slate)), rel=1e-10
+            )
             for place in range(width):
                 item = items[place]
-                begin = list(items[: place + 1])
+                beginning = list(items[: place + 1])
                 expected = (
-                    sum(p for one, p in shown if item in one),
-                    sum(p for one, p in shown if place < len(one) and one[place] == item),
-                    sum(p for one, p in shown if one[: place + 1] == begin) if item >= 0 else 0.0,
+                    sum(p for listed, p in shown if item in listed),
+                    sum(p for listed, p in shown if place < len(listed) and listed[place] == item),
+                    sum(p for listed, p in shown if listed[: place + 1] == beginning) if item >= 0 else 0.0,
                 )
-                assert found[:, place] == pytest.approx(np.array(expected), rel=1e-10)
+                assert chances[:, place] == pytest.approx(np.array(expected), rel=1e-10)
 
 
 def test_a_slate_of_no_position_is_the_empty_one():
     """Where nothing may be shown, the empty slate is certain and any other has no chance."""
     value = np.array([1.0, 2.0])
-    found = np.full((3, 2), 9.0)
+    chances = np.full((3, 2), 9.0)
     order = np.array([1, 0])
-    assert slate_chances(value, 1.0, order, 0, np.array([-1, -1]), *found) == 1.0
-    assert slate_chances(value, 1.0, order, 0, np.array([1, -1]), *found) == 0.0
-    assert slate_chances(value, 1.0, order[:0], 2, np.array([-1, -1]), *found) == 1.0
-    assert (found == 0.0).all()
+    assert slate_chances(value, 1.0, order, 0, np.array([-1, -1]), *chances) == 1.0
+    assert slate_chances(value, 1.0, order, 0, np.array([1, -1]), *chances) == 0.0
+    assert slate_chances(value, 1.0, order[:0], 2, np.array([-1, -1]), *chances) == 1.0
+    assert (chances == 0.0).all()
 
 
 ROWS = (
@@ -189,9 +193,9 @@ def _ready(name, arrivals, unit="examined", k=PLACES):
     n, m = arrivals.relevance.shape
     agent = make_agent(name)
     view = Market(small_scenario(rounds=1, slate=k)).round_view()
-    about = {"arrivals": n, "required": np.full(m, 0.5 * n * k / m), "exposure": np.zeros(m)}
-    about |= {"calibration": Chunks([arrivals]), "cost": 0.5, "key": 7, "unit": unit}
-    agent.begin_round(dataclasses.replace(view, **about))
+    fields = {"arrivals": n, "required": np.full(m, 0.5 * n * k / m), "exposure": np.zeros(m)}
+    fields |= {"calibration": Chunks([arrivals]), "cost": 0.5, "key": 7, "unit": unit}
+    agent.begin_round(dataclasses.replace(view, **fields))
     return agent
 
 
@@ -206,19 +210,21 @@ def test_chances_of_all_slates_make_a_law(name, capacity, unit):
     for row in range(4):
         items = np.flatnonzero(ALLOWED[row])
         size = min(PLACES if capacity is None else capacity, len(items))
-        every = list(itertools.permutations(items, size))
-        slates = np.full((len(every), PLACES), -1)
-        slates[:, :size] = every
+        orders = list(itertools.permutations(items, size))
+        slates = np.full((len(orders), PLACES), -1)
+        slates[:, :size] = orders
         chances = agent.chance_of(slates, arrivals.rows(np.full(len(slates), row)))
         law = chances.slate
         near = {"rel": 1e-9, "abs": 1e-15}
         assert law.sum() == pytest.approx(1.0, rel=1e-12)
-        for one, slate in enumerate(slates):
+        for number, slate in enumerate(slates):
             for place, item in enumerate(slate[:size]):
                 begins = (slates[:, : place + 1] == slate[: place + 1]).all(1)
                 expected = [law[(slates == item).any(1)], law[slates[:, place] == item], law[begins]]
-                found = [part[one, place] for part in (chances.inclusion, chances.position, chances.prefix)]
-                assert found == pytest.approx([part.sum() for part in expected], **near)
+                stated = [
+                    part[number, place] for part in (chances.inclusion, chances.position, chances.prefix)
+                ]
+                assert stated == pytest.approx([part.sum() for part in expected], **near)
 
 
 @pytest.mark.parametrize("name", STATING)
@@ -244,11 +250,11 @@ def test_what_is_said_of_slates_shown_is_what_is_said_of_given_ones(name, capaci
     agent = _ready(name, arrivals, unit)
     slates = as_slates(agent.act(arrivals))
     items = np.where(np.arange(PLACES) < (capacity or PLACES), slates.items, -1)  # as the market cuts them
-    given = agent.chance_of(items, arrivals)
+    chances = agent.chance_of(items, arrivals)
     filled = items >= 0
-    np.testing.assert_allclose(given.inclusion[filled], slates.propensity[filled], rtol=1e-6)
-    assert (given.slate > 0).all()
-    same_arrays(given, slates.chances, "inclusion", "position", "prefix", "slate")
+    np.testing.assert_allclose(chances.inclusion[filled], slates.propensity[filled], rtol=1e-6)
+    assert (chances.slate > 0).all()
+    same_arrays(chances, slates.chances, "inclusion", "position", "prefix", "slate")
 
 
 @pytest.mark.parametrize(
@@ -263,22 +269,22 @@ def test_chances_are_frequencies_in_a_large_catalogue(name):
     arrivals = _arrivals(draws, m, relevance, np.ones((1, m), bool))
     agent = _ready(name, arrivals.rows(slice(1)), k=k)
     slates = as_slates(agent.act(arrivals))
-    said = slates.chances
+    chances = slates.chances
     cells = slates.items + m * np.arange(k)
-    for seen, stated in (
-        (cells.ravel(), said.position.ravel()),
-        (slates.items[:, :2] @ [1, m], said.prefix[:, 1]),
+    for events, stated in (
+        (cells.ravel(), chances.position.ravel()),
+        (slates.items[:, :2] @ [1, m], chances.prefix[:, 1]),
     ):
-        _, first, often = np.unique(seen, return_index=True, return_counts=True)
+        _, first, often = np.unique(events, return_index=True, return_counts=True)
         chance = stated[first]
-        many = often > 20
+        is_frequent = often > 20
         error = np.sqrt(draws * chance * (1 - chance))
-        assert (np.abs(often - draws * chance)[many] < 4.5 * error[many] + 1).all()
+        assert (np.abs(often - draws * chance)[is_frequent] < 4.5 * error[is_frequent] + 1).all()
     # every item at every place: inclusion is the sum over positions
     for item in np.unique(cells)[:5] % m:
-        others = [one for one in range(m) if one != item][: k - 1]
-        at = np.array([np.insert(others, place, item) for place in range(k)])
-        each = agent.chance_of(at, arrivals.rows(slice(k)))
+        filler = [candidate for candidate in range(m) if candidate != item][: k - 1]
+        orders = np.array([np.insert(filler, place, item) for place in range(k)])
+        each = agent.chance_of(orders, arrivals.rows(slice(k)))
         assert np.trace(each.position) == pytest.approx(each.inclusion[0, 0], rel=1e-10)
 
 
@@ -289,10 +295,10 @@ def test_certain_and_mixed_chances():
     certain = Chances.certain(shown, slates)
     assert (certain.inclusion.tolist(), certain.position.tolist()) == ([[1, 1, 0]], [[1, 0, 0]])
     assert (certain.prefix.tolist(), certain.slate.tolist()) == ([[1, 0, 0]], [0])
-    other = Chances.certain(slates, slates)
-    assert Chances.mixed(0.25, certain, other).slate.tolist() == [0.75]
-    assert len(Chances.joined([certain, other])) == 2
-    assert Chances.joined([certain, other]).rows(slice(1, 2)).slate.tolist() == [1]
+    shorter = Chances.certain(slates, slates)
+    assert Chances.mixed(0.25, certain, shorter).slate.tolist() == [0.75]
+    assert len(Chances.joined([certain, shorter])) == 2
+    assert Chances.joined([certain, shorter]).rows(slice(1, 2)).slate.tolist() == [1]
     wrong = Slates(np.zeros((2, 3), np.int64), chances=Chances.none((2, 2)))
     refused(AgentError, "chances.inclusion has shape", as_slates, wrong)
 
