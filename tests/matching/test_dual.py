@@ -33,12 +33,12 @@ def skewed(seed=0, n=120, m=60):
 def test_scaling_scores_scales_prices(factor):
     """Scores in another unit give the same slates, and prices and value in that unit."""
     scores = skewed()
-    one = solve_dual(scores, 5, 4, tol=1e-6)
-    two = solve_dual(factor * scores, 5, 4, tol=1e-6)
-    assert np.array_equal(one.slates, two.slates)
-    assert two.item_price == pytest.approx(factor * one.item_price, rel=1e-3)
-    assert two.primal == pytest.approx(factor * one.primal, rel=1e-12)
-    assert two.gap == pytest.approx(one.gap)
+    plain = solve_dual(scores, 5, 4, tol=1e-6)
+    scaled = solve_dual(factor * scores, 5, 4, tol=1e-6)
+    assert np.array_equal(plain.slates, scaled.slates)
+    assert scaled.item_price == pytest.approx(factor * plain.item_price, rel=1e-3)
+    assert scaled.primal == pytest.approx(factor * plain.primal, rel=1e-12)
+    assert scaled.gap == pytest.approx(plain.gap)
     assert solve_dual(factor * scores, 5, 4, position_weights=0.9 ** np.arange(5)).gap <= 2e-3
 
 
@@ -75,16 +75,16 @@ def test_prices_far_too_high_are_no_start(cost):
 @pytest.mark.parametrize("weights", [None, 0.8 ** np.arange(5)])
 def test_the_solver_is_deterministic_and_takes_tensors(weights):
     """The same call gives the same bytes; scores and mask may be tensors, or the mask −inf among the scores."""
-    one, two = (solve_dual(skewed(13), 5, 4, 30, cost=0.5, position_weights=weights) for _ in range(2))
-    assert one.item_price.tobytes() == two.item_price.tobytes()
-    assert one.slates.tobytes() == two.slates.tobytes()
+    first, second = (solve_dual(skewed(13), 5, 4, 30, cost=0.5, position_weights=weights) for _ in range(2))
+    assert first.item_price.tobytes() == second.item_price.tobytes()
+    assert first.slates.tobytes() == second.slates.tobytes()
     scores = skewed(14).astype(np.float32)
     mask = np.random.default_rng(15).random(scores.shape) < 0.9
-    one = solve_dual(scores, 5, 3, admissible=mask)
-    two = solve_dual(torch.tensor(scores), 5, 3, admissible=torch.tensor(mask))
-    three = solve_dual(np.where(mask, scores, -np.inf), 5, 3)
-    assert np.array_equal(one.slates, two.slates)
-    assert one.slates.tobytes() == three.slates.tobytes()
+    from_arrays = solve_dual(scores, 5, 3, admissible=mask)
+    from_tensors = solve_dual(torch.tensor(scores), 5, 3, admissible=torch.tensor(mask))
+    from_infinities = solve_dual(np.where(mask, scores, -np.inf), 5, 3)
+    assert np.array_equal(from_arrays.slates, from_tensors.slates)
+    assert from_arrays.slates.tobytes() == from_infinities.slates.tobytes()
 
 
 @pytest.mark.parametrize("shape", [(0, 2), (3, 2)])
@@ -107,10 +107,10 @@ def test_closed_form_of_feasibility_agrees_with_the_flow():
         n, m = draw.integers(1, 7, 2)
         capacity = draw.integers(0, m + 1, n)
         floor = draw.integers(0, n + 2, m)
-        items, lacking = violated_items_of_all(floor, capacity)
-        assert lacking == violated_items(np.ones((n, m), bool), floor, capacity)[1]
+        items, deficit = violated_items_of_all(floor, capacity)
+        assert deficit == violated_items(np.ones((n, m), bool), floor, capacity)[1]
         reach = np.minimum(capacity, len(items)).sum()
-        assert floor[items].sum() - reach == lacking
+        assert floor[items].sum() - reach == deficit
 
 
 def test_empty_problems():
@@ -120,8 +120,8 @@ def test_empty_problems():
     assert solve_dual(np.ones((3, 2)), 0).exposure.tolist() == [0, 0]
     for scores in (np.empty((0, 3)), np.empty((3, 0)), np.ones((2, 3))):
         mask = np.zeros(scores.shape, bool)
-        found = solve_dual(scores, 2, admissible=mask, position_weights=[1.0, 0.5])
-        assert (found.primal, found.dual, (found.slates >= 0).any()) == (0.0, 0.0, False)
+        solution = solve_dual(scores, 2, admissible=mask, position_weights=[1.0, 0.5])
+        assert (solution.primal, solution.dual, (solution.slates >= 0).any()) == (0.0, 0.0, False)
 
 
 @cases(
@@ -138,8 +138,8 @@ def test_empty_problems():
 )
 def test_bad_arguments(solve, change, message):
     """A wrong argument is named with what was found."""
-    usual = {"capacity": 1} if solve is solve_dual else {"v": 0.0, "k": 1}
-    refused(ConfigError, message, solve, **({"scores": np.ones((2, 2))} | usual | change))
+    defaults = {"capacity": 1} if solve is solve_dual else {"v": 0.0, "k": 1}
+    refused(ConfigError, message, solve, **({"scores": np.ones((2, 2))} | defaults | change))
 
 
 def test_offline_online_and_by_item_the_slates_are_those_of_prices():
@@ -147,8 +147,8 @@ def test_offline_online_and_by_item_the_slates_are_those_of_prices():
     scores = skewed(18)
     offline = offline_match(scores, 5, 4, tol=1e-7)
     online = price_slates(scores, solve_dual(scores, 5, 4, tol=1e-7).item_price, 5)
-    same = (np.sort(offline.slates, axis=1) == np.sort(online, axis=1)).all(axis=1)
-    assert same.mean() > 0.8
+    is_equal = (np.sort(offline.slates, axis=1) == np.sort(online, axis=1)).all(axis=1)
+    assert is_equal.mean() > 0.8
     assert offline.exposure.min() >= 4
     scores = np.random.default_rng(17).random((30, 4))
     users = user_rec(scores, 3)
@@ -175,16 +175,16 @@ def test_ties_follow_the_seed_and_the_row_key_alone():
     """A row's slate is the same in any batch and differs between keys and seeds; bits are those of the package."""
     scores = np.ones((40, 25))
     keys = np.arange(100, 140)
-    whole = price_slates(scores, 0.0, 5, tie_seed=3, row_keys=keys)
+    together = price_slates(scores, 0.0, 5, tie_seed=3, row_keys=keys)
     parts = [price_slates(scores[i : i + 1], 0.0, 5, tie_seed=3, row_keys=keys[i : i + 1]) for i in range(40)]
-    assert np.array_equal(whole, np.concatenate(parts))
-    assert len(np.unique(whole, axis=0)) == 40
-    assert not np.array_equal(whole, price_slates(scores, 0.0, 5, tie_seed=4, row_keys=keys))
+    assert np.array_equal(together, np.concatenate(parts))
+    assert len(np.unique(together, axis=0)) == 40
+    assert not np.array_equal(together, price_slates(scores, 0.0, 5, tie_seed=4, row_keys=keys))
     keys = np.array([0, 5, -7, 2**40])
     expected = bits(11, Purpose.TIES, keys[:, None], np.arange(6)[None, :])
     states = row_states(11, keys)
-    found = [[int(tie_rank(state, item)) for item in range(6)] for state in states]
-    assert np.array_equal(np.array(found, np.uint64), expected)
+    ranks = [[int(tie_rank(state, item)) for item in range(6)] for state in states]
+    assert np.array_equal(np.array(ranks, np.uint64), expected)
 
 
 def test_ties_are_broken_fairly_and_a_width_mixes_near_ties_alone():
@@ -217,11 +217,11 @@ def test_required_exposure_is_whole_and_adds_up():
 )
 def test_required_exposure_at_the_ends(share, n, k, released, expected):
     """β = 0 asks for nothing, β = 1 for the uniform exposure; without items nothing can be asked."""
-    there = np.full(5, released, bool)
-    assert required_exposure(share, n, k, there, 0).tolist() == [expected] * 5
-    refused(ConfigError, r"beta is 1\.5", required_exposure, 1.5, n, k, there, 0)
-    refused(ConfigError, r"beta is -0\.1", required_exposure, -0.1, n, k, there, 0)
-    refused(ConfigError, "n is -1", required_exposure, share, -1, k, there, 0)
+    is_released = np.full(5, released, bool)
+    assert required_exposure(share, n, k, is_released, 0).tolist() == [expected] * 5
+    refused(ConfigError, r"beta is 1\.5", required_exposure, 1.5, n, k, is_released, 0)
+    refused(ConfigError, r"beta is -0\.1", required_exposure, -0.1, n, k, is_released, 0)
+    refused(ConfigError, "n is -1", required_exposure, share, -1, k, is_released, 0)
 
 
 @st.composite
@@ -290,8 +290,8 @@ def test_value_and_bound_by_hand():
 def test_what_is_no_slate(slates, message):
     """Repeated, unknown and inadmissible items, and more than fit, are named with the first of their rows."""
     mask = np.array([[True, True], [False, True], [True, False]])
-    given = np.ones((3, 2)), slates, [1 if "capacity" in message else 2, 2, 2], 0, 0.0, None
-    refused(AgentError, message, certificate, *given, admissible=mask)
+    arguments = np.ones((3, 2)), slates, [1 if "capacity" in message else 2, 2, 2], 0, 0.0, None
+    refused(AgentError, message, certificate, *arguments, admissible=mask)
 
 
 @cases(
@@ -311,30 +311,32 @@ def test_what_is_no_slate(slates, message):
 )
 def test_bad_arguments_of_a_certificate(change, message):
     """A wrong argument is named with what was found."""
-    fine = {"scores": np.ones((1, 2)), "slates": [[0]], "capacity": 1, "min_exposure": 0, "price": 0.0}
-    refused(ConfigError, message, certificate, **({"cost": 1.0} | fine | change))
+    defaults = {"scores": np.ones((1, 2)), "slates": [[0]], "capacity": 1, "min_exposure": 0, "price": 0.0}
+    refused(ConfigError, message, certificate, **({"cost": 1.0} | defaults | change))
 
 
 @cases("rows starts", (200, [0, 128, 256]), (400, [0]), (100, [0, 100, 200]))
 def test_scores_on_demand_are_asked_for_in_the_blocks_they_are_made_in(rows, starts, monkeypatch):
     """A block has 128 rows or a multiple, fewer only where it has no room for as many; value and bound are the same."""
     scores = np.random.default_rng(0).random((300, 20)).astype(np.float32)
-    asked = []
+    block_starts = []
 
     class Recorded(FactorScores):
         def rows(self, start, stop):
-            asked.append(start)
+            block_starts.append(start)
             return scores[start:stop]
 
     arguments = (np.argsort(-scores, axis=1)[:, :3], 3, np.full(20, 5), np.full(20, -0.5), 1.0)
-    weighed = {"position_weights": [1.0, 0.5, 0.25]}
-    whole = [certificate(scores, *arguments, **more) for more in ({}, weighed)]
+    in_weights = {"position_weights": [1.0, 0.5, 0.25]}
+    of_matrix = [certificate(scores, *arguments, **options) for options in ({}, in_weights)]
     monkeypatch.setattr(certificates, "_CELLS", rows * 20)
     factors = Recorded(np.zeros((300, 1)), np.zeros((20, 1)))
-    found = [certificate(factors, *arguments, **more) for more in ({}, weighed)]
-    assert asked == starts * 2
-    for one, other in zip(found, whole, strict=True):
-        assert (one.value, one.bound) == pytest.approx((other.value, other.bound), rel=1e-12)
+    of_blocks = [certificate(factors, *arguments, **options) for options in ({}, in_weights)]
+    assert block_starts == starts * 2
+    for block_proof, matrix_proof in zip(of_blocks, of_matrix, strict=True):
+        assert (block_proof.value, block_proof.bound) == pytest.approx(
+            (matrix_proof.value, matrix_proof.bound), rel=1e-12
+        )
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -354,6 +356,6 @@ def test_the_bound_is_what_sorting_gives(weighted, precision):
     value = np.where(admissible, scores.astype(np.float64) - price, -np.inf)
     value = -np.sort(-np.maximum(value, 0.0), axis=1)[:, :k]
     top = (value * weights * (np.arange(k) < capacity[:, None])).sum()
-    more = {"admissible": admissible, "position_weights": weights if weighted else None}
-    proof = certificate(scores, np.full((n, k), -1), capacity, floor, price, 1.0, **more)
+    options = {"admissible": admissible, "position_weights": weights if weighted else None}
+    proof = certificate(scores, np.full((n, k), -1), capacity, floor, price, 1.0, **options)
     assert proof.bound == pytest.approx(top + price @ floor, rel=1e-12)

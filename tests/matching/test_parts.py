@@ -21,11 +21,11 @@ class Blocks:
     def __init__(self, matrix):
         self.matrix = matrix
         self.shape = matrix.shape
-        self.asked = 0
+        self.n_rows_read = 0
 
     def rows(self, start, stop):
         """Some rows."""
-        self.asked += stop - start
+        self.n_rows_read += stop - start
         return self.matrix[start:stop]
 
 
@@ -40,7 +40,7 @@ def test_a_look_finds_the_best_pairs_of_users_and_of_items(per_user, per_item, c
     w = draw.normal(size=7)
     capacity = np.minimum(draw.integers(0, 4, 9), per_user)
     scores[np.argmax(capacity), 1:] = -np.inf  # one user may be shown fewer items than fit
-    found = columns.look_at(Blocks(scores), w, capacity, per_user, per_item)
+    look = columns.look_at(Blocks(scores), w, capacity, per_user, per_item)
     value = scores + w
     keys = set()
     prices = []
@@ -55,10 +55,10 @@ def test_a_look_finds_the_best_pairs_of_users_and_of_items(per_user, per_item, c
     for item in range(7):
         order = [user for user in np.argsort(-margin[:, item]) if margin[user, item] > -np.inf]
         keys |= {int(user) * 7 + item for user in order[:per_item]}
-    assert found.top == pytest.approx(top)
-    assert found.user_price.tolist() == pytest.approx(prices)
-    assert found.keys.tolist() == sorted(keys)
-    assert found.values == pytest.approx(scores.reshape(-1)[found.keys], rel=1e-6)
+    assert look.top == pytest.approx(top)
+    assert look.user_price.tolist() == pytest.approx(prices)
+    assert look.keys.tolist() == sorted(keys)
+    assert look.values == pytest.approx(scores.reshape(-1)[look.keys], rel=1e-6)
 
 
 @pytest.mark.parametrize("cost", [1e-3, None])
@@ -67,13 +67,13 @@ def test_looks_end_when_the_gap_is_small_enough(cost, floor):
     """Floors that cost little, or hard ones that are met, are certified after two looks, of nobody's best item too."""
     scores = Blocks(np.random.default_rng(0).random((60, 12)).astype(np.float32))
     assert solve_dual(scores, 3, 1, cost=cost, tol=0.05).gap <= 0.05
-    assert scores.asked == (1 + 2) * 60  # once for the largest score
+    assert scores.n_rows_read == (1 + 2) * 60  # once for the largest score
     matrix = np.random.default_rng(1).random((60, 40)).astype(np.float32)
     matrix[:, 7] *= 0.01
     scores = Blocks(matrix)
-    end = solve_dual(scores, [3] * 59 + [1], floor * (np.arange(40) == 7), tol=0.05)
-    assert end.exposure[7] == floor
-    assert scores.asked == (1 + 2) * 60
+    solution = solve_dual(scores, [3] * 59 + [1], floor * (np.arange(40) == 7), tol=0.05)
+    assert solution.exposure[7] == floor
+    assert scores.n_rows_read == (1 + 2) * 60
 
 
 @pytest.mark.parametrize("looks", [2, 3])
@@ -81,13 +81,13 @@ def test_the_last_look_ends_the_search(looks, monkeypatch):
     """Where the gap stays too large, there are as many looks as are allowed."""
     monkeypatch.setattr(columns, "_LOOKS", looks)
     scores = Blocks(np.random.default_rng(0).normal(size=(60, 12)).astype(np.float32) / 3)
-    found = solve_dual(scores, 3, 15, cost=2.0, tol=1e-300)
-    assert scores.asked == (1 + looks) * 60
-    assert found.gap > 0
+    solution = solve_dual(scores, 3, 15, cost=2.0, tol=1e-300)
+    assert scores.n_rows_read == (1 + looks) * 60
+    assert solution.gap > 0
 
 
-@cases("users near", (256, False), (600, True))
-def test_many_users_are_guessed_from_a_few_of_them(users, near, monkeypatch):
+@cases("users is_sampled", (256, False), (600, True))
+def test_many_users_are_guessed_from_a_few_of_them(users, is_sampled, monkeypatch):
     """The first look is at bonuses of a sample, with floors and caps scaled down: near those of all users."""
     looks = calls_of(monkeypatch, columns, "look_at")
     monkeypatch.setattr(columns, "_SAMPLE", 128)
@@ -96,34 +96,36 @@ def test_many_users_are_guessed_from_a_few_of_them(users, near, monkeypatch):
     bounds = users // 5, np.linspace(users // 4, users, 12).astype(int)
     scores = Blocks(matrix)
     assert solve_dual(scores, 3, *bounds, cost=4.0, tol=0.01).gap <= 0.01
-    assert scores.asked == 256 + 128 * near + len(looks) * users
-    want = -solve_dual(matrix, 3, *bounds, cost=4.0, tol=1e-4).item_price
-    assert np.ptp(want) > 1.0
-    assert looks[0]["w"] == pytest.approx(want if near else np.zeros(12), abs=1.2 * near)
+    assert scores.n_rows_read == 256 + 128 * is_sampled + len(looks) * users
+    expected = -solve_dual(matrix, 3, *bounds, cost=4.0, tol=1e-4).item_price
+    assert np.ptp(expected) > 1.0
+    assert looks[0]["w"] == pytest.approx(expected if is_sampled else np.zeros(12), abs=1.2 * is_sampled)
 
 
 def terms_of(draw, n, m, k, groups, active):
     """A problem with floors, caps and groups."""
     items = [np.flatnonzero(draw.random(m) < 0.5) for _ in range(groups)]
-    of = [[g for g in range(groups) if item in items[g]] for item in range(m)]
-    least = draw.random(m + groups) * n * 0.4
-    most = np.full(m + groups, np.inf)
+    groups_of_items = [[g for g in range(groups) if item in items[g]] for item in range(m)]
+    floors = draw.random(m + groups) * n * 0.4
+    caps = np.full(m + groups, np.inf)
     capped = draw.random(m + groups) < 0.4
-    least[capped & (draw.random(m + groups) < 0.5)] = 0.0
-    most[capped] = least[capped] + draw.random(capped.sum())
+    floors[capped & (draw.random(m + groups) < 0.5)] = 0.0
+    caps[capped] = floors[capped] + draw.random(capped.sum())
     scores = draw.random((n, m))
     scores[draw.random((n, m)) < 0.15] = -np.inf
     return WeightedProblem(
         scores=scores,
         capacity=draw.integers(0, k + 1, n),
         weights=np.sort(draw.random(k) + 0.2)[::-1].copy(),
-        min_exposure=least,
-        max_exposure=most,
+        min_exposure=floors,
+        max_exposure=caps,
         cost=draw.random(m + groups),
-        first=np.concatenate([[0], np.cumsum([len(one) for one in items])]).astype(np.int64),
+        first=np.concatenate([[0], np.cumsum([len(numbers) for numbers in items])]).astype(np.int64),
         item=np.concatenate([np.zeros(0, np.int64), *items]).astype(np.int64),
-        of_first=np.concatenate([[0], np.cumsum([len(one) for one in of])]).astype(np.int64),
-        of=np.array([g for one in of for g in one], np.int64),
+        of_first=np.concatenate([[0], np.cumsum([len(numbers) for numbers in groups_of_items])]).astype(
+            np.int64
+        ),
+        of=np.array([g for numbers in groups_of_items for g in numbers], np.int64),
         active=draw.random((n, groups)) < 0.7 if active else np.zeros((0, groups), bool),
     )
 
@@ -160,9 +162,9 @@ def counted(terms, slates):
 def worth(terms, penalty, slates):
     """Σ w·s + H(E), H the integral of clip(w − ρ·(E − least), 0, c) − clip(z + ρ·(E − most), 0, d) in closed form."""
     exposure, score = counted(terms, slates)
-    price, least, most, low, high = penalty.rows.T
-    below = least - exposure
-    above = np.where(high > 0, exposure - most, 0.0)
+    price, floors, caps, low, high = penalty.rows.T
+    below = floors - exposure
+    above = np.where(high > 0, exposure - caps, 0.0)
     if penalty.rho == np.inf:
         return score - low @ np.maximum(below, 0) - high @ np.maximum(above, 0)
 
@@ -179,8 +181,8 @@ def moves(terms, slates, lists):
     for user, slate in enumerate(slates):
         size = int((slate >= 0).sum())
         capacity = int(terms.capacity[user])
-        for one, other in itertools.combinations(range(size), 2):
-            yield user, [(one, slate[other]), (other, slate[one])]
+        for first, second in itertools.combinations(range(size), 2):
+            yield user, [(first, slate[second]), (second, slate[first])]
         for place in range(min(size + 1, capacity)):
             for item in lists[user]:
                 if item >= 0 and item not in slate and terms.scores[user, item] > -np.inf:
@@ -211,19 +213,19 @@ def test_passes_end_where_no_move_gains(seed):
     exposure = np.zeros(m + groups)
     before = worth(terms, penalty, slates)
     for _ in range(50):
-        made = _improve(terms, penalty, slates, lists[:, :4], np.unique(lists[:, 4:]), exposure, 1e-9)
+        n_gains = _improve(terms, penalty, slates, lists[:, :4], np.unique(lists[:, 4:]), exposure, 1e-9)
         after = worth(terms, penalty, slates)
         assert exposure == pytest.approx(counted(terms, slates)[0], abs=1e-9)
-        assert (after > before) if made else (after == pytest.approx(before))
+        assert (after > before) if n_gains else (after == pytest.approx(before))
         before = after
-        if not made:
+        if not n_gains:
             break
-    assert made == 0
+    assert n_gains == 0
     for user, changes in moves(terms, slates, lists):
-        other = slates.copy()
+        moved = slates.copy()
         for place, item in changes:
-            other[user, place] = item
-        assert worth(terms, penalty, other) <= before + 1e-8
+            moved[user, place] = item
+        assert worth(terms, penalty, moved) <= before + 1e-8
 
 
 def test_users_are_dealt_slates_while_prices_follow():
@@ -234,11 +236,11 @@ def test_users_are_dealt_slates_while_prices_follow():
         price = np.where(terms.min_exposure > 0, -0.5 * terms.cost, 0.0)
         for column, rho in enumerate((0.0, 0.1)):
             dealt = _dealt(terms, price, np.arange(30).astype(np.uint64), rho, 4)
-            exposure, _ = counted(terms, [one[:k] for one, k in zip(dealt, terms.capacity, strict=True)])
-            over = np.maximum(terms.min_exposure - exposure, 0.0) + np.maximum(
+            exposure, _ = counted(terms, [slate[:k] for slate, k in zip(dealt, terms.capacity, strict=True)])
+            misses = np.maximum(terms.min_exposure - exposure, 0.0) + np.maximum(
                 exposure - terms.max_exposure, 0.0
             )
-            beyond[seed, column] = over.sum()
+            beyond[seed, column] = misses.sum()
     assert (beyond[:, 1] < beyond[:, 0]).all()
     assert beyond[:, 1].sum() < 0.7 * beyond[:, 0].sum()
 
@@ -249,10 +251,10 @@ def most_smoothed(a, weights, tau):
     sets = np.array(list(itertools.product((0.0, 1.0), repeat=m))[1:])
     bound = np.concatenate([np.cumsum(weights), np.full(m, np.sum(weights))])[sets.sum(1).astype(int) - 1]
     within = {"type": "ineq", "fun": lambda z: bound - sets @ z, "jac": lambda _: -sets}
-    asked = {"bounds": [(0, None)] * m, "constraints": within, "method": "SLSQP"}
-    asked |= {"jac": lambda z: tau * z - a, "options": {"ftol": 1e-13, "maxiter": 300}}
-    found = optimize.minimize(lambda z: tau / 2 * z @ z - a @ z, np.zeros(m), **asked)
-    return -found.fun, found.x
+    options = {"bounds": [(0, None)] * m, "constraints": within, "method": "SLSQP"}
+    options |= {"jac": lambda z: tau * z - a, "options": {"ftol": 1e-13, "maxiter": 300}}
+    optimum = optimize.minimize(lambda z: tau / 2 * z @ z - a @ z, np.zeros(m), **options)
+    return -optimum.fun, optimum.x
 
 
 @pytest.mark.parametrize("tau", [0.02, 0.3, 2.0])
@@ -263,9 +265,9 @@ def test_the_smoothed_dual_is_the_maximum_over_its_polymatroid(tau, groups, acti
     terms = terms_of(draw, 5, 5, 4, groups, active)
     terms.capacity[:] = [4, 3, 1, 0, 2]
     price = 0.3 * draw.normal(size=5 + groups)
-    most = np.where(terms.max_exposure < np.inf, terms.max_exposure, 9.0)
-    terms = terms._replace(max_exposure=most)
-    fixed = np.minimum(price, 0) @ terms.min_exposure + np.maximum(price, 0) @ most
+    caps = np.where(terms.max_exposure < np.inf, terms.max_exposure, 9.0)
+    terms = terms._replace(max_exposure=caps)
+    fixed = np.minimum(price, 0) @ terms.min_exposure + np.maximum(price, 0) @ caps
     expected = np.zeros(5 + groups)
     top = 0.0
     smooth = 0.0
@@ -281,11 +283,11 @@ def test_the_smoothed_dual_is_the_maximum_over_its_polymatroid(tau, groups, acti
         expected += np.concatenate([z, z @ inside(terms, user)])
     near = at_prices(terms, price + 0.1 * draw.normal(size=len(price)), tau)
     for before in (None, near):
-        found = at_prices(terms, price, tau, before)
-        assert (found.bound, found.users.top) == pytest.approx((top + fixed, top))
-        assert found.smooth == pytest.approx(smooth + fixed, abs=1e-6)
-        assert found.users.marginal == pytest.approx(last)
-        assert found.users.exposure == pytest.approx(expected, abs=2e-4)
+        sums = at_prices(terms, price, tau, before)
+        assert (sums.bound, sums.users.top) == pytest.approx((top + fixed, top))
+        assert sums.smooth == pytest.approx(smooth + fixed, abs=1e-6)
+        assert sums.users.marginal == pytest.approx(last)
+        assert sums.users.exposure == pytest.approx(expected, abs=2e-4)
 
 
 @pytest.mark.parametrize("step", [1e-4, 3e-3, 0.3])
@@ -317,13 +319,13 @@ def test_lists_from_earlier_prices_change_no_bit(step, groups, active):
     assert bool(listed) == (groups == 0)
 
 
-@cases("floor cap most least", (2.75, 9.0, 9.0, 3.0), (1.0, 4.4, 4.0, 1.0), (1.25, 1.25, 1.0, 1.0))
-def test_bounds_between_whole_positions_are_kept(floor, cap, most, least):
+@cases("floor cap largest smallest", (2.75, 9.0, 9.0, 3.0), (1.0, 4.4, 4.0, 1.0), (1.25, 1.25, 1.0, 1.0))
+def test_bounds_between_whole_positions_are_kept(floor, cap, largest, smallest):
     """Where all positions count one half, exposures are multiples of it within floors and caps, soft or hard."""
-    cost = None if least >= floor else 1.0
-    found = solve_dual(np.ones((40, 8)), 2, floor, cap, cost=cost, position_weights=[0.5, 0.5])
-    assert found.exposure.max() <= most
-    assert found.exposure.min() >= least
+    cost = None if smallest >= floor else 1.0
+    solution = solve_dual(np.ones((40, 8)), 2, floor, cap, cost=cost, position_weights=[0.5, 0.5])
+    assert solution.exposure.max() <= largest
+    assert solution.exposure.min() >= smallest
 
 
 @pytest.mark.parametrize("size", [5, 16, (4, 1)])
@@ -333,20 +335,23 @@ def test_prices_to_start_from_are_of_items_or_of_items_and_rows(size):
     for good in (4, 6):
         solve_dual(np.ones((5, 4)), 2, 1, rows=rows, prices=np.zeros(good))
     for wrong in (np.zeros(size), np.full(4, np.nan), np.full(6, np.inf)):
-        said = r"^solve_dual: prices have shape .*. Expected \(4,\) finite numbers"
-        refused(ConfigError, said, solve_dual, np.ones((5, 4)), 2, 1, rows=rows, prices=wrong)
+        message = r"^solve_dual: prices have shape .*. Expected \(4,\) finite numbers"
+        refused(ConfigError, message, solve_dual, np.ones((5, 4)), 2, 1, rows=rows, prices=wrong)
 
 
 @cases("items named", (3, r"\(0, 1, 2\)"), (10, r"8, 9\)"), (11, r"8, 9, …\)"))
 def test_what_cannot_be_asked_for_is_refused_or_not_shown(items, named):
     """Ten items are named and more said to be; a misspelt keyword is refused; caps of 0 leave slates empty."""
     refused(InfeasibleError, named, solve_dual, np.ones((2, items)), 1, 1)
-    for call in (solve_dual, lambda *given, **more: certificate(given[0], [[0]], 1, 0, 0.0, None, **more)):
-        said = "unexpected keyword argument 'position_weight'"
-        refused(TypeError, said, call, np.ones((1, 2)), 1, position_weight=[1.0])
-    found = solve_dual(np.full((4, 3), 0.5), 3, 0, 0, position_weights=[1.0, 0.8, 0.5])
-    assert (found.slates == -1).all()
-    assert (found.primal, found.dual) == (0.0, pytest.approx(0.0, abs=1e-9))
+    for call in (
+        solve_dual,
+        lambda *arguments, **options: certificate(arguments[0], [[0]], 1, 0, 0.0, None, **options),
+    ):
+        message = "unexpected keyword argument 'position_weight'"
+        refused(TypeError, message, call, np.ones((1, 2)), 1, position_weight=[1.0])
+    solution = solve_dual(np.full((4, 3), 0.5), 3, 0, 0, position_weights=[1.0, 0.8, 0.5])
+    assert (solution.slates == -1).all()
+    assert (solution.primal, solution.dual) == (0.0, pytest.approx(0.0, abs=1e-9))
 
 
 @cases("weight bound", (1.0, 0.5), (10.0, 5.0))
@@ -354,17 +359,17 @@ def test_exposures_that_rounding_takes_from_a_bound_reach_it(weight, bound):
     """Less than a share of 10⁻⁹ of a bound, or of 1 where it is smaller, is no shortfall and no excess."""
     weights = [weight, weight / 2]
     slack = 1e-9 * max(bound, 1.0)
-    for by, kept in ((0.9 * slack, True), (1.1 * slack, False)):
-        floor = [0.0, bound + by, 0.0]
-        cap = [weight, bound - by, weight]
-        given = (np.ones((1, 3)), [[0, 1]], 2)
-        more = {"position_weights": weights}
+    for difference, is_met in ((0.9 * slack, True), (1.1 * slack, False)):
+        floor = [0.0, bound + difference, 0.0]
+        cap = [weight, bound - difference, weight]
+        arguments = (np.ones((1, 3)), [[0, 1]], 2)
+        options = {"position_weights": weights}
         proofs = [
-            certificate(*given, least, 0.0, None, max_exposure=most, **more)
-            for least, most in ((floor, None), (0.0, cap))
+            certificate(*arguments, lower, 0.0, None, max_exposure=upper, **options)
+            for lower, upper in ((floor, None), (0.0, cap))
         ]
-        assert [proof.value > -np.inf for proof in proofs] == [kept, kept]
-        assert (proofs[0].shortfall == 0, proofs[1].excess == 0) == (kept, kept)
+        assert [proof.value > -np.inf for proof in proofs] == [is_met, is_met]
+        assert (proofs[0].shortfall == 0, proofs[1].excess == 0) == (is_met, is_met)
 
 
 def factors(seed=0, n=700, m=90, link="exp"):
@@ -383,9 +388,9 @@ def test_factors_give_the_optimum_of_their_matrix():
     matrix = scores.rows(0, 700)
     floor = np.random.default_rng(1).integers(0, 30, 90)
     chunked = solve_dual(scores, 5, floor, tol=1e-5)
-    whole = solve_dual(matrix, 5, floor, tol=1e-7)
+    of_matrix = solve_dual(matrix, 5, floor, tol=1e-7)
     assert chunked.gap <= 1e-5
-    assert whole.primal * (1 - 1e-5) <= chunked.primal <= whole.dual * (1 + 1e-6)
+    assert of_matrix.primal * (1 - 1e-5) <= chunked.primal <= of_matrix.dual * (1 + 1e-6)
     proof = certificate(matrix, chunked.slates, 5, floor, chunked.item_price, None)
     assert proof.items_met == proof.items_required
     assert proof.bound == pytest.approx(chunked.dual, rel=1e-6)
@@ -429,10 +434,10 @@ def test_a_cost_far_above_all_scores_is_charged_whole():
     """What a missing exposure costs is never replaced by less: value, bound and gap are those of the matrix."""
     matrix = np.array([[1.0, 0.5], [1.0, 0.5]], np.float32)
     for scores in _ways(matrix):
-        found = solve_dual(scores, 1, [3, 0], cost=1000.0)
-        assert found.primal == pytest.approx(2.0 - 1000.0)
-        assert found.shortfall == 1
-        assert found.dual >= found.primal - 1e-9
+        solution = solve_dual(scores, 1, [3, 0], cost=1000.0)
+        assert solution.primal == pytest.approx(2.0 - 1000.0)
+        assert solution.shortfall == 1
+        assert solution.dual >= solution.primal - 1e-9
 
 
 @pytest.mark.parametrize("cost", [None, 2.0])
@@ -441,11 +446,11 @@ def test_floors_are_met_whatever_users_are_looked_at_first(cost):
     matrix = np.random.default_rng(0).random((600, 6)).astype(np.float32)
     matrix[:256] *= 1e-4
     floor = np.array([560, 0, 0, 0, 0, 0])
-    whole = solve_dual(matrix, 1, floor, cost=cost)
+    of_matrix = solve_dual(matrix, 1, floor, cost=cost)
     for scores in (*_ways(matrix), Blocks(matrix[::-1].copy())):
-        found = solve_dual(scores, 1, floor, cost=cost)
-        assert found.shortfall == 0
-        assert found.primal == pytest.approx(whole.primal, rel=1e-3)
+        solution = solve_dual(scores, 1, floor, cost=cost)
+        assert solution.shortfall == 0
+        assert solution.primal == pytest.approx(of_matrix.primal, rel=1e-3)
 
 
 def _pairs(seed, n=60, m=25, share=0.3):
@@ -462,27 +467,27 @@ def _pairs(seed, n=60, m=25, share=0.3):
 def test_a_list_of_pairs_is_a_matrix_with_a_mask(seed):
     """Value, bound and certificate are those of the masked matrix within the tolerance; caps hold exactly."""
     scores, mask, pairs = _pairs(seed)
-    found = SparseScores(pairs, "here")
+    stored = SparseScores(pairs, "here")
     dense = np.where(mask, scores, -np.inf)
-    assert (found.rows(0, 60) == dense).all()
-    assert (found.rows(7, 31) == dense[7:31]).all()
-    assert found.keys().tolist() == np.flatnonzero(mask).tolist()
-    assert found.values.tolist() == scores[mask].tolist()
+    assert (stored.rows(0, 60) == dense).all()
+    assert (stored.rows(7, 31) == dense[7:31]).all()
+    assert stored.keys().tolist() == np.flatnonzero(mask).tolist()
+    assert stored.values.tolist() == scores[mask].tolist()
     floor = np.random.default_rng(seed).integers(0, 4, 25)
     cap = floor + np.random.default_rng(seed + 1).integers(2, 6, 25)
-    one = solve_dual(pairs, 3, floor, cap, cost=0.7, tol=1e-4)
-    other = solve_dual(scores, 3, floor, cap, admissible=mask, cost=0.7, tol=1e-4)
-    assert one.gap <= 1e-4
-    assert one.primal == pytest.approx(other.primal, rel=2e-4)
-    assert (one.exposure <= cap).all()
-    shown = one.slates >= 0
-    assert mask[np.nonzero(shown)[0], one.slates[shown]].all()
-    proof = certificate(pairs, one.slates, 3, floor, one.item_price, 0.7, max_exposure=cap)
-    assert proof.value == pytest.approx(one.primal, rel=1e-6)
-    assert proof.bound == pytest.approx(one.dual, rel=1e-6)
+    solution = solve_dual(pairs, 3, floor, cap, cost=0.7, tol=1e-4)
+    of_matrix = solve_dual(scores, 3, floor, cap, admissible=mask, cost=0.7, tol=1e-4)
+    assert solution.gap <= 1e-4
+    assert solution.primal == pytest.approx(of_matrix.primal, rel=2e-4)
+    assert (solution.exposure <= cap).all()
+    shown = solution.slates >= 0
+    assert mask[np.nonzero(shown)[0], solution.slates[shown]].all()
+    proof = certificate(pairs, solution.slates, 3, floor, solution.item_price, 0.7, max_exposure=cap)
+    assert proof.value == pytest.approx(solution.primal, rel=1e-6)
+    assert proof.bound == pytest.approx(solution.dual, rel=1e-6)
     assert proof.excess == 0
-    again = solve_dual(pairs, 3, floor, cap, cost=0.7, tol=1e-4, prices=one.item_price)
-    assert again.primal == pytest.approx(one.primal, rel=2e-4)
+    restarted = solve_dual(pairs, 3, floor, cap, cost=0.7, tol=1e-4, prices=solution.item_price)
+    assert restarted.primal == pytest.approx(solution.primal, rel=2e-4)
 
 
 @pytest.mark.parametrize("capacity", [0, [0, 2, 1]])

@@ -67,32 +67,34 @@ def random_problem(seed):
     return scores, capacity, weights, floor, cap, admissible, cost
 
 
-def solved(problem, solve=solve_dual, **more):
+def solved(problem, solve=solve_dual, **options):
     """A problem as the solver takes it."""
     scores, capacity, weights, floor, cap, mask, cost = problem
-    return solve(scores, capacity, floor, cap, admissible=mask, cost=cost, position_weights=weights, **more)
+    return solve(
+        scores, capacity, floor, cap, admissible=mask, cost=cost, position_weights=weights, **options
+    )
 
 
-def proven(problem, found, rows=None):
+def proven(problem, solution, rows=None):
     """The certificate of what the solver found."""
     scores, capacity, weights, floor, cap, mask, cost = problem
-    more = {} if rows is None else {"rows": rows, "row_price": found.row_price}
-    more |= {"max_exposure": cap, "admissible": mask, "position_weights": weights}
-    return certificate(scores, found.slates, capacity, floor, found.item_price, cost, **more)
+    options = {} if rows is None else {"rows": rows, "row_price": solution.row_price}
+    options |= {"max_exposure": cap, "admissible": mask, "position_weights": weights}
+    return certificate(scores, solution.slates, capacity, floor, solution.item_price, cost, **options)
 
 
 def between(problem, best, rows=None, tol=1e-4):
     """What the solver found and its certificate: V ≤ HiGHS' optimum ≤ D, D within 10⁻³ of it."""
-    found = solved(problem, rows=rows, tol=tol)
+    solution = solved(problem, rows=rows, tol=tol)
     scale = max(1.0, abs(best))
-    assert found.primal <= best + 1e-8 * scale
-    assert best - 1e-8 * scale <= found.dual <= best + 1e-3 * scale
-    proof = proven(problem, found, rows)
-    assert proof.value == pytest.approx(found.primal, abs=1e-9 * scale)
-    assert proof.bound == pytest.approx(found.dual, abs=1e-9 * scale)
+    assert solution.primal <= best + 1e-8 * scale
+    assert best - 1e-8 * scale <= solution.dual <= best + 1e-3 * scale
+    proof = proven(problem, solution, rows)
+    assert proof.value == pytest.approx(solution.primal, abs=1e-9 * scale)
+    assert proof.bound == pytest.approx(solution.dual, abs=1e-9 * scale)
     assert proof.excess == 0
-    assert proof.shortfall == pytest.approx(found.shortfall, abs=1e-12)
-    return found, proof
+    assert proof.shortfall == pytest.approx(solution.shortfall, abs=1e-12)
+    return solution, proof
 
 
 @pytest.mark.parametrize("seed", range(INSTANCES))
@@ -100,9 +102,9 @@ def test_between_slates_and_linear_programme(seed):
     """V ≤ optimum ≤ D, the gap is the certificate's, and D, of prices alone too, is within 10⁻³ of the optimum."""
     problem = random_problem(seed)
     best = relaxed(*problem)
-    found, proof = between(problem, best)
-    assert proof.gap == pytest.approx(found.gap, abs=1e-8)
-    assert np.array_equal(proof.exposure, found.exposure)
+    solution, proof = between(problem, best)
+    assert proof.gap == pytest.approx(solution.gap, abs=1e-8)
+    assert np.array_equal(proof.exposure, solution.exposure)
     floor = problem[3]
     cost = problem[6]
     scale = max(1.0, abs(best))
@@ -136,8 +138,8 @@ def test_the_least_bound_is_found_from_wherever_the_search_begins(seed, favour):
     cost = 2 * float(np.median(np.sort(scores, axis=1)[:, -10]))
     admissible = draw.random((n, m)) < 0.8
     floor = np.full(m, 0.5 * weights.sum() * n / m)
-    given = {"admissible": admissible, "cost": cost, "position_weights": weights}
-    solve = partial(solve_prices, scores, 10, floor, **given)
+    options = {"admissible": admissible, "cost": cost, "position_weights": weights}
+    solve = partial(solve_prices, scores, 10, floor, **options)
     starts = (None, np.full(m, -cost), -cost * draw.random(m))
     duals = [solve(prices=start).dual for start in starts]
     assert max(duals) <= (1 + 1e-4) * min(duals)
@@ -185,16 +187,23 @@ def test_equal_weights_are_the_problem_without(unit, hard):
     assert (equal.primal, equal.dual, equal.gap) == (unit * plain.primal, unit * plain.dual, plain.gap)
     assert np.array_equal(equal.exposure, unit * plain.exposure)
     assert (plain.exposure.dtype, equal.exposure.dtype == np.float64) == (np.int64, unit != 1.0)
-    one, two = (proven(problem, plain) for problem in problems)
-    assert (two.value, two.bound, two.gap) == (unit * one.value, unit * one.bound, one.gap)
-    assert (two.shortfall, two.items_met) == (unit * one.shortfall, one.items_met)
+    plain_proof, equal_proof = (proven(problem, plain) for problem in problems)
+    assert (equal_proof.value, equal_proof.bound, equal_proof.gap) == (
+        unit * plain_proof.value,
+        unit * plain_proof.bound,
+        plain_proof.gap,
+    )
+    assert (equal_proof.shortfall, equal_proof.items_met) == (
+        unit * plain_proof.shortfall,
+        plain_proof.items_met,
+    )
 
 
 def test_certificate_by_hand():
     """Scores, exposures and the top sum all count the weight of the position."""
     scores = np.array([[3.0, 1.0], [2.0, 1.5]])
-    given = scores, [[0, 1], [1, 0]], 2, [0.0, 1.75], [0.0, -0.75], 1.0
-    proof = certificate(*given, position_weights=[1.0, 0.5])
+    arguments = scores, [[0, 1], [1, 0]], 2, [0.0, 1.75], [0.0, -0.75], 1.0
+    proof = certificate(*arguments, position_weights=[1.0, 0.5])
     assert proof.score == 3.0 + 0.5 + 1.5 + 1.0
     assert (proof.exposure.tolist(), (proof.shortfall, proof.value)) == ([1.5, 1.5], (0.25, 5.75))
     assert proof.bound == (3.0 + 0.875) + (2.25 + 1.0) - 0.75 * 1.75
@@ -214,8 +223,8 @@ def test_floors_beyond_reach_are_named_by_the_function_that_was_called(floor, we
     refused(InfeasibleError, "more expos", solve_dual, np.ones((6, 5)), 2, 1.81, position_weights=[1.0, 0.5])
     for solve, name in ((solve_dual, "^solve_dual: "), (solve_prices, "^solve_prices: ")):
         refused(InfeasibleError, name, solve, np.ones((6, 5)), 2, floor, position_weights=weights)
-        given = {"position_weights": weights, "prices": [0.0]}
-        refused(ConfigError, f"{name}prices have shape", solve, np.ones((6, 5)), 2, **given)
+        options = {"position_weights": weights, "prices": [0.0]}
+        refused(ConfigError, f"{name}prices have shape", solve, np.ones((6, 5)), 2, **options)
 
 
 @cases(
@@ -313,21 +322,21 @@ def exposure_of(slates, weights, rows, number):
     return total
 
 
-def groups_of(sizes, items, least, most=None, cost=None, active=None):
+def groups_of(sizes, items, floors, caps=None, cost=None, active=None):
     """Rows of given sizes."""
     number = len(sizes)
     first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     item = np.asarray(items, np.int64)
-    most = np.full(number, np.inf) if most is None else np.asarray(most, float)
+    caps = np.full(number, np.inf) if caps is None else np.asarray(caps, float)
     cost = np.full(number, np.inf) if cost is None else np.asarray(cost, float)
-    return Rows(first, item, np.asarray(least, float), most, cost, active)
+    return Rows(first, item, np.asarray(floors, float), caps, cost, active)
 
 
 def random_rows(seed):
     """A problem of items, and one to three rows over it: groups, audiences, floors (hard or for sale) and caps."""
     draw = np.random.default_rng(10_000 + seed)
     scores, capacity, weights, floor, cap, admissible, cost = random_problem(seed)
-    (n, m) = scores.shape
+    n, m = scores.shape
     groups = int(draw.integers(1, 4))
     if seed % 3 == 0:
         weights = np.ones(len(weights))
@@ -340,24 +349,26 @@ def random_rows(seed):
     # What some slates give the rows: those of the best items at random prices, by which whole slates can keep bounds.
     problem = (scores, capacity, weights, floor, cap, admissible, cost)
     start = solved((scores + 0.3 * draw.standard_normal(scores.shape) * np.ptp(scores), *problem[1:]))
-    given = np.array([exposure_of(start.slates, weights, rows, g) for g in range(groups)])
+    delivered = np.array([exposure_of(start.slates, weights, rows, g) for g in range(groups)])
     for_sale = draw.random(groups) < (0.4 if cost is None else 0.8)
-    least = np.where(for_sale, given * draw.uniform(0.8, 2.0, groups), given * draw.uniform(0.2, 0.7, groups))
-    most = np.where(draw.random(groups) < 0.4, np.maximum(given, least) * 1.3 + 0.2, np.inf)
-    charge = np.where(for_sale, draw.random(groups) * 2 * np.abs(scores).max(), np.inf)
-    return problem, dataclasses.replace(rows, min_exposure=least, max_exposure=most, cost=charge)
+    floors = np.where(
+        for_sale, delivered * draw.uniform(0.8, 2.0, groups), delivered * draw.uniform(0.2, 0.7, groups)
+    )
+    caps = np.where(draw.random(groups) < 0.4, np.maximum(delivered, floors) * 1.3 + 0.2, np.inf)
+    costs = np.where(for_sale, draw.random(groups) * 2 * np.abs(scores).max(), np.inf)
+    return problem, dataclasses.replace(rows, min_exposure=floors, max_exposure=caps, cost=costs)
 
 
 @pytest.mark.parametrize("seed", range(ROW_PROBLEMS))
 def test_between_slates_and_linear_programme_with_rows(seed):
     """V ≤ optimum ≤ D, D is within 10⁻³ of the optimum, the gap is the certificate's, and bounds of rows hold."""
     problem, rows = random_rows(seed)
-    found, proof = between(problem, relaxed(*problem, rows), rows)
-    assert np.array_equal(proof.row_price, found.row_price)
-    for g, reached in enumerate(proof.row_exposure):
-        assert reached == pytest.approx(exposure_of(found.slates, problem[2], rows, g), abs=1e-12)
-        assert reached <= rows.max_exposure[g] + 1e-9
-        assert np.isfinite(rows.cost[g]) or reached >= rows.min_exposure[g] - 1e-9
+    solution, proof = between(problem, relaxed(*problem, rows), rows)
+    assert np.array_equal(proof.row_price, solution.row_price)
+    for g, exposure in enumerate(proof.row_exposure):
+        assert exposure == pytest.approx(exposure_of(solution.slates, problem[2], rows, g), abs=1e-12)
+        assert exposure <= rows.max_exposure[g] + 1e-9
+        assert np.isfinite(rows.cost[g]) or exposure >= rows.min_exposure[g] - 1e-9
 
 
 @pytest.mark.parametrize("seed", range(0, ROW_PROBLEMS, 10))
@@ -367,8 +378,8 @@ def test_prices_from_a_start_that_is_far_off(seed):
     scores = problem[0]
     best = relaxed(*problem, rows)
     far = np.random.default_rng(seed).standard_normal(scores.shape[1]) * 5 * np.ptp(scores)
-    found = solved(problem, solve_prices, prices=far, rows=rows)
-    assert best - 1e-8 <= found.dual <= best + 1e-3 * max(1.0, abs(best))
+    solution = solved(problem, solve_prices, prices=far, rows=rows)
+    assert best - 1e-8 <= solution.dual <= best + 1e-3 * max(1.0, abs(best))
 
 
 @pytest.mark.parametrize("weights", [None, np.round(0.85 ** np.arange(5) * 2**20) / 2**20])
@@ -381,24 +392,24 @@ def test_campaigns_and_audiences_where_there_are_many_states(weights):
     active[:200, 1] = False
     active[:, 2] = draw.random(400) < 0.3
     items = [*range(20), *range(10, 30), *range(50, 60)]
-    least = [0.7 * total, 0.2 * total, 0.0]
-    most = [np.inf, np.inf, 0.002 * total]
+    floors = [0.7 * total, 0.2 * total, 0.0]
+    caps = [np.inf, np.inf, 0.002 * total]
     cost = [np.inf, np.inf, 0.0]
-    rows = groups_of([20, 20, 10], items, least, most, cost, active)
-    found = solve_dual(scores, 5, position_weights=weights, rows=rows)
-    assert found.gap <= 2e-3
+    rows = groups_of([20, 20, 10], items, floors, caps, cost, active)
+    solution = solve_dual(scores, 5, position_weights=weights, rows=rows)
+    assert solution.gap <= 2e-3
     counts = np.ones(5) if weights is None else weights
-    reached = [exposure_of(found.slates, counts, rows, g) for g in range(3)]
-    assert reached[0] >= 0.7 * total
-    assert reached[1] >= 0.2 * total
-    assert reached[2] <= 0.002 * total
-    assert found.row_price[0] < 0 < found.row_price[2]
-    start = np.concatenate([found.item_price, found.row_price])
+    exposures = [exposure_of(solution.slates, counts, rows, g) for g in range(3)]
+    assert exposures[0] >= 0.7 * total
+    assert exposures[1] >= 0.2 * total
+    assert exposures[2] <= 0.002 * total
+    assert solution.row_price[0] < 0 < solution.row_price[2]
+    start = np.concatenate([solution.item_price, solution.row_price])
     warm = solve_dual(scores, 5, position_weights=weights, rows=rows, prices=start)
-    assert warm.dual <= found.dual * (1 + 1e-12)
-    raised = np.maximum(found.row_price, 0.5)  # no exposure can be too much for a row without a cap
-    given = scores, found.slates, 5, 0, found.item_price, None
-    assert certificate(*given, position_weights=weights, rows=rows, row_price=raised).row_price[0] == 0.0
+    assert warm.dual <= solution.dual * (1 + 1e-12)
+    raised = np.maximum(solution.row_price, 0.5)  # no exposure can be too much for a row without a cap
+    arguments = scores, solution.slates, 5, 0, solution.item_price, None
+    assert certificate(*arguments, position_weights=weights, rows=rows, row_price=raised).row_price[0] == 0.0
 
 
 def test_a_row_that_is_active_for_nobody_changes_nothing():
@@ -408,12 +419,12 @@ def test_a_row_that_is_active_for_nobody_changes_nothing():
     weights = np.array([1.0, 0.5])
     rows = groups_of([3], [0, 1, 2], [5.0], cost=[2.0], active=np.zeros((40, 1), bool))
     plain = solve_dual(scores, 2, 3.25, cost=0.5, position_weights=weights)
-    found = solve_dual(scores, 2, 3.25, cost=0.5, position_weights=weights, rows=rows)
-    assert found.shortfall == pytest.approx(plain.shortfall + 5.0)
-    assert found.dual == pytest.approx(plain.dual - 10.0, abs=2e-3)
-    proof = proven((scores, 2, weights, 3.25, None, None, 0.5), found, rows)
+    solution = solve_dual(scores, 2, 3.25, cost=0.5, position_weights=weights, rows=rows)
+    assert solution.shortfall == pytest.approx(plain.shortfall + 5.0)
+    assert solution.dual == pytest.approx(plain.dual - 10.0, abs=2e-3)
+    proof = proven((scores, 2, weights, 3.25, None, None, 0.5), solution, rows)
     assert proof.row_exposure.tolist() == [0.0]
-    assert proof.value == pytest.approx(found.primal)
+    assert proof.value == pytest.approx(solution.primal)
 
 
 @cases(
