@@ -60,26 +60,28 @@ def counted_by_hand(market, closed, row):
     end = table.end[row]
     items = set(table.items(row).tolist())
     users = market.world.log.users["id"].astype(str)
-    found = 0.0
+    exposure = 0.0
     for n in range(len(schedule)):
         if not begin <= schedule.tick[n] < end:
             continue
         slot = schedule.slot[n]
-        known = int(schedule.logged[slot]) + int(schedule.id[n] & 0xFFFF)
-        asked = known > 0 and users[schedule.log_user[slot]] in market.drawn
-        if table.name[row] == "returning" and not asked:
+        n_earlier = int(schedule.logged[slot]) + int(schedule.id[n] & 0xFFFF)
+        is_drawn = n_earlier > 0 and users[schedule.log_user[slot]] in market.drawn
+        if table.name[row] == "returning" and not is_drawn:
             continue
-        if table.name[row] == "first" and known > 0:
+        if table.name[row] == "first" and n_earlier > 0:
             continue
-        found += sum(weights[r] for r, item in enumerate(closed.ledger.item[n].tolist()) if item in items)
-    return found
+        exposure += sum(weights[r] for r, item in enumerate(closed.ledger.item[n].tolist()) if item in items)
+    return exposure
 
 
 @pytest.mark.parametrize("unit", ["shown", "examined"])
 def test_delivered_is_what_the_ledger_holds_within_window_and_audience(unit):
     """Every row's count is the sum over its items, its time and its audience, nothing outside of them."""
     market = Market(promising(unit=unit), seeds=Seeds.all(3))
-    audience = next(one for one in market.open.requirements.audiences if one.visits == "returning")
+    audience = next(
+        candidate for candidate in market.open.requirements.audiences if candidate.visits == "returning"
+    )
     market.drawn = set(market.world.log.users["id"].astype(str)[audience.users])
     assert 0.4 < len(market.drawn) / market.world.log.n_users < 0.8
     agent = make_agent("random")
@@ -108,29 +110,29 @@ def test_what_is_missing_is_carried_until_the_window_ends(unit):
     assert (average < 1.0) == (unit == "examined")
     agent = make_agent("popularity")
     due = 0.0
-    got = 0.0
-    shares = 0
+    delivered = 0.0
+    n_shares = 0
     while not market.done:
-        counted = market.round_view().promises
+        requirements = market.round_view().promises
         play_round(market, agent)
         closed = market.closed[-1]
         row = closed.promises.name.index("returning")
         due += closed.due[row]
-        missing = max(due - got, 0.0) / average
+        missing = max(due - delivered, 0.0) / average
         assert closed.promises.min_exposure[row] == np.floor(missing + 0.5) * average
-        got += closed.delivered[row]
+        delivered += closed.delivered[row]
         if "first" in closed.promises.name:
             row = closed.promises.name.index("first")
-            shares = shares + 1
-            assert closed.due[row] == pytest.approx(0.1 * 5 * counted.arrivals[row] * average)
+            n_shares = n_shares + 1
+            assert closed.due[row] == pytest.approx(0.1 * 5 * requirements.arrivals[row] * average)
     assert due == pytest.approx(150.0 * average)
-    assert shares
+    assert n_shares
 
 
 def test_each_campaign_with_a_share_of_the_users_draws_its_own():
     """Two campaigns that ask for half of the users ask for different halves, which overlap as by chance."""
-    half = {"items": {"genres": ["Horror"]}, "share": 0.1, "audience": {"share": 0.5}}
-    market = Market(promising(campaigns=[half | {"name": name} for name in ("first", "second")]))
+    campaign = {"items": {"genres": ["Horror"]}, "share": 0.1, "audience": {"share": 0.5}}
+    market = Market(promising(campaigns=[campaign | {"name": name} for name in ("first", "second")]))
     first, second = (audience.users for audience in market.open.requirements.audiences)
     assert np.mean(first & second) == pytest.approx(np.mean(first) * np.mean(second), abs=0.1)
     assert not np.array_equal(first, second)
@@ -142,18 +144,18 @@ def test_floors_of_a_period_are_settled_within_it():
     plain = Market(promising(most=None, campaigns=[]))
     agent = make_agent("relevance")
     due = np.zeros(market.n_items)
-    got = np.zeros(market.n_items)
+    delivered = np.zeros(market.n_items)
     for number in range(3):
         play_round(plain, agent)
         play_round(market, agent)
         closed = market.closed[-1]
         if number == 2:  # two rounds a period
             due = 0 * due
-            got = 0 * got
+            delivered = 0 * delivered
         due = due + plain.closed[-1].required
-        before = got
-        assert np.array_equal(closed.required, np.clip(due - before, 0, None))
-        got = got + closed.ledger.exposure(market.n_items)
+        delivered_before = delivered
+        assert np.array_equal(closed.required, np.clip(due - delivered_before, 0, None))
+        delivered = delivered + closed.ledger.exposure(market.n_items)
     assert not np.array_equal(market.closed[1].required, plain.closed[1].required)
     assert np.array_equal(market.closed[2].required, plain.closed[2].required)
 
@@ -161,22 +163,22 @@ def test_floors_of_a_period_are_settled_within_it():
 def test_arms_whose_floors_hang_on_what_they_delivered_have_tables_of_their_own(tmp_path):
     """With ``per``, no arm's required exposures are written over another's: the table says whose they are."""
     config = promising(per="14d", most=None, campaigns=[], groups=[])
-    found = markets.small_run(tmp_path / "run", ("relevance", "random"), config, rounds=2)
-    later = found.required[found.required["round"] == 1].groupby("agent")["required"].sum()
-    assert set(later.index) == {"relevance", "random"}
-    assert later["relevance"] != later["random"]
+    run = markets.small_run(tmp_path / "run", ("relevance", "random"), config, rounds=2)
+    totals = run.required[run.required["round"] == 1].groupby("agent")["required"].sum()
+    assert set(totals.index) == {"relevance", "random"}
+    assert totals["relevance"] != totals["random"]
 
 
 def test_groups_share_one_floor_and_rows_without_a_cap_are_none():
     """A group is promised β of the uniform exposure of its items, for as long as each is there."""
     market = Market(promising(markets.small_cold_start, campaigns=[]))
-    shares = market.open.requirements
-    row = shares.table.name.index("genres Comedy")
+    requirements = market.open.requirements
+    row = requirements.table.name.index("genres Comedy")
     genres = market.world.log.items["genres"].astype(str)
-    mine = np.flatnonzero([("Comedy" in text.split("|")) for text in genres])
-    assert np.array_equal(shares.table.items(row), mine)
-    there = np.array([(market.schedule.tick >= tick).sum() for tick in market.world.release], np.float64)
-    assert shares.due[row] == pytest.approx(0.5 * 120 * 5 * there[mine].sum() / there.sum())
+    items = np.flatnonzero([("Comedy" in text.split("|")) for text in genres])
+    assert np.array_equal(requirements.table.items(row), items)
+    n_arrivals = np.array([(market.schedule.tick >= tick).sum() for tick in market.world.release], np.float64)
+    assert requirements.due[row] == pytest.approx(0.5 * 120 * 5 * n_arrivals[items].sum() / n_arrivals.sum())
     # A group of one item that asks for nothing has no item's price: it would be charged twice.
     rows = [
         Row("cap", np.array([1]), max_exposure=3.0, begin=0, end=9),
@@ -188,9 +190,9 @@ def test_groups_share_one_floor_and_rows_without_a_cap_are_none():
 def test_caps_are_multiples_of_the_uniform_exposure():
     """Rounded up, and never below an item's floor; a scenario without promises has an empty table."""
     view = Market(promising(most=0.7, beta=0.5)).round_view()
-    most = view.promises.max_exposure_of_items(len(view.required))
-    assert (most == np.ceil(0.7 * 120 * 5 / len(most))).all()
-    assert (view.required <= most).all()
+    caps = view.promises.max_exposure_of_items(len(view.required))
+    assert (caps == np.ceil(0.7 * 120 * 5 / len(caps))).all()
+    assert (view.required <= caps).all()
     market = Market(markets.small_scenario())
     view = market.round_view()
     assert len(view.promises) == len(view.delivered) == 0
@@ -202,7 +204,9 @@ def test_caps_are_multiples_of_the_uniform_exposure():
 def test_past_states_have_audiences_of_the_coming_round(make):
     """States of the round before are active as if they came after the same share of this round, in every market."""
     exposure = scenario_from({"exposure": PROMISES}).exposure
-    campaigns = tuple(dataclasses.replace(one, start=0.0, stop=5000.0) for one in exposure.campaigns)
+    campaigns = tuple(
+        dataclasses.replace(campaign, start=0.0, stop=5000.0) for campaign in exposure.campaigns
+    )
     market = Market(make(exposure=dataclasses.replace(exposure, campaigns=campaigns), rounds=2))
     while not market.done:
         view = market.round_view()
@@ -222,15 +226,15 @@ def test_batches_and_resume_leave_all_bits(tmp_path):
     """What is promised and delivered is the same for every batch size, and after a resume."""
     config = promising(per="14d")
     name = "rim-feedback"
-    whole = markets.played(config, name)
-    for other in (
+    at_once = markets.played(config, name)
+    for market in (
         markets.played(config, name, 7),
         *(markets.resumed(config, name, tmp_path / str(after), after, 50) for after in (1, 2)),
     ):
-        markets.same_ledgers(whole, other)
-        for one, two in zip(whole.closed, other.closed, strict=True):
-            same_arrays(one, two, "required", "delivered", "due")
-            same_arrays(one.promises, two.promises, "min_exposure")
+        markets.same_ledgers(at_once, market)
+        for closed, closed_again in zip(at_once.closed, market.closed, strict=True):
+            same_arrays(closed, closed_again, "required", "delivered", "due")
+            same_arrays(closed.promises, closed_again.promises, "min_exposure")
 
 
 @settings(max_examples=60)
@@ -257,8 +261,8 @@ def test_counts_are_sums_over_the_ledger(data):
         member = np.isin(slates, table.items(row))
         assert counts[row] == (member * weights * active[:, [row]]).sum()
     assert counts[0] == ((slates >= 0) * weights).sum()
-    some = draw.random(len(table)) < 0.5
-    assert np.array_equal(table.rows(some).delivered(slates, masks, weights, m), counts[some])
+    selection = draw.random(len(table)) < 0.5
+    assert np.array_equal(table.rows(selection).delivered(slates, masks, weights, m), counts[selection])
 
 
 @cases(
@@ -330,8 +334,10 @@ def test_a_run_tells_what_was_promised(tmp_path):
         assert values["excess"][number] == pytest.approx(beyond)
     shares = delivered_of_due(table).set_index("promise")
     assert (run.folder / "pictures" / "campaigns.png").is_file()
-    one = table[table["name"] == "returning"]
-    assert shares.loc["returning", "value"] == pytest.approx(one["delivered"].sum() / one["due"].sum())
+    returning = table[table["name"] == "returning"]
+    assert shares.loc["returning", "value"] == pytest.approx(
+        returning["delivered"].sum() / returning["due"].sum()
+    )
 
 
 AGENTS = ("rim-feedback", "rim-resolve(every=30)")
@@ -366,8 +372,10 @@ def test_groups_and_campaigns_are_delivered_beside_floors(name, unit):
     assert missed(rounds) < 0.03
     assert missed(markets.played(config).closed) > 0.15
     floors = sum(closed.required.sum() for closed in rounds)
-    left = [np.maximum(closed.required - markets.weighted_exposures(closed), 0).sum() for closed in rounds]
-    assert sum(left) / floors < 0.05
+    deficits = [
+        np.maximum(closed.required - markets.weighted_exposures(closed), 0).sum() for closed in rounds
+    ]
+    assert sum(deficits) / floors < 0.05
 
 
 @pytest.mark.parametrize("pace", ["arrivals", "clock"])
@@ -375,25 +383,25 @@ def test_groups_and_campaigns_are_delivered_beside_floors(name, unit):
 def test_batches_change_no_bit(name, pace):
     """Slates, prices and the prices of rows are the same for every batch size."""
     config = priced(pace=pace, unit="examined")
-    agent, whole = markets.played_by(name, config)
+    agent, at_once = markets.played_by(name, config)
     for size in (1, 23):
-        other, again = markets.played_by(name, config, size)
-        markets.same_ledgers(whole, again)
-        same_arrays(agent, other, "row_price")
+        second_agent, in_batches = markets.played_by(name, config, size)
+        markets.same_ledgers(at_once, in_batches)
+        same_arrays(agent, second_agent, "row_price")
 
 
 def test_prices_of_a_campaign_are_for_its_audience_alone():
     """The bonus of a campaign's items is paid at arrivals that count for it, and at no others."""
     config = priced(beta=0.0, most=None, groups=[], campaigns=markets.CAMPAIGNS[:1], items=None)
     agent, market = markets.market_of("rim-feedback", config)
-    counted = market.open.requirements.counted[:, 0]
+    is_counted = market.open.requirements.counted[:, 0]
     table = market.round_view().promises
     play_round(market, agent)
     ledger = market.closed[0].ledger
-    mine = np.isin(ledger.item, table.items(0))
-    assert (ledger.price[~counted] == 0).all()
-    assert (ledger.price[~mine] == 0).all()
-    assert (ledger.price[mine & counted[:, None]] < 0).any()
+    in_campaign = np.isin(ledger.item, table.items(0))
+    assert (ledger.price[~is_counted] == 0).all()
+    assert (ledger.price[~in_campaign] == 0).all()
+    assert (ledger.price[in_campaign & is_counted[:, None]] < 0).any()
 
 
 @pytest.mark.parametrize("unit", ["shown", "examined"])
@@ -426,8 +434,8 @@ def test_solved_prices_of_rows_are_those_of_the_audience_problem():
     required = np.zeros(len(view.required))
     required[item] = view.promises.min_exposure[0]
     alone = dataclasses.replace(view, required=required, promises=NO_REQUIREMENTS, delivered=np.zeros(0))
-    own, _ = solved_prices(alone, 1e-4)
-    assert row_price[0] == pytest.approx(own[item], abs=0.05 * view.cost)
+    item_floor_price, _ = solved_prices(alone, 1e-4)
+    assert row_price[0] == pytest.approx(item_floor_price[item], abs=0.05 * view.cost)
     assert row_price[0] < 0 == item_price.min()
     spread = spread_prices(view, row_price, next(iter(view.past)))
     assert (spread[:, item] == row_price[0]).all()
@@ -443,19 +451,21 @@ def test_promised_rows_of_one_item_are_floors(name, unit, hard):
     m = 12
     k = 3
     past = arrivals_of(skewed(n, m, 1))
-    now = arrivals_of(skewed(n, m, 2), first=500)
+    arrivals = arrivals_of(skewed(n, m, 2), first=500)
     decay = 0.7 if unit == "examined" else 1.0
     view = view_of(n, m, k, past=past, unit=unit, decay=decay, hard=hard)
-    asked = [(item, b) for item, b in enumerate(view.required) if b > 0]
-    table = Requirements.of([Row(f"row {item}", np.array([item]), b, arrivals=n) for item, b in asked])
-    promised = dataclasses.replace(view, required=np.zeros(m), promises=table, delivered=np.zeros(len(asked)))
+    item_floors = [(item, b) for item, b in enumerate(view.required) if b > 0]
+    table = Requirements.of([Row(f"row {item}", np.array([item]), b, arrivals=n) for item, b in item_floors])
+    promised = dataclasses.replace(
+        view, required=np.zeros(m), promises=table, delivered=np.zeros(len(item_floors))
+    )
     floors = []
     agents = [make_agent(name), make_agent(name)]
-    for agent, one in zip(agents, (view, promised), strict=True):
-        agent.begin_round(one)
-        floors.append([agent.act(now.rows(slice(start, start + 30))) for start in (0, 30)])
-    for one, two in zip(*floors, strict=True):
-        same_arrays(one, two, "items", "price")
+    for agent, agent_view in zip(agents, (view, promised), strict=True):
+        agent.begin_round(agent_view)
+        floors.append([agent.act(arrivals.rows(slice(start, start + 30))) for start in (0, 30)])
+    for of_floors, of_rows in zip(*floors, strict=True):
+        same_arrays(of_floors, of_rows, "items", "price")
     assert np.array_equal(agents[1].row_price, agents[0].item_price[table.item])
     assert (agents[1].item_price == 0).all()
 
@@ -476,7 +486,7 @@ def test_rewards_and_returns_count_groups_campaigns_and_caps(tmp_path, unit):
     env.reset(seed=0)
     market = env.market
     totals = []
-    notes = []
+    states_noted = []
     total = 0.0
     while not market.done:
         number = market.round
@@ -484,22 +494,22 @@ def test_rewards_and_returns_count_groups_campaigns_and_caps(tmp_path, unit):
         _, reward, _, _, info = env.step(action)
         total += reward
         if market.round == number and not market.done:
-            notes.append((number, info["market"]["shortfall"], info["market"]["excess"]))
+            states_noted.append((number, info["market"]["shortfall"], info["market"]["excess"]))
         else:
             totals.append(total)
             total = 0.0
     for number, (closed, rewarded) in enumerate(zip(market.closed, totals, strict=True)):
         missing, beyond = owed_and_beyond(closed)
         assert missing > 0 < beyond
-        asked = closed.required.sum() + closed.promises.min_exposure.sum()
-        expected = closed.ledger.consumed.sum() + closed.cost * (asked - missing - beyond)
+        required = closed.required.sum() + closed.promises.min_exposure.sum()
+        expected = closed.ledger.consumed.sum() + closed.cost * (required - missing - beyond)
         assert rewarded == pytest.approx(expected)
-        found = find_measure("return").value(facts_of(market, closed))
-        assert found == pytest.approx(rewarded - closed.cost * asked)
-        last = [note for note in notes if note[0] == number][-1]
-        assert missing <= last[1] + 1e-9
-        assert last[1] - missing <= 5 * 3 + 1e-9  # the last slate alone came after it
-        assert 0 <= beyond - last[2] <= 5 + 1e-9
+        measured = find_measure("return").value(facts_of(market, closed))
+        assert measured == pytest.approx(rewarded - closed.cost * required)
+        last_note = [note for note in states_noted if note[0] == number][-1]
+        assert missing <= last_note[1] + 1e-9
+        assert last_note[1] - missing <= 5 * 3 + 1e-9  # the last slate alone came after it
+        assert 0 <= beyond - last_note[2] <= 5 + 1e-9
 
 
 def rows_by_hand(closed):
@@ -509,27 +519,27 @@ def rows_by_hand(closed):
     m = len(closed.required)
     first = [0]
     item = []
-    least = []
+    floors = []
     active = []
-    most = np.full(m, np.inf)
+    caps = np.full(m, np.inf)
     ticks = closed.ledger.schedule.tick
     audiences = closed.states.audiences
     for row in range(len(table)):
-        mine = table.items(row)
+        items = table.items(row)
         if np.isfinite(table.max_exposure[row]):
-            most[mine] = table.max_exposure[row]
+            caps[items] = table.max_exposure[row]
             continue
-        item += mine.tolist()
+        item += items.tolist()
         first.append(len(item))
-        least.append(table.min_exposure[row])
-        who = np.ones(n, bool) if table.audience[row] < 0 else audiences[:, table.audience[row]]
-        active.append(who & (ticks >= table.begin[row]) & (ticks < table.end[row]))
+        floors.append(table.min_exposure[row])
+        is_counted = np.ones(n, bool) if table.audience[row] < 0 else audiences[:, table.audience[row]]
+        active.append(is_counted & (ticks >= table.begin[row]) & (ticks < table.end[row]))
     first = np.array(first)
     item = np.array(item, np.int64)
-    least = np.array(least)
-    none = np.full(len(least), np.inf)
-    rows = Rows(first, item, least, none, np.full(len(least), closed.cost), np.stack(active, axis=1))
-    return rows, np.minimum(most, n)
+    floors = np.array(floors)
+    no_caps = np.full(len(floors), np.inf)
+    rows = Rows(first, item, floors, no_caps, np.full(len(floors), closed.cost), np.stack(active, axis=1))
+    return rows, np.minimum(caps, n)
 
 
 SHARES = [
@@ -547,10 +557,10 @@ def test_the_certificate_of_a_round_is_the_linear_programme_with_all_rows(name, 
     market = markets.played(dataclasses.replace(config, slate=3, rounds=1, arrivals=arrivals), name)
     closed = market.closed[0]
     states = joined_states(closed.states, 3)
-    (rows, most) = rows_by_hand(closed)
+    rows, caps = rows_by_hand(closed)
     scores = np.maximum(states.scores, 0.0).astype(np.float64)
     problem = scores, states.capacity, closed.position_weights, closed.required
-    best = relaxed(*problem, most, states.scores > -np.inf, closed.cost, rows)
+    best = relaxed(*problem, caps, states.scores > -np.inf, closed.cost, rows)
     proof = certified(closed, HindsightPrices())
     assert best - 1e-9 <= proof.bound <= best + 2e-3 * abs(best)
     missing, beyond = owed_and_beyond(closed)
