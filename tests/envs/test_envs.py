@@ -68,18 +68,18 @@ def test_check_env_finds_nothing(kind):
     """Gymnasium's checker passes for every kind of market, and any warning is an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = make(scenario="closed-loop", settings=settings_of(SMALL[kind]()))
-        check_env(made.unwrapped, skip_render_check=True)
+        env = make(scenario="closed-loop", settings=settings_of(SMALL[kind]()))
+        check_env(env.unwrapped, skip_render_check=True)
 
 
 @pytest.mark.parametrize("mode", MarketEnv.metadata["render_modes"])
 def test_every_render_mode_renders(mode):
     """Ansi gives text that counts arrivals, rgb_array a picture that changes as exposure does."""
-    made = make(render_mode=mode)
-    made.reset(seed=0)
-    before = made.render()
-    made.step(made.unwrapped.arrivals.relevance[0].topk(5).indices.numpy())
-    after = made.render()
+    env = make(render_mode=mode)
+    env.reset(seed=0)
+    before = env.render()
+    env.step(env.unwrapped.arrivals.relevance[0].topk(5).indices.numpy())
+    after = env.render()
     if mode == "ansi":
         assert "1 of 60 arrivals served" in after
     else:
@@ -89,36 +89,36 @@ def test_every_render_mode_renders(mode):
 
 def test_same_seed_same_trajectory():
     """Copies with one seed, through JSON or pickle too, agree in every observation, reward and info."""
-    one = make(scenario="closed-loop", settings=settings_of(SMALL["clones"](rounds=2)))
-    read = gymnasium.make(EnvSpec.from_json(one.spec.to_json()))
-    others = [read, pickle.loads(pickle.dumps(one.unwrapped))]  # noqa: S301  # our own bytes
-    assert one.reset(seed=4)[1] != one.reset(seed=3)[1]
-    mine = one.reset(seed=3)
-    theirs = [other.reset(seed=3) for other in others]
-    one.action_space.seed(0)
-    done = False
-    while not done:
-        for other in theirs:
-            assert mine[1:] == other[1:]
-            np.testing.assert_equal(mine[0], other[0])
-        action = one.action_space.sample()
-        mine = one.step(action)
-        theirs = [other.step(action) for other in others]
-        done = mine[2]
+    original = make(scenario="closed-loop", settings=settings_of(SMALL["clones"](rounds=2)))
+    from_json = gymnasium.make(EnvSpec.from_json(original.spec.to_json()))
+    copies = [from_json, pickle.loads(pickle.dumps(original.unwrapped))]  # noqa: S301  # our own bytes
+    assert original.reset(seed=4)[1] != original.reset(seed=3)[1]
+    step = original.reset(seed=3)
+    copied_steps = [twin.reset(seed=3) for twin in copies]
+    original.action_space.seed(0)
+    is_over = False
+    while not is_over:
+        for copied_step in copied_steps:
+            assert step[1:] == copied_step[1:]
+            np.testing.assert_equal(step[0], copied_step[0])
+        action = original.action_space.sample()
+        step = original.step(action)
+        copied_steps = [twin.step(action) for twin in copies]
+        is_over = step[2]
 
 
 def test_observations_are_fresh_and_within_their_space(env):
     """An observation keeps its values and shares no memory with the next, and all lie in the space to the last step."""
     observation, _ = env.reset(seed=0)
-    done = False
-    while not done:
+    is_over = False
+    while not is_over:
         last = observation
-        kept = {name: value.copy() for name, value in observation.items()}
-        observation, _, done, _, _ = env.step(np.argsort(-observation["relevance"])[:5])
+        values_before = {name: value.copy() for name, value in observation.items()}
+        observation, _, is_over, _, _ = env.step(np.argsort(-observation["relevance"])[:5])
         assert env.observation_space.contains(observation)
         for name, value in observation.items():
             assert not np.shares_memory(value, last[name])
-            np.testing.assert_array_equal(last[name], kept[name])
+            np.testing.assert_array_equal(last[name], values_before[name])
     assert observation["clock"].tolist() == [1.0, 1.0]
     assert not observation["admissible"].any()
     assert env.observation_space["ground_intensity"].high[0] == GROUND_BOUND
@@ -128,16 +128,16 @@ def test_invalid_items_leave_positions_empty_and_are_counted():
     """A repeated and an inadmissible item are emptied, and the rest is shown; a −1 is empty on purpose, not counted."""
     env = make(invalid_items="empty").unwrapped
     observation, _ = env.reset(seed=0)
-    good = np.argsort(-observation["relevance"])[:3]
+    best = np.argsort(-observation["relevance"])[:3]
     barred = np.flatnonzero(observation["admissible"] == 0)
-    bad = barred[0] if len(barred) else good[0]
-    for action, emptied, left in (
-        ([good[0], good[0], bad, good[1], good[2]], 2, [good[0], -1, -1, good[1], good[2]]),
+    bad = barred[0] if len(barred) else best[0]
+    for action, emptied, slate in (
+        ([best[0], best[0], bad, best[1], best[2]], 2, [best[0], -1, -1, best[1], best[2]]),
         ([-1] * 5, 0, [-1] * 5),
-        ([99999, -2, *good], 2, [-1, -1, *good]),
+        ([99999, -2, *best], 2, [-1, -1, *best]),
     ):
         assert env.step(np.array(action))[4]["market"]["emptied"] == emptied
-        assert env.feedback.slates[0].tolist() == left
+        assert env.feedback.slates[0].tolist() == slate
 
 
 @pytest.mark.parametrize("item", [-1, -2, 99999])
@@ -147,13 +147,13 @@ def test_an_item_outside_the_catalogue_is_refused(item, compiled, monkeypatch):
     if not compiled:
         monkeypatch.setattr(MarketEnv, "stepped_market", lambda _: None)
     env = make().unwrapped
-    other = make().unwrapped
-    for either in (env, other):
-        either.reset(seed=0)
+    twin = make().unwrapped
+    for each_env in (env, twin):
+        each_env.reset(seed=0)
     for _ in range(3):
         message = rf"item {item} in position 3\. Expected items from 0 to {env.n_items - 1}\. .*invalid_items='empty'"
         refused(AgentError, message, env.step, np.array([0, 1, 2, item, 3]))
-        np.testing.assert_equal(env.step(np.arange(5)), other.step(np.arange(5)))
+        np.testing.assert_equal(env.step(np.arange(5)), twin.step(np.arange(5)))
 
 
 def test_an_item_outside_the_catalogue_moves_no_market_of_a_batch():
@@ -163,16 +163,16 @@ def test_an_item_outside_the_catalogue_moves_no_market_of_a_batch():
         "settings": SETTINGS | {"arrivals.per_round": 3, "rounds": 1},
         "scenario": "closed-loop",
     }
-    envs, others = (gymnasium.make_vec("RIMMarket-v0", **options) for _ in range(2))
-    for either in (envs, others):
-        either.reset(seed=0)
+    envs, twins = (gymnasium.make_vec("RIMMarket-v0", **options) for _ in range(2))
+    for vector in (envs, twins):
+        vector.reset(seed=0)
     good = np.arange(10).reshape(2, 5)
     wrong = np.arange(10).reshape(2, 5)
     wrong[1, 4] = 99999
     for _ in range(3):
         refused(AgentError, "item 99999 in position 4", envs.step, wrong)
-        np.testing.assert_equal(envs.step(good), others.step(good))
-    np.testing.assert_equal(envs.step(wrong), others.step(good))  # this step only resets
+        np.testing.assert_equal(envs.step(good), twins.step(good))
+    np.testing.assert_equal(envs.step(wrong), twins.step(good))  # this step only resets
     lenient = gymnasium.make_vec("RIMMarket-v0", **options, invalid_items="empty")
     relevance = lenient.reset(seed=0)[0]["relevance"]
     slates = np.argsort(-relevance, axis=1)[:, :5]
@@ -202,33 +202,33 @@ def test_a_batch_of_markets_is_a_vector_environment_of_stable_baselines(wrapped)
     layers = [MeasuredEpisode, CompactObservation] if wrapped else []
 
     def single():
-        made = make(**TASK)
+        env = make(**TASK)
         for layer in layers:
-            made = layer(made)
-        return made
+            env = layer(env)
+        return env
 
     options = {"vectorization_mode": "sync", "wrappers": layers} if wrapped else {}
     mode = AutoresetMode.SAME_STEP
     options |= {"vector_kwargs": {"autoreset_mode": mode}} if wrapped else {"autoreset_mode": mode}
     ours = SB3VecEnv(gymnasium.make_vec("RIMMarket-v0", num_envs=2, **options, **TASK))
     theirs = vec_env.DummyVecEnv([single, single])
-    for either in (ours, theirs):
-        either.seed(3)
+    for vector in (ours, theirs):
+        vector.seed(3)
     np.testing.assert_equal(ours.reset(), theirs.reset())
     actions = np.random.default_rng(0)
     ends = 0
     for _ in range(20):
         action = np.stack([actions.permutation(theirs.get_attr("n_items")[0])[:5] for _ in range(2)])
-        mine = ours.step(action)
-        others = theirs.step(action)
-        np.testing.assert_equal(mine[:3], others[:3])
-        for info, other in zip(mine[3], others[3], strict=True):
-            assert info.keys() == other.keys()
-            assert {"terminal_observation"} <= info.keys() or not mine[2].any()
-            np.testing.assert_equal(info.get("terminal_observation"), other.get("terminal_observation"))
-            np.testing.assert_equal(info.get("measures"), other.get("measures"))
-            np.testing.assert_equal(_plain(info["market"]), _plain(other["market"]))
-        ends += mine[2].sum()
+        our_step = ours.step(action)
+        their_step = theirs.step(action)
+        np.testing.assert_equal(our_step[:3], their_step[:3])
+        for info, their_info in zip(our_step[3], their_step[3], strict=True):
+            assert info.keys() == their_info.keys()
+            assert {"terminal_observation"} <= info.keys() or not our_step[2].any()
+            np.testing.assert_equal(info.get("terminal_observation"), their_info.get("terminal_observation"))
+            np.testing.assert_equal(info.get("measures"), their_info.get("measures"))
+            np.testing.assert_equal(_plain(info["market"]), _plain(their_info["market"]))
+        ends += our_step[2].sum()
     assert ends == 4
     assert ours.env_is_wrapped(MeasuredEpisode) == theirs.env_is_wrapped(MeasuredEpisode) == [wrapped] * 2
     assert [mask.shape for mask in ours.env_method("action_masks", indices=1)] == [
@@ -285,28 +285,30 @@ def test_an_unknown_answer_to_invalid_items_is_refused():
 def test_the_short_way_of_a_step_is_the_long_way(kind, changes):
     """A step gives the same whether the slate goes through compiled code for one arrival or through the engine."""
     settings = settings_of(SMALL[kind]()) | {"arrivals.per_round": 30, "rounds": 2} | changes
-    one, other = (MarketEnv("closed-loop", settings=settings) for _ in range(2))
-    (seen, *mine) = one.reset(seed=5)
-    (seen_too, *theirs) = other.reset(seed=5)
-    one.action_space.seed(0)
-    done = False
-    while not done:
-        assert mine == theirs
-        np.testing.assert_equal(seen, seen_too)
-        assert [value.dtype for value in seen.values()] == [value.dtype for value in seen_too.values()]
-        action = one.action_space.sample()
-        action[:3] = np.argsort(-seen["relevance"])[[0, 0, 1]][: len(action[:3])]
-        other.annotate(Slates(action[None]))
-        (seen, *mine) = one.step(action)
-        (seen_too, *theirs) = other.step(action)
-        done = mine[1]
-        same_arrays(one.feedback, other.feedback, "slates", "consumed")
-        same_arrays(one.feedback.arrivals, other.feedback.arrivals, "id", "time", "user", "row")
-    for closed, closed_too in zip(one.market.closed, other.market.closed, strict=True):
+    compiled, by_engine = (MarketEnv("closed-loop", settings=settings) for _ in range(2))
+    (observation, *answer) = compiled.reset(seed=5)
+    (engine_observation, *engine_answer) = by_engine.reset(seed=5)
+    compiled.action_space.seed(0)
+    is_over = False
+    while not is_over:
+        assert answer == engine_answer
+        np.testing.assert_equal(observation, engine_observation)
+        assert [value.dtype for value in observation.values()] == [
+            value.dtype for value in engine_observation.values()
+        ]
+        action = compiled.action_space.sample()
+        action[:3] = np.argsort(-observation["relevance"])[[0, 0, 1]][: len(action[:3])]
+        by_engine.annotate(Slates(action[None]))
+        (observation, *answer) = compiled.step(action)
+        (engine_observation, *engine_answer) = by_engine.step(action)
+        is_over = answer[1]
+        same_arrays(compiled.feedback, by_engine.feedback, "slates", "consumed")
+        same_arrays(compiled.feedback.arrivals, by_engine.feedback.arrivals, "id", "time", "user", "row")
+    for closed, engine_closed in zip(compiled.market.closed, by_engine.market.closed, strict=True):
         columns = ("item", "consumed", "intensity", "probability", "true_intensity", "ground")
-        same_arrays(closed.ledger, closed_too.ledger, *columns)
+        same_arrays(closed.ledger, engine_closed.ledger, *columns)
         events = closed.histories.events
-        same_arrays(events, closed_too.histories.events, *(field.name for field in fields(events)))
+        same_arrays(events, engine_closed.histories.events, *(field.name for field in fields(events)))
 
 
 # Each agent and each market is among these pairs; all pairs are in test_market, with batches of one.
@@ -314,9 +316,9 @@ def test_the_short_way_of_a_step_is_the_long_way(kind, changes):
 def test_rollout_gives_what_the_engine_gives(kind, name):
     """One arrival at a time through Gymnasium leaves the ledger that the batch engine leaves, bit for bit."""
     config = priced() if kind == "promises" else SMALL[kind](rounds=2)
-    made = make(scenario="closed-loop", settings=settings_of(config), model_seed=5)
-    rollout(made, make_agent(name), seed=5)
-    markets.same_ledgers(made.unwrapped.market, played(config, name, seeds=Seeds.all(5)))
+    env = make(scenario="closed-loop", settings=settings_of(config), model_seed=5)
+    rollout(env, make_agent(name), seed=5)
+    markets.same_ledgers(env.unwrapped.market, played(config, name, seeds=Seeds.all(5)))
 
 
 def test_seeds_can_be_set_one_by_one(env):
@@ -327,35 +329,35 @@ def test_seeds_can_be_set_one_by_one(env):
     refused(ConfigError, "Expected only the option 'seeds'", env.reset, options={"sedes": {}})
     refused(ConfigError, r"exposure\.betta.*'exposure\.beta'", MarketEnv, settings={"exposure.betta": 0.3})
     for by in ("item", "genre"):
-        said = f"groups is 5. but by='{by}' sets the number"
-        refused(ConfigError, said, BonusAction, env, by=by, groups=5)
+        message = f"groups is 5. but by='{by}' sets the number"
+        refused(ConfigError, message, BonusAction, env, by=by, groups=5)
 
 
 @cases("by size", ("item", None), ("genre", None), ("popularity", 10))
 def test_bonus_action_passes_stable_baselines_checker(by, size):
     """Stable-Baselines3 finds nothing to complain about, and an extreme bonus changes the slate."""
     sb3 = pytest.importorskip("stable_baselines3.common.env_checker")
-    made = BonusAction(make(), by=by)
-    assert size is None or made.action_space.shape == (size,)
-    np.testing.assert_allclose(made.share.sum(0), 1.0)
+    env = BonusAction(make(), by=by)
+    assert size is None or env.action_space.shape == (size,)
+    np.testing.assert_allclose(env.share.sum(0), 1.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        sb3.check_env(made)
-    made.reset(seed=0)
-    low = -np.ones(made.action_space.shape)
-    high = -np.ones(made.action_space.shape)
-    favoured = int(np.flatnonzero(made.share @ made.unwrapped.arrivals.admissible[0].numpy())[0])
+        sb3.check_env(env)
+    env.reset(seed=0)
+    low = -np.ones(env.action_space.shape)
+    high = -np.ones(env.action_space.shape)
+    favoured = int(np.flatnonzero(env.share @ env.unwrapped.arrivals.admissible[0].numpy())[0])
     high[favoured] = 1.0
-    assert made.action(low).tolist() == made.unwrapped.arrivals.intensity[0].topk(5).indices.tolist()
-    assert made.share[favoured][made.action(high)].sum() >= made.share[favoured][made.action(low)].sum()
+    assert env.action(low).tolist() == env.unwrapped.arrivals.intensity[0].topk(5).indices.tolist()
+    assert env.share[favoured][env.action(high)].sum() >= env.share[favoured][env.action(low)].sum()
 
 
 def test_a_genre_named_twice_counts_once(monkeypatch):
     """Bonuses of an item's genres are shared in equal parts that sum to 1, however often its cell names one."""
     log = SimpleNamespace(n_items=3, items={"genres": ["Drama|Drama", "Comedy|Drama|Comedy", ""]})
     monkeypatch.setattr("rimsim.envs.wrappers.build_world", lambda _: SimpleNamespace(log=log))
-    made = BonusAction(make(), by="genre")
-    assert made.share.T.tolist() == [[0.0, 0.0, 1.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]]
+    env = BonusAction(make(), by="genre")
+    assert env.share.T.tolist() == [[0.0, 0.0, 1.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]]
 
 
 TEXT = "\n".join((DOCS / name).read_text(encoding="utf-8") for name in ("environment.md", "learning.md"))
@@ -365,10 +367,10 @@ TEXT = "\n".join((DOCS / name).read_text(encoding="utf-8") for name in ("environ
 def names():
     """What the blocks of the page leave behind, each run after those before it."""
     pytest.importorskip("stable_baselines3")
-    found: dict[str, object] = {}
+    namespace: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
-        exec(compile(block, "the page", "exec"), found)  # noqa: S102  # our own page
-    return found
+        exec(compile(block, "the page", "exec"), namespace)  # noqa: S102  # our own page
+    return namespace
 
 
 def rows(heading):
@@ -381,13 +383,13 @@ def rows(heading):
 @pytest.mark.parametrize("make", [gymnasium.make, gymnasium.make_vec])
 def test_a_misspelt_argument_is_told_with_the_nearest(make):
     """Also by Gymnasium, which hands it on; the signature stays that of the constructor (F14)."""
-    told = "'scenaro' is not an argument. Did you mean 'scenario'?"
-    refused(ConfigError, told, make, "RIMMarket-v0", scenaro="a")
+    message = "'scenaro' is not an argument. Did you mean 'scenario'?"
+    refused(ConfigError, message, make, "RIMMarket-v0", scenaro="a")
     assert next(iter(inspect.signature(MarketEnv).parameters)) == "scenario"
 
     class Named(MarketEnv):
-        def __init__(self, **more):
-            super().__init__(**{name: value for name, value in more.items() if name != "mine"})
+        def __init__(self, **options):
+            super().__init__(**{name: value for name, value in options.items() if name != "mine"})
 
     assert Named(mine=1, rounds=2).config.rounds == 2
 
@@ -431,16 +433,16 @@ def test_only_items_that_lack_exposure_get_the_bonus():
         admissible = rng.uniform(size=12) < 0.8
         exposure = rng.integers(0, 3, 12).astype(float)
         required = rng.integers(0, 7, 12) / 2
-        now = Standing(intensity, admissible, exposure, required, 0.8 ** np.arange(3), 0.5, 5, 20)
+        standing = Standing(intensity, admissible, exposure, required, 0.8 ** np.arange(3), 0.5, 5, 20)
         share = popularity_groups(rng.integers(0, 9, 12), 2)
         action = rng.uniform(-1, 1, 2)
         score = {}
-        for item in np.flatnonzero(now.admissible):
+        for item in np.flatnonzero(standing.admissible):
             group = int(share[:, item].argmax())
-            lacks = now.exposure[item] < now.required[item]
-            score[item] = now.intensity[item] + lacks * 0.5 * (action[group] + 1) / 2
+            is_below = standing.exposure[item] < standing.required[item]
+            score[item] = standing.intensity[item] + is_below * 0.5 * (action[group] + 1) / 2
         best = sorted(score, key=lambda item: -score[item])[:3]
-        assert Bonuses(share, lacking=True).slate(action, now).tolist() == best
+        assert Bonuses(share, lacking=True).slate(action, standing).tolist() == best
 
 
 def test_the_numbers_say_where_the_round_stands():
@@ -449,9 +451,9 @@ def test_the_numbers_say_where_the_round_stands():
     admissible = np.array([True, True, True, False])
     exposure = np.array([2.0, 0.0, 2.0, 4.0])
     required = np.array([0.0, 5.0, 2.0, 3.0])
-    now = Standing(intensity, admissible, exposure, required, np.ones(2), 0.5, 3, 4)
-    found = compact(now, np.array([[1, 0, 0, 1], [0, 1, 1, 0.0]]))
-    seen = dict(zip([*COMPACT, "rare", "known"], found, strict=True))
+    standing = Standing(intensity, admissible, exposure, required, np.ones(2), 0.5, 3, 4)
+    numbers = compact(standing, np.array([[1, 0, 0, 1], [0, 1, 1, 0.0]]))
+    by_name = dict(zip([*COMPACT, "rare", "known"], numbers, strict=True))
     expected = {
         "gone": 3 / 4,
         "missing": 3 / 8,
@@ -466,7 +468,7 @@ def test_the_numbers_say_where_the_round_stands():
         "rare": 3 / 6,
         "known": 0.0,
     }
-    assert seen == pytest.approx(expected)
+    assert by_name == pytest.approx(expected)
 
 
 def test_compact_numbers_are_bounded_and_checked():
@@ -474,12 +476,12 @@ def test_compact_numbers_are_bounded_and_checked():
     env = CompactObservation(BonusAction(made(), by="shortfall"), groups=3)
     check_env(env, skip_render_check=True)
     assert (env.observation_space.shape, env.action_space.shape) == ((13,), (1,))
-    seen, _ = env.reset(seed=1)
-    over = False
-    while not over:
-        assert env.observation_space.contains(seen)
-        seen, _, over, _, _ = env.step(np.zeros(1, np.float32))
-    assert not seen.any()
+    observation, _ = env.reset(seed=1)
+    is_over = False
+    while not is_over:
+        assert env.observation_space.contains(observation)
+        observation, _, is_over, _, _ = env.step(np.zeros(1, np.float32))
+    assert not observation.any()
     refused(ConfigError, "groups is 0", CompactObservation, made(), groups=0)
 
 
@@ -487,15 +489,15 @@ def test_compact_numbers_are_bounded_and_checked():
 def test_a_policy_is_the_same_agent_in_the_environment_and_in_batches(config):
     """What a policy gets through the wrappers it gets as an agent, one arrival at a time or in batches, to the bit."""
 
-    def policy(seen):
-        return np.array([seen[0] - seen[3], 2 * seen[1] - 1], np.float32)
+    def policy(observation):
+        return np.array([observation[0] - observation[3], 2 * observation[1] - 1], np.float32)
 
     env = CompactObservation(BonusAction(made(config), by="shortfall", groups=2))
-    seen, _ = env.reset(seed=4)
+    observation, _ = env.reset(seed=4)
     total = 0.0
-    over = False
-    while not over:
-        seen, reward, over, _, _ = env.step(policy(seen))
+    is_over = False
+    while not is_over:
+        observation, reward, is_over, _, _ = env.step(policy(observation))
         total += float(reward)
     assert rollout(made(config), PolicyAgent(policy, groups=2), seed=4).reward == total
     slates = []
@@ -511,14 +513,14 @@ def test_a_policy_is_the_same_agent_in_the_environment_and_in_batches(config):
 def test_info_and_masks_say_what_was_consumed_and_may_be_shown():
     """Items and what was taken are those of the feedback, a reset has none; each position has the admissible items."""
     env = made()
-    seen, info = env.reset(seed=0)
+    observation, info = env.reset(seed=0)
     assert set(info["market"]["items"]) == {-1}
     assert not any(info["market"]["taken"])
     for _ in range(20):
         masks = env.unwrapped.action_masks()
-        assert masks.shape == (5 * len(seen["admissible"]),)
-        assert (masks.reshape(5, -1) == seen["admissible"].astype(bool)).all()
-        seen, _, _, _, info = env.step(seen["relevance"].argsort()[::-1][:5])
+        assert masks.shape == (5 * len(observation["admissible"]),)
+        assert (masks.reshape(5, -1) == observation["admissible"].astype(bool)).all()
+        observation, _, _, _, info = env.step(observation["relevance"].argsort()[::-1][:5])
         feedback = env.unwrapped.feedback
         assert list(info["market"]["items"]) == feedback.slates[0].tolist()
         assert list(info["market"]["taken"]) == feedback.consumed[0].tolist()
@@ -542,8 +544,8 @@ def test_a_copy_goes_on_as_the_episode_does():
         assert twin.unwrapped is not env.unwrapped
         state = env.unwrapped.state
 
-        def future(one, steps=steps):
-            return [float(one.step(np.full(1, 0.3, np.float32))[1]) for _ in range(240 - steps)]
+        def future(episode, steps=steps):
+            return [float(episode.step(np.full(1, 0.3, np.float32))[1]) for _ in range(240 - steps)]
 
         expected = future(env)
         assert future(twin) == expected
@@ -555,15 +557,15 @@ def test_a_copy_goes_on_as_the_episode_does():
 def test_an_episode_ends_with_its_measures():
     """The last step tells means over rounds, the same as by hand; no step before tells any."""
     env = MeasuredEpisode(made())
-    seen, _ = env.reset(seed=0)
+    observation, _ = env.reset(seed=0)
     shown = []
     rewards = []
-    over = False
-    while not over:
-        seen, reward, over, _, info = env.step(seen["relevance"].argsort()[::-1][:5])
+    is_over = False
+    while not is_over:
+        observation, reward, is_over, _, info = env.step(observation["relevance"].argsort()[::-1][:5])
         shown.append(info["market"]["items"])
         rewards.append(float(reward))
-        assert over == ("measures" in info)
+        assert is_over == ("measures" in info)
     rounds = np.split(np.array(shown), 2)
     m = env.unwrapped.n_items
     coverage = np.mean([measures.coverage(measures.exposure_counts(part, m)) for part in rounds])
@@ -589,16 +591,16 @@ def test_a_policy_goes_on_with_its_groups():
     def low_numbers(_):
         return np.array([1.0, -1.0], np.float32)  # lifts the first of two groups
 
-    agent, anew, resumed = (PolicyAgent(low_numbers, groups=2, lacking=False) for _ in range(3))
+    agent, restarted, resumed = (PolicyAgent(low_numbers, groups=2, lacking=False) for _ in range(3))
     market = market_for(agent, CONFIG, seeds=Seeds())
     play_round(market, agent)
     resumed.load_state(agent.state)
-    for one in (agent, anew, resumed):
-        one.begin_round(market.round_view())
+    for policy in (agent, restarted, resumed):
+        policy.begin_round(market.round_view())
     arrivals = market.next_arrivals(40)
     expected = agent.act(arrivals)
     assert (resumed.act(arrivals) == expected).all()
-    assert (anew.act(arrivals) != expected).any()
+    assert (restarted.act(arrivals) != expected).any()
 
 
 COPIES = 3
@@ -653,8 +655,8 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
     singles = [MarketEnv(**kwargs) for _ in range(2)]
     together, _ = envs.reset(seed=4)
     alone = [env.reset(seed=4 + n)[0] for n, env in enumerate(singles)]
-    joint = []
-    read = []
+    is_joint = []
+    is_compiled = []
     for step in range(60):
         for n, observation in enumerate(alone):
             np.testing.assert_equal({name: together[name][n] for name in together}, observation)
@@ -662,10 +664,10 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
         actions = np.argsort(-together["relevance"], axis=1, kind="stable")[:, :5]
         actions[0, 4] = actions[0, step % 5]
         if step % 9 == 4:
-            read.append(_by_compiled_step(envs.envs[0]))
-            mine, expected = (env.feedback for env in pair)
-            same_arrays(mine, expected, "slates", "consumed")
-            same_arrays(mine.arrivals, expected.arrivals, "relevance")
+            is_compiled.append(_by_compiled_step(envs.envs[0]))
+            joint_feedback, single_feedback = (env.feedback for env in pair)
+            same_arrays(joint_feedback, single_feedback, "slates", "consumed")
+            same_arrays(joint_feedback.arrivals, single_feedback.arrivals, "relevance")
         elif step % 9 == 5:
             np.testing.assert_array_equal(*(env.action_masks() for env in pair))
             np.testing.assert_array_equal(*(env.standing.missing for env in pair))
@@ -675,40 +677,40 @@ def test_a_market_of_a_vector_can_go_on_by_itself(kind, monkeypatch):
         elif step % 9 == 7:  # one arrival of both markets, each served by itself
             steps = [env.step(action) for env, action in zip(envs.envs, actions, strict=True)]
             alone = [env.step(action)[0] for env, action in zip(singles, actions, strict=True)]
-            together = {name: np.stack([one[0][name] for one in steps]) for name in together}
+            together = {name: np.stack([env_step[0][name] for env_step in steps]) for name in together}
             continue
         elif step % 9 == 8:
             after = [copy.deepcopy(env).step(actions[step % 2])[0] for env in pair]
             np.testing.assert_equal(*after)
         together, rewards, *_ = envs.step(actions)
-        joint.append(all(map(_by_compiled_step, envs.envs)))
+        is_joint.append(all(map(_by_compiled_step, envs.envs)))
         steps = [env.step(action) for env, action in zip(singles, actions, strict=True)]
-        alone = [one[0] for one in steps]
-        theirs = [one[1] for one in steps]
-        assert rewards.tolist() == theirs
-    assert 20 < sum(joint) < len(joint)
-    assert any(read)
-    for one, other in zip(envs.envs, singles, strict=True):
-        assert len(one.market.closed) == 1
-        events = one.market.closed[0].histories.events
+        alone = [env_step[0] for env_step in steps]
+        single_rewards = [env_step[1] for env_step in steps]
+        assert rewards.tolist() == single_rewards
+    assert 20 < sum(is_joint) < len(is_joint)
+    assert any(is_compiled)
+    for joint_env, single in zip(envs.envs, singles, strict=True):
+        assert len(joint_env.market.closed) == 1
+        events = joint_env.market.closed[0].histories.events
         assert kind == "replay" or 10 < events.size[0] <= len(events.tick)
-        markets.same_ledgers(one.market, other.market)
-        same_arrays(one.market.ledger, other.market.ledger, "item", "price")
+        markets.same_ledgers(joint_env.market, single.market)
+        same_arrays(joint_env.market.ledger, single.market.ledger, "item", "price")
 
 
 def test_a_market_can_be_served_outside_of_its_environment():
     """Arrivals that somebody serves or takes between two steps are not served a second time."""
     env = MarketEnv(**small("clones"))
     slates = np.arange(10).reshape(2, 5)
-    for how in ("served", "taken", "taken and served later"):
+    for service in ("served", "taken", "taken and served later"):
         env.reset(seed=3)
         market = env.market
         for _ in range(4):
             env.step(slates[0])
-        if how == "taken":
+        if service == "taken":
             market.serve(market.next_arrivals(2), slates, invalid="empty")
             env.step(slates[1])
-        elif how == "taken and served later":
+        elif service == "taken and served later":
             waiting = market.next_arrivals(2)
             env.step(slates[1])
             market.serve(waiting, slates, invalid="empty")
@@ -724,13 +726,13 @@ def test_a_market_can_be_served_outside_of_its_environment():
 def test_feedback_outlives_what_others_do_with_the_market(kind):
     """Feedback of a step is the same if arrivals were asked of the market after it."""
     feedbacks = []
-    for asked in (False, True):
+    for asks_market in (False, True):
         env = MarketEnv(**small(kind))
         env.reset(seed=3)
         market = env.market
         for _ in range(4):
             env.step(np.arange(5))
-        if asked:
+        if asks_market:
             with suppress(MarketError):  # the next arrival may have to wait
                 market.next_arrivals(1)
         feedbacks.append(env.feedback.arrivals)
@@ -760,20 +762,20 @@ def test_an_interrupted_step_leaves_a_market_that_goes_on(copies, call, monkeypa
     calls = calls_of(monkeypatch, OpenRound, "score_ahead", interrupted_at=call)
     env.reset(seed=3)
     by_engine.reset(seed=3)
-    one = env.envs[0] if copies else env
+    stepped = env.envs[0] if copies else env
     for step in range(700):
         slate = np.arange(5) + step % 20 * 5
         try:
             env.step(np.stack([slate] * copies) if copies else slate)
         except KeyboardInterrupt:
-            if one.market.served == by_engine.market.served:
+            if stepped.market.served == by_engine.market.served:
                 continue
         by_engine.annotate(Slates(slate[None]))
         by_engine.step(slate)
     assert len(calls) > 12
-    np.testing.assert_array_equal(*(made.observation()["relevance"] for made in (one, by_engine)))
+    np.testing.assert_array_equal(*(each_env.observation()["relevance"] for each_env in (stepped, by_engine)))
     columns = ("item", "consumed", "intensity", "true_intensity")
-    same_arrays(one.market.open.ledger, by_engine.market.open.ledger, *columns)
+    same_arrays(stepped.market.open.ledger, by_engine.market.open.ledger, *columns)
 
 
 @cases("owner name call", (ArrivalScores, "_enter", 1), (ArrivalScores, "_fill", 2), (OpenRound, "place", 4))
@@ -797,8 +799,8 @@ def test_a_market_goes_on_after_an_interrupt_of_what_a_step_calls(owner, name, c
     assert len(env.state.answers) == served > 90
     for slate in env.market.ledger.item[:served].astype(np.int64):
         by_engine.annotate(Slates(slate[None]))
-        observation_too = by_engine.step(slate)[0]
-    np.testing.assert_equal(env.observation(), observation_too)
+        engine_observation = by_engine.step(slate)[0]
+    np.testing.assert_equal(env.observation(), engine_observation)
     columns = ("item", "consumed", "intensity", "true_intensity")
     same_arrays(env.market.open.ledger, by_engine.market.open.ledger, *columns)
 
@@ -827,8 +829,8 @@ def test_an_environment_is_reset_after_an_error_of_its_model(monkeypatch):
     assert (env.market.served, stopped.served) == (1, served)
 
 
-@pytest.mark.parametrize("how", ["deepcopy", "pickle", "exchange"])
-def test_copies_of_a_vector_are_markets_of_their_own(how):
+@pytest.mark.parametrize("way", ["deepcopy", "pickle", "exchange"])
+def test_copies_of_a_vector_are_markets_of_their_own(way):
     """A copied vector, the first one and one with a copied market each step as single environments do."""
     kwargs = small("clones", **{"arrivals.per_round": 40})
     envs = gymnasium.make_vec("RIMMarket-v0", num_envs=2, **kwargs)
@@ -836,19 +838,19 @@ def test_copies_of_a_vector_are_markets_of_their_own(how):
     slates = np.arange(10).reshape(2, 5)
     envs.step(slates)
     served = [slates]
-    others = envs
-    if how == "deepcopy":
-        others = copy.deepcopy(envs)
-    elif how == "pickle":
+    copied = envs
+    if way == "deepcopy":
+        copied = copy.deepcopy(envs)
+    elif way == "pickle":
         served = []
-        others = cloudpickle.loads(cloudpickle.dumps(envs))
-        others.reset(seed=4)
+        copied = cloudpickle.loads(cloudpickle.dumps(envs))
+        copied.reset(seed=4)
     else:
         envs.envs[1] = copy.deepcopy(envs.envs[1])
-    others.step(slates + 10)
-    others.step(slates + 20)
-    played = [(others, [*served, slates + 10, slates + 20])]
-    if others is not envs:
+    copied.step(slates + 10)
+    copied.step(slates + 20)
+    played = [(copied, [*served, slates + 10, slates + 20])]
+    if copied is not envs:
         envs.step(slates + 30)
         played.append((envs, [slates, slates + 30]))
     for vector, actions in played:
@@ -867,35 +869,39 @@ def test_episodes_end_as_in_gymnasiums_own_vector_environment(mode):
     kwargs = small("clones", rounds=1, **{"consumer.attraction": 30.0})  # so that each slate is rewarded
     ours = gymnasium.make_vec("RIMMarket-v0", num_envs=2, autoreset_mode=mode, **kwargs)
     theirs = SyncVectorEnv([partial(MarketEnv, **kwargs)] * 2, autoreset_mode=mode)
-    given = ours.reset(seed=7)[0]
-    expected = theirs.reset(seed=7)[0]
+    observations = ours.reset(seed=7)[0]
+    their_observations = theirs.reset(seed=7)[0]
     ended = np.zeros(2, bool)
     for step in range(26):
         if ended.any() and mode is AutoresetMode.DISABLED:
             mask = {"reset_mask": ended}
-            given, expected = (envs.reset(options=dict(mask))[0] for envs in (ours, theirs))
-        np.testing.assert_equal(given, expected)
-        actions = np.argsort(-given["relevance"], axis=1, kind="stable")[:, :5]
+            observations, their_observations = (envs.reset(options=dict(mask))[0] for envs in (ours, theirs))
+        np.testing.assert_equal(observations, their_observations)
+        actions = np.argsort(-observations["relevance"], axis=1, kind="stable")[:, :5]
         if step == 3:  # then the episodes end apart
-            first = np.array([True, False])
-            given, expected = (envs.reset(options={"reset_mask": first})[0] for envs in (ours, theirs))
+            resets_first = np.array([True, False])
+            observations, their_observations = (
+                envs.reset(options={"reset_mask": resets_first})[0] for envs in (ours, theirs)
+            )
             continue
-        given, rewards, ended, _, infos = ours.step(actions)
-        expected, *rest, their_infos = theirs.step(actions)
+        observations, rewards, ended, _, infos = ours.step(actions)
+        their_observations, *rest, their_infos = theirs.step(actions)
         assert [rewards.tolist(), ended.tolist()] == [part.tolist() for part in rest[:2]]
         for name in ("_final_obs", "_final_info", "_market"):
             assert np.array_equal(infos.get(name, ()), their_infos.get(name, ()))
-        last, their_last = (list(one.get("final_obs", ())) for one in (infos, their_infos))
-        np.testing.assert_equal(last, their_last)
+        last_observation, their_last_observation = (
+            list(step_infos.get("final_obs", ())) for step_infos in (infos, their_infos)
+        )
+        np.testing.assert_equal(last_observation, their_last_observation)
 
 
 def test_wrappers_of_gymnasium_are_taken():
     """Wrappers of single environments go into make_vec, and statistics count an episode's length and rewards."""
-    make = partial(gymnasium.make_vec, "RIMMarket-v0", num_envs=COPIES, **small("clones", rounds=1))
-    wrapped = make(wrappers=(wrappers.NormalizeReward,), vectorization_mode="sync")
+    make_vector = partial(gymnasium.make_vec, "RIMMarket-v0", num_envs=COPIES, **small("clones", rounds=1))
+    wrapped = make_vector(wrappers=(wrappers.NormalizeReward,), vectorization_mode="sync")
     wrapped.reset(seed=0)
     assert wrapped.step(np.zeros((COPIES, 5), np.int64))[1].shape == (COPIES,)
-    envs = RecordEpisodeStatistics(make())
+    envs = RecordEpisodeStatistics(make_vector())
     observations, _ = envs.reset(seed=0)
     total = np.zeros(COPIES)
     for _ in range(12):
@@ -911,15 +917,15 @@ def test_an_answer_of_another_shape_or_type_is_refused():
     """A slate too short, nested, of fractions or of letters shows nothing; its shape and type are told."""
     env = MarketEnv(**small("clones"))
     env.reset(seed=3)
-    for action, found in (
+    for action, shape in (
         (np.arange(3), r"\(3,\) and type int64"),
         (np.zeros((1, 5), int), r"\(1, 5\) and type int64"),
         (np.arange(5.0), r"\(5,\) and type float64"),
         (3, r"\(\) and type int64"),
         ("abc", r"\(\) and type <U3"),
     ):
-        told = rf"an action has shape {found}. Expected shape \(5,\) and whole numbers"
-        refused(AgentError, told, env.step, action)
+        message = rf"an action has shape {shape}. Expected shape \(5,\) and whole numbers"
+        refused(AgentError, message, env.step, action)
         assert env.market.served == 0
     policy = PolicyAgent(lambda _: np.zeros(3), name="odd")
     refused(AgentError, "returned 3 numbers. Expected 1", rollout, made(), policy, seed=0)
@@ -929,25 +935,25 @@ def test_an_answer_of_another_shape_or_type_is_refused():
 def test_feedback_can_be_written_over(delay):
     """What a user does to the feedback of a step changes neither the ledger nor a state that is loaded."""
     config = markets.small_scenario(rounds=1, consumer=ConsumerConfig(delay=delay))
-    made = gymnasium.make("RIMMarket-v0", settings=settings_of(config)).unwrapped
-    made.reset(seed=0)
+    env = gymnasium.make("RIMMarket-v0", settings=settings_of(config)).unwrapped
+    env.reset(seed=0)
     for _ in range(5):
-        made.step(np.arange(config.slate))
-        made.feedback.slates[:] = -9
-        made.feedback.consumed[:] = True
-    before = made.market.ledger
-    made.load_state(made.state)
-    assert made.market.ledger is not before
-    same_arrays(made.market.ledger, before, "item", "consumed")
+        env.step(np.arange(config.slate))
+        env.feedback.slates[:] = -9
+        env.feedback.consumed[:] = True
+    before = env.market.ledger
+    env.load_state(env.state)
+    assert env.market.ledger is not before
+    same_arrays(env.market.ledger, before, "item", "consumed")
     assert not before.consumed[:5].all()
 
 
 @cases("kind unit", *((kind, "examined") for kind in sorted(SMALL)), ("capped", "shown"))
 def test_an_episode_counts_its_arrivals_and_its_rewards(kind, unit):
     """Steps are the arrivals of all rounds, the reward is consumptions + c·Σ_y min(E_y, b_y), in the unit of b."""
-    made = make(settings=settings_of(SMALL[kind]()) | {"exposure.unit": unit}).unwrapped
-    episode = rollout(made, make_agent("popularity"), seed=2)
-    closed = made.market.closed
+    env = make(settings=settings_of(SMALL[kind]()) | {"exposure.unit": unit}).unwrapped
+    episode = rollout(env, make_agent("popularity"), seed=2)
+    closed = env.market.closed
     assert episode.steps == sum(len(past.ledger.item) for past in closed)
     expected = 0.0
     for past in closed:
@@ -956,12 +962,12 @@ def test_an_episode_counts_its_arrivals_and_its_rewards(kind, unit):
     assert episode.reward == pytest.approx(expected, rel=1e-9)
 
 
-@cases("asked most", (7, 7), (None, BLOCK))
-def test_batches_hold_no_more_arrivals_than_asked_for(asked, most):
+@cases("batch_size largest", (7, 7), (None, BLOCK))
+def test_batches_hold_no_more_arrivals_than_asked_for(batch_size, largest):
     """So many at once, or as many as are scored together; a round of many who could all be served at once has both."""
     config = markets.small_broadcast(rounds=1, arrivals=ArrivalsConfig(kind="broadcast", per_round=150))
     agent = make_agent("relevance")
     sizes = []
-    play_round(market_for(agent, config), agent, asked, report=sizes.append)
+    play_round(market_for(agent, config), agent, batch_size, report=sizes.append)
     assert sum(sizes) == 150
-    assert max(sizes) == most
+    assert max(sizes) == largest
