@@ -8,7 +8,7 @@ from rimsim.errors import ConfigError
 
 
 @cases(
-    "line both",
+    "line settings",
     (
         "compare --min-item-events 60 --set data.min_item_events=5",
         "--min-item-events and --set data.min_item_events=5",
@@ -26,9 +26,9 @@ from rimsim.errors import ConfigError
     ("backtest --data a --set data.source=b", "--data and --set data.source=b"),
     ("validate --slate 4 --set slate=3", "--slate and --set slate=3"),
 )
-def test_two_options_for_a_field_are_refused(line, both, capsys):
+def test_two_options_for_a_field_are_refused(line, settings, capsys):
     """Of two values one would win without a word."""
-    assert f"{both} set the same field" in said_by(capsys, line, 2).err
+    assert f"{settings} set the same field" in said_by(capsys, line, 2).err
 
 
 @cases("line option", ("--rounds 3 --rounds 4", "--rounds"), ("--out a --seeds 1 --out b", "--out"))
@@ -42,7 +42,7 @@ def test_an_option_that_is_given_twice_is_refused(line, option, capsys):
 
 
 @cases(
-    "call options both",
+    "call options settings",
     (rimsim.compare, {"rounds": 3, "settings": {"rounds": 4}}, r"rounds and settings\['rounds'\]"),
     (rimsim.compare, {"data": "a", "settings": {"data.source": "b"}}, r"data and settings\['data.source'\]"),
     (
@@ -62,13 +62,13 @@ def test_an_option_that_is_given_twice_is_refused(line, option, capsys):
         r"grid\['slate'\] and settings\['slate'\]",
     ),
 )
-def test_two_arguments_for_a_field_are_refused(call, options, both):
+def test_two_arguments_for_a_field_are_refused(call, options, settings):
     """The same holds in Python."""
-    refused(ConfigError, f"{both}.* set the same field", call, **options)
+    refused(ConfigError, f"{settings}.* set the same field", call, **options)
 
 
 def test_a_frame_and_a_source_are_two_logs():
     """A data frame is the log as much as a path is."""
     frame = pd.DataFrame({"user": [1], "item": [1], "time": [1.5e9]})
-    said = r"data and settings\['data.source'\]"
-    refused(ConfigError, said, rimsim.compare, data=frame, settings={"data.source": "b"})
+    message = r"data and settings\['data.source'\]"
+    refused(ConfigError, message, rimsim.compare, data=frame, settings={"data.source": "b"})

@@ -40,9 +40,9 @@ LETTERS = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])
 )
 def test_yaml_has_the_types_of_version_1_2(text, value):
     """Sexagesimal numbers, octal numbers, dates and words for truth of version 1.1 are texts or decimals."""
-    found = read_yaml(text)
-    assert found == value
-    assert type(found) is type(value)
+    parsed = read_yaml(text)
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 @given(
@@ -69,21 +69,21 @@ def test_what_is_written_as_yaml_is_read_again(content):
 
 
 @cases(
-    "text said",
+    "text problem",
     ("[" * 60 + "]" * 60, "nested more than 50 levels"),
     ("[" * 5000 + "]" * 5000, "nest"),
     ("{a: 1, a: 2}", "field 'a' occurs twice. Keep one of them"),
     ("!!python/object/apply:os.getcwd []", "could not determine a constructor"),
     ("9" * 5000, "digits"),
 )
-def test_yaml_that_cannot_be_meant_is_refused(text, said, tmp_path, capsys):
+def test_yaml_that_cannot_be_meant_is_refused(text, problem, tmp_path, capsys):
     """In a file and on the command line, in one line."""
     path = tmp_path / "deep.yaml"
     path.write_text(f"rounds: {text}\n")
     message = refused(ConfigError, "deep.yaml.*not valid YAML", read_scenario, path)
-    assert said in message
+    assert problem in message
     printed = said_by(capsys, ["compare", "--set", f"rounds={text}"], 2).err
-    assert said in printed
+    assert problem in printed
     assert printed.count("\n") == 1
 
 
@@ -106,7 +106,7 @@ def test_a_field_takes_what_users_mean(field, value, result):
 
 
 @cases(
-    "field value said",
+    "field value message",
     ("arrivals.per_round", "1:30", "is '1:30'. It must be a valid integer"),
     ("exposure.beta", "0:1:0.1", "is '0:1:0.1'. It must be a valid number"),
     ("exposure.beta", "yes", "is 'yes'. It must be a valid number"),
@@ -136,9 +136,9 @@ def test_a_field_takes_what_users_mean(field, value, result):
     ("rounds", "1000000000", "arrivals.round_length is 7d, so 1,000,000,000 rounds last 19,164,956 years"),
     ("arrivals.per_round", "10000000000", "It must be less than or equal to 1000000000"),
 )
-def test_a_value_that_nobody_can_mean_is_refused(field, value, said, capsys):
+def test_a_value_that_nobody_can_mean_is_refused(field, value, message, capsys):
     """The line names the field and what is expected."""
-    refused(ConfigError, said, lambda: override(ScenarioConfig(), {field: read_yaml(value)}))
+    refused(ConfigError, message, lambda: override(ScenarioConfig(), {field: read_yaml(value)}))
     printed = said_by(capsys, ["compare", "--set", f"{field}={value}"], 2).err
     assert printed.startswith("rimsim: ")
     assert printed.count("\n") == 1
@@ -153,5 +153,5 @@ def test_a_long_value_is_cut_in_the_message():
 @pytest.mark.parametrize("command", ["backtest", "data check ml-latest-small", "validate"])
 def test_a_year_for_a_time_is_refused_by_every_command(command, capsys):
     """The second 2015 of 1970 would keep all events."""
-    said = said_by(capsys, f"{command} --start 2015", 2).err
-    assert "looks like a date. Write an ISO date such as 2015-01-01" in said
+    message = said_by(capsys, f"{command} --start 2015", 2).err
+    assert "looks like a date. Write an ISO date such as 2015-01-01" in message

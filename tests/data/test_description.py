@@ -34,27 +34,28 @@ def test_the_numbers_of_a_description_are_those_of_the_log(tmp_path):
     """Counts, ties, repeats, silences and shares of a small log are what one counts by hand."""
     day = 86_400
     rows = ["a,x,0,1", "a,y,0,2", "a,x,100,3", "b,x,100,1", f"b,z,{10 * day},1", f"b,x,{20 * day},1"]
-    found = describe(_log(tmp_path, rows))
-    assert found.sessions == 4
-    assert found.ties == pytest.approx(2 / 6)  # of a alone: an instant of two users is no tie
-    assert found.repeats == 2
-    assert found.longest_silence == 10 * day
-    assert found.silence_start == 10 * day
-    assert found.popularity.tolist() == [4, 1, 1]
-    assert found.gini == pytest.approx(np.abs(np.subtract.outer([4, 1, 1], [4, 1, 1])).mean() / (2 * 2))
-    assert found.top_decile == pytest.approx(4 / 6)
-    assert found.late_items == 0
-    assert any("2 repeats" in sentence for sentence in found.cannot)
+    description = describe(_log(tmp_path, rows))
+    assert description.sessions == 4
+    assert description.ties == pytest.approx(2 / 6)  # of a alone: an instant of two users is no tie
+    assert description.repeats == 2
+    assert description.longest_silence == 10 * day
+    assert description.silence_start == 10 * day
+    assert description.popularity.tolist() == [4, 1, 1]
+    assert description.gini == pytest.approx(np.abs(np.subtract.outer([4, 1, 1], [4, 1, 1])).mean() / (2 * 2))
+    assert description.top_decile == pytest.approx(4 / 6)
+    assert description.late_items == 0
+    assert any("2 repeats" in sentence for sentence in description.cannot)
 
 
 @cases("ending start", (".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".doc", None))
 def test_a_picture_is_written_whole_or_refused(tmp_path, ending, start):
     """A picture of a log, however small, is a file of its kind, and nothing else is left; other endings are refused."""
-    found, path = describe(_log(tmp_path, ["a,x,5,1"])), tmp_path / "out" / f"log{ending}"
+    description = describe(_log(tmp_path, ["a,x,5,1"]))
+    path = tmp_path / "out" / f"log{ending}"
     if start is None:
-        refused(DataError, r"found the ending '.doc'", found.picture, path)
+        refused(DataError, r"found the ending '.doc'", description.picture, path)
         return
-    found.picture(path)
+    description.picture(path)
     assert path.read_bytes().startswith(start)
     assert len(list((tmp_path / "out").iterdir())) == 1
 
@@ -71,9 +72,9 @@ def test_a_degenerate_log_is_described_and_refused_with_its_reason(tmp_path, row
     """A log that no fit could use is refused by what it lacks, and its description says so."""
     log = _log(tmp_path, rows)
     refused(DataError, f"log.csv: the log is too small to fit and simulate. .*{message}", require_usable, log)
-    found = describe(log)
-    assert not found.can
-    assert message in found.text()
+    description = describe(log)
+    assert not description.can
+    assert message in description.text()
 
 
 def test_gaps_of_years_are_usable_and_needs_can_be_raised(tmp_path):
@@ -82,8 +83,8 @@ def test_gaps_of_years_are_usable_and_needs_can_be_raised(tmp_path):
     log = _log(tmp_path, [f"{n % 3},{n % 4},{n * years},1" for n in range(12)])
     require_usable(log)
     assert "365.0 days without events" in describe(log).text()
-    told = r"too small to run the market. It has 4 items .* 11; 12 events, .* 100"
-    refused(DataError, told, require_usable, log, Needs(items=11, events=100), use="run the market")
+    message = r"too small to run the market. It has 4 items .* 11; 12 events, .* 100"
+    refused(DataError, message, require_usable, log, Needs(items=11, events=100), use="run the market")
 
 
 GAP = 10.0
@@ -186,38 +187,42 @@ SETTINGS = [word for name, value in PART.items() for word in ("--set", f"data.{n
 @pytest.mark.parametrize("job", ["compare", "sweep", "backtest", "check"])
 def test_every_command_tells_bad_rows_and_takes_the_same_part_of_a_log(tmp_path, capsys, log, job):
     """Once: rows left out, and that times were sorted; the part is that of load; config.yaml keeps counts and part."""
-    left = load(log, skip_bad_rows=True, **PART)
-    assert 0 < len(left) < 1000
-    assert left.n_users < 40
+    part_of_log = load(log, skip_bad_rows=True, **PART)
+    assert 0 < len(part_of_log) < 1000
+    assert part_of_log.n_users < 40
     options = [word for name, value in PART.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     run = tmp_path / "run"
-    there = ["--skip-bad-rows", "--data", str(log), "--out", str(run)]
+    log_and_folder = ["--skip-bad-rows", "--data", str(log), "--out", str(run)]
     line = {
-        "compare": ["compare", *OWN, *there, *SETTINGS],
-        "sweep": ["sweep", *SWEEP, "--beta", "0.1,0.2", *there, *SETTINGS],
-        "backtest": ["backtest", *BACKTEST, *there, *options],
+        "compare": ["compare", *OWN, *log_and_folder, *SETTINGS],
+        "sweep": ["sweep", *SWEEP, "--beta", "0.1,0.2", *log_and_folder, *SETTINGS],
+        "backtest": ["backtest", *BACKTEST, *log_and_folder, *options],
         "check": ["data", "check", str(log), "--skip-bad-rows", *options],
     }[job]
-    said = said_by(capsys, line).out
+    output = said_by(capsys, line).out
     if job == "check":
-        assert f"events      {len(left):,} (" in said
-        assert f"users       {left.n_users:,} (" in said
+        assert f"events      {len(part_of_log):,} (" in output
+        assert f"users       {part_of_log.n_users:,} (" in output
         return
     for part in (
         "2,000 rows (user from user",
         "2 bad rows skipped, the first of them:",
         "log.csv, line 12: time (column 'time') is 'soon'",
         "times go backwards at 1 row; the log is sorted by time",
-        f"the log is {len(left):,} events of {left.n_users} users with {left.n_items} items",
+        f"the log is {len(part_of_log):,} events of {part_of_log.n_users} users with {part_of_log.n_items} items",
     ):
-        assert said.count(part) == 1, part
+        assert output.count(part) == 1, part
     for folder in sorted((run / "points").glob("*")) or [run]:
         described = _config(folder)
-        kept = described["log"]
-        assert (kept["rows"], kept["skipped"], kept["backwards"]) == (2000, 2, 1)
-        assert (kept["events"], kept["users"], kept["items"]) == (len(left), left.n_users, left.n_items)
-        assert "log.csv, line 13: value (column 'value') is 'good'" in kept["bad_rows"][1]
-        assert kept["columns"] == {"user": "user", "item": "item", "time": "time", "value": "value"}
+        reading = described["log"]
+        assert (reading["rows"], reading["skipped"], reading["backwards"]) == (2000, 2, 1)
+        assert (reading["events"], reading["users"], reading["items"]) == (
+            len(part_of_log),
+            part_of_log.n_users,
+            part_of_log.n_items,
+        )
+        assert "log.csv, line 13: value (column 'value') is 'good'" in reading["bad_rows"][1]
+        assert reading["columns"] == {"user": "user", "item": "item", "time": "time", "value": "value"}
         assert (described.get("backtest") or described["scenario"])["data"].items() >= PART.items()
 
 
@@ -250,34 +255,34 @@ def test_a_grid_over_the_range_has_its_dates_as_text(tmp_path, log):
 def test_a_time_that_is_none_is_refused_by_its_field_or_option(tmp_path, capsys, log):
     """What load does not take for a time, a scenario and a command do not either; the field or option is named."""
     for wrong in ("yesterday", True, float("nan"), [2016], "1969-01-01"):
-        said = "field 'data.start': the time is .*Expected an ISO 8601 time"
-        refused(ConfigError, said, override, ScenarioConfig(), {"data.start": wrong})
+        message = "field 'data.start': the time is .*Expected an ISO 8601 time"
+        refused(ConfigError, message, override, ScenarioConfig(), {"data.start": wrong})
         refused(ConfigError, "field 'start': the time is .*or seconds since 1970", load, start=wrong)
     out = tmp_path / "run"
     wrong = ["--data", str(log), "--stop", "soon", "--out", str(out)]
-    said = said_by(capsys, ["backtest", *BACKTEST, *wrong], 2)
-    assert "--stop: the time is 'soon'. Expected" in said.err
+    message = said_by(capsys, ["backtest", *BACKTEST, *wrong], 2)
+    assert "--stop: the time is 'soon'. Expected" in message.err
     assert not out.exists()
-    said = said_by(capsys, f"data check {log} --skip-bad-rows --start 2030-01-01", 2)
-    assert "start=2030-01-01 00:00:00 UTC removes all of its 2,000 events" in said.err
+    message = said_by(capsys, f"data check {log} --skip-bad-rows --start 2030-01-01", 2)
+    assert "start=2030-01-01 00:00:00 UTC removes all of its 2,000 events" in message.err
 
 
 @pytest.mark.parametrize("command", [["data", "check"], ["compare", *OWN, "--data"]])
 def test_separator_and_encoding_can_be_said_on_the_command_line(tmp_path, capsys, log, command):
     """A message that asks for them names the options, with which the log is then read, and a run keeps them."""
-    other = tmp_path / "other.csv"
+    encoded_log = tmp_path / "other.csv"
     text = log.read_text(encoding="utf-8").replace(",", "^").replace("\n", "é\n", 1)
-    other.write_bytes(text.encode("latin-1"))
-    line = [*command, str(other)]
-    said: list[str] = []
+    encoded_log.write_bytes(text.encode("latin-1"))
+    line = [*command, str(encoded_log)]
+    advised_options: list[str] = []
     for option, value in (("--encoding", "latin-1"), ("--separator", "^")):
-        assert option in said_by(capsys, [*line, *said], 2).err
-        said += [option, value]
+        assert option in said_by(capsys, [*line, *advised_options], 2).err
+        advised_options += [option, value]
     out = ["--out", str(tmp_path / "run")] if command[0] == "compare" else []
-    assert main([*line, *said, "--skip-bad-rows", *out]) == 0
+    assert main([*line, *advised_options, "--skip-bad-rows", *out]) == 0
     if out:
-        kept = _config(tmp_path / "run")["scenario"]["data"]
-        assert (kept["encoding"], kept["separator"]) == ("latin-1", "^")
+        data_config = _config(tmp_path / "run")["scenario"]["data"]
+        assert (data_config["encoding"], data_config["separator"]) == ("latin-1", "^")
 
 
 _PACKED = io.BytesIO()
@@ -324,15 +329,16 @@ def serve():
 
     def start(*answers):
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        server.answers, server.asked = list(answers), []
+        server.answers = list(answers)
+        server.asked = []
         server.handle_error = lambda *_: None  # a client that hangs up is part of the tests
         running.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         about = {"name": "made-up", "title": "a made-up log", "users": 1, "items": 1, "events": 20_000}
         url = f"http://127.0.0.1:{server.server_address[1]}/made-up.zip"
         checksum = f"md5:{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"
-        known = Entry(**about, url=url, size=len(CONTENT), checksum=checksum, terms="none")
-        return server, known
+        entry = Entry(**about, url=url, size=len(CONTENT), checksum=checksum, terms="none")
+        return server, entry
 
     yield start
     for server in running:
@@ -346,10 +352,10 @@ def _names(folder):
 
 def test_a_download_is_whole_and_loads_and_is_not_fetched_again(serve, tmp_path):
     """What comes back is the server's file, progress ends at its size, nothing else is there; one call is enough."""
-    server, known = serve("whole")
+    server, entry = serve("whole")
     seen = []
     for _ in range(2):
-        path = download(known, tmp_path / "new", progress=lambda have, total: seen.append((have, total)))
+        path = download(entry, tmp_path / "new", progress=lambda have, total: seen.append((have, total)))
     assert path.read_bytes() == CONTENT
     assert len(load(path)) == 20_000
     assert seen[-1] == (len(CONTENT), len(CONTENT))
@@ -376,12 +382,12 @@ def test_a_server_that_does_not_deliver_is_an_error(serve, tmp_path, answer, mes
 
 def test_a_folder_or_server_that_is_not_there_is_an_error(serve, tmp_path):
     """A file where the folder should be, and no server at all, are errors of ours too."""
-    server, known = serve("whole")
+    server, entry = serve("whole")
     (tmp_path / "file").write_text("")
-    refused(DataError, "cannot be fetched to", download, known, tmp_path / "file")
+    refused(DataError, "cannot be fetched to", download, entry, tmp_path / "file")
     server.shutdown()
     server.server_close()
-    refused(DataError, "cannot be fetched", download, known, tmp_path)
+    refused(DataError, "cannot be fetched", download, entry, tmp_path)
 
 
 def test_names_that_are_unknown_embedded_or_not_here_yet_are_refused(tmp_path, monkeypatch, capsys):
@@ -391,56 +397,60 @@ def test_names_that_are_unknown_embedded_or_not_here_yet_are_refused(tmp_path, m
     refused(ConfigError, r"Did you mean 'ml-10m'|Did you mean 'ml-1m'", download, "ml-1om")
     refused(DataError, "is part of rimsim", download, "ml-latest-small")
     refused(DataError, r"not on this machine yet.*rimsim data download ml-1m.*fetches 6 MB", load, "ml-1m")
-    for name, told in (("ml-1om", "no log is known as 'ml-1om'"), ("ml-latest-small", "is part of rimsim")):
-        assert told in said_by(capsys, f"data download {name}", 2).err
+    for name, message in (
+        ("ml-1om", "no log is known as 'ml-1om'"),
+        ("ml-latest-small", "is part of rimsim"),
+    ):
+        assert message in said_by(capsys, f"data download {name}", 2).err
 
 
 @pytest.fixture
 def fetch(monkeypatch, capsys):
     """What the command says with a catalogue of one log, and a folder for logs."""
 
-    def run(known, folder, *options, status=0):
-        monkeypatch.setattr(sys.modules["rimsim.data.downloads"], "_KNOWN", (known,))
+    def run(entry, folder, *options, status=0):
+        monkeypatch.setattr(sys.modules["rimsim.data.downloads"], "_KNOWN", (entry,))
         monkeypatch.setenv("RIMSIM_DATA", str(folder))
-        return said_by(capsys, ["data", "download", known.name, *options], status)
+        return said_by(capsys, ["data", "download", entry.name, *options], status)
 
     return run
 
 
 def test_the_command_fetches_and_shows_how_far_it_is(serve, fetch, tmp_path, monkeypatch):
     """The bar ends at the whole file, the path is printed, and the log then goes by its name."""
-    server, known = serve("whole")
-    said = fetch(known, tmp_path).out
+    server, entry = serve("whole")
+    output = fetch(entry, tmp_path).out
     assert (tmp_path / "made-up.zip").read_bytes() == CONTENT
-    assert f"saved to {tmp_path / 'made-up.zip'}" in said
+    assert f"saved to {tmp_path / 'made-up.zip'}" in output
     kilobytes = f"{len(CONTENT) / 1000:.1f}"
-    assert f"{kilobytes}/{kilobytes} kB" in said
+    assert f"{kilobytes}/{kilobytes} kB" in output
     monkeypatch.chdir(tmp_path.parent)
     assert len(load("made-up")) == 20_000
-    said = fetch(known, tmp_path).out
-    assert "kB" not in said
-    assert "saved to" in said
+    output = fetch(entry, tmp_path).out
+    assert "kB" not in output
+    assert "saved to" in output
     assert len(server.asked) == 1
 
 
 def test_the_command_takes_a_folder_and_says_what_broke(serve, fetch, tmp_path):
     """A refusal ends in one sentence and status 2; the same command again fetches the file into the folder."""
-    (_, known), where = serve("404", "whole"), tmp_path / "there"
-    (said,) = fetch(known, tmp_path, "--folder", str(where), status=2).err.splitlines()
-    assert said.startswith(f"rimsim: {known.url}: cannot be fetched to {where} (404 Client Error")
-    assert _names(where) == []
-    fetch(known, tmp_path, "--folder", str(where))
-    assert (where / "made-up.zip").read_bytes() == CONTENT
+    _, entry = serve("404", "whole")
+    folder = tmp_path / "there"
+    (message,) = fetch(entry, tmp_path, "--folder", str(folder), status=2).err.splitlines()
+    assert message.startswith(f"rimsim: {entry.url}: cannot be fetched to {folder} (404 Client Error")
+    assert _names(folder) == []
+    fetch(entry, tmp_path, "--folder", str(folder))
+    assert (folder / "made-up.zip").read_bytes() == CONTENT
 
 
 def test_the_catalogue_is_sound():
     """Names are distinct, terms are stated, and what can be fetched has an address, a size and a checksum."""
-    known = catalogue()
-    assert len({one.name for one in known}) == len(known)
-    for one in known:
-        assert "GroupLens" in one.terms
-        assert one.name in one.text()
-        if one.url is not None:
-            assert one.url.startswith("https://")
-            assert one.size > 10**6
-            assert len(one.checksum) == len("md5:") + 32
+    entries = catalogue()
+    assert len({entry.name for entry in entries}) == len(entries)
+    for entry in entries:
+        assert "GroupLens" in entry.terms
+        assert entry.name in entry.text()
+        if entry.url is not None:
+            assert entry.url.startswith("https://")
+            assert entry.size > 10**6
+            assert len(entry.checksum) == len("md5:") + 32

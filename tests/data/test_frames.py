@@ -84,9 +84,9 @@ def test_a_frame_is_the_same_log_as_its_csv(kind, shop):
 def test_a_log_of_the_session_is_itself_when_loaded():
     """An EventLog can be given wherever a path can."""
     log = load(min_item_events=150)
-    again = load(log)
-    same_log(log, again)
-    assert again.report.source == f"EventLog of {len(log):,} events"
+    loaded = load(log)
+    same_log(log, loaded)
+    assert loaded.report.source == f"EventLog of {len(log):,} events"
 
 
 def test_equal_frames_have_one_name_and_others_another(shop):
@@ -97,16 +97,16 @@ def test_equal_frames_have_one_name_and_others_another(shop):
 
 
 @cases(
-    "change said",
+    "change message",
     ({"bought at": "soon"}, r"line 1: time \(column 'bought at'\) is 'soon'. Expected"),
     ({"bought at": "13/02/2024"}, "Write dates as year-month-day: 2024-02-13$"),
     ({"stars": "2,50"}, r"value \(column 'stars'\) is '2,50'.* has a decimal comma. Write 2.50$"),
     ({"customer": 1.5}, r"user \(column 'customer'\) is of type double. Expected whole numbers or text"),
     ({"sku": None}, r"item \(column 'sku'\) is of type null. Expected whole numbers or text"),
 )
-def test_a_wrong_frame_is_named_with_its_column(change, said, shop):
+def test_a_wrong_frame_is_named_with_its_column(change, message, shop):
     """The message has the frame and the column, and no file of the cache."""
-    text = refused(DataError, said, load, pd.read_csv(shop).assign(**change), columns=COLUMNS)
+    text = refused(DataError, message, load, pd.read_csv(shop).assign(**change), columns=COLUMNS)
     assert text.startswith("DataFrame of 900 rows")
     assert "hidden-cache" not in text
 
@@ -114,21 +114,21 @@ def test_a_wrong_frame_is_named_with_its_column(change, said, shop):
 def test_a_frame_without_a_column_is_told_which(shop):
     """The names that the frame has are listed."""
     frame = pd.read_csv(shop).drop(columns="sku").rename(columns={"bought at": "time"})
-    said = "^DataFrame of 900 rows: no column for the item was found among 'customer', 'time', 'stars'"
-    refused(DataError, said, load, frame)
+    message = "^DataFrame of 900 rows: no column for the item was found among 'customer', 'time', 'stars'"
+    refused(DataError, message, load, frame)
 
 
 @cases(
-    "given said",
+    "value message",
     ([1, 2], "data is a list. Expected the name or path of a log, a data frame with columns"),
     (pd.Series([1]), "data is a Series"),
     (pd.DataFrame, "data is a type"),
     (None, "data is a NoneType"),
     ("", "data is ''"),
 )
-def test_what_is_no_log_is_refused(given, said):
+def test_what_is_no_log_is_refused(value, message):
     """A column, a class or a list is not a log."""
-    refused(ConfigError, said, load, given)
+    refused(ConfigError, message, load, value)
 
 
 def test_a_lazy_frame_is_told_to_collect(shop):
@@ -148,8 +148,8 @@ def test_a_cache_that_cannot_be_written_is_named(shop, tmp_path, monkeypatch):
     """The remedy is a variable of the environment."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path / "file"))
-    said = "DataFrame of 900 rows: the cache .* cannot be written to .*Set RIMSIM_CACHE to another folder"
-    refused(DataError, said, load, pd.read_csv(shop))
+    message = "DataFrame of 900 rows: the cache .* cannot be written to .*Set RIMSIM_CACHE to another folder"
+    refused(DataError, message, load, pd.read_csv(shop))
 
 
 def test_a_page_and_a_config_name_the_frame_and_no_path(shop, tmp_path):
@@ -187,9 +187,9 @@ def _experiment(frame, columns, out):
 
 def _sweep(frame, columns, out):
     options = {"rounds": 1, "seeds": 1, "settings": SMALL, "workers": 1, "min_item_events": 1, "out": out}
-    done = rimsim.sweep(data=frame, columns=columns, beta=[0.0, 0.5], agents=["random"], **options)
-    assert sorted(set(done.table["beta"])) == [0.0, 0.5]
-    return done.scenario
+    swept = rimsim.sweep(data=frame, columns=columns, beta=[0.0, 0.5], agents=["random"], **options)
+    assert sorted(set(swept.table["beta"])) == [0.0, 0.5]
+    return swept.scenario
 
 
 PLACES = {
@@ -205,16 +205,16 @@ PLACES = {
 def test_a_frame_is_a_log_wherever_a_path_is(place, shop, tmp_path):
     """Each takes the columns' names too."""
     frame = pd.read_csv(shop)
-    found = PLACES[place](frame, COLUMNS, tmp_path / "run")
-    if hasattr(found, "report"):
-        assert len(found) == 900
+    log_or_scenario = PLACES[place](frame, COLUMNS, tmp_path / "run")
+    if hasattr(log_or_scenario, "report"):
+        assert len(log_or_scenario) == 900
     else:
-        assert found.data.source == source_name(frame)
+        assert log_or_scenario.data.source == source_name(frame)
 
 
 @cases("make", (validate,), (rimsim.backtest,))
 def test_validations_and_back_tests_read_a_frame_by_its_columns(make, shop):
     """A wrong column is answered in the frame's name, so the frame was read."""
     columns = "user=nobody,item=sku,time=bought at"
-    said = "^DataFrame of 900 rows: there is no column 'nobody'"
-    refused(DataError, said, make, data=pd.read_csv(shop), columns=columns)
+    message = "^DataFrame of 900 rows: there is no column 'nobody'"
+    refused(DataError, message, make, data=pd.read_csv(shop), columns=columns)

@@ -99,8 +99,9 @@ def test_every_layout_gives_the_same_log(tmp_path, name):
     log = load(folder)
     assert (log.report.layout, log.report.backwards) == (name, 1)
     (tmp_path / "zips").mkdir()
-    files, there = LAYOUTS[name].items(), tmp_path / "zips"
-    zips = [zipped(there / "ml.zip", *files), zipped(there / "aml.zip", *files, folder="a/")]
+    files = LAYOUTS[name].items()
+    zip_folder = tmp_path / "zips"
+    zips = [zipped(zip_folder / "ml.zip", *files), zipped(zip_folder / "aml.zip", *files, folder="a/")]
     for read in (log, load(folder / next(iter(LAYOUTS[name]))), load(tmp_path / "data"), *map(load, zips)):
         _check(read)
     assert sorted(path.name for path in (tmp_path / "zips").iterdir()) == ["aml.zip", "ml.zip"]
@@ -151,7 +152,8 @@ def test_logs_of_other_people_are_read(tmp_path, name):
     """Usual names in any writing, named columns, positions, usual separators and packed files give the same log."""
     header, separator, options = OTHERS[name]
     rows = [separator.join(map(str, (user, item, time, value))) for user, item, value, time in EVENTS]
-    pack, text = PACKED.get(Path(name).suffix, bytes), header + "\n".join(rows)
+    pack = PACKED.get(Path(name).suffix, bytes)
+    text = header + "\n".join(rows)
     (tmp_path / name).write_bytes(pack(text.encode()))
     expected = load(_folder(tmp_path / "ml", {"ratings.csv": _csv()["ratings.csv"]}))
     same_log(load(tmp_path / name, **options), expected)
@@ -283,7 +285,8 @@ KUAIRAND = "user_id,video_id,date,hourmin,time_ms,is_click,is_like,long_view,pla
 
 def answers(table: ObservedTable) -> list[tuple[object, object, float]]:
     """The answers of a table by their ids."""
-    users, items = table.users[table.user].tolist(), table.items[table.item].tolist()
+    users = table.users[table.user].tolist()
+    items = table.items[table.item].tolist()
     return list(zip(users, items, table.value.tolist(), strict=True))
 
 
@@ -313,7 +316,7 @@ ANSWERED = [(9, 148, 0.0), (14, 148, 0.722), (14, 183, 1.9)]
 
 
 @cases(
-    "kind place options found shown time",
+    "kind place options expected shown time",
     ("small big user", "", {}, ANSWERED, True, [1593898080.057, 1593898068.378, np.nan]),
     ("small big", "big_matrix.csv", {}, ANSWERED, False, [1593898080.057, 1593898068.378, np.nan]),
     ("log", "", {}, [(0, 3, 1.0), (0, 7, 1.0)], True, [1650500060, 1650600000]),
@@ -323,16 +326,16 @@ ANSWERED = [(9, 148, 0.0), (14, 148, 0.722), (14, 183, 1.9)]
     ("ydata", "", {}, [(1, 49, 1.0), (2, 126, 3.0)], True, None),
 )
 @pytest.mark.parametrize("packed", [False, True])
-def test_known_tables_are_read_by_their_files(tmp_path, kind, place, options, found, shown, time, packed):
+def test_known_tables_are_read_by_their_files(tmp_path, kind, place, options, expected, shown, time, packed):
     """Of a folder or a zip, the file that was shown at random is the table; a missing time or a zero is no answer."""
     members = [(name, text) for name, text in SOURCES.items() if name.startswith(tuple(kind.split()))]
     if packed:
         zipped(tmp_path / "data.zip", *members, folder="inside/")
     else:
         _folder(tmp_path / "data", {name: text.encode() for name, text in members})
-    where = tmp_path / ("data.zip/inside" if packed and place else "data.zip" if packed else "data")
-    table = load_observed(where / place, **options)
-    assert (answers(table), table.shown_at_random) == (found, shown)
+    source = tmp_path / ("data.zip/inside" if packed and place else "data.zip" if packed else "data")
+    table = load_observed(source / place, **options)
+    assert (answers(table), table.shown_at_random) == (expected, shown)
     assert (table.time is None) == (time is None)
     if time is not None:
         np.testing.assert_array_equal(table.time, time)
@@ -369,7 +372,7 @@ def test_columns_by_position_need_no_header(tmp_path):
 
 
 @cases(
-    "name text said",
+    "name text message",
     ("t.csv", "user,item,value\na,b,much\n", r"t.csv, line 2: value \(column 'value'\) is 'much'. Expected"),
     ("t.csv", "user,item,value\na,b,1\na,,1\n", r"t.csv, line 3: item .* missing value. Expected"),
     ("t.csv", "user,item,value\na,b\n", r"line 2: the line has 2 fields. Expected 3"),
@@ -387,10 +390,10 @@ def test_columns_by_position_need_no_header(tmp_path):
     ("log_random_1k.csv", KUAIRAND + "0,7,1,1,1650600000000,2,0,0,9,1,1\n", r"value .*'2'. Expected"),
     ("ydata-ymusic-rating-study-v1_0-test.txt", "1\t2\t9\n", r"line 1: value .* is '9'. Expected"),
 )
-def test_bad_tables_are_refused_by_line(tmp_path, name, text, said):
+def test_bad_tables_are_refused_by_line(tmp_path, name, text, message):
     """The error names file, line and field, what was found and what is allowed."""
     (tmp_path / name).write_text(text)
-    refused(DataError, said, load_observed, tmp_path / name)
+    refused(DataError, message, load_observed, tmp_path / name)
 
 
 def test_containers_without_one_table_are_refused(tmp_path):
@@ -400,15 +403,16 @@ def test_containers_without_one_table_are_refused(tmp_path):
         (tmp_path / name).write_text("user,item,value\na,b,1\n")
     refused(DataError, r"more than one observed table \(a.csv, b.csv\)", load_observed, tmp_path)
     refused(DataError, "no such file or folder", load_observed, tmp_path / "c.csv")
-    table, columns = tmp_path / "a.csv", "user=user,item=item"
+    table = tmp_path / "a.csv"
+    columns = "user=user,item=item"
     refused(ConfigError, "does not name value", load_observed, table, columns=columns)
-    both = {"columns": f"{columns},value=value", "value": "item"}
+    value_named_twice = {"columns": f"{columns},value=value", "value": "item"}
     refused(
         ConfigError,
         "two columns are given for the value of an answer, 'item' by value=",
         load_observed,
         table,
-        **both,
+        **value_named_twice,
     )
 
 
@@ -421,8 +425,8 @@ def test_a_table_takes_the_numbers_of_a_log(tmp_path):
     assert (answers(table), table.user.tolist()) == ([("7", "x", 0.25), ("7", "y", 0.5)], [0, 0])
     assert len(table.users) == log.n_users
     (tmp_path / "u.csv").write_text("user,item,value\n9,y,0.5\n")
-    told = "no answer belongs to a user and an item of the log. It has users such as '9'"
-    refused(DataError, told, load_observed(tmp_path / "u.csv").matched, log)
+    message = "no answer belongs to a user and an item of the log. It has users such as '9'"
+    refused(DataError, message, load_observed(tmp_path / "u.csv").matched, log)
 
 
 def test_a_log_is_cut_to_what_a_table_knows(tmp_path):
@@ -435,8 +439,8 @@ def test_a_log_is_cut_to_what_a_table_knows(tmp_path):
     events = zip(log.users["id"][log.user], log.items["id"][log.item], log.value.tolist(), strict=True)
     assert list(events) == [("b", "x", 3), ("b", "y", 4), ("c", "y", 3), ("c", "x", 1)]
     write(log, tmp_path / "part")
-    again = load(tmp_path / "part")
-    same_arrays(again, log, "user", "item")
+    loaded = load(tmp_path / "part")
+    same_arrays(loaded, log, "user", "item")
     only = dataclasses.replace(table, user=table.user[:1], item=table.item[:1], value=table.value[:1])
     assert len(only.known_part(load(tmp_path / "log.csv"))) == 1
 
@@ -448,8 +452,8 @@ def test_a_table_can_be_the_log(tmp_path):
     assert sorted(zip(log.user.tolist(), log.item.tolist(), strict=True)) == [(0, 1), (0, 2), (1, 2)]
     assert len(log.sessions("30min")) == 3
     assert (np.diff(log.time) >= 0).all()
-    said = "no value is at least 6. Expected a number of at most 5"
-    refused(DataError, said, load_observed(tmp_path / "train.ascii").as_log, 6)
+    message = "no value is at least 6. Expected a number of at most 5"
+    refused(DataError, message, load_observed(tmp_path / "train.ascii").as_log, 6)
 
 
 HEADER = "user,item,timestamp,rating\n"
@@ -485,13 +489,14 @@ BAD_ROWS = {
 @pytest.mark.parametrize("row", BAD_ROWS, ids=repr)
 def test_a_bad_row_is_named_by_its_line_or_skipped_and_counted(tmp_path, row):
     """The error says where, what was found and what is allowed, wherever the row stands; skipping loses it alone."""
-    path, bad = tmp_path / "log.csv", row if isinstance(row, bytes) else row.encode()
+    path = tmp_path / "log.csv"
+    bad = row if isinstance(row, bytes) else row.encode()
     for place in (0, 57, 300):
         rows = [ROW.encode()] * 300
         rows.insert(place, bad + b"\n")
         path.write_bytes(HEADER.encode() + b"".join(rows))
-        told = refused(DataError, rf"log.csv, line {place + 2}: {BAD_ROWS[row]}", load, path)
-        assert "set skip_bad_rows (--skip-bad-rows)" in told
+        message = refused(DataError, rf"log.csv, line {place + 2}: {BAD_ROWS[row]}", load, path)
+        assert "set skip_bad_rows (--skip-bad-rows)" in message
         log = load(path, skip_bad_rows=True)
         assert (len(log), log.report.skipped, log.report.bad_rows[0].line) == (300, 1, place + 2)
         assert "1 bad row skipped" in log.report.text()
@@ -508,7 +513,8 @@ def test_a_quote_that_stays_open_at_the_end_is_a_bad_row(tmp_path, row, end):
 
 def test_lines_are_counted_across_blocks(tmp_path):
     """The line number holds in a file that is read in several blocks; bad rows alone are refused even if skipped."""
-    lines, path = BLOCK_BYTES // len(ROW) + 1000, tmp_path / "log.csv"
+    lines = BLOCK_BYTES // len(ROW) + 1000
+    path = tmp_path / "log.csv"
     path.write_text(HEADER + ROW * lines + "1,2,late,3\n" + ROW)
     refused(DataError, f"line {lines + 2:,}: time", load, path)
     log = load(path, skip_bad_rows=True)
@@ -559,15 +565,16 @@ def test_blank_lines_are_no_rows_and_ends_of_lines_may_be_mixed(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"])
 def test_byte_order_marks_and_encodings_that_are_said_are_read(tmp_path, encoding):
     """A byte-order mark decides the encoding, is no part of the first column, and is noted; a name must be one."""
-    mark, given = "\ufeff" if encoding == "utf-16-le" else "", {}
+    mark = "\ufeff" if encoding == "utf-16-le" else ""
+    options = {}
     if encoding == "latin-1":
-        given = {"encoding": encoding}
+        options = {"encoding": encoding}
     path = tmp_path / "log.csv"
     path.write_bytes((mark + HEADER + "é,2,978300760,5\n").encode(encoding))
-    log = load(path, **given)
+    log = load(path, **options)
     assert log.users["id"].tolist() == ["é"]
-    assert ("byte-order mark" in log.report.text()) == (not given)
-    for wrong in ("klingon", "hex") if given else ():
+    assert ("byte-order mark" in log.report.text()) == (not options)
+    for wrong in ("klingon", "hex") if options else ():
         refused(ConfigError, f"encoding is '{wrong}'", load, path, encoding=wrong)
 
 
@@ -620,17 +627,18 @@ def test_bad_rows_of_parquet_are_skipped_and_counted(tmp_path):
 @pytest.mark.parametrize("name", ["log.parquet", "log.zip", "log.csv.gz", "log.csv.xz"])
 def test_containers_cut_short_are_refused(tmp_path, name):
     """A file cut at any of many places is refused, and never crashes or leaves anything behind."""
-    text, whole = (HEADER + ROW * 500).encode(), tmp_path / name
+    text = (HEADER + ROW * 500).encode()
+    container = tmp_path / name
     if name.endswith(".parquet"):
-        pd.DataFrame(PARQUET).to_parquet(whole)
+        pd.DataFrame(PARQUET).to_parquet(container)
     elif name.endswith(".zip"):
-        zipped(whole, ("ratings.csv", text))
+        zipped(container, ("ratings.csv", text))
     else:
-        whole.write_bytes(PACKED[whole.suffix](text))
-    content = whole.read_bytes()
+        container.write_bytes(PACKED[container.suffix](text))
+    content = container.read_bytes()
     for length in range(0, len(content) - 1, 7):
-        whole.write_bytes(content[:length])
-        refused(DataError, "log", load, whole)
+        container.write_bytes(content[:length])
+        refused(DataError, "log", load, container)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -741,11 +749,12 @@ def test_a_log_is_sorted_and_complete_whatever_the_container_and_the_order_of_ro
             same_log(log, _loaded(folder, frame.iloc[order], suffix))
     rows = list(zip(log.time, log.user, log.item, log.value, strict=True))
     assert rows == sorted(rows)
-    users, items = log.users["id"].tolist(), log.items["id"].tolist()
+    users = log.users["id"].tolist()
+    items = log.items["id"].tolist()
     assert users == sorted(set(users))
     read = sorted((str(users[u]), str(items[i]), float(t), float(v)) for t, u, i, v in rows)
-    wanted = frame.itertuples(index=False)
-    assert read == sorted((str(u), str(i), float(t), float(np.float32(v))) for u, i, t, v in wanted)
+    source_rows = frame.itertuples(index=False)
+    assert read == sorted((str(u), str(i), float(t), float(np.float32(v))) for u, i, t, v in source_rows)
 
 
 @settings(max_examples=40)
@@ -795,19 +804,22 @@ def test_both_minima_hold_and_nothing_more_is_lost(frame, least_item, least_user
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.parquet"
         frame.to_parquet(path)
-        left = frame.astype({"user": str, "item": str})
+        remaining = frame.astype({"user": str, "item": str})
         while True:
-            items, users = left["item"].value_counts(), left["user"].value_counts()
-            kept = left[(left["item"].map(items) >= least_item) & (left["user"].map(users) >= least_user)]
-            if len(kept) == len(left):
+            items = remaining["item"].value_counts()
+            users = remaining["user"].value_counts()
+            frequent = remaining[
+                (remaining["item"].map(items) >= least_item) & (remaining["user"].map(users) >= least_user)
+            ]
+            if len(frequent) == len(remaining):
                 break
-            left = kept
+            remaining = frequent
         options = {"min_item_events": least_item, "min_user_events": least_user, "time_unit": "s"}
-        if left.empty:
+        if remaining.empty:
             refused(DataError, "removes all", load, path, **options)
             return
         log = load(path, **options)
-    assert len(log) == len(left)
+    assert len(log) == len(remaining)
     assert np.bincount(log.item).min() >= least_item
     assert np.bincount(log.user).min() >= least_user
 

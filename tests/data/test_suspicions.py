@@ -17,10 +17,11 @@ from rimsim.scenarios.report.sentences import comparison_sentences
 def events():
     """4,000 events of 100 users and 60 items over a year, with a category of each item."""
     draw = np.random.default_rng(0)
-    user, item = draw.integers(0, 100, 4000), draw.integers(0, 60, 4000)
+    user = draw.integers(0, 100, 4000)
+    item = draw.integers(0, 60, 4000)
     times = 1_500_000_000 + np.sort(draw.integers(0, 365, 4000)) * 86_400
     return pd.DataFrame(
-        {"user": user, "item": item, "time": times, "category": [f"c{one % 5}" for one in item]}
+        {"user": user, "item": item, "time": times, "category": [f"c{number % 5}" for number in item]}
     )
 
 
@@ -43,8 +44,8 @@ def test_minutes_hours_and_days_are_not_taken_for_seconds_in_silence(unit, noun,
     assert f"set data.time_unit={unit} (--time-unit {unit})" in warning
     named = load(path, time_unit=unit)
     assert named.report.warnings == load(path, time_unit="s").report.warnings == ()
-    meant = load(_written(tmp_path / "seconds.csv", events))
-    np.testing.assert_array_equal(named.time, meant.time // length * length)
+    in_seconds = load(_written(tmp_path / "seconds.csv", events))
+    np.testing.assert_array_equal(named.time, in_seconds.time // length * length)
 
 
 @cases(
@@ -66,20 +67,20 @@ def test_the_unit_of_times_is_an_option_of_every_command(events, tmp_path, capsy
     path = _written(tmp_path / "mixed.csv", events.assign(time=mixed))
     text = refused(DataError, r"name the unit: data.time_unit=m?s \(--time-unit m?s\)$", load, path)
     assert "\n" not in text
-    said = said_by(capsys, ["data", "check", str(path), "--time-unit", "ms"]).out
-    assert "times in ms" in said
+    output = said_by(capsys, ["data", "check", str(path), "--time-unit", "ms"]).out
+    assert "times in ms" in output
 
 
 @cases(
-    "column text said",
+    "column text pattern",
     ("time", "13/02/2024", "'13/02/2024' may have its day or its month first. Write .*: 2024-02-13"),
     ("time", "13.02.2024 10:00", "may have its day or its month first"),
     ("rating", "2,50", "'2,50' has a decimal comma. Write 2.50"),
 )
-def test_a_whole_column_in_another_form_is_told_the_form(column, text, said, events, tmp_path):
+def test_a_whole_column_in_another_form_is_told_the_form(column, text, pattern, events, tmp_path):
     """To leave out all rows is no remedy."""
     path = _written(tmp_path / "log.csv", events.assign(**{column: text}))
-    message = refused(DataError, said, load, path)
+    message = refused(DataError, pattern, load, path)
     assert "skip_bad_rows" not in message
 
 
@@ -103,7 +104,7 @@ def test_users_and_items_in_the_wrong_place_are_warned_of(events, tmp_path):
 def test_a_category_of_each_event_tells_nothing_of_users_and_items(events, tmp_path):
     """Neither does one that all events share."""
     draw = np.random.default_rng(1)
-    for category in ([f"c{one}" for one in draw.integers(0, 5, 4000)], "all"):
+    for category in ([f"c{number}" for number in draw.integers(0, 5, 4000)], "all"):
         warnings = load(_written(tmp_path / "log.csv", events.assign(category=category))).report.warnings
         assert not any("exchanged" in warning for warning in warnings)
 
@@ -135,8 +136,8 @@ def test_a_share_of_the_catalogue_says_of_how_many_items():
         for metric in ("utility", "coverage", "effective_items", "examined_shortfall")
     ]
     agents = ["relevance", "mine"]
-    said = comparison_sentences(pd.DataFrame(rows), agents, "examined", n_items=1264)[-1]
-    assert " of the 1,264 items of the catalogue, `relevance` " in said
+    sentence = comparison_sentences(pd.DataFrame(rows), agents, "examined", n_items=1264)[-1]
+    assert " of the 1,264 items of the catalogue, `relevance` " in sentence
 
 
 # Faults that no test saw.

@@ -46,7 +46,8 @@ class Logistic:
 
     def fit(self, x, y):
         """Gradient descent in standard units."""
-        self.mean, self.spread = x.mean(0), x.std(0) + 1e-9
+        self.mean = x.mean(0)
+        self.spread = x.std(0) + 1e-9
         self.weight = np.zeros(x.shape[1] + 1)
         for _ in range(200):
             full = self._full(x)
@@ -72,7 +73,8 @@ def _neighbours():
 
 
 def _lenskit():
-    pipeline, knn = pytest.importorskip("lenskit.pipeline"), pytest.importorskip("lenskit.knn")
+    pipeline = pytest.importorskip("lenskit.pipeline")
+    knn = pytest.importorskip("lenskit.knn")
     return pipeline.topn_pipeline(knn.ItemKNNScorer(k=20, feedback="implicit"))
 
 
@@ -115,30 +117,31 @@ def _parts(model, log):
 
 
 def _matrix(states, m):
-    found = np.zeros((len(states), m), np.float32)
-    found[states.owner, states.items] = 1.0
-    return scipy.sparse.csr_matrix(found)
+    marks = np.zeros((len(states), m), np.float32)
+    marks[states.owner, states.items] = 1.0
+    return scipy.sparse.csr_matrix(marks)
 
 
 def test_scores_are_the_recommenders_own_up_to_weight_and_popularity():
     """Log p less popularity is, but for a constant of the row, τ times what each package says by itself."""
     log = random_log()
-    als, ridge = _als(), Ridge()
+    als = _als()
+    ridge = Ridge()
     for model, alone in ((ImplicitModel(als), als), (MatrixScorerModel(ridge), ridge)):
-        states, found = _parts(model.fit(log), log)
+        states, log_scores = _parts(model.fit(log), log)
         matrix = _matrix(states, log.n_items)
         if alone is ridge:
             assert not hasattr(alone, "weight")  # what was given is left as it was
             expected = ridge.fit(matrix).predict(matrix)
         else:
             als.fit(matrix, show_progress=False)
-            every = {"N": log.n_items, "filter_already_liked_items": False, "recalculate_user": True}
-            items, values = als.recommend(np.arange(log.n_users), matrix, **every)
+            options = {"N": log.n_items, "filter_already_liked_items": False, "recalculate_user": True}
+            items, values = als.recommend(np.arange(log.n_users), matrix, **options)
             expected = np.zeros(matrix.shape)
             np.put_along_axis(expected, items, values, 1)
         assert model.shrinkage.users >= 20
         assert model.shrinkage.personal > 0
-        assert found == pytest.approx(expected - expected.mean(1, keepdims=True), abs=2e-3)
+        assert log_scores == pytest.approx(expected - expected.mean(1, keepdims=True), abs=2e-3)
 
 
 def test_a_reconstruction_is_a_score():
@@ -156,30 +159,32 @@ def test_a_reconstruction_is_a_score():
 
     log = random_log()
     model = MatrixScorerModel(SVD()).fit(log)
-    states, found = _parts(model, log)
-    alone, matrix = SVD(), _matrix(states, log.n_items)
+    states, log_scores = _parts(model, log)
+    alone = SVD()
+    matrix = _matrix(states, log.n_items)
     alone.fit(matrix)
     expected = alone.inverse_transform(alone.transform(matrix))
-    assert found == pytest.approx(expected - expected.mean(1, keepdims=True), abs=2e-3)
+    assert log_scores == pytest.approx(expected - expected.mean(1, keepdims=True), abs=2e-3)
 
 
 def test_a_consumption_is_described_without_itself():
     """Examples with y = 1 have the features of their user without the item; others are not consumed by the user."""
-    log, given = random_log(), []
+    log = random_log()
+    examples = []
 
     class Remembers(Logistic):
         def fit(self, x, y):
-            given.append((x, y))
+            examples.append((x, y))
             return super().fit(x, y)
 
     def features(consumed, seen):
         marks = consumed.toarray()
-        own = np.stack([marks, np.broadcast_to(marks.sum(1, keepdims=True), marks.shape)], -1)
+        columns = np.stack([marks, np.broadcast_to(marks.sum(1, keepdims=True), marks.shape)], -1)
         assert seen.shape == (log.n_users, log.n_items)
-        return own
+        return columns
 
     ClassifierModel(Remembers(), features, negatives=3).fit(log)
-    x, y = given[-1]
+    x, y = examples[-1]
     sizes = np.array([len(np.unique(log.item[log.user == user])) for user in range(log.n_users)])
     assert set(x[y == 1][:, 0]) == {0.0}
     assert set(x[y == 0][:, 0]) == {0.0}
@@ -191,17 +196,17 @@ def test_features_by_default_in_plain_loops():
     """Popularity, length of the history, and the sum of cosines with its items, over √(n + 1)."""
     seen = (np.random.default_rng(0).random((12, 5)) < 0.4).astype(np.float32)
     history = np.array([[1, 0, 1, 0, 0], [0, 0, 0, 0, 0]], np.float32)
-    found = neighbour_features(scipy.sparse.csr_matrix(history), scipy.sparse.csr_matrix(seen))
+    features = neighbour_features(scipy.sparse.csr_matrix(history), scipy.sparse.csr_matrix(seen))
     for row in range(2):
         for item in range(5):
             near = [
-                seen[:, item] @ seen[:, other] / np.sqrt(seen[:, item].sum() * seen[:, other].sum())
-                for other in np.flatnonzero(history[row])
-                if other != item
+                seen[:, item] @ seen[:, read] / np.sqrt(seen[:, item].sum() * seen[:, read].sum())
+                for read in np.flatnonzero(history[row])
+                if read != item
             ]
             n = history[row].sum()
             expected = (np.log1p(seen[:, item].sum()), np.log1p(n), sum(near) / np.sqrt(n + 1))
-            assert found[row, item] == pytest.approx(expected)
+            assert features[row, item] == pytest.approx(expected)
 
 
 def test_a_bare_recommender_is_refused_with_its_adapter(tmp_path):
@@ -224,7 +229,8 @@ def test_a_bare_recommender_is_refused_with_its_adapter(tmp_path):
 
 def test_slips_are_refused_by_name():
     """A model that cannot rank for new users, scores of another shape, and a score before a fit."""
-    bpr, log = pytest.importorskip("implicit.bpr"), random_log()
+    bpr = pytest.importorskip("implicit.bpr")
+    log = random_log()
     bpr = bpr.BayesianPersonalizedRanking(factors=4, iterations=2, num_threads=1)
     refused(ModelError, "cannot rank items for users that it was not fitted to", ImplicitModel(bpr).fit, log)
 
@@ -250,33 +256,37 @@ def _product():
 
 def test_an_object_is_a_platform_model_in_all_runs(tmp_path):
     """compare, sweep, validate and backtest take the object; its class and a factory are as good, to the bit."""
-    given = _product()
+    product = _product()
     alone = partial(compare, small_scenario(), ["relevance"], 1, 1, control=(), certify=False)
-    one = alone(settings={"platform.model": given}, out=tmp_path / "one")
-    assert not hasattr(given.mark._given, "weight")
-    made = alone(settings={"platform.model": lambda seed, device: _product()}, out=tmp_path / "two")
-    assert one.rounds.equals(made.rounds)
-    other = alone(out=tmp_path / "three")
-    assert not one.rounds.equals(other.rounds)
-    assert one.config["scenario"]["platform"]["model"].startswith("session:RIM-")
-    refused(ConfigError, "workers: .*session:RIM", alone, settings={"platform.model": given}, workers=2)
-    grid = {"platform.model": [given, "popularity-hp"]}
+    by_object = alone(settings={"platform.model": product}, out=tmp_path / "one")
+    assert not hasattr(product.mark._given, "weight")
+    by_factory = alone(settings={"platform.model": lambda seed, device: _product()}, out=tmp_path / "two")
+    assert by_object.rounds.equals(by_factory.rounds)
+    by_default = alone(out=tmp_path / "three")
+    assert not by_object.rounds.equals(by_default.rounds)
+    assert by_object.config["scenario"]["platform"]["model"].startswith("session:RIM-")
+    refused(ConfigError, "workers: .*session:RIM", alone, settings={"platform.model": product}, workers=2)
+    grid = {"platform.model": [product, "popularity-hp"]}
     swept = sweep(small_scenario(), grid, ["relevance"], 1, 1, out=tmp_path / "four")
-    assert set(swept.sweep["model"]) == {session_model(given), "popularity-hp"}
-    asked, names = {"models": (given, "popularity"), "data": small_scenario().data}, set(swept.sweep["model"])
-    tested = BacktestConfig(**asked, seeds=(0,), beta=(), cap=())
-    assert {session_model(given), "popularity"} == set(backtest(tested, out=tmp_path / "five").table["model"])
-    judged = ValidateConfig(**asked, truths=("factors",), rank=1, draws=1, resamples=100)
-    assert names - {"popularity-hp"} <= set(validate(judged, out=tmp_path / "six").table["model"])
+    assert set(swept.sweep["model"]) == {session_model(product), "popularity-hp"}
+    models_and_log = {"models": (product, "popularity"), "data": small_scenario().data}
+    names = set(swept.sweep["model"])
+    tested = BacktestConfig(**models_and_log, seeds=(0,), beta=(), cap=())
+    assert {session_model(product), "popularity"} == set(
+        backtest(tested, out=tmp_path / "five").table["model"]
+    )
+    validation = ValidateConfig(**models_and_log, truths=("factors",), rank=1, draws=1, resamples=100)
+    assert names - {"popularity-hp"} <= set(validate(validation, out=tmp_path / "six").table["model"])
 
 
 def test_each_object_has_its_own_place():
     """Models fitted for one object are not another's; the same object keeps its place, and each make is a new copy."""
-    first, second = MatrixScorerModel(Ridge()), MatrixScorerModel(Ridge())
+    first = MatrixScorerModel(Ridge())
+    second = MatrixScorerModel(Ridge())
     place = session_model(first)
     assert session_model(first) == place != session_model(second)
     assert session_model(place) == place
-    made = make(place)
-    assert made is not first
-    assert make(place) is not made
+    copied = make(place)
+    assert copied is not first
+    assert make(place) is not copied
     assert type(make(session_model(lambda seed, device: MatrixScorerModel(Ridge())))) is MatrixScorerModel

@@ -26,19 +26,26 @@ TRUE = np.array([0.3, 0.3, 0.2, 0.4, 0.0])
 
 def intensity(parameters, times, t):
     """λ(t) written out as it is defined."""
-    mu, alpha, gamma = parameters[0], parameters[1:3], parameters[3:]
-    own = sum((alpha * RATES * np.exp(-RATES * (t - s))).sum() for s in times[1:] if s < t)
-    return mu + own + (gamma * RATES * np.exp(-RATES * (t - times[0]))).sum()
+    mu = parameters[0]
+    alpha = parameters[1:3]
+    gamma = parameters[3:]
+    excitation = sum((alpha * RATES * np.exp(-RATES * (t - s))).sum() for s in times[1:] if s < t)
+    return mu + excitation + (gamma * RATES * np.exp(-RATES * (t - times[0]))).sum()
 
 
 def simulate(parameters, rates, horizon, users, seed):
     """Times and offsets of users' events on [0, horizon] after one at 0, by thinning, which is exact (Ogata, 1981)."""
     scales = len(rates)
-    mu, alpha, gamma = parameters[0], parameters[1 : scales + 1] * rates, parameters[scales + 1 :] * rates
+    mu = parameters[0]
+    alpha = parameters[1 : scales + 1] * rates
+    gamma = parameters[scales + 1 :] * rates
     events_of_users = []
     for user in range(users):
         source = generator(seed, Purpose.MEASURE, user)
-        time, seen, excited, events = 0.0, 0.0, gamma.copy(), [0.0]
+        time = 0.0
+        seen = 0.0
+        excited = gamma.copy()
+        events = [0.0]
         while True:
             bound = mu + excited.sum()
             time += float(source.exponential(1.0 / bound)) if bound > 0 else np.inf
@@ -57,7 +64,8 @@ def simulate(parameters, rates, horizon, users, seed):
 def as_log(times, offsets, stop):
     """A log of simulated users, closed by an event of one more user at the end of observation."""
     user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    user, time = np.append(user, len(offsets) - 1), np.append(times, stop)
+    user = np.append(user, len(offsets) - 1)
+    time = np.append(times, stop)
     return log_of(user, np.zeros(len(user)), time)
 
 
@@ -66,16 +74,17 @@ def test_likelihood_equals_brute_force():
     times, offsets = simulate(TRUE, RATES, 6.0, 4, seed=1)
     own_terms = hawkes_terms(times, offsets, np.full(4, 6.0), RATES)
     point = np.array([0.4, 0.2, 0.3, 0.1, 0.2])
-    expected, events = 0.0, 0
+    expected = 0.0
+    events = 0
     for a, b in pairwise(offsets):
-        own = times[a:b]
-        expected -= sum(np.log(intensity(point, own, t)) for t in own[1:])
-        edges = [*own, 6.0]
-        for left, right in pairwise(edges):
-            expected += quad(lambda t, own=own: intensity(point, own, t), left, right)[0]
-        events += len(own) - 1
-    found, _ = negative_log_likelihood(point, own_terms.at_event, own_terms.total)
-    assert found == pytest.approx(expected / events, rel=1e-8)
+        user_times = times[a:b]
+        expected -= sum(np.log(intensity(point, user_times, t)) for t in user_times[1:])
+        edges = [*user_times, 6.0]
+        for start, stop in pairwise(edges):
+            expected += quad(lambda t, user_times=user_times: intensity(point, user_times, t), start, stop)[0]
+        events += len(user_times) - 1
+    likelihood, _ = negative_log_likelihood(point, own_terms.at_event, own_terms.total)
+    assert likelihood == pytest.approx(expected / events, rel=1e-8)
 
     def part(number):
         return lambda x: negative_log_likelihood(x, own_terms.at_event, own_terms.total)[number]
@@ -97,10 +106,10 @@ def test_rescaled_times_accept_the_truth_and_reject_a_poisson_process():
     """True parameters pass the time-rescaling test; a homogeneous process fails it, and 3S sees that."""
     times, offsets = simulate(TRUE, RATES, 30.0, 60, seed=4)
     terms = hawkes_terms(times, offsets, np.full(60, 30.0), RATES)
-    right = rescaled(terms, TRUE)
-    assert right.p_value > 0.01
-    assert right.squares == pytest.approx(2.0, abs=0.15)
-    assert abs(right.correlation) < 0.08
+    of_truth = rescaled(terms, TRUE)
+    assert of_truth.p_value > 0.01
+    assert of_truth.squares == pytest.approx(2.0, abs=0.15)
+    assert abs(of_truth.correlation) < 0.08
     flat = np.zeros(5)
     flat[0] = len(terms.at_event) / terms.total[0]
     wrong = rescaled(terms, flat)
@@ -114,9 +123,9 @@ def test_the_stable_option_bounds_the_branching_ratio():
     log = as_log(times, offsets, 20.0)
     scales = Scales(shortest=0.5, longest=5.0, number=2)
     free = Hawkes(HawkesConfig(horizon=1.0, scales=scales)).fit(log)
-    held = Hawkes(HawkesConfig(horizon=1.0, scales=scales, stable_below=0.7)).fit(log)
-    assert free.branching_ratio > 0.7 >= held.branching_ratio - 1e-6
-    assert held.nll > free.nll
+    bounded = Hawkes(HawkesConfig(horizon=1.0, scales=scales, stable_below=0.7)).fit(log)
+    assert free.branching_ratio > 0.7 >= bounded.branching_ratio - 1e-6
+    assert bounded.nll > free.nll
 
 
 def test_intensity_is_the_integral_over_the_horizon():
@@ -125,9 +134,9 @@ def test_intensity_is_the_integral_over_the_horizon():
     log = as_log(times, offsets, 10.0)
     model = Hawkes(HawkesConfig(horizon=2.0, scales=Scales(shortest=0.5, longest=5.0, number=2))).fit(log)
     user = int(np.argmax(np.diff(offsets)))
-    own = times[offsets[user] : offsets[user + 1]]
+    user_times = times[offsets[user] : offsets[user + 1]]
     fitted = model.parameters
-    expected = quad(lambda t: intensity(fitted, own, t), 10.0, 12.0)[0] * model.factor
+    expected = quad(lambda t: intensity(fitted, user_times, t), 10.0, 12.0)[0] * model.factor
     assert float(model.intensity(UserStates.of(log, [user], 10.0))) == pytest.approx(expected, rel=1e-5)
 
 
@@ -146,11 +155,12 @@ GAP = 1800.0
 
 def sessions_of(sizes: list[list[int]], pause: float = 86400.0) -> EventLog:
     """A log in which user u has sessions of ``sizes[u]`` events, ten seconds apart, a ``pause`` between sessions."""
-    user, time = [], []
-    for who, own in enumerate(sizes):
-        now = 1000.0 * who
-        for size in own:
-            user += [who] * size
+    user = []
+    time = []
+    for number, session_sizes in enumerate(sizes):
+        now = 1000.0 * number
+        for size in session_sizes:
+            user += [number] * size
             time += [now + 10.0 * event for event in range(size)]
             now = time[-1] + pause
     return log_of(user, np.arange(len(user)) % 5, time, len(sizes), 5)
@@ -159,12 +169,12 @@ def sessions_of(sizes: list[list[int]], pause: float = 86400.0) -> EventLog:
 def habits(n_users: int = 400, seed: int = 0) -> EventLog:
     """A log whose users have sessions of about their own size, the first one larger; half of the users come once."""
     source = generator(seed, Purpose.MEASURE, n_users)
-    own = source.gamma(1.0, 6.0, n_users)
+    mean_size = source.gamma(1.0, 6.0, n_users)
     sizes = []
     for user in range(n_users):
         later = 0 if user % 2 else 1 + int(source.poisson(4.0))
-        first = 1 + int(source.poisson(3 * own[user]))
-        sizes.append([first, *(1 + source.poisson(own[user], later))])
+        first = 1 + int(source.poisson(3 * mean_size[user]))
+        sizes.append([first, *(1 + source.poisson(mean_size[user], later))])
     return sessions_of(sizes)
 
 
@@ -199,21 +209,23 @@ def test_terms_are_what_they_say():
         np.cumsum(source.choice([5.0, GAP, GAP + 1, 1e5], size, p=[0.6, 0.1, 0.1, 0.2])).tolist()
         for size in (0, 1, 2, 5, 0, 40, 17, 0)
     ]
-    offsets = np.concatenate([[0], np.cumsum([len(own) for own in histories])])
-    now = np.array([own[-1] + 700.0 * row if own else 1.0 for row, own in enumerate(histories)])
+    offsets = np.concatenate([[0], np.cumsum([len(history) for history in histories])])
+    now = np.array([history[-1] + 700.0 * row if history else 1.0 for row, history in enumerate(histories)])
     times = np.concatenate(histories)
     states = UserStates(offsets, np.zeros(len(times), np.int64), times, now)
-    last = np.array([own[-1] + GAP if own else 0.0 for own in histories])
+    last = np.array([history[-1] + GAP if history else 0.0 for history in histories])
     instant = torch.from_numpy(np.maximum(now, last))
-    expected = np.array([written_out(own, t, 1.3, 2.0) for own, t in zip(histories, now, strict=True)])
-    found = terms(model.encode(states), instant, GAP, 1.3, 2.0).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-    for row, own in enumerate(histories):
+    expected = np.array(
+        [written_out(history, t, 1.3, 2.0) for history, t in zip(histories, now, strict=True)]
+    )
+    values = terms(model.encode(states), instant, GAP, 1.3, 2.0).numpy()
+    np.testing.assert_allclose(values, expected, rtol=1e-12)
+    for row, history in enumerate(histories):
         hidden = model.encode(UserStates(np.zeros(2, np.int64), states.items[:0], times[:0], now[:1]))
-        for event in torch.tensor(own, dtype=torch.float64):
+        for event in torch.tensor(history, dtype=torch.float64):
             hidden = model.step(hidden, torch.zeros(1, dtype=torch.int64), event[None])
-        found = terms(hidden, instant[row : row + 1], GAP, 1.3, 2.0)[0]
-        np.testing.assert_allclose(found.numpy(), expected[row], rtol=1e-12)
+        values = terms(hidden, instant[row : row + 1], GAP, 1.3, 2.0)[0]
+        np.testing.assert_allclose(values.numpy(), expected[row], rtol=1e-12)
 
 
 def test_the_fit_is_optimal():
@@ -224,11 +236,11 @@ def test_the_fit_is_optimal():
     phi = free._numbers(free.encode(examples.states), examples.states.now)
     rate = free.intensity(examples.states).double().numpy()
     np.testing.assert_allclose(phi.T @ rate, phi.T @ examples.counts, rtol=1e-4)
-    held = Visits(VisitsConfig(ridge=0.1)).fit(log)
-    unit = held.tensors()["unit"].numpy()
-    offset = np.full(len(phi), held.level)
-    given = phi / unit, offset, examples.counts.astype(float), 0.1
-    _, slope = log_linear_objective(held.weights.numpy() * unit, *given)
+    penalised = Visits(VisitsConfig(ridge=0.1)).fit(log)
+    unit = penalised.tensors()["unit"].numpy()
+    offset = np.full(len(phi), penalised.level)
+    counts = examples.counts.astype(float)
+    _, slope = log_linear_objective(penalised.weights.numpy() * unit, phi / unit, offset, counts, 0.1)
     assert np.abs(slope).max() < 1e-4
 
 
@@ -236,25 +248,27 @@ def test_the_fit_is_optimal():
 def test_a_session_begins_after_a_silence(kind):
     """With sessions as horizon, a state just after its last event is scored as one a gap later."""
     log = random_log()
-    model, user = kind().fit(log), [int(log.user[-1])]
+    model = kind().fit(log)
+    user = [int(log.user[-1])]
     ends = log.time[-1] + np.array([1.0, GAP, 1e7])
-    soon, later, much = (float(model.intensity(UserStates.of(log, user, end))) for end in ends)
+    soon, later, much_later = (float(model.intensity(UserStates.of(log, user, end))) for end in ends)
     assert soon == pytest.approx(later)
-    assert much != later
+    assert much_later != later
 
 
 def test_gradients_are_derivatives():
     """Analytic gradients of Hawkes-Poisson and of visits agree with finite differences."""
     source = generator(1, Purpose.MEASURE)
-    phi, offset = source.random((50, 6)), source.normal(size=50)
+    phi = source.random((50, 6))
+    offset = source.normal(size=50)
     counts = source.poisson(2.0, 50).astype(float)
-    for objective, given in (
-        (poisson_objective, (phi, counts, 0.1)),
-        (log_linear_objective, (phi - 0.5, offset, counts, 0.1)),
+    for objective in (
+        lambda weights: poisson_objective(weights, phi, counts, 0.1),
+        lambda weights: log_linear_objective(weights, phi - 0.5, offset, counts, 0.1),
     ):
         point = source.random(6) + 0.1
-        value, slope = (lambda w, *a, o=objective, n=n: o(w, *a)[n] for n in (0, 1))
-        assert check_grad(value, slope, point, *given) < 1e-5
+        value, slope = (lambda w, o=objective, n=n: o(w)[n] for n in (0, 1))
+        assert check_grad(value, slope, point) < 1e-5
 
 
 def test_no_term_is_extrapolated():
@@ -264,8 +278,11 @@ def test_no_term_is_extrapolated():
     day = 86400.0
     far, farther = (sessions_of([[200] * 40], pause=pause * day) for pause in (1e4, 1e5))
     huge, huger = (sessions_of([[size] * 40]) for size in (10**3, 10**4))
-    for one, other in ((far, farther), (huge, huger)):
-        rate = [float(model.intensity(UserStates.of(log, [0], log.time[-1] + 1e9))) for log in (one, other)]
+    for extreme, more_extreme in ((far, farther), (huge, huger)):
+        rate = [
+            float(model.intensity(UserStates.of(log, [0], log.time[-1] + 1e9)))
+            for log in (extreme, more_extreme)
+        ]
         assert rate[0] == rate[1]
     examples = session_examples(log)
     rates = model.intensity(examples.states)
@@ -282,7 +299,8 @@ def test_an_update_keeps_the_mean_and_what_the_new_log_does_not_tell(kind):
     thin = dataclasses.replace(log, target=target)
     states = session_examples(thin).states
     nobody = UserStates.of(log, [0], log.time[0])
-    before, new = float(model.intensity(states).mean()), float(model.intensity(nobody))
+    before = float(model.intensity(states).mean())
+    new = float(model.intensity(nobody))
     model.update(thin)
     assert float(model.intensity(states).mean()) == pytest.approx(before, rel=1e-5)
     assert model.rescale > 1
@@ -296,8 +314,10 @@ def test_logs_that_tell_little_give_the_mean():
         model = Visits().fit(log)
         states = UserStates.of(log, [0, 0], [log.time[0], log.time[-1] + 1e6])
         np.testing.assert_allclose(model.intensity(states).numpy(), 7.0, rtol=1e-3)
-        again = sessions_of([[3, 4, 4], [2, 9]])
-        assert bool(torch.isfinite(model.update(again).intensity(session_examples(again).states)).all())
+        short_log = sessions_of([[3, 4, 4], [2, 9]])
+        assert bool(
+            torch.isfinite(model.update(short_log).intensity(session_examples(short_log).states)).all()
+        )
     returning = dataclasses.replace(sessions_of([[4, 6]]), target=np.repeat([False, True], [4, 6]))
     model = Visits().fit(returning)
     np.testing.assert_allclose(model.intensity(UserStates.of(returning, [0], [0.0])).numpy(), 6.0, rtol=1e-3)

@@ -42,13 +42,14 @@ K = len(KNOTS)
 LENGTHS = np.expm1(KNOTS).round().astype(int)
 
 
-def _shown(m, layer, *, seed=0, own=0.0):
-    """A round of impressions drawn from a layer; ``own`` is the level of the round alone."""
+def _shown(m, layer, *, seed=0, round_level=0.0):
+    """A round of impressions drawn from a layer; ``round_level`` is that of the round alone."""
     draw = np.random.default_rng(seed)
-    item, history = draw.integers(0, len(layer.item), m), draw.choice(np.append(LENGTHS, [4, 60]), m)
+    item = draw.integers(0, len(layer.item), m)
+    history = draw.choice(np.append(LENGTHS, [4, 60]), m)
     score = np.exp(draw.normal(-2.0, 1.0, m))
     examination = 0.85 ** draw.integers(0, 10, m)
-    rate = np.exp(own + _log_rate(layer, item, history, score))
+    rate = np.exp(round_level + _log_rate(layer, item, history, score))
     return Impressions(item, score, examination, draw.random(m) < -np.expm1(-rate * examination), history)
 
 
@@ -79,7 +80,8 @@ def _problem(shown, fit):
 
 def _at(problem, point):
     """Objective and gradient at a point, first all levels and slopes, then the items' effects."""
-    theta, item = point[: 2 * K + 1], point[2 * K + 1 :]
+    theta = point[: 2 * K + 1]
+    item = point[2 * K + 1 :]
     rate = problem.rate(theta, item)
     gradient = problem.gradient(theta, item, problem.slopes(rate)[0])
     return problem.value(theta, item, rate), np.concatenate(gradient)
@@ -87,62 +89,73 @@ def _at(problem, point):
 
 def test_the_gradient_is_that_of_finite_differences():
     """Each derivative of the objective equals a central difference, with evidence of earlier rounds."""
-    shown, draw = _small(), np.random.default_rng(0)
+    shown = _small()
+    draw = np.random.default_rng(0)
     problem = _problem(shown, _nothing(7).after(_small(1)))
     point = draw.normal(0, 0.5, 2 * K + 8)
-    for found, step in zip(_at(problem, point)[1], 1e-5 * np.eye(len(point)), strict=True):
+    for derivative, step in zip(_at(problem, point)[1], 1e-5 * np.eye(len(point)), strict=True):
         ends = [_at(problem, point + sign * step)[0] for sign in (-1, 1)]
-        assert found == pytest.approx((ends[1] - ends[0]) / 2e-5, rel=1e-5, abs=1e-4)
+        assert derivative == pytest.approx((ends[1] - ends[0]) / 2e-5, rel=1e-5, abs=1e-4)
 
 
 def test_the_objective_is_the_sum_over_impressions():
     """Impression by impression, in plain Python, with the priors; compared between two points."""
-    shown, draw, values = _small(), np.random.default_rng(0), []
+    shown = _small()
+    draw = np.random.default_rng(0)
+    values = []
     problem = _problem(shown, _nothing(7))
     for _ in range(2):
-        theta, item = draw.normal(0, 0.5, 2 * K + 1), draw.normal(0, 0.5, 7)
-        layer, own = ImpressionLayer(theta[:K], theta[K:-1], item), theta[-1]
-        total = (layer.level**2).sum() / 2 + ((layer.slope - 1) ** 2).sum() / 2 / 0.25 + own**2 / 2 / 9
+        theta = draw.normal(0, 0.5, 2 * K + 1)
+        item = draw.normal(0, 0.5, 7)
+        layer = ImpressionLayer(theta[:K], theta[K:-1], item)
+        round_level = theta[-1]
+        total = (
+            (layer.level**2).sum() / 2 + ((layer.slope - 1) ** 2).sum() / 2 / 0.25 + round_level**2 / 2 / 9
+        )
         total += (np.exp(item) - item).sum() / 0.09  # log density of the gamma law, of shape 1 / .3²
         for row in range(len(shown)):
             log = _log_rate(layer, shown.item[row], shown.history[row], shown.score[row])
-            chance = 1 - np.exp(-np.exp(own + log) * shown.examination[row])
+            chance = 1 - np.exp(-np.exp(round_level + log) * shown.examination[row])
             total -= np.log(chance if shown.taken[row] else 1 - chance)
         values.append((_at(problem, np.append(theta, item))[0], total))
-    (one, plain), (two, other) = values
-    assert one - two == pytest.approx(plain - other, rel=1e-9)
+    (first, plain_first), (second, plain_second) = values
+    assert first - second == pytest.approx(plain_first - plain_second, rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_minimum_is_that_of_a_solver_of_another_kind(seed):
     """L-BFGS over all parameters, within the bounds, ends where Newton's method does."""
-    problem, n = _problem(_small(seed), _nothing(7)), 2 * K + 1
+    problem = _problem(_small(seed), _nothing(7))
+    n = 2 * K + 1
     bounds = [(None, None)] * K + [(LEAST_SLOPE, None)] * K + [(None, None)] * 8
     options = {"ftol": 1e-14, "gtol": 1e-9, "maxiter": 5000}
-    asked = {"jac": True, "method": "L-BFGS-B", "bounds": bounds, "options": options}
-    best = minimize(lambda point: _at(problem, point), np.ones(n + 7), **asked)
-    found = impressions._bounded_minimum(problem, np.zeros(n), np.zeros(7))
-    assert np.concatenate(found) == pytest.approx(best.x, abs=1e-3)
+    settings = {"jac": True, "method": "L-BFGS-B", "bounds": bounds, "options": options}
+    best = minimize(lambda point: _at(problem, point), np.ones(n + 7), **settings)
+    minimum = impressions._bounded_minimum(problem, np.zeros(n), np.zeros(7))
+    assert np.concatenate(minimum) == pytest.approx(best.x, abs=1e-3)
 
 
 def test_an_earlier_round_counts_as_if_it_were_read_again():
     """What is kept of three rounds and the fourth lead to the layer that all four lead to together."""
-    law, rounds, fit = _law(12), [], _nothing(12)
+    law = _law(12)
+    rounds = []
+    fit = _nothing(12)
     for number in range(4):
         rounds.append(_shown(20_000, law, seed=number))
         fit = fit.after(rounds[-1])
     names = [part.name for part in dataclasses.fields(rounds[0])]
-    columns = [np.concatenate([getattr(one, name) for one in rounds]) for name in names]
-    whole = _nothing(12).after(Impressions(*columns))
-    assert fit.slope == pytest.approx(whole.slope, abs=0.02)
-    assert fit.level + fit.item.mean() == pytest.approx(whole.level + whole.item.mean(), abs=0.05)
-    assert fit.item - fit.item.mean() == pytest.approx(whole.item - whole.item.mean(), abs=0.03)
-    assert fit.item_variance == pytest.approx(whole.item_variance, rel=0.1)
+    columns = [np.concatenate([getattr(shown, name) for shown in rounds]) for name in names]
+    joint_fit = _nothing(12).after(Impressions(*columns))
+    assert fit.slope == pytest.approx(joint_fit.slope, abs=0.02)
+    assert fit.level + fit.item.mean() == pytest.approx(joint_fit.level + joint_fit.item.mean(), abs=0.05)
+    assert fit.item - fit.item.mean() == pytest.approx(joint_fit.item - joint_fit.item.mean(), abs=0.03)
+    assert fit.item_variance == pytest.approx(joint_fit.item_variance, rel=0.1)
 
 
 def test_evidence_of_earlier_rounds_fades_at_two_speeds():
     """Item events of earlier rounds keep the items' share, levels and slopes theirs; the last round counts in full."""
-    memory, item_memory = 0.9, 0.4
+    memory = 0.9
+    item_memory = 0.4
     first = _nothing(7, (memory, item_memory)).after(_small(0))
     shown = _small(1)
     second = first.after(shown)
@@ -190,8 +203,10 @@ def test_without_impressions_nothing_changes():
     """The identity leaves intensities as they are, and a round without impressions the fit."""
     fit = _nothing(4)
     assert fit.after(_shown(0, _law(4))) is fit
-    given = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)) + 0.1
-    assert torch.allclose(fit.layer.apply_(given.clone(), np.array([0, 5, 900])), given, rtol=1e-6)
+    intensities = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)) + 0.1
+    assert torch.allclose(
+        fit.layer.apply_(intensities.clone(), np.array([0, 5, 900])), intensities, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("outcome", [False, True])
@@ -223,19 +238,21 @@ def test_the_marginal_likelihood_is_negative_binomial():
     assert mean == 1.0
 
 
-@cases("sd least most", (0.0, 0.0, 0.1), (0.5, 0.4, 0.6), (1.0, 0.85, 1.15))
-def test_the_variance_of_items_is_estimated(sd, least, most):
+@cases("sd low high", (0.0, 0.0, 0.1), (0.5, 0.4, 0.6), (1.0, 0.85, 1.15))
+def test_the_variance_of_items_is_estimated(sd, low, high):
     """Items that differ by nothing are pooled; items that differ much keep what their own looks say."""
-    draw, n = np.random.default_rng(0), 300
+    draw = np.random.default_rng(0)
+    n = 300
     effect = np.log(draw.gamma(sd**-2, sd**2, n)) if sd else np.zeros(n)
     law = dataclasses.replace(_law(n), item=np.maximum(effect, -8.0))
     fit = _nothing(n).after(_shown(60_000, law))
-    assert least <= np.sqrt(fit.item_variance[0]) <= most
+    assert low <= np.sqrt(fit.item_variance[0]) <= high
 
 
 def test_unseen_items_have_a_mean_and_a_variance_of_their_own():
     """Items that the warm-up has not seen are twice as wanted and differ more; the others are not moved by it."""
-    draw, n = np.random.default_rng(0), 200
+    draw = np.random.default_rng(0)
+    n = 200
     unseen = np.arange(n) >= 100
     effect = np.where(unseen, np.log(2.0 * draw.gamma(2.0, 0.5, n)), draw.normal(0, 0.05, n))
     fit = LayerFit.nothing(unseen, (1.0, 1.0)).after(_shown(80000, dataclasses.replace(_law(n), item=effect)))
@@ -261,7 +278,8 @@ def test_what_forgets_is_weighed_by_the_next_round(turns, keeps):
 def test_first_and_returning_visits_count_equally_for_the_choice():
     """The loss is the mean of two means, in plain Python; older rounds fade."""
     fit = _nothing(7).after(_small())
-    shown, losses = _small(3), {True: [], False: []}
+    shown = _small(3)
+    losses = {True: [], False: []}
     for row in range(len(shown)):
         log = _log_rate(fit.layer, shown.item[row], shown.history[row], shown.score[row])
         chance = 1 - np.exp(-np.exp(log) * shown.examination[row])
@@ -275,23 +293,31 @@ def test_first_and_returning_visits_count_equally_for_the_choice():
 # -- the layer over scores --------------------------------------------------------------------------------------------
 def test_the_layer_is_its_formula():
     """Entry by entry, between knots too; what is below the floor is taken for the floor."""
-    draw, layer = np.random.default_rng(3), _law(6, sd=0.3)
-    given, history = np.exp(draw.normal(-3, 2, (5, 6))), np.array([0, 1, 4, 300, 2000])
-    given[0, 0] = 0.0
-    laid = layer.apply_(torch.from_numpy(given.astype(np.float32)), history).numpy().astype(np.float64)
-    formula = [_log_rate(layer, np.arange(6), size, row) for size, row in zip(history, given, strict=True)]
+    draw = np.random.default_rng(3)
+    layer = _law(6, sd=0.3)
+    intensities = np.exp(draw.normal(-3, 2, (5, 6)))
+    history = np.array([0, 1, 4, 300, 2000])
+    intensities[0, 0] = 0.0
+    laid = layer.apply_(torch.from_numpy(intensities.astype(np.float32)), history).numpy().astype(np.float64)
+    formula = [
+        _log_rate(layer, np.arange(6), size, row) for size, row in zip(history, intensities, strict=True)
+    ]
     assert laid == pytest.approx(np.exp(formula), rel=1e-5)
 
 
 def test_an_entry_does_not_hang_on_its_neighbours():
     """To the last bit, wherever in a tensor it lies."""
-    layer, draw = _law(53), np.random.default_rng(4)
-    given, history = torch.from_numpy(draw.random((128, 53)).astype(np.float32)), draw.integers(0, 400, 128)
-    whole = layer.apply_(given.clone(), history)
+    layer = _law(53)
+    draw = np.random.default_rng(4)
+    intensities = torch.from_numpy(draw.random((128, 53)).astype(np.float32))
+    history = draw.integers(0, 400, 128)
+    together = layer.apply_(intensities.clone(), history)
     for row in (0, 1, 17, 127):
-        assert torch.equal(layer.apply_(given[row : row + 1].clone(), history[row : row + 1])[0], whole[row])
-    turned = layer.apply_(given[torch.arange(127, -1, -1)].clone(), history[::-1])
-    assert torch.equal(turned.flip(0), whole)
+        assert torch.equal(
+            layer.apply_(intensities[row : row + 1].clone(), history[row : row + 1])[0], together[row]
+        )
+    turned = layer.apply_(intensities[torch.arange(127, -1, -1)].clone(), history[::-1])
+    assert torch.equal(turned.flip(0), together)
 
 
 class TestCalibrated(IntensityModelTests):
@@ -304,7 +330,8 @@ class TestCalibrated(IntensityModelTests):
     def test_rows_sum_to_the_ground_intensity(self):
         """Rows are the formula over the rows of the model inside."""
         log = self.log()
-        model, states = self.fitted(), self.states(log)
+        model = self.fitted()
+        states = self.states(log)
         inner, laid = (part.score(states).double().numpy() for part in (model.model, model))
         for row, length in enumerate(states.lengths):
             formula = np.exp(_log_rate(model.layer, np.arange(40), length, inner[row]))
@@ -346,30 +373,32 @@ def test_the_estimate_and_its_error_are_those_of_the_likelihood():
         return (-taken * np.log(-np.expm1(-rate)) + (shown - taken) * rate).sum()
 
     best = minimize(loss, [-1.0, 0.0], method="BFGS", options={"gtol": 1e-8}).x
-    found = decay_of_counts([shown, taken])
+    estimate = decay_of_counts([shown, taken])
     step = 1e-3
     hessian = np.zeros((2, 2))
     for (i, a), (j, b) in itertools.product(enumerate(np.eye(2) * step), repeat=2):
         hessian[i, j] = loss(best + a + b) - loss(best + a - b) - loss(best - a + b) + loss(best - a - b)
     error = np.sqrt(np.linalg.inv(hessian / (4 * step**2))[1, 1])
-    assert found.log_decay == pytest.approx(best[1], abs=1e-4)
-    assert found.error == pytest.approx(error, rel=1e-3)
-    found = decay_of_counts([[400, 500], [120, 90]])
-    assert found.decay == pytest.approx(np.log1p(-90 / 500) / np.log1p(-120 / 400), rel=1e-4)
+    assert estimate.log_decay == pytest.approx(best[1], abs=1e-4)
+    assert estimate.error == pytest.approx(error, rel=1e-3)
+    estimate = decay_of_counts([[400, 500], [120, 90]])
+    assert estimate.decay == pytest.approx(np.log1p(-90 / 500) / np.log1p(-120 / 400), rel=1e-4)
 
 
 @pytest.mark.parametrize("decay", [0.7, 0.85])
 def test_harvested_positions_give_the_decay_where_better_items_stand_above(decay):
     """At least 90% of confounded ledgers have the true γ in its interval, where rates by position hardly ever do."""
-    right, naive, estimates = 0, 0, []
+    n_covered = 0
+    naive = 0
+    estimates = []
     for seed in range(60):
         item, taken, score = confounded_ledger(seed, decay=decay)
-        found = decay_of_slates(item, taken, score)
-        estimates.append(found)
-        right += found.interval[0] <= decay <= found.interval[1]
+        estimate = decay_of_slates(item, taken, score)
+        estimates.append(estimate)
+        n_covered += estimate.interval[0] <= decay <= estimate.interval[1]
         low, high = decay_of_counts(taken_by_position(item, taken)).interval
         naive += low <= decay <= high
-    assert right >= 54
+    assert n_covered >= 54
     assert naive <= 6
     assert DecayEstimate.pooled(estimates).decay == pytest.approx(decay, abs=0.01)
 
@@ -377,15 +406,17 @@ def test_harvested_positions_give_the_decay_where_better_items_stand_above(decay
 def test_order_of_slates_and_names_of_items_do_not_matter():
     """Neither the order of the slates nor the items' numbers move the estimate; empty positions count nothing."""
     item, taken, score = confounded_ledger(3, decay=0.8)
-    found = decay_of_slates(item, taken, score)
+    estimate = decay_of_slates(item, taken, score)
     order = drawn(4).permutation(len(item))
-    other = decay_of_slates(1000 - 7 * item[order], taken[order], score[order])
-    assert other.log_decay == pytest.approx(found.log_decay, abs=1e-6)
+    shuffled = decay_of_slates(1000 - 7 * item[order], taken[order], score[order])
+    assert shuffled.log_decay == pytest.approx(estimate.log_decay, abs=1e-6)
     empty = np.full((5, item.shape[1]), -1)
-    pairs = (item, empty), (taken, empty < 0), (score, np.full(empty.shape, np.nan))
-    more = [np.concatenate(pair) for pair in pairs]
-    assert decay_of_slates(*more).log_decay == pytest.approx(found.log_decay, abs=1e-6)
-    assert taken_by_position(*more[:2]).tolist() == taken_by_position(item, taken).tolist()
+    more_items = np.concatenate([item, empty])
+    more_taken = np.concatenate([taken, empty < 0])
+    more_scores = np.concatenate([score, np.full(empty.shape, np.nan)])
+    padded = decay_of_slates(more_items, more_taken, more_scores)
+    assert padded.log_decay == pytest.approx(estimate.log_decay, abs=1e-6)
+    assert taken_by_position(more_items, more_taken).tolist() == taken_by_position(item, taken).tolist()
 
 
 def test_estimates_are_pooled_by_precision_and_brought_into_their_bounds():
@@ -394,15 +425,16 @@ def test_estimates_are_pooled_by_precision_and_brought_into_their_bounds():
     assert decay_of_counts([[5, 5], [0, 0]]) is None
     assert decay_of_slates(item, np.zeros((2, 3), bool), np.ones((2, 3))) is None
     assert DecayEstimate.pooled([]) is None
-    found = DecayEstimate.pooled([DecayEstimate(-0.5, 1.0), DecayEstimate(-0.25, 0.5)])
-    assert (found.log_decay, found.error) == pytest.approx((-0.3, 5**-0.5))
+    pooled = DecayEstimate.pooled([DecayEstimate(-0.5, 1.0), DecayEstimate(-0.25, 0.5)])
+    assert (pooled.log_decay, pooled.error) == pytest.approx((-0.3, 5**-0.5))
     assert (DecayEstimate(0.2, 0.1).decay, DecayEstimate(-9.0, 0.1).decay) == (1.0, 0.2)
     assert DecayEstimate(0.2, 0.1).interval[1] > 1.2
 
 
 def test_bad_ledgers_are_refused():
     """Arrays that do not belong together, impossible counts and scores that are no intensities are errors."""
-    item, taken = np.arange(6).reshape(2, 3), np.ones((2, 3), bool)
+    item = np.arange(6).reshape(2, 3)
+    taken = np.ones((2, 3), bool)
     refused(DataError, "item and taken", taken_by_position, item, taken[:, :2])
     refused(DataError, "taken ≤ shown", decay_of_counts, [[1, 1], [2, 0]])
     for score in (np.full((2, 3), -1.0), np.ones((2, 2))):
@@ -425,7 +457,8 @@ def test_harvested_estimates_are_those_of_the_ledgers_pooled_over_rounds():
     exposure = ExposureConfig(unit="examined", examination="harvested", prior_decay=0.6)
     agent, market = market_of("rim-feedback", unknowing("harvested", exposure=exposure))
     assert market.platform.decay == 0.6
-    decays, estimates = [0.6], []
+    decays = [0.6]
+    estimates = []
     while not market.done:
         weights = market.round_view().position_weights
         assert weights.tolist() == position_weights(decays[-1], 5).tolist()
@@ -443,7 +476,8 @@ def test_harvested_estimates_are_those_of_the_ledgers_pooled_over_rounds():
 def test_only_uniform_slates_are_counted_where_gamma_comes_from_them():
     """With epsilon-greedy the estimate is that of its uniform slates, added up over rounds; others need not apply."""
     agent, market = market_of("epsilon-greedy(epsilon=0.4)", unknowing("random"))
-    counts, seen = 0, 0
+    counts = 0
+    seen = 0
     play_out(market, agent)
     for closed in market.closed:
         ledger = closed.ledger
@@ -461,17 +495,17 @@ def test_the_layer_over_impressions_weighs_positions_by_what_the_platform_takes_
     platform = dataclasses.replace(small_scenario().platform, learning="impressions")
     agent, market = market_of("relevance", unknowing("harvested", platform=platform))
     play_round(market, agent)
-    found = market.closed[0].decay.decay
+    estimated = market.closed[0].decay.decay
     past = market.platform.rounds[-1]
-    positions = market.config.consumer.attraction * found ** np.arange(market.config.slate)
+    positions = market.config.consumer.attraction * estimated ** np.arange(market.config.slate)
     states = market.closed[0].states.scored_by(market.platform.scorers_of_last())
     served = past.shown.scored(market.closed[0].states).score  # by the model that served them
     np.testing.assert_array_equal(served, market.closed[0].ledger.intensity)
-    bare = dataclasses.replace(states, models=lambda: tuple(layer_of(one)[0] for one in states.models()))
+    bare = dataclasses.replace(states, models=lambda: tuple(layer_of(model)[0] for model in states.models()))
     learnt = impressions_of(past.shown.scored(bare), positions)
     fits = [fit.after(learnt) for fit in market_of("relevance", market.config)[1].platform.fits]
     assert layer_of(market.model)[1].slope == pytest.approx(layer_of_fits(fits).slope, rel=1e-6)
-    assert found != market.config.consumer.position_decay
+    assert estimated != market.config.consumer.position_decay
 
 
 def test_what_is_not_known_yet_tells_nothing():
@@ -481,9 +515,9 @@ def test_what_is_not_known_yet_tells_nothing():
     play_round(market, agent)
     closed = market.closed[0]
     schedule = closed.ledger.schedule
-    known = schedule.tick + ticks(duration_seconds("3d")) + 1 < schedule.stop
-    assert 0 < known.sum() < len(known)
-    assert closed.decay == of_ledger(closed.ledger, known)
+    is_settled = schedule.tick + ticks(duration_seconds("3d")) + 1 < schedule.stop
+    assert 0 < is_settled.sum() < len(is_settled)
+    assert closed.decay == of_ledger(closed.ledger, is_settled)
     late = dataclasses.replace(delayed, delay="365d")
     agent, market = market_of("relevance", unknowing("harvested", consumer=late))
     play_round(market, agent)
@@ -499,21 +533,23 @@ def test_what_is_not_known_yet_tells_nothing():
 def test_a_market_goes_on_from_its_state_with_the_same_estimates(tmp_path, examination, name):
     """Saved and loaded after any round, and in batches of any size, estimates and slates are the same to the bit."""
     config = unknowing(examination)
-    whole = played(config, name, 7).closed
+    uninterrupted = played(config, name, 7).closed
     for after in (1, 2):
-        for one, other in zip(whole, resumed(config, name, tmp_path / str(after), after).closed, strict=True):
-            assert one.decay == other.decay
-            np.testing.assert_array_equal(one.ledger.item, other.ledger.item)
+        for closed, resumed_round in zip(
+            uninterrupted, resumed(config, name, tmp_path / str(after), after).closed, strict=True
+        ):
+            assert closed.decay == resumed_round.decay
+            np.testing.assert_array_equal(closed.ledger.item, resumed_round.ledger.item)
 
 
 def test_a_run_says_how_gamma_was_found_and_what_it_came_to(tmp_path):
     """The report names the way, the first guess, each estimate and the truth; a run that is told γ says nothing."""
     run = small_run(tmp_path / "run", ["relevance"], unknowing("harvested"))
     last = run.rounds[run.rounds["round"] == 2].set_index("metric")["value"]
-    said = examination_note(run)
-    assert "is 0.6 in round 0" in said
-    assert "exposure.examination: harvested" in said
-    assert f"relevance {last['estimated_decay']:.3f} ± {last['decay_error']:.3f}; the truth is 0.85" in said
-    told = small_run(tmp_path / "t", ["relevance"], small_scenario(rounds=1))
-    assert examination_note(told) is None
-    assert "estimated_decay" not in set(told.rounds["metric"])
+    note = examination_note(run)
+    assert "is 0.6 in round 0" in note
+    assert "exposure.examination: harvested" in note
+    assert f"relevance {last['estimated_decay']:.3f} ± {last['decay_error']:.3f}; the truth is 0.85" in note
+    told_run = small_run(tmp_path / "t", ["relevance"], small_scenario(rounds=1))
+    assert examination_note(told_run) is None
+    assert "estimated_decay" not in set(told_run.rounds["metric"])

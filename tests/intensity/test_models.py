@@ -48,9 +48,9 @@ def test_hawkes_poisson_features_are_the_sums_they_say():
     beta = 1.0 / np.array([10.0, 100.0, 1000.0])
     histories = [([0.0, 5.0, 4000.0], 9150.0), ([4100.0], 6150.0), ([], 4000.0)]
     for row, (events, now) in enumerate(histories):
-        own = [sum(np.exp(-b * (now - t)) for t in events) for b in beta]
+        sums = [sum(np.exp(-b * (now - t)) for t in events) for b in beta]
         start = [np.exp(-b * (now - events[0])) if events else 0.0 for b in beta]
-        expected = np.dot(weights, [*own, *start, float(bool(events)), float(not events)])
+        expected = np.dot(weights, [*sums, *start, float(bool(events)), float(not events)])
         assert float(model.intensity(states)[row]) == pytest.approx(expected, rel=1e-6)
 
 
@@ -64,8 +64,8 @@ def test_hawkes_poisson_recovers_its_own_weights():
     now = times[:, -1] + rng.exponential(500, n) + 1
     states = UserStates(np.arange(0, 4 * n + 1, 4), np.zeros(4 * n, np.int64), times.ravel(), now)
     beta = np.array([1 / 100, 1 / 10_000])
-    own = np.exp(-(now[:, None, None] - times[:, :, None]) * beta).sum(1)
-    true = own @ [3.0, 0.5] + 1.0
+    sums = np.exp(-(now[:, None, None] - times[:, :, None]) * beta).sum(1)
+    true = sums @ [3.0, 0.5] + 1.0
     model = intensity.HawkesPoisson(intensity.HawkesPoissonConfig(horizon=1.0, scales=scales, ridge=0.0))
     model.fit_examples(CountExamples(states, rng.poisson(true), np.arange(n)))
     error = np.abs(model.intensity(states).cpu().numpy() / true - 1)
@@ -76,25 +76,26 @@ def test_hawkes_poisson_recovers_its_own_weights():
 def test_session_examples_count_targets_after_strictly_earlier_states():
     """An example holds what came before it and counts target events; too large states leave every third session."""
     log = log_of([0] * 5, [0, 1, 2, 3, 4], [0, 10, 5000, 5010, 5020], target=[False, False, True, True, True])
-    found = session_examples(log)
-    assert (found.counts.tolist(), found.states.items.tolist()) == ([3], [0, 1])
-    assert found.states.now.tolist() == [5000.0]
+    examples = session_examples(log)
+    assert (examples.counts.tolist(), examples.states.items.tolist()) == ([3], [0, 1])
+    assert examples.states.now.tolist() == [5000.0]
     assert log.sessions("30min") is log.sessions(1800.0)
     assert len(log.sessions(15.0)) == 2
     assert len(log.sessions(5.0)) == len(log.rows(log.user == 0).sessions(5.0)) == 5
     times = [10_000.0 * n for n in range(12)]
     log = log_of([0, 1] * 6, list(range(12)), times, target=[True] * 12)
-    every, some = session_examples(log), session_examples(log, most_events=10)
-    assert every.states.lengths.tolist() == [n // 2 for n in range(12)]  # 30 in all
-    assert some.states.now.tolist() == times[::3]
-    assert some.states.lengths.tolist() == every.states.lengths[::3].tolist()
+    all_examples = session_examples(log)
+    third = session_examples(log, most_events=10)
+    assert all_examples.states.lengths.tolist() == [n // 2 for n in range(12)]  # 30 in all
+    assert third.states.now.tolist() == times[::3]
+    assert third.states.lengths.tolist() == all_examples.states.lengths[::3].tolist()
     assert session_examples(log, most_events=30).states.now.tolist() == times
 
 
 def test_window_examples_count_what_falls_into_each_window():
     """Windows before the end of the log give every known user's state and count."""
-    found = window_examples(log_of([0, 1, 0, 1, 1], [0, 0, 1, 1, 2], [0, 10, 20, 30, 40]), 15.0, 2)
-    pairs = sorted(zip(found.user.tolist(), found.counts.tolist(), strict=True))
+    examples = window_examples(log_of([0, 1, 0, 1, 1], [0, 0, 1, 1, 2], [0, 10, 20, 30, 40]), 15.0, 2)
+    pairs = sorted(zip(examples.user.tolist(), examples.counts.tolist(), strict=True))
     assert pairs == [(0, 0), (0, 1), (1, 0), (1, 2)]
 
 
@@ -126,14 +127,14 @@ def test_gru_reads_as_torch_does():
     log = random_log()
     model = intensity.GRU(SMALL).fit(log)
     states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
-    found = model.encode(states)[0]
+    encoded = model.encode(states)[0]
     network = model.network
     for row in range(0, log.n_users, 7):
         items = states.items[states.offsets[row] : states.offsets[row + 1]][-SMALL.context :]
         with torch.no_grad():
             start = torch.zeros((1, SMALL.width), device=model.device)
             alone = network.hidden(torch.from_numpy(items)[None].to(model.device), start)[0, -1]
-        torch.testing.assert_close(found[row], alone, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(encoded[row], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_early_stopping_keeps_the_best_epoch():
@@ -182,13 +183,15 @@ def test_a_retrained_copy_leaves_its_original_alone():
     states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
     later = log.rows(log.item >= log.n_items // 2)
     model = intensity.RIM(mark=intensity.Popularity(), ground=intensity.UserPopularity()).fit(log)
-    before, rate = model.score(states), model.intensity(states)
-    mark_alone, both = updated(model, later, ground=False), updated(model, later, ground=True)
+    before = model.score(states)
+    rate = model.intensity(states)
+    mark_alone = updated(model, later, ground=False)
+    mark_and_ground = updated(model, later, ground=True)
     assert torch.equal(model.score(states), before)
     popular = intensity.Popularity().fit(later).score(states)
     assert torch.equal(mark_alone.score(states), popular * rate[:, None])
     assert rescale_of(mark_alone) == rescale_of(model) == 1.0
-    assert rescale_of(both) == both.ground.rescale != 1.0
+    assert rescale_of(mark_and_ground) == mark_and_ground.ground.rescale != 1.0
     bare = _Bare().fit(log)
     assert float(updated(bare, later, ground=False).score(states).sum(1)[0]) == pytest.approx(1.0)
     assert (bare.updates, rescale_of(bare)) == (0, 1.0)
@@ -213,8 +216,8 @@ class _Own(intensity.GRU):
 )
 def test_a_model_says_whether_p_depends_on_the_state_and_who_owns_its_scores(model, depends, gives):
     """A model that says nothing is taken to depend on it; the promise that scores are the caller's is not inherited."""
-    said = ModelCapabilities.of(model)
-    assert said.depends_on_state == depends
+    capabilities = ModelCapabilities.of(model)
+    assert capabilities.depends_on_state == depends
     assert gives is None or owns_scores(model) == gives
 
 
@@ -251,10 +254,10 @@ def test_an_unknown_name_or_field_is_told_the_nearest():
     refused(ConfigError, "field 'width' is 0. It must be greater than", config_of, "gru", {"width": 0})
     refused(ConfigError, "Expected GRUConfig", make, "gru", mark=intensity.PopularityConfig())
     assert config_of("gru", {"width": 3}).width == 3
-    made = []
-    register("my-own", lambda seed, device: made.append((seed, device)) or intensity.Popularity())
+    calls = []
+    register("my-own", lambda seed, device: calls.append((seed, device)) or intensity.Popularity())
     assert isinstance(make("my-own", seed=4, device="cpu"), intensity.Popularity)
-    assert made == [(4, "cpu")]
+    assert calls == [(4, "cpu")]
     refused(ConfigError, "shipped", register, "gru-hp", make)
 
 
@@ -266,9 +269,9 @@ def test_a_second_fit_comes_from_the_cache(tmp_path, monkeypatch):
     first = fitted(make("gru-hp", mark=SMALL), log)
     entries = list((tmp_path / "models").iterdir())
     assert len(entries) == 2  # one for each factor
-    again = make("gru-hp", mark=SMALL)
-    unfitted = again.mark, again.ground
-    cached = fitted(again, log, tmp_path)
+    second = make("gru-hp", mark=SMALL)
+    unfitted = second.mark, second.ground
+    cached = fitted(second, log, tmp_path)
     assert cached.mark is not unfitted[0]
     assert cached.ground is not unfitted[1]
     assert torch.equal(cached.score(states), first.score(states))
@@ -328,9 +331,9 @@ def test_personal_models_learn_the_checkerboard(name):
     model = make(name, mark=config_of(name, PERSONAL[name]))
     log = checkerboard()
     p = model.fit(log).score(UserStates.of(log, np.arange(log.n_users), 1e9)).cpu().numpy()
-    own = p[:, ::2].sum(1)
-    own[1::2] = 1 - own[1::2]
-    assert own.mean() > 0.9
+    own_half = p[:, ::2].sum(1)
+    own_half[1::2] = 1 - own_half[1::2]
+    assert own_half.mean() > 0.9
 
 
 def test_folded_in_vectors_solve_the_als_equations():
@@ -340,14 +343,14 @@ def test_folded_in_vectors_solve_the_als_equations():
     log = checkerboard()
     model = intensity.MatrixFactorization(config).fit(log)
     states = UserStates.of(log, [5], 1e9)
-    found = torch.linalg.solve(*model.encode(states))[0].cpu().numpy()
+    vector = torch.linalg.solve(*model.encode(states))[0].cpu().numpy()
     v = model.vectors.cpu().numpy()
     seen = np.isin(np.arange(len(v)), states.items).astype(float)
     weight = 1 + 4.0 * seen
     # Σ_y w_y (s_y − u·v_y)² + ρ‖u‖² as an ordinary least-squares problem.
     rows = np.concatenate([v * np.sqrt(weight)[:, None], np.sqrt(0.1) * np.eye(3)])
     goal = np.concatenate([seen * (1 + 4.0) / np.sqrt(weight), np.zeros(3)])
-    np.testing.assert_allclose(found, np.linalg.lstsq(rows, goal, rcond=None)[0], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(vector, np.linalg.lstsq(rows, goal, rcond=None)[0], rtol=1e-6, atol=1e-9)
 
 
 def test_a_graph_without_hops_is_not_smoothed_and_one_hop_is_the_normalised_average():
@@ -391,14 +394,16 @@ def test_cold_items_get_the_vectors_of_items_like_them():
     np.testing.assert_allclose(item_features(items), expected)
     log = random_log()
     unmet = log.rows(log.item != 6)
-    vectors, bias = torch.zeros((log.n_items, 2)), torch.zeros(log.n_items)
-    others, even = torch.arange(log.n_items) != 6, torch.arange(log.n_items) % 2 == 0
+    vectors = torch.zeros((log.n_items, 2))
+    bias = torch.zeros(log.n_items)
+    is_warm = torch.arange(log.n_items) != 6
+    even = torch.arange(log.n_items) % 2 == 0
     vectors[even, 0] = 5.0
     vectors[6] = -9.0
-    kept = vectors.clone()
+    original = vectors.clone()
     assert fill_cold(vectors, bias, unmet).tolist() == [6]
     assert float((vectors[6] - torch.tensor([5.0, 0.0])).abs().max()) < 0.5
-    assert torch.equal(vectors[others], kept[others])
+    assert torch.equal(vectors[is_warm], original[is_warm])
 
 
 def test_a_cold_item_has_a_probability_like_its_genre():
@@ -409,9 +414,9 @@ def test_a_cold_item_has_a_probability_like_its_genre():
     plain = intensity.GRU(dataclasses.replace(config, cold_items=False)).fit(log.rows(log.item != 6))
     states = UserStates.of(log.rows(log.item != 6), np.arange(200), log.time[-1] + 1)
     p = model.score(states)[:, 6].cpu().numpy()
-    many = states.lengths > 5
+    is_long = states.lengths > 5
     even = np.arange(200) % 2 == 0
-    assert p[even & many].mean() > 1.3 * p[~even & many].mean()
+    assert p[even & is_long].mean() > 1.3 * p[~even & is_long].mean()
     assert p.mean() > 3 * float(plain.score(states)[:, 6].mean())
 
 
@@ -420,14 +425,15 @@ def test_count_calibration_knows_a_perfect_and_a_wrong_prediction():
     rng = np.random.default_rng(1)
     rate = rng.gamma(2.0, 2.0, 5000) + 0.1
     counts = rng.poisson(rate)
-    right, wrong = count_calibration(rate, counts), count_calibration(2 * rate, counts)
-    assert right.ratio == pytest.approx(1.0, abs=0.03)
-    assert right.dispersion == pytest.approx(1.0, abs=0.08)
-    assert wrong.ratio == pytest.approx(0.5, abs=0.02)
-    assert right.deviance < right.deviance_constant < wrong.deviance
-    assert right.rank_correlation == wrong.rank_correlation > 0.5
-    assert [d.predicted for d in right.deciles] == sorted(d.predicted for d in right.deciles)
-    assert sum(d.examples for d in right.deciles) == 5000
+    exact = count_calibration(rate, counts)
+    doubled = count_calibration(2 * rate, counts)
+    assert exact.ratio == pytest.approx(1.0, abs=0.03)
+    assert exact.dispersion == pytest.approx(1.0, abs=0.08)
+    assert doubled.ratio == pytest.approx(0.5, abs=0.02)
+    assert exact.deviance < exact.deviance_constant < doubled.deviance
+    assert exact.rank_correlation == doubled.rank_correlation > 0.5
+    assert [d.predicted for d in exact.deciles] == sorted(d.predicted for d in exact.deciles)
+    assert sum(d.examples for d in exact.deciles) == 5000
     refused(ModelError, r"λ\(x\) > 0", count_calibration, np.zeros(3), np.ones(3, np.int64))
 
 
@@ -454,17 +460,18 @@ NAMES = ("popularity", "returning", "ease")
 def test_what_is_judged_is_what_was_taken():
     """Precision and likelihood of popularity are what a loop over held-out users says."""
     log = random_log(n_users=80)
-    (found,) = judged(log, ("popularity",))
+    (result,) = judged(log, ("popularity",))
     held = HeldOut.of(log, "30min", 0)
     p = make("popularity").fit(held.past).score(held.states.take([0]))[0].double().cpu().numpy()
-    precision, likelihood = [], []
+    precision = []
+    likelihood = []
     for consumed, taken in zip(held.consumed, held.taken, strict=True):
-        left = np.where(consumed, 0.0, p)
-        precision.append(taken[np.argsort(-left, kind="stable")[:10]].sum() / 10)
-        likelihood += np.log((left / left.sum())[taken > 0]).tolist()
-    assert found.precision == pytest.approx(np.mean(precision), abs=0.01)
-    assert found.log_likelihood == pytest.approx(np.mean(likelihood), abs=1e-4)
-    assert found.users == len(held)
+        scores = np.where(consumed, 0.0, p)
+        precision.append(taken[np.argsort(-scores, kind="stable")[:10]].sum() / 10)
+        likelihood += np.log((scores / scores.sum())[taken > 0]).tolist()
+    assert result.precision == pytest.approx(np.mean(precision), abs=0.01)
+    assert result.log_likelihood == pytest.approx(np.mean(likelihood), abs=1e-4)
+    assert result.users == len(held)
 
 
 def test_auto_is_what_it_chose(tmp_path, monkeypatch):
@@ -472,7 +479,7 @@ def test_auto_is_what_it_chose(tmp_path, monkeypatch):
     log = random_log(n_users=150)
     ranking = judged(log, NAMES)  # users of even and odd number want other items: a personal model is first
     assert ranking[0].name == "ease"
-    assert {one.name for one in ranking} == set(NAMES)
+    assert {entry.name for entry in ranking} == set(NAMES)
     model = make("auto", mark=AutoConfig(candidates=NAMES))
     assert isinstance(fitted(model, log, tmp_path / "cache"), Auto)
     states = UserStates.of(log, np.arange(20), log.time[-1] + 60)
@@ -480,9 +487,9 @@ def test_auto_is_what_it_chose(tmp_path, monkeypatch):
     assert torch.equal(model.score(states), make("ease").fit(log).score(states))
     assert model.update(log).name == "ease"
     model.save(tmp_path / "model")
-    again = load(tmp_path / "model")
-    assert (again.name, again.ranking) == (model.name, model.ranking)
-    assert torch.equal(again.score(states), model.score(states))
+    loaded = load(tmp_path / "model")
+    assert (loaded.name, loaded.ranking) == (model.name, model.ranking)
+    assert torch.equal(loaded.score(states), model.score(states))
     monkeypatch.setattr(Auto, "fit", None)  # the second time it is read
     cached = fitted(make("auto", mark=AutoConfig(candidates=NAMES)), log, tmp_path / "cache")
     assert cached.name == "ease"
@@ -499,7 +506,8 @@ def test_without_later_sessions_the_fallback_is_taken():
 def test_a_candidate_of_ones_own_is_not_kept(tmp_path):
     """What the cache could not give back is fitted each time, leaves no record and takes no weights."""
     register("choosing-own", lambda seed, device: _Shares())
-    config, log = AutoConfig(candidates=("choosing-own",)), random_log()
+    config = AutoConfig(candidates=("choosing-own",))
+    log = random_log()
     for _ in range(2):
         model = fitted(make("auto", mark=config), log, tmp_path / "cache")
         assert (model.name, is_stored(model)) == ("choosing-own", False)
@@ -507,9 +515,9 @@ def test_a_candidate_of_ones_own_is_not_kept(tmp_path):
     assert not (tmp_path / "model" / "model.json").exists()
     assert ModelCapabilities.of(Auto()).takes_weights
     assert is_stored(Auto())
-    own = ({"candidates": ("bag", "choosing-own")}, {"candidates": ("bag",), "fallback": "choosing-own"})
-    for one in (model, *(Auto(AutoConfig(**wrong)) for wrong in own)):
-        assert not ModelCapabilities.of(one).takes_weights
+    settings = ({"candidates": ("bag", "choosing-own")}, {"candidates": ("bag",), "fallback": "choosing-own"})
+    for candidate in (model, *(Auto(AutoConfig(**wrong)) for wrong in settings)):
+        assert not ModelCapabilities.of(candidate).takes_weights
 
 
 def test_wrong_candidates_and_logs_are_refused():
@@ -557,10 +565,10 @@ class _Doubled(_Eager):
         return 2 * self.score(states).sum(1)
 
 
-@cases("made is_mark", (_Eager, True), (_Doubled, None))
-def test_rows_of_another_sum_are_caught(made, is_mark):
+@cases("kind is_mark", (_Eager, True), (_Doubled, None))
+def test_rows_of_another_sum_are_caught(kind, is_mark):
     """Rows that do not sum to 1 are found in what is said to be a mark, and in a product that says another λ(x)."""
-    mine = type("Mine", (IntensityModelTests,), {"make": lambda self: made(), "is_mark": is_mark})
+    mine = type("Mine", (IntensityModelTests,), {"make": lambda self: kind(), "is_mark": is_mark})
     with pytest.raises(AssertionError):
         mine().test_rows_sum_to_the_ground_intensity()
 

@@ -60,7 +60,8 @@ def matrices(cells, cycle):
     """(b, M) ones at read items and (b, M) weights of labels, for every step of a training."""
     for split in splits(cells, cycle, torch.device("cpu")):
         x, y = torch.zeros(2, split.users, cells.n_items)
-        x[split.read], y[split.predicted] = 1.0, split.label
+        x[split.read] = 1.0
+        y[split.predicted] = split.label
         yield x, y
 
 
@@ -85,8 +86,8 @@ def test_popularity_is_of_later_sessions_and_learnt_as_a_posterior_mean():
     """Only targets after a first session count, or all where there are none; an old one counts ``memory`` events."""
     time = [0, 60, 60, 9 * HOUR, 9 * HOUR + 1]
     log = log_of([0, 0, 1, 0, 1], [0, 1, 1, 2, 2], time, target=[True, True, True, True, False])
-    every = np.array([1.0, 2.0, 1.0]) + 0.5
-    expected = np.array([0.0, 0.0, 1.0]) + 0.5 * 3 * every / every.sum()
+    prior = np.array([1.0, 2.0, 1.0]) + 0.5
+    expected = np.array([0.0, 0.0, 1.0]) + 0.5 * 3 * prior / prior.sum()
     np.testing.assert_allclose(np.exp(log_returning(log, "30min", 0.5)), expected / expected.sum())
     log = strangers()
     counts = np.bincount(log.item, minlength=log.n_items) + 0.5
@@ -110,9 +111,9 @@ def test_cells_hold_each_pair_once_and_sums_are_sums():
     log = random_log()
     states = UserStates.of(log, np.arange(log.n_users), np.median(log.time))
     table = np.random.default_rng(0).normal(size=(log.n_items, 5)).astype(np.float32)
-    for row, found in enumerate(sums(states, table)):
+    for row, row_sums in enumerate(sums(states, table)):
         items = states.items[states.offsets[row] : states.offsets[row + 1]]
-        np.testing.assert_allclose(found, table[items].sum(0), atol=1e-5)
+        np.testing.assert_allclose(row_sums, table[items].sum(0), atol=1e-5)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -120,7 +121,8 @@ def test_an_item_consumed_twice_counts_once(model):
     """A state is a set of items: a row with repeats scores as the same row without, and other rows as before."""
     log = random_log(n_users=80)
     model.fit(log)
-    now, items = np.full(3, 9e9), np.array([4, 4, 1, 7, 1, 4, 7, 4])
+    now = np.full(3, 9e9)
+    items = np.array([4, 4, 1, 7, 1, 4, 7, 4])
     times = np.array([0, 0, 1, 2, 2, 2, 3, 4.0])
     plain = UserStates(np.array([0, 3, 3, 5]), np.array([4, 1, 7, 7, 4]), np.arange(5.0), now)
     twice = UserStates(np.array([0, 6, 6, 8]), items, times, now)
@@ -130,20 +132,20 @@ def test_an_item_consumed_twice_counts_once(model):
     np.testing.assert_array_equal(model._scores(fit, plain), model._scores(fit, twice))
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_ease_is_a_ridge_regression_without_the_item_itself(same):
+@pytest.mark.parametrize("predicts_history", [True, False])
+def test_ease_is_a_ridge_regression_without_the_item_itself(predicts_history):
     """Each column of B is the ridge regression of that column on all other columns."""
     source = np.random.default_rng(1)
     x = (source.random((30, 7)) < 0.4).astype(float)
-    goal = x if same else x * source.random(x.shape)
+    goal = x if predicts_history else x * source.random(x.shape)
     gram = x.T @ x
-    found = solved(gram, gram if same else x.T @ goal, 2.0)
+    solution = solved(gram, gram if predicts_history else x.T @ goal, 2.0)
     for column in range(7):
-        others = np.delete(np.arange(7), column)
-        left = gram[np.ix_(others, others)] + 2.0 * np.eye(6)
-        expected = np.linalg.solve(left, x[:, others].T @ goal[:, column])
-        np.testing.assert_allclose(found[others, column], expected, atol=1e-6)
-        assert found[column, column] == 0
+        other_items = np.delete(np.arange(7), column)
+        ridge_matrix = gram[np.ix_(other_items, other_items)] + 2.0 * np.eye(6)
+        expected = np.linalg.solve(ridge_matrix, x[:, other_items].T @ goal[:, column])
+        np.testing.assert_allclose(solution[other_items, column], expected, atol=1e-6)
+        assert solution[column, column] == 0
 
 
 def test_an_update_of_ease_leaves_history_as_it_is_foretold():
@@ -154,25 +156,27 @@ def test_an_update_of_ease_leaves_history_as_it_is_foretold():
     before = model.served("weights").numpy() / scale
     later = dataclasses.replace(log, target=log.item % 2 == 0)
     cells = Cells.of(later)
-    x, label = cells.matrix().toarray(), cells.matrix(cells.label).toarray()
+    x = cells.matrix().toarray()
+    label = cells.matrix(cells.label).toarray()
     lacks = np.where((x > 0) & (label == 0), 0.0, label - x @ before)
     change = model.update(later).served("weights").numpy() / scale - before
     for column in range(8):
-        others = np.delete(np.arange(8), column)
-        inputs = x[:, others]
-        left = inputs.T @ inputs + 7.0 * np.eye(7)
-        expected = np.linalg.solve(left, inputs.T @ lacks[:, column])
-        np.testing.assert_allclose(change[others, column], expected, atol=1e-4)
+        other_items = np.delete(np.arange(8), column)
+        inputs = x[:, other_items]
+        ridge_matrix = inputs.T @ inputs + 7.0 * np.eye(7)
+        expected = np.linalg.solve(ridge_matrix, inputs.T @ lacks[:, column])
+        np.testing.assert_allclose(change[other_items, column], expected, atol=1e-4)
 
 
 def test_folding_in_finds_the_optimum():
     """A few Newton steps solve the penalised likelihood as a general optimiser does, whatever the number of items."""
     source = np.random.default_rng(2)
-    vectors, offset = source.normal(size=(20, 3)), source.normal(size=20)
+    vectors = source.normal(size=(20, 3))
+    offset = source.normal(size=20)
     count = np.array([0.0, 1.0, 10.0, 400.0])
     total = np.stack([vectors[source.integers(0, 6, int(n))].sum(0) for n in count])
     items = Items(torch.from_numpy(vectors), torch.from_numpy(offset))
-    found = folded(torch.from_numpy(total), torch.from_numpy(count), items, 2.0, 8).numpy()
+    folded_vectors = folded(torch.from_numpy(total), torch.from_numpy(count), items, 2.0, 8).numpy()
 
     def loss(u, row):
         logits = vectors @ u + offset
@@ -180,15 +184,15 @@ def test_folding_in_finds_the_optimum():
 
     for row in range(4):
         best = minimize(loss, np.zeros(3), args=(row,), tol=1e-10)
-        np.testing.assert_allclose(found[row], best.x, atol=2e-3)
+        np.testing.assert_allclose(folded_vectors[row], best.x, atol=2e-3)
 
 
 def test_the_best_strength_is_chosen_and_noise_is_given_no_weight(held):
     """Of several the one with the most likely labels, an end of the grid is told; scores that mislead weigh 0."""
     popular = np.log(held.taken.sum(0) + 1.0)
-    found = chosen(held, [(1.0, -held.taken), (2.0, -2 * held.taken)], popular, popular)
-    assert found.personal == 0
-    assert found.log_likelihood == pytest.approx(found.impersonal_log_likelihood, abs=1e-6)
+    choice = chosen(held, [(1.0, -held.taken), (2.0, -2 * held.taken)], popular, popular)
+    assert choice.personal == 0
+    assert choice.log_likelihood == pytest.approx(choice.impersonal_log_likelihood, abs=1e-6)
     flat = np.zeros(held.taken.shape[1])
     noise = np.random.default_rng(4).normal(size=held.taken.shape).astype(np.float32)
     good = held.taken + 0.5 * noise
@@ -201,26 +205,28 @@ def test_the_best_strength_is_chosen_and_noise_is_given_no_weight(held):
 
 def test_weights_for_slates_are_taken_where_slates_are_told_to_be_better(held, monkeypatch):
     """Of both ways to weigh, the likelihood's is taken unless its slates are worse beyond two standard errors."""
-    good, flat = held.taken.copy(), np.zeros(held.taken.shape[1])
+    good = held.taken.copy()
+    flat = np.zeros(held.taken.shape[1])
     place = "rimsim.intensity.selection.shrinkage"
     monkeypatch.setattr(f"{place}.for_slates", lambda _, parts: np.ones(len(parts)))
     for personal, slates in ((0.0, True), (2.0, False)):
         weights = lambda _, parts, personal=personal: np.array([personal, 0.0, 0.0])[-len(parts) :]  # noqa: E731
         monkeypatch.setattr(f"{place}.for_all", weights)
-        found = chosen(held, [(1.0, good)], flat, flat)
-        assert (found.slates, "for slates" in found.line()) == (slates, slates)
-        assert found.personal == (1.0 if slates else 2.0)
+        choice = chosen(held, [(1.0, good)], flat, flat)
+        assert (choice.slates, "for slates" in choice.line()) == (slates, slates)
+        assert choice.personal == (1.0 if slates else 2.0)
 
 
 def test_slates_decide_only_beyond_two_standard_errors():
     """The likelier is taken while its slates may be as good, and not where they are told to be worse."""
     source = np.random.default_rng(6)
     good = source.random(400)
-    near, worse = good - 0.001 + 0.1 * source.normal(size=400), good - 0.05 + 0.1 * source.normal(size=400)
+    near = good - 0.001 + 0.1 * source.normal(size=400)
+    worse = good - 0.05 + 0.1 * source.normal(size=400)
 
     def best(hits, nats):
-        every = np.ones(400)
-        return best_of([Worth(one, value * every, every) for one, value in zip(hits, nats, strict=True)])
+        ones = np.ones(400)
+        return best_of([Worth(hit, value * ones, ones) for hit, value in zip(hits, nats, strict=True)])
 
     assert best([good, near, worse], [-3.0, -2.0, -1.0]) == 1
     assert best([good, near], [-2.0, -3.0]) == 0
@@ -281,7 +287,8 @@ def test_the_written_out_gradient_is_the_gradient():
 
     moved = trained(Tables(*(torch.from_numpy(t) for t in start), torch.zeros(6)), cells, cycle)
     step = np.stack([moved.read.numpy(), moved.predicted.numpy()]) - start
-    flat, steps = start.astype(float).ravel(), 1e-5 * np.eye(24)
+    flat = start.astype(float).ravel()
+    steps = 1e-5 * np.eye(24)
     slope = np.array([(loss(flat + step) - loss(flat - step)) / 2e-5 for step in steps])
     clear = np.abs(slope) > 1e-4  # the first step of Adam is the sign of the gradient
     np.testing.assert_array_equal(np.sign(step.ravel())[clear], -np.sign(slope)[clear])
@@ -312,21 +319,21 @@ def test_a_settled_model_chooses_nothing_and_has_what_was_chosen(name, monkeypat
     log = returning()
     model = make(name, seed=1).fit(log)
     monkeypatch.setattr(HeldOut, "of", lambda *_: pytest.fail("something was chosen"))
-    again = settled(make(name, seed=1), model).fit(log)
+    refitted = settled(make(name, seed=1), model).fit(log)
     chosen_mark = model.mark.chosen if name == "auto-hp" else model.mark
-    assert type(again.mark) is type(chosen_mark)
+    assert type(refitted.mark) is type(chosen_mark)
     if name != "auto-hp":
         assert model.mark.shrinkage.users > 0
     states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
-    assert torch.equal(again.score(states), model.score(states))
+    assert torch.equal(refitted.score(states), model.score(states))
 
 
 def test_what_chooses_nothing_is_settled_as_it_is():
     """A model that says nothing of its choices is fitted to a part of the log as any is."""
     model = make("popularity-hp", seed=1)
     parts = model.mark, model.ground
-    again = settled(model, make("popularity-hp", seed=1).fit(returning()))
-    assert (again.mark, again.ground) == parts
+    refitted = settled(model, make("popularity-hp", seed=1).fit(returning()))
+    assert (refitted.mark, refitted.ground) == parts
 
 
 @pytest.fixture
@@ -338,28 +345,29 @@ def parts(held):
 
 
 def _loop_over_all(held, logits):
-    found = []
+    log_likelihoods = []
     for row, taken in zip(np.where(held.consumed, -np.inf, logits), held.taken, strict=True):
-        found += (row - np.log(np.exp(row).sum()))[taken > 0].tolist()
-    return -np.mean(found)
+        log_likelihoods += (row - np.log(np.exp(row).sum()))[taken > 0].tolist()
+    return -np.mean(log_likelihoods)
 
 
 def _loop_over_shown(held, logits, shown):
-    found = []
+    log_likelihoods = []
     for n, row in enumerate(np.where(held.consumed, -np.inf, logits)):
-        p, number = np.exp(row) / np.exp(row).sum(), held.taken[n].sum()
+        p = np.exp(row) / np.exp(row).sum()
+        number = held.taken[n].sum()
         for item in np.flatnonzero(shown[n]):
             missed = np.exp(-number * p[item])
-            found.append(np.log(1 - missed if held.taken[n, item] else missed))
-    return -np.mean(found)
+            log_likelihoods.append(np.log(1 - missed if held.taken[n, item] else missed))
+    return -np.mean(log_likelihoods)
 
 
 def test_the_best_of_a_slate_are_the_best_and_their_ties(held):
     """What is shown is no worse than the tenth unconsumed item; where all tie, all are shown, and all count alike."""
     logits = np.random.default_rng(0).normal(size=held.taken.shape)
     for n, shown in enumerate(held.best(logits, 4)):
-        left = np.flatnonzero(~held.consumed[n])
-        first = left[np.argsort(-logits[n, left])[:4]]
+        unconsumed = np.flatnonzero(~held.consumed[n])
+        first = unconsumed[np.argsort(-logits[n, unconsumed])[:4]]
         np.testing.assert_array_equal(np.flatnonzero(shown), np.sort(first))
         assert held.precision(logits, 4)[n] == pytest.approx(held.taken[n, first].mean())
     flat = np.zeros(held.taken.shape[1])
@@ -387,11 +395,14 @@ def test_sums_of_losses_are_those_of_arrays(held, items):
     source = np.random.default_rng(7)
     scores = source.normal(0, 9, (3, items)).astype(np.float32)
     parts = scores, *(source.normal(0, 9, (2, items)).astype(np.float32))
-    few = np.zeros((3, items), bool)
-    some = dataclasses.replace(held, states=held.states[:3], consumed=few, taken=few.astype(np.float32))
-    softmax = shrinkage._WeightedSoftmax(some, parts)
+    nothing = np.zeros((3, items), bool)
+    three_users = dataclasses.replace(
+        held, states=held.states[:3], consumed=nothing, taken=nothing.astype(np.float32)
+    )
+    softmax = shrinkage._WeightedSoftmax(three_users, parts)
     share, norm, top = softmax.shares(np.array([0.5, 0.1, 0.2]), slice(0, 3))
-    rows, factor = share.T.copy(), np.array([0.3, 1e-4, 7.0], np.float32)[:, np.newaxis]
+    rows = share.T.copy()
+    factor = np.array([0.3, 1e-4, 7.0], np.float32)[:, np.newaxis]
     logits = np.float32(0.5) * scores + np.float32(0.1) * parts[1] + np.float32(0.2) * parts[2]
     np.testing.assert_array_equal(rows, np.exp(logits - top[:, np.newaxis]))
     np.testing.assert_array_equal(norm, rows.sum(1, dtype=np.float64))
@@ -401,9 +412,11 @@ def test_sums_of_losses_are_those_of_arrays(held, items):
 
 def test_who_takes_thousands_takes_what_is_shown(held, parts):
     """Where more is expected of an item than a number can hold the exponential of, nothing warns, and its pull is 0."""
-    many = dataclasses.replace(held, taken=held.taken * 1e5)
-    shown = (many.taken > 0) & (np.arange(many.taken.shape[1]) == many.taken.argmax(1)[:, np.newaxis])
-    loss = unlikelihood_of_answers(many, parts, shown)
+    thousandfold = dataclasses.replace(held, taken=held.taken * 1e5)
+    shown = (thousandfold.taken > 0) & (
+        np.arange(thousandfold.taken.shape[1]) == thousandfold.taken.argmax(1)[:, np.newaxis]
+    )
+    loss = unlikelihood_of_answers(thousandfold, parts, shown)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         value, slope = loss(np.zeros(2))
@@ -443,7 +456,8 @@ def two_tastes(users, strength):
         logit = base + strength * (np.arange(M) % 2 == source.integers(2))
         drawn.append(source.choice(M, 16, replace=False, p=np.exp(logit) / np.exp(logit).sum()))
     items = np.array(drawn)
-    user, place = np.repeat(np.arange(users), 12), np.tile(np.arange(12), users)
+    user = np.repeat(np.arange(users), 12)
+    place = np.tile(np.arange(12), users)
     time = 1e6 + place // 4 * 1e5 + place
     return log_of(user, items[:, :12].ravel(), time, users, M), items[:, 12:]
 
@@ -464,10 +478,10 @@ def test_nothing_is_much_worse_than_popularity(users, strength):
     states = UserStates.of(log, everyone, log.time[-1] + 9e4)
     bar = nats(log, fresh, make("popularity").fit(log).score(states))
     names = ("bag", "ease", "factors")
-    found = {name: nats(log, fresh, make(name, seed=0).fit(log).score(states)) for name in names}
+    log_likelihoods = {name: nats(log, fresh, make(name, seed=0).fit(log).score(states)) for name in names}
     truth = fit_truth(log, gap="30min", kind="factors")
-    found["truth"] = nats(log, fresh, truth.preference(everyone, states))
-    assert min(found.values()) > bar - 0.03, (bar, found)
+    log_likelihoods["truth"] = nats(log, fresh, truth.preference(everyone, states))
+    assert min(log_likelihoods.values()) > bar - 0.03, (bar, log_likelihoods)
 
 
 def test_the_report_says_what_is_used():
@@ -475,12 +489,14 @@ def test_the_report_says_what_is_used():
     log, _ = two_tastes(40, 3.0)
     held = HeldOut.of(log, "30min", 0)
     model = EASE(EASEConfig(cold_items=False)).fit(log)
-    found = model.shrinkage
-    (past,), (whole,) = (model._fits(one, (found.strength,), log) for one in (held.past, log))
-    spreads = [model._scores(fit, held.states).std() for fit in (past, whole)]
-    assert found.rescaling == pytest.approx(spreads[0] / spreads[1], rel=1e-4)
-    assert found.rescaling < 0.8
-    expected = found.personal * whole["weights"]
+    report = model.shrinkage
+    (past,), (all_events,) = (
+        model._fits(fitted_log, (report.strength,), log) for fitted_log in (held.past, log)
+    )
+    spreads = [model._scores(fit, held.states).std() for fit in (past, all_events)]
+    assert report.rescaling == pytest.approx(spreads[0] / spreads[1], rel=1e-4)
+    assert report.rescaling < 0.8
+    expected = report.personal * all_events["weights"]
     np.testing.assert_allclose(model.served("weights"), expected, rtol=1e-4, atol=1e-7)
     assert rescaling(2.0, 5.0) == 0.4
     assert rescaling(2.0, 2.5) == rescaling(2.0, 0.1) == rescaling(0.0, 0.0) == 1.0

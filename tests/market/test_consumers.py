@@ -80,7 +80,8 @@ def visited():
 
 def frequencies(consumer, visits, slates, seeds=400):
     """(n, k) how often each position is consumed over seeds, and the same for pairs of neighbours."""
-    counts, pairs = np.zeros(slates.shape), np.zeros((len(slates), slates.shape[1] - 1))
+    counts = np.zeros(slates.shape)
+    pairs = np.zeros((len(slates), slates.shape[1] - 1))
     for seed in range(seeds):
         keys = rng.bits(seed, rng.Purpose.CHOICE, visits.schedule.id)
         consumed = consumer.respond(dataclasses.replace(visits, keys=keys), slates).consumed
@@ -89,10 +90,10 @@ def frequencies(consumer, visits, slates, seeds=400):
     return counts / seeds, pairs / seeds
 
 
-def require_frequencies(found, chance, seeds=400):
+def require_frequencies(counts, chance, seeds=400):
     """Sums over visits, position by position, and all together, are within four standard errors."""
     spread = np.sqrt((chance * (1 - chance)).sum(0) / seeds)
-    assert (np.abs(found.sum(0) - chance.sum(0)) <= 4 * spread + 1e-12).all()
+    assert (np.abs(counts.sum(0) - chance.sum(0)) <= 4 * spread + 1e-12).all()
 
 
 def test_a_logit_takes_one_item_as_often_as_its_weight(visited):
@@ -100,13 +101,13 @@ def test_a_logit_takes_one_item_as_often_as_its_weight(visited):
     market, visits, slates = visited
     consumer = kinds.Logit(kinds.LogitOptions(outside=0.5), market.config)
     response = consumer.respond(visits, slates)
-    wanted = kinds.Intensity(market.config).respond(visits, slates).intensity * 0.85 ** np.arange(5)
-    expected = wanted / (0.5 + wanted.sum(1, keepdims=True))
+    weights = kinds.Intensity(market.config).respond(visits, slates).intensity * 0.85 ** np.arange(5)
+    expected = weights / (0.5 + weights.sum(1, keepdims=True))
     np.testing.assert_allclose(response.probability, expected, rtol=1e-12)
-    found, pairs = frequencies(consumer, visits, slates)
+    counts, pairs = frequencies(consumer, visits, slates)
     assert not pairs.any()
-    assert not found[:, 3].any()
-    require_frequencies(found, response.probability)
+    assert not counts[:, 3].any()
+    require_frequencies(counts, response.probability)
 
 
 def test_a_logit_keeps_its_choice_when_another_item_goes(visited):
@@ -114,13 +115,13 @@ def test_a_logit_keeps_its_choice_when_another_item_goes(visited):
     market, visits, slates = visited
     flat = override(market.config, {"consumer.position_decay": 1.0})
     consumer = kinds.Logit(kinds.LogitOptions(outside=0.05), flat)
-    whole = consumer.respond(visits, slates).consumed
+    of_slates = consumer.respond(visits, slates).consumed
     part = slates.copy()
     part[:, 0] = -1
-    kept = consumer.respond(visits, part).consumed
-    rows = whole[:, 1:].any(1)
+    of_parts = consumer.respond(visits, part).consumed
+    rows = of_slates[:, 1:].any(1)
     assert rows.any()
-    np.testing.assert_array_equal(kept[rows], whole[rows])
+    np.testing.assert_array_equal(of_parts[rows], of_slates[rows])
 
 
 @pytest.mark.parametrize("stop", [0.0, 0.6, 1.0])
@@ -131,13 +132,14 @@ def test_a_cascade_stops(visited, stop):
     consumer = kinds.Cascade(kinds.CascadeOptions(stop=stop), config)
     response = consumer.respond(visits, slates)
     chance = 1 - np.exp(-8 * response.intensity)
-    looked, by_hand = np.ones(len(slates)), []
+    looked = np.ones(len(slates))
+    by_hand = []
     for position in range(5):
         by_hand.append(looked * chance[:, position])
         looked = looked * 0.85 * (chance[:, position] * (1 - stop) + 1 - chance[:, position])
     np.testing.assert_allclose(response.probability, np.stack(by_hand, 1), rtol=1e-12)
-    found, pairs = frequencies(consumer, visits, slates)
-    require_frequencies(found, response.probability)
+    counts, pairs = frequencies(consumer, visits, slates)
+    require_frequencies(counts, response.probability)
     joint = response.probability[:, :-1] * 0.85 * (1 - stop) * chance[:, 1:]
     require_frequencies(pairs, joint)
 
@@ -146,8 +148,8 @@ def test_a_cascade_that_never_stops_takes_what_the_plain_response_takes(visited)
     """Where all positions are looked at and nobody stops, items are the same; chances are, but for the last bits."""
     market, visits, slates = visited
     flat = override(market.config, {"consumer.position_decay": 1.0})
-    made = kinds.Intensity(flat), kinds.Cascade(kinds.CascadeOptions(stop=0.0), flat)
-    plain, cascade = (consumer.respond(visits, slates) for consumer in made)
+    consumers = kinds.Intensity(flat), kinds.Cascade(kinds.CascadeOptions(stop=0.0), flat)
+    plain, cascade = (consumer.respond(visits, slates) for consumer in consumers)
     assert plain.consumed.any()
     same_arrays(plain, cascade, "consumed")
     np.testing.assert_allclose(cascade.probability, plain.probability, rtol=1e-12)
@@ -159,41 +161,46 @@ def test_what_moves_is_multiplied(visited):
     moved = kinds.Intensity(override(market.config, {"consumer.dynamics": dataclasses.asdict(MOVED)}))
     plain = kinds.Intensity(market.config).of_catalogue(visits)
     weights = genre_weights([str(text) for text in market.world.log.items["genres"]])[0]
-    histories, logged = visits.histories, np.bincount(market.world.past.item, minlength=market.n_items)
+    histories = visits.histories
+    logged = np.bincount(market.world.past.item, minlength=market.n_items)
     opening = Market(market.config).open.visits(np.arange(2)).popularity  # of the barrier, not of the round
     np.testing.assert_array_equal(opening, logged)
-    others = (1.0 + visits.popularity) ** 0.5
-    others *= logged.sum() / (others * logged).sum()
-    whole = moved.of_catalogue(visits)
-    ratio, there = whole / np.maximum(plain, 1e-300), plain > 0
+    popularity_factor = (1.0 + visits.popularity) ** 0.5
+    popularity_factor *= logged.sum() / (popularity_factor * logged).sum()
+    intensity = moved.of_catalogue(visits)
+    ratio = intensity / np.maximum(plain, 1e-300)
+    is_possible = plain > 0
     consumers = 0
     for n, (slot, tick) in enumerate(zip(visits.slot, visits.schedule.tick[visits.row], strict=True)):
-        known, items = histories.between(np.array([slot]), np.array([0]), histories.events.counts[[slot]])
+        visible_from, items = histories.between(
+            np.array([slot]), np.array([0]), histories.events.counts[[slot]]
+        )
         consumers += len(items) > 0
-        age = (tick - (known - 1)) / 1e6 / 86_400
+        age = (tick - (visible_from - 1)) / 1e6 / 86_400
         assert (age > 0).all()
         sated = (weights[items] * 2 ** (-age / 7)[:, None]).sum(0)
         drifted = weights[items].sum(0) / (len(items) + 1)
-        expected = np.exp(-0.5 * weights @ sated + (weights - weights.mean(0)) @ drifted) * others
-        np.testing.assert_allclose(ratio[n, there[n]], expected[there[n]], rtol=1e-9)
+        expected = np.exp(-0.5 * weights @ sated + (weights - weights.mean(0)) @ drifted) * popularity_factor
+        np.testing.assert_allclose(ratio[n, is_possible[n]], expected[is_possible[n]], rtol=1e-9)
     assert consumers > 20
-    some = moved.respond(visits, slates)
+    response = moved.respond(visits, slates)
     rows = np.arange(len(slates))[:, None]
-    filled = (slates >= 0) & there[rows, slates]  # the market shows nothing else
-    np.testing.assert_allclose(some.intensity[filled], whole[rows, slates][filled], rtol=1e-9)
+    filled = (slates >= 0) & is_possible[rows, slates]  # the market shows nothing else
+    np.testing.assert_allclose(response.intensity[filled], intensity[rows, slates][filled], rtol=1e-9)
     weight = 0.85 ** np.arange(5)
-    np.testing.assert_allclose(some.probability, -np.expm1(-some.intensity * weight), rtol=1e-12)
+    np.testing.assert_allclose(response.probability, -np.expm1(-response.intensity * weight), rtol=1e-12)
 
 
 def test_what_is_off_changes_no_bit(visited):
     """With every strength 0 the response is the compiled one to the last bit, also by the way of what moves."""
     market, visits, slates = visited
     off = kinds.make_consumer(override(market.config, {"consumer.dynamics.satiation_half_life": "1d"}))
-    plain, found = kinds.make_consumer(market.config).respond(visits, slates), [off.respond(visits, slates)]
+    plain = kinds.make_consumer(market.config).respond(visits, slates)
+    responses = [off.respond(visits, slates)]
     off.dynamics.__class__ = type("On", (type(off.dynamics),), {"moves": True})
-    found.append(off.respond(visits, slates))
-    for one in found:
-        same_arrays(one, plain, *(field.name for field in dataclasses.fields(plain)))
+    responses.append(off.respond(visits, slates))
+    for response in responses:
+        same_arrays(response, plain, *(field.name for field in dataclasses.fields(plain)))
 
 
 def test_slips_are_told():
@@ -218,7 +225,7 @@ class Made(kinds.Intensity):
     def __init__(self, market, method, answer):
         super().__init__(market.config)
         usual = getattr(super(), method)
-        setattr(self, method, lambda *given: answer(usual(*given)))
+        setattr(self, method, lambda *arguments: answer(usual(*arguments)))
 
 
 def changed(**parts):
@@ -240,7 +247,7 @@ def put(value, row=1, position=2):
 
 
 @cases(
-    "answer found",
+    "answer problem",
     (lambda usual: None, "a NoneType. Expected a Response"),
     (lambda usual: (usual.consumed, usual.probability), "a tuple. Expected a Response"),
     (changed(consumed=lambda part: part.astype(int)), "consumed int64"),
@@ -253,15 +260,16 @@ def put(value, row=1, position=2):
     (changed(intensity=put(-1.0)), "item 12 at position 3 .*intensity -1.0"),
     (changed(consumed=put(value=True, row=2, position=4)), "item -1 at position 5 is consumed"),
 )
-def test_a_response_that_is_none_is_refused_by_the_consumer_s_name(market, answer, found):
+def test_a_response_that_is_none_is_refused_by_the_consumer_s_name(market, answer, problem):
     """The error names the consumer's method, the first place that is wrong, what was found and what is allowed."""
-    visits, slates = market.open.visits(np.arange(3)), np.tile(np.arange(10, 15), (3, 1))
+    visits = market.open.visits(np.arange(3))
+    slates = np.tile(np.arange(10, 15), (3, 1))
     slates[2, 4] = -1
-    made = Made(market, "respond", answer)
-    refused(MarketError, f"^Made.respond: (found )?{found}", response_of, made, visits, slates)
+    consumer = Made(market, "respond", answer)
+    refused(MarketError, f"^Made.respond: (found )?{problem}", response_of, consumer, visits, slates)
     for kind in (np.float64, np.float32):
-        kept = changed(probability=lambda part, kind=kind: part.astype(kind))
-        usual = response_of(Made(market, "respond", kept), visits, slates)
+        converted = changed(probability=lambda part, kind=kind: part.astype(kind))
+        usual = response_of(Made(market, "respond", converted), visits, slates)
         assert usual.probability.dtype == kind
 
 
@@ -280,7 +288,7 @@ ASKED = {
 
 
 @cases(
-    "method answer found",
+    "method answer problem",
     ("organic", lambda usual: None, "a NoneType"),
     ("organic", lambda usual: usual._replace(row=np.array([0])), "1 rows, 0 ticks and 0 items"),
     ("true_intensity", lambda usual: usual.numpy(), r"a ndarray of shape \(3, "),
@@ -294,12 +302,13 @@ ASKED = {
     ("law", hits(0, 2, 1, 9), "4 offsets for 9 items. Expected ascending"),
     ("law", hits(0, 2, 3, 10), "4 offsets for 9 items. .* to the number"),
 )
-def test_other_answers_that_are_none_are_refused_likewise(market, method, answer, found):
+def test_other_answers_that_are_none_are_refused_likewise(market, method, answer, problem):
     """What visitors do by themselves, want of the catalogue, would consume of it, and the law of it all."""
-    visits, n = market.open.visits(np.arange(3)), market.n_items
+    visits = market.open.visits(np.arange(3))
+    n = market.n_items
     ASKED[method](kinds.Intensity(market.config), visits, n)
-    made = Made(market, method, answer)
-    refused(MarketError, f"^Made.{method}: found {found}", ASKED[method], made, visits, n)
+    consumer = Made(market, method, answer)
+    refused(MarketError, f"^Made.{method}: found {problem}", ASKED[method], consumer, visits, n)
 
 
 @cases(
@@ -342,9 +351,9 @@ def test_what_an_agent_writes_into_arrivals_stays_with_it(scenario):
     exposure = ExposureConfig(examination="harvested" if scenario is small_scenario else "known")
     config = scenario(rounds=2, exposure=exposure)
     markets = [play_out(Market(config), agent, 16) for agent in (Relevance(), Scribbler())]
-    for one, other in zip(*(market.closed for market in markets), strict=True):
-        assert one.decay == other.decay
-        same_arrays(one.ledger, other.ledger, "item", "consumed", "intensity", "ground")
+    for closed, other_closed in zip(*(market.closed for market in markets), strict=True):
+        assert closed.decay == other_closed.decay
+        same_arrays(closed.ledger, other_closed.ledger, "item", "consumed", "intensity", "ground")
 
 
 def test_an_agent_that_makes_items_admissible_is_refused_all_the_same():
@@ -358,18 +367,20 @@ def test_an_agent_that_makes_items_admissible_is_refused_all_the_same():
     refused(AgentError, f"inadmissible item {item}", market.serve, arrivals, slates)
 
 
-USERS, ITEMS = 200, 40
+USERS = 200
+ITEMS = 40
 
 
 def law() -> np.ndarray:
     """(users, items) probabilities with two tastes and uneven items, as made-up as can be."""
-    user, item = np.arange(USERS)[:, None], np.arange(ITEMS)[None, :]
+    user = np.arange(USERS)[:, None]
+    item = np.arange(ITEMS)[None, :]
     return np.where(user % 2 == item % 2, 0.9, 0.3) / (1 + item / 10)
 
 
-def write_table(path, values, known=None):
+def write_table(path, values, is_known=None):
     """Write a table of values (users, items), of which some pairs are known; its path."""
-    user, item = np.nonzero(np.ones(values.shape) if known is None else known)
+    user, item = np.nonzero(np.ones(values.shape) if is_known is None else is_known)
     pd.DataFrame({"user": user, "item": item, "value": values[user, item]}).to_parquet(path)
     return str(path)
 
@@ -398,8 +409,8 @@ class TestObserved(ConsumerTests):
     @pytest.fixture(autouse=True)
     def written(self, tmp_path):
         """A table of probabilities of two thirds of all pairs."""
-        known = rng.uniform(3, rng.Purpose.MEASURE, np.arange(USERS)[:, None], np.arange(ITEMS)) < 2 / 3
-        self.table = write_table(tmp_path / "law.parquet", law(), known)
+        is_known = rng.uniform(3, rng.Purpose.MEASURE, np.arange(USERS)[:, None], np.arange(ITEMS)) < 2 / 3
+        self.table = write_table(tmp_path / "law.parquet", law(), is_known)
 
     def make(self):
         """The built-in one."""
@@ -426,20 +437,20 @@ def test_answers_above_a_threshold_are_taken_as_often_as_the_table_says(tmp_path
     value = law()
     path = write_table(tmp_path / "values.parquet", value)
     market, visits = opened(observed(path, taken_at=0.3))
-    every = [np.tile(np.arange(first, first + 4), (len(visits), 1)) for first in range(0, ITEMS, 4)]
-    taken = np.hstack([market.consumer.respond(visits, slates).consumed for slates in every])
+    all_slates = [np.tile(np.arange(first, first + 4), (len(visits), 1)) for first in range(0, ITEMS, 4)]
+    taken = np.hstack([market.consumer.respond(visits, slates).consumed for slates in all_slates])
     np.testing.assert_array_equal(taken, value[visits.log_user] >= 0.3)
 
 
 def test_what_is_not_observed_is_not_taken_and_is_counted(tmp_path):
     """Unknown pairs have probability 0, the consumer says which they are, and the report has their share."""
-    known = (np.arange(USERS)[:, None] + np.arange(ITEMS)) % 2 == 0
-    known[50:] = False
-    path = write_table(tmp_path / "some.parquet", np.ones((USERS, ITEMS)), known)
+    is_known = (np.arange(USERS)[:, None] + np.arange(ITEMS)) % 2 == 0
+    is_known[50:] = False
+    path = write_table(tmp_path / "some.parquet", np.ones((USERS, ITEMS)), is_known)
     log = random_log(n_users=USERS)
     market, visits = opened(observed(path), log)
     slates = np.tile([0, 1, 2, -1], (len(visits), 1))
-    expected = known[visits.log_user[:, None], slates] & (slates >= 0)
+    expected = is_known[visits.log_user[:, None], slates] & (slates >= 0)
     np.testing.assert_array_equal(market.consumer.observed(visits, slates), expected)
     np.testing.assert_array_equal(market.consumer.respond(visits, slates).consumed, expected)
     report = market.consumer.report(log)
@@ -447,7 +458,7 @@ def test_what_is_not_observed_is_not_taken_and_is_counted(tmp_path):
     assert not report.shown_at_random
     met = np.zeros((USERS, ITEMS), bool)
     met[log.user, log.item] = True
-    assert report.left == 1 - (known & met).sum() / known.sum()
+    assert report.left == 1 - (is_known & met).sum() / is_known.sum()
     assert "answers 12.5% of all pairs" in market.consumer.note(log)
 
 
@@ -473,7 +484,7 @@ def test_bad_options_are_refused(tmp_path, table):
     none = dataclasses.replace(tiny_scenario(), consumer=ConsumerConfig(kind="observed"))
     stars = observed(write_table(tmp_path / "stars.parquet", 5 * law()), value="probability")
     attractive = override(observed(table), {"consumer.attraction": 2.0})
-    for error, told, config in (
+    for error, message, config in (
         (ConfigError, "table", none),
         (ConfigError, "no option 'tabel'", observed(table, tabel="x")),  # codespell:ignore tabel
         (ConfigError, "value", observed(table, value="stars")),
@@ -482,7 +493,7 @@ def test_bad_options_are_refused(tmp_path, table):
         (ConfigError, "has a value of 4.5. Expected values from 0 to 1", stars),
         (ConfigError, "attraction is 2, .* Set attraction to 1", attractive),
     ):
-        refused(error, told, make_consumer, config)
+        refused(error, message, make_consumer, config)
 
 
 @pytest.fixture
@@ -536,32 +547,34 @@ AGENTS = ("random", "relevance", "rim-feedback")
 
 def small(model, **changes):
     """Three rounds of 60 clones."""
-    arrivals, platform = records.ArrivalsConfig(per_round=60), records.PlatformConfig(model=model)
+    arrivals = records.ArrivalsConfig(per_round=60)
+    platform = records.PlatformConfig(model=model)
     return small_scenario(**({"arrivals": arrivals, "platform": platform} | changes))
 
 
 def costs(market, name):
     """The cost c as the market, one that goes on from its state, view and closed rounds say it, in all rounds."""
-    agent, found = make_agent(name), [market.cost]
+    agent = make_agent(name)
+    values = [market.cost]
     while not market.done:
-        again = Market(market.config)
-        again.load_state(market.state)
-        assert again.round == market.round
-        found += [market.cost, market.round_view().cost, again.cost]
+        continued = Market(market.config)
+        continued.load_state(market.state)
+        assert continued.round == market.round
+        values += [market.cost, market.round_view().cost, continued.cost]
         play_round(market, agent)
-    return [*found, market.cost, *(closed.cost for closed in market.closed)]
+    return [*values, market.cost, *(closed.cost for closed in market.closed)]
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_all_arms_rounds_and_seeds_share_one_cost(model):
     """Retrained or frozen, under any agent, in any round and whatever is chosen, c is one positive number."""
-    found = set()
+    values = set()
     for name, retrain in itertools.product(AGENTS, (True, False)):
-        found |= {*costs(market_for(make_agent(name), small(model), retrain=retrain), name)}
+        values |= {*costs(market_for(make_agent(name), small(model), retrain=retrain), name)}
     for seeds in (Seeds(choice=5), Seeds(agent=5)):
-        found.add(Market(small(model), seeds=seeds).cost)
-    assert len(found) == 1
-    assert found.pop() > 0
+        values.add(Market(small(model), seeds=seeds).cost)
+    assert len(values) == 1
+    assert values.pop() > 0
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -573,15 +586,15 @@ def test_the_cost_is_what_it_says(model):
     for chunk in market.round_view().calibration:
         scores = (chunk.relevance * chunk.ground_intensity[:, None]).cpu().numpy()
         for row, admissible in zip(scores, chunk.admissible.cpu().numpy(), strict=True):
-            wanted = np.sort(row[admissible])[::-1][: market.config.slate]
-            best += [wanted[-1]] if len(wanted) else []
+            best_intensities = np.sort(row[admissible])[::-1][: market.config.slate]
+            best += [best_intensities[-1]] if len(best_intensities) else []
     assert market.cost == pytest.approx(2.5 * float(np.median(best)), rel=1e-6)
 
 
 def test_a_round_with_numbers_is_that_of_the_page():
     """What is guaranteed, what it costs and what the first visitor is expected to take are as docs/market.md says."""
     page = (DOCS / "market.md").read_text(encoding="utf-8")
-    told = " ".join(page.partition("## A round, with numbers")[2].partition("\n## ")[0].split())
+    section = " ".join(page.partition("## A round, with numbers")[2].partition("\n## ")[0].split())
     changes = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
     config = records.override(records.find_scenario("closed-loop"), changes)
     agent, market = market_of("rim-feedback", config, seeds=records.Seeds.all(0))
@@ -596,7 +609,7 @@ def test_a_round_with_numbers_is_that_of_the_page():
         rf"Item {item} ranks first, with λ\(x,y\) = ([\d.]+\d)": float(first.intensity[0, item]),
     }
     for pattern, value in seen.items():
-        number = re.search(pattern, told)
+        number = re.search(pattern, section)
         assert number, pattern
         decimals = len(number[1].partition(".")[2])
         assert value == pytest.approx(float(number[1]), abs=0.51 * 10.0**-decimals), pattern
@@ -606,16 +619,22 @@ class _Plain:
     """The rule itself: the earliest visits first, none while its user waits for a slate."""
 
     def __init__(self, slots):
-        self.slots, self.held, self.come, self.busy = slots, [], 0, set()
+        self.slots = slots
+        self.held = []
+        self.come = 0
+        self.busy = set()
 
     def next(self, limit, *, in_waves):
         """The rows that are handed out, at most so many."""
-        chosen, waiting, held = [], [], list(self.held)
+        chosen = []
+        waiting = []
+        held = list(self.held)
         while len(chosen) < limit:
             if held:
                 row = held.pop(0)
             elif self.come < len(self.slots):
-                row, self.come = self.come, self.come + 1
+                row = self.come
+                self.come = self.come + 1
             else:
                 break
             if self.slots[row] not in self.busy:
@@ -633,19 +652,21 @@ class _Plain:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_earliest_visits_come_first_and_no_user_waits_twice(waves, seed):
     """Whatever is served when, rows are handed out as by a look through all that have come and wait."""
-    draw, market = random.Random(seed), Market(small_scenario(rounds=1))
-    plain, waiting = _Plain(market.schedule.slot.tolist()), []
+    draw = random.Random(seed)
+    market = Market(small_scenario(rounds=1))
+    plain = _Plain(market.schedule.slot.tolist())
+    waiting = []
     while not market.done:
         in_waves = draw.random() < 0.5 if waves is None else waves
         limit = draw.randint(1, 12)
-        wanted = plain.next(limit, in_waves=in_waves)
-        if wanted:
+        expected = plain.next(limit, in_waves=in_waves)
+        if expected:
             waiting.append(market.next_arrivals(limit, in_waves=in_waves))
-            assert waiting[-1].row.tolist() == wanted
+            assert waiting[-1].row.tolist() == expected
         else:
             refused(MarketError, "Serve them first", market.next_arrivals, limit, in_waves=in_waves)
         draw.shuffle(waiting)
-        for _ in range(draw.randint(0 if wanted else 1, len(waiting))):
+        for _ in range(draw.randint(0 if expected else 1, len(waiting))):
             served = waiting.pop()
             plain.busy -= {plain.slots[row] for row in served.row.tolist()}
             market.serve(served, top_k(served.relevance, served.admissible, market.config.slate))

@@ -38,7 +38,8 @@ def _config(learning="impressions", **changes):
 
 
 def _played(config, agent, control=None, batch=None):
-    market, acting = market_for(make_agent(agent), config, seeds=SEEDS, control=control), make_agent(agent)
+    market = market_for(make_agent(agent), config, seeds=SEEDS, control=control)
+    acting = make_agent(agent)
     return markets.play_out(market, acting, batch)
 
 
@@ -60,11 +61,11 @@ def _control(kind, config, sizes, folder):
 def test_an_arm_that_is_random_is_its_own_control_to_the_last_bit(learning, tmp_path):
     """What the platform's model says in every later round, and its log, are those of the arm itself."""
     config = _config(learning)
-    own = _played(config, "random")
-    control = _played(config, "random", Shadowed(_shadow(config, tmp_path), _sizes(own)))
-    pd.testing.assert_frame_equal(markets.ledgers(control), markets.ledgers(own), check_exact=True)
-    for one, other in zip(control.closed, own.closed, strict=True):
-        np.testing.assert_array_equal(one.log_counts, other.log_counts)
+    arm = _played(config, "random")
+    control = _played(config, "random", Shadowed(_shadow(config, tmp_path), _sizes(arm)))
+    pd.testing.assert_frame_equal(markets.ledgers(control), markets.ledgers(arm), check_exact=True)
+    for control_round, arm_round in zip(control.closed, arm.closed, strict=True):
+        np.testing.assert_array_equal(control_round.log_counts, arm_round.log_counts)
 
 
 @pytest.mark.parametrize("kind", ["random", "organic"])
@@ -77,42 +78,45 @@ def test_a_controls_log_is_as_large_as_the_arms(market, kind, tmp_path):
         "broadcast": markets.small_broadcast(consumer=ConsumerConfig(attraction=3.0)),
         "no-history": _config(arrivals=ArrivalsConfig(per_round=80, history="none")),
     }[market]
-    own = _played(config, "relevance")
-    control = _played(config, "relevance", _control(kind, config, _sizes(own), tmp_path))
-    assert min(_sizes(own)) > 0
-    assert _sizes(control) == _sizes(own)
+    arm = _played(config, "relevance")
+    control = _played(config, "relevance", _control(kind, config, _sizes(arm), tmp_path))
+    assert min(_sizes(arm)) > 0
+    assert _sizes(control) == _sizes(arm)
     # Warm-up users top both logs up to a number of events: the same users, since they lack the same number.
-    sums = [[closed.log_counts.sum() for closed in market.closed] for market in (control, own)]
+    sums = [[closed.log_counts.sum() for closed in market.closed] for market in (control, arm)]
     assert sums[0] == sums[1]
-    later, same = control.closed[1].ledger.intensity, own.closed[1].ledger.intensity
-    assert not np.array_equal(later, same, equal_nan=True)
+    later = control.closed[1].ledger.intensity
+    of_arm = arm.closed[1].ledger.intensity
+    assert not np.array_equal(later, of_arm, equal_nan=True)
 
 
 def test_events_of_random_slates_are_taken_in_order(tmp_path):
     """The first n of all replicas one after the other, and the slates up to the last of them."""
     config = _config()
     replica = _shadow(config, tmp_path)
-    whole = [replica(number)[1] for number in range(3)]
-    counts = [int(past.histories.events.size[0]) for past in whole]
-    wanted = counts[0] + counts[1] // 2
-    learnt = Shadowed(replica, [0, wanted]).learnt(whole[0])
+    pasts = [replica(number)[1] for number in range(3)]
+    counts = [int(past.histories.events.size[0]) for past in pasts]
+    n_events = counts[0] + counts[1] // 2
+    learnt = Shadowed(replica, [0, n_events]).learnt(pasts[0])
     expected = []
-    for number, past in enumerate(whole[:2]):
+    for number, past in enumerate(pasts[:2]):
         slots, tick, items = (column.tolist() for column in past.histories.all_events())
         events = sorted(zip(tick, slots, items, strict=True), key=lambda event: event[:2])
-        events = [(number, when, item, past.schedule.log_user[slot]) for when, slot, item in events]
-        expected += events[: wanted - len(expected)]
+        events = [
+            (number, event_tick, item, past.schedule.log_user[slot]) for event_tick, slot, item in events
+        ]
+        expected += events[: n_events - len(expected)]
     slots, tick, items = learnt.histories.all_events()
-    assert len(items) == wanted
-    found = zip(tick.tolist(), items.tolist(), learnt.schedule.log_user[slots].tolist(), strict=True)
-    assert sorted(found) == sorted((when, item, who) for _, when, item, who in expected)
-    assert learnt.shown.taken.sum() == wanted
-    last = max(when for number, when, _, _ in expected if number == 1)
-    rows = len(whole[0].schedule) + int((whole[1].shown.settled <= last).sum())
+    assert len(items) == n_events
+    learnt_events = zip(tick.tolist(), items.tolist(), learnt.schedule.log_user[slots].tolist(), strict=True)
+    assert sorted(learnt_events) == sorted((event_tick, item, user) for _, event_tick, item, user in expected)
+    assert learnt.shown.taken.sum() == n_events
+    last = max(event_tick for number, event_tick, _, _ in expected if number == 1)
+    rows = len(pasts[0].schedule) + int((pasts[1].shown.settled <= last).sum())
     assert len(learnt.schedule) == len(learnt.shown.item) == rows
     assert (np.diff(learnt.schedule.tick) >= 0).all()
     assert len(np.unique(learnt.schedule.id)) == rows
-    _no_consumption_becomes_a_refusal(learnt, whole[:2])
+    _no_consumption_becomes_a_refusal(learnt, pasts[:2])
 
 
 def _no_consumption_becomes_a_refusal(learnt, replicas):
@@ -122,12 +126,12 @@ def _no_consumption_becomes_a_refusal(learnt, replicas):
         for slate, taken, user, tick in _slates(past):
             shown.setdefault((user, tick, slate), []).append(taken)
     for slate, taken, user, tick in _slates(learnt):
-        kept = [item for item in slate if item >= 0]
+        filled = [item for item in slate if item >= 0]
         origins = [
             dict(zip(items, consumed, strict=True))
-            for (other, when, items), many in shown.items()
-            for consumed in many
-            if (other, when) == (user, tick) and set(kept) <= set(items)
+            for (shown_user, shown_tick, items), outcomes in shown.items()
+            for consumed in outcomes
+            if (shown_user, shown_tick) == (user, tick) and set(filled) <= set(items)
         ]
         mine = {item: bool(took) for item, took in zip(slate, taken, strict=True) if item >= 0}
         assert any(all(origin[item] == took for item, took in mine.items()) for origin in origins)
@@ -155,17 +159,20 @@ def test_each_replica_of_the_organic_control_has_sessions_of_its_own():
 def test_organic_events_are_those_of_the_visitors_logged_sessions():
     """Events are drawn alike from the sessions that visits stand for; beyond the round they are known at its end."""
     config = _config(arrivals=ArrivalsConfig(per_round=120, max_visits=3, round_length="1h"))
-    own, world = _played(config, "relevance"), build_world(config)
-    past = own.closed[1].learnt
+    arm = _played(config, "relevance")
+    world = build_world(config)
+    past = arm.closed[1].learnt
     learnt = AsLogged(config, world, SEEDS, [0, 150]).learnt(past)
     slots, tick, items = learnt.histories.all_events()
     assert len(slots) == 150 == len(set(zip(slots.tolist(), items.tolist(), strict=True)))
     assert (tick > learnt.schedule.tick[0]).all()
     assert tick.max() == learnt.schedule.stop - 1
     assert slots.mean() == pytest.approx(learnt.schedule.slot.max() / 2, rel=0.3)
-    log, sessions = LoggedPast.of(world.past), world.past_sessions
+    log = LoggedPast.of(world.past)
+    sessions = world.past_sessions
     for slot, item in zip(slots.tolist(), items.tolist(), strict=True):
-        user, before = learnt.schedule.log_user[slot], learnt.schedule.logged[slot]
+        user = learnt.schedule.log_user[slot]
+        before = learnt.schedule.logged[slot]
         mine = np.flatnonzero(sessions.user == user)
         mine = mine[np.argsort(sessions.start[mine])]
         sizes = sessions.count[mine]
@@ -179,20 +186,25 @@ def test_organic_events_are_those_of_the_visitors_logged_sessions():
 @pytest.mark.parametrize("kind", ["random", "organic"])
 def test_a_control_goes_on_from_its_saved_state(kind, tmp_path):
     """Saved between rounds and loaded into a new market, it ends with the same ledger, bit for bit."""
-    config, name = _config(rounds=4), "rim-feedback"
+    config = _config(rounds=4)
+    name = "rim-feedback"
     sizes = _sizes(_played(config, name))
     agents = [make_agent(name) for _ in range(3)]
     controls = [_control(kind, config, sizes, tmp_path) for _ in agents]
     pairs = zip(agents, controls, strict=True)
-    whole, first, again = (market_for(one, config, seeds=SEEDS, control=control) for one, control in pairs)
-    markets.play_out(whole, agents[0])
+    uninterrupted, first, continued = (
+        market_for(agent, config, seeds=SEEDS, control=control) for agent, control in pairs
+    )
+    markets.play_out(uninterrupted, agents[0])
     for _ in range(2):
         play_round(first, agents[1])
     first.state.save(tmp_path / "kept")
-    again.load_state(MarketState.load(tmp_path / "kept"))
-    markets.play_out(again, agents[2], 7)
-    again.closed[:0] = first.closed
-    pd.testing.assert_frame_equal(markets.ledgers(again), markets.ledgers(whole), check_exact=True)
+    continued.load_state(MarketState.load(tmp_path / "kept"))
+    markets.play_out(continued, agents[2], 7)
+    continued.closed[:0] = first.closed
+    pd.testing.assert_frame_equal(
+        markets.ledgers(continued), markets.ledgers(uninterrupted), check_exact=True
+    )
 
 
 def test_a_control_is_refused_where_visitors_stay_or_yield_nothing(tmp_path):
@@ -225,7 +237,10 @@ def run(tmp_path_factory):
 def _made_up(arms, seeds=3, rounds=2, metric="coverage"):
     draws = np.random.default_rng(0)
     return pd.DataFrame(
-        [(*one, metric, draws.random()) for one in itertools.product(arms, range(seeds), range(rounds))],
+        [
+            (*arm_seed_round, metric, draws.random())
+            for arm_seed_round in itertools.product(arms, range(seeds), range(rounds))
+        ],
         columns=["agent", "seed", "round", "metric", "value"],
     )
 
@@ -256,21 +271,21 @@ def test_a_part_is_the_paired_difference_and_the_parts_add_up():
     arms = ["mine", *(f"mine-{control}" for control in CONTROLS)]
     table = _made_up(arms).sample(frac=1, random_state=1)
     table = table[~((table["agent"] == "mine-organic") & (table["seed"] == 2))]
-    found = loop.decomposition(table, arms, ["coverage", "utility"], ["round"])
+    parts = loop.decomposition(table, arms, ["coverage", "utility"], ["round"])
     value = table.set_index(["agent", "round", "seed"])["value"].sort_index()
     pairs = {"all": ("mine", "mine-frozen"), "feedback": ("mine", "mine-static")}
     pairs |= {"own-history": ("mine", "mine-yoked"), "selection": ("mine-static", "mine-random")}
     pairs |= {"data": ("mine-random", "mine-organic"), "retraining": ("mine-organic", "mine-frozen")}
-    assert len(found) == 12
-    for row in found.itertuples():
-        more, less = (value[arm, row.round][:2].to_numpy() for arm in pairs[row.part])
-        expected = measures.paired_difference(more, less)
+    assert len(parts) == 12
+    for row in parts.itertuples():
+        minuend, subtrahend = (value[arm, row.round][:2].to_numpy() for arm in pairs[row.part])
+        expected = measures.paired_difference(minuend, subtrahend)
         interval = (expected.mean, expected.low, expected.high, 2)
         assert (row.mean, row.low, row.high, row.n) == pytest.approx(interval)
-    wide = found.pivot(index="round", columns="part", values="mean")
+    wide = parts.pivot(index="round", columns="part", values="mean")
     steps = wide[["retraining", "data", "selection", "feedback"]]
     np.testing.assert_allclose(steps.sum(axis=1), wide["all"], atol=1e-15)
-    assert dict(zip(found["part"], found["difference"], strict=True))["feedback"] == "self − static"
+    assert dict(zip(parts["part"], parts["difference"], strict=True))["feedback"] == "self − static"
 
 
 def test_a_failed_arm_of_another_agent_takes_no_seed_away():
@@ -300,8 +315,8 @@ def test_the_picture_draws_each_part_of_each_agent():
     # Few seeds are lines without markers.
     means = [line for line in panels[0].lines[1:] if line.get_marker() != "None"]
     drawn = {tuple(np.round(line.get_ydata(), 9)) for line in means}
-    wanted = parts[parts["agent"] == "relevance"].groupby("part")["mean"]
-    assert drawn == {tuple(np.round(curve.to_numpy(), 9)) for _, curve in wanted}
+    expected_means = parts[parts["agent"] == "relevance"].groupby("part")["mean"]
+    assert drawn == {tuple(np.round(curve.to_numpy(), 9)) for _, curve in expected_means}
     title = loop.effect_of_retraining(parts[parts["round"] == 1], "round 1")
     assert title.startswith("Feedback costs relevance 927 points")
     assert title.endswith("; the effect of all of retraining is not significant")
@@ -311,16 +326,17 @@ def test_an_arm_that_is_random_has_no_loop_to_the_last_bit(run, tmp_path):
     """Its selection and feedback are 0 in every measure, round and seed; controls leave the other arms alone."""
     rounds = run.rounds.pivot(index=["seed", "round", "metric"], columns="agent", values="value")
     for control in ("random", "static"):
-        mine, other = rounds["random"], rounds[f"random-{control}"]
-        pd.testing.assert_series_equal(mine, other, check_names=False, check_exact=True)
+        mine = rounds["random"]
+        other_values = rounds[f"random-{control}"]
+        pd.testing.assert_series_equal(mine, other_values, check_names=False, check_exact=True)
         assert not rounds["relevance"].equals(rounds[f"relevance-{control}"])
     assert not rounds["relevance"].equals(rounds["relevance-yoked"])
     assert not rounds["relevance-static"].equals(rounds["relevance-yoked"])
     alone = compare(CONFIG, AGENTS, out=tmp_path / "alone", **WORDS | {"frozen": ()})
     for name in ("rounds", "ledger", "learnt"):
-        mine, other = (getattr(one, name) for one in (run, alone))
+        mine, other_values = (getattr(result, name) for result in (run, alone))
         mine = mine[mine["agent"].isin(AGENTS)].reset_index(drop=True)
-        pd.testing.assert_frame_equal(mine, other, check_exact=True)
+        pd.testing.assert_frame_equal(mine, other_values, check_exact=True)
 
 
 def test_tables_and_event_files_tell_the_parts(run):
@@ -352,12 +368,12 @@ def test_results_do_not_depend_on_workers_batches_or_interruption(tmp_path, monk
     words = WORDS | {"seeds": 1, "rounds": 2, "frozen": agents, "certify": True}
     config = override(CONFIG, {"platform.learning": "impressions"})
     run = compare(config, agents, out=tmp_path / "whole", **words)
-    other = compare(config, agents, out=tmp_path / "two", **words | {"workers": 2, "batch_size": 7})
-    assert digest(other) == digest(run)
+    on_workers = compare(config, agents, out=tmp_path / "two", **words | {"workers": 2, "batch_size": 7})
+    assert digest(on_workers) == digest(run)
 
     with markets.stopped_after_a_round(monkeypatch):
-        said = "at seed 0 is not complete"
-        refused(ArmsError, said, compare, config, agents, out=tmp_path / "stopped", **words)
+        message = "at seed 0 is not complete"
+        refused(ArmsError, message, compare, config, agents, out=tmp_path / "stopped", **words)
         # In the controls' first round: the agents' are over.
         refused(ArmsError, "enough", resume, tmp_path / "stopped", workers=1)
     assert digest(resume(tmp_path / "stopped", workers=1)) == digest(run)
@@ -376,6 +392,6 @@ FROZEN = PlatformConfig(model="popularity-hp", retrain=False)
 )
 def test_what_cannot_be_controlled_is_refused(config, words, message, tmp_path):
     """Before anything is written."""
-    asked = {"seeds": 1, "out": tmp_path / "run", "frozen": ["relevance"]} | words
-    refused(ConfigError, message, compare, config, ("relevance",), **asked)
+    options = {"seeds": 1, "out": tmp_path / "run", "frozen": ["relevance"]} | words
+    refused(ConfigError, message, compare, config, ("relevance",), **options)
     assert not (tmp_path / "run").exists()

@@ -38,16 +38,16 @@ def _worth(means, spread=0.01, users=40, seed=0):
 def test_an_order_test_by_hand():
     """Four models: five pairs in order, one reversed; a pair that simulation cannot tell apart counts half."""
     real = _worth([4.0, 3.0, 2.0, 1.0])
-    found = order_test(real, _worth([40.0, 20.0, 30.0, 10.0], seed=1))
-    assert (found.models, found.users, found.pairs, found.settled) == (4, 40, 6, 6)
-    assert found.reversed == ((1, 2),)
-    assert set(found.concordant) == {(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)}
-    assert found.agreement == pytest.approx((5 - 1) / 6)
+    result = order_test(real, _worth([40.0, 20.0, 30.0, 10.0], seed=1))
+    assert (result.models, result.users, result.pairs, result.settled) == (4, 40, 6, 6)
+    assert result.reversed == ((1, 2),)
+    assert set(result.concordant) == {(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)}
+    assert result.agreement == pytest.approx((5 - 1) / 6)
     count = 6 * 9 / (2 * 4 + 5)
-    share = (1 + found.agreement) / 2
+    share = (1 + result.agreement) / 2
     for end in (
-        found.low,
-        found.high,
+        result.low,
+        result.high,
     ):  # Wilson: the shares at a distance of 1.96 of their own standard errors
         p = (1 + end) / 2
         assert abs(share - p) == pytest.approx(stats.norm.ppf(0.975) * np.sqrt(p * (1 - p) / count))
@@ -60,26 +60,34 @@ def test_an_order_test_by_hand():
     assert nothing.verdict() == "cannot tell"
 
 
-@cases("right count", (9, 10), (0, 6), (13, 13), (7, 14))
-def test_wilsons_interval_is_scipys(right, count):
+@cases("n_right count", (9, 10), (0, 6), (13, 13), (7, 14))
+def test_wilsons_interval_is_scipys(n_right, count):
     """Ends of the interval of a share agree with SciPy's."""
-    expected = stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
-    assert statistics._wilson(right / count, count) == pytest.approx((expected.low, expected.high))
+    expected = stats.binomtest(n_right, count).proportion_ci(0.95, method="wilson")
+    assert statistics._wilson(n_right / count, count) == pytest.approx((expected.low, expected.high))
 
 
-def _tested(right, wrong, settled, models=6):
+def _tested(n_concordant, n_reversed, n_settled, models=6):
     """Result of a test with numbers of pairs."""
-    agreement = (right - wrong) / settled
-    count = settled / statistics._pairs_per_independent_one(models)
+    agreement = (n_concordant - n_reversed) / n_settled
+    count = n_settled / statistics._pairs_per_independent_one(models)
     low, high = (2 * end - 1 for end in statistics._wilson((1 + agreement) / 2, count))
     pairs = tuple(itertools.combinations(range(models), 2))
     return OrderTest(
-        agreement, low, high, models, 100, 15, settled, pairs[:right], pairs[right : right + wrong]
+        agreement,
+        low,
+        high,
+        models,
+        100,
+        15,
+        n_settled,
+        pairs[:n_concordant],
+        pairs[n_concordant : n_concordant + n_reversed],
     )
 
 
 @cases(
-    "right wrong settled false_agreements verdict",
+    "concordant reversed_pairs settled false_agreements verdict",
     (11, 0, 11, [-0.1, None], "fit"),
     (14, 0, 15, [0.2], "fit"),
     (8, 0, 8, [], "fit"),
@@ -91,9 +99,9 @@ def _tested(right, wrong, settled, models=6):
     (5, 6, 11, [], "unfit"),
     (4, 8, 12, [], "unfit"),
 )
-def test_a_verdict_is_fit_unfit_or_open(right, wrong, settled, false_agreements, verdict):
+def test_a_verdict_is_fit_unfit_or_open(concordant, reversed_pairs, settled, false_agreements, verdict):
     """Fit: from the bar on, beyond chance and wrong tastes. Unfit: the interval below the bar. Else it is open."""
-    assert _tested(right, wrong, settled).verdict(false_agreements) == verdict
+    assert _tested(concordant, reversed_pairs, settled).verdict(false_agreements) == verdict
 
 
 def test_the_fewest_pairs_of_a_verdict():
@@ -120,9 +128,9 @@ def test_the_truths_of_the_embedded_log_are_fit_and_false_ones_are_not():
     """Both candidates are fit; no taste, other users' and opposite tastes are not, nor is a truth of bestsellers."""
     log = load_log(DataConfig(min_item_events=30))
     for kind in ("factors", "bag"):
-        found = fitness(log, gap=GAP, kind=kind)
-        assert found.verdict == "fit"
-        assert found.agreement > max(UNFIT, found.best_false)
+        judgement = fitness(log, gap=GAP, kind=kind)
+        assert judgement.verdict == "fit"
+        assert judgement.agreement > max(UNFIT, judgement.best_false)
         for false in false_truths({kind: kept_truth(log, gap=GAP, kind=kind)}, log).values():
             wrong = SimpleNamespace(kind=kind, expected=false.expected, preference=false.preference)
             assert judge._judged(log, GAP, wrong).verdict != "fit"
@@ -149,13 +157,15 @@ def test_the_verdict_on_a_shop_does_not_turn(tmp_path, monkeypatch):
         f"{user},{item},{time:.0f}" for user, item, time in zip(log.user, log.item, log.time, strict=True)
     ]
     Path(data.source).write_text("\n".join(["user,item,time", *lines]), encoding="utf-8")
-    asked = ValidateConfig(
+    config_of_validation = ValidateConfig(
         data, ("popularity", "returning", "random"), (), ("bag",), 1, slate=5, resamples=100
     )
-    done = validate(asked, out=tmp_path / "valid")
-    assert done.described["fitness"]["bag"]["verdict"] == "fit"
-    others = {fitness(shop_log(min_item_events=least), gap=GAP, kind="bag").verdict for least in (10, 60)}
-    assert others <= {"fit", "cannot tell"}
+    validation = validate(config_of_validation, out=tmp_path / "valid")
+    assert validation.described["fitness"]["bag"]["verdict"] == "fit"
+    other_verdicts = {
+        fitness(shop_log(min_item_events=min_events), gap=GAP, kind="bag").verdict for min_events in (10, 60)
+    }
+    assert other_verdicts <= {"fit", "cannot tell"}
 
 
 def test_no_recommender_of_a_verdict_needs_an_optional_package():
@@ -167,16 +177,18 @@ def test_a_large_catalogue_is_judged_without_ease(popular, monkeypatch):
     """``ease`` inverts a matrix over the catalogue, so that the size of the log decides, and nothing else."""
     assert fitness(popular, gap=GAP, kind="popularity").recommenders == RECOMMENDERS
     monkeypatch.setattr(judge, "_EASE", popular.n_items - 1)
-    found = fitness(popular, gap=GAP, kind="popularity")
-    assert found.recommenders == tuple(name for name in RECOMMENDERS if name != "ease")
+    judgement = fitness(popular, gap=GAP, kind="popularity")
+    assert judgement.recommenders == tuple(name for name in RECOMMENDERS if name != "ease")
 
 
 def test_many_users_are_drawn_once(popular, monkeypatch):
     """One cut of each of many users, and two where users are few."""
     drawn = []
-    for many in (10, 10_000):
-        monkeypatch.setattr(judge, "_MANY_USERS", many)
-        monkeypatch.setattr(judge, "_versions", lambda many=many: [str(many)])  # not from the cache
+    for threshold in (10, 10_000):
+        monkeypatch.setattr(judge, "_MANY_USERS", threshold)
+        monkeypatch.setattr(
+            judge, "_versions", lambda threshold=threshold: [str(threshold)]
+        )  # not from the cache
         drawn.append(fitness(popular, gap=GAP, kind="popularity").draws)
     assert drawn == [1, 2]
 
@@ -185,16 +197,16 @@ def test_a_log_without_later_sessions_cannot_be_judged():
     """One session a user: the verdict is open, and the sentence says why."""
     log = log_of([0, 0, 1, 1], [0, 1, 1, 2], [1.0, 2.0, 3.0, 4.0], 2, 3)
     table = log.items.assign(release=np.nan, genres="")
-    found = fitness(dataclasses.replace(log, items=table), gap=GAP, kind="popularity")
-    assert (found.verdict, found.users, found.settled) == ("cannot tell", 0, 0)
-    assert "fewer than two users have a later session" in verdict_sentence(found)
+    judgement = fitness(dataclasses.replace(log, items=table), gap=GAP, kind="popularity")
+    assert (judgement.verdict, judgement.users, judgement.settled) == ("cannot tell", 0, 0)
+    assert "fewer than two users have a later session" in verdict_sentence(judgement)
 
 
 def test_a_cached_verdict_notices_whatever_it_depends_on(popular, tmp_path, monkeypatch):
     """Log, truth, source and versions each have a verdict of their own; a damaged entry is made again."""
     judged = []
-    made = Fitness("bag", "fit", 1.0, 0.3, 1.0, 15, 11, 8, 11, (), 0.0, 9, 1, RECOMMENDERS)
-    monkeypatch.setattr(judge, "_judged", lambda log, gap, truth: judged.append(truth.kind) or made)
+    judgement = Fitness("bag", "fit", 1.0, 0.3, 1.0, 15, 11, 8, 11, (), 0.0, 9, 1, RECOMMENDERS)
+    monkeypatch.setattr(judge, "_judged", lambda log, gap, truth: judged.append(truth.kind) or judgement)
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))
 
     def is_new(log=popular, **words):
@@ -241,7 +253,7 @@ def test_a_key_has_every_file_that_a_verdict_depends_on(monkeypatch):
 
 
 @cases(
-    "first settled others chosen tried",
+    "first settled alternatives chosen tried",
     (("fit", 0.9), 11, {}, "auto", ["auto"]),
     (("cannot tell", 0.9), 7, {}, "auto", ["auto"]),  # too few pairs to show any truth to be fit
     (("unfit", 0.1), 11, {"bag": ("fit", 1.0)}, "bag", ["auto", "bag"]),
@@ -250,14 +262,14 @@ def test_a_key_has_every_file_that_a_verdict_depends_on(monkeypatch):
     (("cannot tell", 0.5), 11, {"ease": ("cannot tell", 0.6)}, "ease", ["auto", "bag", "ease", "gru"]),
 )
 def test_auto_tries_other_truths_where_its_choice_is_not_fit(
-    first, settled, others, chosen, tried, popular, monkeypatch
+    first, settled, alternatives, chosen, tried, popular, monkeypatch
 ):
     """The first fit truth is taken, or else that of highest agreement; a verdict without evidence tries nothing."""
-    asked = []
+    kinds = []
 
     def verdict(log, gap, kind, rank, *_):
-        asked.append(kind)
-        named, agreement = first if kind == "auto" else others.get(kind, ("unfit", -0.5))
+        kinds.append(kind)
+        named, agreement = first if kind == "auto" else alternatives.get(kind, ("unfit", -0.5))
         truth = "factors" if kind == "auto" else kind
         return Fitness(
             truth, named, agreement, 0.0, 1.0, 15, settled, 8, settled, (), 0.0, 9, 1, RECOMMENDERS
@@ -266,20 +278,20 @@ def test_auto_tries_other_truths_where_its_choice_is_not_fit(
     monkeypatch.setattr(judge, "_kept_fitness", verdict)
     monkeypatch.setattr(judge, "kept_truth", lambda log, *, kind, **_: kind)
     assert chosen_truth(popular, gap=GAP) == chosen
-    assert asked == tried
-    found = fitness(popular, gap=GAP)
-    assert found.truth == ("factors" if chosen == "auto" else chosen)
-    assert {rival.truth for rival in found.rivals} == {
+    assert kinds == tried
+    judgement = fitness(popular, gap=GAP)
+    assert judgement.truth == ("factors" if chosen == "auto" else chosen)
+    assert {rival.truth for rival in judgement.rivals} == {
         "factors" if kind == "auto" else kind for kind in tried if kind != chosen
     }
 
 
 def test_auto_tries_only_truths_that_are_quickly_fitted(popular, monkeypatch):
     """A fit that would take longer than the budget is left out; so is ``ease`` over a large catalogue."""
-    asked = []
+    kinds = []
 
     def unfit(log, gap, kind, rank, *_):
-        asked.append(kind)
+        kinds.append(kind)
         return Fitness(
             "factors" if kind == "auto" else kind,
             "unfit",
@@ -300,20 +312,20 @@ def test_auto_tries_only_truths_that_are_quickly_fitted(popular, monkeypatch):
     monkeypatch.setattr(judge, "_kept_fitness", unfit)
     monkeypatch.setattr(judge, "_MOST_SECONDS", 2e-4 * len(popular))
     fitness(popular, gap=GAP)
-    assert "gru" not in asked
-    assert "ease" in asked
-    asked.clear()
+    assert "gru" not in kinds
+    assert "ease" in kinds
+    kinds.clear()
     monkeypatch.setattr(judge, "_EASE", popular.n_items - 1)
     fitness(popular, gap=GAP)
-    assert "ease" not in asked
+    assert "ease" not in kinds
 
 
 def _verdict(verdict="fit", agreement=1.0, low=0.3, settled=11, **changes):
     """A verdict with figures of a usual log."""
-    found = Fitness(
+    judgement = Fitness(
         "bag", verdict, agreement, low, 1.0, 15, settled, 8, settled, (), 0.0, 285, 2, RECOMMENDERS
     )
-    return dataclasses.replace(found, **changes)
+    return dataclasses.replace(judgement, **changes)
 
 
 @cases(
@@ -384,8 +396,8 @@ def test_every_place_that_shows_an_answer_shows_the_verdict(tmp_path, capsys):
     )
     events = EventAccumulator(str(about_folder(run.folder))).Reload()
     (tag,) = (tag for tag in events.Tags()["tensors"] if tag.startswith("about/answer"))
-    told = events.Tensors(tag)[0].tensor_proto.string_val[0].decode()
-    assert verdict in told
-    assert retraining in told
-    again = small_run(tmp_path / "two", ["relevance", "random"], rounds=2, frozen=["relevance"])
-    assert again.config["fitness"] == record
+    answer = events.Tensors(tag)[0].tensor_proto.string_val[0].decode()
+    assert verdict in answer
+    assert retraining in answer
+    repeated = small_run(tmp_path / "two", ["relevance", "random"], rounds=2, frozen=["relevance"])
+    assert repeated.config["fitness"] == record

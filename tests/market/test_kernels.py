@@ -23,23 +23,28 @@ from rimsim.rng import Purpose, bits, derived_seed, exponential, generator, unif
 
 def test_answers_are_the_closed_form_of_each_position():
     """Intensities λ*·p*, probabilities 1 − exp(−intensity·γ^(r−1)·a), and what the keyed draws make of them."""
-    draw, rows = np.random.default_rng(0), np.arange(5)
+    draw = np.random.default_rng(0)
+    rows = np.arange(5)
     share = draw.random((5, 90)) * (draw.random((5, 90)) < 0.7)  # some items may not be consumed
     share = (share / share.sum(1, keepdims=True)).astype(np.float32)
     ground = np.float32([20, 90, 150, 200, 300])
     slates = draw.permuted(np.tile(np.arange(90), (5, 1)), axis=1)[:, :7].copy()
     slates[:, 1] = -1
     key = rng.bits(3, rng.Purpose.CHOICE, rows)
-    consumed, probability, intensity = np.empty((5, 7), bool), *np.empty((2, 5, 7))
+    consumed = np.empty((5, 7), bool)
+    probability = np.empty((5, 7))
+    intensity = np.empty((5, 7))
     answer(share, ground, slates, key, 0.8 ** np.arange(7), 1.5, consumed, probability, intensity)
-    there = slates >= 0
-    want = np.where(there, np.take_along_axis(share, slates.clip(0), 1), 0.0) * ground[:, None].astype(float)
+    is_filled = slates >= 0
+    want = np.where(is_filled, np.take_along_axis(share, slates.clip(0), 1), 0.0) * ground[:, None].astype(
+        float
+    )
     np.testing.assert_allclose(intensity, want, rtol=1e-15)
     np.testing.assert_allclose(probability, 1 - np.exp(-want * 0.8 ** np.arange(7) * 1.5), rtol=1e-12)
     drawn = rng.uniform(3, rng.Purpose.CHOICE, rows[:, None], slates)
-    np.testing.assert_array_equal(consumed, (drawn < probability) & there)
+    np.testing.assert_array_equal(consumed, (drawn < probability) & is_filled)
     assert consumed.any(0)[2:].all()
-    np.testing.assert_array_equal(uniform_draws(key, slates)[there], drawn[there])
+    np.testing.assert_array_equal(uniform_draws(key, slates)[is_filled], drawn[is_filled])
 
 
 @pytest.mark.parametrize("k", [1, 9])
@@ -82,22 +87,25 @@ def test_top_k_of_tied_rows_is_the_same_in_any_batch():
 def test_top_k_of_arrays_is_that_of_tensors(dtype):
     """Also with a mask of int8, as environments observe it, of all rows, no position, or more than there are items."""
     draw = np.random.default_rng(2)
-    scores, admissible = draw.random((30, 120)).astype(dtype), draw.random((30, 120)) < 0.8
+    scores = draw.random((30, 120)).astype(dtype)
+    admissible = draw.random((30, 120)) < 0.8
     want = top_k(torch.from_numpy(scores), torch.from_numpy(admissible), 5)
     assert (top_k(scores, admissible, 5) == want).all()
     assert (top_k(scores, admissible.astype(np.int8), 5) == want).all()
-    few = np.array([[0.3, 0.1, 0.2], [0.1, 0.1, 0.0]], dtype)
-    assert top_k(few, np.ones((2, 3), bool), 0).shape == (2, 0)
-    assert top_k(few[:1], np.array([[True, False, True]]), 5).tolist() == [[0, 2, -1, -1, -1]]
-    assert top_k(few, np.ones((2, 3), bool), 4)[:, 3].tolist() == [-1, -1]
-    assert top_k(few, np.array([[False, True, True]]), 1).tolist() == [[2], [1]]
+    two_rows = np.array([[0.3, 0.1, 0.2], [0.1, 0.1, 0.0]], dtype)
+    assert top_k(two_rows, np.ones((2, 3), bool), 0).shape == (2, 0)
+    assert top_k(two_rows[:1], np.array([[True, False, True]]), 5).tolist() == [[0, 2, -1, -1, -1]]
+    assert top_k(two_rows, np.ones((2, 3), bool), 4)[:, 3].tolist() == [-1, -1]
+    assert top_k(two_rows, np.array([[False, True, True]]), 1).tolist() == [[2], [1]]
 
 
 def test_what_a_slate_takes_off_the_shortfall_is_what_was_missing_of_its_items():
     """An exposure counts as far as its item had less than it requires; the observed figures follow."""
-    exposure, required = np.array([1.0, 0, 0, 3, 0]), np.array([1.0, 0, 0, 2, 4])
+    exposure = np.array([1.0, 0, 0, 3, 0])
+    required = np.array([1.0, 0, 0, 2, 4])
     weights = np.array([1.0, 0.5, 0.25])
-    seen_exposure, seen_shortfall = np.float32([0, 0, 0, 2, 0]), np.float32([1, 0, 0, 0, 4])
+    seen_exposure = np.float32([0, 0, 0, 2, 0])
+    seen_shortfall = np.float32([1, 0, 0, 0, 4])
     shown = np.array([3, -1, 0])  # item 3 had its two before
     assert observed_gain(shown, weights, exposure, required, seen_exposure, seen_shortfall) == 0.25
     assert seen_exposure.tolist() == exposure.tolist()
@@ -106,9 +114,9 @@ def test_what_a_slate_takes_off_the_shortfall_is_what_was_missing_of_its_items()
 
 def test_a_draw_is_a_function_of_seed_purpose_and_key():
     """Any subset of keys in any order gets its draws; every word matters; values that results hang on are pinned."""
-    whole = uniform(3, Purpose.CHOICE, np.arange(100)[:, None], np.arange(7))
+    draws = uniform(3, Purpose.CHOICE, np.arange(100)[:, None], np.arange(7))
     part = uniform(3, Purpose.CHOICE, np.array([[41], [5]]), np.array([6, 0]))
-    assert part.tolist() == [[whole[41, 6], whole[41, 0]], [whole[5, 6], whole[5, 0]]]
+    assert part.tolist() == [[draws[41, 6], draws[41, 0]], [draws[5, 6], draws[5, 0]]]
     choice = Purpose.CHOICE
     keys = [(1, choice, 2, 3), (2, choice, 2, 3), (1, Purpose.AGENT, 2, 3), (1, choice, 3, 2)]
     assert len({int(bits(*key)) for key in (*keys, (1, choice, 2, 4), (1, choice, 2))}) == 6
@@ -144,7 +152,9 @@ def test_a_served_slate_is_entered_with_its_exposures_and_consumptions():
         stop=100,
     )
     past = LoggedPast(np.array([0, 0]), np.zeros(0, np.int64), np.zeros(0))
-    histories, ledger, queue = Histories(schedule, past), Ledger(schedule, 2), QueueState.of(schedule)
+    histories = Histories(schedule, past)
+    ledger = Ledger(schedule, 2)
+    queue = QueueState.of(schedule)
     columns = RoundColumns(
         tick=schedule.tick,
         slot=schedule.slot,
@@ -157,9 +167,12 @@ def test_a_served_slate_is_entered_with_its_exposures_and_consumptions():
         wait=1,
         enters_events=True,
     )
-    items, consumed = np.array([[3, 1], [-1, 3]]), np.array([[True, False], [False, True]])
-    relevance, ground = np.float32([[0.5, 0.25], [0.1, 0.2]]), np.float32([2, 4])
-    chance, worth = np.array([[0.9, 0.1], [0.0, 0.7]]), np.array([[1.0, 0.5], [0.0, 0.8]])
+    items = np.array([[3, 1], [-1, 3]])
+    consumed = np.array([[True, False], [False, True]])
+    relevance = np.float32([[0.5, 0.25], [0.1, 0.2]])
+    ground = np.float32([2, 4])
+    chance = np.array([[0.9, 0.1], [0.0, 0.7]])
+    worth = np.array([[1.0, 0.5], [0.0, 0.8]])
     enter_slates(columns, np.array([2, 0]), items, relevance, ground, consumed, chance, worth)
     assert columns.exposure.tolist() == [0.0, 0.5, 0.0, 1.5]
     assert ledger.item.tolist() == [[-1, 3], [-1, -1], [3, 1]]
@@ -178,8 +191,8 @@ def test_copies_of_a_record_share_no_memory():
     )
     past = LoggedPast(np.array([0, 0]), np.zeros(0, np.int64), np.zeros(0))
     histories = Histories(schedule, past)
-    one = np.zeros(1, np.int64)
-    histories.append(one, one, one)
+    event = np.zeros(1, np.int64)
+    histories.append(event, event, event)
     for copied in (copy.deepcopy(histories), pickle.loads(pickle.dumps(histories)), histories.copy()):  # noqa: S301
-        copied.append(one, one, one)
+        copied.append(event, event, event)
         assert (copied.events.size.tolist(), histories.events.size.tolist()) == ([2], [1])

@@ -66,7 +66,8 @@ def in_large_batches(kind, name):
 def test_events_happen_at_exactly_their_tick_and_by_rank_within_it():
     """Large odd ticks never round, and retraining goes before an arrival of the same tick."""
     start = 1_478_455_044_999_999
-    clock, log = simpy.Environment(start), []
+    clock = simpy.Environment(start)
+    log = []
 
     def happening(tick, rank):
         yield Moment(clock, start + tick, rank)
@@ -84,11 +85,14 @@ def test_what_becomes_visible_at_a_tick_is_known_to_its_arrivals_and_not_to_its_
     market = Market(small_replay())
     opened = market.open
     past = PastRound(0, opened.schedule, opened.histories)
-    slot, stop = opened.schedule.slot[:1], opened.schedule.stop
+    slot = opened.schedule.slot[:1]
+    stop = opened.schedule.stop
     opened.histories.append(slot, np.array([stop]), np.array([3]))
     assert opened.histories.visible_at(slot, np.array([stop])) == 1
-    own = PlatformConfig(log_window=LogWindow(warmup="none"))
-    targets = [training_log(own, market.world.past, [past], now, 0).targets.sum() for now in (stop, stop + 1)]
+    platform = PlatformConfig(log_window=LogWindow(warmup="none"))
+    targets = [
+        training_log(platform, market.world.past, [past], now, 0).targets.sum() for now in (stop, stop + 1)
+    ]
     assert targets == [0, 1]
 
 
@@ -98,7 +102,8 @@ def test_ledger_holds_each_exposure_once_and_only_admissible_ones(kind, name):
     market = in_large_batches(kind, name)
     scenario = market.config
     for closed in market.closed:
-        ledger, schedule = closed.ledger, closed.ledger.schedule
+        ledger = closed.ledger
+        schedule = closed.ledger.schedule
         table = ledger.table("a", 0, closed.number)
         assert len(table) == (ledger.item >= 0).sum() == ledger.exposure(market.n_items).sum()
         assert not table.duplicated(["arrival", "item"]).any()
@@ -106,7 +111,8 @@ def test_ledger_holds_each_exposure_once_and_only_admissible_ones(kind, name):
         tick = np.rint(table["time"].to_numpy() * 1e6).astype(np.int64)
         assert (market.world.release[table["item"]] <= tick).all()
         past = market.world.past
-        consumed, slots = {}, np.arange(len(schedule.user))
+        consumed = {}
+        slots = np.arange(len(schedule.user))
         for slot, item in zip(*Histories(schedule, LoggedPast.of(past)).consumed(slots), strict=True):
             consumed.setdefault(int(schedule.user[slot]), set()).add(int(item))
         eaten: set[tuple[int, int]] = set()
@@ -142,7 +148,7 @@ def test_a_broadcast_reaches_every_user_once_at_the_rounds_beginning():
     sampled = played(small_broadcast())
     assert all((closed.schedule.tick == closed.schedule.start).all() for closed in sampled.closed)
     users = [set(closed.ledger.schedule.log_user.tolist()) for closed in sampled.closed]
-    assert [len(some) for some in users] == [100] * 3
+    assert [len(audience) for audience in users] == [100] * 3
     assert users[0] != users[1]
 
 
@@ -152,11 +158,11 @@ def test_a_user_is_shown_no_more_than_its_cap(name):
     for closed in played(small_capped(), name).closed:
         shown = (closed.ledger.item >= 0).sum(1)
         visit = closed.ledger.schedule.id & ((1 << VISIT_BITS) - 1)
-        most = np.array([5, 2, 0])[visit]
-        assert (shown <= most).all()
-        assert (shown == most).mean() > 0.95  # some have consumed nearly everything
+        capacity = np.array([5, 2, 0])[visit]
+        assert (shown <= capacity).all()
+        assert (shown == capacity).mean() > 0.95  # some have consumed nearly everything
         mean = measures.mean_weight(closed.position_weights)
-        assert closed.required.sum() / mean == int(0.5 * most.sum() + 0.5)
+        assert closed.required.sum() / mean == int(0.5 * capacity.sum() + 0.5)
     if name == "rim-feedback":
         closed = played(small_capped(exposure=ExposureConfig(beta=0.3)), name).closed[-1]
         assert measures.shortfall(weighted_exposures(closed), closed.required) < 0.03
@@ -200,8 +206,10 @@ def test_prices_of_a_capped_replay_are_solved_for_capped_states():
     visits = Counter()
     order = np.argsort(np.concatenate([chunk.row for chunk in chunks]))
     users = np.concatenate([chunk.user for chunk in chunks])[order]
-    for user, most in zip(users, np.concatenate([chunk.capacity for chunk in chunks])[order], strict=True):
-        assert most == (5, 2, 0)[min(visits[user], 2)]
+    for user, capacity in zip(
+        users, np.concatenate([chunk.capacity for chunk in chunks])[order], strict=True
+    ):
+        assert capacity == (5, 2, 0)[min(visits[user], 2)]
         visits[user] += 1
     assert max(visits.values()) > 1
 
@@ -236,24 +244,26 @@ def test_results_do_not_depend_on_the_batch_size(kind, name):
 
 def test_chances_do_not_depend_on_the_batch_size_while_items_come(tmp_path):
     """With two hundred items still to come, probabilities of consumption are equal to the last bit."""
-    draw, n = np.random.default_rng(0), 4000
+    draw = np.random.default_rng(0)
+    n = 4000
     items = (400 * draw.random(n) ** 1.5).astype(int)
     write_events(tmp_path / "log.csv", draw.integers(0, 60, n), items, 1_400_000_000 + 4000 * np.arange(n))
-    data, consumer = DataConfig(source=str(tmp_path / "log.csv")), ConsumerConfig(truth="factors", rank=4)
+    data = DataConfig(source=str(tmp_path / "log.csv"))
+    consumer = ConsumerConfig(truth="factors", rank=4)
     releases = ReleasesConfig(share=0.5, first_round=0, last_round=1)
     scenario = small_cold_start(rounds=1, data=data, releases=releases, consumer=consumer)
-    one, other = (played(scenario, "random", size).closed[0].ledger for size in (1, 1000))
-    assert np.isfinite(one.probability).any()
-    np.testing.assert_array_equal(one.probability, other.probability)
+    singly, together = (played(scenario, "random", size).closed[0].ledger for size in (1, 1000))
+    assert np.isfinite(singly.probability).any()
+    np.testing.assert_array_equal(singly.probability, together.probability)
 
 
 def test_delayed_consumption_changes_states_late_and_not_the_batches():
     """The ledger differs from that without; what is shown again meanwhile is not consumed again."""
     slow = small_scenario(consumer=ConsumerConfig(delay="2d", attraction=5.0))
-    whole = played(slow, batch_size=1000)
-    same_ledgers(played(slow, batch_size=1), whole)
+    delayed = played(slow, batch_size=1000)
+    same_ledgers(played(slow, batch_size=1), delayed)
     fast = small_scenario(consumer=ConsumerConfig(attraction=5.0))
-    assert not ledgers(whole)["item"].equals(ledgers(played(fast))["item"])
+    assert not ledgers(delayed)["item"].equals(ledgers(played(fast))["item"])
     config = small_scenario(consumer=ConsumerConfig(delay="30d", attraction=10.0), rounds=1)
     table = ledgers(played(config, "popularity"))
     assert table.duplicated(["user", "item"]).any()
@@ -262,11 +272,12 @@ def test_delayed_consumption_changes_states_late_and_not_the_batches():
 
 def test_seeds_are_apart():
     """The agent's seed moves the slates of who draws, and no more; that of choices what is consumed, not who comes."""
-    config, each = small_scenario(rounds=1), (Seeds(), Seeds(agent=1), Seeds(choice=1))
-    drawn, others, _ = (ledgers(played(config, "random", seeds=seeds)) for seeds in each)
-    assert not drawn["item"].equals(others["item"])
-    plain, same, choice = (ledgers(played(config, seeds=seeds)) for seeds in each)
-    pd.testing.assert_frame_equal(plain, same, check_exact=True)
+    config = small_scenario(rounds=1)
+    each = (Seeds(), Seeds(agent=1), Seeds(choice=1))
+    drawn, drawn_otherwise, _ = (ledgers(played(config, "random", seeds=seeds)) for seeds in each)
+    assert not drawn["item"].equals(drawn_otherwise["item"])
+    plain, of_agent_seed, choice = (ledgers(played(config, seeds=seeds)) for seeds in each)
+    pd.testing.assert_frame_equal(plain, of_agent_seed, check_exact=True)
     assert plain["arrival"].equals(choice["arrival"])
     assert not plain["consumed"].equals(choice["consumed"])
 
@@ -275,18 +286,20 @@ def test_seeds_of_the_latent_dice():
     """Of all arrivals and items: the agent's seed moves none, the choice seed all, the arrivals' seed their visits."""
     each = (Seeds(), Seeds(agent=1), Seeds(choice=1), Seeds(arrivals=1))
     markets = [Market(small_scenario(rounds=1), seeds=seeds) for seeds in each]
-    every = np.tile(np.arange(markets[0].n_items), (markets[0].n_arrivals, 1))
-    drawn = [market.open.visits(np.arange(len(every))).uniform(every) for market in markets]
-    (ids, dice), agent, choice, arrivals = zip((one.schedule.id for one in markets), drawn, strict=True)
+    all_items = np.tile(np.arange(markets[0].n_items), (markets[0].n_arrivals, 1))
+    drawn = [market.open.visits(np.arange(len(all_items))).uniform(all_items) for market in markets]
+    (ids, dice), agent, choice, arrivals = zip((opened.schedule.id for opened in markets), drawn, strict=True)
     np.testing.assert_array_equal(agent[0], ids)
     np.testing.assert_array_equal(agent[1], dice)
     np.testing.assert_array_equal(choice[0], ids)
     assert (choice[1] != dice).all()
     assert (arrivals[0] != ids).mean() > 0.9
     assert (arrivals[1] != dice).any(1).mean() > 0.9
-    both, here, there = np.intersect1d(ids, arrivals[0], return_indices=True)
-    assert 5 < len(both) < len(ids)
-    np.testing.assert_array_equal(arrivals[1][there], dice[here])  # the key of a draw is the visit
+    common_ids, first_rows, second_rows = np.intersect1d(ids, arrivals[0], return_indices=True)
+    assert 5 < len(common_ids) < len(ids)
+    np.testing.assert_array_equal(
+        arrivals[1][second_rows], dice[first_rows]
+    )  # the key of a draw is the visit
 
 
 def test_the_same_run_twice_or_in_waves_is_the_same():
@@ -306,7 +319,8 @@ def futures(tmp_path_factory):
     scrambled = log.item.copy()
     scrambled[future] = np.random.default_rng(0).permutation(scrambled[future])
     files = [tmp_path_factory.mktemp("futures") / name for name in ("as-it-was.csv", "scrambled.csv")]
-    user, items = log.users["id"].to_numpy()[log.user], log.items["id"].to_numpy()
+    user = log.users["id"].to_numpy()[log.user]
+    items = log.items["id"].to_numpy()
     for file, item in zip(files, (log.item, scrambled), strict=True):
         write_events(file, user, items[item], log.time)
     return files
@@ -326,17 +340,22 @@ def test_nobody_sees_the_future(futures, model, name):
     alike = 0
     moved = False
     while not markets[0].done:
-        one, other = (market.next_arrivals(1) for market in markets)
-        slates = [agent.act(arrival) for agent, arrival in zip(agents, (one, other), strict=True)]
+        arrival_now, arrival_otherwise = (market.next_arrivals(1) for market in markets)
+        slates = [
+            agent.act(arrival)
+            for agent, arrival in zip(agents, (arrival_now, arrival_otherwise), strict=True)
+        ]
         shown = [getattr(slate, "items", slate) for slate in slates]
-        if int(one.user[0]) in seen:  # its state holds what it consumed, and prices follow what it was shown
+        if (
+            int(arrival_now.user[0]) in seen
+        ):  # its state holds what it consumed, and prices follow what it was shown
             moved |= not np.array_equal(*shown)
         else:
-            assert torch.equal(one.intensity, other.intensity)
+            assert torch.equal(arrival_now.intensity, arrival_otherwise.intensity)
             assert moved or np.array_equal(*shown)
             alike += 1
-        seen.add(int(one.user[0]))
-        for market, arrival, slate in zip(markets, (one, other), slates, strict=True):
+        seen.add(int(arrival_now.user[0]))
+        for market, arrival, slate in zip(markets, (arrival_now, arrival_otherwise), slates, strict=True):
             market.serve(arrival, slate)
     assert alike > 20
 
@@ -346,18 +365,22 @@ def test_nobody_sees_the_future(futures, model, name):
 def test_scrambled_truth_changes_no_slate(model, name):
     """Agents never see the truth: where nobody returns, other truth parameters change no slate of round 0."""
     once = ArrivalsConfig(per_round=60, max_visits=1)
-    platform, consumer = PlatformConfig(model=model), ConsumerConfig(truth="factors")
+    platform = PlatformConfig(model=model)
+    consumer = ConsumerConfig(truth="factors")
     config = small_scenario(rounds=1, arrivals=once, platform=platform, consumer=consumer)
     market = Market(config)
     truth = market.world.truth
     strangers = tuple(part.flip(0) for part in truth.users)
     sizes = dataclasses.replace(truth.sizes, effect=truth.sizes.effect[::-1].copy())
-    other = dataclasses.replace(market.world, truth=dataclasses.replace(truth, users=strangers, sizes=sizes))
-    one, two = ledgers(played(config, name)), ledgers(played(config, name, world=other))
-    assert one["arrival"].nunique() == 60
+    scrambled = dataclasses.replace(
+        market.world, truth=dataclasses.replace(truth, users=strangers, sizes=sizes)
+    )
+    usual_ledger = ledgers(played(config, name))
+    scrambled_ledger = ledgers(played(config, name, world=scrambled))
+    assert usual_ledger["arrival"].nunique() == 60
     for column in ("arrival", "item", "intensity", "price", "propensity"):
-        pd.testing.assert_series_equal(one[column], two[column], check_exact=True)
-    assert not one["consumed"].equals(two["consumed"])
+        pd.testing.assert_series_equal(usual_ledger[column], scrambled_ledger[column], check_exact=True)
+    assert not usual_ledger["consumed"].equals(scrambled_ledger["consumed"])
 
 
 def test_relevance_sums_to_one_over_admissible_items(scenario):
@@ -391,12 +414,13 @@ def test_a_replay_brings_the_logs_sessions_and_their_items_are_its_hits():
     assert (market.schedule.session == late).all()
     assert market.schedule.tick / 1e6 == pytest.approx(sessions.start[late])
     market = played(small_replay(), "popularity")
-    sessions, log = market.world.sessions, market.world.log
+    sessions = market.world.sessions
+    log = market.world.log
     for closed in market.closed:
         for row, session in enumerate(closed.ledger.schedule.session.tolist()):
-            held = set(log.item[sessions.of_event == session].tolist())
+            session_items = set(log.item[sessions.of_event == session].tolist())
             shown = closed.ledger.item[row]
-            assert closed.ledger.consumed[row].tolist() == [int(item) in held for item in shown]
+            assert closed.ledger.consumed[row].tolist() == [int(item) in session_items for item in shown]
 
 
 def test_without_a_window_all_is_retrained_on():
@@ -464,12 +488,13 @@ def test_state_is_taken_between_rounds_and_of_the_first(tmp_path):
     refused(MarketError, "round 7", Market(small_scenario()).load_state, dataclasses.replace(state, round=7))
     refused(RunFolderError, "no state of a market can be read", MarketState.load, tmp_path)
     state.save(tmp_path / "kept")
-    with np.load(tmp_path / "kept" / "state.npz") as kept:
-        objects = {name: kept[name].astype(object) for name in kept.files}
+    with np.load(tmp_path / "kept" / "state.npz") as archive:
+        objects = {name: archive[name].astype(object) for name in archive.files}
     np.savez(tmp_path / "kept" / "state.npz", **objects)  # whose reading may run code
     refused(RunFolderError, "no state of a market can be read", MarketState.load, tmp_path / "kept")
     config = small_scenario(rounds=2)
-    market, agent = Market(config), make_agent("relevance")
+    market = Market(config)
+    agent = make_agent("relevance")
     state = market.state
     play_round(market, agent)
     market.load_state(state)
@@ -480,7 +505,8 @@ def test_a_log_that_begins_at_zero_is_like_one_that_begins_later(tmp_path):
     """Items that were always there are there before 1970 too: moving a log in time moves nothing else."""
     rng = np.random.default_rng(0)
     time = np.sort(rng.integers(0, 30 * 86_400, 1_000))
-    user, item = rng.integers(0, 40, 1_000), rng.integers(0, 30, 1_000)
+    user = rng.integers(0, 40, 1_000)
+    item = rng.integers(0, 30, 1_000)
     shown = []
     for shift in (0, 1_500_000_000):
         path = write_events(tmp_path / f"{shift}.csv", user, item, time + shift)

@@ -56,7 +56,7 @@ def _changed(column, place, value):
 
 
 @cases(
-    "field place value told",
+    "field place value message",
     ("tick", 0, "start-1", "ticks from"),
     ("tick", -1, "stop+1", "ticks from"),
     ("tick", 1, "start", "not in clock order"),
@@ -70,7 +70,7 @@ def _changed(column, place, value):
     ("shift", 0, np.nan, "a past whose shift is not finite"),
     ("shift", slice(None), 1e10, "a past that is moved beyond the visitor's first visit"),
 )
-def test_a_schedule_that_cannot_be_played_is_refused(schedule, field, place, value, told):
+def test_a_schedule_that_cannot_be_played_is_refused(schedule, field, place, value, message):
     """Each column is looked at to its ends, which themselves are allowed."""
     good, so_far = schedule
     values = {
@@ -83,7 +83,7 @@ def test_a_schedule_that_cannot_be_played_is_refused(schedule, field, place, val
     }
     column = _changed(getattr(good, field), place, values.get(value, value))
     bad = dataclasses.replace(good, **{field: column})
-    refused(MarketError, f"arrivals of round 4: .*{told}", checked_schedule, bad, 4, so_far)
+    refused(MarketError, f"arrivals of round 4: .*{message}", checked_schedule, bad, 4, so_far)
     new = dataclasses.replace(good, logged=np.zeros_like(good.user))  # whose pasts can be moved nowhere
     for end, at in (("start", 0), ("stop", -1)):
         edge = _changed(good.tick, at, getattr(good, end))
@@ -105,14 +105,14 @@ def test_a_round_begins_after_what_is_over(schedule):
     day = 86_400_000_000
     moved = {name: getattr(good, name) - day for name in ("tick", "start", "stop")}
     early = dataclasses.replace(good, **moved, shift=good.shift - 86_400.0)
-    told = f"start at tick {early.start}. .*{good.start} µs, when the market opens"
-    refused(MarketError, told, checked_schedule, early, 0, so_far)
+    message = f"start at tick {early.start}. .*{good.start} µs, when the market opens"
+    refused(MarketError, message, checked_schedule, early, 0, so_far)
     assert checked_schedule(early, -1, so_far) is early
     past = PastRound(0, good, Histories(good, LoggedPast.of(so_far.world.past)))
     after = dataclasses.replace(so_far, past=(past,))
     refused(MarketError, f"from {good.stop} µs, when the round before ends", checked_schedule, good, 1, after)
-    own = dataclasses.replace(good, id=np.arange(len(good)), earlier=np.zeros_like(good.user))
-    assert checked_schedule(own, 0, so_far) is own
+    past_ids = dataclasses.replace(good, id=np.arange(len(good)), earlier=np.zeros_like(good.user))
+    assert checked_schedule(past_ids, 0, so_far) is past_ids
     moved = dataclasses.replace(good, shift=good.shift + 1e9)
     refused(MarketError, "moved beyond", checked_schedule, moved, 0, so_far)
     assert checked_schedule(moved, 0, so_far, LoggedPast.of(so_far.world.past, empty=True)) is moved
@@ -122,21 +122,21 @@ def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
     """Nor are later visits, whether ids count them or the process says how often users came in earlier rounds."""
     good, so_far = schedule
     logged = np.arange(so_far.world.log.n_users) % 3
-    again = dataclasses.replace(good, id=good.id + np.arange(len(good)) % 2, logged=None)
-    for made, own in ((again, None), (again, np.arange(len(good.user)) % 2)):
-        came = dataclasses.replace(made, logged=own).visits(logged)
-        visit = made.id % 2**VISIT_BITS
+    with_repeats = dataclasses.replace(good, id=good.id + np.arange(len(good)) % 2, logged=None)
+    for schedule_so_far, logged_here in ((with_repeats, None), (with_repeats, np.arange(len(good.user)) % 2)):
+        visits = dataclasses.replace(schedule_so_far, logged=logged_here).visits(logged)
+        visit = schedule_so_far.id % 2**VISIT_BITS
         assert set(visit.tolist()) > {0}
-        known = logged[made.log_user][made.slot]
-        known = known if own is None else np.minimum(known, own[made.slot])
-        np.testing.assert_array_equal(came.first, (known == 0) & (visit == 0))
-        assert 0 < came.first.sum() < len(came.first)
+        n_known = logged[schedule_so_far.log_user][schedule_so_far.slot]
+        n_known = n_known if logged_here is None else np.minimum(n_known, logged_here[schedule_so_far.slot])
+        np.testing.assert_array_equal(visits.first, (n_known == 0) & (visit == 0))
+        assert 0 < visits.first.sum() < len(visits.first)
     earlier = np.arange(len(good.user)) % 2
     nobody = np.zeros(len(good.user), np.int64)
-    made = dataclasses.replace(good, id=good.id + 256, logged=nobody, earlier=earlier)
-    came = made.visits(np.zeros(so_far.world.log.n_users, np.int64))
+    schedule_so_far = dataclasses.replace(good, id=good.id + 256, logged=nobody, earlier=earlier)
+    visits = schedule_so_far.visits(np.zeros(so_far.world.log.n_users, np.int64))
     seen = set(np.flatnonzero(earlier).tolist())
-    for first, slot in zip(came.first, good.slot.tolist(), strict=True):
+    for first, slot in zip(visits.first, good.slot.tolist(), strict=True):
         assert first == (slot not in seen)
         seen.add(slot)
 
@@ -144,12 +144,12 @@ def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
 def test_what_is_wrong_with_an_answer_is_told_with_its_shape():
     """One entry a slate, or one for each position: the message says how many were wanted."""
     items = np.zeros((3, 2), np.int64)
-    for fields, told in (
+    for fields, message in (
         ({"uniform": np.ones(2, bool)}, r"uniform has shape \(2,\). Expected \(3,\), one entry per slate"),
         ({"price": np.zeros((3, 1))}, r"price has shape \(3, 1\). Expected .*\(3, 2\)"),
         ({"propensity": np.zeros((3, 1))}, r"propensity has shape \(3, 1\). Expected .*\(3, 2\)"),
     ):
-        refused(AgentError, told, as_slates, Slates(items, **fields))
+        refused(AgentError, message, as_slates, Slates(items, **fields))
 
 
 def test_a_roster_has_no_item_of_nobody():
@@ -169,9 +169,9 @@ def test_a_platform_without_rounds_learns_from_its_warm_up_log_alone():
     log = random_log(n_users=30, n_items=20)
     window = records.LogWindow(warmup="all")
     platform = records.PlatformConfig(model="popularity-hp", learning="ips", log_window=window)
-    found = training_log(platform, log, [], 0, 0)
-    assert found.weight is None
-    np.testing.assert_array_equal(np.sort(found.item), np.sort(log.item))
+    learnt = training_log(platform, log, [], 0, 0)
+    assert learnt.weight is None
+    np.testing.assert_array_equal(np.sort(learnt.item), np.sort(log.item))
     nothing = dataclasses.replace(platform, log_window=records.LogWindow(warmup="none"))
     assert len(training_log(nothing, log, [], 0, 0)) == 0
 
@@ -180,7 +180,8 @@ def test_sizes_are_held_to_what_later_sessions_are_like():
     """Bounds are 2 and 98% of events, and of the silence, before later sessions; of one session figures are none."""
     log = random_log(n_users=60, n_items=40)
     sessions = log.sessions("30min")
-    number, silence = [], []
+    number = []
+    silence = []
     for user, start in zip(sessions.user, sessions.start, strict=True):
         before = log.time[(log.user == user) & (log.time < start)]
         if len(before):
@@ -206,10 +207,11 @@ class Early(Clones):
 def test_a_world_is_shared_unless_the_market_has_plugs_of_its_own():
     """Two markets of one scenario stand on one world; one with arrivals of its own opens as these say."""
     config = small_scenario()
-    usual, own = Market(config).world, Market(config, arrivals=Early(config)).world
+    usual = Market(config).world
+    early_world = Market(config, arrivals=Early(config)).world
     assert Market(config).world is usual
-    assert own.opening < usual.opening
-    assert len(own.past) == len(usual.log) // 2
+    assert early_world.opening < usual.opening
+    assert len(early_world.past) == len(usual.log) // 2
 
 
 CAMPAIGNS = [
@@ -223,45 +225,50 @@ def test_exposures_of_some_arrivals_count_as_they_do_among_all():
     """What is delivered to parts of a round adds up: in each row, what its audience was shown of its items."""
     exposure = records.scenario_from({"exposure": {"campaigns": CAMPAIGNS}}).exposure
     promised = Market(small_scenario(exposure=exposure)).open.requirements
-    table, counted, k = promised.table, promised.counted, len(promised.position_weights)
-    n, m = len(counted), len(promised.required)
+    table = promised.table
+    counted = promised.counted
+    k = len(promised.position_weights)
+    n = len(counted)
+    m = len(promised.required)
     draw = np.random.default_rng(0)
     slates = np.stack([draw.permutation(m)[:k] for _ in range(n)])
-    some = draw.permutation(n)[: n // 3]
-    others = np.setdiff1d(np.arange(n), some)
-    parts = [promised.delivered(slates[rows], rows) for rows in (some, others)]
+    part = draw.permutation(n)[: n // 3]
+    rest = np.setdiff1d(np.arange(n), part)
+    parts = [promised.delivered(slates[rows], rows) for rows in (part, rest)]
     assert parts[0] + parts[1] == pytest.approx(promised.delivered(slates))
     for row in range(len(table)):
         shown = np.isin(slates, table.items(row)) @ promised.position_weights
         audience = table.audience[row]
         counts = counted[:, audience] if audience >= 0 else np.ones(n)
-        assert parts[0][row] == pytest.approx((shown * counts)[some].sum())
+        assert parts[0][row] == pytest.approx((shown * counts)[part].sum())
     assert set(table.audience.tolist()) >= {0, 1}
 
 
-@pytest.mark.parametrize("most", [1, 7, 50])
-def test_a_sample_of_past_states_is_spread_evenly(most):
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_a_sample_of_past_states_is_spread_evenly(size):
     """Every column is cut to the same rows, the middles of so many equal stretches."""
     past = Market(small_scenario()).round_view().past.past
     n = len(past.id)
     past = dataclasses.replace(past, capacity=np.arange(n) % 5, audiences=np.arange(n)[:, None] % 3 > 0)
-    assert n > most
-    rows, found = ((np.arange(most) + 0.5) * n / most).astype(int), past.sampled(most)
+    assert n > size
+    rows = ((np.arange(size) + 0.5) * n / size).astype(int)
+    sample = past.sampled(size)
     for name in ("id", "tick", "user", "capacity", "audiences"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(past, name)[rows])
-    for one, other in zip(found.visits[:3], past.visits[:3], strict=True):
-        np.testing.assert_array_equal(one, other[rows])
-    np.testing.assert_array_equal(found.states(np.arange(most))[0].items, past.states(rows)[0].items)
+        np.testing.assert_array_equal(getattr(sample, name), getattr(past, name)[rows])
+    for sampled, column in zip(sample.visits[:3], past.visits[:3], strict=True):
+        np.testing.assert_array_equal(sampled, column[rows])
+    np.testing.assert_array_equal(sample.states(np.arange(size))[0].items, past.states(rows)[0].items)
     assert past.sampled(n) is past
-    assert dataclasses.replace(past, capacity=None, audiences=None).sampled(most).capacity is None
+    assert dataclasses.replace(past, capacity=None, audiences=None).sampled(size).capacity is None
 
 
 def test_what_is_owed_is_carried_to_the_end_of_its_period():
     """A period's second round takes over what is owed, not of items that left; campaigns are owed throughout."""
-    asked = {"per": "14d", "campaigns": CAMPAIGNS, "groups": GROUPS}
-    exposure = records.scenario_from({"exposure": asked}).exposure
+    fields = {"per": "14d", "campaigns": CAMPAIGNS, "groups": GROUPS}
+    exposure = records.scenario_from({"exposure": fields}).exposure
     market = Market(small_scenario(exposure=exposure))
-    opened, week = market.open, 7 * 86_400 * 1_000_000
+    opened = market.open
+    week = 7 * 86_400 * 1_000_000
     table = ScenarioRequirements(market.config, market.world.campaign_tables, market.seeds.arrivals)
     visits = opened.schedule.visits(np.zeros(market.world.log.n_users, np.int64))
     opening = opened.requirements.start
@@ -281,21 +288,26 @@ def test_what_is_owed_is_carried_to_the_end_of_its_period():
         start = opening + (number - 1) * week
         nothing = CarryOver(np.zeros(market.n_items), np.zeros(n_rows), start)
         owed = CarryOver(nothing.items + 2.0, np.arange(1.0, 1.0 + n_rows), start)
-        fresh, found = accrued(number, nothing), accrued(number, owed)
-        kept = np.arange(n_rows) >= (0 if number % 2 else groups)
-        assert found.items - fresh.items == pytest.approx(2.0 * (number % 2) * (release < NEVER))
-        assert found.rows - fresh.rows == pytest.approx(owed.rows * kept)
+        fresh = accrued(number, nothing)
+        carried = accrued(number, owed)
+        is_carried = np.arange(n_rows) >= (0 if number % 2 else groups)
+        assert carried.items - fresh.items == pytest.approx(2.0 * (number % 2) * (release < NEVER))
+        assert carried.rows - fresh.rows == pytest.approx(owed.rows * is_carried)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_sizes_are_the_regression_and_the_effects_fitted_in_turn(weighted):
     """Eight rounds by a general solver: the penalised Poisson likelihood, then users' shrunk ratios; at last scaled."""
-    log, shrinkage = random_log(n_users=40, n_items=30), 4.0
+    log = random_log(n_users=40, n_items=30)
+    shrinkage = 4.0
     sizes = fitting._Sizes(log, "30min")
-    x, y, user = sizes.features, sizes.count, sizes.user
+    x = sizes.features
+    y = sizes.count
+    user = sizes.user
     times = np.arange(40) % 3 if weighted else None
     repeated = np.ones(len(y)) if times is None else times[user].astype(float)
-    effect, visits = np.ones(40), np.bincount(user, minlength=40)
+    effect = np.ones(40)
+    visits = np.bincount(user, minlength=40)
     beta = np.zeros(6)
     beta[:2] = np.log((repeated * y).sum() / repeated.sum())
 
@@ -305,19 +317,20 @@ def test_sizes_are_the_regression_and_the_effects_fitted_in_turn(weighted):
 
     for _ in range(8):
         beta = minimize(loss, beta, args=(effect,), method="BFGS", options={"gtol": 1e-6}).x
-        own = np.bincount(user, y / np.exp(x @ beta), 40)
-        effect = (shrinkage + own) / (shrinkage + visits)
+        ratio = np.bincount(user, y / np.exp(x @ beta), 40)
+        effect = (shrinkage + ratio) / (shrinkage + visits)
     for column in (0, 1):
         mine = x[:, column] > 0
         beta[column] += np.log(y[mine].sum() / (effect[user] * np.exp(x @ beta))[mine].sum())
-    found = sizes.fit(shrinkage, times)
-    assert found.effect == pytest.approx(effect, rel=1e-4)
-    assert x @ found.weights == pytest.approx(x @ beta, abs=1e-4)
+    fit = sizes.fit(shrinkage, times)
+    assert fit.effect == pytest.approx(effect, rel=1e-4)
+    assert x @ fit.weights == pytest.approx(x @ beta, abs=1e-4)
 
 
 def test_factors_of_users_and_items_are_the_penalised_likelihoods_optimum():
     """A truth's vectors of users and items are as likely as a general solver makes them, and users' are its own."""
-    log, ridge = random_log(n_users=12, n_items=6, mean_events=3.0), 0.5
+    log = random_log(n_users=12, n_items=6, mean_events=3.0)
+    ridge = 0.5
     model = UserFactors(FactorsConfig(rank=1, shrinkage=Shrinkage(ridge), cold_items=False)).fit(log)
     c, d = (model.served(name).double().numpy() for name in ("vectors", "offset"))
     a = model.users_of(log)[0].double().numpy()
@@ -325,7 +338,8 @@ def test_factors_of_users_and_items_are_the_penalised_likelihoods_optimum():
     taken[log.user, log.item] = 1.0
 
     def loss(flat):
-        a, c = flat[:12], flat[12:]
+        a = flat[:12]
+        c = flat[12:]
         logit = a[:, None] * c + d
         fitted = taken.sum(1) @ np.log(np.exp(logit).sum(1)) - (taken * logit).sum()
         return fitted + 0.5 * ridge * (a @ a + c @ c)
@@ -340,15 +354,21 @@ def test_factors_of_users_and_items_are_the_penalised_likelihoods_optimum():
 @pytest.mark.parametrize("wrong", [-0.1, np.nan, np.inf])
 def test_a_model_that_says_no_intensity_is_told_with_the_arrival(wrong):
     """A number that is negative, infinite or none is an error, but not in the padding of a block."""
-    asked = lambda *_: None, np.arange(70, 75), np.arange(5), np.full(6, ALWAYS), SimpleNamespace()
-    said = torch.rand(BLOCK, 6, generator=torch.Generator().manual_seed(0))
-    p, rate, _ = _normalised(said, *asked).tensors
-    torch.testing.assert_close(rate, said.sum(1))
-    torch.testing.assert_close(p * rate[:, None], said)
-    said[7, 0] = wrong
-    _normalised(said, *asked)
-    said[3, 4] = wrong
-    refused(ModelError, "in the state of arrival 73. Expected finite", _normalised, said, *asked)
+    ids = np.arange(70, 75)
+    ticks = np.arange(5)
+    release = np.full(6, ALWAYS)
+
+    def normalised():
+        return _normalised(intensity, lambda *_: None, ids, ticks, release, SimpleNamespace())
+
+    intensity = torch.rand(BLOCK, 6, generator=torch.Generator().manual_seed(0))
+    p, rate, _ = normalised().tensors
+    torch.testing.assert_close(rate, intensity.sum(1))
+    torch.testing.assert_close(p * rate[:, None], intensity)
+    intensity[7, 0] = wrong
+    normalised()
+    intensity[3, 4] = wrong
+    refused(ModelError, "in the state of arrival 73. Expected finite", normalised)
 
 
 @pytest.mark.parametrize("window", [(0, 40), (10, 30), (35, 60), (60, 90)])
@@ -357,7 +377,7 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     visits = SimpleNamespace(tick=np.arange(20, 50, 5), start=20, stop=50)
     ahead = ExpectedRound(visits, np.arange(1.0, 7.0), np.array([0.5, 1.5, 2.5, 3.5]), 1.5)
     begin, end = window
-    counts = lambda came: (begin <= came.tick) & (came.tick < end)  # noqa: E731
+    counts = lambda visitors: (begin <= visitors.tick) & (visitors.tick < end)  # noqa: E731
     whose = SimpleNamespace(begin=begin, end=end, counts=counts)
     here = [begin <= tick < end for tick in range(20, 50, 5)]
     items = np.array([1, 3])
@@ -378,12 +398,13 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
 def test_visits_are_scored_ahead_once_while_nothing_happens(limit, monkeypatch):
     """Whole blocks of users' next visits come first, then their later ones, until something is consumed."""
     config = small_scenario(rounds=1, arrivals=records.ArrivalsConfig(per_round=400, max_visits=3))
-    market, calls = Market(config), calls_of(monkeypatch, Scorer, "score")
-    own = market.open._scores._scorer  # of the platform; that of the truth scores too
+    market = Market(config)
+    calls = calls_of(monkeypatch, Scorer, "score")
+    platform_scorer = market.open._scores._scorer  # of the platform; that of the truth scores too
     while not market.done:
         arrivals = market.next_arrivals(limit)
         market.serve(arrivals, np.full((len(arrivals), config.slate), -1))
-    scored = [call["ids"] for call in calls if call["self"] is own]
+    scored = [call["ids"] for call in calls if call["self"] is platform_scorer]
     assert [len(ids) for ids in scored] == [BLOCK, BLOCK, BLOCK, 400 - 3 * BLOCK]
     assert len(np.unique(np.concatenate(scored))) == 400
     assert (scored[0] % 2**VISIT_BITS == 0).all()
@@ -397,54 +418,64 @@ def test_episodes_of_a_replay_share_their_scores(monkeypatch):
     arrivals = records.ArrivalsConfig(kind="replay", warmup_share=0.8)
     config = small_replay(arrivals=arrivals, rounds=1)
 
-    def served(market, most):
-        while not market.done and market.served < most:
+    def served(market, n_served):
+        while not market.done and market.served < n_served:
             now = market.next_arrivals(20)
             market.serve(now, top_k(now.relevance, now.admissible, config.slate))
         return market
 
     half = served(Market(config), BLOCK + 20)  # ends in the second of three blocks
     assert sum(len(block["ids"]) for block in blocks) == 2 * BLOCK
-    whole = served(Market(config, seeds=records.Seeds(arrivals=1, choice=1)), BLOCK * 99)
-    assert len(whole.closed[0].schedule) > 2 * BLOCK
-    assert sorted(np.concatenate([block["ids"] for block in blocks])) == sorted(whole.closed[0].schedule.id)
+    uninterrupted = served(Market(config, seeds=records.Seeds(arrivals=1, choice=1)), BLOCK * 99)
+    assert len(uninterrupted.closed[0].schedule) > 2 * BLOCK
+    assert sorted(np.concatenate([block["ids"] for block in blocks])) == sorted(
+        uninterrupted.closed[0].schedule.id
+    )
     assert len(medians) == 1
     served(half, BLOCK * 99)
-    own = served(Market(config, model=Market(config).model), BLOCK * 99)  # a given model shares nothing
+    unshared = served(Market(config, model=Market(config).model), BLOCK * 99)  # a given model shares nothing
     assert len(medians) == 2
-    for market in (half, whole):
-        same_arrays(market.closed[0].ledger, own.closed[0].ledger, "item", "intensity", "ground", "consumed")
-    assert half.cost == whole.cost == own.cost
+    for market in (half, uninterrupted):
+        same_arrays(
+            market.closed[0].ledger, unshared.closed[0].ledger, "item", "intensity", "ground", "consumed"
+        )
+    assert half.cost == uninterrupted.cost == unshared.cost
 
 
 @pytest.mark.parametrize("items", [None, 2, 9])
 @pytest.mark.parametrize("each", [None, 4, 12])
 def test_items_are_asked_for_by_how_many_arrivals_they_are_there_for(items, each):
     """Of some items drawn by seed, or all: each within one of its part, never above what comes after it."""
-    n, positions, beta = 10, 37, 0.6
+    n = 10
+    positions = 37
+    beta = 0.6
     nobody = np.zeros(n, np.int64)
     visits = RoundVisits(np.arange(100, 200, 10), nobody, nobody == 1, start=100, stop=200)
     release = np.array([ALWAYS, 100, 101, 150, 151, 190, 199, 200, 300])
-    left = np.array([10, 10, 9, 5, 4, 1, 0, 0, 0])
-    whole = (positions * left / left.sum() * beta) if each is None else np.minimum(each * left / n, left)
-    assert uniform_share(visits, positions, release) == pytest.approx(positions * left / left.sum())
+    n_later = np.array([10, 10, 9, 5, 4, 1, 0, 0, 0])
+    part = (
+        (positions * n_later / n_later.sum() * beta)
+        if each is None
+        else np.minimum(each * n_later / n, n_later)
+    )
+    assert uniform_share(visits, positions, release) == pytest.approx(positions * n_later / n_later.sum())
     drawn = set()
     for number in range(30):
         exposure = SimpleNamespace(items=items, each=each, beta=beta)
-        found = item_floors(exposure, visits, positions, release, number)
-        asked = np.flatnonzero(found)
-        drawn.add(tuple(asked.tolist()))
-        assert len(asked) <= min(items or 6, 6)
-        assert (found <= left).all()
-        assert (found[asked] <= np.ceil(whole[asked])).all()
-        assert (found[asked] >= np.floor(whole[asked])).all()
-        again = item_floors(exposure, visits, positions, release, number)
-        assert found.tolist() == again.tolist()
+        floors = item_floors(exposure, visits, positions, release, number)
+        chosen = np.flatnonzero(floors)
+        drawn.add(tuple(chosen.tolist()))
+        assert len(chosen) <= min(items or 6, 6)
+        assert (floors <= n_later).all()
+        assert (floors[chosen] <= np.ceil(part[chosen])).all()
+        assert (floors[chosen] >= np.floor(part[chosen])).all()
+        repeated = item_floors(exposure, visits, positions, release, number)
+        assert floors.tolist() == repeated.tolist()
         if items is None:
-            assert found.sum() == round(whole.sum())
+            assert floors.sum() == round(part.sum())
     assert (len(drawn) > 5) == (items == 2)
-    there = release[:2]
-    all_there = item_floors(exposure, visits, positions, there, 0)
+    early_release = release[:2]
+    all_there = item_floors(exposure, visits, positions, early_release, 0)
     if items is None and each is None:
         assert all_there.sum() == round(beta * positions)
 
@@ -460,38 +491,44 @@ def test_a_sample_of_past_states_is_even_and_scored_as_before(scenario, monkeypa
     market = Market(scenario())
 
     def seen(past):
-        return {who: row for chunk in past for who, row in zip(chunk.id, chunk.intensity, strict=True)}
+        return {
+            arrival: row for chunk in past for arrival, row in zip(chunk.id, chunk.intensity, strict=True)
+        }
 
-    every = seen(market.round_view().past)
+    all_rows = seen(market.round_view().past)
     _held(monkeypatch, scenario(), 40)
     view = market.round_view()
-    assert view.n_past_arrivals == len(every)
+    assert view.n_past_arrivals == len(all_rows)
     sampled = seen(view.past)
     assert len(sampled) == len(view.past) == 40
-    assert all((row == every[who]).all() for who, row in sampled.items())
+    assert all((row == all_rows[arrival]).all() for arrival, row in sampled.items())
 
 
 @pytest.mark.parametrize("unit", ["shown", "examined"])
 def test_a_round_that_is_certified_on_a_sample_has_a_bound_no_lower(unit, monkeypatch):
     """V is that of all states, and D(w) at prices of a sample is a bound: none lies below the least one."""
     config = small_scenario(rounds=1, exposure=records.ExposureConfig(unit=unit))
-    market, agent = Market(config), make_agent("rim-dual")
+    market = Market(config)
+    agent = make_agent("rim-dual")
     play_round(market, agent, 32)
-    whole = certified(market.closed[0], HindsightPrices())
+    on_all = certified(market.closed[0], HindsightPrices())
     _held(monkeypatch, config, 50)
-    found = certified(market.closed[0], HindsightPrices())
-    assert found.value == pytest.approx(whole.value, rel=1e-9)
-    assert found.bound >= whole.bound * (1 - 2e-3)
-    assert found.bound <= whole.bound * 1.1
+    on_sample = certified(market.closed[0], HindsightPrices())
+    assert on_sample.value == pytest.approx(on_all.value, rel=1e-9)
+    assert on_sample.bound >= on_all.bound * (1 - 2e-3)
+    assert on_sample.bound <= on_all.bound * 1.1
 
 
-@cases("most cap", (30, None), (10_000, None), (30, 15))
-def test_a_replay_has_the_same_certificate_if_it_is_noted_while_served(most, cap, monkeypatch):
+@cases("n_states cap", (30, None), (10_000, None), (30, 15))
+def test_a_replay_has_the_same_certificate_if_it_is_noted_while_served(n_states, cap, monkeypatch):
     """Value, bound and prices of a replay are equal to the bit, and its states are not scored again."""
-    config, proofs = small_replay(user_cap=cap), []
-    _held(monkeypatch, config, most)
+    config = small_replay(user_cap=cap)
+    proofs = []
+    _held(monkeypatch, config, n_states)
     for noted in (False, True):
-        market, agent, hindsight = Market(config), make_agent("rim-dual"), HindsightPrices()
+        market = Market(config)
+        agent = make_agent("rim-dual")
+        hindsight = HindsightPrices()
         if noted:
             prepare_certificate(market, hindsight)
         play_round(market, agent)
@@ -507,19 +544,27 @@ def test_a_sample_with_less_than_an_exposure_for_an_item_has_prices_too(states, 
     """Prices of a few states bound all states' value nearly as well as their own, and far better than no prices."""
     config = small_scenario(exposure=records.ExposureConfig(unit="shown", beta=0.3))
     view = Market(config).round_view()
-    every = joined_states(view.past, view.k)
-    floor = view.required * (len(every.scores) / view.arrivals)
-    assert floor.mean() * states / len(every.scores) < 1.5
-    slates = np.full((len(every.scores), view.k), -1)
+    all_states = joined_states(view.past, view.k)
+    floor = view.required * (len(all_states.scores) / view.arrivals)
+    assert floor.mean() * states / len(all_states.scores) < 1.5
+    slates = np.full((len(all_states.scores), view.k), -1)
 
     def bound(price):
-        own = (every.scores, slates, every.capacity, floor, price, view.cost)
-        return certificate(*own, position_weights=view.position_weights).bound
+        return certificate(
+            all_states.scores,
+            slates,
+            all_states.capacity,
+            floor,
+            price,
+            view.cost,
+            position_weights=view.position_weights,
+        ).bound
 
-    best, none = bound(solved_prices(view, 1e-3)[0]), bound(0.0)
+    best = bound(solved_prices(view, 1e-3)[0])
+    none = bound(0.0)
     _held(monkeypatch, config, states)
-    found = bound(solved_prices(Market(config).round_view(), 1e-3)[0])
-    assert best * 0.999 <= found <= best + 0.2 * (none - best)
+    sampled = bound(solved_prices(Market(config).round_view(), 1e-3)[0])
+    assert best * 0.999 <= sampled <= best + 0.2 * (none - best)
 
 
 def test_hindsight_of_too_large_a_round_is_refused_with_the_figure(monkeypatch):
@@ -527,5 +572,5 @@ def test_hindsight_of_too_large_a_round_is_refused_with_the_figure(monkeypatch):
     config = small_replay()
     agent, market = market_of("hindsight", config)
     _held(monkeypatch, config, 30)
-    told = "Expected at most 30 arrivals per round with this number of items"
-    refused(AgentError, told, agent.begin_round, market.round_view())
+    message = "Expected at most 30 arrivals per round with this number of items"
+    refused(AgentError, message, agent.begin_round, market.round_view())

@@ -50,8 +50,8 @@ def _scores(market, models):
     score = np.full(ledger.item.shape, np.nan)
     for chunk in market.closed[-1].states.scored_by(models):
         items = ledger.item[chunk.row]
-        found = np.take_along_axis(chunk.intensity.numpy(), np.maximum(items, 0), 1)
-        score[chunk.row] = np.where(items >= 0, found, np.nan)
+        shown_scores = np.take_along_axis(chunk.intensity.numpy(), np.maximum(items, 0), 1)
+        score[chunk.row] = np.where(items >= 0, shown_scores, np.nan)
     return score
 
 
@@ -59,48 +59,58 @@ def _scores(market, models):
 def test_the_layer_is_fitted_to_the_ledgers(calibration):
     """Each round's layers equal fits on the saved tables, with scores of the models that score past states."""
     platform = dataclasses.replace(LEARNER, calibration=calibration)
-    market, agent = Market(_small("clones", platform=platform, rounds=4)), make_agent("relevance")
+    market = Market(_small("clones", platform=platform, rounds=4))
+    agent = make_agent("relevance")
     fits = market.platform.fits
     for _ in range(3):
         play_round(market, agent)
-        models, closed = always(market.model.model), market.closed[-1]
+        models = always(market.model.model)
+        closed = market.closed[-1]
         if calibration == "cross-fitted":
-            own = market.platform
-            models = cross_fitted(platform, market.world.past, own.rounds, own._before, 0)
-        table, scored = closed.ledger.table("a", 0, closed.number), _scores(market, models)
+            of_market = market.platform
+            models = cross_fitted(platform, market.world.past, of_market.rounds, of_market._before, 0)
+        table = closed.ledger.table("a", 0, closed.number)
+        scored = _scores(market, models)
         lengths = np.zeros(len(closed.ledger.item), np.int64)
         for arrival in range(len(lengths)):
-            slot, tick = closed.ledger.schedule.slot[[arrival]], closed.ledger.schedule.tick[[arrival]]
+            slot = closed.ledger.schedule.slot[[arrival]]
+            tick = closed.ledger.schedule.tick[[arrival]]
             histories = market.platform.rounds[-1].histories
             lengths[arrival] = histories.states(slot, histories.visible_at(slot, tick), tick).lengths[0]
         filled = closed.ledger.item >= 0
-        seen, lengths = 3.0 * 0.85 ** (table["position"].to_numpy() - 1), np.repeat(lengths, filled.sum(1))
-        item, taken = table["item"].to_numpy(np.int64), table["consumed"].to_numpy()
+        seen = 3.0 * 0.85 ** (table["position"].to_numpy() - 1)
+        lengths = np.repeat(lengths, filled.sum(1))
+        item = table["item"].to_numpy(np.int64)
+        taken = table["consumed"].to_numpy()
         shown = Impressions(item, scored[filled], seen, taken, lengths)
         fits = tuple(fit.after(shown) for fit in fits)
-        expected, found = layer_of_fits(fits), layer_of_fits(market.platform.fits)
+        expected = layer_of_fits(fits)
+        fitted = layer_of_fits(market.platform.fits)
         assert market.model.layer.slope == pytest.approx(expected.slope, rel=1e-3)
-        one, other = (each.level[:, None] + each.item for each in (found, expected))
-        assert one == pytest.approx(other, abs=1e-3)
+        fitted_terms, expected_terms = (each.level[:, None] + each.item for each in (fitted, expected))
+        assert fitted_terms == pytest.approx(expected_terms, abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["clones", "cold-start", "replay", "capped"])
 def test_what_is_logged_is_the_layer_over_the_inner_models_scores(kind):
     """In a later round the ledger's λ'(x,y) is the formula, and λ'(x) is its sum over what is admissible."""
     config = _small(kind, rounds=2)
-    market, agent = Market(config), make_agent("relevance")
+    market = Market(config)
+    agent = make_agent("relevance")
     play_round(market, agent)
     model = market.model
     play_round(market, agent)
-    closed, layer = market.closed[1], model.layer
-    schedule, histories = closed.ledger.schedule, market.platform.rounds[-1].histories
+    closed = market.closed[1]
+    layer = model.layer
+    schedule = closed.ledger.schedule
+    histories = market.platform.rounds[-1].histories
     counts = histories.visible_at(schedule.slot, schedule.tick)
     place = np.log1p(histories.states(schedule.slot, counts, schedule.tick).lengths)
     level, slope = (np.interp(place, KNOTS, part)[:, None] for part in (layer.level, layer.slope))
     for chunk in closed.states.scored_by(always(model.model)):
         inner = chunk.intensity.double().numpy()
-        some = chunk.row
-        laid = np.exp(level[some] + slope[some] * np.log(np.maximum(inner, 1e-9)) + layer.item)
+        rows = chunk.row
+        laid = np.exp(level[rows] + slope[rows] * np.log(np.maximum(inner, 1e-9)) + layer.item)
         laid[~chunk.admissible.numpy()] = 0.0
         items = closed.ledger.item[chunk.row]
         shown = np.where(items >= 0, np.take_along_axis(laid, np.maximum(items, 0), 1), np.nan)
@@ -129,20 +139,23 @@ IPS = PlatformConfig(model="popularity-hp", learning="ips", log_window=LogWindow
 def test_batches_and_a_resume_change_nothing(kind, name, changes, tmp_path):
     """Batches of 1, and a market that goes on from its saved state, leave the same ledger to the last bit."""
     config = _small(kind, rounds=3, **changes)
-    whole = small.played(config, name, 1000)
-    small.same_ledgers(small.played(config, name, 1), whole)
-    small.same_ledgers(small.resumed(config, name, tmp_path / "state", 2), whole)
+    expected = small.played(config, name, 1000)
+    small.same_ledgers(small.played(config, name, 1), expected)
+    small.same_ledgers(small.resumed(config, name, tmp_path / "state", 2), expected)
 
 
 def test_impressions_change_nothing_before_there_are_any():
     """Round 0 is that of a platform that learns from consumptions, and a frozen platform stays as it is."""
     changes = {}, {"learning": "consumed"}, {"retrain": False}
     platforms = (dataclasses.replace(LEARNER, **change) for change in changes)
-    learns, usual, frozen = (dataclasses.replace(_small("clones"), platform=one) for one in platforms)
-    one, other = small.ledgers(small.played(learns)), small.ledgers(small.played(usual))
-    first = one["round"] == 0
-    pd.testing.assert_frame_equal(one[first], other[first], check_exact=True)
-    assert not one[~first]["intensity"].equals(other[~first]["intensity"])
+    learns, usual, frozen = (
+        dataclasses.replace(_small("clones"), platform=learning) for learning in platforms
+    )
+    learning = small.ledgers(small.played(learns))
+    plain = small.ledgers(small.played(usual))
+    first = learning["round"] == 0
+    pd.testing.assert_frame_equal(learning[first], plain[first], check_exact=True)
+    assert not learning[~first]["intensity"].equals(plain[~first]["intensity"])
     assert not isinstance(small.played(frozen).model, Calibrated)
 
 
@@ -154,12 +167,15 @@ def test_positions_count_as_consumers_look_at_them_and_hits_when_sessions_end():
     market = Market(counted)
     assert examination_of(counted, market.consumer, 0.5).tolist() == [1.0] * 5
     assert market.open.requirements.position_weights.tolist() == [1.0] * 5
-    sessions, own = market.world.sessions, market.schedule.session
-    assert np.array_equal(market.open.settled(), ticks(sessions.stop[own]) + 1)
+    sessions = market.world.sessions
+    visited = market.schedule.session
+    assert np.array_equal(market.open.settled(), ticks(sessions.stop[visited]) + 1)
     long = Market(small.small_replay(consumer=ConsumerConfig(kind="replay", horizon="30d")))
-    start = sessions.start[own]
+    start = sessions.start[visited]
     assert np.array_equal(long.open.settled(), ticks(start + 30 * 86_400.0) + 1)
-    log, ledger, users = long.world.log, long.open.ledger, long.schedule.log_user[long.schedule.slot]
+    log = long.world.log
+    ledger = long.open.ledger
+    users = long.schedule.log_user[long.schedule.slot]
     small.play_out(long, make_agent("relevance"))
     for row, user in enumerate(users):
         soon = (log.user == user) & (log.time >= start[row]) & (log.time < start[row] + 30 * 86_400.0)
@@ -172,7 +188,8 @@ def test_the_layer_learns_only_what_the_platform_knows(delay, monkeypatch):
     calls = calls_of(monkeypatch, platform_module, "impressions_of")
     platform = PlatformConfig(model="popularity-hp", learning="impressions")
     config = small.small_scenario(consumer=ConsumerConfig(delay=delay), platform=platform, rounds=4)
-    market, settled = small.play_out(Market(config), make_agent("relevance")), []
+    market = small.play_out(Market(config), make_agent("relevance"))
+    settled = []
     stops = [closed.schedule.stop for closed in market.closed][:-1]
     for closed in market.closed[:-1]:
         late = closed.schedule.tick + ticks(duration_seconds(delay)) + 1
@@ -186,7 +203,8 @@ def test_the_layer_learns_only_what_the_platform_knows(delay, monkeypatch):
     assert any(len(shown.settled) for shown in learnt) == (delay == "3d")
 
 
-WEEK, DAY = 7 * 86_400, 86_400
+WEEK = 7 * 86_400
+DAY = 86_400
 
 
 class Recorder(Popularity):
@@ -229,15 +247,15 @@ def test_the_platform_retrains_on_what_clones_consumed_in_the_window_and_is_know
     config = small.small_scenario(rounds=4, platform=_platform(rounds), consumer=consumer)
     market, tables, events = _retrained(config, Recorder())
     assert len(events) == 3
-    for now, found in enumerate(events):
+    for now, learnt in enumerate(events):
         first = 0 if rounds is None else max(0, now - rounds + 1)
         expected = []
         for table in tables[first : now + 1]:
             taken = table[table["consumed"]]
             due = taken["time"] + (DAY if delay else 0)
-            known = due <= market.world.opening + WEEK * (now + 1)
-            expected += _pairs(taken["item"][known], due[known])
-        assert found == sorted(expected)
+            is_known = due <= market.world.opening + WEEK * (now + 1)
+            expected += _pairs(taken["item"][is_known], due[is_known])
+        assert learnt == sorted(expected)
 
 
 @pytest.mark.parametrize("rounds", [1, 2, None])
@@ -247,18 +265,19 @@ def test_the_platform_retrains_on_what_users_of_a_replay_did_in_the_window(round
     arrivals = ArrivalsConfig(kind="replay", per_round=per_round, warmup_share=0.9)
     config = small.small_replay(rounds=4, arrivals=arrivals, platform=_platform(rounds))
     market, _, events = _retrained(config, Recorder())
-    log, sessions = market.world.log, market.world.sessions
+    log = market.world.log
+    sessions = market.world.sessions
     served = np.flatnonzero(sessions.start >= market.world.opening)[: 4 * per_round]
     edges = [market.world.opening, *sessions.start[served[per_round::per_round]]]
     assert len(events) == 3
-    for now, found in enumerate(events):
+    for now, learnt in enumerate(events):
         first = 0 if rounds is None else max(0, now - rounds + 1)
         expected = []
         for session in served[: (now + 1) * per_round]:
             if edges[first] <= sessions.stop[session] <= edges[now + 1]:
                 items = log.item[sessions.of_event == session]
                 expected += _pairs(items, np.full(len(items), sessions.stop[session]))
-        assert found == sorted(expected)
+        assert learnt == sorted(expected)
 
 
 class Rememberer(Recorder):
@@ -273,54 +292,56 @@ def test_models_of_two_folds_share_out_the_last_round(rounds):
     platform = _platform(rounds, "cross-fitted")
     config = small.small_scenario(rounds=4, platform=platform, consumer=ConsumerConfig(attraction=3.0))
     _, tables, logs = _retrained(config, Rememberer(), "rim-dual")
-    own = [_pairs(*table[table["consumed"]][["item", "time"]].to_numpy().T) for table in tables]
+    consumed = [_pairs(*table[table["consumed"]][["item", "time"]].to_numpy().T) for table in tables]
     assert len(logs) == 9
     if rounds == 1:  # a model that cannot know users has seen nothing of them, and is trained once a round
         assert len(_retrained(config, Recorder(), "rim-dual")[2]) == 3
     for now in range(3):
-        whole, *folds = logs[3 * now : 3 * now + 3]
+        all_events, *folds = logs[3 * now : 3 * now + 3]
         first = 0 if rounds is None else max(0, now - rounds + 1)
-        earlier = [pair for past in own[first:now] for pair in past]
-        assert whole == sorted(earlier + own[now])
-        assert sorted(folds[0] + folds[1]) == sorted(earlier + earlier + own[now])
-        assert all(len(earlier) < len(fold) < len(whole) for fold in folds)
+        earlier = [pair for past in consumed[first:now] for pair in past]
+        assert all_events == sorted(earlier + consumed[now])
+        assert sorted(folds[0] + folds[1]) == sorted(earlier + earlier + consumed[now])
+        assert all(len(earlier) < len(fold) < len(all_events) for fold in folds)
 
 
 SMALL_NETWORK = {"width": 8, "context": 32, "burn": 4, "update_steps_back": 4, "epochs": 2, "patience": 0}
 
 
 @cases(
-    "propensity most expected",
+    "propensity max_weight expected",
     ([0.5, 0.25, np.nan, 0.1], 100.0, [3 / 8, 3 / 4, 1.0, 15 / 8]),
     ([1, 1, 0.1], 1.5, [3 / 8, 3 / 8, 9 / 4]),
 )
-def test_weights_by_hand(propensity, most, expected):
+def test_weights_by_hand(propensity, max_weight, expected):
     """Inverse propensities over their mean, 1 where there is none; a large one is clipped and the mean stays one."""
-    assert inverse_propensity_weights(np.array(propensity), most) == pytest.approx(expected)
+    assert inverse_propensity_weights(np.array(propensity), max_weight) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("fold", [None, 0, 1])
 def test_the_log_weighs_what_an_agent_drew(fold):
     """Weights of the training log are those of the ledger's propensities, event by event."""
     config = small.small_scenario(platform=IPS, consumer=ConsumerConfig(attraction=4.0), rounds=3)
-    market, agent = Market(config), make_agent("epsilon-greedy")
+    market = Market(config)
+    agent = make_agent("epsilon-greedy")
     for _ in range(2):
         play_round(market, agent)
     last = market.platform.rounds[-1].schedule
     log = training_log(IPS, market.world.past, market.platform.rounds, last.stop, 0, without_fold=fold)
     table = small.ledgers(market)
     taken = table[table["consumed"]].assign(at=lambda t: np.rint(t["time"] * 1e3).astype(np.int64))
-    known = dict(zip(zip(taken["item"], taken["at"], strict=True), taken["propensity"], strict=True))
+    propensity_of = dict(zip(zip(taken["item"], taken["at"], strict=True), taken["propensity"], strict=True))
     goal = log.targets
     keys = zip(log.item[goal].tolist(), np.rint(log.time[goal] * 1e3).astype(int).tolist(), strict=True)
-    propensity = np.array([known[key] for key in keys], np.float64)
+    propensity = np.array([propensity_of[key] for key in keys], np.float64)
     assert len(np.unique(propensity)) > 3
     assert log.weight[goal] == pytest.approx(inverse_propensity_weights(propensity, 10.0), rel=1e-6)
     assert log.weight[goal].mean() == pytest.approx(1.0)
     assert (log.weight[~goal] == 1.0).all()
-    platform, past = dataclasses.replace(IPS, log_window=LogWindow(warmup="all")), market.world.past
-    whole = training_log(platform, past, market.platform.rounds, last.stop, 0, without_fold=fold)
-    assert sorted(whole.weight) == sorted([*log.weight, *np.ones(len(past))])
+    platform = dataclasses.replace(IPS, log_window=LogWindow(warmup="all"))
+    past = market.world.past
+    with_warmup = training_log(platform, past, market.platform.rounds, last.stop, 0, without_fold=fold)
+    assert sorted(with_warmup.weight) == sorted([*log.weight, *np.ones(len(past))])
 
 
 @cases(
@@ -342,8 +363,8 @@ def test_a_log_keeps_its_weights_and_popularity_counts_them():
     assert np.array_equal(weighted.rows(slice(3, 9)).weight, weight[3:9])
     assert log.rows(slice(3, 9)).weight is None
     assert log.weights.tolist() == [1.0] * len(log)
-    other = dataclasses.replace(log, weight=weight + 1)
-    assert len({log_digest(one) for one in (log, weighted, other)}) == 3
+    reweighted = dataclasses.replace(log, weight=weight + 1)
+    assert len({log_digest(variant) for variant in (log, weighted, reweighted)}) == 3
     model = make("popularity").fit(weighted)
     mass = np.array([weight[log.item == y].sum() for y in range(log.n_items)]) + 0.01
     assert model.probability.cpu().numpy() == pytest.approx(mass / mass.sum(), rel=1e-5)
@@ -361,8 +382,8 @@ def _small_model(name):
 
 
 @pytest.mark.parametrize("name", ABLE)
-@pytest.mark.parametrize("how", ["fit", "update"])
-def test_models_that_say_so_honour_weights(name, how):
+@pytest.mark.parametrize("method", ["fit", "update"])
+def test_models_that_say_so_honour_weights(name, method):
     """Where events of even items count twentyfold, even items are foreseen more than where the odd ones do."""
     log = random_log(n_users=80)
     even = log.item % 2 == 0
@@ -372,7 +393,7 @@ def test_models_that_say_so_honour_weights(name, how):
         weight = np.where(heavy, 20.0, 1.0)
         weighted = dataclasses.replace(log, weight=weight / weight.mean())
         model = _small_model(name)
-        model = model.fit(weighted) if how == "fit" else model.fit(log).update(weighted)
+        model = model.fit(weighted) if method == "fit" else model.fit(log).update(weighted)
         scores = model.score(states).double()
         mass.append(float((scores[:, ::2].sum(1) / scores.sum(1)).mean()))
     assert mass[0] > mass[1] + 0.01
@@ -397,8 +418,8 @@ def test_what_does_not_go_with_weights_is_refused():
     config = small.small_scenario(platform=PlatformConfig(model="als-hp", learning="ips"))
     refused(ConfigError, "'als-hp' .*bag, ease, factors, graph, gru, popularity", check_plugs, config)
     refused(ConfigError, "MatrixFactorization", Market, small.small_scenario(platform=IPS), model=make("als"))
-    told = "cannot use weights"
-    refused(ConfigError, told, PlatformConfig, learning="ips", retrain_ground=True)
+    message = "cannot use weights"
+    refused(ConfigError, message, PlatformConfig, learning="ips", retrain_ground=True)
 
 
 SLOTS = 4
@@ -412,7 +433,8 @@ def _empty(slots=SLOTS):
     logged = (LOGGED + [[]] * slots)[:slots]
     offsets = np.cumsum([0, *(len(items) for items in logged)])
     events = [(item, float(n)) for items in logged for n, item in enumerate(items)]
-    items, times = np.array([item for item, _ in events], np.int64), np.array([at for _, at in events])
+    items = np.array([item for item, _ in events], np.int64)
+    times = np.array([at for _, at in events])
     past = LoggedPast(offsets, items, times)
     users = np.arange(slots)
     about = SimpleNamespace(user=users, log_user=users, shift=np.full(slots, 10.0), logged=None)
@@ -421,12 +443,16 @@ def _empty(slots=SLOTS):
 
 def _entered(consumed, way):
     """Histories, and the same as a list of (tick, item) for each slot; every tick adds to the slot's last."""
-    histories, lists, last, rows = _empty(), [[] for _ in range(SLOTS)], [0] * SLOTS, []
+    histories = _empty()
+    lists = [[] for _ in range(SLOTS)]
+    last = [0] * SLOTS
+    rows = []
     for slot, wait, items in consumed:
         last[slot] += wait
         lists[slot] += [(last[slot], item) for item in items]
         rows += [(slot, last[slot], item) for item in items]
-        slots, ticks = np.full(len(items), slot), np.full(len(items), last[slot])
+        slots = np.full(len(items), slot)
+        ticks = np.full(len(items), last[slot])
         if way == "one by one":
             histories.append(slots, ticks, np.array(items, np.int64))
     if way == "at once":
@@ -443,19 +469,19 @@ def test_histories_are_lists(consumed, way, tick):
     slots = np.arange(SLOTS)
     visible = np.array([sum(since <= tick for since, _ in events) for events in lists])
     assert histories.visible_at(slots, np.full(SLOTS, tick)).tolist() == visible.tolist()
-    held = [(slot, since, item) for slot in range(SLOTS) for since, item in lists[slot]]
-    assert list(zip(*(column.tolist() for column in histories.all_events()), strict=True)) == held
+    all_events = [(slot, since, item) for slot in range(SLOTS) for since, item in lists[slot]]
+    assert list(zip(*(column.tolist() for column in histories.all_events()), strict=True)) == all_events
     length = np.array([len(events) for events in lists])
     ticks, items = histories.between(slots[::-1].copy(), (length // 2)[::-1].copy(), length[::-1].copy())
-    wanted = [event for slot in slots[::-1] for event in lists[slot][length[slot] // 2 :]]
-    assert list(zip(ticks.tolist(), items.tolist(), strict=True)) == wanted
+    later_events = [event for slot in slots[::-1] for event in lists[slot][length[slot] // 2 :]]
+    assert list(zip(ticks.tolist(), items.tolist(), strict=True)) == later_events
     states = histories.states(slots, visible, np.full(SLOTS, 50))
     for slot in slots.tolist():
         seen = slice(states.offsets[slot], states.offsets[slot + 1])
-        known = lists[slot][: visible[slot]]
-        assert states.items[seen].tolist() == LOGGED[slot] + [item for _, item in known]
+        visible_events = lists[slot][: visible[slot]]
+        assert states.items[seen].tolist() == LOGGED[slot] + [item for _, item in visible_events]
         logged_times = [10.0 + n for n in range(len(LOGGED[slot]))]
-        assert states.times[seen].tolist() == logged_times + [since / 1e6 for since, _ in known]
+        assert states.times[seen].tolist() == logged_times + [since / 1e6 for since, _ in visible_events]
     rows, everything = histories.consumed(slots)
     pairs = [(slot, item) for slot in slots.tolist() for item in LOGGED[slot] + [i for _, i in lists[slot]]]
     assert list(zip(rows.tolist(), everything.tolist(), strict=True)) == pairs
@@ -482,12 +508,14 @@ def test_hidden_states_hold_the_visible_events_of_what_is_scored(delay, monkeypa
     consumer = ConsumerConfig(attraction=5.0, delay=delay)
     platform = PlatformConfig(model="gru-hp(width=8,epochs=2)", retrain=False)
     config = small.small_scenario(rounds=1, arrivals=arrivals, consumer=consumer, platform=platform)
-    store, catch_up, taken = Scorer._store, Scorer.catch_up, []
+    store = Scorer._store
+    catch_up = Scorer.catch_up
+    taken = []
 
-    def counted(self, slots, hidden, known):
+    def counted(self, slots, hidden, n_known):
         assert len(set(slots.tolist())) == len(slots)
         taken.append(len(slots))
-        store(self, slots, hidden, known)
+        store(self, slots, hidden, n_known)
 
     def checked(self, slots, counts):
         catch_up(self, slots, counts)
@@ -498,12 +526,13 @@ def test_hidden_states_hold_the_visible_events_of_what_is_scored(delay, monkeypa
     monkeypatch.setattr(Scorer, "catch_up", checked)
     market = Market(config)
     for arrivals in small.batches(market, 8, in_waves=True):
-        histories, tick = market.open.histories, market.schedule.tick[arrivals.row]
+        histories = market.open.histories
+        tick = market.schedule.tick[arrivals.row]
         slots = market.schedule.slot[arrivals.row]
-        whole = market.model.score(histories.states(slots, histories.visible_at(slots, tick), tick))
-        whole = whole * arrivals.admissible
-        whole /= whole.sum(1, keepdim=True)
-        torch.testing.assert_close(arrivals.relevance, whole, rtol=1e-3, atol=1e-6)
+        expected = market.model.score(histories.states(slots, histories.visible_at(slots, tick), tick))
+        expected = expected * arrivals.admissible
+        expected /= expected.sum(1, keepdim=True)
+        torch.testing.assert_close(arrivals.relevance, expected, rtol=1e-3, atol=1e-6)
     assert sum(taken) > 0
 
 
@@ -558,17 +587,18 @@ def test_a_walk_is_its_steps_to_the_bit(name):
     ends = *(after for after, _ in ways), walked(model, hidden, without)[0]
     for user in (0, 1, 5, 69):
         now = tuple(part[[user] * 64] for part in hidden)
-        first, stop = walk.offsets[user], walk.offsets[user + 1]
-        for done in range(stop - first + 1):
-            points = np.flatnonzero((walk.row == user) & (walk.count == done))
+        first = walk.offsets[user]
+        stop = walk.offsets[user + 1]
+        for n_done in range(stop - first + 1):
+            points = np.flatnonzero((walk.row == user) & (walk.count == n_done))
             for _, seen in ways:
-                assert all((part[points] == one[0]).all() for part, one in zip(seen, now, strict=True))
-            if first + done < stop:
-                item = torch.full((64,), int(walk.items[first + done]))
-                time = torch.full((64,), walk.times[first + done], dtype=torch.float64)
+                assert all((part[points] == state[0]).all() for part, state in zip(seen, now, strict=True))
+            if first + n_done < stop:
+                item = torch.full((64,), int(walk.items[first + n_done]))
+                time = torch.full((64,), walk.times[first + n_done], dtype=torch.float64)
                 now = model.step(now, item, time)
         for after in ends:
-            assert all(torch.equal(part[user], one[0]) for part, one in zip(after, now, strict=True))
+            assert all(torch.equal(part[user], state[0]) for part, state in zip(after, now, strict=True))
 
 
 def test_a_step_of_ones_own_is_walked_by():
@@ -601,10 +631,10 @@ def test_what_is_foretold_changes_nothing(model, delay, monkeypatch):
     for kind in (ReplayedLog, _AsItComes):
         market = Market(config, consumer=kind(config))
         served = small.batches(market, 9)
-        rows = [one.relevance.numpy() * one.ground_intensity.numpy()[:, None] for one in served]
+        rows = [arrival.relevance.numpy() * arrival.ground_intensity.numpy()[:, None] for arrival in served]
         ends.append((np.concatenate(rows), market))
-    (one, first), (other, second) = ends
-    np.testing.assert_array_equal(one, other)
+    (first_rows, first), (second_rows, second) = ends
+    np.testing.assert_array_equal(first_rows, second_rows)
     for mine, theirs in zip(first.closed, second.closed, strict=True):
         same_arrays(mine.ledger, theirs.ledger, "consumed")
         same_arrays(mine, theirs, "log_counts", "learnt_events")
@@ -620,13 +650,14 @@ def test_states_known_beforehand_are_encoded_in_windows_and_forgotten(blocks, mo
     arrivals = ArrivalsConfig(kind="replay", warmup_share=0.8)
     config = small.small_replay(rounds=1, arrivals=arrivals)
     market = Market(config, model=Market(config).model)
-    scores, n = market.open._scores, len(market.schedule)
+    scores = market.open._scores
+    n = len(market.schedule)
     while not market.done:
         waiting = market.next_arrivals(20)
         market.serve(waiting, top_k(waiting.relevance, waiting.admissible, config.slate))
-        held = np.array([block is not None for block in scores._block])
-        assert not held[: market.served or n].any()
-        assert held.sum() < BLOCK
+        is_held = np.array([block is not None for block in scores._block])
+        assert not is_held[: market.served or n].any()
+        assert is_held.sum() < BLOCK
     sizes = [min(blocks * BLOCK, n - first) for first in range(0, n, blocks * BLOCK)]
     assert [len(call["slots"]) for call in encoded] == sizes
     assert n > 2 * BLOCK
@@ -638,9 +669,11 @@ def test_warm_up_states_are_scored_by_models_that_have_not_seen_what_their_users
     The states' period is from the first to the last session.
     """
     past = Market(small.small_replay(platform=PlatformConfig(model="ease-hp"))).round_view().past
-    visits, tick = past.past.visits, past.past.tick
+    visits = past.past.visits
+    tick = past.past.tick
     assert (visits.start, visits.stop) == (tick[0], tick[-1] + 1)
-    first, users = past.past.tick.min() / 1e6, []
+    first = past.past.tick.min() / 1e6
+    users = []
     monkeypatch.setattr(platform, "initial_model", lambda config, log, *_: log)
     monkeypatch.setattr(StateScores, "_scored", lambda self, log, rows: [(log, self.past.user[rows])])
     for log, mine in past:

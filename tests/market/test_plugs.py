@@ -83,8 +83,8 @@ def compared(out, *settings, workers=1, agents="relevance,rim-feedback", options
     usual = ("data.min_item_events=120", "slate=5", "arrivals.per_round=100", "platform.model=popularity-hp")
     line = f"compare closed-loop --rounds 2 --seeds 1 --workers {workers} --agents {agents} --out {out}"
     fields = {setting.partition("=")[0]: setting for setting in (*usual, *settings)}
-    own = [part for setting in fields.values() for part in ("--set", setting)]
-    assert main([*line.split(), *own, "--no-certificate", *options]) == 0
+    words = [part for setting in fields.values() for part in ("--set", setting)]
+    assert main([*line.split(), *words, "--no-certificate", *options]) == 0
     return load_run(out)
 
 
@@ -92,10 +92,10 @@ def test_the_documented_arrivals_come_in_the_evening(written):
     """They are as many as the option says, around its hour; with all else of one's own too, the same on workers."""
     options = "arrivals.options.per_day=20", "arrivals.options.peak=6"
     settings = "arrivals.kind=my_arrivals.py:Evenings", "consumer.kind=my_consumer.py:Bored", *options
-    own = {"agents": "rim-feedback,my_agent.py:FreshFirst"}
-    own["options"] = ["--measures", "my_measure.py:freshness", "--frozen", "none"]
+    agents_and_options = {"agents": "rim-feedback,my_agent.py:FreshFirst"}
+    agents_and_options["options"] = ["--measures", "my_measure.py:freshness", "--frozen", "none"]
     settings = (*settings, "platform.model=my_model.py:Bestsellers")
-    run = compared(written / "run", *settings, **own)
+    run = compared(written / "run", *settings, **agents_and_options)
     arrivals = run.arrivals
     assert set(arrivals.groupby(["agent", "round"]).size()) == {140}
     opening = build_world(run.scenario).opening
@@ -105,14 +105,15 @@ def test_the_documented_arrivals_come_in_the_evening(written):
     assert files <= set(run.config["digests"])
     assert "freshness" in set(run.rounds["metric"])
     assert run.config["scenario"]["arrivals"]["options"] == {"per_day": 20, "peak": 6}
-    assert digest(compared(written / "workers", *settings, workers=2, **own)) == digest(run)
+    assert digest(compared(written / "workers", *settings, workers=2, **agents_and_options)) == digest(run)
 
 
 def test_the_documented_consumer_is_bored(written):
     """With an option that bores at once, the second visit of a user sells less than under the truth alone."""
-    both = "consumer.attraction=5.0", "arrivals.draw=users"
-    own = "consumer.kind=my_consumer.py:Bored", "consumer.options.after=1", "consumer.options.left=0.0"
-    bored, truth = compared(written / "bored", *both, *own), compared(written / "truth", *both)
+    shared = "consumer.attraction=5.0", "arrivals.draw=users"
+    boredom = "consumer.kind=my_consumer.py:Bored", "consumer.options.after=1", "consumer.options.left=0.0"
+    bored = compared(written / "bored", *shared, *boredom)
+    truth = compared(written / "truth", *shared)
 
     def sold(run, first):
         ledger = run.ledger[(run.ledger["agent"] == "relevance") & (run.ledger["round"] == 0)]
@@ -253,15 +254,16 @@ def test_arrivals_that_depend_on_rounds_before_are_the_same_after_a_resume():
     config = small_scenario(rounds=6)
     worlds = {"world": build_world(config), "arrivals": Growing(config)}
 
-    (whole, first, second), agent = (Market(config, **worlds) for _ in range(3)), make_agent("relevance")
-    play_out(whole, agent)
+    (uninterrupted, first, second) = (Market(config, **worlds) for _ in range(3))
+    agent = make_agent("relevance")
+    play_out(uninterrupted, agent)
     for _ in range(4):
         play_round(first, agent)
     second.load_state(first.state)
     play_out(second, agent)
-    assert [len(closed.ledger.schedule) for closed in whole.closed] == [40, 50, 60, 70, 70, 70]
-    for one, other in zip(whole.closed[4:], second.closed, strict=True):
-        same_arrays(one.ledger, other.ledger, "item", "consumed")
+    assert [len(closed.ledger.schedule) for closed in uninterrupted.closed] == [40, 50, 60, 70, 70, 70]
+    for expected_round, resumed_round in zip(uninterrupted.closed[4:], second.closed, strict=True):
+        same_arrays(expected_round.ledger, resumed_round.ledger, "item", "consumed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,8 +284,8 @@ class Swayed:
     def round(self, number, so_far):
         """Clones, as many as the round before says."""
         sold = so_far.past and len(so_far.past[-1].histories.all_events()[0])
-        many = override(self.scenario, {"arrivals.per_round": 30 if sold else 20})
-        made = Clones(many).round(number, so_far)
+        changed = override(self.scenario, {"arrivals.per_round": 30 if sold else 20})
+        made = Clones(changed).round(number, so_far)
         if self.fault == "late":
             return dataclasses.replace(made, shift=made.shift + 365 * 86_400.0)
         if self.fault != "restless" or not so_far.past:
@@ -320,8 +322,12 @@ def test_arms_share_what_is_required_only_if_arrivals_say_so():
     """Of arrivals of one's own that say nothing of outcomes, each arm is taken to have its own."""
     config = small_scenario()
     world = build_world(config)
-    for arrivals, same in ((Swayed(config), False), (SwayedUnsaid(config), True), (Clones(config), True)):
-        assert Market(config, world=world, arrivals=arrivals).same_for_all_arms is same
+    for arrivals, is_shared in (
+        (Swayed(config), False),
+        (SwayedUnsaid(config), True),
+        (Clones(config), True),
+    ):
+        assert Market(config, world=world, arrivals=arrivals).same_for_all_arms is is_shared
     for name, built_in in ARRIVALS.items():
         process = make_arrivals(override(config, {"arrivals.kind": name}))
         assert isinstance(process, built_in)
@@ -344,26 +350,28 @@ def test_rounds_that_cannot_be_played_name_their_process(write):
     """So are kept users who get other slots, and a past after the opening is told with both times."""
     write(GAP)
     market = Market(override(small_scenario(), {"arrivals.kind": "mine.py:Gap"}))
-    told = "^arrivals.kind 'mine.py:Gap': arrivals of round 1: there is no arrival. Expected"
-    refused(ArrivalsError, told, play_round, market, make_agent("relevance"))
+    message = "^arrivals.kind 'mine.py:Gap': arrivals of round 1: there is no arrival. Expected"
+    refused(ArrivalsError, message, play_round, market, make_agent("relevance"))
     config = small_scenario()
     clones = Clones(config)
     clones.keeps_users = True
     market = Market(config, world=build_world(config), arrivals=clones)
-    told = "arrivals of round 1: user differs from the previous round"
-    refused(MarketError, told, play_out, market, make_agent("relevance"))
-    log, config = random_log(), small_scenario()
+    message = "arrivals of round 1: user differs from the previous round"
+    refused(MarketError, message, play_out, market, make_agent("relevance"))
+    log = random_log()
+    config = small_scenario()
     early = Swayed(config)
     opening = dataclasses.replace(early.opening(log), time=float(log.time[0]))
     object.__setattr__(early, "opening", lambda _: opening)
-    told = rf"last event at {log.time[-1]:.0f} s. .* the opening at {log.time[0]:.0f} s"
-    refused(MarketError, told, world_of, log, config, early, Intensity(config))
+    message = rf"last event at {log.time[-1]:.0f} s. .* the opening at {log.time[0]:.0f} s"
+    refused(MarketError, message, world_of, log, config, early, Intensity(config))
 
 
 class Snacking(Intensity):
     """Beside what is shown, every visitor takes one item by himself an hour later."""
 
-    item, late = 0, 3_600_000_000
+    item = 0
+    late = 3_600_000_000
 
     def organic(self, visits):
         """One item an hour later."""
@@ -409,15 +417,15 @@ def _compare(out, agents=("random",), model="popularity-hp", rounds=1, **options
 
 
 @cases(
-    "right wrong message",
+    "text slip message",
     ("= log.n_items", "= log.items_n", r"^mine.py:10: AttributeError: .*items_n"),
     ("torch.ones(len(states)", "torch.ones(len(state)", r"mine.py:16: NameError: .*'state'"),
     ("torch.ones(len(states), self.n_items)", "3", r"'int' object has no attribute.*, with mine.py:Mine"),
     ("        return self\n", "", r"fit returned None. Expected the fitted model"),
 )
-def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, message):
+def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, text, slip, message):
     """A model of one's own that raises when it is fitted or asked is an error of ours that names the line."""
-    write(MODEL.replace(right, wrong))
+    write(MODEL.replace(text, slip))
     refused((ModelError, ArmsError), message, _compare, tmp_path / "run", model="mine.py:Mine")
 
 
@@ -430,11 +438,11 @@ def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(wri
     )
     with pytest.raises(ArmsError) as caught:
         _compare(tmp_path / "run", ("random", "mine.py:One", "mine.py:Two"))
-    first, one, two, last = str(caught.value).splitlines()
+    first, first_arm, second_arm, last = str(caught.value).splitlines()
     assert first == "2 of 3 arms failed:"
-    assert one.startswith("  one, seed 0: agent 'one' raised AttributeError in round 0, at arrival ")
-    assert two.startswith("  two, seed 0: ")
-    assert one.endswith("(mine.py:8)")
+    assert first_arm.startswith("  one, seed 0: agent 'one' raised AttributeError in round 0, at arrival ")
+    assert second_arm.startswith("  two, seed 0: ")
+    assert first_arm.endswith("(mine.py:8)")
     assert last == f"tracebacks: {tmp_path / 'run'}/failures/"
     assert caught.value.folder == str(tmp_path / "run")
     assert len(list((tmp_path / "run" / "failures").iterdir())) == 2
@@ -508,16 +516,16 @@ def test_a_run_with_a_mark_of_ones_own_resumes_to_the_same_content(write, tmp_pa
     Joined with a ground intensity, both play in a product, which retraining changes.
     """
     write(text)
-    given = ["relevance"], "mine.py:product", 2
-    whole = _compare(tmp_path / "whole", *given, frozen=["relevance"])
-    rows = whole.ledger.sort_values(["arrival", "position"]).groupby(["agent", "round"])["item"]
+    options = {"model": "mine.py:product", "rounds": 2, "frozen": ["relevance"]}
+    uninterrupted = _compare(tmp_path / "whole", ["relevance"], **options)
+    rows = uninterrupted.ledger.sort_values(["arrival", "position"]).groupby(["agent", "round"])["item"]
     shown = rows.agg(list)
     assert shown["relevance", 0] == shown["relevance-frozen", 0]
     assert shown["relevance", 1] != shown["relevance-frozen", 1]
     with stopped_after_a_round(monkeypatch):
-        refused(ArmsError, "enough", _compare, tmp_path / "part", *given, frozen=["relevance"])
+        refused(ArmsError, "enough", _compare, tmp_path / "part", ["relevance"], **options)
     assert bool(list((tmp_path / "part").rglob("round-0001"))) is (text is STORED_MARK)
-    assert digest(resume(tmp_path / "part", workers=1)) == digest(whole)
+    assert digest(resume(tmp_path / "part", workers=1)) == digest(uninterrupted)
 
 
 def test_a_model_of_an_edited_file_is_not_taken_from_the_cache(write):
@@ -547,15 +555,15 @@ def test_a_model_that_stops_giving_numbers_is_named_and_frozen_arms_are_kept(wri
     asked = {"seeds": [3], "frozen": ["relevance"]}
     out = tmp_path / "run"
     refused(ArmsError, message, _compare, out, ["relevance"], "mine.py:Mine", 2, **asked)
-    left = load_run(out).rounds.groupby("agent")["round"].nunique()
-    assert left.to_dict()["relevance-frozen"] == 2
+    n_rounds = load_run(out).rounds.groupby("agent")["round"].nunique()
+    assert n_rounds.to_dict()["relevance-frozen"] == 2
 
 
 def test_what_a_users_code_says_in_several_lines_is_told_in_one(write, tmp_path):
     """The text of an exception that has line breaks is folded, wherever a user's code raised it."""
     write(MODEL.replace("self.n_items = log.n_items", "raise ValueError('one\\ntwo')"))
-    told = r"^mine.py:10: ValueError: one two$"
-    refused(ModelError, told, _compare, tmp_path / "run", model="mine.py:Mine")
+    message = r"^mine.py:10: ValueError: one two$"
+    refused(ModelError, message, _compare, tmp_path / "run", model="mine.py:Mine")
     write("raise ValueError('one\\ntwo')")
     refused(ConfigError, r"cannot import 'mine.py': ValueError: one two$", make_agent, "mine.py:Mine")
 
@@ -564,8 +572,8 @@ def test_a_file_that_imports_the_one_beside_it_is_told_how(write):
     """The folder of a file is not searched, and the message says how it is; of another module it says nothing."""
     write("K = 1", "shared.py")
     write("from shared import K")
-    told = r"No module named 'shared'; shared.py lies .*put PYTHONPATH=\. before"
-    refused(ConfigError, told, make_agent, "mine.py:Mine")
+    message = r"No module named 'shared'; shared.py lies .*put PYTHONPATH=\. before"
+    refused(ConfigError, message, make_agent, "mine.py:Mine")
     write("import shaded")
     refused(ConfigError, r"No module named 'shaded'$", make_agent, "mine.py:Mine")
 
@@ -585,10 +593,10 @@ def test_a_misspelt_place_of_an_agent_is_told_with_what_there_is(write, agent, m
 
 def test_names_are_cut_to_the_likest():
     """At most ten are told, those most like what was found; no name is said in words."""
-    told = nearest("exposre", [*(f"zz{number}" for number in range(20)), "exposure"])
-    assert "Did you mean 'exposure'?" in told
-    assert told.count(",") == 9
-    assert told.endswith("and 11 more.")
+    message = nearest("exposre", [*(f"zz{number}" for number in range(20)), "exposure"])
+    assert "Did you mean 'exposure'?" in message
+    assert message.count(",") == 9
+    assert message.endswith("and 11 more.")
     assert nearest("x", []) == " There are none."
 
 
@@ -617,7 +625,7 @@ def installed(package, monkeypatch):
 def test_plugs_of_an_installed_package_are_listed_and_played(tmp_path, monkeypatch, capsys):
     """Lists, help and the lists' details have their names; a run takes them by name, with options."""
     monkeypatch.setenv("RIMSIM_DATA", str(tmp_path / "data"))
-    for words, said in (
+    for words, output in (
         ("agents", "least-shown "),
         ("models", "bestsellers "),
         ("arrivals", "lunch "),
@@ -628,8 +636,9 @@ def test_plugs_of_an_installed_package_are_listed_and_played(tmp_path, monkeypat
         ("agents least-shown", "bonus=1.0"),
         ("models bestsellers", "smooth=0.1"),
     ):
-        assert said in said_by(capsys, words).out
-    agents, options = "least-shown(bonus=2.0),relevance", ["--measures", "top-share", "--data", "toy"]
+        assert output in said_by(capsys, words).out
+    agents = "least-shown(bonus=2.0),relevance"
+    options = ["--measures", "top-share", "--data", "toy"]
     settings = ["arrivals.kind=lunch", "arrivals.options.per_day=10", "consumer.kind=hurried"]
     settings += ["platform.model=bestsellers(smooth=1.0)", "data.min_item_events=5"]
     run = compared(tmp_path / "run", *settings, agents=agents, options=options)
@@ -642,7 +651,7 @@ def test_plugs_of_an_installed_package_are_listed_and_played(tmp_path, monkeypat
 
 @pytest.mark.usefixtures("installed")
 @cases(
-    "line said",
+    "line message",
     ("compare --agents leastshown", "agent 'leastshown' is unknown. Did you mean 'least-shown'?"),
     ("compare --agents random --set platform.model=bestseller", "Did you mean 'bestsellers'?"),
     ("compare --agents random --set arrivals.kind=lunhc", "Did you mean 'lunch'?"),
@@ -653,27 +662,27 @@ def test_plugs_of_an_installed_package_are_listed_and_played(tmp_path, monkeypat
     ("compare --agents least-shown(bonsu=1)", "has no option 'bonsu'. Did you mean 'bonus'?"),
     ("compare --set platform.model=bestsellers(smoth=1)", "has no option 'smoth'. Did you mean 'smooth'?"),
 )
-def test_a_slip_in_an_installed_name_is_told_with_the_nearest(line, said, tmp_path, monkeypatch, capsys):
+def test_a_slip_in_an_installed_name_is_told_with_the_nearest(line, message, tmp_path, monkeypatch, capsys):
     """Names of packages are among those that an error suggests."""
     monkeypatch.chdir(tmp_path)
-    assert said in said_by(capsys, line, 2).err
+    assert message in said_by(capsys, line, 2).err
 
 
 @pytest.mark.usefixtures("installed")
 def test_two_packages_that_offer_one_name_are_told(package):
     """Neither is taken silently."""
-    other = package / "other-1.dist-info"
-    other.mkdir()
+    second_package = package / "other-1.dist-info"
+    second_package.mkdir()
     try:
-        (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
-        (other / "entry_points.txt").write_text("[rimsim.agents]\nleast-shown = others:Mine\n")
+        (second_package / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
+        (second_package / "entry_points.txt").write_text("[rimsim.agents]\nleast-shown = others:Mine\n")
         refused(ConfigError, "define 'least-shown': .* and .*Uninstall one", make_agent, "leastshown")
     finally:
-        shutil.rmtree(other)
+        shutil.rmtree(second_package)
 
 
 @cases(
-    "words said",
+    "words output",
     ("agents rim-feedback", "  gain=0.1"),
     ("agents random", "No options."),
     ("models gru-hp", "  width=64"),
@@ -682,9 +691,9 @@ def test_two_packages_that_offer_one_name_are_told(package):
     ("providers viability", "  decay=0.9                    δ: share of satisfaction that remains"),
     ("measures gini", "Gini of exposure: Σ_i"),
 )
-def test_a_name_shows_its_options_and_defaults(words, said, capsys):
+def test_a_name_shows_its_options_and_defaults(words, output, capsys):
     """The lists' commands take a name and say what it is and takes."""
-    assert said in said_by(capsys, words).out
+    assert output in said_by(capsys, words).out
 
 
 def test_a_scenario_is_shown_as_yaml_to_start_from(tmp_path, capsys):
@@ -702,21 +711,30 @@ def test_options_of_models_reach_mark_and_ground(write):
     assert mark_and_ground("gru-hp(width=8,windows=2)") == ("gru(width=8)", "hp(windows=2)")
     write(MODEL.replace("device):\n        pass", "device, smooth=1):\n        self.smooth = smooth"))
     assert make("mine.py:Mine(smooth=5)").smooth == 5
-    for name, said in (
+    for name, message in (
         ("gru(widht=8)", "model gru: unknown field 'widht'. Did you mean 'width'"),
         ("bag(width=0)", "field 'width' is 0"),
         ("bag(8)", "the options cannot be read"),
         ("als(algorithm='bpr')", "name already sets the option algorithm"),
         ("mine.py:Mine(smoth=5)", "has no option 'smoth'. Did you mean 'smooth'"),
     ):
-        refused(ConfigError, said, make, name)
+        refused(ConfigError, message, make, name)
 
 
 def test_a_sweep_over_a_models_option_has_a_point_each(tmp_path):
     """``--grid`` keeps commas within brackets; the options are in the table, and the fits differ."""
-    few = "--rounds 1 --seeds 1 --workers 1 --no-certificate --set data.min_item_events=120 --set slate=5"
+    short = "--rounds 1 --seeds 1 --workers 1 --no-certificate --set data.min_item_events=120 --set slate=5"
     grid = "platform.model=popularity(smoothing=0.1),popularity(smoothing=9.0,device='cpu')"
-    line = ["sweep", *few.split(), "--set", "arrivals.per_round=60", "--agents", "relevance", "--grid", grid]
+    line = [
+        "sweep",
+        *short.split(),
+        "--set",
+        "arrivals.per_round=60",
+        "--agents",
+        "relevance",
+        "--grid",
+        grid,
+    ]
     assert main([*line, "--out", str(tmp_path / "run")]) == 0
     models = set(load_run(tmp_path / "run").sweep["model"])
     assert models == {"popularity(smoothing=0.1)", "popularity(smoothing=9.0,device='cpu')"}
@@ -734,13 +752,17 @@ def test_an_agent_whose_name_cannot_be_set_is_told(write):
 class _Fresh:
     """Relevance by another name, made in this session."""
 
-    order_free, barrier_every = True, None
+    order_free = True
+    barrier_every = None
 
     def __init__(self, name="fresh", *, broken=False):
-        self.name, self.broken, self.rounds = name, broken, 0
+        self.name = name
+        self.broken = broken
+        self.rounds = 0
 
     def begin_round(self, view):
-        self.k, self.rounds = view.k, self.rounds + 1
+        self.k = view.k
+        self.rounds = self.rounds + 1
         assert self.rounds == view.round + 1  # else another arm played with this object
 
     def act(self, arrivals):
@@ -751,7 +773,8 @@ class _Fresh:
 
 def test_objects_and_classes_of_a_session_play_with_one_worker(tmp_path):
     """A copy in each arm, so that seeds do not share state; a single name is a list of one; a measure is an object."""
-    mine, options = _Fresh("mine"), {"rounds": 1, "certify": False, "frozen": []}
+    mine = _Fresh("mine")
+    options = {"rounds": 1, "certify": False, "frozen": []}
     touched = Measure("touched", "items", "#{y: E_y > 0}", lambda facts: float((facts.exposure > 0).sum()))
     agents = ["relevance", _Fresh, mine, _Fresh("mine2")]
     run = compare(small_scenario(), agents, seeds=2, measures=[touched], out=tmp_path / "run", **options)
@@ -762,8 +785,8 @@ def test_objects_and_classes_of_a_session_play_with_one_worker(tmp_path):
     assert "touched" in set(run.rounds["metric"])
     assert "\nrelevance " in run.summary()
     assert "<td>relevance</td>" in run._repr_html_()
-    one = compare(small_scenario(), "relevance", seeds=1, workers=1, out=tmp_path / "one", **options)
-    assert one.agents == ["relevance"]
+    single = compare(small_scenario(), "relevance", seeds=1, workers=1, out=tmp_path / "one", **options)
+    assert single.agents == ["relevance"]
 
 
 @cases(
@@ -787,8 +810,8 @@ def test_an_object_that_raises_fails_in_its_own_arm(tmp_path):
     options = {"seeds": 1, "rounds": 1, "certify": False, "frozen": []}
     out = tmp_path / "run"
     agents = [_Fresh("mine", broken=True)]
-    said = refused(ArmsError, "boom", compare, small_scenario(), agents, out=out, **options)
-    assert "mine" in said
+    message = refused(ArmsError, "boom", compare, small_scenario(), agents, out=out, **options)
+    assert "mine" in message
     assert load_run(out)._repr_html_().startswith("<p>")
 
 
@@ -798,7 +821,7 @@ def test_a_table_or_a_log_is_data(tmp_path):
     columns = {"user": log.users["id"].to_numpy()[log.user], "item": log.items["id"].to_numpy()[log.item]}
     events = pd.DataFrame(columns | {"time": log.time})
     config = small_scenario(rounds=1, data=DataConfig())
-    configs = [resolved(config, log=LogArguments(given)) for given in (events, events.copy(), log)]
+    configs = [resolved(config, log=LogArguments(source)) for source in (events, events.copy(), log)]
     assert configs[0] == configs[1]
     assert configs[2].data.source.startswith(f"EventLog of {len(log):,} events (")
     worlds = [build_world(config) for config in (configs[0], configs[2])]

@@ -79,20 +79,23 @@ def test_a_truth_is_read_as_it_was_written(truth, log, tmp_path):
     """The folder holds all of it: preferences, sizes and the report."""
     users, states = _states(log)
     truth.save(tmp_path)
-    again = truths.load_truth(tmp_path)
-    assert again.kind == truth.kind
-    np.testing.assert_array_equal(again.preference(users, states), truth.preference(users, states))
-    np.testing.assert_array_equal(again.expected(users, states), truth.expected(users, states))
-    np.testing.assert_equal(dataclasses.asdict(again.report), dataclasses.asdict(truth.report))
+    loaded = truths.load_truth(tmp_path)
+    assert loaded.kind == truth.kind
+    np.testing.assert_array_equal(loaded.preference(users, states), truth.preference(users, states))
+    np.testing.assert_array_equal(loaded.expected(users, states), truth.expected(users, states))
+    np.testing.assert_equal(dataclasses.asdict(loaded.report), dataclasses.asdict(truth.report))
 
 
 @cases(
     "name damaged",
-    ("truth.json", lambda whole: b""),
-    ("truth.json", lambda whole: whole[:40]),
-    ("truth.json", lambda whole: whole.replace(b'"shrinkage"', b'"ridge"')),  # as an older version wrote it
-    ("truth.safetensors", lambda whole: whole[:90]),
-    ("model.safetensors", lambda whole: whole[:3]),
+    ("truth.json", lambda content: b""),
+    ("truth.json", lambda content: content[:40]),
+    (
+        "truth.json",
+        lambda content: content.replace(b'"shrinkage"', b'"ridge"'),
+    ),  # as an older version wrote it
+    ("truth.safetensors", lambda content: content[:90]),
+    ("model.safetensors", lambda content: content[:3]),
 )
 def test_a_damaged_truth_is_fitted_again(truth, log, name, damaged, tmp_path, monkeypatch):
     """A file of the cache that was cut off or is of another version is one of our errors; the next run replaces it."""
@@ -112,12 +115,12 @@ def test_a_bootstrap_is_another_truth_about_the_same_users(truth, log):
     """Fitted to a bootstrap, every user of the log has preferences of its own; what was chosen stays."""
     users, states = _states(log)
     drawn = [truths.fit_truth(log, gap="30min", kind=truth.kind, rank=4, bootstrap=n) for n in (0, 0, 1)]
-    rows = [one.preference(users, states) for one in drawn]
+    rows = [resampled.preference(users, states) for resampled in drawn]
     np.testing.assert_array_equal(rows[0], rows[1])
     assert not np.allclose(rows[0], rows[2])
     assert not np.allclose(rows[0], truth.preference(users, states))
-    assert [one.report.bootstrap for one in drawn] == [0, 0, 1]
-    assert all(one.report.shrinkage == truth.report.shrinkage for one in drawn)
+    assert [resampled.report.bootstrap for resampled in drawn] == [0, 0, 1]
+    assert all(resampled.report.shrinkage == truth.report.shrinkage for resampled in drawn)
     assert len(drawn[0].sizes.effect) == log.n_users
 
 
@@ -130,9 +133,10 @@ def test_one_law_decides_what_is_consumed(kind, scenario, draw):
     consumer = ConsumerConfig(truth=kind, delay="1h", attraction=3.0, position_decay=0.7)
     config = scenario(rounds=2, arrivals=arrivals, consumer=consumer)
     market = Market(config, needs=Needs(truth=True))
-    truth, release = market.world.truth, market.world.release
+    truth = market.world.truth
+    release = market.world.release
     assert truth.kind == kind
-    seen = again = 0
+    n_seen = n_returning = 0
     draws = torch.Generator().manual_seed(0)
     while not market.done:
         arrivals = market.next_arrivals(7)
@@ -149,9 +153,10 @@ def test_one_law_decides_what_is_consumed(kind, scenario, draw):
         assert ground[fresh] == pytest.approx(truth.expected(visits.log_user, states)[fresh], rel=1e-12)
         expected = share * ground[:, None]
         assert arrivals.true_intensity.numpy() == pytest.approx(expected, rel=2e-5, abs=1e-7)
-        wanted = torch.rand(arrivals.relevance.shape, generator=draws).mul(arrivals.admissible).topk(5)
-        items = torch.where(wanted.values > 0, wanted.indices, -1).numpy()
-        opened, number = market.open, market.round
+        best = torch.rand(arrivals.relevance.shape, generator=draws).mul(arrivals.admissible).topk(5)
+        items = torch.where(best.values > 0, best.indices, -1).numpy()
+        opened = market.open
+        number = market.round
         market.serve(arrivals, items)
         ledger = (opened if market.round == number else market.closed[-1]).ledger
         intensity = np.take_along_axis(arrivals.true_intensity.numpy(), items.clip(0), 1) * (items >= 0)
@@ -159,17 +164,20 @@ def test_one_law_decides_what_is_consumed(kind, scenario, draw):
         assert ledger.probability[arrivals.row] == pytest.approx(probability, rel=1e-5, abs=1e-9)
         taken = visits.uniform(items) < ledger.probability[arrivals.row]
         np.testing.assert_array_equal(ledger.consumed[arrivals.row], taken)
-        seen, again = seen + len(arrivals), again + int((counts > 0).sum())
-    assert seen == 240
-    assert again > (10 if draw == "users" else 2)
+        n_seen = n_seen + len(arrivals)
+        n_returning = n_returning + int((counts > 0).sum())
+    assert n_seen == 240
+    assert n_returning > (10 if draw == "users" else 2)
 
 
 @pytest.mark.parametrize("kind", MARKETS)
 def test_sizes_of_visits_are_those_of_their_states(kind):
     """λ* of a visit is that of its state, whether it is asked before it is served or when the round is over."""
-    arrivals, consumer = ArrivalsConfig(per_round=400), ConsumerConfig(truth=kind, attraction=5.0)
+    arrivals = ArrivalsConfig(per_round=400)
+    consumer = ConsumerConfig(truth=kind, attraction=5.0)
     market = Market(small_scenario(rounds=1, arrivals=arrivals, consumer=consumer))
-    truth, found = market.world.truth, {}
+    truth = market.world.truth
+    expected = {}
     opened = market.open
     for arrivals in batches(market, 5):
         visits = opened.visits(arrivals.row)
@@ -177,9 +185,9 @@ def test_sizes_of_visits_are_those_of_their_states(kind):
         states = visits.histories.states(visits.slot, visits.histories.events.counts[visits.slot], ticks)
         size = truth.sizes.of_visits(visits.histories, visits.slot, ticks, 0)
         assert size == pytest.approx(truth.expected(visits.log_user, states), rel=1e-12)
-        found |= dict(zip(arrivals.row.tolist(), size.tolist(), strict=True))
+        expected |= dict(zip(arrivals.row.tolist(), size.tolist(), strict=True))
     assert opened.histories.events.counts.max() > 1
-    np.testing.assert_array_equal(market.closed[0].relevant, [found[row] for row in range(len(found))])
+    np.testing.assert_array_equal(market.closed[0].relevant, [expected[row] for row in range(len(expected))])
 
 
 # -- what is chosen -----------------------------------------------------------------------------------------------
@@ -188,18 +196,19 @@ def test_sizes_of_visits_are_those_of_their_states(kind):
 def test_the_weights_of_a_truth_are_those_for_slates(log):
     """A truth is asked about slates; its regularisation is chosen by the likelihood at its largest."""
     model = truths.truth_model("bag", "30min", 4).fit(log)
-    held, found = HeldOut.of(log, "30min", 0), model.shrinkage
+    held = HeldOut.of(log, "30min", 0)
+    shrinkage = model.shrinkage
     base = [part.astype(np.float32) for part in model._impersonal(held.past)]
     by_strength = dict(model._scored(held, model.grid, log))
-    weights = for_slates(held, (by_strength[found.strength], *base))
-    own = found.personal / found.rescaling
-    assert [own, found.popularity, found.returning] == pytest.approx(weights.tolist())
+    weights = for_slates(held, (by_strength[shrinkage.strength], *base))
+    personal = shrinkage.personal / shrinkage.rescaling
+    assert [personal, shrinkage.popularity, shrinkage.returning] == pytest.approx(weights.tolist())
     nats = {}
     for strength, scores in by_strength.items():
-        own, popularity, returning = for_all(held, (scores, *base)).tolist()
-        nats[strength] = held.worth(own * scores + popularity * base[0] + returning * base[1]).nats
-    assert found.log_likelihood == pytest.approx(nats[found.strength])
-    assert found.log_likelihood == pytest.approx(max(nats.values()), abs=0.02)
+        personal, popularity, returning = for_all(held, (scores, *base)).tolist()
+        nats[strength] = held.worth(personal * scores + popularity * base[0] + returning * base[1]).nats
+    assert shrinkage.log_likelihood == pytest.approx(nats[shrinkage.strength])
+    assert shrinkage.log_likelihood == pytest.approx(max(nats.values()), abs=0.02)
 
 
 def test_a_log_of_strangers_gets_a_truth_of_which_nothing_is_claimed(log):
@@ -213,18 +222,18 @@ def test_a_log_of_strangers_gets_a_truth_of_which_nothing_is_claimed(log):
 
 def test_the_truth_is_chosen_by_the_likelihood_of_later_sessions(log):
     """``auto`` takes the likeliest candidate where the other is behind by more than one error."""
-    found = truths.fit_truth(log, gap="30min", rank=4).report
+    report = truths.fit_truth(log, gap="30min", rank=4).report
     alone = {kind: truths.fit_truth(log, gap="30min", kind=kind, rank=4).report for kind in truths.CANDIDATES}
-    assert {one.kind for one in found.candidates} == set(truths.CANDIDATES)
-    for one in found.candidates:
-        mine = alone[one.kind]
-        assert (one.log_likelihood, one.precision) == (mine.log_likelihood, mine.precision)
-    first, other = found.candidates
-    assert found.kind == first.kind
-    assert found.log_likelihood == first.log_likelihood > found.popularity_log_likelihood
+    assert {candidate.kind for candidate in report.candidates} == set(truths.CANDIDATES)
+    for candidate in report.candidates:
+        mine = alone[candidate.kind]
+        assert (candidate.log_likelihood, candidate.precision) == (mine.log_likelihood, mine.precision)
+    first, second = report.candidates
+    assert report.kind == first.kind
+    assert report.log_likelihood == first.log_likelihood > report.popularity_log_likelihood
     assert (first.behind, first.behind_error) == (0.0, 0.0)
-    assert other.behind == pytest.approx(first.log_likelihood - other.log_likelihood)
-    assert other.behind > other.behind_error > 0
+    assert second.behind == pytest.approx(first.log_likelihood - second.log_likelihood)
+    assert second.behind > second.behind_error > 0
     assert alone["bag"].candidates[0].behind == 0.0
 
 
@@ -242,14 +251,16 @@ def test_agreement_decides_among_candidates_that_are_as_likely(log, behind, chos
     fitted = {kind: truths.truth_model(kind, "30min", 4).fit(log) for kind in truths.CANDIDATES}
     sizes, _ = fit_sizes(log, "30min", None)
     monkeypatch.setattr(Worth, "behind", lambda self, best: (0.0, 0.0) if self is best else (behind, 1.0))
-    likelier, worths, worth = fitted["factors"], [], HeldOut.worth
+    likelier = fitted["factors"]
+    worths = []
+    worth = HeldOut.worth
     monkeypatch.setattr(HeldOut, "worth", lambda *now: worths.append(worth(*now)) or worths[-1])
     monkeypatch.setattr(Worth, "nats", property(lambda self: float(self is worths[0])))
     monkeypatch.setattr(truths, "_preference_of", lambda model, _: model)
     monkeypatch.setattr(truths, "_agreement", lambda _, model, __: float(model is not likelier))
-    found = truths._candidates(held, fitted, sizes, "30min", 4)
-    assert found[0].kind == chosen
-    assert [one.agreement for one in found] == ([1.0, 0.0] if chosen == "bag" else [None, None])
+    ranking = truths._candidates(held, fitted, sizes, "30min", 4)
+    assert ranking[0].kind == chosen
+    assert [candidate.agreement for candidate in ranking] == ([1.0, 0.0] if chosen == "bag" else [None, None])
 
 
 def test_agreement_is_that_of_settled_pairs():
@@ -257,7 +268,7 @@ def test_agreement_is_that_of_settled_pairs():
     source = np.random.default_rng(0)
     hits = [0.3 + 0.1 * source.random(50), 0.1 + 0.1 * source.random(50), 0.15 + 0.1 * source.random(50)]
     hits.append(hits[0] + source.normal(0, 0.1, 50) - 0.001)
-    slates = [(np.tile([2 * n, 2 * n + 1], (50, 1)), Worth(one, one, one)) for n, one in enumerate(hits)]
+    slates = [(np.tile([2 * n, 2 * n + 1], (50, 1)), Worth(rate, rate, rate)) for n, rate in enumerate(hits)]
     share = np.tile([0.3, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.01], (50, 1))
     # Settled: 0 > 1, 0 > 2, 2 > 1, 3 > 1, 3 > 2, of which the law has the first two.
     assert truths._agreement(slates, share, np.ones(50)) == pytest.approx((2 - 3) / 5)
@@ -271,14 +282,14 @@ def test_the_error_of_a_difference_is_that_over_users():
     """The gap is a mean over items taken; twice the users have the same gap, and its error by the root of two."""
     source = np.random.default_rng(0)
     taken = source.integers(1, 9, 40).astype(float)
-    one, other = (Worth(taken, -taken * source.random(40), taken) for _ in range(2))
-    gap, error = other.behind(one)
-    differences = one.by_user - other.by_user
+    first, second = (Worth(taken, -taken * source.random(40), taken) for _ in range(2))
+    gap, error = second.behind(first)
+    differences = first.by_user - second.by_user
     assert gap == pytest.approx(differences.sum() / taken.sum())
     assert error == pytest.approx(np.sqrt(((differences - gap * taken) ** 2).sum()) / taken.sum())
-    twice = [Worth(taken, np.tile(each.by_user, 2), np.tile(taken, 2)) for each in (one, other)]
+    twice = [Worth(taken, np.tile(each.by_user, 2), np.tile(taken, 2)) for each in (first, second)]
     assert twice[1].behind(twice[0]) == pytest.approx((gap, error / 2**0.5))
-    assert one.behind(one) == (0.0, 0.0)
+    assert first.behind(first) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("kind", ["bag", "bag-visits", "ease", "returning"])
@@ -301,8 +312,8 @@ def test_factors_have_each_users_own_vector_whatever_it_consumed(log):
     np.testing.assert_array_equal(rows[::-1], truth.preference(users[::-1], states))
     model = make("factors", mark=dataclasses.replace(truth.model.config, shrinkage=truth.report.shrinkage))
     model.fit(log)
-    whole = model.score(UserStates.of(log, users, np.inf)).double().numpy()
-    assert rows == pytest.approx(whole, rel=1e-5)
+    of_model = model.score(UserStates.of(log, users, np.inf)).double().numpy()
+    assert rows == pytest.approx(of_model, rel=1e-5)
 
 
 def test_a_model_of_ones_own_is_a_truth(tmp_path, log):
@@ -323,8 +334,8 @@ def test_a_model_of_ones_own_is_a_truth(tmp_path, log):
 
 def test_an_unknown_truth_is_refused(log):
     """The error names the nearest model; an empty log has no truth."""
-    said = "consumer.truth is 'factor', which is not a truth. Did you mean 'factors'"
-    refused(ConfigError, said, truths.fit_truth, log, gap="30min", kind="factor")
+    message = "consumer.truth is 'factor', which is not a truth. Did you mean 'factors'"
+    refused(ConfigError, message, truths.fit_truth, log, gap="30min", kind="factor")
     wrong = small_scenario(consumer=ConsumerConfig(truth="baq"))
     refused(ConfigError, "consumer.truth is 'baq'", check_plugs, wrong)
     refused(ModelError, "at least one event", truths.fit_truth, log.rows(slice(0, 0)), gap="30min")
@@ -350,15 +361,15 @@ def test_sizes_add_up_to_the_logs_own(log):
     sizes, report = fit_sizes(log, "30min", later_sessions(log))
     sessions = log.sessions("30min")
     states = UserStates.of(log, sessions.user, sessions.start)
-    found = sizes.expected(sessions.user, states)
+    expected = sizes.expected(sessions.user, states)
     first = states.lengths == 0
     assert first.any()
     assert (~first).any()
-    for some in (first, ~first):
-        assert found[some].sum() == pytest.approx(sessions.count[some].sum(), rel=1e-9)
+    for selected in (first, ~first):
+        assert expected[selected].sum() == pytest.approx(sessions.count[selected].sum(), rel=1e-9)
     assert report.mean == pytest.approx(sessions.count.mean())
-    found = report.first, report.later
-    assert found == pytest.approx([sessions.count[some].mean() for some in (first, ~first)])
+    expected = report.first, report.later
+    assert expected == pytest.approx([sessions.count[selected].mean() for selected in (first, ~first)])
 
 
 def test_the_shrinkage_of_many_sessions_is_chosen_on_those_of_some_users(log, monkeypatch):
@@ -367,11 +378,11 @@ def test_the_shrinkage_of_many_sessions_is_chosen_on_those_of_some_users(log, mo
     sessions = len(log.sessions("30min"))
     assert report.left_out_sessions == sessions
     monkeypatch.setattr("rimsim.market.consumers.session_sizes._SESSIONS", sessions // 2)
-    some, thinner = fit_sizes(log, "30min", None)
+    fitted_sizes, thinner = fit_sizes(log, "30min", None)
     assert sessions // 3 < thinner.left_out_sessions <= sessions // 2
     assert thinner.mean == pytest.approx(report.mean)
     if thinner.shrinkage == report.shrinkage:
-        np.testing.assert_array_equal(some.effect, everyone.effect)
+        np.testing.assert_array_equal(fitted_sizes.effect, everyone.effect)
     visits = np.bincount(log.sessions("30min").user, minlength=log.n_users)
     drawn = _Sizes(log, "30min").of_some_users(sessions // 2)
     among = np.unique(drawn.user)
@@ -389,7 +400,8 @@ def test_session_sizes_are_held_to_the_states_that_the_log_has():
         return float(sizes.expected(np.array([0]), states)[0])
 
     def law(events: float, days: float) -> float:
-        n, r = np.log(1.0 + events), np.log(days)
+        n = np.log(1.0 + events)
+        r = np.log(days)
         return 2.0 * np.exp(1.0 - 0.3 * n + 0.1 * n**2 + 0.2 * r + 0.05 * r**2)
 
     assert expected(60, 3.0) == pytest.approx(law(60, 3.0))
@@ -404,7 +416,7 @@ def test_a_factor_of_items_moves_their_shares_and_not_the_session():
     usual = world.build_world(config)
     bias = np.random.default_rng(0).normal(0, 1, usual.log.n_items)
     moved = dataclasses.replace(usual, truth=dataclasses.replace(usual.truth, item_bias=bias))
-    markets = (Market(config, world=one) for one in (usual, moved))
+    markets = (Market(config, world=used_world) for used_world in (usual, moved))
     plain, biased = (market.open.visits(np.arange(50)).true_scores for market in markets)
     expected = plain[0] * np.exp(bias)
     np.testing.assert_allclose(biased[0], expected / expected.sum(1, keepdims=True), rtol=1e-4)
@@ -418,9 +430,9 @@ def test_a_bootstrap_reaches_the_first_model_of_the_platform():
     drawn = truths.resampled(past, truths.drawn_users(past.n_users, 3))
     moved = dataclasses.replace(config, consumer=ConsumerConfig(truth="factors", truth_seed=3))
     states = UserStates.of(past, np.zeros(1, np.int64), np.inf)
-    for asked, log in ((config, past), (moved, drawn)):
+    for setting, log in ((config, past), (moved, drawn)):
         fresh = make("popularity-hp", seed=0, device="cpu", gap="30min").fit(log)
-        assert torch.equal(initial_model(asked, past, 0).score(states), fresh.score(states))
+        assert torch.equal(initial_model(setting, past, 0).score(states), fresh.score(states))
 
 
 SEEN = np.arange(200) % 5 > 0  # items that a made-up warm-up log has met
@@ -497,8 +509,8 @@ def test_what_cannot_be_hidden_is_refused():
     hidden = HiddenConfig(rho=0.5, of="new")
     new = small_scenario(consumer=ConsumerConfig(truth="factors", rank=4, hidden=hidden))
     refused(ConfigError, "consumer.hidden.of: 'new' selects only 0 items of this market", build_world, new)
-    known = small_scenario(consumer=ConsumerConfig(kind="replay", hidden=HiddenConfig(rho=0.0)))
-    refused(ConfigError, "consumer.hidden: consumer.kind 'replay' has no fitted truth", Market, known)
+    replay = small_scenario(consumer=ConsumerConfig(kind="replay", hidden=HiddenConfig(rho=0.0)))
+    refused(ConfigError, "consumer.hidden: consumer.kind 'replay' has no fitted truth", Market, replay)
 
 
 @given(late=st.lists(st.booleans(), min_size=20, max_size=20), rho=st.sampled_from([1.0, 0.5]))
@@ -509,9 +521,9 @@ def test_what_nobody_can_be_shown_takes_nothing_from_what_is_shown(late, rho):
     share, size = visits.true_scores
     release = np.where(np.resize(late, market.n_items), NEVER, ALWAYS)
     scores = TruthScores.of_round(market.world.truth, visits.histories, visits.schedule, 0, release)
-    fewer, same = scores.of(visits.row)
-    np.testing.assert_array_equal(size, same)
-    np.testing.assert_array_equal(fewer, np.where(release == NEVER, np.float32(0), share))
+    shares, sizes = scores.of(visits.row)
+    np.testing.assert_array_equal(size, sizes)
+    np.testing.assert_array_equal(shares, np.where(release == NEVER, np.float32(0), share))
     assert share.sum(1) == pytest.approx(np.ones(len(share)), rel=1e-5)
 
 
@@ -521,13 +533,14 @@ class _Later(Intensity):
     law = None
 
     def organic(self, visits):
-        rows, items = [], []
+        rows = []
+        items = []
         for row, slot in zip(visits.row, visits.slot, strict=True):
             last = np.arange(visits.world.log.n_items)[-40:]
-            left = np.setdiff1d(last, visits.histories.consumed(np.array([slot]))[1])
-            if row % 2 == 0 and len(left):
+            unconsumed = np.setdiff1d(last, visits.histories.consumed(np.array([slot]))[1])
+            if row % 2 == 0 and len(unconsumed):
                 rows.append(row)
-                items.append(left[row * 7919 % len(left)])
+                items.append(unconsumed[row * 7919 % len(unconsumed)])
         days = np.array(rows, np.int64) % 5
         ticks = visits.schedule.tick[np.array(rows, np.int64)] + days * 86_400 * TICKS
         return Organic(np.array(rows, np.int64), ticks, np.array(items, np.int64))
@@ -539,16 +552,19 @@ def test_a_truth_takes_each_event_once_in_whatever_order_they_come(delay):
     consumer = ConsumerConfig(truth="bag", attraction=5.0, delay=delay)
     arrivals = ArrivalsConfig(per_round=900, max_visits=8)
     config = small_scenario(rounds=1, consumer=consumer, arrivals=arrivals)
-    market, later = Market(config, consumer=_Later(config)), 0
+    market = Market(config, consumer=_Later(config))
+    later = 0
     for waiting in batches(market, 8):
-        opened, model = market.open, market.world.truth.model
-        slots, ticks = market.schedule.slot[waiting.row], market.schedule.tick[waiting.row]
+        opened = market.open
+        model = market.world.truth.model
+        slots = market.schedule.slot[waiting.row]
+        ticks = market.schedule.tick[waiting.row]
         counts = opened.histories.events.counts[slots]
         later += int((opened.histories.visible_at(slots, ticks + opened._wait - 1) < counts).sum())
-        whole = model.score(opened.histories.states(slots, counts, ticks)).numpy()
+        expected = model.score(opened.histories.states(slots, counts, ticks)).numpy()
         row, item = opened.histories.consumed(slots, counts)
-        whole[row, item] = 0.0
-        whole /= np.maximum(whole.sum(1, keepdims=True), 1e-9)  # some have taken everything
-        np.testing.assert_allclose(opened._true_scores(waiting.row)[0], whole, atol=1e-5)
+        expected[row, item] = 0.0
+        expected /= np.maximum(expected.sum(1, keepdims=True), 1e-9)  # some have taken everything
+        np.testing.assert_allclose(opened._true_scores(waiting.row)[0], expected, atol=1e-5)
         waiting.admissible[:, -40:] = False  # of what is served
     assert later > 0

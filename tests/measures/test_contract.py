@@ -85,8 +85,8 @@ def test_the_tests_of_a_measure_find_what_is_wrong(test, wrong):
 def test_a_record_cannot_be_written_to_and_counts_its_slates(facts):
     """A measure that sorts in place is an error; each item's exposures and consumptions are those of positions."""
     refused(ValueError, "read-only", facts.slates.sort)
-    told = "'mine' raised ValueError in round 1: .*read-only"
-    refused(MeasureError, told, _measure(lambda f: f.required.sort()).value, facts)
+    message = "'mine' raised ValueError in round 1: .*read-only"
+    refused(MeasureError, message, _measure(lambda f: f.required.sort()).value, facts)
     for item in range(facts.n_items):
         shown = facts.slates == item
         assert facts.exposure[item] == shown.sum()
@@ -96,17 +96,17 @@ def test_a_record_cannot_be_written_to_and_counts_its_slates(facts):
 def test_what_has_no_finite_value_is_left_out(facts):
     """None, NaN and infinity leave a gap; texts, lists, arrays and complex numbers are refused; tags follow names."""
     values = {"none": None, "nan": math.nan, "inf": np.inf, "whole": np.int64(3), "yes": True}
-    given = [_measure(lambda _, value=value: value, name=name) for name, value in values.items()]
-    assert room.measured(facts, given) == {"whole": 3.0, "yes": 1.0}
+    constants = [_measure(lambda _, value=value: value, name=name) for name, value in values.items()]
+    assert room.measured(facts, constants) == {"whole": 3.0, "yes": 1.0}
     measure = _measure(lambda _: 0.5, name="new_items")
     assert (measure.title, measure.tag, measure.better) == ("New items", "own/new_items", "neither")
     for value in ("0.5", [0.5], np.ones(2), 1j):
-        told = f"'mine' returned a {type(value).__name__}. Expected a number"
-        refused(MeasureError, told, _measure(lambda _, value=value: value).value, facts)
+        message = f"'mine' returned a {type(value).__name__}. Expected a number"
+        refused(MeasureError, message, _measure(lambda _, value=value: value).value, facts)
 
 
 @cases(
-    "fields said",
+    "fields message",
     ({"name": "my measure"}, "name is 'my measure'. Expected letters, digits and _"),
     ({"name": 3}, "name is 3"),
     ({"group": "a/b"}, "group is 'a/b'"),
@@ -115,9 +115,9 @@ def test_what_has_no_finite_value_is_left_out(facts):
     ({"better": "more"}, "better is 'more'. Expected higher, lower, neither"),
     ({"of": 0.5}, "of is a float. Expected a function"),
 )
-def test_a_measure_that_cannot_stand_in_a_table_is_refused(fields, said):
+def test_a_measure_that_cannot_stand_in_a_table_is_refused(fields, message):
     """Each field that does not fit is named, with what was found and what is allowed."""
-    refused(ConfigError, said, _measure, **{"of": lambda _: 0.5} | fields)
+    refused(ConfigError, message, _measure, **{"of": lambda _: 0.5} | fields)
 
 
 MINE = """\
@@ -146,7 +146,7 @@ def test_a_measure_is_found_by_its_place_and_kept_without_its_function(write):
 
 
 @cases(
-    "places said",
+    "places message",
     (["mine.py"], r"measure 'mine.py' is a file. Add a name in it: .*mine.py:empty or mine.py:again"),
     (["mine.py:emty"], r"mine.py has no 'emty'. Did you mean 'empty'\? Use one of again, empty, taken"),
     (["mine.py:share"], r"found a function. Expected a Measure \(mine.py has empty, again, taken\)"),
@@ -156,33 +156,33 @@ def test_a_measure_is_found_by_its_place_and_kept_without_its_function(write):
     (["mine.py:taken"], "is called 'gini', which is the name of a built-in measure"),
     (["mine.py:empty", "mine.py:again"], "is called 'empty', which is the name of 'mine.py:empty'"),
 )
-def test_what_is_no_measure_is_refused_by_name(write, places, said):
+def test_what_is_no_measure_is_refused_by_name(write, places, message):
     """A place without a measure, or a name that is taken, is told with what was found and what is allowed."""
     write(MINE)
-    refused(ConfigError, said, room.own_measures, places)
+    refused(ConfigError, message, room.own_measures, places)
 
 
 def test_a_slip_in_a_measure_is_told_when_it_is_loaded(write):
     """A measure without a unit is refused with its file; NaN where nothing is shown is a gap, not an error."""
     write(MINE.replace('"share", "#{', '"", "#{'))
-    told = "'mine.py:empty': cannot import 'mine.py': .*unit is ''"
-    refused(ConfigError, told, room.own_measures, ["mine.py:empty"])
+    message = "'mine.py:empty': cannot import 'mine.py': .*unit is ''"
+    refused(ConfigError, message, room.own_measures, ["mine.py:empty"])
     write(MINE.replace("(facts.slates < 0).mean()", "facts.intensity[facts.slates >= 0].mean()"))
     room.try_measures(room.own_measures(["mine.py:empty"]), random_items(), slate=5)
 
 
 @cases(
-    "body said",
+    "body message",
     ("facts.slate.mean()", r"'empty' raised AttributeError in round 1: .*'slate'.*mine.py:5"),
     ("facts.exposure / facts.required", r"'empty' returned a ndarray. Expected a number.*"),
     ("1 / facts.exposure.sum().item()", r"'empty' raised ZeroDivisionError.*mine.py:5"),
     ("facts.price.mean()", r"'mine.py:empty' returned nan for a made-up round. Expected a finite"),
 )
-def test_a_measure_that_cannot_be_computed_is_refused_before_a_run(write, body, said):
+def test_a_measure_that_cannot_be_computed_is_refused_before_a_run(write, body, message):
     """A measure is tried on made-up rounds, one of them with nothing shown; a slip is told with its line."""
     write(MINE.replace("(facts.slates < 0).mean()", body))
     measures = room.own_measures(["mine.py:empty"])
-    refused(MeasureError, said, room.try_measures, measures, random_items(), slate=5)
+    refused(MeasureError, message, room.try_measures, measures, random_items(), slate=5)
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +203,9 @@ def test_the_documented_measure_is_in_the_table_of_rounds(documented):
     year = load("ml-latest-small", min_item_events=120).items["year"].to_numpy(int)
     shown = run.ledger.assign(new=year[run.ledger["item"]] > year.max() - 10)
     expected = shown.groupby(["agent", "seed", "round"], observed=True)["new"].mean()
-    found = run.rounds[run.rounds["metric"] == "freshness"].set_index(["agent", "seed", "round"])["value"]
-    assert len(found) == 3 * 2 * 2
-    assert found.to_dict() == pytest.approx(expected.to_dict())
+    freshness = run.rounds[run.rounds["metric"] == "freshness"].set_index(["agent", "seed", "round"])["value"]
+    assert len(freshness) == 3 * 2 * 2
+    assert freshness.to_dict() == pytest.approx(expected.to_dict())
     assert expected.nunique() > 4
 
 
@@ -231,12 +231,13 @@ def test_the_documented_measure_is_in_tables_pictures_and_tensorboard(documented
 
 def test_the_documented_run_is_repeated_with_its_measure(documented, capsys):
     """--from repeats the run, measure included, to the same tables; --resume takes the same measure and no other."""
-    folder, again = str(documented / "run"), str(documented / "again")
-    assert "equal to" in said_by(capsys, f"compare --from {folder} --out {again} --workers 1").out
+    folder = str(documented / "run")
+    second_folder = str(documented / "again")
+    assert "equal to" in said_by(capsys, f"compare --from {folder} --out {second_folder} --workers 1").out
     place = f"{documented / 'my_measure.py'}:freshness"
     assert main(["compare", "--resume", "--out", folder, "--measures", place]) == 0
-    told = "some options differ from those that the run began with: measures ['other.py:freshness']"
-    assert told in said_by(capsys, f"compare --resume --out {folder} --measures other.py:freshness", 2).err
+    message = "some options differ from those that the run began with: measures ['other.py:freshness']"
+    assert message in said_by(capsys, f"compare --resume --out {folder} --measures other.py:freshness", 2).err
 
 
 def _compare(out, measures=("mine.py:empty",)):
@@ -246,7 +247,8 @@ def _compare(out, measures=("mine.py:empty",)):
 def test_built_in_values_are_the_same_beside_a_measure_of_ones_own(write):
     """What is built in does not depend on which other measures are computed."""
     write(MINE)
-    with_mine, without = _compare("mine"), _compare("plain", ())
+    with_mine = _compare("mine")
+    without = _compare("plain", ())
     rounds = with_mine.rounds
     mine = rounds["metric"] == "empty"
     shown = with_mine.ledger.groupby("round").size() / (120 * 5)
@@ -268,27 +270,27 @@ def test_a_run_with_a_measure_resumes_and_refuses_a_file_that_changed(write, mon
 def test_a_sweep_has_the_measure_at_every_point(write, capsys):
     """The table of a sweep holds its late means, and the printed one a column."""
     write(MINE)
-    asked = {"seeds": 1, "workers": 1, "measures": ["mine.py:empty"], "certify": False}
-    table = sweep(small_scenario(rounds=1), {"slate": [2, 3]}, ("random",), out="sweep", **asked).sweep
+    options = {"seeds": 1, "workers": 1, "measures": ["mine.py:empty"], "certify": False}
+    table = sweep(small_scenario(rounds=1), {"slate": [2, 3]}, ("random",), out="sweep", **options).sweep
     assert table[table["metric"] == "empty"]["value"].to_list() == [0.0, 0.0]
     assert "empty" in said_by(capsys, "report sweep").out
 
 
 @cases(
-    "right place error said",
+    "field place error message",
     ("slates", "mine.py:emty", ConfigError, "Did you mean 'empty'"),
     ("slate", "mine.py:empty", MeasureError, "no attribute 'slate'.*mine.py:5"),
 )
-def test_what_cannot_be_measured_is_refused_before_anything_is_written(write, right, place, error, said):
+def test_what_cannot_be_measured_is_refused_before_anything_is_written(write, field, place, error, message):
     """A wrong name and a function with a slip are told at once, and no folder appears."""
-    write(MINE.replace("slates", right))
-    refused(error, said, _compare, "run", [place])
+    write(MINE.replace("slates", field))
+    refused(error, message, _compare, "run", [place])
     assert not Path("run").exists()
 
 
 def test_a_measure_that_fails_in_a_round_is_named_with_its_line(write):
     """What no made-up round showed ends the arm with an error that names measure, round and line."""
     write(MINE.replace("(facts.slates < 0).mean()", "1 / (2 - facts.round)"))
-    told = r"measure 'empty' raised ZeroDivisionError in round 2: .*\(mine.py:5\)"
-    refused(ArmsError, told, _compare, "run")
+    message = r"measure 'empty' raised ZeroDivisionError in round 2: .*\(mine.py:5\)"
+    refused(ArmsError, message, _compare, "run")
     assert np.isclose(load_run("run").rounds.query("metric == 'empty'")["value"].max(), 1.0)

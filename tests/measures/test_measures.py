@@ -56,8 +56,8 @@ def test_gini_is_half_the_relative_mean_difference_and_twice_the_area_above_the_
 )
 def test_closed_forms_of_concentration(counts, expected):
     """Gini, perplexity, coverage and effective items of one item with all, an even spread, no meeting and nothing."""
-    found = (measures.gini, measures.perplexity, measures.coverage, measures.effective_items)
-    assert [measure(counts) for measure in found] == pytest.approx(expected)
+    functions = (measures.gini, measures.perplexity, measures.coverage, measures.effective_items)
+    assert [measure(counts) for measure in functions] == pytest.approx(expected)
     if not np.sum(counts):  # every item holds its equal share
         assert measures.lorenz(counts) == pytest.approx(np.linspace(0, 1, len(counts) + 1), abs=1e-15)
 
@@ -69,7 +69,8 @@ def test_effective_items_is_the_inverse_chance_that_two_draws_meet():
     meeting = np.mean([events[i] == events[j] for i, j in pairs])
     assert measures.effective_items(np.bincount(events, minlength=6)) == pytest.approx(1 / meeting)
     rows = np.random.default_rng(3)
-    meeting, spread = [], []
+    meeting = []
+    spread = []
     for size in (60, 600):
         samples = rows.multinomial(size, np.full(30, 1 / 30), size=400)
         meeting.append(np.mean([1 / measures.effective_items(sample) for sample in samples]))
@@ -89,8 +90,10 @@ def test_examined_exposure_sums_the_chance_of_every_position(seed, gamma):
                 expected[item] += gamma**position
     weights = measures.position_weights(gamma, slates.shape[1])
     assert measures.weighted_exposure(slates, weights, 12) == pytest.approx(expected, abs=1e-4)
-    every = measures.position_weights(1, slates.shape[1])
-    assert (measures.weighted_exposure(slates, every, 12) == measures.exposure_counts(slates, 12)).all()
+    equal_weights = measures.position_weights(1, slates.shape[1])
+    assert (
+        measures.weighted_exposure(slates, equal_weights, 12) == measures.exposure_counts(slates, 12)
+    ).all()
     assert measures.exposure_counts(slates, 12).sum() == (slates >= 0).sum()
 
 
@@ -104,15 +107,16 @@ def test_examined_exposure_sums_the_chance_of_every_position(seed, gamma):
 )
 def test_guarantees_by_hand(exposure, required, expected):
     """Units and share that are missing, items met and the worst ratio; items without a guarantee do not count."""
-    found = measures.shortfall_units, measures.shortfall, measures.items_met, measures.worst_ratio
-    values = [measure(np.array(exposure), np.array(required)) for measure in found]
+    functions = measures.shortfall_units, measures.shortfall, measures.items_met, measures.worst_ratio
+    values = [measure(np.array(exposure), np.array(required)) for measure in functions]
     assert values == pytest.approx(expected, rel=1e-15)
 
 
 def test_shortfalls_and_popularity_by_hand():
     """The same exposures lack looks only if they come last; an even spread has the catalogue's mean popularity."""
     required = np.array([0, 4])
-    last, mixed = np.array([[0, 1]] * 4), np.array([[0, 1], [1, 0]] * 2)
+    last = np.array([[0, 1]] * 4)
+    mixed = np.array([[0, 1], [1, 0]] * 2)
     assert measures.examined_shortfall(mixed, required, 0.5) == pytest.approx(0)
     assert measures.examined_shortfall(last, required, 0.5) == pytest.approx(1 - 0.5 / 0.75)
     assert measures.examined_shortfall(last, required, 1.0) == 0
@@ -133,7 +137,8 @@ def test_who_pays_finds_the_decile_that_carries_the_guarantees():
     assert measures.who_pays(slates, binding, intensity).tolist() == [1] * 5 + [0] * 5
     just_kept = measures.binding_items([3, 2, 0], [3, 3, 0])  # it needs no help
     assert just_kept.tolist() == [False, True, False]
-    slates, binding = np.repeat(np.arange(10), 10)[:, None], np.isin(np.arange(10), [2, 7])
+    slates = np.repeat(np.arange(10), 10)[:, None]
+    binding = np.isin(np.arange(10), [2, 7])
     assert measures.who_pays(slates, binding, np.ones(100)).tolist() == [0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
 
 
@@ -141,7 +146,8 @@ def test_who_pays_finds_the_decile_that_carries_the_guarantees():
 def test_who_pays_adds_up_to_the_exposure_of_binding_items(seed, n):
     """Group means times group sizes give back the exposures of the binding items."""
     rows = np.random.default_rng(seed)
-    slates, binding = _slates(seed, n=n), rows.random(12) < 0.4
+    slates = _slates(seed, n=n)
+    binding = rows.random(12) < 0.4
     means = measures.who_pays(slates, binding, rows.random(n))
     sizes = np.bincount(np.arange(n) * 10 // n, minlength=10)
     assert sizes.max() - sizes.min() <= 1
@@ -239,7 +245,8 @@ def test_jaccard_equals_set_arithmetic(seed):
     pairs = np.concatenate([measures.sample_pairs(len(slates), 30, seed), [[0, 1], [2, 2]]])
     expected = []
     for first, second in pairs:
-        a, b = set(slates[first]) - {-1}, set(slates[second]) - {-1}
+        a = set(slates[first]) - {-1}
+        b = set(slates[second]) - {-1}
         expected.append(len(a & b) / len(a | b) if a | b else 0)
     assert measures.jaccard(slates, pairs) == pytest.approx(np.mean(expected))
     assert measures.jaccard(slates, np.zeros((0, 2), int)) == 0
@@ -261,18 +268,19 @@ def test_genres_are_split_evenly_and_drift_between_0_and_1_bit():
 def test_genre_drift_is_a_symmetric_divergence_in_bits(counts, seed):
     """It equals the mean Kullback-Leibler divergence to the mixture, lies in [0, 1] and is symmetric."""
     rows = np.random.default_rng(seed)
-    other = rows.integers(0, 50, len(counts)) + 1
+    other_counts = rows.integers(0, 50, len(counts)) + 1
     weights, _ = measures.genre_weights([str(rows.integers(4)) for _ in counts])
-    drift = measures.genre_drift(counts, other, weights)
-    p, q = measures.genre_shares(counts, weights), measures.genre_shares(other, weights)
+    drift = measures.genre_drift(counts, other_counts, weights)
+    p = measures.genre_shares(counts, weights)
+    q = measures.genre_shares(other_counts, weights)
     mixture = (p + q) / 2
     divergence = 0.0
     for share in (p, q):
-        some = share > 0
-        divergence += 0.5 * (share[some] * np.log2(share[some] / mixture[some])).sum()
+        is_positive = share > 0
+        divergence += 0.5 * (share[is_positive] * np.log2(share[is_positive] / mixture[is_positive])).sum()
     assert drift == pytest.approx(divergence, abs=1e-9)
     assert 0 <= drift <= 1
-    assert drift == pytest.approx(measures.genre_drift(other, counts, weights), abs=1e-12)
+    assert drift == pytest.approx(measures.genre_drift(other_counts, counts, weights), abs=1e-12)
 
 
 @cases("count late", (1, [0]), (2, [1]), (3, [2]), (4, [2, 3]), (7, [4, 5, 6]), (8, [4, 5, 6, 7]))
@@ -290,10 +298,11 @@ def test_expected_exposure_is_that_of_its_definition():
     """EE-L is the squared distance of shares, and EE-D − EE-R + Σ ε*² of the other two (Diaz et al.)."""
     draw = np.random.default_rng(0)
     exposure, target = draw.gamma(0.5, size=(2, 40))
-    shares, wanted = exposure / exposure.sum(), target / target.sum()
-    found = measures.expected_exposure(exposure, target)
-    assert found.loss == pytest.approx(((shares - wanted) ** 2).sum())
-    assert found.loss == pytest.approx(found.disparity - found.relevance + (wanted**2).sum())
+    shares = exposure / exposure.sum()
+    target_share = target / target.sum()
+    result = measures.expected_exposure(exposure, target)
+    assert result.loss == pytest.approx(((shares - target_share) ** 2).sum())
+    assert result.loss == pytest.approx(result.disparity - result.relevance + (target_share**2).sum())
     alike = measures.expected_exposure(3 * target, target)
     assert alike.loss == pytest.approx(0)
 
@@ -313,14 +322,20 @@ def test_expected_exposure_is_that_of_lenskits_authors_in_shares(decay, shown, d
 
     Groups of the items at each position of some users' slates, and of the items that each of them wants.
     """
-    slates, wanted = np.array(shown), np.array(due)
+    slates = np.array(shown)
+    due_slates = np.array(due)
     exposure = np.bincount(slates.ravel(), np.tile(decay ** np.arange(slates.shape[1]), len(slates)), 3)
-    target = np.bincount(wanted.ravel(), minlength=3)
-    found = measures.expected_exposure(exposure, target)
-    given, asked = ((1 - decay**count) / (1 - decay) for count in (slates.shape[1], wanted.shape[1]))
+    target = np.bincount(due_slates.ravel(), minlength=3)
+    result = measures.expected_exposure(exposure, target)
+    total_shown = (1 - decay ** slates.shape[1]) / (1 - decay)
+    total_due = (1 - decay ** due_slates.shape[1]) / (1 - decay)
     squares = ((target / target.sum()) ** 2).sum()
-    loss = given**2 * found.disparity - given * asked * found.relevance + asked**2 * squares
-    ours = (given**2 * found.disparity, given * asked * found.relevance, loss)
+    loss = (
+        total_shown**2 * result.disparity
+        - total_shown * total_due * result.relevance
+        + total_due**2 * squares
+    )
+    ours = (total_shown**2 * result.disparity, total_shown * total_due * result.relevance, loss)
     assert ours == pytest.approx(theirs, rel=1e-9)
 
 
@@ -333,13 +348,14 @@ def test_expected_exposure_is_that_of_lenskits_authors_in_shares(decay, shown, d
 def test_awrf_is_that_of_lenskits_authors_in_bits(slate, target, theirs):
     """Frozen numbers of TREC's fair ranking track of 2021 (``qr_awrf``), whose divergence is in nats."""
     attention = 1 / np.log2(np.maximum(np.arange(1, len(slate) + 1), 2))
-    found = measures.awrf(np.bincount(slate, attention, 3), target)
-    assert 1 - np.log(2) * (1 - found) == pytest.approx(theirs, abs=1e-9)
+    fairness = measures.awrf(np.bincount(slate, attention, 3), target)
+    assert 1 - np.log(2) * (1 - fairness) == pytest.approx(theirs, abs=1e-9)
 
 
 def test_awrf_long_tail_and_survival_by_hand():
     """1 − JS of SciPy; items beyond four fifths of events; the Kaplan-Meier curve with one who came late and stays."""
-    exposure, target = np.array([4.0, 1, 0, 2]), np.array([1.0, 1, 1, 1])
+    exposure = np.array([4.0, 1, 0, 2])
+    target = np.array([1.0, 1, 1, 1])
     assert measures.awrf(exposure, target) == pytest.approx(1 - jensenshannon(exposure, target, 2) ** 2)
     assert measures.awrf(5 * target, target) == pytest.approx(1)
     assert measures.awrf([1, 0], [0, 1]) == 0
@@ -393,8 +409,8 @@ def test_the_ratio_of_two_slates_by_hand():
     intensity = np.array([[0.5, 2.0], [0.25, np.nan]])
     consumed = np.array([[True, True], [False, False]])
     expected = ((1 - math.exp(-0.5)) + (1 - math.exp(-2.0 * 0.8)) + (1 - math.exp(-0.25))) / 2
-    found = measures.calibration_ratio(intensity, consumed, [1.0, 0.8])
-    assert found == pytest.approx(expected, rel=1e-12)
+    ratio = measures.calibration_ratio(intensity, consumed, [1.0, 0.8])
+    assert ratio == pytest.approx(expected, rel=1e-12)
     assert measures.calibration_ratio([[0.5]], [[False]], [1.0]) is None
     counted = made_up_round(random_items())
     drawn = dataclasses.replace(counted, counts_items=False, attraction=2.0)
@@ -405,19 +421,20 @@ def test_the_ratio_of_two_slates_by_hand():
 def test_first_and_returning_visits_are_told_apart():
     """Half of what comes is predicted of first visits, twice as much of returning ones; pooled it looks right."""
     intensity = -np.log1p(-np.array([[0.25], [0.25], [0.5], [0.5], [0.5], [0.5]]))
-    consumed, history = np.array([[True], [False], [True], [False], [False], [False]]), [0, 0, 1, 7, 2, 90]
+    consumed = np.array([[True], [False], [True], [False], [False], [False]])
+    history = [0, 0, 1, 7, 2, 90]
     assert measures.calibration_by_history(intensity, consumed, [1.0], history) == pytest.approx(0.5 / 2.0)
     fields = {"intensity": intensity.astype(np.float32), "consumed": consumed, "history": np.array(history)}
     facts = made_up_round(random_items())
     facts = dataclasses.replace(facts, slates=np.arange(6)[:, None], counts_items=True, **fields)
     names = ("calibration_first", "calibration_returning", "calibration_by_history", "calibration_ratio")
-    found = [MEASURES[name].value(facts) for name in names]
-    assert found == pytest.approx([0.5, 2.0, 0.25, 1.25], rel=1e-6)
+    values = [MEASURES[name].value(facts) for name in names]
+    assert values == pytest.approx([0.5, 2.0, 0.25, 1.25], rel=1e-6)
     for rows in (slice(0, 2), slice(2, 6)):
-        known = intensity[rows], consumed[rows], [1.0], history[rows]
-        assert measures.calibration_by_history(*known) is None
-    known = intensity, consumed, [1.0], history[:5]
-    refused(DataError, "history and consumed", measures.calibration_by_history, *known)
+        ratio = measures.calibration_by_history(intensity[rows], consumed[rows], [1.0], history[rows])
+        assert ratio is None
+    by_history = measures.calibration_by_history
+    refused(DataError, "history and consumed", by_history, intensity, consumed, [1.0], history[:5])
 
 
 @pytest.mark.parametrize("attraction", [1.0, 2.5])
@@ -430,21 +447,21 @@ def test_the_measure_is_recomputed_from_the_ledger(attraction):
     for row in closed.ledger.table("relevance", 0, 0).itertuples():
         predicted += 1 - math.exp(-row.intensity * attraction * 0.7 ** (row.position - 1))
         actual += row.consumed
-    found = MEASURES["calibration_ratio"].value(facts_of(market, closed))
-    assert found == pytest.approx(predicted / actual, rel=1e-6)
+    ratio = MEASURES["calibration_ratio"].value(facts_of(market, closed))
+    assert ratio == pytest.approx(predicted / actual, rel=1e-6)
 
 
 def test_groups_of_a_reliability_curve_are_quantiles_of_the_prediction():
     """Sums by group equal those of pandas' quantiles, and nothing is lost."""
     draw = np.random.default_rng(0)
     chance = draw.random(200)
-    came = draw.random(200) < chance
-    curve = measures.reliability(chance, came, 8)
-    groups = pd.DataFrame({"chance": chance, "came": came}).groupby(pd.qcut(chance, 8))
+    consumed = draw.random(200) < chance
+    curve = measures.reliability(chance, consumed, 8)
+    groups = pd.DataFrame({"chance": chance, "consumed": consumed}).groupby(pd.qcut(chance, 8))
     assert curve.exposures.tolist() == groups.size().tolist() == [25] * 8
     assert curve.predicted == pytest.approx(groups["chance"].sum().to_numpy())
-    assert curve.consumed.tolist() == groups["came"].sum().tolist()
-    assert len(measures.reliability(chance[:3], came[:3]).exposures) == 3
+    assert curve.consumed.tolist() == groups["consumed"].sum().tolist()
+    assert len(measures.reliability(chance[:3], consumed[:3]).exposures) == 3
 
 
 VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
@@ -453,7 +470,8 @@ VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 @given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=30))
 def test_the_median_is_where_the_product_limit_falls_to_a_half(items):
     """The median under censoring is found by multiplying the shares that survive each adoption, in fractions."""
-    alive, expected = Fraction(1), None
+    alive = Fraction(1)
+    expected = None
     for time in sorted({duration for duration, observed in items if observed}):
         at_risk = sum(duration >= time for duration, _ in items)
         alive *= 1 - Fraction(sum(item == (time, True) for item in items), at_risk)
@@ -466,7 +484,8 @@ def test_the_median_is_where_the_product_limit_falls_to_a_half(items):
 
 def test_adoption_counts_arrivals_from_release_to_the_mth_consumption():
     """The first and the second consumption of three items, one never consumed and one only once; of none."""
-    item, arrival = [0, 1, 0, 0], [9, 4, 3, 5]
+    item = [0, 1, 0, 0]
+    arrival = [9, 4, 3, 5]
     first = measures.adoption_times([0, 4, 6], item, arrival, arrivals=10)
     assert (first.duration.tolist(), first.observed.tolist()) == ([4, 1, 4], [True, True, False])
     second = measures.adoption_times([0, 4, 6], item, arrival, arrivals=10, m=2)
@@ -528,12 +547,12 @@ def test_few_values_have_no_interval():
 )
 def test_equal_differences_claim_nothing(first, second, mean):
     """Differences without a spread have a mean alone: no interval, no p value, no effect size, no equivalence."""
-    found = measures.paired_difference(first, second)
-    assert found.mean == pytest.approx(mean, abs=1e-15)
-    assert found.n == len(first)
-    assert found.equal
-    assert found.low is found.high is found.p is found.dz is None
-    assert not found.clear
+    difference = measures.paired_difference(first, second)
+    assert difference.mean == pytest.approx(mean, abs=1e-15)
+    assert difference.n == len(first)
+    assert difference.equal
+    assert difference.low is difference.high is difference.p is difference.dz is None
+    assert not difference.clear
     assert not measures.equivalence(first, second, 10.0).holds
     nearly = measures.paired_difference([*first, first[0] + 1e-6], [*second, second[0]])
     assert not nearly.equal
@@ -544,9 +563,9 @@ def test_values_that_are_equal_have_no_interval():
     """The mean of three equal values is known, its spread is not; a spread beyond rounding counts."""
     assert measures.mean_interval([1 / 3] * 3) == measures.Interval(1 / 3, None, None, 3, equal=True)
     assert measures.mean_interval([0.0, 0.0]) == measures.Interval(0.0, None, None, 2, equal=True)
-    found = measures.mean_interval([1.0, 1.0 + 1e-7])
-    assert not found.equal
-    assert found.low < 1.0 < found.high
+    interval = measures.mean_interval([1.0, 1.0 + 1e-7])
+    assert not interval.equal
+    assert interval.low < 1.0 < interval.high
 
 
 def test_what_cannot_be_tested_is_not_in_the_family():
@@ -561,12 +580,12 @@ def test_splits_that_overlap_have_larger_p_values():
     """With an overlap, p is that of t = mean / (s·√(1/n + overlap)), as wide as the interval."""
     first = np.array([0.31, 0.36, 0.28, 0.33])
     second = np.array([0.30, 0.31, 0.29, 0.30])
-    found = measures.paired_interval(first, second, 0.95, overlap=1.0)
+    interval = measures.paired_interval(first, second, 0.95, overlap=1.0)
     difference = first - second
     t = difference.mean() / (difference.std(ddof=1) * math.sqrt(1 / 4 + 1))
-    assert found.p == pytest.approx(2 * scipy.stats.t.sf(abs(t), 3))
+    assert interval.p == pytest.approx(2 * scipy.stats.t.sf(abs(t), 3))
     half = scipy.stats.t.ppf(0.975, 3) * difference.std(ddof=1) * math.sqrt(1 / 4 + 1)
-    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half))
+    assert (interval.low, interval.high) == pytest.approx((interval.mean - half, interval.mean + half))
     plain = measures.paired_interval(first, second, 0.95)
     assert plain == measures.paired_difference(first, second)
 
@@ -578,12 +597,12 @@ def test_documented_lines_run():
     names = {"measures": measures}
     shown = {}
     for line in lines[1:]:
-        code, _, said = line.partition("  # ")
+        code, _, comment = line.partition("  # ")
         if code and "=" in code.split("(")[0]:
             exec(code, names)  # noqa: S102 - the documentation is ours
-            shown[repr(names[code.split(" ")[0]])] = said
+            shown[repr(names[code.split(" ")[0]])] = comment
         elif code:
-            shown[repr(eval(code, names))] = said  # noqa: S307 - the same
+            shown[repr(eval(code, names))] = comment  # noqa: S307 - the same
     assert len(shown) == 4
-    assert all(value == said for value, said in shown.items())
+    assert all(value == comment for value, comment in shown.items())
     refused(ConfigError, "Did you mean 'coverage'", measures.find_measure, "covrage")
