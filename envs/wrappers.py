@@ -19,7 +19,7 @@ from rimsim.measures import genre_weights
 
 By: TypeAlias = Literal["item", "genre", "popularity", "shortfall"]
 _GROUPS = {"popularity": 10, "shortfall": 1}
-"""Default number of popularity groups."""
+"""Default number of groups by popularity and by shortfall."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Bonuses:
     share: Floats
     """(G, M) share of each group's bonus that an item gets."""
     lacking: bool
-    """True if only items with a deficit get it."""
+    """True if only items with a deficit get the bonus."""
 
     def slate(self, action: Float32s, standing: Standing) -> Ints:
         """Items of largest λ(x,y) + bonus; inadmissible items last.

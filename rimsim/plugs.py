@@ -38,7 +38,7 @@ _GROUPS = {
     "consumer.kind": "consumers",
     "providers.kind": "providers",
 }
-"""Field that names a plug → group of entry points."""
+"""Name of a field with a plug → group of entry points in which packages register such plugs."""
 
 
 def make_plug(
@@ -75,7 +75,7 @@ def make_plug(
         raise
     except ValidationError as error:
         raise _unfit(error, "", origin) from None
-    except Exception as error:  # whatever a user's constructor does
+    except Exception as error:  # a constructor of the user can raise any exception
         said = f"{type(error).__name__}: {one_line(error)}"
         raise ConfigError(
             f"{origin} cannot be made with the options {dict(options) or 'none'}: {said}"
@@ -191,9 +191,8 @@ def _arguments(
         return arguments | {"options": _typed(record, "options", dict(options), origin)}
     require_options(options, [name for name in parameters if name != "scenario"], origin)
     if isinstance(factory, type) and is_pydantic_dataclass(factory):
-        return arguments | dict(
-            options
-        )  # pydantic checks its fields itself, more strictly if the class asks for it
+        # Pydantic checks the fields of its own classes, and more strictly if a class asks for it.
+        return arguments | dict(options)
     return arguments | {
         name: _typed(_annotation(factory, name), name, value, origin) for name, value in options.items()
     }
@@ -221,7 +220,7 @@ def _typed(annotation: Any, name: str, value: object, origin: str) -> object:
     """Value, checked and converted to an annotated type."""
     try:
         return TypeAdapter(annotation).validate_python(value)
-    except PydanticSchemaGenerationError:  # a type that cannot be checked
+    except PydanticSchemaGenerationError:  # pydantic cannot check this type, so the value stays as it is
         return value
     except ValidationError as error:
         raise _unfit(error, name, origin) from None
@@ -256,7 +255,7 @@ def imported(location: str, kind: str, of: type | None = None) -> Any:
         require_module(place, name, f"{kind} {location!r}")
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except Exception as error:  # whatever a user's file does when it is imported
+    except Exception as error:  # a file of the user can raise any exception when it is imported
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise ConfigError(
             f"{kind} {location!r}: cannot import {place!r}{line}: {type(error).__name__}: {one_line(error)}"
@@ -357,8 +356,8 @@ def files_of(places: Sequence[str]) -> list[Path]:
 class _UncachedLoader(SourceFileLoader):
     """Loader that compiles a file on each import."""
 
-    # Python's cached bytecode counts as current if time (in seconds) and size of the file are unchanged, so a quick
-    # edit that keeps the size would be missed.
+    # Python's cached bytecode is used as long as the time (in seconds) and size of the file stay the same. So a quick
+    # edit that keeps the size would have no effect.
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)
