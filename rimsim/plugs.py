@@ -191,7 +191,7 @@ def _arguments(
         return arguments | {"options": _typed(record, "options", dict(options), origin)}
     require_options(options, [name for name in parameters if name != "scenario"], origin)
     if isinstance(factory, type) and is_pydantic_dataclass(factory):
-        # Pydantic checks the fields of its own classes, and more strictly if a class asks for it.
+        # pydantic checks the fields of its own classes, and more strictly if a class asks for it.
         return arguments | dict(options)
     return arguments | {
         name: _typed(_annotation(factory, name), name, value, origin) for name, value in options.items()

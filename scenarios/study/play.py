@@ -29,7 +29,8 @@ from rimsim.system import cache_folder
 from rimsim.tracking import Tracker
 
 AT_OPENING = ("relevance", "popularity", "oracle")
-"""Agents whose utility at the opening is computed: the best by the model, bestsellers, the truly best."""
+"""Names of agents whose utility at the opening is computed: the best by the model, bestsellers, and the best by the
+truth."""
 
 
 def prepare(arm: Arm, report: Report) -> None:

@@ -27,16 +27,23 @@ from rimsim.market.records import Response
 class ObservedOptions:
     """Options: table of answers, and meaning of its values."""
 
-    table: str = Field(min_length=1, description="Path of the table; see rimsim.data.load_observed.")
+    table: str = Field(
+        min_length=1, description="Path of the table of known answers; see rimsim.data.load_observed."
+    )
     value: Literal["threshold", "probability"] = Field(
         default="threshold",
-        description="threshold: an examined item is consumed if its value reaches `taken_at`. probability: values are "
-        "probabilities.",
+        description="Meaning of a value. threshold: a visitor who looks at the item takes it if the value is at least "
+        "`taken_at`. probability: the value is the probability of taking it.",
     )
-    taken_at: float = Field(default=1.0, gt=0, description="threshold: values from here on are consumptions.")
-    columns: str | None = Field(default=None, description="Which column is which; null: usual names.")
+    taken_at: float = Field(
+        default=1.0, gt=0, description="threshold: smallest value that counts as a consumption."
+    )
+    columns: str | None = Field(
+        default=None,
+        description="Columns, such as 'user=uid,item=sku,value=liked'; null: columns with usual names.",
+    )
     unobserved: Literal["never"] = Field(
-        default="never", description="A pair that the table does not know is not consumed."
+        default="never", description="Answer of pairs that the table does not have: never consumed."
     )
 
 
