@@ -18,16 +18,13 @@ class ExposureUnit(NamedTuple):
     """Unit of guarantees, for use in compiled loops."""
 
     position_weights: Floats
-    """(k,) value of an exposure at each position; it never rises."""
+    """(k,) weight of an exposure at each position, never rising."""
     mean: float
-    """Mean of the weights: value of a required exposure."""
+    """Mean of the weights, which is the weight of a required exposure."""
     by_intensity: bool
-    """Slates stand in order of λ, otherwise of λ − v.
-
-    If the unit is the examined exposure, the order of λ − v is best, since intensity and delivery both carry the
-    weight of the position. If every position counts the same, order makes no difference to the guarantee, and the order
-    of λ gives the visitors most.
-    """
+    """True if slates are sorted by λ, False if by λ − v. For examined exposures, λ − v is best, because intensity and
+    delivery are both weighted by the position. If every position counts the same, the order does not affect the
+    guarantee, and the order of λ gives visitors most."""
 
     @classmethod
     def of(cls, view: RoundView) -> Self:
@@ -40,15 +37,15 @@ class ArrivalArrays(NamedTuple):
     """Arrivals in the form that compiled loops need."""
 
     relevance: Float32s
-    """(n, M) p(y|x)."""
+    """(n, M) relevance p(y|x)."""
     ground: Float32s
-    """(n,) λ(x)."""
+    """(n,) ground intensity λ(x)."""
     admissible: Bools
-    """(n, M) items that may be shown."""
+    """(n, M) True for items that may be shown."""
     id: Ints
-    """(n,) arrival ids."""
+    """(n,) ids of arrivals."""
     capacity: Ints
-    """(n,) positions that may be filled."""
+    """(n,) number of positions that each arrival may fill."""
 
 
 def arrays_of(arrivals: Arrivals, slate: int) -> tuple[Any, ...]:

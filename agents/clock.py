@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
 EARLY = 0.05
-"""Share of the round before whose end hard requirements are to be met, so that deficits can be made up for."""
-# The expected rate of arrivals counts as much as the observed rate of this share of the round, so that the first
-# arrivals do not decide the rate.
+"""Share of the round that is left when hard requirements should be met, so that deficits can still be made up for."""
+# The expected rate of arrivals weighs as much as the observed rate over this share of the round. So the first arrivals
+# do not decide the rate.
 _TRUST = 0.05
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rimsim.market import Arrivals, Feedback, RoundView, SlateLike
 
 OPTIONS = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-"""Configuration of built-in agents' options: fields of a pydantic dataclass, checked by type and range."""
+"""Configuration of built-in agents' options, which are fields of a pydantic dataclass with checked types and ranges."""
 
 
 @runtime_checkable
@@ -43,11 +43,11 @@ class Agent(Protocol):
     """
 
     name: str
-    """Name in tables, pictures and folders."""
+    """Name of the agent in tables, pictures and folders."""
     order_free: bool
-    """Rows may come in any order: a slate depends only on its row and on the round's view."""
+    """True if rows may come in any order, because a slate depends only on its own row and the view of the round."""
     barrier_every: int | None
-    """No batch crosses a multiple of this number of arrivals; None: only the round's end is a barrier."""
+    """Number of arrivals between barriers, which no batch may cross; None: the only barrier is the end of the round."""
 
     def begin_round(self, view: RoundView) -> None:
         """Prepare for a round, given its requirements and past states."""
@@ -93,7 +93,7 @@ class PricingAgent(Agent, Protocol):
     """Agent that ranks by intensity minus price, λ − v."""
 
     item_price: Floats
-    """(M,) present item prices v; at most 0 for a bonus."""
+    """(M,) current item prices v; at most 0 for a bonus."""
 
 
 @runtime_checkable
@@ -112,13 +112,13 @@ class Capabilities:
     """Record of the capabilities that an agent declares."""
 
     needs: Needs
-    """Data to be filled in besides the usual."""
+    """Data that the agent needs besides the usual data."""
     needs_audience: bool
-    """Acts only in a broadcast."""
+    """True if the agent can only act in a broadcast."""
     keeps_promises: bool
-    """Considers groups, campaigns and caps."""
+    """True if the agent takes groups, campaigns and caps into account."""
     moves_prices: bool
-    """Item prices follow its own delivery."""
+    """True if item prices depend on what the agent has delivered."""
 
     @classmethod
     def of(cls, agent: Agent) -> Capabilities:

@@ -25,10 +25,10 @@ from rimsim.matching import order_items, tie_rank
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-_WARMING = 5  # scaling updates at a high temperature, and as many at ε, before L-BFGS-B
-_HOT = 10.0  # the high temperature is the cost divided by this
+_WARMING = 5  # number of scaling updates at a high temperature, and again at ε, before L-BFGS-B
+_HOT = 10.0  # the high temperature is the cost divided by this number
 _STEPS = 60  # largest number of iterations of L-BFGS-B
-_PLACES = 4  # updates of items' mean position weights, if positions count differently
+_PLACES = 4  # number of updates of items' mean position weights, if positions count differently
 
 
 @dataclass(config=OPTIONS, eq=False)
@@ -157,7 +157,7 @@ class EntropicDual:
         past = states_in_order(chunks, view.k)
         n_past, m = past.scores.shape
         k = min(view.k, m)
-        # A state with fewer than k items of positive intensity counts with 0.
+        # A state with fewer than k items of positive intensity contributes 0.
         last = np.partition(np.maximum(past.scores, 0.0), m - k, axis=1)[:, -k]
         median = float(np.median(last))
         epsilon = self.temperature * (median if median > 0 else view.cost)
@@ -205,7 +205,8 @@ def _minimum(
     spread = np.zeros(len(required))
     nothing = np.empty(0)
     price = -np.zeros(len(required)) if start is None else start.copy()
-    hot = max(epsilon, cost / _HOT)  # the dual is smoother there, so that few updates come near its minimum
+    # At a high temperature the dual is smoother, so that few updates come near its minimum.
+    hot = max(epsilon, cost / _HOT)
     warming = [epsilon] if start is not None else [hot] * _WARMING + [epsilon] * _WARMING
     for temperature in warming:
         inclusion_sums(*states, price, temperature, mean, spread, nothing, nothing)
@@ -215,7 +216,7 @@ def _minimum(
     solved = -np.zeros(len(required))
     if not len(items):
         return solved
-    # One unit of each variable changes expected exposures by about their own spread.
+    # The variables are scaled: one unit changes expected exposures by about their own standard deviation.
     unit = epsilon / np.sqrt(np.maximum(spread[items], 1e-3 * required[items]))
 
     def dual(x: Floats) -> tuple[float, Floats]:
@@ -226,7 +227,7 @@ def _minimum(
 
     def enough(xk: Floats) -> None:
         """Stop the search if missing and excess exposures are tolerable."""
-        # L-BFGS-B evaluated ``xk`` last, so that ``mean`` belongs to it.
+        # L-BFGS-B has just evaluated ``xk``, so ``mean`` belongs to ``xk``.
         price[items] = -np.minimum(xk * unit, cost)
         missing = np.where(due & (price > -cost), required - mean, 0.0).clip(0).sum()
         wasted = np.where(due & (price < 0), mean - required, 0.0).clip(0).sum()
@@ -249,7 +250,8 @@ def _minimum(
 def _scaling(required: Floats, mean: Floats, spread: Floats) -> Floats:
     """Newton steps of the bonuses, as multiples of ε."""
     step = np.zeros(len(required))
-    can = (required > 0) & (mean > 0) & (spread > 0)  # an item that no state admits has no derivative
+    # An item that is admissible in no state has no derivative.
+    can = (required > 0) & (mean > 0) & (spread > 0)
     step[can] = np.clip(np.log(required[can] / mean[can]) * mean[can] / spread[can], -20.0, 20.0)
     return step
 

@@ -21,8 +21,9 @@ from rimsim.matching import tie_rank, top_k, uniform_of
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-_TRIES = 4  # candidates sampled per position; if they do not fill a slate, all items are sorted
-_COIN = -1  # key of the draw between exploring or not; no position of a uniform slate has this key
+# Number of candidates sampled per position; all items are sorted if the candidates do not fill a slate.
+_TRIES = 4
+_COIN = -1  # key of the draw that decides whether to explore; positions of a uniform slate have other keys
 
 
 class Random:
@@ -41,7 +42,7 @@ class Random:
         """Random slates; all admissible items have the same propensity."""
         admissible = arrivals.admissible.cpu().numpy()
         items = uniform_slates(admissible, self._slate, self._key, arrivals.id)
-        # If an arrival may fill fewer positions, the market keeps the first ones. They are a uniform sample, too.
+        # If an arrival may fill fewer positions, the market shows only the first ones. These are a uniform sample, too.
         positions = capacities([arrivals], self._slate)
         chance = np.minimum(1.0, positions / np.maximum(admissible.sum(1), 1))
         propensity = np.broadcast_to(chance[:, None], items.shape).astype(np.float32)
@@ -76,7 +77,7 @@ class EpsilonGreedy:
         uniform = uniform_slates(admissible, self._slate, self._key, arrivals.id)
         explores = rng.uniform(self._key, rng.Purpose.AGENT, arrivals.id, _COIN) < self.epsilon
         items = np.where(explores[:, None], uniform, greedy)
-        # If an arrival may fill fewer positions, the market keeps the first ones.
+        # If an arrival may fill fewer positions, the market shows only the first ones.
         positions = capacities([arrivals], self._slate)[:, None]
         chance = np.minimum(1.0, positions / np.maximum(admissible.sum(1), 1)[:, None])
         within = np.arange(self._slate) < positions

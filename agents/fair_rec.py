@@ -17,7 +17,7 @@ from rimsim.matching import best_items, tie_base, tie_rank
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-_NOTHING = 1e-9  # smaller due exposures are rounding errors
+_NOTHING = 1e-9  # smaller amounts of due exposure are rounding errors
 
 
 class FairRec:

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 Why: TypeAlias = Literal["positions", "caps", "release", "consumed"]
 _ROUNDING = 1e-6
-_PARTS = (
-    1e-5  # relative rounding error of a sum over items, so that β = 1, which needs all positions, is feasible
-)
+# Relative rounding error of a sum over items. Without it, β = 1, which needs all positions, would count as infeasible.
+_PARTS = 1e-5
 _NAMED = 5
 _REASONS = {
     "positions": "there are too few positions",
@@ -33,18 +32,19 @@ class Undeliverable:
     """Requirements that are infeasible for the same reason."""
 
     why: Why
-    """positions: all items together require more than all slates hold, or a group or campaign more than slates hold of
-    its items. caps: a group or campaign requires more than its items may have. release: an item requires more than one
-    position at each arrival after its release. consumed: it requires more than one position at each arrival to whom it
-    may be shown, since the others have consumed it. A group or campaign has as many positions as it has items."""
+    """Reason why the requirement is infeasible. positions: all items together require more positions than all slates
+    have, or a group or campaign requires more than slates have for its items. caps: a group or campaign requires more
+    than the caps of its items allow. release: an item requires more than one position at each arrival after its
+    release. consumed: an item requires more than one position at each arrival that has not consumed it. A group or
+    campaign has as many positions per slate as it has items."""
     items: tuple[int, ...]
-    """All guaranteed items, where positions are too few."""
+    """Items with the requirement; all guaranteed items if positions are too few."""
     required: float
-    """Sum over the items, in the unit of the guarantee."""
+    """Required exposures of all these items, in the unit of the guarantee."""
     reachable: float
-    """Upper bound of deliverable exposures."""
+    """Upper bound of the exposures that can be delivered."""
     name: str = ""
-    """Name of a group or campaign."""
+    """Name of the group or campaign; empty for single items."""
 
     def __str__(self) -> str:
         named = ", ".join(str(item) for item in self.items[:_NAMED])
@@ -60,11 +60,12 @@ class _Estimates(NamedTuple):
     """Estimates of this round's capacities, from the last round's states."""
 
     chance: Floats
-    """(M,) share of states to which an item may be shown, of those after its release."""
+    """(M,) share of states in which an item may be shown, among states after its release."""
     filled: float
     """Mean capacity of a slate, in the unit of the guarantee."""
     of_rows: Floats
-    """(J,) mean capacity for a row's items, over states that count for the row; unreleased items count as released."""
+    """(J,) mean capacity of a slate for the items of a row, over states that count for the row. Unreleased items count
+    as released."""
 
 
 def undeliverable(

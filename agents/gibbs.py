@@ -27,14 +27,16 @@ from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.matching import best_items, tie_rank, uniform_of
 
-_SHIFTS = 60  # largest number of Newton steps; about three suffice
-_NEAR = 0.25  # tolerated distance of Σ p from k: θ changes rounding errors, but not the law
+_SHIFTS = 60  # largest number of Newton steps; about three are enough
+# Tolerated distance between Σ p and k. The choice of θ affects rounding errors, but not the distribution.
+_NEAR = 0.25
 
 
 @compiled_part
 def _shift(z: Floats, k: int, start: float) -> float:
     """Shift θ with Σ σ(z − θ) ≈ k, by Newton steps."""
-    theta = start  # below the solution, from where Newton steps do not overshoot
+    # The start is below the solution, because Newton steps do not overshoot from there.
+    theta = start
     for _ in range(_SHIFTS):
         total = 0.0
         slope = 0.0
@@ -274,7 +276,7 @@ def slate_chances(
     table = np.zeros((a + 1, size + 1))
     if a > k:
         theta, _ = gibbs_counts(z, k, chance, table)
-    else:  # all items are shown, so from item i on all a − i items are chosen
+    else:  # all items are shown, so all a − i items from item i on are chosen
         theta = -np.inf
         for i in range(a + 1):
             table[i, a - i] = 1.0

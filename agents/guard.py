@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from rimsim.requirements.rows import Requirements
 
 NOTHING = 1e-9
-"""Deficits below this are rounding."""
+"""Deficits below this number are rounding errors."""
 GRAIN = 2.0**-32
-"""Needed positions are counted in whole numbers of this, so that their sum is exact in any order."""
+"""Unit in which needed positions are counted. Whole numbers of this unit have exact sums in any order."""
 _LOWEST = float(np.finfo(np.float64).min)
-_DEPTH = 3  # best items listed per class of deficits; a slate rarely takes more of one class
-_LAST = 4.0  # number of last arrivals that are not relied on, because items in deficit may be inadmissible for them
+_DEPTH = 3  # number of best items listed per class of deficits; a slate rarely takes more items of one class
+# Number of last arrivals on which the guard does not rely, because they may not admit the items in deficit.
+_LAST = 4.0
 
 
 class Guard(NamedTuple):
@@ -29,27 +30,28 @@ class Guard(NamedTuple):
     required: Floats
     """(M + G,) required exposures, in the unit of the guarantee."""
     chance: Floats
-    """(M,) share of arrivals that may be shown an item."""
+    """(M,) share of arrivals to which an item may be shown."""
     spare: float
     """Share of the remaining positions on which the guard does not rely."""
     sure: float
-    """Standard deviations below the mean number of later arrivals that may be shown an item."""
+    """Number of standard deviations by which the guard expects fewer later arrivals for an item than the mean."""
     first: Ints
     """(G + 1,) beginning of each row's items in ``item``."""
     item: Ints
-    """Items of the rows, row after row."""
+    """Items of the rows, one row after the other."""
     column: Ints
-    """(G,) audience of each row; the last one is the whole round."""
+    """(G,) column of each row's audience; the last column is the complete round."""
     holds: Floats
-    """(G,) exposure that a slate can give a row's items, on average over arrivals."""
+    """(G,) exposure that a slate can give the items of a row, on average over arrivals."""
     shared: Floats
-    """(G,) mean number of rows for which an exposure of a row's items counts."""
+    """(G,) mean number of rows for which an exposure of a row's item counts."""
     due: Floats
-    """(G,) exposures due now; scratch."""
+    """(G,) exposures that are due now; work array."""
     need: Floats
-    """(G,) positions needed beyond those that the row's items need by themselves; scratch."""
+    """(G,) positions that a row needs beyond the needs of its items; work array."""
     wait: Floats
-    """(1,) number of later arrivals above which no item is urgent, valid because deficits only shrink; ∞ at first."""
+    """(1,) number of later arrivals above which no item is urgent; ∞ at first. It stays valid, because deficits only
+    shrink."""
 
     @classmethod
     def of(
@@ -79,26 +81,27 @@ class Due(NamedTuple):
     """Exposures that cannot wait for later arrivals."""
 
     n_urgent: int
-    """Number of admissible items that need almost every later arrival."""
+    """Number of admissible items that need nearly every later arrival."""
     excess: float
-    """Number of positions that items need in addition to those of later arrivals."""
+    """Number of positions that items need beyond those of later arrivals."""
     is_now: bool
-    """True if an item, group or campaign is due in this slate."""
+    """True if this slate must show an item, or an item of a group or campaign, because its exposure cannot wait."""
 
 
 class Deficits(NamedTuple):
     """Items below their guarantee, and positions that each item needs."""
 
     item: Ints
-    """(M,) items in ascending order, of which the first ``size`` are valid; some may no longer have a deficit."""
+    """(M,) items in ascending order. The first ``size`` entries are valid, but some of these items may have no deficit
+    any more."""
     size: Ints
     """(1,) number of items in ``item`` that may still have a deficit."""
     need: Ints
-    """(M,) number of positions of mean weight that each item needs, at least one, in units of ``GRAIN``."""
+    """(M,) number of positions of mean weight that each item needs, at least one, in the unit ``GRAIN``."""
     total: Ints
     """(1,) sum of ``need`` over all items."""
     enough: Ints
-    """(M,) class of each item: n if each of the first n positions covers its deficit; −1 without a deficit."""
+    """(M,) class of each item. In class n, each of the first n positions alone covers the deficit. −1: no deficit."""
     of_class: Ints
     """(k + 1,) number of items in each class."""
 
@@ -277,7 +280,7 @@ def due_at(
         excess -= beyond
     due = False
     total = of_items + in_rows
-    for row in range(len(guard.due)):  # each requirement gets its share of the excess
+    for row in range(len(guard.due)):  # the excess is divided among all requirements
         if excess > 0.0 and counts[guard.column[row]]:
             guard.due[row] = max(guard.due[row], excess * guard.need[row] / total * unit.mean)
         due |= guard.due[row] > NOTHING
@@ -307,7 +310,7 @@ def place_due(
     """
     k = len(items)
     alike = unit.position_weights[0] == unit.position_weights[-1]
-    # Placing an item sets its ``value`` to −∞, so the slate is sorted by a copy.
+    # Placing an item sets its ``value`` to −∞. So the slate is sorted by a copy of the values.
     worth = value.copy() if alike else value
     slate = np.full(k, -1)
     placed = (
@@ -325,7 +328,7 @@ def place_due(
         place_deficits(deficits, value, bits, forced - placed, unit.position_weights, slate)
     size = _place_others(value, bits, slate, items, best)
     if alike:
-        for position in range(size):  # a slice assignment takes two seconds longer to compile
+        for position in range(size):  # a loop compiles two seconds faster than the assignment of a slice
             slate[position] = items[position]
         for position in range(size):
             enter(slate[position], worth[slate[position]], bits, items, best, position)
@@ -472,10 +475,10 @@ def place_deficits(
             break
         if slate[place] >= 0:
             continue
-        if (begin == depth).any():  # a list is used up, but its class may have more items
+        if (begin == depth).any():  # all listed items of a class are used, but the class may have more
             _best_by_class(deficits, value, bits, items, best, sizes)
             begin[:] = 0
-        first = place + 1  # this position covers deficits of this class and of later ones
+        first = place + 1  # this position covers deficits of class ``first`` and above
         item = _taken(items[first:], best[first:], sizes[first:], begin[first:], bits)
         if item < 0:
             item = _taken(items[:first], best[:first], sizes[:first], begin[:first], bits)

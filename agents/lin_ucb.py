@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rimsim.intensity import UserStates
     from rimsim.market import Arrivals, Feedback, RoundView
 
-# Feature 0 is the platform's own probability of consumption; one pair of features per genre follows.
+# Feature 0 is the platform's own probability of consumption. A pair of features per genre follows.
 _OWN = 1
 
 
@@ -146,7 +146,7 @@ class LinUCB:
 
     def _bounds(self, chance: Floats, taste: Floats) -> Floats:
         """Items' upper bounds θᵀφ + α·√(φᵀA⁻¹φ) for one visitor."""
-        # Per visitor, because a product over a batch could differ in its last bits.
+        # Each visitor is computed alone, because a product over a batch could differ in its last bits.
         spread = self._spread(taste)
         simple = self._simple(chance, slice(None))
         variance = ((simple @ (spread.T @ self._inverse @ spread)) * simple).sum(1)

@@ -18,9 +18,9 @@ class States(NamedTuple):
     """Scored states in the form that the solver needs."""
 
     scores: Float32s
-    """(n, M) λ(x,y), −inf where not admissible."""
+    """(n, M) λ(x,y); −inf for inadmissible items."""
     capacity: Ints
-    """(n,) positions that each state may fill."""
+    """(n,) number of positions that each state may fill."""
 
     def rows(self, rows: Ints | slice) -> States:
         """States at given indices."""

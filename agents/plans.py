@@ -120,7 +120,7 @@ class Hindsight:
         self._dear = max(view.cost, -float(self.item_price.min(initial=0.0)))
         self._unit = ExposureUnit.of(view)
         self._carried = np.zeros(len(self.item_price))
-        # Other items stay at their positions: at a better position, an item could exceed its cap.
+        # With caps, all other items stay at their positions, because an item could exceed its cap at a better position.
         self._stay = len(view.promises) > 0
         planned_at = weighted_exposure(self._plan.slates, view.position_weights, len(self.item_price))
         self._room = view.promises.max_exposure_of_items(len(self.item_price)) - planned_at
@@ -170,10 +170,10 @@ class RoundPlan:
     """Slates for a whole round, and prices that give them."""
 
     slates: Ints
-    """(N, k) in clock order, each in descending order of λ − v, or of λ where the unit is the shown exposure; −1 for an
-    empty position."""
+    """(N, k) slates in clock order, each sorted by λ − v, or by λ if the unit is the shown exposure; −1 for an empty
+    position."""
     price: Floats
-    """(M,) item prices v."""
+    """(M,) item prices v of the plan."""
 
     def priced(self, items: Ints) -> Slates:
         """Slates with the prices v of their items."""

@@ -32,7 +32,7 @@ class Episode:
     """Length and reward of an episode."""
 
     steps: int
-    """Arrivals served."""
+    """Number of arrivals served."""
     reward: float
     """Sum of rewards."""
 
@@ -220,7 +220,7 @@ class _FeedbackBuffer:
             )
             for _, batch, n in rows:
                 with _named(self._learner, f"learning in round {self._market.round}"):
-                    # Row by row, so that the learnt state does not depend on the batch size.
+                    # Rows are learnt one by one, so that the result does not depend on the batch size.
                     row = slice(n, n + 1)
                     slates = np.asarray(batch.slates[row])
                     consumed = np.asarray(batch.consumed[row])

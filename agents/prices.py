@@ -15,10 +15,13 @@ from rimsim.requirements.rows import NO_REQUIREMENTS
 if TYPE_CHECKING:
     from rimsim.market import RoundView
 
-_DEAR = 4.0  # cost of a missing exposure of a hard requirement, as a multiple of the largest intensity
+# Cost of a missing exposure of a hard requirement, as a multiple of the largest intensity.
+_DEAR = 4.0
 SAMPLED_TOL = 5e-3
-"""Relative gap at which prices of a sample need no refinement: those of all states are about as far away."""
-_ROUNDED_FROM = 1.5  # mean floor, in exposures, from which rounding changes a bound less than sampling does
+"""Relative gap at which prices of a sample need no refinement. The prices of all states differ from it by about as
+much."""
+# Mean floor, in exposures, above which rounding changes a bound less than sampling does.
+_ROUNDED_FROM = 1.5
 
 
 def solved_prices(view: RoundView, tol: float, start_price: Floats | None = None) -> tuple[Floats, float]:

@@ -19,18 +19,18 @@ class AgentEntry(NamedTuple):
     """Class and role of a built-in agent."""
 
     module: str
-    """Module in rimsim.agents."""
+    """Name of the module in rimsim.agents."""
     cls: str
-    """Class there."""
+    """Name of the class in the module."""
     role: Role = "contestant"
-    """reference: others are compared with it; bound and baseline: reports say nothing of it if there are others;
-    guarantor: it may stand for agents that keep guarantees."""
+    """Role of the agent in reports. Other agents are compared with a reference. Reports do not discuss a bound or a
+    baseline if there are other agents. A guarantor may represent agents that keep guarantees."""
     precedence: int = 0
-    """Among guarantors, the lowest is the subject of titles."""
+    """Rank among guarantors; the agent with the lowest precedence is the subject of titles."""
     style: tuple[str, str] | None = None
-    """Colour and marker; None: chosen by a checksum of the name."""
+    """Colour and marker in pictures; None: a checksum of the name chooses both."""
     layer: int = 0
-    """Order of drawing, for agents with a style."""
+    """Place in the order of drawing, for agents with a style."""
 
 
 # Each two colours can be told apart by readers with normal sight, deuteranopia or protanopia: CIEDE2000 is at least 13,
@@ -54,7 +54,7 @@ ENTRIES: Mapping[str, AgentEntry] = {
     "state-oracle": AgentEntry("ranking", "StateOracle", "bound"),
     "hindsight": AgentEntry("plans", "Hindsight", "bound", 0, ("#585858", "p"), 10),
 }
-"""Name to entry. No class is imported here, so that reports of finished runs load no torch."""
+"""Name of an agent → its entry. No class is imported here, so that reports of finished runs load no torch."""
 
 
 class _Classes(Mapping[str, type[Any]]):
@@ -65,7 +65,7 @@ class _Classes(Mapping[str, type[Any]]):
         made: type[Any] = getattr(import_module(f"rimsim.agents.{entry.module}"), entry.cls)
         return made
 
-    def __contains__(self, name: object) -> bool:  # without importing the class
+    def __contains__(self, name: object) -> bool:  # this does not import the class
         return name in ENTRIES
 
     def __iter__(self) -> Iterator[str]:
@@ -76,7 +76,7 @@ class _Classes(Mapping[str, type[Any]]):
 
 
 BUILT_IN: Mapping[str, type[Any]] = _Classes()
-"""Name to class."""
+"""Name of an agent → its class."""
 
 
 def named(*roles: Role) -> tuple[str, ...]:

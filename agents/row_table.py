@@ -23,11 +23,11 @@ class RowTable(NamedTuple):
     """Requirements of a round: M floors, then G other requirements."""
 
     required: Floats
-    """(M,) required exposures of items, also those from a row with one item."""
+    """(M,) required exposures of items, including those from a requirement with one item."""
     rows: Requirements
-    """G requirements that are not floors of single items."""
+    """The G requirements that are not floors of single items."""
     place: Ints
-    """(J,) index of each requirement of ``view.promises`` in this table: below M an item, else M plus its row."""
+    """(J,) place of each requirement of ``view.promises`` in this table: an item if below M, otherwise M plus a row."""
 
     @classmethod
     def of(cls, view: RoundView, promises: Requirements | None = None) -> Self:
@@ -44,7 +44,7 @@ class RowTable(NamedTuple):
         )
         for row in np.flatnonzero(single):
             item = table.item[table.first[row]]
-            if required[item] == 0.0:  # an item has one floor; further ones are rows of their own
+            if required[item] == 0.0:  # an item has one floor; each further floor becomes a row
                 required[item] = table.min_exposure[row]
                 place[row] = item
                 rest[row] = False
@@ -71,7 +71,7 @@ class Constraints(NamedTuple):
     max_exposure: Floats
     """(M,) largest number of exposures of each item."""
     rows: Rows
-    """Groups and campaigns."""
+    """Requirements of groups and campaigns."""
     is_row: Bools
     """(J,) True for requirements of the table that are in ``rows``; False for caps of single items."""
 

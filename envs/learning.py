@@ -85,7 +85,7 @@ class SB3VecEnv(VecEnv):
             info = _info_of(infos, number)
             if ended[number]:
                 last_observation = info["final_obs"]
-                info = info["final_info"]  # outside of it, the info is of the reset
+                info = info["final_info"]  # the outer info belongs to the reset, and not to the last step
                 info["terminal_observation"] = last_observation
             info["TimeLimit.truncated"] = bool(truncations[number] and not terminations[number])
             step_infos.append(info)

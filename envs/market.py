@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from rimsim.market.state import MarketState
 
 _MOST_ARRIVALS = 1 << 24
-"""Up to which whole numbers are exact in float32: the bound of exposures where a round's arrivals are unknown."""
+"""Bound of observed exposures if the number of arrivals is unknown. Up to it, float32 holds whole numbers exactly."""
 
 _CHOSEN = np.ones(1, bool)
-"""Mask of the one market in a list of one."""
+"""Mask that selects the market in a list of one."""
 Observation: TypeAlias = "dict[str, Array]"
 Action: TypeAlias = "Ints"
 InvalidItems: TypeAlias = Literal["raise", "empty"]
@@ -63,9 +63,9 @@ class _Step:
     opened: OpenRound
     row: int
     scores: ScoreRows
-    """(1, M) scores of the arrival."""
+    """(1, M) scores of the served arrival."""
     revealed: Arrivals | None
-    """Arrival with fields that the slate's outcome would change; None: without such fields."""
+    """Arrival with the fields that the outcome of its slate would change; None: the agent needs no such field."""
     shown: Ints
     consumed: Bools
 
@@ -83,7 +83,8 @@ class NamedArguments:
 
     def __new__(cls, *_: object, **named: object) -> Self:
         """Make an environment; refuse unknown arguments."""
-        # Gymnasium passes on what make was given, and would report Python's own error with all of it.
+        # Gymnasium passes on all arguments of `make`. Without this check, it would report Python's error with all of
+        # them.
         parameters = inspect.signature(cls.__init__).parameters
         if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
             require_known("RIMMarket-v0: {} is not an argument", named, [*parameters][1:])
@@ -156,7 +157,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         0
     """
 
-    # Gymnasium declares it an instance attribute.
+    # This is an instance attribute, because Gymnasium declares it as one.
     metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(
@@ -300,7 +301,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         self.market.load_state(copy.deepcopy(state.begun))
         self._begin()
         invalid_items = self.invalid_items
-        self.invalid_items = "empty"  # an emptied position is −1 in the answers, which were accepted once
+        # An emptied position is −1 in the recorded answers, which were accepted before.
+        self.invalid_items = "empty"
         try:
             for answer in state.answers:
                 if isinstance(answer, Slates):
@@ -311,7 +313,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def __deepcopy__(self, memo: dict[int, object]) -> MarketEnv:
         made = type(self).__new__(type(self))
-        made.__setstate__(self.__getstate__())  # a fresh one, by the same arguments
+        made.__setstate__(self.__getstate__())  # this makes a fresh environment with the same arguments
         memo[id(self)] = made
         made.spec = self.spec
         made.needs = self.needs
@@ -442,7 +444,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         opened = market.open
         row = self._row
         scores = self._waiting_scores()
-        revealed = None if self.needs is NO_NEEDS else self.arrivals  # before consumption changes it
+        # The arrival is read now, because its consumption changes it.
+        revealed = None if self.needs is NO_NEEDS else self.arrivals
         shown, consumed = (part[0].copy() for part in market.show(np.array([row]), slates, empty=True))
         self._last = _Step(opened, row, scores, revealed, shown, consumed)
         self._stock.observed.last_row[0] = -1
@@ -617,7 +620,7 @@ def require_items(items: Ints, n_items: int) -> None:
     Raises:
         AgentError: If a number is not from 0 to M − 1.
     """
-    numbers = items.tolist()  # for a slate, quicker than reductions by NumPy
+    numbers = items.tolist()  # plain Python is faster here than NumPy, because a slate is short
     if min(numbers) >= 0 and max(numbers) < n_items:
         return
     position, number = next(pair for pair in enumerate(numbers) if not 0 <= pair[1] < n_items)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 GROUND_BOUND = 10_000.0
-"""Upper end of the observed λ(x): interactions per session; a larger value is clipped in the observation alone."""
+"""Upper end of the observed λ(x), in events per session. A larger value is clipped, but only in the observation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,21 +34,21 @@ class Standing:
     """Current round and waiting arrival, as agents know them."""
 
     intensity: Floats
-    """(M,) λ(x,y) by the platform's model."""
+    """(M,) λ(x,y) under the platform's model."""
     admissible: Bools
-    """(M,) what may be shown."""
+    """(M,) True for items that may be shown."""
     required: Floats
     """(M,) required exposures of the round, in the unit of the guarantee."""
     exposure: Floats
-    """(M,) exposures of the round so far, in that unit."""
+    """(M,) exposures in the round so far, in that unit."""
     position_weights: Floats
-    """(k,) what an exposure counts by position, in that unit."""
+    """(k,) weight of an exposure at each position, in that unit."""
     cost: float
-    """c, of a missing exposure, in units of λ(x,y)."""
+    """c, the cost of a missing exposure, in units of λ(x,y)."""
     served: int
-    """Arrivals of the round that have been served."""
+    """Number of arrivals of the round that have been served."""
     arrivals: int
-    """Expected arrivals of the round, N."""
+    """N, the expected number of arrivals of the round."""
 
     @property
     def missing(self) -> Floats:
@@ -61,8 +61,8 @@ def observe(relevance: Float32s, ground: Float32s, admissible: Bools, exposure: 
     shortfall: Float32s, clock: tuple[float, float], numbers: Float32s,
     can: NDArray[np.int8]) -> None:  # fmt: skip
     """Fill in the numbers and the mask of an observation."""
-    # The numbers (3M + 3,) are relevance, exposure, shortfall, λ(x) (1,) and both clocks.
-    # Column after column: a processor confuses addresses that are a few pages apart.
+    # ``numbers`` (3M + 3,) has relevance, exposure and shortfall (M each), λ(x), and both clocks. It is filled column
+    # by column, because processors slow down at addresses that are a few pages apart.
     m = len(exposure)
     for item in range(m):
         numbers[item] = relevance[item]
@@ -113,15 +113,15 @@ class ObservedRound(CompiledRecord):
     exposure: Float32s
     """(M,) exposures so far, in the unit of the guarantee."""
     shortfall: Float32s
-    """(M,) exposures that items still lack, in that unit."""
+    """(M,) missing exposures of items, in that unit."""
     undelivered: Floats
-    """(1,) undelivered part of all guarantees, in that unit."""
+    """(1,) undelivered exposure of all guarantees, in that unit."""
     excess: Floats
     """(1,) exposures above caps, in that unit."""
     row: Ints
     """(1,) row of the waiting arrival in the schedule; −1 if no arrival waits."""
     last_row: Ints
-    """(1,) row of the last arrival that a compiled step served; −1 if the market served the last slate."""
+    """(1,) row of the last arrival that a compiled step served; −1 if the market itself served the last slate."""
 
 
 class Stock:
@@ -184,13 +184,13 @@ class Snapshot:
     """Seeds and slates that reproduce an episode exactly."""
 
     seeds: Seeds
-    """Of the market."""
+    """Seeds of the market."""
     begun: MarketState
-    """The market when the open round began."""
+    """State of the market when the open round began."""
     answers: tuple[Ints | Slates, ...]
-    """Answers to the round's arrivals so far."""
+    """Answers of the agent to the round's arrivals so far."""
     np_random: np.random.Generator
-    """Generator of resets without a seed."""
+    """Generator of seeds for resets without a seed."""
 
 
 def exposure_figure(exposure: Floats, required: Floats, title: str) -> Figure:

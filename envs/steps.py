@@ -24,11 +24,11 @@ from rimsim.market.serving import Responder, RoundColumns, enter_slates, respond
 from rimsim.market.slates import fetch_items, mark_wrong, observed_gain
 
 NOT_SERVED = 0
-"""Status of a market whose own methods must serve: compiled code has changed nothing."""
+"""Status of a market that must serve by its own methods, because compiled code has changed nothing."""
 OBSERVED = 1
-"""Status of a market whose slate was served and whose next arrival was observed."""
+"""Status of a market that has served a slate and observed its next arrival."""
 NOT_SCORED = 2
-"""Status of a market whose slate was served, but whose next arrival must be scored before it is observed."""
+"""Status of a market that has served a slate, but must score its next arrival before it is observed."""
 
 _OUTCOME = np.dtype(
     [
@@ -44,7 +44,7 @@ _OUTCOME = np.dtype(
         ("reward", np.float64),
     ]
 )
-"""Outcome of a step: its status, and fields of ``info["market"]`` with the reward."""
+"""Type of the outcome of a step: its status, and the fields of ``info["market"]`` with the reward."""
 
 
 def no_outcomes(n: int) -> Array:
@@ -59,7 +59,7 @@ class SteppedMarket(CompiledRecord):
     columns: RoundColumns
     responder: Responder
     scores: ScoreColumns
-    """Scores under the platform's model."""
+    """Scores of arrivals under the platform's model."""
     observed: ObservedRound
     id: Ints
     """(n,) ids of the round's arrivals."""
@@ -68,7 +68,7 @@ class SteppedMarket(CompiledRecord):
     n_rounds: int
     """Number of rounds of the run."""
     cost: float
-    """c, shortfall cost of one exposure."""
+    """c, the cost of a missing exposure."""
     fixed_states: bool
     """True if slates do not change the states of later arrivals."""
 
@@ -92,7 +92,8 @@ def replace_market(markets: list[SteppedMarket], number: int, market: SteppedMar
 def step_markets(markets: list[SteppedMarket], chosen: Bools, slates: Ints, taken: Bools, outcomes: Array,
     numbers: Float32s, admissible: NDArray[np.int8]) -> None:  # fmt: skip
     """Serve slates in chosen markets, and observe the next arrivals."""
-    # Positions of wrong items are emptied in ``slates`` (n, k); ``taken`` (n, k) marks consumed items.
+    # ``slates`` (n, k) is changed: positions of invalid items become empty. ``taken`` (n, k) is filled with marks of
+    # consumed items.
     for number in range(len(markets)):
         outcomes[number].status = NOT_SERVED
         if chosen[number]:
@@ -111,7 +112,7 @@ def step_markets(markets: list[SteppedMarket], chosen: Bools, slates: Ints, take
 def _step(market: SteppedMarket, slate: Ints, taken: Bools, outcome: Any, numbers: Float32s,
     admissible: NDArray[np.int8]) -> None:  # fmt: skip
     """Serve a slate, and observe the next arrival."""
-    # Records are looked up once: each look-up counts a reference, which costs as much as ten additions.
+    # Records are looked up once, because each look-up counts a reference and costs as much as ten additions.
     columns = market.columns
     observed = market.observed
     queue = columns.queue
@@ -138,7 +139,7 @@ def _step(market: SteppedMarket, slate: Ints, taken: Bools, outcome: Any, number
     outcome.consumed = n_consumed
     outcome.reward = n_consumed + market.cost * gain
     outcome.shortfall = undelivered[0]
-    outcome.excess = 0.0  # compiled code serves no round with caps
+    outcome.excess = 0.0  # compiled code never serves a round with caps
     outcome.round = market.number
     outcome.served = n_served
     outcome.arrival = market.id[following]

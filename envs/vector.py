@@ -23,7 +23,7 @@ from rimsim.envs.steps import (
 )
 
 _INFO = ("round", "served", "arrival", "time", "consumed", "emptied", "shortfall", "excess")
-"""Fields of ``infos["market"]`` that are single numbers."""
+"""Names of fields of ``infos["market"]`` that are single numbers."""
 
 
 class MarketVectorEnv(NamedArguments, SyncVectorEnv):
@@ -124,11 +124,12 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         """Refuse items outside the catalogue before any slate is served."""
         numbers = np.asarray(actions)
         n_items = self.envs[0].n_items
-        if numbers.ndim != 2 or numbers.dtype.kind not in "iu":  # refused with the shape that is expected
+        # The step itself refuses this, and states the expected shape.
+        if numbers.ndim != 2 or numbers.dtype.kind not in "iu":
             return
         is_strange = ((numbers < 0) | (numbers >= n_items)).any(axis=1)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            is_strange &= ~self._autoreset_envs  # a market that is reset has no use for its action
+            is_strange &= ~self._autoreset_envs  # a market that is about to be reset ignores its action
         for number in np.flatnonzero(is_strange).tolist():
             self.envs[number].items_of(numbers[number])
 
@@ -143,7 +144,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
             if env.stepped_market() is not stepped or stepped is None:
                 chosen[number] = self._enlisted(number)
         if slates.shape != (n, self.envs[0].config.slate) or slates.dtype.kind not in "iu":
-            chosen[:] = False  # each market refuses its slate
+            chosen[:] = False  # each market then refuses its slate on its own
             slates = np.zeros((n, self.envs[0].config.slate), np.int64)
         shown = slates.astype(np.int64, order="C")
         taken = np.zeros(shown.shape, bool)

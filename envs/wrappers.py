@@ -19,7 +19,7 @@ from rimsim.measures import genre_weights
 
 By: TypeAlias = Literal["item", "genre", "popularity", "shortfall"]
 _GROUPS = {"popularity": 10, "shortfall": 1}
-"""Default number of popularity groups."""
+"""Division of items into groups → default number of groups."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Bonuses:
     share: Floats
     """(G, M) share of each group's bonus that an item gets."""
     lacking: bool
-    """True if only items with a deficit get it."""
+    """True if only items with a deficit get the bonus."""
 
     def slate(self, action: Float32s, standing: Standing) -> Ints:
         """Items of largest λ(x,y) + bonus; inadmissible items last.
@@ -105,15 +105,16 @@ def _membership(inner: MarketEnv, by: str, groups: int) -> Floats:
 
 
 COMPACT = ("gone", "missing", "lacking", "pace", "ahead", "mean", "kth", "top", "lacking_top", "lacking_mean")
-"""Names of the numbers before those of the groups:
+"""Names of the first numbers of the observation; numbers of the groups follow:
 
-* ``gone``: share of the round's expected arrivals that is served;
-* ``missing``: exposures that are missing, over those required;
-* ``lacking``: share of the guaranteed items that lack some;
-* ``pace``: missing exposures over those that the arrivals to come can be given, at most 1;
-* ``ahead``: share of what is required that is delivered, less ``gone``;
-* ``mean``, ``kth``, ``top``: mean, k-th and largest λ(x,y) of admissible items; ``lacking_top``, ``lacking_mean``: the
-  largest λ(x,y) of admissible items that lack exposures, and the mean of their k largest; each as s / (s + c).
+* ``gone``: share of the round's expected arrivals that have been served;
+* ``missing``: missing exposures, as a share of the required exposures;
+* ``lacking``: share of the guaranteed items that have a deficit;
+* ``pace``: missing exposures, as a share of the exposure that the arrivals to come can give, at most 1;
+* ``ahead``: share of the required exposures that has been delivered, minus ``gone``;
+* ``mean``, ``kth``, ``top``: mean, k-th and largest λ(x,y) of admissible items, each s as s / (s + c);
+* ``lacking_top``, ``lacking_mean``: largest λ(x,y) of admissible items with a deficit, and mean of their k largest, each
+  s as s / (s + c).
 """
 _OBSERVED_GROUPS = 5
 

@@ -19,7 +19,7 @@ TICKS = 1_000_000
 ALWAYS = -(2**62)
 """Release tick of an item that is there from the start: before any log begins, those before 1970 included."""
 NEVER = 2**62
-"""Tick after all rounds, such as the release of an item that is not on offer."""
+"""Tick after all rounds, such as the release tick of an item that is never offered."""
 
 
 def offsets_of(counts: Ints) -> Ints:

@@ -39,7 +39,7 @@ def compiled_part(function: F) -> F:
     dispatcher = _dispatcher_of(function, no_cpython_wrapper=True)
     if dispatcher is not function:
         cast("Any", infer_global)(function, Dispatcher(dispatcher))
-        # Keeps the dispatcher alive, because its type has only a weak reference to it.
+        # The dispatcher's type holds it by a weak reference, so the function keeps it alive.
         vars(function)["compiled"] = dispatcher
     return function
 
@@ -64,7 +64,7 @@ class _CheckedFiles(IndexDataCacheFile):
     def _load_data(self, name: str) -> object:
         path = self._path_of(name)
         if not _is_intact(path):
-            raise FileNotFoundError(path)  # Numba compiles a function whose file is missing
+            raise FileNotFoundError(path)  # Numba compiles a function again if its file is missing
         content: object = super()._load_data(name)  # type: ignore[no-untyped-call]
         return content
 
@@ -136,7 +136,7 @@ def _register(cls: Any) -> None:
     def referred(*fields: object) -> object:
         return cls(*fields)
 
-    referred.__qualname__ = f"{cls.__qualname__}.referred"  # names the file of its machine code
+    referred.__qualname__ = f"{cls.__qualname__}.referred"  # Numba names the file of the machine code by this
     cls.Reference = reference
     cls.referred = staticmethod(compiled(referred))
 
@@ -159,7 +159,7 @@ def _dispatcher_of(function: Callable[..., object], **options: bool) -> Any:
     """Function that compiles itself; ``function`` without a compiler."""
     made_by = cast("Any", numba.njit)  # Numba's type stubs lack the option, which saves a twelfth of the time
     dispatcher = made_by(cache=True, no_cfunc_wrapper=True, **options)(function)
-    if dispatcher is function:  # the user has switched compilation off
+    if dispatcher is function:  # the user has switched compilation off (NUMBA_DISABLE_JIT)
         return function
     files = dispatcher._cache._cache_file  # noqa: SLF001  # Numba has no other door to it
     files.__class__ = _CheckedFiles
@@ -174,8 +174,9 @@ def _dispatcher_of(function: Callable[..., object], **options: bool) -> Any:
             try:
                 return found_or_made(signature)
             except (AttributeError, EOFError, ImportError, pickle.UnpicklingError):
-                # An index of an older version can name classes that are gone. Numba reads them before it compares
-                # the versions of the source, so the index is emptied and the function compiled again.
+                # An index file of an older version can name classes that no longer exist. Numba reads these names
+                # before it compares versions of the source. So the index is emptied, and the function is compiled
+                # again.
                 dispatcher._cache.flush()  # noqa: SLF001
                 return found_or_made(signature)
             finally:

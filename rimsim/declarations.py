@@ -77,7 +77,7 @@ def _tree(path: Path, origin: str) -> ast.Module | None:
         raise ConfigError(
             f"{origin}: cannot import {str(path)!r}, line {error.lineno}: {type(error).__name__}: {error.msg}"
         ) from None
-    except (OSError, ValueError, RecursionError):  # the import, which follows, reports the error
+    except (OSError, ValueError, RecursionError):  # the import that follows reports the error
         return None
 
 
@@ -96,7 +96,7 @@ def _names(tree: ast.Module) -> dict[str, bool] | None:
                 names |= {alias.asname or alias.name.partition(".")[0]: False for alias in aliases}
             case ast.Expr(value=ast.Constant()) | ast.Assert() | ast.Pass():
                 pass
-            case _:  # other statements, such as conditions, may define any name
+            case _:  # other statements, such as `if`, may define any name
                 return None
     return None if "*" in names else names
 
@@ -121,7 +121,8 @@ def _named(body: list[ast.stmt], name: str) -> ast.stmt | None:
 
 def _parameters(arguments: ast.arguments, *, bound: bool) -> set[str] | None:
     names = {argument.arg for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]}
-    if arguments.kwarg is not None or "options" in names:  # options are fields of a record, or unknown
+    # Options are fields of a record, or cannot be known.
+    if arguments.kwarg is not None or "options" in names:
         return None
     return names - ({"self"} if bound else set()) - {"scenario"}
 

@@ -110,7 +110,7 @@ _REASONS = {
 
 
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-"""Errors at a file of arrays or JSON that is cut, empty or overwritten."""
+"""Errors at a cut, empty or overwritten file of arrays or JSON."""
 
 
 def reason(error: OSError) -> str:

@@ -17,16 +17,16 @@ VERMILION = "#be4105"
 AMBER = "#efa71b"
 GREY = "#777777"
 INK = "#333333"
-"""Colour of letters and of lines that stand for no agent."""
+"""Colour of letters, and of lines that do not belong to an agent."""
 PALETTE = (BLUE, VERMILION, AMBER, "#62b578", "#5f248d", "#58ade4", "#8e7563", "#5d0840")
-"""Colours of lines, in order. Each two can be told apart by readers with deuteranopia or protanopia."""
+"""Colours of lines, in order. Readers with deuteranopia or protanopia can distinguish any two of these colours."""
 FONT = "DejaVu Sans"
 FALLBACK_FONTS = (
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR"),
     *("Source Han Sans", "WenQuanYi Zen Hei", "IPAexGothic", "Microsoft YaHei", "Yu Gothic"),
     *("Hiragino Sans", "Arial Unicode MS"),
 )
-"""Fonts for letters that the main font lacks, such as in Chinese or Japanese titles."""
+"""Fonts for letters that the main font does not have, such as in Chinese or Japanese titles."""
 
 _LOOK: Mapping[str, Any] = {
     "axes.labelcolor": INK,
@@ -41,9 +41,9 @@ _LOOK: Mapping[str, Any] = {
     "grid.linewidth": 0.6,
     "legend.fontsize": 11,
     "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text: it can be searched, and files are small
+    "svg.fonttype": "none",  # text is not drawn as shapes: it can be searched, and files are small
     "text.color": INK,
-    "text.parse_math": False,  # a title such as "A$AP 100% $ale" is no formula
+    "text.parse_math": False,  # a title such as "A$AP 100% $ale" is not a formula
     "xtick.color": INK,
     "xtick.labelsize": 10,
     "ytick.color": INK,
@@ -69,7 +69,8 @@ def style(width: float = WIDTH) -> Iterator[None]:
         "font.family": font_families(),
     }
     with mpl.rc_context(look), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # see missing_letters
+        # missing_letters reports the letters without a glyph.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         yield
 
 

@@ -26,7 +26,7 @@ _GROUPS = {
     "consumer.kind": "consumers",
     "providers.kind": "providers",
 }
-"""Field that names a plug → group of entry points."""
+"""Name of a field with a plug → group of entry points in which packages register such plugs."""
 
 
 def make_plug(
@@ -63,7 +63,7 @@ def make_plug(
         raise
     except ValidationError as error:
         raise _unfit(error, "", origin) from None
-    except Exception as error:  # whatever a user's constructor does
+    except Exception as error:  # a constructor of the user can raise any exception
         said = f"{type(error).__name__}: {one_line(error)}"
         raise ConfigError(
             f"{origin} cannot be made with the options {dict(options) or 'none'}: {said}"
@@ -179,9 +179,8 @@ def _arguments(
         return arguments | {"options": _typed(record, "options", dict(options), origin)}
     require_options(options, [name for name in parameters if name != "scenario"], origin)
     if isinstance(factory, type) and is_pydantic_dataclass(factory):
-        return arguments | dict(
-            options
-        )  # pydantic checks its fields itself, more strictly if the class asks for it
+        # pydantic checks the fields of its own classes, and more strictly if a class asks for it.
+        return arguments | dict(options)
     return arguments | {
         name: _typed(_annotation(factory, name), name, value, origin) for name, value in options.items()
     }
@@ -209,7 +208,7 @@ def _typed(annotation: Any, name: str, value: object, origin: str) -> object:
     """Value, checked and converted to an annotated type."""
     try:
         return TypeAdapter(annotation).validate_python(value)
-    except PydanticSchemaGenerationError:  # a type that cannot be checked
+    except PydanticSchemaGenerationError:  # pydantic cannot check this type, so the value stays as it is
         return value
     except ValidationError as error:
         raise _unfit(error, name, origin) from None

@@ -11,11 +11,11 @@ from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 
 _STEPS = 60
-"""Largest number of Newton steps of a fit."""
+"""Largest number of Newton steps in a fit."""
 _ENOUGH = 1e-10
-"""Predicted gain of a step, relative to the objective, below which the minimum is reached."""
+"""Smallest predicted gain of a step, relative to the objective; below it, the minimum is reached."""
 _LARGEST = 30.0
-"""Bound of |log μ|; beyond it an outcome is certain in double precision."""
+"""Bound of |log μ|. Beyond the bound, an outcome is certain in double precision."""
 
 
 def hazard_rate(log_rate: Floats) -> Floats:
@@ -51,17 +51,17 @@ class HazardRegression:
     """
 
     columns: Floats
-    """(m, p) factors of θ."""
+    """(m, p) factors that multiply θ."""
     offset: Floats
-    """(m,) part of log μ that is not fitted."""
+    """(m,) part of log μ that is fixed."""
     taken: Bools
-    """(m,) outcomes."""
+    """(m,) True if the outcome of the row is an event."""
     group: Ints
     """(m,) group of each row, from 0."""
     count: Floats
-    """(groups,) events of each group in addition to its rows, positive; they are the prior's weight."""
+    """(groups,) number of events that the prior adds to each group, positive."""
     exposure: Floats
-    """(groups,) expected number of these events at δ = 0, positive."""
+    """(groups,) expected number of the added events at δ = 0, positive."""
     mean: Floats
     """(p,) mean of the prior of θ."""
     precision: Floats

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BeforeValidator
 
 SESSION = "session:"
-"""Beginning of the place of an object of this session."""
+"""Prefix of the place of an object that exists only in this session."""
 _OBJECTS: dict[str, Any] = {}
 _MODELS: dict[str, object] = {}
 
@@ -47,7 +47,7 @@ def session_model(value: object) -> object:
 
 
 ModelName: TypeAlias = Annotated[str, BeforeValidator(session_model)]
-"""Name or place of a model; an object of this session is given its place."""
+"""Name or place of a model. An object of this session gets a place."""
 
 
 def session_object(place: str) -> Any:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 _ALLOCATOR = ((-1, 2**28), (-3, 2**25))
-"""Options of glibc's mallopt and their values: free bytes that the heap keeps at its end (M_TRIM_THRESHOLD), and the
-size from which an array has pages of its own, returned when it is freed (M_MMAP_THRESHOLD; the largest allowed)."""
+"""Options of glibc's mallopt, with their values. M_TRIM_THRESHOLD is the number of free bytes that the heap keeps at
+its end. M_MMAP_THRESHOLD is the size from which an array gets pages of its own, which are returned when it is freed;
+the value is the largest allowed."""
 
 
 def single_thread() -> None:
@@ -33,7 +34,7 @@ def single_thread() -> None:
 def _keep_memory() -> None:
     """Keep freed memory for later use, if glibc is used."""
     # Each block of scores and each step of a fit allocates and frees some megabytes. If freed memory went back to the
-    # system, the system would clear it page by page before the next allocation.
+    # system, the system would clear it page by page before its next use.
     for option, value in _ALLOCATOR:
         _call_glibc("mallopt", option, value)
 
@@ -64,7 +65,7 @@ def memory() -> int | None:
         n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
-    with suppress(OSError, ValueError):  # the file holds "max" if the container has no limit
+    with suppress(OSError, ValueError):  # the file contains "max" if the container has no limit
         n_bytes = min(n_bytes, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
     return n_bytes
 
@@ -159,7 +160,7 @@ def remove_drafts(folder: Path) -> None:
 
 def _draft_of(path: Path) -> Path:
     """Unused path next to ``path``."""
-    # The ending stays, because some writers choose the format by it.
+    # The draft keeps the file's ending, because some writers choose the format by it.
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f"{_DRAFT}{secrets.token_hex(8)}{path.suffix}")
 

@@ -46,7 +46,7 @@ def imported(location: str, kind: str, of: type | None = None) -> Any:
         require_module(place, name, f"{kind} {location!r}")
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except Exception as error:  # whatever a user's file does when it is imported
+    except Exception as error:  # a file of the user can raise any exception when it is imported
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise ConfigError(
             f"{kind} {location!r}: cannot import {place!r}{line}: {type(error).__name__}: {one_line(error)}"
@@ -147,8 +147,8 @@ def files_of(places: Sequence[str]) -> list[Path]:
 class _UncachedLoader(SourceFileLoader):
     """Loader that compiles a file on each import."""
 
-    # Python's cached bytecode counts as current if time (in seconds) and size of the file are unchanged, so a quick
-    # edit that keeps the size would be missed.
+    # Python's cached bytecode is used as long as the time (in seconds) and size of the file stay the same. So a quick
+    # edit that keeps the size would have no effect.
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)

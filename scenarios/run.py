@@ -85,7 +85,8 @@ class Run(RunFolder):
 
         try:
             return str(fragment(self.report()))
-        except RimsimError as error:  # such as no finished round; a notebook would print a traceback
+        except RimsimError as error:
+            # In a notebook, an error such as a run without finished rounds would print a traceback.
             return f"<p>{escape(self.folder)}: {escape(error)}</p>"
 
 

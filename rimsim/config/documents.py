@@ -17,11 +17,12 @@ _CORE = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "merge": (r"<<", "<"),
 }
-"""Tag → texts without quotes that have it, and their first letters: the core schema of YAML 1.2, and merge keys."""
+"""Tag → pattern of the unquoted texts with this tag, and their first letters. The tags are those of the core schema of
+YAML 1.2, with merge keys."""
 # PyYAML itself follows YAML 1.1, in which 1:30 is 90, 010 is 8 and no is false. All of these are texts or decimal
 # numbers here, which the types of the fields then accept or refuse.
 _MOST_LEVELS = 50
-"""Levels of mappings and lists; a scenario has six."""
+"""Largest depth of nested mappings and lists; a scenario has six levels."""
 _PARSER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -74,7 +75,7 @@ def read_yaml(text: str) -> Any:
         return loader.construct_document(node)
     except RecursionError:
         raise yaml.YAMLError("brackets or lists are nested too deeply") from None
-    except ValueError as error:  # a number of too many digits, or a letter that is none
+    except ValueError as error:  # a number has too many digits, or an escape is not a letter
         raise yaml.YAMLError(str(error)) from None
     finally:
         loader.dispose()
@@ -82,7 +83,7 @@ def read_yaml(text: str) -> Any:
 
 def _check(root: yaml.Node) -> None:
     """Refuse deep nesting and repeated keys."""
-    visited: set[int] = set()  # an alias can lead back to its own anchor
+    visited: set[int] = set()  # an alias can refer to the list or mapping that contains it
     nodes = [(root, 1)]
     while nodes:
         node, level = nodes.pop()

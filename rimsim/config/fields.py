@@ -14,7 +14,7 @@ from rimsim.errors import ConfigError, refuse
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """Configuration of all config records: no unknown fields, no infinite or undefined numbers."""
 LARGEST = 1e6
-"""Largest factor of a quantity; beyond it, sums of intensities would lose their digits or overflow."""
+"""Largest factor of a quantity. With larger factors, sums of intensities would lose digits or overflow."""
 _LONGEST = 1000 * 365.25 * 86_400
 _SECONDS = dict.fromkeys(("", "sec", "second"), 1.0) | dict.fromkeys(("m", "min", "minute"), 60.0)
 _SECONDS |= dict.fromkeys(("h", "hour"), 3600.0) | dict.fromkeys(("d", "day"), 86_400.0)
@@ -46,7 +46,8 @@ def duration_seconds(text: str) -> float:
 
 
 def _duration(value: object) -> object:
-    # Runs before pydantic checks the type, so that the error for a number (YAML reads ``5`` as one) names the unit.
+    # This runs before pydantic checks the type. So the error for a number says that the unit is missing: YAML reads
+    # ``5`` as a number.
     if isinstance(value, (str, int, float)):
         duration_seconds(str(value))
     return value
@@ -108,7 +109,7 @@ Options = Annotated[
     BeforeValidator(_pairs, json_schema_input_type=dict[str, Any]),
     PlainSerializer(dict, return_type=dict[str, Any]),
 ]
-"""Options of a plug: a mapping in YAML, pairs of name and value in the record."""
+"""Options of a plug: a mapping in YAML, and pairs of name and value in the record."""
 
 
 def require_distinct(record: object, names: Iterable[str]) -> None:

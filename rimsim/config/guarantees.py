@@ -9,7 +9,7 @@ from rimsim.config.records import GroupConfig, ScenarioConfig
 from rimsim.errors import ConfigError
 
 BETA = "exposure.beta"
-"""Field with the guarantee of single items."""
+"""Name of the field with the guarantee of single items."""
 
 
 def group_field(column: str) -> str:

@@ -29,12 +29,12 @@ _ALLOWED = {
     "tuple_type": "be a list",
     "dataclass_type": "be a mapping of field names to values",
 }
-"""Texts that replace pydantic's, which name types of Python."""
+"""Messages that replace pydantic's messages, which name types of Python."""
 _QUOTED = re.compile(r"'([^']*)'")
 _ALIKE = 0.75
 """Smallest similarity of a suggested name to the given name."""
 _LONGEST_VALUE = 80
-"""Letters of a value that a message shows."""
+"""Number of letters of a value that a message shows."""
 _Record = TypeVar("_Record")
 
 
@@ -98,7 +98,7 @@ def refusal(
 
 def finding(first: ErrorDetails, subject: str, verb: str = " is") -> str:
     """Sentence about the error that pydantic found in a value."""
-    if first["type"] == "value_error":  # an error that rimsim raised, whose text is complete
+    if first["type"] == "value_error":  # rimsim raised this error, so its text is complete
         return f"{subject}: {first['ctx']['error']}"
     if first["type"] in ("missing", "missing_argument"):
         return f"{subject} is missing"

@@ -16,7 +16,7 @@ from rimsim.errors import ConfigError, refuse
 from rimsim.session import ModelName
 
 _MOST_YEARS = 10_000
-"""Longest run; the clock counts microseconds in 64 bits, which last 292,000 years."""
+"""Longest run in years. The clock counts microseconds in 64 bits, which are enough for 292,000 years."""
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ Filter = Annotated[
     BeforeValidator(_filter, json_schema_input_type=dict[str, Any]),
     PlainSerializer(_plain, return_type=dict[str, Any]),
 ]
-"""Rows of a table: for each column, the values that are taken. All columns must agree."""
+"""Filter of a table: for each column, the values of the rows that are taken. A row must match all columns."""
 ItemChoice = Annotated[
     Literal["new"] | tuple[str, ...] | tuple[tuple[str, tuple[str, ...]], ...],
     BeforeValidator(_item_choice, json_schema_input_type=Any),
@@ -88,25 +88,23 @@ class LogOptions:
     min_value: float | None = Field(default=None)
     """Minimum value (stars) of an event; null keeps all events."""
     start: Time = None
-    """First time to keep: an ISO date or time (in UTC unless it names a zone), or seconds since 1970; null keeps
-    all.
-    """
+    """First time to keep: an ISO date or time (in UTC unless the text has a time zone), or seconds since 1970; null
+    keeps all."""
     stop: Time = None
-    """First time to leave out, as `start`; null keeps all."""
+    """First time to leave out, written as for `start`; null keeps all."""
     items: str | None = None
-    """Table of items, a CSV or Parquet file with a row per item: its id, and attributes such as title, seller, price;
-    null: the log's own.
-    """
+    """Table of items, a CSV or Parquet file. Each row has an item's id, and attributes such as title, seller or price.
+    null: the log's own table."""
     columns: str | None = None
-    """Columns to read: 'user=uid,item=sku,time=at'; null finds the usual names."""
+    """Columns to read: 'user=uid,item=sku,time=at'; null finds columns with usual names."""
     separator: str | None = None
     """Separator of fields in a text file; null detects comma, tab, semicolon, `|` and `::`."""
     encoding: str | None = None
-    """Encoding of a text file, such as latin-1; null: UTF-8, or as the byte-order mark says."""
+    """Encoding of a text file, such as latin-1; null: the encoding that the byte-order mark states, or else UTF-8."""
     time_unit: Literal["auto", "s", "ms", "us", "ns", "min", "h", "d"] = "auto"
-    """Unit of times that are numbers since 1970; auto finds s, ms, us and ns, but not minutes, hours or days."""
+    """Unit of times that are numbers since 1970. auto detects s, ms, us and ns, but not minutes, hours or days."""
     release: Literal["given", "first-event", "year"] = "given"
-    """Release times: as the log gives them, an item's first event, or its year."""
+    """Release times of items. given: those of the log. first-event: the item's first event. year: the item's year."""
     skip_bad_rows: bool = False
     """Skip and count bad rows instead of ending with an error."""
 
@@ -135,13 +133,13 @@ class ArrivalsConfig:
     options: Options = ()
     """hawkes: `{kappa: 0, neutral: 0.5, memory: 0.8}`. Your own: its options by name, `{peak: 20}`."""
     per_round: int | None = Field(default=2000, ge=1, le=10**9)
-    """N, the number of arrivals per round. replay: null distributes the sessions evenly. broadcast: size of a
-    seeded sample of users; null: all. hawkes: long-run mean at neutral satisfaction; null: as in the log.
-    """
+    """N, the number of arrivals per round. replay: null distributes the sessions evenly. broadcast: number of users in
+    a seeded sample; null: all users. hawkes: long-run mean at neutral satisfaction; null: the rate of the log."""
     history: Literal["logged", "none"] = "logged"
-    """clones, hawkes: logged (a visitor arrives with its logged history) or none."""
+    """clones, hawkes. logged: a visitor arrives with the history from the log. none: a visitor arrives without
+    history."""
     max_visits: int = Field(default=5, ge=1)
-    """clones: maximum number of visits of one clone; a new clone of the same user follows."""
+    """clones: maximum number of visits of a clone. The next visit is that of a new clone of the same user."""
     draw: Literal["sessions", "users"] = "sessions"
     """sessions: a visitor stands for a logged session, drawn uniformly, and arrives with the history before it.
     users: a visitor stands for a user, and arrives with its whole history.
@@ -151,7 +149,7 @@ class ArrivalsConfig:
     round_length: Duration = "7d"
     """Length of a round on the clock; unused in a replay."""
     warmup_share: float = Field(default=0.5, gt=0, lt=1)
-    """replay: share of the log's time before the market opens."""
+    """replay: share of the log's time that passes before the market opens."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -159,11 +157,11 @@ class ReleasesConfig:
     """Items released during the run, unknown to the warm-up log."""
 
     share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the catalogue that is released during the run (seeded)."""
+    """Share of the catalogue that is released during the run. The seed draws these items."""
     first_round: int = Field(default=1, ge=0)
     """Round of the first release."""
     last_round: int = Field(default=4, ge=0)
-    """Round of the last release; times in between are uniform."""
+    """Round of the last release. The other release times are uniform between the first and the last."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -171,11 +169,11 @@ class AudienceConfig:
     """Visits that count for a campaign; all conditions must hold."""
 
     visits: Literal["all", "first", "returning"] = "all"
-    """first: visits without a known history. returning: all others."""
+    """first: visits of visitors without a known history. returning: all other visits."""
     users: Filter = ()
-    """Values of columns of the user table, such as `{gender: F, age: [18, 25]}`; a clone has those of its user."""
+    """Values of columns of the user table, such as `{gender: F, age: [18, 25]}`. A clone has the values of its user."""
     share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the log's users, drawn by the seed of arrivals."""
+    """Share of the log's users that belong to the audience; the seed of arrivals draws these users."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -189,19 +187,18 @@ class CampaignConfig:
     name: str = Field(min_length=1)
     """Name of the campaign, in tables and errors."""
     items: ItemChoice = Field()
-    """Ids of the catalogue, values of columns of the item table such as `{genres: Horror}`, or `new`: all items
-    released after the opening.
-    """
+    """Items of the campaign: ids, values of columns of the item table such as `{genres: Horror}`, or `new` for all
+    items released after the opening."""
     exposures: int | None = Field(default=None, ge=1)
     """Guaranteed exposures in total, spread evenly over the campaign's period."""
     share: float | None = Field(default=None, gt=0, le=1)
-    """Share of the audience's positions in the campaign's period, instead of a number."""
+    """Share of the audience's positions in the campaign's period; an alternative to `exposures`."""
     start: float = Field(default=0.0, ge=0)
-    """Start, in days since the opening."""
+    """Start of the campaign, in days since the opening."""
     stop: float | None = Field(default=None, gt=0)
-    """End, in days since the opening; null: the end of the run (only with a share)."""
+    """End of the campaign, in days since the opening; null: the end of the run (only with a share)."""
     audience: AudienceConfig = AudienceConfig()
-    """Visitors that count."""
+    """Visitors whose exposures count for the campaign."""
 
     def __post_init__(self) -> None:
         if (self.exposures is None) == (self.share is None):
@@ -226,9 +223,9 @@ class GroupConfig:
     """Guarantee of a share of uniform exposure to each group."""
 
     column: str = Field(min_length=1)
-    """Column of the item table, such as `genres`; an item with several genres counts in each."""
+    """Column of the item table, such as `genres`. An item with several genres counts in each of these groups."""
     beta: float = Field(gt=0, le=1)
-    """β of the group: guaranteed share of the joint uniform exposure of its items."""
+    """β of the group: guaranteed share of the sum of its items' uniform exposures."""
     values: tuple[str, ...] | None = None
     """Values that form groups; null: all values of the column."""
 
@@ -244,9 +241,8 @@ class ExposureConfig:
     each: int | None = Field(default=None, ge=1, le=10**9)
     """Exposures guaranteed to each item per round, instead of the share β; null: β decides."""
     per: Period = "round"
-    """round: each round by itself. A duration such as `7d`: rounds that begin within the same 7 days share their
-    guarantees, so a shortfall is carried over and a surplus is deducted; also for groups.
-    """
+    """Period of a guarantee. round: each round by itself. A duration such as `7d`: all rounds that begin within the
+    same 7 days. Within a period, a shortfall is carried over and a surplus is deducted, also for groups."""
     most: float | None = Field(default=None, gt=0, le=LARGEST)
     """Maximum exposures of an item per round, as a multiple of its uniform exposure N·k/M, rounded up; null: no
     maximum.
@@ -254,27 +250,26 @@ class ExposureConfig:
     groups: tuple[GroupConfig, ...] = ()
     """List of groups of items, such as the items of a seller or a genre, with a common minimum."""
     campaigns: tuple[CampaignConfig, ...] = ()
-    """List of campaigns: exposures of some items, in a period, to an audience."""
+    """List of campaigns. A campaign guarantees some items exposures, within a period, to an audience."""
     unit: Literal["examined", "shown"] = "examined"
-    """Weight of an exposure at position r. examined: γ^(r−1), the share of visitors who look there; a guarantee
-    then means exposures at average positions. shown: 1 at every position.
-    """
+    """Unit of exposures. examined: an exposure at position r counts γ^(r−1), the share of visitors who look there, so a
+    guarantee means exposures at average positions. shown: every exposure counts 1."""
     hard: bool = False
     """true: deliver guarantees at any cost. false: leave an exposure undelivered if it would cost more than c."""
     forecast: float = Field(default=1.0, gt=0, le=LARGEST)
-    """Forecast number of arrivals over the actual one; guarantees and agents use the forecast."""
+    """Ratio of the forecast number of arrivals to the actual number; guarantees and agents use the forecast."""
     pace: Literal["arrivals", "clock"] = "arrivals"
-    """Measure of a round's progress for agents: arrivals so far over those expected, or the clock."""
+    """Measure of a round's progress that agents use. arrivals: share of the expected arrivals that have come. clock:
+    share of the round's time that has elapsed."""
     cost: float = Field(default=2.0, gt=0, le=LARGEST)
     """Cost c of a missing exposure, as a multiple of the median k-th score of the warm-up model at the opening. It
     is the same for all arms and rounds of a seed.
     """
     examination: Literal["known", "random", "harvested"] = "known"
-    """Source of the platform's γ. known: the true one. random, harvested: an estimate at the end of each round,
-    from uniform slates, or from items that stood at different positions.
-    """
+    """Source of the γ that the platform uses. known: the true γ. random: an estimate from uniform slates. harvested: an
+    estimate from items that stood at different positions. Estimates are made at the end of each round."""
     prior_decay: float = Field(default=1.0, gt=0, le=1)
-    """random, harvested: γ until there is an estimate."""
+    """random, harvested: γ that the platform uses before the first estimate."""
 
     def __post_init__(self) -> None:
         if self.most is not None and self.each is None and self.most < self.beta:
@@ -302,13 +297,11 @@ class DynamicsConfig:
     satiation_half_life: Duration = "7d"
     """Half-life of a consumption in satiation."""
     drift: float = Field(default=0.0, ge=0, le=50)
-    """η: multiplies intensities by exp(η·n/(n + 1)·d), where d is the excess of the item's genres among the
-    visitor's n consumptions in the market over the catalogue.
-    """
+    """η: multiplies intensities by exp(η·n/(n + 1)·d). n counts the visitor's consumptions in the market. d is the
+    share of the item's genres in these consumptions minus their share in the catalogue."""
     conformity: float = Field(default=0.0, ge=0, le=50)
-    """κ: multiplies intensities by (1 + events of the item in the platform's log)^κ, as of the last barrier,
-    relative to the mean over the warm-up log's events.
-    """
+    """κ: multiplies intensities by (1 + the item's events in the platform's log at the last barrier)^κ, relative to the
+    mean of this factor over the warm-up log's events."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -316,17 +309,15 @@ class HiddenConfig:
     """Hidden quality: worth of items that logs cannot show."""
 
     rho: float = Field(default=1.0, ge=-1, le=1)
-    """ρ: correlation between the log worth of items and their log popularity. 1: the truth stays as fitted,
-    whatever sd is. 0: popularity says nothing about worth.
-    """
+    """ρ: correlation between the items' log worth and their log popularity. 1: the truth stays as fitted, and sd has no
+    effect. 0: popularity says nothing about worth."""
     sd: float | None = Field(default=None, gt=0, le=50)
-    """Standard deviation of the items' log worth; null: that of their log popularity."""
+    """Standard deviation of the items' log worth; null: the standard deviation of their log popularity."""
     of: Literal["all", "new", "tail"] = "all"
-    """Items to change. new: items without events in the warm-up log. tail: items outside the most popular ones with
-    80% of the events.
-    """
+    """Items whose worth changes. new: items without events in the warm-up log. tail: all items except the most popular
+    ones, which have 80% of the events."""
     seed: Annotated[int, Field(ge=0)] | Literal["seed"] = 0
-    """Seed of the hidden part; `seed`: another draw at each seed of the run."""
+    """Seed of the hidden worth; `seed`: another draw at each seed of the run."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -339,30 +330,28 @@ class ConsumerConfig:
     stops. Your own: `file.py:Class`.
     """
     options: Options = ()
-    """observed: `{table: FILE, value: threshold, taken_at: 1.0}`. Your own: its options by name, `{after: 3}`. logit:
-    `{outside: 1.0}`. cascade: `{stop: 0.5}`.
-    """
+    """Options of the consumer by name. observed: `{table: FILE, value: threshold, taken_at: 1.0}`. logit: `{outside:
+    1.0}`. cascade: `{stop: 0.5}`. Your own: its options, such as `{after: 3}`."""
     dynamics: DynamicsConfig = DynamicsConfig()
     """intensity, logit, cascade: changes of preference during the run."""
     hidden: HiddenConfig = HiddenConfig()
-    """intensity, logit, cascade: worth that the log does not show."""
+    """intensity, logit, cascade: worth of items that the log does not show."""
     position_decay: float = Field(default=0.85, gt=0, le=1)
     """γ: the chance that a visitor looks at position r is γ^(r−1)."""
     attraction: float = Field(default=1.0, gt=0, le=LARGEST)
-    """a: factor of the intensity of an examined item."""
+    """a: factor of an item's intensity when the visitor looks at it."""
     truth: str = "auto"
-    """Model of the truth, as for platform.model, or file.py:factory. factors: fixed preferences per user. Others,
-    such as bag: preferences follow from the visitor's history, the market included. auto: factors or bag, whichever
-    predicts held-out later sessions better.
-    """
+    """Model of the truth, written as for platform.model. factors: fixed preferences per user. Others, such as bag:
+    preferences follow from the visitor's history, consumptions in the market included. auto: factors or bag, whichever
+    predicts held-out later sessions better."""
     truth_seed: Annotated[int, Field(ge=0)] | Literal["seed"] | None = None
-    """Seed of a bootstrap of the log's users, to which the truth and the platform's first model are fitted; `seed`:
-    another bootstrap at each seed of the run, so that intervals include it; null: the whole log.
-    """
+    """Seed of a bootstrap sample of the log's users, to which the truth and the platform's first model are fitted.
+    `seed`: another sample at each seed of the run, so that intervals include the error of the fit. null: the whole
+    log."""
     rank: int = Field(default=16, ge=1, le=10**4)
     """Number of factors of a truth that has factors."""
     delay: Duration | None = None
-    """Time until the platform knows of a consumption; null: at once."""
+    """Time until the platform knows of a consumption; null: the platform knows it at once."""
     horizon: Duration | None = None
     """replay: time within which a logged consumption counts as a hit; null: the session."""
 
@@ -390,9 +379,10 @@ class LogWindow:
     """Part of the platform's log that retraining uses."""
 
     rounds: int | None = Field(default=3, ge=1)
-    """Number of last rounds of its own log; null: all rounds."""
+    """Number of the latest rounds whose events are in the training log; null: all rounds."""
     warmup: Literal["all", "top-up", "none"] = "top-up"
-    """Warm-up users in addition: all, top-up (a seeded sample up to `size` events), or none."""
+    """Users of the warm-up log whose events are added: all, top-up (a seeded sample, up to `size` events in the log),
+    or none."""
     size: int = Field(default=3000, ge=1)
     """top-up: minimum number of events in the log."""
 
@@ -436,13 +426,13 @@ class Seeds:
     """Seeds by purpose; equal seeds give equal random numbers."""
 
     arrivals: int = Field(default=0, ge=0)
-    """Arrivals."""
+    """Seed of arrivals."""
     choice: int = Field(default=0, ge=0)
-    """Latent choices of consumers."""
+    """Seed of the consumers' latent choices."""
     model: int = Field(default=0, ge=0)
-    """Initial weights, batches, folds."""
+    """Seed of models: initial weights, batches, folds."""
     agent: int = Field(default=0, ge=0)
-    """The agent's own draws and ties."""
+    """Seed of the agent's own draws and ties."""
 
     @classmethod
     def all(cls, seed: int) -> Seeds:
@@ -457,29 +447,28 @@ class ScenarioConfig:
     name: str = "scenario"
     """Name of the scenario, used in run folders."""
     description: str = ""
-    """Purpose, in one sentence."""
+    """Purpose of the scenario, in one sentence."""
     rounds: int = Field(default=8, ge=1)
     """Number of rounds."""
     slate: int = Field(default=10, ge=1, le=10**6)
     """k: number of items per slate."""
     user_cap: int | None = Field(default=None, ge=1)
-    """Maximum exposures of a user per round, over all its visits. Each earlier visit counts as a full slate: with
-    15 and k = 10, the first visit gets 10 positions and the second 5. null: no maximum.
-    """
+    """Maximum exposures of a user per round, over all visits. Each earlier visit counts as a full slate: with 15 and k
+    = 10, the first visit gets 10 positions and the second 5. null: no maximum."""
     data: DataConfig = DataConfig()
-    """Log."""
+    """Settings of the log."""
     arrivals: ArrivalsConfig = ArrivalsConfig()
-    """Arrivals."""
+    """Settings of arrivals."""
     releases: ReleasesConfig = ReleasesConfig()
-    """Items released during the run."""
+    """Settings of items that are released during the run."""
     exposure: ExposureConfig = ExposureConfig()
-    """Guarantees."""
+    """Settings of guarantees."""
     consumer: ConsumerConfig = ConsumerConfig()
-    """Consumer and truth."""
+    """Settings of the consumer and its truth."""
     platform: PlatformConfig = PlatformConfig()
-    """Platform and its model."""
+    """Settings of the platform and its model."""
     providers: ProvidersConfig = ProvidersConfig()
-    """Providers."""
+    """Settings of providers."""
 
     def __post_init__(self) -> None:
         if self.releases.last_round < self.releases.first_round:

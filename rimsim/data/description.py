@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 WELL_KNOWN: Final = 30
-"""Events of a well-known item; with fewer, its intensities are mostly noise."""
+"""Number of events from which an item is well known; with fewer events, its intensities are mostly noise."""
 _DAY: Final = 86_400.0
 
 ENDINGS: Final = (".png", ".pdf", ".svg")
-_FEW: Final = 20  # up to so many distinct values get a bar each
+_FEW: Final = 20  # Largest number of distinct values for which each value gets a bar.
 _SECONDS: Final = {
     "1 s": 1,
     "1 min": 60,
@@ -67,13 +67,13 @@ class LogDescription:
     top_decile: float
     """Share of events on the most popular tenth of the items."""
     well_known: int
-    """Number of items with at least 30 events."""
+    """Number of items with at least 30 events, which are well known."""
     late_items: int
     """Number of items whose first event is in the second half of the log's time."""
     can: tuple[str, ...]
-    """Sentences on what rimsim can do with the log."""
+    """Sentences about tasks that rimsim can do with the log."""
     cannot: tuple[str, ...]
-    """Sentences on what rimsim cannot do with the log, with reasons."""
+    """Sentences about tasks that rimsim cannot do with the log, with reasons."""
 
     def text(self) -> str:
         """Text of about twenty lines that describes the log."""
@@ -138,7 +138,7 @@ class LogDescription:
             _silences(axes[1, 0], log)
             if log.value.min() < log.value.max():
                 _values(axes[1, 1], log)
-            else:  # a log without values has the value 1 in all events, which needs no chart
+            else:  # without values in the log, every event has the value 1, which needs no chart
                 _session_lengths(axes[1, 1], log)
             name = log.report.source if log.report is not None else "log"
             title = f"{name}: {log.n_users:,} users, {log.n_items:,} items, {len(log):,} events"
@@ -189,9 +189,9 @@ class _Ability(NamedTuple):
 
     is_possible: bool
     sentence: str = ""
-    """Use; empty if it need not be mentioned."""
+    """Sentence about the task; empty if the report need not mention it."""
     obstacle: str = ""
-    """Use and what the log lacks for it."""
+    """Task, and the reason why the log does not suffice for it."""
 
 
 def _abilities(

@@ -13,7 +13,7 @@ from rimsim.errors import DataError, first_words, raised_as, require_known
 Progress: TypeAlias = Callable[[int, int], None]
 
 PATIENCE_SECONDS: Final = 30.0
-"""Seconds to wait for a silent server."""
+"""Seconds to wait for a server that does not answer."""
 _BASE: Final = "https://files.grouplens.org/datasets/movielens"
 _TERMS: Final = (
     "GroupLens Research: research use, no redistribution without permission, no commercial use; cite Harper "
@@ -28,7 +28,7 @@ class Entry:
     name: str
     """Name for :func:`rimsim.data.load` and :func:`rimsim.data.download`."""
     title: str
-    """Full name."""
+    """Full name of the log."""
     users: int
     """Number of users with events."""
     items: int
@@ -36,13 +36,13 @@ class Entry:
     events: int
     """Number of events."""
     url: str | None
-    """Address of the file; None: rimsim contains the log."""
+    """Address of the file; None: the log ships with rimsim."""
     size: int
-    """Size of the file in bytes; 0 if rimsim contains the log."""
+    """Size of the file in bytes; 0 if the log ships with rimsim."""
     checksum: str
     """``md5:`` or ``sha256:`` and the digest of the file, as its publisher states it."""
     terms: str
-    """Conditions of use in short."""
+    """Terms of use in short."""
 
     @property
     def file(self) -> str:
@@ -64,10 +64,8 @@ _MOVIELENS: Final = (
     ("25m", "25M, 2019", (162_541, 59_047, 25_000_095), 261_978_986, "6b51fb2759a8657d3bfcbfc42b592ada"),
     ("32m", "32M, 2023", (200_948, 84_432, 32_000_204), 238_950_008, "d472be332d4daa821edc399621853b57"),
 )
-"""Edition, title, counts (users, items, events), bytes and the MD5 that GroupLens publishes.
-
-The edition "latest" is left out, because it changes and has no published MD5.
-"""
+"""Edition, title, counts (users, items, events), bytes and the MD5 checksum that GroupLens publishes. The edition
+"latest" is absent, because it changes and has no published MD5."""
 
 _KNOWN: Final = (
     Entry(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 ITEM_COLUMNS: Final = ("id", "title", "genres", "year", "release")
-"""Columns that every item table begins with."""
+"""First columns of every item table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,18 +63,19 @@ class EventLog:
     value: Float32s
     """(n,) logged value, such as a rating in stars; 1 where the log has none."""
     users: pd.DataFrame
-    """Row per user; column ``id`` holds the id of the source."""
+    """Table of users. Column ``id`` holds the id that the source uses."""
     items: pd.DataFrame
-    """Row per item: ``id``, ``title`` and ``genres`` (names joined by ``|``; both empty where unknown),
-    ``year`` (nullable) and ``release`` (seconds since the epoch; 0 = always there). Further columns are attributes
-    such as ``seller`` (texts, empty where unknown) and ``price`` (numbers)."""
+    """Table of items: ``id``, ``title`` and ``genres`` (names joined by ``|``; both empty where unknown), ``year``
+    (nullable) and ``release`` (seconds since the epoch; 0 for items that are released from the start). Further columns
+    are attributes such as ``seller`` (texts, empty where unknown) and ``price`` (numbers)."""
     target: Bools | None = None
-    """(n,) events that a model is fitted to; the others are only history of their users. None: all are."""
+    """(n,) True for events that a model is fitted to; the other events are only history of their users. None: all
+    True."""
     weight: Floats | None = None
     """(n,) weight of each target event in a fit, positive, 1 on average; None: all 1. A model that uses weights has
     an attribute ``takes_weights = True``."""
     report: ReadReport | None = None
-    """Report of the reading, where :func:`rimsim.data.load` read the log."""
+    """Report of reading the log; None unless :func:`rimsim.data.load` read it."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -188,7 +189,7 @@ class LaterSessions:
     """Log of n users, each cut before a later session."""
 
     past: EventLog
-    """Each cut user's events before its cut, and all events of the other users."""
+    """Events of each cut user before the cut, and all events of the other users."""
     future: EventLog
     """Cut users' events from their cut on."""
     user: Ints
@@ -235,7 +236,8 @@ def later_sessions(
     events_before = offsets_of(count)
     before = events_before[:-1] - events_before[begin[user]]
     total = events_before[begin[user + 1]] - events_before[begin[user]]
-    candidates = order[(before > 0) & (before >= after * total)]  # sessions by user, then start
+    # Candidates are sorted by user, then by start.
+    candidates = order[(before > 0) & (before >= after * total)]
     of_user = sessions.user[candidates]
     cut, first, choices = np.unique(of_user, return_index=True, return_counts=True)
     if not len(cut):

@@ -28,7 +28,7 @@ from rimsim.errors import ConfigError, DataError, has_type, refuse
 
 _DAY: Final = 86_400.0
 _DENSE: Final = 0.9
-"""Share of observed pairs from which a table of no known layout counts as free of selection."""
+"""Share of observed pairs from which a table of unknown layout counts as free of selection."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +48,13 @@ class ObservedTable:
     time: Floats | None
     """(n,) seconds since 1970, NaN where unknown; None if no time is known."""
     shown_at_random: bool
-    """True if the items shown did not depend on preferences: all pairs, or random ones."""
+    """True if the choice of shown items did not depend on preferences: all pairs were shown, or random pairs."""
     source: str = "table"
-    """Path that it was read from."""
+    """Path of the table."""
     layout: str = "table"
-    """Layout that was found, such as ``KuaiRec small matrix``."""
+    """Detected layout, such as ``KuaiRec small matrix``."""
     repeated: int = 0
-    """Answers left out because their pair has an earlier one."""
+    """Number of answers that were left out because their pair has an earlier answer."""
 
     def __len__(self) -> int:
         return len(self.user)

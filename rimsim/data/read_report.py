@@ -12,11 +12,11 @@ class BadRow:
     """Row of a file that the log leaves out."""
 
     file: str
-    """File, or zip and member."""
+    """Path of the file, or of a zip and its member."""
     line: int
-    """Line of a text file, row of a Parquet file; both from 1."""
+    """Line number in a text file, or row number in a Parquet file; both start from 1."""
     problem: str
-    """Value found and values allowed."""
+    """Value of the row, and the values that are allowed."""
 
     def __str__(self) -> str:
         return f"{self.file}, line {self.line:,}: {self.problem}"
@@ -29,13 +29,13 @@ class ColumnUse:
     column: str
     """Name in the file."""
     attribute: str | None
-    """Column of the item table that has its values; None: the column is ignored."""
+    """Column of the item table that gets these values; None: the column is ignored."""
     note: str = ""
-    """Reason why the column is ignored, or rule for values that differ within an item."""
+    """Reason why the column is ignored, or rule for an item with several values."""
     example: str = ""
-    """Two values of one item, if the column differs within items."""
+    """Two values of the same item, if some item has several values."""
     table: str = ""
-    """Name of the table of items that has the column; empty: the events."""
+    """Name of the table of items that the column comes from; empty: the table of events."""
 
     @property
     def is_renamed(self) -> bool:
@@ -55,11 +55,11 @@ class ReadReport:
     """Report of the reading of a log."""
 
     source: str
-    """Name or path that was asked for."""
+    """Name or path that the user asked for."""
     layout: str
-    """Layout that was found, such as ``MovieLens 1M`` or ``CSV``."""
+    """Detected layout, such as ``MovieLens 1M`` or ``CSV``."""
     columns: tuple[tuple[str, str], ...]
-    """Pairs of a role (user, item, time, value) and the column that was read for it."""
+    """Pairs of a role (user, item, time, value) and the name of its column in the file."""
     time_unit: str
     """``s``, ``ms``, ``us``, ``ns``, ``yyyymmdd`` for dates written as numbers, or ``iso``."""
     rows: int
@@ -67,15 +67,15 @@ class ReadReport:
     skipped: int = 0
     """Number of bad rows that were left out, as ``skip_bad_rows`` allows."""
     bad_rows: tuple[BadRow, ...] = ()
-    """First few bad rows."""
+    """First few bad rows; all further ones are only counted."""
     backwards: int = 0
-    """Rows whose time is earlier than that of the row before; the log is sorted nevertheless."""
+    """Number of rows whose time is earlier than the time of the previous row; the log is sorted nevertheless."""
     notes: tuple[str, ...] = ()
     """Sentences on byte-order marks, mixed line ends and rows left out."""
     warnings: tuple[str, ...] = ()
     """Sentences on likely mistakes, with remedies."""
     others: tuple[ColumnUse, ...] = ()
-    """Use of each column without a role, of the events and of the table of items."""
+    """Use of each column without a role, in the table of events and the table of items."""
 
     def columns_text(self) -> str:
         """Line for each column with its use."""

@@ -88,7 +88,7 @@ def _stored_frame(frame: object, kind: str) -> str:
     content = BytesIO()
     try:
         pq.write_table(table, content, compression="zstd")
-    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's own errors are among these
+    except (OSError, ValueError, NotImplementedError) as error:  # these include pyarrow's own errors
         raise DataError(
             f"{label}: it cannot be stored ({one_line(error)}). Use columns of numbers, texts or times"
         ) from error

@@ -143,7 +143,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         unit_read = "yyyymmdd"
     notes = reading.notes
     if layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
-        # A widespread copy of u.data has three additional rows, of a user 0 that is not in MovieLens.
+        # A widespread copy of u.data has three additional rows. They belong to a user 0 who is not in MovieLens.
         notes += (
             f"{container.label(layout.events)}: left out {many(sum(strangers), 'row')} of user 0, not of MovieLens",
         )
@@ -161,7 +161,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         others=column_uses,
     )
     log = assemble(events, options, users, item_table)
-    if name != EMBEDDED:  # its scenarios choose thresholds that fit it
+    if name != EMBEDDED:  # scenarios choose thresholds that fit the embedded log
         before = np.bincount(events.item)
         swapped = [name for name, column in collector.values_of.items() if column.belongs_to_users]
         is_guessed = unit is None and unit_read == "s"

@@ -12,14 +12,17 @@ from rimsim.arrays import Ints
 from rimsim.data.log import EventLog
 from rimsim.errors import many
 
-_MANY: Final = 2 / 3  # a minimum of events that leaves at most this share of the items may be too high
+_MANY: Final = 2 / 3  # a minimum of events is suspicious if it leaves at most this share of the items
 _LONG_UNITS: Final = {"min": ("minutes", 60.0), "h": ("hours", 3600.0), "d": ("days", 86_400.0)}
-_INNER: Final = (0.05, 0.95)  # quantiles of the times that must be plausible; a few odd times prove nothing
+# Quantiles of the times that must be plausible, because a few odd times prove nothing.
+_INNER: Final = (0.05, 0.95)
 _FIRST_DATE: Final = 631_152_000.0  # the year 1990
 _LAST_DATE: Final = 4_102_444_800.0  # the year 2100
-_DOUBLED: Final = 0.01  # larger shares of rows that repeat another row are mentioned
-_STRAY: Final = 0.01  # largest share of events that can be stray, far in time from all others
-_FAR: Final = 0.5  # shortest silence before stray events, as a share of the time that all others span
+_DOUBLED: Final = 0.01  # larger shares of repeated rows are mentioned
+# Largest share of events that count as stray, which means far in time from all other events.
+_STRAY: Final = 0.01
+# Shortest inactivity gap before stray events, as a share of the time that all other events span.
+_FAR: Final = 0.5
 _DAY_SECONDS: Final = 86_400.0
 
 

@@ -15,19 +15,20 @@ class LogNeeds:
     """Minimum numbers of users, items and events for a purpose."""
 
     users: int = Field(default=2, ge=1)
-    """users with events"""
+    """fewest users with events"""
     items: int = Field(default=2, ge=1)
-    """items with events; a market needs more than a slate holds"""
+    """fewest items with events; a market needs more items than a slate holds"""
     events: int = Field(default=4, ge=1)
-    """events"""
+    """fewest events"""
     sessions: int = Field(default=2, ge=1)
-    """sessions, each of which is an arrival"""
+    """fewest sessions, each of which is an arrival"""
     instants: int = Field(default=2, ge=1)
-    """different times"""
+    """fewest different times"""
     transitions: int = Field(default=1, ge=0)
-    """events that follow an earlier one of the same user: what a state can predict"""
+    """^Fewest events that follow an earlier event of the same user, because only these can be predicted from a
+    state."""
     gap: float = Field(default=1800.0, gt=0)
-    """seconds of silence that end a session"""
+    """inactivity gap that ends a session, in seconds"""
 
 
 Needs = LogNeeds
@@ -36,7 +37,7 @@ Needs = LogNeeds
 def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...]:
     """Sentences about numbers of a log that are too small."""
     needs = LogNeeds() if needs is None else needs
-    # An event has a past if it is later than the first event of its user; ties with the first do not count.
+    # An event has a past if it is later than its user's first event. An event at the time of the first event has none.
     first = np.full(log.n_users, np.inf)
     np.minimum.at(first, log.user, log.time)
     instants = len(np.unique(log.time))

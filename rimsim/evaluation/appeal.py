@@ -14,13 +14,14 @@ from rimsim.data import EventLog, ObservedTable
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _LEAST_ITEMS = 10
-# Largest number of steps of a fit; gain and damping at which the fit ends.
+# Largest number of steps of a fit. The fit also ends if a step gains less than ``_ENOUGH``, or if the damping exceeds
+# ``_LARGE``.
 _STEPS = 200
 _ENOUGH = 1e-4
 _SMALL = 1e-6
 _LARGE = 1e8
 _SEED = 13
-_MOST_Z = 3.0  # largest z of Fisher, for ρ = 0.995; data cannot distinguish larger ones
+_MOST_Z = 3.0  # largest Fisher z, for ρ = 0.995; data cannot distinguish larger values of ρ
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,11 @@ class HiddenQuality:
     """Correlation and spread of hidden quality, with 95% intervals."""
 
     rho: tuple[float, ...]
-    """ρ, and the ends of its interval."""
+    """ρ, and both ends of its interval."""
     sd: tuple[float, ...]
-    """Standard deviation of log worth, and the ends of its interval."""
+    """Standard deviation of log worth, and both ends of its interval."""
     items: int
-    """Items of the log with an answer."""
+    """Number of items of the log with an answer."""
 
 
 def hidden_quality(
@@ -66,7 +67,7 @@ def hidden_quality(
 
     def counted(times: Ints) -> tuple[Floats, Floats]:
         """Number of positive answers, and of all answers, per item."""
-        # Copies of an answer in a resample are no independent answers. So counts are divided by the mean number of
+        # Copies of an answer in a resample are not independent answers. So counts are divided by the mean number of
         # copies.
         total = np.bincount(item, times, m)
         known_as = total / np.maximum(np.bincount(item, times * times, m), 1)
@@ -80,7 +81,7 @@ def hidden_quality(
         figures = [_figures(_fitted(x, *each, alike, best), x, alike) for each in counts]
         low, high = np.quantile(
             figures, [0.1587, 0.8413], axis=0
-        )  # ±1 sd of a normal law; quantiles, because τ is 0 in some resamples
+        )  # Quantiles at ±1 standard deviation of a normal law are used, because τ is 0 in some resamples.
         return np.asarray((high - low) ** 2 / 4, np.float64)
 
     alike = np.ones(m)
@@ -106,7 +107,8 @@ def _figures(fit: Floats, x: Floats, weight: Floats) -> Floats:
 
 def _fitted(x: Floats, yes: Floats, answers: Floats, weight: Floats, start: Floats | None) -> Floats:
     """Parameters α, β and log τ of largest likelihood."""
-    # Damped Newton steps, with outer products of scores as second derivatives (Berndt, Hall, Hall and Hausman, 1974).
+    # Each damped Newton step uses outer products of scores as second derivatives (Berndt, Hall, Hall and Hausman,
+    # 1974).
     share = (weight @ yes + 0.5) / (weight @ answers + 1)
     fit = np.array([np.log(-np.log1p(-share)), 0.0, -0.7]) if start is None else start
     value, scores = _likelihood(fit, x, yes, answers)
@@ -127,7 +129,7 @@ def _fitted(x: Floats, yes: Floats, answers: Floats, weight: Floats, start: Floa
         value = new
         scores = new_scores
         damping = damping / 10
-        if gain < _ENOUGH or fit[2] < -6:  # τ is 0 up to rounding
+        if gain < _ENOUGH or fit[2] < -6:  # τ is 0 up to rounding here
             break
     return fit
 

@@ -30,7 +30,7 @@ DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")
 """Names of the designs."""
 
 
-_USERS, _ITEMS, _BLOCKS = range(3)  # keys that keep the draws of users, items and blocks apart
+_USERS, _ITEMS, _BLOCKS = range(3)  # streams of draws, one each for users, items and blocks
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Outcome:
     """Outcomes of n slates of k positions, for one metric."""
 
     value: Floats  # (n, k) value of the metric at each position
-    item: Ints  # (n, k) items; −1 for an empty position
-    unit: Ints  # (n,) number of the visitor, or of the block of a switchback
+    item: Ints  # (n, k) items of the slates; −1 for an empty position
+    unit: Ints  # (n,) number of the visitor or block of a switchback that is assigned to an arm
     treated: Bools  # (n,) True for arrivals of arm B
     treated_item: Bools  # (M,) True for items of arm B
 
@@ -150,7 +150,7 @@ def _of_cells(outcome: Outcome) -> tuple[float, float]:
     weight = np.where(is_treated, 1.0 / share, -1.0 / (1.0 - share))
     part = np.where(filled, outcome.value * weight, 0.0)
     each = part.sum(1)
-    for arm in (True, False):  # the arms are fixed, so only deviations from an arm's mean are random
+    for arm in (True, False):  # The arms are fixed, so only deviations from the mean of an arm are random.
         rows = outcome.treated == arm
         each[rows] -= each[rows].mean()
     by_item = np.bincount(item[filled], part[filled], m)
@@ -158,6 +158,7 @@ def _of_cells(outcome: Outcome) -> tuple[float, float]:
         by_item[outcome.treated_item == arm] -= by_item[outcome.treated_item == arm].mean()
     _, unit = np.unique(outcome.unit, return_inverse=True)
     spread = float((np.bincount(unit, each) ** 2).sum() + (by_item**2).sum())
-    # The two sums, over visitors and over items, both count each pair of visitor and item, so one is subtracted.
+    # The sum over visitors and the sum over items both count each pair of visitor and item. So these pairs are
+    # subtracted once.
     spread -= float(((part[filled] - part[filled].mean()) ** 2).sum())
     return float(part.sum()) / n, float(np.sqrt(max(spread, 0.0))) / n

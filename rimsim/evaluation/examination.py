@@ -22,13 +22,13 @@ from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import DataError, refuse
 from rimsim.regression import HazardRegression
 
-LEAST_DECAY = 0.2  # smallest γ that is used, so that the tenth position still counts
+LEAST_DECAY = 0.2  # smallest γ that is used, because the tenth position must still count
 NORMAL_95 = 1.959963984540054  # normal quantile of a 95% interval
 _FLOOR = 1e-9  # smallest score, because scores get a logarithm
 _WIDE = 10.0
-"""Standard deviation of priors that only make a solution exist where the data leave a parameter open."""
+"""Standard deviation of weak priors: a solution then exists even where the data leave a parameter open."""
 _ITEM_SD = 1.0
-"""Standard deviation of an item's own deviation from its scores, in log intensity; results barely depend on it."""
+"""Standard deviation, in log intensity, of an item's effect beyond its scores; results barely depend on it."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
     if not consumed[filled].any():
         return None
     log_score = np.log(np.maximum(np.where(filled, scores, 1.0), _FLOOR))
-    mean = log_score.sum(1) / np.maximum(filled.sum(1), 1)  # so that empty positions add log 1 = 0
+    # An empty position has the score log 1 = 0, so it adds nothing.
+    mean = log_score.sum(1) / np.maximum(filled.sum(1), 1)
     row, position = np.nonzero(filled)
     within = log_score[filled] - mean[row]
     columns = np.stack([np.ones(len(row)), within, mean[row], position.astype(np.float64)], 1)

@@ -46,7 +46,7 @@ class Chances:
     prefix: Floats
     """(n, k) probability that the slate has exactly these items up to this position."""
     slate: Floats
-    """(n,) probability of the slate."""
+    """(n,) probability of the whole slate."""
 
     def __len__(self) -> int:
         return len(self.slate)
@@ -106,23 +106,24 @@ class LoggedSlates:
     """Slates of a log, with their chances under two policies."""
 
     reward: Floats
-    """(n, k) reward of each position; 0 where it is empty."""
+    """(n, k) reward of each position; 0 where the position is empty."""
     shown: Bools
     """(n, k) positions that are filled."""
     logging: Chances
-    """Chances of these slates under the policy that showed them."""
+    """Chances of the logged slates under the policy that showed them."""
     target: Chances
-    """Chances of the same slates under the policy to be valued."""
+    """Chances of the same slates under the target, the policy whose value is estimated."""
     predicted: Floats
-    """(n, k) q̂ of the items shown; 0 where a position is empty."""
+    """(n, k) q̂, the predicted reward of each shown item; 0 where a position is empty."""
     predicted_target: Floats
-    """(n,) Σ q̂ of a slate that the target drew in the same state."""
+    """(n,) Σ q̂, the predicted reward of a slate that the target draws in the same state."""
     visitor: Ints
-    """(n,) visitor of each slate: rewards of slates of one visitor are not independent."""
+    """(n,) visitor of each slate; rewards of a visitor's slates are not independent."""
     admissible: Ints
     """(n,) number of admissible items."""
     uniform: bool = False
-    """True if the logging policy drew all items with equal probability, which the exact pseudo-inverse needs."""
+    """True if the logging policy drew all items with equal probability; the exact pseudo-inverse estimator needs
+    this."""
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -153,19 +154,19 @@ class Estimate:
     """Value of a target policy by an estimator."""
 
     value: float
-    """Reward of a slate."""
+    """Mean reward of a slate."""
     low: float
     """Lower end of the 95% interval."""
     high: float
     effective: float
-    """Effective sample size in slates, (Σw)² / Σw², which is n if all weights are equal."""
+    """Effective sample size (Σw)² / Σw², in slates; n if all weights are equal."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Numbers:
     """Numbers per slate, whose mean is the estimate, and weights."""
 
-    each: Floats  # (n,)
+    each: Floats  # (n,) estimate from each slate
     weight: Floats  # (n, k) or (n, 1); NaN where a position is empty
 
 
@@ -211,7 +212,7 @@ def apart(visitors: Sequence[Ints]) -> Ints:
 
 def _ratio(target: Floats, logging: Floats) -> Floats:
     """Ratio π_e/π_b of the target's to the logging policy's chances."""
-    # a logged slate had a positive probability, so 0 is an underflow, and the slate gets the weight 0
+    # A logged slate had a positive probability. So a probability of 0 is an underflow, and the slate gets the weight 0.
     return np.divide(target, logging, out=np.zeros_like(target), where=logging > 0)
 
 
@@ -293,7 +294,8 @@ def _direct(log: LoggedSlates) -> _Numbers:
     return _Numbers(log.predicted_target, np.ones((len(log), 1)))
 
 
-ESTIMATORS: dict[str, Callable[[LoggedSlates], _Numbers | None]] = {  # None where an estimator does not apply
+# An estimator returns None where it does not apply.
+ESTIMATORS: dict[str, Callable[[LoggedSlates], _Numbers | None]] = {
     "ips": lambda log: _by_position(log, "inclusion"),
     "snips": lambda log: _self_normalised(log, "inclusion", together=True),
     "item-position": lambda log: _by_position(log, "position"),

@@ -28,12 +28,13 @@ from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, generator
 
 Consumed: TypeAlias = "scipy.sparse.csr_matrix[np.float32]"
-"""Matrix (n, M) of n users: 1 at consumed items."""
+"""Matrix (n, M) of n users with 1 at consumed items."""
 Features: TypeAlias = Callable[[Consumed, Consumed], Array]
-"""Function of the consumed items of n users and of all users of the log: features (n, M, F) of the n users."""
+"""Function that makes features (n, M, F) of n users, from their consumed items and from those of all users of the
+log."""
 
 _EXAMPLES = 20_000
-"""Most consumptions that a classifier learns from."""
+"""Largest number of consumptions that a classifier learns from."""
 
 
 class AdaptedModel(FromHidden):
@@ -155,11 +156,11 @@ class LensKitModel(AdaptedModel):
     def _scores(self, recommender: Any, consumed: Consumed) -> Array:
         from lenskit.data import ItemList, RecQuery  # noqa: PLC0415  # an optional dependency
 
-        # LensKit 2025.8 ends the process at a history with an item that it has not met.
+        # LensKit 2025.8 stops the process at a history with an item that it was not trained on.
         pipeline, known_items = recommender
         scores = np.full(consumed.shape, np.nan)
         all_items = ItemList(item_ids=known_items)
-        # Other rows only fill up the block, or belong to users without a history.
+        # Users without a history need no scores, and the remaining rows only fill up the block.
         for row in np.flatnonzero(consumed[:, known_items].sum(1)):
             history = np.intersect1d(consumed[[row]].indices, known_items)
             query = RecQuery(history_items=ItemList(item_ids=history))
@@ -180,9 +181,10 @@ class ImplicitModel(AdaptedModel):
 
     def _scores(self, recommender: Any, consumed: Consumed) -> Array:
         n, m = consumed.shape
-        # Neighbours rank fewer than M items, and fill the rest with item −1, which the last column takes.
+        # Neighbours rank fewer than M items, and fill the other places with the item −1. These go to the last column.
         scores = np.full((n, m + 1), np.nan)
-        # One state at a time: in a product of many rows, some BLAS kernels let the bits of a row depend on its place.
+        # Each state is scored alone, because in a product of many rows some BLAS kernels let the bits of a row depend
+        # on its place.
         for row in range(n):
             try:
                 items, values = recommender.recommend(
@@ -276,9 +278,10 @@ def neighbour_features(consumed: Consumed, seen: Consumed) -> Array:
     counts = np.asarray(seen.sum(0), np.float64).ravel()
     history = consumed.toarray()
     scale = 1.0 / np.sqrt(np.maximum(counts, 1.0))
-    # By users, and not by a table of all pairs of items: this runs once for every block of states.
+    # The product runs over users, without a table of all pairs of items, because it is needed for every block of
+    # states.
     similar = (history * scale) @ seen.T @ seen * scale
-    similar -= history * counts * scale**2  # an item's similarity to itself
+    similar -= history * counts * scale**2  # this is the similarity of an item to itself
     size = history.sum(1, keepdims=True)
     parts = (np.log1p(counts), np.log1p(size), similar / np.sqrt(size + 1.0))
     return np.stack(np.broadcast_arrays(*parts), -1)

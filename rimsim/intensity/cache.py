@@ -43,7 +43,7 @@ def log_digest(log: EventLog) -> str:
     _with_arrays(digest, (log.user, log.item, log.time, log.value, log.targets))
     if log.weight is not None:
         digest.update(b"weight" + np.ascontiguousarray(log.weight).tobytes())
-    # As text, so that the digest does not depend on how a table stores its strings.
+    # The table is converted to text, so that the digest does not depend on how a table stores its strings.
     table = log.items.astype(str)
     digest.update(" ".join(table.columns).encode())
     digest.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
@@ -79,7 +79,7 @@ def kept(
     if _is_undamaged(folder):
         with suppress(ModelError):
             return load(folder)
-    shutil.rmtree(folder, ignore_errors=True)  # a folder that exists here is damaged
+    shutil.rmtree(folder, ignore_errors=True)  # the folder exists, so it is damaged
     made = make()
     # Another process may have written the same entry already.
     with draft_folder(folder, existing="keep") as draft:
@@ -99,7 +99,7 @@ def _content_digest(folder: Path) -> str:
 
 def _is_undamaged(folder: Path) -> bool:
     """True if an entry exists and is not damaged."""
-    # A single wrong byte in an array would be read without an error, and change results.
+    # Without a checksum, one wrong byte in an array would go unnoticed and change results.
     checksum = folder / _CHECKSUM
     return checksum.is_file() and checksum.read_bytes() == _content_digest(folder).encode()
 
@@ -151,7 +151,8 @@ def fitted(
         model.ground = fitted(model.ground, log, cache_dir)
         return model
     source = _source(type(model))
-    stored = cast("object", model)  # a model and a Stored share no base, but a class may inherit from both
+    # A class may inherit from both a model and Stored, although they share no base.
+    stored = cast("object", model)
     if not isinstance(stored, Stored) or not is_stored(stored) or source is None:
         return cast("Model", _fit(model, log, examples))
     described = f"{_model_digest(stored, source)} {log_digest(log)}"

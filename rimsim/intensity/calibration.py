@@ -15,7 +15,7 @@ from rimsim.intensity.states import CountExamples, UserStates, session_examples
 from rimsim.rng import Purpose, generator
 
 _LEAST = 1e-300
-"""Smallest probability or count, so that logarithms exist."""
+"""Smallest probability or count that is used, so that its logarithm is finite."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,21 @@ class GroundCalibration:
     """Comparison of λ(x) with realised event counts n."""
 
     examples: int
-    """Number of states."""
+    """Number of states that are compared."""
     predicted: float
     """Sum of λ over the states."""
     realised: int
-    """Sum of n over the states."""
+    """Sum of the numbers n of events that followed the states."""
     deciles: tuple[Decile, ...]
-    """Tenths of the states, from the smallest to the largest λ."""
+    """Tenths of the states, in ascending order of λ."""
     deviance: float
     """Mean Poisson deviance 2·mean(n log(n/λ) − (n − λ)); 0 is perfect."""
     deviance_constant: float
     """Mean Poisson deviance of the constant mean(n)."""
     dispersion: float
-    """Σ (n − λ)² / Σ λ; 1 under Poisson."""
+    """Σ (n − λ)² / Σ λ; 1 if n has a Poisson distribution."""
     rank_correlation: float
-    """Spearman correlation of λ and n: the quality of λ for choosing users."""
+    """Spearman correlation of λ and n, which measures how well λ chooses users."""
 
     @property
     def ratio(self) -> float:
@@ -71,11 +71,12 @@ class MarkCalibration:
     """Comparison of p(y|x) with consumed items."""
 
     events: int
-    """Target events scored."""
+    """Number of target events that are scored."""
     nll: float
     """Mean −log p(y|x) over the whole catalogue, nats."""
     nll_admissible: float
-    """Mean −log p(y|x) with p renormalised over the items that the user has not consumed, as the market uses it."""
+    """Mean −log p(y|x), nats. Here p is renormalised over the items that the user has not consumed, as in the
+    market."""
 
     @property
     def perplexity(self) -> float:
@@ -147,7 +148,7 @@ def calibration(
     require_targets(log, "calibration")
     pairs = examples or session_examples(log)
     blocks = [pairs.states[first:stop] for first, stop in spans(len(pairs.counts))]
-    # Scores are float32: differences by rounding alone must not be ranked.
+    # Scores are float32. Rounding makes differences that are only errors equal, because ranks must not depend on them.
     rates = [model.score(states).double().cpu().numpy().sum(1) for states in blocks]
     rate = np.concatenate(rates).round(5)
     mark = mark_calibration(model, log, events=events, seed=seed)
@@ -173,7 +174,7 @@ def mark_calibration(
         owner = states.owner
         again = log.item[rows][owner] == states.items
         p[owner, states.items] = 0.0
-        # A repeated item is not admissible; its loss is counted over the catalogue alone.
+        # An event with a consumed item counts in the loss over the catalogue only, because the item is not admissible.
         fresh = np.ones(len(rows), bool)
         fresh[owner[again]] = False
         losses.append(-np.log(np.maximum(hit, _LEAST)))

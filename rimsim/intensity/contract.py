@@ -26,9 +26,10 @@ Hidden: TypeAlias = tuple[torch.Tensor, ...]
 """Hidden states of n users: tensors (n, …)."""
 
 BLOCK = 128
-"""Rows of a block of scores."""
+"""Number of rows in a block of scores."""
 STEP = 64
-"""Rows of a block in which hidden states take an event; few, because few states change between scores."""
+"""Number of rows in a block of hidden states that take an event. It is small, because few states change between
+scores."""
 
 
 @runtime_checkable
@@ -100,9 +101,9 @@ class ModelCapabilities:
     """Optional abilities of a model or class of models."""
 
     recurrent: bool
-    """The model has ``encode``, ``step`` and ``score_hidden``."""
+    """The model has the methods ``encode``, ``step`` and ``score_hidden``."""
     depends_on_state: bool
-    """p(y|x) differs from state to state; true for a model without the attribute ``depends_on_state``."""
+    """p(y|x) differs between states; also true for a model without the attribute ``depends_on_state``."""
     takes_weights: bool
     """``fit`` and ``update`` weight target events by ``log.weight`` (attribute ``takes_weights``)."""
 
@@ -193,13 +194,13 @@ class Walk:
     offsets: Ints
     """(u + 1,) index of each state's first event."""
     items: Ints
-    """(total,) consumed items, by state, in order."""
+    """(total,) consumed items, state after state, each state's in order."""
     times: Floats
     """(total,) times of consumption, seconds."""
     row: Ints
-    """(n,) state to which each point belongs."""
+    """(n,) state to which each of the n points of the walk belongs."""
     count: Ints
-    """(n,) number of events before each point, of the state of the point."""
+    """(n,) number of events of its state before each point."""
 
     def points(self) -> tuple[Ints, Ints]:
         """Points in time, sorted by state; each state's first point."""
@@ -222,7 +223,8 @@ def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
 def _has_walk(classes: tuple[type, ...]) -> bool:
     """True if such a class walks by its own steps."""
     walk, step = (next((base for base in classes if name in vars(base)), None) for name in ("walk", "step"))
-    # A `walk` older than `step` walks the steps of a base, which the class has overridden.
+    # If `walk` comes from a base class and `step` from a subclass, `walk` uses the steps that the subclass has
+    # replaced.
     return walk is not None and (step is None or issubclass(walk, step))
 
 
@@ -235,17 +237,17 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     length = np.diff(walk.offsets)
     order = np.argsort(
         -length, kind="stable"
-    )  # sorted by number of events, so that states with events left are at the front
+    )  # States are sorted by number of events, so that states with events left are at the front.
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
-    # A block of another height may differ in its last bits, so the last one is filled up with copies of a state.
+    # The last bits of a row depend on the height of its block. So the last block is filled up with copies of a state.
     rows = filled_up(order, -(-len(order) // STEP) * STEP)
     now = rows_of(hidden, rows)
     begin = walk.offsets[rows]
     last = length[rows] - 1
     device = now[0].device
     seen = tuple(part.new_empty((len(walk.row), *part.shape[1:])) for part in hidden)
-    # Numbers of states with 0, 1, 2, … events or more.
+    # Entry n is the number of states with at least n events.
     ahead = [*np.cumsum(np.bincount(length)[::-1])[::-1].tolist(), 0, 0]
     for n_steps in range(len(ahead) - 1):
         if len(walk.row) and len(points := np.flatnonzero(walk.count == n_steps)):
@@ -254,7 +256,7 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
                 reached.index_copy_(0, reached_rows, part)
         for first, stop in spans(ahead[n_steps + 1], STEP):
             block = tuple(part[first : first + STEP] for part in now)
-            # States without events left step too, to keep the height, but only the others are kept.
+            # States without events left also step, because the block must keep its height. Their results are dropped.
             event = begin[first : first + STEP] + np.minimum(last[first : first + STEP], n_steps)
             items = torch.from_numpy(walk.items[event])
             times = torch.from_numpy(walk.times[event])

@@ -18,11 +18,11 @@ MARKS = (
     "graph",
     "transformer",
 )
-"""Models of p(y|x)."""
+"""Names of models of p(y|x)."""
 GROUNDS = ("hawkes", "hp", "pop", "ema", "visits")
-"""Ground intensities λ(x)."""
+"""Names of ground intensities λ(x)."""
 BUILT_IN = (*MARKS, *GROUNDS, *(f"{mark}-{ground}" for mark in MARKS for ground in GROUNDS))
-"""All names, also of products such as ``gru-hp``."""
+"""Names of all built-in models, including products such as ``gru-hp``."""
 
 
 def unknown_model(name: str, registered: tuple[str, ...] = (), field: str = "model") -> ConfigError:

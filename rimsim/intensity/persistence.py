@@ -61,7 +61,7 @@ def read_record(folder: Path, kind: str | None = None) -> dict[str, Any]:
 
 
 KINDS: dict[str, Any] = {}
-"""Class of each kind of saved model, with a method ``load``; a subclass of :class:`Stored` enters itself."""
+"""Kind of a saved model → its class, which has a method ``load``. A subclass of :class:`Stored` adds itself."""
 
 
 def load(folder: str | Path, device: str | None = None) -> Any:
@@ -73,7 +73,7 @@ def load(folder: str | Path, device: str | None = None) -> Any:
         ModelError: If the folder has no model of a known kind, or the model is damaged.
     """
     kind = read_record(Path(folder))["kind"]
-    import_module("rimsim.intensity.registry")  # registers all shipped models in ``KINDS``
+    import_module("rimsim.intensity.registry")  # this import registers all shipped models in ``KINDS``
     if kind not in KINDS:
         raise ModelError(
             f"{folder}: it holds a saved {kind!r}, a kind that rimsim does not "
@@ -97,13 +97,14 @@ class Stored(ABC):
     """
 
     kind: ClassVar[str]
-    """Name in saved folders and in the registry; by default the name of the class."""
+    """Name of the kind in saved folders and in the registry; by default the name of the class."""
     config: Any
-    """Frozen record that the model was built from."""
+    """Frozen record of the settings that the model was built from."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "kind" not in vars(cls):  # a subclass may save other arrays than its base class
+        # A subclass may save other arrays than its base class, so its name differs.
+        if "kind" not in vars(cls):
             cls.kind = f"{cls.__module__}.{cls.__qualname__}"
         KINDS[cls.kind] = cls
 
@@ -137,7 +138,7 @@ class Stored(ABC):
         write_record(path, {"kind": self.kind, "config": config, "extra": self.extra()})
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in self.tensors().items()}, path / TENSORS)
-        # For example a full disk, which safetensors reports by its own error.
+        # safetensors reports errors of the system, such as a full disk, by an error of its own.
         except SafetensorError as error:
             raise OSError(f"{path / TENSORS}: {error}") from error
 
@@ -165,7 +166,8 @@ def is_stored(model: object) -> bool:
     The model must be a :class:`Stored` model with a config record and a constructor without arguments. A model made of
     other models, such as a product, lists these models in ``stored_parts`` instead.
     """
-    if "stored_parts" in vars(type(model)):  # the base class would not read fields that a subclass adds
+    # A subclass with fields that the base class would not read needs a list of its own.
+    if "stored_parts" in vars(type(model)):
         return all(is_stored(part) for part in model.stored_parts)  # type: ignore[attr-defined]
     if not isinstance(model, Stored) or not dataclasses.is_dataclass(getattr(model, "config", None)):
         return False

@@ -18,7 +18,7 @@ from rimsim.intensity.persistence import Stored
 from rimsim.intensity.states import UserStates
 
 _RIDGE = 1.0
-"""Ridge penalty, as a number of items, of the regression for items without events."""
+"""Ridge penalty of the regression for items without events, expressed as a number of items."""
 
 
 def target_counts(log: EventLog) -> Floats:
@@ -44,7 +44,7 @@ def log_returning(log: EventLog, gap: str, prior: float) -> Floats:
     all_counts = target_counts(log) + prior
     sessions = log.sessions(gap)
     opening = np.full(log.n_users, -1)
-    # Sessions are sorted by start, so the first one is kept.
+    # Sessions are sorted by start. The reversed order writes the first session last, so it stays.
     opening[sessions.user[::-1]] = np.arange(len(sessions))[::-1]
     later = goal & (sessions.of_event != opening[log.user])
     counts = np.bincount(log.item[later], weight[later], log.n_items)
@@ -69,7 +69,7 @@ class PopularityConfig:
     smoothing: float = Field(default=0.01, gt=0)
     """Events added to every item, so that p(y) > 0."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -77,11 +77,11 @@ class ReturningConfig:
     """Options of popularity in later sessions."""
 
     session_gap: str = "30min"
-    """A silence longer than this ends a session."""
+    """Inactivity gap that ends a session."""
     prior: float = Field(default=0.5, gt=0)
-    """Number of events per item that count as the popularity in all events."""
+    """Weight of the popularity in all events, as a number of events per item."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda or cuda:N."""
 
 
 class Popularity(FromHidden, Stored):
@@ -194,7 +194,7 @@ def fill_cold(vectors: torch.Tensor, bias: torch.Tensor, log: EventLog) -> Ints:
     if len(cold) and met.any():
         features = item_features(log.items)
         goal = torch.cat([vectors, bias[:, None]], dim=1).cpu().numpy().astype(np.float64)
-        # The mean is not penalised: an item without features is an average item.
+        # The mean is not penalised, so an item without features is an average item.
         mean = goal[met].mean(0)
         gram = features[met].T @ features[met] + _RIDGE * np.eye(features.shape[1])
         weights = np.linalg.solve(gram, features[met].T @ (goal[met] - mean))

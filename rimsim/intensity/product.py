@@ -18,7 +18,7 @@ from rimsim.intensity.persistence import KINDS, load, read_record, save_model, w
 from rimsim.intensity.states import UserStates
 
 _NOBODY = UserStates(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
-"""Batch of zero states; its encoding has as many tensors as any hidden state."""
+"""Batch of zero states. Its encoding shows how many tensors a hidden state has."""
 
 
 class RIM(contract.FromHidden):

@@ -36,7 +36,8 @@ class Auto(SelectedModel):
     """Mark model that chooses among registered mark models."""
 
     kind: ClassVar[str] = "auto"
-    stored_parts = SelectedModel.stored_parts  # not saved with the model, so it must be set again
+    # ``is_stored`` looks for this attribute in the class itself, so the attribute of the base class is repeated.
+    stored_parts = SelectedModel.stored_parts
 
     def _make(self, name: str, **options: Any) -> IntensityModel:
         return make(name, **options)
@@ -51,9 +52,9 @@ class _Entry:
 
     model: type[Any]
     fixed: tuple[tuple[str, object], ...] = ()
-    """Fields of the config that the name of the model decides."""
+    """Fields of the config that follow from the name of the model."""
     thorough: object | None = None
-    """Config of a model that is fitted once and not again each round."""
+    """Config for a single fit, which may take longer than a fit in each round."""
 
     @property
     def config(self) -> type[Any]:
@@ -62,9 +63,11 @@ class _Entry:
 
 
 _AHEAD = 10
-"""Number of next events that p is fitted to. Most neighbouring events in MovieLens have the same time."""
+"""Number of next events that p is fitted to. It is above 1, because most neighbouring events in MovieLens have the same
+time."""
 _SAMPLED = 0.5
-"""Share of positions in the loss: neighbouring positions share labels, so half of them are nearly as informative."""
+"""Share of positions in the loss. Half of the positions are nearly as informative as all, because neighbours share
+labels."""
 
 _SHIPPED: dict[str, _Entry] = {
     "popularity": _Entry(Popularity),
@@ -196,14 +199,14 @@ def _made(
     if options:
         plain = {name: getattr(config, name) for name in names}
         config = config_from(kind, plain | options, f"model {part}")
-    fields = names - options.keys()  # your own options win
+    fields = names - options.keys()  # the user's own options have priority
     changed: dict[str, object] = dict(entry.fixed)
     if seed is not None and "seed" in fields:
         changed["seed"] = seed
     if device is not None and "device" in fields:
         changed["device"] = device
     if gap is not None:
-        # Only a gap of another length replaces the field: a cache key is a digest of its text.
+        # The field changes only if the gap has another length, because a cache key is a digest of the field's text.
         seconds = duration_seconds(gap)
         if "session_gap" in fields and duration_seconds(config.session_gap) != seconds:
             changed["session_gap"] = gap
@@ -258,7 +261,7 @@ def _own(name: str, seed: int | None, device: str | None) -> IntensityModel:
         model = factory(seed or 0, str(resolved(device or "auto")), **options)
     except RimsimError:
         raise
-    except Exception as error:  # a user's factory can raise any exception
+    except Exception as error:  # a factory of the user can raise any exception
         raise ConfigError(
             f"model {place!r} cannot be made: {type(error).__name__}: {one_line(error)}. Expected a class "
             "or function that takes seed and device"

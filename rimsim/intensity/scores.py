@@ -14,7 +14,7 @@ from rimsim.errors import ModelError, has_type
 from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
 from rimsim.intensity.states import UserStates
 
-ROWS = 1024  # states per block
+ROWS = 1024  # number of states per block
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class ModelScores:
     states: UserStates
     is_offered: Bools  # (M,) True for items that may be shown
     rate: Float32s | None = None  # (n,) factor λ(x) of the scores; None: no factor
-    hidden: Hidden | None = None  # hidden states of the model; None: computed when first needed
+    hidden: Hidden | None = None  # hidden states of the model; None: computed at first use
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -105,7 +105,7 @@ def require_steady(model: IntensityModel, states: UserStates, n_events: int, nam
     again = model.score(states)
     alone = [model.score(states.take([row])) for row in range(len(states))]
     if any(not has_type(part, torch.Tensor) or part.ndim != 2 for part in (scores, again, *alone)):
-        return  # such results are refused where states are scored in a run
+        return  # a run refuses such results where it scores states
     for repeated, cause in (
         (again, "from call to call"),
         (torch.cat(alone), "with the other states of a batch"),

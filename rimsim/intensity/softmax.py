@@ -15,27 +15,29 @@ from rimsim.compiled import compiled
 from rimsim.data.log import EventLog
 
 MANY_PAIRS = 3_000_000_000
-"""With so many pairs of a target event and an item, a fit over all items takes less than a minute of one core."""
+"""Largest number of pairs of a target event and an item for a loss over all items; such a fit takes less than a minute
+on one core."""
 MANY_ITEMS = 4_096
-"""Up to so many items, if labels come batch by batch, a sample of some 1,700 items is barely faster than all items."""
+"""Largest number of items for a loss over all items, if labels come in batches. Up to this number, a sample of some
+1,700 items is barely faster."""
 Softmax: TypeAlias = Literal["auto", "full", "sampled"]
 Sample: TypeAlias = tuple[torch.Tensor, torch.Tensor] | None
-"""(C,) distinct items, ascending, and (C,) corrections of their logits; None: all items, without correction."""
+"""Distinct items (C,), ascending, and corrections (C,) of their logits; None: all items, without correction."""
 
 _FIRST = 0.9
 _SECOND = 0.999
 _SMALL = 1e-8
 """Decay of AdamW's moments, and the number that keeps its steps finite."""
 _RISE = 0.3
-"""Share of the steps in which the step size rises."""
+"""Share of the steps in which the step size rises to its largest value."""
 _FIRST_RATE = 0.04
-"""First step size, as a share of the largest."""
+"""First step size, as a share of the largest step size."""
 _UNLIKELY = -1e9
-"""Logit of an excluded item; finite, because logits are subtracted from each other."""
+"""Logit of an excluded item. It is finite, because logits are subtracted from each other."""
 _PAIRS = 4096
-"""Pairs whose vectors are held at once."""
+"""Number of pairs whose vectors are held at once."""
 _ROWS = 512
-"""Positions whose logits are held at once; few enough for a processor's cache."""
+"""Number of positions whose logits are held at once, few enough for the cache of a processor."""
 
 
 class AdamW:
@@ -94,7 +96,7 @@ def one_cycle(step: int, steps: int, largest: float) -> float:
 
 def softmax_(logits: torch.Tensor) -> torch.Tensor:
     """Softmax of each row, in place on a processor."""
-    # A second array of this size would push the first out of the processor's cache.
+    # On a processor, a second array of this size would displace the first from the cache.
     return torch.softmax(logits, 1, out=logits if logits.device.type == "cpu" else None)
 
 
@@ -119,9 +121,10 @@ class Negatives:
     """
 
     share: torch.Tensor | None = None
-    """(M,) share of each item in the labels that samples are drawn from; None: all items are used, without a sample."""
+    """(M,) share of each item among the labels that samples are drawn from; None: all items are used without a
+    sample."""
     draws: int = 0
-    """Number of sampled labels, and number of uniform items."""
+    """Number of sampled labels, and also of uniform items."""
 
     @classmethod
     def of(cls, labels: Ints, n_items: int, draws: int | None, device: torch.device) -> Negatives:
@@ -170,7 +173,7 @@ def softmax_loss(
     sampled_scores = torch.addmm(bias[items] + correction, hidden, vectors[items].T)
     place = torch.searchsorted(items, label).clamp(max=len(items) - 1)
     row, column = torch.nonzero((items[place] == label) & counted, as_tuple=True)
-    # The item is among the row's own items already.
+    # A sampled item that is also a label of the row must not count twice.
     sampled_scores[row, place[row, column]] = -torch.inf
     all_scores = torch.cat([sampled_scores, label_scores.masked_fill(~counted, -torch.inf)], 1)
     return (weight * (torch.logsumexp(all_scores, 1, keepdim=True) - label_scores)).sum() / weight.sum()
@@ -231,7 +234,7 @@ def add_rows_(
     out: torch.Tensor, at: torch.Tensor, table: torch.Tensor, of: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
     """Tensor with weighted rows of a table added in place."""
-    # Row ``of`` (p,) of the table, times ``weight`` (p,), to row ``at`` (p,) of the tensor.
+    # Row ``of[i]`` of the table, times ``weight[i]``, is added to row ``at[i]`` of the tensor; i counts p pairs.
     if out.device.type != "cpu":
         return out.index_add_(0, at, weight[:, None] * table[of])
     _add_rows(*(part.detach().numpy() for part in (out, at, table, of, weight)))
@@ -240,7 +243,7 @@ def add_rows_(
 
 @compiled
 def _add_rows(out: Array, at: Ints, table: Array, of: Ints, weight: Array) -> None:
-    # In the order of ``index_add_``, without a copy of the rows.
+    # The loop adds in the order of ``index_add_``, but does not copy the rows.
     for pair in range(len(at)):
         row = out[at[pair]]
         source_row = table[of[pair]]
@@ -268,11 +271,12 @@ class SoftmaxShares:
     """Softmax of b rows over own and other items."""
 
     pairs: RowItems
-    """Pairs of a row and one of its own items."""
+    """Pairs of a row and an own item, which is a label or history of this row."""
     pair_share: torch.Tensor
     """(p,) share of each own item."""
     rest_share: torch.Tensor
-    """(b, C) share of each sampled item and the items that it stands for, or of each item; 0 for own items."""
+    """(b, C) share of each sampled item, with the items that it stands for; without a sample, share of each item. It is
+    0 for own items."""
     items: torch.Tensor | None
     """(C,) sampled items; None: all items."""
 
@@ -315,7 +319,8 @@ def softmax_shares(
     ``pairs`` are the rows' own items. ``barred`` are the items that a row cannot consume.
     """
     own_share = bias.index_select(0, pairs.item)
-    for at in range(0, len(own_share), _PAIRS):  # all vectors at once would not fit the processor's cache
+    # The vectors of all pairs would not fit the processor's cache.
+    for at in range(0, len(own_share), _PAIRS):
         row = pairs.row[at : at + _PAIRS]
         item = pairs.item[at : at + _PAIRS]
         own_share[at : at + _PAIRS] += hidden.index_select(0, row).mul_(vectors.index_select(0, item)).sum(1)
@@ -334,7 +339,7 @@ def softmax_shares(
     top = other_share.amax(1).scatter_reduce_(0, pairs.row, own_share, "amax")
     own_share = (own_share - top[pairs.row]).exp_()
     other_share = other_share.sub_(top[:, None])
-    _put(other_share, cells, 0.0)  # an exponential that underflows takes many times as long
+    _put(other_share, cells, 0.0)  # an exponential takes many times as long where it underflows
     _put(other_share.exp_(), cells, 0.0)
     total = (
         other_share.sum(1).index_add_(0, pairs.row, own_share).clamp_(min=torch.finfo(other_share.dtype).tiny)

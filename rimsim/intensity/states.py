@@ -12,7 +12,7 @@ from rimsim.data.log import EventLog
 from rimsim.errors import ModelError
 
 _MOST_EVENTS = 2**24
-"""Most events of all examples together: 270 MB of items and times."""
+"""Largest number of events of all examples together; their items and times take 270 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +27,9 @@ class UserStates:
     items: Ints
     """(total,) consumed items."""
     times: Floats
-    """(total,) times of consumption in seconds, ascending within a state and strictly before its ``now``."""
+    """(total,) times of consumption in seconds, ascending within a state and before the state's ``now``."""
     now: Floats
-    """(n,) instant of each state, seconds."""
+    """(n,) instant of each state, in seconds."""
 
     def __len__(self) -> int:
         return len(self.now)
@@ -73,7 +73,7 @@ def known_events(log: EventLog, users: Ints, now: Floats) -> tuple[Ints, Ints]:
     """Begin and end, in ``log.by_user``, of users' events before ``now``."""
     begin = log.offsets[users]
     high = log.offsets[users + 1]
-    # Times of a user ascend, so the events before `now` are a prefix. Bisection finds its end for all rows at once.
+    # Times of a user ascend, so the events before `now` come first. Bisection finds their number for all rows at once.
     low = begin.copy()
     while (open_rows := low < high).any():
         middle = (low + high) // 2
@@ -91,7 +91,7 @@ class CountExamples:
     counts: Ints
     """(n,) target events within the horizon."""
     user: Ints
-    """(n,) user of each example."""
+    """(n,) user of each state."""
 
 
 def session_examples(

@@ -28,24 +28,25 @@ from rimsim.matching import ChunkedScores, price_slates
 from rimsim.measures import slate_ndcg
 
 Make: TypeAlias = Callable[[str, int, str], IntensityModel]
-"""Maker of an unfitted model from its name, a seed and a device."""
-RANDOM = "random"  # In place of a model's name: every item is as likely as any other
-ORACLE = "oracle"  # In place of a model's name: the slate that a truth itself holds for best
-_LEAST = 1e-12  # the least share of an item, so that one impossible event cannot outweigh all others
+"""Function that makes an unfitted model from its name, a seed and a device."""
+RANDOM = "random"  # Name that stands for a recommender to which all items are equally likely
+ORACLE = "oracle"  # Name that stands for a recommender whose slates are the best ones under a truth
+# Smallest share of an item, because one event that a model calls impossible must not outweigh all others.
+_LEAST = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
     """States of n users at one of their later sessions."""
 
-    draw: int  # Seed of the draw
+    draw: int  # seed of the draw
     later: LaterSessions
     states: UserStates
-    known: Bools  # (M,) items that occur in the past: no model can know of others
-    release: Floats  # (M,) seconds; 0 = always there
-    taken_row: Ints  # (t,) user's row of each item first taken from the cut on, ascending
-    taken_item: Ints  # (t,) the items, ascending within a row
-    first_session: Bools  # (t,) whether the item was taken within the drawn session
+    known: Bools  # (M,) True for items that occur in the past; a model cannot know other items
+    release: Floats  # (M,) release time in seconds; 0: released from the start
+    taken_row: Ints  # (t,) row of the user, for each item that a user first took after the cut; ascending
+    taken_item: Ints  # (t,) these items, ascending within a row
+    first_session: Bools  # (t,) True if the user took the item within the drawn session
 
     def __len__(self) -> int:
         return len(self.states)
@@ -85,7 +86,7 @@ def make_cut(
     known = np.bincount(past.item, minlength=m) > 0
     release = log.items["release"].to_numpy(np.float64, na_value=0.0)
     row = np.searchsorted(later.user, future.user)
-    # The events of the drawn session are the first of the user's future.
+    # A user's future begins with the events of the drawn session.
     order = np.lexsort((np.arange(len(future)), row))
     begin = np.searchsorted(row[order], np.arange(len(later)))
     in_session = np.empty(len(future), bool)
@@ -112,12 +113,12 @@ class ChoiceLaw(Protocol):
 class RealWorth:
     """Worth of a model's slates to n users."""
 
-    slates: Ints  # (n, k) recommended items; −1 = empty position
-    precision: Floats  # (n,) share of positions with an item that the user took from the cut on
-    ndcg: Floats  # (n,) of the same; NaN for users who took nothing
-    log_likelihood: (
-        Floats  # (n,) mean log p(y|x) of the items taken, p over admissible items, nats; NaN likewise
-    )
+    slates: Ints  # (n, k) recommended items; −1 for an empty position
+    precision: Floats  # (n,) share of positions with an item that the user took after the cut
+    ndcg: Floats  # (n,) NDCG of the slate; NaN for users who took nothing
+    # (n,) mean log p(y|x), in nats, of the items that the user took. Here p is over admissible items. NaN for users who
+    # took nothing.
+    log_likelihood: Floats
 
     @property
     def metrics(self) -> dict[str, Floats]:
@@ -186,8 +187,8 @@ def judged(scores: ChunkedScores, cut: Cut, slate: int) -> RealWorth:
 class SlateSetting:
     """Length of slates, and examination of their positions."""
 
-    slate: int = 10  # k
-    position_decay: float = 0.85  # γ
+    slate: int = 10  # k, the number of positions
+    position_decay: float = 0.85  # γ, the chance to look at the next position
     device: str = "auto"
 
 
@@ -196,10 +197,11 @@ class Evidence:
     """Worth of m models for n users in d draws."""
 
     models: tuple[str, ...]
-    users: Ints  # (n,) the users, the same in all draws
-    draws: tuple[int, ...]  # Seeds of the draws
-    real: Mapping[str, Floats]  # Metric → (m, d, n)
-    utility: Mapping[str, Floats]  # Truth → (m + 1, d, n) expected consumptions per slate; the oracle's last
+    users: Ints  # (n,) users, who are the same in all draws
+    draws: tuple[int, ...]  # seeds of the draws
+    real: Mapping[str, Floats]  # metric → (m, d, n) real values, by recommender, draw and user
+    # Truth → (m + 1, d, n) expected consumptions per slate; the last recommender is the oracle.
+    utility: Mapping[str, Floats]
 
     def by_user(self, truth: str = "", metric: str = "precision") -> Floats:
         """Means (over draws) of a metric or a truth's utility."""

@@ -30,7 +30,7 @@ class Rank(IntEnum):
     ARRIVAL = 3
 
 
-_ARRIVAL = Rank.ARRIVAL  # a look-up in the class takes as long as an event
+_ARRIVAL = Rank.ARRIVAL  # a look-up in the class would take as long as an event of the clock
 
 
 class Moment(simpy.Event):
@@ -40,7 +40,8 @@ class Moment(simpy.Event):
         super().__init__(env)
         self._ok = True
         self._value = None
-        # Whole ticks: now + (tick - now) is exactly tick, so the order never depends on rounding.
+        # The delay is in whole ticks, so now + (tick − now) is exactly tick. The order of events never depends on
+        # rounding.
         env.schedule(self, rank, tick - env.now)  # type: ignore[arg-type]
 
 
@@ -49,17 +50,17 @@ class QueueState(CompiledRecord):
     """State of each arrival of a round, for compiled code."""
 
     is_waiting: Bools
-    """(n,) arrivals that were handed out and wait for their slates."""
+    """(n,) True for arrivals that were handed out and wait for a slate."""
     is_served: Bools
-    """(n,) arrivals that have been served."""
+    """(n,) True for arrivals that have been served."""
     is_busy: Bools
-    """(slots,) users with an arrival that waits."""
+    """(slots,) True for users with a waiting arrival."""
     n_arrived: Ints
     """(1,) number of arrivals that were handed out or held."""
     n_served: Ints
     """(1,) number of served arrivals."""
     n_held: Ints
-    """(1,) number of arrivals that are held until an earlier visit of the same user has been served."""
+    """(1,) number of arrivals that are held back until an earlier visit of the same user is served."""
 
     @classmethod
     def of(cls, schedule: Schedule) -> QueueState:
@@ -124,7 +125,7 @@ class ArrivalQueue:
 
     def _arrive(self, moment: simpy.Event) -> None:
         """Count an arrival, and schedule the event of the next."""
-        # All arrivals share one event of SimPy: to make a new one takes as long as the rest of the clock.
+        # All arrivals share one event of SimPy, because a new event takes as long as the rest of the clock.
         number = self._n_events = self._n_events + 1
         if number < len(self._tick):
             moment.callbacks = self._callbacks

@@ -26,39 +26,40 @@ class ClosedRound:
     schedule: Schedule
     """Arrivals of the round."""
     capacity: Ints | None
-    """(n,) positions that each arrival could fill; None: all."""
+    """(n,) positions that each arrival could fill; None: all k positions."""
     requirements: RoundRequirements
     """Requirements of the round."""
     exposure: Floats
-    """(M,) exposures, in the unit of the guarantee."""
+    """(M,) exposures of each item, in the unit of the guarantee."""
     ledger: Ledger
     """All exposures and consumptions."""
     histories: Histories
     """Consumptions of the round's visitors, in the log and in the market."""
     rescale: float
-    """Factor by which a refitted λ(x) was brought back to its old mean; 1 where it was not refitted."""
+    """Factor that brought a refitted λ(x) back to its old mean; 1 if λ(x) was not refitted."""
     counts_items: bool
-    """True if consumption is a hit in organic behaviour."""
+    """True if a consumption is a hit in organic behaviour."""
     cost: float
-    """c, shortfall cost of one exposure, in units of intensity."""
+    """c, the cost of a missing exposure, in units of intensity."""
     offer: Offer
-    """Providers who were there in the round."""
+    """Providers who were in the market in the round."""
     changes: Changes
-    """Providers who leave or come at its end."""
+    """Providers who leave or come at the end of the round."""
     log_counts: Ints
-    """(M,) target events of each item in the log that the platform retrains on (or would, if it is frozen)."""
+    """(M,) target events of each item in the log that the platform retrains on, or would retrain on if it were not
+    frozen."""
     relevant: Floats
-    """(n,) items that each arrival would have consumed of the whole catalogue, or their expectation λ*(x)."""
+    """(n,) number of items that each arrival would have consumed if all were shown, or its expectation λ*(x)."""
     states: StateScores
-    """States of the arrivals under the model that served them, scored on demand."""
+    """States of the arrivals under the model that served the round; scored at first use."""
     decay: DecayEstimate | None
-    """The platform's estimate of γ at the round's end; None if γ is known, or before any evidence."""
+    """The platform's estimate of γ at the end of the round; None if γ is known, or if there is no evidence yet."""
     best: BestValues | None
-    """Largest λ − v of each arrival, noted as batches were scored; None: they were not noted."""
+    """Largest values λ − v of each arrival, stored when batches were scored; None: not stored."""
     learnt: PastRound
     """Training data of the round: its own events, or a control's replacement."""
     learnt_events: int
-    """Number of events in the training data that belong to the round, known by its end or later."""
+    """Number of events of this round in the training data, including events that become known after its end."""
 
     promised = renamed_attribute("promised", "requirements")
 

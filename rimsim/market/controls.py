@@ -30,7 +30,7 @@ from rimsim.market.providers import Provider, is_fixed
 from rimsim.market.records import VISIT_BITS, Schedule
 
 _MOST = 100
-"""Most replicas of a round; if together they have too few events, the control is refused."""
+"""Largest number of replicas of a round. If all replicas together have too few events, the control is refused."""
 
 
 def require_controllable(
@@ -139,12 +139,12 @@ class AsLogged:
         visible_from = ticks(log.times[place] + schedule.shift[slot]) + 1
         visible_from = np.clip(
             visible_from, schedule.start, past.schedule.stop - 1
-        )  # a session may outlast its round
+        )  # a session may end after its round, but its events must become visible within it
         return _Part(schedule, past.histories.past, slot, visible_from, log.items[place], None)
 
     def _sessions_of(self, schedule: Schedule) -> tuple[Ints, Ints]:
         """Beginning and size of slots' sessions; size 0 without session."""
-        # The size is 0 without a session.
+        # A slot without a session has the size 0.
         sessions = self._world.past_sessions
         past = self._world.past
         if schedule.logged is None:
@@ -213,7 +213,7 @@ class _Part:
             rows = np.zeros(len(settled), bool)
         wide = int(self.item.max()) + 1
         is_chosen = np.isin(visitor[:, None] * wide + shown.item, slot * wide + item)
-        beyond = shown.taken & ~is_chosen  # of the slate that reaches the number
+        beyond = shown.taken & ~is_chosen  # the last slate may have more consumptions than the number needs
         items = np.where(beyond, -1, shown.item).astype(np.int32)
         shown = dataclasses.replace(shown, item=items, taken=shown.taken & is_chosen)
         columns = {name: getattr(self.schedule, name)[rows] for name in ("tick", "id", "slot", "session")}

@@ -18,7 +18,8 @@ class Examined:
     """Evidence from which γ, the decay of examination, is estimated."""
 
     counts: Ints
-    """(2, k) number of items that uniform slates showed at each position, and of consumed items; 0 if not used."""
+    """(2, k) number of items that uniform slates showed at each position, and number of those consumed; 0 if
+    examination is not estimated from uniform slates."""
     estimate: DecayEstimate | None = None
     """Estimate of γ from all rounds so far; None before the first round, or if γ is known."""
 
@@ -35,8 +36,8 @@ class Examined:
 
     def after(self, ledger: Ledger, is_settled: Bools, config: ScenarioConfig) -> Examined:
         """Evidence after a further round, from slates with known outcomes."""
-        # Uniform slates of all rounds are counted together. Harvested estimates of rounds are independent, since each
-        # has levels, slopes and items of its own, so they are averaged by their precision.
+        # Counts of uniform slates add up over rounds. Harvested estimates of different rounds are independent, because
+        # each has its own levels, slopes and items. So they are averaged by their precision.
         examination = config.exposure.examination
         if examination == "random":
             rows = is_settled & ledger.uniform

@@ -37,28 +37,32 @@ from rimsim.measures import CANNOT_TELL, FIT, Verdict, order_test
 from rimsim.system import cache_folder, report_progress, single_thread
 
 RECOMMENDERS = ("bag", "ease", "factors", "returning", "popularity", RANDOM)
-"""Recommenders that a truth must order: of several classes, shipped without optional packages, and quickly fitted."""
+"""Recommenders that a truth must order. They are of several classes, need no optional packages, and are fitted
+quickly."""
 SETTING = SlateSetting(slate=10, position_decay=0.85, device="cpu")
-"""Slates on which truths are judged; the slates of a run do not matter."""
+"""Slates on which a truth is tested, whatever slates a run has."""
 _AFTER = 0.3
-"""Share of a user's events before which no session is held out."""
+"""Share of a user's events after which a session can be held out."""
 _EASE = 4_096
-"""Most items for a comparison with ``ease``, which inverts a matrix of items by items four times: 2.4 CPU s and 1.1 GB
-each at 3,700 items, 7 s and 2.1 GB at 6,000. Time grows with the third power of the items, memory with the second."""
+"""Largest number of items for a comparison with ``ease``, which inverts a matrix of items by items four times. Each
+inversion takes 2.4 CPU seconds and 1.1 GB at 3,700 items, and 7 seconds and 2.1 GB at 6,000. Time grows with the third
+power of the items, memory with the second."""
 _STRENGTHS: dict[str, dict[str, object]] = {
     "bag": {"weight_decay": 1e-4},
     "ease": {"ridge": 1000.0},
 }
-"""Fixed strengths of regularisation, which these models would otherwise choose by several more fits to the log."""
-_CELLS = 2**25  # most users times items judged: all of MovieLens-1M, 3,355 users over 10,000 items
+"""Fixed strengths of regularisation. Otherwise these models would choose the strengths by several more fits to the
+log."""
+# Largest number of users times items in a test: 3,355 users and 10,000 items, more than MovieLens-1M.
+_CELLS = 2**25
 _DRAWS = 2
 _MANY_USERS = 1_000
-"""Number of users from which one draw of later sessions is enough: fits to the past cost most."""
+"""Number of users from which on one draw of later sessions is enough, because fits to the past cost most."""
 _SECONDS_PER_EVENT = {"ease": 1e-4, "gru": 5e-4}
-"""Truth that ``auto`` tries if neither of its candidates is fit → CPU seconds of its fit per event of the log."""
+"""Truth that ``auto`` tries if neither candidate is fit → CPU seconds of its fit per event of the log."""
 _MOST_SECONDS = 60.0
-"""Longest fit of a truth that ``auto`` tries: less than a comparison of three agents takes, eight rounds of 2,000
-arrivals at two seeds."""
+"""Longest time, in CPU seconds, for a fit of a truth that ``auto`` tries. A comparison of three agents takes longer, at
+eight rounds of 2,000 arrivals and two seeds."""
 
 
 @dataclass(frozen=True)
@@ -79,28 +83,28 @@ class Fitness:
     verdict: Verdict
     """``fit``, ``unfit`` or ``cannot tell``."""
     agreement: float | None
-    """Agreement over settled pairs of recommenders, in [−1, 1]; None without settled pairs."""
+    """Agreement over settled pairs of recommenders, in [−1, 1]; None if there is no settled pair."""
     low: float | None
-    """Lower end of its 95% interval, see :func:`rimsim.measures.order_test`."""
+    """Lower end of the agreement's 95% interval, see :func:`rimsim.measures.order_test`."""
     high: float | None
     pairs: int
-    """Pairs of recommenders."""
+    """Number of pairs of recommenders."""
     settled: int
-    """Pairs that held-out later sessions tell apart."""
+    """Number of settled pairs: held-out later sessions show which recommender is better."""
     needed: int
-    """Fewest settled pairs from which a truth can be shown to be fit."""
+    """Fewest settled pairs that can show a truth to be fit."""
     concordant: int
-    """Settled pairs that the truth orders as the sessions do."""
+    """Number of settled pairs that the truth orders as later sessions do."""
     reversed: tuple[tuple[str, str], ...]
-    """Settled pairs that the truth orders the other way, the really better recommender first."""
+    """Settled pairs that the truth orders the other way; the better recommender comes first."""
     best_false: float | None
-    """Highest agreement of the same truth with wrong tastes."""
+    """Highest agreement of a false truth, which is this truth with wrong tastes."""
     users: int
-    """Users with a held-out later session."""
+    """Number of users with a held-out later session."""
     draws: int
     recommenders: tuple[str, ...]
     rivals: tuple[Rival, ...] = ()
-    """Other truths that ``auto`` judged, because its first choice was not fit."""
+    """Verdicts on other truths that ``auto`` tried, because its first choice was not fit."""
 
     @property
     def too_few_pairs(self) -> bool:
@@ -113,7 +117,7 @@ class Fitness:
 
 
 READER = TypeAdapter(Fitness)
-"""Reader of :class:`Fitness` from plain data."""
+"""Reader that makes a :class:`Fitness` from plain data."""
 
 
 def chosen_truth(
@@ -249,8 +253,8 @@ class RecommenderWorth:
     """Slates of m recommenders and their worth to n users."""
 
     recommenders: tuple[str, ...]
-    slates: tuple[Ints, ...]  # of each draw, (m, n, k); empty: too few users come back
-    precision: Floats  # (m, n) mean over the draws
+    slates: tuple[Ints, ...]  # slates of each draw, (m, n, k); empty: too few users have a later session
+    precision: Floats  # (m, n) precision of each recommender for each user, a mean over draws
 
 
 def _cut(log: EventLog, gap: float, draw: int) -> Cut:

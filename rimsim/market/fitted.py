@@ -26,8 +26,8 @@ from rimsim.user_code import files_of
 
 def truth_bootstrap(consumer: ConsumerConfig) -> int | None:
     """Seed of the bootstrap sample for fitting a truth."""
-    # None is the log itself, also for a truth that moves with the seed if no seed is known
-    # (:func:`rimsim.config.at_seed` sets it).
+    # None stands for the log itself. It is also returned for a truth that changes with the seed, if the seed is not
+    # known yet (:func:`rimsim.config.at_seed` sets it).
     return None if consumer.truth_seed == "seed" else consumer.truth_seed
 
 
@@ -44,7 +44,8 @@ def kept_truth(
         report_progress(f"truth {kind}: fitting to {len(log):,} events")
         return fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
 
-    if kind != AUTO and not is_stored(truth_model(kind, "30min", rank)):  # it also imports a user's file
+    # This also imports a user's file, which reports its errors early.
+    if kind != AUTO and not is_stored(truth_model(kind, "30min", rank)):
         return make()
     return kept(folder, load_truth, make, lambda truth, draft: truth.save(draft))
 

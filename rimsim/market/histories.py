@@ -15,7 +15,7 @@ from rimsim.intensity.states import UserStates
 from rimsim.market.records import Schedule
 
 _ROOM = 1024
-"""Number of events for which there is room at the beginning."""
+"""Number of events that fit into the arrays at the beginning."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +25,14 @@ class LoggedPast:
     offsets: Ints
     """(users + 1,) index of each user's first event."""
     items: Ints
-    """(n,) items, by user, then time."""
+    """(n,) items, sorted by user, then by time."""
     times: Floats
-    """(n,) times in seconds, by user, ascending."""
+    """(n,) times in seconds, sorted by user, ascending within a user."""
 
     @classmethod
     def of(cls, log: EventLog, *, empty: bool = False) -> LoggedPast:
         """Grouped events of a log; none of them if ``empty``."""
-        # Markets over a log share one grouping.
+        # A cache keeps one grouping for all markets that use the log.
         return _grouped(log, empty)
 
     @property
@@ -65,15 +65,16 @@ class Events(CompiledRecord):
     """Consumptions in the market, as linked lists for compiled code."""
 
     first: Ints
-    """(slots,) place of each slot's oldest event; −1 without an event."""
+    """(slots,) place of each slot's oldest event; −1 for a slot without events."""
     last: Ints
     """(slots,) place of each slot's newest event."""
     counts: Ints
-    """(slots,) number of each slot's events, visible or not."""
+    """(slots,) number of each slot's events, including events that are not visible yet."""
     newest: Ints
-    """(slots,) tick from which each slot's newest event is visible; the earliest possible tick without an event."""
+    """(slots,) tick from which each slot's newest event is visible; the earliest possible tick for a slot without
+    events."""
     tick: Ints
-    """(room,) tick from which each event is visible."""
+    """(room,) tick from which each event is visible to the platform."""
     item: Ints
     """(room,) consumed items."""
     next: Ints
@@ -112,10 +113,10 @@ def enter_event(slot: int, tick: int, item: int, events: Events) -> None:
     place = events.size[0]
     before = events.last[slot]
     following = -1
-    if events.newest[slot] > tick:  # organic consumption may have been entered ahead
+    if events.newest[slot] > tick:  # organic consumption may have been entered before its time
         before = -1
         following = events.first[slot]
-        while events.tick[following] <= tick:  # ends at the newest event, if not before
+        while events.tick[following] <= tick:  # this ends at the newest event at the latest
             before = following
             following = events.next[following]
     events.tick[place] = tick
@@ -139,8 +140,8 @@ def _enter_all(slots: Ints, ticks: Ints, items: Ints, events: Events) -> None:
         enter_event(slots[n], ticks[n], items[n], events)
 
 
-# Each look-up of a record's array counts a reference, too slow within a loop over events. So the functions below look
-# the arrays up first.
+# Each look-up of a record's array counts a reference, which is too slow within a loop over events. So the functions
+# below look up the arrays first.
 @compiled
 def _count_visible(slots: Ints, ticks: Ints, events: Events, visible: Ints) -> None:
     """Fill in each slot's number of visible events."""
@@ -155,7 +156,7 @@ def _count_visible(slots: Ints, ticks: Ints, events: Events, visible: Ints) -> N
         if newest[slot] > ticks[n]:
             visible[n] = 0
             place = first[slot]
-            while event_tick[place] <= ticks[n]:  # ends at the newest event, if not before
+            while event_tick[place] <= ticks[n]:  # this ends at the newest event at the latest
                 visible[n] += 1
                 place = following[place]
 
@@ -183,9 +184,9 @@ class LoggedEvents(CompiledRecord):
     """Logged past of each slot, for compiled code."""
 
     begin: Ints
-    """(slots,) index of the first event of each slot's past."""
+    """(slots,) index of the first logged event of each slot's past."""
     length: Ints
-    """(slots,) number of events of each slot's past."""
+    """(slots,) number of logged events in each slot's past."""
     shift: Floats
     """(slots,) seconds by which each slot's past is moved in time."""
     item: Ints
@@ -297,7 +298,7 @@ class Histories:
 
     def all_events(self) -> tuple[Ints, Ints, Ints]:
         """Slots, ticks and items of all events."""
-        # They are by slot, in the order in which they become visible.
+        # Events are sorted by slot, then by the time at which they become visible.
         counts = self.events.counts
         slots = np.arange(len(counts))
         return np.repeat(slots, counts), *self.between(slots, np.zeros_like(counts), counts)
@@ -322,13 +323,13 @@ class Histories:
 
     def consumed(self, slots: Ints, counts: Ints | None = None) -> tuple[Ints, Ints]:
         """Pairs (slot index, item) of logged and ``counts`` market events."""
-        # A row is an index of ``slots``; None: all events.
+        # Row i of the result belongs to ``slots[i]``. Without ``counts``, all events of the market are included.
         counts = self.events.counts[slots] if counts is None else counts
         return self._events_of(slots, counts)[:2]
 
     def exclude_consumed(self, slots: Ints, counts: Ints, scores: Float32s, admissible: Bools) -> None:
         """Make consumed items inadmissible, with intensity 0, in place."""
-        # A list of the pairs of :meth:`consumed` would take longer than the scores.
+        # Compiled code marks the items, because a list of all pairs takes longer than scoring.
         _exclude_consumed(slots, counts, self._logged, self.events, scores, admissible)
 
     def states(self, slots: Ints, counts: Ints, now: Ints) -> UserStates:

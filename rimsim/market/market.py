@@ -410,7 +410,7 @@ class Market:
             self.done = True
             return
         platform.retrain(parts, self._states_of)
-        # Only now: impressions are scored as they were on offer.
+        # This comes last, because impressions are scored with the items that were on offer.
         self._offer = self._offer.after(changes, self.round - 1)
         self._past_states = self._last_states()
         self.open = self._open_round()

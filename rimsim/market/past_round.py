@@ -24,19 +24,20 @@ class Shown:
     taken: Bools
     """(n, k) marks of consumed items."""
     propensity: Float32s
-    """(n, k) propensity; NaN for a deterministic agent, or if slates do not affect consumption."""
+    """(n, k) propensity; NaN for a deterministic agent, or if slates do not cause consumption."""
     score: Float32s
-    """(n, k) λ(x,y) without a layer, by the models that the round updated; NaN until then, or at empty positions."""
+    """(n, k) λ(x,y) without a layer, under the models that the round updated; NaN before the update and at empty
+    positions."""
     settled: Ints
     """(n,) tick from which the platform knows the outcome of each slate."""
     history: Ints
-    """(n,) events in each arrival's state."""
+    """(n,) number of events in the state of each arrival."""
 
     @classmethod
     def of(cls, ledger: Ledger, settled: Ints, histories: Histories, *, causes: bool) -> Shown:
         """Impressions of a closed round."""
         events = histories.lengths_at(ledger.schedule.slot, ledger.schedule.tick)
-        # Where showing items does not cause consumption, a propensity says nothing of it.
+        # If slates do not cause consumption, a propensity says nothing about consumption.
         nothing = np.full(ledger.item.shape, np.nan, np.float32)
         propensity = ledger.propensity if causes else nothing
         return cls(ledger.item, ledger.consumed, propensity, nothing, settled, events)
@@ -75,5 +76,5 @@ class PastRound:
 
 def fold_of(seed: int, users: Ints) -> Ints:
     """Fold, 0 or 1, of each user of the market."""
-    # A model of one fold has not seen the last round of the other.
+    # Users are split into two folds: the model of a fold is not updated with the last round of the other fold.
     return (rng.bits(seed, rng.Purpose.MODEL, 7, users) & np.uint64(1)).astype(np.int64)

@@ -30,9 +30,10 @@ class Roster:
     of_item: Ints
     """(M,) number of each item's provider, from 0 to G − 1."""
     names: tuple[str, ...]
-    """(G,) name of each provider in tables."""
+    """(G,) name of each provider, used in tables."""
     there: Bools
-    """(G,) True for providers that exist at the opening; items of other providers are not in the warm-up log."""
+    """(G,) True for providers who are in the market at the opening. Items of other providers have no events in the
+    warm-up log."""
     satisfaction: Floats
     """(G,) satisfaction of each provider at the beginning."""
 
@@ -63,9 +64,9 @@ class Offer:
     satisfaction: Floats
     """(G,) satisfaction of each provider."""
     came: Ints
-    """(G,) round in which each provider came, 0 at the opening; −1: has not come."""
+    """(G,) round in which each provider came; 0: at the opening, −1: not yet."""
     left: Ints
-    """(G,) last round of each provider; −1: has not left."""
+    """(G,) last round of each provider; −1: the provider has not left."""
 
     @classmethod
     def opening(cls, roster: Roster) -> Self:
@@ -122,10 +123,10 @@ class RoundOutcome:
 
     number: int
     seed: int
-    """Seed of arrivals; the only source of chance (:mod:`rimsim.rng`)."""
+    """Seed of arrivals, from which all random numbers must come (:mod:`rimsim.rng`)."""
     roster: Roster
     offer: Offer
-    """Providers who were there in the round."""
+    """Providers who were in the market in the round."""
     exposure: Ints
     """(M,) exposures of each item."""
     consumption: Ints
@@ -143,9 +144,9 @@ class Changes:
     satisfaction: Floats
     """(G,) satisfaction of each provider after the round."""
     leaves: Bools
-    """(G,) True for providers who leave for good, with all items."""
+    """(G,) True for providers who leave for good with all their items."""
     comes: Bools
-    """(G,) True for providers who come, with all items."""
+    """(G,) True for providers who come with all their items."""
 
 
 @runtime_checkable
@@ -184,9 +185,8 @@ class ViabilityOptions:
     """Options of :class:`Viability`: provider column, satisfaction, exit and entry."""
 
     column: str | None = None
-    """Column of the item table that names the provider of an item; of names joined by `|` the first counts. null: each
-    item is a provider.
-    """
+    """Column of the item table with an item's provider. If the column has several names joined by `|`, the first
+    counts. null: each item is its own provider."""
     decay: float = Field(default=0.9, ge=0, le=1)
     """δ: share of satisfaction that remains after a round."""
     per_exposure: float = Field(default=0.1, ge=0)
@@ -198,15 +198,13 @@ class ViabilityOptions:
     start: float = 5.0
     """Satisfaction of providers at the opening, or when they come."""
     threshold: float = 0.0
-    """Satisfaction below which a provider leaves; -.inf: nobody leaves."""
+    """Satisfaction below which a provider leaves; -.inf: providers never leave."""
     reserve: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the providers that are not in the market at the opening, drawn once for all seeds. The warm-up log has
-    no events of their items.
-    """
+    """Share of the providers who are not in the market at the opening, drawn once for all seeds. The warm-up log has no
+    events of their items."""
     entry: float = Field(default=0.0, ge=0)
-    """Expected number of reserved providers that come at a barrier while no provider has left; otherwise less, in
-    proportion to the share of all providers so far that are still in the market.
-    """
+    """Expected number of reserved providers who come at a barrier as long as all providers stay. It falls in proportion
+    to the share of all providers so far that are still in the market."""
 
 
 class Viability:
@@ -272,7 +270,7 @@ class Viability:
 
 
 BUILT_IN = {"none": Fixed, "viability": Viability}
-"""Name of a rule for providers → its class."""
+"""Name of a built-in rule for providers → its class."""
 
 
 def _order(count: int, seed: int, *key: int) -> Ints:

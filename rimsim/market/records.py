@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 VISIT_BITS = 16
-"""Low bits of an arrival's id, which have the number of the visit; the higher bits have the user."""
+"""Number of low bits in an arrival's id, which hold the number of the visit; the higher bits hold the user."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,8 @@ class Schedule:
     tick: Ints
     """(n,) instant of each arrival, in ticks."""
     id: Ints
-    """(n,) ids, distinct over all rounds, keys of draws; ``user << 16 | visit`` if ``earlier`` is None."""
+    """(n,) ids of arrivals, distinct over all rounds. They key the random draws. Without ``earlier``, an id is ``user
+    << 16 | visit``."""
     slot: Ints
     """(n,) slot of each visitor."""
     user: Ints
@@ -46,17 +47,17 @@ class Schedule:
     log_user: Ints
     """(u,) user of the log from which the visitor of each slot was copied."""
     shift: Floats
-    """(u,) seconds by which the logged past of the slot is moved in time."""
+    """(u,) seconds by which the logged past of each slot is moved in time."""
     session: Ints
-    """(n,) session of the log behind each arrival of a replay; −1 without a session."""
+    """(n,) session of the log that each arrival replays; −1 without a session."""
     start: int
     """Tick at which the round begins."""
     stop: int
     """Tick at which the round ends and the platform retrains."""
     logged: Ints | None = None
-    """(u,) number of first events of its log user that are each slot's past; None: all."""
+    """(u,) number of events of its log user that are each slot's past, from the first on; None: all events."""
     forecast: float | None = None
-    """Number of arrivals expected before the round; None: the number that come."""
+    """Number of arrivals that is expected before the round; None: the number of arrivals that come."""
     earlier: Ints | None = None
     """(u,) number of visits of each slot's user in earlier rounds; None: ids count the visits of a user."""
 
@@ -67,7 +68,7 @@ class Schedule:
 
     def visits(self, past_events: Ints) -> RoundVisits:
         """Visits for the requirements, made from the arrivals."""
-        # ``past_events`` (users of the log,) are those that the platform knows at the opening.
+        # ``past_events`` (users of the log,) counts the events that the platform knows at the opening.
         n_past = past_events[self.log_user]
         if self.logged is not None:
             n_past = np.minimum(n_past, self.logged)
@@ -89,8 +90,8 @@ def delay_ticks(delay: str | None) -> int:
 
 def row_capacity(visitor: Ints, slate: int, user_cap: int | None) -> Ints | None:
     """Positions that each visit may fill under ``user_cap``."""
-    # Each earlier visit counts as a full slate, even if its slate had empty positions. So capacities depend on the
-    # number of earlier visits alone, and are known before the round. ``visitor`` (n,) is in clock order.
+    # Each earlier visit counts as a full slate, even if its slate had empty positions. So capacities depend only on the
+    # number of earlier visits, and are known before the round. ``visitor`` (n,) is in clock order.
     if user_cap is None:
         return None
     return np.clip(user_cap - running_count(visitor) * slate, 0, slate)
@@ -113,13 +114,14 @@ class Needs:
     """Optional fields that agents declare with ``needs_<name> = True``."""
 
     truth: bool = False
-    """``Arrivals.true_intensity``; for bounds such as the oracle, not for contestants."""
+    """Need for ``Arrivals.true_intensity``. Only bounds such as the oracle may have it, not contestants."""
     future: bool = False
-    """``RoundView.audience``, even if arrivals are not known beforehand; for bounds, not for contestants."""
+    """Need for ``RoundView.audience`` even if arrivals are not known beforehand. Only bounds may have it, not
+    contestants."""
     items: bool = False
-    """``RoundView.items``, the catalogue with titles and genres."""
+    """Need for ``RoundView.items``, the catalogue with titles and genres."""
     history: bool = False
-    """``Arrivals.history``, the items that each visitor has consumed and when."""
+    """Need for ``Arrivals.history``, the items that each visitor has consumed, with times."""
 
     @classmethod
     def of(cls, *agents: object) -> Self:
@@ -131,7 +133,7 @@ class Needs:
 
 
 NO_NEEDS = Needs()
-"""Needs of an agent that declares none."""
+"""Needs of an agent that declares no needs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,27 +141,30 @@ class Arrivals:
     """Arrivals that need slates, in clock order, with scored states."""
 
     id: Ints
-    """(n,) arrival ids, made of user and visit number: the same in every run with the same arrivals."""
+    """(n,) ids of arrivals, made of the user and the number of the visit. They are equal in all runs with the same
+    arrivals."""
     time: Floats
-    """(n,) seconds on the market's clock."""
+    """(n,) time of each arrival, in seconds on the market's clock."""
     user: Ints
-    """(n,) market users."""
+    """(n,) user of each arrival."""
     relevance: torch.Tensor
-    """(n, M) float32 p(y|x): rows sum to 1 over admissible items, 0 elsewhere."""
+    """(n, M) float32 p(y|x). Each row sums to 1 over admissible items and is 0 elsewhere."""
     ground_intensity: torch.Tensor
-    """(n,) float32 λ(x): expected interactions of the state in this session."""
+    """(n,) float32 λ(x), the expected number of events in this session."""
     admissible: torch.Tensor
-    """(n, M) bool: released and not yet consumed by the user."""
+    """(n, M) bool: True for items that are released and not yet consumed by the user."""
     row: Ints
     """(n,) row of each arrival in its round's schedule."""
     true_intensity: torch.Tensor | None = None
-    """(n, M) float32 λ*(x)·p*(y|x); only for agents that declare ``needs_truth`` (bounds, not contestants)."""
+    """(n, M) float32 λ*(x)·p*(y|x). Only agents that declare ``needs_truth`` get it; they are bounds, not
+    contestants."""
     capacity: Ints | None = None
     """(n,) positions that may be filled under a cap on exposures per user; None: all k positions."""
     audiences: Bools | None = None
-    """(n, A) membership in audiences of requirements, within their times; None: no requirement has an audience."""
+    """(n, A) True if the arrival belongs to the audience of a requirement, within its time; None: no requirement has an
+    audience."""
     history: UserStates | None = None
-    """Consumptions that the platform knows of each visitor; for agents that declare ``needs_history``."""
+    """Consumptions of each visitor that the platform knows. Only agents that declare ``needs_history`` get them."""
 
     def __len__(self) -> int:
         return len(self.id)
@@ -201,49 +206,49 @@ class RoundView:
     round: int
     """Number of the round, from 0."""
     arrivals: int
-    """Expected arrivals of the round, N."""
+    """N, the expected number of arrivals of the round."""
     slate: int
-    """Positions of a slate; better read as ``k``."""
+    """Number of positions of a slate; ``k`` is its shorter name."""
     required: Floats
     """(M,) required exposures b_y of the round, in the unit of the guarantee."""
     exposure: Floats
-    """(M,) exposures so far in the round (zeros at its beginning), in the unit of the guarantee."""
+    """(M,) exposures in the round so far, in the unit of the guarantee; zeros when the round begins."""
     cost: float
-    """c, cost of one missing exposure in the unit of the guarantee, in units of intensity; prices lie in [0, c]."""
+    """c, the cost of one missing exposure in the unit of the guarantee, in units of intensity. Bonuses −v lie in [0,
+    c]."""
     popularity: Ints
-    """(M,) events of each item in the platform's log at the last refresh (the round's beginning)."""
+    """(M,) events of each item in the platform's log at the beginning of the round."""
     calibration: ScoredStates
-    """Scored states of the last round, or an even sample of them; better read as ``past``."""
+    """Scored states of the last round, or an even sample of these states; ``past`` is its clearer name."""
     key: int
-    """Seed of the agent's own draws, for :mod:`rimsim.rng` with the arrival id as key."""
+    """Seed of the agent's own draws. Agents pass it to :mod:`rimsim.rng` with the arrival id as a key."""
     audience: ScoredStates | None = None
-    """The round's own states, scored: in a broadcast, and for agents that declare ``needs_future`` (bounds)."""
+    """Scored states of the round itself. Agents get them in a broadcast, or as bounds that declare ``needs_future``."""
     position_weights: Floats = field(default_factory=lambda: np.ones(0))
-    """(k,) weight of an exposure at position r: γ^(r−1) where the unit is examined, otherwise 1."""
+    """(k,) weight of an exposure at position r: γ^(r−1) if the unit is examined, otherwise 1."""
     unit: Literal["examined", "shown"] = "shown"
-    """Unit of the guarantee. The k items with the largest λ − v are sorted by λ − v if examined, by λ if shown."""
+    """Unit of the guarantee. A slate has the k items with the largest λ − v. They are sorted by λ − v if the unit is
+    examined, and by λ if it is shown."""
     hard: bool = False
-    """True if requirements that can be met are met at any cost."""
+    """True if all feasible requirements are met at any cost."""
     pace: Literal["arrivals", "clock"] = "arrivals"
-    """Measure of the elapsed share of the round: share of the N arrivals so far, or of the clock time."""
+    """Measure of the elapsed share of the round: served arrivals over N, or the time on the clock."""
     opens: float = 0.0
-    """Beginning of the round, seconds on the market's clock."""
+    """Beginning of the round, in seconds on the market's clock."""
     closes: float = 0.0
-    """End of the round, seconds on the market's clock."""
+    """End of the round, in seconds on the market's clock."""
     promises: Requirements = NO_REQUIREMENTS
-    """Requirements in addition to ``required``: groups, campaigns and caps; empty where the scenario has none."""
+    """Requirements besides ``required``: groups, campaigns and caps. The table is empty if the scenario has none of
+    these."""
     delivered: Floats = field(default_factory=lambda: np.zeros(0))
-    """(J,) exposures so far in the round (zeros at its beginning) that count for each row of ``promises``."""
+    """(J,) exposures in the round so far that count for each row of ``promises``; zeros when the round begins."""
     n_past_arrivals: int | None = None
     """Number of arrivals of the last round that ``past`` represents; None: the size of ``past``."""
     confidence: Floats | None = None
-    """(M,) shape of the gamma distribution that is the platform's belief about each item's worth.
-
-    The relative standard deviation of the belief is 1/√shape. None where the platform learns no item effects
-    from impressions.
-    """
+    """(M,) shape of the gamma distribution that describes the platform's belief about each item's worth. The relative
+    standard deviation of the belief is 1/√shape. None if the platform learns no item effects from impressions."""
     items: pd.DataFrame | None = None
-    """Table :attr:`rimsim.data.EventLog.items`, M rows; for agents that declare ``needs_items``."""
+    """Table :attr:`rimsim.data.EventLog.items` with M rows. Only agents that declare ``needs_items`` get it."""
 
     def __post_init__(self) -> None:
         if not len(self.position_weights):
@@ -265,15 +270,15 @@ class Slates:
     """Answer of an agent: n slates, with optional prices."""
 
     items: Ints
-    """(n, k) distinct admissible items in order; −1 leaves a position empty."""
+    """(n, k) distinct admissible items, in the order of positions; −1 for an empty position."""
     price: Float32s | None = None
-    """(n, k) item prices v_y at the decision."""
+    """(n, k) item prices v_y at the time of the decision."""
     propensity: Float32s | None = None
-    """(n, k) marginal inclusion probabilities at the decision; None for a deterministic agent."""
+    """(n, k) probability that the item is in the slate, at the time of the decision; None for a deterministic agent."""
     uniform: Bools | None = None
-    """(n,) True for slates that are a uniform draw of admissible items in random order; None: no slate is."""
+    """(n,) True for slates that are a uniform draw of admissible items in random order; None: no slate is uniform."""
     chances: Chances | None = None
-    """Chances of items at positions, of prefixes and of slates; None for an agent that does not report them."""
+    """Chances of items at positions, of prefixes and of slates; None for an agent that does not state them."""
 
 
 SlateLike: TypeAlias = Slates | Ints | torch.Tensor
@@ -304,7 +309,7 @@ class Feedback:
 
 
 _ROUNDED = 1e-3
-"""Largest excess of a propensity over 1 that counts as a rounding error."""
+"""Largest excess over 1 that counts as a rounding error of a propensity."""
 
 
 def as_slates(answer: SlateLike) -> Slates:

@@ -64,10 +64,10 @@ class RoundTerms:
 
     number: int
     slate: int
-    """k, positions of a slate."""
+    """k, the number of positions of a slate."""
     schedule: Schedule
     capacity: Ints | None
-    """(n,) positions that each arrival may fill; None: all."""
+    """(n,) positions that each arrival may fill; None: all k positions."""
     requirements: RoundRequirements
     release: Ints
     """(M,) tick from which each item can be shown."""
@@ -109,14 +109,14 @@ class RoundContext:
     """Log, truth and consumer that a market's rounds share."""
 
     world: World
-    """The log, its past and the truth."""
+    """World of the market: the log, its past and the truth."""
     consumer: Consumer
     choice_seed: int
     """Seed of the consumer's draws."""
     delay: int
-    """Ticks after which a consumption becomes known, in addition to the tick that it always takes."""
+    """Number of ticks until a consumption is known, in addition to the tick that always passes."""
     shared: SharedScores | None
-    """Scores of the world's other markets; None if the market has a model or a plug of its own."""
+    """Scores that the world's markets share; None if the market has a model or a plug of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +167,8 @@ class OpenRound:
         self._foreseen: Histories | None = None
         self._known = histories
         """Histories as the platform knows them when visitors come."""
-        if self._can.exogenous:  # all that enters the histories of the round is known as it opens
+        # All events of the round are known when it opens, because slates do not change them.
+        if self._can.exogenous:
             self._foreseen = self.foreseen_histories()
             self._known = self._foreseen
         scorer = Scorer(model, self._known, plan.release, self._device)
@@ -214,7 +215,8 @@ class OpenRound:
     @property
     def columns(self) -> RoundColumns:
         """Arrays that serving reads and writes."""
-        if self._columns.events is not self.histories.events:  # there was no room left for further events
+        # The arrays were full, so the histories have larger ones.
+        if self._columns.events is not self.histories.events:
             self._columns = replace(self._columns, events=self.histories.events)
         return self._columns
 
@@ -346,7 +348,7 @@ class OpenRound:
 
     def _scores_of_serving(self, rows: Ints) -> ScoreRows:
         """Scores of arrivals that get slates."""
-        reported = self._reported  # most often the agent just asked for them
+        reported = self._reported  # the agent has usually just asked for these scores
         if reported is not None and (reported.rows is rows or np.array_equal(reported.rows, rows)):
             return reported.scores
         return self.scores(rows)
@@ -373,7 +375,7 @@ class OpenRound:
         """Law of responses for compiled code."""
         law = Law(np.zeros(0), 0.0)
         hits = Hits(np.zeros(0, np.int64), np.zeros(0, np.int64))
-        truth = self._open_scores  # any scores, where no response is drawn
+        truth = self._open_scores  # any scores will do, because they are not read unless a response is drawn
         if isinstance(self._law, Law):
             law = Law(_writable(self._law.examination, np.float64), float(self._law.attraction))
             truth = self._truth_scores()
@@ -403,7 +405,7 @@ class OpenRound:
 
         Scores of served arrivals before ``last_row`` are dropped.
         """
-        if last_row > self._n_dropped:  # the scores of the last arrival belong to its feedback
+        if last_row > self._n_dropped:  # the scores of the last arrival stay for its feedback
             before = np.flatnonzero(self.queue.state.is_served[self._n_dropped : last_row]) + self._n_dropped
             self._drop(before)
             self._n_dropped = last_row
@@ -420,7 +422,8 @@ class OpenRound:
         response = response_of(self._consumer, visits, slates)
         if self._wait == 1 or self._can.hits_only:
             return response
-        # With a delay, agents may show again what a visitor has consumed; it is not consumed twice.
+        # With a delay, agents may show again an item that the visitor has consumed. The visitor does not consume it
+        # twice.
         row, item = visits.in_market()
         n_items = len(self.exposure)
         pairs = np.arange(len(slates))[:, None] * n_items + slates
@@ -499,7 +502,7 @@ class OpenRound:
             events: The events of the round itself.
         """
         n_learnt = int(learnt.histories.events.size[0])
-        if learnt is events:  # users who persist bring the events of earlier rounds
+        if learnt is events:  # users who stay bring the events of earlier rounds
             n_learnt -= self._n_events_at_opening
         self._require_drawn()
         all_visits = self.visits(np.arange(len(self.schedule)))

@@ -36,15 +36,15 @@ class RoundColumns(CompiledRecord):
     required: Floats
     """(M,) required exposures."""
     exposure: Floats
-    """(M,) exposures so far."""
+    """(M,) exposures in the round so far."""
     ledger: LedgerColumns
     events: Events
     """Consumptions of the round's visitors."""
     queue: QueueState
     wait: int
-    """Ticks after which a consumption becomes visible."""
+    """Number of ticks after which a consumption becomes visible."""
     enters_events: bool
-    """True if consumptions of shown items enter the histories."""
+    """True if consumptions of shown items enter the visitors' histories."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +54,13 @@ class Responder(CompiledRecord):
     law: Law
     hits: Hits
     draws: bool
-    """True if responses are drawn by ``law``; false if they are ``hits`` in sessions."""
+    """True if ``law`` draws the responses; False if responses are ``hits`` in sessions."""
     truth: ScoreColumns
-    """Scores under the truth, for draws."""
+    """Scores under the truth, from which responses are drawn."""
     keys: NDArray[np.uint64]
     """(n,) keys of the draws of each arrival."""
     session: Ints
-    """(n,) session of the log behind each arrival, for hits."""
+    """(n,) session of the log that each arrival replays, for ``hits``."""
 
 
 @compiled
@@ -85,8 +85,8 @@ def respond(responder: Responder, row: int, slate: Ints, consumed: Bools, probab
 def enter_slates(columns: RoundColumns, rows: Ints, items: Ints, relevance: Float32s, ground: Float32s,
     consumed: Bools, probability: Floats, true_intensity: Floats) -> None:  # fmt: skip
     """Record exposures and consumptions of served arrivals."""
-    # One compiled call, which no interrupt can divide. Each look-up of a record's array counts a reference, too slow
-    # within a loop.
+    # This is one compiled call, which an interrupt cannot divide. Arrays are looked up first, because each look-up
+    # counts a reference, which is too slow within a loop.
     ledger = columns.ledger
     item_column = ledger.item
     consumed_column = ledger.consumed

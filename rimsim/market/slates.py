@@ -11,7 +11,8 @@ from rimsim.compiled import compiled
 
 def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
     """Values of the items of each slate."""
-    # They are fetched on the tensor's device. An item outside the catalogue, such as −1, gives any entry of its row.
+    # Only the values of the shown items leave the tensor's device. An item outside the catalogue, such as −1, gets an
+    # arbitrary value of its row.
     if isinstance(values, np.ndarray) or values.device.type == "cpu":
         array = values if isinstance(values, np.ndarray) else values.numpy()
         fetched = np.empty(items.shape, array.dtype)
@@ -24,7 +25,7 @@ def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
 @compiled
 def fetch_items(values: Array, items: Ints, fetched: Array) -> None:
     """Fill ``fetched`` with the values of each slate's items."""
-    # An item outside the catalogue, such as −1, gives any entry of its row.
+    # An item outside the catalogue, such as −1, gets an arbitrary value of its row.
     n, k = items.shape
     for row in range(n):
         for position in range(k):
@@ -34,7 +35,7 @@ def fetch_items(values: Array, items: Ints, fetched: Array) -> None:
 @compiled
 def mark_wrong(items: Ints, admissible: Bools, n_items: int, wrong: Bools) -> int:
     """Fill a mask of invalid items, and count them."""
-    # ``admissible`` (n, k) may be anything for an item outside the catalogue.
+    # ``admissible`` (n, k) may be arbitrary for an item outside the catalogue.
     n, k = items.shape
     n_wrong = 0
     for row in range(n):
@@ -50,7 +51,7 @@ def mark_wrong(items: Ints, admissible: Bools, n_items: int, wrong: Bools) -> in
 
 def wrong_positions(items: Ints, admissible: Bools, n_items: int) -> Bools | None:
     """Mask of repeated or inadmissible items; None without such items."""
-    # ``admissible`` (n, k) may be anything for an item outside the catalogue of ``n_items``.
+    # ``admissible`` (n, k) may be arbitrary for an item outside the catalogue of ``n_items``.
     wrong = np.empty(items.shape, bool)
     return wrong if mark_wrong(items, admissible, n_items, wrong) else None
 
@@ -81,8 +82,8 @@ def count_items(items: Ints, position_weights: Floats, exposure: Floats) -> None
 def observed_gain(shown: Ints, weights: Floats, exposure: Floats, required: Floats, seen_exposure: Float32s,
     seen_shortfall: Float32s) -> float:  # fmt: skip
     """Record a slate, and return its reduction of the shortfall."""
-    # Exposures (M,) include this slate's; the observer's figures ``seen_exposure`` and ``seen_shortfall`` (M,) are
-    # brought up to date.
+    # ``exposure`` (M,) already includes this slate. ``seen_exposure`` and ``seen_shortfall`` (M,) are the figures that
+    # an observer sees, and are updated here.
     gain = 0.0
     for position in range(len(shown)):
         item = shown[position]

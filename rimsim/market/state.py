@@ -36,11 +36,11 @@ class KeptRounds:
     """Past rounds as plain arrays."""
 
     schedules: tuple[tuple[int, Schedule], ...]
-    """Number and arrivals of each round, oldest first."""
+    """Number and schedule of each round, oldest first."""
     shown: tuple[Shown | None, ...]
     """Impressions of each round; None if the platform does not learn from them."""
     events: Ints
-    """(n, 4) consumptions, sorted by slot: round (always 0 if users persist), slot, tick of visibility, item."""
+    """(n, 4) consumptions, sorted by slot: round (always 0 if users stay), slot, tick of visibility, item."""
 
     @classmethod
     def of(cls, rounds: Sequence[PastRound], *, keeps_users: bool) -> Self:
@@ -122,19 +122,19 @@ class PlatformState:
     """State of the platform at the beginning of a round."""
 
     model: IntensityModel
-    """The model that will serve the round."""
+    """Model that will serve the round."""
     before: IntensityModel | None
-    """The model that served the last round, from which cross-fitted models are retrained; None in round 0."""
+    """Model that served the last round, from which cross-fitted models are retrained; None in round 0."""
     log_counts: Ints
     """(M,) target events of each item in the platform's log."""
     examined: Examined
-    """Evidence of examination by position in the rounds so far."""
+    """Evidence of the examination of positions, from the rounds so far."""
     past: KeptRounds
-    """Past rounds that are still needed."""
+    """Past rounds whose data are still needed."""
     fits: tuple[LayerFit, ...]
-    """Impression layers, one per pair of memories."""
+    """Fits of the impression layer, one per pair of memories."""
     waiting: Shown | None = None
-    """Scored slates whose outcomes are not all known yet."""
+    """Scored slates with outcomes that are not yet known; None if all outcomes are known."""
     learnt: KeptRounds | None = None
     """Training data of a control's platform, which replace ``past``; None for any other platform."""
 
@@ -144,11 +144,11 @@ class MarketState:
     """State of a market (without its config) before a round."""
 
     round: int
-    """The round that is about to begin."""
+    """Number of the round that is about to begin."""
     platform: PlatformState
-    """The platform that will serve the round."""
+    """Platform that will serve the round."""
     offer: Offer
-    """Providers who exist in the round."""
+    """Providers who are in the market in the round."""
     carry_over: CarryOver | None = None
     """Required and undelivered exposures of the rounds so far; None in round 0."""
 

@@ -47,7 +47,7 @@ class LogPart:
     time: Floats
     target: Bools
     propensity: Floats | None = None
-    """Propensity of items that were consumed because they were shown; NaN for other items."""
+    """(n,) propensity of items that were consumed because they were shown; NaN for other items."""
 
 
 def log_parts(
@@ -74,7 +74,8 @@ def _own_log(
     last = rounds[-1] if rounds else None
     for past in reversed(rounds):
         histories = past.histories
-        if id(histories) in seen_ids:  # users who persist have one history for all rounds: once, as of now
+        # Users who stay have one history for all rounds, which is added once, in its latest state.
+        if id(histories) in seen_ids:
             continue
         seen_ids.add(id(histories))
         sharing = [sharer for sharer in rounds if sharer.histories is histories]
@@ -99,7 +100,8 @@ def _own_log(
 
 def _propensities(rounds: list[PastRound], wanted: Ints, n_items: int) -> Floats:
     """Propensity of each consumed item for its visitor, or NaN."""
-    # The rounds share one store of histories, in which no slot knowingly consumes an item twice; −1 is no pair.
+    # Rounds share one store of histories. A slot consumes an item twice only if the platform does not know it yet. −1
+    # does not occur as a pair.
     keys = [np.zeros(0, np.int64)]
     values = [np.zeros(0)]
     for past in rounds:
@@ -130,7 +132,7 @@ def _event_weights(parts: list[LogPart], clip: float) -> Floats | None:
 
 def inverse_propensity_weights(propensity: Floats, clip: float) -> Floats:
     """Clipped inverse-propensity weights with a mean of 1."""
-    # Events without a propensity π (NaN) weigh 1. Clipping trades variance for bias.
+    # Events without a propensity π (NaN) have the weight 1. Clipping reduces variance at the price of bias.
     weight = np.ones(len(propensity))
     has_propensity = propensity > 0
     if has_propensity.any():
@@ -170,7 +172,7 @@ def joined_log(config: PlatformConfig, parts: list[LogPart], items: pd.DataFrame
     order = np.argsort(time, kind="stable")
     if weight is not None:
         weight = np.concatenate([weight, np.ones(len(order) - len(weight))])[order]
-    # Of a large log no more than one column is held twice.
+    # Each column is sorted on its own, so that at most one column of a large log is held twice.
     return EventLog(
         user=np.concatenate(users).astype(np.int64)[order],
         item=np.concatenate([part.item for part in parts])[order],

@@ -52,7 +52,8 @@ def build_world(config: ScenarioConfig) -> World:
     """
     single_thread()
     log = shared_log(config)
-    shared_log.cache_clear()  # a file may have changed when it is wanted again
+    # The log is read again next time, because its file may have changed.
+    shared_log.cache_clear()
     return world_of(log, config, *plugs_of(config))
 
 
@@ -110,7 +111,7 @@ def world_of(
     if not roster.there.all():
         past = past.rows(roster.there[roster.of_item[past.item]])
     release = np.where(release_time == 0, ALWAYS, ticks(release_time))
-    release[past.item] = ALWAYS  # an item that somebody has consumed is released, whatever a table says
+    release[past.item] = ALWAYS  # an item that a user has consumed must be released, whatever its table says
     return World(
         log=log,
         sessions=sessions,
@@ -193,7 +194,7 @@ def first_round(config: ScenarioConfig, seed: int) -> RoundTerms:
 
 def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
     """Weight of an exposure at each position, for γ = ``decay``."""
-    # It is in the unit of the guarantee. Where consumption is a hit, positions make no difference.
+    # Weights are in the unit of the guarantee. If a consumption is a hit, positions make no difference.
     if config.exposure.unit == "shown" or ConsumerCapabilities.of(consumer).hits_only:
         return np.ones(config.slate)
     return position_weights(decay, config.slate)
@@ -201,7 +202,7 @@ def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floa
 
 def examination_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
     """Examination at each position, for γ = ``decay``."""
-    # a·γ^(r−1), as consumers answer; 1 where consumption is a hit, wherever the item was shown.
+    # Consumers examine position r with a·γ^(r−1). If a consumption is a hit, every position counts 1.
     if ConsumerCapabilities.of(consumer).hits_only:
         return np.ones(config.slate)
     return np.asarray(config.consumer.attraction * examination(decay, config.slate), np.float64)
@@ -238,7 +239,7 @@ def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
     past = build_world(config).past
     name = config.platform.model
     model = initial_model(config, past, seed)
-    if files_of([name]):  # shipped models are tested
+    if files_of([name]):  # shipped models need no check, because tests check them
         states = UserStates.of(past, np.arange(min(8, past.n_users)), build_world(config).opening)
         require_steady(model, states, len(past), name)
     return model
@@ -264,7 +265,8 @@ def initial_model(
         gap=config.data.session_gap,
     )
     bootstrap = truth_bootstrap(config.consumer)
-    if bootstrap is not None:  # another log could have come, for the platform as for the truth
+    # The bootstrap stands for another log that could have come, for the platform as well as for the truth.
+    if bootstrap is not None:
         log = resampled(log, drawn_users(log.n_users, bootstrap))
     return fitted_to(log, model if like is None else settled(model, like), platform.model)
 

@@ -43,25 +43,23 @@ from rimsim.matching.pairs import (
 from rimsim.matching.problem import Problem
 from rimsim.matching.solution import DualSolution
 
-_SPARES = 16  # cached pairs per user that the user does not hold
+# Number of pairs per user that are cached although the user does not hold them.
+_SPARES = 16
 _STEP = 7.0  # largest factor by which ε shrinks from phase to phase
-# D costs a pass over all pairs. So it is computed only when ε is below this multiple of the ε that should reach the
-# tolerance, and from the phase ``_BLIND`` on.
+# D costs a pass over all pairs. So D is computed only from the phase ``_BLIND`` on, or when ε is below ``_NEAR`` times
+# the value that should reach the tolerance.
 _NEAR = 4.0
 _BLIND = 6
 _PHASES = 40
 _AIM = 0.7  # share of the tolerance at which the last phase aims, because the gap shrinks about as fast as ε
-_WARM = (
-    2.0  # start bonuses are lowered by this multiple of the first ε, because raising is cheaper than lowering
-)
-_SAMPLE = 256  # users from whose scores the worth of all slates is estimated
-_EXACT = 2.0**-46  # smallest ε as a share of the prices: a float64 loses smaller steps
-_SPENT = (
-    0.2  # start bonuses are dropped if they buy exposures above the floors worth more than this share of V
-)
-_SHIFT = (
-    3.0  # each phase lowers bonuses by this multiple of the last ε, because raising is cheaper than lowering
-)
+# Start bonuses are lowered by this multiple of the first ε, because raising a bonus is cheaper than lowering it.
+_WARM = 2.0
+_SAMPLE = 256  # number of users from whose scores the worth of all slates is estimated
+_EXACT = 2.0**-46  # smallest ε as a share of the prices, because a float64 loses smaller steps
+# Start bonuses are dropped if they buy exposures above the floors that cost more than this share of V.
+_SPENT = 0.2
+# Each phase lowers bonuses by this multiple of the last ε, because raising a bonus is cheaper than lowering it.
+_SHIFT = 3.0
 
 
 @compiled_part
@@ -122,14 +120,15 @@ def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[i
     needed = state.min_exposure[item] - state.exposure[item]
     wanted = _lower_bound(state, item) - state.exposure[item]
     take = 0
-    if state.w[item] < 0.0:  # below its cap, an item takes only positions that are worth more than its price
+    if state.w[item] < 0.0:  # an item below its cap takes only positions that are worth more than its price
         while take < min(wanted, size) and margins[take] > 0.0:
             take += 1
         if take >= needed:
             level = max(margins[take], 0.0) if take < size else 0.0
             return take, min(0.0, epsilon - level) if take == wanted else 0.0
     ceiling = state.ceiling[item]
-    take = 0  # below its floor, an item takes all needed positions that the largest bonus can buy
+    # An item below its floor takes all the positions that it needs, if the largest bonus can buy them.
+    take = 0
     while take < min(needed, size) and margins[take] >= -ceiling:
         take += 1
     if take < needed:
@@ -137,7 +136,8 @@ def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[i
     level = -ceiling
     if take < size:
         level = max(level, margins[take])
-    elif level == -np.inf:  # no margin is left to compare with, so the last position taken sets the bonus
+    elif level == -np.inf:
+        # There is no next position to compare with, so the last position that is taken sets the bonus.
         level = margins[take - 1]
     return take, min(ceiling, max(epsilon - level, 0.0))
 
@@ -181,7 +181,7 @@ def _forward(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:
             for index in range(take):
                 _take(pairs, state, queue, item, places[order[index]])
             if stuck:
-                break  # no admissible user is left; the caller has checked feasibility
+                break  # there is no admissible user left; the caller has checked that floors are feasible
         item = dequeue(queue)
     refresh(pairs, state)
 
@@ -195,7 +195,8 @@ class NextBest(NamedTuple):
     spare: Ints  # (n, _SPARES) best pairs that the user does not hold; −1: empty
     cut: Floats  # (n,) upper bound of the values of pairs that are neither held nor cached
     bound: Floats  # (n,) upper bound of the values of pairs that are not held
-    marks: Ints  # (M+1,) scratch: last search that marked each item as held, and number of searches
+    # (M+1,) work array: the last search that marked each item as held, and the number of searches.
+    marks: Ints
 
 
 @compiled_part
@@ -326,7 +327,7 @@ def _least_attached(
 
 
 @compiled
-# The function is long, because a part that shares so many arrays would have to get all of them.
+# The function is long, because its parts would share so many arrays that each would need all of them as arguments.
 def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # noqa: C901
     """Let items with too many positions lower their bonus."""
     n = pairs.n
@@ -351,7 +352,8 @@ def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # 
             if w[item] > 0.0:
                 lowered = max(lowered, 0.0)
                 if margins[order[surplus - 1]] > w[item]:
-                    leaving = 0  # the bonus is 0 before enough users leave; then the cap is the bound
+                    # The bonus reaches 0 before enough users leave. From then on, the cap is the limit of the exposure.
+                    leaving = 0
                     while margins[order[leaving]] <= w[item]:
                         leaving += 1
                     lowered = 0.0
@@ -382,7 +384,8 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
     _lower(w, _WARM * epsilon)
     for phase in range(_PHASES):
         greedy(pairs, state, 0.5 * epsilon, rows)
-        # At the best prices, no item with a bonus has exposures above its floor. A large sum means bad start bonuses.
+        # At the best prices, no item with a bonus has exposures above its floor. If the bonuses of such exposures add
+        # up to much, the start bonuses were bad.
         spent = float(np.maximum(w, 0.0) @ np.maximum(state.exposure - state.min_exposure, 0))
         if phase == 0 and epsilon > 0.0 and spent > _SPENT * abs(score_of(pairs, state)):
             w[:] = epsilon = 0.0
@@ -440,7 +443,7 @@ def _first_epsilon(pairs: UserItemPairs, theta: Floats) -> float:
 
 def last_epsilon(state: Holdings, worth: float, tol: float) -> float:
     """Approximate ε at which the certified gap reaches the tolerance."""
-    # In measured problems, the gap per position was 0.02 to 0.4 times ε.
+    # In the problems that were measured, the gap per position was 0.02 to 0.4 times ε.
     return 10.0 * tol * abs(worth) / max(int(state.capacity.sum()), 1)
 
 

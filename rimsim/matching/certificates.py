@@ -28,8 +28,8 @@ from rimsim.errors import AgentError, ConfigError, refuse
 from rimsim.matching.kernels import insert
 from rimsim.matching.problem import Problem, Weighting, as_array, beyond, refuse_unknown, spreads
 
-_CELLS = 1 << 22  # scores per block of rows, 16 MiB in float32
-# Models score so many states at once, so that a block with a multiple of this number of rows wastes no scores.
+_CELLS = 1 << 22  # number of scores per block of rows, 16 MiB in float32
+# Number of states that a model scores at once. A block with a multiple of this number of rows wastes no scores.
 _ROWS = 128
 
 
@@ -38,33 +38,34 @@ class Certificate:
     """Value of slates, and a bound on the best value."""
 
     value: float
-    """V = Σ scores − cost · shortfall; −inf if a hard floor or a cap is broken."""
+    """V = Σ scores − cost · shortfall of the slates; −inf if they break a hard floor or a cap."""
     bound: float
-    """D(w), at the given prices clipped to their limits."""
+    """D(w), the upper bound at the given prices, which are clipped to their limits."""
     gap: float
-    """``(D − V) / |D|``, the certified relative distance from the optimum; 0 if both are 0."""
+    """``(D − V) / |D|``, the certified relative distance from the best value; 0 if D and V are 0."""
     score: float
-    """Σ scores over the slates."""
+    """Σ scores of the items in the slates."""
     shortfall: float
-    """Σ (b − E)₊ over items and rows; a whole number of exposures where positions count the same."""
+    """Σ (b − E)₊ over items and rows. It is a whole number of exposures if all positions count the same."""
     shortfall_share: float
-    """The shortfall as a share of Σ b; 0 if nothing is required."""
+    """Shortfall as a share of Σ b; 0 if nothing is required."""
     excess: float
-    """Σ (E − C)₊ over items and rows, exposures above caps; whole like ``shortfall``."""
+    """Σ (E − C)₊ over items and rows, the exposures above caps. It is a whole number if all positions count the
+    same."""
     items_met: int
-    """Items with a floor above 0 that reach it."""
+    """Number of items with a floor above 0 that reach the floor."""
     items_required: int
-    """Items with a floor above 0."""
+    """Number of items with a floor above 0."""
     worst_ratio: float
-    """The smallest E / b among items with a floor above 0; 1 if there is none."""
+    """Smallest E / b among items with a floor above 0; 1 without such items."""
     exposure: Ints | Floats
-    """(M,) exposures, E; whole numbers if all positions count the same, otherwise float64."""
+    """(M,) exposures E. They are whole numbers if all positions count the same, otherwise float64."""
     price: Floats
     """(M,) prices v = −w at which the bound was computed."""
     row_exposure: Floats
-    """(G,) exposures of ``rows``."""
+    """(G,) exposures of the requirements ``rows``."""
     row_price: Floats
-    """(G,) prices of ``rows`` at which the bound was computed."""
+    """(G,) prices of the requirements ``rows`` at which the bound was computed."""
 
 
 class BestValues(NamedTuple):
@@ -73,7 +74,7 @@ class BestValues(NamedTuple):
     price: Floats
     """(M,) prices v."""
     value: Floats
-    """(n, k) the k largest (s − v)₊ of each user, descending; NaN until they are noted."""
+    """(n, k) the k largest (s − v)₊ of each user, descending; NaN before they are stored."""
 
     def note_best(self, rows: Ints, scores: Array, factor: Array, admissible: Bools) -> None:
         """Note values of users with the scores s·factor."""
@@ -85,16 +86,16 @@ class BestValues(NamedTuple):
 class CertificateOptions(Weighting, total=False):
     """Further keyword arguments of :func:`certificate`."""
 
-    row_price: ArrayLike  # (G,) prices of ``rows``; 0 by default
-    # (n, k) values of :class:`BestValues` at ``price``, and (n, k) scores of the slates. With these, no other scores
-    # are computed. They cannot be given with ``rows``.
+    row_price: ArrayLike  # (G,) prices of the requirements ``rows``; 0 by default
+    # (n, k) values of :class:`BestValues` at ``price``, and (n, k) scores of the slates. If they are given, no other
+    # scores are computed, so they exclude ``rows``.
     noted: tuple[Floats, Float32s] | None
 
 
 @compiled
 def _fill_best(scores: Array, factor: Array, admissible: Bools, price: Floats, best: Floats) -> None:
     """Fill ``best`` with the k largest (s·factor − v)₊ of each row."""
-    masked = len(admissible) > 0  # (0, 0): all pairs may be shown
+    masked = len(admissible) > 0  # shape (0, 0) means that all pairs may be shown
     for row in range(len(scores)):
         largest = best[row]
         of_row = scores[row]
@@ -235,7 +236,7 @@ class _Requirements(NamedTuple):
     """Requirements of items, then of rows, and their exposures."""
 
     n_items: int
-    """M."""
+    """M, the number of items."""
     min_exposure: Array
     """(M + G,) required exposures."""
     max_exposure: Array
@@ -265,7 +266,7 @@ def _requirements_of(
     )
     if rows is None or problem.weights is None:
         return of_items
-    # No row can get more than all positions of all users.
+    # A row can get at most all positions of all users.
     row_max = np.minimum(rows.max_exposure, len(slates) * problem.weights.sum())
     highest_row_price = np.where(rows.max_exposure < np.inf, np.inf, 0)
     prices = np.clip(_prices(row_price, len(row_max), "row_price"), -rows.cost, highest_row_price)

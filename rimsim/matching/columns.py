@@ -22,13 +22,15 @@ from rimsim.matching.pairs import dense_pairs, no_holdings, sparse_pairs
 from rimsim.matching.problem import ChunkedScores, Problem
 from rimsim.matching.solution import DualSolution, refuse_short
 
-_CELLS = 1 << 24  # scores per block, 64 MiB in float32
+_CELLS = 1 << 24  # number of scores per block, 64 MiB in float32
 _LOOKS = 12  # largest number of times that all scores are read
-_SAMPLE = 4096  # users for whom start bonuses are solved
-_BLOCKS = 16  # runs of consecutive users in this sample, because scores in chunks are cheapest for consecutive users
-_ROWS = 256  # users per block when the largest score is sought
-# Each reading of the scores adds to the pairs of the auction: per user this multiple of its positions plus 8, and per
-# item this multiple of the largest floor plus 16.
+_SAMPLE = 4096  # number of users for whom start bonuses are solved
+# Number of runs of consecutive users in this sample. Users come in runs, because scores in chunks are cheapest for
+# consecutive users.
+_BLOCKS = 16
+_ROWS = 256  # number of users per block in the search for the largest score
+# Each reading of the scores adds pairs to the auction. A user may add ``_PER_USER`` times its positions plus 8. An item
+# may add ``_PER_ITEM`` times the largest floor plus 16.
 _PER_USER = 2.0
 _PER_ITEM = 2.0
 
@@ -36,7 +38,7 @@ _PER_ITEM = 2.0
 class Look(NamedTuple):
     """Dual value at given bonuses, and pairs for the auction."""
 
-    top: float  # users' part of D: Σ_users of the k largest (s + w)₊
+    top: float  # part of D that users contribute: Σ over users of the k largest (s + w)₊
     user_price: Floats  # (n,) the k-th largest (s + w)₊
     keys: Ints  # candidate pairs as numbers user·M + item, ascending and distinct
     values: Float32s  # scores of the candidate pairs

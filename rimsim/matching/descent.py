@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 _EVALUATIONS = 400  # largest number of evaluations of D_τ
-_ROUNDED = 1e-9  # share by which bounds are widened, because sums are rounded
-_LISTED = 8  # a user's list has at most M divided by this number of items
-_DEPTH = 2.0  # lists reach this multiple of τ below the pool, so that they stay valid when prices move
-_GUESS = 0.05  # a pool is sought down to this multiple of τ below its last level
-_REMEMBERED = 20  # pairs of steps and gradients from which L-BFGS-B estimates second derivatives
+_ROUNDED = 1e-9  # bounds are widened by this share, because sums are rounded
+_LISTED = 8  # the list of a user has at most M divided by this number of items
+# Lists reach this multiple of τ below the pool, so that they remain valid when prices move a little.
+_DEPTH = 2.0
+_GUESS = 0.05  # the search for a pool begins this multiple of τ below the pool's last level
+_REMEMBERED = 20  # number of steps from which L-BFGS-B estimates second derivatives
 
 
 class WeightedProblem(NamedTuple):
@@ -48,26 +49,27 @@ class WeightedProblem(NamedTuple):
     of its groups that are active for the user.
     """
 
-    scores: NDArray[np.floating]  # (n, M) worth of one unit of exposure; −inf: not admissible
-    capacity: Ints  # (n,) positions in use, at most k
-    weights: Floats  # (k,) w, non-increasing and positive
-    min_exposure: Floats  # (R,) required exposure
-    max_exposure: Floats  # (R,) largest exposure; infinite where there is no cap
-    cost: Floats  # (R,) price of one missing unit of exposure; infinite where the floor is hard
+    scores: NDArray[np.floating]  # (n, M) worth of one unit of exposure; −inf: inadmissible
+    capacity: Ints  # (n,) number of positions that are in use, at most k
+    weights: Floats  # (k,) position weights w, positive and never rising
+    min_exposure: Floats  # (R,) required exposures
+    max_exposure: Floats  # (R,) largest exposures; infinite without a cap
+    cost: Floats  # (R,) cost of one missing unit of exposure; infinite if the floor is hard
     first: Ints  # (G+1,) beginning of each group in ``item``
     item: Ints  # (nnz,) items, group after group
-    of_first: Ints  # (M+1,) beginning of each item in ``of``
+    of_first: Ints  # (M+1,) beginning of each item's groups in ``of``
     of: Ints  # (nnz,) groups, item after item
-    active: Bools  # (n, G) True if exposures to a user count for a group; (0, G): all exposures count
+    # (n, G) True if a group counts exposures to the user; shape (0, G): exposures to all users count.
+    active: Bools
 
 
 class UserDual(NamedTuple):
     """Users' part of the dual at given prices."""
 
-    top: float  # users' part of D: Σ_users Σ_r w_r·(r-th largest (s − v)₊)
-    smooth: float  # users' part of D_τ
-    exposure: Floats  # (R,) Σ z of each row
-    marginal: Floats  # (n,) w_k·(k-th largest (s − v)₊): worth of each user's last position
+    top: float  # part of D that users contribute: Σ_users Σ_r w_r·(r-th largest (s − v)₊)
+    smooth: float  # part of D_τ that users contribute
+    exposure: Floats  # (R,) Σ z, the smoothed exposure of each row
+    marginal: Floats  # (n,) w_k·(k-th largest (s − v)₊), the worth of each user's last position
 
 
 class Contenders(NamedTuple):
@@ -80,13 +82,15 @@ class Contenders(NamedTuple):
     """
 
     price: Floats  # (R,) prices of the last evaluation
-    fallen: Floats  # (1,) sum, over evaluations, of the largest fall of a price
-    rest: Floats  # (n,) plus ``fallen``, an upper bound of s − v of items that are not listed
-    pool: Floats  # (n,) τ times the mean of each user's last pool, in units of s
+    fallen: Floats  # (1,) largest fall of a price in each evaluation, summed over evaluations
+    rest: Floats  # (n,) upper bound of s − v of items that are not listed, after ``fallen`` is added
+    pool: Floats  # (n,) τ times the mean of each user's last pool, in the unit of s
     items: Ints32  # (n, W) listed items
     scores: NDArray[np.floating]  # (n, W) scores of the listed items
     lengths: Ints  # (n,) number of listed items
-    alike: Bools  # (n,) users with the most frequent scores, such as all users without a past; one is evaluated for all
+    # (n,) True for users with the most frequent scores, such as users without a past. They are evaluated once,
+    # together.
+    alike: Bools
 
     @classmethod
     def of(cls, terms: WeightedProblem) -> Contenders:
@@ -100,7 +104,7 @@ class Contenders(NamedTuple):
         lengths = np.zeros(n, np.int64)
         if n and width:
             sampled_scores = terms.scores[:, :: max(m // 16, 1)]
-            # np.unique with an axis would turn a KeyboardInterrupt into a TypeError.
+            # np.unique with an axis is not used here, because it turns a KeyboardInterrupt into a TypeError.
             order = np.lexsort(sampled_scores.T[::-1])
             ordered = sampled_scores[order]
             is_new = np.r_[True, (ordered[1:] != ordered[:-1]).any(1)]
@@ -119,13 +123,13 @@ class DualPoint(NamedTuple):
     bound: float  # D at the prices
     smooth: float  # D_τ at the prices
     tau: float
-    contenders: Contenders  # lists after the latest evaluation, shared by all points of a search
+    contenders: Contenders  # lists after the latest evaluation, which all points of a search share
 
 
 class Ending(NamedTuple):
     """Stopping rule of a descent: ``steps`` steps gain too little."""
 
-    min_gain: float  # share of D_τ that the steps must gain together
+    min_gain: float  # share of D_τ that the steps under watch must gain together
     steps: int = 1
 
 
@@ -210,7 +214,8 @@ def _above(values: Floats, level: float) -> int:
     above = 0
     for value in values:
         values[above] = value
-        above += value > level and value > 0.0  # no branch: the processor would often predict it wrongly
+        # There is no branch, because the processor would often predict it wrongly.
+        above += value > level and value > 0.0
     return above
 
 
@@ -224,20 +229,21 @@ def _fit(
     It returns the number of best items, of shown items, and the mean of the last pool.
     """
     best_items, share, z, mean, count, inside, shown = work
-    size = 0 * k  # an int64 like later sizes: with a literal 0, Numba would compile ``enter`` twice
+    # An int64 like the later sizes: with a literal 0, Numba would compile ``enter`` twice.
+    size = 0 * k
     for place in range(len(near)):
         if size < k or value[place] >= best[k - 1]:
             size = enter(near[place], value[place], NO_ROW, best_items[:k], best[:k], size)
     for place in range(size):
         share[place] = best[place] / tau
     pools = _pool(share[:size], weights[:size], mean, count)
-    # Without items, ``pools`` is 0, this reads the unused last entry, and nothing uses the level.
+    # Without items, ``pools`` is 0, and ``mean[-1]`` is read. The level is then not used.
     stop = size
     level = mean[pools - 1]
     if size == k:
         reached = max(level, 0.0) * tau
         shown[best_items[:size]] = True
-        for place in range(len(near)):  # no branch, as in ``_above``
+        for place in range(len(near)):  # there is no branch, as in ``_above``
             best_items[stop] = near[place]
             share[stop] = value[place] / tau
             stop += (value[place] > reached) & (not shown[near[place]])
@@ -266,7 +272,8 @@ def _listed_near(
     for place in range(len(items)):
         near[n_near] = items[place]
         value[n_near] = scores[place] - price[items[place]]
-        n_near += value[n_near] >= lowest  # no branch: the processor would often predict it wrongly
+        # There is no branch, because the processor would often predict it wrongly.
+        n_near += value[n_near] >= lowest
     return n_near
 
 
@@ -502,7 +509,7 @@ class _PriceParts:
 
     def point(self, parts: Floats) -> DualPoint:
         """Dual at the prices of given parts."""
-        # L-BFGS-B ends at parts that it has already evaluated.
+        # L-BFGS-B often asks last for a point that it has already evaluated, so the latest point is cached.
         if parts.tobytes() != self._key:
             price = np.zeros(len(self._latest.price))
             price[self._below] = parts[: len(self._below)]
@@ -529,7 +536,7 @@ class _GainLimit:
 
     def __call__(self, intermediate_result: OptimizeResult) -> None:
         """Note the value after a step."""
-        # SciPy passes this record only to an argument of this name.
+        # SciPy passes its record of the step only to an argument with this name.
         values = self._values
         values.append(float(intermediate_result.fun))
         gain = values[0] - values[-1]

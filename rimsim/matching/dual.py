@@ -30,32 +30,33 @@ from rimsim.matching.solution import (
 )
 
 _TAU = 0.03  # first τ, as a share of the worth of a position
-_FINER = 3.0  # factor by which τ shrinks from level to level
+_FINER = 3.0  # factor by which τ shrinks from one level to the next
 _LEVELS = 8
 _STUCK = 3
-"""Level from which on a gap that shrinks too little ends the search."""
+"""Number of the level from which on the search ends if the gap shrinks too little."""
 _NEARER = 0.1
-"""Share of the tolerance by which the gap must shrink from level ``_STUCK`` on."""
+"""Share of the tolerance by which the gap must shrink per level, from level ``_STUCK`` on."""
 _ENOUGH = 0.0003  # a level ends when a step gains less than this share of the tolerance
-# If only D is wanted, the search can stop earlier, because D is flat near its minimum while prices still move. It skips
-# two levels, and each level ends when ``_FOR_BOUND_STEPS`` steps gain less than this share of the tolerance.
+# If only the bound D is needed, the search can stop earlier: near the minimum, D is flat while prices still move. Then
+# two levels are skipped. A level ends when ``_FOR_BOUND_STEPS`` steps together gain less than ``_FOR_BOUND_ENOUGH`` of
+# the tolerance.
 _FOR_BOUND = (0, *range(3, _LEVELS))
 _FOR_BOUND_ENOUGH = 0.2
 _FOR_BOUND_STEPS = 10
-_FARTHEST = 64.0  # largest price of a hard requirement or a cap, as a multiple of the range of scores
-_SAMPLE = 256  # users from whose scores the worth of a position is estimated
+_FARTHEST = 64.0  # largest price of a hard requirement or of a cap, as a multiple of the range of scores
+_SAMPLE = 256  # number of users from whose scores the worth of a position is estimated
 
 
 class SolverOptions(Weighting, total=False):
     """Further keyword arguments of :func:`solve_dual`."""
 
-    tie_seed: int  # seed of the order among equal scores; 0 by default
+    tie_seed: int  # seed that decides the order of equal scores; 0 by default
 
 
 class PriceOptions(SolverOptions, total=False):
     """Further keyword arguments of :func:`solve_prices`."""
 
-    for_bound: bool  # end the search as soon as D is within ``tol``, in half the time; false by default
+    for_bound: bool  # True: end the search as soon as D is within ``tol``, in half the time; False by default
 
 
 def solve_dual(
@@ -182,7 +183,8 @@ def _solve_counted(problem: Problem, start: Floats | None, tol: float, tie_seed:
     n, m = problem.shape
     bonus = None
     chunks = problem.chunks
-    # An item without a floor has no bonus, an item without a cap has no price above 0, and no bonus exceeds the cost.
+    # Start prices are clipped: an item without a floor has no bonus, an item without a cap has no price above 0, and a
+    # bonus is at most the cost.
     if start is not None:
         highest = np.where(problem.min_exposure > 0, problem.cost, 0.0)
         bonus = np.clip(-start, np.where(problem.max_exposure < n, -np.inf, 0.0), highest)
@@ -344,9 +346,8 @@ def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed
     rows = row_states(tie_seed, np.arange(problem.shape[0]))
     best: tuple[DualPoint, IntegralSlates] | None = None
     for level in range(_LEVELS):
-        at_start = (
-            best is None and start is not None
-        )  # start prices may already be good enough, so slates are built first
+        # Start prices may already be good enough, so slates are built before the first descent.
+        at_start = best is None and start is not None
         search.descend(level, None if at_start else Ending(_ENOUGH * tol))
         if level == 0:
             continue

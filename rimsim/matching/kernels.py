@@ -15,8 +15,8 @@ from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.rng import Purpose, bits
 
-NO_ROW = np.uint64(0)  # bits of a row whose ties any item may win
-# Constants of the generator SplitMix64, as Python integers for tables of tests and as uint64 for compiled code.
+NO_ROW = np.uint64(0)  # bits that mean: in a tie, any item may win
+# Constants of the generator SplitMix64. Tests use the Python integers, and compiled code uses the uint64.
 GOLDEN = 0x9E3779B97F4A7C15
 MIX_1 = 0xBF58476D1CE4E5B9
 MIX_2 = 0x94D049BB133111EB
@@ -28,9 +28,8 @@ _27 = np.uint64(27)
 _31 = np.uint64(31)
 _11 = np.uint64(11)
 _UNIT = 2.0**-53
-_PARTS = (
-    16  # largest number of items per part; they are a stride apart, so that a loop takes many maxima at once
-)
+# Largest number of items per part. The items of a part are a stride apart, so that a loop takes many maxima at once.
+_PARTS = 16
 
 
 def row_states(seed: int, keys: ArrayLike) -> NDArray[np.uint64]:
@@ -149,11 +148,12 @@ def best_items(
     In a tie, the item with the largest :func:`tie_rank` of ``row`` wins; if ``row`` is 0, any of them does. Every value
     is raised by a seeded random number below ``tie_width``. The function returns the number of found items, at most k.
     """
-    # All kernels here pass ``tie_width``, because a call with the default would compile the function once more.
+    # All kernels here pass ``tie_width``, because a call without it would compile the function once more.
     k = len(items)
     if k == 0:
         return 0
-    size = 0 * k  # an int64 like later sizes: with a literal 0, Numba would compile ``enter`` twice
+    # An int64 like the later sizes: with a literal 0, Numba would compile ``enter`` twice.
+    size = 0 * k
     highest = part_maxima(value, k)
     lowest = kth_of_parts(highest, k)  # value that an item must exceed to enter the list
     for first in range(len(highest)):
@@ -273,9 +273,9 @@ def keep_largest(values: Floats, tags: Ints, size: int, keep: int, value: float,
 class Queue(NamedTuple):
     """First-in-first-out queue of items."""
 
-    ring: Ints  # (M+1,) items
-    ends: Ints  # (2,) head and tail
-    waiting: NDArray[np.uint8]  # (M,) 1 for items in the queue, which are not queued twice
+    ring: Ints  # (M+1,) items in a ring buffer
+    ends: Ints  # (2,) places of the first and after the last item in the queue
+    waiting: NDArray[np.uint8]  # (M,) 1 for items in the queue, which must not enter it twice
 
 
 @compiled_part

@@ -11,7 +11,7 @@ from rimsim.arrays import Float32s, Floats, Ints, Ints32
 from rimsim.compiled import compiled, compiled_part
 from rimsim.matching.kernels import enter, keep_largest
 
-_BLOCK = 64  # edge of the tiles of a transposition: both sides stay in the first-level cache
+_BLOCK = 64  # edge length of the tiles of a transposition, so that both sides stay in the first-level cache
 
 
 class UserItemPairs(NamedTuple):
@@ -22,14 +22,14 @@ class UserItemPairs(NamedTuple):
     value −inf.
     """
 
-    n: int  # users
-    m: int  # items, M
-    sparse: bool  # True if the index arrays are in use
-    uval: NDArray[np.floating]  # (E,) values by user
-    ival: NDArray[np.floating]  # (E,) values by item
+    n: int  # number of users
+    m: int  # M, the number of items
+    sparse: bool  # True if the arrays of indices are in use
+    uval: NDArray[np.floating]  # (E,) scores of pairs, sorted by user
+    ival: NDArray[np.floating]  # (E,) scores of pairs, sorted by item
     uptr: Ints  # (n+1,) first pair of each user
     uitem: Ints32  # (E,) item of each pair
-    uplace: Ints  # (E,) place of each pair
+    uplace: Ints  # (E,) place of each pair in the order by item
     iptr: Ints  # (M+1,) first place of each item
     iuser: Ints32  # (E,) user of each place
     ipair: Ints  # (E,) pair of each place
@@ -40,13 +40,14 @@ class Holdings(NamedTuple):
 
     w: Floats  # (M,) bonuses, w = −v
     slot: Ints  # (n, k) pairs held by each user, −1 where empty
-    held: NDArray[np.uint8]  # (E,) 1 at the places of held pairs
-    exposure: Ints  # (M,) users that hold each item
-    theta: Floats  # (n,) value s + w of each user's cheapest slot (0 if one is empty), or a lower bound of it
-    capacity: Ints  # (n,) slots in use, at most k
+    held: NDArray[np.uint8]  # (E,) 1 for held pairs, in the order by item
+    exposure: Ints  # (M,) number of users who hold each item
+    # (n,) value s + w of the cheapest position of each user (0 for an empty one), or a lower bound of this value.
+    theta: Floats
+    capacity: Ints  # (n,) number of positions that are in use, at most k
     min_exposure: Ints  # (M,) required exposures
     max_exposure: Ints  # (M,) largest allowed exposures
-    ceiling: Floats  # (M,) largest bonus: the cost of one exposure of shortfall
+    ceiling: Floats  # (M,) largest bonus, which is the cost of one missing exposure
 
 
 @compiled_part
@@ -240,7 +241,7 @@ def greedy(  # noqa: C901  # a part that shares so many arrays would have to get
 @compiled
 def dual_value(pairs: UserItemPairs, state: Holdings, w: Floats, user_price: Floats) -> float:
     """Dual value at the bonuses w; fills in user prices."""
-    # D(w) = Σ top sums of (s + w)₊ − Σ w₊·min_exposure + Σ (−w)₊·max_exposure
+    # D(w) = Σ over users of the k largest (s + w)₊ − Σ w₊·min_exposure + Σ (−w)₊·max_exposure
     width = state.slot.shape[1]
     values = np.empty(width + 1, np.float64)
     tags = np.empty(width + 1, np.int64)

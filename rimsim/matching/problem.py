@@ -15,12 +15,14 @@ from rimsim.rng import Purpose, bits
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-_SAME = 1e-9  # share of a bound below which a difference counts as rounding of a sum of weights
+# Differences below this share of a bound count as rounding errors of a sum of weights.
+_SAME = 1e-9
 
 
 def as_array(values: object) -> Array:
     """NumPy view (or copy) of an array, list or tensor."""
-    detach = getattr(values, "detach", None)  # tensors are recognised without importing torch
+    # Tensors are recognised by this method, so torch need not be imported.
+    detach = getattr(values, "detach", None)
     if detach is not None:
         return np.asarray(detach().cpu().numpy())
     return np.asarray(values)
@@ -47,17 +49,18 @@ class Rows:
     """
 
     first: Ints
-    """(G+1,) beginning of each row's items in ``item``; the last entry is the length of ``item``."""
+    """(G+1,) beginning of each row's items in ``item``. The last entry is the length of ``item``."""
     item: Ints
-    """(nnz,) items, row after row, distinct within a row."""
+    """(nnz,) items of the rows, one row after the other. The items of a row are distinct."""
     min_exposure: Floats
     """(G,) required exposure, in units of the position weights."""
     max_exposure: Floats
-    """(G,) largest exposure; infinite where there is no cap."""
+    """(G,) largest exposure; infinite without a cap."""
     cost: Floats
-    """(G,) price of one missing unit; infinite where the row is hard."""
+    """(G,) cost of one missing unit of exposure; infinite for a hard row."""
     active: Bools | None = None
-    """(n, G) users whose exposures count, such as an audience; None: all."""
+    """(n, G) True if exposures to a user count for a row, for example because of its audience; None: all exposures
+    count."""
 
     def items_of(self, row: int) -> Ints:
         """Items of a requirement."""
@@ -153,7 +156,7 @@ class FactorScores:
     items: NDArray[np.floating]
     """(M, r) item factors, V."""
     link: Literal["identity", "exp"] = "identity"
-    """Function applied to the product."""
+    """Function that turns the product of factors into scores."""
 
     def __post_init__(self) -> None:
         users = self.users.shape
@@ -238,7 +241,7 @@ def _masked(matrix: NDArray[np.floating], admissible: object | None, caller: str
             allowed = f"the shape of the scores, ({len(matrix)}, {matrix.shape[1]})"
             refuse(ConfigError, caller, f"admissible has shape {mask.shape}", allowed)
         matrix = np.where(mask, matrix, -np.inf).astype(matrix.dtype, copy=False)
-    wrong = ~(matrix < np.inf)  # the comparison is also false for NaN
+    wrong = ~(matrix < np.inf)  # NaN counts as wrong, too, because the comparison is false for it
     if wrong.any():
         row, column = (int(index) for index in np.argwhere(wrong)[0])
         problem = f"the score of user {row} and item {column} is {matrix[row, column]}"
@@ -305,9 +308,9 @@ def _in_units(weights: Floats, required: Floats, allowed: Floats | None) -> bool
 class Weighting(TypedDict, total=False):
     """Optional keyword arguments that solver and certificate share."""
 
-    # (k,) weight of an exposure at each position in scores and exposures, positive and non-increasing; None: 1
+    # (k,) weight of an exposure at each position in scores and exposures, positive and never rising; None: all 1
     position_weights: ArrayLike | None
-    rows: Rows | None  # requirements on several items, and on some users; None: none
+    rows: Rows | None  # requirements on several items or for some users; None: there are none
 
 
 def refuse_unknown(caller: str, options: Weighting, options_type: type) -> None:
@@ -320,20 +323,20 @@ def refuse_unknown(caller: str, options: Weighting, options_type: type) -> None:
 class Problem:
     """Checked scores, capacities, floors, caps, mask and cost of shortfall."""
 
-    scores: NDArray[np.floating]  # (n, M) float32 or float64; −inf: not admissible
-    capacity: Ints  # (n,) positions of each user, at most M
+    scores: NDArray[np.floating]  # (n, M) float32 or float64; −inf: inadmissible
+    capacity: Ints  # (n,) number of positions of each user, at most M
     min_exposure: (
-        Array  # (M,) required exposures: int64, whole positions; float64 where ``weights`` are given
+        Array  # (M,) required exposures: whole positions as int64, or float64 if ``weights`` are given
     )
-    max_exposure: Array  # (M,) largest allowed exposures, of the same type; n·w₁ without a cap
-    cost: Floats  # (M,) cost of a missing exposure; infinite where floors are hard
-    chunks: ChunkedScores | None  # scores computed on demand; ``scores`` is empty then
+    max_exposure: Array  # (M,) largest exposures, of the same type; n·w₁ without a cap
+    cost: Floats  # (M,) cost of a missing exposure; infinite if floors are hard
+    chunks: ChunkedScores | None  # scores computed on demand; then ``scores`` is empty
     weights: (
         Floats | None
-    )  # (k,) weight of an exposure at each position; None: all positions have the weight ``unit``
+    )  # (k,) weight of an exposure at each position; None: every position has the weight ``unit``
     unit: float  # weight of each position if all positions have the same weight
-    rows: Rows | None  # requirements on several items, and on some users; None: none
-    caller: str  # name of the public function, which begins error messages
+    rows: Rows | None  # requirements on several items or for some users; None: there are none
+    caller: str  # name of the public function, with which error messages begin
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -403,7 +406,7 @@ def _scores_of(
     scores: object, admissible: object | None, caller: str
 ) -> tuple[NDArray[np.floating], ChunkedScores | None]:
     """Checked matrix of scores; if empty, scores in chunks."""
-    # Sparse matrices are recognised without importing SciPy.
+    # Sparse matrices are recognised by these methods, so SciPy need not be imported.
     if hasattr(scores, "tocsr") and hasattr(scores, "nnz"):
         scores = SparseScores(scores, caller)
     if not isinstance(scores, ChunkedScores):

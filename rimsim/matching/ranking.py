@@ -111,7 +111,7 @@ def top_k(
         mask = np.broadcast_to(mask, scores.shape).copy()
     items = np.empty((len(scores), k), np.int64)
     tied = best_rows(scores, mask, items)
-    if np.count_nonzero(tied):  # so that compiled code alone decides ties
+    if np.count_nonzero(tied):  # torch decides ties, as it does for all other types of scores
         items[tied] = _torch_top_k(scores[tied], mask[tied], k)
     return items
 
@@ -244,7 +244,8 @@ def device_slates(
     rank = _tie_ranks(words, torch.arange(scores.shape[1], device=scores.device))
     value += tie_width * (_shifted(rank, 11).double() * 2.0**-53)
     value.masked_fill_(barred, -torch.inf)
-    # A stable sort by value after a sort by rank leaves items of equal value in the order of their ranks.
+    # Items are sorted by rank first. The second sort is stable, so items of equal value stay in the order of their
+    # ranks.
     order = (rank ^ _SIGN).argsort(dim=1, descending=True)
     by_rank = value.gather(1, order)
     place = by_rank.argsort(dim=1, descending=True, stable=True)[:, :k]

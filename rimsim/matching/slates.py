@@ -29,35 +29,37 @@ from rimsim.matching.descent import WeightedProblem, enter_exposure, is_active, 
 from rimsim.matching.kernels import best_items
 from rimsim.matching.problem import beyond
 
-_TURNS = 20  # largest number of rounds of moves for one user within a pass
-# First ρ, as a share of the worth of a position, and the factor by which ρ grows from pass to pass.
+_TURNS = 20  # largest number of rounds of moves for a user within a pass
+# First ρ, as a share of the worth of a position. ``_SHARPER`` is the factor by which ρ grows from pass to pass.
 _RHO = 0.003
 _SHARPER = 3.0
-# Number of passes with a smoothed penalty, and largest number of passes with the exact penalty.
+# Number of passes with a smoothed penalty. ``_SHARP`` is the largest number of passes with the exact penalty.
 _ROUNDED = 8
 _SHARP = 4
 _REPAIRS = 30  # largest number of passes that repair broken bounds
 _HARDER = 1.5
-"""Factor by which each pass makes a broken bound dearer."""
+"""Factor by which the cost of a broken bound grows in each pass."""
 _BEYOND = 0.1
-"""Share of a last position that each pass asks for in addition."""
+"""Share of a last position that each pass asks for in addition to the deficit."""
 _TINY = 1e-9  # smallest gain of a move, as a share of the worth of a position
-_SPARE = 4  # candidates per user in addition to two per position
+_SPARE = 4  # number of candidates per user, besides two per position
 
 
 class Penalty(NamedTuple):
     """Penalty H of all requirements."""
 
-    rows: Floats  # (R, 5) price v, min_exposure, max_exposure, and the costs c and d, both finite, 0 without a bound
-    rho: float  # ρ; infinite: the exact P
+    # (R, 5) columns: price v, min_exposure, max_exposure, and the costs c and d of a missing and of a surplus exposure.
+    # All are finite; the costs are 0 without a bound.
+    rows: Floats
+    rho: float  # ρ of the smoothed penalty; infinite: the exact penalty P
 
 
 class IntegralSlates(NamedTuple):
     """Integral slates and their worth."""
 
-    slates: Ints  # (n, k) items, −1 where a position is empty
-    exposure: Floats  # (R,) exposures E
-    value: float  # value V; −inf if a hard floor is missed
+    slates: Ints  # (n, k) items; −1 for an empty position
+    exposure: Floats  # (R,) exposures E of each row
+    value: float  # value V of the slates; −inf if they miss a hard floor
 
 
 @compiled_part
@@ -65,7 +67,7 @@ def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
     """Integral of clip(slope + ρ·e, 0, steepest) from 0 to ``over``."""
     if rho == np.inf:
         return steepest * max(over, 0.0)
-    # The slope is 0 up to ``start``, and constant from ``stop`` on.
+    # The integrand is 0 up to ``start``, and constant from ``stop`` on.
     start = -slope / rho
     stop = (steepest - slope) / rho
     inside = min(max(over, start), stop)
@@ -73,10 +75,9 @@ def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
 
 
 @compiled_part
-def _gain(
-    rows: Floats, rho: float, exposure: Floats, row: int, amount: float
-) -> float:  # short, so that the compiler inlines it
+def _gain(rows: Floats, rho: float, exposure: Floats, row: int, amount: float) -> float:
     """Change of a requirement's penalty H if its exposure grows."""
+    # The function is short, so that the compiler inlines it.
     gained = 0.0
     before = exposure[row]
     low = rows[row, 3]
@@ -331,7 +332,8 @@ def integral_slates(
     slates = np.empty((len(lists), width), np.int64)
     dear = 1.2 * np.abs(price) + 0.1 * unit
     dearer = 2.0 * (np.abs(price) + spread)
-    for charge in (dear, dearer):  # cost of a broken hard bound in the first pass
+    # Each charge is the cost of a broken hard bound in the first pass; the second is tried if the first fails.
+    for charge in (dear, dearer):
         slates[:] = lists[:, :width]
         slates[np.arange(width) >= terms.capacity[:, np.newaxis]] = -1
         if _fitted(terms, price, lists, slates, charge, unit):
@@ -365,7 +367,7 @@ def _fitted(
         improve(_RHO * unit * _SHARPER**turn, nothing)
     for _ in range(_SHARP):
         recount(terms, slates, exposure)
-        # Only requirements short of about a position get further candidates; the lists suffice for finer moves.
+        # Only requirements that lack about a position get further candidates. For smaller deficits, the lists suffice.
         short = (missing(terms, exposure) > 0.5 * terms.weights[-1]) & (price > -terms.cost)
         if not improve(np.inf, _items_of(terms, short)):
             break
@@ -377,9 +379,8 @@ def _fitted(
             return True
         low = np.where(broken, low * _HARDER, low)
         high = np.where(broken, high * _HARDER, high)
-        aim[short] += (
-            _BEYOND * terms.weights[-1]
-        )  # otherwise passes could miss the same floor again and again
+        # Without this surplus, passes could miss the same floor again and again.
+        aim[short] += _BEYOND * terms.weights[-1]
         improve(np.inf, _items_of(terms, short))
     return False
 

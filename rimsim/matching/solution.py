@@ -18,11 +18,11 @@ class DualPrices(NamedTuple):
     """Prices of an offline problem, and the bound they prove."""
 
     item_price: Floats
-    """(M,) v: at most 0 where a floor binds (a bonus), at least 0 where a cap does."""
+    """(M,) prices v. v is at most 0 if a floor binds (a bonus), and at least 0 if a cap binds."""
     row_price: Floats
-    """(G,) prices of ``rows``."""
+    """(G,) prices of the requirements ``rows``."""
     dual: float
-    """D at these prices: no slates are worth more."""
+    """D at these prices, an upper bound of the value of any slates."""
     resolution: float
     """Smallest difference of values s − v that the solver distinguished."""
 
@@ -32,25 +32,27 @@ class DualSolution:
     """Slates and prices of n users and M items."""
 
     item_price: Floats
-    """(M,) v: at most 0 where a floor binds (a bonus), at least 0 where a cap does. Rank by s − v."""
+    """(M,) prices v. v is at most 0 if a floor binds (a bonus), and at least 0 if a cap binds. Rank items by s − v."""
     user_price: Floats
-    """(n,) u ≥ 0: worth of one more position of the user."""
+    """(n,) u ≥ 0, the worth of one more position of each user."""
     slates: Ints
-    """(n, k) items in descending order of s − v, up to near ties where positions weigh differently; −1: empty."""
+    """(n, k) items in descending order of s − v, except near ties if positions weigh differently; −1: empty
+    position."""
     primal: float
     """V = Σ scores − cost · shortfall of these slates."""
     dual: float
-    """D at these prices: no slates are worth more."""
+    """D at these prices, an upper bound of the value of any slates."""
     gap: float
-    """``(dual − primal) / |dual|``."""
+    """``(dual − primal) / |dual|``, the certified relative distance from the best value."""
     shortfall: float
-    """Σ (b − E)₊ over items and rows, a whole number of exposures without weights; 0 unless ``cost`` was given."""
+    """Σ (b − E)₊ over items and rows. It is 0 unless ``cost`` was given, and a whole number without weights."""
     exposure: Ints | Floats
-    """(M,) exposures, E: whole numbers without weights, float64 with them."""
+    """(M,) exposures E. They are whole numbers without weights, and float64 with weights."""
     resolution: float
-    """ε, or τ, of the last phase: smallest difference of values s − v that the solver distinguished."""
+    """ε or τ of the last phase, the smallest difference of values s − v that the solver distinguished."""
     row_price: Floats = field(default_factory=lambda: np.empty(0))
-    """(G,) prices of ``rows``; rank by s − v − Σ of the rows that hold the item and are active for the user."""
+    """(G,) prices of the requirements ``rows``. Rank by s − v minus the prices of those rows that hold the item and
+    count the user."""
 
     def in_units(self, unit: float) -> DualSolution:
         """Solution, rescaled to positions that each count ``unit``."""
@@ -58,7 +60,8 @@ class DualSolution:
             return self
         return replace(
             self,
-            user_price=self.user_price * unit,  # item prices stay, because they are per unit of exposure
+            # Item prices do not change, because they are per unit of exposure.
+            user_price=self.user_price * unit,
             primal=self.primal * unit,
             dual=self.dual * unit,
             shortfall=self.shortfall * unit,
@@ -91,7 +94,7 @@ def refuse_short(problem: Problem, solution: DualSolution, after: str) -> DualSo
 
 def refuse_excessive(problem: Problem) -> None:
     """Refuse hard floors that capacities cannot meet."""
-    admissible = problem.scores > -np.inf  # empty if scores come in chunks
+    admissible = problem.scores > -np.inf  # this is empty if scores come in chunks
     if admissible.all():
         items, lacking = violated_items_of_all(problem.min_exposure, problem.capacity)
     else:
@@ -115,9 +118,8 @@ def violated_items_of_all(min_exposure: Ints, capacity: Ints) -> tuple[Ints, int
     n = len(capacity)
     m = len(min_exposure)
     order = np.argsort(-min_exposure, kind="stable")
-    users_with = n - np.searchsorted(
-        np.sort(capacity), np.arange(1, m + 1), "left"
-    )  # with a capacity of at least t
+    # Entry t − 1 is the number of users with a capacity of at least t.
+    users_with = n - np.searchsorted(np.sort(capacity), np.arange(1, m + 1), "left")
     excess = np.cumsum(min_exposure[order]) - np.cumsum(users_with)
     worst = int(np.argmax(excess)) if m else 0
     if not m or excess[worst] <= 0:
@@ -137,11 +139,12 @@ def violated_items(admissible: Bools, min_exposure: Ints, capacity: Ints) -> tup
     from scipy.sparse.csgraph import breadth_first_order, maximum_flow  # noqa: PLC0415
 
     n, m = admissible.shape
-    # No item can get more than n exposures, so n + 1 stands for all floors that are infeasible, and fits into 32 bits.
+    # An item can get at most n exposures. So n + 1 stands for any larger floor, because the flow needs 32-bit numbers.
     asked = np.minimum(min_exposure, n + 1)
     pairs = sparse.csr_array(admissible.T.astype(np.int32))
     corner = sparse.csr_array((1, 1), dtype=np.int32)
-    blocks: list[list[Any]] = [  # adjacency of source, items, users and sink
+    # These are blocks of the adjacency matrix of source, items, users and sink.
+    blocks: list[list[Any]] = [
         [corner, sparse.csr_array(asked[np.newaxis]), None, None],
         [None, None, pairs, None],
         [None, None, None, sparse.csr_array(capacity[:, np.newaxis])],
@@ -160,7 +163,7 @@ def violated_items(admissible: Bools, min_exposure: Ints, capacity: Ints) -> tup
 
 def _placed_greedily(admissible: Bools, min_exposure: Ints, capacity: Ints) -> bool:
     """True if all floors are met by a greedy assignment."""
-    # In descending order of floors, each item goes to the users with most free positions.
+    # Items are taken in descending order of floors. Each item goes to the users with the most free positions.
     room = capacity.copy()
     for item in np.argsort(-min_exposure, kind="stable").tolist():
         need = int(min_exposure[item])

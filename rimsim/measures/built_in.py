@@ -12,7 +12,7 @@ from rimsim.measures import exposure, loop, relevance, two_sides
 from rimsim.measures.facts import RoundFacts
 from rimsim.measures.measure import Measure
 
-_PAIRS = 1000  # pairs of arrivals that ``jaccard`` compares
+_PAIRS = 1000  # number of pairs of arrivals that ``jaccard`` compares
 
 
 def _of_providers(facts: RoundFacts, amounts: Any = None) -> Floats:

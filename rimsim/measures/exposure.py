@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import DataError, refuse
 
-_GRID = 1 << 20  # position weights are multiples of 1/2²⁰, so that their sums are exact in any order
+# Position weights are rounded to multiples of this fraction, 1/2²⁰, so that sums are exact in any order.
+_GRID = 1 << 20
 
 
 def exposure_counts(slates: ArrayLike, n_items: int) -> Ints:

@@ -30,83 +30,85 @@ class RoundFacts:
     round: int
     """Number of the round, from 0."""
     seed: int
-    """Seed of the arm; all agents at a seed see the same arrivals and random numbers."""
+    """Seed of the arm. All agents at a seed see the same arrivals and random numbers."""
     slates: NDArray[np.integer]
-    """(n, k) items shown, in order of position; −1 where a position stayed empty. Rows are arrivals by time."""
+    """(n, k) shown items, in order of position; −1 for an empty position. Rows are arrivals, sorted by time."""
     consumed: Bools
-    """(n, k) consumed items."""
+    """(n, k) True for consumed items."""
     probability: Floats
-    """(n, k) true probability of consumption; 0 where a position is empty."""
+    """(n, k) true probability of consumption; 0 at an empty position."""
     true_intensity: Floats
-    """(n, k) true λ*(x)·p*(y|x) of what was shown; 0 where a position is empty."""
+    """(n, k) true intensity λ*(x)·p*(y|x) of each shown item; 0 at an empty position."""
     intensity: Float32s
-    """(n, k) the platform's λ(x,y) at the decision; NaN where a position is empty."""
+    """(n, k) the platform's λ(x,y) at the decision; NaN at an empty position."""
     price: Float32s
     """(n, k) item price v at the decision; NaN for an agent without prices."""
     propensity: Float32s
-    """(n, k) inclusion probability at the decision; NaN for a deterministic agent."""
+    """(n, k) probability that the item is in the slate, at the decision; NaN for a deterministic agent."""
     user: Ints
     """(n,) visitor of each arrival."""
     time: Floats
-    """(n,) time of each arrival, seconds on the market's clock."""
+    """(n,) time of each arrival, in seconds on the market's clock."""
     history: Ints
-    """(n,) events in each visitor's state; 0 on a first visit."""
+    """(n,) number of events in each visitor's state; 0 on a first visit."""
     ground_intensity: Float32s
-    """(n,) the platform's λ(x)."""
+    """(n,) the platform's λ(x) of each arrival."""
     relevant: Floats
-    """(n,) items that the arrival would have consumed of a catalogue shown whole."""
+    """(n,) number of items that each arrival would have consumed if the complete catalogue had been shown."""
     counts_items: bool
-    """True if ``relevant`` counts items (a replay); otherwise it is an expectation, λ*(x)."""
+    """True if ``relevant`` counts items, as in a replay; False if it is an expectation, λ*(x)."""
     required: Floats
     """(M,) required exposures b, in the unit of the guarantee."""
     position_weights: Floats
-    """(k,) what an exposure at each position counts in that unit: γ^(r−1) where it is examined, 1 where it is shown."""
+    """(k,) weight of an exposure at each position in that unit: γ^(r−1) for examined exposures, 1 for shown ones."""
     min_exposure: Floats
-    """(J,) least exposures of each requirement of a group, a campaign or a cap, in that unit; 0: no guarantee."""
+    """(J,) smallest exposure of each requirement (group, campaign or cap), in that unit; 0: no guarantee."""
     max_exposure: Floats
-    """(J,) most exposures of each of these requirements, in that unit; ∞: no cap."""
+    """(J,) largest exposure of each requirement, in that unit; ∞: no cap."""
     counted: Floats
-    """(J,) exposures that counted for each of these requirements, in that unit."""
+    """(J,) exposures that counted for each requirement, in that unit."""
     first_exposure: Ints
-    """(M,) exposures in round 0 of the same arm."""
+    """(M,) exposures of each item in round 0 of the same arm."""
     log_counts: Ints
-    """(M,) events of each item in the log that the platform trains on at the round's end."""
+    """(M,) events of each item in the log that the platform trains on at the end of the round."""
     popularity: Ints
     """(M,) events of each item in the warm-up log, which later rounds do not change."""
     release: Floats
-    """(M,) release of each item, seconds on the market's clock; −∞ = it has always been there."""
+    """(M,) release of each item, in seconds on the market's clock; −∞: released from the start."""
     genre_weights: Floats
     """(M, G) share of each genre in each item, from :func:`rimsim.measures.genre_weights`."""
     provider: Ints
     """(M,) provider of each item, from 0 to G − 1; each item is its own provider where providers cannot leave."""
     there: Bools
-    """(G,) mask of providers that were in the market in this round."""
+    """(G,) True for providers who were in the market in this round."""
     came: Bools
-    """(G,) mask of providers that have ever been in the market, including those that left."""
+    """(G,) True for providers who have ever been in the market, including those that have left."""
     sold: Ints
-    """(M,) consumptions of each item in this round and those before it."""
+    """(M,) consumptions of each item in this round and all earlier rounds."""
     items: pd.DataFrame
     """The item table of the log, M rows: ``id``, ``title``, ``genres``, ``year``, ``release``."""
     cost: float
-    """c, the cost of one exposure of shortfall, in units of intensity."""
+    """c, the cost of a missing exposure, in units of intensity."""
     decay: float
-    """γ, the chance that the next position is examined; 1 in a replay, which sees all positions."""
+    """γ, the chance that a visitor looks at the next position; 1 in a replay, whose visitors look at all positions."""
     attraction: float = 1.0
-    """a, the factor of consumers on the intensity of an item that is examined."""
+    """a, the factor by which consumers multiply the intensity of an item that a visitor looks at."""
     item_price: Floats | None = None
-    """(M,) item prices v at the round's end; None for an agent without prices."""
+    """(M,) item prices v at the end of the round; None for an agent without prices."""
     adoption: AdoptionTimes | None = None
-    """Times to the first consumption, up to this round's end, of the items released so far; None without any."""
+    """Times to the first consumption of the items released so far, up to the end of this round; None without such
+    items."""
     value_model: float | None = None
-    """Σ w_r·model score − c·(what is missing, and what is above caps); None without certificates, as the next two."""
+    """Σ w_r·model score − c·(missing exposures + exposures above caps). Like the next two fields, it is None without
+    certificates."""
     bound: float | None = None
-    """D(w), lowest computed upper bound of the value V of any slates that keep all caps."""
+    """D(w), the lowest upper bound found for the value V of slates that keep all caps."""
     gap: float | None = None
-    """``(D − V) / |D|``; None where a cap is exceeded."""
+    """``(D − V) / |D|``; None if a cap is exceeded."""
     estimated_decay: float | None = None
-    """γ of examination as the platform estimates it at the round's end; None where it is given or unknown."""
+    """γ that the platform estimates at the end of the round; None if γ is given, or there is no estimate."""
     decay_error: float | None = None
-    """Half the 95% interval of that estimate."""
+    """Half the width of the 95% interval of that estimate."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -132,7 +134,7 @@ class RoundFacts:
     def examination(self) -> Floats:
         """Factors a·γ^(r−1) by which positions multiply an intensity."""
         positions = self.slates.shape[1]
-        if self.counts_items:  # a replay, which sees all positions
+        if self.counts_items:  # this is a replay, whose visitors look at all positions
             return np.ones(positions)
         return np.asarray(self.attraction * self.decay ** np.arange(positions), np.float64)
 

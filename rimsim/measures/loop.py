@@ -17,9 +17,10 @@ from rimsim.measures.exposure import as_counts, as_slates, same_length
 if TYPE_CHECKING:
     import pandas as pd
 
-_BLOCK = 1 << 22  # comparisons that `jaccard` holds at a time, which bounds its memory to some megabytes
+# Number of comparisons that `jaccard` holds at a time; it bounds memory to some megabytes.
+_BLOCK = 1 << 22
 _ROUNDING = 1e-12
-"""Kaplan-Meier shares are rounded products, so a share this little below a half counts as a half."""
+"""Distance from a half within which a Kaplan-Meier share counts as a half, because shares are rounded products."""
 
 
 def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -> Ints:
@@ -40,15 +41,17 @@ def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -
     else:
         draw = rng.generator(seed, rng.Purpose.MEASURE, n, count)
         chosen = np.sort(draw.choice(total, size=count, replace=False))
-    # Pair number j of n(n−1)/2 in the order (0,1), (0,2), (1,2), (0,3), …: `second` is the triangular root of j.
+    # Pairs are numbered in the order (0,1), (0,2), (1,2), (0,3), …, from 0 to n(n−1)/2 − 1. The second element of pair
+    # j is the triangular root of j.
     second = ((1 + np.sqrt(1 + 8 * chosen.astype(np.float64))) / 2).astype(np.int64)
-    second -= second * (second - 1) // 2 > chosen  # the rounded root is wrong by one at most
+    second -= second * (second - 1) // 2 > chosen  # the rounded root differs from the exact one by at most 1
     second += second * (second + 1) // 2 <= chosen
     pairs = np.stack([chosen - second * (second - 1) // 2, second], axis=1).astype(np.int64)
     if user is not None:
         users = np.asarray(user)
         pairs = pairs[users[pairs[:, 0]] != users[pairs[:, 1]]]
-    order = np.argsort(pairs[:, 0], kind="stable")  # a stable sort keeps the order by `second`
+    # The sort is stable, so pairs with the same first element stay in the order of `second`.
+    order = np.argsort(pairs[:, 0], kind="stable")
     return np.asarray(pairs[order], np.int64)
 
 
@@ -142,9 +145,10 @@ class AdoptionTimes:
     """Times to adoption of each of J released items."""
 
     duration: Ints
-    """(J,) arrivals from release to the m-th consumption, or to the end of the run if that never came."""
+    """(J,) number of arrivals from an item's release to its m-th consumption, or to the end of the run if it has
+    fewer."""
     observed: Bools
-    """(J,) true if the m-th consumption came; false: censored, because it takes longer than ``duration``."""
+    """(J,) True if the item had its m-th consumption. False: the time is censored, it is longer than ``duration``."""
 
 
 def adoption_times(
@@ -203,7 +207,7 @@ def adoption_median(times: AdoptionTimes) -> float | None:
 
 def late_rounds(count: int) -> range:
     """Last ⌊count / 2⌋ rounds of a run, or its only round."""
-    # In early rounds, the platform has learned from few slates of this market.
+    # Early rounds are left out, because the platform has learnt from few slates of this market then.
     return range(count - max(1, count // 2), count)
 
 
@@ -233,7 +237,8 @@ def late_slopes(rounds: pd.DataFrame) -> pd.DataFrame:
     late = rounds[rounds["round"].isin(late_rounds(_count(rounds)))]
     keys = ["agent", "seed", "metric"]
     groups = late.groupby(keys, sort=False, observed=True)
-    late = late[groups["round"].transform("count") > 2]  # a line through two points fits any values
+    # A line through two points fits any values, so it needs at least three.
+    late = late[groups["round"].transform("count") > 2]
     away = late["round"] - late.groupby(keys, observed=True)["round"].transform("mean")
     parts = late.assign(value=away * late["value"], spread=away**2)
     sums = parts.groupby(keys, sort=False, observed=True)[["value", "spread"]].sum().reset_index()

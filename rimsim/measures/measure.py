@@ -30,21 +30,22 @@ class Measure:
 
     name: str
     unit: str
-    """Unit. A ``share`` is written in per cent; an ``index`` is from 0 to 1 too, but is not a share of anything."""
+    """Unit of the values. A ``share`` is written in per cent. An ``index`` is also from 0 to 1, but is not a share."""
     formula: str
-    """Formula, on one line."""
+    """Formula of the measure, on one line."""
     of: Callable[[RoundFacts], float | None]
-    """The value in a round; None where the round has none, which leaves a gap."""
+    """Function that returns the value in a round, or None if the round has no value, which leaves a gap."""
     title: str = ""
-    """Title for axes of pictures; empty: made from the name."""
+    """Title for axes of pictures; empty: a title made from the name."""
     group: str = "own"
     """First half of the TensorBoard tag ``group/name``."""
     better: Better = "neither"
-    """Direction that is good, if there is one."""
+    """Direction that is better, if one is."""
     band: int = 0
-    """Place among the bands over seeds on TensorBoard's page; 0: none. A user's own measures always have a band."""
+    """Place among the bands over seeds on TensorBoard's page; 0: no band. A user's own measure always has a band."""
     retrained: bool = False
-    """True if TensorBoard shows the parts of its change by retraining, as for a user's own measures."""
+    """True if TensorBoard shows the parts of the measure's change by retraining, as it does for a user's own
+    measures."""
 
     def __post_init__(self) -> None:
         for field, allowed in (("name", _WORD), ("group", _WORD), ("unit", _LINE), ("formula", _LINE)):
@@ -73,7 +74,7 @@ class Measure:
         """Value in a round; None if not finite."""
         try:
             result = self.of(facts)
-        except Exception as error:  # whatever a user's function does
+        except Exception as error:  # a function of the user can raise any exception
             raise MeasureError(
                 f"measure {self.name!r} raised {type(error).__name__} in round {facts.round}: "
                 f"{one_line(error)}"

@@ -12,10 +12,11 @@ from rimsim.measures.built_in import BUILT_IN
 from rimsim.measures.facts import RoundFacts
 from rimsim.measures.measure import Measure
 
-_RECORDED = ("name", "unit", "formula", "title", "group", "better")  # fields of a measure in a run folder
+# Fields of a measure that a run folder records.
+_RECORDED = ("name", "unit", "formula", "title", "group", "better")
 
 MEASURES: Mapping[str, Measure] = MappingProxyType({measure.name: measure for measure in BUILT_IN})
-"""Every built-in measure by the name of its metric, in the order of the documentation."""
+"""Name of a metric → its built-in measure, in the order of the documentation."""
 
 
 def find_measure(name: str, among: Mapping[str, Measure] = MEASURES) -> Measure:

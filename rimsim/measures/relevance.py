@@ -158,9 +158,9 @@ class Reliability:
     exposures: Ints
     """(g,) shown items in each group."""
     predicted: Floats
-    """(g,) consumptions that the platform expected in each group."""
+    """(g,) number of consumptions that the platform expected in each group."""
     consumed: Ints
-    """(g,) realised consumptions."""
+    """(g,) number of realised consumptions in each group."""
 
 
 def reliability(predicted: ArrayLike, consumed: ArrayLike, groups: int = 10) -> Reliability:

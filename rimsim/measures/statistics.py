@@ -16,13 +16,13 @@ from rimsim.arrays import Bools, Floats
 from rimsim.errors import DataError, refuse
 
 FEW_SEEDS = 4
-"""Fewest seeds for which charts show an interval; with fewer, they show the value of each seed."""
+"""Fewest seeds for which charts show an interval. With fewer seeds, charts show the value of each seed."""
 LEVEL = 0.05
-"""Largest chance of a false claim, in a table of comparisons or in a claim of no difference."""
+"""Largest chance of a false claim, in a table of comparisons or about no difference."""
 UNFIT = 0.6
-"""Agreement over settled pairs below which a truth is unfit for comparing models."""
+"""Agreement over settled pairs below which a truth is unfit for comparing recommenders."""
 Verdict: TypeAlias = Literal["fit", "unfit", "cannot tell"]
-"""Verdict on the fitness of a truth for comparing models."""
+"""Verdict on the fitness of a truth for comparing recommenders."""
 FIT: Final = "fit"
 UNFIT_VERDICT: Final = "unfit"
 CANNOT_TELL: Final = "cannot tell"
@@ -30,9 +30,9 @@ _CONFIDENCE = 0.95
 _Z = 1.959963984540054
 """Quantile of the normal distribution for two-sided 95% intervals."""
 _ROUNDING = 1e-9
-"""Relative difference up to which values are equal: the order of a sum changes its last bits."""
+"""Relative difference below which values count as equal, because the order of a sum changes its last bits."""
 _DIGITS = 12
-"""Decimals of means that are compared, so that rounding does not decide the order of equal models."""
+"""Number of decimals in comparisons of means, so that rounding errors do not decide the order of equal models."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Interval:
     high: float | None
     n: int
     equal: bool = False
-    """True if there are several values and all are equal up to rounding."""
+    """True if there are several values, and all are equal up to rounding."""
 
     @property
     def half(self) -> float:
@@ -68,12 +68,12 @@ class PairedDifference:
     low: float | None
     high: float | None
     dz: float | None
-    """Effect size: mean over standard deviation of the differences (Cohen 1988, d_z)."""
+    """Effect size d_z: mean of the differences over their standard deviation (Cohen 1988)."""
     n: int
     p: float | None = None
-    """p value of the paired t test against no difference."""
+    """p-value of the paired t test of no difference."""
     equal: bool = False
-    """True if there are several pairs and all differences are equal up to rounding."""
+    """True if there are several pairs, and all differences are equal up to rounding."""
 
     @property
     def half(self) -> float:
@@ -92,10 +92,10 @@ class Equivalence:
 
     mean: float | None
     low: float | None
-    """Lower end of the interval that has to lie within the margin, at confidence 1 − 2·level; None with one pair."""
+    """Lower end of the interval at confidence 1 − 2·level, which must lie within the margin; None with one pair."""
     high: float | None
     margin: float
-    """Largest difference, either way, that counts as none."""
+    """Largest difference in either direction that counts as no difference."""
 
     @property
     def holds(self) -> bool:
@@ -110,12 +110,12 @@ class ModelPair:
     """Two models, and the difference of their real worth."""
 
     first: int
-    """The model that is better in reality."""
+    """Number of the model that is better in reality."""
     second: int
     difference: float
-    """Mean over users of the first's real worth minus the second's, at least 0."""
+    """Mean over users of the first model's real worth minus the second model's, at least 0."""
     low: float | None
-    """Lower end of its 95% interval over users; None for one user."""
+    """Lower end of the 95% interval of ``difference`` over users; None for one user."""
     high: float | None
     settled: bool
 
@@ -128,27 +128,28 @@ class Agreement:
     """Agreement of a truth's order of models with held-out sessions."""
 
     kendall: float | None
-    """Kendall's τ-b between real and simulated worth over models; None where all are alike."""
+    """Kendall's τ-b between real and simulated worth of models; None if all models are equal."""
     kendall_low: float | None
-    """Lower end of its 95% interval: bootstrap over users, paired over models."""
+    """Lower end of the 95% interval of ``kendall``: a bootstrap over users, paired over models."""
     kendall_high: float | None
     spearman: float | None
-    """Spearman's rank correlation over models; None likewise."""
+    """Spearman's rank correlation between real and simulated worth of models; None if all models are equal."""
     kendall_settled: float | None
-    """(Concordant − discordant) / settled over the pairs that reality settles; None where it settles none."""
+    """(concordant − discordant) / settled pairs; None without settled pairs."""
     kendall_settled_low: float | None
-    """Lower end of its 95% interval over pairs, as :func:`order_test` has it; None likewise."""
+    """Lower end of the 95% interval of ``kendall_settled`` over pairs, from :func:`order_test`; None without settled
+    pairs."""
     kendall_settled_high: float | None
     models: int
     users: int
     pairs: int
     settled_pairs: int
-    """Pairs whose real difference is beyond its 95% interval over users."""
+    """Number of pairs whose real difference is significant over users."""
     settled_share: float
     concordant_pairs: int
-    """Settled pairs that the truth puts in the order of reality."""
+    """Number of settled pairs that the truth orders as reality does."""
     discordant_pairs: int
-    """Settled pairs that it puts in the opposite order; it may also hold two models for equal."""
+    """Number of settled pairs that the truth orders the other way. Other pairs may be equal under the truth."""
 
     @property
     def figures(self) -> dict[str, float | None]:
@@ -161,19 +162,20 @@ class OrderTest:
     """Test of the simulated order of models against reality."""
 
     agreement: float | None
-    """(Concordant − reversed) / settled pairs, in [−1, 1]; None where reality settles no pair."""
+    """(concordant − reversed) / settled pairs, in [−1, 1]; None without settled pairs."""
     low: float | None
-    """Lower end of its 95% interval over models, see :func:`order_test`; None likewise."""
+    """Lower end of the 95% interval of ``agreement`` over models, see :func:`order_test`; None without settled
+    pairs."""
     high: float | None
     models: int
     users: int
     pairs: int
     settled: int
-    """Pairs whose real difference is beyond its 95% interval over users."""
+    """Number of pairs whose real difference is significant over users."""
     concordant: tuple[tuple[int, int], ...]
-    """Settled pairs that simulation orders as reality does, the really better model first."""
+    """Settled pairs that the simulation orders as reality does; the model that is really better comes first."""
     reversed: tuple[tuple[int, int], ...]
-    """Settled pairs in which simulation prefers the really worse model, beyond its interval over users."""
+    """Settled pairs in which the simulation prefers the really worse model, significantly over users."""
 
     @property
     def needed(self) -> int:

@@ -16,9 +16,9 @@ from rimsim.measures.exposure import as_counts, as_slates, same_length
 from rimsim.measures.loop import jensen_shannon
 
 _HEAD = 0.8
-"""Share of all events that belongs to the head, the most popular items; the long tail is all other items."""
+"""Share of all events that belong to the most popular items, the head. All other items are the long tail."""
 _TAIL_ROUNDING = 1e-12
-"""Events that a rounded sum may lack, so that the item that completes the head is not counted as tail."""
+"""Events that the head may lack through rounding, so that the item that completes the head does not count as tail."""
 
 
 class ExpectedExposure(NamedTuple):
@@ -28,11 +28,11 @@ class ExpectedExposure(NamedTuple):
     """
 
     disparity: float
-    """EE-D = Σ ε²."""
+    """EE-D = Σ ε², the disparity of exposure."""
     relevance: float
-    """EE-R = 2·Σ ε·ε*."""
+    """EE-R = 2·Σ ε·ε*, the agreement with the ideal exposure ε*."""
     loss: float
-    """EE-L = Σ (ε − ε*)²."""
+    """EE-L = Σ (ε − ε*)², the distance from the ideal exposure."""
 
 
 def expected_exposure(exposure: ArrayLike, target: ArrayLike) -> ExpectedExposure:

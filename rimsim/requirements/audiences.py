@@ -21,11 +21,11 @@ class RoundVisits(NamedTuple):
     """Visits of a round, in clock order."""
 
     tick: Ints
-    """(n,) time of each visit."""
+    """(n,) tick of each visit."""
     log_user: Ints
     """(n,) user of the log from which each visitor was copied."""
     first: Bools
-    """(n,) True if the platform knows no earlier visit and no consumption of the visitor."""
+    """(n,) True if the platform knows of no earlier visit and no consumption of the visitor."""
     start: int
     """Tick at which the round begins."""
     stop: int
@@ -61,9 +61,9 @@ class Audience:
     end: int
     """Tick from which visits no longer count."""
     users: Bools
-    """(users of the log,) users whose visits count."""
+    """(users of the log,) True for users whose visits count."""
     visits: str = "all"
-    """``all``, ``first`` or ``returning``."""
+    """Visits that count: ``all``, ``first`` or ``returning``."""
 
     @classmethod
     def of(

@@ -25,11 +25,11 @@ class ExpectedRound(NamedTuple):
 
     visits: RoundVisits
     positions: Floats
-    """(n,) positions that each visit may fill, times the forecast."""
+    """(n,) number of positions that each visit may fill, times the forecast."""
     share: Floats
     """(M,) uniform exposure of each item."""
     forecast: float
-    """Expected number of arrivals divided by the realised number."""
+    """Ratio of the expected number of arrivals to the realised number."""
 
     def arrivals(self, audience: Audience | None) -> float:
         """Expected arrivals of an audience in its time; None: all."""
@@ -58,11 +58,11 @@ class Guarantee:
     name: str
     items: Ints
     beta: float = 0.0
-    """Of a group: share of the uniform exposure of its items."""
+    """Share of the uniform exposure of a group's items; for groups only."""
     audience: Audience | None = None
-    """Of a campaign: visits that count."""
+    """Visits that count for a campaign; for campaigns only."""
     exposures: int | None = None
-    """Of a campaign: exposures in all; None: a share of the positions."""
+    """Total exposures of a campaign; None: a share of the positions. For campaigns only."""
     share: float = 0.0
 
     def required(self, ahead: ExpectedRound) -> float:

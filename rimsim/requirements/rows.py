@@ -25,9 +25,9 @@ class Row(NamedTuple):
     """Requirement of a set of items."""
 
     name: str
-    """Name in tables and errors."""
+    """Name of the requirement, in tables and errors."""
     items: Ints
-    """(n,) distinct items; the sum of their exposures counts."""
+    """(n,) distinct items, whose exposures are added up."""
     min_exposure: float = 0.0
     """Smallest number of exposures, in the unit of the guarantee."""
     max_exposure: float = np.inf
@@ -35,11 +35,11 @@ class Row(NamedTuple):
     begin: int = 0
     """Tick from which exposures count."""
     end: int = 0
-    """Tick from which they no longer count."""
+    """Tick from which exposures no longer count."""
     audience: int = -1
     """Column of ``Arrivals.audiences``; −1: every arrival of the round counts."""
     arrivals: float = 0.0
-    """Expected arrivals of the round that count."""
+    """Expected number of arrivals of the round that count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Requirements:
 
     name: tuple[str, ...]
     first: Ints
-    """(J + 1,) beginning of each row's items in ``item``, and the end of the last."""
+    """(J + 1,) beginning of each row's items in ``item``; the last entry is the end of the last row."""
     item: Ints
     min_exposure: Floats
     """(J,) smallest number of exposures, in the unit of the guarantee; 0: no minimum."""
@@ -63,9 +63,9 @@ class Requirements:
     end: Ints
     """(J,) tick from which they no longer count."""
     audience: Ints
-    """(J,) column of ``Arrivals.audiences`` that marks the arrivals that count; −1: all."""
+    """(J,) column of ``Arrivals.audiences`` that marks which arrivals count; −1: all arrivals count."""
     arrivals: Floats
-    """(J,) expected arrivals of the round that count."""
+    """(J,) expected number of arrivals of the round that count."""
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Requirements:
@@ -131,16 +131,15 @@ class Requirements:
         if not len(self):
             return np.zeros(0)
         masks = [] if audiences is None else list(audiences.T)
-        parts = [slates[mask] for mask in masks] + [
-            slates
-        ]  # index −1, the audience of all arrivals, is the last part
+        # The last part has index −1, which is the audience of all arrivals.
+        parts = [slates[mask] for mask in masks] + [slates]
         counts = np.stack([weighted_exposure(part, position_weights, n_items) for part in parts])
         each = counts[np.repeat(self.audience, np.diff(self.first)), self.item]
         return np.asarray(np.add.reduceat(each, self.first[:-1]), np.float64)
 
 
 NO_REQUIREMENTS = Requirements.of([])
-"""Table without rows."""
+"""Table of requirements without rows."""
 
 
 def expected(count: int, forecast: float) -> int:
@@ -157,7 +156,7 @@ class CarryOver(NamedTuple):
     items: Floats
     """(M,) carry-over of each item, since its period began."""
     rows: Floats
-    """(P,) carry-over of each group since its period began, then of each campaign."""
+    """(P,) carry-over of each group since its period began, followed by that of each campaign."""
     start: int
     """Tick at which the last of the earlier rounds began."""
 
@@ -172,7 +171,7 @@ class RoundRequirements:
     audiences: tuple[Audience, ...]
     """Audience of each of the A columns of ``Arrivals.audiences``."""
     counted: Bools | None
-    """(n, A) arrivals that belong to each audience, within its time; None without audiences."""
+    """(n, A) True if the arrival belongs to the audience, within its time; None without audiences."""
     start: int
     """Tick at which the round begins."""
     stop: int
@@ -180,9 +179,9 @@ class RoundRequirements:
     guarantee: Ints
     """(J,) number of the group or campaign of each row of the table; −1: the cap of an item."""
     due: Floats
-    """(J,) exposures that the round adds to each row's guarantee, in the unit of the guarantee."""
+    """(J,) exposures that the round adds to the guarantee of each row, in the unit of the guarantee."""
     carry_over: CarryOver
-    """Exposures required by the end of the round, those of the round included, minus those delivered before it."""
+    """Exposures required up to the end of the round minus exposures delivered before the round."""
     position_weights: Floats
     """(k,) weight of an exposure at each position, in the unit of the guarantee."""
 
@@ -219,11 +218,11 @@ class _RoundRows(NamedTuple):
     """Rows of a round's requirements, and their audiences."""
 
     table: Requirements
-    """Rows of groups and campaigns, then of caps."""
+    """Table of rows: first groups and campaigns, then caps."""
     audiences: tuple[Audience, ...]
     """Audience of each column of ``Arrivals.audiences``."""
     guarantee: Ints
-    """Number of the group or campaign of each row before the caps."""
+    """Number of the group or campaign of each row that is not a cap."""
 
 
 class ScenarioRequirements:
@@ -355,7 +354,8 @@ class ScenarioRequirements:
 
     def _require_positions(self, ahead: ExpectedRound) -> None:
         """Refuse campaigns that require more exposures than expected positions."""
-        for guarantee in self._guarantees:  # assumes that all rounds have as many visits as the first
+        # All rounds are assumed to have as many visits as the first.
+        for guarantee in self._guarantees:
             audience = guarantee.audience
             if audience is None or guarantee.exposures is None:
                 continue
@@ -363,9 +363,8 @@ class ScenarioRequirements:
             each = np.minimum(ahead.positions[anytime], ahead.forecast * len(guarantee.items))
             n_positions = float(each.sum())
             if self._config.most is not None:
-                share = np.maximum(
-                    ahead.share[guarantee.items], ahead.share.mean()
-                )  # an item to be released later has the share 0 now
+                # An item that is released later has the share 0 in the first round, so it counts with the mean share.
+                share = np.maximum(ahead.share[guarantee.items], ahead.share.mean())
                 n_positions = min(n_positions, float(np.ceil(self._config.most * share).sum()))
             n_positions *= (audience.end - audience.begin) / max(ahead.visits.stop - ahead.visits.start, 1)
             if guarantee.exposures > n_positions:
@@ -386,7 +385,8 @@ def _row(guarantee: Guarantee, ahead: ExpectedRound, carry_over: float, average:
         end = min(audience.end, end)
     if begin >= end:
         return None
-    # A whole number of exposures at average positions, so that a fraction is carried over to the next round.
+    # The requirement is a whole number of exposures at average positions; the remaining fraction is carried over to the
+    # next round.
     min_exposure = float(np.floor(max(carry_over, 0.0) + 0.5)) * average
     arrivals = ahead.arrivals(audience)
     return Row(guarantee.name, guarantee.items, min_exposure, begin=begin, end=end, arrivals=arrivals)

@@ -52,7 +52,7 @@ class AgentTests:
     n_items: ClassVar[int] = 40
     k: ClassVar[int] = 5
     draws: ClassVar[int] = 40_000
-    """Arrivals of one state, to compare frequencies with stated propensities."""
+    """Number of arrivals with the same state, for comparing frequencies with stated propensities."""
 
     @abstractmethod
     def make(self) -> Agent:
@@ -203,7 +203,7 @@ class AgentTests:
         agent = self.make()
         view = self.view(arrivals)
         batch = arrivals.rows(slice(agent.barrier_every))
-        # Weights differ from 1, so that the test sees an agent that writes ones.
+        # The weights differ from 1, so that the test notices an agent that overwrites them with ones.
         weights = view.position_weights * 0.9 ** np.arange(view.slate)
         view = dataclasses.replace(view, position_weights=weights)
         before = _copies(view), _copies(batch)
@@ -224,7 +224,8 @@ class AgentTests:
         old = self.make()
         new = self.make()
         self.played(old, self.view(arrivals), arrivals, 60)
-        _ = getattr(old, "diagnostics", None)  # a run also reads diagnostics before it saves the state
+        # A run also reads diagnostics before it saves the state, which must not change the agent.
+        _ = getattr(old, "diagnostics", None)
         if isinstance(old, RememberingAgent):
             assert isinstance(new, RememberingAgent)
             new.load_state(_from_disk(old.state))
@@ -243,7 +244,7 @@ class AgentTests:
         for name, value in diagnostics.items():
             assert isinstance(name, str), f"a name is {name!r}"
             assert not isinstance(value, str), f"{name} is {value!r}"
-        diagnostics_of(agent)  # raises, as in a run, if a value is not a number
+        diagnostics_of(agent)  # this raises an error, as in a run, if a value is not a number
 
     def test_prices_are_bonuses(self) -> None:
         """Item prices are finite and not above 0."""

@@ -36,7 +36,7 @@ _DAY = 86400.0
 
 def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events: float = 20.0) -> EventLog:
     """Random log with two tastes and bursts of activity."""
-    # A tenth of the users has one event. Half of the users prefer even items, the others odd items.
+    # A tenth of the users have one event. Half of the users prefer items with even numbers, the others odd numbers.
     source = generator(seed, Purpose.MEASURE, n_users, n_items)
     popularity = 1.0 / (1.0 + np.arange(n_items))
     events: list[tuple[Array, Array, Array]] = []
@@ -60,11 +60,11 @@ class IntensityModelTests:
     """Conditions of any intensity model; subclass this and define ``make``."""
 
     tolerance: ClassVar[float] = 1e-5
-    """Distance of an incremental state from a re-encoded one, relative to the largest score."""
+    """Largest distance between an incremental state and an encoded one, relative to the largest score."""
     update_is_refit: ClassVar[bool] = False
     """True if ``update`` is exact, so that it equals a fit on the new log."""
     is_mark: ClassVar[bool | None] = None
-    """True if rows are distributions p(y|x), which sum to 1; None: if the model is a shipped one."""
+    """True if rows are distributions p(y|x), which sum to 1. None: True for a shipped mark model."""
 
     @abstractmethod
     def make(self) -> IntensityModel:

@@ -300,7 +300,7 @@ class ConsumerTests(_PlugTests):
             if (redrawn.consumed != first.consumed).any():
                 return
             likely += 2 * float((first.probability * (1 - first.probability)).sum())
-        # With a likely number of differences above 20, the chance of none is below e^-20.
+        # If more than 20 differences are expected, the chance of none is below e^-20.
         assert likely < 20, "it draws the same with every seed; draw with visits.keys, as drawn does"
 
     def test_true_intensities_are_intensities(self) -> None:
@@ -326,9 +326,8 @@ class ConsumerTests(_PlugTests):
         assert np.isin(organic.row, visits.row).all()
         assert (organic.tick >= market.schedule.tick[organic.row]).all()
         can = ConsumerCapabilities.of(market.consumer)
-        assert (
-            can.exogenous or can.law is None or not len(organic.row)
-        )  # a step serves one arrival, so it would miss organic consumptions of others
+        # A step serves one arrival, so it would miss organic consumptions of other arrivals.
+        assert can.exogenous or can.law is None or not len(organic.row)
 
 
 class ProviderTests(_PlugTests):

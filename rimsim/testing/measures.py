@@ -25,7 +25,7 @@ from rimsim.measures import MEASURES, Measure, RoundFacts, made_up_round
 
 _OF_POSITIONS = ("slates", "consumed", "probability", "true_intensity", "intensity", "price", "propensity")
 _OF_ARRIVALS = (*_OF_POSITIONS, "user", "time", "history", "ground_intensity", "relevant")
-"""Fields of :class:`rimsim.measures.RoundFacts` with a row per arrival."""
+"""Names of fields of :class:`rimsim.measures.RoundFacts` with a row per arrival."""
 
 
 def random_items(n_items: int = 40) -> pd.DataFrame:
@@ -47,7 +47,7 @@ class MeasureTests:
     """Conditions of any measure; subclass this class and define ``make``."""
 
     depends_on_order: ClassVar[bool] = False
-    """True if a value may depend on the order of arrivals."""
+    """True if the value may depend on the order of arrivals."""
 
     @abstractmethod
     def make(self) -> Measure:
@@ -75,7 +75,7 @@ class MeasureTests:
         measure = self.make()
         assert measure.value(usual) is not None or measure.of(usual) is None, f"it is {measure.of(usual)!r}"
         for facts in edge_cases:
-            measure.value(facts)  # raises if the value is not a number
+            measure.value(facts)  # this raises an error if the value is not a number
 
     def test_some_round_has_a_value(self) -> None:
         """A measure has a finite value in some round."""

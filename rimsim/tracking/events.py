@@ -30,14 +30,15 @@ from rimsim.errors import RunFolderError, reason, refuse
 HyperParameter: TypeAlias = bool | int | float | str
 
 _BINS = 30
-_COUNT = itertools.count()  # part of file names, because a process can make several files within a second
-_ALL_POINTS = {"scalars": 0}  # 0 means no limit; by default, TensorBoard reads a sample of a long series
+_COUNT = itertools.count()  # number in file names, because a process can make several files within a second
+# Limit 0 means no limit. By default, TensorBoard reads only a sample of a long series.
+_ALL_POINTS = {"scalars": 0}
 
 
 class ScalarPoint(NamedTuple):
     """Value of a series at a step."""
 
-    step: int  # round, or arrivals in the group ``zz_by_arrivals``
+    step: int  # round number, or number of arrivals in the group ``zz_by_arrivals``
     value: float
 
 
@@ -49,7 +50,7 @@ class TagChart:
     """Chart of the custom-scalar page: lines, or a band."""
 
     title: str
-    tags: tuple[str, ...]  # tag of each line; of a band, the tags of its mid, low and high line
+    tags: tuple[str, ...]  # tag of each line in the chart; a band has tags of its mid, low and high lines
     band: bool = False
 
     def record(self) -> Any:
@@ -58,8 +59,8 @@ class TagChart:
             mid, low, high = self.tags
             series = layout_pb2.MarginChartContent.Series(value=mid, lower=low, upper=high)
             return layout_pb2.Chart(title=self.title, margin=layout_pb2.MarginChartContent(series=[series]))
-        # TensorBoard draws each tag whose beginning matches the text, a regular expression. Without `$`,
-        # `guarantee/shortfall` would draw `guarantee/shortfall_units` too.
+        # TensorBoard draws each tag whose beginning matches this regular expression. Without `$`, `guarantee/shortfall`
+        # would draw `guarantee/shortfall_units` too.
         lines = [f"{tag}$" for tag in self.tags]
         return layout_pb2.Chart(title=self.title, multiline=layout_pb2.MultilineChartContent(tag=lines))
 
@@ -91,7 +92,8 @@ class EventFile:
         """Close a file after a failed write."""
         try:
             yield
-        except OSError:  # otherwise Python writes again when it exits, and prints a traceback
+        except OSError:
+            # Python would otherwise write again at its exit, and print a traceback.
             with suppress(OSError):
                 self._file.close()
             raise
@@ -104,7 +106,7 @@ class EventFile:
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Add a point (step, value), in single precision."""
-        # TensorBoard's loader ignores values in double precision.
+        # Values are in single precision, because TensorBoard's loader ignores double precision.
         self._add(step, tag=tag, simple_value=value)
 
     def text(self, tag: str, markdown: str) -> None:
@@ -114,7 +116,8 @@ class EventFile:
 
     def picture(self, tag: str, png: bytes) -> None:
         """Add a picture of the content of a PNG file."""
-        width, height = struct.unpack(">II", png[16:24])  # the header of a PNG has its width and height here
+        # Bytes 16 to 23 of a PNG file hold its width and height.
+        width, height = struct.unpack(">II", png[16:24])
         record = _strings(str(width).encode(), str(height).encode(), png)
         kind = image_metadata.create_summary_metadata(display_name=None, description="")
         self._add(0, tag=tag, tensor=record, metadata=kind)
@@ -138,7 +141,7 @@ class EventFile:
         """Lay out the custom-scalar page: category → charts in order."""
         page = layout_pb2.Layout(
             category=[
-                # TensorBoard shows the charts of a category from the last to the first.
+                # The charts are reversed, because TensorBoard shows the last chart of a category first.
                 layout_pb2.Category(title=title, chart=[chart.record() for chart in reversed(charts)])
                 for title, charts in categories.items()
             ]
@@ -182,7 +185,7 @@ class EventFile:
 
     def close(self) -> None:
         """Flush and close; closing twice is harmless."""
-        self._file.close()  # closes the file even if flushing fails, as on a full disk
+        self._file.close()  # the file is closed even if a full disk makes flushing fail
 
 
 def event_files(folder: Path) -> list[Path]:

@@ -10,12 +10,12 @@ from rimsim.measures import MEASURES, Measure
 Measures: TypeAlias = Mapping[str, Measure]
 _BY_BAND = sorted(MEASURES.values(), key=lambda measure: measure.band)
 BANDED = tuple(measure.name for measure in _BY_BAND if measure.band)
-"""Built-in measures that have a band, in their order on the page."""
+"""Names of built-in measures with a band, in their order on the page."""
 RETRAINED = tuple(sorted(name for name in MEASURES if MEASURES[name].retrained))
-"""Built-in measures whose parts of retraining are reported."""
-# Groups of tags. TensorBoard sorts them by name and opens the first two, so the parts of the effect of retraining have
-# the first name. The last names are those of series that few users look at: the lines of bands, which the charts of the
-# custom-scalar page draw, and each series against the arrivals served.
+"""Names of built-in measures whose change by retraining is reported in parts."""
+# Groups of tags. TensorBoard sorts groups by name and opens the first two. So the name of the parts of retraining comes
+# first. The last names belong to series that few users look at. These are the lines of bands, which the custom-scalar
+# page draws, and all series against the number of served arrivals.
 PARTS = "1_retraining"
 BANDS = "zz_bands"
 BY_ARRIVALS = "zz_by_arrivals"
@@ -28,7 +28,7 @@ PART_WORDS = {
     "own-history": "events of its own market, not another's",
 }
 PART_TAGS = {"all": "agent_minus_frozen"}
-"""Last word of a part's tag, for a part whose name would not explain it."""
+"""Name of a part of retraining → last word of its tag, if the name would not explain the part."""
 TAGS = {
     "platform/cost": "c, the cost of a missing exposure in units of λ; the same in all rounds",
     "platform/learnt_events": "events of the round from which the platform can learn",
@@ -48,4 +48,4 @@ TAGS = {
     f"{PARTS}/NAME/{PART_TAGS['all']}": "all parts: the agent minus its frozen control; in `bands/AGENT`",
     f"{BANDS}/NAME/END": "`mid`, `low`, `high`: mean over seeds and its 95% interval; in `bands/AGENT`, for charts",
 }
-"""Meaning of each tag that is not a measure's; steps are rounds unless it says otherwise."""
+"""Tag → its meaning, for tags that do not belong to a measure. Steps are rounds, unless the meaning says otherwise."""

@@ -28,12 +28,13 @@ class RoundRecord:
     """
 
     round: int
-    arrivals: int  # served since the run began, this round included
-    metrics: Mapping[str, float | None]  # by the names of MEASURES
-    item_price: Floats | None = None  # (M,) prices v at the end of the round, if the agent has any
+    arrivals: int  # number of arrivals served since the run began, this round included
+    metrics: Mapping[str, float | None]  # name of a metric in MEASURES → its value
+    # (M,) prices v at the end of the round; None for an agent without prices.
+    item_price: Floats | None = None
     exposure: Floats | None = None  # (M,) exposures in the round, in the unit of the guarantee
     required: Floats | None = None  # (M,) required exposures b of the round, in that unit
-    groups: Mapping[str, float] = field(default_factory=dict)  # figures of groups of items, by tag
+    groups: Mapping[str, float] = field(default_factory=dict)  # tag → figure of a group of items
 
 
 class Tracker:
@@ -72,8 +73,8 @@ class Tracker:
         older = event_files(self.folder)
         self._file = EventFile(self.folder)
         if first_round:
-            # TensorBoard can only purge all points from one step on, but steps are rounds in some series and arrivals
-            # in others. So everything is purged, and the points of earlier rounds are written again.
+            # TensorBoard can only drop the points of all series from one step on. But steps are rounds in some series,
+            # and arrivals in others. So all points are dropped, and those of earlier rounds are written again.
             self._file.copy(older, lambda name, step: _stays(name, step, first_round, first_arrival))
         self._file.layout(layout(measures))
         self._file.flush()

@@ -11,15 +11,15 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class, shell_complete
 
 Completer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
-"""Function of context, parameter and incomplete word, as Click calls it."""
+"""Function of context, parameter and incomplete word that lists completions, with Click's signature."""
 Words: TypeAlias = Callable[[], Iterable[str]]
-"""Function that lists words; it imports what it needs, because a shell waits for it."""
+"""Function that lists words. It imports its modules when called, because a shell waits for the answer."""
 
 PROGRAM = "rimsim"
 _VARIABLE = "_RIMSIM_COMPLETE"
-"""Environment variable by which the script of a shell asks for words."""
+"""Environment variable with which the script of a shell asks for words."""
 _RUNS = Path("runs")
-"""Folder of runs without ``--out``."""
+"""Folder that runs are written to without ``--out``."""
 
 
 def answer_shell(command: click.Command) -> int | None:
@@ -119,4 +119,4 @@ OF_FIELD: Mapping[str, Completer] = {
     "observed.table": one_of(list, "file"),
     "out": RUN,
 }
-"""Field of an option in ``options.yaml`` → completer of its values."""
+"""Field of an option in ``options.yaml`` → function that completes its values."""

@@ -82,7 +82,7 @@ def _play_quick(out: Path, console: Console) -> None:
     if _is_begun(folder):
         tools.print_run(scenarios.resume(folder, console=console))
         return
-    # After an installation most of the time goes into compiling; prices would double the number of kernels.
+    # After an installation, compiling takes most of the time. Agents with prices would double the number of kernels.
     small = {"arrivals.per_round": 200, "data.min_item_events": 60, "platform.model": "popularity"}
     run = scenarios.compare(
         "closed-loop",
@@ -116,7 +116,7 @@ def _closed_loop(folder: Path, console: Console) -> Run:
     """Run of the closed loop, new or resumed."""
     if _is_begun(folder):
         return scenarios.resume(folder, console=console)
-    # Certificates here and a third seed of the replay would take the demo beyond four minutes on two cores.
+    # With certificates, or with a third seed of the replay, the demo would take more than four minutes on two cores.
     return scenarios.compare(
         "closed-loop", _AGENTS, 8, 3, certify=False, out=folder, console=console, command=_COMMAND
     )

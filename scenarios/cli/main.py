@@ -18,7 +18,7 @@ from rimsim.scenarios.cli.tools import LISTS, broken_between_words, data, diff, 
 from rimsim.scenarios.runs.process import stopping_on_request
 
 _ALIKE = 0.75
-"""Least similarity of an option that was meant, rather than a field."""
+"""Smallest similarity of a field's name to an option for which the option was probably meant."""
 
 
 @click.group(context_settings={"max_content_width": 110})
@@ -46,7 +46,7 @@ def _run(words: list[str]) -> int:
     try:
         with stopping_on_request(), _rimsim.make_context("rimsim", [*words], obj=words) as context:
             _rimsim.invoke(context)
-    except click.exceptions.Exit as end:  # of --help and --version
+    except click.exceptions.Exit as end:  # --help and --version end this way
         return end.exit_code
     except click.UsageError as slip:
         click.echo(broken_between_words(_harmless(_answer(slip)), sys.stderr), err=True)
@@ -56,9 +56,9 @@ def _run(words: list[str]) -> int:
         return _refused(str(error))
     except RimsimError as error:
         return _refused(str(error))
-    except BrokenPipeError:  # the reader of our output went away
+    except BrokenPipeError:  # the program that reads our output has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # such as a full disk
+    except OSError as error:  # the disk may be full, for example
         place = f"{error.filename}: " if error.filename else ""
         return _refused(f"{place}{reason(error)}; what was finished is kept")
     except KeyboardInterrupt as stop:

@@ -34,7 +34,8 @@ def compare(*, resume: bool, dry_run: bool, source: Path | None, **values: Any) 
     SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
     """
     if source is not None:
-        scenarios.load_run(source, "comparison")  # a wrong folder is answered before torch is imported
+        # A wrong folder is refused before the slow import of torch.
+        scenarios.load_run(source, "comparison")
     asked = _asked(values, resume=resume)
     asked["guarantee"] = _single(asked["guarantee"])
     if dry_run:
@@ -112,7 +113,7 @@ def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
     asked = tools.given(values)
     fields = {name: asked.pop(name) for name in list(asked) if "." in name}
     asked |= {"settings": dict(asked["settings"]) | fields, "guarantee": _guarantees(asked["guarantee"])}
-    if not resume:  # a folder may stand in place of the scenario
+    if not resume:  # with --resume, a folder may stand for the scenario
         from rimsim.scenarios.cli import slips
 
         slips.require_study(
@@ -312,7 +313,8 @@ def ope(run: Path, target: str, **values: Any) -> None:
     """
     from rimsim.scenarios.cli import slips
 
-    scenarios.load_run(run, "comparison")  # a wrong folder or name is answered before torch is imported
+    # A wrong folder or name is refused before the slow import of torch.
+    scenarios.load_run(run, "comparison")
     slips.require_agents([target])
     from rimsim.scenarios.kinds.evaluate import evaluation_report
     from rimsim.scenarios.report.console import show

@@ -181,10 +181,12 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
     "guarantees": {"type": guarantee, "multiple": True},
     "words": {"multiple": True},
     "switch": {"is_flag": True},
-    "yes": {"flag_value": True, "default": None},  # where it is not given, it says nothing, not even no
+    # Without the option, the value is None, so that the scenario's value stays.
+    "yes": {"flag_value": True, "default": None},
     "no": {"flag_value": False, "default": None},
 }
-"""Type in ``options.yaml`` → arguments of :func:`click.option`; other types list choices, parted by bars."""
+"""Type in ``options.yaml`` → arguments of :func:`click.option`. Any other type is a list of choices, separated by
+bars."""
 
 _DECLARED = read_yaml(Path(__file__).with_name("options.yaml").read_text(encoding="utf-8"))
 
@@ -221,7 +223,7 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _FIELDS = {"data": "data.source"}
-"""Option → field that it sets, where the names differ."""
+"""Name of an option's field → full name of the field in a scenario, where the two differ."""
 
 
 def require_once(values: Mapping[str, Any], swept: Mapping[str, str] | None = None) -> None:
@@ -264,7 +266,7 @@ def nested(values: Mapping[str, Any], embedded_minimum: int) -> dict[str, Any]:
     for name, value in [*options.items(), *settings]:
         part, _, last = name.rpartition(".")
         (plain.setdefault(part, {}) if part else plain)[last] = value
-    if "data" in plain:  # the embedded log is only cut; items of it need ``embedded_minimum`` events
+    if "data" in plain:  # items of the embedded log always need ``embedded_minimum`` events
         plain["data"].setdefault("min_item_events", 1 if "source" in plain["data"] else embedded_minimum)
     return plain
 
@@ -327,7 +329,7 @@ def print_complete(folder: str) -> None:
 
     run = scenarios.load_run(folder)
     if run.kind == "sweep" or status_of(run).complete:
-        with suppress(RunFolderError):  # no arm of the sweep is complete
+        with suppress(RunFolderError):  # there is nothing to print until an arm of the sweep is complete
             print_run(run)
 
 
@@ -347,7 +349,8 @@ def report(run: Path, out: Path | None, **flags: bool) -> None:
             f"{asked[1]} cannot be combined with {asked[0]}. Give only one of them",
             click.get_current_context(),
         )
-    loaded = scenarios.load_run(run)  # before Matplotlib is imported: a wrong folder is answered at once
+    # A wrong folder is refused before the slow import of Matplotlib.
+    loaded = scenarios.load_run(run)
     from rimsim.scenarios.report.charts import draw
     from rimsim.scenarios.report.console import report_markdown, show
     from rimsim.scenarios.report.html import write_page
@@ -366,7 +369,7 @@ def report(run: Path, out: Path | None, **flags: bool) -> None:
         undrawn = ""
         try:
             draw(findings.plots, place)
-        except OSError as error:  # the tables are worth reading all the same
+        except OSError as error:  # the tables are printed even if no picture can be written
             undrawn = f"no picture was drawn: {place} cannot be written to ({reason(error)})"
         show(findings, terminal())
         if undrawn:
@@ -432,7 +435,7 @@ def download(name: str, folder: Path | None) -> None:
 
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=terminal()) as bar:
-        task = bar.add_task(name, total=None, visible=False)  # hidden until the download begins
+        task = bar.add_task(name, total=None, visible=False)  # the bar is hidden until the download begins
 
         def show(n_received: int, n_bytes: int) -> None:
             bar.update(task, completed=n_received, total=n_bytes, visible=True)
@@ -560,7 +563,7 @@ class PlugCommand(Command):
 
 
 _COMPLETED = {"agents": one_of(agents), "models": one_of(models), "scenarios": one_of(scenario_names)}
-"""Kinds whose names a shell completes without a long import."""
+"""Kinds of names that a shell completes without a long import."""
 
 
 def _list(kind: str, words: str) -> click.Command:
@@ -575,4 +578,4 @@ def _list(kind: str, words: str) -> click.Command:
 
 
 LISTS = tuple(_list(kind, words) for kind, words in _NAMED.items())
-"""Commands that print a line for each name of a kind."""
+"""Commands that print the names of a kind, one per line."""

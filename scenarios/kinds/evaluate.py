@@ -48,15 +48,18 @@ PARTS = {
     "later visits": "round 0, visitors who come again: what they were shown and took before has moved their state",
     "later rounds": "after a retraining: the platform has learnt from what the logged agent showed",
 }
-"""Part of a log → arrivals of the part, and effects that a single-step estimate leaves out."""
-_FEW = 30  # effective number of slates below which the report warns about an estimate and its interval
-# Share of slates that may differ between two keys if an agent is not random: keys decide the order of ties.
+"""Part of a log → its arrivals, and the effects that an estimate of single steps leaves out."""
+_FEW = 30  # effective number of slates below which the report warns about an estimate
+# Largest share of slates that may differ between two keys of a deterministic agent. They may differ, because keys
+# decide the order of ties.
 _DRAWN = 0.05
-# Number of the target's random stream, so that its draws are independent of those of the logged agent.
+# Number of the target's random stream, which makes its draws independent of those of the logged agent.
 _TARGET = 19
-# Share of the target's slates that the logged agent could have shown; below it, the report says what is missing.
+# Share of the target's slates that the logged agent could have shown. Below this share, the report states the share
+# that is missing.
 _UNSUPPORTED = 0.999
-# Largest drawn distance of an estimate from the truth, in units of the truth; farther points stand at the edge.
+# Largest distance between an estimate and the truth that is drawn, in units of the truth. Points farther away are drawn
+# at the edge.
 _WIDEST = 1.5
 
 
@@ -67,7 +70,7 @@ class Evaluation:
     folder: Path
     logged: str  # name of the agent whose slates are in the log
     target: str  # name of the agent whose value is estimated
-    table: pd.DataFrame  # rows of estimates for all seeds
+    table: pd.DataFrame  # estimates of all seeds, one per row
 
 
 def ope(
@@ -107,7 +110,8 @@ def ope(
     with locked(logged_run.folder):
         table = play_parts(job, logged_run.folder, Execution(workers=workers, console=console))["ope"]
         evaluation = Evaluation(folder=logged_run.folder, logged=logged_name, target=target_name, table=table)
-        if (path := logged_run.folder / OPE).is_file():  # only rows of this pair of agents are replaced
+        # Rows of other pairs of agents stay.
+        if (path := logged_run.folder / OPE).is_file():
             earlier_rows = read_table(path)
             is_replaced = (earlier_rows["logged"] == evaluation.logged) & (
                 earlier_rows["target"] == evaluation.target
@@ -150,12 +154,13 @@ def _evaluate(
 class ReplayedRound:
     """Logged round, and worth of the target agent's slates."""
 
-    log: LoggedSlates  # Slates, consumptions and propensities
-    arrival: Ints  # (n,) arrival ids
-    first: Bools  # (n,) first visits, whose states do not depend on earlier slates
-    worth: Floats  # (n,) true expected consumptions of the target's slate in the state of the log
+    log: LoggedSlates  # slates, consumptions and propensities
+    arrival: Ints  # (n,) ids of arrivals
+    first: Bools  # (n,) True for first visits, whose states do not depend on earlier slates
+    # (n,) true expected consumptions of the target's slate, in the state of the log.
+    worth: Floats
     supported: (
-        Floats  # (n,) 1 if the logged agent could have shown the target's slate, 0 if not; NaN if unknown
+        Floats  # (n,) 1 if the logged agent could have shown the target's slate, 0 if not; NaN if unknown.
     )
 
 
@@ -166,12 +171,12 @@ def replayed(
     logged_agent = make_agent(logged)
     target_agent = make_agent(target)
     is_own = not isinstance(target_agent, StatingAgent) and target.partition("(")[0] not in BUILT_IN
-    # Asked with another key, the twin shows whether the slates of your own target are random.
+    # The twin is asked with another key. If its slates differ, your own target is random.
     twin = make_agent(target) if is_own else None
     kind = _WatchedLearner if isinstance(logged_agent, LearningAgent) else _Watched
     market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(logged_agent, target_agent))
     rounds: list[ReplayedRound] = []
-    # A target that adapts its prices to its deliveries must see the arrivals one by one, in clock order.
+    # A target that adapts its prices to its deliveries must see arrivals one by one, in clock order.
     batch = None if target_agent.order_free else 1
     while not market.done:
         watched = kind(logged_agent, target_agent, market, twin if not rounds else None)
@@ -290,8 +295,8 @@ class _Watched:
         return ReplayedRound(
             log=log,
             arrival=arrival,
-            first=(arrival & ((1 << VISIT_BITS) - 1))
-            == 0,  # the lowest bits of an id count the visitor's visits
+            # The lowest bits of an id are the number of the visit.
+            first=(arrival & ((1 << VISIT_BITS) - 1)) == 0,
             worth=joined["worth"][order],
             supported=joined["supported"][order],
         )

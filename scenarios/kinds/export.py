@@ -31,10 +31,12 @@ from rimsim.scenarios.runs.store import RunFolder, table_in
 from rimsim.system import draft_file, draft_folder
 
 FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "minari": "minari"}
-"""Format → usual name of the file."""
+"""Name of a format → usual name of its file."""
 CONTEXT = ("round_gone", "run_gone", "ground_intensity")
-"""The environment's ``clock``, elapsed shares of the round and of the run, and its ``ground_intensity``, λ(x)."""
-_CHUNK = 50_000  # rows of the CSV file between two steps of the progress bar
+"""Names of the state's numbers: the environment's ``clock`` (elapsed shares of the round and of the run), and its
+``ground_intensity`` λ(x)."""
+# Number of rows of the CSV file between two steps of the progress bar.
+_CHUNK = 50_000
 
 
 def export(
@@ -85,7 +87,7 @@ def _written(run: RunFolder, to: str, agent: str | None, seed: int | None, place
     arm = logged_arm(run, agent, seed, whole_slates=to != "minari")
     summary = f"{many(len(arm.item), 'slate')} of {arm.agent}, seed {arm.seed}"
     if to == "minari":
-        if arm.left_out:  # a step of an episode must lead to the next, so no slate can be left out
+        if arm.left_out:  # each step of an episode must lead to the next, so no slate may be left out
             raise ConfigError(
                 f"--to minari: the first position is empty in {many(arm.left_out, 'slate')} of {arm.agent}. "
                 "Minari needs a trajectory without gaps. Export another agent, or use --to obp"
@@ -101,7 +103,7 @@ def _written(run: RunFolder, to: str, agent: str | None, seed: int | None, place
     plain = {
         name: value for name, value in columns.items() if value is not None and not isinstance(value, dict)
     }
-    # Dictionaries are left out, because NumPy could write them only as pickles, which run code when they are read.
+    # Dictionaries are left out, because NumPy can write them only as pickles. A pickle runs code when it is read.
     write_arrays(place, {name: np.asarray(value) for name, value in plain.items()})
     return f"{summary}; to load it: dict(numpy.load({str(place)!r}))"
 
@@ -122,7 +124,7 @@ def _csv(run: RunFolder, agent: str | None, seed: int | None, place: Path, conso
         task = bar.add_task("exposures written", total=len(table))
         for begin in range(0, max(len(table), 1), _CHUNK):
             rows = table.iloc[begin : begin + _CHUNK].copy()
-            for number, texts in named.items():  # a text column follows the column of its numbers
+            for number, texts in named.items():  # each text column stands after the column of its numbers
                 for name, text in reversed(texts.items()):
                     rows.insert(list(rows).index(number) + 1, name, rows[number].map(text))
             for name in ("agent", "user_id", "item_id", "title"):
@@ -134,7 +136,7 @@ def _csv(run: RunFolder, agent: str | None, seed: int | None, place: Path, conso
 
 
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]*$)")
-"""Beginning of a text that a spreadsheet would take for a formula; a negative number is none."""
+"""Beginning of a text that a spreadsheet would take for a formula; a negative number is not a formula."""
 
 
 def _without_formula(text: object) -> object:
@@ -149,14 +151,14 @@ class LoggedArm:
     agent: str
     seed: int
     n_items: int
-    context: Floats  # (n, 3) state of each arrival, named by CONTEXT
+    context: Floats  # (n, 3) numbers of each arrival's state, named by CONTEXT
     popularity: Floats  # (M,) log(1 + events in the warm-up log)
     item: Ints  # (n, k) items of the slates
     reward: Floats  # (n, k) 1 for consumed items, else 0
-    position: Floats  # (n, k) propensity of this item at this position; NaN if the agent reports none
-    prefix: Floats  # (n, k) propensity of the items from the first position to this one
-    slate: Floats  # (n,) propensity of the slate
-    left_out: int  # Number of slates that are left out because they have an empty position
+    position: Floats  # (n, k) probability of this item at this position; NaN if the agent does not state it
+    prefix: Floats  # (n, k) probability of the slate's items from the first position to this one
+    slate: Floats  # (n,) probability of the complete slate
+    left_out: int  # number of slates that were left out because they have an empty position
 
 
 def logged_arm(
@@ -268,8 +270,8 @@ _SEEN = (
     WrapperSpec("FilterObservation", "gymnasium.wrappers:FilterObservation", _KEYS),
     WrapperSpec("FlattenObservation", "gymnasium.wrappers:FlattenObservation", {}),
 )
-"""Wrappers that make the environment's observations those of the data set: one vector, which d3rlpy asks for."""
-# d3rlpy asks for a largest number of steps. An episode ends with its last round, long before this one.
+"""Wrappers that turn the environment's observations into those of the data set: one vector, which d3rlpy needs."""
+# d3rlpy asks for a largest number of steps. It is never reached, because an episode ends with its last round.
 _NO_LIMIT = 1 << 24
 
 
@@ -314,10 +316,11 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
     high = np.array([1.0, 1.0, GROUND_BOUND], np.float32)
     ranked = spaces.MultiDiscrete(np.full(k, arm.n_items))
     market = _Spaces(env_spec(config, arm.seed), spaces.Box(0 * high, high), ranked)
-    # The environment's last observation: the run is over, and nobody waits for a slate.
+    # In the environment's last observation, the run is over, and no arrival waits.
     last = np.array([[1.0, 1.0, 0.0]])
     observed = np.vstack([arm.context, last]).astype(np.float32)
-    chances = np.append(arm.slate, 0.0)[:, None]  # Minari 0.5.4 cannot read a one-dimensional info back
+    # Minari 0.5.4 cannot read a one-dimensional info, so it gets a second dimension.
+    chances = np.append(arm.slate, 0.0)[:, None]
     ends = np.arange(n) == n - 1
     episode = EpisodeBuffer(
         id=0,
@@ -369,7 +372,7 @@ def _lift_data(draft: Path, dataset_id: str, folder: Path) -> None:
 def _datasets_at(folder: Path) -> Iterator[None]:
     """Let Minari keep its data sets in a folder."""
     before = os.environ.get(_WHERE)
-    os.environ[_WHERE] = str(folder.absolute())  # Minari joins a relative path to the folder twice
+    os.environ[_WHERE] = str(folder.absolute())  # Minari would join a relative path to the folder twice
     try:
         yield
     finally:

@@ -16,14 +16,15 @@ from typing import Any
 class Kind:
     """A kind of run, such as a comparison."""
 
-    name: str  # Value of kind
-    label: str  # Name in messages, with its article
-    command: str  # Command of `rimsim` that makes it
-    mark: str  # Entry of `config.yaml` that no other kind has; empty: the kind without any
-    tables: tuple[str, ...]  # Tables whose content its digest covers; the first is its main table
-    config: str = ""  # Record of its entry `mark`, as `module:name`; empty: none
-    report: str = ""  # Function that makes the report of a run, as `module:name`
-    resumable: bool = False  # An interrupted run can be resumed
+    name: str  # name of the kind
+    label: str  # name of such a run in messages, with its article
+    command: str  # command of `rimsim` that makes such a run
+    mark: str  # entry of `config.yaml` that no other kind has; empty for the one kind without such an entry
+    tables: tuple[str, ...]  # tables that its digest covers; the first is the main table
+    # Record that reads the entry `mark`, as `module:name`; empty: there is no record.
+    config: str = ""
+    report: str = ""  # function that makes the report of a run, as `module:name`
+    resumable: bool = False  # True if an interrupted run can be resumed
 
 
 _KINDS = "rimsim.scenarios.kinds"

@@ -55,8 +55,8 @@ class RunResult(RunTables):
         return self.run.config
 
 
-Show: TypeAlias = Callable[[str], None]  # called with a line of progress
-Count: TypeAlias = Callable[[int], None]  # called with a number of arrivals served
+Show: TypeAlias = Callable[[str], None]  # function that is called with a line of progress
+Count: TypeAlias = Callable[[int], None]  # function that is called with a number of served arrivals
 
 
 def own_log(
@@ -153,11 +153,11 @@ class Panel:
 
     title: str
     labels: Sequence[str]
-    value: pd.Series[float]  # Estimate for each label
-    width: pd.Series[float]  # Width of each estimate's 95% interval
-    truth: float  # True value, drawn as a solid line
-    reference: float  # Value that estimates are compared with, drawn as a dotted line
-    limits: tuple[float, float] | None = None  # Ends of the axis; estimates outside are drawn at its edge
+    value: pd.Series[float]  # estimate for each label
+    width: pd.Series[float]  # width of each estimate's 95% interval
+    truth: float  # true value, drawn as a solid line
+    reference: float  # value that estimates are compared with, drawn as a dotted line
+    limits: tuple[float, float] | None = None  # ends of the axis; estimates outside are drawn at the edge
 
 
 def interval_panels(message: str, caption: str, panels: Sequence[Panel]) -> Figure:

@@ -38,12 +38,13 @@ from rimsim.scenarios.report.record import Plot
 from rimsim.scenarios.runs.arms import subject_of
 from rimsim.system import draft_file
 
-__all__ = ["GREY", "style"]  # for charts elsewhere
+__all__ = ["GREY", "style"]  # modules with other charts import these two from here
 NARROW = 4.2
-"""Width in inches of a chart on a phone, whose letters then have about the size of the text."""
-_MANY = 4  # with more agents than this, bands are paler, so that overlapping bands can be told apart
-_LETTERS = 11.5  # letters of a label that fit into an inch
-_WIDE = 20.0  # ratio of the largest to the smallest count above which an axis is logarithmic
+"""Width, in inches, of a chart on a phone. Its letters then have about the size of the page's text."""
+# Largest number of agents with bands in full colour. With more agents, bands are paler, because they overlap.
+_MANY = 4
+_LETTERS = 11.5  # number of letters of a label that fit into an inch
+_WIDE = 20.0  # ratio of the largest to the smallest count from which on an axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def write_png(plot: Plot, folder: Path) -> Path | None:
         wrap_labels(made)
         title = made.heading.message if isinstance(made, ChartFigure) else plot.name
         with draft_file(path) as draft:
-            # Matplotlib would write its version into the file. Without it, equal runs have equal files.
+            # By default, Matplotlib writes its version into the file. Without it, equal runs have equal files.
             made.savefig(draft, metadata={"Software": None, "Title": title})
     letters = "".join(text.get_text() for text in made.findobj(Text))
     if missing := missing_letters(letters):
@@ -115,7 +116,7 @@ class PageChart:
     caption: str
     wide: Markup
     narrow: Markup
-    """Drawing for a phone."""
+    """Drawing of the chart for a phone."""
 
 
 def page_chart(plot: Plot) -> PageChart | None:
@@ -123,7 +124,7 @@ def page_chart(plot: Plot) -> PageChart | None:
     drawings = []
     heading = Heading(plot.name, "")
     for width in (WIDTH, NARROW):
-        # Text stays text in the drawing, so the browser needs a font that it has.
+        # Letters stay text in the drawing, so the browser needs a font that is installed.
         with style(width), mpl.rc_context({"font.family": FONT}):
             made = plot.make()
             if made is None:
@@ -139,7 +140,7 @@ def page_chart(plot: Plot) -> PageChart | None:
 def _svg(made: Figure, name: str, label: str) -> Markup:
     """Labelled ``<svg>`` element that scales and takes the page's background."""
     text = io.StringIO()
-    # Names of clip paths and markers are hashes; the salt keeps those of two drawings on a page apart.
+    # Names of clip paths and markers are hashes. The salt makes those of two drawings on a page different.
     with mpl.rc_context({"svg.hashsalt": name}):
         made.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     drawing = text.getvalue()
@@ -377,7 +378,7 @@ def plot_means(
         marker=look.marker,
         markersize=15 if ring else size,
         markerfacecolor="none" if ring else look.colour,
-        markeredgecolor=look.colour if ring else "white",  # points one over another stay apart
+        markeredgecolor=look.colour if ring else "white",  # a white edge keeps overlapping points apart
         markeredgewidth=2 if ring else 1,
         linestyle=line,
         linewidth=2,

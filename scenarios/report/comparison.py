@@ -38,7 +38,7 @@ def over_rounds(data: PictureTables) -> Figure | None:
     shortfall, second_shortfall = tables.shortfalls(data.unit)
     candidates = ("utility", shortfall, *loop.METRICS, *data.own)
     metrics = [metric for metric in candidates if (rounds["metric"] == metric).any()]
-    if not metrics or tables.last_round(rounds) == 0:  # a curve needs two rounds
+    if not metrics or tables.last_round(rounds) == 0:  # a curve needs at least two rounds
         return None
     looks = charts.styles(rounds["agent"].unique())
     dashed = "" if frozen.empty else " Dashed: on a platform that never retrains."
@@ -71,7 +71,7 @@ def calibration(data: PictureTables) -> Figure | None:
         return None
     looks = charts.styles(rounds["agent"].unique())
     late = sentences.calibration_by_visit(rounds)
-    if late.empty:  # late rounds have only one type of visit
+    if late.empty:  # late rounds have only one type of visit, so there is nothing to compare
         return None
     chosen = tables.subject(looks)
     name = chosen if chosen in late.index else late.index[0]
@@ -96,7 +96,7 @@ def calibration(data: PictureTables) -> Figure | None:
 
 
 _Picture = Callable[[PictureTables], "Figure | None"]
-# Sections of the report in their order: title, text, and name of a plot → function that draws it.
+# Sections of the report, in order: title, text, and name of a plot → function that draws it.
 _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
     ("By round", "", {"rounds": over_rounds}),
     ("The front: relevance against diversity", "Up and to the right is better.", {"front": loop.front}),
@@ -137,7 +137,7 @@ _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
 )
 PICTURES = {name: picture for _, _, pictures in _SECTIONS for name, picture in pictures.items()}
 """Name of a plot → function that draws it."""
-_ITEMS = "lorenz"  # plot of the section that also shows the tables of items
+_ITEMS = "lorenz"  # name of the plot whose section also has the tables of items
 
 
 def comparison_report(run: RunFolder) -> Report:
@@ -153,7 +153,7 @@ def comparison_report(run: RunFolder) -> Report:
     )
     warnings = [note for note in checks if note is not None and note.startswith("warning")]
     cautions = (
-        status_note(run, [run]),  # this caution comes first, because it limits all that follows
+        status_note(run, [run]),  # this caution comes first, because it limits everything after it
         *sentences.notes_of([run]),
         *warnings,
         *sentences.undelivered_notes(run),
@@ -216,9 +216,8 @@ def comparison_plots(run: RunFolder) -> tuple[Plot, ...]:
 
 def _sections(run: RunFolder) -> Iterator[Section]:
     """Sections with plots."""
-    read = cache(
-        partial(picture_tables, run)
-    )  # the ledger is large, so it is read once, when the first picture is drawn
+    # The ledger is large, so it is read once, when the first picture is drawn.
+    read = cache(partial(picture_tables, run))
     yield from group_sections(run)
     for title, text, pictures in _SECTIONS:
         plots = tuple(Plot(name, partial(_drawn, picture, read)) for name, picture in pictures.items())
@@ -324,7 +323,7 @@ def _requirements_table(run: RunFolder) -> TextTable | None:
     return tables.pivoted(f"{title}, {tables.interval_words(len(run.seeds))}", means, ["promise"], agents)
 
 
-# Entries of config.yaml that hold settings; the others, such as the command line, are facts about the run.
+# Entries of config.yaml that hold settings. All other entries, such as the command line, are facts about the run.
 _SETTINGS = ("scenario", "backtest", "validate", "sweep", "agents", "control", "frozen", "seeds", "versions")
 _SHOWN = {
     "sweep": ("utility", "coverage", "perplexity", "examined_shortfall", "shortfall"),

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from rimsim.scenarios.report.record import Report, TextTable
 
-_GAP = 2  # number of spaces between columns
+_GAP = 2  # number of spaces between two columns
 
 
 def show(report: Report, console: Console) -> None:
@@ -44,15 +44,14 @@ def _print_answer(report: Report, console: Console) -> None:
 
 
 _NAME = 10
-"""Width of the names of places."""
+"""Width of the names of files and folders, in letters."""
 
 
 def _place(name: str, place: str, console: Console) -> str:
     """Lines of a place; a terminal breaks them between words."""
     line = f"{name:{_NAME}} {place}"
-    if not console.is_terminal or place.startswith(
-        ("rimsim ", "tensorboard ")
-    ):  # a broken command could not be copied into a shell
+    # A command that is broken into lines could not be copied into a shell.
+    if not console.is_terminal or place.startswith(("rimsim ", "tensorboard ")):
         return line
     indent = " " * (_NAME + 1)
     return textwrap.fill(
@@ -99,7 +98,7 @@ def _part(table: TextTable, title: str, columns: Sequence[int], width: int) -> T
         collapse_padding=True,
     )
     for name in table.columns[: table.labels]:
-        part.add_column(name, overflow="fold")  # on a narrow console labels are wrapped, numbers never
+        part.add_column(name, overflow="fold")  # on a narrow console, labels are wrapped, but numbers are not
     numbers = (*range(table.labels), *columns)
     has_room = sum(max(_width(table, each), len(_header(table, each)) + _GAP) for each in numbers) <= width
     for number in columns:

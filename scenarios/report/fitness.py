@@ -13,11 +13,11 @@ from rimsim.measures import FIT, UNFIT, UNFIT_VERDICT
 from rimsim.scenarios.report.tables import signed
 from rimsim.scenarios.runs.store import RunFolder
 
-_NAMED = 3  # largest number of reversed pairs that a sentence names
+_NAMED = 3  # largest number of reversed pairs that a sentence lists
 _COMPARED = ("bag", "factors", "ease", "gru")
-"""Truths that a validation should compare, where no truth is known to be fit."""
+"""Truths that a validation should compare if no truth is known to be fit."""
 _SLOW = ("gru", "transformer", "graph")
-"""Truths to compare after ``auto`` has tried those that are quickly fitted."""
+"""Truths to compare after ``auto`` has tried all truths that are fitted quickly."""
 
 
 def fitness_of(run: RunFolder) -> Fitness | None:

@@ -17,7 +17,8 @@ from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import RunFolder
 
 MAX_GROUPS = 24
-"""Groups in a table or picture; of more, those that gained most and those that lost most."""
+"""Largest number of groups in a table or picture. If there are more, it shows those that gained most and those that
+lost most."""
 
 
 def guarantees_items(exposure: ExposureConfig) -> bool:
@@ -59,17 +60,17 @@ class GroupFigures:
 
     column: str
     late: pd.DataFrame
-    """Columns agent, seed, group, metric, value: means over late rounds, without controls."""
+    """Table of means over late rounds, without controls. Columns: agent, seed, group, metric, value."""
     base: str
-    """Baseline agent."""
+    """Name of the baseline agent."""
     agent: str | None
-    """Agent that the report compares with the baseline; None: the run has only one agent."""
+    """Name of the agent that the report compares with the baseline; None: the run has only one agent."""
     words: str
-    """Name of the late rounds."""
+    """Words that name the late rounds."""
     unit: str = "examined"
-    """Unit of the guarantees, ``exposure.unit``."""
+    """Unit of the guarantees, from ``exposure.unit``."""
     memberships: tuple[str, ...] = ()
-    """Texts of the column, one per item."""
+    """Text of the column for each item."""
 
     def values(self, agent: str, metric: str) -> pd.DataFrame:
         """Values of a metric (groups × seeds)."""

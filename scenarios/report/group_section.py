@@ -14,9 +14,9 @@ from rimsim.scenarios.runs.arms import file_name
 from rimsim.scenarios.runs.store import RunFolder
 
 _ALL = "all"
-"""Name of the row of sums."""
+"""Name of the row with sums over all groups."""
 _CHANGES = ("exposures", "consumptions", "revenue")
-"""Metrics whose change against the baseline is in the table."""
+"""Metrics whose change against the baseline the table shows."""
 
 
 def group_sections(run: RunFolder) -> list[Section]:

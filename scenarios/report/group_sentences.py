@@ -13,7 +13,7 @@ from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import RunFolder
 
 _STARVED = 0.1
-"""Share of its guarantee below which a sentence counts a group among the starved."""
+"""Share of its guarantee below which a group counts as starved in a sentence."""
 
 
 def group_sentences(run: RunFolder) -> list[str]:

@@ -17,7 +17,7 @@ from rimsim.scenarios.runs.files import write_text
 from rimsim.scenarios.runs.store import RunFolder, repeat_command
 
 PAGE = "report.html"
-"""Name of the page in a run folder."""
+"""Name of the report's page in a run folder."""
 
 
 def write_page(report: Report, run: RunFolder, path: Path | None = None) -> Path:

@@ -25,10 +25,11 @@ from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import RunFolder, table_in
 
 DECILES = 10
-"""Groups of arrivals by intensity, or of items by popularity."""
-_GROUPS = ("provider", "genres")  # columns of the catalogue; an item may be in several groups, joined by |
+"""Number of groups of arrivals by intensity, or of items by popularity."""
+# Columns of the catalogue with groups; an item may be in several groups, joined by |.
+_GROUPS = ("provider", "genres")
 _ROUND = ["agent", "seed", "round"]
-_EACH = 8  # number of items that gained most, and of those that lost most, in a table
+_EACH = 8  # number of items in a table that gained most, and of items that lost most
 _MOST_GROUPS = 20
 
 
@@ -73,7 +74,7 @@ def delivery(run: RunFolder) -> pd.DataFrame:
     keys = rounds[_ROUND].drop_duplicates(ignore_index=True).rename_axis("key").reset_index()
     is_known = config.exposure.examination == "known"
     consumer = plugs_of(config)[1]
-    # Agents count exposures of a round with the decay that was estimated at the end of the round before.
+    # In a round, agents count exposures with the γ that was estimated at the end of the round before.
     decays = [
         config.consumer.position_decay
         if is_known
@@ -82,7 +83,7 @@ def delivery(run: RunFolder) -> pd.DataFrame:
     ]
     weights = np.array([weights_of(config, consumer, decay) for decay in decays]).reshape(-1, config.slate)
     shown = table_in(run.folder, "ledger", (*_ROUND, "position", "item")).merge(keys)
-    shown["delivered"] = weights[shown["key"], shown["position"] - 1]  # positions are counted from 1
+    shown["delivered"] = weights[shown["key"], shown["position"] - 1]  # positions count from 1
     delivered = shown.groupby(["key", "item"], as_index=False)["delivered"].sum()
     table = keys.merge(run.required).merge(delivered, "left").merge(run.catalogue[["item", "id"]])
     average = np.array([measures.mean_weight(weight_row) for weight_row in weights])
@@ -174,7 +175,7 @@ def slates_of(shown: pd.DataFrame, arrivals: Array) -> Ints:
     position = shown["position"].to_numpy(np.int64)
     row = pd.Index(arrivals).get_indexer(pd.Index(shown["arrival"]))
     slates = np.full((len(arrivals), int(position.max())), -1, np.int64)
-    slates[row, position - 1] = shown["item"].to_numpy(np.int64)  # positions are counted from 1
+    slates[row, position - 1] = shown["item"].to_numpy(np.int64)  # positions count from 1
     return slates
 
 

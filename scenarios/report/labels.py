@@ -15,14 +15,14 @@ from matplotlib.transforms import Bbox
 
 from rimsim.scenarios.report.charts import AgentStyle, bars
 
-# Offsets of a label from its point, best first. From the ninth on a line leads from the point to its label.
+# Offsets of a label from its point, best first. The first ``_NEAR`` offsets need no line from the label to its point.
 _NEAR = 8
 _OFFSETS = [(9, 7), (9, -18), (-9, 7), (-9, -18), (14, -5), (-14, -5), (0, 16), (0, -28)] + [
     (across * reach // 2, up * reach - 5)
     for reach in (30, 45, 60, 80)
     for across, up in ((1, 1), (-1, 1), (1, -1), (-1, -1), (3, 1), (-3, 1), (3, -1), (-3, -1))
 ]
-_GAP = 0.075  # smallest distance of two labels at line ends, as a share of the height of the axis
+_GAP = 0.075  # smallest distance between two labels at line ends, as a share of the height of the axis
 
 
 def label_means(ax: Axes, means: pd.DataFrame, x: str, y: str, looks: Mapping[str, AgentStyle]) -> None:
@@ -109,7 +109,8 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], colours: Mappi
     to_axes = ax.transData + ax.transAxes.inverted()
     ordered = sorted(ends, key=lambda name: ends[name][1])
     heights = np.array([to_axes.transform(ends[name])[1] for name in ordered])
-    # The nearest ascending heights with a gap: a running mean of heights less their gaps (pool adjacent violators).
+    # These are the nearest ascending heights with a gap: pool adjacent violators gives a rising mean of the heights
+    # minus their gaps.
     gaps = _GAP * np.arange(len(heights))
     pools: list[list[float]] = []
     for height in heights - gaps:

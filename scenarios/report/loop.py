@@ -23,14 +23,15 @@ from rimsim.scenarios.report.tables import last_round, retrained
 from rimsim.scenarios.runs.arms import CHAIN, control_name, is_control
 
 PARTS = ("retraining", "data", "selection", "feedback")
-"""Differences of successive arms: frozen → organic (log) → random (random slates) → static (frozen model) → agent."""
+"""Names of the parts of an effect of retraining. Each is the difference of successive arms: frozen → organic (log) →
+random (random slates) → static (frozen model) → agent."""
 FEEDBACK = PARTS[-1]
 LOOP = "loop"
-"""Selection and feedback together, if no static control separates the two."""
+"""Name of selection and feedback together, if no static control separates the two."""
 OWN = "own-history"
-"""Agent minus a control that retrains on events of another market of the same agent."""
+"""Name of the difference between an agent and a control that retrains on events of another market of the same agent."""
 ALL = "all"
-"""Sum of the parts: from the frozen arm to the agent itself."""
+"""Name of the sum of all parts, from the frozen arm to the agent itself."""
 PART_LOOKS = {
     "retraining": charts.AgentStyle(AMBER, "s"),
     "data": charts.AgentStyle("#62b578", "^"),
@@ -42,7 +43,7 @@ PART_LOOKS = {
     "data+loop": charts.AgentStyle("#58ade4", "P"),
     ALL: charts.AgentStyle("#000000", "o"),
 }
-# Part of retraining → its name in a title. A title is about the first part that the run's controls identify.
+# Part of retraining → its name in a title. A title is about the first part that the controls of the run separate.
 _WORDS = {
     FEEDBACK: "Feedback",
     LOOP: "The loop",
@@ -50,9 +51,9 @@ _WORDS = {
     "data+loop": "Retraining on its own market",
 }
 METRICS = ("coverage", "effective_items", "log_gini")
-"""Measures of the loop, drawn by round."""
+"""Names of the measures that show the feedback loop, drawn by round."""
 _FEW = ("coverage", "effective_items", "utility")
-"""Metrics drawn if several agents have controls; for one agent, more metrics are drawn."""
+"""Names of the metrics that are drawn if several agents have controls. For one agent, more metrics are drawn."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ class Part:
 
     agent: str
     name: str
-    """One of :data:`PARTS`, ``all`` or ``own-history``; if a control is missing, parts joined by ``+``, or ``loop``."""
+    """Name of the part: an element of :data:`PARTS`, ``all`` or ``own-history``. If a control is missing, it is
+    ``loop``, or names of parts joined by ``+``."""
     arm: str
-    """Arm from which ``minus`` is subtracted."""
+    """Name of the arm from which ``minus`` is subtracted."""
     minus: str
 
     @property
@@ -171,7 +173,7 @@ def front(data: PictureTables) -> Figure | None:
     ax.set_ylabel("utility (expected consumptions per slate)")
     charts.reach_zero(ax)
     spreads = means["mean", "perplexity"].astype(float)[list(looks)]
-    # On a linear axis, agents with a small spread would lie over one another at the left edge.
+    # On a linear axis, agents with a small spread would overlap at the left edge.
     if len(spreads) > 1 and 0 < 10 * spreads.min() < spreads.max():
         ax.set_xscale("log")
         ax.set_xlim(spreads.min() / 2.2, spreads.max() * 1.8)

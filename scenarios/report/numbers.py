@@ -22,7 +22,7 @@ def per_cent(share: float) -> str:
     """
     size = 100 * abs(share)
     sign = "−" if share < 0 else ""
-    if 0 < size < 0.05:  # one decimal would read 0.0
+    if 0 < size < 0.05:  # with one decimal, the number would read 0.0
         return f"{sign}<0.1%"
     if 99.95 <= size < 100:
         return f"{sign}>99.9%"

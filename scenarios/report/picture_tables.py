@@ -17,7 +17,7 @@ from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.runs.store import RunFolder, table_in
 
 _LEDGER = ("agent", "seed", "round", "arrival", "position", "item", "price", "consumed")
-_LONGEST = 44  # largest number of characters of an item's name; longer names are cut
+_LONGEST = 44  # largest number of letters of an item's name; longer names are cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,34 +28,33 @@ class PictureTables:
     """
 
     rounds: pd.DataFrame
-    """Columns agent, seed, round, metric, value; controls are named ``NAME-frozen``, ``-organic`` or ``-random``."""
+    """Columns agent, seed, round, metric, value. Controls are called ``NAME-frozen``, ``-organic`` or ``-random``."""
     n_items: int
-    """Size of the catalogue, M."""
+    """M, the size of the catalogue."""
     ledger: pd.DataFrame | None = None
-    """Columns agent, seed, round, arrival, position, item, price, consumed; a row per exposure of late rounds."""
+    """Columns agent, seed, round, arrival, position, item, price, consumed. Each row is an exposure of a late round."""
     required: Mapping[tuple[int, int], Ints] | None = None
     """(seed, round) → (M,) required exposures b."""
     arrivals: pd.DataFrame | None = None
-    """Columns agent, seed, round, arrival, ground_intensity: λ(x) by the agent's model, also without a slate.
-
-    This table, ``prices`` and ``reliability`` have late rounds, too.
-    """
+    """Columns agent, seed, round, arrival, ground_intensity: λ(x) by the agent's model, including arrivals without a
+    slate. Like ``prices`` and ``reliability``, this table has late rounds only."""
     prices: pd.DataFrame | None = None
-    """Columns agent, seed, round, item, price, cost: v at the end of each round, and c."""
+    """Columns agent, seed, round, item, price, cost: price v at the end of each round, and cost c."""
     reliability: pd.DataFrame | None = None
-    """Columns agent, seed, round, decile, exposures, predicted, consumed, by decile of the predicted consumptions."""
+    """Columns agent, seed, round, decile, exposures, predicted, consumed. The deciles are those of the predicted
+    consumptions."""
     campaigns: pd.DataFrame | None = None
-    """Columns agent, seed, round, name, due, delivered: exposures per campaign and round."""
+    """Columns agent, seed, round, name, due, delivered: exposures of each campaign and round."""
     popularity: Ints | None = None
     """(M,) events of each item in the warm-up log."""
     names: Sequence[str] = ()
-    """(M,) title, id or number of each item; empty: unknown."""
+    """(M,) title, id or number of each item; empty if names are unknown."""
     unit: str = "examined"
     """Unit of the reported guarantees."""
     weights: Floats | None = None
-    """(k,) weight of an exposure at each position in the unit of guarantees; None: 1."""
+    """(k,) weight of an exposure at each position, in the unit of guarantees; None: all weights are 1."""
     measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
-    """Metric → measure."""
+    """Name of a metric → its measure."""
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -86,9 +85,8 @@ def picture_tables(run: RunFolder) -> PictureTables:
     unit = reported_unit(rounds, scenario.exposure.unit)
     weights = measures.position_weights(scenario.consumer.position_decay, scenario.slate)
     if scenario.exposure.groups and scenario.exposure.beta == 0 and scenario.exposure.each is None:
-        rounds = rounds[
-            ~rounds["metric"].isin(shortfalls("shown"))
-        ]  # only groups have guarantees, so no single item can miss one
+        # Only groups have guarantees here, so a single item has no guarantee to miss.
+        rounds = rounds[~rounds["metric"].isin(shortfalls("shown"))]
     return PictureTables(
         rounds=rounds,
         n_items=len(events),
@@ -100,7 +98,8 @@ def picture_tables(run: RunFolder) -> PictureTables:
         campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(planned)],
         popularity=events,
         unit=unit,
-        # If each arm estimates γ itself, arms weight positions differently, and exposures as shown are drawn.
+        # If each arm estimates γ itself, the weights of positions differ between arms. Then exposures are drawn as
+        # shown.
         weights=weights if unit == "examined" and scenario.exposure.examination == "known" else None,
         names=item_names(run.catalogue),
         measures=run.measures,

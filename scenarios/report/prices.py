@@ -20,10 +20,10 @@ from rimsim.scenarios.report.numbers import count_of, per_cent
 from rimsim.scenarios.report.picture_tables import PictureTables
 
 _PLACES = {"least popular": 0.02, "lower quarter": 0.25}
-"""Title of a panel → popularity rank of the panel's item among guaranteed items, from 0 to 1."""
-_WIDEST = 34  # largest number of characters of an item's name above a panel
-_MOST = 5  # largest number of campaigns that are drawn; large ones come first
-_HIGHEST = 3.0  # end of an axis of delivered exposures, in units of the required exposures
+"""Title of a panel → popularity rank of its item among guaranteed items, from 0 to 1."""
+_WIDEST = 34  # largest number of letters of an item's name above a panel
+_MOST = 5  # largest number of campaigns that are drawn, those with most exposures
+_HIGHEST = 3.0  # end of the axis of delivered exposures, in units of the required exposures
 
 
 def bonus_deciles(data: PictureTables) -> pd.DataFrame:
@@ -131,7 +131,7 @@ def item_courses(data: PictureTables) -> pd.DataFrame:
 
 def _course(shown: pd.DataFrame, order: pd.Index[int], weights: Floats | None) -> pd.DataFrame:
     """Delivered exposure and bonus of an item after each exposure."""
-    position = shown["position"].to_numpy(np.int64) - 1  # positions are counted from 1
+    position = shown["position"].to_numpy(np.int64) - 1  # positions count from 1
     weight = np.ones(len(shown)) if weights is None else weights[position] / measures.mean_weight(weights)
     price = shown["price"].to_numpy(np.float64)
     course = pd.DataFrame(
@@ -294,12 +294,11 @@ def requirement(data: PictureTables) -> Figure | None:
         ax.text(0.05, 0.96, text, transform=ax.transAxes, va="top", fontsize=10, fontweight="bold")
     for ax in grid[len(looks) :]:
         ax.set_axis_off()
-    for ax in grid[: len(looks)][-across:]:  # the lowest panel of each column carries the scale
+    for ax in grid[: len(looks)][-across:]:  # the lowest panel of each column has the axis labels
         ax.tick_params(labelbottom=True)
         first, _, last = ax.get_xticklabels()
-        first.set_horizontalalignment(
-            "left"
-        )  # centred, it would run into the last label of the panel on its left
+        # A centred label would overlap the last label of the panel to the left.
+        first.set_horizontalalignment("left")
         last.set_horizontalalignment("right")
     figure.supxlabel("share of the guaranteed items", fontsize=11)
     figure.supylabel("exposure / required exposure", fontsize=11)

@@ -20,14 +20,15 @@ class TextTable:
 
     title: str
     columns: tuple[str, ...]
-    """Headers of columns; the columns that name the row come first."""
+    """Headers of columns. The columns that identify a row come first."""
     rows: tuple[tuple[str, ...], ...]
     labels: int = 1
-    """Number of leading columns that name the row."""
+    """Number of first columns that identify a row."""
     main: tuple[str, ...] = ()
-    """Columns that the terminal prints besides those that name the row; empty: all."""
+    """Names of the columns that the terminal prints besides those that identify a row; empty: all columns."""
     short: Mapping[str, str] = field(default_factory=dict)
-    """Column → shorter header on the terminal, where columns that it must be told from are not printed."""
+    """Header of a column → shorter header for the terminal, which prints fewer columns that it could be confused
+    with."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class Plot:
     """Figure with the name of its file."""
 
     name: str
-    """File name without its ending."""
+    """Name of the picture's file, without its ending."""
     make: Callable[[], Figure | None]
-    """Function that draws the figure; returns None if the run lacks the data."""
+    """Function that draws the figure. It returns None if the run lacks the data."""
     png: bool = True
-    """True if the figure is also a file in ``pictures/``; False if it is only on the page."""
+    """True if the figure is also a file in ``pictures/``; False if it is on the page only."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Section:
 
     title: str
     text: str = ""
-    """Instructions for reading the section."""
+    """Instructions on how to read the section."""
     plots: tuple[Plot, ...] = ()
     tables: tuple[TextTable, ...] = ()
     details: Callable[[], Iterable[TextTable]] = tuple
-    """Function that makes further tables, which are only on the page."""
+    """Function that makes further tables, which are on the page only."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +62,20 @@ class Report:
 
     question: str
     answer: tuple[str, ...] = ()
-    """Sentences that answer the question, with intervals; names are in backticks."""
+    """Sentences that answer the question of the run, with intervals; names are in backticks."""
     cautions: tuple[str, ...] = ()
-    """Limits of the answer, one sentence per limit."""
+    """Sentences on limits of the answer, one per limit."""
     checks: tuple[str, ...] = ()
-    """Results of checks that do not limit the answer, such as the agreement of a fit truth."""
+    """Results of checks that do not limit the answer, such as a fit truth's agreement."""
     setting: tuple[str, ...] = ()
-    """Facts about the run: log, rounds, seeds."""
+    """Facts about the run: its log, rounds and seeds."""
     sections: tuple[Section, ...] = ()
     settings: str = ""
-    """All settings of the run, as YAML."""
+    """All settings of the run, as text in YAML."""
     places: Callable[[], Iterable[tuple[str, str]]] = tuple
-    """Function that returns names and places of the run's files; called when these are printed."""
+    """Function that returns names and paths of the run's files. It is called when these are printed."""
     headings: tuple[str, str] = ("", "")
-    """Lines above the answer and above the cautions on the terminal; empty: none."""
+    """Lines above the answer and above the cautions on the terminal; empty: no lines."""
 
     @property
     def plots(self) -> tuple[Plot, ...]:

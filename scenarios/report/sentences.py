@@ -18,11 +18,11 @@ from rimsim.scenarios.runs.arms import is_control
 from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import RunFolder
 
-_MOST = 3  # largest number of agents that a sentence each is written about
-_NEGLIGIBLE = 0.005  # undelivered share below which no note on causes is written
+_MOST = 3  # largest number of agents for which each gets a sentence of its own
+_NEGLIGIBLE = 0.005  # undelivered share up to which no note on causes is written
 MISCALIBRATED = 1.5
-"""Ratio of the calibrations of two types of visit above which a report warns."""
-_UNCHANGED = 0.0005  # undelivered share below which a sentence would read 0%, so that it is left out
+"""Ratio between the calibrations of two types of visit above which a report warns."""
+_UNCHANGED = 0.0005  # undelivered share below which a sentence is left out, because it would read 0%
 
 
 def with_interval(
@@ -239,9 +239,8 @@ def undelivered_notes(run: RunFolder) -> list[str]:
     notes = [] if run.undeliverable is None else [_infeasible(run.undeliverable)]
     for name in run.agents:
         missing = float(means.get((name, undelivered), 0.0))
-        bound = means.get(
-            (name, "prices_at_bound")
-        )  # an agent without prices ignores guarantees, so prices are not the cause
+        # An agent without prices ignores guarantees, so prices are not the cause of undelivered exposures.
+        bound = means.get((name, "prices_at_bound"))
         if bound is None or missing <= _NEGLIGIBLE:
             continue
         at_bound = (rounds["agent"] == name) & (rounds["metric"] == "prices_at_bound") & (rounds["value"] > 0)
@@ -260,7 +259,7 @@ def calibration_notes(rounds: pd.DataFrame) -> list[str]:
     """Warnings about platforms that overvalue one type of visit."""
     notes = []
     for name, (first, returning) in calibration_by_visit(rounds).iterrows() if len(rounds) else ():
-        # No guarantee is priced by the platform of a control, so its calibration costs nothing.
+        # A control is left out: its platform prices no guarantee, so wrong predictions cost nothing.
         if not is_control(str(name)) and max(first, returning) > MISCALIBRATED * min(first, returning):
             notes.append(
                 f"warning: for each actual consumption, the platform of {name} predicted {figure(first)} on first "

@@ -40,10 +40,10 @@ _SHOWN = (
 )
 _MAIN = ("utility", "revenue", "perplexity", "coverage", "examined_shortfall")
 _LOOPED = ("coverage", "effective_items", "utility")
-_NO_CHANGE = 1e-12  # an equal change at all seeds that is smaller than this is a rounding error of 0
-_PALEST = (
-    0.15  # smallest depth of colour of a significant cell, from 0 (white) to 1 (largest value of its column)
-)
+# A change that is equal at all seeds and smaller than this is a rounding error of 0.
+_NO_CHANGE = 1e-12
+# Smallest depth of colour of a significant cell. White is 0, and the largest value of a column is 1.
+_PALEST = 0.15
 
 
 def sweep_report(sweep: RunFolder) -> Report:
@@ -78,7 +78,8 @@ def sweep_report(sweep: RunFolder) -> Report:
     if not contrast_matrix.empty:
         title = f"{scenario.name}: differences of late means, {tables.interval_words(len(sweep.seeds))}"
         figures.insert(0, matrix_table(contrast_matrix, fields, title))
-        if contrast_matrix["n"].max() > 1:  # with one seed there is no interval, so no sign is significant
+        # With one seed there is no interval, so no difference is significant.
+        if contrast_matrix["n"].max() > 1:
             plot = Plot("matrix", partial(matrix_figure, contrast_matrix, fields), png=unfinished is None)
             sections.append(Section("Differences at each point", plots=(plot,)))
     moved = " and ".join(f"`{field}`" for field in sweep.config["sweep"])
@@ -263,7 +264,7 @@ class Contrast:
     title: str
     metric: str
     arm: str
-    """Arm from which ``minus`` is subtracted."""
+    """Name of the arm from which ``minus`` is subtracted."""
     minus: str
 
 
@@ -339,7 +340,8 @@ def matrix_table(contrast_matrix: pd.DataFrame, fields: Sequence[str], title: st
     """Table of a matrix: rows are points, columns contrasts."""
     columns = list(contrast_matrix["contrast"].unique())
     cells: dict[str, dict[str, str]] = {}
-    equal = contrast_matrix["p"].isna() & (contrast_matrix["n"] > 1)  # the same difference at all seeds
+    # The difference is the same at all seeds.
+    equal = contrast_matrix["p"].isna() & (contrast_matrix["n"] > 1)
     marked = contrast_matrix.assign(point=point_names(contrast_matrix, fields), equal=equal)
     shown = ["point", "contrast", "mean", "low", "high", "equal", "sign"]
     for point, contrast, mean, low, high, is_equal, sign in marked[shown].to_numpy().tolist():
@@ -415,7 +417,7 @@ def _matrix_message(contrast_matrix: pd.DataFrame) -> str:
 def by_field(table: pd.DataFrame, field: str, unit: str) -> Figure:
     """Plot of measures over a numeric field, by agent."""
     shortfall, _ = tables.shortfalls(unit)
-    # With β = 0 nothing is guaranteed, so nothing can be undelivered.
+    # With β = 0 nothing is guaranteed, so no exposure can be undelivered.
     values = table if field != "beta" else table[(table["metric"] != shortfall) | (table[field] > 0)]
     present = set(values["metric"])
     metrics = [metric for metric in ("utility", "coverage", shortfall, "perplexity") if metric in present]
@@ -452,7 +454,7 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     for name, look in looks.items():
         curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
         charts.plot_means(front_ax, curve, "perplexity", "utility", look, ring=name in still)
-        # With β = 0 nothing is guaranteed, so nothing can be undelivered.
+        # With β = 0 nothing is guaranteed, so no exposure can be undelivered.
         owing = curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
         charts.plot_means(undelivered_ax, owing, None, undelivered, look)
     front_ax.set_title("Relevance-diversity front", loc="left")
@@ -500,7 +502,7 @@ def _front_message(table: pd.DataFrame, means: pd.DataFrame, field: str, unit: s
     change = last["utility"] / first["utility"] - 1
     wide = "just" if f"{factor:.1f}" == "1.0" else f"{factor:.1f} times"
     wide = f"With {name}, {ends} makes exposure {wide} as wide"
-    if abs(change) < 0.0005:  # less than is written
+    if abs(change) < 0.0005:  # the change would be written as 0.0%
         return f"{wide} and leaves utility the same"
     moved = changes(table, field, unit)
     row = moved[(moved["agent"] == name) & (moved["metric"] == "utility")].iloc[0]

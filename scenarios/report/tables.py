@@ -21,17 +21,18 @@ from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.runs.arms import is_control
 
 REFERENCE = "relevance"
-"""Agent that others are compared with, if it is in the run; it ignores guarantees."""
+"""Name of the agent that others are compared with, if it is in the run. It ignores guarantees."""
 BOUNDS = named("bound")
-"""Agents that serve as bounds; sentences name bounds only if there are no other agents."""
-_GUARANTORS = named("guarantor")  # agents with guarantees, in the order in which titles prefer them
+"""Names of agents that serve as bounds. Sentences mention bounds only if there are no other agents."""
+# Agents with guarantees, in the order in which titles prefer them.
+_GUARANTORS = named("guarantor")
 _BASELINES = named("bound", "baseline", "reference")  # agents without guarantees
 
 
 EFFECTS = ("coverage", "effective_items", "log_gini", "jaccard", "utility")
-"""Metrics of the table of effects of retraining."""
+"""Metrics in the table of effects of retraining."""
 TRENDS = ("utility", "coverage", "effective_items")
-"""Metrics of the table of changes per round, in addition to the undelivered share."""
+"""Metrics in the table of changes per round, besides the undelivered share."""
 
 
 def baseline_of(agents: list[str]) -> str:
@@ -71,9 +72,10 @@ def reported_unit(rounds: pd.DataFrame, unit: str) -> str:
 
 def shown_metrics(unit: str) -> tuple[str, ...]:
     """Metrics of the final table, by ``exposure.unit``."""
-    promises = ("promises_missed", "excess")  # columns of groups and campaigns, if the scenario has any
+    # Columns about groups and campaigns, which exist only if the scenario has some.
+    promises = ("promises_missed", "excess")
     means = ("coverage", "perplexity", "effective_items", "log_gini")
-    # The metric revenue exists only if the log has prices.
+    # The metric `revenue` exists only if the log has prices.
     return ("utility", "revenue", "return", *shortfalls(unit), *promises, *means)
 
 
@@ -143,7 +145,8 @@ def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str])
     return _paired(measures.late_means(rounds), pairs, metrics)
 
 
-_LEVEL = ""  # name of an arm whose values are all 0, so that a slope minus the arm is the slope itself
+# Name of an arm whose values are all 0. A slope minus the slope of this arm is the slope itself.
+_LEVEL = ""
 
 
 def trends(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:

@@ -10,10 +10,10 @@ import pandas as pd
 from rimsim.scenarios.report import tables
 from rimsim.scenarios.report.numbers import count_of, figure, per_cent
 
-_UNCHANGED = 0.0005  # relative change below which a title says that there is none
-_CLOSE = 0.03  # relative error below which a prediction counts as right
-# A title names the third of the deciles that carries most of the guarantee if it carries more than this many times as
-# much as the third that carries least.
+_UNCHANGED = 0.0005  # relative change below which a title says that nothing changed
+_CLOSE = 0.03  # relative error up to which a prediction counts as right
+# A title names the third of the deciles with the largest part of the guarantee. It does so only if this part is more
+# than ``_STEEP`` times the part of the third with the smallest.
 _STEEP = 1.25
 
 

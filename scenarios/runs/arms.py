@@ -12,15 +12,15 @@ from rimsim.errors import ConfigError
 from rimsim.scenarios.runs import store
 
 CHAIN = ("frozen", "organic", "random", "static")
-"""Kinds of controls whose differences add up, from never retrained to the agent itself.
-
-A frozen control never retrains. The others retrain on as many events as the agent: of the log (organic), under random
-slates (random), or under slates of the warm-up model, which never learns (static).
-"""
+"""Kinds of controls whose differences add up, from the frozen control to the agent itself. A frozen control never
+retrains. The others retrain on as many events as the agent. An organic control takes events of the log. A random
+control takes events under random slates. A static control takes events under slates of the warm-up model, which never
+learns."""
 CONTROLS = (*CHAIN, "yoked")
-"""Kinds of controls in ``CHAIN``, and yoked: it retrains on as many events of another market of the same agent."""
+"""Kinds of controls: those in ``CHAIN``, and yoked. A yoked control retrains on as many events of another market of the
+same agent."""
 DONE = "done"
-"""File that marks an arm as complete, in the folder of the arm's states."""
+"""Name of the file that marks an arm as complete, in the folder of the arm's states."""
 
 
 def control_name(agent: str, control: str) -> str:
@@ -61,15 +61,15 @@ class StudyOptions:
     agents: Sequence[str] | None = None
     frozen: Sequence[str] | None = None
     control: Sequence[str] | None = ("frozen",)
-    """Kinds of controls, of :data:`CONTROLS`. None: ``frozen``, in a sweep only with ``frozen`` agents."""
+    """Kinds of controls, names from :data:`CONTROLS`. None: ``frozen``; in a sweep, only if ``frozen`` names agents."""
     seeds: int | Sequence[int] = 2
     certify: bool = True
     ledger: bool = True
     reveal: Sequence[str] = ()
     measures: Sequence[str] = ()
-    """Places of the user's own measures."""
+    """Places of the user's own measures, such as ``file.py:name``."""
     groups: Sequence[str] = ()
-    """Columns of the item table whose groups are reported, in addition to those with a guarantee."""
+    """Columns of the item table whose groups are reported, besides groups with a guarantee."""
 
     @classmethod
     def names(cls) -> list[str]:
@@ -96,20 +96,20 @@ class Arm:
 
     config: ScenarioConfig
     agent: str
-    """Text for :func:`rimsim.agents.make_agent`."""
+    """Text that describes the agent for :func:`rimsim.agents.make_agent`."""
     name: str
-    """Name in tables: that of the agent, followed by the kind of control."""
+    """Name in tables: the name of the agent, followed by the kind of control."""
     seed: int
     folder: Path
     """The run folder."""
     options: StudyOptions
-    """Options of the study, with measures as places."""
+    """Options of the study. Its measures are given as places."""
     control: str | None = None
     """Kind of control; None: the agent itself."""
     labels: tuple[tuple[str, object], ...] = ()
     """Further fields for TensorBoard's table of hyperparameters."""
     shared: Path | None = None
-    """Folder of the sweep, with results that arms of other points can use; None: the run folder."""
+    """Folder of the sweep, with results that arms of other points can reuse; None: the run folder."""
 
     @property
     def group_columns(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from rimsim.scenarios.runs.store import STATES, again
 from rimsim.system import draft_folder
 
 _AGENT = "agent-"
-"""Prefix of the names of an agent's arrays, so that no name is a parameter of :func:`numpy.savez`."""
+"""Prefix of the names of an agent's arrays, so that they differ from parameters of :func:`numpy.savez`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +27,11 @@ class Checkpoint:
     """State of an arm between two rounds."""
 
     market: MarketState
-    """The market at the beginning of the next round."""
+    """State of the market at the beginning of the next round."""
     arm: Mapping[str, Array]
-    """Name → count of the arm."""
+    """Name of a count → count of the arm."""
     agent: Mapping[str, Array]
-    """Name → array of the agent's memory."""
+    """Name of an array → array of the agent's memory."""
 
     def save(self, folder: Path, part: str) -> None:
         """Write the arm's state, and remove the previous state.

@@ -13,7 +13,7 @@ from rimsim.scenarios.runs.schema import TABLES
 from rimsim.scenarios.runs.store import RunFolder
 
 _ALWAYS = ("rounds", "arrivals", "required")
-"""Tables of every comparison."""
+"""Names of the tables that every comparison has."""
 
 
 def digest(run: RunFolder) -> str:

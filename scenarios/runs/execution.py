@@ -23,9 +23,10 @@ from rimsim.system import cores
 Task = TypeVar("Task")
 AnyJob: TypeAlias = Callable[[Any, Report], None]
 Executor: TypeAlias = Callable[[AnyJob, Sequence[Any], Report], dict[int, RimsimError]]
-"""Function that does a job for each task: job, tasks, report of progress → position of a failed task and its error."""
+"""Function that does a job for each task, and reports progress. Its result is the position of each failed task → its
+error."""
 BACKENDS = ("local", "ray")
-"""Places where tasks can run: processes of this machine, tasks on Ray."""
+"""Names of places where tasks can run: processes on this machine, or tasks on Ray."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,15 @@ class Execution:
     """
 
     batch_size: int | None = None
-    """Most arrivals per batch; None: no limit."""
+    """Largest number of arrivals per batch; None: no limit."""
     workers: int | None = None
-    """Number of tasks at once; None: one per core. With ``local``, 1 task runs in this process."""
+    """Number of tasks that run at once; None: one per core. With ``local`` and 1, tasks run in this process."""
     backend: str = "local"
-    """One of :data:`BACKENDS`."""
+    """Name of the place where tasks run, from :data:`BACKENDS`."""
     address: str | None = None
-    """Address of a Ray cluster, ``auto`` or ``host:port``; None: one is started here for the run."""
+    """Address of a Ray cluster, ``auto`` or ``host:port``; None: a cluster is started here for the run."""
     console: Console | None = None
-    """Place of progress bars; None: nowhere."""
+    """Console for progress bars; None: there are no bars."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "workers"):
@@ -115,15 +116,15 @@ class Stage(Generic[Task]):
     """Stage: tasks that can run in parallel, with progress bar."""
 
     bar: str
-    """Text before the bar; stages with the same text share one."""
+    """Text before the progress bar. Stages with the same text share a bar."""
     job: Callable[[Task, Report], None]
-    """Function of a module, so that other processes can import it; reports numbers for the bar."""
+    """Function of a module, which other processes can import. It does a task and reports numbers for the bar."""
     tasks: Sequence[Task]
-    """Arguments of the tasks, plain data."""
+    """Arguments of the tasks, as plain data."""
     total: int
     """Sum of the numbers that all tasks report."""
     vital: bool = True
-    """True: an error of a task is raised. False: it is returned, and other tasks and stages go on."""
+    """True: an error of a task is raised. False: the error is returned, and the other tasks and stages go on."""
 
 
 def run_stages(
@@ -146,7 +147,8 @@ def run_stages(
 
         def advance(bar: str, count: int) -> None:
             stop_if_asked()
-            n_reported[bar] += count  # your own arrivals may be more than the first round's
+            # A user's arrival process may bring more arrivals than in the first round.
+            n_reported[bar] += count
             progress.update(bar_ids[bar], completed=n_reported[bar], total=max(totals[bar], n_reported[bar]))
 
         def fill(bar: str) -> None:
@@ -160,5 +162,6 @@ def run_stages(
             failed += [(stage.tasks[number], error) for number, error in failures.items()]
         if not failed:
             for name in names:
-                fill(name)  # and your own arrivals may be fewer
+                # A user's arrival process may also bring fewer arrivals, so the bar is filled at the end.
+                fill(name)
     return failed

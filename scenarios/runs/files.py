@@ -25,7 +25,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, since: int = 0)
     try:
         rows = [("round", ">=", since)] if since else None
         return pd.read_parquet(path, columns=None if columns is None else list(columns), filters=rows)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are either
+    except (OSError, ValueError) as error:  # pyarrow's own errors are subclasses of these
         raise RunFolderError(
             f"{path}: the file cannot be read as a table ({' '.join(str(error).split())}). Restore the "
             "file that the run wrote"
@@ -82,7 +82,8 @@ def disk_errors(place: Path) -> Iterator[None]:
     """
     try:
         yield
-    except ConnectionError:  # whoever read our output went away
+    except ConnectionError:
+        # The program that reads our output has ended; the disk is not the cause.
         raise
     except OSError as error:
         raise RunFolderError(

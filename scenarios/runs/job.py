@@ -23,7 +23,7 @@ from rimsim.system import draft_content
 
 Part = TypeVar("Part")
 _PARTS = "parts"
-"""Folder of tables that parts of a job leave before they are joined."""
+"""Name of the folder for tables of parts, until the parts are joined."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Job(Generic[Part]):
     """Parts of a run that is written as a whole."""
 
     described: Mapping[str, object]
-    """Entries of ``config.yaml`` between the command and the versions."""
+    """Entries of ``config.yaml`` that stand between the command and the versions."""
     parts: Sequence[Part]
-    """Arguments of the parts, plain data such as seeds."""
+    """Arguments of the parts, as plain data such as seeds."""
     play: Callable[[Part, Report], Mapping[str, pd.DataFrame]]
-    """Function that returns the tables of a part; a module's function, if parts run on workers."""
+    """Function that returns the tables of a part. It must be a function of a module if parts run on workers."""
     finish: Callable[[store.RunFolder], object] | None = None
-    """Function that writes pictures and all other files of the folder, given a run with its tables; None: no
+    """Function that writes pictures and all other files of the folder, from the tables of a run; None: there are no
     such files."""
     bar: str = "parts"
     """Text before the progress bar."""

@@ -17,9 +17,9 @@ from rimsim.system import remove_drafts
 
 _LOCK = ".lock"
 _PATIENCE = 60.0
-"""Seconds that a worker gets to notice that its parent process has ended."""
+"""Number of seconds in which a worker must notice that its parent process has ended."""
 _FIRST = {_LOCK, STATES, CATALOGUE, USERS, "points"}
-"""Content that a folder can have if its run was killed before its config was written."""
+"""Names of files and folders that can exist if a run was killed before its config was written."""
 
 
 def folder_for(out: str | Path | None, usual: str) -> Path:
@@ -76,7 +76,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise RunFolderError(
             f"{folder}: the folder cannot be made: {reason(error)}. Name a folder that you can write to"
         ) from None
-    lock = FileLock(folder / _LOCK)  # the system lets go of it when its process ends, however it ends
+    lock = FileLock(folder / _LOCK)  # the system releases the lock when its process ends, even after a crash
     try:
         lock.acquire(timeout=0)
     except Timeout:

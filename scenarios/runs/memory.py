@@ -11,20 +11,22 @@ if TYPE_CHECKING:
     from rimsim.data import EventLog
 
 
-# Measured once, within a factor of two or so; benchmarks/log/scale.md has the source.
+# These figures were measured once, and hold within a factor of about two. benchmarks/log/scale.md has the measurements.
 
 MAIN = 3e8
-"""Bytes of the first process beyond those of others: it fits truths, judges truths and draws pictures."""
+"""Bytes that the first process needs beyond the others, because it fits truths, tests truths and draws pictures."""
 _PROCESS = 6e8
 """Bytes of a process with all libraries, before it reads a log."""
 _EVENT = 140.0
-"""Bytes per event, while a log is read and sorted."""
+"""Bytes per event while a log is read and sorted."""
 _CELL = 40.0
 _CELLS = 2.0**25
-"""Bytes per pair of a user and an item, and most pairs in memory at once, because blocks are bounded."""
+"""Bytes per pair of a user and an item. ``_CELLS`` is the largest number of pairs in memory at once, because blocks are
+bounded."""
 _STATE = 10.0
 _STATES = 2.0**26
-"""Bytes per pair of an arrival and an item while prices are solved, and most pairs; more pairs are sampled."""
+"""Bytes per pair of an arrival and an item while prices are solved. ``_STATES`` is the largest number of such pairs,
+because arrivals are sampled beyond it."""
 
 
 def log_bytes(log: EventLog) -> float:

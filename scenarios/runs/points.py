@@ -12,11 +12,12 @@ from rimsim.errors import ConfigError
 from rimsim.scenarios.runs.store import RunFolder
 
 BETA = "exposure.beta"
-"""Field that is swept if no field is named."""
+"""Name of the field that a sweep varies if no field is given."""
 POINTS = "points"
-"""Folder of a sweep that holds the run folders of its points."""
+"""Name of a sweep's folder that holds the run folders of its points."""
 _TOP = {field.name for field in fields(ScenarioConfig)}
-"""Fields at the top of a scenario: ``rounds`` means that field, not ``platform.log_window.rounds``."""
+"""Names of the fields at the top of a scenario. Here ``rounds`` means the scenario's field, and not
+``platform.log_window.rounds``."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class StudyPoint:
     config: ScenarioConfig
     """Scenario of the point."""
     labels: tuple[tuple[str, object], ...] = ()
-    """Short name and value of each swept field."""
+    """Short name and value of each swept field, for this point."""
 
     @property
     def study(self) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-_asked = False  # a signal is for the whole process, and so is this
+_asked = False  # this is global, because a signal is for the process as a whole
 
 
 @contextmanager

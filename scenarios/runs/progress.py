@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 Report: TypeAlias = Callable[[int], None]
-"""Function that a job calls with numbers of its progress."""
+"""Function that a job calls with numbers that measure its progress."""
 
 
 class Bars(Progress):
@@ -37,7 +37,7 @@ class _Narrow:
 
     content: RenderableType
     columns: int = 4
-    """Columns of two echoes."""
+    """Number of last columns that stay free, because a terminal may print ^C twice."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from console.render(

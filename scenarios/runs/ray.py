@@ -40,23 +40,28 @@ from rimsim.tracking import event_folder
 
 Job: TypeAlias = Callable[[Arm, Report], None]
 Files: TypeAlias = dict[str, bytes | None]
-"""Name in the run folder → content; None: the file is removed."""
+"""Name of a file in the run folder → its content; None: the file is removed."""
 Sources: TypeAlias = dict[str, bytes | str]
-"""Place → content of a file, or path of a folder."""
+"""Place of a file → its content, or path of a folder."""
 Message: TypeAlias = int | Files | RimsimError | None
-"""Message of a task: numbers for progress, files; at the end of the task, an error or None."""
+"""Message of a task: a number for progress, or files. At the end of the task: an error or None."""
 
 _SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # we report deaths of workers, and not in the middle of the progress bar
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a GPU is seen as by local processes; later versions' default
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would send the working directory, runs included
+    # Ray must not send usage statistics.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # rimsim itself reports the death of a worker, because Ray would print it in the middle of the progress bar.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
+    # Ray must show the same GPUs as local processes see; this is also the default of later versions.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Under `uv run`, Ray would send the working directory, which contains runs.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
-"""Settings that Ray reads when it is imported; the user's own settings have priority."""
+"""Settings that Ray reads when it is imported. Settings of the user have priority."""
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Setting of a Ray that rimsim starts: it listens only on this machine, as by default on Windows and macOS."""
+"""Settings of a Ray that rimsim starts: it listens on this machine only, which is also the default on Windows and
+macOS."""
 _PATIENCE = 2.0
-"""Seconds that a task gets to remove its folder when the run is interrupted."""
+"""Number of seconds in which a task must remove its folder when the run is interrupted."""
 
 
 @contextmanager
@@ -82,7 +87,8 @@ def on_ray(address: str | None, workers: int | None) -> Iterator[None]:
             raise ConfigError(f"--address {address}: this cluster has no CPU. Expected at least one")
         yield
     finally:
-        ray.shutdown()  # ends what was started here; a cluster elsewhere only loses this run's tasks
+        # This ends a cluster that was started here; any other cluster loses only the tasks of this run.
+        ray.shutdown()
 
 
 def _ray(settings: Mapping[str, str]) -> Any:
@@ -103,15 +109,17 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
     before = signal.getsignal(signal.SIGTERM)
     try:
         if address not in (None, "auto"):
-            host, _, port = address.rpartition(":")  # where nobody answers, Ray would wait for minutes
+            # The address is tried first, because Ray would wait for minutes if nothing answers there.
+            host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(
-            address=address or "local",  # without one, Ray would look for a cluster by itself
+            address=address or "local",  # without an address, Ray would search for a cluster
             log_to_driver=False,
             logging_level="ERROR",
             **({} if address else here),
         )
-    except SystemExit:  # Ray answers SIGTERM in its own way
+    except SystemExit:
+        # Ray turns a SIGTERM into SystemExit.
         raise KeyboardInterrupt from None
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -170,7 +178,7 @@ def _next(ray: Any, stream: Any) -> Message:
     """Next message of a task."""
     try:
         message: Message = ray.get(next(stream))
-    except ray.exceptions.RayTaskError as error:  # such as a machine without rimsim
+    except ray.exceptions.RayTaskError as error:  # a machine without rimsim raises it, for example
         return RimsimError(f"on Ray: {str(error).strip().splitlines()[-1]}")
     except (ray.exceptions.RayError, StopIteration) as error:
         reason = str(error).partition(".")[0] or "its messages broke off"
@@ -204,7 +212,8 @@ def left_of(arm: Arm) -> Files:
     part = arm.part
     paths = [folder / "rounds" / f"{part}.parquet", folder / FAILURES / f"{part}.txt"]
     paths += [*(folder / STATES / part).rglob("*"), *event_folder(folder, arm.name, arm.seed).glob("*")]
-    if arm.control is not None:  # it learns as much as the arm of its agent did
+    # A control retrains on as many events as the arm of its agent, so it needs files of this arm.
+    if arm.control is not None:
         subject = part_name(arm.subject, arm.seed)
         paths += [folder / STATES / subject / DONE, *(folder / "learnt").glob(f"{subject}-*.parquet")]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.is_file()}
@@ -224,7 +233,7 @@ def enter(folder: Path, files: Files) -> None:
         else:
             states.setdefault(unit, {})[path.relative_to(unit)] = content
     for unit, contents in states.items():
-        if contents.keys() == {Path()}:  # a mark, not a folder
+        if contents.keys() == {Path()}:  # this is a single file that marks an arm, and not a folder
             write_bytes(folder / unit, contents[Path()])
             continue
         with draft_folder(folder / unit) as draft:
@@ -252,7 +261,7 @@ def _work(
 
         def send(count: int) -> None:
             if stopped.is_set():
-                raise SystemExit  # nobody waits any more
+                raise SystemExit  # the main process no longer waits for the result
             if files := changes.of_round():
                 messages.put(files)
             messages.put(count)
@@ -278,7 +287,7 @@ def _work(
             message: Message = 0
             while isinstance(message, int | dict):
                 with suppress(Empty):
-                    message = messages.get(timeout=0.5)  # not for ever: Ray must be able to interrupt this
+                    message = messages.get(timeout=0.5)  # the wait is short, so that Ray can interrupt it
                     yield message
         finally:
             stopped.set()

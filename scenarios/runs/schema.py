@@ -15,21 +15,21 @@ class Table:
     """Description of a table that a run folder may hold."""
 
     made_by: str
-    """Command that writes the table."""
+    """Name of the command that writes the table."""
     row: str
-    """Meaning of a row of the table."""
+    """Meaning of a row, in words."""
     columns: Mapping[str, str]
-    """Name → content, in order."""
+    """Name of a column → its content, in order."""
     parts: bool = False
-    """True for a folder of Parquet files, one per arm and round, instead of one file."""
+    """True for a folder of Parquet files, one per arm and round; False for one file."""
     condition: str = ""
-    """Condition under which the table is written; empty: always."""
+    """Condition under which the table is written; empty: the table is always written."""
     further_columns: str = ""
-    """Description of further columns."""
+    """Description of further columns, whose names depend on the run."""
     order: tuple[str, ...] = ()
-    """Columns that rows are sorted by before a digest is taken; empty: rows are not sorted."""
+    """Names of columns by which rows are sorted before a digest is taken; empty: rows are not sorted."""
     optional: bool = False
-    """If the table is missing, reading gives None instead of an error."""
+    """True if reading returns None where the table is missing; False: reading raises an error."""
 
 
 def _described() -> dict[str, Table]:
@@ -44,7 +44,5 @@ def _described() -> dict[str, Table]:
 
 
 TABLES = _described()
-"""Name of a table → its description.
-
-The name is also that of a file or folder, and of an attribute of :class:`rimsim.scenarios.Run`.
-"""
+"""Name of a table → its description. The file or folder and the attribute of :class:`rimsim.scenarios.Run` have the
+same name."""

@@ -23,7 +23,7 @@ class Status:
     arms: int
     """Number of all arms."""
     complete: frozenset[tuple[str, int]]
-    """(agent, seed) of each complete arm."""
+    """Agent and seed of each complete arm."""
     failed: tuple[Path, ...]
     """Files with the tracebacks of failed arms."""
 

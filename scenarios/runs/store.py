@@ -23,11 +23,11 @@ from rimsim.scenarios.runs.schema import TABLES
 
 CONFIG = "config.yaml"
 STATES = "state"
-"""Folder with the progress of each arm of an unfinished run."""
+"""Name of the folder with the progress of each arm, in an unfinished run."""
 BEGUN = f"{STATES}/begun.yaml"
-"""Config at the beginning of an unfinished run."""
+"""Path of the config at the beginning of an unfinished run."""
 FAILURES = "failures"
-"""Folder with a traceback per failed arm."""
+"""Name of the folder with the tracebacks of failed arms."""
 CATALOGUE = "catalogue.parquet"
 USERS = "users.parquet"
 _MADE = "Name a folder that rimsim compare, sweep, backtest, validate or experiment made"
@@ -81,7 +81,8 @@ class RunTables:
         try:
             table = table_in(self.folder, name)
             if name == "required":
-                table = table.drop_duplicates(ignore_index=True)  # arms that share rows write them once each
+                # Arms that share rows write each row once per arm.
+                table = table.drop_duplicates(ignore_index=True)
             self.__dict__[name] = table
         except MissingTableError:
             if not TABLES[name].optional:
@@ -224,9 +225,10 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None, sinc
     parts = f"{name}/*.parquet"
     if joined_file.is_file():
         return read_table(joined_file, columns, since)
-    written = sorted(path for path in folder.glob(parts) if not path.name.startswith("."))  # no drafts
+    # drafts, whose names begin with a point, are left out.
+    written = sorted(path for path in folder.glob(parts) if not path.name.startswith("."))
     _require_every_part(folder, name, {path.name for path in written})
-    if since:  # the name of a part ends with its round
+    if since:  # the name of a part ends with the number of its round
         written = [path for path in written if int(path.stem.rpartition("-")[2]) >= since]
     tables = [read_table(path, columns) for path in written]
     if not tables:
@@ -241,7 +243,7 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None, sinc
 
 
 EVERY_ROUND = ("arrivals", "learnt", "reliability", "ledger", "truth")
-"""Tables of which an arm writes a part per round; ``ledger`` and ``truth`` only on request."""
+"""Names of the tables of which an arm writes a part per round. ``ledger`` and ``truth`` are only written on request."""
 
 
 def _require_every_part(folder: Path, name: str, parts: Collection[str]) -> None:

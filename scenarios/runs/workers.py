@@ -22,7 +22,7 @@ from rimsim.scenarios.runs.progress import Report
 
 Task = TypeVar("Task")
 ATTEMPTS = 2
-"""Number of times a task is started; if its worker dies each time, the task has failed."""
+"""Number of times that a task is started. It fails if its worker dies each time."""
 
 
 class LostWorkerError(RimsimError):
@@ -34,7 +34,7 @@ class _Done:
     """A worker's message at the end of a task."""
 
     failure: RimsimError | None
-    """Error of the task; None if it succeeded."""
+    """Error of the task; None: it succeeded."""
 
 
 @dataclass(eq=False)
@@ -55,7 +55,8 @@ class Workers:
 
     def __init__(self) -> None:
         self._workers: list[_Worker] = []
-        self._context = multiprocessing.get_context("spawn")  # a forked torch hangs where its threads were
+        # A forked process would hang in torch if torch already runs threads.
+        self._context = multiprocessing.get_context("spawn")
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +81,8 @@ class Workers:
                 for count in self._receive(queue):
                     report(count)
         except BaseException:
-            self._close()  # at once: nobody may write to a folder that is about to be given free
+            # Workers end before the folder's lock is released, because they could still write to the folder.
+            self._close()
             raise
         return queue.failures
 
@@ -89,7 +91,7 @@ class Workers:
         while queue.waiting and sum(worker.task is not None for worker in self._workers) < n_workers:
             idle = next((worker for worker in self._workers if worker.task is None), None) or self._started()
             idle.task = task = queue.begin()
-            with suppress(OSError):  # it is dead already, which its broken pipe will show
+            with suppress(OSError):  # a dead worker is found later, by its broken pipe
                 idle.pipe.send((queue.job, queue.tasks[task]))
         return any(worker.task is not None for worker in self._workers)
 
@@ -124,7 +126,8 @@ class Workers:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs,), daemon=True)
         _start(process)
-        theirs.close()  # so that the death of the worker breaks the pipe
+        # This end of the pipe must be open in the worker only, so that its death breaks the pipe.
+        theirs.close()
         self._workers.append(_Worker(process, ours))
         return self._workers[-1]
 
@@ -158,12 +161,14 @@ class TaskQueue(Generic[Task]):
 
 def _start(process: SpawnProcess) -> None:
     """Start a worker process without main script and keyboard interrupts."""
-    # A worker would import the main module, of which it needs nothing. Without a guard there, it would begin the run
-    # again; a script from standard input cannot be imported at all.
+    # A worker would import the main module, although it needs nothing from it. A module without a guard would begin the
+    # run again, and a script from standard input cannot be imported at all.
     main = sys.modules["__main__"]
     if sys.platform != "win32":
-        resource_tracker.ensure_running()  # its own start, else part of ours, would unblock the signal
-        blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a worker inherits it
+        # The tracker starts first, because its start would unblock the signal that is blocked next.
+        resource_tracker.ensure_running()
+        # A worker inherits the blocked signal.
+        blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     sys.modules["__main__"] = ModuleType("__main__")
     try:
         process.start()
@@ -183,7 +188,7 @@ def _lost(code: int | None) -> LostWorkerError:
 
 def _work(pipe: Connection) -> None:
     """Do tasks in a worker process until its pipe breaks."""
-    # The keyboard reaches every process; the first ends the rest.
+    # An interrupt from the keyboard reaches all processes. Only the first process reacts, and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -191,7 +196,9 @@ def _work(pipe: Connection) -> None:
         try:
             pipe.send(message)
         except OSError:
-            os._exit(1)  # nobody waits any more: leave the folder to the one that resumes the run
+            # The main process has ended. The worker must stop writing, because another process may resume the run in
+            # this folder.
+            os._exit(1)
 
     while True:
         try:

@@ -34,9 +34,9 @@ class HindsightPrices:
     """
 
     folder: Path | None = None
-    """Folder of solutions that other arms use until the run is over; None: no folder."""
+    """Folder of solutions that other arms reuse while the run lasts; None: there is no folder."""
     last: Floats | None = None
-    """(M,) prices of the last solved round; None: no round is solved."""
+    """(M,) prices of the last solved round; None: no round has been solved."""
 
     def of(self, solve: partial[DualPrices]) -> DualPrices:
         """Prices of a round.
@@ -64,7 +64,8 @@ def cached_prices(folder: Path, solve: partial[DualPrices]) -> DualPrices:
 
 
 def _digest(call: partial[DualPrices]) -> str:
-    digest = hashlib.sha256()  # half the time of BLAKE2 where the processor knows it
+    # SHA-256 takes half the time of BLAKE2 on processors with instructions for it.
+    digest = hashlib.sha256()
     waiting: list[object] = [*call.args, *sorted(call.keywords.items())]
     while waiting:
         value = waiting.pop()
@@ -88,7 +89,7 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
     prices are solved on evenly spaced states, but V and D(w) use all states, block by block. In the bound, a missing
     exposure of a group or campaign costs c, and slates keep all caps.
     """
-    # One model served the round, so its states are in clock order, as the ledger is.
+    # One model served the round. So its states are in clock order, like the ledger.
     slates = closed.ledger.item.astype(np.int64)
     states = closed.states
     promised = len(closed.promises) > 0
@@ -181,5 +182,6 @@ def _sampled_floors(floors: Floats) -> Floats:
     """(M,) floors of a sample of states, rounded where possible."""
     if too_few_to_round(floors):
         return floors
-    # The auction, which takes whole floors, is the faster; rounding the running sum keeps their total.
+    # Whole floors allow the auction, which is faster. The running sum is rounded, so that the total of the floors
+    # stays.
     return np.diff(np.floor(np.cumsum(floors) + 0.5), prepend=0.0)

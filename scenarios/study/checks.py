@@ -20,7 +20,7 @@ from rimsim.session import SESSION
 from rimsim.tracking import event_folder
 
 REVEALED = ("truth",)
-"""Facts hidden from agents that can be written."""
+"""Names of facts that are hidden from agents, but can be written."""
 _DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
 
 
@@ -43,7 +43,7 @@ class LogArguments:
     """
 
     data: LogSource | None = None
-    """Name or path of a log, a data frame (pandas, Polars, Arrow), or an :class:`rimsim.data.EventLog`."""
+    """Log: its name or path, a data frame (pandas, Polars, Arrow), or an :class:`rimsim.data.EventLog`."""
     columns: str | None = None
     """Columns to read, such as ``user=uid,item=sku,time=at``."""
     separator: str | None = None
@@ -53,11 +53,11 @@ class LogArguments:
     time_unit: str | None = None
     """Unit of times that are numbers, such as ``ms`` or ``min``."""
     skip_bad_rows: bool | None = None
-    """True: leave bad rows out, and count them."""
+    """True if bad rows are skipped and counted."""
     min_item_events: int | None = None
     """Minimum number of events per item."""
     items: str | Path | None = None
-    """Table of items."""
+    """Path of the table of items."""
 
     def fields(self) -> dict[str, tuple[str, object]]:
         """Dotted field → argument that sets it, and its value."""
@@ -167,7 +167,8 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
     agents = {text: make_agent(text) for text in texts}
     names = [agents[text].name for text in texts]
     for text, name in zip(texts, names, strict=True):
-        event_folder(Path(), name, 0)  # refuses a name that cannot be the name of a folder
+        # This refuses a name that cannot be the name of a folder.
+        event_folder(Path(), name, 0)
         if (control := control_in(name)) is not None:
             raise ConfigError(
                 f"agent {text!r} is called {name!r}, but the ending '-{control}' is reserved for controls. "

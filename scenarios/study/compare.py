@@ -29,7 +29,7 @@ from rimsim.scenarios.study.runner import finish, resumable, run, unfinished
 from rimsim.session import session_model, session_places
 
 BETAS: dict[str, tuple[float, ...]] = {BETA: (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)}
-"""Default grid of a sweep."""
+"""Field → default values of a sweep."""
 
 
 def default_grid(guarantee: Mapping[str, float | Sequence[float]] | None) -> dict[str, tuple[float, ...]]:
@@ -267,7 +267,8 @@ def resume(
     execution = Execution(batch_size, workers, backend, address, bar_console(console, show=progress))
     begun = load_run(folder)
     if store.resume_command(begun) is None:
-        load_run(folder, "comparison")  # refuses, and names the command that repeats it
+        # This refuses the run, and its message names the command that repeats it.
+        load_run(folder, "comparison")
     study = study_of(begun)
     remaining = unfinished(study)
     if not remaining and (not study.grid or (begun.folder / "sweep.parquet").is_file()):

@@ -26,9 +26,10 @@ from rimsim.scenarios.runs.progress import Report
 from rimsim.scenarios.runs.store import STATES
 
 _AGENT = "random"
-"""Agent of a replica: its slates depend on no model, so neither platform nor guarantee affects the outcome."""
+"""Name of the agent of a replica. Its slates depend on no model, so neither platform nor guarantee affects the
+outcome."""
 _MODEL = "popularity"
-"""Model of a replica, whose scores are not used."""
+"""Name of the model of a replica, whose scores are not used."""
 _RETRAINED = ("organic", "random", "static", "yoked")
 """Kinds of controls that retrain on as many events as the arm of the same agent and seed."""
 
@@ -85,7 +86,7 @@ def control_of(arm: Arm, report: Report) -> Control | None:
     if arm.control == "static":
         config = dataclasses.replace(config, platform=dataclasses.replace(config.platform, retrain=False))
     else:
-        first = 1  # replica 0 would be the arm itself
+        first = 1  # replica 0 would be the market of the arm itself
     replica = replicas(config, arm.agent, arm.seed, folder, report)
     return Shadowed(lambda number: replica(number + first), sizes)
 

@@ -21,15 +21,12 @@ from rimsim.scenarios.study.play import prepare, run_arm
 from rimsim.system import cores
 
 FEW_ARRIVALS = 100
-"""Arrivals per round of the short samples."""
+"""Number of arrivals per round in the short samples."""
 MANY_ARRIVALS = 500
-"""Arrivals per round of the long sample."""
+"""Number of arrivals per round in the long sample."""
 FACTOR = 1.6
-"""Largest error that the text names, up and down.
-
-In four runs (a comparison with certificates, one without, a replay and a sweep), an estimate was 0.73 to 1.26 times the
-CPU time without pictures.
-"""
+"""Largest factor between an estimate and the actual time that the text states. In four runs (a comparison with
+certificates, one without, a replay and a sweep), an estimate was 0.73 to 1.26 times the CPU time without pictures."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,8 @@ def time_line(study: Study, execution: Execution) -> str:
     """Text about the time; the reason without an estimate."""
     if execution.backend != "local":
         return f"no estimate for the backend {execution.backend}"
-    start = time.process_time()  # so far, this process has done what a run and each worker do first
+    # Up to here, this process has done the same work that a run and each worker do first.
+    start = time.process_time()
     arms = [arm for plan in study.plans for arm in plan.arms]
     workers = min(execution.workers or cores(), len(arms))
     try:
@@ -76,9 +74,9 @@ def _arm_seconds(study: Study, arms: list[Arm]) -> float:
         }
     n_fits = len({(arm.config.platform, arm.config.data, arm.config.arrivals, arm.seed) for arm in arms})
     arrivals = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
-    # A control is as slow as its agent.
+    # A control takes as long as its agent, so both have the same cost.
     playing = sum(costs[arm.agent].of(arm.config.rounds, arrivals[arm.config]) for arm in arms)
-    return (n_fits - 1) * fit + playing  # the first fit is in the cache now
+    return (n_fits - 1) * fit + playing  # the sample has put the first fit into the cache
 
 
 def _arm_cost(arm: Arm) -> ArmCost:
@@ -95,7 +93,7 @@ def _arm_cost(arm: Arm) -> ArmCost:
 def _sample(arm: Arm, *, rounds: int, arrivals: int) -> float:
     """CPU seconds of a shortened arm."""
     config = _shortened(arm.config, rounds, arrivals)
-    build_world(config)  # once per process, so it is no cost of an arm
+    build_world(config)  # a process builds the world only once, so it does not belong to the cost of an arm
     warm = dataclasses.replace(arm, config=config, name=f"{arm.name}-{rounds}-{arrivals}")
     return _cpu_seconds(partial(run_arm, warm, _ignore))
 

@@ -16,7 +16,7 @@ from rimsim.matching import Certificate
 
 _OF_LEDGER = ("consumed", "probability", "true_intensity", "intensity", "price", "propensity")
 _OF_ROUND = ("relevant", "counts_items", "required", "position_weights", "log_counts", "cost")
-"""Fields that a round's facts and a closed round have under the same names."""
+"""Names of fields that a round's facts and a closed round share."""
 
 
 @dataclass
@@ -24,13 +24,13 @@ class AdoptionCount:
     """Count of consumptions over the rounds of an arm."""
 
     release: Ints
-    """(M,) release tick of each item; items released before the first arrival are not counted."""
+    """(M,) release tick of each item. Items that are released before the first arrival are not counted."""
     ticks: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """Tick of each arrival so far."""
     items: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """Item of each consumption so far."""
     arrivals: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    """Arrival of each consumption so far, by its place in ``ticks``."""
+    """Place in ``ticks`` of the arrival of each consumption so far."""
 
     def enter(self, closed: ClosedRound) -> None:
         """Add the consumptions of a round to the counts."""
@@ -103,11 +103,13 @@ def facts_of(
     """
     ledger = closed.ledger
     value = None
-    if proof is not None:  # an exposure above a cap costs c too
+    # An exposure above a cap also costs c.
+    if proof is not None:
         penalty = closed.cost * (proof.shortfall + proof.excess)
         value = proof.value if proof.excess == 0 else proof.score - penalty
     schedule = ledger.schedule
-    every_position = {"decay": 1.0} if closed.counts_items else {}  # a replay sees all positions
+    # Visitors of a replay look at all positions.
+    every_position = {"decay": 1.0} if closed.counts_items else {}
     fields = {name: getattr(ledger, name) for name in _OF_LEDGER}
     fields |= {name: getattr(closed, name) for name in _OF_ROUND}
     return shared(

@@ -26,7 +26,7 @@ from rimsim.scenarios.runs.records import load_text
 from rimsim.user_code import own_code
 
 _ALL = 0.999
-"""If a larger share of the positions is guaranteed, a note says that all positions are guaranteed."""
+"""Share of the positions. If more are guaranteed, a note says that all positions are guaranteed."""
 
 
 def print_notes(
@@ -49,7 +49,7 @@ def notes_of(config: ScenarioConfig, agents: Sequence[str] = ()) -> list[str]:
         first = first_round(config, seed=0)
         notes = [*undeliverable_notes(config, first), *_guarantee_notes(config, first)]
         notes += _clock_notes(config, first)
-        remark = getattr(plugs_of(config)[1], "note", None)  # of a consumer about the log
+        remark = getattr(plugs_of(config)[1], "note", None)  # a consumer may have a note about the log
         further_notes = (
             remark and str(remark(build_world(config).log)),
             ignored_requirements_note(config, agents),
@@ -88,7 +88,7 @@ def _guarantee_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]
 def _clock_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
     """Notes on times that do not fit the rounds."""
     if make_arrivals(config).known_beforehand or config.arrivals.kind == "replay":
-        return  # a broadcast has no clock, and a replay that of the log
+        return  # a broadcast has no clock, and a replay has the log's clock
     start = first.schedule.start
     stop = first.schedule.stop
     rounds = config.rounds

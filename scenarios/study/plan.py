@@ -29,11 +29,11 @@ class StudyPlan:
     """Arms of a run folder."""
 
     point: StudyPoint
-    """Point of the sweep: its scenario and its run folder."""
+    """Scenario and run folder of one point of the sweep."""
     options: StudyOptions
-    """Options without defaults to fill in: each is a tuple or a flag."""
+    """Options with their defaults filled in: each is a tuple or a flag."""
     names: tuple[str, ...]
-    """Names of arms in tables: of the agents, then of the controls of each agent."""
+    """Names of arms in tables: first of the agents, then of each agent's controls."""
     measures: Mapping[str, Measure] = field(default_factory=dict)
     """Place of one of the user's own measures → the measure."""
 
@@ -59,11 +59,11 @@ class Study:
     folder: Path
     """The run folder."""
     base: ScenarioConfig
-    """The scenario; the points of a sweep replace some of its fields."""
+    """Scenario of the study. The points of a sweep replace some of its fields."""
     grid: Mapping[str, Sequence[object]]
-    """Dotted field → values that are swept; empty: a comparison."""
+    """Dotted name of a field → its values in the sweep; empty: the study is a comparison."""
     plans: tuple[StudyPlan, ...]
-    """Plan of each point; a comparison has one."""
+    """Plan of each point; a comparison has one point."""
 
 
 def planned(
@@ -91,7 +91,8 @@ def planned(
         controls = ("frozen",) if options.frozen or not grid else ()
     options = replace(options, control=controls, frozen=options.frozen if controls or not grid else [])
     texts = options.agents
-    if texts is None:  # defaults contain one another: the shortest can play at every point
+    # Each list of default agents contains the shorter ones. So the agents of the shortest list can play at every point.
+    if texts is None:
         texts = min((checks.default_agents(point.config) for point in points), key=len)
     seeds = chosen_seeds(options.seeds)
     measures = own_measures(options.measures)
@@ -108,7 +109,8 @@ def planned(
     plans = []
     for point, frozen in zip(points, of_points, strict=True):
         with disk_errors(cache_folder()):
-            world = build_world(point.config)  # a bad log or slate is refused before anything is written
+            # This refuses a bad log or slate before anything is written.
+            world = build_world(point.config)
         checks.require_groups(point.config, options.groups)
         try_measures(measures, world.log.items, point.config.slate)
         checked = checked_controls(point.config if frozen else None, controls)
@@ -177,7 +179,7 @@ def study_lines(study: Study, execution: Execution) -> list[tuple[str, str]]:
 def _memory(points: Sequence[StudyPoint], arms: int, execution: Execution) -> tuple[float, float, int] | None:
     """Memory of first process and per worker; number of workers."""
     if execution.backend != "local":
-        return None  # the memory of other machines is not known
+        return None  # the memory of other machines is unknown
     each = 0.0
     for data in dict.fromkeys(point.config.data for point in points):
         configs = [point.config for point in points if point.config.data == data]

@@ -29,7 +29,8 @@ from rimsim.tracking import Tracker
 from rimsim.user_code import own_code
 
 AT_OPENING = ("relevance", "popularity", "oracle")
-"""Agents whose utility at the opening is computed: the best by the model, bestsellers, the truly best."""
+"""Names of agents whose utility at the opening is computed: the best by the model, bestsellers, and the best by the
+truth."""
 
 
 def prepare(arm: Arm, report: Report) -> None:

@@ -31,11 +31,11 @@ from rimsim.system import give_back
 from rimsim.tracking import RoundRecord, Tracker
 
 _FINAL = ("utility", "examined_shortfall", "shortfall", "coverage", "perplexity")
-"""Built-in measures in TensorBoard's table."""
+"""Names of built-in measures in TensorBoard's table."""
 MOST_GROUPS = 24
-"""Groups of a column that TensorBoard shows, those with most items."""
+"""Largest number of groups of a column that TensorBoard shows, those with most items."""
 CHARTED = ("exposures", "undelivered", "consumptions", "revenue")
-"""Metrics of groups that TensorBoard shows."""
+"""Names of the metrics of groups that TensorBoard shows."""
 _COUNTS = ("first", "served", "bound_price", "ticks", "items", "arrivals")
 """Names of an arm's counts in checkpoints."""
 
@@ -50,7 +50,7 @@ class ArmRecorder:
         self._agent = agent
         self.market = market
         self.served = report
-        self.count = 0  # arrivals served so far
+        self.count = 0  # number of arrivals served so far
         self._own = {
             measure.name: measure for measure in measures.own_measures(arm.options.measures).values()
         }
@@ -127,7 +127,7 @@ class ArmRecorder:
             )
         )
         self._save()
-        self.served(0)  # the round is on disk, all of it
+        self.served(0)  # this reports that the complete round is on disk
 
     def _charted(self, groups: pd.DataFrame) -> dict[str, float]:
         """Tag → value of the largest groups, for TensorBoard."""
@@ -144,7 +144,8 @@ class ArmRecorder:
         agent = self._agent
         adoption = self._adoption
         price = self._hindsight.last
-        # An agent that learns and has no memory to be saved begins again where its run is resumed.
+        # An agent that learns, but cannot save its memory, would forget what it learnt. So its run cannot be resumed in
+        # the middle.
         can_resume = isinstance(agent, players.RememberingAgent) or not isinstance(
             agent, players.LearningAgent
         )
@@ -166,7 +167,7 @@ class ArmRecorder:
         figures = pd.concat(self._figures, ignore_index=True)
         means = measures.late_means(figures).set_index("metric")["value"]
         finals = {name: float(means[name]) if name in means else None for name in (*_FINAL, *self._own)}
-        # Besides agent and seed, swept fields tell the arms of a run apart: the rest is in config.yaml.
+        # Swept fields identify the arms of a run, besides agent and seed. All other settings are in config.yaml.
         swept = {
             name: value if isinstance(value, float | int | str | bool) else str(value)
             for name, value in arm.labels

@@ -20,7 +20,7 @@ from rimsim.scenarios.runs.arms import Arm
 from rimsim.scenarios.runs.files import write_table
 
 GroupMembers: TypeAlias = Mapping[str, Mapping[str, Ints]]
-"""Column → group → its items."""
+"""Column → group → items of the group."""
 
 
 def round_table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.DataFrame:

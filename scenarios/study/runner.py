@@ -50,7 +50,8 @@ from rimsim.user_code import own_code
 
 def run(study: Study, command: str, execution: Execution) -> Run:
     """Carry out a comparison or sweep that has been checked."""
-    if not (study.folder / store.CONFIG).exists():  # else it may be in use, which the lock reports
+    # If the folder has a config, it may be in use, which the lock reports.
+    if not (study.folder / store.CONFIG).exists():
         require_free(study.folder)
     for plan in study.plans:
         with own_code(own_places(plan.point.config)):
@@ -63,7 +64,7 @@ def run(study: Study, command: str, execution: Execution) -> Run:
         for plan in study.plans:
             place = plan.point.folder
             if study.grid and (place / store.CONFIG).is_file() and not (place / "rounds").exists():
-                shutil.rmtree(place)  # a sweep was interrupted while its points were begun
+                shutil.rmtree(place)  # a sweep was interrupted while it began its points
             begin(plan, command)
         if study.grid:
             described = _described(study.plans[0], command, study.base) | {"sweep": dict(study.grid)}
@@ -174,7 +175,7 @@ def _run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[
     job = partial(run_arm, batch_size=execution.batch_size)
     stages = [Stage("fitting the platform's model", prepare, fits, len(fits))]
     for stage_arms in _stages(arms):
-        # A complete arm reports nothing, but controls may wait for it.
+        # A complete arm reports no progress, but it is not left out, because controls may wait for it.
         total = sum(arrivals[arm.config] for arm in stage_arms if not is_done(arm.folder, arm.part))
         stages.append(Stage("arrivals served", job, stage_arms, total, vital=False))
     return [(arm, _with_round(arm, error)) for arm, error in run_stages(stages, run, execution.console)]
@@ -215,8 +216,8 @@ def gather(plan: StudyPlan, failures: Sequence[tuple[Arm, RimsimError]]) -> str 
         return None
     for arm, error in failures:
         traceback_file = arm.folder / store.FAILURES / f"{arm.part}.txt"
-        with suppress(OSError):  # on a full disk nothing more can be left
-            if not traceback_file.is_file():  # its process died before it could write
+        with suppress(OSError):  # if the disk is full, even the traceback cannot be written
+            if not traceback_file.is_file():  # the process of the arm died before it could write the file
                 write_text(traceback_file, f"{error}\n")
     if len(failures) < len(plan.arms):
         try:
@@ -253,7 +254,7 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     write_summary(folder, rounds, measures=run.measures, parts=parts)
     drawn = draw(comparison_plots(run), folder / "pictures")
     write_about(folder, _texts(run, rounds), drawn, run.measures)
-    if not keep_parts:  # with arms missing, the run can still be resumed
+    if not keep_parts:  # if arms are missing, the parts stay, so that the run can be resumed
         write_table(folder / "rounds.parquet", rounds)
         shutil.rmtree(folder / "rounds")
         shutil.rmtree(folder / store.STATES)

@@ -174,7 +174,7 @@ def _items(ids: values.Ids, table: pd.DataFrame | None) -> pd.DataFrame:
 
 def _release(items: pd.DataFrame, item: Ints, time: Floats, rule: str) -> Floats:
     """(M,) release times; 0 if unknown or not used."""
-    # An item is released by its first event at the latest, unless the rule is "given".
+    # Unless the rule is "given", an item is released at its first event at the latest.
     if rule == "given":
         if "release" in items:
             return np.asarray(items["release"].fillna(0.0), np.float64)
@@ -194,6 +194,7 @@ def _release(items: pd.DataFrame, item: Ints, time: Floats, rule: str) -> Floats
 
 
 def _new_year(year: float) -> float:
-    if not 1970 <= year <= 9999:  # false for NaN; films from before 1970 are always available
+    # NaN fails this comparison too. Films from before 1970 are always available.
+    if not 1970 <= year <= 9999:
         return 0.0
     return dt.datetime(int(year), 1, 1, tzinfo=dt.UTC).timestamp()

@@ -47,15 +47,15 @@ _USUAL: Final = {
         "release": "release releasetime released releasedate",
     }.items()
 }
-"""Usual names of the columns of a table of items, in order of preference."""
+"""Usual names of columns in a table of items, in order of preference."""
 _GENRES_100K: Final = (
     "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|Film-Noir|Horror|Musical|"
     "Mystery|Romance|Sci-Fi|Thriller|War|Western"
 )
-"""Genres of the flags in u.item of MovieLens 100K, in order, where u.genre is missing."""
+"""Genres of the flags in u.item of MovieLens 100K, in order; used if u.genre is missing."""
 
 NumberedRows: TypeAlias = "Iterator[tuple[int, Sequence[str] | RowProblemError]]"
-"""Line and fields of each row, or its problem."""
+"""Line number of each row with its fields, or with its problem."""
 T = TypeVar("T")
 
 

@@ -31,12 +31,12 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "genres": ("genres", "genre", "categories", "category"),
     "year": ("year", "releaseyear", "movieyear"),
 }
-"""Usual names of columns that describe the item of each event."""
+"""Usual names of columns that describe items, in a table of events."""
 PRICES: Final = (
     *("price", "unitprice", "itemprice", "productprice", "saleprice", "sellingprice", "listprice"),
     *("priceusd", "priceeur", "pricegbp"),
 )
-"""Usual names of columns of prices, in order of preference."""
+"""Usual names of price columns, in order of preference."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,16 @@ class TableKind:
     """Kind of table: events of a log, or observed answers."""
 
     rows: str
-    """Name of its rows in messages."""
+    """Word for rows of the table in messages."""
     table: str
-    """Its own name in messages."""
+    """Name of the table in messages."""
     roles: tuple[Role, ...]
-    """Roles of columns; only the last is optional.
-
-    If a line of a file has several problems, the problem of the first role is reported.
-    """
+    """Roles of columns. Only the last role is optional. If a line has several problems, the message is about the first
+    of these roles."""
     usual: Mapping[Role, Sequence[str]]
     """Usual names of the column of each role."""
     example: str
-    """Example of columns given by position, for messages."""
+    """Example of columns given by position, used in messages."""
     value_type: type[np.floating]
     """Type of values."""
     describes_items: bool = False
@@ -75,7 +73,7 @@ EVENTS: Final = TableKind(
     "events", "log", ROLES, USUAL, "'user,item,value,time' ('-' for others)", np.float32, describes_items=True
 )
 _VALUES: Final = "watchratio isclick click longview answer response reward label taken probability"
-"""Further names of observed values."""
+"""Further usual names of the column of observed values."""
 ANSWERS: Final = TableKind(
     "answers",
     "table",
@@ -145,9 +143,9 @@ class ColumnRoles:
 
     kind: TableKind
     columns: Mapping[Role, str | int] = field(default_factory=dict)
-    """Role → name in the header, or position from 1. Without a column of users, roles are found by usual names."""
+    """Role → name in the header, or position from 1. If the role of users is absent, roles are found by usual names."""
     time: str | None = None
-    """Name of the column of times in a known layout, whose files may lack it."""
+    """Name of the time column in a known layout; a file of this layout may lack the column."""
 
     @classmethod
     def of_log(cls, columns: Columns | str | None) -> ColumnRoles:
@@ -164,7 +162,7 @@ class ColumnRoles:
 
     def positional(self) -> bool:
         """True if all columns are given by position."""
-        # Only then may a file have no header.
+        # Without a header, only positions can name columns.
         return "user" in self.columns and all(isinstance(column, int) for column in self.columns.values())
 
 
@@ -173,11 +171,11 @@ class ColumnPlaces:
     """Position of each role's field in a row, from 0."""
 
     of: Mapping[Role, int]
-    """Role → position."""
+    """Role → position of its column."""
     names: tuple[str, ...]
     """Name of each field of a row: from the header, or ``column 1`` … where there is no header."""
     other_columns: Mapping[str, int] = field(default_factory=dict)
-    """Column without a role → position; such a column may describe the items."""
+    """Name of a column without a role → its position. Such a column may describe items."""
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Roles and the names of their columns."""

@@ -23,11 +23,12 @@ from typing import BinaryIO, Final, Self, cast
 from rimsim.errors import DataError, nearest, raised_as, refuse
 
 MOST_MEMBERS: Final = 10_000
-"""Members of a folder or zip that are looked at; a log has a handful."""
+"""Maximum number of members of a folder or zip; a log has a handful."""
 FREE_BYTES: Final = 256 * 2**20
-"""Bytes to which any file may expand: so little memory harms nobody, however small the file."""
+"""Number of bytes to which any file may expand, because so little memory does no harm."""
 MOST_EXPANSION: Final = 200
-"""Largest expansion, in bytes per packed byte. Logs shrink to a tenth at best; zeros can shrink to 1/1,032."""
+"""Largest expansion of a file, in bytes per packed byte. Logs shrink to a tenth at best; zeros can shrink to
+1/1,032."""
 
 _BROKEN: Final = (
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError),
@@ -79,17 +80,17 @@ class Container:
     name: str
     """Name in messages."""
     members: tuple[str, ...]
-    """Names of its files, with ``/`` between folders."""
+    """Names of the files inside, with ``/`` between folders."""
     open: Callable[[str], Stream]
-    """Opens a member."""
+    """Function that opens a member."""
     folder: Path | None = None
     """The folder on disk that holds the members; None: they are inside a file."""
     only: str | None = None
     """The only member that the user asked for; None: all members."""
     close: Callable[[], None] = lambda: None
-    """Closes open files."""
+    """Function that closes open files."""
     title: str | None = None
-    """Name of each of its files in messages; None: the path."""
+    """Name of all its files in messages; None: their paths."""
 
     def label(self, member: str) -> str:
         """Name of a container's file in messages."""

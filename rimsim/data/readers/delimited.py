@@ -31,7 +31,7 @@ from rimsim.errors import ConfigError, DataError, has_type, refuse
 SEPARATORS: Final = ("::", "\t", ",", ";", "|")
 """Separators that rimsim recognises, in the order in which they are tried."""
 _OTHER: Final = "column "
-"""Beginning of the keys of columns without a role, because such a column may have the name of a role."""
+"""Prefix of the keys of columns without a role, because such a column may be called like a role."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Dialect:
     """Form of the rows of a text file."""
 
     separator: str
-    """One character, or ``::``."""
+    """Separator of fields: one character, or ``::``."""
     quoted: bool
     """True if ``"`` may enclose a field."""
     places: ColumnPlaces
@@ -55,11 +55,11 @@ class TextForm:
     """Form of a text file; what is None is recognised."""
 
     separator: str | None = None
-    """Text between fields; None: recognised in the first line."""
+    """Separator of fields; None: detected in the first line."""
     encoding: str | None = None
-    """Encoding; None: that of the byte-order mark, or else UTF-8."""
+    """Encoding; None: the one that the byte-order mark states, or else UTF-8."""
     dialect: Dialect | None = None
-    """Dialect of a known layout; None: recognised in the first lines."""
+    """Dialect of a known layout; None: detected in the first lines."""
 
 
 def read_delimited(stream: Stream, collector: Collector, roles: ColumnRoles, form: TextForm) -> Reading:
@@ -136,7 +136,8 @@ def sniff(first: bytes, location: str, roles: ColumnRoles, separator: str | None
         header = not _is_data(names, roles)
         names = names if header else [f"column {place}" for place in range(1, len(names) + 1)]
     places = resolve(names, roles, location)
-    if not header:  # without names, users cannot ask for columns without a role
+    # Without a header there are no names, so users cannot ask for columns without a role.
+    if not header:
         places = replace(places, other_columns={})
     return Dialect(chosen, quoted=True, places=places, header=header)
 

@@ -19,16 +19,17 @@ from rimsim.data.readers.swapped import ValuesOfColumn
 from rimsim.errors import DataError, refuse
 
 _MIXED: Final = 0.01
-"""A log is refused if a larger share of its times seem to be in another unit than the rest."""
+"""Largest share of times in another unit; a log with a larger share is refused."""
 BAD_ROWS_SHOWN: Final = 10
-"""Bad rows that a report shows."""
+"""Number of bad rows that a report shows."""
 _BOUNDS: Final[tuple[tuple[values.Unit, float], ...]] = (
     ("s", 1e11),
     ("ms", 1e14),
     ("us", 1e17),
     ("ns", np.inf),
 )
-"""Unit and the first number that is too large for it: seconds reach 1e11 in the year 5138, milliseconds 1e14, …"""
+"""Each unit, with the smallest number that is too large for it: seconds reach 1e11 in the year 5138, milliseconds 1e14,
+and so on."""
 T = TypeVar("T")
 
 
@@ -47,9 +48,9 @@ class RawEvents:
     value: Float32s | Floats
     """(n,) logged or observed values."""
     user_ids: values.Ids
-    """Distinct ids: int64, or Python strings."""
+    """Distinct user ids: int64, or Python strings."""
     item_ids: values.Ids
-    """Distinct ids: int64, or Python strings."""
+    """Distinct item ids: int64, or Python strings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +64,15 @@ class RowBlock:
     items: values.Words
     """Item id of each row."""
     time: Floats | None
-    """(n,) times in the file's unit; NaN where unknown. None: all are unknown."""
+    """(n,) times in the file's unit, NaN where unknown; None: no time is known."""
     value: Floats | None
-    """(n,) values. None: 1 throughout."""
+    """(n,) values; None: every value is 1."""
     problems: Mapping[Role, Mapping[int, str]] = field(default_factory=dict)
-    """Role → row → problem, in addition to those of users and items."""
+    """Role → row → problem, besides problems of users and items."""
     other_columns: Mapping[str, values.Words] = field(default_factory=dict)
-    """Column without a role → its n texts, which may describe the items."""
+    """Name of a column without a role → its n texts, which may describe items."""
     uncut: Mapping[int, str] = field(default_factory=dict)
-    """Line → problem, of lines that could not be split into the fields of a row."""
+    """Line number → problem, for lines that could not be split into fields."""
 
 
 @dataclass(eq=False)
@@ -79,9 +80,9 @@ class Collector:
     """Growing table of rows, with times in the file's unit."""
 
     kind: TableKind
-    """Kind of table that is read."""
+    """Kind of the table."""
     unit: values.Unit | None = None
-    """Unit of numeric times; None: found from the times."""
+    """Unit of numeric times; None: detected from the times."""
     skip_bad_rows: bool = False
     """True if bad rows are left out; False: the first bad row is an error."""
     largest_value: float = values.LARGEST_VALUE
@@ -89,19 +90,19 @@ class Collector:
     items: values.Vocabulary = field(default_factory=values.Vocabulary, init=False)
     """Ids of the items, by code."""
     rows: int = field(default=0, init=False)
-    """Number of rows so far, without bad rows."""
+    """Number of rows read so far, without bad rows."""
     backwards: int = field(default=0, init=False)
-    """Number of rows whose time is earlier than that of the row before."""
+    """Number of rows whose time is earlier than that of the previous row."""
     skipped: int = field(default=0, init=False)
     """Number of bad rows that were left out."""
     bad_rows: list[BadRow] = field(default_factory=list, init=False)
     """First few bad rows."""
     other_columns: dict[str, ItemColumn] = field(default_factory=dict, init=False)
-    """Column without a role → its texts, item by item."""
+    """Name of a column without a role → its texts for each item."""
     nested: dict[str, str] = field(default_factory=dict, init=False)
-    """Name of a column of lists or records, which is not read → its type."""
+    """Name of a column of lists or records, which rimsim does not read → its type."""
     values_of: dict[str, ValuesOfColumn] = field(default_factory=dict, init=False)
-    """Column with titles, genres or years → its values by user and by item."""
+    """Name of a column with titles, genres or years → its values by user and by item."""
 
     def __post_init__(self) -> None:
         self._users = values.Vocabulary()
@@ -135,7 +136,7 @@ class Collector:
             return
         user = block.users.codes(rows, self._users)
         item = block.items.codes(rows, self.items)
-        # Adding 0 turns -0 into 0, so that equal logs have equal bytes.
+        # Adding 0 turns −0 into 0. So equal logs have equal bytes.
         time = np.full(len(user), np.nan) if block.time is None else block.time[rows] + 0.0
         value = np.ones(len(user)) if block.value is None else block.value[rows] + 0.0
         self._parts.append((user, item, time, value.astype(self.kind.value_type)))
@@ -143,7 +144,8 @@ class Collector:
             column = self.other_columns[column_name]
             word, words = texts.texts(rows)
             column.take(item, word, words)
-            # Only titles, genres and years surely describe items; a column such as a country may describe users.
+            # Titles, genres and years describe items for certain. Any other column, such as a country, may describe
+            # users.
             if not column.must_agree:
                 self.values_of.setdefault(column_name, ValuesOfColumn()).take(user, item, word, words)
         self.rows += len(user)

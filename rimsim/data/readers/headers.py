@@ -12,7 +12,7 @@ from rimsim.errors import ConfigError, nearest
 
 _SEPARATORS: Final = ("::", "\t", ",", ";", "|")
 _READ_AS: Final = ("title", "genres", "year", "id", "release")
-"""Columns of the item table, which users can name whatever the file calls them."""
+"""Columns of the item table. Users may name these columns even if the file uses other names."""
 
 
 def require_header(options: LogOptions, columns: Iterable[str]) -> None:
@@ -45,7 +45,7 @@ def _header(path: Path, options: LogOptions) -> list[str] | None:
 
         try:
             return [str(name).strip() for name in pq.read_schema(path).names]
-        except (OSError, ValueError):  # the reader reports what is wrong
+        except (OSError, ValueError):  # the reader of the whole file reports this problem
             return None
     try:
         with path.open(encoding=options.encoding or "utf-8-sig", newline="") as file:

@@ -20,9 +20,9 @@ from rimsim.data.readers.columns import ATTRIBUTES, PRICES, first_of
 from rimsim.errors import many
 
 TAKEN: Final = frozenset({"id", "title", "genres", "year", "release", "released"})
-"""Names of columns that the item table reserves for its own columns."""
+"""Column names that the item table reserves."""
 _TOO_MANY: Final = 1000
-"""Number of items with different texts from which a column is no longer read."""
+"""Number of items with several texts from which on a column is no longer read."""
 
 
 @dataclass(eq=False)
@@ -30,26 +30,27 @@ class ItemColumn:
     """Column of events whose texts are collected item by item."""
 
     is_price: bool = False
-    """True for a column of prices, of which each item gets the median."""
+    """True for a price column; each item gets the median of its prices."""
     must_agree: bool = True
-    """True if the column can only be an attribute if each item has one text."""
+    """True if the column is an attribute only where all texts of an item are equal."""
     smallest: dict[int, str] = field(default_factory=dict)
     """Item code → the item's first text in alphabetical order."""
     largest: dict[int, str] = field(default_factory=dict)
     """Item code → the item's last text in alphabetical order."""
     differing: set[int] = field(default_factory=set)
-    """Codes of items with two texts or more."""
+    """Codes of items with several different texts."""
     is_closed: bool = False
-    """True if the column is no longer read, because it differs within many items."""
+    """True if the column is no longer read, because too many items have several texts."""
     no_number: str | None = None
-    """First text (alphabetically) of a price column that is not a number; None: all are numbers."""
+    """First text, in alphabetical order, that is not a number in a price column; None: all texts are numbers."""
 
     def __post_init__(self) -> None:
         self._prices: list[tuple[Ints32, Floats]] = []
 
     def take(self, item: Ints32, word: Ints, words: Sequence[str]) -> None:
         """Collect texts about items, given as positions in ``words``."""
-        # First and last text suffice to tell whether all are equal, and do not depend on the order of rows.
+        # The first and the last text in alphabetical order show whether all texts are equal, whatever the order of
+        # rows.
         used = [place for place in np.unique(word).tolist() if words[place] not in values.MISSING]
         order = np.array(sorted(used, key=lambda place: words[place]), np.int64)
         rank = np.full(len(words), -1, np.int64)
@@ -138,7 +139,8 @@ def attributes_of(
 def _described(name: str, role: str, column: ItemColumn, n_items: int) -> dict[str, pd.Series]:
     """Titles, genres or years of items, by column name."""
     texts = texts_of_items(column.smallest, n_items)
-    # Users who ask for groups of a category know the column by its name in the file.
+    # A user who asks for groups of a category names the column as the file does. So the column is kept under both
+    # names.
     is_group = role == "genres" and not column.differing and name not in TAKEN
     return {role: texts, name: texts} if is_group else {role: texts}
 

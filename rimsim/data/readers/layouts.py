@@ -53,19 +53,19 @@ class LogLayout:
     name: str
     """Name of the layout in reports."""
     events: str
-    """Name of the file of events."""
+    """Name of the events file."""
     items: str | None = None
-    """Name of the table of items, if any."""
+    """Name of the items file, if any."""
     users: str | None = None
-    """Name of the table of users, if any."""
+    """Name of the users file, if any."""
     genres: str | None = None
     """Name of the file with the names of the genre flags, if any (MovieLens 100K)."""
     dialect: Dialect | None = None
-    """Dialect of the events; None: recognised in the first lines."""
+    """Dialect of the events; None: detected in the first lines."""
     items_form: TableFormat | None = None
-    """Form of the table of items; None: it has a header."""
+    """Form of the items file; None: the file has a header."""
     users_form: TableFormat | None = None
-    """Form of the table of users; None: it has a header."""
+    """Form of the users file; None: the file has a header."""
 
 
 _PLACES = ColumnPlaces({"user": 0, "item": 1, "time": 3, "value": 2}, ("user", "item", "rating", "timestamp"))
@@ -114,11 +114,11 @@ class ObservedLayout:
     columns: tuple[str | int, str | int, str | int] | None = None
     """Columns of user, item and value: names, or positions from 1; None: a header with usual names."""
     time: str | None = None
-    """Name of the column of times; None: the table has no times."""
+    """Name of the time column; None: the table has no times."""
     unit: Unit | None = None
     """Unit of times; None: the unit in which most times of the file are plausible dates."""
     separator: str | None = None
-    """Text between fields; None: recognised in the first line."""
+    """Separator of fields; None: detected in the first line."""
     matrix: bool = False
     """True for a matrix of users by items, with 0 where nothing is observed."""
     largest: float = LARGEST_VALUE
@@ -131,7 +131,7 @@ _KUAIREC: Final = ("user_id", "video_id", "watch_ratio")
 _KUAIRAND: Final = ("user_id", "video_id", "is_click")
 _R3: Final = r"ydata-ymusic-rating-study-v1_0-"
 _PLAIN: Final = ObservedLayout("table", ".*", at_random=None)
-"""Table of no known layout."""
+"""Layout of a table that matches no known layout."""
 
 OBSERVED_LAYOUTS: Final = (
     ObservedLayout(

@@ -25,9 +25,9 @@ from rimsim.data.readers.values import LATEST, RowProblemError, moment, number
 from rimsim.errors import ConfigError, DataError, refuse
 
 BLOCK_BYTES: Final = 8 * 2**20
-"""Bytes that are read at a time; they bound the memory of a reader to a small multiple."""
+"""Number of bytes that are read at once; the memory of a reader is a small multiple of it."""
 LONGEST_LINE: Final = 2**20
-"""Bytes of a line; a longer one means that the file is not a log."""
+"""Largest number of bytes in a line; a file with a longer line is not a log."""
 
 # Longer marks stand first, because the mark of UTF-32 (little-endian) begins with that of UTF-16.
 _MARKS: Final = (
@@ -86,7 +86,7 @@ class LineReader:
                 encoding = name if encoding is None or name != "utf-8" else encoding
                 break
         try:
-            "a".encode(encoding or "utf-8")  # refuses codecs that make no text
+            "a".encode(encoding or "utf-8")  # this raises an error for codecs that do not make text
             codec = codecs.lookup(encoding or "utf-8")
             decoder = codec.incrementaldecoder()
         except (LookupError, TypeError, ValueError):
@@ -113,7 +113,7 @@ class LineReader:
 
     def __iter__(self) -> Iterator[Block]:
         rest = b""
-        held = b""  # a CR at the end of a chunk may be half of a CR LF
+        held = b""  # a carriage return at the end of a chunk may be the first half of a line end
         for chunk in self._decoded():
             data = held + chunk
             held = data[-1:] if data.endswith(b"\r") else b""
@@ -203,9 +203,9 @@ class CutBlock:
     lines: Ints
     """(n,) line number of each row."""
     fields: dict[str, pa.Array]
-    """Role → texts (n,) of its column."""
+    """Role → (n,) texts of its column."""
     uncut: dict[int, str]
-    """Line → problem, of lines that could not be split into the fields of a row."""
+    """Line number → problem, for lines that could not be split into fields."""
 
 
 class Cutter:
@@ -231,7 +231,7 @@ class Cutter:
         try:
             decoded(text)
             fields_of(decoded(text.rstrip(b"\n").rpartition(b"\n")[2]), delimiter, quoted=self._quoted)
-        except RowProblemError:  # in the last line a quote may be open without a line end inside
+        except RowProblemError:  # a quote of the last line may be open, although it contains no line end
             return None
         if len(delimiter) > 1:
             if _UNIT_SEPARATOR in text:
@@ -267,7 +267,7 @@ class Cutter:
             return None
         count = table.num_rows + len(refused)
         lines = np.arange(text.count(b"\n") + (not text.endswith(b"\n")))
-        if count != len(lines):  # blank lines, which are no rows, or line ends inside quotes
+        if count != len(lines):  # there are blank lines, which are not rows, or line ends inside quotes
             lines = np.flatnonzero([bool(line) for line in text.split(b"\n")])
             if count != len(lines):
                 return None
@@ -321,8 +321,9 @@ def numbers_of(
     except pa.ArrowInvalid:
         trimmed = pc.ascii_trim_whitespace(texts)
         column = pc.cast(pc.if_else(pc.match_substring_regex(trimmed, _PLAIN), trimmed, "nan"), pa.float64())
-    numbers = column.to_numpy(zero_copy_only=False) + 0.0  # -0 becomes 0
-    odd = ~((numbers >= 0) & (numbers <= largest))  # negated, so that NaN is odd too
+    numbers = column.to_numpy(zero_copy_only=False) + 0.0  # adding 0 turns −0 into 0
+    # NaN is odd too, because both comparisons are false for it.
+    odd = ~((numbers >= 0) & (numbers <= largest))
     return _read_again(texts, numbers, odd, lambda text: number(text, name, largest, otherwise))
 
 

@@ -25,7 +25,7 @@ _BROKEN: Final = (pa.ArrowException, OSError, ValueError, RuntimeError, KeyError
 _DAMAGED = "the file is damaged or incomplete"
 
 BATCH_ROWS: Final = 2**18
-"""Rows that are read at a time; they bound the memory that reading needs beyond the events."""
+"""Number of rows that are read at once; they bound the memory that reading needs besides the events."""
 
 
 def opened(file: Path | BytesIO, name: str) -> pq.ParquetFile:

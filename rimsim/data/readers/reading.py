@@ -14,8 +14,8 @@ class Reading:
     kind: str
     """Kind of file, such as ``Parquet``."""
     columns: tuple[tuple[str, str], ...] = ()
-    """Pairs of a role and the column that was read for it."""
+    """Pairs of a role and the name of its column in the file."""
     times: TimeKind = "number"
-    """Numbers, or ISO dates and timestamps."""
+    """Form of times: numbers, or ISO dates and timestamps."""
     notes: tuple[str, ...] = ()
     """Sentences about byte-order marks and mixed line ends."""

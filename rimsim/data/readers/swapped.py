@@ -9,11 +9,11 @@ import numpy as np
 from rimsim.arrays import Bools, Ints, Ints32
 
 _MOST_USERS: Final = 0.02
-"""A column may describe users if at most this share of them have several values."""
+"""Largest share of users with several values for which a column may describe users."""
 _LEAST_ITEMS: Final = 0.5
-"""A column does not describe items if at least this share of them have several values."""
+"""Smallest share of items with several values for which a column does not describe items."""
 _FEWEST: Final = 20
-"""Fewest users, and fewest items, with two events or more, from which a column is judged."""
+"""Fewest users and fewest items with two or more events for which a column is examined."""
 
 
 class ValuesOfColumn:

@@ -26,9 +26,9 @@ Ids: TypeAlias = "np.ndarray[tuple[int], np.dtype[Any]]"
 MISSING: Final = frozenset(
     {"", "nan", "NaN", "NAN", "null", "NULL", "Null", "None", "none", "NA", "N/A", "<NA>", "#N/A", "\\N"}
 )
-"""Texts by which programs write that a field is absent."""
+"""Texts that programs write for an absent field."""
 _LONG: Final[dict[Unit, float]] = {"min": 60.0, "h": 3600.0, "d": 86_400.0}
-"""Seconds of a longer unit."""
+"""Seconds of each longer unit."""
 UNITS: Final[dict[Unit, float]] = {
     "s": 1.0,
     "ms": 1e3,
@@ -36,13 +36,13 @@ UNITS: Final[dict[Unit, float]] = {
     "ns": 1e9,
     **{unit: 1 / seconds for unit, seconds in _LONG.items()},
 }
-"""Units in a second."""
+"""Number of each unit in a second."""
 SAMPLED_TIMES: Final = 200
 """Rows whose times decide whether a file writes times as numbers or as dates."""
 OR_DATES: Final = ", or, in most rows of the file, ISO 8601 dates such as 2016-10-17T08:30:00Z"
-"""End of messages about times of a file that writes times as numbers."""
+"""End of messages about times, for a file that writes times as numbers."""
 LATEST: Final = 253402300800.0
-"""First second after the year 9999; no log goes beyond."""
+"""First second after the year 9999, which no log exceeds."""
 LARGEST_VALUE: Final = float(np.finfo(np.float32).max)
 """Largest value that a log can hold."""
 
@@ -89,7 +89,7 @@ def number(text: str, name: str, largest: float, otherwise: str = "") -> float:
         raise RowProblemError(f"{name} is {short(word)}. Expected finite numbers up to {largest:.7g}")
     if value < 0:
         raise RowProblemError(f"{name} is {short(word)}, a negative number. Expected numbers of at least 0")
-    return value + 0.0  # -0 becomes 0
+    return value + 0.0  # adding 0 turns −0 into 0
 
 
 def _form_of(word: str) -> str:

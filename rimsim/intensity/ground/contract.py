@@ -66,13 +66,13 @@ class GroundConfig:
     """Options of all ground intensities."""
 
     horizon: float | None = Field(default=None, gt=0)
-    """Seconds; None: one session, which is one arrival."""
+    """Length of the predicted time, in seconds; None: one session, which is one arrival."""
     gap: float = Field(default=1800.0, gt=0)
-    """Silence that ends a session, seconds."""
+    """Inactivity gap that ends a session, in seconds."""
     windows: int = Field(default=4, ge=1)
-    """With a horizon in seconds: how many past horizons to fit on."""
+    """With a horizon in seconds: number of past horizons that λ is fitted to."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda or cuda:N."""
 
 
 class Ground(FromHidden, Stored, GroundModel):
@@ -88,7 +88,7 @@ class Ground(FromHidden, Stored, GroundModel):
     config: GroundConfig
     n_items: int = 0
     saved: ClassVar[tuple[str, ...]] = ("n_items", "rescale")
-    """Attributes with the fitted numbers."""
+    """Names of the attributes with fitted numbers."""
 
     def __init__(self, config: GroundConfig) -> None:
         self.config = config

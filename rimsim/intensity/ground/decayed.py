@@ -16,7 +16,7 @@ from rimsim.intensity.ground.contract import Ground, GroundConfig
 from rimsim.intensity.states import CountExamples, UserStates
 
 _CHUNK = 1 << 18
-"""Events whose kernels are held in memory at once."""
+"""Number of events whose kernels are held in memory at once."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -24,11 +24,11 @@ class Scales:
     """Log-spaced time scales of exponential kernels, in seconds."""
 
     shortest: float = Field(default=10.0, gt=0)
-    """Shortest time scale, seconds."""
+    """Shortest time scale, in seconds."""
     longest: float = Field(default=1e8, gt=0)
-    """Longest time scale, seconds (1e8 are three years)."""
+    """Longest time scale, in seconds (1e8 are three years)."""
     number: int = Field(default=24, ge=1, le=200)
-    """Number of time scales, log-spaced."""
+    """Number of time scales, with equal steps of their logarithm."""
 
     @property
     def rates(self) -> Floats:
@@ -58,7 +58,8 @@ class DecayedGround(Ground):
         first[active] = states.times[states.offsets[active]]
         last[active] = states.times[states.offsets[active + 1] - 1]
         sums = np.zeros((n, len(rates)))
-        # reduceat adds within each row's own segment, so a row's bits do not depend on its neighbours or the chunk.
+        # np.add.reduceat adds only within each row's own segment. So a row's bits do not depend on its neighbours or
+        # the chunk.
         begin = 0
         while begin < len(active):
             limit = states.offsets[active[begin]] + _CHUNK
@@ -105,7 +106,7 @@ class DecayedGround(Ground):
     def _share_after(self, age: torch.Tensor) -> torch.Tensor:
         """(…, S) shares exp(−β_s · age) that are left of events."""
         exponent = -age[..., None] * self._rates
-        nothing = exponent < -746.0  # an exponential that underflows to 0 takes many times as long
+        nothing = exponent < -746.0  # np.exp takes many times as long where the result underflows to 0
         return exponent.masked_fill_(nothing, 0.0).exp_().masked_fill_(nothing, 0.0)
 
     def features(self, hidden: Hidden, now: Floats) -> torch.Tensor:
@@ -135,7 +136,7 @@ class EMAConfig(UserPopularityConfig):
     """Options of λ(x) from a user's decayed count of events."""
 
     scale: float = Field(default=86400.0, gt=0)
-    """Time in which an event's weight falls by e, seconds."""
+    """Time, in seconds, in which the weight of an event falls by the factor e."""
 
 
 class UserPopularity(DecayedGround):

@@ -31,9 +31,9 @@ from rimsim.intensity.states import CountExamples, UserStates
 
 _DAY = 86400.0
 _TINY = 1e-10
-"""Number that keeps log Λ finite where all weights are zero."""
+"""Number that is added to rates, so that their logarithm is finite where all weights are zero."""
 _RARE = 1e-3
-"""Smallest scale that a term is divided by."""
+"""Smallest scale by which a term is divided."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,13 +41,13 @@ class HawkesTerms:
     """Coefficients of μ, α, γ in the intensity and integral."""
 
     at_event: Floats
-    """(n, 2S + 1) coefficients of λ at each event after a user's first."""
+    """(n, 2S + 1) coefficients of λ at each event after a user's first event."""
     user: Ints
     """(n,) user of each event in ``at_event``."""
     gap: Floats
     """(n, 2S + 1) coefficients of ∫λ from the preceding event to each event."""
     last_gap: Floats
-    """(users, 2S + 1) coefficients of ∫λ from the last event to the end of observation."""
+    """(users, 2S + 1) coefficients of ∫λ from the user's last event to the end of observation."""
 
     @property
     def total(self) -> Floats:
@@ -111,15 +111,15 @@ class Rescaled:
     """
 
     gaps: Floats
-    """(n,) gaps in rescaled time."""
+    """(n,) gaps between events in rescaled time, in which the model expects one event per unit."""
     ks: float
-    """Kolmogorov-Smirnov distance of 1 − exp(−gap) from uniform."""
+    """Kolmogorov-Smirnov distance between 1 − exp(−gap) and the uniform distribution."""
     p_value: float
-    """p-value of ``ks``."""
+    """p-value of the distance ``ks``."""
     squares: float
-    """Σ gap² / Σ gap: 2 under the model, more where events cluster (3S; Shchur et al., NeurIPS 2021)."""
+    """Σ gap² / Σ gap. It is 2 under the model and larger where events cluster (3S; Shchur et al., NeurIPS 2021)."""
     correlation: float
-    """Correlation of neighbouring gaps: 0 under the model."""
+    """Correlation of successive gaps; 0 under the model."""
 
 
 def rescaled(terms: HawkesTerms, parameters: Floats) -> Rescaled:
@@ -142,11 +142,11 @@ class HawkesConfig(GroundConfig):
     """Kernels and horizon of the Hawkes process."""
 
     scales: Scales = Field(default_factory=lambda: Scales(number=16))
-    """Time scales of the kernels."""
+    """Time scales of the exponential kernels."""
     stable_below: float | None = Field(default=None, gt=0, le=1)
     """Upper bound of the branching ratio Σα; None: no bound."""
     max_iterations: int = Field(default=1000, ge=1)
-    """Limit for L-BFGS-B."""
+    """Largest number of iterations of L-BFGS-B."""
 
 
 class Hawkes(DecayedGround):
@@ -195,7 +195,7 @@ class Hawkes(DecayedGround):
         all_terms = hawkes_terms(time, offsets, stop, self.config.scales.rates)
         if target.all():
             return all_terms
-        # A gap that ends in a mere context event is not observed: neither its event nor the gap is scored.
+        # If a gap ends with an event that is not a target, neither the gap nor the event enters the likelihood.
         later = np.ones(len(user), bool)
         later[begin] = False
         is_target = target[later]
@@ -219,8 +219,8 @@ class Hawkes(DecayedGround):
     def _solve(self, terms: HawkesTerms) -> None:
         total = terms.total
         scales = len(self._rates)
-        # Each parameter is divided by the value at which its term alone would predict all events. So all parameters
-        # are near one in size, as the optimiser needs.
+        # Each parameter is divided by the value at which its term alone would predict all events. The optimiser needs
+        # this, because then all parameters are of the order of one.
         n = len(terms.at_event)
         unit = np.where(total > 0, n / np.maximum(total, 1e-300), 0.0)
         at = terms.at_event * unit
@@ -292,7 +292,7 @@ class Hawkes(DecayedGround):
         reach = _DAY if self.config.horizon is None else self.config.horizon
         spent = -torch.expm1(-reach * self._rates)
         weights = torch.cat([alpha * spent, (gamma - alpha) * spent, mu * reach, mu * 0.0])
-        # The sums hold the first event too, which excites by γ instead of α.
+        # The sums contain the first event as well. It excites by γ instead of α.
         raw = in_blocks(lambda phi: (phi * weights).sum(1), self.features(hidden, now))
         scaled = torch.clamp(raw, min=0.0) * self.factor
         return torch.where(torch.isinf(hidden[1]), self._empty, scaled).float()
@@ -303,11 +303,11 @@ class HawkesPoissonConfig(GroundConfig):
     """Options of Hawkes-Poisson: horizon, kernels, penalty."""
 
     scales: Scales = Field(default_factory=Scales)
-    """Time scales of the kernels."""
+    """Time scales of the exponential kernels."""
     ridge: float = Field(default=1e-3, ge=0)
-    """Penalty on the squared weights, each in units of its term."""
+    """Penalty on the squared weights, each measured in units of its term."""
     max_iterations: int = Field(default=2000, ge=1)
-    """Limit for L-BFGS-B."""
+    """Largest number of iterations of L-BFGS-B."""
 
 
 def poisson_objective(
@@ -355,8 +355,9 @@ class HawkesPoisson(DecayedGround):
 
     def _solve(self, phi: Floats, events: Ints) -> None:
         counts = events.astype(np.float64)
-        # Terms are brought to mean 1 so that one step length suits all. A term that rarely occurs here
-        # could then get a huge weight and blow up where it does occur: the floor lets the ridge hold it.
+        # Terms are divided by their mean, so that one step length suits all of them. A rare term could get a huge
+        # weight and then raise λ where it occurs. So its unit has a lower limit, and the ridge penalty holds the weight
+        # down.
         unit = np.maximum(phi.mean(axis=0), _RARE)
         start = np.full(phi.shape[1], counts.mean() / phi.shape[1])
         args = (phi / unit, counts, self.config.ridge)

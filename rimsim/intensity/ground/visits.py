@@ -28,9 +28,9 @@ TERMS = (
 )
 """Names of the columns of :func:`terms`."""
 _HIGHEST = 30.0
-"""Largest log λ while weights are sought: no session has e^30 events, and larger exponentials overflow."""
+"""Largest log λ in the search for weights. No session has e^30 events, and larger exponentials overflow."""
 _NARROW = 0.1
-"""Smallest unit of a term: a term that barely varies in the log must not get a huge weight."""
+"""Smallest unit of a term, because a term that barely varies in the log must not get a huge weight."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -38,11 +38,11 @@ class VisitsConfig(GroundConfig):
     """Options of the model ``visits``: penalty and shrinkage."""
 
     ridge: float = Field(default=1e-3, ge=0)
-    """Penalty on the squared weights, each in units of its term's deviation."""
+    """Penalty on the squared weights, each measured in units of its term's standard deviation."""
     shrinkage: float = Field(default=1.0, gt=0)
-    """Number of sessions of the usual size that are averaged with the user's own sessions."""
+    """Number of sessions of usual size that are added when the sizes of a user's sessions are averaged."""
     max_iterations: int = Field(default=2000, ge=1)
-    """Limit for L-BFGS-B."""
+    """Largest number of iterations of L-BFGS-B."""
 
 
 def terms(hidden: Hidden, now: torch.Tensor, gap: float, usual: float, weight: float) -> torch.Tensor:
@@ -140,7 +140,7 @@ class Visits(Ground):
             held[active, 2] = np.where(number[active] > 1, log_size[first], 0.0)
             between = np.ones(len(size), bool)
             between[first] = between[newest] = False
-            # bincount adds the sessions of a row one after another, so a row's bits do not depend on its neighbours.
+            # np.bincount adds the sessions of a row one after another. So a row's bits do not depend on its neighbours.
             held[:, 3] = np.bincount(row, np.where(between, log_size, 0.0), n)
             last[active] = states.times[states.offsets[active + 1] - 1]
         return torch.from_numpy(held).to(self.device), torch.from_numpy(last).to(self.device)
@@ -262,7 +262,7 @@ def _walk(
         first = offsets[state]
         for event in range(first, offsets[state + 1] + 1):
             while point < edges[state + 1] and count[order[point]] == event - first:
-                for column in range(held.shape[1]):  # a slice assignment takes longer to compile
+                for column in range(held.shape[1]):  # a loop compiles faster than the assignment of a slice
                     held_at[order[point], column] = held[state, column]
                 last_at[order[point]] = last[state]
                 point += 1

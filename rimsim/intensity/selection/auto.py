@@ -33,9 +33,9 @@ class RankedModel:
 
     name: str
     precision: float
-    """Share of the ten best unconsumed items that held-out users consumed after the cut, a mean over users."""
+    """Mean over users: share of the ten best unconsumed items that a held-out user consumed after the cut."""
     log_likelihood: float
-    """Mean log-likelihood of an item that held-out users consumed after the cut, over unconsumed items, nats."""
+    """Mean log-likelihood, in nats, of items that held-out users consumed after the cut, over unconsumed items."""
     users: int
     """Number of held-out users."""
 
@@ -77,15 +77,15 @@ class AutoConfig:
     """Candidate models, and options of their comparison."""
 
     candidates: tuple[str, ...] = Field(default=CANDIDATES, min_length=1)
-    """Names of mark models to choose from."""
+    """Names of the mark models to choose from."""
     fallback: str = "bag"
-    """Model to use if too few users came back."""
+    """Model that is used if too few users have a later session."""
     session_gap: str = "30min"
-    """A silence longer than this ends a session."""
+    """Inactivity gap that ends a session."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the held-out sessions and of the models."""
+    """Seed of held-out sessions and of models."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda or cuda:N."""
 
 
 class SelectedModel(Stored):
@@ -211,7 +211,8 @@ class SelectedModel(Stored):
 
     def save(self, folder: str | Path) -> None:
         """Write the choice, and the chosen model in subfolder ``chosen``."""
-        if self._chosen is not None:  # the model is saved first, because its record is useless without it
+        # The model is saved before its record, because the record is useless without the model.
+        if self._chosen is not None:
             save_model(self._chosen, Path(folder) / "chosen")
         super().save(folder)
 

@@ -15,9 +15,10 @@ from rimsim.errors import DataError
 from rimsim.intensity.states import UserStates
 
 _FEWEST = 20
-"""With fewer held-out users, defaults are used, since chance would decide the three weights and the ridge."""
+"""Fewest held-out users for a choice. With fewer, chance would decide the three weights and the ridge, so defaults are
+used."""
 _CELLS = 4_000_000
-"""Most scores that weights are fitted to at once, states times items."""
+"""Largest number of scores, states times items, that weights are fitted to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,7 @@ class Worth:
     hits: Floats
     """(n,) share of each user's ten best unconsumed items that the user took."""
     by_user: Floats
-    """(n,) log-likelihood of each user's taken items, summed, nats."""
+    """(n,) sum of the log-likelihoods of the items that each user took, in nats."""
     taken: Floats
     """(n,) number of items that each user took."""
 
@@ -73,7 +74,7 @@ class HeldOut:
     user: Ints
     """(n,) held-out users."""
     states: UserStates
-    """State of each user at the cut."""
+    """State of each held-out user at the cut."""
     consumed: Bools
     """(n, M) True for items consumed before the cut, which are not admissible."""
     taken: Float32s
@@ -146,7 +147,7 @@ class HeldOut:
             scored_rows = scored_rows[:: max(step, 1)]
         if len(scored_rows) < _FEWEST or not cut.past.targets.any():
             return None
-        # Rows over all items are made only for the users that are kept; those of all users would not fit into memory.
+        # Only held-out users get rows over all items, because rows of all users would not fit into memory.
         place = np.full(len(cut), -1)
         place[scored_rows] = np.arange(len(scored_rows))
         consumed, taken = (_cells(pairs, place, len(scored_rows), log.n_items) for pairs in (had, took))

@@ -15,25 +15,27 @@ from rimsim.compiled import compiled
 from rimsim.intensity.selection.held_out import HeldOut, Worth, best_of
 
 Parts: TypeAlias = Sequence[Float32s]
-"""Logits: personal scores (n, M), if any, then one or two (M,) that are the same for all users."""
+"""Logits to be weighted: personal scores (n, M), if any, then one or two arrays (M,) that are the same for all
+users."""
 
 _SAME_SPREAD = 1.25
-"""Largest ratio of the spreads of the scores of two fits that counts as equal spread."""
+"""Largest ratio between the score spreads of two fits that counts as equal."""
 _ROWS = 256
-"""Rows whose sums are added up at once."""
+"""Number of rows that are added up at once."""
 _LANES = 8
 _RUN = 128
 _CONVERTED = 8192
-"""Sums are those of NumPy: in eight lanes over runs of at most 128 numbers, which are added up in halves, and of
-numbers to be converted at most 8192 at once."""
+"""Sums add numbers in the order of NumPy: in eight lanes, over runs of at most 128 numbers, which are added pairwise.
+NumPy converts at most 8192 numbers at once."""
 _ROUNDS = 3
-"""Rounds of finding the best items under the weights, then fitting the weights; more rounds change little."""
+"""Number of times that the best items under the weights are found, and the weights fitted again. More rounds change
+little."""
 _FLAT = 1e-4
-"""Spread (nats) of logits below which items differ only by rounding errors, so that the logits get the weight 0."""
+"""Spread of logits, in nats, below which items differ only by rounding errors; such logits get the weight 0."""
 _WORTHLESS = 1e-7
-"""Gain (nats) below which a weight does not help: the error of sums in single precision."""
+"""Gain, in nats, below which a weight does not help, because sums in single precision have such errors."""
 _LEAST = 1e-30
-"""Smallest share, so that its logarithm is finite."""
+"""Smallest share that is used, so that its logarithm is finite."""
 
 
 class Loss(Protocol):
@@ -48,31 +50,32 @@ class Shrinkage:
     """Weights of three logits, and regularisation of personal scores s."""
 
     strength: float
-    """Ridge or weight decay of the fit of s."""
+    """Ridge penalty or weight decay in the fit of the personal scores s."""
     personal: float = 1.0
-    """τ."""
+    """τ, the weight of the personal scores s."""
     popularity: float = 1.0
-    """κ."""
+    """κ, the weight of log popularity."""
     returning: float = 0.0
-    """κ'."""
+    """κ', the weight of log popularity among returning users."""
     slates: bool = False
     """True if the weights are those of :func:`for_slates`, false for :func:`for_all`."""
     users: int = 0
-    """Held-out users on whom the weights were chosen; 0: too few, so τ = κ = 1, κ' = 0 by default."""
+    """Number of held-out users that the weights were chosen on. 0: too few users, so τ = κ = 1 and κ' = 0."""
     log_likelihood: float = 0.0
-    """Mean log-likelihood of an item that held-out users took, over unconsumed items, nats."""
+    """Mean log-likelihood, in nats, of items that held-out users took, over unconsumed items."""
     impersonal_log_likelihood: float = 0.0
-    """Mean log-likelihood of an item that held-out users took, under the best weights with τ = 0, nats."""
+    """Mean log-likelihood, in nats, of items that held-out users took, under the best weights with τ = 0."""
     precision: float = 0.0
     """Share of the ten best unconsumed items that held-out users took."""
     end_of_grid: bool = False
-    """True if the least or largest of several strengths was chosen, so that a better one may lie beyond."""
+    """True if the chosen strength is the smallest or largest of several, so that a better strength may lie outside the
+    grid."""
     spread: float = 0.0
-    """Standard deviation of s over the held-out states and all items under the fit to the past, nats."""
+    """Standard deviation of the scores s, in nats, over held-out states and all items, in the fit to the past."""
     rescaling: float = 1.0
-    """Factor by which τ was multiplied after its choice (:func:`rescaling`); ``personal`` includes the factor."""
+    """Factor by which τ was multiplied after its choice (:func:`rescaling`); ``personal`` includes this factor."""
     likeliest: tuple[float, float, float] = (1.0, 1.0, 0.0)
-    """τ, κ, κ' that :func:`for_all` chooses for the fit to the past."""
+    """Weights τ, κ, κ' that :func:`for_all` chooses for the fit to the past."""
 
     def line(self) -> str:
         """Report for the console."""
@@ -220,7 +223,7 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
     softmax = _WeightedSoftmax(held, parts)
     count = held.taken.sum(1)
     labels = float(held.taken.sum())
-    # Sums of rows are float32, and the sum over all rows is float64, which loses no small terms.
+    # Rows are summed in float32. Their total is a float64, so that it does not lose small terms.
     observed = np.array([float((part * held.taken).sum(1).sum(dtype=np.float64)) for part in parts])
 
     def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
@@ -257,7 +260,7 @@ def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
             value -= float(np.where(taken, np.log(-np.expm1(-expected)), -expected).sum())
             if not sloped:
                 continue
-            with np.errstate(over="ignore"):  # for users with thousands of items the result underflows to 0
+            with np.errstate(over="ignore"):  # the result underflows to 0 for users with thousands of items
                 pull = np.where(taken, -expected / np.expm1(expected), expected)
             factor = np.bincount(row, pull, len(norm)) / norm
             slope += [pull @ part for part in mine] - softmax.totals(share, factor, span)
@@ -326,7 +329,7 @@ def _order(n: int, longest: int) -> tuple[Ints, Ints]:
         [run for at in range(0, n, longest) for run in _runs(min(longest, n - at), at > 0)]
     )
     run = np.repeat(np.arange(len(size)), size)
-    run[n - n % _LANES :] += 1  # the last numbers, fewer than eight, are added one by one
+    run[n - n % _LANES :] += 1  # NumPy adds the last numbers, fewer than eight, one by one
     return run * _LANES + np.arange(n) % _LANES, merges
 
 

@@ -21,13 +21,13 @@ class GraphConvolutionConfig(SequenceConfig):
     """Size and training of the graph convolution."""
 
     layers: int = Field(default=2, ge=0)
-    """Hops from item to item through users."""
+    """Number of graph layers; each passes vectors from item to item through shared users."""
     context: int = Field(default=256, ge=2)
-    """Longest stretch of a history that is trained on."""
+    """Largest number of events in a window of a history, which training reads at once."""
     burn: int = Field(default=64, ge=0)
-    """Events read before a window's first prediction."""
+    """Number of events that are read before the first prediction in a window."""
     update_steps_back: int = Field(default=128, ge=1)
-    """Events read before a target in an update."""
+    """Number of events that are read before a target in an update."""
 
 
 class GraphNetwork(SequenceNetwork):

@@ -27,7 +27,7 @@ class GRUNetwork(training.SequenceNetwork):
 
     def __init__(self, n_items: int, width: int, dropout: float) -> None:
         super().__init__(n_items, width, dropout)
-        # Made without values, because torch would draw them from its global generator.
+        # The layer is made without values, because torch would draw them from its global generator.
         self.gru = torch.nn.GRU(width, width, batch_first=True, device="meta").to_empty(device="cpu")
 
     def _drawn(self, source: torch.Generator) -> None:
@@ -81,7 +81,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
 
     def _continued(self, cut: training.Windows) -> training.Forward:
         network = self.network
-        # Half the context is enough for a state that training is about to move anyway, and halves the cost.
+        # An update moves all states anyway. So half the context suffices for the state before a window, and costs half.
         room = max(self.config.context // 2 - self.config.update_steps_back, 0)
         start = self._read(*training.histories(cut.item, cut.origin, cut.begin, room))
         return lambda batch, draw: network.outputs(batch, draw, start[torch.from_numpy(batch.rows)])
@@ -107,7 +107,8 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         """(n, W) hidden states after left-aligned histories."""
         n = len(length)
         out = torch.zeros((n, self.config.width), device=self.device)
-        # Rows of like length share a block, which then stops at its longest; a row's bits do not depend on it.
+        # Rows of similar length share a block, because a block is as long as its longest row. A row's bits do not
+        # depend on its block.
         order = np.argsort(length, kind="stable")
         all_items = torch.from_numpy(items[order]).to(self.device)
         lengths = torch.from_numpy(length[order]).to(self.device)

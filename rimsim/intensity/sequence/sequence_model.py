@@ -26,57 +26,57 @@ class SequenceConfig:
     """Size and training of a model over item sequences."""
 
     width: int = Field(default=64, ge=1)
-    """Hidden units; items have vectors of the same size."""
+    """Number of hidden units, and length of item vectors."""
     context: int = Field(default=64, ge=2)
-    """Last events of a history that are read."""
+    """Number of the latest events of a history that are read."""
     seed: int = Field(default=0, ge=0)
-    """Seed of initial values, batches, dropout, held-out users."""
+    """Seed of initial values, batches, dropout and held-out users."""
     epochs: int = Field(default=14, ge=1)
-    """Most passes over the log in a fit."""
+    """Largest number of passes over the log in a fit."""
     batch_size: int = Field(default=64, ge=1)
-    """Windows per batch in a fit."""
+    """Number of windows per batch in a fit."""
     learning_rate: float = Field(default=0.016, gt=0)
     """Step size of AdamW in a fit."""
     final_rate: float = Field(default=0.1, gt=0, le=1)
     """Final step size as a share of the first."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """AdamW's decoupled weight decay in a fit."""
+    """Decoupled weight decay of AdamW in a fit."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
-    """Dropout on read items and hidden units."""
+    """Share of dropped values of read items and hidden units."""
     held_out: float = Field(default=0.1, ge=0, lt=1)
-    """Share of users kept for early stopping."""
+    """Share of users that are held out for early stopping."""
     patience: int = Field(default=2, ge=0)
-    """Epochs without improvement that end a fit; 0: never."""
+    """Number of epochs without improvement that ends a fit; 0: a fit never ends early."""
     burn: int = Field(default=16, ge=0)
-    """Events read before a window's first prediction."""
+    """Number of events that are read before the first prediction in a window."""
     ahead: int = Field(default=1, ge=1)
     """Number of next events that p(y|x) is fitted to predict after each event of a sequence."""
     target: Literal["next-event", "next-session"] = "next-event"
-    """next-event, or next-session: all events of a session, predicted from the events before the session."""
+    """Events that p(y|x) is fitted to predict. next-event: the next event. next-session: all events of a session, from
+    the events before the session."""
     session_gap: str = "30min"
-    """A silence longer than this ends a session."""
+    """Inactivity gap that ends a session."""
     sampled: float = Field(default=1.0, gt=0, le=1)
-    """Share of the positions whose loss a batch computes in a fit."""
+    """Share of the positions for which a batch computes the loss in a fit."""
     softmax: Softmax = "auto"
-    """full: the loss is over all items. sampled: over a sample of them, with corrected logits. auto: sampled where
-    there are more than 4,096 items and 3·10⁹ pairs of a predicted event and an item.
-    """
+    """Items in the loss. full: all items. sampled: a sample of items, with corrected logits. auto: sampled if there are
+    more than 4,096 items and more than 3·10⁹ pairs of a predicted event and an item."""
     negatives: int = Field(default=1024, ge=1)
-    """With sampled: number of labels drawn for a batch, and number of uniform items."""
+    """With sampled: number of labels drawn per batch, and number of uniform items."""
     smoothing: float = Field(default=0.5, gt=0)
-    """Events added to each item for the initial bias."""
+    """Number of events that are added to each item for the initial bias."""
     cold_items: bool = True
-    """Predict unseen items' vectors from genres and year."""
+    """Predict the vectors of unseen items from genres and year."""
     update_epochs: int = Field(default=3, ge=0)
-    """Passes over the new log in an update."""
+    """Number of passes over the new log in an update."""
     update_batch_size: int = Field(default=128, ge=1)
-    """Windows per batch in an update."""
+    """Number of windows per batch in an update."""
     update_learning_rate: float = Field(default=6e-3, gt=0)
     """Step size of AdamW in an update."""
     update_steps_back: int = Field(default=8, ge=1)
-    """Events read with gradients before a target."""
+    """Number of events before a target that are read with gradients in an update."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
         """Refuse a burn-in that is not shorter than the context."""
@@ -102,7 +102,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
 
     config: Config
     config_class: ClassVar[type[Any]]
-    """Class of the config."""
+    """Class of the model's config."""
     takes_weights: ClassVar[bool] = True
 
     def __init__(self, config: Config | None = None) -> None:
@@ -224,7 +224,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         self._updates = int(extra["updates"])
         if "bias" in tensors:
             network = self._new_network(len(tensors["bias"]), None)
-            for name, _ in network.named_buffers():  # a graph, whose size is not that of the catalogue
+            for name, _ in network.named_buffers():  # buffers hold a graph, whose size depends on the log
                 setattr(network, name, torch.empty_like(tensors[name]))
             network.load_state_dict(dict(tensors))
             self._network = network.to(self.device)

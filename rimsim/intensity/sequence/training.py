@@ -19,16 +19,16 @@ from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator, uniform
 
 Outputs: TypeAlias = tuple[torch.Tensor, torch.Tensor]
-"""Hidden units h (p, W) at the predicted positions, and item vectors V (M, W)."""
+"""Hidden units h (p, W) at the p predicted positions, and item vectors V (M, W)."""
 Forward: TypeAlias = Callable[["Batch", torch.Generator | None], Outputs]
-"""Function that computes the outputs of a batch; the generator draws dropout, None: no dropout."""
+"""Function that computes the outputs of a batch. The generator draws dropout; None: no dropout."""
 
 FADE = 0.9
-"""Weight of a later event relative to the event before it."""
+"""Weight of an event relative to the weight of the event before it, among several predicted events."""
 LONGEST = 64
-"""Most events of a session that are predicted, if whole sessions are predicted."""
+"""Largest number of predicted events of a session, if whole sessions are predicted."""
 _CLIP = 1.0
-"""Largest norm of a gradient."""
+"""Largest norm of a gradient; a larger one is scaled down."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,26 +36,26 @@ class Windows:
     """w windows of histories, as ranges of events."""
 
     item: Ints
-    """(n,) items of all events, sorted by user, then time."""
+    """(n,) items of all events, sorted by user, then by time."""
     target: Bools
     """(n,) True for target events."""
     user: Ints
     """(w,) user of each window."""
     origin: Ints
-    """(w,) index of the user's first event."""
+    """(w,) index of the first event of each window's user."""
     begin: Ints
-    """(w,) index of the first event that is read."""
+    """(w,) index of the first event that each window reads."""
     loss: Ints
-    """(w,) index of the first predicted event; all targets from this event to ``stop`` are predicted."""
+    """(w,) index of each window's first predicted event. All targets from this event to ``stop`` are predicted."""
     stop: Ints
     """(w,) index after the last event of each window."""
     end: Ints
-    """(w,) index after the user's last event."""
+    """(w,) index after the last event of each window's user."""
     weight: Floats | None = field(default=None, kw_only=True)
     """(n,) weight of each event as a target; None: equal weights."""
     session_end: Ints | None = field(default=None, kw_only=True)
-    """(n,) position past the session that an event begins as a target, 0 for any other event; None: each target event
-    is predicted from the events before it, whatever session they belong to."""
+    """(n,) index after the end of the session that an event starts as a target; 0 for any other event. None: each
+    target is predicted from all earlier events, whatever their session."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -71,20 +71,21 @@ class Batch:
     """b windows, left-aligned, with p predicted events."""
 
     items: torch.Tensor
-    """(b, L) int64 items that are read, L the longest window less one; item 0 past a window's end."""
+    """(b, L) int64 items that are read; L is one less than the length of the longest window. Item 0 stands past a
+    window's end."""
     row: torch.Tensor
-    """(p,) index in the batch of each predicted event's window."""
+    """(p,) row of each predicted event's window in the batch."""
     step: torch.Tensor
-    """(p,) number of events before the predicted event in its window, 0 … L."""
+    """(p,) number of events before the predicted event in its window, from 0 to L."""
     label: torch.Tensor
     """(p,) predicted items."""
     rows: Ints
     """(b,) index of each window among all windows."""
     later: torch.Tensor
-    """(p, K) the predicted item and the items after it; any item where ``weight`` is 0."""
+    """(p, K) predicted item and the items after it; arbitrary where ``weight`` is 0."""
     weight: torch.Tensor
-    """(p, K) float32 their weights: 0 for an event that is no target or past the user's (or the session's) last event.
-    They sum to 1, or, where events have their own weights, to a mean of these."""
+    """(p, K) float32 weights of these items. The weight is 0 for an event that is not a target, and after the last
+    event of the user or session. The weights of a row sum to 1, or to the mean of the events' own weights."""
 
 
 def windows(log: EventLog, context: int, burn: int, session_gap: str | None = None) -> Windows:
@@ -102,7 +103,7 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
     weight = None if log.weight is None else log.weight[order]
     session_end = None if session_gap is None else _session_ends(log, order, session_gap)
     goal = np.flatnonzero(target if session_end is None else session_end)
-    # The first target at or after each position, n where there is none.
+    # Entry i is the first target at or after position i, or n if there is none.
     upcoming = np.append(goal, len(user))[np.searchsorted(goal, np.arange(len(user) + 1))]
     owners, origins = np.unique(user, return_index=True)
     ends = np.append(origins[1:], len(user))
@@ -207,7 +208,7 @@ class SequenceNetwork(torch.nn.Module, ABC):
     """
 
     item: torch.nn.Parameter
-    """(M, W) item vectors that are learned."""
+    """(M, W) learned item vectors."""
     bias: torch.nn.Parameter
     """(M,) bias b of each item."""
 
@@ -243,15 +244,16 @@ class TrainingOptions:
     weight_decay: float
     seed: int
     patience: int = 0
-    """Epochs without a better held-out loss before training stops; 0: no early stopping."""
+    """Number of epochs without a better held-out loss after which training stops; 0: no early stopping."""
     final_rate: float = 1.0
-    """Share of the learning rate that is left after the last epoch; the rate falls linearly, batch by batch."""
+    """Learning rate after the last epoch, as a share of the first; it falls linearly from batch to batch."""
     ahead: int = 1
     """Number of next events that p(y|x) is fitted to predict after each event of a sequence."""
     sampled: float = 1.0
-    """Share of the predicted positions whose loss is computed, drawn in every batch."""
+    """Share of the predicted positions whose loss is computed; each batch draws them."""
     negatives: int | None = None
-    """Number of labels, and of uniform items, that stand for all items in a batch's softmax; None: the full softmax."""
+    """Number of labels, and number of uniform items, that represent all items in the softmax of a batch; None: full
+    softmax."""
 
 
 @dataclass(frozen=True)
@@ -259,11 +261,11 @@ class TrainingRun:
     """Losses of a training, in nats per target."""
 
     losses: tuple[float, ...]
-    """Mean training loss per epoch."""
+    """Mean training loss of each epoch."""
     held_out: tuple[float, ...]
     """Mean loss of held-out users after each epoch; empty without early stopping."""
     best_epoch: int
-    """The epoch whose parameters were kept, counted from 1; 0 where nothing was trained."""
+    """Number of the epoch whose parameters are used, from 1; 0 if there was no training."""
 
 
 def dropped(values: torch.Tensor, rate: float, draw: torch.Generator | None) -> torch.Tensor:
@@ -313,7 +315,7 @@ class _Criterion:
 def _mean(losses: list[tuple[float, int]]) -> float:
     """Mean loss of batches, weighted by numbers of predicted events."""
     total = 0.0
-    for loss, count in losses:  # not by sum, whose rounding depends on the version of Python
+    for loss, count in losses:  # the rounding of `sum` depends on the version of Python
         total += loss * count
     return total / max(sum(count for _, count in losses), 1)
 

@@ -23,19 +23,19 @@ class TransformerConfig(SequenceConfig):
     """Size and training of the Transformer."""
 
     layers: int = Field(default=2, ge=1)
-    """Blocks of attention and feed-forward network."""
+    """Number of blocks, each with attention and a feed-forward network."""
     heads: int = Field(default=2, ge=1)
-    """Attention heads; width must be an even multiple of them."""
+    """Number of attention heads; twice this number must divide the width."""
     learning_rate: float = Field(default=6e-3, gt=0)
     """Step size of AdamW in a fit."""
     epochs: int = Field(default=20, ge=1)
-    """Most passes over the log in a fit."""
+    """Largest number of passes over the log in a fit."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
-    """Dropout on read items and layer outputs."""
+    """Share of dropped values of read items and layer outputs."""
     update_learning_rate: float = Field(default=1e-3, gt=0)
     """Step size of AdamW in an update."""
     update_steps_back: int = Field(default=24, ge=1)
-    """Events read before a target in an update."""
+    """Number of events that are read before a target in an update."""
 
     def __post_init__(self) -> None:
         """Refuse an odd number of hidden units per head."""

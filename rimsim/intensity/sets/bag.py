@@ -24,7 +24,7 @@ from rimsim.rng import Purpose, derived_seed, generator
 
 _LEAST = 0.05
 _MOST = 0.95
-"""Bounds of the share of a user's items that is read; the share is drawn uniformly between these bounds."""
+"""Bounds of the share of a user's items that is read; the share is uniform between the bounds."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,9 +32,9 @@ class Tables:
     """Parameters of the logits ``W·Σ E_i/√(n + 1) + b``."""
 
     read: torch.Tensor
-    """(M, W) E, the vectors of items that are read."""
+    """(M, W) E, vectors of items as read."""
     predicted: torch.Tensor
-    """(M, W) W, the vectors of items that are predicted."""
+    """(M, W) W, vectors of items as predicted."""
     bias: torch.Tensor
     """(M,) bias b of each item."""
 
@@ -45,29 +45,30 @@ class Cycle:
 
     steps: int
     batch_size: int
-    """Users per step."""
+    """Number of users per step."""
     learning_rate: float
     """Largest step size of :func:`one_cycle`."""
     weight_decay: float
-    """Factor w: w/2 times the squared distance of both tables from their centre is added to a label's mean loss."""
+    """Factor w; the loss gets w/2 times the squared distance of both tables from their centre, added to a label's mean
+    loss."""
     seed: int
     learn_bias: bool = False
     """True if the bias b is trained too."""
     centred: bool = False
-    """True if the penalty pulls tables towards their initial values, and not towards 0."""
+    """True if the penalty pulls tables towards their initial values; False: towards 0."""
     read_history: bool = False
-    """True if all events that are not targets are read, and not only a share of these events."""
+    """True if the model reads all events that are not targets; False: a random share of these."""
 
 
 class ReadSplit(NamedTuple):
     """Items of b users, split into read and predicted items."""
 
     users: int
-    """Number of users, b."""
+    """b, the number of users."""
     read: softmax.RowItems
     predicted: softmax.RowItems
     label: torch.Tensor
-    """(p,) float32 weights of predicted items as labels."""
+    """(p,) float32 weight of each predicted item as a label."""
 
     def sums(self, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Sums of table rows over read items, and item counts."""
@@ -147,17 +148,17 @@ class BagConfig(SoftmaxConfig):
     width: int = Field(default=64, ge=1)
     """Length of item vectors."""
     steps: int = Field(default=150, ge=1)
-    """Steps of Adam in a fit."""
+    """Number of steps of Adam in a fit."""
     further_steps: int = Field(default=40, ge=1)
-    """Steps from one weight decay of the grid to the next, if the weight decay is chosen."""
+    """Number of steps from one weight decay of the grid to the next, if the weight decay is chosen."""
     batch_size: int = Field(default=256, ge=1)
-    """Users per step."""
+    """Number of users per step."""
     learning_rate: float = Field(default=0.05, gt=0)
     """Largest step size in a fit."""
     weight_decay: float | None = Field(default=None, ge=0)
-    """Penalty on squared vectors; none: chosen on later sessions."""
+    """Penalty on squared vectors; none: chosen on held-out later sessions."""
     update_steps: int = Field(default=20, ge=0)
-    """Steps of Adam in an update."""
+    """Number of steps of Adam in an update."""
     update_learning_rate: float = Field(default=0.0003, gt=0)
     """Largest step size in an update."""
 
@@ -271,7 +272,8 @@ def _add_up(
         first = offsets[state]
         for event in range(first, offsets[state + 1] + 1):
             while point < edges[state + 1] and count[order[point]] == event - first:
-                for column in range(sums.shape[1]):  # a slice assignment takes seconds to compile
+                # A loop compiles seconds faster than the assignment of a slice.
+                for column in range(sums.shape[1]):
                     at[order[point], column] = sums[state, column]
                 point += 1
             if event < offsets[state + 1]:

@@ -25,11 +25,11 @@ class EASEConfig(PersonalConfig):
     """Options of EASE."""
 
     ridge: float | None = Field(default=None, gt=0)
-    """Penalty on squared weights; none: chosen on later sessions."""
+    """Penalty on squared weights; none: chosen on held-out later sessions."""
     update_ridge: float = Field(default=3000.0, gt=0)
-    """Penalty on an update's changes of the weights, squared."""
+    """Penalty on the squared changes of the weights in an update."""
     memory: float = Field(default=10_000.0, gt=0)
-    """Number of events that the popularity known so far counts as in an update."""
+    """Number of events that the popularity before an update counts as."""
 
 
 def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
@@ -41,7 +41,8 @@ def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
     raised = gram.copy()
     raised[np.diag_indices_from(raised)] += ridge
     inverse = _inverse(raised)
-    if cross is gram:  # R = X, as in a fit: P XᵀX = I − ridge·P leaves one matrix product out
+    # In a fit, R = X. Then P XᵀX = I − ridge·P, so one product of matrices is not needed.
+    if cross is gram:
         free = -inverse / np.diag(inverse)
     else:
         free = inverse @ cross
@@ -52,9 +53,10 @@ def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
 
 def _inverse(matrix: Floats) -> Floats:
     """Inverse of a positive definite matrix, which is overwritten."""
-    # LAPACK reads columns, so the transpose needs no copy.
+    # LAPACK stores matrices by column. So the transpose of an array of rows needs no copy.
     factor, _ = scipy.linalg.lapack.dpotrf(matrix.T, lower=1, clean=1, overwrite_a=1)
-    lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)  # 0 above the diagonal
+    # The result is 0 above the diagonal.
+    lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
     diagonal = lower.diagonal().copy()
     inverse = lower + lower.T
     np.fill_diagonal(inverse, diagonal)
@@ -103,11 +105,12 @@ class EASE(PersonalModel[EASEConfig]):
         chosen = self.shrinkage
         scale = chosen.personal if chosen is not None else 1.0
         learned_bias = learned(bias, log, self.config.memory)
-        if not scale:  # the personal score has no weight, so it is not updated
+        if not scale:  # the personal score has no weight, so an update leaves it as it is
             return {"weights": weights, "bias": learned_bias}
         cells = Cells.of(log)
         x = cells.matrix()
-        # Residuals: the goal is 1 for a label, 0 for an item not taken, and the prediction for history.
+        # The residual is goal − prediction. The goal is 1 for a label and 0 for an item that was not taken. For
+        # history, the goal is the prediction, so the residual is 0.
         cross = -(x.T @ x).astype(np.float64) @ (weights.astype(np.float64) / scale)
         predicted = _predicted(cells, weights / np.float32(scale))
         goal = np.where(cells.label > 0, cells.label, predicted)

@@ -22,16 +22,16 @@ from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator
 
 _CELLS = 500_000
-"""Scores that a step of a full fit holds at once, users times items."""
+"""Number of scores, users times items, that a step of a full fit holds at once."""
 _USERS = 256
-"""Users per step of a sampled fit."""
+"""Number of users per step of a sampled fit."""
 _STEPS = 240
 _TIMES = 4
-"""Fewest steps of a sampled fit, and fewest steps that each user takes part in."""
+"""Fewest steps of a sampled fit, and fewest steps in which each user takes part."""
 _RATE = 0.05
-"""Largest step size of a sampled fit."""
+"""Largest step size in a sampled fit."""
 _NEWTON_STEPS = 5
-"""Newton steps that fit a user's vector on samples, starting at 0."""
+"""Number of Newton steps that fit a user's vector on samples, from 0."""
 
 
 class Items(NamedTuple):
@@ -96,7 +96,7 @@ def _newton(u: torch.Tensor, c: torch.Tensor, shares: softmax.SoftmaxShares, rid
     mean = shares.mean(shares.pair_share, shares.rest_share, c)
     second = shares.rest_share @ _outer(shares.rows_of(c))
     slope = -shares.mean(*shares.slopes(ones), c) - ridge * u
-    # As a product of matrices: to lay out a square for each pair takes five times as long.
+    # A sparse product of matrices is used, because a table of all squares of vectors takes five times as long.
     is_used = torch.zeros(len(c), dtype=torch.bool, device=c.device).index_fill_(0, item, 1)
     items = is_used.nonzero().squeeze(1)
     place = (is_used.cumsum(0) - 1).index_select(0, item)
@@ -179,23 +179,23 @@ class FactorsConfig(SoftmaxConfig):
     rank: int = Field(default=16, ge=1)
     """Length of user and item vectors."""
     ridge: float | None = Field(default=None, gt=0)
-    """Penalty on squared vectors; none: chosen on later sessions."""
+    """Penalty on squared vectors; none: chosen on held-out later sessions."""
     steps: int = Field(default=120, ge=1)
-    """Steps of Adam in a fit, each on the whole log."""
+    """Number of steps of Adam in a fit, each on the whole log."""
     further_steps: int = Field(default=40, ge=1)
-    """Steps from one ridge of the grid to the next, if the ridge is chosen."""
+    """Number of steps from one ridge penalty of the grid to the next, if the ridge penalty is chosen."""
     learning_rate: float = Field(default=0.1, gt=0)
     """Largest step size in a fit."""
     newton_steps: int = Field(default=6, ge=1)
-    """Newton steps that fit a user's vector to the user's events."""
+    """Number of Newton steps that fit a user's vector to the user's events."""
     update_steps: int = Field(default=20, ge=0)
-    """Steps of Adam in an update."""
+    """Number of steps of Adam in an update."""
     update_batch_size: int = Field(default=128, ge=1)
-    """Users per step of an update."""
+    """Number of users per step of an update."""
     update_learning_rate: float = Field(default=0.01, gt=0)
     """Largest step size in an update."""
     memory: float = Field(default=10_000.0, gt=0)
-    """Number of events that the popularity known so far counts as in an update."""
+    """Number of events that the popularity before an update counts as."""
 
 
 class Factors(PersonalModel[FactorsConfig]):

@@ -20,9 +20,9 @@ from rimsim.intensity.popularity import log_popularity
 from rimsim.intensity.states import UserStates
 
 _CELLS = 2**25
-"""Most scores (users times items) that the scale is fitted to. All of MovieLens-1M takes 270 MB."""
+"""Largest number of scores, users times items, that the scale is fitted to. All of MovieLens-1M takes 270 MB."""
 _NEAR = 2**15
-"""Scores that are computed at once; so few that all stay in the nearest caches."""
+"""Number of scores that are computed at once, so few that all stay in the nearest caches."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -34,19 +34,19 @@ class MatrixFactorizationConfig:
     factors: int = Field(default=32, ge=1)
     """Length of user and item vectors."""
     iterations: int = Field(default=15, ge=1)
-    """Sweeps (ALS) or tenths of the passes over events (BPR)."""
+    """Number of sweeps (ALS), or of tenths of the passes over events (BPR)."""
     regularization: float = Field(default=0.05, ge=0)
     """Penalty on squared vectors."""
     confidence: float = Field(default=10.0, gt=0)
-    """Extra weight of an event over a non-event."""
+    """Weight that an event has in addition to the weight of a non-event."""
     learning_rate: float = Field(default=0.05, gt=0)
     """Step size of BPR."""
     smoothing: float = Field(default=0.5, gt=0)
-    """Events added to every item's popularity."""
+    """Number of events that are added to each item's popularity."""
     seed: int = Field(default=0, ge=0)
     """Seed of initial values and sampling."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda or cuda:N."""
 
 
 class MatrixFactorization(FromHidden, Stored):
@@ -104,7 +104,7 @@ class MatrixFactorization(FromHidden, Stored):
             )
         model.fit(matrix, show_progress=False)
         vectors = np.asarray(model.item_factors, np.float64)
-        # BPR keeps its item bias as a last column; popularity takes its part here.
+        # BPR keeps item biases in the last column. That column is dropped, because log popularity stands for it here.
         return vectors[:, : config.factors]
 
     def _take(self, vectors: Floats, log_p: Floats) -> None:
@@ -177,7 +177,8 @@ class MatrixFactorization(FromHidden, Stored):
         return gram, hidden[1] + (1.0 + confidence) * consumed
 
     def _probabilities(self, gram: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        # Rows that only fill up a block have no matrix; any regular one does.
+        # Rows that only fill up a block have a zero matrix. It is replaced by a regular one, so that the system can be
+        # solved.
         spare = (gram.diagonal(dim1=1, dim2=2) == 0).all(1)
         regular = torch.where(spare[:, None, None], self._gram, gram)
         score = torch.linalg.solve(regular, target) @ self.vectors.T

@@ -37,11 +37,11 @@ class Cells:
     """
 
     offsets: Ints
-    """(n + 1,) index of each user's first pair."""
+    """(n + 1,) index of each user's first pair of user and item."""
     item: Ints
     """(c,) item of each pair, ascending within a user."""
     label: Float32s
-    """(c,) weight of the pair's target events; 0 for a pair that is only history."""
+    """(c,) weight of the pair's target events; 0 if the pair is only history."""
     n_items: int
     """Size of the catalogue, M."""
 
@@ -137,19 +137,18 @@ class PersonalConfig:
     seed: int = Field(default=0, ge=0)
     """Seed of initial values, draws and held-out sessions."""
     session_gap: str = "30min"
-    """A silence longer than this ends a session."""
+    """Inactivity gap that ends a session."""
     smoothing: float = Field(default=0.5, gt=0)
-    """Events added to every item's popularity."""
+    """Number of events that are added to each item's popularity."""
     cold_items: bool = True
-    """Predict unseen items from genres and year."""
+    """Predict the vectors of unseen items from genres and year."""
     shrinkage: Shrinkage | None = None
-    """Strength of regularisation and weights from another fit; none: chosen on later sessions."""
+    """Strength of regularisation and weights from another fit; none: chosen on held-out later sessions."""
     slates: bool = False
-    """Take the weights that best predict answers to slates; false: these, or those of largest likelihood, whichever
-    later sessions prefer.
-    """
+    """True: take the weights that best predict answers to slates. False: take these, or the weights of largest
+    likelihood, whichever predict later sessions better."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -157,11 +156,10 @@ class SoftmaxConfig(PersonalConfig):
     """Options of models that are fitted to a softmax."""
 
     softmax: Softmax = "auto"
-    """full: the loss is over all items. sampled: over what users took and a sample of the others, with corrected
-    logits. auto: sampled where there are more than 3·10⁹ pairs of an event and an item.
-    """
+    """Items in the loss. full: all items. sampled: the items that users took and a sample of the others, with corrected
+    logits. auto: sampled if there are more than 3·10⁹ pairs of an event and an item."""
     negatives: int = Field(default=1024, ge=1)
-    """With sampled: number of labels drawn for a step, and number of uniform items."""
+    """With sampled: number of labels drawn per step, and number of uniform items."""
 
 
 Config = TypeVar("Config", bound=PersonalConfig)
@@ -179,15 +177,15 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     config: Config
     config_class: ClassVar[type[Any]]
-    """Class of the config."""
+    """Class of the model's config."""
     grid: ClassVar[tuple[float, ...]]
-    """Strengths of regularisation to choose from, in the order of their fits."""
+    """Strengths of regularisation to choose from, in the order in which they are fitted."""
     usual: ClassVar[float]
-    """Strength of regularisation if too few users are held out to choose it."""
+    """Strength of regularisation that is used if too few users are held out for a choice."""
     strength: ClassVar[str]
-    """Name of the field of the config that can fix the strength of regularisation."""
+    """Name of the config's field with the strength of regularisation."""
     summed: ClassVar[str] = ""
-    """Name of the array of item vectors whose sums are hidden states."""
+    """Name of the array of item vectors that hidden states are sums of."""
     takes_weights: ClassVar[bool] = True
 
     def __init__(self, config: Config | None = None) -> None:

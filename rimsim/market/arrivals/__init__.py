@@ -29,7 +29,7 @@ __all__ = [
 ]
 __getattr__ = renamed_names(__name__, {"Hawkes": "HawkesArrivals"})
 BUILT_IN = {"replay": Replay, "clones": Clones, "broadcast": Broadcast, "hawkes": HawkesArrivals}
-"""Name of an arrival process → its class."""
+"""Name of a built-in arrival process → its class."""
 
 
 def make_arrivals(scenario: ScenarioConfig) -> ArrivalProcess:

@@ -61,7 +61,7 @@ class Broadcast:
 
 def drawn_sessions(sessions: Sessions, users: Ints, seed: int, number: int) -> Ints:
     """Later session of each user, sampled for the round."""
-    # Users are ascending; −1 without a later session.
+    # ``users`` are ascending. A user without a later session gets −1.
     later = np.flatnonzero(events_before(sessions) > 0)
     by_user = later[np.argsort(sessions.user[later], kind="stable")]
     begin = np.searchsorted(sessions.user[by_user], users, "left")

@@ -92,7 +92,7 @@ def clones_at(
     order = np.argsort(tick, kind="stable")
     tick = tick[order]
     log_user = log_user[order]
-    original = log_user  # original of each clone: a user, or a session or user
+    original = log_user  # Each clone is a copy of a user, or of a user at a session if ``session`` is given.
     n_originals = past.n_users
     if session is not None:
         session = session[order]
@@ -123,7 +123,8 @@ def clones_at(
 
 def _shifts(so_far: RoundsSoFar, user: Ints, log_user: Ints, begin: Floats, session: Ints) -> Floats:
     """Seconds by which each clone's past is moved in time."""
-    # Each clone begins its first visit at ``begin`` and copies ``session``, −1 for none.
+    # Each clone begins its first visit at ``begin`` with the history before ``session``; −1 stands for a clone without
+    # a session.
     past = so_far.world.past
     sessions = so_far.world.past_sessions
     shift = np.where(session >= 0, begin - sessions.start[session], 0.0)
@@ -169,7 +170,7 @@ def events_before(sessions: Sessions) -> Ints:
 
 def inter_session_gaps(sessions: Sessions) -> Floats:
     """Sorted gaps between users' sessions, in seconds, of all users."""
-    # A single gap of one day where no user came twice.
+    # If no user has two sessions, a single gap of one day is returned.
     order = np.lexsort((sessions.start, sessions.user))
     user = sessions.user[order]
     silence = sessions.start[order][1:] - sessions.stop[order][:-1]
@@ -179,7 +180,7 @@ def inter_session_gaps(sessions: Sessions) -> Floats:
 
 def opening_after(log: EventLog, scenario: ScenarioConfig, most_arrivals: int | None = None) -> Opening:
     """Opening of a market at the end of a log."""
-    # The warm-up log knows nothing of items that the scenario's ``releases`` (a seeded share) bring later.
+    # The seeded share of items that ``releases`` brings later has no events in the warm-up log.
     opening = float(log.time[-1]) + 1.0
     plan = scenario.releases
     release = np.zeros(log.n_items)

@@ -26,7 +26,7 @@ class Opening:
     time: float
     """Seconds at which the market opens; no event of ``past`` is later."""
     release: Floats | None = None
-    """(M,) seconds at which each item is released; 0: released from the start. None: all items are."""
+    """(M,) seconds at which each item is released; 0: from the start. None: all items are released from the start."""
     most_arrivals: int | None = None
     """Largest number of arrivals of any round; None: unknown."""
 
@@ -36,9 +36,9 @@ class RoundsSoFar:
     """Record that an arrival process gets before a round."""
 
     world: World
-    """The log, the warm-up log with its sessions, the opening."""
+    """World of the market: the log, the warm-up log with its sessions, the opening."""
     seed: int
-    """Seed of arrivals; the only source of chance (:mod:`rimsim.rng`)."""
+    """Seed of arrivals, from which all random numbers must come (:mod:`rimsim.rng`)."""
     past: tuple[PastRound, ...] = ()
     """Past rounds that are still cached, oldest first."""
 
@@ -52,9 +52,9 @@ class ArrivalProcess(Protocol):
     """
 
     known_beforehand: bool
-    """Agents know a round's arrivals, with their states, before it begins (a broadcast)."""
+    """True if agents know a round's arrivals with their states before the round begins, as in a broadcast."""
     keeps_users: bool
-    """Users persist from round to round with their consumptions; false: each round's visitors are new."""
+    """True if users stay from round to round with their consumptions; False: each round has new visitors."""
 
     def opening(self, log: EventLog) -> Opening:
         """Opening of the market, at a time within a log."""
@@ -73,9 +73,10 @@ class ArrivalCapabilities:
     """Optional attributes of an arrival process, read once."""
 
     exogenous: bool
-    """``hangs_on_outcomes = False``: arrivals do not depend on outcomes, so all arms of a seed have the same."""
+    """Attribute ``hangs_on_outcomes = False``: arrivals do not depend on outcomes, so all arms of a seed have the same
+    arrivals."""
     replays_sessions: bool
-    """``replays_sessions``: each arrival is a session of the log."""
+    """Attribute ``replays_sessions``: each arrival is a session of the log."""
 
     @classmethod
     def of(cls, process: ArrivalProcess) -> Self:
@@ -143,17 +144,18 @@ def _faults(
         "ids that are not ids of a user's visits",
         f"user << {VISIT_BITS} | earlier visits of the user, as counted or as given in `earlier`",
     )
-    if number >= 0:  # round −1 is of the past
+    # Round −1 stands for the past, whose start has no bound.
+    if number >= 0:
         over = so_far.past[-1].schedule.stop if so_far.past else int(ticks(so_far.world.opening))
         yield (
-            schedule.start < over - 1,  # seconds are rounded to ticks at both ends
+            schedule.start < over - 1,  # the start and the end are both rounded to ticks
             f"a start at tick {schedule.start}",
             f"a start from {over} µs, when the {'round before ends' if so_far.past else 'market opens'}",
         )
     yield not np.isfinite(schedule.shift).all(), "a past whose shift is not finite", "finite shifts"
     length = past.length(log_user, schedule.logged)
     first_tick = np.full(len(log_user), NEVER)
-    first_tick[slot[::-1]] = tick[::-1]  # the first visit of each is written last
+    first_tick[slot[::-1]] = tick[::-1]  # the reversed order writes each visitor's first visit last
     late = np.flatnonzero((length > 0) & (ticks(past.last(log_user, length) + schedule.shift) > first_tick))
     yield (
         bool(len(late)),

@@ -30,13 +30,13 @@ _MOST_BRANCHING = 0.95
 """Largest branching ratio; a process with a ratio of 1 or more would not be stable."""
 _SLOWEST = 1 / (365 * _DAY)
 _FASTEST = 1 / 3600.0
-"""Lowest and highest rate of decay that a fit can find, per second."""
+"""Lowest and highest decay rate that a fit can find, per second."""
 _SHAPES = (0.1, 1e4)
-"""Lowest and highest shape that a fit can find for the gamma distribution of users' own rates."""
+"""Lowest and highest shape that a fit can find for the gamma distribution of users' rates."""
 _ITERATIONS = 500
 _TOLERANCE = 1e-7
 _ROUND_BITS = 8
-"""High bits of a visit number, which have the round; the lower bits count the user's visits in the round."""
+"""Number of high bits in a visit number, which hold the round. The lower bits count the user's visits in the round."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,8 @@ class SessionRates:
 
 def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRates:
     """Maximum-likelihood rates of session starts, by EM."""
-    # The likelihood is given each user's first session. Users' own rates have a gamma distribution, whose shape
-    # decides the weight of a user's own sessions against the mean.
+    # The likelihood is conditional on each user's first session. Users' rates have a gamma distribution. Its shape
+    # decides how much a user's own sessions count compared with the mean.
     order = np.lexsort((start, user))
     visitor = user[order]
     instant = start[order]
@@ -92,7 +92,7 @@ def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRa
 
 def _shape(count: Floats, expected: Floats) -> float:
     """Shape of the gamma distribution of users' rates, by moments."""
-    # Counts vary by Σ expected + Σ expected² / shape.
+    # The expected value of (count − expected)² is expected + expected² / shape.
     beyond = float(((count - expected) ** 2 - expected).sum())
     shape = float((expected**2).sum()) / beyond if beyond > 0 else np.inf
     return min(max(shape, _SHAPES[0]), _SHAPES[1])
@@ -101,7 +101,7 @@ def _shape(count: Floats, expected: Floats) -> float:
 @compiled
 def _excitations(instant: Floats, first: Bools, decay: float) -> tuple[Floats, Floats]:
     """Sums of exp(−ω·lag) and lag·exp(−ω·lag) over each session's earlier sessions."""
-    # Sessions are by user, then time.
+    # Sessions are sorted by user, then by time.
     excited = np.zeros(len(instant))
     lagged = np.zeros(len(instant))
     for n in range(1, len(instant)):
@@ -118,9 +118,9 @@ def expected_starts(
     rates: SessionRates, factor: Floats, user: Ints, tick: Ints, window: tuple[int, int]
 ) -> Floats:
     """Expected number of each user's session starts in a window."""
-    # Each rate is multiplied by f (users,), with αf below 1. With x the excitation of the past, x′ = −ω(1 − αf)·x +
-    # αωf·μ has a closed form, and f(μ + x) is integrated. ``user`` and ``tick`` (s,) are sessions before the window,
-    # in ticks.
+    # f (users,) multiplies each user's rate, and αf is below 1. Let x be the excitation by past sessions. Its equation
+    # x′ = −ω(1 − αf)·x + αωf·μ has a closed form, and the expected number is the integral of f(μ + x). ``user`` and
+    # ``tick`` (s,) are the sessions before the window.
     length = (window[1] - window[0]) / TICKS
     fade = np.exp(-rates.decay * (window[0] - tick) / TICKS)
     excited = rates.branching * rates.decay * np.bincount(user, fade, len(factor))
@@ -141,11 +141,10 @@ def simulate(
     number: int,
 ) -> tuple[Ints, Ints]:
     """Users and ticks of session starts in a window."""
-    # Thinning of a process with a larger factor f_max = ``largest_factor``. The process is one of clusters: spontaneous
-    # sessions, and those that a session brings about. Candidates of the larger process are drawn by keys, spontaneous
-    # ones by (seed, user, window, n), others by (seed, user, instant of the parent session, n), and each is kept with
-    # chance f/f_max. So two markets share candidates, and differ only in those that satisfaction keeps and their
-    # consequences.
+    # This thins a process with the larger factor f_max = ``largest_factor``. The larger process has spontaneous
+    # sessions, and sessions that another session causes. Keys draw the candidates: (seed, user, window, n) a
+    # spontaneous one, (seed, user, instant of the parent session, n) any other. Each candidate is kept with chance
+    # f/f_max. So two markets share all candidates, and differ only in the kept ones and their consequences.
     chance = factor / largest_factor
     found_user, found_tick = _by_themselves(rates, chance, largest_factor, window, seed, number)
     parents = np.concatenate([user, found_user]), np.concatenate([tick, found_tick])
@@ -157,7 +156,7 @@ def simulate(
         ticks.append(parents[1])
     everyone = np.concatenate(users)
     instants = np.concatenate(ticks)
-    # Nobody starts twice within a microsecond.
+    # A user cannot start two sessions in the same microsecond.
     pairs = np.unique(np.column_stack([instants, everyone]), axis=0)
     return pairs[:, 1].copy(), pairs[:, 0].copy()
 
@@ -200,7 +199,7 @@ def _children(
     user = user[row]
     tick = tick[row]
     lag = rng.exponential(seed, purpose, 24, user, tick, n) / rates.decay
-    inside = lag < 2 * (window[1] - tick) / TICKS  # beyond, ticks could overflow
+    inside = lag < 2 * (window[1] - tick) / TICKS  # larger lags could overflow as ticks
     user = user[inside]
     tick = tick[inside]
     n = n[inside]
@@ -216,11 +215,11 @@ class HawkesOptions:
     """Options: change of satisfaction, and effect on visits."""
 
     kappa: float = Field(default=0.0, ge=0)
-    """κ: rates are multiplied by exp(κ(S − S₀)); 0: rates do not depend on slates."""
+    """κ: multiplies rates by exp(κ(S − S₀)). 0: rates do not depend on slates."""
     neutral: float = Field(default=0.5, ge=0, le=1)
-    """S₀, the satisfaction of all users at the beginning; at this satisfaction users come as often as in the log."""
+    """S₀, the satisfaction of all users at the beginning. With this satisfaction, users come as often as in the log."""
     memory: float = Field(default=0.8, ge=0, lt=1)
-    """Weight of the old satisfaction after a visit; the outcome of the visit has the remaining weight."""
+    """Weight of the old satisfaction after a visit. The outcome of the visit has the remaining weight."""
 
 
 class HawkesArrivals:

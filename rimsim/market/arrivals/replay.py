@@ -43,12 +43,12 @@ class Replay:
 
     def opening(self, log: EventLog) -> Opening:
         """Opening of the market, at a time within the log."""
-        # A session that straddles it ends there.
+        # A session that has begun before the opening ends at the opening.
         sessions = log.sessions(self._scenario.data.session_gap)
         first = float(log.time[0])
         last = float(log.time[-1])
         opening = first + self._scenario.arrivals.warmup_share * (last - first)
-        # Later events of a session that started before never happen.
+        # Events after the opening are dropped if their session started before it.
         started_before = sessions.start[sessions.of_event] < opening
         past = log.rows(started_before & (log.time < opening))
         release = log.items["release"].to_numpy(np.float64)

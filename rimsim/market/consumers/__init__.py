@@ -48,7 +48,7 @@ BUILT_IN = {
     "observed": Observed,
     "replay": ReplayedLog,
 }
-"""Name of a consumer → its class."""
+"""Name of a built-in consumer → its class."""
 
 
 def make_consumer(scenario: ScenarioConfig) -> Consumer:

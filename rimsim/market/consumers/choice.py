@@ -17,7 +17,9 @@ from rimsim.market.records import Response
 class LogitOptions:
     """Option: utility of taking nothing."""
 
-    outside: float = Field(default=1.0, gt=0, description="u₀, in units of intensity.")
+    outside: float = Field(
+        default=1.0, gt=0, description="u₀, the utility of taking nothing, in units of intensity."
+    )
 
 
 class Logit(PreferenceConsumer):
@@ -61,7 +63,7 @@ class CascadeOptions:
     """Option: probability that a visitor stops after a consumption."""
 
     stop: float = Field(
-        default=0.5, ge=0, le=1, description="Chance that a visitor who took an item looks no further."
+        default=0.5, ge=0, le=1, description="Chance that a visitor stops looking after taking an item."
     )
 
 

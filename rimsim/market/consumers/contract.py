@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from rimsim.market.consumers.truths import Truth
 
 _BLOCK = 1024
-"""Visits whose true intensities are held at once."""
+"""Number of visits whose true intensities are held at once."""
 
 
 @compiled_part
 def uniform_draw(key: np.uint64, item: int) -> float:
     """Uniform random number of an item under a key."""
-    # ``uniform(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, given ``bits(seed, purpose, arrival)``.
+    # This equals ``uniform(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, if ``key`` is ``bits(seed, purpose,
+    # arrival)``.
     return uniform_of(tie_rank(key, item))
 
 
@@ -50,7 +51,8 @@ def uniform_draws(keys: NDArray[np.uint64], items: Ints) -> Floats:
 @compiled_part
 def poisson_probability(intensity: float, examination: float, attraction: float) -> float:
     """Probability that the item at a position is consumed."""
-    # P(consume at position r) = 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a): the Poisson-intensity response.
+    # The response to a Poisson process of intensity λ*(x)·p*(y|x): P(consume at position r) = 1 −
+    # exp(−λ*(x)·p*(y|x)·γ^(r−1)·a).
     return -math.expm1(-(intensity * examination * attraction))
 
 
@@ -70,7 +72,7 @@ def poisson_probabilities(intensity: Floats, examination: Floats, attraction: fl
 def response_to(share: float, size: float, key: np.uint64, item: int, examination: float,
     attraction: float) -> tuple[bool, float, float]:  # fmt: skip
     """Consumption of an item, its probability and true intensity."""
-    worth = np.float64(share) * np.float64(size)  # Numba's float() keeps single precision
+    worth = np.float64(share) * np.float64(size)  # Numba's float() would stay in single precision
     chance = poisson_probability(worth, examination, attraction)
     return uniform_draw(key, item) < chance, chance, worth
 
@@ -123,7 +125,8 @@ class Hits(CompiledRecord):
 @compiled
 def mark_hits(slates: Ints, sessions: Ints, hits: Hits, is_hit: Bools) -> None:
     """Mark the items of slates that given sessions contain."""
-    offsets = hits.offsets  # each look-up of a record's array counts a reference, too slow within a loop
+    # Each look-up of a record's array counts a reference, which is too slow within a loop.
+    offsets = hits.offsets
     item = hits.item
     for row in range(len(slates)):
         for place in range(offsets[sessions[row]], offsets[sessions[row] + 1]):
@@ -142,9 +145,9 @@ class World:
     """Truth of a scenario, and log cut at the opening."""
 
     log: EventLog
-    """The whole log with its future, which only the truth, the arrivals and the consumers use."""
+    """Complete log. Only the truth, the arrivals and the consumers use its future."""
     sessions: Sessions
-    """Sessions of the whole log."""
+    """Sessions of the complete log."""
     past: EventLog
     """The warm-up log, which the platform knows when the market opens."""
     past_sessions: Sessions
@@ -154,7 +157,7 @@ class World:
     release: Ints
     """(M,) tick of each item's release; ALWAYS for items that are released from the start."""
     truth: Truth | None
-    """The fitted truth; None if the consumer needs no truth."""
+    """Fitted truth; None if the consumer does not need a truth."""
     roster: Roster
     """Providers and their items at the opening."""
     most_arrivals: int | None
@@ -183,7 +186,7 @@ class SlateVisits:
     popularity: Ints
     """(M,) events of each item in the platform's log, as of the last barrier."""
     score: Callable[[Ints], tuple[Float32s, Float32s]]
-    """Scores of arrivals of the round under the truth, as :attr:`true_scores`."""
+    """Function that scores arrivals of the round under the truth, as :attr:`true_scores`."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -249,7 +252,7 @@ class Organic(NamedTuple):
 
 
 NOTHING = Organic(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
-"""No organic consumption."""
+"""Empty organic consumption."""
 
 
 def drawn(visits: SlateVisits, slates: Ints, probability: Floats, intensity: Floats) -> Response:
@@ -283,25 +286,28 @@ class ConsumerCapabilities:
     """Optional attributes of a consumer, read once."""
 
     hits_only: bool
-    """``hits_only``: consumptions are hits in organic behaviour; only organic behaviour enters the history."""
+    """Attribute ``hits_only``: consumptions are hits in organic behaviour, and only organic behaviour enters the
+    history."""
     exogenous: bool
-    """``foretold``, with ``hits_only``: organic consumption depends on no slate, and is drawn when a round opens."""
+    """Attribute ``foretold``, with ``hits_only``: organic consumption does not depend on slates, and is drawn when a
+    round opens."""
     needs_truth: bool
-    """``needs_truth = False``: no truth is fitted, ``visits.world.truth`` is None."""
+    """Attribute ``needs_truth = False``: the market fits no truth, and ``visits.world.truth`` is None."""
     needs_sessions: bool
-    """``needs_sessions``: only a replay of the log's sessions can be answered."""
+    """Attribute ``needs_sessions``: the consumer can only answer a replay of the log's sessions."""
     takes_dynamics: bool
-    """``takes_dynamics``: the consumer uses ``consumer.dynamics``."""
+    """Attribute ``takes_dynamics``: the consumer uses ``consumer.dynamics``."""
     settled: Callable[[SlateVisits], Ints] | None
-    """``settled(visits)``: (n,) tick at which each slate's outcome is decided; None: the tick of the visit."""
+    """Method ``settled(visits)``: (n,) tick at which each slate's outcome is decided; None: the tick of the visit."""
     relevant: Callable[[SlateVisits], Floats] | None
-    """``relevant(visits)``: (n,) number of items of the catalogue each would consume; None: Σ true intensity."""
+    """Method ``relevant(visits)``: (n,) number of items of the catalogue that each visit would consume; None: Σ true
+    intensity."""
     note: Callable[[EventLog], str] | None
-    """``note(log)``: a sentence that is printed before a run over a log."""
+    """Method ``note(log)``: a sentence that is printed before a run with the log."""
     law: Callable[[World], Law | Hits | None] | None
-    """``law(world)``: the law with which compiled code may answer instead, without ``organic``; None: no law."""
+    """Method ``law(world)``: the law that compiled code may use instead of the consumer's own methods; None: no law."""
     digest: Callable[[], str] | None
-    """``digest()``: a text that changes with anything outside the config that affects answers, such as a file."""
+    """Method ``digest()``: a text that changes with any influence on answers outside the config, such as a file."""
 
     @classmethod
     def of(cls, consumer: Consumer) -> Self:
@@ -383,7 +389,7 @@ def law_of(consumer: Consumer, world: World, positions: int, session: Ints) -> L
     Raises:
         MarketError: If the law lacks a position or a session, or if sessions reach beyond their items.
     """
-    # Compiled code reads these arrays without checks.
+    # The arrays of a law are checked here, because compiled code reads them without checks.
     find = ConsumerCapabilities.of(consumer).law
     law = None if find is None else find(world)
     method = f"{type(consumer).__name__}.law"
@@ -407,7 +413,7 @@ def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic
         MarketError: If the result is not an :class:`Organic`, or has unknown visits, unknown items, or too early times.
     """
     organic = consumer.organic(visits)
-    if organic is NOTHING:  # most often
+    if organic is NOTHING:  # this is the usual case, which needs no checks
         return organic
     name = f"{type(consumer).__name__}.organic"
     if not has_type(organic, tuple) or len(organic) != len(Organic._fields):

@@ -26,9 +26,9 @@ class FalseTruth:
 
     truth: Truth
     popularity: Floats
-    """(M,) share of each item in the log's events."""
+    """(M,) share of each item among the log's events."""
     wrong: str
-    """A key of ``FALSE``."""
+    """Key of ``FALSE`` that names the false truth."""
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
         """(n,) λ*(x) of the truth."""
@@ -41,7 +41,8 @@ class FalseTruth:
         share = self.truth.preference(users, states)
         if self.wrong == "false_other_user":
             return np.roll(share, 1, axis=0)
-        return self.popularity**2 / np.maximum(share, 1e-12)  # a taste is log p* less log popularity
+        # The opposite of a taste, log p* − log popularity, is added to log popularity.
+        return self.popularity**2 / np.maximum(share, 1e-12)
 
 
 def false_truths(truths: Mapping[str, Truth], log: EventLog) -> dict[str, FalseTruth]:

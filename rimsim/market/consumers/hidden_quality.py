@@ -12,7 +12,7 @@ from rimsim.errors import ConfigError
 from rimsim.measures import long_tail
 
 _LEAST = 3
-"""Fewest items for which a correlation is not always 1 or −1."""
+"""Fewest items for a correlation; with two items it is always 1 or −1."""
 
 
 def hidden_bias(config: HiddenConfig, events: Ints, met: Bools) -> Floats:

@@ -27,16 +27,23 @@ from rimsim.market.records import Response
 class ObservedOptions:
     """Options: table of answers, and meaning of its values."""
 
-    table: str = Field(min_length=1, description="Path of the table; see rimsim.data.load_observed.")
+    table: str = Field(
+        min_length=1, description="Path of the table of known answers; see rimsim.data.load_observed."
+    )
     value: Literal["threshold", "probability"] = Field(
         default="threshold",
-        description="threshold: an examined item is consumed if its value reaches `taken_at`. probability: values are "
-        "probabilities.",
+        description="Meaning of a value. threshold: a visitor who looks at the item takes it if the value is at least "
+        "`taken_at`. probability: the value is the probability of taking it.",
     )
-    taken_at: float = Field(default=1.0, gt=0, description="threshold: values from here on are consumptions.")
-    columns: str | None = Field(default=None, description="Which column is which; null: usual names.")
+    taken_at: float = Field(
+        default=1.0, gt=0, description="threshold: smallest value that counts as a consumption."
+    )
+    columns: str | None = Field(
+        default=None,
+        description="Columns, such as 'user=uid,item=sku,value=liked'; null: columns with usual names.",
+    )
     unobserved: Literal["never"] = Field(
-        default="never", description="A pair that the table does not know is not consumed."
+        default="never", description="Answer of pairs that the table does not have: never consumed."
     )
 
 
@@ -49,13 +56,13 @@ class TableReport:
     items: int
     """Items of the log with an answer in the table."""
     answered: float
-    """Share of all pairs of the log's users and items with an answer in the table."""
+    """Share of pairs with an answer in the table, among all pairs of the log's users and items."""
     taken: float
-    """Mean probability that an examined item is consumed, over the pairs with an answer."""
+    """Mean probability that an examined item is consumed, over pairs with an answer."""
     left: float
-    """Share of the table's expected consumptions that belong to pairs whose user or item the log lacks."""
+    """Share of the table's expected consumptions that the log cannot use, because it lacks the user or the item."""
     shown_at_random: bool
-    """True if the items of the table were chosen independently of what users like."""
+    """True if the table's items were chosen independently of users' preferences."""
 
     def text(self) -> str:
         """Sentence that reports the coverage."""
@@ -72,17 +79,17 @@ class _Answers:
     """Answers of a table for a log's users and items."""
 
     pair: Ints
-    """(n,) user·M + item of each answer, ascending."""
+    """(n,) number user·M + item of each answered pair, ascending."""
     probability: Floats
-    """(n,) probability that the item is consumed if it is examined."""
+    """(n,) probability that the pair's item is consumed if the user looks at it."""
     offsets: Ints
     """(users + 1,) index of each user's first answer."""
     n_items: int
-    """Number of items, M."""
+    """M, the number of items."""
 
     def at(self, user: Ints, items: Ints) -> tuple[Floats, Bools]:
         """Probabilities of user-item pairs, and mask of known pairs."""
-        # Unknown pairs have probability 0.
+        # A pair without an answer has probability 0.
         wanted = user[:, None] * self.n_items + items
         place = np.minimum(np.searchsorted(self.pair, wanted), len(self.pair) - 1)
         is_known = (self.pair[place] == wanted) & (items >= 0)
@@ -203,7 +210,8 @@ class Observed:
 
     def relevant(self, visits: SlateVisits) -> Floats:
         """Sum of p over items not consumed before the opening."""
-        # Consumptions in the market count, since at a round's end those of this visit cannot be separated.
+        # Consumptions in the market are included. At the end of a round, those of this visit cannot be separated from
+        # the others.
         row, item = visits.in_market()
         bought, _ = self._known(visits.world.log).at(visits.log_user[row], item[:, None])
         total = np.bincount(row, weights=bought[:, 0], minlength=len(visits)).astype(np.float64)

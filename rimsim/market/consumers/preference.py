@@ -38,7 +38,7 @@ class _TruthScorer(Scorer):
     """Scorer with a truth's p* and λ*."""
 
     def __init__(self, truth: Truth, histories: Histories, delay: int, release: Ints) -> None:
-        # Shares are over one catalogue, whatever is released: see SlateVisits.true_scores.
+        # Shares are over the complete catalogue, whatever is released. SlateVisits.true_scores says why.
         always_released = np.full(len(truth.item_bias), ALWAYS)
         super().__init__(truth.model, histories, always_released, torch.device("cpu"))
         self._truth = truth
@@ -59,7 +59,8 @@ class _TruthScorer(Scorer):
 
     def catch_up(self, slots: Ints, counts: Ints) -> None:
         """Update hidden states by all events, in their order."""
-        # An event that precedes one in a hidden state, such as organic consumption later than a visit, changes it.
+        # An event can become visible before an event that a hidden state already contains, such as organic consumption
+        # after a visit. Then the hidden state is computed again.
         last = self._last[slots]
         self._last[slots] = self._histories.events.newest[slots]
         is_changed = self._histories.visible_at(slots, last) != self._n_encoded[slots]
@@ -76,7 +77,7 @@ class _TruthScorer(Scorer):
     ) -> ScoreRows:
         """Scores p* and λ* of at most ``BLOCK`` states."""
         share, _, admissible = super().score(ids, slots, ticks, counts, hidden).tensors
-        share_of_slots = share.numpy()[: len(slots)]  # the rows beyond are padding
+        share_of_slots = share.numpy()[: len(slots)]  # the remaining rows are padding
         if (factor := self._truth.item_factor) is not None:
             share_of_slots *= factor
             share_of_slots /= np.maximum(share_of_slots.sum(1, keepdims=True), np.finfo(np.float32).tiny)
@@ -89,7 +90,8 @@ class _TruthScorer(Scorer):
 class TruthScores(ArrivalScores):
     """True scores of a round's arrivals, given all earlier consumptions."""
 
-    _most_returning = 0  # hidden states of a truth are mostly sums, which take one event as fast as many
+    # Hidden states of a truth are mostly sums. They take one event as fast as many, so none are updated in advance.
+    _most_returning = 0
 
     @classmethod
     def of_round(
@@ -148,7 +150,7 @@ class Dynamics:
 
     def of_catalogue(self, visits: SlateVisits) -> Floats:
         """Dynamics' factors of all items."""
-        # A row's bits depend on its visit alone.
+        # Each row is computed from its visit alone, so its bits do not depend on other visits.
         weights = _genre_weights(visits.world)
         taste = self._taste(visits, weights)
         level = (weights.mean(0) * self._drifted(visits, weights)).sum(1)
@@ -238,7 +240,7 @@ class PreferenceConsumer:
 
     def of_slates(self, visits: SlateVisits, slates: Ints) -> Floats:
         """Intensities of shown items."""
-        # They are 0 at empty positions, and for items consumed in the market before.
+        # Intensities are 0 at empty positions, and for items that were consumed in the market before.
         intensity = self.answer(visits, slates, self._plain).intensity
         return intensity * self.dynamics.of_slates(visits, slates) if self.dynamics.moves else intensity
 
@@ -267,7 +269,7 @@ class Intensity(PreferenceConsumer):
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Response of visits to their slates."""
-        if not self.dynamics.moves:  # in one compiled pass
+        if not self.dynamics.moves:  # without dynamics, one compiled pass answers
             return self.answer(visits, slates, self._law)
         intensity = self.of_slates(visits, slates)
         probability = poisson_probabilities(intensity, self._law.examination, self._law.attraction)

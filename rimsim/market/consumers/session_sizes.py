@@ -18,16 +18,17 @@ from rimsim.market.histories import Events, Histories
 
 _DAY = 86_400.0
 _SOONEST = 1.0
-"""Shortest time, in seconds, since the last event; shorter times count as this time."""
+"""Shortest time since the last event, in seconds; shorter times count as this time."""
 _SHRINKAGES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _ROUNDS = 8
-"""Number of times that the regression, then the users' effects are fitted."""
+"""Number of times that the regression and the users' effects are fitted in turn."""
 _FOLDS = 5
 _SESSIONS = 50_000
-"""Most sessions on which the shrinkage is chosen, by forty fits; more sessions would hardly change the choice."""
+"""Largest number of sessions on which the shrinkage is chosen, by forty fits. More sessions would barely change the
+choice."""
 _NEWTON = 12
 _NEARLY_ALL = (0.02, 0.98)
-"""Quantiles of later sessions that bound the features, because a polynomial cannot extrapolate."""
+"""Quantiles of later sessions that bound the features, because a polynomial extrapolates badly."""
 _RIDGE = 1e-3
 """Ridge penalty that keeps the regression solvable if a feature does not vary."""
 
@@ -37,29 +38,31 @@ class SizesReport:
     """Report on the fit of λ* and on left-out sessions."""
 
     mean: float
-    """Mean of λ* over the log's sessions, calibrated to the mean size of these sessions."""
+    """Mean of λ* over the log's sessions, which is calibrated to the mean number of events per session."""
     shrinkage: float
-    """Number of average sessions that are added to the user's own sessions."""
+    """Number of average sessions that are added to a user's own sessions."""
     shrinkage_at_end: bool
-    """True if the shrinkage is at an end of the grid."""
+    """True if the chosen shrinkage is the smallest or largest of the grid."""
     first: float
-    """Mean size of users' first sessions."""
+    """Mean number of events in users' first sessions."""
     later: float
-    """Mean size of users' later sessions."""
+    """Mean number of events in users' later sessions."""
     left_out_sessions: int
-    """Sessions, or a sample, whose λ* is fitted without the session; used for the shrinkage and ``left_out_…``."""
+    """Number of sessions, or of sampled sessions, that were left out: λ* of each is fitted without it. The choice of
+    the shrinkage and the fields ``left_out_…`` use these sessions."""
     left_out_ratio_first: float
-    """Σλ* over Σ size of left-out first sessions; NaN if there are none."""
+    """Σλ* over Σ events of left-out first sessions; NaN without such sessions."""
     left_out_ratio_later: float
-    """Σλ* over Σ size of left-out later sessions; NaN if there are none."""
+    """Σλ* over Σ events of left-out later sessions; NaN without such sessions."""
     left_out_spearman: float
-    """Rank correlation of λ* with the size of left-out sessions."""
+    """Rank correlation of λ* with the number of events of left-out sessions."""
     left_out_deciles: tuple[tuple[float, float], ...]
-    """Mean λ* and mean size in each tenth of the left-out sessions, sorted by λ*."""
+    """Mean λ* and mean number of events in each tenth of the left-out sessions, sorted by λ*."""
     forward_ratio: float
-    """Σλ* over Σ size of held-out later sessions, with λ* fitted only to earlier events."""
+    """Σλ* over Σ events of held-out later sessions; here λ* is fitted to earlier events only."""
     forward_spearman: float
-    """Rank correlation of λ* with the size of held-out later sessions, with λ* fitted only to earlier events."""
+    """Rank correlation of λ* with the number of events of held-out later sessions; here λ* is fitted to earlier events
+    only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +78,10 @@ class SessionSizes:
     weights: Floats
     """(6,) weights of the features."""
     effect: Floats
-    """(users,) factor of the consumptions per session of each user of the log, relative to the average."""
+    """(users,) each log user's consumptions per session, relative to the average."""
     bounds: Floats
-    """(2, 2) least and largest log(1 + n); least and largest log r."""
+    """(2, 2) smallest and largest log(1 + n), and smallest and largest log r. n is the number of events, r the time
+    since the last one."""
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
         """λ* of users whose sessions begin in given states."""
@@ -86,7 +90,7 @@ class SessionSizes:
 
     def of_visits(self, histories: Histories, slots: Ints, ticks: Ints, delay: int) -> Floats:
         """λ* of visits, given the consumptions before each."""
-        # ``delay`` are the ticks of a consumption's delay.
+        # ``delay`` is the number of ticks until a consumption is known.
         sizes = np.empty(len(slots))
         _sizes_of_visits(slots, ticks, self.effect[histories.log_user[slots]], self.weights, self.bounds,
             histories.length, histories.last_logged, histories.events, delay, sizes)  # fmt: skip
@@ -97,7 +101,8 @@ class SessionSizes:
 def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, bounds: Floats, length:
     Ints, last_logged: Floats, events: Events, delay: int, sizes: Floats) -> None:  # fmt: skip
     """Fill in λ*, computed from consumptions before each visit."""
-    counts = events.counts  # each look-up of a record's array counts a reference, too slow within a loop
+    # Each look-up of a record's array counts a reference, which is too slow within a loop.
+    counts = events.counts
     newest = events.newest
     first = events.first
     event_tick = events.tick
@@ -112,7 +117,7 @@ def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, 
             last = (newest[slot] - delay) / TICKS
         elif counts[slot]:
             place = first[slot]
-            while event_tick[place] <= until:  # ends at the newest event, if not before
+            while event_tick[place] <= until:  # this ends at the newest event at the latest
                 n_events += 1
                 last = (event_tick[place] - delay) / TICKS
                 place = following[place]
@@ -129,7 +134,7 @@ def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, 
 
 def known_of(states: UserStates) -> tuple[Ints, Floats]:
     """Number of events per state; seconds since the last one."""
-    # The seconds count from 0 without events.
+    # A state without events gets 0 seconds.
     number = states.lengths
     has_events = number > 0
     last = np.zeros(len(number))
@@ -139,7 +144,8 @@ def known_of(states: UserStates) -> tuple[Ints, Floats]:
 
 def features_of(number: Ints, silence: Floats, bounds: Floats) -> Floats:
     """Features of states, clipped to ``bounds``."""
-    # ``silence`` (n,) are seconds since the last of ``number`` (n,) events; see :class:`SessionSizes`.
+    # ``number`` (n,) counts the events of each state, and ``silence`` (n,) is the time since the last event, in
+    # seconds.
     is_returning = number > 0
     count = np.clip(np.log(1.0 + number), *bounds[0])
     recency = np.clip(np.log(np.maximum(silence, _SOONEST) / _DAY), *bounds[1])

@@ -34,15 +34,15 @@ from rimsim.market.consumers.session_sizes import SessionSizes, SizesReport, fit
 from rimsim.measures.statistics import pairs_of
 
 AUTO = "auto"
-"""Name under which later sessions choose the truth."""
+"""Name that lets later sessions choose the truth."""
 CANDIDATES = ("factors", "bag")
-"""Truths among which ``auto`` chooses."""
+"""Names of the truths among which ``auto`` chooses."""
 _NO_FIGURE = float("nan")
 _SMOOTHING = 0.5
-"""Number of events added to every item in the popularity baselines."""
+"""Number of events that are added to every item in the popularity baselines."""
 _SLATE = 10
 _DECAY = 0.85
-"""Positions and decay of the slates on which the agreement of candidates is measured."""
+"""Number of positions, and decay, of the slates on which the agreement of candidates is measured."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,16 @@ class Candidate:
 
     kind: str
     log_likelihood: float
-    """Mean log-likelihood of a new item that a user took after the cut, nats."""
+    """Mean log-likelihood, in nats, of the new items that users took after the cut."""
     precision: float
-    """Mean share of the candidate's ten best new items that the user took after the cut."""
+    """Mean share of the candidate's ten best new items that users took after the cut."""
     behind: float
-    """Log-likelihood of the likeliest candidate minus that of this candidate, nats."""
+    """Log-likelihood of the likeliest candidate minus the log-likelihood of this candidate, in nats."""
     behind_error: float
-    """Standard error of ``behind``, paired by user."""
+    """Standard error of ``behind``, from differences paired by user."""
     agreement: float | None = None
-    """Agreement with later sessions, in [−1, 1]; None: far behind, the only candidate, or no significant pair."""
+    """Agreement with later sessions, in [−1, 1]. None: the candidate is far behind or the only one, or no pair is
+    settled."""
 
 
 @dataclass(frozen=True)
@@ -70,25 +71,25 @@ class TruthReport:
     shrinkage: Shrinkage | None
     """Regularisation and weights, chosen on held-out later sessions; None: the model has no shrinkage."""
     users: int
-    """Number of users with a held-out later session; 0: too few users, so that nothing was chosen."""
+    """Number of users with a held-out later session; 0: too few users, so nothing was chosen."""
     log_likelihood: float
-    """Mean log-likelihood of an item taken after the cut, nats; see :class:`Candidate`."""
+    """Mean log-likelihood, in nats, of items taken after the cut; see :class:`Candidate`."""
     precision: float
-    """Mean share of the truth's ten best items that the user took after the cut."""
+    """Mean share of the truth's ten best items that users took after the cut."""
     popularity_log_likelihood: float
-    """Mean log-likelihood under item popularity alone, the baseline, nats."""
+    """Mean log-likelihood, in nats, of the baseline that knows item popularity only."""
     popularity_precision: float
-    """Mean share of the ten most popular items that the user took after the cut."""
+    """Mean share of the ten most popular items that users took after the cut."""
     candidates: tuple[Candidate, ...]
-    """Candidate truths, the chosen truth first."""
+    """Candidate truths; the chosen truth comes first."""
     events_per_session: float
     """Events per session in the log."""
     expected_per_session: float
-    """Mean of λ* over the log's sessions; calibrated to equal ``events_per_session``."""
+    """Mean of λ* over the log's sessions, which is calibrated to equal ``events_per_session``."""
     sizes: SizesReport
     """Report on the fit of λ*."""
     bootstrap: int | None = None
-    """Seed of the bootstrap sample of users that the truth was fitted to; None: the whole log."""
+    """Seed of the bootstrap sample of users to which the truth was fitted; None: the whole log."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +106,7 @@ class Truth:
     """Ground intensity λ* of the truth."""
     report: TruthReport
     item_bias: Floats
-    """(M,) logarithm of each item's factor in p*, applied to the model's p; 0 in a fitted truth."""
+    """(M,) logarithm of the factor by which p* of each item differs from the model's p; 0 in a fitted truth."""
     users: Hidden = ()
     """Fixed hidden states (users, …) of the log's users; empty: hidden states change with consumptions."""
 
@@ -293,7 +294,7 @@ def _candidates(
 def _preference_of(model: IntensityModel, held: HeldOut) -> Floats:
     """Preferences p* of unconsumed items at held-out states."""
     states = held.states
-    if isinstance(model, UserFactors):  # the whole log, as in a market
+    if isinstance(model, UserFactors):  # as in a market, preferences come from the whole log
         states = UserStates.of(held.log, held.user, np.inf)
     share = model.score(states).double().cpu().numpy()
     share[held.consumed] = 0.0

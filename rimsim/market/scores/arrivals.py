@@ -21,11 +21,11 @@ from rimsim.market.scores.scorer import Scorer
 _AHEAD = 4
 """Largest number of blocks that are scored together in advance."""
 _AHEAD_CELLS = 1 << 21
-"""Largest number of scores, states times items, in more than one of them."""
+"""Largest number of scores, states times items, in several blocks that are scored together."""
 _MOST_BYTES = 1 << 26
-"""Hidden states that are precomputed at once, bytes."""
+"""Largest number of bytes of hidden states that are precomputed at once."""
 KEPT_CELLS = 1 << 24
-"""Scores, arrivals times items, of a round that are kept for the next market at most: 84 MB with their masks."""
+"""Largest number of scores, arrivals times items, that a round caches for the next market: 84 MB with their masks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class ScoreColumns(CompiledRecord):
     place: Ints
     """(n,) place of each arrival in its block."""
     n_events: Ints
-    """(n,) events of the visitor that the scores take into account; −1 before an arrival is scored."""
+    """(n,) number of the visitor's events that the scores take into account; −1 before an arrival is scored."""
 
 
 @compiled
@@ -54,7 +54,8 @@ class ArrivalScores:
     later arrivals. An arrival's scores are valid until another event enters its state.
     """
 
-    _most_returning = 8 * STEP  # users whose hidden states may be updated before they return
+    # Largest number of users whose hidden states may be updated before they return.
+    _most_returning = 8 * STEP
 
     def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
         self._scorer = scorer
@@ -77,9 +78,8 @@ class ArrivalScores:
         self._returning: deque[int] = deque(maxlen=self._most_returning)
         """Slots of users who were served and will return, the last of them."""
         backwards = np.arange(n)[::-1]
-        self._next_row[schedule.slot[backwards]] = (
-            backwards  # the last that is written is a user's first arrival
-        )
+        # The reversed order writes a user's first arrival last.
+        self._next_row[schedule.slot[backwards]] = backwards
 
     def rows(self, rows: Ints) -> ScoreRows:
         """Scores of arrivals of different users."""
@@ -112,7 +112,7 @@ class ArrivalScores:
             references = repeated(NO_SCORES, len(self._schedule))
             for block in set(self._block.tolist()) - {None}:
                 _refer(references, np.flatnonzero(self._block == block), block.compiled)
-            # Last, so that no interrupt leaves a scored row without a block.
+            # This comes last, so that an interrupt cannot leave a scored row without a block.
             self._columns = ScoreColumns(references, self._place, self._n_events)
         return self._columns
 
@@ -125,12 +125,12 @@ class ArrivalScores:
     def drop(self, rows: Ints) -> None:
         """Drop the scores of arrivals, served in this order."""
         next_row = self._next_row[self._schedule.slot[rows]]
-        rows = rows[(next_row >= 0) & (next_row <= rows)]  # the others were dropped before
+        # Scores of the other rows were dropped before.
+        rows = rows[(next_row >= 0) & (next_row <= rows)]
         slots = self._schedule.slot[rows]
         following = self._next_visit[rows]
-        self._n_events[
-            rows
-        ] = -1  # first, so that no interrupt leaves a row that seems scored without a block
+        # This comes first, so that an interrupt cannot leave a row that counts as scored but has no block.
+        self._n_events[rows] = -1
         self._next_row[slots] = following
         self._enter(rows, None)
         self._returning.extend(slots[following >= 0].tolist())
@@ -175,13 +175,13 @@ class ArrivalScores:
             )
             self._enter(rows, block)
             self._place[rows] = np.arange(len(rows))
-            self._n_events[rows] = (
-                n_events  # last, so that no interrupt leaves a row that seems scored without scores
-            )
+            # This comes last, so that an interrupt cannot leave a row that counts as scored but has no scores.
+            self._n_events[rows] = n_events
 
     def _catch_up(self, slots: Ints, counts: Ints) -> None:
         """Update hidden states, also of some users who will return."""
-        # A block of STEP hidden states takes as long for one user as for all, so it is filled up.
+        # A block of STEP hidden states takes the same time for one user as for STEP users. So the block is filled up
+        # with users who will return.
         late = self._scorer.late(slots, counts)
         if not len(late):
             return
@@ -201,14 +201,16 @@ class ArrivalScores:
 
     def _ahead(self, wanted: Ints) -> tuple[Ints, Ints]:
         """Later arrivals to score in advance: next visits, and others."""
-        # A later visit is scored as if the visits before it had no effect; if they have one, it is scored again.
+        # A later visit is scored as if no visit before it had an effect. If one does have an effect, the later visit is
+        # scored again.
         first = int(wanted[0])
         ahead = np.arange(first + 1, min(first + 1 + self._most + 2 * BLOCK, len(self._schedule)))
         following = self._next_row[self._schedule.slot[ahead]]
         counts = self._events(ahead)
         to_do = (following >= 0) & (ahead >= following) & (self._n_events[ahead] != counts)
         to_do[(wanted - first - 1)[(wanted > first) & (wanted <= first + len(ahead))]] = False
-        # A hidden state that took events which are not visible at the user's next arrival could not go back.
+        # A hidden state cannot forget events. So it must not take events that are not yet visible at the user's next
+        # arrival.
         to_do &= counts == self._events(following)
         return ahead[to_do & (ahead == following)], ahead[to_do & (ahead != following)]
 

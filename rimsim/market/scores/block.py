@@ -25,15 +25,15 @@ class ScoreArrays(CompiledRecord):
     """Scored states for compiled code."""
 
     relevance: Float32s
-    """(n, M) p(y|x)."""
+    """(n, M) relevance p(y|x)."""
     ground: Float32s
-    """(n,) λ(x)."""
+    """(n,) ground intensity λ(x)."""
     admissible: Bools
-    """(n, M) items that may be shown."""
+    """(n, M) True for items that may be shown."""
 
 
 NO_SCORES = ScoreArrays(np.zeros((0, 0), np.float32), np.zeros(0, np.float32), np.zeros((0, 0), bool))
-"""Scores of no state."""
+"""Scores of zero states."""
 
 
 @compiled
@@ -48,7 +48,7 @@ def repeated(scores: ScoreArrays, n: int) -> list[ScoreArrays]:
 class ScoreRows:
     """Scored states: relevance p(y|x), λ(x) and admissibility."""
 
-    # On the processor, arrays and tensors share their memory, and either is only made where it is asked for.
+    # On a processor, arrays and tensors share their memory. Each form is made only when it is first needed.
     __slots__ = ("_arrays", "_compiled", "_remote", "_tensors")
 
     def __init__(self, tensors: _Tensors | None, arrays: _Arrays | None = None) -> None:
@@ -118,12 +118,12 @@ class ScoreRows:
         Args:
             history: Number of events in each state.
         """
-        # The relevance is overwritten.
+        # The result overwrites the relevance, which saves a copy.
         relevance, ground, admissible = self.tensors
         applied = layer.apply_(relevance.mul_(ground[:, None]), history)
         if self._remote:
             applied.masked_fill_(~admissible, 0.0)
-        else:  # this takes a quarter of the time
+        else:  # NumPy takes a quarter of the time of torch here
             np.copyto(applied.numpy(), 0.0, where=~admissible.numpy())
         total = applied.sum(1)
         applied /= total[:, None].clamp_min(torch.finfo(torch.float32).tiny)

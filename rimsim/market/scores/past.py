@@ -24,13 +24,14 @@ from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.rows import RoundRequirements
 
 FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
-"""Models of each fold of users, or one for all; called when first needed."""
+"""Function that returns a model per fold of users, or one model for all; called at first use."""
 MOST_CELLS = 1 << 26
-"""Scores, states times items, that prices are solved on at once at most: 0.6 GB with the arrays of the solver."""
+"""Largest number of scores, states times items, on which prices are solved at once: 0.6 GB with the arrays of the
+solver."""
 _ENCODED = 32 * BLOCK
-"""States that are encoded at once. It decides bits of float32 products, as ``BLOCK`` does."""
+"""Number of states that are encoded at once. Like ``BLOCK``, it influences the last bits of float32 products."""
 _FOR_MEDIAN = 8192
-"""States of a sampled median: its standard error is 1.4% of their spread."""
+"""Number of states in the sample for a median, whose standard error is then 1.4% of the states' spread."""
 
 
 def most_states(n_items: int) -> int:
@@ -43,19 +44,20 @@ class PastStates:
     """n states of a past period, in clock order."""
 
     id: Ints
-    """(n,) arrival ids."""
+    """(n,) ids of arrivals."""
     tick: Ints
-    """(n,) instants."""
+    """(n,) tick of each state."""
     user: Ints
-    """(n,) market users."""
+    """(n,) user of each state."""
     states: Callable[[Ints], tuple[UserStates, Ints]]
-    """States of chosen rows, and for each a number that is the same where the events are."""
+    """Function that returns the states of chosen rows. It also returns a number for each, which is equal for equal
+    events."""
     visits: RoundVisits
-    """The n visits as audiences see them, and the period."""
+    """The n visits, as audiences see them, with the period of the round."""
     capacity: Ints | None = None
     """Positions that each state may fill; None: all."""
     audiences: Bools | None = None
-    """(n, A) membership in the audiences of the round that the states stand for, within their times."""
+    """(n, A) True if the state belongs to an audience of the round that the states represent, within its time."""
 
     @classmethod
     def of_round(cls, past: PastRound, visits: RoundVisits, capacity: Ints | None = None) -> PastStates:
@@ -110,12 +112,12 @@ class StateScores(ScoredStates):
 
     past: PastStates
     models: FoldModels
-    """The model of each fold of users, or one for all."""
+    """Function that returns the model of each fold of users, or one model for all."""
     release: Ints
     """(M,) tick of each item's release."""
     device: torch.device
     seed: int
-    """Model seed, which makes the folds."""
+    """Model seed, which decides the folds."""
 
     def __len__(self) -> int:
         return len(self.past.id)
@@ -163,7 +165,7 @@ class StateScores(ScoredStates):
 
     def rows(self, start: int, stop: int) -> Float32s:
         """λ(x,y) of adjacent states in clock order, −inf if inadmissible."""
-        # One model must have served the round.
+        # One model must have served the round, because models of folds would not score rows in clock order.
         scores = np.empty((stop - start, len(self.release)), np.float32)
         n_filled = 0
         (model,) = self.models()
@@ -209,7 +211,7 @@ def median_kth_score(states: StateScores, model: IntensityModel, k: int) -> floa
         parts.append(last_relevance * chunk.ground_intensity.cpu().numpy()[rows])
     scores = np.concatenate(parts)
     if not len(scores):
-        return 1.0  # no past at all: any cost is as good
+        return 1.0  # without past states, any cost will do
     median = float(torch.from_numpy(scores).double().quantile(0.5))
     if not median > 0:
         raise MarketError(

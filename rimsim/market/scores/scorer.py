@@ -71,7 +71,8 @@ class Scorer:
 
     def hidden_at(self, slots: Ints, counts: Ints) -> Hidden:
         """Hidden states of n arrivals, updated by all their events."""
-        # ``counts`` (n,) are no fewer than the events in each slot's hidden state, which takes the most of them.
+        # ``counts`` (n,) are at least the numbers of events in the cached hidden states. Afterwards, a cached state has
+        # as many events as the largest count of its slot.
         if self._recurrent is None:
             return ()
         users, of_arrival = np.unique(slots, return_inverse=True)
@@ -143,8 +144,8 @@ def score_states(
     model: IntensityModel, states: UserStates, events: Ints, ids: Ints, ticks: Ints, release: Ints
 ) -> Iterator[ScoreRows]:
     """Scores of n states without cached hidden states."""
-    # States with equal ``events`` (n,) are encoded once, and all together, so that those of like length can be read
-    # together. Blocks hold at most ``BLOCK`` states, in order.
+    # States with equal ``events`` (n,) are equal, so they are encoded once. All are encoded together, because states of
+    # similar length can be read together. Blocks have at most ``BLOCK`` states, in order.
     model, layer = layer_of(model)
     with_hidden = recurrent(model)
     hidden: Hidden = ()
@@ -172,8 +173,8 @@ def _normalised(
     model: IntensityModel,
 ) -> ScoreRows:
     """Scored states: raw intensities, split into p(y|x) and λ(x)."""
-    # ``exclude`` makes consumed items inadmissible, with intensity 0, in place.
-    n = len(ids)  # the rows beyond are padding
+    # ``exclude`` is a function that makes consumed items inadmissible, with intensity 0, in place.
+    n = len(ids)  # the remaining rows are padding
     ground = raw.sum(1)
     wrong = _first_wrong(raw[:n], ground[:n])
     if wrong >= 0:
@@ -181,7 +182,7 @@ def _normalised(
             f"{type(model).__name__}.score: an intensity is negative or not a number in the state of "
             f"arrival {int(ids[wrong])}. Expected finite intensities of at least 0"
         )
-    # Few items are out of reach, so each is excluded by itself: a pass over all items for each step costs more.
+    # Only few items are inadmissible. Setting these one by one is faster than several passes over all items.
     admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
     relevance = raw if owns_scores(model) else raw.clone()
     if int(release.max(initial=0)) > int(ticks.min()):
@@ -190,7 +191,7 @@ def _normalised(
         relevance[is_unreleased] = 0.0
     exclude(relevance, admissible)
     relevance /= relevance.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    return ScoreRows((relevance.contiguous(), ground, admissible))  # compiled code reads adjacent cells
+    return ScoreRows((relevance.contiguous(), ground, admissible))  # compiled code reads adjacent memory only
 
 
 def _first_wrong(raw: torch.Tensor, total: torch.Tensor) -> int:
@@ -205,7 +206,8 @@ def _first_wrong(raw: torch.Tensor, total: torch.Tensor) -> int:
 def _first_wrong_row(raw: Float32s, total: Float32s) -> int:
     for row in range(len(raw)):
         is_negative = False
-        for item in range(raw.shape[1]):  # without an exit, so that the processor compares many at once
+        # The loop has no early exit, so that the processor compares many items at once.
+        for item in range(raw.shape[1]):
             is_negative |= raw[row, item] < 0.0
         if is_negative or not np.isfinite(total[row]):
             return row

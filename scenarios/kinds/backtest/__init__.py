@@ -30,7 +30,8 @@ from rimsim.scenarios.runs.store import RunFolder
 from rimsim.tracking import event_folder
 from rimsim.tracking.events import EventFile
 
-COLUMNS = ("task", "model", "beta", "cap", "seed", "metric", "value")  # Columns of `backtest.parquet`
+# Names of the columns of `backtest.parquet`.
+COLUMNS = ("task", "model", "beta", "cap", "seed", "metric", "value")
 
 
 class Backtest(RunResult):

@@ -24,9 +24,9 @@ from rimsim.matching import ChunkedScores
 from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit
 
-_SERVING = (
-    -1
-)  # Number, in place of a fold's, of the model that is fitted to all training events and makes slates
+# Number that stands for the model fitted to all training events, which makes slates. Models of folds have numbers from
+# 0.
+_SERVING = -1
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Fit:
     """Duration of a fit."""
 
     part: str
-    fold: int  # Number of the fold of past states that was left out of the fit; −1: none
-    seconds: float  # CPU time in seconds
+    fold: int  # number of the fold of past states that the fit left out; −1: no fold
+    seconds: float  # CPU time of the fit, in seconds
     cached: bool
 
 
@@ -43,7 +43,7 @@ class Fit:
 class FitCalibration:
     """Comparison of a fit with events after the test states."""
 
-    part: str  # Mark model or ground intensity, by name
+    part: str  # name of a mark model or ground intensity
     lines: tuple[str, ...]
     figures: dict[str, float]
 
@@ -55,7 +55,7 @@ class Models:
     split: LogSplit
     config: BacktestConfig
     seed: int
-    show: Callable[[str], None]  # Called with a line about every fit
+    show: Callable[[str], None]  # function that is called with a line about each fit
     fits: list[Fit] = field(default_factory=list)
     _marks: dict[tuple[str, int], IntensityModel] = field(default_factory=dict)
     _grounds: dict[str, Ground] = field(default_factory=dict)

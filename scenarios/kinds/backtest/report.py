@@ -36,15 +36,17 @@ from rimsim.scenarios.runs.store import RunFolder
 TASKS = {
     "item-rec": "recommending items to users",
     "user-rec": "finding users for items",
-}  # task → its purpose, for sentences
+}  # Task → its purpose, for sentences.
 _SPREAD = ("precision", "recall", "ndcg", "perplexity", "coverage")
 _FRONT = ("perplexity", "precision")
-# Colours of mark models: a palette for the colour-blind, blue and vermilion for the two that matter most.
+# Colours of mark models. The palette suits colour-blind readers; blue and vermilion are for the two most important
+# models.
 _COLOURS = {"transformer": BLUE, "gru": VERMILION, "popularity": "#62b578"}
 _COLOURS |= {"als": "#5d0840", "bpr": "#8e7563", "graph": "#58ade4"}
 _MARKERS = {None: "o", "hp": "D", "hawkes": "s", "ema": "^", "pop": "v"}
 _OWN = ("#5f248d", "#efa71b", "#585858", "#b34185")
-Looks: TypeAlias = dict[str, tuple[str, str | None, AgentStyle]]  # mark, ground and style by model
+# Model → its mark model, its ground intensity, and their style.
+Looks: TypeAlias = dict[str, tuple[str, str | None, AgentStyle]]
 
 
 def backtest_report(run: RunFolder) -> Report:
@@ -430,6 +432,6 @@ def _message_of_front(table: pd.DataFrame, models: list[str]) -> str:
 
 
 def _loss(share: float) -> str:
-    if abs(share) < 0.0005:  # less than is written
+    if abs(share) < 0.0005:  # the number would be written as 0.0%
         return "no loss"
     return f"a gain of {per_cent(-share)}" if share < 0 else f"a loss of {per_cent(share)}"

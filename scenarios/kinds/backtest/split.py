@@ -26,7 +26,7 @@ from rimsim.rng import Purpose, bits
 from rimsim.session import ModelName
 
 _FOLDS = 2
-_SPANS = 20  # A split by time without a horizon uses this fraction of the log's time span, 1/20
+_SPANS = 20  # A split by time without a horizon predicts the last 1/20 of the log's time.
 _LARGEST_SEED = 2**31
 
 
@@ -35,19 +35,17 @@ class SplitConfig:
     """Cut of a log into training and test."""
 
     kind: Literal["user-relative", "time"] = "user-relative"
-    """user-relative: for half of the users, events later than a span after the first event are tested. time: for all
-    users, events after an instant are tested.
-    """
+    """Rule of the split. user-relative: for half of the users, events later than a span after the first event are
+    tested. time: for all users, events after an instant are tested."""
     windows: int = Field(default=1, ge=1)
-    """time: number of horizons at the end of the log that are tested, each with models fitted to earlier events."""
+    """time: number of horizons at the end of the log that are tested. Models of each are fitted to earlier events."""
     recent: float = Field(default=0.5, gt=0, le=1)
-    """user-relative: share of each user's events that is kept, the latest events."""
+    """user-relative: share of each user's events that is used, the latest events."""
     horizon: Duration | None = None
-    """Duration of the predicted future. null means, for user-relative, the median time from a user's first kept event
-    to the last, and for time, a twentieth of the log.
-    """
+    """Duration of the predicted future. null: for user-relative, the median time between a user's first and last used
+    event; for time, a twentieth of the log."""
     users: int | None = Field(default=None, ge=2)
-    """time: largest number of tested users, drawn by seed; null: all users."""
+    """time: largest number of tested users, which the seed draws; null: all users."""
 
     @property
     def overlap(self) -> float:
@@ -70,31 +68,30 @@ class BacktestConfig:
     models: tuple[ModelName, ...] = Field(
         default=("transformer-hp", "transformer", "gru-hp", "gru", "hp", "popularity"), min_length=1
     )
-    """Names that rimsim.intensity.registry.make knows."""
+    """Names of models, as rimsim.intensity.registry.make knows them."""
     recipe: Literal["thorough", "quick"] = "thorough"
     """Training recipe of sequence models: thorough, or quick as in the closed loop."""
     beta: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.3, 0.7, 1.0)
-    """Floors of online matching, as shares of the uniform exposure."""
+    """Guarantees of online matching, as shares β of the uniform exposure."""
     cap: tuple[Annotated[float, Field(ge=1)], ...] = (3.0, 10.0, 200.0)
-    """Caps of online matching: an item gets at most c exposures, and a user so many times k positions."""
+    """Caps of online matching. An item gets at most c exposures; a user gets at most this multiple of k positions."""
     prices: Literal["cross-fitted", "seen"] = "cross-fitted"
-    """Models that score the past states on which prices are fitted: cross-fitted models, or the serving model, which
-    has seen the events after these states (as in the public implementation).
-    """
+    """Models that score the past states on which prices are solved. cross-fitted: models that are not fitted to these
+    states. seen: the serving model, which is also fitted to the events after these states (as in the public
+    implementation)."""
     item_share: float = Field(default=0.01, gt=0, le=1)
-    """k as a share of the items, rounded up."""
+    """k as a share of the number of items, rounded up."""
     user_share: float = Field(default=0.01, gt=0, le=1)
-    """c as a share of the users, rounded up."""
+    """c as a share of the number of users, rounded up."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=_LARGEST_SEED)], ...] = Field(default=(0, 1, 2), min_length=1)
-    """Seeds; each seed draws its own split and fits its own models."""
+    """Seeds. Each seed draws its own split and fits its own models."""
     tol: float = Field(default=1e-4, gt=0)
     """Certified relative gap at which the price solver stops."""
     dither: float = Field(default=0.01, ge=0)
-    """Values λ − v of an item that differ by less than this share of a position's mean value are ties, broken by seed.
-    At the prices, many items are nearly tied for the same users.
-    """
+    """Width of near ties: values λ − v of an item that differ by less than this share of a position's mean value are
+    tied, and the seed breaks the tie. At the prices, many items are nearly tied for the same users."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
         require_distinct(self, ("models", "beta", "cap", "seeds"))
@@ -110,7 +107,7 @@ class BacktestConfig:
 class Targets:
     """New items that users took within the horizon, by state."""
 
-    key: Ints  # items met in training: ascending row · M + item of each such pair
+    key: Ints  # keys row · M + item of new items that were taken and occur in training; ascending
     n: int
     m: int
 
@@ -137,24 +134,27 @@ class Targets:
 class Fold:
     """Fold of past states, and training events without their future."""
 
-    rows: Ints  # Past states of the fold, as rows of `LogSplit.past`
-    train: EventLog  # Training events without those after the fold's states, so that no fit has seen them
+    rows: Ints  # rows of the fold's past states in `LogSplit.past`
+    # Training events without those after the fold's states, so that the fit has not seen these.
+    train: EventLog
 
 
 @dataclass(frozen=True, eq=False)
 class LogSplit:
     """Training events, states and targets of a cut log."""
 
-    log: EventLog  # Events that the split uses, for training or as targets
+    log: EventLog  # events that the split uses, for training or as targets
     train: EventLog
-    test: CountExamples  # Test states (D), with their numbers of events with known items within the horizon
+    test: CountExamples  # test states D, with the number of events within the horizon whose items are known
     targets: Targets
-    past: CountExamples  # Past states (V) for prices, with counts of later events, to which models may be fitted
+    # Past states V for prices, with their numbers of later events; models may be fitted to these.
+    past: CountExamples
     folds: tuple[
         Fold, ...
-    ]  # Parts of the past states; each is scored by a model fitted without it (cross-fitting)
-    is_known: Bools  # (M,) items with a training event; only these are recommended
-    horizon: float  # Seconds after a test state in which events count as targets
+    ]  # Parts of the past states. Each part is scored by a model that is fitted without it (cross-fitting).
+    # (M,) True for items with a training event; only these are recommended.
+    is_known: Bools
+    horizon: float  # seconds after a test state within which events count as targets
 
     @property
     def n_known(self) -> int:

@@ -22,13 +22,14 @@ from rimsim.intensity.scores import ROWS
 from rimsim.matching import ChunkedScores, DualSolution, price_slates, required_exposure, solve_dual, user_rec
 from rimsim.scenarios.kinds.backtest.split import LogSplit, Targets
 
-Results: TypeAlias = dict[float, dict[str, float]]  # β, or multiple of k positions per user → metrics
-# Beginning of names of metrics: positions per slate with items whose guarantee binds, by decile of λ(x).
+# β, or multiple of k positions per user → metrics of this setting.
+Results: TypeAlias = dict[float, dict[str, float]]
+# Prefix of metrics: positions per slate whose item has a binding guarantee, by decile of λ(x).
 PAYING = "guaranteed_decile_"
-_CELLS = 1 << 24  # scores that user recommendation holds in memory at once
-# Up to this many scores of past states, the price solver gets one matrix in memory; above, it reads blocks.
+_CELLS = 1 << 24  # number of scores that user recommendation holds in memory at once
+# Largest number of scores of past states that the price solver gets as one matrix. For more scores, it reads blocks.
 _DENSE = 1 << 26
-# Cost of a missing exposure if not all floors can be met, in units of the largest score. It is above 1, so that a
+# Cost of a missing exposure if some floors cannot be met, in units of the largest score. It is above 1, so that a
 # missing exposure costs more than any recommendation brings.
 _DEAR = 4.0
 
@@ -37,11 +38,9 @@ _DEAR = 4.0
 class Pricing:
     """Options for solving prices and serving slates at them."""
 
-    seed: int  # Decides how floors are rounded, and the order of ties
-    tol: float  # Certified relative gap at which the solver stops
-    dither: (
-        float  # Values λ − v are near ties if they differ by less than this share of a position's mean value
-    )
+    seed: int  # seed that decides how floors are rounded, and the order of ties
+    tol: float  # certified relative gap at which the solver stops
+    dither: float  # Width of near ties of values λ − v, as a share of a position's mean value.
 
     def width(self, solution: DualSolution, positions: int) -> float:
         """Width of near ties at solved prices, in intensity."""
@@ -109,7 +108,7 @@ def user_recommendation(scores: ChunkedScores, split: LogSplit, c: int, seed: in
     hits = split.targets.hits(users, items[:, None])
     wanted = split.targets.by_item[items]
     exposure = measures.exposure_counts(users, n)
-    return {  # perplexity and coverage are over users
+    return {  # users are recommended here, so perplexity and coverage are over users
         "precision": measures.precision(hits),
         "recall": measures.recall(hits, wanted),
         "ndcg": measures.ndcg(hits, wanted),
@@ -204,8 +203,8 @@ class Matching:
         try:
             return self._solved(self.k, floor)
         except InfeasibleError:
-            # Too few past states may still be shown an item, because the others consumed it already. So floors become
-            # soft, with a cost above every score.
+            # Too few past states admit some item, because the others have consumed it already. So floors become soft,
+            # with a cost above every score.
             past = self.past
             largest = max(float(past.rows(start, stop).max()) for start, stop in spans(past.shape[0], ROWS))
             return self._solved(self.k, floor, cost=_DEAR * largest)

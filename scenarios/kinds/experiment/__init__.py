@@ -35,7 +35,7 @@ from rimsim.user_code import own_code
 
 TRAINING = ("shared", "diverted")
 PRICES = ("shared", "split")
-Setting: TypeAlias = tuple[str, str, str]  # design, training and prices
+Setting: TypeAlias = tuple[str, str, str]  # design, training and prices of an experiment
 
 
 class Experiment(results.RunResult):
@@ -53,21 +53,23 @@ class ExperimentOptions(LogArguments):
     """Designs of an experiment, its market, and its log."""
 
     design: Sequence[str] = ("user",)
-    """Some of :data:`rimsim.evaluation.designs.DESIGNS`."""
+    """Designs of the experiment, names from :data:`rimsim.evaluation.designs.DESIGNS`."""
     training: Sequence[str] = ("shared",)
-    """``shared``: one model learns from all; ``diverted``: each arm's model from its own arrivals."""
+    """Training events. ``shared``: one model learns from both arms. ``diverted``: each arm has a model that learns from
+    its own arrivals."""
     prices: Sequence[str] = ("shared",)
-    """``shared``: floors are one budget, which both arms deliver; ``split``: each arm has half of every floor."""
+    """Guarantees. ``shared``: floors are one budget, which both arms deliver. ``split``: each arm has half of every
+    floor."""
     interval: str = "1d"
-    """Length of a block of a switchback, a duration."""
+    """Length of a block of a switchback, as a duration."""
     scenario: str | Path | ScenarioConfig = "closed-loop"
-    """Name, path of a YAML file, or a record."""
+    """Name of a scenario, path of a YAML file, or a record."""
     rounds: int | None = None
-    """Number of rounds, instead of the scenario's; figures are of the late rounds."""
+    """Number of rounds; None: the scenario's. Results are means over late rounds."""
     seeds: int | Sequence[int] = (0, 1)
-    """Number of seeds, from 0, or a list."""
+    """Number of seeds, counted from 0, or a list of seeds."""
     settings: Mapping[str, object] | None = None
-    """Other fields to replace, by dotted name."""
+    """Further fields to replace, by dotted name."""
 
     @property
     def seconds(self) -> float:
@@ -85,8 +87,8 @@ class ExperimentOptions(LogArguments):
         settings_of_designs: list[Setting] = []
         for design, training in product(self.design, self.training):
             if design == "item" and training == "diverted":
-                continue  # only items have arms, so no model can learn from the arrivals of its own arm
-            # If items are split, each floor belongs to one arm already, and half of it would be no guarantee.
+                continue  # only items have arms here, so no model can learn from the arrivals of its own arm
+            # If items are split, each floor belongs to one arm already. So half of a floor would not be a guarantee.
             floors = ("split",) if design == "budget-split" else self.prices
             keeps_prices = design in {"item", "two-sided"}
             settings_of_designs += [

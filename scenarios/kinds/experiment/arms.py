@@ -30,11 +30,11 @@ class WorldRound:
 
     number: int
     arrival: Ints  # (n,) ids of arrivals
-    user: Ints  # (n,) visitor of each arrival
-    time: Floats  # (n,) time of each arrival, in seconds
+    user: Ints  # (n,) user of each arrival
+    time: Floats  # (n,) time of each arrival, in seconds on the market's clock
     item: Ints  # (n, k) items of the slates; −1 for an empty position
     consumed: Bools  # (n, k) True for consumed items
-    probability: Floats  # (n, k) true probability of each consumption
+    probability: Floats  # (n, k) true probability of consumption
 
     @classmethod
     def of(cls, number: int, ledger: Ledger) -> WorldRound:
@@ -166,9 +166,11 @@ class TwoArms:
         treated = self.treated(arrivals[0])
         items = np.full((len(treated), len(self._weights)), -1)
         price = np.full(items.shape, np.nan, np.float32)
-        sees_one = [~treated, treated]  # by arm: arrivals that see the slate of this arm's agent alone
+        # By arm: True for arrivals that see the slate of this arm's agent only.
+        sees_one = [~treated, treated]
         nobody = np.zeros_like(treated)
-        # If items are assigned, slates of both agents are merged. In a two-sided design, control visitors see A alone.
+        # If items are assigned, the slates of both agents are merged. In a two-sided design, control visitors see A's
+        # slate only.
         if self._assignment.by_item:
             sees_one = [~treated if self._assignment.by_arrival else nobody, nobody]
         for arm, is_of_arm in enumerate(sees_one):
@@ -199,7 +201,7 @@ class TwoArms:
         joined = merged(ranked[0], ranked[1], self._treated_item)
         items = within_capacity(joined, arrivals[0].capacity)
         for agent, own_slates in zip(self._agents, ranked, strict=True):
-            # The agent has counted its own slate; it learns how the merged slate differs.
+            # The agent has already counted its own slate, so it is told by how much the merged slate differs.
             if isinstance(agent, PacingAgent):
                 agent.note_delivery(self._counted(items) - self._counted(own_slates), None)
         return items
@@ -259,8 +261,8 @@ class Diverted:
         """Round without events and impressions of the other arm."""
         schedule = past_round.schedule
         slot, tick, item = past_round.histories.all_events()
-        # An event becomes known at least one tick after its visit. The tick before belongs to the visit's block of the
-        # switchback, even if the event becomes known at the end of the block.
+        # An event becomes known at least one tick after its visit. The tick before that belongs to the visit's block of
+        # the switchback, even if the event becomes known after the end of the block.
         is_own = self._mine(schedule.user[slot], tick - 1, past_round.number)
         histories = Histories(schedule, past_round.histories.past)
         order = np.lexsort((tick[is_own], slot[is_own]))

@@ -19,13 +19,15 @@ METRICS = {
     "utility": "consumptions of a slate",
     "tail_exposure": "share of a slate that goes to items beyond the most consumed tenth of the warm-up log",
 }
-"""Metric → meaning, per arrival."""
+"""Metric → its meaning, per arrival."""
 MARGIN = 0.2
-"""Largest bias, as a share of the total effect, that counts as none."""
+"""Largest bias, as a share of the total effect, that counts as no bias."""
 LABELS = ("design", "training", "prices")
-"""Columns that tell the experiments of a table apart."""
-_NO_EFFECT = 1e-12  # a total effect that is the same in all seeds and at most this large counts as 0
-_HEAD = 0.1  # the most consumed tenth of the items; all others are the tail
+"""Names of the columns that distinguish the experiments of a table."""
+# A total effect counts as 0 if it is the same in all seeds and at most this large.
+_NO_EFFECT = 1e-12
+# Share of the items in the head, which are consumed most; all other items are the tail.
+_HEAD = 0.1
 
 
 def tail_of(events: Ints) -> Bools:
@@ -118,7 +120,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """
     mean_total = table.groupby("metric")["total_effect"].transform("mean")
     holds = (table["low"] <= table["total_effect"]) & (table["total_effect"] <= table["high"])
-    has_interval = table["low"].notna()  # an estimate has no interval if an arm has a single unit
+    has_interval = table["low"].notna()  # an estimate has no interval if an arm has only one unit
     work = table.assign(
         coverage=holds.astype(float).where(has_interval),
         power=((table["low"] > 0) | (table["high"] < 0)).astype(float).where(has_interval),

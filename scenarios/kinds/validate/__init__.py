@@ -48,9 +48,10 @@ from rimsim.user_code import own_code
 
 Truths: TypeAlias = Mapping[str, Truth]
 MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", evidence_of.RANDOM)
-"""Models that are compared by default, besides the platform's; ``als`` only where its package is installed."""
-COLUMNS = ("model", "truth", "draw", "metric", "value")  # Columns of `validate.parquet`
-README = "README.md"  # File of the run folder that has the conclusions
+"""Names of the models that are compared by default, besides the platform's model. ``als`` is only compared if its
+package is installed."""
+COLUMNS = ("model", "truth", "draw", "metric", "value")  # names of the columns of `validate.parquet`
+README = "README.md"  # file in the run folder with the conclusions
 
 
 def _default_models() -> tuple[str, ...]:
@@ -71,15 +72,15 @@ class AnswersConfig:
     """Table of known answers, and how to read it."""
 
     table: str | None = None
-    """Path of the table; see rimsim.data.load_observed. null: none."""
+    """Path of a table of known answers; see rimsim.data.load_observed. null: no table."""
     columns: str | None = None
-    """Roles of the columns; null: usual names."""
+    """Columns of the table, such as 'user=uid,item=sku,value=liked'; null: columns with usual names."""
     value: str | None = None
-    """Column of values; null: the layout's."""
+    """Name of the column of values; null: the column that the layout names."""
     taken_at: float = Field(default=1.0, gt=0)
-    """Smallest value that counts as a consumption."""
+    """Smallest value of an answer that counts as a consumption."""
     k: int = Field(default=5, ge=1)
-    """Items that are chosen among those a user was asked about."""
+    """Number of items that a model chooses among those that a user answered about."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -89,31 +90,32 @@ class ValidateConfig:
     data: DataConfig = DataConfig(min_item_events=30)
     """Log of the validation."""
     models: tuple[ModelName, ...] = Field(default_factory=_default_models, min_length=2)
-    """Names that rimsim.intensity.registry.make knows, places such as `mine.py:Model`, or random."""
+    """Names of the models: those that rimsim.intensity.registry.make knows, places such as `mine.py:Model`, or
+    random."""
     without: tuple[str, ...] = ()
     """Models that are left out of ``models``."""
     truths: tuple[str, ...] = Field(default=(AUTO, *CANDIDATES), min_length=1)
-    """Truths that are fitted to the whole log and judged; auto: which one its later sessions choose."""
+    """Names of the truths that are fitted to the whole log and tested. auto: the truth that predicts held-out later
+    sessions best."""
     draws: int = Field(default=5, ge=1)
-    """Number of later sessions sampled per user."""
+    """Number of later sessions that are drawn for each user."""
     after: float = Field(default=0.3, ge=0, lt=1)
-    """A session is drawn among those after this share of a user's events."""
+    """Share of a user's events that must precede the drawn session."""
     slate: int = Field(default=10, ge=1)
-    """Items that are recommended to a user."""
+    """Number of items that are recommended to a user."""
     position_decay: Annotated[float, Field(gt=0, le=1)] = ConsumerConfig().position_decay
-    """γ: examination at position r is γ^(r−1)."""
+    """γ: the chance that a visitor looks at position r is γ^(r−1)."""
     rank: int = Field(default=ConsumerConfig().rank, ge=1)
-    """Factors of a truth's preferences."""
+    """Number of factors of a truth that has factors."""
     serving: ModelName = PlatformConfig().model
-    """The model that a platform would serve: its mark model is compared with bestsellers, where both are among the
-    models, and its λ(x) with the events of held-out sessions.
-    """
+    """Model that a platform would use. Its mark model is compared with the popularity baseline, if both are among the
+    models. Its λ(x) is compared with the events of held-out sessions."""
     observed: AnswersConfig = AnswersConfig()
-    """Answers without selection that truths and models are judged on."""
+    """Known answers on which truths and models are tested."""
     resamples: int = Field(default=1000, ge=100)
-    """Bootstrap samples of users."""
+    """Number of bootstrap samples of users."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
         require_distinct(self, ("models", "without", "truths"))
@@ -267,7 +269,8 @@ class _Work:
         """Truths fitted to the log, and the chosen truth's name."""
         fitted: dict[str, Truth] = {}
         chosen = None
-        # The truth that `auto` chooses may also be named itself; with `auto` first, it is fitted once.
+        # The truth that `auto` chooses may also be in the list. `auto` comes first, so that this truth is fitted only
+        # once.
         for name in sorted(self.config.truths, key=lambda name: name != AUTO):
             if name not in fitted:
                 truth = chosen_truth(self.log, gap=self.gap, kind=name, rank=self.config.rank)
@@ -390,7 +393,8 @@ def _means(evidence: evidence_of.Evidence) -> Iterator[tuple[str, str, int, str,
     """Means over users, by model, truth (empty: reality), draw, metric."""
     for (number, seed), (truth, metric) in product(enumerate(evidence.draws), _worths(evidence)):
         values = evidence.utility[truth] if truth else evidence.real[metric]
-        # The oracle ranks by the truth. Reality has no oracle, so its values have one row less than there are names.
+        # The last name is the oracle, which ranks by the truth. Reality has no oracle, so its values have one row less
+        # than there are names.
         for model, of_users in zip((*evidence.models, evidence_of.ORACLE), values[:, number], strict=False):
             finite = of_users[~np.isnan(of_users)]
             yield model, truth, seed, metric, float(finite.mean()) if len(finite) else np.nan

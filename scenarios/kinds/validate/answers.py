@@ -26,28 +26,32 @@ from rimsim.market.consumers.truths import Truth
 from rimsim.measures import Interval, mean_interval, paired_difference
 from rimsim.scenarios.kinds.results import table_of
 
-_LEAST = 1e-9  # smallest score, as a share of the mean score of a row, so that its logarithm is finite
+# Smallest score that is used, as a share of the mean score of a row, so that its logarithm is finite.
+_LEAST = 1e-9
 _DECILES = 10
-_FOLDS = 5  # groups of users; the answers of each are calibrated on those of the other groups
+_FOLDS = 5  # number of groups of users; the answers of a group are calibrated on those of the other groups
 _STEPS = 50  # largest number of Newton steps in a fit
-# Ridge penalty of the slope: without it there is no fit if all scores are equal, or if they separate the answers.
+# Ridge penalty of the slope. Without it, a fit does not exist if all scores are equal, or if the scores separate the
+# answers.
 _RIDGE = 1e-6
-_Figure: TypeAlias = tuple[str, float | None, float | None, float | None]  # metric, value and interval
+# Name of a metric, its value, and both ends of its interval.
+_Figure: TypeAlias = tuple[str, float | None, float | None, float | None]
 
 
 @dataclass(frozen=True, eq=False)
 class HeldAnswers:
     """Answers to items outside a log, by user and item."""
 
-    row: Ints  # (n,) user of each answer, as an index of `users`, ascending
+    row: Ints  # (n,) user of each answer, as an index of `users`; ascending
     item: Ints
-    taken: Bools  # (n,) True if the value is at least `taken_at`, which counts as a consumption (a yes)
-    users: Ints  # (u,) users of the log with an answer, ascending
-    states: UserStates  # (u,) events of each user before its first answer of known time, else all its events
-    left_out: (
-        int  # Number of answers to items of the user's own log, left out because models are fitted to it
-    )
-    shown_at_random: bool  # The items were shown to users at random, independently of their tastes
+    taken: Bools  # (n,) True if the value is at least `taken_at`, which counts as a consumption
+    users: Ints  # (u,) users of the log with an answer; ascending
+    # (u,) state of each user before the first answer with a known time, or after all events.
+    states: UserStates
+    # Number of answers that were left out because they are about items of the user's own log, to which models are
+    # fitted.
+    left_out: int
+    shown_at_random: bool  # True if the items were shown at random, independently of the users' preferences
     source: str
 
     def __len__(self) -> int:
@@ -103,11 +107,11 @@ class ObservedEvidence:
     """Metrics of s truths or models on n answers (u users)."""
 
     answers: HeldAnswers
-    judges: tuple[tuple[str, str], ...]  # (s,) (truth, "") or ("", model); the last is random
-    by_user: Mapping[str, Floats]  # Metric → (s, u) values; NaN if the metric is not defined for a user
-    probability: (
-        Floats  # (s, n) calibrated probability of a yes; the calibration is fitted to other users' answers
-    )
+    # (s,) sources of scores: (truth, "") or ("", model); the last one is random.
+    judges: tuple[tuple[str, str], ...]
+    by_user: Mapping[str, Floats]  # metric → (s, u) values; NaN if a user has no such value
+    # (s, n) calibrated probability of consumption; the calibration is fitted to other users' answers.
+    probability: Floats
 
     def table(self) -> pd.DataFrame:
         """Table of means with 95% intervals over users.
@@ -181,7 +185,8 @@ def judge_observed(
     """
     scores = {(name, ""): _truth_scores(truth, answers) for name, truth in truths.items()}
     scores |= {("", name): _model_scores(model, answers) for name, model in models.items()}
-    # Every truth and model should be better than random scores. Equal scores are ordered at random.
+    # Every truth and model should be better than random scores. Here all scores are equal, and equal scores are ordered
+    # at random.
     scores[("", RANDOM)] = np.zeros(len(answers))
     row = answers.row
     taken = answers.taken
@@ -238,9 +243,8 @@ def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
 
     A tie counts half. The share is NaN for users who took all or none of the items that they answered about.
     """
-    rank = (
-        pd.Series(score).groupby(user).rank().to_numpy() - 1
-    )  # ranks within a user, from 0; equal scores share their mean rank
+    # Ranks within a user start from 0. Equal scores share their mean rank.
+    rank = pd.Series(score).groupby(user).rank().to_numpy() - 1
     yes = np.bincount(user, weights=taken, minlength=n_users)
     no = np.bincount(user, minlength=n_users) - yes
     above = np.bincount(user, weights=rank * taken, minlength=n_users) - yes * (yes - 1) / 2
@@ -289,7 +293,7 @@ def _fit(x: Floats, taken: Bools) -> tuple[float, float]:
         cross = (weight * x).sum()
         curvature = np.array([[weight.sum(), cross], [cross, (weight * x * x).sum() + _RIDGE * len(x)]])
         step = np.linalg.solve(curvature, gradient)
-        # Far from the optimum, a full Newton step may overshoot and diverge.
+        # Far from the optimum, a full Newton step may overshoot and diverge, so long steps are shortened.
         step *= min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))
         intercept = intercept + step[0]
         slope = slope + step[1]

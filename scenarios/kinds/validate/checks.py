@@ -24,13 +24,13 @@ from rimsim.market.consumers.truths import Truth
 from rimsim.measures import genre_shares, genre_weights
 
 PAST = "past_alone"
-"""Metric of the agreement of the truth fitted to the past alone."""
+"""Name of the agreement of a truth that is fitted to the past only, as a metric."""
 
 
-# The test of Agent4Rec (Zhang et al., SIGIR 2024) and SimUSER (ACL 2025, industry track): a user is asked about twenty
-# items, of which one in 1 + m is a held-out positive and the others are m times as many that it did not take.
+# This is the test of Agent4Rec (Zhang et al., SIGIR 2024) and SimUSER (ACL 2025, industry track). A user is asked about
+# twenty items. One of 1 + m items is a held-out positive, and the other m are items that the user did not take.
 
-NEGATIVES = (1, 3, 9)  # Negatives per positive, m
+NEGATIVES = (1, 3, 9)  # numbers m of negatives per positive
 _ASKED = 20  # largest number of items that a user is asked about
 
 
@@ -38,10 +38,13 @@ _ASKED = 20  # largest number of items that a user is asked about
 class Acceptance:
     """Accuracy of telling taken items from other items."""
 
-    accuracy: float  # Share of items that are answered rightly
-    f1: float  # Harmonic mean of precision and recall, equal here: as many are accepted as there are positives
-    auc: float  # Share of (positive, negative) pairs of a user whose positive the truth prefers; ties count half
-    users: int  # Number of users with at least one positive
+    accuracy: float  # share of items that are answered correctly
+    # Harmonic mean of precision and recall. They are equal here, because as many items are accepted as there are
+    # positives.
+    f1: float
+    # Share of a user's (positive, negative) pairs whose positive the truth prefers; a tie counts half.
+    auc: float
+    users: int  # number of users with at least one positive
 
 
 def answers(share: Floats, positive: Bools) -> Bools:
@@ -61,9 +64,8 @@ def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
     items that the user did not take. Positives and negatives are sampled with the seed of the cut. The truth must not
     be fitted to events after the cut.
     """
-    total = {
-        m: np.zeros(2, np.int64) for m in NEGATIVES
-    }  # number of accepted positives, and of all positives
+    # By m: number of accepted positives, and number of all positives.
+    total = {m: np.zeros(2, np.int64) for m in NEGATIVES}
     ordered: dict[int, list[float]] = {m: [] for m in NEGATIVES}
     items = np.arange(len(cut.known))
     edges = np.searchsorted(cut.taken_row, np.arange(len(cut) + 1))
@@ -99,7 +101,7 @@ def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
     return acceptances
 
 
-QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # Quantiles in the tables
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # quantiles that the tables show
 
 
 def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
@@ -215,7 +217,7 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
     """
     draw = rng.uniform(0, rng.Purpose.MEASURE, 14, np.arange(log.n_users))
     half = draw < 0.5
-    if half.all() or not half.any():  # few users may all be drawn into one half
+    if half.all() or not half.any():  # with few users, one half may get all of them
         half = draw < np.median(draw)
     examples = session_examples(log, gap)
     rate = np.empty(len(examples.counts))
@@ -225,7 +227,7 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
         judged = np.flatnonzero(~side[examples.user])
         states = examples.states.take(judged)
         rate[judged] = model.intensity_hidden(model.encode(states), states.now).double().cpu().numpy()
-    # λ is computed in float32. Values that differ only by its rounding errors must be ties in the rank correlation.
+    # λ is computed in float32. Values that differ only by rounding must be ties in the rank correlation.
     rate = np.maximum(rate, _LEAST).round(5)
     first = examples.states.lengths == 0
     count = examples.counts
@@ -246,9 +248,8 @@ def rate_of_truth(truth: Truth) -> dict[str, float]:
     """Calibration of a truth's λ*(x), from its report."""
     session_sizes = truth.report.sizes
     tenths = np.array(session_sizes.left_out_deciles, np.float64).reshape(-1, 2)
-    rows = np.array_split(
-        np.arange(session_sizes.left_out_sessions), len(tenths)
-    )  # sizes of the tenths, split as in the truth's report
+    # The sizes of the tenths follow from the same split as in the truth's report.
+    rows = np.array_split(np.arange(session_sizes.left_out_sessions), len(tenths))
     sizes = [len(tenth) for tenth in rows]
     predicted, realised = np.array(sizes, np.float64) @ tenths
     figures = {
@@ -279,9 +280,8 @@ def rate_curves(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     alike: dict[tuple[str, ...], list[str]] = {}
     for (_, truth), figures in figures_by_rate.items():
         if truth:
-            alike.setdefault(tuple(map(repr, figures.values())), []).append(
-                truth
-            )  # texts are compared, because NaN differs from itself
+            # Texts are compared instead of numbers, because NaN differs from itself.
+            alike.setdefault(tuple(map(repr, figures.values())), []).append(truth)
     for truths in alike.values():
         curves[f"λ* of {' and '.join(truths)}"] = figures_by_rate["", truths[0]]
     return curves

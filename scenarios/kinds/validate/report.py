@@ -28,10 +28,12 @@ from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_f
 from rimsim.scenarios.report.tables import pivoted, signed
 from rimsim.scenarios.runs.store import RunFolder
 
-BESTSELLERS = "popularity"  # The model that recommends what most users took
-_CALIBRATED = (0.8, 1.25)  # λ counts as calibrated if predicted over actual events lies between these
+BESTSELLERS = "popularity"  # name of the popularity baseline, which recommends the items that most users took
+# Λ counts as calibrated if the ratio of predicted to actual events lies in this interval.
+_CALIBRATED = (0.8, 1.25)
 _ACROSS = 2  # largest number of panels side by side
-Sentences: TypeAlias = tuple[list[str], list[str]]  # what may be concluded, and what may not
+# Sentences on what may be concluded, and on what may not be concluded.
+Sentences: TypeAlias = tuple[list[str], list[str]]
 
 
 def validation_report(run: RunFolder) -> Report:
@@ -202,7 +204,7 @@ def rate_sentences(table: pd.DataFrame) -> Sentences:
     bad: list[str] = []
     for name, figures in rate_curves(table).items():
         ratios = [figures[name] for name in ("rate_ratio", "rate_ratio_first", "rate_ratio_later")]
-        # A ratio is NaN if the log has no first sessions, or no later ones.
+        # A ratio is NaN if the log has no first sessions, or no later sessions.
         calibrated = all(_CALIBRATED[0] <= ratio <= _CALIBRATED[1] for ratio in ratios if not isnan(ratio))
         text = (
             f"{name} expects {signed(figures['rate_ratio'])} times the events of sessions that it was not fitted to "
