@@ -32,22 +32,34 @@ __all__ = ["Copy", "Reached", "forked", "functions_of", "load_libraries", "play"
 
 HERE = Path(__file__).resolve().parent.parent
 TESTS = """
-agents/agents agents/contract agents/guarantees agents/online_agents agents/price_formulas agents/slate_law
-envs/envs intensity/impressions intensity/next_events intensity/returning_users market/arrivals
+agents/contract agents/entropic_dual agents/exploration agents/fair_rec agents/feasibility agents/guarantees
+agents/guard agents/hindsight agents/lin_ucb agents/online_agents agents/options agents/p_mmf agents/past_states
+agents/play agents/price_formulas agents/slate_law
+envs/actions envs/contract envs/engine envs/interrupts envs/vector envs/wrappers
+intensity/impressions intensity/next_events intensity/returning_users market/arrivals
 market/consumers market/controls market/kernels market/market market/parts market/platform market/plugs
-market/truths matching/dual matching/parts matching/weighted measures/contract measures/measures
-requirements/requirements scenarios/kinds/validate scenarios/study/sweep gpu tracking/export
+market/truths
+matching/certificate matching/descent matching/dual matching/optimum matching/position_weights
+matching/ranking matching/required_exposure matching/rows matching/scores matching/slates
+measures/contract measures/measures
+requirements/requirements requirements/refusals requirements/row_prices requirements/value_of_a_round
+scenarios/kinds/validate scenarios/study/sweep gpu tracking/export
 """.split()  # noqa: SIM905  # as plain words
 """Files of tests that are asked, ``room/name`` for ``tests/room/test_name.py``; a missing one is passed over."""
 PLAIN = """
-agents/agents agents/contract agents/guarantees agents/online_agents agents/price_formulas agents/slate_law
+agents/contract agents/entropic_dual agents/exploration agents/fair_rec agents/feasibility agents/guarantees
+agents/guard agents/hindsight agents/lin_ucb agents/online_agents agents/options agents/p_mmf agents/past_states
+agents/play agents/price_formulas agents/slate_law
 intensity/impressions market/arrivals market/consumers market/kernels market/parts market/platform
-market/truths matching/dual matching/parts matching/weighted requirements/requirements
+market/truths
+matching/certificate matching/descent matching/dual matching/optimum matching/position_weights
+matching/ranking matching/required_exposure matching/rows matching/scores matching/slates
+requirements/requirements requirements/refusals requirements/row_prices requirements/value_of_a_round
 """.split()  # noqa: SIM905
 """Those that are asked with kernels as plain Python."""
 QUICK, FILE = 2, 100
 """CPU seconds that a test, and a file of tests, may take with kernels as plain Python."""
-OPTIONS = "tests/agents/test_agents.py"
+OPTIONS = "tests/agents/test_options.py"
 """Asked about what stands in a class's body too: which options are refused is told before any method runs."""
 LIBRARIES = (
     "scipy.optimize",

@@ -1,43 +1,56 @@
-"""Prices that move, by their formulas in plain Python; and what cannot be delivered, by plain counts."""
+"""Prices of items and rows that move, by their formulas in plain Python."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from kit import cases
-from kit.logs import Chunks, arrivals_of, skewed, view_of
+from kit.logs import arrivals_of, skewed, view_of
+from kit.markets import small_scenario
 
-from rimsim.agents import Undeliverable, make_agent, undeliverable
+from rimsim.agents import RimFeedback
 from rimsim.agents.clock import RoundClock
 from rimsim.agents.delivery import Delivery
 from rimsim.agents.pacing import Pacing, add_rows, count_rows, hide_full, move_prices
 from rimsim.agents.prices import solved_rows
 from rimsim.agents.row_table import RowTable, constraints_of
+from rimsim.config import ExposureConfig
+from rimsim.market import Market
 from rimsim.requirements.rows import Requirements, Row
 
-HOUR = 3600 * 1_000_000
 
-
-def test_p_mmf_averages_its_errors():
-    """D ← α·(b/N − x) + (1 − α)·d and μ ← μ − η·c/√b·d, clipped to D; with a wide budget the clip is at 0 alone."""
-    n = 30
-    m = 6
-    k = 2
-    alpha = 0.3
-    eta = 0.5
-    view = view_of(n, m, k)
-    agent = make_agent(f"p-mmf(momentum={1 - alpha},eta={eta},strength=1000)")
+@cases("gain closing", (0.1, 0.02), (1.0, 0.0))
+@pytest.mark.parametrize("unit", ["shown", "examined"])
+def test_feedback_follows_its_formula(unit, gain, closing):
+    """Slates and prices equal a slow transcription of w = clip(w₀ + g·c/√b·(b·t/N − E)·h, 0, c) in either unit."""
+    market = Market(small_scenario(rounds=1, exposure=ExposureConfig(unit=unit)))
+    agent = RimFeedback(gain, closing=closing)
+    view = market.round_view()
     agent.begin_round(view)
-    required = view.required.astype(float)
-    error = np.zeros(m)
-    price = np.zeros(m)
-    for t, row in enumerate(skewed(n, m)):
-        slates = agent.act(arrivals_of(row[None], first=t))
-        shown = np.bincount(slates.items[0], minlength=m)
-        error = alpha * (required / n - shown) + (1 - alpha) * error
-        price = np.minimum(price - eta * view.cost / np.sqrt(required) * error, 0.0)
-        assert agent.item_price == pytest.approx(price, abs=1e-12)
-    assert price.min() < 0
+    start = -agent.item_price
+    exposure = np.zeros(market.n_items)
+    time = 0
+    while not market.done:
+        arrivals = market.next_arrivals(7)
+        slates = agent.act(arrivals)
+        for row in range(len(arrivals)):
+            error = view.required * time / view.arrivals - exposure
+            floor = np.where(view.required > 0, np.sqrt(np.maximum(view.required, 1)), np.inf)
+            pull = 1 / (1 - time / view.arrivals + closing) if closing else 1.0
+            bonus = np.clip(start + gain * view.cost / floor * error * pull, 0.0, view.cost)
+            scores = arrivals.intensity[row].numpy()
+            value = np.where(arrivals.admissible[row], scores + bonus, -np.inf)
+            shown = slates.items[row][slates.items[row] >= 0]
+            assert len(shown) == min(5, int(arrivals.admissible[row].sum()))
+            assert np.sort(value[shown]) == pytest.approx(np.sort(value)[len(value) - len(shown) :])
+            assert (np.diff((scores if unit == "shown" else value)[shown]) <= 1e-9).all()
+            np.testing.assert_allclose(slates.price[row][: len(shown)], -bonus[shown], rtol=1e-6)
+            exposure[shown] += view.position_weights[: len(shown)]
+            time += 1
+        market.serve(arrivals, slates)
+
+
+HOUR = 3600 * 1_000_000
 
 
 @cases("start scale", ((0.0, 0.0), 0.5), ((-2.0, -3.0), 3.0), ((-0.1, -4.0), 4.0))
@@ -221,136 +234,3 @@ def test_a_solved_price_above_nothing_is_its_caps_alone():
     assert item_price[best] == 0.0
     assert (item_price <= 0).all()
     assert (item_price < 0).any()
-
-
-@pytest.mark.parametrize("scale", [0.05, 1.0, 40.0])
-def test_the_temperature_is_relative_to_the_last_item_of_a_median_state(scale):
-    """ε is a share of the median of the k-th largest scores, of items that may be shown; of c where that is 0."""
-    scores = np.float32(scale) * skewed(31, 6)
-    admissible = np.random.default_rng(1).random(scores.shape) < 0.7
-    view = view_of(31, 6, 2, past=arrivals_of(scores, admissible))
-    agent = make_agent("entropic-dual(temperature=0.3)")
-    agent.begin_round(view)
-    second = [
-        sorted([*row[is_admissible], 0.0, 0.0])[-2]
-        for row, is_admissible in zip(scores, admissible, strict=True)
-    ]
-    assert agent._epsilon == pytest.approx(0.3 * np.median(second))
-    agent.begin_round(view_of(31, 6, 2, past=arrivals_of(scores, np.zeros(scores.shape, bool))))
-    assert agent._epsilon == pytest.approx(0.3 * view.cost)
-
-
-N = 60
-M = 20
-K = 4
-
-
-def _view(required, admissible=None, capacity=None, **fields):
-    """A round of an hour after one of the same states, with given requirements."""
-    past = arrivals_of(skewed(N, M), admissible)
-    past = replace(past, time=np.linspace(-3600.0, -1.0, N), capacity=capacity)
-    view = view_of(N, M, K, past=past, hard=True, **fields)
-    return replace(view, required=np.asarray(required, np.float64), opens=0.0, closes=3600.0)
-
-
-@cases("unit decay reachable", ("shown", 1.0, 240.0), ("examined", 0.5, 112.5))
-def test_too_few_positions_are_named_in_the_unit_of_the_guarantee(unit, decay, reachable):
-    """N slates hold N·Σw; with a cap on users, what last round's states could fill."""
-    (reason,) = undeliverable(_view(np.full(M, 0.6 * N), unit=unit, decay=decay))
-    assert (reason.why, len(reason.items)) == ("positions", M)
-    assert reason.reachable == pytest.approx(reachable, rel=1e-5)
-    assert reason.required == pytest.approx(0.6 * N * M)
-    capped = _view(np.full(M, 9.0), capacity=np.where(np.arange(N) % 2, K, 1))
-    (reason,) = undeliverable(capped)
-    assert reason.reachable == pytest.approx(N * 2.5)
-    assert undeliverable(replace(_view(np.full(M, 9.0)), calibration=Chunks())) == ()  # nobody came
-
-
-def test_an_item_that_is_not_released_in_time_is_named():
-    """With a tenth of the round left after its release, an item can have N/10 exposures and no more."""
-    released = np.full(M, -np.inf)
-    released[3] = 3240.0
-    required = np.where(np.arange(M) == 3, 7.0, 5.0)
-    (reason,) = undeliverable(_view(required), released)
-    assert (reason.why, reason.items) == ("release", (3,))
-    assert reason.reachable == pytest.approx(6.0)
-    assert undeliverable(_view(np.where(np.arange(M) == 3, 6.0, 5.0)), released) == ()
-    message = "asked for 7.0, at most 6.0, since it is not released in time"
-    assert str(reason) == f"item 3 cannot be delivered in full: {message}"
-
-
-def test_an_item_that_most_have_consumed_is_named_and_is_indeed_missed():
-    """What a twelfth of the states may be shown cannot have a tenth of them; what is delivered is what was foreseen."""
-    admissible = np.ones((N, M), bool)
-    admissible[:, 5] = np.arange(N) % 12 == 0
-    view = _view(np.where(np.arange(M) == 5, 6.0, 4.0), admissible)
-    (reason,) = undeliverable(view)
-    assert (reason.why, reason.items, reason.reachable) == ("consumed", (5,), 5.0)
-    agent = make_agent("rim-feedback")
-    agent.begin_round(view)
-    items = agent.act(arrivals_of(skewed(N, M, 1), admissible)).items
-    exposure = np.bincount(items.ravel(), minlength=M)
-    assert exposure[5] == 5
-    assert (np.delete(exposure, 5) >= 4).all()
-
-
-def _with_row(row, admissible=None):
-    """The same round with one group or campaign, and nothing asked of items."""
-    view = _view(np.zeros(M), admissible)
-    counts = np.ones((N, 1), bool) if row.audience < 0 else (np.arange(N) % 3 == 0)[:, None]
-    (chunk,) = list(view.past)
-    past = Chunks([replace(chunk, audiences=counts)])
-    return replace(view, promises=Requirements.of([row]), delivered=np.zeros(1), calibration=past)
-
-
-@cases(
-    "row why reachable",
-    (Row("a", np.array([1, 2]), 121.0, arrivals=60.0), "positions", 120.0),
-    (Row("a", np.arange(9), 241.0, arrivals=60.0), "positions", 240.0),
-    (Row("a", np.array([1, 2]), 41.0, arrivals=20.0, audience=0), "positions", 40.0),
-    (Row("a", np.array([1, 2]), 120.0, arrivals=60.0), None, None),
-    (Row("a", np.array([1, 2]), 1.0, arrivals=0.0, audience=0), "positions", 0.0),
-)
-def test_a_row_has_as_many_positions_as_items_at_each_arrival_that_counts(row, why, reachable):
-    """A group or campaign can have min(k, items) positions at an arrival of its audience; beyond that it is named."""
-    reasons_found = undeliverable(_with_row(row))
-    reasons = [(reason.why, reason.name, reason.reachable) for reason in reasons_found]
-    assert reasons == ([] if why is None else [(why, "a", reachable)])
-
-
-def test_a_row_whose_items_come_late_were_consumed_or_are_capped_is_named():
-    """What is not released in time, may be shown to few of the audience, or has caps below cannot be delivered."""
-    row = Row("late", np.array([3, 4]), 100.0, arrivals=60.0)
-    released = np.where(np.arange(M) == 3, 2700.0, -np.inf)  # there for a quarter of the round
-    (reason,) = undeliverable(_with_row(row), released)
-    assert (reason.why, reason.reachable) == ("release", pytest.approx(60 * 1.25))
-    admissible = np.ones((N, M), bool)
-    admissible[::2, 3:5] = False
-    (reason,) = undeliverable(_with_row(row, admissible))
-    assert (reason.why, reason.reachable) == ("consumed", pytest.approx(60.0))
-    message = "asked for 100.0, at most 60.0, since those who come have consumed it"
-    assert str(reason) == f"late cannot be delivered in full: {message}"
-    view = _with_row(Row("a", np.array([3, 4]), 30.0, arrivals=60.0))
-    caps = [Row(f"most of {item}", np.array([item]), max_exposure=14.0, arrivals=60.0) for item in (3, 4)]
-    table = Requirements.of([Row("a", np.array([3, 4]), 30.0, arrivals=60.0), *caps])
-    (reason,) = undeliverable(replace(view, promises=table, delivered=np.zeros(3)))
-    assert (reason.why, reason.name, reason.reachable) == ("caps", "a", 28.0)
-    large_row = Row(
-        "many", np.arange(3, 9), 240.0, arrivals=60.0
-    )  # more items than positions, two of them late
-    assert undeliverable(_with_row(large_row), np.where(np.isin(np.arange(M), (3, 4)), 2700.0, -np.inf)) == ()
-
-
-def test_five_items_are_named_and_what_fits_is_not():
-    """A reason names its first five items, the number of the rest, what is asked for and can be."""
-    five_items = Undeliverable("release", tuple(range(5)), 5.0, 2.0)
-    seven_items = Undeliverable("release", tuple(range(7)), 1234.5, 2.0)
-    assert str(five_items).startswith(
-        "item 0, 1, 2, 3, 4 cannot be delivered in full: asked for 5.0, at most 2.0"
-    )
-    assert str(seven_items).startswith(
-        "item 0, 1, 2, 3, 4 and 2 more cannot be delivered in full: asked for 1,234.5"
-    )
-    for decay in (1.0, 0.8):
-        view = view_of(N, M, K, unit="examined", decay=decay, past=arrivals_of(skewed(N, M)))
-        assert undeliverable(view) == ()

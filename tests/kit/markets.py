@@ -65,6 +65,26 @@ def priced(make=small_scenario, **changes):
     return make(exposure=records.scenario_from({"exposure": PRICED | changes}).exposure, rounds=2)
 
 
+PROMISES = {
+    "unit": "shown",
+    "beta": 0.3,
+    "most": 4,
+    "groups": [{"column": "genres", "beta": 0.5, "values": ["Comedy", "Horror"]}],
+    "campaigns": [
+        {"name": "returning", "items": {"genres": ["Horror", "Thriller"]}, "exposures": 150}
+        | {"start": 3, "stop": 17}
+        | {"audience": {"visits": "returning", "share": 0.6}},
+        {"name": "first", "items": [260, 296], "share": 0.1, "start": 8, "audience": {"visits": "first"}},
+    ],
+}
+
+
+def promising(make=small_scenario, **changes):
+    """A small scenario with everything that can be promised."""
+    exposure = records.scenario_from({"exposure": PROMISES | changes}).exposure
+    return make(exposure=exposure)
+
+
 SMALL = {
     "clones": small_scenario,
     "replay": small_replay,
