@@ -33,16 +33,28 @@ __all__ = ["Copy", "Reached", "forked", "functions_of", "load_libraries", "play"
 HERE = Path(__file__).resolve().parent.parent
 TESTS = """
 agents/agents agents/contract agents/guarantees agents/online_agents agents/price_formulas agents/slate_law
-envs/envs intensity/impressions intensity/next_events intensity/returning_users market/arrivals
-market/consumers market/controls market/kernels market/market market/parts market/platform market/plugs
-market/truths matching/dual matching/parts matching/weighted measures/contract measures/measures
-requirements/requirements scenarios/kinds/validate scenarios/study/sweep gpu tracking/export
+envs/envs intensity/examination intensity/impressions intensity/model_cache intensity/next_events
+intensity/returning_users intensity/sampled_softmax intensity/score_weights intensity/session_gap
+market/agents_that_write market/clones market/consumers market/controls market/cost market/encoded_states
+market/hidden_worth market/histories market/impression_learning market/installed_plugs market/kernels
+market/loop_parts market/market market/observed_consumers market/options_of_names market/past_states market/plugs
+market/propensity_weights market/providers market/random_draws market/records market/retraining
+market/returning_visitors market/round_requirements market/schedules market/scoring market/session_objects
+market/session_sizes market/truth_choice market/truth_fits market/truths market/turns market/user_models
+market/user_plugs market/worlds market/wrong_answers matching/dual matching/parts matching/weighted
+measures/calibration measures/contract measures/exposure measures/loop measures/page measures/relevance
+measures/statistics measures/user_measures measures/welfare requirements/requirements scenarios/kinds/validate
+scenarios/study/sweep gpu tracking/export
 """.split()  # noqa: SIM905  # as plain words
 """Files of tests that are asked, ``room/name`` for ``tests/room/test_name.py``; a missing one is passed over."""
 PLAIN = """
 agents/agents agents/contract agents/guarantees agents/online_agents agents/price_formulas agents/slate_law
-intensity/impressions market/arrivals market/consumers market/kernels market/parts market/platform
-market/truths matching/dual matching/parts matching/weighted requirements/requirements
+intensity/examination intensity/impressions market/agents_that_write market/clones market/consumers market/cost
+market/encoded_states market/hidden_worth market/histories market/impression_learning market/kernels
+market/observed_consumers market/past_states market/propensity_weights market/providers market/random_draws
+market/records market/retraining market/returning_visitors market/round_requirements market/schedules
+market/scoring market/session_sizes market/truth_choice market/truth_fits market/truths market/turns
+market/worlds market/wrong_answers matching/dual matching/parts matching/weighted requirements/requirements
 """.split()  # noqa: SIM905
 """Those that are asked with kernels as plain Python."""
 QUICK, FILE = 2, 100
