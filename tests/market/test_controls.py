@@ -202,8 +202,8 @@ def test_a_control_is_refused_where_visitors_stay_or_yield_nothing(tmp_path):
     """In a replay replicas could not be told apart; consumers who take nothing at random cannot fill a log."""
     config = markets.small_replay()
     control = AsLogged(config, build_world(config), SEEDS, [9, 9])
-    said = "has the same visitors in every round"
-    refused(ConfigError, said, market_for, make_agent("relevance"), config, control=control)
+    message = "has the same visitors in every round"
+    refused(ConfigError, message, market_for, make_agent("relevance"), config, control=control)
     past = _shadow(_config(rounds=1), tmp_path)(0)[0]
     empty = dataclasses.replace(past, histories=past.histories.copy())
     empty.histories.events.size[0] = 0

@@ -34,9 +34,8 @@ def test_answers_are_the_closed_form_of_each_position():
     intensity = np.empty((5, 7))
     answer(share, ground, slates, key, 0.8 ** np.arange(7), 1.5, consumed, probability, intensity)
     is_filled = slates >= 0
-    want = np.where(is_filled, np.take_along_axis(share, slates.clip(0), 1), 0.0) * ground[:, None].astype(
-        float
-    )
+    shown_share = np.where(is_filled, np.take_along_axis(share, slates.clip(0), 1), 0.0)
+    want = shown_share * ground[:, None].astype(float)
     np.testing.assert_allclose(intensity, want, rtol=1e-15)
     np.testing.assert_allclose(probability, 1 - np.exp(-want * 0.8 ** np.arange(7) * 1.5), rtol=1e-12)
     drawn = rng.uniform(3, rng.Purpose.CHOICE, rows[:, None], slates)

@@ -39,11 +39,9 @@ def run(tmp_path_factory):
 
 def _made_up(arms, seeds=3, rounds=2, metric="coverage"):
     draws = np.random.default_rng(0)
+    cells = itertools.product(arms, range(seeds), range(rounds))
     return pd.DataFrame(
-        [
-            (*arm_seed_round, metric, draws.random())
-            for arm_seed_round in itertools.product(arms, range(seeds), range(rounds))
-        ],
+        [(*cell, metric, draws.random()) for cell in cells],
         columns=["agent", "seed", "round", "metric", "value"],
     )
 

@@ -46,9 +46,7 @@ def test_a_sample_of_past_states_is_even_and_scored_as_before(scenario, monkeypa
     market = Market(scenario())
 
     def seen(past):
-        return {
-            arrival: row for chunk in past for arrival, row in zip(chunk.id, chunk.intensity, strict=True)
-        }
+        return {key: row for chunk in past for key, row in zip(chunk.id, chunk.intensity, strict=True)}
 
     all_rows = seen(market.round_view().past)
     _held(monkeypatch, scenario(), 40)

@@ -116,21 +116,18 @@ def test_users_differ_by_as_much_as_their_counts_spread_beyond_chance():
 def test_arms_share_candidates():
     """What a smaller factor keeps are sessions that a larger one keeps too, user by user."""
     rates = rates_of(100)
-    at_half = set(
-        zip(*(part.tolist() for part in starts(rates, 30, factor=0.5, max_factor=1.6)), strict=True)
-    )
-    at_full = set(
-        zip(*(part.tolist() for part in starts(rates, 30, factor=1.2, max_factor=1.6)), strict=True)
-    )
-    assert at_half < at_full
-    assert len(at_half) < 0.5 * len(at_full)
+    seldom, often = (starts(rates, 30, factor=factor, max_factor=1.6) for factor in (0.5, 1.2))
+    seldom_sessions = set(zip(*(part.tolist() for part in seldom), strict=True))
+    often_sessions = set(zip(*(part.tolist() for part in often), strict=True))
+    assert seldom_sessions < often_sessions
+    assert len(seldom_sessions) < 0.5 * len(often_sessions)
 
 
 def test_without_kappa_all_arms_have_the_same_arrivals():
     """At κ = 0 ticks and visitors are equal whatever is shown; at κ > 0 they differ where satisfaction does."""
     markets = [[played(returning(kappa), name) for name in ("relevance", "random")] for kappa in (0.0, 1.0)]
     alike, apart = (
-        [[closed.ledger.schedule for closed in schedule.closed] for schedule in pair] for pair in markets
+        [[closed.ledger.schedule for closed in market.closed] for market in pair] for pair in markets
     )
     for schedule, other_schedule in zip(*alike, strict=True):
         same_arrays(schedule, other_schedule, "tick", "id")

@@ -110,12 +110,9 @@ def test_items_are_asked_for_by_how_many_arrivals_they_are_there_for(items, each
     visits = RoundVisits(np.arange(100, 200, 10), nobody, nobody == 1, start=100, stop=200)
     release = np.array([ALWAYS, 100, 101, 150, 151, 190, 199, 200, 300])
     n_later = np.array([10, 10, 9, 5, 4, 1, 0, 0, 0])
-    part = (
-        (positions * n_later / n_later.sum() * beta)
-        if each is None
-        else np.minimum(each * n_later / n, n_later)
-    )
-    assert uniform_share(visits, positions, release) == pytest.approx(positions * n_later / n_later.sum())
+    uniform = positions * n_later / n_later.sum()
+    part = uniform * beta if each is None else np.minimum(each * n_later / n, n_later)
+    assert uniform_share(visits, positions, release) == pytest.approx(uniform)
     drawn = set()
     for number in range(30):
         exposure = SimpleNamespace(items=items, each=each, beta=beta)

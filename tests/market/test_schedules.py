@@ -97,18 +97,19 @@ def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
     good, so_far = schedule
     logged = np.arange(so_far.world.log.n_users) % 3
     with_repeats = dataclasses.replace(good, id=good.id + np.arange(len(good)) % 2, logged=None)
-    for schedule_so_far, logged_here in ((with_repeats, None), (with_repeats, np.arange(len(good.user)) % 2)):
-        visits = dataclasses.replace(schedule_so_far, logged=logged_here).visits(logged)
-        visit = schedule_so_far.id % 2**VISIT_BITS
+    visit = with_repeats.id % 2**VISIT_BITS
+    for logged_events in (None, np.arange(len(good.user)) % 2):
+        visits = dataclasses.replace(with_repeats, logged=logged_events).visits(logged)
         assert set(visit.tolist()) > {0}
-        n_known = logged[schedule_so_far.log_user][schedule_so_far.slot]
-        n_known = n_known if logged_here is None else np.minimum(n_known, logged_here[schedule_so_far.slot])
+        n_known = logged[with_repeats.log_user][with_repeats.slot]
+        if logged_events is not None:
+            n_known = np.minimum(n_known, logged_events[with_repeats.slot])
         np.testing.assert_array_equal(visits.first, (n_known == 0) & (visit == 0))
         assert 0 < visits.first.sum() < len(visits.first)
     earlier = np.arange(len(good.user)) % 2
     nobody = np.zeros(len(good.user), np.int64)
-    schedule_so_far = dataclasses.replace(good, id=good.id + 256, logged=nobody, earlier=earlier)
-    visits = schedule_so_far.visits(np.zeros(so_far.world.log.n_users, np.int64))
+    without_log = dataclasses.replace(good, id=good.id + 256, logged=nobody, earlier=earlier)
+    visits = without_log.visits(np.zeros(so_far.world.log.n_users, np.int64))
     seen = set(np.flatnonzero(earlier).tolist())
     for first, slot in zip(visits.first, good.slot.tolist(), strict=True):
         assert first == (slot not in seen)

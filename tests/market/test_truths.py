@@ -73,10 +73,8 @@ def test_a_truth_is_read_as_it_was_written(truth, log, tmp_path):
     "name damaged",
     ("truth.json", lambda content: b""),
     ("truth.json", lambda content: content[:40]),
-    (
-        "truth.json",
-        lambda content: content.replace(b'"shrinkage"', b'"ridge"'),
-    ),  # as an older version wrote it
+    # As an older version wrote it.
+    ("truth.json", lambda content: content.replace(b'"shrinkage"', b'"ridge"')),
     ("truth.safetensors", lambda content: content[:90]),
     ("model.safetensors", lambda content: content[:3]),
 )
@@ -119,7 +117,8 @@ def test_one_law_decides_what_is_consumed(kind, scenario, draw):
     truth = market.world.truth
     release = market.world.release
     assert truth.kind == kind
-    n_seen = n_returning = 0
+    n_seen = 0
+    n_returning = 0
     draws = torch.Generator().manual_seed(0)
     while not market.done:
         arrivals = market.next_arrivals(7)
@@ -147,8 +146,8 @@ def test_one_law_decides_what_is_consumed(kind, scenario, draw):
         assert ledger.probability[arrivals.row] == pytest.approx(probability, rel=1e-5, abs=1e-9)
         taken = visits.uniform(items) < ledger.probability[arrivals.row]
         np.testing.assert_array_equal(ledger.consumed[arrivals.row], taken)
-        n_seen = n_seen + len(arrivals)
-        n_returning = n_returning + int((counts > 0).sum())
+        n_seen += len(arrivals)
+        n_returning += int((counts > 0).sum())
     assert n_seen == 240
     assert n_returning > (10 if draw == "users" else 2)
 

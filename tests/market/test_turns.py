@@ -30,7 +30,7 @@ class _Plain:
                 row = held.pop(0)
             elif self.come < len(self.slots):
                 row = self.come
-                self.come = self.come + 1
+                self.come += 1
             else:
                 break
             if self.slots[row] not in self.busy:

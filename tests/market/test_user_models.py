@@ -155,9 +155,9 @@ def test_a_model_that_stops_giving_numbers_is_named_and_frozen_arms_are_kept(wri
     """NaN after the first refit fails the arm with agent, seed, round and arrival; its frozen arm is complete."""
     write(NO_NUMBERS)
     message = r"1 of 2 arms failed:\n  relevance, seed 3: agent 'relevance' in round 0: .*arrival \d+. Expected finite"
-    asked = {"seeds": [3], "frozen": ["relevance"]}
+    options = {"seeds": [3], "frozen": ["relevance"]}
     out = tmp_path / "run"
-    refused(ArmsError, message, _compare, out, ["relevance"], "mine.py:Mine", 2, **asked)
+    refused(ArmsError, message, _compare, out, ["relevance"], "mine.py:Mine", 2, **options)
     n_rounds = load_run(out).rounds.groupby("agent")["round"].nunique()
     assert n_rounds.to_dict()["relevance-frozen"] == 2
 

@@ -121,13 +121,13 @@ class Swayed:
         """Clones, as many as the round before says."""
         sold = so_far.past and len(so_far.past[-1].histories.all_events()[0])
         changed = override(self.scenario, {"arrivals.per_round": 30 if sold else 20})
-        made = Clones(changed).round(number, so_far)
+        schedule = Clones(changed).round(number, so_far)
         if self.fault == "late":
-            return dataclasses.replace(made, shift=made.shift + 365 * 86_400.0)
+            return dataclasses.replace(schedule, shift=schedule.shift + 365 * 86_400.0)
         if self.fault != "restless" or not so_far.past:
-            return made
-        late = np.sort(np.random.default_rng().integers(made.tick[-1], made.stop, len(made)))
-        return dataclasses.replace(made, tick=late)
+            return schedule
+        late = np.sort(np.random.default_rng().integers(schedule.tick[-1], schedule.stop, len(schedule)))
+        return dataclasses.replace(schedule, tick=late)
 
 
 class SwayedUnsaid(Swayed):

@@ -38,10 +38,15 @@ def test_a_measure_is_found_by_its_place_and_kept_without_its_function(write):
     write(MINE)
     measures = room.own_measures(["mine.py:empty"])
     (record,) = room.records(measures).values()
-    back = room.recorded(record)
+    recorded = room.recorded(record)
     (measure,) = measures.values()
-    assert (back.name, back.title, back.unit, back.better) == ("empty", "Empty positions", "share", "lower")
-    assert back.tag == measure.tag == "own/empty"
+    assert (recorded.name, recorded.title, recorded.unit, recorded.better) == (
+        "empty",
+        "Empty positions",
+        "share",
+        "lower",
+    )
+    assert recorded.tag == measure.tag == "own/empty"
 
 
 @cases(
