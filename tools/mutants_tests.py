@@ -42,7 +42,7 @@ market/propensity_weights market/providers market/random_draws market/records ma
 market/returning_visitors market/round_requirements market/schedules market/scoring market/session_objects
 market/session_sizes market/truth_choice market/truth_fits market/truths market/turns market/user_models
 market/user_plugs market/worlds market/wrong_answers matching/dual matching/parts matching/weighted
-measures/calibration measures/contract measures/exposure measures/loop measures/page measures/relevance
+measures/built_in measures/calibration measures/contract measures/exposure measures/loop measures/page measures/relevance
 measures/statistics measures/user_measures measures/welfare requirements/requirements scenarios/kinds/validate
 scenarios/study/sweep gpu tracking/export
 """.split()  # noqa: SIM905  # as plain words
