@@ -113,8 +113,8 @@ COMPACT = ("gone", "missing", "lacking", "pace", "ahead", "mean", "kth", "top", 
 * ``pace``: missing exposures, as a share of the exposure that the arrivals to come can give, at most 1;
 * ``ahead``: share of the required exposures that has been delivered, minus ``gone``;
 * ``mean``, ``kth``, ``top``: mean, k-th and largest λ(x,y) of admissible items, each s as s / (s + c);
-* ``lacking_top``, ``lacking_mean``: largest λ(x,y) of admissible items with a deficit, and mean of their k largest, each
-  s as s / (s + c).
+* ``lacking_top``, ``lacking_mean``: largest λ(x,y) of admissible items with a deficit, and mean of their k largest,
+  each s as s / (s + c).
 """
 _OBSERVED_GROUPS = 5
 

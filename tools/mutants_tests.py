@@ -31,32 +31,20 @@ if TYPE_CHECKING:
 __all__ = ["Copy", "Reached", "forked", "functions_of", "load_libraries", "play", "recorded", "tests_of"]
 
 HERE = Path(__file__).resolve().parent.parent
-TESTS = """
-agents/contract agents/entropic_dual agents/exploration agents/fair_rec agents/feasibility agents/guarantees
-agents/guard agents/hindsight agents/lin_ucb agents/online_agents agents/options agents/p_mmf agents/past_states
-agents/play agents/price_formulas agents/slate_law
-envs/actions envs/contract envs/engine envs/interrupts envs/vector envs/wrappers
-intensity/impressions intensity/next_events intensity/returning_users market/arrivals
-market/consumers market/controls market/kernels market/market market/parts market/platform market/plugs
-market/truths
-matching/certificate matching/descent matching/dual matching/optimum matching/position_weights
-matching/ranking matching/required_exposure matching/rows matching/scores matching/slates
-measures/contract measures/measures
-requirements/requirements requirements/refusals requirements/row_prices requirements/value_of_a_round
-scenarios/kinds/validate scenarios/study/sweep gpu tracking/export
-""".split()  # noqa: SIM905  # as plain words
-"""Files of tests that are asked, ``room/name`` for ``tests/room/test_name.py``; a missing one is passed over."""
-PLAIN = """
-agents/contract agents/entropic_dual agents/exploration agents/fair_rec agents/feasibility agents/guarantees
-agents/guard agents/hindsight agents/lin_ucb agents/online_agents agents/options agents/p_mmf agents/past_states
-agents/play agents/price_formulas agents/slate_law
-intensity/impressions market/arrivals market/consumers market/kernels market/parts market/platform
-market/truths
-matching/certificate matching/descent matching/dual matching/optimum matching/position_weights
-matching/ranking matching/required_exposure matching/rows matching/scores matching/slates
-requirements/requirements requirements/refusals requirements/row_prices requirements/value_of_a_round
-""".split()  # noqa: SIM905
-"""Those that are asked with kernels as plain Python."""
+TESTS = (
+    "agents",
+    "envs",
+    "intensity",
+    "market",
+    "matching",
+    "measures",
+    "requirements",
+    "scenarios/kinds",
+    "tracking",
+)
+"""Folders of tests that are asked."""
+PLAIN = ("agents", "intensity", "market", "matching", "requirements")
+"""Folders of tests that are asked with kernels as plain Python."""
 QUICK, FILE = 2, 100
 """CPU seconds that a test, and a file of tests, may take with kernels as plain Python."""
 OPTIONS = "tests/agents/test_options.py"
@@ -321,12 +309,6 @@ def play(copy: Copy, tests: list[str], plugin: Recorder | None = None, *, plain:
     return int(pytest.main([*quiet, *tests], [plugin]) if plugin else pytest.main(["-x", *quiet, *tests]))
 
 
-def _file_of(copy: Copy, name: str) -> Path:
-    """Path of a file of tests, from its room and name."""
-    room, _, stem = name.rpartition("/")
-    return copy.tree / "tests" / room / f"test_{stem}.py"
-
-
 def recorded(copy: Copy, *, plain: bool) -> Reached:
     """Which functions each test comes through, with compiled kernels or with kernels as plain Python.
 
@@ -334,8 +316,8 @@ def recorded(copy: Copy, *, plain: bool) -> Reached:
     code behind.
     """
     found: dict[str, tuple[float, list[tuple[str, int]]]] = {}
-    paths = [_file_of(copy, name) for name in (PLAIN if plain else TESTS)]
-    for path in [path for path in paths if path.is_file()]:
+    folders = PLAIN if plain else TESTS
+    for path in sorted(file for name in folders for file in (copy.tree / "tests" / name).glob("test_*.py")):
         store = copy.folder / f"reached-{'plain-' if plain else ''}{path.parent.name}-{path.stem}.json"
         if not copy.stands(store, path):
             status, seconds, output = forked(copy.folder, partial(_record, copy, path, store, plain=plain))

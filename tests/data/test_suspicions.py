@@ -1,14 +1,11 @@
 """Logs that are read otherwise than they were meant: each is warned of, or refused, with a remedy."""
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
 from kit import cases, refused, said_by
 
 from rimsim.data import load
-from rimsim.data.readers.values import epoch_seconds
 from rimsim.errors import DataError
 from rimsim.scenarios.report.sentences import comparison_sentences
 
@@ -140,9 +137,6 @@ def test_a_share_of_the_catalogue_says_of_how_many_items():
     assert " of the 1,264 items of the catalogue, `relevance` " in sentence
 
 
-# Faults that no test saw.
-
-
 def test_the_advised_stop_keeps_the_last_good_day(tmp_path):
     """The day after the last good event leaves out the stray event alone."""
     day = pd.Timestamp("2020-05-01T09:00:00Z").timestamp()
@@ -153,38 +147,3 @@ def test_the_advised_stop_keeps_the_last_good_day(tmp_path):
     (warning,) = load(path).report.warnings
     stop = warning.rpartition("data.stop=")[2]
     assert len(load(path, stop=stop)) == n
-
-
-@cases("titles", (["b", "a", "c"],), (["c", "b", "a"],), (["a", "c", "b"],))
-def test_the_title_of_an_item_does_not_depend_on_the_order_of_rows(titles, tmp_path):
-    """Of several titles, the first in the alphabet counts."""
-    table = {"user": [1, 2, 3, 4], "item": [7, 7, 7, 8], "time": [1.5e9] * 4, "title": [*titles, "z"]}
-    log = load(_written(tmp_path / "log.csv", pd.DataFrame(table)))
-    assert log.items["title"].tolist() == ["a", "z"]
-
-
-@pytest.fixture
-def new_york(monkeypatch):
-    """A process in the time zone of New York."""
-    monkeypatch.setenv("TZ", "America/New_York")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs a process whose time zone can be set")
-@pytest.mark.usefixtures("new_york")
-def test_times_without_a_zone_are_utc_in_every_zone(tmp_path):
-    """On a laptop as on a server, in a column as in a setting."""
-    utc = pd.Timestamp("2020-05-01T09:00:00Z").timestamp()
-    assert epoch_seconds("2020-05-01T09:00:00", "start") == utc
-    times = [
-        "2020-05-01T09:00:00",
-        "2020-05-01T09:00:00Z",
-        "2020-05-01T11:00:00+02:00",
-        "2020-05-01T09:00:00",
-    ]
-    table = pd.DataFrame({"user": [1, 2, 3, 4], "item": [1, 2, 3, 4], "time": times})
-    assert set(load(_written(tmp_path / "log.csv", table)).time) == {utc}
-    assert set(load(table).time) == {utc}

@@ -17,7 +17,7 @@ from rimsim.config import override
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="not a source checkout")
 
 ELSEWHERE = {
-    "data": "data/test_description.py: test_the_blocks_of_the_page_run_in_order",
+    "data": "data/test_page.py: test_the_blocks_of_the_page_run_in_order",
     "environment": "envs/test_pages.py: test_the_blocks_of_the_page_run_and_give_what_it_says",
     "learning": "envs/test_pages.py: test_the_blocks_of_the_page_run_and_give_what_it_says",
     "tracking": "tracking/test_tensorboard.py: test_every_tag_is_documented_and_documented_lines_run",

@@ -1,4 +1,4 @@
-"""Counter-based randomness, and compiled pieces of the market against what they stand for, in plain NumPy."""
+"""Compiled pieces of the market against what they stand for, in plain NumPy."""
 
 import copy
 import pickle
@@ -6,7 +6,6 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from rimsim import rng
 from rimsim.market.clock import QueueState
@@ -18,7 +17,6 @@ from rimsim.market.serving import RoundColumns, enter_slates
 from rimsim.market.slates import observed_gain
 from rimsim.matching import top_k
 from rimsim.matching.kernels import best_rows
-from rimsim.rng import Purpose, bits, derived_seed, exponential, generator, uniform
 
 
 def test_answers_are_the_closed_form_of_each_position():
@@ -36,9 +34,8 @@ def test_answers_are_the_closed_form_of_each_position():
     intensity = np.empty((5, 7))
     answer(share, ground, slates, key, 0.8 ** np.arange(7), 1.5, consumed, probability, intensity)
     is_filled = slates >= 0
-    want = np.where(is_filled, np.take_along_axis(share, slates.clip(0), 1), 0.0) * ground[:, None].astype(
-        float
-    )
+    shown_share = np.where(is_filled, np.take_along_axis(share, slates.clip(0), 1), 0.0)
+    want = shown_share * ground[:, None].astype(float)
     np.testing.assert_allclose(intensity, want, rtol=1e-15)
     np.testing.assert_allclose(probability, 1 - np.exp(-want * 0.8 ** np.arange(7) * 1.5), rtol=1e-12)
     drawn = rng.uniform(3, rng.Purpose.CHOICE, rows[:, None], slates)
@@ -110,32 +107,6 @@ def test_what_a_slate_takes_off_the_shortfall_is_what_was_missing_of_its_items()
     assert observed_gain(shown, weights, exposure, required, seen_exposure, seen_shortfall) == 0.25
     assert seen_exposure.tolist() == exposure.tolist()
     assert seen_shortfall.tolist() == [0, 0, 0, 0, 4]
-
-
-def test_a_draw_is_a_function_of_seed_purpose_and_key():
-    """Any subset of keys in any order gets its draws; every word matters; values that results hang on are pinned."""
-    draws = uniform(3, Purpose.CHOICE, np.arange(100)[:, None], np.arange(7))
-    part = uniform(3, Purpose.CHOICE, np.array([[41], [5]]), np.array([6, 0]))
-    assert part.tolist() == [[draws[41, 6], draws[41, 0]], [draws[5, 6], draws[5, 0]]]
-    choice = Purpose.CHOICE
-    keys = [(1, choice, 2, 3), (2, choice, 2, 3), (1, Purpose.AGENT, 2, 3), (1, choice, 3, 2)]
-    assert len({int(bits(*key)) for key in (*keys, (1, choice, 2, 4), (1, choice, 2))}) == 6
-    pinned = [18171665359712530786, 9934605676627802470]
-    assert bits(0, Purpose.ARRIVALS, np.arange(2)).tolist() == pinned
-
-
-def test_draws_follow_their_laws_and_any_integer_is_a_seed():
-    """Kolmogorov-Smirnov rejects neither law, neighbouring keys do not correlate; derived seeds fit libraries."""
-    draw = uniform(0, Purpose.ARRIVALS, np.arange(50_000))
-    assert stats.kstest(draw, "uniform").pvalue > 1e-3
-    assert abs(np.corrcoef(draw[1:], draw[:-1])[0, 1]) < 4 / np.sqrt(50_000)
-    assert 0 <= draw.min() <= draw.max() < 1
-    assert stats.kstest(exponential(0, Purpose.ARRIVALS, np.arange(50_000)), "expon").pvalue > 1e-3
-    seed = derived_seed(5, Purpose.MODEL, 1)
-    assert 0 <= seed < 2**63
-    assert generator(5, Purpose.MODEL, 1).random() == generator(5, Purpose.MODEL, 1).random()
-    for any_seed in (-1, 2**70):
-        assert uniform(any_seed, Purpose.AGENT, 0) >= 0
 
 
 def test_a_served_slate_is_entered_with_its_exposures_and_consumptions():

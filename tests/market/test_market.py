@@ -206,9 +206,8 @@ def test_prices_of_a_capped_replay_are_solved_for_capped_states():
     visits = Counter()
     order = np.argsort(np.concatenate([chunk.row for chunk in chunks]))
     users = np.concatenate([chunk.user for chunk in chunks])[order]
-    for user, capacity in zip(
-        users, np.concatenate([chunk.capacity for chunk in chunks])[order], strict=True
-    ):
+    capacities = np.concatenate([chunk.capacity for chunk in chunks])[order]
+    for user, capacity in zip(users, capacities, strict=True):
         assert capacity == (5, 2, 0)[min(visits[user], 2)]
         visits[user] += 1
     assert max(visits.values()) > 1
@@ -297,9 +296,8 @@ def test_seeds_of_the_latent_dice():
     assert (arrivals[1] != dice).any(1).mean() > 0.9
     common_ids, first_rows, second_rows = np.intersect1d(ids, arrivals[0], return_indices=True)
     assert 5 < len(common_ids) < len(ids)
-    np.testing.assert_array_equal(
-        arrivals[1][second_rows], dice[first_rows]
-    )  # the key of a draw is the visit
+    # The key of a draw is the visit.
+    np.testing.assert_array_equal(arrivals[1][second_rows], dice[first_rows])
 
 
 def test_the_same_run_twice_or_in_waves_is_the_same():
@@ -340,22 +338,18 @@ def test_nobody_sees_the_future(futures, model, name):
     alike = 0
     moved = False
     while not markets[0].done:
-        arrival_now, arrival_otherwise = (market.next_arrivals(1) for market in markets)
-        slates = [
-            agent.act(arrival)
-            for agent, arrival in zip(agents, (arrival_now, arrival_otherwise), strict=True)
-        ]
+        arrivals = [market.next_arrivals(1) for market in markets]
+        slates = [agent.act(arrival) for agent, arrival in zip(agents, arrivals, strict=True)]
+        user = int(arrivals[0].user[0])
         shown = [getattr(slate, "items", slate) for slate in slates]
-        if (
-            int(arrival_now.user[0]) in seen
-        ):  # its state holds what it consumed, and prices follow what it was shown
+        if user in seen:  # its state holds what it consumed, and prices follow what it was shown
             moved |= not np.array_equal(*shown)
         else:
-            assert torch.equal(arrival_now.intensity, arrival_otherwise.intensity)
+            assert torch.equal(arrivals[0].intensity, arrivals[1].intensity)
             assert moved or np.array_equal(*shown)
             alike += 1
-        seen.add(int(arrival_now.user[0]))
-        for market, arrival, slate in zip(markets, (arrival_now, arrival_otherwise), slates, strict=True):
+        seen.add(user)
+        for market, arrival, slate in zip(markets, arrivals, slates, strict=True):
             market.serve(arrival, slate)
     assert alike > 20
 
@@ -372,9 +366,8 @@ def test_scrambled_truth_changes_no_slate(model, name):
     truth = market.world.truth
     strangers = tuple(part.flip(0) for part in truth.users)
     sizes = dataclasses.replace(truth.sizes, effect=truth.sizes.effect[::-1].copy())
-    scrambled = dataclasses.replace(
-        market.world, truth=dataclasses.replace(truth, users=strangers, sizes=sizes)
-    )
+    scrambled_truth = dataclasses.replace(truth, users=strangers, sizes=sizes)
+    scrambled = dataclasses.replace(market.world, truth=scrambled_truth)
     usual_ledger = ledgers(played(config, name))
     scrambled_ledger = ledgers(played(config, name, world=scrambled))
     assert usual_ledger["arrival"].nunique() == 60

@@ -1,0 +1,70 @@
+"""The order in which waiting visits are handed out, against a plain queue."""
+
+import random
+
+import pytest
+from kit import refused
+from kit.markets import small_scenario
+
+from rimsim.agents import top_k
+from rimsim.errors import MarketError
+from rimsim.market import Market
+
+
+class _Plain:
+    """The rule itself: the earliest visits first, none while its user waits for a slate."""
+
+    def __init__(self, slots):
+        self.slots = slots
+        self.held = []
+        self.come = 0
+        self.busy = set()
+
+    def next(self, limit, *, in_waves):
+        """The rows that are handed out, at most so many."""
+        chosen = []
+        waiting = []
+        held = list(self.held)
+        while len(chosen) < limit:
+            if held:
+                row = held.pop(0)
+            elif self.come < len(self.slots):
+                row = self.come
+                self.come += 1
+            else:
+                break
+            if self.slots[row] not in self.busy:
+                self.busy.add(self.slots[row])
+                chosen.append(row)
+                continue
+            waiting.append(row)
+            if not in_waves:
+                break
+        self.held = waiting + held
+        return chosen
+
+
+@pytest.mark.parametrize("waves", [True, False, None], ids=["waves", "in order", "now this, now that"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_earliest_visits_come_first_and_no_user_waits_twice(waves, seed):
+    """Whatever is served when, rows are handed out as by a look through all that have come and wait."""
+    draw = random.Random(seed)
+    market = Market(small_scenario(rounds=1))
+    plain = _Plain(market.schedule.slot.tolist())
+    waiting = []
+    while not market.done:
+        in_waves = draw.random() < 0.5 if waves is None else waves
+        limit = draw.randint(1, 12)
+        expected = plain.next(limit, in_waves=in_waves)
+        if expected:
+            waiting.append(market.next_arrivals(limit, in_waves=in_waves))
+            assert waiting[-1].row.tolist() == expected
+        else:
+            refused(MarketError, "Serve them first", market.next_arrivals, limit, in_waves=in_waves)
+        draw.shuffle(waiting)
+        for _ in range(draw.randint(0 if expected else 1, len(waiting))):
+            served = waiting.pop()
+            plain.busy -= {plain.slots[row] for row in served.row.tolist()}
+            market.serve(served, top_k(served.relevance, served.admissible, market.config.slate))
+    assert plain.come == len(plain.slots)
+    assert not plain.held
