@@ -20,7 +20,7 @@ ELSEWHERE = {
     "data": "data/test_description.py: test_the_blocks_of_the_page_run_in_order",
     "environment": "envs/test_envs.py: test_the_blocks_of_the_page_run_and_give_what_it_says",
     "learning": "envs/test_envs.py: test_the_blocks_of_the_page_run_and_give_what_it_says",
-    "tracking": "tracking/test_export.py: test_every_tag_is_documented_and_documented_lines_run",
+    "tracking": "tracking/test_tensorboard.py: test_every_tag_is_documented_and_documented_lines_run",
     "tutorial": "../tools/follow_tutorial.py: follow",  # make tutorial
 }
 """Page → the test that runs its blocks and checks their results."""
@@ -191,8 +191,8 @@ def test_the_notebook_goes_from_a_table_to_a_report(tmp_path):
         for text, shorter in SHORTER_CELLS.items():
             cell.source = cell.source.replace(text, shorter)
     assert all(any(text in cell.source for cell in notebook.cells) for text in SHORTER_CELLS.values())
-    where = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
+    location = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=location).execute()
     shown = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())]
     tables = "".join(data.get("text/html", "") for data in shown)
     assert tables.count("<table") >= 4

@@ -45,8 +45,8 @@ def test_every_page_and_every_room_is_in_the_sites_contents_and_short():
     assert sections.pop("Measured") == []  # one entry, whose title is another: Benchmark log <log/README>
     listed = [name for names in sections.values() for name in names]
     listed += [f"api/{name}" for _, names in _listed(DOCS / "api" / "index.md") for name in names]
-    there = [str(path.relative_to(DOCS).with_suffix("")) for path in PAGES]
-    assert sorted(listed) == sorted({*there, "gallery/index"} - {"index"})
+    pages = [str(path.relative_to(DOCS).with_suffix("")) for path in PAGES]
+    assert sorted(listed) == sorted({*pages, "gallery/index"} - {"index"})
     rooms = [name for name in dir(rimsim) if hasattr(getattr(rimsim, name), "__path__")]
     assert len(rooms) >= 8
     assert [name for name in rooms if not (DOCS / "api" / f"{name}.md").is_file()] == []
@@ -82,12 +82,14 @@ def _commands(page):
 
 def test_commands_of_pages_are_read_by_the_command_line():
     """Each command in a page names commands and options that there are, with values of their types."""
-    found = [words for page in [ROOT / "README.md", *PAGES] for words in _commands(page)]
-    assert len(found) > 40
-    for words in found:
-        command, rest = COMMANDS, words
+    commands = [words for page in [ROOT / "README.md", *PAGES] for words in _commands(page)]
+    assert len(commands) > 40
+    for words in commands:
+        command = COMMANDS
+        rest = words
         while hasattr(command, "commands"):
-            command, *rest = command.commands[rest[0]], *rest[1:]
+            command = command.commands[rest[0]]
+            rest = rest[1:]
         command.make_context(words[0], rest)
 
 

@@ -37,7 +37,9 @@ class RenderedText(HTMLParser):
 
     def __init__(self, page):
         super().__init__()
-        self.open, self.blocks, self.loose = [], [], []
+        self.open = []
+        self.blocks = []
+        self.loose = []
         self.feed(page)
         self.close()
 

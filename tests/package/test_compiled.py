@@ -44,14 +44,15 @@ def test_a_kernel_that_processes_need_at_once_is_compiled_by_one_of_them(tmp_pat
     (tmp_path / "kernel.py").write_text(KERNEL)
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     context = multiprocessing.get_context("spawn")
-    begin, results = context.Barrier(3), context.Queue()
+    begin = context.Barrier(3)
+    results = context.Queue()
     processes = [context.Process(target=first_call, args=(str(tmp_path), begin, results)) for _ in range(3)]
     for process in processes:
         process.start()
-    found = sorted(results.get(timeout=60) for _ in processes)
+    first_calls = sorted(results.get(timeout=60) for _ in processes)
     for process in processes:
         process.join()
-    assert found == [(42, 0, 1), (42, 0, 1), (42, 1, 0)]
+    assert first_calls == [(42, 0, 1), (42, 0, 1), (42, 1, 0)]
 
 
 def test_a_cache_that_names_a_class_of_an_older_version_is_made_again(tmp_path):
@@ -131,15 +132,15 @@ def test_an_interrupt_within_the_search_for_prices_ends_no_process():
 
     def interrupt_often():
         signal.signal(signal.SIGALRM, interrupt)
-        found = 0
+        interrupts = 0
         for number in range(200):
             try:
                 signal.setitimer(signal.ITIMER_REAL, 1e-4 * (1 + number))
                 while True:
                     solve()
             except (KeyboardInterrupt, SystemError):
-                found += 1
-        os._exit(found)
+                interrupts += 1
+        os._exit(interrupts)
 
     assert ended(forked(interrupt_often)) == 200
 
@@ -167,42 +168,50 @@ def _ledgers(name, config):
 
 
 def _ledger_digest(ledgers):
-    return _digest(part for one in ledgers for part in (one.item, one.consumed, one.probability))
+    return _digest(part for ledger in ledgers for part in (ledger.item, ledger.consumed, ledger.probability))
 
 
 def digests():
     """Digests of ledgers of all agents, in two kinds of tiny markets each, and solutions of the price problem."""
-    found, planning = {}, {name for name in AGENTS if getattr(BUILT_IN.get(name), "needs_audience", False)}
-    others = sorted(set(SMALL) - {"clones"})
+    results = {}
+    planning = {name for name in AGENTS if getattr(BUILT_IN.get(name), "needs_audience", False)}
+    other_kinds = sorted(set(SMALL) - {"clones"})
     for number, name in enumerate(AGENTS):
-        for kind in ("broadcast",) if name in planning else ("clones", others[number % len(others)]):
-            found[f"{kind} {name}"] = _ledger_digest(_ledgers(name, _tiny(kind)))
+        for kind in (
+            ("broadcast",) if name in planning else ("clones", other_kinds[number % len(other_kinds)])
+        ):
+            results[f"{kind} {name}"] = _ledger_digest(_ledgers(name, _tiny(kind)))
     for name in sorted(set(AGENTS) - planning):
         # Prices of examined guarantees come of sums in floating point, which differ in their last bits between the
         # two; what is compared is that slates are filled, and that no index leaves its array.
         ledgers = _ledgers(name, _tiny("clones", unit="examined"))
-        found[f"examined {name}"] = sum(int((ledger.item >= 0).sum()) for ledger in ledgers)
+        results[f"examined {name}"] = sum(int((ledger.item >= 0).sum()) for ledger in ledgers)
     for kind in ("clones", "cold-start"):
-        found[f"bag {kind}"] = _ledger_digest(_ledgers("relevance", _under_a_bag(kind)))
+        results[f"bag {kind}"] = _ledger_digest(_ledgers("relevance", _under_a_bag(kind)))
     model = make("bag-visits", mark=BagConfig(steps=3)).fit(log := random_log(20, 15, mean_events=6.0))
     scores = model.score(UserStates.of(log, np.arange(20), np.full(20, log.time[-1] + 60.0)))
-    found["weighted bag"] = float(scores.double().square().sum())
+    results["weighted bag"] = float(scores.double().square().sum())
     for seed in range(8):
         draw = np.random.default_rng(seed)
-        n, m, k = int(draw.integers(2, 12)), int(draw.integers(3, 9)), int(draw.integers(1, 4))
+        n = int(draw.integers(2, 12))
+        m = int(draw.integers(3, 9))
+        k = int(draw.integers(1, 4))
         scores = (draw.integers(0, 5, (n, m)) / 4).astype(np.float32)
-        capacity, required = draw.integers(0, k + 1, n), draw.integers(0, n, m)
+        capacity = draw.integers(0, k + 1, n)
+        required = draw.integers(0, n, m)
         asked = {"admissible": draw.random((n, m)) < 0.8, "cost": 0.7}
         solution = solve_dual(scores, capacity, required, **asked, tol=1e-6)
-        found[f"dual {seed}"] = _digest([solution.slates, np.round(solution.item_price, 9)])
-        ends, columns = np.array([0, 2, 4]), np.array([0, 1, 1, 2])
-        least, most = np.array([0.4 * n, 0.0]), np.array([np.inf, 0.3 * n])
-        rows = Rows(ends, columns, least, most, np.full(2, 0.9), draw.random((n, 2)) < 0.7)
+        results[f"dual {seed}"] = _digest([solution.slates, np.round(solution.item_price, 9)])
+        ends = np.array([0, 2, 4])
+        columns = np.array([0, 1, 1, 2])
+        least_exposure = np.array([0.4 * n, 0.0])
+        most_exposure = np.array([np.inf, 0.3 * n])
+        rows = Rows(ends, columns, least_exposure, most_exposure, np.full(2, 0.9), draw.random((n, 2)) < 0.7)
         asked |= {"position_weights": 0.5 ** np.arange(k), "rows": rows}
         weighted = solve_dual(scores, capacity, np.minimum(0.3 * required, n), n * 1.0, **asked)
         # Of sums in floating point too: near the least one, by either way.
-        found[f"weighted {seed}"] = weighted.dual
-    return found
+        results[f"weighted {seed}"] = weighted.dual
+    return results
 
 
 def _digest(arrays):
@@ -212,11 +221,14 @@ def _digest(arrays):
 def test_compiled_kernels_do_what_their_python_does():
     """In an interpreter without Numba's compiler no index leaves its array, and all digests are those of this one."""
     path = os.pathsep.join(filter(None, [str(ROOT / "tests"), os.environ.get("PYTHONPATH")]))
-    own = {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    without_compiler = {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
     script = [sys.executable, __file__]
     build_world(_under_a_bag("clones"))  # its truth is kept for the other, which would else fit it again
-    done = subprocess.run(script, env=os.environ | own, check=True, capture_output=True, text=True)
-    compiled, plain = digests(), json.loads(done.stdout)
+    interpreter = subprocess.run(
+        script, env=os.environ | without_compiler, check=True, capture_output=True, text=True
+    )
+    compiled = digests()
+    plain = json.loads(interpreter.stdout)
     for name in [name for name in compiled if name.startswith("weighted")]:
         assert plain.pop(name) == pytest.approx(compiled.pop(name), rel=2e-3, abs=1e-9)
     assert plain == compiled

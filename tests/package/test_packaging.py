@@ -92,8 +92,8 @@ def test_public_names_are_exported_and_exist():
 def test_imports_are_light(module, heavy):
     """Rooms are imported without the packages that their functions alone need."""
     code = f"import sys, rimsim.{module}; print({heavy} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    interpreter = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert interpreter.stdout.strip() == "set()"
 
 
 def test_the_root_lends_what_people_look_for_first():
@@ -116,12 +116,12 @@ def test_the_root_lends_what_people_look_for_first():
 BUILD = "import os, sys; from setuptools import build_meta as b; print(getattr(b, sys.argv[1])(sys.argv[2]))"
 
 
-def built(source, hook, where):
+def built(source, hook, folder):
     """A wheel or a source archive of a tree, by the build backend itself: no network, no environment of its own."""
-    where.mkdir()
-    line = [sys.executable, "-c", BUILD, hook, str(where)]
+    folder.mkdir()
+    line = [sys.executable, "-c", BUILD, hook, str(folder)]
     subprocess.run(line, cwd=source, check=True, capture_output=True)
-    (made,) = where.iterdir()
+    (made,) = folder.iterdir()
     return made
 
 
@@ -134,7 +134,8 @@ def archives(tmp_path_factory):
     if not listed or listed.returncode:
         pytest.skip("no Git checkout")
     for name in filter(None, listed.stdout.decode().split("\0")):
-        source, target = ROOT / name, folder / "clone" / name
+        source = ROOT / name
+        target = folder / "clone" / name
         if source.is_file() or source.is_symlink():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target, follow_symlinks=False)
@@ -169,8 +170,8 @@ def test_the_wheel_holds_all_that_is_read_and_works_without_the_checkout(archive
     assert {f"rimsim/{name}" for name in files} <= names
     assert {name.split("/")[0] for name in names} == {"rimsim", f"rimsim-{rimsim.__version__}.dist-info"}
     line = [sys.executable, "-c", INSTALLED, str(tmp_path / "site")]
-    told = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "closed-loop" in told.stdout
+    interpreter = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "closed-loop" in interpreter.stdout
 
 
 def test_the_wheel_names_and_holds_the_terms_of_code_and_data(archives):

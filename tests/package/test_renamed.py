@@ -23,8 +23,8 @@ def test_an_old_name_of_a_module_is_the_new_one_with_a_warning(module, old, new)
     """The same class; an unknown name stays an AttributeError."""
     loaded = importlib.import_module(module)
     with pytest.warns(DeprecationWarning, match=rf"{module}\.{old} is now {module}\.{new}\. .* until 0\.3"):
-        found = getattr(loaded, old)
-    assert found is getattr(loaded, new)
+        value = getattr(loaded, old)
+    assert value is getattr(loaded, new)
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         _ = loaded.nothing_of_the_kind
 

@@ -117,12 +117,12 @@ def test_figures_that_differ_from_the_log_are_named_and_replaced(script, monkeyp
     (tmp_path / "figures.yaml").write_text('page.md:\n  "It costs {} or {}.": ["a; n; y", "a; n; z"]\n')
     page = tmp_path / "page.md"
     page.write_text("So, **yes**. It\n  costs 1,200 or 35% [21, 49]. Not 1,200.\n")
-    right = "So, **yes**. It\n  costs 7.5 ± 1 or 34% [20, 48]. Not 1,200.\n"
-    assert figures.outdated() == {page: right}
-    page.write_text(right)
+    corrected = "So, **yes**. It\n  costs 7.5 ± 1 or 34% [20, 48]. Not 1,200.\n"
+    assert figures.outdated() == {page: corrected}
+    page.write_text(corrected)
     assert figures.outdated() == {}
     quotes = [figures.Quote("page.md", words, ("a; n; y",)) for words in ("costs {} or", "It costs {}")]
-    refused(SystemExit, "quotes a figure twice", figures.updated, right, quotes)
+    refused(SystemExit, "quotes a figure twice", figures.updated, corrected, quotes)
 
 
 def test_the_leaderboard_shows_its_table(script):

@@ -15,19 +15,20 @@ from rimsim.intensity.registry import mark_and_ground
 
 
 @cases(
-    "there lines",
+    "files lines",
     ([], [["sweep", "two-sided", "--out"]]),
     (["config.yaml"], [["sweep", "--resume", "--out"]]),
     (["config.yaml", "sweep.parquet"], []),
     (["config.yaml", "rounds.parquet"], []),
     ids=["empty", "begun", "complete sweep", "complete comparison"],
 )
-def test_a_kept_run_is_played_gone_on_with_or_read(script, monkeypatch, tmp_path, there, lines):
+def test_a_kept_run_is_played_gone_on_with_or_read(script, monkeypatch, tmp_path, files, lines):
     """An empty folder gets the command, one with a part of a run goes on, and a complete one is only read."""
-    said, kept_runs = [], script("kept_runs")
+    said = []
+    kept_runs = script("kept_runs")
     monkeypatch.setattr(kept_runs, "command_line", lambda line: said.append(line) or 0)
     monkeypatch.setattr(kept_runs, "load_run", lambda folder: folder)
-    for name in there:
+    for name in files:
         (tmp_path / name).touch()
     assert kept_runs.finished(tmp_path, ["sweep", "two-sided"]) == tmp_path
     assert said == [[*line, str(tmp_path)] for line in lines]
@@ -37,23 +38,27 @@ def test_a_kept_run_is_played_gone_on_with_or_read(script, monkeypatch, tmp_path
 def test_time_is_counted_by_names_that_the_code_has(script, name):
     """The functions and files that samples of the CPU time are sorted by are there, or importing the script ends."""
     script(name)
-    check, names = script("speed_stages").check_names, ["begin_round", "_write_prices"]
+    check = script("speed_stages").check_names
+    names = ["begin_round", "_write_prices"]
     refused(SystemExit, "_write_prices, no/such", check, names, ["no/such"])
 
 
 def test_every_market_of_the_comparison_of_versions_can_be_set(script):
     """Scenarios, fields and models of the jobs are those of this version."""
     jobs = script("same_tables")
-    named = [(name, *what) for name, what in jobs.SCENARIOS.items()]
+    named = [(name, *market) for name, market in jobs.SCENARIOS.items()]
     for scenario, *_, settings in [*named, *jobs.VARIANTS.values()]:
-        changes = {name: yaml.safe_load(text) for name, text in (one.split("=", 1) for one in settings)}
+        changes = {
+            name: yaml.safe_load(text) for name, text in (setting.split("=", 1) for setting in settings)
+        }
         config = override(find_scenario(scenario), changes, origin=scenario)
         assert mark_and_ground(config.platform.model, must_exist=True)
 
 
 def test_a_table_of_the_log_is_replaced_between_its_marks(script, tmp_path):
     """Only what stands between the marks of that name changes; a page without them is refused."""
-    page, replace = tmp_path / "page.md", script("log_pages").replace_table
+    page = tmp_path / "page.md"
+    replace = script("log_pages").replace_table
     text = "a\n<!-- beside -->\nold\n<!-- /beside -->\n<!-- other -->\nkept\n<!-- /other -->\n"
     page.write_text(text, encoding="utf-8")
     replace(page, "beside", "| new |\n")
@@ -93,15 +98,16 @@ def claims():
 def test_a_claim_has_its_sign(claims, claim):
     """The difference has the claimed sign in as many cells as the pages say, on the mean over seeds."""
     sign, cells = CLAIMS[claim]
-    found = claims[claims["contrast"] == claim]
-    assert len(found) == 18
-    assert (found["mean"] * sign > 0).sum() >= cells
+    differences = claims[claims["contrast"] == claim]
+    assert len(differences) == 18
+    assert (differences["mean"] * sign > 0).sum() >= cells
 
 
 def test_a_sample_of_prose_holds_sentences_only(script, tmp_path):
     """Headings, tables and code are left out; a link is its text; each text of a module has one kind."""
     sample = script("prose_sample")
-    page, code = tmp_path / "a.md", tmp_path / "a.py"
+    page = tmp_path / "a.md"
+    code = tmp_path / "a.py"
     page.write_text(
         "# A heading of four words\n\nOne [good link](x.md) is here. Two sentences, cf. this one!\n"
         "* It stands in a list.\n\n"
@@ -150,19 +156,21 @@ import torch
 
 
 @cases(
-    "words share width right",
+    "words share width is_followed",
     (4, 0.48, 0.5, True),
     (4, 0.51, 0.6, True),
     (4, 0.48, 0.7, False),
     (4, 0.7, 0.5, False),
     (9, 0.48, 0.5, False),
 )
-def test_a_tutorial_is_followed_to_the_letter_and_to_a_tenth(script, tmp_path, words, share, width, right):
+def test_a_tutorial_is_followed_to_the_letter_and_to_a_tenth(
+    script, tmp_path, words, share, width, is_followed
+):
     """Commands run, but for the installation; numbers and intervals may differ a little, words and files may not."""
     (tmp_path / "text.md").write_text("four words in all\n")
     page = _PAGE.format(file="text.md", words=words, share=share, width=width)
     faults = script("follow_tutorial").follow(page, tmp_path)
-    assert (not faults) is right
+    assert (not faults) is is_followed
     assert all("expected:" in fault and "is 0.48" in fault for fault in faults)
     assert (tmp_path / "one.py").read_text() == "# one.py\nimport torch\n"
 
