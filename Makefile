@@ -19,7 +19,7 @@ test: $(TOOLS)
 formats:
 	test -x build/formats/bin/python || $(PYTHON) -m venv build/formats
 	build/formats/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[formats]" pytest hypothesis
-	OMP_NUM_THREADS=1 build/formats/bin/python -m pytest -q tests/tracking/test_export.py tests/scenarios/kinds/test_experiments.py \
+	OMP_NUM_THREADS=1 build/formats/bin/python -m pytest -q tests/scenarios/kinds/test_export.py tests/scenarios/kinds/test_experiments.py \
 		"tests/docs/test_documentation.py::test_the_python_of_a_page_runs[experiments]" \
 		"tests/docs/test_documentation.py::test_the_python_of_a_page_runs[exports]"
 
