@@ -36,7 +36,8 @@ agents/agents agents/contract agents/guarantees agents/online_agents agents/pric
 envs/envs intensity/impressions intensity/next_events intensity/returning_users market/arrivals
 market/consumers market/controls market/kernels market/market market/parts market/platform market/plugs
 market/truths matching/dual matching/parts matching/weighted measures/contract measures/measures
-requirements/requirements scenarios/kinds/validate scenarios/study/sweep gpu scenarios/kinds/export tracking/tensorboard
+requirements/requirements scenarios/kinds/validate scenarios/kinds/export scenarios/study/claims
+scenarios/study/sweep tracking/tensorboard gpu
 """.split()  # noqa: SIM905  # as plain words
 """Files of tests that are asked, ``room/name`` for ``tests/room/test_name.py``; a missing one is passed over."""
 PLAIN = """

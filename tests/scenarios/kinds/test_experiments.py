@@ -378,3 +378,41 @@ def test_an_unknown_design_is_refused_with_the_nearest_name(tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("rimsim experiment: --design: 'users' is unknown. Did you mean 'user'?")
     assert not (tmp_path / "run").exists()
+
+
+def _rounds_of_items(*slates):
+    """Rounds of one arrival each, every position of which is consumed with a probability of 0.5."""
+    rounds = []
+    for number, slate in enumerate(slates):
+        item = np.array([slate])
+        consumed = np.arange(len(slate))[None, :] < 1
+        time = np.array([number * 2 * HOUR])
+        rounds.append(
+            WorldRound(number, np.array([40 + number]), np.array([3]), time, item, consumed, item * 0 + 0.5)
+        )
+    return rounds
+
+
+def test_total_effects_are_of_late_rounds_and_of_positions_of_the_tail():
+    """The first half of the rounds does not count, the tail is a share of all positions, and an empty one is none."""
+    tail = np.array([False, True, True])
+    first = _rounds_of_items([1, 2], [1, 2], [0, 1], [0, 0])  # of late positions, 1 in 4 is of the tail
+    second = _rounds_of_items([0, 0], [0, 0], [1, 2], [2, -1])  # ... 3 in 4
+    assert effects.total_effects([first, second], tail)["tail_exposure"] == pytest.approx(0.5)
+    assert effects.total_effects([second, first], tail)["tail_exposure"] == pytest.approx(-0.5)
+
+
+def test_arrivals_of_an_experiment_have_their_visitor_block_and_figures():
+    """Visitors of two rounds have two names; blocks and dates follow the clock, and figures are of the row's slate."""
+    assignment = Assignment("switchback", 0, HOUR)
+    rounds = _rounds_of_items([0, 1], [1, 2])
+    table = effects.arrivals_table(rounds, assignment, np.array([False, True, True]), 5)
+    assert table["user"].tolist() == ["0-3", "1-3"]
+    assert table["arrival"].tolist() == [40, 41]
+    assert table["block"].diff()[1] == 2
+    assert table["date"].astype(str).tolist() == ["1970-01-01 00:00:00", "1970-01-01 02:00:00"]
+    assert table["target"].tolist() == [1, 1]
+    assert table["tail_exposure"].tolist() == [0.5, 1.0]
+    treated = [assignment.arrivals(part.user, part.time, part.number).item() for part in rounds]
+    assert table["treatment"].tolist() == ["B" if is_treated else "A" for is_treated in treated]
+    assert set(table["seed"]) == {5}

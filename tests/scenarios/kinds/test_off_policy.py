@@ -12,7 +12,8 @@ from kit import cases, refused, said_by
 from kit.markets import drawn, small_run, small_scenario
 
 from rimsim import scenarios
-from rimsim.config import ArrivalsConfig, PlatformConfig
+from rimsim.agents import closed_rounds, make_agent, market_for
+from rimsim.config import ArrivalsConfig, PlatformConfig, Seeds
 from rimsim.errors import ConfigError
 from rimsim.evaluation import ESTIMATORS, Chances, LoggedSlates, estimated
 from rimsim.scenarios.cli.main import main
@@ -342,3 +343,35 @@ def test_estimates_that_rest_on_few_slates_are_warned_of():
     (caution,) = [text for text in evaluate.evaluation_report(evaluation).cautions if "rest on few" in text]
     assert "few of the 308 slates (ips 7 effective slates)" in caution
     assert "Log more arrivals" in caution
+
+
+def test_parts_of_a_log_are_its_first_visits_its_later_visits_and_its_later_rounds():
+    """Each arrival is in one part: a visitor's first in round 0, the others of round 0, and all of round 1."""
+    config = _logged_market()
+    table = _estimates(config, 1)
+    agent = make_agent(GREEDY)
+    opening, later = closed_rounds(market_for(agent, config, seeds=Seeds.all(1)), agent)
+    n_visitors = len(np.unique(opening.ledger.schedule.slot))
+    n_opening = len(opening.ledger.item)
+    assert 0 < n_visitors < n_opening
+    slates = table.groupby("part")["slates"].unique().map(list).to_dict()
+    assert slates == {
+        "first visits": [n_visitors],
+        "later visits": [n_opening - n_visitors],
+        "later rounds": [len(later.ledger.item)],
+    }
+
+
+def test_figures_over_seeds_are_those_of_a_count_by_hand():
+    """Error, coverage with its ends included, and what the target's own slates change, from two seeds."""
+    row = {"logged": "g", "target": "t", "part": "first visits", "estimator": "ips"}
+    row |= {"effective": 9.0, "support": 1.0, "slates": 40}
+    seeds = [
+        row | {"seed": 0, "estimate": 0.7, "low": 0.4, "high": 0.9, "truth": 0.4, "truth_at_log": 0.3},
+        row | {"seed": 1, "estimate": 0.2, "low": 0.1, "high": 0.5, "truth": 0.6, "truth_at_log": 0.2},
+    ]
+    figures = summary(pd.DataFrame(seeds)).iloc[0]
+    assert figures["rmse"] == pytest.approx(np.sqrt((0.3**2 + 0.4**2) / 2))
+    assert figures["coverage"] == 0.5
+    assert figures["moved"] == pytest.approx((0.1 + 0.4) / 2)
+    assert figures["bias"] == pytest.approx((0.3 - 0.4) / 2)
