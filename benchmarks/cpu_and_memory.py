@@ -17,8 +17,8 @@ _Found = TypeVar("_Found")
 def timed(work: Callable[[], _Found]) -> tuple[_Found, float]:
     """The result and the CPU seconds."""
     start = time.process_time()
-    found = work()
-    return found, time.process_time() - start
+    result = work()
+    return result, time.process_time() - start
 
 
 def cpu(work: Callable[[], object]) -> float:
@@ -30,9 +30,9 @@ def median_timed(work: Callable[[], _Found], repeats: int) -> tuple[_Found, floa
     """The last result and the median CPU seconds of some repeats."""
     seconds = []
     for _ in range(repeats):
-        found, took = timed(work)
+        result, took = timed(work)
         seconds.append(took)
-    return found, statistics.median(seconds)
+    return result, statistics.median(seconds)
 
 
 def peak() -> float:

@@ -45,7 +45,8 @@ print(rows, seconds, cpu, peak)
 def columns(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Made-up events: users and items as dense as in MovieLens 1M, items by a power law, half stars."""
     chance = np.random.default_rng(seed)
-    users, items = rows // 160, rows // 270
+    users = rows // 160
+    items = rows // 270
     return {
         "userId": chance.integers(1, users + 1, rows),
         "movieId": np.minimum((items * chance.random(rows) ** 3).astype(np.int64), items - 1) + 1,
@@ -54,34 +55,37 @@ def columns(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def lines(found: dict[str, np.ndarray], separator: str) -> str:
+def lines(table: dict[str, np.ndarray], separator: str) -> str:
     """Rows of text, without a header."""
-    rows = zip(*(column.tolist() for column in found.values()), strict=True)
+    rows = zip(*(column.tolist() for column in table.values()), strict=True)
     return "".join(separator.join(map(str, row)) + "\n" for row in rows)
 
 
 def made_up(folder: Path) -> list[tuple[str, Path]]:
     """A million rows in every layout and container."""
-    found = columns(MILLION)
-    header = ",".join(found) + "\n"
-    films = np.unique(found["movieId"]).tolist()
-    stars = found | {"rating": np.ceil(found["rating"]).astype(np.int64)}
+    ratings = columns(MILLION)
+    header = ",".join(ratings) + "\n"
+    films = np.unique(ratings["movieId"]).tolist()
+    stars = ratings | {"rating": np.ceil(ratings["rating"]).astype(np.int64)}
     people = range(1, MILLION // 160 + 1)
-    csv, packed = folder / "csv", folder / "ml.zip"
-    old, dat, halves = folder / "100k", folder / "1m", folder / "10m"
+    csv = folder / "csv"
+    packed = folder / "ml.zip"
+    old = folder / "100k"
+    dat = folder / "1m"
+    halves = folder / "10m"
     for place in (csv, old, dat, halves):
         place.mkdir()
-    (csv / "ratings.csv").write_text(header + lines(found, ","))
+    (csv / "ratings.csv").write_text(header + lines(ratings, ","))
     titles = "".join(f'{film},"Film {film}, The (1990)",Drama|War\n' for film in films)
     (csv / "movies.csv").write_text("movieId,title,genres\n" + titles)
-    for place, ratings in ((dat, stars), (halves, found)):
-        (place / "ratings.dat").write_text(lines(ratings, "::"))
+    for place, table in ((dat, stars), (halves, ratings)):
+        (place / "ratings.dat").write_text(lines(table, "::"))
         (place / "movies.dat").write_text(
             "".join(f"{film}::Film {film} (1990)::Drama|War\n" for film in films)
         )
-    (dat / "users.dat").write_text("".join(f"{one}::F::25::10::48067\n" for one in people))
+    (dat / "users.dat").write_text("".join(f"{person}::F::25::10::48067\n" for person in people))
     (old / "u.data").write_text(lines(stars, "\t"))
-    (old / "u.user").write_text("".join(f"{one}|24|M|technician|85711\n" for one in people))
+    (old / "u.user").write_text("".join(f"{person}|24|M|technician|85711\n" for person in people))
     genres = "|".join(["0"] * 19)
     (old / "u.item").write_text(
         "".join(f"{film}|Film {film} (1990)|01-Jan-1990|||{genres}\n" for film in films)
@@ -90,13 +94,13 @@ def made_up(folder: Path) -> list[tuple[str, Path]]:
         archive.write(csv / "ratings.csv", "ml/ratings.csv")
         archive.write(csv / "movies.csv", "ml/movies.csv")
     with gzip.open(folder / "log.csv.gz", "wt", compresslevel=1) as file:
-        file.write(header + lines(found, ","))
-    table = pa.table(found)
+        file.write(header + lines(ratings, ","))
+    table = pa.table(ratings)
     pq.write_table(table, folder / "log.parquet")
-    dates = pa.array(found["timestamp"], pa.timestamp("s")).cast(pa.string())
+    dates = pa.array(ratings["timestamp"], pa.timestamp("s")).cast(pa.string())
     texts = {
-        "user": pa.array([f"user-{user}" for user in found["userId"].tolist()]),
-        "item": pa.array([f"item-{item}" for item in found["movieId"].tolist()]),
+        "user": pa.array([f"user-{user}" for user in ratings["userId"].tolist()]),
+        "item": pa.array([f"item-{item}" for item in ratings["movieId"].tolist()]),
         "time": dates,
     }
     pa.csv.write_csv(pa.table(texts), folder / "iso.tsv", pa.csv.WriteOptions(delimiter="\t"))
@@ -116,7 +120,7 @@ def large(folder: Path) -> Path:
     """Thirty-two million rows in the layout of MovieLens 32M, written a million at a time."""
     place = folder / "32m"
     place.mkdir()
-    whole = 32 * MILLION
+    n_rows = 32 * MILLION
     with (place / "movies.csv").open("w") as file:
         file.write("movieId,title,genres\n")
         file.writelines(f'{film},"Film {film}, The (1990)",Drama|War\n' for film in range(1, 87_001))
@@ -124,18 +128,18 @@ def large(folder: Path) -> Path:
         file.write("userId,movieId,rating,timestamp\n")
         for part in range(32):
             chance = np.random.default_rng(part)
-            found = columns(MILLION, part)
-            found["userId"] = chance.integers(1, whole // 160 + 1, MILLION)
-            found["movieId"] = np.minimum((87_000 * chance.random(MILLION) ** 3).astype(np.int64), 86_999) + 1
-            file.write(lines(found, ","))
+            table = columns(MILLION, part)
+            table["userId"] = chance.integers(1, n_rows // 160 + 1, MILLION)
+            table["movieId"] = np.minimum((87_000 * chance.random(MILLION) ** 3).astype(np.int64), 86_999) + 1
+            file.write(lines(table, ","))
     return place
 
 
 def measure(source: Path | str | None) -> tuple[int, float, float, float]:
     """Rows, seconds, CPU seconds and megabytes of reading a source in a fresh interpreter."""
     command = [sys.executable, "-c", READ, *([] if source is None else [str(source)])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    rows, seconds, cpu, kilobytes = done.stdout.split()
+    interpreter = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows, seconds, cpu, kilobytes = interpreter.stdout.split()
     return int(rows), float(seconds), float(cpu), float(kilobytes) / 1024
 
 

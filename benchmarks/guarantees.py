@@ -80,7 +80,8 @@ def bought(closed: ClosedRound, price: np.ndarray) -> list[float]:
         price: (M,) item prices v at its end.
     """
     states = joined_states(closed.states, closed.ledger.item.shape[1])
-    weights, slates = closed.position_weights, closed.ledger.item.astype(np.int64)
+    weights = closed.position_weights
+    slates = closed.ledger.item.astype(np.int64)
     best = solve_dual(
         states.scores,
         states.capacity,
@@ -101,7 +102,7 @@ def bought(closed: ClosedRound, price: np.ndarray) -> list[float]:
             )
             for v in (best.item_price, price)
         ),
-        key=lambda one: one.bound,
+        key=lambda certificate: certificate.bound,
     )
     required = float(closed.required.sum())
     dearer = closed.cost * (proof.shortfall - best.shortfall) / abs(proof.bound)
@@ -111,7 +112,7 @@ def bought(closed: ClosedRound, price: np.ndarray) -> list[float]:
 def table_of_bought(model: str, base: ScenarioConfig, seeds: int, name: str) -> None:
     """Print what c buys in every round, and what is delivered of it, mean of seeds."""
     config = dataclasses.replace(base, platform=dataclasses.replace(base.platform, model=model))
-    found = []
+    figures = []
     for seed in range(seeds):
         agent = make_agent(name)
         market = market_for(agent, config, seeds=Seeds.all(seed))
@@ -120,8 +121,9 @@ def table_of_bought(model: str, base: ScenarioConfig, seeds: int, name: str) -> 
             at_bound = measures.prices_at_bound(agent.item_price, closed.required, closed.cost)
             utility = 100 * closed.ledger.probability.sum() / len(closed.ledger.item)
             rows.append([*bought(closed, agent.item_price), 100 * at_bound, utility])
-        found.append(rows)
-    mean, worst = np.mean(found, 0), np.max(found, 0)
+        figures.append(rows)
+    mean = np.mean(figures, 0)
+    worst = np.max(figures, 0)
     print(f"\n**{model}: `{name}`, soft, mean of {seeds} seeds, %**\n")
     print(
         "| round | missing | missing at the optimum | c·difference / D | certified gap | prices at c | utility |"
@@ -195,14 +197,17 @@ def table_of_rows(title: str, promises: dict[str, object], seeds: int) -> None:
         changes = promises | {"pace": pace, "forecast": forecast}
         config = scenario_from(plain | {"exposure": plain["exposure"] | changes})
         for name in ("rim-feedback", "rim-resolve", "hindsight"):  # the last tells what nobody could deliver
-            rows, floors, probability = [], [], []
+            rows = []
+            floors = []
+            probability = []
             for seed in range(seeds):
                 agent = make_agent(name)
                 market = market_for(agent, config, seeds=Seeds.all(seed))
                 for closed in closed_rounds(market, agent):
-                    slates, least = closed.ledger.item, closed.promises.min_exposure
+                    slates = closed.ledger.item
+                    floor = closed.promises.min_exposure
                     exposure = measures.weighted_exposure(slates, closed.position_weights, market.n_items)
-                    rows += list(zip(least, np.maximum(least - closed.delivered, 0.0), strict=True))
+                    rows += list(zip(floor, np.maximum(floor - closed.delivered, 0.0), strict=True))
                     floors.append((closed.required.sum(), np.maximum(closed.required - exposure, 0.0).sum()))
                     probability.append(closed.ledger.probability.sum() / len(slates))
             asked = np.array([row for row in rows if row[0] > 0])

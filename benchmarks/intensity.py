@@ -50,17 +50,17 @@ def clones(log: EventLog, arrivals: int, each: int, seed: int) -> EventLog:
     states = UserStates.of(log, source.integers(0, log.n_users, arrivals), end)
     counts = source.integers(1, each + 1, arrivals)
     fresh = [source.choice(log.n_items, count, replace=False) for count in counts]
-    who = np.arange(arrivals)
-    user = np.concatenate([np.repeat(who, states.lengths), np.repeat(who, counts)])
+    state = np.arange(arrivals)
+    user = np.concatenate([np.repeat(state, states.lengths), np.repeat(state, counts)])
     item = np.concatenate([states.items, *fresh])
-    when = np.concatenate([states.times, np.repeat(end + np.arange(arrivals) * 10.0, counts)])
+    time = np.concatenate([states.times, np.repeat(end + np.arange(arrivals) * 10.0, counts)])
     target = np.arange(len(user)) >= len(states.items)
-    order = np.lexsort((item, user, when))
+    order = np.lexsort((item, user, time))
     return replace(
         log,
         user=user[order],
         item=item[order],
-        time=when[order],
+        time=time[order],
         value=np.ones(len(user), np.float32),
         target=target[order],
         users=log.users.iloc[np.zeros(arrivals, int)].reset_index(drop=True),
@@ -115,7 +115,8 @@ def loss() -> None:
     """Print held-out losses: models are fitted to 80% of the users and judged on the others."""
     log = load("ml-latest-small", min_item_events=30)
     test = uniform(11, Purpose.MEASURE, log.user) < 0.2
-    fit, held = log.rows(~test), log.rows(test)
+    fit = log.rows(~test)
+    held = log.rows(test)
     marks = ("popularity", "als", "bpr", "graph", "gru", "transformer")
     for name in (*marks, "hp", "popularity-hawkes", "popularity-ema"):
         model = make(name)
@@ -130,17 +131,19 @@ def cold() -> None:
     """Print what p says of a tenth of the items, taken out of the log, at events with them."""
     log = load("ml-latest-small", min_item_events=30)
     unmet = uniform(5, Purpose.MEASURE, np.arange(log.n_items)) < 0.1
-    warm, items = log.rows(~unmet[log.item]), np.flatnonzero(unmet)
+    warm = log.rows(~unmet[log.item])
+    items = np.flatnonzero(unmet)
     rows = np.flatnonzero(unmet[log.item])
     rows = generator(5, Purpose.MEASURE, 1).choice(rows, 3000, replace=False)
     states = UserStates.of(warm, log.user[rows], log.time[rows])
     print(f"{len(items)} items are unmet; {unmet[log.item].mean():.3f} of the events are with them")
-    for known in (False, True):
-        p = GRU(GRUConfig(cold_items=known)).fit(warm).score(states).cpu().numpy()
-        hit, rest = p[np.arange(len(rows)), log.item[rows]][:, None], p[:, items]
+    for with_features in (False, True):
+        p = GRU(GRUConfig(cold_items=with_features)).fit(warm).score(states).cpu().numpy()
+        hit = p[np.arange(len(rows)), log.item[rows]][:, None]
+        rest = p[:, items]
         ranked = float(((rest < hit).mean(1) + 0.5 * (rest == hit).mean(1)).mean())
-        found = f"share of p {rest.sum(1).mean():.4f}, nats {-np.log(hit).mean():.2f}, AUC among unmet {ranked:.3f}"
-        print(f"genres and year {'on ' if known else 'off'}: {found}", flush=True)
+        figures = f"share of p {rest.sum(1).mean():.4f}, nats {-np.log(hit).mean():.2f}, AUC among unmet {ranked:.3f}"
+        print(f"genres and year {'on ' if with_features else 'off'}: {figures}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class Split:
     """States of the test users."""
     hits: NDArray[np.int64]
     """(n, M) target events."""
-    known: NDArray[np.bool_]
+    is_known: NDArray[np.bool_]
     """(M,) items with a training event."""
     horizon: float
     """Seconds."""
@@ -172,7 +175,8 @@ def split(log: EventLog, seed: int) -> Split:
     keep = np.zeros(len(log), bool)
     keep[order] = rank / size[log.user[order]] >= 0.5
     log = log.rows(keep)
-    first, last = np.full(log.n_users, np.inf), np.full(log.n_users, -np.inf)
+    first = np.full(log.n_users, np.inf)
+    last = np.full(log.n_users, -np.inf)
     np.minimum.at(first, log.user, log.time)
     np.maximum.at(last, log.user, log.time)
     present = np.flatnonzero(np.isfinite(first))
@@ -180,35 +184,39 @@ def split(log: EventLog, seed: int) -> Split:
     in_a = generator(seed, Purpose.MEASURE, 3).permutation(log.n_users) % 2 == 0
     start = first + horizon
     train = log.rows(in_a[log.user] | (log.time < start[log.user]))
-    known = np.bincount(train.item, minlength=log.n_items) > 0
+    is_known = np.bincount(train.item, minlength=log.n_items) > 0
     test = present[~in_a[present]]
     place = np.full(log.n_users, -1)
     place[test] = np.arange(len(test))
     future = (place[log.user] >= 0) & (log.time >= start[log.user]) & (log.time < start[log.user] + horizon)
-    future &= known[log.item]
+    future &= is_known[log.item]
     hits = np.zeros((len(test), log.n_items), np.int64)
     np.add.at(hits, (place[log.user[future]], log.item[future]), 1)
     group_a = present[in_a[present]]
-    return Split(train, UserStates.of(log, test, start[test]), hits, known, horizon, group_a, start[group_a])
+    return Split(
+        train, UserStates.of(log, test, start[test]), hits, is_known, horizon, group_a, start[group_a]
+    )
 
 
 def quality_of(score: NDArray[np.float32], cut: Split) -> str:
     """Precision, recall and item perplexity at 1% of the items, precision and recall at 1% of the users."""
     score = score.copy()
-    score[:, ~cut.known] = -1.0
+    score[:, ~cut.is_known] = -1.0
     score[cut.test.owner, cut.test.items] = -1.0
-    n, items = len(score), int(cut.known.sum())
-    k, c = -(-items // 100), -(-n // 100)
+    n = len(score)
+    items = int(cut.is_known.sum())
+    k = -(-items // 100)
+    c = -(-n // 100)
     chosen = np.argpartition(-score, k, axis=1)[:, :k]
     share = np.bincount(chosen.ravel(), minlength=score.shape[1]) / chosen.size
     spread = float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
     item_hits = np.take_along_axis(cut.hits, chosen, 1)
-    columns = np.flatnonzero(cut.known)
+    columns = np.flatnonzero(cut.is_known)
     users = np.argpartition(-score[:, columns], c, axis=0)[:c]
     user_hits = np.take_along_axis(cut.hits[:, columns], users, 0)
     wanted = cut.hits.sum(1)
-    some = wanted > 0
-    recall = float((item_hits.sum(1)[some] / wanted[some]).mean())
+    has_target = wanted > 0
+    recall = float((item_hits.sum(1)[has_target] / wanted[has_target]).mean())
     item = f"ItemRec@{k} {item_hits.sum() / (n * k):.4f} (recall {recall:.3f}, perplexity {spread:.0f})"
     return f"{item}  UserRec@{c} {user_hits.sum() / (items * c):.4f} (recall {user_hits.sum() / wanted.sum():.3f})"
 
@@ -217,7 +225,8 @@ def quality(data: str, marks: list[str], grounds: list[str], seeds: int) -> None
     """Print precision of every mark model alone and times every ground intensity."""
     for seed in range(seeds):
         cut = split(load(data), seed)
-        n, items = len(cut.test), int(cut.known.sum())
+        n = len(cut.test)
+        items = int(cut.is_known.sum())
         sizes = f"{n} states x {items} items, {len(cut.train)} events, {cut.hits.sum()} targets"
         print(f"seed {seed}: {sizes}, horizon {cut.horizon:.0f} s", flush=True)
         configs = {
@@ -236,17 +245,20 @@ def quality(data: str, marks: list[str], grounds: list[str], seeds: int) -> None
             examples = count_examples(cut.train, cut.ground_users, cut.ground_now, cut.horizon)
             took = cpu(partial(ground.fit, cut.train)) + cpu(partial(ground.fit_examples, examples))
             rates[name] = ground.intensity(cut.test).cpu().numpy()
-            found = count_calibration(rates[name], counts)
-            fit = f"deviance {found.deviance:.2f} against {found.deviance_constant:.2f}"
-            rank = f"Spearman {found.rank_correlation:.3f}"
-            print(f"  {name}: fit {took:.2f} CPU s, count ratio {found.ratio:.3f}, {rank}, {fit}", flush=True)
+            calibration = count_calibration(rates[name], counts)
+            fit = f"deviance {calibration.deviance:.2f} against {calibration.deviance_constant:.2f}"
+            rank = f"Spearman {calibration.rank_correlation:.3f}"
+            print(
+                f"  {name}: fit {took:.2f} CPU s, count ratio {calibration.ratio:.3f}, {rank}, {fit}",
+                flush=True,
+            )
         for name in marks:
             model = make(name, seed=seed)
             took = cpu(partial(model.fit, cut.train))
             p = model.score(cut.test).cpu().numpy()
             for ground_name, rate in rates.items():
-                found = quality_of(p * rate[:, None], cut)
-                print(f"  {name} x {ground_name}: {found}  fit {took:.0f} CPU s", flush=True)
+                quality = quality_of(p * rate[:, None], cut)
+                print(f"  {name} x {ground_name}: {quality}  fit {took:.0f} CPU s", flush=True)
 
 
 def main() -> None:
@@ -259,12 +271,12 @@ def main() -> None:
     parser.add_argument("--marks", default="popularity,gru,transformer")
     parser.add_argument("--grounds", default="hp,pop,ema,hawkes")
     parser.add_argument("--seeds", type=int, default=1)
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    if given.what == "quality":
-        quality(given.data, given.marks.split(","), given.grounds.split(","), given.seeds)
+    if options.what == "quality":
+        quality(options.data, options.marks.split(","), options.grounds.split(","), options.seeds)
     else:
-        {"speed": speed, "loss": loss, "cold": cold}[given.what]()
+        {"speed": speed, "loss": loss, "cold": cold}[options.what]()
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ def judged(name: str, held: HeldOut, seed: int, *, show: bool) -> tuple[np.ndarr
     shrinkage = getattr(model, "shrinkage", None)
     if show and shrinkage is not None:
         print(f"  {name}: {shrinkage.line()}", flush=True)
-    hits, total = [], 0.0
+    hits = []
+    total = 0.0
     for first in range(0, len(held), 512):
         rows = np.arange(first, min(first + 512, len(held)))
         p = model.score(held.states.take(rows)).double().cpu().numpy()
@@ -73,7 +74,9 @@ def main() -> None:
     log = load(options.data, min_item_events=options.min_item_events)
     print(f"{log.n_users} users, {log.n_items} items, {len(log)} events")
     names = options.models.split(",")
-    hits, likelihood, seconds = defaultdict(list), defaultdict(list), defaultdict(list)
+    hits = defaultdict(list)
+    likelihood = defaultdict(list)
+    seconds = defaultdict(list)
     users = []
     for seed in range(options.draws):
         held = HeldOut.of(log, "30min", seed, most_cells=None)
@@ -85,7 +88,7 @@ def main() -> None:
             hits[name].append(precision)
             likelihood[name].append(value)
             seconds[name].append(cpu)
-    who, place = np.unique(np.concatenate(users), return_inverse=True)
+    user, place = np.unique(np.concatenate(users), return_inverse=True)
     beside = [name for name in options.minus.split(",") if name in names]
     columns = ["model", "P@10", "by draw", *(f"minus {name}" for name in beside), "nats an item", "CPU s"]
     print(f"| {' | '.join(columns)} |\n|---|---:|---|{'---:|' * (len(beside) + 2)}")
@@ -93,11 +96,11 @@ def main() -> None:
         mine = np.concatenate(hits[name])
         by_draw = " ".join(f"{part.mean():.3f}" for part in hits[name])
         gaps = []
-        for other in beside:
+        for subtrahend in beside:
             # A user who is in several draws is one user: its mean difference counts once, weighted by its draws.
-            difference = mine - np.concatenate(hits[other])
+            difference = mine - np.concatenate(hits[subtrahend])
             mean = difference.mean()
-            by_user = np.bincount(place, difference - mean, len(who))
+            by_user = np.bincount(place, difference - mean, len(user))
             error = np.sqrt((by_user**2).sum()) / len(difference)
             gaps.append(f"{mean:+.4f} ± {1.96 * error:.4f}")
         cells = [f"`{name}`", f"{mine.mean():.4f}", by_draw, *gaps]

@@ -70,7 +70,8 @@ BOARDS = {
 
 def played(name: str, out: Path) -> pd.DataFrame:
     """Means over the late rounds of a scenario: scenario, agent, seed, metric, value."""
-    board, folder = BOARDS[name], out / name
+    board = BOARDS[name]
+    folder = out / name
     run = kept(folder) or rimsim.compare(
         name,
         board.agents,
@@ -109,9 +110,9 @@ def page(table: pd.DataFrame, made: str) -> str:
 
 def _cell(values: object, metric: str) -> str:
     """Mean ± half its interval, with as many digits as the measure's size asks for."""
-    found = mean_interval(values)
+    interval = mean_interval(values)
     digits = 3 if MEASURES[metric].unit == "share" or metric == "utility" else 1
-    return f"{found.mean:.{digits}f}" + ("" if found.equal else f" ±{found.half:.{digits}f}")
+    return f"{interval.mean:.{digits}f}" + ("" if interval.equal else f" ±{interval.half:.{digits}f}")
 
 
 def main() -> None:

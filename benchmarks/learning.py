@@ -28,7 +28,9 @@ def rounds_of(learning: str, model: str, agent_name: str, seed: int, rounds: int
     agent = make_agent(agent_name)
     market = market_for(agent, config, seeds=Seeds.all(seed))
     shared = shared_facts(market.world, config, seed)
-    first, figures, adoption = None, [], AdoptionCount(market.world.release)
+    first = None
+    figures = []
+    adoption = AdoptionCount(market.world.release)
     while not market.done:
         begun = time.process_time()
         play_round(market, agent)
@@ -51,14 +53,15 @@ def main() -> None:
     parser.add_argument("--model", default="gru-hp")
     parser.add_argument("--learning", default="consumed,impressions")
     parser.add_argument("--agents", default="relevance,rim-feedback,random")
-    given = parser.parse_args()
-    print(f"`closed-loop`, {given.model}, mean of {given.seeds} seeds; figures by round.\n")
-    print("| agent | learning | metric | " + " | ".join(map(str, range(given.rounds))) + " |")
-    print("|---|---|---|" + "---:|" * given.rounds)
-    for agent in given.agents.split(","):
-        for learning in given.learning.split(","):
+    options = parser.parse_args()
+    print(f"`closed-loop`, {options.model}, mean of {options.seeds} seeds; figures by round.\n")
+    print("| agent | learning | metric | " + " | ".join(map(str, range(options.rounds))) + " |")
+    print("|---|---|---|" + "---:|" * options.rounds)
+    for agent in options.agents.split(","):
+        for learning in options.learning.split(","):
             arms = [
-                rounds_of(learning, given.model, agent, seed, given.rounds) for seed in range(given.seeds)
+                rounds_of(learning, options.model, agent, seed, options.rounds)
+                for seed in range(options.seeds)
             ]
             for name, row in zip((*METRICS, "CPU s"), np.mean(arms, 0).T, strict=True):
                 cells = " | ".join(f"{value:.3f}" for value in row)

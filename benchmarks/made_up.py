@@ -37,14 +37,14 @@ def made_up_log(users: int, items: int) -> Path:
         item = np.concatenate([log.item, unseen])
         time = np.concatenate([log.time, np.full(len(unseen), log.time[-1])])
         order = np.lexsort((item, user, time))
-        whole: EventLog = dataclasses.replace(
+        repeated: EventLog = dataclasses.replace(
             log,
             user=user[order],
             item=item[order],
             time=time[order],
             value=np.ones(len(user), np.float32),
         )
-        write(whole, path)
+        write(repeated, path)
     return path
 
 

@@ -25,12 +25,15 @@ from rimsim.matching import FactorScores, certificate, price_slates, solve_dual
 def skewed(population: int = 0, drift: float = 0.0) -> NDArray[np.float32]:
     """(6040, 3706) scores with skewed popularity, largest about 1; another population, or the same one moved a bit."""
     draw = np.random.default_rng(0)
-    users, items = draw.standard_normal((6040, 16)) * 0.5, draw.standard_normal((3706, 16)) * 0.5
-    item_offset, user_offset = draw.standard_normal(3706), draw.standard_normal(6040) * 0.7
+    users = draw.standard_normal((6040, 16)) * 0.5
+    items = draw.standard_normal((3706, 16)) * 0.5
+    item_offset = draw.standard_normal(3706)
+    user_offset = draw.standard_normal(6040) * 0.7
     largest = float(np.exp(users @ items.T + item_offset + user_offset[:, None]).max())
     if population:
-        other = np.random.default_rng(population)
-        users, user_offset = other.standard_normal((6040, 16)) * 0.5, other.standard_normal(6040) * 0.7
+        population_draw = np.random.default_rng(population)
+        users = population_draw.standard_normal((6040, 16)) * 0.5
+        user_offset = population_draw.standard_normal(6040) * 0.7
     users = users + drift * np.random.default_rng(1).standard_normal(users.shape)
     return (np.exp(users @ items.T + item_offset + user_offset[:, None]) / largest).astype(np.float32)
 
@@ -43,7 +46,8 @@ def demo(clones: int = 0) -> tuple[NDArray[np.float32], NDArray[np.bool_], float
     marks = np.exp(logit - logit.max(axis=1, keepdims=True))
     marks /= marks.sum(axis=1, keepdims=True)
     ground = np.exp(draw.standard_normal(2000))
-    marks[:clones], ground[:clones] = marks[0], ground[0]
+    marks[:clones] = marks[0]
+    ground[:clones] = ground[0]
     admissible = draw.random((2000, 848)) < 0.85
     admissible[:clones] = True
     scores = (ground[:, None] * marks).astype(np.float32)
@@ -57,12 +61,18 @@ def row(*cells: object) -> None:
 
 def part_skewed(repeats: int) -> None:
     """Cold and warm at three tolerances."""
-    last, moved, other = skewed(), skewed(drift=0.05), skewed(population=1)
+    last = skewed()
+    moved = skewed(drift=0.05)
+    other_population = skewed(population=1)
     before = peak()
     row("scores", "tol", "start", "CPU s", "certified gap", "items met", "value")
     for tol in (1e-3, 1e-4, 1e-5):
         old = solve_dual(last, 37, 30, tol=tol).item_price
-        for name, scores in (("last round's", last), ("users moved", moved), ("other users", other)):
+        for name, scores in (
+            ("last round's", last),
+            ("users moved", moved),
+            ("other users", other_population),
+        ):
             for start, prices in (("cold", None), ("warm", old)):
                 end, seconds = median_timed(
                     lambda s=scores, p=prices, t=tol: solve_dual(s, 37, 30, prices=p, tol=t), repeats
@@ -82,10 +92,8 @@ def part_skewed(repeats: int) -> None:
         scores[:clones] = scores[0]
         end, seconds = median_timed(lambda s=scores: solve_dual(s, 37, 30), repeats)
         proof = certificate(scores, end.slates, 37, 30, end.item_price, None)
-        met, distinct = (
-            f"{proof.items_met}/{proof.items_required}",
-            len(np.unique(end.slates[:clones], axis=0)),
-        )
+        met = f"{proof.items_met}/{proof.items_required}"
+        distinct = len(np.unique(end.slates[:clones], axis=0))
         row(
             f"{clones} identical users, {distinct} slates",
             1e-3,

@@ -88,7 +88,7 @@ def measured(agent: Agent, period: Period, best: DualSolution) -> list[float]:
 def table(source: Source, mix: str, number: int, names: tuple[str, ...]) -> None:
     """Print the table of one arrival mix: means over periods ± half a 95% interval."""
     agents = {name: make_agent(name) for name in names}
-    found: dict[str, list[list[float]]] = {name: [] for name in (*names, "hindsight")}
+    figures: dict[str, list[list[float]]] = {name: [] for name in (*names, "hindsight")}
     for period in source.periods(mix, number):
         view = period.view
         start = time.process_time()
@@ -105,13 +105,13 @@ def table(source: Source, mix: str, number: int, names: tuple[str, ...]) -> None
         proof = certified(period, end.slates, end.item_price)
         met = 100 * proof.items_met / max(proof.items_required, 1)
         short = 100 * proof.shortfall_share
-        found["hindsight"].append([100.0, 100.0, short, met, proof.worst_ratio, seconds])
+        figures["hindsight"].append([100.0, 100.0, short, met, proof.worst_ratio, seconds])
         for name, agent in agents.items():
-            found[name].append(measured(agent, period, end))
+            figures[name].append(measured(agent, period, end))
     print(f"\n**{mix}: {number} periods of {source.n:,} arrivals, {source.items:,} items, k = {source.k}**\n")
     print("| agent | " + " | ".join(COLUMNS) + " |")
     print("|---|" + "---:|" * len(COLUMNS))
-    for name, rows in found.items():
+    for name, rows in figures.items():
         values = np.array(rows)
         half = stats.t.ppf(0.975, len(rows) - 1) * values.std(0, ddof=1) / len(rows) ** 0.5
         cells = [
@@ -195,21 +195,21 @@ def chances(source: Source, repeats: int) -> None:
     """CPU seconds of all four propensities of a period: of slates as they are drawn, and of another agent's slates."""
     period = next(source.periods("stationary", 1))
     n, m = period.scores.shape
-    others = played(make_agent("epsilon-greedy(epsilon=0.5)"), period)
+    played_slates = played(make_agent("epsilon-greedy(epsilon=0.5)"), period)
     print(f"{m:,} items, k = {source.k}, {n:,} arrivals, medians of {repeats}; CPU s")
     print("| agent | slates drawn, with their chances | chances of given slates |")
     print("|---|---:|---:|")
     for name in ("random", "epsilon-greedy", "entropic-dual"):
         agent = make_agent(name)
         agent.begin_round(period.view)
-        drawn, given = (
+        drawn_seconds, given_seconds = (
             median_timed(call, repeats)[1]
             for call in (
                 lambda agent=agent: copy.deepcopy(agent).act(period.arrivals),
-                lambda agent=agent: agent.chance_of(others, period.arrivals),
+                lambda agent=agent: agent.chance_of(played_slates, period.arrivals),
             )
         )
-        print(f"| `{name}` | {drawn:.2f} | {given:.2f} |", flush=True)
+        print(f"| `{name}` | {drawn_seconds:.2f} | {given_seconds:.2f} |", flush=True)
 
 
 def main() -> None:

@@ -22,7 +22,9 @@ from rimsim.matching import required_exposure
 __all__ = ["MIXES", "Calibrated", "Period", "Source", "rows_of"]
 
 MIXES = ("stationary", "drifting")
-_SWING, _CYCLE = 0.4, 2.7  # the share of mainstream arrivals is .5 ± .4, back where it was after 2.7 periods
+# the share of mainstream arrivals is .5 ± .4, back where it was after 2.7 periods
+_SWING = 0.4
+_CYCLE = 2.7
 _DRAWN = 6  # candidates drawn for each arrival of a drifting mix
 
 
@@ -93,7 +95,11 @@ class Source:
             arrivals=ArrivalsConfig(weight="sessions"),
             platform=PlatformConfig(model=model),
         )
-        self.n, self.k, self.beta, self.cost, self.seed = n, k, beta, cost, seed
+        self.n = n
+        self.k = k
+        self.beta = beta
+        self.cost = cost
+        self.seed = seed
         self._world = build_world(config)
         self._model = initial_model(config, self._world.past, seed)
         past = self._world.past
@@ -135,15 +141,15 @@ class Source:
         if mix == "drifting":
             rows = self._mixed(self._mainstream[schedule.log_user[schedule.slot]], period)
         visits = schedule.visits(self._logged_past.counts)
-        whole = PastStates.of_round(
+        all_states = PastStates.of_round(
             PastRound(period, schedule, Histories(schedule, self._logged_past)), visits
         )
         past = dataclasses.replace(
-            whole,
-            id=whole.id[rows],
-            tick=whole.tick[rows],
-            user=whole.user[rows],
-            states=lambda some: whole.states(rows[some]),
+            all_states,
+            id=all_states.id[rows],
+            tick=all_states.tick[rows],
+            user=all_states.user[rows],
+            states=lambda visit_rows: all_states.states(rows[visit_rows]),
             visits=visits.rows(rows),
         )
         scored = list(
@@ -161,8 +167,8 @@ class Source:
 
     def _mixed(self, mainstream: NDArray[np.bool_], period: int) -> NDArray[np.int64]:
         """(N,) candidates such that the share of mainstream users moves as a wave within and over the periods."""
-        when = period + np.arange(self.n) / self.n
-        share = 0.5 + _SWING * np.sin(2 * np.pi * when / _CYCLE)
+        time = period + np.arange(self.n) / self.n
+        share = 0.5 + _SWING * np.sin(2 * np.pi * time / _CYCLE)
         wanted = rng.uniform(self.seed, rng.Purpose.ARRIVALS, 20, period + 1, np.arange(self.n)) < share
         rows = np.empty(self.n, np.int64)
         for group in (False, True):

@@ -49,7 +49,8 @@ class Stale:
     barrier_every = None
 
     def __init__(self) -> None:
-        self._moving, self._frozen = make_agent(MOVING), make_agent(FROZEN)
+        self._moving = make_agent(MOVING)
+        self._frozen = make_agent(FROZEN)
 
     def begin_round(self, view: RoundView) -> None:
         """Both set their prices."""
@@ -99,22 +100,22 @@ def main() -> None:
     names = [control.name for control in CONTROLS]
     parser.add_argument("--only", choices=names, nargs="+", default=names)
     parser.add_argument("--out", type=Path, default=Path("runs/ope-controls"))
-    given = parser.parse_args()
-    for control in (one for one in CONTROLS if one.name in given.only):
+    options = parser.parse_args()
+    for control in (control for control in CONTROLS if control.name in options.only):
         config = override(find_scenario("closed-loop"), _SMALL | control.settings, origin="settings")
-        folder = given.out / control.name
+        folder = options.out / control.name
         if kept(folder) is None:
             scenarios.compare(config, list(control.logged), seeds=1, frozen=[], certify=False, out=folder)
         for logged in control.logged:
-            done = scenarios.ope(folder, control.target, logged=logged, seeds=given.seeds, workers=1)
-            found = summary(done.table)
+            evaluation = scenarios.ope(folder, control.target, logged=logged, seeds=options.seeds, workers=1)
+            figures = summary(evaluation.table)
             for part in control.parts:
-                print("\n".join(_told(control.name, found[found["part"] == part])), flush=True)
+                print("\n".join(_lines_of_part(control.name, figures[figures["part"] == part])), flush=True)
 
 
-def _told(name: str, found: pd.DataFrame) -> list[str]:
+def _lines_of_part(name: str, figures: pd.DataFrame) -> list[str]:
     """What is said of a part of a log, and a row an estimator."""
-    first = found.iloc[0]
+    first = figures.iloc[0]
     said = (
         f"{name}, {first['part']}: {first['target']} from the log of {first['logged']}; truth {first['truth']:.3f}, "
         f"own world − states of the log {first['moved']:+.4f}, support {first['support']:.1%}"
@@ -122,7 +123,7 @@ def _told(name: str, found: pd.DataFrame) -> list[str]:
     rows = (
         f"| `{row['estimator']}` | {row['bias']:+.3f} ±{row['half']:.3f} | {row['rmse']:.3f} | {row['coverage']:.1%} | "
         f"{row['effective']:.0f} |"
-        for row in found.to_dict("records")
+        for row in figures.to_dict("records")
     )
     return [said, *rows]
 

@@ -59,7 +59,8 @@ POINTS: dict[str, dict[str, object]] = {
     "bag truth": {"consumer.hidden.rho": 0.0, "consumer.truth": "bag"},
 }
 """Points of the map by name: hidden is 1 − ρ."""
-EARLY, EARLY_ROUNDS = "rim-feedback, early", 0.2
+EARLY = "rim-feedback, early"
+EARLY_ROUNDS = 0.2
 ARMS: dict[str, tuple[str, float]] = {
     "relevance": ("relevance", 0.0),
     "epsilon-greedy": ("epsilon-greedy", 0.0),
@@ -94,8 +95,10 @@ def arm_of(name: str, rounds: int) -> Agent:
 
 def written(agent_name: str, place: Path, rounds: int) -> None:
     """Log of what visitors without a past consume in the base market."""
-    own = {"arrivals.kind": "hawkes", "arrivals.history": "none", "platform.log_window.warmup": "none"}
-    changes = BASE | POINTS["hidden 1 (base)"] | own | {"rounds": rounds, "platform.log_window.rounds": None}
+    no_history = {"arrivals.kind": "hawkes", "arrivals.history": "none", "platform.log_window.warmup": "none"}
+    changes = (
+        BASE | POINTS["hidden 1 (base)"] | no_history | {"rounds": rounds, "platform.log_window.rounds": None}
+    )
     agent = make_agent(agent_name)
     market = market_for(agent, override(find_scenario("closed-loop"), changes), seeds=Seeds.all(0))
     while not market.done:
@@ -115,7 +118,8 @@ def played(point: str, arm: str, seed: int, rounds: int) -> dict[str, object]:
     config = override(find_scenario("closed-loop"), changes)
     agent = arm_of(arm, rounds)
     market = market_for(agent, config, seeds=Seeds.all(seed))
-    utility, looks = np.empty(rounds), np.empty(rounds)
+    utility = np.empty(rounds)
+    looks = np.empty(rounds)
     while not market.done:
         number = market.round
         on = arm != EARLY or number < EARLY_ROUNDS * rounds
@@ -137,8 +141,8 @@ def played(point: str, arm: str, seed: int, rounds: int) -> dict[str, object]:
 
 def gain_of(table: pd.DataFrame, point: str, arm: str, column: str) -> Interval:
     """Gain of an arm over ``relevance``, in per cent, over paired seeds."""
-    own = table[table["point"] == point].pivot_table(index="seed", columns="arm", values=column)
-    return mean_interval(list((100 * (own[arm] / own["relevance"] - 1)).dropna()))
+    by_arm = table[table["point"] == point].pivot_table(index="seed", columns="arm", values=column)
+    return mean_interval(list((100 * (by_arm[arm] / by_arm["relevance"] - 1)).dropna()))
 
 
 def payback_map(table: pd.DataFrame) -> pd.DataFrame:
@@ -152,8 +156,8 @@ def payback_map(table: pd.DataFrame) -> pd.DataFrame:
             gain = gain_of(table, point, arm, column)
             if gain.low is None:  # one seed
                 continue
-            told = f"{gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"
-            cells.setdefault(f"{point}, {column}", {})[arm] = told
+            interval = f"{gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"
+            cells.setdefault(f"{point}, {column}", {})[arm] = interval
     return pd.DataFrame(cells).T
 
 
@@ -162,16 +166,16 @@ def prices_of_looks(table: pd.DataFrame) -> pd.DataFrame:
     guaranteed = table[table["looks"] > 0]
     weights = position_weights(ConsumerConfig().position_decay, ScenarioConfig().slate).sum()
     rows = {}
-    for (point, arm), own in guaranteed.groupby(["point", "arm"], sort=False):
+    for (point, arm), arm_rows in guaranteed.groupby(["point", "arm"], sort=False):
         plain = table[(table["point"] == point) & (table["arm"] == "relevance")].set_index("seed")[
             "discounted"
         ]
-        lost = (plain - own.set_index("seed")["discounted"]).dropna()
-        price = mean_interval(list(lost * own["arrivals"].iloc[0] / own["looks"].iloc[0]))
+        lost = (plain - arm_rows.set_index("seed")["discounted"]).dropna()
+        price = mean_interval(list(lost * arm_rows["arrivals"].iloc[0] / arm_rows["looks"].iloc[0]))
         if price.low is None:
             continue
-        told = f"{price.mean:.4f} [{price.low:.4f}, {price.high:.4f}]"
-        rows[f"{point}, {arm}"] = {"price": told, "average": f"{plain.mean() / weights:.4f}"}
+        interval = f"{price.mean:.4f} [{price.low:.4f}, {price.high:.4f}]"
+        rows[f"{point}, {arm}"] = {"price": interval, "average": f"{plain.mean() / weights:.4f}"}
     return pd.DataFrame(rows).T
 
 
@@ -210,15 +214,15 @@ def main() -> None:
         print(as_markdown("Consumptions per examined exposure", prices_of_looks(table)))
         return
     torch.set_num_threads(1)
-    done = set()
+    finished = set()
     if options.table.exists():
-        done = set(
+        finished = set(
             pd.read_csv(options.table)[["point", "arm", "seed", "rounds"]].itertuples(index=False, name=None)
         )
     for seed in map(int, options.seeds.split(",")):
         for point in options.only.split("; "):
             for arm in options.arms.split("; "):
-                if (point, arm, seed, options.rounds) not in done:
+                if (point, arm, seed, options.rounds) not in finished:
                     row = pd.DataFrame([played(point, arm, seed, options.rounds)])
                     row.to_csv(options.table, mode="a", header=not options.table.exists(), index=False)
 

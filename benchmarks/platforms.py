@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["biases", "fast", "still"]
 
 AGENTS = ("relevance", "rim-feedback")
-THREE, LARGE, WHOLE = "three rounds, topped up", "three rounds, topped up to 15,000 events", "whole log"
+THREE = "three rounds, topped up"
+LARGE = "three rounds, topped up to 15,000 events"
+WHOLE = "whole log"
 WINDOWS = {
     THREE: {"rounds": 3, "warmup": "top-up", "size": 3000},
     LARGE: {"rounds": 3, "warmup": "top-up", "size": 15_000},
@@ -58,8 +60,8 @@ class _Biases(Bag):
     """Bag whose updates learn biases alone."""
 
     def _updated(self, log: EventLog) -> Arrays:
-        found = super()._updated(log)
-        return found | {name: self.served(name).cpu().numpy() for name in ("read", "predicted")}
+        arrays = super()._updated(log)
+        return arrays | {name: self.served(name).cpu().numpy() for name in ("read", "predicted")}
 
 
 def biases(seed: int, device: str) -> IntensityModel:
@@ -93,9 +95,11 @@ class _Watched:
     """Agent whose predictions for shown items are kept."""
 
     def __init__(self, name: str, examination: Floats) -> None:
-        self._agent, self._examination = make_agent(name), examination
+        self._agent = make_agent(name)
+        self._examination = examination
         self.predicted: list[Floats] = []
-        self.name, self.order_free = self._agent.name, self._agent.order_free
+        self.name = self._agent.name
+        self.order_free = self._agent.order_free
         self.barrier_every = self._agent.barrier_every
         self.needs_history = True
         self.first: list[Floats] = []
@@ -118,7 +122,9 @@ def played(config: ScenarioConfig, name: str, seed: int) -> Outcome:
     """Late half of a market."""
     agent = _Watched(name, config.consumer.position_decay ** np.arange(config.slate))
     market = market_for(agent, config, seeds=Seeds.all(seed))
-    consumed, events, begin = [], np.zeros((2, 2)), 0.0
+    consumed = []
+    events = np.zeros((2, 2))
+    begin = 0.0
     while not market.done:
         number = market.round
         if number == 1:  # the first round compiles and has no retraining before it
@@ -127,12 +133,13 @@ def played(config: ScenarioConfig, name: str, seed: int) -> Outcome:
         taken = market.closed.pop().ledger.consumed.sum(1)
         if number >= config.rounds // 2:
             consumed.append(taken.mean())
-            first, predicted = np.concatenate(agent.first), np.concatenate(agent.predicted)
-            came = taken[np.concatenate(agent.index)]
+            first = np.concatenate(agent.first)
+            predicted = np.concatenate(agent.predicted)
+            consumed_rows = taken[np.concatenate(agent.index)]
             for kind, rows in enumerate((first, ~first)):
-                events[kind] += predicted[rows].sum(), came[rows].sum()
-        for kept in (agent.first, agent.predicted, agent.index):
-            kept.clear()
+                events[kind] += predicted[rows].sum(), consumed_rows[rows].sum()
+        for record in (agent.first, agent.predicted, agent.index):
+            record.clear()
     return Outcome(float(np.mean(consumed)), events, (time.process_time() - begin) / (config.rounds - 1))
 
 
@@ -151,17 +158,17 @@ class Candidate(NamedTuple):
 def judged(name: str, config: ScenarioConfig, seeds: int) -> Candidate:
     """Candidate over some seeds."""
     outcomes = [[played(config, agent, seed) for seed in range(seeds)] for agent in AGENTS]
-    events = np.array([np.sum([one.events for one in of], axis=0) for of in outcomes])
+    events = np.array([np.sum([outcome.events for outcome in of], axis=0) for of in outcomes])
     ratio = np.abs(np.log(events[..., 0] / events[..., 1]))
-    consumed = np.array([[one.consumed for one in of] for of in outcomes])
-    seconds = sum(float(np.median([one.seconds for one in of])) for of in outcomes)
+    consumed = np.array([[outcome.consumed for outcome in of] for of in outcomes])
+    seconds = sum(float(np.median([outcome.seconds for outcome in of])) for of in outcomes)
     return Candidate(name, consumed, float(np.exp(ratio.max())), seconds)
 
 
-def dominates(one: Candidate, other: Candidate) -> bool:
+def dominates(candidate: Candidate, rival: Candidate) -> bool:
     """True if ``one`` is as good everywhere and better somewhere."""
-    gain = [mean_interval(list(row)) for row in one.consumed - other.consumed]
-    factors = one.calibration / other.calibration, one.seconds / other.seconds
+    gain = [mean_interval(list(row)) for row in candidate.consumed - rival.consumed]
+    factors = candidate.calibration / rival.calibration, candidate.seconds / rival.seconds
     better = [part.low > 0 for part in gain] + [factor < 1 / 1.1 for factor in factors]
     worse = [part.high < 0 for part in gain] + [factor > 1.1 for factor in factors]
     return any(better) and not any(worse)
@@ -179,7 +186,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     base = override(find_scenario("closed-loop"), {"data.source": options.log, "rounds": options.rounds})
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     print(
         "| model | log window | `relevance` | `rim-feedback` | calibration | CPU s a round |\n"
         "|---|---|---:|---:|---:|---:|"
@@ -189,21 +196,22 @@ def main() -> None:
             changes = {"platform.model": model} | {
                 f"platform.log_window.{key}": value for key, value in fields.items()
             }
-            one = judged(f"{model}, {window}", override(base, changes), options.seeds)
-            found.append(one)
+            candidate = judged(f"{model}, {window}", override(base, changes), options.seeds)
+            candidates.append(candidate)
             cells = [
                 f"{part.mean:.3f} ±{part.high - part.mean:.3f}"
-                for part in map(mean_interval, one.consumed.tolist())
+                for part in map(mean_interval, candidate.consumed.tolist())
             ]
-            told = " | ".join(cells)
+            row = " | ".join(cells)
             print(
-                f"| `{model.rpartition(':')[2]}` | {window} | {told} | {one.calibration:.2f} | {one.seconds:.2f} |",
+                f"| `{model.rpartition(':')[2]}` | {window} | {row} "
+                f"| {candidate.calibration:.2f} | {candidate.seconds:.2f} |",
                 flush=True,
             )
-    for one in found:
-        by = [other.name for other in found if dominates(other, one)]
+    for candidate in candidates:
+        by = [rival.name for rival in candidates if dominates(rival, candidate)]
         said = f"dominated by {by[0]} and {len(by) - 1} others" if by else "not dominated"
-        print(f"\n{one.name}: {said}")
+        print(f"\n{candidate.name}: {said}")
 
 
 if __name__ == "__main__":

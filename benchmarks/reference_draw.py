@@ -31,7 +31,8 @@ from rimsim.scenarios.kinds.backtest.tasks import (
 )
 
 _COLUMNS = ["user", "item", "value", "time"]
-_SHUFFLE, _GROUPS = 0, 888
+_SHUFFLE = 0
+_GROUPS = 888
 
 
 def reference_split(path: str) -> LogSplit:
@@ -46,21 +47,22 @@ def reference_split(path: str) -> LogSplit:
     span = rows.groupby("user")["time"].agg(["min", "max"])
     in_a = span.index.isin(span.sample(frac=0.5, random_state=_GROUPS).index)
     horizon = float((span["max"] - span["min"]).quantile(0.5))
-    kept = log.rows(_pairs(log, rows))
+    drawn = log.rows(_pairs(log, rows))
     first = np.full(log.n_users, np.inf)
-    np.minimum.at(first, kept.user, kept.time)
+    np.minimum.at(first, drawn.user, drawn.time)
     start = first + horizon
     place = {int(user): row for row, user in enumerate(log.users["id"])}
     group_a, group_b = (np.sort([place[int(user)] for user in span.index[mask]]) for mask in (in_a, ~in_a))
-    train = kept.rows(~((kept.time >= start[kept.user]) & np.isin(kept.user, group_b)))
-    return assembled(kept, train, group_b, start[group_b], group_a, start[group_a], (), horizon)
+    train = drawn.rows(~((drawn.time >= start[drawn.user]) & np.isin(drawn.user, group_b)))
+    return assembled(drawn, train, group_b, start[group_b], group_a, start[group_a], (), horizon)
 
 
 def _pairs(log: EventLog, rows: pd.DataFrame) -> np.ndarray:
     """(n,) which events of the log are among the rows; nobody rates a film twice."""
-    users, items = (log.users["id"].astype(int), log.items["id"].astype(int))
-    found = pd.MultiIndex.from_arrays([users.to_numpy()[log.user], items.to_numpy()[log.item]])
-    return np.asarray(found.isin(pd.MultiIndex.from_frame(rows[["user", "item"]])), bool)
+    users = log.users["id"].astype(int)
+    items = log.items["id"].astype(int)
+    pairs = pd.MultiIndex.from_arrays([users.to_numpy()[log.user], items.to_numpy()[log.item]])
+    return np.asarray(pairs.isin(pd.MultiIndex.from_frame(rows[["user", "item"]])), bool)
 
 
 def main() -> None:
@@ -71,19 +73,21 @@ def main() -> None:
     parser.add_argument("path", help="a zip with ratings.dat")
     parser.add_argument("--models", default="transformer-hp,transformer,gru-hp,gru")
     parser.add_argument("--seeds", type=int, default=1, help="seeds of the models; the draw is one")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    config = BacktestConfig(models=tuple(given.models.split(",")), prices="seen")
-    split = reference_split(given.path)
-    k, c = math.ceil(0.01 * split.n_known), math.ceil(0.01 * len(split.test.user))
+    config = BacktestConfig(models=tuple(options.models.split(",")), prices="seen")
+    split = reference_split(options.path)
+    k = math.ceil(0.01 * split.n_known)
+    c = math.ceil(0.01 * len(split.test.user))
     sizes = f"{len(split.test.user)} users x {split.n_known} items, {len(split.train)} training events"
     print(f"{sizes}, {len(split.targets.key)} targets, k {k}, c {c}", flush=True)
-    for seed in range(given.seeds):
+    for seed in range(options.seeds):
         models = Models(split, config, seed, lambda line: print(line, flush=True))
-        for found in models.reports():
-            print("\n".join(f"seed {seed}: {found.part}: {line}" for line in found.lines), flush=True)
+        for report in models.reports():
+            print("\n".join(f"seed {seed}: {report.part}: {line}" for line in report.lines), flush=True)
         for name in config.models:
-            scores, rate = models.test(name), models.judging_rate(name)
+            scores = models.test(name)
+            rate = models.judging_rate(name)
             item = item_recommendation(scores, split, k, seed)
             user = user_recommendation(scores, split, c, seed)
             pricing = Pricing(seed, config.tol, config.dither)

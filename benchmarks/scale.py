@@ -60,42 +60,44 @@ def main() -> None:
     parser.add_argument("--model", default="bag-visits", help="the platform's model (default bag-visits)")
     parser.add_argument("--out", type=Path, help="folder of the tables; default runs/scale-TIME")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    sizes = given.sizes or ["S"]
-    if given.one:
-        json.dump(_measured(given.what, sizes[0], given.model), sys.stdout)
+    sizes = options.sizes or ["S"]
+    if options.one:
+        json.dump(_measured(options.what, sizes[0], options.model), sys.stdout)
         return
-    report = Report(given.out or Path("runs") / time.strftime("scale-%Y%m%d-%H%M%S"), "Replay and large logs")
-    rows = [_alone(given.what, size, given.model) for size in sizes]
-    report.table(given.what, f"{given.what}, {given.model}", rows)
-    for (one, small), (other, large) in pairwise(zip(sizes, rows, strict=True)):
-        if "CPU s" in small and one in SIZES and other in SIZES:
-            grown = SIZES[other].events / SIZES[one].events
+    report = Report(
+        options.out or Path("runs") / time.strftime("scale-%Y%m%d-%H%M%S"), "Replay and large logs"
+    )
+    rows = [_alone(options.what, size, options.model) for size in sizes]
+    report.table(options.what, f"{options.what}, {options.model}", rows)
+    for (size, small), (next_size, large) in pairwise(zip(sizes, rows, strict=True)):
+        if "CPU s" in small and size in SIZES and next_size in SIZES:
+            grown = SIZES[next_size].events / SIZES[size].events
             slope = np.log(float(str(large["CPU s"])) / float(str(small["CPU s"]))) / np.log(grown)
-            report.say(f"From {one} to {other} CPU seconds grow with events to the power {slope:.2f}.")
+            report.say(f"From {size} to {next_size} CPU seconds grow with events to the power {slope:.2f}.")
 
 
-def _alone(what: str, size: str, model: str) -> Mapping[str, object]:
+def _alone(measurement: str, size: str, model: str) -> Mapping[str, object]:
     """One measurement in a process of its own, with an empty cache of fits."""
     with tempfile.TemporaryDirectory() as cache:
-        if size in SIZES and what != "environment":
+        if size in SIZES and measurement != "environment":
             log_file(size)  # the log itself is kept
         environment = os.environ | {"OMP_NUM_THREADS": "1", "RIMSIM_SCALE_CACHE": cache}
-        command = [sys.executable, __file__, what, size, "--model", model, "--one"]
-        found = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    row: dict[str, object] = json.loads(found.stdout.splitlines()[-1])
+        command = [sys.executable, __file__, measurement, size, "--model", model, "--one"]
+        interpreter = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    row: dict[str, object] = json.loads(interpreter.stdout.splitlines()[-1])
     return row
 
 
-def _measured(what: str, size: str, model: str) -> dict[str, object]:
-    source = "" if what == "environment" else str(log_file(size))
+def _measured(measurement: str, size: str, model: str) -> dict[str, object]:
+    source = "" if measurement == "environment" else str(log_file(size))
     os.environ["RIMSIM_CACHE"] = os.environ["RIMSIM_SCALE_CACHE"]
-    if what == "environment":
+    if measurement == "environment":
         return _environment(model)
-    if what == "engine":
+    if measurement == "engine":
         return _engine(size, source, model)
-    return _compared(what, size, source, model)
+    return _compared(measurement, size, source, model)
 
 
 def _environment(model: str) -> dict[str, object]:
@@ -104,7 +106,7 @@ def _environment(model: str) -> dict[str, object]:
     (seen, _), first = timed(lambda: env.reset(seed=0))
     steps, took, alone = _episode(env, seen)
     (seen, _), again = timed(lambda: env.reset(seed=1))
-    more, took_again, alone_again = _episode(env, seen)
+    more_steps, took_again, alone_again = _episode(env, seen)
     return {
         "model": model,
         "items": len(seen["relevance"]),
@@ -114,19 +116,22 @@ def _environment(model: str) -> dict[str, object]:
         "make, s": making,
         "first reset, s": first,
         "next reset, s": again,
-        "then steps / CPU s": more / took_again,
-        "alone": more / alone_again,
+        "then steps / CPU s": more_steps / took_again,
+        "alone": more_steps / alone_again,
     }
 
 
 def _episode(env: gymnasium.Env[Any, Any], seen: Any) -> tuple[int, float, float]:
     """Steps of an episode, its CPU seconds, and those without choosing slates."""
-    steps, choosing, done, start = 0, 0.0, False, time.process_time()
-    while not done:
+    steps = 0
+    choosing = 0.0
+    is_over = False
+    start = time.process_time()
+    while not is_over:
         begin = time.process_time()
         slate = np.argpartition(seen["relevance"], -10)[-10:]
         choosing += time.process_time() - begin
-        seen, _, done, _, _ = env.step(slate)
+        seen, _, is_over, _, _ = env.step(slate)
         steps += 1
     took = time.process_time() - start
     return steps, took, took - choosing

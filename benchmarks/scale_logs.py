@@ -98,11 +98,14 @@ def _of_users(
     item = _items(user, rank, source)
     _, first = np.unique(user * len(rank) + item, return_index=True)
     first.sort()
-    user, item = user[first], item[first]
+    user = user[first]
+    item = item[first]
     wanted = np.arange(len(user)) - np.searchsorted(user, np.arange(len(count)))[user] < count[user]
-    user, item = user[wanted], item[wanted]
+    user = user[wanted]
+    item = item[wanted]
     begins = (source.random(len(user)) < 1.0 / _SESSION) | np.diff(user, prepend=-1).astype(bool)
-    session, place = np.cumsum(begins) - 1, np.flatnonzero(begins)
+    session = np.cumsum(begins) - 1
+    place = np.flatnonzero(begins)
     number = np.bincount(user[place], minlength=len(count))
     stretch = np.clip(_CALENDAR * source.random(len(count)) ** 4, number * _DAY, _CALENDAR)
     begin = _CALENDAR * source.random(len(count))

@@ -15,7 +15,8 @@ from scipy.stats import spearmanr
 from rimsim.config import Seeds, find_scenario, override
 from rimsim.market import Market, Needs
 
-GROUNDS, TRUTHS = ("visits", "hp"), ("factors", "bag")
+GROUNDS = ("visits", "hp")
+TRUTHS = ("factors", "bag")
 
 
 def compared(ground: str, truth: str, seed: int) -> tuple[float, float, float, float, float]:
@@ -24,17 +25,19 @@ def compared(ground: str, truth: str, seed: int) -> tuple[float, float, float, f
     market = Market(
         override(find_scenario("closed-loop"), changes), seeds=Seeds.all(seed), needs=Needs(future=True)
     )
-    model, true, first = [], [], []
+    model = []
+    true = []
+    first = []
     for states in market.round_view().audience or ():
         visits = market.open.visits(states.row)
         model.append(states.ground_intensity.numpy())
         true.append(market.consumer.true_intensity(visits).double().sum(1).numpy())
         rows, _ = visits.histories.consumed(visits.slot)
         first.append(np.bincount(rows, minlength=len(visits)) == 0)
-    found, wanted, is_first = (np.concatenate(part) for part in (model, true, first))
-    ratios = [float(found[some].sum() / wanted[some].sum()) for some in (is_first, ~is_first)]
-    later = spearmanr(found[~is_first], wanted[~is_first]).statistic
-    return float(spearmanr(found, wanted).statistic), float(later), *ratios, float(is_first.mean())
+    intensity, wanted, is_first = (np.concatenate(part) for part in (model, true, first))
+    ratios = [float(intensity[rows].sum() / wanted[rows].sum()) for rows in (is_first, ~is_first)]
+    later = spearmanr(intensity[~is_first], wanted[~is_first]).statistic
+    return float(spearmanr(intensity, wanted).statistic), float(later), *ratios, float(is_first.mean())
 
 
 def main() -> None:

@@ -109,25 +109,25 @@ def deviance(rate: NDArray[np.float64], count: NDArray[np.int64]) -> float:
     return float(2 * np.mean(count * np.log(count / rate) - (count - rate)))
 
 
-def figures(found: Judged, name: str) -> list[float]:
+def figures(sessions: Judged, name: str) -> list[float]:
     """Σλ / Σ events, deviance and rank correlation of first and of later sessions, rank correlation of all."""
     row = []
-    for which in (found.first, ~found.first):
-        part = found.take(which)
+    for rows in (sessions.first, ~sessions.first):
+        part = sessions.take(rows)
         if len(part.count) == 0:
             row += [np.nan] * 3
             continue
         rate = part.rates[name]
         row += [rate.sum() / part.count.sum(), deviance(rate, part.count), spearman(rate, part.count)]
-    return [*row, spearman(found.rates[name], found.count)]
+    return [*row, spearman(sessions.rates[name], sessions.count)]
 
 
-def means(found: Judged) -> Judged:
+def means(sessions: Judged) -> Judged:
     """The same with the judged sessions' own means as λ of every model."""
-    rate = np.zeros(len(found.count))
-    for which in (found.first, ~found.first):
-        rate[which] = found.count[which].mean() if which.any() else 0.0
-    return replace(found, rates=dict.fromkeys(GROUNDS, rate))
+    rate = np.zeros(len(sessions.count))
+    for rows in (sessions.first, ~sessions.first):
+        rate[rows] = sessions.count[rows].mean() if rows.any() else 0.0
+    return replace(sessions, rates=dict.fromkeys(GROUNDS, rate))
 
 
 def line(cut: str, name: str, row: list[float]) -> str:
@@ -144,23 +144,23 @@ def line(cut: str, name: str, row: list[float]) -> str:
     return f"| {cut} | `{name}` | " + " | ".join(cells).replace("nan", "") + " |"
 
 
-def differences(found: Judged) -> str:
+def differences(sessions: Judged) -> str:
     """Visits less Hawkes-Poisson on later and on all sessions, with standard errors over users."""
 
     def measured(part: Judged) -> list[float]:
         rows = [figures(part, name) for name in ("visits", "hp")]
         return [rows[0][column] - rows[1][column] for column in (4, 5, 6)]
 
-    order = np.argsort(found.user, kind="stable")
-    users, begin = np.unique(found.user[order], return_index=True)
+    order = np.argsort(sessions.user, kind="stable")
+    users, begin = np.unique(sessions.user[order], return_index=True)
     rows = np.split(order, begin[1:])
     source = generator(1, Purpose.MEASURE, len(users))
     drawn = [
-        measured(found.take(np.concatenate([rows[i] for i in source.integers(0, len(users), len(users))])))
+        measured(sessions.take(np.concatenate([rows[i] for i in source.integers(0, len(users), len(users))])))
         for _ in range(DRAWS)
     ]
     words = ("deviance, later", "Spearman, later", "Spearman, all")
-    pairs = zip(words, measured(found), np.std(drawn, axis=0), strict=True)
+    pairs = zip(words, measured(sessions), np.std(drawn, axis=0), strict=True)
     return "; ".join(f"{word} {value:+.3f} ±{error:.3f}" for word, value, error in pairs)
 
 
@@ -177,7 +177,8 @@ def main() -> None:
     sessions = log.sessions()
     is_first = np.zeros(len(sessions), bool)
     is_first[np.unique(sessions.user, return_index=True)[1]] = True
-    first, later = sessions.count[is_first], sessions.count[~is_first]
+    first = sessions.count[is_first]
+    later = sessions.count[~is_first]
     print(f"{len(log):,} events, {log.n_users:,} users;", end=" ")
     print(
         f"{len(first):,} first sessions of {first.mean():.1f}, {len(later):,} later ones of {later.mean():.1f} events\n"
@@ -185,13 +186,13 @@ def main() -> None:
     print("| cut | λ | Σλ/Σn, first | later | deviance, first | later | Spearman, later | all |")
     print("|---|---|---:|---:|---:|---:|---:|---:|")
     judged = list(cuts(log))
-    for cut, found in judged:
+    for cut, cut_sessions in judged:
         for name in GROUNDS:
-            print(line(cut, name, figures(found, name)))
-        print(line(cut, "its means", figures(means(found), "visits")).replace("`", ""))
+            print(line(cut, name, figures(cut_sessions, name)))
+        print(line(cut, "its means", figures(means(cut_sessions), "visits")).replace("`", ""))
     print("\nvisits − hp, ± standard error over users:\n")
-    for cut, found in judged:
-        print(f"* {cut}, {len(found.count):,} sessions: {differences(found)}")
+    for cut, cut_sessions in judged:
+        print(f"* {cut}, {len(cut_sessions.count):,} sessions: {differences(cut_sessions)}")
     print("\nλ by tenths and the mean events that followed, cut by users:\n")
     for name in ("visits", "hp"):
         tenths = count_calibration(judged[1][1].rates[name], judged[1][1].count).deciles

@@ -68,30 +68,30 @@ def main() -> None:
     )
     parser.add_argument("--log", action="store_true", help="beside: write the table into the log, too")
     parser.add_argument("--rounds", type=int, default=20, help="million: rounds that the arrivals come in")
-    given = parser.parse_args()
-    if given.log and given.what != "beside":
+    options = parser.parse_args()
+    if options.log and options.what != "beside":
         parser.error("--log is only for beside")
     torch.set_num_threads(1)
-    out = given.out or Path("runs") / time.strftime("bench-%Y%m%d-%H%M%S")
-    if given.what == "million":
-        million(Report(out, "A million arrivals in one process"), given.rounds)
+    out = options.out or Path("runs") / time.strftime("bench-%Y%m%d-%H%M%S")
+    if options.what == "million":
+        million(Report(out, "A million arrivals in one process"), options.rounds)
         return
-    report = Report(out, "Speed of the market", LOG / "speed.md" if given.log else None)
-    sizes = SIZES[:1] if given.small else SIZES
-    if given.what == "beside":
-        beside(report, sizes, given.repeats, peers=given.peers)
+    report = Report(out, "Speed of the market", LOG / "speed.md" if options.log else None)
+    sizes = SIZES[:1] if options.small else SIZES
+    if options.what == "beside":
+        beside(report, sizes, options.repeats, peers=options.peers)
         return
-    paths(report, sizes, given.repeats)
-    beside(report, sizes, given.repeats, peers=given.peers)
-    stages(report, sizes, given.repeats)
+    paths(report, sizes, options.repeats)
+    beside(report, sizes, options.repeats, peers=options.peers)
+    stages(report, sizes, options.repeats)
     whole(report, sizes[-1])
-    yardstick(report, sizes, given.repeats)
+    yardstick(report, sizes, options.repeats)
     growth(report)
     report.say(f"Saved in {out}.")
 
 
 def _rate(played: list[Played]) -> float:
-    return statistics.median(one.rate for one in played)
+    return statistics.median(episode.rate for episode in played)
 
 
 def paths(report: Report, sizes: tuple[tuple[int, int], ...], repeats: int) -> None:
@@ -127,8 +127,8 @@ def paths(report: Report, sizes: tuple[tuple[int, int], ...], repeats: int) -> N
                         "of single": rate / base,
                         "arrivals / CPU s": rate,
                         "µs an arrival": 1e6 / rate,
-                        "prices, s": max(one.prices for one in played),
-                        "round's end, s": statistics.median(one.ends for one in played),
+                        "prices, s": max(episode.prices for episode in played),
+                        "round's end, s": statistics.median(episode.ends for episode in played),
                         "peak memory, MiB": memory[way],
                     }
                 )
@@ -164,10 +164,10 @@ def beside(report: Report, sizes: tuple[tuple[int, int], ...], repeats: int, *, 
     python = peer_python() if peers else "sardine-rec is measured with --peers"
     made_up = {f"clones, {users:,} users": (partial(single, scenario(users, m)), m) for users, m in sizes}
     embedded = {
-        name: (lambda *given, name=name: built_in(name, *given)[0], built_in(name, AGENTS[0], 0)[1])
+        name: (lambda *arguments, name=name: built_in(name, *arguments)[0], built_in(name, AGENTS[0], 0)[1])
         for name in ("closed-loop", "online-match")
     }
-    for what, (play, items) in (embedded | made_up).items():
+    for scenario_name, (play, items) in (embedded | made_up).items():
         ours: dict[str, list[float]] = {name: [] for name in AGENTS[:2]}
         theirs: dict[str, list[float]] = {name: [] for name in AGENTS[:2]}
         for seed in range(repeats):
@@ -178,18 +178,20 @@ def beside(report: Report, sizes: tuple[tuple[int, int], ...], repeats: int, *, 
                     theirs[name].append(rate)
         for name, rates in ours.items():
             mine = statistics.median(rates)
-            rows.append(_beside(f"rimsim, single environment, {what}", items, name, mine, float("nan")))
+            rows.append(
+                _beside(f"rimsim, single environment, {scenario_name}", items, name, mine, float("nan"))
+            )
             if theirs[name]:
-                other = statistics.median(theirs[name])
-                rows.append(_beside("sardine-rec", items, name, other, mine / other))
+                their_rate = statistics.median(theirs[name])
+                rows.append(_beside("sardine-rec", items, name, their_rate, mine / their_rate))
     report.table("beside", "Beside others, in the same run", rows)
     if not isinstance(python, Path):
         report.say(f"Not measured: {python}.")
 
 
-def _beside(what: str, items: int, policy: str, rate: float, ratio: float) -> dict[str, object]:
+def _beside(scenario_name: str, items: int, policy: str, rate: float, ratio: float) -> dict[str, object]:
     return {
-        "what": what,
+        "what": scenario_name,
         "items": f"{items:,}",
         "policy": policy,
         "steps / CPU s": rate,
@@ -269,7 +271,8 @@ def yardstick(report: Report, sizes: tuple[tuple[int, int], ...], repeats: int) 
         mark = market.model.mark if isinstance(market.model, RIM) else None
         if not isinstance(mark, GRU):
             raise TypeError(f"the market's mark model is a {type(mark).__name__}; expected a GRU")
-        vectors, bias = mark.network.item.detach(), mark.network.bias.detach()
+        vectors = mark.network.item.detach()
+        bias = mark.network.bias.detach()
         past = market.world.past
         states = UserStates.of(past, np.arange(BLOCK), np.full(BLOCK, market.world.opening))
         hidden = mark.encode(states)[0]
@@ -304,14 +307,14 @@ def growth(report: Report) -> None:
         for config in configs:
             played = engine(config, "relevance", 3)[1:] if way == "engine" else _singles(config)
             costs.append(1e6 / _rate(played))
-        found = float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
+        exponent = float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
         rows.append(
             {
                 "way": way,
                 "grows": of,
                 "from": f"{sizes[0]:,}",
                 "to": f"{sizes[-1]:,}",
-                "slope": found,
+                "slope": exponent,
                 "µs an arrival": " → ".join(f"{cost:.0f}" for cost in costs),
             }
         )
@@ -327,15 +330,15 @@ def growth(report: Report) -> None:
             way,
         )
     played = engine(scenario(500, 850, rounds=17), "relevance", 16)[1:]
-    costs = [1e6 / one.rate for one in played]
-    found = float(np.polyfit(np.log(np.arange(2, 17)), np.log(costs), 1)[0])
+    costs = [1e6 / episode.rate for episode in played]
+    exponent = float(np.polyfit(np.log(np.arange(2, 17)), np.log(costs), 1)[0])
     rows.append(
         {
             "way": "engine",
             "grows": "rounds",
             "from": "2",
             "to": "16",
-            "slope": found,
+            "slope": exponent,
             "µs an arrival": f"{costs[0]:.0f} → {costs[-1]:.0f}",
         }
     )
@@ -350,12 +353,17 @@ def million(report: Report, rounds: int) -> None:
     """A million arrivals, served by ``relevance``, ledgers written as the runner writes them."""
     users, items = SIZES[-1]
     config = scenario(users, items, rounds=rounds, per_round=1_000_000 // rounds)
-    market, agent = Market(config), make_agent("relevance")
+    market = Market(config)
+    agent = make_agent("relevance")
     rows: list[dict[str, object]] = []
-    start, served, exposures, written = time.process_time(), 0, 0, 0
+    start = time.process_time()
+    served = 0
+    exposures = 0
+    written = 0
     with tempfile.TemporaryDirectory() as folder:
         while not market.done:
-            number, n = market.round, market.n_arrivals
+            number = market.round
+            n = market.n_arrivals
             began = time.process_time()
             agent.begin_round(market.round_view())
             while True:
@@ -370,7 +378,9 @@ def million(report: Report, rounds: int) -> None:
             table = ledger.table(agent.name, 0, number)
             file = Path(folder) / f"{number:03d}.parquet"
             write_table(file, table.assign(agent=table["agent"].astype(str)))
-            served, exposures, written = served + n, exposures + len(table), written + file.stat().st_size
+            served = served + n
+            exposures = exposures + len(table)
+            written = written + file.stat().st_size
             del ledger, table
             rows.append(
                 {

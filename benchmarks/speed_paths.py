@@ -47,7 +47,8 @@ class _KeptPrices(RimDual):
     def begin_round(self, view: RoundView) -> None:
         """Solve once; later rounds bring their key alone."""
         if hasattr(self, "item_price"):
-            self._slate, self._key = view.k, view.key
+            self._slate = view.k
+            self._key = view.key
         else:
             super().begin_round(view)
 
@@ -80,7 +81,8 @@ class Played:
 
 def chooser(name: str, inner: MarketEnv) -> Chooser:
     """What answers observations, of one market or of a batch, as an agent of that name would."""
-    k, m = inner.config.slate, inner.n_items
+    k = inner.config.slate
+    m = inner.n_items
     if name == "random":
         draw = np.random.default_rng(0)
         drawn = np.stack([draw.choice(m, k, replace=False) for _ in range(_DRAWN)])
@@ -133,12 +135,15 @@ def _through(
 ) -> Played:
     inner: MarketEnv = env.unwrapped  # type: ignore[assignment]  # gymnasium.make's type is any environment
     seen, _ = env.reset(seed=seed)
-    choose, market = chooser(name, inner), inner.market
-    steps, emptied, done = 0, 0, False
+    choose = chooser(name, inner)
+    market = inner.market
+    steps = 0
+    emptied = 0
+    is_over = False
     start = time.process_time()
     with watch or nullcontext():
-        while not done:
-            seen, _, done, _, info = env.step(choose(seen))
+        while not is_over:
+            seen, _, is_over, _, info = env.step(choose(seen))
             steps += 1
             emptied += info["market"]["emptied"]
     took = time.process_time() - start
@@ -156,7 +161,8 @@ def vector(config: ScenarioConfig, name: str, seed: int, copies: int, steps: int
     )
     seen, _ = envs.reset(seed=seed)
     first: MarketEnv = envs.envs[0].unwrapped  # type: ignore[attr-defined]  # SyncVectorEnv
-    choose, market = chooser(name, first), first.market
+    choose = chooser(name, first)
+    market = first.market
     ledger = market.ledger
     start = time.process_time()
     for _ in range(steps):
@@ -172,9 +178,12 @@ def engine(
 ) -> list[Played]:
     """Rounds of the batch engine; prices and the ends of rounds are timed apart."""
     agent: Agent = _KeptPrices() if name == "rim-dual" else make_agent(name)
-    market, played = Market(config), []
+    market = Market(config)
+    played = []
     while market.round < rounds and not market.done:
-        n, number, ledger = market.n_arrivals, market.round, market.ledger
+        n = market.n_arrivals
+        number = market.round
+        ledger = market.ledger
         started = time.process_time()
         agent.begin_round(market.round_view())
         ready = time.process_time()
@@ -185,12 +194,12 @@ def engine(
                 if market.served + len(arrivals) == n:
                     break
                 market.serve(arrivals, slates)
-        done = time.process_time()
+        solved = time.process_time()
         market.serve(arrivals, slates)
         ended = time.process_time()
         market.closed.clear()
         _expect("exposures", int((ledger.item >= 0).sum()), n * config.slate)
-        played.append(Played(n, done - ready, ledger, ready - started, ended - done))
+        played.append(Played(n, solved - ready, ledger, ready - started, ended - solved))
     return played
 
 
@@ -199,7 +208,8 @@ def check_events(config: ScenarioConfig) -> int:
 
     An event per arrival, and one that ends the round.
     """
-    step, steps = Environment.step, 0
+    step = Environment.step
+    steps = 0
 
     def counted_step(clock: Environment) -> None:
         nonlocal steps
@@ -215,14 +225,15 @@ def check_events(config: ScenarioConfig) -> int:
     return steps
 
 
-def same_outcome(one: Ledger, other: Ledger, served: int, what: str) -> None:
+def same_outcome(expected: Ledger, ledger: Ledger, served: int, path: str) -> None:
     """Fail where two paths did not show and sell the same to the same arrivals."""
     for column in ("item", "consumed", "intensity"):
-        mine, theirs = getattr(one, column)[:served], getattr(other, column)[:served]
+        mine = getattr(expected, column)[:served]
+        theirs = getattr(ledger, column)[:served]
         if not np.array_equal(mine, theirs, equal_nan=column == "intensity"):
-            raise AssertionError(f"{what}: the ledgers differ in {column}")
+            raise AssertionError(f"{path}: the ledgers differ in {column}")
 
 
-def _expect(what: str, found: int, wanted: int) -> None:
-    if found != wanted:
-        raise AssertionError(f"{found} {what}; expected {wanted}")
+def _expect(counted: str, count: int, expected: int) -> None:
+    if count != expected:
+        raise AssertionError(f"{count} {counted}; expected {expected}")

@@ -37,10 +37,10 @@ def peer_python() -> Path | str:
 def sardine(python: Path, items: int, steps: int = 4000) -> dict[str, float]:
     """Its steps a CPU second by policy, ``random`` and ``relevance``."""
     script = str(_HERE / "speed_sardine.py")
-    done = subprocess.run(
+    interpreter = subprocess.run(
         [str(python), script, str(items), str(steps)], check=True, capture_output=True, text=True
     )
-    return {name: float(rate) for name, rate in json.loads(done.stdout.splitlines()[-1]).items()}
+    return {name: float(rate) for name, rate in json.loads(interpreter.stdout.splitlines()[-1]).items()}
 
 
 class _Nothing(gymnasium.Env[int, int]):

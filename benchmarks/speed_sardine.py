@@ -20,7 +20,8 @@ from sardine.wrappers import TopK
 
 def main() -> None:
     """Time both policies."""
-    items, steps = int(sys.argv[1]), int(sys.argv[2])
+    items = int(sys.argv[1])
+    steps = int(sys.argv[2])
     draw = np.random.default_rng(0)
     vectors = draw.random((items, 10))
     topics = np.argsort(draw.random((items, 10)), axis=1)

@@ -101,14 +101,14 @@ def check_names(functions: Iterable[str], files: Iterable[str] = ()) -> None:
         functions: Names of functions.
         files: Parts of paths.
     """
-    found = [
+    modules = [
         file for room in ("rimsim", "agents", "envs", "scenarios") for file in (_ROOT / room).rglob("*.py")
     ]
     defined = {
-        name for file in found for name in re.findall(r"def (\w+)\(", file.read_text(encoding="utf-8"))
+        name for file in modules for name in re.findall(r"def (\w+)\(", file.read_text(encoding="utf-8"))
     }
     missing = [name for name in functions if name not in defined]
-    missing += [part for part in files if not any(part in file.as_posix() for file in found)]
+    missing += [part for part in files if not any(part in file.as_posix() for file in modules)]
     if missing:
         raise SystemExit(
             f"no function or file of rimsim is called {', '.join(missing)}. Expected those it has"
@@ -117,17 +117,18 @@ def check_names(functions: Iterable[str], files: Iterable[str] = ()) -> None:
 
 def stage_of(frame: FrameType | None) -> str:
     """The stage that a stack is in: that of the innermost function or file that is known."""
-    found, whole = "", ""
+    inner_stage = ""
+    outer_stage = ""
     while frame is not None:
         code = frame.f_code
-        whole = _WHOLE.get(code.co_name, whole) or whole
+        outer_stage = _WHOLE.get(code.co_name, outer_stage) or outer_stage
         path = code.co_filename
-        if not found and not path.endswith(_HELPERS):
-            found = _FUNCTIONS.get(code.co_name) or next(
+        if not inner_stage and not path.endswith(_HELPERS):
+            inner_stage = _FUNCTIONS.get(code.co_name) or next(
                 (stage for part, stage in _FILES if part in path), ""
             )
         frame = frame.f_back
-    return whole or found or "other"
+    return outer_stage or inner_stage or "other"
 
 
 class Sampler:
@@ -139,7 +140,8 @@ class Sampler:
     def __init__(self, interval: float = 0.001, stage: Callable[[FrameType | None], str] = stage_of) -> None:
         self.seconds: Counter[str] = Counter()
         """CPU seconds by stage."""
-        self._interval, self._stage = interval, stage
+        self._interval = interval
+        self._stage = stage
 
     def __enter__(self) -> Self:
         self._last = time.process_time()

@@ -84,8 +84,8 @@ class Report:
         """Begin the page with what was run on what."""
         self.folder.mkdir(parents=True, exist_ok=True)
         # Without the folder of whoever runs it.
-        given = re.sub(r"\s--out[= ]\S+", "", " ".join(["", *sys.argv[1:]]))
-        self.command = f"python benchmarks/{Path(sys.argv[0]).name}{given}"
+        arguments = re.sub(r"\s--out[= ]\S+", "", " ".join(["", *sys.argv[1:]]))
+        self.command = f"python benchmarks/{Path(sys.argv[0]).name}{arguments}"
         self.say(f"# {self.title}\n\n`{self.command}`\n\n{machine()}")
 
     def say(self, text: str) -> None:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 CELLS = [(truth, model) for model in ("bag-visits", "ease-visits") for truth in ("factors", "bag")]
 AGENTS = ["relevance", "rim-dual", "rim-feedback", "random"]
-BETAS, THRESHOLDS = (0.1, 0.5, 0.8), (0, 1, 2)
+BETAS = (0.1, 0.5, 0.8)
+THRESHOLDS = (0, 1, 2)
 PLAIN = ["--frozen", "none", "--no-certificate", "--workers", "1"]
 LATE = 5
 """Rounds at the end that are looked at by themselves."""
@@ -49,7 +50,10 @@ class Arms:
     def even(self, agent: str) -> str:
         """The round of break-even against ``relevance`` at each seed."""
         pairs = zip(self.series(agent, "user_welfare"), self.series("relevance", "user_welfare"), strict=True)
-        return ", ".join("none" if (found := break_even(*pair)) is None else str(found) for pair in pairs)
+        return ", ".join(
+            "none" if (round_of_break_even := break_even(*pair)) is None else str(round_of_break_even)
+            for pair in pairs
+        )
 
 
 def cell(out: Path, truth: str, model: str, seeds: int) -> Arms:
@@ -70,9 +74,9 @@ def cell(out: Path, truth: str, model: str, seeds: int) -> Arms:
 
 def said(values: Sequence[float], digits: int) -> str:
     """A mean with half its interval."""
-    found = mean_interval(values)
-    half = "" if found.high is None else f" ±{found.high - found.mean:.{digits}f}"
-    return f"{found.mean:.{digits}f}{half}"
+    interval = mean_interval(values)
+    half = "" if interval.high is None else f" ±{interval.high - interval.mean:.{digits}f}"
+    return f"{interval.mean:.{digits}f}{half}"
 
 
 def table(arms: Arms, name: str) -> list[str]:
@@ -87,9 +91,9 @@ def table(arms: Arms, name: str) -> list[str]:
             ([values.sum() for values in welfare], plain, 0),
             ([values[-LATE:].mean() for values in welfare], late, 1),
         ):
-            found = paired_difference(mine, base)
-            ends = "" if found.equal else f" [{found.low:.{digits}f}, {found.high:.{digits}f}]"
-            columns.append(f"{found.mean:+.{digits}f}{ends}")
+            difference = paired_difference(mine, base)
+            ends = "" if difference.equal else f" [{difference.low:.{digits}f}, {difference.high:.{digits}f}]"
+            columns.append(f"{difference.mean:+.{digits}f}{ends}")
         for metric, digits in (("provider_welfare", 3), ("nash_welfare", 1)):
             columns.append(said([values.mean() for values in arms.series(agent, metric)], digits))
         ends = ("providers_alive", "catalogue_on_offer", "items_sold")
@@ -101,7 +105,7 @@ def table(arms: Arms, name: str) -> list[str]:
 
 def grid(out: Path, seeds: int) -> dict[tuple[float, float], Arms]:
     """(threshold, β) → the scenario with these."""
-    betas, thresholds = (",".join(map(str, some)) for some in (BETAS, THRESHOLDS))
+    betas, thresholds = (",".join(map(str, values)) for values in (BETAS, THRESHOLDS))
     fields = ["--beta", betas, "--grid", f"providers.options.threshold={thresholds}"]
     agents = ["--agents", "relevance,rim-feedback", "--seeds", str(seeds)]
     command = ["sweep", "two-sided", *agents, *fields, "--set", "consumer.truth=factors", *PLAIN]
@@ -116,17 +120,17 @@ def heat(points: dict[tuple[float, float], Arms]) -> list[str]:
     lines = []
     for (threshold, beta), arms in sorted(points.items()):
         pairs = list(
-            zip(*(arms.series(one, "user_welfare") for one in ("rim-feedback", "relevance")), strict=True)
+            zip(*(arms.series(agent, "user_welfare") for agent in ("rim-feedback", "relevance")), strict=True)
         )
-        whole = [100 * (mine.sum() / base.sum() - 1) for mine, base in pairs]
+        gains = [100 * (mine.sum() / base.sum() - 1) for mine, base in pairs]
         ends = [100 * (mine[-LATE:].sum() / base[-LATE:].sum() - 1) for mine, base in pairs]
-        kept, left = (
-            [values[-1] for values in arms.series(one, "providers_alive")]
-            for one in ("rim-feedback", "relevance")
+        with_guarantee, without_guarantee = (
+            [values[-1] for values in arms.series(agent, "providers_alive")]
+            for agent in ("rim-feedback", "relevance")
         )
         even = f"{sum(break_even(*pair) is not None for pair in pairs)} of {len(pairs)}"
-        told = (said(whole, 1), said(ends, 1), even, said(left, 2), said(kept, 2))
-        lines.append(f"| {threshold:g} | {beta} | " + " | ".join(told) + " |")
+        cells = (said(gains, 1), said(ends, 1), even, said(without_guarantee, 2), said(with_guarantee, 2))
+        lines.append(f"| {threshold:g} | {beta} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -138,11 +142,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/two-sides"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--heat", action="store_true", help="floors by thresholds alone")
-    given = parser.parse_args()
-    for truth, model in [] if given.heat else CELLS:
-        arms = cell(given.out, truth, model, given.seeds)
+    options = parser.parse_args()
+    for truth, model in [] if options.heat else CELLS:
+        arms = cell(options.out, truth, model, options.seeds)
         print("\n".join(table(arms, f"{truth}, {model}")))
-    print("\n".join(heat(grid(given.out, given.seeds))))
+    print("\n".join(heat(grid(options.out, options.seeds))))
 
 
 if __name__ == "__main__":

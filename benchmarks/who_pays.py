@@ -22,7 +22,7 @@ from rimsim.scenarios.report.picture_tables import PictureTables, picture_tables
 PAIRS = (("rim-dual", "dual-on-p"), ("rim-feedback", "feedback-on-p"))
 
 
-def _told(interval: measures.Interval | measures.PairedDifference) -> str:
+def _with_interval(interval: measures.Interval | measures.PairedDifference) -> str:
     if interval.mean is None or interval.low is None or interval.high is None:
         return f"{interval.mean}"
     return f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
@@ -45,13 +45,13 @@ def main() -> None:
     burden = _burden(picture_tables(run))
     print("| agent | positions a slate, lowest λ-decile minus highest |\n|---|---|")
     for agent, values in burden.items():
-        print(f"| `{agent}` | {_told(measures.mean_interval(values))} |")
+        print(f"| `{agent}` | {_with_interval(measures.mean_interval(values))} |")
     for metric in ("utility", "shortfall", "perplexity"):
         late = measures.late_means(run.rounds)
         wide = late[late["metric"] == metric].pivot(index="seed", columns="agent", values="value")
         for on_both, on_p in PAIRS:
-            found = measures.paired_difference(wide[on_both].to_numpy(), wide[on_p].to_numpy())
-            print(f"| {metric}: `{on_both}` minus `{on_p}` | {_told(found)} |")
+            difference = measures.paired_difference(wide[on_both].to_numpy(), wide[on_p].to_numpy())
+            print(f"| {metric}: `{on_both}` minus `{on_p}` | {_with_interval(difference)} |")
 
 
 if __name__ == "__main__":

@@ -44,13 +44,15 @@ def course(forecast: float, *, hard: bool, rounds: int = 2, seed: int = 0, beta:
     market = market_for(agent, config, seeds=Seeds.all(seed))
     while not market.done:
         view = market.round_view()
-        agent.bonus, agent.delivered = [], []
+        agent.bonus = []
+        agent.delivered = []
         play_round(market, agent, BATCH)
-    due, got = view.required, np.array(agent.delivered)
+    due = view.required
+    delivered = np.array(agent.delivered)
     return Course(
         bonus=np.array([bonus[due > 0].mean() for bonus in agent.bonus]) / view.cost,
-        delivered=np.minimum(got, due).sum(1) / due.sum(),
-        missing=measures.shortfall(got[-1], due),
+        delivered=np.minimum(delivered, due).sum(1) / due.sum(),
+        missing=measures.shortfall(delivered[-1], due),
     )
 
 
@@ -78,10 +80,10 @@ def main() -> None:
     print("| promised for | guarantees | missing % | mean bonus at the end, in c |\n|---:|---|---:|---:|")
     for hard in (False, True):
         for forecast in FORECASTS:
-            found = course(forecast, hard=hard, **vars(args))
+            means = course(forecast, hard=hard, **vars(args))
             kind = "hard" if hard else "soft"
             print(
-                f"| {forecast:g} N | {kind} | {100 * found.missing:.2f} | {found.bonus[-1]:.2f} |", flush=True
+                f"| {forecast:g} N | {kind} | {100 * means.missing:.2f} | {means.bonus[-1]:.2f} |", flush=True
             )
 
 

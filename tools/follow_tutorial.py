@@ -24,7 +24,9 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NUMBER = re.compile(r"[-−+±(*]*\d[\d,]*\.?\d*\)?[*,;:.)]*")
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?) to (\d+(?:\.\d+)?)")
 _INSTALL = "git clone"
-_RELATIVE, _OF_WIDTHS, _ABSOLUTE = 0.1, 0.2, 0.05
+_RELATIVE = 0.1
+_OF_WIDTHS = 0.2
+_ABSOLUTE = 0.05
 
 
 def words_of(text: str) -> list[str]:
@@ -38,26 +40,30 @@ def _by_its_middle(interval: re.Match[str]) -> str:
     return f"{(low + high) / 2:.2f} ±{(high - low) / 2:.2f}"
 
 
-def alike(expected: str, found: str) -> bool:
+def alike(expected: str, printed: str) -> bool:
     """Whether two words are equal, or numbers that differ little."""
-    if expected == found:
+    if expected == printed:
         return True
-    if not (_NUMBER.fullmatch(expected) and _NUMBER.fullmatch(found)):
+    if not (_NUMBER.fullmatch(expected) and _NUMBER.fullmatch(printed)):
         return False
-    one, other = (float(re.sub(r"[^\d.]", "", word.rstrip(".,;:)*"))) for word in (expected, found))
-    return abs(one - other) <= max(_ABSOLUTE, (_OF_WIDTHS if "±" in expected else _RELATIVE) * abs(one))
+    expected_number, printed_number = (
+        float(re.sub(r"[^\d.]", "", word.rstrip(".,;:)*"))) for word in (expected, printed)
+    )
+    return abs(expected_number - printed_number) <= max(
+        _ABSOLUTE, (_OF_WIDTHS if "±" in expected else _RELATIVE) * abs(expected_number)
+    )
 
 
 def missing(expected: str, printed: str) -> list[str]:
     """Parts of an expected output, between ``…`` and empty lines, that were not printed."""
-    found = words_of(printed)
+    printed_words = words_of(printed)
     parts = [part for part in re.split(r"…|\n\s*\n", expected) if part.split()]
-    return [part for part in parts if not _occurs(words_of(part), found)]
+    return [part for part in parts if not _occurs(words_of(part), printed_words)]
 
 
-def _occurs(part: list[str], found: list[str]) -> bool:
-    starts = range(len(found) - len(part) + 1)
-    return any(all(map(alike, part, found[start : start + len(part)])) for start in starts)
+def _occurs(part: list[str], printed: list[str]) -> bool:
+    starts = range(len(printed) - len(part) + 1)
+    return any(all(map(alike, part, printed[start : start + len(part)])) for start in starts)
 
 
 def run(commands: str, folder: Path) -> str:
@@ -74,12 +80,12 @@ def run(commands: str, folder: Path) -> str:
     printed = b""
     while True:
         try:
-            some = os.read(screen, 65_536)
+            output = os.read(screen, 65_536)
         except OSError:  # Linux answers so once the last program has closed the terminal
             break
-        if not some:
+        if not output:
             break
-        printed += some
+        printed += output
     os.close(screen)
     text = printed.decode(errors="replace")
     if process.wait():
@@ -89,7 +95,9 @@ def run(commands: str, folder: Path) -> str:
 
 def follow(page: str, folder: Path) -> list[str]:
     """Expected outputs of a page that did not come, each with its command."""
-    faults, commands, printed = [], "", ""
+    faults = []
+    commands = ""
+    printed = ""
     for language, text in _BLOCK.findall(page):
         if language == "python":
             name = text.partition("\n")[0].removeprefix("# ")

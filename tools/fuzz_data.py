@@ -77,7 +77,8 @@ def sources() -> dict[str, bytes]:
     iso = "user,item,time\n" + "".join(f"u{u},i{i},2015-01-0{v}T10:00:00Z\n" for u, i, v, _ in rows)
     quoted = 'user,item,time,note\n"a,b",1,978300760,"say ""x"""\nc,2,978300761,\n'
     frame = pd.DataFrame(rows, columns=["user", "item", "value", "time"])
-    parquet, texts = io.BytesIO(), io.BytesIO()
+    parquet = io.BytesIO()
+    texts = io.BytesIO()
     frame.to_parquet(parquet, index=False)
     frame.astype({"user": str, "item": str}).to_parquet(texts, index=False, compression="gzip")
     latin = "id::Ren\xe9 (1994)::Drama".encode("latin-1")
@@ -105,7 +106,7 @@ def sources() -> dict[str, bytes]:
         "items.parquet": _parquet({"id": [10, 3, 20], "title": ["A", "B", ""], "year": [1990, None, 2000]}),
         "users.parquet": _parquet({"id": [1, 2, 12], "age": [20, None, 30]}),
     }
-    whole = {"events.parquet": parquet.getvalue(), "items.csv": b"", "note.txt": b""}
+    members = {"events.parquet": parquet.getvalue(), "items.csv": b"", "note.txt": b""}
     return {
         "log.csv": text.encode(),
         "iso.csv": iso.encode(),
@@ -126,7 +127,7 @@ def sources() -> dict[str, bytes]:
         "old/": zipped(old, zipfile.ZIP_STORED),
         "dat/": zipped(dat, zipfile.ZIP_STORED),
         "csv/": zipped(csv, zipfile.ZIP_STORED),
-        "parquet.zip": zipped(whole, zipfile.ZIP_DEFLATED),
+        "parquet.zip": zipped(members, zipfile.ZIP_DEFLATED),
     }
 
 
@@ -193,8 +194,8 @@ def one(folder: Path, number: int, seed: int, all_sources: dict[str, bytes], cou
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             hit = chance.choice(archive.namelist())
             for member in archive.namelist():
-                whole = archive.read(member)
-                (work / member).write_bytes(mutated(whole, chance) if member == hit else whole)
+                original = archive.read(member)
+                (work / member).write_bytes(mutated(original, chance) if member == hit else original)
         source = work
     else:
         source = work / name

@@ -48,13 +48,13 @@ class Result:
     """The test that failed."""
 
 
-def tried(copy: Copy, mutant: Mutant, maps: dict[bool, Reached], most: float) -> Result:
+def tried(copy: Copy, mutant: Mutant, maps: dict[bool, Reached], max_seconds: float) -> Result:
     """Put a fault in, run the tests, take it out."""
     file = copy.tree / mutant.file
     source = file.read_text(encoding="utf-8")
     functions = functions_of(copy, mutant)
     plain = any(functions.values())
-    tests = tests_of(functions, maps[plain], most)
+    tests = tests_of(functions, maps[plain], max_seconds)
     text = mutated(source, mutant.operator, mutant.occurrence)
     if text is None:
         raise SystemExit(f"{mutant.file}:{mutant.line}: no such fault; the file has changed since")
@@ -98,8 +98,8 @@ def report(results: list[Result]) -> None:
 def _read(path: Path) -> list[Result]:
     """The results of a file; none where there is no file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    told = [json.loads(line) for line in lines]
-    return [Result(**(each | {"mutant": Mutant(**each["mutant"])})) for each in told]
+    records = [json.loads(line) for line in lines]
+    return [Result(**(each | {"mutant": Mutant(**each["mutant"])})) for each in records]
 
 
 def main() -> None:
@@ -121,20 +121,20 @@ def main() -> None:
     )
     parser.add_argument("--again", type=Path, help="run the survivors of such a file once more")
     parser.add_argument("--list", action="store_true", help="print the sample and end")
-    given = parser.parse_args()
+    options = parser.parse_args()
     folder = Path(tempfile.gettempdir()) / f"rimsim-mutants-{os.getuid()}"
     copy = Copy(folder)
-    earlier = _read(given.out) if given.out else []
-    if given.again:
-        survivors = [result.mutant for result in _read(given.again) if not result.killed]
+    earlier = _read(options.out) if options.out else []
+    if options.again:
+        survivors = [result.mutant for result in _read(options.again) if not result.killed]
         mutants = [mutant for mutant in survivors if still_there(copy.tree, mutant)]
         print(
             f"{len(survivors) - len(mutants)} of {len(survivors)} survivors are gone from the code",
             flush=True,
         )
     else:
-        mutants = drawn(copy.tree, given.sample, given.seed, given.rooms.split(","))
-    if given.list:
+        mutants = drawn(copy.tree, options.sample, options.seed, options.rooms.split(","))
+    if options.list:
         for mutant in mutants:
             print(f"{mutant.file}:{mutant.line} {mutant.operator}\n  - {mutant.before}\n  + {mutant.after}")
         return
@@ -142,18 +142,18 @@ def main() -> None:
     sys.dont_write_bytecode = True  # what is recorded is read from source
     sys.path.insert(0, str(copy.tree))
     load_libraries()
-    known = {result.mutant: result for result in earlier}
+    earlier_results = {result.mutant: result for result in earlier}
     maps = {plain: recorded(copy, plain=plain) for plain in (False, True)}
     sys.dont_write_bytecode = False
     results = []
     for number, mutant in enumerate(mutants, 1):
-        result = known.get(mutant) or tried(copy, mutant, maps, given.most)
+        result = earlier_results.get(mutant) or tried(copy, mutant, maps, options.most)
         results.append(result)
         word = f"killed by {result.by}" if result.killed else "SURVIVED"
         place = f"{time.strftime('%H:%M:%S')} {number}/{len(mutants)} {mutant.file}:{mutant.line}"
         print(f"{place} {result.seconds:.0f} s {word}", flush=True)
-        if given.out and mutant not in known:
-            with given.out.open("a", encoding="utf-8") as file:
+        if options.out and mutant not in earlier_results:
+            with options.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(result)) + "\n")
     report(results)
 

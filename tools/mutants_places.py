@@ -69,7 +69,7 @@ def places(file: Path) -> dict[tuple[int, int], list[tuple[str, int]]]:
         for node in not_code(ast.parse(source))
     ]
     nodes = list(ast_nodes(get_ast(source)))
-    found: dict[tuple[int, int], list[tuple[str, int]]] = {}
+    mutations: dict[tuple[int, int], list[tuple[str, int]]] = {}
     for name in operator_names():
         kind = get_operator(name)
         if kind.arguments():
@@ -80,8 +80,8 @@ def places(file: Path) -> dict[tuple[int, int], list[tuple[str, int]]]:
             # A decorator's place begins with its @, one column before its node.
             inside = any(a <= (line, column + name.endswith("RemoveDecorator")) < b for a, b in left_out)
             if not inside:
-                found.setdefault((line, column), []).append((name, occurrence))
-    return found
+                mutations.setdefault((line, column), []).append((name, occurrence))
+    return mutations
 
 
 def mutated(source: str, operator: str, occurrence: int) -> str | None:
@@ -91,10 +91,10 @@ def mutated(source: str, operator: str, occurrence: int) -> str | None:
 
     text = mutate_code(source, get_operator(operator)(), occurrence)
     try:
-        same = text is None or ast.dump(ast.parse(text)) == ast.dump(ast.parse(source))
+        is_unchanged = text is None or ast.dump(ast.parse(text)) == ast.dump(ast.parse(source))
     except SyntaxError:
         return None
-    return None if same else text
+    return None if is_unchanged else text
 
 
 def drawn(tree: Path, sample: int, seed: int, rooms: Sequence[str]) -> list[Mutant]:
@@ -103,16 +103,16 @@ def drawn(tree: Path, sample: int, seed: int, rooms: Sequence[str]) -> list[Muta
     A room has its share of the sample, in an order of its own: what changes in one leaves the others' mutants alone.
     """
     files = {room: sorted((tree / room).rglob("*.py")) for room in ROOMS}
-    found = {file: places(file) for group in files.values() for file in group}
-    total = sum(map(len, found.values()))
-    print(f"{total} places in {len(found)} files", flush=True)
+    places_of_files = {file: places(file) for group in files.values() for file in group}
+    total = sum(map(len, places_of_files.values()))
+    print(f"{total} places in {len(places_of_files)} files", flush=True)
     mutants = []
     for room in rooms:
         draw = random.Random(f"{seed} {room}")
-        order = [(file, place) for file in files[room] for place in sorted(found[file])]
+        order = [(file, place) for file in files[room] for place in sorted(places_of_files[file])]
         draw.shuffle(order)
         wanted = round(sample * len(order) / total)
-        faults = (_fault(tree, file, place, found[file][place], draw) for file, place in order)
+        faults = (_fault(tree, file, place, places_of_files[file][place], draw) for file, place in order)
         mutants += list(islice((fault for fault in faults if fault is not None), wanted))
     return mutants
 

@@ -39,13 +39,14 @@ TESTS = (
     "matching",
     "measures",
     "requirements",
-    "scenarios/kinds",
+    "scenarios",
     "tracking",
 )
 """Folders of tests that are asked."""
 PLAIN = ("agents", "intensity", "market", "matching", "requirements")
 """Folders of tests that are asked with kernels as plain Python."""
-QUICK, FILE = 2, 100
+QUICK = 2
+FILE = 100
 """CPU seconds that a test, and a file of tests, may take with kernels as plain Python."""
 OPTIONS = "tests/agents/test_options.py"
 """Asked about what stands in a class's body too: which options are refused is told before any method runs."""
@@ -68,11 +69,13 @@ class Copy:
     """The files of this checkout, committed or not, in a folder of their own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.tree = folder, folder / "tree"
+        self.folder = folder
+        self.tree = folder / "tree"
         shutil.rmtree(self.tree, ignore_errors=True)
         listed = ["git", "-C", str(HERE), "ls-files", "-co", "--exclude-standard", "-z"]
         for name in subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split("\0"):
-            source, target = HERE / name, self.tree / name
+            source = HERE / name
+            target = self.tree / name
             if name and (source.is_symlink() or source.is_file()):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target, follow_symlinks=False)
@@ -89,7 +92,7 @@ class Copy:
 
     def _mentions(self) -> dict[str, list[tuple[Path, ast.stmt]]]:
         """Name → the functions and constants in which it stands."""
-        found: dict[str, list[tuple[Path, ast.stmt]]] = {}
+        mentions: dict[str, list[tuple[Path, ast.stmt]]] = {}
         for file, tree in self.parsed.items():
             functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
             constants = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
@@ -97,8 +100,8 @@ class Copy:
                 inside = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
                 inside |= {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
                 for name in inside:
-                    found.setdefault(name, []).append((file, node))
-        return found
+                    mentions.setdefault(name, []).append((file, node))
+        return mentions
 
     def module(self, file: Path) -> str:
         """The module of a file of the copy."""
@@ -119,10 +122,10 @@ class Copy:
         """Whether what was noted of a file of tests still holds: no file that they came through has changed."""
         if not store.is_file():
             return False
-        kept = json.loads(store.read_text(encoding="utf-8"))
-        return kept["tests"] == self.digest(*self.shared, path) and all(
+        entry = json.loads(store.read_text(encoding="utf-8"))
+        return entry["tests"] == self.digest(*self.shared, path) and all(
             (self.tree / file).is_file() and self.digest(self.tree / file) == digest
-            for file, digest in kept["files"].items()
+            for file, digest in entry["files"].items()
         )
 
     def next_time(self) -> int:
@@ -175,19 +178,20 @@ def functions_of(copy: Copy, mutant: Mutant) -> dict[tuple[str, int], bool]:
         if methods:
             return {(mutant.file, method.lineno): False for method in methods} | {(OPTIONS, 0): False}
     todo = list(defined(ast.Module([holder] if holder else [], [])))
-    seen, found = set(todo), {}
+    seen = set(todo)
+    functions = {}
     while todo:
         for file, node in copy.mentions.get(todo.pop(), ()):
             if isinstance(node, ast.FunctionDef):
-                found[str(file.relative_to(copy.tree)), node.lineno] = is_compiled(node)
+                functions[str(file.relative_to(copy.tree)), node.lineno] = is_compiled(node)
             else:
-                more = set(defined(ast.Module([node], []))) - seen
-                seen |= more
-                todo += more
-    return found
+                new_names = set(defined(ast.Module([node], []))) - seen
+                seen |= new_names
+                todo += new_names
+    return functions
 
 
-def tests_of(functions: Iterable[tuple[str, int]], reached: Reached, most: float) -> list[str]:
+def tests_of(functions: Iterable[tuple[str, int]], reached: Reached, max_seconds: float) -> list[str]:
     """The tests that come through some functions, those that come through few others first, as they see most.
 
     Args:
@@ -197,10 +201,10 @@ def tests_of(functions: Iterable[tuple[str, int]], reached: Reached, most: float
     """
     through = [test for test, (_, places) in reached.items() if not places.isdisjoint(functions)]
     chosen: list[str] = []
-    left = most
+    seconds_left = max_seconds
     for test in sorted(through, key=lambda test: (len(reached[test][1]), reached[test][0])):
-        if reached[test][0] <= left:
-            left -= reached[test][0]
+        if reached[test][0] <= seconds_left:
+            seconds_left -= reached[test][0]
             chosen.append(test)
     first = {test.partition("::")[0]: number for number, test in reversed(list(enumerate(chosen)))}
     return sorted(
@@ -216,7 +220,8 @@ class Recorder:
     """A plugin of pytest that notes which functions each test comes through."""
 
     def __init__(self, tree: Path, *, plain: bool) -> None:
-        self.tree, self.plain = tree, plain
+        self.tree = tree
+        self.plain = plain
         self.reached: dict[str, tuple[float, list[tuple[str, int]]]] = {}
         self.failed: set[str] = set()
         self.places: set[tuple[str, int]] = set()
@@ -315,19 +320,19 @@ def recorded(copy: Copy, *, plain: bool) -> Reached:
     Tests that fail or take too long as plain Python are left out. Compiled, none may fail; they leave fits and machine
     code behind.
     """
-    found: dict[str, tuple[float, list[tuple[str, int]]]] = {}
-    folders = PLAIN if plain else TESTS
-    for path in sorted(file for name in folders for file in (copy.tree / "tests" / name).glob("test_*.py")):
+    reached: dict[str, tuple[float, list[tuple[str, int]]]] = {}
+    folders = [copy.tree / "tests" / name for name in (PLAIN if plain else TESTS)]
+    for path in sorted(file for folder in folders for file in folder.rglob("test_*.py")):
         store = copy.folder / f"reached-{'plain-' if plain else ''}{path.parent.name}-{path.stem}.json"
         if not copy.stands(store, path):
             status, seconds, output = forked(copy.folder, partial(_record, copy, path, store, plain=plain))
             print(f"without a fault: {path.name} {seconds:.0f} CPU s", flush=True)
             if status:
                 raise SystemExit(f"{path} fails without a fault:\n{output}")
-        found |= json.loads(store.read_text(encoding="utf-8"))["reached"]
+        reached |= json.loads(store.read_text(encoding="utf-8"))["reached"]
     return {
         test: (seconds, {(file, line) for file, line in places} | {(test.partition("::")[0], 0)})
-        for test, (seconds, places) in found.items()
+        for test, (seconds, places) in reached.items()
     }
 
 
@@ -338,7 +343,7 @@ def _record(copy: Copy, path: Path, store: Path, *, plain: bool) -> int:
     status = play(copy, [str(path.relative_to(copy.tree))], recorder, plain=plain)
     if status and not plain:
         return status
-    reached = {test: found for test, found in recorder.reached.items() if test not in recorder.failed}
+    reached = {test: lines for test, lines in recorder.reached.items() if test not in recorder.failed}
     files = {file for _, places in reached.values() for file, _ in places}
     digests = {file: copy.digest(copy.tree / file) for file in sorted(files)}
     store.write_text(

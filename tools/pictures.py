@@ -161,7 +161,7 @@ def retraining() -> Figure:
     """Parts of what retraining changes, by round."""
     curves = table("retraining")
     late = curves[curves["round"] >= LATE].groupby(["panel", "line"])["mean"].mean()
-    feedback, whole = (late["coverage", part] for part in ("feedback", "all"))
+    feedback, total = (late["coverage", part] for part in ("feedback", "all"))
     metrics = list(dict.fromkeys(curves["panel"]))
     parts = {
         "retraining": "organic − frozen",
@@ -171,7 +171,7 @@ def retraining() -> Figure:
         "all": "self − frozen",
     }
     figure, axes = charts.panels(
-        f"Feedback {_moves(feedback)}, all retraining {_moves(whole)} (mean of rounds {LATE}–{curves['round'].max()})",
+        f"Feedback {_moves(feedback)}, all retraining {_moves(total)} (mean of rounds {LATE}–{curves['round'].max()})",
         "relevance in closed-loop. Differences between arms at the same round and seed, which add up. 5 seeds; bands: "
         "paired 95% intervals.",
         len(metrics),
@@ -233,12 +233,12 @@ def payback() -> Figure:
 def two_sides_floors() -> Figure:
     """Users' welfare and providers by floor, a line per threshold."""
     rows = next(rows for rows in section("two-sides#two-sides") if rows[0][0] == "threshold")
-    kept = {(row[0], float(row[1])): float(row[5].partition("→")[2]) for row in rows[1:]}
+    providers_alive = {(row[0], float(row[1])): float(row[5].partition("→")[2]) for row in rows[1:]}
     costs = {(row[0], float(row[1])): numbers(row[2])[0] for row in rows[1:]}
-    half = [key for key in kept if key[1] == 0.5]
-    least = min(kept[key] for key in half)
+    half = [key for key in providers_alive if key[1] == 0.5]
+    lowest = min(providers_alive[key] for key in half)
     cost = np.mean([costs[key] for key in half])
-    providers = "all" if least == 1 else f"{per_cent(least)} of the"
+    providers = "all" if lowest == 1 else f"{per_cent(lowest)} of the"
     figure = charts.frame(
         f"A floor of half the uniform exposure keeps {providers} providers and costs users {per_cent(-cost / 100)} of "
         "their welfare",
@@ -305,8 +305,13 @@ def validity_agreement() -> Figure:
     rows = section("validity#validity-figures")[0]
     models = {row[0]: (numbers(row[1]), numbers(row[4])) for row in rows[1:] if row[1]}
     means = [(real[0], simulated[0]) for real, simulated in models.values()]
-    pairs = [(one, other) for index, one in enumerate(means) for other in means[:index] if one[0] != other[0]]
-    agreeing = sum((one[0] - other[0]) * (one[1] - other[1]) > 0 for one, other in pairs)
+    pairs = [
+        (first, second)
+        for index, first in enumerate(means)
+        for second in means[:index]
+        if first[0] != second[0]
+    ]
+    agreeing = sum((first[0] - second[0]) * (first[1] - second[1]) > 0 for first, second in pairs)
     figure = charts.frame(
         f"The truth factors puts {agreeing} of {len(pairs)} pairs of models in the order of held-out sessions",
         "Embedded log, 285 users; bars: 95% intervals over users.",
@@ -339,10 +344,10 @@ def two_sides() -> Figure:
     curves = table("two-sides")
     last = int(curves["round"].max())
     lost = {agent: 1 - at(curves, "providers_alive", agent, last) for agent in ("relevance", "rim-feedback")}
-    gone = {agent: per_cent(share) if share > 0 else "none" for agent, share in lost.items()}
+    shares = {agent: per_cent(share) if share > 0 else "none" for agent, share in lost.items()}
     colours = {name: look.colour for name, look in charts.styles(curves["line"].unique()).items()}
     figure = charts.frame(
-        f"Under relevance {gone['relevance']} of the providers leave, under rim-feedback {gone['rim-feedback']}",
+        f"Under relevance {shares['relevance']} of the providers leave, under rim-feedback {shares['rim-feedback']}",
         "Scenario two-sided, 30 rounds, 5 seeds; bands: 95% intervals.",
         3.0,
     )
@@ -386,10 +391,11 @@ def wrong_forecast() -> Figure:
     """Prices under a wrong forecast."""
     courses = table("wrong-forecast")
     means = courses.groupby(["hard", "forecast"])["bonus"].mean()
-    most = courses["forecast"].max()
-    factor = min(means[hard, most] / means[hard, 1.0] for hard in (False, True))
+    highest = courses["forecast"].max()
+    factor = min(means[hard, highest] / means[hard, 1.0] for hard in (False, True))
     figure = charts.frame(
-        f"A forecast {most:g} times too high raises the mean bonus {factor:.1f} times, with soft and hard guarantees",
+        f"A forecast {highest:g} times too high raises the mean bonus {factor:.1f} times, "
+        "with soft and hard guarantees",
         "Mean bonus of an item in units of c, rim-feedback paced by the clock, second round of closed-loop, seed 0.",
         3.2,
     )
@@ -486,7 +492,8 @@ def recorded(name: str) -> Record:
         from PIL import Image  # noqa: PLC0415  # comes with Matplotlib
 
         with Image.open(path) as image:
-            title, note = str(image.info.get("Title")), str(image.info.get("Description"))
+            title = str(image.info.get("Title"))
+            note = str(image.info.get("Description"))
     else:
         text = path.read_text(encoding="utf-8")
         title = re.search(r"<dc:title>(.*?)</dc:title>", text)[1]

@@ -307,7 +307,7 @@ def _compare(
 def _analyses() -> dict[str, Lines]:
     """Jobs of the other kinds of run, by name."""
     small = [word for setting in SMALL for word in ("--set", setting)]
-    one = ("--workers", "1")
+    one_worker = ("--workers", "1")
     grid = ("--beta", "0.2,0.8", "--grid", "platform.model=popularity-hp,bag-visits")
     sweep = (
         "sweep",
@@ -325,12 +325,12 @@ def _analyses() -> dict[str, Lines]:
     )
     judge = "--models popularity,bag-visits,hp --min-item-events 100 --draws 2 --resamples 100"
     designs = "user,item,two-sided,switchback,budget-split"
-    ab = ("experiment", "relevance", "rim-feedback", "--seeds", "2", *small, *one)
+    ab = ("experiment", "relevance", "rim-feedback", "--seeds", "2", *small, *one_worker)
     log = (*_compare("closed-loop", "epsilon-greedy,entropic-dual,relevance", SMALL), "--reveal", "truth")
     export = tuple(("export", "RUN", "--to", to) for to in ("csv", "obp", "scope-rl"))
-    known = (*SMALL, "consumer.kind=observed", "consumer.options={table: answers.csv}")
+    with_answers = (*SMALL, "consumer.kind=observed", "consumer.options={table: answers.csv}")
     return {
-        "sweep": ((*sweep, *one, "--ledger"),),
+        "sweep": ((*sweep, *one_worker, "--ledger"),),
         "sweep, 2 workers": ((*sweep, "--workers", "2", "--ledger"),),
         "back-test": (("backtest", *test.split()),),
         "back-test by calendar": (("backtest", *by_time.split()),),
@@ -341,18 +341,19 @@ def _analyses() -> dict[str, Lines]:
             (*ab, "--design", "user", "--training", "shared,diverted", "--prices", "shared,split"),
         ),
         "ope": (log, ("ope", "RUN", "--target", "random"), *export),
-        "observed": (_compare("closed-loop", FEW, known),),
+        "observed": (_compare("closed-loop", FEW, with_answers),),
     }
 
 
 def jobs() -> list[Job]:
     """All jobs, those of the other version first."""
-    found, killed = [], []
-    played = {name: (name, *what) for name, what in SCENARIOS.items()} | VARIANTS
+    uninterrupted = []
+    killed = []
+    played = {name: (name, *market) for name, market in SCENARIOS.items()} | VARIANTS
     for name, (scenario, agents, settings) in played.items():
         for workers, batch in WAYS if name in SCENARIOS else WAYS[:2]:
             line = _compare(scenario, agents, settings, workers, batch)
-            found.append(Job(f"{name}, {workers} x {batch}", (line,), f"{name}, 1 x 1000"))
+            uninterrupted.append(Job(f"{name}, {workers} x {batch}", (line,), f"{name}, 1 x 1000"))
         if name in {"closed-loop", "cold-start", "campaigns", "users-return", "two-sided", "hard", "delay"}:
             line = _compare(scenario, "relevance,killed.py:Killed", settings, 1, 50)
             undisturbed = f"{name}, not killed"
@@ -361,8 +362,8 @@ def jobs() -> list[Job]:
                 Job(f"{name}, killed and resumed", (("killed", *line), ("compare", "--resume")), undisturbed)
             )
     for name, lines in _analyses().items():
-        found.append(Job(name, lines, name.partition(", 2")[0]))
-    return [*found, *killed]
+        uninterrupted.append(Job(name, lines, name.partition(", 2")[0]))
+    return [*uninterrupted, *killed]
 
 
 QUICK = (
@@ -391,10 +392,10 @@ def play(checkout: Path, wanted: dict[str, Lines], place: Path) -> dict[str, dic
     place.mkdir(parents=True)
     for name, text in (("play.py", _PLAY), ("killed.py", _KILLED), ("jobs.json", json.dumps(wanted))):
         (place / name).write_text(text, encoding="utf-8")
-    own = {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
-    own["RIMSIM_CACHE"] = os.environ.get("SAME_TABLES_CACHE", str(place / "cache"))
+    environment = {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    environment["RIMSIM_CACHE"] = os.environ.get("SAME_TABLES_CACHE", str(place / "cache"))
     command = [sys.executable, "play.py", str(place), str(checkout)]
-    subprocess.run(command, cwd=place, env=os.environ | own, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, cwd=place, env=os.environ | environment, check=True, stdout=subprocess.DEVNULL)
     lines = map(json.loads, (place / "digests.jsonl").read_text(encoding="utf-8").splitlines())
     return {made["job"]: made["tables"] for made in lines}
 
@@ -404,20 +405,20 @@ def cached(revision: str, wanted: dict[str, Lines], place: Path) -> dict[str, di
     git = ["git", "-C", str(HERE), "rev-parse", "--short=12", f"{revision}^{{commit}}"]
     commit = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
     store = Path(tempfile.gettempdir()) / f"same-tables-{commit}.json"
-    known = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {}
+    digests = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {}
     keys = {
         job: hashlib.sha256(json.dumps([lines, _PLAY, _KILLED]).encode()).hexdigest()
         for job, lines in wanted.items()
     }
-    absent = {job: lines for job, lines in wanted.items() if keys[job] not in known}
+    absent = {job: lines for job, lines in wanted.items() if keys[job] not in digests}
     if absent:
         with checkout_of(commit) as checkout:
             for job, tables in play(checkout, absent, place).items():
-                known[keys[job]] = tables
+                digests[keys[job]] = tables
         draft = store.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(known), encoding="utf-8")
+        draft.write_text(json.dumps(digests), encoding="utf-8")
         draft.replace(store)
-    return {job: known[key] for job, key in keys.items()}
+    return {job: digests[key] for job, key in keys.items()}
 
 
 def served_by(model: str, job: Job) -> Job:
@@ -432,16 +433,19 @@ def compare(
     revision: str, wanted: list[Job], lines: dict[str, Lines], folder: Path, changed: dict[str, str]
 ) -> bool:
     """Print a line per job; whether every table is equal or ``changed`` names the reason."""
-    there = cached(revision, {job.same_as: lines[job.same_as] for job in wanted}, folder / "there")
+    other_digests = cached(revision, {job.same_as: lines[job.same_as] for job in wanted}, folder / "there")
     here = play(HERE, {job.name: job.lines for job in wanted}, folder / "here")
     reasons: set[str] = set()
-    count, unexplained = 0, 0
+    count = 0
+    unexplained = 0
     for job in wanted:
-        ours, theirs = here[job.name], there[job.same_as]
+        ours = here[job.name]
+        theirs = other_digests[job.same_as]
         differ = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
         kind = job.same_as.partition(", ")[0]
         why = {name: reason(f"{kind}/{name}", changed) for name in differ}
-        count, unexplained = count + len(ours), unexplained + sum(text is None for text in why.values())
+        count = count + len(ours)
+        unexplained = unexplained + sum(text is None for text in why.values())
         print(f"{job.name:32} {len(ours):3} tables  {'differs: ' + ', '.join(differ) if differ else 'equal'}")
         reasons |= {text for text in why.values() if text is not None}
         if None in why.values():
@@ -476,18 +480,19 @@ def main() -> None:
     parser.add_argument("--only", metavar="KINDS", help="jobs whose names begin so, parted by commas")
     parser.add_argument("--model", help="serve all comparisons by this model, and leave other kinds out")
     parser.add_argument("--folder", type=Path, help="keep the run folders here")
-    given = parser.parse_args()
-    every, changed = jobs(), CHANGED if given.other == FIRST else {}
-    if given.model:
-        every = [served_by(given.model, job) for job in every if job.lines[-1][0] == "compare"]
+    options = parser.parse_args()
+    all_jobs = jobs()
+    changed = CHANGED if options.other == FIRST else {}
+    if options.model:
+        all_jobs = [served_by(options.model, job) for job in all_jobs if job.lines[-1][0] == "compare"]
         changed = {name: why for name, why in changed.items() if why == _ROWS}
-    chosen = [job for job in every if not given.quick or job.name in QUICK]
-    if given.only:
-        chosen = [job for job in chosen if job.name.startswith(tuple(given.only.split(",")))]
+    chosen = [job for job in all_jobs if not options.quick or job.name in QUICK]
+    if options.only:
+        chosen = [job for job in chosen if job.name.startswith(tuple(options.only.split(",")))]
     with tempfile.TemporaryDirectory(prefix="same-tables-") as temporary:
-        folder = given.folder or Path(temporary)
-        equal = compare(given.other, chosen, {job.name: job.lines for job in every}, folder, changed)
-        lacks = set() if given.only or given.model else unmade(folder / "here")
+        folder = options.folder or Path(temporary)
+        equal = compare(options.other, chosen, {job.name: job.lines for job in all_jobs}, folder, changed)
+        lacks = set() if options.only or options.model else unmade(folder / "here")
     if lacks:
         print(f"never made: {', '.join(sorted(lacks))}")
     sys.exit(not equal or bool(lacks))

@@ -46,13 +46,13 @@ def faults(page: Page, address: str, name: str, scheme: str, shots: Path | None)
     page.evaluate("scheme => { document.body.dataset.theme = scheme; }", scheme)
     page.evaluate("for (const one of document.images) one.loading = 'eager'")
     page.wait_for_load_state("networkidle")
-    found = []
+    messages = []
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": HEIGHT})
-        found += [f"{name}, {width} px, {scheme}: {fault}" for fault in page.evaluate(FAULTS)]
+        messages += [f"{name}, {width} px, {scheme}: {fault}" for fault in page.evaluate(FAULTS)]
         if shots:
             page.screenshot(path=shots / f"{name.replace('/', '-')[:-5]}-{width}-{scheme}.png")
-    return found
+    return messages
 
 
 def main() -> int:
@@ -64,24 +64,26 @@ def main() -> int:
     options.add_argument("--shots", type=Path, help="keep a screenshot of each page at each width here")
     options.add_argument("--browser", help="path of Chromium, if Playwright did not install one")
     options.add_argument("--only", default="", help="pages whose name holds this text")
-    given = options.parse_args()
-    if given.shots:
-        given.shots.mkdir(parents=True, exist_ok=True)
-    names = sorted(str(path.relative_to(given.site)) for path in given.site.rglob("*.html"))
-    names = [name for name in names if given.only in name and not name.startswith("_")]
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=given.site))
+    arguments = options.parse_args()
+    if arguments.shots:
+        arguments.shots.mkdir(parents=True, exist_ok=True)
+    names = sorted(str(path.relative_to(arguments.site)) for path in arguments.site.rglob("*.html"))
+    names = [name for name in names if arguments.only in name and not name.startswith("_")]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=arguments.site))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    found = []
+    messages = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=given.browser, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=arguments.browser, args=["--no-sandbox"])
         for scheme in ("light", "dark"):
             page = browser.new_page(color_scheme=scheme, reduced_motion="reduce")
             for name in names:
-                found += faults(page, f"http://127.0.0.1:{server.server_port}", name, scheme, given.shots)
+                messages += faults(
+                    page, f"http://127.0.0.1:{server.server_port}", name, scheme, arguments.shots
+                )
         browser.close()
-    print(*found, sep="\n")
-    print(f"{len(names)} pages, {len(WIDTHS)} widths, light and dark: {len(found)} faults")
-    return bool(found)
+    print(*messages, sep="\n")
+    print(f"{len(names)} pages, {len(WIDTHS)} widths, light and dark: {len(messages)} faults")
+    return bool(messages)
 
 
 if __name__ == "__main__":

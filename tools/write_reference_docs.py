@@ -54,12 +54,12 @@ def cell(text: str) -> str:
 
 def records(record: type[Any], path: str = "") -> list[tuple[str, type[Any]]]:
     """(dotted path, record) of a config record and all within it."""
-    found = [(path, record)]
+    pairs = [(path, record)]
     for name, kind in typing.get_type_hints(record).items():
-        listed = [one for one in typing.get_args(kind) if dataclasses.is_dataclass(one)]
+        listed = [argument for argument in typing.get_args(kind) if dataclasses.is_dataclass(argument)]
         for inner in [kind] if dataclasses.is_dataclass(kind) else listed:
-            found += records(inner, f"{path}{name}{'[]' if listed else ''}.")
-    return found
+            pairs += records(inner, f"{path}{name}{'[]' if listed else ''}.")
+    return pairs
 
 
 def page() -> str:
@@ -101,7 +101,9 @@ def commands(group: click.Command, path: str = "rimsim") -> list[tuple[str, clic
     if not isinstance(group, click.Group):
         return [(path, group)]
     return [
-        one for name in sorted(group.commands) for one in commands(group.commands[name], f"{path} {name}")
+        command
+        for name in sorted(group.commands)
+        for command in commands(group.commands[name], f"{path} {name}")
     ]
 
 
@@ -149,8 +151,8 @@ def sections_of_tables() -> str:
     """Sections of docs/tables.md, one per table."""
     parts = []
     for name, table in TABLES.items():
-        there = f"; there {table.condition}" if table.condition else ""
-        made = f"Written by `rimsim {table.made_by}`. A row is {table.row}{there}."
+        condition = f"; there {table.condition}" if table.condition else ""
+        made = f"Written by `rimsim {table.made_by}`. A row is {table.row}{condition}."
         place = f"{name}/*.parquet" if table.parts else f"{name}.parquet"
         lines = [f"## `{place}`", "", made, "", "| column | content |", "|---|---|"]
         lines += [f"| `{column}` | {cell(content)} |" for column, content in table.columns.items()]

@@ -92,8 +92,8 @@ def answers(tmp_path_factory):
     (folder / "mine.py").write_text(MINE)
     (folder / "torn.py").write_text("class Good(:\n")
     line = [sys.executable, "-c", _ASK, json.dumps(list(SLIPS))]
-    done = subprocess.run(line, cwd=folder, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    interpreter = subprocess.run(line, cwd=folder, check=True, capture_output=True, text=True)
+    return json.loads(interpreter.stdout)
 
 
 @cases("line", *((line,) for line in SLIPS))
@@ -232,7 +232,7 @@ def test_no_cell_of_an_exported_table_is_a_formula(run, tmp_path):
     catalogue.to_parquet(folder / "catalogue.parquet", index=False)
     place, _ = export(folder, "csv")
     table = pd.read_csv(place, dtype=str)
-    assert set(table["title"]) <= {*(f"'{one}" for one in texts[:5]), "-5", "plain = 1"}
+    assert set(table["title"]) <= {*(f"'{text}" for text in texts[:5]), "-5", "plain = 1"}
     assert table["item_id"].str.startswith("'=").all()
 
 

@@ -33,11 +33,13 @@ _QUIET = lambda _: None  # noqa: E731
 @pytest.fixture(scope="module")
 def log():
     """60 users and 70 items over some weeks: sessions, ties within them, users of very different activity."""
-    source, weight = np.random.default_rng(4), 1.0 / np.arange(3, 73)
+    source = np.random.default_rng(4)
+    weight = 1.0 / np.arange(3, 73)
     rows = []
     for user in range(60):
         count = int(source.integers(8, 40))
-        kind, waited = source.random(count), source.exponential(size=count)
+        kind = source.random(count)
+        waited = source.exponential(size=count)
         pause = np.where(kind < 0.3, 0.0, np.where(kind < 0.75, 600.0, 86400.0)) * waited
         times = float(source.integers(0, 5 * 86400)) + np.cumsum(pause.astype(int))
         items = source.choice(70, size=count, replace=False, p=weight / weight.sum())
@@ -47,8 +49,10 @@ def log():
 
 def _log(rows):
     """An EventLog from (user, item, time) rows."""
-    embedded, (user, item, time) = load("ml-latest-small"), zip(*rows, strict=True)
-    users, items = embedded.users.iloc[: max(user) + 1], embedded.items.iloc[: max(item) + 1]
+    embedded = load("ml-latest-small")
+    user, item, time = zip(*rows, strict=True)
+    users = embedded.users.iloc[: max(user) + 1]
+    items = embedded.items.iloc[: max(item) + 1]
     return log_of(user, item, time, users.reset_index(drop=True), items.reset_index(drop=True))
 
 
@@ -64,11 +68,15 @@ def _events(log):
 def _kept(log, share, seed):
     """The last events of each user, in plain Python: rank by (time, lot), kept where rank / size ≥ 1 − share."""
     lot = bits(seed, Purpose.SPLIT, 0, np.arange(len(log)))
-    kept = []
+    rows = []
     for user in range(log.n_users):
-        own = sorted((t, int(lot[row]), row) for row, (u, _, t) in enumerate(_events(log)) if u == user)
-        kept += [row for rank, (_, _, row) in enumerate(own, 1) if rank / len(own) >= 1 - share]
-    return [_events(log)[row] for row in sorted(kept)]
+        user_events = sorted(
+            (t, int(lot[row]), row) for row, (u, _, t) in enumerate(_events(log)) if u == user
+        )
+        rows += [
+            row for rank, (_, _, row) in enumerate(user_events, 1) if rank / len(user_events) >= 1 - share
+        ]
+    return [_events(log)[row] for row in sorted(rows)]
 
 
 @cases("seed items", (0, 70), (1, 70), (7, 12))
@@ -76,32 +84,33 @@ def test_the_user_relative_split_is_the_recipe_in_plain_loops(log, seed, items):
     """Halves, T, groups, training, targets, states and folds equal a rewrite with loops, also where items repeat."""
     log = dataclasses.replace(log, item=log.item % items)
     split = make_split(log, SplitConfig(), seed)
-    kept = _kept(log, 0.5, seed)
-    assert _events(split.log) == kept
-    mine = {user: [t for u, _, t in kept if u == user] for user in range(log.n_users)}
+    events = _kept(log, 0.5, seed)
+    assert _events(split.log) == events
+    mine = {user: [t for u, _, t in events if u == user] for user in range(log.n_users)}
     horizon = float(np.median([max(times) - min(times) for times in mine.values()]))
     assert split.horizon == horizon
     start = {user: min(times) + horizon for user, times in mine.items()}
-    group_a, group_b = set(split.past.user.tolist()), set(split.test.user.tolist())
+    group_a = set(split.past.user.tolist())
+    group_b = set(split.test.user.tolist())
     assert not group_a & group_b
     assert len(group_a) == len(group_b) == 30
-    train = [event for event in kept if event[0] in group_a or event[2] < start[event[0]]]
+    train = [event for event in events if event[0] in group_a or event[2] < start[event[0]]]
     assert _events(split.train) == train
-    known = {item for _, item, _ in train}
-    assert set(np.flatnonzero(split.is_known).tolist()) == known
+    known_items = {item for _, item, _ in train}
+    assert set(np.flatnonzero(split.is_known).tolist()) == known_items
     for row, user in enumerate(split.test.user.tolist()):
         begin = start[user]
-        past = [(i, t) for u, i, t in kept if u == user and t < begin]
-        coming = [i for u, i, t in kept if u == user and begin <= t < begin + horizon and i in known]
+        past = [(i, t) for u, i, t in events if u == user and t < begin]
+        coming = [i for u, i, t in events if u == user and begin <= t < begin + horizon and i in known_items]
         states = split.test.states
         slots = slice(states.offsets[row], states.offsets[row + 1])
         assert list(zip(states.items[slots].tolist(), states.times[slots].tolist(), strict=True)) == past
         assert split.test.counts[row] == len(coming)
-        found = split.targets.key[split.targets.key // log.n_items == row] % log.n_items
-        assert set(found.tolist()) == set(coming) - {i for i, _ in past}
+        targets = split.targets.key[split.targets.key // log.n_items == row] % log.n_items
+        assert set(targets.tolist()) == set(coming) - {i for i, _ in past}
     for row, user in enumerate(split.past.user.tolist()):
         begin = start[user]
-        assert split.past.counts[row] == sum(begin <= t < begin + horizon for u, _, t in kept if u == user)
+        assert split.past.counts[row] == sum(begin <= t < begin + horizon for u, _, t in events if u == user)
     rows = np.concatenate([fold.rows for fold in split.folds])
     assert sorted(rows.tolist()) == list(range(30))
     for fold in split.folds:
@@ -112,30 +121,35 @@ def test_the_user_relative_split_is_the_recipe_in_plain_loops(log, seed, items):
 @cases("windows horizon", (1, 1.0), (3, 0.5))
 def test_windows_by_time_are_a_plain_loop_over_events(log, windows, horizon):
     """States, training, targets and past states of each window by brute force; windows do not overlap; some users."""
-    log, day = _busy(log), 86400.0
+    log = _busy(log)
+    day = 86400.0
     stop = float(np.nextafter(log.time[-1], np.inf))
     # Five users begin within the last window: before it they have no past, so no earlier window tests them.
     log = log.rows((log.user % 12 != 0) | (log.time >= stop - horizon * day))
     config = SplitConfig(kind="time", horizon=f"{24 * horizon:g}h", windows=windows)
-    events, tested = _events(log), []
+    events = _events(log)
+    tested = []
     for window in range(windows):
         split = make_split(log, config, 0, window)
         end = stop - (windows - 1 - window) * horizon * day
-        begin, earlier = end - horizon * day, end - 2 * horizon * day
+        begin = end - horizon * day
+        earlier = end - 2 * horizon * day
         train = [event for event in events if event[2] < begin]
         assert _events(split.train) == train
         assert max(t for _, _, t in _events(split.log)) < end
-        known = {item for _, item, _ in train}
+        known_items = {item for _, item, _ in train}
         assert set(split.test.user.tolist()) == {user for user, _, _ in train}
         for row, user in enumerate(split.test.user.tolist()):
             had = {i for u, i, _ in train if u == user}
-            took = [i for u, i, t in events if u == user and begin <= t < end and i in known]
+            took = [i for u, i, t in events if u == user and begin <= t < end and i in known_items]
             assert split.test.counts[row] == len(took)
-            found = split.targets.key[split.targets.key // log.n_items == row] % log.n_items
-            assert set(found.tolist()) == set(took) - had
+            targets = split.targets.key[split.targets.key // log.n_items == row] % log.n_items
+            assert set(targets.tolist()) == set(took) - had
         assert (set(split.test.states.now), set(split.past.states.now)) == ({begin}, {earlier})
-        few = set(make_split(log, dataclasses.replace(config, users=12), 0, window).test.user.tolist())
-        assert (len(few), few < set(split.test.user.tolist())) == (12, True)
+        sampled_users = set(
+            make_split(log, dataclasses.replace(config, users=12), 0, window).test.user.tolist()
+        )
+        assert (len(sampled_users), sampled_users < set(split.test.user.tolist())) == (12, True)
         (fold,) = split.folds
         assert _events(fold.train) == [event for event in events if event[2] < earlier]
         tested += [t for _, _, t in events if begin <= t < end]
@@ -144,26 +158,28 @@ def test_windows_by_time_are_a_plain_loop_over_events(log, windows, horizon):
 
 def test_models_are_fitted_again_for_each_window(log, tmp_path, monkeypatch):
     """Each fit sees the events before its window alone; means and intervals are over windows, seeds are averaged."""
-    log, seen, fit = _busy(log), [], Popularity.fit
+    log = _busy(log)
+    seen = []
+    fit = Popularity.fit
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(Popularity, "fit", lambda self, train: (seen.append(train), fit(self, train))[1])
     monkeypatch.setattr("rimsim.scenarios.kinds.backtest.usable_log", lambda *_: log)
     split = SplitConfig(kind="time", horizon="12h", windows=3)
     bag = "bag(steps=20)"
     config = BacktestConfig(models=("popularity", bag), split=split, seeds=(0, 1), beta=(), cap=())
-    done = backtest(config, out=tmp_path / "run")
+    run = backtest(config, out=tmp_path / "run")
     stop = float(np.nextafter(log.time[-1], np.inf))
     last = sorted({float(train.time[-1]) for train in seen})
     ends = [stop - number * 43200.0 for number in (3, 2, 1)]
     assert last == [max(t for _, _, t in _events(log) if t < end) for end in ends]
-    table = done.table
+    table = run.table
     assert set(zip(table["seed"], table["window"], strict=True)) == {(s, w) for s in (0, 1) for w in range(3)}
     means = by_window(table)
     rows = table.query("task == 'item-rec' and model == @bag and metric == 'ndcg'")
     expected = rows.groupby("window")["value"].mean()
-    found = means.query("task == 'item-rec' and model == @bag and metric == 'ndcg'").set_index("window")
-    assert found["value"].to_dict() == pytest.approx(expected.to_dict())
-    report = backtest_report(load_run(done.folder))
+    averages = means.query("task == 'item-rec' and model == @bag and metric == 'ndcg'").set_index("window")
+    assert averages["value"].to_dict() == pytest.approx(expected.to_dict())
+    report = backtest_report(load_run(run.folder))
     assert "3 windows" in report.setting
     assert "3 windows, ± half a 95% interval" in report.sections[0].tables[0].title
 
@@ -223,15 +239,16 @@ def test_what_test_users_do_next_changes_no_score(log, kind):
     log = _busy(log) if kind == "time" else log
     config = SplitConfig(kind=kind, horizon="1d" if kind == "time" else None)
     split = make_split(log, config, 3)
-    other, events = _moved(log, split.test.user, split.test.states.now)
+    moved_log, events = _moved(log, split.test.user, split.test.states.now)
     assert events > 20
     about = BacktestConfig(models=SMALL, split=config)
-    again = make_split(other, config, 3)
-    one, two = Models(split, about, 3, _QUIET), Models(again, about, 3, _QUIET)
+    again = make_split(moved_log, config, 3)
+    models_before = Models(split, about, 3, _QUIET)
+    models_after = Models(again, about, 3, _QUIET)
     assert not np.array_equal(split.targets.key, again.targets.key)
     for name in SMALL:
         for side in ("test", "past"):
-            first, second = (_matrix(getattr(models, side)(name)) for models in (one, two))
+            first, second = (_matrix(getattr(models, side)(name)) for models in (models_before, models_after))
             assert np.array_equal(first, second)
 
 
@@ -239,16 +256,19 @@ def test_past_scores_for_prices_know_nothing_of_what_past_users_did_next(log):
     """A fold's futures moved to other items leave its rows of the past scores alone, unless prices are seen."""
     config = BacktestConfig(models=("als-hp",))
     split = make_split(log, config.split, 2)
-    fold, found = split.folds[0], {}
-    other, _ = _moved(log, split.past.user[fold.rows], split.past.states.now[fold.rows])
+    fold = split.folds[0]
+    equal_scores = {}
+    moved_log, _ = _moved(log, split.past.user[fold.rows], split.past.states.now[fold.rows])
     for prices in ("cross-fitted", "seen"):
         about = dataclasses.replace(config, prices=prices)
-        models = [Models(make_split(events, config.split, 2), about, 2, _QUIET) for events in (log, other)]
+        models = [
+            Models(make_split(events, config.split, 2), about, 2, _QUIET) for events in (log, moved_log)
+        ]
         rows = np.arange(len(fold.rows)) if prices == "cross-fitted" else fold.rows
-        one, two = (_matrix(each.past("als-hp"))[rows] for each in models)
-        both = np.isfinite(one) & np.isfinite(two)
-        found[prices] = np.array_equal(one[both], two[both])
-    assert found == {"cross-fitted": True, "seen": False}
+        scores, two = (_matrix(each.past("als-hp"))[rows] for each in models)
+        is_scored = np.isfinite(scores) & np.isfinite(two)
+        equal_scores[prices] = np.array_equal(scores[is_scored], two[is_scored])
+    assert equal_scores == {"cross-fitted": True, "seen": False}
 
 
 @pytest.fixture(scope="module")
@@ -300,69 +320,79 @@ def test_recommendation_metrics_follow_from_slates_made_here(fitted_models, name
         "coverage": (exposure[split.is_known] > 0).mean(),
     }
     assert tasks.item_recommendation(scores, split, 5, 0) == pytest.approx(expected)
-    known = np.flatnonzero(split.is_known)
+    known_items = np.flatnonzero(split.is_known)
     users = [
         price_slates(matrix[:, [item]].T.copy(), 0.0, 3, tie_seed=0, row_keys=[item])[0].tolist()
-        for item in known
+        for item in known_items
     ]
-    right = [[(row, item) in wanted for row in rows] for item, rows in zip(known, users, strict=True)]
-    found = tasks.user_recommendation(scores, split, 3, 0)
-    assert found["precision"] == pytest.approx(np.mean(right))
+    is_hit = [[(row, item) in wanted for row in rows] for item, rows in zip(known_items, users, strict=True)]
+    figures = tasks.user_recommendation(scores, split, 3, 0)
+    assert figures["precision"] == pytest.approx(np.mean(is_hit))
     shown = np.bincount(np.ravel(users), minlength=len(slates))
-    assert found["perplexity"] == pytest.approx(measures.perplexity(shown))
+    assert figures["perplexity"] == pytest.approx(measures.perplexity(shown))
     monkeypatch.setattr("rimsim.scenarios.kinds.backtest.tasks._CELLS", 100)
-    assert tasks.user_recommendation(scores, split, 3, 0) == found
+    assert tasks.user_recommendation(scores, split, 3, 0) == figures
 
 
 def test_floors_widen_exposure_at_the_cost_of_the_inactive(fitted_models):
     """β = 0 is item recommendation; floors raise perplexity and items met, and low λ pays for them."""
-    split, name = fitted_models.split, "popularity-hp"
-    scores, past, rate = fitted_models.test(name), fitted_models.past(name), fitted_models.rate("hp")
+    split = fitted_models.split
+    name = "popularity-hp"
+    scores = fitted_models.test(name)
+    past = fitted_models.past(name)
+    rate = fitted_models.rate("hp")
     online = tasks.Matching(scores, past, split, 5, tasks.Pricing(0, 1e-4, 0.01))
-    found = online.with_floors((0.0, 0.7), rate)
+    results = online.with_floors((0.0, 0.7), rate)
     free = tasks.item_recommendation(scores, split, 5, 0)
-    assert {metric: found[0.0][metric] for metric in free} == free
-    assert found[0.0]["shortfall"] == 0
-    assert found[0.7]["perplexity"] > 1.1 * free["perplexity"]
-    assert found[0.7]["gap"] <= 1e-4
-    paid = [found[0.7][f"guaranteed_decile_{number}"] for number in range(1, 11)]
-    assert found[0.7]["guaranteed_lowest_minus_highest"] == paid[0] - paid[-1] > 1
+    assert {metric: results[0.0][metric] for metric in free} == free
+    assert results[0.0]["shortfall"] == 0
+    assert results[0.7]["perplexity"] > 1.1 * free["perplexity"]
+    assert results[0.7]["gap"] <= 1e-4
+    paid = [results[0.7][f"guaranteed_decile_{number}"] for number in range(1, 11)]
+    assert results[0.7]["guaranteed_lowest_minus_highest"] == paid[0] - paid[-1] > 1
 
 
 def test_floors_that_cannot_be_met_are_met_as_far_as_they_can(log):
     """Where every past user has consumed an item, its floor does not end the run."""
-    rows, name = [event for event in _events(log) if event[1] != 0], "popularity-hp"
+    rows = [event for event in _events(log) if event[1] != 0]
+    name = "popularity-hp"
     rows += [(user, 0, min(t for u, _, t in rows if u == user) - 1) for user in range(60)]
     config = BacktestConfig(models=(name,), split=SplitConfig(recent=1.0))
     models = Models(make_split(_log(rows), config.split, 0), config, 0, _QUIET)
-    scores, past, split = models.test(name), models.past(name), models.split
-    found = tasks.Matching(scores, past, split, 3, tasks.Pricing(0, 1e-3, 0.0)).with_floors((1.0,), None)
-    assert 0 < found[1.0]["shortfall"] < 1
+    scores = models.test(name)
+    past = models.past(name)
+    split = models.split
+    results = tasks.Matching(scores, past, split, 3, tasks.Pricing(0, 1e-3, 0.0)).with_floors((1.0,), None)
+    assert 0 < results[1.0]["shortfall"] < 1
 
 
 def test_caps_let_users_have_more_and_count_precision_per_exposure(fitted_models):
     """Precision times exposures is a whole number of hits; more positions find more."""
-    split, name = fitted_models.split, "popularity-hp"
-    scores, past = fitted_models.test(name), fitted_models.past(name)
-    found = tasks.Matching(scores, past, split, 2, tasks.Pricing(0, 1e-3, 0.0)).with_caps((1.0, 10.0), 0.1)
+    split = fitted_models.split
+    name = "popularity-hp"
+    scores = fitted_models.test(name)
+    past = fitted_models.past(name)
+    results = tasks.Matching(scores, past, split, 2, tasks.Pricing(0, 1e-3, 0.0)).with_caps((1.0, 10.0), 0.1)
     for multiple in (1.0, 10.0):
-        values = found[multiple]
+        values = results[multiple]
         allowed = min(30 * min(2 * multiple, 70), 3 * split.n_known)
         hits = values["precision"] * values["filled"] * allowed
         assert hits == pytest.approx(round(hits), abs=1e-6)
-    assert found[10.0]["perplexity"] > found[1.0]["perplexity"]
+    assert results[10.0]["perplexity"] > results[1.0]["perplexity"]
 
 
 def test_large_pasts_are_priced_in_chunks_with_the_same_certificate(fitted_models, monkeypatch):
     """Without the whole matrix the prices are certified to the same gap and serve as well."""
-    split, name = fitted_models.split, "als-pop"
-    scores, past = fitted_models.test(name), fitted_models.past(name)
-    given = scores, past, split, 5, tasks.Pricing(0, 1e-3, 0.0)
-    whole = tasks.Matching(*given).with_floors((0.7,), None)[0.7]
+    split = fitted_models.split
+    name = "als-pop"
+    scores = fitted_models.test(name)
+    past = fitted_models.past(name)
+    arguments = scores, past, split, 5, tasks.Pricing(0, 1e-3, 0.0)
+    at_once = tasks.Matching(*arguments).with_floors((0.7,), None)[0.7]
     monkeypatch.setattr("rimsim.scenarios.kinds.backtest.tasks._DENSE", 0)
-    chunked = tasks.Matching(*given).with_floors((0.7,), None)[0.7]
+    chunked = tasks.Matching(*arguments).with_floors((0.7,), None)[0.7]
     assert chunked["gap"] <= 1e-3
-    assert chunked["perplexity"] == pytest.approx(whole["perplexity"], rel=0.15)
+    assert chunked["perplexity"] == pytest.approx(at_once["perplexity"], rel=0.15)
 
 
 class _Nonsense(Popularity):
@@ -389,7 +419,7 @@ def test_hybrids_share_fits_and_ground_levels_come_from_the_past_states(log):
     split = make_split(log, SplitConfig(), 0)
     config = BacktestConfig(models=("popularity-hp", "als-hp", "als", "popularity-hawkes", "popularity-ema"))
     models = Models(split, config, 0, _QUIET)
-    reports = {found.part: found for found in models.reports()}
+    reports = {report.part: report for report in models.reports()}
     for name in config.models:
         models.test(name), models.past(name)
     fits = [(fit.part, fit.fold) for fit in models.fits]
@@ -449,11 +479,11 @@ def test_the_command_leaves_a_folder_that_says_all(run, capsys):
     assert "Who pays" in printed
     assert "What floors cost" in printed
     assert (pictures / "fronts.png").read_bytes() == before
-    found = backtest_sentences(run.table, run.config.split.overlap)
-    assert found[0].startswith("Best at recommending items to users: ")
-    assert found[0].replace("`", "") in printed[: printed.index("Item recommendation,")]
+    sentences = backtest_sentences(run.table, run.config.split.overlap)
+    assert sentences[0].startswith("Best at recommending items to users: ")
+    assert sentences[0].replace("`", "") in printed[: printed.index("Item recommendation,")]
     page = said_by(capsys, f"report {run.folder} --markdown").out
-    assert page.startswith(found[0])
+    assert page.startswith(sentences[0])
     assert "| `popularity-hp` |" in page
 
 
@@ -501,7 +531,7 @@ def test_a_folder_that_holds_a_run_and_one_of_another_kind_are_refused(run, tmp_
     refused(RunFolderError, "already holds a run", backtest, run.config, out=run.folder)
     (tmp_path / "config.yaml").write_text("scenario: {}\narms: []\n")
     refused(RunFolderError, "holds a comparison. Expected a back-test", load_backtest, tmp_path)
-    whole = dataclasses.replace(run.config, item_share=1.0)
-    refused(ConfigError, "all of it|all of them", backtest, whole, out=tmp_path / "all")
+    all_items = dataclasses.replace(run.config, item_share=1.0)
+    refused(ConfigError, "all of it|all of them", backtest, all_items, out=tmp_path / "all")
     for name in BacktestConfig().models:
         make(name, seed=0)

@@ -1,8 +1,6 @@
 """Judging on known answers: figures by brute force, and truths told apart on a table with a known law."""
 
 import dataclasses
-import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +10,8 @@ from kit.logs import log_of
 from scipy.optimize import minimize
 
 from rimsim import rng
-from rimsim.data import EventLog, ObservedTable, load_observed
+from rimsim.data import EventLog, ObservedTable
 from rimsim.errors import DataError
-from rimsim.evaluation.appeal import hidden_quality
 from rimsim.intensity import UserStates
 from rimsim.intensity.registry import make
 from rimsim.market.consumers.truths import fit_truth
@@ -26,9 +23,11 @@ from rimsim.scenarios.runs.digests import digest
 from rimsim.testing.intensity import random_items
 
 DRAW = rng.Purpose.MEASURE
-COAT = Path(os.environ.get("RIMSIM_DEV_DATA", "")) / "coat"
-USERS, ITEMS, CHOSEN = 200, 60, 6
-USER, ITEM = np.arange(USERS)[:, None], np.arange(ITEMS)[None, :]
+USERS = 200
+ITEMS = 60
+CHOSEN = 6
+USER = np.arange(USERS)[:, None]
+ITEM = np.arange(ITEMS)[None, :]
 
 
 def law() -> np.ndarray:
@@ -78,9 +77,9 @@ class Known:
 
     def expected(self, users, states):
         """The sum of the law over what is left, so that the intensity is the law."""
-        left = self.p[users].copy()
-        left[np.repeat(np.arange(len(users)), states.lengths), states.items] = 0
-        return left.sum(1)
+        remaining = self.p[users].copy()
+        remaining[np.repeat(np.arange(len(users)), states.lengths), states.items] = 0
+        return remaining.sum(1)
 
 
 def test_a_truth_of_a_selected_tenth_is_judged_as_it_deserves():
@@ -95,8 +94,10 @@ def test_a_truth_of_a_selected_tenth_is_judged_as_it_deserves():
         "law": Known(p),
     }
     models = {"popularity": make("popularity").fit(log)}
-    found = answers.judge_observed(answers.held_answers(table_of(TAKEN), log, taken_at=1.0), truths, models)
-    table = found.table().set_index(["truth", "model", "metric"])
+    judgement = answers.judge_observed(
+        answers.held_answers(table_of(TAKEN), log, taken_at=1.0), truths, models
+    )
+    table = judgement.table().set_index(["truth", "model", "metric"])
     for metric in ("auc", "precision", "log_likelihood"):
         law_itself, good, bad, popular, chance = (
             table.loc[(*key, metric)]
@@ -106,22 +107,22 @@ def test_a_truth_of_a_selected_tenth_is_judged_as_it_deserves():
         if metric != "log_likelihood":  # users differ in how much they take, which pairs alone take out
             assert good["low"] > max(bad["high"], popular["high"], chance["high"])
     assert table.loc[("", "random", "auc"), "value"] == 0.5
-    pairs = found.pairs().set_index(["truth", "other_truth", "metric"])
+    pairs = judgement.pairs().set_index(["truth", "other_truth", "metric"])
     for metric in ("auc", "precision", "log_likelihood"):
         assert pairs.loc[("good", "bad", metric), "settled"]
         assert pairs.loc[("good", "bad", metric), "low"] > 0
     assert table.loc[("law", "", "calibration_error"), "value"] < 0.05
-    assert found.answers.left_out == len(log)
-    assert len(found.answers) == USERS * ITEMS - len(log)
+    assert judgement.answers.left_out == len(log)
+    assert len(judgement.answers) == USERS * ITEMS - len(log)
 
 
 def test_the_law_has_the_auc_and_the_deciles_that_it_must_have():
     """Of answers drawn from a law, AUC is as its probabilities say; shares of tenths add up, and their means grow."""
     p = law()
     held = answers.held_answers(table_of(TAKEN), FIRST, taken_at=1.0)
-    found = answers.judge_observed(held, {"law": Known(p)}, {}).table()
-    found = found[found["truth"] == "law"].set_index("metric")
-    value, low, high = found.loc["auc", ["value", "low", "high"]]
+    figures = answers.judge_observed(held, {"law": Known(p)}, {}).table()
+    figures = figures[figures["truth"] == "law"].set_index("metric")
+    value, low, high = figures.loc["auc", ["value", "low", "high"]]
     expected = []
     for row in p[:, 1:]:
         weight = row[:, None] * (1 - row[None, :])
@@ -130,7 +131,7 @@ def test_the_law_has_the_auc_and_the_deciles_that_it_must_have():
     assert low - (high - low) < np.mean(expected) < high + (high - low)
     assert value > 0.7
     names = ([f"decile_{n}_{name}" for n in range(1, 11)] for name in ("taken", "predicted"))
-    shares, predicted = (found.loc[rows, "value"].tolist() for rows in names)
+    shares, predicted = (figures.loc[rows, "value"].tolist() for rows in names)
     assert np.mean(shares) == pytest.approx(TAKEN[:, 1:].mean())
     assert predicted == sorted(predicted)
 
@@ -146,17 +147,20 @@ def random_answers(n=400, users=12):
 def test_auc_precision_and_likelihood_are_those_of_counts_by_user():
     """AUC by all pairs with ties for a half; the best k answers; the mean of log p. Without a pair there is none."""
     user, score, taken = random_answers()
-    ties, p = rng.bits(0, DRAW, np.arange(len(user))), 1 / (1 + np.exp(-score))
-    auc, best = answers.user_aucs(user, score, taken, 14), answers.precisions(user, score, taken, ties, 12, 5)
+    ties = rng.bits(0, DRAW, np.arange(len(user)))
+    p = 1 / (1 + np.exp(-score))
+    auc = answers.user_aucs(user, score, taken, 14)
+    best = answers.precisions(user, score, taken, ties, 12, 5)
     nats = answers.answer_likelihoods(user, p, taken, 13)
-    for who in range(12):
-        mine = user == who
-        yes, no = score[mine & taken], score[mine & ~taken]
+    for user_id in range(12):
+        mine = user == user_id
+        yes = score[mine & taken]
+        no = score[mine & ~taken]
         wins = (yes[:, None] > no).sum() + 0.5 * (yes[:, None] == no).sum()
-        assert auc[who] == pytest.approx(wins / (len(yes) * len(no)))
+        assert auc[user_id] == pytest.approx(wins / (len(yes) * len(no)))
         rows = sorted(np.flatnonzero(mine), key=lambda row: (-score[row], ties[row]))
-        assert best[who] == taken[rows[:5]].mean()
-        assert nats[who] == pytest.approx(np.log(np.where(taken, p, 1 - p)[mine]).mean())
+        assert best[user_id] == taken[rows[:5]].mean()
+        assert nats[user_id] == pytest.approx(np.log(np.where(taken, p, 1 - p)[mine]).mean())
     assert np.isnan([*auc[12:], nats[12]]).all()
     assert np.isnan(answers.user_aucs(np.zeros(3, np.int64), np.arange(3.0), np.ones(3, bool), 1)).all()
     assert np.isnan(answers.precisions(user, score, taken, ties, 12, 400)).all()
@@ -166,20 +170,21 @@ def test_calibration_maximises_the_likelihood_of_other_folds():
     """As a general optimiser does; scores that order wrongly foretell the share; extreme ones stay within 0 and 1."""
     user, score, taken = random_answers()
     fold = user % 3
-    found = answers.calibrated(score, taken, fold, 3)
+    calibration = answers.calibrated(score, taken, fold, 3)
     for left_out in range(3):
-        x, y = score[fold != left_out], taken[fold != left_out]
+        x = score[fold != left_out]
+        y = taken[fold != left_out]
 
         def loss(ab, x=x, y=y):
             return np.logaddexp(0, np.where(y, -1, 1) * (ab[0] + ab[1] * x)).sum()
 
         a, b = minimize(loss, [0.0, 0.0], tol=1e-12).x
         expected = 1 / (1 + np.exp(-a - b * score[fold == left_out]))
-        np.testing.assert_allclose(found[fold == left_out], expected, atol=1e-4)
+        np.testing.assert_allclose(calibration[fold == left_out], expected, atol=1e-4)
     backwards = answers.calibrated(-score, taken, fold, 3)
     for left_out in range(3):
-        others = taken[fold != left_out]
-        share = (others.sum() + 0.5) / (len(others) + 1)
+        training = taken[fold != left_out]
+        share = (training.sum() + 0.5) / (len(training) + 1)
         np.testing.assert_allclose(backwards[fold == left_out], share)
     user, score, taken = random_answers()
     for extreme in (np.where(taken, 30.0, -30.0), np.zeros(len(score))):
@@ -200,12 +205,15 @@ def test_folds_are_of_one_size_and_none_is_empty():
 
 def test_answers_of_two_users_are_judged_and_those_of_one_are_refused():
     """Each user's answers are foretold from the other's; one user has no other."""
-    items, values = np.array([1, 2, 3, 4]), np.array([1.0, 1, 0, 0])
-    few = dataclasses.replace(table_of(TAKEN), user=np.arange(4) % 2, item=items, value=values)
-    found = answers.judge_observed(answers.held_answers(few, FIRST, taken_at=1.0), {"law": Known(law())}, {})
-    assert np.isfinite(found.probability).all()
-    one = dataclasses.replace(few, user=np.zeros(4, np.int64))
-    refused(DataError, "only 1 user .* at least two", answers.held_answers, one, FIRST, taken_at=1.0)
+    items = np.array([1, 2, 3, 4])
+    values = np.array([1.0, 1, 0, 0])
+    few_answers = dataclasses.replace(table_of(TAKEN), user=np.arange(4) % 2, item=items, value=values)
+    judgement = answers.judge_observed(
+        answers.held_answers(few_answers, FIRST, taken_at=1.0), {"law": Known(law())}, {}
+    )
+    assert np.isfinite(judgement.probability).all()
+    one_user = dataclasses.replace(few_answers, user=np.zeros(4, np.int64))
+    refused(DataError, "only 1 user .* at least two", answers.held_answers, one_user, FIRST, taken_at=1.0)
 
 
 def test_the_interval_of_a_ratio_is_that_of_a_bootstrap():
@@ -216,24 +224,24 @@ def test_the_interval_of_a_ratio_is_that_of_a_bootstrap():
     weights = draw.multinomial(150, np.full(150, 1 / 150), 10_000)
     ratios = (weights @ total) / (weights @ count)
     low, high = np.quantile(ratios, [0.025, 0.975])
-    found = answers.ratio_interval(total, count)
-    assert found.mean == total.sum() / count.sum()
-    assert found.high - found.low == pytest.approx(high - low, rel=0.1)
+    interval = answers.ratio_interval(total, count)
+    assert interval.mean == total.sum() / count.sum()
+    assert interval.high - interval.low == pytest.approx(high - low, rel=0.1)
 
 
 def test_states_end_before_the_first_known_answer():
     """Answers to what the log has fall out; a user's state is what came before the first answer, else the whole log."""
     log = all_of(np.array([0, 0, 0, 1, 1]), np.array([1, 2, 3, 1, 2]), np.array([10.0, 20, 30, 10, 20]))
     asked = np.array([0, 0, 0, 1, 1]), np.array([0, 2, 5, 1, 4]), np.array([1.0, 1, 0, 1, 1])
-    given = dict(zip(("user", "item", "value"), asked, strict=True))
-    table = dataclasses.replace(table_of(TAKEN), **given, time=np.array([np.nan, 5, 25, np.nan, np.nan]))
-    found = answers.held_answers(table, log, taken_at=1.0)
-    assert (found.item.tolist(), found.taken.tolist()) == ([0, 5, 4], [True, False, True])
-    assert (found.users[found.row].tolist(), found.left_out) == ([0, 0, 1], 2)
+    columns = dict(zip(("user", "item", "value"), asked, strict=True))
+    table = dataclasses.replace(table_of(TAKEN), **columns, time=np.array([np.nan, 5, 25, np.nan, np.nan]))
+    held = answers.held_answers(table, log, taken_at=1.0)
+    assert (held.item.tolist(), held.taken.tolist()) == ([0, 5, 4], [True, False, True])
+    assert (held.users[held.row].tolist(), held.left_out) == ([0, 0, 1], 2)
     expected = UserStates.of(log, [0, 1], [25, 21])
-    assert found.states.items.tolist() == expected.items.tolist() == [1, 2, 1, 2]
-    told = "3 of 3 usable answers have a value of at least 0. Expected answers"
-    refused(DataError, told, answers.held_answers, table, log, taken_at=0.0)
+    assert held.states.items.tolist() == expected.items.tolist() == [1, 2, 1, 2]
+    message = "3 of 3 usable answers have a value of at least 0. Expected answers"
+    refused(DataError, message, answers.held_answers, table, log, taken_at=0.0)
 
 
 def test_the_command_judges_known_answers(tmp_path, capsys):
@@ -289,59 +297,3 @@ def test_sentences_say_what_was_found():
         assert len(good) == 1
         assert "may be about items that were chosen" in bad[0]
         assert "says nothing sure" in bad[1]
-
-
-# -- hidden quality ---------------------------------------------------------------------------------------------------
-
-
-def exposed(rho, seed, items=120, users=150):
-    """Random exposures of items whose log worth has a spread of .8 and a correlation ρ with popularity, and a log."""
-    draw = rng.generator(seed, DRAW)
-    count = draw.poisson(np.exp(4 + draw.standard_normal(items)))
-    popularity = np.log(count + 1.0)
-    z = (popularity - popularity.mean()) / popularity.std()
-    worth = -1.8 + 0.8 * (rho * z + np.sqrt(1 - rho**2) * draw.standard_normal(items))
-    user, item = np.repeat(np.arange(users), 20), np.argsort(draw.random((users, items)))[:, :20].ravel()
-    yes = draw.random(len(item)) < -np.expm1(-np.exp(worth[item]))
-    ids = np.arange(users), np.arange(items)
-    table = ObservedTable(user, item, yes * 1.0, *ids, None, shown_at_random=True)
-    event = np.repeat(np.arange(items), count)
-    return table, log_of(event % users, event, 1e9 + np.arange(len(event)), users, random_items(items))
-
-
-def estimates(rho, draws, resamples=100):
-    """Estimates from so many draws of exposures, by name."""
-    found = [hidden_quality(*exposed(rho, seed), taken_at=1.0, resamples=resamples) for seed in range(draws)]
-    return np.array([one.rho for one in found]).T, np.array([one.sd for one in found]).T
-
-
-def test_hidden_quality_of_a_known_law_lies_in_its_interval():
-    """Binomial noise does not pull the estimates to 0, and most intervals cover the law."""
-    for rho in (0.0, 0.8):
-        for (value, low, high), known in zip(estimates(rho, 12, 50), (rho, 0.8), strict=True):
-            assert value.mean() == pytest.approx(known, abs=0.1)
-            assert ((low <= known) & (known <= high)).sum() >= 10
-
-
-@pytest.mark.findings
-@pytest.mark.parametrize("rho", [0.0, 0.5, 0.8])
-def test_intervals_of_hidden_quality_cover_in_95_of_100(rho):
-    """Of 200 draws at least 190 intervals cover ρ."""
-    (_, low, high), _ = estimates(rho, 200)
-    assert ((low <= rho) & (rho <= high)).sum() >= 190
-
-
-def test_what_users_chose_says_nothing_of_hidden_quality():
-    """Answers that may be selected, and items that are all alike in the log, give no estimate."""
-    table, log = exposed(0.5, 0)
-    assert hidden_quality(dataclasses.replace(table, shown_at_random=False), log, taken_at=1.0) is None
-    assert hidden_quality(table, log.rows(np.unique(log.item, return_index=True)[1]), taken_at=1.0) is None
-
-
-@pytest.mark.skipif(not COAT.is_dir(), reason="Coat is not there")
-@pytest.mark.parametrize(("taken_at", "rho"), [(4, 0.81), (1, 0.33)])
-def test_the_world_is_not_what_its_log_says(taken_at, rho):
-    """On Coat the interval covers the correlation of likes, and of choices, that halves of the users give."""
-    log = load_observed(COAT / "train.ascii").as_log(taken_at)
-    found = hidden_quality(load_observed(COAT / "test.ascii"), log, taken_at=4, resamples=100)
-    assert found.rho[1] < rho < found.rho[2] < 0.95

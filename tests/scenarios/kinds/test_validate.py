@@ -32,7 +32,8 @@ from rimsim.scenarios.report.sentences import agreement_sentence
 from rimsim.scenarios.runs.digests import digest
 from rimsim.session import session_model
 
-USERS, ITEMS = 150, 60
+USERS = 150
+ITEMS = 60
 DAY = 86400.0
 
 
@@ -77,7 +78,8 @@ def log(law):
         rows += [(user, int(item), float(time)) for item, time in zip(items, times, strict=True)]
     user, item, time = zip(*rows, strict=True)
     embedded = load("ml-latest-small")
-    users, items = embedded.users.iloc[:USERS], embedded.items.iloc[:ITEMS]
+    users = embedded.users.iloc[:USERS]
+    items = embedded.items.iloc[:ITEMS]
     return log_of(user, item, time, users.reset_index(drop=True), items.reset_index(drop=True))
 
 
@@ -111,13 +113,20 @@ def test_agreement_by_hand():
     real = np.array([[1.0], [2.0], [3.0], [4.0]]) + np.array([[0.0, 0.1, -0.1, 0.05]])
     simulated = np.array([[10.0], [30.0], [20.0], [40.0]]) + np.zeros(4)
     real = real + 0.01 * np.array([[0.0, 1.0, 2.0, 4.0]]) * np.arange(4)[:, None]  # differences have a spread
-    found = agreement(real, simulated, resamples=100)
-    assert (found.pairs, found.settled_pairs, found.concordant_pairs, found.discordant_pairs) == (6, 6, 5, 1)
-    assert found.kendall == pytest.approx(4 / 6)
-    assert found.kendall_settled == pytest.approx(4 / 6)
-    assert found.spearman == pytest.approx(0.8)
-    assert (found.kendall_low, found.kendall_high) == pytest.approx((4 / 6, 4 / 6))  # the order never changes
-    assert (found.models, found.users, found.settled_share) == (4, 4, 1.0)
+    figures = agreement(real, simulated, resamples=100)
+    assert (figures.pairs, figures.settled_pairs, figures.concordant_pairs, figures.discordant_pairs) == (
+        6,
+        6,
+        5,
+        1,
+    )
+    assert figures.kendall == pytest.approx(4 / 6)
+    assert figures.kendall_settled == pytest.approx(4 / 6)
+    assert figures.spearman == pytest.approx(0.8)
+    assert (figures.kendall_low, figures.kendall_high) == pytest.approx(
+        (4 / 6, 4 / 6)
+    )  # the order never changes
+    assert (figures.models, figures.users, figures.settled_share) == (4, 4, 1.0)
     tied = agreement(real[:3], np.array([[1.0], [1.0], [2.0]]) + np.zeros(4), resamples=100)
     assert (tied.settled_pairs, tied.concordant_pairs, tied.discordant_pairs) == (3, 2, 0)
     assert tied.kendall_settled == pytest.approx(2 / 3)
@@ -137,23 +146,28 @@ def test_agreement_against_scipy_and_plain_loops():
     source = np.random.default_rng(3)
     real = source.normal(size=(7, 60)) + np.linspace(0, 0.5, 7)[:, None]
     simulated = source.normal(size=(7, 60)) + np.linspace(0, 0.4, 7)[:, None]
-    found = agreement(real, simulated, seed=2, resamples=200)
-    means, expected = real.mean(1), simulated.mean(1)
-    assert found.kendall == pytest.approx(stats.kendalltau(means, expected).statistic)
-    assert found.spearman == pytest.approx(stats.spearmanr(means, expected).statistic)
-    right = wrong = settled = 0
-    for one, other in itertools.combinations(range(7), 2):
-        if stats.ttest_rel(real[one], real[other]).pvalue < 0.05:
+    figures = agreement(real, simulated, seed=2, resamples=200)
+    means = real.mean(1)
+    expected = simulated.mean(1)
+    assert figures.kendall == pytest.approx(stats.kendalltau(means, expected).statistic)
+    assert figures.spearman == pytest.approx(stats.spearmanr(means, expected).statistic)
+    concordant = discordant = settled = 0
+    for first, second in itertools.combinations(range(7), 2):
+        if stats.ttest_rel(real[first], real[second]).pvalue < 0.05:
             settled += 1
-            product = (means[one] - means[other]) * (expected[one] - expected[other])
-            right, wrong = right + (product > 0), wrong + (product < 0)
-    assert (found.settled_pairs, found.concordant_pairs, found.discordant_pairs) == (settled, right, wrong)
-    assert found.kendall_settled == pytest.approx((right - wrong) / settled)
-    assert found.kendall_low < found.kendall < found.kendall_high
-    other = agreement(real, simulated, seed=2, resamples=200)
-    assert found == other
+            product = (means[first] - means[second]) * (expected[first] - expected[second])
+            concordant += product > 0
+            discordant += product < 0
+    assert (figures.settled_pairs, figures.concordant_pairs, figures.discordant_pairs) == (
+        settled,
+        concordant,
+        discordant,
+    )
+    assert figures.kendall_settled == pytest.approx((concordant - discordant) / settled)
+    assert figures.kendall_low < figures.kendall < figures.kendall_high
+    assert figures == agreement(real, simulated, seed=2, resamples=200)
     longer = agreement(np.tile(real, 9), np.tile(simulated, 9), resamples=200)
-    assert longer.kendall_high - longer.kendall_low < found.kendall_high - found.kendall_low
+    assert longer.kendall_high - longer.kendall_low < figures.kendall_high - figures.kendall_low
 
 
 def test_models_of_the_same_worth_stay_equal_in_every_resample():
@@ -161,10 +175,11 @@ def test_models_of_the_same_worth_stay_equal_in_every_resample():
     source = np.random.default_rng(1)
     real = source.random((4, 285)) + np.arange(4.0)[:, None]
     simulated = real.copy()
-    real[3], simulated[3] = real[1], simulated[1]
-    found = agreement(real, simulated, resamples=300)
-    assert found.kendall == pytest.approx(1)
-    assert (found.kendall_low, found.kendall_high) == pytest.approx((1, 1))
+    real[3] = real[1]
+    simulated[3] = simulated[1]
+    figures = agreement(real, simulated, resamples=300)
+    assert figures.kendall == pytest.approx(1)
+    assert (figures.kendall_low, figures.kendall_high) == pytest.approx((1, 1))
     worth = (source.integers(0, 5, 285) / 10 + source.integers(0, 5, 285) / 10) / 2
     strangers = np.array([worth, *(source.permutation(worth) for _ in range(20))])
     assert agreement(strangers, source.random((21, 285)), resamples=100).kendall is None
@@ -202,10 +217,10 @@ def test_a_figure_that_does_not_exist_is_drawn_without_bars_and_is_not_the_best(
 def test_a_log_that_settles_nothing_says_so():
     """Models that are alike for every user: no pair is settled, no truth is unfit, no figure is claimed."""
     alike = np.ones((3, 20))
-    found = agreement(alike, np.arange(3.0)[:, None] + np.zeros(20), resamples=100)
-    assert found.settled_pairs == 0
-    assert found.kendall_settled is found.kendall is found.spearman is None
-    assert "tell none of 3 pairs" in agreement_sentence("law", found.figures)
+    figures = agreement(alike, np.arange(3.0)[:, None] + np.zeros(20), resamples=100)
+    assert figures.settled_pairs == 0
+    assert figures.kendall_settled is figures.kendall is figures.spearman is None
+    assert "tell none of 3 pairs" in agreement_sentence("law", figures.figures)
 
 
 def test_sentences_name_the_counts_of_a_validations_models():
@@ -222,14 +237,14 @@ def test_a_cut_holds_what_was_taken_for_the_first_time(log, cut):
     for row, user in enumerate(cut.later.user.tolist()):
         mine = [(int(i), float(t)) for u, i, t in zip(log.user, log.item, log.time, strict=True) if u == user]
         before = {item for item, time in mine if time < cut.later.time[row]}
-        known = set(np.flatnonzero(cut.known).tolist())
-        after = {item for item, time in mine if time >= cut.later.time[row]} & known - before
+        known_items = set(np.flatnonzero(cut.known).tolist())
+        after = {item for item, time in mine if time >= cut.later.time[row]} & known_items - before
         assert set(cut.taken_item[cut.taken_row == row].tolist()) == after
         assert cut.taken[row] == len(after)
         inside = {item for item, time in mine if 0 <= time - cut.later.time[row] <= 240} & after
         assert set(cut.taken_item[(cut.taken_row == row) & cut.first_session].tolist()) == inside
         shown = set(np.flatnonzero(cut.admissible(row, row + 1)[0]).tolist())
-        assert shown == known - before
+        assert shown == known_items - before
     late = cut.release.copy()
     late[7] = 1e12
     changed = dataclasses.replace(cut, release=late)
@@ -239,21 +254,21 @@ def test_a_cut_holds_what_was_taken_for_the_first_time(log, cut):
 def test_real_worth_by_plain_loops(cut):
     """Precision, NDCG and log-likelihood of a model are those of a rewrite with loops."""
     scores = evidence_of.scores_of("popularity", cut, "cpu")
-    found = evidence_of.judged(scores, cut, 10)
+    figures = evidence_of.judged(scores, cut, 10)
     p = np.bincount(cut.later.past.item, minlength=ITEMS) + 0.01
     discount = 1 / np.log2(np.arange(2, 12))
     for row in range(len(cut)):
         shown = cut.admissible(row, row + 1)[0]
         taken = set(cut.taken_item[cut.taken_row == row].tolist())
-        slate = found.slates[row]
+        slate = figures.slates[row]
         assert shown[slate].all()
         assert len(set(slate.tolist())) == 10
         assert p[slate].min() >= np.sort(p[shown])[-10]
         hits = np.array([item in taken for item in slate])
-        assert found.precision[row] == pytest.approx(hits.mean())
-        assert found.ndcg[row] == pytest.approx((hits * discount).sum() / discount[: len(taken)].sum())
+        assert figures.precision[row] == pytest.approx(hits.mean())
+        assert figures.ndcg[row] == pytest.approx((hits * discount).sum() / discount[: len(taken)].sum())
         logs = np.log(p[list(taken)] / p[shown].sum())
-        assert found.log_likelihood[row] == pytest.approx(logs.mean(), rel=1e-5)
+        assert figures.log_likelihood[row] == pytest.approx(logs.mean(), rel=1e-5)
 
 
 def test_utility_is_the_law_of_consumption(law, cut):
@@ -293,26 +308,26 @@ def test_wrong_tastes_are_those_of_nobody_of_others_and_turned(law, log):
     states = UserStates.of(log, users, np.full(5, log.time[-1] + 1.0))
     events = np.bincount(log.item, minlength=ITEMS) + 0.5
     share = law.preference(users, states)
-    nobody, others, turned = (one.preference(users, states) for one in false.values())
+    nobody, shuffled, turned = (false_law.preference(users, states) for false_law in false.values())
     assert list(false) == [f"law: {bar}" for bar in FALSE]
     np.testing.assert_allclose(nobody, np.tile(events / events.sum(), (5, 1)))
-    np.testing.assert_array_equal(others, share[[4, 0, 1, 2, 3]])
+    np.testing.assert_array_equal(shuffled, share[[4, 0, 1, 2, 3]])
     np.testing.assert_allclose(np.log(turned * share), np.log(nobody**2))
-    for one in false.values():
-        np.testing.assert_array_equal(one.expected(users, states), law.expected(users, states))
+    for false_law in false.values():
+        np.testing.assert_array_equal(false_law.expected(users, states), law.expected(users, states))
 
 
 def test_acceptance_tells_positives_from_negatives(law, cut):
     """The law accepts better than chance, as many items as are positive; ratios and figures are consistent."""
-    found = checks.acceptance(law, cut)
+    acceptance = checks.acceptance(law, cut)
     blind = checks.acceptance(Law(np.full_like(law.share, 1 / ITEMS)), cut)
-    assert list(found) == [1, 3, 9]
-    for m, figures in found.items():
+    assert list(acceptance) == [1, 3, 9]
+    for m, figures in acceptance.items():
         assert figures.accuracy == pytest.approx(1 - 2 * (1 - figures.f1) / (1 + m))
         assert figures.auc > 0.6
         assert blind[m].auc == pytest.approx(0.5)
         assert figures.f1 > blind[m].f1 + 0.05
-    assert found[1].users == len(cut)
+    assert acceptance[1].users == len(cut)
     positive = np.arange(5) < 2
     assert checks.answers(np.array([0.5, 0.1, 0.3, 0.2, 0.05]), positive).tolist() == [1, 0, 1, 0, 0]
 
@@ -320,19 +335,23 @@ def test_acceptance_tells_positives_from_negatives(law, cut):
 def test_distances_of_distributions():
     """KS against SciPy, weights as repetitions, quantiles and total variation by hand."""
     source = np.random.default_rng(8)
-    one, other = source.poisson(5, 80), source.poisson(7, 50)
-    assert checks.ks_distance(one, other) == pytest.approx(stats.ks_2samp(one, other).statistic)
+    first_sample = source.poisson(5, 80)
+    second_sample = source.poisson(7, 50)
+    assert checks.ks_distance(first_sample, second_sample) == pytest.approx(
+        stats.ks_2samp(first_sample, second_sample).statistic
+    )
     weights = source.integers(1, 4, 80)
-    repeated = stats.ks_2samp(np.repeat(one, weights), other).statistic
-    assert checks.ks_distance(one, other, weights.astype(float)) == pytest.approx(repeated)
-    values, weights = np.array([3, 1, 2]), np.array([1.0, 2.0, 1.0])
+    repeated = stats.ks_2samp(np.repeat(first_sample, weights), second_sample).statistic
+    assert checks.ks_distance(first_sample, second_sample, weights.astype(float)) == pytest.approx(repeated)
+    values = np.array([3, 1, 2])
+    weights = np.array([1.0, 2.0, 1.0])
     assert checks.weighted_quantiles(values, weights, (0.1, 0.5, 0.75, 1.0)) == [1, 1, 2, 3]
     assert checks.total_variation(np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.25, 0.5])) == 0.5
 
 
 def test_rates_are_of_sessions_that_they_were_not_fitted_to(log):
     """λ of every session comes from a fit to the half of the users without its own; totals and tenths by hand."""
-    found = checks.rate_of_ground("visits", log, "30min", "cpu")
+    figures = checks.rate_of_ground("visits", log, "30min", "cpu")
     half = rng.uniform(0, rng.Purpose.MEASURE, 14, np.arange(USERS)) < 0.5
     assert 0 < half.sum() < USERS
     examples = session_examples(log, "30min")
@@ -344,32 +363,33 @@ def test_rates_are_of_sessions_that_they_were_not_fitted_to(log):
     first = examples.states.lengths == 0
     for name, rows in (("", first | True), ("_first", first), ("_later", ~first)):
         expected = rate[rows].sum() / examples.counts[rows].sum()
-        assert found[f"rate_ratio{name}"] == pytest.approx(expected, rel=1e-4)
-    assert found["rate_predicted_10"] > found["rate_predicted_1"]
+        assert figures[f"rate_ratio{name}"] == pytest.approx(expected, rel=1e-4)
+    assert figures["rate_predicted_10"] > figures["rate_predicted_1"]
 
 
 @pytest.mark.parametrize("users", [2, 3])
 def test_rates_of_a_few_users_have_two_halves(log, users):
     """Whoever is drawn, each half has a user to be fitted to."""
-    few = dataclasses.replace(log.rows(log.user < users), users=log.users.iloc[:users])
-    found = checks.rate_of_ground("visits", few, "30min", "cpu")
-    assert 0.2 < found["rate_ratio"] < 5
+    small_log = dataclasses.replace(log.rows(log.user < users), users=log.users.iloc[:users])
+    figures = checks.rate_of_ground("visits", small_log, "30min", "cpu")
+    assert 0.2 < figures["rate_ratio"] < 5
 
 
 def test_the_ratio_of_a_truth_is_that_of_its_sums(log):
     """Tenths of unequal size count by their sessions; what does not exist is NaN of a model as of a truth."""
-    rate, count = np.arange(1.0, 16.0) ** 2, np.arange(15.0, 0.0, -1.0) ** 3
+    rate = np.arange(1.0, 16.0) ** 2
+    count = np.arange(15.0, 0.0, -1.0) ** 3
     tenths = np.array_split(np.arange(15), 10)
-    deciles = tuple((rate[some].mean(), count[some].mean()) for some in tenths)
+    deciles = tuple((rate[tenth].mean(), count[tenth].mean()) for tenth in tenths)
     sizes = SimpleNamespace(left_out_sessions=15, left_out_deciles=deciles, left_out_ratio_first=1.0)
     sizes.left_out_ratio_later = sizes.left_out_spearman = np.nan
-    found = checks.rate_of_truth(SimpleNamespace(report=SimpleNamespace(sizes=sizes)))
-    assert found["rate_ratio"] == pytest.approx(rate.sum() / count.sum())
-    assert np.isnan(found["rate_rank_correlation"])
+    figures = checks.rate_of_truth(SimpleNamespace(report=SimpleNamespace(sizes=sizes)))
+    assert figures["rate_ratio"] == pytest.approx(rate.sum() / count.sum())
+    assert np.isnan(figures["rate_rank_correlation"])
     once = np.sort(np.unique(log.user, return_index=True)[1])  # sessions of one event, and no later ones
     of_model = checks.rate_of_ground("visits", log.rows(once), "30min", "cpu")
     assert np.isnan([of_model["rate_rank_correlation"], of_model["rate_ratio_later"]]).all()
-    rows = [("", truth, 0, metric, value) for truth in ("a", "b") for metric, value in found.items()]
+    rows = [("", truth, 0, metric, value) for truth in ("a", "b") for metric, value in figures.items()]
     (curve,) = checks.rate_curves(value_table(rows)).items()
     assert curve[0] == "λ* of a and b"
     good, bad = rate_sentences(value_table(rows))
@@ -392,7 +412,7 @@ def test_where_nothing_may_be_shown_there_are_no_shares():
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def validation(tmp_path_factory):
     """The command on a part of the embedded log."""
     out = tmp_path_factory.mktemp("validate") / "run"
     words = ["validate", "--min-item-events", "120", "--models", "popularity,als,random", "--without", "als"]
@@ -402,9 +422,9 @@ def done(tmp_path_factory):
     return load_validation(out)
 
 
-def test_tables_hold_what_the_contract_says(done):
+def test_tables_hold_what_the_contract_says(validation):
     """Columns, metrics, real rows without a truth, the oracle under each truth, config and page."""
-    table = done.table
+    table = validation.table
     assert tuple(table.columns) == COLUMNS == ("model", "truth", "draw", "metric", "value")
     real = table[(table["truth"] == "") & table["model"].isin(("popularity", "random"))]
     assert {"precision", "ndcg", "log_likelihood"} <= set(real["metric"])
@@ -412,18 +432,18 @@ def test_tables_hold_what_the_contract_says(done):
     assert set(utility["truth"]) == {"factors"}
     assert set(utility["model"]) == {"popularity", "random", "oracle"}
     assert set(table["draw"]) == {0, 1}
-    assert tuple(done.agreement.columns) == ("truth", "metric", "value")
+    assert tuple(validation.agreement.columns) == ("truth", "metric", "value")
     named = {"kendall", "kendall_low", "kendall_high", "spearman", "settled_pairs", "settled_share"}
-    assert named | {"chosen", PAST, *FALSE} <= set(done.agreement["metric"])
-    assert done.described["fitness"]["factors"]["truth"] == "factors"
+    assert named | {"chosen", PAST, *FALSE} <= set(validation.agreement["metric"])
+    assert validation.described["fitness"]["factors"]["truth"] == "factors"
     named = {"session_size_ks", "popularity_ks", "genre_tv", "acceptance_f1_9", "rate_predicted_10"}
     assert named | {"rate_ratio"} <= set(table["metric"])
-    assert done.described["validate"]["without"] == ["als"]
-    assert {"command", "truths", "versions", "digests"} <= set(done.described)
-    page = (done.folder / "README.md").read_text(encoding="utf-8")
+    assert validation.described["validate"]["without"] == ["als"]
+    assert {"command", "truths", "versions", "digests"} <= set(validation.described)
+    page = (validation.folder / "README.md").read_text(encoding="utf-8")
     assert "## What may be concluded" in page
     assert "pictures/agreement.png" in page
-    assert (done.folder / "pictures" / "calibration.png").is_file()
+    assert (validation.folder / "pictures" / "calibration.png").is_file()
 
 
 @pytest.fixture
@@ -438,38 +458,39 @@ OWN += "\n\nclass Silent(Bad):\n    def fit(self, log):\n        return None\n"
 
 def test_a_model_that_fails_is_told_by_its_line_and_leaves_no_run(written, tmp_path, capsys):
     """An exception of a user's file is an error of ours with file and line; the same folder can be used again."""
-    own, out = tmp_path / "mine.py", tmp_path / "run"
-    own.write_text(OWN)
+    model_file = tmp_path / "mine.py"
+    out = tmp_path / "run"
+    model_file.write_text(OWN)
     words = ["validate", "--data", str(written), "--draws", "1", "--truths", "factors", "--resamples", "100"]
     words += ["--out", str(out)]
     for name, said in (("Bad", "mine.py:10: ValueError: boom"), ("Silent", "fit returned None. Expected")):
-        assert said in said_by(capsys, [*words, "--models", f"popularity,{own}:{name}"], 2).err
+        assert said in said_by(capsys, [*words, "--models", f"popularity,{model_file}:{name}"], 2).err
         assert not [path for path in out.iterdir() if path.suffix]
     assert main([*words, "--models", "popularity,random"]) == 0
     assert load_validation(out).table["model"].isin(["popularity"]).any()
 
 
-def test_means_and_pairs_follow_from_the_table(done):
+def test_means_and_pairs_follow_from_the_table(validation):
     """Means over users of the draws are those of the intervals; a pair's difference is that of its models."""
-    means = done.table.groupby(["model", "truth", "metric"])["value"].mean()
-    for row in done.intervals.to_dict("records"):
+    means = validation.table.groupby(["model", "truth", "metric"])["value"].mean()
+    for row in validation.intervals.to_dict("records"):
         if row["metric"] in {"precision", "utility"}:
             assert row["mean"] == pytest.approx(means[row["model"], row["truth"], row["metric"]])
             assert row["low"] <= row["mean"] <= row["high"]
-    (pair,) = done.pairs.to_dict("records")
+    (pair,) = validation.pairs.to_dict("records")
     assert (pair["model"], pair["other"], pair["settled"]) == ("popularity", "random", True)
     real = means["popularity", "", "precision"] - means["random", "", "precision"]
     assert pair["difference"] == pytest.approx(real)
 
 
-def test_the_same_seeds_give_the_same_tables_and_reports(done, tmp_path, capsys):
+def test_the_same_seeds_give_the_same_tables_and_reports(validation, tmp_path, capsys):
     """From Python with the config of the folder: equal digests; the folder opens as what it is, and reports again."""
-    again = validate(done.config, out=tmp_path / "again")
-    assert digest(load_run(again.folder)) == digest(load_run(done.folder))
-    said = said_by(capsys, f"report {done.folder}").out
+    again = validate(validation.config, out=tmp_path / "again")
+    assert digest(load_run(again.folder)) == digest(load_run(validation.folder))
+    said = said_by(capsys, f"report {validation.folder}").out
     assert "What may be concluded" in said
     assert "factors" in said
-    refused(RunFolderError, "already holds a run", validate, done.config, out=done.folder)
+    refused(RunFolderError, "already holds a run", validate, validation.config, out=validation.folder)
 
 
 @cases(
@@ -511,10 +532,10 @@ def test_options_that_do_not_fit_are_told_at_once(words, message, tmp_path, monk
     """One sentence each, before anything is fitted or written."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(kind, "chosen_truth", None)
-    own = tmp_path / "mine.py"
-    own.write_text(OWN)
-    said = said_by(capsys, ["validate", *(word.replace("OWN", str(own)) for word in words)], 2)
-    assert message.replace("OWN", str(own)) in said.err
+    model_file = tmp_path / "mine.py"
+    model_file.write_text(OWN)
+    said = said_by(capsys, ["validate", *(word.replace("OWN", str(model_file)) for word in words)], 2)
+    assert message.replace("OWN", str(model_file)) in said.err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
@@ -549,13 +570,13 @@ class Prefers:
 def test_of_a_large_cut_some_users_are_judged(log):
     """Evenly spaced users, the same in every draw, with the states and the future that they have among all."""
     for draw in (0, 1):
-        every = evidence_of.make_cut(log, draw, gap="30min", after=0.3)
-        half = len(every) * log.n_items // 2
-        some = evidence_of.make_cut(log, draw, gap="30min", after=0.3, most_cells=half)
-        assert some.later.user.tolist() == every.later.user[::2].tolist()
-        assert some.states.lengths.tolist() == every.states.lengths[::2].tolist()
-        assert len(some.later.past) == len(every.later.past)
-        among = every.taken_row % 2 == 0
-        assert some.taken_item.tolist() == every.taken_item[among].tolist()
-        assert some.taken_row.tolist() == (every.taken_row[among] // 2).tolist()
-        assert some.first_session.tolist() == every.first_session[among].tolist()
+        cut = evidence_of.make_cut(log, draw, gap="30min", after=0.3)
+        half = len(cut) * log.n_items // 2
+        half_cut = evidence_of.make_cut(log, draw, gap="30min", after=0.3, most_cells=half)
+        assert half_cut.later.user.tolist() == cut.later.user[::2].tolist()
+        assert half_cut.states.lengths.tolist() == cut.states.lengths[::2].tolist()
+        assert len(half_cut.later.past) == len(cut.later.past)
+        among = cut.taken_row % 2 == 0
+        assert half_cut.taken_item.tolist() == cut.taken_item[among].tolist()
+        assert half_cut.taken_row.tolist() == (cut.taken_row[among] // 2).tolist()
+        assert half_cut.first_session.tolist() == cut.first_session[among].tolist()

@@ -71,7 +71,8 @@ def _round(key, required, *, n, k, m):
         "calibration_first": 0.5 + 0.1 * key["seed"],
         "calibration_returning": 1.5,
     }
-    curve, place = measures.reliability(1.5 * worth, worth > 0.3), np.arange(n * k)
+    curve = measures.reliability(1.5 * worth, worth > 0.3)
+    place = np.arange(n * k)
     sums = {name: getattr(curve, name) for name in ("exposures", "predicted", "consumed")}
     shown = {"arrival": place // k, "position": place % k + 1, "item": slates.ravel()}
     columns = {
@@ -95,9 +96,11 @@ def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> PictureTab
             log += counts
             gini = pd.DataFrame({**key, "metric": ["log_gini"], "value": measures.gini(log)})
             parts += [tables, {"rounds": gini}]
-    whole = {name: pd.concat([p[name] for p in parts if name in p], ignore_index=True) for name in parts[0]}
-    more = {"popularity": np.arange(m)[::-1].copy(), "campaigns": _campaigns()}
-    return PictureTables(**whole, n_items=m, required=required, **more)
+    tables_of_market = {
+        name: pd.concat([p[name] for p in parts if name in p], ignore_index=True) for name in parts[0]
+    }
+    items = {"popularity": np.arange(m)[::-1].copy(), "campaigns": _campaigns()}
+    return PictureTables(**tables_of_market, n_items=m, required=required, **items)
 
 
 def _campaigns() -> pd.DataFrame:
@@ -107,7 +110,10 @@ def _campaigns() -> pd.DataFrame:
     table = table.assign(begin=7 * DAY * table["round"], end=7 * DAY * table["round"] + table["length"])
     arms = itertools.product((("relevance", 0.5), ("rim-feedback", 1.25)), (0, 1))
     return pd.concat(
-        [table.assign(agent=agent, seed=seed, delivered=kept * table["due"]) for (agent, kept), seed in arms],
+        [
+            table.assign(agent=agent, seed=seed, delivered=share * table["due"])
+            for (agent, share), seed in arms
+        ],
         ignore_index=True,
     )
 
@@ -143,7 +149,7 @@ def _colour(agent):
 
 def _apart(boxes):
     """Whether no two boxes overlap."""
-    return not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    return not any(box.overlaps(second_box) for box, second_box in itertools.combinations(boxes, 2))
 
 
 def test_letters_that_no_font_has_are_told_once_and_plainly(tmp_path, monkeypatch):
@@ -153,13 +159,13 @@ def test_letters_that_no_font_has_are_told_once_and_plainly(tmp_path, monkeypatc
         return Plot(name, lambda: charts.frame(title, "A caption.\nTwo lines.", 1.0))
 
     monkeypatch.setattr(house_style, "FALLBACK_FONTS", ())
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         charts.draw([plot("titled", "本と本 and more"), plot("plain", "No such letter")], tmp_path)
         assert charts.page_chart(plot("titled", "本と本 and more")).title == "本と本 and more"
-    (one,) = told
-    assert str(one.message).startswith("no installed font has 'と本'; such letters are boxes. Install")
-    assert one.filename == str(tmp_path / "titled.png")
+    (warning,) = caught
+    assert str(warning.message).startswith("no installed font has 'と本'; such letters are boxes. Install")
+    assert warning.filename == str(tmp_path / "titled.png")
     monkeypatch.setattr(house_style, "FALLBACK_FONTS", ("No Such Font", "STIXGeneral"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -211,8 +217,8 @@ def test_one_seed_has_no_bands_and_says_so():
 
 def test_panels_show_the_means_over_seeds_and_the_t_interval(market):
     """The line of an agent is the mean of its seeds; its band is the interval of mean_interval."""
-    more = market.rounds.assign(seed=market.rounds["seed"] + 3, value=0.9 * market.rounds["value"])
-    rounds = pd.concat([market.rounds, more], ignore_index=True)
+    later_seeds = market.rounds.assign(seed=market.rounds["seed"] + 3, value=0.9 * market.rounds["value"])
+    rounds = pd.concat([market.rounds, later_seeds], ignore_index=True)
     panel = _panel(comparison.over_rounds(replace(market, rounds=rounds)))
     rows = rounds.query("agent == 'rim-dual' and metric == 'examined_shortfall'")
     wanted = [measures.mean_interval(group) for _, group in rows.groupby("round")["value"]]
@@ -258,11 +264,11 @@ def test_guarantees_by_decile_count_what_relevance_left_short():
     arrivals = np.arange(20)
     shown = {"relevance": arrivals % 2, "mine": np.where(arrivals < 10, 2, 0)}
     each = pd.DataFrame({"seed": 0, "round": 0, "arrival": arrivals})
-    more = {"position": 1, "price": 0.0, "ground_intensity": arrivals + 1.0}
-    both = pd.concat([each.assign(agent=name, item=item, **more) for name, item in shown.items()])
+    constants = {"position": 1, "price": 0.0, "ground_intensity": arrivals + 1.0}
+    exposures = pd.concat([each.assign(agent=name, item=item, **constants) for name, item in shown.items()])
     parts = {"rounds": pd.DataFrame(columns=["agent", "seed", "round", "metric", "value"])}
-    parts["ledger"] = both.drop(columns="ground_intensity").sample(frac=1, random_state=1)
-    parts["arrivals"] = both[["agent", "seed", "round", "arrival", "ground_intensity"]]
+    parts["ledger"] = exposures.drop(columns="ground_intensity").sample(frac=1, random_state=1)
+    parts["arrivals"] = exposures[["agent", "seed", "round", "arrival", "ground_intensity"]]
     tables = PictureTables(**parts, n_items=3, required={(0, 0): np.array([5, 5, 5])})
     paid = items.guaranteed_by_decile(tables).set_index(["agent", "decile"])["value"]
     assert paid["mine"].tolist() == [1] * 5 + [0] * 5
@@ -276,12 +282,14 @@ def test_the_title_over_requirements_is_the_tables_delivery(market, figures):
     panels = " ".join(text.get_text() for ax in figure.axes for text in ax.texts)
     text = " ".join(f"{_texts(figure)} {figure.get_suptitle()} {panels}".split())
     of_round = market.rounds[(market.rounds["round"] == number) & (market.rounds["metric"] == "shortfall")]
-    given = 1 - of_round.groupby("agent")["value"].mean()
+    delivered = 1 - of_round.groupby("agent")["value"].mean()
     ratios = items.delivery_ratios(market, number)
-    assert f"rim-feedback delivers {numbers.per_cent(given['rim-feedback'])} of what is guaranteed" in text
+    assert (
+        f"rim-feedback delivers {numbers.per_cent(delivered['rim-feedback'])} of what is guaranteed" in text
+    )
     for name, seeds in ratios.items():
         full = numbers.per_cent(np.mean([(ratio >= 1).mean() for ratio in seeds]))
-        assert f"{numbers.per_cent(given[name])} delivered {full} of items in full" in text
+        assert f"{numbers.per_cent(delivered[name])} delivered {full} of items in full" in text
 
 
 def test_who_pays_is_of_late_rounds_and_without_relevance_of_bonuses(market, figures):
@@ -293,7 +301,7 @@ def test_who_pays_is_of_late_rounds_and_without_relevance_of_bonuses(market, fig
     assert 0 < late.mean() < 1
     assert f"{measures.late_words(3)}. " in _texts(figures[prices.who_pays])
     keep = ["rim-dual", "random"]
-    ledger, arrivals = (one[one["agent"].isin(keep)] for one in (market.ledger, market.arrivals))
+    ledger, arrivals = (table[table["agent"].isin(keep)] for table in (market.ledger, market.arrivals))
     tables = replace(market, ledger=ledger, arrivals=arrivals)
     paid = items.guaranteed_by_decile(tables)
     assert set(paid["agent"]) == set(keep)
@@ -319,21 +327,21 @@ def test_bonuses_by_decile_are_means_over_exposures(market):
 
 def test_reliability_is_what_was_predicted_against_what_came(market, figures):
     """Decile by decile over late rounds and seeds, an exposure; the title's ratio is that of the sums."""
-    found = prices.reliability_deciles(market)
+    deciles = prices.reliability_deciles(market)
     last = market.reliability[market.reliability["round"] == 2]
     cells = last.groupby(["agent", "decile"])[["exposures", "predicted", "consumed"]].sum()
-    for row in found[found["agent"] == "rim-dual"].itertuples():
+    for row in deciles[deciles["agent"] == "rim-dual"].itertuples():
         mine = cells.loc["rim-dual", row.decile]
         assert row.predicted == pytest.approx(mine["predicted"] / mine["exposures"])
         assert row.actual == pytest.approx(mine["consumed"] / mine["exposures"])
-    assert not any(found["agent"].str.endswith("-frozen"))
-    sums = found.groupby("agent")[["predicted", "actual"]].sum()
+    assert not any(deciles["agent"].str.endswith("-frozen"))
+    sums = deciles.groupby("agent")[["predicted", "actual"]].sum()
     ratios = sums["predicted"] / sums["actual"]
     figure = figures[prices.reliability]
     assert titles.reliability(ratios.to_dict()) in _texts(figure)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert f"relevance  ({ratios['relevance']:.2f})" in labels
-    curve = found[found["agent"] == "rim-dual"].query("actual > 0")
+    curve = deciles[deciles["agent"] == "rim-dual"].query("actual > 0")
     assert _curves(figure.axes[0])[_colour("rim-dual")] == pytest.approx(curve["predicted"] / curve["actual"])
     assert prices.reliability(replace(market, reliability=None)) is None
 
@@ -426,10 +434,10 @@ def test_titles_say_what_the_data_say(utilities, said):
         rounds_of({(agent, 0): np.resize(row[n], len(utilities)) for agent, row in rows.items()}, metric)
         for n, metric in enumerate(("shortfall", "utility", "perplexity"))
     )
-    told = titles.cost_of_guarantees(rounds, "shown")
-    left = "rim-feedback leaves 1.0% of the guaranteed positions undelivered, relevance 72%; "
-    assert told.startswith(left)
-    assert told.endswith(said)
+    title = titles.cost_of_guarantees(rounds, "shown")
+    beginning = "rim-feedback leaves 1.0% of the guaranteed positions undelivered, relevance 72%; "
+    assert title.startswith(beginning)
+    assert title.endswith(said)
     wide = f"rim-feedback spreads exposure 2.0 times as wide as relevance; {said}"
     assert titles.diversity(rounds) == wide
     random = rounds[rounds["agent"] == "random"]
@@ -550,7 +558,8 @@ def test_the_title_claims_an_effect_only_where_the_interval_leaves_out_zero(diff
 
 def test_agents_keep_their_colour_whoever_else_takes_part():
     """Known agents have fixed, distinct looks; others get distinct ones; frozen arms share theirs; all can be seen."""
-    alone, together = charts.styles(["rim-dual"]), charts.styles([*AGENTS, "mine", "yours", "theirs"])
+    alone = charts.styles(["rim-dual"])
+    together = charts.styles([*AGENTS, "mine", "yours", "theirs"])
     assert alone["rim-dual"] == together["rim-dual"]
     assert "rim-dual-frozen" not in together
     assert len({look.colour for look in together.values()}) == len(together)
@@ -595,9 +604,9 @@ def _lab(colour, blindness):
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-def _difference(one, other):
+def _difference(colour, second_colour):
     """Least distance of two colours in CIELAB (CIE76) over all sights."""
-    return min(float(np.linalg.norm(_lab(one, sight) - _lab(other, sight))) for sight in BLINDNESS)
+    return min(float(np.linalg.norm(_lab(colour, sight) - _lab(second_colour, sight))) for sight in BLINDNESS)
 
 
 def test_agents_can_be_told_apart_by_colour_blind_readers():
@@ -641,7 +650,8 @@ def test_names_of_a_crowd_stay_apart(market):
     ax = figure.axes[0]
     assert ax.get_xscale() == "log"
     figure.draw_without_rendering()
-    boxes, frame = [text.get_window_extent() for text in ax.texts if text.get_text()], ax.get_window_extent()
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+    frame = ax.get_window_extent()
     assert len(boxes) == len(at)
     assert _apart(boxes)
     assert all(frame.x0 <= box.x0 < box.x1 <= frame.x1 for box in boxes)
@@ -667,15 +677,15 @@ def test_an_agent_that_a_sweep_does_not_move_is_a_ring():
     }
     figure = sweep.front_figure(_swept(values), "beta")
     assert "β does not move relevance" in _texts(figure)
-    left, right = figure.axes[:2]
-    lines = [line for line in left.lines if line.get_color() == _colour("relevance")]
+    front, undelivered = figure.axes[:2]
+    lines = [line for line in front.lines if line.get_color() == _colour("relevance")]
     (ring,) = [line for line in lines if line.get_markersize() > 10]
     assert ring.get_markerfacecolor() == "none"
-    assert all(0 not in line.get_xdata() for line in right.lines)
-    told = (
+    assert all(0 not in line.get_xdata() for line in undelivered.lines)
+    sentence = (
         "With rim-dual, β from 0 to 1 makes exposure 4.3 times as wide; utility does not change significantly"
     )
-    assert told in _texts(figure)
+    assert sentence in _texts(figure)
 
 
 @pytest.mark.filterwarnings("error")
@@ -695,9 +705,9 @@ def _titles(figure):
 
 def test_a_measure_of_ones_own_has_a_panel_of_its_own(market, figures):
     """By round and as an effect of retraining, with its title and unit; built-in panels and the legend stay."""
-    own = market.rounds[market.rounds["metric"] == "perplexity"].assign(metric="freshness")
+    freshness = market.rounds[market.rounds["metric"] == "perplexity"].assign(metric="freshness")
     mine = measures.Measure("freshness", "days", "x", lambda _: None, title="Age of shown items")
-    rounds = pd.concat([market.rounds, own], ignore_index=True)
+    rounds = pd.concat([market.rounds, freshness], ignore_index=True)
     tables = replace(market, rounds=rounds, measures={**measures.MEASURES, "freshness": mine})
     figure = comparison.over_rounds(tables)
     assert _titles(figure) == [*_titles(figures[comparison.over_rounds]), "Age of shown items"]
@@ -707,7 +717,7 @@ def test_a_measure_of_ones_own_has_a_panel_of_its_own(market, figures):
     assert added == {f"{agent}\nAge of shown items" for agent in ("relevance", "rim-dual")}
     panel = _panel(figure, "Age of shown items")
     assert panel.get_ylabel() == "days"
-    value = own[(own["agent"] == "random")].groupby("round")["value"].mean()
+    value = freshness[(freshness["agent"] == "random")].groupby("round")["value"].mean()
     assert _curves(panel)[_colour("random")] == pytest.approx(value.to_numpy())
 
 

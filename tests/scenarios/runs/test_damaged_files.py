@@ -31,8 +31,10 @@ def _hits(folder):
     """Number of functions that a new process reads from the cache."""
     environment = os.environ | {"NUMBA_CACHE_DIR": "", "PYTHONDONTWRITEBYTECODE": "1"}
     line = [sys.executable, "-c", _CALL]
-    done = subprocess.run(line, cwd=folder, env=environment, check=True, capture_output=True, text=True)
-    return int(done.stdout)
+    interpreter = subprocess.run(
+        line, cwd=folder, env=environment, check=True, capture_output=True, text=True
+    )
+    return int(interpreter.stdout)
 
 
 def _flip(content):
@@ -114,7 +116,8 @@ def test_a_kill_while_a_state_is_written_keeps_the_state_before(tmp_path):
 
 def test_a_kill_while_a_table_is_written_keeps_the_table_before(tmp_path, monkeypatch):
     """A reader finds the old table or the new one."""
-    path, table = tmp_path / "rounds.parquet", pd.DataFrame({"round": [0, 1]})
+    path = tmp_path / "rounds.parquet"
+    table = pd.DataFrame({"round": [0, 1]})
     write_table(path, table)
     write = pd.DataFrame.to_parquet
 

@@ -32,7 +32,10 @@ from rimsim.testing import random_log
 
 resource = pytest.importorskip("resource")
 AGENTS = ("rim-feedback", "relevance")
-PARTS, POINTS, ARRIVALS, ROUNDS = 2, 3, 40, 2
+PARTS = 2
+POINTS = 3
+ARRIVALS = 40
+ROUNDS = 2
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to kill a process that is warm")
 
@@ -59,9 +62,9 @@ def _in_child(action):
 
 def _killed_at(point, calls, folder):
     """Kill a run at one of its calls; where that was."""
-    where = f"call {point} of {calls}"
-    assert _in_child(lambda: _calls_of(lambda: _run(folder), point)) == -signal.SIGKILL, where
-    return where
+    place = f"call {point} of {calls}"
+    assert _in_child(lambda: _calls_of(lambda: _run(folder), point)) == -signal.SIGKILL, place
+    return place
 
 
 def _holder(context):
@@ -98,7 +101,7 @@ def _calls_of(action, signal_at=None, number=signal.SIGKILL):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def uninterrupted(tmp_path_factory):
     """A run that nobody interrupts."""
     return _run(tmp_path_factory.mktemp("whole") / "run")
 
@@ -107,72 +110,75 @@ def _drafts(folder):
     return sorted(folder.rglob(".draft*"))
 
 
-def _check(folder, whole, where, batch_size=None):
+def _check(folder, uninterrupted, place, batch_size=None):
     """Finished rounds can be read; a resumed run has the content of an uninterrupted one, and no doubled steps."""
     if not (folder / "config.yaml").exists():  # killed before there was a run: it can be begun anew
         resumed = _run(folder, batch_size)
     else:
         if list(folder.glob("rounds/*.parquet")) or (folder / "rounds.parquet").exists():
-            assert not load_run(folder).rounds.empty, where
+            assert not load_run(folder).rounds.empty, place
         resumed = resume(folder, batch_size=batch_size, workers=1)
-    assert digest(resumed) == digest(whole), where
-    assert not _drafts(folder), where
+    assert digest(resumed) == digest(uninterrupted), place
+    assert not _drafts(folder), place
     for agent in AGENTS:
         events = EventAccumulator(str(folder / "events" / agent / "seed-0"))
         events.Reload()
         for tag, steps in (("", [0, 1]), ("zz_by_arrivals/", [ARRIVALS, 2 * ARRIVALS])):
-            assert [event.step for event in events.Scalars(f"{tag}exposure/coverage")] == steps, where
+            assert [event.step for event in events.Scalars(f"{tag}exposure/coverage")] == steps, place
 
 
 @pytest.fixture(scope="module")
-def calls(tmp_path_factory, whole):
+def calls(tmp_path_factory, uninterrupted):
     """How many calls a run makes, when what it imports is there."""
     return _calls_of(lambda: _run(tmp_path_factory.mktemp("counted") / "run"))
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_run_killed_at_any_point_resumes_to_the_same_content(tmp_path, whole, calls, part):
+def test_a_run_killed_at_any_point_resumes_to_the_same_content(tmp_path, uninterrupted, calls, part):
     """SIGKILL at a random call of each of six equal stretches, resumed with other batches: the same digest."""
     draw = random.Random(part)
     for number, batch_size in enumerate((None, 1, 1000)):
-        stretch, folder = number * PARTS + part, tmp_path / str(number)
+        stretch = number * PARTS + part
+        folder = tmp_path / str(number)
         point = 1 + int((stretch + draw.random()) / (PARTS * POINTS) * (calls - 1))
-        _check(folder, whole, _killed_at(point, calls, folder), batch_size)
+        _check(folder, uninterrupted, _killed_at(point, calls, folder), batch_size)
 
 
-def test_a_run_killed_while_it_draws_resumes_to_the_same_content(tmp_path, whole):
+def test_a_run_killed_while_it_draws_resumes_to_the_same_content(tmp_path, uninterrupted):
     """SIGKILL while tables are joined and two pictures drawn: what is there can be read, and resuming ends the run."""
-    few = ("lorenz", "front")
-    with drawn(*few):
+    pictures = ("lorenz", "front")
+    with drawn(*pictures):
         # What the first picture imports must not be counted, since forked processes have it already.
         _run(tmp_path / "warm")
         calls = _calls_of(lambda: _run(tmp_path / "counted"))
         for number, share in enumerate((0.5, 0.9)):
             folder = tmp_path / str(number)
-            _check(folder, whole, _killed_at(int(share * calls), calls, folder))
-            assert {path.stem for path in (folder / "pictures").glob("*.png")} == set(few)
+            _check(folder, uninterrupted, _killed_at(int(share * calls), calls, folder))
+            assert {path.stem for path in (folder / "pictures").glob("*.png")} == set(pictures)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_so_and_resumes(tmp_path, whole, number, capfd):
+def test_an_interrupted_run_says_so_and_resumes(tmp_path, uninterrupted, number, capfd):
     """SIGINT and SIGTERM at seeded points end the command with status 130, no draft and no lock; resuming goes on."""
-    draw, line = random.Random(int(number)), _line(tmp_path, ",".join(AGENTS))
+    draw = random.Random(int(number))
+    line = _line(tmp_path, ",".join(AGENTS))
     calls = _calls_of(lambda: main([*line, str(tmp_path / "counted")]))
     last = calls * 49 // 50  # what the first run leaves in memory saves the others some calls
     for at in range(2):
-        folder, point = tmp_path / str(at), draw.randrange(calls // 4, last)
+        folder = tmp_path / str(at)
+        point = draw.randrange(calls // 4, last)
         command = functools.partial(main, [*line, str(folder)])
         status = _in_child(lambda run=command, p=point: os._exit(_status(run, p, number)))
-        where = f"call {point} of {calls}"
-        assert status == 130, where
-        told = capfd.readouterr().err
+        place = f"call {point} of {calls}"
+        assert status == 130, place
+        errors = capfd.readouterr().err
         unfinished = (folder / "config.yaml").exists() and (folder / "state").exists()
         goes_on = f"; {SAVED.format(folder)}rimsim compare --resume --out {folder}"
         # Before anything and while results are printed there is nothing to go on with, or all is there already.
         allowed = {f"rimsim: interrupted{goes_on}\n"} | (set() if unfinished else {"rimsim: interrupted\n"})
-        assert told in allowed, where
-        assert not _drafts(folder), where
-        _check(folder, whole, where, batch_size=7)
+        assert errors in allowed, place
+        assert not _drafts(folder), place
+        _check(folder, uninterrupted, place, batch_size=7)
 
 
 def _line(folder, agents):
@@ -183,9 +189,9 @@ def _line(folder, agents):
 
 def _status(action, point, number):
     """What an action returns that is sent a signal at one of its calls."""
-    found = []
-    _calls_of(lambda: found.append(action()), point, number)
-    return found[0]
+    results = []
+    _calls_of(lambda: results.append(action()), point, number)
+    return results[0]
 
 
 def test_an_interrupt_that_python_drops_is_found_again(monkeypatch):
@@ -211,7 +217,8 @@ def test_an_interrupt_that_python_drops_is_found_again(monkeypatch):
 
 def test_an_interrupt_that_became_an_error_is_an_interrupt(tmp_path, capfd):
     """Where a library, or an agent, makes an error of an interrupt, the run is interrupted, and no arm has failed."""
-    agent, out = f"{FAULTY}:Interrupted", tmp_path / "run"
+    agent = f"{FAULTY}:Interrupted"
+    out = tmp_path / "run"
     assert main([*_line(tmp_path, agent), str(out)]) == 130
     assert capfd.readouterr().err.startswith(f"rimsim: interrupted; {SAVED.format(out)}")
     assert load_run(out).rounds["round"].max() == 0
@@ -228,14 +235,14 @@ def test_any_error_after_an_interrupt_is_the_interrupt():
         raise SystemError
 
 
-@pytest.mark.parametrize("most", [0, 500, 5_000, 9_000])
-def test_a_full_disk_ends_in_one_sentence_and_a_run_that_can_be_resumed(tmp_path, whole, most, capfd):
+@pytest.mark.parametrize("room", [0, 500, 5_000, 9_000])
+def test_a_full_disk_ends_in_one_sentence_and_a_run_that_can_be_resumed(tmp_path, uninterrupted, room, capfd):
     """One sentence, for each arm where they run; no traceback, no half file; with room, the run ends the same."""
     folder = tmp_path / "run"
 
     def run_out_of_room():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
         try:
             _run(folder)
         except Exception as error:  # noqa: BLE001  # its kind is looked at below
@@ -245,18 +252,18 @@ def test_a_full_disk_ends_in_one_sentence_and_a_run_that_can_be_resumed(tmp_path
     assert _in_child(run_out_of_room) == 0
     os.close(writer)
     with os.fdopen(reader, encoding="utf-8") as pipe:
-        kind, *told = pipe.read().splitlines()
+        kind, *lines = pipe.read().splitlines()
     if kind == ArmsError.__name__:
-        first, *told, last = told
+        first, *lines, last = lines
         assert "arms failed:" in first
         assert last == f"tracebacks: {folder / 'failures'}/"
     else:
-        assert (kind, len(told)) == (RunFolderError.__name__, 1)
+        assert (kind, len(lines)) == (RunFolderError.__name__, 1)
     said = rf"{folder}\S*: the run cannot write to this path \(.*too large\). Finished rounds are saved"
-    assert all(re.search(said, line) for line in told)
+    assert all(re.search(said, line) for line in lines)
     assert capfd.readouterr().err == ""
     assert not _drafts(folder)
-    _check(folder, whole, f"{most} bytes")
+    _check(folder, uninterrupted, f"{room} bytes")
 
 
 def test_a_full_disk_under_the_cache_is_told_too(tmp_path, monkeypatch):
@@ -269,7 +276,7 @@ def test_a_full_disk_under_the_cache_is_told_too(tmp_path, monkeypatch):
     refused(RunFolderError, said, small_run, tmp_path / "run", AGENTS, config)
 
 
-def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_path, whole):
+def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_path, uninterrupted):
     """SIGKILL of a run on two processes after its first round: resumed at once by another, the same digest."""
     folder = tmp_path / "run"
     parent = forked(lambda: _run(folder, workers=2))
@@ -277,13 +284,14 @@ def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_pat
     assert ended(parent, killed=True) == -signal.SIGKILL
     assert load_run(folder).rounds["round"].nunique() >= 1
     assert not (folder / "rounds.parquet").exists()
-    assert digest(resume(folder, batch_size=7, workers=1)) == digest(whole)
+    assert digest(resume(folder, batch_size=7, workers=1)) == digest(uninterrupted)
     assert not _drafts(folder)
 
 
 def test_a_resumed_run_waits_for_workers_of_a_killed_one(tmp_path):
     """A folder is not held before a worker that still writes to it has ended; one that stays is named after a while."""
-    worker, ended = _holder(writing(tmp_path / "points" / "0001", "relevance-0")), []
+    worker = _holder(writing(tmp_path / "points" / "0001", "relevance-0"))
+    ended = []
 
     def end():
         ended.append(time.monotonic())
@@ -300,13 +308,15 @@ def test_a_resumed_run_waits_for_workers_of_a_killed_one(tmp_path):
     os.waitpid(worker, 0)
 
 
-def test_a_run_on_another_day_has_the_same_content(tmp_path, whole, monkeypatch):
+def test_a_run_on_another_day_has_the_same_content(tmp_path, uninterrupted, monkeypatch):
     """Two days on, with a folder named by the clock, event files carry the other day, and the digest is the same."""
-    later, here = 2 * 86_400, time.time
+    later = 2 * 86_400
+    here = time.time
     for name, unit in (("time", 1), ("time_ns", 10**9)):
         clock = getattr(time, name)
         monkeypatch.setattr(time, name, lambda clock=clock, unit=unit: clock() + later * unit)
-    strftime, localtime = time.strftime, time.localtime
+    strftime = time.strftime
+    localtime = time.localtime
     monkeypatch.setattr(time, "strftime", lambda form: strftime(form, localtime(time.time())))
     monkeypatch.chdir(tmp_path)
     run = _run(None)
@@ -314,12 +324,13 @@ def test_a_run_on_another_day_has_the_same_content(tmp_path, whole, monkeypatch)
     events = EventAccumulator(str(run.folder / "events" / "relevance" / "seed-0"))
     events.Reload()
     assert events.Scalars("exposure/coverage")[0].wall_time > here() + later / 2
-    assert digest(run) == digest(whole)
+    assert digest(run) == digest(uninterrupted)
 
 
 def test_bounds_of_a_resumed_run_are_those_of_the_whole(tmp_path, monkeypatch):
     """A bound starts from the last round's prices, when resumed too; a table that is being written is not read."""
-    asked, stopped = {"agents": ("relevance",), "config": small_scenario(rounds=2)}, tmp_path / "stopped"
+    asked = {"agents": ("relevance",), "config": small_scenario(rounds=2)}
+    stopped = tmp_path / "stopped"
     with stopped_after_a_round(monkeypatch):
         refused(ArmsError, "enough", small_run, stopped, **asked, certify=True)
     (stopped / "rounds" / ".draft-0.parquet").write_bytes(b"PAR1")
@@ -333,7 +344,9 @@ def test_bounds_of_a_resumed_run_are_those_of_the_whole(tmp_path, monkeypatch):
 
 def test_a_run_is_not_resumed_with_another_version_log_agent_or_config(tmp_path, monkeypatch):
     """What a run has done belongs to what it began with: the error names the package, the file or the field."""
-    log, agent, halted = _log(tmp_path), tmp_path / "mine.py", tmp_path / "run"
+    log = _log(tmp_path)
+    agent = tmp_path / "mine.py"
+    halted = tmp_path / "run"
     agent.write_text(FAULTY.read_text())
     config = small_scenario(rounds=2, data=DataConfig(source=str(log)), consumer=QUICK)
     refused(AgentError, "no idea", small_run, halted, (f"{agent}:Raises",), config, certify=True)
@@ -362,27 +375,28 @@ def test_a_run_is_not_resumed_with_another_version_log_agent_or_config(tmp_path,
 )
 def test_an_agent_that_answers_nonsense_is_named_and_the_others_are_kept(tmp_path, kind, message):
     """The error says which agent, seed, round and arrival; all that went well before is kept."""
-    agents, config = ("random", f"{FAULTY}:{kind}"), small_scenario(rounds=2)
+    agents = ("random", f"{FAULTY}:{kind}")
+    config = small_scenario(rounds=2)
     refused(AgentError, message, small_run, tmp_path, agents, config, seeds=[3])
-    left = load_run(tmp_path).rounds.groupby("agent")["round"].nunique()
-    assert (left["random"], left.drop("random").tolist()) == (2, [1])
-    told = next((tmp_path / "failures").glob("*.txt")).read_text()
-    assert "Traceback" in told
+    last_rounds = load_run(tmp_path).rounds.groupby("agent")["round"].nunique()
+    assert (last_rounds["random"], last_rounds.drop("random").tolist()) == (2, [1])
+    traceback = next((tmp_path / "failures").glob("*.txt")).read_text()
+    assert "Traceback" in traceback
 
 
 def test_a_worker_that_dies_once_goes_on_and_one_that_dies_again_is_named(tmp_path, monkeypatch):
     """An agent that kills its process fails after a second try; one that does so once goes on, to the same content."""
     monkeypatch.setenv("RIMSIM_TEST_MARKS", str(tmp_path))
     config = small_scenario(rounds=2)
-    whole = small_run(tmp_path / "whole", ("random",), config)
+    complete = small_run(tmp_path / "whole", ("random",), config)
     agents = (f"{FAULTY}:DiesOnce", f"{FAULTY}:Dies")
     said = r"1 of 2 arms failed:\n  dies, seed 0: agent 'dies' in round 1: .*killed by SIGKILL, 2 times"
     refused(AgentError, said, small_run, tmp_path / "dying", agents, config, workers=2)
     assert (tmp_path / "died").exists()
-    left = load_run(tmp_path / "dying")
-    rounds = left.rounds.groupby("agent")["round"].nunique().to_dict()
+    unfinished = load_run(tmp_path / "dying")
+    rounds = unfinished.rounds.groupby("agent")["round"].nunique().to_dict()
     assert rounds == {"random": 2, "dies": 1}
     for tables in ("rounds", "ledger"):
-        one, other = (getattr(run, tables).query("agent == 'random'") for run in (whole, left))
-        one, other = (table.sort_values([*table], ignore_index=True) for table in (one, other))
-        pd.testing.assert_frame_equal(one, other, check_exact=True)
+        random_agents = (getattr(run, tables).query("agent == 'random'") for run in (complete, unfinished))
+        expected, table = (rows.sort_values([*rows], ignore_index=True) for rows in random_agents)
+        pd.testing.assert_frame_equal(table, expected, check_exact=True)

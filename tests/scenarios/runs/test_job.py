@@ -40,6 +40,7 @@ from rimsim.scenarios.runs.execution import Execution, Stage, executor, run_here
 from rimsim.scenarios.runs.job import Job, make_run
 from rimsim.scenarios.runs.locks import folder_for, locked, require_free
 from rimsim.scenarios.runs.memory import require_memory
+from rimsim.scenarios.runs.progress import Progress
 from rimsim.scenarios.runs.store import RunFolder
 from rimsim.scenarios.runs.workers import Workers
 from rimsim.system import draft_content, draft_file, draft_folder, remove_drafts
@@ -106,12 +107,12 @@ def test_the_first_run_tells_that_it_compiles(monkeypatch, compiled):
     assert ("once: this run takes" in console.file.getvalue()) != compiled
 
 
-@cases("there named", (5 * 10**9, "--workers 3 or fewer"), (10**9, "a lower arrivals"))
-def test_a_run_that_needs_more_memory_than_there_is_is_refused(monkeypatch, there, named):
+@cases("available named", (5 * 10**9, "--workers 3 or fewer"), (10**9, "a lower arrivals"))
+def test_a_run_that_needs_more_memory_than_there_is_is_refused(monkeypatch, available, named):
     """The message has both figures and names the option to lower: workers as long as one fits."""
     needed = 2e9, 1e9, 8, "arrivals"
-    monkeypatch.setattr(memory, "memory", lambda: there)
-    refused(ConfigError, rf"10\.0 GB.*{there / 1e9:.1f} GB.*{named}", require_memory, *needed)
+    monkeypatch.setattr(memory, "memory", lambda: available)
+    refused(ConfigError, rf"10\.0 GB.*{available / 1e9:.1f} GB.*{named}", require_memory, *needed)
     for enough in (10**10, None):
         monkeypatch.setattr(memory, "memory", lambda enough=enough: enough)
         require_memory(*needed)
@@ -119,8 +120,8 @@ def test_a_run_that_needs_more_memory_than_there_is_is_refused(monkeypatch, ther
 
 def test_a_comparison_that_does_not_fit_is_refused_where_memory_is_known(monkeypatch, tmp_path):
     """Before its folder is made and its truth fitted; memory is a number, or none where the system does not say."""
-    there = system.memory()
-    assert there is None or there > 2**28
+    installed = system.memory()
+    assert installed is None or installed > 2**28
     monkeypatch.setattr(system.os, "sysconf", lambda _: (_ for _ in ()).throw(ValueError))
     assert system.memory() is None
     monkeypatch.setattr(memory, "memory", lambda: 1000)
@@ -149,7 +150,7 @@ def test_all_tasks_are_done_and_reported_and_one_that_fails_leaves_the_others(tm
 def test_a_worker_that_dies_twice_is_told_by_its_task(tmp_path):
     """The death names signal or status, and every other task is done; of one that died once no failure is left."""
     failures, _ = _run(["die", "well", "quit", "well"], tmp_path)
-    assert {number: told for number, (_, told) in failures.items()} == {
+    assert {number: message for number, (_, message) in failures.items()} == {
         0: "the worker process was killed by SIGKILL, 2 times over",
         2: "the worker process ended with status 7, 2 times over",
     }
@@ -158,10 +159,14 @@ def test_a_worker_that_dies_twice_is_told_by_its_task(tmp_path):
 
 def test_workers_stay_for_tasks_to_come(tmp_path):
     """What comes after the first tasks is done by the same processes, a fresh one where one has died between."""
-    place, told = tmp_path / "signed", lambda count: None
+    place = tmp_path / "signed"
+
+    def ignored(count):
+        pass
+
     with Workers() as pool:
         for kind in ("sign", "die", "sign", "sign"):
-            pool.run(do, [Errand(kind, place)], 1, told)
+            pool.run(do, [Errand(kind, place)], 1, ignored)
     first, second, third = place.read_text().split()
     assert first != second == third
     assert int(third) not in {worker.pid for worker in multiprocessing.active_children()}
@@ -176,8 +181,6 @@ asked = {"frozen": [], "settings": settings, "certify": False, "workers": 2}
 run = rimsim.compare(agents=["random", "popularity"], rounds=1, seeds=1, **asked)
 print(sorted(set(run.rounds["agent"])))
 """
-
-
 _TASKS = """
 from pathlib import Path
 
@@ -190,15 +193,15 @@ with Workers() as pool:
 """
 
 
-@cases("words text told runs", (["ung.py"], None, "['popularity', 'random']", 1), (["-"], _TASKS, "{}", 0))
-def test_a_script_without_a_guard_runs_once_with_several_workers(tmp_path, words, text, told, runs):
+@cases("words text output runs", (["ung.py"], None, "['popularity', 'random']", 1), (["-"], _TASKS, "{}", 0))
+def test_a_script_without_a_guard_runs_once_with_several_workers(tmp_path, words, text, output, runs):
     """Workers do not import the script, a file or standard input: it prints once, ends well and leaves its run (F1)."""
     (tmp_path / "ung.py").write_text(_UNGUARDED)
     path = os.pathsep.join(filter(None, [str(ROOT / "tests"), os.environ.get("PYTHONPATH")]))
     told_by = {"env": os.environ | {"PYTHONPATH": path}, "capture_output": True, "text": True}
-    done = subprocess.run([sys.executable, *words], cwd=tmp_path, input=text, check=False, **told_by)
-    assert (done.returncode, done.stdout) == (0, f"begun\n{told}\n"), done.stderr
-    assert "Traceback" not in done.stderr
+    script = subprocess.run([sys.executable, *words], cwd=tmp_path, input=text, check=False, **told_by)
+    assert (script.returncode, script.stdout) == (0, f"begun\n{output}\n"), script.stderr
+    assert "Traceback" not in script.stderr
     assert len(list(tmp_path.glob("runs/*"))) == runs
 
 
@@ -228,7 +231,8 @@ def test_an_interrupt_does_not_reach_a_worker_that_still_starts(tmp_path, capfd)
 def test_workers_end_with_the_process_that_made_them(tmp_path, number):
     """Of a process that is killed or ended, a worker ends too, even amid a task that reports nothing."""
     held = tmp_path / "held"
-    parent, lock = forked(lambda: _run(["hold"], held, workers=1)), FileLock(held.with_suffix(".lock"))
+    parent = forked(lambda: _run(["hold"], held, workers=1))
+    lock = FileLock(held.with_suffix(".lock"))
     until(held.exists)
     refused(Timeout, "lock", lock.acquire, timeout=0)
     os.kill(parent, number)
@@ -253,15 +257,15 @@ def run(tmp_path_factory):
 def test_a_damaged_run_is_told_by_its_file(run, capsys, damaged, options):
     """A table or config that is cut off or overwritten ends the report with one line that names the file."""
     path = run / damaged
-    whole = path.read_bytes()
-    for content in (whole[:-9] if path.suffix == ".parquet" else b"a: [", b"\x00\xff"):
+    content_before = path.read_bytes()
+    for content in (content_before[:-9] if path.suffix == ".parquet" else b"a: [", b"\x00\xff"):
         path.write_bytes(content)
         with drawn("lorenz"):  # which is of the ledger
             status = main(["report", str(run), *options])
-        path.write_bytes(whole)
+        path.write_bytes(content_before)
         assert status == 2
-        (told,) = capsys.readouterr().err.splitlines()
-        assert told.startswith(f"rimsim: {path}: the file cannot be read")
+        (message,) = capsys.readouterr().err.splitlines()
+        assert message.startswith(f"rimsim: {path}: the file cannot be read")
 
 
 def test_a_folder_with_files_of_others_is_refused(tmp_path, run):
@@ -273,10 +277,10 @@ def test_a_folder_with_files_of_others_is_refused(tmp_path, run):
     require_free(killed)
     require_free(tmp_path / "new")
     killed.rename(tmp_path / "thesis.tex")
-    told = "holds 'thesis.tex', which is not part of a run. Name an empty or new"
-    refused(RunFolderError, told, small_run, tmp_path)
-    told = rf"already holds a run. .*: rimsim compare --resume --out {run}$"
-    refused(RunFolderError, told, require_free, run)
+    message = "holds 'thesis.tex', which is not part of a run. Name an empty or new"
+    refused(RunFolderError, message, small_run, tmp_path)
+    message = rf"already holds a run. .*: rimsim compare --resume --out {run}$"
+    refused(RunFolderError, message, require_free, run)
     refused(ConfigError, "out: '' is not a path", folder_for, "", "usual")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -298,10 +302,10 @@ def test_what_an_agent_remembers_is_kept_by_any_name(tmp_path):
     names = ("file", "allow_pickle", "args", "weights")
     remembered = {name: np.arange(3.0) + number for number, name in enumerate(names)}
     Checkpoint(state, {"served": np.array(7)}, remembered).save(tmp_path, "arm")
-    found = Checkpoint.latest(tmp_path, "arm", ["served"])
-    assert found.arm["served"] == 7
-    assert found.agent.keys() == remembered.keys()
-    assert all((found.agent[name] == array).all() for name, array in remembered.items())
+    checkpoint = Checkpoint.latest(tmp_path, "arm", ["served"])
+    assert checkpoint.arm["served"] == 7
+    assert checkpoint.agent.keys() == remembered.keys()
+    assert all((checkpoint.agent[name] == array).all() for name, array in remembered.items())
     bad = Checkpoint(state, {}, {"notes": np.array([{}])})
     refused(AgentError, "'notes' holds Python objects. Expected numbers and text", bad.save, tmp_path, "arm")
 
@@ -383,8 +387,8 @@ def test_what_fails_leaves_everything_as_it_was(tmp_path, error):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
-@cases("existing left", ("replace", {"new": "2"}), ("keep", {"old": "1"}), ("refuse", {"old": "1"}))
-def test_a_folder_that_is_there_already(tmp_path, existing, left):
+@cases("existing files", ("replace", {"new": "2"}), ("keep", {"old": "1"}), ("refuse", {"old": "1"}))
+def test_a_folder_that_is_there_already(tmp_path, existing, files):
     """It is replaced as a whole, or kept, or the draft is refused; no draft stays."""
     (tmp_path / "place").mkdir()
     (tmp_path / "place" / "old").write_text("1")
@@ -397,7 +401,7 @@ def test_a_folder_that_is_there_already(tmp_path, existing, left):
         refused(OSError, "place", write)
     else:
         write()
-    assert contents(tmp_path / "place") == left
+    assert contents(tmp_path / "place") == files
     assert [path.name for path in tmp_path.iterdir()] == ["place"]
 
 
@@ -431,9 +435,27 @@ def test_content_comes_into_a_folder_as_a_whole(tmp_path, monkeypatch):
     before = contents(tmp_path)
     refused(KeyboardInterrupt, None, write, KeyboardInterrupt())
     assert contents(tmp_path) == before
-    moved, plainly = [], Path.replace
+    moved = []
+    plainly = Path.replace
     monkeypatch.setattr(Path, "replace", lambda path, place: moved.append(path.name) or plainly(path, place))
     write()
     assert moved == ["pictures", "table", "config"]
     new = dict.fromkeys(("config", "table", "pictures/new.png"), "new")
     assert contents(tmp_path) == new | {"stays": "old"}
+
+
+def test_two_runs_of_one_second_have_two_folders(monkeypatch):
+    """Folders that nobody named differ by the millisecond."""
+    monkeypatch.setattr("time.strftime", lambda _: "20260101-000000")
+    ticks = iter([10**6, 2 * 10**6])
+    monkeypatch.setattr("time.time_ns", lambda: next(ticks))
+    assert folder_for(None, "x") != folder_for(None, "x")
+
+
+def test_a_bar_of_progress_does_not_pass_its_end(monkeypatch):
+    """More arrivals than were expected move the end, and the last update fills the bar."""
+    seen = []
+    monkeypatch.setattr(Progress, "update", lambda *_, completed, total: seen.append((completed, total)))
+    task = Stage("served", lambda _, report: [report(3), report(3)], [0], 4)
+    run_stages([task], run_here, None)
+    assert seen == [(3, 4), (6, 6), (6, 6)]

@@ -31,9 +31,10 @@ AGENTS = ("random", "relevance")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def local_run(tmp_path_factory):
     """A run in this process."""
-    folder, asked = tmp_path_factory.mktemp("whole") / "run", {"workers": 1, "certify": False}
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    asked = {"workers": 1, "certify": False}
     return compare(small_scenario(rounds=2), AGENTS, seeds=2, out=folder, **asked)
 
 
@@ -71,32 +72,35 @@ def _content(folder):
 
 
 @cases(
-    "told asked",
+    "message asked",
     (r"Ray cannot be imported .*pip install 'rimsim\[ray\]'", {"backend": "ray"}),
     ("Did you mean 'ray'", {"backend": "rays"}),
     ("address: 'auto' was given for the backend 'local'", {"address": "auto"}),
 )
-def test_a_backend_that_is_not_there_is_refused(tmp_path, monkeypatch, told, asked):
+def test_a_backend_that_is_not_there_is_refused(tmp_path, monkeypatch, message, asked):
     """The error names the extra that brings Ray, or the nearest backend; an address may mean nothing."""
     monkeypatch.setitem(sys.modules, "ray", None)
-    refused(ConfigError, told, small_run, tmp_path / "run", AGENTS, **asked)
+    refused(ConfigError, message, small_run, tmp_path / "run", AGENTS, **asked)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_task_cut_off_anywhere_goes_on_from_what_came_back(tmp_path):
     """Only what a task sends reaches the run folder; cut off after each of its news, another ends it alike."""
-    config, folder, agents = small_scenario(), tmp_path / "run", ("rim-feedback",)
-    whole = small_run(tmp_path / "whole", agents, config, certify=True)
+    config = small_scenario()
+    folder = tmp_path / "run"
+    agents = ("rim-feedback",)
+    uninterrupted = small_run(tmp_path / "whole", agents, config, certify=True)
     plan = _begun(folder, config, agents, frozen=[])
     (arm,) = plan.arms
     prepare(arm, lambda _: None)
     away = replace(arm, folder=tmp_path / "nowhere")
-    sent, rounds = [0], []
+    sent = [0]
+    rounds = []
     while sent[-1] is not None:
         stream = _sent(away, arm)
-        sent = [told for told, _ in zip(stream, range(len(rounds) + 1), strict=False)]
+        sent = [message for message, _ in zip(stream, range(len(rounds) + 1), strict=False)]
         stream.close()
-        for files in (told for told in sent if isinstance(told, dict)):
+        for files in (message for message in sent if isinstance(message, dict)):
             remote.enter(folder, files)
         rounds.append(load_run(folder).rounds["round"].nunique() if any(folder.glob("rounds/*")) else 0)
     assert rounds[0] == 0
@@ -104,25 +108,27 @@ def test_a_task_cut_off_anywhere_goes_on_from_what_came_back(tmp_path):
     assert not (tmp_path / "nowhere").exists()
     assert not list(folder.rglob(".draft*"))
     assert gather(plan, []) is None
-    assert digest(load_run(folder)) == digest(whole)
-    assert _content(folder) == _content(whole.folder)
+    assert digest(load_run(folder)) == digest(uninterrupted)
+    assert _content(folder) == _content(uninterrupted.folder)
 
 
 def test_a_machine_with_other_versions_or_another_log_is_refused(tmp_path):
     """Where results could be others, nothing is run: the error names what differs."""
     (arm,) = _begun(tmp_path / "run", small_scenario(), frozen=[]).arms
     away = replace(arm, config=small_scenario(data=DataConfig(source=str(tmp_path / "none.csv"))))
-    old, told = versions() | {"numpy": "0.1"}, r"has numpy .* in place of 0\.1. Install the versions"
-    refused(ConfigError, told, remote._require_same, arm, old, _logged(arm))
-    other = "a different log under the name 'ml-latest-small'"
-    refused(ConfigError, other, remote._require_same, arm, versions(), "0")
-    told = r"cannot read the log: .*none\.csv.*Put the same log"
-    refused(ConfigError, told, remote._require_same, away, versions(), _logged(arm))
+    old = versions() | {"numpy": "0.1"}
+    message = r"has numpy .* in place of 0\.1. Install the versions"
+    refused(ConfigError, message, remote._require_same, arm, old, _logged(arm))
+    other_log = "a different log under the name 'ml-latest-small'"
+    refused(ConfigError, other_log, remote._require_same, arm, versions(), "0")
+    message = r"cannot read the log: .*none\.csv.*Put the same log"
+    refused(ConfigError, message, remote._require_same, away, versions(), _logged(arm))
 
 
 def _elsewhere(tmp_path, monkeypatch, files, **fields):
     """An arm that names files of one folder, moved into another, which then is the current one."""
-    here, away = tmp_path / "here", tmp_path / "away"
+    here = tmp_path / "here"
+    away = tmp_path / "away"
     for folder in (here, away):
         folder.mkdir()
     monkeypatch.chdir(here)
@@ -141,9 +147,9 @@ def test_every_file_that_an_arm_names_lies_where_it_runs(tmp_path, monkeypatch):
     files = {f"{name}.py": f"# {name}" for name in names} | {"log.csv": "user,item,timestamp"}
     changes = {"data.source": "log.csv", "arrivals.kind": "arrivals.py:A"}
     changes |= {"consumer.kind": "consumer.py:C", "platform.model": "model.py:M"}
-    own = {"config": override(small_scenario(), changes), "agent": "agent.py:Mine(a=1)"}
-    own |= {"options": StudyOptions(measures=("measure.py:m",))}
-    arrived = _elsewhere(tmp_path, monkeypatch, files, **own)
+    changes_of_arm = {"config": override(small_scenario(), changes), "agent": "agent.py:Mine(a=1)"}
+    changes_of_arm |= {"options": StudyOptions(measures=("measure.py:m",))}
+    arrived = _elsewhere(tmp_path, monkeypatch, files, **changes_of_arm)
     config = arrived.config
     kinds = (config.arrivals.kind, config.consumer.kind, config.platform.model)
     places = (arrived.agent, *arrived.options.measures, *kinds)
@@ -167,9 +173,9 @@ def test_a_table_of_known_answers_lies_where_an_arm_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize("address_of_none", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:1"])
 def test_an_address_without_a_cluster_is_refused(tmp_path, ray, address_of_none):
     """In good time, with what an address can be, and before anything is written."""
-    told = f"--address {address_of_none}: .*Give the host:port"
+    message = f"--address {address_of_none}: .*Give the host:port"
     asked = {"backend": "ray", "address": address_of_none, "workers": None}
-    refused(ConfigError, told, small_run, tmp_path / "r", AGENTS, **asked)
+    refused(ConfigError, message, small_run, tmp_path / "r", AGENTS, **asked)
     assert not (tmp_path / "r").exists()
 
 
@@ -203,17 +209,19 @@ def connected(address):
         yield {"backend": "ray", "address": address}
 
 
-def test_a_run_on_ray_has_the_same_bytes(tmp_path, whole, connected, capfd):
+def test_a_run_on_ray_has_the_same_bytes(tmp_path, local_run, connected, capfd):
     """Tables of a cluster equal those of this process byte for byte, and Ray says nothing."""
-    config, out = small_scenario(rounds=2), tmp_path / "run"
-    found = compare(config, AGENTS, seeds=2, out=out, certify=False, batch_size=7, **connected)
-    assert _content(found.folder) == _content(whole.folder)
+    config = small_scenario(rounds=2)
+    out = tmp_path / "run"
+    run = compare(config, AGENTS, seeds=2, out=out, certify=False, batch_size=7, **connected)
+    assert _content(run.folder) == _content(local_run.folder)
     assert capfd.readouterr() == ("", "")
 
 
 def test_agents_models_measures_and_logs_in_files_are_taken_along(tmp_path, connected, monkeypatch):
     """Files named by a path that no other machine has: a sweep on Ray equals one that is not."""
-    here, _ = tmp_path / "here", monkeypatch.chdir(tmp_path)
+    here = tmp_path / "here"
+    monkeypatch.chdir(tmp_path)
     here.mkdir()
     shutil.copy(FAULTY, here / "mine.py")
     model = "from rimsim.intensity import Popularity\n\ndef make(seed, device):\n    return Popularity()\n"
@@ -235,24 +243,26 @@ def test_agents_models_measures_and_logs_in_files_are_taken_along(tmp_path, conn
     assert "rows" in set(runs[1].sweep["metric"])
 
 
-def test_what_goes_wrong_on_ray_is_named_as_elsewhere(tmp_path, whole, connected, capfd):
+def test_what_goes_wrong_on_ray_is_named_as_elsewhere(tmp_path, local_run, connected, capfd):
     """A worker that dies is replaced, and told when it dies again; who raises is named; the others are kept."""
     agents = ("random", f"{FAULTY}:Dies", f"{FAULTY}:Raises")
     asked = {"seeds": 1, "frozen": [], "certify": False, "out": tmp_path, **connected}
-    told = refused(AgentError, "2 of 3 arms failed", compare, small_scenario(rounds=2), agents, **asked)
+    message = refused(AgentError, "2 of 3 arms failed", compare, small_scenario(rounds=2), agents, **asked)
     # The round from which it would go on: 0 if the worker was dead before its first round had been sent.
-    assert re.search("dies, seed 0: agent 'dies' in round [01]: on Ray: The worker died unexpectedly", told)
-    assert "2 times over" in told
-    assert "raises, seed 0: agent 'raises' raised ValueError in round 1, at arrival" in told
+    assert re.search(
+        "dies, seed 0: agent 'dies' in round [01]: on Ray: The worker died unexpectedly", message
+    )
+    assert "2 times over" in message
+    assert "raises, seed 0: agent 'raises' raised ValueError in round 1, at arrival" in message
     assert capfd.readouterr() == ("", "")
     assert "Traceback" in (tmp_path / "failures" / "raises-0.txt").read_text()
-    left = load_run(tmp_path).rounds.groupby("agent")["round"].nunique()
-    assert (left["random"], left["raises"]) == (2, 1)
-    kept, wanted = (
+    last_rounds = load_run(tmp_path).rounds.groupby("agent")["round"].nunique()
+    assert (last_rounds["random"], last_rounds["raises"]) == (2, 1)
+    values, wanted = (
         run.rounds.query("agent == 'random' and seed == 0").sort_values(["round", "metric"])["value"]
-        for run in (load_run(tmp_path), whole)
+        for run in (load_run(tmp_path), local_run)
     )
-    assert kept.tolist() == wanted.tolist()
+    assert values.tolist() == wanted.tolist()
 
 
 SLOW = """
@@ -276,10 +286,10 @@ def _descendants(process):
             parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-    found = {process}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {process}
+    processes = {process}
+    while children := {child for child, parent in parents.items() if parent in processes} - processes:
+        processes |= children
+    return processes - {process}
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc, to look for processes")
@@ -288,7 +298,8 @@ def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
     (tmp_path / "slow.py").write_text(SLOW)
     config = small_scenario(rounds=4, arrivals=ArrivalsConfig(per_round=40))
     in_file(config, tmp_path)
-    folder, spare = tmp_path / "run", tmp_path / "spare"
+    folder = tmp_path / "run"
+    spare = tmp_path / "spare"
     spare.mkdir()
     line = "compare small.yaml --agents slow.py:Slow --seeds 2 --out run --backend ray --workers 2"
     line = f"-m rimsim.scenarios.cli.main {line} --batch-size 5 --frozen none --no-certificate"
@@ -299,10 +310,10 @@ def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
     until(lambda: list(folder.glob("rounds/*")) or run.poll() is not None, seconds=600)
     started = _descendants(run.pid)
     run.send_signal(signal.SIGTERM)
-    _, told = run.communicate(timeout=300)
+    _, errors = run.communicate(timeout=300)
     assert run.returncode == 130
     on = "To continue:\n  rimsim compare --resume --out run\n"
-    assert told == f"rimsim: interrupted; finished rounds are saved in run. {on}"
+    assert errors == f"rimsim: interrupted; finished rounds are saved in run. {on}"
     assert len(started) > 2
     until(lambda: not any(Path(f"/proc/{process}").exists() for process in started), seconds=120)
     assert not [process for process in started if Path(f"/proc/{process}").exists()]
@@ -311,23 +322,26 @@ def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
     begun = load_run(folder).rounds.groupby("seed")["round"].nunique()
     assert begun.between(1, 3).all()
     os.chdir(tmp_path)
-    whole = small_run(tmp_path / "whole", config=config, seeds=2)
-    assert digest(resume(folder, workers=1)) == digest(whole)
+    uninterrupted = small_run(tmp_path / "whole", config=config, seeds=2)
+    assert digest(resume(folder, workers=1)) == digest(uninterrupted)
 
 
 def test_a_control_is_given_what_it_waits_for(tmp_path):
     """Played elsewhere, it knows how much the arm of its agent learnt; hindsight prices stay off the run's machine."""
-    config, folder = small_scenario(rounds=2), tmp_path / "run"
-    whole = compare(config, ("relevance",), seeds=1, out=tmp_path / "whole", workers=1, control=("organic",))
+    config = small_scenario(rounds=2)
+    folder = tmp_path / "run"
+    uninterrupted = compare(
+        config, ("relevance",), seeds=1, out=tmp_path / "whole", workers=1, control=("organic",)
+    )
     plan = _begun(folder, config, ("relevance",), control=("organic",))
     for arm in plan.arms:
         prepare(arm, lambda _: None)
         away = replace(arm, folder=tmp_path / "nowhere", shared=tmp_path / "elsewhere")
-        for told in _sent(away, arm):
-            assert told is None or isinstance(told, (int, dict)), told
-            if isinstance(told, dict):
-                remote.enter(folder, told)
+        for message in _sent(away, arm):
+            assert message is None or isinstance(message, (int, dict)), message
+            if isinstance(message, dict):
+                remote.enter(folder, message)
     assert not list(tmp_path.glob("*where"))
     assert not (folder / "state" / "hindsight").exists()
     assert gather(plan, []) is None
-    assert digest(load_run(folder)) == digest(whole)
+    assert digest(load_run(folder)) == digest(uninterrupted)

@@ -1,0 +1,120 @@
+"""Output on a terminal: lines broken between words, reports that end with the answer, bars of progress."""
+
+import io
+import re
+
+from kit import refused
+from kit.markets import drawn, small_scenario
+from rich.console import Console
+
+from rimsim.errors import ArmsError
+from rimsim.scenarios import compare
+from rimsim.scenarios.cli import tools
+from rimsim.scenarios.report.console import show
+from rimsim.scenarios.report.record import Report
+from rimsim.scenarios.runs.progress import bar_console, bars
+from rimsim.scenarios.study.compare import resume
+
+
+class Screen(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        """As of a terminal."""
+        return True
+
+
+def test_a_terminal_gets_lines_that_are_broken_between_words(monkeypatch):
+    """A long message has no line beyond the width, a command to copy stays whole, and a pipe gets the text as it is."""
+    monkeypatch.setenv("COLUMNS", "40")
+    command = "  rimsim compare --resume --out a/folder/with/a/long/name"
+    text = f"{'no-such-word ' * 9}end\n{command}"
+    *lines, last = tools.broken_between_words(text, Screen()).splitlines()
+    assert last == command
+    assert max(map(len, lines)) <= 40
+    assert " ".join(lines).split() == text.partition("\n")[0].split()
+    assert tools.broken_between_words(text, io.StringIO()) == text
+
+
+def test_a_report_on_a_terminal_ends_with_the_answer():
+    """Names of pictures are not cut, commands stay whole, and in a file the answer comes first."""
+    pictures = ", ".join(f"picture-{number}.png" for number in range(20))
+    command = f"tensorboard --logdir {'long/' * 20}events"
+    report = Report(
+        question="A question?",
+        answer=("The answer.",),
+        places=lambda: [("pictures", pictures), ("events", command)],
+    )
+    texts = []
+    for terminal in (True, False):
+        file = io.StringIO()
+        show(report, Console(file=file, width=80, force_terminal=terminal, color_system=None))
+        texts.append(file.getvalue())
+    lines = texts[0].strip().splitlines()
+    assert lines[-1] == "The answer."
+    assert max(len(line) for line in lines if command not in line) <= 80
+    assert [word.strip(",") for line in lines for word in line.split() if ".png" in word] == pictures.split(
+        ", "
+    )
+    assert f"events     {command}" in lines
+    assert texts[1].strip().startswith("The answer.")
+    assert f"pictures   {pictures}\n" in texts[1]
+
+
+def test_bars_leave_room_for_an_echoed_interrupt():
+    """No line of the bars reaches the last four columns of a terminal."""
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    progress = bars(console)
+    progress.add_task("fitting the platform's model", total=2, completed=1)
+    progress.add_task("arrivals served", total=72_000, completed=36_000)
+    console.print(progress.get_renderable())
+    assert [len(line) for line in console.file.getvalue().splitlines()] == [76, 76]
+
+
+def test_bars_are_shown_in_terminals_and_on_request():
+    """Without a console, the standard output decides; a given console shows bars unless it is told not to."""
+    console = Console(file=io.StringIO())
+    assert bar_console(None, show=None) is None  # the output of tests is no terminal
+    assert bar_console(None, show=True) is not None
+    assert bar_console(console, show=None) is console
+    assert bar_console(console, show=False) is None
+
+
+FIRST_TIME = """
+from pathlib import Path
+from rimsim.agents import Random
+
+class Late(Random):
+    name = "late"
+
+    def begin_round(self, view):
+        super().begin_round(view)
+        if view.round == 1 and not Path(__file__).with_suffix(".go").exists():
+            raise ValueError("not yet")
+"""
+
+
+def test_the_bar_of_a_resumed_run_ends_at_its_total(tmp_path):
+    """Arms that were complete are no part of the total, so that the bar is full at the end."""
+    agent = tmp_path / "late.py"
+    agent.write_text(FIRST_TIME)
+    config = small_scenario(rounds=2)
+    options = {"seeds": 1, "workers": 1, "certify": False, "frozen": ()}
+    with drawn("lorenz"):
+        refused(
+            ArmsError,
+            "not yet",
+            compare,
+            config,
+            ("random", f"{agent}:Late"),
+            out=tmp_path / "run",
+            **options,
+        )
+        agent.with_suffix(".go").touch()
+        console = Console(file=io.StringIO(), width=100)
+        resume(tmp_path / "run", workers=1, console=console)
+    counts = re.findall(r"arrivals served .* (\d+)/(\d+)", console.file.getvalue())
+    assert counts[-1] == (
+        "240",
+        "240",
+    )  # two rounds of 120: that of the first, of which its round 0 is read back

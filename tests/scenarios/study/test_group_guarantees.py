@@ -1,0 +1,80 @@
+"""Guarantees of groups of items, by an attribute: their fields, their members, and what is refused."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pandas as pd
+from kit import cases, refused
+from kit.shop import SETTINGS
+
+from rimsim import config as records
+from rimsim.config.guarantees import with_guarantees
+from rimsim.errors import ConfigError
+from rimsim.market import build_world
+from rimsim.requirements.campaigns import groups_of, members_of
+from rimsim.scenarios import compare
+from rimsim.scenarios.study.checks import LogArguments, resolved
+
+
+def test_a_guarantee_replaces_that_of_single_items():
+    """β of items becomes 0, unless it is set too, and a group of the same column is replaced."""
+    scenario = records.scenario_from({"exposure": {"groups": [{"column": "genres", "beta": 0.9}]}})
+    config = resolved(scenario, guarantee={"genres": 0.2, "seller": 0.5})
+    pairs = [(group.column, group.beta) for group in config.exposure.groups]
+    assert (config.exposure.beta, pairs) == (0.0, [("genres", 0.2), ("seller", 0.5)])
+    config_of_both = resolved(scenario, settings={"exposure.beta": 0.3}, guarantee={"seller": 0.5})
+    assert config_of_both.exposure.beta == 0.3
+    varied = records.override(config, {"exposure.groups.seller.beta": 0.7})
+    assert [group.beta for group in varied.exposure.groups] == [0.2, 0.7]
+    refused(ConfigError, "unknown field", records.override, config, {"exposure.groups.brand.beta": 0.7})
+
+
+@cases("share", (0,), (1.2,), (-0.5,), (True,), ("0.5",), (float("nan"),))
+def test_a_share_that_is_none_is_refused(share):
+    """A share is a number above 0, at most 1."""
+    message = "guarantee: found seller="
+    refused(
+        ConfigError, message, with_guarantees, records.ScenarioConfig(), {"seller": share}, keeps_items=False
+    )
+
+
+def test_a_wrong_column_is_refused_before_models_are_imported(csv):
+    """The message has the nearest column; torch and pandas are not needed for it."""
+    code = (
+        "import sys\nfrom rimsim.scenarios.cli.main import main\n"
+        f"status = main(['compare', '--data', {str(csv)!r}, '--guarantee', 'sellr=0.5'])\n"
+        "print(status, sorted({'torch', 'pandas'} & set(sys.modules)))"
+    )
+    interpreter = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert interpreter.stdout.strip() == "2 []"
+    assert "groups of 'sellr'" in interpreter.stderr
+    assert "Did you mean 'seller'?" in interpreter.stderr
+
+
+def test_a_column_that_is_no_attribute_is_refused_with_the_reason(csv, tmp_path):
+    """Nothing is written, and the message says why the column is ignored."""
+    out = tmp_path / "run"
+    call = {"data": csv, "settings": SETTINGS, "guarantee": {"channel": 0.5}, "out": out}
+    text = refused(ConfigError, "groups of 'channel'", compare, "closed-loop", **call)
+    assert "the column is ignored: it differs within" in text
+    assert "such as 'app' and 'web' of item SKU-" in text
+    assert not out.exists()
+
+
+def test_members_of_groups_are_the_items_with_a_value():
+    """An item with several values is in each group; items without a value are in none."""
+    items = pd.DataFrame({"genres": ["b|a", "", "a", "<NA>", "b|b"]})
+    assert {name: list(of) for name, of in members_of(items, "genres").items()} == {"a": [0, 2], "b": [0, 4]}
+    guarantees = groups_of(items, records.GroupConfig("genres", 0.5, ("b",)))
+    assert [(group.name, list(group.items)) for group in guarantees] == [("genres b", [0, 4])]
+
+
+def test_providers_are_those_of_a_column_of_the_log(csv):
+    """Sellers can leave the market: a column of the events serves as the providers' column."""
+    config = resolved("closed-loop", log=LogArguments(csv), settings=SETTINGS)
+    providers = records.ProvidersConfig("viability", (("column", "seller"),))
+    world = build_world(replace(config, providers=providers))
+    assert [world.roster.names[provider] for provider in world.roster.of_item] == world.log.items[
+        "seller"
+    ].tolist()
