@@ -71,6 +71,22 @@ def test_the_numbers_say_where_the_round_stands():
     assert by_name == pytest.approx(expected)
 
 
+def test_numbers_of_a_round_count_positions_by_their_weights():
+    """Arrivals to come can be given the sum of the weights each; after the expected arrivals, one more is assumed."""
+    required = np.array([0.0, 5.0, 2.0, 3.0])
+    exposure = np.array([2.0, 4.0, 0.5, 4.0])
+    weights = np.array([1.0, 0.5])
+    state = np.full(4, 0.2), np.ones(4, bool), required, exposure, weights, 0.5
+    early = dict(zip(COMPACT, compact(Standing(*state, 1, 4), np.zeros((0, 4))), strict=True))
+    assert early["gone"] == pytest.approx(1 / 4)
+    assert early["pace"] == pytest.approx(2.5 / (3 * 1.5))
+    late = dict(zip(COMPACT, compact(Standing(*state, 6, 4), np.zeros((0, 4))), strict=True))
+    assert late["gone"] == 1.0
+    assert late["pace"] == 1.0
+    nearly = Standing(*state[:3], np.array([2.0, 5.0, 1.7, 4.0]), weights, 0.5, 6, 4)
+    assert compact(nearly, np.zeros((0, 4)))[COMPACT.index("pace")] == pytest.approx(0.3 / 1.5)
+
+
 def test_compact_numbers_are_bounded_and_checked():
     """Through a whole episode the observation stays in its space, and Gymnasium's checker finds nothing."""
     env = CompactObservation(BonusAction(clones_env(), by="shortfall"), groups=3)
@@ -128,6 +144,42 @@ def test_an_episode_ends_with_its_measures():
     assert info["measures"]["coverage"] == pytest.approx(coverage)
     assert info["measures"]["return"] == pytest.approx(sum(rewards) / 2)
     assert 0 < info["measures"]["undelivered"] < 1
+
+
+def test_measures_of_an_episode_are_means_over_its_own_rounds():
+    """All measures of a second episode are counts over its slates; undelivered is in the unit of the guarantee."""
+    env = MeasuredEpisode(clones_env())
+    m = env.unwrapped.n_items
+    for seed in (0, 1):
+        observation, _ = env.reset(seed=seed)
+        slates = []
+        taken = []
+        rewards = []
+        is_over = False
+        while not is_over:
+            observation, reward, is_over, _, info = env.step(observation["relevance"].argsort()[::-1][:5])
+            slates.append(info["market"]["items"])
+            taken.append(info["market"]["taken"])
+            rewards.append(float(reward))
+    by_round = {name: [] for name in info["measures"]}
+    for number, closed in enumerate(env.unwrapped.market.closed):
+        visits = slice(120 * number, 120 * (number + 1))
+        items = np.array(slates[visits])
+        is_taken = np.array(taken[visits])
+        exposure = np.bincount(items.ravel(), np.tile(closed.position_weights, 120), minlength=m)
+        share = np.bincount(items.ravel(), minlength=m) / items.size
+        n_taken = np.bincount(items[is_taken], minlength=m)
+        by_round["return"].append(sum(rewards[visits]))
+        by_round["consumed"].append(is_taken.sum() / 120)
+        by_round["undelivered"].append(
+            np.maximum(closed.required - exposure, 0).sum() / closed.required.sum()
+        )
+        by_round["coverage"].append((share > 0).mean())
+        by_round["perplexity"].append(np.exp(-sum(p * np.log(p) for p in share if p > 0)))
+        n = n_taken.sum()
+        by_round["effective_items"].append(n * (n - 1) / (n_taken * (n_taken - 1)).sum())
+    assert len(env.unwrapped.market.closed) == 2
+    assert info["measures"] == pytest.approx({name: np.mean(values) for name, values in by_round.items()})
 
 
 def test_a_policy_goes_on_with_its_groups():

@@ -1,0 +1,140 @@
+"""Requirements of single rounds, from a few visits, items and earlier deliveries, counted by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rimsim.arrays import ALWAYS, NEVER, ticks
+from rimsim.config import scenario_from
+from rimsim.measures import mean_weight
+from rimsim.requirements.audiences import RoundVisits
+from rimsim.requirements.campaigns import CampaignTables
+from rimsim.requirements.rows import ScenarioRequirements
+
+DAY = int(ticks(86_400.0))
+WEIGHTS = np.array([1.0, 0.5])
+ITEMS = pd.DataFrame({"id": ["a", "b", "c", "d"], "genres": ["x", "x|y", "y", ""]})
+RELEASED = np.full(4, ALWAYS)
+
+
+def requirements_of(exposure, release=RELEASED):
+    """Requirements of a scenario with slates of two positions, four items and eight users."""
+    config = scenario_from({"slate": 2, "rounds": 4, "exposure": {"beta": 0.0} | exposure})
+    tables = CampaignTables(ITEMS, pd.DataFrame({"id": np.arange(8)}), 0.0, release)
+    return ScenarioRequirements(config, tables, seed=0)
+
+
+def week(number, n=8):
+    """Visits of a week, evenly spaced from its beginning on; the later half are first visits."""
+    start = 7 * DAY * number
+    tick = start + 7 * DAY * np.arange(n) // n
+    return RoundVisits(tick, np.arange(n), np.arange(n) >= n // 2, start, start + 7 * DAY)
+
+
+def opened(
+    requirements, number, before=None, *, forecast=1.0, capacity=None, weights=WEIGHTS, release=RELEASED, n=8
+):
+    """Requirements of a week after given carry-over."""
+    return requirements.round(
+        number,
+        week(number, n),
+        before,
+        forecast=forecast,
+        capacity=capacity,
+        position_weights=weights,
+        release=release,
+    )
+
+
+@pytest.mark.parametrize("weights", [np.ones(2), WEIGHTS])
+def test_a_campaign_is_due_in_proportion_to_its_days(weights):
+    """Of 28 exposures from day 3 to day 17 a week has 2 a day; what is missing is added to the next week's."""
+    campaign = {"name": "c", "items": ["a", "d"], "exposures": 28, "start": 3, "stop": 17}
+    requirements = requirements_of({"campaigns": [campaign]})
+    before = None
+    average = mean_weight(weights)
+    delivered = [5.0, 20.0, 0.0]
+    asked = [
+        8,
+        14 + 3,
+        6 + 0,
+    ]  # in the second week three of the first are missing; in the third, 20 − 17 are spare
+    asked[2] = 6 - (20 - 17)
+    for number, n_days in enumerate((4, 7, 3)):
+        opening = opened(requirements, number, before, weights=weights)
+        assert opening.due == pytest.approx([2 * n_days * average])
+        assert opening.table.min_exposure == pytest.approx([required[number] * average])
+        window = [max(3, 7 * number), min(17, 7 * number + 7)]
+        assert [opening.table.begin[0], opening.table.end[0]] == [day * DAY for day in window]
+        before = opening.carried_over(np.zeros(4), np.array([delivered[number] * average]))
+    assert len(opened(requirements, 3, before).table) == 0
+    assert before.rows.tolist() == [3.0]  # 28 less 5 and 20
+
+
+def test_a_share_is_of_the_positions_that_the_audience_is_expected_to_have():
+    """Caps of users and both forecasts count, and only visits of the audience within its days do."""
+    audience = {"visits": "first"}
+    campaign = {"name": "c", "items": ["a"], "share": 0.5, "start": 4, "stop": 6, "audience": audience}
+    requirements = requirements_of({"campaigns": [campaign], "forecast": 1.5})
+    capacity = np.array([2, 2, 2, 2, 2, 1, 0, 2])
+    opening = opened(requirements, 0, forecast=2.0, capacity=capacity, weights=np.ones(2))
+    # Visits 5 and 6 begin within days 4 to 6; 4 begins on day 3.5. They have one position and none.
+    assert opening.counted[:, 0].tolist() == [False] * 5 + [True, True, False]
+    assert opening.due == pytest.approx([0.5 * 3.0 * (1 + 0)])
+    assert opening.table.arrivals == pytest.approx([3.0 * 2])
+    assert opening.table.min_exposure.tolist() == [2.0]  # 1.5, rounded half up
+
+
+@pytest.mark.parametrize("per", ["round", "14d"])
+def test_a_group_carries_its_deficit_within_its_period_alone(per):
+    """Per round, each week asks for its own part; per fortnight, the second week also for what the first missed."""
+    groups = [{"column": "genres", "beta": 0.5}]
+    requirements = requirements_of({"groups": groups, "per": per})
+    # Uniform exposure is 8·2/4 = 4 per item; both genres have two items.
+    first = opened(requirements, 0)
+    assert first.table.name == ("genres x", "genres y")
+    assert first.due == pytest.approx([4.0 * 0.75] * 2)
+    second = opened(requirements, 1, first.carried_over(np.zeros(4), 0.75 * np.array([1.0, 6.0])))
+    extra = np.array([3.0, -2.0]) if per == "14d" else np.zeros(2)
+    assert second.table.min_exposure == pytest.approx((4.0 + extra) * 0.75)
+    assert second.due == pytest.approx([4.0 * 0.75] * 2)
+    third = opened(requirements, 2, second.carried_over(np.zeros(4), np.zeros(2)))
+    assert third.table.min_exposure == pytest.approx([4.0 * 0.75] * 2)
+
+
+def test_items_carry_no_more_than_arrivals_and_nothing_once_withdrawn():
+    """A deficit of a fortnight is paid by one exposure per arrival at most; over-delivery asks for nothing."""
+    requirements = requirements_of({"beta": 0.5, "per": "28d"})
+    first = opened(requirements, 0)
+    assert first.required == pytest.approx(np.full(4, 2.0 * 0.75))
+    delivered = 0.75 * np.array([0.0, 9.0, 1.0, 0.0])
+    second = opened(requirements, 1, first.carried_over(delivered, np.zeros(0)))
+    assert second.required == pytest.approx(0.75 * np.array([4.0, 0.0, 3.0, 4.0]))
+    release = np.array([ALWAYS, ALWAYS, ALWAYS, NEVER])
+    later = opened(requirements, 2, second.carried_over(np.zeros(4), np.zeros(0)), release=release, n=3)
+    # Three arrivals: floors of 3·2/3·0.5 = 1 for three items; a has 4 + 1 due and gets at most 3.
+    assert later.required == pytest.approx(0.75 * np.array([3.0, 0.0, 3.0, 0.0]))
+    assert later.carry_over.items == pytest.approx([5.0, -4.0, 4.0, 0.0])
+
+
+def test_floors_of_items_released_within_a_round_count_the_arrivals_after_it():
+    """β shares out positions by arrivals to come; ``each`` is scaled by them; no floor exceeds them."""
+    release = np.array([ALWAYS, ALWAYS, int(3.5 * DAY), int(6.5 * DAY)])
+    n_remaining = np.array([8, 8, 4, 0])
+    required = opened(requirements_of({"beta": 0.5}), 0, weights=np.ones(2), release=release).required
+    assert required.sum() == 8
+    assert (np.abs(required - 8 * n_remaining / 20) < 1).all()
+    floors = opened(requirements_of({"each": 6}), 0, weights=np.ones(2), release=release).required
+    assert floors.tolist() == [6, 6, 3, 0]
+    large_floors = opened(requirements_of({"each": 20}), 0, weights=np.ones(2), release=release).required
+    assert large_floors.tolist() == [8, 8, 4, 0]
+
+
+def test_caps_are_rounded_up_in_the_unit_and_last_all_round():
+    """A cap of 0.6 times the uniform exposure of 4 positions is 3 positions, in examined exposure 3 average ones."""
+    table = opened(requirements_of({"most": 0.6}), 1).table
+    assert table.name == tuple(f"most of item {item}" for item in "abcd")
+    assert table.max_exposure == pytest.approx(np.full(4, 3 * 0.75))
+    assert (table.begin == 7 * DAY).all()
+    assert (table.end == 14 * DAY).all()
+    assert (table.arrivals == 8).all()
