@@ -54,12 +54,8 @@ def test_a_campaign_is_due_in_proportion_to_its_days(weights):
     before = None
     average = mean_weight(weights)
     delivered = [5.0, 20.0, 0.0]
-    asked = [
-        8,
-        14 + 3,
-        6 + 0,
-    ]  # in the second week three of the first are missing; in the third, 20 − 17 are spare
-    asked[2] = 6 - (20 - 17)
+    # The first week leaves 3 of 8 undelivered; the second delivers 3 more than its 17.
+    required = [8, 14 + 3, 6 - 3]
     for number, n_days in enumerate((4, 7, 3)):
         opening = opened(requirements, number, before, weights=weights)
         assert opening.due == pytest.approx([2 * n_days * average])
