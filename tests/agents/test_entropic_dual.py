@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from kit import cases
 from kit.logs import arrivals_of, skewed, view_of
 from scipy import optimize
 
@@ -82,3 +83,17 @@ def test_the_temperature_is_relative_to_the_last_item_of_a_median_state(scale):
     assert agent._epsilon == pytest.approx(0.3 * np.median(second))
     agent.begin_round(view_of(31, 6, 2, past=arrivals_of(scores, np.zeros(scores.shape, bool))))
     assert agent._epsilon == pytest.approx(0.3 * view.cost)
+
+
+@cases("n_states places", (4, [1, 4, 7, 10]), (12, range(12)), (99, range(12)))
+def test_prices_are_solved_on_evenly_spaced_states(n_states, places):
+    """Of twelve past states some are taken, with floors of their share of the 30 arrivals expected."""
+    scores = skewed(12, 6, 5)
+    view = view_of(30, 6, 2, past=arrivals_of(scores), cost=2.0)
+    agent = make_agent(f"entropic-dual(states={n_states})")
+    agent.begin_round(view)
+    states = States(scores[list(places)], np.full(len(places), 2))
+    required = view.required * len(places) / 30
+    expected = entropic_prices(states, required, 2.0, agent._epsilon, 1e-3, view.position_weights)
+    assert expected.min() < 0
+    assert agent.item_price == pytest.approx(expected)

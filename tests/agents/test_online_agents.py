@@ -163,3 +163,22 @@ def test_guarantees_are_kept(name, largest_shortfall):
     market = markets.played(config, name)
     short = [measures.shortfall(r.ledger.exposure(market.n_items), r.required) for r in market.closed]
     assert np.mean(short) <= largest_shortfall
+
+
+def test_prices_of_rim_ucb_are_those_of_raised_states():
+    """Without a belief of the platform, an item is as certain as one event and those of the log make it."""
+    m = 12
+    past = arrivals_of(skewed(20, m))
+    popularity = np.arange(m) ** 2
+    view = dataclasses.replace(view_of(20, m, 3, past=past, cost=20.0), popularity=popularity)
+    agent = make_agent("rim-ucb(quantile=0.95)")
+    agent.begin_round(view)
+    shape = 1.0 + popularity
+    quantile = stats.gamma.ppf(0.95, shape, scale=1.0 / shape)
+    raised = arrivals_of(past.relevance.numpy() * quantile.astype(np.float32))
+    feedback = make_agent("rim-feedback")
+    feedback.begin_round(dataclasses.replace(view, calibration=[raised]))
+    plain = make_agent("rim-feedback")
+    plain.begin_round(view)
+    assert agent.item_price == pytest.approx(feedback.item_price, rel=1e-4, abs=1e-6)
+    assert np.abs(agent.item_price - plain.item_price).max() > 0.01

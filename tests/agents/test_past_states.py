@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from kit import calls_of
+from kit import calls_of, cases
 from kit.logs import Chunks, arrivals_of, skewed, view_of
 
 from rimsim.agents import States, prices
@@ -93,3 +93,15 @@ def test_chances_are_shares_of_states_and_one_where_nobody_may_be_shown_an_item(
     chunks = [arrivals_of(skewed(3, M)), arrivals_of(skewed(2, M), capacity=1)]
     assert capacities(chunks, K).tolist() == [K] * 3 + [1] * 2
     assert capacities(chunks[1:], K).tolist() == [1] * 2
+
+
+@cases("pace n_arrived scale", ("arrivals", None, 10 / 40), ("clock", None, 1.0), ("clock", 25, 10 / 25))
+def test_floors_are_scaled_to_the_states_that_represent_the_round(monkeypatch, pace, n_arrived, scale):
+    """By arrivals, ten states stand for the 40 expected; by the clock, for as many as came in the last round."""
+    view = view_of(40, M, K, past=arrivals_of(skewed(10, M)), n_past_arrivals=n_arrived, pace=pace)
+    required = np.arange(M) * 2.0
+    calls = calls_of(monkeypatch, prices, "solve_prices")
+    solved_prices(replace(view, required=required), 1e-3)
+    floors = calls[0]["min_exposure"]
+    assert (np.abs(floors - np.minimum(required * scale, 10)) < 1.0).all()
+    assert abs(floors.sum() - np.minimum(required * scale, 10).sum()) < M / 2

@@ -1,11 +1,12 @@
 """Messages between a market and an agent: feedback, needs, diagnostics, errors and resumed runs."""
 
+import gymnasium
 import numpy as np
 import pytest
 from kit import cases, markets, refused
-from kit.markets import small_capped, small_scenario
+from kit.markets import settings_of, small_capped, small_scenario
 
-from rimsim.agents import LinUCB, Random, Relevance, diagnostics_of, make_agent, play_round
+from rimsim.agents import LinUCB, Random, Relevance, diagnostics_of, make_agent, play_round, rollout
 from rimsim.errors import AgentError, ArmsError
 from rimsim.market import Market, Needs
 from rimsim.scenarios.runs.digests import digest
@@ -43,6 +44,10 @@ def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
         expected = np.repeat([0, 50, 100, 120, 170, 220], [50, 50, 20] * 2)
         assert agent.known_when_acting == expected.tolist()
         ledgers.append(market.closed[0].ledger.item.tolist())
+    agent = Learner()
+    rollout(gymnasium.make("RIMMarket-v0", settings=settings_of(small_capped(rounds=2))), agent, seed=0)
+    assert agent.learnt == [*range(120)] * 2
+    assert agent.known_when_acting == expected.tolist()
     assert ledgers[0] == ledgers[1] == ledgers[2]
     assert set(capacities_learnt) == {0, 2, 5}
 

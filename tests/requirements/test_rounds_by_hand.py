@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from kit import refused
 
 from rimsim.arrays import ALWAYS, NEVER, ticks
 from rimsim.config import scenario_from
+from rimsim.errors import ConfigError
 from rimsim.measures import mean_weight
 from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.campaigns import CampaignTables
@@ -71,14 +73,15 @@ def test_a_share_is_of_the_positions_that_the_audience_is_expected_to_have():
     """Caps of users and both forecasts count, and only visits of the audience within its days do."""
     audience = {"visits": "first"}
     campaign = {"name": "c", "items": ["a"], "share": 0.5, "start": 4, "stop": 6, "audience": audience}
-    requirements = requirements_of({"campaigns": [campaign], "forecast": 1.5})
-    capacity = np.array([2, 2, 2, 2, 2, 1, 0, 2])
+    requirements = requirements_of({"beta": 0.5, "campaigns": [campaign], "forecast": 1.5})
+    capacity = np.array([2, 2, 2, 2, 2, 1, 0, 1])
     opening = opened(requirements, 0, forecast=2.0, capacity=capacity, weights=np.ones(2))
     # Visits 5 and 6 begin within days 4 to 6; 4 begins on day 3.5. They have one position and none.
     assert opening.counted[:, 0].tolist() == [False] * 5 + [True, True, False]
     assert opening.due == pytest.approx([0.5 * 3.0 * (1 + 0)])
     assert opening.table.arrivals == pytest.approx([3.0 * 2])
     assert opening.table.min_exposure.tolist() == [2.0]  # 1.5, rounded half up
+    assert opening.required.sum() == 0.5 * 3.0 * 12  # of items, from all positions
 
 
 @pytest.mark.parametrize("per", ["round", "14d"])
@@ -134,3 +137,25 @@ def test_caps_are_rounded_up_in_the_unit_and_last_all_round():
     assert (table.begin == 7 * DAY).all()
     assert (table.end == 14 * DAY).all()
     assert (table.arrivals == 8).all()
+
+
+def test_an_item_to_be_released_later_has_room_for_a_campaign():
+    """Its cap is then that of an average item: 3 exposures a week, of which a campaign may ask for 3 and not for 4."""
+    release = np.array([ALWAYS, ALWAYS, ALWAYS, 10 * DAY])
+    for exposures in (3, 4):
+        campaign = {"name": "c", "items": ["d"], "exposures": exposures, "start": 7, "stop": 14}
+        requirements = requirements_of({"most": 0.6, "campaigns": [campaign]}, release)
+        if exposures == 3:
+            assert len(opened(requirements, 0, release=release).table) == 4
+        else:
+            refused(ConfigError, "only about 3 positions", opened, requirements, 0, release=release)
+
+
+def test_items_with_floors_are_drawn_again_each_round():
+    """Two of four items have a floor; over sixty rounds every pair of items is drawn."""
+    requirements = requirements_of({"items": 2, "each": 3})
+    pairs = {
+        tuple(np.flatnonzero(opened(requirements, number, weights=np.ones(2)).required))
+        for number in range(60)
+    }
+    assert pairs == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
