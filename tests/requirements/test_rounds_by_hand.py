@@ -72,12 +72,12 @@ def test_a_campaign_is_due_in_proportion_to_its_days(weights):
 def test_a_share_is_of_the_positions_that_the_audience_is_expected_to_have():
     """Caps of users and both forecasts count, and only visits of the audience within its days do."""
     audience = {"visits": "first"}
-    campaign = {"name": "c", "items": ["a"], "share": 0.5, "start": 4, "stop": 6, "audience": audience}
+    campaign = {"name": "c", "items": ["a"], "share": 0.5, "start": 3.5, "stop": 5.25, "audience": audience}
     requirements = requirements_of({"beta": 0.5, "campaigns": [campaign], "forecast": 1.5})
-    capacity = np.array([2, 2, 2, 2, 2, 1, 0, 1])
+    capacity = np.array([2, 2, 2, 2, 1, 0, 2, 1])
     opening = opened(requirements, 0, forecast=2.0, capacity=capacity, weights=np.ones(2))
-    # Visits 5 and 6 begin within days 4 to 6; 4 begins on day 3.5. They have one position and none.
-    assert opening.counted[:, 0].tolist() == [False] * 5 + [True, True, False]
+    # Visit 4 comes at the first tick that counts, visit 6 at the first that does not; 4 and 5 have one position.
+    assert opening.counted[:, 0].tolist() == [False] * 4 + [True, True, False, False]
     assert opening.due == pytest.approx([0.5 * 3.0 * (1 + 0)])
     assert opening.table.arrivals == pytest.approx([3.0 * 2])
     assert opening.table.min_exposure.tolist() == [2.0]  # 1.5, rounded half up
@@ -127,6 +127,9 @@ def test_floors_of_items_released_within_a_round_count_the_arrivals_after_it():
     assert floors.tolist() == [6, 6, 3, 0]
     large_floors = opened(requirements_of({"each": 20}), 0, weights=np.ones(2), release=release).required
     assert large_floors.tolist() == [8, 8, 4, 0]
+    groups = requirements_of({"groups": [{"column": "genres", "beta": 0.5}]})
+    group_floors = opened(groups, 0, weights=np.ones(2), release=release).due
+    assert group_floors == pytest.approx([0.5 * 16 * (8 + 8) / 20, 0.5 * 16 * (8 + 4) / 20])
 
 
 def test_caps_are_rounded_up_in_the_unit_and_last_all_round():
