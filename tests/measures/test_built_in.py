@@ -170,7 +170,7 @@ def _returning_visits(facts):
 
 
 def _excess(facts):
-    return sum(max(e - most, 0.0) for e, most in zip(facts.counted, facts.max_exposure, strict=True))
+    return sum(max(e - cap, 0.0) for e, cap in zip(facts.counted, facts.max_exposure, strict=True))
 
 
 def _penalty(facts):
@@ -184,7 +184,7 @@ def _user_welfare(facts):
 
 def _provider_welfare(facts):
     sold = _by_provider(facts, _by_item(facts, lambda x, r: facts.probability[x, r]))
-    logs = [math.log(1 + amount) for amount, came in zip(sold, facts.came, strict=True) if came]
+    logs = [math.log(1 + amount) for amount, has_come in zip(sold, facts.came, strict=True) if has_come]
     return sum(logs) / len(logs)
 
 
@@ -197,7 +197,9 @@ def _fairness(facts):
 
 
 def _awrf(facts):
-    catalogue = [n if came else 0 for n, came in zip(_by_provider(facts, [1] * 20), facts.came, strict=True)]
+    catalogue = [
+        n if has_come else 0 for n, has_come in zip(_by_provider(facts, [1] * 20), facts.came, strict=True)
+    ]
     return 1 - _divergence(_shares(_by_provider(facts, _delivered(facts))), _shares(catalogue))
 
 
