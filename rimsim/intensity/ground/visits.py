@@ -256,7 +256,9 @@ def _walk(
     count: Ints,
     gap: float,
 ) -> None:
-    """Process events into ``sessions``; copy values at points in time."""
+    """Process events into sessions; copy values at points in time."""
+    # Columns of ``held``: number of sessions, size of the newest session, log size of the first session, and sum of the
+    # log sizes of the sessions in between. ``logs[n]`` is log n.
     for state in range(len(held)):
         point = edges[state]
         first = offsets[state]

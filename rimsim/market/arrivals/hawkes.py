@@ -278,10 +278,12 @@ class HawkesArrivals:
         opening = int(ticks(so_far.world.opening))
         slot = np.concatenate([past.schedule.slot for past in so_far.past])
         elapsed = np.concatenate([past.schedule.tick for past in so_far.past]) - opening
-        taker, visible_from, _ = so_far.past[-1].histories.all_events()
-        wide = len(state)
-        taken = np.isin(elapsed * wide + slot, (visible_from - self._wait - opening) * wide + taker)
-        _move(state, slot, taken, self._options.memory)
+        slot_of_event, visible_from, _ = so_far.past[-1].histories.all_events()
+        elapsed_of_event = visible_from - self._wait - opening
+        # A visitor took an item if the visitor has an event at the instant of the visit.
+        n_users = len(state)
+        has_taken = np.isin(elapsed * n_users + slot, elapsed_of_event * n_users + slot_of_event)
+        _move(state, slot, has_taken, self._options.memory)
         return state
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
