@@ -137,9 +137,8 @@ class AsLogged:
         place = (begin[slot] + nth)[drawn]
         slot = slot[drawn]
         visible_from = ticks(log.times[place] + schedule.shift[slot]) + 1
-        visible_from = np.clip(
-            visible_from, schedule.start, past.schedule.stop - 1
-        )  # a session may end after its round, but its events must become visible within it
+        # A session may end after its round, but its events must become visible within it.
+        visible_from = np.clip(visible_from, schedule.start, past.schedule.stop - 1)
         return _Part(schedule, past.histories.past, slot, visible_from, log.items[place], None)
 
     def _sessions_of(self, schedule: Schedule) -> tuple[Ints, Ints]:

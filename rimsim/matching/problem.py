@@ -331,9 +331,8 @@ class Problem:
     max_exposure: Array  # (M,) largest exposures, of the same type; n·w₁ without a cap
     cost: Floats  # (M,) cost of a missing exposure; infinite if floors are hard
     chunks: ChunkedScores | None  # scores computed on demand; then ``scores`` is empty
-    weights: (
-        Floats | None
-    )  # (k,) weight of an exposure at each position; None: every position has the weight ``unit``
+    # (k,) weight of an exposure at each position; None: every position has the weight ``unit``.
+    weights: Floats | None
     unit: float  # weight of each position if all positions have the same weight
     rows: Rows | None  # requirements on several items or for some users; None: there are none
     caller: str  # name of the public function, with which error messages begin
