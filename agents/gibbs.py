@@ -219,7 +219,7 @@ def standing_order(
     value: Floats,
     row: np.uint64,
     relevance: Float32s,
-    by_relevance: bool,  # noqa: FBT001  # compiled code takes arguments by place
+    by_relevance: bool,  # noqa: FBT001  # compiled code takes arguments by position only
 ) -> Ints:
     """Admissible items, in the order in which slates show them.
 

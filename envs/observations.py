@@ -198,7 +198,7 @@ def exposure_figure(exposure: Floats, required: Floats, title: str) -> Figure:
 
     Call it within :func:`rimsim.house_style.style`.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415  # slow to import, and few render
+    from matplotlib.figure import Figure  # noqa: PLC0415  # slow to import, and only few users render
 
     order = np.argsort(-exposure, kind="stable")
     rank = np.arange(1, len(exposure) + 1)
@@ -228,9 +228,9 @@ def exposure_figure(exposure: Floats, required: Floats, title: str) -> Figure:
 
 def exposure_picture(exposure: Floats, required: Floats, title: str) -> NDArray[np.uint8]:
     """Picture of exposures and requirements, as an RGB array."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # slow to import, and few render
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # slow to import, and only few users render
 
     with style():
         canvas = FigureCanvasAgg(exposure_figure(exposure, required, title))
-        canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib
-        return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]  # matplotlib
+        canvas.draw()  # type: ignore[no-untyped-call]  # Matplotlib has no types here
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]  # Matplotlib has no types here

@@ -202,7 +202,7 @@ class _Part:
         tick = self.tick[chosen]
         item = self.item[chosen]
         shown = self.shown
-        assert shown is not None  # noqa: S101  # what is consumed was shown
+        assert shown is not None  # noqa: S101  # there are consumptions, so items were shown
         last = order[n - 1] if n else 0
         settled = shown.settled
         visitor = self.schedule.slot

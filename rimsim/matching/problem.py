@@ -190,7 +190,7 @@ class SparseScores:
     """Scores of the pairs that a sparse matrix stores."""
 
     def __init__(self, scores: object, caller: str) -> None:
-        matrix: csr_array = scores.tocsr(copy=True)  # type: ignore[attr-defined]  # a sparse matrix
+        matrix: csr_array = scores.tocsr(copy=True)  # type: ignore[attr-defined]  # the scores are a sparse matrix here
         matrix.sum_duplicates()
         self._matrix = matrix
         self.values = matrix.data.astype(np.float32)

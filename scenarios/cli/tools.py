@@ -554,7 +554,7 @@ def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
 class PlugCommand(Command):
     """Command whose help ends with names of installed packages."""
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # Click requires this argument
         """Write the names of installed plugs, kind by kind."""
         named = {kind: ", ".join(sorted(places(kind))) for kind in KINDS if places(kind)}
         if named:

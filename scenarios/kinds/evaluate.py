@@ -307,7 +307,7 @@ class _WatchedLearner(_Watched):
 
     def learn(self, feedback: Feedback) -> None:
         """Let the logged agent learn, but not the target agent."""
-        self._logged.learn(feedback)  # type: ignore[attr-defined]  # it is a LearningAgent
+        self._logged.learn(feedback)  # type: ignore[attr-defined]  # the logged agent is a LearningAgent here
 
 
 def estimates(

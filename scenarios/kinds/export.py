@@ -315,7 +315,7 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
     contexts, and infos contain propensities. Nothing is fitted. Returns the id of the data set.
     """
     try:
-        import minari  # noqa: PLC0415  # an extra
+        import minari  # noqa: PLC0415  # an optional package
         from minari.data_collector import EpisodeBuffer  # noqa: PLC0415
     except ImportError:
         raise ConfigError(

@@ -362,7 +362,7 @@ def matrix_table(contrast_matrix: pd.DataFrame, fields: Sequence[str], title: st
 
 def matrix_figure(contrast_matrix: pd.DataFrame, fields: Sequence[str]) -> Figure:
     """Heat map of a matrix: values of its significant cells."""
-    import seaborn as sns  # noqa: PLC0415  # slow to import, so only when a picture is drawn
+    import seaborn as sns  # noqa: PLC0415  # slow to import, and only pictures need it
 
     cells = contrast_matrix.assign(point=point_names(contrast_matrix, fields))
     largest = cells.groupby("contrast")["mean"].transform(lambda means: means.abs().max())

@@ -274,7 +274,7 @@ def _work(
                 job(here, send)
             except RimsimError as error:
                 failure = error
-            except BaseException as error:  # noqa: BLE001  # whatever it is, the other tasks go on
+            except BaseException as error:  # noqa: BLE001  # after any error, the other tasks go on
                 if stopped.is_set():
                     return
                 failure = RimsimError(f"{type(error).__name__}: {error}")

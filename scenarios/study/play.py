@@ -58,7 +58,7 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
         agent.begin_round(view)
     total = np.zeros(len(agents))
     visits_valued = 0
-    assert view.audience is not None  # noqa: S101  # needs the future
+    assert view.audience is not None  # noqa: S101  # the agent declares needs_future
     for states in view.audience:
         visits = market.open.visits(states.row)
         true = true_intensity_of(market.consumer, visits, market.n_items).to(market.device)
