@@ -343,7 +343,7 @@ def matrix_table(contrast_matrix: pd.DataFrame, fields: Sequence[str], title: st
     """Table of a matrix: rows are points, columns contrasts."""
     columns = list(contrast_matrix["contrast"].unique())
     cells: dict[str, dict[str, str]] = {}
-    # The difference is the same at all seeds.
+    # A difference that is the same at all seeds has no p-value.
     equal = contrast_matrix["p"].isna() & (contrast_matrix["n"] > 1)
     marked = contrast_matrix.assign(point=point_names(contrast_matrix, fields), equal=equal)
     shown = ["point", "contrast", "mean", "low", "high", "equal", "sign"]

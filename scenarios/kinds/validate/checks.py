@@ -29,7 +29,6 @@ PAST = "past_alone"
 
 # This is the test of Agent4Rec (Zhang et al., SIGIR 2024) and SimUSER (ACL 2025, industry track). A user is asked about
 # twenty items. One of 1 + m items is a held-out positive, and the other m are items that the user did not take.
-
 NEGATIVES = (1, 3, 9)  # numbers m of negatives per positive
 _ASKED = 20  # largest number of items that a user is asked about
 
