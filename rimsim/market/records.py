@@ -38,8 +38,8 @@ class Schedule:
     tick: Ints
     """(n,) instant of each arrival, in ticks."""
     id: Ints
-    """(n,) ids of arrivals, distinct over all rounds. They are keys of the random draws. Without ``earlier``, an id is ``user
-    << 16 | visit``."""
+    """(n,) ids of arrivals, distinct over all rounds. They are keys of the random draws. Without ``earlier``, an id is
+    ``user << 16 | visit``."""
     slot: Ints
     """(n,) slot of each visitor."""
     user: Ints

@@ -174,6 +174,7 @@ def _by_themselves(
     seed: int,
     number: int,
 ) -> tuple[Ints, Ints]:
+    """Spontaneous sessions in the window: users and ticks."""
     purpose = rng.Purpose.ARRIVALS
     everyone = np.arange(len(rates.base))
     mean = rates.base * largest_factor * (window[1] - window[0]) / TICKS
@@ -345,9 +346,10 @@ class HawkesArrivals:
         shift = np.zeros(len(everyone))
         last = log.times[(log.offsets[:-1] + logged - 1)[has_past]]
         shift[has_past] = world.opening - gaps[(draw * len(gaps)).astype(np.int64)][has_past] - last
-        mine = before < logged[sessions.user]
-        user = sessions.user[mine]
-        return logged.astype(np.int64), shift, user, ticks(sessions.start[mine] + shift[user])
+        # A session belongs to the past of its user if its first event does.
+        is_past = before < logged[sessions.user]
+        user = sessions.user[is_past]
+        return logged.astype(np.int64), shift, user, ticks(sessions.start[is_past] + shift[user])
 
 
 @lru_cache(maxsize=4)
