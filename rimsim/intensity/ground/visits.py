@@ -202,11 +202,12 @@ class Visits(Ground):
             return self
         phi = self._numbers(self.encode(examples.states), examples.states.now)
         low, high = (self._array(name).cpu().numpy() for name in ("low", "high"))
-        before = self._mean(np.clip(phi, low, high))
+        # The bounds grow with the new log. The level is then shifted, so that the mean of λ stays.
+        mean_before = self._mean(np.clip(phi, low, high))
         self._keep(low=np.minimum(low, phi.min(axis=0)), high=np.maximum(high, phi.max(axis=0)))
         level, weights = self._solved(phi, examples.counts, self.weights.cpu().numpy())
         self._keep(weights=weights, level=np.array(level))
-        self.rescale = before / self._mean(phi)
+        self.rescale = mean_before / self._mean(phi)
         self._keep(level=np.array(level + np.log(self.rescale)))
         self.n_items = log.n_items
         return self
