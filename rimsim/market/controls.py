@@ -143,7 +143,6 @@ class AsLogged:
 
     def _sessions_of(self, schedule: Schedule) -> tuple[Ints, Ints]:
         """Beginning and size of slots' sessions; size 0 without session."""
-        # A slot without a session has the size 0.
         sessions = self._world.past_sessions
         past = self._world.past
         if schedule.logged is None:

@@ -325,9 +325,8 @@ class Problem:
 
     scores: NDArray[np.floating]  # (n, M) float32 or float64; −inf: inadmissible
     capacity: Ints  # (n,) number of positions of each user, at most M
-    min_exposure: (
-        Array  # (M,) required exposures: whole positions as int64, or float64 if ``weights`` are given
-    )
+    # (M,) required exposures: whole positions as int64, or float64 if ``weights`` are given.
+    min_exposure: Array
     max_exposure: Array  # (M,) largest exposures, of the same type; n·w₁ without a cap
     cost: Floats  # (M,) cost of a missing exposure; infinite if floors are hard
     chunks: ChunkedScores | None  # scores computed on demand; then ``scores`` is empty

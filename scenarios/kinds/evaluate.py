@@ -159,9 +159,8 @@ class ReplayedRound:
     first: Bools  # (n,) True for first visits, whose states do not depend on earlier slates
     # (n,) true expected consumptions of the target's slate, in the state of the log.
     worth: Floats
-    supported: (
-        Floats  # (n,) 1 if the logged agent could have shown the target's slate, 0 if not; NaN if unknown.
-    )
+    # (n,) 1 if the logged agent could have shown the target's slate, 0 if not; NaN if unknown.
+    supported: Floats
 
 
 def replayed(

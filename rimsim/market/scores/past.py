@@ -55,7 +55,7 @@ class PastStates:
     visits: RoundVisits
     """The n visits, as audiences see them, with the period of the round."""
     capacity: Ints | None = None
-    """Positions that each state may fill; None: all."""
+    """(n,) number of positions that each state may fill; None: all k positions."""
     audiences: Bools | None = None
     """(n, A) True if the state belongs to an audience of the round that the states represent, within its time."""
 
