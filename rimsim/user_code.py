@@ -155,6 +155,7 @@ class _UncachedLoader(SourceFileLoader):
 
 
 def _from_file(path: Path) -> Any:
+    """Module of a file, imported without a cache."""
     name = f"rimsim_user_{path.stem}"
     place = str(path.resolve())
     spec = importlib.util.spec_from_file_location(name, place, loader=_UncachedLoader(name, place))

@@ -146,6 +146,7 @@ class EventLog:
         return self._cut[seconds]
 
     def _sessions(self, gap: float) -> Sessions:
+        """Sessions of a log, which gaps separate."""
         n = len(self)
         order = self.by_user
         user = self.user[order]

@@ -118,6 +118,7 @@ def _embedded(options: LogOptions) -> EventLog:
 
 
 def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
+    """Log that the options describe, with its report."""
     unit: Unit | None = None if options.time_unit == "auto" else options.time_unit
     roles = ColumnRoles.of_log(columns)
     container = container_of(options.source)

@@ -354,6 +354,7 @@ def require_numbers(slates: Slates) -> None:
 
 
 def _whole_items(answer: object) -> Ints:
+    """Slates as an array of whole numbers."""
     try:
         items = answer.detach().cpu().numpy() if isinstance(answer, torch.Tensor) else np.asarray(answer)
     except ValueError as error:

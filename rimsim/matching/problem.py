@@ -221,6 +221,7 @@ class SparseScores:
 
 
 def _matrix(scores: object, caller: str) -> NDArray[np.floating]:
+    """Scores as a matrix of real numbers, after checks."""
     matrix = as_array(scores)
     if matrix.ndim != 2:
         refuse(ConfigError, caller, f"scores have shape {matrix.shape}", "(n, M), users by items")

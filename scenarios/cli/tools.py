@@ -192,6 +192,7 @@ _DECLARED = read_yaml(Path(__file__).with_name("options.yaml").read_text(encodin
 
 
 def _options(group: str) -> Iterator[Callable[[Function], Function]]:
+    """Decorators for the options of a group, in order."""
     for name, entry in _DECLARED[group].items():
         if entry is None:
             yield from _options(name)

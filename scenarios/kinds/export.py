@@ -87,6 +87,7 @@ def export(
 
 
 def _written(run: RunFolder, to: str, agent: str | None, seed: int | None, place: Path) -> str:
+    """Summary of the file that was written."""
     arm = logged_arm(run, agent, seed, whole_slates=to != "minari")
     summary = f"{many(len(arm.item), 'slate')} of {arm.agent}, seed {arm.seed}"
     if to == "minari":
@@ -112,6 +113,7 @@ def _written(run: RunFolder, to: str, agent: str | None, seed: int | None, place
 
 
 def _csv(run: RunFolder, agent: str | None, seed: int | None, place: Path, console: Console | None) -> str:
+    """Write the ledger as CSV; return its size in words."""
     table = run.ledger
     table = table if agent is None else table[table["agent"] == agent]
     table = table if seed is None else table[table["seed"] == seed]

@@ -100,6 +100,7 @@ def sweep_report(sweep: RunFolder) -> Report:
 
 
 def _places(sweep: RunFolder, unfinished: str | None, undrawn: str | None) -> list[tuple[str, str]]:
+    """Names and paths of a sweep's files."""
     drawn = picture_names(sweep.folder)
     why_not = "some arms are missing" if unfinished else undrawn
     return [

@@ -267,6 +267,7 @@ def _work(
             messages.put(count)
 
         def play() -> None:
+            """Do the job; send its last files and error."""
             failure: RimsimError | None = None
             try:
                 here = replace(moved(arm, folder, unpacked(sources)), shared=shared)

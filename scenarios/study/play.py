@@ -94,6 +94,7 @@ def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
 
 
 def _play_rounds(arm: Arm, report: Report, batch_size: int | None) -> None:
+    """Play the remaining rounds of an arm, and record them."""
     agent = players.make_agent(arm.agent)
     market = players.market_for(
         agent,

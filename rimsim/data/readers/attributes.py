@@ -305,6 +305,7 @@ def _release(text: str) -> float:
 
 
 def _flag_names(container: Container, member: str | None) -> list[str]:
+    """Names of the genre flags, in order."""
     if member is None:
         return _GENRES_100K.split("|")
     text = _decoded(container, member)

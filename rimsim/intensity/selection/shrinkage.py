@@ -377,6 +377,7 @@ def _add(share: Float32s, order: Ints, lanes: Floats) -> None:
 @compiled
 def _add_parts(share: Float32s, factor: Float32s, scores: Float32s, alike: Float32s, order: Ints,
     lanes: Float32s) -> None:  # fmt: skip
+    """Add each item's weighted logits to the item's lane."""
     for item in range(len(share)):
         lane = lanes[order[item] // _LANES, order[item] % _LANES]
         for row in range(len(factor)):

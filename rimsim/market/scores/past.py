@@ -175,6 +175,7 @@ class StateScores(ScoredStates):
         return scores
 
     def _scored(self, model: IntensityModel, chosen: Ints) -> Iterator[Arrivals]:
+        """Blocks of chosen past states, scored by a model."""
         past = self.past
         for start in range(0, len(chosen), _ENCODED):
             encoded = chosen[start : start + _ENCODED]

@@ -305,6 +305,7 @@ def assembled(
 
 
 def _targets(log: EventLog, users: Ints, states: UserStates, horizon: float) -> Targets:
+    """New items that test users took within the horizon."""
     place = np.full(log.n_users, -1, np.int64)
     place[users] = np.arange(len(users))
     row = place[log.user]

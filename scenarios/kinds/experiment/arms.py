@@ -163,6 +163,7 @@ class TwoArms:
         return Slates(items, np.concatenate(price) if len(price) == n else None)
 
     def _batch(self, arrivals: Sequence[Arrivals]) -> Slates:
+        """Slates for arrivals, from the agents of their arms."""
         treated = self.treated(arrivals[0])
         items = np.full((len(treated), len(self._weights)), -1)
         price = np.full(items.shape, np.nan, np.float32)

@@ -162,6 +162,7 @@ def _taken(cut: Cut) -> Floats:
 
 
 def _figures(cut: Cut, sizes: Ints, mass: Floats) -> dict[str, float]:
+    """Quantiles of session sizes and popularity, and genre shares."""
     figures = {"session_size_mean": float(sizes.mean())}
     of_sizes = ("session_size", sizes, np.ones(len(sizes)))
     of_items = ("popularity", _popularity(cut), mass)
