@@ -286,6 +286,7 @@ def _draw_slates(
         if capacity > 0:
             bits = tie_rank(draws, arrivals.id[arrival])
             size = gibbs_draw(value, epsilon, bits, items[arrival, :capacity], propensity[arrival, :capacity])
+        # Propensities belong to items, so they follow when the items are put in order of λ.
         if unit.by_intensity:
             for place in range(size):
                 chance[items[arrival, place]] = propensity[arrival, place]

@@ -77,7 +77,7 @@ def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[floa
 
 @compiled_part
 def _pass_item(before: Floats, p: float, q: float) -> None:
-    """Update the probabilities B(j) for an item of chance p."""
+    """Update probabilities of j chosen items before the next item."""
     for j in range(len(before) - 1, 0, -1):
         before[j] = q * before[j] + p * before[j - 1]
     before[0] *= q
@@ -219,7 +219,7 @@ def standing_order(
     value: Floats,
     row: np.uint64,
     relevance: Float32s,
-    by_relevance: bool,  # noqa: FBT001  # compiled code takes arguments by place
+    by_relevance: bool,  # noqa: FBT001  # compiled code takes arguments by position only
 ) -> Ints:
     """Admissible items, in the order in which slates show them.
 

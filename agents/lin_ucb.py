@@ -61,7 +61,7 @@ class LinUCB:
 
     def begin_round(self, view: RoundView) -> None:
         """Read genres and position weights; keep the regression weights."""
-        assert view.items is not None  # noqa: S101  # needs_items
+        assert view.items is not None  # noqa: S101  # the agent declares needs_items
         self._k = view.k
         self._examination = view.position_weights
         self._genres, _ = genre_weights([str(text) for text in view.items["genres"]])
@@ -127,7 +127,7 @@ class LinUCB:
     def _tastes(self, arrivals: Arrivals) -> Floats:
         """Genre shares of each visitor's consumptions; 0 without consumptions."""
         history: UserStates | None = arrivals.history
-        assert history is not None  # noqa: S101  # needs_history
+        assert history is not None  # noqa: S101  # the agent declares needs_history
         sums = np.zeros((len(arrivals), self._genres.shape[1]))
         np.add.at(sums, history.owner, self._genres[history.items])
         return sums / np.maximum(history.lengths, 1)[:, None]

@@ -120,7 +120,8 @@ class Hindsight:
         self._dear = max(view.cost, -float(self.item_price.min(initial=0.0)))
         self._unit = ExposureUnit.of(view)
         self._carried = np.zeros(len(self.item_price))
-        # With caps, all other items stay at their positions, because an item could exceed its cap at a better position.
+        # If planned items are replaced, the other items stay at their positions. At a better position, an item could
+        # exceed its cap.
         self._stay = len(view.promises) > 0
         planned_at = weighted_exposure(self._plan.slates, view.position_weights, len(self.item_price))
         self._room = view.promises.max_exposure_of_items(len(self.item_price)) - planned_at

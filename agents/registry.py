@@ -103,7 +103,7 @@ def make_agent(text: str) -> Agent:
     """
     base_name, options = named_options(text, "agent")
     agent = make_plug(base_name, "agent", BUILT_IN, ("begin_round", "act"), options)
-    from rimsim.agents.contract import Agent  # noqa: PLC0415  # a wrong name is answered before torch loads
+    from rimsim.agents.contract import Agent  # noqa: PLC0415  # a wrong name is refused before the slow import of torch
 
     if not isinstance(agent, Agent):
         lacks = [name for name in ("name", "order_free", "barrier_every") if not hasattr(agent, name)]

@@ -40,9 +40,9 @@ class Standing:
     required: Floats
     """(M,) required exposures of the round, in the unit of the guarantee."""
     exposure: Floats
-    """(M,) exposures in the round so far, in that unit."""
+    """(M,) exposures in the round so far, in the unit of the guarantee."""
     position_weights: Floats
-    """(k,) weight of an exposure at each position, in that unit."""
+    """(k,) weight of an exposure at each position, in the unit of the guarantee."""
     cost: float
     """c, the cost of a missing exposure, in units of λ(x,y)."""
     served: int
@@ -113,11 +113,11 @@ class ObservedRound(CompiledRecord):
     exposure: Float32s
     """(M,) exposures so far, in the unit of the guarantee."""
     shortfall: Float32s
-    """(M,) missing exposures of items, in that unit."""
+    """(M,) missing exposures of items, in the unit of the guarantee."""
     undelivered: Floats
-    """(1,) undelivered exposure of all guarantees, in that unit."""
+    """(1,) undelivered exposure of all guarantees, in the unit of the guarantee."""
     excess: Floats
-    """(1,) exposures above caps, in that unit."""
+    """(1,) exposures above caps, in the unit of the guarantee."""
     row: Ints
     """(1,) row of the waiting arrival in the schedule; −1 if no arrival waits."""
     last_row: Ints
@@ -198,7 +198,7 @@ def exposure_figure(exposure: Floats, required: Floats, title: str) -> Figure:
 
     Call it within :func:`rimsim.house_style.style`.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415  # slow to import, and few render
+    from matplotlib.figure import Figure  # noqa: PLC0415  # slow to import, and only few users render
 
     order = np.argsort(-exposure, kind="stable")
     rank = np.arange(1, len(exposure) + 1)
@@ -228,9 +228,9 @@ def exposure_figure(exposure: Floats, required: Floats, title: str) -> Figure:
 
 def exposure_picture(exposure: Floats, required: Floats, title: str) -> NDArray[np.uint8]:
     """Picture of exposures and requirements, as an RGB array."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # slow to import, and few render
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # slow to import, and only few users render
 
     with style():
         canvas = FigureCanvasAgg(exposure_figure(exposure, required, title))
-        canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib
-        return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]  # matplotlib
+        canvas.draw()  # type: ignore[no-untyped-call]  # Matplotlib has no types here
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]  # Matplotlib has no types here

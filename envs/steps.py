@@ -79,7 +79,7 @@ def market_list(market: SteppedMarket, n: int) -> list[SteppedMarket]:
     markets = List()
     for _ in range(n):
         markets.append(market)
-    return markets  # type: ignore[no-any-return]  # Numba's lists have no types
+    return markets  # type: ignore[no-any-return]  # lists of Numba have no types
 
 
 @compiled

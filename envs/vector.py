@@ -39,7 +39,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         autoreset_mode: Behaviour at the end of an episode.
     """
 
-    envs: list[MarketEnv]  # type: ignore[assignment]  # no wrappers
+    envs: list[MarketEnv]  # type: ignore[assignment]  # the environments have no wrappers
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
     ) -> tuple[dict[str, Array], dict[str, Any]]:
         """Reset all markets, or only markets in ``options["reset_mask"]``."""
         if options is not None and "reset_mask" in options:
-            self._env_obs = [env.observation() for env in self.envs]  # type: ignore[misc]  # of those that go on
+            self._env_obs = [env.observation() for env in self.envs]  # type: ignore[misc]  # only of environments that go on
         return super().reset(seed=seed, options=options)
 
     def step(self, actions: Ints) -> tuple[dict[str, Array], Floats, Bools, Bools, dict[str, Any]]:

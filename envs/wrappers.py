@@ -91,6 +91,7 @@ class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.Record
 
 
 def _membership(inner: MarketEnv, by: str, groups: int) -> Floats:
+    """(G, M) share of each group's bonus that items get."""
     world = build_world(inner.config)
     m = world.log.n_items
     if by == "item":
@@ -245,6 +246,7 @@ class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Rec
         self._reward = 0.0
 
     def _figures(self, undelivered: float) -> dict[str, float]:
+        """Figures of an episode, for its info."""
         return {
             "return": self._reward,
             "consumed": float(self._taken.sum()) / self._slates,

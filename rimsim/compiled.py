@@ -161,7 +161,7 @@ def _dispatcher_of(function: Callable[..., object], **options: bool) -> Any:
     dispatcher = made_by(cache=True, no_cfunc_wrapper=True, **options)(function)
     if dispatcher is function:  # the user has switched compilation off (NUMBA_DISABLE_JIT)
         return function
-    files = dispatcher._cache._cache_file  # noqa: SLF001  # Numba has no other door to it
+    files = dispatcher._cache._cache_file  # noqa: SLF001  # Numba has no public access to it
     files.__class__ = _CheckedFiles
     found_or_made = dispatcher.compile
 

@@ -71,6 +71,7 @@ def module_tree(module: str) -> ast.Module | None:
 
 
 def _tree(path: Path, origin: str) -> ast.Module | None:
+    """Syntax tree of a file; None if unreadable."""
     try:
         return ast.parse(path.read_bytes())
     except SyntaxError as error:

@@ -21,7 +21,7 @@ def places(kind: str) -> dict[str, str]:
     Raises:
         ConfigError: If two packages offer different plugs with the same name.
     """
-    from importlib.metadata import entry_points  # noqa: PLC0415  # it costs 30 ms, and most names are built in
+    from importlib.metadata import entry_points  # noqa: PLC0415  # it takes 30 ms, and most names are built in
 
     location_of: dict[str, str] = {}
     for point in entry_points(group=f"rimsim.{kind}"):

@@ -57,7 +57,7 @@ def style(width: float = WIDTH) -> Iterator[None]:
 
     ``width`` is that of a picture in inches. Afterwards, Matplotlib's settings are as before.
     """
-    import matplotlib as mpl  # noqa: PLC0415  # see the module's text
+    import matplotlib as mpl  # noqa: PLC0415  # the module's docstring says why
     import seaborn as sns  # noqa: PLC0415
     from cycler import cycler  # noqa: PLC0415  # comes with Matplotlib
 

@@ -127,7 +127,7 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
     try:
         call = ast.parse(f"f({inside}", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
-            raise ValueError  # noqa: TRY301  # reported below, like other errors
+            raise ValueError  # noqa: TRY301  # the handler below reports it like other errors
         return name, {str(part.arg): ast.literal_eval(part.value) for part in call.keywords}
     except (SyntaxError, ValueError):
         raise ConfigError(
@@ -198,8 +198,8 @@ def _annotation(factory: Callable[..., Any], name: str) -> Any:
     annotation = inspect.signature(factory).parameters[name].annotation
     if isinstance(annotation, str):
         try:
-            annotation = eval(annotation, vars(sys.modules[factory.__module__]))  # noqa: S307  # the file just ran
-        except Exception:  # noqa: BLE001  # such as names that only type checkers import
+            annotation = eval(annotation, vars(sys.modules[factory.__module__]))  # noqa: S307  # the code is from a file that the user asked to run
+        except Exception:  # noqa: BLE001  # an annotation may be a name that only type checkers import
             return Any
     return Any if annotation is inspect.Parameter.empty else annotation
 

@@ -24,7 +24,7 @@ def single_thread() -> None:
 
     The last bits of a matrix product depend on the number of threads. Parallel workers also share the cores.
     """
-    import torch  # noqa: PLC0415 - counting cores need not wait for it
+    import torch  # noqa: PLC0415  # slow to import, and counting cores does not need it
 
     torch.set_num_threads(1)
     _keep_memory()

@@ -79,7 +79,7 @@ def without_name(place: str, kind: str, of: type | None = None) -> ConfigError:
         return ConfigError(f"{kind} {place!r}: no such file.{nearest_file(path)}")
     try:
         names = _own(_from_file(path), of)
-    except Exception:  # noqa: BLE001  # the import raises it again once the user has added a name
+    except Exception:  # noqa: BLE001  # the import later raises the error again
         names = []
     listed = " or ".join(f"{place}:{name}" for name in names) or f"{place}:Name"
     return ConfigError(f"{kind} {place!r} is a file. Add a name in it: {listed}")
@@ -155,6 +155,7 @@ class _UncachedLoader(SourceFileLoader):
 
 
 def _from_file(path: Path) -> Any:
+    """Module of a file, imported without a cache."""
     name = f"rimsim_user_{path.stem}"
     place = str(path.resolve())
     spec = importlib.util.spec_from_file_location(name, place, loader=_UncachedLoader(name, place))

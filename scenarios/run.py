@@ -35,7 +35,7 @@ class Run(RunFolder):
 
     def draw(self) -> list[Path]:
         """Write the pictures of the report and return their paths."""
-        from rimsim.scenarios.report.charts import draw  # noqa: PLC0415  # Matplotlib takes its time
+        from rimsim.scenarios.report.charts import draw  # noqa: PLC0415  # Matplotlib is slow to import
 
         return draw(self.report().plots, self.folder / "pictures")
 
@@ -46,7 +46,7 @@ class Run(RunFolder):
             ConfigError: If there is no name, or no picture of that name; the message lists the names.
             MissingTableError: If the run lacks the data of the picture.
         """
-        from rimsim.scenarios.report import charts  # noqa: PLC0415  # Matplotlib takes its time
+        from rimsim.scenarios.report import charts  # noqa: PLC0415  # Matplotlib is slow to import
 
         plots = {plot.name: plot for plot in self.report().plots}
         if name is None:
@@ -66,22 +66,22 @@ class Run(RunFolder):
         Raises:
             MissingTableError: If the run kept no ledger.
         """
-        from rimsim.scenarios.report import items  # noqa: PLC0415  # torch takes its time
+        from rimsim.scenarios.report import items  # noqa: PLC0415  # torch is slow to import
 
         return items.delivery(self)
 
     @cached_property
-    def users(self) -> pd.DataFrame:  # type: ignore[override]  # the file, with what a user consumed
+    def users(self) -> pd.DataFrame:  # type: ignore[override]  # a table with added columns replaces the file's
         """Users of the log, and their consumptions under each agent.
 
         Columns are log_user, id and, with a ledger, one per agent (mean over seeds; NaN for users without a slate).
         """
-        from rimsim.scenarios.report import items  # noqa: PLC0415  # torch takes its time
+        from rimsim.scenarios.report import items  # noqa: PLC0415  # torch is slow to import
 
         return items.users(self)
 
     def _repr_html_(self) -> str:
-        from rimsim.scenarios.report.html import fragment  # noqa: PLC0415  # Matplotlib takes its time
+        from rimsim.scenarios.report.html import fragment  # noqa: PLC0415  # Matplotlib is slow to import
 
         try:
             return str(fragment(self.report()))

@@ -26,10 +26,10 @@ _MOST_LEVELS = 50
 _PARSER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _Loader(_PARSER):  # type: ignore[misc]  # one of two classes
+class _Loader(_PARSER):  # type: ignore[misc]  # the base is one of two classes
     """Safe loader with the core schema of YAML 1.2."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # as PyYAML declares it
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # PyYAML declares it as a class attribute
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """Whole number, decimal unless it begins with 0o or 0x."""
@@ -46,7 +46,7 @@ class _Loader(_PARSER):  # type: ignore[misc]  # one of two classes
 class _Dumper(yaml.SafeDumper):
     """Safe dumper that quotes texts that look like other types."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012  # as PyYAML declares it
+    yaml_implicit_resolvers = {  # noqa: RUF012  # PyYAML declares it as a class attribute
         letter: list(resolvers) for letter, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
     }
 

@@ -61,7 +61,7 @@ def _time(value: object) -> object:
     """Time that ``load`` accepts, from a text, number or date."""
     if value is None:
         return None
-    from rimsim.data.readers.values import epoch_seconds  # noqa: PLC0415  # readers load only for a selection by time
+    from rimsim.data.readers.values import epoch_seconds  # noqa: PLC0415  # slow to import, and only a selection by time needs it
 
     if isinstance(value, dt.date):
         return value.isoformat()

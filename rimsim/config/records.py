@@ -35,7 +35,7 @@ def _filter(value: object) -> object:
     if isinstance(value, tuple):
         return value
     if not isinstance(value, dict):
-        raise ValueError(  # noqa: TRY004  # pydantic takes no TypeError
+        raise ValueError(  # noqa: TRY004  # pydantic does not handle a TypeError
             f"found {value!r}. Give a mapping of columns to values, such as {{year: 1995}}"
         )
     return tuple((str(column), _texts(values)) for column, values in value.items())

@@ -197,6 +197,7 @@ class _Ability(NamedTuple):
 def _abilities(
     log: EventLog, sessions: int, counts: Ints, late: int, repeats: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Sentences about possible and about impossible tasks."""
     lacking = shortcomings(log)
     if lacking:
         return (), (f"fit or simulate anything: {'; '.join(lacking)}",)
@@ -269,6 +270,7 @@ def _date(seconds: float) -> str:
 
 
 def _popularity(axes: Axes, log: EventLog) -> None:
+    """Draw the popularity of items."""
     for counts, name, colour, dashes in (
         (np.bincount(log.item, minlength=log.n_items), "items", BLUE, "-"),
         (np.bincount(log.user, minlength=log.n_users), "users", VERMILION, "--"),
@@ -284,6 +286,7 @@ def _popularity(axes: Axes, log: EventLog) -> None:
 
 
 def _over_time(axes: Axes, log: EventLog) -> None:
+    """Draw the number of events over time."""
     edges = np.linspace(log.time[0], max(log.time[-1], log.time[0] + 1.0), 61)
     starts = log.sessions().start
     dates = [dt.datetime.fromtimestamp(float(edge), dt.UTC) for edge in edges]
@@ -312,6 +315,7 @@ def _span(seconds: float) -> str:
 
 
 def _silences(axes: Axes, log: EventLog) -> None:
+    """Draw the gaps between successive events of a user."""
     import seaborn as sns  # noqa: PLC0415  # slow to import, and only needed here
 
     user = log.user[log.by_user]
@@ -338,6 +342,7 @@ def _silences(axes: Axes, log: EventLog) -> None:
 
 
 def _values(axes: Axes, log: EventLog) -> None:
+    """Draw the number of events with each value."""
     import seaborn as sns  # noqa: PLC0415  # slow to import, and only needed here
 
     distinct, counts = np.unique(log.value, return_counts=True)
@@ -358,6 +363,7 @@ def _values(axes: Axes, log: EventLog) -> None:
 
 
 def _session_lengths(axes: Axes, log: EventLog) -> None:
+    """Draw the number of sessions of each length."""
     import seaborn as sns  # noqa: PLC0415  # slow to import, and only needed here
 
     sns.histplot(

@@ -146,6 +146,7 @@ class EventLog:
         return self._cut[seconds]
 
     def _sessions(self, gap: float) -> Sessions:
+        """Sessions of a log, which gaps separate."""
         n = len(self)
         order = self.by_user
         user = self.user[order]
@@ -191,13 +192,13 @@ class LaterSessions:
     past: EventLog
     """Events of each cut user before the cut, and all events of the other users."""
     future: EventLog
-    """Cut users' events from their cut on."""
+    """Events of each cut user from the cut on."""
     user: Ints
-    """(n,) cut users, ascending."""
+    """(n,) numbers of the cut users, ascending."""
     time: Floats
-    """(n,) seconds at which each sampled session begins."""
+    """(n,) time at which each user is cut, the begin of a sampled session, in seconds."""
     count: Ints
-    """(n,) events of the sampled session."""
+    """(n,) number of events in each sampled session."""
 
     def __len__(self) -> int:
         return len(self.user)

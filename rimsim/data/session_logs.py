@@ -57,7 +57,7 @@ def source_name(source: LogSource) -> str:
         source = os.fspath(source)
     if isinstance(source, str) and source:
         return source
-    from rimsim.data.log import EventLog  # noqa: PLC0415  # most sources are names
+    from rimsim.data.log import EventLog  # noqa: PLC0415  # slow to import, and most sources are names
 
     if isinstance(source, EventLog):
         return _stored_log(source)
@@ -139,7 +139,7 @@ def _table_of_pandas(frame: pd.DataFrame, kind: str) -> pa.Table:
 
 def _stored_log(log: EventLog) -> str:
     """Name of an event log, after storing it."""
-    from rimsim.data.writer import write  # noqa: PLC0415  # most sources are names
+    from rimsim.data.writer import write  # noqa: PLC0415  # slow to import, and most sources are names
 
     label = f"EventLog of {many(len(log), 'event')}"
     folder = _folder()
@@ -166,7 +166,7 @@ def stored_container(name: str) -> Container | None:
     parts = _NAME.fullmatch(name)
     if parts is None:
         return None
-    from rimsim.data.readers import containers  # noqa: PLC0415  # most sources have another form
+    from rimsim.data.readers import containers  # noqa: PLC0415  # slow to import, and few sources have this form
 
     label, digest = parts.groups()
     folder = _folder() / digest

@@ -20,7 +20,7 @@ from rimsim.data.readers.assembly import assemble, selected
 from rimsim.data.readers.attributes import read_tables
 from rimsim.data.readers.columns import ColumnRoles, Columns
 from rimsim.data.readers.delimited import TextForm
-from rimsim.data.readers.events import Collector, collected, written_dates
+from rimsim.data.readers.events import Collector, RawEvents, collected, written_dates
 from rimsim.data.readers.layouts import find_log, read_rows
 from rimsim.data.readers.values import UNITS, Unit
 from rimsim.data.session_logs import LogSource, shown_name, source_name, stored_container
@@ -118,6 +118,7 @@ def _embedded(options: LogOptions) -> EventLog:
 
 
 def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
+    """Log that the options describe, with its report."""
     unit: Unit | None = None if options.time_unit == "auto" else options.time_unit
     roles = ColumnRoles.of_log(columns)
     container = container_of(options.source)
@@ -142,12 +143,9 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         events = dataclasses.replace(events, time=dates)
         unit_read = "yyyymmdd"
     notes = reading.notes
-    if layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
-        # A widespread copy of u.data has three additional rows. They belong to a user 0 who is not in MovieLens.
-        notes += (
-            f"{container.label(layout.events)}: left out {many(sum(strangers), 'row')} of user 0, not of MovieLens",
-        )
-        events = selected(events, ~strangers, "leaving out user 0", events)
+    if layout.name == "MovieLens 100K":
+        events, further_notes = _without_user_0(events, container.label(layout.events))
+        notes += further_notes
     report = ReadReport(
         source=name,
         layout="table" if is_stored else layout.name if layout.name != "file" else reading.kind,
@@ -162,12 +160,24 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
     )
     log = assemble(events, options, users, item_table)
     if name != EMBEDDED:  # scenarios choose thresholds that fit the embedded log
-        before = np.bincount(events.item)
+        events_of_items = np.bincount(events.item)
         swapped = [name for name, column in collector.values_of.items() if column.belongs_to_users]
         is_guessed = unit is None and unit_read == "s"
-        warnings = suspicions_of(log, before, options.min_item_events, swapped, is_guessed=is_guessed)
+        warnings = suspicions_of(
+            log, events_of_items, options.min_item_events, swapped, is_guessed=is_guessed
+        )
         report = dataclasses.replace(report, warnings=warnings)
     return dataclasses.replace(log, report=report)
+
+
+def _without_user_0(events: RawEvents, label: str) -> tuple[RawEvents, tuple[str, ...]]:
+    """Events without user 0, and notes on the removed rows."""
+    # A widespread copy of u.data has three additional rows. They belong to a user 0 who is not in MovieLens.
+    is_of_user_0 = events.user_ids[events.user] == 0
+    if not is_of_user_0.any():
+        return events, ()
+    note = f"{label}: left out {many(sum(is_of_user_0), 'row')} of user 0, not of MovieLens"
+    return selected(events, ~is_of_user_0, "leaving out user 0", events), (note,)
 
 
 def container_of(name: str) -> containers.Container:

@@ -83,6 +83,7 @@ def lower_threshold(counts: Ints) -> str:
 
 
 def _thinned(log: EventLog, before: Ints, min_events: int) -> str | None:
+    """Warning if the minimum of events leaves few items."""
     items = int((before > 0).sum())
     if min_events <= 1 or log.n_items > _MANY * items:
         return None

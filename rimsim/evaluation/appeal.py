@@ -79,9 +79,8 @@ def hidden_quality(
     def variance(size: int, of_answer: Ints) -> Floats:
         counts = (counted(drawn(size)[of_answer]) for _ in range(resamples))
         figures = [_figures(_fitted(x, *each, alike, best), x, alike) for each in counts]
-        low, high = np.quantile(
-            figures, [0.1587, 0.8413], axis=0
-        )  # Quantiles at ±1 standard deviation of a normal law are used, because τ is 0 in some resamples.
+        # Quantiles at ±1 standard deviation of a normal law are used, because τ is 0 in some resamples.
+        low, high = np.quantile(figures, [0.1587, 0.8413], axis=0)
         return np.asarray((high - low) ** 2 / 4, np.float64)
 
     alike = np.ones(m)

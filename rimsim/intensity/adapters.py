@@ -145,8 +145,8 @@ class LensKitModel(AdaptedModel):
 
     def _train(self, recommender: Any, consumed: Consumed) -> Any:
         import pandas as pd  # noqa: PLC0415  # pandas and LensKit are slow to import
-        from lenskit.data import from_interactions_df  # noqa: PLC0415  # an optional dependency
-        from lenskit.training import TrainingOptions  # noqa: PLC0415  # the same
+        from lenskit.data import from_interactions_df  # noqa: PLC0415  # an optional package
+        from lenskit.training import TrainingOptions  # noqa: PLC0415  # an optional package
 
         user, item = consumed.nonzero()
         data = from_interactions_df(pd.DataFrame({"user_id": user, "item_id": item}))
@@ -154,7 +154,7 @@ class LensKitModel(AdaptedModel):
         return recommender, np.unique(item)
 
     def _scores(self, recommender: Any, consumed: Consumed) -> Array:
-        from lenskit.data import ItemList, RecQuery  # noqa: PLC0415  # an optional dependency
+        from lenskit.data import ItemList, RecQuery  # noqa: PLC0415  # an optional package
 
         # LensKit 2025.8 stops the process at a history with an item that it was not trained on.
         pipeline, known_items = recommender

@@ -44,7 +44,7 @@ class GroundCalibration:
     deviance: float
     """Mean Poisson deviance 2·mean(n log(n/λ) − (n − λ)); 0 is perfect."""
     deviance_constant: float
-    """Mean Poisson deviance of the constant mean(n)."""
+    """Mean Poisson deviance if every λ were the mean of n; a useful model is below it."""
     dispersion: float
     """Σ (n − λ)² / Σ λ; 1 if n has a Poisson distribution."""
     rank_correlation: float

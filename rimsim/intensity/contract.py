@@ -235,9 +235,8 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     same as if its events were processed alone.
     """
     length = np.diff(walk.offsets)
-    order = np.argsort(
-        -length, kind="stable"
-    )  # States are sorted by number of events, so that states with events left are at the front.
+    # States are sorted by number of events, so that states with events left are at the front.
+    order = np.argsort(-length, kind="stable")
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     # The last bits of a row depend on the height of its block. So the last block is filled up with copies of a state.

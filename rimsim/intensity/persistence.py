@@ -138,8 +138,8 @@ class Stored(ABC):
         write_record(path, {"kind": self.kind, "config": config, "extra": self.extra()})
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in self.tensors().items()}, path / TENSORS)
-        # safetensors reports errors of the system, such as a full disk, by an error of its own.
         except SafetensorError as error:
+            # safetensors reports errors of the system, such as a full disk, by an error of its own.
             raise OSError(f"{path / TENSORS}: {error}") from error
 
     @classmethod

@@ -157,7 +157,7 @@ class Returning(Popularity):
     config: ReturningConfig
 
     def __init__(self, config: ReturningConfig | None = None) -> None:
-        super().__init__(config)  # type: ignore[arg-type]  # each class has its own config
+        super().__init__(config)  # type: ignore[arg-type]  # each class has a config of its own
 
     def _log_p(self, log: EventLog) -> Floats:
         return log_returning(log, self.config.session_gap, self.config.prior)

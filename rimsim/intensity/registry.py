@@ -189,6 +189,7 @@ def thorough(part: str) -> object | None:
 def _made(
     part: str, requested: object | None, seed: int | None, device: str | None, gap: str | None = None
 ) -> Any:
+    """Unfitted model of a name, with a completed config."""
     entry = _entry(part)
     kind = entry.config
     if requested is not None and not isinstance(requested, kind):

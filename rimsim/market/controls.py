@@ -137,14 +137,12 @@ class AsLogged:
         place = (begin[slot] + nth)[drawn]
         slot = slot[drawn]
         visible_from = ticks(log.times[place] + schedule.shift[slot]) + 1
-        visible_from = np.clip(
-            visible_from, schedule.start, past.schedule.stop - 1
-        )  # a session may end after its round, but its events must become visible within it
+        # A session may end after its round, but its events must become visible within it.
+        visible_from = np.clip(visible_from, schedule.start, past.schedule.stop - 1)
         return _Part(schedule, past.histories.past, slot, visible_from, log.items[place], None)
 
     def _sessions_of(self, schedule: Schedule) -> tuple[Ints, Ints]:
         """Beginning and size of slots' sessions; size 0 without session."""
-        # A slot without a session has the size 0.
         sessions = self._world.past_sessions
         past = self._world.past
         if schedule.logged is None:
@@ -203,7 +201,7 @@ class _Part:
         tick = self.tick[chosen]
         item = self.item[chosen]
         shown = self.shown
-        assert shown is not None  # noqa: S101  # what is consumed was shown
+        assert shown is not None  # noqa: S101  # there are consumptions, so items were shown
         last = order[n - 1] if n else 0
         settled = shown.settled
         visitor = self.schedule.slot

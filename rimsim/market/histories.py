@@ -54,7 +54,7 @@ class LoggedPast:
 
 
 @lru_cache(maxsize=4)
-def _grouped(log: EventLog, empty: bool) -> LoggedPast:  # noqa: FBT001  # a key of the cache
+def _grouped(log: EventLog, empty: bool) -> LoggedPast:  # noqa: FBT001  # only the cache uses it, as a key
     if empty:
         return LoggedPast(np.zeros(log.n_users + 1, np.int64), np.zeros(0, np.int64), np.zeros(0))
     return LoggedPast(log.offsets, log.item[log.by_user], log.time[log.by_user])

@@ -38,8 +38,8 @@ class Schedule:
     tick: Ints
     """(n,) instant of each arrival, in ticks."""
     id: Ints
-    """(n,) ids of arrivals, distinct over all rounds. They key the random draws. Without ``earlier``, an id is ``user
-    << 16 | visit``."""
+    """(n,) ids of arrivals, distinct over all rounds. They are keys of the random draws. Without ``earlier``, an id is
+    ``user << 16 | visit``."""
     slot: Ints
     """(n,) slot of each visitor."""
     user: Ints
@@ -354,6 +354,7 @@ def require_numbers(slates: Slates) -> None:
 
 
 def _whole_items(answer: object) -> Ints:
+    """Slates as an array of whole numbers."""
     try:
         items = answer.detach().cpu().numpy() if isinstance(answer, torch.Tensor) else np.asarray(answer)
     except ValueError as error:

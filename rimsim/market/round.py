@@ -236,7 +236,7 @@ class OpenRound:
 
     @property
     def _open_scores(self) -> ArrivalScores:
-        assert self._scores is not None  # noqa: S101  # the round is open
+        assert self._scores is not None  # noqa: S101  # an open round has scores
         return self._scores
 
     def scores(self, rows: Ints) -> ScoreRows:
@@ -295,7 +295,7 @@ class OpenRound:
     def _truth_scores(self) -> TruthScores:
         if self._truth is None:
             truth = self._world.truth
-            assert truth is not None  # noqa: S101  # the consumer needs it
+            assert truth is not None  # noqa: S101  # a consumer that asks for scores needs a truth
             self._truth = TruthScores.of_round(
                 truth, self.histories, self.schedule, self._wait - 1, self._world.release
             )

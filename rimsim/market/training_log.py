@@ -69,6 +69,7 @@ def log_parts(
 def _own_log(
     rounds: list[PastRound], now: int, seed: int, without_fold: int | None, n_items: int
 ) -> list[LogPart]:
+    """Parts of the log from the platform's own rounds."""
     parts: list[LogPart] = []
     seen_ids: set[int] = set()
     last = rounds[-1] if rounds else None
@@ -145,6 +146,7 @@ def inverse_propensity_weights(propensity: Floats, clip: float) -> Floats:
 def _warmup_users(
     config: PlatformConfig, warmup: EventLog, n_targets: int, seed: int, number: int
 ) -> LogPart:
+    """Part of the log from users of the warm-up log."""
     window = config.log_window
     if window.warmup == "all":
         chosen = np.ones(warmup.n_users, bool)

@@ -384,10 +384,7 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
     _lower(w, _WARM * epsilon)
     for phase in range(_PHASES):
         greedy(pairs, state, 0.5 * epsilon, rows)
-        # At the best prices, no item with a bonus has exposures above its floor. If the bonuses of such exposures add
-        # up to much, the start bonuses were bad.
-        spent = float(np.maximum(w, 0.0) @ np.maximum(state.exposure - state.min_exposure, 0))
-        if phase == 0 and epsilon > 0.0 and spent > _SPENT * abs(score_of(pairs, state)):
+        if phase == 0 and epsilon > 0.0 and _are_bonuses_too_high(pairs, state):
             w[:] = epsilon = 0.0
             greedy(pairs, state, 0.0, rows)
         if epsilon == 0.0:
@@ -395,12 +392,8 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
         _reverse(pairs, state, epsilon)
         _forward(pairs, state, epsilon)
         worth = score_of(pairs, state)
-        missing = np.maximum(state.min_exposure - state.exposure, 0)
-        short = missing > 0
-        primal = worth - float((state.ceiling[short] * missing[short]).sum())
+        primal = worth - _shortfall_cost(state)
         shrink = 1.0 / _STEP
-        largest = np.abs(state.theta[np.isfinite(state.theta)]).max(initial=0.0)
-        smallest = _EXACT * max(float(np.abs(w).max(initial=0.0)), float(largest))
         if epsilon <= _NEAR * last_epsilon(state, worth, tol) or phase > _BLIND:
             dual = dual_value(pairs, state, w, user_price)
             if dual < best_dual:
@@ -408,20 +401,15 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
                 best_dual = dual
                 user_price, best_price = best_price, user_price
             gap = (best_dual - primal) / abs(best_dual) if best_dual != 0.0 else abs(primal)
-            if gap <= tol or epsilon * shrink <= smallest:
+            if gap <= tol or epsilon * shrink <= _smallest_epsilon(state):
                 break
             shrink = max(shrink, min(_AIM * tol / gap, 0.5))
         _lower(w, _SHIFT * epsilon)
         epsilon *= shrink
-    shown = state.slot >= 0
-    pair = np.maximum(state.slot, 0)
-    items = (pairs.uitem[pair] if pairs.sparse else pair % pairs.m).astype(np.int64)
-    slates = np.where(shown, items, -1)
-    values = np.where(shown, pairs.uval[pair] + best_w[items], -np.inf)
     return DualSolution(
         item_price=-best_w + 0.0,
         user_price=best_price,
-        slates=np.take_along_axis(slates, np.lexsort((slates, -values), axis=1), axis=1),
+        slates=_sorted_slates(pairs, state, best_w),
         primal=primal,
         dual=best_dual,
         gap=gap,
@@ -429,6 +417,37 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
         exposure=state.exposure,
         resolution=epsilon,
     )
+
+
+def _are_bonuses_too_high(pairs: UserItemPairs, state: Holdings) -> bool:
+    """True if start bonuses buy many exposures above the floors."""
+    # At the best prices, no item with a bonus has exposures above its floor.
+    spent = float(np.maximum(state.w, 0.0) @ np.maximum(state.exposure - state.min_exposure, 0))
+    return spent > _SPENT * abs(score_of(pairs, state))
+
+
+def _shortfall_cost(state: Holdings) -> float:
+    """Cost of all missing exposures."""
+    missing = np.maximum(state.min_exposure - state.exposure, 0)
+    is_short = missing > 0
+    return float((state.ceiling[is_short] * missing[is_short]).sum())
+
+
+def _smallest_epsilon(state: Holdings) -> float:
+    """Smallest ε that float64 prices can represent."""
+    largest_bonus = float(np.abs(state.w).max(initial=0.0))
+    largest_value = float(np.abs(state.theta[np.isfinite(state.theta)]).max(initial=0.0))
+    return _EXACT * max(largest_bonus, largest_value)
+
+
+def _sorted_slates(pairs: UserItemPairs, state: Holdings, bonus: Floats) -> Ints:
+    """(n, k) held items in descending order of s + w; −1: empty."""
+    is_held = state.slot >= 0
+    pair = np.maximum(state.slot, 0)
+    items = (pairs.uitem[pair] if pairs.sparse else pair % pairs.m).astype(np.int64)
+    slates = np.where(is_held, items, -1)
+    values = np.where(is_held, pairs.uval[pair] + bonus[items], -np.inf)
+    return np.take_along_axis(slates, np.lexsort((slates, -values), axis=1), axis=1)
 
 
 def _first_epsilon(pairs: UserItemPairs, theta: Floats) -> float:

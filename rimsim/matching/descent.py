@@ -376,7 +376,7 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
         k = terms.capacity[user]
         if k == 0:
             continue
-        row = 1 if alike[user] else 0
+        row = 1 if alike[user] else 0  # row 1 keeps the fit that users with equal scores share
         best = all_best[row]
         best_items = all_best_items[row]
         share = all_shares[row]

@@ -190,7 +190,7 @@ def refresh(pairs: UserItemPairs, state: Holdings) -> None:
 
 
 @compiled
-def greedy(  # noqa: C901  # a part that shares so many arrays would have to get all of them
+def greedy(  # noqa: C901  # each part would need all the arrays as arguments
     pairs: UserItemPairs, state: Holdings, sticky: float, rows: NDArray[np.uint64]
 ) -> None:
     """Give every user its pairs of largest s + w ≥ 0.

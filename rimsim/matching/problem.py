@@ -190,7 +190,7 @@ class SparseScores:
     """Scores of the pairs that a sparse matrix stores."""
 
     def __init__(self, scores: object, caller: str) -> None:
-        matrix: csr_array = scores.tocsr(copy=True)  # type: ignore[attr-defined]  # a sparse matrix
+        matrix: csr_array = scores.tocsr(copy=True)  # type: ignore[attr-defined]  # the scores are a sparse matrix here
         matrix.sum_duplicates()
         self._matrix = matrix
         self.values = matrix.data.astype(np.float32)
@@ -221,6 +221,7 @@ class SparseScores:
 
 
 def _matrix(scores: object, caller: str) -> NDArray[np.floating]:
+    """Scores as a matrix of real numbers, after checks."""
     matrix = as_array(scores)
     if matrix.ndim != 2:
         refuse(ConfigError, caller, f"scores have shape {matrix.shape}", "(n, M), users by items")
@@ -325,15 +326,13 @@ class Problem:
 
     scores: NDArray[np.floating]  # (n, M) float32 or float64; −inf: inadmissible
     capacity: Ints  # (n,) number of positions of each user, at most M
-    min_exposure: (
-        Array  # (M,) required exposures: whole positions as int64, or float64 if ``weights`` are given
-    )
+    # (M,) required exposures: whole positions as int64, or float64 if ``weights`` are given.
+    min_exposure: Array
     max_exposure: Array  # (M,) largest exposures, of the same type; n·w₁ without a cap
     cost: Floats  # (M,) cost of a missing exposure; infinite if floors are hard
     chunks: ChunkedScores | None  # scores computed on demand; then ``scores`` is empty
-    weights: (
-        Floats | None
-    )  # (k,) weight of an exposure at each position; None: every position has the weight ``unit``
+    # (k,) weight of an exposure at each position; None: every position has the weight ``unit``.
+    weights: Floats | None
     unit: float  # weight of each position if all positions have the same weight
     rows: Rows | None  # requirements on several items or for some users; None: there are none
     caller: str  # name of the public function, with which error messages begin

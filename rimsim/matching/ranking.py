@@ -210,7 +210,7 @@ def _on_gpu(scores: object) -> TypeGuard[torch.Tensor]:
 
 
 def _torch_top_k(scores: NDArray[np.floating], admissible: Bools, k: int) -> Ints:
-    import torch  # noqa: PLC0415  # only ties, and scores in other types than float32, need it
+    import torch  # noqa: PLC0415  # slow to import; needed only for ties and for scores that are not float32
 
     return device_top_k(torch.from_numpy(scores), torch.from_numpy(admissible), k)
 
@@ -234,7 +234,7 @@ def device_slates(
 
     ``rows`` has random bits of each row, which decide ties.
     """
-    import torch  # noqa: PLC0415  # only for tensors
+    import torch  # noqa: PLC0415  # slow to import, and only tensors need it
 
     value = scores.double() - torch.from_numpy(price).to(scores.device)
     barred = value < 0

@@ -240,6 +240,7 @@ def _replace(  # noqa: C901, PLR0912  # one long function, because it is one com
     for place in range(len(slate)):
         weight = weights[place]
         old = slate[place]
+        # The objective's change if the position becomes empty, and then if it gets each candidate.
         lost_value = 0.0
         if old >= 0:
             lost_value = -weight * np.float64(scores[old]) + _gain(rows, rho, exposure, old, -weight)

@@ -135,7 +135,7 @@ def violated_items(admissible: Bools, min_exposure: Ints, capacity: Ints) -> tup
     """
     if _placed_greedily(admissible, min_exposure, capacity):
         return np.empty(0, np.int64), 0
-    from scipy import sparse  # noqa: PLC0415  # slow to import, and greed nearly always suffices
+    from scipy import sparse  # noqa: PLC0415  # slow to import, and a greedy assignment nearly always suffices
     from scipy.sparse.csgraph import breadth_first_order, maximum_flow  # noqa: PLC0415
 
     n, m = admissible.shape

@@ -60,13 +60,13 @@ class RoundFacts:
     required: Floats
     """(M,) required exposures b, in the unit of the guarantee."""
     position_weights: Floats
-    """(k,) weight of an exposure at each position in that unit: γ^(r−1) for examined exposures, 1 for shown ones."""
+    """(k,) weight of an exposure at each position in the unit of the guarantee: γ^(r−1) if examined, 1 if shown."""
     min_exposure: Floats
-    """(J,) smallest exposure of each requirement (group, campaign or cap), in that unit; 0: no guarantee."""
+    """(J,) smallest exposure of each requirement (group, campaign or cap), in the unit of the guarantee; 0: none."""
     max_exposure: Floats
-    """(J,) largest exposure of each requirement, in that unit; ∞: no cap."""
+    """(J,) largest exposure of each requirement, in the unit of the guarantee; ∞: no cap."""
     counted: Floats
-    """(J,) exposures that counted for each requirement, in that unit."""
+    """(J,) exposures that counted for each requirement, in the unit of the guarantee."""
     first_exposure: Ints
     """(M,) exposures of each item in round 0 of the same arm."""
     log_counts: Ints
@@ -108,7 +108,7 @@ class RoundFacts:
     estimated_decay: float | None = None
     """γ that the platform estimates at the end of the round; None if γ is given, or there is no estimate."""
     decay_error: float | None = None
-    """Half the width of the 95% interval of that estimate."""
+    """Half the width of the 95% interval of ``estimated_decay``."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

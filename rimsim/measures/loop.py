@@ -196,7 +196,7 @@ def adoption_median(times: AdoptionTimes) -> float | None:
     The estimate is from SciPy. Items that were not adopted are censored: they count as at risk until the end
     of the run. The median is None if fewer than half of the items are adopted.
     """
-    from scipy.stats import CensoredData, ecdf  # noqa: PLC0415 - keeps the measures at NumPy's import time
+    from scipy.stats import CensoredData, ecdf  # noqa: PLC0415  # slow to import, and most measures do not need it
 
     durations = times.duration.astype(np.float64)
     censored = CensoredData(uncensored=durations[times.observed], right=durations[~times.observed])

@@ -57,7 +57,7 @@ class Measure:
                 self._refuse(f"{field} is {text!r}", words)
         if self.better not in get_args(Better):
             self._refuse(f"better is {self.better!r}", ", ".join(get_args(Better)))
-        if not has_type(self.of, Callable):  # type: ignore[arg-type]  # an abstract class
+        if not has_type(self.of, Callable):  # type: ignore[arg-type]  # mypy refuses an abstract class here
             self._refuse(f"of is a {type(self.of).__name__}", "a function of a round's record")
         if not self.title:
             object.__setattr__(self, "title", self.name.replace("_", " ").capitalize())

@@ -223,7 +223,7 @@ def _t_interval(values: Floats, size: float, level: float, overlap: float = 0.0)
         return Interval(float(values.mean()) if n else None, None, None, n)
     if np.ptp(values) <= _ROUNDING * size:
         return Interval(float(values.mean()), None, None, n, equal=True)
-    from scipy.special import stdtrit  # noqa: PLC0415 - keeps the measures at NumPy's import time
+    from scipy.special import stdtrit  # noqa: PLC0415  # slow to import, and most measures do not need it
 
     mean = float(values.mean())
     quantile = float(stdtrit(n - 1, (1 + level) / 2))
@@ -256,7 +256,7 @@ def paired_interval(first: Floats, second: Floats, level: float, overlap: float 
     n = interval.n
     if mean is None or interval.low is None:
         return PairedDifference(mean, None, None, None, n, equal=interval.equal)
-    from scipy.special import stdtr  # noqa: PLC0415 - keeps the measures at NumPy's import time
+    from scipy.special import stdtr  # noqa: PLC0415  # slow to import, and most measures do not need it
 
     spread = float(difference.std(ddof=1))
     error = spread * (1 / n + overlap) ** 0.5
@@ -452,7 +452,7 @@ def _mean(signs: Floats) -> float | None:
 
 
 def _rank_correlation(name: str, first: Floats, second: Floats) -> float | None:
-    from scipy import stats  # noqa: PLC0415 - keeps the measures at NumPy's import time
+    from scipy import stats  # noqa: PLC0415  # slow to import, and most measures do not need it
 
     return float(getattr(stats, name)(first, second).statistic) if np.ptp(first) and np.ptp(second) else None
 

@@ -43,6 +43,7 @@ def own_measures(places: Sequence[str]) -> dict[str, Measure]:
 
 
 def _measure(place: str) -> Measure:
+    """Measure at a place, which the user gave."""
     if place in MEASURES:
         raise ConfigError(
             f"measure {place!r} is built in, so every run has it. Give a measure of your own as file.py:name"

@@ -111,7 +111,7 @@ def groups_of(items: pd.DataFrame, group: GroupConfig) -> list[Guarantee]:
         raise ConfigError(
             f"{field}: the column has no values. Name a column of the item table that has values"
         )
-    values = tuple(members) if group.values is None else group.values  # noqa: PD011  # no data frame
+    values = tuple(members) if group.values is None else group.values  # noqa: PD011  # this is not a data frame
     for value in values:
         if value not in members:
             raise ConfigError(f"{field}: column {column!r} has no value {value!r}.{nearest(value, members)}")

@@ -360,8 +360,9 @@ class ScenarioRequirements:
             if audience is None or guarantee.exposures is None:
                 continue
             anytime = dataclasses.replace(audience, begin=-NEVER, end=NEVER).counts(ahead.visits)
-            each = np.minimum(ahead.positions[anytime], ahead.forecast * len(guarantee.items))
-            n_positions = float(each.sum())
+            # A slate shows an item once, so it has at most one position per item of the campaign.
+            positions_of_visits = np.minimum(ahead.positions[anytime], ahead.forecast * len(guarantee.items))
+            n_positions = float(positions_of_visits.sum())
             if self._config.most is not None:
                 # An item that is released later has the share 0 in the first round, so it counts with the mean share.
                 share = np.maximum(ahead.share[guarantee.items], ahead.share.mean())

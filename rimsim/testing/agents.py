@@ -192,7 +192,7 @@ class AgentTests:
         arrivals = self.arrivals()
         answers = []
         for seed in (1, 2):
-            np.random.seed(seed)  # noqa: NPY002 - it must make no difference
+            np.random.seed(seed)  # noqa: NPY002  # the test sees that NumPy's global seed has no effect
             torch.manual_seed(seed)
             answers.append(self.served(arrivals, 7))
         _assert_same(answers[0], answers[1], np.arange(60))

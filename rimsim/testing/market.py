@@ -52,7 +52,7 @@ class Taking:
         probability = np.full(slates.shape, self.probability)
         return consumers.drawn(visits, slates, probability, probability)
 
-    def organic(self, visits: consumers.SlateVisits) -> consumers.Organic:  # noqa: ARG002  # the protocol's
+    def organic(self, visits: consumers.SlateVisits) -> consumers.Organic:  # noqa: ARG002  # the protocol requires this argument
         """No organic consumption."""
         return consumers.NOTHING
 

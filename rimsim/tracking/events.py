@@ -208,7 +208,7 @@ def replaced_file(folder: Path) -> Iterator[EventFile]:
 
 def read_scalars(folder: Path) -> dict[str, list[ScalarPoint]]:
     """Points in a folder's event files, by tag."""
-    from tensorboard.backend.event_processing import event_accumulator  # noqa: PLC0415 - only readers need it
+    from tensorboard.backend.event_processing import event_accumulator  # noqa: PLC0415  # slow to import, and only readers need it
 
     if not event_files(folder):
         refuse(RunFolderError, str(folder), "no event files", "the folder of an agent and a seed")
@@ -219,7 +219,7 @@ def read_scalars(folder: Path) -> dict[str, list[ScalarPoint]]:
 
 
 def _records(paths: Sequence[Path]) -> Iterator[Any]:
-    from tensorboard.backend.event_processing import event_file_loader  # noqa: PLC0415 - only resuming needs it
+    from tensorboard.backend.event_processing import event_file_loader  # noqa: PLC0415  # slow to import, and only resumed runs need it
 
     for path in paths:
         yield from event_file_loader.LegacyEventFileLoader(str(path)).Load()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rimsim.measures import FEW_SEEDS, MEASURES, mean_interval
-from rimsim.tracking.events import replaced_file
+from rimsim.tracking.events import EventFile, replaced_file
 from rimsim.tracking.folders import summary_folder
 from rimsim.tracking.page import layout
 from rimsim.tracking.tags import BANDED, BANDS, PART_TAGS, PARTS, RETRAINED, Measures
@@ -41,13 +41,18 @@ def write_summary(
                 for end, value in ends.items():
                     file.scalar(f"{BANDS}/{metric}/{end}", value, step)
             if parts is not None:
-                mine = parts[(parts["agent"] == agent) & parts["metric"].isin([*RETRAINED, *own_names])]
-                for (metric, part), step, ends in _bands(mine, ["metric", "part"]):
-                    file.scalar(f"{PARTS}/{metric}/{PART_TAGS.get(part, part)}", ends["mid"], step)
-                    for end, value in ends.items():
-                        file.scalar(f"{BANDS}/{metric}/{part}/{end}", value, step)
+                is_charted = (parts["agent"] == agent) & parts["metric"].isin([*RETRAINED, *own_names])
+                _write_parts(file, parts[is_charted])
         folders.append(folder)
     return folders
+
+
+def _write_parts(file: EventFile, parts: pd.DataFrame) -> None:
+    """Write the parts of the effect of retraining, with bands."""
+    for (metric, part), step, ends in _bands(parts, ["metric", "part"]):
+        file.scalar(f"{PARTS}/{metric}/{PART_TAGS.get(part, part)}", ends["mid"], step)
+        for end, value in ends.items():
+            file.scalar(f"{BANDS}/{metric}/{part}/{end}", value, step)
 
 
 def _bands(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[tuple[str, ...], int, dict[str, float]]]:

@@ -37,7 +37,7 @@ def completion(shell: str) -> None:
     to ~/.zshrc. For fish, write the script to ~/.config/fish/completions/rimsim.fish.
     """
     script_of = get_completion_class(shell)
-    assert script_of is not None  # noqa: S101  # Click has these three
+    assert script_of is not None  # noqa: S101  # Click has a script for each of the three shells
     click.echo(script_of(click.Group(), {}, PROGRAM, _VARIABLE).source())
 
 

@@ -192,6 +192,7 @@ _DECLARED = read_yaml(Path(__file__).with_name("options.yaml").read_text(encodin
 
 
 def _options(group: str) -> Iterator[Callable[[Function], Function]]:
+    """Decorators for the options of a group, in order."""
     for name, entry in _DECLARED[group].items():
         if entry is None:
             yield from _options(name)
@@ -554,7 +555,7 @@ def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
 class PlugCommand(Command):
     """Command whose help ends with names of installed packages."""
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # Click requires this argument
         """Write the names of installed plugs, kind by kind."""
         named = {kind: ", ".join(sorted(places(kind))) for kind in KINDS if places(kind)}
         if named:

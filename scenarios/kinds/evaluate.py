@@ -159,9 +159,8 @@ class ReplayedRound:
     first: Bools  # (n,) True for first visits, whose states do not depend on earlier slates
     # (n,) true expected consumptions of the target's slate, in the state of the log.
     worth: Floats
-    supported: (
-        Floats  # (n,) 1 if the logged agent could have shown the target's slate, 0 if not; NaN if unknown.
-    )
+    # (n,) 1 if the logged agent could have shown the target's slate, 0 if not; NaN if unknown.
+    supported: Floats
 
 
 def replayed(
@@ -307,7 +306,7 @@ class _WatchedLearner(_Watched):
 
     def learn(self, feedback: Feedback) -> None:
         """Let the logged agent learn, but not the target agent."""
-        self._logged.learn(feedback)  # type: ignore[attr-defined]  # it is a LearningAgent
+        self._logged.learn(feedback)  # type: ignore[attr-defined]  # the logged agent is a LearningAgent here
 
 
 def estimates(

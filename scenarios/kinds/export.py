@@ -7,11 +7,11 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -29,6 +29,9 @@ from rimsim.scenarios.runs.files import disk_errors, write_arrays
 from rimsim.scenarios.runs.progress import bars
 from rimsim.scenarios.runs.store import RunFolder, table_in
 from rimsim.system import draft_file, draft_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "minari": "minari"}
 """Name of a format → usual name of its file."""
@@ -84,6 +87,7 @@ def export(
 
 
 def _written(run: RunFolder, to: str, agent: str | None, seed: int | None, place: Path) -> str:
+    """Summary of the file that was written."""
     arm = logged_arm(run, agent, seed, whole_slates=to != "minari")
     summary = f"{many(len(arm.item), 'slate')} of {arm.agent}, seed {arm.seed}"
     if to == "minari":
@@ -109,6 +113,7 @@ def _written(run: RunFolder, to: str, agent: str | None, seed: int | None, place
 
 
 def _csv(run: RunFolder, agent: str | None, seed: int | None, place: Path, console: Console | None) -> str:
+    """Write the ledger as CSV; return its size in words."""
     table = run.ledger
     table = table if agent is None else table[table["agent"] == agent]
     table = table if seed is None else table[table["seed"] == seed]
@@ -123,16 +128,26 @@ def _csv(run: RunFolder, agent: str | None, seed: int | None, place: Path, conso
     ):
         task = bar.add_task("exposures written", total=len(table))
         for begin in range(0, max(len(table), 1), _CHUNK):
-            rows = table.iloc[begin : begin + _CHUNK].copy()
-            for number, texts in named.items():  # each text column stands after the column of its numbers
-                for name, text in reversed(texts.items()):
-                    rows.insert(list(rows).index(number) + 1, name, rows[number].map(text))
-            for name in ("agent", "user_id", "item_id", "title"):
-                if name in rows:
-                    rows[name] = rows[name].map(_without_formula)
+            rows = _with_texts(table.iloc[begin : begin + _CHUNK], named)
             rows.to_csv(file, index=False, header=begin == 0)
             bar.advance(task, len(rows))
     return many(len(table), "exposure")
+
+
+def _with_texts(rows: pd.DataFrame, named: Mapping[str, dict[str, pd.Series[Any]]]) -> pd.DataFrame:
+    """Rows with ids and titles, safe for a spreadsheet.
+
+    ``named`` maps a column of numbers to new columns, and each new column to the text of each number.
+    """
+    rows = rows.copy()
+    for number_column, texts in named.items():
+        # New columns stand after the column of their numbers, in order.
+        for name, text in reversed(texts.items()):
+            rows.insert(list(rows).index(number_column) + 1, name, rows[number_column].map(text))
+    for name in ("agent", "user_id", "item_id", "title"):
+        if name in rows:
+            rows[name] = rows[name].map(_without_formula)
+    return rows
 
 
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]*$)")
@@ -302,7 +317,7 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
     contexts, and infos contain propensities. Nothing is fitted. Returns the id of the data set.
     """
     try:
-        import minari  # noqa: PLC0415  # an extra
+        import minari  # noqa: PLC0415  # an optional package
         from minari.data_collector import EpisodeBuffer  # noqa: PLC0415
     except ImportError:
         raise ConfigError(

@@ -329,7 +329,7 @@ def lineplot(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentSty
     Call the result with further options of ``lineplot``. The table has columns agent, ``x`` and value. Markers on the
     edge, as at 0%, are drawn in full.
     """
-    import seaborn as sns  # noqa: PLC0415  # slow to import, so only when a picture is drawn
+    import seaborn as sns  # noqa: PLC0415  # slow to import, and only pictures need it
 
     return partial(
         sns.lineplot,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -100,6 +100,7 @@ def sweep_report(sweep: RunFolder) -> Report:
 
 
 def _places(sweep: RunFolder, unfinished: str | None, undrawn: str | None) -> list[tuple[str, str]]:
+    """Names and paths of a sweep's files."""
     drawn = picture_names(sweep.folder)
     why_not = "some arms are missing" if unfinished else undrawn
     return [
@@ -224,32 +225,35 @@ def sweep_sentences(table: pd.DataFrame, field: str, unit: str) -> list[str]:
     undelivered_rows = table[(table[field] == table[field].max()) & (table["metric"] == undelivered)]
     sentences_of_agents: list[str] = []
     for agent, rows in changes(table, field, unit).groupby("agent", sort=False):
-        claimed: list[str] = []
-        unclaimed: list[str] = []
-        unmoved: list[str] = []
-        for row in rows.to_dict("records"):
-            change = sentences.with_interval(
-                row["metric"], row["mean"], row["low"], row["high"], difference=True
-            )
-            name = names[row["metric"]]
-            if row["equal"] and abs(row["mean"]) < _NO_CHANGE:
-                unmoved.append(name)
-            elif row["equal"]:
-                unclaimed.append(f"{name} (by {change}, {tables.the_same(row['n'])})")
-            elif row["significant"] or row["n"] < 2:
-                claimed.append(f"{name} by {change}")
-            else:
-                unclaimed.append(f"{name} ({change})")
-        parts = [f"changes {_listed(claimed)}"] if claimed else []
-        parts += [f"does not change {_listed(unmoved, 'or')}"] if unmoved else []
-        parts += [f"has no significant effect on {_listed(unclaimed, 'or')}"] if unclaimed else []
-        text = f"`{agent}`: {_ends_words(table, field)} {_listed(parts)}"
+        text = f"`{agent}`: {_ends_words(table, field)} {_effects(rows, names)}"
         missing = undelivered_rows.loc[undelivered_rows["agent"] == agent, "value"]
         if _owes_nothing(field, table[field].min()) and len(missing):
             share = per_cent(float(missing.mean()))
             text += f"; at {table[field].max():g}, {share} of the guaranteed exposure is undelivered"
         sentences_of_agents.append(f"{text}.")
     return sentences_of_agents
+
+
+def _effects(rows: pd.DataFrame, names: Mapping[str, str]) -> str:
+    """Predicate of a sentence: effects on each metric, by significance."""
+    claimed: list[str] = []
+    unclaimed: list[str] = []
+    unmoved: list[str] = []
+    for row in rows.to_dict("records"):
+        change = sentences.with_interval(row["metric"], row["mean"], row["low"], row["high"], difference=True)
+        name = names[row["metric"]]
+        if row["equal"] and abs(row["mean"]) < _NO_CHANGE:
+            unmoved.append(name)
+        elif row["equal"]:
+            unclaimed.append(f"{name} (by {change}, {tables.the_same(row['n'])})")
+        elif row["significant"] or row["n"] < 2:
+            claimed.append(f"{name} by {change}")
+        else:
+            unclaimed.append(f"{name} ({change})")
+    parts = [f"changes {_listed(claimed)}"] if claimed else []
+    parts += [f"does not change {_listed(unmoved, 'or')}"] if unmoved else []
+    parts += [f"has no significant effect on {_listed(unclaimed, 'or')}"] if unclaimed else []
+    return _listed(parts)
 
 
 def _listed(words: Sequence[str], conjunction: str = "and") -> str:
@@ -340,7 +344,7 @@ def matrix_table(contrast_matrix: pd.DataFrame, fields: Sequence[str], title: st
     """Table of a matrix: rows are points, columns contrasts."""
     columns = list(contrast_matrix["contrast"].unique())
     cells: dict[str, dict[str, str]] = {}
-    # The difference is the same at all seeds.
+    # A difference that is the same at all seeds has no p-value.
     equal = contrast_matrix["p"].isna() & (contrast_matrix["n"] > 1)
     marked = contrast_matrix.assign(point=point_names(contrast_matrix, fields), equal=equal)
     shown = ["point", "contrast", "mean", "low", "high", "equal", "sign"]
@@ -359,7 +363,7 @@ def matrix_table(contrast_matrix: pd.DataFrame, fields: Sequence[str], title: st
 
 def matrix_figure(contrast_matrix: pd.DataFrame, fields: Sequence[str]) -> Figure:
     """Heat map of a matrix: values of its significant cells."""
-    import seaborn as sns  # noqa: PLC0415  # slow to import, so only when a picture is drawn
+    import seaborn as sns  # noqa: PLC0415  # slow to import, and only pictures need it
 
     cells = contrast_matrix.assign(point=point_names(contrast_matrix, fields))
     largest = cells.groupby("contrast")["mean"].transform(lambda means: means.abs().max())

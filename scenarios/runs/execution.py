@@ -82,7 +82,7 @@ def executor(execution: Execution) -> Iterator[Executor]:
 
             yield run_locally
         return
-    from rimsim.scenarios.runs.ray import on_ray, run_on_ray  # noqa: PLC0415  # an extra
+    from rimsim.scenarios.runs.ray import on_ray, run_on_ray  # noqa: PLC0415  # an optional package
 
     with on_ray(execution.address, workers):
         yield partial(run_on_ray, workers)

@@ -267,6 +267,7 @@ def _work(
             messages.put(count)
 
         def play() -> None:
+            """Do the job; send its last files and error."""
             failure: RimsimError | None = None
             try:
                 here = replace(moved(arm, folder, unpacked(sources)), shared=shared)
@@ -274,7 +275,7 @@ def _work(
                 job(here, send)
             except RimsimError as error:
                 failure = error
-            except BaseException as error:  # noqa: BLE001  # whatever it is, the other tasks go on
+            except BaseException as error:  # noqa: BLE001  # after any error, the other tasks go on
                 if stopped.is_set():
                     return
                 failure = RimsimError(f"{type(error).__name__}: {error}")

@@ -33,6 +33,7 @@ class Table:
 
 
 def _described() -> dict[str, Table]:
+    """Name of each table → its description, from ``tables.yaml``."""
     described = read_yaml(Path(__file__).with_name("tables.yaml").read_text(encoding="utf-8"))
     shared: Mapping[str, str] = described["shared"]
     tables = {}

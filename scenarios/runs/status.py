@@ -49,13 +49,17 @@ def require_parts(run: RunFolder) -> None:
         RunFolderError: If a part is missing or damaged; the message names the file and the remedy.
     """
     folder = run.folder
-    tables = EVERY_ROUND[:3] + ("ledger",) * bool(run.config.get("ledger"))
+    # The last tables of ``EVERY_ROUND`` exist only on request.
+    tables: tuple[str, ...] = EVERY_ROUND[:3]
+    if run.config.get("ledger"):
+        tables += ("ledger",)
     for name, seed in itertools.product(run.agents, run.seeds):
         part = part_name(name, seed)
-        states = [int(path.name[6:]) for path in (folder / STATES / part).glob("round-*")]
-        rounds = run.scenario.rounds if is_done(folder, part) else max(states, default=0)
-        needed = [folder / "rounds" / f"{part}.parquet"] * bool(rounds)
-        for number in range(rounds):
+        state_folders = (folder / STATES / part).glob("round-*")
+        saved_rounds = [int(path.name.removeprefix("round-")) for path in state_folders]
+        n_rounds = run.scenario.rounds if is_done(folder, part) else max(saved_rounds, default=0)
+        needed = [folder / "rounds" / f"{part}.parquet"] if n_rounds else []
+        for number in range(n_rounds):
             needed += [folder / table / f"{part}-{number:03d}.parquet" for table in tables]
             needed += folder.glob(f"*/{glob.escape(part)}-{number:03d}.parquet")
             needed += folder.glob(f"required/{seed}-{number:03d}.parquet")

@@ -99,7 +99,7 @@ class Workers:
         """Read the progress of workers, and record finished tasks."""
         by_pipe = {worker.pipe: worker for worker in self._workers}
         for pipe in wait(list(by_pipe)):
-            worker = by_pipe[pipe]  # type: ignore[index]  # only our pipes were waited for
+            worker = by_pipe[pipe]  # type: ignore[index]  # only pipes of workers are waited for
             try:
                 message = worker.pipe.recv()
             except (EOFError, OSError):
@@ -210,7 +210,7 @@ def _work(pipe: Connection) -> None:
             job(task, send)
         except RimsimError as error:
             failure = error
-        except Exception as error:  # noqa: BLE001  # whatever it is, the other tasks go on
+        except Exception as error:  # noqa: BLE001  # after any error, the other tasks go on
             failure = RimsimError(f"{type(error).__name__}: {error}")
         send(_Done(failure))
 

@@ -64,6 +64,7 @@ def cached_prices(folder: Path, solve: partial[DualPrices]) -> DualPrices:
 
 
 def _digest(call: partial[DualPrices]) -> str:
+    """Digest of the arguments of a call."""
     # SHA-256 takes half the time of BLAKE2 on processors with instructions for it.
     digest = hashlib.sha256()
     waiting: list[object] = [*call.args, *sorted(call.keywords.items())]

@@ -46,7 +46,7 @@ def time_line(study: Study, execution: Execution) -> str:
     """Text about the time; the reason without an estimate."""
     if execution.backend != "local":
         return f"no estimate for the backend {execution.backend}"
-    # Up to here, this process has done the same work that a run and each worker do first.
+    # A run and each worker begin with the work that this process has done so far, so its CPU time is part of theirs.
     start = time.process_time()
     arms = [arm for plan in study.plans for arm in plan.arms]
     workers = min(execution.workers or cores(), len(arms))

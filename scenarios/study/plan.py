@@ -86,9 +86,7 @@ def planned(
     """
     grid = {name: list(values) for name, values in grid.items()}
     points = points_of(folder, base, grid)
-    controls = options.control
-    if controls is None:
-        controls = ("frozen",) if options.frozen or not grid else ()
+    controls = _controls(options, is_sweep=bool(grid))
     options = replace(options, control=controls, frozen=options.frozen if controls or not grid else [])
     texts = options.agents
     # Each list of default agents contains the shorter ones. So the agents of the shortest list can play at every point.
@@ -113,21 +111,29 @@ def planned(
             world = build_world(point.config)
         checks.require_groups(point.config, options.groups)
         try_measures(measures, world.log.items, point.config.slate)
-        checked = checked_controls(point.config if frozen else None, controls)
+        point_controls = checked_controls(point.config if frozen else None, controls)
         names = [agents[text].name for text in texts]
-        names += [control_name(agents[text].name, control) for text in frozen for control in checked]
-        settled = replace(
+        names += [control_name(agents[text].name, control) for text in frozen for control in point_controls]
+        point_options = replace(
             options,
             agents=tuple(texts),
             frozen=frozen,
-            control=checked,
+            control=point_controls,
             seeds=seeds,
             reveal=tuple(options.reveal),
             groups=tuple(options.groups),
             measures=tuple(measures),
         )
-        plans.append(StudyPlan(point, settled, tuple(names), measures))
+        plans.append(StudyPlan(point, point_options, tuple(names), measures))
     return Study(folder, base, grid, tuple(plans))
+
+
+def _controls(options: StudyOptions, *, is_sweep: bool) -> Sequence[str]:
+    """Kinds of controls, with the default filled in."""
+    if options.control is not None:
+        return options.control
+    # A sweep has many points, so it gets controls only if the user asks for them.
+    return ("frozen",) if options.frozen or not is_sweep else ()
 
 
 def study_of(run: RunFolder) -> Study:

@@ -58,7 +58,7 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
         agent.begin_round(view)
     total = np.zeros(len(agents))
     visits_valued = 0
-    assert view.audience is not None  # noqa: S101  # needs the future
+    assert view.audience is not None  # noqa: S101  # the agent declares needs_future
     for states in view.audience:
         visits = market.open.visits(states.row)
         true = true_intensity_of(market.consumer, visits, market.n_items).to(market.device)
@@ -94,6 +94,7 @@ def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
 
 
 def _play_rounds(arm: Arm, report: Report, batch_size: int | None) -> None:
+    """Play the remaining rounds of an arm, and record them."""
     agent = players.make_agent(arm.agent)
     market = players.market_for(
         agent,

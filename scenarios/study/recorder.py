@@ -141,6 +141,7 @@ class ArmRecorder:
         }
 
     def _save(self) -> None:
+        """Save a checkpoint, unless the arm is done."""
         agent = self._agent
         adoption = self._adoption
         price = self._hindsight.last

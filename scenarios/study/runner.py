@@ -222,7 +222,7 @@ def gather(plan: StudyPlan, failures: Sequence[tuple[Arm, RimsimError]]) -> str 
     if len(failures) < len(plan.arms):
         try:
             _join(folder, names, keep_parts=True)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it must not hide why the arms failed
+        except Exception as error:  # noqa: BLE001  # no error here may hide the errors of the arms
             return f"the other arms are complete, but not drawn: {type(error).__name__}: {one_line(error)}"
     return None
 

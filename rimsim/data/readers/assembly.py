@@ -57,6 +57,7 @@ def assemble(
 
 
 def _selected(events: RawEvents, options: LogOptions) -> RawEvents:
+    """Events that the options of the log select."""
     remaining = events
     if options.min_value is not None:
         min_value = np.float32(options.min_value)
@@ -160,6 +161,7 @@ def _attributes(ids: values.Ids, table: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def _items(ids: values.Ids, table: pd.DataFrame | None) -> pd.DataFrame:
+    """Table of items with all standard columns."""
     frame = _attributes(ids, table)
     for column in ("title", "genres"):
         frame[column] = frame[column].fillna("").astype("str") if column in frame else ""

@@ -144,12 +144,10 @@ def _read_items(
             f"column {' or '.join(wanted)}"
         )
     flags = _flag_names(container, genres) if form is not None and form.flags else []
-    used = {*places.values()}
-    other_places = (
-        {}
-        if form is not None
-        else {name: place for place, name in enumerate(names) if name and place not in used}
-    )
+    role_places = {*places.values()}
+    other_places: dict[str, int] = {}
+    if form is None:
+        other_places = {name: place for place, name in enumerate(names) if name and place not in role_places}
     id_at = ("item", places["id"])
     width = len(names) + len(flags)
     bad = partial(collector.bad, label)
@@ -307,6 +305,7 @@ def _release(text: str) -> float:
 
 
 def _flag_names(container: Container, member: str | None) -> list[str]:
+    """Names of the genre flags, in order."""
     if member is None:
         return _GENRES_100K.split("|")
     text = _decoded(container, member)

@@ -187,6 +187,7 @@ def embedded_container(name: str) -> Container:
 
 
 def _checked_entries(entries: list[zipfile.ZipInfo], name: str) -> dict[str, zipfile.ZipInfo]:
+    """Name of a file in a zip → its entry."""
     if len(entries) > MOST_MEMBERS:
         refuse(DataError, name, f"holds {len(entries):,} members", f"at most {MOST_MEMBERS:,}")
     files: dict[str, zipfile.ZipInfo] = {}
@@ -201,6 +202,7 @@ def _checked_entries(entries: list[zipfile.ZipInfo], name: str) -> dict[str, zip
 
 
 def _check_entry(entry: zipfile.ZipInfo, name: str) -> None:
+    """Refuse an entry that is unsafe to read."""
     if not entry.filename:
         refuse(DataError, name, "has a member without a name", "plain relative names")
     parts = PurePosixPath(entry.filename.replace("\\", "/"))

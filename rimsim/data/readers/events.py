@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from rimsim.arrays import Float32s, Floats, Ints, Ints32
+from rimsim.arrays import Bools, Float32s, Floats, Ints, Ints32
 from rimsim.data.read_report import BadRow
 from rimsim.data.readers import values
 from rimsim.data.readers.columns import EVENTS, Role, TableKind
@@ -140,23 +140,31 @@ class Collector:
         time = np.full(len(user), np.nan) if block.time is None else block.time[rows] + 0.0
         value = np.ones(len(user)) if block.value is None else block.value[rows] + 0.0
         self._parts.append((user, item, time, value.astype(self.kind.value_type)))
-        for column_name, texts in block.other_columns.items():
-            column = self.other_columns[column_name]
+        self._take_other_columns(block, rows, user, item)
+        self.rows += len(user)
+        self.backwards += int((np.diff(time, prepend=self._last) < 0).sum())
+        self._last = float(time[-1])
+        self._latest = float(np.fmax.reduce(time, initial=self._latest))
+        self._vote(time)
+
+    def _take_other_columns(self, block: RowBlock, rows: Bools, user: Ints32, item: Ints32) -> None:
+        """Collect the texts of columns without a role."""
+        for name, texts in block.other_columns.items():
+            column = self.other_columns[name]
             word, words = texts.texts(rows)
             column.take(item, word, words)
             # Titles, genres and years describe items for certain. Any other column, such as a country, may describe
             # users.
             if not column.must_agree:
-                self.values_of.setdefault(column_name, ValuesOfColumn()).take(user, item, word, words)
-        self.rows += len(user)
-        self.backwards += int((np.diff(time, prepend=self._last) < 0).sum())
-        self._last = float(time[-1])
-        self._latest = float(np.fmax.reduce(time, initial=self._latest))
-        low = 0
+                self.values_of.setdefault(name, ValuesOfColumn()).take(user, item, word, words)
+
+    def _vote(self, time: Floats) -> None:
+        """Count the times that are plausible in each unit."""
+        n_counted = 0
         for unit, bound in _BOUNDS:
-            below = int((time < bound).sum())
-            self._votes[unit] += below - low
-            low = below
+            n_below = int((time < bound).sum())
+            self._votes[unit] += n_below - n_counted
+            n_counted = n_below
 
     def wants(self, column: str) -> bool:
         """True if the texts of another column are still needed."""

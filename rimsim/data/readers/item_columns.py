@@ -93,7 +93,7 @@ class ItemColumn:
         """Item code → median price of its rows."""
         item = np.concatenate([codes for codes, _ in self._prices] or [np.zeros(0, np.int32)])
         price = np.concatenate([numbers for _, numbers in self._prices] or [np.zeros(0)])
-        return dict(pd.Series(price).groupby(item).median().items())  # type: ignore[arg-type]  # codes are whole
+        return dict(pd.Series(price).groupby(item).median().items())  # type: ignore[arg-type]  # codes are whole numbers
 
 
 def item_column(name: str) -> ItemColumn:
@@ -197,7 +197,7 @@ def _example(column: ItemColumn, ids: Sequence[str]) -> str:
 
 def plain_text(value: object) -> str:
     """Text of a Parquet value, as text files write it."""
-    if value is None or value != value:  # noqa: PLR0124  # NaN
+    if value is None or value != value:  # noqa: PLR0124  # only NaN differs from itself
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))

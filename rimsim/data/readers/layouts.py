@@ -41,7 +41,7 @@ class TableFormat:
     separator: str
     """Text between fields."""
     names: tuple[str, ...]
-    """Names of its columns."""
+    """Names of the table's columns."""
     flags: bool = False
     """True if a flag per genre, 0 or 1, follows the named fields (MovieLens 100K)."""
 

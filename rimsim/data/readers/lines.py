@@ -129,6 +129,7 @@ class LineReader:
             yield self._block(rest)
 
     def _unified(self, data: bytes) -> bytes:
+        """Text in which every line ends by a line feed."""
         feeds = data.count(b"\n")
         if b"\r" not in data:
             self._ends["LF"] += feeds
@@ -145,6 +146,7 @@ class LineReader:
         return Block(text, first)
 
     def _too_long(self, rest: bytes) -> None:
+        """Refuse a file with a line that is too long."""
         line = self.lines + rest.count(b"\n") + 1
         location = f"{self._stream.name}, line {line:,}"
         refuse(

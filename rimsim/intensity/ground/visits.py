@@ -54,19 +54,20 @@ def terms(hidden: Hidden, now: torch.Tensor, gap: float, usual: float, weight: f
     """
     held, last = hidden
     number, newest, first, between = held.unbind(1)
-    back = number > 0
-    once = number == 1
-    often = number > 1
-    size = torch.log(newest.clamp(min=1.0))
-    after = (number - 1.0).clamp(min=0.0)
-    inactive = torch.where(back, now - last, 0.0).clamp(min=0.0)
+    has_sessions = number > 0
+    has_one_session = number == 1
+    has_several_sessions = number > 1
+    newest_size = torch.log(newest.clamp(min=1.0))
+    n_later = (number - 1.0).clamp(min=0.0)
+    excess = between + newest_size - n_later * usual
+    inactive = torch.where(has_sessions, now - last, 0.0).clamp(min=0.0)
     columns = (
-        (~back).to(held.dtype),
-        back.to(held.dtype),
-        torch.where(once, size, first),
-        torch.where(often, between + size - after * usual, 0.0) / (after + weight),
-        torch.where(often, size, 0.0),
-        once.to(held.dtype),
+        (~has_sessions).to(held.dtype),
+        has_sessions.to(held.dtype),
+        torch.where(has_one_session, newest_size, first),
+        torch.where(has_several_sessions, excess, 0.0) / (n_later + weight),
+        torch.where(has_several_sessions, newest_size, 0.0),
+        has_one_session.to(held.dtype),
         torch.log(number.clamp(min=1.0)),
         torch.log1p(inactive / gap),
     )
@@ -201,11 +202,12 @@ class Visits(Ground):
             return self
         phi = self._numbers(self.encode(examples.states), examples.states.now)
         low, high = (self._array(name).cpu().numpy() for name in ("low", "high"))
-        before = self._mean(np.clip(phi, low, high))
+        # The bounds grow with the new log. The level is then shifted, so that the mean of λ stays.
+        mean_before = self._mean(np.clip(phi, low, high))
         self._keep(low=np.minimum(low, phi.min(axis=0)), high=np.maximum(high, phi.max(axis=0)))
         level, weights = self._solved(phi, examples.counts, self.weights.cpu().numpy())
         self._keep(weights=weights, level=np.array(level))
-        self.rescale = before / self._mean(phi)
+        self.rescale = mean_before / self._mean(phi)
         self._keep(level=np.array(level + np.log(self.rescale)))
         self.n_items = log.n_items
         return self
@@ -256,7 +258,9 @@ def _walk(
     count: Ints,
     gap: float,
 ) -> None:
-    """Process events into ``sessions``; copy values at points in time."""
+    """Process events into sessions; copy values at points in time."""
+    # Columns of ``held``: number of sessions, size of the newest session, log size of the first session, and sum of the
+    # log sizes of the sessions in between. ``logs[n]`` is log n.
     for state in range(len(held)):
         point = edges[state]
         first = offsets[state]

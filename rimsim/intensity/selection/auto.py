@@ -221,5 +221,5 @@ class SelectedModel(Stored):
         """Read a chosen model that :meth:`save` wrote."""
         model = super().load(folder, device)
         if model.name:
-            model._chosen = load(Path(folder) / "chosen", device)  # noqa: SLF001  # its own class
+            model._chosen = load(Path(folder) / "chosen", device)  # noqa: SLF001  # the object is of this class
         return model

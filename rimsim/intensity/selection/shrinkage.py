@@ -117,13 +117,14 @@ def chosen(
     """
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
     ways = (for_all,) if slates else (for_all, for_slates)
-    without = {}
+    impersonal_log_likelihoods = {}
     for way in ways:
         popularity, returning = way(held, base).tolist()
-        without[way] = held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
+        impersonal_scores = popularity * base[0] + returning * base[1]
+        impersonal_log_likelihoods[way] = held.nats(held.log_likelihood(impersonal_scores))
     choices: list[Shrinkage] = []
     worths: list[Worth] = []
-    tried: dict[float, Float32s] = {}
+    scores_by_strength: dict[float, Float32s] = {}
     for strength, scores in scored:
         weights = {way: way(held, (scores, *base)).tolist() for way in ways}
         for way, (personal, popularity, returning) in weights.items():
@@ -138,17 +139,18 @@ def chosen(
                     slates=way is for_slates,
                     users=len(held),
                     log_likelihood=worth.nats,
-                    impersonal_log_likelihood=without[way],
+                    impersonal_log_likelihood=impersonal_log_likelihoods[way],
                     precision=worth.precision,
                     spread=float(scores.std()),
                     likeliest=(weights[for_all][0], weights[for_all][1], weights[for_all][2]),
                 )
             )
         if slates:
-            tried[strength] = scores
+            scores_by_strength[strength] = scores
     best = choices[best_of(worths)]
     if slates:
-        personal, popularity, returning = for_slates(held, (tried[best.strength], *base)).tolist()
+        best_scores = scores_by_strength[best.strength]
+        personal, popularity, returning = for_slates(held, (best_scores, *base)).tolist()
         best = dataclasses.replace(
             best, personal=personal, popularity=popularity, returning=returning, slates=True
         )
@@ -375,6 +377,7 @@ def _add(share: Float32s, order: Ints, lanes: Floats) -> None:
 @compiled
 def _add_parts(share: Float32s, factor: Float32s, scores: Float32s, alike: Float32s, order: Ints,
     lanes: Float32s) -> None:  # fmt: skip
+    """Add each item's weighted logits to the item's lane."""
     for item in range(len(share)):
         lane = lanes[order[item] // _LANES, order[item] % _LANES]
         for row in range(len(factor)):

@@ -237,7 +237,7 @@ class Factors(PersonalModel[FactorsConfig]):
     def _train(self, a: torch.Tensor, items: Items, cells: Cells, ridge: float, steps: int) -> None:
         """Maximise the whole penalised likelihood by Adam."""
         c, offset = items
-        optimizer = softmax.AdamW([a, c])  # type: ignore[list-item]  # both are parameters
+        optimizer = softmax.AdamW([a, c])  # type: ignore[list-item]  # both tensors are parameters
         height = max(1, _CELLS // cells.n_items)
         labels = cells.matrix(cells.label)
         plain = bool((cells.label == 1.0).all())
@@ -352,7 +352,7 @@ class UserFactors(Factors):
         vectors[rows] = fold_users(Cells.of(log), np.arange(len(users)), items, ridge, draws, seed)
         return (vectors,)
 
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:  # noqa: ARG002  # the protocol's
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:  # noqa: ARG002  # the protocol requires this argument
         """Unchanged hidden states."""
         return hidden
 

@@ -80,8 +80,8 @@ class MatrixFactorization(FromHidden, Stored):
 
     def _factors(self, matrix: scipy.sparse.csr_matrix[np.float32]) -> Floats:
         try:
-            from implicit.als import AlternatingLeastSquares  # noqa: PLC0415 - an optional dependency
-            from implicit.bpr import BayesianPersonalizedRanking  # noqa: PLC0415 - the same
+            from implicit.als import AlternatingLeastSquares  # noqa: PLC0415  # an optional package
+            from implicit.bpr import BayesianPersonalizedRanking  # noqa: PLC0415  # an optional package
         except ImportError as error:
             raise ConfigError(
                 "matrix-factorization: package 'implicit' is not installed. Install it: pip install 'rimsim[mf]'"

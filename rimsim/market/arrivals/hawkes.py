@@ -174,6 +174,7 @@ def _by_themselves(
     seed: int,
     number: int,
 ) -> tuple[Ints, Ints]:
+    """Spontaneous sessions in the window: users and ticks."""
     purpose = rng.Purpose.ARRIVALS
     everyone = np.arange(len(rates.base))
     mean = rates.base * largest_factor * (window[1] - window[0]) / TICKS
@@ -278,10 +279,12 @@ class HawkesArrivals:
         opening = int(ticks(so_far.world.opening))
         slot = np.concatenate([past.schedule.slot for past in so_far.past])
         elapsed = np.concatenate([past.schedule.tick for past in so_far.past]) - opening
-        taker, visible_from, _ = so_far.past[-1].histories.all_events()
-        wide = len(state)
-        taken = np.isin(elapsed * wide + slot, (visible_from - self._wait - opening) * wide + taker)
-        _move(state, slot, taken, self._options.memory)
+        slot_of_event, visible_from, _ = so_far.past[-1].histories.all_events()
+        elapsed_of_event = visible_from - self._wait - opening
+        # A visitor took an item if the visitor has an event at the instant of the visit.
+        n_users = len(state)
+        has_taken = np.isin(elapsed * n_users + slot, elapsed_of_event * n_users + slot_of_event)
+        _move(state, slot, has_taken, self._options.memory)
         return state
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
@@ -343,9 +346,10 @@ class HawkesArrivals:
         shift = np.zeros(len(everyone))
         last = log.times[(log.offsets[:-1] + logged - 1)[has_past]]
         shift[has_past] = world.opening - gaps[(draw * len(gaps)).astype(np.int64)][has_past] - last
-        mine = before < logged[sessions.user]
-        user = sessions.user[mine]
-        return logged.astype(np.int64), shift, user, ticks(sessions.start[mine] + shift[user])
+        # A session belongs to the past of its user if its first event does.
+        is_past = before < logged[sessions.user]
+        user = sessions.user[is_past]
+        return logged.astype(np.int64), shift, user, ticks(sessions.start[is_past] + shift[user])
 
 
 @lru_cache(maxsize=4)

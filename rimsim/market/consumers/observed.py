@@ -97,7 +97,7 @@ class _Answers:
 
 
 @lru_cache(maxsize=2)
-def _read(path: str, columns: str | None, changed: int) -> ObservedTable:  # noqa: ARG001  # a key of the cache
+def _read(path: str, columns: str | None, changed: int) -> ObservedTable:  # noqa: ARG001  # only the cache uses it, as a key
     return load_observed(path, columns=columns)
 
 
@@ -189,7 +189,7 @@ class Observed:
         taken, _ = self._known(visits.world.log).at(visits.log_user, slates)
         return drawn(visits, slates, taken * self._examination, taken)
 
-    def organic(self, visits: SlateVisits) -> Organic:  # noqa: ARG002  # the protocol's
+    def organic(self, visits: SlateVisits) -> Organic:  # noqa: ARG002  # the protocol requires this argument
         """No organic consumption."""
         return NOTHING
 

@@ -215,7 +215,7 @@ class PreferenceConsumer:
         self._delay = delay_ticks(scenario.consumer.delay)
         self._plain = Law(np.ones(scenario.slate), 1.0)
 
-    def organic(self, visits: SlateVisits) -> Organic:  # noqa: ARG002  # the protocol's
+    def organic(self, visits: SlateVisits) -> Organic:  # noqa: ARG002  # the protocol requires this argument
         """No organic consumption."""
         return NOTHING
 
@@ -226,7 +226,7 @@ class PreferenceConsumer:
     def relevant(self, visits: SlateVisits) -> Floats:
         """Ground intensity λ*(x) of each visit, without dynamics."""
         truth = visits.world.truth
-        assert truth is not None  # noqa: S101  # needs_truth
+        assert truth is not None  # noqa: S101  # the consumer declares needs_truth
         return truth.sizes.of_visits(visits.histories, visits.slot, visits.tick, self._delay)
 
     def answer(self, visits: SlateVisits, slates: Ints, law: Law) -> Response:
@@ -263,7 +263,7 @@ class Intensity(PreferenceConsumer):
         config = scenario.consumer
         self._law = Law(examination(config.position_decay, scenario.slate), config.attraction)
 
-    def law(self, world: World) -> Law | None:  # noqa: ARG002  # the protocol's
+    def law(self, world: World) -> Law | None:  # noqa: ARG002  # the protocol requires this argument
         """Law of consumption; None for subclasses or with dynamics."""
         return self._law if type(self) is Intensity and not self.dynamics.moves else None
 

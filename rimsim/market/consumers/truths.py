@@ -262,11 +262,13 @@ def _candidates(
         logits[name] = log_scores(of_past, held.states)
     worths = {name: held.worth(scores) for name, scores in logits.items()}
     likeliest = max(worths.values(), key=lambda worth: worth.nats)
-    judged_candidates = []
-    for name, worth in worths.items():
-        judged_candidates.append(Candidate(name, worth.nats, worth.precision, *worth.behind(likeliest)))
-    near = [candidate for candidate in judged_candidates if candidate.behind <= candidate.behind_error]
-    for kind in [candidate.kind for candidate in near]:
+    candidates = [
+        Candidate(name, worth.nats, worth.precision, *worth.behind(likeliest))
+        for name, worth in worths.items()
+    ]
+    near = [candidate for candidate in candidates if candidate.behind <= candidate.behind_error]
+    near_kinds = [candidate.kind for candidate in near]
+    for kind in near_kinds:
         model = models[kind]
         log = held.log
         models[kind] = model.finish(log, held) if isinstance(model, PersonalModel) else model.fit(log)
@@ -274,21 +276,15 @@ def _candidates(
         slates = _slates(held, logits.values(), gap)
         for candidate in near:
             share = _preference_of(models[candidate.kind], held)
-            agreed = _agreement(slates, share, sizes.expected(held.user, held.states))
-            judged_candidates[judged_candidates.index(candidate)] = dataclasses.replace(
-                candidate, agreement=agreed
-            )
-    closest = {candidate.kind for candidate in near}
-    return tuple(
-        sorted(
-            judged_candidates,
-            key=lambda candidate: (
-                candidate.kind not in closest,
-                -(candidate.agreement or 0.0),
-                -candidate.log_likelihood,
-            ),
-        )
-    )
+            agreement = _agreement(slates, share, sizes.expected(held.user, held.states))
+            candidates[candidates.index(candidate)] = dataclasses.replace(candidate, agreement=agreement)
+
+    def order(candidate: Candidate) -> tuple[bool, float, float]:
+        """Sort key: likely candidates first, then those that agree most."""
+        is_far_behind = candidate.kind not in near_kinds
+        return is_far_behind, -(candidate.agreement or 0.0), -candidate.log_likelihood
+
+    return tuple(sorted(candidates, key=order))
 
 
 def _preference_of(model: IntensityModel, held: HeldOut) -> Floats:

@@ -252,6 +252,7 @@ class PrecomputedScores(ArrivalScores):
         return int(self._states[row])
 
     def _require(self, rows: Ints) -> None:
+        """Score all arrivals up to the last of these rows."""
         while self._filled <= int(rows.max()):
             first = self._filled
             window_end = first - first % self._window + self._window

@@ -42,7 +42,7 @@ def repeated(scores: ScoreArrays, n: int) -> list[ScoreArrays]:
     references = List()
     for _ in range(n):
         references.append(scores)
-    return references  # type: ignore[no-any-return]  # Numba's lists have no types
+    return references  # type: ignore[no-any-return]  # lists of Numba have no types
 
 
 class ScoreRows:
@@ -63,7 +63,7 @@ class ScoreRows:
     def tensors(self) -> _Tensors:
         """Relevance, λ(x) and admissibility, as tensors on their device."""
         if self._tensors is None:
-            assert self._arrays is not None  # noqa: S101  # one of the two is there
+            assert self._arrays is not None  # noqa: S101  # either arrays or tensors exist
             relevance, ground, admissible = (torch.from_numpy(part) for part in self._arrays)
             self._tensors = relevance, ground, admissible
         return self._tensors
@@ -102,7 +102,7 @@ class ScoreRows:
         """Scores of adjacent states, without a copy."""
         stop = first + n
         if self._arrays is None or self._remote:
-            return ScoreRows(tuple(tensor[first:stop] for tensor in self.tensors))  # type: ignore[arg-type]  # three
+            return ScoreRows(tuple(tensor[first:stop] for tensor in self.tensors))  # type: ignore[arg-type]  # a batch has exactly three tensors
         relevance, ground, admissible = self._arrays
         return ScoreRows(None, (relevance[first:stop], ground[first:stop], admissible[first:stop]))
 

@@ -55,7 +55,7 @@ class PastStates:
     visits: RoundVisits
     """The n visits, as audiences see them, with the period of the round."""
     capacity: Ints | None = None
-    """Positions that each state may fill; None: all."""
+    """(n,) number of positions that each state may fill; None: all k positions."""
     audiences: Bools | None = None
     """(n, A) True if the state belongs to an audience of the round that the states represent, within its time."""
 
@@ -175,6 +175,7 @@ class StateScores(ScoredStates):
         return scores
 
     def _scored(self, model: IntensityModel, chosen: Ints) -> Iterator[Arrivals]:
+        """Blocks of chosen past states, scored by a model."""
         past = self.past
         for start in range(0, len(chosen), _ENCODED):
             encoded = chosen[start : start + _ENCODED]

@@ -204,6 +204,7 @@ def _first_wrong(raw: torch.Tensor, total: torch.Tensor) -> int:
 
 @compiled
 def _first_wrong_row(raw: Float32s, total: Float32s) -> int:
+    """First row with a negative or infinite score, or −1."""
     for row in range(len(raw)):
         is_negative = False
         # The loop has no early exit, so that the processor compares many items at once.

@@ -116,6 +116,7 @@ class Models:
         return reports + [self._ground_report(ground, future) for ground in grounds]
 
     def _ground_report(self, ground: str, future: EventLog) -> FitCalibration:
+        """Comparison of λ(x) with events after the test states."""
         rate = np.maximum(self.rate(ground).astype(np.float64), 1e-9)
         of_ground = count_calibration(rate, self.split.test.counts)
         names = ("predicted", "realised", "ratio", "deviance", "deviance_constant", "dispersion")
@@ -134,6 +135,7 @@ class Models:
         return FitCalibration(ground, lines, values)
 
     def _mark(self, part: str, fold: int) -> IntensityModel:
+        """Mark model of a fold, fitted at first use."""
         if (part, fold) not in self._marks:
             train = self.split.train
             seed = self.seed
@@ -147,6 +149,7 @@ class Models:
         return self._marks[part, fold]
 
     def _ground(self, part: str) -> Ground:
+        """Ground intensity of a name, fitted at first use."""
         if part not in self._grounds:
             horizon = self.split.horizon
             values = {"horizon": horizon} | ({"scale": horizon} if part == "ema" else {})
@@ -168,6 +171,7 @@ class Models:
         train: EventLog,
         examples: CountExamples | None = None,
     ) -> IntensityModel | Ground:
+        """Fitted model, whose fit is recorded and reported."""
         start = time.process_time()
         result = fitted(model, train, examples=examples)
         seconds = time.process_time() - start

@@ -33,10 +33,8 @@ from rimsim.scenarios.report.tables import (
 )
 from rimsim.scenarios.runs.store import RunFolder
 
-TASKS = {
-    "item-rec": "recommending items to users",
-    "user-rec": "finding users for items",
-}  # Task → its purpose, for sentences.
+# Task → its purpose, for sentences.
+TASKS = {"item-rec": "recommending items to users", "user-rec": "finding users for items"}
 _SPREAD = ("precision", "recall", "ndcg", "perplexity", "coverage")
 _FRONT = ("perplexity", "precision")
 # Colours of mark models. The palette suits colour-blind readers; blue and vermilion are for the two most important

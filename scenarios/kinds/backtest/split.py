@@ -149,9 +149,8 @@ class LogSplit:
     targets: Targets
     # Past states V for prices, with their numbers of later events; models may be fitted to these.
     past: CountExamples
-    folds: tuple[
-        Fold, ...
-    ]  # Parts of the past states. Each part is scored by a model that is fitted without it (cross-fitting).
+    # Parts of the past states. Each part is scored by a model that is fitted without it (cross-fitting).
+    folds: tuple[Fold, ...]
     # (M,) True for items with a training event; only these are recommended.
     is_known: Bools
     horizon: float  # seconds after a test state within which events count as targets
@@ -306,6 +305,7 @@ def assembled(
 
 
 def _targets(log: EventLog, users: Ints, states: UserStates, horizon: float) -> Targets:
+    """New items that test users took within the horizon."""
     place = np.full(log.n_users, -1, np.int64)
     place[users] = np.arange(len(users))
     row = place[log.user]

@@ -200,6 +200,7 @@ class Matching:
         return matrix, admissible
 
     def _floored(self, floor: Ints) -> DualSolution:
+        """Prices under floors, soft if floors cannot be met."""
         try:
             return self._solved(self.k, floor)
         except InfeasibleError:
@@ -212,6 +213,7 @@ class Matching:
     def _solved(
         self, capacity: int, floor: Ints | int, cap: Ints | None = None, cost: float | None = None
     ) -> DualSolution:
+        """Prices and slates for the past states."""
         (scores, is_admissible) = self._priced
         pricing = self.pricing
         return solve_dual(

@@ -135,7 +135,7 @@ class TwoArms:
         self.order_free = not pacing
         self._one_by_one = bool(pacing) and tells
         barrier_lengths = {agent.barrier_every for agent in agents} - {None}
-        self.barrier_every = min(barrier_lengths) if barrier_lengths else None  # type: ignore[type-var]  # no None is left
+        self.barrier_every = min(barrier_lengths) if barrier_lengths else None  # type: ignore[type-var]  # there is no None
 
     def begin(self, views: Sequence[RoundView]) -> None:
         """Begin a round; each agent gets its own market's view."""
@@ -143,7 +143,7 @@ class TwoArms:
         self._weights = np.ascontiguousarray(views[0].position_weights, np.float64)
         for agent, view in zip(self._agents, views, strict=True):
             if not self._shared and self._assignment.by_arrival:
-                view = dataclasses.replace(  # noqa: PLW2901  # each agent serves half of the arrivals
+                view = dataclasses.replace(  # noqa: PLW2901  # each agent serves half of the arrivals, so it gets a view of half
                     view, required=view.required / 2, arrivals=max(1, round(view.arrivals / 2))
                 )
             agent.begin_round(view)
@@ -163,6 +163,7 @@ class TwoArms:
         return Slates(items, np.concatenate(price) if len(price) == n else None)
 
     def _batch(self, arrivals: Sequence[Arrivals]) -> Slates:
+        """Slates for arrivals, from the agents of their arms."""
         treated = self.treated(arrivals[0])
         items = np.full((len(treated), len(self._weights)), -1)
         price = np.full(items.shape, np.nan, np.float32)

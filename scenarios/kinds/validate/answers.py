@@ -282,6 +282,7 @@ def calibrated(logit: Floats, taken: Bools, fold: Ints, folds: int) -> Floats:
 
 
 def _fit(x: Floats, taken: Bools) -> tuple[float, float]:
+    """Intercept and slope of a logistic regression."""
     share = (taken.sum() + 0.5) / (len(taken) + 1)
     base = float(np.log(share / (1 - share)))
     intercept = base

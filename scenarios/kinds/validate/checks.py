@@ -29,7 +29,6 @@ PAST = "past_alone"
 
 # This is the test of Agent4Rec (Zhang et al., SIGIR 2024) and SimUSER (ACL 2025, industry track). A user is asked about
 # twenty items. One of 1 + m items is a held-out positive, and the other m are items that the user did not take.
-
 NEGATIVES = (1, 3, 9)  # numbers m of negatives per positive
 _ASKED = 20  # largest number of items that a user is asked about
 
@@ -66,7 +65,7 @@ def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
     """
     # By m: number of accepted positives, and number of all positives.
     total = {m: np.zeros(2, np.int64) for m in NEGATIVES}
-    ordered: dict[int, list[float]] = {m: [] for m in NEGATIVES}
+    aucs: dict[int, list[float]] = {m: [] for m in NEGATIVES}
     items = np.arange(len(cut.known))
     edges = np.searchsorted(cut.taken_row, np.arange(len(cut) + 1))
     for start, stop in spans(len(cut), ROWS):
@@ -74,31 +73,36 @@ def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
         shown = cut.admissible(start, stop)
         for row in range(start, stop):
             taken = cut.taken_item[edges[row] : edges[row + 1]]
-            lot = rng.uniform(cut.draw, rng.Purpose.MEASURE, 12, cut.later.user[row], items)
+            draw = rng.uniform(cut.draw, rng.Purpose.MEASURE, 12, cut.later.user[row], items)
             is_negative = shown[row - start].copy()
             is_negative[taken] = False
-            liked = taken[np.argsort(lot[taken])]
+            positives = taken[np.argsort(draw[taken])]
             negatives = np.flatnonzero(is_negative)
-            negatives = negatives[np.argsort(lot[negatives])]
+            negatives = negatives[np.argsort(draw[negatives])]
             for m in NEGATIVES:
-                count = min(_ASKED // (1 + m), len(liked), len(negatives) // m)
+                count = min(_ASKED // (1 + m), len(positives), len(negatives) // m)
                 if not count:
                     continue
-                asked = np.concatenate([negatives[: m * count], liked[:count]])
-                positive = np.arange(len(asked)) >= m * count
+                asked = np.concatenate([negatives[: m * count], positives[:count]])
+                is_positive = np.arange(len(asked)) >= m * count
                 worth = share[row - start, asked]
-                accepted = answers(worth, positive)
-                total[m] += np.array([(accepted & positive).sum(), count])
-                over = worth[positive][:, None] - worth[~positive][None, :]
-                ordered[m].append(float((over > 0).mean() + 0.5 * (over == 0).mean()))
+                is_accepted = answers(worth, is_positive)
+                total[m] += np.array([(is_accepted & is_positive).sum(), count])
+                aucs[m].append(_auc(worth, is_positive))
     acceptances = {}
-    for m in (m for m in NEGATIVES if ordered[m]):
-        n_accepted, positives = total[m].tolist()
-        accuracy = 1 - 2 * (positives - n_accepted) / ((1 + m) * positives)
-        acceptances[m] = Acceptance(
-            accuracy, n_accepted / positives, float(np.mean(ordered[m])), len(ordered[m])
-        )
+    for m in (m for m in NEGATIVES if aucs[m]):
+        n_accepted, n_positives = total[m].tolist()
+        n_asked = (1 + m) * n_positives
+        # For each rejected positive, one negative is accepted, so there are two wrong answers.
+        accuracy = 1 - 2 * (n_positives - n_accepted) / n_asked
+        acceptances[m] = Acceptance(accuracy, n_accepted / n_positives, float(np.mean(aucs[m])), len(aucs[m]))
     return acceptances
+
+
+def _auc(worth: Floats, is_positive: Bools) -> float:
+    """Share of pairs in the right order; ties count half."""
+    difference = worth[is_positive][:, None] - worth[~is_positive][None, :]
+    return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
 
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # quantiles that the tables show
@@ -158,6 +162,7 @@ def _taken(cut: Cut) -> Floats:
 
 
 def _figures(cut: Cut, sizes: Ints, mass: Floats) -> dict[str, float]:
+    """Quantiles of session sizes and popularity, and genre shares."""
     figures = {"session_size_mean": float(sizes.mean())}
     of_sizes = ("session_size", sizes, np.ones(len(sizes)))
     of_items = ("popularity", _popularity(cut), mass)

@@ -29,7 +29,7 @@ from rimsim.scenarios.report.tables import pivoted, signed
 from rimsim.scenarios.runs.store import RunFolder
 
 BESTSELLERS = "popularity"  # name of the popularity baseline, which recommends the items that most users took
-# Λ counts as calibrated if the ratio of predicted to actual events lies in this interval.
+# λ counts as calibrated if the ratio of predicted to actual events lies in this interval.
 _CALIBRATED = (0.8, 1.25)
 _ACROSS = 2  # largest number of panels side by side
 # Sentences on what may be concluded, and on what may not be concluded.
