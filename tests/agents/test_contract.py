@@ -12,7 +12,12 @@ from rimsim.market import Slates
 from rimsim.measures import mean_weight, position_weights
 from rimsim.testing import AgentTests
 
-OPTIONS = ("rim-dual(spend=False)", "rim-feedback(closing=0)", "rim-resolve(every=20)", "entropic-dual(gain=0)")
+OPTIONS = (
+    "rim-dual(spend=False)",
+    "rim-feedback(closing=0)",
+    "rim-resolve(every=20)",
+    "entropic-dual(gain=0)",
+)
 
 
 class TestBuiltIn(AgentTests):

@@ -201,7 +201,13 @@ def test_compare_and_sweep_take_the_default_agents_of_their_scenario(tmp_path):
     assert run.agents == ["relevance", "flat-budget", "rim-dual", "rim-feedback", "offline-match", "random"]
     grid = {"arrivals.kind": ["broadcast", "clones"]}
     sweep(config, grid, seeds=1, out=tmp_path / "many", workers=1, certify=False)
-    assert load_run(tmp_path / "many").agents == ["relevance", "flat-budget", "rim-dual", "rim-feedback", "random"]
+    assert load_run(tmp_path / "many").agents == [
+        "relevance",
+        "flat-budget",
+        "rim-dual",
+        "rim-feedback",
+        "random",
+    ]
 
 
 def test_thresholds_and_fields_have_options_where_they_were_missing(capsys):
