@@ -32,8 +32,8 @@ class RimDual:
     campaigns end in the same way. An item is not shown if its next exposure could exceed a cap. For hard requirements,
     a guard shows items that later arrivals could not deliver.
 
-    Without ``spend``, all prices stay fixed for the whole round, and arrivals may come in any order. The agent then
-    does not count its exposures. So an item can get no exposure or far too much, and a cap can be exceeded.
+    Without ``spend``, as published, all prices stay fixed for the round, and arrivals may come in any order. The agent
+    then does not count its exposures. So an item can get no exposure or far too much, and a cap can be exceeded.
 
     Args:
         tol: Relative gap at which the price solver stops.
