@@ -1,3 +1,4 @@
+from .budget import FlatBudget as FlatBudget
 from .contract import Agent as Agent
 from .contract import Capabilities as Capabilities
 from .contract import LearningAgent as LearningAgent

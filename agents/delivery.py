@@ -1,4 +1,4 @@
-"""Slates at prices that adapt to delivery."""
+"""Slates at prices that follow delivery."""
 
 from __future__ import annotations
 
@@ -47,17 +47,19 @@ class PacedAgent:
 
 
 class Delivery:
-    """Serves arrivals in order, with prices that adapt to delivery.
+    """Serves arrivals in order, with prices that follow delivery.
 
     If requirements are hard, a guard shows items whose exposures later arrivals could not deliver. Call :meth:`pace` at
-    least once per round, and :meth:`serve` for every batch. ``gain`` is g, the relative step of prices. ``closing`` is
-    δ, the share of the round over which late corrections are spread; 0 keeps the gain constant.
+    least once per round, and :meth:`serve` for every batch. ``gain`` is g, the relative step of prices; 0 keeps prices
+    fixed. ``closing`` is δ, the share of the round over which late corrections are spread; 0 keeps the gain constant.
+    If ``spend`` is true, the bonus of each requirement ends when the requirement is met.
     """
 
-    def __init__(self, view: RoundView, gain: float, closing: float) -> None:
+    def __init__(self, view: RoundView, gain: float, closing: float, *, spend: bool = False) -> None:
         self._view = view
         self._gain = gain
         self._closing = closing
+        self._spend = spend
         self._table = RowTable.of(view)
         rows = self._table.rows
         self._m = len(view.required)
@@ -83,6 +85,16 @@ class Delivery:
         delivery._start(solved_rows(view, delivery._table, tol)[0])
         return delivery
 
+    @classmethod
+    def budgeted(cls, view: RoundView, price: Floats) -> Delivery:
+        """Delivery with fixed prices, whose bonuses end at the floors.
+
+        ``price`` has the prices of the requirements of a :class:`RowTable`.
+        """
+        delivery = cls(view, gain=0.0, closing=0.0, spend=True)
+        delivery._start(price)
+        return delivery
+
     def pace(self, price: Floats) -> None:
         """Restart pacing of the remaining requirements from given item prices."""
         self._start(np.concatenate([price, self.prices[self._m :]]))
@@ -95,9 +107,10 @@ class Delivery:
         early = EARLY if view.hard else 0.0
         due_in = np.maximum(self._clock.expected * (1.0 - early) - self._since, 1.0)
         max_exposure = np.maximum(table.max_exposure - self.delivered[self._m :], 0.0)
+        missing = np.maximum(self._required - self.delivered, 0.0)
         pacing = Pacing.of(
             price,
-            np.maximum(self._required - self.delivered, 0.0),
+            missing,
             np.concatenate([np.full(self._m, due_in[-1]), due_in[self._column]]),
             gain=self._gain,
             closing=self._closing,
@@ -117,6 +130,7 @@ class Delivery:
             first=table.first,
             item=table.item,
             column=self._column,
+            budget=missing if self._spend else np.zeros(0),
         )
 
     @property

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from rimsim.agents.guard import NOTHING
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.renamed import warn_renamed
@@ -24,6 +25,9 @@ class Pacing(NamedTuple):
     where h = 1 / (1 − t/T + closing), or 1 if ``closing`` is 0. From t = T on, the whole requirement is due. The price
     of an item is the price of its floor plus the prices of all other requirements that contain it and for which the
     arrival counts.
+
+    With a ``budget``, the bonus of a requirement is spent when its exposures reach the budget: its price is then 0, or
+    the price of its cap.
     """
 
     start_price: Floats
@@ -46,6 +50,8 @@ class Pacing(NamedTuple):
     """Items of the rows, row after row."""
     column: Ints = _NONE
     """(G,) audience of each row; the last one is the whole round."""
+    budget: Floats = np.zeros(0)
+    """(M + G,) exposures since pacing began at which each bonus ends; empty: bonuses never end."""
 
     @classmethod
     def of(
@@ -150,6 +156,10 @@ def move_prices(
             cap_price = max(max(start_price, 0.0) + excess, 0.0)
         low = min(start_price, 0.0)
         price[row] = cap_price - bonus_of(low, rates[row], step, cost, now, factor, delivered)
+    budgets = pacing.budget
+    for row in range(len(budgets)):
+        if price[row] < 0.0 and exposure[row] - before[row] > budgets[row] - NOTHING:
+            price[row] = -0.0
 
 
 @compiled_part

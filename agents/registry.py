@@ -34,7 +34,7 @@ class AgentEntry(NamedTuple):
 
 
 # Each two colours can be told apart by readers with normal sight, deuteranopia or protanopia: CIEDE2000 is at least 13,
-# and at least 22 among relevance, rim-dual, rim-feedback, random and oracle. ("#5f248d", "h") is free.
+# and at least 22 among relevance, rim-dual, rim-feedback, random and oracle.
 ENTRIES: Mapping[str, AgentEntry] = {
     "random": AgentEntry("exploration", "Random", "bound", 0, ("#949494", "<"), 8),
     "popularity": AgentEntry("ranking", "PopularityAgent", "bound", 0, ("#62b578", "X"), 7),
@@ -42,6 +42,7 @@ ENTRIES: Mapping[str, AgentEntry] = {
     "rim-dual": AgentEntry("rim_dual", "RimDual", "guarantor", 3, ("#efa71b", "s"), 2),
     "rim-feedback": AgentEntry("rim_feedback", "RimFeedback", "guarantor", 1, ("#be4105", "D"), 3),
     "rim-resolve": AgentEntry("rim_resolve", "RimResolve", "guarantor", 2, ("#8e7563", "v"), 4),
+    "flat-budget": AgentEntry("budget", "FlatBudget", "guarantor", 5, ("#5f248d", "h"), 11),
     "rim-ucb": AgentEntry("rim_ucb", "RimUCB"),
     "entropic-dual": AgentEntry("entropic_dual", "EntropicDual", "guarantor", 4, ("#5d0840", "P"), 5),
     "p-mmf": AgentEntry("p_mmf", "PMMF"),

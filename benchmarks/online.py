@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 AGENTS = (
     "relevance",
     "random",
+    "flat-budget",
     "rim-dual",
+    "rim-dual(spend=False)",
     "rim-feedback",
     "rim-feedback(closing=0.05)",
     "rim-feedback(gain=1.0,closing=0)",

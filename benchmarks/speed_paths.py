@@ -45,11 +45,8 @@ class _KeptPrices(RimDual):
     """``rim-dual`` whose prices are solved in the first round and kept: what is timed is serving by them."""
 
     def begin_round(self, view: RoundView) -> None:
-        """Solve once; later rounds bring their key alone."""
-        if hasattr(self, "item_price"):
-            self._slate = view.k
-            self._key = view.key
-        else:
+        """Solve in the first round alone."""
+        if not hasattr(self, "item_price"):
             super().begin_round(view)
 
 
@@ -177,7 +174,7 @@ def engine(
     config: ScenarioConfig, name: str, rounds: int, watch: AbstractContextManager[Any] | None = None
 ) -> list[Played]:
     """Rounds of the batch engine; prices and the ends of rounds are timed apart."""
-    agent: Agent = _KeptPrices() if name == "rim-dual" else make_agent(name)
+    agent: Agent = _KeptPrices(spend=False) if name == "rim-dual" else make_agent(name)
     market = Market(config)
     played = []
     while market.round < rounds and not market.done:

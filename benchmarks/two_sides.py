@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CELLS = [(truth, model) for model in ("bag-visits", "ease-visits") for truth in ("factors", "bag")]
-AGENTS = ["relevance", "rim-dual", "rim-feedback", "random"]
+AGENTS = ["relevance", "rim-dual(spend=False)", "rim-feedback", "random"]
 BETAS = (0.1, 0.5, 0.8)
 THRESHOLDS = (0, 1, 2)
 PLAIN = ["--frozen", "none", "--no-certificate", "--workers", "1"]

@@ -32,7 +32,7 @@ from rimsim.measures import mean_interval, paired_difference
 SMALL = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
 SAVED = Path(os.environ.get("RIMSIM_PPO", "ppo-rimsim.zip"))
 """Where the policy is kept; opened by ``learnt`` alone, which is code of this file and none of rimsim's."""
-AGENTS = ("random", "relevance", "rim-dual", "rim-feedback", "rim-resolve", "oracle")
+AGENTS = ("random", "relevance", "rim-dual(spend=False)", "rim-feedback", "rim-resolve", "oracle")
 
 
 class Training(gymnasium.Wrapper):

@@ -145,7 +145,7 @@ def test_a_short_market_is_the_same_on_a_device(scenario, saved, device, name):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", ["relevance", "rim-dual"])
+@pytest.mark.parametrize("name", ["relevance", "rim-dual(spend=False)"])
 def test_scores_stay_on_the_device_until_the_slates(scenario, saved, device, name):
     """While a round is served, no fetch is larger than a block of slates; the watch itself is tried on the CPU."""
     market = Market(scenario, model=load(saved, device))

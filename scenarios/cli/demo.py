@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios import Run
 
-_AGENTS = ("relevance", "rim-dual", "rim-feedback", "random")
+_AGENTS = ("relevance", "flat-budget", "rim-dual", "rim-feedback", "random")
 _LOOP = "closed-loop"
 _REPLAY = "online-match"
 _QUICK = "quick"

@@ -282,6 +282,8 @@ def undelivered_sentence(
     )
     if hard:
         return f"{text}, although the guarantees are hard"
+    if agent.startswith("flat-budget"):  # its prices are far from −c, but a multiple of c
+        return f"{text}. Its bonus is too small: raise the option `bonus`, or `exposure.cost`"
     if since is None or at_bound < _NEGLIGIBLE:
         return (
             f"{text}. Few prices are at their limit −c, so a higher `exposure.cost` would not help. The picture "

@@ -21,7 +21,7 @@ from rimsim.tracking import event_folder
 
 REVEALED = ("truth",)
 """Names of facts that are hidden from agents, but can be written."""
-_DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
+_DEFAULT = ("relevance", "flat-budget", "rim-dual", "rim-feedback", "random")
 
 
 def default_agents(config: ScenarioConfig) -> tuple[str, ...]:

@@ -12,7 +12,12 @@ from rimsim.market import Slates
 from rimsim.measures import mean_weight, position_weights
 from rimsim.testing import AgentTests
 
-OPTIONS = ("rim-feedback(closing=0)", "rim-resolve(every=20)", "entropic-dual(gain=0)")
+OPTIONS = (
+    "rim-dual(spend=False)",
+    "rim-feedback(closing=0)",
+    "rim-resolve(every=20)",
+    "entropic-dual(gain=0)",
+)
 
 
 class TestBuiltIn(AgentTests):
@@ -160,9 +165,9 @@ class _Ordered(Relevance):
 
 
 class _Positive(RimDual):
-    def begin_round(self, view):
-        super().begin_round(view)
-        self.item_price = -self.item_price
+    @property
+    def item_price(self):
+        return -super().item_price
 
 
 class _Rounds(Relevance):

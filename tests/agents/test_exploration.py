@@ -42,7 +42,7 @@ def test_identical_states_are_spread_over_the_items():
     """Clones without history get many different slates from frozen prices, not all one."""
     arrivals = ArrivalsConfig(per_round=300, max_visits=1, history="none")
     market = Market(small_scenario(rounds=1, arrivals=arrivals))
-    agent = make_agent("rim-dual")
+    agent = make_agent("rim-dual(spend=False)")
     play_round(market, agent)
     ledger = market.closed[0].ledger
     assert measures.coverage(ledger.exposure(market.n_items)) > 3 * 5 / market.n_items

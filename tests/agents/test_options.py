@@ -30,6 +30,7 @@ def test_agents_that_are_none_are_refused(text, message):
 
 @cases(
     "agent option default ends beyond",  # the ends of its range, and values beyond them
+    ("flat-budget", "bonus", 0.3, (0.0, 10.0), (-1e-9,)),
     ("rim-dual", "tol", 1e-3, (1e-9, 10.0), (0.0,)),
     ("rim-feedback", "gain", 0.1, (1e-9, 10.0), (0.0,)),
     ("rim-feedback", "tol", 1e-3, (1e-9, 1.0), (0.0,)),

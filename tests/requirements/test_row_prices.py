@@ -91,7 +91,7 @@ def test_the_optimum_in_hindsight_keeps_promises(unit):
 def test_frozen_prices_of_rows_move_slates():
     """Prices of rows that are solved once bring groups and campaigns more than they get without."""
     config = priced(most=None)
-    agent, market = markets.played_by("rim-dual", config)
+    agent, market = markets.played_by("rim-dual(spend=False)", config)
     assert missed(market.closed) < 0.7 * missed(markets.played(config).closed)
     assert (agent.row_price <= 0).all()
 

@@ -184,13 +184,13 @@ def test_help_tells_the_defaults_that_are_taken():
 
 
 def test_the_default_agents_of_a_scenario_include_the_agent_of_its_name():
-    """A scenario's namesake takes part without being asked for; clones and replays have the same four agents."""
+    """A scenario's namesake takes part without being asked for; clones and replays have the same five agents."""
     for name in records.scenario_names():
         chosen = default_agents(records.find_scenario(name))
         assert ("offline-match" in chosen) == (name in {"offline-match", "user-rec"})
         assert ("user-rec" in chosen) == (name == "user-rec")
-    four = ("relevance", "rim-dual", "rim-feedback", "random")
-    assert default_agents(small_scenario()) == default_agents(small_replay()) == four
+    five = ("relevance", "flat-budget", "rim-dual", "rim-feedback", "random")
+    assert default_agents(small_scenario()) == default_agents(small_replay()) == five
 
 
 def test_compare_and_sweep_take_the_default_agents_of_their_scenario(tmp_path):
@@ -198,10 +198,16 @@ def test_compare_and_sweep_take_the_default_agents_of_their_scenario(tmp_path):
     arrivals = records.ArrivalsConfig(kind="broadcast", per_round=20)
     config = small_broadcast(rounds=1, arrivals=arrivals, exposure=records.ExposureConfig(beta=0.5))
     run = compare(config, seeds=1, out=tmp_path / "one", workers=1, certify=False)
-    assert run.agents == ["relevance", "rim-dual", "rim-feedback", "offline-match", "random"]
+    assert run.agents == ["relevance", "flat-budget", "rim-dual", "rim-feedback", "offline-match", "random"]
     grid = {"arrivals.kind": ["broadcast", "clones"]}
     sweep(config, grid, seeds=1, out=tmp_path / "many", workers=1, certify=False)
-    assert load_run(tmp_path / "many").agents == ["relevance", "rim-dual", "rim-feedback", "random"]
+    assert load_run(tmp_path / "many").agents == [
+        "relevance",
+        "flat-budget",
+        "rim-dual",
+        "rim-feedback",
+        "random",
+    ]
 
 
 def test_thresholds_and_fields_have_options_where_they_were_missing(capsys):

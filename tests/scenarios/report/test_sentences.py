@@ -157,6 +157,8 @@ def test_prices_at_the_bound_are_counted_over_guaranteed_items():
         said = sentences.undelivered_sentence(agent, 0.2, 0.0, None, unit="shown", hard=False)
         assert "a higher `exposure.cost` would not help" in said
         assert "raise" not in said
+    flat = sentences.undelivered_sentence("flat-budget(bonus=0.1)", 0.2, 0.0, None, unit="shown", hard=False)
+    assert "raise the option `bonus`, or `exposure.cost`" in flat
     assert "do not follow" not in said
     assert "hard" in sentences.undelivered_sentence("rim-feedback", 0.2, 0.0, None, unit="shown", hard=True)
 
