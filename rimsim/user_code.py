@@ -89,13 +89,16 @@ def _own(module: Any, of: type | None) -> list[str]:
     """Names of instances of ``of``, or of classes and functions."""
     if of is not None:
         return [key for key, value in vars(module).items() if isinstance(value, of)]
-    offered = getattr(module, "__all__", None)
-    return [
-        key
-        for key, value in vars(module).items()
-        if (inspect.isclass(value) or inspect.isfunction(value))
-        and (key in offered if offered is not None else value.__module__ == module.__name__)
-    ]
+    public_names = getattr(module, "__all__", None)
+    if public_names is not None:  # a package may import its names on first use, so that its variables lack them
+        members = {name: getattr(module, name, None) for name in public_names}
+    else:
+        members = {
+            name: value
+            for name, value in vars(module).items()
+            if getattr(value, "__module__", None) == module.__name__
+        }
+    return [name for name, value in members.items() if inspect.isclass(value) or inspect.isfunction(value)]
 
 
 @contextmanager
