@@ -36,6 +36,8 @@ class Agent(Protocol):
     * ``needs_items = True``: ``view.items`` then holds the catalogue, with titles and genres,
     * ``needs_history = True``: ``arrivals.history`` then has each visitor's consumptions and their times,
     * ``needs_truth = True``, for agents that give bounds: ``arrivals.true_intensity`` is then filled in,
+    * ``needs_item_factor = True``, for agents that give bounds: ``view.item_factor`` and
+      ``arrivals.opening_intensity`` are then filled in,
     * ``needs_future = True``, for agents that give bounds: ``view.audience`` then holds the states of the coming round,
     * ``keeps_promises = True``, if it keeps guarantees of groups, campaigns and caps (``view.promises``); a run lists
       the agents that do not keep them,

@@ -1,4 +1,4 @@
-"""Agents by one score: ``relevance``, ``popularity``, oracles."""
+"""Agents by one score: ``relevance``, ``popularity``, ``informed``, oracles."""
 
 from __future__ import annotations
 
@@ -54,6 +54,53 @@ class PopularityAgent:
 
 
 Popularity = PopularityAgent
+
+
+class Informed:
+    """Ranks by the opening model, times true effects of items.
+
+    The *true effect* of an item, as a factor, is the ratio of two sums over the arrivals of the round that may be shown
+    the item. The numerator is the sum of true intensities λ*(x)·p*(y|x). The denominator is the sum of the intensities
+    λ(x,y) of the model with which the platform opened. A platform estimates the same ratio, consumptions over predicted
+    consumptions, from the arrivals to whom it showed the item. If the model is exact up to a worth of items that the
+    log hides, the true effect is this worth.
+
+    The agent is the ceiling of learning one effect per item. It does not use the present model, because a ceiling must
+    not depend on what the platform has learned.
+    """
+
+    name = "informed"
+    order_free = True
+    barrier_every = None
+    needs_item_factor = True
+
+    def begin_round(self, view: RoundView) -> None:
+        """Read the length of slates, and true effects of items.
+
+        Raises:
+            AgentError: If the market does not reveal the true effects.
+        """
+        if view.item_factor is None:
+            raise AgentError(
+                f"{self.name}: this agent uses true effects of items, which the market does not reveal. Make the "
+                "market with Market(needs=Needs(item_factor=True))"
+            )
+        self._slate = view.k
+        self._factor = torch.from_numpy(view.item_factor.astype("float32"))
+
+    def act(self, arrivals: Arrivals) -> SlateLike:
+        """The k best items of each arrival.
+
+        Raises:
+            AgentError: If the arrivals lack the intensities of the opening model.
+        """
+        if arrivals.opening_intensity is None:
+            raise AgentError(
+                f"{self.name}: the arrivals lack opening_intensity. Make the market with "
+                "Market(needs=Needs(item_factor=True))"
+            )
+        value = arrivals.opening_intensity * self._factor.to(arrivals.opening_intensity.device)
+        return top_k(value, arrivals.admissible, self._slate)
 
 
 class Oracle:

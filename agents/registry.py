@@ -53,6 +53,7 @@ ENTRIES: Mapping[str, AgentEntry] = {
     "user-rec": AgentEntry("plans", "UserRec"),
     "oracle": AgentEntry("ranking", "Oracle", "bound", 0, ("#000000", "*"), 9),
     "state-oracle": AgentEntry("ranking", "StateOracle", "bound"),
+    "informed": AgentEntry("ranking", "Informed", "bound"),
     "hindsight": AgentEntry("plans", "Hindsight", "bound", 0, ("#585858", "p"), 10),
 }
 """Name of an agent → its entry. No class is imported here, so that reports of finished runs load no torch."""

@@ -403,6 +403,11 @@ class PlatformConfig:
     """consumed: learn from consumptions only. impressions: also fit a layer over λ(x,y) to all shown items, taken
     or not. ips: weight each consumption by its inverse propensity, if the agent has one.
     """
+    calibrate_opening: bool = True
+    """impressions: multiply λ(x,y) of the warm-up model by a factor that depends on the length of the visitor's
+    history and is fitted to held-out sessions of the warm-up log. At its first retraining, the platform replaces this
+    factor by the layer that it learns.
+    """
     ips_clip: float = Field(default=10.0, gt=1, le=LARGEST)
     """ips: maximum weight, as a multiple of the mean weight."""
     calibration: Literal["cross-fitted", "seen"] = "cross-fitted"

@@ -105,8 +105,20 @@ class ImpressionLayer:
         """Layer that changes nothing: a = 0, b = 1, δ = 0."""
         return cls(np.zeros(len(KNOTS)), np.ones(len(KNOTS)), np.zeros(n_items))
 
+    @cached_property
+    def only_scales(self) -> bool:
+        """True if all items of a state get one factor."""
+        return bool((self.slope == 1.0).all()) and not self.item.any()
+
+    def scale(self, history: Ints) -> Floats:
+        """(n,) factors exp(a) of states, after given numbers of events."""
+        return np.exp(np.interp(np.log1p(history), KNOTS, self.level))
+
     def apply_(self, intensity: torch.Tensor, history: Ints) -> torch.Tensor:
         """Intensities λ' after the layer, written over λ."""
+        if self.only_scales:  # zeros stay, and so does each bit of a ratio of two items
+            scale = torch.from_numpy(self.scale(history).astype(np.float32)).to(intensity.device)
+            return intensity.mul_(scale[:, None])
         place = np.log1p(history)
         level, slope, item = (
             torch.from_numpy(part.astype(np.float32)).to(intensity.device)

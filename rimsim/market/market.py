@@ -13,6 +13,7 @@ from rimsim.arrays import NEVER, Bools, Floats, Ints, seconds, ticks
 from rimsim.config import ScenarioConfig, Seeds, at_seed
 from rimsim.errors import ArrivalsError, MarketError
 from rimsim.intensity.contract import IntensityModel
+from rimsim.intensity.impressions import layer_of
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar, checked_schedule
 from rimsim.market.closed_round import ClosedRound
 from rimsim.market.consumers.contract import Consumer, World
@@ -20,6 +21,7 @@ from rimsim.market.controls import Control, require_controllable
 from rimsim.market.examination import require_uniform
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.ledger import Ledger
+from rimsim.market.opening import calibrated, warm_model
 from rimsim.market.past_round import PastRound
 from rimsim.market.platform import Platform, session_scores
 from rimsim.market.providers import Offer, Provider, RoundOutcome, is_fixed, make_providers
@@ -53,7 +55,6 @@ from rimsim.market.world import (
     initial_model,
     plugs_of,
     read_log,
-    warm_model,
     weights_of,
     world_of,
 )
@@ -135,7 +136,9 @@ class Market:
         self.done = False
         self._shared = shared_scores(self.world) if is_shared and not self._has_given_model else None
         delay = delay_ticks(config.consumer.delay)
-        self._context = RoundContext(self.world, self.consumer, self.seeds.choice, delay, self._shared)
+        self._context = RoundContext(
+            self.world, self.consumer, self.seeds.choice, delay, self._shared, self.platform.model
+        )
         self._logged_past = LoggedPast.of(self.world.past, empty=config.arrivals.history == "none")
         self._requirements = ScenarioRequirements(
             self.config, self.world.campaign_tables, self.seeds.arrivals
@@ -162,7 +165,7 @@ class Market:
         config = self.config
         if model is None:
             seed = self.seeds.model
-            model = warm_model(config, seed) if is_shared else initial_model(config, self.world.past, seed)
+            model = warm_model(config, seed) if is_shared else self._own_warm_model(seed)
         if control is not None:
             require_controllable(config, self.arrivals, self.providers, "a control")
         return Platform(
@@ -175,6 +178,11 @@ class Market:
             control=control,
             keeps_users=self.arrivals.keeps_users,
         )
+
+    def _own_warm_model(self, seed: int) -> IntensityModel:
+        """Opening model in a world that is not shared."""
+        model = initial_model(self.config, self.world.past, seed)
+        return calibrated(self.config, self.world, self.consumer, model, seed)
 
     @property
     def model(self) -> IntensityModel:
@@ -255,6 +263,7 @@ class Market:
             promises=requirements.table,
             delivered=self.open.delivered,
             confidence=self.platform.confidence,
+            item_factor=None if self.open.item_factor is None else self.open.item_factor.copy(),
             items=self.world.log.items.copy() if self.needs.items else None,
         )
 
@@ -368,7 +377,11 @@ class Market:
         )
         stay = self.arrivals.keeps_users and past
         histories = past[-1].histories if stay else Histories(schedule, self._logged_past)
-        return OpenRound(plan, self._context, histories, self.model, self._env, self.platform.log_counts)
+        opened = OpenRound(plan, self._context, histories, self.model, self._env, self.platform.log_counts)
+        if self.needs.item_factor:
+            coming_round = PastRound(self.round, schedule, opened.foreseen_histories())
+            opened.note_item_factor(self._states_of(coming_round, always(self._context.opening_model)))
+        return opened
 
     def _close_if_served(self) -> None:
         """Close the round after its last arrival."""
@@ -452,7 +465,7 @@ class Market:
 
     def _median_score(self) -> float:
         """Median over warm-up states of the k-th largest λ(x,y)."""
-        model = self.model
+        model, _ = layer_of(self.model)  # so c does not depend on the calibration of the opening model
         median = partial(median_kth_score, self._past_states, model, self.config.slate)
         return (
             median()

@@ -275,9 +275,9 @@ def session_scores(
     def models() -> tuple[IntensityModel, ...]:
         recent = past_log.time >= starts[0]
         held = fold_of(seed, past_log.user)
-        base, _ = layer_of(model)
+        base, layer = layer_of(model)
         logs = (past_log.rows(~(recent & (held == fold))) for fold in (0, 1))
-        return tuple(initial_model(config, log, seed, base) for log in logs)
+        return tuple(laid_over(initial_model(config, log, seed, base), layer) for log in logs)
 
     fold_models = models if crossed and len(rows) else always(model)
     return StateScores(past, fold_models, release, device_of(model), seed)

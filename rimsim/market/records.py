@@ -122,6 +122,8 @@ class Needs:
     """Need for ``RoundView.items``, the catalogue with titles and genres."""
     history: bool = False
     """Need for ``Arrivals.history``, the items that each visitor has consumed, with times."""
+    item_factor: bool = False
+    """``RoundView.item_factor`` and ``Arrivals.opening_intensity``; for bounds, not for contestants."""
 
     @classmethod
     def of(cls, *agents: object) -> Self:
@@ -165,6 +167,8 @@ class Arrivals:
     audience."""
     history: UserStates | None = None
     """Consumptions of each visitor that the platform knows. Only agents that declare ``needs_history`` get them."""
+    opening_intensity: torch.Tensor | None = None
+    """(n, M) float32 λ(x,y) of the platform's opening model; only for agents that declare ``needs_item_factor``."""
 
     def __len__(self) -> int:
         return len(self.id)
@@ -247,6 +251,12 @@ class RoundView:
     confidence: Floats | None = None
     """(M,) shape of the gamma distribution that describes the platform's belief about each item's worth. The relative
     standard deviation of the belief is 1/√shape. None if the platform learns no item effects from impressions."""
+    item_factor: Floats | None = None
+    """(M,) true effect of each item, as a factor; only for agents that declare ``needs_item_factor`` (bounds).
+
+    Over the arrivals of the round that can be shown the item, the factor is the sum of true intensities divided by the
+    sum of the intensities of the model with which the platform opened. All states are those at the round's beginning.
+    """
     items: pd.DataFrame | None = None
     """Table :attr:`rimsim.data.EventLog.items` with M rows. Only agents that declare ``needs_items`` get it."""
 

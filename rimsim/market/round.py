@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import simpy
+import torch
 from numpy.typing import NDArray
 
 from rimsim import rng
-from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, seconds
+from rimsim.arrays import Array, Bools, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig
 from rimsim.errors import AgentError, MarketError
 from rimsim.evaluation import DecayEstimate
@@ -32,7 +33,7 @@ from rimsim.market.consumers.contract import (
     response_of,
     true_intensity_of,
 )
-from rimsim.market.consumers.preference import TruthScores
+from rimsim.market.consumers.preference import RoundTruths, TruthScores
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.ledger import Ledger
 from rimsim.market.past_round import PastRound
@@ -42,6 +43,7 @@ from rimsim.market.records import (
     Needs,
     Response,
     Schedule,
+    ScoredStates,
     Slates,
     emptied,
     require_numbers,
@@ -117,6 +119,8 @@ class RoundContext:
     """Number of ticks until a consumption is known, in addition to the tick that always passes."""
     shared: SharedScores | None
     """Scores that the world's markets share; None if the market has a model or a plug of its own."""
+    opening_model: IntensityModel
+    """Model with which the platform opened, before any retraining."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +157,8 @@ class OpenRound:
         """All exposures and consumptions so far."""
         self.queue = ArrivalQueue(schedule, env)
         """Arrivals that come, wait for a slate, or are served."""
+        self.item_factor: Floats | None = None
+        """(M,) true effect of each item, as a factor; None unless :meth:`note_item_factor` was called."""
         self._rescale = rescale_of(model)
         self._world = context.world
         self._consumer = context.consumer
@@ -163,6 +169,7 @@ class OpenRound:
         self._keys = rng.bits(context.choice_seed, rng.Purpose.CHOICE, schedule.id)
         self._user = schedule.user[schedule.slot]
         self._n_events_at_opening = int(histories.events.size[0])
+        self._truths = self._new_truths()
         self._columns = self._columns_of_serving()
         self._foreseen: Histories | None = None
         self._known = histories
@@ -171,23 +178,24 @@ class OpenRound:
         if self._can.exogenous:
             self._foreseen = self.foreseen_histories()
             self._known = self._foreseen
-        scorer = Scorer(model, self._known, plan.release, self._device)
-        scorer.encode(schedule.start)
-        self._scores: ArrivalScores | None = self._scores_of_arrivals(scorer, model, context.shared)
-        self._truth: TruthScores | None = None
-        """Scores under the truth; None before it is asked."""
+        self._release = plan.release
+        self._scores: ArrivalScores | None = self._scores_of_arrivals(model, context.shared)
+        self._opening_model = context.opening_model
+        self._is_opening_model = model is context.opening_model
+        self._opening_scores: ArrivalScores | None = None
+        """Scores under the opening model; None before they are asked for, or if that model serves the round."""
         self._reported: _Reported | None = None
         self._best: BestValues | None = None
         self._law = self._law_of_responses()
         self._n_dropped = 0
         """Row before which the scores of served arrivals have been dropped."""
 
-    def _scores_of_arrivals(
-        self, scorer: Scorer, model: IntensityModel, shared: SharedScores | None
-    ) -> ArrivalScores:
+    def _scores_of_arrivals(self, model: IntensityModel, shared: SharedScores | None) -> ArrivalScores:
         """Scores of the round's arrivals, before any is computed."""
         histories = self._known
         schedule = self.schedule
+        scorer = Scorer(model, histories, self._release, self._device)
+        scorer.encode(schedule.start)
         if not self._can.exogenous:
             return ArrivalScores(scorer, histories, schedule)
         if shared is None or self.number or len(schedule) * scorer.n_items > KEPT_CELLS:
@@ -262,6 +270,9 @@ class OpenRound:
         if needs.truth:
             true_intensity = true_intensity_of(self._consumer, self.visits(rows), len(self.exposure))
             true_intensity = true_intensity.to(self._device)
+        opening_intensity = None
+        if needs.item_factor:
+            opening_intensity = self._opening_intensity(rows, scores)
         history = None
         if needs.history:
             slots = self.schedule.slot[rows]
@@ -280,26 +291,47 @@ class OpenRound:
             capacity=None if self.capacity is None else self.capacity[rows],
             audiences=None if counted is None else counted[rows],
             history=history,
+            opening_intensity=opening_intensity,
         )
+
+    def _opening_intensity(self, rows: Ints, scores: ScoreRows) -> torch.Tensor:
+        """Intensities λ(x,y) of arrivals under the opening model."""
+        if not self._is_opening_model:
+            if self._opening_scores is None:
+                self._opening_scores = self._scores_of_arrivals(self._opening_model, None)
+            scores = self._opening_scores.rows(rows)
+        relevance, ground, _ = scores.tensors
+        return relevance * ground[:, None]
+
+    def note_item_factor(self, states: ScoredStates) -> None:
+        """Note true effects of items, from opening scores of arrivals."""
+        truths = self._new_truths()  # the round's own would keep the scores of all arrivals at once
+        n_items = len(self.exposure)
+        true_sum = np.zeros(n_items)
+        opening_sum = np.zeros(n_items)
+        for chunk in states:
+            visits = replace(self.visits(chunk.row), score=truths.of)
+            true = true_intensity_of(self._consumer, visits, n_items).cpu().double().numpy()
+            true_sum += (true * chunk.admissible.cpu().numpy()).sum(0)
+            opening_sum += chunk.intensity.cpu().double().numpy().sum(0)
+            truths.drop(chunk.row)
+        self.item_factor = np.divide(true_sum, opening_sum, out=np.ones(n_items), where=opening_sum > 0)
 
     def visits(self, rows: Ints) -> SlateVisits:
         """Arrivals as consumers see them."""
         return SlateVisits(
-            rows, self.schedule, self.histories, self._world, self._keys, self._popularity, self._true_scores
+            rows, self.schedule, self.histories, self._world, self._keys, self._popularity, self._truths.of
         )
 
-    def _true_scores(self, rows: Ints) -> tuple[Float32s, Float32s]:
-        """True scores of arrivals: p* and λ*."""
-        return self._truth_scores().of(rows)
+    def _new_truths(self) -> RoundTruths:
+        """True scores of the round's arrivals, before any is computed."""
+        return RoundTruths(self.histories, self.schedule, self._wait - 1, self._world.release)
 
     def _truth_scores(self) -> TruthScores:
-        if self._truth is None:
-            truth = self._world.truth
-            assert truth is not None  # noqa: S101  # a consumer that asks for scores needs a truth
-            self._truth = TruthScores.of_round(
-                truth, self.histories, self.schedule, self._wait - 1, self._world.release
-            )
-        return self._truth
+        """Scores under the world's own truth."""
+        truth = self._world.truth
+        assert truth is not None  # noqa: S101  # a consumer that asks for scores needs a truth
+        return self._truths.scores(truth)
 
     def serve(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
         """Show slates to waiting arrivals, and record consumptions.
@@ -356,8 +388,9 @@ class OpenRound:
     def _drop(self, rows: Ints) -> None:
         """Drop the scores of served arrivals."""
         self._open_scores.drop(rows)
-        if self._truth is not None:
-            self._truth.drop(rows)
+        self._truths.drop(rows)
+        if self._opening_scores is not None:
+            self._opening_scores.drop(rows)
 
     def _law_of_responses(self) -> Law | Hits | None:
         """Law by which compiled code responds; None if it cannot."""
@@ -508,7 +541,8 @@ class OpenRound:
         all_visits = self.visits(np.arange(len(self.schedule)))
         relevant = relevant_items(self._consumer, all_visits, len(self.exposure))
         self._scores = None
-        self._truth = None
+        self._opening_scores = None
+        self._truths = self._new_truths()
         self._reported = None
         self._foreseen = None
         self._known = self.histories

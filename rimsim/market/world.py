@@ -17,8 +17,6 @@ from rimsim.errors import ConfigError, MarketError
 from rimsim.intensity.contract import IntensityModel, ModelCapabilities
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make, shipped
-from rimsim.intensity.scores import require_steady
-from rimsim.intensity.states import UserStates
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar
 from rimsim.market.consumers import make_consumer
@@ -39,7 +37,6 @@ from rimsim.market.round import RoundTerms
 from rimsim.measures import position_weights
 from rimsim.requirements.rows import ScenarioRequirements
 from rimsim.system import single_thread
-from rimsim.user_code import files_of
 
 
 @lru_cache(maxsize=4)
@@ -231,18 +228,6 @@ def _truth(log: EventLog, past: EventLog, config: ScenarioConfig) -> Truth:
     return dataclasses.replace(
         fitted, item_bias=fitted.item_bias + hidden_bias(asked.hidden, events, met > 0)
     )
-
-
-@lru_cache(maxsize=8)
-def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
-    """Model fitted to a scenario's warm-up log."""
-    past = build_world(config).past
-    name = config.platform.model
-    model = initial_model(config, past, seed)
-    if files_of([name]):  # shipped models need no check, because tests check them
-        states = UserStates.of(past, np.arange(min(8, past.n_users)), build_world(config).opening)
-        require_steady(model, states, len(past), name)
-    return model
 
 
 def initial_model(

@@ -79,6 +79,7 @@ class AgentTests:
             row=np.arange(n, dtype=np.int64),
             true_intensity=torch.sqrt(relevance),
             capacity=np.where(np.arange(n) == 8, 0, self.k),
+            opening_intensity=relevance**2,
             history=self._histories(n) if Needs.of(self.make()).history else None,
         )
 
@@ -107,6 +108,7 @@ class AgentTests:
             calibration=_Chunks(self.arrivals(seed=1)),
             key=7,
             audience=_Chunks(arrivals),
+            item_factor=np.asarray(1 + item % 5, np.float64),
             items=pd.DataFrame({"id": item.astype(str), "title": "", "genres": genres}),
         )
 

@@ -14,7 +14,7 @@ from rimsim.data.session_logs import shown_name
 from rimsim.measures import FEW_SEEDS, MEASURES, late_means, late_of
 from rimsim.scenarios.report import tables
 from rimsim.scenarios.report.numbers import figure, per_cent
-from rimsim.scenarios.runs.arms import is_control
+from rimsim.scenarios.runs.arms import control_in, is_control
 from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import RunFolder
 
@@ -251,22 +251,43 @@ def undelivered_notes(run: RunFolder) -> list[str]:
 
 def calibration_by_visit(rounds: pd.DataFrame) -> pd.DataFrame:
     """Mean calibration in late rounds, by agent and visit type."""
-    late = late_means(rounds).groupby(["agent", "metric"], observed=True)["value"].mean().unstack()
-    return late.reindex(columns=["calibration_first", "calibration_returning"]).dropna()
+    return _by_visit(late_means(rounds))
+
+
+def _by_visit(values: pd.DataFrame) -> pd.DataFrame:
+    """Mean calibration by agent and visit type, where both exist."""
+    means = values.groupby(["agent", "metric"], observed=True)["value"].mean().unstack()
+    return means.reindex(columns=["calibration_first", "calibration_returning"]).dropna()
 
 
 def calibration_notes(rounds: pd.DataFrame) -> list[str]:
     """Warnings about platforms that overvalue one type of visit."""
-    notes = []
-    for name, (first, returning) in calibration_by_visit(rounds).iterrows() if len(rounds) else ():
-        # A control is left out: its platform prices no guarantee, so wrong predictions cost nothing.
-        if not is_control(str(name)) and max(first, returning) > MISCALIBRATED * min(first, returning):
-            notes.append(
-                f"warning: for each actual consumption, the platform of {name} predicted {figure(first)} on first "
-                f"visits and {figure(returning)} on returning visits (late rounds). Prices compare both, so part of a "
-                "guarantee's cost is an error of calibration"
-            )
-    return notes
+    if rounds.empty:
+        return []
+    late = calibration_by_visit(rounds)
+    # Other controls learn from slates of several models, and no guarantee is priced by their platforms.
+    is_judged = [control_in(str(name)) in {None, "frozen", "organic"} for name in late.index]
+    notes = [
+        _miscalibration(f"the platform of {name}", first, returning, "late rounds")
+        for name, (first, returning) in late[is_judged].iterrows()
+    ]
+    opening = _by_visit(rounds[rounds["round"] == 0])
+    if tables.last_round(rounds) > 0 and len(opening):  # all arms have the same model in round 0
+        name = tables.REFERENCE if tables.REFERENCE in opening.index else opening.index[0]
+        first, returning = opening.loc[[name]].to_numpy(np.float64)[0]
+        notes.append(_miscalibration(f"the opening model, as served by {name},", first, returning, "round 0"))
+    return [note for note in notes if note is not None]
+
+
+def _miscalibration(predictor: str, first: float, returning: float, period: str) -> str | None:
+    """Warning about two calibrations; None if they are close."""
+    if max(first, returning) <= MISCALIBRATED * min(first, returning):
+        return None
+    return (
+        f"warning: for each actual consumption, {predictor} predicted {figure(first)} on first visits and "
+        f"{figure(returning)} on returning visits ({period}). Prices compare both, so part of a guarantee's cost is "
+        "an error of calibration"
+    )
 
 
 def undelivered_sentence(

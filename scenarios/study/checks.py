@@ -197,9 +197,10 @@ def checked_frozen(
         usual = [text for text, agent in agents.items() if agent.name == REFERENCE]
         frozen = (usual or list(agents)[:1]) if config.platform.retrain and config.rounds > 1 else ()
     require_known("frozen: {} is not among the agents", frozen, agents)
-    if any(Capabilities.of(agents[text]).needs.truth for text in frozen):
+    needs = [Capabilities.of(agents[text]).needs for text in frozen]
+    if any(need.truth or need.item_factor for need in needs):
         raise ConfigError(
-            "frozen: an agent of this list uses the truth instead of the model, so it has no controls. "
+            "frozen: an agent of this list uses the truth instead of the platform's model, so it has no controls. "
             "Name other agents"
         )
     return tuple(frozen)

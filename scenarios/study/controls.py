@@ -16,10 +16,11 @@ from rimsim.market import World, build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.controls import AsLogged, Control, Shadowed, replica_seeds, require_controllable
 from rimsim.market.histories import LoggedPast
+from rimsim.market.opening import calibrated
 from rimsim.market.past_round import PastRound
 from rimsim.market.providers import make_providers
 from rimsim.market.state import KeptRounds
-from rimsim.market.world import initial_model
+from rimsim.market.world import initial_model, plugs_of
 from rimsim.scenarios.runs.arms import CONTROLS, Arm, is_done
 from rimsim.scenarios.runs.files import read_arrays, read_table, write_arrays
 from rimsim.scenarios.runs.progress import Report
@@ -137,9 +138,9 @@ def play_replica(
     """Simulate a copy of a market; return its training rounds."""
     seeds = dataclasses.replace(replica_seeds(Seeds.all(seed), replica), model=seed)
     playing = make_agent(agent)
-    market = market_for(
-        playing, config, seeds=seeds, world=world, model=initial_model(config, world.past, seeds.model)
-    )
+    _, consumer = plugs_of(config)
+    model = calibrated(config, world, consumer, initial_model(config, world.past, seed), seed)
+    market = market_for(playing, config, seeds=seeds, world=world, model=model)
     rounds = []
     for closed in closed_rounds(market, playing):
         rounds.append(closed.learnt)

@@ -14,8 +14,9 @@ from rimsim.agents.play import play
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.market import Market, Needs, build_world
 from rimsim.market.consumers.contract import true_intensity_of
+from rimsim.market.opening import warm_model
 from rimsim.market.slates import within_capacity
-from rimsim.market.world import own_places, warm_model
+from rimsim.market.world import own_places
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.arms import Arm, is_done
 from rimsim.scenarios.runs.checkpoint import mark_done

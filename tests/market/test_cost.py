@@ -52,7 +52,7 @@ def test_all_arms_rounds_and_seeds_share_one_cost(model):
 @pytest.mark.parametrize("model", MODELS)
 def test_the_cost_is_what_it_says(model):
     """It is ``exposure.cost`` times the median over the opening's states of the k-th best admissible intensity."""
-    platform = records.PlatformConfig(model=model, calibration="seen")
+    platform = records.PlatformConfig(model=model, calibration="seen", calibrate_opening=False)
     market = Market(small(model, platform=platform, exposure=records.ExposureConfig(cost=2.5)))
     best = []
     for chunk in market.round_view().calibration:

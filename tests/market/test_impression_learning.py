@@ -20,7 +20,7 @@ from rimsim.market.platform import cross_fitted
 from rimsim.market.scores.past import always
 from rimsim.market.world import examination_of
 
-LEARNER = PlatformConfig(model="als-hp", learning="impressions")
+LEARNER = PlatformConfig(model="als-hp", learning="impressions", calibrate_opening=False)
 
 
 def _small(kind, **changes):

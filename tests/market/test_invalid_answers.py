@@ -9,7 +9,7 @@ from rimsim.errors import AgentError, MarketError, ModelError
 from rimsim.intensity.contract import resolved
 from rimsim.intensity.registry import make
 from rimsim.market import Market, Slates
-from rimsim.market.world import warm_model
+from rimsim.market.opening import warm_model
 
 
 @cases(
@@ -49,7 +49,7 @@ def test_a_model_of_your_own_is_told_a_device_that_is_there(write):
     """PyTorch knows no device called auto."""
     write(MODEL.replace("        pass", "        self.given = device"))
     assert make("mine.py:Mine", device="auto").given == str(resolved("auto"))
-    config = small_scenario(platform=PlatformConfig(model="mine.py:Mine"))
+    config = small_scenario(platform=PlatformConfig(model="mine.py:Mine", calibrate_opening=False))
     assert warm_model(config, 0).given in {"cpu", "cuda"}
 
 

@@ -117,7 +117,8 @@ def test_warm_up_states_are_scored_by_models_that_have_not_seen_what_their_users
 
     The states' period is from the first to the last session.
     """
-    past = Market(small.small_replay(platform=PlatformConfig(model="ease-hp"))).round_view().past
+    as_fitted = PlatformConfig(model="ease-hp", calibrate_opening=False)
+    past = Market(small.small_replay(platform=as_fitted)).round_view().past
     visits = past.past.visits
     tick = past.past.tick
     assert (visits.start, visits.stop) == (tick[0], tick[-1] + 1)

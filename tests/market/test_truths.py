@@ -296,6 +296,6 @@ def test_a_truth_takes_each_event_once_in_whatever_order_they_come(delay):
         row, item = opened.histories.consumed(slots, counts)
         expected[row, item] = 0.0
         expected /= np.maximum(expected.sum(1, keepdims=True), 1e-9)  # some have taken everything
-        np.testing.assert_allclose(opened._true_scores(waiting.row)[0], expected, atol=1e-5)
+        np.testing.assert_allclose(opened.visits(waiting.row).true_scores[0], expected, atol=1e-5)
         waiting.admissible[:, -40:] = False  # of what is served
     assert later > 0

@@ -9,7 +9,7 @@ from rimsim.agents import make_agent
 from rimsim.config import PlatformConfig
 from rimsim.errors import ArmsError, ConfigError, ModelError, nearest
 from rimsim.market import Market
-from rimsim.market.world import warm_model
+from rimsim.market.opening import warm_model
 from rimsim.scenarios import load_run
 from rimsim.scenarios.runs.digests import digest
 from rimsim.scenarios.study.compare import resume

@@ -185,8 +185,8 @@ class SlateVisits:
     """(N,) keys of the draws of all arrivals of the round."""
     popularity: Ints
     """(M,) events of each item in the platform's log, as of the last barrier."""
-    score: Callable[[Ints], tuple[Float32s, Float32s]]
-    """Function that scores arrivals of the round under the truth, as :attr:`true_scores`."""
+    score: Callable[[Truth, Ints], tuple[Float32s, Float32s]]
+    """Scores of arrivals of the round under a given truth, as :attr:`true_scores`."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -216,9 +216,26 @@ class SlateVisits:
         """True p*(y|x) of admissible items, and λ*(x), per visit.
 
         p* sums to 1 over all items that the visitor has not consumed, released or not. Then p* is set to 0 for items
-        that are not released yet. So a release does not change p* of the other items.
+        that are not released yet. So a release does not change p* of the other items. The scores are those of
+        ``world.truth``; :meth:`under` replaces this truth.
+
+        Raises:
+            MarketError: If the consumer declares that it needs no truth, so that there is none.
         """
-        return self.score(self.row)
+        truth = self.world.truth
+        if truth is None:
+            raise MarketError(
+                "visits.true_scores: the world has no truth, because the consumer sets needs_truth = False. Set "
+                "needs_truth to True"
+            )
+        return self.score(truth, self.row)
+
+    def under(self, world: World) -> Self:
+        """Same visits in another world, such as another truth's.
+
+        The market keeps true scores by the truth. So make the other truth once per world, and not in each call.
+        """
+        return dataclasses.replace(self, world=world)
 
     def consumed(self) -> tuple[Ints, Ints]:
         """Pairs (visit, item) of all earlier consumptions."""

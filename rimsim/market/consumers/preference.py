@@ -115,6 +115,43 @@ class TruthScores(ArrivalScores):
         return share, size
 
 
+_MOST_TRUTHS = 3
+"""Truths under which the scores of a round are kept: the world's own, and the last others that a consumer used."""
+
+
+class RoundTruths:
+    """True scores of a round's arrivals, by truth.
+
+    A consumer of your own may replace the truth of the world that its visits have.
+    """
+
+    def __init__(self, histories: Histories, schedule: Schedule, delay: int, release: Ints) -> None:
+        self._histories = histories
+        self._schedule = schedule
+        self._delay = delay
+        self._release = release
+        self._scores: dict[Truth, TruthScores] = {}
+
+    def scores(self, truth: Truth) -> TruthScores:
+        """Scores of the round's arrivals under a truth."""
+        scores = self._scores.get(truth)
+        if scores is None:
+            if len(self._scores) == _MOST_TRUTHS:  # compiled code may refer to the first, the world's own
+                del self._scores[list(self._scores)[1]]
+            scores = TruthScores.of_round(truth, self._histories, self._schedule, self._delay, self._release)
+            self._scores[truth] = scores
+        return scores
+
+    def of(self, truth: Truth, rows: Ints) -> tuple[Float32s, Float32s]:
+        """True scores of arrivals under a truth: p* and λ*."""
+        return self.scores(truth).of(rows)
+
+    def drop(self, rows: Ints) -> None:
+        """Drop the scores of arrivals, served in this order."""
+        for scores in self._scores.values():
+            scores.drop(rows)
+
+
 class Dynamics:
     """Preference dynamics: satiation, taste drift and conformity.
 

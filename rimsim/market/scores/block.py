@@ -120,6 +120,9 @@ class ScoreRows:
         """
         # The result overwrites the relevance, which saves a copy.
         relevance, ground, admissible = self.tensors
+        if layer.only_scales:
+            scale = torch.from_numpy(layer.scale(history).astype(np.float32)).to(ground.device)
+            return ScoreRows((relevance, ground * scale, admissible))
         applied = layer.apply_(relevance.mul_(ground[:, None]), history)
         if self._remote:
             applied.masked_fill_(~admissible, 0.0)

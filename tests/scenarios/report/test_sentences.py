@@ -182,13 +182,28 @@ def test_a_run_says_what_is_undelivered_and_what_would_help(tmp_path, unit):
 
 @cases("first warned", (0.5, True), (0.8, False), (1.45, False), (1.6, True))
 def test_a_report_warns_where_one_type_of_visit_is_valued_above_the_other(first, warned):
-    """From a ratio of 1.5 on, in either direction; nothing of controls, or where visits are all of one type."""
+    """From a ratio of 1.5 on, in either direction; nothing of most controls, or where visits are all of one type."""
     figures = {"calibration_first": first, "calibration_returning": 1.0, "utility": 0.5}
     rounds = _rounds({"relevance": [[value] for value in figures.values()]}, tuple(figures), 1)
     notes = sentences.calibration_notes(rounds)
     assert [note.startswith("warning: for each actual consumption") for note in notes] == [True] * warned
     assert sentences.calibration_notes(rounds[1:]) == []
-    assert sentences.calibration_notes(rounds.assign(agent="relevance-frozen")) == []
+    for control, is_judged in {"frozen": True, "organic": True, "random": False, "static": False}.items():
+        notes = sentences.calibration_notes(rounds.assign(agent=f"relevance-{control}"))
+        assert len(notes) == (warned and is_judged)
+
+
+@cases("first warned", (0.5, True), (0.8, False), (1.6, True))
+def test_a_report_warns_of_the_opening_model_once(first, warned):
+    """In round 0 all arms have one model, so one note names the reference; later rounds have a learned layer."""
+    metrics = ("calibration_first", "calibration_returning")
+    parts = []
+    for number, of_first in enumerate((first, 1.0, 1.0, 1.0)):
+        values = {agent: [[of_first], [1.0]] for agent in ("rim-feedback", "relevance")}
+        parts.append(_rounds(values, metrics, number))
+    notes = sentences.calibration_notes(pd.concat(parts, ignore_index=True))
+    assert len(notes) == warned
+    assert all("served by relevance" in note and "(round 0)" in note for note in notes)
 
 
 def test_a_run_says_before_a_round_what_no_agent_could_deliver(tmp_path):
