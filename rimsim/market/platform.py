@@ -103,7 +103,7 @@ class Platform:
     @property
     def confidence(self) -> Floats | None:
         """Certainty of each item's effect; None without a layer."""
-        learns = self._config.platform.learning == "impressions"
+        learns = self._config.platform.learning.data == "impressions"
         return (
             np.average([fit.confidence for fit in self.fits], 0, fit_weights(self.fits)) if learns else None
         )
@@ -122,7 +122,7 @@ class Platform:
     def keep(self, served: OpenRound) -> PastRound:
         """Add a served round, and drop rounds no longer needed."""
         hits_only = ConsumerCapabilities.of(self._consumer).hits_only
-        learns = self._config.platform.learning != "consumed"
+        learns = self._config.platform.learning.data != "consumed"
         shown = None
         if learns:
             shown = Shown.of(served.ledger, served.settled(), served.histories, causes=not hits_only)
@@ -163,7 +163,7 @@ class Platform:
         if len(log):
             model = updated(model, log, ground=platform.retrain_ground)
         del log  # each fold has another, and one of a large log fills gigabytes
-        if platform.learning == "impressions":
+        if platform.learning.data == "impressions":
             last = self.learnt[-1]
             if last.shown is not None:  # logged sessions without slates have no impressions
                 self._scorers = self._scorers_of(model)  # blind to the outcomes
