@@ -18,9 +18,13 @@ from rimsim.intensity.impressions import (
     ImpressionLayer,
     Impressions,
     LayerFit,
-    fit_weights,
+    PriorSettings,
+    centred_log_popularity,
     layer_of,
     layer_of_fits,
+    mean_confidence,
+    quantile_layer,
+    sampled_layer,
 )
 from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
@@ -71,8 +75,14 @@ class Platform:
         """Evidence of the decay of examination so far."""
         self.log_counts = np.bincount(warmup.item, minlength=warmup.n_items)
         """(M,) target events of each item in the log that the model is retrained on."""
-        unseen = np.bincount(warmup.item, minlength=warmup.n_items) == 0
-        self.fits = tuple(LayerFit.nothing(unseen, memory) for memory in MEMORIES)
+        learning = config.platform.learning
+        self._prior = PriorSettings(
+            slope=None if learning.slope == "estimated" else learning.slope,
+            sd=None if learning.sd == "estimated" else learning.sd,
+        )
+        unseen = self.log_counts == 0
+        popularity = centred_log_popularity(self.log_counts)
+        self.fits = tuple(LayerFit.nothing(unseen, memory, popularity, self._prior) for memory in MEMORIES)
         """Impression layers by how fast they forget."""
         self.waiting: Shown | None = None
         """Scored slates of which not all is known yet."""
@@ -104,9 +114,7 @@ class Platform:
     def confidence(self) -> Floats | None:
         """Certainty of each item's effect; None without a layer."""
         learns = self._config.platform.learning.data == "impressions"
-        return (
-            np.average([fit.confidence for fit in self.fits], 0, fit_weights(self.fits)) if learns else None
-        )
+        return mean_confidence(self.fits) if learns else None
 
     @property
     def crosses(self) -> bool:
@@ -177,7 +185,16 @@ class Platform:
         self.waiting = everything.rows(np.flatnonzero(~is_settled))
         examination = examination_of(self._config, self._consumer, self.decay)
         shown = impressions_of(everything.rows(np.flatnonzero(is_settled)), examination)
-        self.fits = tuple(fit.after(shown) for fit in self.fits)
+        self.fits = tuple(fit.after(shown, self._prior) for fit in self.fits)
+        return self._answer()
+
+    def _answer(self) -> ImpressionLayer:
+        """Layer for the next round, by the chosen value of the posterior."""
+        learning = self._config.platform.learning
+        if learning.answer == "quantile":
+            return quantile_layer(self.fits, learning.quantile)
+        if learning.answer == "sample":
+            return sampled_layer(self.fits, self._seed, self.rounds[-1].number + 1)
         return layer_of_fits(self.fits)
 
     def scorers_of_last(self) -> FoldModels:
