@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
@@ -41,7 +42,9 @@ class RimUCB(RimFeedback):
 
     def begin_round(self, view: RoundView) -> None:
         """Compute the factors q_y, then solve prices with q_y·λ."""
-        confidence = 1.0 + view.popularity if view.confidence is None else view.confidence
+        confidence = view.confidence
+        if confidence is None:
+            confidence = np.asarray(1.0 + view.popularity, np.float64)
         bonus = quantile_factors(confidence, self.quantile)
         self._bonus = torch.from_numpy(bonus.astype("float32"))
         super().begin_round(dataclasses.replace(view, calibration=_Raised(view.past, self._bonus)))

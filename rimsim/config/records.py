@@ -387,15 +387,15 @@ class LogWindow:
     """top-up: minimum number of events in the log."""
 
 
-def _estimated_or(least: float, most: float) -> BeforeValidator:
-    """Check that a value is a number in a range, or ``estimated``."""
+def _estimated_or(minimum: float, maximum: float) -> BeforeValidator:
+    """Check of a number in a range, or ``estimated``."""
 
     def checked(value: object) -> object:
         if value == "estimated":
             return value
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not least <= value <= most:  # type: ignore[operator]  # a number
-            raise ValueError(f"found {value!r}. Give a number from {least:g} to {most:g}, or estimated")
+        if not is_number or not minimum <= value <= maximum:  # type: ignore[operator]  # a number
+            raise ValueError(f"found {value!r}. Give a number from {minimum:g} to {maximum:g}, or estimated")
         return value
 
     return BeforeValidator(checked)
@@ -409,7 +409,7 @@ EffectSD = Annotated[float | Literal["estimated"], _estimated_or(0.01, 3)]
 
 @dataclass(frozen=True, config=STRICT)
 class LearningConfig:
-    """Outcomes that the platform learns from, and its beliefs about items."""
+    """Training outcomes of the platform, and its belief about items."""
 
     data: Literal["consumed", "impressions", "ips"] = "impressions"
     """consumed: learn from consumptions only. impressions: also fit a layer over λ(x,y) to all shown items, taken

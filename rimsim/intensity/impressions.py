@@ -120,7 +120,7 @@ class ImpressionLayer:
 
 
 def centred_log_popularity(events: Ints) -> Floats:
-    """Log popularity minus its mean over items with events; others 0."""
+    """Log popularity, centred over items with events; others 0."""
     popularity = np.log1p(events)
     is_seen = events > 0
     centre = popularity[is_seen].mean() if is_seen.any() else 0.0
@@ -138,7 +138,7 @@ class PriorSettings:
 
     @property
     def shape(self) -> Floats:
-        """(2,) shapes of the priors before the first round: seen and unseen items."""
+        """(2,) first shapes of the priors: seen, unseen items."""
         return (np.asarray(_EFFECT_SD) if self.sd is None else np.full(2, self.sd)) ** -2.0
 
 
@@ -385,7 +385,7 @@ def _priors(
 def _prior(
     count: Floats, expected: Floats, popularity: Floats, start: Floats, is_free: Bools, sure: float
 ) -> Floats:
-    """Log shape, log mean and slope of a group, by marginal likelihood.
+    """Log shape, log mean and slope of largest marginal likelihood.
 
     Only parameters that ``is_free`` marks differ from their start values.
     """
@@ -405,7 +405,8 @@ def _prior(
         penalty = 0.5 * ((log_shape - start[0]) / sure) ** 2
         return float(-total.sum() + penalty + 0.5 * log_mean**2 + 0.5 * (slope / _POPULARITY_SLOPE_SD) ** 2)
 
-    bounds = np.array([(-2.0, 10.0), (-4.0, 2.0), (-5.0, 5.0)])[is_free]
+    all_bounds = ((-2.0, 10.0), (-4.0, 2.0), (-5.0, 5.0))
+    bounds = [bound for bound, free in zip(all_bounds, is_free, strict=True) if free]
     optimum = start.copy()
     optimum[is_free] = minimize(loss, start[is_free], method="L-BFGS-B", bounds=bounds).x
     return optimum

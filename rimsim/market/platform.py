@@ -189,7 +189,7 @@ class Platform:
         return self._answer()
 
     def _answer(self) -> ImpressionLayer:
-        """Layer for the next round, by the chosen value of the posterior."""
+        """Layer of the next round, with the chosen answer."""
         learning = self._config.platform.learning
         if learning.answer == "quantile":
             return quantile_layer(self.fits, learning.quantile)

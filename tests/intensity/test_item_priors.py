@@ -191,7 +191,9 @@ def test_slope_shape_and_mean_have_the_largest_marginal_likelihood():
         penalty = (point[0] - start[0]) ** 2 + point[1] ** 2 + (point[2] / 0.5) ** 2
         return -law.logpmf(count).sum() + 0.5 * penalty
 
-    best = minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 4000})
+    best = minimize(
+        loss, start, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 4000}
+    )
     found = impressions._prior(count, expected, popularity, start, np.ones(3, bool), 1.0)
     assert found == pytest.approx(best.x, abs=3e-3)
     assert found == pytest.approx([np.log(2.0), 0.3, -0.6], abs=0.2)
@@ -227,7 +229,9 @@ def test_unseen_items_have_a_mean_of_their_own():
     assert popularity[150:].tolist() == [0.0] * 50
     assert popularity[:150] == pytest.approx(np.log(events[:150] + 1) - np.log(events[:150] + 1).mean())
     effect = np.where(events == 0, np.log(2.0), -0.5 * popularity)
-    fit = LayerFit.nothing(events == 0, (1.0, 1.0), popularity, ESTIMATED).after(_shown(effect, 60_000), ESTIMATED)
+    fit = LayerFit.nothing(events == 0, (1.0, 1.0), popularity, ESTIMATED).after(
+        _shown(effect, 60_000), ESTIMATED
+    )
     level = fit.mean[0]  # levels take up a common factor of seen items
     assert fit.popularity_slope == pytest.approx(-0.5, abs=0.1)
     assert fit.mean[1] / level == pytest.approx(2.0, rel=0.25)
@@ -325,7 +329,9 @@ def test_a_part_of_the_learner_is_set_by_its_name():
     changed = override(find_scenario("closed-loop"), {"platform.learning.answer": "sample"}).platform.learning
     assert changed == LearningConfig(answer="sample")
     fixed = {"platform.learning.slope": -1, "platform.learning.sd": 0.3}
-    assert override(find_scenario("closed-loop"), fixed).platform.learning == LearningConfig(slope=-1.0, sd=0.3)
+    assert override(find_scenario("closed-loop"), fixed).platform.learning == LearningConfig(
+        slope=-1.0, sd=0.3
+    )
 
 
 @cases(
