@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from scipy.optimize import minimize
-from scipy.special import gammaincinv, gammaln
+from scipy.special import digamma, gammaincinv, gammaln
 
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data.log import EventLog
@@ -405,10 +405,28 @@ def _prior(
         penalty = 0.5 * ((log_shape - start[0]) / sure) ** 2
         return float(-total.sum() + penalty + 0.5 * log_mean**2 + 0.5 * (slope / _POPULARITY_SLOPE_SD) ** 2)
 
+    def gradient(free: Floats) -> Floats:
+        point = start.copy()
+        point[is_free] = free
+        shape = np.exp(point[0])
+        rate = shape * np.exp(-(point[1] + point[2] * popularity))
+        posterior = (shape + count) / (rate + expected)
+        by_shape = digamma(shape + count) - digamma(shape) + np.log(rate / (rate + expected)) + 1.0
+        by_mean = rate * posterior - shape
+        likelihood = [
+            shape * (by_shape - rate * posterior / shape).sum(),
+            by_mean.sum(),
+            by_mean @ popularity,
+        ]
+        penalty = [(point[0] - start[0]) / sure**2, point[1], point[2] / _POPULARITY_SLOPE_SD**2]
+        return np.asarray(np.subtract(penalty, likelihood)[is_free], np.float64)
+
+    # Without a slope, finite differences keep the last digits of results that were computed with them.
+    jac = gradient if is_free[2] else None
     all_bounds = ((-2.0, 10.0), (-4.0, 2.0), (-5.0, 5.0))
     bounds = [bound for bound, free in zip(all_bounds, is_free, strict=True) if free]
     optimum = start.copy()
-    optimum[is_free] = minimize(loss, start[is_free], method="L-BFGS-B", bounds=bounds).x
+    optimum[is_free] = minimize(loss, start[is_free], method="L-BFGS-B", jac=jac, bounds=bounds).x
     return optimum
 
 

@@ -76,13 +76,14 @@ class Platform:
         self.log_counts = np.bincount(warmup.item, minlength=warmup.n_items)
         """(M,) target events of each item in the log that the model is retrained on."""
         learning = config.platform.learning
-        self._prior = PriorSettings(
+        self.prior = PriorSettings(
             slope=None if learning.slope == "estimated" else learning.slope,
             sd=None if learning.sd == "estimated" else learning.sd,
         )
+        """Fixed parts of the prior of item effects."""
         unseen = self.log_counts == 0
         popularity = centred_log_popularity(self.log_counts)
-        self.fits = tuple(LayerFit.nothing(unseen, memory, popularity, self._prior) for memory in MEMORIES)
+        self.fits = tuple(LayerFit.nothing(unseen, memory, popularity, self.prior) for memory in MEMORIES)
         """Impression layers by how fast they forget."""
         self.waiting: Shown | None = None
         """Scored slates of which not all is known yet."""
@@ -185,7 +186,7 @@ class Platform:
         self.waiting = everything.rows(np.flatnonzero(~is_settled))
         examination = examination_of(self._config, self._consumer, self.decay)
         shown = impressions_of(everything.rows(np.flatnonzero(is_settled)), examination)
-        self.fits = tuple(fit.after(shown, self._prior) for fit in self.fits)
+        self.fits = tuple(fit.after(shown, self.prior) for fit in self.fits)
         return self._answer()
 
     def _answer(self) -> ImpressionLayer:
