@@ -90,7 +90,9 @@ def _own(module: Any, of: type | None) -> list[str]:
     if of is not None:
         return [key for key, value in vars(module).items() if isinstance(value, of)]
     public_names = getattr(module, "__all__", None)
-    if public_names is not None:  # a package may import its names on first use, so that its variables lack them
+    if (
+        public_names is not None
+    ):  # a package may import its names on first use, so that its variables lack them
         members = {name: getattr(module, name, None) for name in public_names}
     else:
         members = {
