@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
-from scipy.special import gammaincinv
 
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.rim_feedback import RimFeedback
+from rimsim.intensity.impressions import quantile_factors
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView, Slates
@@ -27,7 +28,8 @@ class RimUCB(RimFeedback):
     The platform describes the worth of an item by a gamma distribution around its estimate (``view.confidence``). q_y
     is the upper quantile of this distribution, relative to its mean (Bayes-UCB; Kaufmann, Cappé and Garivier, AISTATS
     2012). So q_y is the same for all visitors of a round. If the platform learns no item effects, the uncertainty of an
-    item follows from its number of events in the log. Guarantees have prices as in ``rim-feedback``, but solved with
+    item follows from its number of events in the log. ``platform.learning.answer: quantile`` gives the same factors to
+    any agent, from the second round on. Guarantees have prices as in ``rim-feedback``, but solved with
     q_y·λ. Without guarantees, prices are 0, and the agent ranks by q_y·λ.
 
     Args:
@@ -40,8 +42,10 @@ class RimUCB(RimFeedback):
 
     def begin_round(self, view: RoundView) -> None:
         """Compute the factors q_y, then solve prices with q_y·λ."""
-        confidence = 1.0 + view.popularity if view.confidence is None else view.confidence
-        bonus = gammaincinv(confidence, self.quantile) / confidence
+        confidence = view.confidence
+        if confidence is None:
+            confidence = np.asarray(1.0 + view.popularity, np.float64)
+        bonus = quantile_factors(confidence, self.quantile)
         self._bonus = torch.from_numpy(bonus.astype("float32"))
         super().begin_round(dataclasses.replace(view, calibration=_Raised(view.past, self._bonus)))
 

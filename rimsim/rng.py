@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     CONTROL = 11
     PROVIDERS = 12
     EXPERIMENT = 19
+    LEARNING = 20
 
 
 def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -13,6 +13,7 @@ from .records import DynamicsConfig as DynamicsConfig
 from .records import ExposureConfig as ExposureConfig
 from .records import GroupConfig as GroupConfig
 from .records import HiddenConfig as HiddenConfig
+from .records import LearningConfig as LearningConfig
 from .records import LogOptions as LogOptions
 from .records import LogWindow as LogWindow
 from .records import PlatformConfig as PlatformConfig

@@ -387,6 +387,71 @@ class LogWindow:
     """top-up: minimum number of events in the log."""
 
 
+def _estimated_or(minimum: float, maximum: float) -> BeforeValidator:
+    """Check of a number in a range, or ``estimated``."""
+
+    def checked(value: object) -> object:
+        if value == "estimated":
+            return value
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not minimum <= value <= maximum:  # type: ignore[operator]  # a number
+            raise ValueError(f"found {value!r}. Give a number from {minimum:g} to {maximum:g}, or estimated")
+        return value
+
+    return BeforeValidator(checked)
+
+
+Slope = Annotated[float | Literal["estimated"], _estimated_or(-5, 5)]
+"""Slope of prior effects on log popularity, or that it is estimated."""
+EffectSD = Annotated[float | Literal["estimated"], _estimated_or(0.01, 3)]
+"""Standard deviation of prior effects, or that it is estimated."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class LearningConfig:
+    """Training outcomes of the platform, and its belief about items."""
+
+    data: Literal["consumed", "impressions", "ips"] = "impressions"
+    """consumed: learn from consumptions only. impressions: also fit a layer over λ(x,y) to all shown items, taken
+    or not. ips: weight each consumption by its inverse propensity, if the agent has one. `learning: consumed` is short
+    for `learning: {data: consumed}`.
+    """
+    slope: Slope = "estimated"
+    """impressions: slope of an item's prior effect on its log popularity in the warm-up log: a number, or estimated. At
+    0 the prior believes the model, at −1 that popularity says nothing about worth. Items without events in the warm-up
+    log have a prior mean of their own.
+    """
+    sd: EffectSD = "estimated"
+    """impressions: standard deviation of an item's factor exp(δ), relative to the prior mean: a number, or estimated,
+    separately for items with and without events in the warm-up log.
+    """
+    answer: Literal["mean", "quantile", "sample"] = "mean"
+    """impressions: value of the posterior of exp(δ) that scores an item: its mean, an upper quantile (UCB), or a sample
+    that is drawn for each item and round (Thompson).
+    """
+    quantile: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """quantile: probability of the quantile."""
+
+    def __post_init__(self) -> None:
+        if self.data != "impressions":
+            for name in ("slope", "sd", "answer", "quantile"):
+                value = getattr(self, name)
+                if value != self.__dataclass_fields__[name].default:
+                    raise ConfigError(
+                        f"platform.learning.{name} is {value!r}, but platform.learning.data is {self.data!r}, "
+                        f"which learns no effects of items. Set data to 'impressions', or leave {name} out"
+                    )
+
+
+def _learning(value: object) -> object:
+    """Settings of learning; a text stands for its ``data``."""
+    return {"data": value} if isinstance(value, str) else value
+
+
+Learning = Annotated[LearningConfig, BeforeValidator(_learning, json_schema_input_type=LearningConfig | str)]
+"""Settings of learning, or the data alone."""
+
+
 @dataclass(frozen=True, config=STRICT)
 class PlatformConfig:
     """Platform: its model, and its retraining."""
@@ -399,10 +464,8 @@ class PlatformConfig:
     """Refit λ(x), rescaled to its old mean; false keeps its parameters."""
     log_window: LogWindow = LogWindow()
     """Training log."""
-    learning: Literal["consumed", "impressions", "ips"] = "impressions"
-    """consumed: learn from consumptions only. impressions: also fit a layer over λ(x,y) to all shown items, taken
-    or not. ips: weight each consumption by its inverse propensity, if the agent has one.
-    """
+    learning: Learning = LearningConfig()
+    """Learning; a text is short for its `data`."""
     calibrate_opening: bool = True
     """impressions: multiply λ(x,y) of the warm-up model by a factor that depends on the length of the visitor's
     history and is fitted to held-out sessions of the warm-up log. At its first retraining, the platform replaces this
@@ -418,11 +481,11 @@ class PlatformConfig:
     """Device for scores: auto, cpu, cuda, …"""
 
     def __post_init__(self) -> None:
-        if self.learning == "ips" and self.retrain_ground:
+        if self.learning.data == "ips" and self.retrain_ground:
             raise ConfigError(
-                "platform.retrain_ground is true, but platform.learning is 'ips', which gives weights to events, "
-                "and a ground intensity cannot use weights. Set retrain_ground to false, or learning to "
-                "'consumed' or 'impressions'"
+                "platform.retrain_ground is true, but platform.learning.data is 'ips', which gives weights to "
+                "events, and a ground intensity cannot use weights. Set retrain_ground to false, or learning.data "
+                "to 'consumed' or 'impressions'"
             )
 
 

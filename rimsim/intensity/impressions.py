@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from scipy.optimize import minimize
-from scipy.special import gammaln
+from scipy.special import digamma, gammaincinv, gammaln
 
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data.log import EventLog
@@ -22,6 +22,7 @@ from rimsim.intensity.contract import IntensityModel, ModelCapabilities, rescale
 from rimsim.intensity.persistence import KINDS, load, read_record, read_tensors, save_model, write_record
 from rimsim.intensity.states import UserStates
 from rimsim.regression import HazardRegression, hazard_losses, hazard_rate
+from rimsim.rng import Purpose, uniform
 
 FLOOR = 1e-9
 """Smallest intensity, so that its logarithm exists."""
@@ -39,6 +40,8 @@ _EFFECT_SD = (0.3, 1.0)
 """Prior standard deviation of effects of items: with events in the warm-up log, and without."""
 _SURE = (1.0, 0.5)
 """Prior standard deviation of the logarithm of the variance of each kind of item effects in ``_EFFECT_SD``."""
+_POPULARITY_SLOPE_SD = 0.5
+"""Standard deviation of the normal prior, around 0, of the slope of prior effects on log popularity."""
 _RECENT = 0.8
 """Factor of the sum of validation losses when a round's loss is added."""
 _PASSES = 5
@@ -128,6 +131,33 @@ class ImpressionLayer:
         return raised.add_(level[:, None]).add_(item).exp_()
 
 
+def centred_log_popularity(events: Ints) -> Floats:
+    """Log popularity, centred over items with events; others 0."""
+    popularity = np.log1p(events)
+    is_seen = events > 0
+    centre = popularity[is_seen].mean() if is_seen.any() else 0.0
+    return np.where(is_seen, popularity - centre, 0.0)
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """Fixed parameters of the prior of item effects; None: estimated."""
+
+    slope: float | None = 0.0
+    """Slope of the prior's log mean on log popularity."""
+    sd: float | None = None
+    """Standard deviation of exp(δ), relative to its mean."""
+
+    @property
+    def shape(self) -> Floats:
+        """(2,) first shapes of the priors: seen, unseen items."""
+        return (np.asarray(_EFFECT_SD) if self.sd is None else np.full(2, self.sd)) ** -2.0
+
+
+ESTIMATED_SD = PriorSettings()
+"""Prior with mean 1 at every popularity, and estimated variances."""
+
+
 @dataclass(frozen=True, eq=False)
 class LayerFit:
     """Layer fitted to all impressions so far, and sufficient statistics.
@@ -163,18 +193,42 @@ class LayerFit:
     shape: Floats
     """(2,) shapes of the priors of exp(δ): of seen and of unseen items."""
     mean: Floats
-    """(2,) means of the priors of exp(δ): 1 for seen items, then that of unseen items."""
+    """(2,) means of the priors of exp(δ): of seen items at mean log popularity (1 if the slope is fixed), of unseen."""
+    popularity: Floats
+    """(M,) log popularity in the warm-up log minus its mean over seen items; 0 for unseen items."""
+    popularity_slope: float = 0.0
+    """Slope of the log prior mean on ``popularity``."""
     loss: float = 0.0
     """Discounted sum of losses on the impressions of each next round; decides the weight of the fit."""
 
     @classmethod
-    def nothing(cls, unseen: Bools, memory: tuple[float, float]) -> LayerFit:
+    def nothing(
+        cls,
+        unseen: Bools,
+        memory: tuple[float, float],
+        popularity: Floats | None = None,
+        settings: PriorSettings = ESTIMATED_SD,
+    ) -> LayerFit:
         """Fit without impressions, before the first round."""
         k = len(KNOTS)
-        none = np.zeros(len(unseen))
-        shape = np.asarray(_EFFECT_SD) ** -2.0
-        flat = np.zeros((2 * k, 2 * k)), np.zeros(2 * k)
-        return cls(*memory, unseen, np.zeros(k), np.ones(k), none, *flat, none, none, shape, np.ones(2))
+        no_effects = np.zeros(len(unseen))
+        levels_memory, item_memory = memory
+        return cls(
+            memory=levels_memory,
+            item_memory=item_memory,
+            unseen=unseen,
+            level=np.zeros(k),
+            slope=np.ones(k),
+            item=no_effects,
+            precision=np.zeros((2 * k, 2 * k)),
+            linear=np.zeros(2 * k),
+            count=no_effects,
+            expected=no_effects,
+            shape=settings.shape,
+            mean=np.ones(2),
+            popularity=no_effects if popularity is None else popularity,
+            popularity_slope=settings.slope or 0.0,
+        )
 
     @property
     def layer(self) -> ImpressionLayer:
@@ -191,7 +245,7 @@ class LayerFit:
         """(2,) prior variance of exp(δ)/mean: warm-up items, other items."""
         return np.asarray(1.0 / self.shape, np.float64)
 
-    def after(self, shown: Impressions) -> LayerFit:
+    def after(self, shown: Impressions, settings: PriorSettings = ESTIMATED_SD) -> LayerFit:
         """Layer fit, updated by the impressions of a round.
 
         The scores of impressions must be from a model that was not trained on the outcomes of these impressions. A
@@ -215,15 +269,17 @@ class LayerFit:
         effect = self.item
         shape = self.shape
         mean = self.mean
+        popularity_slope = self.popularity_slope
         for _ in range(_PASSES):
-            problem = faded.regression(shown, shape, mean)
+            problem = faded.regression(shown, shape, mean, popularity_slope)
             theta, effect = _bounded_minimum(problem, theta, effect)
             count, expected = _events_of(problem, theta, effect)
             count = faded.count + count
             expected = faded.expected + expected
-            before = np.concatenate([shape, mean])
-            (shape, mean) = _priors(count, expected, self.unseen)
-            if np.abs(np.log(np.concatenate([shape, mean]) / before)).max() < _SETTLED:
+            before = np.concatenate([np.log(shape), np.log(mean), [popularity_slope]])
+            shape, mean, popularity_slope = _priors(count, expected, self.unseen, self.popularity, settings)
+            after = np.concatenate([np.log(shape), np.log(mean), [popularity_slope]])
+            if np.abs(after - before).max() < _SETTLED:
                 break
         curvature, slope = _quadratic(problem, theta, effect)
         level, slopes = np.split(theta[:-1], 2)
@@ -238,9 +294,12 @@ class LayerFit:
             expected=expected,
             shape=shape,
             mean=mean,
+            popularity_slope=popularity_slope,
         )
 
-    def regression(self, shown: Impressions, shape: Floats, mean: Floats) -> HazardRegression:
+    def regression(
+        self, shown: Impressions, shape: Floats, mean: Floats, popularity_slope: float = 0.0
+    ) -> HazardRegression:
         """Regression of a round's outcomes, given earlier evidence.
 
         The parameters θ are the levels, the slopes and the round's own level. The regression has one group per item.
@@ -259,7 +318,7 @@ class LayerFit:
             taken=shown.taken,
             group=shown.item,
             count=shape[of] + self.count,
-            exposure=(shape / mean)[of] + self.expected,
+            exposure=(shape / mean)[of] * np.exp(-popularity_slope * self.popularity) + self.expected,
             mean=np.linalg.solve(precision, pull),
             precision=precision,
         )
@@ -309,37 +368,78 @@ def _quadratic(problem: HazardRegression, theta: Floats, effect: Floats) -> tupl
     return square[:-1, :-1] - np.outer(mixed, mixed) / alone, columns[:, :-1].T @ by_log
 
 
-def _priors(count: Floats, expected: Floats, unseen: Bools) -> tuple[Floats, Floats]:
-    """Shapes and means of the priors, by largest marginal likelihood."""
-    shape = np.asarray(_EFFECT_SD) ** -2.0
+def _priors(
+    count: Floats, expected: Floats, unseen: Bools, popularity: Floats, settings: PriorSettings
+) -> tuple[Floats, Floats, float]:
+    """Shapes, means and popularity slope of largest marginal likelihood."""
+    shape = settings.shape
     mean = np.ones(2)
+    popularity_slope = settings.slope or 0.0
     for group, members in enumerate((~unseen, unseen)):
         rows = members & (expected > 0)
-        if rows.any():
-            shape[group], mean[group] = _prior(
-                count[rows], expected[rows], float(shape[group]), _SURE[group], has_mean=group == 1
-            )
-    return shape, mean
+        if not rows.any():
+            continue
+        start = np.array([np.log(shape[group]), 0.0, popularity_slope])
+        # The fit of levels made the effects of shown items 0 on average, and shown items are popular. So without a mean
+        # the estimated slope would stay near 0.
+        has_slope = group == 0 and settings.slope is None
+        is_free = np.array([settings.sd is None, group == 1 or has_slope, has_slope])
+        optimum = _prior(count[rows], expected[rows], popularity[rows], start, is_free, _SURE[group])
+        if is_free[0]:
+            shape[group] = np.exp(optimum[0])
+        if is_free[1]:
+            mean[group] = np.exp(optimum[1])
+        if is_free[2]:
+            popularity_slope = float(optimum[2])
+    return shape, mean, popularity_slope
 
 
 def _prior(
-    count: Floats, expected: Floats, usual: float, sure: float, *, has_mean: bool
-) -> tuple[float, float]:
-    """Shape and mean of a group's prior, by marginal likelihood."""
-    # Log shape has a normal prior of sd ``sure`` around that of ``usual``, log mean one of sd 1 around 0.
+    count: Floats, expected: Floats, popularity: Floats, start: Floats, is_free: Bools, sure: float
+) -> Floats:
+    """Log shape, log mean and slope of largest marginal likelihood.
 
-    def loss(point: Floats) -> float:
-        shape = np.exp(point[0])
-        log_shape = point[0]
-        log_mean = point[1] if has_mean else 0.0
-        rate = shape * np.exp(-log_mean)
+    Only parameters that ``is_free`` marks differ from their start values.
+    """
+    # Log shape has a normal prior of sd ``sure`` around its start, log mean one of sd 1 around 0, the slope one of sd
+    # 0.5 around 0.
+    if not is_free.any():
+        return start
+
+    def loss(free: Floats) -> float:
+        point = start.copy()
+        point[is_free] = free
+        log_shape, log_mean, slope = point
+        shape = np.exp(log_shape)
+        rate = shape * np.exp(-(log_mean + slope * popularity))
         total = gammaln(shape + count) - gammaln(shape) + shape * np.log(rate)
         total -= (shape + count) * np.log(rate + expected)
-        return float(-total.sum() + 0.5 * ((log_shape - np.log(usual)) / sure) ** 2 + 0.5 * log_mean**2)
+        penalty = 0.5 * ((log_shape - start[0]) / sure) ** 2
+        return float(-total.sum() + penalty + 0.5 * log_mean**2 + 0.5 * (slope / _POPULARITY_SLOPE_SD) ** 2)
 
-    start = np.array([np.log(usual), 0.0][: 1 + has_mean])
-    optimum = minimize(loss, start, method="L-BFGS-B", bounds=[(-2.0, 10.0), (-4.0, 2.0)][: 1 + has_mean]).x
-    return float(np.exp(optimum[0])), float(np.exp(optimum[1])) if has_mean else 1.0
+    def gradient(free: Floats) -> Floats:
+        point = start.copy()
+        point[is_free] = free
+        shape = np.exp(point[0])
+        rate = shape * np.exp(-(point[1] + point[2] * popularity))
+        posterior = (shape + count) / (rate + expected)
+        by_shape = digamma(shape + count) - digamma(shape) + np.log(rate / (rate + expected)) + 1.0
+        by_mean = rate * posterior - shape
+        likelihood = [
+            shape * (by_shape - rate * posterior / shape).sum(),
+            by_mean.sum(),
+            by_mean @ popularity,
+        ]
+        penalty = [(point[0] - start[0]) / sure**2, point[1], point[2] / _POPULARITY_SLOPE_SD**2]
+        return np.asarray(np.subtract(penalty, likelihood)[is_free], np.float64)
+
+    # Without a slope, finite differences keep the last digits of results that were computed with them.
+    jac = gradient if is_free[2] else None
+    all_bounds = ((-2.0, 10.0), (-4.0, 2.0), (-5.0, 5.0))
+    bounds = [bound for bound, free in zip(all_bounds, is_free, strict=True) if free]
+    optimum = start.copy()
+    optimum[is_free] = minimize(loss, start[is_free], method="L-BFGS-B", jac=jac, bounds=bounds).x
+    return optimum
 
 
 def fit_weights(fits: Sequence[LayerFit]) -> Floats:
@@ -356,6 +456,47 @@ def layer_of_fits(fits: Sequence[LayerFit]) -> ImpressionLayer:
     weight = fit_weights(fits)
     names = ("level", "slope", "item")
     return ImpressionLayer(*(np.tensordot(weight, [getattr(fit, name) for fit in fits], 1) for name in names))
+
+
+def mean_confidence(fits: Sequence[LayerFit]) -> Floats:
+    """(M,) weighted mean of the gamma shapes of several fits."""
+    return np.asarray(np.average([fit.confidence for fit in fits], 0, fit_weights(fits)), np.float64)
+
+
+def quantile_factors(shape: Floats, quantile: float | Floats) -> Floats:
+    """Quantile of gamma distributions with mean 1 and given shapes."""
+    return np.asarray(gammaincinv(shape, quantile) / shape, np.float64)
+
+
+def quantile_layer(fits: Sequence[LayerFit], quantile: float) -> ImpressionLayer:
+    """Layer whose item factors are posterior quantiles.
+
+    The quantile is that of a gamma distribution with the mean effect and the mean shape of the fits. It is not that of
+    their mixture, so it costs the same for any number of fits, and equals the factor of ``rim-ucb``.
+    """
+    layer = layer_of_fits(fits)
+    factors = quantile_factors(mean_confidence(fits), quantile)
+    return dataclasses.replace(layer, item=layer.item + np.log(np.maximum(factors, FLOOR)))
+
+
+def sampled_layer(fits: Sequence[LayerFit], seed: int, number: int) -> ImpressionLayer:
+    """Layer with a posterior sample of each item (Thompson).
+
+    For each item, a fit is drawn by its weight, and then exp(δ) from the gamma posterior of that fit. Levels and slopes
+    are the weighted means.
+
+    Args:
+        seed: Seed of the platform's model.
+        number: Round that the layer serves; each round has other samples.
+    """
+    layer = layer_of_fits(fits)
+    items = np.arange(len(layer.item))
+    up_to = np.cumsum(fit_weights(fits))[:-1]
+    chosen = np.searchsorted(up_to, uniform(seed, Purpose.LEARNING, number, 0, items), side="right")
+    shape = np.stack([part.confidence for part in fits])[chosen, items]
+    effect = np.stack([part.item for part in fits])[chosen, items]
+    factors = quantile_factors(shape, uniform(seed, Purpose.LEARNING, number, 1, items))
+    return dataclasses.replace(layer, item=effect + np.log(np.maximum(factors, FLOOR)))
 
 
 class Calibrated:

@@ -55,7 +55,11 @@ def calibrated(
     seen the session. The order of a visitor's items stays the same.
     """
     platform = config.platform
-    if not platform.calibrate_opening or platform.learning != "impressions" or not len(world.past_sessions):
+    if (
+        not platform.calibrate_opening
+        or platform.learning.data != "impressions"
+        or not len(world.past_sessions)
+    ):
         return model
     states = session_scores(config, world, model, _MOST_SESSIONS, seed, world.release, crossed=True)
     weights = examination_of(config, consumer, Examined.nothing(config.slate).decay(config))

@@ -18,9 +18,13 @@ from rimsim.intensity.impressions import (
     ImpressionLayer,
     Impressions,
     LayerFit,
-    fit_weights,
+    PriorSettings,
+    centred_log_popularity,
     layer_of,
     layer_of_fits,
+    mean_confidence,
+    quantile_layer,
+    sampled_layer,
 )
 from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
@@ -71,8 +75,15 @@ class Platform:
         """Evidence of the decay of examination so far."""
         self.log_counts = np.bincount(warmup.item, minlength=warmup.n_items)
         """(M,) target events of each item in the log that the model is retrained on."""
-        unseen = np.bincount(warmup.item, minlength=warmup.n_items) == 0
-        self.fits = tuple(LayerFit.nothing(unseen, memory) for memory in MEMORIES)
+        learning = config.platform.learning
+        self.prior = PriorSettings(
+            slope=None if learning.slope == "estimated" else learning.slope,
+            sd=None if learning.sd == "estimated" else learning.sd,
+        )
+        """Fixed parts of the prior of item effects."""
+        unseen = self.log_counts == 0
+        popularity = centred_log_popularity(self.log_counts)
+        self.fits = tuple(LayerFit.nothing(unseen, memory, popularity, self.prior) for memory in MEMORIES)
         """Impression layers by how fast they forget."""
         self.waiting: Shown | None = None
         """Scored slates of which not all is known yet."""
@@ -103,10 +114,8 @@ class Platform:
     @property
     def confidence(self) -> Floats | None:
         """Certainty of each item's effect; None without a layer."""
-        learns = self._config.platform.learning == "impressions"
-        return (
-            np.average([fit.confidence for fit in self.fits], 0, fit_weights(self.fits)) if learns else None
-        )
+        learns = self._config.platform.learning.data == "impressions"
+        return mean_confidence(self.fits) if learns else None
 
     @property
     def crosses(self) -> bool:
@@ -122,7 +131,7 @@ class Platform:
     def keep(self, served: OpenRound) -> PastRound:
         """Add a served round, and drop rounds no longer needed."""
         hits_only = ConsumerCapabilities.of(self._consumer).hits_only
-        learns = self._config.platform.learning != "consumed"
+        learns = self._config.platform.learning.data != "consumed"
         shown = None
         if learns:
             shown = Shown.of(served.ledger, served.settled(), served.histories, causes=not hits_only)
@@ -163,7 +172,7 @@ class Platform:
         if len(log):
             model = updated(model, log, ground=platform.retrain_ground)
         del log  # each fold has another, and one of a large log fills gigabytes
-        if platform.learning == "impressions":
+        if platform.learning.data == "impressions":
             last = self.learnt[-1]
             if last.shown is not None:  # logged sessions without slates have no impressions
                 self._scorers = self._scorers_of(model)  # blind to the outcomes
@@ -177,7 +186,16 @@ class Platform:
         self.waiting = everything.rows(np.flatnonzero(~is_settled))
         examination = examination_of(self._config, self._consumer, self.decay)
         shown = impressions_of(everything.rows(np.flatnonzero(is_settled)), examination)
-        self.fits = tuple(fit.after(shown) for fit in self.fits)
+        self.fits = tuple(fit.after(shown, self.prior) for fit in self.fits)
+        return self._answer()
+
+    def _answer(self) -> ImpressionLayer:
+        """Layer of the next round, with the chosen answer."""
+        learning = self._config.platform.learning
+        if learning.answer == "quantile":
+            return quantile_layer(self.fits, learning.quantile)
+        if learning.answer == "sample":
+            return sampled_layer(self.fits, self._seed, self.rounds[-1].number + 1)
         return layer_of_fits(self.fits)
 
     def scorers_of_last(self) -> FoldModels:

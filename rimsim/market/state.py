@@ -24,7 +24,7 @@ from rimsim.market.providers import Offer
 from rimsim.market.records import Schedule
 from rimsim.requirements.rows import CarryOver
 
-_FORMAT = 7
+_FORMAT = 8
 _COLUMNS = tuple(field.name for field in dataclasses.fields(Schedule))
 _OPTIONAL = {field.name for field in dataclasses.fields(Schedule) if field.default is None}
 _FIT = tuple(field.name for field in dataclasses.fields(LayerFit))

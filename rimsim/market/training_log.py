@@ -163,7 +163,7 @@ def _warmup_users(
 
 def joined_log(config: PlatformConfig, parts: list[LogPart], items: pd.DataFrame) -> EventLog:
     """Log of all parts, sorted by time."""
-    weight = _event_weights(parts, config.ips_clip) if config.learning == "ips" else None
+    weight = _event_weights(parts, config.ips_clip) if config.learning.data == "ips" else None
     users = []
     offset = 0
     for part in parts:

@@ -262,11 +262,11 @@ def require_weights(platform: PlatformConfig, model: IntensityModel) -> None:
     Raises:
         ConfigError: If the platform learns with inverse propensities, but the model does not use event weights.
     """
-    if platform.learning == "ips" and not ModelCapabilities.of(model).takes_weights:
+    if platform.learning.data == "ips" and not ModelCapabilities.of(model).takes_weights:
         kinds = shipped().items()
         able = ", ".join(sorted(name for name, kind in kinds if ModelCapabilities.of(kind).takes_weights))
         raise ConfigError(
-            f"platform.learning is 'ips', but platform.model {platform.model!r} ({type(model).__name__}) "
-            f"takes no weights. Use one of the mark models {able}, or set learning to 'consumed' or "
+            f"platform.learning.data is 'ips', but platform.model {platform.model!r} ({type(model).__name__}) "
+            f"takes no weights. Use one of the mark models {able}, or set learning.data to 'consumed' or "
             "'impressions'"
         )

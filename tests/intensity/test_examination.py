@@ -181,7 +181,10 @@ def test_the_layer_over_impressions_weighs_positions_by_what_the_platform_takes_
     np.testing.assert_array_equal(served, market.closed[0].ledger.intensity)
     bare = dataclasses.replace(states, models=lambda: tuple(layer_of(model)[0] for model in states.models()))
     learnt = impressions_of(past.shown.scored(bare), positions)
-    fits = [fit.after(learnt) for fit in market_of("relevance", market.config)[1].platform.fits]
+    fits = [
+        fit.after(learnt, market.platform.prior)
+        for fit in market_of("relevance", market.config)[1].platform.fits
+    ]
     assert layer_of(market.model)[1].slope == pytest.approx(layer_of_fits(fits).slope, rel=1e-6)
     assert estimated != market.config.consumer.position_decay
 

@@ -215,14 +215,15 @@ def test_the_marginal_likelihood_is_negative_binomial():
     draw = np.random.default_rng(0)
     expected = draw.gamma(2.0, 3.0, 60)
     count = draw.poisson(expected * draw.gamma(2.0, 0.5, 60)).astype(float)
-    shape, mean = impressions._prior(count, expected, 2.0, 1.0, has_mean=False)
+    start, is_free = np.array([np.log(2.0), 0.0, 0.0]), np.array([True, False, False])
+    log_shape, log_mean, slope = impressions._prior(count, expected, np.zeros(60), start, is_free, 1.0)
 
     def loss(log):
         law = nbinom(np.exp(log), np.exp(log) / (np.exp(log) + expected))
         return -law.logpmf(count).sum() + 0.5 * (log - np.log(2.0)) ** 2
 
-    assert np.log(shape) == pytest.approx(minimize_scalar(loss, bounds=(-2, 6)).x, abs=3e-3)
-    assert mean == 1.0
+    assert log_shape == pytest.approx(minimize_scalar(loss, bounds=(-2, 6)).x, abs=3e-3)
+    assert (log_mean, slope) == (0.0, 0.0)
 
 
 @cases("sd low high", (0.0, 0.0, 0.1), (0.5, 0.4, 0.6), (1.0, 0.85, 1.15))

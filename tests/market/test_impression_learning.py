@@ -69,7 +69,7 @@ def test_the_layer_is_fitted_to_the_ledgers(calibration):
         item = table["item"].to_numpy(np.int64)
         taken = table["consumed"].to_numpy()
         shown = Impressions(item, scored[filled], seen, taken, lengths)
-        fits = tuple(fit.after(shown) for fit in fits)
+        fits = tuple(fit.after(shown, market.platform.prior) for fit in fits)
         expected = layer_of_fits(fits)
         fitted = layer_of_fits(market.platform.fits)
         assert market.model.layer.slope == pytest.approx(expected.slope, rel=1e-3)
