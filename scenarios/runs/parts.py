@@ -1,4 +1,4 @@
-"""Runs whose finished parts are saved, so that they can be resumed."""
+"""Resumable runs: their finished parts are saved."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from rimsim.scenarios.runs.checkpoint import mark_done
 from rimsim.scenarios.runs.execution import Executor, Stage, run_stages
 from rimsim.scenarios.runs.files import disk_errors, write_table, write_yaml
 from rimsim.scenarios.runs.job import Job
-from rimsim.scenarios.runs.process import errors_of_interrupts
 from rimsim.scenarios.runs.locks import writing
+from rimsim.scenarios.runs.process import errors_of_interrupts
 from rimsim.scenarios.runs.progress import Report
 from rimsim.scenarios.runs.records import versions
 
@@ -42,14 +42,14 @@ def missing_parts(job: Job[Part], folder: Path) -> list[Part]:
 
 
 def has_all_parts(folder: Path) -> bool:
-    """True if a run is finished, with all of its files."""
+    """True if a run has all of its files."""
     return _is_joined(folder) and not (folder / store.STATES).exists()
 
 
 def finish_parts(
     job: Job[Part], folder: Path, run_tasks: Executor, before: Sequence[Stage[Any]], console: Console | None
 ) -> store.RunFolder:
-    """Play the parts that a run lacks, and join their tables.
+    """Play the missing parts, and join all tables.
 
     Args:
         before: Stages that prepare the missing parts.
@@ -81,12 +81,12 @@ def finish_parts(
 
 
 def _is_joined(folder: Path) -> bool:
-    """True if the main table of a run has been joined."""
+    """True if a run's main table has been joined."""
     return (folder / f"{KINDS[store.RunFolder(folder).kind].tables[0]}.parquet").is_file()
 
 
 def _file(number: int) -> str:
-    """Name of a part's files, which sort as the parts do."""
+    """Name of a part's files, sorted by number."""
     return f"{number:06d}"
 
 

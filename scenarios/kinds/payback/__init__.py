@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 
 from rimsim.config import ScenarioConfig, at_seed, override, to_plain
@@ -52,12 +51,12 @@ _HIDING = ("intensity", "logit", "cascade")
 
 
 class Payback(RunResult):
-    """Payback map on disk, with the tables ``payback`` (attribute ``table``) and ``gains``."""
+    """Payback map on disk; its ``table`` is the table ``payback``."""
 
 
 @dataclass(frozen=True)
 class PaybackOptions(LogArguments):
-    """Learners, guarantees and worlds of a map, its market and its log."""
+    """Learners, guarantees, worlds and log of a map."""
 
     rounds: int = 40
     """Number of rounds; outcomes are means over the second half."""
@@ -76,7 +75,9 @@ class PaybackOptions(LogArguments):
         """Guaranteed shares in ascending order, first none."""
         shares = tuple(sorted({0.0, *map(float, self.beta)}))
         if len(shares) < 2:
-            raise ConfigError("beta: there is no guarantee to compare with none. Give a share above 0, such as 0.1")
+            raise ConfigError(
+                "beta: there is no guarantee to compare with none. Give a share above 0, such as 0.1"
+            )
         return shares
 
     def chosen_learners(self) -> tuple[str, ...]:
@@ -96,13 +97,15 @@ class PaybackOptions(LogArguments):
             if named := next((name for name in self.settings or () if _overlaps(name, field)), None):
                 raise ConfigError(f"settings[{named!r}]: the map sets {field} itself. Use {option} instead")
         if self.rounds < 2:
-            raise ConfigError(f"rounds is {self.rounds}. Expected at least 2, because a map shows late rounds")
+            raise ConfigError(
+                f"rounds is {self.rounds}. Expected at least 2, because a map shows late rounds"
+            )
         if self.worlds < 2:
             raise ConfigError(
                 f"worlds is {self.worlds}. Expected at least 2, because gains are tested over worlds"
             )
-        fields = WORLD | {"arrivals.per_round": self.arrivals, "consumer.hidden.seed": "seed"}
-        fields |= self.settings or {}
+        map_fields = {"arrivals.per_round": self.arrivals, "consumer.hidden.seed": "seed"}
+        fields = {**WORLD, **map_fields, **(self.settings or {})}
         base = override(resolved(scenario, self.rounds, self, fields), {"exposure.beta": 0.0})
         exposure = base.exposure
         for name in ("each", "groups", "campaigns"):
@@ -125,7 +128,7 @@ class PaybackOptions(LogArguments):
 
 
 def _overlaps(name: str, field: str) -> bool:
-    """True if one field is, or is part of, the other."""
+    """True if one field contains the other."""
     return name == field or name.startswith(f"{field}.") or field.startswith(f"{name}.")
 
 
@@ -138,9 +141,10 @@ def payback(
     console: Console | None = None,
     **options: Any,
 ) -> Payback:
-    """Map when a guarantee is a cost, and when a platform lacks its exploration.
+    """Map gains of guarantees by learner and size.
 
-    Plays learners with guarantees of several sizes in worlds whose hidden quality the log does not show.
+    The map answers when a guarantee is a cost, and when it is exploration that a platform lacks. Its worlds have hidden
+    quality, which the log does not show.
 
     Args:
         scenario: Name, path of a YAML file, or a record.
@@ -223,14 +227,15 @@ def _job(described: Mapping[str, Any], base: ScenarioConfig) -> Job[MapArm]:
         for learner, settings in entry["learners"].items():
             learning = override(config, {"platform.learning": settings})
             arms += [
-                MapArm(override(learning, {"exposure.beta": beta}), AGENT, learner, world) for beta in entry["beta"]
+                MapArm(override(learning, {"exposure.beta": beta}), AGENT, learner, world)
+                for beta in entry["beta"]
             ]
     total = len(arms) * expected_arrivals(base)
     return Job(described, arms, play_arm, _write_results, bar="arrivals served", total=total)
 
 
 def _play(job: Job[MapArm], folder: Path, execution: Execution) -> None:
-    """Play the missing arms of a map and write its results."""
+    """Play the missing arms, and write the results."""
     worlds = list({arm.world: arm for arm in missing_parts(job, folder)}.values())
     fits = Stage("fitting the platform's model", _fit, worlds, len(worlds))
     with executor(execution) as run_tasks:
@@ -238,7 +243,7 @@ def _play(job: Job[MapArm], folder: Path, execution: Execution) -> None:
 
 
 def _fit(arm: MapArm, report: Callable[[int], None]) -> None:
-    """Fit the models of a world once, before its arms need them."""
+    """Fit a world's models, before its arms need them."""
     with disk_errors(cache_folder()), own_code(own_places(arm.config)):
         build_world(arm.config)
         warm_model(arm.config, arm.world)

@@ -1,4 +1,4 @@
-"""Arms of a payback map: an agent, a learner and a world."""
+"""Arms of a payback map."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rimsim.plugs import own_code
 
 AGENT = "rim-feedback"
 """Agent of the map. Without a guarantee its prices are 0, so that it ranks by relevance."""
-CEILING = "state-oracle"
+CEILING = "informed"
 """Agent that knows the true item effects; in tables also the name of its arms."""
 COLUMNS = ("learner", "beta", "world", "round", "metric", "value")
 

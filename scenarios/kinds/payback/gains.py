@@ -1,4 +1,4 @@
-"""Gains of guarantees by learner, and the order predicted for them.
+"""Gains of guarantees by learner, and their predicted order.
 
 All utilities are shares of the ceiling: the utility of an agent that knows the true item effects, in the same world
 and the same rounds.
@@ -6,7 +6,7 @@ and the same rounds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ VERDICTS = (GAIN, COST, NOT_SIGNIFICANT, EQUAL)
 _FEWEST_LEARNERS = 3
 """Fewest learners whose order can be predicted right or wrong by degrees."""
 _RESAMPLES = 1000
+_DIGITS = 12
 _KEYS = ["learner", "beta", "minus_learner", "minus_beta"]
 
 
@@ -103,10 +104,10 @@ class Prediction:
 
     beta: float
     """The smallest guarantee of the map, whose gains are predicted."""
-    predicted: tuple[str, ...]
-    """Learners, from the highest predicted gain to the lowest."""
-    observed: tuple[str, ...]
-    """Learners, from the highest gain to the lowest."""
+    predicted: Mapping[str, int]
+    """Learner → rank of its predicted gain, 1 for the highest, in this order; equal predictions have equal ranks."""
+    observed: Mapping[str, int]
+    """Learner → rank of its gain, likewise."""
     tau: float | None
     """Kendall's rank correlation of both orders; None with fewer than three learners, or if all values are equal."""
     low: float | None
@@ -140,12 +141,14 @@ def prediction_of(shares: pd.DataFrame) -> Prediction:
         if gain.shape[1] >= FEW_SEEDS:
             low = orders.kendall_low
             high = orders.kendall_high
-    return Prediction(beta, _ordered(never_shown), _ordered(gain), tau, low, high)
+    return Prediction(beta, _ranks(never_shown), _ranks(gain), tau, low, high)
 
 
-def _ordered(values: pd.DataFrame) -> tuple[str, ...]:
-    """Learners by mean over worlds, the highest first."""
-    return tuple(values.mean(axis=1).sort_values(ascending=False, kind="stable").index)
+def _ranks(values: pd.DataFrame) -> dict[str, int]:
+    """Learner → rank of its mean over worlds, the highest first."""
+    # Sums of equal values may differ in their last bits.
+    means = values.mean(axis=1).round(_DIGITS).sort_values(ascending=False, kind="stable")
+    return {str(learner): int(rank) for learner, rank in means.rank(ascending=False, method="min").items()}
 
 
 def worlds_of(shares: pd.DataFrame) -> Sequence[int]:

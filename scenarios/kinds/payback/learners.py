@@ -26,7 +26,7 @@ _ALL = (
     Learner("estimated", "sd estimated", LearningConfig(slope=0.0, sd="estimated", answer="mean")),
     Learner(
         "estimated-slope",
-        "sd and slope estimated",
+        "sd, slope estimated",
         LearningConfig(slope="estimated", sd="estimated", answer="mean"),
     ),
     Learner("sd-2", "sd 2", LearningConfig(slope=0.0, sd=2.0, answer="mean")),

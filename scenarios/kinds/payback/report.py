@@ -31,7 +31,7 @@ from rimsim.scenarios.kinds.payback.gains import (
 from rimsim.scenarios.kinds.payback.learners import LEARNERS
 from rimsim.scenarios.report import charts, tables
 from rimsim.scenarios.report.console import more_place, picture_places
-from rimsim.scenarios.report.numbers import figure, per_cent
+from rimsim.scenarios.report.numbers import figure
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import as_yaml, log_fact
 from rimsim.scenarios.runs.store import RunFolder, resume_command
@@ -40,8 +40,8 @@ _MARKS = {GAIN: (BLUE, ">"), COST: (VERMILION, "<"), NOT_SIGNIFICANT: (GREY, "o"
 """Verdict → colour and marker; each alone identifies a verdict."""
 _POINTS = 100.0  # points per share of the ceiling
 _READING = (
-    "A point is one percent of the ceiling: the utility of an agent that knows the true item effects, in the same world "
-    "and rounds. A gain right of 0 is exploration that the learner lacks. A gain left of 0 is the cost of the guarantee."
+    "A point is one percent of the ceiling: the utility of an agent that knows the true item effects, in the same "
+    "world and rounds. A gain above 0 is exploration that the learner lacks; below 0, the guarantee is a cost."
 )
 
 
@@ -105,40 +105,38 @@ def _sentences(gains: pd.DataFrame, prediction: Prediction, n_worlds: int) -> li
     """Answer: gains and costs beyond chance, then the prediction."""
     guarantees = of_guarantees(gains)
     begins = {GAIN: "A guarantee is exploration that the learner lacks", COST: "A guarantee is a cost"}
-    lines = [
-        f"{text}: {'; '.join(map(_contrast_words, rows.to_dict('records')))}."
-        for verdict, text in begins.items()
-        if len(rows := guarantees[guarantees["verdict"] == verdict])
-    ]
+    lines: list[str] = []
+    for verdict, text in begins.items():
+        rows = guarantees[guarantees["verdict"] == verdict]
+        learners: list[str] = []
+        for learner, group in rows.groupby("learner", sort=False):
+            words = [f"{_gain_words(row)} at β = {row['beta']:g}" for row in group.to_dict("records")]
+            learners.append(f"`{learner}` {', '.join(words)}")
+        if learners:
+            lines.append(f"{text}: {'; '.join(learners)}.")
     n_open = int((guarantees["verdict"] == NOT_SIGNIFICANT).sum())
     if n_open:
         lines.append(
-            f"{n_open} of {len(guarantees)} guarantees have no significant effect (Holm over "
+            f"{n_open} of {many(len(guarantees), 'guarantee')} have no significant effect (Holm over "
             f"{many(int(gains['p'].notna().sum()), 'comparison')}, {many(n_worlds, 'world')})."
         )
-    learners = gains[(gains["beta"] == 0) & gains["verdict"].isin([GAIN, COST])]
-    if len(learners):
-        words = "; ".join(
-            f"{_contrast_words(row)} compared with `{row['minus_learner']}`"
-            for row in learners.to_dict("records")
-        )
-        lines.append(f"Without a guarantee: {words}.")
-    lines.append(_prediction_words(prediction, n_worlds))
-    return lines
+    for row in gains[(gains["beta"] == 0) & gains["verdict"].isin([GAIN, COST])].to_dict("records"):
+        learner = row["learner"]
+        lines.append(f"Without a guarantee, `{learner}` minus `{row['minus_learner']}`: {_gain_words(row)}.")
+    return [*lines, _prediction_words(prediction, n_worlds)]
 
 
-def _contrast_words(row: Mapping[Hashable, Any]) -> str:
-    """Learner, guarantee and gain with its interval."""
-    guarantee = f", β = {row['beta']:g}" if row["beta"] > 0 else ""
+def _gain_words(row: Mapping[Hashable, Any]) -> str:
+    """Difference in points, with its interval."""
     mean, low, high = (figure(_POINTS * row[name]) for name in ("mean", "low", "high"))
-    return f"`{row['learner']}`{guarantee}: {mean} points ({low} to {high})"
+    return f"{mean} points ({low} to {high})"
 
 
 def _prediction_words(prediction: Prediction, n_worlds: int) -> str:
     """Sentence on the predicted order of learners."""
     begins = (
-        "Prediction from the arms without a guarantee: the more of the catalogue a learner never shows, the more it gains "
-        f"at β = {prediction.beta:g}"
+        "Prediction from the arms without a guarantee: the more of the catalogue a learner never shows, the more it "
+        f"gains at β = {prediction.beta:g}"
     )
     if prediction.tau is None:
         return f"{begins}. These learners give no order to test."
@@ -150,14 +148,16 @@ def _prediction_words(prediction: Prediction, n_worlds: int) -> str:
         False: "the order is the reverse of the prediction",
         None: "the worlds cannot tell if the prediction holds",
     }
-    interval = f"95% CI {figure(prediction.low)} to {figure(prediction.high)}, bootstrap over {n_worlds} worlds"
+    interval = (
+        f"95% CI {figure(prediction.low)} to {figure(prediction.high)}, bootstrap over {n_worlds} worlds"
+    )
     return f"{text} ({interval}), so {verdicts[prediction.holds]}."
 
 
 def _gain_table(
     shares: pd.DataFrame, gains: pd.DataFrame, prediction: Prediction, reference: str, n_rounds: int
 ) -> TextTable:
-    """Table of shares, gains and predicted order, a row per learner."""
+    """Table of gains and predicted order by learner."""
     betas = _guarantees(shares)
     cells = {
         (row["learner"], row["beta"]): _cell(row["mean"], row["low"], row["high"], str(row["verdict"]))
@@ -173,8 +173,8 @@ def _gain_table(
                 cells.get((learner, 0.0), "–"),
                 *(cells[learner, beta] for beta in betas),
                 _mean_cell(without["never_shown"]),
-                str(prediction.predicted.index(learner) + 1),
-                str(prediction.observed.index(learner) + 1),
+                str(prediction.predicted[learner]),
+                str(prediction.observed[learner]),
             )
         )
     words = tables.interval_words(len(worlds_of(shares)), "world")
@@ -195,18 +195,19 @@ def _gain_table(
 
 
 def _delivery_table(shares: pd.DataFrame, n_rounds: int) -> TextTable:
-    """Table of delivery, a row per learner and guarantee."""
+    """Table of unseen items and undelivered guarantees by learner."""
+    betas = _guarantees(shares)
+    columns = [("never_shown", beta) for beta in (0.0, *betas)] + [("undelivered", beta) for beta in betas]
+    arms = dict(list(shares.groupby(["learner", "beta"])))
     rows = [
-        (f"{learner}, β = {beta:g}", _mean_cell(arms["never_shown"]), _mean_cell(arms["undelivered"]))
-        for (learner, beta), arms in shares.groupby(["learner", "beta"], sort=False)
+        (str(learner), *(_mean_cell(arms[learner, beta][column]) for column, beta in columns))
+        for learner in dict.fromkeys(shares["learner"])
     ]
+    worlds = tables.interval_words(len(worlds_of(shares)), "world")
     return TextTable(
-        f"Delivery in percent: {tables.interval_words(len(worlds_of(shares)), 'world')}",
-        (
-            "learner, guarantee",
-            f"items never shown in {many(n_rounds, 'round')}",
-            f"undelivered, {late_words(n_rounds)}",
-        ),
+        f"Percent of items never shown in {many(n_rounds, 'round')}, and percent of the guarantee undelivered "
+        f"({late_words(n_rounds)}): {worlds}",
+        ("learner", *(f"{column.replace('_', ' ')}, β = {beta:g}" for column, beta in columns)),
         tuple(rows),
     )
 
@@ -218,44 +219,45 @@ def _guarantees(shares: pd.DataFrame) -> list[float]:
 
 def _cell(mean: float, low: float, high: float, verdict: str) -> str:
     """Points with half their interval, and the verdict's mark."""
-    text = tables.cell(_POINTS * mean, _POINTS * low, _POINTS * high, equal=verdict == EQUAL)
-    return f"{text}{'*' * (verdict in (GAIN, COST))}"
+    if verdict == EQUAL:
+        return f"{tables.signed(_POINTS * mean, 1)}{tables.SAME}"
+    interval = f" ±{tables.signed(_POINTS * (high - low) / 2, 1)}"
+    return f"{tables.signed(_POINTS * mean, 1)}{interval}{'*' * (verdict in (GAIN, COST))}"
 
 
 def _mean_cell(values: pd.Series[float]) -> str:
     """Mean over worlds in percent, with half its interval."""
-    interval = mean_interval(_POINTS * values)
-    return tables.cell(interval.mean, interval.low, interval.high, equal=interval.equal)
-
-
-def title(gains: pd.DataFrame) -> str:
-    """Finding of the map, as the adjusted tests support it."""
-    guarantees = of_guarantees(gains)
-    parts = [
-        f"{verb} {_learner_words(guarantees[guarantees['verdict'] == verdict], guarantees)}"
-        for verdict, verb in ((GAIN, "brings exploration that pays with"), (COST, "is a cost with"))
-        if (guarantees["verdict"] == verdict).any()
-    ]
-    if not parts:
-        learners = many(guarantees["learner"].nunique(), "learner")
-        return f"No guarantee differs significantly from none, with any of {learners}"
-    return f"A guarantee {' and '.join(parts)}"
+    interval = mean_interval(values)
+    mean = float("nan") if interval.mean is None else interval.mean
+    low = float("nan") if interval.low is None else interval.low
+    high = float("nan") if interval.high is None else interval.high
+    return _cell(mean, low, high, EQUAL if interval.equal else NOT_SIGNIFICANT)
 
 
 _NAMED = 2  # most learners that a title names
 
 
-def _learner_words(rows: pd.DataFrame, guarantees: pd.DataFrame) -> str:
-    """Names or number of learners, and their guarantees."""
-    names = [LEARNERS[name].label for name in dict.fromkeys(rows["learner"])]
-    betas = ", ".join(f"{beta:g}" for beta in sorted(rows["beta"].unique()))
-    text = " and ".join(names) if len(names) <= _NAMED else f"{len(names)} of {guarantees['learner'].nunique()} learners"
-    return f"{text} (β = {betas})"
+def title(gains: pd.DataFrame) -> str:
+    """Finding of the map, as the adjusted tests support it."""
+    guarantees = of_guarantees(gains)
+    n_learners = guarantees["learner"].nunique()
+    parts: list[str] = []
+    for verdict, verb in ((GAIN, "gains utility"), (COST, "costs utility")):
+        rows = guarantees[guarantees["verdict"] == verdict]
+        names = [LEARNERS[name].label for name in dict.fromkeys(rows["learner"])]
+        betas = rows["beta"].unique()
+        learners = " and ".join(names) if len(names) <= _NAMED else f"{len(names)} of {n_learners} learners"
+        guarantee = f" (β = {betas[0]:g})" if len(betas) == 1 else ""
+        if names:
+            parts.append(f"{verb} with {learners}{guarantee}")
+    if not parts:
+        return f"No guarantee differs significantly from none, with any of {many(n_learners, 'learner')}"
+    return f"A guarantee {' and '.join(parts)}"
 
 
 def _picture(shares: pd.DataFrame, gains: pd.DataFrame, n_rounds: int) -> Figure:
-    """Gains of each guarantee, a row per learner and a panel per β."""
-    order = prediction_of(shares).predicted
+    """Picture of gains: rows are learners, panels guarantees."""
+    order = list(prediction_of(shares).predicted)
     betas = _guarantees(shares)
     n_panels = len(betas) + 1
     across = charts.columns(n_panels, 2.0)
@@ -263,13 +265,13 @@ def _picture(shares: pd.DataFrame, gains: pd.DataFrame, n_rounds: int) -> Figure
     tested = many(int(gains["p"].notna().sum()), "comparison")
     made = charts.frame(
         title(gains),
-        f"Left: utility in percent of {CEILING}, which knows the true item effects. Others: gain over the same learner "
-        f"without a guarantee, in points. {late_words(n_rounds).capitalize()}; means and 95% intervals over "
-        f"{many(len(worlds_of(shares)), 'paired world')}. Colours: Holm over {tested}. Top: the learner that never shows "
-        "most of the catalogue, so that it should gain most.",
+        f"β = 0: utility in percent of the agent {CEILING}, which knows the true item effects. Other β: gain over "
+        f"the same learner at β = 0, in points. {late_words(n_rounds).capitalize()}, 95% intervals over "
+        f"{many(len(worlds_of(shares)), 'paired world')}. Colours: Holm over {tested}. Predicted to gain most: the top "
+        "row, which never shows most of the catalogue.",
         (0.9 + 0.36 * len(order)) * n_rows + 0.5,
     )
-    axes = made.subplots(n_rows, across, sharey=True, squeeze=False).ravel()
+    axes = list(made.subplots(n_rows, across, sharey=True, squeeze=False).ravel())
     for ax in axes[n_panels:]:
         ax.set_axis_off()
     _draw_shares(axes[0], shares, order)
@@ -279,7 +281,7 @@ def _picture(shares: pd.DataFrame, gains: pd.DataFrame, n_rounds: int) -> Figure
     _align(axes[1:n_panels])
     axes[0].set_yticks(range(len(order)), [LEARNERS[name].label for name in order])
     axes[0].set_ylim(len(order) - 0.5, -0.5)
-    shown = [verdict for verdict in (COST, NOT_SIGNIFICANT, GAIN) if verdict != EQUAL]
+    shown = (COST, NOT_SIGNIFICANT, GAIN)
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=8)
         for colour, marker in (_MARKS[verdict] for verdict in shown)
@@ -293,9 +295,10 @@ def _draw_shares(ax: Axes, shares: pd.DataFrame, order: Sequence[str]) -> None:
     without = shares[shares["beta"] == 0]
     for place, learner in enumerate(order):
         interval = mean_interval(_POINTS * without.loc[without["learner"] == learner, "share"])
+        mean = float("nan") if interval.mean is None else interval.mean
         half = 0.0 if interval.low is None else interval.half
-        ax.errorbar(interval.mean, place, xerr=half, fmt="o", color=INK, capsize=3, markersize=6)
-    ax.set_title("No guarantee", loc="left")
+        ax.errorbar(mean, place, xerr=half, fmt="o", color=INK, capsize=3, markersize=6)
+    ax.set_title("β = 0", loc="left")
     ax.set_xlabel("percent of the ceiling")
 
 
