@@ -346,6 +346,7 @@ def test_worlds_differ_in_hidden_quality_and_arms_of_a_world_do_not(finished, mo
         if arm.learner != "informed":
             assert arm.config.platform.learning == LEARNERS[arm.learner].learning
             assert arm.agent == "rim-feedback"
+        assert arm.config.platform.retrain is (arm.learner != "informed")
         assert arm.config.rounds == 2
     assert [arm.world for arm in job.parts] == [0] * 5 + [1] * 5
     assert digest(load_run(folder)) == digest(finished.run)
