@@ -95,7 +95,7 @@ class PaybackOptions(LogArguments):
         """
         for field, option in _VARIED.items():
             if named := next((name for name in self.settings or () if _overlaps(name, field)), None):
-                raise ConfigError(f"settings[{named!r}]: the map sets {field} itself. Use {option} instead")
+                raise ConfigError(f"{named}: a payback map sets {field} itself. Use {option} instead")
         if self.rounds < 2:
             raise ConfigError(
                 f"rounds is {self.rounds}. Expected at least 2, because a map shows late rounds"
@@ -223,7 +223,7 @@ def _job(described: Mapping[str, Any], base: ScenarioConfig) -> Job[MapArm]:
     arms: list[MapArm] = []
     for world in described["seeds"]:
         config = at_seed(base, world)
-        # The ceiling ranks by the opening model and true item effects, so retraining would cost time and change nothing.
+        # The ceiling ranks by the opening model and true item effects, so retraining would change nothing.
         arms.append(MapArm(override(config, {"platform.retrain": False}), CEILING, CEILING, world))
         for learner, settings in entry["learners"].items():
             learning = override(config, {"platform.learning": settings})

@@ -435,7 +435,7 @@ def test_a_changed_config_is_not_resumed(tmp_path, monkeypatch):
     ({"beta": (1.5,)}, "exposure.beta"),
     (
         {"settings": {"exposure.beta": 0.3}},
-        "settings.'exposure.beta'.: the map sets exposure.beta itself. Use beta",
+        "exposure.beta: a payback map sets exposure.beta itself. Use beta",
     ),
     ({"settings": {"platform.learning.sd": 1.0}}, "sets platform.learning itself. Use learners"),
     ({"settings": {"platform.retrain": False}}, "never retrains"),
