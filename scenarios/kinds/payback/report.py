@@ -104,7 +104,10 @@ def payback_report(run: RunFolder) -> Report:
 def _sentences(gains: pd.DataFrame, prediction: Prediction, n_worlds: int) -> list[str]:
     """Answer: gains and costs beyond chance, then the prediction."""
     guarantees = of_guarantees(gains)
-    begins = {GAIN: "A guarantee is exploration that the learner lacks", COST: "A guarantee is a cost"}
+    begins = {
+        GAIN: "A guarantee is exploration that the learner lacks (gain and 95% interval)",
+        COST: "A guarantee is a cost (gain and 95% interval)",
+    }
     lines: list[str] = []
     for verdict, text in begins.items():
         rows = guarantees[guarantees["verdict"] == verdict]

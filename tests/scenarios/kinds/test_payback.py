@@ -12,7 +12,7 @@ from kit import calls_of, cases, refused, said_by
 from kit.markets import drawn, played
 
 from rimsim.config import LearningConfig, PlatformConfig, Seeds, at_seed, find_scenario, override
-from rimsim.errors import ArmsError, ConfigError, MarketError, RunFolderError
+from rimsim.errors import ConfigError, MarketError, RunFolderError
 from rimsim.scenarios import load_payback, load_run, payback, resume
 from rimsim.scenarios.kinds.payback import arms, report
 from rimsim.scenarios.kinds.payback.gains import (
@@ -394,8 +394,8 @@ def test_a_map_interrupted_while_it_draws_is_finished(finished, tmp_path, monkey
     assert not (folder / "state").exists()
 
 
-def test_a_failed_arm_is_named_and_the_others_are_kept(finished, tmp_path, monkeypatch):
-    """Only the failed arm is played when the map is resumed."""
+def test_failed_arms_are_named_and_the_others_are_kept(finished, tmp_path, monkeypatch, capsys):
+    """The command reports the complete world; only failed arms are played when the map is resumed."""
     folder = tmp_path / "map"
     usual = arms.players.closed_rounds
 
@@ -406,8 +406,10 @@ def test_a_failed_arm_is_named_and_the_others_are_kept(finished, tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(arms.players, "closed_rounds", failing)
-        message = refused(ArmsError, "2 of 10 arms failed", payback, out=folder, workers=1, **SMALL)
-    assert "\n  sd-2, β = 0.5, world 1: enough" in message
+        printed = said_by(capsys, [*LINE.split(), "--workers", "1", "--out", str(folder)], 2)
+    assert "2 of 10 arms failed:" in printed.err
+    assert "\n  sd-2, β = 0.5, world 1: enough" in printed.err
+    assert "1 of 2 worlds are not complete" in printed.out
     counted = calls_of(monkeypatch, arms, "make_agent")
     assert digest(resume(folder, workers=1)) == digest(finished.run)
     assert len(counted) == 2
