@@ -12,7 +12,8 @@ from rich.console import Console
 from rimsim.config import ScenarioConfig, at_seed, override, to_plain
 from rimsim.errors import ConfigError, require_known
 from rimsim.market import build_world
-from rimsim.market.world import check_plugs, expected_arrivals, own_places, warm_model
+from rimsim.market.opening import warm_model
+from rimsim.market.world import check_plugs, expected_arrivals, own_places
 from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.payback.arms import AGENT, CEILING, MapArm, play_arm
 from rimsim.scenarios.kinds.payback.gains import gains_of
