@@ -14,7 +14,6 @@ from rimsim.errors import ConfigError, require_known
 from rimsim.market import build_world
 from rimsim.market.opening import warm_model
 from rimsim.market.world import check_plugs, expected_arrivals, own_places
-from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.payback.arms import AGENT, CEILING, MapArm, play_arm
 from rimsim.scenarios.kinds.payback.gains import gains_of
 from rimsim.scenarios.kinds.payback.learners import LEARNERS, reference_of
@@ -34,6 +33,7 @@ from rimsim.scenarios.study.checks import LogArguments, resolved
 from rimsim.scenarios.study.repetition import digests, require_unchanged
 from rimsim.scenarios.study.runner import resumable
 from rimsim.system import cache_folder, cores
+from rimsim.user_code import own_code
 
 WORLD: Mapping[str, object] = {
     "consumer.truth": "factors",

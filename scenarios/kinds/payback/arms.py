@@ -13,7 +13,7 @@ from rimsim.agents import make_agent
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.market.world import own_places
 from rimsim.measures import shortfall
-from rimsim.plugs import own_code
+from rimsim.user_code import own_code
 
 AGENT = "rim-feedback"
 """Agent of the map. Without a guarantee its prices are 0, so that it ranks by relevance."""
