@@ -24,7 +24,9 @@ class Kind:
     # Record that reads the entry `mark`, as `module:name`; empty: there is no record.
     config: str = ""
     report: str = ""  # function that makes the report of a run, as `module:name`
-    resume: str = ""  # function that resumes an interrupted run, as `module:name`; empty: there is no such function
+    resume: str = (
+        ""  # function that resumes an interrupted run, as `module:name`; empty: there is no such function
+    )
 
 
 _KINDS = "rimsim.scenarios.kinds"

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from rimsim.errors import RunFolderError, many
 from rimsim.house_style import BLUE, GREY, INK, VERMILION
-from rimsim.measures import mean_interval
+from rimsim.measures import FEW_SEEDS, mean_interval
 from rimsim.measures.loop import late_words
 from rimsim.scenarios.kinds.payback.arms import CEILING
 from rimsim.scenarios.kinds.payback.gains import (
@@ -118,7 +118,9 @@ def _sentences(gains: pd.DataFrame, prediction: Prediction, n_worlds: int) -> li
         if learners:
             lines.append(f"{text}: {'; '.join(learners)}.")
     n_open = int((guarantees["verdict"] == NOT_SIGNIFICANT).sum())
-    if n_open:
+    if n_worlds < 2:
+        lines.append("One world cannot show which gains are significant.")
+    elif n_open:
         lines.append(
             f"{n_open} of {many(len(guarantees), 'guarantee')} have no significant effect (Holm over "
             f"{many(int(gains['p'].notna().sum()), 'comparison')}, {many(n_worlds, 'world')})."
@@ -145,7 +147,7 @@ def _prediction_words(prediction: Prediction, n_worlds: int) -> str:
         return f"{begins}. These learners give no order to test."
     text = f"{begins}. Kendall's τ of both orders is {figure(prediction.tau)}"
     if prediction.low is None or prediction.high is None:
-        return f"{text}, but {many(n_worlds, 'world')} are too few for an interval."
+        return f"{text}, without an interval, which needs at least {FEW_SEEDS} worlds."
     verdicts = {
         True: "the prediction holds",
         False: "the order is the reverse of the prediction",
@@ -224,7 +226,7 @@ def _cell(mean: float, low: float, high: float, verdict: str) -> str:
     """Points with half their interval, and the verdict's mark."""
     if verdict == EQUAL:
         return f"{tables.signed(_POINTS * mean, 1)}{tables.SAME}"
-    interval = f" ±{tables.signed(_POINTS * (high - low) / 2, 1)}"
+    interval = "" if pd.isna(low) else f" ±{tables.signed(_POINTS * (high - low) / 2, 1)}"
     return f"{tables.signed(_POINTS * mean, 1)}{interval}{'*' * (verdict in (GAIN, COST))}"
 
 
