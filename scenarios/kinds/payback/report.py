@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -226,7 +227,7 @@ def _cell(mean: float, low: float, high: float, verdict: str) -> str:
     """Points with half their interval, and the verdict's mark."""
     if verdict == EQUAL:
         return f"{tables.signed(_POINTS * mean, 1)}{tables.SAME}"
-    interval = "" if pd.isna(low) else f" ±{tables.signed(_POINTS * (high - low) / 2, 1)}"
+    interval = "" if math.isnan(low) else f" ±{tables.signed(_POINTS * (high - low) / 2, 1)}"
     return f"{tables.signed(_POINTS * mean, 1)}{interval}{'*' * (verdict in (GAIN, COST))}"
 
 
