@@ -3,13 +3,14 @@
 Markets whose items are worth, in part, what the log does not say (``consumer.hidden``) are played under guarantees of
 several sizes, under exploration without one, and under the plain recommender, with paired seeds; each seed draws its
 own hidden worth. One axis at a time moves from the base point. Rows that TABLE.csv holds already are not played again.
+The command ``rimsim payback`` compares learners at the base point; this script has the other points and agents.
 
 ``--write AGENT LOG.csv`` asks whether a log can show it: visitors without a past meet an agent in the base market, and
 what they consume is written as a log. ``--refit LOG.csv`` then plays the arms in a market whose truth is fitted to that
 log alone; its point is called after the file.
 
-Columns: ``discounted`` utility per arrival (weight .95 a round), ``late`` utility per arrival (last third of rounds),
-``looks`` guaranteed exposures a round and ``arrivals`` a round. ``--print`` shows the map instead of playing.
+Columns: ``discounted`` utility per arrival (weight .95 a round) and ``late`` utility per arrival (last third of
+rounds). ``--print`` shows the map instead of playing.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rimsim.agents import Agent, make_agent, market_for, play_round
+from rimsim.agents import Agent, closed_rounds, make_agent, market_for
 from rimsim.agents.rim_feedback import RimFeedback
-from rimsim.config import ConsumerConfig, ScenarioConfig, Seeds, find_scenario, override
+from rimsim.config import Seeds, find_scenario, override
 from rimsim.data import write
-from rimsim.measures import mean_interval, position_weights
+from rimsim.measures import mean_interval
 from rimsim.scenarios.report.console import markdown
 from rimsim.scenarios.report.record import TextTable
 
@@ -101,9 +102,8 @@ def written(agent_name: str, place: Path, rounds: int) -> None:
     )
     agent = make_agent(agent_name)
     market = market_for(agent, override(find_scenario("closed-loop"), changes), seeds=Seeds.all(0))
-    while not market.done:
-        play_round(market, agent)
-        market.closed.clear()
+    for _ in closed_rounds(market, agent):
+        pass
     write(market.platform.log()(), place)
 
 
@@ -119,13 +119,8 @@ def played(point: str, arm: str, seed: int, rounds: int) -> dict[str, object]:
     agent = arm_of(arm, rounds)
     market = market_for(agent, config, seeds=Seeds.all(seed))
     utility = np.empty(rounds)
-    looks = np.empty(rounds)
-    while not market.done:
-        number = market.round
-        on = arm != EARLY or number < EARLY_ROUNDS * rounds
-        looks[number] = market.required.sum() * on
-        play_round(market, agent)
-        utility[number] = market.closed.pop().ledger.probability.sum(1).mean()
+    for closed in closed_rounds(market, agent):
+        utility[closed.number] = closed.ledger.probability.sum(1).mean()
     weight = _DISCOUNT ** np.arange(rounds)
     return {
         "point": point,
@@ -134,8 +129,6 @@ def played(point: str, arm: str, seed: int, rounds: int) -> dict[str, object]:
         "rounds": rounds,
         "discounted": float(utility @ weight / weight.sum()),
         "late": float(utility[-(rounds // 3) :].mean()),
-        "looks": float(looks.mean()),
-        "arrivals": config.arrivals.per_round,
     }
 
 
@@ -159,24 +152,6 @@ def payback_map(table: pd.DataFrame) -> pd.DataFrame:
             interval = f"{gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"
             cells.setdefault(f"{point}, {column}", {})[arm] = interval
     return pd.DataFrame(cells).T
-
-
-def prices_of_looks(table: pd.DataFrame) -> pd.DataFrame:
-    """Consumptions that a guaranteed exposure costs, and that an average exposure brings, both as examined."""
-    guaranteed = table[table["looks"] > 0]
-    weights = position_weights(ConsumerConfig().position_decay, ScenarioConfig().slate).sum()
-    rows = {}
-    for (point, arm), arm_rows in guaranteed.groupby(["point", "arm"], sort=False):
-        plain = table[(table["point"] == point) & (table["arm"] == "relevance")].set_index("seed")[
-            "discounted"
-        ]
-        lost = (plain - arm_rows.set_index("seed")["discounted"]).dropna()
-        price = mean_interval(list(lost * arm_rows["arrivals"].iloc[0] / arm_rows["looks"].iloc[0]))
-        if price.low is None:
-            continue
-        interval = f"{price.mean:.4f} [{price.low:.4f}, {price.high:.4f}]"
-        rows[f"{point}, {arm}"] = {"price": interval, "average": f"{plain.mean() / weights:.4f}"}
-    return pd.DataFrame(rows).T
 
 
 def as_markdown(title: str, table: pd.DataFrame) -> str:
@@ -211,7 +186,6 @@ def main() -> None:
     if options.shows:
         table = pd.read_csv(options.table)
         print(as_markdown("Gain over relevance, per cent, and its 95% interval", payback_map(table)))
-        print(as_markdown("Consumptions per examined exposure", prices_of_looks(table)))
         return
     torch.set_num_threads(1)
     finished = set()

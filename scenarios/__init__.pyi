@@ -9,6 +9,9 @@ from .kinds.experiment import Experiment as Experiment
 from .kinds.experiment import experiment as experiment
 from .kinds.experiment import load_experiment as load_experiment
 from .kinds.export import export as export
+from .kinds.payback import Payback as Payback
+from .kinds.payback import load_payback as load_payback
+from .kinds.payback import payback as payback
 from .kinds.validate import ValidateConfig as ValidateConfig
 from .kinds.validate import Validation as Validation
 from .kinds.validate import load_validation as load_validation

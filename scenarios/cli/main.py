@@ -98,7 +98,7 @@ def _setting_meant(slip: click.UsageError) -> str | None:
     """``--set`` for an option that a command of scenarios lacks."""
     if not isinstance(slip, click.NoSuchOption) or slip.ctx is None:
         return None
-    if slip.ctx.command.name not in {"compare", "sweep", "experiment"}:
+    if slip.ctx.command.name not in {"compare", "sweep", "experiment", "payback"}:
         return None
     if difflib.get_close_matches(slip.option_name, slip.possibilities or (), cutoff=_ALIKE):
         return None

@@ -302,6 +302,44 @@ def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **va
 
 
 @click.command(cls=tools.PlugCommand)
+@click.argument("scenario", required=False, shell_complete=SCENARIO)
+@tools.options("payback")
+def payback(*, resume: bool, settings: tuple[tuple[str, object], ...], **values: Any) -> None:
+    """Map when a guarantee pays, by learner and guarantee.
+
+    SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop). The log of each simulated world hides
+    what its items are worth, unless --set says otherwise. Tables go to payback.parquet and gains.parquet, the picture
+    to pictures/payback.png.
+    """
+    tools.require_once(values | {"settings": settings})
+    asked = tools.given(values)
+    if resume:
+        tools.print_run(_resumed_map(asked | dict(settings)))
+        return
+    fields = {name: asked.pop(name) for name in list(asked) if "." in name}
+    asked |= {"settings": dict(settings) | fields}
+    from rimsim.scenarios.cli import slips
+
+    slips.require_study(asked.get("scenario"), asked["settings"], ())
+    made = scenarios.payback(**asked, command=tools.command_line(), console=tools.terminal())
+    tools.print_run(made.run)
+
+
+def _resumed_map(asked: Mapping[str, Any]) -> Run:
+    """Resume the payback map whose folder the command line names."""
+    if "out" not in asked:
+        raise ConfigError("--resume needs the folder of the run. Add --out RUN")
+    if others := sorted(set(asked) - {"out", "workers"}):
+        named = tools.option_of_field()
+        raise ConfigError(
+            f"{named.get(others[0], others[0])} cannot be given with --resume, because the run has its options "
+            "already. Leave it out"
+        )
+    scenarios.load_run(asked["out"], "payback")  # a wrong folder is answered before torch is imported
+    return scenarios.resume(asked["out"], workers=asked.get("workers"), console=tools.terminal())
+
+
+@click.command(cls=tools.PlugCommand)
 @click.argument("run", type=tools.path, shell_complete=RUN)
 @tools.options("ope")
 def ope(run: Path, target: str, **values: Any) -> None:
@@ -335,5 +373,5 @@ def export(run: Path, to: str, **values: Any) -> None:
     click.echo(f"{place}: {said}")
 
 
-MAKERS = (compare, sweep, ope, experiment, backtest, validate, export)
+MAKERS = (compare, sweep, payback, ope, experiment, backtest, validate, export)
 """Commands that play markets, fit models or write files."""

@@ -329,8 +329,8 @@ def print_complete(folder: str) -> None:
     from rimsim.scenarios.runs.status import status_of
 
     run = scenarios.load_run(folder)
-    if run.kind == "sweep" or status_of(run).complete:
-        with suppress(RunFolderError):  # there is nothing to print until an arm of the sweep is complete
+    if run.kind != "comparison" or status_of(run).complete:
+        with suppress(RunFolderError):  # there is nothing to print until arms are complete
             print_run(run)
 
 

@@ -24,11 +24,14 @@ class Kind:
     # Record that reads the entry `mark`, as `module:name`; empty: there is no record.
     config: str = ""
     report: str = ""  # function that makes the report of a run, as `module:name`
-    resumable: bool = False  # True if an interrupted run can be resumed
+    resume: str = (
+        ""  # function that resumes an interrupted run, as `module:name`; empty: there is no such function
+    )
 
 
 _KINDS = "rimsim.scenarios.kinds"
 _REPORT = "rimsim.scenarios.report"
+_RESUME_STUDY = "rimsim.scenarios.study.compare:resume_study"
 _VALIDATION = ("validate", "agreement", "intervals", "pairs", "observed", "observed_pairs")
 _COMPARISON = ("rounds", "arrivals", "required", "learnt", "ledger", "truth")
 _PROMISES = ("prices", "reliability", "providers", "promises", "groups", "undeliverable")
@@ -40,7 +43,7 @@ _ALL = (
         mark="sweep",
         tables=("sweep",),
         report=f"{_REPORT}.sweep:sweep_report",
-        resumable=True,
+        resume=_RESUME_STUDY,
     ),
     Kind(
         name="backtest",
@@ -69,13 +72,22 @@ _ALL = (
         report=f"{_KINDS}.experiment.report:experiment_report",
     ),
     Kind(
+        name="payback",
+        label="a payback map",
+        command="payback",
+        mark="payback",
+        tables=("payback", "gains"),
+        report=f"{_KINDS}.payback.report:payback_report",
+        resume=f"{_KINDS}.payback:resume_payback",
+    ),
+    Kind(
         name="comparison",
         label="a comparison",
         command="compare",
         mark="",
         tables=_COMPARISON + _PROMISES,
         report=f"{_REPORT}.comparison:comparison_report",
-        resumable=True,
+        resume=_RESUME_STUDY,
     ),
 )
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}

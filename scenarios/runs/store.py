@@ -30,7 +30,7 @@ FAILURES = "failures"
 """Name of the folder with the tracebacks of failed arms."""
 CATALOGUE = "catalogue.parquet"
 USERS = "users.parquet"
-_MADE = "Name a folder that rimsim compare, sweep, backtest, validate or experiment made"
+_MADE = "Name a folder that rimsim compare, sweep, backtest, validate, experiment or payback made"
 
 
 class RunTables:
@@ -50,6 +50,8 @@ class RunTables:
     adoption: pd.DataFrame
     sweep: pd.DataFrame
     experiment: pd.DataFrame
+    payback: pd.DataFrame
+    gains: pd.DataFrame
     ope: pd.DataFrame
     backtest: pd.DataFrame
     calibration: pd.DataFrame
@@ -196,7 +198,7 @@ class RunFolder(RunTables):
 def resume_command(run: RunFolder) -> str | None:
     """Command that resumes a run; None for other kinds."""
     kind = KINDS[run.kind]
-    return f"rimsim {kind.command} --resume --out {shlex.quote(str(run.folder))}" if kind.resumable else None
+    return f"rimsim {kind.command} --resume --out {shlex.quote(str(run.folder))}" if kind.resume else None
 
 
 def repeat_command(run: RunFolder) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rimsim.config import ScenarioConfig
 from rimsim.data.session_logs import LogSource
 from rimsim.errors import ConfigError
+from rimsim.scenarios.kinds.registry import KINDS, loaded
 from rimsim.scenarios.run import Run, load_run
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.arms import StudyOptions
@@ -243,7 +244,7 @@ def resume(
     progress: bool | None = None,
     console: Console | None = None,
 ) -> Run:
-    """Resume an interrupted comparison or sweep.
+    """Resume an interrupted comparison, sweep or payback map.
 
     Complete arms are kept, and all other arms continue after their last finished round. The tables equal those of an
     uninterrupted run.
@@ -269,6 +270,17 @@ def resume(
     if store.resume_command(begun) is None:
         # This refuses the run, and its message names the command that repeats it.
         load_run(folder, "comparison")
+    resumed: Run = loaded(KINDS[begun.kind].resume)(begun, execution)
+    return resumed
+
+
+def resume_study(begun: Run, execution: Execution) -> Run:
+    """Resume a comparison or sweep.
+
+    Raises:
+        RunFolderError: If the folder is in use, or an input has changed.
+        ArmsError: If arms failed.
+    """
     study = study_of(begun)
     remaining = unfinished(study)
     if not remaining and (not study.grid or (begun.folder / "sweep.parquet").is_file()):

@@ -39,6 +39,7 @@ SHORTER = {
         "(3, 848)": "(3, 92)",
         "events=500": "events=50",
     },
+    "payback": {"worlds=4": "worlds=2, rounds=2, arrivals=40, beta=[0.5], workers=1"},
     "study": {"min_item_events=30": "min_item_events=120"},
     "your-own": {"workers=2": "workers=1"},
 }

@@ -23,6 +23,7 @@ from rimsim.measures import own_measures
 from rimsim.scenarios import compare, export, load_run
 from rimsim.scenarios.cli import slips, tools
 from rimsim.scenarios.kinds.experiment import PRICES, TRAINING
+from rimsim.scenarios.kinds.payback.learners import LEARNERS
 from rimsim.scenarios.report.console import text
 from rimsim.scenarios.report.html import write_page
 from rimsim.scenarios.runs.arms import CONTROLS
@@ -65,6 +66,8 @@ SLIPS = {
     "experiment relevance random --design usr": "--design: 'usr' is unknown. Did you mean 'user'?",
     "experiment relevance random --training divert": "--training: 'divert' is unknown. Did you mean 'diverted'?",
     "experiment relevance random --prices spilt": "--prices: 'spilt' is unknown. Did you mean 'split'?",
+    "payback closed-lop": "Did you mean 'closed-loop'",
+    "payback --learners thomson": "--learners: 'thomson' is unknown. Did you mean 'thompson'?",
     "ope nowhere --target random": "nowhere: no such folder",
     "backtest --models gruu": "--models 'gruu' is unknown. Did you mean 'gru'?",
     "validate --models bag,nope": "--models 'nope' is unknown",
@@ -115,6 +118,7 @@ def test_names_that_are_known_before_torch_are_those_of_the_code():
         ("experiment", "--design"): DESIGNS,
         ("experiment", "--training"): TRAINING,
         ("experiment", "--prices"): PRICES,
+        ("payback", "--learners"): LEARNERS,
     }
     for (group, option), names in declared.items():
         assert tools._DECLARED[group][option][1] == f"names of {'|'.join(names)}"
