@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,26 +18,35 @@ from log_pages import LOG, head, replace_table
 
 from rimsim.scenarios.report import comparison, sweep
 from rimsim.scenarios.report.console import markdown
+from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.sweep import Contrast, matrix, matrix_table
 
 if TYPE_CHECKING:
     from rimsim.scenarios import Run
 
 PAGE = LOG / "findings.md"
+_PRICES = "--agents rim-feedback,rim-dual,flat-budget --frozen none --seeds 3 --no-certificate"
 _CELLS = (
     "rimsim sweep closed-loop --agents relevance,rim-feedback,rim-ucb,popularity --frozen relevance "
     "--control frozen,static,random --seeds 3 --no-certificate --set arrivals.per_round=1000 "
     "--set platform.log_window.size=1500"
 )
 COMMANDS = {
-    "closed-loop": "rimsim compare closed-loop --seeds 5 --agents relevance,rim-dual,rim-feedback,rim-ucb,"
-    "epsilon-greedy,popularity,random,state-oracle,oracle --frozen relevance,rim-feedback --no-certificate",
+    "closed-loop": "rimsim compare closed-loop --seeds 5 --agents relevance,rim-dual,rim-feedback,flat-budget,rim-ucb,"
+    "epsilon-greedy,popularity,random,informed,state-oracle,oracle --frozen relevance,rim-feedback --no-certificate",
     "cold-start": "rimsim compare cold-start --agents relevance,rim-feedback,rim-ucb,random --frozen none --seeds 5 "
     "--no-certificate",
     "platforms": f"{_CELLS} --grid platform.model=bag-visits,ease-visits,factors-visits,als-visits",
     "truths": f"{_CELLS} --set consumer.hidden.seed=seed --grid consumer.truth=factors,bag,ease "
     "--grid consumer.hidden.rho=1,0.5,0",
     "windows": f"{_CELLS} --grid platform.log_window.rounds=3,null --grid platform.log_window.warmup=top-up,all",
+    "prices-loop": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 --beta 0.1,0.3,0.5,0.7,0.9",
+    "prices-replay": f"rimsim sweep online-match {_PRICES} --beta 0.1,0.5,0.9",
+    "prices-cost": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 --grid exposure.cost=0.5,1,4",
+    "prices-visitors": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 "
+    "--grid platform.model=bag-visits,bag",
+    "prices-groups": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 "
+    "--guarantee genres=0.5,0.9",
 }
 """Name of a table → the command that makes it."""
 CELLS = ("platforms", "truths", "windows")
@@ -54,6 +64,14 @@ WANTED = [
     Contrast("exploration beside prices: utility", "utility", "rim-ucb", "rim-feedback"),
 ]
 """Differences of the table of claims."""
+PRICES = ("prices-loop", "prices-replay", "prices-cost", "prices-visitors", "prices-groups")
+"""Sweeps that ask where prices do more than one flat bonus that ends at the floor."""
+BONUSES = [
+    Contrast(f"{agent} − flat-budget: {title}", metric, agent, "flat-budget")
+    for agent in ("rim-feedback", "rim-dual")
+    for title, metric in (("undelivered", "examined_shortfall"), ("utility", "utility"), ("return", "return"))
+]
+"""Differences of agents with prices from the agent with one bonus."""
 
 
 def run_of(name: str, out: Path) -> Run:
@@ -61,18 +79,39 @@ def run_of(name: str, out: Path) -> Run:
     return finished(out / name, shlex.split(COMMANDS[name])[1:])
 
 
-def claims(run: Run) -> pd.DataFrame:
-    """Differences of the table of claims, by cell."""
+def claims(run: Run, contrasts: Sequence[Contrast] = WANTED) -> pd.DataFrame:
+    """Differences of a table, by cell."""
     swept = sweep.sweep_table(run)
-    return matrix(swept, sweep.swept_fields(swept), run.scenario.exposure.unit, WANTED)
+    return matrix(swept, sweep.swept_fields(swept), run.scenario.exposure.unit, contrasts)
+
+
+def levels(run: Run) -> TextTable:
+    """Undelivered share and utility of each agent, by cell."""
+    swept = sweep.sweep_table(run)
+    fields = sweep.swept_fields(swept)
+    shown = swept[swept["metric"].isin(["examined_shortfall", "utility"])]
+    means = shown.groupby([*fields, "metric", "agent"], sort=False, observed=True)["value"].mean()
+    wide = means.unstack(["metric", "agent"])
+    names = {"examined_shortfall": "undelivered", "utility": "utility"}
+    columns = (", ".join(fields), *(f"{names[metric]}: {agent}" for metric, agent in wide.columns))
+    rows = tuple(
+        (
+            ", ".join(map(str, point if isinstance(point, tuple) else (point,))),
+            *(f"{value:.3f}" for value in row),
+        )
+        for point, row in zip(wide.index, wide.to_numpy(), strict=True)
+    )
+    return TextTable("Means over late rounds and seeds", columns, rows)
 
 
 def table(name: str, out: Path) -> str:
     """Markdown of a table below its line of commit, date, machine, version and command."""
     run = run_of(name, out)
-    if name in CELLS:
+    if name in CELLS + PRICES:
         fields = sweep.swept_fields(sweep.sweep_table(run))
-        made = markdown([matrix_table(claims(run), fields, "Late rounds, ± half a 95% interval")])
+        contrasts = claims(run, WANTED if name in CELLS else BONUSES)
+        tables = [matrix_table(contrasts, fields, "Late rounds, ± half a 95% interval")]
+        made = markdown(tables if name in CELLS else [levels(run), *tables])
     else:
         made = markdown(comparison.result_tables(run))
     return f"{head(COMMANDS[name])}\n\n{made.strip()}\n"
