@@ -256,6 +256,8 @@ def title(gains: pd.DataFrame) -> str:
         guarantee = f" (β = {betas[0]:g})" if len(betas) == 1 else ""
         if names:
             parts.append(f"{verb} with {learners}{guarantee}")
+    if guarantees["p"].isna().all():
+        return "Gains of guarantees by learner, untested"
     if not parts:
         return f"No guarantee differs significantly from none, with any of {many(n_learners, 'learner')}"
     return f"A guarantee {' and '.join(parts)}"

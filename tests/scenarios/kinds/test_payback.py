@@ -247,6 +247,7 @@ def test_the_title_says_what_the_adjusted_tests_support(verdicts, expected):
         for beta, verdict in zip((0.1, 0.5), values, strict=True)
     ]
     assert report.title(_gains(*rows, ("ucb", 0.0, GAIN))) == expected
+    assert report.title(_gains(("ucb", 0.1, NOT_SIGNIFICANT)).assign(p=np.nan)).endswith("untested")
 
 
 def test_learners_are_settings_of_the_platform():
