@@ -52,7 +52,8 @@ class LearnedWeight:
 
     def begin_round(self, view):
         """Solve the prices of last round's states, weighted as those to come will be."""
-        self.round, self.examined = view.round, view.position_weights
+        self.round = view.round
+        self.examined = view.position_weights
         states = [self.weighted(chunk) for chunk in view.past]
         view = dataclasses.replace(view, calibration=states)
         self.delivery = Delivery.solved(view, tol=1e-3, gain=0.1, closing=0.02)
@@ -90,7 +91,9 @@ def returns(agent, seeds):
 
 tested = range(100, 120)
 base = returns(make_agent("rim-feedback"), tested)
-learner, curve, played = LearnedWeight(), [], 0
+learner = LearnedWeight()
+curve = []
+played = 0
 print(f"rim-feedback: {base.mean():.1f}")
 for episodes in (0, 10, 20, 40, 80):
     returns(learner, range(1_000_000 + played, 1_000_000 + episodes))

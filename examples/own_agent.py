@@ -28,7 +28,9 @@ class Sharing:
 
     def begin_round(self, view):
         """Read the guarantees of the round."""
-        self.most, self.shown, self.k = 3 * view.required, np.zeros(len(view.required)), view.k
+        self.most = 3 * view.required
+        self.shown = np.zeros(len(view.required))
+        self.k = view.k
 
     def act(self, arrivals):
         """Slates of the k most relevant admissible items below their limit."""

@@ -78,7 +78,8 @@ class PriceFactor(gymnasium.Wrapper):
 
     def step(self, action: np.ndarray) -> tuple:
         """Rank by the controller's prices times the factor, and tell the controller what was shown."""
-        view, arrival = self._view, self._market.arrivals
+        view = self._view
+        arrival = self._market.arrivals
         price = self._delivery.item_price * 4.0 ** float(np.clip(action[0], -1.0, 1.0))
         slate = price_slates(
             arrival.intensity,
@@ -104,14 +105,17 @@ def residual_task(env: gymnasium.Env) -> gymnasium.Env:
 
 def residual_returns(learner: PPO, seeds: range) -> np.ndarray:
     """The return of a policy of factors at each seed."""
-    env, found = residual_task(market()), []
+    env = residual_task(market())
+    totals = []
     for seed in seeds:
-        (seen, _), total, over = env.reset(seed=seed), 0.0, False
+        seen, _ = env.reset(seed=seed)
+        total = 0.0
+        over = False
         while not over:
             seen, reward, over, _, _ = env.step(learner.predict(seen, deterministic=True)[0])
             total += float(reward)
-        found.append(total)
-    return np.array(found)
+        totals.append(total)
+    return np.array(totals)
 
 
 def train(seed: int, steps: int, task: Callable = small_task, copies: int = 4) -> PPO:

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-CUSTOMERS, ITEMS, SELLERS = 3000, 400, 24
+CUSTOMERS = 3000
+ITEMS = 400
+SELLERS = 24
 ZONES = ("+00:00", "+01:00", "+02:00", "+05:30")
 CATEGORIES = ("books", "garden", "kitchen", "music", "sport", "toys")
 

@@ -25,7 +25,9 @@ class LeastShown:
     barrier_every = None
 
     def begin_round(self, view):
-        self.k, self.cost, self.shown = view.k, self.bonus * view.cost, torch.zeros(len(view.required))
+        self.k = view.k
+        self.cost = self.bonus * view.cost
+        self.shown = torch.zeros(len(view.required))
 
     def act(self, arrivals):
         slates = []
@@ -85,7 +87,8 @@ class Hurried(Intensity):
         self.looks = looks
 
     def respond(self, visits, slates):
-        answer, seen = super().respond(visits, slates), np.arange(slates.shape[1]) < self.looks
+        answer = super().respond(visits, slates)
+        seen = np.arange(slates.shape[1]) < self.looks
         return replace(answer, consumed=answer.consumed & seen, probability=answer.probability * seen)
 
 
@@ -103,7 +106,8 @@ def toy_log():
     path = data_folder() / "toy-log.csv"
     if not path.is_file():
         draw = np.random.default_rng(0)
-        user, item = draw.integers(0, 200, 4000), (40 * draw.random(4000) ** 2).astype(int)
+        user = draw.integers(0, 200, 4000)
+        item = (40 * draw.random(4000) ** 2).astype(int)
         time = np.sort(draw.integers(1_500_000_000, 1_520_000_000, 4000))
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = (f"u{u},i{i},{t}\n" for u, i, t in zip(user, item, time, strict=True))

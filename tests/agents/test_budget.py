@@ -52,12 +52,14 @@ class ByHand:
     def __init__(self, agent, view):
         self.view = view
         self.item_price, self.row_price = start_prices(agent, view)
-        self.exposure, self.delivered = view.exposure.astype(float), view.delivered.astype(float)
+        self.exposure = view.exposure.astype(float)
+        self.delivered = view.delivered.astype(float)
         self.ended = 0
 
     def price_and_room(self, counts):
         """Price of each item at an arrival, and a mask of items that no cap hides."""
-        view, rows = self.view, self.view.promises
+        view = self.view
+        rows = self.view.promises
         price = np.where(self.exposure < view.required, self.item_price, 0.0)
         has_room = np.ones(len(price), bool)
         for row in np.flatnonzero(counts):
@@ -71,7 +73,8 @@ class ByHand:
 
     def count(self, slate, counts):
         """Count a slate, and the bonuses that it ends."""
-        view, rows = self.view, self.view.promises
+        view = self.view
+        rows = self.view.promises
         below = self.exposure < view.required
         self.exposure[slate] += view.position_weights[: len(slate)]
         self.ended += np.count_nonzero(below & (self.exposure >= view.required))
@@ -117,12 +120,12 @@ def test_each_slate_is_the_best_at_prices_that_end(name, kind):
 def test_batches_and_the_environment_give_the_same_slates(name, kind):
     """Batches of one, seven and any number leave one ledger, which Gymnasium's steps leave, too."""
     config = MARKETS[kind]
-    whole = played(config, name)
+    single_batch = played(config, name)
     for batch in (1, 7):
-        same_ledgers(whole, played(config, name, batch))
+        same_ledgers(single_batch, played(config, name, batch))
     made = gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=settings_of(config))
     rollout(made, make_agent(name), seed=0)
-    same_ledgers(whole, made.unwrapped.market)
+    same_ledgers(single_batch, made.unwrapped.market)
 
 
 def two_items(required, *, unit="shown", decay=1.0, k=1, cost=0.5, exposure=0.0, **fields):
@@ -211,8 +214,11 @@ def test_only_agents_that_count_keep_caps(name, shown):
 @pytest.mark.parametrize("name", [*AGENTS, "flat-budget(bonus=0)"])
 def test_hard_guarantees_are_kept_by_the_guard(name):
     """With hard guarantees nothing is missing, even where the bonus alone would leave half of it."""
-    n, m, k = 400, 60, 6
-    past, now = arrivals_of(skewed(n, m, 1)), arrivals_of(skewed(n, m, 2), first=900)
+    n = 400
+    m = 60
+    k = 6
+    past = arrivals_of(skewed(n, m, 1))
+    now = arrivals_of(skewed(n, m, 2), first=900)
     view = view_of(n, m, k, past=past, cost=1e-3)
     for hard in (True, False):
         agent = make_agent(name)
@@ -243,7 +249,8 @@ def test_a_copy_goes_on_like_its_original(name):
     agent, market = market_of(name, MARKETS["rows"])
     agent.begin_round(market.round_view())
     market.serve(first := market.next_arrivals(40), agent.act(first))
-    again, arrivals = deepcopy(agent), market.next_arrivals(40)
+    again = deepcopy(agent)
+    arrivals = market.next_arrivals(40)
     for part in (slice(0, 9), slice(9, 40)):
         np.testing.assert_array_equal(
             agent.act(arrivals.rows(part)).items, again.act(arrivals.rows(part)).items

@@ -40,12 +40,12 @@ def _exact_market(name, arrivals=NEW_VISITORS, **options):
 def test_an_exact_model_with_the_true_effects_is_the_state_oracle():
     """Slates agree, of new visitors and of those who come back; the effects are the made-up ones up to one factor."""
     informed, market, effects = _exact_market("informed", retrain=False)
-    found = np.log(market.round_view().item_factor) - effects
-    np.testing.assert_allclose(found, found.mean(), atol=2e-5)
+    deviation = np.log(market.round_view().item_factor) - effects
+    np.testing.assert_allclose(deviation, deviation.mean(), atol=2e-5)
     played = play_out(market, informed)
-    state_oracle, other, _ = _exact_market("state-oracle", retrain=False)
-    same = play_out(other, state_oracle)
-    for ours, theirs in zip(played.closed, same.closed, strict=True):
+    state_oracle, oracle_market, _ = _exact_market("state-oracle", retrain=False)
+    oracle_played = play_out(oracle_market, state_oracle)
+    for ours, theirs in zip(played.closed, oracle_played.closed, strict=True):
         np.testing.assert_array_equal(ours.ledger.item, theirs.ledger.item)
         assert (np.bincount(ours.schedule.slot) > 1).any()
     relevance, plain, _ = _exact_market("relevance", retrain=False)
@@ -100,7 +100,7 @@ def _utilities(config, names):
     for name in names:
         agent, market = market_of(name, config)
         closed = play_out(market, agent).closed
-        utilities[name] = np.array([one.ledger.probability.sum(1).mean() for one in closed])
+        utilities[name] = np.array([served.ledger.probability.sum(1).mean() for served in closed])
     return utilities
 
 
@@ -123,8 +123,8 @@ def test_it_does_not_depend_on_what_the_platform_learnt():
     """Slates under a platform that retrains are those under one that never does, in all rounds."""
     config = small_scenario(consumer=HIDDEN, platform=PlatformConfig(model="bag-visits"))
     agent, market = market_of("informed", config)
-    other = make_agent("informed")
-    frozen = play_out(market_for(other, config, retrain=False), other)
+    second_agent = make_agent("informed")
+    frozen = play_out(market_for(second_agent, config, retrain=False), second_agent)
     for ours, theirs in zip(play_out(market, agent).closed, frozen.closed, strict=True):
         np.testing.assert_array_equal(ours.ledger.item, theirs.ledger.item)
     assert (market.closed[-1].ledger.intensity != frozen.closed[-1].ledger.intensity).any()
@@ -134,10 +134,10 @@ def test_batches_and_resumed_markets_agree(tmp_path):
     """A whole market, one in batches of seven, and one resumed after a round have one ledger."""
     config = small_scenario(consumer=HIDDEN, rounds=2)
     agent, market = market_of("informed", config)
-    whole = play_out(market, agent)
+    single_batch = play_out(market, agent)
     agent, market = market_of("informed", config)
-    same_ledgers(whole, play_out(market, agent, 7))
-    same_ledgers(whole, resumed(config, "informed", tmp_path))
+    same_ledgers(single_batch, play_out(market, agent, 7))
+    same_ledgers(single_batch, resumed(config, "informed", tmp_path))
 
 
 def test_a_comparison_plays_it_and_gives_it_no_controls(tmp_path):

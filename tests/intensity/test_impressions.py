@@ -215,7 +215,8 @@ def test_the_marginal_likelihood_is_negative_binomial():
     draw = np.random.default_rng(0)
     expected = draw.gamma(2.0, 3.0, 60)
     count = draw.poisson(expected * draw.gamma(2.0, 0.5, 60)).astype(float)
-    start, is_free = np.array([np.log(2.0), 0.0, 0.0]), np.array([True, False, False])
+    start = np.array([np.log(2.0), 0.0, 0.0])
+    is_free = np.array([True, False, False])
     log_shape, log_mean, slope = impressions._prior(count, expected, np.zeros(60), start, is_free, 1.0)
 
     def loss(log):

@@ -65,7 +65,8 @@ def _fit(popularity, settings, *rounds, memory=(1.0, 1.0)):
 
 def _evidence(fit, shown):
     """Events of each item and those expected without effects, impression by impression."""
-    events, expected = np.zeros(len(fit.item)), np.zeros(len(fit.item))
+    events = np.zeros(len(fit.item))
+    expected = np.zeros(len(fit.item))
     for row, item in enumerate(shown.item):
         place = np.log1p(shown.history[row])
         log_rate = np.interp(place, KNOTS, fit.level) + np.interp(place, KNOTS, fit.slope) * np.log(
@@ -78,7 +79,6 @@ def _evidence(fit, shown):
     return events, expected
 
 
-# -- the posterior ----------------------------------------------------------------------------------------------------
 @cases("slope sd", (0.0, 0.3), (-0.7, 0.5), (0.4, 2.0))
 def test_the_posterior_mean_is_that_of_the_conjugate_gamma(slope, sd):
     """Prior weight plus events, over prior exposure plus expected events; items never shown have the prior mean."""
@@ -124,7 +124,8 @@ def _two_fits():
 
 def test_samples_have_the_mean_and_the_variance_of_the_posterior():
     """Over many rounds, the draws of each item have the moments of the mixture of gamma distributions."""
-    fits, n = _two_fits(), 20_000
+    fits = _two_fits()
+    n = 20_000
     draws = np.exp([sampled_layer(fits, 5, number).item for number in range(n)])
     weight = fit_weights(fits)[:, None]
     assert weight.min() > 0.3
@@ -160,7 +161,8 @@ def test_levels_and_slopes_are_the_same_for_each_answer():
 @cases("settings", (PriorSettings(0.0, 0.5),), (PriorSettings(),), (PriorSettings(None, 0.5),), (ESTIMATED,))
 def test_intervals_cover_effects_in_95_percent_of_made_up_logs(settings):
     """Gamma intervals cover 95 ± 3% of factors that are drawn from the prior, at the rates of a market."""
-    n, covered = 300, []
+    n = 300
+    covered = []
     for log in range(8):
         draw = np.random.default_rng(100 + log)
         popularity = _popularity(n, log)
@@ -176,17 +178,18 @@ def test_intervals_cover_effects_in_95_percent_of_made_up_logs(settings):
     assert 0.92 <= np.mean(covered) <= 0.98
 
 
-# -- the estimated prior ----------------------------------------------------------------------------------------------
 def test_slope_shape_and_mean_have_the_largest_marginal_likelihood():
     """No other point has a larger negative binomial likelihood by scipy, with the stated normal priors."""
-    draw, n = np.random.default_rng(3), 300
+    draw = np.random.default_rng(3)
+    n = 300
     popularity = _popularity(n)
     expected = draw.gamma(2.0, 3.0, n)
     count = draw.poisson(expected * draw.gamma(2.0, 0.5, n) * np.exp(0.3 - 0.6 * popularity)).astype(float)
     start = np.array([np.log(3.0), 0.0, 0.0])
 
     def loss(point):
-        shape, mean = np.exp(point[0]), np.exp(point[1] + point[2] * popularity)
+        shape = np.exp(point[0])
+        mean = np.exp(point[1] + point[2] * popularity)
         law = scipy.stats.nbinom(shape, shape / (shape + mean * expected))
         penalty = (point[0] - start[0]) ** 2 + point[1] ** 2 + (point[2] / 0.5) ** 2
         return -law.logpmf(count).sum() + 0.5 * penalty
@@ -194,9 +197,9 @@ def test_slope_shape_and_mean_have_the_largest_marginal_likelihood():
     best = minimize(
         loss, start, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 4000}
     )
-    found = impressions._prior(count, expected, popularity, start, np.ones(3, bool), 1.0)
-    assert found == pytest.approx(best.x, abs=3e-3)
-    assert found == pytest.approx([np.log(2.0), 0.3, -0.6], abs=0.2)
+    estimate = impressions._prior(count, expected, popularity, start, np.ones(3, bool), 1.0)
+    assert estimate == pytest.approx(best.x, abs=3e-3)
+    assert estimate == pytest.approx([np.log(2.0), 0.3, -0.6], abs=0.2)
 
 
 @cases("slope", (-0.8,), (0.0,), (0.5,))
@@ -242,7 +245,6 @@ def test_a_log_without_events_has_no_popularity():
     assert centred_log_popularity(np.zeros(4, int)).tolist() == [0.0] * 4
 
 
-# -- the platform's answer --------------------------------------------------------------------------------------------
 def _with(make=small_scenario, **learning):
     return make(platform=PlatformConfig(model="ease-hp", learning=LearningConfig(**learning)))
 
@@ -254,9 +256,9 @@ SAMPLE = {"answer": "sample", "slope": "estimated"}
 def test_a_resumed_market_draws_the_same_samples(tmp_path, after):
     """Saved and loaded after any round, and in batches of any size, slates are the same to the bit."""
     config = _with(**SAMPLE)
-    whole = played(config, "relevance", 7)
+    uninterrupted = played(config, "relevance", 7)
     continued = resumed(config, "relevance", tmp_path, after)
-    for first, second in zip(whole.closed, continued.closed, strict=True):
+    for first, second in zip(uninterrupted.closed, continued.closed, strict=True):
         np.testing.assert_array_equal(first.ledger.item, second.ledger.item)
 
 
@@ -311,7 +313,6 @@ def test_the_settings_reach_the_fits(make):
     assert all(fit.popularity_slope != 0 for fit in estimated)
 
 
-# -- settings ---------------------------------------------------------------------------------------------------------
 @cases("data", ("consumed",), ("impressions",), ("ips",))
 def test_a_text_is_short_for_the_data(data):
     """In Python, in YAML and in changes, a text sets `data` and leaves the defaults."""

@@ -61,9 +61,9 @@ def test_levels_are_found_again():
     level = np.array([0.5, -0.7, 0.3, 0.0, 0.0, 0.0])
     predicted = draw.uniform(0.2, 2.0, len(history))
     actual = draw.poisson(predicted * np.exp(np.interp(np.log1p(history), KNOTS, level))).astype(float)
-    found = history_levels(predicted, actual, history)
-    np.testing.assert_allclose(found[:3], level[:3], atol=0.05)
-    np.testing.assert_array_equal(found[4:], 0.0)
+    levels = history_levels(predicted, actual, history)
+    np.testing.assert_allclose(levels[:3], level[:3], atol=0.05)
+    np.testing.assert_array_equal(levels[4:], 0.0)
 
 
 def test_a_layer_that_only_scales_is_the_formula_of_all_layers():
@@ -93,10 +93,10 @@ def test_slates_stay_and_predictions_change(small):
     (ours, past_ours), (theirs, past_theirs) = markets
     assert ours.cost == theirs.cost
     for number in range(2):
-        one, other = (market.closed[number].ledger for market in (ours, theirs))
-        np.testing.assert_array_equal(one.item, other.item)
-        np.testing.assert_array_equal(one.probability, other.probability)
-        assert np.array_equal(one.intensity, other.intensity, equal_nan=True) == (number == 1)
+        first, second = (market.closed[number].ledger for market in (ours, theirs))
+        np.testing.assert_array_equal(first.item, second.item)
+        np.testing.assert_array_equal(first.probability, second.probability)
+        assert np.array_equal(first.intensity, second.intensity, equal_nan=True) == (number == 1)
     level = layer_of(warm_model(ours.config, 0))[1].level
     ratio = np.log(past_ours / past_theirs)  # prices are solved on states that are scored alike
     assert level.min() - 1e-5 < ratio.min() < ratio.max() < level.max() + 1e-5
@@ -113,8 +113,8 @@ def test_without_the_switch_or_impressions_the_model_stays_as_fitted(platform):
     config = small_scenario(platform=platform)
     model = warm_model(config, 0)
     assert layer_of(model)[1] is None
-    given = Market(small_scenario(platform=PLATFORM), model=model)
-    assert given.model is model
+    market = Market(small_scenario(platform=PLATFORM), model=model)
+    assert market.model is model
 
 
 @pytest.mark.parametrize("frozen", [False, True])

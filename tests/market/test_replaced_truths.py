@@ -57,7 +57,7 @@ def test_a_consumer_with_another_truth_is_a_market_with_that_truth(kind, agent, 
     ledgers = []
     for market in (moved, native, usual):
         closed = play_out(market, make_agent(agent)).closed
-        ledgers.append([np.stack([one.ledger.probability, one.ledger.consumed]) for one in closed])
+        ledgers.append([np.stack([served.ledger.probability, served.ledger.consumed]) for served in closed])
     for ours, theirs in zip(ledgers[0], ledgers[1], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert (ledgers[0][0] != ledgers[2][0]).any()
@@ -68,14 +68,14 @@ def test_a_round_keeps_few_truths_and_its_own_always():
     market = Market(small_scenario(rounds=1))
     opened = market.open
     truths = RoundTruths(opened.histories, opened.schedule, 0, market.world.release)
-    own = truths.scores(market.world.truth)
+    first_scores = truths.scores(market.world.truth)
     others = [dataclasses.replace(market.world.truth) for _ in range(5)]
-    kept = [truths.scores(truth) for truth in others]
-    assert truths.scores(market.world.truth) is own
-    assert truths.scores(others[-1]) is kept[-1]
-    assert truths.scores(others[0]) is not kept[0]
+    later_scores = [truths.scores(truth) for truth in others]
+    assert truths.scores(market.world.truth) is first_scores
+    assert truths.scores(others[-1]) is later_scores[-1]
+    assert truths.scores(others[0]) is not later_scores[0]
     rows = np.arange(4)
-    for share, again in zip(truths.of(others[2], rows), own.of(rows), strict=True):
+    for share, again in zip(truths.of(others[2], rows), first_scores.of(rows), strict=True):
         np.testing.assert_array_equal(share, again)
 
 
@@ -97,7 +97,7 @@ def test_the_consumer_of_the_page_makes_popular_items_worth_less(tmp_path):
     for name, consumer in {"usual": ConsumerConfig(), "moved": ConsumerConfig(kind=kind)}.items():
         market = market_for(make_agent("popularity"), dataclasses.replace(config, consumer=consumer))
         closed = play_out(market, make_agent("popularity")).closed
-        taken[name] = np.mean([one.ledger.probability.sum(1).mean() for one in closed])
+        taken[name] = np.mean([served.ledger.probability.sum(1).mean() for served in closed])
         total = market.consumer.true_intensity(closed_visits(market)).sum(1)
         taken[f"{name} in all"] = float(total.mean())
     assert taken["moved"] < 0.9 * taken["usual"]
