@@ -166,7 +166,7 @@ def test_sums_of_losses_are_those_of_arrays(held, items):
         held, states=held.states[:3], consumed=nothing, taken=nothing.astype(np.float32)
     )
     softmax = shrinkage._WeightedSoftmax(three_users, parts)
-    share, norm, top = softmax.shares(np.array([0.5, 0.1, 0.2]), slice(0, 3))
+    share, norm, top = softmax.exponentials(np.array([0.5, 0.1, 0.2]), slice(0, 3))
     rows = share.T.copy()
     factor = np.array([0.3, 1e-4, 7.0], np.float32)[:, np.newaxis]
     logits = np.float32(0.5) * scores + np.float32(0.1) * parts[1] + np.float32(0.2) * parts[2]

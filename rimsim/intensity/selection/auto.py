@@ -25,6 +25,7 @@ from rimsim.intensity.states import UserStates
 CANDIDATES = ("popularity", "returning", "bag", "ease", "factors")
 """Names of the models that are compared by default."""
 _ROWS = 512
+"""Number of states that are scored at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,7 @@ class RankedModel:
     """Worth of a candidate on held-out later sessions."""
 
     name: str
+    """Name of the model."""
     precision: float
     """Mean over users: share of the ten best unconsumed items that a held-out user consumed after the cut."""
     log_likelihood: float
@@ -53,23 +55,23 @@ def ranked(
     if held is None or not models:
         return ()
     worths = [held.worth(log_scores(model.fit(held.past), held.states)) for model in models]
-    ranked = [
-        RankedModel(name, worth.precision, worth.nats, len(held))
+    candidates = [
+        RankedModel(name=name, precision=worth.precision, log_likelihood=worth.nats, users=len(held))
         for name, worth in zip(names, worths, strict=True)
     ]
-    first = ranked[best_of(worths)]
-    by_precision = sorted(
-        (model for model in ranked if model is not first), key=lambda model: -model.precision
-    )
+    first = candidates[best_of(worths)]
+    others = [model for model in candidates if model is not first]
+    by_precision = sorted(others, key=lambda model: -model.precision)
     return (first, *by_precision)
 
 
 def log_scores(model: contract.IntensityModel, states: UserStates) -> Float32s:
     """(n, M) log λ(x,y), at least log 1e-30."""
-    parts = []
+    blocks = []
     for first, stop in contract.spans(len(states), _ROWS):
-        parts.append(model.score(states[first:stop]).clamp(min=1e-30).log().cpu().numpy())
-    return np.concatenate(parts).astype(np.float32)
+        scores = model.score(states[first:stop])
+        blocks.append(scores.clamp(min=1e-30).log().cpu().numpy())
+    return np.concatenate(blocks).astype(np.float32)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -126,8 +128,8 @@ class SelectedModel(Stored):
         if len(names) > 1:
             models = [self._made(name) for name in names]
             self.ranking = ranked(log, names, models, config.session_gap, config.seed)
-        alone = names[0] if len(names) == 1 else config.fallback
-        self.name = self.ranking[0].name if self.ranking else alone
+        without_ranking = names[0] if len(names) == 1 else config.fallback
+        self.name = self.ranking[0].name if self.ranking else without_ranking
         model = contract.recurrent(self._made(self.name))
         if model is None:
             refuse(ConfigError, "auto", f"found the candidate {self.name!r}", "models with encode and step")
@@ -139,6 +141,7 @@ class SelectedModel(Stored):
         return settled(self._made(self.name), self.chosen)
 
     def _made(self, name: str) -> contract.IntensityModel:
+        """Unfitted candidate with the seed, device and gap of the config."""
         config = self.config
         return self._make(name, seed=config.seed, device=str(self.device), gap=config.session_gap)
 

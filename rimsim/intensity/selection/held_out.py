@@ -44,10 +44,12 @@ class Worth:
 
     def behind(self, best: Worth) -> tuple[float, float]:
         """Log-likelihood per taken item, ``best`` minus this; its standard error."""
-        gap = best.by_user - self.by_user
-        number = self.taken.sum()
-        mean = gap.sum() / number
-        return float(mean), float(np.sqrt(np.square(gap - mean * self.taken).sum()) / number)
+        difference = best.by_user - self.by_user
+        n_taken = self.taken.sum()
+        mean = difference.sum() / n_taken
+        # Standard error of a ratio of sums over users (linearisation).
+        residual = difference - mean * self.taken
+        return float(mean), float(np.sqrt(np.square(residual).sum()) / n_taken)
 
 
 def best_of(candidates: Sequence[Worth]) -> int:
@@ -57,10 +59,10 @@ def best_of(candidates: Sequence[Worth]) -> int:
     precision is more than two standard errors below the best, even if its likelihood is higher.
     """
     hits = [candidate.hits for candidate in candidates]
-    first = hits[int(np.argmax([candidate.mean() for candidate in hits]))]
-    gaps = [first - candidate for candidate in hits]
-    close = [gap.mean() <= 2.0 * gap.std() / np.sqrt(len(gap)) for gap in gaps]
-    return int(np.argmax(np.where(close, [candidate.nats for candidate in candidates], -np.inf)))
+    best_hits = hits[int(np.argmax([candidate.mean() for candidate in hits]))]
+    gaps = [best_hits - candidate for candidate in hits]
+    is_close = [gap.mean() <= 2.0 * gap.std() / np.sqrt(len(gap)) for gap in gaps]
+    return int(np.argmax(np.where(is_close, [candidate.nats for candidate in candidates], -np.inf)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +96,12 @@ class HeldOut:
         If several items tie for the last positions, they share these positions.
         """
         masked, last, k = self._last(logits, k)
-        above = masked > last
-        tied = masked == last
-        hits, of_tied = ((self.taken * mask).sum(1, dtype=np.float64) for mask in (above, tied))
-        return np.asarray((hits + (k - above.sum(1)) * of_tied / tied.sum(1)) / k, np.float64)
+        is_above = masked > last
+        is_tied = masked == last
+        hits_above = (self.taken * is_above).sum(1, dtype=np.float64)
+        hits_tied = (self.taken * is_tied).sum(1, dtype=np.float64)
+        n_positions = k - is_above.sum(1)  # positions that the tied items share
+        return np.asarray((hits_above + n_positions * hits_tied / is_tied.sum(1)) / k, np.float64)
 
     def _last(
         self, logits: NDArray[np.floating], k: int
@@ -110,7 +114,7 @@ class HeldOut:
     def log_likelihood(self, logits: NDArray[np.floating]) -> Floats:
         """(n,) log-likelihood of each user's taken items among unconsumed ones, nats."""
         masked = np.where(self.consumed, -np.inf, logits).astype(np.float64)
-        masked -= masked.max(1, keepdims=True)
+        masked -= masked.max(1, keepdims=True)  # so that no exponential overflows
         normaliser = np.log(np.exp(masked).sum(1))
         taken = self.taken > 0
         return np.asarray(np.where(taken, masked, 0.0).sum(1) - taken.sum(1) * normaliser, np.float64)
@@ -134,32 +138,43 @@ class HeldOut:
             cut = later_sessions(log, gap=gap, seed=seed)
         except DataError:
             return None
-        goal = cut.future.rows(cut.future.targets)
-        row = np.full(log.n_users, -1)
-        row[cut.user] = np.arange(len(cut))
+        future_targets = cut.future.rows(cut.future.targets)
+        cut_index = np.full(log.n_users, -1)  # of each user among the cut users
+        cut_index[cut.user] = np.arange(len(cut))
         states = UserStates.of(cut.past, cut.user, cut.time)
-        had = states.owner * log.n_items + states.items
-        took = row[goal.user] * log.n_items + goal.item
-        took = took[~pd.Index(took).isin(had)]
-        scored_rows = np.flatnonzero(np.bincount(took // log.n_items))
+        consumed_pairs = states.owner * log.n_items + states.items
+        taken_pairs = cut_index[future_targets.user] * log.n_items + future_targets.item
+        taken_pairs = taken_pairs[~pd.Index(taken_pairs).isin(consumed_pairs)]
+        scored_users = np.flatnonzero(np.bincount(taken_pairs // log.n_items))
         if most_cells is not None:
-            step = -(-len(scored_rows) * log.n_items // most_cells)
-            scored_rows = scored_rows[:: max(step, 1)]
-        if len(scored_rows) < _FEWEST or not cut.past.targets.any():
+            step = -(-len(scored_users) * log.n_items // most_cells)
+            scored_users = scored_users[:: max(step, 1)]
+        if len(scored_users) < _FEWEST or not cut.past.targets.any():
             return None
         # Only held-out users get rows over all items, because rows of all users would not fit into memory.
-        place = np.full(len(cut), -1)
-        place[scored_rows] = np.arange(len(scored_rows))
-        consumed, taken = (_cells(pairs, place, len(scored_rows), log.n_items) for pairs in (had, took))
+        row_of_user = np.full(len(cut), -1)
+        row_of_user[scored_users] = np.arange(len(scored_users))
+        consumed, taken = (
+            _cells(pairs, row_of_user, len(scored_users), log.n_items)
+            for pairs in (consumed_pairs, taken_pairs)
+        )
         return cls(
-            log, cut.past, cut.user[scored_rows], states.take(scored_rows), consumed, taken.astype(np.float32)
+            log=log,
+            past=cut.past,
+            user=cut.user[scored_users],
+            states=states.take(scored_users),
+            consumed=consumed,
+            taken=taken.astype(np.float32),
         )
 
 
-def _cells(pairs: Ints, place: Ints, n_users: int, n_items: int) -> Bools:
-    """(kept, M) booleans: true at user-item pairs of scored users."""
-    row, item = np.divmod(pairs, n_items)
-    among = place[row] >= 0
+def _cells(pairs: Ints, row_of_user: Ints, n_users: int, n_items: int) -> Bools:
+    """(n_users, M) booleans: true at user-item pairs of scored users.
+
+    ``row_of_user`` is each user's row in the result, or −1 for a user who is not scored.
+    """
+    user, item = np.divmod(pairs, n_items)
+    is_scored = row_of_user[user] >= 0
     mask = np.zeros((n_users, n_items), bool)
-    mask[place[row[among]], item[among]] = True
+    mask[row_of_user[user[is_scored]], item[is_scored]] = True
     return mask

@@ -23,10 +23,11 @@ _SAME_SPREAD = 1.25
 _ROWS = 256
 """Number of rows that are added up at once."""
 _LANES = 8
+"""Number of partial sums that NumPy keeps within a run. Here sums add numbers in NumPy's order, to have its bits."""
 _RUN = 128
+"""Largest number of numbers in a run; NumPy adds the sums of runs pairwise."""
 _CONVERTED = 8192
-"""Sums add numbers in the order of NumPy: in eight lanes, over runs of at most 128 numbers, which are added pairwise.
-NumPy converts at most 8192 numbers at once."""
+"""Largest number of numbers that NumPy converts to another type at once; each such piece is a sum of its own."""
 _ROUNDS = 3
 """Number of times that the best items under the weights are found, and the weights fitted again. More rounds change
 little."""
@@ -116,30 +117,30 @@ def chosen(
     popularity, the model is worse than popularity only by chance.
     """
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
-    ways = (for_all,) if slates else (for_all, for_slates)
+    criteria = (for_all,) if slates else (for_all, for_slates)
     impersonal_log_likelihoods = {}
-    for way in ways:
-        popularity, returning = way(held, base).tolist()
+    for criterion in criteria:
+        popularity, returning = criterion(held, base).tolist()
         impersonal_scores = popularity * base[0] + returning * base[1]
-        impersonal_log_likelihoods[way] = held.nats(held.log_likelihood(impersonal_scores))
+        impersonal_log_likelihoods[criterion] = held.nats(held.log_likelihood(impersonal_scores))
     choices: list[Shrinkage] = []
     worths: list[Worth] = []
     scores_by_strength: dict[float, Float32s] = {}
     for strength, scores in scored:
-        weights = {way: way(held, (scores, *base)).tolist() for way in ways}
-        for way, (personal, popularity, returning) in weights.items():
+        weights = {criterion: criterion(held, (scores, *base)).tolist() for criterion in criteria}
+        for criterion, (personal, popularity, returning) in weights.items():
             worth = held.worth(personal * scores + (popularity * base[0] + returning * base[1]))
             worths.append(worth)
             choices.append(
                 Shrinkage(
-                    strength,
-                    personal,
-                    popularity,
-                    returning,
-                    slates=way is for_slates,
+                    strength=strength,
+                    personal=personal,
+                    popularity=popularity,
+                    returning=returning,
+                    slates=criterion is for_slates,
                     users=len(held),
                     log_likelihood=worth.nats,
-                    impersonal_log_likelihood=impersonal_log_likelihoods[way],
+                    impersonal_log_likelihood=impersonal_log_likelihoods[criterion],
                     precision=worth.precision,
                     spread=float(scores.std()),
                     likeliest=(weights[for_all][0], weights[for_all][1], weights[for_all][2]),
@@ -178,22 +179,25 @@ def for_slates(held: HeldOut, parts: Parts) -> Floats:
     weights of :func:`for_all` depend on many items that no slate shows.
     """
     units, spread, start = _in_units(parts)
-    general = np.zeros(held.taken.shape, bool)
+    is_popular = np.zeros(held.taken.shape, bool)
     for part in parts:
         if part.ndim == 1:
-            general |= held.best(part)
+            is_popular |= held.best(part)
     weights = start
     for _ in range(_ROUNDS):
         logits = np.zeros(held.taken.shape, np.float32)
         for weight, part in zip(weights.tolist(), units, strict=True):
             logits += np.float32(weight) * part
-        loss = unlikelihood_of_answers(held, units, general | held.best(logits))
+        loss = unlikelihood_of_answers(held, units, is_popular | held.best(logits))
         weights, value = _minimum(loss, weights, start)
     return _spared(loss, weights, value) / spread
 
 
 def _in_units(parts: Parts) -> tuple[list[Float32s], Floats, Floats]:
-    """Logits divided by their spread, the spreads, and start weights."""
+    """Logits divided by their spread, the spreads, and start weights.
+
+    In these units one step length suits all weights. A part whose logits do not differ starts, and stays, at weight 0.
+    """
     spread = np.array([float(part.std()) for part in parts])
     informative = spread >= _FLAT
     spread[~informative] = 1.0
@@ -202,7 +206,10 @@ def _in_units(parts: Parts) -> tuple[list[Float32s], Floats, Floats]:
 
 
 def _minimum(loss: Loss, weights: Floats, start: Floats) -> tuple[Floats, float]:
-    """Best weights and their loss."""
+    """Weights of the least loss, and this loss.
+
+    A weight that starts at 0 stays 0, because its part of the logits does not differ between items.
+    """
     bounds = [(0.0, None if weight else 0.0) for weight in start]
     optimum = scipy.optimize.minimize(loss, weights, jac=True, method="L-BFGS-B", bounds=bounds)
     return np.asarray(optimum.x, np.float64), float(optimum.fun)
@@ -210,9 +217,9 @@ def _minimum(loss: Loss, weights: Floats, start: Floats) -> tuple[Floats, float]
 
 def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
     """Weights, with 0 where a part does not raise likelihood."""
-    for place in np.flatnonzero(weights):
+    for part_index in np.flatnonzero(weights):
         without = weights.copy()
-        without[place] = 0.0
+        without[part_index] = 0.0
         without_loss = loss(without, sloped=False)[0]
         if without_loss <= value + _WORTHLESS:
             weights = without
@@ -225,53 +232,91 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
     softmax = _WeightedSoftmax(held, parts)
     count = held.taken.sum(1)
     labels = float(held.taken.sum())
-    # Rows are summed in float32. Their total is a float64, so that it does not lose small terms.
+    # Sum of each part of the logits over all taken items. Rows are summed in float32; their total is a float64, so that
+    # it does not lose small terms.
     observed = np.array([float((part * held.taken).sum(1).sum(dtype=np.float64)) for part in parts])
 
     def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
         value = -float(weights @ observed)
-        slope = -observed
+        gradient = -observed
         for span in _spans(held):
-            share, norm, top = softmax.shares(weights, span)
+            exps, norm, top = softmax.exponentials(weights, span)
+            # top + log(norm) is the log of the sum of exponentials.
             value += float(count[span] @ (top + np.log(norm)))
             if sloped:
-                slope = slope + softmax.totals(share, count[span] / norm, span)
-        return value / labels, slope / labels
+                gradient = gradient + softmax.totals(exps, count[span] / norm, span)
+        return value / labels, gradient / labels
 
     return loss
 
 
 def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
-    """Mean −log likelihood of the answers to shown items."""
+    """Mean −log likelihood of the answers to shown items, and its gradient.
+
+    A user who took n items takes a shown item y with probability 1 − exp(−n·p(y|x)), as in :func:`for_slates`.
+    """
     softmax = _WeightedSoftmax(held, parts)
-    cells = [np.nonzero(shown[span]) for span in _spans(held)]
-    taken_cells = [held.taken[span][cell] > 0 for span, cell in zip(_spans(held), cells, strict=True)]
-    columns = [
-        [(part if part.ndim == 1 else part[span])[cell[-part.ndim :]] for part in parts]
-        for span, cell in zip(_spans(held), cells, strict=True)
-    ]
-    number = held.taken.sum(1, dtype=np.float64)
-    total = float(shown.sum())
+    blocks = [_ShownItems.of(held, parts, shown, span) for span in _spans(held)]
+    n_shown = float(shown.sum())
 
     def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
         value = 0.0
-        slope = np.zeros(len(parts))
-        for span, (row, item), taken, mine in zip(_spans(held), cells, taken_cells, columns, strict=True):
-            share, norm, _ = softmax.shares(weights, span)
-            expected = np.maximum(number[span][row] * share[item, row] / norm[row], _LEAST)
-            value -= float(np.where(taken, np.log(-np.expm1(-expected)), -expected).sum())
+        gradient = np.zeros(len(parts))
+        for block in blocks:
+            row = block.row
+            exps, norm, _ = softmax.exponentials(weights, block.span)
+            expected = np.maximum(block.n_taken[row] * exps[block.item, row] / norm[row], _LEAST)
+            value -= float(np.where(block.taken, np.log(-np.expm1(-expected)), -expected).sum())
             if not sloped:
                 continue
+            # Derivative of −log likelihood in log(expected), for each shown item.
             with np.errstate(over="ignore"):  # the result underflows to 0 for users with thousands of items
-                pull = np.where(taken, -expected / np.expm1(expected), expected)
-            factor = np.bincount(row, pull, len(norm)) / norm
-            slope += [pull @ part for part in mine] - softmax.totals(share, factor, span)
-        return value / total, slope / total
+                d_log = np.where(block.taken, -expected / np.expm1(expected), expected)
+            # log(expected) is the weighted sum of the parts minus the log of the sum of exponentials. The derivative of
+            # that logarithm in a weight is the mean of the part under p.
+            factor = np.bincount(row, d_log, len(norm)) / norm
+            gradient += [d_log @ values for values in block.part_values] - softmax.totals(
+                exps, factor, block.span
+            )
+        return value / n_shown, gradient / n_shown
 
     return loss
 
 
+@dataclass(frozen=True, eq=False)
+class _ShownItems:
+    """Shown items of a block of held-out users."""
+
+    span: slice
+    """Users of the block."""
+    row: Ints
+    """(c,) row of each shown item's user in the block."""
+    item: Ints
+    """(c,) shown items."""
+    taken: Bools
+    """(c,) True for shown items that the user took."""
+    n_taken: Floats
+    """(rows,) number of items that each user took."""
+    part_values: list[Float32s]
+    """(parts, c) value of each part of the logits at the shown items."""
+
+    @classmethod
+    def of(cls, held: HeldOut, parts: Parts, shown: Bools, span: slice) -> _ShownItems:
+        """Shown items of the users ``span``."""
+        row, item = np.nonzero(shown[span])
+        return cls(
+            span=span,
+            row=row,
+            item=item,
+            taken=held.taken[span][row, item] > 0,
+            n_taken=held.taken[span].sum(1, dtype=np.float64),
+            # A part with one dimension is the same for all users.
+            part_values=[part[item] if part.ndim == 1 else part[span][row, item] for part in parts],
+        )
+
+
 def _spans(held: HeldOut) -> list[slice]:
+    """Blocks of rows of held-out states."""
     return [slice(first, min(first + _ROWS, len(held))) for first in range(0, len(held), _ROWS)]
 
 
@@ -284,9 +329,11 @@ class _WeightedSoftmax:
     def __init__(self, held: HeldOut, parts: Parts) -> None:
         n, m = held.taken.shape
         alike = [part for part in parts if part.ndim == 1]
+        # The kernels take three parts: personal scores and two parts that are the same for all users. An absent part
+        # has the weight 0, and `_parts` are the positions of the parts that are present.
         self._alike = np.array([alike[0], alike[-1]], np.float32)
         self._parts = slice(len(alike) + 1 - len(parts), len(alike) + 1)
-        self._room = np.empty(m * min(_ROWS, n), np.float32)
+        self._buffer = np.empty(m * min(_ROWS, n), np.float32)
         self._order = _order(m, m)
         self._converted = _order(m, _CONVERTED)
         scores: Float32s = parts[0] if parts[0].ndim == 2 else np.zeros((n, m), np.float32)
@@ -295,30 +342,37 @@ class _WeightedSoftmax:
             for rows in _spans(held)
         }
 
-    def shares(self, weights: Floats, span: slice) -> tuple[Float32s, Floats, Float32s]:
-        """(M, rows) exponentials until the next call, sums, largest logits."""
+    def exponentials(self, weights: Floats, span: slice) -> tuple[Float32s, Floats, Float32s]:
+        """(M, rows) exponentials, their sums, and largest logits.
+
+        The exponentials are exp(logit − largest logit of the row). The next call overwrites them.
+        """
         scores, consumed = self._tables[span.start]
-        share = self._room[: scores.size].reshape(scores.shape)
+        exps = self._buffer[: scores.size].reshape(scores.shape)
         top = np.full(scores.shape[-1], -np.inf, np.float32)
         all_weights = np.zeros(3, np.float32)
         all_weights[self._parts] = weights
-        _weigh(scores, all_weights[0], all_weights[1:, None] * self._alike, consumed, share, top)
-        np.exp(share, out=share)
+        _weigh(scores, all_weights[0], all_weights[1:, None] * self._alike, consumed, exps, top)
+        np.exp(exps, out=exps)
         lane, merges = self._converted
         lanes = np.zeros((len(merges) + 1, _LANES, len(top)))
-        _add(share, lane, lanes)
-        return share, _total(lanes, merges), top
+        _add(exps, lane, lanes)
+        return exps, _total(lanes, merges), top
 
-    def totals(self, share: Float32s, factor: Floats, span: slice) -> Floats:
-        """(parts,) Σ part·factor·share over rows."""
+    def totals(self, exps: Float32s, factor: Floats, span: slice) -> Floats:
+        """(parts,) Σ part·factor·exponential over rows and items."""
         lane, merges = self._order
         lanes = np.zeros((len(merges) + 1, _LANES, 3, len(factor)), np.float32)
-        _add_parts(share, factor.astype(np.float32), self._tables[span.start][0], self._alike, lane, lanes)
+        _add_parts(exps, factor.astype(np.float32), self._tables[span.start][0], self._alike, lane, lanes)
         return np.asarray(_total(lanes, merges)[self._parts].sum(1, dtype=np.float64), np.float64)
 
 
 def _runs(n: int, merges: int = 0) -> list[tuple[int, int]]:
-    """Lengths of a sum's runs, and halves that each completes."""
+    """Lengths of a sum's runs, and number of pairwise sums after each.
+
+    NumPy's pairwise summation halves a long sum until the halves have at most 128 numbers. ``merges`` is the number of
+    pairwise sums that follow the last run of this part.
+    """
     if n <= _RUN:
         return [(n, merges)]
     half = n // 2 - n // 2 % _LANES
@@ -326,20 +380,30 @@ def _runs(n: int, merges: int = 0) -> list[tuple[int, int]]:
 
 
 def _order(n: int, longest: int) -> tuple[Ints, Ints]:
-    """Lane of each number, and halves that each run completes."""
-    size, merges = np.transpose(
-        [run for at in range(0, n, longest) for run in _runs(min(longest, n - at), at > 0)]
-    )
+    """Lane of each number, and number of pairwise sums after each run.
+
+    NumPy adds a sum of n numbers in pieces of at most ``longest``, and adds each piece to the sum of the pieces before.
+    """
+    runs = []
+    for start in range(0, n, longest):
+        runs += _runs(min(longest, n - start), int(start > 0))
+    size, merges = np.transpose(runs)
     run = np.repeat(np.arange(len(size)), size)
     run[n - n % _LANES :] += 1  # NumPy adds the last numbers, fewer than eight, one by one
     return run * _LANES + np.arange(n) % _LANES, merges
 
 
 def _total(lanes: Array, merges: Ints) -> Array:
-    """Sum of all lanes."""
-    low, high = ((part[:, 0] + part[:, 1]) + (part[:, 2] + part[:, 3]) for part in np.split(lanes[:-1], 2, 1))
+    """Sum of all lanes, in the order of NumPy's pairwise summation.
+
+    The last row of lanes has the numbers that NumPy adds one by one. ``merges`` is the number of pairwise sums after
+    each run.
+    """
+    low, high = (
+        (half[:, 0] + half[:, 1]) + (half[:, 2] + half[:, 3]) for half in np.split(lanes[:-1], 2, axis=1)
+    )
     runs = low + high
-    waiting = list[Array]()
+    waiting = list[Array]()  # sums of runs that still wait for their other half
     for rest in lanes[-1]:
         runs[-1] += rest
     for run, halves in zip(runs, merges.tolist(), strict=True):
@@ -367,21 +431,22 @@ def _weigh(scores: Float32s, weight: np.float32, alike: Float32s, consumed: Bool
 
 
 @compiled
-def _add(share: Float32s, order: Ints, lanes: Floats) -> None:
-    for item in range(len(share)):
+def _add(exps: Float32s, order: Ints, lanes: Floats) -> None:
+    """Add each item's exponentials to the item's lane."""
+    for item in range(len(exps)):
         lane = lanes[order[item] // _LANES, order[item] % _LANES]
         for row in range(len(lane)):
-            lane[row] += share[item, row]
+            lane[row] += exps[item, row]
 
 
 @compiled
-def _add_parts(share: Float32s, factor: Float32s, scores: Float32s, alike: Float32s, order: Ints,
+def _add_parts(exps: Float32s, factor: Float32s, scores: Float32s, alike: Float32s, order: Ints,
     lanes: Float32s) -> None:  # fmt: skip
-    """Add each item's weighted logits to the item's lane."""
-    for item in range(len(share)):
+    """Add each part times exponential times factor to the item's lane."""
+    for item in range(len(exps)):
         lane = lanes[order[item] // _LANES, order[item] % _LANES]
         for row in range(len(factor)):
-            weighted_share = share[item, row] * factor[row]
-            lane[0, row] += scores[item, row] * weighted_share
-            lane[1, row] += alike[0, item] * weighted_share
-            lane[2, row] += alike[1, item] * weighted_share
+            weighted_exp = exps[item, row] * factor[row]
+            lane[0, row] += scores[item, row] * weighted_exp
+            lane[1, row] += alike[0, item] * weighted_exp
+            lane[2, row] += alike[1, item] * weighted_exp
