@@ -88,7 +88,7 @@ class Ground(FromHidden, Stored, GroundModel):
     config: GroundConfig
     n_items: int = 0
     saved: ClassVar[tuple[str, ...]] = ("n_items", "rescale")
-    """Names of the attributes with fitted numbers."""
+    """Names of the attributes with fitted numbers. A saved model has them without a leading underscore."""
 
     def __init__(self, config: GroundConfig) -> None:
         self.config = config
@@ -97,7 +97,7 @@ class Ground(FromHidden, Stored, GroundModel):
         self._fitted: dict[str, torch.Tensor] = {}
 
     def _keep(self, **arrays: Floats) -> None:
-        """Load fitted arrays."""
+        """Store fitted arrays by name; other arrays stay."""
         tensors = {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
         self._fitted = self._fitted | tensors
 
@@ -131,7 +131,11 @@ class Ground(FromHidden, Stored, GroundModel):
             refuse(ModelError, self.kind, problem, "at least one event")
 
     def _instants(self, now: Floats, last: torch.Tensor) -> torch.Tensor:
-        """(n,) instants on the device, delayed until sessions can begin."""
+        """(n,) instants at which λ is computed, on the device.
+
+        Without a horizon, λ predicts the next session. No session begins within ``gap`` after the last event, so an
+        instant before that is delayed to the end of the gap.
+        """
         instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
         return torch.maximum(instant, last + self.config.gap) if self.config.horizon is None else instant
 
@@ -144,8 +148,8 @@ class Ground(FromHidden, Stored, GroundModel):
         """(n, M) float32: λ(x) / M for every item."""
         if not self.n_items:
             refuse(ModelError, self.kind, "the items are not known yet", "a fit to a log before scoring")
-        share = self.intensity_hidden(hidden, now) / self.n_items
-        return share[:, None].expand(-1, self.n_items).contiguous()
+        item_intensity = self.intensity_hidden(hidden, now) / self.n_items
+        return item_intensity[:, None].expand(-1, self.n_items).contiguous()
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Fitted arrays."""

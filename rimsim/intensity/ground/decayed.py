@@ -65,10 +65,11 @@ class DecayedGround(Ground):
             limit = states.offsets[active[begin]] + _CHUNK
             end = max(begin + 1, int(np.searchsorted(states.offsets[active + 1], limit, "right")))
             rows = active[begin:end]
-            a = states.offsets[rows[0]]
-            b = states.offsets[rows[-1] + 1]
-            age = np.repeat(last[rows], lengths[rows]) - states.times[a:b]
-            sums[rows] = np.add.reduceat(np.exp(-age[:, None] * rates), states.offsets[rows] - a, axis=0)
+            first_event = states.offsets[rows[0]]
+            stop_event = states.offsets[rows[-1] + 1]
+            age = np.repeat(last[rows], lengths[rows]) - states.times[first_event:stop_event]
+            kernels = np.exp(-age[:, None] * rates)
+            sums[rows] = np.add.reduceat(kernels, states.offsets[rows] - first_event, axis=0)
             begin = end
         return tuple(torch.from_numpy(array).to(self.device) for array in (sums, first, last))
 
@@ -78,47 +79,52 @@ class DecayedGround(Ground):
         times = times.to(self.device)
         sums, first, last = hidden
         age = torch.where(torch.isinf(last), 0.0, times - last)
-        faded = self._share_after(age).mul_(sums).add_(1.0)
-        return faded, torch.where(torch.isinf(first), times, first), times
+        new_sums = self._share_after(age).mul_(sums).add_(1.0)
+        return new_sums, torch.where(torch.isinf(first), times, first), times
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
         """Hidden states after all events, and at times between events."""
+        # This method has no loop for points between events, and works in memory of the CPU.
         if len(walk.row) or self.device.type != "cpu":
             return stepped(self, hidden, walk)
         sums, first, last = (part.numpy().copy() for part in hidden)
-        moved = np.flatnonzero(np.diff(walk.offsets))
-        begin = walk.offsets[moved]
-        end = walk.offsets[moved + 1]
-        before = np.concatenate([last[:1], walk.times[:-1]])[: len(walk.times)]
-        before[begin] = last[moved]
-        age = np.where(np.isinf(before), 0.0, walk.times - before)
-        remaining_share = self._share_after(
-            torch.from_numpy(filled_up(age, -(-len(age) // STEP) * STEP))
-        ).numpy()
+        changed = np.flatnonzero(np.diff(walk.offsets))  # states that get events
+        begin = walk.offsets[changed]
+        end = walk.offsets[changed + 1]
+        time_before = np.concatenate([last[:1], walk.times[:-1]])[: len(walk.times)]
+        time_before[begin] = last[changed]
+        age = np.where(np.isinf(time_before), 0.0, walk.times - time_before)
+        # As in :func:`stepped`, ages are filled up to whole blocks, because the last bits of a share can depend on the
+        # number of rows.
+        padded_age = filled_up(age, -(-len(age) // STEP) * STEP)
+        remaining_share = self._share_after(torch.from_numpy(padded_age)).numpy()
+        # One round per event: each state that has events left takes its next event.
         for step in range(int((end - begin).max(initial=0))):
             rows = np.flatnonzero(end - begin > step)
-            sums[moved[rows]] = remaining_share[begin[rows] + step] * sums[moved[rows]] + 1.0
-        first[moved] = np.where(np.isinf(first[moved]), walk.times[begin], first[moved])
-        last[moved] = walk.times[end - 1]
+            sums[changed[rows]] = remaining_share[begin[rows] + step] * sums[changed[rows]] + 1.0
+        first[changed] = np.where(np.isinf(first[changed]), walk.times[begin], first[changed])
+        last[changed] = walk.times[end - 1]
         after = tuple(torch.from_numpy(part) for part in (sums, first, last))
         return after, tuple(part[:0] for part in hidden)
 
     def _share_after(self, age: torch.Tensor) -> torch.Tensor:
         """(…, S) shares exp(−β_s · age) that are left of events."""
         exponent = -age[..., None] * self._rates
-        nothing = exponent < -746.0  # np.exp takes many times as long where the result underflows to 0
-        return exponent.masked_fill_(nothing, 0.0).exp_().masked_fill_(nothing, 0.0)
+        underflows = exponent < -746.0  # np.exp takes many times as long where the result underflows to 0
+        return exponent.masked_fill_(underflows, 0.0).exp_().masked_fill_(underflows, 0.0)
 
     def features(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n, 2S + 2) non-negative features of the states at ``now``.
+        """(n, 2S + 2) non-negative features of the states at instants t.
 
-        The first S columns are self-excitation sums Σ_i exp(−β_s (now − t_i)); the next S columns are exp(−β_s (now −
-        t_first)) of the first event. The last two columns indicate states with events and states without events.
+        The instant t is ``now``. Without a horizon, an instant less than ``gap`` after the last event is replaced by
+        t_last + gap, because no session can begin before. The first S columns are self-excitation sums Σ_i exp(−β_s (t
+        − t_i)); the next S columns are exp(−β_s (t − t_first)) of the first event. The last two columns indicate states
+        with events and states without events.
         """
         sums, first, last = hidden
         instant = self._instants(now, last)
         remaining_share = self._share_after(torch.stack([instant - last, instant - first], 1))
-        remaining_share[:, 0].mul_(sums)
+        remaining_share[:, 0].mul_(sums)  # the sums as of the last event, decayed to t
         empty = torch.isinf(first)[:, None].to(sums.dtype)
         return torch.cat([remaining_share.flatten(1), 1.0 - empty, empty], dim=1)
 
@@ -180,6 +186,7 @@ class UserPopularity(DecayedGround):
         return self
 
     def _activity(self, hidden: Hidden, now: Floats) -> torch.Tensor:
+        """(n,) decayed event count of each state at ``now``, plus s."""
         sums, _, last = hidden
         instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
         age = torch.where(torch.isinf(last), 0.0, instant - last)
@@ -188,7 +195,8 @@ class UserPopularity(DecayedGround):
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n,) float32: λ of the states at ``now``."""
-        return (self._activity(hidden, now) * self._after_fit(self.factor or None)).float()
+        factor = self._after_fit(self.factor or None)  # the factor is 0 before a fit
+        return (self._activity(hidden, now) * factor).float()
 
 
 class EMA(UserPopularity):

@@ -30,6 +30,7 @@ from rimsim.intensity.ground.decayed import DecayedGround, Scales
 from rimsim.intensity.states import CountExamples, UserStates
 
 _DAY = 86400.0
+"""Horizon of λ(x), in seconds, where the configured horizon is a session."""
 _TINY = 1e-10
 """Number that is added to rates, so that their logarithm is finite where all weights are zero."""
 _RARE = 1e-3
@@ -64,39 +65,46 @@ def hawkes_terms(times: Floats, offsets: Ints, stop: Floats, rates: Floats) -> H
     begin = offsets[:-1]
     lengths = np.diff(offsets)
     scales = len(rates)
-    rows = np.arange(len(times)) - np.repeat(begin, lengths)
-    later = rows > 0
-    place = np.cumsum(later) - 1
-    at = np.zeros((int(later.sum()), 2 * scales + 1))
-    gap = np.zeros_like(at)
+    # `event_number` counts the events of a user from 0, and `later_index` the events after users' first events.
+    event_number = np.arange(len(times)) - np.repeat(begin, lengths)
+    is_later = event_number > 0
+    later_index = np.cumsum(is_later) - 1
+    at_event = np.zeros((int(is_later.sum()), 2 * scales + 1))
+    gap = np.zeros_like(at_event)
+    # Users with the most events come first, so that the users who have an event left are at the front.
     order = np.argsort(-lengths, kind="stable")
-    since_first = np.zeros((len(begin), scales))
-    start = np.ones((len(begin), scales))
+    # Σ exp(−β_s·age) over a user's events after the first, and exp(−β_s·age) of the first event.
+    later_decay = np.zeros((len(begin), scales))
+    first_decay = np.ones((len(begin), scales))
     for step in range(1, int(lengths.max(initial=1))):
-        active = order[: int(np.searchsorted(-lengths[order], -step, "left"))]
-        position = begin[active] + step
-        pause = (times[position] - times[position - 1])[:, None]
-        fade = np.exp(-pause * rates)
-        scored = place[position]
-        gap[scored, 0] = pause[:, 0]
-        gap[scored, 1 : scales + 1] = since_first[active] * (1.0 - fade)
-        gap[scored, scales + 1 :] = start[active] * (1.0 - fade)
-        since_first[active] *= fade
-        start[active] *= fade
-        at[scored, 0] = 1.0
-        at[scored, 1 : scales + 1] = since_first[active] * rates
-        at[scored, scales + 1 :] = start[active] * rates
-        since_first[active] += 1.0
+        user = order[: int(np.searchsorted(-lengths[order], -step, "left"))]
+        event = begin[user] + step
+        pause = (times[event] - times[event - 1])[:, None]
+        remaining = np.exp(-pause * rates)
+        row = later_index[event]
+        gap[row, 0] = pause[:, 0]
+        gap[row, 1 : scales + 1] = later_decay[user] * (1.0 - remaining)
+        gap[row, scales + 1 :] = first_decay[user] * (1.0 - remaining)
+        later_decay[user] *= remaining
+        first_decay[user] *= remaining
+        at_event[row, 0] = 1.0
+        at_event[row, 1 : scales + 1] = later_decay[user] * rates
+        at_event[row, scales + 1 :] = first_decay[user] * rates
+        later_decay[user] += 1.0
     pause = (stop - times[offsets[1:] - 1])[:, None]
-    fade = 1.0 - np.exp(-pause * rates)
-    last = np.concatenate([pause, since_first * fade, start * fade], axis=1)
-    return HawkesTerms(at, np.repeat(np.arange(len(begin)), lengths)[later], gap, last)
+    decayed = 1.0 - np.exp(-pause * rates)
+    return HawkesTerms(
+        at_event=at_event,
+        user=np.repeat(np.arange(len(begin)), lengths)[is_later],
+        gap=gap,
+        last_gap=np.concatenate([pause, later_decay * decayed, first_decay * decayed], axis=1),
+    )
 
 
 def negative_log_likelihood(parameters: Floats, at_event: Floats, total: Floats) -> tuple[float, Floats]:
     """Negative log-likelihood per event, and its gradient; see :class:`HawkesTerms`."""
     n = max(len(at_event), 1)
-    rate = at_event @ parameters + 1e-300
+    rate = at_event @ parameters + 1e-300  # so that the logarithm is finite
     value = float(total @ parameters - np.log(rate).sum()) / n
     return value, (total - at_event.T @ (1.0 / rate)) / n
 
@@ -124,17 +132,23 @@ class Rescaled:
 
 def rescaled(terms: HawkesTerms, parameters: Floats) -> Rescaled:
     """Rescaled gaps of all users and their distance from Exp(1)."""
-    inner = terms.gap @ parameters
-    last = terms.last_gap @ parameters
-    by_user = np.bincount(terms.user, inner, len(last))
-    clock = np.concatenate([[0.0], np.cumsum(by_user + last)])
-    own_start = np.concatenate([[0.0], np.cumsum(by_user)])
-    before = np.cumsum(inner) - own_start[terms.user]
-    gaps = np.diff(np.concatenate([[0.0], clock[terms.user] + before]))
+    gap_integral = terms.gap @ parameters
+    last_integral = terms.last_gap @ parameters
+    by_user = np.bincount(terms.user, gap_integral, len(last_integral))
+    # Rescaled time at which each user's period begins, where the periods are joined end to end.
+    period_start = np.concatenate([[0.0], np.cumsum(by_user + last_integral)])
+    earlier_users = np.concatenate([[0.0], np.cumsum(by_user)])
+    since_start = np.cumsum(gap_integral) - earlier_users[terms.user]
+    gaps = np.diff(np.concatenate([[0.0], period_start[terms.user] + since_start]))
     test = scipy.stats.kstest(-np.expm1(-gaps), "uniform")
-    neighbours = float(np.corrcoef(gaps[1:], gaps[:-1])[0, 1]) if len(gaps) > 2 and gaps.std() > 0 else 0.0
-    squares = float((gaps**2).sum() / gaps.sum()) if gaps.sum() > 0 else float("nan")
-    return Rescaled(gaps, float(test.statistic), float(test.pvalue), squares, neighbours)
+    both_vary = len(gaps) > 2 and gaps.std() > 0
+    return Rescaled(
+        gaps=gaps,
+        ks=float(test.statistic),
+        p_value=float(test.pvalue),
+        squares=float((gaps**2).sum() / gaps.sum()) if gaps.sum() > 0 else float("nan"),
+        correlation=float(np.corrcoef(gaps[1:], gaps[:-1])[0, 1]) if both_vary else 0.0,
+    )
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -196,15 +210,15 @@ class Hawkes(DecayedGround):
         if target.all():
             return all_terms
         # If a gap ends with an event that is not a target, neither the gap nor the event enters the likelihood.
-        later = np.ones(len(user), bool)
-        later[begin] = False
-        is_target = target[later]
-        scored = np.bincount(all_terms.user[is_target], minlength=len(begin)) > 0
+        is_later = np.ones(len(user), bool)
+        is_later[begin] = False
+        is_target = target[is_later]
+        has_target = np.bincount(all_terms.user[is_target], minlength=len(begin)) > 0
         return HawkesTerms(
-            all_terms.at_event[is_target],
-            all_terms.user[is_target],
-            all_terms.gap[is_target],
-            all_terms.last_gap * scored[:, None],
+            at_event=all_terms.at_event[is_target],
+            user=all_terms.user[is_target],
+            gap=all_terms.gap[is_target],
+            last_gap=all_terms.last_gap * has_target[:, None],
         )
 
     def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
@@ -217,48 +231,56 @@ class Hawkes(DecayedGround):
         return super().fit_to(log, examples)
 
     def _solve(self, terms: HawkesTerms) -> None:
+        """Fit μ, α and γ by maximum likelihood, with Σα at most ``stable_below``."""
         total = terms.total
         scales = len(self._rates)
         # Each parameter is divided by the value at which its term alone would predict all events. The optimiser needs
         # this, because then all parameters are of the order of one.
         n = len(terms.at_event)
         unit = np.where(total > 0, n / np.maximum(total, 1e-300), 0.0)
-        at = terms.at_event * unit
-        all_of = total * unit
+        at_event = terms.at_event * unit
+        scaled_total = total * unit
         start = np.full(len(unit), 1.0 / len(unit))
         max_iterations = self.config.max_iterations
-        solved = minimum_of(negative_log_likelihood, start, (at, all_of), max_iterations, positive=True)
+        solution = minimum_of(
+            negative_log_likelihood, start, (at_event, scaled_total), max_iterations, positive=True
+        )
         limit = self.config.stable_below
-        alpha = unit.copy()
-        alpha[0] = 0.0
-        alpha[scales + 1 :] = 0.0
-        if limit is not None and solved @ alpha > limit:
-            solved = scipy.optimize.minimize(
+        # The product of `alpha_unit` with the scaled parameters is Σα: μ and γ have the coefficient 0.
+        alpha_unit = unit.copy()
+        alpha_unit[0] = 0.0
+        alpha_unit[scales + 1 :] = 0.0
+        if limit is not None and solution @ alpha_unit > limit:
+            # L-BFGS-B takes no linear constraint. So SLSQP starts from its solution, with all α scaled into the limit.
+            solution = scipy.optimize.minimize(
                 negative_log_likelihood,
-                solved * np.where(alpha > 0, 0.99 * limit / (solved @ alpha), 1.0),
-                args=(at, all_of),
+                solution * np.where(alpha_unit > 0, 0.99 * limit / (solution @ alpha_unit), 1.0),
+                args=(at_event, scaled_total),
                 method="SLSQP",
                 jac=True,
                 bounds=[(0.0, None)] * len(unit),
-                constraints=scipy.optimize.LinearConstraint(alpha, -np.inf, limit),
+                constraints=scipy.optimize.LinearConstraint(alpha_unit, -np.inf, limit),
                 options={"maxiter": max_iterations, "ftol": 1e-12},
             ).x
-        parameters = np.maximum(solved, 0.0) * unit
+        parameters = np.maximum(solution, 0.0) * unit
         self._keep(parameters=parameters)
         self.branching_ratio = float(parameters[1 : scales + 1].sum())
         self.nll = negative_log_likelihood(parameters, terms.at_event, total)[0]
 
     def fit_examples(self, examples: CountExamples) -> Self:
-        """Set the scale c of a fitted process."""
+        """Set the factor c of a fitted process, and λ without history.
+
+        Only states with events determine c. States without events get their mean event count.
+        """
         self._require_events(examples)
-        active = examples.states.lengths > 0
+        has_events = examples.states.lengths > 0
         self.factor = 1.0
         self.rescale = 1.0
-        raw = float(self.intensity(examples.states).double().cpu().numpy()[active].sum())
-        events = float(examples.counts[active].sum())
-        self.factor = events / raw if raw > 0 and events > 0 else 1.0
-        empty = examples.counts[~active] if (~active).any() else examples.counts
-        self._empty = float(empty.mean())
+        raw_sum = float(self.intensity(examples.states).double().cpu().numpy()[has_events].sum())
+        n_events = float(examples.counts[has_events].sum())
+        self.factor = n_events / raw_sum if raw_sum > 0 and n_events > 0 else 1.0
+        empty_counts = examples.counts[~has_events] if (~has_events).any() else examples.counts
+        self._empty = float(empty_counts.mean())
         return self
 
     def update(self, log: EventLog) -> Self:
@@ -266,14 +288,17 @@ class Hawkes(DecayedGround):
 
         An update changes nothing if no user has a target event after the user's first event.
         """
-        examples = self.examples(log) if log.targets.any() else None
-        if examples is None or examples.counts.sum() == 0 or not len((terms := self.terms(log)).at_event):
+        if not log.targets.any():
             return self
-        before = float(self.intensity(examples.states).double().mean())
+        examples = self.examples(log)
+        terms = self.terms(log)
+        if examples.counts.sum() == 0 or not len(terms.at_event):
+            return self
+        mean_before = float(self.intensity(examples.states).double().mean())
         self._solve(terms)
         self.fit_examples(examples)
-        after = float(self.intensity(examples.states).double().mean())
-        self.rescale = before / after if after > 0 else 1.0
+        mean_after = float(self.intensity(examples.states).double().mean())
+        self.rescale = mean_before / mean_after if mean_after > 0 else 1.0
         self.factor = self.factor * self.rescale
         self._empty = self._empty * self.rescale
         return self
@@ -289,10 +314,12 @@ class Hawkes(DecayedGround):
         mu = fitted[:1]
         alpha = fitted[1 : scales + 1]
         gamma = fitted[scales + 1 :]
-        reach = _DAY if self.config.horizon is None else self.config.horizon
-        spent = -torch.expm1(-reach * self._rates)
-        weights = torch.cat([alpha * spent, (gamma - alpha) * spent, mu * reach, mu * 0.0])
-        # The sums contain the first event as well. It excites by γ instead of α.
+        horizon = _DAY if self.config.horizon is None else self.config.horizon
+        # Share 1 − exp(−β_s·horizon) of the excitation that is left at ``now`` and falls within the horizon.
+        share_within = -torch.expm1(-horizon * self._rates)
+        # One weight per feature: decayed sums, decayed first event, states with events, states without events. The sums
+        # contain the first event as well, which excites by γ instead of α. So the first event adds γ − α.
+        weights = torch.cat([alpha * share_within, (gamma - alpha) * share_within, mu * horizon, mu * 0.0])
         raw = in_blocks(lambda phi: (phi * weights).sum(1), self.features(hidden, now))
         scaled = torch.clamp(raw, min=0.0) * self.factor
         return torch.where(torch.isinf(hidden[1]), self._empty, scaled).float()
@@ -319,8 +346,8 @@ def poisson_objective(
     """
     rate = features @ weights
     value = float(np.mean(rate - counts * np.log(rate + _TINY)) + 0.5 * ridge * weights @ weights)
-    slope = (1.0 - counts / (rate + _TINY)) / len(counts)
-    return value, features.T @ slope + ridge * weights
+    rate_gradient = (1.0 - counts / (rate + _TINY)) / len(counts)
+    return value, features.T @ rate_gradient + ridge * weights
 
 
 class HawkesPoisson(DecayedGround):
@@ -351,9 +378,11 @@ class HawkesPoisson(DecayedGround):
         return self
 
     def _numbers(self, states: UserStates) -> Floats:
+        """(n, 2S + 2) features φ(x) of states, as NumPy numbers."""
         return self.features(self.encode(states), states.now).cpu().numpy()
 
     def _solve(self, phi: Floats, events: Ints) -> None:
+        """Fit the weights to features and event counts."""
         counts = events.astype(np.float64)
         # Terms are divided by their mean, so that one step length suits all of them. A rare term could get a huge
         # weight and then raise λ where it occurs. So its unit has a lower limit, and the ridge penalty holds the weight
@@ -362,8 +391,8 @@ class HawkesPoisson(DecayedGround):
         start = np.full(phi.shape[1], counts.mean() / phi.shape[1])
         args = (phi / unit, counts, self.config.ridge)
         max_iterations = self.config.max_iterations
-        solved = minimum_of(poisson_objective, start, args, max_iterations, positive=True)
-        self._keep(weights=solved / unit)
+        scaled_weights = minimum_of(poisson_objective, start, args, max_iterations, positive=True)
+        self._keep(weights=scaled_weights / unit)
         self.rescale = 1.0
 
     def update(self, log: EventLog) -> Self:
@@ -376,10 +405,10 @@ class HawkesPoisson(DecayedGround):
             self.rescale = 1.0
             return self
         phi = self._numbers(examples.states)
-        before = float((phi @ self.weights.cpu().numpy()).mean())
+        mean_before = float((phi @ self.weights.cpu().numpy()).mean())
         self._solve(phi, examples.counts)
-        after = float((phi @ self.weights.cpu().numpy()).mean())
-        self.rescale = before / after if after > 0 else 1.0
+        mean_after = float((phi @ self.weights.cpu().numpy()).mean())
+        self.rescale = mean_before / mean_after if mean_after > 0 else 1.0
         self._fitted = {"weights": self.weights * self.rescale}
         self.n_items = log.n_items
         return self

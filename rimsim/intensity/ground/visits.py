@@ -30,7 +30,8 @@ TERMS = (
 _HIGHEST = 30.0
 """Largest log λ in the search for weights. No session has e^30 events, and larger exponentials overflow."""
 _NARROW = 0.1
-"""Smallest unit of a term, because a term that barely varies in the log must not get a huge weight."""
+"""Smallest unit of a term. The unit is the term's standard deviation, but a term that barely varies in the log must not
+get a huge weight."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -52,24 +53,24 @@ def terms(hidden: Hidden, now: torch.Tensor, gap: float, usual: float, weight: f
     (number of later sessions + ``weight``): the mean difference from the ``usual`` size, shrunk towards 0. The unit of
     the time since the last event is ``gap``. For a user without events, all terms except the first are 0.
     """
-    held, last = hidden
-    number, newest, first, between = held.unbind(1)
-    has_sessions = number > 0
-    has_one_session = number == 1
-    has_several_sessions = number > 1
-    newest_size = torch.log(newest.clamp(min=1.0))
-    n_later = (number - 1.0).clamp(min=0.0)
-    excess = between + newest_size - n_later * usual
-    inactive = torch.where(has_sessions, now - last, 0.0).clamp(min=0.0)
+    sessions, last = hidden
+    n_sessions, newest_count, first_size, sum_between = sessions.unbind(1)
+    has_sessions = n_sessions > 0
+    has_one_session = n_sessions == 1
+    has_several_sessions = n_sessions > 1
+    newest_size = torch.log(newest_count.clamp(min=1.0))
+    n_later = (n_sessions - 1.0).clamp(min=0.0)
+    later_excess = sum_between + newest_size - n_later * usual  # Σ_j (log n_j − usual)
+    inactive_seconds = torch.where(has_sessions, now - last, 0.0).clamp(min=0.0)
     columns = (
-        (~has_sessions).to(held.dtype),
-        has_sessions.to(held.dtype),
-        torch.where(has_one_session, newest_size, first),
-        torch.where(has_several_sessions, excess, 0.0) / (n_later + weight),
+        (~has_sessions).to(sessions.dtype),
+        has_sessions.to(sessions.dtype),
+        torch.where(has_one_session, newest_size, first_size),
+        torch.where(has_several_sessions, later_excess, 0.0) / (n_later + weight),
         torch.where(has_several_sessions, newest_size, 0.0),
-        has_one_session.to(held.dtype),
-        torch.log(number.clamp(min=1.0)),
-        torch.log1p(inactive / gap),
+        has_one_session.to(sessions.dtype),
+        torch.log(n_sessions.clamp(min=1.0)),
+        torch.log1p(inactive_seconds / gap),
     )
     return torch.stack(columns, 1)
 
@@ -122,67 +123,85 @@ class Visits(Ground):
     def encode(self, states: UserStates) -> Hidden:
         """Hidden states: ``sessions``, and time of the last event."""
         n = len(states)
-        held = np.zeros((n, 4))
+        sessions = np.zeros((n, 4))
         last = np.full(n, -np.inf)
         active = np.flatnonzero(states.lengths)
         if len(active):
-            begins = np.ones(len(states.times), bool)
-            begins[1:] = np.diff(states.times) > self.config.gap
-            begins[states.offsets[active]] = True
-            at = np.flatnonzero(begins)
-            size = np.diff(np.append(at, len(states.times))).astype(np.float64)
-            row = np.searchsorted(states.offsets, at, "right") - 1
-            number = np.bincount(row, minlength=n)
-            newest = np.cumsum(number)[active] - 1
-            first = newest - number[active] + 1
-            held[active, 0] = number[active]
-            held[active, 1] = size[newest]
-            log_size = np.log(size)
-            held[active, 2] = np.where(number[active] > 1, log_size[first], 0.0)
-            between = np.ones(len(size), bool)
-            between[first] = between[newest] = False
+            is_session_start = np.ones(len(states.times), bool)
+            is_session_start[1:] = np.diff(states.times) > self.config.gap
+            is_session_start[states.offsets[active]] = True
+            start = np.flatnonzero(is_session_start)
+            count = np.diff(np.append(start, len(states.times))).astype(np.float64)
+            state = np.searchsorted(states.offsets, start, "right") - 1
+            n_sessions = np.bincount(state, minlength=n)
+            # Sessions are numbered state after state; these are each state's newest and first session.
+            newest = np.cumsum(n_sessions)[active] - 1
+            first = newest - n_sessions[active] + 1
+            sessions[active, 0] = n_sessions[active]
+            sessions[active, 1] = count[newest]
+            log_size = np.log(count)
+            sessions[active, 2] = np.where(n_sessions[active] > 1, log_size[first], 0.0)
+            is_between = np.ones(len(count), bool)
+            is_between[first] = is_between[newest] = False
             # np.bincount adds the sessions of a row one after another. So a row's bits do not depend on its neighbours.
-            held[:, 3] = np.bincount(row, np.where(between, log_size, 0.0), n)
+            sessions[:, 3] = np.bincount(state, np.where(is_between, log_size, 0.0), n)
             last[active] = states.times[states.offsets[active + 1] - 1]
-        return torch.from_numpy(held).to(self.device), torch.from_numpy(last).to(self.device)
+        return torch.from_numpy(sessions).to(self.device), torch.from_numpy(last).to(self.device)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """Hidden states with one more event each, at ``times`` (seconds)."""
         del items
         times = times.to(self.device)
-        held, last = hidden
-        number, newest, first, between = held.unbind(1)
+        sessions, last = hidden
+        n_sessions, newest_count, first_size, sum_between = sessions.unbind(1)
         is_new_session = times - last > self.config.gap
-        closed = torch.log(newest.clamp(min=1.0))
-        grown = (
-            number + is_new_session.to(held.dtype),
-            torch.where(is_new_session, 1.0, newest + 1.0),
-            torch.where(is_new_session & (number == 1), closed, first),
-            torch.where(is_new_session & (number > 1), between + closed, between),
+        closed_size = torch.log(newest_count.clamp(min=1.0))  # of the session that a new session closes
+        columns = (
+            n_sessions + is_new_session.to(sessions.dtype),
+            torch.where(is_new_session, 1.0, newest_count + 1.0),
+            torch.where(is_new_session & (n_sessions == 1), closed_size, first_size),
+            torch.where(is_new_session & (n_sessions > 1), sum_between + closed_size, sum_between),
         )
-        return torch.stack(grown, 1), times
+        return torch.stack(columns, 1), times
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
         """Hidden states after all events, and at times between events."""
-        if self.device.type != "cpu":
+        if self.device.type != "cpu":  # the compiled loop reads memory of the CPU
             return stepped(self, hidden, walk)
-        held = hidden[0].clone()
+        sessions = hidden[0].clone()
         last = hidden[1].clone()
         order, edges = walk.points()
-        held_at = held.new_empty((len(order), 4))
+        sessions_at = sessions.new_empty((len(order), 4))
         last_at = last.new_empty(len(order))
-        largest = int(held[:, 1].max()) + int(np.diff(walk.offsets).max(initial=0)) if len(held) else 0
-        logs = torch.log(torch.arange(largest + 1, dtype=held.dtype).clamp(min=1.0))
-        states = held.numpy(), last.numpy(), logs.numpy(), held_at.numpy(), last_at.numpy()
-        _walk(*states, walk.times, walk.offsets, order, edges, walk.count, self.config.gap)
-        return (held, last), (held_at, last_at)
+        # No session can get more events than its present events and all events of the walk.
+        largest = (
+            int(sessions[:, 1].max()) + int(np.diff(walk.offsets).max(initial=0)) if len(sessions) else 0
+        )
+        # Torch computes the logarithms, because the loop must give the same bits as `step`.
+        log_of = torch.log(torch.arange(largest + 1, dtype=sessions.dtype).clamp(min=1.0))
+        _walk(
+            sessions.numpy(),
+            last.numpy(),
+            log_of.numpy(),
+            sessions_at.numpy(),
+            last_at.numpy(),
+            walk.times,
+            walk.offsets,
+            order,
+            edges,
+            walk.count,
+            self.config.gap,
+        )
+        return (sessions, last), (sessions_at, last_at)
 
     def fit_examples(self, examples: CountExamples) -> Self:
         """Fit from scratch to given states and event counts."""
         self._require_events(examples)
         hidden = self.encode(examples.states)
-        sizes = torch.log(hidden[0][hidden[0][:, 0] > 1, 1])
-        self._usual = float(sizes.mean()) if len(sizes) else 0.0
+        sessions = hidden[0]
+        is_returning = sessions[:, 0] > 1
+        newest_sizes = torch.log(sessions[is_returning, 1])
+        self._usual = float(newest_sizes.mean()) if len(newest_sizes) else 0.0
         phi = self._numbers(hidden, examples.states.now)
         unit = np.maximum(phi.std(axis=0), _NARROW)
         self._keep(unit=unit, low=phi.min(axis=0), high=phi.max(axis=0))
@@ -213,21 +232,27 @@ class Visits(Ground):
         return self
 
     def _mean(self, phi: Floats) -> float:
+        """Mean λ of states with the given terms."""
         return float(np.exp(self.level + phi @ self.weights.cpu().numpy()).mean())
 
     def _solved(self, phi: Floats, events: Ints, towards: Floats) -> tuple[float, Floats]:
-        """Level and weights, penalised by their distance from ``towards``."""
+        """Level, and weights penalised by their distance from ``towards``.
+
+        The level makes the expected number of events equal to the observed number under the weights ``towards``. The
+        search is for the change of the weights, with each term in its unit, so that the ridge penalises this change.
+        """
         counts = events.astype(np.float64)
         unit = self._array("unit").cpu().numpy()
-        fixed = phi @ towards
-        level = float(np.log(counts.sum() / np.exp(fixed).sum()))
-        args = (phi / unit, level + fixed, counts, self.config.ridge)
+        log_rate = phi @ towards
+        level = float(np.log(counts.sum() / np.exp(log_rate).sum()))
+        args = (phi / unit, level + log_rate, counts, self.config.ridge)
         start = np.zeros(phi.shape[1])
         iterations = self.config.max_iterations
         change = minimum_of(log_linear_objective, start, args, iterations, positive=False)
         return level, towards + change / unit
 
     def _numbers(self, hidden: Hidden, now: Floats) -> Floats:
+        """(n, 8) terms φ(x) of states at ``now``, as NumPy numbers."""
         instant = self._instants(now, hidden[1])
         return terms(hidden, instant, self.config.gap, self._usual, self.config.shrinkage).cpu().numpy()
 
@@ -237,8 +262,8 @@ class Visits(Ground):
         gap = self.config.gap
         shrinkage = self.config.shrinkage
 
-        def rate(held: torch.Tensor, last: torch.Tensor, instant: torch.Tensor) -> torch.Tensor:
-            phi = torch.clamp(terms((held, last), instant, gap, self._usual, shrinkage), low, high)
+        def rate(sessions: torch.Tensor, last: torch.Tensor, instant: torch.Tensor) -> torch.Tensor:
+            phi = torch.clamp(terms((sessions, last), instant, gap, self._usual, shrinkage), low, high)
             return torch.exp(level + (phi * weights).sum(1))
 
         return in_blocks(rate, *hidden, self._instants(now, hidden[1])).float()
@@ -246,10 +271,10 @@ class Visits(Ground):
 
 @compiled
 def _walk(
-    held: Floats,
+    sessions: Floats,
     last: Floats,
-    logs: Floats,
-    held_at: Floats,
+    log_of: Floats,
+    sessions_at: Floats,
     last_at: Floats,
     times: Floats,
     offsets: Ints,
@@ -259,27 +284,30 @@ def _walk(
     gap: float,
 ) -> None:
     """Process events into sessions; copy values at points in time."""
-    # Columns of ``held``: number of sessions, size of the newest session, log size of the first session, and sum of the
-    # log sizes of the sessions in between. ``logs[n]`` is log n.
-    for state in range(len(held)):
+    # Columns of ``sessions``: number of sessions, event count of the newest session, log count of the first session,
+    # and sum of the log counts of the sessions in between. ``log_of[n]`` is log n. ``order`` and ``edges`` are the
+    # points in time, sorted by state, and the offset of each state among them.
+    for state in range(len(sessions)):
         point = edges[state]
         first = offsets[state]
         for event in range(first, offsets[state + 1] + 1):
             while point < edges[state + 1] and count[order[point]] == event - first:
-                for column in range(held.shape[1]):  # a loop compiles faster than the assignment of a slice
-                    held_at[order[point], column] = held[state, column]
+                for column in range(
+                    sessions.shape[1]
+                ):  # a loop compiles faster than the assignment of a slice
+                    sessions_at[order[point], column] = sessions[state, column]
                 last_at[order[point]] = last[state]
                 point += 1
             if event == offsets[state + 1]:
                 break
             if times[event] - last[state] > gap:
-                closed = logs[int(held[state, 1])]
-                if held[state, 0] == 1:
-                    held[state, 2] = closed
-                elif held[state, 0] > 1:
-                    held[state, 3] += closed
-                held[state, 0] += 1
-                held[state, 1] = 1.0
+                closed_size = log_of[int(sessions[state, 1])]
+                if sessions[state, 0] == 1:
+                    sessions[state, 2] = closed_size
+                elif sessions[state, 0] > 1:
+                    sessions[state, 3] += closed_size
+                sessions[state, 0] += 1
+                sessions[state, 1] = 1.0
             else:
-                held[state, 1] += 1.0
+                sessions[state, 1] += 1.0
             last[state] = times[event]
