@@ -11,7 +11,7 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.arrays import Float32s, Floats, Ints
+from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog
 from rimsim.intensity import softmax
@@ -44,14 +44,16 @@ class Cycle:
     """Length, step size and regularisation of a training."""
 
     steps: int
+    """Number of steps of Adam."""
     batch_size: int
     """Number of users per step."""
     learning_rate: float
     """Largest step size of :func:`one_cycle`."""
     weight_decay: float
-    """Factor w; the loss gets w/2 times the squared distance of both tables from their centre, added to a label's mean
-    loss."""
+    """Penalty w. The objective is the mean loss of a label plus w/2 times the squared distance of both tables from
+    their centre (see ``centred``)."""
     seed: int
+    """Seed of batches and samples."""
     learn_bias: bool = False
     """True if the bias b is trained too."""
     centred: bool = False
@@ -66,7 +68,9 @@ class ReadSplit(NamedTuple):
     users: int
     """b, the number of users."""
     read: softmax.RowItems
+    """Pairs of a user's row and an item that the model reads."""
     predicted: softmax.RowItems
+    """Pairs of a user's row and an item that the model predicts."""
     label: torch.Tensor
     """(p,) float32 weight of each predicted item as a label."""
 
@@ -83,22 +87,31 @@ def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSpl
     if not len(cells):
         return
     source = generator(cycle.seed, Purpose.MODEL, 21)
-    labelled = np.add.reduceat(cells.label > 0, cells.offsets[:-1], dtype=np.int64) > 0
-    users = np.flatnonzero(labelled & ((np.diff(cells.offsets) > 1) | cycle.read_history))
+    has_label = np.add.reduceat(cells.label > 0, cells.offsets[:-1], dtype=np.int64) > 0
+    # A user needs a label to predict. Unless the history is read, the user also needs another item to read.
+    users = np.flatnonzero(has_label & ((np.diff(cells.offsets) > 1) | cycle.read_history))
     for batch in decks(users, cycle.batch_size, cycle.steps, source):
-        row, place = cells.pairs_of(batch)
-        share = _LEAST + (_MOST - _LEAST) * source.random(len(batch))
-        is_read = source.random(len(row)) < share[row]
-        item = cells.item[place]
-        label = cells.label[place]
+        row, pair = cells.pairs_of(batch)
+        read_share = _LEAST + (_MOST - _LEAST) * source.random(len(batch))
+        is_read = source.random(len(row)) < read_share[row]
+        item = cells.item[pair]
+        label = cells.label[pair]
         if cycle.read_history:
             is_read |= label == 0
         is_predicted = ~is_read & (label > 0)
-        read, predicted = (
-            softmax.RowItems(*(torch.from_numpy(part[chosen]).to(device) for part in (row, item)))
-            for chosen in (np.flatnonzero(is_read), np.flatnonzero(is_predicted))
+        yield ReadSplit(
+            users=len(batch),
+            read=_pairs(row, item, is_read, device),
+            predicted=_pairs(row, item, is_predicted, device),
+            label=torch.from_numpy(label[is_predicted]).to(device),
         )
-        yield ReadSplit(len(batch), read, predicted, torch.from_numpy(label[is_predicted]).to(device))
+
+
+def _pairs(row: Ints, item: Ints, is_chosen: Bools, device: torch.device) -> softmax.RowItems:
+    """Chosen pairs of a row and an item, on a device."""
+    return softmax.RowItems(
+        row=torch.from_numpy(row[is_chosen]).to(device), item=torch.from_numpy(item[is_chosen]).to(device)
+    )
 
 
 @torch.no_grad()
@@ -111,32 +124,38 @@ def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None
     """
     device = tables.read.device
     n_items = cells.n_items
-    begin = [tables.read, tables.predicted, tables.bias]
-    now = [torch.nn.Parameter(table.clone()) for table in begin]
-    read, predicted, bias = now
-    centre = [table if cycle.centred else torch.zeros_like(table) for table in begin[:2]]
-    optimizer = softmax.AdamW(now if cycle.learn_bias else now[:2])
+    parameters = [torch.nn.Parameter(table.clone()) for table in (tables.read, tables.predicted, tables.bias)]
+    read, predicted, bias = parameters
+    # The penalty pulls both tables towards their centre.
+    read_centre = tables.read if cycle.centred else torch.zeros_like(tables.read)
+    predicted_centre = tables.predicted if cycle.centred else torch.zeros_like(tables.predicted)
+    optimizer = softmax.AdamW(parameters if cycle.learn_bias else parameters[:2])
     negatives = softmax.Negatives.of(cells.item[cells.label > 0], n_items, draws, device)
     source = torch.Generator(device)
     source.manual_seed(derived_seed(cycle.seed, Purpose.MODEL, 25))
     for step, split in enumerate(splits(cells, cycle, device)):
         read_pairs = split.read
         predicted_pairs = split.predicted
-        total, count = split.sums(read)
-        scale = (count[:, None] + 1.0).rsqrt()
+        total, n_read = split.sums(read)
+        scale = (n_read[:, None] + 1.0).rsqrt()
         h = total * scale
-        sample = negatives.draw(
-            predicted_pairs.item if len(predicted_pairs.item) else read_pairs.item, source
-        )
+        # Labels cannot be drawn from a batch that predicts nothing, so its read items stand in for them.
+        labels = predicted_pairs.item if len(predicted_pairs.item) else read_pairs.item
+        sample = negatives.draw(labels, source)
         shares = softmax.softmax_shares(h, predicted, bias, predicted_pairs, sample, barred=read_pairs)
-        slopes = shares.slopes(split.label / split.label.sum().clamp(min=1e-6))
-        held = [cycle.weight_decay * (table - origin) for table, origin in zip(now, centre, strict=False)]
-        pull = shares.mean(*slopes, predicted) * scale
-        ones = pull.new_ones(len(read_pairs.row))
-        read.grad = softmax.add_rows_(held[0], read_pairs.item, pull, read_pairs.row, ones)
-        predicted.grad = shares.spread(*slopes, h, n_items) + held[1]
+        label_weight = split.label / split.label.sum().clamp(min=1e-6)
+        # Gradients P in the logits: at predicted items, and at all other items.
+        own_gradient, other_gradient = shares.slopes(label_weight)
+        read_penalty = cycle.weight_decay * (read - read_centre)
+        predicted_penalty = cycle.weight_decay * (predicted - predicted_centre)
+        # PW/√(n + 1) is the gradient in a user's sum of item vectors; each read item gets it.
+        sum_gradient = shares.mean(own_gradient, other_gradient, predicted) * scale
+        ones = sum_gradient.new_ones(len(read_pairs.row))
+        read.grad = softmax.add_rows_(read_penalty, read_pairs.item, sum_gradient, read_pairs.row, ones)
+        predicted.grad = shares.spread(own_gradient, other_gradient, h, n_items) + predicted_penalty
         if cycle.learn_bias:
-            bias.grad = shares.spread(*slopes, torch.ones_like(scale), n_items)[:, 0]
+            all_ones = torch.ones_like(scale)
+            bias.grad = shares.spread(own_gradient, other_gradient, all_ones, n_items)[:, 0]
         optimizer.step(softmax.one_cycle(step, cycle.steps, cycle.learning_rate))
     return Tables(read.detach(), predicted.detach(), bias.detach())
 
@@ -180,35 +199,48 @@ class Bag(PersonalModel[BagConfig]):
     strength = "weight_decay"
 
     def _fits(self, log: EventLog, strengths: tuple[float, ...], full_log: EventLog) -> Iterator[Arrays]:
+        """Tables E and W for each weight decay, from one training with breaks."""
         config = self.config
         cells = Cells.of(log)
         source = generator(config.seed, Purpose.MODEL, 20)
         shape = (2, log.n_items, config.width)
         normal = source.normal(0, config.width**-0.5, shape).astype(np.float32)
-        drawn = torch.from_numpy(normal).to(self.device)
+        read, predicted = torch.from_numpy(normal).to(self.device)
         bias = torch.from_numpy(log_popularity(log, config.smoothing).astype(np.float32))
-        tables = Tables(drawn[0], drawn[1], bias.to(self.device))
+        tables = Tables(read=read, predicted=predicted, bias=bias.to(self.device))
         steps = config.steps
         draws = self._draws(full_log)
-        times = max(1.0, len(cells) / (config.batch_size * steps)) if draws else 1.0
+        # With samples, that is on a large log, a fit takes more steps if it would not read each user once.
+        factor = max(1.0, len(cells) / (config.batch_size * steps)) if draws else 1.0
         for decay in strengths:
-            cycle = Cycle(round(times * steps), config.batch_size, config.learning_rate, decay, config.seed)
+            cycle = Cycle(
+                steps=round(factor * steps),
+                batch_size=config.batch_size,
+                learning_rate=config.learning_rate,
+                weight_decay=decay,
+                seed=config.seed,
+            )
             tables = trained(tables, cells, cycle, draws)
+            # Each further strength starts from the tables of the strength before, so it needs fewer steps.
             steps = config.further_steps
             yield {"read": tables.read.cpu().numpy(), "predicted": tables.predicted.cpu().numpy()}
 
     def _draws(self, full_log: EventLog) -> int | None:
+        """Number of labels that a step samples; None: no sampling."""
         config = self.config
         sampled = softmax.is_sampled(full_log, config.softmax, many_items=softmax.MANY_ITEMS)
         return config.negatives if sampled else None
 
     def _scores(self, fit: Arrays, states: UserStates) -> Float32s:
+        """(n, M) scores W·Σ E_i/√(n + 1) of states."""
         states = distinct(states)
         scale = 1.0 / np.sqrt(states.lengths.astype(np.float32) + 1.0)
         return np.asarray((sums(states, fit["read"]) * scale[:, None]) @ fit["predicted"].T, np.float32)
 
     def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
+        """Both tables times √τ, so that scores have the factor τ, and the bias."""
         root = np.float32(np.sqrt(chosen.personal))
+        # Both tables lie side by side, so that cold items get a row of each by one regression.
         joined_vectors = np.concatenate([fit["read"], fit["predicted"]], axis=1) * root
         vectors = torch.from_numpy(joined_vectors)
         bias = torch.from_numpy(base.astype(np.float32))
@@ -218,35 +250,40 @@ class Bag(PersonalModel[BagConfig]):
         return {"read": read, "predicted": predicted, "bias": bias.numpy()}
 
     def _updated(self, log: EventLog) -> Arrays:
+        """Tables and bias, trained further on the events of a log."""
         config = self.config
-        begin = Tables(self.served("read"), self.served("predicted"), self.served("bias"))
+        tables_before = Tables(
+            read=self.served("read"), predicted=self.served("predicted"), bias=self.served("bias")
+        )
         cycle = Cycle(
-            config.update_steps,
-            config.batch_size,
-            config.update_learning_rate,
-            self.shrinkage.strength if self.shrinkage else self.usual,
-            derived_seed(config.seed, Purpose.MODEL, 22, self._updates),
+            steps=config.update_steps,
+            batch_size=config.batch_size,
+            learning_rate=config.update_learning_rate,
+            weight_decay=self.shrinkage.strength if self.shrinkage else self.usual,
+            seed=derived_seed(config.seed, Purpose.MODEL, 22, self._updates),
             learn_bias=True,
             centred=True,
             read_history=True,
         )
-        tables = trained(begin, Cells.of(log), cycle, self._draws(log))
+        tables = trained(tables_before, Cells.of(log), cycle, self._draws(log))
         return {name: getattr(tables, name).cpu().numpy() for name in ("read", "predicted", "bias")}
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
         """Sums after all events, and at times between events."""
-        if self.device.type != "cpu":
+        if self.device.type != "cpu":  # the compiled loop reads memory of the CPU
             return stepped(self, hidden, walk)
-        after = hidden[0].clone()
+        sums_after = hidden[0].clone()
         order, edges = walk.points()
-        at = hidden[0].new_empty((len(order), after.shape[1]))
+        sums_at = hidden[0].new_empty((len(order), sums_after.shape[1]))
         read = self.served("read").numpy()
-        _add_up(after.numpy(), read, walk.items, walk.offsets, order, edges, walk.count, at.numpy())
-        taken = torch.from_numpy(np.diff(walk.offsets).astype(np.float32))
-        n_read = torch.from_numpy(walk.count.astype(np.float32))
-        return (after, hidden[1] + taken), (at, hidden[1][torch.from_numpy(walk.row)] + n_read)
+        _add_up(sums_after.numpy(), read, walk.items, walk.offsets, order, edges, walk.count, sums_at.numpy())
+        n_events = torch.from_numpy(np.diff(walk.offsets).astype(np.float32))
+        n_before = torch.from_numpy(walk.count.astype(np.float32))
+        count_at = hidden[1][torch.from_numpy(walk.row)] + n_before
+        return (sums_after, hidden[1] + n_events), (sums_at, count_at)
 
     def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
+        """(BLOCK, M) p(y|x) of a block of hidden states."""
         total, count = hidden
         h = total * (count + 1.0).rsqrt()[:, None]
         return softmax.softmax_(torch.addmm(self.served("bias"), h, self.served("predicted").T))
@@ -261,7 +298,7 @@ def _add_up(
     order: Ints,
     edges: Ints,
     count: Ints,
-    at: Float32s,
+    sums_at: Float32s,
 ) -> None:
     """Add table rows to sums; copy sums at given times.
 
@@ -274,7 +311,7 @@ def _add_up(
             while point < edges[state + 1] and count[order[point]] == event - first:
                 # A loop compiles seconds faster than the assignment of a slice.
                 for column in range(sums.shape[1]):
-                    at[order[point], column] = sums[state, column]
+                    sums_at[order[point], column] = sums[state, column]
                 point += 1
             if event < offsets[state + 1]:
                 for column in range(sums.shape[1]):

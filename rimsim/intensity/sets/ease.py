@@ -38,17 +38,17 @@ def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
     Let ``gram`` be XᵀX, ``cross`` be XᵀR, and P = (XᵀX + ridge·I)⁻¹. Then D = P (XᵀR − diag γ), with a multiplier γ_y =
     (P XᵀR)_yy / P_yy for each zero of the diagonal.
     """
-    raised = gram.copy()
-    raised[np.diag_indices_from(raised)] += ridge
-    inverse = _inverse(raised)
+    penalised_gram = gram.copy()
+    penalised_gram[np.diag_indices_from(penalised_gram)] += ridge
+    inverse = _inverse(penalised_gram)
     # In a fit, R = X. Then P XᵀX = I − ridge·P, so one product of matrices is not needed.
     if cross is gram:
-        free = -inverse / np.diag(inverse)
+        weights = -inverse / np.diag(inverse)
     else:
-        free = inverse @ cross
-        free -= inverse * (np.diag(free) / np.diag(inverse))
-    np.fill_diagonal(free, 0.0)
-    return free.astype(np.float32)
+        weights = inverse @ cross
+        weights -= inverse * (np.diag(weights) / np.diag(inverse))
+    np.fill_diagonal(weights, 0.0)
+    return weights.astype(np.float32)
 
 
 def _inverse(matrix: Floats) -> Floats:
@@ -79,6 +79,7 @@ class EASE(PersonalModel[EASEConfig]):
     strength = "ridge"
 
     def _fits(self, log: EventLog, strengths: tuple[float, ...], full_log: EventLog) -> Iterator[Arrays]:
+        """B for each ridge penalty, in closed form."""
         del full_log
         cells = Cells.of(log)
         x = cells.matrix()
@@ -93,6 +94,8 @@ class EASE(PersonalModel[EASEConfig]):
         return sums(distinct(states), fit["weights"])
 
     def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
+        """Weights τB, and the bias."""
+        # The regression for cold items predicts rows, and column y of B predicts item y. So B is transposed.
         weights = torch.from_numpy(fit["weights"].T * np.float32(chosen.personal))
         bias = torch.from_numpy(base.astype(np.float32))
         if self.config.cold_items:
@@ -100,21 +103,21 @@ class EASE(PersonalModel[EASEConfig]):
         return {"weights": weights.numpy().T, "bias": bias.numpy()}
 
     def _updated(self, log: EventLog) -> Arrays:
+        """τB after the change of B that fits a log, and the learned bias."""
         weights = self._array("weights")
         bias = self._array("bias")
-        chosen = self.shrinkage
-        scale = chosen.personal if chosen is not None else 1.0
+        scale = self.shrinkage.personal if self.shrinkage is not None else 1.0
         learned_bias = learned(bias, log, self.config.memory)
         if not scale:  # the personal score has no weight, so an update leaves it as it is
             return {"weights": weights, "bias": learned_bias}
         cells = Cells.of(log)
         x = cells.matrix()
-        # The residual is goal − prediction. The goal is 1 for a label and 0 for an item that was not taken. For
-        # history, the goal is the prediction, so the residual is 0.
+        # The residual is target − prediction XB. The target is 1 for a label and 0 for an item that was not taken. For
+        # history, the target is the prediction, so the residual is 0. `cross` becomes Xᵀ(target − XB).
         cross = -(x.T @ x).astype(np.float64) @ (weights.astype(np.float64) / scale)
         predicted = _predicted(cells, weights / np.float32(scale))
-        goal = np.where(cells.label > 0, cells.label, predicted)
-        cross += (x.T @ cells.matrix(goal.astype(np.float32))).toarray()
+        target = np.where(cells.label > 0, cells.label, predicted)
+        cross += (x.T @ cells.matrix(target.astype(np.float32))).toarray()
         change = solved((x.T @ x).toarray().astype(np.float64), cross, self.config.update_ridge)
         return {"weights": weights + np.float32(scale) * change, "bias": learned_bias}
 

@@ -26,8 +26,9 @@ _CELLS = 500_000
 _USERS = 256
 """Number of users per step of a sampled fit."""
 _STEPS = 240
+"""Fewest steps of a sampled fit."""
 _TIMES = 4
-"""Fewest steps of a sampled fit, and fewest steps in which each user takes part."""
+"""Fewest steps of a sampled fit in which each user takes part."""
 _RATE = 0.05
 """Largest step size in a sampled fit."""
 _NEWTON_STEPS = 5
@@ -50,25 +51,28 @@ def _outer(vectors: torch.Tensor) -> torch.Tensor:
 
 def _stepped(
     u: torch.Tensor,
-    slope: torch.Tensor,
+    gradient: torch.Tensor,
     moments: tuple[torch.Tensor, torch.Tensor],
     count: torch.Tensor,
     c: torch.Tensor,
     ridge: float,
 ) -> torch.Tensor:
-    """(n, R) user vectors after a Newton step, from moments.
+    """(n, R) user vectors after a Newton step on the penalised likelihood.
 
-    A step Δ is shortened to log(1 + β)/β of its length, with β = 2·max‖c‖·‖Δ‖, so that it never overshoots. The log of
-    a sum of exponentials is self-concordant in the sense of Sun and Tran-Dinh (Mathematical Programming 2019).
+    ``moments`` are the means, under each user's softmax, of the item vectors and of their outer products. ``count`` is
+    the number of items of each user. A step Δ is shortened to log(1 + β)/β of its length, with β = 2·max‖c‖·‖Δ‖, so
+    that it never overshoots. The log of a sum of exponentials is self-concordant in the sense of Sun and Tran-Dinh
+    (Mathematical Programming 2019).
     """
-    (mean, second) = moments
+    mean, second = moments
     rank = u.shape[1]
-    spread = second.reshape(-1, rank, rank) - mean[:, :, None] * mean[:, None, :]
+    covariance = second.reshape(-1, rank, rank) - mean[:, :, None] * mean[:, None, :]
     penalty = ridge * torch.eye(rank, dtype=c.dtype, device=c.device)
-    delta = torch.linalg.solve(count[:, None, None] * spread + penalty, slope)
+    negative_hessian = count[:, None, None] * covariance + penalty
+    delta = torch.linalg.solve(negative_hessian, gradient)
     beta = (2.0 * c.norm(dim=1).amax() * delta.norm(dim=1, keepdim=True)).clamp(min=1e-6)
-    moved: torch.Tensor = u + delta * (torch.log1p(beta) / beta)
-    return moved
+    u_after: torch.Tensor = u + delta * (torch.log1p(beta) / beta)
+    return u_after
 
 
 def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float, steps: int) -> torch.Tensor:
@@ -78,33 +82,38 @@ def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float,
     likelihood of ``count`` items whose vectors sum to ``total``.
     """
     vectors, offset = items
-    squares = _outer(vectors)
+    outer_products = _outer(vectors)
     u = torch.zeros_like(total)
     for _ in range(steps):
-        share = torch.softmax(torch.addmm(offset, u, vectors.T), 1)
-        mean = share @ vectors
-        slope = total - count[:, None] * mean - ridge * u
-        u = _stepped(u, slope, (mean, share @ squares), count, vectors, ridge)
+        probability = torch.softmax(torch.addmm(offset, u, vectors.T), 1)
+        mean = probability @ vectors
+        gradient = total - count[:, None] * mean - ridge * u
+        u = _stepped(u, gradient, (mean, probability @ outer_products), count, vectors, ridge)
     return u
 
 
 def _newton(u: torch.Tensor, c: torch.Tensor, shares: softmax.SoftmaxShares, ridge: float) -> torch.Tensor:
-    """(b, R) user vectors after a Newton step on users' items."""
+    """(b, R) user vectors after a Newton step on users' items.
+
+    ``shares`` are the softmax at the present vectors u, over each user's own items and a sample of other items.
+    """
     row, item = shares.pairs
     ones = torch.ones_like(shares.pair_share)
     count = u.new_zeros(len(u)).index_add_(0, row, ones)
     mean = shares.mean(shares.pair_share, shares.rest_share, c)
     second = shares.rest_share @ _outer(shares.rows_of(c))
-    slope = -shares.mean(*shares.slopes(ones), c) - ridge * u
-    # A sparse product of matrices is used, because a table of all squares of vectors takes five times as long.
+    own_gradient, other_gradient = shares.slopes(ones)
+    gradient = -shares.mean(own_gradient, other_gradient, c) - ridge * u
+    # The own items enter the second moment by a sparse product of matrices, because a table of the outer products of
+    # all pairs takes five times as long.
     is_used = torch.zeros(len(c), dtype=torch.bool, device=c.device).index_fill_(0, item, 1)
     items = is_used.nonzero().squeeze(1)
-    place = (is_used.cumsum(0) - 1).index_select(0, item)
-    pairs = torch.sparse_coo_tensor(
-        torch.stack([row, place]), shares.pair_share, (len(u), len(items)), check_invariants=False
+    column = (is_used.cumsum(0) - 1).index_select(0, item)  # position of each own item in `items`
+    pair_shares = torch.sparse_coo_tensor(
+        torch.stack([row, column]), shares.pair_share, (len(u), len(items)), check_invariants=False
     )
-    second += torch.sparse.mm(pairs, _outer(c[items]))
-    return _stepped(u, slope, (mean, second), count, c, ridge)
+    second += torch.sparse.mm(pair_shares, _outer(c[items]))
+    return _stepped(u, gradient, (mean, second), count, c, ridge)
 
 
 class _Draw:
@@ -119,10 +128,11 @@ class _Draw:
 
     def of(self, users: Ints) -> tuple[softmax.RowItems, torch.Tensor, softmax.Sample]:
         """Items of users, their labels, and sampled items."""
-        row, place = self._cells.pairs_of(users)
-        parts = row, self._cells.item[place], self._cells.label[place]
-        of_row, item, label = (torch.from_numpy(part).to(self._device) for part in parts)
-        return softmax.RowItems(of_row, item), label, self._negatives.draw(item, self._source)
+        row, pair = self._cells.pairs_of(users)
+        item = torch.from_numpy(self._cells.item[pair]).to(self._device)
+        label = torch.from_numpy(self._cells.label[pair]).to(self._device)
+        row_items = softmax.RowItems(torch.from_numpy(row).to(self._device), item)
+        return row_items, label, self._negatives.draw(item, self._source)
 
 
 @torch.no_grad()
@@ -147,10 +157,13 @@ def fit_items(cells: Cells, begin: Items, ridge: float, draws: int, seed: int) -
     for step, batch in enumerate(decks(np.arange(n), size, steps, order)):
         pairs, label, sample = draw.of(batch)
         rows = torch.from_numpy(batch).to(device)
-        a[rows] = u = _newton(a[rows], c, softmax.softmax_shares(a[rows], c, d, pairs, sample), ridge)
+        shares_before = softmax.softmax_shares(a[rows], c, d, pairs, sample)
+        u = _newton(a[rows], c, shares_before, ridge)
+        a[rows] = u
         shares = softmax.softmax_shares(u, c, d, pairs, sample)
-        slopes = shares.slopes(label)
-        c.grad = shares.spread(*slopes, u, len(c)) * (n / size) + ridge * c
+        own_gradient, other_gradient = shares.slopes(label)
+        # The batch stands for all users, so its gradient counts n / size times.
+        c.grad = shares.spread(own_gradient, other_gradient, u, len(c)) * (n / size) + ridge * c
         optimizer.step(softmax.one_cycle(step, steps, _RATE))
     return c.detach()
 
@@ -168,7 +181,8 @@ def fold_users(cells: Cells, users: Ints, items: Items, ridge: float, draws: int
         pairs, _, sample = draw.of(users[first:last])
         for _ in range(_NEWTON_STEPS):
             u = vectors[first:last]
-            vectors[first:last] = _newton(u, c, softmax.softmax_shares(u, c, d, pairs, sample), ridge)
+            shares = softmax.softmax_shares(u, c, d, pairs, sample)
+            vectors[first:last] = _newton(u, c, shares, ridge)
     return vectors
 
 
@@ -216,61 +230,81 @@ class Factors(PersonalModel[FactorsConfig]):
 
     @torch.no_grad()
     def _fits(self, log: EventLog, strengths: tuple[float, ...], full_log: EventLog) -> Iterator[Arrays]:
+        """Item vectors c for each ridge, each fit starting from the fit before."""
         config = self.config
         cells = Cells.of(log)
         source = generator(config.seed, Purpose.MODEL, 23)
         offset = log_popularity(log, config.smoothing).astype(np.float32)
-        first = [
-            source.normal(0, 0.1, (n, config.rank)).astype(np.float32) for n in (len(cells), log.n_items)
-        ]
-        a, c = (torch.nn.Parameter(torch.from_numpy(table).to(self.device)) for table in first)
+        user_table = source.normal(0, 0.1, (len(cells), config.rank)).astype(np.float32)
+        item_table = source.normal(0, 0.1, (log.n_items, config.rank)).astype(np.float32)
+        a = torch.nn.Parameter(torch.from_numpy(user_table).to(self.device))
+        c = torch.nn.Parameter(torch.from_numpy(item_table).to(self.device))
         items = Items(c, torch.from_numpy(offset).to(self.device))
         sampled = softmax.is_sampled(full_log, config.softmax)
-        for number, ridge in enumerate(strengths):
+        for n_fits, ridge in enumerate(strengths):
             if sampled:
                 c.copy_(fit_items(cells, items, ridge, config.negatives, config.seed))
             else:
-                self._train(a, items, cells, ridge, config.further_steps if number else config.steps)
+                self._train(a, items, cells, ridge, config.further_steps if n_fits else config.steps)
             vectors = c.detach().cpu().numpy().copy()
             yield {"vectors": vectors, "offset": offset, "ridge": np.array([ridge], np.float32)}
 
     def _train(self, a: torch.Tensor, items: Items, cells: Cells, ridge: float, steps: int) -> None:
-        """Maximise the whole penalised likelihood by Adam."""
+        """Train users' vectors a and item vectors c on all items, by Adam.
+
+        A user's vector is fitted to all items of the user, and the item vectors to the labels, with their weights. If
+        every item is a label of weight 1, both have the same gradient in the logits.
+        """
         c, offset = items
         optimizer = softmax.AdamW([a, c])  # type: ignore[list-item]  # both tensors are parameters
         height = max(1, _CELLS // cells.n_items)
         labels = cells.matrix(cells.label)
-        plain = bool((cells.label == 1.0).all())
-        parts = np.diff(cells.offsets).astype(np.float32)[:, None], cells.user * cells.n_items + cells.item
-        count, place = (torch.from_numpy(part).to(self.device) for part in parts)
+        is_unweighted = bool((cells.label == 1.0).all())
+        n_user_items = torch.from_numpy(np.diff(cells.offsets).astype(np.float32)[:, None]).to(self.device)
+        # Position of each pair in the flat (n, M) table of users by items.
+        position = torch.from_numpy(cells.user * cells.n_items + cells.item).to(self.device)
         for step in range(steps):
             a.grad = ridge * a
             c.grad = ridge * c
             for begin, end in spans(len(cells), height):
                 rows = slice(begin, end)
-                of_rows = slice(*cells.offsets[[begin, end]].tolist())
-                share = softmax.softmax_(torch.addmm(offset, a[rows], c.T))
-                of_user = share.mul_(count[rows]) if plain else share * count[rows]
-                taken = place[of_rows] - begin * cells.n_items
-                of_item = of_user.view(-1).index_add_(0, taken, -share.new_ones(len(taken))).view_as(share)
-                if not plain:
+                pairs = slice(int(cells.offsets[begin]), int(cells.offsets[end]))
+                probability = softmax.softmax_(torch.addmm(offset, a[rows], c.T))
+                # The gradient of −log likelihood in the logits is n·p, minus 1 at each item of the user.
+                if is_unweighted:
+                    user_gradient = probability.mul_(n_user_items[rows])  # in place: p is not needed again
+                else:
+                    user_gradient = probability * n_user_items[rows]
+                taken = position[pairs] - begin * cells.n_items
+                user_gradient.view(-1).index_add_(0, taken, -probability.new_ones(len(taken)))
+                item_gradient = user_gradient
+                if not is_unweighted:
                     y = torch.from_numpy(labels[rows].toarray()).to(self.device)
-                    of_item = share.mul_(y.sum(1, keepdim=True)).sub_(y)
-                a.grad[rows] += of_user @ c
-                c.grad += of_item.T @ a[rows]
+                    item_gradient = probability.mul_(y.sum(1, keepdim=True)).sub_(y)
+                a.grad[rows] += user_gradient @ c
+                c.grad += item_gradient.T @ a[rows]
             optimizer.step(softmax.one_cycle(step, steps, self.config.learning_rate))
 
     def _scores(self, fit: Arrays, states: UserStates) -> Float32s:
+        """(n, M) personal scores ⟨u(x), c_y⟩.
+
+        Log popularity, the offset, is used to fit u(x) only. The weight κ adds it to the scores later.
+        """
         states = distinct(states)
         items = Items(*(torch.from_numpy(fit[name]).double() for name in ("vectors", "offset")))
         total = torch.from_numpy(sums(states, fit["vectors"])).double()
         count = torch.from_numpy(states.lengths.astype(np.float64))
         ridge = float(fit["ridge"][0])
         steps = self.config.newton_steps
-        users = in_blocks(lambda t, n: folded(t, n, items, ridge, steps), total, count)
+        users = in_blocks(
+            lambda block_total, block_count: folded(block_total, block_count, items, ridge, steps),
+            total,
+            count,
+        )
         return np.asarray((users @ items.vectors.T).numpy(), np.float32)
 
     def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
+        """Item vectors, offset, bias, and the weights τ and ridge."""
         vectors = torch.from_numpy(fit["vectors"].copy())
         bias = torch.from_numpy(base.astype(np.float32))
         if self.config.cold_items:
@@ -280,25 +314,32 @@ class Factors(PersonalModel[FactorsConfig]):
 
     @torch.no_grad()
     def _updated(self, log: EventLog) -> Arrays:
+        """Item vectors trained further on a log; learned offset and bias."""
         config = self.config
         personal, ridge = self._array("weights").tolist()
         offset = self.served("offset").double()
         bias = self.served("bias")
-        begin = self.served("vectors")
-        vectors = torch.nn.Parameter(begin.clone())
+        vectors_before = self.served("vectors")
+        vectors = torch.nn.Parameter(vectors_before.clone())
         optimizer = softmax.AdamW([vectors])
         seed = derived_seed(config.seed, Purpose.MODEL, 24, self._updates)
-        steps = config.update_steps
-        rate = config.update_learning_rate
-        cycle = Cycle(steps, config.update_batch_size, rate, ridge, seed, read_history=True)
+        cycle = Cycle(
+            steps=config.update_steps,
+            batch_size=config.update_batch_size,
+            learning_rate=config.update_learning_rate,
+            weight_decay=ridge,
+            seed=seed,
+            read_history=True,
+        )
         for step, split in enumerate(splits(Cells.of(log), cycle, self.device)):
-            now = vectors.double()
-            total, count = split.sums(now)
-            users = folded(total, count.double(), Items(now, offset), ridge, config.newton_steps)
-            shares = softmax.softmax_shares(users, now, offset, split.predicted, None, barred=split.read)
-            slopes = shares.slopes(split.label.double())
-            vectors.grad = shares.spread(*slopes, users, len(now)).float() + ridge * (vectors - begin)
-            optimizer.step(softmax.one_cycle(step, steps, rate))
+            c = vectors.double()
+            total, n_read = split.sums(c)
+            users = folded(total, n_read.double(), Items(c, offset), ridge, config.newton_steps)
+            shares = softmax.softmax_shares(users, c, offset, split.predicted, None, barred=split.read)
+            own_gradient, other_gradient = shares.slopes(split.label.double())
+            likelihood_gradient = shares.spread(own_gradient, other_gradient, users, len(c)).float()
+            vectors.grad = likelihood_gradient + ridge * (vectors - vectors_before)
+            optimizer.step(softmax.one_cycle(step, cycle.steps, cycle.learning_rate))
         return {
             "vectors": vectors.detach().cpu().numpy(),
             "offset": learned(self._array("offset"), log, config.memory),
@@ -314,6 +355,7 @@ class Factors(PersonalModel[FactorsConfig]):
         return folded(total, count, items, ridge, self.config.newton_steps).float()
 
     def _softmax(self, users: torch.Tensor) -> torch.Tensor:
+        """(BLOCK, M) p(y|x) of user vectors: softmax(τ ⟨u, c_y⟩ + bias)."""
         vectors = self.served("vectors")
         bias = self.served("bias")
         return softmax.softmax_(torch.addmm(bias, users, vectors.T, alpha=float(self.served("weights")[0])))

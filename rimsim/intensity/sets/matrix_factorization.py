@@ -70,15 +70,17 @@ class MatrixFactorization(FromHidden, Stored):
     def fit(self, log: EventLog) -> Self:
         """Factorise the users' target events."""
         require_targets(log, self.kind)
-        goal = log.rows(log.targets)
-        ones = np.ones(len(goal), np.float32)
-        matrix = scipy.sparse.csr_matrix((ones, (goal.user, goal.item)), shape=(log.n_users, log.n_items))
-        matrix.data[:] = 1.0
+        targets = log.rows(log.targets)
+        ones = np.ones(len(targets), np.float32)
+        cells = (targets.user, targets.item)
+        matrix = scipy.sparse.csr_matrix((ones, cells), shape=(log.n_users, log.n_items))
+        matrix.data[:] = 1.0  # repeated events of a pair were added up
         self._take(self._factors(matrix), log_popularity(log, self.config.smoothing))
         self._scale(log)
         return self
 
     def _factors(self, matrix: scipy.sparse.csr_matrix[np.float32]) -> Floats:
+        """(M, d) item vectors of a users-by-items matrix, by ``implicit``."""
         try:
             from implicit.als import AlternatingLeastSquares  # noqa: PLC0415  # an optional package
             from implicit.bpr import BayesianPersonalizedRanking  # noqa: PLC0415  # an optional package
@@ -108,6 +110,7 @@ class MatrixFactorization(FromHidden, Stored):
         return vectors[:, : config.factors]
 
     def _take(self, vectors: Floats, log_p: Floats) -> None:
+        """Store item vectors V, log popularity, and VᵀV + ρ I."""
         self._v = torch.from_numpy(vectors.copy()).to(self.device)
         self._log_p = torch.from_numpy(log_p.copy()).to(self.device)
         identity = torch.eye(vectors.shape[1], dtype=torch.float64, device=self.device)
@@ -115,36 +118,39 @@ class MatrixFactorization(FromHidden, Stored):
 
     def _scale(self, log: EventLog) -> None:
         """Fit τ and κ on users' last target events."""
-        goal = log.rows(log.targets)
-        last = np.zeros(log.n_users, np.int64)
-        last[goal.user] = np.arange(len(goal))
-        rows = last[np.unique(goal.user)]
-        rows = rows[:: max(-(-len(rows) * log.n_items // _CELLS), 1)]
-        states = UserStates.of(log, goal.user[rows], goal.time[rows])
+        targets = log.rows(log.targets)
+        last_event = np.zeros(log.n_users, np.int64)
+        # A later event of a user overwrites an earlier event.
+        last_event[targets.user] = np.arange(len(targets))
+        events = last_event[np.unique(targets.user)]
+        events = events[:: max(-(-len(events) * log.n_items // _CELLS), 1)]
+        states = UserStates.of(log, targets.user[events], targets.time[events])
         score = (torch.linalg.solve(*self.encode(states)) @ self.vectors.T).cpu()
         base = self._log_p.cpu()
-        label = torch.from_numpy(goal.item[rows])
+        label = torch.from_numpy(targets.item[events])
         n_rows = max(1, _NEAR // log.n_items)
         blocks = list(zip(torch.split(score, n_rows), torch.split(label, n_rows), strict=True))
 
-        def loss(point: Floats) -> tuple[float, Floats]:
-            losses = []
-            scaled = point[1] * base
-            for block, mine in blocks:
-                log_p = torch.log_softmax(point[0] * block + scaled, 1)
+        def loss(weights: Floats) -> tuple[float, Floats]:
+            """Mean −log p of the labels, and its gradient in τ and κ."""
+            columns = []
+            scaled_base = weights[1] * base
+            for block, items in blocks:
+                log_p = torch.log_softmax(weights[0] * block + scaled_base, 1)
                 p = log_p.exp()
-                taken = mine[:, None]
-                by_score = (p * block).sum(1) - block.gather(1, taken)[:, 0]
-                by_base = (p * base).sum(1) - base[mine]
-                losses.append(torch.stack([-log_p.gather(1, taken)[:, 0], by_score, by_base]))
-            value, *slope = (float(each.mean()) for each in torch.cat(losses, 1))
-            return value, np.array(slope)
+                cell = items[:, None]
+                # The derivative of −log p in a weight is the mean under p, minus the value at the label.
+                by_score = (p * block).sum(1) - block.gather(1, cell)[:, 0]
+                by_base = (p * base).sum(1) - base[items]
+                columns.append(torch.stack([-log_p.gather(1, cell)[:, 0], by_score, by_base]))
+            value, *gradient = (float(row.mean()) for row in torch.cat(columns, 1))
+            return value, np.array(gradient)
 
-        solved = scipy.optimize.minimize(
+        optimum = scipy.optimize.minimize(
             loss, np.array([1.0, 0.5]), jac=True, method="L-BFGS-B", bounds=[(0, None), (0, None)]
         )
-        self.temperature = float(solved.x[0])
-        self.popularity_weight = float(solved.x[1])
+        self.temperature = float(optimum.x[0])
+        self.popularity_weight = float(optimum.x[1])
 
     def update(self, log: EventLog) -> Self:
         """Factorise the new log's target events, if it has any."""
@@ -177,10 +183,11 @@ class MatrixFactorization(FromHidden, Stored):
         return gram, hidden[1] + (1.0 + confidence) * consumed
 
     def _probabilities(self, gram: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        # Rows that only fill up a block have a zero matrix. It is replaced by a regular one, so that the system can be
-        # solved.
-        spare = (gram.diagonal(dim1=1, dim2=2) == 0).all(1)
-        regular = torch.where(spare[:, None, None], self._gram, gram)
+        """(BLOCK, M) p(y|x) of a block of equations for u(x)."""
+        # Rows that only fill up a block have a zero matrix. It is replaced by a regular matrix, so that all equations
+        # have a solution.
+        is_filling = (gram.diagonal(dim1=1, dim2=2) == 0).all(1)
+        regular = torch.where(is_filling[:, None, None], self._gram, gram)
         score = torch.linalg.solve(regular, target) @ self.vectors.T
         return torch.softmax(self.temperature * score + self.popularity_weight * self._log_p, 1).float()
 

@@ -27,6 +27,7 @@ from rimsim.intensity.states import UserStates
 from rimsim.system import report_progress
 
 Arrays: TypeAlias = dict[str, Float32s]
+"""Name of an array of a model → the array."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,21 +52,26 @@ class Cells:
     @classmethod
     def of(cls, log: EventLog) -> Cells:
         """User-item pairs of a log, labelled by last target event."""
-        key, first = np.unique(log.user * log.n_items + log.item, return_inverse=True)
-        label = np.zeros(len(key), np.float32)
-        goal = log.targets
-        label[first[goal]] = log.weights[goal]
-        user, item = np.divmod(key, max(log.n_items, 1))
+        pair, pair_of_event = np.unique(log.user * log.n_items + log.item, return_inverse=True)
+        label = np.zeros(len(pair), np.float32)
+        is_target = log.targets
+        label[pair_of_event[is_target]] = log.weights[is_target]
+        user, item = np.divmod(pair, max(log.n_items, 1))
         begin = np.unique(user, return_index=True)[1]
-        return cls(np.append(begin, len(key)).astype(np.int64), item, label, log.n_items)
+        return cls(
+            offsets=np.append(begin, len(pair)).astype(np.int64), item=item, label=label, n_items=log.n_items
+        )
 
     @property
     def user(self) -> Ints:
-        """(c,) row of each pair's user in this table."""
+        """(c,) index of each pair's user among the n users."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
     def pairs_of(self, users: Ints) -> tuple[Ints, Ints]:
-        """Pairs of given users: (p,) index in ``users``, and position."""
+        """Pairs of given users: index in ``users``, and pair number.
+
+        Both arrays have the shape (p,); a pair number is a position in ``item`` and ``label``.
+        """
         row, number = numbered(np.diff(self.offsets)[users])
         return row, self.offsets[users][row] + number
 
@@ -91,7 +97,8 @@ def distinct(states: UserStates) -> UserStates:
 def first_of_each(begin: Ints, items: Ints, seen: Ints, first: Ints, offsets: Ints) -> None:
     """Fill ``first`` with the positions of each state's distinct items.
 
-    ``seen``, of length M, must be zero, and ``first`` must have room for all events.
+    ``seen``, of length M, must be zero. It gets 1 plus the index of the last state that has the item. ``first`` must
+    have room for all events.
     """
     n_first = 0
     for state in range(len(begin) - 1):
@@ -118,7 +125,7 @@ def sums(states: UserStates, table: Float32s) -> Float32s:
 def decks(users: Ints, size: int, steps: int, source: np.random.Generator) -> Iterator[Ints]:
     """Users of each training step; each user once per pass.
 
-    ``source`` supplies the random order when it is needed.
+    ``source`` draws a new random order of all users when fewer users wait than a step needs.
     """
     size = min(size, len(users))
     waiting = np.zeros(0, np.int64)
@@ -254,15 +261,15 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         The weights were chosen with another fit, at the states ``held``. So τ is converted to the scale of this fit's
         scores, unless ``held`` is None. The log is a part of ``full_log``, whose size decides if the fit samples.
         """
-        now = self._after_fit(self.shrinkage)
-        (fit,) = self._fits(log, (now.strength,), full_log or log)
+        shrinkage = self._after_fit(self.shrinkage)
+        (fit,) = self._fits(log, (shrinkage.strength,), full_log or log)
         if held is not None:
-            times = rescaling(now.spread, float(self._scores(fit, held.states).std()))
-            now = dataclasses.replace(now, personal=now.personal * times, rescaling=times)
+            factor = rescaling(shrinkage.spread, float(self._scores(fit, held.states).std()))
+            shrinkage = dataclasses.replace(shrinkage, personal=shrinkage.personal * factor, rescaling=factor)
         popular, returning = self._impersonal(log)
-        base = now.popularity * popular + now.returning * returning
-        self.shrinkage = now
-        self._keep(self._serving(fit, now, base, log))
+        base = shrinkage.popularity * popular + shrinkage.returning * returning
+        self.shrinkage = shrinkage
+        self._keep(self._serving(fit, shrinkage, base, log))
         self._updates = 0
         return self
 
@@ -274,14 +281,15 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         """Model fitted to the past with the same regularisation."""
         shrinkage = self._after_fit(self.shrinkage)
         personal, popularity, returning = shrinkage.likeliest
-        past = dataclasses.replace(
+        past_shrinkage = dataclasses.replace(
             shrinkage, personal=personal, popularity=popularity, returning=returning, rescaling=1.0
         )
         model = type(self)(self.config)
-        model.shrinkage = past
+        model.shrinkage = past_shrinkage
         return model.finish(held.past, None, held.log)
 
     def _impersonal(self, log: EventLog) -> tuple[Floats, Floats]:
+        """(M,) log popularity, and log popularity in later sessions."""
         smoothing = self.config.smoothing
         return log_popularity(log, smoothing), log_returning(log, self.config.session_gap, smoothing)
 
@@ -303,9 +311,11 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return self._after_fit(self._served or None)[name]
 
     def _array(self, name: str) -> Float32s:
+        """Array for scoring, by its name, as a NumPy array."""
         return self.served(name).cpu().numpy()
 
     def _keep(self, arrays: Arrays) -> None:
+        """Replace the arrays for scoring."""
         self._served = {
             name: torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
             for name, array in arrays.items()
