@@ -53,13 +53,14 @@ class GraphNetwork(SequenceNetwork):
         user_degree = torch.bincount(user, minlength=users).float()
         item_degree = torch.bincount(item, minlength=len(self.item)).float()
         weight = (user_degree[user] * item_degree[item]).rsqrt()
-        over = torch.sparse_coo_tensor(
+        # S = D_u^{-1/2} R D_i^{-1/2}, a matrix of users by items, with the degrees D of users and items.
+        scaled_graph = torch.sparse_coo_tensor(
             self.graph, weight, (users, len(self.item)), check_invariants=False
         ).coalesce()
         layer = self.item
         total = self.item
         for _ in range(self.hops):
-            layer = torch.sparse.mm(over.t(), torch.sparse.mm(over, layer))
+            layer = torch.sparse.mm(scaled_graph.t(), torch.sparse.mm(scaled_graph, layer))
             total = total + layer
         return total / (self.hops + 1)
 
@@ -67,10 +68,11 @@ class GraphNetwork(SequenceNetwork):
         """Outputs at the p predicted positions, and item vectors."""
         vectors = self.smoothed()
         read = vectors[batch.items]
+        # Sum of the first 0, 1, … items of each window.
         sums = torch.cat([read.new_zeros((len(read), 1, read.shape[2])), read.cumsum(1)], dim=1)
         count = batch.step.clamp(min=1).to(read.dtype)
-        at = sums[batch.row, batch.step] * count.rsqrt()[:, None]
-        return dropped(at, self.dropout, draw), vectors
+        at_predicted = sums[batch.row, batch.step] * count.rsqrt()[:, None]
+        return dropped(at_predicted, self.dropout, draw), vectors
 
 
 class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
@@ -85,14 +87,16 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
     config_class = GraphConvolutionConfig
 
     def _new_network(self, n_items: int, log: EventLog | None) -> GraphNetwork:
+        """Network with the graph of a log's target events, one edge a pair."""
         graph = np.zeros((2, 0), np.int64)
         if log is not None:
-            goal = log.targets
-            graph = np.unique(np.stack([log.user[goal], log.item[goal]]), axis=1)
+            is_target = log.targets
+            graph = np.unique(np.stack([log.user[is_target], log.item[is_target]]), axis=1)
         return GraphNetwork(n_items, self.config, torch.from_numpy(graph.astype(np.int64)))
 
     @torch.no_grad()
     def _refresh(self) -> None:
+        """Recompute the smoothed item vectors for scoring."""
         super()._refresh()
         self._item = self.network.smoothed().detach().contiguous()
 
@@ -110,8 +114,12 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
 
     @staticmethod
     def _hidden(total: torch.Tensor, count: torch.Tensor) -> Hidden:
-        hidden = in_blocks(lambda s, c: s * c.clamp(min=1.0).rsqrt()[:, None], total, count)
-        return total, count, hidden
+        """Hidden states: sums, counts, and outputs h = sum / √count."""
+
+        def output(block_total: torch.Tensor, block_count: torch.Tensor) -> torch.Tensor:
+            return block_total * block_count.clamp(min=1.0).rsqrt()[:, None]
+
+        return total, count, in_blocks(output, total, count)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """Hidden states after one more event each."""

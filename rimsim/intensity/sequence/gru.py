@@ -56,8 +56,8 @@ class GRUNetwork(training.SequenceNetwork):
         """
         if start is None:
             start = self.item.new_zeros((len(batch.items), self.item.shape[1]))
-        at = self.hidden(batch.items, start, draw)[batch.row, batch.step]
-        return training.dropped(at, self.dropout, draw), self.item
+        at_predicted = self.hidden(batch.items, start, draw)[batch.row, batch.step]
+        return training.dropped(at_predicted, self.dropout, draw), self.item
 
 
 class GRU(SequenceModel[GRUConfig, GRUNetwork]):
@@ -80,13 +80,16 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         return GRUNetwork(n_items, self.config.width, self.config.dropout)
 
     def _continued(self, cut: training.Windows) -> training.Forward:
+        """Network outputs from the hidden state before each window."""
         network = self.network
-        # An update moves all states anyway. So half the context suffices for the state before a window, and costs half.
-        room = max(self.config.context // 2 - self.config.update_steps_back, 0)
-        start = self._read(*training.histories(cut.item, cut.origin, cut.begin, room))
+        # An update changes all hidden states anyway. So half the context suffices for the state before a window, and
+        # takes half the time.
+        n_read = max(self.config.context // 2 - self.config.update_steps_back, 0)
+        start = self._read(*training.histories(cut.item, cut.origin, cut.begin, n_read))
         return lambda batch, draw: network.outputs(batch, draw, start[torch.from_numpy(batch.rows)])
 
     def _refresh(self) -> None:
+        """Recompute the tables of item vectors and gates for scoring."""
         super()._refresh()
         weights = {name: weight.detach() for name, weight in self.network.gru.named_parameters()}
         self._gates = torch.addmm(weights["bias_ih_l0"], self._item, weights["weight_ih_l0"].T)
@@ -95,12 +98,16 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
 
     def _cell(self, hidden: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """(n, W) hidden states after one more item each."""
+        # The rows of a GRU's weights are those of the reset gate, the update gate and the new state. The result is
+        # (1 − update)·new + update·hidden.
         width = hidden.shape[1]
         read = self._gates.index_select(0, items)
         recurrent = torch.addmm(self._recurrent_bias, hidden, self._recurrent)
-        gate = (read[:, : 2 * width] + recurrent[:, : 2 * width]).sigmoid_()
-        new = (gate[:, :width] * recurrent[:, 2 * width :]).add_(read[:, 2 * width :]).tanh_()
-        return (hidden - new).mul_(gate[:, width:]).add_(new)
+        gates = (read[:, : 2 * width] + recurrent[:, : 2 * width]).sigmoid_()
+        reset_gate = gates[:, :width]
+        update_gate = gates[:, width:]
+        new = (reset_gate * recurrent[:, 2 * width :]).add_(read[:, 2 * width :]).tanh_()
+        return (hidden - new).mul_(update_gate).add_(new)
 
     @torch.no_grad()
     def _read(self, items: Ints, length: Ints) -> torch.Tensor:
@@ -112,16 +119,18 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         order = np.argsort(length, kind="stable")
         all_items = torch.from_numpy(items[order]).to(self.device)
         lengths = torch.from_numpy(length[order]).to(self.device)
-        for a, b in spans(n):
-            shortest = int(length[order[a]])
-            longest = int(length[order[b - 1]])
-            block = padded(all_items[a:b, :longest])
-            count = padded(lengths[a:b])[:, None]
+        for first, stop in spans(n):
+            shortest = int(length[order[first]])
+            longest = int(length[order[stop - 1]])
+            block = padded(all_items[first:stop, :longest])
+            count = padded(lengths[first:stop])[:, None]
             hidden = torch.zeros((BLOCK, self.config.width), device=self.device)
             for step in range(longest):
-                read = self._cell(hidden, block[:, step])
-                hidden = read if step < shortest else torch.where(step < count, read, hidden)
-            out[torch.from_numpy(order[a:b]).to(self.device)] = hidden[: b - a]
+                after = self._cell(hidden, block[:, step])
+                # Rows whose history has ended keep their hidden state.
+                hidden = after if step < shortest else torch.where(step < count, after, hidden)
+            rows = torch.from_numpy(order[first:stop]).to(self.device)
+            out[rows] = hidden[: stop - first]
         return out
 
     def encode(self, states: UserStates) -> Hidden:

@@ -126,22 +126,25 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
             network.bias.copy_(torch.from_numpy(log_popularity(log, config.smoothing)))
         self._network = network.to(self.device)
         cut = training.windows(log, config.context, config.burn, self._gap)
-        aside = training.held_out(cut.user, config.held_out if config.patience else 0.0, config.seed)
-        if aside.all():
-            aside[:] = False
+        held_out_share = config.held_out if config.patience else 0.0
+        is_held_out = training.held_out(cut.user, held_out_share, config.seed)
+        if is_held_out.all():  # a fit needs users to learn from more than users to check it on
+            is_held_out[:] = False
         options = training.TrainingOptions(
-            config.epochs,
-            config.batch_size,
-            config.learning_rate,
-            config.weight_decay,
-            config.seed,
-            config.patience,
-            config.final_rate,
-            config.ahead,
-            config.sampled,
-            self._negatives(log),
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            seed=config.seed,
+            patience=config.patience,
+            final_rate=config.final_rate,
+            ahead=config.ahead,
+            sampled=config.sampled,
+            negatives=self._negatives(log),
         )
-        self.last_run = training.train(network, cut.take(~aside), options, self.device, check=cut.take(aside))
+        self.last_run = training.train(
+            network, cut.take(~is_held_out), options, self.device, check=cut.take(is_held_out)
+        )
         if config.cold_items:
             fill_cold(network.item.data, network.bias.data, log)
         self._updates = 0
@@ -163,11 +166,11 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         if len(cut):
             self._updates += 1
             options = training.TrainingOptions(
-                config.update_epochs,
-                config.update_batch_size,
-                config.update_learning_rate,
-                0.0,
-                derived_seed(config.seed, Purpose.MODEL, 5, self._updates),
+                epochs=config.update_epochs,
+                batch_size=config.update_batch_size,
+                learning_rate=config.update_learning_rate,
+                weight_decay=0.0,
+                seed=derived_seed(config.seed, Purpose.MODEL, 5, self._updates),
                 ahead=config.ahead,
                 negatives=self._negatives(log),
             )

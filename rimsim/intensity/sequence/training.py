@@ -102,30 +102,46 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
     target = log.targets[order]
     weight = None if log.weight is None else log.weight[order]
     session_end = None if session_gap is None else _session_ends(log, order, session_gap)
-    goal = np.flatnonzero(target if session_end is None else session_end)
+    covered = np.flatnonzero(target if session_end is None else session_end)
     # Entry i is the first target at or after position i, or n if there is none.
-    upcoming = np.append(goal, len(user))[np.searchsorted(goal, np.arange(len(user) + 1))]
+    upcoming = np.append(covered, len(user))[np.searchsorted(covered, np.arange(len(user) + 1))]
     owners, origins = np.unique(user, return_index=True)
     ends = np.append(origins[1:], len(user))
-    parts: list[tuple[Ints, ...]] = [(np.zeros(0, np.int64),) * 6]
+    # Columns of windows, round by round. The first entry is empty, and gives the type if there is no window.
+    blocks: list[tuple[Ints, ...]] = [(np.zeros(0, np.int64),) * 6]
+    # Each round makes the next window of every user who has a target at or after `position`.
     position = upcoming[origins]
-    while (alive := position < ends).any():
-        owners = owners[alive]
-        origins = origins[alive]
-        ends = ends[alive]
-        position = position[alive]
+    while (is_open := position < ends).any():
+        owners = owners[is_open]
+        origins = origins[is_open]
+        ends = ends[is_open]
+        position = position[is_open]
         begin = np.maximum(origins, position - burn)
         stop = np.minimum(begin + context, ends)
-        parts.append((owners, origins, begin, position, stop, ends))
+        blocks.append((owners, origins, begin, position, stop, ends))
         position = upcoming[stop]
-    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Windows(item, target, *columns, weight=weight, session_end=session_end)
+    users, first_events, begins, first_targets, stops, user_ends = (
+        np.concatenate(column) for column in zip(*blocks, strict=True)
+    )
+    return Windows(
+        item=item,
+        target=target,
+        user=users,
+        origin=first_events,
+        begin=begins,
+        loss=first_targets,
+        stop=stops,
+        end=user_ends,
+        weight=weight,
+        session_end=session_end,
+    )
 
 
 def _session_ends(log: EventLog, order: Ints, gap: str) -> Ints:
     """(n,) end of the session a target begins, else 0."""
     session = log.sessions(gap).of_event[order]
-    begin = np.flatnonzero(np.append(True, session[1:] != session[:-1])[: len(session)])
+    is_begin = np.append(True, session[1:] != session[:-1])[: len(session)]  # empty for an empty log
+    begin = np.flatnonzero(is_begin)
     session_end = np.zeros(len(session), np.int64)
     session_end[begin] = np.append(begin[1:], len(session)) if len(begin) else begin
     return np.where(log.targets[order], session_end, 0)
@@ -144,29 +160,29 @@ def batches(
     items as labels, or all items of its session.
     """
     length = cut.stop - cut.begin
-    tie = np.arange(len(cut)) if generator is None else generator.permutation(len(cut))
-    order = np.lexsort((tie, length))
+    tie_order = np.arange(len(cut)) if generator is None else generator.permutation(len(cut))
+    order = np.lexsort((tie_order, length))
     starts = np.arange(0, len(order), size)
-    goal = cut.target if cut.session_end is None else cut.session_end > 0
+    is_goal = cut.target if cut.session_end is None else cut.session_end > 0
     for start in starts if generator is None else generator.permutation(starts):
         rows = order[start : start + size]
         longest = int(length[rows].max())
         position = cut.begin[rows, None] + np.arange(longest)
-        inside = position < cut.stop[rows, None]
-        position = np.where(inside, position, 0)
-        predicted = inside & (position >= cut.loss[rows, None]) & goal[position]
-        items = np.where(inside, cut.item[position], 0)
-        row, step = np.nonzero(predicted)
-        coming, weight = _labels(cut, position[row, step], cut.end[rows][row], ahead)
+        is_inside = position < cut.stop[rows, None]
+        position = np.where(is_inside, position, 0)
+        is_predicted = is_inside & (position >= cut.loss[rows, None]) & is_goal[position]
+        items = np.where(is_inside, cut.item[position], 0)
+        row, step = np.nonzero(is_predicted)
+        label_positions, weight = _labels(cut, position[row, step], cut.end[rows][row], ahead)
         if cut.weight is not None:
-            weight = weight * cut.weight[coming]
+            weight = weight * cut.weight[label_positions]
         yield Batch(
             items=torch.from_numpy(items[:, :-1].copy()).to(device),
             row=torch.from_numpy(row).to(device),
             step=torch.from_numpy(step).to(device),
             label=torch.from_numpy(items[row, step]).to(device),
             rows=rows,
-            later=torch.from_numpy(cut.item[coming]).to(device),
+            later=torch.from_numpy(cut.item[label_positions]).to(device),
             weight=torch.from_numpy(weight.astype(np.float32)).to(device),
         )
 
@@ -178,21 +194,21 @@ def _labels(cut: Windows, position: Ints, end: Ints, ahead: int) -> tuple[Ints, 
         end = cut.session_end[position]
         fade = 1.0
         ahead = min(int((end - position).max(initial=1)), LONGEST)
-    coming = position[:, None] + np.arange(ahead)
-    is_ahead = coming < end[:, None]
-    coming = np.where(is_ahead, coming, position[:, None])
-    weight = fade ** np.arange(ahead) * (is_ahead & cut.target[coming])
-    return coming, weight / weight.sum(1, keepdims=True)
+    label_positions = position[:, None] + np.arange(ahead)
+    is_ahead = label_positions < end[:, None]
+    label_positions = np.where(is_ahead, label_positions, position[:, None])
+    weight = fade ** np.arange(ahead) * (is_ahead & cut.target[label_positions])
+    return label_positions, weight / weight.sum(1, keepdims=True)
 
 
 def histories(items: Ints, begin: Ints, stop: Ints, context: int) -> tuple[Ints, Ints]:
     """Last ``context`` items of histories, left-aligned, and item counts."""
     length = np.minimum(stop - begin, context)
     step = np.arange(int(length.max(initial=0)))
-    inside = step < length[:, None]
-    position = np.where(inside, (stop - length)[:, None] + step, 0)
+    is_inside = step < length[:, None]
+    position = np.where(is_inside, (stop - length)[:, None] + step, 0)
     read_items = items[position] if len(items) else np.zeros(position.shape, np.int64)
-    return np.where(inside, read_items, 0), length
+    return np.where(is_inside, read_items, 0), length
 
 
 def last_events(states: UserStates, context: int) -> tuple[Ints, Ints]:
@@ -239,10 +255,15 @@ class TrainingOptions:
     """Length, step sizes and early stopping of a training."""
 
     epochs: int
+    """Number of passes over the windows."""
     batch_size: int
+    """Number of windows per batch."""
     learning_rate: float
+    """First step size of AdamW."""
     weight_decay: float
+    """Decoupled weight decay of AdamW."""
     seed: int
+    """Seed of batches, dropout and samples."""
     patience: int = 0
     """Number of epochs without a better held-out loss after which training stops; 0: no early stopping."""
     final_rate: float = 1.0
@@ -294,7 +315,7 @@ class _Criterion:
         self._negatives = Negatives.of(labels, len(network.bias), options.negatives, device)
 
     def loss(self, outputs: Outputs, batch: Batch, source: torch.Generator) -> torch.Tensor:
-        """Scalar, nats."""
+        """Mean loss of a batch's predicted events, in nats."""
         hidden, vectors = outputs
         sample = self._negatives.draw(batch.label, source)
         return softmax_loss(hidden, vectors, self._network.bias, batch.later, batch.weight, sample)
@@ -326,7 +347,7 @@ def _sampled(outputs: Outputs, batch: Batch, share: float, draw: torch.Generator
     chosen = torch.rand(len(hidden), generator=draw, device=hidden.device) < share
     if not bool(chosen.any()):
         return outputs, batch
-    names = ("row", "step", "label", "later", "weight")
+    names = ("row", "step", "label", "later", "weight")  # the fields with an entry per predicted position
     sample = dataclasses.replace(batch, **{name: getattr(batch, name)[chosen] for name in names})
     return (hidden[chosen], vectors), sample
 
@@ -352,21 +373,21 @@ def train(
     criterion = _Criterion(network, cut, options, device)
     optimizer = AdamW(network.parameters(), weight_decay=options.weight_decay, largest=_CLIP)
     stopping = check is not None and len(check) > 0 and options.patience > 0
-    best = np.inf
+    best_loss = np.inf
     best_epoch = options.epochs
     best_weights = None
     if stopping and check is not None:
-        best = criterion.mean(check)
+        best_loss = criterion.mean(check)
         best_epoch = 0
         best_weights = copy.deepcopy(network.state_dict())
     steps = options.epochs * -(-len(cut) // options.batch_size)
     step = 0
     losses: list[float] = []
-    checks: list[float] = []
+    held_out_losses: list[float] = []
     for epoch in range(1, options.epochs + 1):
-        found_losses: list[tuple[float, int]] = []
+        batch_losses: list[tuple[float, int]] = []
         for batch in batches(cut, options.batch_size, device, order, options.ahead):
-            decay = 1.0 - (1.0 - options.final_rate) * step / steps
+            relative_rate = 1.0 - (1.0 - options.final_rate) * step / steps
             step += 1
             hidden_outputs = forward(batch, draw)
             predicted = batch
@@ -374,18 +395,18 @@ def train(
                 hidden_outputs, predicted = _sampled(hidden_outputs, batch, options.sampled, draw)
             loss = criterion.loss(hidden_outputs, predicted, draw)
             torch.autograd.backward(loss)
-            optimizer.step(options.learning_rate * decay)
-            found_losses.append((float(loss.detach()), len(predicted.label)))
-        losses.append(_mean(found_losses))
+            optimizer.step(options.learning_rate * relative_rate)
+            batch_losses.append((float(loss.detach()), len(predicted.label)))
+        losses.append(_mean(batch_losses))
         if not stopping or check is None:
             continue
-        checks.append(criterion.mean(check))
-        if checks[-1] < best:
-            best = checks[-1]
+        held_out_losses.append(criterion.mean(check))
+        if held_out_losses[-1] < best_loss:
+            best_loss = held_out_losses[-1]
             best_epoch = epoch
             best_weights = copy.deepcopy(network.state_dict())
         elif epoch - best_epoch >= options.patience:
             break
     if best_weights is not None:
         network.load_state_dict(best_weights)
-    return TrainingRun(tuple(losses), tuple(checks), best_epoch)
+    return TrainingRun(losses=tuple(losses), held_out=tuple(held_out_losses), best_epoch=best_epoch)

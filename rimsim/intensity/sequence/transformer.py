@@ -67,15 +67,19 @@ class _Layer(torch.nn.Module):
         rate: float,
         draw: torch.Generator | None,
     ) -> torch.Tensor:
-        """Output of the layer, of the shape of its input."""
+        """Output of the layer, of the shape of its input.
+
+        ``turn`` has the cosines and sines of the positions' angles, and ``rate`` is the share of dropped values.
+        """
         b, length, width = x.shape
-        read = functional.rms_norm(x, (width,), self.attention_norm, 1e-6) @ self.query_key_value.T
-        q, k, v = read.view(b, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        normed = functional.rms_norm(x, (width,), self.attention_norm, 1e-6)
+        read = (normed @ self.query_key_value.T).view(b, length, 3, self.heads, width // self.heads)
+        q, k, v = read.permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(_turned(q, turn), _turned(k, turn), v, is_causal=True)
-        x = x + dropped(mixed.transpose(1, 2).reshape(b, length, width) @ self.output.T, rate, draw)
-        gate, up = (functional.rms_norm(x, (width,), self.forward_norm, 1e-6) @ self.gate_up.T).chunk(
-            2, dim=-1
-        )
+        attention = mixed.transpose(1, 2).reshape(b, length, width) @ self.output.T
+        x = x + dropped(attention, rate, draw)
+        normed = functional.rms_norm(x, (width,), self.forward_norm, 1e-6)
+        gate, up = (normed @ self.gate_up.T).chunk(2, dim=-1)
         return x + dropped((functional.silu(gate) * up) @ self.down.T, rate, draw)
 
 
@@ -127,8 +131,8 @@ class TransformerNetwork(SequenceNetwork):
 
     def outputs(self, batch: Batch, draw: torch.Generator | None) -> Outputs:
         """Outputs at the p predicted positions, and item vectors."""
-        at = self.hidden(batch.items, draw)[batch.row, batch.step]
-        return dropped(at, self.dropout, draw), self.item
+        at_predicted = self.hidden(batch.items, draw)[batch.row, batch.step]
+        return dropped(at_predicted, self.dropout, draw), self.item
 
 
 class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
@@ -155,6 +159,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
         network = self.network
         context = self.config.context
         out = torch.zeros((len(length), self.config.width), device=self.device)
+        # Histories of a length from 0 to 8, 9 to 16, 17 to 32, … are padded to 8, 16, 32, … items.
         low = -1
         high = 8
         while low < context:
@@ -162,6 +167,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
             size = min(high, context)
 
             def last(block: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+                """Output after the last of ``count`` items of each row."""
                 return network.hidden(block)[torch.arange(len(count), device=count.device), count]
 
             if len(rows):
@@ -174,9 +180,10 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
         """Hidden states: last items, their number, and h."""
         _ = self.network  # raises if the model is not fitted
         read, count = last_events(states, self.config.context)
-        wide: Ints = np.zeros((len(count), self.config.context), np.int64)
-        wide[:, : read.shape[1]] = read
-        items = torch.from_numpy(wide).to(self.device)
+        # The window has the full context in any batch, so that hidden states of batches can be joined.
+        window: Ints = np.zeros((len(count), self.config.context), np.int64)
+        window[:, : read.shape[1]] = read
+        items = torch.from_numpy(window).to(self.device)
         length = torch.from_numpy(count).to(self.device)
         return items, length, self._read(items, length)
 
@@ -184,9 +191,10 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
         """Hidden states after one more item."""
         del times
         window, length, _ = hidden
-        full = length == self.config.context
-        moved = torch.where(full[:, None], torch.roll(window, -1, 1), window)
+        # A full window drops its first item.
+        is_full = length == self.config.context
+        next_window = torch.where(is_full[:, None], torch.roll(window, -1, 1), window)
         position = torch.clamp(length, max=self.config.context - 1)
-        moved[torch.arange(len(length), device=self.device), position] = items.to(self.device)
-        grown = torch.clamp(length + 1, max=self.config.context)
-        return moved, grown, self._read(moved, grown)
+        next_window[torch.arange(len(length), device=self.device), position] = items.to(self.device)
+        next_length = torch.clamp(length + 1, max=self.config.context)
+        return next_window, next_length, self._read(next_window, next_length)
