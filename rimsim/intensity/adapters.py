@@ -68,8 +68,10 @@ class AdaptedModel(FromHidden):
         scores = self._of_states(self._trained(held.past), held.states)
         weights = chosen(held, [(0.0, scores)], *self._impersonal(held.past))
         self._keep(log, weights)
-        times = rescaling(weights.spread, float(self._of_states(self._fitted, held.states).std()))
-        self.shrinkage = dataclasses.replace(weights, personal=weights.personal * times, rescaling=times)
+        # The weights were chosen for a fit to the past, whose scores may have another spread than the final fit's.
+        spread = float(self._of_states(self._fitted, held.states).std())
+        factor = rescaling(weights.spread, spread)
+        self.shrinkage = dataclasses.replace(weights, personal=weights.personal * factor, rescaling=factor)
         return self
 
     def update(self, log: EventLog) -> Self:
@@ -81,6 +83,7 @@ class AdaptedModel(FromHidden):
         return self._keep(log, self.shrinkage) if log.targets.any() else self
 
     def _keep(self, log: EventLog, weights: Shrinkage) -> Self:
+        """Fit the recommender to a log, and keep the given weights."""
         self.shrinkage = weights
         self._fitted = self._trained(log)
         popular, returning = self._impersonal(log)
@@ -89,15 +92,18 @@ class AdaptedModel(FromHidden):
         return self
 
     def _impersonal(self, log: EventLog) -> tuple[Floats, Floats]:
+        """(M,) log popularity, and log popularity in later sessions."""
         return log_popularity(log, 0.5), log_returning(log, self._gap, 0.5)
 
     def _trained(self, log: EventLog) -> Any:
-        goal = log.rows(log.targets)
-        self._base = torch.zeros(log.n_items)
-        consumed = _matrix(goal.user, goal.item, (log.n_users, log.n_items))
+        """Copy of the recommender, fitted to the target events."""
+        target_log = log.rows(log.targets)
+        self._base = torch.zeros(log.n_items)  # `encode` takes the number of items from this array
+        consumed = _matrix(target_log.user, target_log.item, (log.n_users, log.n_items))
         return self._train(copy.deepcopy(self._given), consumed)
 
     def _of_states(self, recommender: Any, states: UserStates) -> Float32s:
+        """(n, M) scores of states."""
         return in_blocks(lambda block: self._block(recommender, block), *self.encode(states)).numpy()
 
     def _block(self, recommender: Any, consumed: torch.Tensor) -> torch.Tensor:
@@ -121,7 +127,8 @@ class AdaptedModel(FromHidden):
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """Hidden states with one more item marked in each."""
         del times
-        return (hidden[0].index_put((torch.arange(len(items)), items), torch.ones(len(items))),)
+        cells = (torch.arange(len(items)), items)
+        return (hidden[0].index_put(cells, torch.ones(len(items))),)
 
     @caller_owns
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
@@ -181,12 +188,14 @@ class ImplicitModel(AdaptedModel):
 
     def _scores(self, recommender: Any, consumed: Consumed) -> Array:
         n, m = consumed.shape
-        # Neighbours rank fewer than M items, and fill the other places with the item −1. These go to the last column.
+        # Nearest-neighbour models rank fewer than M items, and fill up the list with the item −1, whose score is the
+        # lowest float. The additional last column takes these entries.
         scores = np.full((n, m + 1), np.nan)
         # Each state is scored alone, because in a product of many rows some BLAS kernels let the bits of a row depend
         # on its place.
         for row in range(n):
             try:
+                # The given items count, not the user number 0, because the option is recalculate_user.
                 items, values = recommender.recommend(
                     0, consumed[[row]], N=m, filter_already_liked_items=False, recalculate_user=True
                 )
@@ -196,7 +205,8 @@ class ImplicitModel(AdaptedModel):
                     f"{name}: cannot rank items for users that it was not fitted to (no option recalculate_user). "
                     "Use AlternatingLeastSquares or a nearest-neighbour model of implicit, or rimsim's own 'bpr'"
                 ) from error
-            scores[row, np.where(values > -np.finfo(np.float32).max, items, m)] = values
+            is_ranked = values > -np.finfo(np.float32).max
+            scores[row, np.where(is_ranked, items, m)] = values
         return scores[:, :m]
 
 
@@ -242,32 +252,36 @@ class ClassifierModel(AdaptedModel):
     def _train(self, recommender: Any, consumed: Consumed) -> Any:
         user, item = consumed.nonzero()
         source = generator(self._seed, Purpose.MODEL, 21)
-        m = consumed.shape[1]
+        n_items = consumed.shape[1]
         order = source.permutation(len(user))[:_EXAMPLES]
-        x = []
-        y = []
+        feature_blocks = []
+        label_blocks = []
         for first in range(0, len(order), BLOCK):
-            chosen = order[first : first + BLOCK]
-            row = np.arange(len(chosen))
-            negatives = source.integers(0, m, (len(chosen), self._negatives))
-            had = consumed[user[chosen]].toarray() > 0
-            without = had.copy()
-            without[row, item[chosen]] = False
+            examples = order[first : first + BLOCK]
+            row = np.arange(len(examples))
+            negatives = source.integers(0, n_items, (len(examples), self._negatives))
+            is_consumed = consumed[user[examples]].toarray() > 0
+            is_in_history = is_consumed.copy()  # each row without the consumption that is its example
+            is_in_history[row, item[examples]] = False
             features = np.asarray(
-                self._features(scipy.sparse.csr_matrix(without.astype(np.float32)), consumed)
+                self._features(scipy.sparse.csr_matrix(is_in_history.astype(np.float32)), consumed)
             )
-            unknown = ~had[row[:, None], negatives]
-            x += [features[row, item[chosen]], features[row[:, None], negatives][unknown]]
-            y += [np.ones(len(chosen), np.int64), np.zeros(int(unknown.sum()), np.int64)]
-        recommender.fit(np.concatenate(x), np.concatenate(y))
+            is_unconsumed = ~is_consumed[row[:, None], negatives]
+            feature_blocks += [
+                features[row, item[examples]],
+                features[row[:, None], negatives][is_unconsumed],
+            ]
+            label_blocks += [np.ones(len(examples), np.int64), np.zeros(int(is_unconsumed.sum()), np.int64)]
+        recommender.fit(np.concatenate(feature_blocks), np.concatenate(label_blocks))
         return recommender, consumed
 
     def _scores(self, recommender: Any, consumed: Consumed) -> Array:
         classifier, seen = recommender
         features = np.asarray(self._features(consumed, seen))
         flat = features.reshape(-1, features.shape[-1])
-        share = np.clip(classifier.predict_proba(flat)[:, 1], 1e-9, 1 - 1e-9)
-        return np.asarray(np.log(share / (1 - share))).reshape(features.shape[:2])
+        # The score is the logit of the probability of y = 1. The bounds keep it finite.
+        probability = np.clip(classifier.predict_proba(flat)[:, 1], 1e-9, 1 - 1e-9)
+        return np.asarray(np.log(probability / (1 - probability))).reshape(features.shape[:2])
 
 
 def neighbour_features(consumed: Consumed, seen: Consumed) -> Array:
@@ -277,14 +291,14 @@ def neighbour_features(consumed: Consumed, seen: Consumed) -> Array:
     """
     counts = np.asarray(seen.sum(0), np.float64).ravel()
     history = consumed.toarray()
-    scale = 1.0 / np.sqrt(np.maximum(counts, 1.0))
+    inverse_norm = 1.0 / np.sqrt(np.maximum(counts, 1.0))
     # The product runs over users, without a table of all pairs of items, because it is needed for every block of
     # states.
-    similar = (history * scale) @ seen.T @ seen * scale
-    similar -= history * counts * scale**2  # this is the similarity of an item to itself
-    size = history.sum(1, keepdims=True)
-    parts = (np.log1p(counts), np.log1p(size), similar / np.sqrt(size + 1.0))
-    return np.stack(np.broadcast_arrays(*parts), -1)
+    similarity = (history * inverse_norm) @ seen.T @ seen * inverse_norm
+    similarity -= history * counts * inverse_norm**2  # this is the similarity of an item to itself
+    n_consumed = history.sum(1, keepdims=True)
+    columns = (np.log1p(counts), np.log1p(n_consumed), similarity / np.sqrt(n_consumed + 1.0))
+    return np.stack(np.broadcast_arrays(*columns), -1)
 
 
 def _matrix(user: Ints, item: Ints, shape: tuple[int, int]) -> Consumed:

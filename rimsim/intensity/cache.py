@@ -32,6 +32,7 @@ Model = TypeVar("Model", bound="IntensityModel | GroundModel")
 
 
 def _with_arrays(digest: Any, arrays: Iterable[Array]) -> Any:
+    """The given digest, after it has taken the bytes of arrays."""
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest
@@ -80,18 +81,20 @@ def kept(
         with suppress(ModelError):
             return load(folder)
     shutil.rmtree(folder, ignore_errors=True)  # the folder exists, so it is damaged
-    made = make()
+    entry = make()
     # Another process may have written the same entry already.
     with draft_folder(folder, existing="keep") as draft:
-        save(made, draft)
+        save(entry, draft)
         (draft / _CHECKSUM).write_text(_content_digest(draft), encoding="utf-8")
-    return made
+    return entry
 
 
 _CHECKSUM = "checksum"
+"""Name of the file with an entry's digest."""
 
 
 def _content_digest(folder: Path) -> str:
+    """Digest of a cache entry's files, except the checksum itself."""
     return source_digest(
         *sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _CHECKSUM)
     )
@@ -116,7 +119,7 @@ def _source(kind: type) -> str | None:
 def _model_digest(model: Stored, source: str) -> str:
     """Digest of a model's class, config, device and source."""
     kind = type(model)
-    described = {
+    description = {
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "config": dataclasses.asdict(model.config),
         "device": str(getattr(model, "device", "cpu")),
@@ -124,10 +127,11 @@ def _model_digest(model: Stored, source: str) -> str:
         "module": source,
         "torch": torch.__version__,
     }
-    return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _fit(model: Any, log: EventLog, examples: CountExamples | None) -> Any:
+    """Fit a model, to given examples if any, and report it."""
     report_progress(f"{getattr(model, 'kind', type(model).__name__)}: fitting to {len(log):,} events")
     return model.fit(log) if examples is None else model.fit_to(log, examples)
 
@@ -155,12 +159,12 @@ def fitted(
     stored = cast("object", model)
     if not isinstance(stored, Stored) or not is_stored(stored) or source is None:
         return cast("Model", _fit(model, log, examples))
-    described = f"{_model_digest(stored, source)} {log_digest(log)}"
+    key_text = f"{_model_digest(stored, source)} {log_digest(log)}"
     if examples is not None:
         states = examples.states
         arrays = (states.offsets, states.items, states.times, states.now, examples.counts, examples.user)
-        described += f" {_with_arrays(hashlib.sha256(), arrays).hexdigest()}"
-    key = hashlib.sha256(described.encode()).hexdigest()
+        key_text += f" {_with_arrays(hashlib.sha256(), arrays).hexdigest()}"
+    key = hashlib.sha256(key_text.encode()).hexdigest()
     folder = (cache_folder() if cache_dir is None else Path(cache_dir)) / "models" / key
     device = getattr(stored, "device", None)
 

@@ -23,6 +23,7 @@ class Decile:
     """Tenth of the examples after sorting by predicted λ."""
 
     examples: int
+    """Number of examples."""
     predicted: float
     """Mean λ(x) of the examples."""
     realised: float
@@ -102,6 +103,7 @@ class Calibration:
 
 
 def _deviance(count: Floats, rate: Floats) -> float:
+    """Mean Poisson deviance 2·mean(n log(n/λ) − (n − λ))."""
     positive = np.maximum(count, _LEAST)
     return float(2 * np.mean(count * np.log(positive / rate) - (count - rate)))
 
@@ -117,16 +119,20 @@ def count_calibration(predicted: Floats, counts: Ints) -> GroundCalibration:
         )
     order = np.argsort(rate, kind="stable")
     tenths = [rows for rows in np.array_split(order, 10) if len(rows)]
-    varied = len(rate) > 1 and rate.std() > 0 and count.std() > 0
+    # A constant has no rank correlation with anything.
+    both_vary = len(rate) > 1 and rate.std() > 0 and count.std() > 0
     return GroundCalibration(
         examples=len(rate),
         predicted=float(rate.sum()),
         realised=int(count.sum()),
-        deciles=tuple(Decile(len(r), float(rate[r].mean()), float(count[r].mean())) for r in tenths),
+        deciles=tuple(
+            Decile(len(rows), predicted=float(rate[rows].mean()), realised=float(count[rows].mean()))
+            for rows in tenths
+        ),
         deviance=_deviance(count, rate),
         deviance_constant=_deviance(count, np.full(len(count), max(count.mean(), 1e-12))),
         dispersion=float(((count - rate) ** 2).sum() / rate.sum()),
-        rank_correlation=float(scipy.stats.spearmanr(rate, count).statistic) if varied else 0.0,
+        rank_correlation=float(scipy.stats.spearmanr(rate, count).statistic) if both_vary else 0.0,
     )
 
 
@@ -148,7 +154,7 @@ def calibration(
     require_targets(log, "calibration")
     pairs = examples or session_examples(log)
     blocks = [pairs.states[first:stop] for first, stop in spans(len(pairs.counts))]
-    # Scores are float32. Rounding makes differences that are only errors equal, because ranks must not depend on them.
+    # Scores are float32. λ(x) is rounded, so that states whose λ(x) differs by rounding errors alone have equal ranks.
     rates = [model.score(states).double().cpu().numpy().sum(1) for states in blocks]
     rate = np.concatenate(rates).round(5)
     mark = mark_calibration(model, log, events=events, seed=seed)
@@ -160,28 +166,32 @@ def mark_calibration(
 ) -> MarkCalibration:
     """Compare p(y|x) with target events; see :func:`calibration`."""
     require_targets(log, "calibration")
-    goal = np.flatnonzero(log.targets)
-    if len(goal) > events:
-        goal = np.sort(generator(seed, Purpose.MEASURE, 7).choice(goal, events, replace=False))
-    losses = []
-    admissible = []
-    for first, stop in spans(len(goal)):
-        rows = goal[first:stop]
+    target_events = np.flatnonzero(log.targets)
+    if len(target_events) > events:
+        target_events = np.sort(
+            generator(seed, Purpose.MEASURE, 7).choice(target_events, events, replace=False)
+        )
+    loss_blocks = []
+    admissible_blocks = []
+    for first, stop in spans(len(target_events)):
+        rows = target_events[first:stop]
         states = UserStates.of(log, log.user[rows], log.time[rows])
         p = model.score(states).double().cpu().numpy()
         p /= p.sum(1, keepdims=True)
-        hit = p[np.arange(len(rows)), log.item[rows]]
+        taken_p = p[np.arange(len(rows)), log.item[rows]]
         owner = states.owner
-        again = log.item[rows][owner] == states.items
+        is_repeat = log.item[rows][owner] == states.items
         p[owner, states.items] = 0.0
-        # An event with a consumed item counts in the loss over the catalogue only, because the item is not admissible.
-        fresh = np.ones(len(rows), bool)
-        fresh[owner[again]] = False
-        losses.append(-np.log(np.maximum(hit, _LEAST)))
-        admissible.append(-np.log(np.maximum(hit / np.maximum(p.sum(1), _LEAST), _LEAST))[fresh])
-    over = np.concatenate(admissible)
+        # An event with a consumed item counts only in the loss over the catalogue, because the item is not admissible.
+        is_admissible = np.ones(len(rows), bool)
+        is_admissible[owner[is_repeat]] = False
+        loss_blocks.append(-np.log(np.maximum(taken_p, _LEAST)))
+        admissible_blocks.append(
+            -np.log(np.maximum(taken_p / np.maximum(p.sum(1), _LEAST), _LEAST))[is_admissible]
+        )
+    admissible_losses = np.concatenate(admissible_blocks)
     return MarkCalibration(
-        events=len(goal),
-        nll=float(np.concatenate(losses).mean()),
-        nll_admissible=float(over.mean()) if len(over) else float("nan"),
+        events=len(target_events),
+        nll=float(np.concatenate(loss_blocks).mean()),
+        nll_admissible=float(admissible_losses.mean()) if len(admissible_losses) else float("nan"),
     )

@@ -143,11 +143,11 @@ def resolved(device: str) -> torch.device:
     kind, _, number = device.partition(":")
     if kind not in {"cpu", "cuda"} or (number and not number.isdigit()):
         refuse(ConfigError, "device", f"found {device!r}", "auto, cpu, cuda or cuda:N")
-    if kind == "cuda" and int(number or 0) >= (here := torch.cuda.device_count()):
+    if kind == "cuda" and int(number or 0) >= (n_devices := torch.cuda.device_count()):
         refuse(
             ConfigError,
             "device",
-            f"found {device!r}, but this machine has {here} CUDA devices",
+            f"found {device!r}, but this machine has {n_devices} CUDA devices",
             "auto or cpu",
         )
     return torch.device(device)
@@ -183,8 +183,14 @@ def in_blocks(
     n = rows[0].shape[0]
     if n == height:
         return function(*(tensor.contiguous() for tensor in rows))
-    parts = [function(*(padded(t[a:b], height) for t in rows))[: b - a] for a, b in spans(n, height)]
-    return torch.cat(parts) if parts else function(*(padded(t, height) for t in rows))[:0]
+    blocks = []
+    for first, stop in spans(n, height):
+        values = function(*(padded(tensor[first:stop], height) for tensor in rows))
+        blocks.append(values[: stop - first])
+    if blocks:
+        return torch.cat(blocks)
+    # Without rows, a block of zeros shows the type and the shape of the values.
+    return function(*(padded(tensor, height) for tensor in rows))[:0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,10 +206,10 @@ class Walk:
     row: Ints
     """(n,) state to which each of the n points of the walk belongs."""
     count: Ints
-    """(n,) number of events of its state before each point."""
+    """(n,) number of events before each point, among the events of the point's state."""
 
     def points(self) -> tuple[Ints, Ints]:
-        """Points in time, sorted by state; each state's first point."""
+        """Points sorted by state and count; offset of each state."""
         order = np.lexsort((self.count, self.row))
         return order, np.searchsorted(self.row[order], np.arange(len(self.offsets))).astype(np.int64)
 
@@ -221,11 +227,16 @@ def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
 
 @cache
 def _has_walk(classes: tuple[type, ...]) -> bool:
-    """True if such a class walks by its own steps."""
-    walk, step = (next((base for base in classes if name in vars(base)), None) for name in ("walk", "step"))
-    # If `walk` comes from a base class and `step` from a subclass, `walk` uses the steps that the subclass has
+    """True if a model's class has a ``walk`` for its ``step``.
+
+    ``classes`` is the method resolution order of the model's class.
+    """
+    walk_class, step_class = (
+        next((base for base in classes if name in vars(base)), None) for name in ("walk", "step")
+    )
+    # If `walk` comes from a base class and `step` from a subclass, `walk` makes the steps that the subclass has
     # replaced.
-    return walk is not None and (step is None or issubclass(walk, step))
+    return walk_class is not None and (step_class is None or issubclass(walk_class, step_class))
 
 
 def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
@@ -234,37 +245,42 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     Events of different states are processed together, in full blocks of :data:`STEP` rows. So each hidden state is the
     same as if its events were processed alone.
     """
-    length = np.diff(walk.offsets)
+    n_events = np.diff(walk.offsets)
     # States are sorted by number of events, so that states with events left are at the front.
-    order = np.argsort(-length, kind="stable")
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
+    order = np.argsort(-n_events, kind="stable")
+    position = np.empty_like(order)  # of each state in this order
+    position[order] = np.arange(len(order))
     # The last bits of a row depend on the height of its block. So the last block is filled up with copies of a state.
     rows = filled_up(order, -(-len(order) // STEP) * STEP)
-    now = rows_of(hidden, rows)
-    begin = walk.offsets[rows]
-    last = length[rows] - 1
-    device = now[0].device
-    seen = tuple(part.new_empty((len(walk.row), *part.shape[1:])) for part in hidden)
-    # Entry n is the number of states with at least n events.
-    ahead = [*np.cumsum(np.bincount(length)[::-1])[::-1].tolist(), 0, 0]
-    for n_steps in range(len(ahead) - 1):
-        if len(walk.row) and len(points := np.flatnonzero(walk.count == n_steps)):
-            reached_rows = torch.from_numpy(points).to(device)
-            for reached, part in zip(seen, rows_of(now, back[walk.row[points]]), strict=True):
-                reached.index_copy_(0, reached_rows, part)
-        for first, stop in spans(ahead[n_steps + 1], STEP):
-            block = tuple(part[first : first + STEP] for part in now)
+    current = rows_of(hidden, rows)
+    first_event = walk.offsets[rows]
+    last_event = n_events[rows] - 1
+    device = current[0].device
+    at_points = tuple(tensor.new_empty((len(walk.row), *tensor.shape[1:])) for tensor in hidden)
+    # Entry n is the number of states with at least n events. The last entries are 0, so that the loop can look ahead.
+    n_states_with = [*np.cumsum(np.bincount(n_events)[::-1])[::-1].tolist(), 0, 0]
+    for n_steps in range(len(n_states_with) - 1):
+        if len(walk.row) and len(due_points := np.flatnonzero(walk.count == n_steps)):
+            point_index = torch.from_numpy(due_points).to(device)
+            for hidden_at_points, tensor in zip(
+                at_points, rows_of(current, position[walk.row[due_points]]), strict=True
+            ):
+                hidden_at_points.index_copy_(0, point_index, tensor)
+        for first, stop in spans(n_states_with[n_steps + 1], STEP):
+            block = tuple(tensor[first : first + STEP] for tensor in current)
             # States without events left also step, because the block must keep its height. Their results are dropped.
-            event = begin[first : first + STEP] + np.minimum(last[first : first + STEP], n_steps)
+            event_number = np.minimum(last_event[first : first + STEP], n_steps)
+            event = first_event[first : first + STEP] + event_number
             items = torch.from_numpy(walk.items[event])
             times = torch.from_numpy(walk.times[event])
-            for part, new in zip(block, model.step(block, items.to(device), times.to(device)), strict=True):
-                part[: stop - first] = new[: stop - first]
-    return rows_of(now, back), seen
+            for tensor, after_step in zip(
+                block, model.step(block, items.to(device), times.to(device)), strict=True
+            ):
+                tensor[: stop - first] = after_step[: stop - first]
+    return rows_of(current, position), at_points
 
 
 def rows_of(hidden: Hidden, rows: Ints) -> Hidden:
     """Hidden states of the given users."""
-    chosen = torch.from_numpy(rows)
-    return tuple(part.index_select(0, chosen.to(part.device)) for part in hidden)
+    index = torch.from_numpy(rows)
+    return tuple(part.index_select(0, index.to(part.device)) for part in hidden)

@@ -137,7 +137,8 @@ class Stored(ABC):
         config = dataclasses.asdict(self.config)
         write_record(path, {"kind": self.kind, "config": config, "extra": self.extra()})
         try:
-            save_file({k: v.detach().cpu().contiguous() for k, v in self.tensors().items()}, path / TENSORS)
+            arrays = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
+            save_file(arrays, path / TENSORS)
         except SafetensorError as error:
             # safetensors reports errors of the system, such as a full disk, by an error of its own.
             raise OSError(f"{path / TENSORS}: {error}") from error
@@ -150,9 +151,9 @@ class Stored(ABC):
         """
         path = Path(folder)
         record = read_record(path, cls.kind)
-        values = dict(record["config"]) | ({} if device is None else {"device": device})
-        kind = type(cls().config)
-        model = cls(config_from(kind, values, str(path / RECORD)))
+        config_values = dict(record["config"]) | ({} if device is None else {"device": device})
+        config_class = type(cls().config)
+        model = cls(config_from(config_class, config_values, str(path / RECORD)))
         try:
             model.restore(read_tensors(path / TENSORS), record["extra"])
         except (OSError, SafetensorError, KeyError, RuntimeError) as error:
@@ -166,7 +167,7 @@ def is_stored(model: object) -> bool:
     The model must be a :class:`Stored` model with a config record and a constructor without arguments. A model made of
     other models, such as a product, lists these models in ``stored_parts`` instead.
     """
-    # A subclass with fields that the base class would not read needs a list of its own.
+    # The list must be defined in the class itself. A list that a subclass inherits may lack models that it adds.
     if "stored_parts" in vars(type(model)):
         return all(is_stored(part) for part in model.stored_parts)  # type: ignore[attr-defined]
     if not isinstance(model, Stored) or not dataclasses.is_dataclass(getattr(model, "config", None)):

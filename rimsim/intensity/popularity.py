@@ -23,8 +23,8 @@ _RIDGE = 1.0
 
 def target_counts(log: EventLog) -> Floats:
     """(M,) sum of the weights of each item's target events."""
-    goal = log.targets
-    return np.asarray(np.bincount(log.item[goal], log.weights[goal], log.n_items), np.float64)
+    is_target = log.targets
+    return np.asarray(np.bincount(log.item[is_target], log.weights[is_target], log.n_items), np.float64)
 
 
 def log_popularity(log: EventLog, smoothing: float) -> Floats:
@@ -39,15 +39,15 @@ def log_returning(log: EventLog, gap: str, prior: float) -> Floats:
     r_y is the number of events with item y in later sessions, and p_y is the popularity of y in all target events.
     ``prior`` is the pseudo-count per item.
     """
-    goal = log.targets
+    is_target = log.targets
     weight = log.weights
     all_counts = target_counts(log) + prior
     sessions = log.sessions(gap)
-    opening = np.full(log.n_users, -1)
+    first_session = np.full(log.n_users, -1)
     # Sessions are sorted by start. The reversed order writes the first session last, so it stays.
-    opening[sessions.user[::-1]] = np.arange(len(sessions))[::-1]
-    later = goal & (sessions.of_event != opening[log.user])
-    counts = np.bincount(log.item[later], weight[later], log.n_items)
+    first_session[sessions.user[::-1]] = np.arange(len(sessions))[::-1]
+    is_later = is_target & (sessions.of_event != first_session[log.user])
+    counts = np.bincount(log.item[is_later], weight[is_later], log.n_items)
     counts = counts + prior * log.n_items * all_counts / all_counts.sum()
     return np.asarray(np.log(counts / counts.sum()), np.float64)
 
@@ -189,17 +189,18 @@ def fill_cold(vectors: torch.Tensor, bias: torch.Tensor, log: EventLog) -> Ints:
     The prediction is a ridge regression of the fitted items' vectors and biases on :func:`item_features`.
     Training alone would leave random values for an item without target events, and push its probability towards zero.
     """
-    met = np.bincount(log.item[log.targets], minlength=log.n_items) > 0
-    cold = np.flatnonzero(~met)
-    if len(cold) and met.any():
+    is_known = np.bincount(log.item[log.targets], minlength=log.n_items) > 0
+    cold = np.flatnonzero(~is_known)
+    if len(cold) and is_known.any():
         features = item_features(log.items)
-        goal = torch.cat([vectors, bias[:, None]], dim=1).cpu().numpy().astype(np.float64)
-        # The mean is not penalised, so an item without features is an average item.
-        mean = goal[met].mean(0)
-        gram = features[met].T @ features[met] + _RIDGE * np.eye(features.shape[1])
-        weights = np.linalg.solve(gram, features[met].T @ (goal[met] - mean))
+        values = torch.cat([vectors, bias[:, None]], dim=1).cpu().numpy().astype(np.float64)
+        # The ridge shrinks the predictions towards the mean of the known items, so an item without features is an
+        # average item.
+        mean = values[is_known].mean(0)
+        gram = features[is_known].T @ features[is_known] + _RIDGE * np.eye(features.shape[1])
+        weights = np.linalg.solve(gram, features[is_known].T @ (values[is_known] - mean))
         predicted = torch.from_numpy((features[cold] @ weights + mean).astype(np.float32)).to(vectors.device)
-        rows = torch.from_numpy(cold).to(vectors.device)
-        vectors[rows] = predicted[:, :-1]
-        bias[rows] = predicted[:, -1]
+        cold_rows = torch.from_numpy(cold).to(vectors.device)
+        vectors[cold_rows] = predicted[:, :-1]
+        bias[cold_rows] = predicted[:, -1]
     return cold

@@ -46,7 +46,7 @@ class RIM(contract.FromHidden):
             )
         self.mark = mark
         self.ground = ground
-        self._width: int | None = None
+        self._n_mark_tensors: int | None = None
 
     @property
     def device(self) -> torch.device:
@@ -101,22 +101,23 @@ class RIM(contract.FromHidden):
     def walk(self, hidden: contract.Hidden, walk: contract.Walk) -> tuple[contract.Hidden, contract.Hidden]:
         """Hidden states of both factors after and between events."""
         mark, ground = self._split(hidden)
-        marked = contract.walked(self.mark, mark, walk)
-        grounded = contract.walked(self.ground, ground, walk)
-        return (*marked[0], *grounded[0]), (*marked[1], *grounded[1])
+        mark_after, mark_between = contract.walked(self.mark, mark, walk)
+        ground_after, ground_between = contract.walked(self.ground, ground, walk)
+        return (*mark_after, *ground_after), (*mark_between, *ground_between)
 
     @contract.caller_owns
     def score_hidden(self, hidden: contract.Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32: λ(x)·p(y|x) of the states at ``now`` in seconds."""
         mark, ground = self._split(hidden)
-        share = self.mark.score_hidden(mark, now)
-        rate = self.ground.intensity_hidden(ground, now)[:, None]
-        return share.mul_(rate) if contract.owns_scores(self.mark) else share * rate
+        probability = self.mark.score_hidden(mark, now)
+        intensity = self.ground.intensity_hidden(ground, now)[:, None]
+        return probability.mul_(intensity) if contract.owns_scores(self.mark) else probability * intensity
 
     def _split(self, hidden: contract.Hidden) -> tuple[contract.Hidden, contract.Hidden]:
-        if self._width is None:
-            self._width = len(self.mark.encode(_NOBODY))
-        return hidden[: self._width], hidden[self._width :]
+        """Hidden states of the mark model, and of the ground intensity."""
+        if self._n_mark_tensors is None:
+            self._n_mark_tensors = len(self.mark.encode(_NOBODY))
+        return hidden[: self._n_mark_tensors], hidden[self._n_mark_tensors :]
 
     def save(self, folder: str | Path) -> None:
         """Write both factors into the subfolders ``mark`` and ``ground``."""
@@ -146,8 +147,8 @@ def settled(model: contract.IntensityModel, like: contract.IntensityModel) -> co
         product = copy.copy(model)
         product.mark = cast("contract.RecurrentModel", settled(model.mark, like.mark))
         return product
-    take = getattr(like, "settled", None)
-    return cast("contract.IntensityModel", take()) if callable(take) else model
+    unfitted_copy = getattr(like, "settled", None)
+    return cast("contract.IntensityModel", unfitted_copy()) if callable(unfitted_copy) else model
 
 
 def updated(model: contract.IntensityModel, log: EventLog, *, ground: bool) -> contract.IntensityModel:

@@ -51,6 +51,7 @@ class _Entry:
     """Shipped model."""
 
     model: type[Any]
+    """Class of the model."""
     fixed: tuple[tuple[str, object], ...] = ()
     """Fields of the config that follow from the name of the model."""
     thorough: object | None = None
@@ -77,8 +78,8 @@ _SHIPPED: dict[str, _Entry] = {
     "factors": _Entry(Factors),
     "auto": _Entry(Auto),
     "gru": _Entry(GRU, thorough=GRUConfig(width=128, learning_rate=0.01, ahead=_AHEAD, sampled=_SAMPLED)),
-    "als": _Entry(MatrixFactorization, (("algorithm", "als"),)),
-    "bpr": _Entry(MatrixFactorization, (("algorithm", "bpr"),)),
+    "als": _Entry(MatrixFactorization, fixed=(("algorithm", "als"),)),
+    "bpr": _Entry(MatrixFactorization, fixed=(("algorithm", "bpr"),)),
     "graph": _Entry(GraphConvolution, thorough=GraphConvolutionConfig(ahead=_AHEAD, sampled=_SAMPLED)),
     "transformer": _Entry(
         Transformer, thorough=TransformerConfig(epochs=16, dropout=0.2, ahead=_AHEAD, sampled=_SAMPLED)
@@ -90,6 +91,7 @@ _SHIPPED: dict[str, _Entry] = {
     "visits": _Entry(Visits),
 }
 _OWN: dict[str, Callable[..., IntensityModel]] = {}
+"""Name of a registered model → its factory."""
 
 
 def names() -> tuple[str, ...]:
@@ -135,11 +137,11 @@ def parts(name: str) -> tuple[str, str | None] | None:
     mark, _, ground = base_name.partition("-")
     if not options or not ground:
         return _with_options(mark, options), ground or None
-    fields = {field.name for field in dataclasses.fields(_entry(ground).config)}
-    fields -= {field.name for field in dataclasses.fields(_entry(mark).config)}
-    of_ground = {option: value for option, value in options.items() if option in fields}
-    of_mark = {option: value for option, value in options.items() if option not in fields}
-    return _with_options(mark, of_mark), _with_options(ground, of_ground)
+    ground_fields = {field.name for field in dataclasses.fields(_entry(ground).config)}
+    ground_fields -= {field.name for field in dataclasses.fields(_entry(mark).config)}
+    ground_options = {option: value for option, value in options.items() if option in ground_fields}
+    mark_options = {option: value for option, value in options.items() if option not in ground_fields}
+    return _with_options(mark, mark_options), _with_options(ground, ground_options)
 
 
 def _with_options(part: str, options: Mapping[str, object]) -> str:
@@ -160,11 +162,12 @@ def mark_and_ground(name: str, *, must_exist: bool = False) -> tuple[str, str | 
 
     The ground intensity is None for your own model or a mark model alone. ``must_exist`` forbids unknown names.
     """
-    joined = parts(name) if must_exist or name.partition("(")[0] in names() else None
-    return joined or (name, None)
+    model_parts = parts(name) if must_exist or name.partition("(")[0] in names() else None
+    return model_parts or (name, None)
 
 
 def _entry(part: str) -> _Entry:
+    """Entry of a shipped model, from its name with or without options."""
     base_name = part.partition("(")[0]
     if base_name not in _SHIPPED:
         raise unknown_model(base_name)
@@ -189,31 +192,35 @@ def thorough(part: str) -> object | None:
 def _made(
     part: str, requested: object | None, seed: int | None, device: str | None, gap: str | None = None
 ) -> Any:
-    """Unfitted model of a name, with a completed config."""
+    """Unfitted model of a name, with a completed config.
+
+    The config is ``requested`` or the default. The options in the name replace its fields, and then the seed, the
+    device and the gap replace fields that no option of the name sets.
+    """
     entry = _entry(part)
-    kind = entry.config
-    if requested is not None and not isinstance(requested, kind):
-        refuse(ConfigError, f"model {part}", f"config is a {type(requested).__name__}", kind.__name__)
-    config: Any = kind() if requested is None else requested
-    names = {field.name for field in dataclasses.fields(config)}
+    config_class = entry.config
+    if requested is not None and not isinstance(requested, config_class):
+        refuse(ConfigError, f"model {part}", f"config is a {type(requested).__name__}", config_class.__name__)
+    config: Any = config_class() if requested is None else requested
+    field_names = {field.name for field in dataclasses.fields(config)}
     options = named_options(part, "model")[1]
     if options:
-        plain = {name: getattr(config, name) for name in names}
-        config = config_from(kind, plain | options, f"model {part}")
-    fields = names - options.keys()  # the user's own options have priority
-    changed: dict[str, object] = dict(entry.fixed)
-    if seed is not None and "seed" in fields:
-        changed["seed"] = seed
-    if device is not None and "device" in fields:
-        changed["device"] = device
+        present_values = {name: getattr(config, name) for name in field_names}
+        config = config_from(config_class, present_values | options, f"model {part}")
+    free_fields = field_names - options.keys()  # the user's own options have priority
+    changes: dict[str, object] = dict(entry.fixed)
+    if seed is not None and "seed" in free_fields:
+        changes["seed"] = seed
+    if device is not None and "device" in free_fields:
+        changes["device"] = device
     if gap is not None:
         # The field changes only if the gap has another length, because a cache key is a digest of the field's text.
         seconds = duration_seconds(gap)
-        if "session_gap" in fields and duration_seconds(config.session_gap) != seconds:
-            changed["session_gap"] = gap
-        elif "gap" in fields and config.gap != seconds:
-            changed["gap"] = seconds
-    return entry.model(dataclasses.replace(config, **changed) if changed else config)
+        if "session_gap" in free_fields and duration_seconds(config.session_gap) != seconds:
+            changes["session_gap"] = gap
+        elif "gap" in free_fields and config.gap != seconds:
+            changes["gap"] = seconds
+    return entry.model(dataclasses.replace(config, **changes) if changes else config)
 
 
 def make(
@@ -236,46 +243,48 @@ def make(
         seed: Replaces the seed of the config. ``device`` and ``gap`` (such as ``30min``) also replace fields of the
             config.
     """
-    joined = parts(name)
-    if joined is None:
+    model_parts = parts(name)
+    if model_parts is None:
         if mark is not None or ground is not None:
             raise ConfigError(
                 f"model {name!r}: mark or ground is given, but only models of rimsim take these configs. "
                 "Leave them out"
             )
         return _own(name, seed, device)
-    first, second = joined
-    if not second and ground is not None:
-        only = f"a ground config only for a hybrid such as {name}-hp"
-        refuse(ConfigError, f"model {name!r}", "found a ground config", only)
-    model: Any = _made(first, mark, seed, device, gap)
-    return RIM(mark=model, ground=_made(second, ground, seed, device, gap)) if second else model
+    mark_part, ground_part = model_parts
+    if not ground_part and ground is not None:
+        allowed = f"a ground config only for a hybrid such as {name}-hp"
+        refuse(ConfigError, f"model {name!r}", "found a ground config", allowed)
+    model: Any = _made(mark_part, mark, seed, device, gap)
+    return RIM(mark=model, ground=_made(ground_part, ground, seed, device, gap)) if ground_part else model
 
 
 def _own(name: str, seed: int | None, device: str | None) -> IntensityModel:
     """Model of a registered, installed or user's own factory."""
-    place, options = named_options(name, "model")
-    factory = _OWN.get(place) or imported(places("models").get(place, place), "model")
+    own_name, options = named_options(name, "model")
+    factory = _OWN.get(own_name) or imported(places("models").get(own_name, own_name), "model")
     if options:
-        require_options(options, list(inspect.signature(factory).parameters)[2:], f"model {place!r}")
+        require_options(options, list(inspect.signature(factory).parameters)[2:], f"model {own_name!r}")
     try:
         model = factory(seed or 0, str(resolved(device or "auto")), **options)
     except RimsimError:
         raise
     except Exception as error:  # a factory of the user can raise any exception
         raise ConfigError(
-            f"model {place!r} cannot be made: {type(error).__name__}: {one_line(error)}. Expected a class "
+            f"model {own_name!r} cannot be made: {type(error).__name__}: {one_line(error)}. Expected a class "
             "or function that takes seed and device"
         ) from error
-    lacks = [part for part in ("fit", "update", "score") if not callable(getattr(model, part, None))]
-    if lacks:
+    missing_methods = [
+        part for part in ("fit", "update", "score") if not callable(getattr(model, part, None))
+    ]
+    if missing_methods:
         adapter = _adapter_of(model)
         remedy = (
             f"Wrap this {type(model).__name__} in rimsim.intensity.adapters.{adapter}"
             if adapter
             else "Write the methods fit, update and score of rimsim.intensity.IntensityModel"
         )
-        raise ConfigError(f"model {place!r} has no {', '.join(lacks)}. {remedy}")
+        raise ConfigError(f"model {own_name!r} has no {', '.join(missing_methods)}. {remedy}")
     return cast("IntensityModel", model)
 
 

@@ -37,11 +37,13 @@ class ModelScores:
 
     @cached_property
     def _hidden(self) -> Hidden | None:
+        """Hidden states of all states; None if the model has none."""
         if self.hidden is not None or not isinstance(self.model, RecurrentModel):
             return self.hidden
         return self.model.encode(self.states)
 
     def _raw(self, start: int, stop: int) -> Float32s:
+        """Unchecked scores of consecutive states, as the model gives them."""
         if isinstance(self.model, RecurrentModel) and self._hidden is not None:
             hidden = tuple(part[start:stop] for part in self._hidden)
             scores = self.model.score_hidden(hidden, self.states.now[start:stop])
@@ -79,16 +81,16 @@ class JoinedScores:
 
     def rows(self, start: int, stop: int) -> Float32s:
         """Scores of consecutive states."""
-        rows = []
-        first = 0
+        blocks = []
+        first = 0  # index of the first state of a part among all states
         for part in self.parts:
             n = part.shape[0]
             low = max(start - first, 0)
             high = min(stop - first, n)
             if low < high:
-                rows.append(part.rows(low, high))
+                blocks.append(part.rows(low, high))
             first += n
-        return np.concatenate(rows) if rows else np.empty((0, self.shape[1]), np.float32)
+        return np.concatenate(blocks) if blocks else np.empty((0, self.shape[1]), np.float32)
 
 
 def require_steady(model: IntensityModel, states: UserStates, n_events: int, name: str) -> None:
@@ -102,15 +104,19 @@ def require_steady(model: IntensityModel, states: UserStates, n_events: int, nam
         ModelError: If scores change from call to call or with the batch, or an intensity is too large.
     """
     scores = model.score(states)
-    again = model.score(states)
+    second_call = model.score(states)
     alone = [model.score(states.take([row])) for row in range(len(states))]
-    if any(not has_type(part, torch.Tensor) or part.ndim != 2 for part in (scores, again, *alone)):
+    if any(
+        not has_type(result, torch.Tensor) or result.ndim != 2 for result in (scores, second_call, *alone)
+    ):
         return  # a run refuses such results where it scores states
-    for repeated, cause in (
-        (again, "from call to call"),
+    for other_scores, cause in (
+        (second_call, "from call to call"),
         (torch.cat(alone), "with the other states of a batch"),
     ):
-        if scores.shape != repeated.shape or not torch.allclose(scores, repeated, rtol=1e-3, equal_nan=True):
+        if scores.shape != other_scores.shape or not torch.allclose(
+            scores, other_scores, rtol=1e-3, equal_nan=True
+        ):
             raise ModelError(
                 f"{name}: its scores change {cause}. Let the scores of a state depend on that state only"
             )

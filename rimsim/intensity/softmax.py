@@ -25,9 +25,11 @@ Sample: TypeAlias = tuple[torch.Tensor, torch.Tensor] | None
 """Distinct items (C,), ascending, and corrections (C,) of their logits; None: all items, without correction."""
 
 _FIRST = 0.9
+"""Decay of AdamW's mean gradient, the first moment, per step."""
 _SECOND = 0.999
+"""Decay of AdamW's mean squared gradient, the second moment, per step."""
 _SMALL = 1e-8
-"""Decay of AdamW's moments, and the number that keeps its steps finite."""
+"""Number that AdamW adds to the root of the second moment, so that steps are finite."""
 _RISE = 0.3
 """Share of the steps in which the step size rises to its largest value."""
 _FIRST_RATE = 0.04
@@ -37,7 +39,7 @@ _UNLIKELY = -1e9
 _PAIRS = 4096
 """Number of pairs whose vectors are held at once."""
 _ROWS = 512
-"""Number of positions whose logits are held at once, few enough for the cache of a processor."""
+"""Number of positions whose logits are held at once, few enough for the cache of a CPU."""
 
 
 class AdamW:
@@ -65,8 +67,9 @@ class AdamW:
     def step(self, rate: float) -> None:
         """Update every parameter by its gradient, then drop the gradients."""
         self._steps += 1
-        first = 1 - _FIRST**self._steps
-        second = 1 - _SECOND**self._steps
+        # Both moments start at 0. These bias corrections are the weights that their gradients have in total.
+        first_weight = 1 - _FIRST**self._steps
+        second_weight = 1 - _SECOND**self._steps
         if self._largest < float("inf"):
             gradients = [p.grad for p in self._parameters if p.grad is not None]
             norm = torch.stack([part.norm() for part in gradients]).norm()
@@ -79,8 +82,9 @@ class AdamW:
             mean.lerp_(gradient, 1 - _FIRST)
             square.mul_(_SECOND).addcmul_(gradient, gradient, value=1 - _SECOND)
             p.mul_(1 - rate * self._decay)
-            torch.div(square, second, out=gradient).sqrt_().add_(_SMALL)
-            p.addcdiv_(mean, gradient, value=-rate / first)
+            # The memory of the gradient, which is no longer needed, takes the denominator of the step.
+            denominator = torch.div(square, second_weight, out=gradient).sqrt_().add_(_SMALL)
+            p.addcdiv_(mean, denominator, value=-rate / first_weight)
             p.grad = None
 
 
@@ -88,15 +92,15 @@ def one_cycle(step: int, steps: int, largest: float) -> float:
     """Step size: a linear rise, then a cosine decay."""
     progress = (step + 1) / steps
     if progress < _RISE:
-        share = _FIRST_RATE + (1 - _FIRST_RATE) * progress / _RISE
+        relative_rate = _FIRST_RATE + (1 - _FIRST_RATE) * progress / _RISE
     else:
-        share = 0.5 * (1 + np.cos(np.pi * (progress - _RISE) / (1 - _RISE)))
-    return largest * max(float(share), 1e-4)
+        relative_rate = 0.5 * (1 + np.cos(np.pi * (progress - _RISE) / (1 - _RISE)))
+    return largest * max(float(relative_rate), 1e-4)
 
 
 def softmax_(logits: torch.Tensor) -> torch.Tensor:
-    """Softmax of each row, in place on a processor."""
-    # On a processor, a second array of this size would displace the first from the cache.
+    """Softmax of each row, in place on a CPU."""
+    # On a CPU, a second array of this size would displace the first array from the cache.
     return torch.softmax(logits, 1, out=logits if logits.device.type == "cpu" else None)
 
 
@@ -146,8 +150,9 @@ class Negatives:
         n_items = len(self.share)
         sampled_labels = labels[torch.randint(len(labels), (self.draws,), generator=source, device=device)]
         uniform = torch.randint(n_items, (self.draws,), generator=source, device=device)
-        items, count = torch.unique(torch.cat([sampled_labels, uniform]), return_counts=True)
-        return items, (count / (self.draws * (self.share[items] + 1.0 / n_items))).log()
+        items, n_drawn = torch.unique(torch.cat([sampled_labels, uniform]), return_counts=True)
+        n_expected = self.draws * (self.share[items] + 1.0 / n_items)
+        return items, (n_drawn / n_expected).log()
 
 
 def softmax_loss(
@@ -168,14 +173,15 @@ def softmax_loss(
         exact: torch.Tensor = cast("Any", _ExactLoss).apply(hidden, vectors, bias, label, weight)
         return exact
     items, correction = sample
-    counted = weight > 0
+    is_label = weight > 0
     label_scores = torch.einsum("pw,pkw->pk", hidden, vectors[label]) + bias[label]
     sampled_scores = torch.addmm(bias[items] + correction, hidden, vectors[items].T)
-    place = torch.searchsorted(items, label).clamp(max=len(items) - 1)
-    row, column = torch.nonzero((items[place] == label) & counted, as_tuple=True)
+    position = torch.searchsorted(items, label).clamp(max=len(items) - 1)
+    # Labels that are in the sample, with their position there.
+    label_row, label_column = torch.nonzero((items[position] == label) & is_label, as_tuple=True)
     # A sampled item that is also a label of the row must not count twice.
-    sampled_scores[row, place[row, column]] = -torch.inf
-    all_scores = torch.cat([sampled_scores, label_scores.masked_fill(~counted, -torch.inf)], 1)
+    sampled_scores[label_row, position[label_row, label_column]] = -torch.inf
+    all_scores = torch.cat([sampled_scores, label_scores.masked_fill(~is_label, -torch.inf)], 1)
     return (weight * (torch.logsumexp(all_scores, 1, keepdim=True) - label_scores)).sum() / weight.sum()
 
 
@@ -195,39 +201,46 @@ class _ExactLoss(torch.autograd.Function):
         label: torch.Tensor,
         weight: torch.Tensor,
     ) -> torch.Tensor:
-        row = weight.sum(1, keepdim=True)
-        total = row.sum()
-        of_hidden = torch.empty_like(hidden)
-        of_vectors = torch.zeros_like(vectors)
-        of_bias = torch.zeros_like(bias)
+        """Loss; the gradients are computed here too, for :meth:`backward`."""
+        row_weight = weight.sum(1, keepdim=True)
+        total = row_weight.sum()
+        hidden_gradient = torch.empty_like(hidden)
+        vectors_gradient = torch.zeros_like(vectors)
+        bias_gradient = torch.zeros_like(bias)
         loss = hidden.new_zeros(())
         for start in range(0, len(hidden), _ROWS):
             rows = slice(start, start + _ROWS)
             logits = torch.addmm(bias, hidden[rows], vectors.T)
-            of_labels = logits.gather(1, label[rows])
+            label_logits = logits.gather(1, label[rows])
             largest = logits.amax(1, keepdim=True)
-            logits.sub_(largest).exp_()
-            norm = logits.sum(1, keepdim=True)
-            loss += (weight[rows] * (largest + norm.log() - of_labels)).sum()
-            slope = logits.mul_(row[rows] / norm).scatter_add_(1, label[rows], -weight[rows]).div_(total)
-            of_hidden[rows] = slope @ vectors
-            of_vectors.addmm_(slope.T, hidden[rows])
-            of_bias += slope.sum(0)
-        ctx.save_for_backward(of_hidden, of_vectors, of_bias)
+            exponentials = logits.sub_(largest).exp_()
+            norm = exponentials.sum(1, keepdim=True)
+            loss += (weight[rows] * (largest + norm.log() - label_logits)).sum()
+            # The loss of a row is its weight times the log-sum-exp of its logits, minus its weighted label logits. So
+            # the gradient in the logits is the row's weight times the softmax, minus the label weights.
+            softmax = exponentials.mul_(row_weight[rows] / norm)
+            gradient = softmax.scatter_add_(1, label[rows], -weight[rows]).div_(total)
+            hidden_gradient[rows] = gradient @ vectors
+            vectors_gradient.addmm_(gradient.T, hidden[rows])
+            bias_gradient += gradient.sum(0)
+        ctx.save_for_backward(hidden_gradient, vectors_gradient, bias_gradient)
         return loss / total
 
     @staticmethod
     def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (by,) = outer
-        of_hidden, of_vectors, of_bias = ctx.saved_tensors
-        return of_hidden * by, of_vectors * by, of_bias * by, None, None
+        """Gradients of the loss, times the gradient of the outer function."""
+        (factor,) = outer
+        hidden_gradient, vectors_gradient, bias_gradient = ctx.saved_tensors
+        return hidden_gradient * factor, vectors_gradient * factor, bias_gradient * factor, None, None
 
 
 class RowItems(NamedTuple):
-    """Pairs of a batch row and an item."""
+    """p pairs of a batch row and an item."""
 
     row: torch.Tensor
+    """(p,) row of each pair in the batch."""
     item: torch.Tensor
+    """(p,) item of each pair."""
 
 
 def add_rows_(
@@ -243,27 +256,31 @@ def add_rows_(
 
 @compiled
 def _add_rows(out: Array, at: Ints, table: Array, of: Ints, weight: Array) -> None:
+    """Add weighted rows of a table to rows of ``out``; see :func:`add_rows_`."""
     # The loop adds in the order of ``index_add_``, but does not copy the rows.
     for pair in range(len(at)):
-        row = out[at[pair]]
+        target_row = out[at[pair]]
         source_row = table[of[pair]]
-        times = weight[pair]
-        for column in range(len(row)):
-            row[column] += times * source_row[column]
+        factor = weight[pair]
+        for column in range(len(target_row)):
+            target_row[column] += factor * source_row[column]
 
 
 def _put(table: torch.Tensor, cells: Iterable[RowItems], value: float) -> None:
-    for row, place in cells:
+    """Set given cells of a table to a value, in place."""
+    for row, item in cells:
+        # On a CPU, a compiled loop takes less than half the time of an assignment by index.
         if table.device.type == "cpu":
-            _fill(table.numpy(), row.numpy(), place.numpy(), value)
+            _fill(table.numpy(), row.numpy(), item.numpy(), value)
         else:
-            table[row, place] = value
+            table[row, item] = value
 
 
 @compiled
-def _fill(table: Array, row: Ints, place: Ints, value: float) -> None:
+def _fill(table: Array, row: Ints, item: Ints, value: float) -> None:
+    """Set given cells of a table to a value."""
     for pair in range(len(row)):
-        table[row[pair], place[pair]] = value
+        table[row[pair], item[pair]] = value
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,9 +298,14 @@ class SoftmaxShares:
     """(C,) sampled items; None: all items."""
 
     def slopes(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients of Σ weight·(−log share) for logits; ``rest_share`` is overwritten."""
-        count = weight.new_zeros(len(self.rest_share)).index_add_(0, self.pairs.row, weight)
-        return self.pair_share * count[self.pairs.row] - weight, self.rest_share.mul_(count[:, None])
+        """Gradients of Σ weight·(−log share) in the logits of own and other items.
+
+        ``weight`` has a weight per own item; ``rest_share`` is overwritten. A gradient is the row's total weight times
+        the share, minus the weight of the item itself.
+        """
+        row_weight = weight.new_zeros(len(self.rest_share)).index_add_(0, self.pairs.row, weight)
+        own_gradient = self.pair_share * row_weight[self.pairs.row] - weight
+        return own_gradient, self.rest_share.mul_(row_weight[:, None])
 
     def rows_of(self, vectors: torch.Tensor) -> torch.Tensor:
         """(C, W) vectors of the other items."""
@@ -318,30 +340,37 @@ def softmax_shares(
 
     ``pairs`` are the rows' own items. ``barred`` are the items that a row cannot consume.
     """
-    own_share = bias.index_select(0, pairs.item)
-    # The vectors of all pairs would not fit the processor's cache.
-    for at in range(0, len(own_share), _PAIRS):
-        row = pairs.row[at : at + _PAIRS]
-        item = pairs.item[at : at + _PAIRS]
-        own_share[at : at + _PAIRS] += hidden.index_select(0, row).mul_(vectors.index_select(0, item)).sum(1)
+    own_logits = bias.index_select(0, pairs.item)
+    # The vectors of all pairs would not fit into the cache of a CPU, so pairs are treated in blocks.
+    for start in range(0, len(own_logits), _PAIRS):
+        row = pairs.row[start : start + _PAIRS]
+        item = pairs.item[start : start + _PAIRS]
+        products = hidden.index_select(0, row).mul_(vectors.index_select(0, item))
+        own_logits[start : start + _PAIRS] += products.sum(1)
     cells = [pairs] if barred is None else [pairs, barred]
     if sample is None:
         items = None
-        other_share = torch.addmm(bias, hidden, vectors.T)
+        other_logits = torch.addmm(bias, hidden, vectors.T)
     else:
         items, correction = sample
-        other_share = torch.addmm(bias[items] + correction, hidden, vectors[items].T)
-        place = items.new_full((len(vectors),), -1)
-        place[items] = torch.arange(len(items), device=items.device)
-        columns = [(row, place.index_select(0, item)) for row, item in cells]
+        other_logits = torch.addmm(bias[items] + correction, hidden, vectors[items].T)
+        column_of_item = items.new_full((len(vectors),), -1)  # −1: the item is not in the sample
+        column_of_item[items] = torch.arange(len(items), device=items.device)
+        columns = [(row, column_of_item.index_select(0, item)) for row, item in cells]
         cells = [RowItems(row[column >= 0], column[column >= 0]) for row, column in columns]
-    _put(other_share, cells, _UNLIKELY)
-    top = other_share.amax(1).scatter_reduce_(0, pairs.row, own_share, "amax")
-    own_share = (own_share - top[pairs.row]).exp_()
-    other_share = other_share.sub_(top[:, None])
-    _put(other_share, cells, 0.0)  # an exponential takes many times as long where it underflows
-    _put(other_share.exp_(), cells, 0.0)
-    total = (
-        other_share.sum(1).index_add_(0, pairs.row, own_share).clamp_(min=torch.finfo(other_share.dtype).tiny)
+    # Own and barred items do not count among the other items.
+    _put(other_logits, cells, _UNLIKELY)
+    top = other_logits.amax(1).scatter_reduce_(0, pairs.row, own_logits, "amax")
+    own_exps = (own_logits - top[pairs.row]).exp_()
+    other_logits.sub_(top[:, None])
+    _put(other_logits, cells, 0.0)  # an exponential takes many times as long where it underflows
+    other_exps = other_logits.exp_()
+    _put(other_exps, cells, 0.0)
+    smallest = torch.finfo(other_exps.dtype).tiny
+    total = other_exps.sum(1).index_add_(0, pairs.row, own_exps).clamp_(min=smallest)
+    return SoftmaxShares(
+        pairs=pairs,
+        pair_share=own_exps / total[pairs.row],
+        rest_share=other_exps.div_(total[:, None]),
+        items=items,
     )
-    return SoftmaxShares(pairs, own_share / total[pairs.row], other_share.div_(total[:, None]), items)

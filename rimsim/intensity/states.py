@@ -52,21 +52,21 @@ class UserStates:
     @classmethod
     def of(cls, log: EventLog, users: ArrayLike, now: ArrayLike) -> UserStates:
         """States of given users of a log strictly before ``now``."""
-        wanted = np.asarray(users, np.int64)
-        instants = np.broadcast_to(np.asarray(now, np.float64), wanted.shape)
-        begin, end = known_events(log, wanted, instants)
-        places, offsets = places_of(begin, end)
-        rows = log.by_user[places]
-        return cls(offsets, log.item[rows], log.time[rows], np.array(instants, np.float64))
+        user_index = np.asarray(users, np.int64)
+        instants = np.broadcast_to(np.asarray(now, np.float64), user_index.shape)
+        begin, end = known_events(log, user_index, instants)
+        positions, offsets = places_of(begin, end)
+        events = log.by_user[positions]
+        return cls(offsets, log.item[events], log.time[events], np.array(instants, np.float64))
 
     def __getitem__(self, rows: Ints | slice) -> UserStates:
         return self.take(np.arange(len(self))[rows])
 
     def take(self, rows: ArrayLike) -> UserStates:
         """States with the given indices, in that order."""
-        wanted = np.asarray(rows, np.int64)
-        places, offsets = places_of(self.offsets[wanted], self.offsets[wanted + 1])
-        return UserStates(offsets, self.items[places], self.times[places], self.now[wanted])
+        state_index = np.asarray(rows, np.int64)
+        events, offsets = places_of(self.offsets[state_index], self.offsets[state_index + 1])
+        return UserStates(offsets, self.items[events], self.times[events], self.now[state_index])
 
 
 def known_events(log: EventLog, users: Ints, now: Floats) -> tuple[Ints, Ints]:
@@ -103,12 +103,14 @@ def session_examples(
     count is at least one. If all states together would have more than ``most_events`` events, some sessions are left
     out, evenly over time.
     """
-    goal = log if log.target is None else log.rows(log.targets)
-    sessions = goal.sessions(gap)
+    target_log = log if log.target is None else log.rows(log.targets)
+    sessions = target_log.sessions(gap)
     begin, end = known_events(log, sessions.user, sessions.start)
-    taken = slice(None, None, max(-(-int((end - begin).sum()) // most_events), 1))
-    user = sessions.user[taken]
-    return CountExamples(UserStates.of(log, user, sessions.start[taken]), sessions.count[taken], user)
+    n_events = int((end - begin).sum())
+    # Every ``step``-th session is an example. Sessions are sorted by start, so the examples spread over the whole log.
+    step = max(-(-n_events // most_events), 1)
+    user = sessions.user[::step]
+    return CountExamples(UserStates.of(log, user, sessions.start[::step]), sessions.count[::step], user)
 
 
 def window_examples(log: EventLog, horizon: float, windows: int) -> CountExamples:
@@ -119,16 +121,17 @@ def window_examples(log: EventLog, horizon: float, windows: int) -> CountExample
     if len(log) == 0:
         raise ModelError("fit: the log has no events. Expected a log with at least one target event")
     stop = float(np.nextafter(log.time[-1], np.inf))
-    first = np.full(log.n_users, np.inf)
-    np.minimum.at(first, log.user, log.time)
+    first_event_time = np.full(log.n_users, np.inf)
+    np.minimum.at(first_event_time, log.user, log.time)
     instants = [stop - j * horizon for j in range(1, windows + 1)]
-    users = [np.flatnonzero(first < instant) for instant in instants]
+    users = [np.flatnonzero(first_event_time < instant) for instant in instants]
     now = np.repeat(instants, [len(users_at) for users_at in users])
     return count_examples(log, np.concatenate(users), now, horizon)
 
 
 def count_examples(log: EventLog, users: Ints, now: Floats, horizon: float) -> CountExamples:
     """Examples at given instants: target events in [now, now + horizon)."""
-    goal = log.rows(log.targets)
-    counts = UserStates.of(goal, users, now + horizon).lengths - UserStates.of(goal, users, now).lengths
+    target_log = log.rows(log.targets)
+    n_before_stop = UserStates.of(target_log, users, now + horizon).lengths
+    counts = n_before_stop - UserStates.of(target_log, users, now).lengths
     return CountExamples(UserStates.of(log, users, now), counts.astype(np.int64), np.asarray(users, np.int64))
