@@ -32,7 +32,9 @@ WELL_KNOWN: Final = 30
 _DAY: Final = 86_400.0
 
 ENDINGS: Final = (".png", ".pdf", ".svg")
-_FEW: Final = 20  # Largest number of distinct values for which each value gets a bar.
+"""Endings of picture files."""
+_FEW: Final = 20
+"""Largest number of distinct values for which each value gets a bar."""
 _SECONDS: Final = {
     "1 s": 1,
     "1 min": 60,
@@ -42,6 +44,7 @@ _SECONDS: Final = {
     "1 y": 31536000,
     "10 y": 315360000,
 }
+"""Label of a tick on a time axis → seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +90,9 @@ class LogDescription:
             values = f"{distinct[0]:g} to {distinct[-1]:g}, {len(distinct):,} different, mean {mean:.3g}"
         users_text = f"median {np.median(users):g} events, most {users.max():,}"
         items_text = f"median {np.median(self.popularity):g} events, most {self.popularity[0]:,}"
-        a_user = self.sessions / max(log.n_users, 1)
-        a_session = len(log) / self.sessions
-        session_text = f"{a_user:.2f} a user, {a_session:.1f} events each; 30 minutes of silence end one"
+        per_user = self.sessions / max(log.n_users, 1)
+        per_session = len(log) / self.sessions
+        session_text = f"{per_user:.2f} a user, {per_session:.1f} events each; 30 minutes of silence end one"
         silence = self.longest_silence / _DAY
         top = f"the top tenth of items has {self.top_decile:.0%} of events"
         rows = (
@@ -152,42 +155,45 @@ def describe(log: EventLog) -> LogDescription:
     sessions = log.sessions()
     counts = np.bincount(log.item, minlength=log.n_items)
     popularity = np.sort(counts)[::-1]
-    first = np.full(log.n_items, np.inf)
-    np.minimum.at(first, log.item, log.time)
-    late = int((np.isfinite(first) & (first > (log.time[0] + log.time[-1]) / 2)).sum())
-    gaps = np.diff(log.time, append=log.time[-1])
-    longest = int(np.argmax(gaps))
+    first_event = np.full(log.n_items, np.inf)
+    np.minimum.at(first_event, log.item, log.time)
+    n_late = int((np.isfinite(first_event) & (first_event > (log.time[0] + log.time[-1]) / 2)).sum())
+    gaps = np.diff(log.time, append=log.time[-1])  # after each event; 0 after the last event
+    before_silence = int(np.argmax(gaps))
     pair = log.user * log.n_items + log.item
     repeats = len(log) - len(np.unique(pair))
-    can, cannot = _abilities(log, len(sessions), counts, late, repeats)
+    can, cannot = _abilities(log, len(sessions), counts, n_late, repeats)
     return LogDescription(
         log=log,
         sessions=len(sessions),
         ties=_ties(log),
         repeats=repeats,
-        longest_silence=float(gaps[longest]),
-        silence_start=float(log.time[longest]),
+        longest_silence=float(gaps[before_silence]),
+        silence_start=float(log.time[before_silence]),
         popularity=popularity,
         gini=float(gini(counts)),
         top_decile=float(popularity[: -(-log.n_items // 10)].sum() / len(log)),
         well_known=int((counts >= WELL_KNOWN).sum()),
-        late_items=late,
+        late_items=n_late,
         can=can,
         cannot=cannot,
     )
 
 
 def _ties(log: EventLog) -> float:
+    """Share of events at the time of their user's others."""
     user = log.user[log.by_user]
     time = log.time[log.by_user]
-    is_tied = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
-    return float((np.append(is_tied, False) | np.insert(is_tied, 0, False)).mean())
+    equals_next = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+    is_tied = np.append(equals_next, False) | np.insert(equals_next, 0, False)
+    return float(is_tied.mean())
 
 
 class _Ability(NamedTuple):
     """Use of a log, possible or not."""
 
     is_possible: bool
+    """True if the log suffices for the task."""
     sentence: str = ""
     """Sentence about the task; empty if the report need not mention it."""
     obstacle: str = ""
@@ -198,9 +204,9 @@ def _abilities(
     log: EventLog, sessions: int, counts: Ints, late: int, repeats: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Sentences about possible and about impossible tasks."""
-    lacking = shortcomings(log)
-    if lacking:
-        return (), (f"fit or simulate anything: {'; '.join(lacking)}",)
+    reasons = shortcomings(log)
+    if reasons:
+        return (), (f"fit or simulate anything: {'; '.join(reasons)}",)
     well_known = int((counts >= WELL_KNOWN).sum())
     share_with_genres = float((log.items["genres"] != "").mean())
     abilities = (
@@ -261,7 +267,8 @@ def _range(attribute: pd.Series) -> str:
         low = attribute.min()
         high = attribute.max()
         unknown = int(attribute.isna().sum())
-        return f"{low:g} to {high:g}{f', unknown for {unknown:,} items' * bool(unknown)}"
+        note = f", unknown for {unknown:,} items" if unknown else ""
+        return f"{low:g} to {high:g}{note}"
     return many(int(attribute[attribute != ""].nunique()), "value")
 
 
@@ -287,7 +294,7 @@ def _popularity(axes: Axes, log: EventLog) -> None:
 
 def _over_time(axes: Axes, log: EventLog) -> None:
     """Draw the number of events over time."""
-    edges = np.linspace(log.time[0], max(log.time[-1], log.time[0] + 1.0), 61)
+    edges = np.linspace(log.time[0], max(log.time[-1], log.time[0] + 1.0), 61)  # a second at least
     starts = log.sessions().start
     dates = [dt.datetime.fromtimestamp(float(edge), dt.UTC) for edge in edges]
     for times, name, colour, dashes in (
@@ -295,8 +302,8 @@ def _over_time(axes: Axes, log: EventLog) -> None:
         (starts, "sessions", VERMILION, "--"),
     ):
         heights = np.histogram(times, edges)[0]
-        look: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 1.5, "baseline": None}
-        axes.stairs(heights, np.array(dates), label=name, **look)
+        line_style: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 1.5}
+        axes.stairs(heights, np.array(dates), label=name, baseline=None, **line_style)
     axes.set_title("Over time")
     axes.set(xlabel="time (UTC)", ylabel=f"in {_span(float(edges[1] - edges[0]))}")
     axes.set_yscale("symlog", linthresh=1.0)
@@ -322,9 +329,9 @@ def _silences(axes: Axes, log: EventLog) -> None:
     time = log.time[log.by_user]
     gaps = np.diff(time)[user[1:] == user[:-1]]
     positive = gaps[gaps > 0]
-    tied = len(gaps) - len(positive)
+    n_tied = len(gaps) - len(positive)
     axes.set_title("Silences between events of a user")
-    left_out = f"; {tied:,} of 0 s left out" if tied else ""
+    left_out = f"; {n_tied:,} of 0 s left out" if n_tied else ""
     if len(positive):
         low = positive.min()
         high = max(positive.max(), positive.min() * 10)
@@ -356,9 +363,9 @@ def _values(axes: Axes, log: EventLog) -> None:
         axes.margins(y=0.1)
     else:
         positive = log.value[log.value > 0]
-        wide = len(positive) == len(log) and positive.max() > 100 * positive.min()
-        sns.histplot(x=log.value, bins=50, stat="proportion", log_scale=wide, alpha=1, color=BLUE, ax=axes)
-        axes.set(xlabel="value (log scale)" if wide else "value", ylabel="share of the events")
+        is_wide = len(positive) == len(log) and positive.max() > 100 * positive.min()
+        sns.histplot(x=log.value, bins=50, stat="proportion", log_scale=is_wide, alpha=1, color=BLUE, ax=axes)
+        axes.set(xlabel="value (log scale)" if is_wide else "value", ylabel="share of the events")
     axes.yaxis.set_major_formatter(lambda height, _: _per_cent(height))
 
 
@@ -377,6 +384,7 @@ def _session_lengths(axes: Axes, log: EventLog) -> None:
 
 
 def _per_cent(share: float) -> str:
+    """Share as a percentage of two or three digits."""
     return f"{100 * share:.3g}%" if share >= 0.1 else f"{100 * share:.2g}%"
 
 

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final, TypeAlias
 from rimsim.errors import DataError, first_words, raised_as, require_known
 
 Progress: TypeAlias = Callable[[int, int], None]
+"""Function of the number of bytes received so far and their total number."""
 
 PATIENCE_SECONDS: Final = 30.0
 """Seconds to wait for a server that does not answer."""
@@ -161,6 +162,7 @@ def download(
     pooch.get_logger().setLevel("WARNING")
 
     def fetch(url: str, output_file: str, _: object) -> None:
+        """Download a file for pooch, with progress and size limit."""
         downloader = pooch.HTTPDownloader(chunk_size=2**14, timeout=patience)
         with Path(output_file).open("wb") as file:
             downloader(url, _Counted(file, wanted.size, progress), None)
@@ -178,7 +180,7 @@ def download(
 
 
 class _Counted:
-    """File that the package pooch writes, up to published size."""
+    """File that pooch writes to, up to the published size."""
 
     def __init__(self, file: BinaryIO, size: int, progress: Progress | None) -> None:
         self._file = file

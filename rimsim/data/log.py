@@ -151,15 +151,16 @@ class EventLog:
         order = self.by_user
         user = self.user[order]
         time = self.time[order]
-        first = np.ones(n, bool)
-        first[1:] = (user[1:] != user[:-1]) | (time[1:] - time[:-1] > gap)
-        begin = np.flatnonzero(first)
+        is_first = np.ones(n, bool)
+        is_first[1:] = (user[1:] != user[:-1]) | (time[1:] - time[:-1] > gap)
+        begin = np.flatnonzero(is_first)
         end = np.append(begin[1:], n)
         by_start = np.lexsort((user[begin], time[begin]))
+        # Number of each session by start; sessions are still sorted by user here.
         rank = np.empty(len(begin), np.int64)
         rank[by_start] = np.arange(len(begin))
         of_event = np.empty(n, np.int64)
-        of_event[order] = rank[np.cumsum(first) - 1] if n else rank
+        of_event[order] = rank[np.cumsum(is_first) - 1] if n else rank
         last = end - 1
         return Sessions(
             user=user[begin][by_start],
@@ -177,11 +178,11 @@ def own_attributes(items: pd.DataFrame) -> list[str]:
 
 def prices_of(items: pd.DataFrame) -> Floats | None:
     """(M,) price of each item, 0 where unknown; None without prices."""
-    names = [name for name in own_attributes(items) if items[name].dtype.kind in "fiu"]
-    place = first_of(PRICES, names)
-    if place is None:
+    numeric_names = [name for name in own_attributes(items) if items[name].dtype.kind in "fiu"]
+    position = first_of(PRICES, numeric_names)
+    if position is None:
         return None
-    price: Floats = np.nan_to_num(items[names[place]].to_numpy(np.float64, na_value=np.nan))
+    price: Floats = np.nan_to_num(items[numeric_names[position]].to_numpy(np.float64, na_value=np.nan))
     return price
 
 
@@ -194,7 +195,7 @@ class LaterSessions:
     future: EventLog
     """Events of each cut user from the cut on."""
     user: Ints
-    """(n,) numbers of the cut users, ascending."""
+    """(n,) index of each user whose events are cut, ascending."""
     time: Floats
     """(n,) time at which each user is cut, the begin of a sampled session, in seconds."""
     count: Ints
@@ -204,12 +205,17 @@ class LaterSessions:
         return len(self.user)
 
     def every(self, step: int) -> LaterSessions:
-        """Later sessions of every ``step``-th user; everybody's past is kept."""
+        """Later sessions of every ``step``-th cut user.
+
+        The past stays as it is: the events of the other cut users after their cuts are in neither log.
+        """
         if step == 1:
             return self
         user = self.user[::step]
         future = self.future.rows(np.isin(self.future.user, user))
-        return LaterSessions(self.past, future, user, self.time[::step], self.count[::step])
+        return LaterSessions(
+            past=self.past, future=future, user=user, time=self.time[::step], count=self.count[::step]
+        )
 
 
 def later_sessions(
@@ -235,24 +241,27 @@ def later_sessions(
     count = sessions.count[order]
     begin = np.searchsorted(user, np.arange(log.n_users + 1))
     events_before = offsets_of(count)
-    before = events_before[:-1] - events_before[begin[user]]
-    total = events_before[begin[user + 1]] - events_before[begin[user]]
+    # Numbers of events of a session's user, before the session and in all.
+    n_before = events_before[:-1] - events_before[begin[user]]
+    n_all = events_before[begin[user + 1]] - events_before[begin[user]]
     # Candidates are sorted by user, then by start.
-    candidates = order[(before > 0) & (before >= after * total)]
-    of_user = sessions.user[candidates]
-    cut, first, choices = np.unique(of_user, return_index=True, return_counts=True)
-    if not len(cut):
+    candidates = order[(n_before > 0) & (n_before >= after * n_all)]
+    candidate_user = sessions.user[candidates]
+    cut_users, first_candidate, n_candidates = np.unique(
+        candidate_user, return_index=True, return_counts=True
+    )
+    if not len(cut_users):
         problem = f"found no user with a session after {after:.0%} of its events"
         refuse(DataError, "later sessions", problem, "a log in which some user came back")
-    share = rng.uniform(seed, rng.Purpose.LATER_SESSIONS, cut)
-    sampled = candidates[first + (share * choices).astype(np.int64)]
-    limit = np.full(log.n_users, np.inf)
-    limit[cut] = sessions.start[sampled]
-    is_past = log.time < limit[log.user]
+    uniform = rng.uniform(seed, rng.Purpose.LATER_SESSIONS, cut_users)
+    sampled = candidates[first_candidate + (uniform * n_candidates).astype(np.int64)]
+    cut_time = np.full(log.n_users, np.inf)
+    cut_time[cut_users] = sessions.start[sampled]
+    is_past = log.time < cut_time[log.user]
     return LaterSessions(
         past=log.rows(is_past),
         future=log.rows(~is_past),
-        user=cut,
+        user=cut_users,
         time=sessions.start[sampled],
         count=sessions.count[sampled],
     )

@@ -77,10 +77,12 @@ class ObservedTable:
         item = values.places_among(self.items, log.items["id"].tolist())[self.item]
         rows = np.flatnonzero((user >= 0) & (item >= 0))
         if not len(rows):
-            first = [repr(str(ids[0])) for ids in (self.users, self.items, log.users["id"], log.items["id"])]
+            user_id, item_id, log_user_id, log_item_id = (
+                repr(str(ids[0])) for ids in (self.users, self.items, log.users["id"], log.items["id"])
+            )
             problem = (
-                f"no answer belongs to a user and an item of the log. It has users such as {first[0]} and items "
-                f"such as {first[1]}, the log {first[2]} and {first[3]}"
+                f"no answer belongs to a user and an item of the log. It has users such as {user_id} and items "
+                f"such as {item_id}, the log {log_user_id} and {log_item_id}"
             )
             refuse(DataError, self.source, problem, "the ids of the log")
         rows = rows[np.lexsort((item[rows], user[rows]))]
@@ -104,21 +106,21 @@ class ObservedTable:
             DataError: If no event remains.
         """
         answers = self.matched(log)
-        users = np.zeros(log.n_users, bool)
-        items = np.zeros(log.n_items, bool)
-        users[answers.user] = True
-        items[answers.item] = True
-        is_answered = users[log.user] & items[log.item]
+        has_answer = np.zeros(log.n_users, bool)
+        is_answered_about = np.zeros(log.n_items, bool)
+        has_answer[answers.user] = True
+        is_answered_about[answers.item] = True
+        is_answered = has_answer[log.user] & is_answered_about[log.item]
         if not is_answered.any():
             problem = "no event of the log belongs to a user and an item with an answer"
             refuse(DataError, self.source, problem, "a log with such events")
-        rows = log.rows(is_answered)
-        of_user, user = np.unique(rows.user, return_inverse=True)
-        of_item, item = np.unique(rows.item, return_inverse=True)
-        user_table = log.users.iloc[of_user].reset_index(drop=True)
-        item_table = log.items.iloc[of_item].reset_index(drop=True)
+        events = log.rows(is_answered)
+        remaining_users, user = np.unique(events.user, return_inverse=True)
+        remaining_items, item = np.unique(events.item, return_inverse=True)
+        user_table = log.users.iloc[remaining_users].reset_index(drop=True)
+        item_table = log.items.iloc[remaining_items].reset_index(drop=True)
         return dataclasses.replace(
-            rows, user=user, item=item, users=user_table, items=item_table, report=None
+            events, user=user, item=item, users=user_table, items=item_table, report=None
         )
 
     def as_log(self, taken_at: float) -> EventLog:
@@ -137,18 +139,19 @@ class ObservedTable:
         user = self.user[rows]
         item = self.item[rows]
         time = np.full(len(rows), np.nan) if self.time is None else self.time[rows]
-        within = np.arange(len(rows)) - np.searchsorted(user, user)
-        time = np.where(np.isnan(time), within * _DAY, time)
+        # Answers are sorted by user, so this is the number of each answer among those of its user.
+        number = np.arange(len(rows)) - np.searchsorted(user, user)
+        time = np.where(np.isnan(time), number * _DAY, time)
         order = np.lexsort((item, user, time))
         years = pd.array([pd.NA] * len(self.items), "Int64")
-        table = {"id": self.items, "title": "", "genres": "", "year": years, "release": 0.0}
+        item_columns = {"id": self.items, "title": "", "genres": "", "year": years, "release": 0.0}
         return EventLog(
             user=user[order],
             item=item[order],
             time=time[order],
             value=self.value[rows][order].astype(np.float32),
             users=pd.DataFrame({"id": self.users}),
-            items=pd.DataFrame(table),
+            items=pd.DataFrame(item_columns),
         )
 
     def text(self) -> str:
@@ -206,6 +209,7 @@ def load_observed(
         form = TextForm(separator or (layout.separator if columns is None else None), encoding)
 
         def read(collector: Collector) -> Reading:
+            """Read the table into a collector, as its layout requires."""
             if not layout.matrix or columns is not None:
                 return read_rows(container, member, collector, roles, form)
             with container.open(member) as stream:
@@ -225,7 +229,10 @@ def load_observed(
 def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tuple[ColumnRoles, float]:
     """Columns of the table, and largest value that is valid."""
     if columns is not None:
-        column_of = parsed_roles(columns, ANSWERS.needed if value is None else ANSWERS.needed[:2])
+        needed = (
+            ANSWERS.needed if value is None else ANSWERS.needed[:2]
+        )  # `value` names the column of the last role
+        column_of = parsed_roles(columns, needed)
         if value is not None and column_of.setdefault("value", value) != value:
             raise ConfigError(
                 f"value: two columns are given for the value of an answer, {value!r} by value= and "
@@ -236,9 +243,9 @@ def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tu
     has_other_value = value is not None and layout.columns is not None and value not in layout.columns
     if value is not None:
         named["value"] = value
-    return ColumnRoles(
-        ANSWERS, named, layout.time
-    ), values.LARGEST_VALUE if has_other_value else layout.largest
+    # The limit of the layout is that of its own value column.
+    largest = values.LARGEST_VALUE if has_other_value else layout.largest
+    return ColumnRoles(ANSWERS, named, layout.time), largest
 
 
 def _read_matrix(stream: Stream, collector: Collector) -> Reading:
@@ -277,27 +284,28 @@ def _read_matrix(stream: Stream, collector: Collector) -> Reading:
 
 def _table(raw: RawEvents, source: str, layout: ObservedLayout) -> ObservedTable:
     """Table of each user-item pair's earliest answer, sorted by ids."""
-    users, of_user = values.ranked(raw.user_ids)
-    items, of_item = values.ranked(raw.item_ids)
-    user = of_user[raw.user]
-    item = of_item[raw.item]
+    users, user_rank = values.ranked(raw.user_ids)
+    items, item_rank = values.ranked(raw.item_ids)
+    user = user_rank[raw.user]
+    item = item_rank[raw.item]
+    # By user, item, time and row of the file. NaN sorts last, so an answer with a time comes before one without.
     order = np.lexsort((np.arange(len(user)), raw.time, item, user))
     user = user[order]
     item = item[order]
     value = raw.value[order]
     time = raw.time[order]
-    first = np.ones(len(user), bool)
-    first[1:] = (np.diff(user) != 0) | (np.diff(item) != 0)
-    share = first.sum() / (len(users) * len(items))
+    is_first = np.ones(len(user), bool)
+    is_first[1:] = (np.diff(user) != 0) | (np.diff(item) != 0)
+    share_of_pairs = is_first.sum() / (len(users) * len(items))
     return ObservedTable(
-        user=user[first],
-        item=item[first],
-        value=value[first].astype(np.float64, copy=False),
+        user=user[is_first],
+        item=item[is_first],
+        value=value[is_first].astype(np.float64, copy=False),
         users=users,
         items=items,
-        time=None if np.isnan(time).all() else time[first],
-        shown_at_random=bool(share >= _DENSE) if layout.at_random is None else layout.at_random,
+        time=None if np.isnan(time).all() else time[is_first],
+        shown_at_random=bool(share_of_pairs >= _DENSE) if layout.at_random is None else layout.at_random,
         source=source,
         layout=layout.name,
-        repeated=int((~first).sum()),
+        repeated=int((~is_first).sum()),
     )

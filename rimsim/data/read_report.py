@@ -44,10 +44,12 @@ class ColumnUse:
 
     def text(self) -> str:
         """Use of the column, for a list of columns."""
-        note = f"{self.note}{f', such as {self.example}' * bool(self.example)}"
+        example = f", such as {self.example}" if self.example else ""
+        note = f"{self.note}{example}"
         if self.attribute is None:
             return f"ignored: {note}"
-        return f"attribute of items{f', as {self.attribute}' * self.is_renamed}{f': {note}' * bool(note)}"
+        new_name = f", as {self.attribute}" if self.is_renamed else ""
+        return f"attribute of items{new_name}" + (f": {note}" if note else "")
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,11 @@ class ReadReport:
     def columns_text(self) -> str:
         """Line for each column with its use."""
         rows = [(column, role) for role, column in self.columns]
-        rows += [(use.column, f"{use.text()}{f' (of {use.table})' * bool(use.table)}") for use in self.others]
+        for use in self.others:
+            table = f" (of {use.table})" if use.table else ""
+            rows.append((use.column, f"{use.text()}{table}"))
         width = max([10, *(len(name) for name, _ in rows)]) + 2
-        return "\n".join(f"{name:<{width}}{use}" for name, use in rows)
+        return "\n".join(f"{name:<{width}}{text}" for name, text in rows)
 
     def _short(self) -> list[str]:
         """Lines about columns other than user, item, time and value."""
@@ -92,11 +96,9 @@ class ReadReport:
             if use.attribute is not None
         ]
         ignored = [f"{use.column} ({use.note})" for use in self.others if use.attribute is None]
-        differing = [
-            f"{use.column}: {use.note}" for use in self.others if use.attribute is not None and use.note
-        ]
+        notes = [f"{use.column}: {use.note}" for use in self.others if use.attribute is not None and use.note]
         lines = [f"attributes of items: {', '.join(attributes)}"] if attributes else []
-        lines += differing
+        lines += notes
         return [*lines, f"ignored columns: {'; '.join(ignored)}"] if ignored else lines
 
     def text(self, *, columns: bool = True) -> str:

@@ -44,6 +44,7 @@ LogSource: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | EventLog | Arrow
 """Log as users give it: a name, a path, a data frame of any package, or an :class:`EventLog`."""
 
 _NAME = re.compile(r"(\w+ of [\d,]+ (?:row|event)s?) \(([0-9a-f]{12})\)")
+"""Name of a stored frame or log: its label, and its digest in brackets."""
 
 
 def source_name(source: LogSource) -> str:
@@ -113,6 +114,7 @@ def _arrow_table(frame: object, kind: str) -> pa.Table:
         from pyarrow.interchange import from_dataframe  # noqa: PLC0415
 
         table = from_dataframe(cast("Any", frame))
+    # Parquet has no view types, so columns of these types are stored as ordinary texts or bytes.
     views = {"string_view": pa.large_string(), "binary_view": pa.large_binary()}
     schema = pa.schema([(field.name, views.get(str(field.type), field.type)) for field in table.schema])
     return table.cast(schema)
@@ -131,6 +133,7 @@ def _table_of_pandas(frame: pd.DataFrame, kind: str) -> pa.Table:
         try:
             arrays.append(pa.array(column, from_pandas=True))
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            # Arrow has no type for such a mixture of values.
             missing = column.isna().to_numpy()
             texts = [None if absent else str(value) for value, absent in zip(column, missing, strict=True)]
             arrays.append(pa.array(texts, pa.string()))
@@ -146,14 +149,14 @@ def _stored_log(log: EventLog) -> str:
     with _writable(label):
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder, prefix=".draft-") as draft:
-            written = Path(draft) / "log"
-            write(log, written)
+            log_folder = Path(draft) / "log"
+            write(log, log_folder)
             content = sha256()
-            for file in sorted(written.iterdir()):
+            for file in sorted(log_folder.iterdir()):
                 content.update(file.name.encode() + file.read_bytes())
             digest = content.hexdigest()[:12]
             if not (folder / digest).is_dir():
-                written.replace(folder / digest)
+                log_folder.replace(folder / digest)
     return f"{label} ({digest})"
 
 
@@ -163,12 +166,12 @@ def stored_container(name: str) -> Container | None:
     Raises:
         DataError: If it is no longer in the cache.
     """
-    parts = _NAME.fullmatch(name)
-    if parts is None:
+    match = _NAME.fullmatch(name)
+    if match is None:
         return None
     from rimsim.data.readers import containers  # noqa: PLC0415  # slow to import, and few sources have this form
 
-    label, digest = parts.groups()
+    label, digest = match.groups()
     folder = _folder() / digest
     file = _folder() / f"{digest}.parquet"
     if folder.is_dir():
@@ -182,20 +185,21 @@ def stored_container(name: str) -> Container | None:
 
 def stored_path(name: str) -> Path | None:
     """Path of a session's frame or log in the cache."""
-    parts = _NAME.fullmatch(name)
-    if parts is None:
+    match = _NAME.fullmatch(name)
+    if match is None:
         return None
-    places = [_folder() / parts[2], _folder() / f"{parts[2]}.parquet"]
-    return next((place for place in places if place.exists()), None)
+    paths = [_folder() / match[2], _folder() / f"{match[2]}.parquet"]
+    return next((path for path in paths if path.exists()), None)
 
 
 def shown_name(name: str) -> str:
     """Name of a log, without a stored frame's digest."""
-    parts = _NAME.fullmatch(name)
-    return name if parts is None else parts[1]
+    match = _NAME.fullmatch(name)
+    return name if match is None else match[1]
 
 
 def _folder() -> Path:
+    """Folder of stored frames and logs, in the cache."""
     return cache_folder() / "logs"
 
 

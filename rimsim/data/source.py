@@ -126,8 +126,9 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
     is_stored = name != options.source
     try:
         layout = find_log(container)
-        plain = columns is None and options.separator is None
-        form = TextForm(options.separator, options.encoding, layout.dialect if plain else None)
+        # A known layout has a known dialect, unless the caller describes the file.
+        is_known_form = columns is None and options.separator is None
+        form = TextForm(options.separator, options.encoding, layout.dialect if is_known_form else None)
         collector, unit_found, reading = collected(
             lambda collector: read_rows(container, layout.events, collector, roles, form),
             Collector(roles.kind, unit, skip_bad_rows=options.skip_bad_rows),
@@ -146,9 +147,10 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
     if layout.name == "MovieLens 100K":
         events, further_notes = _without_user_0(events, container.label(layout.events))
         notes += further_notes
+    layout_name = reading.kind if layout.name == "file" else layout.name
     report = ReadReport(
         source=name,
-        layout="table" if is_stored else layout.name if layout.name != "file" else reading.kind,
+        layout="table" if is_stored else layout_name,
         columns=reading.columns,
         time_unit=unit_read,
         rows=len(events.user),
@@ -161,7 +163,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
     log = assemble(events, options, users, item_table)
     if name != EMBEDDED:  # scenarios choose thresholds that fit the embedded log
         events_of_items = np.bincount(events.item)
-        swapped = [name for name, column in collector.values_of.items() if column.belongs_to_users]
+        swapped = [column for column, values in collector.values_of.items() if values.belongs_to_users]
         is_guessed = unit is None and unit_read == "s"
         warnings = suspicions_of(
             log, events_of_items, options.min_item_events, swapped, is_guessed=is_guessed
@@ -196,6 +198,7 @@ def _path_of(name: str) -> Path:
     """Path of a source or of a downloaded log's file."""
     log_entry = next((entry for entry in catalogue() if entry.name == name), None)
     if log_entry is None or os.path.lexists(name):
+        # A word without a dot or slash may be a misspelt name of a log.
         is_word = "." not in name and "/" not in name and not os.path.lexists(name)
         installed = places("logs") if is_word else {}
         if name in installed:

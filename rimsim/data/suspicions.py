@@ -12,17 +12,22 @@ from rimsim.arrays import Ints
 from rimsim.data.log import EventLog
 from rimsim.errors import many
 
-_MANY: Final = 2 / 3  # a minimum of events is suspicious if it leaves at most this share of the items
+_MANY: Final = 2 / 3
+"""Largest share of the items that a suspicious minimum of events leaves."""
 _LONG_UNITS: Final = {"min": ("minutes", 60.0), "h": ("hours", 3600.0), "d": ("days", 86_400.0)}
-# Quantiles of the times that must be plausible, because a few odd times prove nothing.
+"""Unit → its noun, and its length in seconds."""
 _INNER: Final = (0.05, 0.95)
-_FIRST_DATE: Final = 631_152_000.0  # the year 1990
-_LAST_DATE: Final = 4_102_444_800.0  # the year 2100
-_DOUBLED: Final = 0.01  # larger shares of repeated rows are mentioned
-# Largest share of events that count as stray, which means far in time from all other events.
+"""Quantiles of the times that must be plausible, because a few odd times prove nothing."""
+_FIRST_DATE: Final = 631_152_000.0
+"""Begin of the year 1990, in seconds; earlier times are not plausible."""
+_LAST_DATE: Final = 4_102_444_800.0
+"""Begin of the year 2100, in seconds; later times are not plausible."""
+_DOUBLED: Final = 0.01
+"""Share of repeated rows from which on they are mentioned."""
 _STRAY: Final = 0.01
-# Shortest inactivity gap before stray events, as a share of the time that all other events span.
+"""Largest share of events that count as stray, which means far in time from all other events."""
 _FAR: Final = 0.5
+"""Shortest inactivity gap before stray events, as a share of the time that all other events span."""
 _DAY_SECONDS: Final = 86_400.0
 
 
@@ -75,8 +80,8 @@ def _long_unit(log: EventLog) -> str | None:
 
 def lower_threshold(counts: Ints) -> str:
     """Clause that suggests a minimum that keeps most events."""
-    kept_items = {min_events: counts >= min_events for min_events in (20, 10, 5, 3, 2)}
-    for min_events, items in kept_items.items():
+    for min_events in (20, 10, 5, 3, 2):
+        items = counts >= min_events
         if counts[items].sum() >= 0.9 * counts.sum():
             return f"min_item_events={min_events} keeps {int(items.sum()):,}"
     return f"min_item_events=1 keeps all {int((counts > 0).sum()):,}"
@@ -84,12 +89,12 @@ def lower_threshold(counts: Ints) -> str:
 
 def _thinned(log: EventLog, before: Ints, min_events: int) -> str | None:
     """Warning if the minimum of events leaves few items."""
-    items = int((before > 0).sum())
-    if min_events <= 1 or log.n_items > _MANY * items:
+    n_before = int((before > 0).sum())
+    if min_events <= 1 or log.n_items > _MANY * n_before:
         return None
     share = len(log) / int(before.sum())
     return (
-        f"min_item_events={min_events} leaves {log.n_items:,} of {items:,} items ({share:.0%} of events). "
+        f"min_item_events={min_events} leaves {log.n_items:,} of {n_before:,} items ({share:.0%} of events). "
         f"For a larger catalogue, lower data.min_item_events (--min-item-events): {lower_threshold(before)}"
     )
 
@@ -109,17 +114,20 @@ def _doubled(log: EventLog) -> str | None:
 def _stray(log: EventLog) -> str | None:
     """Note on a few events long before or after others."""
     gaps = np.diff(log.time, append=log.time[-1:])
+    # The longest gap cuts the log in two; the smaller part may be stray.
     cut = int(np.argmax(gaps)) + 1
-    late = cut > len(log) / 2
-    stray, rest = (log.time[cut:], log.time[:cut]) if late else (log.time[:cut], log.time[cut:])
+    is_late = cut > len(log) / 2
+    stray = log.time[cut:] if is_late else log.time[:cut]
+    rest = log.time[:cut] if is_late else log.time[cut:]
     if not 0 < len(stray) <= _STRAY * len(log) or gaps[cut - 1] <= _FAR * (rest[-1] - rest[0]):
         return None
-    bound = f"stop={_day(rest[-1] + _DAY_SECONDS)}" if late else f"start={_day(rest[0])}"
+    bound = f"stop={_day(rest[-1] + _DAY_SECONDS)}" if is_late else f"start={_day(rest[0])}"
     return (
         f"{many(len(stray), 'event')}, of {_day(stray[0])}, {gaps[cut - 1] / _DAY_SECONDS:,.0f} days "
-        f"{'after' if late else 'before'} the others. To leave out, set data.{bound}"
+        f"{'after' if is_late else 'before'} the others. To leave out, set data.{bound}"
     )
 
 
 def _day(time: float) -> str:
+    """Date of a time in seconds, in UTC."""
     return f"{dt.datetime.fromtimestamp(float(time), dt.UTC):%Y-%m-%d}"

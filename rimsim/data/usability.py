@@ -15,20 +15,20 @@ class LogNeeds:
     """Minimum numbers of users, items and events for a purpose."""
 
     users: int = Field(default=2, ge=1)
-    """fewest users with events"""
+    """Fewest users with events."""
     items: int = Field(default=2, ge=1)
-    """fewest items with events; a market needs more items than a slate holds"""
+    """Fewest items with events; a market needs more items than a slate holds."""
     events: int = Field(default=4, ge=1)
-    """fewest events"""
+    """Fewest events."""
     sessions: int = Field(default=2, ge=1)
-    """fewest sessions, each of which is an arrival"""
+    """Fewest sessions, each of which is an arrival."""
     instants: int = Field(default=2, ge=1)
-    """fewest different times"""
+    """Fewest different times of events."""
     transitions: int = Field(default=1, ge=0)
-    """^Fewest events that follow an earlier event of the same user, because only these can be predicted from a
+    """Fewest events that follow an earlier event of the same user, because only these can be predicted from a
     state."""
     gap: float = Field(default=1800.0, gt=0)
-    """inactivity gap that ends a session, in seconds"""
+    """Inactivity gap that ends a session, in seconds."""
 
 
 Needs = LogNeeds
@@ -37,19 +37,20 @@ Needs = LogNeeds
 def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...]:
     """Sentences about numbers of a log that are too small."""
     needs = LogNeeds() if needs is None else needs
-    # An event has a past if it is later than its user's first event. An event at the time of the first event has none.
-    first = np.full(log.n_users, np.inf)
-    np.minimum.at(first, log.user, log.time)
+    # An event has a history if it is later than its user's first event. An event at the same time has none.
+    first_time = np.full(log.n_users, np.inf)
+    np.minimum.at(first_time, log.user, log.time)
     instants = len(np.unique(log.time))
-    later = int((log.time > first[log.user]).sum())
+    n_later = int((log.time > first_time[log.user]).sum())
     gap = f" ({needs.gap / 60:g} minutes without events end a session)"
+    # Field of the needs → number in the log, its noun, and further words about it.
     counts = {
         "users": (len(np.unique(log.user)), "user", " with events"),
         "items": (len(np.unique(log.item)), "item", " with events"),
         "events": (len(log), "event", ""),
         "sessions": (len(log.sessions(needs.gap)), "session", gap),
         "instants": (instants, "different time", " (all events are ties)" * (instants == 1)),
-        "transitions": (later, "event", " with an earlier one of the same user"),
+        "transitions": (n_later, "event", " with an earlier one of the same user"),
     }
     return tuple(
         f"{many(count, noun)}{words}, but needs {getattr(needs, name):,}"

@@ -18,6 +18,7 @@ from rimsim.errors import DataError, raised_as, refuse
 from rimsim.system import draft_file, draft_folder
 
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
+"""Ending of a text file → its separator."""
 
 
 def write(log: EventLog, path: str | os.PathLike[str]) -> None:
@@ -66,6 +67,7 @@ def write(log: EventLog, path: str | os.PathLike[str]) -> None:
 
 
 def _check_ids(table: pd.DataFrame, name: str) -> None:
+    """Refuse ids that a reader of the file would change."""
     for key in table["id"].tolist():
         text = str(key)
         if text != text.strip() or text in MISSING or not {"\n", "\r", "\0"}.isdisjoint(text):
@@ -74,6 +76,7 @@ def _check_ids(table: pd.DataFrame, name: str) -> None:
 
 
 def _write_table(table: pa.Table, file: Path) -> None:
+    """Write a table in the format of the file's ending."""
     separator = _SEPARATORS.get(file.suffix.lower())
     if separator is None:
         pq.write_table(table, file, compression="zstd")

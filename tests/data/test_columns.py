@@ -74,6 +74,17 @@ def test_a_table_of_items_can_be_given(tmp_path):
     assert log.items["genres"].tolist() == ["Fun", ""]
 
 
+def test_an_ignored_column_of_the_table_of_items_has_its_reason_and_its_table(tmp_path):
+    """The report names the table of an ignored column; the path of the table is no example of its values."""
+    (tmp_path / "log.csv").write_text("user,item,time\na,x,500\nb,y,600\n")
+    items = tmp_path / "items.csv"
+    items.write_text("id,note,released\nx,,400\ny,,\n")
+    report = load(tmp_path / "log.csv", items=items).report
+    (use,) = (use for use in report.others if use.column == "note")
+    assert use.text() == "ignored: it is empty"
+    assert f"ignored: it is empty (of {items})" in report.columns_text()
+
+
 def test_columns_of_the_events_can_name_the_items(tmp_path):
     """Titles, genres and years that stand beside each event make the item table, in any order of rows."""
     rows = ["a,1,x,Ex (1990),Fun", "b,2,y,,", "c,3,x,Ex (1990),Fun", "c,4,y,Why,Sad"]

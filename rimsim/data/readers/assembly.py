@@ -69,9 +69,10 @@ def _selected(events: RawEvents, options: LogOptions) -> RawEvents:
     if (stop := values.epoch_seconds(options.stop, "stop")) is not None:
         remaining = selected(remaining, remaining.time < stop, f"stop={_date(stop)}", events)
     thresholds = f"min_item_events={options.min_item_events} with min_user_events={options.min_user_events}"
-    before = -1
-    while len(remaining.user) != before:
-        before = len(remaining.user)
+    # Without rare items, a user may have too few events, and the reverse. So both limits apply until nothing changes.
+    n_before = -1
+    while len(remaining.user) != n_before:
+        n_before = len(remaining.user)
         if options.min_item_events > 1:
             enough = np.bincount(remaining.item) >= options.min_item_events
             remaining = selected(remaining, enough[remaining.item], thresholds, events)
@@ -100,6 +101,7 @@ def selected(events: RawEvents, rows: Bools, step: str, source: RawEvents) -> Ra
 
 
 def _range(events: RawEvents) -> str:
+    """Sentence on ranges of values, times and numbers of events."""
     most_item = np.bincount(events.item).max()
     most_user = np.bincount(events.user).max()
     return (
@@ -110,6 +112,7 @@ def _range(events: RawEvents) -> str:
 
 
 def _date(seconds: float) -> str:
+    """Date of a time; beyond the calendar, its seconds."""
     try:
         return f"{dt.datetime.fromtimestamp(float(seconds), dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (OverflowError, ValueError, OSError):
@@ -119,35 +122,41 @@ def _date(seconds: float) -> str:
 def _renumbered(
     ids: values.Ids, codes: Ints32, table: pd.DataFrame | None, *, keep_all: bool
 ) -> tuple[values.Ids, Ints]:
-    """Sorted ids in use, and each event's position among them."""
-    used = np.full(len(ids), keep_all)
-    used[codes] = True
-    used_ids: values.Ids = ids[used]
+    """Sorted ids in use, and each event's position among them.
+
+    Ids of events are in use. With ``keep_all``, so are all other ids, and those of the table.
+    """
+    is_used = np.full(len(ids), keep_all)
+    is_used[codes] = True
+    used_ids: values.Ids = ids[is_used]
     if keep_all and table is not None:
         id_texts = {str(key) for key in ids.tolist()}
-        extra = [key for key in table["id"].tolist() if str(key) not in id_texts]
-        if extra and {type(key) for key in extra} != {type(key) for key in ids.tolist()}:
-            used_ids = np.array([str(key) for key in used_ids.tolist()] + [str(key) for key in extra], object)
-        elif extra:
-            used_ids = np.concatenate([used_ids, np.array(extra, used_ids.dtype)])
-    ordered, rank = values.ranked(used_ids)
-    row = np.full(len(ids), -1, np.int64)
-    row[used] = rank[: int(used.sum())]
-    return ordered, row[codes]
+        table_ids = [key for key in table["id"].tolist() if str(key) not in id_texts]
+        if table_ids and {type(key) for key in table_ids} != {type(key) for key in ids.tolist()}:
+            # Numbers and texts have no common order, so all ids become texts.
+            used_ids = np.array([str(key) for key in (*used_ids.tolist(), *table_ids)], object)
+        elif table_ids:
+            used_ids = np.concatenate([used_ids, np.array(table_ids, used_ids.dtype)])
+    sorted_ids, rank = values.ranked(used_ids)
+    position = np.full(len(ids), -1, np.int64)
+    # `rank` begins with the ids of the events; those of the table alone follow.
+    position[is_used] = rank[: int(is_used.sum())]
+    return sorted_ids, position[codes]
 
 
 def _order(pair: Ints, time: Floats, value: Array) -> Ints:
     """Positions that sort events by time, user, item and value."""
-    low = time.min()
-    high = time.max()
-    pairs = int(pair.max()) + 1
-    if (high - low + 1) * pairs < 2.0**62 and bool((time == np.floor(time)).all()):
+    first_time = time.min()
+    last_time = time.max()
+    n_pairs = int(pair.max()) + 1
+    if (last_time - first_time + 1) * n_pairs < 2.0**62 and bool((time == np.floor(time)).all()):
         # Time and pair fit into one whole number, which is much faster to sort than two keys.
-        order = np.argsort((time - low).astype(np.int64) * pairs + pair)
+        order = np.argsort((time - first_time).astype(np.int64) * n_pairs + pair)
     else:
         order = np.lexsort((pair, time))
-    twice = (time[order[1:]] == time[order[:-1]]) & (pair[order[1:]] == pair[order[:-1]])
-    return np.lexsort((value, pair, time)) if twice.any() else order
+    # Values matter only where a pair has several events at the same time, which is rare.
+    is_repeated = (time[order[1:]] == time[order[:-1]]) & (pair[order[1:]] == pair[order[:-1]])
+    return np.lexsort((value, pair, time)) if is_repeated.any() else order
 
 
 def _attributes(ids: values.Ids, table: pd.DataFrame | None) -> pd.DataFrame:
@@ -181,21 +190,22 @@ def _release(items: pd.DataFrame, item: Ints, time: Floats, rule: str) -> Floats
         if "release" in items:
             return np.asarray(items["release"].fillna(0.0), np.float64)
         return np.zeros(len(items))
-    first = np.full(len(items), np.inf)
-    np.minimum.at(first, item, time)
+    first_event = np.full(len(items), np.inf)
+    np.minimum.at(first_event, item, time)
     if rule == "first-event":
-        return np.where(np.isfinite(first), first, 0.0)
+        return np.where(np.isfinite(first_event), first_event, 0.0)
     if "released" in items:
-        stated = items["released"].to_numpy(np.float64, na_value=np.nan)
+        given_release = items["released"].to_numpy(np.float64, na_value=np.nan)
     else:
         years = items["year"].to_numpy(np.float64, na_value=np.nan)
-        stated = np.array([_new_year(year) for year in years], np.float64)
-    is_stated = np.isfinite(stated)
-    release: Floats = np.where(is_stated, np.minimum(stated, first), 0.0)
+        given_release = np.array([_new_year(year) for year in years], np.float64)
+    is_given = np.isfinite(given_release)
+    release: Floats = np.where(is_given, np.minimum(given_release, first_event), 0.0)
     return release
 
 
 def _new_year(year: float) -> float:
+    """First second of a year since 1970; 0 if unknown."""
     # NaN fails this comparison too. Films from before 1970 are always available.
     if not 1970 <= year <= 9999:
         return 0.0

@@ -99,7 +99,10 @@ def read_tables(
 def _joined(
     table: pd.DataFrame | None, of_events: pd.DataFrame, uses: tuple[ColumnUse, ...]
 ) -> tuple[pd.DataFrame, tuple[ColumnUse, ...]]:
-    """Table of items with further columns from the events."""
+    """Table of items with further columns from the events.
+
+    If both tables have a column, the column of the table of items is used.
+    """
     if table is None:
         return of_events, uses
     ids = table["id"].astype(str).tolist()
@@ -134,7 +137,10 @@ def _read_items(
     """
     label = container.label(member)
     names, rows = _rows(container, member, form)
-    places = {role: place for role, usual in _USUAL.items() if (place := first_of(usual, names)) is not None}
+    places = {}  # role of a column → its position
+    for role, usual in _USUAL.items():
+        if (place := first_of(usual, names)) is not None:
+            places[role] = place
     if (id_place := _id_place(names, id_names)) is not None:
         places["id"] = id_place
     if "id" not in places:
@@ -153,22 +159,24 @@ def _read_items(
     bad = partial(collector.bad, label)
 
     def read(fields: Sequence[str]) -> tuple[Item, tuple[str, ...]]:
+        """Item of a row, and texts of its further columns."""
         return _item(fields, places, flags), tuple(fields[place].strip() for place in other_places.values())
 
     row_of = _by_id(rows, id_at, width, read, bad)
     items = [item for item, _ in row_of.values()]
-    frame = _item_frame(list(row_of), items, {*places, *(["genres", "year"] if flags else [])})
+    roles = {*places, "genres", "year"} if flags else {*places}
+    frame = _item_frame(list(row_of), items, roles)
     if "release" in places:
-        frame["release" if form is None else "released"] = np.array(
-            [item.release for item in items], np.float64
-        )
+        # MovieLens 100K has the dates at which films were released, which are used only if the options ask for years.
+        name = "release" if form is None else "released"
+        frame[name] = np.array([item.release for item in items], np.float64)
     uses = [
         ColumnUse(names[place], role, table=label)
         for role, place in places.items()
         if form is None and names[place] not in (role, names[places["id"]])
     ]
-    for place, name in enumerate(other_places):
-        series, use = _table_attribute(name, [texts[place] for _, texts in row_of.values()], label)
+    for number_of, name in enumerate(other_places):
+        series, use = _table_attribute(name, [texts[number_of] for _, texts in row_of.values()], label)
         if series is not None:
             frame[name] = series
         uses.append(use)
@@ -180,8 +188,8 @@ def _id_place(names: tuple[str, ...], id_names: tuple[str, ...]) -> int | None:
     exact = next((names.index(name) for name in id_names if name in names), None)
     if exact is not None:
         return exact
-    alike = [plain for name in id_names if (plain := plain_name(name))]
-    return first_of([*alike, *_USUAL["id"], *USUAL["item"]], names)
+    plain_names = [plain for name in id_names if (plain := plain_name(name))]
+    return first_of([*plain_names, *_USUAL["id"], *USUAL["item"]], names)
 
 
 def _table_attribute(name: str, texts: list[str], label: str) -> tuple[pd.Series | None, ColumnUse]:
@@ -189,9 +197,10 @@ def _table_attribute(name: str, texts: list[str], label: str) -> tuple[pd.Series
     texts = ["" if text in MISSING else text for text in texts]
     if name in TAKEN:
         note = "the item table has its own column of this name. Rename the column to keep it"
-        return None, ColumnUse(name, None, note, label)
+        return None, ColumnUse(column=name, attribute=None, note=note, table=label)
     if not any(texts):
-        return None, ColumnUse(name, None, "it is empty", label)
+        return None, ColumnUse(column=name, attribute=None, note="it is empty", table=label)
+    # The column is treated like a column of events with one event per item.
     column = item_column(name)
     rows = np.arange(len(texts), dtype=np.int32)
     column.take(rows, rows.astype(np.int64), texts)
@@ -203,24 +212,28 @@ def _items_of_events(collector: Collector, source: str) -> tuple[pd.DataFrame, t
     """Table of items from columns of the events themselves."""
     ids = collector.items.texts()
     attributes, uses = attributes_of(collector.other_columns, ids)
-    roles = {role: attributes.pop(role) for role in ATTRIBUTES if role in attributes}
-    places = {role: place for place, role in enumerate(roles)}
-    rows = []
-    for key, *fields in zip(ids, *(texts.tolist() for texts in roles.values()), strict=True):
+    texts_of_role = {role: attributes.pop(role) for role in ATTRIBUTES if role in attributes}
+    place_of_role = {role: place for place, role in enumerate(texts_of_role)}
+    items = []
+    for key, *fields in zip(ids, *(texts.tolist() for texts in texts_of_role.values()), strict=True):
         try:
-            rows.append(_item(fields, places, []))
+            items.append(_item(fields, place_of_role, []))
         except RowProblemError as problem:
             raise DataError(f"{source}, item {short(key)}: {problem}") from None
-    return _item_frame(ids, rows, places.keys()).assign(**attributes), uses
+    return _item_frame(ids, items, place_of_role.keys()).assign(**attributes), uses
 
 
 class Item(NamedTuple):
     """Row of a table of items, without its id."""
 
     title: str
+    """Title; empty if unknown."""
     genres: str
+    """Names of genres, joined by ``|``; empty if unknown."""
     year: int | None
+    """Year of release, from a column or from the title; None if unknown."""
     release: float
+    """Release time in seconds since 1970; NaN if unknown."""
 
 
 def _item_frame(ids: list[str], rows: list[Item], roles: Collection[str]) -> pd.DataFrame:
@@ -230,12 +243,18 @@ def _item_frame(ids: list[str], rows: list[Item], roles: Collection[str]) -> pd.
         "genres": pd.Series([row.genres for row in rows], dtype="str"),
         "year": pd.array([row.year for row in rows], "Int64"),
     }
-    has = {"title": "title" in roles, "genres": "genres" in roles, "year": bool({"title", "year"} & {*roles})}
-    return pd.DataFrame({"id": _column(ids)} | {name: columns[name] for name in columns if has[name]})
+    # A title can end with a year, such as "Heat (1995)".
+    is_known = {
+        "title": "title" in roles,
+        "genres": "genres" in roles,
+        "year": "year" in roles or "title" in roles,
+    }
+    known_columns = {name: column for name, column in columns.items() if is_known[name]}
+    return pd.DataFrame({"id": _column(ids)} | known_columns)
 
 
 def _item(fields: Sequence[str], places: dict[str, int], flag_names: Sequence[str]) -> Item:
-    """Item from a row whose last fields are genre flags."""
+    """Item of a row; genre flags, if any, stand last."""
     text = {role: fields[place].strip() for role, place in places.items()}
     title = text.get("title", "")
     year = None
@@ -277,6 +296,7 @@ def _by_id(
 
 
 def _new_id(text: str, earlier_ids: Collection[str], role: str) -> str:
+    """Id from a text, refused if it has a row."""
     key = identifier(text, role)
     if key in earlier_ids:
         raise RowProblemError(f"{role} {short(key)} has two rows. Keep one row for each {role}")
@@ -284,14 +304,16 @@ def _new_id(text: str, earlier_ids: Collection[str], role: str) -> str:
 
 
 def _column(ids: list[str]) -> pd.Series:
+    """Column of ids, as whole numbers if all are."""
     return pd.Series(canonical(ids).tolist(), dtype=None if ids else "str")
 
 
 @lru_cache(maxsize=4096)
 def _release(text: str) -> float:
-    """Convert a number or date to seconds, or NaN."""
+    """Seconds of a written release time; NaN if empty."""
     if not text:
         return float("nan")
+    # MovieLens 100K writes dates such as 01-Jan-1995. Films from before 1970 count as released in 1970.
     try:
         parsed = dt.datetime.strptime(text, "%d-%b-%Y").replace(tzinfo=dt.UTC)
     except ValueError:
@@ -311,10 +333,10 @@ def _flag_names(container: Container, member: str | None) -> list[str]:
     text = _decoded(container, member)
     pairs = [line.rsplit("|", 1) for line in text.splitlines() if "|" in line]
     try:
-        named = sorted((int(number_of), name) for name, number_of in pairs)
+        numbered_names = sorted((int(flag_number), name) for name, flag_number in pairs)
     except ValueError:
         raise DataError(f"{container.label(member)}: a line does not have the form 'genre|number'") from None
-    return [name for _, name in named]
+    return [name for _, name in numbered_names]
 
 
 def _decoded(container: Container, member: str) -> str:
@@ -339,24 +361,27 @@ def _rows(
     lines = _decoded(container, member).split("\n")
     if form is not None:
         return form.names, _cut(lines, 1, form.separator, quoted=False)
-    first = next((number for number, line in enumerate(lines) if line.strip()), None)
-    if first is None:
+    # The header is the first line that is not blank; `header_index` counts lines from 0.
+    header_index = next((index for index, line in enumerate(lines) if line.strip()), None)
+    if header_index is None:
         refuse(DataError, container.label(member), "the file is empty", "a header and one row per item")
-    separator = max(SEPARATORS, key=lines[first].count)
+    separator = max(SEPARATORS, key=lines[header_index].count)
     try:
-        header = fields_of(lines[first], separator, quoted=True)
+        names = fields_of(lines[header_index], separator, quoted=True)
     except RowProblemError as problem:
-        raise DataError(f"{container.label(member)}, line {first + 1}: {problem}") from None
-    return tuple(name.strip() for name in header), _cut(lines[first + 1 :], first + 2, separator, quoted=True)
+        raise DataError(f"{container.label(member)}, line {header_index + 1}: {problem}") from None
+    rows = _cut(lines[header_index + 1 :], header_index + 2, separator, quoted=True)
+    return tuple(name.strip() for name in names), rows
 
 
 def _cut(lines: list[str], start: int, separator: str, *, quoted: bool) -> NumberedRows:
-    for number_of, line in enumerate(lines, start=start):
+    """Numbers and fields of lines; blank lines are left out."""
+    for line_number, line in enumerate(lines, start=start):
         if line:
             try:
-                yield number_of, fields_of(line, separator, quoted=quoted)
+                yield line_number, fields_of(line, separator, quoted=quoted)
             except RowProblemError as problem:
-                yield number_of, problem
+                yield line_number, problem
 
 
 def _read_users(
@@ -386,11 +411,12 @@ def _typed_users(container: Container, member: str, label: str) -> pd.DataFrame:
         raise DataError(
             f"{label}: there is no column 'id'. The table has {', '.join(table.column_names[:8])}"
         )
-    keys: dict[str, None] = {}
+    ids: dict[str, None] = {}  # a set that keeps the order
     for row, word in enumerate(table["id"].to_pylist(), start=1):
         try:
-            keys[_new_id(str(word), keys, "user")] = None
+            ids[_new_id(str(word), ids, "user")] = None
         except RowProblemError as problem:
             raise DataError(f"{label}, line {row}: {problem}") from None
     names = [name for name in dict.fromkeys(table.column_names) if name != "id"]
-    return pd.DataFrame({"id": _column(list(keys)), **{name: table[name].to_pandas() for name in names}})
+    columns = {name: table[name].to_pandas() for name in names}
+    return pd.DataFrame({"id": _column(list(ids)), **columns})

@@ -55,7 +55,7 @@ class TableKind:
     example: str
     """Example of columns given by position, used in messages."""
     value_type: type[np.floating]
-    """Type of values."""
+    """NumPy type in which the value column is stored."""
     describes_items: bool = False
     """True if other columns may describe the items."""
 
@@ -70,18 +70,26 @@ class TableKind:
 
 
 EVENTS: Final = TableKind(
-    "events", "log", ROLES, USUAL, "'user,item,value,time' ('-' for others)", np.float32, describes_items=True
+    rows="events",
+    table="log",
+    roles=ROLES,
+    usual=USUAL,
+    example="'user,item,value,time' ('-' for others)",
+    value_type=np.float32,
+    describes_items=True,
 )
+"""Events of a log."""
 _VALUES: Final = "watchratio isclick click longview answer response reward label taken probability"
 """Further usual names of the column of observed values."""
 ANSWERS: Final = TableKind(
-    "answers",
-    "table",
-    ("user", "item", "value", "time"),
-    USUAL | {"value": (*USUAL["value"], *_VALUES.split())},
-    "'user,item,value'",
-    np.float64,
+    rows="answers",
+    table="table",
+    roles=("user", "item", "value", "time"),
+    usual=USUAL | {"value": (*USUAL["value"], *_VALUES.split())},
+    example="'user,item,value'",
+    value_type=np.float64,
 )
+"""Observed answers of users to items."""
 
 
 def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
@@ -97,6 +105,7 @@ def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
         role_or_column, equals, column = (piece.strip() for piece in part.partition("="))
         if not equals and role_or_column in ("", "-", "_"):
             continue
+        # Without an equals sign, the text is a role, and its position is that of the column.
         role = next((candidate for candidate in ROLES if candidate == role_or_column), None)
         if role is None or (equals and not column):
             raise ConfigError(
@@ -105,10 +114,13 @@ def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
             )
         if role in column_of:
             raise ConfigError(f"columns: {text!r} names two columns for the {role}. Name only one column")
-        column_of[role] = (int(column) if column.isdecimal() else column) if equals else position
-    if lacking := [role for role in needed if role not in column_of]:
+        if not equals:
+            column_of[role] = position
+        else:
+            column_of[role] = int(column) if column.isdecimal() else column
+    if missing_roles := [role for role in needed if role not in column_of]:
         raise ConfigError(
-            f"columns: {text!r} does not name {' or '.join(lacking)}. Name {', '.join(needed[:-1])} and "
+            f"columns: {text!r} does not name {' or '.join(missing_roles)}. Name {', '.join(needed[:-1])} and "
             f"{needed[-1]}"
         )
     return column_of
@@ -157,8 +169,8 @@ class ColumnRoles:
             raise ConfigError(
                 f"columns is {columns!r}. Expected text such as 'user=visitor,item=sku,time=at', or Columns"
             )
-        named = asdict(columns)
-        return cls(EVENTS, {role: named[role] for role in ROLES if named[role] is not None})
+        column_of_role = asdict(columns)
+        return cls(EVENTS, {role: column_of_role[role] for role in ROLES if column_of_role[role] is not None})
 
     def positional(self) -> bool:
         """True if all columns are given by position."""
@@ -182,7 +194,7 @@ class ColumnPlaces:
         return tuple((role, self.names[self.of[role]]) for role in ROLES if role in self.of)
 
     def labels(self) -> dict[str, str]:
-        """Names of the roles in messages."""
+        """Role → its name in messages, with its column."""
         return {role: f"{role} (column {name!r})" for role, name in self.pairs()}
 
 
@@ -205,31 +217,32 @@ def resolve(names: Sequence[str], roles: ColumnRoles, location: str) -> ColumnPl
     """
     names = tuple(name.strip() for name in names)
     kind = roles.kind
-    twice = sorted({name for name in names if name and names.count(name) > 1})
-    if twice and kind is EVENTS:
-        refuse(DataError, location, f"column {twice[0]!r} occurs twice", "different names")
+    repeated_names = sorted({name for name in names if name and names.count(name) > 1})
+    if repeated_names and kind is EVENTS:
+        refuse(DataError, location, f"column {repeated_names[0]!r} occurs twice", "different names")
     places: dict[Role, int] = {}
     for role in ROLES:
+        # The caller names all columns or none; without any, columns are found by their usual names.
         if role in roles.columns:
             places[role] = _place_of(names, roles.columns[role], role, location)
         elif "user" not in roles.columns and (place := first_of(kind.usual[role], names)) is not None:
             places[role] = place
     if roles.time in names:
         places["time"] = names.index(roles.time)
-    if lacking := [role for role in kind.needed if role not in places]:
+    if missing_roles := [role for role in kind.needed if role not in places]:
         shown = ", ".join(repr(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
-        roles_lacking = " and the ".join(lacking)
-        usual = ", ".join(kind.usual[lacking[0]][:6])
+        missing_text = " and the ".join(missing_roles)
+        usual = ", ".join(kind.usual[missing_roles[0]][:6])
         form = ",".join(f"{role}=..." for role in kind.needed)
         raise DataError(
-            f"{location}: no column for the {roles_lacking} was found among {shown}. Usual names for the "
-            f"{lacking[0]} are {usual}. Rename a column, or name it with columns='{form}'"
+            f"{location}: no column for the {missing_text} was found among {shown}. Usual names for the "
+            f"{missing_roles[0]} are {usual}. Rename a column, or name it with columns='{form}'"
         )
-    taken = list(places.values())
-    if len(set(taken)) < len(taken):
-        doubled = next(names[place] for place in taken if taken.count(place) > 1)
-        refuse(DataError, location, f"column {doubled!r} is named for two roles", "one role per column")
-    other_columns = {name: place for place, name in enumerate(names) if name and place not in taken}
+    used_places = list(places.values())
+    if len(set(used_places)) < len(used_places):
+        shared_name = next(names[place] for place in used_places if used_places.count(place) > 1)
+        refuse(DataError, location, f"column {shared_name!r} is named for two roles", "one role per column")
+    other_columns = {name: place for place, name in enumerate(names) if name and place not in used_places}
     return ColumnPlaces(places, names, other_columns if kind.describes_items else {})
 
 

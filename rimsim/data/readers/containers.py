@@ -41,6 +41,7 @@ PACKED: Final[dict[str, Callable[[BinaryIO], object]]] = {
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
 }
+"""Ending of a compressed file → function that unpacks its stream."""
 
 
 class Stream:
@@ -49,8 +50,8 @@ class Stream:
     def __init__(self, name: str, raw: BinaryIO, packed_bytes: int) -> None:
         self.name = name
         self._raw = raw
-        self._allowed = max(FREE_BYTES, packed_bytes * MOST_EXPANSION)
-        self._read = 0
+        self._max_bytes = max(FREE_BYTES, packed_bytes * MOST_EXPANSION)
+        self._n_read = 0
 
     def read(self, size: int) -> bytes:
         """Next bytes, at most ``size``; none at the end.
@@ -60,8 +61,8 @@ class Stream:
         """
         with raised_as(DataError, self.name, _DAMAGED, _BROKEN):
             chunk = self._raw.read(size)
-        self._read += len(chunk)
-        if self._read > self._allowed:
+        self._n_read += len(chunk)
+        if self._n_read > self._max_bytes:
             problem = f"the file expands to more than {MOST_EXPANSION} times its packed size"
             raise DataError(f"{self.name}: {problem}. It may be a decompression bomb, so it is not read")
         return chunk
@@ -105,7 +106,8 @@ class Container:
     def content(self, member: str) -> io.BytesIO:
         """Content of a container's file, as a file in memory."""
         with self.open(member) as stream:
-            return io.BytesIO(b"".join(iter(lambda: stream.read(2**22), b"")))
+            chunks = iter(lambda: stream.read(2**22), b"")  # 4 MiB at a time, until none is left
+            return io.BytesIO(b"".join(chunks))
 
 
 def _opened(path: Path) -> Stream:
@@ -125,14 +127,27 @@ def _opened(path: Path) -> Stream:
 def file_container(path: Path, *, title: str | None = None) -> Container:
     """Container of a file, without neighbours if titled."""
     if title is not None:
-        return Container(title, (path.name,), lambda _: _opened(path), path.parent, path.name, title=title)
+        return Container(
+            name=title,
+            members=(path.name,),
+            open=lambda _: _opened(path),
+            folder=path.parent,
+            only=path.name,
+            title=title,
+        )
+    # Neighbours are members too, because a known layout of a log has further files, such as a table of items.
     try:
         with os.scandir(path.parent) as entries:
-            beside = sorted(entry.name for entry, _ in zip(entries, range(MOST_MEMBERS), strict=False))
+            neighbours = sorted(entry.name for entry, _ in zip(entries, range(MOST_MEMBERS), strict=False))
     except OSError:
-        beside = []
-    members = tuple(dict.fromkeys([path.name, *beside]))
-    return Container(str(path), members, lambda member: _opened(path.parent / member), path.parent, path.name)
+        neighbours = []
+    return Container(
+        name=str(path),
+        members=tuple(dict.fromkeys([path.name, *neighbours])),
+        open=lambda member: _opened(path.parent / member),
+        folder=path.parent,
+        only=path.name,
+    )
 
 
 def folder_container(path: Path, *, title: str | None = None) -> Container:
@@ -147,14 +162,21 @@ def folder_container(path: Path, *, title: str | None = None) -> Container:
                 members += [f"{entry.name}/{name}" for name in inside]
 
     def opened(member: str) -> Stream:
-        place = path / member
-        with raised_as(DataError, place, _UNREADABLE, (OSError, RuntimeError)):
-            inside = place.resolve(strict=True).is_relative_to(path.resolve())
-        if not inside:
-            refuse(DataError, str(place), f"is a link that leads out of {path}", "files inside this folder")
-        return _opened(place)
+        """Stream of a file; links that lead outside are refused."""
+        file = path / member
+        with raised_as(DataError, file, _UNREADABLE, (OSError, RuntimeError)):
+            is_inside = file.resolve(strict=True).is_relative_to(path.resolve())
+        if not is_inside:
+            refuse(DataError, str(file), f"is a link that leads out of {path}", "files inside this folder")
+        return _opened(file)
 
-    return Container(title or str(path), tuple(members[:MOST_MEMBERS]), opened, path, title=title)
+    return Container(
+        name=title or str(path),
+        members=tuple(members[:MOST_MEMBERS]),
+        open=opened,
+        folder=path,
+        title=title,
+    )
 
 
 def zip_container(path: Path, only: str | None = None) -> Container:
@@ -168,12 +190,13 @@ def zip_container(path: Path, only: str | None = None) -> Container:
         raise
 
     def opened(member: str) -> Stream:
+        """Stream of a file of the zip."""
         entry = entries[member]
         label = f"{path}/{member}"
         with raised_as(DataError, label, _DAMAGED, _BROKEN):
             return Stream(label, cast("BinaryIO", archive.open(entry)), entry.compress_size)
 
-    return Container(str(path), tuple(entries), opened, only=only, close=archive.close)
+    return Container(name=str(path), members=tuple(entries), open=opened, only=only, close=archive.close)
 
 
 def embedded_container(name: str) -> Container:
@@ -183,7 +206,7 @@ def embedded_container(name: str) -> Container:
         data = (resources.files("rimsim.data") / "embedded" / member).read_bytes()
         return Stream(f"{name}/{member}", io.BytesIO(data), len(data))
 
-    return Container(name, ("ratings.parquet", "movies.parquet"), opened)
+    return Container(name=name, members=("ratings.parquet", "movies.parquet"), open=opened)
 
 
 def _checked_entries(entries: list[zipfile.ZipInfo], name: str) -> dict[str, zipfile.ZipInfo]:
@@ -209,7 +232,7 @@ def _check_entry(entry: zipfile.ZipInfo, name: str) -> None:
     label = f"member {entry.filename!r}"
     if parts.is_absolute() or ".." in parts.parts or ":" in entry.filename or "\0" in entry.filename:
         refuse(DataError, name, f"{label} escapes its folder", "plain relative names")
-    if stat.S_ISLNK(entry.external_attr >> 16):
+    if stat.S_ISLNK(entry.external_attr >> 16):  # the upper 16 bits are the mode of a Unix file
         refuse(DataError, name, f"{label} is a symbolic link", "files")
     if entry.flag_bits & 0x1:
         refuse(DataError, name, f"{label} is encrypted", "zips without a password")
@@ -254,11 +277,9 @@ def existing(source: str, names: Iterable[str] = ()) -> Path:
             return path
         if path.is_symlink():
             raise DataError(f"{source}: this is a link to {path.readlink()}, which does not exist")
-        beside = (
-            [entry for entry in path.parent.iterdir() if _may_be_log(entry)] if path.parent.is_dir() else []
-        )
-    visible = [*names, *(entry.name for entry in beside)]
-    hint = nearest(path.name, visible) if visible else ""
+        neighbours = list(path.parent.iterdir()) if path.parent.is_dir() else []
+        candidates = [*names, *(entry.name for entry in neighbours if _may_be_log(entry))]
+    hint = nearest(path.name, candidates) if candidates else ""
     folder_note = "" if path.parent.is_dir() else f" (the folder {path.parent} does not exist either)"
     shown = source if source.isprintable() else repr(source)
     raise DataError(f"{shown}: no such file or folder{folder_note}.{hint}")

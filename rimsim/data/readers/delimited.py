@@ -74,21 +74,21 @@ def read_delimited(stream: Stream, collector: Collector, roles: ColumnRoles, for
     for block in lines:
         text = block.text
         first_line = block.first_line
-        if reader is None:
+        if reader is None:  # the first block with a line shows the dialect
             body = text.lstrip(b"\n")  # blank lines may stand before the header
             first_line += len(text) - len(body)
             if not body:
                 continue
-            first, _, rest = body.partition(b"\n")
+            header, _, rest = body.partition(b"\n")
             if dialect is None:
-                dialect = sniff(first, f"{stream.name}, line {first_line:,}", roles, form.separator)
+                dialect = sniff(header, f"{stream.name}, line {first_line:,}", roles, form.separator)
             text = rest if dialect.header else body
             first_line += dialect.header
             dialect = with_times(dialect, text)
             reader = _DelimitedReader(dialect, stream.name, collector)
         reader.read(Block(text, first_line))
     if dialect is None or reader is None:
-        if roles.kind is ANSWERS:
+        if roles.kind is ANSWERS:  # the collector refuses a table without answers
             return Reading("text")
         raise DataError(f"{stream.name}: the file is empty. A log needs at least one row of data")
     kind = f"text separated by {dialect.separator!r}"
@@ -112,21 +112,33 @@ def sniff(first: bytes, location: str, roles: ColumnRoles, separator: str | None
     candidates = (separator,) if separator else SEPARATORS
     try:
         text = decoded(first)
-        cuts = [(candidate, fields_of(text, candidate, quoted=True)) for candidate in candidates]
+        fields_by_separator = {
+            candidate: [field.strip() for field in fields_of(text, candidate, quoted=True)]
+            for candidate in candidates
+        }
     except RowProblemError as problem:
         raise DataError(f"{location}: {problem}") from None
     if text.lstrip().startswith(("{", "[")):
         refuse(
             DataError, location, f"{short(text)} looks like JSON", "CSV, TSV, other separated text or Parquet"
         )
-    tried = [(candidate, [field.strip() for field in cut]) for candidate, cut in cuts]
-    chosen, names = max(tried, key=lambda attempt: len(attempt[1]))
+    # If the caller names the columns, the separator that gives the most fields is taken.
+    chosen = max(candidates, key=lambda candidate: len(fields_by_separator[candidate]))
+    names = fields_by_separator[chosen]
     _require_fields(len(names), text, location, roles, candidates)
     kind = roles.kind
     header = True
     if not roles.columns:
-        tried = [(candidate, cut) for candidate, cut in tried if len(cut) > 1]
-        chosen, names = min(tried, key=lambda attempt: (len(kind.missing(attempt[1])), -len(attempt[1])))
+
+        def rank(candidate: str) -> tuple[int, int]:
+            """Sort key: fewest needed columns missing, then most fields."""
+            fields = fields_by_separator[candidate]
+            return len(kind.missing(fields)), -len(fields)
+
+        several = [candidate for candidate in candidates if len(fields_by_separator[candidate]) > 1]
+        chosen = min(several, key=rank)
+        names = fields_by_separator[chosen]
+        # A header has a usual name for some role. A line without any, and with two numbers, is data.
         if len(kind.missing(names)) == 3 and sum(map(holds_number, names)) >= 2:
             raise DataError(
                 f"{location}: {short(text)} looks like data, so the file has no header. Give the columns by "
@@ -134,7 +146,8 @@ def sniff(first: bytes, location: str, roles: ColumnRoles, separator: str | None
             )
     elif roles.positional():
         header = not _is_data(names, roles)
-        names = names if header else [f"column {place}" for place in range(1, len(names) + 1)]
+        if not header:
+            names = [f"column {place}" for place in range(1, len(names) + 1)]
     places = resolve(names, roles, location)
     # Without a header there are no names, so users cannot ask for columns without a role.
     if not header:
@@ -156,12 +169,16 @@ def _require_fields(
 
 
 def _is_data(names: list[str], roles: ColumnRoles) -> bool:
-    """True if the first line is data instead of names."""
+    """True if the first line is data instead of names.
+
+    The last needed role decides: its field is a number in data (or a date, if the role is time), but not in a header.
+    """
     role = roles.kind.needed[-1]
     place = roles.columns[role]
     if not isinstance(place, int) or not 1 <= place <= len(names):
         return False
-    return kind_of_time(names[place - 1]) in (("number", "iso") if role == "time" else ("number",))
+    kinds = ("number", "iso") if role == "time" else ("number",)
+    return kind_of_time(names[place - 1]) in kinds
 
 
 def with_times(dialect: Dialect, text: bytes) -> Dialect:
@@ -171,10 +188,9 @@ def with_times(dialect: Dialect, text: bytes) -> Dialect:
     kinds: list[TimeKind | None] = []
     for line in text.split(b"\n", SAMPLED_TIMES)[:SAMPLED_TIMES]:
         try:
-            kinds.append(
-                kind_of_time(fields_of(decoded(line), dialect.separator, quoted=dialect.quoted)[place])
-            )
-        except (RowProblemError, IndexError):
+            fields = fields_of(decoded(line), dialect.separator, quoted=dialect.quoted)
+            kinds.append(kind_of_time(fields[place]))
+        except (RowProblemError, IndexError):  # bad rows are reported when they are read
             continue
     return replace(dialect, times="iso" if kinds.count("iso") > kinds.count("number") else "number")
 
@@ -187,18 +203,18 @@ class _DelimitedReader:
         self._collector = collector
         self._places = dialect.places
         self._iso = dialect.times == "iso"
-        self._label = dialect.places.labels()
-        read: dict[str, int] = {str(role): place for role, place in dialect.places.of.items()}
-        read |= {f"{_OTHER}{name}": place for name, place in dialect.places.other_columns.items()}
+        self._labels = dialect.places.labels()
+        places: dict[str, int] = {str(role): place for role, place in dialect.places.of.items()}
+        places |= {f"{_OTHER}{name}": place for name, place in dialect.places.other_columns.items()}
         width = len(dialect.places.names)
-        self._cutter = Cutter(dialect.separator, quoted=dialect.quoted, width=width, places=read)
+        self._cutter = Cutter(dialect.separator, quoted=dialect.quoted, width=width, places=places)
 
     def read(self, block: Block) -> None:
         """Pass a block's rows to the collector."""
         if not block.text.strip(b"\n"):
             return
         rows = self._cutter.cut(block)
-        label = self._label
+        labels = self._labels
         fields = rows.fields
         times = None
         values = None
@@ -207,13 +223,13 @@ class _DelimitedReader:
             times, problems["time"] = self._times(fields["time"])
         if "value" in fields:
             largest = self._collector.largest_value
-            values, problems["value"] = numbers_of(fields["value"], label["value"], largest)
+            values, problems["value"] = numbers_of(fields["value"], labels["value"], largest)
         self._collector.take(
             self._name,
             RowBlock(
                 lines=rows.lines,
-                users=Words(fields["user"], label["user"]),
-                items=Words(fields["item"], label["item"]),
+                users=Words(fields["user"], labels["user"]),
+                items=Words(fields["item"], labels["item"]),
                 time=times,
                 value=values,
                 problems=problems,
@@ -231,13 +247,14 @@ class _DelimitedReader:
         if "time" in self._collector.kind.needed:
             return self._read_times(texts)
         times = np.full(len(texts), np.nan)
-        missing = pc.is_in(pc.ascii_trim_whitespace(texts), pa.array(sorted(MISSING)))
-        rows = np.flatnonzero(~missing.to_numpy(zero_copy_only=False))
-        times[rows], wrong = self._read_times(texts.take(pa.array(rows)))
-        return times, {int(rows[row]): text for row, text in wrong.items()}
+        is_missing = pc.is_in(pc.ascii_trim_whitespace(texts), pa.array(sorted(MISSING)))
+        rows = np.flatnonzero(~is_missing.to_numpy(zero_copy_only=False))
+        times[rows], problems = self._read_times(texts.take(pa.array(rows)))
+        return times, {int(rows[row]): problem for row, problem in problems.items()}
 
     def _read_times(self, texts: pa.Array) -> tuple[Floats, dict[int, str]]:
-        label = self._label["time"]
+        """Times from dates or numbers, and problems by row."""
+        label = self._labels["time"]
         if self._iso:
             return moments_of(texts, label)
         return numbers_of(texts, label, self._collector.largest_time, OR_DATES)

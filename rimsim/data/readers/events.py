@@ -80,7 +80,7 @@ class Collector:
     """Growing table of rows, with times in the file's unit."""
 
     kind: TableKind
-    """Kind of the table."""
+    """Content of the rows: events of a log (``EVENTS``), or observed answers (``ANSWERS``)."""
     unit: values.Unit | None = None
     """Unit of numeric times; None: detected from the times."""
     skip_bad_rows: bool = False
@@ -124,9 +124,11 @@ class Collector:
         """
         problems_of_role = {**block.problems, "user": block.users.problems, "item": block.items.problems}
         problems: dict[int, str] = {}
+        # If a row has several problems, that of the first role overwrites the others.
         for role in reversed(self.kind.roles):
             problems |= problems_of_role.get(role, {})
         bad = {**block.uncut, **{int(block.lines[row]): problem for row, problem in problems.items()}}
+        # If all rows are bad, it would not help to skip bad rows, so the message does not offer it.
         all_are_bad = len(bad) > 1 and len(bad) >= len(block.lines)
         for line in sorted(bad):
             self.bad(name, line, bad[line], skippable=not all_are_bad)
@@ -160,11 +162,11 @@ class Collector:
 
     def _vote(self, time: Floats) -> None:
         """Count the times that are plausible in each unit."""
-        n_counted = 0
+        n_below_before = 0  # times below the bound of the unit before, to which they belong
         for unit, bound in _BOUNDS:
             n_below = int((time < bound).sum())
-            self._votes[unit] += n_below - n_counted
-            n_counted = n_below
+            self._votes[unit] += n_below - n_below_before
+            n_below_before = n_below
 
     def wants(self, column: str) -> bool:
         """True if the texts of another column are still needed."""
@@ -212,27 +214,38 @@ class Collector:
     def events(self, source: str, unit: values.Unit) -> RawEvents:
         """Collected rows; the collector is empty afterwards."""
         if not self.rows:
-            first = f"; the first of {self.skipped:,} bad rows: {self.bad_rows[0]}" if self.bad_rows else ""
+            example = f"; the first of {self.skipped:,} bad rows: {self.bad_rows[0]}" if self.bad_rows else ""
             raise DataError(
                 f"{source}: it has no {self.kind.rows}. A {self.kind.table} needs at least one row of "
-                f"data{first}"
+                f"data{example}"
             )
         user = np.empty(self.rows, np.int32)
         item = np.empty(self.rows, np.int32)
         time = np.empty(self.rows, np.float64)
         value = np.empty(self.rows, self.kind.value_type)
-        at = 0
+        n_copied = 0
         self._parts.reverse()
         # Each block is freed once it is copied, so that memory does not hold the log twice.
         while self._parts:
-            part = self._parts.pop()
-            span = slice(at, at + len(part[0]))
-            user[span], item[span], time[span], value[span] = part
-            at = span.stop
+            block_user, block_item, block_time, block_value = self._parts.pop()
+            span = slice(n_copied, n_copied + len(block_user))
+            user[span] = block_user
+            item[span] = block_item
+            time[span] = block_time
+            value[span] = block_value
+            n_copied = span.stop
         time = values.in_seconds(time, unit)
         user_ids = values.canonical(self._users.texts())
         item_ids = values.canonical(self.items.texts())
-        return RawEvents(source, user, item, time, value, user_ids, item_ids)
+        return RawEvents(
+            source=source,
+            user=user,
+            item=item,
+            time=time,
+            value=value,
+            user_ids=user_ids,
+            item_ids=item_ids,
+        )
 
 
 def collected(
@@ -266,20 +279,22 @@ def written_dates(source: str, time: Floats) -> Floats | None:
     day = np.floor(time) % 100
     month = np.floor(time / 100) % 100
     year = np.floor(time / 10_000)
-    fits = (time == np.floor(time)) & (year >= 1970) & (year < 2100) & (month >= 1) & (month <= 12)
-    months = np.where(fits, (year - 1970) * 12 + month - 1, 0).astype(np.int64)
-    first = months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
-    after = (months + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
-    fits &= (day >= 1) & (day <= after - first)
-    if not fits.all():
-        if fits.sum() * 2 <= len(time):
+    is_date = (time == np.floor(time)) & (year >= 1970) & (year < 2100) & (month >= 1) & (month <= 12)
+    months_since_1970 = np.where(is_date, (year - 1970) * 12 + month - 1, 0).astype(np.int64)
+    month_start = months_since_1970.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    next_month_start = (
+        (months_since_1970 + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    )
+    is_date &= (day >= 1) & (day <= next_month_start - month_start)  # not after the last day of the month
+    if not is_date.all():
+        if is_date.sum() * 2 <= len(time):
             return None
         problem = (
-            f"{fits.sum():,} times are dates such as {time[fits][0]:.0f}, but {(~fits).sum():,} are not, "
-            f"such as {time[~fits][0]:.0f}"
+            f"{is_date.sum():,} times are dates such as {time[is_date][0]:.0f}, but {(~is_date).sum():,} are not, "
+            f"such as {time[~is_date][0]:.0f}"
         )
         refuse(
             DataError, source, problem, "times of one kind. To read all times as seconds, set time_unit='s'"
         )
-    seconds: Floats = (first + day - 1) * 86_400.0
+    seconds: Floats = (month_start + day - 1) * 86_400.0
     return seconds

@@ -25,9 +25,9 @@ def require_header(options: LogOptions, columns: Iterable[str]) -> None:
     """
     sources = [options.source] if options.items is None else [options.source, options.items]
     headers = [_header(Path(source), options) for source in sources]
-    names = [name for header in headers if header is not None for name in header]
-    if len([header for header in headers if header]) < len(headers):
+    if not all(headers):  # a header is unknown, or has no names
         return
+    names = [name for header in headers if header is not None for name in header]
     for column in columns:
         if column not in names and column not in _READ_AS:
             raise ConfigError(

@@ -45,7 +45,7 @@ class ItemColumn:
     """First text, in alphabetical order, that is not a number in a price column; None: all texts are numbers."""
 
     def __post_init__(self) -> None:
-        self._prices: list[tuple[Ints32, Floats]] = []
+        self._prices: list[tuple[Ints32, Floats]] = []  # per block of rows: item codes, and prices or NaN
 
     def take(self, item: Ints32, word: Ints, words: Sequence[str]) -> None:
         """Collect texts about items, given as positions in ``words``."""
@@ -53,19 +53,21 @@ class ItemColumn:
         # rows.
         used = [place for place in np.unique(word).tolist() if words[place] not in values.MISSING]
         order = np.array(sorted(used, key=lambda place: words[place]), np.int64)
-        rank = np.full(len(words), -1, np.int64)
+        rank = np.full(len(words), -1, np.int64)  # alphabetical rank of each text; −1: missing or not used
         rank[order] = np.arange(len(order))
         is_known = rank[word] >= 0
         if not is_known.any():
             return
         item = item[is_known]
         rank_of_row = rank[word[is_known]]
-        codes, place = np.unique(item, return_inverse=True)
-        low = np.full(len(codes), len(order), np.int64)
-        high = np.full(len(codes), -1, np.int64)
-        np.minimum.at(low, place, rank_of_row)
-        np.maximum.at(high, place, rank_of_row)
-        for code, first, last in zip(codes.tolist(), order[low].tolist(), order[high].tolist(), strict=True):
+        codes, code_index = np.unique(item, return_inverse=True)
+        lowest_rank = np.full(len(codes), len(order), np.int64)
+        highest_rank = np.full(len(codes), -1, np.int64)
+        np.minimum.at(lowest_rank, code_index, rank_of_row)
+        np.maximum.at(highest_rank, code_index, rank_of_row)
+        first_words = order[lowest_rank].tolist()
+        last_words = order[highest_rank].tolist()
+        for code, first, last in zip(codes.tolist(), first_words, last_words, strict=True):
             smallest = min(self.smallest.get(code, words[first]), words[first])
             largest = max(self.largest.get(code, words[last]), words[last])
             self.smallest[code] = smallest
@@ -73,14 +75,14 @@ class ItemColumn:
             if smallest != largest:
                 self.differing.add(code)
         if self.is_price:
-            self._take_prices(item, rank_of_row, [words[at] for at in order.tolist()])
+            self._take_prices(item, rank_of_row, [words[place] for place in order.tolist()])
         elif self.must_agree and len(self.differing) >= _TOO_MANY:
             self.is_closed = True
             self.smallest.clear()
             self.largest.clear()
 
     def _take_prices(self, item: Ints32, word: Ints, words: Sequence[str]) -> None:
-        """Collect the numbers of rows."""
+        """Collect the price in each row."""
         numbers = np.full(len(words), np.nan)
         for place, text in enumerate(words):
             try:
@@ -91,6 +93,7 @@ class ItemColumn:
 
     def medians(self) -> dict[int, float]:
         """Item code → median price of its rows."""
+        # Without rows there is nothing to join, so empty arrays stand in.
         item = np.concatenate([codes for codes, _ in self._prices] or [np.zeros(0, np.int32)])
         price = np.concatenate([numbers for _, numbers in self._prices] or [np.zeros(0)])
         return dict(pd.Series(price).groupby(item).median().items())  # type: ignore[arg-type]  # codes are whole numbers
@@ -98,8 +101,9 @@ class ItemColumn:
 
 def item_column(name: str) -> ItemColumn:
     """Collector of a column, by its name."""
-    describes = any(first_of(usual, [name]) is not None for usual in ATTRIBUTES.values())
-    return ItemColumn(is_price=first_of(PRICES, [name]) is not None, must_agree=not describes)
+    # A title, genre or year describes the item, even if an item has several.
+    describes_item = any(first_of(usual, [name]) is not None for usual in ATTRIBUTES.values())
+    return ItemColumn(is_price=first_of(PRICES, [name]) is not None, must_agree=not describes_item)
 
 
 def roles_of(names: Sequence[str]) -> dict[str, str]:
@@ -132,7 +136,8 @@ def attributes_of(
         if series is not None:
             attributes[name] = series
         example = _example(column, ids) if "differs" in note else ""
-        uses.append(ColumnUse(name, None if series is None else name, note, example))
+        attribute = None if series is None else name
+        uses.append(ColumnUse(column=name, attribute=attribute, note=note, example=example))
     return attributes, tuple(uses)
 
 
@@ -151,7 +156,7 @@ def _use_of_role(name: str, role: str, column: ItemColumn, ids: Sequence[str]) -
         return ColumnUse(name, name, "also the genres of items")
     difference = _difference(column, len(ids))
     note = f"of several, the first in the alphabet counts, because {difference}" if difference else ""
-    return ColumnUse(name, role, note, _example(column, ids))
+    return ColumnUse(column=name, attribute=role, note=note, example=_example(column, ids))
 
 
 def _attribute(name: str, column: ItemColumn, n_items: int) -> tuple[pd.Series | None, str]:
@@ -164,7 +169,8 @@ def _attribute(name: str, column: ItemColumn, n_items: int) -> tuple[pd.Series |
     if column.is_price and column.no_number is None:
         medians = column.medians()
         prices = pd.Series([medians.get(code, np.nan) for code in range(n_items)], dtype=np.float64)
-        return prices, f"the median of an item's prices, because {difference}" if difference else ""
+        note = f"the median of an item's prices, because {difference}" if difference else ""
+        return prices, note
     if difference:
         return None, difference
     note = ""
@@ -191,8 +197,9 @@ def _example(column: ItemColumn, ids: Sequence[str]) -> str:
     if column.is_closed or not column.differing:
         return ""
     code = min(column.differing, key=lambda differing: ids[differing])
-    low, high = (values.short(text[code]) for text in (column.smallest, column.largest))
-    return f"{low} and {high} of item {ids[code]}"
+    first_text = values.short(column.smallest[code])
+    last_text = values.short(column.largest[code])
+    return f"{first_text} and {last_text} of item {ids[code]}"
 
 
 def plain_text(value: object) -> str:

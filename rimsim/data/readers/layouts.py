@@ -99,6 +99,7 @@ LOG_LAYOUTS: Final = (
     LogLayout(name="rimsim", events="events.parquet", items="items.parquet", users="users.parquet"),
     LogLayout(name="rimsim", events="events.csv", items="items.csv", users="users.csv"),
 )
+"""Layouts of logs that rimsim knows, by the name of their file of events."""
 _10M: Final = LogLayout(
     name="MovieLens 10M", events="ratings.dat", items="movies.dat", dialect=_COLONS, items_form=_FILMS
 )
@@ -194,14 +195,16 @@ def find_log(container: Container) -> LogLayout:
     """
     members = _known_members(container)
     only = container.only
-    choices = [
-        choice for member in members if only in (None, member) if (choice := _known_layout(member, members))
-    ]
+    choices = []
+    for member in members:
+        layout = _known_layout(member, members) if only in (None, member) else None
+        if layout is not None:
+            choices.append(layout)
     if not choices:
         names = _tables(members) if only is None else [only]
         choices = [LogLayout("file", member) for member in names]
-    layouts = ", ".join(dict.fromkeys(layout.events for layout in LOG_LAYOUTS))
-    allowed = f"{layouts}, or one file of events"
+    known_files = ", ".join(dict.fromkeys(layout.events for layout in LOG_LAYOUTS))
+    allowed = f"{known_files}, or one file of events"
     _require_one([choice.events for choice in choices], container, members, "log", allowed)
     return choices[0]
 
@@ -215,6 +218,7 @@ def _known_layout(member: str, members: Sequence[str]) -> LogLayout | None:
     names = {neighbour.lower(): neighbour for neighbour in reversed(members)}
 
     def sibling(file: str | None) -> str | None:
+        """Neighbour of the events file, named in any case."""
         return None if file is None else names.get(str(path.with_name(file)).lower())
 
     users = sibling(layout.users)
@@ -236,6 +240,7 @@ def find_observed(container: Container) -> tuple[str, ObservedLayout]:
     members = _known_members(container)
     if container.only is not None:
         return container.only, _observed_layout(container.only)
+    # Any other layout is taken only if no file has answers to items that users did not choose.
     tables = [member for member in members if _observed_layout(member).at_random]
     tables = tables or _tables(members, (".ascii",))
     allowed = (
@@ -247,6 +252,7 @@ def find_observed(container: Container) -> tuple[str, ObservedLayout]:
 
 
 def _observed_layout(member: str) -> ObservedLayout:
+    """Layout with the given file name, or a plain layout."""
     name = PurePosixPath(member).name
     fits = (
         layout
@@ -270,6 +276,7 @@ def _tables(members: Iterable[str], further_endings: tuple[str, ...] = ()) -> li
     endings = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".parquet", ".pq", *further_endings)
 
     def is_table(member: str) -> bool:
+        """True for a table's name, not for a readme's."""
         path = PurePosixPath(member.lower())
         while path.suffix in PACKED:
             path = path.with_suffix("")

@@ -83,6 +83,7 @@ class LineReader:
             if chunk.startswith(mark):
                 chunk = chunk[len(mark) :]
                 self._mark = name
+                # A mark of UTF-16 or UTF-32 has priority over the given encoding; a mark of UTF-8 has not.
                 encoding = name if encoding is None or name != "utf-8" else encoding
                 break
         try:
@@ -112,7 +113,8 @@ class LineReader:
             chunk = self._stream.read(BLOCK_BYTES)
 
     def __iter__(self) -> Iterator[Block]:
-        rest = b""
+        """Blocks of whole lines, one per chunk of bytes."""
+        rest = b""  # the beginning of a line that no chunk has ended yet
         held = b""  # a carriage return at the end of a chunk may be the first half of a line end
         for chunk in self._decoded():
             data = held + chunk
@@ -141,9 +143,10 @@ class LineReader:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _block(self, text: bytes) -> Block:
-        first = self.lines + 1
+        """Block of the next lines; the reader counts these lines."""
+        first_line = self.lines + 1
         self.lines += text.count(b"\n") + (not text.endswith(b"\n"))
-        return Block(text, first)
+        return Block(text, first_line)
 
     def _too_long(self, rest: bytes) -> None:
         """Refuse a file with a line that is too long."""
@@ -175,6 +178,7 @@ def fields_of(line: str, separator: str, *, quoted: bool) -> list[str]:
     """Fields of a line, which must close all its quotes."""
     if not quoted or '"' not in line:
         return line.split(separator)
+    # The module csv needs a separator of one character. A rare character stands for a longer separator.
     delimiter = separator if len(separator) == 1 else "\x1f"
     if delimiter != separator and delimiter in line:
         raise RowProblemError(
@@ -189,6 +193,7 @@ def fields_of(line: str, separator: str, *, quoted: bool) -> list[str]:
             raise RowProblemError(
                 "a quoted field does not end on its line. Expected one row per line"
             ) from None
+    # Text after a closing quote is an error only in strict reading. It is read as a part of the field.
     try:
         return next(csv.reader([text], delimiter=delimiter))
     except csv.Error as broken:
@@ -196,6 +201,7 @@ def fields_of(line: str, separator: str, *, quoted: bool) -> list[str]:
 
 
 _UNIT_SEPARATOR: Final = b"\x1f"
+"""Character that stands for a separator of several characters, because Arrow splits at one character only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,6 +249,7 @@ class Cutter:
         refused: list[pa.csv.InvalidRow] = []
 
         def skip(row: pa.csv.InvalidRow) -> str:
+            """Skip and remember a row with a wrong field count."""
             refused.append(row)
             return "skip"
 
@@ -267,47 +274,45 @@ class Cutter:
             )
         except pa.ArrowInvalid:
             return None
-        count = table.num_rows + len(refused)
+        n_rows = table.num_rows + len(refused)
         lines = np.arange(text.count(b"\n") + (not text.endswith(b"\n")))
-        if count != len(lines):  # there are blank lines, which are not rows, or line ends inside quotes
+        if n_rows != len(lines):  # there are blank lines, which are not rows, or line ends inside quotes
             lines = np.flatnonzero([bool(line) for line in text.split(b"\n")])
-            if count != len(lines):
+            if n_rows != len(lines):
                 return None
         lines += block.first_line
-        wrong = np.array([row.number - 1 for row in refused], np.int64)
-        uncut = [self._wrong_width(row.actual_columns) for row in refused]
+        refused_rows = np.array([row.number - 1 for row in refused], np.int64)
+        problems = [self._wrong_width(row.actual_columns) for row in refused]
         return CutBlock(
-            np.delete(lines, wrong),
-            {role: table[column].combine_chunks() for role, column in columns.items()},
-            dict(zip(lines[wrong].tolist(), uncut, strict=True)),
+            lines=np.delete(lines, refused_rows),
+            fields={role: table[column].combine_chunks() for role, column in columns.items()},
+            uncut=dict(zip(lines[refused_rows].tolist(), problems, strict=True)),
         )
 
     def _cut_line_by_line(self, block: Block) -> CutBlock:
         """Rows of a block, read line by line without Arrow."""
         rows: dict[int, list[str]] = {}
         uncut: dict[int, str] = {}
-        for place, line in enumerate(block.text.split(b"\n"), start=block.first_line):
+        for line_number, line in enumerate(block.text.split(b"\n"), start=block.first_line):
             if not line:
                 continue
             try:
                 fields = fields_of(decoded(line), self._separator, quoted=self._quoted)
                 if len(fields) == self._width:
-                    rows[place] = fields
+                    rows[line_number] = fields
                 else:
-                    uncut[place] = self._wrong_width(len(fields))
+                    uncut[line_number] = self._wrong_width(len(fields))
             except RowProblemError as problem:
-                uncut[place] = str(problem)
-        return CutBlock(
-            np.array(list(rows), np.int64),
-            {
-                role: pa.array([fields[place] for fields in rows.values()], pa.string())
-                for role, place in self._place.items()
-            },
-            uncut,
-        )
+                uncut[line_number] = str(problem)
+        columns = {
+            role: pa.array([fields[place] for fields in rows.values()], pa.string())
+            for role, place in self._place.items()
+        }
+        return CutBlock(lines=np.array(list(rows), np.int64), fields=columns, uncut=uncut)
 
-    def _wrong_width(self, fields: int) -> str:
-        return f"the line has {fields} fields. Expected {self._width}, as in the first line"
+    def _wrong_width(self, n_fields: int) -> str:
+        """Problem of a line with a wrong number of fields."""
+        return f"the line has {n_fields} fields. Expected {self._width}, as in the first line"
 
 
 _PLAIN: Final = r"^\d+(\.\d*)?$"
@@ -320,17 +325,19 @@ def numbers_of(
     """Numeric values, and problems by row; see :func:`number`."""
     try:
         column = pc.cast(texts, pa.float64())
-    except pa.ArrowInvalid:
+    except pa.ArrowInvalid:  # some text is not a number; it becomes NaN, and is read again below
         trimmed = pc.ascii_trim_whitespace(texts)
-        column = pc.cast(pc.if_else(pc.match_substring_regex(trimmed, _PLAIN), trimmed, "nan"), pa.float64())
+        is_plain = pc.match_substring_regex(trimmed, _PLAIN)
+        column = pc.cast(pc.if_else(is_plain, trimmed, "nan"), pa.float64())
     numbers = column.to_numpy(zero_copy_only=False) + 0.0  # adding 0 turns −0 into 0
-    # NaN is odd too, because both comparisons are false for it.
-    odd = ~((numbers >= 0) & (numbers <= largest))
-    return _read_again(texts, numbers, odd, lambda text: number(text, name, largest, otherwise))
+    # For NaN, both comparisons are false, so it is not accepted.
+    is_accepted = (numbers >= 0) & (numbers <= largest)
+    return _read_again(texts, numbers, ~is_accepted, lambda text: number(text, name, largest, otherwise))
 
 
 def moments_of(texts: pa.Array, name: str) -> tuple[Floats, dict[int, str]]:
     """Seconds of ISO times, and problems by row; see :func:`moment`."""
+    # Arrow reads a column only if no text, or every text, has a time zone. Other columns are read text by text.
     seconds = np.full(len(texts), np.nan)
     for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
         try:
@@ -338,16 +345,19 @@ def moments_of(texts: pa.Array, name: str) -> tuple[Floats, dict[int, str]]:
             break
         except pa.ArrowInvalid:
             continue
-    odd = ~((seconds >= 0) & (seconds < LATEST))
-    return _read_again(texts, seconds, odd, lambda text: moment(text, name))
+    is_accepted = (seconds >= 0) & (seconds < LATEST)
+    return _read_again(texts, seconds, ~is_accepted, lambda text: moment(text, name))
 
 
 def _read_again(
-    texts: pa.Array, numbers: Floats, odd: Bools, read: Callable[[str], float]
+    texts: pa.Array, numbers: Floats, is_open: Bools, read: Callable[[str], float]
 ) -> tuple[Floats, dict[int, str]]:
-    """Numeric values of a column, and problems by row."""
+    """Numeric values of a column, and problems by row.
+
+    Arrow gave ``numbers``. The function ``read`` reads the texts of all rows that are still open.
+    """
     problems: dict[int, str] = {}
-    for row in np.flatnonzero(odd).tolist():
+    for row in np.flatnonzero(is_open).tolist():
         try:
             numbers[row] = read(texts[row].as_py())
         except RowProblemError as problem:

@@ -67,11 +67,11 @@ class _BatchReader:
     def __init__(self, schema: pa.Schema, places: ColumnPlaces, name: str, collector: Collector) -> None:
         self._name = name
         self._collector = collector
-        self._row = 1
+        self._row = 1  # number of the next row in the file
         self._columns = dict(places.pairs())
         self._labels = places.labels()
-        types = {name: schema.field(place).type for name, place in places.other_columns.items()}
-        collector.nested |= {name: str(kind) for name, kind in types.items() if pa.types.is_nested(kind)}
+        types = {column: schema.field(place).type for column, place in places.other_columns.items()}
+        collector.nested |= {column: str(kind) for column, kind in types.items() if pa.types.is_nested(kind)}
         self._others = {
             name: schema.names[place]
             for name, place in places.other_columns.items()
@@ -82,13 +82,15 @@ class _BatchReader:
         """Columns to read."""
         kinds = {role: _value_kind(schema.field(column).type) for role, column in self._columns.items()}
         for role, kind in kinds.items():
-            fits, allowed = {
-                "value": (_is_number(kind) or _is_text(kind), "numbers"),
-                "time": (
-                    _is_number(kind) or _is_moment(kind) or _is_text(kind),
-                    "numbers, timestamps or dates",
-                ),
-            }.get(role, (_is_id(kind), "whole numbers or text"))
+            if role == "value":
+                fits = _is_number(kind) or _is_text(kind)
+                allowed = "numbers"
+            elif role == "time":
+                fits = _is_number(kind) or _is_moment(kind) or _is_text(kind)
+                allowed = "numbers, timestamps or dates"
+            else:
+                fits = _is_id(kind)
+                allowed = "whole numbers or text"
             if not fits:
                 refuse(DataError, name, f"{self._labels[role]} is of type {kind}", allowed)
         self.moments = "time" in kinds and _is_moment(kinds["time"])
@@ -138,7 +140,7 @@ class _BatchReader:
             largest = collector.largest_time if role == "time" else collector.largest_value
             allowed = f"finite numbers from 0 to {largest:.7g}"
         fits = (numbers >= 0) & (numbers <= largest)
-        if role == "time" and role not in self._collector.kind.needed:
+        if role == "time" and role not in self._collector.kind.needed:  # times are optional
             fits |= np.isnan(numbers)
         problems = {}
         for row in np.flatnonzero(~fits).tolist():
@@ -151,7 +153,7 @@ class _BatchReader:
         texts = pc.fill_null(column.cast(pa.large_string()), "")
         largest = self._collector.largest_value
         if role == "time":
-            if self._row == 1:
+            if self._row == 1:  # the first batch decides whether the file writes times as dates
                 kinds = [kind_of_time(text.as_py()) for text in texts[:SAMPLED_TIMES]]
                 self.moments = kinds.count("iso") > kinds.count("number")
             largest = self._collector.largest_time
@@ -159,9 +161,9 @@ class _BatchReader:
         otherwise = OR_DATES if role == "time" else ""
         is_present = np.ones(len(texts), bool)
         if role == "time" and role not in self._collector.kind.needed:
-            words = pa.array(sorted(MISSING), texts.type)
-            missing = pc.is_in(pc.ascii_trim_whitespace(texts), words)
-            is_present = ~missing.to_numpy(zero_copy_only=False)
+            missing_texts = pa.array(sorted(MISSING), texts.type)
+            is_missing = pc.is_in(pc.ascii_trim_whitespace(texts), missing_texts)
+            is_present = ~is_missing.to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(is_present)
         numbers = np.full(len(texts), np.nan)
         present = texts.take(pa.array(rows))
@@ -212,11 +214,11 @@ def _floats(column: pa.Array) -> Floats:
 def _moment_seconds(column: pa.Array) -> Floats:
     """Seconds since 1970 of timestamps or dates; else NaN."""
     unit = column.type.unit if pa.types.is_timestamp(column.type) else "us"
-    parts = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]
+    units_per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("us"))
-    if unit == "ns":
+    if unit == "ns":  # microseconds are exact in a float of 64 bits, and nanoseconds are not
         column = pc.floor_temporal(column, unit="microsecond").cast(pa.timestamp("us"), safe=False)
-        parts = 1e6
+        units_per_second = 1e6
     numbers = column.cast(pa.int64()).cast(pa.float64(), safe=False)
-    return np.asarray(numbers.fill_null(np.nan).to_numpy(zero_copy_only=False)) / parts
+    return np.asarray(numbers.fill_null(np.nan).to_numpy(zero_copy_only=False)) / units_per_second

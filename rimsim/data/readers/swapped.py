@@ -34,15 +34,18 @@ class ValuesOfColumn:
     @property
     def belongs_to_users(self) -> bool:
         """True if users have one value, and most items several."""
-        of_users = self._users.several()
-        of_items = self._items.several()
-        if min(len(of_users), len(of_items)) < _FEWEST:
+        users_differ = self._users.several()
+        items_differ = self._items.several()
+        if min(len(users_differ), len(items_differ)) < _FEWEST:
             return False
-        return bool(of_users.mean() <= _MOST_USERS and of_items.mean() >= _LEAST_ITEMS)
+        return bool(users_differ.mean() <= _MOST_USERS and items_differ.mean() >= _LEAST_ITEMS)
 
 
 class _Values:
-    """First value of each code, and a mask of others."""
+    """First value of each user or item, and its variety.
+
+    Users or items have codes, which are positions in the arrays. A mask is true for codes with several values.
+    """
 
     def __init__(self) -> None:
         self._first: Ints = np.empty(0, np.int64)
@@ -50,6 +53,7 @@ class _Values:
         self._differs: Bools = np.empty(0, bool)
 
     def take(self, code: Ints32, value: Ints) -> None:
+        """Take values of n events, with their users or items."""
         n_new = int(code.max(initial=-1)) + 1 - len(self._first)
         if n_new > 0:
             self._first = np.append(self._first, np.full(n_new, -1))
@@ -62,5 +66,5 @@ class _Values:
         self._differs[code[value != self._first[code]]] = True
 
     def several(self) -> Bools:
-        """Mask of several values, where there are several events."""
+        """Mask of several values, for each code with several events."""
         return self._differs[self._count > 1]

@@ -20,8 +20,11 @@ from rimsim.arrays import Bools, Floats, Ints, Ints32
 from rimsim.errors import ConfigError
 
 TimeKind: TypeAlias = Literal["number", "iso"]
+"""Form of written times: numbers, or ISO 8601 dates."""
 Unit: TypeAlias = Literal["s", "ms", "us", "ns", "min", "h", "d"]
+"""Unit of times that are written as numbers."""
 Ids: TypeAlias = "np.ndarray[tuple[int], np.dtype[Any]]"
+"""(n,) ids of users or items: int64, or Python strings."""
 
 MISSING: Final = frozenset(
     {"", "nan", "NaN", "NAN", "null", "NULL", "Null", "None", "none", "NA", "N/A", "<NA>", "#N/A", "\\N"}
@@ -193,6 +196,7 @@ class Words:
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         encoded = column.dictionary_encode()
+        # Position of each row's text in `_words`; missing values have the last position.
         self._place: Ints = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()
         self._words: list[str] = []
         missing: dict[int, str] = {}
@@ -211,10 +215,11 @@ class Words:
     def codes(self, rows: Bools, vocabulary: Vocabulary) -> Ints32:
         """Codes of the ids in chosen rows without problems."""
         place = self._place[rows]
-        used = np.flatnonzero(np.bincount(place, minlength=len(self._words)))
-        code = np.full(len(self._words), -1, np.int32)
-        code[used] = vocabulary.codes(self._words[number] for number in used.tolist())
-        return code[place]
+        # Only the ids of chosen rows may enter the vocabulary.
+        used_places = np.flatnonzero(np.bincount(place, minlength=len(self._words)))
+        code_of_place = np.full(len(self._words), -1, np.int32)
+        code_of_place[used_places] = vocabulary.codes(self._words[used] for used in used_places.tolist())
+        return code_of_place[place]
 
     def texts(self, rows: Bools) -> tuple[Ints, list[str]]:
         """Texts of chosen rows, as positions in a list."""
@@ -231,7 +236,9 @@ def canonical(ids: list[str]) -> Ids:
         numbers = [int(text) for text in ids]
         if all(number in _INT64 for number in numbers):
             return np.array(numbers, np.int64)
-    texts = np.empty(len(ids), object)
+    texts = np.empty(
+        len(ids), object
+    )  # in an array of NumPy's own texts, each would take the room of the longest
     texts[:] = ids
     return texts
 
