@@ -44,7 +44,7 @@ class AdaptedModel(FromHidden):
     """
 
     def __init__(self, recommender: Any, *, seed: int = 0, session_gap: str = "30min") -> None:
-        self._given = recommender
+        self._unfitted = recommender
         self._seed = seed
         self._gap = session_gap
         self.device = torch.device("cpu")
@@ -83,7 +83,7 @@ class AdaptedModel(FromHidden):
         return self._keep(log, self.shrinkage) if log.targets.any() else self
 
     def _keep(self, log: EventLog, weights: Shrinkage) -> Self:
-        """Fit the recommender to a log, and keep the given weights."""
+        """Fit the recommender to a log, with the given weights."""
         self.shrinkage = weights
         self._fitted = self._trained(log)
         popular, returning = self._impersonal(log)
@@ -100,7 +100,7 @@ class AdaptedModel(FromHidden):
         target_log = log.rows(log.targets)
         self._base = torch.zeros(log.n_items)  # `encode` takes the number of items from this array
         consumed = _matrix(target_log.user, target_log.item, (log.n_users, log.n_items))
-        return self._train(copy.deepcopy(self._given), consumed)
+        return self._train(copy.deepcopy(self._unfitted), consumed)
 
     def _of_states(self, recommender: Any, states: UserStates) -> Float32s:
         """(n, M) scores of states."""
@@ -137,6 +137,7 @@ class AdaptedModel(FromHidden):
         return in_blocks(self._probabilities, *hidden)
 
     def _probabilities(self, consumed: torch.Tensor) -> torch.Tensor:
+        """(BLOCK, M) p(y|x) of a block of consumed items."""
         logits = self._base.expand_as(consumed)
         if self.shrinkage.personal > 0.0:
             logits = logits + self.shrinkage.personal * self._block(self._fitted, consumed)
@@ -151,6 +152,7 @@ class LensKitModel(AdaptedModel):
     """
 
     def _train(self, recommender: Any, consumed: Consumed) -> Any:
+        """Trained pipeline, and the items that it knows."""
         import pandas as pd  # noqa: PLC0415  # pandas and LensKit are slow to import
         from lenskit.data import from_interactions_df  # noqa: PLC0415  # an optional package
         from lenskit.training import TrainingOptions  # noqa: PLC0415  # an optional package
@@ -161,6 +163,7 @@ class LensKitModel(AdaptedModel):
         return recommender, np.unique(item)
 
     def _scores(self, recommender: Any, consumed: Consumed) -> Array:
+        """(n, M) scores of the pipeline's scorer; NaN: no score."""
         from lenskit.data import ItemList, RecQuery  # noqa: PLC0415  # an optional package
 
         # LensKit 2025.8 stops the process at a history with an item that it was not trained on.
@@ -187,6 +190,7 @@ class ImplicitModel(AdaptedModel):
         return recommender
 
     def _scores(self, recommender: Any, consumed: Consumed) -> Array:
+        """(n, M) scores by which ``recommend`` ranks; NaN: not ranked."""
         n, m = consumed.shape
         # Nearest-neighbour models rank fewer than M items, and fill up the list with the item −1, whose score is the
         # lowest float. The additional last column takes these entries.
@@ -195,7 +199,7 @@ class ImplicitModel(AdaptedModel):
         # on its place.
         for row in range(n):
             try:
-                # The given items count, not the user number 0, because the option is recalculate_user.
+                # With recalculate_user, the given items decide, and the user number 0 has no effect.
                 items, values = recommender.recommend(
                     0, consumed[[row]], N=m, filter_already_liked_items=False, recalculate_user=True
                 )
@@ -250,6 +254,7 @@ class ClassifierModel(AdaptedModel):
         self._negatives = negatives
 
     def _train(self, recommender: Any, consumed: Consumed) -> Any:
+        """Classifier fitted to examples, and all users' consumed items."""
         user, item = consumed.nonzero()
         source = generator(self._seed, Purpose.MODEL, 21)
         n_items = consumed.shape[1]
@@ -276,6 +281,7 @@ class ClassifierModel(AdaptedModel):
         return recommender, consumed
 
     def _scores(self, recommender: Any, consumed: Consumed) -> Array:
+        """(n, M) logits of the classifier's probability of y = 1."""
         classifier, seen = recommender
         features = np.asarray(self._features(consumed, seen))
         flat = features.reshape(-1, features.shape[-1])

@@ -32,7 +32,7 @@ Model = TypeVar("Model", bound="IntensityModel | GroundModel")
 
 
 def _with_arrays(digest: Any, arrays: Iterable[Array]) -> Any:
-    """The given digest, after it has taken the bytes of arrays."""
+    """The digest, updated by the bytes of arrays."""
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest
@@ -80,7 +80,7 @@ def kept(
     if _is_undamaged(folder):
         with suppress(ModelError):
             return load(folder)
-    shutil.rmtree(folder, ignore_errors=True)  # the folder exists, so it is damaged
+    shutil.rmtree(folder, ignore_errors=True)  # if there is an entry, it is damaged
     entry = make()
     # Another process may have written the same entry already.
     with draft_folder(folder, existing="keep") as draft:
@@ -131,7 +131,7 @@ def _model_digest(model: Stored, source: str) -> str:
 
 
 def _fit(model: Any, log: EventLog, examples: CountExamples | None) -> Any:
-    """Fit a model, to given examples if any, and report it."""
+    """Fit a model, to examples if given, and report it."""
     report_progress(f"{getattr(model, 'kind', type(model).__name__)}: fitting to {len(log):,} events")
     return model.fit(log) if examples is None else model.fit_to(log, examples)
 
@@ -155,7 +155,7 @@ def fitted(
         model.ground = fitted(model.ground, log, cache_dir)
         return model
     source = _source(type(model))
-    # A class may inherit from both a model and Stored, although they share no base.
+    # The cast lets mypy accept the next test: a model's class may also inherit from Stored, which is no model.
     stored = cast("object", model)
     if not isinstance(stored, Stored) or not is_stored(stored) or source is None:
         return cast("Model", _fit(model, log, examples))

@@ -119,7 +119,7 @@ def count_calibration(predicted: Floats, counts: Ints) -> GroundCalibration:
         )
     order = np.argsort(rate, kind="stable")
     tenths = [rows for rows in np.array_split(order, 10) if len(rows)]
-    # A constant has no rank correlation with anything.
+    # The rank correlation is not defined if λ or the count is the same for all examples.
     both_vary = len(rate) > 1 and rate.std() > 0 and count.std() > 0
     return GroundCalibration(
         examples=len(rate),

@@ -227,7 +227,7 @@ def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
 
 @cache
 def _has_walk(classes: tuple[type, ...]) -> bool:
-    """True if a model's class has a ``walk`` for its ``step``.
+    """True if a class has a ``walk`` for its ``step``.
 
     ``classes`` is the method resolution order of the model's class.
     """
@@ -248,7 +248,8 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     n_events = np.diff(walk.offsets)
     # States are sorted by number of events, so that states with events left are at the front.
     order = np.argsort(-n_events, kind="stable")
-    position = np.empty_like(order)  # of each state in this order
+    # Position of each state in this order.
+    position = np.empty_like(order)
     position[order] = np.arange(len(order))
     # The last bits of a row depend on the height of its block. So the last block is filled up with copies of a state.
     rows = filled_up(order, -(-len(order) // STEP) * STEP)

@@ -114,7 +114,7 @@ class RIM(contract.FromHidden):
         return probability.mul_(intensity) if contract.owns_scores(self.mark) else probability * intensity
 
     def _split(self, hidden: contract.Hidden) -> tuple[contract.Hidden, contract.Hidden]:
-        """Hidden states of the mark model, and of the ground intensity."""
+        """Hidden states of mark model and ground intensity, apart."""
         if self._n_mark_tensors is None:
             self._n_mark_tensors = len(self.mark.encode(_NOBODY))
         return hidden[: self._n_mark_tensors], hidden[self._n_mark_tensors :]

@@ -167,7 +167,7 @@ def mark_and_ground(name: str, *, must_exist: bool = False) -> tuple[str, str | 
 
 
 def _entry(part: str) -> _Entry:
-    """Entry of a shipped model, from its name with or without options."""
+    """Entry of a shipped model; its name may have options."""
     base_name = part.partition("(")[0]
     if base_name not in _SHIPPED:
         raise unknown_model(base_name)

@@ -14,7 +14,8 @@ from rimsim.errors import ModelError, has_type
 from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
 from rimsim.intensity.states import UserStates
 
-ROWS = 1024  # number of states per block
+ROWS = 1024
+"""Number of states per block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +26,15 @@ class ModelScores:
     """
 
     model: IntensityModel
+    """Model that scores the states."""
     states: UserStates
-    is_offered: Bools  # (M,) True for items that may be shown
-    rate: Float32s | None = None  # (n,) factor λ(x) of the scores; None: no factor
-    hidden: Hidden | None = None  # hidden states of the model; None: computed at first use
+    """The n states."""
+    is_offered: Bools
+    """(M,) True for items that may be shown."""
+    rate: Float32s | None = None
+    """(n,) factor by which the scores of each state are multiplied; None: no factor."""
+    hidden: Hidden | None = None
+    """Hidden states of the model; None: computed at first use."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -37,7 +43,7 @@ class ModelScores:
 
     @cached_property
     def _hidden(self) -> Hidden | None:
-        """Hidden states of all states; None if the model has none."""
+        """Hidden states of all states, if the model has any."""
         if self.hidden is not None or not isinstance(self.model, RecurrentModel):
             return self.hidden
         return self.model.encode(self.states)
@@ -73,6 +79,7 @@ class JoinedScores:
     """Scores of several sets of states, joined row by row."""
 
     parts: Sequence[ModelScores]
+    """Scores of each set of states."""
 
     @property
     def shape(self) -> tuple[int, int]:

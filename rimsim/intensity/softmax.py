@@ -67,7 +67,7 @@ class AdamW:
     def step(self, rate: float) -> None:
         """Update every parameter by its gradient, then drop the gradients."""
         self._steps += 1
-        # Both moments start at 0. These bias corrections are the weights that their gradients have in total.
+        # Both moments start at 0, so the weights of past gradients sum to these numbers. A division corrects this bias.
         first_weight = 1 - _FIRST**self._steps
         second_weight = 1 - _SECOND**self._steps
         if self._largest < float("inf"):
@@ -228,7 +228,7 @@ class _ExactLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of the loss, times the gradient of the outer function."""
+        """Gradients of the loss, times that of the outer function."""
         (factor,) = outer
         hidden_gradient, vectors_gradient, bias_gradient = ctx.saved_tensors
         return hidden_gradient * factor, vectors_gradient * factor, bias_gradient * factor, None, None
@@ -250,13 +250,13 @@ def add_rows_(
     # Row ``of[i]`` of the table, times ``weight[i]``, is added to row ``at[i]`` of the tensor; i counts p pairs.
     if out.device.type != "cpu":
         return out.index_add_(0, at, weight[:, None] * table[of])
-    _add_rows(*(part.detach().numpy() for part in (out, at, table, of, weight)))
+    _add_rows(out.detach().numpy(), at.numpy(), table.detach().numpy(), of.numpy(), weight.detach().numpy())
     return out
 
 
 @compiled
 def _add_rows(out: Array, at: Ints, table: Array, of: Ints, weight: Array) -> None:
-    """Add weighted rows of a table to rows of ``out``; see :func:`add_rows_`."""
+    """Add weighted table rows to ``out``; see :func:`add_rows_`."""
     # The loop adds in the order of ``index_add_``, but does not copy the rows.
     for pair in range(len(at)):
         target_row = out[at[pair]]
@@ -267,7 +267,7 @@ def _add_rows(out: Array, at: Ints, table: Array, of: Ints, weight: Array) -> No
 
 
 def _put(table: torch.Tensor, cells: Iterable[RowItems], value: float) -> None:
-    """Set given cells of a table to a value, in place."""
+    """Set given cells of a table to a value."""
     for row, item in cells:
         # On a CPU, a compiled loop takes less than half the time of an assignment by index.
         if table.device.type == "cpu":
@@ -298,7 +298,7 @@ class SoftmaxShares:
     """(C,) sampled items; None: all items."""
 
     def slopes(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients of Σ weight·(−log share) in the logits of own and other items.
+        """Gradients of Σ weight·(−log share) in own and other logits.
 
         ``weight`` has a weight per own item; ``rest_share`` is overwritten. A gradient is the row's total weight times
         the share, minus the weight of the item itself.

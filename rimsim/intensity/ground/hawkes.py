@@ -141,13 +141,13 @@ def rescaled(terms: HawkesTerms, parameters: Floats) -> Rescaled:
     since_start = np.cumsum(gap_integral) - earlier_users[terms.user]
     gaps = np.diff(np.concatenate([[0.0], period_start[terms.user] + since_start]))
     test = scipy.stats.kstest(-np.expm1(-gaps), "uniform")
-    both_vary = len(gaps) > 2 and gaps.std() > 0
+    gaps_vary = len(gaps) > 2 and gaps.std() > 0
     return Rescaled(
         gaps=gaps,
         ks=float(test.statistic),
         p_value=float(test.pvalue),
         squares=float((gaps**2).sum() / gaps.sum()) if gaps.sum() > 0 else float("nan"),
-        correlation=float(np.corrcoef(gaps[1:], gaps[:-1])[0, 1]) if both_vary else 0.0,
+        correlation=float(np.corrcoef(gaps[1:], gaps[:-1])[0, 1]) if gaps_vary else 0.0,
     )
 
 
@@ -231,7 +231,10 @@ class Hawkes(DecayedGround):
         return super().fit_to(log, examples)
 
     def _solve(self, terms: HawkesTerms) -> None:
-        """Fit μ, α and γ by maximum likelihood, with Σα at most ``stable_below``."""
+        """Fit μ, α and γ by maximum likelihood.
+
+        Σα is at most ``stable_below``.
+        """
         total = terms.total
         scales = len(self._rates)
         # Each parameter is divided by the value at which its term alone would predict all events. The optimiser needs
@@ -268,7 +271,7 @@ class Hawkes(DecayedGround):
         self.nll = negative_log_likelihood(parameters, terms.at_event, total)[0]
 
     def fit_examples(self, examples: CountExamples) -> Self:
-        """Set the factor c of a fitted process, and λ without history.
+        """Set the factor c, and λ(x) of states without events.
 
         Only states with events determine c. States without events get their mean event count.
         """

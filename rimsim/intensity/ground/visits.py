@@ -155,7 +155,8 @@ class Visits(Ground):
         sessions, last = hidden
         n_sessions, newest_count, first_size, sum_between = sessions.unbind(1)
         is_new_session = times - last > self.config.gap
-        closed_size = torch.log(newest_count.clamp(min=1.0))  # of the session that a new session closes
+        # Size of the newest session, which a new session closes.
+        closed_size = torch.log(newest_count.clamp(min=1.0))
         columns = (
             n_sessions + is_new_session.to(sessions.dtype),
             torch.where(is_new_session, 1.0, newest_count + 1.0),
@@ -292,9 +293,8 @@ def _walk(
         first = offsets[state]
         for event in range(first, offsets[state + 1] + 1):
             while point < edges[state + 1] and count[order[point]] == event - first:
-                for column in range(
-                    sessions.shape[1]
-                ):  # a loop compiles faster than the assignment of a slice
+                # A loop compiles seconds faster than the assignment of a slice.
+                for column in range(sessions.shape[1]):
                     sessions_at[order[point], column] = sessions[state, column]
                 last_at[order[point]] = last[state]
                 point += 1

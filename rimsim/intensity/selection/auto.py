@@ -141,7 +141,7 @@ class SelectedModel(Stored):
         return settled(self._made(self.name), self.chosen)
 
     def _made(self, name: str) -> contract.IntensityModel:
-        """Unfitted candidate with the seed, device and gap of the config."""
+        """Unfitted candidate with the config's seed, device and gap."""
         config = self.config
         return self._make(name, seed=config.seed, device=str(self.device), gap=config.session_gap)
 

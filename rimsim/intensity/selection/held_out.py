@@ -139,7 +139,8 @@ class HeldOut:
         except DataError:
             return None
         future_targets = cut.future.rows(cut.future.targets)
-        cut_index = np.full(log.n_users, -1)  # of each user among the cut users
+        # Index of each user among the users whose events were cut.
+        cut_index = np.full(log.n_users, -1)
         cut_index[cut.user] = np.arange(len(cut))
         states = UserStates.of(cut.past, cut.user, cut.time)
         consumed_pairs = states.owner * log.n_items + states.items

@@ -237,6 +237,7 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
     observed = np.array([float((part * held.taken).sum(1).sum(dtype=np.float64)) for part in parts])
 
     def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
+        """Mean loss at given weights, and its gradient if ``sloped``."""
         value = -float(weights @ observed)
         gradient = -observed
         for span in _spans(held):
@@ -251,7 +252,7 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
 
 
 def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
-    """Mean −log likelihood of the answers to shown items, and its gradient.
+    """Mean −log likelihood of answers to shown items, with gradient.
 
     A user who took n items takes a shown item y with probability 1 − exp(−n·p(y|x)), as in :func:`for_slates`.
     """
@@ -260,6 +261,7 @@ def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
     n_shown = float(shown.sum())
 
     def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
+        """Mean loss at given weights, and its gradient if ``sloped``."""
         value = 0.0
         gradient = np.zeros(len(parts))
         for block in blocks:
@@ -368,10 +370,11 @@ class _WeightedSoftmax:
 
 
 def _runs(n: int, merges: int = 0) -> list[tuple[int, int]]:
-    """Lengths of a sum's runs, and number of pairwise sums after each.
+    """Lengths of a sum's runs, and pairwise sums after each.
 
-    NumPy's pairwise summation halves a long sum until the halves have at most 128 numbers. ``merges`` is the number of
-    pairwise sums that follow the last run of this part.
+    NumPy's pairwise summation halves a long sum until the halves have at most 128 numbers. A run is such a
+    half. After a run, its sum is added to that of the other half, and so on upwards. The second number of a run counts
+    these additions; ``merges`` is this number for the last run of the n numbers.
     """
     if n <= _RUN:
         return [(n, merges)]
@@ -380,7 +383,7 @@ def _runs(n: int, merges: int = 0) -> list[tuple[int, int]]:
 
 
 def _order(n: int, longest: int) -> tuple[Ints, Ints]:
-    """Lane of each number, and number of pairwise sums after each run.
+    """Lane of each number, and pairwise sums after each run.
 
     NumPy adds a sum of n numbers in pieces of at most ``longest``, and adds each piece to the sum of the pieces before.
     """
@@ -394,7 +397,7 @@ def _order(n: int, longest: int) -> tuple[Ints, Ints]:
 
 
 def _total(lanes: Array, merges: Ints) -> Array:
-    """Sum of all lanes, in the order of NumPy's pairwise summation.
+    """Sum of all lanes, in NumPy's order of additions.
 
     The last row of lanes has the numbers that NumPy adds one by one. ``merges`` is the number of pairwise sums after
     each run.
@@ -442,7 +445,7 @@ def _add(exps: Float32s, order: Ints, lanes: Floats) -> None:
 @compiled
 def _add_parts(exps: Float32s, factor: Float32s, scores: Float32s, alike: Float32s, order: Ints,
     lanes: Float32s) -> None:  # fmt: skip
-    """Add each part times exponential times factor to the item's lane."""
+    """Add part times exponential times factor to each item's lane."""
     for item in range(len(exps)):
         lane = lanes[order[item] // _LANES, order[item] % _LANES]
         for row in range(len(factor)):

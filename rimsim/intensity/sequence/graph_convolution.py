@@ -87,7 +87,7 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
     config_class = GraphConvolutionConfig
 
     def _new_network(self, n_items: int, log: EventLog | None) -> GraphNetwork:
-        """Network with the graph of a log's target events, one edge a pair."""
+        """Network with the graph of users and their target items."""
         graph = np.zeros((2, 0), np.int64)
         if log is not None:
             is_target = log.targets

@@ -128,7 +128,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         cut = training.windows(log, config.context, config.burn, self._gap)
         held_out_share = config.held_out if config.patience else 0.0
         is_held_out = training.held_out(cut.user, held_out_share, config.seed)
-        if is_held_out.all():  # a fit needs users to learn from more than users to check it on
+        if is_held_out.all():  # nobody would be left to learn from
             is_held_out[:] = False
         options = training.TrainingOptions(
             epochs=config.epochs,

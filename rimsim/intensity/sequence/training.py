@@ -140,7 +140,7 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
 def _session_ends(log: EventLog, order: Ints, gap: str) -> Ints:
     """(n,) end of the session a target begins, else 0."""
     session = log.sessions(gap).of_event[order]
-    is_begin = np.append(True, session[1:] != session[:-1])[: len(session)]  # empty for an empty log
+    is_begin = np.append(True, session[1:] != session[:-1])[: len(session)]  # an empty log has no first event
     begin = np.flatnonzero(is_begin)
     session_end = np.zeros(len(session), np.int64)
     session_end[begin] = np.append(begin[1:], len(session)) if len(begin) else begin
@@ -163,14 +163,14 @@ def batches(
     tie_order = np.arange(len(cut)) if generator is None else generator.permutation(len(cut))
     order = np.lexsort((tie_order, length))
     starts = np.arange(0, len(order), size)
-    is_goal = cut.target if cut.session_end is None else cut.session_end > 0
+    is_predictable = cut.target if cut.session_end is None else cut.session_end > 0
     for start in starts if generator is None else generator.permutation(starts):
         rows = order[start : start + size]
         longest = int(length[rows].max())
         position = cut.begin[rows, None] + np.arange(longest)
         is_inside = position < cut.stop[rows, None]
         position = np.where(is_inside, position, 0)
-        is_predicted = is_inside & (position >= cut.loss[rows, None]) & is_goal[position]
+        is_predicted = is_inside & (position >= cut.loss[rows, None]) & is_predictable[position]
         items = np.where(is_inside, cut.item[position], 0)
         row, step = np.nonzero(is_predicted)
         label_positions, weight = _labels(cut, position[row, step], cut.end[rows][row], ahead)

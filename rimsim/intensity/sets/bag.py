@@ -108,7 +108,7 @@ def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSpl
 
 
 def _pairs(row: Ints, item: Ints, is_chosen: Bools, device: torch.device) -> softmax.RowItems:
-    """Chosen pairs of a row and an item, on a device."""
+    """Chosen pairs of row and item, on a device."""
     return softmax.RowItems(
         row=torch.from_numpy(row[is_chosen]).to(device), item=torch.from_numpy(item[is_chosen]).to(device)
     )
@@ -199,7 +199,7 @@ class Bag(PersonalModel[BagConfig]):
     strength = "weight_decay"
 
     def _fits(self, log: EventLog, strengths: tuple[float, ...], full_log: EventLog) -> Iterator[Arrays]:
-        """Tables E and W for each weight decay, from one training with breaks."""
+        """Tables E and W after training with each weight decay."""
         config = self.config
         cells = Cells.of(log)
         source = generator(config.seed, Purpose.MODEL, 20)
@@ -210,7 +210,7 @@ class Bag(PersonalModel[BagConfig]):
         tables = Tables(read=read, predicted=predicted, bias=bias.to(self.device))
         steps = config.steps
         draws = self._draws(full_log)
-        # With samples, that is on a large log, a fit takes more steps if it would not read each user once.
+        # On a large log, whose fits sample items, a fit takes more steps if it would not read each user once.
         factor = max(1.0, len(cells) / (config.batch_size * steps)) if draws else 1.0
         for decay in strengths:
             cycle = Cycle(
@@ -238,7 +238,10 @@ class Bag(PersonalModel[BagConfig]):
         return np.asarray((sums(states, fit["read"]) * scale[:, None]) @ fit["predicted"].T, np.float32)
 
     def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
-        """Both tables times √τ, so that scores have the factor τ, and the bias."""
+        """Tables and bias; both tables are multiplied by √τ.
+
+        So scores, which are products of both tables, have the factor τ.
+        """
         root = np.float32(np.sqrt(chosen.personal))
         # Both tables lie side by side, so that cold items get a row of each by one regression.
         joined_vectors = np.concatenate([fit["read"], fit["predicted"]], axis=1) * root
@@ -250,7 +253,7 @@ class Bag(PersonalModel[BagConfig]):
         return {"read": read, "predicted": predicted, "bias": bias.numpy()}
 
     def _updated(self, log: EventLog) -> Arrays:
-        """Tables and bias, trained further on the events of a log."""
+        """Tables and bias, trained further on a log."""
         config = self.config
         tables_before = Tables(
             read=self.served("read"), predicted=self.served("predicted"), bias=self.served("bias")

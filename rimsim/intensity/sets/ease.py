@@ -55,7 +55,7 @@ def _inverse(matrix: Floats) -> Floats:
     """Inverse of a positive definite matrix, which is overwritten."""
     # LAPACK stores matrices by column. So the transpose of an array of rows needs no copy.
     factor, _ = scipy.linalg.lapack.dpotrf(matrix.T, lower=1, clean=1, overwrite_a=1)
-    # The result is 0 above the diagonal.
+    # The result is 0 above the diagonal, so the other half of the inverse is its transpose.
     lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
     diagonal = lower.diagonal().copy()
     inverse = lower + lower.T
@@ -103,7 +103,7 @@ class EASE(PersonalModel[EASEConfig]):
         return {"weights": weights.numpy().T, "bias": bias.numpy()}
 
     def _updated(self, log: EventLog) -> Arrays:
-        """τB after the change of B that fits a log, and the learned bias."""
+        """Weights τB after the change of B, and learned bias."""
         weights = self._array("weights")
         bias = self._array("bias")
         scale = self.shrinkage.personal if self.shrinkage is not None else 1.0

@@ -57,12 +57,12 @@ def _stepped(
     c: torch.Tensor,
     ridge: float,
 ) -> torch.Tensor:
-    """(n, R) user vectors after a Newton step on the penalised likelihood.
+    """(n, R) user vectors after a Newton step on the likelihood.
 
-    ``moments`` are the means, under each user's softmax, of the item vectors and of their outer products. ``count`` is
-    the number of items of each user. A step Δ is shortened to log(1 + β)/β of its length, with β = 2·max‖c‖·‖Δ‖, so
-    that it never overshoots. The log of a sum of exponentials is self-concordant in the sense of Sun and Tran-Dinh
-    (Mathematical Programming 2019).
+    The likelihood has a ridge penalty. ``moments`` are the means, under each user's softmax, of the item vectors and of
+    their outer products. ``count`` is the number of items of each user. A step Δ is shortened to log(1 + β)/β of its
+    length, with β = 2·max‖c‖·‖Δ‖, so that it never overshoots. The log of a sum of exponentials is self-concordant in
+    the sense of Sun and Tran-Dinh (Mathematical Programming 2019).
     """
     mean, second = moments
     rank = u.shape[1]
@@ -230,7 +230,7 @@ class Factors(PersonalModel[FactorsConfig]):
 
     @torch.no_grad()
     def _fits(self, log: EventLog, strengths: tuple[float, ...], full_log: EventLog) -> Iterator[Arrays]:
-        """Item vectors c for each ridge, each fit starting from the fit before."""
+        """Item vectors c, fitted with each ridge penalty in turn."""
         config = self.config
         cells = Cells.of(log)
         source = generator(config.seed, Purpose.MODEL, 23)
@@ -250,7 +250,7 @@ class Factors(PersonalModel[FactorsConfig]):
             yield {"vectors": vectors, "offset": offset, "ridge": np.array([ridge], np.float32)}
 
     def _train(self, a: torch.Tensor, items: Items, cells: Cells, ridge: float, steps: int) -> None:
-        """Train users' vectors a and item vectors c on all items, by Adam.
+        """Train user vectors a and item vectors c by Adam.
 
         A user's vector is fitted to all items of the user, and the item vectors to the labels, with their weights. If
         every item is a label of weight 1, both have the same gradient in the logits.
@@ -314,7 +314,7 @@ class Factors(PersonalModel[FactorsConfig]):
 
     @torch.no_grad()
     def _updated(self, log: EventLog) -> Arrays:
-        """Item vectors trained further on a log; learned offset and bias."""
+        """Item vectors, offset and bias, trained further on a log."""
         config = self.config
         personal, ridge = self._array("weights").tolist()
         offset = self.served("offset").double()

@@ -132,7 +132,7 @@ class MatrixFactorization(FromHidden, Stored):
         blocks = list(zip(torch.split(score, n_rows), torch.split(label, n_rows), strict=True))
 
         def loss(weights: Floats) -> tuple[float, Floats]:
-            """Mean −log p of the labels, and its gradient in τ and κ."""
+            """Mean −log p of the labels; gradient in τ and κ."""
             columns = []
             scaled_base = weights[1] * base
             for block, items in blocks:
