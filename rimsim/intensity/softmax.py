@@ -314,14 +314,20 @@ class SoftmaxShares:
     def mean(
         self, pair_weight: torch.Tensor, rest_weight: torch.Tensor, vectors: torch.Tensor
     ) -> torch.Tensor:
-        """(b, W) sums of item vectors, weighted for each row."""
+        """(b, W) weighted sums of item vectors for each row.
+
+        ``pair_weight`` has a weight per own item, ``rest_weight`` a weight per row and other item.
+        """
         total = rest_weight @ self.rows_of(vectors)
         return add_rows_(total, self.pairs.row, vectors, self.pairs.item, pair_weight)
 
     def spread(
         self, pair_weight: torch.Tensor, rest_weight: torch.Tensor, hidden: torch.Tensor, n_items: int
     ) -> torch.Tensor:
-        """(M, W) sums of row vectors, weighted for each item."""
+        """(M, W) weighted sums of row vectors for each item.
+
+        The weights are those of :meth:`mean`.
+        """
         total = rest_weight.T @ hidden
         if self.items is not None:
             total = hidden.new_zeros(n_items, hidden.shape[1]).index_copy_(0, self.items, total)

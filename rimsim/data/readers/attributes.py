@@ -188,6 +188,7 @@ def _id_place(names: tuple[str, ...], id_names: tuple[str, ...]) -> int | None:
     exact = next((names.index(name) for name in id_names if name in names), None)
     if exact is not None:
         return exact
+    # Without an exact name, spelling does not matter, and usual names count too.
     plain_names = [plain for name in id_names if (plain := plain_name(name))]
     return first_of([*plain_names, *_USUAL["id"], *USUAL["item"]], names)
 
@@ -243,7 +244,7 @@ def _item_frame(ids: list[str], rows: list[Item], roles: Collection[str]) -> pd.
         "genres": pd.Series([row.genres for row in rows], dtype="str"),
         "year": pd.array([row.year for row in rows], "Int64"),
     }
-    # A title can end with a year, such as "Heat (1995)".
+    # Years are known from titles too, such as "Heat (1995)".
     is_known = {
         "title": "title" in roles,
         "genres": "genres" in roles,

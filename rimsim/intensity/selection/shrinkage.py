@@ -392,7 +392,8 @@ def _order(n: int, longest: int) -> tuple[Ints, Ints]:
         runs += _runs(min(longest, n - start), int(start > 0))
     size, merges = np.transpose(runs)
     run = np.repeat(np.arange(len(size)), size)
-    run[n - n % _LANES :] += 1  # NumPy adds the last numbers, fewer than eight, one by one
+    # NumPy adds the last numbers, fewer than eight, one by one. They get lanes of their own, after all runs.
+    run[n - n % _LANES :] += 1
     return run * _LANES + np.arange(n) % _LANES, merges
 
 

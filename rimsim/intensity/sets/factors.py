@@ -32,7 +32,7 @@ _TIMES = 4
 _RATE = 0.05
 """Largest step size in a sampled fit."""
 _NEWTON_STEPS = 5
-"""Number of Newton steps that fit a user's vector on samples, from 0."""
+"""Number of Newton steps that fit a user's vector on samples of items; the first step starts at the vector 0."""
 
 
 class Items(NamedTuple):
@@ -380,7 +380,10 @@ class UserFactors(Factors):
 
     @torch.no_grad()
     def users_of(self, log: EventLog) -> Hidden:
-        """(users, R) vectors of a log's users; large logs are sampled."""
+        """(users, R) vectors of a log's users.
+
+        On a large log, samples of items represent the catalogue.
+        """
         everyone = np.arange(log.n_users)
         if not softmax.is_sampled(log, self.config.softmax):
             return self.encode(UserStates.of(log, everyone, np.inf))
