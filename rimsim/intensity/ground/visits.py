@@ -222,8 +222,8 @@ class Visits(Ground):
             return self
         phi = self._numbers(self.encode(examples.states), examples.states.now)
         low, high = (self._array(name).cpu().numpy() for name in ("low", "high"))
-        # The range to which each term is clipped grows with the new log. The level is then shifted, so that the mean of λ
-        # stays.
+        # The range to which each term is clipped grows with the new log. The level is then shifted, so that the mean of
+        # λ stays.
         mean_before = self._mean(np.clip(phi, low, high))
         self._keep(low=np.minimum(low, phi.min(axis=0)), high=np.maximum(high, phi.max(axis=0)))
         level, weights = self._solved(phi, examples.counts, self.weights.cpu().numpy())

@@ -387,7 +387,7 @@ def _order(n: int, longest: int) -> tuple[Ints, Ints]:
 
     NumPy adds a sum of n numbers in pieces of at most ``longest``, and adds each piece to the sum of the pieces before.
     """
-    runs = []
+    runs: list[tuple[int, int]] = []
     for start in range(0, n, longest):
         runs += _runs(min(longest, n - start), int(start > 0))
     size, merges = np.transpose(runs)
