@@ -68,7 +68,7 @@ def _value(worth: Floats | Bools, facts: RoundFacts) -> float:
     )
 
 
-# Each entry has, in this order: name, unit, formula, function of the round's facts ``f``, title, group, better direction.
+# Each entry has, in this order: name, unit, formula, function of the round's facts, title, group, better direction.
 BUILT_IN = (
     Measure("precision", "share", "Σ hits / (n·k)",
         lambda f: relevance.precision(f.consumed), "Precision", "relevance", "higher"),
