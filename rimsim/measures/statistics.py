@@ -184,8 +184,7 @@ class OrderTest:
     agreement: float | None
     """(concordant − reversed) / settled pairs, in [−1, 1]; None without settled pairs."""
     low: float | None
-    """Lower end of the 95% interval of ``agreement`` over models, see :func:`order_test`; None without settled
-    pairs."""
+    """Lower end of the 95% interval of ``agreement``, see :func:`order_test`; None without settled pairs."""
     high: float | None
     """Upper end of this interval."""
     models: int

@@ -103,7 +103,7 @@ def clones_at(
     order = np.argsort(tick, kind="stable")
     tick = tick[order]
     log_user = log_user[order]
-    original = log_user  # Each clone is a copy of a user, or of a user at a session if ``session`` is given.
+    original = log_user  # each clone copies a user, or one session of a user where ``session`` names it
     n_originals = past.n_users
     if session is not None:
         session = session[order]

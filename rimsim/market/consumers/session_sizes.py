@@ -308,7 +308,7 @@ class _Sizes:
             """Negative Poisson log-likelihood up to a constant, with ridge."""
             log_rate = np.minimum(x @ b, 50.0)  # so that no exponential overflows
             losses = repeated * (effect * np.exp(log_rate) - y * log_rate)
-            return float(losses.sum() + 0.5 * _RIDGE * (b[2:] @ b[2:]))
+            return float(losses.sum() + 0.5 * _RIDGE * (b[2:] @ b[2:]))  # both intercepts are free
 
         ridge = np.full(len(beta), _RIDGE)
         best = loss(beta)

@@ -69,10 +69,11 @@ class ArrivalScores:
         self._n_events = np.full(n, -1)
         """(n,) number of the visitor's events that the scores take into account; −1 before an arrival is scored."""
         self._columns: ScoreColumns | None = None
-        """Record of these three arrays for compiled code; None until compiled code asks for it."""
+        """Record of blocks, places and numbers of events for compiled code; None until compiled code asks for it."""
         self._most = BLOCK * min(max(_AHEAD_CELLS // (BLOCK * scorer.n_items), 1), _AHEAD)
         """Most arrivals that are scored together, unless more are asked for at once."""
         self._next_visit = _next_of_same(schedule.slot)
+        """(n,) next arrival of the same user; −1 without one."""
         self._next_row = np.full(len(histories), -1)
         """(slots,) first arrival of each user that has not been served; −1 without one."""
         self._returning: deque[int] = deque(maxlen=self._most_returning)
@@ -289,13 +290,13 @@ class PrecomputedScores(ArrivalScores):
 
     def _hidden_of(self, rows: Ints) -> Hidden:
         """Hidden states of adjacent arrivals of one window."""
-        begin = int(rows[0]) % self._window
-        first = int(rows[0]) - begin
-        if self._encoded != first:
-            window = slice(first, first + self._window)
+        first = int(rows[0]) % self._window  # place of the first arrival in its window
+        window_start = int(rows[0]) - first
+        if self._encoded != window_start:
+            window = slice(window_start, window_start + self._window)
             self._hidden = self._scorer.hidden_at(self._schedule.slot[window], self._states[window])
-            self._encoded = first
-        return tuple(part[begin : begin + len(rows)] for part in self._hidden)
+            self._encoded = window_start
+        return tuple(part[first : first + len(rows)] for part in self._hidden)
 
 
 def _next_of_same(values: Ints) -> Ints:
