@@ -16,11 +16,13 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 LARGEST = 1e6
 """Largest factor of a quantity. With larger factors, sums of intensities would lose digits or overflow."""
 _LONGEST = 1000 * 365.25 * 86_400
+"""Largest duration in seconds, which is 1,000 years."""
 _SECONDS = dict.fromkeys(("", "sec", "second"), 1.0) | dict.fromkeys(("m", "min", "minute"), 60.0)
 _SECONDS |= dict.fromkeys(("h", "hour"), 3600.0) | dict.fromkeys(("d", "day"), 86_400.0)
 _SECONDS |= dict.fromkeys(("w", "week"), 604_800.0)
-"""Seconds in a unit, without a plural's s."""
+"""Unit without a final s → its length in seconds. The unit `s` itself is the empty text."""
 _PART = r"(\d+\.?\d*|\.\d+)\s*([a-z]+)"
+"""Pattern of a number and its unit."""
 
 
 def duration_seconds(text: str) -> float:
@@ -46,6 +48,7 @@ def duration_seconds(text: str) -> float:
 
 
 def _duration(value: object) -> object:
+    """Given value; a text or number must be a duration."""
     # This runs before pydantic checks the type. So the error for a number says that the unit is missing: YAML reads
     # ``5`` as a number.
     if isinstance(value, (str, int, float)):
@@ -54,7 +57,9 @@ def _duration(value: object) -> object:
 
 
 Duration = Annotated[str, BeforeValidator(_duration)]
+"""Duration such as ``30min``."""
 Period = Annotated[str, BeforeValidator(lambda value: value if value == "round" else _duration(value))]
+"""Duration, or the text ``round``."""
 
 
 def _time(value: object) -> object:
@@ -91,6 +96,7 @@ def _meant_date(text: str) -> str | None:
 
 
 Time = Annotated[float | str | None, BeforeValidator(_time)]
+"""Time as :func:`rimsim.data.load` accepts it."""
 
 
 def _pairs(options: object) -> object:

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
 
 _UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden", "invalid_key"}
+"""Kinds of errors by which pydantic reports an unknown field."""
 _ALLOWED = {
     "too_short": "have at least {min_length} entries",
     "tuple_type": "be a list",
     "dataclass_type": "be a mapping of field names to values",
 }
-"""Messages that replace pydantic's messages, which name types of Python."""
+"""Kind of an error → end of the sentence "It must …". Pydantic's own sentences name types of Python."""
 _QUOTED = re.compile(r"'([^']*)'")
+"""Pattern of an allowed value in pydantic's message."""
 _ALIKE = 0.75
 """Smallest similarity of a suggested name to the given name."""
 _LONGEST_VALUE = 80
@@ -67,13 +69,11 @@ def _require_names(plain: Mapping[object, object], origin: str, parents: str = "
     for key, value in plain.items():
         if not isinstance(key, str):
             subject = f"{origin}: field {parents.removesuffix('.')!r}" if parents else origin
-            before = f"{previous}: " if isinstance(previous, str) else ""
-            hint = (
-                f" A decimal point is written as in {before}{plain[previous]}.{key}"
-                if before and value is None
-                else ""
-            )
-            raise ConfigError(f"{subject}: {key!r} is not the name of a field.{hint or ' Write NAME: VALUE'}")
+            hint = " Write NAME: VALUE"
+            if isinstance(previous, str) and value is None:
+                # YAML reads ``{beta: 0,3}`` as two entries: beta is 0, and the key 3 has no value.
+                hint = f" A decimal point is written as in {previous}: {plain[previous]}.{key}"
+            raise ConfigError(f"{subject}: {key!r} is not the name of a field.{hint}")
         if isinstance(value, dict):
             _require_names(value, origin, f"{parents}{key}.")
         previous = key
@@ -119,14 +119,17 @@ def _shortened(value: object) -> str:
 def unknown_field(path: str, record: type, *, origin: str) -> ConfigError:
     """Error for an unknown dotted name; gives the nearest field."""
     names = list(dotted_names(record))
-    parents, _, last = path.rpartition(".")
-    ratio = {name: difflib.SequenceMatcher(None, last, name.rpartition(".")[2]).ratio() for name in names}
-    best = max(ratio.values(), default=0.0)
-    if best < _ALIKE:
+    parents, _, field = path.rpartition(".")
+    similarity = {
+        name: difflib.SequenceMatcher(None, field, name.rpartition(".")[2]).ratio() for name in names
+    }
+    highest = max(similarity.values(), default=0.0)
+    if highest < _ALIKE:
         return ConfigError(f"{origin}: unknown field {path!r}.{nearest(path, names)}")
-    alike = [name for name in names if ratio[name] == best]
+    alike = [name for name in names if similarity[name] == highest]
     siblings = [name for name in alike if name.rpartition(".")[0] == parents]
     min_depth = min(name.count(".") for name in alike)
+    # A name that is alike at several places is probably meant among its siblings, or else in the outermost record.
     guesses = siblings or [name for name in alike if name.count(".") == min_depth]
     return ConfigError(f"{origin}: unknown field {path!r}. Did you mean {' or '.join(map(repr, guesses))}?")
 
@@ -182,22 +185,29 @@ def read_scenario(path: Path) -> ScenarioConfig:
 def _paths_from(folder: Path, config: ScenarioConfig) -> ScenarioConfig:
     """Scenario whose relative paths (log, plugs, answers) begin at a folder."""
 
-    def place(text: str) -> str:
+    def plug_from_folder(text: str) -> str:
+        """Plug whose file begins at the folder; other names unchanged."""
         file, ending, name = text.partition(".py")
         return f"{folder / file}.py{name}" if ending and name[:1] in {"", ":"} else text
 
-    def path(text: str) -> str:
+    def file_from_folder(text: str) -> str:
+        """File that begins at the folder; names of logs unchanged."""
         # A log that is one word without a dot, such as ``ml-1m``, is a name unless the folder has such an entry.
         is_path = "." in text or "/" in text or (folder / text).exists()
         return str(folder / text) if is_path else text
 
-    return relocated(config, place, path)
+    return relocated(config, plug_from_folder, file_from_folder)
 
 
 def relocated(
     config: ScenarioConfig, place: Callable[[str], str], path: Callable[[str], str]
 ) -> ScenarioConfig:
-    """Scenario in which plugs and files have other paths."""
+    """Scenario in which plugs and files have other paths.
+
+    Args:
+        place: Function from a plug's text, such as ``file.py:Class``, to its new text.
+        path: Function from the text of a file to its new text.
+    """
     consumer = config.consumer
     if consumer.table is not None:
         options = dict(consumer.options) | {"table": path(consumer.table)}
@@ -280,14 +290,14 @@ def override(config: ScenarioConfig, changes: dict[str, object], *, origin: str 
     """
     plain = to_plain(config)
     for dotted, value in changes.items():
-        *parents, last = dotted.split(".")
-        place: dict[str, Any] | list[Any] = plain
+        *parents, field = dotted.split(".")
+        branch: dict[str, Any] | list[Any] = plain
         for name in parents:
-            inner = place.get(name) if isinstance(place, dict) else _entry(place, name)
+            inner = branch.get(name) if isinstance(branch, dict) else _entry(branch, name)
             if not isinstance(inner, dict | list):
                 raise unknown_field(dotted, ScenarioConfig, origin=origin)
-            place = inner
-        if not isinstance(place, dict):
+            branch = inner
+        if not isinstance(branch, dict):
             raise unknown_field(dotted, ScenarioConfig, origin=origin)
-        place[last] = value
+        branch[field] = value
     return scenario_from(plain, origin=origin)

@@ -16,7 +16,7 @@ from rimsim.errors import ConfigError, refuse
 from rimsim.session import ModelName
 
 _MOST_YEARS = 10_000
-"""Longest run in years. The clock counts microseconds in 64 bits, which are enough for 292,000 years."""
+"""Largest length of a run in years. The clock counts microseconds in 64 bits, which are enough for 292,000 years."""
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ def _item_choice(value: object) -> object:
 
 
 def _plain(value: object) -> object:
-    """Value from :func:`_item_choice` or :func:`_filter`, as YAML needs it."""
+    """Filter as a mapping, ids as a list, for YAML."""
     if isinstance(value, tuple) and all(isinstance(entry, tuple) for entry in value):
         return {column: list(values) for column, values in value}
     return list(value) if isinstance(value, tuple) else value
@@ -171,7 +171,8 @@ class AudienceConfig:
     visits: Literal["all", "first", "returning"] = "all"
     """first: visits of visitors without a known history. returning: all other visits."""
     users: Filter = ()
-    """Values of columns of the user table, such as `{gender: F, age: [18, 25]}`. A clone has the values of its user."""
+    """Column of the user table → the values that belong to the audience, such as `{gender: F, age: [18, 25]}`: women of
+    age 18 or 25. A list is not a range. All columns must match. A clone has the values of its user."""
     share: float = Field(default=1.0, gt=0, le=1)
     """Share of the log's users that belong to the audience; the seed of arrivals draws these users."""
 
@@ -463,7 +464,7 @@ class PlatformConfig:
     retrain_ground: bool = False
     """Refit λ(x), rescaled to its old mean; false keeps its parameters."""
     log_window: LogWindow = LogWindow()
-    """Training log."""
+    """Events of the platform's log that retraining uses."""
     learning: Learning = LearningConfig()
     """Learning; a text is short for its `data`."""
     calibrate_opening: bool = True

@@ -13,14 +13,19 @@ from rimsim.data import EventLog, ObservedTable
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+"""Weights of the Gauss–Hermite rule with which the likelihood is integrated over ε, at the values ``_NODES`` of ε."""
 _LEAST_ITEMS = 10
-# Largest number of steps of a fit. The fit also ends if a step gains less than ``_ENOUGH``, or if the damping exceeds
-# ``_LARGE``.
+"""Smallest number of items for an estimate."""
 _STEPS = 200
+"""Largest number of steps of a fit."""
 _ENOUGH = 1e-4
+"""Gain of a step in log-likelihood below which the fit ends."""
 _SMALL = 1e-6
+"""Smallest damping of a parameter, and smallest divisor of a step."""
 _LARGE = 1e8
+"""Largest damping; the fit ends if no smaller step gains."""
 _SEED = 13
+"""Seed of the bootstrap."""
 _MOST_Z = 3.0  # largest Fisher z, for ρ = 0.995; data cannot distinguish larger values of ρ
 
 
@@ -58,74 +63,86 @@ def hidden_quality(
         return None
     matched = table.matched(log)
     taken = (matched.value >= taken_at).astype(np.float64)
-    items, item = np.unique(matched.item, return_inverse=True)
+    items, item_of_answer = np.unique(matched.item, return_inverse=True)
     x = np.log(np.bincount(log.item, minlength=log.n_items)[items] + 1.0)
     if len(items) < _LEAST_ITEMS or not np.ptp(x) or not np.ptp(taken):
         return None
-    m = len(items)
+    n_items = len(items)
+    n_answers = len(item_of_answer)
     generator = rng.generator(_SEED, rng.Purpose.MEASURE)
 
-    def counted(times: Ints) -> tuple[Floats, Floats]:
-        """Number of positive answers, and of all answers, per item."""
-        # Copies of an answer in a resample are not independent answers. So counts are divided by the mean number of
-        # copies.
-        total = np.bincount(item, times, m)
-        known_as = total / np.maximum(np.bincount(item, times * times, m), 1)
-        return np.bincount(item, times * taken, m) * known_as, total * known_as
-
-    def drawn(size: int) -> Ints:
+    def resampled(size: int) -> Ints:
+        """Number of copies of each unit in a bootstrap sample."""
         return np.bincount(generator.integers(0, size, size), minlength=size)
 
-    def variance(size: int, of_answer: Ints) -> Floats:
-        counts = (counted(drawn(size)[of_answer]) for _ in range(resamples))
-        figures = [_figures(_fitted(x, *each, alike, best), x, alike) for each in counts]
+    def variance(n_units: int, unit_of_answer: Ints) -> Floats:
+        """Variance of the figures in a bootstrap of units."""
+        figures = []
+        for _ in range(resamples):
+            yes, answers = _counts(resampled(n_units)[unit_of_answer], item_of_answer, taken, n_items)
+            figures.append(_figures(_fitted(x, yes, answers, equal_weights, fit), x, equal_weights))
         # Quantiles at ±1 standard deviation of a normal law are used, because τ is 0 in some resamples.
         low, high = np.quantile(figures, [0.1587, 0.8413], axis=0)
         return np.asarray((high - low) ** 2 / 4, np.float64)
 
-    alike = np.ones(m)
-    counts = counted(np.ones(len(item), np.int64))
-    best = _fitted(x, *counts, alike, None)
-    weights = [drawn(m).astype(np.float64) for _ in range(resamples)]
-    of_items = np.var([_figures(_fitted(x, *counts, each, best), x, each) for each in weights], axis=0)
-    of_users = variance(len(matched.users), matched.user) - variance(len(item), np.arange(len(item)))
-    free = m - 3  # three parameters are fitted: α, β and τ
-    half = t.ppf(0.975, free) * np.sqrt(of_items * m / free + np.maximum(of_users, 0.0))
-    point = _figures(best, x, alike)
-    ends = np.array([point, point - half, point + half])
-    return HiddenQuality(tuple(np.tanh(ends[:, 0]).tolist()), tuple(np.exp(ends[:, 1]).tolist()), m)
+    equal_weights = np.ones(n_items)
+    n_yes, n_all = _counts(np.ones(n_answers, np.int64), item_of_answer, taken, n_items)
+    fit = _fitted(x, n_yes, n_all, equal_weights, None)
+    item_weights = [resampled(n_items).astype(np.float64) for _ in range(resamples)]
+    item_figures = [_figures(_fitted(x, n_yes, n_all, weight, fit), x, weight) for weight in item_weights]
+    of_items = np.var(item_figures, axis=0)
+    of_users = variance(len(matched.users), matched.user) - variance(n_answers, np.arange(n_answers))
+    freedom = n_items - 3  # three parameters are fitted: α, β and τ
+    half = t.ppf(0.975, freedom) * np.sqrt(of_items * n_items / freedom + np.maximum(of_users, 0.0))
+    estimate = _figures(fit, x, equal_weights)
+    fisher_z, log_sd = np.array([estimate, estimate - half, estimate + half]).T
+    return HiddenQuality(
+        rho=tuple(np.tanh(fisher_z).tolist()), sd=tuple(np.exp(log_sd).tolist()), items=n_items
+    )
+
+
+def _counts(copies: Ints, item: Ints, taken: Floats, n_items: int) -> tuple[Floats, Floats]:
+    """Number of positive answers, and of all answers, per item."""
+    # Copies of an answer in a resample are not independent answers. So counts are divided by the mean number of copies.
+    total = np.bincount(item, copies, n_items)
+    per_copy = total / np.maximum(np.bincount(item, copies * copies, n_items), 1)
+    return np.bincount(item, copies * taken, n_items) * per_copy, total * per_copy
 
 
 def _figures(fit: Floats, x: Floats, weight: Floats) -> Floats:
-    """Values of a fit: Fisher's z of ρ; log sd."""
-    middle = (weight @ x) / weight.sum()
-    slope = fit[1] * np.sqrt(weight @ (x - middle) ** 2 / weight.sum())
-    rest = np.exp(fit[2])
-    return np.array([np.clip(np.arcsinh(slope / rest), -_MOST_Z, _MOST_Z), np.log(np.hypot(slope, rest))])
+    """Figures of a fit: Fisher's z of ρ; log sd."""
+    _, beta, log_tau = fit
+    mean = (weight @ x) / weight.sum()
+    of_popularity = beta * np.sqrt(weight @ (x - mean) ** 2 / weight.sum())  # β·sd(x)
+    tau = np.exp(log_tau)
+    # Because ρ = β·sd(x) / √(β²·var(x) + τ²), its Fisher z, artanh(ρ), is arsinh(β·sd(x) / τ).
+    fisher_z = np.clip(np.arcsinh(of_popularity / tau), -_MOST_Z, _MOST_Z)
+    return np.array([fisher_z, np.log(np.hypot(of_popularity, tau))])
 
 
 def _fitted(x: Floats, yes: Floats, answers: Floats, weight: Floats, start: Floats | None) -> Floats:
     """Parameters α, β and log τ of largest likelihood."""
-    # Each damped Newton step uses outer products of scores as second derivatives (Berndt, Hall, Hall and Hausman,
-    # 1974).
-    share = (weight @ yes + 0.5) / (weight @ answers + 1)
-    fit = np.array([np.log(-np.log1p(-share)), 0.0, -0.7]) if start is None else start
-    value, scores = _likelihood(fit, x, yes, answers)
+    # Each damped Newton step uses outer products of scores, the derivatives of log-likelihoods, as second derivatives
+    # (Berndt, Hall, Hall and Hausman, 1974).
+    share_yes = (weight @ yes + 0.5) / (weight @ answers + 1)
+    # At the start, 1 − exp(−exp(α)) is the share of positive answers.
+    fit = np.array([np.log(-np.log1p(-share_yes)), 0.0, -0.7]) if start is None else start
+    log_likelihoods, scores = _likelihood(fit, x, yes, answers)
     damping = 1e-3
     for _ in range(_STEPS):
         gradient = scores.T @ weight
         curvature = (scores * weight[:, None]).T @ scores
         step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature) + _SMALL), gradient)
-        step *= min(1.0, 1.0 / max(float(np.abs(step).max()), _SMALL))
-        new, new_scores = _likelihood(fit + step, x, yes, answers)
-        gain = float(weight @ (new - value))
+        step *= min(1.0, 1.0 / max(float(np.abs(step).max()), _SMALL))  # no parameter changes by more than 1
+        new_log_likelihoods, new_scores = _likelihood(fit + step, x, yes, answers)
+        gain = float(weight @ (new_log_likelihoods - log_likelihoods))
         if gain < 0:
             damping *= 10
             if damping > _LARGE:
                 break
             continue
         fit = fit + step
-        value = new
+        log_likelihoods = new_log_likelihoods
         scores = new_scores
         damping = damping / 10
         if gain < _ENOUGH or fit[2] < -6:  # τ is 0 up to rounding here
@@ -135,14 +152,19 @@ def _fitted(x: Floats, yes: Floats, answers: Floats, weight: Floats, start: Floa
 
 def _likelihood(fit: Floats, x: Floats, yes: Floats, answers: Floats) -> tuple[Floats, Floats]:
     """Log-likelihoods of items, and their derivatives by the parameters."""
-    effect = np.exp(fit[2]) * _NODES
-    rate = np.exp(np.clip((fit[0] + fit[1] * x)[:, None] + effect, -30.0, 3.0))
-    no = (answers - yes)[:, None]
-    share = -np.expm1(-rate)
-    log = yes[:, None] * np.log(share) - no * rate
-    top = log.max(1, keepdims=True)
-    joint = np.exp(log - top) * _WEIGHTS
+    alpha, beta, log_tau = fit
+    noise = np.exp(log_tau) * _NODES  # values of τ·ε
+    rate = np.exp(np.clip((alpha + beta * x)[:, None] + noise, -30.0, 3.0))  # exp(a), per item and value of ε
+    n_yes = yes[:, None]
+    n_no = (answers - yes)[:, None]
+    chance = -np.expm1(-rate)
+    at_nodes = n_yes * np.log(chance) - n_no * rate  # binomial log-likelihoods at the values of ε
+    # log Σ w·exp(at_nodes) is computed as a log-sum-exp, so that the largest exponential is 1.
+    top = at_nodes.max(1, keepdims=True)
+    joint = np.exp(at_nodes - top) * _WEIGHTS
     total = joint.sum(1, keepdims=True)
-    slope = joint / total * (yes[:, None] * rate * (1 - share) / share - no * rate)
-    total_slope = slope.sum(1)
-    return (np.log(total) + top)[:, 0], np.stack([total_slope, total_slope * x, slope @ effect], 1)
+    # Derivative by a, weighted by the posterior probability of each value of ε. By the chain rule, a changes by 1 with
+    # α, by x with β, and by τ·ε with log τ.
+    by_a = joint / total * (n_yes * rate * (1 - chance) / chance - n_no * rate)
+    by_alpha = by_a.sum(1)
+    return (np.log(total) + top)[:, 0], np.stack([by_alpha, by_alpha * x, by_a @ noise], 1)

@@ -62,7 +62,7 @@ class Assignment:
         elif self.by_arrival:
             draw = rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _USERS, number, user)
         else:
-            draw = np.ones(len(user))
+            draw = np.ones(len(user))  # a design that assigns items alone has no arrival in arm B
         return np.asarray(draw < 0.5)
 
     def items(self, n_items: int) -> Bools:
@@ -93,35 +93,36 @@ class NaiveEstimate(NamedTuple):
 
 def contrast(design: str, outcome: Outcome) -> NaiveEstimate:
     """Estimate that an analyst of the test would report."""
-    freedom = np.inf
+    degrees_of_freedom = np.inf
     if design == "item":
         value, error = _of_items(outcome)
     elif design == "two-sided":
         value, error = _of_cells(outcome)
     else:
-        value, error, freedom = _of_arrivals(outcome)
-    half = float(stats.t.ppf(0.975, freedom)) * error
-    return NaiveEstimate(value, value - half, value + half)
+        value, error, degrees_of_freedom = _of_arrivals(outcome)
+    half_width = float(stats.t.ppf(0.975, degrees_of_freedom)) * error
+    return NaiveEstimate(value, value - half_width, value + half_width)
 
 
 def _of_arrivals(outcome: Outcome) -> tuple[float, float, float]:
     """Difference of means over arrivals, standard error, degrees of freedom."""
-    each = outcome.value.sum(1)
+    value_of_arrival = outcome.value.sum(1)
     means = []
-    squares = []
-    counts = []
+    variances = []  # of the means
+    unit_counts = []
     for arm in (True, False):
-        rows = outcome.treated == arm
-        n = int(rows.sum())
-        mean = float(each[rows].mean()) if n else float("nan")
-        variance, c = clustered_variance(each[rows] - mean, outcome.unit[rows])
-        squares.append(variance / n**2 if c > 1 else float("nan"))
-        counts.append(c)
+        in_arm = outcome.treated == arm
+        n = int(in_arm.sum())
+        mean = float(value_of_arrival[in_arm].mean()) if n else float("nan")
+        variance_of_sum, n_units = clustered_variance(value_of_arrival[in_arm] - mean, outcome.unit[in_arm])
+        variances.append(variance_of_sum / n**2 if n_units > 1 else float("nan"))
+        unit_counts.append(n_units)
         means.append(mean)
-    variance = sum(squares)
+    variance = sum(variances)
     freedom = np.inf
     if variance > 0:
-        parts = (square**2 / (count - 1) for square, count in zip(squares, counts, strict=True))
+        # Formula of Welch and Satterthwaite.
+        parts = (of_arm**2 / (n_units - 1) for of_arm, n_units in zip(variances, unit_counts, strict=True))
         freedom = variance**2 / sum(parts)
     return means[0] - means[1], float(np.sqrt(variance)), freedom
 
@@ -130,11 +131,12 @@ def _of_items(outcome: Outcome) -> tuple[float, float]:
     """Difference of means over items, as an effect per arrival."""
     m = len(outcome.treated_item)
     filled = outcome.item >= 0
-    counted = np.bincount(outcome.item[filled], outcome.value[filled], m)
-    total = counted.astype(np.float64) * (m / len(outcome.value))
-    parts = [total[outcome.treated_item == arm] for arm in (True, False)]
-    variance = sum(float(part.var(ddof=1)) / len(part) for part in parts)
-    return float(parts[0].mean() - parts[1].mean()), float(np.sqrt(variance))
+    value_of_item = np.bincount(outcome.item[filled], outcome.value[filled], m)
+    # A mean over items, times m and over the number of arrivals, is an effect per arrival.
+    per_arrival = value_of_item.astype(np.float64) * (m / len(outcome.value))
+    treated, control = (per_arrival[outcome.treated_item == arm] for arm in (True, False))
+    variance = sum(float(values.var(ddof=1)) / len(values) for values in (treated, control))
+    return float(treated.mean() - control.mean()), float(np.sqrt(variance))
 
 
 def _of_cells(outcome: Outcome) -> tuple[float, float]:
@@ -144,21 +146,22 @@ def _of_cells(outcome: Outcome) -> tuple[float, float]:
     filled = outcome.item >= 0
     item = np.where(filled, outcome.item, 0)
     is_treated = outcome.treated[:, None] & outcome.treated_item[item]
-    share = float(outcome.treated.mean() * outcome.treated_item.mean())
-    if not 0 < share < 1:
+    treated_share = float(outcome.treated.mean() * outcome.treated_item.mean())
+    if not 0 < treated_share < 1:
         return float("nan"), float("nan")
-    weight = np.where(is_treated, 1.0 / share, -1.0 / (1.0 - share))
-    part = np.where(filled, outcome.value * weight, 0.0)
-    each = part.sum(1)
+    # Inverse-probability weights: pairs (B, B) are the treated share of all pairs of visitors and items.
+    weight = np.where(is_treated, 1.0 / treated_share, -1.0 / (1.0 - treated_share))
+    weighted = np.where(filled, outcome.value * weight, 0.0)
+    by_arrival = weighted.sum(1)
     for arm in (True, False):  # The arms are fixed, so only deviations from the mean of an arm are random.
-        rows = outcome.treated == arm
-        each[rows] -= each[rows].mean()
-    by_item = np.bincount(item[filled], part[filled], m)
+        in_arm = outcome.treated == arm
+        by_arrival[in_arm] -= by_arrival[in_arm].mean()
+    by_item = np.bincount(item[filled], weighted[filled], m)
     for arm in (True, False):
         by_item[outcome.treated_item == arm] -= by_item[outcome.treated_item == arm].mean()
     _, unit = np.unique(outcome.unit, return_inverse=True)
-    spread = float((np.bincount(unit, each) ** 2).sum() + (by_item**2).sum())
+    spread = float((np.bincount(unit, by_arrival) ** 2).sum() + (by_item**2).sum())
     # The sum over visitors and the sum over items both count each pair of visitor and item. So these pairs are
     # subtracted once.
-    spread -= float(((part[filled] - part[filled].mean()) ** 2).sum())
-    return float(part.sum()) / n, float(np.sqrt(max(spread, 0.0))) / n
+    spread -= float(((weighted[filled] - weighted[filled].mean()) ** 2).sum())
+    return float(weighted.sum()) / n, float(np.sqrt(max(spread, 0.0))) / n

@@ -38,6 +38,7 @@ class DecayEstimate:
     log_decay: float
     """Maximum-likelihood estimate of log γ; above 0 if later positions were taken more often."""
     error: float
+    """Standard error of log γ."""
 
     @property
     def decay(self) -> float:
@@ -80,12 +81,16 @@ def decay_of_counts(counts: ArrayLike) -> DecayEstimate | None:
         refuse(DataError, "counts", f"found an array of shape {table.shape}", "(2, k), 0 ≤ taken ≤ shown")
     if not table[1].any():
         return None
-    missed = table[0] - table[1]
+    n_taken = table[1]
+    n_missed = table[0] - n_taken
+    # The regression has a row per exposure: first the exposures that were taken, then all others.
     position = np.tile(np.arange(table.shape[1], dtype=np.float64), 2)
-    position = np.repeat(position, np.concatenate([table[1], missed]))
-    taken = np.arange(len(position)) < table[1].sum()
+    position = np.repeat(position, np.concatenate([n_taken, n_missed]))
+    taken = np.arange(len(position)) < n_taken.sum()
     columns = np.stack([np.ones(len(position)), position], 1)
-    return _last_of(columns, taken, np.zeros(len(position), np.int64), 1, group_sd=1e-3)
+    # All exposures have the same λ. So they form one group, whose effect is held at 0 by a tiny standard deviation.
+    group = np.zeros(len(position), np.int64)
+    return _slope_of_last(columns, taken, group, n_groups=1, group_sd=1e-3)
 
 
 def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> DecayEstimate | None:
@@ -112,14 +117,15 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
     log_score = np.log(np.maximum(np.where(filled, scores, 1.0), _FLOOR))
     # An empty position has the score log 1 = 0, so it adds nothing.
     mean = log_score.sum(1) / np.maximum(filled.sum(1), 1)
-    row, position = np.nonzero(filled)
-    within = log_score[filled] - mean[row]
-    columns = np.stack([np.ones(len(row)), within, mean[row], position.astype(np.float64)], 1)
+    slate, position = np.nonzero(filled)
+    within = log_score[filled] - mean[slate]
+    columns = np.stack([np.ones(len(slate)), within, mean[slate], position.astype(np.float64)], 1)
     _, group = np.unique(shown[filled], return_inverse=True)
-    return _last_of(columns, consumed[filled], group, int(group.max()) + 1, group_sd=_ITEM_SD)
+    return _slope_of_last(columns, consumed[filled], group, n_groups=int(group.max()) + 1, group_sd=_ITEM_SD)
 
 
 def _slates(item: ArrayLike, taken: ArrayLike) -> tuple[Ints, Bools]:
+    """Shown items and consumptions, checked to have one shape."""
     shown = np.asarray(item, np.int64)
     consumed = np.asarray(taken, bool)
     if shown.ndim != 2 or consumed.shape != shown.shape:
@@ -127,8 +133,13 @@ def _slates(item: ArrayLike, taken: ArrayLike) -> tuple[Ints, Bools]:
     return shown, consumed
 
 
-def _last_of(columns: Floats, taken: Bools, group: Ints, n_groups: int, *, group_sd: float) -> DecayEstimate:
-    """Coefficient of the last column, fitted with wide priors."""
+def _slope_of_last(
+    columns: Floats, taken: Bools, group: Ints, *, n_groups: int, group_sd: float
+) -> DecayEstimate:
+    """Coefficient of the last column, fitted with wide priors.
+
+    The factor exp(δ) of a group has a gamma prior with mean 1 and standard deviation ``group_sd``.
+    """
     width = columns.shape[1]
     problem = HazardRegression(
         columns,
@@ -140,5 +151,6 @@ def _last_of(columns: Floats, taken: Bools, group: Ints, n_groups: int, *, group
         mean=np.zeros(width),
         precision=np.eye(width) * _WIDE**-2,
     )
-    theta, effect = problem.minimised(np.append(-1.0, np.zeros(width - 1)))
+    start = np.append(-1.0, np.zeros(width - 1))
+    theta, effect = problem.minimised(start)
     return DecayEstimate(float(theta[-1]), float(math.sqrt(problem.covariance(theta, effect)[-1, -1])))

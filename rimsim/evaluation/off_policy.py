@@ -64,17 +64,25 @@ class Chances:
     @classmethod
     def joined(cls, parts: Sequence[Chances]) -> Self:
         """Chances of batches of slates, one after the other."""
-        return cls(*map(np.concatenate, zip(*(part.columns for part in parts), strict=True)))
+        return cls(
+            inclusion=np.concatenate([part.inclusion for part in parts]),
+            position=np.concatenate([part.position for part in parts]),
+            prefix=np.concatenate([part.prefix for part in parts]),
+            slate=np.concatenate([part.slate for part in parts]),
+        )
 
     @classmethod
     def certain(cls, shown: Ints, slates: Ints) -> Self:
         """Chances, 0 or 1, under a policy that shows ``shown``."""
-        among = (slates[:, :, None] == shown[:, None, :]).any(2) & (slates >= 0)
+        is_filled = slates >= 0
+        is_included = (slates[:, :, None] == shown[:, None, :]).any(2) & is_filled
         is_same = slates == shown
-        is_same_slate = is_same.all(1)
-        prefix = np.logical_and.accumulate(is_same, axis=1)
+        is_same_prefix = np.logical_and.accumulate(is_same, axis=1)
         return cls(
-            *(part.astype(np.float64) for part in (among, is_same & (slates >= 0), prefix, is_same_slate))
+            inclusion=is_included.astype(np.float64),
+            position=(is_same & is_filled).astype(np.float64),
+            prefix=is_same_prefix.astype(np.float64),
+            slate=is_same.all(1).astype(np.float64),
         )
 
     @classmethod
@@ -83,9 +91,15 @@ class Chances:
 
         The policy of ``first`` chooses the slate with probability ``share``, the policy of ``second`` otherwise.
         """
-        pairs = zip(first.columns, second.columns, strict=True)
+
+        def mixture(first_chance: Floats, second_chance: Floats) -> Floats:
+            return np.asarray(share * first_chance + (1.0 - share) * second_chance, np.float64)
+
         return cls(
-            *(share * first_chance + (1.0 - share) * second_chance for first_chance, second_chance in pairs)
+            inclusion=mixture(first.inclusion, second.inclusion),
+            position=mixture(first.position, second.position),
+            prefix=mixture(first.prefix, second.prefix),
+            slate=mixture(first.slate, second.slate),
         )
 
     def rows(self, rows: Array | slice) -> Chances:
@@ -158,13 +172,14 @@ class Estimate:
     low: float
     """Lower end of the 95% interval."""
     high: float
+    """Upper end of the 95% interval."""
     effective: float
     """Effective sample size (Σw)² / Σw², in slates; n if all weights are equal."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Numbers:
-    """Numbers per slate, whose mean is the estimate, and weights."""
+    """Estimates from single slates, whose mean is the estimate; weights."""
 
     each: Floats  # (n,) estimate from each slate
     weight: Floats  # (n, k) or (n, 1); NaN where a position is empty
@@ -182,11 +197,13 @@ def estimated(name: str, log: LoggedSlates) -> Estimate | None:
     n = len(log)
     value = float(numbers.each.mean())
     error = float(np.sqrt(clustered_variance(numbers.each - value, log.visitor)[0])) / n
-    w = numbers.weight[np.isfinite(numbers.weight)]
-    squares = float((w**2).sum())
-    share = len(w) / n
-    effective = float(w.sum()) ** 2 / squares / share if squares > 0 and share > 0 else 0.0
-    return Estimate(value, value - NORMAL_95 * error, value + NORMAL_95 * error, effective)
+    half_width = NORMAL_95 * error
+    weights = numbers.weight[np.isfinite(numbers.weight)]
+    squares = float((weights**2).sum())
+    # (Σw)² / Σw² counts weights. A slate may have several, one per filled position, so it is converted to slates.
+    per_slate = len(weights) / n
+    effective = float(weights.sum()) ** 2 / squares / per_slate if squares > 0 and per_slate > 0 else 0.0
+    return Estimate(value=value, low=value - half_width, high=value + half_width, effective=effective)
 
 
 def clustered_variance(deviation: Floats, unit: Ints) -> tuple[float, int]:
@@ -194,20 +211,20 @@ def clustered_variance(deviation: Floats, unit: Ints) -> tuple[float, int]:
 
     ``deviation`` has differences from a mean. Differences of the same unit may depend on each other.
     """
-    _, of_unit = np.unique(unit, return_inverse=True)
-    sums = np.bincount(of_unit, deviation)
-    c = len(sums)
-    return float((sums**2).sum()) * c / max(c - 1, 1), c
+    _, unit_number = np.unique(unit, return_inverse=True)
+    sum_of_unit = np.bincount(unit_number, deviation)
+    n_units = len(sum_of_unit)
+    return float((sum_of_unit**2).sum()) * n_units / max(n_units - 1, 1), n_units
 
 
 def apart(visitors: Sequence[Ints]) -> Ints:
     """Visitors of several rounds, numbered separately."""
-    offset = 0
-    effects = []
-    for users in visitors:
-        effects.append(users + offset)
-        offset += int(users.max(initial=-1)) + 1
-    return np.concatenate(effects)
+    offset = 0  # numbers that the visitors of earlier rounds have
+    numbered = []
+    for of_round in visitors:
+        numbered.append(of_round + offset)
+        offset += int(of_round.max(initial=-1)) + 1
+    return np.concatenate(numbered)
 
 
 def _ratio(target: Floats, logging: Floats) -> Floats:
@@ -217,17 +234,19 @@ def _ratio(target: Floats, logging: Floats) -> Floats:
 
 
 def _weights(log: LoggedSlates, part: str) -> Floats:
-    """Weight of each exposure; NaN for empty positions."""
+    """Ratio of the chances named ``part``; NaN at empty positions."""
     ratio = _ratio(getattr(log.target, part), getattr(log.logging, part))
     return np.where(log.shown, ratio, np.nan)
 
 
 def _by_position(log: LoggedSlates, part: str) -> _Numbers:
+    """Rewards of positions, weighted by the ratio of a chance."""
     weight = _weights(log, part)
     return _Numbers(np.nansum(weight * log.reward, axis=1), weight)
 
 
 def _by_slate(log: LoggedSlates) -> _Numbers:
+    """Rewards of slates, weighted by the ratio of their chances."""
     weight = _ratio(log.target.slate, log.logging.slate)
     return _Numbers(weight * log.reward.sum(1), weight[:, None])
 
@@ -235,23 +254,27 @@ def _by_slate(log: LoggedSlates) -> _Numbers:
 def _self_normalised(log: LoggedSlates, part: str, *, together: bool) -> _Numbers:
     """Weighted rewards divided by sums of weights.
 
-    Each slate has one number: its contribution to this ratio and to the first-order error of the ratio.
+    With ``together``, all positions have one ratio; otherwise, each position has its own. Each slate has one number:
+    its contribution to this ratio and to the first-order error of the ratio.
     """
     weight = np.nan_to_num(_weights(log, part))
-    places = np.broadcast_to(np.arange(log.shown.shape[1]), log.shown.shape)
-    groups = [places >= 0] if together else [places == place for place in range(log.shown.shape[1])]
+    n_positions = log.shown.shape[1]
+    positions = np.broadcast_to(np.arange(n_positions), log.shown.shape)
+    masks = [positions >= 0] if together else [positions == position for position in range(n_positions)]
     each = np.zeros(len(log))
-    for among in groups:
-        weights = np.where(among, weight, 0.0)
-        total = weights.sum()
-        filled = (log.shown & among).sum() / len(log)
+    for mask in masks:
+        masked_weight = np.where(mask, weight, 0.0)
+        total = masked_weight.sum()
+        filled_per_slate = (log.shown & mask).sum() / len(log)
         if total > 0:
-            ratio = (weights * log.reward).sum() / total
-            each += filled * (ratio + (weights * (log.reward - ratio)).sum(1) * len(log) / total)
+            ratio = (masked_weight * log.reward).sum() / total
+            error = (masked_weight * (log.reward - ratio)).sum(1) * len(log) / total
+            each += filled_per_slate * (ratio + error)
     return _Numbers(each, _weights(log, part))
 
 
 def _self_normalised_slate(log: LoggedSlates) -> _Numbers:
+    """Weighted rewards of slates divided by the mean weight."""
     weight = _ratio(log.target.slate, log.logging.slate)
     reward = log.reward.sum(1)
     mean = weight.mean()
@@ -273,24 +296,29 @@ def _pseudo_inverse(log: LoggedSlates) -> _Numbers | None:
         return None
     k = log.shown.sum(1)
     m = log.admissible
-    mean = np.where(log.shown, log.target.inclusion, 0.0).sum(1) / np.maximum(k, 1)
-    here = np.where(log.shown, log.target.position, 0.0).sum(1)
-    anywhere = np.where(m > k, m * (m - 1) / np.maximum(m - k, 1), 0.0) * (mean - k / np.maximum(m, 1))
-    weight = np.where(k > 0, 1.0 + anywhere + (m - 1) * (here - mean), 1.0)
+    c_mean = np.where(log.shown, log.target.inclusion, 0.0).sum(1) / np.maximum(k, 1)
+    q_sum = np.where(log.shown, log.target.position, 0.0).sum(1)
+    # If a slate shows all admissible items, the factor of c̄ − k/m has no value, but c̄ is always k/m.
+    inclusion_factor = np.where(m > k, m * (m - 1) / np.maximum(m - k, 1), 0.0)
+    inclusion_part = inclusion_factor * (c_mean - k / np.maximum(m, 1))
+    weight = np.where(k > 0, 1.0 + inclusion_part + (m - 1) * (q_sum - c_mean), 1.0)
     return _Numbers(weight * log.reward.sum(1), weight[:, None])
 
 
 def _product(log: LoggedSlates) -> _Numbers:
+    """Rewards of slates, weighted by Σ_r w_position − k + 1."""
     weight = np.nansum(_weights(log, "position") - 1.0, axis=1) + 1.0
     return _Numbers(weight * log.reward.sum(1), weight[:, None])
 
 
 def _doubly_robust(log: LoggedSlates) -> _Numbers:
+    """Predicted rewards, corrected by the weighted errors of predictions."""
     weight = _weights(log, "position")
     return _Numbers(log.predicted_target + np.nansum(weight * (log.reward - log.predicted), axis=1), weight)
 
 
 def _direct(log: LoggedSlates) -> _Numbers:
+    """Predicted rewards of the target's slates."""
     return _Numbers(log.predicted_target, np.ones((len(log), 1)))
 
 

@@ -31,7 +31,7 @@ Make: TypeAlias = Callable[[str, int, str], IntensityModel]
 """Function that makes an unfitted model from its name, a seed and a device."""
 RANDOM = "random"  # Name that stands for a recommender to which all items are equally likely
 ORACLE = "oracle"  # Name that stands for a recommender whose slates are the best ones under a truth
-# Smallest share of an item, because one event that a model calls impossible must not outweigh all others.
+# Smallest probability of an item, because one event that a model calls impossible must not outweigh all others.
 _LEAST = 1e-12
 
 
@@ -88,15 +88,25 @@ def make_cut(
     row = np.searchsorted(later.user, future.user)
     # A user's future begins with the events of the drawn session.
     order = np.lexsort((np.arange(len(future)), row))
-    begin = np.searchsorted(row[order], np.arange(len(later)))
+    first_event = np.searchsorted(row[order], np.arange(len(later)))
     in_session = np.empty(len(future), bool)
-    in_session[order] = np.arange(len(future)) - begin[row[order]] < later.count[row[order]]
-    key, first = np.unique(row * m + future.item, return_index=True)
-    fresh = ~pd.Index(key).isin(states.owner * m + states.items)
-    may_be = fresh & known[key % m] & (release[key % m] <= later.time[key // m])
-    key = key[may_be]
-    first = first[may_be]
-    return Cut(draw, later, states, known, release, key // m, key % m, in_session[first])
+    in_session[order] = np.arange(len(future)) - first_event[row[order]] < later.count[row[order]]
+    # A pair of a user's row and an item has the number row·M + item; ``event`` is the first event of each pair.
+    pair, event = np.unique(row * m + future.item, return_index=True)
+    is_new = ~pd.Index(pair).isin(states.owner * m + states.items)
+    is_admissible = is_new & known[pair % m] & (release[pair % m] <= later.time[pair // m])
+    pair = pair[is_admissible]
+    event = event[is_admissible]
+    return Cut(
+        draw=draw,
+        later=later,
+        states=states,
+        known=known,
+        release=release,
+        taken_row=pair // m,
+        taken_item=pair % m,
+        first_session=in_session[event],
+    )
 
 
 class ChoiceLaw(Protocol):
@@ -154,33 +164,39 @@ def fitted_model(name: str, seed: int, device: str, log: EventLog, make: Make) -
     return fitted_to(log, make(name, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, device), name)
 
 
-def _best(score: Array, cut: Cut, slate: int, start: int, shown: Bools) -> Ints:
-    """Slates of the best admissible items of some users."""
-    free = np.zeros(len(cut.known))
+def _best(score: Array, cut: Cut, slate: int, start: int, admissible: Bools) -> Ints:
+    """Best slates of admissible items, for users from ``start`` on."""
+    no_price = np.zeros(len(cut.known))
     users = cut.later.user[start : start + len(score)]
-    return price_slates(score, free, slate, admissible=shown, tie_seed=cut.draw, row_keys=users)
+    return price_slates(score, no_price, slate, admissible=admissible, tie_seed=cut.draw, row_keys=users)
 
 
 def judged(scores: ChunkedScores, cut: Cut, slate: int) -> RealWorth:
     """Real worth of the slate with each state's best items."""
     n, m = scores.shape
     slates = np.empty((n, slate), np.int64)
-    logs = np.empty(len(cut.taken_row))
+    log_probability = np.empty(len(cut.taken_row))  # log p(y|x) of each item that a user took
     for start, stop in spans(n, ROWS):
-        shown = cut.admissible(start, stop)
-        rows = np.where(shown, scores.rows(start, stop), 0.0)
-        slates[start:stop] = _best(rows, cut, slate, start, shown)
-        of_block = slice(*np.searchsorted(cut.taken_row, [start, stop]))
-        row = cut.taken_row[of_block] - start
-        item = cut.taken_item[of_block]
-        total = rows.sum(1, dtype=np.float64)
-        share = rows[row, item].astype(np.float64) / np.maximum(total[row], 1e-300)
-        logs[of_block] = np.log(np.maximum(share, _LEAST))
-    key = np.arange(n)[:, None] * m + slates
-    hits = pd.Index(key.ravel()).isin(cut.taken_row * m + cut.taken_item).reshape(key.shape) & (slates >= 0)
-    taken = cut.taken
-    summed = np.bincount(cut.taken_row, weights=logs, minlength=n)
-    return RealWorth(slates, hits.mean(1), slate_ndcg(hits, taken), ratio(summed, taken))
+        admissible = cut.admissible(start, stop)
+        block_scores = np.where(admissible, scores.rows(start, stop), 0.0)
+        slates[start:stop] = _best(block_scores, cut, slate, start, admissible)
+        taken_in_block = slice(*np.searchsorted(cut.taken_row, [start, stop]))
+        row = cut.taken_row[taken_in_block] - start
+        item = cut.taken_item[taken_in_block]
+        total = block_scores.sum(1, dtype=np.float64)
+        probability = block_scores[row, item].astype(np.float64) / np.maximum(total[row], 1e-300)
+        log_probability[taken_in_block] = np.log(np.maximum(probability, _LEAST))
+    # A pair of a user's row and an item has the number row·M + item.
+    shown_pairs = np.arange(n)[:, None] * m + slates
+    taken_pairs = cut.taken_row * m + cut.taken_item
+    hits = pd.Index(shown_pairs.ravel()).isin(taken_pairs).reshape(slates.shape) & (slates >= 0)
+    log_likelihood = np.bincount(cut.taken_row, weights=log_probability, minlength=n)
+    return RealWorth(
+        slates=slates,
+        precision=hits.mean(1),
+        ndcg=slate_ndcg(hits, cut.taken),
+        log_likelihood=ratio(log_likelihood, cut.taken),
+    )
 
 
 @dataclass(frozen=True)
@@ -221,9 +237,9 @@ def true_shares(truth: ChoiceLaw, cut: Cut, start: int, stop: int) -> Floats:
     return shares_over(truth.preference(cut.later.user[start:stop], states), cut.admissible(start, stop))
 
 
-def shares_over(preference: Floats, left: Bools) -> Floats:
-    """Preferences, normalised over some items; 0 elsewhere."""
-    share = np.where(left, preference, 0.0)
+def shares_over(preference: Floats, is_included: Bools) -> Floats:
+    """Preferences, normalised over the included items; 0 elsewhere."""
+    share = np.where(is_included, preference, 0.0)
     return np.asarray(share / np.maximum(share.sum(1, keepdims=True), 1e-300), np.float64)
 
 
@@ -234,12 +250,14 @@ def utilities(truth: ChoiceLaw, cut: Cut, slates: Sequence[Ints], setting: Slate
     """
     worth = np.empty((len(slates) + 1, len(cut)))
     expected = truth.expected(cut.later.user, cut.states)
-    seen = examination(setting.position_decay, setting.slate)
+    position_weights = examination(setting.position_decay, setting.slate)
     for start, stop in spans(len(cut), ROWS):
         share = true_shares(truth, cut, start, stop)
         best = _best(share, cut, setting.slate, start, cut.admissible(start, stop))
-        for number, slate in enumerate([*(of_all[start:stop] for of_all in slates), best]):
-            intensity = expected[start:stop, None] * np.take_along_axis(share, np.maximum(slate, 0), 1) * seen
+        block_slates = [recommended[start:stop] for recommended in slates]
+        for number, slate in enumerate([*block_slates, best]):
+            share_at = np.take_along_axis(share, np.maximum(slate, 0), 1)
+            intensity = expected[start:stop, None] * share_at * position_weights
             worth[number, start:stop] = np.where(slate >= 0, -np.expm1(-intensity), 0.0).sum(1)
     return worth
 
@@ -256,6 +274,9 @@ def gather(
     """Real and simulated worth of models fitted before the cuts.
 
     Args:
+        truths: Truths that are the same at all cuts.
+        show: Function that reports progress, one line per fitted model.
+        make: Function that makes an unfitted model.
         of_past: Function of a cut that returns truths fitted to its past.
     """
     real: dict[str, list[list[Floats]]] = {}

@@ -78,6 +78,8 @@ class QueueState(CompiledRecord):
 @compiled_part
 def next_after(row: int, slot: Ints, queue: QueueState) -> int:
     """Row after ``row``; −1 if another arrival must go first."""
+    # Compiled code serves arrivals in clock order without :meth:`ArrivalQueue.take`. It stops where that method would
+    # hand out a held arrival, or would hold the next one back.
     following = queue.n_arrived[0]
     if not queue.is_waiting[row] or queue.n_held[0] > 0 or following == len(slot):
         return -1
@@ -179,21 +181,23 @@ class ArrivalQueue:
         """Held rows that may go; true if others must wait."""
         rows: list[int] = []
         is_busy = self.state.is_busy
-        blocking = (later[0] for slot, later in self._held.items() if is_busy[slot])
-        blocked = math.inf if in_waves else min(blocking, default=math.inf)
-        while len(rows) < limit and self._ready and self._ready[0] < blocked:
+        # Outside waves, no arrival overtakes an earlier one. So no row may go from ``first_blocked`` on, the first row
+        # that waits for an earlier visit of its user.
+        blocked_rows = (held_rows[0] for slot, held_rows in self._held.items() if is_busy[slot])
+        first_blocked = math.inf if in_waves else min(blocked_rows, default=math.inf)
+        while len(rows) < limit and self._ready and self._ready[0] < first_blocked:
             row = heapq.heappop(self._ready)
             slot = self._slot[row]
-            later = self._held[slot]
-            later.popleft()
+            held_rows = self._held[slot]
+            held_rows.popleft()
             self.state.n_held[0] -= 1
-            if not later:
+            if not held_rows:
                 del self._held[slot]
             elif not in_waves:
-                blocked = min(blocked, later[0])
+                first_blocked = min(first_blocked, held_rows[0])
             is_busy[slot] = True
             rows.append(row)
-        return rows, blocked < math.inf
+        return rows, first_blocked < math.inf
 
     def _take_new(self, rows: list[int], limit: int, barrier: int, *, in_waves: bool) -> None:
         """Add new arrivals to ``rows``, and advance the clock."""
@@ -209,7 +213,7 @@ class ArrivalQueue:
             else:
                 self._held.setdefault(slot, deque()).append(row)
                 self.state.n_held[0] += 1
-                room = room if in_waves else 0
+                room = room if in_waves else 0  # outside waves, no arrival may overtake the held one
             row += 1
         while self._n_events < row:
             self._env.step()
@@ -217,9 +221,9 @@ class ArrivalQueue:
 
     def require_waiting(self, rows: Ints) -> None:
         """Refuse rows that do not wait for slates."""
-        different = set(rows.tolist())
-        is_within = min(different, default=0) >= 0 and max(different, default=0) < len(self._tick)
-        if not is_within or len(different) != len(rows) or not self.state.is_waiting[rows].all():
+        distinct_rows = set(rows.tolist())
+        is_within = min(distinct_rows, default=0) >= 0 and max(distinct_rows, default=0) < len(self._tick)
+        if not is_within or len(distinct_rows) != len(rows) or not self.state.is_waiting[rows].all():
             raise MarketError(
                 "serve: some of these arrivals are not waiting. Serve each arrival of next_arrivals once"
             )

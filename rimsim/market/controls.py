@@ -29,7 +29,7 @@ from rimsim.market.past_round import PastRound, Shown
 from rimsim.market.providers import Provider, is_fixed
 from rimsim.market.records import VISIT_BITS, Schedule
 
-_MOST = 100
+_MOST_REPLICAS = 100
 """Largest number of replicas of a round. If all replicas together have too few events, the control is refused."""
 
 
@@ -94,10 +94,11 @@ class Shadowed:
             MarketError: If the replicas yield too few events.
         """
 
-        def part(replica: int, limit: int) -> _Part:
-            return _Part.of(self._replica(replica)[past.number]).first(limit)
+        def events_of(replica: int, limit: int) -> _ReplicaEvents:
+            """At most ``limit`` events of a replica's round."""
+            return _ReplicaEvents.of(self._replica(replica)[past.number]).first(limit)
 
-        return _gathered(past, self._sizes[past.number], part)
+        return _gathered(past, self._sizes[past.number], events_of)
 
 
 class AsLogged:
@@ -123,75 +124,99 @@ class AsLogged:
         """
         return _gathered(past, self._sizes[past.number], partial(self._logged, past))
 
-    def _logged(self, past: PastRound, replica: int, limit: int) -> _Part:
+    def _logged(self, past: PastRound, replica: int, limit: int) -> _ReplicaEvents:
         """Sample of at most ``limit`` events of the visitors' sessions."""
         seeds = replica_seeds(self._seeds, replica)
         schedule = past.schedule
         if replica:
             schedule = self._clones.round(past.number, RoundsSoFar(self._world, seeds.arrivals))
         log = LoggedPast.of(self._world.past)
-        begin, length = self._sessions_of(schedule)
-        slot, nth = numbered(length)
-        lot = rng.bits(seeds.choice, rng.Purpose.CONTROL, past.number, schedule.user[slot], nth)
-        drawn = np.sort(np.argsort(lot, kind="stable")[:limit])
-        place = (begin[slot] + nth)[drawn]
-        slot = slot[drawn]
-        visible_from = ticks(log.times[place] + schedule.shift[slot]) + 1
+        first_event, n_events = self._sessions_of(schedule)
+        slot, nth = numbered(n_events)
+        # The sample has the events with the smallest random keys.
+        random_key = rng.bits(seeds.choice, rng.Purpose.CONTROL, past.number, schedule.user[slot], nth)
+        sampled = np.sort(np.argsort(random_key, kind="stable")[:limit])
+        event = (first_event[slot] + nth)[sampled]
+        slot = slot[sampled]
+        visible_from = ticks(log.times[event] + schedule.shift[slot]) + 1
         # A session may end after its round, but its events must become visible within it.
         visible_from = np.clip(visible_from, schedule.start, past.schedule.stop - 1)
-        return _Part(schedule, past.histories.past, slot, visible_from, log.items[place], None)
+        return _ReplicaEvents(
+            schedule=schedule,
+            logged=past.histories.past,
+            slot=slot,
+            tick=visible_from,
+            item=log.items[event],
+            shown=None,
+        )
 
     def _sessions_of(self, schedule: Schedule) -> tuple[Ints, Ints]:
-        """Beginning and size of slots' sessions; size 0 without session."""
+        """First event and size of each slot's session, or 0."""
         sessions = self._world.past_sessions
         past = self._world.past
         if schedule.logged is None:
             return np.zeros(len(schedule.user), np.int64), np.zeros(len(schedule.user), np.int64)
-        wide = len(past) + 1
-        key = sessions.user * wide + events_before(sessions)
+        # A slot copies the session of its user that has ``logged`` events before it. The key of a session is unique,
+        # because the number of events before it is below the stride.
+        stride = len(past) + 1
+        key = sessions.user * stride + events_before(sessions)
         order = np.argsort(key)
-        wanted = schedule.log_user * wide + schedule.logged
-        at = np.minimum(np.searchsorted(key[order], wanted), len(key) - 1)
-        count = np.where(key[order][at] == wanted, sessions.count[order][at], 0)
+        key_of_slot = schedule.log_user * stride + schedule.logged
+        index = np.minimum(np.searchsorted(key[order], key_of_slot), len(key) - 1)
+        count = np.where(key[order][index] == key_of_slot, sessions.count[order][index], 0)
         return LoggedPast.of(past).offsets[schedule.log_user] + schedule.logged, count
 
 
-def _gathered(past: PastRound, wanted: int, part: Callable[[int, int], _Part]) -> PastRound:
-    """Round of ``wanted`` events, taken from one replica after another."""
+def _gathered(past: PastRound, wanted: int, events_of: Callable[[int, int], _ReplicaEvents]) -> PastRound:
+    """Round of ``wanted`` events, taken from one replica after another.
+
+    ``events_of`` takes the number of a replica and a largest number of events.
+    """
     missing = wanted
-    parts = list[_Part]()
+    parts = list[_ReplicaEvents]()
     while missing or not parts:
-        if len(parts) == _MOST:
+        if len(parts) == _MOST_REPLICAS:
             raise MarketError(
-                f"control of round {past.number}: {_MOST} replicas together have {wanted - missing} of the {wanted} "
-                "events that the arm has. Choose consumers that also consume without a slate (organic consumption), "
-                "or the control organic, which takes events from the log"
+                f"control of round {past.number}: {_MOST_REPLICAS} replicas together have {wanted - missing} of the "
+                f"{wanted} events that the arm has. Choose consumers that also consume without a slate (organic "
+                "consumption), or the control organic, which takes events from the log"
             )
-        parts.append(part(len(parts), missing))
+        parts.append(events_of(len(parts), missing))
         missing -= len(parts[-1].item)
     return _joined(parts, past)
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """Visits of a round and n of their events.
-
-    The events are sorted by the tick at which they become known, and have the slots of their visitors.
-    """
+class _ReplicaEvents:
+    """Visits of a replica's round and n of their events."""
 
     schedule: Schedule
+    """Visits."""
     logged: LoggedPast
+    """Logged past of the visitors."""
     slot: Ints
+    """(n,) slot of each event's visitor."""
     tick: Ints
+    """(n,) tick at which each event becomes known."""
     item: Ints
+    """(n,) consumed items."""
     shown: Shown | None
+    """Impressions of the visits; None if no slates were shown."""
 
     @classmethod
     def of(cls, past: PastRound) -> Self:
         """Visits of a round, with all their events."""
-        return cls(past.schedule, past.histories.past, *past.histories.all_events(), past.shown)
+        slot, tick, item = past.histories.all_events()
+        return cls(
+            schedule=past.schedule,
+            logged=past.histories.past,
+            slot=slot,
+            tick=tick,
+            item=item,
+            shown=past.shown,
+        )
 
-    def first(self, n: int) -> _Part:
+    def first(self, n: int) -> _ReplicaEvents:
         """First n events, with the visits before the last event."""
         if len(self.item) <= n:
             return self
@@ -202,25 +227,36 @@ class _Part:
         item = self.item[chosen]
         shown = self.shown
         assert shown is not None  # noqa: S101  # there are consumptions, so items were shown
-        last = order[n - 1] if n else 0
         settled = shown.settled
         visitor = self.schedule.slot
+        is_before = np.zeros(
+            len(settled), bool
+        )  # visits whose outcome is known before the last event, or with it
         if n:
-            rows = (settled < self.tick[last]) | ((settled == self.tick[last]) & (visitor <= self.slot[last]))
-        else:
-            rows = np.zeros(len(settled), bool)
-        wide = int(self.item.max()) + 1
-        is_chosen = np.isin(visitor[:, None] * wide + shown.item, slot * wide + item)
-        beyond = shown.taken & ~is_chosen  # the last slate may have more consumptions than the number needs
-        items = np.where(beyond, -1, shown.item).astype(np.int32)
+            last = order[n - 1]
+            is_tied = (settled == self.tick[last]) & (visitor <= self.slot[last])
+            is_before = (settled < self.tick[last]) | is_tied
+        stride = int(self.item.max()) + 1
+        is_chosen = np.isin(visitor[:, None] * stride + shown.item, slot * stride + item)
+        is_surplus = shown.taken & ~is_chosen  # the last slate may have more consumptions than are needed
+        items = np.where(is_surplus, -1, shown.item).astype(np.int32)
         shown = dataclasses.replace(shown, item=items, taken=shown.taken & is_chosen)
-        columns = {name: getattr(self.schedule, name)[rows] for name in ("tick", "id", "slot", "session")}
-        schedule = dataclasses.replace(self.schedule, **columns)
-        return _Part(schedule, self.logged, slot, tick, item, shown.rows(np.flatnonzero(rows)))
+        columns = {
+            name: getattr(self.schedule, name)[is_before] for name in ("tick", "id", "slot", "session")
+        }
+        return _ReplicaEvents(
+            schedule=dataclasses.replace(self.schedule, **columns),
+            logged=self.logged,
+            slot=slot,
+            tick=tick,
+            item=item,
+            shown=shown.rows(np.flatnonzero(is_before)),
+        )
 
 
-def _joined(parts: Sequence[_Part], past: PastRound) -> PastRound:
+def _joined(parts: Sequence[_ReplicaEvents], past: PastRound) -> PastRound:
     """Round with the visitors of several rounds, in clock order."""
+    # Visitors of different rounds get different numbers and slots.
     first_user = 0
     first_slot = 0
     schedules = []
@@ -233,17 +269,16 @@ def _joined(parts: Sequence[_Part], past: PastRound) -> PastRound:
     order = np.argsort(np.concatenate([schedule.tick for schedule in schedules]), kind="stable")
 
     def column(name: str) -> Ints:
+        """Column of all schedules, one after the other."""
         return np.concatenate([getattr(schedule, name) for schedule in schedules])
 
     logged = None
     if any(schedule.logged is not None for schedule in schedules):
-        everything = np.diff(parts[0].logged.offsets)
+        all_events = parts[0].logged.counts
         logged = np.concatenate(
             [
-                everything[joined_schedule.log_user]
-                if joined_schedule.logged is None
-                else joined_schedule.logged
-                for joined_schedule in schedules
+                all_events[schedule.log_user] if schedule.logged is None else schedule.logged
+                for schedule in schedules
             ]
         )
     joined = Schedule(
@@ -259,10 +294,10 @@ def _joined(parts: Sequence[_Part], past: PastRound) -> PastRound:
         logged=logged,
     )
     histories = Histories(joined, parts[0].logged)
-    offset = 0
+    first_slot = 0
     for part in parts:
-        histories.append(part.slot + offset, part.tick, part.item)
-        offset += len(part.schedule.user)
+        histories.append(part.slot + first_slot, part.tick, part.item)
+        first_slot += len(part.schedule.user)
     shown = [part.shown for part in parts if part.shown is not None]
     impressions = Shown.joined(shown).rows(order) if len(shown) == len(parts) else None
-    return PastRound(past.number, joined, histories, impressions)
+    return PastRound(number=past.number, schedule=joined, histories=histories, shown=impressions)

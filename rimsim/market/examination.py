@@ -40,15 +40,15 @@ class Examined:
         # each has its own levels, slopes and items. So they are averaged by their precision.
         examination = config.exposure.examination
         if examination == "random":
-            rows = is_settled & ledger.uniform
-            counts = self.counts + taken_by_position(ledger.item[rows], ledger.consumed[rows])
+            is_evidence = is_settled & ledger.uniform
+            counts = self.counts + taken_by_position(ledger.item[is_evidence], ledger.consumed[is_evidence])
             return Examined(counts, decay_of_counts(counts))
         if examination == "harvested":
             estimate = decay_of_slates(
                 ledger.item[is_settled], ledger.consumed[is_settled], ledger.intensity[is_settled]
             )
-            pooled = [estimate for estimate in (self.estimate, estimate) if estimate is not None]
-            return replace(self, estimate=DecayEstimate.pooled(pooled))
+            estimates = [estimate for estimate in (self.estimate, estimate) if estimate is not None]
+            return replace(self, estimate=DecayEstimate.pooled(estimates))
         return self
 
 

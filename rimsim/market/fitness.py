@@ -56,6 +56,7 @@ log."""
 # Largest number of users times items in a test: 3,355 users and 10,000 items, more than MovieLens-1M.
 _CELLS = 2**25
 _DRAWS = 2
+"""Number of draws of later sessions in a test of fewer users than ``_MANY_USERS``."""
 _MANY_USERS = 1_000
 """Number of users from which on one draw of later sessions is enough, because fits to the past cost most."""
 _SECONDS_PER_EVENT = {"ease": 1e-4, "gru": 5e-4}
@@ -70,8 +71,11 @@ class Rival:
     """Another truth that was judged for the same log."""
 
     truth: str
+    """Name of the truth's model."""
     verdict: Verdict
+    """``fit``, ``unfit`` or ``cannot tell``."""
     agreement: float | None
+    """Agreement over settled pairs of recommenders; None if there is no settled pair."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Fitness:
     low: float | None
     """Lower end of the agreement's 95% interval, see :func:`rimsim.measures.order_test`."""
     high: float | None
+    """Upper end of the interval."""
     pairs: int
     """Number of pairs of recommenders."""
     settled: int
@@ -102,7 +107,9 @@ class Fitness:
     users: int
     """Number of users with a held-out later session."""
     draws: int
+    """Number of draws of later sessions."""
     recommenders: tuple[str, ...]
+    """Names of the recommenders."""
     rivals: tuple[Rival, ...] = ()
     """Verdicts on other truths that ``auto`` tried, because its first choice was not fit."""
 
@@ -182,11 +189,12 @@ def _judged_choices(log: EventLog, gap: float, rank: int) -> dict[str, Fitness]:
 def _best(verdicts: Mapping[str, Fitness]) -> str:
     """Key of the first fit truth, else of highest agreement."""
 
-    def place(kind: str) -> tuple[bool, float]:
+    def merit(kind: str) -> tuple[bool, float]:
+        """Sort key: fitness, then agreement; no agreement comes last."""
         verdict = verdicts[kind]
         return verdict.verdict == FIT, -2.0 if verdict.agreement is None else verdict.agreement
 
-    return max(verdicts, key=place)
+    return max(verdicts, key=merit)
 
 
 def _kept_fitness(
@@ -198,35 +206,36 @@ def _kept_fitness(
     item_bias: Floats | None = None,
 ) -> Fitness:
     """Verdict on a truth, from the cache or reached now."""
-    moved = (
-        None if item_bias is None or not item_bias.any() else hashlib.sha256(item_bias.tobytes()).hexdigest()
-    )
-    key = _key(truth_key(log, gap, kind, rank, bootstrap), moved, _recommenders(log))
+    bias_digest: str | None = None  # None: the truth is as it was fitted
+    if item_bias is not None and item_bias.any():
+        bias_digest = hashlib.sha256(item_bias.tobytes()).hexdigest()
+    key = _key(truth_key(log, gap, kind, rank, bootstrap), bias_digest, _recommenders(log))
 
-    def made() -> Fitness:
+    def new_verdict() -> Fitness:
         single_thread()
         truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
-        if moved is not None and item_bias is not None:
+        if bias_digest is not None and item_bias is not None:
             truth = dataclasses.replace(truth, item_bias=item_bias)
         return _judged(log, gap, truth)
 
-    return kept(cache_folder() / "fitness" / key, _read_fitness, made, _write_fitness)
+    folder = cache_folder() / "fitness" / key
+    return kept(folder, load=_read_fitness, make=new_verdict, save=_write_fitness)
 
 
 def _judged(log: EventLog, gap: float, truth: Truth) -> Fitness:
     """Verdict on a fitted truth."""
     worth = _kept_worth(log, gap)
     names = worth.recommenders
+    if not worth.slates:
+        return _untested(truth, names)
     laws: dict[str, Truth | FalseTruth] = {truth.kind: truth}
-    if worth.slates:
-        laws |= false_truths({truth.kind: truth}, log)
+    laws |= false_truths({truth.kind: truth}, log)
     simulated: dict[str, list[Floats]] = {name: [] for name in laws}
     for draw, slates in enumerate(worth.slates):
         cut = _cut(log, gap, draw)
         for name, law in laws.items():
-            simulated[name].append(utilities(law, cut, list(slates), _setting(log))[:-1])
-    if not worth.slates:
-        return Fitness(truth.kind, CANNOT_TELL, None, None, None, 0, 0, 1, 0, (), None, 0, 0, names)
+            with_oracle = utilities(law, cut, list(slates), _setting(log))
+            simulated[name].append(with_oracle[:-1])  # the oracle is not a recommender of the test
     tests = {name: order_test(worth.precision, np.mean(parts, axis=0)) for name, parts in simulated.items()}
     of_truth = tests.pop(truth.kind)
     false_agreements = [test.agreement for test in tests.values() if test.agreement is not None]
@@ -248,6 +257,26 @@ def _judged(log: EventLog, gap: float, truth: Truth) -> Fitness:
     )
 
 
+def _untested(truth: Truth, recommenders: tuple[str, ...]) -> Fitness:
+    """Verdict without evidence, because too few users came back."""
+    return Fitness(
+        truth=truth.kind,
+        verdict=CANNOT_TELL,
+        agreement=None,
+        low=None,
+        high=None,
+        pairs=0,
+        settled=0,
+        needed=1,
+        concordant=0,
+        reversed=(),
+        best_false=None,
+        users=0,
+        draws=0,
+        recommenders=recommenders,
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class RecommenderWorth:
     """Slates of m recommenders and their worth to n users."""
@@ -258,6 +287,7 @@ class RecommenderWorth:
 
 
 def _cut(log: EventLog, gap: float, draw: int) -> Cut:
+    """Log cut at a later session of each (sampled) user."""
     return make_cut(log, draw, gap=gap, after=_AFTER, most_cells=_CELLS)
 
 
@@ -266,7 +296,7 @@ def _kept_worth(log: EventLog, gap: float) -> RecommenderWorth:
     names = _recommenders(log)
     key = _key(log_digest(log), gap, names)
 
-    def made() -> RecommenderWorth:
+    def new_worth() -> RecommenderWorth:
         slates: list[Ints] = []
         precision: list[Floats] = []
         n_draws = _DRAWS
@@ -277,14 +307,14 @@ def _kept_worth(log: EventLog, gap: float) -> RecommenderWorth:
                 return RecommenderWorth(names, (), np.empty((len(names), 0)))
             report_progress(f"fitness of the truth: fitting {len(names) - 1} recommenders to users' pasts")
             n_positions = _setting(log).slate
-            quick = partial(_quick, gap=f"{gap}s")
-            worths = [judged(scores_of(name, cut, "cpu", quick), cut, n_positions) for name in names]
+            make_model = partial(_quick, gap=f"{gap}s")
+            worths = [judged(scores_of(name, cut, "cpu", make_model), cut, n_positions) for name in names]
             slates.append(np.stack([worth.slates for worth in worths]))
             precision.append(np.stack([worth.precision for worth in worths]))
             n_draws = 1 if len(cut) >= _MANY_USERS else _DRAWS
         return RecommenderWorth(names, tuple(slates), np.mean(precision, axis=0))
 
-    return kept(cache_folder() / "recommenders" / key, _read_worth, made, _write_worth)
+    return kept(cache_folder() / "recommenders" / key, load=_read_worth, make=new_worth, save=_write_worth)
 
 
 def _recommenders(log: EventLog) -> tuple[str, ...]:
@@ -293,7 +323,7 @@ def _recommenders(log: EventLog) -> tuple[str, ...]:
 
 
 def _setting(log: EventLog) -> SlateSetting:
-    """Slates for a catalogue: at most half of it."""
+    """Setting whose slates show at most half of the catalogue."""
     return dataclasses.replace(SETTING, slate=max(1, min(SETTING.slate, log.n_items // 2)))
 
 
@@ -305,6 +335,7 @@ def _quick(name: str, seed: int, device: str, gap: str) -> IntensityModel:
 
 
 def _key(*parts: Any) -> str:
+    """Digest of the parts, code, package versions and slates."""
     described = json.dumps([_code(), _versions(), dataclasses.astuple(SETTING), *parts])
     return hashlib.sha256(described.encode()).hexdigest()
 

@@ -41,7 +41,7 @@ class LoggedPast:
         return np.diff(self.offsets)
 
     def length(self, log_user: Ints, logged: Ints | None) -> Ints:
-        """Number of logged events per slot, at most ``logged``."""
+        """Number of logged events per slot; ``logged`` limits it."""
         n_events = self.offsets[log_user + 1] - self.offsets[log_user]
         return n_events if logged is None else np.minimum(logged, n_events)
 
@@ -55,6 +55,7 @@ class LoggedPast:
 
 @lru_cache(maxsize=4)
 def _grouped(log: EventLog, empty: bool) -> LoggedPast:  # noqa: FBT001  # only the cache uses it, as a key
+    """Events of a log grouped by user, cached."""
     if empty:
         return LoggedPast(np.zeros(log.n_users + 1, np.int64), np.zeros(0, np.int64), np.zeros(0))
     return LoggedPast(log.offsets, log.item[log.by_user], log.time[log.by_user])
@@ -110,6 +111,7 @@ class Events(CompiledRecord):
 @compiled_part
 def enter_event(slot: int, tick: int, item: int, events: Events) -> None:
     """Insert an event, sorted by the tick of its visibility."""
+    # Places of the event, of the event before it in the slot's list, and of the event after it; −1: there is none.
     place = events.size[0]
     before = events.last[slot]
     following = -1
@@ -211,10 +213,10 @@ def _copy_states(slots: Ints, counts: Ints, logged: LoggedEvents, events: Events
     size = 0
     for row in range(len(slots)):
         slot = slots[row]
-        for place in range(begin[slot], begin[slot] + length[slot]):
+        for event in range(begin[slot], begin[slot] + length[slot]):
             rows[size] = row
-            items[size] = logged_item[place]
-            times[size] = logged_time[place] + shift[slot]
+            items[size] = logged_item[event]
+            times[size] = logged_time[event] + shift[slot]
             size += 1
         place = first[slot]
         for _ in range(counts[row]):
@@ -239,9 +241,9 @@ def _exclude_consumed(slots: Ints, counts: Ints, logged: LoggedEvents, events: E
         slot = slots[row]
         score = scores[row]
         is_admissible = admissible[row]
-        for place in range(begin[slot], begin[slot] + length[slot]):
-            score[logged_item[place]] = 0.0
-            is_admissible[logged_item[place]] = False
+        for event in range(begin[slot], begin[slot] + length[slot]):
+            score[logged_item[event]] = 0.0
+            is_admissible[logged_item[event]] = False
         place = first[slot]
         for _ in range(counts[row]):
             score[event_item[place]] = 0.0
@@ -269,7 +271,9 @@ class Histories:
         """(slots,) number of each slot's past among all: user u after j events has offsets[u] + u + j."""
         self.events = Events.nothing(len(self.user))
         """Consumptions in the market; a larger record replaces this one when it is full."""
-        self._logged = LoggedEvents(self.begin, self.length, self.shift, past.items, past.times)
+        self._logged = LoggedEvents(
+            begin=self.begin, length=self.length, shift=self.shift, item=past.items, time=past.times
+        )
 
     def __len__(self) -> int:
         return len(self.user)

@@ -15,6 +15,7 @@ from rimsim.market.records import Schedule, Slates
 _VISIT = ("agent", "seed", "round", "arrival", "time", "user", "log_user")
 _PROPENSITIES = ("propensity", "propensity_position", "propensity_prefix", "propensity_slate")
 LEDGER_COLUMNS = (*_VISIT, "position", "item", "intensity", "price", *_PROPENSITIES, "consumed")
+"""Names of the columns of a ledger's table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Ledger:
         )
         """Chances of the slates at the decision; NaN for an agent that does not report them."""
         self.probability: Floats = np.zeros((n, slate))
-        """(n, k) true probability of consumption; not part of the saved table, agents' logs would not have it."""
+        """(n, k) true probability of consumption; not part of the saved table, because a real log would not have it."""
         self.true_intensity: Floats = np.zeros((n, slate))
         """(n, k) true λ*(x)·p*(y|x) of the shown items; not part of the saved table either."""
         self.uniform: Bools = np.zeros(n, bool)
@@ -61,7 +62,12 @@ class Ledger:
         self.ground: Float32s = np.zeros(n, np.float32)
         """(n,) the platform's λ(x) of each arrival."""
         self.columns = LedgerColumns(
-            self.item, self.consumed, self.probability, self.true_intensity, self.intensity, self.ground
+            item=self.item,
+            consumed=self.consumed,
+            probability=self.probability,
+            true_intensity=self.true_intensity,
+            intensity=self.intensity,
+            ground=self.ground,
         )
         """Columns that :func:`rimsim.market.serving.enter_slates` fills in."""
 
@@ -99,7 +105,7 @@ class Ledger:
     def table(self, agent: str, seed: int, number: int) -> pd.DataFrame:
         """Table of the round, with one row per exposure."""
         row, position = np.nonzero(self.item >= 0)
-        shown = (row, position)
+        shown = (row, position)  # index of the filled positions
         n = len(row)
         slot = self.schedule.slot[row]
         return pd.DataFrame(

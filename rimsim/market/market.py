@@ -137,7 +137,12 @@ class Market:
         self._shared = shared_scores(self.world) if is_shared and not self._has_given_model else None
         delay = delay_ticks(config.consumer.delay)
         self._context = RoundContext(
-            self.world, self.consumer, self.seeds.choice, delay, self._shared, self.platform.model
+            world=self.world,
+            consumer=self.consumer,
+            choice_seed=self.seeds.choice,
+            delay=delay,
+            shared=self._shared,
+            opening_model=self.platform.model,
         )
         self._logged_past = LoggedPast.of(self.world.past, empty=config.arrivals.history == "none")
         self._requirements = ScenarioRequirements(
@@ -333,7 +338,12 @@ class Market:
                 "state: a round is under way, or all rounds are over. Read the state at the beginning of "
                 "a round"
             )
-        return MarketState(self.round, self.platform.state, self._offer, self._carry_over)
+        return MarketState(
+            round=self.round,
+            platform=self.platform.state,
+            offer=self._offer,
+            carry_over=self._carry_over,
+        )
 
     def load_state(self, state: MarketState) -> None:
         """Restore a state that an equal market saved.
@@ -423,7 +433,7 @@ class Market:
             self.done = True
             return
         platform.retrain(parts, self._states_of)
-        # This comes last, because impressions are scored with the items that were on offer.
+        # The offer changes only after retraining, which scores the round's impressions with the items then on offer.
         self._offer = self._offer.after(changes, self.round - 1)
         self._past_states = self._last_states()
         self.open = self._open_round()
@@ -451,15 +461,15 @@ class Market:
         """Scores of warm-up states, for the prices of round 0."""
         schedule = self._first_schedule
         if not self.arrivals.keeps_users:
-            past = PastRound(-1, schedule, Histories(schedule, self._logged_past))
-            return self._states_of(past, always(self.model))
+            before_opening = PastRound(-1, schedule, Histories(schedule, self._logged_past))
+            return self._states_of(before_opening, always(self.model))
         return session_scores(
             self.config,
             self.world,
             self.model,
-            len(schedule),
-            self.seeds.model,
-            self.release,
+            n_states=len(schedule),
+            seed=self.seeds.model,
+            release=self.release,
             crossed=self.platform.crosses and not self._has_given_model,
         )
 
@@ -467,11 +477,9 @@ class Market:
         """Median over warm-up states of the k-th largest λ(x,y)."""
         model, _ = layer_of(self.model)  # so c does not depend on the calibration of the opening model
         median = partial(median_kth_score, self._past_states, model, self.config.slate)
-        return (
-            median()
-            if self._shared is None
-            else self._shared.of("median", model, digest_of(self._first_schedule), median)
-        )
+        if self._shared is None:
+            return median()
+        return self._shared.of("median", model, digest_of(self._first_schedule), median)
 
     def _last_states(self) -> StateScores:
         """Scores of the last round's states, for the next prices."""

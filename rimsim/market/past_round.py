@@ -36,27 +36,33 @@ class Shown:
     @classmethod
     def of(cls, ledger: Ledger, settled: Ints, histories: Histories, *, causes: bool) -> Shown:
         """Impressions of a closed round."""
-        events = histories.lengths_at(ledger.schedule.slot, ledger.schedule.tick)
+        n_events = histories.lengths_at(ledger.schedule.slot, ledger.schedule.tick)
         # If slates do not cause consumption, a propensity says nothing about consumption.
-        nothing = np.full(ledger.item.shape, np.nan, np.float32)
-        propensity = ledger.propensity if causes else nothing
-        return cls(ledger.item, ledger.consumed, propensity, nothing, settled, events)
+        undefined = np.full(ledger.item.shape, np.nan, np.float32)
+        propensity = ledger.propensity if causes else undefined
+        return cls(
+            item=ledger.item,
+            taken=ledger.consumed,
+            propensity=propensity,
+            score=undefined,
+            settled=settled,
+            history=n_events,
+        )
 
     def rows(self, rows: Ints) -> Shown:
         """Impressions of chosen arrivals, in the given order."""
-        return Shown(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return Shown(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     @classmethod
     def joined(cls, parts: Sequence[Shown]) -> Shown:
         """Impressions of several rounds, one after the other."""
-        return cls(
-            *(np.concatenate([getattr(shown, field.name) for shown in parts]) for field in fields(cls))
-        )
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
     def scored(self, states: ScoredStates) -> Shown:
         """Impressions with intensities from given scores of the arrivals."""
         score = np.full(self.item.shape, np.nan, np.float32)
-        for chunk in states:
+        for chunk in states:  # arrivals that were scored together
             items = self.item[chunk.row].astype(np.int64)
             intensity = at_items(chunk.relevance, items) * chunk.ground_intensity.cpu().numpy()[:, None]
             score[chunk.row] = np.where(items >= 0, intensity, np.nan)
@@ -68,8 +74,11 @@ class PastRound:
     """Events of a closed round: arrivals, consumptions and impressions."""
 
     number: int
+    """Number of the round, from 0; −1: a round before the opening."""
     schedule: Schedule
+    """Arrivals of the round."""
     histories: Histories
+    """Consumptions of the round's visitors, in the log and in the market."""
     shown: Shown | None = None
     """Impressions; None if the platform does not learn from them."""
 

@@ -21,6 +21,7 @@ from rimsim.plugs import make_plug
 from rimsim.requirements.filters import require_column
 
 _RESERVE_SEED = 0
+"""Seed of the providers in the reserve, the same for all seeds of a run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,9 @@ class Offer:
     def opening(cls, roster: Roster) -> Self:
         """Offer at the opening of the market."""
         return cls(
-            roster.satisfaction, np.where(roster.there, 0, -1), np.full(len(roster.names), -1, np.int64)
+            satisfaction=roster.satisfaction,
+            came=np.where(roster.there, 0, -1),
+            left=np.full(len(roster.names), -1, np.int64),
         )
 
     @property
@@ -98,9 +101,9 @@ class Offer:
                 "each provider come at most once, and leave only after it came"
             )
         return Offer(
-            np.asarray(changes.satisfaction, np.float64),
-            np.where(changes.comes, number + 1, self.came),
-            np.where(changes.leaves, number, self.left),
+            satisfaction=np.asarray(changes.satisfaction, np.float64),
+            came=np.where(changes.comes, number + 1, self.came),
+            left=np.where(changes.leaves, number, self.left),
         )
 
     def arrays(self) -> dict[str, Array]:
@@ -114,7 +117,7 @@ class Offer:
         Raises:
             KeyError: If an array is missing.
         """
-        return cls(*(arrays[f"offer-{field.name}"] for field in dataclasses.fields(cls)))
+        return cls(**{field.name: arrays[f"offer-{field.name}"] for field in dataclasses.fields(cls)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +125,11 @@ class RoundOutcome:
     """Outcome of a round, as providers see it."""
 
     number: int
+    """Number of the round, from 0."""
     seed: int
     """Seed of arrivals, from which all random numbers must come (:mod:`rimsim.rng`)."""
     roster: Roster
+    """Providers of the catalogue's items at the opening."""
     offer: Offer
     """Providers who were in the market in the round."""
     exposure: Ints
@@ -172,7 +177,12 @@ class Fixed:
     def opening(self, log: EventLog) -> Roster:
         """Roster with one provider per item."""
         ids = tuple(log.items["id"].astype(str).tolist())
-        return Roster(np.arange(len(ids)), ids, np.ones(len(ids), bool), np.zeros(len(ids)))
+        return Roster(
+            of_item=np.arange(len(ids)),
+            names=ids,
+            there=np.ones(len(ids), bool),
+            satisfaction=np.zeros(len(ids)),
+        )
 
     def end_of_round(self, outcome: RoundOutcome) -> Changes:
         """Changes in which no provider leaves or comes."""
@@ -229,15 +239,16 @@ class Viability:
         """
         options = self._options
         of_item, names = self._providers(log)
-        reserved = round(options.reserve * len(names))
-        if reserved == len(names):
+        n_reserved = round(options.reserve * len(names))
+        if n_reserved == len(names):
             raise ConfigError(
                 f"providers.options.reserve is {options.reserve:g}, so none of the {len(names)} providers "
                 "is in the market at the opening. Give a smaller share"
             )
         there = np.ones(len(names), bool)
-        there[_order(len(names), _RESERVE_SEED, 0)[:reserved]] = False
-        return Roster(of_item, names, there, np.full(len(names), options.start))
+        there[_order(len(names), _RESERVE_SEED, 0)[:n_reserved]] = False
+        satisfaction = np.full(len(names), options.start)
+        return Roster(of_item=of_item, names=names, there=there, satisfaction=satisfaction)
 
     def _providers(self, log: EventLog) -> tuple[Ints, tuple[str, ...]]:
         """Provider of each item, and providers' names."""
@@ -254,19 +265,20 @@ class Viability:
         options = self._options
         offer = outcome.offer
         shown = outcome.by_provider(outcome.exposure)
-        moved = options.decay * offer.satisfaction + options.per_exposure * shown
-        moved += options.per_consumption * outcome.by_provider(outcome.consumption)
-        moved -= options.penalty * (shown == 0)
+        of_present = options.decay * offer.satisfaction + options.per_exposure * shown
+        of_present += options.per_consumption * outcome.by_provider(outcome.consumption)
+        of_present -= options.penalty * (shown == 0)
         there = offer.there
-        satisfaction = np.where(there, moved, offer.satisfaction)
+        satisfaction = np.where(there, of_present, offer.satisfaction)
         leaves = there & (satisfaction < options.threshold)
-        living = int((there & ~leaves).sum()) / max(int((offer.came >= 0).sum()), 1)
-        waiting = np.flatnonzero(offer.came < 0)
+        present_share = int((there & ~leaves).sum()) / max(int((offer.came >= 0).sum()), 1)
         draw = float(rng.uniform(outcome.seed, rng.Purpose.PROVIDERS, 1, outcome.number))
+        n_entering = _poisson(draw, options.entry * present_share)
         order = _order(len(there), outcome.seed, 2, outcome.number)
+        reserve = order[np.isin(order, np.flatnonzero(offer.came < 0))]  # in random order
         comes = np.zeros(len(there), bool)
-        comes[order[np.isin(order, waiting)][: _poisson(draw, options.entry * living)]] = True
-        return Changes(satisfaction, leaves, comes)
+        comes[reserve[:n_entering]] = True
+        return Changes(satisfaction=satisfaction, leaves=leaves, comes=comes)
 
 
 BUILT_IN = {"none": Fixed, "viability": Viability}
@@ -280,13 +292,14 @@ def _order(count: int, seed: int, *key: int) -> Ints:
 
 def _poisson(draw: float, mean: float) -> int:
     """Poisson variable from a uniform number, increasing in the mean."""
+    # The variable is the quantile of the distribution at ``draw``.
     number = 0
     chance = math.exp(-mean)
-    below = chance
-    while draw >= below and chance > 0:
+    cumulative = chance
+    while draw >= cumulative and chance > 0:
         number += 1
         chance *= mean / number
-        below += chance
+        cumulative += chance
     return number
 
 

@@ -76,8 +76,13 @@ class Schedule:
             visit = self.id & ((1 << VISIT_BITS) - 1)
         else:
             visit = self.earlier[self.slot] + running_count(self.slot)
-        first = (n_past[self.slot] == 0) & (visit == 0)
-        return RoundVisits(self.tick, self.log_user[self.slot], first, self.start, self.stop)
+        return RoundVisits(
+            tick=self.tick,
+            log_user=self.log_user[self.slot],
+            first=(n_past[self.slot] == 0) & (visit == 0),
+            start=self.start,
+            stop=self.stop,
+        )
 
     def __len__(self) -> int:
         return len(self.tick)
@@ -101,11 +106,12 @@ def running_count(values: Ints) -> Ints:
     """Number of earlier occurrences of each value in an array."""
     order = np.argsort(values, kind="stable")
     grouped = values[order]
-    fresh = np.ones(len(values), bool)
-    fresh[1:] = grouped[1:] != grouped[:-1]
+    is_first = np.ones(len(values), bool)
+    is_first[1:] = grouped[1:] != grouped[:-1]
     position = np.arange(len(values))
+    first_position = np.maximum.accumulate(np.where(is_first, position, 0))  # of the equal values
     count = np.empty(len(values), np.int64)
-    count[order] = position - np.maximum.accumulate(np.where(fresh, position, 0))
+    count[order] = position - first_position
     return count
 
 
@@ -123,15 +129,17 @@ class Needs:
     history: bool = False
     """Need for ``Arrivals.history``, the items that each visitor has consumed, with times."""
     item_factor: bool = False
-    """``RoundView.item_factor`` and ``Arrivals.opening_intensity``; for bounds, not for contestants."""
+    """Need for ``RoundView.item_factor`` and ``Arrivals.opening_intensity``. Only bounds may have them, not
+    contestants."""
 
     @classmethod
     def of(cls, *agents: object) -> Self:
         """Optional fields that at least one of the agents needs."""
-        names = (need.name for need in fields(cls))
-        return cls(
-            **{name: any(getattr(agent, f"needs_{name}", False) for agent in agents) for name in names}
-        )
+
+        def is_needed(name: str) -> bool:
+            return any(getattr(agent, f"needs_{name}", False) for agent in agents)
+
+        return cls(**{need.name: is_needed(need.name) for need in fields(cls)})
 
 
 NO_NEEDS = Needs()
@@ -175,9 +183,9 @@ class Arrivals:
 
     def rows(self, indices: Ints | slice) -> Arrivals:
         """Arrivals at given indices, in the given order."""
-        columns = [getattr(self, column.name) for column in fields(self)]
-        chosen: list[Any] = [None if column is None else column[indices] for column in columns]
-        return Arrivals(*chosen)
+        columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen = {name: None if column is None else column[indices] for name, column in columns.items()}
+        return Arrivals(**chosen)
 
     index = renamed_attribute("index", "row")
 
@@ -357,9 +365,9 @@ def require_numbers(slates: Slates) -> None:
         raise AgentError("price is infinite at a shown item. Expected finite prices")
     if slates.propensity is not None:
         propensity = np.asarray(slates.propensity)[filled]
-        if (wrong := (propensity <= 0) | (propensity > 1 + _ROUNDED)).any():
+        if (is_impossible := (propensity <= 0) | (propensity > 1 + _ROUNDED)).any():
             raise AgentError(
-                f"propensity holds {propensity[wrong][0]:g}. Expected chances above 0 and at most 1"
+                f"propensity holds {propensity[is_impossible][0]:g}. Expected chances above 0 and at most 1"
             )
 
 

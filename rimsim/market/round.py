@@ -65,12 +65,15 @@ class RoundTerms:
     """Plan of a round: its arrivals and requirements."""
 
     number: int
+    """Number of the round, from 0."""
     slate: int
     """k, the number of positions of a slate."""
     schedule: Schedule
+    """Arrivals of the round."""
     capacity: Ints | None
     """(n,) positions that each arrival may fill; None: all k positions."""
     requirements: RoundRequirements
+    """Requirements of the round."""
     release: Ints
     """(M,) tick from which each item can be shown."""
 
@@ -98,7 +101,14 @@ class RoundTerms:
             position_weights=position_weights,
             release=release,
         )
-        return cls(number, config.slate, schedule, capacity, requirements, release)
+        return cls(
+            number=number,
+            slate=config.slate,
+            schedule=schedule,
+            capacity=capacity,
+            requirements=requirements,
+            release=release,
+        )
 
     @property
     def positions(self) -> Ints:
@@ -113,6 +123,7 @@ class RoundContext:
     world: World
     """World of the market: the log, its past and the truth."""
     consumer: Consumer
+    """Choice model of the visitors."""
     choice_seed: int
     """Seed of the consumer's draws."""
     delay: int
@@ -128,7 +139,9 @@ class _Reported:
     """Arrivals whose scores were asked for last, and these scores."""
 
     rows: Ints
+    """Rows of the arrivals in the schedule."""
     scores: ScoreRows
+    """Scores of these arrivals."""
 
 
 class OpenRound:
@@ -166,6 +179,7 @@ class OpenRound:
         self._popularity = popularity
         self._device = device_of(model)
         self._wait = context.delay + 1
+        """Ticks from a consumption until it is visible to the platform."""
         self._keys = rng.bits(context.choice_seed, rng.Purpose.CHOICE, schedule.id)
         self._user = schedule.user[schedule.slot]
         self._n_events_at_opening = int(histories.events.size[0])
@@ -223,7 +237,7 @@ class OpenRound:
     @property
     def columns(self) -> RoundColumns:
         """Arrays that serving reads and writes."""
-        # The arrays were full, so the histories have larger ones.
+        # When their arrays are full, histories replace the record of events by a larger one.
         if self._columns.events is not self.histories.events:
             self._columns = replace(self._columns, events=self.histories.events)
         return self._columns
@@ -320,7 +334,13 @@ class OpenRound:
     def visits(self, rows: Ints) -> SlateVisits:
         """Arrivals as consumers see them."""
         return SlateVisits(
-            rows, self.schedule, self.histories, self._world, self._keys, self._popularity, self._truths.of
+            row=rows,
+            schedule=self.schedule,
+            histories=self.histories,
+            world=self._world,
+            keys=self._keys,
+            popularity=self._popularity,
+            score=self._truths.of,
         )
 
     def _new_truths(self) -> RoundTruths:
@@ -406,9 +426,11 @@ class OpenRound:
 
     def responder(self) -> Responder:
         """Law of responses for compiled code."""
-        law = Law(np.zeros(0), 0.0)
-        hits = Hits(np.zeros(0, np.int64), np.zeros(0, np.int64))
-        truth = self._open_scores  # any scores will do, because they are not read unless a response is drawn
+        # Compiled code needs all of these records, even those that it does not read. Records that it does not read are
+        # empty, and the model's scores stand in for those of the truth.
+        law = Law(examination=np.zeros(0), attraction=0.0)
+        hits = Hits(offsets=np.zeros(0, np.int64), item=np.zeros(0, np.int64))
+        truth = self._open_scores
         if isinstance(self._law, Law):
             law = Law(_writable(self._law.examination, np.float64), float(self._law.attraction))
             truth = self._truth_scores()
@@ -439,8 +461,8 @@ class OpenRound:
         Scores of served arrivals before ``last_row`` are dropped.
         """
         if last_row > self._n_dropped:  # the scores of the last arrival stay for its feedback
-            before = np.flatnonzero(self.queue.state.is_served[self._n_dropped : last_row]) + self._n_dropped
-            self._drop(before)
+            is_served = self.queue.state.is_served[self._n_dropped : last_row]
+            self._drop(np.flatnonzero(is_served) + self._n_dropped)
             self._n_dropped = last_row
         self.place(row)
         if isinstance(self._law, Law):
@@ -455,15 +477,20 @@ class OpenRound:
         response = response_of(self._consumer, visits, slates)
         if self._wait == 1 or self._can.hits_only:
             return response
-        # With a delay, agents may show again an item that the visitor has consumed. The visitor does not consume it
+        # With a delay, agents may show an item that the visitor has just consumed. The visitor does not consume it
         # twice.
         row, item = visits.in_market()
         n_items = len(self.exposure)
         pairs = np.arange(len(slates))[:, None] * n_items + slates
-        fresh = ~np.isin(pairs, row * n_items + item)
-        return Response(response.consumed & fresh, response.probability * fresh, response.intensity * fresh)
+        is_new = ~np.isin(pairs, row * n_items + item)
+        return Response(
+            consumed=response.consumed & is_new,
+            probability=response.probability * is_new,
+            intensity=response.intensity * is_new,
+        )
 
     def _organic(self, rows: Ints) -> Organic:
+        """Organic consumptions of arrivals."""
         return organic_of(self._consumer, self.visits(rows), len(self.exposure))
 
     def _append(self, histories: Histories, organic: Organic) -> None:
@@ -498,19 +525,19 @@ class OpenRound:
 
     def settled(self) -> Ints:
         """Tick from which the platform knows each slate's outcome."""
-        settled = self._can.settled
-        decided = (
-            self.schedule.tick if settled is None else settled(self.visits(np.arange(len(self.schedule))))
-        )
-        return np.asarray(decided + self._wait, np.int64)
+        outcome_tick = self.schedule.tick
+        if self._can.settled is not None:
+            outcome_tick = self._can.settled(self.visits(np.arange(len(self.schedule))))
+        return np.asarray(outcome_tick + self._wait, np.int64)
 
     def _require_drawn(self) -> None:
         """Refuse consumptions that are implausible under their probabilities."""
         n_consumed = int(self.ledger.consumed.sum())
         chance = self.ledger.probability
         expected = float(chance.sum())
-        spread = float(np.sqrt((chance * (1 - chance)).sum()))
-        if abs(n_consumed - expected) > 10 * spread + 5 and not expected / 2 <= n_consumed <= 2 * expected:
+        sd = float(np.sqrt((chance * (1 - chance)).sum()))
+        # Wide bounds, so that chance alone never crosses them: 10 standard deviations, and a factor of 2.
+        if abs(n_consumed - expected) > 10 * sd + 5 and not expected / 2 <= n_consumed <= 2 * expected:
             raise MarketError(
                 f"{type(self._consumer).__name__}.respond: it returned {n_consumed:,} consumptions, but its "
                 f"probabilities add up to {expected:,.1f}. Draw the consumptions with the same probabilities that "

@@ -38,9 +38,11 @@ class RoundColumns(CompiledRecord):
     exposure: Floats
     """(M,) exposures in the round so far."""
     ledger: LedgerColumns
+    """Columns of the round's ledger."""
     events: Events
     """Consumptions of the round's visitors."""
     queue: QueueState
+    """State of each arrival: waiting, served or neither."""
     wait: int
     """Number of ticks after which a consumption becomes visible."""
     enters_events: bool
@@ -52,7 +54,9 @@ class Responder(CompiledRecord):
     """Law by which compiled code responds for a consumer."""
 
     law: Law
+    """Law that gives probabilities of consumption; empty if ``draws`` is False."""
     hits: Hits
+    """Items of logged sessions, which are taken; empty if ``draws`` is True."""
     draws: bool
     """True if ``law`` draws the responses; False if responses are ``hits`` in sessions."""
     truth: ScoreColumns

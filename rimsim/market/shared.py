@@ -19,21 +19,26 @@ _Value = TypeVar("_Value")
 
 
 class SharedScores:
-    """Scores by a warm-up model, kept for the next market.
+    """Scores by a warm-up model, cached for the next market.
 
     Markets of a world often score the same states with the same model: the episodes of a replay, for example, differ in
-    their slates alone. The last value of each kind is kept.
+    their slates alone. The last value of each kind is cached.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[IntensityModel, bytes, Any]] = {}
+        self._entries: dict[str, tuple[IntensityModel, bytes, Any]] = {}
+        """Kind → model, digest of the states, and value."""
 
     def of(self, kind: str, model: IntensityModel, digest: bytes, make: Callable[[], _Value]) -> _Value:
-        """Kept value; a new one for another model or digest."""
-        entry = self._kept.get(kind)
-        if entry is None or entry[0] is not model or entry[1] != digest:
-            entry = self._kept[kind] = model, digest, make()
-        return cast("_Value", entry[2])
+        """Cached value, made again for another model or digest."""
+        entry = self._entries.get(kind)
+        if entry is not None:
+            entry_model, entry_digest, value = entry
+            if entry_model is model and entry_digest == digest:
+                return cast("_Value", value)
+        new_value = make()
+        self._entries[kind] = model, digest, new_value
+        return new_value
 
 
 @lru_cache(maxsize=4)

@@ -18,8 +18,8 @@ def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
         fetched = np.empty(items.shape, array.dtype)
         fetch_items(array, items, fetched)
         return fetched
-    inside = torch.from_numpy(items % values.shape[1]).to(values.device)
-    return np.asarray(values.gather(1, inside).cpu().numpy())
+    existing_items = torch.from_numpy(items % values.shape[1]).to(values.device)
+    return np.asarray(values.gather(1, existing_items).cpu().numpy())
 
 
 @compiled

@@ -25,10 +25,15 @@ from rimsim.market.records import Schedule
 from rimsim.requirements.rows import CarryOver
 
 _FORMAT = 8
+"""Number of the file format, raised with every change."""
 _COLUMNS = tuple(field.name for field in dataclasses.fields(Schedule))
+"""Names of a schedule's columns."""
 _OPTIONAL = {field.name for field in dataclasses.fields(Schedule) if field.default is None}
+"""Names of a schedule's columns that may be None."""
 _FIT = tuple(field.name for field in dataclasses.fields(LayerFit))
+"""Names of the arrays in a fit of the impression layer."""
 _SHOWN = tuple(field.name for field in dataclasses.fields(Shown))
+"""Names of the arrays in a record of impressions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +50,11 @@ class KeptRounds:
     @classmethod
     def of(cls, rounds: Sequence[PastRound], *, keeps_users: bool) -> Self:
         """Arrays of the rounds, oldest first."""
-        stores = {0 if keeps_users else past.number: past.histories for past in rounds}
+        # Users who stay have the same histories in all rounds, which are saved once, as those of round 0.
+        histories_of = {0 if keeps_users else past.number: past.histories for past in rounds}
         events = [
             np.column_stack(np.broadcast_arrays(number, *histories.all_events()))
-            for number, histories in stores.items()
+            for number, histories in histories_of.items()
         ]
         return cls(
             schedules=tuple((past.number, past.schedule) for past in rounds),
@@ -58,14 +64,16 @@ class KeptRounds:
 
     def rounds(self, logged: LoggedPast, *, keeps_users: bool) -> list[PastRound]:
         """Rounds restored from the arrays."""
-        stores: dict[int, Histories] = {}
+        histories_of: dict[int, Histories] = {}
         rounds = []
         for (number, schedule), shown in zip(self.schedules, self.shown, strict=True):
             key = 0 if keeps_users else number
-            if key not in stores:
-                stores[key] = Histories(schedule, logged)
-                stores[key].append(*self.events[self.events[:, 0] == key, 1:].T.copy())
-            rounds.append(PastRound(number, schedule, stores[key], shown))
+            if key not in histories_of:
+                slots, ticks, items = self.events[self.events[:, 0] == key, 1:].T.copy()
+                histories_of[key] = Histories(schedule, logged)
+                histories_of[key].append(slots, ticks, items)
+            histories = histories_of[key]
+            rounds.append(PastRound(number=number, schedule=schedule, histories=histories, shown=shown))
         return rounds
 
     def arrays(self, prefix: str) -> dict[str, Array]:
@@ -98,10 +106,19 @@ class KeptRounds:
 
 
 def _impressions(arrays: Mapping[str, Array], name: str) -> Shown | None:
-    """Impressions from saved arrays; None without impressions."""
+    """Impressions from saved arrays; None without impressions.
+
+    ``name`` is a pattern of the arrays' names, with ``{}`` in the place of the column.
+    """
     if name.format("item") not in arrays:
         return None
-    return Shown(*(arrays[name.format(column)] for column in _SHOWN))
+    return Shown(**{column: arrays[name.format(column)] for column in _SHOWN})
+
+
+def _layer_fits(stacked: Mapping[str, Array]) -> tuple[LayerFit, ...]:
+    """Fits whose arrays were stacked, one row per fit."""
+    n_fits = len(stacked[_FIT[0]])
+    return tuple(LayerFit(**{name: stacked[name][row] for name in _FIT}) for row in range(n_fits))
 
 
 def _schedule(arrays: Mapping[str, Array], prefix: str, number: int) -> Schedule:
@@ -150,7 +167,8 @@ class MarketState:
     offer: Offer
     """Providers who are in the market in the round."""
     carry_over: CarryOver | None = None
-    """Required and undelivered exposures of the rounds so far; None in round 0."""
+    """Exposures required minus exposures delivered in the rounds so far, negative after over-delivery; None in
+    round 0."""
 
     def save(self, folder: Path) -> None:
         """Write the state into a folder, created if missing.
@@ -178,8 +196,8 @@ class MarketState:
         for name, model in (("model", platform.model), ("before", platform.before)):
             if model is not None:
                 save_model(model, folder / name)
-        described = {"format": _FORMAT, "round": self.round, "before": platform.before is not None}
-        (folder / "state.json").write_text(json.dumps(described), encoding="utf-8")
+        header = {"format": _FORMAT, "round": self.round, "before": platform.before is not None}
+        (folder / "state.json").write_text(json.dumps(header), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -189,15 +207,12 @@ class MarketState:
             RunFolderError: If the folder has no state, or a state of another format.
         """
         try:
-            described = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            header = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             with np.load(folder / "state.npz", allow_pickle=False) as arrays:
                 log_counts = arrays["log_counts"]
                 past = KeptRounds.from_arrays(arrays, "past-")
                 learnt = KeptRounds.from_arrays(arrays, "learnt-") if "learnt-rounds" in arrays else None
-                fits = tuple(
-                    LayerFit(*parts)
-                    for parts in zip(*(arrays[f"layer-{name}"] for name in _FIT), strict=True)
-                )
+                fits = _layer_fits({name: arrays[f"layer-{name}"] for name in _FIT})
                 waiting = _impressions(arrays, "waiting-{}")
                 offer = Offer.from_arrays(arrays)
                 decay = arrays["decay"].tolist()
@@ -208,11 +223,18 @@ class MarketState:
                     carry_over = CarryOver(arrays["owed-items"], arrays["owed-rows"], start)
         except DAMAGED as error:
             raise RunFolderError(f"{folder}: no state of a market can be read there: {error}") from error
-        if described.get("format") != _FORMAT:
+        if header.get("format") != _FORMAT:
             raise RunFolderError(
-                f"{folder}: the state has format {described.get('format')!r}. Expected format {_FORMAT}"
+                f"{folder}: the state has format {header.get('format')!r}. Expected format {_FORMAT}"
             )
-        before = load(folder / "before") if described["before"] else None
-        model = load(folder / "model")
-        platform = PlatformState(model, before, log_counts, examined, past, fits, waiting, learnt)
-        return cls(int(described["round"]), platform, offer, carry_over)
+        platform = PlatformState(
+            before=load(folder / "before") if header["before"] else None,
+            model=load(folder / "model"),
+            log_counts=log_counts,
+            examined=examined,
+            past=past,
+            fits=fits,
+            waiting=waiting,
+            learnt=learnt,
+        )
+        return cls(round=int(header["round"]), platform=platform, offer=offer, carry_over=carry_over)

@@ -43,9 +43,13 @@ class LogPart:
     """Part of a training log, with its own user numbers."""
 
     user: Ints
+    """(n,) user of each event, by the numbers of this part."""
     item: Ints
+    """(n,) consumed items."""
     time: Floats
+    """(n,) time of each event, in seconds."""
     target: Bools
+    """(n,) True for events to which models are fitted; the others serve only as history."""
     propensity: Floats | None = None
     """(n,) propensity of items that were consumed because they were shown; NaN for other items."""
 
@@ -80,29 +84,37 @@ def _own_log(
             continue
         seen_ids.add(id(histories))
         sharing = [sharer for sharer in rounds if sharer.histories is histories]
-        since = min(sharer.schedule.start for sharer in sharing)
+        window_start = min(sharer.schedule.start for sharer in sharing)
+        # Tick from which the events of the fold are left out.
         hidden_from = last.schedule.start if last is not None and last.histories is histories else now + 1
         counts = histories.visible_at(np.arange(len(histories)), np.full(len(histories), now - 1))
         if without_fold is not None:
-            held = np.flatnonzero((counts > 0) & (fold_of(seed, histories.user) == without_fold))
-            n_before = histories.visible_at(held, np.full(len(held), hidden_from - 1))
-            counts[held] = np.minimum(counts[held], n_before)
+            fold_slots = np.flatnonzero((counts > 0) & (fold_of(seed, histories.user) == without_fold))
+            n_before = histories.visible_at(fold_slots, np.full(len(fold_slots), hidden_from - 1))
+            counts[fold_slots] = np.minimum(counts[fold_slots], n_before)
         slots = np.flatnonzero(counts)
         states = histories.states(slots, counts[slots], np.full(len(slots), now))
-        rows = states.owner
-        from_end = states.offsets[1:][rows] - np.arange(len(rows))
-        in_market = from_end <= counts[slots][rows]
-        target = in_market & (states.times >= seconds(since))
-        pairs = np.where(in_market, slots[rows] * n_items + states.items, -1)
-        propensity = _propensities(sharing, pairs, n_items)
-        parts.append(LogPart(rows, states.items, states.times, target, propensity))
+        owner = states.owner
+        # In each state, events of the log come first, and the last ``counts`` events are from the market.
+        from_end = states.offsets[1:][owner] - np.arange(len(owner))
+        in_market = from_end <= counts[slots][owner]
+        pairs = np.where(in_market, slots[owner] * n_items + states.items, -1)
+        part = LogPart(
+            user=owner,
+            item=states.items,
+            time=states.times,
+            target=in_market & (states.times >= seconds(window_start)),
+            propensity=_propensities(sharing, pairs, n_items),
+        )
+        parts.append(part)
     return parts
 
 
-def _propensities(rounds: list[PastRound], wanted: Ints, n_items: int) -> Floats:
-    """Propensity of each consumed item for its visitor, or NaN."""
-    # Rounds share one store of histories. A slot consumes an item twice only if the platform does not know it yet. −1
-    # does not occur as a pair.
+def _propensities(rounds: list[PastRound], pairs: Ints, n_items: int) -> Floats:
+    """Propensities of consumed pairs of slot and item, or NaN."""
+    # A pair is slot·M + item, or −1 for an event of the log. All rounds have the same histories, so a slot is the same
+    # visitor in each of them. Visitors take an item once, except if the platform shows it before it knows of the
+    # first consumption; the propensity is then that of the earliest round.
     keys = [np.zeros(0, np.int64)]
     values = [np.zeros(0)]
     for past in rounds:
@@ -113,17 +125,17 @@ def _propensities(rounds: list[PastRound], wanted: Ints, n_items: int) -> Floats
         values.append(past.shown.propensity[row, position].astype(np.float64))
     key = np.concatenate(keys)
     value = np.concatenate(values)
-    propensity = np.full(len(wanted), np.nan)
+    propensity = np.full(len(pairs), np.nan)
     if len(key):
         order = np.argsort(key, kind="stable")
-        at = np.minimum(np.searchsorted(key[order], wanted), len(key) - 1)
-        is_found = key[order][at] == wanted
-        propensity[is_found] = value[order][at[is_found]]
+        index = np.minimum(np.searchsorted(key[order], pairs), len(key) - 1)
+        is_known = key[order][index] == pairs
+        propensity[is_known] = value[order][index[is_known]]
     return propensity
 
 
 def _event_weights(parts: list[LogPart], clip: float) -> Floats | None:
-    """Weights of all parts' events; None without propensities."""
+    """Weights of events in the platform's rounds; None without propensities."""
     propensities = [
         np.where(part.target, part.propensity, np.nan) for part in parts if part.propensity is not None
     ]
@@ -154,25 +166,33 @@ def _warmup_users(
         chosen = np.zeros(warmup.n_users, bool)
     else:
         order = np.argsort(rng.bits(seed, rng.Purpose.MODEL, 8, number, np.arange(warmup.n_users)))
-        filled = np.cumsum(np.bincount(warmup.user, minlength=warmup.n_users)[order])
+        n_events = np.cumsum(np.bincount(warmup.user, minlength=warmup.n_users)[order])
+        n_chosen = int(np.searchsorted(n_events, window.size - n_targets)) + 1
         chosen = np.zeros(warmup.n_users, bool)
-        chosen[order[: int(np.searchsorted(filled, window.size - n_targets)) + 1]] = True
+        chosen[order[:n_chosen]] = True
     rows = chosen[warmup.user]
-    return LogPart(warmup.user[rows], warmup.item[rows], warmup.time[rows], warmup.targets[rows])
+    return LogPart(
+        user=warmup.user[rows],
+        item=warmup.item[rows],
+        time=warmup.time[rows],
+        target=warmup.targets[rows],
+    )
 
 
 def joined_log(config: PlatformConfig, parts: list[LogPart], items: pd.DataFrame) -> EventLog:
     """Log of all parts, sorted by time."""
     weight = _event_weights(parts, config.ips_clip) if config.learning.data == "ips" else None
+    # Users with events are numbered from 0, part after part.
     users = []
-    offset = 0
+    n_users = 0
     for part in parts:
-        is_user = np.bincount(part.user) > 0
-        users.append((np.cumsum(is_user) + (offset - 1))[part.user])
-        offset += int(is_user.sum())
+        has_events = np.bincount(part.user) > 0
+        new_number = np.cumsum(has_events) + (n_users - 1)
+        users.append(new_number[part.user])
+        n_users += int(has_events.sum())
     time = np.concatenate([part.time for part in parts])
     order = np.argsort(time, kind="stable")
-    if weight is not None:
+    if weight is not None:  # the remaining events are those of warm-up users, with weight 1
         weight = np.concatenate([weight, np.ones(len(order) - len(weight))])[order]
     # Each column is sorted on its own, so that at most one column of a large log is held twice.
     return EventLog(
@@ -180,7 +200,7 @@ def joined_log(config: PlatformConfig, parts: list[LogPart], items: pd.DataFrame
         item=np.concatenate([part.item for part in parts])[order],
         time=time[order],
         value=np.ones(len(order), np.float32),
-        users=pd.DataFrame({"id": np.arange(offset)}),
+        users=pd.DataFrame({"id": np.arange(n_users)}),
         items=items,
         target=np.concatenate([part.target for part in parts])[order],
         weight=weight,

@@ -104,7 +104,8 @@ def world_of(
             f"items and its last event at {last:.0f} s. Expected the log's {log.n_users} users and "
             f"{log.n_items} items, and no event after the opening at {opening.time:.0f} s"
         )
-    roster = (make_providers(config) if providers is None else providers).opening(log).checked(log.n_items)
+    providers = make_providers(config) if providers is None else providers
+    roster = providers.opening(log).checked(log.n_items)
     if not roster.there.all():
         past = past.rows(roster.there[roster.of_item[past.item]])
     release = np.where(release_time == 0, ALWAYS, ticks(release_time))
@@ -221,13 +222,19 @@ def expected_arrivals(config: ScenarioConfig) -> int:
 
 
 def _truth(log: EventLog, past: EventLog, config: ScenarioConfig) -> Truth:
-    asked = config.consumer
-    gap = duration_seconds(config.data.session_gap)
-    fitted = chosen_truth(log, gap=gap, kind=asked.truth, rank=asked.rank, bootstrap=truth_bootstrap(asked))
-    events, met = (np.bincount(part.item, minlength=log.n_items) for part in (log, past))
-    return dataclasses.replace(
-        fitted, item_bias=fitted.item_bias + hidden_bias(asked.hidden, events, met > 0)
+    """Fitted truth of a scenario, with hidden quality of items."""
+    consumer = config.consumer
+    truth = chosen_truth(
+        log,
+        gap=duration_seconds(config.data.session_gap),
+        kind=consumer.truth,
+        rank=consumer.rank,
+        bootstrap=truth_bootstrap(consumer),
     )
+    events = np.bincount(log.item, minlength=log.n_items)
+    is_in_past = np.bincount(past.item, minlength=log.n_items) > 0
+    bias = hidden_bias(consumer.hidden, events, is_in_past)
+    return dataclasses.replace(truth, item_bias=truth.item_bias + bias)
 
 
 def initial_model(
@@ -263,8 +270,8 @@ def require_weights(platform: PlatformConfig, model: IntensityModel) -> None:
         ConfigError: If the platform learns with inverse propensities, but the model does not use event weights.
     """
     if platform.learning.data == "ips" and not ModelCapabilities.of(model).takes_weights:
-        kinds = shipped().items()
-        able = ", ".join(sorted(name for name, kind in kinds if ModelCapabilities.of(kind).takes_weights))
+        models = shipped().items()
+        able = ", ".join(sorted(name for name, kind in models if ModelCapabilities.of(kind).takes_weights))
         raise ConfigError(
             f"platform.learning.data is 'ips', but platform.model {platform.model!r} ({type(model).__name__}) "
             f"takes no weights. Use one of the mark models {able}, or set learning.data to 'consumed' or "

@@ -12,7 +12,8 @@ from rimsim.measures import exposure, loop, relevance, two_sides
 from rimsim.measures.facts import RoundFacts
 from rimsim.measures.measure import Measure
 
-_PAIRS = 1000  # number of pairs of arrivals that ``jaccard`` compares
+_PAIRS = 1000
+"""Number of pairs of arrivals that ``jaccard`` compares."""
 
 
 def _of_providers(facts: RoundFacts, amounts: Any = None) -> Floats:
@@ -36,32 +37,38 @@ def _calibration(facts: RoundFacts, visits: Bools) -> float | None:
 
 
 def _user_welfare(facts: RoundFacts) -> float:
+    """Expected consumptions of all arrivals."""
     return float(facts.probability.sum())
 
 
 def _provider_welfare(facts: RoundFacts) -> float:
+    """Mean of log(1 + expected consumptions) over providers that ever came."""
     filled = facts.slates >= 0
-    owner = facts.provider[facts.slates[filled]]
-    consumptions = np.bincount(owner, facts.probability[filled], len(facts.there)).astype(np.float64)
+    provider = facts.provider[facts.slates[filled]]
+    consumptions = np.bincount(provider, facts.probability[filled], len(facts.there)).astype(np.float64)
     return two_sides.provider_welfare(consumptions[facts.came])
 
 
 def _revenue(facts: RoundFacts) -> float | None:
+    """Prices of consumed items per slate; None without prices."""
     price = prices_of(facts.items)
     return None if price is None else relevance.per_slate(price[facts.slates] * facts.consumed)
 
 
 def _value(worth: Floats | Bools, facts: RoundFacts) -> float:
     """Total worth minus c times the missing and excess exposures."""
+    # Items come first, then groups, campaigns and caps. A single item has a floor, but no cap of its own.
+    no_caps = np.full(facts.n_items, np.inf)
     return relevance.penalised_value(
         worth,
-        np.concatenate([facts.delivered, facts.counted]),
-        np.concatenate([facts.required, facts.min_exposure]),
-        facts.cost,
-        np.concatenate([np.full(facts.n_items, np.inf), facts.max_exposure]),
+        exposure=np.concatenate([facts.delivered, facts.counted]),
+        required=np.concatenate([facts.required, facts.min_exposure]),
+        cost=facts.cost,
+        most=np.concatenate([no_caps, facts.max_exposure]),
     )
 
 
+# Each entry has, in this order: name, unit, formula, function of the round's facts, title, group, better direction.
 BUILT_IN = (
     Measure("precision", "share", "Σ hits / (n·k)",
         lambda f: relevance.precision(f.consumed), "Precision", "relevance", "higher"),

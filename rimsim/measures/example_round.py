@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _DAY = 86_400.0
 _DECAY = 0.8
+"""γ, the decay of examination."""
 
 
 def made_up_round(

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import DataError, refuse
 
-# Position weights are rounded to multiples of this fraction, 1/2²⁰, so that sums are exact in any order.
 _GRID = 1 << 20
+"""Position weights are rounded to multiples of 1/2²⁰, so that their sums are exact in any order."""
 
 
 def exposure_counts(slates: ArrayLike, n_items: int) -> Ints:
@@ -25,9 +25,9 @@ def exposure_counts(slates: ArrayLike, n_items: int) -> Ints:
 def weighted_exposure(slates: ArrayLike, weights: ArrayLike, n_items: int) -> Floats:
     """Exposures of each item, as sums of position ``weights``."""
     shown = as_slates(slates, n_items)
-    each = np.broadcast_to(np.asarray(weights, np.float64), shown.shape)
+    weight = np.broadcast_to(np.asarray(weights, np.float64), shown.shape)
     filled = shown >= 0
-    return np.bincount(shown[filled], weights=each[filled], minlength=n_items).astype(np.float64)
+    return np.bincount(shown[filled], weights=weight[filled], minlength=n_items).astype(np.float64)
 
 
 def position_weights(decay: float, k: int) -> Floats:
@@ -46,8 +46,8 @@ def mean_weight(weights: ArrayLike) -> float:
     Like :func:`position_weights`, the mean is rounded to a multiple of 2^−20. In the unit of the guarantee, a
     requirement of b exposures is b times the mean weight.
     """
-    each = np.asarray(weights, np.float64)
-    return float(np.rint(each.mean() * _GRID) / _GRID) if len(each) else 1.0
+    weight = np.asarray(weights, np.float64)
+    return float(np.rint(weight.mean() * _GRID) / _GRID) if len(weight) else 1.0
 
 
 def gini(counts: ArrayLike) -> float:
@@ -113,8 +113,8 @@ def effective_items(counts: ArrayLike) -> float:
     total = float(values.sum())
     if total == 0:
         return 0.0
-    meetings = float(np.sum(values * (values - 1)))
-    return total * (total - 1) / meetings if meetings > 0 else float(len(values))
+    n_equal_pairs = float(np.sum(values * (values - 1)))  # ordered pairs of consumptions with the same item
+    return total * (total - 1) / n_equal_pairs if n_equal_pairs > 0 else float(len(values))
 
 
 def shortfall_units(exposure: ArrayLike, required: ArrayLike) -> float:
@@ -173,7 +173,8 @@ def prices_at_bound(item_price: ArrayLike, required: ArrayLike, cost: float) -> 
     required = as_counts(required, "required")
     same_length(price, required, "item_price and required")
     guaranteed = required > 0
-    return float((price <= -cost * (1 - 1e-9))[guaranteed].mean()) if guaranteed.any() else 0.0
+    is_lowest = price <= -cost * (1 - 1e-9)  # up to rounding
+    return float(is_lowest[guaranteed].mean()) if guaranteed.any() else 0.0
 
 
 def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
@@ -211,14 +212,17 @@ def who_pays(slates: ArrayLike, binding: ArrayLike, ground_intensity: ArrayLike,
     shown = as_slates(slates, len(mask))
     intensity = as_counts(ground_intensity, "ground_intensity")
     same_length(shown, intensity, "slates and ground_intensity")
+    order = np.argsort(intensity, kind="stable")
     group = np.empty(len(shown), np.int64)
-    group[np.argsort(intensity, kind="stable")] = np.arange(len(shown)) * bins // max(len(shown), 1)
-    held = (mask[shown] & (shown >= 0)).sum(axis=1) if len(mask) else np.zeros(len(shown))
+    group[order] = np.arange(len(shown)) * bins // max(len(shown), 1)
+    n_binding = (mask[shown] & (shown >= 0)).sum(axis=1) if len(mask) else np.zeros(len(shown))
     size = np.bincount(group, minlength=bins)
-    return np.asarray(np.bincount(group, weights=held, minlength=bins) / np.maximum(size, 1), np.float64)
+    total = np.bincount(group, weights=n_binding, minlength=bins)
+    return np.asarray(total / np.maximum(size, 1), np.float64)
 
 
 def _pair(exposure: ArrayLike, required: ArrayLike) -> tuple[Floats, Floats]:
+    """Exposures and required exposures, checked to have one length."""
     exposures = as_counts(exposure, "exposure")
     required_exposures = as_counts(required, "required")
     same_length(exposures, required_exposures, "exposure and required")
@@ -230,10 +234,10 @@ def as_counts(values: ArrayLike, name: str) -> Floats:
     counts = np.asarray(values, np.float64)
     if counts.ndim != 1:
         refuse(DataError, name, f"an array of shape {counts.shape}", "one dimension")
-    good = np.isfinite(counts) & (counts >= 0)
-    if not good.all():
-        bad = int(np.flatnonzero(~good)[0])
-        refuse(DataError, f"{name}[{bad}]", str(counts[bad]), "finite numbers of at least 0")
+    is_valid = np.isfinite(counts) & (counts >= 0)
+    if not is_valid.all():
+        index = int(np.flatnonzero(~is_valid)[0])
+        refuse(DataError, f"{name}[{index}]", str(counts[index]), "finite numbers of at least 0")
     return counts
 
 

@@ -114,9 +114,9 @@ class RoundFacts:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
-                guarded = value.view()
-                guarded.flags.writeable = False
-                object.__setattr__(self, field.name, guarded)
+                read_only = value.view()
+                read_only.flags.writeable = False
+                object.__setattr__(self, field.name, read_only)
 
     @property
     def n_items(self) -> int:

@@ -30,6 +30,7 @@ def figures_of_items(facts: RoundFacts) -> dict[str, Floats]:
     item = facts.slates[is_shown]
 
     def sums(amounts: Floats) -> Floats:
+        """Sum of each item's amounts over its exposures."""
         return np.bincount(item, amounts[is_shown], facts.n_items).astype(np.float64)
 
     figures = {

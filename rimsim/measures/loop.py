@@ -17,8 +17,8 @@ from rimsim.measures.exposure import as_counts, as_slates, same_length
 if TYPE_CHECKING:
     import pandas as pd
 
-# Number of comparisons that `jaccard` holds at a time; it bounds memory to some megabytes.
 _BLOCK = 1 << 22
+"""Number of comparisons that :func:`jaccard` holds at a time; it bounds memory to some megabytes."""
 _ROUNDING = 1e-12
 """Distance from a half within which a Kaplan-Meier share counts as a half, because shares are rounded products."""
 
@@ -68,9 +68,9 @@ def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
         return 0.0
     size = (shown >= 0).sum(axis=1)
     total = 0.0
-    block = max(1, _BLOCK // max(1, shown.shape[1] ** 2))
-    for begin in range(0, len(chosen), block):
-        first, second = chosen[begin : begin + block].T
+    pairs_per_block = max(1, _BLOCK // max(1, shown.shape[1] ** 2))
+    for begin in range(0, len(chosen), pairs_per_block):
+        first, second = chosen[begin : begin + pairs_per_block].T
         equal = shown[first][:, :, None] == shown[second][:, None, :]
         n_common = (equal & (shown[first] >= 0)[:, :, None]).sum(axis=(1, 2))
         total += float((n_common / np.maximum(size[first] + size[second] - n_common, 1)).sum())
@@ -84,12 +84,12 @@ def genre_weights(genres: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
     with g genres counts 1/g for each of them; an item without a genre belongs to the genre ``""``. Genre
     names are in alphabetical order.
     """
-    split = [tuple(dict.fromkeys(text.split("|"))) for text in genres]
-    names = tuple(sorted({name for row in split for name in row}))
+    genres_of_item = [tuple(dict.fromkeys(text.split("|"))) for text in genres]  # without repetitions
+    names = tuple(sorted({name for item_genres in genres_of_item for name in item_genres}))
     column = {name: index for index, name in enumerate(names)}
-    weights = np.zeros((len(split), len(names)))
-    for row, present in zip(weights, split, strict=True):
-        row[[column[name] for name in present]] = 1 / len(present)
+    weights = np.zeros((len(genres_of_item), len(names)))
+    for item_weights, item_genres in zip(weights, genres_of_item, strict=True):
+        item_weights[[column[name] for name in item_genres]] = 1 / len(item_genres)
     return weights, names
 
 
@@ -128,6 +128,7 @@ def jensen_shannon(first: Floats, second: Floats) -> float:
 
 
 def _entropy(share: Floats) -> float:
+    """Entropy of a distribution in bits."""
     positive = share[share > 0]
     return float(-np.sum(positive * np.log2(positive)))
 
@@ -167,21 +168,23 @@ def adoption_times(
     items = np.asarray(item, np.int64)
     arrivals_of_events = np.asarray(arrival, np.int64)
     same_length(items, arrivals_of_events, "item and arrival")
-    if (late := start > arrivals).any():
-        refuse(DataError, "release", str(start[late][0]), f"at most the {arrivals} arrivals of the run")
-    if (early := arrivals_of_events < start[items]).any():
+    if (is_late := start > arrivals).any():
+        refuse(DataError, "release", str(start[is_late][0]), f"at most the {arrivals} arrivals of the run")
+    if (is_early := arrivals_of_events < start[items]).any():
         raise DataError(
-            f"item {items[early][0]} is consumed by arrival {arrivals_of_events[early][0]}, before the item is released"
+            f"item {items[is_early][0]} is consumed by arrival {arrivals_of_events[is_early][0]}, before the item "
+            "is released"
         )
     order = np.lexsort((arrivals_of_events, items))
     items = items[order]
     arrivals_of_events = arrivals_of_events[order]
     first = np.searchsorted(items, np.arange(len(start)))
-    decisive = np.arange(len(items)) - first[items] == m - 1
+    is_adoption = np.arange(len(items)) - first[items] == m - 1  # the m-th consumption of its item
+    adopted = items[is_adoption]
     duration = arrivals - start
     observed = np.zeros(len(start), np.bool_)
-    observed[items[decisive]] = True
-    duration[items[decisive]] = arrivals_of_events[decisive] + 1 - start[items[decisive]]
+    observed[adopted] = True
+    duration[adopted] = arrivals_of_events[is_adoption] + 1 - start[adopted]
     return AdoptionTimes(duration, observed)
 
 
@@ -201,8 +204,8 @@ def adoption_median(times: AdoptionTimes) -> float | None:
     durations = times.duration.astype(np.float64)
     censored = CensoredData(uncensored=durations[times.observed], right=durations[~times.observed])
     adopted = ecdf(censored).cdf
-    reached = np.flatnonzero(adopted.probabilities >= 0.5 - _ROUNDING)
-    return float(adopted.quantiles[reached[0]]) if len(reached) else None
+    at_half = np.flatnonzero(adopted.probabilities >= 0.5 - _ROUNDING)
+    return float(adopted.quantiles[at_half[0]]) if len(at_half) else None
 
 
 def late_rounds(count: int) -> range:
@@ -239,9 +242,10 @@ def late_slopes(rounds: pd.DataFrame) -> pd.DataFrame:
     groups = late.groupby(keys, sort=False, observed=True)
     # A line through two points fits any values, so it needs at least three.
     late = late[groups["round"].transform("count") > 2]
-    away = late["round"] - late.groupby(keys, observed=True)["round"].transform("mean")
-    parts = late.assign(value=away * late["value"], spread=away**2)
-    sums = parts.groupby(keys, sort=False, observed=True)[["value", "spread"]].sum().reset_index()
+    # The slope of y against the round t is Σ(t − t̄)·y / Σ(t − t̄)².
+    from_mean = late["round"] - late.groupby(keys, observed=True)["round"].transform("mean")
+    terms = late.assign(value=from_mean * late["value"], spread=from_mean**2)
+    sums = terms.groupby(keys, sort=False, observed=True)[["value", "spread"]].sum().reset_index()
     return sums.assign(value=sums["value"] / sums["spread"])[[*keys, "value"]]
 
 

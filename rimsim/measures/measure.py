@@ -14,7 +14,9 @@ from rimsim.measures.facts import RoundFacts
 
 Better: TypeAlias = Literal["higher", "lower", "neither"]
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+"""Pattern of names and groups."""
 _LINE = re.compile(r"\S.*")
+"""Pattern of units and formulas: text on one line."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Measure:
     """
 
     name: str
+    """Name of the measure in tables; letters, digits and _."""
     unit: str
     """Unit of the values. A ``share`` is written in per cent. An ``index`` is also from 0 to 1, but is not a share."""
     formula: str
@@ -63,6 +66,7 @@ class Measure:
             object.__setattr__(self, "title", self.name.replace("_", " ").capitalize())
 
     def _refuse(self, problem: str, allowed: str) -> None:
+        """Raise an error that names the measure."""
         refuse(ConfigError, f"measure {self.name!r}", problem, allowed)
 
     @property

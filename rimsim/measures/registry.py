@@ -12,9 +12,8 @@ from rimsim.measures.built_in import BUILT_IN
 from rimsim.measures.facts import RoundFacts
 from rimsim.measures.measure import Measure
 
-# Fields of a measure that a run folder records.
 _RECORDED = ("name", "unit", "formula", "title", "group", "better")
-
+"""Fields of a measure that a run folder records."""
 MEASURES: Mapping[str, Measure] = MappingProxyType({measure.name: measure for measure in BUILT_IN})
 """Name of a metric → its built-in measure, in the order of the documentation."""
 
@@ -34,7 +33,7 @@ def measured(facts: RoundFacts, measures: Iterable[Measure] = MEASURES.values())
 def records(measures: Mapping[str, Measure]) -> dict[str, dict[str, str]]:
     """Fields of each measure except its function, by its name."""
     return {
-        place: {field: getattr(measure, field) for field in _RECORDED} for place, measure in measures.items()
+        name: {field: getattr(measure, field) for field in _RECORDED} for name, measure in measures.items()
     }
 
 
@@ -52,6 +51,7 @@ def recorded(record: Mapping[str, Any]) -> Measure:
 
 
 def _from_the_tables(_: RoundFacts) -> float | None:
+    """Function of a restored measure, which always raises an error."""
     raise MeasureError(
         "a measure that was read from a run folder cannot be computed again. Read its values from the tables"
     )

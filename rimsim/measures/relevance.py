@@ -22,8 +22,8 @@ def precision(hits: ArrayLike) -> float:
     An empty position of ``hits`` counts as a miss (Ma et al., ICLR 2022), so that empty positions cannot raise
     precision.
     """
-    hit = _hits(hits)
-    return float(hit.mean()) if hit.size else 0.0
+    is_hit = _hits(hits)
+    return float(is_hit.mean()) if is_hit.size else 0.0
 
 
 def recall(hits: ArrayLike, relevant: ArrayLike) -> float:
@@ -32,11 +32,15 @@ def recall(hits: ArrayLike, relevant: ArrayLike) -> float:
     Arrivals without relevant items are left out, unlike in precision. ``relevant`` may also be an expectation, such as
     λ*(x); recall may then exceed 1 by chance.
     """
-    hit = _hits(hits)
-    number = as_counts(relevant, "relevant")
-    same_length(hit, number, "hits and relevant")
-    has_relevant = number > 0
-    return float((hit.sum(axis=1)[has_relevant] / number[has_relevant]).mean()) if has_relevant.any() else 0.0
+    is_hit = _hits(hits)
+    n_relevant = as_counts(relevant, "relevant")
+    same_length(is_hit, n_relevant, "hits and relevant")
+    has_relevant = n_relevant > 0
+    return (
+        float((is_hit.sum(axis=1)[has_relevant] / n_relevant[has_relevant]).mean())
+        if has_relevant.any()
+        else 0.0
+    )
 
 
 def ndcg(hits: ArrayLike, relevant: ArrayLike) -> float:
@@ -52,20 +56,22 @@ def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> Floats:
     A hit at position r has the gain 1 and the discount 1/log₂(r + 1). The ideal slate holds min(k, relevant) hits at
     its top (Järvelin and Kekäläinen, TOIS 2002).
     """
-    hit = _hits(hits)
-    number = as_counts(relevant, "relevant")
-    same_length(hit, number, "hits and relevant")
-    if (over := hit.sum(axis=1) > number).any():
-        row = int(np.flatnonzero(over)[0])
-        refuse(DataError, f"relevant[{row}]", f"{number[row]:g}", f"at least its {hit[row].sum()} hits")
-    has_relevant = number > 0
-    k = hit.shape[1]
-    ratios = np.full(len(hit), np.nan)
+    is_hit = _hits(hits)
+    n_relevant = as_counts(relevant, "relevant")
+    same_length(is_hit, n_relevant, "hits and relevant")
+    if (exceeds := is_hit.sum(axis=1) > n_relevant).any():
+        row = int(np.flatnonzero(exceeds)[0])
+        refuse(
+            DataError, f"relevant[{row}]", f"{n_relevant[row]:g}", f"at least its {is_hit[row].sum()} hits"
+        )
+    has_relevant = n_relevant > 0
+    k = is_hit.shape[1]
+    ratios = np.full(len(is_hit), np.nan)
     if not has_relevant.any() or k == 0:
         return ratios
     discount = 1 / np.log2(np.arange(2, k + 2))
-    ideal = np.cumsum(discount)[np.minimum(number[has_relevant].astype(np.int64), k) - 1]
-    ratios[has_relevant] = hit[has_relevant] @ discount / ideal
+    ideal = np.cumsum(discount)[np.minimum(n_relevant[has_relevant].astype(np.int64), k) - 1]
+    ratios[has_relevant] = is_hit[has_relevant] @ discount / ideal
     return ratios
 
 
@@ -95,16 +101,17 @@ def penalised_value(
         cost: c, the cost of a missing exposure, and of an exposure above a cap.
         most: Largest allowed exposures, in the same order, or one number; ∞ means no cap.
     """
-    over = excess(exposure, np.broadcast_to(np.asarray(most, np.float64), np.shape(exposure)))
-    missing = shortfall_units(exposure, required) + over
-    return float(np.asarray(worth, np.float64).sum() - cost * missing)
+    caps = np.broadcast_to(np.asarray(most, np.float64), np.shape(exposure))
+    violations = shortfall_units(exposure, required) + excess(exposure, caps)
+    return float(np.asarray(worth, np.float64).sum() - cost * violations)
 
 
 def _hits(hits: ArrayLike) -> Bools:
-    hit = np.asarray(hits, np.bool_)
-    if hit.ndim != 2:
-        refuse(DataError, "hits", f"an array of shape {hit.shape}", "(arrivals, positions)")
-    return hit
+    """Mask of hits, checked to have two dimensions."""
+    is_hit = np.asarray(hits, np.bool_)
+    if is_hit.ndim != 2:
+        refuse(DataError, "hits", f"an array of shape {is_hit.shape}", "(arrivals, positions)")
+    return is_hit
 
 
 def predicted_consumption(intensity: ArrayLike, examination: ArrayLike) -> Floats:
@@ -143,11 +150,10 @@ def calibration_by_history(
     """
     rate = np.asarray(intensity)
     taken = np.asarray(consumed, bool)
-    first = np.asarray(history) == 0
-    same_length(first, taken, "history and consumed")
-    of_first, of_returning = (
-        calibration_ratio(rate[rows], taken[rows], examination) for rows in (first, ~first)
-    )
+    is_first = np.asarray(history) == 0
+    same_length(is_first, taken, "history and consumed")
+    of_first = calibration_ratio(rate[is_first], taken[is_first], examination)
+    of_returning = calibration_ratio(rate[~is_first], taken[~is_first], examination)
     return of_first / of_returning if of_first is not None and of_returning else None
 
 
@@ -173,9 +179,9 @@ def reliability(predicted: ArrayLike, consumed: ArrayLike, groups: int = 10) -> 
     is_consumed = np.asarray(consumed, bool).ravel()
     same_length(chance, is_consumed, "predicted and consumed")
     order = np.argsort(chance, kind="stable")
-    parts = [part for part in np.array_split(order, groups) if len(part)]
+    members = [group for group in np.array_split(order, groups) if len(group)]
     return Reliability(
-        exposures=np.array([len(part) for part in parts], np.int64),
-        predicted=np.array([chance[part].sum() for part in parts], np.float64),
-        consumed=np.array([is_consumed[part].sum() for part in parts], np.int64),
+        exposures=np.array([len(group) for group in members], np.int64),
+        predicted=np.array([chance[group].sum() for group in members], np.float64),
+        consumed=np.array([is_consumed[group].sum() for group in members], np.int64),
     )

@@ -27,6 +27,7 @@ FIT: Final = "fit"
 UNFIT_VERDICT: Final = "unfit"
 CANNOT_TELL: Final = "cannot tell"
 _CONFIDENCE = 0.95
+"""Confidence level of intervals."""
 _Z = 1.959963984540054
 """Quantile of the normal distribution for two-sided 95% intervals."""
 _ROUNDING = 1e-9
@@ -44,9 +45,13 @@ class Interval:
     """
 
     mean: float | None
+    """Mean of the values; None without values."""
     low: float | None
+    """Lower end of the interval; None without an interval."""
     high: float | None
+    """Upper end of the interval; None without an interval."""
     n: int
+    """Number of values."""
     equal: bool = False
     """True if there are several values, and all are equal up to rounding."""
 
@@ -65,11 +70,15 @@ class PairedDifference:
     """
 
     mean: float | None
+    """Mean of the differences; None without pairs."""
     low: float | None
+    """Lower end of the 95% interval, or of another level; None without an interval."""
     high: float | None
+    """Upper end of the interval; None without an interval."""
     dz: float | None
     """Effect size d_z: mean of the differences over their standard deviation (Cohen 1988)."""
     n: int
+    """Number of pairs."""
     p: float | None = None
     """p-value of the paired t test of no difference."""
     equal: bool = False
@@ -91,9 +100,11 @@ class Equivalence:
     """Two one-sided tests of a difference against a margin (Schuirmann 1987)."""
 
     mean: float | None
+    """Mean of the differences; None without pairs."""
     low: float | None
     """Lower end of the interval at confidence 1 − 2·level, which must lie within the margin; None with one pair."""
     high: float | None
+    """Upper end of this interval."""
     margin: float
     """Largest difference in either direction that counts as no difference."""
 
@@ -112,12 +123,15 @@ class ModelPair:
     first: int
     """Number of the model that is better in reality."""
     second: int
+    """Number of the other model."""
     difference: float
     """Mean over users of the first model's real worth minus the second model's, at least 0."""
     low: float | None
     """Lower end of the 95% interval of ``difference`` over users; None for one user."""
     high: float | None
+    """Upper end of this interval."""
     settled: bool
+    """True if the interval excludes 0."""
 
 
 Pair = ModelPair
@@ -132,6 +146,7 @@ class Agreement:
     kendall_low: float | None
     """Lower end of the 95% interval of ``kendall``: a bootstrap over users, paired over models."""
     kendall_high: float | None
+    """Upper end of this interval."""
     spearman: float | None
     """Spearman's rank correlation between real and simulated worth of models; None if all models are equal."""
     kendall_settled: float | None
@@ -140,12 +155,17 @@ class Agreement:
     """Lower end of the 95% interval of ``kendall_settled`` over pairs, from :func:`order_test`; None without settled
     pairs."""
     kendall_settled_high: float | None
+    """Upper end of this interval."""
     models: int
+    """Number of models."""
     users: int
+    """Number of users."""
     pairs: int
+    """Number of pairs of models."""
     settled_pairs: int
     """Number of pairs whose real difference is significant over users."""
     settled_share: float
+    """Share of the settled pairs among all pairs."""
     concordant_pairs: int
     """Number of settled pairs that the truth orders as reality does."""
     discordant_pairs: int
@@ -164,12 +184,15 @@ class OrderTest:
     agreement: float | None
     """(concordant − reversed) / settled pairs, in [−1, 1]; None without settled pairs."""
     low: float | None
-    """Lower end of the 95% interval of ``agreement`` over models, see :func:`order_test`; None without settled
-    pairs."""
+    """Lower end of the 95% interval of ``agreement``, see :func:`order_test`; None without settled pairs."""
     high: float | None
+    """Upper end of this interval."""
     models: int
+    """Number of models."""
     users: int
+    """Number of users."""
     pairs: int
+    """Number of pairs of models."""
     settled: int
     """Number of pairs whose real difference is significant over users."""
     concordant: tuple[tuple[int, int], ...]
@@ -220,15 +243,15 @@ def _t_interval(values: Floats, size: float, level: float, overlap: float = 0.0)
     """Student-t interval; rounding errors are relative to ``size``."""
     n = len(values)
     if n < 2:
-        return Interval(float(values.mean()) if n else None, None, None, n)
+        return Interval(mean=float(values.mean()) if n else None, low=None, high=None, n=n)
     if np.ptp(values) <= _ROUNDING * size:
-        return Interval(float(values.mean()), None, None, n, equal=True)
+        return Interval(mean=float(values.mean()), low=None, high=None, n=n, equal=True)
     from scipy.special import stdtrit  # noqa: PLC0415  # slow to import, and most measures do not need it
 
     mean = float(values.mean())
     quantile = float(stdtrit(n - 1, (1 + level) / 2))
     half = quantile * float(values.std(ddof=1)) * (1 / n + overlap) ** 0.5
-    return Interval(mean, mean - half, mean + half, n)
+    return Interval(mean=mean, low=mean - half, high=mean + half, n=n)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, level: float = _CONFIDENCE) -> PairedDifference:
@@ -255,16 +278,17 @@ def paired_interval(first: Floats, second: Floats, level: float, overlap: float 
     mean = interval.mean
     n = interval.n
     if mean is None or interval.low is None:
-        return PairedDifference(mean, None, None, None, n, equal=interval.equal)
+        return PairedDifference(mean=mean, low=None, high=None, dz=None, n=n, equal=interval.equal)
     from scipy.special import stdtr  # noqa: PLC0415  # slow to import, and most measures do not need it
 
-    spread = float(difference.std(ddof=1))
-    error = spread * (1 / n + overlap) ** 0.5
-    p = 2 * float(stdtr(n - 1, -abs(mean / error)))
-    return PairedDifference(mean, interval.low, interval.high, mean / spread, n, p)
+    sd = float(difference.std(ddof=1))
+    error = sd * (1 / n + overlap) ** 0.5
+    p = 2 * float(stdtr(n - 1, -abs(mean / error)))  # both tails of Student's t distribution
+    return PairedDifference(mean=mean, low=interval.low, high=interval.high, dz=mean / sd, n=n, p=p)
 
 
 def _present(values: Floats) -> Floats:
+    """Values without NaN; infinite values are refused."""
     if np.isinf(values).any():
         raise DataError(
             "statistics: a value is infinite. Expected finite numbers, or NaN for a missing value"
@@ -283,7 +307,7 @@ def equivalence(a: ArrayLike, b: ArrayLike, margin: float, level: float = LEVEL)
     if not margin > 0:
         refuse(DataError, "margin", str(margin), "above 0, the largest difference that does not matter")
     difference = paired_difference(a, b, 1 - 2 * level)
-    return Equivalence(difference.mean, difference.low, difference.high, margin)
+    return Equivalence(mean=difference.mean, low=difference.low, high=difference.high, margin=margin)
 
 
 def holm(p: ArrayLike) -> Floats:
@@ -300,11 +324,12 @@ def holm(p: ArrayLike) -> Floats:
     if len(outside):
         refuse(DataError, "p", str(outside[0]), "between 0 and 1")
     order = np.argsort(values, kind="stable")
-    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    factors = np.arange(len(values), 0, -1)
+    ascending = np.maximum.accumulate(values[order] * factors)
+    adjusted_values = np.empty(len(values))
+    adjusted_values[order] = np.minimum(ascending, 1.0)
     adjusted = p_values.copy()
-    of_values = np.empty(len(values))
-    of_values[order] = np.minimum(stepped, 1.0)
-    adjusted[is_present] = of_values
+    adjusted[is_present] = adjusted_values
     return adjusted
 
 
@@ -329,7 +354,15 @@ def pairs_of(real: ArrayLike) -> list[ModelPair]:
     for first, second in itertools.combinations(range(len(worth)), 2):
         better, worse = (first, second) if means[first] >= means[second] else (second, first)
         paired = paired_difference(worth[better], worth[worse])
-        pairs.append(ModelPair(better, worse, paired.mean or 0.0, paired.low, paired.high, paired.clear))
+        pair = ModelPair(
+            first=better,
+            second=worse,
+            difference=paired.mean or 0.0,
+            low=paired.low,
+            high=paired.high,
+            settled=paired.clear,
+        )
+        pairs.append(pair)
     return pairs
 
 
@@ -354,14 +387,15 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
     kendall: list[float | None] = []
     for _ in range(resamples):
         weight = np.bincount(generator.integers(0, n, n), minlength=n) / n
-        drawn_real = (real_worth @ weight).round(_DIGITS)
-        drawn = (simulated_worth @ weight).round(_DIGITS)
-        kendall.append(_rank_correlation("kendalltau", drawn_real, drawn))
+        resampled_real = (real_worth @ weight).round(_DIGITS)
+        resampled_simulated = (simulated_worth @ weight).round(_DIGITS)
+        kendall.append(_rank_correlation("kendalltau", resampled_real, resampled_simulated))
     low, high = _quantiles(kendall)
     over_settled = _mean(signs)
-    settled_low, settled_high = (
-        (None, None) if over_settled is None else _over_pairs(over_settled, len(settled), m)
-    )
+    settled_low: float | None = None
+    settled_high: float | None = None
+    if over_settled is not None:
+        settled_low, settled_high = _over_pairs(over_settled, len(settled), m)
     return Agreement(
         kendall=_rank_correlation("kendalltau", means, expected),
         kendall_low=low,
@@ -401,8 +435,12 @@ def order_test(real: ArrayLike, simulated: ArrayLike) -> OrderTest:
     discordant: list[tuple[int, int]] = []
     for first, second in settled:
         paired = paired_difference(expected[first], expected[second])
-        if paired.clear and paired.mean is not None:
-            (concordant if paired.mean > 0 else discordant).append((first, second))
+        if not paired.clear or paired.mean is None:
+            continue
+        if paired.mean > 0:
+            concordant.append((first, second))
+        else:
+            discordant.append((first, second))
     agreement = low = high = None
     if settled:
         agreement = (len(concordant) - len(discordant)) / len(settled)
@@ -422,7 +460,9 @@ def order_test(real: ArrayLike, simulated: ArrayLike) -> OrderTest:
 
 def _over_pairs(agreement: float, settled: int, models: int) -> tuple[float, float]:
     """95% interval of an agreement over settled pairs."""
-    low, high = _wilson((1 + agreement) / 2, settled / _pairs_per_independent_one(models))
+    # An agreement from −1 to 1 is converted to the share of pairs in order, and back.
+    n_independent = settled / _pairs_per_independent_one(models)
+    low, high = _wilson((1 + agreement) / 2, n_independent)
     return 2 * low - 1, 2 * high - 1
 
 
@@ -448,16 +488,19 @@ def _signs(real: Floats, simulated: Floats, pairs: list[tuple[int, int]]) -> Flo
 
 
 def _mean(signs: Floats) -> float | None:
+    """Mean of the signs; None without signs."""
     return float(signs.mean()) if len(signs) else None
 
 
 def _rank_correlation(name: str, first: Floats, second: Floats) -> float | None:
+    """Correlation by a function of SciPy; None without variation."""
     from scipy import stats  # noqa: PLC0415  # slow to import, and most measures do not need it
 
     return float(getattr(stats, name)(first, second).statistic) if np.ptp(first) and np.ptp(second) else None
 
 
 def _quantiles(values: list[float | None]) -> tuple[float | None, float | None]:
+    """Ends of the 95% range of values other than None."""
     present = [value for value in values if value is not None]
     if not present:
         return None, None

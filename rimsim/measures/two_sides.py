@@ -62,9 +62,10 @@ def long_tail(popularity: ArrayLike) -> Bools:
     """Mask of all but the most popular items (80% of events)."""
     events = as_counts(popularity, "popularity")
     order = np.argsort(-events, kind="stable")
-    before = np.cumsum(events[order]) - events[order]
+    events_before = np.cumsum(events[order]) - events[order]  # events of all more popular items
+    is_head = events_before < _HEAD * events.sum() - _TAIL_ROUNDING
     tail = np.ones(len(events), np.bool_)
-    tail[order[before < _HEAD * events.sum() - _TAIL_ROUNDING]] = False
+    tail[order[is_head]] = False
     return tail
 
 
@@ -76,12 +77,11 @@ def long_tail_share(slates: ArrayLike, tail: ArrayLike) -> float:
     shown = as_slates(slates)
     filled = shown >= 0
     has_items = filled.any(axis=1)
+    if not has_items.any():
+        return 0.0
     is_tail = np.asarray(tail, np.bool_)[np.maximum(shown, 0)] & filled
-    return (
-        float((is_tail[has_items].sum(axis=1) / filled[has_items].sum(axis=1)).mean())
-        if has_items.any()
-        else 0.0
-    )
+    shares = is_tail[has_items].sum(axis=1) / filled[has_items].sum(axis=1)
+    return float(shares.mean())
 
 
 def provider_welfare(consumptions: ArrayLike) -> float:
@@ -124,19 +124,20 @@ def break_even(with_guarantee: ArrayLike, without: ArrayLike) -> int | None:
     first = np.asarray(with_guarantee, np.float64)
     second = np.asarray(without, np.float64)
     same_length(first, second, "welfare with and without")
-    behind = np.flatnonzero(np.cumsum(first - second) <= 0)
-    begin = int(behind[-1]) + 1 if len(behind) else 0
+    rounds_behind = np.flatnonzero(np.cumsum(first - second) <= 0)
+    begin = int(rounds_behind[-1]) + 1 if len(rounds_behind) else 0
     return begin if begin < len(first) else None
 
 
 def _shares(exposure: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
     """Exposure and target, each as shares of its total."""
-    shares = as_counts(exposure, "exposure")
-    wanted = as_counts(target, "target")
-    same_length(shares, wanted, "exposure and target")
-    return _share(shares), _share(wanted)
+    exposures = as_counts(exposure, "exposure")
+    targets = as_counts(target, "target")
+    same_length(exposures, targets, "exposure and target")
+    return _share(exposures), _share(targets)
 
 
 def _share(counts: Floats) -> Floats:
+    """Counts divided by their total, unless it is 0."""
     total = counts.sum()
     return counts / total if total > 0 else counts

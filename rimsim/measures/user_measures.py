@@ -66,11 +66,13 @@ def try_measures(measures: Mapping[str, Measure], items: pd.DataFrame, slate: in
     """
     if not measures:
         return
-    usual, empty = (made_up_round(items, slate=slate, filled=share) for share in (0.9, 0.0))
+    usual = made_up_round(items, slate=slate, filled=0.9)
+    empty = made_up_round(items, slate=slate, filled=0.0)
     for place, measure in measures.items():
         with own_code([place]), np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             measure.value(empty)
+            # ``value`` turns a number that is not finite into None.
             if measure.value(usual) is None and (result := measure.of(usual)) is not None:
                 raise MeasureError(
                     f"measure {place!r} returned {result} for a made-up round. Expected a finite number, "

@@ -45,10 +45,10 @@ class RoundVisits(NamedTuple):
 
     def after(self, release: Ints) -> Ints:
         """Number of visits after each item's release."""
-        n = len(self.tick)
-        coming = (release > self.start) & (release < self.stop)
-        n_remaining = np.where(release <= self.start, n, 0)
-        n_remaining[coming] = n - np.searchsorted(self.tick, release[coming], "left")
+        n_visits = len(self.tick)
+        is_coming = (release > self.start) & (release < self.stop)
+        n_remaining = np.where(release <= self.start, n_visits, 0)
+        n_remaining[is_coming] = n_visits - np.searchsorted(self.tick, release[is_coming], "left")
         return n_remaining
 
 
@@ -85,9 +85,13 @@ class Audience:
             mask &= rng.uniform(seed, rng.Purpose.FLOORS, *rest, np.arange(len(users))) < config.share
         if not mask.any():
             raise ConfigError(f"{field}: the audience has no user. Widen the filter or raise the share")
-        return cls(*window, mask, config.visits)
+        begin, end = window
+        return cls(begin=begin, end=end, users=mask, visits=config.visits)
 
     def counts(self, visits: RoundVisits) -> Bools:
         """Mask of visits that count for the audience."""
-        mine = (visits.tick >= self.begin) & (visits.tick < self.end) & self.users[visits.log_user]
-        return mine if self.visits == "all" else mine & (visits.first == (self.visits == "first"))
+        is_in_time = (visits.tick >= self.begin) & (visits.tick < self.end)
+        is_counted = is_in_time & self.users[visits.log_user]
+        if self.visits == "all":
+            return is_counted
+        return is_counted & (visits.first == (self.visits == "first"))

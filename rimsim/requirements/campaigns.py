@@ -24,6 +24,7 @@ class ExpectedRound(NamedTuple):
     """Expected positions and exposures of a round, before it begins."""
 
     visits: RoundVisits
+    """Visits of the round."""
     positions: Floats
     """(n,) number of positions that each visit may fill, times the forecast."""
     share: Floats
@@ -56,7 +57,9 @@ class Guarantee:
     """Group or campaign, with its items and its audience."""
 
     name: str
+    """Name of the group or campaign, in tables and errors."""
     items: Ints
+    """Items of the group or campaign."""
     beta: float = 0.0
     """Share of the uniform exposure of a group's items; for groups only."""
     audience: Audience | None = None
@@ -64,6 +67,7 @@ class Guarantee:
     exposures: int | None = None
     """Total exposures of a campaign; None: a share of the positions. For campaigns only."""
     share: float = 0.0
+    """Share of the audience's positions, if ``exposures`` is None; for campaigns only."""
 
     def required(self, ahead: ExpectedRound) -> float:
         """Exposures by which the guarantee grows in a round."""
@@ -87,9 +91,8 @@ def members_of(items: pd.DataFrame, column: str) -> dict[str, Ints]:
     for item, text in enumerate(items[column].astype("str").tolist()):
         for value in dict.fromkeys(text.split("|")):
             members.setdefault(value, []).append(item)
-    return {
-        value: np.array(members[value], np.int64) for value in sorted(members.keys() - {"", "<NA>", "nan"})
-    }
+    values = sorted(members.keys() - {"", "<NA>", "nan"})  # the others are texts of missing values
+    return {value: np.array(members[value], np.int64) for value in values}
 
 
 def group_name(column: str, value: str) -> str:
@@ -115,7 +118,9 @@ def groups_of(items: pd.DataFrame, group: GroupConfig) -> list[Guarantee]:
     for value in values:
         if value not in members:
             raise ConfigError(f"{field}: column {column!r} has no value {value!r}.{nearest(value, members)}")
-    return [Guarantee(group_name(column, value), members[value], group.beta) for value in values]
+    return [
+        Guarantee(name=group_name(column, value), items=members[value], beta=group.beta) for value in values
+    ]
 
 
 def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, number: int) -> Guarantee:
@@ -134,12 +139,17 @@ def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, num
     audience = Audience.of(campaign.audience, tables.users, (begin, end), field, seed, 2, number)
     items = _items_of(tables, campaign, field)
     return Guarantee(
-        campaign.name, items, audience=audience, exposures=campaign.exposures, share=campaign.share or 0.0
+        name=campaign.name,
+        items=items,
+        audience=audience,
+        exposures=campaign.exposures,
+        share=campaign.share or 0.0,
     )
 
 
 def _items_of(tables: CampaignTables, campaign: CampaignConfig, field: str) -> Ints:
     """Items of a campaign."""
+    # The choice is ``new``, a filter of pairs (column, values), or a list of ids.
     chosen = campaign.items
     items = tables.items
     if chosen == "new":
@@ -153,12 +163,12 @@ def _items_of(tables: CampaignTables, campaign: CampaignConfig, field: str) -> I
             mask &= matching_rows(items, entry[0], entry[1], field)
     ids = [entry for entry in chosen if isinstance(entry, str)]
     if len(ids) == len(chosen):
-        index = {text: item for item, text in enumerate(items["id"].astype(str).tolist())}
+        item_of_id = {text: item for item, text in enumerate(items["id"].astype(str).tolist())}
         for name in ids:
-            if name not in index:
-                raise ConfigError(f"{field}: the catalogue has no item {name!r}.{nearest(name, index)}")
+            if name not in item_of_id:
+                raise ConfigError(f"{field}: the catalogue has no item {name!r}.{nearest(name, item_of_id)}")
         mask[:] = False
-        mask[[index[name] for name in ids]] = True
+        mask[[item_of_id[name] for name in ids]] = True
     if not mask.any():
         raise ConfigError(f"{field}: no item matches the filter. Widen the filter")
     return np.flatnonzero(mask)

@@ -35,10 +35,10 @@ def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], fie
     """
     require_column(table, column, field)
     wanted = set(values)
-    texts = [text.split("|") for text in table[column].astype("str").tolist()]
-    present = {text for row in texts for text in row}
+    values_of_cells = [text.split("|") for text in table[column].astype("str").tolist()]
+    present = {value for cell_values in values_of_cells for value in cell_values}
     if unknown := wanted - present:
         name = min(unknown)
-        known_values = {text for text in present if text and text != "<NA>"}
+        known_values = {value for value in present if value and value != "<NA>"}
         raise ConfigError(f"{field}: column {column!r} has no value {name!r}.{nearest(name, known_values)}")
-    return np.array([not wanted.isdisjoint(row) for row in texts], bool)
+    return np.array([not wanted.isdisjoint(cell_values) for cell_values in values_of_cells], bool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -51,9 +52,11 @@ class Requirements:
     """
 
     name: tuple[str, ...]
+    """(J,) name of each requirement, in tables and errors."""
     first: Ints
     """(J + 1,) beginning of each row's items in ``item``; the last entry is the end of the last row."""
     item: Ints
+    """Items of all rows, one row after the other."""
     min_exposure: Floats
     """(J,) smallest number of exposures, in the unit of the guarantee; 0: no minimum."""
     max_exposure: Floats
@@ -61,7 +64,7 @@ class Requirements:
     begin: Ints
     """(J,) tick from which exposures count."""
     end: Ints
-    """(J,) tick from which they no longer count."""
+    """(J,) tick from which exposures no longer count."""
     audience: Ints
     """(J,) column of ``Arrivals.audiences`` that marks which arrivals count; −1: all arrivals count."""
     arrivals: Floats
@@ -93,13 +96,15 @@ class Requirements:
         """Table of the chosen requirements, in the same order."""
         sizes = np.diff(self.first)
         return Requirements(
-            tuple(name for name, chosen in zip(self.name, is_chosen, strict=True) if chosen),
-            np.concatenate([[0], np.cumsum(sizes[is_chosen])]),
-            self.item[np.repeat(is_chosen, sizes)],
-            *(
-                getattr(self, column)[is_chosen]
-                for column in ("min_exposure", "max_exposure", "begin", "end", "audience", "arrivals")
-            ),
+            name=tuple(itertools.compress(self.name, is_chosen)),
+            first=np.concatenate([[0], np.cumsum(sizes[is_chosen])]),
+            item=self.item[np.repeat(is_chosen, sizes)],
+            min_exposure=self.min_exposure[is_chosen],
+            max_exposure=self.max_exposure[is_chosen],
+            begin=self.begin[is_chosen],
+            end=self.end[is_chosen],
+            audience=self.audience[is_chosen],
+            arrivals=self.arrivals[is_chosen],
         )
 
     @property
@@ -117,7 +122,7 @@ class Requirements:
 
     def active(self, audiences: Bools | None, arrivals: int) -> Bools:
         """Mask of the arrivals that count for each requirement."""
-        everyone = np.ones((arrivals, 1), bool)
+        everyone = np.ones((arrivals, 1), bool)  # the last column, which index −1 finds
         columns = everyone if audiences is None else np.concatenate([audiences, everyone], axis=1)
         return np.asarray(columns[:, self.audience], np.bool_)
 
@@ -131,11 +136,14 @@ class Requirements:
         if not len(self):
             return np.zeros(0)
         masks = [] if audiences is None else list(audiences.T)
-        # The last part has index −1, which is the audience of all arrivals.
-        parts = [slates[mask] for mask in masks] + [slates]
-        counts = np.stack([weighted_exposure(part, position_weights, n_items) for part in parts])
-        each = counts[np.repeat(self.audience, np.diff(self.first)), self.item]
-        return np.asarray(np.add.reduceat(each, self.first[:-1]), np.float64)
+        # The last entry has index −1, which is the audience of all arrivals.
+        audience_slates = [slates[mask] for mask in masks] + [slates]
+        exposure = np.stack(
+            [weighted_exposure(counted, position_weights, n_items) for counted in audience_slates]
+        )  # (A + 1, M), by audience and item
+        audience_of_entry = np.repeat(self.audience, np.diff(self.first))
+        entries = exposure[audience_of_entry, self.item]
+        return np.asarray(np.add.reduceat(entries, self.first[:-1]), np.float64)
 
 
 NO_REQUIREMENTS = Requirements.of([])
@@ -168,6 +176,7 @@ class RoundRequirements:
     required: Floats
     """(M,) required exposures of each item, in the unit of the guarantee."""
     table: Requirements
+    """Requirements in addition to those of items: groups, campaigns and caps."""
     audiences: tuple[Audience, ...]
     """Audience of each of the A columns of ``Arrivals.audiences``."""
     counted: Bools | None
@@ -181,7 +190,8 @@ class RoundRequirements:
     due: Floats
     """(J,) exposures that the round adds to the guarantee of each row, in the unit of the guarantee."""
     carry_over: CarryOver
-    """Exposures required up to the end of the round minus exposures delivered before the round."""
+    """Exposures required up to the end of the round minus exposures delivered before the round, at average
+    positions."""
     position_weights: Floats
     """(k,) weight of an exposure at each position, in the unit of the guarantee."""
 
@@ -201,12 +211,13 @@ class RoundRequirements:
 
     def carried_over(self, exposure: Floats, delivered: Floats) -> CarryOver:
         """Carry-over after given exposures of items and of requirements."""
-        average = mean_weight(self.position_weights)
-        items, rows, start = self.carry_over
-        rows = rows.copy()
+        # Exposures in the unit of the guarantee, over the mean weight, are exposures at average positions.
+        average_weight = mean_weight(self.position_weights)
+        rows = self.carry_over.rows.copy()
         is_guarantee = self.guarantee >= 0
-        rows[self.guarantee[is_guarantee]] -= delivered[is_guarantee] / average
-        return CarryOver(items - exposure / average, rows, start)
+        rows[self.guarantee[is_guarantee]] -= delivered[is_guarantee] / average_weight
+        items = self.carry_over.items - exposure / average_weight
+        return CarryOver(items=items, rows=rows, start=self.carry_over.start)
 
 
 def _masks(audiences: Sequence[Audience], visits: RoundVisits) -> Bools | None:
@@ -243,7 +254,7 @@ class ScenarioRequirements:
         self._opening = int(ticks(tables.opening))
         self._ids: list[str] = tables.items["id"].astype(str).tolist()
         groups = [guarantee for group in exposure.groups for guarantee in groups_of(tables.items, group)]
-        self._groups = len(groups)
+        self._n_groups = len(groups)
         self._guarantees = groups + [
             campaign_of(tables, campaign, seed, number) for number, campaign in enumerate(exposure.campaigns)
         ]
@@ -272,47 +283,48 @@ class ScenarioRequirements:
             ConfigError: If a campaign requires more exposures than the expected positions.
         """
         forecast *= self._config.forecast
-        average = mean_weight(position_weights)
+        average_weight = mean_weight(position_weights)
         capacities = np.full(len(visits.tick), self._slate) if capacity is None else capacity
         positions = expected(int(capacities.sum()), forecast)
         ties = rng.derived_seed(self._seed, rng.Purpose.FLOORS, number)
         required = item_floors(self._config, visits, positions, release, ties)
         ahead = ExpectedRound(
-            visits,
-            np.multiply(forecast, capacities, dtype=np.float64),
-            uniform_share(visits, positions, release),
-            forecast,
+            visits=visits,
+            positions=np.multiply(forecast, capacities, dtype=np.float64),
+            share=uniform_share(visits, positions, release),
+            forecast=forecast,
         )
         if before is None:
             self._require_positions(ahead)
         before = self._in_period(before, visits.start)
-        withdrawn = release >= NEVER
-        if withdrawn.any():
-            before = before._replace(items=np.where(withdrawn, 0.0, before.items))
+        is_withdrawn = release >= NEVER
+        if is_withdrawn.any():
+            before = before._replace(items=np.where(is_withdrawn, 0.0, before.items))
         added = np.array([guarantee.required(ahead) for guarantee in self._guarantees], np.float64)
         total = CarryOver(before.items + required, before.rows + added, visits.start)
-        rows = self._rows(ahead, total.rows, average)
+        rows = self._rows(ahead, total.rows, average_weight)
         n_caps = len(rows.table) - len(rows.guarantee)
         return RoundRequirements(
-            required=np.clip(total.items, 0.0, np.maximum(required, ahead.arrivals(None))) * average,
+            # No item can be shown more often than there are arrivals.
+            required=np.clip(total.items, 0.0, np.maximum(required, ahead.arrivals(None))) * average_weight,
             table=rows.table,
             audiences=rows.audiences,
             counted=_masks(rows.audiences, visits),
             start=visits.start,
             stop=visits.stop,
-            due=np.append(added[rows.guarantee], np.zeros(n_caps)) * average,
+            due=np.append(added[rows.guarantee], np.zeros(n_caps)) * average_weight,
             guarantee=np.append(rows.guarantee, np.full(n_caps, -1)),
             carry_over=total,
             position_weights=position_weights,
         )
 
-    def _rows(self, ahead: ExpectedRound, carry_over: Floats, average: float) -> _RoundRows:
-        """Rows of groups and campaigns, then of caps."""
+    def _rows(self, ahead: ExpectedRound, outstanding: Floats, average_weight: float) -> _RoundRows:
+        """Rows of groups and campaigns, then of caps; see :func:`_row`."""
         guarantees: list[int] = []
         rows: list[Row] = []
         audiences: list[Audience] = []
         for number, guarantee in enumerate(self._guarantees):
-            row = _row(guarantee, ahead, float(carry_over[number]), average)
+            row = _row(guarantee, ahead, float(outstanding[number]), average_weight)
             if row is None:
                 continue
             if guarantee.audience is not None:
@@ -320,7 +332,7 @@ class ScenarioRequirements:
                 audiences.append(guarantee.audience)
             guarantees.append(number)
             rows.append(row)
-        table = Requirements.of(rows + self._caps(ahead, average))
+        table = Requirements.of(rows + self._caps(ahead, average_weight))
         return _RoundRows(table, tuple(audiences), np.array(guarantees, np.int64))
 
     def _in_period(self, before: CarryOver | None, start: int) -> CarryOver:
@@ -332,18 +344,18 @@ class ScenarioRequirements:
             if (before.start - self._opening) // period == (start - self._opening) // period:
                 return before
         rows = before.rows.copy()
-        rows[: self._groups] = 0.0
+        rows[: self._n_groups] = 0.0  # campaigns keep theirs, because a campaign has its own time
         return CarryOver(np.zeros_like(before.items), rows, start)
 
-    def _caps(self, ahead: ExpectedRound, average: float) -> list[Row]:
+    def _caps(self, ahead: ExpectedRound, average_weight: float) -> list[Row]:
         """Caps of items in a round: one requirement per item."""
         if self._config.most is None:
             return []
-        max_exposure = np.ceil(self._config.most * ahead.share) * average
+        max_exposure = np.ceil(self._config.most * ahead.share) * average_weight
         return [
             Row(
-                f"most of item {self._ids[item]}",
-                np.array([item]),
+                name=f"most of item {self._ids[item]}",
+                items=np.array([item]),
                 max_exposure=float(max_exposure[item]),
                 begin=ahead.visits.start,
                 end=ahead.visits.stop,
@@ -359,9 +371,11 @@ class ScenarioRequirements:
             audience = guarantee.audience
             if audience is None or guarantee.exposures is None:
                 continue
-            anytime = dataclasses.replace(audience, begin=-NEVER, end=NEVER).counts(ahead.visits)
+            is_in_audience = dataclasses.replace(audience, begin=-NEVER, end=NEVER).counts(ahead.visits)
             # A slate shows an item once, so it has at most one position per item of the campaign.
-            positions_of_visits = np.minimum(ahead.positions[anytime], ahead.forecast * len(guarantee.items))
+            positions_of_visits = np.minimum(
+                ahead.positions[is_in_audience], ahead.forecast * len(guarantee.items)
+            )
             n_positions = float(positions_of_visits.sum())
             if self._config.most is not None:
                 # An item that is released later has the share 0 in the first round, so it counts with the mean share.
@@ -376,8 +390,12 @@ class ScenarioRequirements:
                 )
 
 
-def _row(guarantee: Guarantee, ahead: ExpectedRound, carry_over: float, average: float) -> Row | None:
-    """Guarantee as a requirement; None in rounds outside its time."""
+def _row(guarantee: Guarantee, ahead: ExpectedRound, outstanding: float, average_weight: float) -> Row | None:
+    """Guarantee as a requirement; None in rounds outside its time.
+
+    ``outstanding`` are the exposures required up to the end of the round minus those delivered before it, at average
+    positions. Times ``average_weight``, the mean position weight, they are in the unit of the guarantee.
+    """
     begin = ahead.visits.start
     end = ahead.visits.stop
     audience = guarantee.audience
@@ -388,9 +406,14 @@ def _row(guarantee: Guarantee, ahead: ExpectedRound, carry_over: float, average:
         return None
     # The requirement is a whole number of exposures at average positions; the remaining fraction is carried over to the
     # next round.
-    min_exposure = float(np.floor(max(carry_over, 0.0) + 0.5)) * average
-    arrivals = ahead.arrivals(audience)
-    return Row(guarantee.name, guarantee.items, min_exposure, begin=begin, end=end, arrivals=arrivals)
+    return Row(
+        name=guarantee.name,
+        items=guarantee.items,
+        min_exposure=float(np.floor(max(outstanding, 0.0) + 0.5)) * average_weight,
+        begin=begin,
+        end=end,
+        arrivals=ahead.arrivals(audience),
+    )
 
 
 def item_floors(
@@ -409,20 +432,20 @@ def item_floors(
     """
     coming = (release > visits.start) & (release < visits.stop)
     if exposure.items is None and exposure.each is None and not coming.any():
-        return required_exposure(exposure.beta, positions, 1, release <= visits.start, ties)
+        return required_exposure(exposure.beta, n=positions, k=1, released=release <= visits.start, seed=ties)
     n_remaining = visits.after(release)
-    share = (
-        n_remaining / len(visits.tick)
-        if exposure.each is not None
-        else positions * n_remaining / n_remaining.sum()
-    )
-    exact = (exposure.beta if exposure.each is None else exposure.each) * share
+    if exposure.each is not None:
+        exact = exposure.each * (n_remaining / len(visits.tick))
+    else:
+        exact = exposure.beta * (positions * n_remaining / n_remaining.sum())
     if exposure.items is not None:
         exact = np.where(_sampled(n_remaining > 0, exposure.items, ties), exact, 0.0)
     required = np.floor(exact).astype(np.int64)
-    rest = round(float(exact.sum())) - int(required.sum())
-    order = np.lexsort((rng.bits(ties, rng.Purpose.FLOORS, np.arange(len(n_remaining))), -(exact - required)))
-    required[order[:rest]] += 1
+    # Items with the largest remainders get the exposures that rounding down has left over.
+    n_left_over = round(float(exact.sum())) - int(required.sum())
+    random_key = rng.bits(ties, rng.Purpose.FLOORS, np.arange(len(n_remaining)))
+    order = np.lexsort((random_key, -(exact - required)))
+    required[order[:n_left_over]] += 1
     return np.asarray(np.minimum(required, n_remaining), np.int64)
 
 
@@ -434,7 +457,9 @@ def uniform_share(visits: RoundVisits, positions: int, release: Ints) -> Floats:
 
 def _sampled(is_offered: Bools, count: int, seed: int) -> Bools:
     """Mask of a seeded sample of the available items."""
-    order = np.lexsort((rng.bits(seed, rng.Purpose.FLOORS, 1, np.arange(len(is_offered))), ~is_offered))
+    # Available items come first, in random order.
+    random_key = rng.bits(seed, rng.Purpose.FLOORS, 1, np.arange(len(is_offered)))
+    order = np.lexsort((random_key, ~is_offered))
     chosen = np.zeros(len(is_offered), bool)
     chosen[order[:count]] = True
     return chosen & is_offered

@@ -48,15 +48,25 @@ class Broadcast:
                     f"arrivals.per_round is {config.per_round}, but only {len(log_user)} users can get a "
                     f"broadcast. Expected at most {len(log_user)}, or null for all users"
                 )
-            lot = rng.bits(so_far.seed, rng.Purpose.ARRIVALS, 3, number + 1, log_user)
-            log_user = np.sort(log_user[np.argsort(lot, kind="stable")[: config.per_round]])
+            # The sample has the users with the smallest random keys.
+            random_key = rng.bits(so_far.seed, rng.Purpose.ARRIVALS, 3, number + 1, log_user)
+            log_user = np.sort(log_user[np.argsort(random_key, kind="stable")[: config.per_round]])
         length = duration_seconds(config.round_length)
         start = world.opening + number * length
         time = np.full(len(log_user), start)
         session: Ints | None = None
         if config.draw == "sessions":
             session = drawn_sessions(world.past_sessions, log_user, so_far.seed, number)
-        return clones_at(so_far, number, time, log_user, start, start + length, config.max_visits, session)
+        return clones_at(
+            so_far,
+            number,
+            time=time,
+            log_user=log_user,
+            start=start,
+            stop=start + length,
+            max_visits=config.max_visits,
+            session=session,
+        )
 
 
 def drawn_sessions(sessions: Sessions, users: Ints, seed: int, number: int) -> Ints:
@@ -64,10 +74,10 @@ def drawn_sessions(sessions: Sessions, users: Ints, seed: int, number: int) -> I
     # ``users`` are ascending. A user without a later session gets −1.
     later = np.flatnonzero(events_before(sessions) > 0)
     by_user = later[np.argsort(sessions.user[later], kind="stable")]
-    begin = np.searchsorted(sessions.user[by_user], users, "left")
-    choices = np.searchsorted(sessions.user[by_user], users, "right") - begin
+    first = np.searchsorted(sessions.user[by_user], users, "left")
+    n_later = np.searchsorted(sessions.user[by_user], users, "right") - first
     draw = rng.uniform(seed, rng.Purpose.ARRIVALS, 4, number + 1, users)
-    drawn = begin + (draw * choices).astype(np.int64)
+    drawn = first + (draw * n_later).astype(np.int64)
     session = np.full(len(users), -1)
-    session[choices > 0] = by_user[drawn[choices > 0]]
+    session[n_later > 0] = by_user[drawn[n_later > 0]]
     return session

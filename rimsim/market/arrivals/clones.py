@@ -16,7 +16,9 @@ from rimsim.market.arrivals.contract import Opening, RoundsSoFar
 from rimsim.market.records import VISIT_BITS, Schedule, running_count
 
 _CLONE_BITS = 16
+"""Number of bits for the number of a clone among the clones of the same original."""
 _RELEASE_SEED = 0
+"""Seed of the items that are released during the run, and of their release times; the same for all seeds of a run."""
 _PER_ROUND = 2000
 """Arrivals per round if the scenario does not set their number."""
 
@@ -44,22 +46,31 @@ class Clones:
         """Sampled visits of a round."""
         config = self._arrivals
         world = so_far.world
-        draw = np.arange(config.per_round or _PER_ROUND)
-        pick = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 0, number + 1, draw)
+        visit = np.arange(config.per_round or _PER_ROUND)
+        draw = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 0, number + 1, visit)
         session: Ints | None = None
         if config.draw == "sessions":
-            session = (pick * len(world.past_sessions)).astype(np.int64)
+            session = (draw * len(world.past_sessions)).astype(np.int64)
             log_user = world.past_sessions.user[session]
         else:
             weight = np.bincount(world.past_sessions.user, minlength=world.past.n_users).astype(np.float64)
             if config.weight == "uniform":
                 weight = (weight > 0).astype(np.float64)
             cumulative = np.cumsum(weight)
-            log_user = np.searchsorted(cumulative, pick * cumulative[-1], "right")
+            log_user = np.searchsorted(cumulative, draw * cumulative[-1], "right")
         length = duration_seconds(config.round_length)
         start = world.opening + number * length
-        time = start + length * rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 1, number + 1, draw)
-        return clones_at(so_far, number, time, log_user, start, start + length, config.max_visits, session)
+        time = start + length * rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 1, number + 1, visit)
+        return clones_at(
+            so_far,
+            number,
+            time=time,
+            log_user=log_user,
+            start=start,
+            stop=start + length,
+            max_visits=config.max_visits,
+            session=session,
+        )
 
 
 def clones_at(
@@ -92,7 +103,7 @@ def clones_at(
     order = np.argsort(tick, kind="stable")
     tick = tick[order]
     log_user = log_user[order]
-    original = log_user  # Each clone is a copy of a user, or of a user at a session if ``session`` is given.
+    original = log_user  # each clone copies a user, or one session of a user where ``session`` names it
     n_originals = past.n_users
     if session is not None:
         session = session[order]
@@ -100,13 +111,14 @@ def clones_at(
         n_originals = len(sessions) + past.n_users
     clone, visit = np.divmod(running_count(original), max_visits)
     _require_room(number, n_originals, clone, visit)
+    # The number of a visitor has the round in its highest bits, then the number of the clone, then the original.
     market_user = ((((number + 1) << _CLONE_BITS) + clone) * n_originals) + original
     user, first, slot = np.unique(market_user, return_index=True, return_inverse=True)
     copied = np.full(len(user), -1) if session is None else session[first]
     logged: Ints | None = None
     if session is not None:
-        n_all = np.bincount(past.user, minlength=past.n_users)[log_user[first]]
-        logged = np.where(copied >= 0, events_before(sessions)[copied], n_all)
+        n_events = np.bincount(past.user, minlength=past.n_users)[log_user[first]]
+        logged = np.where(copied >= 0, events_before(sessions)[copied], n_events)
     return Schedule(
         tick=tick,
         id=(market_user << VISIT_BITS) + visit,
@@ -141,16 +153,18 @@ def _shifts(so_far: RoundsSoFar, user: Ints, log_user: Ints, begin: Floats, sess
 
 def _require_room(number: int, originals: int, clone: Ints, visit: Ints) -> None:
     """Refuse arrivals whose ids would overflow or collide."""
-    rounds = (1 << (62 - _CLONE_BITS - VISIT_BITS)) // originals - 1
-    clones = clone.max(initial=0) + 1
-    visits = visit.max(initial=0) + 1
-    faults = (
-        (number >= rounds, f"round {number} of clones of {originals} users and sessions", f"{rounds} rounds"),
-        (clones > 1 << _CLONE_BITS, f"{clones} clones of one user", 1 << _CLONE_BITS),
-        (visits > 1 << VISIT_BITS, f"{visits} visits of one clone", 1 << VISIT_BITS),
+    # An id has 62 bits for the round, the clone, the original and the visit.
+    most_rounds = (1 << (62 - _CLONE_BITS - VISIT_BITS)) // originals - 1
+    n_clones = clone.max(initial=0) + 1
+    n_visits = visit.max(initial=0) + 1
+    too_late = f"round {number} of clones of {originals} users and sessions"
+    checks = (
+        (number >= most_rounds, too_late, f"{most_rounds} rounds"),
+        (n_clones > 1 << _CLONE_BITS, f"{n_clones} clones of one user", 1 << _CLONE_BITS),
+        (n_visits > 1 << VISIT_BITS, f"{n_visits} visits of one clone", 1 << VISIT_BITS),
     )
-    for wrong, fault, limit in faults:
-        if wrong:
+    for is_wrong, fault, limit in checks:
+        if is_wrong:
             raise MarketError(f"arrivals: found {fault}. Expected at most {limit}")
 
 
@@ -160,11 +174,14 @@ def events_before(sessions: Sessions) -> Ints:
     order = np.lexsort((sessions.start, sessions.user))
     user = sessions.user[order]
     count = sessions.count[order]
-    before = np.cumsum(count) - count
-    fresh = np.ones(len(user), bool)
-    fresh[1:] = user[1:] != user[:-1]
+    before = np.cumsum(count) - count  # events in the earlier sessions of all users
+    is_first = np.ones(len(user), bool)
+    is_first[1:] = user[1:] != user[:-1]
+    before_user = before[is_first][
+        np.cumsum(is_first) - 1
+    ]  # events of the users who come earlier in this order
     counts = np.empty(len(user), np.int64)
-    counts[order] = before - before[fresh][np.cumsum(fresh) - 1]
+    counts[order] = before - before_user
     return counts
 
 
@@ -173,8 +190,8 @@ def inter_session_gaps(sessions: Sessions) -> Floats:
     # If no user has two sessions, a single gap of one day is returned.
     order = np.lexsort((sessions.start, sessions.user))
     user = sessions.user[order]
-    silence = sessions.start[order][1:] - sessions.stop[order][:-1]
-    gaps = np.sort(silence[user[1:] == user[:-1]])
+    to_next = sessions.start[order][1:] - sessions.stop[order][:-1]
+    gaps = np.sort(to_next[user[1:] == user[:-1]])
     return gaps if len(gaps) else np.array([86_400.0])
 
 
@@ -184,12 +201,13 @@ def opening_after(log: EventLog, scenario: ScenarioConfig, most_arrivals: int | 
     opening = float(log.time[-1]) + 1.0
     plan = scenario.releases
     release = np.zeros(log.n_items)
-    late = round(plan.share * log.n_items)
-    if not late:
+    n_late = round(plan.share * log.n_items)
+    if not n_late:
         return Opening(log, opening, release, most_arrivals)
-    order = np.argsort(rng.bits(_RELEASE_SEED, rng.Purpose.ARRIVALS, 9, np.arange(log.n_items)))
+    shuffled = np.argsort(rng.bits(_RELEASE_SEED, rng.Purpose.ARRIVALS, 9, np.arange(log.n_items)))
+    late = shuffled[:n_late]
     length = duration_seconds(scenario.arrivals.round_length)
     span = (plan.last_round + 1 - plan.first_round) * length
-    share = rng.uniform(_RELEASE_SEED, rng.Purpose.ARRIVALS, 10, order[:late])
-    release[order[:late]] = opening + plan.first_round * length + span * share
+    share = rng.uniform(_RELEASE_SEED, rng.Purpose.ARRIVALS, 10, late)
+    release[late] = opening + plan.first_round * length + span * share
     return Opening(log.rows(release[log.item] == 0), opening, release, most_arrivals)

@@ -102,8 +102,8 @@ def checked_schedule(
             differ; if the round is not after the last one; or if a visitor's past is not before its first visit.
     """
     past = LoggedPast.of(so_far.world.past) if past is None else past
-    for wrong, fault, allowed in _faults(schedule, number, so_far, past):
-        if wrong:
+    for is_wrong, fault, allowed in _faults(schedule, number, so_far, past):
+        if is_wrong:
             raise MarketError(f"arrivals of round {number}: {fault}. Expected {allowed}")
     return schedule
 
@@ -116,29 +116,33 @@ def _faults(
     slot = schedule.slot
     log_user = schedule.log_user
     n_users = so_far.world.log.n_users
-    arrivals = {len(column) for column in (tick, schedule.id, slot, schedule.session)}
-    yield len(arrivals) > 1, f"columns of {sorted(arrivals)} arrivals", "columns of one length"
+    arrival_counts = {len(column) for column in (tick, schedule.id, slot, schedule.session)}
+    yield len(arrival_counts) > 1, f"columns of {sorted(arrival_counts)} arrivals", "columns of one length"
     logged = np.zeros(len(log_user), np.int64) if schedule.logged is None else schedule.logged
     earlier = np.zeros(len(log_user), np.int64) if schedule.earlier is None else schedule.earlier
-    users = {len(column) for column in (schedule.user, log_user, schedule.shift, logged, earlier)}
-    yield len(users) > 1, f"columns of {sorted(users)} slots", "columns of one length"
+    slot_counts = {len(column) for column in (schedule.user, log_user, schedule.shift, logged, earlier)}
+    yield len(slot_counts) > 1, f"columns of {sorted(slot_counts)} slots", "columns of one length"
     for name in ("tick", "id", "slot", "session", "user", "log_user", "logged", "earlier"):
         column = getattr(schedule, name)
-        kind = "" if column is None else np.asarray(column).dtype.name
-        wrong = column is not None and not kind.startswith("int")
-        yield wrong, f"{name} of type {kind}", "whole numbers, int64"
-    stranger = bool(np.any((log_user < 0) | (log_user >= n_users)))
-    yield stranger, "a slot whose user is not in the log", f"users from 0 to {n_users - 1}"
+        type_name = "" if column is None else np.asarray(column).dtype.name
+        has_wrong_type = column is not None and not type_name.startswith("int")
+        yield has_wrong_type, f"{name} of type {type_name}", "whole numbers, int64"
+    has_unknown_user = bool(np.any((log_user < 0) | (log_user >= n_users)))
+    yield has_unknown_user, "a slot whose user is not in the log", f"users from 0 to {n_users - 1}"
     yield bool(np.any(logged < 0)), "a past with a negative number of events", "numbers of at least 0"
     yield len(np.unique(schedule.user)) != len(schedule.user), "two slots for one user", "distinct users"
     yield not len(tick), "there is no arrival", "at least one"
     yield bool(np.any(tick[1:] < tick[:-1])), "arrivals are not in clock order", "ascending ticks"
     within = f"ticks from the start, {schedule.start}, to the stop, {schedule.stop}"
-    outside = not schedule.start <= tick[0] <= tick[-1] <= schedule.stop
-    yield outside, f"ticks from {tick[:1]} to {tick[-1:]}", within
+    is_outside = not schedule.start <= tick[0] <= tick[-1] <= schedule.stop
+    yield is_outside, f"ticks from {tick[:1]} to {tick[-1:]}", within
     yield len(np.unique(schedule.id)) != len(tick), "two arrivals with the same id", "distinct ids"
-    homeless = bool(np.any((slot < 0) | (slot >= len(schedule.user))))
-    yield homeless, "an arrival whose slot does not exist", f"slots from 0 to {len(schedule.user) - 1}"
+    has_unknown_slot = bool(np.any((slot < 0) | (slot >= len(schedule.user))))
+    yield (
+        has_unknown_slot,
+        "an arrival whose slot does not exist",
+        f"slots from 0 to {len(schedule.user) - 1}",
+    )
     yield (
         schedule.earlier is None and bool(np.any(schedule.id >> VISIT_BITS != schedule.user[slot])),
         "ids that are not ids of a user's visits",
@@ -146,11 +150,11 @@ def _faults(
     )
     # Round −1 stands for the past, whose start has no bound.
     if number >= 0:
-        over = so_far.past[-1].schedule.stop if so_far.past else int(ticks(so_far.world.opening))
+        previous_stop = so_far.past[-1].schedule.stop if so_far.past else int(ticks(so_far.world.opening))
         yield (
-            schedule.start < over - 1,  # the start and the end are both rounded to ticks
+            schedule.start < previous_stop - 1,  # 1 tick is allowed, because both times are rounded to ticks
             f"a start at tick {schedule.start}",
-            f"a start from {over} µs, when the {'round before ends' if so_far.past else 'market opens'}",
+            f"a start from {previous_stop} µs, when the {'round before ends' if so_far.past else 'market opens'}",
         )
     yield not np.isfinite(schedule.shift).all(), "a past whose shift is not finite", "finite shifts"
     length = past.length(log_user, schedule.logged)

@@ -34,7 +34,9 @@ _FASTEST = 1 / 3600.0
 _SHAPES = (0.1, 1e4)
 """Lowest and highest shape that a fit can find for the gamma distribution of users' rates."""
 _ITERATIONS = 500
+"""Largest number of steps of the EM algorithm."""
 _TOLERANCE = 1e-7
+"""Change of the parameters in a step below which the EM algorithm ends."""
 _ROUND_BITS = 8
 """Number of high bits in a visit number, which hold the round. The lower bits count the user's visits in the round."""
 
@@ -51,6 +53,7 @@ class SessionRates:
     branching: float
     """α: expected number of sessions that a session causes directly, below 1."""
     decay: float
+    """ω: rate per second at which the effect of a session fades."""
 
 
 def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRates:
@@ -58,34 +61,39 @@ def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRa
     # The likelihood is conditional on each user's first session. Users' rates have a gamma distribution. Its shape
     # decides how much a user's own sessions count compared with the mean.
     order = np.lexsort((start, user))
-    visitor = user[order]
+    session_user = user[order]
     instant = start[order]
-    first = np.ones(len(visitor), bool)
-    first[1:] = visitor[1:] != visitor[:-1]
-    window = np.zeros(n_users)
-    window[visitor[first]] = np.maximum(stop - instant[first], 1.0)
+    first = np.ones(len(session_user), bool)
+    first[1:] = session_user[1:] != session_user[:-1]
+    window = np.zeros(n_users)  # seconds from each user's first session to the end
+    window[session_user[first]] = np.maximum(stop - instant[first], 1.0)
+    # At the start of the fit, half of the sessions are spontaneous, and an effect lasts three days on average.
     base = np.full(n_users, max((~first).sum(), 1) / max(window.sum(), 1.0) / 2)
     branching = 0.5
     decay = 1 / (3 * _DAY)
     for _ in range(_ITERATIONS):
+        # E step: probability that each session is spontaneous, and not caused by an earlier session of the user.
         excited, lagged = _excitations(instant, first, decay)
-        rate = base[visitor] + branching * decay * excited
-        spontaneous = np.where(first, 0.0, base[visitor] / rate)
-        children = float((~first).sum() - spontaneous.sum())
-        waited = stop - instant
-        fade = np.exp(-decay * waited)
-        lag = float((branching * decay * lagged / rate)[~first].sum() + branching * (waited * fade).sum())
+        rate = base[session_user] + branching * decay * excited
+        spontaneous = np.where(first, 0.0, base[session_user] / rate)
+        n_caused = float((~first).sum() - spontaneous.sum())
+        # M step. ``lag`` sums the lags of caused sessions after their causes. Its second part stands for the lags that
+        # reach beyond the end of the log.
+        remaining = stop - instant
+        fade = np.exp(-decay * remaining)
+        lag = float((branching * decay * lagged / rate)[~first].sum() + branching * (remaining * fade).sum())
+        # Base rates are posterior means under a gamma prior with the mean rate of all users.
         mean = spontaneous.sum() / max(window.sum(), 1.0)
-        mine = np.bincount(visitor, spontaneous, n_users).astype(np.float64)
-        shape = _shape(mine, mean * window)
-        new_base = (mine + shape) / (window + shape / mean) if mean > 0 else np.zeros(n_users)
-        new_branching = min(children / max(float((1 - fade).sum()), 1e-12), _MOST_BRANCHING)
-        new_decay = min(max(children / max(lag, 1e-12), _SLOWEST), _FASTEST)
-        moved = abs(new_branching - branching) + abs(np.log(new_decay / decay))
+        n_spontaneous = np.bincount(session_user, spontaneous, n_users).astype(np.float64)
+        shape = _shape(n_spontaneous, mean * window)
+        new_base = (n_spontaneous + shape) / (window + shape / mean) if mean > 0 else np.zeros(n_users)
+        new_branching = min(n_caused / max(float((1 - fade).sum()), 1e-12), _MOST_BRANCHING)
+        new_decay = min(max(n_caused / max(lag, 1e-12), _SLOWEST), _FASTEST)
+        change = abs(new_branching - branching) + abs(np.log(new_decay / decay))
         base = new_base
         branching = new_branching
         decay = new_decay
-        if moved < _TOLERANCE:
+        if change < _TOLERANCE:
             break
     return SessionRates(base, branching, decay)
 
@@ -93,8 +101,8 @@ def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRa
 def _shape(count: Floats, expected: Floats) -> float:
     """Shape of the gamma distribution of users' rates, by moments."""
     # The expected value of (count − expected)² is expected + expected² / shape.
-    beyond = float(((count - expected) ** 2 - expected).sum())
-    shape = float((expected**2).sum()) / beyond if beyond > 0 else np.inf
+    excess = float(((count - expected) ** 2 - expected).sum())  # variance beyond that of Poisson counts
+    shape = float((expected**2).sum()) / excess if excess > 0 else np.inf
     return min(max(shape, _SHAPES[0]), _SHAPES[1])
 
 
@@ -118,16 +126,18 @@ def expected_starts(
     rates: SessionRates, factor: Floats, user: Ints, tick: Ints, window: tuple[int, int]
 ) -> Floats:
     """Expected number of each user's session starts in a window."""
-    # f (users,) multiplies each user's rate, and αf is below 1. Let x be the excitation by past sessions. Its equation
-    # x′ = −ω(1 − αf)·x + αωf·μ has a closed form, and the expected number is the integral of f(μ + x). ``user`` and
-    # ``tick`` (s,) are the sessions before the window.
+    # f, the ``factor`` (users,), multiplies each user's rate, and αf is below 1. Let x be the excitation by past
+    # sessions. Its expectation follows x′ = −ω(1 − αf)·x + αωf·μ, whose solution decays to a limit. The expected number
+    # is the integral of f(μ + x). ``user`` and ``tick`` (s,) are the sessions before the window.
     length = (window[1] - window[0]) / TICKS
     fade = np.exp(-rates.decay * (window[0] - tick) / TICKS)
-    excited = rates.branching * rates.decay * np.bincount(user, fade, len(factor))
-    slowing = rates.decay * (1 - rates.branching * factor)
-    level = rates.branching * rates.decay * factor * rates.base / slowing
-    area = level * length + (excited - level) * -np.expm1(-slowing * length) / slowing
-    return np.asarray(factor * (rates.base * length + area), np.float64)
+    at_start = (
+        rates.branching * rates.decay * np.bincount(user, fade, len(factor))
+    )  # x at the start of the window
+    relaxation = rates.decay * (1 - rates.branching * factor)  # ω(1 − αf)
+    limit = rates.branching * rates.decay * factor * rates.base / relaxation
+    integral = limit * length + (at_start - limit) * -np.expm1(-relaxation * length) / relaxation
+    return np.asarray(factor * (rates.base * length + integral), np.float64)
 
 
 def simulate(
@@ -146,18 +156,16 @@ def simulate(
     # spontaneous one, (seed, user, instant of the parent session, n) any other. Each candidate is kept with chance
     # f/f_max. So two markets share all candidates, and differ only in the kept ones and their consequences.
     chance = factor / largest_factor
-    found_user, found_tick = _by_themselves(rates, chance, largest_factor, window, seed, number)
-    parents = np.concatenate([user, found_user]), np.concatenate([tick, found_tick])
-    users = [found_user]
-    ticks = [found_tick]
-    while len(parents[0]):
+    spontaneous_user, spontaneous_tick = _spontaneous(rates, chance, largest_factor, window, seed, number)
+    parents = np.concatenate([user, spontaneous_user]), np.concatenate([tick, spontaneous_tick])
+    users = [spontaneous_user]
+    ticks = [spontaneous_tick]
+    while len(parents[0]):  # each pass finds the sessions that the sessions of the last pass cause
         parents = _children(rates, chance, largest_factor, parents, window, seed)
         users.append(parents[0])
         ticks.append(parents[1])
-    everyone = np.concatenate(users)
-    instants = np.concatenate(ticks)
-    # A user cannot start two sessions in the same microsecond.
-    pairs = np.unique(np.column_stack([instants, everyone]), axis=0)
+    # A user cannot start two sessions in the same microsecond. The pairs are sorted by tick, then by user.
+    pairs = np.unique(np.column_stack([np.concatenate(ticks), np.concatenate(users)]), axis=0)
     return pairs[:, 1].copy(), pairs[:, 0].copy()
 
 
@@ -166,7 +174,7 @@ def _poisson(draw: Floats, mean: Floats | float) -> Ints:
     return np.asarray(np.maximum(scipy.stats.poisson.ppf(draw, mean), 0), np.int64)
 
 
-def _by_themselves(
+def _spontaneous(
     rates: SessionRates,
     chance: Floats,
     largest_factor: float,
@@ -176,13 +184,13 @@ def _by_themselves(
 ) -> tuple[Ints, Ints]:
     """Spontaneous sessions in the window: users and ticks."""
     purpose = rng.Purpose.ARRIVALS
-    everyone = np.arange(len(rates.base))
+    users = np.arange(len(rates.base))
     mean = rates.base * largest_factor * (window[1] - window[0]) / TICKS
-    user, n = numbered(_poisson(rng.uniform(seed, purpose, 20, number, everyone), mean))
-    share = rng.uniform(seed, purpose, 21, number, user, n)
+    user, nth = numbered(_poisson(rng.uniform(seed, purpose, 20, number, users), mean))
+    share = rng.uniform(seed, purpose, 21, number, user, nth)
     tick = window[0] + np.floor(share * (window[1] - window[0])).astype(np.int64)
-    stays = rng.uniform(seed, purpose, 22, number, user, n) < chance[user]
-    return user[stays], tick[stays]
+    is_kept = rng.uniform(seed, purpose, 22, number, user, nth) < chance[user]
+    return user[is_kept], tick[is_kept]
 
 
 def _children(
@@ -196,19 +204,21 @@ def _children(
     """Sessions in the window that earlier sessions excite."""
     purpose = rng.Purpose.ARRIVALS
     user, tick = parents
-    row, n = numbered(_poisson(rng.uniform(seed, purpose, 23, user, tick), rates.branching * largest_factor))
-    user = user[row]
-    tick = tick[row]
-    lag = rng.exponential(seed, purpose, 24, user, tick, n) / rates.decay
-    inside = lag < 2 * (window[1] - tick) / TICKS  # larger lags could overflow as ticks
-    user = user[inside]
-    tick = tick[inside]
-    n = n[inside]
-    lag = lag[inside]
-    stays = rng.uniform(seed, purpose, 25, user, tick, n) < chance[user]
-    born = tick + np.maximum(np.rint(lag * TICKS).astype(np.int64), 1)
-    stays &= (born >= window[0]) & (born < window[1])
-    return user[stays], born[stays]
+    parent, nth = numbered(
+        _poisson(rng.uniform(seed, purpose, 23, user, tick), rates.branching * largest_factor)
+    )
+    user = user[parent]
+    tick = tick[parent]
+    lag = rng.exponential(seed, purpose, 24, user, tick, nth) / rates.decay
+    is_near = lag < 2 * (window[1] - tick) / TICKS  # larger lags could overflow as ticks
+    user = user[is_near]
+    tick = tick[is_near]
+    nth = nth[is_near]
+    lag = lag[is_near]
+    is_kept = rng.uniform(seed, purpose, 25, user, tick, nth) < chance[user]
+    start = tick + np.maximum(np.rint(lag * TICKS).astype(np.int64), 1)
+    is_kept &= (start >= window[0]) & (start < window[1])
+    return user[is_kept], start[is_kept]
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -243,8 +253,9 @@ class HawkesArrivals:
         self._options = options
         self._scenario = scenario
         self.hangs_on_outcomes = options.kappa > 0
-        self._most = math.exp(options.kappa * (1 - options.neutral))
+        self._largest_factor = math.exp(options.kappa * (1 - options.neutral))  # at satisfaction 1
         self._wait = 1 + delay_ticks(scenario.consumer.delay)
+        """Ticks from a consumption until it is visible to the platform."""
 
     def opening(self, log: EventLog) -> Opening:
         """Opening at the end of the log; see :func:`opening_after`."""
@@ -257,7 +268,7 @@ class HawkesArrivals:
             ConfigError: If the visits of satisfied users would become more and more frequent.
         """
         fitted = _fitted(world.past_sessions, world.opening, world.past.n_users)
-        if fitted.branching * self._most >= 1:
+        if fitted.branching * self._largest_factor >= 1:
             largest = -math.log(fitted.branching) / (1 - self._options.neutral)
             raise ConfigError(
                 f"arrivals.options.kappa is {self._options.kappa:g}, so satisfied users would return more "
@@ -268,6 +279,7 @@ class HawkesArrivals:
         if per_round is None:
             return fitted
         length = duration_seconds(self._scenario.arrivals.round_length)
+        # In the long run, each spontaneous session leads to 1 / (1 − α) sessions.
         usual = fitted.base.sum() * length / (1 - fitted.branching)
         return SessionRates(fitted.base * per_round / usual, fitted.branching, fitted.decay)
 
@@ -299,11 +311,20 @@ class HawkesArrivals:
         rates = self.rates(world)
         factor = np.exp(self._options.kappa * (self.satisfaction(so_far) - self._options.neutral))
         logged, shift, user, tick = self._pasts(so_far)
-        earlier = [(past.schedule.slot, past.schedule.tick) for past in so_far.past]
-        user = np.concatenate([user, *(slot for slot, _ in earlier)])
-        tick = np.concatenate([tick, *(visit_tick for _, visit_tick in earlier)])
+        # ``user`` and ``tick`` are all sessions before the round: those of the log, then those of the market.
+        user = np.concatenate([user, *(past.schedule.slot for past in so_far.past)])
+        tick = np.concatenate([tick, *(past.schedule.tick for past in so_far.past)])
         forecast = float(expected_starts(rates, factor, user, tick, (start, stop)).sum())
-        slot, visit_tick = simulate(rates, factor, self._most, user, tick, (start, stop), so_far.seed, number)
+        slot, visit_tick = simulate(
+            rates,
+            factor,
+            largest_factor=self._largest_factor,
+            user=user,
+            tick=tick,
+            window=(start, stop),
+            seed=so_far.seed,
+            number=number,
+        )
         visit = running_count(slot)
         if number >> _ROUND_BITS or int(visit.max(initial=0)) >> (VISIT_BITS - _ROUND_BITS):
             raise MarketError(
@@ -312,7 +333,7 @@ class HawkesArrivals:
                 f"{1 << _ROUND_BITS} rounds"
             )
         everyone = np.arange(world.past.n_users)
-        before = (np.bincount(slots, minlength=len(everyone)) for slots, _ in earlier)
+        visit_counts = [np.bincount(past.schedule.slot, minlength=len(everyone)) for past in so_far.past]
         return Schedule(
             tick=visit_tick,
             id=(slot << VISIT_BITS) + (number << (VISIT_BITS - _ROUND_BITS)) + visit,
@@ -325,7 +346,7 @@ class HawkesArrivals:
             stop=stop,
             logged=logged,
             forecast=forecast,
-            earlier=sum(before, np.zeros_like(everyone)),
+            earlier=sum(visit_counts, np.zeros_like(everyone)),
         )
 
     def _pasts(self, so_far: RoundsSoFar) -> tuple[Ints, Floats, Ints, Ints]:
@@ -333,21 +354,21 @@ class HawkesArrivals:
         world = so_far.world
         sessions = so_far.world.past_sessions
         everyone = np.arange(world.past.n_users)
-        before = events_before(sessions)
+        n_before = events_before(sessions)
         arrivals = self._scenario.arrivals
         log = LoggedPast.of(world.past, empty=arrivals.history == "none")
         logged = np.diff(log.offsets)
         if arrivals.draw == "sessions":
             session = drawn_sessions(sessions, everyone, so_far.seed, 0)
-            logged = np.where(session >= 0, np.minimum(before[session], logged), logged)
+            logged = np.where(session >= 0, np.minimum(n_before[session], logged), logged)
         has_past = logged > 0
         gaps = inter_session_gaps(sessions)
         draw = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 26, everyone)
         shift = np.zeros(len(everyone))
-        last = log.times[(log.offsets[:-1] + logged - 1)[has_past]]
-        shift[has_past] = world.opening - gaps[(draw * len(gaps)).astype(np.int64)][has_past] - last
+        last_time = log.times[(log.offsets[:-1] + logged - 1)[has_past]]
+        shift[has_past] = world.opening - gaps[(draw * len(gaps)).astype(np.int64)][has_past] - last_time
         # A session belongs to the past of its user if its first event does.
-        is_past = before < logged[sessions.user]
+        is_past = n_before < logged[sessions.user]
         user = sessions.user[is_past]
         return logged.astype(np.int64), shift, user, ticks(sessions.start[is_past] + shift[user])
 
@@ -362,5 +383,5 @@ def _fitted(sessions: Sessions, stop: float, n_users: int) -> SessionRates:
 def _move(state: Floats, slots: Ints, taken: Bools, memory: float) -> None:
     """Update the satisfaction of users after their visits."""
     for n in range(len(slots)):
-        moved = memory * state[slots[n]]
-        state[slots[n]] = moved + (1.0 - memory) if taken[n] else moved
+        remembered = memory * state[slots[n]]
+        state[slots[n]] = remembered + (1.0 - memory) if taken[n] else remembered

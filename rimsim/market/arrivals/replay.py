@@ -58,41 +58,43 @@ class Replay:
         """Sessions of a round, at their times in the log."""
         world = so_far.world
         everyone = np.arange(so_far.world.log.n_users)
-        rows, bounds = self._shared_out(world)
+        replayed, bounds = self._replayed_sessions(world)
         sessions = world.sessions
-        mine = rows[bounds[number] : bounds[number + 1]]
-        edges = [int(ticks(world.opening)), *(int(ticks(sessions.start[rows[b]])) for b in bounds[1:-1])]
-        edges.append(int(ticks(sessions.stop[rows].max())) + 1)
+        of_round = replayed[bounds[number] : bounds[number + 1]]
+        # A round ends when the first session of the next round starts, and the last round when all sessions are over.
+        edges = [int(ticks(world.opening))]
+        edges += [int(ticks(sessions.start[replayed[bound]])) for bound in bounds[1:-1]]
+        edges.append(int(ticks(sessions.stop[replayed].max())) + 1)
         return Schedule(
-            tick=ticks(sessions.start[mine]),
-            id=(sessions.user[mine] << VISIT_BITS) + _visit_numbers(world)[mine],
-            slot=sessions.user[mine],
+            tick=ticks(sessions.start[of_round]),
+            id=(sessions.user[of_round] << VISIT_BITS) + _visit_numbers(world)[of_round],
+            slot=sessions.user[of_round],
             user=everyone,
             log_user=everyone,
             shift=np.zeros(len(everyone)),
-            session=mine,
+            session=of_round,
             start=edges[number],
             stop=edges[number + 1],
         )
 
-    def _shared_out(self, world: World) -> tuple[Ints, Ints]:
+    def _replayed_sessions(self, world: World) -> tuple[Ints, Ints]:
         """Replayed sessions, and bounds of each round within them."""
         rounds = self._scenario.rounds
         per_round = self._scenario.arrivals.per_round
-        rows = np.flatnonzero(world.sessions.start >= world.opening)
+        replayed = np.flatnonzero(world.sessions.start >= world.opening)
         if per_round is not None:
-            rows = rows[: rounds * per_round]
-        if len(rows) < rounds:
+            replayed = replayed[: rounds * per_round]
+        if len(replayed) < rounds:
             raise DataError(
-                f"replay: {len(rows)} sessions start after the warm-up. Expected at least one for each of "
+                f"replay: {len(replayed)} sessions start after the warm-up. Expected at least one for each of "
                 f"the {rounds} rounds"
             )
         if per_round is None:
-            return rows, np.linspace(0, len(rows), rounds + 1).round().astype(np.int64)
-        if len(rows) <= (rounds - 1) * per_round:
+            return replayed, np.linspace(0, len(replayed), rounds + 1).round().astype(np.int64)
+        if len(replayed) <= (rounds - 1) * per_round:
             raise DataError(
-                f"replay: {len(rows)} sessions are too few for {rounds} rounds of {per_round} arrivals "
+                f"replay: {len(replayed)} sessions are too few for {rounds} rounds of {per_round} arrivals "
                 "each. Ask for fewer rounds, or set arrivals.per_round to null, which spreads the "
                 "sessions evenly"
             )
-        return rows, np.minimum(np.arange(rounds + 1) * per_round, len(rows))
+        return replayed, np.minimum(np.arange(rounds + 1) * per_round, len(replayed))

@@ -42,14 +42,14 @@ class Logit(PreferenceConsumer):
         worth = intensity * self._weight
         probability = worth / (self._outside + worth.sum(1))[:, None]
         keys = visits.keys[visits.row]
-        nothing = np.full((len(slates), 1), visits.world.log.n_items)
+        outside_option = np.full((len(slates), 1), visits.world.log.n_items)  # a number that no item has
         with np.errstate(divide="ignore"):
             utility = np.log(worth) + _gumbel(visits.uniform(slates))
-            alternative = np.log(self._outside) + _gumbel(uniform_draws(keys, nothing))
+            outside_utility = np.log(self._outside) + _gumbel(uniform_draws(keys, outside_option))
         best = utility.argmax(1)
         consumed = np.zeros(slates.shape, bool)
         rows = np.arange(len(slates))
-        consumed[rows, best] = utility[rows, best] > alternative[:, 0]
+        consumed[rows, best] = utility[rows, best] > outside_utility[:, 0]
         return Response(consumed & (probability > 0), probability, intensity)
 
 
@@ -87,12 +87,16 @@ class Cascade(PreferenceConsumer):
         intensity = self.of_slates(visits, slates)
         chance = -np.expm1(-intensity * self._attraction)
         taken = visits.uniform(slates) < chance
-        further = uniform_draws(visits.keys[visits.row], visits.world.log.n_items + 1 + slates)
-        looked = np.ones(slates.shape)
-        looks = np.ones(slates.shape, bool)
+        # Numbers above those of the items give the draws that decide whether a visitor continues after each position.
+        continue_draw = uniform_draws(visits.keys[visits.row], visits.world.log.n_items + 1 + slates)
+        examined_chance = np.ones(slates.shape)  # e_r
+        is_examined = np.ones(slates.shape, bool)
         for position in range(1, slates.shape[1]):
-            before = position - 1
-            looked[:, position] = looked[:, before] * self._decay * (1 - self._stop * chance[:, before])
-            goes_on = self._decay * np.where(taken[:, before], 1 - self._stop, 1.0)
-            looks[:, position] = looks[:, before] & (further[:, before] < goes_on)
-        return Response(taken & looks, looked * chance, intensity)
+            last = position - 1
+            goes_on = (
+                1 - self._stop * chance[:, last]
+            )  # chance that the visitor does not stop after taking the item
+            examined_chance[:, position] = examined_chance[:, last] * self._decay * goes_on
+            continue_chance = self._decay * np.where(taken[:, last], 1 - self._stop, 1.0)
+            is_examined[:, position] = is_examined[:, last] & (continue_draw[:, last] < continue_chance)
+        return Response(taken & is_examined, examined_chance * chance, intensity)

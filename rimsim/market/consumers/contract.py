@@ -69,12 +69,12 @@ def poisson_probabilities(intensity: Floats, examination: Floats, attraction: fl
 
 
 @compiled_part
-def response_to(share: float, size: float, key: np.uint64, item: int, examination: float,
+def response_to(preference: float, ground: float, key: np.uint64, item: int, examination: float,
     attraction: float) -> tuple[bool, float, float]:  # fmt: skip
     """Consumption of an item, its probability and true intensity."""
-    worth = np.float64(share) * np.float64(size)  # Numba's float() would stay in single precision
-    chance = poisson_probability(worth, examination, attraction)
-    return uniform_draw(key, item) < chance, chance, worth
+    intensity = np.float64(preference) * np.float64(ground)  # Numba's float() would stay in single precision
+    chance = poisson_probability(intensity, examination, attraction)
+    return uniform_draw(key, item) < chance, chance, intensity
 
 
 @compiled
@@ -101,6 +101,7 @@ class Law(CompiledRecord):
     examination: Floats
     """(k,) examination γ^(r−1) of each position r."""
     attraction: float
+    """a, the factor of an item's intensity when the visitor looks at it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +117,10 @@ class Hits(CompiledRecord):
     """(total,) items of all sessions."""
 
     def of(self, sessions: Ints) -> tuple[Ints, Ints]:
-        """Index of session and item of each event."""
-        begin = self.offsets[sessions]
-        place, number = numbered(self.offsets[sessions + 1] - begin)
-        return place, self.item[begin[place] + number]
+        """Index in ``sessions``, and item, of each event."""
+        first = self.offsets[sessions]
+        index, nth = numbered(self.offsets[sessions + 1] - first)
+        return index, self.item[first[index] + nth]
 
 
 @compiled
@@ -129,9 +130,9 @@ def mark_hits(slates: Ints, sessions: Ints, hits: Hits, is_hit: Bools) -> None:
     offsets = hits.offsets
     item = hits.item
     for row in range(len(slates)):
-        for place in range(offsets[sessions[row]], offsets[sessions[row] + 1]):
+        for event in range(offsets[sessions[row]], offsets[sessions[row] + 1]):
             for position in range(slates.shape[1]):
-                is_hit[row, position] |= slates[row, position] == item[place]
+                is_hit[row, position] |= slates[row, position] == item[event]
 
 
 @lru_cache(maxsize=64)
@@ -275,9 +276,10 @@ NOTHING = Organic(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.i
 def drawn(visits: SlateVisits, slates: Ints, probability: Floats, intensity: Floats) -> Response:
     """Response sampled with given probabilities, 0 at empty positions."""
     # An item is consumed if its draw is below its probability.
-    shown = slates >= 0
-    probability = np.where(shown, probability, 0.0)
-    return Response(visits.uniform(slates) < probability, probability, np.where(shown, intensity, 0.0))
+    is_filled = slates >= 0
+    probability = np.where(is_filled, probability, 0.0)
+    consumed = visits.uniform(slates) < probability
+    return Response(consumed, probability, np.where(is_filled, intensity, 0.0))
 
 
 @runtime_checkable
@@ -368,9 +370,9 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
             f"probability {probability.dtype} {probability.shape}, intensity {intensity.dtype} "
             f"{intensity.shape}. Expected bool, float and float, each of shape {slates.shape}"
         )
-    place = _first_wrong(slates, consumed, probability, intensity)
-    if place >= 0:
-        row, position = divmod(place, slates.shape[1])
+    index = _first_wrong(slates, consumed, probability, intensity)
+    if index >= 0:
+        row, position = divmod(index, slates.shape[1])
         item = int(slates[row, position])
         outcome = "consumed" if consumed[row, position] else "not consumed"
         chance = probability[row, position]
@@ -389,10 +391,10 @@ def _first_wrong(slates: Ints, consumed: Bools, probability: Floats, intensity: 
     n, k = slates.shape
     for row in range(n):
         for position in range(k):
-            ghost = consumed[row, position] and slates[row, position] < 0
+            is_taken_at_empty = consumed[row, position] and slates[row, position] < 0
             chance = probability[row, position]
-            worth = intensity[row, position]
-            if ghost or not 0.0 <= chance <= 1.0 or not 0.0 <= worth < np.inf:
+            rate = intensity[row, position]
+            if is_taken_at_empty or not 0.0 <= chance <= 1.0 or not 0.0 <= rate < np.inf:
                 return int(row * k + position)
     return -1
 
@@ -407,18 +409,23 @@ def law_of(consumer: Consumer, world: World, positions: int, session: Ints) -> L
         MarketError: If the law lacks a position or a session, or if sessions reach beyond their items.
     """
     # The arrays of a law are checked here, because compiled code reads them without checks.
-    find = ConsumerCapabilities.of(consumer).law
-    law = None if find is None else find(world)
+    method_of_law = ConsumerCapabilities.of(consumer).law
+    law = None if method_of_law is None else method_of_law(world)
     method = f"{type(consumer).__name__}.law"
     if isinstance(law, Law) and len(law.examination) < positions:
         problem = f"found {len(law.examination)} examinations"
         refuse(MarketError, method, problem, f"one per position, {positions}")
     if isinstance(law, Hits):
         offsets = law.offsets
-        n = int(session.max(initial=-1)) + 1
-        if len(offsets) <= n or offsets[0] < 0 or offsets[-1] > len(law.item) or (np.diff(offsets) < 0).any():
+        n_sessions = int(session.max(initial=-1)) + 1
+        if (
+            len(offsets) <= n_sessions
+            or offsets[0] < 0
+            or offsets[-1] > len(law.item)
+            or (np.diff(offsets) < 0).any()
+        ):
             problem = f"found {len(offsets)} offsets for {len(law.item)} items"
-            allowed = f"ascending numbers for {n} sessions, from 0 to the number of items"
+            allowed = f"ascending numbers for {n_sessions} sessions, from 0 to the number of items"
             refuse(MarketError, method, problem, allowed)
     return law
 
@@ -480,13 +487,14 @@ def relevant_items(consumer: Consumer, visits: SlateVisits, n_items: int) -> Flo
     Raises:
         MarketError: If the result is not one finite number of at least 0 per visit.
     """
-    counted = ConsumerCapabilities.of(consumer).relevant
-    if counted is None:
-        rows = (visits.row[first : first + _BLOCK] for first in range(0, len(visits), _BLOCK))
-        blocks = (dataclasses.replace(visits, row=block_rows) for block_rows in rows)
-        parts = [true_intensity_of(consumer, block, n_items) for block in blocks]
-        return np.concatenate([part.double().sum(1).cpu().numpy() for part in parts] or [np.zeros(0)])
-    numbers = np.asarray(counted(visits), np.float64)
+    relevant = ConsumerCapabilities.of(consumer).relevant
+    if relevant is None:
+        sums = [np.zeros(0)]
+        for first in range(0, len(visits), _BLOCK):
+            block = dataclasses.replace(visits, row=visits.row[first : first + _BLOCK])
+            sums.append(true_intensity_of(consumer, block, n_items).double().sum(1).cpu().numpy())
+        return np.concatenate(sums)
+    numbers = np.asarray(relevant(visits), np.float64)
     if numbers.shape != (len(visits),) or not ((numbers >= 0) & (numbers < np.inf)).all():
         raise MarketError(
             f"{type(consumer).__name__}.relevant: found shape {numbers.shape}, or a number that is "

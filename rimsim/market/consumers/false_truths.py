@@ -38,11 +38,11 @@ class FalseTruth:
         """(n, M) wrong preferences p*, up to one factor per state."""
         if self.wrong == "false_popularity":
             return np.broadcast_to(self.popularity, (len(users), len(self.popularity)))
-        share = self.truth.preference(users, states)
+        preference = self.truth.preference(users, states)
         if self.wrong == "false_other_user":
-            return np.roll(share, 1, axis=0)
+            return np.roll(preference, 1, axis=0)  # each user gets the tastes of the user in the row before
         # The opposite of a taste, log p* − log popularity, is added to log popularity.
-        return self.popularity**2 / np.maximum(share, 1e-12)
+        return self.popularity**2 / np.maximum(preference, 1e-12)
 
 
 def false_truths(truths: Mapping[str, Truth], log: EventLog) -> dict[str, FalseTruth]:

@@ -33,7 +33,8 @@ def hidden_bias(config: HiddenConfig, events: Ints, met: Bools) -> Floats:
     bias = np.zeros(len(events))
     if config.rho == 1:
         return bias
-    chosen = np.flatnonzero({"all": np.ones_like(met), "new": ~met, "tail": long_tail(events)}[config.of])
+    is_chosen = {"all": np.ones_like(met), "new": ~met, "tail": long_tail(events)}[config.of]
+    chosen = np.flatnonzero(is_chosen)
     if len(chosen) < _LEAST:
         raise ConfigError(
             f"consumer.hidden.of: {config.of!r} selects only {len(chosen)} items of this market. Expected "
@@ -43,10 +44,12 @@ def hidden_bias(config: HiddenConfig, events: Ints, met: Bools) -> Floats:
     popularity = np.log(count) - np.log(count).mean()
     spread = popularity.std()
     z = popularity / spread if spread else popularity
-    seed = 0 if config.seed == "seed" else config.seed
+    seed = (
+        0 if config.seed == "seed" else config.seed
+    )  # a market at a seed has replaced the text by its number
     noise = ndtri(rng.uniform(seed, rng.Purpose.CHOICE, 12, chosen))
     noise -= noise.mean()
-    noise -= z * (noise * z).mean()
+    noise -= z * (noise * z).mean()  # the part that correlates with z
     sd = spread if config.sd is None else config.sd
     change = sd * (config.rho * z + np.sqrt(1 - config.rho**2) * noise / noise.std()) - popularity
     bias[chosen] = change - np.log((count * np.exp(change)).sum() / count.sum())

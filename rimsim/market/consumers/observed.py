@@ -90,30 +90,36 @@ class _Answers:
     def at(self, user: Ints, items: Ints) -> tuple[Floats, Bools]:
         """Probabilities of user-item pairs, and mask of known pairs."""
         # A pair without an answer has probability 0.
-        wanted = user[:, None] * self.n_items + items
-        place = np.minimum(np.searchsorted(self.pair, wanted), len(self.pair) - 1)
-        is_known = (self.pair[place] == wanted) & (items >= 0)
-        return np.where(is_known, self.probability[place], 0.0), is_known
+        pair = user[:, None] * self.n_items + items
+        index = np.minimum(np.searchsorted(self.pair, pair), len(self.pair) - 1)
+        is_known = (self.pair[index] == pair) & (items >= 0)
+        return np.where(is_known, self.probability[index], 0.0), is_known
 
 
 @lru_cache(maxsize=2)
 def _read(path: str, columns: str | None, changed: int) -> ObservedTable:  # noqa: ARG001  # only the cache uses it, as a key
+    """Table of answers, read again if the file has changed."""
     return load_observed(path, columns=columns)
 
 
 @lru_cache(maxsize=4)
 def _matched(table: ObservedTable, log: EventLog) -> ObservedTable:
+    """Answers for users and items of a log, cached."""
     return table.matched(log)
 
 
 @lru_cache(maxsize=4)
 def _answers(options: ObservedOptions, table: ObservedTable, log: EventLog) -> _Answers:
+    """Probabilities of consumption that a table gives, cached."""
     answers = _matched(table, log)
-    reached = (answers.value >= options.taken_at).astype(np.float64)
-    taken = answers.value if options.value == "probability" else reached
-    pair = answers.user * log.n_items + answers.item
+    is_taken = (answers.value >= options.taken_at).astype(np.float64)
     offsets = np.searchsorted(answers.user, np.arange(log.n_users + 1))
-    return _Answers(pair, taken, offsets.astype(np.int64), log.n_items)
+    return _Answers(
+        pair=answers.user * log.n_items + answers.item,
+        probability=answers.value if options.value == "probability" else is_taken,
+        offsets=offsets.astype(np.int64),
+        n_items=log.n_items,
+    )
 
 
 class Observed:
@@ -158,14 +164,14 @@ class Observed:
         """
         matched = _matched(self._table, log)
         answers = self._known(log)
-        new = ~np.isin(answers.pair, np.unique(log.user * log.n_items + log.item))
+        is_new = ~np.isin(answers.pair, np.unique(log.user * log.n_items + log.item))
         total = float(answers.probability.sum())
         return TableReport(
             users=len(np.unique(matched.user)),
             items=len(np.unique(matched.item)),
             answered=len(matched) / (log.n_users * log.n_items),
             taken=float(answers.probability.mean()),
-            left=float(answers.probability[new].sum()) / total if total else 0.0,
+            left=float(answers.probability[is_new].sum()) / total if total else 0.0,
             shown_at_random=matched.shown_at_random,
         )
 
@@ -200,27 +206,29 @@ class Observed:
         true = torch.zeros(len(visits), answers.n_items)
         for first in range(0, len(visits), BLOCK):
             block = dataclasses.replace(visits, row=visits.row[first : first + BLOCK])
-            rows = true[first : first + BLOCK].numpy()
-            for row, user in zip(rows, block.log_user.tolist(), strict=True):
-                span = slice(answers.offsets[user], answers.offsets[user + 1])
-                row[answers.pair[span] - user * answers.n_items] = answers.probability[span]
-            rows[release[None, :] > visits.schedule.tick[block.row][:, None]] = 0.0
-            rows[block.consumed()] = 0.0
+            block_intensity = true[first : first + BLOCK].numpy()  # a view: writing to it fills in ``true``
+            for of_visit, user in zip(block_intensity, block.log_user.tolist(), strict=True):
+                of_user = slice(answers.offsets[user], answers.offsets[user + 1])
+                item = answers.pair[of_user] - user * answers.n_items
+                of_visit[item] = answers.probability[of_user]
+            block_intensity[release[None, :] > visits.schedule.tick[block.row][:, None]] = 0.0
+            block_intensity[block.consumed()] = 0.0
         return true
 
     def relevant(self, visits: SlateVisits) -> Floats:
         """Sum of p over items not consumed before the opening."""
         # Consumptions in the market are included. At the end of a round, those of this visit cannot be separated from
         # the others.
-        row, item = visits.in_market()
-        bought, _ = self._known(visits.world.log).at(visits.log_user[row], item[:, None])
-        total = np.bincount(row, weights=bought[:, 0], minlength=len(visits)).astype(np.float64)
+        visit, item = visits.in_market()
+        probability, _ = self._known(visits.world.log).at(visits.log_user[visit], item[:, None])
+        total = np.bincount(visit, weights=probability[:, 0], minlength=len(visits)).astype(np.float64)
         for first in range(0, len(visits), BLOCK):
             block = dataclasses.replace(visits, row=visits.row[first : first + BLOCK])
             total[first : first + BLOCK] += self.true_intensity(block).double().sum(1).numpy()
         return total
 
     def _known(self, log: EventLog) -> _Answers:
+        """Probabilities of consumption in a market of a log."""
         return _answers(self._options, self._table, log)
 
 

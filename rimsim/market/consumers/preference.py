@@ -32,6 +32,7 @@ from rimsim.market.scores.scorer import Scorer
 from rimsim.measures import genre_weights
 
 _ALL_EVENTS = np.iinfo(np.int64).max
+"""Number of encoded events of a fixed hidden state, which no event changes."""
 
 
 class _TruthScorer(Scorer):
@@ -53,8 +54,8 @@ class _TruthScorer(Scorer):
         if not self._truth.users:
             super().encode(start)
             return
-        rows = torch.from_numpy(self._histories.log_user)
-        self._hidden = tuple(part[rows] for part in self._truth.users)
+        log_user = torch.from_numpy(self._histories.log_user)
+        self._hidden = tuple(part[log_user] for part in self._truth.users)
         self._n_encoded[:] = _ALL_EVENTS
 
     def catch_up(self, slots: Ints, counts: Ints) -> None:
@@ -76,15 +77,16 @@ class _TruthScorer(Scorer):
         self, ids: Ints, slots: Ints, ticks: Ints, counts: Ints, hidden: Hidden | None = None
     ) -> ScoreRows:
         """Scores p* and λ* of at most ``BLOCK`` states."""
-        share, _, admissible = super().score(ids, slots, ticks, counts, hidden).tensors
-        share_of_slots = share.numpy()[: len(slots)]  # the remaining rows are padding
+        preference, _, admissible = super().score(ids, slots, ticks, counts, hidden).tensors
+        # A view of the rows that are not padding. What follows changes ``preference`` in place.
+        of_slots = preference.numpy()[: len(slots)]
         if (factor := self._truth.item_factor) is not None:
-            share_of_slots *= factor
-            share_of_slots /= np.maximum(share_of_slots.sum(1, keepdims=True), np.finfo(np.float32).tiny)
+            of_slots *= factor
+            of_slots /= np.maximum(of_slots.sum(1, keepdims=True), np.finfo(np.float32).tiny)
         if self._released_at.max() > ticks.min():
-            share_of_slots[self._released_at > ticks[:, None]] = 0.0
-        size = self._truth.sizes.of_visits(self._histories, slots, ticks, self._delay)
-        return ScoreRows((share, torch.from_numpy(size.astype(np.float32)), admissible))
+            of_slots[self._released_at > ticks[:, None]] = 0.0
+        ground = self._truth.sizes.of_visits(self._histories, slots, ticks, self._delay)
+        return ScoreRows((preference, torch.from_numpy(ground.astype(np.float32)), admissible))
 
 
 class TruthScores(ArrivalScores):
@@ -111,12 +113,12 @@ class TruthScores(ArrivalScores):
 
     def of(self, rows: Ints) -> tuple[Float32s, Float32s]:
         """True scores of arrivals: p* and λ*."""
-        share, size, _ = self.rows(rows).arrays
-        return share, size
+        preference, ground, _ = self.rows(rows).arrays
+        return preference, ground
 
 
 _MOST_TRUTHS = 3
-"""Truths under which the scores of a round are kept: the world's own, and the last others that a consumer used."""
+"""Largest number of truths whose scores of a round are cached: the world's own, and the last others in use."""
 
 
 class RoundTruths:
@@ -136,7 +138,9 @@ class RoundTruths:
         """Scores of the round's arrivals under a truth."""
         scores = self._scores.get(truth)
         if scores is None:
-            if len(self._scores) == _MOST_TRUTHS:  # compiled code may refer to the first, the world's own
+            if len(self._scores) == _MOST_TRUTHS:
+                # The second oldest scores are dropped. Compiled code may refer to the oldest, those of the world's own
+                # truth.
                 del self._scores[list(self._scores)[1]]
             scores = TruthScores.of_round(truth, self._histories, self._schedule, self._delay, self._release)
             self._scores[truth] = scores
@@ -168,6 +172,7 @@ class Dynamics:
         self._config = config
         self._half_life = duration_seconds(config.satiation_half_life)
         self._wait = 1 + delay_ticks(scenario.consumer.delay)
+        """Ticks from a consumption until it is visible to the platform."""
 
     @property
     def moves(self) -> bool:
@@ -178,11 +183,12 @@ class Dynamics:
     def of_slates(self, visits: SlateVisits, slates: Ints) -> Floats:
         """Dynamics' factors of shown items; arbitrary at empty positions."""
         weights = _genre_weights(visits.world)
-        items = np.maximum(slates, 0)
+        items = np.maximum(slates, 0)  # an empty position gets the factor of item 0, which nobody reads
         taste = self._taste(visits, weights)
         factor = np.exp((weights[items] * taste[:, None, :]).sum(2))
         if self._config.drift > 0:
-            factor *= np.exp(-(weights.mean(0) * self._drifted(visits, weights)).sum(1))[:, None]
+            level = (weights.mean(0) * self._drifted(visits, weights)).sum(1)  # the term with w̄
+            factor *= np.exp(-level)[:, None]
         return np.asarray(factor * self._conforming(visits)[items], np.float64)
 
     def of_catalogue(self, visits: SlateVisits) -> Floats:
@@ -190,13 +196,13 @@ class Dynamics:
         # Each row is computed from its visit alone, so its bits do not depend on other visits.
         weights = _genre_weights(visits.world)
         taste = self._taste(visits, weights)
-        level = (weights.mean(0) * self._drifted(visits, weights)).sum(1)
+        level = (weights.mean(0) * self._drifted(visits, weights)).sum(1)  # the term with w̄
         conforming = self._conforming(visits)
         rows = [np.exp(weights @ taste[n] - level[n]) * conforming for n in range(len(visits))]
         return np.stack(rows) if rows else np.zeros((0, len(weights)))
 
     def _taste(self, visits: SlateVisits, weights: Floats) -> Floats:
-        """Effect of each genre on the logarithm of a factor."""
+        """Drift minus satiation of each genre, in log intensity."""
         taste = self._drifted(visits, weights)
         if self._config.satiation > 0:
             row, item, age = self._consumed(visits)
@@ -221,7 +227,7 @@ class Dynamics:
         if not self._config.conformity > 0:
             return np.ones(visits.world.log.n_items)
         factor = (1.0 + visits.popularity) ** self._config.conformity
-        n_logged = np.bincount(visits.world.past.item, minlength=len(factor))
+        n_logged = np.bincount(visits.world.past.item, minlength=len(factor))  # events of the warm-up log
         return np.asarray(factor * n_logged.sum() / (factor * n_logged).sum(), np.float64)
 
     def _consumed(self, visits: SlateVisits) -> tuple[Ints, Ints, Floats]:
@@ -250,7 +256,8 @@ class PreferenceConsumer:
     def __init__(self, scenario: ScenarioConfig) -> None:
         self.dynamics = Dynamics(scenario)
         self._delay = delay_ticks(scenario.consumer.delay)
-        self._plain = Law(np.ones(scenario.slate), 1.0)
+        self._plain = Law(examination=np.ones(scenario.slate), attraction=1.0)
+        """Law without examination and attraction, for intensities alone."""
 
     def organic(self, visits: SlateVisits) -> Organic:  # noqa: ARG002  # the protocol requires this argument
         """No organic consumption."""
@@ -270,21 +277,22 @@ class PreferenceConsumer:
         """Poisson response of the truth, in one compiled call."""
         shape = slates.shape
         response = Response(np.empty(shape, bool), np.empty(shape), np.empty(shape))
-        share, ground = visits.true_scores
-        answer(share, ground, slates, visits.keys[visits.row], law.examination, law.attraction,
+        preference, ground = visits.true_scores
+        answer(preference, ground, slates, visits.keys[visits.row], law.examination, law.attraction,
             response.consumed, response.probability, response.intensity)  # fmt: skip
         return response
 
     def of_slates(self, visits: SlateVisits, slates: Ints) -> Floats:
         """Intensities of shown items."""
-        # Intensities are 0 at empty positions, and for items that were consumed in the market before.
+        # Intensities are 0 at empty positions, and for items that this visitor has consumed. The platform can show such
+        # items if it learns of consumptions with a delay.
         intensity = self.answer(visits, slates, self._plain).intensity
         return intensity * self.dynamics.of_slates(visits, slates) if self.dynamics.moves else intensity
 
     def of_catalogue(self, visits: SlateVisits) -> Floats:
         """Intensities of admissible items."""
-        share, ground = visits.true_scores
-        intensity = share.astype(np.float64) * ground[:, None]
+        preference, ground = visits.true_scores
+        intensity = preference.astype(np.float64) * ground[:, None]
         return intensity * self.dynamics.of_catalogue(visits) if self.dynamics.moves else intensity
 
 

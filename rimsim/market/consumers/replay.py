@@ -18,32 +18,29 @@ from rimsim.market.records import Response
 @lru_cache(maxsize=4)
 def _session_items(world: World) -> Hits:
     """Items of each session of the log."""
-    of_event = world.sessions.of_event
-    order = np.argsort(of_event, kind="stable")
-    offsets = np.searchsorted(of_event[order], np.arange(len(world.sessions) + 1))
+    session_of_event = world.sessions.of_event
+    order = np.argsort(session_of_event, kind="stable")
+    offsets = np.searchsorted(session_of_event[order], np.arange(len(world.sessions) + 1))
     return Hits(offsets.astype(np.int64), world.log.item[order])
 
 
 @lru_cache(maxsize=4)
 def _futures(world: World, horizon: float | None) -> Hits:
-    """Items consumed in each session, or within its horizon."""
+    """Items consumed in each session, or up to a horizon."""
     if horizon is None:
         return _session_items(world)
     log = world.log
     sessions = world.sessions
     time = log.time[log.by_user]
     item = log.item[log.by_user]
-    edges = log.offsets
     futures = []
-    for owner, start in zip(sessions.user.tolist(), sessions.start.tolist(), strict=True):
-        begin = edges[owner]
-        end = edges[owner + 1]
+    for user, start in zip(sessions.user.tolist(), sessions.start.tolist(), strict=True):
+        begin = log.offsets[user]
+        end = log.offsets[user + 1]
         first, stop = begin + np.searchsorted(time[begin:end], (start, start + horizon))
         futures.append(item[first:stop])
-    return Hits(
-        offsets_of(np.array([len(items) for items in futures], np.int64)),
-        np.concatenate([item[:0], *futures]),
-    )
+    lengths = np.array([len(items) for items in futures], np.int64)
+    return Hits(offsets_of(lengths), np.concatenate([item[:0], *futures]))
 
 
 class ReplayedLog:
@@ -77,8 +74,9 @@ class ReplayedLog:
     def organic(self, visits: SlateVisits) -> Organic:
         """Events of each session, as consumptions at its end."""
         sessions = visits.schedule.session[visits.row]
-        place, item = _session_items(visits.world).of(sessions)
-        return Organic(visits.row[place], ticks(visits.world.sessions.stop[sessions])[place], item)
+        visit, item = _session_items(visits.world).of(sessions)
+        end = ticks(visits.world.sessions.stop[sessions])
+        return Organic(row=visits.row[visit], tick=end[visit], item=item)
 
     def settled(self, visits: SlateVisits) -> Ints:
         """End of each visit's session, or of its horizon."""
@@ -88,20 +86,21 @@ class ReplayedLog:
         return ticks(visits.world.sessions.start[sessions] + self._horizon)
 
     def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
-        """Number of events per item in each visit's logged future."""
+        """Intensity 1 of each item in a visit's logged future."""
         future = torch.zeros(len(visits), visits.world.log.n_items)
-        place, item = self._future(visits)
-        future[torch.from_numpy(place), torch.from_numpy(item)] = 1.0
+        visit, item = self._future(visits)
+        future[torch.from_numpy(visit), torch.from_numpy(item)] = 1.0
         return future
 
     def relevant(self, visits: SlateVisits) -> Floats:
         """Number of items in each visit's logged future."""
-        place, item = self._future(visits)
-        offsets = offsets_of(np.bincount(place, minlength=len(visits)))
+        visit, item = self._future(visits)
+        offsets = offsets_of(np.bincount(visit, minlength=len(visits)))
+        # An item may occur several times in a future. ``distinct_offsets`` counts each item once.
         seen = np.zeros(visits.world.log.n_items, np.int64)
-        distinct = np.zeros(len(offsets), np.int64)
-        first_of_each(offsets, item, seen, np.empty_like(item), distinct)
-        return np.diff(distinct).astype(np.float64)
+        distinct_offsets = np.zeros(len(offsets), np.int64)
+        first_of_each(offsets, item, seen, first=np.empty_like(item), offsets=distinct_offsets)
+        return np.diff(distinct_offsets).astype(np.float64)
 
     def _future(self, visits: SlateVisits) -> tuple[Ints, Ints]:
         """Pairs (visit, item) of the logged future."""

@@ -20,15 +20,18 @@ _DAY = 86_400.0
 _SOONEST = 1.0
 """Shortest time since the last event, in seconds; shorter times count as this time."""
 _SHRINKAGES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Shrinkages that are tried: numbers of average sessions that are added to a user's own sessions."""
 _ROUNDS = 8
 """Number of times that the regression and the users' effects are fitted in turn."""
 _FOLDS = 5
+"""Number of folds of the cross-validation that chooses the shrinkage."""
 _SESSIONS = 50_000
 """Largest number of sessions on which the shrinkage is chosen, by forty fits. More sessions would barely change the
 choice."""
 _NEWTON = 12
+"""Largest number of Newton steps of a regression."""
 _NEARLY_ALL = (0.02, 0.98)
-"""Quantiles of later sessions that bound the features, because a polynomial extrapolates badly."""
+"""Quantiles, over returning sessions, that bound the features; beyond them, a polynomial would extrapolate badly."""
 _RIDGE = 1e-3
 """Ridge penalty that keeps the regression solvable if a feature does not vary."""
 
@@ -109,14 +112,14 @@ def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, 
     following = events.next
     for n in range(len(slots)):
         slot = slots[n]
-        until = ticks[n] + delay
+        until = ticks[n] + delay  # an event that is visible from this tick on happened at the visit
         n_events = length[slot]
         last = last_logged[slot]
         if counts[slot] and newest[slot] <= until:
             n_events += counts[slot]
             last = (newest[slot] - delay) / TICKS
         elif counts[slot]:
-            place = first[slot]
+            place = first[slot]  # of the oldest event in the linked list
             while event_tick[place] <= until:  # this ends at the newest event at the latest
                 n_events += 1
                 last = (event_tick[place] - delay) / TICKS
@@ -128,8 +131,8 @@ def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, 
         recency = math.log(max(ticks[n] / TICKS - last, _SOONEST) / _DAY)
         count = min(max(count, bounds[0, 0]), bounds[0, 1])
         recency = min(max(recency, bounds[1, 0]), bounds[1, 1])
-        total = weights[1] + weights[2] * count + weights[3] * count * count
-        sizes[n] = effect[n] * math.exp(total + weights[4] * recency + weights[5] * recency * recency)
+        log_size = weights[1] + weights[2] * count + weights[3] * count * count
+        sizes[n] = effect[n] * math.exp(log_size + weights[4] * recency + weights[5] * recency * recency)
 
 
 def known_of(states: UserStates) -> tuple[Ints, Floats]:
@@ -171,10 +174,12 @@ def fit_sizes(
     count = all_sizes.count
     first = all_sizes.first
     sampled = all_sizes.of_some_users(_SESSIONS)
-    tried = [sampled.left_out(candidate) for candidate in _SHRINKAGES]
-    best = int(np.argmin([float((size - sampled.count * np.log(size)).sum()) for size in tried]))
+    left_out_sizes = [sampled.left_out(shrinkage) for shrinkage in _SHRINKAGES]
+    # Negative Poisson log-likelihoods of the session sizes, up to a constant.
+    losses = [float((size - sampled.count * np.log(size)).sum()) for size in left_out_sizes]
+    best = int(np.argmin(losses))
     shrinkage = _SHRINKAGES[best]
-    left_out = tried[best]
+    left_out = left_out_sizes[best]
     sizes = all_sizes.fit(shrinkage, weights)
     forward = np.zeros(0)
     actual = np.zeros(0)
@@ -201,10 +206,12 @@ def fit_sizes(
 
 
 def _ratio(predicted: Floats, actual: Floats) -> float:
+    """Total of predictions over the actual total, or NaN."""
     return float(predicted.sum() / actual.sum()) if len(actual) else float("nan")
 
 
 def _rank_correlation(predicted: Floats, actual: Floats) -> float:
+    """Spearman's correlation; NaN if a variable does not vary."""
     if len(predicted) < 2 or not np.ptp(predicted) or not np.ptp(actual):
         return float("nan")
     return float(scipy.stats.spearmanr(predicted, actual).statistic)
@@ -223,16 +230,18 @@ class _Sizes:
         self.user = sessions.user
         self.count = sessions.count.astype(np.float64)
         begin, end = known_events(log, sessions.user, sessions.start)
-        number = end - begin
+        n_events = end - begin
         last = np.zeros(len(begin))
-        is_returning = number > 0
+        is_returning = n_events > 0
         last[is_returning] = log.time[log.by_user[end[is_returning] - 1]]
-        silence = sessions.start - last
-        features = features_of(number, silence, np.array([[-np.inf, np.inf]] * 2))
-        returning = features[features[:, 1] > 0][:, [2, 4]]
-        edges = np.quantile(returning, _NEARLY_ALL, axis=0) if len(returning) else np.zeros((2, 2))
-        self.bounds = np.ascontiguousarray(edges.T)
-        self.features = features_of(number, silence, self.bounds)
+        since_last = sessions.start - last
+        no_bounds = np.array([[-np.inf, np.inf]] * 2)
+        unbounded = features_of(n_events, since_last, no_bounds)
+        count_and_recency = unbounded[unbounded[:, 1] > 0][:, [2, 4]]  # of returning sessions
+        has_returning = len(count_and_recency) > 0
+        quantiles = np.quantile(count_and_recency, _NEARLY_ALL, axis=0) if has_returning else np.zeros((2, 2))
+        self.bounds = np.ascontiguousarray(quantiles.T)
+        self.features = features_of(n_events, since_last, self.bounds)
 
     @property
     def first(self) -> Bools:
@@ -244,10 +253,10 @@ class _Sizes:
         if len(self.user) <= limit:
             return self
         order = np.argsort(rng.uniform(0, rng.Purpose.MODEL, 28, np.arange(self.n_users)), kind="stable")
-        together = np.cumsum(np.bincount(self.user, minlength=self.n_users)[order])
-        drawn = np.zeros(self.n_users, bool)
-        drawn[order[together <= limit]] = True
-        return self._rows(drawn[self.user])
+        n_sessions = np.cumsum(np.bincount(self.user, minlength=self.n_users)[order])
+        is_sampled = np.zeros(self.n_users, bool)
+        is_sampled[order[n_sessions <= limit]] = True
+        return self._rows(is_sampled[self.user])
 
     def left_out(self, shrinkage: float) -> Floats:
         """λ* of each session, fitted without its fold."""
@@ -255,13 +264,15 @@ class _Sizes:
         draw = rng.uniform(0, rng.Purpose.MODEL, 12, np.arange(len(sizes)))
         fold = (draw * _FOLDS).astype(np.int64)
         for number in range(_FOLDS):
-            mine = fold == number
-            fitted_part = self._rows(fold != number)
-            fitted = (fitted_part if len(fitted_part.user) else self).fit(shrinkage)
-            sizes[mine] = fitted.effect[self.user[mine]] * np.exp(self.features[mine] @ fitted.weights)
+            in_fold = fold == number
+            other_folds = self._rows(fold != number)
+            fitted = (other_folds if len(other_folds.user) else self).fit(shrinkage)
+            regression = np.exp(self.features[in_fold] @ fitted.weights)
+            sizes[in_fold] = fitted.effect[self.user[in_fold]] * regression
         return sizes
 
     def _rows(self, keep: Bools) -> _Sizes:
+        """Sessions of a mask, with the same users and bounds."""
         sessions = copy.copy(self)
         sessions.user = self.user[keep]
         sessions.count = self.count[keep]
@@ -270,22 +281,23 @@ class _Sizes:
 
     def fit(self, shrinkage: float, weights: Ints | None = None) -> SessionSizes:
         """λ*: regression and user effects, fitted in turn, then calibrated."""
-        visits = np.bincount(self.user, minlength=self.n_users)
+        n_sessions = np.bincount(self.user, minlength=self.n_users)
         effect = np.ones(self.n_users)
         repeated = np.ones(len(self.user)) if weights is None else weights[self.user].astype(np.float64)
         beta = np.zeros(self.features.shape[1])
         beta[:2] = np.log(np.average(self.count, weights=repeated))
         for _ in range(_ROUNDS):
             beta = self._regressed(beta, effect[self.user], repeated)
-            relative = self.count / np.exp(self.features @ beta)
-            ratio_sum = np.bincount(self.user, weights=relative, minlength=self.n_users)
-            effect = (shrinkage + ratio_sum) / (shrinkage + visits)
-        for column in (0, 1):
-            mine = self.features[:, column] > 0
-            if mine.any():
-                size = effect[self.user[mine]] * np.exp(self.features[mine] @ beta)
-                beta[column] += np.log(self.count[mine].sum() / size.sum())
-        return SessionSizes(beta, effect, self.bounds)
+            relative_size = self.count / np.exp(self.features @ beta)
+            sum_of_user = np.bincount(self.user, weights=relative_size, minlength=self.n_users)
+            # A mean over the user's sessions and over ``shrinkage`` further sessions of relative size 1.
+            effect = (shrinkage + sum_of_user) / (shrinkage + n_sessions)
+        for column in (0, 1):  # columns that are 1 in first sessions, and in later ones
+            rows = self.features[:, column] > 0
+            if rows.any():
+                size = effect[self.user[rows]] * np.exp(self.features[rows] @ beta)
+                beta[column] += np.log(self.count[rows].sum() / size.sum())
+        return SessionSizes(weights=beta, effect=effect, bounds=self.bounds)
 
     def _regressed(self, beta: Floats, effect: Floats, repeated: Floats) -> Floats:
         """Regression weights by Newton steps that never worsen the fit."""
@@ -293,21 +305,22 @@ class _Sizes:
         y = self.count
 
         def loss(b: Floats) -> float:
-            linear = np.minimum(x @ b, 50.0)
-            fitted = repeated * (effect * np.exp(linear) - y * linear)
-            return float(fitted.sum() + 0.5 * _RIDGE * (b[2:] @ b[2:]))
+            """Negative Poisson log-likelihood up to a constant, with ridge."""
+            log_rate = np.minimum(x @ b, 50.0)  # so that no exponential overflows
+            losses = repeated * (effect * np.exp(log_rate) - y * log_rate)
+            return float(losses.sum() + 0.5 * _RIDGE * (b[2:] @ b[2:]))  # both intercepts are free
 
         ridge = np.full(len(beta), _RIDGE)
-        now = loss(beta)
+        best = loss(beta)
         for _ in range(_NEWTON):
             size = repeated * effect * np.exp(np.minimum(x @ beta, 50.0))
             gradient = x.T @ (size - repeated * y) + ridge * np.r_[0.0, 0.0, beta[2:]]
             step = np.linalg.solve(x.T @ (x * size[:, None]) + np.diag(ridge), gradient)
             scale = 1.0
-            while (new := loss(beta - scale * step)) > now and scale > 1e-6:
+            while (new := loss(beta - scale * step)) > best and scale > 1e-6:  # halve a step that overshoots
                 scale /= 2
-            if now - new < 1e-9 * max(1.0, abs(now)):
+            if best - new < 1e-9 * max(1.0, abs(best)):
                 break
             beta = beta - scale * step
-            now = new
+            best = new
         return beta

@@ -41,8 +41,9 @@ _NO_FIGURE = float("nan")
 _SMOOTHING = 0.5
 """Number of events that are added to every item in the popularity baselines."""
 _SLATE = 10
+"""Number of positions of the slates on which the agreement of candidates is measured."""
 _DECAY = 0.85
-"""Number of positions, and decay, of the slates on which the agreement of candidates is measured."""
+"""γ, the decay of examination on these slates."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Candidate:
     """Candidate truth, compared with held-out later sessions."""
 
     kind: str
+    """Name of the candidate's model."""
     log_likelihood: float
     """Mean log-likelihood, in nats, of the new items that users took after the cut."""
     precision: float
@@ -68,6 +70,7 @@ class TruthReport:
     """Report on the choice and fit of a truth."""
 
     kind: str
+    """Name of the chosen model."""
     shrinkage: Shrinkage | None
     """Regularisation and weights, chosen on held-out later sessions; None: the model has no shrinkage."""
     users: int
@@ -102,6 +105,7 @@ class Truth:
     kind: str
     """Name of the model."""
     model: IntensityModel
+    """Fitted model, from which p* comes."""
     sizes: SessionSizes
     """Ground intensity λ* of the truth."""
     report: TruthReport
@@ -126,8 +130,8 @@ class Truth:
             scores = model.score_hidden(tuple(part[rows] for part in self.users), states.now)
         else:
             scores = model.score(states)
-        share = scores.double().cpu().numpy() * np.exp(self.item_bias)
-        return np.asarray(share / share.sum(1, keepdims=True), np.float64)
+        preference = scores.double().cpu().numpy() * np.exp(self.item_bias)
+        return np.asarray(preference / preference.sum(1, keepdims=True), np.float64)
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
         """λ*(x) of sessions that begin at ``states.now``."""
@@ -198,47 +202,51 @@ def fit_truth(
         ConfigError: If no model has the name ``kind``.
         ModelError: If the log is empty.
     """
-    silence = gap if isinstance(gap, str) else f"{gap}s"
-    models = {name: truth_model(name, silence, rank) for name in (CANDIDATES if kind == AUTO else (kind,))}
+    session_gap = gap if isinstance(gap, str) else f"{gap}s"
+    names_to_fit = CANDIDATES if kind == AUTO else (kind,)
+    models = {name: truth_model(name, session_gap, rank) for name in names_to_fit}
     if not len(log):
         raise ModelError("the truth cannot be fitted, because the log is empty. Expected at least one event")
-    held = HeldOut.of(log, silence, 0)
-    if held is None:
+    held_out = HeldOut.of(log, session_gap, 0)
+    if held_out is None:  # nothing can be compared, so the first candidate is the truth
         models = dict(list(models.items())[:1])
     for model in models.values():
-        if held is not None and isinstance(model, PersonalModel):
-            model.choose(log, held)
+        if held_out is not None and isinstance(model, PersonalModel):
+            model.choose(log, held_out)
     weights = None if bootstrap is None else drawn_users(log.n_users, bootstrap)
-    sizes, sizes_report = fit_sizes(log, silence, _later(log, silence), weights)
-    candidates = () if held is None else _candidates(held, models, sizes, silence, rank)
+    sizes, sizes_report = fit_sizes(log, session_gap, _later(log, session_gap), weights)
+    candidates = () if held_out is None else _candidates(held_out, models, sizes, session_gap, rank)
     chosen = candidates[0].kind if candidates else next(iter(models))
     model = models[chosen] if candidates else models[chosen].fit(log)
-    bar = None if held is None else held.worth(log_popularity(held.past, _SMOOTHING))
+    baseline = None if held_out is None else held_out.worth(log_popularity(held_out.past, _SMOOTHING))
     report = TruthReport(
         kind=chosen,
         shrinkage=getattr(model, "shrinkage", None),
-        users=0 if held is None else len(held),
+        users=0 if held_out is None else len(held_out),
         log_likelihood=candidates[0].log_likelihood if candidates else _NO_FIGURE,
         precision=candidates[0].precision if candidates else _NO_FIGURE,
-        popularity_log_likelihood=_NO_FIGURE if bar is None else bar.nats,
-        popularity_precision=_NO_FIGURE if bar is None else bar.precision,
+        popularity_log_likelihood=_NO_FIGURE if baseline is None else baseline.nats,
+        popularity_precision=_NO_FIGURE if baseline is None else baseline.precision,
         candidates=candidates,
-        events_per_session=len(log) / len(log.sessions(silence)),
+        events_per_session=len(log) / len(log.sessions(session_gap)),
         expected_per_session=sizes_report.mean,
         sizes=sizes_report,
         bootstrap=bootstrap,
     )
     if weights is not None:
-        model = settled(truth_model(chosen, silence, rank), model).fit(resampled(log, weights))
-    return Truth(chosen, model, sizes, report, np.zeros(log.n_items), _kept_states(model, log))
+        model = settled(truth_model(chosen, session_gap, rank), model).fit(resampled(log, weights))
+    no_bias = np.zeros(log.n_items)
+    users = _fixed_states(model, log)
+    return Truth(kind=chosen, model=model, sizes=sizes, report=report, item_bias=no_bias, users=users)
 
 
-def _kept_states(model: IntensityModel, log: EventLog) -> Hidden:
+def _fixed_states(model: IntensityModel, log: EventLog) -> Hidden:
     """Fixed hidden states of users; empty if events change them."""
     return model.users_of(log) if isinstance(model, UserFactors) else ()
 
 
 def _later(log: EventLog, gap: str) -> LaterSessions | None:
+    """Log cut at later sessions; None if too few."""
     try:
         return later_sessions(log, gap=gap)
     except DataError:
@@ -246,37 +254,46 @@ def _later(log: EventLog, gap: str) -> LaterSessions | None:
 
 
 def _candidates(
-    held: HeldOut, models: dict[str, IntensityModel], sizes: SessionSizes, gap: str, rank: int
+    held_out: HeldOut, models: dict[str, IntensityModel], sizes: SessionSizes, gap: str, rank: int
 ) -> tuple[Candidate, ...]:
     """Candidates, compared on held-out later sessions, the best first.
 
-    Those of ``models`` that may be chosen are fitted to the whole log.
+    Models that may be chosen, with a likelihood near the best, are fitted to the whole log; ``models`` then holds the
+    fitted models.
     """
     logits = {}
     for name, model in models.items():
         of_past = (
-            model.likeliest(held)
+            model.likeliest(held_out)
             if isinstance(model, PersonalModel)
-            else truth_model(name, gap, rank).fit(held.past)
+            else truth_model(name, gap, rank).fit(held_out.past)
         )
-        logits[name] = log_scores(of_past, held.states)
-    worths = {name: held.worth(scores) for name, scores in logits.items()}
+        logits[name] = log_scores(of_past, held_out.states)
+    worths = {name: held_out.worth(scores) for name, scores in logits.items()}
     likeliest = max(worths.values(), key=lambda worth: worth.nats)
-    candidates = [
-        Candidate(name, worth.nats, worth.precision, *worth.behind(likeliest))
-        for name, worth in worths.items()
-    ]
+    candidates = []
+    for name, worth in worths.items():
+        behind, behind_error = worth.behind(likeliest)
+        candidates.append(
+            Candidate(
+                kind=name,
+                log_likelihood=worth.nats,
+                precision=worth.precision,
+                behind=behind,
+                behind_error=behind_error,
+            )
+        )
     near = [candidate for candidate in candidates if candidate.behind <= candidate.behind_error]
     near_kinds = [candidate.kind for candidate in near]
     for kind in near_kinds:
         model = models[kind]
-        log = held.log
-        models[kind] = model.finish(log, held) if isinstance(model, PersonalModel) else model.fit(log)
+        log = held_out.log
+        models[kind] = model.finish(log, held_out) if isinstance(model, PersonalModel) else model.fit(log)
     if len(near) > 1:
-        slates = _slates(held, logits.values(), gap)
+        slates = _slates(held_out, logits.values(), gap)
         for candidate in near:
-            share = _preference_of(models[candidate.kind], held)
-            agreement = _agreement(slates, share, sizes.expected(held.user, held.states))
+            preference = _preference_of(models[candidate.kind], held_out)
+            agreement = _agreement(slates, preference, sizes.expected(held_out.user, held_out.states))
             candidates[candidates.index(candidate)] = dataclasses.replace(candidate, agreement=agreement)
 
     def order(candidate: Candidate) -> tuple[bool, float, float]:
@@ -287,37 +304,41 @@ def _candidates(
     return tuple(sorted(candidates, key=order))
 
 
-def _preference_of(model: IntensityModel, held: HeldOut) -> Floats:
+def _preference_of(model: IntensityModel, held_out: HeldOut) -> Floats:
     """Preferences p* of unconsumed items at held-out states."""
-    states = held.states
+    states = held_out.states
     if isinstance(model, UserFactors):  # as in a market, preferences come from the whole log
-        states = UserStates.of(held.log, held.user, np.inf)
-    share = model.score(states).double().cpu().numpy()
-    share[held.consumed] = 0.0
-    return np.asarray(share / share.sum(1, keepdims=True), np.float64)
+        states = UserStates.of(held_out.log, held_out.user, np.inf)
+    preference = model.score(states).double().cpu().numpy()
+    preference[held_out.consumed] = 0.0
+    return np.asarray(preference / preference.sum(1, keepdims=True), np.float64)
 
 
-def _slates(held: HeldOut, logits: Iterable[Float32s], gap: str) -> list[tuple[Ints, Worth]]:
+def _slates(held_out: HeldOut, logits: Iterable[Float32s], gap: str) -> list[tuple[Ints, Worth]]:
     """Slates of candidates and of popular items, with real worth."""
-    bestsellers = log_popularity(held.past, _SMOOTHING), log_returning(held.past, gap, _SMOOTHING)
+    popularity = log_popularity(held_out.past, _SMOOTHING).astype(np.float32)
+    returning_popularity = log_returning(held_out.past, gap, _SMOOTHING).astype(np.float32)
     slates = []
-    for scores in [*logits, *(scores.astype(np.float32) for scores in bestsellers)]:
-        unconsumed = np.where(held.consumed, -np.inf, scores)
-        slates.append((np.argsort(-unconsumed, axis=1, kind="stable")[:, :_SLATE], held.worth(scores)))
+    for scores in [*logits, popularity, returning_popularity]:
+        unconsumed = np.where(held_out.consumed, -np.inf, scores)
+        best_items = np.argsort(-unconsumed, axis=1, kind="stable")[:, :_SLATE]
+        slates.append((best_items, held_out.worth(scores)))
     return slates
 
 
-def _agreement(slates: list[tuple[Ints, Worth]], share: Floats, size: Floats) -> float | None:
+def _agreement(slates: list[tuple[Ints, Worth]], preference: Floats, ground: Floats) -> float | None:
     """Agreement of a truth on significant pairs; None without pairs.
 
     A pair of recommenders is significant if the 95% interval of their difference in precision excludes 0.
     """
-    seen = _DECAY ** np.arange(slates[0][0].shape[1])
+    n_positions = slates[0][0].shape[1]
+    examination = _DECAY ** np.arange(n_positions)
     utility = []
     for items, _ in slates:
-        intensity = size[:, None] * np.take_along_axis(share, items, 1) * seen
+        intensity = ground[:, None] * np.take_along_axis(preference, items, 1) * examination
         utility.append(-np.expm1(-intensity).sum(1).mean())
-    pairs = [pair for pair in pairs_of(np.array([worth.hits for _, worth in slates])) if pair.settled]
+    hits = np.array([worth.hits for _, worth in slates])
+    pairs = [pair for pair in pairs_of(hits) if pair.settled]
     signs = [np.sign(utility[pair.first] - utility[pair.second]) for pair in pairs]
     return float(np.mean(signs)) if signs else None
 
@@ -330,12 +351,11 @@ def drawn_users(n_users: int, seed: int) -> Ints:
 
 def resampled(log: EventLog, times: Ints) -> EventLog:
     """Log with ``times`` copies of each user, as separate users."""
-    first = np.cumsum(times) - times
-    often = times[log.user]
-    rows, copy = numbered(often)
-    drawn = log.rows(rows)
+    first_copy = np.cumsum(times) - times  # number of the first copy of each user
+    row, nth = numbered(times[log.user])  # each event, and its copies from 0
+    events = log.rows(row)
     users = log.users.iloc[np.repeat(np.arange(log.n_users), times)].reset_index(drop=True)
-    return dataclasses.replace(drawn, user=first[drawn.user] + copy, users=users)
+    return dataclasses.replace(events, user=first_copy[events.user] + nth, users=users)
 
 
 def load_truth(folder: Path) -> Truth:
@@ -345,12 +365,20 @@ def load_truth(folder: Path) -> Truth:
         ModelError: If the folder has no truth, a damaged truth, or a truth of an older version.
     """
     try:
-        described = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
-        report = TypeAdapter(TruthReport).validate_python(described)
+        plain = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+        report = TypeAdapter(TruthReport).validate_python(plain)
         arrays = read_tensors(folder / "truth.safetensors")
-        sizes = SessionSizes(*(arrays[field.name].numpy() for field in dataclasses.fields(SessionSizes)))
-        users = tuple(arrays[name] for name in sorted(arrays) if name.startswith("users"))
-        bias = arrays["item_bias"].numpy()
-        return Truth(report.kind, load(folder / "model", "cpu"), sizes, report, bias, users)
+        return Truth(
+            kind=report.kind,
+            model=load(folder / "model", "cpu"),
+            sizes=SessionSizes(
+                weights=arrays["weights"].numpy(),
+                effect=arrays["effect"].numpy(),
+                bounds=arrays["bounds"].numpy(),
+            ),
+            report=report,
+            item_bias=arrays["item_bias"].numpy(),
+            users=tuple(arrays[name] for name in sorted(arrays) if name.startswith("users")),
+        )
     except (OSError, ValueError, LookupError, TypeError, SafetensorError, ModelError) as error:
         raise ModelError(f"{folder}: there is no saved truth, or it is damaged ({error})") from error

@@ -65,20 +65,21 @@ class ArrivalScores:
         self._block = np.full(n, None, object)
         """(n,) block with the scores of each arrival, or None."""
         self._place = np.zeros(n, np.int64)
-        """(n,) place in the block."""
+        """(n,) place of each arrival in its block."""
         self._n_events = np.full(n, -1)
-        """(n,) events of its user that they take into account; −1 before an arrival is scored."""
+        """(n,) number of the visitor's events that the scores take into account; −1 before an arrival is scored."""
         self._columns: ScoreColumns | None = None
-        """The same for compiled code; None until it asks."""
+        """Record of blocks, places and numbers of events for compiled code; None until compiled code asks for it."""
         self._most = BLOCK * min(max(_AHEAD_CELLS // (BLOCK * scorer.n_items), 1), _AHEAD)
         """Most arrivals that are scored together, unless more are asked for at once."""
         self._next_visit = _next_of_same(schedule.slot)
+        """(n,) next arrival of the same user; −1 without one."""
         self._next_row = np.full(len(histories), -1)
         """(slots,) first arrival of each user that has not been served; −1 without one."""
         self._returning: deque[int] = deque(maxlen=self._most_returning)
-        """Slots of users who were served and will return, the last of them."""
-        backwards = np.arange(n)[::-1]
+        """Slots of the users who were served last and will return."""
         # The reversed order writes a user's first arrival last.
+        backwards = np.arange(n)[::-1]
         self._next_row[schedule.slot[backwards]] = backwards
 
     def rows(self, rows: Ints) -> ScoreRows:
@@ -89,8 +90,10 @@ class ArrivalScores:
         self._require(rows)
         blocks = self._block[rows]
         places = self._place[rows]
-        ends = ((blocks[1:] != blocks[:-1]) | (places[1:] != places[:-1] + 1)).nonzero()[0] + 1
-        spans = itertools.pairwise([0, *ends.tolist(), len(places)])
+        # Arrivals at adjacent places of a block are cut out together, without a copy.
+        is_cut = (blocks[1:] != blocks[:-1]) | (places[1:] != places[:-1] + 1)
+        cuts = is_cut.nonzero()[0] + 1
+        spans = itertools.pairwise([0, *cuts.tolist(), len(places)])
         parts: list[ScoreRows] = [
             blocks[first].cut(int(places[first]), stop - first) for first, stop in spans
         ]
@@ -138,15 +141,18 @@ class ArrivalScores:
     def _require(self, rows: Ints) -> None:
         """Score the arrivals that have no valid scores."""
         counts = self._events(rows)
-        stale = rows[self._n_events[rows] != counts]
-        if not len(stale):
+        chosen = rows[self._n_events[rows] != counts]
+        if not len(chosen):
             return
-        if len(stale) < BLOCK:
-            first, later = self._ahead(stale)
-            wanted = np.concatenate([stale, first])
-            n_whole = min(len(wanted) // BLOCK * BLOCK, self._most)
-            stale = wanted[:n_whole] if n_whole else np.concatenate([wanted, later])[:BLOCK]
-        self._fill(stale, self._events(stale))
+        # A block takes the same time for one arrival as for ``BLOCK`` arrivals. So it is filled up with later arrivals:
+        # first the next visits of users, then further visits, of which one block at most is scored.
+        if len(chosen) < BLOCK:
+            next_visits, further_visits = self._ahead(chosen)
+            with_next = np.concatenate([chosen, next_visits])
+            n_in_blocks = min(len(with_next) // BLOCK * BLOCK, self._most)
+            one_block = np.concatenate([with_next, further_visits])[:BLOCK]
+            chosen = with_next[:n_in_blocks] if n_in_blocks else one_block
+        self._fill(chosen, self._events(chosen))
 
     def _events(self, rows: Ints) -> Ints:
         """Number of the round's events in each arrival's state."""
@@ -191,28 +197,31 @@ class ArrivalScores:
             returning = np.array(self._returning)
             returning = returning[self._next_row[returning] >= 0]
             visible = self._events(self._next_row[returning])
-            behind = self._scorer.late(returning, visible)
-            room = -len(late) % STEP
-            self._returning = deque(returning[behind[room:]].tolist(), self._returning.maxlen)
-            slots = np.concatenate([slots, returning[behind[:room]]])
-            counts = np.concatenate([counts, visible[behind[:room]]])
-        different, first = np.unique(slots, return_index=True)
-        self._scorer.catch_up(different, counts[first])
+            late_returning = self._scorer.late(returning, visible)
+            room = -len(late) % STEP  # free places of the last block
+            self._returning = deque(returning[late_returning[room:]].tolist(), self._returning.maxlen)
+            slots = np.concatenate([slots, returning[late_returning[:room]]])
+            counts = np.concatenate([counts, visible[late_returning[:room]]])
+        distinct, first = np.unique(slots, return_index=True)
+        self._scorer.catch_up(distinct, counts[first])
 
     def _ahead(self, wanted: Ints) -> tuple[Ints, Ints]:
-        """Later arrivals to score in advance: next visits, and others."""
+        """Later arrivals to score ahead: next visits, further visits."""
         # A later visit is scored as if no visit before it had an effect. If one does have an effect, the later visit is
         # scored again.
         first = int(wanted[0])
         ahead = np.arange(first + 1, min(first + 1 + self._most + 2 * BLOCK, len(self._schedule)))
-        following = self._next_row[self._schedule.slot[ahead]]
+        next_row = self._next_row[self._schedule.slot[ahead]]  # next visit of the user of each arrival
         counts = self._events(ahead)
-        to_do = (following >= 0) & (ahead >= following) & (self._n_events[ahead] != counts)
-        to_do[(wanted - first - 1)[(wanted > first) & (wanted <= first + len(ahead))]] = False
+        is_chosen = (next_row >= 0) & (ahead >= next_row) & (self._n_events[ahead] != counts)
+        # The wanted arrivals are scored anyway.
+        wanted_ahead = wanted[(wanted > first) & (wanted <= first + len(ahead))]
+        is_chosen[wanted_ahead - first - 1] = False
         # A hidden state cannot forget events. So it must not take events that are not yet visible at the user's next
         # arrival.
-        to_do &= counts == self._events(following)
-        return ahead[to_do & (ahead == following)], ahead[to_do & (ahead != following)]
+        is_chosen &= counts == self._events(next_row)
+        is_next = ahead == next_row
+        return ahead[is_chosen & is_next], ahead[is_chosen & ~is_next]
 
 
 class PrecomputedScores(ArrivalScores):
@@ -222,7 +231,7 @@ class PrecomputedScores(ArrivalScores):
     once. All scores equal those of :class:`ArrivalScores` to the bit.
 
     Args:
-        kept: Blocks by the first arrival of the call that scored them, if markets with equal arrivals share them.
+        shared: First arrival of a call → the blocks that the call scored, if markets with equal arrivals share them.
     """
 
     def __init__(
@@ -233,13 +242,13 @@ class PrecomputedScores(ArrivalScores):
         shared: dict[int, NDArray[np.object_]] | None = None,
     ) -> None:
         super().__init__(scorer, histories, schedule)
-        self._kept = shared
+        self._shared = shared
         self._states = histories.visible_at(schedule.slot, schedule.tick)
         """Number of the round's events in each arrival's state."""
         self._filled = 0
-        """Arrivals that have been scored: whole blocks, or all."""
+        """Number of arrivals that have been scored, from the first on: full blocks, or all arrivals."""
         self._window = max(_MOST_BYTES // max(scorer.hidden_bytes(), 1) // BLOCK, 1) * BLOCK
-        """Arrivals whose states are encoded at once: whole blocks."""
+        """Number of arrivals whose states are encoded at once: a multiple of ``BLOCK``."""
         self._hidden: Hidden = ()
         """Hidden states of the window that was encoded last."""
         self._encoded = -1
@@ -258,16 +267,16 @@ class PrecomputedScores(ArrivalScores):
             window_end = first - first % self._window + self._window
             stop = min(first + self._most, window_end, len(self._schedule))
             chosen = np.arange(first, stop)
-            blocks = None if self._kept is None else self._kept.get(first)
+            blocks = None if self._shared is None else self._shared.get(first)
             if blocks is None:
                 self._fill(chosen, self._states[chosen], self._hidden_of(chosen))
             else:
-                self._enter_kept(chosen, blocks)
-            if self._kept is not None:
-                self._kept[first] = self._block[chosen]
+                self._enter_shared(chosen, blocks)
+            if self._shared is not None:
+                self._shared[first] = self._block[chosen]
             self._filled = stop
 
-    def _enter_kept(self, rows: Ints, blocks: NDArray[np.object_]) -> None:
+    def _enter_shared(self, rows: Ints, blocks: NDArray[np.object_]) -> None:
         """Enter blocks that another market scored."""
         for begin in range(0, len(rows), BLOCK):
             self._enter(rows[begin : begin + BLOCK], blocks[begin])
@@ -281,13 +290,13 @@ class PrecomputedScores(ArrivalScores):
 
     def _hidden_of(self, rows: Ints) -> Hidden:
         """Hidden states of adjacent arrivals of one window."""
-        begin = int(rows[0]) % self._window
-        first = int(rows[0]) - begin
-        if self._encoded != first:
-            window = slice(first, first + self._window)
+        first = int(rows[0]) % self._window  # place of the first arrival in its window
+        window_start = int(rows[0]) - first
+        if self._encoded != window_start:
+            window = slice(window_start, window_start + self._window)
             self._hidden = self._scorer.hidden_at(self._schedule.slot[window], self._states[window])
-            self._encoded = first
-        return tuple(part[begin : begin + len(rows)] for part in self._hidden)
+            self._encoded = window_start
+        return tuple(part[first : first + len(rows)] for part in self._hidden)
 
 
 def _next_of_same(values: Ints) -> Ints:

@@ -48,7 +48,7 @@ def repeated(scores: ScoreArrays, n: int) -> list[ScoreArrays]:
 class ScoreRows:
     """Scored states: relevance p(y|x), λ(x) and admissibility."""
 
-    # On a processor, arrays and tensors share their memory. Each form is made only when it is first needed.
+    # On a CPU, arrays and tensors share their memory. On a GPU, arrays are copied to main memory when first read.
     __slots__ = ("_arrays", "_compiled", "_remote", "_tensors")
 
     def __init__(self, tensors: _Tensors | None, arrays: _Arrays | None = None) -> None:
@@ -109,8 +109,8 @@ class ScoreRows:
     def only(self, rows: Bools) -> ScoreRows:
         """Copy in which only the chosen states have admissible items."""
         relevance, ground, admissible = self.tensors
-        chosen = torch.from_numpy(rows).to(relevance.device)[:, None]
-        return ScoreRows((relevance * chosen, ground, admissible & chosen))
+        is_chosen = torch.from_numpy(rows).to(relevance.device)[:, None]
+        return ScoreRows((relevance * is_chosen, ground, admissible & is_chosen))
 
     def under(self, layer: ImpressionLayer, history: Ints) -> ScoreRows:
         """Scored states with a layer applied to λ(x)·p(y|x).
@@ -120,7 +120,7 @@ class ScoreRows:
         """
         # The result overwrites the relevance, which saves a copy.
         relevance, ground, admissible = self.tensors
-        if layer.only_scales:
+        if layer.only_scales:  # all items of a state get the same factor, so p(y|x) stays
             scale = torch.from_numpy(layer.scale(history).astype(np.float32)).to(ground.device)
             return ScoreRows((relevance, ground * scale, admissible))
         applied = layer.apply_(relevance.mul_(ground[:, None]), history)

@@ -66,12 +66,20 @@ class PastStates:
         histories = past.histories
 
         def states(rows: Ints) -> tuple[UserStates, Ints]:
+            """States of arrivals; number per slot and count of events."""
             slots = schedule.slot[rows]
             tick = schedule.tick[rows]
             counts = histories.visible_at(slots, tick)
             return histories.states(slots, counts, tick), slots + len(histories) * counts
 
-        return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states, visits, capacity)
+        return cls(
+            id=schedule.id,
+            tick=schedule.tick,
+            user=schedule.user[schedule.slot],
+            states=states,
+            visits=visits,
+            capacity=capacity,
+        )
 
     def sampled(self, limit: int) -> PastStates:
         """At most ``limit`` of the states, evenly spaced."""
@@ -111,11 +119,13 @@ class StateScores(ScoredStates):
     """Scores of past states, computed in chunks during iteration."""
 
     past: PastStates
+    """Past states, not yet scored."""
     models: FoldModels
     """Function that returns the model of each fold of users, or one model for all."""
     release: Ints
     """(M,) tick of each item's release."""
     device: torch.device
+    """Device of the scores."""
     seed: int
     """Model seed, which decides the folds."""
 
@@ -179,8 +189,15 @@ class StateScores(ScoredStates):
         past = self.past
         for start in range(0, len(chosen), _ENCODED):
             encoded = chosen[start : start + _ENCODED]
-            states, events = past.states(encoded)
-            blocks = score_states(model, states, events, past.id[encoded], past.tick[encoded], self.release)
+            states, state_numbers = past.states(encoded)
+            blocks = score_states(
+                model,
+                states,
+                events=state_numbers,
+                ids=past.id[encoded],
+                ticks=past.tick[encoded],
+                release=self.release,
+            )
             for first, block in zip(range(0, len(encoded), BLOCK), blocks, strict=True):
                 rows = encoded[first : first + BLOCK]
                 yield past.arrivals(rows, block.cut(0, len(rows)))
@@ -194,9 +211,9 @@ def always(model: IntensityModel) -> FoldModels:
 def median_kth_score(states: StateScores, model: IntensityModel, k: int) -> float:
     """Median over states of the k-th largest λ(x,y).
 
-    The median is computed once, from warm-up states and the warm-up model, so that all arms of a seed have the same
-    unit. A state with fewer than k admissible items counts with its smallest intensity. If there are many
-    states, an evenly spaced sample is used.
+    The median is the unit in which a scenario gives the cost c of a missing exposure. It is computed once, from warm-up
+    states and the warm-up model, so that c is the same in all arms of a seed. A state with fewer than k admissible
+    items counts with its smallest intensity. If there are many states, an evenly spaced sample is used.
 
     Raises:
         MarketError: If the median is 0, because a missing exposure would then cost nothing.
@@ -205,14 +222,16 @@ def median_kth_score(states: StateScores, model: IntensityModel, k: int) -> floa
         states = states.sampled(_FOR_MEDIAN)
     parts = [np.zeros(0)]
     for chunk in states.scored_by(always(model)):
-        items = top_k(chunk.relevance, chunk.admissible, k)
+        items = top_k(
+            chunk.relevance, chunk.admissible, k
+        )  # the largest first, then −1 where items are too few
         n_filled = np.count_nonzero(items >= 0, axis=1)
         rows = np.flatnonzero(n_filled)
         last_relevance = at_items(chunk.relevance, items)[rows, n_filled[rows] - 1]
         parts.append(last_relevance * chunk.ground_intensity.cpu().numpy()[rows])
     scores = np.concatenate(parts)
     if not len(scores):
-        return 1.0  # without past states, any cost will do
+        return 1.0  # without past states, the unit of the cost does not matter
     median = float(torch.from_numpy(scores).double().quantile(0.5))
     if not median > 0:
         raise MarketError(

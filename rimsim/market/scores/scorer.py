@@ -28,6 +28,7 @@ from rimsim.market.histories import Histories
 from rimsim.market.scores.block import ScoreRows
 
 _NOWHERE = np.zeros(0, np.int64)
+"""Indices of no slots."""
 
 
 def device_of(model: IntensityModel) -> torch.device:
@@ -75,12 +76,20 @@ class Scorer:
         # as many events as the largest count of its slot.
         if self._recurrent is None:
             return ()
-        users, of_arrival = np.unique(slots, return_inverse=True)
+        users, of_arrival = np.unique(
+            slots, return_inverse=True
+        )  # distinct slots, and the user of each arrival
         begin = self._n_encoded[users]
         end = begin.copy()
         np.maximum.at(end, of_arrival, counts)
         visible, items = self._histories.between(users, begin, end)
-        walk = Walk(offsets_of(end - begin), items, seconds(visible), of_arrival, counts - begin[of_arrival])
+        walk = Walk(
+            offsets=offsets_of(end - begin),
+            items=items,
+            times=seconds(visible),
+            row=of_arrival,
+            count=counts - begin[of_arrival],
+        )
         at_end, at_arrivals = walked(self._recurrent, rows_of(self._hidden, users), walk)
         self._store(users, at_end, end)
         return at_arrivals
@@ -88,8 +97,8 @@ class Scorer:
     def _store(self, slots: Ints, hidden: Hidden, counts: Ints) -> None:
         """Cache each slot's hidden state after its first ``counts`` events."""
         rows = torch.from_numpy(slots).to(self._device)
-        for part, new in zip(self._hidden, hidden, strict=True):
-            part.index_copy_(0, rows, new[: len(slots)])
+        for cached, new in zip(self._hidden, hidden, strict=True):
+            cached.index_copy_(0, rows, new[: len(slots)])  # the remaining rows of ``new`` are padding
         self._n_encoded[slots] = counts
 
     def score(
@@ -120,6 +129,7 @@ class Scorer:
     def _exclude_consumed(
         self, slots: Ints, counts: Ints, relevance: torch.Tensor, admissible: torch.Tensor
     ) -> None:
+        """Make consumed items inadmissible, with intensity 0, in place."""
         if relevance.device.type == "cpu":
             self._histories.exclude_consumed(slots, counts, relevance.numpy(), admissible.numpy())
         else:
@@ -135,7 +145,13 @@ class Scorer:
             return
         begin = self._n_encoded[slots]
         visible, items = self._histories.between(slots, begin, counts)
-        walk = Walk(offsets_of(counts - begin), items, seconds(visible), _NOWHERE, _NOWHERE)
+        walk = Walk(
+            offsets=offsets_of(counts - begin),
+            items=items,
+            times=seconds(visible),
+            row=_NOWHERE,
+            count=_NOWHERE,
+        )
         at_end, _ = walked(self._recurrent, rows_of(self._hidden, slots), walk)
         self._store(slots, at_end, counts)
 
@@ -150,15 +166,15 @@ def score_states(
     with_hidden = recurrent(model)
     hidden: Hidden = ()
     if with_hidden is not None:
-        _, different, of_state = np.unique(events, return_index=True, return_inverse=True)
-        hidden = with_hidden.encode(states.take(different))
+        _, distinct, number = np.unique(events, return_index=True, return_inverse=True)
+        hidden = with_hidden.encode(states.take(distinct))
     for first in range(0, len(states), BLOCK):
         rows = np.arange(first, min(first + BLOCK, len(states)))
         padded_rows = filled_up(rows)
         if with_hidden is None:
             raw = model.score(states.take(padded_rows))
         else:
-            raw = with_hidden.score_hidden(rows_of(hidden, of_state[padded_rows]), states.now[padded_rows])
+            raw = with_hidden.score_hidden(rows_of(hidden, number[padded_rows]), states.now[padded_rows])
         exclude = partial(_exclude_pairs, states.rows_of(first, first + len(rows)))
         scored = _normalised(raw.to(torch.float32), exclude, ids[rows], ticks[rows], release, model)
         yield scored if layer is None else scored.under(layer, states.lengths[padded_rows])
@@ -176,11 +192,11 @@ def _normalised(
     # ``exclude`` is a function that makes consumed items inadmissible, with intensity 0, in place.
     n = len(ids)  # the remaining rows are padding
     ground = raw.sum(1)
-    wrong = _first_wrong(raw[:n], ground[:n])
-    if wrong >= 0:
+    wrong_row = _first_wrong(raw[:n], ground[:n])
+    if wrong_row >= 0:
         raise ModelError(
             f"{type(model).__name__}.score: an intensity is negative or not a number in the state of "
-            f"arrival {int(ids[wrong])}. Expected finite intensities of at least 0"
+            f"arrival {int(ids[wrong_row])}. Expected finite intensities of at least 0"
         )
     # Only few items are inadmissible. Setting these one by one is faster than several passes over all items.
     admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
@@ -227,6 +243,7 @@ def _exclude_pairs(pairs: tuple[Ints, Ints], relevance: torch.Tensor, admissible
 
 @compiled
 def _clear(rows: Ints, items: Ints, scores: Float32s, admissible: Bools) -> None:
+    """Make pairs of state and item inadmissible, with score 0."""
     for pair in range(len(rows)):
         scores[rows[pair], items[pair]] = 0.0
         admissible[rows[pair], items[pair]] = False
