@@ -70,7 +70,7 @@ class RoundClock:
         if not self._by_time:
             return np.maximum(self.expected - n_before, 1.0)
         elapsed_share = self._elapsed_share(arrivals)
-        # arrivals per round: mean of the observed and the expected rate, with weights of the elapsed share and _TRUST
+        # Arrivals per round: mean of the observed and the expected rate, with the elapsed share and _TRUST as weights.
         rate: Floats = (n_before + _TRUST * self.expected) / (elapsed_share + _TRUST)
         return np.maximum(rate * (1.0 - elapsed_share), 1.0)
 

@@ -95,7 +95,7 @@ class PricingAgent(Agent, Protocol):
     """Agent that ranks by intensity minus price, λ − v."""
 
     item_price: Floats
-    """(M,) current item prices v; at most 0 for a bonus."""
+    """(M,) current item prices v; a bonus is a negative price."""
 
 
 @runtime_checkable

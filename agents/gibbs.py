@@ -204,7 +204,7 @@ def inclusion_sums(
                 allowed[a] = item
                 z[a] = (np.float64(scores[state, item]) - price[item]) / epsilon
                 a += 1
-        if len(weight):
+        if len(weight):  # items in the order in which slates show them
             order = np.argsort(-z[:a])
             allowed[:a] = allowed[:a][order]
             z[:a] = z[:a][order]

@@ -39,7 +39,7 @@ class Pacing(NamedTuple):
     cost: float
     """Largest bonus: c, or ∞ if requirements are hard."""
     closing: float
-    """δ: share of the round over which a correction is spread at its end; 0 for a constant h = 1."""
+    """δ, share of the round over which the last errors of delivery are corrected; 0: the factor h is 1 all the time."""
     arrivals: Floats
     """(A + 1,) arrivals T in which exposures are due, of each audience and of the round."""
     max_exposure: Floats = np.zeros(0)
