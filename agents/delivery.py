@@ -110,7 +110,7 @@ class Delivery:
         self._start(np.concatenate([price, self.prices[self._m :]]))
 
     def _start(self, price: Floats) -> None:
-        """Start pacing the remaining requirements, from these prices of all requirements."""
+        """Start pacing of the remaining requirements at given prices."""
         view = self._view
         table = self._table.rows
         self._since = self._clock.elapsed.copy()
@@ -292,7 +292,7 @@ def _guarded_items(
     slate: Ints,
     best: Floats,
 ) -> int:
-    """Fill a slate with due items, then by value; return its size."""
+    """Fill a slate, due items first; return its size."""
     guard = Guard(*guarded[0])
     deficits = Deficits(*guarded[1])
     due = due_at(admissible, remaining, counts, guard, exposure, unit, deficits)

@@ -224,7 +224,7 @@ def _minimum(
     scale = epsilon / np.sqrt(np.maximum(variance[items], 1e-3 * required[items]))
 
     def dual(scaled_bonus: Floats) -> tuple[float, Floats]:
-        """The smoothed dual, divided by ε, and its gradient in scaled bonuses."""
+        """The smoothed dual over ε, and its gradient."""
         price[items] = -np.minimum(scaled_bonus * scale, cost)
         total = inclusion_sums(*states, price, epsilon, expected, variance, no_weights, no_weights)
         return (total + float(price @ required)) / epsilon, (expected - required)[items] * scale / epsilon

@@ -95,7 +95,7 @@ class EpsilonGreedy:
         return self._mixed(greedy_shown, slates, arrivals)
 
     def _mixed(self, greedy: Ints, slates: Ints, arrivals: Arrivals) -> Chances:
-        """Probabilities: ε of a uniform slate, 1 − ε of the greedy slate."""
+        """Probabilities: weight ε for uniform slates, 1 − ε for greedy."""
         return Chances.mixed(self.epsilon, uniform_chances(slates, arrivals), Chances.certain(greedy, slates))
 
 

@@ -70,7 +70,7 @@ class FairRec:
 
 @compiled
 def _chosen(value: Floats, copies: Floats, turns: int, bits: np.uint64, items: Ints) -> int:
-    """Fill a slate with items that have copies, then others, by value.
+    """Fill a slate; items that have copies go first.
 
     The first ``turns`` choices go to items that have copies. The result is the number of filled positions.
     """

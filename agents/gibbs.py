@@ -80,7 +80,7 @@ def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[floa
 
 @compiled_part
 def _pass_item(before: Floats, p: float, q: float) -> None:
-    """Update B(j) after an item of chance p, where q = 1 − p."""
+    """Update all B(j) after an item; q is 1 − p."""
     for j in range(len(before) - 1, 0, -1):
         before[j] = q * before[j] + p * before[j - 1]
     before[0] *= q

@@ -373,7 +373,7 @@ def place_due(
 
 @compiled_part
 def free_position(slate: Ints, position_weights: Floats, missing: float) -> int:
-    """Last free position that covers a deficit, else the first free one.
+    """Last free position that covers a deficit, else the first.
 
     The result is −1 if no position is free. Position weights never rise, so the search goes from the last position up.
     """
@@ -423,9 +423,9 @@ def _place_urgent(
 
 @compiled_part
 def _place_rows(guard: Guard, value: Floats, bits: np.uint64, unit: ExposureUnit, slate: Ints) -> None:
-    """Place the best items of each due requirement, largest ``due`` first.
+    """Place the best items of each requirement that is due.
 
-    Items already in the slate count towards the requirement.
+    Requirements come in descending order of ``due``. Items already in the slate count towards a requirement.
     """
     for row in np.argsort(-guard.due):
         due = guard.due[row]
@@ -483,9 +483,10 @@ def _best_by_class(
 
 @compiled_part
 def _taken(items: Ints, best: Floats, sizes: Ints, n_taken: Ints, bits: np.uint64) -> int:
-    """Take the best item that no position has, from several classes.
+    """Best item of the classes that is not taken yet.
 
-    Entry n of ``n_taken`` is the number of items of class n that are taken. The result is −1 if all are taken.
+    Entry n of ``n_taken`` is the number of items of class n that are taken; it is updated. The result is −1 if all
+    listed items are taken.
     """
     best_class = -1
     best_item = -1
@@ -546,7 +547,7 @@ def place_deficits(
 
 @compiled_part
 def _place_others(value: Floats, bits: np.uint64, slate: Ints, items: Ints, best: Floats) -> int:
-    """Copy placed items from ``slate`` to ``items``; fill gaps by value.
+    """Copy placed items to ``items``; fill gaps by value.
 
     The result is the number of items.
     """

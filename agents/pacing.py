@@ -166,7 +166,7 @@ def move_prices(
 
 @compiled_part
 def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
-    """Add row prices to item prices, for rows that count the arrival.
+    """Add prices of rows that count the arrival to items.
 
     ``price`` has the prices of the M items, then those of the G rows. ``counts`` marks the audiences of the arrival.
     """

@@ -158,7 +158,7 @@ def closed_rounds(
 
 
 def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
-    """Ask an agent for the slates of arrivals in round ``number``."""
+    """Ask an agent for its slates in round ``number``."""
     first = int(arrivals.id[0])
     context = f"in round {number}, at arrival {first} or one of the {len(arrivals) - 1} after it"
     with _named(agent, context):

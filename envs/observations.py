@@ -92,7 +92,7 @@ def observation_of(numbers: Float32s, admissible: NDArray[np.int8]) -> dict[str,
 
 @lru_cache(maxsize=4)
 def _columns(m: int) -> list[tuple[EllipsisType, slice]]:
-    """Columns of each part of an observation's numbers, in their order."""
+    """Columns of each part of an observation's numbers."""
     bounds = (0, m, 2 * m, 3 * m, 3 * m + 1, 3 * m + 3)
     return [(..., slice(begin, end)) for begin, end in pairwise(bounds)]
 

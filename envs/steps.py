@@ -176,7 +176,7 @@ def _is_scored(market: SteppedMarket, events: Events, row: int, slot: int) -> bo
 
 @compiled_part
 def _has_room(columns: RoundColumns, slate: Ints) -> bool:
-    """True if the array of consumptions has room for all items of a slate."""
+    """True if the events array has room for a slate."""
     return bool(
         not columns.enters_events or columns.events.size[0] + slate.shape[1] <= len(columns.events.item)
     )

@@ -158,7 +158,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         return outcomes["status"], np.ascontiguousarray(outcomes["reward"]), columns
 
     def _enlisted(self, number: int) -> bool:
-        """List the open round of a market; return False if it cannot be stepped."""
+        """Enter a market into the list; false if impossible."""
         stepped = self.envs[number].stepped_market()
         if stepped is None:
             return False

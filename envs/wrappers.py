@@ -196,7 +196,7 @@ def _squashed(value: float, cost: float) -> float:
 
 
 def _at(descending: Floats, index: int) -> float:
-    """Value at an index, or the last of fewer values, or 0."""
+    """Value at an index, else the last value, else 0."""
     return float(descending[min(index, len(descending) - 1)]) if len(descending) else 0.0
 
 

@@ -214,8 +214,7 @@ def solve_in_chunks(
             ceiling,
             np.minimum(w, ceiling),
         )
-        # The rest of the tolerance is for the pairs that the auction does not know.
-        solution = auction(pairs, state, 0.3 * tol, tie_seed, epsilon)
+        solution = auction(pairs, state, 0.3 * tol, tie_seed, epsilon)  # 0.7·tol is for pairs not yet known
         epsilon = last_epsilon(state, score_of(pairs, state), tol)
         w = -solution.item_price
     if solution is None:

@@ -173,7 +173,7 @@ def enter_exposure(terms: WeightedProblem, exposure: Floats, user: int, item: in
 
 @compiled_part
 def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
-    """Fit a non-increasing function to value − weight; return the number of pools.
+    """Fit pools of non-increasing value − weight; return their number.
 
     This is pooling of adjacent violators. ``mean`` and ``count`` get the mean and the size of each pool.
     """
@@ -305,7 +305,7 @@ def _all_near(all_values: Floats, lowest: float, near: Ints, value: Floats) -> i
 def _list_anew(
     all_values: Floats, scores: NDArray[np.floating], bound: float, user: int, contenders: tuple[Any, ...]
 ) -> None:
-    """List a user's items of at least ``bound``, if they fit.
+    """List a user's items above a bound, if they fit.
 
     If they do not fit, the user has no valid list.
     """
@@ -388,8 +388,7 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
     _, fallen, rest, last_pool, listed, listed_scores, lengths, alike = contenders
     slack = _ROUNDED * (np.abs(price).sum() + fallen[0])
     max_shift = tau * terms.weights[0]
-    top = 0.0
-    smooth = 0.0
+    top = smooth = 0.0
     for user in range(len(terms.capacity)):
         k = terms.capacity[user]
         if k == 0:
@@ -401,7 +400,7 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
         z = all_z[row]
         lowest = max(last_pool[user] - _GUESS * tau, 0.0)  # guess: no item below this value is in a pool
         is_filled = False
-        while row == 0 or sizes[1, 0] < 0:
+        while row == 0 or sizes[1, 0] < 0:  # until the last pool's mean reaches the guess
             if rest[user] + fallen[0] < lowest * (1.0 - _ROUNDED) - slack:
                 items = listed[user, : lengths[user]]
                 n_near = _listed_near(items, listed_scores[user], price, lowest, near, value)
@@ -412,7 +411,6 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
                 n_near = _all_near(all_values, lowest, near, value)
             work = (best_items, scaled, z, *pools)
             size, n_shown, level = _fit(near[:n_near], value, terms.weights, tau, k, best, work)
-            # The fit is right if the last pool's mean reaches the guess. Otherwise, the next guess is this mean.
             if lowest == 0.0 or (size == k and level * tau * (1.0 - _ROUNDED) >= lowest):
                 last_pool[user] = level * tau if size == k else 0.0
                 sizes[row, 0] = size

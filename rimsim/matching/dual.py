@@ -401,5 +401,5 @@ def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed
 
 
 def _share(difference: float, total: float) -> float:
-    """Difference as a share of ``total``; the difference itself if ``total`` is 0."""
+    """Difference as a share of ``total``, or itself without total."""
     return difference / abs(total) if total != 0.0 else abs(difference)

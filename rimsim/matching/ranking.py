@@ -195,7 +195,7 @@ def _rank_rows(
 
 @compiled
 def _order_rows(items: Ints, scores: NDArray[np.floating]) -> None:
-    """Put each slate in descending order of its row's scores, in place."""
+    """Put each slate in descending order of scores, in place."""
     for row in range(len(items)):
         order_items(items[row], scores[row])
 
@@ -211,7 +211,7 @@ def _on_gpu(scores: object) -> TypeGuard[torch.Tensor]:
 
 
 def _torch_top_k(scores: NDArray[np.floating], admissible: Bools, k: int) -> Ints:
-    """(n, k) items of largest score in each row, by torch in main memory."""
+    """(n, k) items of largest score, found by torch."""
     import torch  # noqa: PLC0415  # slow to import; needed only for ties and for scores that are not float32
 
     return device_top_k(torch.from_numpy(scores), torch.from_numpy(admissible), k)
@@ -256,7 +256,7 @@ def device_slates(
 
 
 def _padded(items: torch.Tensor, k: int) -> Ints:
-    """(n, k) items; if there are fewer than k columns, columns of −1 follow."""
+    """(n, k) items; −1 in the columns that they lack."""
     slates = np.full((len(items), k), -1, np.int64)
     slates[:, : items.shape[1]] = items.cpu().numpy()
     return slates
@@ -269,7 +269,7 @@ def _tie_ranks(rows: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
 
 
 def _mixed(word: torch.Tensor) -> torch.Tensor:
-    """Mixing step of SplitMix64, on signed numbers with the same bits."""
+    """Mixing step of SplitMix64, on signed numbers."""
     word = (word ^ _shifted(word, 30)) * _signed(MIX_1)
     word = (word ^ _shifted(word, 27)) * _signed(MIX_2)
     return word ^ _shifted(word, 31)

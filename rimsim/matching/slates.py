@@ -286,10 +286,10 @@ def _improve(
     exposure: Floats,
     min_gain: float,
 ) -> int:
-    """Make moves that raise Σ w·s + H by ``min_gain``; return their number.
+    """Make moves that raise Σ w·s + H; return their number.
 
-    ``lists`` has candidate items of each user, and ``wanted`` has candidate items of all users. Both ``slates`` and
-    their ``exposure`` are changed in place.
+    Each move raises the sum by more than ``min_gain``. ``lists`` has candidate items of each user, and ``wanted`` has
+    candidate items of all users. Both ``slates`` and their ``exposure`` are changed in place.
     """
     recount(terms, slates, exposure)
     shown = np.zeros(terms.scores.shape[1], np.bool_)

@@ -26,7 +26,7 @@ def about_folder(run: Path) -> Path:
 
 
 def _folder_name(agent: str) -> str:
-    """Name of an agent, checked to be a possible folder name."""
+    """Agent name, checked to be a possible folder name."""
     forbidden = set('/\\:*?"<>|')
     reserved = {".", "..", _BANDS_FOLDER, _ABOUT_FOLDER}
     if not agent or agent in reserved or not agent.isprintable() or set(agent) & forbidden:

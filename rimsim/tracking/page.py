@@ -39,6 +39,6 @@ def layout(measures: Measures = MEASURES, parts: Sequence[str] = ()) -> dict[str
 
 
 def _band(title: str, measure: Measure, series: str) -> TagChart:
-    """Chart of the mean of a series and its band over seeds."""
+    """Chart of a series: mean and band over seeds."""
     tags = tuple(f"{BANDS}/{series}/{end}" for end in ("mid", "low", "high"))
     return TagChart(f"{title} ({measure.unit})", tags, band=True)

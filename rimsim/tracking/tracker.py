@@ -134,7 +134,7 @@ class Tracker:
 
 
 def _stays(name: str, step: int, first_round: int, first_arrival: int) -> bool:
-    """True if a point of an earlier file belongs to earlier rounds."""
+    """True if an earlier point belongs to earlier rounds."""
     # The tracker writes these series again: hyperparameters, the page of charts, and final figures.
     if name.startswith(("_hparams_/", "custom_scalars", f"{FINAL}/")):
         return False
