@@ -20,7 +20,8 @@ _DEAR = 4.0
 SAMPLED_TOL = 5e-3
 """Relative gap at which prices solved on a sample of states need no refinement. The dual of the sample differs from
 that of all states by about as much."""
-# Mean floor, in exposures, above which rounding changes a bound less than sampling does.
+# Mean floor of a sample, in exposures. Above it, rounding the floors changes the bound of the certificate less than the
+# choice of the sample does.
 _ROUNDED_FROM = 1.5
 
 

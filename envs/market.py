@@ -412,7 +412,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         has_random_examination = self.config.exposure.examination == "random"
         if self._row < 0 or has_rows or has_random_examination or not opened.follows_law:
             return None
-        opened.score_ahead(self._row, -1)
+        opened.score_ahead(self._row, -1)  # −1: the scores of served arrivals stay
         stepped = SteppedMarket(
             columns=opened.columns,
             responder=opened.responder(),
@@ -545,8 +545,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Fill in the arrays of :func:`observation_of`."""
         market = self.market
         observed = self._stock.observed
-        index = 0
-        if self._row < 0:
+        index = 0  # of the arrival in the arrays of scores
+        if self._row < 0:  # the episode is over
             relevance = np.zeros((1, self.n_items), np.float32)
             ground = np.zeros(1, np.float32)
             is_admissible = np.zeros((1, self.n_items), bool)

@@ -114,7 +114,7 @@ class ObservedRound(CompiledRecord):
     """Round as an environment observes it."""
 
     exposure: Float32s
-    """(M,) exposures so far, in the unit of the guarantee."""
+    """(M,) exposures in the round so far, in the unit of the guarantee."""
     shortfall: Float32s
     """(M,) missing exposures of items, in the unit of the guarantee."""
     undelivered: Floats

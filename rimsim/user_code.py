@@ -88,7 +88,7 @@ def without_name(place: str, kind: str, of: type | None = None) -> ConfigError:
 def _own(module: Any, of: type | None) -> list[str]:
     """Names of instances of ``of``, or of classes and functions.
 
-    Names that the module only imports are left out, unless ``__all__`` has them.
+    Classes and functions that the module only imports are left out, unless ``__all__`` has them.
     """
     if of is not None:
         return [key for key, value in vars(module).items() if isinstance(value, of)]

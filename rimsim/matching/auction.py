@@ -332,7 +332,7 @@ def _least_attached(
 
 
 @compiled
-# The function is long, because its parts would share so many arrays that each would need all of them as arguments.
+# This is one long function, because each part of it would need nearly all of the arrays as arguments.
 def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # noqa: C901
     """Let items with too many positions lower their bonus."""
     n = pairs.n

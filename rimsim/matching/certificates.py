@@ -29,7 +29,8 @@ from rimsim.matching.kernels import insert
 from rimsim.matching.problem import Problem, Weighting, as_array, beyond, refuse_unknown, spreads
 
 _CELLS = 1 << 22  # number of scores per block of rows, 16 MiB in float32
-# Number of states that a model scores at once. A block with a multiple of this number of rows wastes no scores.
+# Number of states that a model scores at once. A block has a multiple of this number of rows, because a model would
+# score the states at the edge of other blocks twice.
 _ROWS = 128
 
 
@@ -181,7 +182,7 @@ def _exposures(problem: Problem, slates: Ints) -> tuple[Array, Floats]:
     rows = problem.rows
     users, positions = np.nonzero(slates >= 0)
     items = slates[users, positions]
-    if problem.weights is None:
+    if problem.weights is None:  # a problem with requirements on several items always has weights
         return np.bincount(items, minlength=m).astype(np.int64), np.empty(0)
     exposure = problem.weights[positions]
     row_exposure = np.empty(0 if rows is None else len(rows.min_exposure))

@@ -40,7 +40,7 @@ _REPAIRS = 30  # largest number of passes that repair broken bounds
 _HARDER = 1.5
 """Factor by which the cost of a broken bound grows in each pass."""
 _BEYOND = 0.1
-"""Share of a last position by which each pass raises the target of a floor that is not met."""
+"""Share of the last position's weight by which each pass raises the target of a floor that is not met."""
 _TINY = 1e-9  # smallest gain of a move, as a share of the worth of a position
 _SPARE = 4  # number of candidates per user, in addition to two per position
 
