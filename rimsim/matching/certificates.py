@@ -29,8 +29,8 @@ from rimsim.matching.kernels import insert
 from rimsim.matching.problem import Problem, Weighting, as_array, beyond, refuse_unknown, spreads
 
 _CELLS = 1 << 22  # number of scores per block of rows, 16 MiB in float32
-# Number of states that a model scores at once. A block has a multiple of this number of rows, because a model would
-# score the states at the edge of other blocks twice.
+# Number of states that a model scores at once. A block has a multiple of this number of rows, because a model fills up
+# other blocks with rows whose scores nobody uses.
 _ROWS = 128
 
 
