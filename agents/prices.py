@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # Cost of a missing exposure of a hard requirement in the solver, as a multiple of the largest intensity.
 _DEAR = 4.0
 SAMPLED_TOL = 5e-3
-"""Relative gap at which prices solved on a sample of states need no refinement. The dual of the sample differs from
-that of all states by about as much."""
+"""Relative gap at which prices solved on a sample of states need no refinement. The prices of all states differ from
+those of the sample by about as much."""
 # Mean floor of a sample, in exposures. Above it, rounding the floors changes the bound of the certificate less than the
 # choice of the sample does.
 _ROUNDED_FROM = 1.5
