@@ -30,7 +30,7 @@ class ExposureUnit(NamedTuple):
     def of(cls, view: RoundView) -> Self:
         """Unit of the guarantees of a round."""
         weights = np.ascontiguousarray(view.position_weights, np.float64)
-        return cls(weights, mean_weight(weights), view.unit == "shown")
+        return cls(position_weights=weights, mean=mean_weight(weights), by_intensity=view.unit == "shown")
 
 
 class ArrivalArrays(NamedTuple):
@@ -78,7 +78,10 @@ def fill_values(arrivals: ArrivalArrays, arrival: int, price: Floats, value: Flo
 def fill_slate(
     items: Ints, size: int, price: Floats, unit: ExposureUnit, exposure: Floats, prices: Float32s
 ) -> None:
-    """Count exposures, record prices, and clear positions from ``size`` on."""
+    """Count exposures, record prices, and clear positions from ``size`` on.
+
+    ``price`` has the price of each item of the catalogue. ``prices`` gets those of the items at the slate's positions.
+    """
     for position in range(len(items)):
         if position < size:
             exposure[items[position]] += unit.position_weights[position]

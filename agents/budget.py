@@ -41,6 +41,7 @@ class FlatBudget(PacedAgent):
     def begin_round(self, view: RoundView) -> None:
         """Give each requirement below its floor the bonus."""
         is_required = RowTable.of(view).min_exposure > 0
+        # Without a bonus, the price is −0.0 as in Pacing, so that tables have one kind of zero.
         self._delivery = Delivery.budgeted(view, np.where(is_required, -self.bonus * view.cost, -0.0))
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:

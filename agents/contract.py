@@ -95,7 +95,7 @@ class PricingAgent(Agent, Protocol):
     """Agent that ranks by intensity minus price, λ − v."""
 
     item_price: Floats
-    """(M,) current item prices v; at most 0 for a bonus."""
+    """(M,) current item prices v; a bonus is a negative price."""
 
 
 @runtime_checkable
@@ -114,7 +114,7 @@ class Capabilities:
     """Record of the capabilities that an agent declares."""
 
     needs: Needs
-    """Data that the agent needs besides the usual data."""
+    """Optional fields of views and arrivals that the market must fill in for the agent."""
     needs_audience: bool
     """True if the agent can only act in a broadcast."""
     keeps_promises: bool

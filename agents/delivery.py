@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
 SPARE = 0.1
-"""Share of the remaining positions that the guard does not rely on."""
+"""Share of the remaining positions on which the guard does not rely."""
 SURE = 4.0
-"""Standard deviations below the mean number of later arrivals that may be shown an item, for the guard.
+"""Number of standard deviations by which the guard expects fewer later arrivals for an item than the mean.
 
-At one, an item that most visitors have consumed misses its last visitor in one round of some hundred.
+With one standard deviation, an item that most visitors have consumed misses its last visitor in one of some hundred
+rounds.
 """
 
 
@@ -67,15 +68,24 @@ class Delivery:
         self._clock = RoundClock(view, rows)
         self._ties = tie_base(view.key)
         self._unit = ExposureUnit.of(view)
+        # Column of the clock for each row: that of its audience, or the last one, which is the whole round.
         self._column = np.where(rows.audience < 0, len(self._clock.expected) - 1, rows.audience)
         row_exposure = view.delivered[self._table.place >= self._m] if len(rows) else np.zeros(0)
         self.delivered = np.concatenate([view.exposure, row_exposure]).astype(np.float64)
         """(M + G,) exposures of the round so far that count for each row, in the unit of the guarantee."""
         self._guarded: tuple[Any, ...] | None = None  # None: the compiled loop then has no code of the guard
         if view.hard:
-            self._reset_guard(
-                Guard.of(self._required, rows, self._column, admissible_shares(view), self._unit, SPARE, SURE)
+            guard = Guard.of(
+                required=self._required,
+                rows=rows,
+                column=self._column,
+                chance=admissible_shares(view),
+                unit=self._unit,
+                spare=SPARE,
+                sure=SURE,
             )
+            self._reset_guard(guard)
+        # Items without a price have −0.0, as in Pacing, so that tables have one kind of zero.
         self._start(np.concatenate([-np.zeros(self._m), np.zeros(len(rows))]))
 
     @classmethod
@@ -100,6 +110,7 @@ class Delivery:
         self._start(np.concatenate([price, self.prices[self._m :]]))
 
     def _start(self, price: Floats) -> None:
+        """Start pacing of the remaining requirements at given prices."""
         view = self._view
         table = self._table.rows
         self._since = self._clock.elapsed.copy()
@@ -109,9 +120,9 @@ class Delivery:
         max_exposure = np.maximum(table.max_exposure - self.delivered[self._m :], 0.0)
         missing = np.maximum(self._required - self.delivered, 0.0)
         pacing = Pacing.of(
-            price,
-            missing,
-            np.concatenate([np.full(self._m, due_in[-1]), due_in[self._column]]),
+            price=price,
+            required=missing,
+            arrivals=np.concatenate([np.full(self._m, due_in[-1]), due_in[self._column]]),
             gain=self._gain,
             closing=self._closing,
             cost=view.cost,
@@ -226,7 +237,8 @@ def _serve(
     """Serve arrivals in order, up to their capacities.
 
     Records are passed as plain tuples of their fields (ArrivalArrays, Pacing, ExposureUnit, and Guard with Deficits, or
-    None). ``exposure`` is updated, and ``items`` and ``prices`` are filled in.
+    None). ``before`` has the exposures before pacing began. ``exposure``, the exposures of the round, is updated.
+    ``items`` and ``prices`` are filled in.
     """
     arrivals = ArrivalArrays(*arrivals_)
     pacing = Pacing(*pacing_)
@@ -280,7 +292,7 @@ def _guarded_items(
     slate: Ints,
     best: Floats,
 ) -> int:
-    """Size of a slate, filled by value after due items."""
+    """Fill a slate, due items first; return its size."""
     guard = Guard(*guarded[0])
     deficits = Deficits(*guarded[1])
     due = due_at(admissible, remaining, counts, guard, exposure, unit, deficits)

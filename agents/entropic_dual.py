@@ -158,12 +158,13 @@ class EntropicDual:
         n_past, m = past.scores.shape
         k = min(view.k, m)
         # A state with fewer than k items of positive intensity contributes 0.
-        last = np.partition(np.maximum(past.scores, 0.0), m - k, axis=1)[:, -k]
-        median = float(np.median(last))
+        kth_score = np.partition(np.maximum(past.scores, 0.0), m - k, axis=1)[:, -k]
+        median = float(np.median(kth_score))
         epsilon = self.temperature * (median if median > 0 else view.cost)
-        n = min(self.states, n_past)
-        sample = past.rows(np.floor((np.arange(n) + 0.5) * (n_past / n)).astype(np.int64))
-        required = view.required.astype(np.float64) * (n / view.arrivals)
+        n_sampled = min(self.states, n_past)
+        evenly_spaced = np.floor((np.arange(n_sampled) + 0.5) * (n_past / n_sampled)).astype(np.int64)
+        sample = past.rows(evenly_spaced)
+        required = view.required.astype(np.float64) * (n_sampled / view.arrivals)
         weight = np.ascontiguousarray(view.position_weights, np.float64)
         return epsilon, entropic_prices(sample, required, view.cost, epsilon, self.tol, weight)
 
@@ -182,17 +183,19 @@ def entropic_prices(
     if weight is None or weight[0] == weight[-1]:
         floors = required if weight is None else required / weight[0]
         return _minimum(states, floors, cost, epsilon, tol, None)
-    mean, spread, counted = np.zeros((3, len(required)))
+    expected, variance, weighted = np.zeros((3, len(required)))
     floors = required / float(weight.mean())
     start = None
     for _ in range(_PLACES):
-        price = start = _minimum(states, floors, cost, epsilon, tol, start)
-        inclusion_sums(*states, price, epsilon, mean, spread, weight, counted)
-        missing = np.where(price > -cost, required - counted, 0.0).clip(0.0).sum()
-        wasted = np.where(price < 0, counted - required, 0.0).clip(0.0).sum()
-        if max(missing, wasted) <= tol * required.sum():
+        price = _minimum(states, floors, cost, epsilon, tol, start)
+        start = price
+        inclusion_sums(*states, price, epsilon, expected, variance, weight, weighted)
+        missing = np.where(price > -cost, required - weighted, 0.0).clip(0.0).sum()
+        excess = np.where(price < 0, weighted - required, 0.0).clip(0.0).sum()
+        if max(missing, excess) <= tol * required.sum():
             break
-        floors = np.minimum(floors * required / np.maximum(counted, 1e-9), float(len(states.scores)))
+        # ``floors`` are in expected shown positions, but ``required`` and ``weighted`` are in weighted exposures.
+        floors = np.minimum(floors * required / np.maximum(weighted, 1e-9), float(len(states.scores)))
     return price
 
 
@@ -200,59 +203,66 @@ def _minimum(
     states: States, required: Floats, cost: float, epsilon: float, tol: float, start: Floats | None
 ) -> Floats:
     """Item prices in [−cost, 0] that minimise the smoothed dual."""
-    due = required > 0
-    mean = np.zeros(len(required))
-    spread = np.zeros(len(required))
-    nothing = np.empty(0)
+    is_required = required > 0
+    expected = np.zeros(len(required))
+    variance = np.zeros(len(required))
+    no_weights = np.empty(0)
     price = -np.zeros(len(required)) if start is None else start.copy()
     # At a high temperature the dual is smoother, so that few updates come near its minimum.
     hot = max(epsilon, cost / _HOT)
     warming = [epsilon] if start is not None else [hot] * _WARMING + [epsilon] * _WARMING
     for temperature in warming:
-        inclusion_sums(*states, price, temperature, mean, spread, nothing, nothing)
-        moved = price - temperature * _scaling(required, mean, spread)
-        price = np.where(due, np.clip(moved, -cost, -0.0), -0.0)
-    items = np.flatnonzero(due & (mean > 0))
-    solved = -np.zeros(len(required))
+        inclusion_sums(*states, price, temperature, expected, variance, no_weights, no_weights)
+        stepped_price = price - temperature * _scaling(required, expected, variance)
+        price = np.where(is_required, np.clip(stepped_price, -cost, -0.0), -0.0)
+    items = np.flatnonzero(is_required & (expected > 0))  # those that some state admits
+    solved_price = -np.zeros(len(required))
     if not len(items):
-        return solved
-    # The variables are scaled: one unit changes expected exposures by about their own standard deviation.
-    unit = epsilon / np.sqrt(np.maximum(spread[items], 1e-3 * required[items]))
+        return solved_price
+    # The search is over bonuses divided by ``scale``, so that one unit changes each item's expected exposure by about
+    # one standard deviation of the exposure. L-BFGS-B needs variables of similar effect.
+    scale = epsilon / np.sqrt(np.maximum(variance[items], 1e-3 * required[items]))
 
-    def dual(x: Floats) -> tuple[float, Floats]:
-        """The smoothed dual and its gradient at the prices −x·unit."""
-        price[items] = -np.minimum(x * unit, cost)
-        total = inclusion_sums(*states, price, epsilon, mean, spread, nothing, nothing)
-        return (total + float(price @ required)) / epsilon, (mean - required)[items] * unit / epsilon
+    def dual(scaled_bonus: Floats) -> tuple[float, Floats]:
+        """The smoothed dual over ε, and its gradient."""
+        price[items] = -np.minimum(scaled_bonus * scale, cost)
+        total = inclusion_sums(*states, price, epsilon, expected, variance, no_weights, no_weights)
+        return (total + float(price @ required)) / epsilon, (expected - required)[items] * scale / epsilon
 
-    def enough(xk: Floats) -> None:
+    def stop_if_tolerable(xk: Floats) -> None:
         """Stop the search if missing and excess exposures are tolerable."""
-        # L-BFGS-B has just evaluated ``xk``, so ``mean`` belongs to ``xk``.
-        price[items] = -np.minimum(xk * unit, cost)
-        missing = np.where(due & (price > -cost), required - mean, 0.0).clip(0).sum()
-        wasted = np.where(due & (price < 0), mean - required, 0.0).clip(0).sum()
-        if max(missing, wasted) <= tol * required.sum():
+        # L-BFGS-B has just evaluated ``xk``, so ``expected`` belongs to ``xk``.
+        price[items] = -np.minimum(xk * scale, cost)
+        missing = np.where(is_required & (price > -cost), required - expected, 0.0).clip(0).sum()
+        excess = np.where(is_required & (price < 0), expected - required, 0.0).clip(0).sum()
+        if max(missing, excess) <= tol * required.sum():
             raise StopIteration
 
-    end = scipy.optimize.minimize(
+    search = scipy.optimize.minimize(
         dual,
-        -price[items] / unit,
+        -price[items] / scale,
         jac=True,
         method="L-BFGS-B",
-        bounds=scipy.optimize.Bounds(np.zeros(len(items)), cost / unit),
-        callback=enough,
+        bounds=scipy.optimize.Bounds(np.zeros(len(items)), cost / scale),
+        callback=stop_if_tolerable,
         options={"maxiter": _STEPS, "maxcor": 20, "ftol": 0.0, "gtol": 0.0},
     )
-    solved[items] = -np.clip(end.x * unit, 0.0, cost)
-    return solved
+    solved_price[items] = -np.clip(search.x * scale, 0.0, cost)
+    return solved_price
 
 
-def _scaling(required: Floats, mean: Floats, spread: Floats) -> Floats:
-    """Newton steps of the bonuses, as multiples of ε."""
+def _scaling(required: Floats, expected: Floats, variance: Floats) -> Floats:
+    """Newton steps of the bonuses, as multiples of ε.
+
+    The step of an item solves log Σπ = log b to first order, because the derivative of Σπ in bonus/ε is Σπ(1 − π).
+    """
     step = np.zeros(len(required))
     # An item that is admissible in no state has no derivative.
-    can = (required > 0) & (mean > 0) & (spread > 0)
-    step[can] = np.clip(np.log(required[can] / mean[can]) * mean[can] / spread[can], -20.0, 20.0)
+    has_derivative = (required > 0) & (expected > 0) & (variance > 0)
+    log_ratio = np.log(required[has_derivative] / expected[has_derivative])
+    newton_step = log_ratio * expected[has_derivative] / variance[has_derivative]
+    # The limits matter for an item in nearly all slates, whose variance is almost 0.
+    step[has_derivative] = np.clip(newton_step, -20.0, 20.0)
     return step
 
 
@@ -270,14 +280,17 @@ def _draw_slates(
     propensity: Float32s,
     chances: tuple[Floats, ...],
 ) -> None:
-    """Serve arrivals in order; fill in slates, prices and chances."""
+    """Serve arrivals in order; fill in slates, prices and chances.
+
+    ``exposure``, the exposures of the round, is updated after each arrival.
+    """
     arrivals = ArrivalArrays(*arrivals_)
     unit = ExposureUnit(*unit_)
     n, k = items.shape
     price = np.empty(len(exposure))
     value = np.empty(len(exposure))
-    before = np.zeros(len(exposure))
-    chance = np.empty(len(exposure), np.float32)
+    before = np.zeros(len(exposure))  # exposures before pacing began: pacing lasts for the whole round
+    propensity_of_item = np.empty(len(exposure), np.float32)
     for arrival in range(n):
         move_prices(pacing_, elapsed[arrival], exposure, before, price)
         fill_values(arrivals, arrival, price, value)
@@ -288,11 +301,11 @@ def _draw_slates(
             size = gibbs_draw(value, epsilon, bits, items[arrival, :capacity], propensity[arrival, :capacity])
         # Propensities belong to items, so they follow when the items are put in order of λ.
         if unit.by_intensity:
-            for place in range(size):
-                chance[items[arrival, place]] = propensity[arrival, place]
+            for position in range(size):
+                propensity_of_item[items[arrival, position]] = propensity[arrival, position]
             order_items(items[arrival, :size], arrivals.relevance[arrival])
-            for place in range(size):
-                propensity[arrival, place] = chance[items[arrival, place]]
+            for position in range(size):
+                propensity[arrival, position] = propensity_of_item[items[arrival, position]]
         fill_slate(items[arrival], size, price, unit, exposure, prices[arrival])
         propensity[arrival, size:] = np.nan
         _state_one(arrivals, arrival, draws, value, unit, epsilon, items, chances)

@@ -46,8 +46,8 @@ class Random:
         positions = capacities([arrivals], self._slate)
         chance = np.minimum(1.0, positions / np.maximum(admissible.sum(1), 1))
         propensity = np.broadcast_to(chance[:, None], items.shape).astype(np.float32)
-        cut = np.where(np.arange(self._slate) < positions[:, None], items, -1)
-        chances = uniform_chances(cut, arrivals)
+        shown = np.where(np.arange(self._slate) < positions[:, None], items, -1)
+        chances = uniform_chances(shown, arrivals)
         return Slates(items, propensity=propensity, uniform=np.ones(len(items), bool), chances=chances)
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
@@ -77,23 +77,25 @@ class EpsilonGreedy:
         uniform = uniform_slates(admissible, self._slate, self._key, arrivals.id)
         explores = rng.uniform(self._key, rng.Purpose.AGENT, arrivals.id, _COIN) < self.epsilon
         items = np.where(explores[:, None], uniform, greedy)
-        # If an arrival may fill fewer positions, the market shows only the first ones.
+        # If an arrival may fill fewer positions, the market shows only the first positions of its slate.
         positions = capacities([arrivals], self._slate)[:, None]
         chance = np.minimum(1.0, positions / np.maximum(admissible.sum(1), 1)[:, None])
-        within = np.arange(self._slate) < positions
-        best = np.where(within, greedy, -1)
-        among = (items[:, :, None] == best[:, None, :]).any(2)
-        propensity = self.epsilon * chance + (1.0 - self.epsilon) * among
-        chances = self._mixed(best, np.where(within, items, -1), arrivals)
+        may_fill = np.arange(self._slate) < positions
+        greedy_shown = np.where(may_fill, greedy, -1)
+        is_greedy = (items[:, :, None] == greedy_shown[:, None, :]).any(2)
+        propensity = self.epsilon * chance + (1.0 - self.epsilon) * is_greedy
+        chances = self._mixed(greedy_shown, np.where(may_fill, items, -1), arrivals)
         return Slates(items, propensity=propensity.astype(np.float32), uniform=explores, chances=chances)
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
         """Probabilities of given slates under this policy."""
         greedy = top_k(arrivals.relevance, arrivals.admissible, self._slate)
         positions = capacities([arrivals], self._slate)[:, None]
-        return self._mixed(np.where(np.arange(self._slate) < positions, greedy, -1), slates, arrivals)
+        greedy_shown = np.where(np.arange(self._slate) < positions, greedy, -1)
+        return self._mixed(greedy_shown, slates, arrivals)
 
     def _mixed(self, greedy: Ints, slates: Ints, arrivals: Arrivals) -> Chances:
+        """Probabilities: weight ε for uniform slates, 1 − ε for greedy."""
         return Chances.mixed(self.epsilon, uniform_chances(slates, arrivals), Chances.certain(greedy, slates))
 
 
@@ -109,9 +111,11 @@ def uniform_slates(admissible: Bools, k: int, key: int, arrival: Ints) -> Ints:
     _fill_first(rng.bits(key, rng.Purpose.AGENT, arrival), admissible, width, slates)
     for row in np.flatnonzero(slates[:, -1] < 0).tolist():
         items = np.flatnonzero(admissible[row])
-        rank = np.argsort(rng.bits(key, rng.Purpose.AGENT, arrival[row], width + items), kind="stable")
+        # Keys below ``width`` belong to the random sequence above.
+        random_bits = rng.bits(key, rng.Purpose.AGENT, arrival[row], width + items)
+        order = np.argsort(random_bits, kind="stable")
         slates[row] = -1
-        slates[row, : min(k, len(items))] = items[rank[:k]]
+        slates[row, : min(k, len(items))] = items[order[:k]]
     return slates
 
 
@@ -122,10 +126,10 @@ def _fill_first(keys: NDArray[np.uint64], admissible: Bools, width: int, slates:
         n_filled = 0
         for draw in range(width):
             item = int(uniform_of(tie_rank(keys[row], draw)) * admissible.shape[1])
-            fresh = admissible[row, item]
-            for place in range(n_filled):
-                fresh &= slates[row, place] != item
-            if fresh:
+            is_new = admissible[row, item]
+            for position in range(n_filled):
+                is_new &= slates[row, position] != item
+            if is_new:
                 slates[row, n_filled] = item
                 n_filled += 1
                 if n_filled == slates.shape[1]:
@@ -136,14 +140,21 @@ def uniform_chances(slates: Ints, arrivals: Arrivals) -> Chances:
     """Probabilities of slates under uniform sampling."""
     k = slates.shape[1]
     admissible = arrivals.admissible.cpu().numpy()
-    m = admissible.sum(1)[:, None]
-    size = np.minimum(capacities([arrivals], k)[:, None], m)
+    n_admissible = admissible.sum(1)[:, None]
+    size = np.minimum(capacities([arrivals], k)[:, None], n_admissible)
     allowed = (slates >= 0) & np.take_along_axis(admissible, np.maximum(slates, 0), 1)
-    inclusion = np.where(allowed, size / np.maximum(m, 1), 0.0)
-    standing = allowed & (np.arange(k) < size)
-    position = np.where(standing, 1.0 / np.maximum(m, 1), 0.0)
-    prefix = np.cumprod(np.where(standing, 1.0 / np.maximum(m - np.arange(k), 1), 0.0), axis=1)
-    filled = (slates >= 0).sum(1)
-    ends = np.take_along_axis(prefix, np.maximum(size - 1, 0), 1)[:, 0]
-    slate_probability = np.where(filled == 0, 1.0, ends) * (filled == size[:, 0])
-    return Chances(inclusion, position, prefix.astype(np.float64), slate_probability)
+    inclusion = np.where(allowed, size / np.maximum(n_admissible, 1), 0.0)
+    # Each admissible item is equally likely at each position that uniform sampling fills.
+    is_reachable = allowed & (np.arange(k) < size)
+    at_position = np.where(is_reachable, 1.0 / np.maximum(n_admissible, 1), 0.0)
+    # After r items, each of the other A − r admissible items is next with probability 1/(A − r).
+    prefix = np.cumprod(np.where(is_reachable, 1.0 / np.maximum(n_admissible - np.arange(k), 1), 0.0), axis=1)
+    n_filled = (slates >= 0).sum(1)
+    whole_prefix = np.take_along_axis(prefix, np.maximum(size - 1, 0), 1)[:, 0]
+    slate_probability = np.where(n_filled == 0, 1.0, whole_prefix) * (n_filled == size[:, 0])
+    return Chances(
+        inclusion=inclusion,
+        position=at_position,
+        prefix=prefix.astype(np.float64),
+        slate=slate_probability,
+    )

@@ -17,7 +17,7 @@ from rimsim.matching import best_items, tie_base, tie_rank
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-_NOTHING = 1e-9  # smaller amounts of due exposure are rounding errors
+_NOTHING = 1e-9  # amounts of exposure below this number are rounding errors
 
 
 class FairRec:
@@ -69,20 +69,24 @@ class FairRec:
 
 
 @compiled
-def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: Ints) -> int:
-    """Fill ``items``: items that have copies, then other items."""
+def _chosen(value: Floats, copies: Floats, turns: int, bits: np.uint64, items: Ints) -> int:
+    """Fill a slate; items that have copies go first.
+
+    The first ``turns`` choices go to items that have copies. The result is the number of filled positions.
+    """
     k = len(items)
     best = np.empty(k)
-    pool = np.where(copies > 0, value, -np.inf)
-    taken = best_items(pool, row, items[:turns], best[:turns], 0.0) if turns > 0 else 0
-    pool[:] = value
-    pool[items[:taken]] = -np.inf
-    size = taken
-    if taken < k:
-        size += best_items(pool, row, items[taken:], best[taken:], 0.0)
-    pool[:] = -np.inf
-    pool[items[:size]] = value[items[:size]]
-    return best_items(pool, row, items[:size], best[:size], 0.0) if size > 0 else 0
+    candidate_value = np.where(copies > 0, value, -np.inf)
+    n_guaranteed = best_items(candidate_value, bits, items[:turns], best[:turns], 0.0) if turns > 0 else 0
+    candidate_value[:] = value
+    candidate_value[items[:n_guaranteed]] = -np.inf
+    size = n_guaranteed
+    if n_guaranteed < k:
+        size += best_items(candidate_value, bits, items[n_guaranteed:], best[n_guaranteed:], 0.0)
+    # Sort the chosen items by value.
+    candidate_value[:] = -np.inf
+    candidate_value[items[:size]] = value[items[:size]]
+    return best_items(candidate_value, bits, items[:size], best[:size], 0.0) if size > 0 else 0
 
 
 @compiled_part
@@ -102,7 +106,7 @@ def _hand_out(
     admissible: Bools,
     ids: Ints,
     ties: np.uint64,
-    coming: Floats,
+    spread_over: Floats,
     unit_: tuple[Any, ...],
     copies: Floats,
     capacity: Ints,
@@ -110,19 +114,18 @@ def _hand_out(
 ) -> None:
     """Serve arrivals in order; use up ``copies`` and fill ``slates``.
 
-    For each arrival, ``coming`` is the number of arrivals over which the remaining copies are spread.
+    For each arrival, ``spread_over`` is the number of arrivals over which the remaining copies are spread.
     """
     unit = ExposureUnit(*unit_)
     n, k = slates.shape
     for arrival in range(n):
         n_positions = min(capacity[arrival], k)
-        turns = _turns(copies.sum() / coming[arrival], n_positions, unit.position_weights)
+        turns = _turns(copies.sum() / spread_over[arrival], n_positions, unit.position_weights)
         value = np.where(admissible[arrival], relevance[arrival].astype(np.float64), -np.inf)
-        size = (
-            _chosen(value, copies, turns, tie_rank(ties, ids[arrival]), slates[arrival, :n_positions])
-            if n_positions > 0
-            else 0
-        )
+        size = 0
+        if n_positions > 0:
+            bits = tie_rank(ties, ids[arrival])
+            size = _chosen(value, copies, turns, bits, slates[arrival, :n_positions])
         slates[arrival, size:] = -1
         for position in range(size):
             item = slates[arrival, position]

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from rimsim.market import RoundView
 
 Why: TypeAlias = Literal["positions", "caps", "release", "consumed"]
-_ROUNDING = 1e-6
-# Relative rounding error of a sum over items. Without it, β = 1, which needs all positions, would count as infeasible.
+_ROUNDING = 1e-6  # tolerated rounding error of one requirement, in exposures
+# Tolerated relative rounding error of a sum over items. Without it, β = 1, which needs all positions, would count as
+# infeasible.
 _PARTS = 1e-5
-_NAMED = 5
+_NAMED = 5  # largest number of items that a message names
 _REASONS = {
     "positions": "there are too few positions",
     "caps": "caps allow no more",
@@ -86,74 +87,84 @@ def undeliverable(
         positions: Capacity of all slates of the round, in the unit of the guarantee; None: the capacity of the last
             round.
     """
-    m = len(view.required)
-    released = np.full(m, -np.inf) if released is None else released
+    n_items = len(view.required)
+    released = np.full(n_items, -np.inf) if released is None else released
+    # Entry n is the capacity of a slate of n positions, in the unit of the guarantee.
     per_slate = np.concatenate([[0.0], np.cumsum(view.position_weights)])
-    seen = _seen(view, released, per_slate)
-    reasons = list(_of_items(view, released, seen, positions))
-    reasons += _of_rows(view, released, seen, per_slate)
+    estimates = _seen(view, released, per_slate)
+    reasons = list(_of_items(view, released, estimates, positions))
+    reasons += _of_rows(view, released, estimates, per_slate)
     return tuple(reasons)
 
 
 def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
-    """Capacities for items and requirements, estimated from the last round."""
+    """Capacities for items and requirements, estimated from the last round.
+
+    Entry n of ``per_slate`` is the capacity of a slate of n positions, in the unit of the guarantee.
+    """
     table = view.promises
-    m = len(view.required)
-    shown = np.zeros(m)
-    n_states = np.zeros(m)
-    filled = 0.0
-    states = 0
-    held = np.zeros(len(table))
-    counting = np.zeros(len(table))
+    n_items = len(view.required)
+    n_admissible = np.zeros(n_items)
+    n_states = np.zeros(n_items)
+    total_capacity = 0.0
+    n_seen = 0
+    row_capacity = np.zeros(len(table))
+    n_counting = np.zeros(len(table))
     for chunk in view.past:
-        present = chunk.time[:, None] >= released
+        is_released = chunk.time[:, None] >= released
         admissible = chunk.admissible.cpu().numpy()
-        shown += (admissible & present).sum(0)
-        n_states += present.sum(0)
+        n_admissible += (admissible & is_released).sum(0)
+        n_states += is_released.sum(0)
         n_positions = np.minimum(capacities([chunk], view.k), view.k)
-        filled += float(per_slate[n_positions].sum())
-        states += len(chunk)
-        active = table.active(chunk.audiences, len(chunk))
+        total_capacity += float(per_slate[n_positions].sum())
+        n_seen += len(chunk)
+        is_active = table.active(chunk.audiences, len(chunk))
         for row in range(len(table)):
-            items = (admissible | ~present)[:, table.items(row)].sum(1)
-            held[row] += per_slate[np.minimum(items, n_positions)] @ active[:, row]
-        counting += active.sum(0)
+            n_showable = (admissible | ~is_released)[:, table.items(row)].sum(1)
+            row_capacity[row] += per_slate[np.minimum(n_showable, n_positions)] @ is_active[:, row]
+        n_counting += is_active.sum(0)
     return _Estimates(
-        chance=np.where(n_states > 0, shown / np.maximum(n_states, 1.0), 1.0),
-        filled=filled / states if states else float(per_slate[-1]),
-        of_rows=np.where(counting > 0, held / np.maximum(counting, 1.0), per_slate[-1]),
+        chance=np.where(n_states > 0, n_admissible / np.maximum(n_states, 1.0), 1.0),
+        filled=total_capacity / n_seen if n_seen else float(per_slate[-1]),
+        of_rows=np.where(n_counting > 0, row_capacity / np.maximum(n_counting, 1.0), per_slate[-1]),
     )
 
 
 def _of_items(
-    view: RoundView, released: Floats, seen: _Estimates, positions: float | None
+    view: RoundView, released: Floats, estimates: _Estimates, positions: float | None
 ) -> Iterator[Undeliverable]:
     """Infeasible floors of items."""
     required = view.required.astype(np.float64)
-    best = view.arrivals * float(view.position_weights[0])
-    in_time = best * _after(view, released)
-    reachable = in_time * seen.chance
-    n_positions = view.arrivals * seen.filled if positions is None else positions
+    # At best, an item has the first position at each arrival.
+    most_per_item = view.arrivals * float(view.position_weights[0])
+    in_time = most_per_item * _after(view, released)
+    reachable = in_time * estimates.chance
+    n_positions = view.arrivals * estimates.filled if positions is None else positions
     if required.sum() > n_positions * (1.0 + _PARTS):
         yield Undeliverable(
-            "positions", tuple(np.flatnonzero(required > 0).tolist()), float(required.sum()), n_positions
+            why="positions",
+            items=tuple(np.flatnonzero(required > 0).tolist()),
+            required=float(required.sum()),
+            reachable=n_positions,
         )
-    late = required > in_time + _ROUNDING
-    consumed = ~late & (required > reachable + _ROUNDING)
+    is_late = required > in_time + _ROUNDING
+    is_consumed = ~is_late & (required > reachable + _ROUNDING)
     reasons: tuple[tuple[Why, Bools, Floats], ...] = (
-        ("release", late, in_time),
-        ("consumed", consumed, reachable),
+        ("release", is_late, in_time),
+        ("consumed", is_consumed, reachable),
     )
     for why, is_infeasible, reach in reasons:
         if is_infeasible.any():
-            items = tuple(np.flatnonzero(is_infeasible).tolist())
             yield Undeliverable(
-                why, items, float(required[is_infeasible].sum()), float(reach[is_infeasible].sum())
+                why=why,
+                items=tuple(np.flatnonzero(is_infeasible).tolist()),
+                required=float(required[is_infeasible].sum()),
+                reachable=float(reach[is_infeasible].sum()),
             )
 
 
 def _of_rows(
-    view: RoundView, released: Floats, seen: _Estimates, per_slate: Floats
+    view: RoundView, released: Floats, estimates: _Estimates, per_slate: Floats
 ) -> Iterator[Undeliverable]:
     """Infeasible groups and campaigns, each with its tightest bound."""
     table = view.promises
@@ -162,23 +173,28 @@ def _of_rows(
         items = table.items(row)
         arrivals = float(table.arrivals[row])
         k = len(per_slate) - 1
-        # Entry n is the share of the round in which at least n of these items are released.
-        after = np.sort(_after(view, released)[items])[::-1]
-        held = float(np.diff(per_slate)[: len(after)] @ after[:k])
+        # Entry i is the share of the round in which at least i + 1 of these items are released.
+        shares_left = np.sort(_after(view, released)[items])[::-1]
+        per_arrival = float(np.diff(per_slate)[: len(shares_left)] @ shares_left[:k])
         reach: dict[Why, float] = {
             "positions": arrivals * float(per_slate[min(len(items), k)]),
             "caps": float(caps[items].sum()),
-            "release": arrivals * held,
-            "consumed": arrivals * float(seen.of_rows[row]),
+            "release": arrivals * per_arrival,
+            "consumed": arrivals * float(estimates.of_rows[row]),
         }
         why = min(reach, key=lambda reason: reach[reason])
         if table.min_exposure[row] > reach[why] + _ROUNDING:
             yield Undeliverable(
-                why, tuple(items.tolist()), float(table.min_exposure[row]), reach[why], table.name[row]
+                why=why,
+                items=tuple(items.tolist()),
+                required=float(table.min_exposure[row]),
+                reachable=reach[why],
+                name=table.name[row],
             )
 
 
 def _after(view: RoundView, released: Floats) -> Floats:
     """Share of the round that follows each item's release."""
-    span = max(view.closes - view.opens, 1e-9)
-    return np.where(released <= view.opens, 1.0, np.clip((view.closes - released) / span, 0.0, 1.0))
+    seconds_open = max(view.closes - view.opens, 1e-9)
+    share_left = np.clip((view.closes - released) / seconds_open, 0.0, 1.0)
+    return np.where(released <= view.opens, 1.0, share_left)

@@ -28,7 +28,7 @@ from rimsim.compiled import compiled, compiled_part
 from rimsim.matching import best_items, tie_rank, uniform_of
 
 _SHIFTS = 60  # largest number of Newton steps; about three are enough
-# Tolerated distance between Σ p and k. The choice of θ affects rounding errors, but not the distribution.
+# Tolerated distance between Σ p and k. It may be large, because θ affects rounding errors alone, not the distribution.
 _NEAR = 0.25
 
 
@@ -46,6 +46,7 @@ def _shift(z: Floats, k: int, start: float) -> float:
             slope += p * (1.0 - p)
         if abs(total - k) <= _NEAR or slope <= 0.0:
             break
+        # Newton step for log Σ p = log k. The limits matter where σ is flat and the slope is almost 0.
         theta += min(max(np.log(total / k) * total / slope, -8.0), 8.0)
     return theta
 
@@ -54,30 +55,32 @@ def _shift(z: Floats, k: int, start: float) -> float:
 def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[float, float]:
     """Shift θ and log-normaliser of P(S); fills ``chance``, ``table``.
 
-    There are A > k items, all with finite z. ``chance`` gets each item's p, and ``table`` the probabilities S_i(j).
+    There are A > k items, all with finite z. ``chance`` gets each item's p, and ``table`` the probabilities S_i(j). The
+    normaliser Σ_S exp(Σ_S z) is exp(k·θ)·S_1(k) / Π (1 − p).
     """
     a = len(z)
-    top = np.empty(k, np.int64)
-    best = np.empty(k, np.float64)
-    best_items(z, np.uint64(0), top, best, 0.0)
-    theta = _shift(z, k, best[k - 1])
+    top_items = np.empty(k, np.int64)
+    top_z = np.empty(k, np.float64)
+    best_items(z, np.uint64(0), top_items, top_z, 0.0)
+    theta = _shift(z, k, top_z[k - 1])
     table[a, 0] = 1.0
     table[a, 1:] = 0.0
-    total = k * theta
+    log_normaliser = k * theta
     for i in range(a - 1, -1, -1):
         p = 1.0 / (1.0 + np.exp(theta - z[i]))
-        q = 1.0 / (1.0 + np.exp(z[i] - theta))
+        q = 1.0 / (1.0 + np.exp(z[i] - theta))  # 1 − p, without cancellation
         chance[i] = p
-        total -= np.log(q) if q > 0.5 else np.log(p) + theta - z[i]
+        # log q. The second form, log p + θ − z, is the same number, and is finite even if q is rounded to 0.
+        log_normaliser -= np.log(q) if q > 0.5 else np.log(p) + theta - z[i]
         table[i, 0] = q * table[i + 1, 0]
         for j in range(1, k + 1):
             table[i, j] = q * table[i + 1, j] + p * table[i + 1, j - 1]
-    return theta, total + np.log(table[0, k])
+    return theta, log_normaliser + np.log(table[0, k])
 
 
 @compiled_part
 def _pass_item(before: Floats, p: float, q: float) -> None:
-    """Update probabilities of j chosen items before the next item."""
+    """Update all B(j) after an item; q is 1 − p."""
     for j in range(len(before) - 1, 0, -1):
         before[j] = q * before[j] + p * before[j - 1]
     before[0] *= q
@@ -85,32 +88,32 @@ def _pass_item(before: Floats, p: float, q: float) -> None:
 
 @compiled
 def gibbs_law(
-    z: Floats, k: int, chance: Floats, table: Floats, inclusion: Floats, weight: Floats, counted: Floats
+    z: Floats, k: int, chance: Floats, table: Floats, inclusion: Floats, weight: Floats, weighted: Floats
 ) -> float:
     """Log-normaliser of P(S); fills inclusion probabilities.
 
-    The function also fills the arrays of :func:`gibbs_counts`. If there are position weights, ``counted`` is filled
+    The function also fills the arrays of :func:`gibbs_counts`. If there are position weights, ``weighted`` is filled
     with each item's expected weighted exposure. A slate shows the items of the set in their given order. So an item is
     at position j + 1 if j earlier items are in the set.
     """
     a = len(z)
-    theta, total = gibbs_counts(z, k, chance, table)
+    theta, log_normaliser = gibbs_counts(z, k, chance, table)
     before = np.zeros(k + 1)
     before[0] = 1.0
     for i in range(a):
         p = chance[i]
         q = 1.0 / (1.0 + np.exp(z[i] - theta))
-        ways = 0.0
+        p_others = 0.0
         for j in range(k):
-            ways += before[j] * table[i + 1, k - 1 - j]
+            p_others += before[j] * table[i + 1, k - 1 - j]
         if len(weight):
-            worth = 0.0
+            weighted_sum = 0.0
             for j in range(k):
-                worth += weight[j] * before[j] * table[i + 1, k - 1 - j]
-            counted[i] = p * worth / table[0, k]
-        inclusion[i] = min(p * ways / table[0, k], 1.0)
+                weighted_sum += weight[j] * before[j] * table[i + 1, k - 1 - j]
+            weighted[i] = p * weighted_sum / table[0, k]
+        inclusion[i] = min(p * p_others / table[0, k], 1.0)
         _pass_item(before, p, q)
-    return float(total)
+    return float(log_normaliser)
 
 
 @compiled
@@ -138,22 +141,28 @@ def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, prope
     chance = np.empty(a)
     inclusion = np.empty(a)
     table = np.empty((a + 1, k + 1))
-    gibbs_law(z, k, chance, table, inclusion, np.empty(0), inclusion)
-    drawn = np.full(m, -np.inf)
-    stated = np.empty(m)
-    n_open = k
+    no_weights = np.empty(0)
+    # Without weights, the last array is not used.
+    gibbs_law(z, k, chance, table, inclusion, no_weights, inclusion)
+    value_if_sampled = np.full(m, -np.inf)
+    inclusion_of_item = np.empty(m)
+    n_to_choose = k
     for i in range(a):
         item = allowed[i]
-        stated[item] = inclusion[i]
-        if n_open == 0:
+        inclusion_of_item[item] = inclusion[i]
+        if n_to_choose == 0:
             break
-        drawn_at = uniform_of(tie_rank(row, item))
-        if n_open == a - i or drawn_at * table[i, n_open] < chance[i] * table[i + 1, n_open - 1]:
-            drawn[item] = value[item]
-            n_open -= 1
-    size = best_items(drawn, row, items, best, 0.0)
-    for place in range(size):
-        propensity[place] = stated[items[place]]
+        uniform = uniform_of(tie_rank(row, item))
+        # If as many items remain as are still to be chosen, all are chosen, however their probabilities are rounded.
+        if (
+            n_to_choose == a - i
+            or uniform * table[i, n_to_choose] < chance[i] * table[i + 1, n_to_choose - 1]
+        ):
+            value_if_sampled[item] = value[item]
+            n_to_choose -= 1
+    size = best_items(value_if_sampled, row, items, best, 0.0)
+    for position in range(size):
+        propensity[position] = inclusion_of_item[items[position]]
     return size
 
 
@@ -163,61 +172,63 @@ def inclusion_sums(
     capacity: Ints,
     price: Floats,
     epsilon: float,
-    mean: Floats,
-    spread: Floats,
+    expected: Floats,
+    variance: Floats,
     weight: Floats,
-    counted: Floats,
+    weighted: Floats,
 ) -> float:
     """Smoothed dual of states, without floors; fills sums over states.
 
     The dual is Σ over states of ε·log Σ_S exp(Σ_S (λ − v)/ε). With π for an item's inclusion probability in a state,
-    ``mean`` is filled with each item's Σ π over states, and ``spread`` with Σ π(1 − π). If there are position weights,
-    ``counted`` is filled with expected exposures, in slates sorted by λ − v.
+    ``expected`` is filled with each item's Σ π over states, and ``variance`` with Σ π(1 − π). If there are position
+    weights, ``weighted`` is filled with expected weighted exposures, in slates sorted by λ − v.
     """
     n, m = scores.shape
-    mean[:] = 0.0
-    spread[:] = 0.0
-    counted[:] = 0.0
+    expected[:] = 0.0
+    variance[:] = 0.0
+    weighted[:] = 0.0
     allowed = np.empty(m, np.int64)
     chance = np.empty(m)
     inclusion = np.empty(m)
     z = np.empty(m)
-    worth = np.empty(m)
+    weighted_in_state = np.empty(m)
     table = np.empty((m + 1, max(capacity) + 1))
     total = 0.0
-    for row in range(n):
-        k = capacity[row]
+    for state in range(n):
+        k = capacity[state]
         if k <= 0:
             continue
         a = 0
         for item in range(m):
-            if scores[row, item] > -np.inf:
+            if scores[state, item] > -np.inf:
                 allowed[a] = item
-                z[a] = (np.float64(scores[row, item]) - price[item]) / epsilon
+                z[a] = (np.float64(scores[state, item]) - price[item]) / epsilon
                 a += 1
-        if len(weight):
+        if len(weight):  # items in the order in which slates show them
             order = np.argsort(-z[:a])
             allowed[:a] = allowed[:a][order]
             z[:a] = z[:a][order]
-        if a <= k:
-            mean[allowed[:a]] += 1.0
+        if a <= k:  # the only slate shows all admissible items
+            expected[allowed[:a]] += 1.0
             total += epsilon * z[:a].sum()
             if len(weight):
-                counted[allowed[:a]] += weight[:a]
+                weighted[allowed[:a]] += weight[:a]
             continue
-        total += epsilon * gibbs_law(z[:a], k, chance, table[: a + 1, : k + 1], inclusion, weight, worth)
+        total += epsilon * gibbs_law(
+            z[:a], k, chance, table[: a + 1, : k + 1], inclusion, weight, weighted_in_state
+        )
         for i in range(a):
-            mean[allowed[i]] += inclusion[i]
-            spread[allowed[i]] += inclusion[i] * (1.0 - inclusion[i])
+            expected[allowed[i]] += inclusion[i]
+            variance[allowed[i]] += inclusion[i] * (1.0 - inclusion[i])
             if len(weight):
-                counted[allowed[i]] += worth[i]
+                weighted[allowed[i]] += weighted_in_state[i]
     return total
 
 
 @compiled
 def standing_order(
     value: Floats,
-    row: np.uint64,
+    bits: np.uint64,
     relevance: Float32s,
     by_relevance: bool,  # noqa: FBT001  # compiled code takes arguments by position only
 ) -> Ints:
@@ -227,6 +238,7 @@ def standing_order(
     """
     allowed = np.flatnonzero(value > -np.inf)
     order = allowed[np.argsort(-value[allowed], kind="mergesort")]
+    # Sort each run of equal values, order[begin:end], by its random bits.
     begin = 0
     a = len(order)
     while begin < a:
@@ -235,8 +247,8 @@ def standing_order(
             end += 1
         if end - begin > 1:
             rank = np.empty(end - begin, np.uint64)
-            for n in range(begin, end):
-                rank[n - begin] = tie_rank(row, order[n])
+            for index in range(begin, end):
+                rank[index - begin] = tie_rank(bits, order[index])
             order[begin:end] = order[begin:end][np.argsort(rank)[::-1]]
         begin = end
     return order[np.argsort(-relevance[order], kind="mergesort")] if by_relevance else order
@@ -262,15 +274,15 @@ def slate_chances(
     inclusion[:] = 0.0
     position[:] = 0.0
     prefix[:] = 0.0
-    at = np.full(len(value), -1)
-    filled = 0
-    for place in range(len(items)):
-        if items[place] >= 0:
-            at[items[place]] = place
-            filled += 1
+    position_of_item = np.full(len(value), -1)
+    n_filled = 0
+    for index in range(len(items)):
+        if items[index] >= 0:
+            position_of_item[items[index]] = index
+            n_filled += 1
     size = min(k, a)
     if size <= 0:
-        return 1.0 if filled == 0 else 0.0
+        return 1.0 if n_filled == 0 else 0.0
     z = value[order] / epsilon
     chance = np.ones(a)
     table = np.zeros((a + 1, size + 1))
@@ -280,45 +292,59 @@ def slate_chances(
         theta = -np.inf
         for i in range(a + 1):
             table[i, a - i] = 1.0
-    _marginals(z, theta, chance, table, at[order], inclusion, position)
-    _beginnings(z, theta, chance, table, at[order], prefix)
-    return prefix[size - 1] if filled == size else 0.0
+    _marginals(z, theta, chance, table, position_of_item[order], inclusion, position)
+    _beginnings(z, theta, chance, table, position_of_item[order], prefix)
+    return prefix[size - 1] if n_filled == size else 0.0
 
 
 @compiled_part
 def _marginals(
-    z: Floats, theta: float, chance: Floats, table: Floats, at: Ints, inclusion: Floats, position: Floats
+    z: Floats,
+    theta: float,
+    chance: Floats,
+    table: Floats,
+    slate_position: Ints,
+    inclusion: Floats,
+    position: Floats,
 ) -> None:
-    """Fill in probabilities of a slate's items and their positions."""
+    """Fill in probabilities of a slate's items and their positions.
+
+    ``slate_position`` has the position of each item in the slate, or −1.
+    """
     k = table.shape[1] - 1
     before = np.zeros(k + 1)
     before[0] = 1.0
     for i in range(len(z)):
         p = chance[i]
         q = 1.0 / (1.0 + np.exp(z[i] - theta))
-        place = at[i]
-        if place >= 0:
-            ways = 0.0
+        shown_at = slate_position[i]
+        if shown_at >= 0:
+            p_others = 0.0
             for j in range(k):
-                ways += before[j] * table[i + 1, k - 1 - j]
-            inclusion[place] = min(p * ways / table[0, k], 1.0)
-            if place < k:
-                position[place] = p * before[place] * table[i + 1, k - 1 - place] / table[0, k]
+                p_others += before[j] * table[i + 1, k - 1 - j]
+            inclusion[shown_at] = min(p * p_others / table[0, k], 1.0)
+            if shown_at < k:
+                position[shown_at] = p * before[shown_at] * table[i + 1, k - 1 - shown_at] / table[0, k]
         _pass_item(before, p, q)
 
 
 @compiled_part
-def _beginnings(z: Floats, theta: float, chance: Floats, table: Floats, at: Ints, prefix: Floats) -> None:
-    """Fill in probabilities of a slate's first 1, 2, … items."""
+def _beginnings(
+    z: Floats, theta: float, chance: Floats, table: Floats, slate_position: Ints, prefix: Floats
+) -> None:
+    """Fill in probabilities of a slate's first 1, 2, … items.
+
+    ``slate_position`` has the position of each item in the slate, or −1.
+    """
     k = table.shape[1] - 1
-    so_far = 1.0
-    begun = 0
+    p_choices = 1.0
+    n_matched = 0
     for i in range(len(z)):
-        if begun == k:
+        if n_matched == k:
             break
-        if at[i] == begun:
-            so_far *= chance[i]
-            prefix[begun] = so_far * table[i + 1, k - 1 - begun] / table[0, k]
-            begun += 1
+        if slate_position[i] == n_matched:
+            p_choices *= chance[i]
+            prefix[n_matched] = p_choices * table[i + 1, k - 1 - n_matched] / table[0, k]
+            n_matched += 1
         else:
-            so_far *= 1.0 / (1.0 + np.exp(z[i] - theta))
+            p_choices *= 1.0 / (1.0 + np.exp(z[i] - theta))

@@ -18,9 +18,9 @@ NOTHING = 1e-9
 """Deficits below this number are rounding errors."""
 GRAIN = 2.0**-32
 """Unit in which needed positions are counted. Whole numbers of this unit have exact sums in any order."""
-_LOWEST = float(np.finfo(np.float64).min)
+_LOWEST = float(np.finfo(np.float64).min)  # smaller than the value of any admissible item
 _DEPTH = 3  # number of best items listed per class of deficits; a slate rarely takes more items of one class
-# Number of last arrivals on which the guard does not rely, because they may not admit the items in deficit.
+# Number of last arrivals on which the guard does not rely, because the items in deficit may not be admissible for them.
 _LAST = 4.0
 
 
@@ -46,12 +46,14 @@ class Guard(NamedTuple):
     shared: Floats
     """(G,) mean number of rows for which an exposure of a row's item counts."""
     due: Floats
-    """(G,) exposures that are due now; work array."""
+    """(G,) exposures that this slate must give to a row's items, because later arrivals may not deliver them;
+    overwritten at each arrival."""
     need: Floats
-    """(G,) positions that a row needs beyond the needs of its items; work array."""
+    """(G,) positions that a row needs beyond those that its items need for their floors, divided by ``shared``;
+    overwritten at each arrival."""
     wait: Floats
-    """(1,) number of later arrivals above which no item is urgent; ∞ at first. It stays valid, because deficits only
-    shrink."""
+    """(1,) number of later arrivals above which no item is urgent; ∞ before it is computed. It stays valid, because
+    deficits only shrink."""
 
     @classmethod
     def of(
@@ -65,15 +67,29 @@ class Guard(NamedTuple):
         sure: float,
     ) -> Self:
         """Guard of floors and of other requirements."""
-        items = [rows.items(row) if rows.min_exposure[row] > 0 else rows.item[:0] for row in range(len(rows))]
-        counts = np.concatenate([[0.0], np.cumsum(unit.position_weights)])
-        holds = np.interp([chance[row].sum() for row in items], np.arange(len(counts)), counts)
-        number = np.bincount(np.concatenate([rows.item[:0], *items]), minlength=len(chance))
-        shared = np.array([number[row].mean() if len(row) else 1.0 for row in items], np.float64)
-        due, need = np.zeros((2, len(rows)))
-        wait = np.full(1, np.inf)
+        no_items = rows.item[:0]
+        items_of_rows = [
+            rows.items(row) if rows.min_exposure[row] > 0 else no_items for row in range(len(rows))
+        ]
+        # Entry n is the weight of the first n positions. The weight of a mean number of items is interpolated.
+        first_weights = np.concatenate([[0.0], np.cumsum(unit.position_weights)])
+        mean_admissible = [chance[items].sum() for items in items_of_rows]
+        rows_of_item = np.bincount(np.concatenate([no_items, *items_of_rows]), minlength=len(chance))
         return cls(
-            required, chance, spare, sure, rows.first, rows.item, column, holds, shared, due, need, wait
+            required=required,
+            chance=chance,
+            spare=spare,
+            sure=sure,
+            first=rows.first,
+            item=rows.item,
+            column=column,
+            holds=np.interp(mean_admissible, np.arange(len(first_weights)), first_weights),
+            shared=np.array(
+                [rows_of_item[items].mean() if len(items) else 1.0 for items in items_of_rows], np.float64
+            ),
+            due=np.zeros(len(rows)),
+            need=np.zeros(len(rows)),
+            wait=np.full(1, np.inf),
         )
 
 
@@ -81,9 +97,9 @@ class Due(NamedTuple):
     """Exposures that cannot wait for later arrivals."""
 
     n_urgent: int
-    """Number of admissible items that need nearly every later arrival."""
+    """Number of items that this slate may show, and that need nearly every later arrival."""
     excess: float
-    """Number of positions that items need beyond those of later arrivals."""
+    """Number of positions that floors of items need beyond those of later arrivals."""
     is_now: bool
     """True if this slate must show an item, or an item of a group or campaign, because its exposure cannot wait."""
 
@@ -109,9 +125,14 @@ class Deficits(NamedTuple):
     def of(cls, required: Floats, exposure: Floats, unit: ExposureUnit) -> Self:
         """Deficits of items after given exposures."""
         m = len(required)
-        sizes = (m, 1, m, 1, m, len(unit.position_weights) + 1)
-        deficits = cls(*(np.zeros(size, np.int64) for size in sizes))
-        deficits.enough[:] = -1
+        deficits = cls(
+            item=np.zeros(m, np.int64),
+            size=np.zeros(1, np.int64),
+            need=np.zeros(m, np.int64),
+            total=np.zeros(1, np.int64),
+            enough=np.full(m, -1),
+            of_class=np.zeros(len(unit.position_weights) + 1, np.int64),
+        )
         due = np.flatnonzero(required - exposure[:m] > NOTHING)
         deficits.item[: len(due)] = due
         deficits.size[0] = len(due)
@@ -123,7 +144,10 @@ class Deficits(NamedTuple):
 def count_deficits(
     deficits: Deficits, items: Ints, required: Floats, exposure: Floats, position_weights: Floats, mean: float
 ) -> None:
-    """Update the deficits of some items after their exposures."""
+    """Update the deficits of given items after their exposures.
+
+    ``exposure`` already includes these exposures.
+    """
     need = deficits.need
     enough = deficits.enough
     scale = 1.0 / mean
@@ -131,21 +155,22 @@ def count_deficits(
     of_class = deficits.of_class
     for item in items:
         missing = required[item] - exposure[item]
-        now = 0
-        place = -1
+        new_need = 0
+        new_class = -1
         if missing > NOTHING:
-            now = int(np.rint(max(missing * scale, 1.0) / GRAIN))
-            place = max(enough[item], 0)
-            while place < len(position_weights) and missing <= position_weights[place] + NOTHING:
-                place += 1
-        change += now - need[item]
-        if place != enough[item]:
+            new_need = int(np.rint(max(missing * scale, 1.0) / GRAIN))
+            # A deficit only shrinks, so its class only rises, and the search starts from the present class.
+            new_class = max(enough[item], 0)
+            while new_class < len(position_weights) and missing <= position_weights[new_class] + NOTHING:
+                new_class += 1
+        change += new_need - need[item]
+        if new_class != enough[item]:
             if enough[item] >= 0:
                 of_class[enough[item]] -= 1
-            if place >= 0:
-                of_class[place] += 1
-        need[item] = now
-        enough[item] = place
+            if new_class >= 0:
+                of_class[new_class] += 1
+        need[item] = new_need
+        enough[item] = new_class
     deficits.total[0] += change
 
 
@@ -163,13 +188,14 @@ def positions_needed(deficits: Deficits, later: float, n_positions: float) -> fl
     Then each further item needs two lower positions instead.
     """
     need = float(deficits.total[0] * GRAIN)
+    # ``additional`` is at most the number of items. So the exact result is not needed if this bound is not above 0.
     if need + deficits.size[0] <= n_positions:
         return -1.0
     additional = 0.0
-    items = 0
-    for place in range(1, len(deficits.of_class) - 1):
-        items += deficits.of_class[place]
-        additional = max(additional, items - later * place)
+    n_items = 0  # items of classes 1 … e, whose deficits only the first e positions cover
+    for e in range(1, len(deficits.of_class) - 1):
+        n_items += deficits.of_class[e]
+        additional = max(additional, n_items - later * e)
     return need + additional - n_positions
 
 
@@ -178,7 +204,8 @@ def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
     """Largest number of later arrivals that makes an item urgent.
 
     Of n arrivals, n·chance can be shown the item on average. The result is the n for which this mean minus ``sure``
-    standard deviations equals the needed positions: need = n·chance − sure·√(n·chance·(1 − chance)).
+    standard deviations equals the needed positions: need = n·chance − sure·√(n·chance·(1 − chance)). This is a
+    quadratic equation in √n.
     """
     need = missing / mean
     spread = sure * np.sqrt(chance * (1.0 - chance))
@@ -191,10 +218,13 @@ def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
 def _urgent(
     admissible: Bools, remaining: float, guard: Guard, exposure: Floats, mean: float, deficits: Deficits
 ) -> tuple[int, float, float]:
-    """Numbers of urgent items and of undeliverable positions."""
+    """Numbers of urgent items and of undeliverable positions, and ``wait``.
+
+    ``wait`` is the number of later arrivals above which no item is urgent. Items without a deficit leave the list.
+    """
     later = counted_on(remaining, guard.spare)
-    now = 0
-    beyond = 0.0
+    n_urgent = 0
+    undeliverable = 0.0
     wait = 0.0
     n_missing = 0
     required = guard.required
@@ -206,24 +236,25 @@ def _urgent(
             continue
         deficits.item[n_missing] = item
         n_missing += 1
-        beyond += max(missing / mean - remaining, 0.0)
+        undeliverable += max(missing / mean - remaining, 0.0)
         latest = _latest(missing, chances[item], mean, sure)
-        now += latest >= later and admissible[item]
+        n_urgent += latest >= later and admissible[item]
         wait = latest if latest > wait else wait  # noqa: FURB136
     deficits.size[0] = n_missing
-    return now, beyond, wait
+    return n_urgent, undeliverable, wait
 
 
 @compiled_part
 def _due_in_rows(
     remaining: Floats, counts: Bools, guard: Guard, exposure: Floats, unit: ExposureUnit, deficits: Deficits
 ) -> float:
-    """Number of positions that groups and campaigns need.
+    """Number of positions that groups and campaigns need; fills ``guard.due``.
 
-    A deficit can wait if later arrivals will almost certainly have positions for it. All other deficits are due now. If
-    the requirements of an audience need more positions than its later arrivals have, each gets a share of the excess.
+    A deficit can wait if later arrivals will almost certainly have positions for it. All other deficits are due at this
+    arrival. If the requirements of an audience need more positions than its later arrivals have, each gets a share of
+    the excess.
     """
-    of_audience = np.zeros(len(remaining))
+    need_of_audience = np.zeros(len(remaining))
     m = len(guard.chance)
     for row in range(len(guard.due)):
         missing = guard.required[m + row] - exposure[m + row]
@@ -233,20 +264,22 @@ def _due_in_rows(
         later = counted_on(remaining[guard.column[row]], guard.spare)
         guard.due[row] = missing - later * guard.holds[row]
         need = missing / unit.mean
-        for place in range(guard.first[row], guard.first[row + 1]):
-            need -= deficits.need[guard.item[place]] * GRAIN
+        for index in range(guard.first[row], guard.first[row + 1]):
+            need -= deficits.need[guard.item[index]] * GRAIN
         guard.need[row] = max(need, 0.0) / guard.shared[row]
-        of_audience[guard.column[row]] += guard.need[row]
+        need_of_audience[guard.column[row]] += guard.need[row]
     for row in range(len(guard.due)):
         column = guard.column[row]
         need = guard.need[row]
         if need > 0.0:
             n_positions = counted_on(remaining[column], guard.spare) * len(unit.position_weights)
-            share = need / of_audience[column] * unit.mean
-            guard.due[row] = max(guard.due[row], (of_audience[column] - n_positions) * share)
-        if not counts[column]:
+            excess = need_of_audience[column] - n_positions
+            # Exposures of this row per position of the excess.
+            share = need / need_of_audience[column] * unit.mean
+            guard.due[row] = max(guard.due[row], excess * share)
+        if not counts[column]:  # this arrival is not in the row's audience
             guard.due[row] = 0.0
-    return float(of_audience.sum())
+    return float(need_of_audience.sum())
 
 
 @compiled_part
@@ -263,30 +296,32 @@ def due_at(
 
     An item can have at most one position per arrival. So an item is urgent if it needs about as many positions as there
     are remaining arrivals that can be shown it. If items and groups together need more positions than will come after
-    this slate, the excess is due now. The result has the part of this excess that items need; ``guard.due`` has the
-    part of groups and campaigns. ``remaining`` and ``counts`` have an entry per audience, and a last one for the
-    round.
+    this slate, the excess is due in this slate. The result has the part of this excess that items need; ``guard.due``
+    has the part of groups and campaigns. ``remaining`` and ``counts`` have an entry per audience, and a last one for
+    the round.
     """
     in_round = remaining[len(remaining) - 1]
     later = counted_on(in_round, guard.spare)
-    now = 0
-    in_rows = 0.0
-    of_items = deficits.total[0] * GRAIN
+    n_urgent = 0
+    need_of_rows = 0.0
+    need_of_items = deficits.total[0] * GRAIN
     if len(guard.due):
-        in_rows = _due_in_rows(remaining, counts, guard, exposure, unit, deficits)
-    excess = positions_needed(deficits, later, later * len(unit.position_weights) - in_rows)
+        need_of_rows = _due_in_rows(remaining, counts, guard, exposure, unit, deficits)
+    excess = positions_needed(deficits, later, later * len(unit.position_weights) - need_of_rows)
     if later <= guard.wait[0]:
-        now, beyond, guard.wait[0] = _urgent(admissible, in_round, guard, exposure, unit.mean, deficits)
-        excess -= beyond
-    due = False
-    total = of_items + in_rows
+        n_urgent, undeliverable, guard.wait[0] = _urgent(
+            admissible, in_round, guard, exposure, unit.mean, deficits
+        )
+        excess -= undeliverable
+    is_due = False
+    total_need = need_of_items + need_of_rows
     for row in range(len(guard.due)):  # the excess is divided among all requirements
         if excess > 0.0 and counts[guard.column[row]]:
-            guard.due[row] = max(guard.due[row], excess * guard.need[row] / total * unit.mean)
-        due |= guard.due[row] > NOTHING
+            guard.due[row] = max(guard.due[row], excess * guard.need[row] / total_need * unit.mean)
+        is_due |= guard.due[row] > NOTHING
     if excess > 0.0 and len(guard.due):
-        excess *= of_items / total
-    return Due(now, excess, due or now > 0 or excess > 0.0)
+        excess *= need_of_items / total_need
+    return Due(n_urgent, excess, is_due or n_urgent > 0 or excess > 0.0)
 
 
 @compiled_part
@@ -308,43 +343,47 @@ def place_due(
     position that covers its deficit. The other items fill the remaining positions by value. If every position counts
     the same, the whole slate is sorted by value. The array ``value``, −∞ for inadmissible items, is overwritten.
     """
-    k = len(items)
-    alike = unit.position_weights[0] == unit.position_weights[-1]
+    n_positions = len(items)
+    equal_weights = unit.position_weights[0] == unit.position_weights[-1]
     # Placing an item sets its ``value`` to −∞. So the slate is sorted by a copy of the values.
-    worth = value.copy() if alike else value
-    slate = np.full(k, -1)
-    placed = (
+    value_before = value.copy() if equal_weights else value
+    slate = np.full(n_positions, -1)
+    n_placed = (
         _place_urgent(value, bits, remaining, guard, exposure, unit, deficits, slate)
         if due.n_urgent > 0
         else 0
     )
     if len(guard.due):
         _place_rows(guard, value, bits, unit, slate)
-        placed = 0
+        # Items of rows can have floors in deficit, too, so the placed items in deficit are counted again.
+        n_placed = 0
         for item in slate:
-            placed += item >= 0 and deficits.enough[item] >= 0
-    forced = int(min(np.float64(k), max(np.ceil(due.excess), 0.0)))
-    if forced > placed:
-        place_deficits(deficits, value, bits, forced - placed, unit.position_weights, slate)
+            n_placed += item >= 0 and deficits.enough[item] >= 0
+    n_forced = int(min(np.float64(n_positions), max(np.ceil(due.excess), 0.0)))
+    if n_forced > n_placed:
+        place_deficits(deficits, value, bits, n_forced - n_placed, unit.position_weights, slate)
     size = _place_others(value, bits, slate, items, best)
-    if alike:
+    if equal_weights:
         for position in range(size):  # a loop compiles two seconds faster than the assignment of a slice
             slate[position] = items[position]
         for position in range(size):
-            enter(slate[position], worth[slate[position]], bits, items, best, position)
+            enter(slate[position], value_before[slate[position]], bits, items, best, position)
     return size
 
 
 @compiled_part
 def free_position(slate: Ints, position_weights: Floats, missing: float) -> int:
-    """Last free position that covers a deficit, else first one."""
-    position = -1
-    for place in range(len(slate) - 1, -1, -1):
-        if slate[place] < 0:
-            position = place
-            if position_weights[place] >= missing - NOTHING:
+    """Last free position that covers a deficit, else the first.
+
+    The result is −1 if no position is free. Position weights never rise, so the search goes from the last position up.
+    """
+    best_position = -1
+    for position in range(len(slate) - 1, -1, -1):
+        if slate[position] < 0:
+            best_position = position
+            if position_weights[position] >= missing - NOTHING:
                 break
-    return position
+    return best_position
 
 
 @compiled_part
@@ -359,21 +398,21 @@ def _place_urgent(
     slate: Ints,
 ) -> int:
     """Place urgent items by ascending deficit; return their number."""
-    later = counted_on(remaining, guard.spare)
+    n_later = counted_on(remaining, guard.spare)
     items = np.empty(len(slate), np.int64)
     best = np.empty(len(slate))
     size = 0
     required = guard.required
     chances = guard.chance
     sure = guard.sure
-    mean = unit.mean
+    mean_weight = unit.mean
     for item in deficits.item[: deficits.size[0]]:
-        new = value[item]
+        item_value = value[item]
         missing = required[item] - exposure[item]
-        if new == -np.inf or (size == len(best) and new < best[-1]):
+        if item_value == -np.inf or (size == len(best) and item_value < best[-1]):
             continue
-        if missing > NOTHING and _latest(missing, chances[item], mean, sure) >= later:
-            size = enter(item, new, bits, items, best, size)
+        if missing > NOTHING and _latest(missing, chances[item], mean_weight, sure) >= n_later:
+            size = enter(item, item_value, bits, items, best, size)
     urgent = items[:size]
     for index in np.argsort(required[urgent] - exposure[urgent]):
         item = urgent[index]
@@ -384,15 +423,18 @@ def _place_urgent(
 
 @compiled_part
 def _place_rows(guard: Guard, value: Floats, bits: np.uint64, unit: ExposureUnit, slate: Ints) -> None:
-    """Place the best items of each requirement that is due."""
+    """Place the best items of each requirement that is due.
+
+    Requirements come in descending order of ``due``. Items already in the slate count towards a requirement.
+    """
     for row in np.argsort(-guard.due):
         due = guard.due[row]
         if due <= NOTHING:
             break
         items = guard.item[guard.first[row] : guard.first[row + 1]]
-        for place in range(len(slate)):
-            if (items == slate[place]).any():
-                due -= unit.position_weights[place]
+        for position in range(len(slate)):
+            if (items == slate[position]).any():
+                due -= unit.position_weights[position]
         while due > NOTHING:
             best_item = np.empty(1, np.int64)
             best = np.empty(1)
@@ -400,57 +442,71 @@ def _place_rows(guard: Guard, value: Floats, bits: np.uint64, unit: ExposureUnit
             for item in items:
                 if value[item] > -np.inf and (size == 0 or value[item] >= best[0]):
                     size = enter(item, value[item], bits, best_item, best, size)
-            place = free_position(slate, unit.position_weights, due)
-            if place < 0 or size == 0:
+            position = free_position(slate, unit.position_weights, due)
+            if position < 0 or size == 0:
                 break
-            slate[place] = best_item[0]
+            slate[position] = best_item[0]
             value[best_item[0]] = -np.inf
-            due -= unit.position_weights[place]
+            due -= unit.position_weights[position]
 
 
 @compiled_part
 def _best_by_class(
     deficits: Deficits, value: Floats, bits: np.uint64, items: Ints, best: Floats, sizes: Ints
 ) -> None:
-    """Fill in the best items of each class of deficits."""
+    """Fill in the best items of each class of deficits.
+
+    Row n of ``items`` and ``best`` gets the items of class n and their values, by descending value. ``sizes`` gets the
+    numbers of items. Items without a deficit leave the list of deficits.
+    """
     enough = deficits.enough
     listed = deficits.item
     depth = items.shape[1]
-    count = 0
+    n_listed = 0
     lowest = np.full(len(sizes), _LOWEST)  # value that an item must reach to enter the list of its class
     sizes[:] = 0
     for item in listed[: deficits.size[0]]:
-        place = enough[item]
-        if place < 0:
+        deficit_class = enough[item]
+        if deficit_class < 0:
             continue
-        listed[count] = item
-        count += 1
-        new = value[item]
-        if new >= lowest[place]:
-            sizes[place] = enter(item, new, bits, items[place], best[place], sizes[place])
-            if sizes[place] == depth:
-                lowest[place] = best[place, depth - 1]
-    deficits.size[0] = count
+        listed[n_listed] = item
+        n_listed += 1
+        item_value = value[item]
+        if item_value >= lowest[deficit_class]:
+            sizes[deficit_class] = enter(
+                item, item_value, bits, items[deficit_class], best[deficit_class], sizes[deficit_class]
+            )
+            if sizes[deficit_class] == depth:
+                lowest[deficit_class] = best[deficit_class, depth - 1]
+    deficits.size[0] = n_listed
 
 
 @compiled_part
-def _taken(items: Ints, best: Floats, sizes: Ints, begin: Ints, bits: np.uint64) -> int:
-    """Best item of the classes that is not taken, else −1."""
+def _taken(items: Ints, best: Floats, sizes: Ints, n_taken: Ints, bits: np.uint64) -> int:
+    """Best item of the classes that is not taken yet.
+
+    Entry n of ``n_taken`` is the number of items of class n that are taken; it is updated. The result is −1 if all
+    listed items are taken.
+    """
     best_class = -1
-    item = -1
-    value = -np.inf
-    for row in range(len(begin)):
-        if begin[row] == sizes[row]:
+    best_item = -1
+    best_value = -np.inf
+    for deficit_class in range(len(n_taken)):
+        if n_taken[deficit_class] == sizes[deficit_class]:
             continue
-        new = items[row, begin[row]]
-        worth = best[row, begin[row]]
-        if item < 0 or worth > value or (worth == value and tie_rank(bits, new) > tie_rank(bits, item)):
-            best_class = row
-            item = new
-            value = worth
+        candidate = items[deficit_class, n_taken[deficit_class]]
+        candidate_value = best[deficit_class, n_taken[deficit_class]]
+        if (
+            best_item < 0
+            or candidate_value > best_value
+            or (candidate_value == best_value and tie_rank(bits, candidate) > tie_rank(bits, best_item))
+        ):
+            best_class = deficit_class
+            best_item = candidate
+            best_value = candidate_value
     if best_class >= 0:
-        begin[best_class] += 1
-    return int(item)
+        n_taken[best_class] += 1
+    return int(best_item)
 
 
 @compiled_part
@@ -468,35 +524,38 @@ def place_deficits(
     items = np.empty((classes, depth), np.int64)
     best = np.empty((classes, depth))
     sizes = np.empty(classes, np.int64)
-    begin = np.zeros(classes, np.int64)
+    n_taken = np.zeros(classes, np.int64)
     _best_by_class(deficits, value, bits, items, best, sizes)
-    for place in range(len(slate) - 1, -1, -1):
+    for position in range(len(slate) - 1, -1, -1):
         if count == 0:
             break
-        if slate[place] >= 0:
+        if slate[position] >= 0:
             continue
-        if (begin == depth).any():  # all listed items of a class are used, but the class may have more
+        if (n_taken == depth).any():  # all listed items of a class are used, but the class may have more
             _best_by_class(deficits, value, bits, items, best, sizes)
-            begin[:] = 0
-        first = place + 1  # this position covers deficits of class ``first`` and above
-        item = _taken(items[first:], best[first:], sizes[first:], begin[first:], bits)
+            n_taken[:] = 0
+        first = position + 1  # this position covers deficits of class ``first`` and above
+        item = _taken(items[first:], best[first:], sizes[first:], n_taken[first:], bits)
         if item < 0:
-            item = _taken(items[:first], best[:first], sizes[:first], begin[:first], bits)
+            item = _taken(items[:first], best[:first], sizes[:first], n_taken[:first], bits)
         if item < 0:
             break
-        slate[place] = item
+        slate[position] = item
         value[item] = -np.inf
         count -= 1
 
 
 @compiled_part
 def _place_others(value: Floats, bits: np.uint64, slate: Ints, items: Ints, best: Floats) -> int:
-    """Fill ``items`` with placed items, and gaps with other items."""
-    free = 0
+    """Copy placed items to ``items``; fill gaps by value.
+
+    The result is the number of items.
+    """
+    n_free = 0
     for item in slate:
-        free += item < 0
-    other_items = np.empty(free, np.int64)
-    n_others = best_items(value, bits, other_items, best[:free], 0.0)
+        n_free += item < 0
+    other_items = np.empty(n_free, np.int64)
+    n_others = best_items(value, bits, other_items, best[:n_free], 0.0)
     size = 0
     n_used = 0
     for placed in slate:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rimsim.market import Arrivals, Feedback, RoundView
 
 # Feature 0 is the platform's own probability of consumption. A pair of features per genre follows.
-_OWN = 1
+_OWN = 1  # number of features before those of genres
 
 
 @dataclass(config=OPTIONS, eq=False)
@@ -68,6 +68,7 @@ class LinUCB:
         size = _OWN + 2 * self._genres.shape[1]
         if not len(self._evidence):
             self._precision = self.ridge * np.eye(size)
+            # Prior weights: 1 for the first feature, 0 for all others.
             self._evidence = self.ridge * np.eye(size)[0]
         self._solved = False
 
@@ -77,7 +78,12 @@ class LinUCB:
             self._solve()
         tastes = self._tastes(arrivals)
         chance = _chance(arrivals)
-        bound = np.stack([self._bounds(*row) for row in zip(chance, tastes, strict=True)])
+        bound = np.stack(
+            [
+                self._bounds(visitor_chance, taste)
+                for visitor_chance, taste in zip(chance, tastes, strict=True)
+            ]
+        )
         return top_k(torch.from_numpy(bound), arrivals.admissible.cpu(), self._k)
 
     def learn(self, feedback: Feedback) -> None:
@@ -87,9 +93,10 @@ class LinUCB:
         chance = _chance(feedback.arrivals)[0, items]
         taste = self._tastes(feedback.arrivals)[0]
         examination = self._examination[shown]
-        rows = examination[:, None] * self._simple(chance, items) @ self._spread(taste).T
-        self._precision = self._precision + rows.T @ rows
-        self._evidence = self._evidence + rows.T @ feedback.consumed[0][shown]
+        # Examination multiplies the chance of consumption at a position, and therefore the features.
+        features = examination[:, None] * self._simple(chance, items) @ self._spread(taste).T
+        self._precision = self._precision + features.T @ features
+        self._evidence = self._evidence + features.T @ feedback.consumed[0][shown]
         self._learnt += 1
         self._solved = False
 
@@ -120,6 +127,7 @@ class LinUCB:
         }
 
     def _solve(self) -> None:
+        """Solve the ridge regression for its weights θ = A⁻¹·evidence."""
         self._inverse = np.linalg.inv(self._precision)
         self._weights = self._inverse @ self._evidence
         self._solved = True
@@ -138,10 +146,10 @@ class LinUCB:
 
     def _spread(self, taste: Floats) -> Floats:
         """Matrix that appends genre features multiplied by tastes."""
-        genres = len(taste)
-        spread = np.zeros((_OWN + 2 * genres, _OWN + genres))
-        spread[: _OWN + genres] = np.eye(_OWN + genres)
-        spread[_OWN + genres :, _OWN:] = np.diag(taste)
+        n_genres = len(taste)
+        spread = np.zeros((_OWN + 2 * n_genres, _OWN + n_genres))
+        spread[: _OWN + n_genres] = np.eye(_OWN + n_genres)
+        spread[_OWN + n_genres :, _OWN:] = np.diag(taste)
         return spread
 
     def _bounds(self, chance: Floats, taste: Floats) -> Floats:
@@ -149,10 +157,10 @@ class LinUCB:
         # Each visitor is computed alone, because a product over a batch could differ in its last bits.
         spread = self._spread(taste)
         simple = self._simple(chance, slice(None))
+        # φ = spread·simple, so A⁻¹ and θ are projected to the smaller space of ``simple`` once for all items.
         variance = ((simple @ (spread.T @ self._inverse @ spread)) * simple).sum(1)
-        return np.asarray(
-            simple @ (spread.T @ self._weights) + self.width * np.sqrt(np.maximum(variance, 0.0)), np.float64
-        )
+        mean = simple @ (spread.T @ self._weights)
+        return np.asarray(mean + self.width * np.sqrt(np.maximum(variance, 0.0)), np.float64)
 
 
 def _chance(arrivals: Arrivals) -> Floats:

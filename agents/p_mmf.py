@@ -103,22 +103,24 @@ def projected(bonus: Floats, weight: Floats, metric: Floats, limit: float) -> Fl
     in that order (as for the simplex: Held, Wolfe and Crowder 1974). An item of weight 0 does not use the budget.
     """
     x = np.maximum(bonus, 0.0)
-    used = (weight * x).sum()
-    if used <= limit:
+    needed_budget = (weight * x).sum()
+    if needed_budget <= limit:
         return x
-    part = np.flatnonzero((weight > 0.0) & (x > 0.0))
-    ratio = x[part] * metric[part] / weight[part]
-    order = part[np.argsort(-ratio)]
+    positive = np.flatnonzero((weight > 0.0) & (x > 0.0))
+    # An item stays positive while τ is below this number.
+    largest_tau = x[positive] * metric[positive] / weight[positive]
+    order = positive[np.argsort(-largest_tau)]
     spent = 0.0
     slope = 0.0
     tau = 0.0
+    # τ = (Σ weight·x − limit) / Σ weight²/metric, over the items that stay positive.
     for item in order:
         if spent > limit and x[item] * metric[item] / weight[item] <= tau:
             break
         spent += weight[item] * x[item]
         slope += weight[item] * weight[item] / metric[item]
         tau = (spent - limit) / slope
-    for item in part:
+    for item in positive:
         x[item] = max(x[item] - tau * weight[item] / metric[item], 0.0)
     return x
 
@@ -141,7 +143,8 @@ def _rank_and_descend(
 ) -> None:
     """Serve arrivals in order, and update prices after each.
 
-    ``steps`` has the time from each arrival to the next, counted in expected arrivals.
+    ``steps`` has the time from each arrival to the next, counted in expected arrivals. ``pace`` is b/N, ``step`` is
+    η·c, and ``error`` is the gradient d. ``price`` and ``error`` are updated.
     """
     arrivals = ArrivalArrays(*arrivals_)
     unit = ExposureUnit(*unit_)
@@ -151,7 +154,7 @@ def _rank_and_descend(
     best = np.empty(k)
     shown = np.empty(m)
     bonus = np.empty(m)
-    root = np.sqrt(required)
+    root_required = np.sqrt(required)
     for arrival in range(n):
         fill_values(arrivals, arrival, price, value)
         n_positions = min(arrivals.capacity[arrival], k)
@@ -165,6 +168,8 @@ def _rank_and_descend(
             error[item] = (
                 alpha * (pace[item] * steps[arrival]) + (1.0 - alpha) * error[item] - alpha * shown[item]
             )
-            bonus[item] = step / root[item] * error[item] - price[item] if required[item] > 0.0 else 0.0
-        bonus[:] = projected(bonus, required, root, limit)
+            bonus[item] = (
+                step / root_required[item] * error[item] - price[item] if required[item] > 0.0 else 0.0
+            )
+        bonus[:] = projected(bonus, required, root_required, limit)
         price[:] = -bonus

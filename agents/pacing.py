@@ -39,17 +39,17 @@ class Pacing(NamedTuple):
     cost: float
     """Largest bonus: c, or ∞ if requirements are hard."""
     closing: float
-    """δ: share of the round over which a correction is spread at its end; 0 for a constant h = 1."""
+    """δ, share of the round over which the last errors of delivery are corrected; 0: the factor h is 1 all the time."""
     arrivals: Floats
     """(A + 1,) arrivals T in which exposures are due, of each audience and of the round."""
     max_exposure: Floats = np.zeros(0)
-    """(G,) exposures still allowed; ∞: any number."""
+    """(G,) exposures that each row may still get; ∞: any number."""
     first: Ints = np.zeros(1, np.int64)
     """(G + 1,) beginning of each row's items in ``item``."""
     item: Ints = _NONE
-    """Items of the rows, row after row."""
+    """Items of the rows, one row after the other."""
     column: Ints = _NONE
-    """(G,) audience of each row; the last one is the whole round."""
+    """(G,) index in ``arrivals`` of each row's audience; the last index is the whole round."""
     budget: Floats = np.zeros(0)
     """(M + G,) exposures since pacing began at which each bonus ends; empty: bonuses never end."""
 
@@ -75,13 +75,12 @@ class Pacing(NamedTuple):
         priced = required > 0 if priced is None else priced
         scale: Floats | float = cost
         if hard:
-            bonus = -price[price < 0.0]
-            usual = float(np.median(bonus)) if len(bonus) else 0.0
-            scale = np.maximum(max(cost, usual), -price)
+            start_bonuses = -price[price < 0.0]
+            median_bonus = float(np.median(start_bonuses)) if len(start_bonuses) else 0.0
+            scale = np.maximum(max(cost, median_bonus), -price)
         return cls(
-            start_price=np.where(
-                priced, price, -0.0
-            ),  # −0.0, like clipped prices of 0, so that tables have one kind of zero
+            # −0.0, like clipped prices of 0, so that tables have one kind of zero
+            start_price=np.where(priced, price, -0.0),
             rate=required / arrivals,
             step=np.where(priced, gain * scale / np.sqrt(np.maximum(required, 1.0)), 0.0),
             cost=np.inf if hard else cost,
@@ -98,8 +97,8 @@ class Pacing(NamedTuple):
     def price(self, elapsed: Floats | float, exposure: Floats) -> Floats:
         """Prices v of all requirements, after elapsed arrivals and exposures."""
         price = np.empty(len(self.start_price))
-        at = np.atleast_1d(np.asarray(elapsed, np.float64))
-        move_prices(tuple(self), at, exposure, np.zeros(len(price)), price)
+        n_elapsed = np.atleast_1d(np.asarray(elapsed, np.float64))
+        move_prices(tuple(self), n_elapsed, exposure, np.zeros(len(price)), price)
         return price
 
 
@@ -126,36 +125,39 @@ def move_prices(
     """Fill ``price`` with the prices v of :class:`Pacing`.
 
     The price depends only on sums of exposures, which are exact. So rounding errors do not accumulate, and batches do
-    not change results. ``elapsed`` counts from the start of pacing; ``before`` has the exposures before this start.
+    not change results. ``elapsed`` has the arrivals since pacing began, of each audience and of the round. ``before``
+    has the exposures before pacing began.
     """
     pacing = Pacing(*pacing_)
     n_rows = len(pacing.max_exposure)
     m = len(price) - n_rows
     last = len(pacing.arrivals) - 1
-    now = min(elapsed[last], pacing.arrivals[last])
-    factor = closing_factor(pacing.closing, pacing.arrivals[last], now)
+    n_elapsed = min(elapsed[last], pacing.arrivals[last])
+    factor = closing_factor(pacing.closing, pacing.arrivals[last], n_elapsed)
     start_prices = pacing.start_price
     rates = pacing.rate
     steps = pacing.step
     cost = pacing.cost
     for item in range(m):
         delivered = exposure[item] - before[item]
-        price[item] = -bonus_of(start_prices[item], rates[item], steps[item], cost, now, factor, delivered)
+        price[item] = -bonus_of(
+            start_prices[item], rates[item], steps[item], cost, n_elapsed, factor, delivered
+        )
     for requirement in range(n_rows):
         row = m + requirement
         column = pacing.column[requirement]
         due_in = pacing.arrivals[column]
         start_price = start_prices[row]
         step = steps[row]
-        now = min(elapsed[column], due_in)
+        n_elapsed = min(elapsed[column], due_in)
         delivered = exposure[row] - before[row]
         cap_price = 0.0
-        factor = closing_factor(pacing.closing, due_in, now)
+        factor = closing_factor(pacing.closing, due_in, n_elapsed)
         if pacing.max_exposure[requirement] < np.inf:
-            excess = step * (delivered - pacing.max_exposure[requirement] / due_in * now) * factor
-            cap_price = max(max(start_price, 0.0) + excess, 0.0)
-        low = min(start_price, 0.0)
-        price[row] = cap_price - bonus_of(low, rates[row], step, cost, now, factor, delivered)
+            increase = step * (delivered - pacing.max_exposure[requirement] / due_in * n_elapsed) * factor
+            cap_price = max(max(start_price, 0.0) + increase, 0.0)
+        floor_price = min(start_price, 0.0)
+        price[row] = cap_price - bonus_of(floor_price, rates[row], step, cost, n_elapsed, factor, delivered)
     budgets = pacing.budget
     for row in range(len(budgets)):
         if price[row] < 0.0 and exposure[row] - before[row] > budgets[row] - NOTHING:
@@ -164,13 +166,16 @@ def move_prices(
 
 @compiled_part
 def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
-    """Add prices of the requirements for which an arrival counts."""
+    """Add prices of rows that count the arrival to items.
+
+    ``price`` has the prices of the M items, then those of the G rows. ``counts`` marks the audiences of the arrival.
+    """
     m = len(price) - len(pacing.max_exposure)
     for requirement in range(len(pacing.max_exposure)):
         row_price = price[m + requirement]
         if counts[pacing.column[requirement]] and row_price != 0.0:
-            for place in range(pacing.first[requirement], pacing.first[requirement + 1]):
-                price[pacing.item[place]] += row_price
+            for index in range(pacing.first[requirement], pacing.first[requirement + 1]):
+                price[pacing.item[index]] += row_price
 
 
 @compiled_part
@@ -188,8 +193,8 @@ def hide_full(
             for weight in position_weights[: end - begin]:
                 room += weight
             if exposure[m + requirement] - before[m + requirement] + room > pacing.max_exposure[requirement]:
-                for place in range(begin, end):
-                    value[pacing.item[place]] = -np.inf
+                for index in range(begin, end):
+                    value[pacing.item[index]] = -np.inf
 
 
 @compiled_part
@@ -203,7 +208,7 @@ def count_rows(
 ) -> None:
     """Add shown items to requirements' exposures.
 
-    The array ``weight_of_item``, (M,), is scratch: it has zeros alone before and after.
+    The array ``weight_of_item``, (M,), is for intermediate results: all its entries are 0 before and after.
     """
     if len(pacing.max_exposure) == 0:
         return

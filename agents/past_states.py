@@ -46,7 +46,7 @@ def joined_states(chunks: Sequence[Arrivals] | ScoredStates, slate: int) -> Stat
     for chunk in chunks:
         if filled == 0:
             scores = np.empty((n, chunk.relevance.shape[1]), np.float32)
-        block = slice(filled, filled + len(chunk))
+        block = slice(filled, filled + len(chunk))  # rows of this chunk
         chunk.write_scores(scores[block])
         capacity[block] = capacities([chunk], slate)
         filled += len(chunk)

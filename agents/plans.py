@@ -79,17 +79,21 @@ class UserRec:
         items = np.flatnonzero(required)
         chosen: Bools = np.zeros(audience.scores.shape, bool)
         if len(items):
-            largest = int(required.max())
-            users = user_rec(audience.scores[:, items], largest, tie_seed=view.key, row_keys=items)
-            wanted = (users >= 0) & (np.arange(largest) < required[items][:, None])
-            index, place = np.nonzero(wanted)
-            chosen[users[index, place], items[index]] = True
+            largest_requirement = int(required.max())
+            # Row i has the users of item ``items[i]``, best first; only its first ``required`` users get the item.
+            users = user_rec(
+                audience.scores[:, items], largest_requirement, tie_seed=view.key, row_keys=items
+            )
+            is_chosen = (users >= 0) & (np.arange(largest_requirement) < required[items][:, None])
+            item_index, rank = np.nonzero(is_chosen)
+            chosen[users[item_index, rank], items[item_index]] = True
         self._chosen = chosen
 
     def act(self, arrivals: Arrivals) -> Ints:
         """Slates of chosen items, then other items, each by λ(x,y)."""
         chosen = torch.from_numpy(self._chosen[arrivals.row]).to(arrivals.intensity.device)
         scores = arrivals.intensity.double()
+        # More than any difference of scores, so chosen items come first.
         lift = scores.amax(1, keepdim=True) + 1.0
         return top_k(scores + chosen * lift, arrivals.admissible, self._slate)
 
@@ -117,52 +121,58 @@ class Hindsight:
         """Solve the slates of the whole round."""
         self._plan = planned(view, self.name, self.tol)
         self.item_price = self._plan.price
-        self._dear = max(view.cost, -float(self.item_price.min(initial=0.0)))
+        self._largest_bonus = max(view.cost, -float(self.item_price.min(initial=0.0)))
         self._unit = ExposureUnit.of(view)
-        self._carried = np.zeros(len(self.item_price))
+        # (M,) exposures planned for a bonus that were not possible, and have not been made up for.
+        self._postponed = np.zeros(len(self.item_price))
         # If planned items are replaced, the other items stay at their positions. At a better position, an item could
         # exceed its cap.
-        self._stay = len(view.promises) > 0
+        self._keep_positions = len(view.promises) > 0
         planned_at = weighted_exposure(self._plan.slates, view.position_weights, len(self.item_price))
         self._room = view.promises.max_exposure_of_items(len(self.item_price)) - planned_at
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Planned slates, with inadmissible items replaced."""
         items = self._plan.slates[arrivals.row]
-        lost = (items >= 0) & ~at_items(arrivals.admissible, items)
-        for row in np.flatnonzero(lost.any(1)).tolist():
+        is_lost = (items >= 0) & ~at_items(arrivals.admissible, items)
+        for row in np.flatnonzero(is_lost.any(1)).tolist():
             score = (
                 (arrivals.relevance[row] * arrivals.ground_intensity[row]).cpu().numpy().astype(np.float64)
             )
             admissible = arrivals.admissible[row].cpu().numpy()
-            items[row] = self._mended(items[row], lost[row], score, admissible)
+            items[row] = self._mended(items[row], is_lost[row], score, admissible)
         return self._plan.priced(items)
 
-    def _mended(self, slate: Ints, gap: Bools, score: Floats, admissible: Bools) -> Ints:
-        """Slate with positions ``gap`` refilled, first by postponed items."""
-        lost = slate[gap]
+    def _mended(self, slate: Ints, is_gap: Bools, score: Floats, admissible: Bools) -> Ints:
+        """Slate with positions ``is_gap`` refilled, preferably by postponed items.
+
+        A postponed item has a bonus, but could not be shown at an arrival for which it was planned.
+        """
+        lost_items = slate[is_gap]
         weight = self._unit.position_weights
-        binds = self.item_price[lost] < 0.0
-        self._carried[lost[binds]] += weight[gap][binds]
-        kept_items = slate[~gap & (slate >= 0)]
+        binds = self.item_price[lost_items] < 0.0
+        self._postponed[lost_items[binds]] += weight[is_gap][binds]
+        kept_items = slate[~is_gap & (slate >= 0)]
         worth = score - self.item_price
-        rank = np.where(admissible, np.where(self._carried > 0, score + self._dear, worth), -np.inf)
-        rank[kept_items] = -np.inf
-        rank[self._room < weight[0]] = -np.inf
-        best = np.argsort(-rank, kind="stable")[: len(lost)]
-        new = best[rank[best] > -np.inf]
+        # A postponed item has the largest bonus of all items, or c, so that it is shown soon.
+        priority = np.where(self._postponed > 0, score + self._largest_bonus, worth)
+        replacement_value = np.where(admissible, priority, -np.inf)
+        replacement_value[kept_items] = -np.inf
+        replacement_value[self._room < weight[0]] = -np.inf  # a first position could exceed the cap
+        best_items = np.argsort(-replacement_value, kind="stable")[: len(lost_items)]
+        new_items = best_items[replacement_value[best_items] > -np.inf]
         mended = np.full_like(slate, -1)
-        if self._stay:
-            mended[~gap] = slate[~gap]
-            mended[np.flatnonzero(gap)[: len(new)]] = new
+        if self._keep_positions:
+            mended[~is_gap] = slate[~is_gap]
+            mended[np.flatnonzero(is_gap)[: len(new_items)]] = new_items
         else:
-            filled = np.concatenate([kept_items, new])
-            order = np.argsort(-(score if self._unit.by_intensity else worth)[filled], kind="stable")
-            mended[: len(filled)] = filled[order]
-        delivered = (mended >= 0) & np.isin(mended, new)
-        self._carried[mended[delivered]] -= weight[delivered]
-        self._carried = np.maximum(self._carried, 0.0)
-        self._room[new] -= weight[0]
+            shown_items = np.concatenate([kept_items, new_items])
+            order = np.argsort(-(score if self._unit.by_intensity else worth)[shown_items], kind="stable")
+            mended[: len(shown_items)] = shown_items[order]
+        is_new = (mended >= 0) & np.isin(mended, new_items)
+        self._postponed[mended[is_new]] -= weight[is_new]
+        self._postponed = np.maximum(self._postponed, 0.0)
+        self._room[new_items] -= weight[0]
         return mended
 
 
@@ -185,12 +195,12 @@ def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
     """Best slates for all states of a round."""
     audience = audience_of(view, agent)
     cost = cost_of_missing(view, audience)
-    promised = len(view.promises) > 0
+    has_promises = len(view.promises) > 0
     position_weights: Floats | None = view.position_weights
     min_exposure: Floats | Ints = view.required
     max_exposure = None
     rows = None
-    if promised:
+    if has_promises:
         chunks = list(view.audience or ())
         active = counted(view.promises, chunks)[np.argsort(np.concatenate([chunk.row for chunk in chunks]))]
         min_exposure, max_exposure, rows, _ = constraints_of(view.required, view.promises, active, cost)
@@ -208,19 +218,20 @@ def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
         tol=tol,
         tie_seed=view.key,
     )
-    price = np.clip(solution.item_price, -cost, None if promised else 0.0)
+    price = np.clip(solution.item_price, -cost, None if has_promises else 0.0)
     slates = solution.slates
     by_intensity = ExposureUnit.of(view).by_intensity
-    if not promised:
+    if not has_promises:
         users = np.arange(len(slates))[:, None]
         score = np.where(slates >= 0, audience.scores[users, slates], -np.inf)
-        worth = score if by_intensity else score - price[slates]
-        slates = np.take_along_axis(slates, np.argsort(-worth, axis=1, kind="stable"), 1)
+        order_value = score if by_intensity else score - price[slates]
+        slates = np.take_along_axis(slates, np.argsort(-order_value, axis=1, kind="stable"), 1)
     elif by_intensity:
         slates = ordered_by(slates, audience.scores)
-    wide = np.full((len(slates), view.k), -1, np.int64)
-    wide[:, : slates.shape[1]] = slates
-    return RoundPlan(wide, price)
+    # The solver's slates can be shorter than k positions.
+    padded = np.full((len(slates), view.k), -1, np.int64)
+    padded[:, : slates.shape[1]] = slates
+    return RoundPlan(padded, price)
 
 
 def audience_of(view: RoundView, agent: str) -> States:

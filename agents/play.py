@@ -53,14 +53,14 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
     env.reset(seed=seed)
     steps = 0
     total = 0.0
-    opened = -1
+    last_opened = -1
     feedback_buffer = _FeedbackBuffer(agent, inner.market)
     while True:
         view_round = inner.market.round
-        if view_round != opened:
+        if view_round != last_opened:
             with _named(agent, f"before round {view_round}"):
                 agent.begin_round(inner.round_view())
-            opened = view_round
+            last_opened = view_round
         arrivals = inner.arrivals
         slates = _answer(agent, arrivals, view_round)
         inner.annotate(slates)
@@ -115,12 +115,12 @@ def play_round(
         agent.begin_round(market.round_view())
     feedback_buffer = _FeedbackBuffer(agent, market)
     while not market.done and market.round == number:
-        with _with_place(agent, f"in round {number}"):
+        with _with_context(agent, f"in round {number}"):
             arrivals = market.next_arrivals(
                 batch_size or BLOCK, in_waves=agent.order_free, barrier_every=agent.barrier_every
             )
         slates = _answer(agent, arrivals, number)
-        with _with_place(agent, f"in round {number}"):
+        with _with_context(agent, f"in round {number}"):
             feedback = market.serve(arrivals, slates)
         feedback_buffer.enter(feedback)
         if report is not None:
@@ -158,15 +158,16 @@ def closed_rounds(
 
 
 def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
+    """Ask an agent for its slates in round ``number``."""
     first = int(arrivals.id[0])
-    place = f"in round {number}, at arrival {first} or one of the {len(arrivals) - 1} after it"
-    with _named(agent, place):
+    context = f"in round {number}, at arrival {first} or one of the {len(arrivals) - 1} after it"
+    with _named(agent, context):
         return as_slates(agent.act(arrivals))
 
 
 @contextmanager
-def _with_place(agent: Agent, place: str) -> Iterator[None]:
-    """Add agent and ``place`` to rimsim's errors.
+def _with_context(agent: Agent, context: str) -> Iterator[None]:
+    """Add agent and ``context`` to rimsim's errors.
 
     An error about the arrivals of the next round is not changed, because the agent did not cause it.
     """
@@ -175,20 +176,20 @@ def _with_place(agent: Agent, place: str) -> Iterator[None]:
     except ArrivalsError:
         raise
     except RimsimError as error:
-        raise type(error)(*(f"agent {agent.name!r} {place}: {error}", *error.args[1:])) from error
+        raise type(error)(*(f"agent {agent.name!r} {context}: {error}", *error.args[1:])) from error
 
 
 @contextmanager
-def _named(agent: Agent, place: str) -> Iterator[None]:
-    """Turn any error into one that names agent and ``place``."""
+def _named(agent: Agent, context: str) -> Iterator[None]:
+    """Turn any error into one that names agent and ``context``."""
     try:
-        with _with_place(agent, place):
+        with _with_context(agent, context):
             yield
     except RimsimError:
         raise
     except Exception as error:
         raise AgentError(
-            f"agent {agent.name!r} raised {type(error).__name__} {place}: {one_line(error)}"
+            f"agent {agent.name!r} raised {type(error).__name__} {context}: {one_line(error)}"
         ) from error
 
 
@@ -210,21 +211,23 @@ class _FeedbackBuffer:
         self._count += len(feedback.slates)
         at_barrier = self._every is not None and self._count % self._every == 0
         if at_barrier or self._market.served == 0 or self._market.done:
-            rows = sorted(
-                (
-                    (int(row), batch, n)
-                    for batch in self._unlearnt
-                    for n, row in enumerate(batch.arrivals.row)
-                ),
-                key=lambda entry: entry[0],
-            )
-            for _, batch, n in rows:
-                with _named(self._learner, f"learning in round {self._market.round}"):
-                    # Rows are learnt one by one, so that the result does not depend on the batch size.
-                    row = slice(n, n + 1)
-                    slates = np.asarray(batch.slates[row])
-                    consumed = np.asarray(batch.consumed[row])
-                    self._learner.learn(Feedback(batch.arrivals.rows(row), slates, consumed))
-            self._unlearnt = []
-            if not at_barrier:
+            self._learn(self._learner)
+            if not at_barrier:  # the end of a round; the next round counts from 0
                 self._count = 0
+
+    def _learn(self, learner: LearningAgent) -> None:
+        """Let an agent learn the collected feedback, arrival by arrival.
+
+        So the result does not depend on the batch size. Batches served in waves may be out of clock order.
+        """
+        answered: list[tuple[int, Feedback, int]] = []  # row of the arrival, batch, index in the batch
+        for batch in self._unlearnt:
+            answered += [(int(row), batch, index) for index, row in enumerate(batch.arrivals.row)]
+        answered.sort(key=lambda entry: entry[0])
+        for _, batch, index in answered:
+            only = slice(index, index + 1)
+            with _named(learner, f"learning in round {self._market.round}"):
+                slates = np.asarray(batch.slates[only])
+                consumed = np.asarray(batch.consumed[only])
+                learner.learn(Feedback(batch.arrivals.rows(only), slates, consumed))
+        self._unlearnt = []

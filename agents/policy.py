@@ -62,6 +62,7 @@ class PolicyAgent:
         self._group(state["popularity"].astype(np.int64))
 
     def _group(self, popularity: Ints) -> None:
+        """Make the groups of actions and of observations."""
         groups, observed = self._sizes
         self._popularity = popularity
         self._bonuses = Bonuses(popularity_groups(popularity, groups), self._lacking)
@@ -87,14 +88,14 @@ class PolicyAgent:
         slates = np.full((len(arrivals), view.k), -1, np.int64)
         for row in range(len(arrivals)):
             standing = Standing(
-                intensity[row].astype(np.float64),
-                admissible[row],
-                view.required,
-                self._exposure,
-                weights,
-                view.cost,
-                self._served,
-                view.arrivals,
+                intensity=intensity[row].astype(np.float64),
+                admissible=admissible[row],
+                required=view.required,
+                exposure=self._exposure,
+                position_weights=weights,
+                cost=view.cost,
+                served=self._served,
+                arrivals=view.arrivals,
             )
             action = np.asarray(self._policy(compact(standing, self._observed)), np.float32).ravel()
             if action.shape != (len(bonuses.share),):

@@ -15,12 +15,13 @@ from rimsim.requirements.rows import NO_REQUIREMENTS
 if TYPE_CHECKING:
     from rimsim.market import RoundView
 
-# Cost of a missing exposure of a hard requirement, as a multiple of the largest intensity.
+# Cost of a missing exposure of a hard requirement in the solver, as a multiple of the largest intensity.
 _DEAR = 4.0
 SAMPLED_TOL = 5e-3
-"""Relative gap at which prices of a sample need no refinement. The prices of all states differ from it by about as
-much."""
-# Mean floor, in exposures, above which rounding changes a bound less than sampling does.
+"""Relative gap at which prices solved on a sample of states need no refinement. The prices of all states differ from
+those of the sample by about as much."""
+# Mean floor of a sample, in exposures. Above it, rounding the floors changes the bound of the certificate less than the
+# choice of the sample does.
 _ROUNDED_FROM = 1.5
 
 
@@ -50,24 +51,23 @@ def solved_rows(
         return np.zeros(len(table.required) + n_rows), 0.0
     chunks = list(view.past) if n_rows else view.past
     states = joined_states(chunks, view.k)
+    # Number of states of the last round. If not all fit into memory, ``states`` are a sample.
     n_past = len(states.scores) if view.n_past_arrivals is None else view.n_past_arrivals
     expected = n_past if view.pace == "clock" else view.arrivals
     if n_rows:
         cost = cost_of_missing(view, states)
         active = counted(table.rows, list(chunks))
         constraints = constraints_of(table.required, table.rows, active, cost, expected)
-        solution = _solve(view, states, constraints, None, tol, None)
+        solution = _solve(view, states, constraints, draw=None, tol=tol, start_price=None)
         row_price = constraints.prices(table.rows, solution.item_price, solution.row_price)
         item_price = np.minimum(within_bound(solution.item_price, cost, view.cost), 0.0)
         return np.concatenate([item_price, within_bound(row_price, cost, view.cost)]), solution.resolution
     required = table.required * (len(states.scores) / expected)
-    sampled = len(states.scores) < n_past
-    draw = (
-        None
-        if sampled and too_few_to_round(required)
-        else np.random.default_rng(view.key).random(len(required))
-    )
-    return priced(view, states, required, draw, max(tol, SAMPLED_TOL) if draw is None else tol, start_price)
+    is_sample = len(states.scores) < n_past
+    if is_sample and too_few_to_round(required):
+        return priced(view, states, required, None, max(tol, SAMPLED_TOL), start_price)
+    draw = np.random.default_rng(view.key).random(len(required))
+    return priced(view, states, required, draw, tol, start_price)
 
 
 def too_few_to_round(required: Floats) -> bool:
@@ -115,9 +115,11 @@ def _solve(
         required if isinstance(required, Constraints) else (required, None, None, None)
     )
     if rows is None and draw is not None and view.position_weights[0] == view.position_weights[-1]:
+        # Randomised rounding: a floor is rounded up with the probability of its fraction, so its mean stays the same.
         below = np.floor(min_exposure)
+        rounded = below + (draw < min_exposure - below)
         position_weights = None
-        min_exposure = np.minimum(below + (draw < min_exposure - below), len(states.scores)).astype(np.int64)
+        min_exposure = np.minimum(rounded, len(states.scores)).astype(np.int64)
     return solve_prices(
         states.scores,
         states.capacity,

@@ -148,15 +148,16 @@ class StateOracle(Oracle):
     def act(self, arrivals: Arrivals) -> SlateLike:
         """The k best items of each arrival, given its state."""
         if arrivals.true_intensity is not None and arrivals.history is not None:
-            first = np.flatnonzero(arrivals.history.lengths == 0)
+            first_visits = np.flatnonzero(arrivals.history.lengths == 0)
             value = arrivals.true_intensity.cpu().numpy().copy()
-            sums = np.cumsum(value[first], 0, dtype=np.float64) + (self._sum if self._count else 0.0)
-            value[first] = sums / (self._count + 1.0 + np.arange(len(first)))[:, None]
-            if len(first):
+            # Entry i is the sum over all first visits so far, including visit i of this batch.
+            sums = np.cumsum(value[first_visits], 0, dtype=np.float64) + (self._sum if self._count else 0.0)
+            value[first_visits] = sums / (self._count + 1.0 + np.arange(len(first_visits)))[:, None]
+            if len(first_visits):
                 self._sum = sums[-1]
-                self._count += len(first)
-            true = torch.from_numpy(value).to(arrivals.true_intensity)
-            arrivals = dataclasses.replace(arrivals, true_intensity=true)
+                self._count += len(first_visits)
+            known_intensity = torch.from_numpy(value).to(arrivals.true_intensity)
+            arrivals = dataclasses.replace(arrivals, true_intensity=known_intensity)
         return super().act(arrivals)
 
     @property

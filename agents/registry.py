@@ -30,31 +30,43 @@ class AgentEntry(NamedTuple):
     style: tuple[str, str] | None = None
     """Colour and marker in pictures; None: a checksum of the name chooses both."""
     layer: int = 0
-    """Place in the order of drawing, for agents with a style."""
+    """Rank in the order of drawing, for agents with a style; the agent with rank 1 is drawn first."""
 
 
-# Each two colours can be told apart by readers with normal sight, deuteranopia or protanopia: CIEDE2000 is at least 13,
-# and at least 22 among relevance, rim-dual, rim-feedback, random and oracle.
+# Readers with normal sight, deuteranopia or protanopia can distinguish any two of the colours: their CIEDE2000 distance
+# is at least 13, and at least 22 among relevance, rim-dual, rim-feedback, random and oracle.
 ENTRIES: Mapping[str, AgentEntry] = {
-    "random": AgentEntry("exploration", "Random", "bound", 0, ("#949494", "<"), 8),
-    "popularity": AgentEntry("ranking", "PopularityAgent", "bound", 0, ("#62b578", "X"), 7),
-    "relevance": AgentEntry("ranking", "Relevance", "reference", 0, ("#1a75b1", "o"), 1),
-    "rim-dual": AgentEntry("rim_dual", "RimDual", "guarantor", 3, ("#efa71b", "s"), 2),
-    "rim-feedback": AgentEntry("rim_feedback", "RimFeedback", "guarantor", 1, ("#be4105", "D"), 3),
-    "rim-resolve": AgentEntry("rim_resolve", "RimResolve", "guarantor", 2, ("#8e7563", "v"), 4),
-    "flat-budget": AgentEntry("budget", "FlatBudget", "guarantor", 5, ("#5f248d", "h"), 11),
+    "random": AgentEntry("exploration", "Random", role="bound", style=("#949494", "<"), layer=8),
+    "popularity": AgentEntry("ranking", "PopularityAgent", role="bound", style=("#62b578", "X"), layer=7),
+    "relevance": AgentEntry("ranking", "Relevance", role="reference", style=("#1a75b1", "o"), layer=1),
+    "rim-dual": AgentEntry(
+        "rim_dual", "RimDual", role="guarantor", precedence=3, style=("#efa71b", "s"), layer=2
+    ),
+    "rim-feedback": AgentEntry(
+        "rim_feedback", "RimFeedback", role="guarantor", precedence=1, style=("#be4105", "D"), layer=3
+    ),
+    "rim-resolve": AgentEntry(
+        "rim_resolve", "RimResolve", role="guarantor", precedence=2, style=("#8e7563", "v"), layer=4
+    ),
+    "flat-budget": AgentEntry(
+        "budget", "FlatBudget", role="guarantor", precedence=5, style=("#5f248d", "h"), layer=11
+    ),
     "rim-ucb": AgentEntry("rim_ucb", "RimUCB"),
-    "entropic-dual": AgentEntry("entropic_dual", "EntropicDual", "guarantor", 4, ("#5d0840", "P"), 5),
+    "entropic-dual": AgentEntry(
+        "entropic_dual", "EntropicDual", role="guarantor", precedence=4, style=("#5d0840", "P"), layer=5
+    ),
     "p-mmf": AgentEntry("p_mmf", "PMMF"),
     "fair-rec": AgentEntry("fair_rec", "FairRec"),
-    "epsilon-greedy": AgentEntry("exploration", "EpsilonGreedy", "baseline", 0, ("#58ade4", "^"), 6),
+    "epsilon-greedy": AgentEntry(
+        "exploration", "EpsilonGreedy", role="baseline", style=("#58ade4", "^"), layer=6
+    ),
     "lin-ucb": AgentEntry("lin_ucb", "LinUCB"),
     "offline-match": AgentEntry("plans", "OfflineMatch"),
     "user-rec": AgentEntry("plans", "UserRec"),
-    "oracle": AgentEntry("ranking", "Oracle", "bound", 0, ("#000000", "*"), 9),
-    "state-oracle": AgentEntry("ranking", "StateOracle", "bound"),
-    "informed": AgentEntry("ranking", "Informed", "bound"),
-    "hindsight": AgentEntry("plans", "Hindsight", "bound", 0, ("#585858", "p"), 10),
+    "oracle": AgentEntry("ranking", "Oracle", role="bound", style=("#000000", "*"), layer=9),
+    "state-oracle": AgentEntry("ranking", "StateOracle", role="bound"),
+    "informed": AgentEntry("ranking", "Informed", role="bound"),
+    "hindsight": AgentEntry("plans", "Hindsight", role="bound", style=("#585858", "p"), layer=10),
 }
 """Name of an agent → its entry. No class is imported here, so that reports of finished runs load no torch."""
 
@@ -64,8 +76,8 @@ class _Classes(Mapping[str, type[Any]]):
 
     def __getitem__(self, name: str) -> type[Any]:
         entry = ENTRIES[name]
-        made: type[Any] = getattr(import_module(f"rimsim.agents.{entry.module}"), entry.cls)
-        return made
+        agent_class: type[Any] = getattr(import_module(f"rimsim.agents.{entry.module}"), entry.cls)
+        return agent_class
 
     def __contains__(self, name: object) -> bool:  # this does not import the class
         return name in ENTRIES
@@ -117,7 +129,8 @@ def make_agent(text: str) -> Agent:
             f"agent {base_name!r}: barrier_every is {agent.barrier_every}. Expected None or a number of at least 1"
         )
     if options:
-        name = f"{agent.name}({text.partition('(')[2].replace(' ', '')}"
+        options_text = text.partition("(")[2].replace(" ", "")  # includes the closing bracket
+        name = f"{agent.name}({options_text}"
         try:
             agent.name = name
         except AttributeError:

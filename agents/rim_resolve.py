@@ -77,26 +77,29 @@ class RimResolve(PacedAgent):
         return slates
 
     def _resolve(self) -> None:
-        """Solve prices for the remaining requirements, and restart pacing."""
+        """Solve prices for the remaining requirements, and restart pacing.
+
+        The sample has the latest states of this round, and evenly spaced states of the last round.
+        """
         view = self._view
         delivery = self._delivery
-        latest = slice(-max(1, round(self.memory * view.arrivals)), None)
-        self._seen = [States.stacked(self._seen).rows(latest)]
+        recent_rows = slice(-max(1, round(self.memory * view.arrivals)), None)
+        self._seen = [States.stacked(self._seen).rows(recent_rows)]
         seen = self._seen[0]
-        states = max(1, round(self.sample * view.arrivals))
-        present = min(len(seen.capacity), states) if self.memory > 0 else 0
-        parts = [seen.rows(slice(len(seen.capacity) - present, None))]
+        n_wanted = max(1, round(self.sample * view.arrivals))
+        n_present = min(len(seen.capacity), n_wanted) if self.memory > 0 else 0
+        sample_parts = [seen.rows(slice(len(seen.capacity) - n_present, None))]
         for past in self._past:
-            n = len(past.capacity)
-            n_spaced = min(states - present, n)
-            spaced = np.floor((np.arange(n_spaced) + 0.5) * (n / max(n_spaced, 1))).astype(np.int64)
-            parts.insert(0, past.rows(spaced))
-        sample = States.stacked(parts)
-        n = len(sample.capacity)
+            n_past = len(past.capacity)
+            n_filling = min(n_wanted - n_present, n_past)
+            evenly_spaced = np.floor((np.arange(n_filling) + 0.5) * (n_past / max(n_filling, 1)))
+            sample_parts.insert(0, past.rows(evenly_spaced.astype(np.int64)))
+        sample = States.stacked(sample_parts)
+        n_sampled = len(sample.capacity)
         due_in = delivery.due_in
-        if n == 0 or due_in <= 0 or not delivery.required.any():
+        if n_sampled == 0 or due_in <= 0 or not delivery.required.any():
             return
-        required = np.maximum(delivery.required - delivery.exposure, 0.0) * (n / due_in)
+        required = np.maximum(delivery.required - delivery.exposure, 0.0) * (n_sampled / due_in)
         draw = rng.uniform(view.key, rng.Purpose.FLOORS, delivery.served, np.arange(len(required)))
         price, _ = priced(view, sample, required, draw, self.tol, delivery.prices[: len(required)])
         delivery.pace(price)

@@ -69,4 +69,5 @@ class _Raised:
 
 
 def _raised(arrivals: Arrivals, bonus: torch.Tensor) -> Arrivals:
+    """Arrivals whose relevance is multiplied by factors of items."""
     return dataclasses.replace(arrivals, relevance=arrivals.relevance * bonus.to(arrivals.relevance.device))

@@ -27,29 +27,34 @@ class RowTable(NamedTuple):
     rows: Requirements
     """The G requirements that are not floors of single items."""
     place: Ints
-    """(J,) place of each requirement of ``view.promises`` in this table: an item if below M, otherwise M plus a row."""
+    """(J,) index of each requirement of ``view.promises`` among the M + G requirements of this table: an item for a
+    floor, M + g for row g."""
 
     @classmethod
     def of(cls, view: RoundView, promises: Requirements | None = None) -> Self:
-        """Requirements of a round: floors, then ``promises``."""
-        table = view.promises if promises is None else promises
+        """Requirements of a round: floors, then ``promises``.
+
+        ``promises`` replaces ``view.promises``. A requirement that is a floor of one item becomes the floor of this
+        item, if the item has none.
+        """
+        promises_table = view.promises if promises is None else promises
         required = np.array(view.required, np.float64)
-        place = np.empty(len(table), np.int64)
-        rest = np.ones(len(table), bool)
-        single = (
-            (table.audience < 0)
-            & (np.diff(table.first) == 1)
-            & (table.min_exposure > 0)
-            & np.isinf(table.max_exposure)
+        place = np.empty(len(promises_table), np.int64)
+        is_row = np.ones(len(promises_table), bool)
+        is_floor = (
+            (promises_table.audience < 0)
+            & (np.diff(promises_table.first) == 1)
+            & (promises_table.min_exposure > 0)
+            & np.isinf(promises_table.max_exposure)
         )
-        for row in np.flatnonzero(single):
-            item = table.item[table.first[row]]
+        for row in np.flatnonzero(is_floor):
+            item = promises_table.item[promises_table.first[row]]
             if required[item] == 0.0:  # an item has one floor; each further floor becomes a row
-                required[item] = table.min_exposure[row]
+                required[item] = promises_table.min_exposure[row]
                 place[row] = item
-                rest[row] = False
-        place[rest] = len(required) + np.arange(rest.sum())
-        return cls(required, table if rest.all() else table.rows(rest), place)
+                is_row[row] = False
+        place[is_row] = len(required) + np.arange(is_row.sum())
+        return cls(required, promises_table if is_row.all() else promises_table.rows(is_row), place)
 
     @property
     def min_exposure(self) -> Floats:
@@ -59,6 +64,7 @@ class RowTable(NamedTuple):
     def split(self, price: Floats) -> tuple[Floats, Floats]:
         """Prices, split into those of items and of ``view.promises``."""
         item_price = price[: len(self.required)].copy()
+        # A promise that became a floor has a price of its own, so the item does not have this price again.
         item_price[self.place[self.place < len(item_price)]] = -0.0
         return item_price, price[self.place]
 
@@ -98,28 +104,32 @@ def constraints_of(
     n = len(active)
     is_row = ~table.item_caps
     rows_table = table.rows(is_row)
-    mine = active[:, is_row]
-    scale = 1.0
-    share = np.ones(len(rows_table))
+    active_of_rows = active[:, is_row]
+    item_scale = 1.0
+    row_scale = np.ones(len(rows_table))
     if arrivals is not None:
-        scale = n / arrivals
-        share = np.where(rows_table.audience < 0, scale, mine.sum(0) / np.maximum(rows_table.arrivals, 1e-9))
-    max_exposure = table.max_exposure_of_items(len(required)) * scale
+        item_scale = n / arrivals
+        audience_scale = active_of_rows.sum(0) / np.maximum(rows_table.arrivals, 1e-9)
+        row_scale = np.where(rows_table.audience < 0, item_scale, audience_scale)
+    max_exposure = table.max_exposure_of_items(len(required)) * item_scale
     rows = Rows(
         first=rows_table.first,
         item=rows_table.item,
-        min_exposure=rows_table.min_exposure * share,
+        min_exposure=rows_table.min_exposure * row_scale,
         max_exposure=np.multiply(
             rows_table.max_exposure,
-            share,
+            row_scale,
             out=np.full(len(rows_table), np.inf),
             where=np.isfinite(rows_table.max_exposure),
         ),
         cost=np.full(len(rows_table), cost),
-        active=mine,
+        active=active_of_rows,
     )
     return Constraints(
-        np.minimum(required * scale, max_exposure), np.minimum(max_exposure, n * 1.0), rows, is_row
+        min_exposure=np.minimum(required * item_scale, max_exposure),
+        max_exposure=np.minimum(max_exposure, n * 1.0),  # an item is at most once in a slate
+        rows=rows,
+        is_row=is_row,
     )
 
 
@@ -131,9 +141,14 @@ def counted(table: Requirements, chunks: Sequence[Arrivals]) -> Bools:
 def spread_prices(view: RoundView, price: Floats, arrivals: Arrivals) -> Floats:
     """Sum of requirements' prices for each arrival and item."""
     table = view.promises
-    columns = 0 if arrivals.audiences is None else arrivals.audiences.shape[1]
-    of_items = np.zeros((columns + 1, len(view.required)))
+    n_audiences = 0 if arrivals.audiences is None else arrivals.audiences.shape[1]
+    # Requirements without an audience have the audience −1, and −1 is the index of the last row.
+    price_by_audience = np.zeros((n_audiences + 1, len(view.required)))
     sizes = np.diff(table.first)
-    np.add.at(of_items, (np.repeat(table.audience, sizes), table.item), np.repeat(price, sizes))
-    shared = np.tile(of_items[-1], (len(arrivals), 1))
-    return shared if arrivals.audiences is None else arrivals.audiences @ of_items[:-1] + shared
+    np.add.at(price_by_audience, (np.repeat(table.audience, sizes), table.item), np.repeat(price, sizes))
+    price_of_all = np.tile(price_by_audience[-1], (len(arrivals), 1))
+    return (
+        price_of_all
+        if arrivals.audiences is None
+        else arrivals.audiences @ price_by_audience[:-1] + price_of_all
+    )

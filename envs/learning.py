@@ -24,6 +24,7 @@ class MeasuresCallback(BaseCallback):
     """
 
     def _on_step(self) -> bool:
+        """Log the measures of ended episodes; let training continue."""
         infos: list[dict[str, Any]] = self.locals.get("infos", [])
         for info in infos:
             for name, value in info.get("measures", {}).items():
@@ -130,7 +131,7 @@ def _info_of(infos: Mapping[str, Any], number: int) -> dict[str, Any]:
     """Info of one environment, from Gymnasium's arrays of all."""
     info: dict[str, Any] = {}
     for key, values in infos.items():
-        is_present = infos.get(f"_{key}")
+        is_present = infos.get(f"_{key}")  # Gymnasium's mask of the environments that have the key
         if key.startswith("_") or (is_present is not None and not is_present[number]):
             continue
         info[key] = _info_of(values, number) if isinstance(values, dict) else values[number]

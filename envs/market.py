@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from rimsim.market.state import MarketState
 
 _MOST_ARRIVALS = 1 << 24
-"""Bound of observed exposures if the number of arrivals is unknown. Up to it, float32 holds whole numbers exactly."""
+"""Upper bound of observed exposures if the number of arrivals is unknown. Float32 holds all whole numbers up to this
+bound exactly."""
 
 _CHOSEN = np.ones(1, bool)
 """Mask that selects the market in a list of one."""
@@ -62,12 +63,15 @@ class _Step:
 
     opened: OpenRound
     row: int
+    """Row of the arrival in the schedule."""
     scores: ScoreRows
     """(1, M) scores of the served arrival."""
     revealed: Arrivals | None
     """Arrival with the fields that the outcome of its slate would change; None: the agent needs no such field."""
     shown: Ints
+    """(k,) shown items; −1 for an empty position."""
     consumed: Bools
+    """(k,) True for consumed items."""
 
     @property
     def feedback(self) -> Feedback:
@@ -201,11 +205,11 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         self._seeds = Seeds()
         self._stock: Stock
         self._begun: MarketState | None = None
-        """The market when the open round began; of the last round if all are over."""
+        """State of the market at the beginning of the open round, or of the last round if all rounds are over."""
         self._notes: dict[int, Slates] = {}
         """Annotated slates of the open round, by the row of the arrival."""
         self._note: Slates | None = None
-        """Note for the next slate."""
+        """Prices and propensities for the next slate, from :meth:`annotate`; None: none were given."""
         self._last: _Step | None = None
         """Last arrival that the market's own methods served."""
         self._view: RoundView | None = None
@@ -244,9 +248,16 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     def _compiled_step(self, row: int) -> _Step:
         """Step of an arrival that compiled code served."""
         opened = self.market.open
-        block, place = opened.place(row)
+        block, index = opened.place(row)
         shown = opened.ledger.item[row].astype(np.int64)
-        return _Step(opened, row, block.cut(place, 1), None, shown, opened.ledger.consumed[row].copy())
+        return _Step(
+            opened=opened,
+            row=row,
+            scores=block.cut(index, 1),
+            revealed=None,
+            shown=shown,
+            consumed=opened.ledger.consumed[row].copy(),
+        )
 
     def round_view(self) -> RoundView:
         """View of the current round, as agents get it."""
@@ -260,14 +271,14 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         if self._view is None or self._view.round != market.round:
             self._view = market.round_view()
         return Standing(
-            (relevances[0] * grounds[0]).astype(np.float64),
-            admissibles[0],
-            market.required,
-            market.exposure,
-            market.open.requirements.position_weights,
-            market.cost,
-            market.served,
-            self._view.arrivals,
+            intensity=(relevances[0] * grounds[0]).astype(np.float64),
+            admissible=admissibles[0],
+            required=market.required,
+            exposure=market.exposure,
+            position_weights=market.open.requirements.position_weights,
+            cost=market.cost,
+            served=market.served,
+            arrivals=self._view.arrivals,
         )
 
     def action_masks(self) -> Bools:
@@ -287,8 +298,12 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         opened = self.market.open
         rows = np.flatnonzero(opened.queue.state.is_served).tolist()
         items = opened.ledger.item.astype(np.int64)
-        answers = tuple(self._notes.get(row, items[row]) for row in rows)
-        return Snapshot(self._seeds, copy.deepcopy(self._begun), answers, copy.deepcopy(self.np_random))
+        return Snapshot(
+            seeds=self._seeds,
+            begun=copy.deepcopy(self._begun),
+            answers=tuple(self._notes.get(row, items[row]) for row in rows),
+            np_random=copy.deepcopy(self.np_random),
+        )
 
     def load_state(self, state: Snapshot) -> None:
         """Resume an episode from a state, identical in every bit.
@@ -312,14 +327,14 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             self.invalid_items = invalid_items
 
     def __deepcopy__(self, memo: dict[int, object]) -> MarketEnv:
-        made = type(self).__new__(type(self))
-        made.__setstate__(self.__getstate__())  # this makes a fresh environment with the same arguments
-        memo[id(self)] = made
-        made.spec = self.spec
-        made.needs = self.needs
+        duplicate = type(self).__new__(type(self))
+        duplicate.__setstate__(self.__getstate__())  # this makes a fresh environment with the same arguments
+        memo[id(self)] = duplicate
+        duplicate.spec = self.spec
+        duplicate.needs = self.needs
         if self._begun is not None:
-            made.load_state(self.state)
-        return made
+            duplicate.load_state(self.state)
+        return duplicate
 
     def annotate(self, slates: Slates) -> None:
         """Record prices and propensities of the next step's exposures."""
@@ -339,6 +354,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             ConfigError: If an option is unknown.
         """
         super().reset(seed=seed)
+        # A number is sampled on every reset, so that the random stream advances with a given seed, too.
         drawn_seed = int(self.np_random.integers(2**31))
         episode_seed = drawn_seed if seed is None else seed
         seeds = {
@@ -356,8 +372,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             seeds |= value
         self._open(_seeds(seeds))
         self._begin()
-        nothing = np.full(self.config.slate, -1)
-        return self.observation(), {"market": self._summary(nothing, nothing, nothing >= 0)}
+        no_items = np.full(self.config.slate, -1)
+        return self.observation(), {"market": self._summary(no_items, no_items, no_items >= 0)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the waiting arrival; observe the next."""
@@ -391,10 +407,12 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     def _made_stepped(self, market: Market) -> SteppedMarket | None:
         """Record for compiled steps; None if they cannot serve."""
         opened = market.open
-        needs_python = len(opened.requirements.table) or self.config.exposure.examination == "random"
-        if self._row < 0 or needs_python or not opened.follows_law:
+        # Compiled steps count exposures of items alone, with fixed examinations, and know only consumers with a law.
+        has_rows = len(opened.requirements.table) > 0
+        has_random_examination = self.config.exposure.examination == "random"
+        if self._row < 0 or has_rows or has_random_examination or not opened.follows_law:
             return None
-        opened.score_ahead(self._row, -1)
+        opened.score_ahead(self._row, -1)  # −1: the scores of served arrivals stay
         stepped = SteppedMarket(
             columns=opened.columns,
             responder=opened.responder(),
@@ -444,15 +462,19 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         opened = market.open
         row = self._row
         scores = self._waiting_scores()
-        # The arrival is read now, because its consumption changes it.
+        # The arrival is read before its slate is shown, because a consumption changes its history.
         revealed = None if self.needs is NO_NEEDS else self.arrivals
-        shown, consumed = (part[0].copy() for part in market.show(np.array([row]), slates, empty=True))
-        self._last = _Step(opened, row, scores, revealed, shown, consumed)
+        shown_batch, consumed_batch = market.show(np.array([row]), slates, empty=True)
+        shown = shown_batch[0].copy()
+        consumed = consumed_batch[0].copy()
+        self._last = _Step(
+            opened=opened, row=row, scores=scores, revealed=revealed, shown=shown, consumed=consumed
+        )
         self._stock.observed.last_row[0] = -1
         if is_annotated:
             self._notes[row] = dataclasses.replace(slates, items=shown[None].copy())
         gain = self._stock.count(row, shown)
-        if market.open is opened or market.done:
+        if market.open is opened or market.done:  # no new round has opened
             self._hand_out(market)
         else:
             self._begin()
@@ -463,12 +485,13 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         if self.render_mode is None:
             return None
         market = self.market
-        short = np.maximum(market.required - market.exposure, 0).sum()
-        total = float(market.required.sum()) or 1.0
+        missing = np.maximum(market.required - market.exposure, 0).sum()
+        required = float(market.required.sum()) or 1.0
         text = (
             f"{self.config.name}: round {min(market.round + 1, self.config.rounds)} of {self.config.rounds}, "
             f"{market.served} of {market.n_arrivals} arrivals served, "
-            f"{(market.exposure > 0).mean():.0%} of items shown, {short / total:.0%} of guarantees still to deliver"
+            f"{(market.exposure > 0).mean():.0%} of items shown, {missing / required:.0%} of guarantees "
+            "still to deliver"
         )
         if self.render_mode == "ansi":
             return text
@@ -484,8 +507,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         opened = self.market.open
         if self._row < 0:
             raise MarketError("the episode is over, so no arrival is waiting. Call reset() first")
-        block, place = opened.place(self._row)
-        return block.cut(place, 1)
+        block, index = opened.place(self._row)
+        return block.cut(index, 1)
 
     def _open(self, seeds: Seeds) -> None:
         """Make a new market with these seeds."""
@@ -522,18 +545,18 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Fill in the arrays of :func:`observation_of`."""
         market = self.market
         observed = self._stock.observed
-        place = 0
-        if self._row < 0:
+        index = 0  # of the arrival in the arrays of scores
+        if self._row < 0:  # the episode is over
             relevance = np.zeros((1, self.n_items), np.float32)
             ground = np.zeros(1, np.float32)
             is_admissible = np.zeros((1, self.n_items), bool)
         else:
-            block, place = market.open.place(self._row)
+            block, index = market.open.place(self._row)
             relevance, ground, is_admissible = block.arrays
-        observe(relevance[place], ground[place:], is_admissible[place], observed.exposure, observed.shortfall,
+        observe(relevance[index], ground[index:], is_admissible[index], observed.exposure, observed.shortfall,
             _clock(market), numbers, admissible)  # fmt: skip
 
-    def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:
+    def _summary(self, chosen: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:
         """``info["market"]`` from chosen, shown and consumed items."""
         market = self.market
         schedule = market.open.schedule
@@ -544,7 +567,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             int(schedule.id[row]) if row >= 0 else -1,
             float(schedule.tick[row] / TICKS) if row >= 0 else 0.0,
             int(np.count_nonzero(consumed)),
-            int(np.count_nonzero(asked != shown)),
+            int(np.count_nonzero(chosen != shown)),
             float(self._stock.observed.undelivered[0]),
             float(self._stock.observed.excess[0]),
         ]
@@ -637,6 +660,7 @@ def _clock(market: Market) -> tuple[float, float]:
 
 
 def _seeds(values: dict[str, int]) -> Seeds:
+    """Seeds by purpose, checked."""
     try:
         return Seeds(**values)
     except ValueError as error:

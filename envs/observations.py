@@ -59,10 +59,11 @@ class Standing:
 @compiled
 def observe(relevance: Float32s, ground: Float32s, admissible: Bools, exposure: Float32s,
     shortfall: Float32s, clock: tuple[float, float], numbers: Float32s,
-    can: NDArray[np.int8]) -> None:  # fmt: skip
+    mask: NDArray[np.int8]) -> None:  # fmt: skip
     """Fill in the numbers and the mask of an observation."""
-    # ``numbers`` (3M + 3,) has relevance, exposure and shortfall (M each), λ(x), and both clocks. It is filled column
-    # by column, because processors slow down at addresses that are a few pages apart.
+    # ``numbers`` (3M + 3,) has relevance, exposure and shortfall (M numbers each), λ(x), and the elapsed shares of the
+    # round and of the run. Each block of M numbers has its own loop, which the compiler turns into a copy of memory.
+    # One loop over all blocks is much slower.
     m = len(exposure)
     for item in range(m):
         numbers[item] = relevance[item]
@@ -71,7 +72,7 @@ def observe(relevance: Float32s, ground: Float32s, admissible: Bools, exposure: 
     for item in range(m):
         numbers[2 * m + item] = shortfall[item]
     for item in range(m):
-        can[item] = admissible[item]
+        mask[item] = admissible[item]
     numbers[3 * m] = min(ground[0], np.float32(GROUND_BOUND))
     numbers[3 * m + 1], numbers[3 * m + 2] = clock
 
@@ -92,7 +93,8 @@ def observation_of(numbers: Float32s, admissible: NDArray[np.int8]) -> dict[str,
 @lru_cache(maxsize=4)
 def _columns(m: int) -> list[tuple[EllipsisType, slice]]:
     """Columns of each part of an observation's numbers."""
-    return [(..., slice(*part)) for part in pairwise((0, m, 2 * m, 3 * m, 3 * m + 1, 3 * m + 3))]
+    bounds = (0, m, 2 * m, 3 * m, 3 * m + 1, 3 * m + 3)
+    return [(..., slice(begin, end)) for begin, end in pairwise(bounds)]
 
 
 def popularity_groups(counts: Ints, groups: int) -> Floats:
@@ -102,6 +104,7 @@ def popularity_groups(counts: Ints, groups: int) -> Floats:
     """
     m = len(counts)
     group = np.empty(m, np.int64)
+    # The item of popularity rank r, from 0, is in group ⌊r·groups/M⌋.
     group[np.argsort(counts, kind="stable")] = np.arange(m) * groups // m
     return np.asarray(np.arange(groups)[:, None] == group, np.float64)
 
@@ -111,7 +114,7 @@ class ObservedRound(CompiledRecord):
     """Round as an environment observes it."""
 
     exposure: Float32s
-    """(M,) exposures so far, in the unit of the guarantee."""
+    """(M,) exposures in the round so far, in the unit of the guarantee."""
     shortfall: Float32s
     """(M,) missing exposures of items, in the unit of the guarantee."""
     undelivered: Floats
@@ -145,7 +148,7 @@ class Stock:
     def count(self, row: int, shown: Ints) -> float:
         """Count a shown slate and return its net gain.
 
-        The gain is the reduction of the shortfall minus the exposure above caps. ``row`` is the row of the arrival.
+        The net gain is the reduction of the shortfall minus the exposure above caps. ``row`` is the row of the arrival.
         """
         opened = self._opened
         observed = self.observed
@@ -169,14 +172,13 @@ class Stock:
         """Deficit that a slate removes, and excess that it adds."""
         table = self._opened.requirements.table
         before = self._delivered
-        self._delivered = before + self._opened.requirements.delivered(shown, row)
-        gained = np.maximum(table.min_exposure - before, 0.0) - np.maximum(
-            table.min_exposure - self._delivered, 0.0
-        )
-        beyond = np.maximum(self._delivered - table.max_exposure, 0.0) - np.maximum(
-            before - table.max_exposure, 0.0
-        )
-        return float(gained.sum()), float(beyond.sum())
+        after = before + self._opened.requirements.delivered(shown, row)
+        deficit_before = np.maximum(table.min_exposure - before, 0.0)
+        deficit_after = np.maximum(table.min_exposure - after, 0.0)
+        excess_before = np.maximum(before - table.max_exposure, 0.0)
+        excess_after = np.maximum(after - table.max_exposure, 0.0)
+        self._delivered = after
+        return float((deficit_before - deficit_after).sum()), float((excess_after - excess_before).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +188,7 @@ class Snapshot:
     seeds: Seeds
     """Seeds of the market."""
     begun: MarketState
-    """State of the market when the open round began."""
+    """State of the market at the beginning of the open round."""
     answers: tuple[Ints | Slates, ...]
     """Answers of the agent to the round's arrivals so far."""
     np_random: np.random.Generator
@@ -201,12 +203,14 @@ def exposure_figure(exposure: Floats, required: Floats, title: str) -> Figure:
     from matplotlib.figure import Figure  # noqa: PLC0415  # slow to import, and only few users render
 
     order = np.argsort(-exposure, kind="stable")
-    rank = np.arange(1, len(exposure) + 1)
+    ranks = np.arange(1, len(exposure) + 1)
     figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    axes.fill_between(rank, exposure[order], step="mid", color=BLUE, alpha=0.7, linewidth=0, label="exposure")
+    axes.fill_between(
+        ranks, exposure[order], step="mid", color=BLUE, alpha=0.7, linewidth=0, label="exposure"
+    )
     axes.plot(
-        rank,
+        ranks,
         required[order],
         drawstyle="steps-mid",
         color=VERMILION,

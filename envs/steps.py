@@ -57,10 +57,13 @@ class SteppedMarket(CompiledRecord):
     """Open round of a market that compiled code steps."""
 
     columns: RoundColumns
+    """Arrays of the round that serving a slate reads and changes."""
     responder: Responder
+    """Consumers' law of responses, with its random keys."""
     scores: ScoreColumns
     """Scores of arrivals under the platform's model."""
     observed: ObservedRound
+    """Exposures, deficits and waiting arrival, as the environment observes them."""
     id: Ints
     """(n,) ids of the round's arrivals."""
     number: int
@@ -111,22 +114,25 @@ def step_markets(markets: list[SteppedMarket], chosen: Bools, slates: Ints, take
 @compiled_part
 def _step(market: SteppedMarket, slate: Ints, taken: Bools, outcome: Any, numbers: Float32s,
     admissible: NDArray[np.int8]) -> None:  # fmt: skip
-    """Serve a slate, and observe the next arrival."""
+    """Serve a slate, and observe the next arrival.
+
+    The status of ``outcome`` says which of the two was done. If it is NOT_SERVED, nothing has changed.
+    """
     # Records are looked up once, because each look-up counts a reference and costs as much as ten additions.
     columns = market.columns
     observed = market.observed
     queue = columns.queue
     slot = columns.slot
-    waiting = observed.row
-    row = waiting[0]
+    waiting_row = observed.row
+    row = waiting_row[0]
     if row < 0 or not _is_scored(market, columns.events, row, slot[row]) or not _has_room(columns, slate):
         return
-    following = next_after(row, slot, queue)
-    if following < 0:
+    next_row = next_after(row, slot, queue)
+    if next_row < 0:
         return
     outcome.emptied = _serve(market, columns, row, slate, taken)
-    hand_out(following, slot[following], queue)
-    waiting[0] = following
+    hand_out(next_row, slot[next_row], queue)
+    waiting_row[0] = next_row
     observed.last_row[0] = row
     n_consumed = 0
     for position in range(slate.shape[1]):
@@ -142,15 +148,15 @@ def _step(market: SteppedMarket, slate: Ints, taken: Bools, outcome: Any, number
     outcome.excess = 0.0  # compiled code never serves a round with caps
     outcome.round = market.number
     outcome.served = n_served
-    outcome.arrival = market.id[following]
-    outcome.time = columns.tick[following] / TICKS
+    outcome.arrival = market.id[next_row]
+    outcome.time = columns.tick[next_row] / TICKS
     outcome.status = NOT_SCORED
-    if _is_scored(market, columns.events, following, slot[following]):
-        block = market.scores.block[following]
-        place = market.scores.place[following]
-        share = n_served / len(slot)
-        clock = (share, min(1.0, (market.number + share) / market.n_rounds))
-        observe(block.relevance[place], block.ground[place:], block.admissible[place], observed.exposure,
+    if _is_scored(market, columns.events, next_row, slot[next_row]):
+        block = market.scores.block[next_row]
+        index = market.scores.place[next_row]
+        elapsed_share = n_served / len(slot)
+        clock = (elapsed_share, min(1.0, (market.number + elapsed_share) / market.n_rounds))
+        observe(block.relevance[index], block.ground[index:], block.admissible[index], observed.exposure,
             observed.shortfall, clock, numbers, admissible)  # fmt: skip
         outcome.status = OBSERVED
 
@@ -162,6 +168,7 @@ def _is_scored(market: SteppedMarket, events: Events, row: int, slot: int) -> bo
     if market.fixed_states:
         return bool(n_scored >= 0)
     n_events = events.counts[slot]
+    # A consumer that samples by its truth needs true scores of the same state.
     if market.responder.draws and market.responder.truth.n_events[row] != n_events:
         return False
     return bool(n_scored == n_events)
@@ -169,7 +176,7 @@ def _is_scored(market: SteppedMarket, events: Events, row: int, slot: int) -> bo
 
 @compiled_part
 def _has_room(columns: RoundColumns, slate: Ints) -> bool:
-    """True if a slate's items can enter the histories."""
+    """True if the events array has room for a slate."""
     return bool(
         not columns.enters_events or columns.events.size[0] + slate.shape[1] <= len(columns.events.item)
     )
@@ -179,21 +186,21 @@ def _has_room(columns: RoundColumns, slate: Ints) -> bool:
 def _serve(market: SteppedMarket, columns: RoundColumns, row: int, slate: Ints, taken: Bools) -> int:
     """Serve a slate (1, k); return its number of emptied positions."""
     rows = np.full(1, row)
-    place = market.scores.place[row]
+    index = market.scores.place[row]
     block = market.scores.block[row]
     relevance = np.empty(slate.shape, np.float32)
     is_admissible = np.empty(slate.shape, np.bool_)
-    wrong = np.empty(slate.shape, np.bool_)
+    is_wrong = np.empty(slate.shape, np.bool_)
     probability = np.empty(slate.shape, np.float64)
     true_intensity = np.empty(slate.shape, np.float64)
-    scores = block.relevance[place : place + 1]
+    scores = block.relevance[index : index + 1]
     fetch_items(scores, slate, relevance)
-    fetch_items(block.admissible[place : place + 1], slate, is_admissible)
-    n_wrong = mark_wrong(slate, is_admissible, scores.shape[1], wrong)
+    fetch_items(block.admissible[index : index + 1], slate, is_admissible)
+    n_wrong = mark_wrong(slate, is_admissible, scores.shape[1], is_wrong)
     for position in range(slate.shape[1]):
-        if wrong[0, position]:
+        if is_wrong[0, position]:
             slate[0, position] = -1
     respond(market.responder, row, slate, taken, probability, true_intensity)
-    enter_slates(columns, rows, slate, relevance, block.ground[place : place + 1], taken, probability,
+    enter_slates(columns, rows, slate, relevance, block.ground[index : index + 1], taken, probability,
         true_intensity)  # fmt: skip
     return n_wrong

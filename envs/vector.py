@@ -67,9 +67,9 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
 
         super().__init__([made_env] * num_envs, autoreset_mode=autoreset_mode)
         self._stepped: list[SteppedMarket | None] = [None] * num_envs
-        """Markets in the list for compiled steps."""
+        """Entries of the list for compiled steps; None before a market is entered."""
         self._stepped_list: list[SteppedMarket] = []
-        """The same as a list for compiled code."""
+        """The entries as a list of Numba, for compiled code; empty before the first market is entered."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Attributes of a copy, without the list for compiled steps."""
@@ -103,21 +103,22 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         for number in np.flatnonzero(status == NOT_SERVED).tolist():
             env = self.envs[number]
             if self._autoreset_envs[number] and self.autoreset_mode is AutoresetMode.NEXT_STEP:
+                # The episode ended in the step before, so this step only resets the market.
                 summary = env.reset()[1]["market"]
             else:
                 summary, rewards[number] = env.answer(actions[number])
                 ended[number] = env.market.done
                 if ended[number] and self.autoreset_mode is AutoresetMode.SAME_STEP:
-                    final = {"final_obs": env.observation(), "final_info": {"market": summary}}
-                    infos = self._add_info(infos, final, number)
+                    final_step = {"final_obs": env.observation(), "final_info": {"market": summary}}
+                    infos = self._add_info(infos, final_step, number)
                     summary = env.reset()[1]["market"]
             env.observe(numbers[number], admissible[number])
             for key, column in columns.items():
                 column[number] = summary[key]
         self._autoreset_envs = ended
-        in_all = np.ones(n, bool)
-        infos["market"] = columns | {f"_{key}": in_all for key in columns}
-        infos["_market"] = in_all
+        is_present = np.ones(n, bool)
+        infos["market"] = columns | {f"_{key}": is_present for key in columns}
+        infos["_market"] = is_present
         return observation_of(numbers, admissible), rewards, ended.copy(), np.zeros(n, bool), infos
 
     def _require_items(self, actions: Ints) -> None:
@@ -127,10 +128,10 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         # The step itself refuses this, and states the expected shape.
         if numbers.ndim != 2 or numbers.dtype.kind not in "iu":
             return
-        is_strange = ((numbers < 0) | (numbers >= n_items)).any(axis=1)
+        is_invalid = ((numbers < 0) | (numbers >= n_items)).any(axis=1)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            is_strange &= ~self._autoreset_envs  # a market that is about to be reset ignores its action
-        for number in np.flatnonzero(is_strange).tolist():
+            is_invalid &= ~self._autoreset_envs  # a market that is about to be reset ignores its action
+        for number in np.flatnonzero(is_invalid).tolist():
             self.envs[number].items_of(numbers[number])
 
     def _step_together(
@@ -141,6 +142,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         slates = np.asarray(actions)
         chosen = np.ones(n, bool)
         for number, (env, stepped) in enumerate(zip(self.envs, self._stepped, strict=True)):
+            # The list is out of date if a new round has opened.
             if env.stepped_market() is not stepped or stepped is None:
                 chosen[number] = self._enlisted(number)
         if slates.shape != (n, self.envs[0].config.slate) or slates.dtype.kind not in "iu":
@@ -156,7 +158,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         return outcomes["status"], np.ascontiguousarray(outcomes["reward"]), columns
 
     def _enlisted(self, number: int) -> bool:
-        """True if compiled code can serve a listed market."""
+        """Enter a market into the list; false if impossible."""
         stepped = self.envs[number].stepped_market()
         if stepped is None:
             return False

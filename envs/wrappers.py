@@ -36,8 +36,8 @@ class Bonuses:
 
         In ``action``, −1 gives a group of items no bonus, and 1 gives it a bonus of c.
         """
-        scale = standing.cost * (np.clip(np.asarray(action, np.float64), -1.0, 1.0) + 1.0) / 2.0
-        bonus = scale @ self.share
+        group_bonus = standing.cost * (np.clip(np.asarray(action, np.float64), -1.0, 1.0) + 1.0) / 2.0
+        bonus = group_bonus @ self.share
         if self.lacking:
             bonus = np.where(standing.exposure < standing.required, bonus, 0.0)
         score = np.where(standing.admissible, standing.intensity + bonus, -np.inf)
@@ -127,22 +127,31 @@ def compact(standing: Standing, groups: Floats) -> Float32s:
     required = float(standing.required.sum())
     total = float(missing.sum())
     share_served = min(1.0, standing.served / max(1, standing.arrivals))
-    room = max(standing.arrivals - standing.served, 1) * float(standing.position_weights.sum())
-    short = total / required if required > 0 else 0.0
+    capacity = max(standing.arrivals - standing.served, 1) * float(standing.position_weights.sum())
+    missing_share = total / required if required > 0 else 0.0
     guaranteed = np.count_nonzero(standing.required)
     scores = np.sort(standing.intensity[standing.admissible])[::-1]
-    wanted = np.sort(standing.intensity[standing.admissible & (missing > 0)])[::-1]
-    owed = groups @ standing.required
-    lack = groups @ missing
+    scores_in_deficit = np.sort(standing.intensity[standing.admissible & (missing > 0)])[::-1]
+    required_of_groups = groups @ standing.required
+    missing_of_groups = groups @ missing
+    missing_shares = np.divide(
+        missing_of_groups,
+        required_of_groups,
+        out=np.zeros(len(required_of_groups)),
+        where=required_of_groups > 0,
+    )
     numbers = (
         share_served,
-        short,
+        missing_share,
         np.count_nonzero(missing) / guaranteed if guaranteed else 0.0,
-        min(1.0, total / room),
-        1.0 - short - share_served,
-        *(_squashed(value, standing.cost) for value in (_mean(scores), _at(scores, k - 1), _at(scores, 0))),
-        *(_squashed(value, standing.cost) for value in (_at(wanted, 0), _mean(wanted[:k]))),
-        *np.divide(lack, owed, out=np.zeros(len(owed)), where=owed > 0),
+        min(1.0, total / capacity),
+        1.0 - missing_share - share_served,
+        _squashed(_mean(scores), standing.cost),
+        _squashed(_at(scores, k - 1), standing.cost),
+        _squashed(_at(scores, 0), standing.cost),
+        _squashed(_at(scores_in_deficit, 0), standing.cost),
+        _squashed(_mean(scores_in_deficit[:k]), standing.cost),
+        *missing_shares.tolist(),
     )
     return np.asarray(numbers, np.float32)
 
@@ -182,14 +191,17 @@ class CompactObservation(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.
 
 
 def _squashed(value: float, cost: float) -> float:
+    """Intensity s as s / (s + c), which is in [0, 1)."""
     return value / (value + cost) if value > 0 else 0.0
 
 
-def _at(descending: Floats, place: int) -> float:
-    return float(descending[min(place, len(descending) - 1)]) if len(descending) else 0.0
+def _at(descending: Floats, index: int) -> float:
+    """Value at an index, else the last value, else 0."""
+    return float(descending[min(index, len(descending) - 1)]) if len(descending) else 0.0
 
 
 def _mean(values: Floats) -> float:
+    """Mean of values; 0 without values."""
     return float(values.mean()) if len(values) else 0.0
 
 
@@ -246,7 +258,7 @@ class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Rec
         self._reward = 0.0
 
     def _figures(self, undelivered: float) -> dict[str, float]:
-        """Figures of an episode, for its info."""
+        """Measures of the round that the counts are from."""
         return {
             "return": self._reward,
             "consumed": float(self._taken.sum()) / self._slates,

@@ -16,5 +16,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 if "RIMMarket-v0" not in registry:  # importing rimsim twice must not warn
     # Gymnasium 1.0 has no modes of autoreset, so its make_vec returns a SyncVectorEnv instead of a MarketVectorEnv.
-    together = "rimsim.envs.vector:MarketVectorEnv" if hasattr(vector, "AutoresetMode") else None
-    register(id="RIMMarket-v0", entry_point="rimsim.envs.market:MarketEnv", vector_entry_point=together)
+    vector_entry_point = "rimsim.envs.vector:MarketVectorEnv" if hasattr(vector, "AutoresetMode") else None
+    register(
+        id="RIMMarket-v0",
+        entry_point="rimsim.envs.market:MarketEnv",
+        vector_entry_point=vector_entry_point,
+    )

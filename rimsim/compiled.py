@@ -34,7 +34,8 @@ def compiled(function: F) -> F:
 def compiled_part(function: F) -> F:
     """Compile a function for the compiled functions that call it.
 
-    Python's own calls run as plain Python. A tenth of the time of a compilation is for calls by Python.
+    If Python calls the function, it runs as plain Python. So Numba need not make the entry for calls by Python, which
+    takes a tenth of the time of a compilation.
     """
     dispatcher = _dispatcher_of(function, no_cpython_wrapper=True)
     if dispatcher is not function:
@@ -77,14 +78,17 @@ class _CheckedFiles(IndexDataCacheFile):
 
 
 def _checksum_file(path: Path) -> Path:
+    """File next to ``path`` that holds its checksum."""
     return path.with_name(f"{path.name}.sha256")
 
 
 def _write_checksum(path: Path) -> None:
+    """Write the checksum of a file next to it."""
     _checksum_file(path).write_text(sha256(path.read_bytes()).hexdigest(), encoding="ascii")
 
 
 def _is_intact(path: Path) -> bool:
+    """True if a file exists and agrees with its checksum."""
     try:
         return _checksum_file(path).read_bytes() == sha256(path.read_bytes()).hexdigest().encode()
     except OSError:
@@ -120,18 +124,22 @@ class CompiledRecord:
 
 
 def _fields_of(record: CompiledRecord) -> tuple[object, ...]:
+    """Values of a record's fields, in their order."""
     return tuple(getattr(record, name) for name in type(record).__annotations__)
 
 
 def _register(cls: Any) -> None:
-    """Tell Numba of a class of records."""
+    """Tell Numba the fields of a class of records.
+
+    ``cls.referred`` makes a record in compiled code, and returns the reference that later calls pass.
+    """
     names = list(cls.__annotations__)
-    place = {"__module__": cls.__module__, "__qualname__": f"{cls.__qualname__}.Reference"}
-    reference = cast("Any", type)("Reference", (StructRef,), place)
-    untyped = cast("Any", structref)
-    untyped.register(reference)
-    untyped.define_constructor(cls, reference, names)
-    untyped.define_boxing(reference, _Boxed)
+    class_attributes = {"__module__": cls.__module__, "__qualname__": f"{cls.__qualname__}.Reference"}
+    reference = cast("Any", type)("Reference", (StructRef,), class_attributes)
+    untyped_structref = cast("Any", structref)
+    untyped_structref.register(reference)
+    untyped_structref.define_constructor(cls, reference, names)
+    untyped_structref.define_boxing(reference, _Boxed)
 
     def referred(*fields: object) -> object:
         return cls(*fields)
@@ -150,37 +158,39 @@ class _Boxed:
 
 
 def has_machine_code(function: Callable[..., object]) -> bool:
-    """True if a function has been compiled, or never is."""
+    """True if machine code is cached or never needed."""
     cached = getattr(function, "stats", None)
     return cached is None or any(Path(cached.cache_path).glob(f"*.{function.__name__}-*.nbi"))
 
 
 def _dispatcher_of(function: Callable[..., object], **options: bool) -> Any:
     """Function that compiles itself; ``function`` without a compiler."""
-    made_by = cast("Any", numba.njit)  # Numba's type stubs lack the option, which saves a twelfth of the time
-    dispatcher = made_by(cache=True, no_cfunc_wrapper=True, **options)(function)
+    # Numba's type stubs lack ``no_cfunc_wrapper``, which makes compilations a twelfth faster.
+    untyped_njit = cast("Any", numba.njit)
+    dispatcher = untyped_njit(cache=True, no_cfunc_wrapper=True, **options)(function)
     if dispatcher is function:  # the user has switched compilation off (NUMBA_DISABLE_JIT)
         return function
-    files = dispatcher._cache._cache_file  # noqa: SLF001  # Numba has no public access to it
-    files.__class__ = _CheckedFiles
-    found_or_made = dispatcher.compile
+    cache_files = dispatcher._cache._cache_file  # noqa: SLF001  # Numba has no public access to it
+    cache_files.__class__ = _CheckedFiles
+    load_or_compile = dispatcher.compile
 
     def compile_alone(signature: object) -> object:
+        """Load or compile the machine code; other processes wait meanwhile."""
         # Numba may compile inner functions while it holds its own lock. Taking that lock first in all threads avoids
         # that two threads wait for each other.
         with global_compiler_lock, _lock_of(dispatcher):
-            collects = gc.isenabled()
+            gc_was_on = gc.isenabled()
             gc.disable()  # searching for cyclic garbage takes a tenth of a compilation
             try:
-                return found_or_made(signature)
+                return load_or_compile(signature)
             except (AttributeError, EOFError, ImportError, pickle.UnpicklingError):
                 # An index file of an older version can name classes that no longer exist. Numba reads these names
                 # before it compares versions of the source. So the index is emptied, and the function is compiled
                 # again.
                 dispatcher._cache.flush()  # noqa: SLF001
-                return found_or_made(signature)
+                return load_or_compile(signature)
             finally:
-                if collects:
+                if gc_was_on:
                     gc.enable()
 
     dispatcher.compile = compile_alone
@@ -189,11 +199,14 @@ def _dispatcher_of(function: Callable[..., object], **options: bool) -> Any:
 
 @contextmanager
 def _lock_of(dispatcher: Any) -> Iterator[None]:
-    """Lock the cached machine code of a function, if possible."""
-    place = Path(dispatcher.stats.cache_path) / f".{dispatcher.py_func.__qualname__}.lock"
-    lock = FileLock(place)
+    """Lock the cached machine code of a function.
+
+    There is no lock if the folder of the cache cannot be written to.
+    """
+    path = Path(dispatcher.stats.cache_path) / f".{dispatcher.py_func.__qualname__}.lock"
+    lock = FileLock(path)
     with suppress(OSError, NotImplementedError):
-        place.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     try:
         yield

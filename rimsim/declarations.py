@@ -24,20 +24,20 @@ def require_declared(location: str, kind: str, options: Mapping[str, object] | N
     Raises:
         ConfigError: If there is no such file, module, name or option; the message has the nearest name.
     """
-    place, _, name = location.rpartition(":")
-    path = Path(place)
+    source, _, name = location.rpartition(":")
+    path = Path(source)
     if path.suffix != ".py":
-        require_module(place, name, f"{kind} {location!r}")
+        require_module(source, name, f"{kind} {location!r}")
         return
     if not path.is_file():
-        raise ConfigError(f"{kind} {location!r}: there is no file {place!r}.{nearest_file(path)}")
+        raise ConfigError(f"{kind} {location!r}: there is no file {source!r}.{nearest_file(path)}")
     tree = _tree(path, f"{kind} {location!r}")
     names = None if tree is None else _names(tree)
     if tree is None or names is None:
         return
     if name not in names:
         own_names = [declared for declared, is_own in names.items() if is_own]
-        raise ConfigError(f"{kind} {location!r}: {place} has no {name!r}.{nearest(name, own_names)}")
+        raise ConfigError(f"{kind} {location!r}: {source} has no {name!r}.{nearest(name, own_names)}")
     require_declared_options(tree, name, options or {}, f"{kind} {location!r}")
 
 
@@ -83,7 +83,10 @@ def _tree(path: Path, origin: str) -> ast.Module | None:
 
 
 def _names(tree: ast.Module) -> dict[str, bool] | None:
-    """Names in a file, true if defined there, or None."""
+    """Names in a file; false if they are only imported.
+
+    The result is None if the names cannot be known without running the file.
+    """
     names: dict[str, bool] = {}
     for statement in tree.body:
         match statement:
@@ -121,8 +124,12 @@ def _named(body: list[ast.stmt], name: str) -> ast.stmt | None:
 
 
 def _parameters(arguments: ast.arguments, *, bound: bool) -> set[str] | None:
+    """Names of parameters that can be options; None if unknown.
+
+    ``bound`` says that the first parameter is ``self``.
+    """
     names = {argument.arg for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]}
-    # Options are fields of a record, or cannot be known.
+    # With ``**kwargs``, options cannot be known; with ``options``, they are the fields of a record.
     if arguments.kwarg is not None or "options" in names:
         return None
     return names - ({"self"} if bound else set()) - {"scenario"}

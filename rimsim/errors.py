@@ -125,7 +125,10 @@ def one_line(error: BaseException) -> str:
 
 
 def first_words(error: BaseException, longest: int = 120) -> str:
-    """Beginning of an exception's text, or of its system message."""
+    """First ``longest`` letters of an exception's text.
+
+    An error of the operating system gives its message without number and path.
+    """
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join((text or type(error).__name__).split())[:longest]
 
@@ -144,8 +147,8 @@ def raised_as(
     """
     try:
         yield
-    except causes as broken:
-        raise kind(f"{place}: {said} ({first_words(broken, longest)})") from broken
+    except causes as error:
+        raise kind(f"{place}: {said} ({first_words(error, longest)})") from error
 
 
 def many(count: int, noun: str) -> str:
@@ -165,10 +168,10 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     names = sorted(set(allowed))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     guess = f" Did you mean {close[0]!r}?" if close else ""
-    likest = sorted(names, key=lambda candidate: -difflib.SequenceMatcher(None, candidate, name).ratio())[
-        :_MOST
-    ]
-    listed = ", ".join(sorted(likest))
+    by_similarity = sorted(
+        names, key=lambda candidate: -difflib.SequenceMatcher(None, candidate, name).ratio()
+    )
+    listed = ", ".join(sorted(by_similarity[:_MOST]))
     remainder = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
     return f"{guess} Use one of {listed}{remainder}." if names else f"{guess} There are none."
 

@@ -106,6 +106,7 @@ def ignored_plug(name: str, kind: str, built_in: Container[str]) -> str | None:
 
 
 def _factory(name: str, kind: str, built_in: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """Class or function that makes a plug."""
     place = require_place(name, kind, built_in)
     if place in built_in:
         return built_in[place]
@@ -121,14 +122,14 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
     Raises:
         ConfigError: If the text is not ``name(option=value, …)`` with Python literals as values.
     """
-    name, bracket, inside = text.partition("(")
+    name, bracket, options_text = text.partition("(")
     if not bracket:
         return text, {}
     try:
-        call = ast.parse(f"f({inside}", mode="eval").body
+        call = ast.parse(f"f({options_text}", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
             raise ValueError  # noqa: TRY301  # the handler below reports it like other errors
-        return name, {str(part.arg): ast.literal_eval(part.value) for part in call.keywords}
+        return name, {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError):
         raise ConfigError(
             f"{kind} {text!r}: the options cannot be read. Write name(option=value, …) with plain values"
@@ -138,7 +139,7 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
 def option_lines(factory: Callable[..., Any]) -> list[tuple[str, str]]:
     """Options of a plug as ``name=default``, with their meanings."""
     record = factory
-    supplied = {"scenario", "seed", "device"}
+    supplied = {"scenario", "seed", "device"}  # parameters that rimsim fills in
     if "options" in inspect.signature(factory).parameters:
         record = _annotation(factory, "options")
     meaning_of = meanings(record) if isinstance(record, type) else {}
@@ -154,11 +155,11 @@ def option_lines(factory: Callable[..., Any]) -> list[tuple[str, str]]:
 def meanings(record: type[Any]) -> dict[str, str]:
     """Docstring of each field of a class and its bases."""
     meaning_of: dict[str, str] = {}
-    for kind in reversed(record.__mro__):
-        if dataclasses.is_dataclass(kind):
-            body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-            for field, text in itertools.pairwise(cast("ast.ClassDef", body).body):
-                match field, text:
+    for cls in reversed(record.__mro__):
+        if dataclasses.is_dataclass(cls):
+            body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+            for field_statement, statement in itertools.pairwise(cast("ast.ClassDef", body).body):
+                match field_statement, statement:
                     case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
                         value=ast.Constant(value=str(meaning))
                     ):
@@ -215,7 +216,7 @@ def _typed(annotation: Any, name: str, value: object, origin: str) -> object:
 
 
 def _unfit(error: ValidationError, name: str, origin: str) -> ConfigError:
-    """Error for an option's value that does not fit."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or name
-    return ConfigError(finding(first, f"{origin}: option {field!r}"))
+    """Error for the first option whose value does not fit."""
+    first_error = error.errors()[0]
+    field = ".".join(str(part) for part in first_error["loc"]) or name
+    return ConfigError(finding(first_error, f"{origin}: option {field!r}"))

@@ -13,7 +13,7 @@ from rimsim.compiled import compiled
 _STEPS = 60
 """Largest number of Newton steps in a fit."""
 _ENOUGH = 1e-10
-"""Smallest predicted gain of a step, relative to the objective; below it, the minimum is reached."""
+"""Smallest predicted gain of a step, relative to the objective. If the gain is not larger, the fit ends."""
 _LARGEST = 30.0
 """Bound of |log μ|. Beyond the bound, an outcome is certain in double precision."""
 
@@ -51,7 +51,7 @@ class HazardRegression:
     """
 
     columns: Floats
-    """(m, p) factors that multiply θ."""
+    """(m, p) explanatory variables of each row, one column per entry of θ."""
     offset: Floats
     """(m,) part of log μ that is fixed."""
     taken: Bools
@@ -75,43 +75,54 @@ class HazardRegression:
     def value(self, theta: Floats, effect: Floats, rate: Floats) -> float:
         """Objective at coefficients θ and group effects δ, given :meth:`rate`."""
         loss = hazard_losses(rate, self.taken).sum()
-        off = theta - self.mean
-        groups = (self.exposure * np.exp(effect) - self.count * effect).sum()
-        return float(loss + 0.5 * off @ self.precision @ off + groups)
+        deviation = theta - self.mean
+        group_prior = (self.exposure * np.exp(effect) - self.count * effect).sum()
+        return float(loss + 0.5 * deviation @ self.precision @ deviation + group_prior)
 
     def slopes(self, rate: Floats) -> tuple[Floats, Floats]:
         """(m,) first and second derivatives of each loss by log μ."""
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # exp of a large rate is infinite, and the odds are then 0
             odds = rate / np.expm1(rate)
         return np.where(self.taken, -odds, rate), np.where(self.taken, odds * (rate + odds - 1.0), rate)
 
     def gradient(self, theta: Floats, effect: Floats, by_log: Floats) -> tuple[Floats, Floats]:
         """Gradient by θ and δ, from first derivatives in :meth:`slopes`."""
-        of_theta = self.columns.T @ by_log + self.precision @ (theta - self.mean)
-        of_group = (
+        theta_gradient = self.columns.T @ by_log + self.precision @ (theta - self.mean)
+        effect_gradient = (
             np.bincount(self.group, by_log, len(self.count)) + self.exposure * np.exp(effect) - self.count
         )
-        return np.asarray(of_theta, np.float64), np.asarray(of_group, np.float64)
+        return np.asarray(theta_gradient, np.float64), np.asarray(effect_gradient, np.float64)
 
     @cached_property
     def _by_column(self) -> Floats:
+        """``columns`` in column order, which a compiled loop reads faster."""
         return np.asfortranarray(self.columns)
 
-    def _curvature(self, effect: Floats, curved: Floats, free: Bools) -> tuple[Floats, Floats, Floats]:
+    def _curvature(
+        self, effect: Floats, second_derivatives: Floats, free: Bools
+    ) -> tuple[Floats, Floats, Floats]:
         """Blocks of the Hessian: θ–θ, δ–θ, diagonal of δ–δ."""
         columns = self._by_column if free.all() else self.columns[:, free]
-        groups = len(self.count)
+        n_groups = len(self.count)
         weighted = np.empty_like(columns)
-        mixed = np.zeros((groups, columns.shape[1]))
-        _weigh(columns, curved, self.group, weighted, mixed)
-        square = columns.T @ weighted + self.precision[np.ix_(free, free)]
-        alone = np.bincount(self.group, curved, groups) + self.exposure * np.exp(effect)
-        return np.asarray(square, np.float64), np.asarray(mixed, np.float64), np.asarray(alone, np.float64)
+        mixed = np.zeros((n_groups, columns.shape[1]))
+        _weigh(columns, second_derivatives, self.group, weighted, mixed)
+        theta_block = columns.T @ weighted + self.precision[np.ix_(free, free)]
+        effect_diagonal = np.bincount(self.group, second_derivatives, n_groups) + self.exposure * np.exp(
+            effect
+        )
+        return (
+            np.asarray(theta_block, np.float64),
+            np.asarray(mixed, np.float64),
+            np.asarray(effect_diagonal, np.float64),
+        )
 
     def minimised(
         self, theta: Floats, effect: Floats | None = None, *, free: Bools | None = None
     ) -> tuple[Floats, Floats]:
         """θ and δ at the minimum, by damped Newton steps.
+
+        A step first solves for θ, with δ eliminated (the Schur complement of the diagonal block), and then for δ.
 
         Args:
             theta: (p,) start values of θ.
@@ -123,26 +134,29 @@ class HazardRegression:
         rate = self.rate(theta, effect)
         best = self.value(theta, effect, rate)
         for _ in range(_STEPS):
-            by_log, curved = self.slopes(rate)
-            of_theta, of_effect = self.gradient(theta, effect, by_log)
-            square, mixed, alone = self._curvature(effect, curved, free)
+            by_log, second_derivatives = self.slopes(rate)
+            theta_gradient, effect_gradient = self.gradient(theta, effect, by_log)
+            theta_block, mixed, effect_diagonal = self._curvature(effect, second_derivatives, free)
             step = np.zeros(len(theta))
-            size = 1.0
+            step_size = 1.0
             step[free] = np.linalg.solve(
-                square - mixed.T @ (mixed / alone[:, None]), of_theta[free] - mixed.T @ (of_effect / alone)
+                theta_block - mixed.T @ (mixed / effect_diagonal[:, None]),
+                theta_gradient[free] - mixed.T @ (effect_gradient / effect_diagonal),
             )
-            effect_step = (of_effect - mixed @ step[free]) / alone
-            gain = float(of_theta @ step + of_effect @ effect_step)
+            effect_step = (effect_gradient - mixed @ step[free]) / effect_diagonal
+            # Twice the decrease that the quadratic model predicts for a full step.
+            gain = float(theta_gradient @ step + effect_gradient @ effect_step)
             if gain <= _ENOUGH * (1.0 + abs(best)):
                 break
+            # Halve the step until the objective falls by a share of the predicted decrease (Armijo's rule).
             while True:
-                next_theta = theta - size * step
-                next_effect = effect - size * effect_step
+                next_theta = theta - step_size * step
+                next_effect = effect - step_size * effect_step
                 rate = self.rate(next_theta, next_effect)
                 value = self.value(next_theta, next_effect, rate)
-                if size <= 1e-6 or value <= best - 1e-4 * size * gain:
+                if step_size <= 1e-6 or value <= best - 1e-4 * step_size * gain:
                     break
-                size /= 2
+                step_size /= 2
             theta = next_theta
             effect = next_effect
             best = value
@@ -151,5 +165,9 @@ class HazardRegression:
     def covariance(self, theta: Floats, effect: Floats) -> Floats:
         """(p, p) covariance of θ, the inverse of the observed information."""
         free = np.ones(len(theta), bool)
-        square, mixed, alone = self._curvature(effect, self.slopes(self.rate(theta, effect))[1], free)
-        return np.asarray(np.linalg.inv(square - mixed.T @ (mixed / alone[:, None])), np.float64)
+        theta_block, mixed, effect_diagonal = self._curvature(
+            effect, self.slopes(self.rate(theta, effect))[1], free
+        )
+        return np.asarray(
+            np.linalg.inv(theta_block - mixed.T @ (mixed / effect_diagonal[:, None])), np.float64
+        )

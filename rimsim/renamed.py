@@ -30,6 +30,7 @@ def renamed_names(
     """
 
     def read(name: str) -> Any:
+        """Object of a name; an old name causes a warning."""
         if name in names:
             warn_renamed(f"{module}.{name}", f"{module}.{names[name]}")
             return getattr(sys.modules[module], names[name])
@@ -47,6 +48,7 @@ def warn_renamed(old: str, new: str) -> None:
 
     Python shows these deprecation warnings only for the user's script, so frames of imports are skipped.
     """
+    # Frame 1 is the function under the old name, which calls this one; frame 2 is its user.
     frame = sys._getframe(2)  # noqa: SLF001
     while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] in (
         "importlib",

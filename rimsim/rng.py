@@ -38,6 +38,7 @@ class Purpose(IntEnum):
 
 
 def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Finaliser of SplitMix64, which spreads each bit over the word."""
     word = (word ^ (word >> np.uint64(30))) * _MIX_1
     word = (word ^ (word >> np.uint64(27))) * _MIX_2
     return word ^ (word >> np.uint64(31))

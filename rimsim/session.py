@@ -25,9 +25,10 @@ def session_places(sources: object, *, copied: bool = True) -> list[str]:
             texts.append(source)
             continue
         name = _name(source)
-        alike = sum(text.startswith(f"{SESSION}{name}") for text in texts)
-        texts.append(f"{SESSION}{name}{f'-{alike + 1}' * bool(alike)}")
-        _OBJECTS[texts[-1]] = partial(copy.deepcopy, source) if copied and not callable(source) else source
+        n_alike = sum(text.startswith(f"{SESSION}{name}") for text in texts)
+        place = f"{SESSION}{name}-{n_alike + 1}" if n_alike else f"{SESSION}{name}"
+        texts.append(place)
+        _OBJECTS[place] = partial(copy.deepcopy, source) if copied and not callable(source) else source
     return texts
 
 
@@ -39,8 +40,8 @@ def session_model(value: object) -> object:
     """
     if not (callable(value) or hasattr(value, "score") or hasattr(value, "fit")):
         return value
-    earlier_places = (place for place, model in _MODELS.items() if model is value)
-    place = next(earlier_places, f"{SESSION}{_name(value)}-{len(_MODELS) + 1}")
+    places_of_model = (place for place, model in _MODELS.items() if model is value)
+    place = next(places_of_model, f"{SESSION}{_name(value)}-{len(_MODELS) + 1}")
     _MODELS[place] = value
     _OBJECTS[place] = value if callable(value) else lambda seed, device: copy.deepcopy(value)  # noqa: ARG005
     return place
@@ -56,5 +57,6 @@ def session_object(place: str) -> Any:
 
 
 def _name(source: object) -> str:
+    """Name of an object, or of its class."""
     named = getattr(source, "name", None)
     return named if isinstance(named, str) else getattr(source, "__name__", type(source).__name__)

@@ -55,8 +55,8 @@ def _call_glibc(name: str, *numbers: int) -> None:
 
 def cores() -> int:
     """Number of cores that this process may use."""
-    bound = getattr(os, "sched_getaffinity", None)
-    return len(bound(0)) if bound is not None else os.cpu_count() or 1
+    affinity_of = getattr(os, "sched_getaffinity", None)
+    return len(affinity_of(0)) if affinity_of is not None else os.cpu_count() or 1
 
 
 def memory() -> int | None:
@@ -72,8 +72,8 @@ def memory() -> int | None:
 
 def cache_folder() -> Path:
     """``$RIMSIM_CACHE``, or ``~/.cache/rimsim``."""
-    named = os.environ.get("RIMSIM_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "rimsim"
+    given_path = os.environ.get("RIMSIM_CACHE")
+    return Path(given_path) if given_path else Path.home() / ".cache" / "rimsim"
 
 
 _LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
@@ -143,10 +143,10 @@ def draft_content(folder: Path, last: str) -> Iterator[Path]:
     with _draft_folder_of(folder / "content") as draft:
         yield draft
         for entry in sorted(draft.iterdir(), key=lambda path: (path.name == last, path.name)):
-            place = folder / entry.name
-            if place.is_dir():
-                shutil.rmtree(place)
-            entry.replace(place)
+            target = folder / entry.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            entry.replace(target)
 
 
 def remove_drafts(folder: Path) -> None:

@@ -33,43 +33,43 @@ def imported(location: str, kind: str, of: type | None = None) -> Any:
         ConfigError: If the module or file cannot be imported, lacks the name or has an object of another
             kind. The message has the line or the nearest name.
     """
-    place, _, name = location.rpartition(":")
+    source, _, name = location.rpartition(":")
     if location.startswith(SESSION):
         session_value = session_object(location)
         if session_value is None or not isinstance(session_value, of or object):
             allowed = "an agent, a model or a Measure that this Python session gave, or its file.py:Name"
             refuse(ConfigError, f"{kind} {location!r}", "this process has no such object", allowed)
         return session_value
-    if place.endswith(".py") and not Path(place).is_file():
-        raise ConfigError(f"{kind} {location!r}: there is no file {place!r}.{nearest_file(Path(place))}")
-    if not place.endswith(".py"):
-        require_module(place, name, f"{kind} {location!r}")
+    if source.endswith(".py") and not Path(source).is_file():
+        raise ConfigError(f"{kind} {location!r}: there is no file {source!r}.{nearest_file(Path(source))}")
+    if not source.endswith(".py"):
+        require_module(source, name, f"{kind} {location!r}")
     try:
-        module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        module = _from_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
     except Exception as error:  # a file of the user can raise any exception when it is imported
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise ConfigError(
-            f"{kind} {location!r}: cannot import {place!r}{line}: {type(error).__name__}: {one_line(error)}"
-            f"{_sibling(Path(place), error)}"
+            f"{kind} {location!r}: cannot import {source!r}{line}: {type(error).__name__}: {one_line(error)}"
+            f"{_sibling(Path(source), error)}"
         ) from error
     if not hasattr(module, name):
-        raise ConfigError(f"{kind} {location!r}: {place} has no {name!r}.{nearest(name, _own(module, of))}")
+        raise ConfigError(f"{kind} {location!r}: {source} has no {name!r}.{nearest(name, _own(module, of))}")
     plug = getattr(module, name)
     if of is not None and not isinstance(plug, of):
         offered = ", ".join(_own(module, of)) or "none"
         problem = f"found a {type(plug).__name__}"
-        refuse(ConfigError, f"{kind} {location!r}", problem, f"a {of.__name__} ({place} has {offered})")
+        refuse(ConfigError, f"{kind} {location!r}", problem, f"a {of.__name__} ({source} has {offered})")
     return plug
 
 
 def _sibling(path: Path, error: Exception) -> str:
     """End of a message: how to import a neighbouring file."""
     folder = path.parent
-    wanted = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    if path.suffix != ".py" or not (wanted and (folder / f"{wanted}.py").is_file()):
+    missing_module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if path.suffix != ".py" or not (missing_module and (folder / f"{missing_module}.py").is_file()):
         return ""
-    before = f"put PYTHONPATH={shlex.quote(str(folder))} before the command"
-    return f"; {wanted}.py lies beside it: {before}, or install both as a package"
+    environment = f"put PYTHONPATH={shlex.quote(str(folder))} before the command"
+    return f"; {missing_module}.py lies beside it: {environment}, or install both as a package"
 
 
 def without_name(place: str, kind: str, of: type | None = None) -> ConfigError:
@@ -86,13 +86,15 @@ def without_name(place: str, kind: str, of: type | None = None) -> ConfigError:
 
 
 def _own(module: Any, of: type | None) -> list[str]:
-    """Names of instances of ``of``, or of classes and functions."""
+    """Names of instances of ``of``, or of classes and functions.
+
+    Classes and functions that the module only imports are left out, unless ``__all__`` has them.
+    """
     if of is not None:
         return [key for key, value in vars(module).items() if isinstance(value, of)]
     public_names = getattr(module, "__all__", None)
-    if (
-        public_names is not None
-    ):  # a package may import its names on first use, so that its variables lack them
+    # A package may import its names on first use, so that its variables lack them.
+    if public_names is not None:
         members = {name: getattr(module, name, None) for name in public_names}
     else:
         members = {
@@ -114,15 +116,15 @@ def own_code(texts: Sequence[str]) -> Iterator[None]:
         yield
     except Exception as error:
         own_places = [place for text in texts if (place := place_of(text)) is not None]
-        place = _line_of(error, own_places)
+        line = _line_of(error, own_places)
         if isinstance(error, RimsimError):
-            if not place:
+            if not line:
                 raise
-            raise type(error)(f"{error} ({place})", *error.args[1:]) from error
+            raise type(error)(f"{error} ({line})", *error.args[1:]) from error
         if not own_places or isinstance(error, OSError):
             raise
         said = f"{type(error).__name__}: {one_line(error)}"
-        raise ModelError(f"{place}: {said}" if place else f"{said}, with {', '.join(own_places)}") from error
+        raise ModelError(f"{line}: {said}" if line else f"{said}, with {', '.join(own_places)}") from error
 
 
 def _line_of(error: BaseException | None, texts: Sequence[str]) -> str:
@@ -152,8 +154,8 @@ def files_of(places: Sequence[str]) -> list[Path]:
 class _UncachedLoader(SourceFileLoader):
     """Loader that compiles a file on each import."""
 
-    # Python's cached bytecode is used as long as the time (in seconds) and size of the file stay the same. So a quick
-    # edit that keeps the size would have no effect.
+    # Python uses cached bytecode as long as the size of the file and the second of its last change stay the same. So an
+    # edit within a second that keeps the size would have no effect.
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)
@@ -162,8 +164,10 @@ class _UncachedLoader(SourceFileLoader):
 def _from_file(path: Path) -> Any:
     """Module of a file, imported without a cache."""
     name = f"rimsim_user_{path.stem}"
-    place = str(path.resolve())
-    spec = importlib.util.spec_from_file_location(name, place, loader=_UncachedLoader(name, place))
+    absolute_path = str(path.resolve())
+    spec = importlib.util.spec_from_file_location(
+        name, absolute_path, loader=_UncachedLoader(name, absolute_path)
+    )
     if spec is None or spec.loader is None or not path.is_file():
         raise ImportError(f"no file {path.resolve()}")
     module = importlib.util.module_from_spec(spec)

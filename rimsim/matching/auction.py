@@ -50,7 +50,7 @@ _STEP = 7.0  # largest factor by which ε shrinks from phase to phase
 # the value that should reach the tolerance.
 _NEAR = 4.0
 _BLIND = 6
-_PHASES = 40
+_PHASES = 40  # largest number of phases
 _AIM = 0.7  # share of the tolerance at which the last phase aims, because the gap shrinks about as fast as ε
 # Start bonuses are lowered by this multiple of the first ε, because raising a bonus is cheaper than lowering it.
 _WARM = 2.0
@@ -99,12 +99,13 @@ def _best_places(
                 size = keep_largest(values, places, size, keep, margin, place)
                 if size == keep:
                     threshold = values[0]
+        # ``theta`` may be a lower bound, so margins may be too large. If a chosen pair's margin changes, search again.
         changed = False
         for index in range(size):
             user = user_of(pairs, item, places[index])
-            exact = cheapest(pairs, state, user)[1]
-            if exact != state.theta[user]:
-                state.theta[user] = exact
+            exact_worth = cheapest(pairs, state, user)[1]
+            if exact_worth != state.theta[user]:
+                state.theta[user] = exact_worth
                 changed = True
         if not changed:
             return size
@@ -114,32 +115,33 @@ def _best_places(
 def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[int, float]:
     """Number of positions an item takes, and its new bonus.
 
-    ``margins`` has the margins of the item's best positions, descending, with one to spare if possible.
+    ``margins`` has the margins of the item's best positions, descending. It has one more than the item takes, if there
+    are so many. At the new bonus, the user of this next position would gain ε by the item.
     """
     size = len(margins)
-    needed = state.min_exposure[item] - state.exposure[item]
-    wanted = _lower_bound(state, item) - state.exposure[item]
-    take = 0
+    n_needed = state.min_exposure[item] - state.exposure[item]
+    n_wanted = _lower_bound(state, item) - state.exposure[item]
+    n_taken = 0
     if state.w[item] < 0.0:  # an item below its cap takes only positions that are worth more than its price
-        while take < min(wanted, size) and margins[take] > 0.0:
-            take += 1
-        if take >= needed:
-            level = max(margins[take], 0.0) if take < size else 0.0
-            return take, min(0.0, epsilon - level) if take == wanted else 0.0
+        while n_taken < min(n_wanted, size) and margins[n_taken] > 0.0:
+            n_taken += 1
+        if n_taken >= n_needed:
+            next_margin = max(margins[n_taken], 0.0) if n_taken < size else 0.0
+            return n_taken, min(0.0, epsilon - next_margin) if n_taken == n_wanted else 0.0
     ceiling = state.ceiling[item]
     # An item below its floor takes all the positions that it needs, if the largest bonus can buy them.
-    take = 0
-    while take < min(needed, size) and margins[take] >= -ceiling:
-        take += 1
-    if take < needed:
-        return take, ceiling
-    level = -ceiling
-    if take < size:
-        level = max(level, margins[take])
-    elif level == -np.inf:
+    n_taken = 0
+    while n_taken < min(n_needed, size) and margins[n_taken] >= -ceiling:
+        n_taken += 1
+    if n_taken < n_needed:
+        return n_taken, ceiling
+    next_margin = -ceiling
+    if n_taken < size:
+        next_margin = max(next_margin, margins[n_taken])
+    elif next_margin == -np.inf:
         # There is no next position to compare with, so the last position that is taken sets the bonus.
-        level = margins[take - 1]
-    return take, min(ceiling, max(epsilon - level, 0.0))
+        next_margin = margins[n_taken - 1]
+    return n_taken, min(ceiling, max(epsilon - next_margin, 0.0))
 
 
 @compiled_part
@@ -147,16 +149,16 @@ def _take(pairs: UserItemPairs, state: Holdings, queue: Queue, item: int, place:
     """Put an item into the cheapest position of a user."""
     user = user_of(pairs, item, place)
     position = cheapest(pairs, state, user)[0]
-    out = state.slot[user, position]
+    displaced_pair = state.slot[user, position]
     state.slot[user, position] = pair_at(pairs, item, user, place)
     state.held[place] = 1
     state.exposure[item] += 1
-    if out >= 0:
-        state.held[place_of(pairs, user, out)] = 0
-        loser = item_of(pairs, user, out)
-        state.exposure[loser] -= 1
-        if _wants(state, loser):
-            enqueue(queue, loser)
+    if displaced_pair >= 0:
+        state.held[place_of(pairs, user, displaced_pair)] = 0
+        displaced_item = item_of(pairs, user, displaced_pair)
+        state.exposure[displaced_item] -= 1
+        if _wants(state, displaced_item):
+            enqueue(queue, displaced_item)
     state.theta[user] = cheapest(pairs, state, user)[1]
 
 
@@ -172,15 +174,15 @@ def _forward(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:
     item = dequeue(queue)
     while item >= 0:
         while _wants(state, item):
-            wanted = _lower_bound(state, item) - state.exposure[item]
-            size = _best_places(pairs, state, item, min(wanted + 1, pairs.n), values, places)
+            n_wanted = _lower_bound(state, item) - state.exposure[item]
+            size = _best_places(pairs, state, item, min(n_wanted + 1, pairs.n), values, places)
             order = np.argsort(-values[:size], kind="mergesort")
-            take, raised = _bid(state, item, values[:size][order], epsilon)
-            stuck = take == 0 and raised <= state.w[item]
-            state.w[item] = max(raised, state.w[item])
-            for index in range(take):
+            n_taken, new_bonus = _bid(state, item, values[:size][order], epsilon)
+            is_stuck = n_taken == 0 and new_bonus <= state.w[item]
+            state.w[item] = max(new_bonus, state.w[item])
+            for index in range(n_taken):
                 _take(pairs, state, queue, item, places[order[index]])
-            if stuck:
+            if is_stuck:
                 break  # there is no admissible user left; the caller has checked that floors are feasible
         item = dequeue(queue)
     refresh(pairs, state)
@@ -195,7 +197,7 @@ class NextBest(NamedTuple):
     spare: Ints  # (n, _SPARES) best pairs that the user does not hold; −1: empty
     cut: Floats  # (n,) upper bound of the values of pairs that are neither held nor cached
     bound: Floats  # (n,) upper bound of the values of pairs that are not held
-    # (M+1,) work array: the last search that marked each item as held, and the number of searches.
+    # (M+1,) number of the last search in which the user held each item; the last entry counts the searches.
     marks: Ints
 
 
@@ -228,26 +230,29 @@ def _look_up(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) 
 @compiled_part
 def _best_cached(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) -> tuple[int, float]:
     """Index and value of the best cached pair; (−1, 0): none."""
-    best = -1
-    worth = 0.0
+    best_index = -1
+    best_value = 0.0
     for index in range(_SPARES):
         pair = cache.spare[user, index]
         if pair >= 0:
             value = pairs.uval[pair] + state.w[item_of(pairs, user, pair)]
-            if value > worth:
-                worth = value
-                best = index
-    return best, worth
+            if value > best_value:
+                best_value = value
+                best_index = index
+    return best_index, best_value
 
 
 @compiled_part
 def _next_best(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) -> float:
-    """Exact s + w of the user's best unheld pair."""
-    worth = _best_cached(pairs, state, cache, user)[1]
-    if worth < cache.cut[user]:
+    """Exact s + w of the user's best unheld pair.
+
+    Pairs are searched again only if a pair outside the cache could be better than the best cached pair.
+    """
+    value = _best_cached(pairs, state, cache, user)[1]
+    if value < cache.cut[user]:
         _look_up(pairs, state, cache, user)
-        worth = _best_cached(pairs, state, cache, user)[1]
-    return worth
+        value = _best_cached(pairs, state, cache, user)[1]
+    return value
 
 
 @compiled_part
@@ -256,36 +261,36 @@ def _release(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int, 
 
     In the cache, the given pair replaces the worst pair. The function returns the new pair's item, or −1.
     """
-    best = _best_cached(pairs, state, cache, user)[0]
-    joins = cache.spare[user, best] if best >= 0 else -1
-    if best >= 0:
-        cache.spare[user, best] = -1
-    worst = 0
-    worth = np.inf
+    best_index = _best_cached(pairs, state, cache, user)[0]
+    new_pair = cache.spare[user, best_index] if best_index >= 0 else -1
+    if best_index >= 0:
+        cache.spare[user, best_index] = -1
+    worst_index = 0
+    worst_value = np.inf
     for index in range(_SPARES):
         spare_pair = cache.spare[user, index]
         value = 0.0
         if spare_pair >= 0:
             value = max(0.0, pairs.uval[spare_pair] + state.w[item_of(pairs, user, spare_pair)])
-        if value < worth:
-            worth = value
-            worst = index
-    cache.cut[user] = max(cache.cut[user], worth)
-    cache.spare[user, worst] = pair
+        if value < worst_value:
+            worst_value = value
+            worst_index = index
+    cache.cut[user] = max(cache.cut[user], worst_value)
+    cache.spare[user, worst_index] = pair
     position = 0
     while state.slot[user, position] != pair:
         position += 1
-    state.slot[user, position] = joins
+    state.slot[user, position] = new_pair
     state.held[place_of(pairs, user, pair)] = 0
     item = item_of(pairs, user, pair)
     state.exposure[item] -= 1
     cache.bound[user] = max(cache.bound[user], pairs.uval[pair] + state.w[item])
-    if joins < 0:
+    if new_pair < 0:
         return -1
-    state.held[place_of(pairs, user, joins)] = 1
-    gains = item_of(pairs, user, joins)
-    state.exposure[gains] += 1
-    return gains
+    state.held[place_of(pairs, user, new_pair)] = 1
+    new_item = item_of(pairs, user, new_pair)
+    state.exposure[new_item] += 1
+    return new_item
 
 
 @compiled_part
@@ -317,17 +322,17 @@ def _least_attached(
         for index in range(min(exact, count)):
             place = places[order[index]]
             user = user_of(pairs, item, place)
-            worth = _next_best(pairs, state, cache, user)
-            if worth != cache.bound[user]:
-                cache.bound[user] = worth
-                margins[order[index]] = pairs.ival[place] + state.w[item] - worth
+            next_best = _next_best(pairs, state, cache, user)
+            if next_best != cache.bound[user]:
+                cache.bound[user] = next_best
+                margins[order[index]] = pairs.ival[place] + state.w[item] - next_best
                 changed = True
         if not changed:
             return order, count
 
 
 @compiled
-# The function is long, because its parts would share so many arrays that each would need all of them as arguments.
+# This is one long function, because each part of it would need nearly all of the arrays as arguments.
 def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # noqa: C901
     """Let items with too many positions lower their bonus."""
     n = pairs.n
@@ -340,30 +345,34 @@ def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # 
     item = dequeue(queue)
     if item < 0:
         return
-    cache = NextBest(np.full((n, _SPARES), -1), np.full(n, np.inf), np.full(n, np.inf), np.full(m + 1, -1))
+    spare = np.full((n, _SPARES), -1)
+    cut = np.full(n, np.inf)
+    bound = np.full(n, np.inf)
+    marks = np.full(m + 1, -1)
+    cache = NextBest(spare, cut, bound, marks)
     places = np.empty(n, np.int64)
     margins = np.empty(n, np.float64)
     while item >= 0:
         while state.exposure[item] > _upper_bound(state, item):
             surplus = state.exposure[item] - _upper_bound(state, item)
             order, count = _least_attached(pairs, state, cache, item, surplus + 1, places, margins)
-            leaving = surplus
-            lowered = w[item] - max(margins[order[min(surplus, count - 1)]], 0.0) - epsilon
+            n_leaving = surplus
+            new_bonus = w[item] - max(margins[order[min(surplus, count - 1)]], 0.0) - epsilon
             if w[item] > 0.0:
-                lowered = max(lowered, 0.0)
+                new_bonus = max(new_bonus, 0.0)
                 if margins[order[surplus - 1]] > w[item]:
                     # The bonus reaches 0 before enough users leave. From then on, the cap is the limit of the exposure.
-                    leaving = 0
-                    while margins[order[leaving]] <= w[item]:
-                        leaving += 1
-                    lowered = 0.0
-            w[item] = lowered
-            for index in range(leaving):
+                    n_leaving = 0
+                    while margins[order[n_leaving]] <= w[item]:
+                        n_leaving += 1
+                    new_bonus = 0.0
+            w[item] = new_bonus
+            for index in range(n_leaving):
                 place = places[order[index]]
                 user = user_of(pairs, item, place)
-                gains = _release(pairs, state, cache, user, pair_at(pairs, item, user, place))
-                if gains >= 0 and state.exposure[gains] > _upper_bound(state, gains):
-                    enqueue(queue, gains)
+                new_item = _release(pairs, state, cache, user, pair_at(pairs, item, user, place))
+                if new_item >= 0 and state.exposure[new_item] > _upper_bound(state, new_item):
+                    enqueue(queue, new_item)
         item = dequeue(queue)
     refresh(pairs, state)
 
@@ -374,18 +383,20 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
     ``epsilon`` is the ε of the first phase, or 0 without start bonuses. If the start bonuses are far too high, the
     auction starts again at 0, because small steps would lower them too slowly.
     """
-    w = state.w
+    w = state.w  # changed in place by each phase
     user_price = np.zeros(pairs.n)
     best_price = np.zeros(pairs.n)
     rows = row_states(tie_seed, np.arange(pairs.n))
     best_w = w.copy()
     best_dual = np.inf
-    primal = gap = 0.0
+    primal = 0.0
+    gap = 0.0
     _lower(w, _WARM * epsilon)
     for phase in range(_PHASES):
         greedy(pairs, state, 0.5 * epsilon, rows)
         if phase == 0 and epsilon > 0.0 and _are_bonuses_too_high(pairs, state):
-            w[:] = epsilon = 0.0
+            w[:] = 0.0
+            epsilon = 0.0
             greedy(pairs, state, 0.0, rows)
         if epsilon == 0.0:
             epsilon = _first_epsilon(pairs, state.theta)
@@ -399,7 +410,7 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
             if dual < best_dual:
                 best_w = w.copy()
                 best_dual = dual
-                user_price, best_price = best_price, user_price
+                user_price, best_price = best_price, user_price  # the next phase overwrites the older array
             gap = (best_dual - primal) / abs(best_dual) if best_dual != 0.0 else abs(primal)
             if gap <= tol or epsilon * shrink <= _smallest_epsilon(state):
                 break
@@ -457,12 +468,15 @@ def _first_epsilon(pairs: UserItemPairs, theta: Floats) -> float:
     if typical > 0.0:
         return typical
     values = pairs.uval[pairs.uval > -np.inf]
-    return float(np.ptp(values)) / 10.0 or 1.0 if len(values) else 1.0
+    if not len(values):
+        return 1.0
+    return float(np.ptp(values)) / 10.0 or 1.0  # 1 if all scores are equal
 
 
 def last_epsilon(state: Holdings, worth: float, tol: float) -> float:
     """Approximate ε at which the certified gap reaches the tolerance."""
-    # In the problems that were measured, the gap per position was 0.02 to 0.4 times ε.
+    # The tolerance allows a gap of tol·|V| over all positions. In the problems that were measured, the gap per position
+    # was 0.02 to 0.4 times ε. So ε is set to 10 times the allowed gap per position.
     return 10.0 * tol * abs(worth) / max(int(state.capacity.sum()), 1)
 
 
@@ -478,7 +492,10 @@ def _lower(w: Floats, by: float) -> None:
 
 
 def _sampled_worth(pairs: UserItemPairs, positions: int, width: int) -> float:
-    """Approximate total score of the best slates without floors."""
+    """Approximate total score of the best slates without floors.
+
+    There are ``positions`` positions in all slates together, and ``width`` positions in the longest slate.
+    """
     if pairs.sparse:
         return float(np.abs(pairs.uval).mean()) * positions if len(pairs.uval) else 0.0
     if pairs.m == 0 or pairs.n == 0:
@@ -486,8 +503,8 @@ def _sampled_worth(pairs: UserItemPairs, positions: int, width: int) -> float:
     # A sample of users suffices, because only the order of magnitude of ε matters.
     users = np.unique(np.linspace(0, pairs.n - 1, _SAMPLE).astype(np.int64))
     values = np.maximum(pairs.uval.reshape(pairs.n, pairs.m)[users], 0.0)
-    top = np.partition(values, pairs.m - width, axis=1)[:, pairs.m - width :]
-    return float(top.mean(dtype=np.float64)) * positions
+    largest_values = np.partition(values, pairs.m - width, axis=1)[:, pairs.m - width :]
+    return float(largest_values.mean(dtype=np.float64)) * positions
 
 
 def solve_pairs(

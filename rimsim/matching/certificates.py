@@ -29,7 +29,8 @@ from rimsim.matching.kernels import insert
 from rimsim.matching.problem import Problem, Weighting, as_array, beyond, refuse_unknown, spreads
 
 _CELLS = 1 << 22  # number of scores per block of rows, 16 MiB in float32
-# Number of states that a model scores at once. A block with a multiple of this number of rows wastes no scores.
+# Number of states that a model scores at once. A block has a multiple of this number of rows, because a model fills up
+# other blocks with rows whose scores nobody uses.
 _ROWS = 128
 
 
@@ -38,13 +39,13 @@ class Certificate:
     """Value of slates, and a bound on the best value."""
 
     value: float
-    """V = Σ scores − cost · shortfall of the slates; −inf if they break a hard floor or a cap."""
+    """V = ``score`` − cost · shortfall of the slates; −inf if they break a hard floor or a cap."""
     bound: float
     """D(w), the upper bound at the given prices, which are clipped to their limits."""
     gap: float
     """``(D − V) / |D|``, the certified relative distance from the best value; 0 if D and V are 0."""
     score: float
-    """Σ scores of the items in the slates."""
+    """Σ g_r·score of the items in the slates, where r is the position; without position weights, g_r = 1."""
     shortfall: float
     """Σ (b − E)₊ over items and rows. It is a whole number of exposures if all positions count the same."""
     shortfall_share: float
@@ -95,16 +96,16 @@ class CertificateOptions(Weighting, total=False):
 @compiled
 def _fill_best(scores: Array, factor: Array, admissible: Bools, price: Floats, best: Floats) -> None:
     """Fill ``best`` with the k largest (s·factor − v)₊ of each row."""
-    masked = len(admissible) > 0  # shape (0, 0) means that all pairs may be shown
+    has_mask = len(admissible) > 0  # shape (0, 0) means that all pairs may be shown
     for row in range(len(scores)):
         largest = best[row]
-        of_row = scores[row]
-        times = factor[row]
+        row_scores = scores[row]
+        row_factor = factor[row]
         lowest = 0.0
         largest[:] = 0.0
-        for item in range(len(of_row) if len(largest) else 0):
-            value = of_row[item] * times - price[item]
-            if value > lowest and not (masked and not admissible[row, item]):
+        for item in range(len(row_scores) if len(largest) else 0):
+            value = row_scores[item] * row_factor - price[item]
+            if value > lowest and not (has_mask and not admissible[row, item]):
                 insert(largest, value)
                 lowest = largest[-1]
 
@@ -114,8 +115,8 @@ def _weighted_sum(best: Floats, capacity: Ints, weights: Floats) -> float:
     """Users' part of D: Σ_users Σ_r g_r·(r-th largest (s − v)₊)."""
     total = 0.0
     for row in range(len(best)):
-        for place in range(capacity[row]):
-            total += weights[place] * best[row, place]
+        for position in range(capacity[row]):
+            total += weights[position] * best[row, position]
     return total
 
 
@@ -124,30 +125,33 @@ def _score_and_top(
 ) -> tuple[float, float]:
     """Score Σ g·s of slates, and users' part of D."""
     n, m = problem.shape
-    step = max(1, _CELLS // max(m, 1))
-    step -= step % _ROWS if step > _ROWS else 0
+    block_rows = max(1, _CELLS // max(m, 1))
+    block_rows -= block_rows % _ROWS if block_rows > _ROWS else 0
     weights = np.ones(problem.capacity.max(initial=0)) if problem.weights is None else problem.weights
-    score = top = 0.0
-    for start in range(0, n, step):
-        rows = slice(start, min(start + step, n))
+    score = 0.0
+    top = 0.0
+    for start in range(0, n, block_rows):
+        rows = slice(start, min(start + block_rows, n))
         users, positions = np.nonzero(slates[rows] >= 0)
         if noted is None:
             values = problem.block(start, rows.stop)
             items = slates[rows][users, positions]
-            worth = values[users, items]
-            banned = np.flatnonzero(worth == -np.inf)
-            if len(banned):
-                row = start + users[banned[0]]
-                item = items[banned[0]]
+            slate_scores = values[users, items]
+            inadmissible = np.flatnonzero(slate_scores == -np.inf)
+            if len(inadmissible):
+                row = start + users[inadmissible[0]]
+                item = items[inadmissible[0]]
                 raise AgentError(
                     f"certificate: row {row} shows item {item}, which is not admissible for this row"
                 )
             best = _best_of(problem, rows, values, prices, len(weights))
         else:
             best = noted[0][rows]
-            worth = noted[1][rows][users, positions]
-        shown = worth.astype(np.float64)
-        score += float((shown if problem.weights is None else shown * problem.weights[positions]).sum())
+            slate_scores = noted[1][rows][users, positions]
+        exact_scores = slate_scores.astype(np.float64)
+        score += float(
+            (exact_scores if problem.weights is None else exact_scores * problem.weights[positions]).sum()
+        )
         top += _weighted_sum(best, problem.capacity[rows], weights)
     return score, top
 
@@ -155,14 +159,20 @@ def _score_and_top(
 def _best_of(
     problem: Problem, rows: slice, values: NDArray[np.floating], prices: tuple[Floats, Floats], k: int
 ) -> Floats:
-    """(rows, k) largest (s − v)₊ of users, given their scores s."""
+    """(rows, k) largest (s − v)₊ of users, given their scores s.
+
+    ``prices`` are those of items, and those of requirements on several items.
+    """
     if problem.rows is not None:
         values = values.astype(np.float64)
         for g, price in enumerate(prices[1]):
-            counts = slice(None) if problem.rows.active is None else problem.rows.active[rows, g]
-            values[np.ix_(np.arange(len(values))[counts], problem.rows.items_of(g))] -= price
+            is_active = slice(None) if problem.rows.active is None else problem.rows.active[rows, g]
+            users = np.arange(len(values))[is_active]
+            values[np.ix_(users, problem.rows.items_of(g))] -= price
     best = np.empty((len(values), k))
-    _fill_best(values, np.ones(len(values), values.dtype), np.empty((0, 0), bool), prices[0], best)
+    factor = np.ones(len(values), values.dtype)
+    no_mask = np.empty((0, 0), bool)  # inadmissible pairs have the score −inf
+    _fill_best(values, factor, no_mask, prices[0], best)
     return best
 
 
@@ -172,15 +182,16 @@ def _exposures(problem: Problem, slates: Ints) -> tuple[Array, Floats]:
     rows = problem.rows
     users, positions = np.nonzero(slates >= 0)
     items = slates[users, positions]
-    if problem.weights is None:
+    if problem.weights is None:  # a problem with requirements on several items always has weights
         return np.bincount(items, minlength=m).astype(np.int64), np.empty(0)
-    counts = problem.weights[positions]
-    of_rows = np.empty(0 if rows is None else len(rows.min_exposure))
+    exposure = problem.weights[positions]
+    row_exposure = np.empty(0 if rows is None else len(rows.min_exposure))
     if rows is not None:
-        for g in range(len(of_rows)):
-            inside = np.isin(items, rows.items_of(g))
-            of_rows[g] = counts[inside if rows.active is None else inside & rows.active[users, g]].sum()
-    return np.bincount(items, counts, minlength=m), of_rows
+        for g in range(len(row_exposure)):
+            is_of_row = np.isin(items, rows.items_of(g))
+            is_counted = is_of_row if rows.active is None else is_of_row & rows.active[users, g]
+            row_exposure[g] = exposure[is_counted].sum()
+    return np.bincount(items, exposure, minlength=m), row_exposure
 
 
 def certificate(
@@ -262,11 +273,16 @@ def _requirements_of(
     item_price = np.clip(_prices(price, m, "price"), -problem.cost, np.full(m, highest_price))
     exposure, row_exposure = _exposures(problem, slates)
     of_items = _Requirements(
-        m, problem.min_exposure, problem.max_exposure, problem.cost, item_price, exposure
+        n_items=m,
+        min_exposure=problem.min_exposure,
+        max_exposure=problem.max_exposure,
+        cost=problem.cost,
+        price=item_price,
+        exposure=exposure,
     )
     if rows is None or problem.weights is None:
         return of_items
-    # A row can get at most all positions of all users.
+    # A requirement can get at most all positions of all users.
     row_max = np.minimum(rows.max_exposure, len(slates) * problem.weights.sum())
     highest_row_price = np.where(rows.max_exposure < np.inf, np.inf, 0)
     prices = np.clip(_prices(row_price, len(row_max), "row_price"), -rows.cost, highest_row_price)
@@ -288,28 +304,31 @@ def _certificate_of(problem: Problem, requirements: _Requirements, score: float,
     bound = top + float(np.minimum(price, 0.0) @ min_exposure + np.maximum(price, 0.0) @ max_exposure)
     if problem.weights is None:
         missing = np.maximum(min_exposure - requirements.exposure, 0)
-        excesses = np.maximum(requirements.exposure - max_exposure, 0)
+        excess_of_each = np.maximum(requirements.exposure - max_exposure, 0)
     else:
         missing = beyond(min_exposure - requirements.exposure, min_exposure)
-        excesses = beyond(requirements.exposure - max_exposure, max_exposure)
-    excess = excesses.sum()
+        excess_of_each = beyond(requirements.exposure - max_exposure, max_exposure)
+    excess = excess_of_each.sum()
     is_missing = missing > 0
-    charge = float((requirements.cost[is_missing] * missing[is_missing]).sum())
-    value = -np.inf if excess else score - charge
+    penalty = float((requirements.cost[is_missing] * missing[is_missing]).sum())
+    value = -np.inf if excess else score - penalty
     exposure, row_exposure = requirements.split(requirements.exposure)
     item_price, row_price = requirements.split(price)
     is_required = problem.min_exposure > 0
     ratios = exposure[is_required] / problem.min_exposure[is_required]
     difference = bound - value
-    total = float(min_exposure.sum())
+    gap = 0.0 if difference == 0.0 else np.inf
+    if bound != 0.0:
+        gap = float(difference / abs(bound))
+    required = float(min_exposure.sum())
     unit = problem.unit
     return Certificate(
         value=value * unit,
         bound=bound * unit,
-        gap=float(difference / abs(bound)) if bound != 0.0 else (0.0 if difference == 0.0 else np.inf),
+        gap=gap,
         score=score * unit,
         shortfall=_plain(missing.sum(), unit),
-        shortfall_share=float(missing.sum() / total) if total else 0.0,
+        shortfall_share=float(missing.sum() / required) if required else 0.0,
         excess=_plain(excess, unit),
         items_met=int((missing[: requirements.n_items][is_required] <= 0).sum()),
         items_required=int(is_required.sum()),
@@ -328,11 +347,11 @@ def _plain(amount: Any, unit: float) -> float:
 
 def _prices(values: ArrayLike, length: int, name: str) -> Floats:
     """(length,) given prices."""
-    asked = as_array(values).astype(np.float64)
-    if not spreads(asked, length) or not np.isfinite(asked).all():
+    numbers = as_array(values).astype(np.float64)
+    if not spreads(numbers, length) or not np.isfinite(numbers).all():
         allowed = f"one finite number, or ({length},) finite numbers"
-        refuse(ConfigError, "certificate", f"{name} has shape {asked.shape}", allowed)
-    return np.broadcast_to(asked, (length,))
+        refuse(ConfigError, "certificate", f"{name} has shape {numbers.shape}", allowed)
+    return np.broadcast_to(numbers, (length,))
 
 
 def _refuse_unfit(slates: Ints, problem: Problem) -> None:
@@ -353,15 +372,15 @@ def _refuse_unfit(slates: Ints, problem: Problem) -> None:
             f"certificate: row {row} shows {counts[row]} items. Expected at most the capacity of this row, "
             f"{problem.capacity[row]}"
         )
-    last = slates.shape[1] if problem.weights is None else len(problem.weights)
-    if (slates[:, last:] >= 0).any():
+    n_weights = slates.shape[1] if problem.weights is None else len(problem.weights)
+    if (slates[:, n_weights:] >= 0).any():
         raise AgentError(
-            f"certificate: slates have more than {last} positions, but there are only {last} "
+            f"certificate: slates have more than {n_weights} positions, but there are only {n_weights} "
             "position_weights. Give a weight for each position"
         )
-    ordered = np.sort(slates, axis=1)
-    twice = np.argwhere((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0))
-    if len(twice):
-        row, position = twice[0]
-        problem_text = f"row {row} shows item {ordered[row, position]} twice"
+    sorted_slates = np.sort(slates, axis=1)
+    repeated = np.argwhere((sorted_slates[:, 1:] == sorted_slates[:, :-1]) & (sorted_slates[:, 1:] >= 0))
+    if len(repeated):
+        row, position = repeated[0]
+        problem_text = f"row {row} shows item {sorted_slates[row, position]} twice"
         refuse(AgentError, "certificate", problem_text, "distinct items")

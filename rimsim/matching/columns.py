@@ -47,9 +47,9 @@ class Look(NamedTuple):
 @compiled
 def _best_of_users(block: Float32s, w: Floats, capacity: Ints, prices: Floats, best: Ints) -> float:
     """Users' part of D; fills in best items and prices."""
-    keep = best.shape[1]
-    values = np.empty(keep + 1, np.float64)
-    tags = np.empty(keep + 1, np.int64)
+    per_user = best.shape[1]
+    values = np.empty(per_user + 1, np.float64)
+    heap_items = np.empty(per_user + 1, np.int64)
     total = 0.0
     for row in range(block.shape[0]):
         size = 0
@@ -57,16 +57,17 @@ def _best_of_users(block: Float32s, w: Floats, capacity: Ints, prices: Floats, b
         for item in range(block.shape[1]):
             value = block[row, item] + w[item]
             if value > threshold:
-                size = keep_largest(values, tags, size, keep, value, item)
-                if size == keep:
+                size = keep_largest(values, heap_items, size, per_user, value, item)
+                if size == per_user:
                     threshold = values[0]
         order = np.argsort(-values[:size], kind="mergesort")
         k = capacity[row]
         for index in range(min(k, size)):
             total += max(values[order[index]], 0.0)
+        # A user with an empty position has the price 0, and a user without positions an infinite price.
         prices[row] = max(values[order[k - 1]], 0.0) if 0 < k <= size else (0.0 if k > 0 else np.inf)
-        for index in range(keep):
-            best[row, index] = tags[index] if index < size else -1
+        for index in range(per_user):
+            best[row, index] = heap_items[index] if index < size else -1
     return total
 
 
@@ -75,13 +76,15 @@ def _best_of_items(
     block: Float32s, start: int, prices: Floats, sizes: Ints, margins: Floats, users: Ints, thresholds: Floats
 ) -> None:
     """Keep every item's users of largest score minus price."""
-    keep = margins.shape[1]
+    per_item = margins.shape[1]
     for row in range(block.shape[0]):
         for item in range(block.shape[1]):
             margin = block[row, item] - prices[row]
             if margin > thresholds[item]:
-                sizes[item] = keep_largest(margins[item], users[item], sizes[item], keep, margin, start + row)
-                if sizes[item] == keep:
+                sizes[item] = keep_largest(
+                    margins[item], users[item], sizes[item], per_item, margin, start + row
+                )
+                if sizes[item] == per_item:
                     thresholds[item] = margins[item, 0]
 
 
@@ -99,31 +102,32 @@ def look_at(scores: ChunkedScores, w: Floats, capacity: Ints, per_user: int, per
     users = np.full((m, per_item), -1, np.int64)
     sizes = np.zeros(m, np.int64)
     thresholds = np.full(m, -np.inf)
-    of_users = np.empty((n, per_user), np.int32)
-    values = np.empty((n, per_user), np.float32)
+    best_items = np.empty((n, per_user), np.int32)
+    best_scores = np.empty((n, per_user), np.float32)
     total = 0.0
-    step = max(1, _CELLS // max(m, 1))
-    for start in range(0, n, step):
-        stop = min(start + step, n)
+    block_rows = max(1, _CELLS // max(m, 1))
+    for start in range(0, n, block_rows):
+        stop = min(start + block_rows, n)
         block = np.ascontiguousarray(scores.rows(start, stop), np.float32)
-        best = np.empty((stop - start, per_user), np.int64)
-        total += _best_of_users(block, w, capacity[start:stop], prices[start:stop], best)
+        block_items = np.empty((stop - start, per_user), np.int64)
+        total += _best_of_users(block, w, capacity[start:stop], prices[start:stop], block_items)
         if per_item:
             _best_of_items(block, start, prices[start:stop], sizes, margins, users, thresholds)
-        of_users[start:stop] = best
-        values[start:stop] = np.take_along_axis(block, np.maximum(best, 0), axis=1)
-    rows, columns = np.nonzero(of_users >= 0)
-    keys = rows * m + of_users[rows, columns]
-    scored = values[rows, columns]
+        best_items[start:stop] = block_items
+        best_scores[start:stop] = np.take_along_axis(block, np.maximum(block_items, 0), axis=1)
+    rows, columns = np.nonzero(best_items >= 0)
+    keys = rows * m + best_items[rows, columns]
+    user_scores = best_scores[rows, columns]
     items, columns = np.nonzero(users >= 0)
-    seekers = users[items, columns]
-    margin_scores = (margins[items, columns] + prices[seekers]).astype(np.float32)
+    best_users = users[items, columns]
+    margin_scores = (margins[items, columns] + prices[best_users]).astype(np.float32)
     finite = np.isfinite(margin_scores)
-    keys = np.concatenate([keys, seekers[finite] * m + items[finite]])
+    keys = np.concatenate([keys, best_users[finite] * m + items[finite]])
+    # A pair can be among the best of its user and of its item.
     keys, first = np.unique(keys, return_index=True)
-    pair_scores = np.concatenate([scored, margin_scores[finite]])[first]
+    pair_scores = np.concatenate([user_scores, margin_scores[finite]])[first]
     admissible = pair_scores > -np.inf
-    return Look(total, prices, keys[admissible], pair_scores[admissible])
+    return Look(top=total, user_price=prices, keys=keys[admissible], values=pair_scores[admissible])
 
 
 def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:
@@ -131,16 +135,17 @@ def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:
     n, m = scores.shape
     if n <= 2 * _SAMPLE:
         return np.zeros(m)
-    run = _SAMPLE // _BLOCKS
-    starts = np.linspace(0, n - run, _BLOCKS).astype(np.int64)
-    users = (starts[:, None] + np.arange(run)).ravel()
-    matrix = np.concatenate([np.asarray(scores.rows(int(s), int(s) + run), np.float32) for s in starts])
-    share = len(users) / n
-    min_exposure = np.ceil(problem.min_exposure * share).astype(np.int64)
-    max_exposure = np.maximum(np.ceil(problem.max_exposure * share).astype(np.int64), min_exposure)
-    pairs = dense_pairs(matrix)
+    run_length = _SAMPLE // _BLOCKS
+    starts = np.linspace(0, n - run_length, _BLOCKS).astype(np.int64)
+    users = (starts[:, None] + np.arange(run_length)).ravel()
+    runs = [np.asarray(scores.rows(int(start), int(start) + run_length), np.float32) for start in starts]
+    sampled_scores = np.concatenate(runs)
+    sampled_share = len(users) / n
+    min_exposure = np.ceil(problem.min_exposure * sampled_share).astype(np.int64)
+    max_exposure = np.maximum(np.ceil(problem.max_exposure * sampled_share).astype(np.int64), min_exposure)
+    pairs = dense_pairs(sampled_scores)
     state = no_holdings(pairs, problem.capacity[users], min_exposure, max_exposure, ceiling, np.zeros(m))
-    return -auction(pairs, state, 0.05, 0, 0.0).item_price
+    return -auction(pairs, state, tol=0.05, tie_seed=0, epsilon=0.0).item_price
 
 
 def _largest_score(scores: ChunkedScores, *, of_all: bool) -> float:
@@ -179,7 +184,7 @@ def solve_in_chunks(
     best_dual = np.inf
     solution: DualSolution | None = None
     epsilon = 0.0
-    for number in range(_LOOKS):
+    for n_looks in range(_LOOKS):
         look = look_at(scores, w, problem.capacity, per_user, per_item)
         dual = (
             look.top
@@ -195,11 +200,11 @@ def solve_in_chunks(
             solution = dataclasses.replace(
                 solution, item_price=-best_w + 0.0, user_price=best_price, dual=best_dual, gap=gap
             )
-            unmet = hard & (solution.exposure < problem.min_exposure)
-            if (gap <= tol and not unmet.any()) or number == _LOOKS - 1:
+            is_unmet = hard & (solution.exposure < problem.min_exposure)
+            if (gap <= tol and not is_unmet.any()) or n_looks == _LOOKS - 1:
                 break
-        keys, first = np.unique(np.concatenate([keys, look.keys]), return_index=True)
-        values = np.concatenate([values, look.values])[first]
+        keys, first_index = np.unique(np.concatenate([keys, look.keys]), return_index=True)
+        values = np.concatenate([values, look.values])[first_index]
         pairs = sparse_pairs(n, m, keys, values)
         state = no_holdings(
             pairs,
@@ -209,7 +214,7 @@ def solve_in_chunks(
             ceiling,
             np.minimum(w, ceiling),
         )
-        solution = auction(pairs, state, 0.3 * tol, tie_seed, epsilon)
+        solution = auction(pairs, state, 0.3 * tol, tie_seed, epsilon)  # 0.7·tol is for pairs not yet known
         epsilon = last_epsilon(state, score_of(pairs, state), tol)
         w = -solution.item_price
     if solution is None:

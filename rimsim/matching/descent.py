@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _EVALUATIONS = 400  # largest number of evaluations of D_τ
 _ROUNDED = 1e-9  # bounds are widened by this share, because sums are rounded
-_LISTED = 8  # the list of a user has at most M divided by this number of items
+_LISTED = 8  # the list of a user has at most M/8 items
 # Lists reach this multiple of τ below the pool, so that they remain valid when prices move a little.
 _DEPTH = 2.0
 _GUESS = 0.05  # the search for a pool begins this multiple of τ below the pool's last level
@@ -104,15 +104,25 @@ class Contenders(NamedTuple):
         lengths = np.zeros(n, np.int64)
         if n and width:
             sampled_scores = terms.scores[:, :: max(m // 16, 1)]
+            # Users with equal sampled scores form a run of rows; the longest run has the most frequent scores.
             # np.unique with an axis is not used here, because it turns a KeyboardInterrupt into a TypeError.
             order = np.lexsort(sampled_scores.T[::-1])
-            ordered = sampled_scores[order]
-            is_new = np.r_[True, (ordered[1:] != ordered[:-1]).any(1)]
-            first = np.flatnonzero(is_new)
-            typical_user = order[first[np.diff(first, append=n).argmax()]]
+            sorted_scores = sampled_scores[order]
+            is_new = np.r_[True, (sorted_scores[1:] != sorted_scores[:-1]).any(1)]
+            first_of_run = np.flatnonzero(is_new)
+            typical_user = order[first_of_run[np.diff(first_of_run, append=n).argmax()]]
             alike = (terms.scores == terms.scores[typical_user]).all(1)
             alike &= terms.capacity == terms.capacity[typical_user]
-        return cls(price, np.zeros(1), np.full(n, np.inf), np.zeros(n), items, scores, lengths, alike)
+        return cls(
+            price=price,
+            fallen=np.zeros(1),
+            rest=np.full(n, np.inf),
+            pool=np.zeros(n),
+            items=items,
+            scores=scores,
+            lengths=lengths,
+            alike=alike,
+        )
 
 
 class DualPoint(NamedTuple):
@@ -148,75 +158,78 @@ def values_of_row(terms: WeightedProblem, price: Floats, user: int, value: Float
         value[item] = scores[item] - price[item]
     for group in range(len(terms.first) - 1):
         if price[m + group] != 0.0 and is_active(terms, user, group):
-            for place in range(terms.first[group], terms.first[group + 1]):
-                value[terms.item[place]] -= price[m + group]
+            for index in range(terms.first[group], terms.first[group + 1]):
+                value[terms.item[index]] -= price[m + group]
 
 
 @compiled_part
 def enter_exposure(terms: WeightedProblem, exposure: Floats, user: int, item: int, amount: float) -> None:
     """Add an item's exposure to all requirements of the item."""
     exposure[item] += amount
-    for place in range(terms.of_first[item], terms.of_first[item + 1]):
-        if is_active(terms, user, terms.of[place]):
-            exposure[len(terms.of_first) - 1 + terms.of[place]] += amount
+    for index in range(terms.of_first[item], terms.of_first[item + 1]):
+        if is_active(terms, user, terms.of[index]):
+            exposure[len(terms.of_first) - 1 + terms.of[index]] += amount
 
 
 @compiled_part
 def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
-    """Fit pools of non-increasing value − weight; return their number."""
-    pools = 0
-    for place in range(len(value)):
-        mean[pools] = value[place] - weights[place]
-        count[pools] = 1
-        while pools > 0 and mean[pools - 1] <= mean[pools]:
-            n_pooled = count[pools - 1] + count[pools]
-            mean[pools - 1] += (mean[pools] - mean[pools - 1]) * count[pools] / n_pooled
-            count[pools - 1] = n_pooled
-            pools -= 1
-        pools += 1
-    return pools
+    """Fit pools of non-increasing value − weight; return their number.
+
+    This is pooling of adjacent violators. ``mean`` and ``count`` get the mean and the size of each pool.
+    """
+    n_pools = 0
+    for position in range(len(value)):
+        mean[n_pools] = value[position] - weights[position]
+        count[n_pools] = 1
+        while n_pools > 0 and mean[n_pools - 1] <= mean[n_pools]:
+            n_pooled = count[n_pools - 1] + count[n_pools]
+            mean[n_pools - 1] += (mean[n_pools] - mean[n_pools - 1]) * count[n_pools] / n_pooled
+            count[n_pools - 1] = n_pooled
+            n_pools -= 1
+        n_pools += 1
+    return n_pools
 
 
 @compiled_part
-def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) -> tuple[int, float]:
+def _join(extra: Floats, mean: Floats, count: Ints, n_pools: int, inside: Floats) -> tuple[int, float]:
     """Let items beyond the last position join the last pool.
 
     The last pool may then join earlier pools. ``extra`` has the E values that exceed the mean of the last
-    pool, in any order. ``inside`` is a work array of length E. The function returns how many pools are
-    left, and the mean of the last pool. Extra values above this mean belong to the last pool.
+    pool, in any order. ``inside`` is an array of length E for intermediate results. The function returns how many
+    pools are left, and the mean of the last pool. Extra values above this mean belong to the last pool.
     """
     while True:
-        size = count[pools - 1]
-        total = mean[pools - 1] * count[pools - 1]
-        level = mean[pools - 1]
-        for place in range(len(extra)):
-            inside[place] = extra[place]
-        joined = _above(inside, level)
-        before = -1
+        n_fitted = count[n_pools - 1]
+        total = mean[n_pools - 1] * count[n_pools - 1]
+        level = mean[n_pools - 1]
+        for index in range(len(extra)):
+            inside[index] = extra[index]
+        n_inside = _above(inside, level)
+        n_before = -1
         # Items below the level leave. This raises the level, so that more items can leave.
-        while joined != before:
+        while n_inside != n_before:
             sum_above = 0.0
-            for value in inside[:joined]:
+            for value in inside[:n_inside]:
                 sum_above += value
-            level = (total + sum_above) / (size + joined)
-            before = joined
-            joined = _above(inside[:joined], level)
-        if pools == 1 or mean[pools - 2] > level:
-            return pools, level
-        mean[pools - 2] = (mean[pools - 2] * count[pools - 2] + total) / (count[pools - 2] + size)
-        count[pools - 2] += size
-        pools -= 1
+            level = (total + sum_above) / (n_fitted + n_inside)
+            n_before = n_inside
+            n_inside = _above(inside[:n_inside], level)
+        if n_pools == 1 or mean[n_pools - 2] > level:
+            return n_pools, level
+        mean[n_pools - 2] = (mean[n_pools - 2] * count[n_pools - 2] + total) / (count[n_pools - 2] + n_fitted)
+        count[n_pools - 2] += n_fitted
+        n_pools -= 1
 
 
 @compiled_part
 def _above(values: Floats, level: float) -> int:
     """Move positive values above a level forward; return their number."""
-    above = 0
+    n_above = 0
     for value in values:
-        values[above] = value
+        values[n_above] = value
         # There is no branch, because the processor would often predict it wrongly.
-        above += value > level and value > 0.0
-    return above
+        n_above += value > level and value > 0.0
+    return n_above
 
 
 @compiled_part
@@ -228,39 +241,39 @@ def _fit(
     The function fills the first arrays of ``work`` with the shown items, their values in units of τ, and their means z.
     It returns the number of best items, of shown items, and the mean of the last pool.
     """
-    best_items, share, z, mean, count, inside, shown = work
+    best_items, scaled, z, mean, count, inside, shown = work
     # An int64 like the later sizes: with a literal 0, Numba would compile ``enter`` twice.
     size = 0 * k
-    for place in range(len(near)):
-        if size < k or value[place] >= best[k - 1]:
-            size = enter(near[place], value[place], NO_ROW, best_items[:k], best[:k], size)
-    for place in range(size):
-        share[place] = best[place] / tau
-    pools = _pool(share[:size], weights[:size], mean, count)
-    # Without items, ``pools`` is 0, and ``mean[-1]`` is read. The level is then not used.
-    stop = size
-    level = mean[pools - 1]
+    for index in range(len(near)):
+        if size < k or value[index] >= best[k - 1]:
+            size = enter(near[index], value[index], NO_ROW, best_items[:k], best[:k], size)
+    for index in range(size):
+        scaled[index] = best[index] / tau
+    n_pools = _pool(scaled[:size], weights[:size], mean, count)
+    # Without items, ``n_pools`` is 0, and ``mean[-1]`` is read. The level is then not used.
+    n_listed = size
+    level = mean[n_pools - 1]
     if size == k:
-        reached = max(level, 0.0) * tau
+        lowest = max(level, 0.0) * tau
         shown[best_items[:size]] = True
-        for place in range(len(near)):  # there is no branch, as in ``_above``
-            best_items[stop] = near[place]
-            share[stop] = value[place] / tau
-            stop += (value[place] > reached) & (not shown[near[place]])
+        for index in range(len(near)):  # there is no branch, as in ``_above``
+            best_items[n_listed] = near[index]
+            scaled[n_listed] = value[index] / tau
+            n_listed += (value[index] > lowest) & (not shown[near[index]])
         shown[best_items[:size]] = False
-        pools, level = _join(share[size:stop], mean, count, pools, inside[: stop - size])
-    entries = 0
-    for pool in range(pools):
-        fit = max(level if pool == pools - 1 else mean[pool], 0.0)
+        n_pools, level = _join(scaled[size:n_listed], mean, count, n_pools, inside[: n_listed - size])
+    n_shown = 0
+    for pool in range(n_pools):
+        fit = max(level if pool == n_pools - 1 else mean[pool], 0.0)
         for _ in range(count[pool]):
-            z[entries] = share[entries] - fit
-            entries += 1
-    for place in range(size, stop):
-        best_items[entries] = best_items[place]
-        share[entries] = share[place]
-        z[entries] = share[place] - max(level, 0.0)
-        entries += z[entries] > 0.0
-    return size, entries, level
+            z[n_shown] = scaled[n_shown] - fit
+            n_shown += 1
+    for index in range(size, n_listed):
+        best_items[n_shown] = best_items[index]
+        scaled[n_shown] = scaled[index]
+        z[n_shown] = scaled[index] - max(level, 0.0)
+        n_shown += z[n_shown] > 0.0
+    return size, n_shown, level
 
 
 @compiled_part
@@ -269,9 +282,9 @@ def _listed_near(
 ) -> int:
     """Number of listed items that reach ``lowest``; fills arrays in."""
     n_near = 0
-    for place in range(len(items)):
-        near[n_near] = items[place]
-        value[n_near] = scores[place] - price[items[place]]
+    for index in range(len(items)):
+        near[n_near] = items[index]
+        value[n_near] = scores[index] - price[items[index]]
         # There is no branch, because the processor would often predict it wrongly.
         n_near += value[n_near] >= lowest
     return n_near
@@ -292,8 +305,12 @@ def _all_near(all_values: Floats, lowest: float, near: Ints, value: Floats) -> i
 def _list_anew(
     all_values: Floats, scores: NDArray[np.floating], bound: float, user: int, contenders: tuple[Any, ...]
 ) -> None:
-    """List a user's items above a bound, if they fit."""
+    """List a user's items above a bound, if they fit.
+
+    If they do not fit, the user has no valid list.
+    """
     _, fallen, rest, _, items, listed_scores, lengths, _ = contenders
+    # ``rest`` bounds the items that are not listed. Without a valid list, it is infinite.
     size = 0
     for item in range(len(all_values)):
         if all_values[item] >= bound:
@@ -309,7 +326,7 @@ def _list_anew(
 
 @compiled_part
 def _scratch_of(terms: WeightedProblem) -> tuple[Ints, Floats, Floats, tuple[Any, ...]]:
-    """Work arrays for one user.
+    """Arrays for intermediate results of one user.
 
     The arrays are items whose s − v reaches a guess, s − v of these items, s − v of all items, and, for :func:`_fit`,
     means and sizes of pools, values inside the last pool, and a mask of shown items.
@@ -326,7 +343,7 @@ def _fits_of(terms: WeightedProblem) -> tuple[Ints, Floats, Floats, Floats, Ints
 
     Row 0 is for the current user, and row 1 for all users with equal scores, of which one is evaluated. The arrays are
     the best items, followed by other items of the last pool; the k largest s − v; (s − v)/τ and z of the items; and the
-    numbers of best items and of items with a z, −1 until they are known.
+    numbers of best items and of items with a mean weight z > 0, −1 until they are known.
     """
     m = terms.scores.shape[1]
     width = len(terms.weights)
@@ -339,16 +356,16 @@ def _fits_of(terms: WeightedProblem) -> tuple[Ints, Floats, Floats, Floats, Ints
 @compiled_part
 def _with_top(top: float, weights: Floats, best: Floats, size: int) -> float:
     """Users' part of D, with one more user."""
-    for place in range(size):
-        top += weights[place] * best[place]
+    for position in range(size):
+        top += weights[position] * best[position]
     return top
 
 
 @compiled_part
-def _with_smooth(smooth: float, share: Floats, z: Floats, tau: float, entries: int) -> float:
+def _with_smooth(smooth: float, scaled: Floats, z: Floats, tau: float, n_shown: int) -> float:
     """Users' part of D_τ, with one more user."""
-    for place in range(entries):
-        smooth += tau * z[place] * (share[place] - 0.5 * z[place])
+    for index in range(n_shown):
+        smooth += tau * z[index] * (scaled[index] - 0.5 * z[index])
     return smooth
 
 
@@ -365,12 +382,12 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
 
     ``exposure`` and ``marginal`` come as zeros, and ``contenders`` are updated.
     """
-    grouped = len(terms.of) > 0
+    has_groups = len(terms.of) > 0
     near, value, all_values, pools = _scratch_of(terms)
-    all_best_items, all_best, all_shares, all_z, sizes = _fits_of(terms)
+    all_best_items, all_best, all_scaled, all_z, sizes = _fits_of(terms)
     _, fallen, rest, last_pool, listed, listed_scores, lengths, alike = contenders
     slack = _ROUNDED * (np.abs(price).sum() + fallen[0])
-    largest = tau * terms.weights[0]
+    max_shift = tau * terms.weights[0]
     top = smooth = 0.0
     for user in range(len(terms.capacity)):
         k = terms.capacity[user]
@@ -379,11 +396,11 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
         row = 1 if alike[user] else 0  # row 1 keeps the fit that users with equal scores share
         best = all_best[row]
         best_items = all_best_items[row]
-        share = all_shares[row]
+        scaled = all_scaled[row]
         z = all_z[row]
-        lowest = max(last_pool[user] - _GUESS * tau, 0.0)
+        lowest = max(last_pool[user] - _GUESS * tau, 0.0)  # guess: no item below this value is in a pool
         is_filled = False
-        while row == 0 or sizes[1, 0] < 0:
+        while row == 0 or sizes[1, 0] < 0:  # until the last pool's mean reaches the guess
             if rest[user] + fallen[0] < lowest * (1.0 - _ROUNDED) - slack:
                 items = listed[user, : lengths[user]]
                 n_near = _listed_near(items, listed_scores[user], price, lowest, near, value)
@@ -392,26 +409,26 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
                     values_of_row(terms, price, user, all_values)
                     is_filled = True
                 n_near = _all_near(all_values, lowest, near, value)
-            work = (best_items, share, z, *pools)
-            size, entries, level = _fit(near[:n_near], value, terms.weights, tau, k, best, work)
+            work = (best_items, scaled, z, *pools)
+            size, n_shown, level = _fit(near[:n_near], value, terms.weights, tau, k, best, work)
             if lowest == 0.0 or (size == k and level * tau * (1.0 - _ROUNDED) >= lowest):
                 last_pool[user] = level * tau if size == k else 0.0
                 sizes[row, 0] = size
-                sizes[row, 1] = entries
-                if is_filled and not grouped:
+                sizes[row, 1] = n_shown
+                if is_filled and not has_groups:
                     _list_anew(all_values, terms.scores[user], lowest - _DEPTH * tau, user, contenders)
                 break
-            lowest = max(level * tau - _ROUNDED * (best[0] + largest), 0.0) if size == k else 0.0
-        size, entries = sizes[row]
+            lowest = max(level * tau - _ROUNDED * (best[0] + max_shift), 0.0) if size == k else 0.0
+        size, n_shown = sizes[row]
         top = _with_top(top, terms.weights, best, size)
-        smooth = _with_smooth(smooth, share, z, tau, entries)
+        smooth = _with_smooth(smooth, scaled, z, tau, n_shown)
         if size == k:
             marginal[user] = terms.weights[k - 1] * best[k - 1]
-        for place in range(entries):
-            if grouped:
-                enter_exposure(terms, exposure, user, best_items[place], z[place])
+        for index in range(n_shown):
+            if has_groups:
+                enter_exposure(terms, exposure, user, best_items[index], z[index])
             else:
-                exposure[best_items[place]] += z[place]
+                exposure[best_items[index]] += z[index]
     return top, smooth
 
 
@@ -425,11 +442,20 @@ def at_prices(
     exposure = np.zeros(len(price))
     marginal = np.zeros(len(terms.capacity))
     top, smooth = _user_dual(terms, price, tau, tuple(contenders), exposure, marginal)
-    users = UserDual(top, smooth, exposure, marginal)
-    below = price < 0.0
-    above = price > 0.0
-    rest = float(price[below] @ terms.min_exposure[below] + price[above] @ terms.max_exposure[above])
-    return DualPoint(price, users, users.top + rest, users.smooth + rest, tau, contenders)
+    users = UserDual(top=top, smooth=smooth, exposure=exposure, marginal=marginal)
+    is_below = price < 0.0
+    is_above = price > 0.0
+    price_term = float(
+        price[is_below] @ terms.min_exposure[is_below] + price[is_above] @ terms.max_exposure[is_above]
+    )
+    return DualPoint(
+        price=price,
+        users=users,
+        bound=users.top + price_term,
+        smooth=users.smooth + price_term,
+        tau=tau,
+        contenders=contenders,
+    )
 
 
 def minimised(
@@ -513,7 +539,7 @@ class _PriceParts:
         if parts.tobytes() != self._key:
             price = np.zeros(len(self._latest.price))
             price[self._below] = parts[: len(self._below)]
-            price[self._above] += parts[len(self._below) :]
+            price[self._above] += parts[len(self._below) :]  # a requirement with both bounds has both parts
             price = np.clip(price * self._unit, *self._box)  # rounding could move a price beyond its limits
             self._latest = at_prices(self._terms, price, self._tau, self._latest)
             self._key = parts.tobytes()
@@ -522,9 +548,9 @@ class _PriceParts:
     def dual(self, parts: Floats) -> tuple[float, Floats]:
         """Scaled D_τ at given parts, and its gradient."""
         users = self.point(parts).users
-        slope = self.bounds - np.concatenate([users.exposure[self._below], users.exposure[self._above]])
+        gradient = self.bounds - np.concatenate([users.exposure[self._below], users.exposure[self._above]])
         value = (users.smooth + self._unit * float(parts @ self.bounds)) / self._scale
-        return value, slope * self._unit / self._scale
+        return value, gradient * self._unit / self._scale
 
 
 class _GainLimit:

@@ -31,7 +31,7 @@ from rimsim.matching.solution import (
 
 _TAU = 0.03  # first τ, as a share of the worth of a position
 _FINER = 3.0  # factor by which τ shrinks from one level to the next
-_LEVELS = 8
+_LEVELS = 8  # largest number of levels
 _STUCK = 3
 """Number of the level from which on the search ends if the gap shrinks too little."""
 _NEARER = 0.1
@@ -151,7 +151,12 @@ def solve_prices(
     if problem.weights is not None:
         return _least_bound(problem, start, tol, for_bound=options.get("for_bound", False))
     solution = _solve_counted(problem, start, tol, options.get("tie_seed", 0))
-    return DualPrices(solution.item_price, solution.row_price, solution.dual, solution.resolution)
+    return DualPrices(
+        item_price=solution.item_price,
+        row_price=solution.row_price,
+        dual=solution.dual,
+        resolution=solution.resolution,
+    )
 
 
 def offline_match(scores: object, k: ArrayLike, b: ArrayLike, *, tol: float = 1e-3) -> DualSolution:
@@ -171,9 +176,9 @@ def _start(problem: Problem, prices: ArrayLike | None, tol: float) -> Floats | N
     if prices is None:
         return None
     m = problem.shape[1]
-    groups = 0 if problem.rows is None else len(problem.rows.min_exposure)
+    n_groups = 0 if problem.rows is None else len(problem.rows.min_exposure)
     start = as_array(prices).astype(np.float64)
-    if start.shape not in ((m,), (m + groups,)) or not np.isfinite(start).all():
+    if start.shape not in ((m,), (m + n_groups,)) or not np.isfinite(start).all():
         refuse(ConfigError, caller, f"prices have shape {start.shape}", f"({m},) finite numbers")
     return start
 
@@ -235,15 +240,20 @@ def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
 
 
 def _scale(terms: WeightedProblem) -> tuple[float, float]:
-    """Approximate worth of a position, and the range of scores."""
+    """Approximate worth of a position, and the range of scores.
+
+    The worth is the mean score of the best slates of a sample of users.
+    """
     n, m = terms.scores.shape
     lowest_score = terms.scores.min(initial=0.0, where=terms.scores > -np.inf)
     spread = float(terms.scores.max(initial=0.0) - lowest_score) or 1.0
     users = np.unique(np.linspace(0, max(n - 1, 0), _SAMPLE).astype(np.int64)) if n else np.empty(0, np.int64)
-    width = min(len(terms.weights), m)
-    top = np.partition(terms.scores[users], m - width, axis=1)[:, m - width :] if width else np.empty((0, 0))
-    top = np.abs(top[top > -np.inf])
-    return (float(top.mean(dtype=np.float64)) if len(top) else 0.0) or spread, spread
+    n_top = min(len(terms.weights), m)
+    top_scores = (
+        np.partition(terms.scores[users], m - n_top, axis=1)[:, m - n_top :] if n_top else np.empty((0, 0))
+    )
+    top_scores = np.abs(top_scores[top_scores > -np.inf])
+    return (float(top_scores.mean(dtype=np.float64)) if len(top_scores) else 0.0) or spread, spread
 
 
 class _Search:
@@ -262,14 +272,15 @@ class _Search:
         self.problem = problem
         self.terms = _weighted(problem, problem.weights)
         self.unit, self.spread = _scale(self.terms)
-        floors = self.terms.min_exposure > 0.0
-        caps = self.terms.max_exposure < np.inf
+        has_floor = self.terms.min_exposure > 0.0
+        has_cap = self.terms.max_exposure < np.inf
+        # Smallest and largest price of each requirement. A hard floor and a cap have no cost that limits their price.
         self.box = (
-            np.where(floors, -np.minimum(self.terms.cost, _FARTHEST * self.spread), 0.0),
-            np.where(caps, _FARTHEST * self.spread, 0.0),
+            np.where(has_floor, -np.minimum(self.terms.cost, _FARTHEST * self.spread), 0.0),
+            np.where(has_cap, _FARTHEST * self.spread, 0.0),
         )
         self.hard = np.isinf(self.terms.cost[: problem.shape[1]])
-        self.refuse_violated(-self.terms.min_exposure, 0.0)
+        self.refuse_violated(-self.terms.min_exposure, 0.0)  # in descending order of hard floors
         price = np.zeros(len(self.terms.min_exposure))
         if start is not None:
             price[: len(start)] = start
@@ -283,7 +294,10 @@ class _Search:
             self.point = minimised(self.terms, self.point, self.tau, self.box, self.unit, ending)
 
     def refuse_violated(self, key: Floats, soft: float) -> None:
-        """Refuse jointly infeasible floors, searched in the order of ``key``."""
+        """Refuse jointly infeasible floors, searched in ascending order of ``key``.
+
+        All items without a hard floor have the key ``soft``.
+        """
         if not self.hard.any():
             return
         terms = self.terms
@@ -309,9 +323,13 @@ class _Search:
         lacking = np.where(np.isinf(self.terms.cost), missing(self.terms, slates.exposure), 0.0)
         items = np.flatnonzero(lacking[:m])
         groups = np.flatnonzero(lacking[m:])
-        whose = [f"{name} {names_of(of)}" for name, of in (("items", items), ("rows", groups)) if len(of)]
+        names = [
+            f"{name} {names_of(numbers)}"
+            for name, numbers in (("items", items), ("rows", groups))
+            if len(numbers)
+        ]
         raise infeasible(
-            f"{caller}: the solver found no slates that meet the floors of {' and '.join(whose)}; {lacking.sum():.6g} "
+            f"{caller}: the solver found no slates that meet the floors of {' and '.join(names)}; {lacking.sum():.6g} "
             "exposures are missing. Lower the floors or give `cost`",
             items,
             float(lacking.sum()),
@@ -333,7 +351,7 @@ def _least_bound(problem: Problem, start: Floats | None, tol: float, *, for_boun
             break
     m = problem.shape[1]
     price = best.price + 0.0
-    return DualPrices(price[:m], price[m:], best.bound, search.tau)
+    return DualPrices(item_price=price[:m], row_price=price[m:], dual=best.bound, resolution=search.tau)
 
 
 def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed: int) -> DualSolution:
@@ -355,15 +373,15 @@ def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed
         slates = integral_slates(search.terms, point.price, rows, search.unit, search.spread)
         if slates.value == -np.inf:
             search.refuse_violated(point.price, 1.0)
-        nearer = np.inf
+        gap_reduction = np.inf
         if best is not None:
-            before = best[0].bound - best[1].value
+            gap_before = best[0].bound - best[1].value
             point = point if point.bound < best[0].bound else best[0]
             slates = slates if slates.value > best[1].value else best[1]
-            nearer = _share(before - (point.bound - slates.value), point.bound)
+            gap_reduction = _share(gap_before - (point.bound - slates.value), point.bound)
         best = point, slates
         gap = _share(point.bound - slates.value, point.bound)
-        if gap <= tol or (level >= _STUCK and nearer < _NEARER * tol):
+        if gap <= tol or (level >= _STUCK and gap_reduction < _NEARER * tol):
             break
     search.refuse_unmet(slates)
     m = problem.shape[1]
@@ -383,4 +401,5 @@ def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed
 
 
 def _share(difference: float, total: float) -> float:
+    """Difference as a share of ``total``, or itself without total."""
     return difference / abs(total) if total != 0.0 else abs(difference)

@@ -27,8 +27,9 @@ _30 = np.uint64(30)
 _27 = np.uint64(27)
 _31 = np.uint64(31)
 _11 = np.uint64(11)
-_UNIT = 2.0**-53
-# Largest number of items per part. The items of a part are a stride apart, so that a loop takes many maxima at once.
+_UNIT = 2.0**-53  # a float64 holds all multiples of this number in [0, 1)
+# Largest number of items per part of :func:`part_maxima`. The items of a part are a stride apart, so that the processor
+# can take the maxima of many parts at once.
 _PARTS = 16
 
 
@@ -45,7 +46,10 @@ def tie_base(seed: int) -> np.uint64:
 
 @compiled
 def tie_rank(row: np.uint64, item: int) -> np.uint64:
-    """Random bits of row and item; the largest wins ties."""
+    """Random bits of row and item; the largest wins ties.
+
+    Both are mixed by the generator SplitMix64.
+    """
     word = np.uint64(item) + _GOLDEN
     word = (word ^ (word >> _30)) * _MIX_1
     word = (word ^ (word >> _27)) * _MIX_2
@@ -64,6 +68,7 @@ def uniform_of(bits: np.uint64) -> float:
 
 @compiled
 def _tie_ranks(state: np.uint64, words: Ints) -> NDArray[np.uint64]:
+    """(n,) results of :func:`tie_rank` for each word."""
     ranks = np.empty(len(words), np.uint64)
     for n in range(len(words)):
         ranks[n] = tie_rank(state, words[n])
@@ -73,25 +78,28 @@ def _tie_ranks(state: np.uint64, words: Ints) -> NDArray[np.uint64]:
 @compiled_part
 def insert(best: Floats, value: float) -> None:
     """Insert a value into a descending array; drop the smallest."""
-    place = len(best) - 1
-    while place > 0 and best[place - 1] < value:
-        best[place] = best[place - 1]
-        place -= 1
-    best[place] = value
+    index = len(best) - 1
+    while index > 0 and best[index - 1] < value:
+        best[index] = best[index - 1]
+        index -= 1
+    best[index] = value
 
 
 @compiled_part
 def part_maxima(value: NDArray[np.floating], k: int) -> Floats:
-    """Maxima of 2k or more parts of an array."""
+    """Maxima of 2k or more parts of an array.
+
+    Part i has every n-th value from value i on, where n is the number of parts.
+    """
     stride = max(-(-len(value) // _PARTS), min(2 * k, len(value)))
     highest = np.empty(stride, np.float64)
-    for place in range(stride):  # np.full() would be one more function to compile
-        highest[place] = -np.inf
+    for index in range(stride):  # np.full() would be one more function to compile
+        highest[index] = -np.inf
     for first in range(0, len(value), max(stride, 1)):
         values = value[first : first + stride]
-        for place in range(len(values)):
-            if values[place] > highest[place]:  # noqa: PLR1730  # max() would test each number for NaN
-                highest[place] = values[place]
+        for index in range(len(values)):
+            if values[index] > highest[index]:  # noqa: PLR1730  # max() would test each number for NaN
+                highest[index] = values[index]
     return highest
 
 
@@ -101,8 +109,8 @@ def kth_of_parts(highest: Floats, k: int) -> float:
     if len(highest) < k:
         return -np.inf
     best = np.empty(k, np.float64)
-    for place in range(k):
-        best[place] = -np.inf
+    for index in range(k):
+        best[index] = -np.inf
     for new in highest:
         if new > best[k - 1]:
             insert(best, new)
@@ -121,16 +129,16 @@ def enter(item: int, new: float, row: np.uint64, items: Ints, best: NDArray[np.f
         if new == best[k - 1] and tie_rank(row, item) <= tie_rank(row, items[k - 1]):
             return k
         size -= 1
-    place = size
-    while place > 0 and (
-        best[place - 1] < new
-        or (best[place - 1] == new and tie_rank(row, items[place - 1]) < tie_rank(row, item))
+    index = size
+    while index > 0 and (
+        best[index - 1] < new
+        or (best[index - 1] == new and tie_rank(row, items[index - 1]) < tie_rank(row, item))
     ):
-        best[place] = best[place - 1]
-        items[place] = items[place - 1]
-        place -= 1
-    best[place] = new
-    items[place] = item
+        best[index] = best[index - 1]
+        items[index] = items[index - 1]
+        index -= 1
+    best[index] = new
+    items[index] = item
     return size + 1
 
 
@@ -203,23 +211,24 @@ def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
     """
     (n, m) = scores.shape
     k = items.shape[1]
-    tied = np.empty(n, np.bool_)
+    is_tied = np.empty(n, np.bool_)
     value = np.empty(m, np.float64)
     best = np.empty(k, np.float64)
     for row in range(n):
-        tied[row] = False
+        is_tied[row] = False
         for item in range(m):
             value[item] = scores[row, item] if admissible[row, item] else -np.inf
         size = best_items(value, NO_ROW, items[row], best, 0.0)
         items[row, size:] = -1
+        # More than k items reach the last position's score, or two items of the slate have equal scores.
         if 0 < size == k:
-            reaching = 0
+            n_reaching = 0
             for item in range(m):
-                reaching += value[item] >= best[k - 1]
-            tied[row] = reaching > k
-        for place in range(1, size):
-            tied[row] |= best[place] == best[place - 1]
-    return tied
+                n_reaching += value[item] >= best[k - 1]
+            is_tied[row] = n_reaching > k
+        for index in range(1, size):
+            is_tied[row] |= best[index] == best[index - 1]
+    return is_tied
 
 
 @compiled_part
@@ -228,45 +237,49 @@ def order_items(items: Ints, scores: NDArray[np.floating]) -> None:
 
     Items of equal scores keep their order. Empty positions (−1) go to the end.
     """
-    for place in range(1, len(items)):
-        item = items[place]
-        before = place
+    for index in range(1, len(items)):
+        item = items[index]
+        target = index
         while (
-            item >= 0 and before > 0 and (items[before - 1] < 0 or scores[items[before - 1]] < scores[item])
+            item >= 0 and target > 0 and (items[target - 1] < 0 or scores[items[target - 1]] < scores[item])
         ):
-            items[before] = items[before - 1]
-            before -= 1
-        items[before] = item
+            items[target] = items[target - 1]
+            target -= 1
+        items[target] = item
 
 
 @compiled_part
 def keep_largest(values: Floats, tags: Ints, size: int, keep: int, value: float, tag: int) -> int:
-    """Push to a min-heap of limited size; return its size."""
+    """Push to a min-heap of limited size; return its size.
+
+    The heap keeps the ``keep`` largest values with their tags, and its first value is the smallest. If the heap is
+    full, ``value`` replaces the smallest value, and must be larger.
+    """
     if size < keep:
-        place = size
-        while place > 0:
-            parent = (place - 1) >> 1
+        index = size
+        while index > 0:
+            parent = (index - 1) >> 1
             if values[parent] <= value:
                 break
-            values[place] = values[parent]
-            tags[place] = tags[parent]
-            place = parent
+            values[index] = values[parent]
+            tags[index] = tags[parent]
+            index = parent
         size += 1
     else:
-        place = 0
+        index = 0
         while True:
-            child = 2 * place + 1
+            child = 2 * index + 1
             if child >= size:
                 break
             if child + 1 < size and values[child + 1] < values[child]:
                 child += 1
             if values[child] >= value:
                 break
-            values[place] = values[child]
-            tags[place] = tags[child]
-            place = child
-    values[place] = value
-    tags[place] = tag
+            values[index] = values[child]
+            tags[index] = tags[child]
+            index = child
+    values[index] = value
+    tags[index] = tag
     return size
 
 
@@ -274,7 +287,7 @@ class Queue(NamedTuple):
     """First-in-first-out queue of items."""
 
     ring: Ints  # (M+1,) items in a ring buffer
-    ends: Ints  # (2,) places of the first and after the last item in the queue
+    ends: Ints  # (2,) index in ``ring`` of the first item in the queue, and index after the last item
     waiting: NDArray[np.uint8]  # (M,) 1 for items in the queue, which must not enter it twice
 
 

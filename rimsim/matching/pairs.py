@@ -100,6 +100,7 @@ def pair_at(pairs: UserItemPairs, item: int, user: int, place: int) -> int:
 
 @compiled
 def _transpose(matrix: NDArray[np.floating], out: NDArray[np.floating]) -> None:
+    """Write the transposed matrix into ``out``, tile by tile."""
     n, m = matrix.shape
     for row in range(0, n, _BLOCK):
         for column in range(0, m, _BLOCK):
@@ -112,14 +113,25 @@ def dense_pairs(scores: NDArray[np.floating]) -> UserItemPairs:
     """Pairs of a dense matrix, by user and by item."""
     n, m = scores.shape
     matrix = np.ascontiguousarray(scores)
-    turned = np.empty((m, n), matrix.dtype)
-    _transpose(matrix, turned)
+    transposed = np.empty((m, n), matrix.dtype)
+    _transpose(matrix, transposed)
     by_user = matrix.reshape(-1)
-    by_item = turned.reshape(-1)
-    none = np.empty(0, np.int64)
-    none32 = np.empty(0, np.int32)
-    sparse = False
-    return UserItemPairs(n, m, sparse, by_user, by_item, none, none32, none, none, none32, none)
+    by_item = transposed.reshape(-1)
+    no_index = np.empty(0, np.int64)
+    no_index32 = np.empty(0, np.int32)
+    return UserItemPairs(
+        n,
+        m,
+        sparse=False,
+        uval=by_user,
+        ival=by_item,
+        uptr=no_index,
+        uitem=no_index32,
+        uplace=no_index,
+        iptr=no_index,
+        iuser=no_index32,
+        ipair=no_index,
+    )
 
 
 def sparse_pairs(n: int, m: int, keys: Ints, values: Float32s) -> UserItemPairs:
@@ -169,17 +181,17 @@ def no_holdings(
 def cheapest(pairs: UserItemPairs, state: Holdings, user: int) -> tuple[int, float]:
     """Cheapest position of a user's slate, and its worth."""
     # An empty position has the value 0.
-    best = -1
-    worth = np.inf
+    cheapest_position = -1
+    lowest_value = np.inf
     for position in range(state.capacity[user]):
         pair = state.slot[user, position]
         value = 0.0
         if pair >= 0:
             value = pairs.uval[pair] + state.w[item_of(pairs, user, pair)]
-        if value < worth:
-            worth = value
-            best = position
-    return best, worth
+        if value < lowest_value:
+            lowest_value = value
+            cheapest_position = position
+    return cheapest_position, lowest_value
 
 
 @compiled_part
@@ -202,34 +214,34 @@ def greedy(  # noqa: C901  # each part would need all the arrays as arguments
     items = np.empty(width, np.int64)
     values = np.empty(width, np.float64)
     pair_of = np.empty(pairs.m, np.int64)
-    extra = np.zeros(pairs.m, np.float64)
+    bonus_if_held = np.zeros(pairs.m, np.float64)
     state.exposure[:] = 0
     for user in range(n):
         k = state.capacity[user]
         for position in range(k):
             pair = state.slot[user, position]
             if pair >= 0:
-                extra[item_of(pairs, user, pair)] = sticky
+                bonus_if_held[item_of(pairs, user, pair)] = sticky
                 state.held[place_of(pairs, user, pair)] = 0
         # An int64 like later sizes: with a literal 0, Numba would compile ``enter`` twice.
         size = 0 * k
         threshold = 0.0
-        best = items[:k]
-        worth = values[:k]
+        best_items = items[:k]
+        best_values = values[:k]
         first, last = user_range(pairs, user)
         for pair in range(first, last):
             item = item_of(pairs, user, pair)
-            value = pairs.uval[pair] + state.w[item] + extra[item]
+            value = pairs.uval[pair] + state.w[item] + bonus_if_held[item]
             if value < threshold or k == 0:
                 continue
             pair_of[item] = pair
-            size = enter(item, value, rows[user], best, worth, size)
+            size = enter(item, value, rows[user], best_items, best_values, size)
             if size == k:
-                threshold = worth[k - 1]
+                threshold = best_values[k - 1]
         for position in range(k):
             pair = state.slot[user, position]
             if pair >= 0:
-                extra[item_of(pairs, user, pair)] = 0.0
+                bonus_if_held[item_of(pairs, user, pair)] = 0.0
         for position in range(width):
             state.slot[user, position] = pair_of[items[position]] if position < size else -1
         for item in items[:size]:
@@ -244,7 +256,7 @@ def dual_value(pairs: UserItemPairs, state: Holdings, w: Floats, user_price: Flo
     # D(w) = Σ over users of the k largest (s + w)₊ − Σ w₊·min_exposure + Σ (−w)₊·max_exposure
     width = state.slot.shape[1]
     values = np.empty(width + 1, np.float64)
-    tags = np.empty(width + 1, np.int64)
+    heap_pairs = np.empty(width + 1, np.int64)
     total = 0.0
     for user in range(pairs.n):
         k = state.capacity[user]
@@ -256,14 +268,14 @@ def dual_value(pairs: UserItemPairs, state: Holdings, w: Floats, user_price: Flo
             for pair in range(first, last):
                 value = pairs.uval[pair] + w[item_of(pairs, user, pair)]
                 if value > threshold:
-                    size = keep_largest(values, tags, size, k, value, pair)
+                    size = keep_largest(values, heap_pairs, size, k, value, pair)
                     if size == k:
                         threshold = values[0]
         user_price[user] = threshold
-        part = 0.0
+        user_sum = 0.0
         for index in range(size):
-            part += values[index]
-        total += part
+            user_sum += values[index]
+        total += user_sum
     for item in range(pairs.m):
         if w[item] > 0.0:
             total -= w[item] * state.min_exposure[item]

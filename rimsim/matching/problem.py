@@ -15,7 +15,7 @@ from rimsim.rng import Purpose, bits
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-# Differences below this share of a bound count as rounding errors of a sum of weights.
+# Differences below this share of a bound may be rounding errors, and count as 0.
 _SAME = 1e-9
 
 
@@ -68,10 +68,10 @@ class Rows:
 
     def refuse_unfit(self, n: int, m: int, caller: str) -> None:
         """Refuse requirements that do not fit the users and items."""
-        groups = len(self.first) - 1
+        n_rows = len(self.first) - 1
         item = self.item
-        rising = groups >= 0 and self.first[0] == 0 and self.first[-1] == len(item)
-        if not rising or (np.diff(self.first) < 0).any():
+        is_complete = n_rows >= 0 and self.first[0] == 0 and self.first[-1] == len(item)
+        if not is_complete or (np.diff(self.first) < 0).any():
             raise ConfigError(
                 f"{caller}: rows.first must rise from 0 to the length of rows.item, {len(item)}"
             )
@@ -79,19 +79,19 @@ class Rows:
             refuse(ConfigError, caller, f"rows.item holds {item.min()} to {item.max()}", f"0 to {m - 1}")
         for name in ("min_exposure", "max_exposure", "cost"):
             values = getattr(self, name)
-            if values.shape != (groups,) or not (values >= 0).all():
+            if values.shape != (n_rows,) or not (values >= 0).all():
                 raise ConfigError(
                     f"{caller}: rows.{name} has the wrong shape or a negative number. Expected one number "
-                    f"of at least 0 for each of the {groups} rows"
+                    f"of at least 0 for each of the {n_rows} rows"
                 )
         if not (self.min_exposure <= self.max_exposure).all() or not np.isfinite(self.min_exposure).all():
             raise ConfigError(
                 f"{caller}: a number of rows.min_exposure is infinite or above rows.max_exposure. Expected finite "
                 "numbers of at most rows.max_exposure"
             )
-        if self.active is not None and self.active.shape != (n, groups):
-            refuse(ConfigError, caller, f"rows.active has shape {self.active.shape}", f"({n}, {groups})")
-        of_row = np.repeat(np.arange(groups), np.diff(self.first))
+        if self.active is not None and self.active.shape != (n, n_rows):
+            refuse(ConfigError, caller, f"rows.active has shape {self.active.shape}", f"({n}, {n_rows})")
+        of_row = np.repeat(np.arange(n_rows), np.diff(self.first))
         if len(np.unique(of_row * max(m, 1) + item)) < len(item):
             refuse(ConfigError, caller, "a row of rows.item has an item twice", "distinct items")
 
@@ -119,15 +119,16 @@ def required_exposure(beta: float, n: int, k: int, released: ArrayLike, seed: in
         refuse(ConfigError, "required_exposure", f"beta is {beta!r}", "a number from 0 to 1")
     if n < 0 or k < 0:
         refuse(ConfigError, "required_exposure", f"n is {n!r} and k is {k!r}", "numbers of at least 0")
-    mask = np.asarray(released, bool)
-    items = np.flatnonzero(mask)
-    required = np.zeros(len(mask), np.int64)
+    is_released = np.asarray(released, bool)
+    items = np.flatnonzero(is_released)
+    required = np.zeros(len(is_released), np.int64)
     if len(items) == 0:
         return required
-    base, rest = divmod(int(np.floor(beta * n * k + 0.5)), len(items))
+    # + 0.5 rounds to the nearest whole number, and halves up.
+    base, n_remaining = divmod(int(np.floor(beta * n * k + 0.5)), len(items))
     required[items] = base
     order = np.lexsort((items, bits(seed, Purpose.FLOORS, items)))
-    required[items[order[:rest]]] += 1
+    required[items[order[:n_remaining]]] += 1
     return required
 
 
@@ -242,9 +243,9 @@ def _masked(matrix: NDArray[np.floating], admissible: object | None, caller: str
             allowed = f"the shape of the scores, ({len(matrix)}, {matrix.shape[1]})"
             refuse(ConfigError, caller, f"admissible has shape {mask.shape}", allowed)
         matrix = np.where(mask, matrix, -np.inf).astype(matrix.dtype, copy=False)
-    wrong = ~(matrix < np.inf)  # NaN counts as wrong, too, because the comparison is false for it
-    if wrong.any():
-        row, column = (int(index) for index in np.argwhere(wrong)[0])
+    is_wrong = ~(matrix < np.inf)  # NaN counts as wrong, too, because the comparison is false for it
+    if is_wrong.any():
+        row, column = (int(index) for index in np.argwhere(is_wrong)[0])
         problem = f"the score of user {row} and item {column} is {matrix[row, column]}"
         refuse(ConfigError, caller, problem, "a finite number, or −inf for a pair that is not admissible")
     return matrix
@@ -260,15 +261,15 @@ def _amounts(values: object, length: int, caller: str, name: str, *, is_integral
     ):
         refuse(ConfigError, caller, f"{name} has type {amounts.dtype}", "whole numbers of at least 0")
     numbers = amounts.astype(np.float64)
-    bad = ~np.isfinite(numbers) | (numbers < 0)
+    is_wrong = ~np.isfinite(numbers) | (numbers < 0)
     if is_integral:
-        bad |= numbers != np.floor(numbers)
-        if bad.any():
-            worst = amounts.reshape(-1)[np.flatnonzero(bad.reshape(-1))[0]]
+        is_wrong |= numbers != np.floor(numbers)
+        if is_wrong.any():
+            first_wrong = amounts.reshape(-1)[np.flatnonzero(is_wrong.reshape(-1))[0]]
             allowed = "whole numbers of at least 0 (round them first)"
-            refuse(ConfigError, caller, f"{name} holds {worst!s}", allowed)
+            refuse(ConfigError, caller, f"{name} holds {first_wrong!s}", allowed)
         numbers = numbers.astype(np.int64)
-    elif bad.any():
+    elif is_wrong.any():
         raise ConfigError(f"{caller}: {name} must hold finite numbers of at least 0")
     return np.array(np.broadcast_to(numbers, (length,)))
 
@@ -292,11 +293,11 @@ def _weights(values: object, width: int, caller: str) -> Floats:
 
 def _cost(values: object, length: int, caller: str) -> Floats:
     """(length,) cost of a missing exposure; infinite for hard floors."""
-    asked = as_array(np.inf if values is None else values).astype(np.float64)
-    if not spreads(asked, length) or not (asked >= 0).all():
+    numbers = as_array(np.inf if values is None else values).astype(np.float64)
+    if not spreads(numbers, length) or not (numbers >= 0).all():
         allowed = f"a number of at least 0, or one per item ({length},)"
         refuse(ConfigError, caller, f"cost is {values!r}", allowed)
-    return np.array(np.broadcast_to(asked, (length,)))
+    return np.array(np.broadcast_to(numbers, (length,)))
 
 
 def _in_units(weights: Floats, required: Floats, allowed: Floats | None) -> bool:
@@ -378,13 +379,13 @@ class Problem:
         rows = options.get("rows")
         matrix, chunks = _scores_of(scores, admissible, caller)
         n, m = matrix.shape if chunks is None else chunks.shape
-        positions = np.minimum(_amounts(capacity, n, caller, "capacity", is_integral=True), m)
+        n_positions = np.minimum(_amounts(capacity, n, caller, "capacity", is_integral=True), m)
         if rows is not None:
             rows.refuse_unfit(n, m, caller)
         weights = None
         unit = 1.0
         if position_weights is not None or rows is not None:
-            weights = _weights(position_weights, int(positions.max(initial=0)), caller)
+            weights = _weights(position_weights, int(n_positions.max(initial=0)), caller)
             required = _amounts(min_exposure, m, caller, "min_exposure", is_integral=False)
             allowed = None
             if max_exposure is not None:
@@ -397,8 +398,19 @@ class Problem:
         required = _amounts(min_exposure, m, caller, "min_exposure", is_integral=weights is None)
         largest = n if weights is None else n * weights[0]
         allowed = _allowed_exposure(max_exposure, required, largest, caller, is_integral=weights is None)
-        price = _cost(cost, m, caller)
-        return cls(matrix, positions, required, allowed, price, chunks, weights, unit, rows, caller)
+        cost_of_missing = _cost(cost, m, caller)
+        return cls(
+            scores=matrix,
+            capacity=n_positions,
+            min_exposure=required,
+            max_exposure=allowed,
+            cost=cost_of_missing,
+            chunks=chunks,
+            weights=weights,
+            unit=unit,
+            rows=rows,
+            caller=caller,
+        )
 
 
 def _scores_of(

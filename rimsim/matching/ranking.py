@@ -20,7 +20,7 @@ from rimsim.matching.problem import as_array
 if TYPE_CHECKING:
     import torch
 
-_SIGN = -(2**63)
+_SIGN = -(2**63)  # flips the sign bit, so that signed numbers sort as the unsigned numbers with the same bits
 
 
 def price_slates(
@@ -177,24 +177,25 @@ def _rank_rows(
 ) -> None:
     """Fill ``slates`` with the items of largest s − v."""
     n, k = slates.shape
-    masked = admissible.shape[0] == n
+    has_mask = admissible.shape[0] == n
     value = np.empty(len(v), np.float64)
     best = np.empty(k, np.float64)
     for row in range(n):
-        of_row = scores[row]
+        row_scores = scores[row]
         for item in range(len(v)):
-            worth = of_row[item] - v[item]
-            value[item] = worth if worth >= 0.0 else -np.inf
-        if masked:
-            shown = admissible[row]
+            margin = row_scores[item] - v[item]
+            value[item] = margin if margin >= 0.0 else -np.inf
+        if has_mask:
+            is_admissible = admissible[row]
             for item in range(len(v)):
-                value[item] = value[item] if shown[item] else -np.inf
+                value[item] = value[item] if is_admissible[item] else -np.inf
         size = best_items(value, rows[row], slates[row], best, tie_width)
         slates[row, size:] = -1
 
 
 @compiled
 def _order_rows(items: Ints, scores: NDArray[np.floating]) -> None:
+    """Put each slate in descending order of scores, in place."""
     for row in range(len(items)):
         order_items(items[row], scores[row])
 
@@ -210,6 +211,7 @@ def _on_gpu(scores: object) -> TypeGuard[torch.Tensor]:
 
 
 def _torch_top_k(scores: NDArray[np.floating], admissible: Bools, k: int) -> Ints:
+    """(n, k) items of largest score, found by torch."""
     import torch  # noqa: PLC0415  # slow to import; needed only for ties and for scores that are not float32
 
     return device_top_k(torch.from_numpy(scores), torch.from_numpy(admissible), k)
@@ -237,24 +239,24 @@ def device_slates(
     import torch  # noqa: PLC0415  # slow to import, and only tensors need it
 
     value = scores.double() - torch.from_numpy(price).to(scores.device)
-    barred = value < 0
+    is_excluded = value < 0
     if admissible is not None:
-        barred |= ~admissible
-    words = torch.from_numpy(rows.view(np.int64)).to(scores.device)
-    rank = _tie_ranks(words, torch.arange(scores.shape[1], device=scores.device))
+        is_excluded |= ~admissible
+    row_words = torch.from_numpy(rows.view(np.int64)).to(scores.device)
+    rank = _tie_ranks(row_words, torch.arange(scores.shape[1], device=scores.device))
     value += tie_width * (_shifted(rank, 11).double() * 2.0**-53)
-    value.masked_fill_(barred, -torch.inf)
+    value.masked_fill_(is_excluded, -torch.inf)
     # Items are sorted by rank first. The second sort is stable, so items of equal value stay in the order of their
     # ranks.
     order = (rank ^ _SIGN).argsort(dim=1, descending=True)
     by_rank = value.gather(1, order)
-    place = by_rank.argsort(dim=1, descending=True, stable=True)[:, :k]
-    items = torch.where(by_rank.gather(1, place) > -torch.inf, order.gather(1, place), -1)
+    top_ranks = by_rank.argsort(dim=1, descending=True, stable=True)[:, :k]
+    items = torch.where(by_rank.gather(1, top_ranks) > -torch.inf, order.gather(1, top_ranks), -1)
     return _padded(items, k)
 
 
 def _padded(items: torch.Tensor, k: int) -> Ints:
-    """(n, k) items; columns of −1 are added if needed."""
+    """(n, k) items; −1 in the columns that they lack."""
     slates = np.full((len(items), k), -1, np.int64)
     slates[:, : items.shape[1]] = items.cpu().numpy()
     return slates
@@ -267,14 +269,15 @@ def _tie_ranks(rows: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
 
 
 def _mixed(word: torch.Tensor) -> torch.Tensor:
+    """Mixing step of SplitMix64, on signed numbers."""
     word = (word ^ _shifted(word, 30)) * _signed(MIX_1)
     word = (word ^ _shifted(word, 27)) * _signed(MIX_2)
     return word ^ _shifted(word, 31)
 
 
-def _shifted(word: torch.Tensor, places: int) -> torch.Tensor:
+def _shifted(word: torch.Tensor, bits: int) -> torch.Tensor:
     """Logical shift to the right; torch's shift keeps the sign."""
-    return (word >> places).bitwise_and(2 ** (64 - places) - 1)
+    return (word >> bits).bitwise_and(2 ** (64 - bits) - 1)
 
 
 def _signed(word: int) -> int:

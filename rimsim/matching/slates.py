@@ -29,7 +29,7 @@ from rimsim.matching.descent import WeightedProblem, enter_exposure, is_active, 
 from rimsim.matching.kernels import best_items
 from rimsim.matching.problem import beyond
 
-_TURNS = 20  # largest number of rounds of moves for a user within a pass
+_TURNS = 20  # largest number of times that a pass tries all moves of a user
 # First ρ, as a share of the worth of a position. ``_SHARPER`` is the factor by which ρ grows from pass to pass.
 _RHO = 0.003
 _SHARPER = 3.0
@@ -40,16 +40,16 @@ _REPAIRS = 30  # largest number of passes that repair broken bounds
 _HARDER = 1.5
 """Factor by which the cost of a broken bound grows in each pass."""
 _BEYOND = 0.1
-"""Share of a last position that each pass asks for in addition to the deficit."""
+"""Share of the last position's weight by which each pass raises the target of a floor that is not met."""
 _TINY = 1e-9  # smallest gain of a move, as a share of the worth of a position
-_SPARE = 4  # number of candidates per user, besides two per position
+_SPARE = 4  # number of candidates per user, in addition to two per position
 
 
 class Penalty(NamedTuple):
     """Penalty H of all requirements."""
 
     # (R, 5) columns: price v, min_exposure, max_exposure, and the costs c and d of a missing and of a surplus exposure.
-    # All are finite; the costs are 0 without a bound.
+    # The costs are finite, and 0 for a requirement without the bound.
     rows: Floats
     rho: float  # ρ of the smoothed penalty; infinite: the exact penalty P
 
@@ -63,15 +63,15 @@ class IntegralSlates(NamedTuple):
 
 
 @compiled_part
-def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
+def _rounded(over: float, slope: float, largest_slope: float, rho: float) -> float:
     """Integral of clip(slope + ρ·e, 0, steepest) from 0 to ``over``."""
     if rho == np.inf:
-        return steepest * max(over, 0.0)
+        return largest_slope * max(over, 0.0)
     # The integrand is 0 up to ``start``, and constant from ``stop`` on.
     start = -slope / rho
-    stop = (steepest - slope) / rho
-    inside = min(max(over, start), stop)
-    return slope * inside + 0.5 * rho * inside * inside + steepest * max(over - stop, 0.0)
+    stop = (largest_slope - slope) / rho
+    clipped = min(max(over, start), stop)
+    return slope * clipped + 0.5 * rho * clipped * clipped + largest_slope * max(over - stop, 0.0)
 
 
 @compiled_part
@@ -80,18 +80,18 @@ def _gain(rows: Floats, rho: float, exposure: Floats, row: int, amount: float) -
     # The function is short, so that the compiler inlines it.
     gained = 0.0
     before = exposure[row]
-    low = rows[row, 3]
-    high = rows[row, 4]
-    if low > 0.0:
+    floor_cost = rows[row, 3]
+    cap_cost = rows[row, 4]
+    if floor_cost > 0.0:
         min_exposure = rows[row, 1]
-        bonus = min(max(-rows[row, 0], 0.0), low)
-        gained += _rounded(min_exposure - before, bonus, low, rho)
-        gained -= _rounded(min_exposure - before - amount, bonus, low, rho)
-    if high > 0.0:
+        bonus = min(max(-rows[row, 0], 0.0), floor_cost)
+        gained += _rounded(min_exposure - before, bonus, floor_cost, rho)
+        gained -= _rounded(min_exposure - before - amount, bonus, floor_cost, rho)
+    if cap_cost > 0.0:
         max_exposure = rows[row, 2]
-        charge = min(max(rows[row, 0], 0.0), high)
-        gained += _rounded(before - max_exposure, charge, high, rho)
-        gained -= _rounded(before + amount - max_exposure, charge, high, rho)
+        charge = min(max(rows[row, 0], 0.0), cap_cost)
+        gained += _rounded(before - max_exposure, charge, cap_cost, rho)
+        gained -= _rounded(before + amount - max_exposure, charge, cap_cost, rho)
     return gained
 
 
@@ -101,9 +101,9 @@ def _gain_of_groups(
 ) -> float:
     """Change of groups' penalties H if an item's exposure grows."""
     gained = 0.0
-    for place in range(terms.of_first[item], terms.of_first[item + 1]):
-        if is_active(terms, user, terms.of[place]):
-            row = len(terms.of_first) - 1 + terms.of[place]
+    for index in range(terms.of_first[item], terms.of_first[item + 1]):
+        if is_active(terms, user, terms.of[index]):
+            row = len(terms.of_first) - 1 + terms.of[index]
             gained += _gain(penalty.rows, penalty.rho, exposure, row, amount)
     return gained
 
@@ -113,9 +113,9 @@ def recount(terms: WeightedProblem, slates: Ints, exposure: Floats) -> None:
     """Fill ``exposure`` with the exposures that slates give each requirement."""
     exposure[:] = 0.0
     for user in range(slates.shape[0]):
-        for place in range(slates.shape[1]):
-            if slates[user, place] >= 0:
-                enter_exposure(terms, exposure, user, slates[user, place], terms.weights[place])
+        for position in range(slates.shape[1]):
+            if slates[user, position] >= 0:
+                enter_exposure(terms, exposure, user, slates[user, position], terms.weights[position])
 
 
 @compiled
@@ -131,20 +131,20 @@ def _dealt(terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], rho:
     value = np.empty(m)
     best = np.empty(keep)
     exposure = np.zeros(len(price))
-    now = price.copy()
-    for turn in range(2):
+    current_price = price.copy()
+    for attempt in range(2):
         for user in range(n):
             slate = best_lists[user, : terms.capacity[user]]
-            if turn > 0:
-                _follow(terms, price, user, slate, -1.0, rho, exposure, now)
-            values_of_row(terms, now, user, value)
+            if attempt > 0:
+                _follow(terms, price, user, slate, -1.0, rho, exposure, current_price)
+            values_of_row(terms, current_price, user, value)
             for item in range(m):
                 value[item] = value[item] if value[item] >= 0.0 else -np.inf
             size = best_items(value, rows[user], best_lists[user], best, 0.0)
             best_lists[user, size:] = -1
-            _follow(terms, price, user, slate, 1.0, rho if turn > 0 else 0.0, exposure, now)
+            _follow(terms, price, user, slate, 1.0, rho if attempt > 0 else 0.0, exposure, current_price)
         for row in range(len(price)):
-            now[row] = _moved(terms, price, row, exposure[row], rho)
+            current_price[row] = _moved(terms, price, row, exposure[row], rho)
     return best_lists
 
 
@@ -157,19 +157,19 @@ def _follow(
     sign: float,
     rho: float,
     exposure: Floats,
-    now: Floats,
+    current_price: Floats,
 ) -> None:
-    """Add or remove a slate's exposures; update the prices ``now``."""
+    """Add or remove a slate's exposures; update the prices ``current_price``."""
     m = len(terms.of_first) - 1
-    for place in range(len(slate)):
-        item = slate[place]
+    for position in range(len(slate)):
+        item = slate[position]
         if item < 0:
             break
-        enter_exposure(terms, exposure, user, item, sign * terms.weights[place])
-        now[item] = _moved(terms, price, item, exposure[item], rho)
+        enter_exposure(terms, exposure, user, item, sign * terms.weights[position])
+        current_price[item] = _moved(terms, price, item, exposure[item], rho)
         for index in range(terms.of_first[item], terms.of_first[item + 1]):
             row = m + terms.of[index]
-            now[row] = _moved(terms, price, row, exposure[row], rho)
+            current_price[row] = _moved(terms, price, row, exposure[row], rho)
 
 
 @compiled_part
@@ -186,37 +186,37 @@ def _moved(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho
 
 @compiled_part
 def _exchange(
-    terms: WeightedProblem, penalty: Penalty, user: int, slate: Ints, exposure: Floats, enough: float
+    terms: WeightedProblem, penalty: Penalty, user: int, slate: Ints, exposure: Floats, min_gain: float
 ) -> int:
     """Exchange two items' positions if this raises Σ w·s + H."""
     scores = terms.scores[user]
     weights = terms.weights
-    grouped = len(terms.of) > 0
-    moves = 0
+    has_groups = len(terms.of) > 0
+    n_moves = 0
     rows = penalty.rows
     rho = penalty.rho
-    for place in range(len(slate)):
-        for later_place in range(place + 1, len(slate)):
-            up = slate[later_place]
-            down = slate[place]
-            by = weights[place] - weights[later_place]
-            if up < 0 or by == 0.0:
+    for position in range(len(slate)):
+        for later_position in range(position + 1, len(slate)):
+            up = slate[later_position]
+            down = slate[position]
+            weight_change = weights[position] - weights[later_position]
+            if up < 0 or weight_change == 0.0:
                 continue
-            gained = by * (np.float64(scores[up]) - scores[down])
-            gained += _gain(rows, rho, exposure, up, by)
-            gained += _gain(rows, rho, exposure, down, -by)
-            if grouped:
-                gained += _gain_of_groups(terms, penalty, exposure, user, up, by)
-                enter_exposure(terms, exposure, user, up, by)
-                gained += _gain_of_groups(terms, penalty, exposure, user, down, -by)
-                enter_exposure(terms, exposure, user, up, -by)
-            if gained > enough:
-                enter_exposure(terms, exposure, user, up, by)
-                enter_exposure(terms, exposure, user, down, -by)
-                slate[place] = up
-                slate[later_place] = down
-                moves += 1
-    return moves
+            gained = weight_change * (np.float64(scores[up]) - scores[down])
+            gained += _gain(rows, rho, exposure, up, weight_change)
+            gained += _gain(rows, rho, exposure, down, -weight_change)
+            if has_groups:
+                gained += _gain_of_groups(terms, penalty, exposure, user, up, weight_change)
+                enter_exposure(terms, exposure, user, up, weight_change)
+                gained += _gain_of_groups(terms, penalty, exposure, user, down, -weight_change)
+                enter_exposure(terms, exposure, user, up, -weight_change)
+            if gained > min_gain:
+                enter_exposure(terms, exposure, user, up, weight_change)
+                enter_exposure(terms, exposure, user, down, -weight_change)
+                slate[position] = up
+                slate[later_position] = down
+                n_moves += 1
+    return n_moves
 
 
 @compiled_part
@@ -228,52 +228,52 @@ def _replace(  # noqa: C901, PLR0912  # one long function, because it is one com
     candidates: Ints,
     shown: Bools,
     exposure: Floats,
-    enough: float,
+    min_gain: float,
 ) -> int:
     """Replace slate items if this raises Σ w·s + H."""
     scores = terms.scores[user]
     weights = terms.weights
-    grouped = len(terms.of) > 0
-    moves = 0
+    has_groups = len(terms.of) > 0
+    n_moves = 0
     rows = penalty.rows
     rho = penalty.rho
-    for place in range(len(slate)):
-        weight = weights[place]
-        old = slate[place]
+    for position in range(len(slate)):
+        weight = weights[position]
+        old = slate[position]
         # The objective's change if the position becomes empty, and then if it gets each candidate.
-        lost_value = 0.0
+        gain_if_empty = 0.0
         if old >= 0:
-            lost_value = -weight * np.float64(scores[old]) + _gain(rows, rho, exposure, old, -weight)
-            if grouped:
-                lost_value += _gain_of_groups(terms, penalty, exposure, user, old, -weight)
+            gain_if_empty = -weight * np.float64(scores[old]) + _gain(rows, rho, exposure, old, -weight)
+            if has_groups:
+                gain_if_empty += _gain_of_groups(terms, penalty, exposure, user, old, -weight)
             enter_exposure(terms, exposure, user, old, -weight)
         new = old
-        best = enough
-        if old >= 0 and lost_value > best and (place + 1 == len(slate) or slate[place + 1] < 0):
+        best_gain = min_gain
+        if old >= 0 and gain_if_empty > best_gain and (position + 1 == len(slate) or slate[position + 1] < 0):
             new = -1
-            best = lost_value
+            best_gain = gain_if_empty
         for item in candidates:
             if item < 0 or shown[item] or scores[item] == -np.inf:
                 continue
-            gained = lost_value + weight * scores[item]
+            gained = gain_if_empty + weight * scores[item]
             gained += _gain(rows, rho, exposure, item, weight)
-            if grouped:
+            if has_groups:
                 gained += _gain_of_groups(terms, penalty, exposure, user, item, weight)
-            if gained > best:
+            if gained > best_gain:
                 new = item
-                best = gained
+                best_gain = gained
         if new >= 0:
             enter_exposure(terms, exposure, user, new, weight)
         if new != old:
-            slate[place] = new
-            moves += 1
+            slate[position] = new
+            n_moves += 1
             if old >= 0:
                 shown[old] = False
             if new >= 0:
                 shown[new] = True
-        if slate[place] < 0:
+        if slate[position] < 0:
             break
-    return moves
+    return n_moves
 
 
 @compiled
@@ -284,17 +284,17 @@ def _improve(
     lists: Ints,
     wanted: Ints,
     exposure: Floats,
-    enough: float,
+    min_gain: float,
 ) -> int:
-    """Number of moves that raise Σ w·s + H by ``enough``.
+    """Make moves that raise Σ w·s + H; return their number.
 
-    ``lists`` has candidate items of each user, and ``wanted`` has candidate items of all users. Both ``slates`` and
-    their ``exposure`` are changed in place.
+    Each move raises the sum by more than ``min_gain``. ``lists`` has candidate items of each user, and ``wanted`` has
+    candidate items of all users. Both ``slates`` and their ``exposure`` are changed in place.
     """
     recount(terms, slates, exposure)
     shown = np.zeros(terms.scores.shape[1], np.bool_)
     candidates = np.empty(lists.shape[1] + len(wanted), np.int64)
-    moves = 0
+    n_moves = 0
     for user in range(slates.shape[0]):
         slate = slates[user, : terms.capacity[user]]
         for item in slate:
@@ -303,15 +303,15 @@ def _improve(
         candidates[: lists.shape[1]] = lists[user]
         candidates[lists.shape[1] :] = wanted
         for _ in range(_TURNS):
-            made = _exchange(terms, penalty, user, slate, exposure, enough)
-            made += _replace(terms, penalty, user, slate, candidates, shown, exposure, enough)
-            moves += made
-            if made == 0:
+            n_made = _exchange(terms, penalty, user, slate, exposure, min_gain)
+            n_made += _replace(terms, penalty, user, slate, candidates, shown, exposure, min_gain)
+            n_moves += n_made
+            if n_made == 0:
                 break
         for item in slate:
             if item >= 0:
                 shown[item] = False
-    return moves
+    return n_moves
 
 
 def missing(terms: WeightedProblem, exposure: Floats) -> Floats:
@@ -331,10 +331,10 @@ def integral_slates(
     keep = max(width, min(2 * width + _SPARE, terms.scores.shape[1]))
     lists = _dealt(terms, price, rows, _RHO * unit, keep)
     slates = np.empty((len(lists), width), np.int64)
-    dear = 1.2 * np.abs(price) + 0.1 * unit
-    dearer = 2.0 * (np.abs(price) + spread)
+    first_charge = 1.2 * np.abs(price) + 0.1 * unit
+    second_charge = 2.0 * (np.abs(price) + spread)
     # Each charge is the cost of a broken hard bound in the first pass; the second is tried if the first fails.
-    for charge in (dear, dearer):
+    for charge in (first_charge, second_charge):
         slates[:] = lists[:, :width]
         slates[np.arange(width) >= terms.capacity[:, np.newaxis]] = -1
         if _fitted(terms, price, lists, slates, charge, unit):
@@ -342,11 +342,14 @@ def integral_slates(
     exposure = np.zeros(len(price))
     _keep_caps(terms, slates)
     recount(terms, slates, exposure)
-    users, places = np.nonzero(slates >= 0)
-    scores = terms.scores[users, slates[users, places]].astype(np.float64)
-    lacking = missing(terms, exposure)
-    short = lacking > 0.0
-    value = float((terms.weights[places] * scores).sum() - (terms.cost[short] * lacking[short]).sum())
+    users, positions = np.nonzero(slates >= 0)
+    scores = terms.scores[users, slates[users, positions]].astype(np.float64)
+    missing_exposure = missing(terms, exposure)
+    is_missing = missing_exposure > 0.0
+    value = float(
+        (terms.weights[positions] * scores).sum()
+        - (terms.cost[is_missing] * missing_exposure[is_missing]).sum()
+    )
     return IntegralSlates(slates, exposure, value)
 
 
@@ -354,35 +357,35 @@ def _fitted(
     terms: WeightedProblem, price: Floats, lists: Ints, slates: Ints, charge: Floats, unit: float
 ) -> bool:
     """Change slates until all bounds are met; true if successful."""
-    low = np.where(np.isinf(terms.cost), charge, terms.cost)
-    high = np.where(terms.max_exposure < np.inf, charge, 0.0)
+    floor_cost = np.where(np.isinf(terms.cost), charge, terms.cost)
+    cap_cost = np.where(terms.max_exposure < np.inf, charge, 0.0)
     exposure = np.zeros(len(price))
-    nothing = np.empty(0, np.int64)
-    aim = terms.min_exposure.copy()
+    no_items = np.empty(0, np.int64)
+    target = terms.min_exposure.copy()
 
     def improve(rho: float, wanted: Ints) -> int:
-        penalty = Penalty(np.stack([price, aim, terms.max_exposure, low, high], axis=1), rho)
+        penalty = Penalty(np.stack([price, target, terms.max_exposure, floor_cost, cap_cost], axis=1), rho)
         return _improve(terms, penalty, slates, lists, wanted, exposure, _TINY * unit)
 
     for turn in range(_ROUNDED):
-        improve(_RHO * unit * _SHARPER**turn, nothing)
+        improve(_RHO * unit * _SHARPER**turn, no_items)
     for _ in range(_SHARP):
         recount(terms, slates, exposure)
         # Only requirements that lack about a position get further candidates. For smaller deficits, the lists suffice.
-        short = (missing(terms, exposure) > 0.5 * terms.weights[-1]) & (price > -terms.cost)
-        if not improve(np.inf, _items_of(terms, short)):
+        is_short = (missing(terms, exposure) > 0.5 * terms.weights[-1]) & (price > -terms.cost)
+        if not improve(np.inf, _items_of(terms, is_short)):
             break
     for _ in range(_REPAIRS):
         recount(terms, slates, exposure)
-        short = np.isinf(terms.cost) & (missing(terms, exposure) > 0.0)
-        broken = short | _over(terms, exposure)
-        if not broken.any():
+        is_short = np.isinf(terms.cost) & (missing(terms, exposure) > 0.0)
+        is_broken = is_short | _over(terms, exposure)
+        if not is_broken.any():
             return True
-        low = np.where(broken, low * _HARDER, low)
-        high = np.where(broken, high * _HARDER, high)
+        floor_cost = np.where(is_broken, floor_cost * _HARDER, floor_cost)
+        cap_cost = np.where(is_broken, cap_cost * _HARDER, cap_cost)
         # Without this surplus, passes could miss the same floor again and again.
-        aim[short] += _BEYOND * terms.weights[-1]
-        improve(np.inf, _items_of(terms, short))
+        target[is_short] += _BEYOND * terms.weights[-1]
+        improve(np.inf, _items_of(terms, is_short))
     return False
 
 
@@ -406,11 +409,11 @@ def _keep_caps(terms: WeightedProblem, slates: Ints) -> None:
     m = terms.scores.shape[1]
     for user in range(len(slates)):
         recount(terms, slates, exposure)
-        over = _over(terms, exposure)
-        if not over.any():
+        is_over = _over(terms, exposure)
+        if not is_over.any():
             break
         if len(terms.active):
-            over[m:] &= terms.active[user]
-        places = np.flatnonzero(np.isin(slates[user], _items_of(terms, over)))
-        if len(places):
-            slates[user, places[0] :] = -1
+            is_over[m:] &= terms.active[user]
+        positions = np.flatnonzero(np.isin(slates[user], _items_of(terms, is_over)))
+        if len(positions):
+            slates[user, positions[0] :] = -1

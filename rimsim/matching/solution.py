@@ -140,12 +140,12 @@ def violated_items(admissible: Bools, min_exposure: Ints, capacity: Ints) -> tup
 
     n, m = admissible.shape
     # An item can get at most n exposures. So n + 1 stands for any larger floor, because the flow needs 32-bit numbers.
-    asked = np.minimum(min_exposure, n + 1)
+    capped_floors = np.minimum(min_exposure, n + 1)
     pairs = sparse.csr_array(admissible.T.astype(np.int32))
     corner = sparse.csr_array((1, 1), dtype=np.int32)
-    # These are blocks of the adjacency matrix of source, items, users and sink.
+    # Blocks of the adjacency matrix: its rows and columns are the source, the items, the users and the sink.
     blocks: list[list[Any]] = [
-        [corner, sparse.csr_array(asked[np.newaxis]), None, None],
+        [corner, sparse.csr_array(capped_floors[np.newaxis]), None, None],
         [None, None, pairs, None],
         [None, None, None, sparse.csr_array(capacity[:, np.newaxis])],
         [None, None, None, corner],
@@ -157,6 +157,7 @@ def violated_items(admissible: Bools, min_exposure: Ints, capacity: Ints) -> tup
         return np.empty(0, np.int64), 0
     residual = sparse.csr_array(graph - flow.flow)
     residual.eliminate_zeros()
+    # The items that the source reaches in the residual graph are on its side of the minimum cut. Node 0 is the source.
     reached = np.sort(breadth_first_order(residual, 0, return_predecessors=False)) - 1
     return reached[(reached >= 0) & (reached < m)].astype(np.int64), lacking
 
@@ -164,15 +165,15 @@ def violated_items(admissible: Bools, min_exposure: Ints, capacity: Ints) -> tup
 def _placed_greedily(admissible: Bools, min_exposure: Ints, capacity: Ints) -> bool:
     """True if all floors are met by a greedy assignment."""
     # Items are taken in descending order of floors. Each item goes to the users with the most free positions.
-    room = capacity.copy()
+    n_free = capacity.copy()
     for item in np.argsort(-min_exposure, kind="stable").tolist():
-        need = int(min_exposure[item])
-        if not need:
+        n_needed = int(min_exposure[item])
+        if not n_needed:
             break
-        users = np.flatnonzero(admissible[:, item] & (room > 0))
-        if len(users) < need:
+        users = np.flatnonzero(admissible[:, item] & (n_free > 0))
+        if len(users) < n_needed:
             return False
-        room[users[np.argpartition(-room[users], need - 1)[:need]]] -= 1
+        n_free[users[np.argpartition(-n_free[users], n_needed - 1)[:n_needed]]] -= 1
     return True
 
 
@@ -201,10 +202,10 @@ def _reach(scores: NDArray[np.floating], capacity: Ints, weights: Floats, order:
     reach = np.empty(len(order))
     total = 0.0
     used = np.zeros(len(capacity), np.int64)
-    for place in range(len(order)):
+    for index in range(len(order)):
         for user in range(len(capacity)):
-            if used[user] < capacity[user] and scores[user, order[place]] > -np.inf:
+            if used[user] < capacity[user] and scores[user, order[index]] > -np.inf:
                 total += weights[used[user]]
                 used[user] += 1
-        reach[place] = total
+        reach[index] = total
     return reach

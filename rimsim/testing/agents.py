@@ -89,7 +89,10 @@ class AgentTests:
         offsets = np.append(0, np.cumsum(lengths))
         event = np.arange(offsets[-1])
         return UserStates(
-            offsets, event % self.n_items, event.astype(np.float64), np.full(n, 1.0 * len(event))
+            offsets=offsets,
+            items=event % self.n_items,
+            times=event.astype(np.float64),
+            now=np.full(n, 1.0 * len(event)),
         )
 
     def view(self, arrivals: Arrivals) -> RoundView:
@@ -129,7 +132,8 @@ class AgentTests:
         barriers = {*range(0, n, agent.barrier_every or n), n}
         answers: list[Slates] = []
         unlearnt: list[Arrivals] = []
-        for batch_rows in np.split(order, sorted({*range(0, n, batch), *barriers})[1:-1]):
+        batch_ends = sorted({*range(0, n, batch), *barriers})[1:-1]  # without 0 and n
+        for batch_rows in np.split(order, batch_ends):
             rows = arrivals.rows(batch_rows)
             answers.append(as_slates(agent.act(rows)))
             if isinstance(agent, LearningAgent):
@@ -139,12 +143,12 @@ class AgentTests:
                     for row, items in zip(unlearnt, slates[-len(unlearnt) :], strict=True):
                         agent.learn(Feedback(row, items, (items % 2 == 0) & (items >= 0)))
                     unlearnt = []
-        columns = zip(
-            *((part.items, part.price, part.propensity, part.uniform) for part in answers), strict=True
-        )
-        joined: list[Any] = [None if part[0] is None else np.concatenate(part) for part in columns]
-        chances = [part.chances for part in answers if part.chances is not None]
-        return Slates(*joined, *([Chances.joined(chances)] if chances else []))
+        columns: dict[str, Any] = {}
+        for name in ("items", "price", "propensity", "uniform"):
+            parts = [getattr(answer, name) for answer in answers]
+            columns[name] = None if parts[0] is None else np.concatenate(parts)
+        chances = [answer.chances for answer in answers if answer.chances is not None]
+        return Slates(**columns, chances=Chances.joined(chances) if chances else None)
 
     def next_round(self) -> tuple[RoundView, Arrivals]:
         """View and arrivals of the next round, with changed popularity."""
@@ -273,22 +277,28 @@ class AgentTests:
         stated = slates.propensity[shown].astype(np.float64)
         items = slates.items[shown]
         assert 0 < stated.min() <= stated.max() <= 1
-        often = np.bincount(items, minlength=self.n_items) >= 0.01 * self.draws
-        total = np.bincount(items, 1.0 / stated, self.n_items)
-        error = np.sqrt(np.bincount(items, (1.0 - stated) / stated**2, self.n_items))
-        assert (np.abs(total - self.draws)[often] <= 4.5 * error[often] + 1e-3 * np.sqrt(self.draws)).all()
+        is_frequent = np.bincount(items, minlength=self.n_items) >= 0.01 * self.draws
+        # Horvitz–Thompson: each exposure counts 1/propensity, so the sum of each item estimates the number of arrivals.
+        estimate = np.bincount(items, 1.0 / stated, self.n_items)
+        standard_error = np.sqrt(np.bincount(items, (1.0 - stated) / stated**2, self.n_items))
+        tolerance = 4.5 * standard_error + 1e-3 * np.sqrt(self.draws)
+        assert (np.abs(estimate - self.draws)[is_frequent] <= tolerance[is_frequent]).all()
 
 
 def _assert_same(answer: Slates, expected: Slates, order: Ints) -> None:
     """Require answers to equal expected answers in rows ``order``."""
     for name in ("items", "price", "propensity", "uniform"):
         column = getattr(answer, name)
-        wanted = getattr(expected, name)
-        np.testing.assert_array_equal(column, wanted if wanted is None else wanted[order], name)
+        expected_column = getattr(expected, name)
+        np.testing.assert_array_equal(
+            column, expected_column if expected_column is None else expected_column[order], name
+        )
     assert (answer.chances is None) == (expected.chances is None)
     if answer.chances is not None and expected.chances is not None:
-        for part, wanted in zip(answer.chances.columns, expected.chances.rows(order).columns, strict=True):
-            np.testing.assert_array_equal(part, wanted, "chances")
+        for chance_column, expected_column in zip(
+            answer.chances.columns, expected.chances.rows(order).columns, strict=True
+        ):
+            np.testing.assert_array_equal(chance_column, expected_column, "chances")
 
 
 def _copies(record: Any, within: str = "") -> dict[str, Array]:

@@ -53,18 +53,26 @@ def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events:
     item = item[order].astype(np.int64)
     value = np.ones(len(event_user), np.float32)
     users = pd.DataFrame({"id": np.arange(n_users)})
-    return EventLog(event_user, item, time[order], value, users, random_items(n_items))
+    return EventLog(
+        user=event_user,
+        item=item,
+        time=time[order],
+        value=value,
+        users=users,
+        items=random_items(n_items),
+    )
 
 
 class IntensityModelTests:
     """Conditions of any intensity model; subclass this and define ``make``."""
 
     tolerance: ClassVar[float] = 1e-5
-    """Largest distance between an incremental state and an encoded one, relative to the largest score."""
+    """Largest difference of scores between a state that was updated event by event and a state that was encoded at
+    once, as a share of the largest score."""
     update_is_refit: ClassVar[bool] = False
     """True if ``update`` is exact, so that it equals a fit on the new log."""
     is_mark: ClassVar[bool | None] = None
-    """True if rows are distributions p(y|x), which sum to 1. None: True for a shipped mark model."""
+    """True if rows of scores are distributions p(y|x), which sum to 1. None: True for a mark model of rimsim alone."""
 
     @abstractmethod
     def make(self) -> IntensityModel:
@@ -159,8 +167,9 @@ class IntensityModelTests:
         unusual = log.item >= log.n_items // 2
         after = model.update(log.rows(unusual)).score(states)
         chosen = np.unique(log.item[unusual])
-        share = [float((s[:, chosen].sum(1) / s.sum(1)).mean()) for s in (before, after)]
-        assert share[1] > share[0]
+        share_before = float((before[:, chosen].sum(1) / before.sum(1)).mean())
+        share_after = float((after[:, chosen].sum(1) / after.sum(1)).mean())
+        assert share_after > share_before
 
     def test_only_target_events_are_fitted_to(self) -> None:
         """Models are not fitted to events outside ``target``."""
@@ -185,9 +194,9 @@ class IntensityModelTests:
         states = self.states(log)
         torch.manual_seed(1)
         first = self.fitted().update(later).score(states)
-        drawn = torch.rand(1)
+        next_number = torch.rand(1)
         torch.manual_seed(1)
-        assert torch.equal(torch.rand(1), drawn)
+        assert torch.equal(torch.rand(1), next_number)
         assert torch.equal(self.fitted().update(later).score(states), first)
 
     def test_hidden_states_equal_states(self) -> None:
@@ -219,9 +228,9 @@ class IntensityModelTests:
         log = self.log()
         states = self.states(self.log())
         model.save(tmp_path / "model")
-        again = load(tmp_path / "model")
-        assert torch.equal(again.score(states), model.score(states))
-        assert torch.equal(again.update(log).score(states), model.update(log).score(states))
+        loaded = load(tmp_path / "model")
+        assert torch.equal(loaded.score(states), model.score(states))
+        assert torch.equal(loaded.update(log).score(states), model.update(log).score(states))
         suffixes = {path.suffix for path in (tmp_path / "model").rglob("*") if path.is_file()}
         assert suffixes <= {".json", ".safetensors"}
 
@@ -240,7 +249,7 @@ def _new_items(states: UserStates, n_items: int, step: int) -> Ints:
         consumed = states.items[states.offsets[row] : states.offsets[row + 1]]
         unconsumed = np.setdiff1d(np.arange(n_items), consumed)
         choice = unconsumed if len(unconsumed) else np.arange(n_items)
-        new_items[row] = choice[(row * 7 + step) % len(choice)]
+        new_items[row] = choice[(row * 7 + step) % len(choice)]  # rows and steps get different items
     return new_items
 
 
@@ -249,4 +258,5 @@ def _appended(states: UserStates, items: Array, times: Array) -> UserStates:
     ends = states.offsets[1:]
     longer = np.insert(states.items, ends, items)
     later = np.insert(states.times, ends, times)
-    return UserStates(states.offsets + np.arange(len(states) + 1), longer, later, times + 1.0)
+    offsets = states.offsets + np.arange(len(states) + 1)
+    return UserStates(offsets=offsets, items=longer, times=later, now=times + 1.0)

@@ -44,6 +44,7 @@ class Taking:
     """Consumer who takes each shown item with a constant probability."""
 
     probability: float
+    """Probability that the consumer takes a shown item."""
 
     needs_truth = False
 
@@ -199,11 +200,11 @@ class ArrivalTests(_PlugTests):
     def test_all_chance_comes_from_the_seed(self) -> None:
         """The same seed gives the same schedules, bit by bit."""
         process = self.make()
-        nothing = self.before(3)
+        unplayed = self.before(3)
         played = self.after_a_round(0.5, 3)
-        asked = ((1, played), (1, nothing), (0, nothing))
-        schedules = [process.round(number, so_far) for number, so_far in asked]
-        for schedule, (number, so_far) in zip(schedules, asked, strict=True):
+        calls = ((1, played), (1, unplayed), (0, unplayed))
+        schedules = [process.round(number, so_far) for number, so_far in calls]
+        for schedule, (number, so_far) in zip(schedules, calls, strict=True):
             _require_equal(self.make().round(number, so_far), schedule)
 
     def test_outcomes_move_it_only_if_it_says_so(self) -> None:
@@ -284,37 +285,40 @@ class ConsumerTests(_PlugTests):
         market = self.market()
         visits, slates = self.visits(market)
         response = market.consumer.respond(visits, slates)
-        spread = np.sqrt((response.probability * (1 - response.probability)).sum())
-        assert abs(response.consumed.sum() - response.probability.sum()) <= 5 * spread + 1e-9
+        standard_error = np.sqrt((response.probability * (1 - response.probability)).sum())
+        assert abs(response.consumed.sum() - response.probability.sum()) <= 5 * standard_error + 1e-9
 
     def test_another_seed_draws_otherwise(self) -> None:
         """Another seed changes outcomes, but no probability."""
         market = self.market()
         visits, slates = self.visits(market)
         first = market.consumer.respond(visits, slates)
-        likely = 0.0
+        expected_differences = 0.0
         for seed in range(1, 21):
             keys = rng.bits(seed, rng.Purpose.MEASURE, np.arange(len(visits.keys)))
             redrawn = market.consumer.respond(dataclasses.replace(visits, keys=keys), slates)
             np.testing.assert_array_equal(redrawn.probability, first.probability)
             if (redrawn.consumed != first.consumed).any():
                 return
-            likely += 2 * float((first.probability * (1 - first.probability)).sum())
+            # Two independent draws with probability p differ with probability 2p(1 − p).
+            expected_differences += 2 * float((first.probability * (1 - first.probability)).sum())
         # If more than 20 differences are expected, the chance of none is below e^-20.
-        assert likely < 20, "it draws the same with every seed; draw with visits.keys, as drawn does"
+        assert expected_differences < 20, (
+            "it draws the same with every seed; draw with visits.keys, as drawn does"
+        )
 
     def test_true_intensities_are_intensities(self) -> None:
         """True intensities are finite float32, and 0 for consumed items."""
         market = self.market()
         visits, _ = self.visits(market)
-        true = market.consumer.true_intensity(visits)
-        assert true.shape == (len(visits), market.n_items)
-        assert true.dtype == torch.float32
-        assert bool(torch.isfinite(true).all())
-        assert float(true.min()) >= 0
-        assert not bool(true[visits.consumed()].any()), "what was consumed is no longer admissible"
+        intensity = market.consumer.true_intensity(visits)
+        assert intensity.shape == (len(visits), market.n_items)
+        assert intensity.dtype == torch.float32
+        assert bool(torch.isfinite(intensity).all())
+        assert float(intensity.min()) >= 0
+        assert not bool(intensity[visits.consumed()].any()), "what was consumed is no longer admissible"
         alone = market.consumer.true_intensity(market.open.visits(visits.row[:1]))
-        torch.testing.assert_close(alone[0], true[0])
+        torch.testing.assert_close(alone[0], intensity[0])
         assert (consumers.relevant_items(market.consumer, visits, market.n_items) >= 0).all()
 
     def test_what_is_organic_is_in_order(self) -> None:
@@ -325,9 +329,9 @@ class ConsumerTests(_PlugTests):
         assert len(organic.row) == len(organic.tick) == len(organic.item)
         assert np.isin(organic.row, visits.row).all()
         assert (organic.tick >= market.schedule.tick[organic.row]).all()
-        can = ConsumerCapabilities.of(market.consumer)
+        capabilities = ConsumerCapabilities.of(market.consumer)
         # A step serves one arrival, so it would miss organic consumptions of other arrivals.
-        assert can.exogenous or can.law is None or not len(organic.row)
+        assert capabilities.exogenous or capabilities.law is None or not len(organic.row)
 
 
 class ProviderTests(_PlugTests):
@@ -350,7 +354,14 @@ class ProviderTests(_PlugTests):
         items = np.arange(log.n_items)
         shown = (9 * rng.uniform(seed, rng.Purpose.MEASURE, 1, items) - 3).clip(0).astype(np.int64)
         sold = (shown * rng.uniform(seed, rng.Purpose.MEASURE, 2, items)).astype(np.int64)
-        return RoundOutcome(0, seed, roster, Offer.opening(roster), shown, sold)
+        return RoundOutcome(
+            number=0,
+            seed=seed,
+            roster=roster,
+            offer=Offer.opening(roster),
+            exposure=shown,
+            consumption=sold,
+        )
 
     def test_follows_the_protocol(self) -> None:
         """Every item has a provider, the same in each call."""

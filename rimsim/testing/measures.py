@@ -105,8 +105,8 @@ class MeasureTests:
                 facts, **{name: getattr(facts, name)[rows] for name in _OF_ARRIVALS}
             )
             value = self.make().value(facts)
-            turned = self.make().value(reversed_facts)
-            is_same = value == turned
-            if value is not None and turned is not None:
-                is_same = math.isclose(value, turned, rel_tol=1e-9, abs_tol=1e-12)
-            assert is_same, f"{value!r} became {turned!r}; say depends_on_order = True if it may"
+            reversed_value = self.make().value(reversed_facts)
+            is_same = value == reversed_value
+            if value is not None and reversed_value is not None:
+                is_same = math.isclose(value, reversed_value, rel_tol=1e-9, abs_tol=1e-12)
+            assert is_same, f"{value!r} became {reversed_value!r}; say depends_on_order = True if it may"

@@ -24,11 +24,12 @@ def write_about(
 
 def _tags_table(measures: Measures) -> str:
     """Markdown table of an arm's tags, measures first."""
-    rows = {measure.tag: _of(measure) for measure in measures.values()} | TAGS
-    lines = [f"| `{tag}` | {text.replace('|', '&#124;')} |" for tag, text in rows.items()]
+    meaning_of = {measure.tag: _meaning(measure) for measure in measures.values()} | TAGS
+    lines = [f"| `{tag}` | {text.replace('|', '&#124;')} |" for tag, text in meaning_of.items()]
     return "\n".join(["| tag | what it is |", "|---|---|", *lines])
 
 
-def _of(measure: Measure) -> str:
+def _meaning(measure: Measure) -> str:
+    """Title, unit, better direction and formula of a measure."""
     better = f"; {measure.better} is better" if measure.better != "neither" else ""
     return f"{measure.title} ({measure.unit}{better}): {measure.formula}"

@@ -31,7 +31,8 @@ HyperParameter: TypeAlias = bool | int | float | str
 
 _BINS = 30
 _COUNT = itertools.count()  # number in file names, because a process can make several files within a second
-# Limit 0 means no limit. By default, TensorBoard reads only a sample of a long series.
+# Largest number of points that TensorBoard reads per series; 0: all points. By default, it reads a sample of a long
+# series.
 _ALL_POINTS = {"scalars": 0}
 
 
@@ -84,6 +85,7 @@ class EventFile:
         self._write(Event(wall_time=time.time(), step=0, session_log=SessionLog(status=SessionLog.START)))
 
     def _write(self, event: Any) -> None:
+        """Write one event; close the file if this fails."""
         with self._given_up_if_full():
             self._records.write(event.SerializeToString())
 
@@ -93,34 +95,36 @@ class EventFile:
         try:
             yield
         except OSError:
-            # Python would otherwise write again at its exit, and print a traceback.
+            # Python would otherwise write the rest when it exits, and print a traceback.
             with suppress(OSError):
                 self._file.close()
             raise
 
     def _add(self, step: int, **value: Any) -> None:
+        """Write a summary with one value, given by its fields."""
         self._add_summary(step, Summary(value=[Summary.Value(**value)]))
 
     def _add_summary(self, step: int, summary: Any) -> None:
+        """Write a summary as an event at a step."""
         self._write(Event(wall_time=time.time(), step=step, summary=summary))
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Add a point (step, value), in single precision."""
-        # Values are in single precision, because TensorBoard's loader ignores double precision.
+        # TensorBoard's loader ignores values in double precision.
         self._add(step, tag=tag, simple_value=value)
 
     def text(self, tag: str, markdown: str) -> None:
         """Add a page of Markdown."""
-        kind = text_metadata.create_summary_metadata(display_name=None, description="")
-        self._add(0, tag=tag, tensor=_strings(markdown.encode()), metadata=kind)
+        text_kind = text_metadata.create_summary_metadata(display_name=None, description="")
+        self._add(0, tag=tag, tensor=_strings(markdown.encode()), metadata=text_kind)
 
     def picture(self, tag: str, png: bytes) -> None:
         """Add a picture of the content of a PNG file."""
         # Bytes 16 to 23 of a PNG file hold its width and height.
         width, height = struct.unpack(">II", png[16:24])
         record = _strings(str(width).encode(), str(height).encode(), png)
-        kind = image_metadata.create_summary_metadata(display_name=None, description="")
-        self._add(0, tag=tag, tensor=record, metadata=kind)
+        image_kind = image_metadata.create_summary_metadata(display_name=None, description="")
+        self._add(0, tag=tag, tensor=record, metadata=image_kind)
 
     def histogram(self, tag: str, values: NDArray[np.generic], step: int) -> None:
         """Add a histogram of finite numbers in 30 bins."""
@@ -165,6 +169,7 @@ class EventFile:
         self._add_hyper(metadata.SESSION_END_INFO_TAG, end)
 
     def _add_hyper(self, tag: str, data: Any) -> None:
+        """Write a record of the plugin for hyperparameters."""
         kind = metadata.create_summary_metadata(data)
         self._add(0, tag=tag, metadata=kind, tensor=metadata.NULL_TENSOR)
 
@@ -219,6 +224,7 @@ def read_scalars(folder: Path) -> dict[str, list[ScalarPoint]]:
 
 
 def _records(paths: Sequence[Path]) -> Iterator[Any]:
+    """Events of files, one file after the other."""
     from tensorboard.backend.event_processing import event_file_loader  # noqa: PLC0415  # slow to import, and only resumed runs need it
 
     for path in paths:
@@ -238,6 +244,7 @@ def _strings(*values: bytes) -> Any:
 
 
 def _kind(value: HyperParameter) -> Any:
+    """TensorBoard's type of a hyperparameter: boolean, text or number."""
     if isinstance(value, bool):
         return api_pb2.DATA_TYPE_BOOL
     return api_pb2.DATA_TYPE_STRING if isinstance(value, str) else api_pb2.DATA_TYPE_FLOAT64

@@ -13,12 +13,13 @@ def layout(measures: Measures = MEASURES, parts: Sequence[str] = ()) -> dict[str
     """Charts of the custom-scalar page, by category."""
     own_names = [name for name in measures if name not in MEASURES]
     page = {}
-    if parts:
-        page["Retraining and its parts"] = tuple(
-            _band(f"{measures[name].title}: {PART_WORDS.get(part, part)}", measures[name], f"{name}/{part}")
-            for part in parts
-            for name in (*RETRAINED, *own_names)
-        )
+    part_charts = []
+    for part in parts:
+        for name in (*RETRAINED, *own_names):
+            title = f"{measures[name].title}: {PART_WORDS.get(part, part)}"
+            part_charts.append(_band(title, measures[name], f"{name}/{part}"))
+    if part_charts:
+        page["Retraining and its parts"] = tuple(part_charts)
     page["Bands over seeds (95%; below four seeds from the lowest to the highest)"] = tuple(
         _band(measures[name].title, measures[name], name) for name in (*BANDED, *own_names)
     )
@@ -38,5 +39,6 @@ def layout(measures: Measures = MEASURES, parts: Sequence[str] = ()) -> dict[str
 
 
 def _band(title: str, measure: Measure, series: str) -> TagChart:
-    ends = [f"{BANDS}/{series}/{end}" for end in ("mid", "low", "high")]
-    return TagChart(f"{title} ({measure.unit})", tuple(ends), band=True)
+    """Chart of a series: mean and band over seeds."""
+    tags = tuple(f"{BANDS}/{series}/{end}" for end in ("mid", "low", "high"))
+    return TagChart(f"{title} ({measure.unit})", tags, band=True)

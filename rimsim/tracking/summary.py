@@ -30,8 +30,9 @@ def write_summary(
     own_names = [name for name in measures if name not in MEASURES]
     charted = rounds[rounds["metric"].isin([*BANDED, *own_names])]
     present = [] if parts is None else parts["part"].unique().tolist()
-    names = [part for part in dict.fromkeys(["loop", "all", *present]) if part in present]
-    page = layout(measures, names)
+    # The page shows the loop first, then all of retraining, then other parts.
+    ordered_parts = [part for part in dict.fromkeys(["loop", "all", *present]) if part in present]
+    page = layout(measures, ordered_parts)
     folders = []
     for agent in sorted(charted["agent"].unique()):
         folder = summary_folder(run, agent)
@@ -58,12 +59,14 @@ def _write_parts(file: EventFile, parts: pd.DataFrame) -> None:
 def _bands(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[tuple[str, ...], int, dict[str, float]]]:
     """Labels of each band, with round, mean and ends."""
     ordered = table.dropna(subset=["value"]).sort_values([*names, "round", "seed"])
-    for row in ordered.groupby([*names, "round"])["value"].agg(list).reset_index().itertuples(index=False):
-        *labels, step, values = row
+    values_over_seeds = ordered.groupby([*names, "round"])["value"].agg(list).reset_index()
+    for *labels, step, values in values_over_seeds.itertuples(index=False):
         band = mean_interval(values, 0.95)
         if band.mean is None:
             continue
-        low, high = (band.mean if bound is None else bound for bound in (band.low, band.high))
+        # With one seed, there is no interval, and both ends are the mean.
+        low = band.mean if band.low is None else band.low
+        high = band.mean if band.high is None else band.high
         if 1 < band.n < FEW_SEEDS:
             low = min(values)
             high = max(values)

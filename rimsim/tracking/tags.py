@@ -13,8 +13,8 @@ BANDED = tuple(measure.name for measure in _BY_BAND if measure.band)
 """Names of built-in measures with a band, in their order on the page."""
 RETRAINED = tuple(sorted(name for name in MEASURES if MEASURES[name].retrained))
 """Names of built-in measures whose change by retraining is reported in parts."""
-# Groups of tags. TensorBoard sorts groups by name and opens the first two. So the name of the parts of retraining comes
-# first. The last names belong to series that few users look at. These are the lines of bands, which the custom-scalar
+# Groups of tags. TensorBoard sorts groups by name and opens the first two. So the parts of retraining have a name that
+# comes first. Names that come last belong to series that few users look at: the lines of bands, which the custom-scalar
 # page draws, and all series against the number of served arrivals.
 PARTS = "1_retraining"
 BANDS = "zz_bands"

@@ -33,8 +33,9 @@ class RoundRecord:
     # (M,) prices v at the end of the round; None for an agent without prices.
     item_price: Floats | None = None
     exposure: Floats | None = None  # (M,) exposures in the round, in the unit of the guarantee
-    required: Floats | None = None  # (M,) required exposures b of the round, in that unit
-    groups: Mapping[str, float] = field(default_factory=dict)  # tag → figure of a group of items
+    required: Floats | None = None  # (M,) required exposures b of the round, in the unit of the guarantee
+    # Tag → figure of a group of items, such as the exposures of a seller.
+    groups: Mapping[str, float] = field(default_factory=dict)
 
 
 class Tracker:
@@ -133,6 +134,8 @@ class Tracker:
 
 
 def _stays(name: str, step: int, first_round: int, first_arrival: int) -> bool:
+    """True if an earlier point belongs to earlier rounds."""
+    # The tracker writes these series again: hyperparameters, the page of charts, and final figures.
     if name.startswith(("_hparams_/", "custom_scalars", f"{FINAL}/")):
         return False
     return step <= first_arrival if name.startswith(f"{BY_ARRIVALS}/") else step < first_round
