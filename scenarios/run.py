@@ -86,7 +86,7 @@ class Run(RunFolder):
         try:
             return str(fragment(self.report()))
         except RimsimError as error:
-            # In a notebook, an error such as a run without finished rounds would print a traceback.
+            # Without this, a notebook would print a traceback for a run that has no finished round, for example.
             return f"<p>{escape(self.folder)}: {escape(error)}</p>"
 
 
