@@ -95,7 +95,7 @@ def as_setting(option: str, words: Sequence[str]) -> str | None:
 
 
 def _value_of(option: str, words: Sequence[str]) -> str:
-    """Value of an option in a command line; empty without one.
+    """Value of an option in a command line, or nothing.
 
     The value stands in the same word, after an equals sign, or is the next word.
     """

@@ -104,7 +104,7 @@ def run_here(job: AnyJob, tasks: Sequence[Any], report: Report) -> dict[int, Rim
 
 
 def _under_lock(job: Callable[[Task, Report], None], task: Task, report: Report) -> None:
-    """Do a task in a worker, with an arm's files locked.
+    """Do a worker's task while an arm's files are locked.
 
     By the lock, a later run of the folder learns that a worker of a killed run still writes.
     """

@@ -56,7 +56,8 @@ def require_memory(main: float, worker: float, workers: int, lower: str) -> None
     memory_bytes = memory()
 
     def needed(processes: int) -> float:
-        """Bytes of a run; a single process is the main one."""
+        """Bytes of a run with a number of processes."""
+        # A single process does the work of the main process and of a worker, one after the other.
         return max(main, worker) if processes == 1 else main + processes * worker
 
     if memory_bytes is None or needed(workers) <= memory_bytes:

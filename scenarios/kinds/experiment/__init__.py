@@ -146,8 +146,9 @@ def experiment(
         "seeds": list(numbers),
         "scenario": to_plain(config),
     }
-    markets = 2 + sum(1 + (learns == "diverted") for _, learns, _ in played)
-    total = markets * len(numbers) * expected_arrivals(config)
+    # Markets per seed: two complete markets, and one for each experiment, or two if each arm has a model.
+    n_markets = 2 + sum(1 + (training == "diverted") for _, training, _ in played)
+    total = n_markets * len(numbers) * expected_arrivals(config)
     play = partial(_play, config, agents, played, interval)
     job = Job(described, numbers, play, _draw, bar="arrivals served", total=total)
     execution = Execution(workers=workers, console=console)
