@@ -57,6 +57,7 @@ def group_table(figures: GroupFigures, seeds: int) -> TextTable:
         columns |= changes
         columns["bonus paid"] = _means(figures, figures.agent, "bonus")
     columns = {name: cells for name, cells in columns.items() if cells}
+    # A sum over groups would count an item twice that is in two groups.
     rows = [*shown, _ALL] if figures.is_partition else shown
     groups = len(figures.values(figures.base, "exposures"))
     against = "" if figures.agent is None else f": {figures.agent} against {figures.base}"
@@ -91,13 +92,13 @@ def _changes(figures: GroupFigures, shown: Sequence[str]) -> tuple[dict[str, dic
     """Column → group → change against the baseline; then a legend."""
     rows = []
     for metric in _CHANGES:
-        values = {agent: figures.values(agent, metric) for agent in figures.agents}
-        if any(value.empty for value in values.values()):
+        of_base = figures.values(figures.base, metric)
+        of_agent = figures.values(str(figures.agent), metric)
+        if of_base.empty or of_agent.empty:
             continue
-        pairs = [(group, *(value.loc[group] for value in reversed(values.values()))) for group in shown]
+        rows += [(group, metric, of_agent.loc[group], of_base.loc[group]) for group in shown]
         if figures.is_partition:
-            pairs.append((_ALL, *(value.sum() for value in reversed(values.values()))))
-        rows += [(group, metric, of_agent, of_base) for group, of_agent, of_base in pairs]
+            rows.append((_ALL, metric, of_agent.sum(), of_base.sum()))
     paired = tables.paired_table(rows, ["group", "metric"])
     cells: dict[str, dict[str, str]] = {}
     columns = ["group", "metric", "mean", "low", "high", "equal", "significant"]
