@@ -81,6 +81,7 @@ class Run(RunFolder):
         return items.users(self)
 
     def _repr_html_(self) -> str:
+        """Report that a notebook shows."""
         from rimsim.scenarios.report.html import fragment  # noqa: PLC0415  # Matplotlib is slow to import
 
         try:

@@ -549,9 +549,8 @@ def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
 
         record = config_record(name)
         mark, ground = mark_and_ground(name)
-        if (
-            name not in built_in and ground is not None
-        ):  # a product, such as gru-hp, is described by its factors
+        if name not in built_in and ground is not None:
+            # A product, such as gru-hp, is described by its two factors.
             _print_one(kind, mark, built_in)
             _print_one(kind, ground, built_in)
             return
@@ -583,7 +582,7 @@ class PlugCommand(Command):
 
 
 _COMPLETED = {"agents": one_of(agents), "models": one_of(models), "scenarios": one_of(scenario_names)}
-"""Kinds of names that a shell completes without a long import."""
+"""Kind of names → function that completes them. All other kinds would need a long import."""
 
 
 def _list(kind: str, words: str) -> click.Command:

@@ -50,8 +50,8 @@ PARTS = {
 }
 """Part of a log → its arrivals, and the effects that an estimate of single steps leaves out."""
 _FEW = 30  # effective number of slates below which the report warns about an estimate
-# Largest share of slates that may differ between two keys of a deterministic agent. They may differ, because keys
-# decide the order of ties.
+# Largest share of slates in which an agent that is not random may differ from its copy with another random key. Some
+# slates may differ, because keys also decide the order of ties.
 _DRAWN = 0.05
 # Number of the target's random stream, which makes its draws independent of those of the logged agent.
 _TARGET = 19
@@ -110,7 +110,7 @@ def ope(
     with locked(logged_run.folder):
         table = play_parts(job, logged_run.folder, Execution(workers=workers, console=console))["ope"]
         evaluation = Evaluation(folder=logged_run.folder, logged=logged_name, target=target_name, table=table)
-        # Rows of other pairs of agents stay.
+        # An earlier table keeps its rows on other pairs of agents.
         if (path := logged_run.folder / OPE).is_file():
             earlier_rows = read_table(path)
             is_replaced = (earlier_rows["logged"] == evaluation.logged) & (
@@ -170,7 +170,7 @@ def replayed(
     logged_agent = make_agent(logged)
     target_agent = make_agent(target)
     is_own = not isinstance(target_agent, StatingAgent) and target.partition("(")[0] not in BUILT_IN
-    # The twin is asked with another key. If its slates differ, your own target is random.
+    # The twin, a second copy of the target, gets another random key. If its slates differ, the target is random.
     twin = make_agent(target) if is_own else None
     kind = _WatchedLearner if isinstance(logged_agent, LearningAgent) else _Watched
     market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(logged_agent, target_agent))
@@ -205,9 +205,7 @@ class _Watched:
         self._logged = logged_agent
         self._target = target_agent
         self._market = market
-        self._twin = (
-            twin  # second copy of the target agent, which shows if its slates are random; None: not asked
-        )
+        self._twin = twin  # second copy of the target, which shows if its slates are random
         self._parts: list[dict[str, Any]] = []  # records of the batches of a round
 
     def begin_round(self, view: RoundView) -> None:

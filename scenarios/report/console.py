@@ -101,7 +101,7 @@ def _part(table: TextTable, title: str, columns: Sequence[int], width: int) -> T
     for name in table.columns[: table.labels]:
         part.add_column(name, overflow="fold")  # on a narrow console, labels are wrapped, but numbers are not
     columns_with_labels = (*range(table.labels), *columns)
-    # Headers are broken only where they do not fit in one line each.
+    # Headers are broken into lines only if the columns would otherwise be wider than the console.
     needed = sum(
         max(_width(table, column), len(_header(table, column)) + _GAP) for column in columns_with_labels
     )

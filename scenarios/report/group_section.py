@@ -40,7 +40,7 @@ def group_sections(run: RunFolder) -> list[Section]:
 def group_table(figures: GroupFigures, seeds: int) -> TextTable:
     """Table with a row per group."""
     shown = figures.shown()
-    marks = ""
+    legend = ""
     columns: dict[str, dict[str, str]] = {"items": _means(figures, figures.base, "items", integers=True)}
     if figures.guaranteed:
         columns["required"] = _means(figures, figures.base, "required")
@@ -53,19 +53,20 @@ def group_table(figures: GroupFigures, seeds: int) -> TextTable:
         for metric in ("consumptions", "revenue"):
             columns[metric] = _means(figures, figures.base, metric)
     else:
-        changes, marks = _changes(figures, shown)
+        changes, legend = _changes(figures, shown)
         columns |= changes
         columns["bonus paid"] = _means(figures, figures.agent, "bonus")
     columns = {name: cells for name, cells in columns.items() if cells}
-    # A sum over groups would count an item twice that is in two groups.
+    # If an item is in two groups, a sum over groups would count it twice.
     rows = [*shown, _ALL] if figures.is_partition else shown
     groups = len(figures.values(figures.base, "exposures"))
     against = "" if figures.agent is None else f": {figures.agent} against {figures.base}"
     half = group_figures.MAX_GROUPS // 2
     is_cut = groups > group_figures.MAX_GROUPS
-    part = f", the {half} that gained most and the {half} that lost most of {groups:,}" if is_cut else ""
+    cut_words = f", the {half} that gained most and the {half} that lost most of {groups:,}" if is_cut else ""
     return TextTable(
-        f"Groups of {figures.column}{against}, per round, {figures.words}{part}; {tables.interval_words(seeds)}{marks}",
+        f"Groups of {figures.column}{against}, per round, {figures.words}{cut_words}; {tables.interval_words(seeds)}"
+        f"{legend}",
         (figures.column, *columns),
         tuple((group, *(cells.get(group, "–") for cells in columns.values())) for group in rows),
     )

@@ -117,8 +117,8 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], colours: Mappi
     to_axes = ax.transData + ax.transAxes.inverted()
     ordered = sorted(ends, key=lambda name: ends[name][1])
     heights = np.array([to_axes.transform(ends[name])[1] for name in ordered])
-    # These are the nearest ascending heights with a gap: pool adjacent violators gives a rising mean of the heights
-    # minus their gaps.
+    # Pool adjacent violators (isotonic regression) gives the ascending heights that are nearest to those of the lines.
+    # Gaps are subtracted before and added after, so that labels keep at least this distance.
     gaps = _GAP * np.arange(len(heights))
     pools: list[list[float]] = []
     for height in heights - gaps:

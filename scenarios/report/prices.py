@@ -20,7 +20,7 @@ from rimsim.scenarios.report.numbers import count_of, per_cent
 from rimsim.scenarios.report.picture_tables import PictureTables
 
 _PLACES = {"least popular": 0.02, "lower quarter": 0.25}
-"""Title of a panel → popularity rank of its item among guaranteed items, from 0 to 1."""
+"""Title of a panel → popularity rank of its item among guaranteed items, from 0 (least popular) to 1."""
 _WIDEST = 34  # largest number of letters of an item's name above a panel
 _MOST = 5  # largest number of campaigns that are drawn, those with most exposures
 _HIGHEST = 3.0  # end of the axis of delivered exposures, in units of the required exposures

@@ -277,7 +277,7 @@ def calibration_notes(rounds: pd.DataFrame) -> list[str]:
     if rounds.empty:
         return []
     late = calibration_by_visit(rounds)
-    # Other controls learn from slates of several models, and no guarantee is priced by their platforms.
+    # Other controls are not judged. They learn from slates of several models, and no prices depend on their platforms.
     is_judged = [control_in(str(name)) in {None, "frozen", "organic"} for name in late.index]
     notes = [
         _miscalibration(f"the platform of {name}", first, returning, "late rounds")

@@ -63,17 +63,17 @@ def sweep_report(sweep: RunFolder) -> Report:
     notes = (*sentences.notes_of(runs), tables.two_seeds_note(len(sweep.seeds)), unfinished)
     sections: list[Section] = []
     answer: list[str] = []
-    moved_table: TextTable | None = None
+    changes_table: TextTable | None = None
     if undrawn is None:
         answer = sweep_sentences(table, fields[0], unit)
-        moved_table = _changes_table(table, fields[0], unit)
-        plot = Plot("front", partial(front_figure, table, fields[0], unit), png=unfinished is None)
+        changes_table = _changes_table(table, fields[0], unit)
+        front = Plot("front", partial(front_figure, table, fields[0], unit), png=unfinished is None)
         sections.append(
-            Section("The front: relevance against diversity", "Up and to the right is better.", (plot,))
+            Section("The front: relevance against diversity", "Up and to the right is better.", (front,))
         )
-        plot = Plot("by-field", partial(by_field, table, fields[0], unit), png=False)
-        sections.append(Section(f"By {fields[0]}", plots=(plot,)))
-    figures = [] if moved_table is None else [moved_table]
+        by_value = Plot("by-field", partial(by_field, table, fields[0], unit), png=False)
+        sections.append(Section(f"By {fields[0]}", plots=(by_value,)))
+    figures = [] if changes_table is None else [changes_table]
     figures.append(_points_table(sweep, table))
     if not contrast_matrix.empty:
         title = f"{scenario.name}: differences of late means, {tables.interval_words(len(sweep.seeds))}"
@@ -82,9 +82,9 @@ def sweep_report(sweep: RunFolder) -> Report:
         if contrast_matrix["n"].max() > 1:
             plot = Plot("matrix", partial(matrix_figure, contrast_matrix, fields), png=unfinished is None)
             sections.append(Section("Differences at each point", plots=(plot,)))
-    moved = " and ".join(f"`{field}`" for field in sweep.config["sweep"])
+    field_words = " and ".join(f"`{field}`" for field in sweep.config["sweep"])
     return Report(
-        question=f"What does moving {moved} do? ({scenario.name})",
+        question=f"What does moving {field_words} do? ({scenario.name})",
         answer=tuple(with_verdict(answer, runs)),
         cautions=tuple(note for note in notes if note is not None),
         setting=(

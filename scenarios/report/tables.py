@@ -21,7 +21,7 @@ from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.runs.arms import is_control
 
 REFERENCE = "relevance"
-"""Name of the agent that others are compared with, if it is in the run. It ignores guarantees."""
+"""Name of the agent that other agents are compared with, if it is in the run. It ignores guarantees."""
 BOUNDS = named("bound")
 """Names of agents that serve as bounds. Sentences mention bounds only if there are no other agents."""
 # Agents with guarantees, in the order in which titles prefer them.

@@ -61,7 +61,8 @@ class StudyOptions:
     agents: Sequence[str] | None = None
     frozen: Sequence[str] | None = None
     control: Sequence[str] | None = ("frozen",)
-    """Kinds of controls, names from :data:`CONTROLS`. None: ``frozen``; in a sweep, only if ``frozen`` names agents."""
+    """Kinds of controls, names from :data:`CONTROLS`. None: the kind ``frozen``; in a sweep, there are then no controls
+    unless the option ``frozen`` names agents."""
     seeds: int | Sequence[int] = 2
     certify: bool = True
     ledger: bool = True

@@ -42,7 +42,7 @@ class Job(Generic[Part]):
     bar: str = "parts"
     """Text before the progress bar."""
     total: int = 0
-    """Sum of the numbers that all parts report."""
+    """Sum of the numbers that all parts report to the progress bar."""
 
 
 def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -> store.RunFolder:

@@ -83,7 +83,7 @@ class RunTables:
         try:
             table = table_in(self.folder, name)
             if name == "required":
-                # Arms that share rows write each row once per arm.
+                # Arms with equal guarantees may each have written the same rows.
                 table = table.drop_duplicates(ignore_index=True)
             self.__dict__[name] = table
         except MissingTableError:

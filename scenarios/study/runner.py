@@ -100,13 +100,10 @@ def finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
         for plan in remaining
     ]
     if failures:
-        text = "".join(f"\n  {note}" for note in notes if note is not None)
-        traceback_folder = (
-            study.folder / POINTS / "*" / store.FAILURES if study.grid else study.folder / store.FAILURES
-        )
-        raise ArmsError(
-            f"{_failures_text(failures, len(arms))}{text}\ntracebacks: {traceback_folder}/", str(study.folder)
-        )
+        notes_text = "".join(f"\n  {note}" for note in notes if note is not None)
+        run_folders = study.folder / POINTS / "*" if study.grid else study.folder
+        tracebacks = f"tracebacks: {run_folders / store.FAILURES}/"
+        raise ArmsError(f"{_failures_text(failures, len(arms))}{notes_text}\n{tracebacks}", str(study.folder))
     finished_run = load_run(study.folder)
     if study.grid:
         shutil.rmtree(study.folder / store.STATES, ignore_errors=True)

@@ -24,7 +24,7 @@ from rimsim.market.consumers.truths import Truth
 from rimsim.measures import genre_shares, genre_weights
 
 PAST = "past_alone"
-"""Name of the agreement of a truth that is fitted to the past only, as a metric."""
+"""Name of a metric: the agreement of a truth that is fitted to the past only."""
 
 
 # This is the test of Agent4Rec (Zhang et al., SIGIR 2024) and SimUSER (ACL 2025, industry track). A user is asked about
