@@ -87,7 +87,7 @@ def export(
 
 
 def _written(run: RunFolder, to: str, agent: str | None, seed: int | None, place: Path) -> str:
-    """Summary of the file that was written."""
+    """Write an arm for another package; return a summary."""
     arm = logged_arm(run, agent, seed, whole_slates=to != "minari")
     summary = f"{many(len(arm.item), 'slate')} of {arm.agent}, seed {arm.seed}"
     if to == "minari":

@@ -372,7 +372,7 @@ def plot_means(
     """Draw a line through means, with bars for their intervals.
 
     ``means`` has a row per point and columns (mean, metric), (low, metric), (high, metric). Without ``x``, the index is
-    the horizontal axis. Markers are rings, so that points below them stay visible.
+    the horizontal axis. With ``ring``, markers are rings, so that points below them stay visible.
     """
     drawn = ax.errorbar(
         means.index.to_numpy() if x is None else means["mean", x],

@@ -24,14 +24,14 @@ def group_sections(run: RunFolder) -> list[Section]:
     sections = []
     for number, column in enumerate(group_columns(run)):
         name = "groups" if not number else f"groups-{file_name(column)}"
-        made = figures_of(run, column)
+        figures = figures_of(run, column)
         sections.append(
             Section(
                 f"Groups of {column}: who gained, who was starved",
                 "Delivered is the share of a group's guaranteed exposure. The bonus paid is the most that the "
                 "exposures of the group cost users, in expected consumptions.",
-                plots=(Plot(name, partial(picture, made)),),
-                tables=() if made is None else (group_table(made, len(run.seeds)),),
+                plots=(Plot(name, partial(picture, figures)),),
+                tables=() if figures is None else (group_table(figures, len(run.seeds)),),
             )
         )
     return sections

@@ -35,10 +35,10 @@ def _delivery(figures: GroupFigures) -> str:
         return ""
     shares = {agent: _share(figures.undelivered(agent).to_numpy(np.float64)) for agent in figures.agents}
     text = (
-        f"`{figures.base}` leaves {shares.pop(figures.base)} of the exposure guaranteed to groups of "
+        f"`{figures.base}` leaves {shares[figures.base]} of the exposure guaranteed to groups of "
         f"{figures.column} undelivered"
     )
-    compared_shares = [f"`{agent}` {share}" for agent, share in shares.items()]
+    compared_shares = [f"`{agent}` {share}" for agent, share in shares.items() if agent != figures.base]
     return f"{', '.join([text, *compared_shares])} ({figures.words}, counted as {figures.unit})."
 
 

@@ -172,12 +172,12 @@ def _write_files(run: RunFolder) -> None:
     draw(backtest_report(run).plots, run.folder / "pictures")
     table = by_window(run.backtest)
     # TensorBoard's horizontal axis, the step, has the cap, or else β in percent, or else 0.
-    step = table["cap"].fillna(100 * table["beta"]).fillna(0.0).round().astype(np.int64)
-    task = table["task"].astype(str)
-    tag = task.where(table["cap"].isna(), task + "-caps") + "/" + table["metric"]
-    points = table.assign(tag=tag, step=step, value=table["value"].astype(float))
+    steps = table["cap"].fillna(100 * table["beta"]).fillna(0.0).round().astype(np.int64)
+    tasks_of_rows = table["task"].astype(str)
+    tags = tasks_of_rows.where(table["cap"].isna(), tasks_of_rows + "-caps") + "/" + table["metric"]
+    points = table.assign(tag=tags, step=steps, value=table["value"].astype(float))
     for (model, seed), rows in points.groupby(["model", "seed"], sort=False):
         file = EventFile(event_folder(run.folder, file_name(str(model)), int(str(seed))))
-        for tag, value, step_number in rows[["tag", "value", "step"]].itertuples(index=False):
-            file.scalar(tag, value, step_number)
+        for tag, value, step in rows[["tag", "value", "step"]].itertuples(index=False):
+            file.scalar(tag, value, step)
         file.close()

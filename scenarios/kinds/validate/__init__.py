@@ -286,7 +286,7 @@ class _Work:
         """Verdict on each truth, as comparisons reach it."""
         verdicts: dict[str, object] = {}
         for name in truths:
-            kind = AUTO if name == chosen else name
+            kind = AUTO if name == chosen else name  # this is the setting of a comparison with this truth
             verdict = fitness(self.log, gap=self.gap, kind=kind, rank=self.config.rank)
             self.show(f"truth {name}: {verdict.verdict}")
             verdicts[name] = READER.dump_python(verdict, mode="json")
