@@ -81,12 +81,13 @@ class Run(RunFolder):
         return items.users(self)
 
     def _repr_html_(self) -> str:
+        """Report that a notebook shows."""
         from rimsim.scenarios.report.html import fragment  # noqa: PLC0415  # Matplotlib is slow to import
 
         try:
             return str(fragment(self.report()))
         except RimsimError as error:
-            # In a notebook, an error such as a run without finished rounds would print a traceback.
+            # Without this, a notebook would print a traceback for a run that has no finished round, for example.
             return f"<p>{escape(self.folder)}: {escape(error)}</p>"
 
 

@@ -82,7 +82,10 @@ def one_of(words: Words, paths: str | None = None) -> Completer:
 
     def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
         items = [CompletionItem(word) for word in words() if word.startswith(incomplete)]
-        return items or ([CompletionItem(incomplete, type=paths)] if paths else [])
+        if not items and paths:
+            # The type of this item asks the shell to complete a path itself.
+            return [CompletionItem(incomplete, type=paths)]
+        return items
 
     return complete
 
@@ -91,12 +94,12 @@ def several_of(words: Words) -> Completer:
     """Completer of words separated by commas; the last is completed."""
 
     def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        before, comma, last = incomplete.rpartition(",")
-        chosen = before.split(",")
+        earlier_words, comma, last_word = incomplete.rpartition(",")
+        chosen = earlier_words.split(",")
         return [
-            CompletionItem(f"{before}{comma}{word}")
+            CompletionItem(f"{earlier_words}{comma}{word}")
             for word in words()
-            if word.startswith(last) and word not in chosen
+            if word.startswith(last_word) and word not in chosen
         ]
 
     return complete

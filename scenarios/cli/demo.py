@@ -49,8 +49,9 @@ def demo(out: Path, *, quick: bool, resume: bool) -> None:
         )
     if out.exists() and not resume:
         _remove_earlier(out, (_QUICK,) if quick else (_LOOP, _REPLAY))
+    play = _play_quick if quick else _play_both
     with _resumable(out, quick=quick):
-        (_play_quick if quick else _play_both)(out, tools.terminal())
+        play(out, tools.terminal())
 
 
 def _remove_earlier(out: Path, parts: tuple[str, ...]) -> None:

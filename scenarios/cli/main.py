@@ -18,7 +18,7 @@ from rimsim.scenarios.cli.tools import LISTS, broken_between_words, data, diff, 
 from rimsim.scenarios.runs.process import stopping_on_request
 
 _ALIKE = 0.75
-"""Smallest similarity of a field's name to an option for which the option was probably meant."""
+"""Similarity, from 0 to 1, from which on an unknown option is probably a misspelt option of the command."""
 
 
 @click.group(context_settings={"max_content_width": 110})
@@ -68,19 +68,23 @@ def _run(words: list[str]) -> int:
 
 
 def _refused(text: str) -> int:
+    """Print an error, and return its exit status."""
     click.echo(broken_between_words(f"rimsim: {_harmless(text)}", sys.stderr), err=True)
     return 2
 
 
 def _harmless(text: str) -> str:
-    """Text whose control characters are written out."""
+    """Text whose control characters are written as escapes."""
     return "".join(
         letter if letter.isprintable() or letter in "\n\t" else repr(letter)[1:-1] for letter in text
     )
 
 
 def _answer(slip: click.UsageError) -> str:
-    """Message about a mistake, or help on an incomplete command."""
+    """Message about a mistake, or help on an incomplete command.
+
+    Click calls a command line that cannot be read a usage error; here it is called a slip.
+    """
     message = slip.format_message()
     if isinstance(slip, click.exceptions.NoArgsIsHelpError):
         return message
@@ -89,9 +93,10 @@ def _answer(slip: click.UsageError) -> str:
         return f"{command}: {slip.param.opts[0]}: {slip.message}"
     if (setting := _setting_meant(slip)) is not None:
         return f"{command}: {slip.message} Write {setting}"
-    if alike := getattr(slip, "possibilities", None):
-        message = f"{slip.message} Did you mean {alike[0]!r}?"
-    return f"{command}: {message}{'' if message[-1] in '.?' else '.'} {command} --help lists what there is"
+    if similar_options := getattr(slip, "possibilities", None):
+        message = f"{slip.message} Did you mean {similar_options[0]!r}?"
+    full_stop = "" if message[-1] in ".?" else "."
+    return f"{command}: {message}{full_stop} {command} --help lists what there is"
 
 
 def _setting_meant(slip: click.UsageError) -> str | None:

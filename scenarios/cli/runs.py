@@ -36,16 +36,18 @@ def compare(*, resume: bool, dry_run: bool, source: Path | None, **values: Any) 
     if source is not None:
         # A wrong folder is refused before the slow import of torch.
         scenarios.load_run(source, "comparison")
-    asked = _asked(values, resume=resume)
-    asked["guarantee"] = _single(asked["guarantee"])
+    arguments = _arguments(values, resume=resume)
+    arguments["guarantee"] = _single(arguments["guarantee"])
     if dry_run:
-        _print_plan(asked, resume=resume or source is not None)
+        _print_plan(arguments, resume=resume or source is not None)
     elif resume:
-        tools.print_run(_resumed(asked, "comparison", source))
+        tools.print_run(_resumed(arguments, "comparison", source))
     elif source is not None:
-        _repeat(asked, source)
+        _repeat(arguments, source)
     else:
-        tools.print_run(scenarios.compare(**asked, command=tools.command_line(), console=tools.terminal()))
+        tools.print_run(
+            scenarios.compare(**arguments, command=tools.command_line(), console=tools.terminal())
+        )
 
 
 @click.command(cls=tools.PlugCommand)
@@ -59,21 +61,21 @@ def sweep(*, resume: bool, dry_run: bool, beta: str | None, grid: tuple[str, ...
     parsed = _parsed_grid(grid, beta)
     swept = {name: f"--grid {name}" for name in parsed} | ({} if beta is None else {_BETA: "--beta"})
     tools.require_once(values, swept)
-    asked = _asked(values, resume=resume)
+    arguments = _arguments(values, resume=resume)
     if parsed:
-        asked["grid"] = parsed
+        arguments["grid"] = parsed
     if dry_run:
         from rimsim.scenarios.study.compare import default_grid
 
-        asked.setdefault("grid", default_grid(asked["guarantee"]))
-        _print_plan({"control": None, **asked}, resume=resume)
+        arguments.setdefault("grid", default_grid(arguments["guarantee"]))
+        _print_plan({"control": None, **arguments}, resume=resume)
     elif resume:
-        tools.print_run(_resumed(asked, "sweep"))
+        tools.print_run(_resumed(arguments, "sweep"))
     else:
-        tools.print_run(scenarios.sweep(**asked, command=tools.command_line(), console=tools.terminal()))
+        tools.print_run(scenarios.sweep(**arguments, command=tools.command_line(), console=tools.terminal()))
 
 
-def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
+def _print_plan(arguments: Mapping[str, Any], *, resume: bool) -> None:
     """Check a study and print its plan."""
     if resume:
         raise ConfigError(
@@ -88,15 +90,15 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
     from rimsim.scenarios.study.notes import print_notes
     from rimsim.scenarios.study.plan import planned, study_lines
 
-    grid = checks.grid_with(asked.get("grid", {}), asked["guarantee"])
-    options = StudyOptions(**{name: asked[name] for name in StudyOptions.names() if name in asked})
-    execution = Execution(**{name: asked[name] for name in _EXECUTION if name in asked})
-    log = checks.LogArguments(asked.get("data"))
-    shares = checks.first_shares(asked["guarantee"])
+    grid = checks.grid_with(arguments.get("grid", {}), arguments["guarantee"])
+    options = StudyOptions(**{name: arguments[name] for name in StudyOptions.names() if name in arguments})
+    execution = Execution(**{name: arguments[name] for name in _EXECUTION if name in arguments})
+    log = checks.LogArguments(arguments.get("data"))
+    shares = checks.first_shares(arguments["guarantee"])
     base = checks.resolved(
-        asked.get("scenario", "closed-loop"), asked.get("rounds"), log, asked["settings"], shares
+        arguments.get("scenario", "closed-loop"), arguments.get("rounds"), log, arguments["settings"], shares
     )
-    folder = folder_for(asked.get("out"), f"{base.name}-sweep" if grid else base.name)
+    folder = folder_for(arguments.get("out"), f"{base.name}-sweep" if grid else base.name)
     require_free(folder)
     study = planned(folder, base, grid, options, execution)
     print_notes(
@@ -107,21 +109,32 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
     click.echo(f"{'time':10} {time_line(study, execution)}")
 
 
-def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
-    """Given parameters; options with dotted names become settings."""
+def _arguments(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
+    """Arguments of ``compare`` or ``sweep``, from the given options.
+
+    Options with dotted names are fields of a scenario, so they become settings.
+    """
     tools.require_once(values)
-    asked = tools.given(values)
-    fields = {name: asked.pop(name) for name in list(asked) if "." in name}
-    asked |= {"settings": dict(asked["settings"]) | fields, "guarantee": _guarantees(asked["guarantee"])}
+    arguments = tools.given(values)
+    fields = {name: arguments.pop(name) for name in list(arguments) if "." in name}
+    arguments |= {
+        "settings": dict(arguments["settings"]) | fields,
+        "guarantee": _guarantees(arguments["guarantee"]),
+    }
     if not resume:  # with --resume, a folder may stand for the scenario
         from rimsim.scenarios.cli import slips
 
         slips.require_study(
-            asked.get("scenario"), asked["settings"], asked.get("agents", ()), asked.get("measures", ())
+            arguments.get("scenario"),
+            arguments["settings"],
+            arguments.get("agents", ()),
+            arguments.get("measures", ()),
         )
-        columns = (*asked["guarantee"], *asked.get("groups", ()))
-        slips.require_group_columns(asked.get("scenario"), asked["settings"], asked.get("data"), columns)
-    return asked
+        columns = (*arguments["guarantee"], *arguments.get("groups", ()))
+        slips.require_group_columns(
+            arguments.get("scenario"), arguments["settings"], arguments.get("data"), columns
+        )
+    return arguments
 
 
 def _guarantees(pairs: Sequence[tuple[str, list[float]]]) -> dict[str, list[float]]:
@@ -135,7 +148,7 @@ def _guarantees(pairs: Sequence[tuple[str, list[float]]]) -> dict[str, list[floa
 
 
 def _single(guarantee: Mapping[str, list[float]]) -> dict[str, float]:
-    """Share of each column; several shares are refused."""
+    """Column → its share; several shares of a column are refused."""
     for column, shares in guarantee.items():
         if len(shares) > 1:
             text = ",".join(f"{share:g}" for share in shares)
@@ -153,85 +166,88 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
     for text in [*pairs, *([] if betas is None else [f"{_BETA}={betas}"])]:
         name, equals, values = text.partition("=")
         name = name.strip()
-        parts = tools.listed(values)
+        value_texts = tools.listed(values)
+        is_beta = name == _BETA and betas is not None
         if name in grid:
-            first = (
-                f"--beta and --grid {name}"
-                if name == _BETA and betas is not None
-                else f"--grid {name} and --grid {name}"
-            )
-            raise ConfigError(f"{first} set the same field. Give all of its values in one of them")
-        if not equals or not name or not parts:
-            option = "--beta" if name == _BETA and betas is not None else "--grid"
+            both_options = f"--beta and --grid {name}" if is_beta else f"--grid {name} and --grid {name}"
+            raise ConfigError(f"{both_options} set the same field. Give all of its values in one of them")
+        if not equals or not name or not value_texts:
+            option = "--beta" if is_beta else "--grid"
             raise ConfigError(
                 f"{option}: {text!r} is not a field with values. Write FIELD=VALUE,VALUE,… once per field, "
                 "such as exposure.cost=1,2,4"
             )
-        grid[name] = [tools.read_value(part, f"--grid: {name}") for part in parts]
+        grid[name] = [tools.read_value(value_text, f"--grid: {name}") for value_text in value_texts]
     if betas is not None:
-        for beta in grid[_BETA]:
+        for beta in grid[_BETA]:  # this refuses a value that the field does not allow, and names the option
             override(ScenarioConfig(), {_BETA: beta}, origin="--beta")
     return grid
 
 
-def _resumed(asked: dict[str, Any], kind: str, source: Path | None = None) -> Run:
+def _resumed(arguments: dict[str, Any], kind: str, source: Path | None = None) -> Run:
     """Resume the run whose folder the command line names."""
-    if "out" not in asked and "scenario" in asked and Path(asked["scenario"]).is_dir():
-        asked["out"] = asked.pop("scenario")
-    if "out" not in asked or source is not None:
+    if "out" not in arguments and "scenario" in arguments and Path(arguments["scenario"]).is_dir():
+        arguments["out"] = arguments.pop("scenario")
+    if "out" not in arguments or source is not None:
         raise ConfigError("--resume needs the folder of the run. Add --out RUN, and leave out --from")
-    if not Path(asked["out"]).is_dir():
+    if not Path(arguments["out"]).is_dir():
         raise RunFolderError(
-            f"{asked['out']}: no such folder, so there is nothing to resume. Leave out --resume to begin "
+            f"{arguments['out']}: no such folder, so there is nothing to resume. Leave out --resume to begin "
             "a run in this folder"
         )
-    _require_same(scenarios.load_run(asked["out"], kind), asked)
-    return scenarios.resume(asked["out"], **_execution(asked))
+    _require_same(scenarios.load_run(arguments["out"], kind), arguments)
+    return scenarios.resume(arguments["out"], **_execution(arguments))
 
 
-def _repeat(asked: dict[str, Any], source: Path) -> None:
+def _repeat(arguments: dict[str, Any], source: Path) -> None:
     """Repeat the run of a folder, and compare the tables."""
     from rimsim.scenarios.runs.arms import StudyOptions
     from rimsim.scenarios.runs.digests import different_tables, digest
     from rimsim.scenarios.study.repetition import changes
 
-    first = scenarios.load_run(source, "comparison")
-    _require_same(first, asked)
-    changed = changes(first)
-    for line in changed:
-        click.echo(f"note: {first.folder}: {line}")
-    options = StudyOptions.of(first.config) | {"measures": list(first.own_measures)}
-    again = scenarios.compare(
-        first.scenario, out=asked.get("out"), command=tools.command_line(), **options, **_execution(asked)
+    first_run = scenarios.load_run(source, "comparison")
+    _require_same(first_run, arguments)
+    input_changes = changes(first_run)
+    for change in input_changes:
+        click.echo(f"note: {first_run.folder}: {change}")
+    options = StudyOptions.of(first_run.config) | {"measures": list(first_run.own_measures)}
+    second_run = scenarios.compare(
+        first_run.scenario,
+        out=arguments.get("out"),
+        command=tools.command_line(),
+        **options,
+        **_execution(arguments),
     )
-    tools.print_run(again)
-    if digest(first) != digest(again):
+    tools.print_run(second_run)
+    if digest(first_run) != digest(second_run):
+        table_names = ", ".join(different_tables(first_run, second_run))
         raise RunFolderError(
-            f"{again.folder} differs from {first.folder} in {', '.join(different_tables(first, again))} "
-            f"(digests {digest(again)} and {digest(first)}). Changed: "
-            f"{'; '.join(changed) or 'nothing in log, files, versions and config'}"
+            f"{second_run.folder} differs from {first_run.folder} in {table_names} "
+            f"(digests {digest(second_run)} and {digest(first_run)}). Changed: "
+            f"{'; '.join(input_changes) or 'nothing in log, files, versions and config'}"
         )
-    click.echo(f"equal to {source}: {digest(first)}")
+    click.echo(f"equal to {source}: {digest(first_run)}")
 
 
-def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
+def _execution(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Execution options that were given, and the console."""
-    return {name: asked[name] for name in _EXECUTION if name in asked} | {"console": tools.terminal()}
+    given_options = {name: arguments[name] for name in _EXECUTION if name in arguments}
+    return given_options | {"console": tools.terminal()}
 
 
-def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
+def _require_same(run: Run, arguments: Mapping[str, Any]) -> None:
     """Refuse options that differ from those of a run folder."""
     from rimsim.scenarios.runs.arms import StudyOptions
     from rimsim.scenarios.study.checks import LogArguments, first_shares, resolved
     from rimsim.scenarios.study.repetition import require_same
 
-    log = LogArguments(asked.get("data"))
-    shares = first_shares(asked["guarantee"])
+    log = LogArguments(arguments.get("data"))
+    shares = first_shares(arguments["guarantee"])
     scenario = resolved(
-        asked.get("scenario", run.scenario), asked.get("rounds"), log, asked["settings"], shares
+        arguments.get("scenario", run.scenario), arguments.get("rounds"), log, arguments["settings"], shares
     )
-    entries = {name: asked.get(name) for name in StudyOptions.names()}
-    require_same(run, scenario, entries | {"sweep": asked.get("grid")})
+    entries = {name: arguments.get(name) for name in StudyOptions.names()}
+    require_same(run, scenario, entries | {"sweep": arguments.get("grid")})
 
 
 @click.command(cls=tools.PlugCommand)
@@ -262,17 +278,17 @@ def validate(out: Path | None, **values: Any) -> None:
     from rimsim.config.reading import record_from
     from rimsim.scenarios.kinds.validate import with_serving
 
-    named = tools.option_of_field()
+    option_of_field = tools.option_of_field()
     kind = scenarios.ValidateConfig
     for name in ("observed.columns", "observed.taken_at"):
         if values[name.replace(".", "__")] is not None and values["observed__table"] is None:
             raise ConfigError(
-                f"{named[name]}: this option needs a file of known answers. Add --observed FILE"
+                f"{option_of_field[name]}: this option needs a file of known answers. Add --observed FILE"
             )
     plain = tools.nested(values, kind().data.min_item_events)
     if "serving" in plain:
         plain["models"] = with_serving(plain.get("models"), plain["serving"], plain.get("without", ()))
-    config = record_from(plain, kind, origin="validate", options=named)
+    config = record_from(plain, kind, origin="validate", options=option_of_field)
     tools.print_run(
         scenarios.validate(config, out=out, command=tools.command_line(), report=tools.print_line).run
     )
@@ -288,17 +304,17 @@ def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **va
     Both arms share visitors, items, a log and the guarantees. Tables go to experiment.parquet and arrivals.parquet.
     """
     tools.require_once(values | {"settings": settings})
-    asked = tools.given(values)
-    fields = {name: asked.pop(name) for name in list(asked) if "." in name}
-    asked |= {
+    arguments = tools.given(values)
+    fields = {name: arguments.pop(name) for name in list(arguments) if "." in name}
+    arguments |= {
         "settings": dict(settings) | fields,
         "command": tools.command_line(),
         "console": tools.terminal(),
     }
     from rimsim.scenarios.cli import slips
 
-    slips.require_study(asked.get("scenario"), asked["settings"], (a, b))
-    tools.print_run(scenarios.experiment(a, b, **asked).run)
+    slips.require_study(arguments.get("scenario"), arguments["settings"], (a, b))
+    tools.print_run(scenarios.experiment(a, b, **arguments).run)
 
 
 @click.command(cls=tools.PlugCommand)
@@ -369,8 +385,8 @@ def export(run: Path, to: str, **values: Any) -> None:
 
     RUN is the folder of a comparison that kept its ledger.
     """
-    place, said = scenarios.export(run, to, **values, console=tools.terminal())
-    click.echo(f"{place}: {said}")
+    path, summary = scenarios.export(run, to, **values, console=tools.terminal())
+    click.echo(f"{path}: {summary}")
 
 
 MAKERS = (compare, sweep, payback, ope, experiment, backtest, validate, export)

@@ -21,13 +21,13 @@ def require_study(
     config = override(find_scenario(scenario or "closed-loop"), settings)
     require_agents(agents)
     require_models([config.platform.model], "platform.model")
-    for field, text in (
+    for field, kind in (
         ("arrivals.kind", config.arrivals.kind),
         ("consumer.kind", config.consumer.kind),
         ("providers.kind", config.providers.kind),
     ):
-        if ":" in text:
-            require_declared(text, field)
+        if ":" in kind:  # a part of the user's own, as in `file.py:Name`
+            require_declared(kind, field)
     for place in measures:
         if ".py:" in place:
             require_declared(place, "measure")
@@ -42,15 +42,16 @@ def require_group_columns(
 ) -> None:
     """Refuse groups of columns that the log does not have.
 
-    ``columns`` are those of ``--guarantee`` and ``--groups``; ``data`` is the log, if it is not the scenario's.
+    ``columns`` are the columns that ``--guarantee`` and ``--groups`` name; ``data`` is the log, if it is not the
+    scenario's.
     """
     changes = settings if data is None else settings | {"data.source": data}
     config = override(find_scenario(scenario or "closed-loop"), changes)
-    groups = [*columns, *(group.column for group in config.exposure.groups)]
-    if groups:
+    group_columns = [*columns, *(group.column for group in config.exposure.groups)]
+    if group_columns:
         from rimsim.data.readers.headers import require_header
 
-        require_header(config.data, groups)
+        require_header(config.data, group_columns)
 
 
 def require_agents(texts: Iterable[str]) -> None:
@@ -84,13 +85,22 @@ def as_setting(option: str, words: Sequence[str]) -> str | None:
     from rimsim.config import ScenarioConfig
     from rimsim.config.reading import dotted_names
 
-    word, equals, value = next(
-        (text.partition("=") for text in words if text.partition("=")[0] == option), (option, "", "")
-    )
-    name = word.removeprefix("--").replace("-", "_")
+    name = option.removeprefix("--").replace("-", "_")
     fields = [field for field in dotted_names(ScenarioConfig) if field.rpartition(".")[2] == name]
     if not fields:
         return None
-    if not equals and option in words[:-1]:
-        value = words[[*words].index(option) + 1]
-    return f"--set {min(fields, key=lambda field: field.count('.'))}={value or 'VALUE'}"
+    # Of several fields with this name, the one nearest to the top of a scenario is meant.
+    field = min(fields, key=lambda field: field.count("."))
+    return f"--set {field}={_value_of(option, words) or 'VALUE'}"
+
+
+def _value_of(option: str, words: Sequence[str]) -> str:
+    """Value of an option in a command line, or nothing.
+
+    The value stands in the same word, after an equals sign, or is the next word.
+    """
+    for word, next_word in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name == option:
+            return value if equals else next_word
+    return ""

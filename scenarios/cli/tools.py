@@ -39,6 +39,7 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Rest of a command line, after its options were read."""
         if not ctx.resilient_parsing:
+            # The parser lists a parameter once for each time that it is given.
             _, _, order = self.make_parser(ctx).parse_args([*args])
             options = [param for param in order if isinstance(param, click.Option) and not param.multiple]
             for param in options:
@@ -76,15 +77,15 @@ def names(text: str) -> list[str]:
 
 def listed(text: str) -> list[str]:
     """Words separated by commas that are outside brackets."""
-    parts = [""]
-    depth = 0
+    words = [""]
+    open_brackets = 0
     for letter in text:
-        depth += (letter == "(") - (letter == ")")
-        if letter == "," and depth == 0:
-            parts.append("")
+        open_brackets += (letter == "(") - (letter == ")")
+        if letter == "," and open_brackets == 0:
+            words.append("")
         else:
-            parts[-1] += letter
-    return [part.strip() for part in parts if part.strip()]
+            words[-1] += letter
+    return [word.strip() for word in words if word.strip()]
 
 
 class Names(click.ParamType[list[str]]):
@@ -121,7 +122,9 @@ def seeds(text: str) -> list[int]:
         values = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         values = []
-    chosen = values if "," in text else list(range(sum(values)))
+    chosen = values
+    if "," not in text:  # a single number is the number of seeds
+        chosen = list(range(sum(values)))
     if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
         raise ConfigError(
             f"--seeds: {text!r} is not a choice of seeds. Give a number of seeds, such as 5, or a list of "
@@ -194,7 +197,7 @@ _DECLARED = read_yaml(Path(__file__).with_name("options.yaml").read_text(encodin
 def _options(group: str) -> Iterator[Callable[[Function], Function]]:
     """Decorators for the options of a group, in order."""
     for name, entry in _DECLARED[group].items():
-        if entry is None:
+        if entry is None:  # the name is that of another group, whose options belong to this group too
             yield from _options(name)
             continue
         field, kind, text = entry
@@ -206,7 +209,10 @@ def _options(group: str) -> Iterator[Callable[[Function], Function]]:
 
 
 def _choices(kind: str) -> Mapping[str, Any]:
-    """Type of an option of kind ``a|b`` or ``names of a|b``."""
+    """Arguments of :func:`click.option` for ``a|b`` or ``names of a|b``.
+
+    The option takes one of the words, or several of them. A kind without words takes any text.
+    """
     words = kind.removeprefix("names of ").split("|")
     if kind.startswith("names of "):
         return {"type": Names(words)}
@@ -214,8 +220,15 @@ def _choices(kind: str) -> Mapping[str, Any]:
 
 
 def options(group: str) -> Callable[[Function], Function]:
-    """Options of a group, in their order in the help."""
-    return lambda command: functools.reduce(lambda to, add: add(to), [*_options(group)][::-1], command)
+    """Decorator that gives a command the options of a group."""
+
+    def with_options(command: Function) -> Function:
+        # Click lists the options of outer decorators first, so the last option is added first.
+        for add_option in reversed([*_options(group)]):
+            command = add_option(command)
+        return command
+
+    return with_options
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,27 +248,30 @@ def require_once(values: Mapping[str, Any], swept: Mapping[str, str] | None = No
     Raises:
         ConfigError: The message has both options.
     """
-    named = option_of_field()
-    options = {_FIELDS.get(name, name): named[name] for name in given(values) if name in named}
+    option_names = option_of_field()
     settings = values.get("settings", ())
-    sources = [*options.items()]
+    # Pairs of a field and the option that sets it.
+    sources = [
+        (_FIELDS.get(name, name), option_names[name]) for name in given(values) if name in option_names
+    ]
     sources += [(field, f"--set {field}={_as_typed(value)}") for field, value in settings]
     sources += [*(swept or {}).items()]
     for position, (field, option) in enumerate(sources):
-        for earlier_field, earlier in sources[:position]:
+        for earlier_field, earlier_option in sources[:position]:
             if (
                 field == earlier_field
                 or field.startswith(f"{earlier_field}.")
                 or earlier_field.startswith(f"{field}.")
             ):
                 raise ConfigError(
-                    f"{earlier} and {option} set the same field, {max(field, earlier_field, key=len)}. "
+                    f"{earlier_option} and {option} set the same field, {max(field, earlier_field, key=len)}. "
                     "Give only one of them"
                 )
 
 
 def _as_typed(value: object) -> str:
-    return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    """Value as a user writes it, such as ``true``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def nested(values: Mapping[str, Any], embedded_minimum: int) -> dict[str, Any]:
@@ -265,8 +281,9 @@ def nested(values: Mapping[str, Any], embedded_minimum: int) -> dict[str, Any]:
     options = given(values)
     settings = options.pop("settings", ())
     for name, value in [*options.items(), *settings]:
-        part, _, last = name.rpartition(".")
-        (plain.setdefault(part, {}) if part else plain)[last] = value
+        record, _, field = name.rpartition(".")
+        fields = plain.setdefault(record, {}) if record else plain
+        fields[field] = value
     if "data" in plain:  # items of the embedded log always need ``embedded_minimum`` events
         plain["data"].setdefault("min_item_events", 1 if "source" in plain["data"] else embedded_minimum)
     return plain
@@ -284,7 +301,7 @@ def command_line() -> str:
 
 
 def terminal() -> Console:
-    """The terminal; a file or pipe is 140 columns wide."""
+    """Console of the terminal; a pipe has 140 columns."""
     from rich.console import Console
 
     console = Console()
@@ -292,20 +309,19 @@ def terminal() -> Console:
 
 
 def broken_between_words(text: str, stream: TextIO) -> str:
-    """Text that a terminal need not break within words.
+    """Text with lines that fit a terminal, broken between words.
 
-    Other streams get whole lines, as do indented lines, which are commands to copy or paths.
+    Indented lines stay whole, because they are paths, or commands to copy. Texts for other streams stay as they are.
     """
     if not stream.isatty():
         return text
     width = shutil.get_terminal_size().columns
-    lines = (
-        [line]
-        if line.startswith("  ")
-        else textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
-        for line in text.splitlines()
-    )
-    return "\n".join("\n".join(parts) for parts in lines)
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("  "):
+            line = "\n".join(textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False))  # noqa: PLW2901
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def print_line(text: str) -> None:
@@ -344,34 +360,34 @@ def report(run: Path, out: Path | None, **flags: bool) -> None:
     """
     if out is not None and not flags["html"]:
         raise ConfigError("--out names the file of the HTML page, so it needs --html. Add --html")
-    asked = [f"--{name}" for name, chosen in flags.items() if chosen]
-    if len(asked) > 1:
+    formats = [f"--{name}" for name, is_given in flags.items() if is_given]
+    if len(formats) > 1:
         raise click.UsageError(
-            f"{asked[1]} cannot be combined with {asked[0]}. Give only one of them",
+            f"{formats[1]} cannot be combined with {formats[0]}. Give only one of them",
             click.get_current_context(),
         )
     # A wrong folder is refused before the slow import of Matplotlib.
-    loaded = scenarios.load_run(run)
+    opened_run = scenarios.load_run(run)
     from rimsim.scenarios.report.charts import draw
     from rimsim.scenarios.report.console import report_markdown, show
     from rimsim.scenarios.report.html import write_page
     from rimsim.scenarios.runs.digests import digest
 
     if flags["digest"]:
-        click.echo(digest(loaded))
+        click.echo(digest(opened_run))
         return
-    findings = loaded.report()
+    findings = opened_run.report()
     if flags["html"]:
-        click.echo(write_page(findings, loaded, out))
+        click.echo(write_page(findings, opened_run, out))
     elif flags["markdown"]:
         click.echo(report_markdown(findings), nl=False)
     else:
-        place = loaded.folder / "pictures"
+        pictures = opened_run.folder / "pictures"
         undrawn = ""
         try:
-            draw(findings.plots, place)
+            draw(findings.plots, pictures)
         except OSError as error:  # the tables are printed even if no picture can be written
-            undrawn = f"no picture was drawn: {place} cannot be written to ({reason(error)})"
+            undrawn = f"no picture was drawn: {pictures} cannot be written to ({reason(error)})"
         show(findings, terminal())
         if undrawn:
             click.echo(undrawn)
@@ -454,6 +470,7 @@ _NAMED = {
     "providers": "providers (providers.kind)",
     "measures": "measures, with their formulas",
 }
+"""Kind of names, which is also a command → its words in the help of this command."""
 
 
 def _built_in(kind: str) -> Mapping[str, Any]:
@@ -466,8 +483,8 @@ def _built_in(kind: str) -> Mapping[str, Any]:
         from rimsim.intensity.registry import shipped
 
         return shipped()
-    room = "rimsim.agents.registry" if kind == "agents" else f"rimsim.market.{kind}"
-    built_in: Mapping[str, Any] = import_module(room).BUILT_IN
+    module = "rimsim.agents.registry" if kind == "agents" else f"rimsim.market.{kind}"
+    built_in: Mapping[str, Any] = import_module(module).BUILT_IN
     return built_in
 
 
@@ -531,10 +548,11 @@ def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
         from rimsim.intensity.registry import config_record, mark_and_ground
 
         record = config_record(name)
-        parts = mark_and_ground(name)
-        if name not in built_in and parts[1] is not None:
-            for part in parts:
-                _print_one(kind, str(part), built_in)
+        mark, ground = mark_and_ground(name)
+        if name not in built_in and ground is not None:
+            # A product, such as gru-hp, is described by its two factors.
+            _print_one(kind, mark, built_in)
+            _print_one(kind, ground, built_in)
             return
     place = places(kind).get(name, name)
     if name not in built_in and ":" not in place:
@@ -564,7 +582,7 @@ class PlugCommand(Command):
 
 
 _COMPLETED = {"agents": one_of(agents), "models": one_of(models), "scenarios": one_of(scenario_names)}
-"""Kinds of names that a shell completes without a long import."""
+"""Kind of names → function that completes them. All other kinds would need a long import."""
 
 
 def _list(kind: str, words: str) -> click.Command:

@@ -50,8 +50,8 @@ PARTS = {
 }
 """Part of a log → its arrivals, and the effects that an estimate of single steps leaves out."""
 _FEW = 30  # effective number of slates below which the report warns about an estimate
-# Largest share of slates that may differ between two keys of a deterministic agent. They may differ, because keys
-# decide the order of ties.
+# Largest share of slates in which an agent that is not random may differ from its copy with another random key. Some
+# slates may differ, because keys also decide the order of ties.
 _DRAWN = 0.05
 # Number of the target's random stream, which makes its draws independent of those of the logged agent.
 _TARGET = 19
@@ -110,7 +110,7 @@ def ope(
     with locked(logged_run.folder):
         table = play_parts(job, logged_run.folder, Execution(workers=workers, console=console))["ope"]
         evaluation = Evaluation(folder=logged_run.folder, logged=logged_name, target=target_name, table=table)
-        # Rows of other pairs of agents stay.
+        # An earlier table keeps its rows on other pairs of agents.
         if (path := logged_run.folder / OPE).is_file():
             earlier_rows = read_table(path)
             is_replaced = (earlier_rows["logged"] == evaluation.logged) & (
@@ -170,7 +170,7 @@ def replayed(
     logged_agent = make_agent(logged)
     target_agent = make_agent(target)
     is_own = not isinstance(target_agent, StatingAgent) and target.partition("(")[0] not in BUILT_IN
-    # The twin is asked with another key. If its slates differ, your own target is random.
+    # The twin, a second copy of the target, gets another random key. If its slates differ, the target is random.
     twin = make_agent(target) if is_own else None
     kind = _WatchedLearner if isinstance(logged_agent, LearningAgent) else _Watched
     market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(logged_agent, target_agent))
@@ -205,8 +205,8 @@ class _Watched:
         self._logged = logged_agent
         self._target = target_agent
         self._market = market
-        self._twin = twin
-        self._parts: list[dict[str, Any]] = []
+        self._twin = twin  # second copy of the target, which shows if its slates are random
+        self._parts: list[dict[str, Any]] = []  # records of the batches of a round
 
     def begin_round(self, view: RoundView) -> None:
         """Start the round for both agents with independent generators."""
@@ -226,18 +226,22 @@ class _Watched:
                 "epsilon-greedy, entropic-dual, or an agent of your own that sets Slates.chances"
             )
         items = within_capacity(slates.items, arrivals.capacity)
-        stated = self._target.chance_of(items, arrivals) if isinstance(self._target, StatingAgent) else None
-        drawn = as_slates(self._target.act(arrivals))
-        if drawn.propensity is not None and stated is None:
+        target_chances = None
+        if isinstance(self._target, StatingAgent):
+            target_chances = self._target.chance_of(items, arrivals)
+        target_slates = as_slates(self._target.act(arrivals))
+        if target_slates.propensity is not None and target_chances is None:
             raise ConfigError(
                 f"--target: {self._target.name!r} samples its slates, but cannot compute the propensity of a given "
                 "slate. Name an agent that has the method chance_of, or an agent whose slates are not random"
             )
-        target_items = within_capacity(drawn.items, arrivals.capacity)
-        target = Chances.certain(target_items, items) if stated is None else stated
-        notes = self._notes(arrivals, slates, target, items=items, target_items=target_items)
+        target_items = within_capacity(target_slates.items, arrivals.capacity)
+        if target_chances is None:  # the target is not random, so its slate has the probability 1
+            target_chances = Chances.certain(target_items, items)
+        notes = self._notes(arrivals, slates, target_chances, items=items, target_items=target_items)
         if self._twin is not None:
-            notes["drawn"] = (as_slates(self._twin.act(arrivals)).items != drawn.items).any(1)
+            twin_items = as_slates(self._twin.act(arrivals)).items
+            notes["differs_from_twin"] = (twin_items != target_slates.items).any(1)
         self._parts.append(notes)
         return slates
 
@@ -249,11 +253,13 @@ class _Watched:
         visits = market.open.visits(arrivals.row)
         examination = examination_of(market.config, market.consumer, market.config.consumer.position_decay)
         ground = arrivals.ground_intensity.cpu().numpy()[:, None]
-        relevances = (
-            np.where(shown >= 0, at_items(arrivals.relevance, shown) * ground, np.nan)
-            for shown in (items, target_items)
-        )
-        predicted = [predicted_consumption(relevance, examination) for relevance in relevances]
+
+        def predicted(slates_items: Ints) -> Floats:
+            """(n, k) consumption probabilities of slates, by the model."""
+            relevance = at_items(arrivals.relevance, slates_items)
+            intensity = np.where(slates_items >= 0, relevance * ground, np.nan)
+            return predicted_consumption(intensity, examination)
+
         supported = np.full(len(target_items), np.nan)
         if isinstance(self._logged, StatingAgent):
             supported = (self._logged.chance_of(target_items, arrivals).slate > 0).astype(np.float64)
@@ -261,8 +267,8 @@ class _Watched:
             "index": arrivals.row,
             "logging": slates.chances,
             "target": target,
-            "predicted": predicted[0],
-            "predicted_target": predicted[1].sum(1),
+            "predicted": predicted(items),
+            "predicted_target": predicted(target_items).sum(1),
             "worth": market.open.respond(visits, target_items).probability.sum(1),
             "supported": supported,
             "admissible": arrivals.admissible.sum(1).cpu().numpy().astype(np.int64),
@@ -272,10 +278,10 @@ class _Watched:
     def round(self, market: Market) -> ReplayedRound:
         """Records of the last round, in clock order."""
         ledger = market.closed[-1].ledger
-        noted = {name: [part[name] for part in self._parts] for name in self._parts[0]}
-        chances = {name: Chances.joined(noted.pop(name)) for name in ("logging", "target")}
-        joined = {name: np.concatenate(parts) for name, parts in noted.items()}
-        if (share := float(joined.get("drawn", np.zeros(1)).mean())) > _DRAWN:
+        parts_of = {name: [part[name] for part in self._parts] for name in self._parts[0]}
+        chances = {name: Chances.joined(parts_of.pop(name)) for name in ("logging", "target")}
+        joined = {name: np.concatenate(parts) for name, parts in parts_of.items()}
+        if (share := float(joined.get("differs_from_twin", np.zeros(1)).mean())) > _DRAWN:
             raise ConfigError(
                 f"--target: {self._target.name!r} samples its slates: {share:.0%} of the slates change with the random "
                 "key. Give the agent the method chance_of, or make its slates not random"
@@ -318,7 +324,7 @@ def estimates(
     seed: int,
 ) -> pd.DataFrame:
     """Estimates by every estimator on every part of a log."""
-    rows: list[tuple[object, ...]] = []
+    rows: list[dict[str, object]] = []
     for part in PARTS:
         logs: list[LoggedSlates] = []
         truths: list[Floats] = []
@@ -340,12 +346,23 @@ def estimates(
         for name in ESTIMATORS:
             estimate = estimated(name, log)
             if estimate is not None:
-                figures = (estimate.value, estimate.low, estimate.high, truth)
-                rows.append(
-                    (name, target, seed, *figures, logged, part, worth, estimate.effective, support, len(log))
-                )
-    columns = ["estimator", "target", "seed", "estimate", "low", "high", "truth", "logged", "part"]
-    return pd.DataFrame(rows, columns=[*columns, "truth_at_log", "effective", "support", "slates"])
+                row = {
+                    "estimator": name,
+                    "target": target,
+                    "seed": seed,
+                    "estimate": estimate.value,
+                    "low": estimate.low,
+                    "high": estimate.high,
+                    "truth": truth,
+                    "logged": logged,
+                    "part": part,
+                    "truth_at_log": worth,
+                    "effective": estimate.effective,
+                    "support": support,
+                    "slates": len(log),
+                }
+                rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def _of_part(part: str, number: int, logged_round: ReplayedRound) -> Bools:
@@ -363,15 +380,15 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     truth. ``moved`` is the mean of truth − truth_at_log: the target's effect on states, which a single-step estimate
     omits.
     """
-    work = table.assign(
+    by_seed = table.assign(
         rmse=(table["estimate"] - table["truth"]) ** 2,
         coverage=(table["low"] <= table["truth"]) & (table["truth"] <= table["high"]),
         moved=table["truth"] - table["truth_at_log"],
     )
     means = ("rmse", "coverage", "moved", "effective", "support", "slates")
-    means_of_estimators = bias_over_seeds(
-        work, ("logged", "target", "part", "estimator"), ("estimate", "truth"), means
-    )
+    keys = ("logged", "target", "part", "estimator")
+    means_of_estimators = bias_over_seeds(by_seed, keys, ("estimate", "truth"), means)
+    # So far, the column rmse is the mean squared error.
     return means_of_estimators.assign(rmse=np.sqrt(means_of_estimators["rmse"]))
 
 
@@ -457,7 +474,16 @@ def _estimators_against_truth(evaluation: Evaluation, parts: Mapping[str, pd.Dat
         truth = float(rows["truth"].mean())
         limits = (truth - _WIDEST * abs(truth), truth + _WIDEST * abs(truth))
         at_log = truth - float(rows["moved"].mean())
-        panels.append(Panel(part, names, rows["estimate"], rows["width"], truth, at_log, limits))
+        panel = Panel(
+            title=part,
+            labels=names,
+            value=rows["estimate"],
+            width=rows["width"],
+            truth=truth,
+            reference=at_log,
+            limits=limits,
+        )
+        panels.append(panel)
     seeds = int(next(iter(parts.values()))["seeds"].iloc[0])
     return interval_panels(
         f"What {evaluation.target} is worth, estimated from the log of {evaluation.logged}",

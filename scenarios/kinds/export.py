@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "minari": "minari"}
 """Name of a format → usual name of its file."""
 CONTEXT = ("round_gone", "run_gone", "ground_intensity")
-"""Names of the state's numbers: the environment's ``clock`` (elapsed shares of the round and of the run), and its
-``ground_intensity`` λ(x)."""
+"""Names of the context's three numbers: the environment's ``clock`` (elapsed shares of the round and of the run), and
+its ``ground_intensity`` λ(x)."""
 # Number of rows of the CSV file between two steps of the progress bar.
 _CHUNK = 50_000
 
@@ -87,7 +87,7 @@ def export(
 
 
 def _written(run: RunFolder, to: str, agent: str | None, seed: int | None, place: Path) -> str:
-    """Summary of the file that was written."""
+    """Write an arm for another package; return a summary."""
     arm = logged_arm(run, agent, seed, whole_slates=to != "minari")
     summary = f"{many(len(arm.item), 'slate')} of {arm.agent}, seed {arm.seed}"
     if to == "minari":
@@ -118,9 +118,11 @@ def _csv(run: RunFolder, agent: str | None, seed: int | None, place: Path, conso
     table = table if agent is None else table[table["agent"] == agent]
     table = table if seed is None else table[table["seed"] == seed]
     items = run.catalogue.set_index("item")
-    ids = table_in(run.folder, "users").set_index("log_user")["id"]
-    named = {"log_user": {"user_id": ids}, "item": {"item_id": items["id"]}}
-    named["item"] |= {"title": items["title"]} if "title" in items else {}
+    user_ids = table_in(run.folder, "users").set_index("log_user")["id"]
+    # Column of numbers → new column → text of each number.
+    texts = {"log_user": {"user_id": user_ids}, "item": {"item_id": items["id"]}}
+    if "title" in items:
+        texts["item"]["title"] = items["title"]
     with (
         draft_file(place) as draft,
         draft.open("w", encoding="utf-8", newline="") as file,
@@ -128,22 +130,23 @@ def _csv(run: RunFolder, agent: str | None, seed: int | None, place: Path, conso
     ):
         task = bar.add_task("exposures written", total=len(table))
         for begin in range(0, max(len(table), 1), _CHUNK):
-            rows = _with_texts(table.iloc[begin : begin + _CHUNK], named)
+            rows = _with_texts(table.iloc[begin : begin + _CHUNK], texts)
             rows.to_csv(file, index=False, header=begin == 0)
             bar.advance(task, len(rows))
     return many(len(table), "exposure")
 
 
-def _with_texts(rows: pd.DataFrame, named: Mapping[str, dict[str, pd.Series[Any]]]) -> pd.DataFrame:
+def _with_texts(rows: pd.DataFrame, texts: Mapping[str, dict[str, pd.Series[Any]]]) -> pd.DataFrame:
     """Rows with ids and titles, safe for a spreadsheet.
 
-    ``named`` maps a column of numbers to new columns, and each new column to the text of each number.
+    ``texts`` maps a column of numbers to new columns, and each new column to the text of each number.
     """
     rows = rows.copy()
-    for number_column, texts in named.items():
+    for number_column, new_columns in texts.items():
         # New columns stand after the column of their numbers, in order.
-        for name, text in reversed(texts.items()):
-            rows.insert(list(rows).index(number_column) + 1, name, rows[number_column].map(text))
+        for name, text_of_number in reversed(new_columns.items()):
+            index = list(rows).index(number_column) + 1
+            rows.insert(index, name, rows[number_column].map(text_of_number))
     for name in ("agent", "user_id", "item_id", "title"):
         if name in rows:
             rows[name] = rows[name].map(_without_formula)
@@ -166,7 +169,8 @@ class LoggedArm:
     agent: str
     seed: int
     n_items: int
-    context: Floats  # (n, 3) numbers of each arrival's state, named by CONTEXT
+    # (n, 3) context of each arrival: elapsed shares of the round and of the run, and λ(x) (see CONTEXT).
+    context: Floats
     popularity: Floats  # (M,) log(1 + events in the warm-up log)
     item: Ints  # (n, k) items of the slates
     reward: Floats  # (n, k) 1 for consumed items, else 0
@@ -187,24 +191,26 @@ def logged_arm(
     """
     name = agent or run.agents[0]
     chosen = run.seeds[0] if seed is None else seed
-    table, arrivals = (
-        part[(part["agent"] == name) & (part["seed"] == chosen)] for part in (run.ledger, run.arrivals)
-    )
+    exposures = run.ledger[(run.ledger["agent"] == name) & (run.ledger["seed"] == chosen)]
+    arrivals = run.arrivals[(run.arrivals["agent"] == name) & (run.arrivals["seed"] == chosen)]
     arrivals = arrivals.sort_values(["round", "time", "arrival"], kind="stable").reset_index(drop=True)
     n = len(arrivals)
     k = run.scenario.slate
-    of_round = arrivals.groupby("round")["time"]
-    table = table.merge(arrivals[["round", "arrival"]].rename_axis("row").reset_index())
+    exposures = exposures.merge(arrivals[["round", "arrival"]].rename_axis("row").reset_index())
     names = ("item", "consumed", "propensity_position", "propensity_prefix", "propensity_slate")
-    filled = np.full((len(names), n, k), np.nan)
-    filled[:, table["row"], table["position"] - 1] = table[list(names)].to_numpy(np.float64).T
+    # (names, n, k) values of each exposure, by arrival and position; NaN at empty positions.
+    values = np.full((len(names), n, k), np.nan)
+    values[:, exposures["row"], exposures["position"] - 1] = exposures[list(names)].to_numpy(np.float64).T
     if not whole_slates:
-        filled[0] = np.where(np.isnan(filled[0]), filled[0, :, :1], filled[0])
-    rows = ~np.isnan(filled[0]).any(1)
-    item, reward, position, prefix, slate = filled[:, rows]
-    round_gone = (of_round.cumcount() / of_round.transform("size")).to_numpy(np.float64)
-    run_gone = (arrivals["round"].to_numpy(np.float64) + round_gone) / run.scenario.rounds
-    context = np.column_stack([round_gone, run_gone, arrivals["ground_intensity"].to_numpy(np.float64)])[rows]
+        first_item = values[0, :, :1]
+        values[0] = np.where(np.isnan(values[0]), first_item, values[0])
+    has_all_items = ~np.isnan(values[0]).any(1)
+    item, reward, position, prefix, slate = values[:, has_all_items]
+    by_round = arrivals.groupby("round")["time"]
+    round_elapsed = (by_round.cumcount() / by_round.transform("size")).to_numpy(np.float64)
+    run_elapsed = (arrivals["round"].to_numpy(np.float64) + round_elapsed) / run.scenario.rounds
+    ground_intensity = arrivals["ground_intensity"].to_numpy(np.float64)
+    context = np.column_stack([round_elapsed, run_elapsed, ground_intensity])[has_all_items]
     events = run.catalogue.sort_values("item")["events"].to_numpy(np.float64)
     return LoggedArm(
         agent=name,
@@ -216,7 +222,7 @@ def logged_arm(
         reward=np.nan_to_num(reward),
         position=position,
         prefix=prefix,
-        slate=slate[:, 0],
+        slate=slate[:, 0],  # all positions of a slate have its probability
         left_out=n - len(item),
     )
 
@@ -252,9 +258,10 @@ def scope_rl_dataset(arm: LoggedArm) -> dict[str, Any]:
     """
     n, k = arm.item.shape
     state = np.column_stack([np.repeat(arm.context, k, axis=0), np.tile(np.arange(k), n)])
-    before = np.hstack([np.ones((n, 1)), arm.prefix[:, :-1]])
-    pscore = np.divide(arm.prefix, before, out=np.zeros_like(arm.prefix), where=before > 0)
-    last = np.tile(np.arange(k) == k - 1, n).astype(np.int64)
+    # Chance of an item given the items above it: the probability of a prefix over that of the prefix before it.
+    prefix_before = np.hstack([np.ones((n, 1)), arm.prefix[:, :-1]])
+    pscore = np.divide(arm.prefix, prefix_before, out=np.zeros_like(arm.prefix), where=prefix_before > 0)
+    is_last = np.tile(np.arange(k) == k - 1, n).astype(np.int64)
     return {
         "size": n * k,
         "n_trajectories": n,
@@ -269,8 +276,8 @@ def scope_rl_dataset(arm: LoggedArm) -> dict[str, Any]:
         "state": state,
         "action": arm.item.reshape(-1),
         "reward": arm.reward.reshape(-1),
-        "done": last,
-        "terminal": last,
+        "done": is_last,
+        "terminal": is_last,
         "info": {},
         "pscore": pscore.reshape(-1),
         "behavior_policy": arm.agent,
@@ -280,6 +287,7 @@ def scope_rl_dataset(arm: LoggedArm) -> dict[str, Any]:
 
 _ENV = "RIMMarket-v0"
 _WHERE = "MINARI_DATASETS_PATH"
+"""Environment variable with the folder in which Minari keeps its data sets."""
 _KEYS = {"filter_keys": ["clock", "ground_intensity"]}
 _SEEN = (
     WrapperSpec("FilterObservation", "gymnasium.wrappers:FilterObservation", _KEYS),
@@ -328,22 +336,22 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
     if place.exists():
         raise RunFolderError(f"{place}: this folder exists already. Name another folder with --out")
     n, k = arm.item.shape
-    high = np.array([1.0, 1.0, GROUND_BOUND], np.float32)
-    ranked = spaces.MultiDiscrete(np.full(k, arm.n_items))
-    market = _Spaces(env_spec(config, arm.seed), spaces.Box(0 * high, high), ranked)
+    high = np.array([1.0, 1.0, GROUND_BOUND], np.float32)  # largest value of each number of the context
+    slates = spaces.MultiDiscrete(np.full(k, arm.n_items))
+    market = _Spaces(env_spec(config, arm.seed), spaces.Box(0 * high, high), slates)
     # In the environment's last observation, the run is over, and no arrival waits.
     last = np.array([[1.0, 1.0, 0.0]])
     observed = np.vstack([arm.context, last]).astype(np.float32)
     # Minari 0.5.4 cannot read a one-dimensional info, so it gets a second dimension.
     chances = np.append(arm.slate, 0.0)[:, None]
-    ends = np.arange(n) == n - 1
+    is_end = np.arange(n) == n - 1
     episode = EpisodeBuffer(
         id=0,
         seed=arm.seed,
         observations=np.minimum(observed, high),
         actions=arm.item,
         rewards=arm.reward.sum(1).tolist(),
-        terminations=ends.tolist(),
+        terminations=is_end.tolist(),
         truncations=np.zeros(n, bool).tolist(),
         infos={"propensity_slate": chances},
     )
@@ -386,12 +394,12 @@ def _lift_data(draft: Path, dataset_id: str, folder: Path) -> None:
 @contextmanager
 def _datasets_at(folder: Path) -> Iterator[None]:
     """Let Minari keep its data sets in a folder."""
-    before = os.environ.get(_WHERE)
+    folder_before = os.environ.get(_WHERE)
     os.environ[_WHERE] = str(folder.absolute())  # Minari would join a relative path to the folder twice
     try:
         yield
     finally:
-        if before is None:
+        if folder_before is None:
             os.environ.pop(_WHERE, None)
         else:
-            os.environ[_WHERE] = before
+            os.environ[_WHERE] = folder_before

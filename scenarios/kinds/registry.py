@@ -21,7 +21,7 @@ class Kind:
     command: str  # command of `rimsim` that makes such a run
     mark: str  # entry of `config.yaml` that no other kind has; empty for the one kind without such an entry
     tables: tuple[str, ...]  # tables that its digest covers; the first is the main table
-    # Record that reads the entry `mark`, as `module:name`; empty: there is no record.
+    # Class of the config record for the entry `mark`, as `module:name`; empty: the entry has no record.
     config: str = ""
     report: str = ""  # function that makes the report of a run, as `module:name`
     resume: str = (

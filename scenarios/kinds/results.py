@@ -105,6 +105,7 @@ def bias_table(
     """
 
     def cell(row: Mapping[Any, Any], name: str, form: str) -> str:
+        """Figure of a row, with half its interval or mark."""
         if pd.isna(row[name]):
             return "–"
         text = format(row[name], form)
@@ -112,14 +113,14 @@ def bias_table(
             return f"{text} ±{format(row[f'{name}_half'], form.replace('+', ''))}"
         return f"{text}{SAME}" if name == "bias" and row["equal"] else text
 
-    lines = estimates.assign(around=estimates["width"] / 2, bias_half=estimates["half"]).to_dict("records")
-    rows = tuple(
-        (", ".join(str(row[name]) for name in labels), *(cell(row, *shown) for shown in columns.values()))
-        for row in lines
-    )
+    estimates_with_halves = estimates.assign(around=estimates["width"] / 2, bias_half=estimates["half"])
+    rows = []
+    for row in estimates_with_halves.to_dict("records"):
+        label = ", ".join(str(row[name]) for name in labels)
+        rows.append((label, *(cell(row, name, form) for name, form in columns.values())))
     if estimates["equal"].any():
         title += f" ({SAME} {the_same(int(estimates['seeds'].max()))})"
-    return TextTable(title, (header, *columns), rows)
+    return TextTable(title, (header, *columns), tuple(rows))
 
 
 def bias_over_seeds(
@@ -127,22 +128,25 @@ def bias_over_seeds(
 ) -> pd.DataFrame:
     """Means over seeds, with the bias of an estimate.
 
-    A seed without an estimate does not count, so that the bias is the difference of the two means. ``half`` is half
-    the 95% interval of the bias (Student t) and ``p`` its p value; both are NaN with one seed, and where the bias is
-    the same in all seeds (``equal``).
+    ``names`` are the columns of the estimate and of the true value, and ``means`` are further columns. A seed without
+    an estimate does not count, so that the bias is the difference of the two means. ``half`` is half the 95% interval
+    of the bias (Student t) and ``p`` its p value; both are NaN with one seed, and where the bias is the same in all
+    seeds (``equal``).
     """
-    work = table.assign(bias=table[names[0]] - table[names[1]], width=table["high"] - table["low"])
-    has_estimate = work["bias"].notna()
-    has_any_estimate = has_estimate.groupby([work[key] for key in keys]).transform("any")
-    work = work[has_estimate | ~has_any_estimate]
+    estimate, truth = names
+    by_seed = table.assign(bias=table[estimate] - table[truth], width=table["high"] - table["low"])
+    has_estimate = by_seed["bias"].notna()
+    has_any_estimate = has_estimate.groupby([by_seed[key] for key in keys]).transform("any")
+    # A group without any estimate stays, as a row with missing figures.
+    by_seed = by_seed[has_estimate | ~has_any_estimate]
     rows = []
-    for key, group in work.groupby(list(keys), sort=False):
-        paired = paired_difference(group[names[0]], group[names[1]])
-        error = (
-            np.nan if np.isnan(paired.half) else float(group["bias"].to_numpy().std(ddof=1) / paired.n**0.5)
-        )
+    for key, group in by_seed.groupby(list(keys), sort=False):
+        paired = paired_difference(group[estimate], group[truth])
+        standard_error = np.nan
+        if not np.isnan(paired.half):
+            standard_error = float(group["bias"].to_numpy().std(ddof=1) / paired.n**0.5)
         averages = (group[name].mean() for name in (*names, "bias", "width", *means))
-        rows.append((*key, *averages, error, paired.half, paired.p, paired.equal, paired.n))
+        rows.append((*key, *averages, standard_error, paired.half, paired.p, paired.equal, paired.n))
     columns = [*keys, *names, "bias", "width", *means, "error", "half", "p", "equal", "seeds"]
     return pd.DataFrame(rows, columns=columns).astype({"p": float})
 
@@ -165,21 +169,21 @@ def interval_panels(message: str, caption: str, panels: Sequence[Panel]) -> Figu
 
     They stand side by side, or on a phone one below another.
     """
-    across = columns(len(panels), 2.0)
-    rows = -(-len(panels) // across)
-    figure = frame(message, caption, 4.2 if rows == 1 else 2.6 * rows)
-    axes = np.ravel(figure.subplots(rows, across, sharey=True, squeeze=False))
+    n_columns = columns(len(panels), 2.0)
+    n_rows = -(-len(panels) // n_columns)
+    figure = frame(message, caption, 4.2 if n_rows == 1 else 2.6 * n_rows)
+    axes = np.ravel(figure.subplots(n_rows, n_columns, sharey=True, squeeze=False))
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     for ax, panel in zip(axes, panels, strict=False):
-        place = np.arange(len(panel.labels))
+        heights = np.arange(len(panel.labels))
         value = panel.value.to_numpy(np.float64)
         ax.axvline(panel.reference, color="#333333", linestyle=":")
         ax.axvline(panel.truth, color="#333333")
-        shown = value if panel.limits is None else value.clip(*panel.limits)
-        ax.errorbar(shown, place, xerr=panel.width.to_numpy(np.float64) / 2, fmt="o", capsize=3)
-        ax.set(title=panel.title, yticks=place, yticklabels=panel.labels)
+        drawn_value = value if panel.limits is None else value.clip(*panel.limits)
+        ax.errorbar(drawn_value, heights, xerr=panel.width.to_numpy(np.float64) / 2, fmt="o", capsize=3)
+        ax.set(title=panel.title, yticks=heights, yticklabels=panel.labels)
         if panel.limits is not None:
             ax.set(xlim=panel.limits)
-    axes[0].invert_yaxis()
+    axes[0].invert_yaxis()  # the first label stands at the top
     return figure

@@ -66,15 +66,16 @@ def styles(agents: Iterable[str]) -> dict[str, AgentStyle]:
     chosen by checksum.
     """
     names = {subject_of(name) for name in agents}
-    chosen = {name: _BUILT_IN[name] for name in _BUILT_IN if name in names}
+    style_of = {name: _BUILT_IN[name] for name in _BUILT_IN if name in names}
     taken: set[int] = set()
     for name in sorted(names - set(_BUILT_IN)):
-        start = zlib.crc32(name.encode())
-        free = [(start + step) % len(_OWN) for step in range(len(_OWN))]
-        index = next((index for index in free if index not in taken), free[0])
+        # The first free style after that of the checksum; if none is free, two names share a style.
+        checksum = zlib.crc32(name.encode())
+        preferred = [(checksum + step) % len(_OWN) for step in range(len(_OWN))]
+        index = next((index for index in preferred if index not in taken), preferred[0])
         taken.add(index)
-        chosen[name] = _OWN[index]
-    return chosen
+        style_of[name] = _OWN[index]
+    return style_of
 
 
 def figure(plot: Plot) -> Figure | None:
@@ -165,6 +166,7 @@ class ChartFigure(Figure):
     _body: tuple[float, float]  # width and height in inches without the heading
 
     def _repr_png_(self) -> bytes:
+        """PNG that a notebook shows."""
         content = io.BytesIO()
         with style():
             self.savefig(content, format="png")
@@ -175,15 +177,17 @@ class ChartFigure(Figure):
         self.heading = Heading(message, caption)
         width, height = self.get_size_inches()
         self._body = (float(width), float(height))
-        title = _balanced(message, int(8.4 * width))
-        below = textwrap.wrap(caption, int(12.8 * width))
-        head = 0.3 + 0.27 * len(title) + 0.2 * len(below)
-        total = height + head
+        # An inch holds 8.4 letters of the title, and 12.8 of the caption. Their lines are 0.27 and 0.2 inches high.
+        title_lines = _balanced(message, int(8.4 * width))
+        caption_lines = textwrap.wrap(caption, int(12.8 * width))
+        heading_height = 0.3 + 0.27 * len(title_lines) + 0.2 * len(caption_lines)
+        total = height + heading_height
         self.set_size_inches(width, total)
-        self.set_layout_engine(_layout(1 - head / total))
-        self.text(0.012, 1 - 0.14 / total, "\n".join(title), fontsize=14, fontweight="bold", va="top")
-        under = 1 - (0.22 + 0.27 * len(title)) / total
-        self.text(0.012, under, "\n".join(below), fontsize=10, va="top", color="#666666")
+        self.set_layout_engine(_layout(1 - heading_height / total))
+        title_top = 1 - 0.14 / total
+        self.text(0.012, title_top, "\n".join(title_lines), fontsize=14, fontweight="bold", va="top")
+        caption_top = 1 - (0.22 + 0.27 * len(title_lines)) / total
+        self.text(0.012, caption_top, "\n".join(caption_lines), fontsize=10, va="top", color="#666666")
 
     def drop_heading(self) -> None:
         """Remove title and caption, which a page writes itself."""
@@ -197,17 +201,18 @@ def wrap_labels(made: Figure) -> None:
     """Break titles and labels that are longer than their axes."""
     width, height = made.get_size_inches()
     for ax in made.axes:
-        place = ax.get_subplotspec()
-        if place is None:
+        panel = ax.get_subplotspec()
+        if panel is None:
             continue
-        grid = place.get_gridspec()
-        across = int(_LETTERS * (width / grid.ncols - 0.5))
-        up = int(_LETTERS * max(height / grid.nrows - 0.7, 1.0))
+        grid = panel.get_gridspec()
+        # Numbers of letters that fit along the two axes; the numbers of the axes take the rest of the panel.
+        letters_across = int(_LETTERS * (width / grid.ncols - 0.5))
+        letters_up = int(_LETTERS * max(height / grid.nrows - 0.7, 1.0))
         title = ax.get_title(loc="left")
-        if (wrapped := _wrapped(title, int(0.85 * across))) != title:
+        if (wrapped := _wrapped(title, int(0.85 * letters_across))) != title:
             ax.set_title(wrapped, loc="left")
-        ax.set_xlabel(_wrapped(ax.get_xlabel(), across))
-        ax.set_ylabel(_wrapped(ax.get_ylabel(), up))
+        ax.set_xlabel(_wrapped(ax.get_xlabel(), letters_across))
+        ax.set_ylabel(_wrapped(ax.get_ylabel(), letters_up))
 
 
 def _wrapped(text: str, width: int) -> str:
@@ -278,14 +283,14 @@ def panels(
     The legend takes the place after the last panel, or stands below if the last row is full. Without ``looks`` there is
     no legend.
     """
-    across = columns(3)
-    rows = -(-count // across)
-    is_full = count % across == 0 and bool(looks)
-    figure = frame(message, caption, height * rows + (0.4 if is_full else 0.0))
-    axes = list(figure.subplots(rows, across, squeeze=False).ravel())
+    n_columns = columns(3)
+    n_rows = -(-count // n_columns)
+    has_legend_below = count % n_columns == 0 and bool(looks)
+    figure = frame(message, caption, height * n_rows + (0.4 if has_legend_below else 0.0))
+    axes = list(figure.subplots(n_rows, n_columns, squeeze=False).ravel())
     for ax in axes[count:]:
         ax.set_axis_off()
-    if is_full:
+    if has_legend_below:
         legend(figure, looks, place="lower")
     elif looks:
         legend(axes[count], looks)
@@ -367,7 +372,7 @@ def plot_means(
     """Draw a line through means, with bars for their intervals.
 
     ``means`` has a row per point and columns (mean, metric), (low, metric), (high, metric). Without ``x``, the index is
-    the horizontal axis. Markers are rings, so that points below them stay visible.
+    the horizontal axis. With ``ring``, markers are rings, so that points below them stay visible.
     """
     drawn = ax.errorbar(
         means.index.to_numpy() if x is None else means["mean", x],
@@ -413,9 +418,10 @@ def legend(
     labels = [f"{name}  {extra[name]}" if extra and name in extra else name for name in looks]
     is_crowded = len(labels) > 9
     width = mpl.rcParams["figure.figsize"][0]
-    across = 1 if place == "right" else max(1, int(width * 9) // (8 + max(map(len, labels))))
+    # An inch holds nine letters, and an entry needs eight letters in addition to its label.
+    n_columns = 1 if place == "right" else max(1, int(width * 9) // (8 + max(map(len, labels))))
     look: dict[str, Any] = {
-        "ncols": min(across, len(labels)),
+        "ncols": min(n_columns, len(labels)),
         "labelspacing": 0.35 if is_crowded or place == "lower" else 0.8,
         "handlelength": 2.4,
         "fontsize": 10 if is_crowded else 11,
@@ -460,7 +466,9 @@ def metric_axis(ax: Axes, measure: Measure, *, difference: bool = False) -> None
     sign = ""
     unit = measure.unit
     if measure.unit == "share":
-        scale, sign, unit = (100, "", "percentage points") if difference else (100, "%", "")
+        scale = 100
+        sign = "" if difference else "%"
+        unit = "percentage points" if difference else ""
     ax.yaxis.set_major_formatter(lambda value, _: _number(scale * value) + sign)
     ax.set_ylabel(unit)
     keep_lines_in_view(ax)
@@ -508,6 +516,7 @@ def extent(ax: Axes) -> tuple[float, float]:
 
 
 def _number(value: float) -> str:
+    """Number of a tick, with a true minus sign."""
     return f"{round(value, 10):g}".replace("-", "−")
 
 

@@ -161,9 +161,11 @@ def comparison_report(run: RunFolder) -> Report:
         tables.two_seeds_note(len(run.seeds)),
     )
     guaranteed = exposure.beta > 0 or exposure.items or exposure.campaigns or exposure.groups
-    asked = "What does guaranteeing exposure cost and bring?" if guaranteed else "What do these agents bring?"
+    question = "What do these agents bring?"
+    if guaranteed:
+        question = "What does guaranteeing exposure cost and bring?"
     return Report(
-        question=f"{asked} ({scenario.name})",
+        question=f"{question} ({scenario.name})",
         answer=tuple(answer),
         cautions=tuple(note for note in cautions if note is not None),
         checks=tuple(note for note in checks if note is not None and note not in warnings),
@@ -217,15 +219,16 @@ def comparison_plots(run: RunFolder) -> tuple[Plot, ...]:
 def _sections(run: RunFolder) -> Iterator[Section]:
     """Sections with plots."""
     # The ledger is large, so it is read once, when the first picture is drawn.
-    read = cache(partial(picture_tables, run))
+    read_tables = cache(partial(picture_tables, run))
     yield from group_sections(run)
     for title, text, pictures in _SECTIONS:
-        plots = tuple(Plot(name, partial(_drawn, picture, read)) for name, picture in pictures.items())
-        details = partial(_items, run, read) if _ITEMS in pictures else tuple
+        plots = tuple(Plot(name, partial(_drawn, picture, read_tables)) for name, picture in pictures.items())
+        details = partial(_items, run, read_tables) if _ITEMS in pictures else tuple
         yield Section(title, text, plots, details=details)
 
 
 def _drawn(picture: _Picture, read: Callable[[], PictureTables]) -> Figure | None:
+    """Picture of the tables, which are read only now."""
     return picture(read())
 
 
@@ -235,10 +238,11 @@ def _items(run: RunFolder, read: Callable[[], PictureTables]) -> list[TextTable]
     if data.ledger is None or data.required is None:
         return []
     _, agents = shown_arms(run)
-    rounds = int(data.rounds["round"].max()) + 1
-    exposed = items.item_exposures(data.ledger, data.required, data.n_items, rounds)
-    changed = items.items_table(exposed, run.catalogue, agents, rounds)
-    return ([] if changed is None else [changed]) + items.group_tables(exposed, run.catalogue, agents)
+    n_rounds = int(data.rounds["round"].max()) + 1
+    exposed = items.item_exposures(data.ledger, data.required, data.n_items, n_rounds)
+    table_of_items = items.items_table(exposed, run.catalogue, agents, n_rounds)
+    tables_of_groups = items.group_tables(exposed, run.catalogue, agents)
+    return tables_of_groups if table_of_items is None else [table_of_items, *tables_of_groups]
 
 
 def shown_arms(run: RunFolder) -> tuple[pd.DataFrame, list[str]]:
@@ -258,7 +262,7 @@ def result_tables(run: RunFolder) -> list[TextTable]:
     unit = tables.reported_unit(rounds, run.scenario.exposure.unit)
     shown = tables.shown_metrics(unit) + own_metrics
     (undelivered, _) = tables.shortfalls(unit)
-    moving = (*tables.TRENDS, undelivered, *own_metrics)
+    changing = (*tables.TRENDS, undelivered, *own_metrics)
     columns = tables.headings(shown)
     delivery = undelivered if guarantees_items(run.scenario.exposure) else "promises_missed"
     figures = ("utility", "revenue", delivery, "coverage", "effective_items", *own_metrics)
@@ -269,11 +273,12 @@ def result_tables(run: RunFolder) -> list[TextTable]:
     retraining = f"What retraining does, in parts that add up: {late}, at the same seeds"
     parts = loop.reported_parts(rounds, agents, own_metrics)
     parts = parts.assign(what=parts["part"] + " (" + parts["difference"] + ")")
+    # The terminal prints the same main columns of each of these tables.
     pivoted = partial(tables.pivoted, main=main)
     pivots = [
         pivoted(title, tables.summary(rounds, agents, shown), ["agent"], shown),
         pivoted(minus, tables.differences(rounds, agents, shown), ["agent"], shown),
-        pivoted(change, tables.trends(rounds, agents, moving), ["agent"], moving, significant=True),
+        pivoted(change, tables.trends(rounds, agents, changing), ["agent"], changing, significant=True),
         pivoted(retraining, parts, ["agent", "what"], tables.EFFECTS + own_metrics),
         _requirements_table(run),
     ]

@@ -38,6 +38,7 @@ def show(report: Report, console: Console) -> None:
 
 
 def _print_answer(report: Report, console: Console) -> None:
+    """Print the answer of a report."""
     _print_lines(report.headings[0], report.answer, console)
     if report.answer:
         console.print()
@@ -99,40 +100,46 @@ def _part(table: TextTable, title: str, columns: Sequence[int], width: int) -> T
     )
     for name in table.columns[: table.labels]:
         part.add_column(name, overflow="fold")  # on a narrow console, labels are wrapped, but numbers are not
-    numbers = (*range(table.labels), *columns)
-    has_room = sum(max(_width(table, each), len(_header(table, each)) + _GAP) for each in numbers) <= width
-    for number in columns:
-        lines = textwrap.wrap(_header(table, number), 99 if has_room else _width(table, number) - _GAP)
+    columns_with_labels = (*range(table.labels), *columns)
+    # Headers are broken into lines only if the columns would otherwise be wider than the console.
+    needed = sum(
+        max(_width(table, column), len(_header(table, column)) + _GAP) for column in columns_with_labels
+    )
+    for column in columns:
+        header_width = 99 if needed <= width else _width(table, column) - _GAP
+        lines = textwrap.wrap(_header(table, column), header_width)
         part.add_column("\n".join(lines), justify="right", no_wrap=True)
     for row in table.rows:
-        part.add_row(*(row[each] for each in numbers))
+        part.add_row(*(row[column] for column in columns_with_labels))
     return part
 
 
 def _parts(table: TextTable, width: int) -> Iterator[list[int]]:
     """Columns of each table part; labels take at most half."""
     shown = [
-        number
-        for number in range(table.labels, len(table.columns))
-        if not table.main or table.columns[number] in table.main
+        column
+        for column in range(table.labels, len(table.columns))
+        if not table.main or table.columns[column] in table.main
     ]
-    labels = sum(_width(table, number) for number in range(table.labels))
-    room = width - min(labels, width // 2)
+    label_width = sum(_width(table, column) for column in range(table.labels))
+    room = width - min(label_width, width // 2)
     part: list[int] = []
-    for number in shown:
-        if part and sum(_width(table, each) for each in (*part, number)) > room:
+    for column in shown:
+        if part and sum(_width(table, part_column) for part_column in (*part, column)) > room:
             yield part
             part = []
-        part.append(number)
+        part.append(column)
     yield part
 
 
 def _width(table: TextTable, number: int) -> int:
     """Width that a column needs, with the gap behind it."""
-    cells = [row[number] for row in table.rows]
+    texts = [row[number] for row in table.rows]
     if number < table.labels:
-        cells.append(table.columns[number])
-    return max(map(len, (*cells, *_header(table, number).split(), ""))) + _GAP
+        texts.append(table.columns[number])
+    # A header can be broken between words, so only its longest word counts.
+    texts += [*_header(table, number).split(), ""]
+    return max(map(len, texts)) + _GAP
 
 
 def _header(table: TextTable, number: int) -> str:

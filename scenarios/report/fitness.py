@@ -43,10 +43,9 @@ def with_verdict(answer: Sequence[str], runs: Sequence[RunFolder]) -> list[str]:
     for run in runs:
         verdict = fitness_of(run)
         if verdict is not None:
-            sentence = verdict_sentence(
-                verdict, next_step(verdict, run.scenario.consumer.truth, run.scenario.data)
-            )
-            (after if verdict.verdict == FIT else before).append(sentence)
+            step = next_step(verdict, run.scenario.consumer.truth, run.scenario.data)
+            place = after if verdict.verdict == FIT else before
+            place.append(verdict_sentence(verdict, step))
     return list(dict.fromkeys([*before, *answer, *after]))
 
 
@@ -97,9 +96,11 @@ def _reversed(verdict: Fitness) -> str:
     pairs = [f"`{worse}` above `{better}`" for better, worse in verdict.reversed]
     if not pairs:
         return ""
-    rest = len(pairs) - _NAMED
-    named = pairs if rest <= 0 else [*pairs[:_NAMED], f"{rest} more"]
-    listed = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+    n_unnamed = len(pairs) - _NAMED
+    if n_unnamed > 0:
+        pairs = [*pairs[:_NAMED], f"{n_unnamed} more"]
+    *first_pairs, last_pair = pairs
+    listed = f"{', '.join(first_pairs)} and {last_pair}" if first_pairs else last_pair
     return f"Against these sessions it puts {listed}."
 
 

@@ -23,17 +23,18 @@ def picture(figures: GroupFigures | None) -> Figure | None:
     if figures is None or figures.agent is None:
         return None
     shown = figures.shown()
+    # Without prices of items, there is no revenue.
     change = next(metric for metric in ("revenue", "consumptions") if not figures.changes(metric).empty)
     height = 1.2 + 0.24 * len(shown)
     is_narrow = charts.columns(2) == 1
-    made = charts.frame(_title(figures), _caption(figures, change), (2 if is_narrow else 1) * height)
+    figure = charts.frame(_title(figures), _caption(figures, change), (2 if is_narrow else 1) * height)
     if is_narrow:
-        delivery, changes = made.subplots(2, 1)
+        delivery, changes = figure.subplots(2, 1)
     else:
-        delivery, changes = made.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+        delivery, changes = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     _draw_ratios(delivery, figures, shown)
     _draw_changes(changes, figures, shown, change)
-    return made
+    return figure
 
 
 def _title(figures: GroupFigures) -> str:
@@ -64,10 +65,9 @@ def _interval(values: pd.Series) -> tuple[float, float]:
     """Ends of the interval over seeds, else the mean."""
     interval = measures.mean_interval(np.asarray(values, np.float64))
     mean = float(values.mean())
-    return (
-        mean if interval.low is None else interval.low,
-        mean if interval.high is None else interval.high,
-    )
+    low = mean if interval.low is None else interval.low
+    high = mean if interval.high is None else interval.high
+    return low, high
 
 
 def _share_interval(values: pd.Series) -> tuple[float, float]:
@@ -108,15 +108,12 @@ def _draw_ratios(ax: Axes, figures: GroupFigures, shown: Sequence[str]) -> None:
         ax=ax,
     )
     ax.axvline(1.0, color=charts.GREY, linewidth=1.2, linestyle=":")
-    ax.set_xscale("symlog", linthresh=1.0)
-    ticks = [
-        tick
-        for tick in (0.0, 0.5, 1.0, 3.0, 10.0, 30.0, 100.0)
-        if tick <= 1.2 * table["value"].max() or tick <= 1
-    ]
+    ax.set_xscale("symlog", linthresh=1.0)  # linear up to 1, logarithmic above
+    largest = table["value"].max()
+    ticks = [tick for tick in (0.0, 0.5, 1.0, 3.0, 10.0, 30.0, 100.0) if tick <= 1.2 * largest or tick <= 1]
     ax.set_xticks(ticks, [f"{100 * tick:.0f}%" for tick in ticks])
     ax.set_xticks([], minor=True)
-    ax.set_xlim(-0.05, max(1.3, 1.3 * float(table["value"].max())))
+    ax.set_xlim(-0.05, max(1.3, 1.3 * float(largest)))
     ax.set(
         xlabel="of the guarantee" if figures.guaranteed else "of the uniform exposure", ylabel=figures.column
     )

@@ -43,6 +43,7 @@ def with_undelivered_groups(sweep: RunFolder, table: pd.DataFrame) -> pd.DataFra
     if guarantees_items(exposure) or BETA in sweep.config["sweep"] or not exposure.groups:
         return table
     undelivered, _ = tables.shortfalls(exposure.unit)
+    # The share of groups takes the place, and the name, of the share of items.
     without_items = table[~table["metric"].isin(tables.shortfalls("shown"))]
     of_groups = without_items[without_items["metric"] == "promises_missed"].assign(metric=undelivered)
     return pd.concat([without_items, of_groups], ignore_index=True)
@@ -115,13 +116,11 @@ class GroupFigures:
 
     def shown(self) -> list[str]:
         """At most :data:`MAX_GROUPS` groups, those that gained most first."""
-        if self.agent is None:
-            order = (
-                self.values(self.base, "exposures").mean(axis=1).sort_values(ascending=False, kind="stable")
-            )
-        else:
-            order = self.changes("exposures").mean(axis=1).sort_values(ascending=False, kind="stable")
-        groups = [str(group) for group in order.index]
+        gains = self.changes("exposures")
+        if self.agent is None:  # without a comparison, the groups with most exposures come first
+            gains = self.values(self.base, "exposures")
+        largest_first = gains.mean(axis=1).sort_values(ascending=False, kind="stable")
+        groups = [str(group) for group in largest_first.index]
         half = MAX_GROUPS // 2
         return groups if len(groups) <= MAX_GROUPS else [*groups[:half], *groups[-half:]]
 

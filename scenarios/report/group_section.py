@@ -24,14 +24,14 @@ def group_sections(run: RunFolder) -> list[Section]:
     sections = []
     for number, column in enumerate(group_columns(run)):
         name = "groups" if not number else f"groups-{file_name(column)}"
-        made = figures_of(run, column)
+        figures = figures_of(run, column)
         sections.append(
             Section(
                 f"Groups of {column}: who gained, who was starved",
                 "Delivered is the share of a group's guaranteed exposure. The bonus paid is the most that the "
                 "exposures of the group cost users, in expected consumptions.",
-                plots=(Plot(name, partial(picture, made)),),
-                tables=() if made is None else (group_table(made, len(run.seeds)),),
+                plots=(Plot(name, partial(picture, figures)),),
+                tables=() if figures is None else (group_table(figures, len(run.seeds)),),
             )
         )
     return sections
@@ -40,7 +40,7 @@ def group_sections(run: RunFolder) -> list[Section]:
 def group_table(figures: GroupFigures, seeds: int) -> TextTable:
     """Table with a row per group."""
     shown = figures.shown()
-    marks = ""
+    legend = ""
     columns: dict[str, dict[str, str]] = {"items": _means(figures, figures.base, "items", integers=True)}
     if figures.guaranteed:
         columns["required"] = _means(figures, figures.base, "required")
@@ -53,18 +53,20 @@ def group_table(figures: GroupFigures, seeds: int) -> TextTable:
         for metric in ("consumptions", "revenue"):
             columns[metric] = _means(figures, figures.base, metric)
     else:
-        changes, marks = _changes(figures, shown)
+        changes, legend = _changes(figures, shown)
         columns |= changes
         columns["bonus paid"] = _means(figures, figures.agent, "bonus")
     columns = {name: cells for name, cells in columns.items() if cells}
+    # If an item is in two groups, a sum over groups would count it twice.
     rows = [*shown, _ALL] if figures.is_partition else shown
     groups = len(figures.values(figures.base, "exposures"))
     against = "" if figures.agent is None else f": {figures.agent} against {figures.base}"
     half = group_figures.MAX_GROUPS // 2
     is_cut = groups > group_figures.MAX_GROUPS
-    part = f", the {half} that gained most and the {half} that lost most of {groups:,}" if is_cut else ""
+    cut_words = f", the {half} that gained most and the {half} that lost most of {groups:,}" if is_cut else ""
     return TextTable(
-        f"Groups of {figures.column}{against}, per round, {figures.words}{part}; {tables.interval_words(seeds)}{marks}",
+        f"Groups of {figures.column}{against}, per round, {figures.words}{cut_words}; {tables.interval_words(seeds)}"
+        f"{legend}",
         (figures.column, *columns),
         tuple((group, *(cells.get(group, "–") for cells in columns.values())) for group in rows),
     )
@@ -91,13 +93,13 @@ def _changes(figures: GroupFigures, shown: Sequence[str]) -> tuple[dict[str, dic
     """Column → group → change against the baseline; then a legend."""
     rows = []
     for metric in _CHANGES:
-        values = {agent: figures.values(agent, metric) for agent in figures.agents}
-        if any(value.empty for value in values.values()):
+        of_base = figures.values(figures.base, metric)
+        of_agent = figures.values(str(figures.agent), metric)
+        if of_base.empty or of_agent.empty:
             continue
-        pairs = [(group, *(value.loc[group] for value in reversed(values.values()))) for group in shown]
+        rows += [(group, metric, of_agent.loc[group], of_base.loc[group]) for group in shown]
         if figures.is_partition:
-            pairs.append((_ALL, *(value.sum() for value in reversed(values.values()))))
-        rows += [(group, metric, of_agent, of_base) for group, of_agent, of_base in pairs]
+            rows.append((_ALL, metric, of_agent.sum(), of_base.sum()))
     paired = tables.paired_table(rows, ["group", "metric"])
     cells: dict[str, dict[str, str]] = {}
     columns = ["group", "metric", "mean", "low", "high", "equal", "significant"]

@@ -33,11 +33,12 @@ def _delivery(figures: GroupFigures) -> str:
     """Undelivered share of the guarantees of all groups, by agent."""
     if not figures.guaranteed:
         return ""
-    base, *compared_shares = (
-        f"`{agent}` {_share(figures.undelivered(agent).to_numpy(np.float64))}" for agent in figures.agents
+    shares = {agent: _share(figures.undelivered(agent).to_numpy(np.float64)) for agent in figures.agents}
+    text = (
+        f"`{figures.base}` leaves {shares[figures.base]} of the exposure guaranteed to groups of "
+        f"{figures.column} undelivered"
     )
-    name, _, share = base.partition(" ")
-    text = f"{name} leaves {share} of the exposure guaranteed to groups of {figures.column} undelivered"
+    compared_shares = [f"`{agent}` {share}" for agent, share in shares.items() if agent != figures.base]
     return f"{', '.join([text, *compared_shares])} ({figures.words}, counted as {figures.unit})."
 
 
@@ -59,12 +60,12 @@ def _starved(figures: GroupFigures) -> str:
     parts = []
     for agent in figures.agents:
         ratio = figures.ratio(agent).mean(axis=1)
-        short = int((ratio < 0.995).sum())
-        starved = int((ratio < _STARVED).sum())
-        text = f"`{agent}` gives {short or 'none'} of the {len(ratio)} groups less than the guarantee"
-        if starved:
-            text += f", and {starved} less than a tenth of it"
-        elif short:
+        n_short = int((ratio < 0.995).sum())  # a deficit below half a percent does not count
+        n_starved = int((ratio < _STARVED).sum())
+        text = f"`{agent}` gives {n_short or 'none'} of the {len(ratio)} groups less than the guarantee"
+        if n_starved:
+            text += f", and {n_starved} less than a tenth of it"
+        elif n_short:
             text += f"; the lowest, {ratio.idxmin()}, gets {per_cent(float(ratio.min()))} of it"
         parts.append(text)
     return f"{'. '.join(parts)}."
@@ -96,28 +97,29 @@ def _revenue(run: RunFolder, figures: GroupFigures) -> str:
     paired = tables.reported_differences(rounds, arms, own_metrics)
     row = paired[(paired["agent"] == agent) & (paired["metric"] == "revenue")].iloc[0]
     of_base = float(tables.late_figures(rounds)["revenue"][figures.base])
-    ends = [None if np.isnan(row[end]) else float(row[end]) for end in ("low", "high")]
-    if (ends[0] is not None and not row["significant"]) or (row["equal"] and row["mean"] == 0):
-        amount = sentences.with_interval("revenue", float(row["mean"]), *ends, difference=True)
-        is_alone = row["low"] <= 0 <= row["high"]
-        among = "" if is_alone else "; not significant among all comparisons of the table"
+    low, high = (None if np.isnan(row[end]) else float(row[end]) for end in ("low", "high"))
+    if (low is not None and not row["significant"]) or (row["equal"] and row["mean"] == 0):
+        amount = sentences.with_interval("revenue", float(row["mean"]), low, high, difference=True)
+        # An interval without 0 may still be insignificant, because Holm's method corrects for the other comparisons.
+        includes_zero = row["low"] <= 0 <= row["high"]
+        remark = "" if includes_zero else "; not significant among all comparisons of the table"
         return (
             f"The revenue per slate with `{agent}` does not differ significantly from that with `{figures.base}` "
-            f"(difference {amount}{among})."
+            f"(difference {amount}{remark})."
         )
     word = "lower" if row["mean"] < 0 else "higher"
     equal_remark = f" ({tables.the_same(int(row['n']))})" * bool(row["equal"])
     relative = f", {per_cent(abs(float(row['mean'])) / of_base)}" if of_base > 0 else ""
-    amount = sentences.with_interval("revenue", abs(float(row["mean"])), *_turned(row["mean"], ends))
+    near_end, far_end = _ends_of_size(row["mean"], low, high)
+    amount = sentences.with_interval("revenue", abs(float(row["mean"])), near_end, far_end)
     return (
         f"The revenue per slate is {amount} {word} with `{agent}` than with `{figures.base}`"
         f"{relative}{equal_remark}."
     )
 
 
-def _turned(mean: float, ends: list[float | None]) -> tuple[float | None, float | None]:
-    """Ends of an interval of the absolute change."""
-    low, high = ends
+def _ends_of_size(mean: float, low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    """Ends of the interval of a change without its sign."""
     if low is None or high is None or mean >= 0:
         return low, high
     return -high, -low

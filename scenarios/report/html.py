@@ -75,9 +75,11 @@ def fragment(report: Report) -> str:
         *(f"<p>{_words(text)}</p>" for text in report.answer),
     ]
     for table in report.tables:
-        rows = [("th", table.columns), *(("td", row) for row in table.rows)]
-        lines = ["".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) for tag, row in rows]
-        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        tagged_rows = [("th", table.columns), *(("td", row) for row in table.rows)]
+        body = ""
+        for tag, row in tagged_rows:
+            cells = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
+            body += f"<tr>{cells}</tr>"
         parts.append(f"<table><caption>{escape(table.title)}</caption>{body}</table>")
     parts += [f"<p>{_words(as_sentence(note))}</p>" for note in (*report.cautions, *report.checks)]
     return "\n".join(parts)
@@ -85,6 +87,7 @@ def fragment(report: Report) -> str:
 
 @cache
 def _template() -> jinja2.Template:
+    """Template of the page, which refuses undefined names."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rimsim.scenarios.report", ""),
         autoescape=True,

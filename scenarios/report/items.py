@@ -42,6 +42,7 @@ def exposures(
     of_round = retrained(tables.ledger[tables.ledger["round"] == number])
     counted: dict[str, dict[int, Floats]] = {}
     for (agent, seed, _), shown in _by_arm(of_round).items():
+        # Positions count from 1.
         position_weight = None if weights is None else weights[shown["position"].to_numpy(np.int64) - 1]
         delivered = np.bincount(shown["item"].to_numpy(np.int64), position_weight, tables.n_items)
         counted.setdefault(agent, {})[seed] = delivered.astype(np.float64)
@@ -52,17 +53,17 @@ def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[Floats
     """Agent → ascending ratios of delivered to guaranteed exposure, by seed."""
     if tables.required is None:
         return {}
-    average = 1.0 if tables.weights is None else measures.mean_weight(tables.weights)
+    # Requirements are given for positions of mean weight.
+    mean_weight = 1.0 if tables.weights is None else measures.mean_weight(tables.weights)
     ratios: dict[str, list[Floats]] = {}
     for name, seeds in exposures(tables, number, tables.weights).items():
         for seed, delivered in seeds.items():
             required = tables.required.get((seed, number))
             if required is None or not (required > 0).any():
                 continue
-            guaranteed = required > 0
-            ratios.setdefault(name, []).append(
-                np.sort(delivered[guaranteed] / (average * required[guaranteed]))
-            )
+            is_guaranteed = required > 0
+            ratio = delivered[is_guaranteed] / (mean_weight * required[is_guaranteed])
+            ratios.setdefault(name, []).append(np.sort(ratio))
     return ratios
 
 
@@ -73,7 +74,7 @@ def delivery(run: RunFolder) -> pd.DataFrame:
     estimates = rounds[rounds["metric"] == "estimated_decay"].set_index(_ROUND)["value"].to_dict()
     keys = rounds[_ROUND].drop_duplicates(ignore_index=True).rename_axis("key").reset_index()
     is_known = config.exposure.examination == "known"
-    consumer = plugs_of(config)[1]
+    _, consumer = plugs_of(config)
     # In a round, agents count exposures with the γ that was estimated at the end of the round before.
     decays = [
         config.consumer.position_decay
@@ -86,8 +87,9 @@ def delivery(run: RunFolder) -> pd.DataFrame:
     shown["delivered"] = weights[shown["key"], shown["position"] - 1]  # positions count from 1
     delivered = shown.groupby(["key", "item"], as_index=False)["delivered"].sum()
     table = keys.merge(run.required).merge(delivered, "left").merge(run.catalogue[["item", "id"]])
-    average = np.array([measures.mean_weight(weight_row) for weight_row in weights])
-    table["required"] *= average[table["key"]]
+    # The table ``required`` counts positions of mean weight, so it is brought to the unit of guarantees.
+    mean_weight = np.array([measures.mean_weight(weight_row) for weight_row in weights])
+    table["required"] *= mean_weight[table["key"]]
     return table[[*_ROUND, "item", "id", "required", "delivered"]].fillna({"delivered": 0.0})
 
 
@@ -109,9 +111,9 @@ def users(run: RunFolder) -> pd.DataFrame:
 def mean_curve(curves: list[Floats]) -> Floats:
     """Mean of sorted curves, interpolated to the shortest length."""
     shortest = min(len(curve) for curve in curves)
-    at = np.linspace(0, 1, shortest)
-    read = [np.interp(at, np.linspace(0, 1, len(curve)), curve) for curve in curves]
-    return np.asarray(np.mean(read, axis=0), np.float64)
+    points = np.linspace(0, 1, shortest)
+    interpolated = [np.interp(points, np.linspace(0, 1, len(curve)), curve) for curve in curves]
+    return np.asarray(np.mean(interpolated, axis=0), np.float64)
 
 
 def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
@@ -127,10 +129,9 @@ def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
     rows = []
     if tables.ledger is not None and tables.arrivals is not None and tables.required is not None:
         late = late_rounds(int(tables.arrivals["round"].max()) + 1)
-        ledger, arrivals = (
-            _by_arm(retrained(table[table["round"].isin(late)])) for table in (tables.ledger, tables.arrivals)
-        )
-        bought = _bought(ledger, tables.n_items)
+        ledger = _by_arm(retrained(tables.ledger[tables.ledger["round"].isin(late)]))
+        arrivals = _by_arm(retrained(tables.arrivals[tables.arrivals["round"].isin(late)]))
+        shown_with_bonus = _shown_with_bonus(ledger, tables.n_items)
         for (agent, seed, number), group in arrivals.items():
             shown = ledger.get((agent, seed, number))
             required = tables.required.get((seed, number))
@@ -139,25 +140,25 @@ def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
             unconstrained = ledger.get((REFERENCE, seed, number))
             if unconstrained is not None:
                 counts = _counts(unconstrained["item"], tables.n_items)
-                binding = measures.binding_items(counts, required)
+                is_binding = measures.binding_items(counts, required)
             else:
-                binding = bought[seed, number]
+                is_binding = shown_with_bonus[seed, number]
             slates = slates_of(shown, group["arrival"].to_numpy())
-            paid = measures.who_pays(slates, binding, group["ground_intensity"].to_numpy(), DECILES)
-            rows += [(agent, seed, decile + 1, float(value)) for decile, value in enumerate(paid)]
+            positions = measures.who_pays(slates, is_binding, group["ground_intensity"].to_numpy(), DECILES)
+            rows += [(agent, seed, decile, float(value)) for decile, value in enumerate(positions, 1)]
     table = pd.DataFrame(rows, columns=["agent", "seed", "decile", "value"])
     return table.groupby(["agent", "seed", "decile"])["value"].mean().reset_index()
 
 
-def _bought(
+def _shown_with_bonus(
     ledger: Mapping[tuple[str, int, int], pd.DataFrame], n_items: int
 ) -> dict[tuple[int, int], Bools]:
     """(seed, round) → (M,) mask of items shown at negative prices."""
-    items: dict[tuple[int, int], Bools] = {}
+    masks: dict[tuple[int, int], Bools] = {}
     for (_, seed, number), shown in ledger.items():
-        bought = _counts(shown.loc[shown["price"] < 0, "item"], n_items) > 0
-        items[seed, number] = items.get((seed, number), bought) | bought
-    return items
+        has_bonus = _counts(shown.loc[shown["price"] < 0, "item"], n_items) > 0
+        masks[seed, number] = masks.get((seed, number), has_bonus) | has_bonus
+    return masks
 
 
 def _by_arm(table: pd.DataFrame) -> dict[tuple[str, int, int], pd.DataFrame]:
@@ -167,6 +168,7 @@ def _by_arm(table: pd.DataFrame) -> dict[tuple[str, int, int], pd.DataFrame]:
 
 
 def _counts(items: pd.Series[int], n_items: int) -> Ints:
+    """(M,) number of occurrences of each item."""
     return np.bincount(items.to_numpy(np.int64), minlength=n_items).astype(np.int64)
 
 
@@ -190,16 +192,18 @@ def item_exposures(
     """
     by_agent: dict[str, list[Ints]] = {}
     of_late = retrained(ledger[ledger["round"].isin(late_rounds(rounds))])
-    for (agent, seed, number), part in _by_arm(of_late).items():
-        shown = _counts(part["item"], n_items)
-        taken = _counts(part.loc[part["consumed"].astype(bool), "item"], n_items)
-        due = required.get((seed, number), np.zeros(n_items, np.int64))
-        by_agent.setdefault(agent, []).append(np.stack([shown, taken, due, np.minimum(shown, due)]))
+    for (agent, seed, number), rows in _by_arm(of_late).items():
+        shown = _counts(rows["item"], n_items)
+        taken = _counts(rows.loc[rows["consumed"].astype(bool), "item"], n_items)
+        required_in_round = required.get((seed, number), np.zeros(n_items, np.int64))
+        delivered_in_round = np.minimum(shown, required_in_round)  # more than required does not count
+        counts = np.stack([shown, taken, required_in_round, delivered_in_round])
+        by_agent.setdefault(agent, []).append(counts)
     tables = []
-    for agent, parts in by_agent.items():
-        exposed, consumed, owed, met = np.mean(parts, axis=0)
-        delivered = np.divide(met, owed, out=np.full(n_items, np.nan), where=owed > 0)
-        figures = {"exposures": exposed, "consumed": consumed, "required": owed, "delivered": delivered}
+    for agent, counts_of_rounds in by_agent.items():
+        exposed, consumed, due, met = np.mean(counts_of_rounds, axis=0)
+        delivered = np.divide(met, due, out=np.full(n_items, np.nan), where=due > 0)
+        figures = {"exposures": exposed, "consumed": consumed, "required": due, "delivered": delivered}
         tables.append(pd.DataFrame(figures).assign(agent=agent, item=np.arange(n_items)))
     columns = ["agent", "item", "exposures", "consumed", "required", "delivered"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
@@ -215,11 +219,12 @@ def items_table(
     base = baseline_of(present)
     delivery_shares = exposed.groupby("agent")["delivered"].mean().fillna(0.0)
     agent = max(compared_agents(base, present), key=lambda name: delivery_shares[name])
-    of_agent, of_base = (exposed[exposed["agent"] == name].set_index("item") for name in (agent, base))
+    of_agent = exposed[exposed["agent"] == agent].set_index("item")
+    of_base = exposed[exposed["agent"] == base].set_index("item")
     change = of_agent["exposures"] - of_base["exposures"]
-    order = change.sort_values(kind="stable").index
-    gained = [item for item in order[::-1][:_EACH] if change[item] > 0]
-    lost = [item for item in order[:_EACH] if change[item] < 0]
+    largest_loss_first = change.sort_values(kind="stable").index
+    gained = [item for item in largest_loss_first[::-1][:_EACH] if change[item] > 0]
+    lost = [item for item in largest_loss_first[:_EACH] if change[item] < 0]
     names = dict(zip(catalogue["item"], item_names(catalogue), strict=True))
     genres = dict(zip(catalogue["item"], catalogue["genres"], strict=True)) if "genres" in catalogue else {}
     rows = []
@@ -230,13 +235,21 @@ def items_table(
             of_agent["exposures"][item],
             change[item],
             of_agent["required"][item],
+            of_base["consumed"][item],
+            of_agent["consumed"][item],
         )
-        taken = (of_base["consumed"][item], of_agent["consumed"][item])
-        cells = (signed(float(value), 1) for value in (*figures, *taken))
+        cells = (signed(float(value), 1) for value in figures)
         rows.append((names[item], genre_names, f"{catalogue['events'].iloc[item]:,}", *cells))
     columns = (
-        *("item", "genres", "events before", f"shown by {base}", f"shown by {agent}", "change", "required"),
-        *(f"taken, {base}", f"taken, {agent}"),
+        "item",
+        "genres",
+        "events before",
+        f"shown by {base}",
+        f"shown by {agent}",
+        "change",
+        "required",
+        f"taken, {base}",
+        f"taken, {agent}",
     )
     title = (
         f"Who gained and who lost most with {agent} against {base}: exposures a round, {late_words(rounds)}"
@@ -266,7 +279,7 @@ def group_shares(exposed: pd.DataFrame, catalogue: pd.DataFrame, column: str) ->
 
 def group_tables(exposed: pd.DataFrame, catalogue: pd.DataFrame, agents: Sequence[str]) -> list[TextTable]:
     """Tables of each group's share of the exposure, by agent."""
-    made = []
+    tables = []
     present = set(exposed["agent"])
     shown = [name for name in agents if name in present]
     for column in _GROUPS:
@@ -279,5 +292,5 @@ def group_tables(exposed: pd.DataFrame, catalogue: pd.DataFrame, agents: Sequenc
         ]
         word = column.removesuffix("s")
         title = f"Share of the exposure by {word}, late rounds; an item counts in each {word} that it has"
-        made.append(TextTable(title, (word, "items", *shown), tuple(rows)))
-    return made
+        tables.append(TextTable(title, (word, "items", *shown), tuple(rows)))
+    return tables

@@ -17,9 +17,11 @@ from rimsim.scenarios.report.charts import AgentStyle, bars
 
 # Offsets of a label from its point, best first. The first ``_NEAR`` offsets need no line from the label to its point.
 _NEAR = 8
-_OFFSETS = [(9, 7), (9, -18), (-9, 7), (-9, -18), (14, -5), (-14, -5), (0, 16), (0, -28)] + [
-    (across * reach // 2, up * reach - 5)
-    for reach in (30, 45, 60, 80)
+_OFFSETS = [(9, 7), (9, -18), (-9, 7), (-9, -18), (14, -5), (-14, -5), (0, 16), (0, -28)]
+# Farther offsets lie in eight oblique directions, at growing distances.
+_OFFSETS += [
+    (across * distance // 2, up * distance - 5)
+    for distance in (30, 45, 60, 80)
     for across, up in ((1, 1), (-1, 1), (1, -1), (-1, -1), (3, 1), (-3, 1), (3, -1), (-3, -1))
 ]
 _GAP = 0.075  # smallest distance between two labels at line ends, as a share of the height of the axis
@@ -57,7 +59,7 @@ def label_means(ax: Axes, means: pd.DataFrame, x: str, y: str, looks: Mapping[st
         best = _best_offset(text, occupied, frame)
         dx, dy = _OFFSETS[best]
         occupied.append(_placed(text, (dx, dy)))
-        if best >= _NEAR:
+        if best >= _NEAR:  # a line leads from the label to its point
             end = (dx, dy + 4) if dx else (dx, dy + (0 if dy > 0 else 10))
             line = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 4}
             ax.annotate("", position, xytext=end, textcoords="offset points", arrowprops=line)
@@ -73,13 +75,20 @@ def _best_offset(text: Annotation, occupied: list[Bbox], frame: Bbox) -> int:
             frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
         )
         scores.append((overlaps + 2 * is_outside, order))
-    return min(scores)[1]
+    _, best = min(scores)  # of equal scores, the first offset is best
+    return best
 
 
 def _placed(text: Annotation, offset: tuple[int, int]) -> Bbox:
     """Box of a label at an offset from its point."""
+    across, _ = offset
     text.set_position(offset)
-    text.set_horizontalalignment("left" if offset[0] > 0 else "right" if offset[0] < 0 else "center")
+    if across > 0:
+        text.set_horizontalalignment("left")
+    elif across < 0:
+        text.set_horizontalalignment("right")
+    else:
+        text.set_horizontalalignment("center")
     return text.get_window_extent()
 
 
@@ -91,10 +100,9 @@ def _bar_boxes(ax: Axes, means: pd.DataFrame, x: str, y: str) -> list[Bbox]:
     for index, (across, up) in enumerate(zip(means["mean", x], means["mean", y], strict=True)):
         # A bar may reach below 0, which a logarithmic axis cannot show.
         start = max(across - leftward[index], ax.get_xlim()[0])
-        for low, high in (
-            ((start, up), (across + rightward[index], up)),
-            ((across, up - below[index]), (across, up + above[index])),
-        ):
+        horizontal_bar = (start, up), (across + rightward[index], up)
+        vertical_bar = (across, up - below[index]), (across, up + above[index])
+        for low, high in (horizontal_bar, vertical_bar):
             boxes.append(Bbox([ax.transData.transform(low), ax.transData.transform(high)]).padded(2))
     return boxes
 
@@ -109,8 +117,8 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], colours: Mappi
     to_axes = ax.transData + ax.transAxes.inverted()
     ordered = sorted(ends, key=lambda name: ends[name][1])
     heights = np.array([to_axes.transform(ends[name])[1] for name in ordered])
-    # These are the nearest ascending heights with a gap: pool adjacent violators gives a rising mean of the heights
-    # minus their gaps.
+    # Pool adjacent violators (isotonic regression) gives the ascending heights that are nearest to those of the lines.
+    # Gaps are subtracted before and added after, so that labels keep at least this distance.
     gaps = _GAP * np.arange(len(heights))
     pools: list[list[float]] = []
     for height in heights - gaps:

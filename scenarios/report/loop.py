@@ -84,15 +84,17 @@ def parts_of(arms: Sequence[str]) -> list[Part]:
     for agent in (name for name in arms if not is_control(name)):
         chain = [*(control_name(agent, control) for control in CHAIN), agent]
         present = [number for number, name in enumerate(chain) if name in arms]
+        # Part number i lies between arms i and i + 1 of the chain. Without a control, its two parts are one.
         steps = list(pairwise(present))
         if len(steps) > 1 and present[0] == 0:
             steps.append((0, len(PARTS)))
         for low, high in steps:
             name = "+".join(PARTS[low:high]).replace(f"selection+{FEEDBACK}", LOOP)
-            name = ALL if (low, high) == (0, len(PARTS)) else name
-            parts.append(Part(agent, name, chain[high], chain[low]))
+            if (low, high) == (0, len(PARTS)):
+                name = ALL
+            parts.append(Part(agent=agent, name=name, arm=chain[high], minus=chain[low]))
         if (yoked := control_name(agent, "yoked")) in arms:
-            parts.append(Part(agent, OWN, agent, yoked))
+            parts.append(Part(agent=agent, name=OWN, arm=agent, minus=yoked))
     return parts
 
 
@@ -199,25 +201,32 @@ def lorenz_curves(data: PictureTables) -> Figure | None:
     gini = {
         name: float(np.mean([measures.gini(counts) for counts in counted[name].values()])) for name in looks
     }
-    top = {
+    # Share of the exposure that the most shown tenth of the items gets.
+    top_share = {
         name: 1 - float(np.interp(0.9, np.linspace(0, 1, len(curve)), curve))
         for name, curve in curves.items()
     }
     seeds = many(max(map(len, counted.values())), "seed")
     ordered = {name: looks[name] for name in sorted(looks, key=lambda name: gini[name])}
     figure, ax = charts.chart(
-        titles.concentration(top),
+        titles.concentration(top_share),
         f"Lorenz curves of round {number}, mean of {seeds}.",
         5.6,
         ordered,
         {name: f"(Gini {gini[name]:.2f})" for name in ordered},
     )
     for name, curve in curves.items():
-        share = np.linspace(0, 1, len(curve))
-        marked = np.linspace(0, len(curve) - 1, 9).astype(int)[1:-1].tolist()
+        share_of_items = np.linspace(0, 1, len(curve))
+        marked_points = np.linspace(0, len(curve) - 1, 9).astype(int)[1:-1].tolist()  # seven, evenly spaced
         look = looks[name]
         ax.plot(
-            share, curve, color=look.colour, linewidth=2, marker=look.marker, markevery=marked, clip_on=False
+            share_of_items,
+            curve,
+            color=look.colour,
+            linewidth=2,
+            marker=look.marker,
+            markevery=marked_points,
+            clip_on=False,
         )
     charts.diagonal(ax, 0, 1)
     ax.annotate(
@@ -264,14 +273,14 @@ def decomposed(data: PictureTables) -> Figure | None:
     if len(looks) == 1:
         formula = formulas[next(iter(looks))]
         explanation = f"Difference at the same round and seed: {formula}; self is the retrained agent."
-    places = [(agent, metric) for agent in agents for metric in metrics]
+    panels = [(agent, metric) for agent in agents for metric in metrics]
     figure, axes = charts.panels(
         effect_of_retraining(late, late_of(rounds), data.measures),
         f"{explanation} {sentences.seeds_caption(parts)}",
-        len(places),
+        len(panels),
         {f"{name} ({formulas[name]})": look for name, look in looks.items()} if len(looks) > 1 else {},
     )
-    for ax, (agent, metric) in zip(axes, places, strict=True):
+    for ax, (agent, metric) in zip(axes, panels, strict=True):
         of_panel = parts[(parts["agent"] == agent) & (parts["metric"] == metric)]
         ax.axhline(0, color=charts.GREY, linewidth=1.2)
         charts.plot_bands(ax, of_panel.assign(agent=of_panel["part"]), "round", looks)
@@ -315,24 +324,28 @@ def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, 
     mean = float(row["mean"])
     scale, unit = (100, "points") if measure.unit == "share" else (1, measure.unit)
     size = scale * abs(mean)
-    digits = max(0, 1 - math.floor(math.log10(size))) if size > 0 else 0
+    decimals = max(0, 1 - math.floor(math.log10(size))) if size > 0 else 0  # two significant digits
     if n_seeds > 1 and not row["significant"]:
-        difference = f"{scale * mean:+.{digits}f}".replace("-", "−") if size > 0 else "0"
+        difference = f"{scale * mean:+.{decimals}f}".replace("-", "−") if size > 0 else "0"
         remark = (
             f"; {difference} {unit}, {tables.the_same(n_seeds)}, which allows no test" if row["equal"] else ""
         )
         return f"{_WORDS[part]} has no significant effect on the {measure_title} of {agent} ({late}{remark})"
-    near, far = (f"{scale * end:.{digits}f}" for end in sorted((abs(row["low"]), abs(row["high"]))))
-    spread = "one seed: no interval" if n_seeds < 2 else f"95% interval {near} to {far}"
-    text = f"{_does(part, mean)} {agent} {size:.{digits}f} {unit} of {measure_title} ({late}; {spread})"
+    # The sentence gives the size of the effect without its sign, and so the ends of its interval.
+    near_end, far_end = sorted((abs(row["low"]), abs(row["high"])))
+    interval = f"95% interval {scale * near_end:.{decimals}f} to {scale * far_end:.{decimals}f}"
+    if n_seeds < 2:
+        interval = "one seed: no interval"
+    text = f"{_costs_or_gives(part, mean)} {agent} {size:.{decimals}f} {unit} of {measure_title} ({late}; {interval})"
     if part in {FEEDBACK, LOOP} and ALL in effects:
         sum_of_parts = float(effects[ALL]["mean"])
         if n_seeds < 2 or effects[ALL]["significant"]:
-            text += f"; {_does(ALL, sum_of_parts).lower()} it {scale * abs(sum_of_parts):.{digits}f} in all"
+            text += f"; {_costs_or_gives(ALL, sum_of_parts).lower()} it {scale * abs(sum_of_parts):.{decimals}f} in all"
         else:
             text += "; the effect of all of retraining is not significant"
     return text
 
 
-def _does(part: str, mean: float) -> str:
+def _costs_or_gives(part: str, mean: float) -> str:
+    """Subject and verb of a sentence on an effect."""
     return f"{_WORDS[part]} {'costs' if mean < 0 else 'gives'}"

@@ -8,10 +8,13 @@ import math
 def figure(value: float) -> str:
     """Number in a sentence: two significant digits below 10."""
     size = abs(value)
-    digits = (
-        0 if size >= 100 else 1 if size >= 10 or size < 1e-12 else min(4, 1 - math.floor(math.log10(size)))
-    )
-    text = f"{value:.{digits}f}"
+    if size >= 100:
+        decimals = 0
+    elif size >= 10 or size < 1e-12:  # the logarithm of 0 does not exist
+        decimals = 1
+    else:
+        decimals = min(4, 1 - math.floor(math.log10(size)))
+    text = f"{value:.{decimals}f}"
     return "0" if float(text) == 0 else text.replace("-", "−")
 
 

@@ -68,7 +68,7 @@ def picture_tables(run: RunFolder) -> PictureTables:
     status = status_of(run)
 
     def shown(name: str, columns: Sequence[str] | None = None, since: int = 0) -> pd.DataFrame | None:
-        """Table without rows of unfinished arms, if it exists."""
+        """Table of the rounds that are shown, if it exists."""
         try:
             table = table_in(run.folder, name, columns, since)
         except MissingTableError:
@@ -78,8 +78,8 @@ def picture_tables(run: RunFolder) -> PictureTables:
         return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
 
     late = 0 if rounds.empty else measures.late_rounds(last_round(rounds) + 1)[0]
-    planned = {campaign.name for campaign in run.scenario.exposure.campaigns}
-    campaigns = shown("promises")
+    names_of_campaigns = {campaign.name for campaign in run.scenario.exposure.campaigns}
+    campaigns = shown("promises")  # also has groups
     events = run.catalogue["events"].to_numpy(np.int64)
     scenario = run.scenario
     unit = reported_unit(rounds, scenario.exposure.unit)
@@ -95,11 +95,10 @@ def picture_tables(run: RunFolder) -> PictureTables:
         arrivals=shown("arrivals", since=late),
         prices=shown("prices", since=late),
         reliability=shown("reliability", since=late),
-        campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(planned)],
+        campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(names_of_campaigns)],
         popularity=events,
         unit=unit,
-        # If each arm estimates γ itself, the weights of positions differ between arms. Then exposures are drawn as
-        # shown.
+        # If each arm estimates γ, the weights of positions differ between arms. Then exposures are drawn as shown.
         weights=weights if unit == "examined" and scenario.exposure.examination == "known" else None,
         names=item_names(run.catalogue),
         measures=run.measures,
@@ -110,12 +109,11 @@ def _required(run: RunFolder, n_items: int) -> dict[tuple[int, int], Ints] | Non
     """(seed, round) → (M,) required exposures; None where requirements differ by arm."""
     if "agent" in run.required:
         return None
-    return {
-        (int(str(seed)), int(str(number))): np.bincount(rows["item"], rows["required"], n_items).astype(
-            np.int64
-        )
-        for (seed, number), rows in run.required.groupby(["seed", "round"])
-    }
+    required = {}
+    for (seed, number), rows in run.required.groupby(["seed", "round"]):
+        exposures = np.bincount(rows["item"], rows["required"], n_items)
+        required[int(str(seed)), int(str(number))] = exposures.astype(np.int64)
+    return required
 
 
 def item_names(catalogue: pd.DataFrame) -> list[str]:

@@ -20,7 +20,7 @@ from rimsim.scenarios.report.numbers import count_of, per_cent
 from rimsim.scenarios.report.picture_tables import PictureTables
 
 _PLACES = {"least popular": 0.02, "lower quarter": 0.25}
-"""Title of a panel → popularity rank of its item among guaranteed items, from 0 to 1."""
+"""Title of a panel → popularity rank of its item among guaranteed items, from 0 (least popular) to 1."""
 _WIDEST = 34  # largest number of letters of an item's name above a panel
 _MOST = 5  # largest number of campaigns that are drawn, those with most exposures
 _HIGHEST = 3.0  # end of the axis of delivered exposures, in units of the required exposures
@@ -46,6 +46,7 @@ def bonus_deciles(data: PictureTables) -> pd.DataFrame:
     paid = paid[np.isfinite(paid["price"])]
     if paid.empty:
         return empty
+    # The order of the order is the rank of each item, from 0 for the least popular.
     rank = np.argsort(np.argsort(data.popularity, kind="stable"), kind="stable")
     decile = 1 + rank * items.DECILES // len(rank)
     bonus = paid.assign(decile=decile[paid["item"]], value=-paid["price"] / paid["cost"])
@@ -180,8 +181,14 @@ def courses_figure(courses: pd.DataFrame, unit: str) -> Figure:
     )
     is_narrow = charts.columns(2) == 1
     figure = charts.frame(courses_title(courses), caption, 9.0 if is_narrow else 6.2)
-    grid = figure.subplots(*((2 * len(places), 1) if is_narrow else (2, len(places))), squeeze=False)
-    uppers, lowers = (grid[::2, 0], grid[1::2, 0]) if is_narrow else (grid[0], grid[1])
+    # Each item has two panels, one above the other. On a phone, all panels stand in one column.
+    if is_narrow:
+        grid = figure.subplots(2 * len(places), 1, squeeze=False)
+        uppers = grid[::2, 0]
+        lowers = grid[1::2, 0]
+    else:
+        grid = figure.subplots(2, len(places), squeeze=False)
+        uppers, lowers = grid
     charts.legend(figure, looks, place="lower" if is_narrow else "right")
     cost = float(courses.loc[courses["agent"] == chosen, "cost"].iloc[0])
     highest = float(np.nanmax([courses["bonus"].max(), cost, 0.0])) or 1.0
@@ -263,21 +270,22 @@ def requirement(data: PictureTables) -> Figure | None:
     if not ratios:
         return None
     looks = charts.styles(ratios)
+    # Share of the guaranteed items that get all of their guarantee.
     met = {name: float(np.mean([(ratio >= 1).mean() for ratio in ratios[name]])) for name in looks}
     metric = "shortfall" if data.weights is None else "examined_shortfall"
     of_round = data.rounds[(data.rounds["round"] == number) & (data.rounds["metric"] == metric)]
     delivered = 1.0 - of_round.groupby("agent", observed=True)["value"].mean()
     shares = {name: float(delivered[name]) for name in looks}
-    across = charts.columns(min(4, len(looks)), 2.1)
-    rows = -(-len(looks) // across)
+    n_columns = charts.columns(min(4, len(looks)), 2.1)
+    n_rows = -(-len(looks) // n_columns)
     counted = "positions" if data.weights is None else "exposures as examined"
     seeds = many(max(map(len, ratios.values())), "seed")
     figure = charts.frame(
         titles.delivered_share(number, shares),
         f"Every guaranteed item, least served first, in {counted}; shaded: what is missing. Mean of {seeds}.",
-        1.0 + 2.6 * rows,
+        1.0 + 2.6 * n_rows,
     )
-    grid = figure.subplots(rows, across, sharex=True, sharey=True, squeeze=False).ravel()
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, (name, look) in zip(grid, looks.items(), strict=False):
         curve = items.mean_curve(ratios[name])
         share = (np.arange(len(curve)) + 0.5) / len(curve)
@@ -294,7 +302,7 @@ def requirement(data: PictureTables) -> Figure | None:
         ax.text(0.05, 0.96, text, transform=ax.transAxes, va="top", fontsize=10, fontweight="bold")
     for ax in grid[len(looks) :]:
         ax.set_axis_off()
-    for ax in grid[: len(looks)][-across:]:  # the lowest panel of each column has the axis labels
+    for ax in grid[: len(looks)][-n_columns:]:  # the lowest panel of each column has the axis labels
         ax.tick_params(labelbottom=True)
         first, _, last = ax.get_xticklabels()
         # A centred label would overlap the last label of the panel to the left.
@@ -343,10 +351,9 @@ def _so_far(table: pd.DataFrame) -> pd.DataFrame:
     sums = by_campaign[["due", "delivered"]].cumsum()
     began = by_campaign["begin"].transform("min")
     day = (table["end"] - began) / 86_400
-    after = table[keys].assign(day=day, due=sums["due"], value=sums["delivered"])
-    return pd.concat(
-        [table[keys].drop_duplicates().assign(day=0.0, due=0.0, value=0.0), after], ignore_index=True
-    )
+    at_begin = table[keys].drop_duplicates().assign(day=0.0, due=0.0, value=0.0)
+    at_ends = table[keys].assign(day=day, due=sums["due"], value=sums["delivered"])
+    return pd.concat([at_begin, at_ends], ignore_index=True)
 
 
 def _delivered_share(table: pd.DataFrame, agent: str) -> float:

@@ -27,8 +27,8 @@ class TextTable:
     main: tuple[str, ...] = ()
     """Names of the columns that the terminal prints besides those that identify a row; empty: all columns."""
     short: Mapping[str, str] = field(default_factory=dict)
-    """Header of a column → shorter header for the terminal, which prints fewer columns that it could be confused
-    with."""
+    """Header of a column → its header on the terminal, which may be shorter, because similar columns are not printed
+    there."""
 
 
 @dataclass(frozen=True)

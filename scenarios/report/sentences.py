@@ -32,12 +32,14 @@ def with_interval(
 
     Differences of shares are in percentage points. The interval of a share is limited to 0 and 1.
     """
-    share = metric in MEASURES and MEASURES[metric].unit == "share"
-    unit = (" points" if difference else "%") if share else ""
-    scale = 100.0 if share else 1.0
+    is_share = metric in MEASURES and MEASURES[metric].unit == "share"
+    unit = ""
+    if is_share:
+        unit = " points" if difference else "%"
+    scale = 100.0 if is_share else 1.0
     if low is None or high is None or not math.isfinite(low):
         return f"{figure(scale * mean)}{unit}"
-    if share and not difference:
+    if is_share and not difference:
         low = max(low, 0.0)
         high = min(high, 1.0)
     return f"{figure(scale * mean)}{unit} ({figure(scale * low)} to {figure(scale * high)})"
@@ -81,9 +83,11 @@ def comparison_sentences(
     means = tables.summary(rounds, present, metrics).set_index(["agent", "metric"])
     paired = tables.reported_differences(rounds, present, own_metrics).set_index(["agent", "metric"])
     sentences = [_guarantee(means, base, undelivered, late_of(rounds), alone=not compared)]
-    named = sorted(compared, key=lambda name: _mean(means, name, undelivered))[:_MOST]
+    best_delivery_first = sorted(compared, key=lambda name: _mean(means, name, undelivered))
     catalogue = "the catalogue" if n_items is None else f"the {n_items:,} items of the catalogue"
-    sentences += [_against(name, base, means, paired, undelivered, catalogue) for name in named]
+    sentences += [
+        _against(name, base, means, paired, undelivered, catalogue) for name in best_delivery_first[:_MOST]
+    ]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -135,16 +139,23 @@ def _utility_against(row: pd.Series[Any], base: str, of_base: float) -> str:
             f"difference {difference} consumptions per slate{remark})"
         )
     relative = f" ({figure(100 * abs(mean) / of_base)}%)" if of_base > 0 else ""
-    direction, ends = ("less", (-mean, -high, -low)) if mean < 0 else ("more", (mean, low, high))
-    amount = with_interval("utility", *ends)
-    return f"brings {amount} consumptions per slate {direction} than `{base}`{relative}"
+    if mean < 0:
+        amount = with_interval("utility", -mean, -high, -low)
+        return f"brings {amount} consumptions per slate less than `{base}`{relative}"
+    amount = with_interval("utility", mean, low, high)
+    return f"brings {amount} consumptions per slate more than `{base}`{relative}"
 
 
 def _mean(table: pd.DataFrame, name: str, metric: str) -> float:
-    return _ends(table, name, metric)[0] if (name, metric) in table.index else math.inf
+    """Mean of an agent's metric; infinite if missing."""
+    if (name, metric) not in table.index:
+        return math.inf
+    mean, _, _ = _ends(table, name, metric)
+    return mean
 
 
 def _ends(table: pd.DataFrame, name: str, metric: str) -> tuple[float, float, float]:
+    """Mean of an agent's metric, and ends of its interval."""
     row = table.loc[[(name, metric)]]
     mean, low, high = row[["mean", "low", "high"]].to_numpy(np.float64)[0]
     return float(mean), float(low), float(high)
@@ -179,24 +190,25 @@ def notes_of(runs: Sequence[RunFolder]) -> list[str]:
 def opening_note(opening: pd.DataFrame) -> str:
     """Utility of the platform's model in round 0, against bestsellers."""
     by_agent = opening.pivot(index="seed", columns="agent", values="utility")
-    model, bestsellers, best = (
-        float(by_agent[name].mean()) for name in ("relevance", "popularity", "oracle")
-    )
-    share = f", {100 * model / best:.0f}% of the oracle's {best:.3f}" if best > 0 else ""
+    model = float(by_agent["relevance"].mean())
+    bestsellers = float(by_agent["popularity"].mean())
+    oracle = float(by_agent["oracle"].mean())
+    share = f", {100 * model / oracle:.0f}% of the oracle's {oracle:.3f}" if oracle > 0 else ""
     text = (
         f"round 0: slates of the platform's model have a utility of {model:.3f}{share}; bestsellers have "
         f"{bestsellers:.3f}"
     )
-    beaten = int((by_agent["popularity"] > by_agent["relevance"]).sum())
-    if not beaten:
+    n_beaten = int((by_agent["popularity"] > by_agent["relevance"]).sum())
+    if not n_beaten:
         return text
     return (
-        f"warning: {text}, more than the model at {beaten} of {len(by_agent)} seeds. So the effects of retraining "
+        f"warning: {text}, more than the model at {n_beaten} of {len(by_agent)} seeds. So the effects of retraining "
         "are those of a platform that begins worse than a list of bestsellers"
     )
 
 
 _SOURCES = {"random": "uniform slates", "harvested": "all slates, as items stood at different positions"}
+"""Value of ``exposure.examination`` → events from which an arm estimates γ, in words."""
 
 
 def examination_note(run: RunFolder) -> str | None:
@@ -265,7 +277,7 @@ def calibration_notes(rounds: pd.DataFrame) -> list[str]:
     if rounds.empty:
         return []
     late = calibration_by_visit(rounds)
-    # Other controls learn from slates of several models, and no guarantee is priced by their platforms.
+    # Other controls are not judged. They learn from slates of several models, and no prices depend on their platforms.
     is_judged = [control_in(str(name)) in {None, "frozen", "organic"} for name in late.index]
     notes = [
         _miscalibration(f"the platform of {name}", first, returning, "late rounds")
@@ -330,8 +342,10 @@ def _infeasible(table: pd.DataFrame) -> str:
 
 def as_sentence(note: str) -> str:
     """Note with a capital letter and a full stop."""
-    begins = note[0].upper() if note.startswith(("round ", "warning")) else note[0]
-    return f"{begins}{note[1:]}{'' if note.endswith('.') else '.'}"
+    # Other notes may begin with a name, such as γ or that of an agent, which stays as it is.
+    first_letter = note[0].upper() if note.startswith(("round ", "warning")) else note[0]
+    full_stop = "" if note.endswith(".") else "."
+    return f"{first_letter}{note[1:]}{full_stop}"
 
 
 def as_yaml(settings: Mapping[str, Any]) -> str:

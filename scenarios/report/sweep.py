@@ -63,17 +63,17 @@ def sweep_report(sweep: RunFolder) -> Report:
     notes = (*sentences.notes_of(runs), tables.two_seeds_note(len(sweep.seeds)), unfinished)
     sections: list[Section] = []
     answer: list[str] = []
-    moved_table: TextTable | None = None
+    changes_table: TextTable | None = None
     if undrawn is None:
         answer = sweep_sentences(table, fields[0], unit)
-        moved_table = _changes_table(table, fields[0], unit)
-        plot = Plot("front", partial(front_figure, table, fields[0], unit), png=unfinished is None)
+        changes_table = _changes_table(table, fields[0], unit)
+        front = Plot("front", partial(front_figure, table, fields[0], unit), png=unfinished is None)
         sections.append(
-            Section("The front: relevance against diversity", "Up and to the right is better.", (plot,))
+            Section("The front: relevance against diversity", "Up and to the right is better.", (front,))
         )
-        plot = Plot("by-field", partial(by_field, table, fields[0], unit), png=False)
-        sections.append(Section(f"By {fields[0]}", plots=(plot,)))
-    figures = [] if moved_table is None else [moved_table]
+        by_value = Plot("by-field", partial(by_field, table, fields[0], unit), png=False)
+        sections.append(Section(f"By {fields[0]}", plots=(by_value,)))
+    figures = [] if changes_table is None else [changes_table]
     figures.append(_points_table(sweep, table))
     if not contrast_matrix.empty:
         title = f"{scenario.name}: differences of late means, {tables.interval_words(len(sweep.seeds))}"
@@ -82,9 +82,9 @@ def sweep_report(sweep: RunFolder) -> Report:
         if contrast_matrix["n"].max() > 1:
             plot = Plot("matrix", partial(matrix_figure, contrast_matrix, fields), png=unfinished is None)
             sections.append(Section("Differences at each point", plots=(plot,)))
-    moved = " and ".join(f"`{field}`" for field in sweep.config["sweep"])
+    field_words = " and ".join(f"`{field}`" for field in sweep.config["sweep"])
     return Report(
-        question=f"What does moving {moved} do? ({scenario.name})",
+        question=f"What does moving {field_words} do? ({scenario.name})",
         answer=tuple(with_verdict(answer, runs)),
         cautions=tuple(note for note in notes if note is not None),
         setting=(
@@ -168,7 +168,8 @@ def _points_table(sweep: RunFolder, table: pd.DataFrame) -> TextTable:
     points = [
         " ".join(f"{name}={value}" for name, value in row.items()) for row in means[fields].to_dict("records")
     ]
-    labelled = means.assign(agent=[f"{name} {at}" for name, at in zip(means["agent"], points, strict=True)])
+    agents_at_points = [f"{name} {point}" for name, point in zip(means["agent"], points, strict=True)]
+    labelled = means.assign(agent=agents_at_points)
     title = f"{sweep.scenario.name}: means over the late rounds, {tables.interval_words(len(sweep.seeds))}"
     columns = tables.headings(shown)
     main = [columns[name] for name in (*_MAIN, *(measure.name for measure in sweep.own_measures.values()))]
@@ -201,10 +202,12 @@ def changes(table: pd.DataFrame, field: str, unit: str) -> pd.DataFrame:
 
 
 def _owes_nothing(field: str, value: object) -> bool:
+    """True if a field with this value guarantees nothing."""
     return field in {"beta", "exposure.beta"} and value == 0
 
 
 def _ends_words(table: pd.DataFrame, field: str) -> str:
+    """Range of a swept field, in words."""
     return f"{field} from {table[field].min():g} to {table[field].max():g}"
 
 
@@ -343,7 +346,7 @@ def settled_words(cells: pd.DataFrame) -> str:
 def matrix_table(contrast_matrix: pd.DataFrame, fields: Sequence[str], title: str) -> TextTable:
     """Table of a matrix: rows are points, columns contrasts."""
     columns = list(contrast_matrix["contrast"].unique())
-    cells: dict[str, dict[str, str]] = {}
+    cells: dict[str, dict[str, str]] = {}  # point → contrast → cell
     # A difference that is the same at all seeds has no p-value.
     equal = contrast_matrix["p"].isna() & (contrast_matrix["n"] > 1)
     marked = contrast_matrix.assign(point=point_names(contrast_matrix, fields), equal=equal)
@@ -351,9 +354,12 @@ def matrix_table(contrast_matrix: pd.DataFrame, fields: Sequence[str], title: st
     for point, contrast, mean, low, high, is_equal, sign in marked[shown].to_numpy().tolist():
         text = tables.cell(mean, low, high, equal=is_equal)
         cells.setdefault(point, {})[contrast] = f"{text}{'*' * bool(sign)}"
-    rows = [(point, *(row.get(name, "–") for name in columns)) for point, row in cells.items()]
-    words = tuple(settled_words(contrast_matrix[contrast_matrix["contrast"] == name]) for name in columns)
-    rows.append(("settled", *words))
+    rows = [
+        (point, *(cells_of_point.get(name, "–") for name in columns))
+        for point, cells_of_point in cells.items()
+    ]
+    counts = tuple(settled_words(contrast_matrix[contrast_matrix["contrast"] == name]) for name in columns)
+    rows.append(("settled", *counts))
     return TextTable(
         f"{title}{tables.legend(marked)}",
         (", ".join(fields), *columns),
@@ -376,6 +382,7 @@ def matrix_figure(contrast_matrix: pd.DataFrame, fields: Sequence[str]) -> Figur
     points = list(cells["point"].unique())
 
     def grid(values: pd.Series[Any] | list[str]) -> pd.DataFrame:
+        """Values of the cells (points × contrasts)."""
         wide = cells.assign(shown=values).pivot(index="point", columns="contrast", values="shown")
         return wide.reindex(index=points, columns=columns)
 
@@ -445,11 +452,11 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     seeds = int(table["seed"].nunique())
     values = ", ".join(f"{value:g}" for value in sorted(table[field].unique()))
     bars = "bars: 95% intervals over seeds" if seeds > 1 else "no intervals"
-    still = _still(means, field)
+    unmoved = _unmoved(means, field)
     caption = f"Points of a line: {_symbol(field)} = {values}. Late rounds, {many(seeds, 'seed')}; {bars}."
-    if still:
-        caption += f" Ring: {_symbol(field)} does not move {', '.join(sorted(still))}."
-    figure = charts.frame(_front_message(table, means, field, unit, still), caption, 5.4)
+    if unmoved:
+        caption += f" Ring: {_symbol(field)} does not move {', '.join(sorted(unmoved))}."
+    figure = charts.frame(_front_message(table, means, field, unit, unmoved), caption, 5.4)
     is_narrow = charts.columns(2) == 1
     front_ax, undelivered_ax = (
         figure.subplots(2, 1) if is_narrow else figure.subplots(1, 2, width_ratios=(3, 2.4))
@@ -457,7 +464,7 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     charts.legend(figure, looks, place="lower" if is_narrow else "right")
     for name, look in looks.items():
         curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
-        charts.plot_means(front_ax, curve, "perplexity", "utility", look, ring=name in still)
+        charts.plot_means(front_ax, curve, "perplexity", "utility", look, ring=name in unmoved)
         # With β = 0 nothing is guaranteed, so no exposure can be undelivered.
         owing = curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
         charts.plot_means(undelivered_ax, owing, None, undelivered, look)
@@ -467,49 +474,54 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     front_ax.set_xlim(0, 1.03 * front_ax.get_xlim()[1])
     charts.reach_zero(front_ax)
     charts.metric_axis(undelivered_ax, MEASURES[undelivered])
-    ends = means[field].min(), means[field].max()
-    edge = 0.05 * (ends[1] - ends[0]) or 0.5
-    undelivered_ax.set_xlim(ends[0] - edge, ends[1] + edge)
+    low = means[field].min()
+    high = means[field].max()
+    edge = 0.05 * (high - low) or 0.5
+    undelivered_ax.set_xlim(low - edge, high + edge)
     undelivered_ax.set_xlabel(_symbol(field))
     return figure
 
 
-def _still(means: pd.DataFrame, field: str) -> set[str]:
+def _unmoved(means: pd.DataFrame, field: str) -> set[str]:
     """Agents whose slates do not depend on the swept field."""
     names = set()
-    for name, curve in means[means["metric"].isin(("utility", "perplexity"))].groupby("agent", observed=True):
+    shown = means[means["metric"].isin(("utility", "perplexity"))]
+    for name, curve in shown.groupby("agent", observed=True):
         spread = curve.pivot(index=field, columns="metric", values="mean").agg(np.ptp)
-        if len(curve) > 2 and (spread <= 1e-6 * curve.groupby("metric", observed=True)["mean"].max()).all():
+        largest = curve.groupby("metric", observed=True)["mean"].max()
+        has_several_points = len(curve) > 2  # a point has two rows, one per metric
+        if has_several_points and (spread <= 1e-6 * largest).all():
             names.add(str(name))
     return names
 
 
 def _symbol(field: str) -> str:
+    """Symbol or words for a swept field."""
     return {"beta": "β", "cost": "c"}.get(field, field.replace("_", " "))
 
 
-def _front_message(table: pd.DataFrame, means: pd.DataFrame, field: str, unit: str, still: set[str]) -> str:
+def _front_message(table: pd.DataFrame, means: pd.DataFrame, field: str, unit: str, unmoved: set[str]) -> str:
     """Effect of the swept field on the title's agent."""
     agents = set(means["agent"].unique())
-    name = tables.subject(agents - still or agents)
+    name = tables.subject(agents - unmoved or agents)
     curve = means[means["agent"] == name].pivot(index=field, columns="metric", values="mean").sort_index()
     if len(curve) == 1:
         return f"{_symbol(field)} = {curve.index[0]:g}"
     first = curve.iloc[0]
     last = curve.iloc[-1]
     ends = f"{_symbol(field)} from {curve.index[0]:g} to {curve.index[-1]:g}"
-    if name in still:
+    if name in unmoved:
         return f"{ends}: nothing moves, neither exposure nor utility"
     if not (first["perplexity"] > 0 and first["utility"] > 0):
         return f"{name}: {ends}"
     factor = last["perplexity"] / first["perplexity"]
     change = last["utility"] / first["utility"] - 1
-    wide = "just" if f"{factor:.1f}" == "1.0" else f"{factor:.1f} times"
-    wide = f"With {name}, {ends} makes exposure {wide} as wide"
+    times = "just" if f"{factor:.1f}" == "1.0" else f"{factor:.1f} times"
+    text = f"With {name}, {ends} makes exposure {times} as wide"
     if abs(change) < 0.0005:  # the change would be written as 0.0%
-        return f"{wide} and leaves utility the same"
+        return f"{text} and leaves utility the same"
     moved = changes(table, field, unit)
     row = moved[(moved["agent"] == name) & (moved["metric"] == "utility")].iloc[0]
     if row["n"] > 1 and not row["significant"]:
-        return f"{wide}; utility does not change significantly"
-    return f"{wide} and {'lowers' if change < 0 else 'raises'} utility by {per_cent(abs(change))}"
+        return f"{text}; utility does not change significantly"
+    return f"{text} and {'lowers' if change < 0 else 'raises'} utility by {per_cent(abs(change))}"

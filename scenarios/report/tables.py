@@ -21,7 +21,7 @@ from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.runs.arms import is_control
 
 REFERENCE = "relevance"
-"""Name of the agent that others are compared with, if it is in the run. It ignores guarantees."""
+"""Name of the agent that other agents are compared with, if it is in the run. It ignores guarantees."""
 BOUNDS = named("bound")
 """Names of agents that serve as bounds. Sentences mention bounds only if there are no other agents."""
 # Agents with guarantees, in the order in which titles prefer them.
@@ -114,8 +114,9 @@ def over_seeds(
         interval = measures.mean_interval(values.to_numpy(np.float64), overlap=overlap)
         rows.append((*key, interval.mean, interval.low, interval.high, interval.n, interval.equal))
     means = pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "n", "equal"])
-    first = list(dict.fromkeys(means[by[0]]))
-    rank = means[by[0]].map(first.index) * len(metrics) + means["metric"].map(list(metrics).index)
+    # Rank of a row: by the first key, in order of appearance, and then by the given order of metrics.
+    first_keys = list(dict.fromkeys(means[by[0]]))
+    rank = means[by[0]].map(first_keys.index) * len(metrics) + means["metric"].map(list(metrics).index)
     means = means.iloc[np.argsort(rank.to_numpy(), kind="stable")].reset_index(drop=True)
     return means.astype({"mean": float, "low": float, "high": float})
 
@@ -145,7 +146,7 @@ def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str])
     return _paired(measures.late_means(rounds), pairs, metrics)
 
 
-# Name of an arm whose values are all 0. A slope minus the slope of this arm is the slope itself.
+# Name of a made-up arm that never changes, so its slopes are 0. A slope minus 0 is the slope itself.
 _LEVEL = ""
 
 
@@ -166,11 +167,13 @@ def trends(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> p
 
 
 def _paired(late: pd.DataFrame, pairs: list[tuple[str, str]], metrics: Sequence[str]) -> pd.DataFrame:
+    """Table of differences between the two arms of each pair."""
     rows = []
     for metric in metrics:
-        by_agent = late[late["metric"] == metric].pivot(index="seed", columns="agent", values="value")
-        present = [pair for pair in pairs if set(pair) <= set(by_agent)]
-        rows += [(agent, metric, by_agent[agent], by_agent[subtracted]) for agent, subtracted in present]
+        by_arm = late[late["metric"] == metric].pivot(index="seed", columns="agent", values="value")
+        # An arm may lack a metric, such as prices.
+        complete_pairs = [pair for pair in pairs if set(pair) <= set(by_arm)]
+        rows += [(arm, metric, by_arm[arm], by_arm[subtracted]) for arm, subtracted in complete_pairs]
     return paired_table(rows, ["agent", "metric"])
 
 
@@ -218,9 +221,15 @@ def number(value: float, *, significant: bool = False) -> str:
 def _decimals(value: float, *, significant: bool) -> int:
     """Number of decimals that tables give a value."""
     size = abs(value)
-    if significant and size < 10:
-        return 2 if size >= 1 else 3 if size >= 0.1 else 4
-    return 0 if size >= 100 else 1 if size >= 10 else 3
+    if size >= 100:
+        return 0
+    if size >= 10:
+        return 1
+    if not significant:
+        return 3
+    if size >= 1:
+        return 2
+    return 3 if size >= 0.1 else 4
 
 
 def _with_decimals(value: float, decimals: int) -> str:
@@ -294,14 +303,14 @@ def pivoted(
     p = means["p"].to_numpy(np.float64) if "p" in means else np.full(len(means), np.nan)
     equal = means["equal"].to_numpy(bool) if "equal" in means else np.zeros(len(means), bool)
     title += legend(means, unit)
-    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    rows: dict[tuple[str, ...], dict[str, str]] = {}  # labels of a row → metric → cell
     columns = [*labels, "metric", "mean", "low", "high"]
-    for star, is_equal, (*values, metric, mean, low, high) in zip(
-        measures.significant(p), equal, means[columns].to_numpy().tolist(), strict=True
-    ):
+    figures = means[columns].to_numpy().tolist()
+    for has_star, is_equal, row_figures in zip(measures.significant(p), equal, figures, strict=True):
+        *values, metric, mean, low, high = row_figures
         label = tuple(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
         text = cell(mean, low, high, significant=significant, equal=bool(is_equal))
-        rows.setdefault(label, {})[metric] = f"{text}{'*' * bool(star)}"
+        rows.setdefault(label, {})[metric] = f"{text}{'*' * bool(has_star)}"
     present = [metric for metric in metrics if any(metric in cells for cells in rows.values())]
     return TextTable(
         title,
@@ -320,6 +329,7 @@ def _terminal_headings(main: Sequence[str]) -> dict[str, str]:
 
 
 _UNDELIVERED = "undelivered"
+"""Heading of undelivered shares, before a unit in brackets."""
 
 
 def headings(metrics: Sequence[str]) -> dict[str, str]:
@@ -347,8 +357,8 @@ def signed(value: float | None, decimals: int = 2) -> str:
 
 def retrained(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of agents themselves, without controls."""
-    keep = [name for name in table["agent"].unique() if not is_control(str(name))]
-    return table[table["agent"].isin(keep)]
+    agents = [name for name in table["agent"].unique() if not is_control(str(name))]
+    return table[table["agent"].isin(agents)]
 
 
 def last_round(rounds: pd.DataFrame) -> int:

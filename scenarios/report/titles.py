@@ -78,34 +78,36 @@ def _utility_change(rounds: pd.DataFrame, name: str) -> str | None:
 
 def who_carries(name: str, by_decile: pd.Series[float]) -> str:
     """Visitors whose slates carry the guarantee, by decile of λ(x)."""
-    values = by_decile.to_numpy(np.float64)
-    third = -(-len(values) // 3)
-    low = values[:third].mean()
-    middle = values[third:-third].mean()
-    high = values[-third:].mean()
-    heaviest = max(low, middle, high)
-    lightest = min(low, middle, high)
-    if heaviest <= _STEEP * lightest:
+    positions = by_decile.to_numpy(np.float64)
+    third = -(-len(positions) // 3)
+    of_low = positions[:third].mean()
+    of_middle = positions[third:-third].mean()
+    of_high = positions[-third:].mean()
+    largest = max(of_low, of_middle, of_high)
+    smallest = min(of_low, of_middle, of_high)
+    if largest <= _STEEP * smallest:
         return f"All visitors carry the guarantee about alike with {name}"
     visitors = {
-        low: "Visitors who want little carry",
-        middle: "Visitors who want neither little nor much carry",
-        high: "Visitors who want much carry",
+        of_low: "Visitors who want little carry",
+        of_middle: "Visitors who want neither little nor much carry",
+        of_high: "Visitors who want much carry",
     }
-    return f"{visitors[heaviest]} the guarantee of {name}"
+    return f"{visitors[largest]} the guarantee of {name}"
 
 
 def carried_positions(name: str, by_decile: pd.Series[float]) -> str:
     """Positions per slate in the lowest and highest decile."""
-    first, last = (figure(float(by_decile.iloc[end])) for end in (0, -1))
-    return f"{name}: {first} per slate in the lowest decile, {last} in the highest."
+    lowest = figure(float(by_decile.iloc[0]))
+    highest = figure(float(by_decile.iloc[-1]))
+    return f"{name}: {lowest} per slate in the lowest decile, {highest} in the highest."
 
 
 def bonuses(by_decile: pd.DataFrame) -> str:
     """Bonus for the least and the most popular items."""
     name = tables.subject(by_decile["agent"].unique())
     means = by_decile[by_decile["agent"] == name].groupby("decile")["value"].mean()
-    of_least_popular, of_most_popular = (per_cent(float(means.iloc[end])) for end in (0, -1))
+    of_least_popular = per_cent(float(means.iloc[0]))
+    of_most_popular = per_cent(float(means.iloc[-1]))
     return (
         f"{name} pays a bonus of {of_least_popular} of the shortfall cost for an exposure of the least popular "
         f"tenth of the items, {of_most_popular} for the most popular"
@@ -118,6 +120,7 @@ def delivered_items(
     """Delivered exposures of a few items, up to their guarantees."""
 
     def total(agent: str) -> float:
+        """Delivered exposures; those above a guarantee do not count."""
         return sum(min(delivered[agent].get(item, 0.0), required) for item, required in due.items())
 
     name = tables.subject(delivered)

@@ -61,13 +61,14 @@ class StudyOptions:
     agents: Sequence[str] | None = None
     frozen: Sequence[str] | None = None
     control: Sequence[str] | None = ("frozen",)
-    """Kinds of controls, names from :data:`CONTROLS`. None: ``frozen``; in a sweep, only if ``frozen`` names agents."""
+    """Kinds of controls, names from :data:`CONTROLS`. None: the kind ``frozen``; in a sweep, there are then no controls
+    unless the option ``frozen`` names agents."""
     seeds: int | Sequence[int] = 2
     certify: bool = True
     ledger: bool = True
     reveal: Sequence[str] = ()
     measures: Sequence[str] = ()
-    """Places of the user's own measures, such as ``file.py:name``."""
+    """Addresses of the user's own measures, such as ``file.py:name``."""
     groups: Sequence[str] = ()
     """Columns of the item table whose groups are reported, besides groups with a guarantee."""
 
@@ -80,6 +81,7 @@ class StudyOptions:
     def of(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """Options in a config; configs of earlier versions lack some."""
         entries = {name: config[name] for name in cls.names() if name in config}
+        # In a config, measures are a mapping. The options have its keys, the addresses of the measures.
         return {
             name: tuple(value) if isinstance(value, list | dict) else value for name, value in entries.items()
         }
@@ -103,11 +105,11 @@ class Arm:
     folder: Path
     """The run folder."""
     options: StudyOptions
-    """Options of the study. Its measures are given as places."""
+    """Options of the study. Its measures are given as ``file.py:name``."""
     control: str | None = None
     """Kind of control; None: the agent itself."""
     labels: tuple[tuple[str, object], ...] = ()
-    """Further fields for TensorBoard's table of hyperparameters."""
+    """Name and value of each swept field, for TensorBoard's table of hyperparameters."""
     shared: Path | None = None
     """Folder of the sweep, with results that arms of other points can reuse; None: the run folder."""
 

@@ -29,7 +29,7 @@ class Checkpoint:
     market: MarketState
     """State of the market at the beginning of the next round."""
     arm: Mapping[str, Array]
-    """Name of a count → count of the arm."""
+    """Name → array of the arm's recorder, such as the exposures of round 0 and the consumptions so far."""
     agent: Mapping[str, Array]
     """Name of an array → array of the agent's memory."""
 
@@ -41,19 +41,20 @@ class Checkpoint:
         Raises:
             AgentError: If the agent's memory holds Python objects.
         """
-        place = folder / STATES / part
-        old = sorted(place.glob("round-*"))
-        new = place / f"round-{self.market.round:04d}"
+        arm_folder = folder / STATES / part
+        state_folders = sorted(arm_folder.glob("round-*"))
+        new_folder = arm_folder / f"round-{self.market.round:04d}"
         try:
-            with draft_folder(new) as draft:
+            with draft_folder(new_folder) as draft:
                 self.market.save(draft)
                 write_arrays(draft / "arm.npz", self.arm)
                 write_arrays(draft / "agent.npz", _plain_arrays(self.agent))
         except (MarketError, ModelError):
             return
-        for path in old:
-            if path != new:
-                shutil.rmtree(path)
+        # Earlier states are removed last, so that there is a complete state at any time.
+        for state_folder in state_folders:
+            if state_folder != new_folder:
+                shutil.rmtree(state_folder)
 
     @classmethod
     def latest(cls, folder: Path, part: str, names: Sequence[str]) -> Checkpoint | None:
@@ -80,14 +81,15 @@ class Checkpoint:
 
 def mark_done(folder: Path, part: str) -> None:
     """Record that an arm is complete, and remove its states."""
-    place = folder / STATES / part
-    place.mkdir(parents=True, exist_ok=True)
-    (place / DONE).touch()
-    for old in place.glob("round-*"):
-        shutil.rmtree(old)
+    arm_folder = folder / STATES / part
+    arm_folder.mkdir(parents=True, exist_ok=True)
+    (arm_folder / DONE).touch()
+    for state_folder in arm_folder.glob("round-*"):
+        shutil.rmtree(state_folder)
 
 
 def _plain_arrays(state: Mapping[str, Array]) -> dict[str, Array]:
+    """Arrays of an agent's memory by prefixed name, without objects."""
     arrays = {name: np.asarray(value) for name, value in state.items()}
     for name, array in arrays.items():
         if array.dtype.hasobject:
@@ -97,7 +99,8 @@ def _plain_arrays(state: Mapping[str, Array]) -> dict[str, Array]:
 
 def open_round(arm: Arm) -> int:
     """Number of the first round that an arm lacks."""
-    finished = arm.folder / "rounds" / f"{arm.part}.parquet"
-    if not finished.is_file():
+    table_file = arm.folder / "rounds" / f"{arm.part}.parquet"
+    if not table_file.is_file():
         return 0
-    return int(pd.read_parquet(finished, columns=["round"])["round"].max()) + 1
+    last_round = int(pd.read_parquet(table_file, columns=["round"])["round"].max())
+    return last_round + 1

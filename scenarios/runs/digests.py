@@ -31,7 +31,9 @@ def digest(run: RunFolder) -> str:
             hasher.update(f"{name} {digests[name]}\n".encode())
         return hasher.hexdigest()
     for name, content in _content(run).items():
-        hasher.update(name.encode() + content if run.kind == "comparison" else content)
+        if run.kind == "comparison":  # some tables of a comparison may be missing, so names count too
+            hasher.update(name.encode())
+        hasher.update(content)
     return hasher.hexdigest()
 
 
@@ -45,7 +47,10 @@ def different_tables(first: RunFolder, second: RunFolder) -> list[str]:
 
 
 def _content(run: RunFolder) -> dict[str, bytes]:
-    """Name of a table → hashes of its rows."""
+    """Name of a table → hashes of its rows.
+
+    Rows of a comparison are sorted, so that the order of arms does not count.
+    """
     contents: dict[str, bytes] = {}
     for name in KINDS[run.kind].tables:
         try:
@@ -57,8 +62,9 @@ def _content(run: RunFolder) -> dict[str, bytes]:
         if table is None:
             continue
         if run.kind == "comparison":
-            order = list(TABLES[name].order)
-            of_arms = ["agent"] if "agent" in table and "agent" not in order else []
-            table = table.sort_values(of_arms + order, kind="stable").reset_index(drop=True)
+            sort_columns = list(TABLES[name].order)
+            if "agent" in table and "agent" not in sort_columns:
+                sort_columns = ["agent", *sort_columns]
+            table = table.sort_values(sort_columns, kind="stable").reset_index(drop=True)
         contents[name] = pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes()
     return contents

@@ -75,10 +75,11 @@ def executor(execution: Execution) -> Iterator[Executor]:
         with Workers() as pool:
 
             def run_locally(job: AnyJob, tasks: Sequence[Any], report: Report) -> dict[int, RimsimError]:
+                """Run tasks on workers, or a single one here."""
                 n_processes = min(workers or cores(), len(tasks))
                 if n_processes == 1:
                     return run_here(job, tasks, report)
-                return pool.run(partial(_alone, job), tasks, n_processes, report)
+                return pool.run(partial(_under_lock, job), tasks, n_processes, report)
 
             yield run_locally
         return
@@ -102,8 +103,11 @@ def run_here(job: AnyJob, tasks: Sequence[Any], report: Report) -> dict[int, Rim
     return failures
 
 
-def _alone(job: Callable[[Task, Report], None], task: Task, report: Report) -> None:
-    """Do a task while locking an arm's files."""
+def _under_lock(job: Callable[[Task, Report], None], task: Task, report: Report) -> None:
+    """Do a worker's task while an arm's files are locked.
+
+    By the lock, a later run of the folder learns that a worker of a killed run still writes.
+    """
     if not isinstance(task, Arm):
         job(task, report)
         return
@@ -146,12 +150,14 @@ def run_stages(
         n_reported = dict.fromkeys(names, 0)
 
         def advance(bar: str, count: int) -> None:
+            """Add a reported number to a bar."""
             stop_if_asked()
             # A user's arrival process may bring more arrivals than in the first round.
             n_reported[bar] += count
             progress.update(bar_ids[bar], completed=n_reported[bar], total=max(totals[bar], n_reported[bar]))
 
         def fill(bar: str) -> None:
+            """Let a bar end at the reported numbers."""
             progress.update(bar_ids[bar], completed=max(n_reported[bar], 1), total=max(n_reported[bar], 1))
 
         for stage in stages:

@@ -23,8 +23,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None, since: int = 0)
         RunFolderError: If the file is damaged.
     """
     try:
-        rows = [("round", ">=", since)] if since else None
-        return pd.read_parquet(path, columns=None if columns is None else list(columns), filters=rows)
+        row_filter = [("round", ">=", since)] if since else None  # a table without rounds has no such column
+        names = None if columns is None else list(columns)
+        return pd.read_parquet(path, columns=names, filters=row_filter)
     except (OSError, ValueError) as error:  # pyarrow's own errors are subclasses of these
         raise RunFolderError(
             f"{path}: the file cannot be read as a table ({' '.join(str(error).split())}). Restore the "

@@ -42,7 +42,7 @@ class Job(Generic[Part]):
     bar: str = "parts"
     """Text before the progress bar."""
     total: int = 0
-    """Sum of the numbers that all parts report."""
+    """Sum of the numbers that all parts report to the progress bar."""
 
 
 def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -> store.RunFolder:
@@ -77,27 +77,28 @@ def all_or_nothing() -> Iterator[None]:
 
 def play_parts(job: Job[Part], folder: Path, execution: Execution) -> dict[str, pd.DataFrame]:
     """Tables of a job, joined in order of parts."""
-    place = folder / _PARTS
+    parts_folder = folder / _PARTS
     try:
         with executor(execution) as run:
             numbered = list(enumerate(job.parts))
-            stage = Stage(job.bar, partial(_leave, job.play, place), numbered, job.total)
+            stage = Stage(job.bar, partial(_write_part, job.play, parts_folder), numbered, job.total)
             run_stages([stage], run, execution.console)
         tables: dict[str, list[pd.DataFrame]] = {}
-        for path in sorted(place.glob("[0-9]*.parquet")):
+        # A file is called NUMBER-TABLE.parquet, so that sorted files have the order of parts.
+        for path in sorted(parts_folder.glob("[0-9]*.parquet")):
             tables.setdefault(path.stem.partition("-")[2], []).append(read_table(path))
         return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(parts_folder, ignore_errors=True)
 
 
-def _leave(
+def _write_part(
     play: Callable[[Part, Report], Mapping[str, pd.DataFrame]],
-    place: Path,
+    parts_folder: Path,
     numbered: tuple[int, Part],
     report: Report,
 ) -> None:
     """Run a part and write its tables."""
     number, part = numbered
     for name, table in play(part, report).items():
-        write_table(place / f"{number:06d}-{name}.parquet", table)
+        write_table(parts_folder / f"{number:06d}-{name}.parquet", table)

@@ -31,8 +31,8 @@ def folder_for(out: str | Path | None, usual: str) -> Path:
         ConfigError: If ``out`` is not a path; an empty text would be the current folder.
     """
     if out is None:
-        at = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() // 10**6 % 1000:03d}"
-        return Path("runs") / f"{_plain_name(usual)}-{at}"
+        time_text = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() // 10**6 % 1000:03d}"
+        return Path("runs") / f"{_plain_name(usual)}-{time_text}"
     if not has_type(out, str, os.PathLike) or not os.fspath(out):
         raise ConfigError(f"out: {out!r} is not a path. Expected a path, as text or pathlib.Path")
     return Path(out)
@@ -52,8 +52,8 @@ def require_free(folder: Path) -> None:
     """
     if (folder / CONFIG).exists():
         command = resume_command(RunFolder.open(folder))
-        onward = "" if command is None else f", or continue the run: {command}"
-        raise RunFolderError(f"{folder}: this folder already holds a run. Name a new folder{onward}")
+        alternative = "" if command is None else f", or continue the run: {command}"
+        raise RunFolderError(f"{folder}: this folder already holds a run. Name a new folder{alternative}")
     if not folder.is_dir():
         return
     names = sorted(entry.name for entry in folder.iterdir())
@@ -98,16 +98,16 @@ def writing(folder: Path, part: str) -> Iterator[None]:
     states = folder / STATES
     with disk_errors(states):
         states.mkdir(parents=True, exist_ok=True)
-        held = FileLock(states / f"{_LOCK}-{part}")
-        held.acquire()
+        lock = FileLock(states / f"{_LOCK}-{part}")
+        lock.acquire()
     try:
         yield
     finally:
-        held.release()
+        lock.release()
 
 
 def _await_workers(folder: Path) -> None:
-    """Wait for workers of an earlier process."""
+    """Wait until workers of a killed run release their locks."""
     for path in folder.rglob(f"{STATES}/{_LOCK}-*"):
         try:
             with FileLock(path).acquire(timeout=_PATIENCE):

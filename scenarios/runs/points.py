@@ -16,8 +16,8 @@ BETA = "exposure.beta"
 POINTS = "points"
 """Name of a sweep's folder that holds the run folders of its points."""
 _TOP = {field.name for field in fields(ScenarioConfig)}
-"""Names of the fields at the top of a scenario. Here ``rounds`` means the scenario's field, and not
-``platform.log_window.rounds``."""
+"""Names of the fields at the top level of a scenario. A field below has no such short name: ``rounds`` always means the
+scenario's field, and never ``platform.log_window.rounds``."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,19 @@ def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[ob
         raise ConfigError(
             f"grid: found {dict(grid)!r}. Give at least one field, and at least one value for each field"
         )
-    last = [field.rpartition(".")[2] for field in grid]
-    short = [
-        name if last.count(name) == 1 and name not in _TOP else field
-        for field, name in zip(grid, last, strict=True)
+    last_parts = [field.rpartition(".")[2] for field in grid]
+    # A field is called by the last part of its dotted name, if no other field has this name.
+    short_names = [
+        part if last_parts.count(part) == 1 and part not in _TOP else field
+        for field, part in zip(grid, last_parts, strict=True)
     ]
-    if taken := {"agent", "seed", "metric", "value"} & set(short):
+    if clashes := {"agent", "seed", "metric", "value"} & set(short_names):
         raise ConfigError(
-            f"grid: {taken.pop()!r} is already a column of the table. Vary a field of the scenario"
+            f"grid: {clashes.pop()!r} is already a column of the table. Vary a field of the scenario"
         )
     points: dict[str, StudyPoint] = {}
     for values in itertools.product(*grid.values()):
-        labels = tuple(zip(short, values, strict=True))
+        labels = tuple(zip(short_names, values, strict=True))
         name = ",".join(f"{field}={_file_text(value)}" for field, value in labels)
         if name in points:
             raise ConfigError(f"grid: {name} has a value twice. Give each value once")
@@ -80,5 +81,6 @@ def runs_of(sweep: RunFolder) -> list[tuple[StudyPoint, RunFolder]]:
 
 
 def _file_text(value: object) -> str:
+    """Value of a field, as part of a folder's name."""
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-_asked = False  # this is global, because a signal is for the process as a whole
+# True after a signal asked this process to stop. It is global, because a signal is for the process as a whole.
+_asked = False
 
 
 @contextmanager
@@ -25,14 +26,14 @@ def stopping_on_request() -> Iterator[None]:
         _asked = True
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers_before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with errors_of_interrupts():
             yield
         stop_if_asked()
     finally:
         _asked = False
-        for number, handler in before.items():
+        for number, handler in handlers_before.items():
             signal.signal(number, handler)
 
 

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 Report: TypeAlias = Callable[[int], None]
-"""Function that a job calls with numbers that measure its progress."""
+"""Function that a job calls with the amount of work that it did since its last call, such as a number of arrivals."""
 
 
 class Bars(Progress):

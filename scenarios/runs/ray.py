@@ -42,7 +42,8 @@ Job: TypeAlias = Callable[[Arm, Report], None]
 Files: TypeAlias = dict[str, bytes | None]
 """Name of a file in the run folder → its content; None: the file is removed."""
 Sources: TypeAlias = dict[str, bytes | str]
-"""Place of a file → its content, or path of a folder."""
+"""Path of a file or folder as the arm names it → content of the file (bytes), or absolute path of the folder (str),
+which every machine must have."""
 Message: TypeAlias = int | Files | RimsimError | None
 """Message of a task: a number for progress, or files. At the end of the task: an error or None."""
 
@@ -105,8 +106,8 @@ def _ray(settings: Mapping[str, str]) -> Any:
 
 def _connect(ray: Any, address: str | None, workers: int | None) -> None:
     """Connect to Ray without output and signal handlers."""
-    here = {"num_cpus": workers or cores(), "include_dashboard": False}
-    before = signal.getsignal(signal.SIGTERM)
+    options_of_new_cluster = {"num_cpus": workers or cores(), "include_dashboard": False}
+    handler_before = signal.getsignal(signal.SIGTERM)
     try:
         if address not in (None, "auto"):
             # The address is tried first, because Ray would wait for minutes if nothing answers there.
@@ -116,10 +117,11 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
             address=address or "local",  # without an address, Ray would search for a cluster
             log_to_driver=False,
             logging_level="ERROR",
-            **({} if address else here),
+            **({} if address else options_of_new_cluster),
         )
     except SystemExit:
-        # Ray turns a SIGTERM into SystemExit.
+        # While Ray starts, its own handler turns a SIGTERM into SystemExit. In a run, a SIGTERM always acts like an
+        # interrupt from the keyboard.
         raise KeyboardInterrupt from None
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -131,7 +133,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, handler_before)
 
 
 def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
@@ -141,9 +143,10 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
     the number of tasks at once; None: as many as the cluster has CPUs for.
     """
     ray = _ray(_SETTINGS)
-    begin = ray.remote(_work).options(num_cpus=1, max_retries=0, num_returns="streaming")
+    # A task streams its messages. Ray does not retry it, because the queue begins a lost task again.
+    start_task = ray.remote(_work).options(num_cpus=1, max_retries=0, num_returns="streaming")
     sources = ray.put(sources_of(arms))
-    made = versions()
+    versions_here = versions()
     queue = TaskQueue(job, arms)
     streams: dict[Any, int] = {}
     try:
@@ -151,10 +154,11 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
             while queue.waiting and len(streams) < (workers or len(arms)):
                 number = queue.begin()
                 arm = arms[number]
-                log = RunFolder.open(arm.folder).config["digests"]["log"]
-                streams[begin.remote(job, arm, left_of(arm), sources, made, log)] = number
+                digest_of_log = RunFolder.open(arm.folder).config["digests"]["log"]
+                stream = start_task.remote(job, arm, left_of(arm), sources, versions_here, digest_of_log)
+                streams[stream] = number
             ready, _ = ray.wait(list(streams), timeout=1, fetch_local=False)
-            report(0)
+            report(0)  # this raises an interrupt that came during the wait
             for stream in ready:
                 number = streams[stream]
                 message = _next(ray, stream)
@@ -187,19 +191,20 @@ def _next(ray: Any, stream: Any) -> Message:
 
 
 def _file_of(text: str) -> str | None:
-    """The file in ``file.py:Name``."""
-    place, colon, _ = text.partition(".py:")
-    return place + ".py" if colon else None
+    """Path of the file in ``file.py:Name``; None for other texts."""
+    stem, separator, _ = text.partition(".py:")
+    return f"{stem}.py" if separator else None
 
 
 def sources_of(arms: Sequence[Arm]) -> Sources:
     """Files that arms name (code, logs, tables), by path."""
-    named = {
+    names = {
         _file_of(text) for arm in arms for text in (arm.agent, *arm.options.measures, *own_places(arm.config))
     }
-    named |= {arm.config.data.source for arm in arms} | {arm.config.consumer.table for arm in arms}
-    named |= {arm.config.data.items for arm in arms}
-    paths = {name: stored_path(name) or Path(name) for name in named if name is not None}
+    for arm in arms:
+        names |= {arm.config.data.source, arm.config.consumer.table, arm.config.data.items}
+    paths = {name: stored_path(name) or Path(name) for name in names if name is not None}
+    # Other texts, such as the name of a built-in log, are no paths.
     paths = {name: path for name, path in paths.items() if path.exists()}
     return {
         name: path.read_bytes() if path.is_file() else str(path.resolve()) for name, path in paths.items()
@@ -225,6 +230,7 @@ def enter(folder: Path, files: Files) -> None:
     removed: set[Path] = set()
     for name, content in files.items():
         path = Path(name)
+        # A checkpoint is a folder, STATES/ARM/ROUND, whose files appear together. Any other file is on its own.
         unit = Path(*path.parts[:3]) if path.parts[0] == STATES else path
         if content is None:
             removed.add(unit)
@@ -247,9 +253,17 @@ def enter(folder: Path, files: Files) -> None:
 
 
 def _work(
-    job: Job, arm: Arm, saved_files: Files, sources: Sources, made: dict[str, str], log: str
+    job: Job,
+    arm: Arm,
+    saved_files: Files,
+    sources: Sources,
+    required_versions: dict[str, str],
+    digest_of_log: str,
 ) -> Iterator[Message]:
-    """Messages of an arm that runs in a temporary folder."""
+    """Messages of an arm that runs in a temporary folder.
+
+    The arm runs in a thread of its own, so that messages can be sent meanwhile.
+    """
     messages: SimpleQueue[Message] = SimpleQueue()
     stopped = threading.Event()
     with tempfile.TemporaryDirectory(prefix="rimsim-arm-", ignore_cleanup_errors=True) as name:
@@ -260,6 +274,7 @@ def _work(
         changes = FileChanges(folder)
 
         def send(count: int) -> None:
+            """Report progress; send the files of a finished round first."""
             if stopped.is_set():
                 raise SystemExit  # the main process no longer waits for the result
             if files := changes.of_round():
@@ -270,9 +285,9 @@ def _work(
             """Do the job; send its last files and error."""
             failure: RimsimError | None = None
             try:
-                here = replace(moved(arm, folder, unpacked(sources)), shared=shared)
-                _require_same(here, made, log)
-                job(here, send)
+                arm_here = replace(moved(arm, folder, unpacked(sources)), shared=shared)
+                _require_same(arm_here, required_versions, digest_of_log)
+                job(arm_here, send)
             except RimsimError as error:
                 failure = error
             except BaseException as error:  # noqa: BLE001  # after any error, the other tasks go on
@@ -295,47 +310,53 @@ def _work(
             player.join(_PATIENCE)
 
 
-def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
+def _require_same(arm: Arm, required_versions: dict[str, str], digest_of_log: str) -> None:
     """Refuse to run where versions or the log differ."""
     machine = platform.node()
-    here = versions()
+    versions_here = versions()
     differences = [
-        f"{name} {here.get(name)} in place of {made[name]}" for name in made if here.get(name) != made[name]
+        f"{name} {versions_here.get(name)} in place of {version}"
+        for name, version in required_versions.items()
+        if versions_here.get(name) != version
     ]
     if differences:
         raise ConfigError(
             f"the machine {machine} has {', '.join(differences)}. Install the versions of the machine that "
             "began the run"
         )
-    wanted = "Put the same log under the same name or path on every machine, or give a log in one file"
+    remedy = "Put the same log under the same name or path on every machine, or give a log in one file"
     try:
         digest = log_digest(build_world(arm.config).log)
     except DataError as error:
-        raise ConfigError(f"the machine {machine} cannot read the log: {error}. {wanted}") from error
-    if digest != log:
+        raise ConfigError(f"the machine {machine} cannot read the log: {error}. {remedy}") from error
+    if digest != digest_of_log:
         raise ConfigError(
-            f"the machine {machine} has a different log under the name {arm.config.data.source!r}. {wanted}"
+            f"the machine {machine} has a different log under the name {arm.config.data.source!r}. {remedy}"
         )
 
 
 def unpacked(sources: Sources) -> dict[str, str]:
-    """Path on the first machine → path in the cache."""
-    places = {}
+    """Path on the main machine → path on this machine.
+
+    Files are written to the cache, below the digest of their content.
+    """
+    paths_here = {}
     for name, content in sources.items():
         if isinstance(content, str):
-            places[name] = content
+            paths_here[name] = content
             continue
-        place = cache_folder() / "sent" / sha256(content).hexdigest() / Path(name).name
-        if not place.is_file():
-            write_bytes(place, content)
-        places[name] = str(place)
-    return places
+        cached_file = cache_folder() / "sent" / sha256(content).hexdigest() / Path(name).name
+        if not cached_file.is_file():
+            write_bytes(cached_file, content)
+        paths_here[name] = str(cached_file)
+    return paths_here
 
 
 def moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
     """Arm with the paths of this machine."""
 
     def here(text: str) -> str:
+        """Text ``file.py:Name`` with the path of this machine."""
         file = _file_of(text)
         return text.replace(file, places[file], 1) if file in places else text
 
@@ -349,29 +370,33 @@ def moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
 
 
 class FileChanges:
-    """Files of a folder that changed since last sent."""
+    """Files of a folder that changed after they were sent."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._sent = self._now()
+        self._sent = self._stamps()
 
     def of_round(self) -> Files:
         """Files to send after a round; nothing during a round."""
-        tables = self._now(folder="rounds")
-        return self.all() if any(self._sent.get(name) != stamp for name, stamp in tables.items()) else {}
+        # A round is over when its table ``rounds`` is written, which is the arm's last table.
+        tables = self._stamps(folder="rounds")
+        is_after_round = any(self._sent.get(name) != stamp for name, stamp in tables.items())
+        return self.all() if is_after_round else {}
 
     def all(self) -> Files:
-        """Files to send now."""
-        now = self._now()
+        """Changed and removed files, which then count as sent."""
+        stamps = self._stamps()
         sent = self._sent
-        self._sent = now
-        files: Files = dict.fromkeys(sent.keys() - now.keys())
-        return files | {
-            name: (self._folder / name).read_bytes() for name, stamp in now.items() if stamp != sent.get(name)
+        self._sent = stamps
+        removed: Files = dict.fromkeys(sent.keys() - stamps.keys())
+        return removed | {
+            name: (self._folder / name).read_bytes()
+            for name, stamp in stamps.items()
+            if stamp != sent.get(name)
         }
 
-    def _now(self, folder: str = "") -> dict[str, tuple[int, int, int]]:
-        """Name of each file → stamp of its content."""
+    def _stamps(self, folder: str = "") -> dict[str, tuple[int, int, int]]:
+        """Name of each file → time of change, size and inode."""
         stamps = {}
         for path in sorted((self._folder / folder).rglob("*")):
             if path.is_file():

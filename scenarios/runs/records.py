@@ -20,8 +20,9 @@ _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium
 
 def versions() -> dict[str, str]:
     """Versions that results may depend on."""
-    ours = {"rimsim": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    return ours | {name: importlib.metadata.version(name) for name in _RECORDED}
+    here = {"rimsim": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    packages = {name: importlib.metadata.version(name) for name in _RECORDED}
+    return here | packages
 
 
 def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
@@ -37,9 +38,9 @@ def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
 
 def user_table(users: pd.DataFrame) -> pd.DataFrame:
     """User table of a run, from the log's user table."""
-    ids = users[["id"]].reset_index(drop=True).astype(str)
-    ids.insert(0, "log_user", np.arange(len(users)))
-    return ids
+    table = users[["id"]].reset_index(drop=True).astype(str)
+    table.insert(0, "log_user", np.arange(len(users)))
+    return table
 
 
 def load_text(log: EventLog) -> str | None:
@@ -58,6 +59,7 @@ def load_facts(log: EventLog) -> dict[str, Any]:
     if log.report is None:
         return sizes
     facts = dataclasses.asdict(log.report)
+    # YAML has no tuples and no records, so these become lists and texts.
     facts["columns"] = dict(log.report.columns)
     facts["bad_rows"] = [str(row) for row in log.report.bad_rows]
     facts["notes"] = list(log.report.notes)

@@ -49,7 +49,7 @@ def require_parts(run: RunFolder) -> None:
         RunFolderError: If a part is missing or damaged; the message names the file and the remedy.
     """
     folder = run.folder
-    # The last tables of ``EVERY_ROUND`` exist only on request.
+    # The last two tables of ``EVERY_ROUND`` exist only on request.
     tables: tuple[str, ...] = EVERY_ROUND[:3]
     if run.config.get("ledger"):
         tables += ("ledger",)
@@ -61,6 +61,7 @@ def require_parts(run: RunFolder) -> None:
         needed = [folder / "rounds" / f"{part}.parquet"] if n_rounds else []
         for number in range(n_rounds):
             needed += [folder / table / f"{part}-{number:03d}.parquet" for table in tables]
+            # Further tables may lack a round, so only their files that exist are checked.
             needed += folder.glob(f"*/{glob.escape(part)}-{number:03d}.parquet")
             needed += folder.glob(f"required/{seed}-{number:03d}.parquet")
         for path in dict.fromkeys(needed):
@@ -70,11 +71,12 @@ def require_parts(run: RunFolder) -> None:
 
 
 def _require_readable(path: Path, remedy: str) -> None:
+    """Refuse a missing or damaged Parquet file, with a remedy."""
     try:
         pyarrow.parquet.read_metadata(path)
     except (OSError, ValueError) as error:
-        said = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read as a table"
-        raise RunFolderError(f"{path}: {said}. {remedy}") from None
+        problem = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read as a table"
+        raise RunFolderError(f"{path}: {problem}. {remedy}") from None
 
 
 def shown_rounds(run: RunFolder) -> pd.DataFrame:
@@ -91,8 +93,8 @@ def shown_rounds(run: RunFolder) -> pd.DataFrame:
     if complete:
         arms = zip(rounds["agent"], rounds["seed"], strict=True)
         return rounds.loc[[arm in complete for arm in arms]].reset_index(drop=True)
-    common = int(rounds.groupby(["agent", "seed"])["round"].max().min())
-    return rounds.loc[rounds["round"] <= common].reset_index(drop=True)
+    last_common_round = int(rounds.groupby(["agent", "seed"])["round"].max().min())
+    return rounds.loc[rounds["round"] <= last_common_round].reset_index(drop=True)
 
 
 def status_note(run: RunFolder, points: Sequence[RunFolder]) -> str | None:

@@ -83,7 +83,7 @@ class RunTables:
         try:
             table = table_in(self.folder, name)
             if name == "required":
-                # Arms that share rows write each row once per arm.
+                # Arms with equal guarantees may each have written the same rows.
                 table = table.drop_duplicates(ignore_index=True)
             self.__dict__[name] = table
         except MissingTableError:
@@ -116,13 +116,13 @@ class RunFolder(RunTables):
         if not run.folder.is_dir():
             raise RunFolderError(f"{path}: no such folder. {_MADE}")
         if kind is not None and run.kind != kind:
-            held = KINDS[run.kind]
-            wanted = KINDS[kind]
+            actual_kind = KINDS[run.kind]
+            required_kind = KINDS[kind]
             raise RunFolderError(
-                f"{path}: holds {held.label}. Expected {wanted.label}, which rimsim {wanted.command} made. To "
-                f"repeat the run in this folder: {repeat_command(run)}"
+                f"{path}: holds {actual_kind.label}. Expected {required_kind.label}, which rimsim "
+                f"{required_kind.command} made. To repeat the run in this folder: {repeat_command(run)}"
             )
-        _ = run.config
+        _ = run.config  # this refuses a folder whose config is missing or damaged
         return run
 
     @cached_property
@@ -134,9 +134,9 @@ class RunFolder(RunTables):
         try:
             config = read_yaml(path.read_text(encoding="utf-8"))
         except (UnicodeDecodeError, yaml.YAMLError) as error:
-            said = getattr(error, "problem", None) or error
+            problem = getattr(error, "problem", None) or error
             raise RunFolderError(
-                f"{path}: the file cannot be read ({said}). Restore the file that the run wrote"
+                f"{path}: the file cannot be read ({problem}). Restore the file that the run wrote"
             ) from None
         if not isinstance(config, dict):
             refuse(RunFolderError, str(path), f"holds a {type(config).__name__}", "a mapping")
@@ -157,7 +157,7 @@ class RunFolder(RunTables):
 
     @property
     def settings(self) -> Any:
-        """Options of a back-test or validation as a record."""
+        """Options of a run, of a kind with a record."""
         kind = KINDS[self.kind]
         return record_from(self.config[kind.mark], loaded(kind.config), origin=str(self.folder / CONFIG))
 
@@ -204,10 +204,11 @@ def resume_command(run: RunFolder) -> str | None:
 def repeat_command(run: RunFolder) -> str:
     """Command line that repeats a run."""
     words = shlex.split(str(run.config.get("command", "")))
+    # Without --resume and --out FOLDER, the command begins a new run in a new folder.
     command_words = [
         word
-        for before, word in zip(["", *words], words, strict=False)
-        if word not in {"--out", "--resume"} and before != "--out" and not word.startswith("--out=")
+        for word_before, word in zip(["", *words], words, strict=False)
+        if word not in {"--out", "--resume"} and word_before != "--out" and not word.startswith("--out=")
     ]
     return shlex.join(command_words) or f"rimsim {KINDS[run.kind].command}"
 
@@ -216,7 +217,9 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None, sinc
     """Table of a run folder, joined from its parts.
 
     Args:
-        columns: None: all.
+        folder: The run folder.
+        name: Name of the table.
+        columns: Names of the columns that are read; None: all columns.
         since: First round that is read; 0: also for tables without rounds.
 
     Raises:
@@ -227,12 +230,12 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None, sinc
     parts = f"{name}/*.parquet"
     if joined_file.is_file():
         return read_table(joined_file, columns, since)
-    # drafts, whose names begin with a point, are left out.
-    written = sorted(path for path in folder.glob(parts) if not path.name.startswith("."))
-    _require_every_part(folder, name, {path.name for path in written})
+    # Drafts of files, whose names begin with a dot, are left out.
+    part_files = sorted(path for path in folder.glob(parts) if not path.name.startswith("."))
+    _require_every_part(folder, name, {path.name for path in part_files})
     if since:  # the name of a part ends with the number of its round
-        written = [path for path in written if int(path.stem.rpartition("-")[2]) >= since]
-    tables = [read_table(path, columns) for path in written]
+        part_files = [path for path in part_files if int(path.stem.rpartition("-")[2]) >= since]
+    tables = [read_table(path, columns) for path in part_files]
     if not tables:
         raise MissingTableError(
             f"{folder}: there is neither {joined_file.name} nor {parts}. The run is not finished, or does not "
@@ -249,11 +252,15 @@ EVERY_ROUND = ("arrivals", "learnt", "reliability", "ledger", "truth")
 
 
 def _require_every_part(folder: Path, name: str, parts: Collection[str]) -> None:
-    """Refuse a finished table that lacks an arm's round."""
+    """Refuse a finished table that lacks an arm's round.
+
+    Each table of ``EVERY_ROUND`` has a part for each round of an arm, with the same file name in all tables. So a name
+    that another table has, and this table lacks, is a missing part.
+    """
     if not parts or name not in EVERY_ROUND or not (folder / "rounds.parquet").is_file():
         return
-    written = {path.name for table in EVERY_ROUND for path in folder.glob(f"{table}/[!.]*.parquet")}
-    if missing := sorted(written - set(parts)):
+    parts_of_tables = {path.name for table in EVERY_ROUND for path in folder.glob(f"{table}/[!.]*.parquet")}
+    if missing := sorted(parts_of_tables - set(parts)):
         raise RunFolderError(
             f"{folder / name / missing[0]}: is missing. Restore it, or make the run again: "
             f"{repeat_command(RunFolder.open(folder))}"

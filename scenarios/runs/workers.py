@@ -72,8 +72,8 @@ class Workers:
         Args:
             job: Function of a module that other processes can import; it is called with a task and ``report``.
             tasks: Plain data, one for each call of the job.
-            most: Largest number of workers.
-            report: Called in this process with the numbers that jobs report.
+            n_workers: Largest number of workers that run at once.
+            report: Function that is called in this process with the numbers that jobs report.
         """
         queue = TaskQueue(job, tasks)
         try:
@@ -87,12 +87,15 @@ class Workers:
         return queue.failures
 
     def _assign(self, queue: TaskQueue[Task], n_workers: int) -> bool:
-        """Give waiting tasks to workers; false if all are idle."""
+        """Give waiting tasks to workers; False if all are idle."""
         while queue.waiting and sum(worker.task is not None for worker in self._workers) < n_workers:
-            idle = next((worker for worker in self._workers if worker.task is None), None) or self._started()
-            idle.task = task = queue.begin()
+            idle_worker = next((worker for worker in self._workers if worker.task is None), None)
+            if idle_worker is None:
+                idle_worker = self._started()
+            task = queue.begin()
+            idle_worker.task = task
             with suppress(OSError):  # a dead worker is found later, by its broken pipe
-                idle.pipe.send((queue.job, queue.tasks[task]))
+                idle_worker.pipe.send((queue.job, queue.tasks[task]))
         return any(worker.task is not None for worker in self._workers)
 
     def _receive(self, queue: TaskQueue[Task]) -> Iterator[int]:
@@ -123,13 +126,15 @@ class Workers:
         self._workers = []
 
     def _started(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs,), daemon=True)
+        """Start a worker process with its pipe."""
+        own_end, worker_end = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(worker_end,), daemon=True)
         _start(process)
         # This end of the pipe must be open in the worker only, so that its death breaks the pipe.
-        theirs.close()
-        self._workers.append(_Worker(process, ours))
-        return self._workers[-1]
+        worker_end.close()
+        worker = _Worker(process, own_end)
+        self._workers.append(worker)
+        return worker
 
 
 class TaskQueue(Generic[Task]):
@@ -180,19 +185,20 @@ def _start(process: SpawnProcess) -> None:
 
 def _lost(code: int | None) -> LostWorkerError:
     """Error that reports the exit status of a worker process."""
-    end = f"ended with status {code}"
-    if code is not None and code < 0:
-        end = f"was killed by {signal.Signals(-code).name}"
-    return LostWorkerError(f"the worker process {end}, {ATTEMPTS} times over")
+    event = f"ended with status {code}"
+    if code is not None and code < 0:  # a signal is reported as its negative number
+        event = f"was killed by {signal.Signals(-code).name}"
+    return LostWorkerError(f"the worker process {event}, {ATTEMPTS} times over")
 
 
 def _work(pipe: Connection) -> None:
     """Do tasks in a worker process until its pipe breaks."""
-    # An interrupt from the keyboard reaches all processes. Only the first process reacts, and ends the others.
+    # An interrupt from the keyboard reaches all processes. Only the main process reacts, and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def send(message: int | _Done) -> None:
+        """Send a message; end this process if nobody receives it."""
         try:
             pipe.send(message)
         except OSError:

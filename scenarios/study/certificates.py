@@ -52,28 +52,34 @@ class HindsightPrices:
 
 def cached_prices(folder: Path, solve: partial[DualPrices]) -> DualPrices:
     """Solution of a price problem, cached by its arguments."""
-    place = folder / f"{_digest(solve)}.npz"
-    arrays = read_arrays(place)
+    file = folder / f"{_digest(solve)}.npz"
+    arrays = read_arrays(file)
     if arrays is None:
         prices = solve()
-        write_arrays(place, {name: np.asarray(value) for name, value in prices._asdict().items()})
+        write_arrays(file, {name: np.asarray(value) for name, value in prices._asdict().items()})
         return prices
     return DualPrices(
-        arrays["item_price"], arrays["row_price"], float(arrays["dual"]), float(arrays["resolution"])
+        item_price=arrays["item_price"],
+        row_price=arrays["row_price"],
+        dual=float(arrays["dual"]),
+        resolution=float(arrays["resolution"]),
     )
 
 
 def _digest(call: partial[DualPrices]) -> str:
-    """Digest of the arguments of a call."""
+    """Digest of the arguments of a call.
+
+    Tuples and records are replaced by their entries, until only arrays and plain values are left.
+    """
     # SHA-256 takes half the time of BLAKE2 on processors with instructions for it.
     digest = hashlib.sha256()
-    waiting: list[object] = [*call.args, *sorted(call.keywords.items())]
-    while waiting:
-        value = waiting.pop()
+    remaining: list[object] = [*call.args, *sorted(call.keywords.items())]
+    while remaining:
+        value = remaining.pop()
         if isinstance(value, tuple):
-            waiting.extend(value)
+            remaining.extend(value)
         elif dataclasses.is_dataclass(value):
-            waiting.extend((entry.name, getattr(value, entry.name)) for entry in dataclasses.fields(value))
+            remaining.extend((entry.name, getattr(value, entry.name)) for entry in dataclasses.fields(value))
         elif isinstance(value, np.ndarray):
             digest.update(repr((value.dtype.str, value.shape)).encode())
             digest.update(np.ascontiguousarray(value).data)
@@ -93,19 +99,22 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
     # One model served the round. So its states are in clock order, like the ledger.
     slates = closed.ledger.item.astype(np.int64)
     states = closed.states
-    promised = len(closed.promises) > 0
-    active = closed.promises.active(states.audiences, len(slates))
-    constraints = constraints_of(closed.required, closed.promises, active, closed.cost)
+    has_rows = len(closed.promises) > 0
+    is_active = closed.promises.active(states.audiences, len(slates))
+    constraints = constraints_of(closed.required, closed.promises, is_active, closed.cost)
     scores: Float32s | StateScores = states
     capacity = states.positions(slates.shape[1])
     served_values = None
     if closed.best is None:
-        (item_price, row_price, *_), solver_states = _bound_prices(
+        prices, solver_states = _bound_prices(
             closed.requirements, slates.shape[1], states, closed.cost, hindsight
         )
-        if len(solver_states.scores) == len(slates):
+        item_price = prices.item_price
+        row_price = prices.row_price
+        if len(solver_states.scores) == len(slates):  # no state was left out, so no state is scored again
             scores, capacity = solver_states
     else:
+        # Prices were solved before the round, and the round noted its values at these prices.
         item_price = closed.best.price
         row_price = np.zeros(0)
         served_values = closed.best.value, closed.ledger.intensity
@@ -116,10 +125,10 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
         constraints.min_exposure,
         item_price,
         closed.cost,
-        max_exposure=constraints.max_exposure if promised else None,
+        max_exposure=constraints.max_exposure if has_rows else None,
         position_weights=closed.position_weights,
-        rows=constraints.rows if promised else None,
-        row_price=row_price if promised else 0.0,
+        rows=constraints.rows if has_rows else None,
+        row_price=row_price if has_rows else 0.0,
         noted=served_values,
     )
 
@@ -135,6 +144,7 @@ def prepare_certificate(market: Market, hindsight: HindsightPrices) -> None:
         prices, _ = _bound_prices(
             opened.requirements, slate, market.foreseen_states(), market.cost, hindsight
         )
+        # Without rows, the best prices lie between −c and 0.
         opened.note_best(np.clip(prices.item_price, -market.cost, 0.0))
 
 
@@ -151,29 +161,31 @@ def _bound_prices(
     sampled_states = states.sampled(most_states(m))
     solver_states = joined_states(sampled_states, slate)
     is_complete = len(sampled_states) == n
-    promised = len(table) > 0
+    has_rows = len(table) > 0
     is_active_in_sample = table.active(sampled_states.audiences, len(sampled_states))
     if not is_complete:
+        # In hindsight, the number of arrivals that count for a requirement is known, and not only expected.
         is_active = table.active(states.audiences, n)
         table = dataclasses.replace(table, arrivals=is_active.sum(0).astype(np.float64))
     constraints = constraints_of(
         requirements.required, table, is_active_in_sample, cost, None if is_complete else n
     )
     is_uniform = bool(requirements.position_weights[0] == requirements.position_weights[-1])
+    min_exposure = constraints.min_exposure
+    if is_uniform and not is_complete and not has_rows:
+        min_exposure = _sampled_floors(min_exposure)
     prices = hindsight.of(
         partial(
             solve_prices,
             solver_states.scores,
             solver_states.capacity,
-            _sampled_floors(constraints.min_exposure)
-            if is_uniform and not is_complete and not promised
-            else constraints.min_exposure,
-            constraints.max_exposure if promised else None,
+            min_exposure,
+            constraints.max_exposure if has_rows else None,
             cost=cost,
             tol=_BOUND_TOL if is_complete else SAMPLED_TOL,
             for_bound=True,
             position_weights=requirements.position_weights,
-            rows=constraints.rows if promised else None,
+            rows=constraints.rows if has_rows else None,
         )
     )
     return prices, solver_states

@@ -66,9 +66,9 @@ class LogArguments:
         arguments["data.items"] = ("items", None if self.items is None else str(self.items))
         source = None if self.data is None else source_name(self.data)
         return {
-            field: pair
-            for field, pair in ({"data.source": ("data", source)} | arguments).items()
-            if pair[1] is not None
+            field: (name, value)
+            for field, (name, value) in ({"data.source": ("data", source)} | arguments).items()
+            if value is not None
         }
 
 
@@ -130,6 +130,7 @@ def require_groups(config: ScenarioConfig, columns: Sequence[str]) -> None:
         ConfigError: If the item table lacks a column; the message gives the reason, if the log has such a column.
     """
     log = build_world(config).log
+    # Other columns of the log, whose use explains why they are no attributes of items.
     uses = {} if log.report is None else {use.column: use for use in log.report.others}
     for column in dict.fromkeys([*(group.column for group in config.exposure.groups), *columns]):
         if column in log.items:
@@ -176,14 +177,15 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
             )
         if names.count(name) > 1:
             raise ConfigError(f"agents: two agents are called {name!r}. Give them different names")
-        alike = [
-            namesake
-            for namesake in names
-            if namesake != name and part_name(namesake, 0) == part_name(name, 0)
+        # A letter that file names do not allow is replaced, so different names may have the same files.
+        clashing_names = [
+            other_name
+            for other_name in names
+            if other_name != name and part_name(other_name, 0) == part_name(name, 0)
         ]
-        if alike:
+        if clashing_names:
             raise ConfigError(
-                f"agents: {name!r} and {alike[0]!r} would write to the same files, "
+                f"agents: {name!r} and {clashing_names[0]!r} would write to the same files, "
                 f"{part_name(name, 0)!r}. Choose names that differ in letters or digits"
             )
     return agents
@@ -194,8 +196,10 @@ def checked_frozen(
 ) -> tuple[str, ...]:
     """Agents that also get controls."""
     if frozen is None:
-        usual = [text for text, agent in agents.items() if agent.name == REFERENCE]
-        frozen = (usual or list(agents)[:1]) if config.platform.retrain and config.rounds > 1 else ()
+        reference = [text for text, agent in agents.items() if agent.name == REFERENCE]
+        default = reference or list(agents)[:1]
+        # A platform that never retrains is its own control.
+        frozen = default if config.platform.retrain and config.rounds > 1 else ()
     require_known("frozen: {} is not among the agents", frozen, agents)
     needs = [Capabilities.of(agents[text]).needs for text in frozen]
     if any(need.truth or need.item_factor for need in needs):

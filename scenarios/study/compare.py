@@ -30,7 +30,7 @@ from rimsim.scenarios.study.runner import finish, resumable, run, unfinished
 from rimsim.session import session_model, session_places
 
 BETAS: dict[str, tuple[float, ...]] = {BETA: (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)}
-"""Field → default values of a sweep."""
+"""Field that a sweep varies by default → its values."""
 
 
 def default_grid(guarantee: Mapping[str, float | Sequence[float]] | None) -> dict[str, tuple[float, ...]]:
@@ -119,18 +119,39 @@ def compare(
         ArmsError: If arms failed; all other arms are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
-    texts = None if agents is None else session_places(agents)
+    agent_places = None if agents is None else session_places(agents)
     measure_places = session_places(measures, copied=False)
     log = checks.LogArguments(
-        data, columns, separator, encoding, time_unit, skip_bad_rows, min_item_events, items
+        data=data,
+        columns=columns,
+        separator=separator,
+        encoding=encoding,
+        time_unit=time_unit,
+        skip_bad_rows=skip_bad_rows,
+        min_item_events=min_item_events,
+        items=items,
     )
     config = checks.resolved(scenario, rounds, log, settings, guarantee)
     workers = checks.session_workers(
-        [*(texts or ()), *measure_places, config.platform.model], workers, backend
+        [*(agent_places or ()), *measure_places, config.platform.model], workers, backend
     )
-    execution = Execution(batch_size, workers, backend, address, bar_console(console, show=progress))
+    execution = Execution(
+        batch_size=batch_size,
+        workers=workers,
+        backend=backend,
+        address=address,
+        console=bar_console(console, show=progress),
+    )
     options = StudyOptions(
-        texts, frozen, control, seeds, certify, ledger, reveal, measure_places, checks.listed(groups)
+        agents=agent_places,
+        frozen=frozen,
+        control=control,
+        seeds=seeds,
+        certify=certify,
+        ledger=ledger,
+        reveal=reveal,
+        measures=measure_places,
+        groups=checks.listed(groups),
     )
     study = planned(folder_for(out, config.name), config, {}, options, execution)
     return run(study, command or "rimsim.scenarios.compare", execution)
@@ -192,10 +213,17 @@ def sweep(
     Raises:
         ConfigError: If the grid or another option is invalid; then nothing is written.
     """
-    texts = None if agents is None else session_places(agents)
+    agent_places = None if agents is None else session_places(agents)
     measure_places = session_places(measures, copied=False)
     log = checks.LogArguments(
-        data, columns, separator, encoding, time_unit, skip_bad_rows, min_item_events, items
+        data=data,
+        columns=columns,
+        separator=separator,
+        encoding=encoding,
+        time_unit=time_unit,
+        skip_bad_rows=skip_bad_rows,
+        min_item_events=min_item_events,
+        items=items,
     )
     base = checks.resolved(scenario, rounds, log, settings, checks.first_shares(guarantee))
     has_grid = grid is not None or beta is not None
@@ -203,16 +231,24 @@ def sweep(
     varied = checks.grid_with(swept, guarantee)
     points = {name: [session_model(value) for value in values] for name, values in varied.items()}
     objects = [str(value) for values in points.values() for value in values]
-    objects += [*(texts or ()), *measure_places, base.platform.model]
+    objects += [*(agent_places or ()), *measure_places, base.platform.model]
     execution = Execution(
-        batch_size,
-        checks.session_workers(objects, workers, backend),
-        backend,
-        address,
-        bar_console(console, show=progress),
+        batch_size=batch_size,
+        workers=checks.session_workers(objects, workers, backend),
+        backend=backend,
+        address=address,
+        console=bar_console(console, show=progress),
     )
     options = StudyOptions(
-        texts, frozen, control, seeds, certify, ledger, reveal, measure_places, checks.listed(groups)
+        agents=agent_places,
+        frozen=frozen,
+        control=control,
+        seeds=seeds,
+        certify=certify,
+        ledger=ledger,
+        reveal=reveal,
+        measures=measure_places,
+        groups=checks.listed(groups),
     )
     study = planned(folder_for(out, f"{base.name}-sweep"), base, points, options, execution)
     return run(study, command or "rimsim.scenarios.sweep", execution)
@@ -265,7 +301,13 @@ def resume(
             log or agent.
         ArmsError: If arms failed.
     """
-    execution = Execution(batch_size, workers, backend, address, bar_console(console, show=progress))
+    execution = Execution(
+        batch_size=batch_size,
+        workers=workers,
+        backend=backend,
+        address=address,
+        console=bar_console(console, show=progress),
+    )
     begun = load_run(folder)
     if store.resume_command(begun) is None:
         # This refuses the run, and its message names the command that repeats it.

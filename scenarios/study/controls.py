@@ -77,19 +77,18 @@ def control_of(arm: Arm, report: Report) -> Control | None:
     rounds = range(arm.config.rounds)
     sizes = [int(read_table(subject_arm.round_file("learnt", number))["events"].item()) for number in rounds]
     folder = arm.shared or arm.folder
-    first = 0
     if arm.control == "organic":
         report(0)
         return AsLogged(arm.config, build_world(arm.config), Seeds.all(arm.seed), sizes)
     if arm.control == "random":
         return Shadowed(shadow_of(arm.config, arm.seed, folder, report), sizes)
     config = arm.config
+    first_replica = 1  # for a yoked control, replica 0 would be the market of the arm itself
     if arm.control == "static":
         config = dataclasses.replace(config, platform=dataclasses.replace(config.platform, retrain=False))
-    else:
-        first = 1  # replica 0 would be the market of the arm itself
+        first_replica = 0
     replica = replicas(config, arm.agent, arm.seed, folder, report)
-    return Shadowed(lambda number: replica(number + first), sizes)
+    return Shadowed(lambda number: replica(number + first_replica), sizes)
 
 
 def shadow_of(
@@ -115,18 +114,19 @@ def replicas(
     """
     world = build_world(config)
     logged = LoggedPast.of(world.past, empty=config.arrivals.history == "none")
-    name = hashlib.sha256(json.dumps([agent, to_plain(config)]).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps([agent, to_plain(config)]).encode()).hexdigest()[:12]
 
     @cache
     def replica(number: int) -> list[PastRound]:
-        place = folder / STATES / "shadow" / f"{name}-{seed}-{number}.npz"
-        arrays = read_arrays(place)
+        """Rounds of a replica, from the cache or simulated."""
+        file = folder / STATES / "shadow" / f"{digest}-{seed}-{number}.npz"
+        arrays = read_arrays(file)
         if arrays is None:
             replica_rounds = KeptRounds.of(
                 play_replica(config, agent, world, seed, number, report), keeps_users=False
             )
             arrays = replica_rounds.arrays("")
-            write_arrays(place, arrays)
+            write_arrays(file, arrays)
         return KeptRounds.from_arrays(arrays, "").rounds(logged, keeps_users=False)
 
     return replica
@@ -136,13 +136,14 @@ def play_replica(
     config: ScenarioConfig, agent: str, world: World, seed: int, replica: int, report: Report
 ) -> list[PastRound]:
     """Simulate a copy of a market; return its training rounds."""
+    # All replicas have the seed of the arm for models, and so its warm-up model.
     seeds = dataclasses.replace(replica_seeds(Seeds.all(seed), replica), model=seed)
-    playing = make_agent(agent)
+    actor = make_agent(agent)
     _, consumer = plugs_of(config)
     model = calibrated(config, world, consumer, initial_model(config, world.past, seed), seed)
-    market = market_for(playing, config, seeds=seeds, world=world, model=model)
+    market = market_for(actor, config, seeds=seeds, world=world, model=model)
     rounds = []
-    for closed in closed_rounds(market, playing):
+    for closed in closed_rounds(market, actor):
         rounds.append(closed.learnt)
         report(0)
     return rounds

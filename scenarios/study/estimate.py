@@ -47,11 +47,12 @@ def time_line(study: Study, execution: Execution) -> str:
     if execution.backend != "local":
         return f"no estimate for the backend {execution.backend}"
     # A run and each worker begin with the work that this process has done so far, so its CPU time is part of theirs.
-    start = time.process_time()
+    # With several workers, this work is done twice one after another: by the main process, then by all workers at once.
+    preparation = time.process_time()
     arms = [arm for plan in study.plans for arm in plan.arms]
     workers = min(execution.workers or cores(), len(arms))
     try:
-        elapsed = start * (1 if workers == 1 else 2) + _arm_seconds(study, arms) / workers
+        elapsed = preparation * (1 if workers == 1 else 2) + _arm_seconds(study, arms) / workers
     except RimsimError as error:
         return f"no estimate, because a sample failed: {one_line(error)}"
     sizes = f"{FEW_ARRIVALS} and {MANY_ARRIVALS} arrivals per round"
@@ -63,14 +64,15 @@ def time_line(study: Study, execution: Execution) -> str:
 
 def _arm_seconds(study: Study, arms: list[Arm]) -> float:
     """CPU seconds of all arms and their fits."""
-    first = study.plans[0].arms
+    # All points of a sweep have the same agents, so arms of the first point and seed are sampled.
+    first_arms = study.plans[0].arms
     with tempfile.TemporaryDirectory() as folder:
-        sample = dataclasses.replace(first[0], folder=Path(folder))
+        sample = dataclasses.replace(first_arms[0], folder=Path(folder))
         fit = _cpu_seconds(partial(prepare, sample, _ignore))
         costs = {
             arm.agent: _arm_cost(dataclasses.replace(arm, folder=Path(folder), shared=None))
-            for arm in first
-            if arm.control is None and arm.seed == first[0].seed
+            for arm in first_arms
+            if arm.control is None and arm.seed == first_arms[0].seed
         }
     n_fits = len({(arm.config.platform, arm.config.data, arm.config.arrivals, arm.seed) for arm in arms})
     arrivals = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
@@ -80,25 +82,31 @@ def _arm_seconds(study: Study, arms: list[Arm]) -> float:
 
 
 def _arm_cost(arm: Arm) -> ArmCost:
-    """Cost of an arm, from three samples."""
-    short = _sample(arm, rounds=1, arrivals=FEW_ARRIVALS)
-    long = _sample(arm, rounds=2, arrivals=FEW_ARRIVALS)
-    large = _sample(arm, rounds=2, arrivals=MANY_ARRIVALS)
-    per_arrival = max(large - long, 0.0) / (2 * (MANY_ARRIVALS - FEW_ARRIVALS))
-    round_seconds = max(long - short, 0.0)
-    per_round = max(round_seconds - FEW_ARRIVALS * per_arrival, 0.0)
-    return ArmCost(max(short - round_seconds, 0.0), per_round, per_arrival)
+    """Cost of an arm, from three samples.
+
+    A sample of R rounds with n arrivals each takes setup + R·(per_round + n·per_arrival) seconds. The differences of
+    the samples give the three terms; below 0, they are noise.
+    """
+    one_round = _sample(arm, rounds=1, arrivals=FEW_ARRIVALS)
+    two_rounds = _sample(arm, rounds=2, arrivals=FEW_ARRIVALS)
+    two_large_rounds = _sample(arm, rounds=2, arrivals=MANY_ARRIVALS)
+    per_arrival = max(two_large_rounds - two_rounds, 0.0) / (2 * (MANY_ARRIVALS - FEW_ARRIVALS))
+    second_round = max(two_rounds - one_round, 0.0)
+    per_round = max(second_round - FEW_ARRIVALS * per_arrival, 0.0)
+    setup = max(one_round - second_round, 0.0)
+    return ArmCost(setup=setup, per_round=per_round, per_arrival=per_arrival)
 
 
 def _sample(arm: Arm, *, rounds: int, arrivals: int) -> float:
     """CPU seconds of a shortened arm."""
     config = _shortened(arm.config, rounds, arrivals)
     build_world(config)  # a process builds the world only once, so it does not belong to the cost of an arm
-    warm = dataclasses.replace(arm, config=config, name=f"{arm.name}-{rounds}-{arrivals}")
-    return _cpu_seconds(partial(run_arm, warm, _ignore))
+    sample_arm = dataclasses.replace(arm, config=config, name=f"{arm.name}-{rounds}-{arrivals}")
+    return _cpu_seconds(partial(run_arm, sample_arm, _ignore))
 
 
 def _shortened(config: ScenarioConfig, rounds: int, arrivals: int) -> ScenarioConfig:
+    """Scenario with other numbers of rounds and arrivals per round."""
     return override(config, {"rounds": rounds, "arrivals.per_round": arrivals}, origin="sample")
 
 

@@ -30,7 +30,7 @@ class AdoptionCount:
     items: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """Item of each consumption so far."""
     arrivals: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    """Place in ``ticks`` of the arrival of each consumption so far."""
+    """Number of the arrival of each consumption so far, an index of ``ticks``."""
 
     def enter(self, closed: ClosedRound) -> None:
         """Add the consumptions of a round to the counts."""
@@ -49,14 +49,18 @@ class AdoptionCount:
 
     def times(self) -> measures.AdoptionTimes | None:
         """Times from release to first consumption of released items."""
-        late = self.released()
-        if not len(late):
+        released = self.released()
+        if not len(released):
             return None
-        place = np.full(len(self.release), -1)
-        place[late] = np.arange(len(late))
-        items = place[self.items]
-        start = np.searchsorted(self.ticks, self.release[late], "left")
-        return measures.adoption_times(start, items[items >= 0], self.arrivals[items >= 0], len(self.ticks))
+        # Released items are numbered from 0; all other items have −1.
+        number_of_item = np.full(len(self.release), -1)
+        number_of_item[released] = np.arange(len(released))
+        consumed = number_of_item[self.items]
+        is_counted = consumed >= 0
+        first_arrival = np.searchsorted(self.ticks, self.release[released], "left")
+        return measures.adoption_times(
+            first_arrival, consumed[is_counted], self.arrivals[is_counted], len(self.ticks)
+        )
 
     def table(self, agent: str, seed: int) -> pd.DataFrame | None:
         """Table ``adoption`` of an arm; None without releases."""
@@ -103,8 +107,8 @@ def facts_of(
     """
     ledger = closed.ledger
     value = None
-    # An exposure above a cap also costs c.
     if proof is not None:
+        # In the value V of a certificate, a missing exposure costs c. An exposure above a cap costs c, too.
         penalty = closed.cost * (proof.shortfall + proof.excess)
         value = proof.value if proof.excess == 0 else proof.score - penalty
     schedule = ledger.schedule

@@ -26,7 +26,7 @@ from rimsim.scenarios.runs.records import load_text
 from rimsim.user_code import own_code
 
 _ALL = 0.999
-"""Share of the positions. If more are guaranteed, a note says that all positions are guaranteed."""
+"""Share of the positions, in the unit of guarantees, from which on a note says that all positions are guaranteed."""
 
 
 def print_notes(
@@ -35,10 +35,10 @@ def print_notes(
     """Print facts of logs and notes on scenarios, each once."""
     if console is None:
         return
-    of_each_log = {config.data: config for config in scenarios}.values()
-    texts = [load_text(build_world(config).log) for config in of_each_log]
+    config_of_log = {config.data: config for config in scenarios}
+    log_texts = [load_text(build_world(config).log) for config in config_of_log.values()]
     notes = [f"note: {note}" for config in scenarios for note in notes_of(config, agents)]
-    for text in dict.fromkeys([*texts, *notes]):
+    for text in dict.fromkeys([*log_texts, *notes]):
         if text is not None:
             console.print(text, highlight=False, soft_wrap=not console.is_terminal, markup=False)
 
@@ -49,9 +49,10 @@ def notes_of(config: ScenarioConfig, agents: Sequence[str] = ()) -> list[str]:
         first = first_round(config, seed=0)
         notes = [*undeliverable_notes(config, first), *_guarantee_notes(config, first)]
         notes += _clock_notes(config, first)
-        remark = getattr(plugs_of(config)[1], "note", None)  # a consumer may have a note about the log
+        _, consumer = plugs_of(config)
+        note_of = getattr(consumer, "note", None)  # a consumer may have a note about the log
         further_notes = (
-            remark and str(remark(build_world(config).log)),
+            note_of and str(note_of(build_world(config).log)),
             ignored_requirements_note(config, agents),
         )
         return [*notes, *(note for note in further_notes if note), *_ignored_plugs(config, agents)]
@@ -101,9 +102,10 @@ def _clock_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
             f"consumer.delay={delay} is no shorter than all rounds of {days} before the last, so that the platform "
             "learns nothing from this run. Shorten it, or take more rounds"
         )
-    if late := int((build_world(config).release >= start + rounds * (stop - start)).sum()):
+    n_never_released = int((build_world(config).release >= start + rounds * (stop - start)).sum())
+    if n_never_released:
         yield (
-            f"{late:,} items are released after the last round and never shown. Take more rounds, or set "
+            f"{n_never_released:,} items are released after the last round and never shown. Take more rounds, or set "
             f"releases.last_round below {rounds}"
         )
     if exposure.per == "round" or not length:
@@ -163,6 +165,7 @@ def undeliverable_notes(config: ScenarioConfig, first: RoundTerms | None = None)
 
 def _positions(config: ScenarioConfig, first: RoundTerms) -> float:
     """Forecast capacity of the first round, in the guarantee's unit."""
-    per_slate = np.concatenate([[0.0], np.cumsum(first.requirements.position_weights)])
+    # Weight of a slate, by its number of positions.
+    slate_weight = np.concatenate([[0.0], np.cumsum(first.requirements.position_weights)])
     forecast = config.exposure.forecast * first.schedule.expected_over_actual
-    return forecast * float(per_slate[first.positions].sum())
+    return forecast * float(slate_weight[first.positions].sum())

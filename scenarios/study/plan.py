@@ -35,20 +35,22 @@ class StudyPlan:
     names: tuple[str, ...]
     """Names of arms in tables: first of the agents, then of each agent's controls."""
     measures: Mapping[str, Measure] = field(default_factory=dict)
-    """Place of one of the user's own measures → the measure."""
+    """Address of one of the user's own measures, such as ``file.py:name`` → the measure."""
 
     @property
     def arms(self) -> list[Arm]:
         """Arms at each seed: every agent, then the controls."""
         options = self.options
         point = self.point
-        played: list[tuple[str, str | None]] = [(agent, None) for agent in options.agents or ()]
-        played += [(agent, control) for agent in options.frozen or () for control in options.control or ()]
+        agents_and_controls: list[tuple[str, str | None]] = [(agent, None) for agent in options.agents or ()]
+        agents_and_controls += [
+            (agent, control) for agent in options.frozen or () for control in options.control or ()
+        ]
         arm = partial(Arm, folder=point.folder, options=options, labels=point.labels, shared=point.study)
         return [
             arm(config=at_seed(point.config, seed), agent=agent, name=name, seed=seed, control=control)
             for seed in chosen_seeds(options.seeds)
-            for (agent, control), name in zip(played, self.names, strict=True)
+            for (agent, control), name in zip(agents_and_controls, self.names, strict=True)
         ]
 
 
@@ -88,35 +90,34 @@ def planned(
     points = points_of(folder, base, grid)
     controls = _controls(options, is_sweep=bool(grid))
     options = replace(options, control=controls, frozen=options.frozen if controls or not grid else [])
-    texts = options.agents
+    agent_texts = options.agents
     # Each list of default agents contains the shorter ones. So the agents of the shortest list can play at every point.
-    if texts is None:
-        texts = min((checks.default_agents(point.config) for point in points), key=len)
+    if agent_texts is None:
+        agent_texts = min((checks.default_agents(point.config) for point in points), key=len)
     seeds = chosen_seeds(options.seeds)
     measures = own_measures(options.measures)
     require_known("reveal: {}", options.reveal, checks.REVEALED)
-    agents = checks.checked_agents(texts)
-    of_points = [checks.checked_frozen(point.config, agents, options.frozen) for point in points]
+    agents = checks.checked_agents(agent_texts)
+    frozen_of_points = [checks.checked_frozen(point.config, agents, options.frozen) for point in points]
     for point in points:
         checks.check_audience(point.config, agents)
         check_plugs(point.config)
     if execution is not None:
-        n_arms = len(texts) + max(len(frozen) for frozen in of_points) * len(controls)
-        if (need := _memory(points, n_arms * len(seeds), execution)) is not None:
-            memory.require_memory(*need, "arrivals.per_round or number of events (data)")
+        n_arms = len(agent_texts) + max(len(frozen) for frozen in frozen_of_points) * len(controls)
+        _require_memory(points, n_arms * len(seeds), execution)
     plans = []
-    for point, frozen in zip(points, of_points, strict=True):
+    for point, frozen in zip(points, frozen_of_points, strict=True):
         with disk_errors(cache_folder()):
             # This refuses a bad log or slate before anything is written.
             world = build_world(point.config)
         checks.require_groups(point.config, options.groups)
         try_measures(measures, world.log.items, point.config.slate)
         point_controls = checked_controls(point.config if frozen else None, controls)
-        names = [agents[text].name for text in texts]
+        names = [agents[text].name for text in agent_texts]
         names += [control_name(agents[text].name, control) for text in frozen for control in point_controls]
         point_options = replace(
             options,
-            agents=tuple(texts),
+            agents=tuple(agent_texts),
             frozen=frozen,
             control=point_controls,
             seeds=seeds,
@@ -124,8 +125,8 @@ def planned(
             groups=tuple(options.groups),
             measures=tuple(measures),
         )
-        plans.append(StudyPlan(point, point_options, tuple(names), measures))
-    return Study(folder, base, grid, tuple(plans))
+        plans.append(StudyPlan(point=point, options=point_options, names=tuple(names), measures=measures))
+    return Study(folder=folder, base=base, grid=grid, plans=tuple(plans))
 
 
 def _controls(options: StudyOptions, *, is_sweep: bool) -> Sequence[str]:
@@ -144,13 +145,13 @@ def study_of(run: RunFolder) -> Study:
         begun = RunFolder.open(point.folder)
         plans.append(
             StudyPlan(
-                point,
-                StudyOptions(**StudyOptions.of(begun.config)),
-                tuple(begun.agents),
-                begun.own_measures,
+                point=point,
+                options=StudyOptions(**StudyOptions.of(begun.config)),
+                names=tuple(begun.agents),
+                measures=begun.own_measures,
             )
         )
-    return Study(run.folder, run.scenario, grid, tuple(plans))
+    return Study(folder=run.folder, base=run.scenario, grid=grid, plans=tuple(plans))
 
 
 def study_lines(study: Study, execution: Execution) -> list[tuple[str, str]]:
@@ -158,9 +159,9 @@ def study_lines(study: Study, execution: Execution) -> list[tuple[str, str]]:
     first = study.plans[0]
     points = [plan.point for plan in study.plans]
     arms = [arm for plan in study.plans for arm in plan.arms]
-    of_config = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
-    each = of_config[arms[0].config] / study.base.rounds
-    total = sum(of_config[arm.config] for arm in arms)
+    n_arrivals = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
+    per_round = n_arrivals[arms[0].config] / study.base.rounds
+    total = sum(n_arrivals[arm.config] for arm in arms)
     need = _memory(points, len(arms) // len(points), execution)
     log = build_world(points[0].config).log
     lines = [
@@ -170,7 +171,7 @@ def study_lines(study: Study, execution: Execution) -> list[tuple[str, str]]:
             "rounds",
             f"{study.base.rounds}, with seeds {', '.join(map(str, chosen_seeds(first.options.seeds)))}",
         ),
-        ("arrivals", f"about {each:,.0f} per round; {total:,} in {len(arms)} arms and seeds"),
+        ("arrivals", f"about {per_round:,.0f} per round; {total:,} in {len(arms)} arms and seeds"),
         ("folder", f"{study.folder} (not written)"),
     ]
     if study.grid:
@@ -182,25 +183,36 @@ def study_lines(study: Study, execution: Execution) -> list[tuple[str, str]]:
     return lines
 
 
+def _require_memory(points: Sequence[StudyPoint], arms: int, execution: Execution) -> None:
+    """Refuse a study that exceeds this machine's memory."""
+    need = _memory(points, arms, execution)
+    if need is not None:
+        main, worker, workers = need
+        memory.require_memory(main, worker, workers, "arrivals.per_round or number of events (data)")
+
+
 def _memory(points: Sequence[StudyPoint], arms: int, execution: Execution) -> tuple[float, float, int] | None:
-    """Memory of first process and per worker; number of workers."""
+    """Bytes of main process and worker; number of workers."""
     if execution.backend != "local":
         return None  # the memory of other machines is unknown
-    each = 0.0
+    worker_bytes = 0.0
     for data in dict.fromkeys(point.config.data for point in points):
         configs = [point.config for point in points if point.config.data == data]
         log = shared_log(configs[0])
         n_arrivals = max(_arrivals(config, log) for config in configs)
-        each = max(each, memory.log_bytes(log) + memory.state_bytes(n_arrivals, log.n_items))
-    return each + memory.MAIN, each, min(execution.workers or cores(), arms * len(points))
+        data_bytes = memory.log_bytes(log) + memory.state_bytes(n_arrivals, log.n_items)
+        worker_bytes = max(worker_bytes, data_bytes)
+    workers = min(execution.workers or cores(), arms * len(points))
+    return worker_bytes + memory.MAIN, worker_bytes, workers
 
 
 def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
     """Number of arrivals per round, configured or from the log."""
     if config.arrivals.per_round is not None:
         return config.arrivals.per_round
+    # Without a configured number, the sessions of the log after the opening are divided among the rounds.
     first = float(log.time[0])
     last = float(log.time[-1])
     opening = first + config.arrivals.warmup_share * (last - first)
-    later = int((log.sessions(config.data.session_gap).start >= opening).sum())
-    return max(1, round(later / config.rounds))
+    n_sessions = int((log.sessions(config.data.session_gap).start >= opening).sum())
+    return max(1, round(n_sessions / config.rounds))

@@ -36,14 +36,14 @@ truth."""
 
 def prepare(arm: Arm, report: Report) -> None:
     """Fit the models of a seed, and write table ``opening``."""
-    place = arm.folder / "opening" / f"{arm.seed}.parquet"
+    table_file = arm.folder / "opening" / f"{arm.seed}.parquet"
     plug_places = own_places(arm.config)
     with disk_errors(cache_folder()), own_code(plug_places):
         build_world(arm.config)
         warm_model(arm.config, arm.seed)
     with disk_errors(arm.folder), own_code(plug_places):
-        if not place.is_file():
-            write_table(place, opening_utilities(arm.config, arm.seed))
+        if not table_file.is_file():
+            write_table(table_file, opening_utilities(arm.config, arm.seed))
     report(1)
 
 
@@ -57,19 +57,20 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     agents = [players.make_agent(name) for name in AT_OPENING]
     for agent in agents:
         agent.begin_round(view)
-    total = np.zeros(len(agents))
-    visits_valued = 0
-    assert view.audience is not None  # noqa: S101  # the agent declares needs_future
+    consumptions = np.zeros(len(agents))  # expected sum over the slates of each agent
+    n_visits = 0
+    assert view.audience is not None  # noqa: S101  # the market was made with the need for future arrivals
     for states in view.audience:
         visits = market.open.visits(states.row)
-        true = true_intensity_of(market.consumer, visits, market.n_items).to(market.device)
-        revealed = dataclasses.replace(states, true_intensity=true)
+        true_intensity = true_intensity_of(market.consumer, visits, market.n_items).to(market.device)
+        # The agent `oracle` ranks by the true intensity, which other agents ignore.
+        revealed = dataclasses.replace(states, true_intensity=true_intensity)
         for number, agent in enumerate(agents):
             slates = within_capacity(np.asarray(agent.act(revealed)), states.capacity)
-            total[number] += market.open.respond(visits, slates).probability.sum()
-        visits_valued += len(states)
+            consumptions[number] += market.open.respond(visits, slates).probability.sum()
+        n_visits += len(states)
     return pd.DataFrame(
-        {"agent": AT_OPENING, "seed": np.int64(seed), "utility": total / max(visits_valued, 1)}
+        {"agent": AT_OPENING, "seed": np.int64(seed), "utility": consumptions / max(n_visits, 1)}
     )
 
 
@@ -101,7 +102,7 @@ def _play_rounds(arm: Arm, report: Report, batch_size: int | None) -> None:
         agent,
         arm.config,
         seeds=Seeds.all(arm.seed),
-        retrain=False if arm.control == "frozen" else None,
+        retrain=False if arm.control == "frozen" else None,  # None leaves it to the scenario
         control=control_of(arm, report),
     )
     recorder = ArmRecorder(arm, agent, market, report)

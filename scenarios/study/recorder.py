@@ -37,7 +37,8 @@ MOST_GROUPS = 24
 CHARTED = ("exposures", "undelivered", "consumptions", "revenue")
 """Names of the metrics of groups that TensorBoard shows."""
 _COUNTS = ("first", "served", "bound_price", "ticks", "items", "arrivals")
-"""Names of an arm's counts in checkpoints."""
+"""Names of the recorder's arrays in a checkpoint: exposures of round 0, number of arrivals served, last prices of the
+bound, and the three arrays of :class:`rimsim.scenarios.study.facts.AdoptionCount`."""
 
 
 class ArmRecorder:
@@ -57,17 +58,16 @@ class ArmRecorder:
         self.measures = {**measures.MEASURES, **self._own}
         self._shared = shared_facts(market.world, arm.config, arm.seed)
         self._adoption = AdoptionCount(market.world.release)
-        self._figures: list[pd.DataFrame] = []
-        self._first: Ints | None = None
+        self._figures: list[pd.DataFrame] = []  # table of the metrics of each finished round
+        self._first: Ints | None = None  # (M,) exposures of round 0
         self._hindsight = HindsightPrices((arm.shared or arm.folder) / store.STATES / "hindsight")
         self._rounds = arm.folder / "rounds" / f"{arm.part}.parquet"
         items = market.world.log.items
         self._members: GroupMembers = {column: members_of(items, column) for column in arm.group_columns}
-        self._chosen = {
-            (column, value)
-            for column, groups in self._members.items()
-            for value in sorted(groups, key=lambda value: -len(groups[value]))[:MOST_GROUPS]
-        }
+        self._chosen: set[tuple[str, str]] = set()  # column and name of each group that TensorBoard shows
+        for column, groups in self._members.items():
+            largest_first = sorted(groups, key=lambda group: -len(groups[group]))
+            self._chosen |= {(column, group) for group in largest_first[:MOST_GROUPS]}
 
     def resume(self) -> None:
         """Go on from the last checkpoint, if there is one."""
@@ -83,8 +83,9 @@ class ArmRecorder:
         self._adoption = AdoptionCount(release, ticks, items, arrivals)
         if isinstance(self._agent, players.RememberingAgent):
             self._agent.load_state(checkpoint.agent)
-        before = read_table(self._rounds)
-        self._figures = [before[before["round"] == number] for number in range(market.round)]
+        # The table may have a round more than the checkpoint, which is then played again.
+        table = read_table(self._rounds)
+        self._figures = [table[table["round"] == number] for number in range(market.round)]
         self.served(self.count)
 
     def opened(self) -> None:
@@ -156,7 +157,9 @@ class ArmRecorder:
             self._first,
             np.array(self.count, np.int64),
             np.zeros(0) if price is None else price,
-            *(adoption.ticks, adoption.items, adoption.arrivals),
+            adoption.ticks,
+            adoption.items,
+            adoption.arrivals,
         )
         memory = agent.state if isinstance(agent, players.RememberingAgent) else {}
         checkpoint = Checkpoint(self.market.state, dict(zip(_COUNTS, counts, strict=True)), memory)

@@ -53,30 +53,34 @@ def require_unchanged(run: RunFolder) -> None:
             f"{run.folder}: the file {BEGUN} is missing, so the run cannot be resumed. Name an "
             "interrupted run, or begin a new run"
         )
-    before = flat(read_yaml(begun.read_text(encoding="utf-8")))
-    now = flat(run.config)
-    edited = [
-        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
-        for name in before | now
-        if not _same(before.get(name), now.get(name))
+    begun_config = flat(read_yaml(begun.read_text(encoding="utf-8")))
+    current_config = flat(run.config)
+    edits = [
+        f"{name} was {begun_config.get(name)!r}, is {current_config.get(name)!r}"
+        for name in begun_config | current_config
+        if not _same(begun_config.get(name), current_config.get(name))
     ]
-    reasons = [f"its config was edited: {'; '.join(edited)}"] if edited else changes(run)
+    reasons = [f"its config was edited: {'; '.join(edits)}"] if edits else changes(run)
     if reasons:
         raise RunFolderError(f"{run.folder}: {'; '.join(reasons)}. Undo these changes, or begin a new run")
 
 
 def changes(run: RunFolder) -> list[str]:
     """Descriptions of versions, log or files changed since a run."""
-    here = versions()
+    versions_here = versions()
     differences = [
-        f"{name} {made} there, {here.get(name)} here"
-        for name, made in run.config["versions"].items()
-        if here.get(name) != made
+        f"{name} {version} there, {versions_here.get(name)} here"
+        for name, version in run.config["versions"].items()
+        if versions_here.get(name) != version
     ]
-    now = digests(run.scenario, [*run.config["agents"], *run.own_measures])
-    changed = [name for name, value in run.config["digests"].items() if now.get(name) != value]
+    digests_here = digests(run.scenario, [*run.config["agents"], *run.own_measures])
+    changed_inputs = [
+        name for name, digest in run.config["digests"].items() if digests_here.get(name) != digest
+    ]
     reasons = [f"made with other versions: {'; '.join(differences)}"] if differences else []
-    return reasons + ([f"changed since the run began: {', '.join(changed)}"] if changed else [])
+    if changed_inputs:
+        reasons.append(f"changed since the run began: {', '.join(changed_inputs)}")
+    return reasons
 
 
 def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
@@ -88,16 +92,18 @@ def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
     for file in files:
         if not file.is_file():
             raise ConfigError(f"{file}: no such file.{nearest_file(file)}")
-    consumer = plugs_of(config)[1]
+    _, consumer = plugs_of(config)
     with own_code(own_places(config)):
-        answers = {"consumer": str(consumer.digest())} if hasattr(consumer, "digest") else {}
+        # A consumer that reads a file, such as a table of answers, has a digest of this file.
+        digest_of_consumer = {"consumer": str(consumer.digest())} if hasattr(consumer, "digest") else {}
     return (
         {"log": log_digest(build_world(config).log)}
-        | answers
+        | digest_of_consumer
         | {str(file): sha256(file.read_bytes()).hexdigest() for file in files}
     )
 
 
 def _same(before: object, after: object) -> bool:
     """True for equal values and for two NaN."""
+    # Only NaN differs from itself.
     return before == after or (before != before and after != after)  # noqa: PLR0124

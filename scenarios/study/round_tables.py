@@ -53,18 +53,28 @@ def groups_table(
 ) -> pd.DataFrame:
     """Figures of each group in a round, as table ``groups``."""
     promises = closed.promises
-    due = dict(zip(promises.name, zip(promises.min_exposure, closed.delivered, strict=True), strict=True))
+    required_and_delivered = {
+        name: (required, delivered)
+        for name, required, delivered in zip(
+            promises.name, promises.min_exposure, closed.delivered, strict=True
+        )
+    }
     tables = []
     for column, items in members.items():
-        names = {value: group_name(column, value) for value in items}
-        required = {value: due[name] for value, name in names.items() if name in due}
-        rows = figures_of_groups(facts, items, required)
+        exposures_of_groups = {
+            group: required_and_delivered[name]
+            for group in items
+            if (name := group_name(column, group)) in required_and_delivered
+        }
+        rows = figures_of_groups(facts, items, exposures_of_groups)
         figures = pd.DataFrame(rows, columns=["group", "metric", "value"])
         figures.insert(0, "column", column)
         tables.append(figures)
     keys = {"agent": arm.name, "seed": np.int64(arm.seed), "round": np.int64(closed.number)}
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"value": []})
-    return pd.DataFrame({**{name: [value] * len(table) for name, value in keys.items()}, **table})
+    # Keys are lists, so that a table without rows has these columns too.
+    key_columns = {name: [value] * len(table) for name, value in keys.items()}
+    return pd.DataFrame({**key_columns, **table})
 
 
 def write_round(
@@ -121,11 +131,11 @@ def _write_required(arm: Arm, market: Market, number: int, required: Floats) -> 
     """Write table ``required``; arms with equal guarantees share a file."""
     guaranteed = np.flatnonzero(required)
     table = round_table(arm, number, {"item": guaranteed, "required": required[guaranteed]})
-    place = arm.round_file("required", number)
+    file = arm.round_file("required", number)
     if market.same_for_all_arms:
         table = table.drop(columns="agent")
-        place = place.with_name(f"{arm.seed}-{number:03d}.parquet")
-    write_table(place, table)
+        file = file.with_name(f"{arm.seed}-{number:03d}.parquet")
+    write_table(file, table)
 
 
 def _write_promises(arm: Arm, closed: ClosedRound) -> None:
@@ -146,9 +156,9 @@ def _write_promises(arm: Arm, closed: ClosedRound) -> None:
 
 def _write_reliability(arm: Arm, number: int, facts: measures.RoundFacts) -> None:
     """Write table ``reliability`` of predicted consumption, by decile."""
-    filled = facts.slates >= 0
-    chance = measures.predicted_consumption(facts.intensity, facts.examination)
-    curve = measures.reliability(chance[filled], facts.consumed[filled])
+    is_filled = facts.slates >= 0
+    predicted = measures.predicted_consumption(facts.intensity, facts.examination)
+    curve = measures.reliability(predicted[is_filled], facts.consumed[is_filled])
     columns = {"decile": 1 + np.arange(len(curve.exposures)), **dataclasses.asdict(curve)}
     _put(arm, "reliability", number, columns)
 

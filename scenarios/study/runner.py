@@ -62,9 +62,9 @@ def run(study: Study, command: str, execution: Execution) -> Run:
     with executor(execution) as run_jobs, locked(study.folder), resumable(study.folder):
         require_free(study.folder)
         for plan in study.plans:
-            place = plan.point.folder
-            if study.grid and (place / store.CONFIG).is_file() and not (place / "rounds").exists():
-                shutil.rmtree(place)  # a sweep was interrupted while it began its points
+            folder = plan.point.folder
+            if study.grid and (folder / store.CONFIG).is_file() and not (folder / "rounds").exists():
+                shutil.rmtree(folder)  # a sweep was interrupted while it began its points
             begin(plan, command)
         if study.grid:
             described = _described(study.plans[0], command, study.base) | {"sweep": dict(study.grid)}
@@ -100,13 +100,10 @@ def finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
         for plan in remaining
     ]
     if failures:
-        text = "".join(f"\n  {note}" for note in notes if note is not None)
-        traceback_folder = (
-            study.folder / POINTS / "*" / store.FAILURES if study.grid else study.folder / store.FAILURES
-        )
-        raise ArmsError(
-            f"{_failures_text(failures, len(arms))}{text}\ntracebacks: {traceback_folder}/", str(study.folder)
-        )
+        notes_text = "".join(f"\n  {note}" for note in notes if note is not None)
+        run_folders = study.folder / POINTS / "*" if study.grid else study.folder
+        tracebacks = f"tracebacks: {run_folders / store.FAILURES}/"
+        raise ArmsError(f"{_failures_text(failures, len(arms))}{notes_text}\n{tracebacks}", str(study.folder))
     finished_run = load_run(study.folder)
     if study.grid:
         shutil.rmtree(study.folder / store.STATES, ignore_errors=True)
@@ -169,8 +166,9 @@ def _run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[
     """Failed arms with their errors, after all arms ran."""
     if not arms:
         return []
-    unfinished = [arm for arm in arms if not is_done(arm.folder, arm.part)]
-    fits = list({(arm.config, arm.seed): arm for arm in unfinished}.values())
+    remaining = [arm for arm in arms if not is_done(arm.folder, arm.part)]
+    # Arms of a scenario and seed share their models, so the models are fitted once, for any of these arms.
+    fits = list({(arm.config, arm.seed): arm for arm in remaining}.values())
     arrivals = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
     job = partial(run_arm, batch_size=execution.batch_size)
     stages = [Stage("fitting the platform's model", prepare, fits, len(fits))]
@@ -186,13 +184,13 @@ def _stages(arms: Sequence[Arm]) -> list[list[Arm]]:
 
     A sweep runs all points at the first seed before the next seed, so that an interrupted sweep is already readable.
     """
-    sweep = len({arm.folder for arm in arms}) > 1
-    seeds = dict.fromkeys(arm.seed for arm in arms) if sweep else [None]
-    stages = [
-        [arm for arm in arms if waits(arm) == late and seed in (arm.seed, None)]
-        for seed in seeds
-        for late in (False, True)
-    ]
+    is_sweep = len({arm.folder for arm in arms}) > 1
+    seeds = dict.fromkeys(arm.seed for arm in arms) if is_sweep else [None]  # None: arms of all seeds
+    stages = []
+    for seed in seeds:
+        arms_of_seed = [arm for arm in arms if seed in (arm.seed, None)]
+        # Controls that need the arm of their agent come after it.
+        stages += [[arm for arm in arms_of_seed if waits(arm) == is_waiting] for is_waiting in (False, True)]
     return [stage for stage in stages if stage]
 
 
@@ -229,15 +227,11 @@ def gather(plan: StudyPlan, failures: Sequence[tuple[Arm, RimsimError]]) -> str 
 
 def _failures_text(failures: Sequence[tuple[Arm, RimsimError]], arms: int) -> str:
     """Failed arms and their errors, a line per arm."""
-    lines = sorted(
-        (
-            ", ".join([arm.name, *(f"{field}={value}" for field, value in arm.labels)]),
-            arm.seed,
-            one_line(error),
-        )
-        for arm, error in failures
-    )
-    text = "".join(f"\n  {arm_text}, seed {seed}: {error}" for arm_text, seed, error in lines)
+    lines = []
+    for arm, error in failures:
+        arm_text = ", ".join([arm.name, *(f"{field}={value}" for field, value in arm.labels)])
+        lines.append((arm_text, arm.seed, one_line(error)))
+    text = "".join(f"\n  {arm_text}, seed {seed}: {reason}" for arm_text, seed, reason in sorted(lines))
     return f"{len(failures)} of {arms} arms failed:{text}"
 
 
@@ -245,15 +239,16 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     """Join the arms' tables in a fixed order; draw pictures."""
     tables = [read_table(path) for path in sorted((folder / "rounds").glob("*.parquet"))]
     rounds = pd.concat(tables, ignore_index=True)
-    rank = rounds["agent"].map({name: n for n, name in enumerate(names)})
+    # Agents have the order of the run, and not that of the names of their files.
+    rank = rounds["agent"].map({name: number for number, name in enumerate(names)})
     rounds = rounds.assign(_rank=rank).sort_values(["_rank", "seed", "round", "metric"], kind="stable")
     rounds = rounds.drop(columns="_rank").reset_index(drop=True)
     run = RunFolder(folder)
     retrained = (*RETRAINED, *(name for name in run.measures if name not in MEASURES))
     parts = parts_by_seed(rounds, list(rounds["agent"].unique()), retrained)
     write_summary(folder, rounds, measures=run.measures, parts=parts)
-    drawn = draw(comparison_plots(run), folder / "pictures")
-    write_about(folder, _texts(run, rounds), drawn, run.measures)
+    pictures = draw(comparison_plots(run), folder / "pictures")
+    write_about(folder, _texts(run, rounds), pictures, run.measures)
     if not keep_parts:  # if arms are missing, the parts stay, so that the run can be resumed
         write_table(folder / "rounds.parquet", rounds)
         shutil.rmtree(folder / "rounds")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -79,26 +80,27 @@ def backtest(
     show = report or (lambda _: None)
     log = usable_log(config.data, Needs(), "back-test", show)
     by_time = config.split.kind == "time"
-    windows = range(config.split.windows)
-    splits = {
-        (seed, window): make_split(log, config.split, seed, window)
-        for seed in config.seeds
-        for window in windows
+    parts = list(product(config.seeds, range(config.split.windows)))
+    splits = {(seed, window): make_split(log, config.split, seed, window) for seed, window in parts}
+    sizes = {part: _about(split, config) for part, split in splits.items()}
+    last = config.split.windows - 1
+    described = {
+        "backtest": to_plain(config),
+        "splits": {seed: sizes[seed, last] for seed in config.seeds},
+        "log": load_facts(log),
+        "digests": {"log": log_digest(log)},
     }
-    about = {part: _about(split, config) for part, split in splits.items()}
-    of_last = {seed: about[seed, windows[-1]] for seed in config.seeds}
-    described = {"backtest": to_plain(config), "splits": of_last, "log": load_facts(log)}
-    described["digests"] = {"log": log_digest(log)}
 
     def play(part: tuple[int, int], _: object) -> dict[str, pd.DataFrame]:
+        """Tables of one seed and window."""
         seed, window = part
-        facts = (f"{name.replace('_', ' ')} {value}" for name, value in about[part].items())
+        facts = (f"{name.replace('_', ' ')} {value}" for name, value in sizes[part].items())
         show(f"seed {seed}: {f'window {window}: ' * by_time}{', '.join(facts)}")
         tables = _tables(Models(splits[part], config, seed, show))
         return {name: table.assign(window=window) if by_time else table for name, table in tables.items()}
 
     folder = folder_for(out, "backtest")
-    job = Job(described, list(splits), play, _write_files)
+    job = Job(described, parts, play, _write_files)
     make_run(job, folder, command or "rimsim.scenarios.backtest", Execution(workers=1))
     return Backtest(folder)
 
@@ -149,32 +151,33 @@ def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Map
     config = models.config
     seed = models.seed
     sizes = _about(split, config)
-    none = float("nan")
+    unset = float("nan")  # β or cap of a task that has none
     k = int(sizes["k"])
     c = int(sizes["c"])
     scores = models.test(name)
-    yield "item-rec", none, none, tasks.item_recommendation(scores, split, k, seed)
-    yield "user-rec", none, none, tasks.user_recommendation(scores, split, c, seed)
+    yield "item-rec", unset, unset, tasks.item_recommendation(scores, split, k, seed)
+    yield "user-rec", unset, unset, tasks.user_recommendation(scores, split, c, seed)
     if not (any(config.beta) or config.cap):
         return
     pricing = tasks.Pricing(seed, config.tol, config.dither)
     online = tasks.Matching(scores, models.past(name), split, k, pricing)
     for beta, values in online.with_floors(config.beta, models.judging_rate(name)).items():
-        yield "online", beta, none, values
+        yield "online", beta, unset, values
     for cap, values in online.with_caps(config.cap, config.user_share).items():
-        yield "online", none, cap, values
+        yield "online", unset, cap, values
 
 
 def _write_files(run: RunFolder) -> None:
     """Write pictures, and events for TensorBoard."""
     draw(backtest_report(run).plots, run.folder / "pictures")
     table = by_window(run.backtest)
-    step = table["cap"].fillna(100 * table["beta"]).fillna(0.0).round().astype(np.int64)
-    task = table["task"].astype(str)
-    tag = task.where(table["cap"].isna(), task + "-caps") + "/" + table["metric"]
-    points = table.assign(tag=tag, step=step, value=table["value"].astype(float))
+    # TensorBoard's horizontal axis, the step, has the cap, or else β in percent, or else 0.
+    steps = table["cap"].fillna(100 * table["beta"]).fillna(0.0).round().astype(np.int64)
+    tasks_of_rows = table["task"].astype(str)
+    tags = tasks_of_rows.where(table["cap"].isna(), tasks_of_rows + "-caps") + "/" + table["metric"]
+    points = table.assign(tag=tags, step=steps, value=table["value"].astype(float))
     for (model, seed), rows in points.groupby(["model", "seed"], sort=False):
         file = EventFile(event_folder(run.folder, file_name(str(model)), int(str(seed))))
-        for point in rows[["tag", "value", "step"]].itertuples(index=False):
-            file.scalar(*point)
+        for tag, value, step in rows[["tag", "value", "step"]].itertuples(index=False):
+            file.scalar(tag, value, step)
         file.close()

@@ -76,10 +76,11 @@ class Models:
 
     def judging_rate(self, name: str) -> Float32s | None:
         """λ(x) that sorts test states into deciles, for a model."""
-        of_model = mark_and_ground(name)[1]
-        grounds = [ground for _, ground in map(mark_and_ground, self.config.models) if ground is not None]
-        chosen = of_model or next(iter(grounds), None)
-        return None if chosen is None else self.rate(chosen)
+        _, ground = mark_and_ground(name)
+        if ground is None:  # a model without λ(x) is judged by that of the first model that has one
+            grounds = [ground for _, ground in map(mark_and_ground, self.config.models) if ground is not None]
+            ground = next(iter(grounds), None)
+        return None if ground is None else self.rate(ground)
 
     def past(self, name: str) -> ChunkedScores:
         """Scores of past states for prices, fold by fold.
@@ -94,6 +95,7 @@ class Models:
         return JoinedScores([self._past(name, number, fold.rows) for number, fold in folds])
 
     def _past(self, name: str, fold: int, rows: Ints) -> ModelScores:
+        """Scores of past states, with the mark of a fold."""
         mark, ground = mark_and_ground(name)
         states = self.split.past.states.take(rows)
         rate = None if ground is None else self._ground(ground).intensity(states).cpu().numpy()
@@ -117,14 +119,14 @@ class Models:
 
     def _ground_report(self, ground: str, future: EventLog) -> FitCalibration:
         """Comparison of λ(x) with events after the test states."""
-        rate = np.maximum(self.rate(ground).astype(np.float64), 1e-9)
-        of_ground = count_calibration(rate, self.split.test.counts)
+        rate = np.maximum(self.rate(ground).astype(np.float64), 1e-9)  # the deviance needs log λ
+        calibration = count_calibration(rate, self.split.test.counts)
         names = ("predicted", "realised", "ratio", "deviance", "deviance_constant", "dispersion")
-        values = {name: float(getattr(of_ground, name)) for name in (*names, "rank_correlation")}
-        for number, decile in enumerate(of_ground.deciles, 1):
+        values = {name: float(getattr(calibration, name)) for name in (*names, "rank_correlation")}
+        for number, decile in enumerate(calibration.deciles, 1):
             values[f"predicted_{number}"] = decile.predicted
             values[f"realised_{number}"] = decile.realised
-        lines = of_ground.lines()
+        lines = calibration.lines()
         model = self._ground(ground)
         if isinstance(model, Hawkes):
             test = model.goodness(future)
@@ -141,6 +143,7 @@ class Models:
             seed = self.seed
             if fold != _SERVING:
                 train = self.split.folds[fold].train
+                # Each fold has its own random stream; 8 numbers the streams of folds.
                 seed = derived_seed(self.seed, Purpose.MODEL, 8, fold)
             recipe = thorough(part) if self.config.recipe == "thorough" else None
             gap = self.config.data.session_gap

@@ -36,7 +36,6 @@ from rimsim.scenarios.runs.store import RunFolder
 # Task → its purpose, for sentences.
 TASKS = {"item-rec": "recommending items to users", "user-rec": "finding users for items"}
 _SPREAD = ("precision", "recall", "ndcg", "perplexity", "coverage")
-_FRONT = ("perplexity", "precision")
 # Colours of mark models. The palette suits colour-blind readers; blue and vermilion are for the two most important
 # models.
 _COLOURS = {"transformer": BLUE, "gru": VERMILION, "popularity": "#62b578"}
@@ -151,27 +150,31 @@ def _best(table: pd.DataFrame, task: str, words: str, overlap: float) -> str:
     if not followers:
         return f"Best at {words}: `{best}`, precision {means[best]}."
     leads = {name: _difference(precise[best], precise[name], overlap) for name in followers}
-    points = {
+    lead_words = {
         name: f"{figure(100 * (lead.mean or 0.0))} points{_ends(lead, 100)}" for name, lead in leads.items()
     }
-    claims = significant([np.nan if lead.p is None else lead.p for lead in leads.values()])
+    is_significant = significant([np.nan if lead.p is None else lead.p for lead in leads.values()])
+    # A model ties with the best if the best has no lead, or a lead that is not significant. One seed has no test.
     ties = [
         name
-        for (name, lead), is_claimed in zip(leads.items(), claims, strict=True)
+        for (name, lead), is_claimed in zip(leads.items(), is_significant, strict=True)
         if not lead.mean or (lead.n > 1 and not is_claimed)
     ]
     if ties:
         last = ties[-1]
         names = ", ".join(f"`{name}`" for name in [best, *ties[:-1]])
         text = f"Best at {words}: a tie of {names} and `{last}`, precision {means[best]}"
-        return f"{text} to {means[last]}, a difference of {points[last]}." if leads[last].mean else f"{text}."
+        if leads[last].mean:
+            text = f"{text} to {means[last]}, a difference of {lead_words[last]}"
+        return f"{text}."
     runner_up = followers[0]
     if leads[runner_up].low is None:
         return (
             f"Best at {words}: `{best}` {means[best]}, `{runner_up}` {means[runner_up]}, "
             "in one draw, without an interval."
         )
-    return f"Best at {words}: `{best}`, precision {means[best]}, {points[runner_up]} ahead of `{runner_up}`."
+    lead = lead_words[runner_up]
+    return f"Best at {words}: `{best}`, precision {means[best]}, {lead} ahead of `{runner_up}`."
 
 
 def _difference(minuend: pd.Series, subtrahend: pd.Series, overlap: float) -> PairedDifference:
@@ -192,21 +195,22 @@ def _floors(table: pd.DataFrame, overlap: float) -> list[str]:
     scales = {"precision": (100, " points"), "perplexity": (1, " items")}
     changes: dict[str, PairedDifference] = {}
     for metric in scales:
-        here, free = (_by_seed(table, "online", best, metric, share) for share in (beta, 0.0))
-        changes[metric] = _difference(here, free, overlap)
-    claims = significant([np.nan if change.p is None else change.p for change in changes.values()])
-    parts = []
+        with_floor = _by_seed(table, "online", best, metric, beta)
+        without_floor = _by_seed(table, "online", best, metric, 0.0)
+        changes[metric] = _difference(with_floor, without_floor, overlap)
+    is_significant = significant([np.nan if change.p is None else change.p for change in changes.values()])
+    claimed = []
     unclaimed = []
-    for (metric, change), is_claimed in zip(changes.items(), claims, strict=True):
+    for (metric, change), is_claimed in zip(changes.items(), is_significant, strict=True):
         if change.mean is None:
             continue
         scale, unit = scales[metric]
         amount = f"{figure(scale * change.mean)}{unit}{_ends(change, scale)}"
         if is_claimed or change.n < 2:
-            parts.append(f"{metric} by {amount}")
+            claimed.append(f"{metric} by {amount}")
         else:
             unclaimed.append(f"{metric} ({amount})")
-    texts = [f"changes {' and '.join(parts)}"] if parts else []
+    texts = [f"changes {' and '.join(claimed)}"] if claimed else []
     texts += [f"has no significant effect on {' or '.join(unclaimed)}"] if unclaimed else []
     return [f"With `{best}`, a floor of β = {beta:g} against none {' and '.join(texts)}."] if texts else []
 
@@ -236,9 +240,11 @@ def _means(
 
 def _cost_of_floors(floors: pd.DataFrame, overlap: float) -> TextTable:
     """Perplexity and precision with floors, relative to β = 0."""
-    free = floors.loc[floors["beta"] == 0, ["model", "metric", "seed", "value"]]
-    pairs = floors[floors["beta"] > 0].merge(free, on=["model", "metric", "seed"], suffixes=("", "_free"))
-    ratio = pairs["value"] / pairs["value_free"].where(pairs["value_free"] > 0)
+    keys = ["model", "metric", "seed"]
+    without_floors = floors.loc[floors["beta"] == 0, [*keys, "value"]]
+    pairs = floors[floors["beta"] > 0].merge(without_floors, on=keys, suffixes=("", "_without"))
+    ratio = pairs["value"] / pairs["value_without"].where(pairs["value_without"] > 0)
+    # Perplexity is reported as a factor, precision as a change in percent.
     names = {"perplexity": "perplexity ×", "precision": "precision, %"}
     changes = pairs.assign(
         metric=pairs["metric"].map(names),
@@ -274,9 +280,10 @@ def _who_pays(floors: pd.DataFrame, overlap: float) -> TextTable:
     means = over_seeds(floors, ["model", "beta"], (*deciles, difference), overlap)
     rows = []
     for (model, beta), point in means.groupby(["model", "beta"], sort=False):
-        *cells, last = point[["mean", "low", "high"]].to_numpy().tolist()
-        shares = (f"{mean:.1f}" for mean, _, _ in cells)
-        rows.append((str(model), f"{beta:g}", *shares, cell(*last, significant=True)))
+        # The last row of a point is the difference between the lowest and the highest decile.
+        *of_deciles, (mean, low, high) = point[["mean", "low", "high"]].to_numpy().tolist()
+        positions = (f"{mean_of_decile:.1f}" for mean_of_decile, _, _ in of_deciles)
+        rows.append((str(model), f"{beta:g}", *positions, cell(mean, low, high, significant=True)))
     return TextTable(
         "Who pays: positions a slate held by items that would else be below their floor, by decile of λ(x)",
         ("model", "beta", *(str(number) for number in range(1, 11)), "lowest − highest"),
@@ -309,9 +316,13 @@ def _recommendation(table: pd.DataFrame, overlap: float) -> Figure | None:
     precision = {str(model): float(value) for model, value in points["mean", "user-rec"].items()}
     looks = model_looks(list(precision))
     caption = "Precision of the best items of each user, and of the best users of each item."
-    message = _message_of_ground(precision, looks), f"{caption} {seeds_caption(table, 'bars')}"
     figure, ax = _canvas(
-        *message, 5.6, looks, "item recommendation: precision", "user recommendation: precision"
+        title=_message_of_ground(precision, looks),
+        text=f"{caption} {seeds_caption(table, 'bars')}",
+        height=5.6,
+        looks=looks,
+        x="item recommendation: precision",
+        y="user recommendation: precision",
     )
     for model, (_, _, look) in looks.items():
         plot_means(ax, points.loc[[model]], "item-rec", "user-rec", look, size=9)
@@ -334,26 +345,39 @@ def _fronts(table: pd.DataFrame, overlap: float) -> Figure | None:
     looks = model_looks(list(curves))
     caption = "Online matching; along each line the guaranteed share β of the uniform exposure grows."
     caption += f" {seeds_caption(table, 'bars')} Up and to the right is better."
-    message = _message_of_front(table, list(curves))
-    figure, ax = _canvas(message, caption, 5.8, looks, "exposure perplexity (items)", "precision")
+    figure, ax = _canvas(
+        title=_message_of_front(table, list(curves)),
+        text=caption,
+        height=5.8,
+        looks=looks,
+        x="exposure perplexity (items)",
+        y="precision",
+    )
     for model, curve in curves.items():
         _, ground, look = looks[model]
         plot_means(ax, curve, "perplexity", "precision", look, line="--" if ground is None else "-")
-    wide, precise = (max(float(curve["mean", name].max()) for curve in curves.values()) for name in _FRONT)
-    _room(ax, wide, precise)
+    most_x = max(float(curve["mean", "perplexity"].max()) for curve in curves.values())
+    most_y = max(float(curve["mean", "precision"].max()) for curve in curves.values())
+    _room(ax, most_x, most_y)
     return figure
 
 
 def _undelivered(table: pd.DataFrame, overlap: float) -> Figure | None:
     """Undelivered share of the floors over β, by model."""
-    lacking = table[(table["task"] == "online") & (table["metric"] == "shortfall") & (table["beta"] > 0)]
-    if lacking["beta"].nunique() < 2:
+    shortfalls = table[(table["task"] == "online") & (table["metric"] == "shortfall") & (table["beta"] > 0)]
+    if shortfalls["beta"].nunique() < 2:
         return None
-    means = over_seeds(lacking, ["model", "beta"], ("shortfall",), overlap)
+    means = over_seeds(shortfalls, ["model", "beta"], ("shortfall",), overlap)
     curves = {str(model): rows.sort_values("beta") for model, rows in means.groupby("model", sort=False)}
     looks = model_looks(list(curves))
-    message = "Floors left undelivered", seeds_caption(table, "bars")
-    figure, ax = _canvas(*message, 4.6, looks, "β", "undelivered share of the floors")
+    figure, ax = _canvas(
+        title="Floors left undelivered",
+        text=seeds_caption(table, "bars"),
+        height=4.6,
+        looks=looks,
+        x="β",
+        y="undelivered share of the floors",
+    )
     for model, curve in curves.items():
         look = looks[model][2]
         half = (curve["high"] - curve["low"]) / 2
@@ -369,13 +393,19 @@ def _canvas(title: str, text: str, height: float, looks: Looks, x: str, y: str) 
     ax.set(xlabel=x, ylabel=y)
     ax.yaxis.set_major_formatter(_share)
     # The legend has two parts: colours tell mark models apart, markers tell ground intensities apart.
-    blank = partial(Line2D, [], [], linestyle="none")
-    marks = {mark: look.colour for mark, _, look in looks.values()}
-    grounds = {ground: look.marker for _, ground, look in looks.values()}
-    bars = (Line2D([], [], color=colour, linewidth=5, label=mark) for mark, colour in marks.items())
-    handles = [blank(label="p(y|x)"), *bars, blank(label=""), blank(label="λ(x)")]
-    signs = partial(blank, color="#555555", markersize=8)
-    handles += [signs(marker=marker, label=name or "none (λ = 1)") for name, marker in grounds.items()]
+    only_text = partial(Line2D, [], [], linestyle="none")
+    colours = {mark: look.colour for mark, _, look in looks.values()}
+    markers = {ground: look.marker for _, ground, look in looks.values()}
+    handles = [
+        only_text(label="p(y|x)"),
+        *(Line2D([], [], color=colour, linewidth=5, label=mark) for mark, colour in colours.items()),
+        only_text(label=""),
+        only_text(label="λ(x)"),
+    ]
+    handles += [
+        only_text(color="#555555", markersize=8, marker=marker, label=ground or "none (λ = 1)")
+        for ground, marker in markers.items()
+    ]
     is_narrow = columns(2) == 1
     if is_narrow:
         figure.legend(handles=handles, loc="outside lower center", labelspacing=0.6, ncols=2)
@@ -390,6 +420,7 @@ def _room(ax: Axes, most_x: float, most_y: float) -> None:
 
 
 def _share(value: float, _: object) -> str:
+    """Share in percent, as the label of a tick."""
     return f"{100 * value:.3g}%"
 
 
@@ -410,6 +441,7 @@ def _message_of_front(table: pd.DataFrame, models: list[str]) -> str:
     values = partial(_by_seed, table, "online")
 
     def change(model: str, metric: str) -> float:
+        """Mean ratio of a metric with and without the floor."""
         ratio = values(model, metric, beta) / values(model, metric, 0.0)
         return float(ratio.replace([np.inf, -np.inf], np.nan).dropna().mean())
 
@@ -420,9 +452,9 @@ def _message_of_front(table: pd.DataFrame, models: list[str]) -> str:
     beta = betas[-1]
     hybrids = [model for model in models if mark_and_ground(model)[1] is not None]
     best = max(hybrids or models, key=lambda model: float(values(model, "precision", beta).mean()))
-    wide = change(best, "perplexity")
-    lost = _loss(1 - change(best, "precision"))
-    text = f"β = {beta:g} spreads the exposure of {best} {wide:.1f} times as wide at {lost} of precision"
+    spread = change(best, "perplexity")
+    loss = _loss(1 - change(best, "precision"))
+    text = f"β = {beta:g} spreads the exposure of {best} {spread:.1f} times as wide at {loss} of precision"
     mark, ground = mark_and_ground(best)
     if ground is None or mark not in models:
         return text
@@ -430,6 +462,7 @@ def _message_of_front(table: pd.DataFrame, models: list[str]) -> str:
 
 
 def _loss(share: float) -> str:
+    """Words on a lost share of precision."""
     if abs(share) < 0.0005:  # the number would be written as 0.0%
         return "no loss"
     return f"a gain of {per_cent(-share)}" if share < 0 else f"a loss of {per_cent(share)}"

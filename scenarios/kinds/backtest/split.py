@@ -1,7 +1,7 @@
 """Configuration of a back-test, and its splits of a log.
 
-A split has two sets of states. The set D has the test states. The set V has past states, on which prices and the level
-of λ(x) are fitted (T and T′ of Ma, Liu and Deoras, ICLR 2022).
+A split has two sets of states: test states, and past states on which prices and the level of λ(x) are fitted (T and T′
+of Ma, Liu and Deoras, ICLR 2022).
 """
 
 from __future__ import annotations
@@ -107,9 +107,10 @@ class BacktestConfig:
 class Targets:
     """New items that users took within the horizon, by state."""
 
-    key: Ints  # keys row · M + item of new items that were taken and occur in training; ascending
-    n: int
-    m: int
+    # Ascending keys of (state, item) pairs: row of the state · M + item. The items occur in training.
+    key: Ints
+    n: int  # number of states
+    m: int  # M, number of items
 
     @property
     def by_user(self) -> Ints:
@@ -125,9 +126,9 @@ class Targets:
         """True for pairs that are targets; False for negative indices."""
         if not len(self.key):
             return np.zeros(np.broadcast_shapes(rows.shape, items.shape), bool)
-        wanted = np.where((rows >= 0) & (items >= 0), rows * self.m + items, -1)
-        place = np.minimum(np.searchsorted(self.key, wanted), len(self.key) - 1)
-        return np.asarray(self.key[place] == wanted, bool)
+        keys = np.where((rows >= 0) & (items >= 0), rows * self.m + items, -1)
+        index = np.minimum(np.searchsorted(self.key, keys), len(self.key) - 1)
+        return np.asarray(self.key[index] == keys, bool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,9 +146,10 @@ class LogSplit:
 
     log: EventLog  # events that the split uses, for training or as targets
     train: EventLog
-    test: CountExamples  # test states D, with the number of events within the horizon whose items are known
+    # States of the test, each with its number of events within the horizon, of known items only.
+    test: CountExamples
     targets: Targets
-    # Past states V for prices, with their numbers of later events; models may be fitted to these.
+    # Past states for prices, each with its number of events within the horizon; models may be fitted to these events.
     past: CountExamples
     # Parts of the past states. Each part is scored by a model that is fitted without it (cross-fitting).
     folds: tuple[Fold, ...]
@@ -188,6 +190,7 @@ def make_split(log: EventLog, config: SplitConfig, seed: int, window: int = 0) -
 
 
 def _too_little(log: EventLog, config: SplitConfig, lack: str) -> DataError:
+    """Error on a log that is too small."""
     name = log.report.source if log.report is not None else "the log"
     return DataError(f"{name}: too little for a {config.kind} back-test: {lack}")
 
@@ -197,7 +200,7 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
 
     Of each user's events, the later half is kept; ties are in random order. T is the median over users of the time from
     the first to the last kept event. Each user of a random half, B, is tested at the time T after its first kept event,
-    with the horizon T. The other half of the users, A, gives the past states V, also at the time T after the first kept
+    with the horizon T. The other half of the users, A, gives the past states, also at the time T after the first kept
     event. Models are fitted to all kept events of A and to B's events before the test.
     """
     log = log.rows(_recent(log, config.recent, seed))
@@ -208,45 +211,55 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
     np.minimum.at(first, log.user, log.time)
     np.maximum.at(last, log.user, log.time)
     present = np.flatnonzero(np.isfinite(first))
-    usual = float(np.median((last - first)[present]))
-    horizon = usual if config.horizon is None else duration_seconds(config.horizon)
+    median_span = float(np.median((last - first)[present]))
+    horizon = median_span if config.horizon is None else duration_seconds(config.horizon)
     if not horizon > 0:
         why = "half of the users have all their events at one time; give split.horizon or a split by time"
         raise _too_little(log, config, why)
-    start = first + horizon
-    order = present[np.lexsort((present, bits(seed, Purpose.SPLIT, 1, present)))]
-    group_a = np.sort(order[: len(order) // 2])
-    group_b = np.sort(order[len(order) // 2 :])
-    late = log.time >= start[log.user]
-    train = log.rows(~(late & np.isin(log.user, group_b)))
-    half = bits(seed, Purpose.SPLIT, 2, group_a) % np.uint64(_FOLDS)
+    start = first + horizon  # time at which a user's later events begin
+    shuffled = present[np.lexsort((present, bits(seed, Purpose.SPLIT, 1, present)))]
+    group_a = np.sort(shuffled[: len(shuffled) // 2])
+    group_b = np.sort(shuffled[len(shuffled) // 2 :])
+    is_later = log.time >= start[log.user]
+    train = log.rows(~(is_later & np.isin(log.user, group_b)))
+    fold_of_user = bits(seed, Purpose.SPLIT, 2, group_a) % np.uint64(_FOLDS)
     folds = []
     for number in range(_FOLDS):
-        rows = np.flatnonzero(half == number)
-        unseen = (train.time >= start[train.user]) & np.isin(train.user, group_a[rows])
-        folds.append(Fold(rows, train.rows(~unseen)))
-    return assembled(log, train, group_b, start[group_b], group_a, start[group_a], tuple(folds), horizon)
+        rows = np.flatnonzero(fold_of_user == number)
+        is_left_out = (train.time >= start[train.user]) & np.isin(train.user, group_a[rows])
+        folds.append(Fold(rows=rows, train=train.rows(~is_left_out)))
+    return assembled(
+        log=log,
+        train=train,
+        test_user=group_b,
+        test_now=start[group_b],
+        past_user=group_a,
+        past_now=start[group_a],
+        folds=tuple(folds),
+        horizon=horizon,
+    )
 
 
 def _recent(log: EventLog, share: float, seed: int) -> Bools:
     """Mask of each user's latest events, a given share."""
     n = len(log)
+    # Events by user, then by time; ties of time are in random order.
     order = np.lexsort((bits(seed, Purpose.SPLIT, 0, np.arange(n)), log.time, log.user))
-    size = np.bincount(log.user, minlength=log.n_users)
-    begin = np.cumsum(size) - size
+    n_events = np.bincount(log.user, minlength=log.n_users)
+    first_row = np.cumsum(n_events) - n_events
     user = log.user[order]
-    rank = np.arange(n) - begin[user] + 1
-    keep = np.zeros(n, bool)
-    keep[order] = rank / np.maximum(size[user], 1) >= 1.0 - share
-    return keep
+    rank = np.arange(n) - first_row[user] + 1  # rank of an event among its user's, from 1
+    is_recent = np.zeros(n, bool)
+    is_recent[order] = rank / np.maximum(n_events[user], 1) >= 1.0 - share
+    return is_recent
 
 
 def _by_time(log: EventLog, config: SplitConfig, seed: int, window: int) -> LogSplit:
     """Train on events before an instant, test on later events.
 
-    The test states D are those of all users known at the beginning of a window. The past states V are those of the
-    users known one horizon earlier. Mark models that score the past states V for prices are fitted to events before
-    these states. Events after the end of the window are not used. Window 0 is the earliest.
+    The test states are those of all users known at the beginning of a window. The past states are those of the users
+    known one horizon earlier. Mark models that score the past states for prices are fitted to events before these
+    states. Events after the end of the window are not used. Window 0 is the earliest.
     """
     if len(log) == 0:
         raise _too_little(log, config, "no events")
@@ -256,22 +269,29 @@ def _by_time(log: EventLog, config: SplitConfig, seed: int, window: int) -> LogS
     if not (config.windows + 2) * horizon < span:
         needed = f"a span of more than {config.windows + 2} needed"
         raise _too_little(log, config, f"it spans {span:.0f} s, the horizon is {horizon:.0f} s; {needed}")
-    later = config.windows - 1 - window
-    instants = [stop - (later + number) * horizon for number in (1, 2)]
-    log = log.before(stop - later * horizon)
+    n_later_windows = config.windows - 1 - window
+    test_time = stop - (n_later_windows + 1) * horizon
+    past_time = stop - (n_later_windows + 2) * horizon
+    log = log.before(stop - n_later_windows * horizon)
     first = np.full(log.n_users, np.inf)
     np.minimum.at(first, log.user, log.time)
-    users = [_sampled(np.flatnonzero(first < instant), config.users, seed) for instant in instants]
-    train = log.before(instants[0])
-    earlier = log.before(instants[1])
-    fold = Fold(np.arange(len(users[1])), earlier)
-    starts = [
-        np.full(len(known_users), instant) for known_users, instant in zip(users, instants, strict=True)
-    ]
-    return assembled(log, train, users[0], starts[0], users[1], starts[1], (fold,), horizon)
+    test_user = _sampled(np.flatnonzero(first < test_time), config.users, seed)
+    past_user = _sampled(np.flatnonzero(first < past_time), config.users, seed)
+    fold = Fold(rows=np.arange(len(past_user)), train=log.before(past_time))
+    return assembled(
+        log=log,
+        train=log.before(test_time),
+        test_user=test_user,
+        test_now=np.full(len(test_user), test_time),
+        past_user=past_user,
+        past_now=np.full(len(past_user), past_time),
+        folds=(fold,),
+        horizon=horizon,
+    )
 
 
 def _sampled(users: Ints, max_users: int | None, seed: int) -> Ints:
+    """Ascending random sample of users."""
     if max_users is None or len(users) <= max_users:
         return users
     return np.sort(users[np.argsort(bits(seed, Purpose.SPLIT, 3, users), kind="stable")[:max_users]])
@@ -289,14 +309,15 @@ def assembled(
 ) -> LogSplit:
     """Split of given users and instants."""
     is_known = np.bincount(train.item, minlength=log.n_items) > 0
-    warm = log.rows(is_known[log.item])
-    after = count_examples(warm, test_user, test_now, horizon)
+    log_of_known = log.rows(is_known[log.item])
+    known_counts = count_examples(log_of_known, test_user, test_now, horizon)
+    # Histories have all items, but only events of known items are counted and predicted.
     states = UserStates.of(log, test_user, test_now)
     return LogSplit(
         log=log,
         train=train,
-        test=CountExamples(states, after.counts, after.user),
-        targets=_targets(warm, test_user, states, horizon),
+        test=CountExamples(states, known_counts.counts, known_counts.user),
+        targets=_targets(log_of_known, test_user, states, horizon),
         past=count_examples(train, past_user, past_now, horizon),
         folds=folds,
         is_known=is_known,
@@ -306,11 +327,11 @@ def assembled(
 
 def _targets(log: EventLog, users: Ints, states: UserStates, horizon: float) -> Targets:
     """New items that test users took within the horizon."""
-    place = np.full(log.n_users, -1, np.int64)
-    place[users] = np.arange(len(users))
-    row = place[log.user]
+    row_of_user = np.full(log.n_users, -1, np.int64)
+    row_of_user[users] = np.arange(len(users))
+    row = row_of_user[log.user]  # state of each event's user; −1 if the user is not tested
     now = states.now[row]
-    inside = (row >= 0) & (log.time >= now) & (log.time < now + horizon)
-    pairs = row[inside] * log.n_items + log.item[inside]
-    seen = states.owner * log.n_items + states.items
-    return Targets(np.setdiff1d(pairs, seen), len(users), log.n_items)
+    is_within = (row >= 0) & (log.time >= now) & (log.time < now + horizon)
+    keys_within = row[is_within] * log.n_items + log.item[is_within]
+    keys_of_history = states.owner * log.n_items + states.items
+    return Targets(key=np.setdiff1d(keys_within, keys_of_history), n=len(users), m=log.n_items)

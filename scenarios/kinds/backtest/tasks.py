@@ -40,7 +40,7 @@ class Pricing:
 
     seed: int  # seed that decides how floors are rounded, and the order of ties
     tol: float  # certified relative gap at which the solver stops
-    dither: float  # Width of near ties of values λ − v, as a share of a position's mean value.
+    dither: float  # width of near ties of values λ − v, as a share of a position's mean value
 
     def width(self, solution: DualSolution, positions: int) -> float:
         """Width of near ties at solved prices, in intensity."""
@@ -55,32 +55,33 @@ class Served:
     filled: int = 0
     hit: int = 0
     exposure: Ints = field(init=False)
+    # By block: mean recall, mean NDCG, and number of states with a target, over which these are means.
     _parts: list[tuple[float, float, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.exposure = np.zeros(self.targets.m, np.int64)
-        self._wanted = self.targets.by_user
+        self._n_targets = self.targets.by_user
 
     def add(self, start: int, slates: Ints) -> None:
         """Count the slates of states from number ``start`` on."""
         rows = np.arange(start, start + len(slates))
         hits = self.targets.hits(rows[:, None], slates)
-        wanted = self._wanted[rows]
+        n_targets = self._n_targets[rows]
         self.filled += int((slates >= 0).sum())
         self.hit += int(hits.sum())
         self.exposure += measures.exposure_counts(slates, self.targets.m)
-        recall = measures.recall(hits, wanted)
-        ndcg = measures.ndcg(hits, wanted)
-        self._parts.append((recall, ndcg, int((wanted > 0).sum())))
+        recall = measures.recall(hits, n_targets)
+        ndcg = measures.ndcg(hits, n_targets)
+        self._parts.append((recall, ndcg, int((n_targets > 0).sum())))
 
     def metrics(self, positions: int, is_known: Bools) -> dict[str, float]:
         """Precision, recall, NDCG and spread of exposure."""
-        weight = np.array([number for _, _, number in self._parts], np.float64)
-        share = weight / max(weight.sum(), 1.0)
+        n_states = np.array([number for _, _, number in self._parts], np.float64)
+        block_weight = n_states / max(n_states.sum(), 1.0)
         return {
             "precision": self.hit / positions if positions else 0.0,
-            "recall": float(share @ [recall for recall, _, _ in self._parts]),
-            "ndcg": float(share @ [ndcg for _, ndcg, _ in self._parts]),
+            "recall": float(block_weight @ [recall for recall, _, _ in self._parts]),
+            "ndcg": float(block_weight @ [ndcg for _, ndcg, _ in self._parts]),
             "perplexity": measures.perplexity(self.exposure),
             "coverage": measures.coverage(self.exposure[is_known]),
         }
@@ -88,7 +89,8 @@ class Served:
 
 def item_recommendation(scores: ChunkedScores, split: LogSplit, k: int, seed: int) -> dict[str, float]:
     """Metrics of every test state's k best items."""
-    served = _counted(_served(scores, split, np.zeros(scores.shape[1]), k, seed, 0.0), split)
+    no_prices = np.zeros(scores.shape[1])
+    served = _counted(_served(scores, split, no_prices, k, seed, width=0.0), split)
     return served.metrics(len(split.test.user) * k, split.is_known)
 
 
@@ -97,21 +99,21 @@ def user_recommendation(scores: ChunkedScores, split: LogSplit, c: int, seed: in
     n = scores.shape[0]
     items = np.flatnonzero(split.is_known)
     width = max(1, _CELLS // n)
-    best = []
+    best_users = []
     for first in range(0, len(items), width):
         block = items[first : first + width]
-        columns = np.empty((n, len(block)), np.float32)
+        scores_of_block = np.empty((n, len(block)), np.float32)
         for start, stop in spans(n, ROWS):
-            columns[start:stop] = scores.rows(start, stop)[:, block]
-        best.append(user_rec(columns, c, tie_seed=seed, row_keys=block))
-    users = np.concatenate(best)
+            scores_of_block[start:stop] = scores.rows(start, stop)[:, block]
+        best_users.append(user_rec(scores_of_block, c, tie_seed=seed, row_keys=block))
+    users = np.concatenate(best_users)
     hits = split.targets.hits(users, items[:, None])
-    wanted = split.targets.by_item[items]
+    n_targets = split.targets.by_item[items]
     exposure = measures.exposure_counts(users, n)
     return {  # users are recommended here, so perplexity and coverage are over users
         "precision": measures.precision(hits),
-        "recall": measures.recall(hits, wanted),
-        "ndcg": measures.ndcg(hits, wanted),
+        "recall": measures.recall(hits, n_targets),
+        "ndcg": measures.ndcg(hits, n_targets),
         "perplexity": measures.perplexity(exposure),
         "coverage": measures.coverage(exposure),
     }
@@ -136,17 +138,17 @@ class Matching:
         k = self.k
         is_known = self.split.is_known
         pricing = self.pricing
-        past = self.past.shape[0]
-        free = self._slates(np.zeros(m), k, 0.0)
-        alone = measures.exposure_counts(free, m)
+        n_past = self.past.shape[0]
+        unpriced_slates = self._slates(np.zeros(m), k, 0.0)
+        unpriced_exposure = measures.exposure_counts(unpriced_slates, m)
         metrics = {}
         for beta in betas:
             required = required_exposure(beta, n, k, is_known, pricing.seed)
             solution = None
-            slates = free
+            slates = unpriced_slates
             if required.any():
-                solution = self._floored(required_exposure(beta, past, k, is_known, pricing.seed))
-                slates = self._slates(solution.item_price, k, pricing.width(solution, past * k))
+                solution = self._floored(required_exposure(beta, n_past, k, is_known, pricing.seed))
+                slates = self._slates(solution.item_price, k, pricing.width(solution, n_past * k))
             served = Served(self.split.targets)
             served.add(0, slates)
             values = served.metrics(n * k, is_known)
@@ -155,9 +157,10 @@ class Matching:
             if solution is not None:
                 values["gap"] = solution.gap
                 if rate is not None:
-                    paid = measures.who_pays(slates, measures.binding_items(alone, required), rate)
-                    values |= {f"{PAYING}{number}": float(value) for number, value in enumerate(paid, 1)}
-                    values["guaranteed_lowest_minus_highest"] = float(paid[0] - paid[-1])
+                    is_binding = measures.binding_items(unpriced_exposure, required)
+                    by_decile = measures.who_pays(slates, is_binding, rate)
+                    values |= {f"{PAYING}{number}": float(value) for number, value in enumerate(by_decile, 1)}
+                    values["guaranteed_lowest_minus_highest"] = float(by_decile[0] - by_decile[-1])
             metrics[beta] = values
         return metrics
 
@@ -175,7 +178,7 @@ class Matching:
         metrics = {}
         for multiple in caps:
             capacity = min(round(multiple * self.k), m)
-            solution = self._solved(capacity, 0, cap)
+            solution = self._solved(capacity, floor=0, cap=cap)
             width = pricing.width(solution, int(solution.exposure.sum()))
             blocks = _served(self.scores, split, solution.item_price, capacity, pricing.seed, width)
             served = _counted(blocks, split)
@@ -185,6 +188,7 @@ class Matching:
         return metrics
 
     def _slates(self, price: Floats, k: int, width: float) -> Ints:
+        """(n, k) slates of the test states at prices."""
         blocks = _served(self.scores, self.split, price, k, self.pricing.seed, width)
         return np.concatenate([slates for _, slates in blocks])
 
@@ -196,7 +200,7 @@ class Matching:
             return self.past, None
         matrix = np.concatenate([self.past.rows(start, stop) for start, stop in spans(n, ROWS)])
         admissible = np.isfinite(matrix)
-        matrix[~admissible] = 0.0
+        matrix[~admissible] = 0.0  # the solver takes finite scores, and a mask of admissible pairs
         return matrix, admissible
 
     def _floored(self, floor: Ints) -> DualSolution:
@@ -229,6 +233,7 @@ class Matching:
 
 
 def _counted(blocks: Iterator[tuple[int, Ints]], split: LogSplit) -> Served:
+    """Hits and exposure of slates that come block by block."""
     served = Served(split.targets)
     for start, slates in blocks:
         served.add(start, slates)

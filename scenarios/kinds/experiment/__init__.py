@@ -132,24 +132,25 @@ def experiment(
     """
     chosen = ExperimentOptions(**options)
     config = resolved(chosen.scenario, chosen.rounds, chosen, chosen.settings)
-    numbers = chosen_seeds(chosen.seeds)
+    seeds = chosen_seeds(chosen.seeds)
     agents = (control, treatment)
-    played = chosen.played
+    settings_of_designs = chosen.played
     interval = chosen.seconds
     with own_code([*agents, *own_places(config)]):
         for text in agents:
             make_agent(text)
         build_world(config)
-    words = {name: list(getattr(chosen, name)) for name in ("design", "training", "prices")}
+    options_as_given = {name: list(getattr(chosen, name)) for name in ("design", "training", "prices")}
     described = {
-        "experiment": {"agents": list(agents), **words, "interval": chosen.interval},
-        "seeds": list(numbers),
+        "experiment": {"agents": list(agents), **options_as_given, "interval": chosen.interval},
+        "seeds": list(seeds),
         "scenario": to_plain(config),
     }
-    markets = 2 + sum(1 + (learns == "diverted") for _, learns, _ in played)
-    total = markets * len(numbers) * expected_arrivals(config)
-    play = partial(_play, config, agents, played, interval)
-    job = Job(described, numbers, play, _draw, bar="arrivals served", total=total)
+    # Markets per seed: two complete markets, and one for each experiment, or two if each arm has a model.
+    n_markets = 2 + sum(1 + (training == "diverted") for _, training, _ in settings_of_designs)
+    total = n_markets * len(seeds) * expected_arrivals(config)
+    play = partial(_play, config, agents, settings_of_designs, interval)
+    job = Job(described, seeds, play, _draw, bar="arrivals served", total=total)
     execution = Execution(workers=workers, console=console)
     run = make_run(job, folder_for(out, "experiment"), command or "rimsim.scenarios.experiment", execution)
     return Experiment(run.folder)

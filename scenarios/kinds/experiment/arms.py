@@ -123,17 +123,23 @@ class TwoArms:
         self._shared = shared
         self._treated_item = assignment.items(n_items)
         self.name = "|".join(agent.name for agent in agents)
-        pacing = [agent for agent in agents if not agent.order_free]
-        tells = shared or assignment.by_item
-        for agent in pacing:
-            if tells and Capabilities.of(agent).moves_prices and not isinstance(agent, PacingAgent):
+        # Agents whose slates depend on the order of arrivals, such as those that adapt prices.
+        pacing_agents = [agent for agent in agents if not agent.order_free]
+        deliver_the_same = shared or assignment.by_item
+        for agent in pacing_agents:
+            if (
+                deliver_the_same
+                and Capabilities.of(agent).moves_prices
+                and not isinstance(agent, PacingAgent)
+            ):
                 raise ConfigError(
                     f"experiment: {agent.name!r} adapts its prices to its own deliveries, but here the other agent "
                     "delivers too. Use --prices split with a design other than item, or an agent with the "
                     "method note_delivery (rim-feedback, entropic-dual)"
                 )
-        self.order_free = not pacing
-        self._one_by_one = bool(pacing) and tells
+        self.order_free = not pacing_agents
+        # Each agent is told of the other's slates at once, so arrivals are answered one by one.
+        self._share_deliveries = bool(pacing_agents) and deliver_the_same
         barrier_lengths = {agent.barrier_every for agent in agents} - {None}
         self.barrier_every = min(barrier_lengths) if barrier_lengths else None  # type: ignore[type-var]  # there is no None
 
@@ -155,59 +161,66 @@ class TwoArms:
     def answer(self, arrivals: Sequence[Arrivals]) -> Slates:
         """Slates of arrivals, given each model's view of the arrivals."""
         n = len(arrivals[0])
-        if not self._one_by_one:
+        if not self._share_deliveries:
             return self._batch(arrivals)
-        slates = [self._batch([each.rows(slice(row, row + 1)) for each in arrivals]) for row in range(n)]
-        price = [slate.price for slate in slates if slate.price is not None]
+        slates = [self._batch([view.rows(slice(row, row + 1)) for view in arrivals]) for row in range(n)]
         items = np.concatenate([slate.items for slate in slates])
-        return Slates(items, np.concatenate(price) if len(price) == n else None)
+        prices = [slate.price for slate in slates if slate.price is not None]
+        return Slates(items, np.concatenate(prices) if len(prices) == n else None)
 
     def _batch(self, arrivals: Sequence[Arrivals]) -> Slates:
         """Slates for arrivals, from the agents of their arms."""
         treated = self.treated(arrivals[0])
         items = np.full((len(treated), len(self._weights)), -1)
         price = np.full(items.shape, np.nan, np.float32)
-        # By arm: True for arrivals that see the slate of this arm's agent only.
-        sees_one = [~treated, treated]
-        nobody = np.zeros_like(treated)
-        # If items are assigned, the slates of both agents are merged. In a two-sided design, control visitors see A's
-        # slate only.
+        # Masks of the arrivals that see only the slate of A, and only the slate of B.
+        sees_only_a = ~treated
+        sees_only_b = treated
         if self._assignment.by_item:
-            sees_one = [~treated if self._assignment.by_arrival else nobody, nobody]
-        for arm, is_of_arm in enumerate(sees_one):
-            if is_of_arm.any():
-                answer = self._arm_slates(arm, arrivals[arm].rows(np.flatnonzero(is_of_arm)))
-                items[is_of_arm] = answer.items
-                price[is_of_arm] = np.nan if answer.price is None else answer.price
-        sees_both = ~(sees_one[0] | sees_one[1])
-        if sees_both.any():
-            items[sees_both] = self._merged_slates(
-                [each.rows(np.flatnonzero(sees_both)) for each in arrivals]
+            # If items are assigned, the slates of both agents are merged. In a two-sided design, control visitors see
+            # A's slate only.
+            nobody = np.zeros_like(treated)
+            sees_only_a = ~treated if self._assignment.by_arrival else nobody
+            sees_only_b = nobody
+        for arm, sees_only_arm in enumerate((sees_only_a, sees_only_b)):
+            if sees_only_arm.any():
+                slates = self._arm_slates(arm, arrivals[arm].rows(np.flatnonzero(sees_only_arm)))
+                items[sees_only_arm] = slates.items
+                price[sees_only_arm] = np.nan if slates.price is None else slates.price
+        sees_merged = ~(sees_only_a | sees_only_b)
+        if sees_merged.any():
+            items[sees_merged] = self._merged_slates(
+                [view.rows(np.flatnonzero(sees_merged)) for view in arrivals]
             )
         return Slates(items, price)
 
     def _arm_slates(self, arm: int, arrivals: Arrivals) -> Slates:
-        """Slates of one agent, counted by the other if needed."""
-        answer = as_slates(self._agents[arm].act(arrivals))
-        opponent = self._agents[1 - arm]
-        if self._one_by_one and isinstance(opponent, PacingAgent):
-            opponent.note_delivery(self._counted(answer.items), arrivals)
-        return answer
+        """Slates of one agent.
+
+        If both agents deliver the same guarantees, and the other agent adapts its prices, it is told what was
+        delivered.
+        """
+        slates = as_slates(self._agents[arm].act(arrivals))
+        other_agent = self._agents[1 - arm]
+        if self._share_deliveries and isinstance(other_agent, PacingAgent):
+            other_agent.note_delivery(self._counted(slates.items), arrivals)
+        return slates
 
     def _merged_slates(self, arrivals: Sequence[Arrivals]) -> Ints:
         """(n, k) items merged from both agents' slates."""
-        ranked = [
+        slates_of_agents = [
             as_slates(agent.act(view)).items for agent, view in zip(self._agents, arrivals, strict=True)
         ]
-        joined = merged(ranked[0], ranked[1], self._treated_item)
-        items = within_capacity(joined, arrivals[0].capacity)
-        for agent, own_slates in zip(self._agents, ranked, strict=True):
+        slates_of_a, slates_of_b = slates_of_agents
+        items = within_capacity(merged(slates_of_a, slates_of_b, self._treated_item), arrivals[0].capacity)
+        for agent, own_slates in zip(self._agents, slates_of_agents, strict=True):
             # The agent has already counted its own slate, so it is told by how much the merged slate differs.
             if isinstance(agent, PacingAgent):
                 agent.note_delivery(self._counted(items) - self._counted(own_slates), None)
         return items
 
     def _counted(self, items: Ints) -> Floats:
+        """(M,) exposures of items in slates, with position weights."""
         exposure = np.zeros(len(self._treated_item))
         count_items(items, self._weights, exposure)
         return exposure
@@ -216,6 +229,7 @@ class TwoArms:
         """Let agents learn from their own arrivals, or from all."""
         treated = self.treated(feedback.arrivals)
         for arm, agent in enumerate(self._agents):
+            # If only items are assigned, all arrivals see slates of both agents.
             rows = np.flatnonzero((treated == bool(arm)) | (not self._assignment.by_arrival))
             if isinstance(agent, LearningAgent) and len(rows):
                 for row in rows:
@@ -238,16 +252,16 @@ def merged(control: Ints, treatment: Ints, treated_item: Bools) -> Ints:
     n, k = control.shape
     slates = np.full((n, k), -1)
     for row in range(n):
-        ranked = [
-            (place, arm != row % 2, int(item))
-            for arm, slate in enumerate((control[row], treatment[row]))
-            for place, item in enumerate(slate)
-            if item >= 0 and treated_item[item] == bool(arm)
-        ]
+        ranked = []
+        for arm, slate in enumerate((control[row], treatment[row])):
+            is_second = arm != row % 2  # of equal ranks, the item of this arm comes second
+            for rank, item in enumerate(slate):
+                if item >= 0 and treated_item[item] == bool(arm):
+                    ranked.append((rank, is_second, int(item)))
         chosen = [item for _, _, item in sorted(ranked)]
         spare = [int(item) for item in (*control[row], *treatment[row]) if item >= 0]
-        chosen = list(dict.fromkeys([*chosen, *spare]))[:k]
-        slates[row, : len(chosen)] = chosen
+        items = list(dict.fromkeys([*chosen, *spare]))[:k]
+        slates[row, : len(items)] = items
     return slates
 
 
@@ -264,14 +278,17 @@ class Diverted:
         slot, tick, item = past_round.histories.all_events()
         # An event becomes known at least one tick after its visit. The tick before that belongs to the visit's block of
         # the switchback, even if the event becomes known after the end of the block.
-        is_own = self._mine(schedule.user[slot], tick - 1, past_round.number)
+        is_own_event = self._is_own(schedule.user[slot], tick - 1, past_round.number)
         histories = Histories(schedule, past_round.histories.past)
-        order = np.lexsort((tick[is_own], slot[is_own]))
-        histories.append(slot[is_own][order], tick[is_own][order], item[is_own][order])
+        own_slot = slot[is_own_event]
+        own_tick = tick[is_own_event]
+        own_item = item[is_own_event]
+        order = np.lexsort((own_tick, own_slot))
+        histories.append(own_slot[order], own_tick[order], own_item[order])
         shown = past_round.shown
         if shown is not None:
             visitor = schedule.user[schedule.slot]
-            is_own_arrival = self._mine(visitor, schedule.tick, past_round.number)[:, None]
+            is_own_arrival = self._is_own(visitor, schedule.tick, past_round.number)[:, None]
             shown = dataclasses.replace(
                 shown,
                 item=np.where(is_own_arrival, shown.item, -1).astype(np.int32),
@@ -279,5 +296,6 @@ class Diverted:
             )
         return PastRound(past_round.number, schedule, histories, shown)
 
-    def _mine(self, user: Ints, tick: Ints, number: int) -> Bools:
+    def _is_own(self, user: Ints, tick: Ints, number: int) -> Bools:
+        """Mask of visits that belong to this platform's arm."""
         return np.asarray(self._assignment.arrivals(user, seconds(tick), number) == self._treated)

@@ -32,17 +32,20 @@ _HEAD = 0.1
 
 def tail_of(events: Ints) -> Bools:
     """Items outside the most consumed tenth of the warm-up log."""
-    order = np.argsort(-events, kind="stable")
-    tail = np.ones(len(events), bool)
-    tail[order[: max(1, round(_HEAD * len(events)))]] = False
-    return tail
+    most_consumed_first = np.argsort(-events, kind="stable")
+    n_head = max(1, round(_HEAD * len(events)))
+    is_tail = np.ones(len(events), bool)
+    is_tail[most_consumed_first[:n_head]] = False
+    return is_tail
 
 
 def _values(metric: str, consumptions: Floats, item: Ints, tail: Bools) -> Floats:
     """(n, k) value of each position under a metric."""
     if metric == "utility":
         return consumptions
-    return np.asarray(((item >= 0) & tail[np.maximum(item, 0)]) / item.shape[1], np.float64)
+    # An empty position, −1, reads item 0 here, and then counts 0.
+    is_tail = (item >= 0) & tail[np.maximum(item, 0)]
+    return np.asarray(is_tail / item.shape[1], np.float64)
 
 
 def _late(rounds: Sequence[WorldRound]) -> tuple[list[WorldRound], Ints]:
@@ -58,16 +61,18 @@ def estimates(rounds: Sequence[WorldRound], assignment: Assignment, tail: Bools)
     treated = np.concatenate(
         [assignment.arrivals(world_round.user, world_round.time, world_round.number) for world_round in late]
     )
+    # Units are independent visitors. Users of different rounds are different visitors, so they are numbered apart.
     units = apart([world_round.user for world_round in late])
-    if assignment.design == "switchback":
+    if assignment.design == "switchback":  # here the units are blocks of time
         units = np.concatenate([assignment.block(world_round.time) for world_round in late])
     consumed = np.concatenate([world_round.consumed for world_round in late]).astype(np.float64)
     treated_item = assignment.items(len(tail))
-    outcomes = {
-        name: Outcome(_values(name, consumed, item, tail), item, units, treated, treated_item)
-        for name in METRICS
-    }
-    return {name: contrast(assignment.design, outcome) for name, outcome in outcomes.items()}
+    estimates_by_metric = {}
+    for metric in METRICS:
+        values = _values(metric, consumed, item, tail)
+        outcome = Outcome(values, item, units, treated, treated_item)
+        estimates_by_metric[metric] = contrast(assignment.design, outcome)
+    return estimates_by_metric
 
 
 def total_effects(worlds: Sequence[Sequence[WorldRound]], tail: Bools) -> dict[str, float]:
@@ -75,12 +80,13 @@ def total_effects(worlds: Sequence[Sequence[WorldRound]], tail: Bools) -> dict[s
 
     Consumptions count with their true probability, which removes random noise.
     """
-    means: list[dict[str, float]] = []
+    means: list[dict[str, float]] = []  # by metric, for the market of A and of B
     for rounds in worlds:
         late, item = _late(rounds)
         probability = np.concatenate([world_round.probability for world_round in late])
         means.append({name: float(_values(name, probability, item, tail).sum(1).mean()) for name in METRICS})
-    return {name: means[1][name] - means[0][name] for name in METRICS}
+    means_of_a, means_of_b = means
+    return {name: means_of_b[name] - means_of_a[name] for name in METRICS}
 
 
 def arrivals_table(
@@ -119,20 +125,20 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     share is shown to be smaller than ``MARGIN``. These figures exist only where the total effect differs from 0.
     """
     mean_total = table.groupby("metric")["total_effect"].transform("mean")
-    holds = (table["low"] <= table["total_effect"]) & (table["total_effect"] <= table["high"])
+    includes_total = (table["low"] <= table["total_effect"]) & (table["total_effect"] <= table["high"])
     has_interval = table["low"].notna()  # an estimate has no interval if an arm has only one unit
-    work = table.assign(
-        coverage=holds.astype(float).where(has_interval),
+    by_seed = table.assign(
+        coverage=includes_total.astype(float).where(has_interval),
         power=((table["low"] > 0) | (table["high"] < 0)).astype(float).where(has_interval),
         sign=(np.sign(table["naive"]) == np.sign(mean_total)).astype(float).where(table["naive"].notna()),
     )
     shares = ("coverage", "power", "sign")
     keys = [*LABELS, "metric"]
-    means = results.bias_over_seeds(work, keys, ("naive", "total_effect"), shares)
-    by_key = {key: _relative_bias(group) for key, group in table.groupby(keys, sort=False)}
-    relative = [by_key[tuple(key)] for key in means[keys].to_numpy().tolist()]
-    means[["relative", "relative_half"]] = [row[:2] for row in relative]
-    means["within"] = [row[2] for row in relative]
+    means = results.bias_over_seeds(by_seed, keys, ("naive", "total_effect"), shares)
+    relative_bias_of = {key: _relative_bias(group) for key, group in table.groupby(keys, sort=False)}
+    relative_biases = [relative_bias_of[tuple(key)] for key in means[keys].to_numpy().tolist()]
+    means[["relative", "relative_half"]] = [(bias, half) for bias, half, _ in relative_biases]
+    means["within"] = [is_within for _, _, is_within in relative_biases]
     means["significant"] = significant(means["p"].to_numpy())
     return means.assign(sign=means["sign"].where(means["relative"].notna()))
 
@@ -140,18 +146,20 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def _relative_bias(seeds: pd.DataFrame) -> tuple[float, float, bool]:
     """Bias over the total effect, half-interval, equivalence to 0.
 
-    The last value is true if the bias is shown to be within the margin.
-    The interval is that of a ratio of means, linearised: of r + (bias − r·effect) / mean effect over seeds.
+    The last value is True if the bias is shown to be within the margin. The interval is that of a ratio r of means,
+    linearised: of r + (bias − r·effect) / mean effect over seeds. Without a total effect, there is no ratio.
     """
     effects = mean_interval(seeds["total_effect"])
-    has_sign = effects.low is not None and effects.high is not None and effects.low * effects.high > 0
+    excludes_zero = effects.low is not None and effects.high is not None and effects.low * effects.high > 0
     seeds = seeds[seeds["naive"].notna()]
-    effect = float(seeds["total_effect"].mean())
-    if not len(seeds) or not (has_sign or (effects.equal and abs(effect) > _NO_EFFECT)):
+    mean_effect = float(seeds["total_effect"].mean())
+    has_effect = excludes_zero or (effects.equal and abs(mean_effect) > _NO_EFFECT)
+    if not len(seeds) or not has_effect:
         return np.nan, np.nan, False
     bias = seeds["naive"] - seeds["total_effect"]
-    ratio = float(bias.mean()) / effect
-    if paired_difference(seeds["naive"], seeds["total_effect"]).equal:
+    ratio = float(bias.mean()) / mean_effect
+    if paired_difference(seeds["naive"], seeds["total_effect"]).equal:  # equal biases have no interval
         return ratio, np.nan, False
-    shares = (ratio + (bias - ratio * seeds["total_effect"]) / effect).to_numpy()
-    return ratio, mean_interval(shares).half, equivalence(shares, np.zeros(len(shares)), MARGIN).holds
+    linearised = (ratio + (bias - ratio * seeds["total_effect"]) / mean_effect).to_numpy()
+    is_within = equivalence(linearised, np.zeros(len(linearised)), MARGIN).holds
+    return ratio, mean_interval(linearised).half, is_within

@@ -55,6 +55,7 @@ README = "README.md"  # file in the run folder with the conclusions
 
 
 def _default_models() -> tuple[str, ...]:
+    """Models that are compared by default, if installed."""
     installed = (name for name in MODELS if name != "als" or importlib.util.find_spec("implicit"))
     return tuple(dict.fromkeys((*installed, mark_and_ground(PlatformConfig().model)[0])))
 
@@ -62,9 +63,10 @@ def _default_models() -> tuple[str, ...]:
 def with_serving(models: Sequence[str] | None, serving: str, without: Sequence[str] = ()) -> list[str]:
     """Compared models, including the platform's mark model and bestsellers."""
     parts(serving)
-    asked = list(_default_models() if models is None else models)
-    needed = (name for name in (mark_and_ground(serving)[0], BESTSELLERS) if name not in {*asked, *without})
-    return [*asked, *dict.fromkeys(needed)]
+    chosen = list(_default_models() if models is None else models)
+    mark, _ = mark_and_ground(serving)
+    missing = (name for name in (mark, BESTSELLERS) if name not in {*chosen, *without})
+    return [*chosen, *dict.fromkeys(missing)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -284,7 +286,7 @@ class _Work:
         """Verdict on each truth, as comparisons reach it."""
         verdicts: dict[str, object] = {}
         for name in truths:
-            kind = AUTO if name == chosen else name
+            kind = AUTO if name == chosen else name  # this is the setting of a comparison with this truth
             verdict = fitness(self.log, gap=self.gap, kind=kind, rank=self.config.rank)
             self.show(f"truth {name}: {verdict.verdict}")
             verdicts[name] = READER.dump_python(verdict, mode="json")
@@ -298,6 +300,7 @@ class _Work:
         setting = evidence_of.SlateSetting(config.slate, config.position_decay, config.device)
 
         def of_past(cut: evidence_of.Cut) -> dict[str, Truth]:
+            """Truths that are fitted to a cut's past only."""
             past = cut.later.past
             gap = self.gap
             rank = config.rank
@@ -306,20 +309,22 @@ class _Work:
                 for name in truths
             }
 
-        judged: dict[str, evidence_of.ChoiceLaw] = {**truths, **false_truths(truths, self.log)}
-        everything = evidence_of.gather(
-            cuts, config.chosen, judged, setting, self.show, self.unfitted, of_past
+        laws: dict[str, evidence_of.ChoiceLaw] = {**truths, **false_truths(truths, self.log)}
+        all_evidence = evidence_of.gather(
+            cuts, config.chosen, laws, setting, self.show, self.unfitted, of_past
         )
-        evidence = replace(everything, utility={name: everything.utility[name] for name in truths})
+        evidence = replace(all_evidence, utility={name: all_evidence.utility[name] for name in truths})
         real = evidence.by_user()
         agreements = []
         for name in truths:
-            figures = agreement(real, evidence.by_user(name)[:-1], resamples=config.resamples).figures
-            bars = {}
+            simulated = evidence.by_user(name)[:-1]  # the last row is the oracle, which reality lacks
+            figures = agreement(real, simulated, resamples=config.resamples).figures
+            # Agreement of false truths, and of the truth fitted to the past, for comparison.
+            agreement_of_bars = {}
             for bar in (*FALSE, checks.PAST):
-                simulated = everything.by_user(bar_name(name, bar))[:-1]
-                bars[bar] = agreement(real, simulated, resamples=0).kendall_settled
-            figures |= {**bars, "chosen": float(name == chosen)}
+                simulated = all_evidence.by_user(bar_name(name, bar))[:-1]
+                agreement_of_bars[bar] = agreement(real, simulated, resamples=0).kendall_settled
+            figures |= {**agreement_of_bars, "chosen": float(name == chosen)}
             agreements += [(name, metric, value) for metric, value in figures.items()]
         return {
             "agreement": table_of(agreements, ["truth", "metric", "value"], ("value",)),
@@ -346,19 +351,21 @@ class _Work:
                 ("", name, cut, checks.simulated(truth, cut, sizes)) for name, truth in truths.items()
             ]
         first = cuts[0]
-        (_, ground) = mark_and_ground(config.serving)
+        _, ground = mark_and_ground(config.serving)
         if ground is not None:
             figures_of_cuts.append(
                 (ground, "", first, checks.rate_of_ground(ground, self.log, self.gap, config.device))
             )
         for name, truth in truths.items():
             figures_of_cuts.append(("", name, first, checks.rate_of_truth(truth)))
-            blind = kept_truth(first.later.past, gap=self.gap, kind=name, rank=config.rank)
+            truth_of_past = kept_truth(first.later.past, gap=self.gap, kind=name, rank=config.rank)
             self.show(f"truth {name}: fitted to the past of draw {first.draw}, for acceptance")
-            for negatives, accepted in checks.acceptance(blind, first).items():
-                figures = asdict(accepted).items()
-                named = {f"acceptance_{key}_{negatives}": float(value) for key, value in figures}
-                figures_of_cuts.append(("", name, first, named))
+            for n_negatives, acceptance in checks.acceptance(truth_of_past, first).items():
+                figures = {
+                    f"acceptance_{field}_{n_negatives}": float(value)
+                    for field, value in asdict(acceptance).items()
+                }
+                figures_of_cuts.append(("", name, first, figures))
         for model, truth_name, cut, values in figures_of_cuts:
             for metric, value in values.items():
                 yield model, truth_name, cut.draw, metric, value
@@ -377,10 +384,9 @@ class _Work:
         table = observed_evidence.table()
         if quality is not None:
             rows = [("", "", f"hidden_{name}", *getattr(quality, name)) for name in ("rho", "sd")]
-            ends = ["value", "low", "high"]
-            table = pd.concat(
-                [table, table_of(rows, ["truth", "model", "metric", *ends], ends)], ignore_index=True
-            )
+            numbers = ["value", "low", "high"]
+            hidden_table = table_of(rows, ["truth", "model", "metric", *numbers], numbers)
+            table = pd.concat([table, hidden_table], ignore_index=True)
         return {"observed": table, "observed_pairs": observed_evidence.pairs()}
 
 
@@ -432,6 +438,7 @@ def _pairs(evidence: evidence_of.Evidence) -> pd.DataFrame:
 
 
 def _write_page(run: RunFolder) -> None:
+    """Write the pictures and the page of the run folder."""
     report = validation_report(run)
     draw(report.plots, run.folder / "pictures")
     write_text(run.folder / README, readme(run, report))

@@ -72,8 +72,8 @@ class HeldAnswers:
 def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> HeldAnswers:
     """Known answers, with the states of their users."""
     matched = table.matched(log)
-    met = np.unique(log.user * log.n_items + log.item)
-    kept_rows = np.flatnonzero(~np.isin(matched.user * log.n_items + matched.item, met))
+    pairs_of_log = np.unique(log.user * log.n_items + log.item)
+    kept_rows = np.flatnonzero(~np.isin(matched.user * log.n_items + matched.item, pairs_of_log))
     taken = matched.value[kept_rows] >= taken_at
     if not len(kept_rows) or taken.all() or not taken.any():
         raise DataError(
@@ -86,10 +86,10 @@ def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> Hel
             f"{table.source}: only 1 user answered about items outside their log. Expected at least two "
             "users, because the answers of each user are predicted from the answers of the others"
         )
-    end = float(np.nextafter(log.time.max(), np.inf))
+    end = float(np.nextafter(log.time.max(), np.inf))  # just after the last event of the log
     now = np.full(len(users), np.inf)
     if matched.time is not None:
-        np.fmin.at(now, row, matched.time[kept_rows])
+        np.fmin.at(now, row, matched.time[kept_rows])  # unknown times are NaN, which fmin leaves out
     return HeldAnswers(
         row=row.astype(np.int64),
         item=matched.item[kept_rows],
@@ -156,15 +156,14 @@ class ObservedEvidence:
             if not in_tenth.any():
                 continue
             user_rows = self.answers.row[in_tenth]
-            count = np.bincount(user_rows, minlength=users).astype(np.float64)
-            yes = np.bincount(user_rows, weights=self.answers.taken[in_tenth], minlength=users).astype(
-                np.float64
-            )
-            share = ratio_interval(yes, count)
+            taken = self.answers.taken[in_tenth]
+            n_answers = np.bincount(user_rows, minlength=users).astype(np.float64)
+            n_yes = np.bincount(user_rows, weights=taken, minlength=users).astype(np.float64)
+            yes_share = ratio_interval(n_yes, n_answers)
             mean = float(probability[in_tenth].mean())
             rows.append((f"decile_{number + 1}_predicted", mean, None, None))
-            rows.append((f"decile_{number + 1}_taken", share.mean, share.low, share.high))
-            error += float(in_tenth.mean()) * abs(mean - (share.mean or 0.0))
+            rows.append((f"decile_{number + 1}_taken", yes_share.mean, yes_share.low, yes_share.high))
+            error += float(in_tenth.mean()) * abs(mean - (yes_share.mean or 0.0))
         return [*rows, ("calibration_error", error, None, None)]
 
 
@@ -191,20 +190,22 @@ def judge_observed(
     row = answers.row
     taken = answers.taken
     n_users = len(answers.users)
-    folds = max(2, min(_FOLDS, n_users))
-    fold = folds_of(answers.users, 0, folds)[row]
+    n_folds = max(2, min(_FOLDS, n_users))
+    fold = folds_of(answers.users, 0, n_folds)[row]
     ties = rng.bits(0, rng.Purpose.TIES, answers.users[row], answers.item)
-    probability = [calibrated(score, taken, fold, folds) for score in scores.values()]
+    probabilities = [calibrated(score, taken, fold, n_folds) for score in scores.values()]
     by_user = {
         "auc": [user_aucs(row, score, taken, n_users) for score in scores.values()],
         "precision": [precisions(row, score, taken, ties, n_users, k) for score in scores.values()],
-        "log_likelihood": [answer_likelihoods(row, each, taken, n_users) for each in probability],
+        "log_likelihood": [
+            answer_likelihoods(row, probability, taken, n_users) for probability in probabilities
+        ],
     }
     return ObservedEvidence(
         answers=answers,
         judges=tuple(scores),
         by_user={metric: np.array(values) for metric, values in by_user.items()},
-        probability=np.array(probability),
+        probability=np.array(probabilities),
     )
 
 
@@ -213,6 +214,7 @@ def _truth_scores(truth: Truth, answers: HeldAnswers) -> Floats:
     expected = truth.expected(answers.users, answers.states)
 
     def rows(first: int, last: int, states: UserStates) -> Array:
+        """Scores of all items for a block of users."""
         preference = truth.preference(answers.users[first:last], states)
         is_admissible = np.ones(preference.shape, bool)
         is_admissible[states.owner, states.items] = False
@@ -227,14 +229,20 @@ def _model_scores(model: IntensityModel, answers: HeldAnswers) -> Floats:
 
 
 def _log_scores(answers: HeldAnswers, score: Callable[[int, int, UserStates], Array]) -> Floats:
-    """(n,) logarithms of the answers' scores, computed block by block."""
+    """(n,) logarithms of the answers' scores, computed block by block.
+
+    ``score`` returns the scores of all items for the users from ``first`` to ``last``.
+    """
     log_scores = np.empty(len(answers))
     for first, last in spans(len(answers.users)):
-        rows = np.asarray(score(first, last, answers.states.take(np.arange(first, last))), np.float64)
+        states = answers.states.take(np.arange(first, last))
+        scores_of_users = np.asarray(score(first, last, states), np.float64)
+        # Answers are sorted by user, so those of the block's users stand together.
         block = slice(*np.searchsorted(answers.row, [first, last]))
         row = answers.row[block] - first
-        smallest = _LEAST * np.maximum(rows.mean(1), 1e-300)
-        log_scores[block] = np.log(np.maximum(rows[row, answers.item[block]], smallest[row]))
+        smallest = _LEAST * np.maximum(scores_of_users.mean(1), 1e-300)
+        scores = scores_of_users[row, answers.item[block]]
+        log_scores[block] = np.log(np.maximum(scores, smallest[row]))
     return log_scores
 
 
@@ -245,10 +253,11 @@ def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
     """
     # Ranks within a user start from 0. Equal scores share their mean rank.
     rank = pd.Series(score).groupby(user).rank().to_numpy() - 1
-    yes = np.bincount(user, weights=taken, minlength=n_users)
-    no = np.bincount(user, minlength=n_users) - yes
-    above = np.bincount(user, weights=rank * taken, minlength=n_users) - yes * (yes - 1) / 2
-    return ratio(above, yes * no)
+    n_yes = np.bincount(user, weights=taken, minlength=n_users)
+    n_no = np.bincount(user, minlength=n_users) - n_yes
+    # Mann–Whitney U: a rank counts the lower items. The lower taken items, 0 + 1 + …, are subtracted.
+    n_ordered_pairs = np.bincount(user, weights=rank * taken, minlength=n_users) - n_yes * (n_yes - 1) / 2
+    return ratio(n_ordered_pairs, n_yes * n_no)
 
 
 def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: int, k: int) -> Floats:
@@ -256,12 +265,12 @@ def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: in
 
     The share is NaN for users with at most k answers. ``user`` must be ascending. Equal scores are ordered by ``ties``.
     """
-    order = np.lexsort((ties, -score, user))
-    count = np.bincount(user, minlength=n_users)
-    place = np.arange(len(user)) - np.searchsorted(user, user)
-    chosen = order[place < k]
+    best_first = np.lexsort((ties, -score, user))  # user by user
+    n_answers = np.bincount(user, minlength=n_users)
+    rank = np.arange(len(user)) - np.searchsorted(user, user)  # rank within a user, from 0
+    chosen = best_first[rank < k]
     hits = np.bincount(user[chosen], weights=taken[chosen], minlength=n_users)
-    return np.asarray(np.where(count > k, hits / k, np.nan), np.float64)
+    return np.asarray(np.where(n_answers > k, hits / k, np.nan), np.float64)
 
 
 def calibrated(logit: Floats, taken: Bools, fold: Ints, folds: int) -> Floats:
@@ -274,22 +283,27 @@ def calibrated(logit: Floats, taken: Bools, fold: Ints, folds: int) -> Floats:
     for left_out in range(folds):
         in_fold = fold == left_out
         outside_fold = fold != left_out
-        middle = logit[outside_fold].mean()
-        spread = max(float(logit[outside_fold].std()), 1e-12)
-        intercept, slope = _fit((logit[outside_fold] - middle) / spread, taken[outside_fold])
-        probability[in_fold] = _logistic(intercept + slope * (logit[in_fold] - middle) / spread)
+        # Standardised logits make the size of Newton steps, and the ridge penalty, independent of the unit.
+        mean = logit[outside_fold].mean()
+        deviation = max(float(logit[outside_fold].std()), 1e-12)
+        intercept, slope = _fit((logit[outside_fold] - mean) / deviation, taken[outside_fold])
+        probability[in_fold] = _logistic(intercept + slope * (logit[in_fold] - mean) / deviation)
     return probability
 
 
 def _fit(x: Floats, taken: Bools) -> tuple[float, float]:
-    """Intercept and slope of a logistic regression."""
-    share = (taken.sum() + 0.5) / (len(taken) + 1)
-    base = float(np.log(share / (1 - share)))
-    intercept = base
+    """Intercept and slope of a logistic regression, by Newton steps.
+
+    If the slope is not above 0, it is 0, and the intercept is the log odds of a yes.
+    """
+    yes_share = (taken.sum() + 0.5) / (len(taken) + 1)
+    log_odds = float(np.log(yes_share / (1 - yes_share)))
+    intercept = log_odds
     slope = 0.0
     for _ in range(_STEPS):
         p = _logistic(intercept + slope * x)
         weight = np.maximum(p * (1 - p), 1e-12)
+        # Gradient and negative Hessian of the log-likelihood, with a ridge penalty of the slope.
         gradient = np.array([(taken - p).sum(), ((taken - p) * x).sum() - _RIDGE * len(x) * slope])
         cross = (weight * x).sum()
         curvature = np.array([[weight.sum(), cross], [cross, (weight * x * x).sum() + _RIDGE * len(x)]])
@@ -300,31 +314,34 @@ def _fit(x: Floats, taken: Bools) -> tuple[float, float]:
         slope = slope + step[1]
         if np.abs(step).max() < 1e-10:
             break
-    return (intercept, slope) if slope > 0 else (base, 0.0)
+    return (intercept, slope) if slope > 0 else (log_odds, 0.0)
 
 
 def _logistic(x: Floats) -> Floats:
+    """Logistic function 1/(1 + exp(−x)), without overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), np.float64)
 
 
 def answer_likelihoods(user: Ints, probability: Floats, taken: Bools, n_users: int) -> Floats:
     """(n_users,) mean log-likelihood (nats) of a user's answers; NaN without answers."""
-    said = np.log(np.maximum(np.where(taken, probability, 1 - probability), 1e-300))
-    return ratio(np.bincount(user, weights=said, minlength=n_users), np.bincount(user, minlength=n_users))
+    log_likelihood = np.log(np.maximum(np.where(taken, probability, 1 - probability), 1e-300))
+    sums = np.bincount(user, weights=log_likelihood, minlength=n_users)
+    return ratio(sums, np.bincount(user, minlength=n_users))
 
 
 def ratio_interval(total: Floats, count: Floats) -> Interval:
     """Quotient of sums with its linearised 95% interval."""
     is_counted = count > 0
     n = int(is_counted.sum())
-    all_counts = float(count.sum())
+    count_of_all = float(count.sum())
     if not n:
         return mean_interval(np.zeros(0))
-    ratio = float(total.sum()) / all_counts
+    ratio = float(total.sum()) / count_of_all
     if n == 1:
         return Interval(ratio, None, None, n)
     residual = total[is_counted] - ratio * count[is_counted]
-    half = NORMAL_95 * float(np.sqrt((residual**2).sum() * n / (n - 1))) / all_counts
+    # The variance of a quotient of sums is about n times that of the residuals, over the square of the denominator.
+    half = NORMAL_95 * float(np.sqrt((residual**2).sum() * n / (n - 1))) / count_of_all
     return Interval(ratio, ratio - half, ratio + half, n)
 
 

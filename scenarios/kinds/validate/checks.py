@@ -24,7 +24,7 @@ from rimsim.market.consumers.truths import Truth
 from rimsim.measures import genre_shares, genre_weights
 
 PAST = "past_alone"
-"""Name of the agreement of a truth that is fitted to the past only, as a metric."""
+"""Name of a metric: the agreement of a truth that is fitted to the past only."""
 
 
 # This is the test of Agent4Rec (Zhang et al., SIGIR 2024) and SimUSER (ACL 2025, industry track). A user is asked about
@@ -64,38 +64,46 @@ def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
     be fitted to events after the cut.
     """
     # By m: number of accepted positives, and number of all positives.
-    total = {m: np.zeros(2, np.int64) for m in NEGATIVES}
-    aucs: dict[int, list[float]] = {m: [] for m in NEGATIVES}
+    counts = {m: np.zeros(2, np.int64) for m in NEGATIVES}
+    aucs: dict[int, list[float]] = {m: [] for m in NEGATIVES}  # by m: AUC of each user
     items = np.arange(len(cut.known))
-    edges = np.searchsorted(cut.taken_row, np.arange(len(cut) + 1))
+    # Rows of the cut are users. The items that user `row` took are those from first[row] to first[row + 1].
+    first = np.searchsorted(cut.taken_row, np.arange(len(cut) + 1))
     for start, stop in spans(len(cut), ROWS):
-        share = true_shares(truth, cut, start, stop)
-        shown = cut.admissible(start, stop)
+        probability = true_shares(truth, cut, start, stop)
+        is_admissible = cut.admissible(start, stop)
         for row in range(start, stop):
-            taken = cut.taken_item[edges[row] : edges[row + 1]]
+            taken = cut.taken_item[first[row] : first[row + 1]]
             draw = rng.uniform(cut.draw, rng.Purpose.MEASURE, 12, cut.later.user[row], items)
-            is_negative = shown[row - start].copy()
+            is_negative = is_admissible[row - start].copy()
             is_negative[taken] = False
+            # Random order, so that the first items are a sample.
             positives = taken[np.argsort(draw[taken])]
             negatives = np.flatnonzero(is_negative)
             negatives = negatives[np.argsort(draw[negatives])]
             for m in NEGATIVES:
-                count = min(_ASKED // (1 + m), len(positives), len(negatives) // m)
-                if not count:
+                n_asked_positives = min(_ASKED // (1 + m), len(positives), len(negatives) // m)
+                if not n_asked_positives:
                     continue
-                asked = np.concatenate([negatives[: m * count], positives[:count]])
-                is_positive = np.arange(len(asked)) >= m * count
-                worth = share[row - start, asked]
+                n_asked_negatives = m * n_asked_positives
+                asked = np.concatenate([negatives[:n_asked_negatives], positives[:n_asked_positives]])
+                is_positive = np.arange(len(asked)) >= n_asked_negatives
+                worth = probability[row - start, asked]
                 is_accepted = answers(worth, is_positive)
-                total[m] += np.array([(is_accepted & is_positive).sum(), count])
+                counts[m] += np.array([(is_accepted & is_positive).sum(), n_asked_positives])
                 aucs[m].append(_auc(worth, is_positive))
     acceptances = {}
     for m in (m for m in NEGATIVES if aucs[m]):
-        n_accepted, n_positives = total[m].tolist()
+        n_accepted, n_positives = counts[m].tolist()
         n_asked = (1 + m) * n_positives
         # For each rejected positive, one negative is accepted, so there are two wrong answers.
         accuracy = 1 - 2 * (n_positives - n_accepted) / n_asked
-        acceptances[m] = Acceptance(accuracy, n_accepted / n_positives, float(np.mean(aucs[m])), len(aucs[m]))
+        acceptances[m] = Acceptance(
+            accuracy=accuracy,
+            f1=n_accepted / n_positives,
+            auc=float(np.mean(aucs[m])),
+            users=len(aucs[m]),
+        )
     return acceptances
 
 
@@ -125,20 +133,21 @@ def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, floa
     ``popularity_ks`` are the largest differences of distribution functions. The distance ``genre_tv`` is half the sum
     of absolute differences of shares.
     """
-    lot = rng.uniform(cut.draw, rng.Purpose.MEASURE, 13, np.arange(len(sessions.counts)))
-    of_session = truth.expected(sessions.user, sessions.states)
-    sizes = np.asarray(scipy.stats.poisson.ppf(lot, of_session), np.float64).astype(np.int64)
-    expected = truth.expected(cut.later.user, cut.states)
-    mass = np.zeros(len(cut.known))
+    uniform = rng.uniform(cut.draw, rng.Purpose.MEASURE, 13, np.arange(len(sessions.counts)))
+    mean_size = truth.expected(sessions.user, sessions.states)
+    # The inverse distribution function at uniform random numbers gives Poisson random numbers.
+    sizes = np.asarray(scipy.stats.poisson.ppf(uniform, mean_size), np.float64).astype(np.int64)
+    mean_events = truth.expected(cut.later.user, cut.states)
+    expected = np.zeros(len(cut.known))  # expected consumptions of each item
     for start, stop in spans(len(cut), ROWS):
-        mass += expected[start:stop] @ true_shares(truth, cut, start, stop)
+        expected += mean_events[start:stop] @ true_shares(truth, cut, start, stop)
     taken = _taken(cut)
-    weights = _genres(cut)[0]
+    weights, _ = _genres(cut)
     popularity = _popularity(cut)
-    return _figures(cut, sizes, mass) | {
+    return _figures(cut, sizes, expected) | {
         "session_size_ks": ks_distance(sessions.counts, sizes),
-        "popularity_ks": ks_distance(popularity, popularity, taken, mass),
-        "genre_tv": total_variation(genre_shares(taken, weights), genre_shares(mass, weights)),
+        "popularity_ks": ks_distance(popularity, popularity, taken, expected),
+        "genre_tv": total_variation(genre_shares(taken, weights), genre_shares(expected, weights)),
     }
 
 
@@ -148,29 +157,35 @@ def genres(cut: Cut) -> tuple[str, ...]:
 
 
 def _genres(cut: Cut) -> tuple[Floats, tuple[str, ...]]:
+    """Weights of items in genres, and names of genres."""
     return genre_weights(cut.later.past.items["genres"].fillna("").astype(str).tolist())
 
 
 def _popularity(cut: Cut) -> Floats:
+    """(M,) number of events of each item in the past."""
     return np.bincount(cut.later.past.item, minlength=len(cut.known)).astype(np.float64)
 
 
 def _taken(cut: Cut) -> Floats:
     """Number of consumptions of each item in sampled sessions (M,)."""
-    of_session = cut.taken_item[cut.first_session]
-    return np.bincount(of_session, minlength=len(cut.known)).astype(np.float64)
+    items_of_sessions = cut.taken_item[cut.first_session]
+    return np.bincount(items_of_sessions, minlength=len(cut.known)).astype(np.float64)
 
 
-def _figures(cut: Cut, sizes: Ints, mass: Floats) -> dict[str, float]:
-    """Quantiles of session sizes and popularity, and genre shares."""
+def _figures(cut: Cut, sizes: Ints, consumptions: Floats) -> dict[str, float]:
+    """Quantiles of session sizes and popularity, and genre shares.
+
+    ``consumptions`` (M,) weight the items.
+    """
     figures = {"session_size_mean": float(sizes.mean())}
     of_sizes = ("session_size", sizes, np.ones(len(sizes)))
-    of_items = ("popularity", _popularity(cut), mass)
+    of_items = ("popularity", _popularity(cut), consumptions)
     for name, values, weights in (of_sizes, of_items):
         for share, value in zip(QUANTILES, weighted_quantiles(values, weights, QUANTILES), strict=True):
             figures[f"{name}_q{100 * share:.0f}"] = value
-    shares = genre_shares(mass, _genres(cut)[0])
-    return figures | {f"genre_{name}": float(value) for name, value in zip(genres(cut), shares, strict=True)}
+    genre_weights_of_items, _ = _genres(cut)
+    shares = genre_shares(consumptions, genre_weights_of_items)
+    return figures | {f"genre_{name}": float(share) for name, share in zip(genres(cut), shares, strict=True)}
 
 
 def weighted_quantiles(values: Array, weights: Floats, shares: tuple[float, ...]) -> list[float]:
@@ -178,8 +193,9 @@ def weighted_quantiles(values: Array, weights: Floats, shares: tuple[float, ...]
     if not weights.sum() > 0:
         return [float("nan")] * len(shares)
     order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order]) / weights.sum()
-    rows = np.minimum(np.searchsorted(reached, np.array(shares) - 1e-12), len(values) - 1)
+    cumulative = np.cumsum(weights[order]) / weights.sum()
+    # Without 1e-12, rounding of the sums could move a quantile to the next value.
+    rows = np.minimum(np.searchsorted(cumulative, np.array(shares) - 1e-12), len(values) - 1)
     return [float(value) for value in np.asarray(values, np.float64)[order][rows]]
 
 
@@ -198,11 +214,12 @@ def ks_distance(
     if not (first_mass.sum() > 0 and second_mass.sum() > 0):
         return float("nan")
     points = np.unique(np.concatenate([first_values, second_values]))
-    reached = []
+    distribution_functions = []
     for values, mass in ((first_values, first_mass), (second_values, second_mass)):
-        counted = np.bincount(np.searchsorted(points, values), weights=mass, minlength=len(points))
-        reached.append(np.cumsum(counted) / mass.sum())
-    return float(np.abs(reached[0] - reached[1]).max())
+        mass_at_points = np.bincount(np.searchsorted(points, values), weights=mass, minlength=len(points))
+        distribution_functions.append(np.cumsum(mass_at_points) / mass.sum())
+    first_function, second_function = distribution_functions
+    return float(np.abs(first_function - second_function).max())
 
 
 def total_variation(first: Floats, second: Floats) -> float:
@@ -211,6 +228,7 @@ def total_variation(first: Floats, second: Floats) -> float:
 
 
 _LEAST = 1e-5
+"""Smallest λ(x) that calibration uses, because the deviance needs log λ."""
 
 
 def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) -> dict[str, float]:
@@ -221,26 +239,26 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
     them.
     """
     draw = rng.uniform(0, rng.Purpose.MEASURE, 14, np.arange(log.n_users))
-    half = draw < 0.5
-    if half.all() or not half.any():  # with few users, one half may get all of them
-        half = draw < np.median(draw)
+    is_in_half = draw < 0.5
+    if is_in_half.all() or not is_in_half.any():  # with few users, one half may get all of them
+        is_in_half = draw < np.median(draw)
     examples = session_examples(log, gap)
     rate = np.empty(len(examples.counts))
-    for side in (half, ~half):
+    for is_fitted in (is_in_half, ~is_in_half):
         hybrid = cast("RIM", make(ground, device=device, gap=gap if isinstance(gap, str) else f"{gap}s"))
-        model = fitted(hybrid.ground, log.rows(side[log.user]))
-        judged = np.flatnonzero(~side[examples.user])
-        states = examples.states.take(judged)
-        rate[judged] = model.intensity_hidden(model.encode(states), states.now).double().cpu().numpy()
+        model = fitted(hybrid.ground, log.rows(is_fitted[log.user]))
+        held_out = np.flatnonzero(~is_fitted[examples.user])
+        states = examples.states.take(held_out)
+        rate[held_out] = model.intensity_hidden(model.encode(states), states.now).double().cpu().numpy()
     # λ is computed in float32. Values that differ only by rounding must be ties in the rank correlation.
     rate = np.maximum(rate, _LEAST).round(5)
-    first = examples.states.lengths == 0
+    is_first = examples.states.lengths == 0
     count = examples.counts
     calibration = count_calibration(rate, count)
-    varied = np.ptp(rate) > 0 and np.ptp(count) > 0
-    parts = {"": slice(None), "_first": first, "_later": ~first}
+    both_vary = np.ptp(rate) > 0 and np.ptp(count) > 0
+    parts = {"": slice(None), "_first": is_first, "_later": ~is_first}
     figures = {f"rate_ratio{part}": _quotient(rate[rows], count[rows]) for part, rows in parts.items()}
-    figures["rate_rank_correlation"] = calibration.rank_correlation if varied else float("nan")
+    figures["rate_rank_correlation"] = calibration.rank_correlation if both_vary else float("nan")
     return figures | _tenths([(tenth.predicted, tenth.realised) for tenth in calibration.deciles])
 
 
@@ -252,11 +270,11 @@ def _quotient(rate: Floats, count: Ints) -> float:
 def rate_of_truth(truth: Truth) -> dict[str, float]:
     """Calibration of a truth's λ*(x), from its report."""
     session_sizes = truth.report.sizes
-    tenths = np.array(session_sizes.left_out_deciles, np.float64).reshape(-1, 2)
+    means_of_tenths = np.array(session_sizes.left_out_deciles, np.float64).reshape(-1, 2)
     # The sizes of the tenths follow from the same split as in the truth's report.
-    rows = np.array_split(np.arange(session_sizes.left_out_sessions), len(tenths))
+    rows = np.array_split(np.arange(session_sizes.left_out_sessions), len(means_of_tenths))
     sizes = [len(tenth) for tenth in rows]
-    predicted, realised = np.array(sizes, np.float64) @ tenths
+    predicted, realised = np.array(sizes, np.float64) @ means_of_tenths
     figures = {
         "rate_ratio": float(predicted / realised),
         "rate_ratio_first": session_sizes.left_out_ratio_first,
@@ -267,6 +285,7 @@ def rate_of_truth(truth: Truth) -> dict[str, float]:
 
 
 def _tenths(tenths: list[tuple[float, float]]) -> dict[str, float]:
+    """Metric → predicted or realised mean of a tenth."""
     figures = {}
     for number, (predicted, realised) in enumerate(tenths, 1):
         figures[f"rate_predicted_{number}"] = predicted
@@ -282,11 +301,11 @@ def rate_curves(table: pd.DataFrame) -> dict[str, dict[str, float]]:
         for (model, truth), rows in rates
     }
     curves = {f"λ of {model}": figures for (model, truth), figures in figures_by_rate.items() if not truth}
-    alike: dict[tuple[str, ...], list[str]] = {}
+    # Truths with the same λ* share a curve. Texts are compared instead of numbers, because NaN differs from itself.
+    truths_by_figures: dict[tuple[str, ...], list[str]] = {}
     for (_, truth), figures in figures_by_rate.items():
         if truth:
-            # Texts are compared instead of numbers, because NaN differs from itself.
-            alike.setdefault(tuple(map(repr, figures.values())), []).append(truth)
-    for truths in alike.values():
+            truths_by_figures.setdefault(tuple(map(repr, figures.values())), []).append(truth)
+    for truths in truths_by_figures.values():
         curves[f"λ* of {' and '.join(truths)}"] = figures_by_rate["", truths[0]]
     return curves

@@ -173,28 +173,29 @@ def _bestsellers(serving_model: str, pairs: pd.DataFrame) -> Sentences:
     """Sentences that compare models with a list of bestsellers."""
     ahead = pairs[(pairs["other"] == BESTSELLERS) & pairs["settled"]]
     behind = pairs[(pairs["model"] == BESTSELLERS) & pairs["settled"]]
-    better, worse = (_listed(f"`{name}`" for name in names) for names in (ahead["model"], behind["other"]))
+    better = _listed(f"`{name}`" for name in ahead["model"])
+    worse = _listed(f"`{name}`" for name in behind["other"])
     beyond = "than a list of bestsellers, beyond the interval:"
     good = [f"More precise {beyond} {better}."] if better else []
     bad = [f"Less precise {beyond} {worse}."] if worse else []
-    serving, _ = mark_and_ground(serving_model)
-    named = f"`{serving}`, the mark model of the platform `{serving_model}`,"
-    first = pairs["model"]
-    second = pairs["other"]
-    forwards = (first == serving) & (second == BESTSELLERS)
-    for row in pairs[forwards | ((first == BESTSELLERS) & (second == serving))].to_dict("records"):
-        sign = 1 if row["model"] == serving else -1
+    mark, _ = mark_and_ground(serving_model)
+    mark_words = f"`{mark}`, the mark model of the platform `{serving_model}`,"
+    # The better model of a pair is `model`, so the pair of the mark model and bestsellers has one of two orders.
+    mark_is_better = (pairs["model"] == mark) & (pairs["other"] == BESTSELLERS)
+    mark_is_worse = (pairs["model"] == BESTSELLERS) & (pairs["other"] == mark)
+    for row in pairs[mark_is_better | mark_is_worse].to_dict("records"):
+        sign = 1 if row["model"] == mark else -1
         half = (float(row["high"]) - float(row["low"])) / 2
         text = f"precision differs by {signed(sign * float(row['difference']), 3)} ±{signed(half, 3)}"
         if sign > 0 and row["settled"]:
-            good.append(f"{named} beats bestsellers: {text}.")
+            good.append(f"{mark_words} beats bestsellers: {text}.")
         elif row["settled"]:
             bad.append(
-                f"Bestsellers beat {named} {text}. What a market says of an agent that ranks by this model is said of "
-                "a platform that nobody would run."
+                f"Bestsellers beat {mark_words} {text}. What a market says of an agent that ranks by this model is "
+                "said of a platform that nobody would run."
             )
         else:
-            bad.append(f"Whether {named} beats bestsellers is not settled: {text}.")
+            bad.append(f"Whether {mark_words} beats bestsellers is not settled: {text}.")
     return good, bad
 
 
@@ -202,16 +203,20 @@ def rate_sentences(table: pd.DataFrame) -> Sentences:
     """Sentences on λ as a prediction of held-out sessions' events."""
     good: list[str] = []
     bad: list[str] = []
+    low, high = _CALIBRATED
     for name, figures in rate_curves(table).items():
-        ratios = [figures[name] for name in ("rate_ratio", "rate_ratio_first", "rate_ratio_later")]
+        ratios = [figures[metric] for metric in ("rate_ratio", "rate_ratio_first", "rate_ratio_later")]
         # A ratio is NaN if the log has no first sessions, or no later sessions.
-        calibrated = all(_CALIBRATED[0] <= ratio <= _CALIBRATED[1] for ratio in ratios if not isnan(ratio))
+        is_calibrated = all(low <= ratio <= high for ratio in ratios if not isnan(ratio))
         text = (
             f"{name} expects {signed(figures['rate_ratio'])} times the events of sessions that it was not fitted to "
             f"(first ones {signed(figures['rate_ratio_first'])}, later ones {signed(figures['rate_ratio_later'])}; "
             f"rank correlation {signed(figures['rate_rank_correlation'])})"
         )
-        (good if calibrated else bad).append(f"{text}{'' if calibrated else ': it is no count of them'}.")
+        if is_calibrated:
+            good.append(f"{text}.")
+        else:
+            bad.append(f"{text}: it is no count of them.")
     return good, bad
 
 
@@ -224,7 +229,8 @@ def _listed(names: Iterable[str]) -> str:
 def observed_sentences(table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[str, Any]) -> Sentences:
     """Favourable and unfavourable sentences on known answers."""
     of_auc = table[table["metric"] == "auc"]
-    against = pairs[(pairs["metric"] == "log_likelihood") & (pairs["other_model"] == RANDOM)]
+    # Random scores predict the share of yes answers for every answer.
+    minus_random = pairs[(pairs["metric"] == "log_likelihood") & (pairs["other_model"] == RANDOM)]
     good = [
         (
             f"{facts['answers']:,} answers of {facts['users']:,} users in `{facts['source']}`, to items that they do "
@@ -239,7 +245,7 @@ def observed_sentences(table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[
         )
     for row in of_auc[of_auc["truth"] != ""].to_dict("records"):
         truth = row["truth"]
-        gain = against[against["truth"] == row["truth"]].to_dict("records")[0]
+        gain = minus_random[minus_random["truth"] == truth].to_dict("records")[0]
         text = (
             f"the truth `{truth}` puts {row['value']:.3f} of the pairs of a user's answers in order (95% interval "
             f"{row['low']:.3f} to {row['high']:.3f}, chance .5)"
@@ -252,12 +258,14 @@ def observed_sentences(table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[
                 f"{upper}, and its calibrated likelihood is {gain['difference']:+.4f} nats an answer from that "
                 "of a coin with the right share: it says nothing sure of what users do not choose."
             )
-    of_auc = pairs[(pairs["metric"] == "auc") & (pairs["truth"] != "") & (pairs["other_truth"] == "")]
-    worse = of_auc[of_auc["settled"] & (of_auc["difference"] < 0) & (of_auc["other_model"] != RANDOM)]
-    for truth, of_truth in worse.groupby("truth", sort=False):
+    # Pairs of a truth and a model.
+    auc_pairs = pairs[(pairs["metric"] == "auc") & (pairs["truth"] != "") & (pairs["other_truth"] == "")]
+    is_worse = auc_pairs["settled"] & (auc_pairs["difference"] < 0) & (auc_pairs["other_model"] != RANDOM)
+    for truth, of_truth in auc_pairs[is_worse].groupby("truth", sort=False):
         models = ", ".join(f"`{name}`" for name in of_truth["other_model"])
-        worst = f"The truth `{truth!s}` orders known answers worse than {models}"
-        bad.append(f"{worst}, beyond the paired interval.")
+        bad.append(
+            f"The truth `{truth!s}` orders known answers worse than {models}, beyond the paired interval."
+        )
     return good, bad
 
 
@@ -290,9 +298,9 @@ def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:
     judges = [f"truth {truth}" if truth else model for truth, model in judged]
     named = table.assign(judge=judges).rename(columns={"value": "mean"})
     order = named[named["metric"] == "auc"].sort_values("mean", ascending=False, kind="stable")["judge"]
-    place = {judge: number for number, judge in enumerate(order)}
+    rank = {judge: number for number, judge in enumerate(order)}
     figures = named[named["metric"].isin(metrics)]
-    figures = figures.iloc[figures["judge"].map(place).argsort(kind="stable")]
+    figures = figures.iloc[figures["judge"].map(rank).argsort(kind="stable")]
     title = (
         f"Known answers: pairs of a user's answers in order (auc), share of a yes among the {k} best "
         "of what was asked (precision), calibrated likelihood; ± half a 95% interval over users"
@@ -300,8 +308,10 @@ def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:
     rows = []
     for judge in dict.fromkeys(named.loc[named["truth"] != "", "judge"]):
         means = named[named["judge"] == judge].set_index("metric")["mean"]
-        kinds = ("predicted", "taken")
-        rows += [(f"{judge}: {share}", *_tenths(means, f"decile_{{}}_{share}", 3)) for share in kinds]
+        rows += [
+            (f"{judge}: {share}", *_tenths(means, f"decile_{{}}_{share}", 3))
+            for share in ("predicted", "taken")
+        ]
     columns = ("by decile of the calibrated probability", *map(str, range(1, 11)))
     deciles = "Known answers: calibrated probability against the share of a yes"
     answered = pivoted(title, figures, ["judge"], metrics, significant=True)
@@ -309,7 +319,10 @@ def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:
 
 
 def _tenths(figures: Mapping[str, float] | pd.Series[float], name: str, decimals: int) -> list[str]:
-    """Table cells of a metric's tenths; missing tenths are empty."""
+    """Table cells of a metric's tenths; missing tenths are empty.
+
+    ``name`` has braces in place of the number of the tenth.
+    """
     values = (figures.get(name.format(number)) for number in range(1, 11))
     return ["" if value is None else f"{value:.{decimals}f}" for value in values]
 
@@ -333,12 +346,8 @@ def _agreements(agreement: pd.DataFrame, verdicts: Mapping[str, Fitness]) -> Tex
     """Agreement of each truth with reality."""
     rows = []
     for truth, row in figures_of(agreement).items():
-        tau, of_settled = (
-            "–"
-            if isnan(row[name])
-            else f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
-            for name in ("kendall", "kendall_settled")
-        )
+        tau = _with_ends(row, "kendall")
+        of_settled = _with_ends(row, "kendall_settled")
         verdict = verdicts[truth].verdict if truth in verdicts else "–"
         settled = f"{row['settled_pairs']:.0f} of {row['pairs']:.0f}"
         pairs = (f"{row[name]:.0f}" for name in ("concordant_pairs", "discordant_pairs"))
@@ -353,6 +362,13 @@ def _agreements(agreement: pd.DataFrame, verdicts: Mapping[str, Fitness]) -> Tex
     return TextTable(
         title, ("truth", *figures, "past", "popular", "others", "opposite"), tuple(rows), labels=2
     )
+
+
+def _with_ends(figures: Mapping[str, float], name: str) -> str:
+    """Figure with its interval in brackets; a dash without figure."""
+    if isnan(figures[name]):
+        return "–"
+    return f"{figures[name]:.2f} ({figures[f'{name}_low']:.2f} to {figures[f'{name}_high']:.2f})"
 
 
 def _acceptance(table: pd.DataFrame) -> TextTable:
@@ -378,10 +394,10 @@ def _distributions(table: pd.DataFrame) -> TextTable:
     for metric, truth in product(("session_size", "popularity"), truths):
         values = [means.get((truth, f"{metric}_{name}")) for name in quantiles]
         if values[0] is not None:
-            far = means.get((truth, f"{metric}_ks"))
+            distance = means.get((truth, f"{metric}_ks"))
+            distance_text = "" if distance is None else f"KS {distance:.3f}"
             label = f"{metric.replace('_', ' ')}, {truth or 'logged'}"
-            distance = "" if far is None else f"KS {far:.3f}"
-            rows.append((label, *(f"{value:.4g}" for value in values), distance))
+            rows.append((label, *(f"{value:.4g}" for value in values), distance_text))
     rows += [
         (f"genres, {truth}", *[""] * len(quantiles), f"TV {means[truth, 'genre_tv']:.3f}")
         for truth in truths
@@ -405,6 +421,7 @@ def _deciles(table: pd.DataFrame) -> TextTable:
 
 
 def _agreement_plot(run: RunFolder) -> Figure | None:
+    """Picture ``agreement`` of a run."""
     return real_against_simulated(run.intervals, run.agreement, verdicts_of(run))
 
 
@@ -417,22 +434,22 @@ def real_against_simulated(
     intervals = intervals.assign(**{end: intervals[end].fillna(intervals["mean"]) for end in ends})
     real = intervals[(intervals["truth"] == "") & (intervals["metric"] == "precision")].set_index("model")
     of_truths = figures_of(agreement)
-    across = charts.columns(min(len(of_truths), _ACROSS), 4.0)
-    rows = -(-len(of_truths) // across)
+    n_columns = charts.columns(min(len(of_truths), _ACROSS), 4.0)
+    n_rows = -(-len(of_truths) // n_columns)
     figure = charts.frame(
         _message(of_truths, verdicts),
         "Precision of recommended items at users' held-out later sessions against expected consumptions of the "
         "same slates under a truth. Bars: 95% intervals over users. Up and to the right together: the truth agrees.",
-        4.9 * rows,
+        4.9 * n_rows,
     )
     looks = charts.styles(real.index)
-    grid = np.ravel(figure.subplots(rows, across, squeeze=False)).tolist()
+    grid = np.ravel(figure.subplots(n_rows, n_columns, squeeze=False)).tolist()
     for spare in grid[len(of_truths) :]:
         spare.remove()
     for ax, (truth, figures) in zip(grid, of_truths.items(), strict=False):
         worth = intervals[(intervals["truth"] == truth) & (intervals["model"] != ORACLE)].set_index("model")
         worths = pd.concat({"real": real[ends], "simulated": worth.loc[real.index, ends]}, axis=1)
-        means = worths.swaplevel(axis=1)
+        means = worths.swaplevel(axis=1)  # columns (mean, real), (low, real) and so on, as plot_means expects
         for name, look in looks.items():
             charts.plot_means(ax, means.loc[[name]], "real", "simulated", look, line="none", size=8)
         ax.set_xlim(0, 1.12 * (float(means["high", "real"].max()) or 1.0))
@@ -486,7 +503,8 @@ def _calibration(table: pd.DataFrame) -> Figure | None:
     for name, look in looks.items():
         mean = curves[name]
         tenths = [number for number in range(1, 11) if f"rate_predicted_{number}" in mean]
-        x, y = ([mean[f"rate_{side}_{number}"] for number in tenths] for side in ("predicted", "realised"))
+        x = [mean[f"rate_predicted_{number}"] for number in tenths]
+        y = [mean[f"rate_realised_{number}"] for number in tenths]
         ax.plot(x, y, color=look.colour, marker=look.marker, ms=7, markeredgecolor="white", linewidth=1.5)
         ends += [*x, *y]
     low = min(ends) / 1.2
