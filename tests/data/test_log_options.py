@@ -146,3 +146,10 @@ def test_separator_and_encoding_can_be_said_on_the_command_line(tmp_path, capsys
     if out:
         data_config = _config(tmp_path / "run")["scenario"]["data"]
         assert (data_config["encoding"], data_config["separator"]) == ("latin-1", "^")
+
+
+def test_a_part_of_a_log_begins_at_its_start_and_ends_before_its_stop(tmp_path):
+    """Of events at 100, 200, 300 and 400 s, those from 200 to 400 s are the second and the third."""
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,time\n" + "".join(f"{n % 2},{n},{100 * n}\n" for n in range(1, 5)))
+    assert load(path, start=200.0, stop=400.0, time_unit="s").time.tolist() == [200.0, 300.0]

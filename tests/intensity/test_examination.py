@@ -97,6 +97,15 @@ def test_order_of_slates_and_names_of_items_do_not_matter():
     assert taken_by_position(more_items, more_taken).tolist() == taken_by_position(item, taken).tolist()
 
 
+def test_the_unit_of_scores_does_not_matter_to_slates_of_unequal_length():
+    """Scores a hundred times as large give the same γ, though every other slate has three of its eight positions."""
+    item, taken, score = confounded_ledger(3, decay=0.8)
+    item[::2, 3:] = -1
+    taken[::2, 3:] = False
+    estimate = decay_of_slates(item, taken, score)
+    assert decay_of_slates(item, taken, 100 * score).log_decay == pytest.approx(estimate.log_decay, abs=1e-3)
+
+
 def test_estimates_are_pooled_by_precision_and_brought_into_their_bounds():
     """Of errors 1 and 1/2 the weights are 1 and 4; γ is from .2 to 1, its interval is what data say; none without."""
     item = np.arange(6).reshape(2, 3)

@@ -186,7 +186,7 @@ def test_a_run_says_what_the_table_knows_and_keeps_its_digest(known_market, tabl
 
 
 def test_nobody_takes_an_item_twice_while_the_platform_does_not_know(table):
-    """With a delay the platform may show again what was taken, but it is not taken again."""
+    """With a delay the platform may show again what was taken, but it is not taken again and is worth nothing."""
     config = observed(table, value="probability")
     config = dataclasses.replace(config, consumer=dataclasses.replace(config.consumer, delay="30d"), rounds=1)
     market = small_market(random_log(n_users=8), config)
@@ -195,3 +195,13 @@ def test_nobody_takes_an_item_twice_while_the_platform_does_not_know(table):
     slot = np.broadcast_to(ledger.schedule.slot[:, None], ledger.item.shape)[ledger.consumed]
     pairs = np.column_stack([slot, ledger.item[ledger.consumed]])
     assert len(np.unique(pairs, axis=0)) == len(pairs) > 10
+    taken: set[tuple[int, int]] = set()
+    n_again = 0
+    for row, visitor in enumerate(ledger.schedule.slot.tolist()):
+        shown = [(visitor, item) for item in ledger.item[row].tolist()]
+        is_again = np.array([pair in taken for pair in shown])
+        assert not ledger.probability[row, is_again].any()
+        assert not ledger.true_intensity[row, is_again].any()
+        n_again += int(is_again.sum())
+        taken |= {pair for pair, was_taken in zip(shown, ledger.consumed[row], strict=True) if was_taken}
+    assert n_again > 10

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
+from rimsim.arrays import TICKS
 from rimsim.data import later_sessions
 from rimsim.intensity import UserStates
 from rimsim.market.consumers.session_sizes import SessionSizes, _Sizes, fit_sizes
+from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.records import Schedule
 from rimsim.testing import random_log
 
 
@@ -67,3 +70,34 @@ def test_session_sizes_are_held_to_the_states_that_the_log_has():
     assert expected(1, 1e-4) == pytest.approx(law(8, 1 / 24))
     assert expected(2000, 1e4) == pytest.approx(law(500, 100.0))
     assert expected(0, 0.0) == pytest.approx(2.0 * np.exp(0.5))
+
+
+def test_what_a_visitor_took_counts_at_once_though_the_platform_hears_of_it_later():
+    """With a delay of a day, visits 12 and 36 hours after consumptions have λ* of one event and of two."""
+    hour = 3600 * TICKS
+    visits = np.array([12, 36]) * hour
+    one_slot = np.zeros(1, np.int64)
+    schedule = Schedule(
+        tick=visits,
+        id=np.arange(2),
+        slot=np.zeros(2, np.int64),
+        user=one_slot,
+        log_user=one_slot,
+        shift=np.zeros(1),
+        session=np.full(2, -1),
+        start=0,
+        stop=1000 * hour,
+    )
+    histories = Histories(schedule, LoggedPast(np.zeros(2, np.int64), np.zeros(0, np.int64), np.zeros(0)))
+    delay = 24 * hour
+    histories.append(np.zeros(2, np.int64), np.array([6, 18]) * hour + delay, np.arange(2))
+    bounds = np.array([[-np.inf, np.inf]] * 2)
+    sizes = SessionSizes(np.array([0.5, 1.0, -0.3, 0.1, 0.2, 0.05]), np.array([2.0]), bounds)
+
+    def law(events: int, hours: float) -> float:
+        n = np.log(1.0 + events)
+        r = np.log(hours / 24)
+        return 2.0 * np.exp(1.0 - 0.3 * n + 0.1 * n**2 + 0.2 * r + 0.05 * r**2)
+
+    size = sizes.of_visits(histories, np.zeros(2, np.int64), visits, delay)
+    assert size == pytest.approx([law(1, 6.0), law(2, 18.0)])

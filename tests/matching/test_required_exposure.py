@@ -19,6 +19,12 @@ def test_required_exposure_is_whole_and_adds_up():
     assert np.array_equal(required, required_exposure(0.5, 203, 10, released, seed=1))
 
 
+@cases("share total", (0.34, 3), (0.35, 4), (0.36, 4))
+def test_the_total_of_required_exposures_is_the_nearest_whole_number(share, total):
+    """Of β·10 exposures, 3.4 are 3 whole ones, and 3.5 and 3.6 are 4."""
+    assert required_exposure(share, 10, 1, np.ones(5, bool), 0).sum() == total
+
+
 @cases(
     "share n k released expected",
     (0.0, 10, 3, 1, 0),

@@ -1,6 +1,7 @@
 """What commands print of runs: finished arms and arms that failed, sweeps, reports without a first round or a log."""
 
 import numpy as np
+import pandas as pd
 from kit import refused, said_by, write_events
 from kit.commands import FEW, RAISES
 from kit.markets import drawn, small_run
@@ -47,6 +48,21 @@ def test_means_over_late_rounds_are_never_of_an_arm_that_stopped_early(tmp_path)
     run = load_run(tmp_path / "none")
     assert set(shown_rounds(run)["round"]) == {0}
     assert not status_of(run).complete
+
+
+def test_rounds_that_some_arms_lack_are_not_shown_before_an_arm_is_complete(folders, tmp_path):
+    """Of arms with three, two and one rounds, the first round is all that every arm has."""
+    (tmp_path / "rounds").mkdir()
+    (tmp_path / "config.yaml").write_text((folders / "one" / "config.yaml").read_text())
+    run = load_run(tmp_path)
+    columns = {"metric": "utility", "value": 0.5}
+    for n_rounds, agent in zip((3, 2, 1), run.agents, strict=True):
+        table = pd.DataFrame({"agent": agent, "seed": 0, "round": range(n_rounds), **columns})
+        table.to_parquet(tmp_path / "rounds" / f"{agent}-0.parquet")
+    assert run.rounds["round"].max() == 2
+    shown = shown_rounds(run)
+    assert set(shown["agent"]) == set(run.agents)
+    assert set(shown["round"]) == {0}
 
 
 def test_a_report_before_the_first_round_says_what_is_not_finished(folders, tmp_path, capsys):

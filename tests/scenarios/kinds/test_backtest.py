@@ -366,17 +366,22 @@ def test_floors_that_cannot_be_met_are_met_as_far_as_they_can(log):
     assert 0 < results[1.0]["shortfall"] < 1
 
 
-def test_caps_let_users_have_more_and_count_precision_per_exposure(fitted_models):
-    """Precision times exposures is a whole number of hits; more positions find more."""
-    split = fitted_models.split
+def test_caps_let_users_have_more_and_count_precision_per_exposure(log):
+    """Of what caps allow of known items, exposures and hits are whole numbers; more positions find more."""
     name = "popularity-hp"
-    scores = fitted_models.test(name)
-    past = fitted_models.past(name)
+    known_events = [event for event in _events(log) if event[1] != 0]
+    config = BacktestConfig(models=(name,))
+    models = Models(make_split(_log(known_events), config.split, 0), config, 0, _QUIET)
+    split = models.split
+    assert split.n_known < 70
+    scores = models.test(name)
+    past = models.past(name)
     results = tasks.Matching(scores, past, split, 2, tasks.Pricing(0, 1e-3, 0.0)).with_caps((1.0, 10.0), 0.1)
     for multiple in (1.0, 10.0):
         values = results[multiple]
-        allowed = min(30 * min(2 * multiple, 70), 3 * split.n_known)
-        hits = values["precision"] * values["filled"] * allowed
+        exposures = values["filled"] * min(30 * min(2 * multiple, 70), 3 * split.n_known)
+        hits = values["precision"] * exposures
+        assert exposures == pytest.approx(round(exposures), abs=1e-6)
         assert hits == pytest.approx(round(hits), abs=1e-6)
     assert results[10.0]["perplexity"] > results[1.0]["perplexity"]
 

@@ -156,10 +156,10 @@ def test_an_arm_of_one_unit_has_no_interval():
     estimate = contrast("user", dataclasses.replace(outcome, treated=outcome.unit == 3))
     assert np.isfinite(estimate).tolist() == [True, False, False]
     row = {"design": "user", "training": "shared", "prices": "shared", "metric": "utility"}
-    row["total_effect"] = 0.0
+    row["total_effect"] = 1.0
     seeds = [estimate._asdict() | {"seed": 0}, {"naive": 1.0, "low": 0.5, "high": 2.0, "seed": 1}]
     summary = effects.summary(pd.DataFrame([row | seed for seed in seeds])).iloc[0]
-    assert (summary["coverage"], summary["power"], summary["seeds"]) == (0.0, 1.0, 2)
+    assert (summary["coverage"], summary["power"], summary["seeds"]) == (1.0, 1.0, 2)
 
 
 def test_a_two_sided_interval_counts_what_a_visitor_does_with_an_item_once():

@@ -166,6 +166,15 @@ def test_auc_precision_and_likelihood_are_those_of_counts_by_user():
     assert np.isnan(answers.precisions(user, score, taken, ties, 12, 400)).all()
 
 
+def test_a_user_with_no_answer_beyond_the_best_has_no_precision():
+    """Of two answers the two best are all, whatever the scores; of three, the two best have one yes."""
+    user = np.array([0, 0, 1, 1, 1])
+    taken = np.array([True, False, True, False, True])
+    score = np.array([1.0, 2.0, 3.0, 2.0, 1.0])
+    best = answers.precisions(user, score, taken, np.arange(5), 2, 2)
+    np.testing.assert_array_equal(best, [np.nan, 0.5])
+
+
 def test_calibration_maximises_the_likelihood_of_other_folds():
     """As a general optimiser does; scores that order wrongly foretell the share; extreme ones stay within 0 and 1."""
     user, score, taken = random_answers()
