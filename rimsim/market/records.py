@@ -184,7 +184,9 @@ class Arrivals:
     def rows(self, indices: Ints | slice) -> Arrivals:
         """Arrivals at given indices, in the given order."""
         columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        chosen = {name: None if column is None else column[indices] for name, column in columns.items()}
+        chosen: dict[str, Any] = {
+            name: None if column is None else column[indices] for name, column in columns.items()
+        }
         return Arrivals(**chosen)
 
     index = renamed_attribute("index", "row")

@@ -117,8 +117,8 @@ def _impressions(arrays: Mapping[str, Array], name: str) -> Shown | None:
 
 def _layer_fits(stacked: Mapping[str, Array]) -> tuple[LayerFit, ...]:
     """Fits whose arrays were stacked, one row per fit."""
-    n_fits = len(stacked[_FIT[0]])
-    return tuple(LayerFit(**{name: stacked[name][row] for name in _FIT}) for row in range(n_fits))
+    rows = zip(*(stacked[name] for name in _FIT), strict=True)
+    return tuple(LayerFit(**dict(zip(_FIT, row, strict=True))) for row in rows)
 
 
 def _schedule(arrays: Mapping[str, Array], prefix: str, number: int) -> Schedule:

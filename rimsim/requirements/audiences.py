@@ -91,7 +91,8 @@ class Audience:
     def counts(self, visits: RoundVisits) -> Bools:
         """Mask of visits that count for the audience."""
         is_in_time = (visits.tick >= self.begin) & (visits.tick < self.end)
-        is_counted = is_in_time & self.users[visits.log_user]
+        is_counted: Bools = is_in_time & self.users[visits.log_user]
         if self.visits == "all":
             return is_counted
-        return is_counted & (visits.first == (self.visits == "first"))
+        is_of_type: Bools = visits.first == (self.visits == "first")
+        return is_counted & is_of_type
