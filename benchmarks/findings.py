@@ -40,7 +40,7 @@ COMMANDS = {
     "truths": f"{_CELLS} --set consumer.hidden.seed=seed --grid consumer.truth=factors,bag,ease "
     "--grid consumer.hidden.rho=1,0.5,0",
     "windows": f"{_CELLS} --grid platform.log_window.rounds=3,null --grid platform.log_window.warmup=top-up,all",
-    "prices-loop": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 --beta 0.1,0.3,0.5,0.7,0.9",
+    "prices-loop": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 --beta 0.1,0.5,0.9",
     "prices-replay": f"rimsim sweep online-match {_PRICES} --beta 0.1,0.5,0.9",
     "prices-cost": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 --grid exposure.cost=0.5,1,4",
     "prices-visitors": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 "
