@@ -119,6 +119,8 @@ def figure(place: str) -> str:
 def _formatted(cell: str, form: str) -> str:
     if not form:
         return cell
+    if form == "absolute":
+        return cell.lstrip("−")
     number = re.search(r"−?\d[\d,]*\.?\d*", cell)
     if number is None:
         raise SystemExit(f"{QUOTES.name}: the cell {cell!r} has no number.")

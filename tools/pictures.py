@@ -25,6 +25,9 @@ import pandas as pd
 from rimsim.envs.observations import exposure_figure
 from rimsim.house_style import AMBER, BLUE, GREY, VERMILION
 from rimsim.measures import MEASURES
+from rimsim.scenarios.kinds.payback.gains import gains_of
+from rimsim.scenarios.kinds.payback.learners import reference_of
+from rimsim.scenarios.kinds.payback.report import map_figure
 from rimsim.scenarios.report import charts, labels, prices
 from rimsim.scenarios.report.loop import PART_LOOKS
 from rimsim.scenarios.report.numbers import figure as number
@@ -38,6 +41,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 TABLES = figures.LOG / "pictures"
 NOTE = re.compile(r"tables ([0-9a-f]{16})")
 LATE = 15  # first of the late rounds in runs of thirty
+MAP_ROUNDS = 40  # of each arm of the payback map
 
 
 @dataclass(frozen=True)
@@ -196,38 +200,10 @@ def who_pays() -> Figure:
     return prices.carriers_figure(table("who-pays"), "mean of rounds 4–7")
 
 
-def payback() -> Figure:
-    """Gain over relevance by arm, where the log shows all of quality and where it shows none."""
-    (rows,) = section("payback#gain")
-    cells = {row[0]: row[1:] for row in rows[1:]}
-    panels = {
-        "hidden 0, late": "The log shows all of an item's quality",
-        "hidden 1 (base), late": "The log shows none of an item's quality",
-    }
-    names = [name.replace("rim-feedback, 0", "rim-feedback, β = 0") for name in rows[0][1:]]
-    gains = {point: np.array([numbers(cell) for cell in cells[point]]) for point in panels}
-    paying = {
-        name
-        for point in panels
-        for name, (_, low, _) in zip(names, gains[point], strict=True)
-        if low > 0 and name.startswith("rim-feedback")
-    }
-    title = "No guarantee pays back within thirty rounds"
-    figure = charts.frame(
-        f"{', '.join(sorted(paying))} pay back within thirty rounds" if paying else title,
-        "Gain over relevance in the last ten rounds, percent of its utility. Dots: means; bars: 95% intervals.",
-        3.4,
-    )
-    places = list(range(len(names)))[::-1]
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
-    for ax, (point, title) in zip(axes, panels.items(), strict=True):
-        mean, low, high = gains[point].T
-        ax.axvline(0, color=GREY, linewidth=1)
-        ax.errorbar(mean, places, xerr=[mean - low, high - mean], fmt="o", color=BLUE, capsize=3)
-        ax.set_title(title)
-        ax.set_xlabel("gain, percent")
-    axes[0].set_yticks(places, names)
-    return figure
+def payback_map() -> Figure:
+    """Gain of guarantees by learner, over worlds whose log hides worth."""
+    shares = table("payback-map")
+    return map_figure(shares, gains_of(shares, reference_of(list(shares["learner"].unique()))), MAP_ROUNDS)
 
 
 def two_sides_floors() -> Figure:
@@ -465,7 +441,7 @@ PICTURES: dict[str, Picture] = {
     "who-pays": Picture(("who-pays.csv",), who_pays),
     "prices": Picture(("prices.csv",), lambda: prices.bonus_figure(table("prices"), 7)),
     "delivery": Picture(("delivery.csv",), lambda: prices.courses_figure(table("delivery"), "as examined")),
-    "payback": Picture(("payback#gain",), payback),
+    "payback-map": Picture(("payback-map.csv",), payback_map),
     "two-sides": Picture(("two-sides.csv",), two_sides),
     "two-sides-floors": Picture(("two-sides#two-sides",), two_sides_floors),
     "campaigns": Picture(("campaigns.csv",), campaigns),

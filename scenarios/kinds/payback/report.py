@@ -90,7 +90,7 @@ def payback_report(run: RunFolder) -> Report:
             Section(
                 "Payback map",
                 _READING,
-                (Plot("payback", partial(_picture, shares, gains, config.rounds)),),
+                (Plot("payback", partial(map_figure, shares, gains, config.rounds)),),
                 (
                     _gain_table(shares, gains, prediction, reference, config.rounds),
                     _delivery_table(shares, config.rounds),
@@ -263,7 +263,7 @@ def title(gains: pd.DataFrame) -> str:
     return f"A guarantee {' and '.join(parts)}"
 
 
-def _picture(shares: pd.DataFrame, gains: pd.DataFrame, n_rounds: int) -> Figure:
+def map_figure(shares: pd.DataFrame, gains: pd.DataFrame, n_rounds: int) -> Figure:
     """Picture of gains: rows are learners, panels guarantees."""
     order = list(prediction_of(shares).predicted)
     betas = _guarantees(shares)
@@ -275,8 +275,8 @@ def _picture(shares: pd.DataFrame, gains: pd.DataFrame, n_rounds: int) -> Figure
         title(gains),
         f"β = 0: utility in percent of the agent {CEILING}, which knows the true item effects. Other β: gain over "
         f"the same learner at β = 0, in points. {late_words(n_rounds).capitalize()}, 95% intervals over "
-        f"{many(len(worlds_of(shares)), 'paired world')}. Colours: Holm over {tested}. Predicted to gain most: the top "
-        "row, which never shows most of the catalogue.",
+        f"{many(len(worlds_of(shares)), 'paired world')}. Colours: Holm over {tested}. Rows are in the "
+        "predicted order: the first learner leaves the largest share of items unseen.",
         (0.9 + 0.36 * len(order)) * n_rows + 0.5,
     )
     axes = list(made.subplots(n_rows, across, sharey=True, squeeze=False).ravel())
