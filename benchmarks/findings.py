@@ -45,6 +45,8 @@ COMMANDS = {
     "prices-cost": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 --grid exposure.cost=0.5,1,4",
     "prices-visitors": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 "
     "--grid platform.model=bag-visits,bag",
+    "prices-bonus": 'rimsim compare closed-loop --agents "rim-feedback,rim-dual,rim-dual(spend=False),flat-budget,'
+    'flat-budget(bonus=0.5),flat-budget(bonus=0.7),flat-budget(bonus=1)" --frozen none --seeds 3 --no-certificate --set arrivals.per_round=1000',
     "prices-groups": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 "
     "--guarantee genres=0.5,0.9",
 }
