@@ -15,6 +15,7 @@ import pytest
 from kit import cases, refused, zipped
 
 from rimsim.data import load, load_observed
+from rimsim.data.readers.containers import file_container
 from rimsim.data.readers.lines import BLOCK_BYTES
 from rimsim.errors import ConfigError, DataError
 
@@ -202,6 +203,18 @@ def test_containers_cut_short_are_refused(tmp_path, name):
         container.write_bytes(content[:length])
         refused(DataError, "log", load, container)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz"])
+def test_the_file_behind_a_compressed_log_is_closed(tmp_path, ending):
+    """A stream that unpacks leaves its file open, so the reader closes both."""
+    path = tmp_path / f"log.csv{ending}"
+    path.write_bytes(PACKED[ending]((HEADER + ROW).encode()))
+    container = file_container(path)
+    with container.open(path.name) as stream:
+        assert stream.read(4) == HEADER[:4].encode()
+        assert not stream._file.closed
+    assert stream._file.closed
 
 
 def test_zips_that_escape_swell_link_or_lock_are_refused(tmp_path, monkeypatch):

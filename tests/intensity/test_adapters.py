@@ -259,7 +259,7 @@ def test_an_object_is_a_platform_model_in_all_runs(tmp_path):
     product = _product()
     alone = partial(compare, small_scenario(), ["relevance"], 1, 1, control=(), certify=False)
     by_object = alone(settings={"platform.model": product}, out=tmp_path / "one")
-    assert not hasattr(product.mark._given, "weight")
+    assert not hasattr(product.mark._unfitted, "weight")
     by_factory = alone(settings={"platform.model": lambda seed, device: _product()}, out=tmp_path / "two")
     assert by_object.rounds.equals(by_factory.rounds)
     by_default = alone(out=tmp_path / "three")

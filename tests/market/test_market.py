@@ -42,6 +42,7 @@ from rimsim.config import (
 )
 from rimsim.data import load
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError, RunFolderError
+from rimsim.intensity.impressions import layer_of
 from rimsim.market import Market, MarketState, Needs, Slates
 from rimsim.market.clock import Moment, Rank
 from rimsim.market.histories import Histories, LoggedPast
@@ -220,8 +221,10 @@ def test_first_prices_of_a_replay_are_of_the_serving_model():
     folds = market.round_view().past.models()
     assert len(folds) == 2
     for fold in folds:
-        assert fold.mark.shrinkage == market.model.mark.shrinkage
-        assert not torch.equal(fold.mark.served("weights"), market.model.mark.served("weights"))
+        fold_mark = layer_of(fold)[0].mark
+        served_mark = layer_of(market.model)[0].mark
+        assert fold_mark.shrinkage == served_mark.shrinkage
+        assert not torch.equal(fold_mark.served("weights"), served_mark.served("weights"))
     config = small_replay()
     model = Market(config).model
     market = Market(config, model=model)
@@ -518,5 +521,5 @@ def test_costs_count_short_rows_and_models_live_where_their_marks_do():
     short = [int(chunk.admissible.sum(1).min()) for chunk in market.round_view().calibration]
     assert min(short) < 95
     assert market.cost > 1e-9
-    model = Market(small_scenario()).model
+    model, _ = layer_of(Market(small_scenario()).model)
     assert model.device == model.mark.device

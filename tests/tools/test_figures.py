@@ -80,7 +80,14 @@ def test_a_figure_is_found_by_row_and_column(script, monkeypatch, tmp_path):
     text = f"# A\n\n{table}| `n` | -.135 ±.01* |\n| o | 3 |\n\n## B\n\n{table}| n | 2 |\n"
     (tmp_path / "a.md").write_text(text)
     monkeypatch.setattr(figures, "LOG", tmp_path)
-    forms = {"": "−0.135 ± 0.01", "mean": "−0.135", "size": "0.135", "absolute": "0.135 ± 0.01", "points": "14", "%": "14%"}
+    forms = {
+        "": "−0.135 ± 0.01",
+        "mean": "−0.135",
+        "size": "0.135",
+        "absolute": "0.135 ± 0.01",
+        "points": "14",
+        "%": "14%",
+    }
     assert {form: figures.figure(f"a#a; n; y; {form}") for form in forms} == forms
     assert figures.figure("a#b; n; y") == "2"
     assert figures.figure("a; o; y") == "3"

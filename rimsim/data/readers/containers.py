@@ -47,9 +47,10 @@ PACKED: Final[dict[str, Callable[[BinaryIO], object]]] = {
 class Stream:
     """Bytes of a container's file, up to a size limit."""
 
-    def __init__(self, name: str, raw: BinaryIO, packed_bytes: int) -> None:
+    def __init__(self, name: str, raw: BinaryIO, packed_bytes: int, file: BinaryIO | None = None) -> None:
         self.name = name
         self._raw = raw
+        self._file = raw if file is None else file  # a stream that unpacks does not close its file
         self._max_bytes = max(FREE_BYTES, packed_bytes * MOST_EXPANSION)
         self._n_read = 0
 
@@ -72,6 +73,7 @@ class Stream:
 
     def __exit__(self, *_: object) -> None:
         self._raw.close()
+        self._file.close()
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _opened(path: Path) -> Stream:
         unpack = PACKED.get(path.suffix.lower())
         if unpack is None:
             return Stream(str(path), raw, max(status.st_size, FREE_BYTES))
-        return Stream(str(path), cast("BinaryIO", unpack(raw)), status.st_size)
+        return Stream(str(path), cast("BinaryIO", unpack(raw)), status.st_size, raw)
 
 
 def file_container(path: Path, *, title: str | None = None) -> Container:
