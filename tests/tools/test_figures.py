@@ -81,7 +81,6 @@ def test_a_figure_is_found_by_row_and_column(script, monkeypatch, tmp_path):
     (tmp_path / "a.md").write_text(text)
     monkeypatch.setattr(figures, "LOG", tmp_path)
     forms = {
-    forms |= {"points": "14", "%": "14%"}
         "": "−0.135 ± 0.01",
         "mean": "−0.135",
         "size": "0.135",
