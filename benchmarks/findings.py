@@ -46,7 +46,8 @@ COMMANDS = {
     "prices-visitors": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 "
     "--grid platform.model=bag-visits,bag",
     "prices-bonus": 'rimsim compare closed-loop --agents "rim-feedback,rim-dual,rim-dual(spend=False),flat-budget,'
-    'flat-budget(bonus=0.5),flat-budget(bonus=0.7),flat-budget(bonus=1)" --frozen none --seeds 3 --no-certificate --set arrivals.per_round=1000',
+    'flat-budget(bonus=0.5),flat-budget(bonus=0.7),flat-budget(bonus=1)" --frozen none --seeds 3 '
+    "--no-certificate --set arrivals.per_round=1000",
     "prices-groups": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 "
     "--guarantee genres=0.5,0.9",
 }

@@ -19,7 +19,7 @@ from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates
 from rimsim.market.histories import Histories
 from rimsim.market.ledger import Ledger
 from rimsim.market.past_round import PastRound
-from rimsim.market.records import as_slates
+from rimsim.market.records import as_slates, delay_ticks
 from rimsim.market.slates import count_items, within_capacity
 from rimsim.scenarios.kinds.results import Count
 
@@ -75,7 +75,8 @@ def play_experiment(
     models. Each model learns from its own arm and scores the states for its own agent.
     """
     actors = [make_agent(text) for text in agents]
-    controls = [Diverted(assignment, treated=arm) for arm in (False, True)] if diverted else [None]
+    wait = 1 + delay_ticks(config.consumer.delay)
+    controls = [Diverted(assignment, treated=arm, wait=wait) for arm in (False, True)] if diverted else [None]
     seeds = Seeds.all(seed)
     needs = Needs.of(*actors)
     markets = [Market(config, seeds=seeds, control=control, needs=needs) for control in controls]
@@ -266,19 +267,22 @@ def merged(control: Ints, treatment: Ints, treated_item: Bools) -> Ints:
 
 
 class Diverted:
-    """Control whose platform learns from its own arm alone."""
+    """Control whose platform learns from its own arm alone.
 
-    def __init__(self, assignment: Assignment, *, treated: bool) -> None:
+    ``wait`` is the number of ticks after a visit at which its consumptions become known.
+    """
+
+    def __init__(self, assignment: Assignment, *, treated: bool, wait: int = 1) -> None:
         self._assignment = assignment
         self._treated = treated
+        self._wait = wait
 
     def learnt(self, past_round: PastRound) -> PastRound:
         """Round without events and impressions of the other arm."""
         schedule = past_round.schedule
         slot, tick, item = past_round.histories.all_events()
-        # An event becomes known at least one tick after its visit. The tick before that belongs to the visit's block of
-        # the switchback, even if the event becomes known after the end of the block.
-        is_own_event = self._is_own(schedule.user[slot], tick - 1, past_round.number)
+        # An event belongs to the block of its visit, even if it becomes known after the end of the block.
+        is_own_event = self._is_own(schedule.user[slot], tick - self._wait, past_round.number)
         histories = Histories(schedule, past_round.histories.past)
         own_slot = slot[is_own_event]
         own_tick = tick[is_own_event]

@@ -12,10 +12,12 @@ from kit.markets import drawn, in_file, small_scenario
 
 from rimsim import scenarios
 from rimsim.agents import make_agent, play_round
-from rimsim.config import ArrivalsConfig, ExposureConfig, PlatformConfig
+from rimsim.arrays import seconds
+from rimsim.config import ArrivalsConfig, ConsumerConfig, ExposureConfig, PlatformConfig
 from rimsim.errors import ConfigError
 from rimsim.evaluation.designs import DESIGNS, Assignment, Outcome, contrast
 from rimsim.market import Market
+from rimsim.market.records import delay_ticks
 from rimsim.market.slates import count_items
 from rimsim.measures.loop import late_rounds
 from rimsim.scenarios import load_run
@@ -289,6 +291,32 @@ def test_diverted_training_has_the_events_and_impressions_of_its_own_arm_alone()
         assert learnt_past.shown.taken[rows].any()
         assert np.array_equal(diverted.shown.taken, learnt_past.shown.taken & rows[:, None])
         assert np.array_equal(diverted.shown.item, np.where(rows[:, None], learnt_past.shown.item, -1))
+
+
+def test_a_late_consumption_belongs_to_the_block_of_its_visit():
+    """With a delay of three hours and blocks of one, an arm learns from consumptions at its own blocks' visits."""
+    delay = "3h"
+    learnt = []
+    control = SimpleNamespace(learnt=lambda past: learnt.append(past) or past)
+    config = _scenario(consumer=ConsumerConfig(delay=delay), platform=PlatformConfig(model="bag-visits"))
+    market = Market(config, control=control)
+    play_round(market, make_agent("random"))
+    (past,) = learnt
+    ledger = market.closed[0].ledger
+    assignment = Assignment("switchback", 1, HOUR)
+    visits = past.schedule
+    treated_visits = assignment.arrivals(visits.user[visits.slot], seconds(visits.tick), 0)
+    known = set(zip(*map(np.ndarray.tolist, past.histories.all_events()[::2]), strict=True))
+    for treated in (False, True):
+        diverted = Diverted(assignment, treated=treated, wait=1 + delay_ticks(delay)).learnt(past)
+        expected = {
+            (int(visits.slot[row]), int(ledger.item[row, position]))
+            for row, position in np.argwhere(ledger.consumed)
+            if treated_visits[row] == treated
+        }
+        slot, _, item = diverted.histories.all_events()
+        assert set(zip(slot.tolist(), item.tolist(), strict=True)) == expected & known
+        assert expected & known
 
 
 def test_agents_that_cannot_be_told_are_refused():
