@@ -206,7 +206,8 @@ class Delivery:
     def note(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count the exposures that another agent delivered to arrivals."""
         self.delivered[: self._m] += exposure
-        # The guard updates deficits only for slates of its own, so they are computed again.
+        # The guard updates deficits only for slates of its own, so they are computed again. The first part of
+        # ``_guarded`` has the fields of the guard as a tuple, which compiled code takes.
         if self._guarded is not None:
             self._reset_guard(Guard(*self._guarded[0]))
         if arrivals is not None:

@@ -137,9 +137,10 @@ def draft_content(folder: Path, last: str) -> Iterator[Path]:
     """Yield a folder whose content later moves into ``folder``.
 
     Entries of ``folder`` with the name of a new entry are replaced; others stay. The entry ``last`` is moved
-    last, so if it exists, the content is complete. If the block raises, ``folder`` is as it was and the draft
-    is removed.
+    last, so a folder that had no such entry before is complete as soon as it has one. If the block raises,
+    ``folder`` is as it was and the draft is removed.
     """
+    # A draft lies beside its path, so this path puts it inside ``folder``; nothing is called content in the end.
     with _draft_folder_of(folder / "content") as draft:
         yield draft
         for entry in sorted(draft.iterdir(), key=lambda path: (path.name == last, path.name)):

@@ -331,12 +331,13 @@ class ConsumerConfig:
     stops. Your own: `file.py:Class`.
     """
     options: Options = ()
-    """Options of the consumer by name. observed: `{table: FILE, value: threshold, taken_at: 1.0}`. logit: `{outside:
-    1.0}`. cascade: `{stop: 0.5}`. Your own: its options, such as `{after: 3}`."""
+    """Options of the consumer by name. observed: `{table: FILE, value: threshold, taken_at: 1.0}`, the file of answers
+    and the smallest answer that counts as taken. logit: `{outside: 1.0}`, the weight of taking nothing. cascade:
+    `{stop: 0.5}`, the chance to stop after a consumption. Your own: its options, such as `{after: 3}`."""
     dynamics: DynamicsConfig = DynamicsConfig()
     """intensity, logit, cascade: changes of preference during the run."""
     hidden: HiddenConfig = HiddenConfig()
-    """intensity, logit, cascade: worth of items that the log does not show."""
+    """Hidden quality of items: a worth that the log does not show. The kinds intensity, logit and cascade use it."""
     position_decay: float = Field(default=0.85, gt=0, le=1)
     """γ: the chance that a visitor looks at position r is γ^(r−1)."""
     attraction: float = Field(default=1.0, gt=0, le=LARGEST)

@@ -44,7 +44,8 @@ def kept_truth(
         report_progress(f"truth {kind}: fitting to {len(log):,} events")
         return fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
 
-    # This also imports a user's file, which reports its errors early.
+    # Only a model that can be saved is cached. Asking also imports a user's file, whose errors so come early; the gap
+    # does not matter for the question.
     if kind != AUTO and not is_stored(truth_model(kind, "30min", rank)):
         return make()
     return kept(folder, load_truth, make, lambda truth, draft: truth.save(draft))

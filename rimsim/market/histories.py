@@ -68,7 +68,7 @@ class Events(CompiledRecord):
     first: Ints
     """(slots,) place of each slot's oldest event; −1 for a slot without events."""
     last: Ints
-    """(slots,) place of each slot's newest event."""
+    """(slots,) place of each slot's newest event; −1 for a slot without events."""
     counts: Ints
     """(slots,) number of each slot's events, including events that are not visible yet."""
     newest: Ints

@@ -84,7 +84,7 @@ class Contenders(NamedTuple):
     price: Floats  # (R,) prices of the last evaluation
     fallen: Floats  # (1,) largest fall of a price in each evaluation, summed over evaluations
     rest: Floats  # (n,) upper bound of s − v of items that are not listed, after ``fallen`` is added
-    pool: Floats  # (n,) τ times the mean of each user's last pool, in the unit of s
+    pool: Floats  # (n,) τ·level of each user's lowest pool at the latest evaluation, in the unit of s
     items: Ints32  # (n, W) listed items
     scores: NDArray[np.floating]  # (n, W) scores of the listed items
     lengths: Ints  # (n,) number of listed items

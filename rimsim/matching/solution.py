@@ -94,7 +94,7 @@ def refuse_short(problem: Problem, solution: DualSolution, after: str) -> DualSo
 
 def refuse_excessive(problem: Problem) -> None:
     """Refuse hard floors that capacities cannot meet."""
-    admissible = problem.scores > -np.inf  # this is empty if scores come in chunks
+    admissible = problem.scores > -np.inf  # empty if scores come in chunks, so that every pair counts
     if admissible.all():
         items, lacking = violated_items_of_all(problem.min_exposure, problem.capacity)
     else:

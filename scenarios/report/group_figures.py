@@ -17,8 +17,8 @@ from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import RunFolder
 
 MAX_GROUPS = 24
-"""Largest number of groups in a table or picture. If there are more, it shows those that gained most and those that
-lost most."""
+"""Largest number of groups in a table or picture. Of more groups, it shows those that gained most exposures and those
+that lost most (without a comparison: that have most and fewest)."""
 
 
 def guarantees_items(exposure: ExposureConfig) -> bool:

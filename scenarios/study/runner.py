@@ -50,7 +50,7 @@ from rimsim.user_code import own_code
 
 def run(study: Study, command: str, execution: Execution) -> Run:
     """Carry out a comparison or sweep that has been checked."""
-    # If the folder has a config, it may be in use, which the lock reports.
+    # A folder with a config may be in use, and then the lock below gives the message. Any other folder must be free.
     if not (study.folder / store.CONFIG).exists():
         require_free(study.folder)
     for plan in study.plans:

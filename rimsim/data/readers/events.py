@@ -162,7 +162,7 @@ class Collector:
 
     def _vote(self, time: Floats) -> None:
         """Count the times that are plausible in each unit."""
-        n_below_before = 0  # times below the bound of the unit before, to which they belong
+        n_below_before = 0  # times below the last bound, which smaller units have counted
         for unit, bound in _BOUNDS:
             n_below = int((time < bound).sum())
             self._votes[unit] += n_below - n_below_before

@@ -9,7 +9,7 @@ import numpy as np
 from rimsim.arrays import Bools, Ints, Ints32
 
 _MOST_USERS: Final = 0.02
-"""Largest share of users with several values for which a column may describe users."""
+"""A column can describe users only if at most this share of the users has several values in it."""
 _LEAST_ITEMS: Final = 0.5
 """Smallest share of items with several values for which a column does not describe items."""
 _FEWEST: Final = 20

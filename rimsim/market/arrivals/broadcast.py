@@ -70,8 +70,10 @@ class Broadcast:
 
 
 def drawn_sessions(sessions: Sessions, users: Ints, seed: int, number: int) -> Ints:
-    """Later session of each user, sampled for the round."""
-    # ``users`` are ascending. A user without a later session gets −1.
+    """Session of each user, drawn for round ``number``; −1: none.
+
+    Only sessions that follow earlier events of the user are drawn.
+    """
     later = np.flatnonzero(events_before(sessions) > 0)
     by_user = later[np.argsort(sessions.user[later], kind="stable")]
     first = np.searchsorted(sessions.user[by_user], users, "left")

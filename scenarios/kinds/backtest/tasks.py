@@ -130,9 +130,10 @@ class Matching:
     pricing: Pricing
 
     def with_floors(self, betas: Sequence[float], rate: Float32s | None) -> Results:
-        """Metrics by β.
+        """Metrics by guaranteed share β.
 
-        The positions per slate count items that would miss their floor without prices, by decile of λ(x).
+        ``rate`` is λ(x) of the test states; None: no metrics by decile. The metrics ``guaranteed_decile_1`` to ``_10``
+        count positions per slate whose item would miss its floor at prices of 0, in each tenth of states by λ(x).
         """
         (n, m) = self.scores.shape
         k = self.k
