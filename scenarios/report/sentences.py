@@ -276,15 +276,17 @@ def calibration_notes(rounds: pd.DataFrame) -> list[str]:
     """Warnings about platforms that overvalue one type of visit."""
     if rounds.empty:
         return []
+    has_later_rounds = tables.last_round(rounds) > 0
     late = calibration_by_visit(rounds)
     # Other controls are not judged. They learn from slates of several models, and no prices depend on their platforms.
     is_judged = [control_in(str(name)) in {None, "frozen", "organic"} for name in late.index]
     notes = [
         _miscalibration(f"the platform of {name}", first, returning, "late rounds")
         for name, (first, returning) in late[is_judged].iterrows()
+        if has_later_rounds
     ]
     opening = _by_visit(rounds[rounds["round"] == 0])
-    if tables.last_round(rounds) > 0 and len(opening):  # all arms have the same model in round 0
+    if len(opening):  # all arms have the same model in round 0, so one of them is named
         name = tables.REFERENCE if tables.REFERENCE in opening.index else opening.index[0]
         first, returning = opening.loc[[name]].to_numpy(np.float64)[0]
         notes.append(_miscalibration(f"the opening model, as served by {name},", first, returning, "round 0"))

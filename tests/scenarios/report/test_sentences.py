@@ -204,6 +204,7 @@ def test_a_report_warns_of_the_opening_model_once(first, warned):
     notes = sentences.calibration_notes(pd.concat(parts, ignore_index=True))
     assert len(notes) == warned
     assert all("served by relevance" in note and "(round 0)" in note for note in notes)
+    assert sentences.calibration_notes(parts[0]) == notes  # of a run that has no later rounds, too
 
 
 def test_a_run_says_before_a_round_what_no_agent_could_deliver(tmp_path):
