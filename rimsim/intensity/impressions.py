@@ -32,7 +32,7 @@ KNOTS = np.log1p([0.0, 1.0, 10.0, 30.0, 100.0, 300.0])
 """log(1 + length of history) at which level and slope are fitted; both are linear between these points."""
 MEMORIES = ((0.5, 0.5), (0.5, 1.0), (0.8, 0.8), (0.8, 1.0), (1.0, 1.0))
 """Shares of evidence kept from one round to the next: on levels and slopes, and on items. Each pair has a fit."""
-_LEVEL_SD = 1.0
+LEVEL_SD = 1.0
 _SLOPE_SD = 0.5
 _ROUND_SD = 3.0
 """Standard deviations of the normal priors of levels around 0, slopes around 1, and a round's own level around 0."""
@@ -48,6 +48,11 @@ _PASSES = 5
 _SETTLED = 0.05
 """Most fits of a round, each with new priors of item effects; change of log parameters below which fits end."""
 _LAYER = "layer.safetensors"
+
+
+def knot_basis(history: Ints) -> Floats:
+    """(n, K) weights of the knots at lengths of history."""
+    return np.stack([np.interp(np.log1p(history), KNOTS, hat) for hat in np.eye(len(KNOTS))], 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +77,7 @@ class Impressions:
     def columns(self) -> Floats:
         """(m, 2K + 1) regression columns: levels, slopes and the round."""
         # All fits of a round share these arrays.
-        basis = np.stack([np.interp(np.log1p(self.history), KNOTS, hat) for hat in np.eye(len(KNOTS))], 1)
+        basis = knot_basis(self.history)
         log_score = np.log(np.maximum(self.score, FLOOR))[:, None]
         return np.concatenate([basis, basis * log_score, np.ones((len(self), 1))], 1)
 
@@ -306,7 +311,7 @@ class LayerFit:
         """
         k = len(KNOTS)
         of = self.unseen.astype(np.int64)
-        prior_precision = np.concatenate([np.full(k, _LEVEL_SD), np.full(k, _SLOPE_SD), [_ROUND_SD]]) ** -2.0
+        prior_precision = np.concatenate([np.full(k, LEVEL_SD), np.full(k, _SLOPE_SD), [_ROUND_SD]]) ** -2.0
         around = np.concatenate([np.zeros(k), np.ones(k), [0.0]])
         precision = np.diag(prior_precision)
         precision[:-1, :-1] += self.precision

@@ -11,7 +11,7 @@ from rimsim.arrays import Floats, Ints, offsets_of
 from rimsim.config import ScenarioConfig
 from rimsim.data.log import EventLog, Sessions
 from rimsim.intensity.contract import IntensityModel
-from rimsim.intensity.impressions import KNOTS, Calibrated, ImpressionLayer
+from rimsim.intensity.impressions import KNOTS, LEVEL_SD, Calibrated, ImpressionLayer, knot_basis
 from rimsim.intensity.scores import require_steady
 from rimsim.intensity.states import UserStates
 from rimsim.market.arrivals.clones import events_before
@@ -26,8 +26,6 @@ from rimsim.user_code import files_of
 
 _MOST_SESSIONS = 8192
 """Most sessions, the last of the warm-up log, to which the levels are fitted."""
-_LEVEL_SD = 1.0
-"""Prior standard deviation of levels, as in the layer that is learnt later."""
 
 
 @lru_cache(maxsize=8)
@@ -100,15 +98,16 @@ def history_levels(predicted: Floats, actual: Floats, history: Ints) -> Floats:
     """Levels at the knots of the layer, by Poisson regression.
 
     The mean of the actual events is the predicted number times exp(a(h)). The level a(h) is linear between the knots of
-    log(1 + h). Each level has a normal prior around 0, which decides where the log has no such histories.
+    log(1 + h). Each level has a normal prior around 0, as in the layer that is learnt later. The prior decides where
+    the log has no such histories.
     """
-    basis = np.stack([np.interp(np.log1p(history), KNOTS, hat) for hat in np.eye(len(KNOTS))], 1)
+    basis = knot_basis(history)
 
     def loss(level: Floats) -> tuple[float, Floats]:
         log_factor = basis @ level
         mean = predicted * np.exp(log_factor)
-        value = float((mean - actual * log_factor).sum() + 0.5 * (level**2).sum() / _LEVEL_SD**2)
-        return value, basis.T @ (mean - actual) + level / _LEVEL_SD**2
+        value = float((mean - actual * log_factor).sum() + 0.5 * (level**2).sum() / LEVEL_SD**2)
+        return value, basis.T @ (mean - actual) + level / LEVEL_SD**2
 
     start = np.zeros(len(KNOTS))
     return np.asarray(minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-6}).x, np.float64)
