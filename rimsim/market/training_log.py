@@ -67,7 +67,7 @@ def log_parts(
     recent = rounds if window.rounds is None else rounds[-window.rounds :]
     parts = _own_log(recent, now, seed, without_fold, warmup.n_items)
     n_targets = sum(int(part.target.sum()) for part in parts)
-    return [*parts, _warmup_users(config, warmup, n_targets, seed, len(rounds))]
+    return [*parts, _warmup_users(config, warmup, n_targets, seed, len(recent))]
 
 
 def _own_log(

@@ -93,6 +93,15 @@ def test_the_sample_of_users_depends_on_seed_and_number_of_rounds(market):
     assert np.ptp(order) > 100 * 10  # not the first ten users of the log
 
 
+def test_rounds_before_the_window_change_nothing(market):
+    """Where users stay, the platform keeps all rounds; the sample then depends on those of the window alone."""
+    rounds = market.platform.rounds
+    older = [rounds[0], *rounds]
+    now = rounds[0].schedule.start  # before anything is consumed
+    within_window = training_log(_platform(50), _warmup(), rounds, now, seed=4)
+    assert _sets(training_log(_platform(50), _warmup(), older, now, seed=4)) == _sets(within_window)
+
+
 @cases("warmup users", ("all", N_USERS), ("none", 0))
 def test_all_or_none_of_the_warm_up_is_taken_whatever_the_size(warmup, users):
     """The size limits a sample alone."""
