@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from rimsim.scenarios import Run
 
 PAGE = LOG / "findings.md"
-_PRICES = (
-    "--agents rim-feedback,rim-dual,flat-budget --frozen none --seeds 3 --no-certificate "
-    "--set platform.learning.slope=estimated"
-)
+_PRICES = "--agents rim-feedback,rim-dual,flat-budget --frozen none --seeds 3 --no-certificate"
 _CELLS = (
     "rimsim sweep closed-loop --agents relevance,rim-feedback,rim-ucb,popularity --frozen relevance "
     "--control frozen,static,random --seeds 3 --no-certificate --set arrivals.per_round=1000 "
@@ -50,7 +47,7 @@ COMMANDS = {
     "--grid platform.model=bag-visits,bag",
     "prices-bonus": 'rimsim compare closed-loop --agents "rim-feedback,rim-dual,rim-dual(spend=False),flat-budget,'
     'flat-budget(bonus=0.5),flat-budget(bonus=0.7),flat-budget(bonus=1)" --frozen none --seeds 3 '
-    "--no-certificate --set platform.learning.slope=estimated --set arrivals.per_round=1000",
+    "--no-certificate --set arrivals.per_round=1000",
     "prices-groups": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 "
     "--guarantee genres=0.5,0.9",
 }

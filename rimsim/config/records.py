@@ -418,7 +418,7 @@ class LearningConfig:
     or not. ips: weight each consumption by its inverse propensity, if the agent has one. `learning: consumed` is short
     for `learning: {data: consumed}`.
     """
-    slope: Slope = 0.0
+    slope: Slope = "estimated"
     """impressions: slope of an item's prior effect on its log popularity in the warm-up log: a number, or estimated. At
     0 the prior believes the model, at −1 that popularity says nothing about worth. Items without events in the warm-up
     log have a prior mean of their own.
