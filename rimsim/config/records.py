@@ -75,8 +75,8 @@ ItemChoice = Annotated[
 class LogOptions:
     """Log and selection of its events, for :func:`rimsim.data.load`.
 
-    Events are selected by value, then by time, then by the minimum number of events per item, and then per user. The
-    steps for items and users repeat until both minimum numbers hold.
+    Events are selected by value, then by time, then by `repeats: drop`, then by the minimum number of events per item,
+    and then per user. The steps for items and users repeat until both minimum numbers hold.
     """
 
     source: str = "ml-latest-small"
@@ -107,6 +107,10 @@ class LogOptions:
     """Release times of items. given: those of the log. first-event: the item's first event. year: the item's year."""
     skip_bad_rows: bool = False
     """Skip and count bad rows instead of ending with an error."""
+    repeats: Literal["auto", "drop", "history", "consume"] = "auto"
+    """Treatment of repeated events, in which a user takes an item again. drop: leave them out. history: keep them as
+    history, and never offer a user an item that it took. consume: users may take items again. auto: consume if at
+    least 10% of the selected events are repeated, and history otherwise; a log that rimsim wrote says it itself."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -240,14 +240,21 @@ def _abilities(
             sentence="tell liked from met by a threshold on the value (min_value)",
             obstacle="tell liked from met: all values are the same, so every event counts as liked",
         ),
-        _Ability(
-            is_possible=repeats == 0,
-            obstacle=f"show an item to a user again: the {repeats:,} repeats count as history only",
-        ),
+        _repetition(log, repeats),
     )
     can = tuple(ability.sentence for ability in abilities if ability.is_possible and ability.sentence)
     cannot = tuple(ability.obstacle for ability in abilities if not ability.is_possible)
     return can, cannot
+
+
+def _repetition(log: EventLog, repeats: int) -> _Ability:
+    """Offer of items that a user took before."""
+    return _Ability(
+        is_possible=repeats == 0 or log.repeatable,
+        sentence="offer users the items that they took before (data.repeats: consume)" * log.repeatable,
+        obstacle=f"offer users an item again: the {repeats:,} repeats count as history only, unless data.repeats is "
+        "consume",
+    )
 
 
 def _attributes(log: EventLog) -> str:

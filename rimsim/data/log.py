@@ -74,6 +74,8 @@ class EventLog:
     weight: Floats | None = None
     """(n,) weight of each target event in a fit, positive, 1 on average; None: all 1. A model that uses weights has
     an attribute ``takes_weights = True``."""
+    repeatable: bool = False
+    """True if a user may take an item again; False if an item that a user took is never offered to this user again."""
     report: ReadReport | None = None
     """Report of reading the log; None unless :func:`rimsim.data.load` read it."""
 

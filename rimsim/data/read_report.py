@@ -78,6 +78,22 @@ class ReadReport:
     """Sentences on likely mistakes, with remedies."""
     others: tuple[ColumnUse, ...] = ()
     """Use of each column without a role, in the table of events and the table of items."""
+    repeats: str = "history"
+    """Treatment of repeated events: drop, history or consume."""
+    repeated_share: float = 0.0
+    """Share of the selected events in which a user takes an item again."""
+
+    def repeats_text(self) -> str:
+        """Sentence about repeated events; empty without such events."""
+        if self.repeats == "drop":
+            return "repeated events are left out (data.repeats: drop)"
+        if not self.repeated_share:
+            return ""
+        rule = {
+            "history": "count as history only, and no user is offered an item again",
+            "consume": "count, and users may take items again",
+        }[self.repeats]
+        return f"{self.repeated_share:.1%} of events are repeated: they {rule} (data.repeats: {self.repeats})"
 
     def columns_text(self) -> str:
         """Line for each column with its use."""
@@ -115,4 +131,6 @@ class ReadReport:
             lines += [f"  {row}" for row in self.bad_rows]
         if self.backwards:
             lines.append(f"times go backwards at {many(self.backwards, 'row')}; the log is sorted by time")
+        if repeats := self.repeats_text():
+            lines.append(repeats)
         return "\n".join([*lines, *self.notes, *(f"warning: {text}" for text in self.warnings)])

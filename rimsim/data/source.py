@@ -22,7 +22,9 @@ from rimsim.data.readers.columns import ColumnRoles, Columns
 from rimsim.data.readers.delimited import TextForm
 from rimsim.data.readers.events import Collector, RawEvents, collected, written_dates
 from rimsim.data.readers.layouts import find_log, read_rows
+from rimsim.data.readers.reading import Reading
 from rimsim.data.readers.values import UNITS, Unit
+from rimsim.data.repeats import Repeats, repeated_share, rule_of
 from rimsim.data.session_logs import LogSource, shown_name, source_name, stored_container
 from rimsim.data.suspicions import suspicions_of
 from rimsim.entry_points import places
@@ -49,6 +51,7 @@ class LogSelection(TypedDict, total=False):
     stop: float | str | None
     release: Literal["given", "first-event", "year"]
     skip_bad_rows: bool
+    repeats: Literal["auto", "drop", "history", "consume"]
 
 
 def load(
@@ -87,6 +90,8 @@ def load(
             * ``separator``: between fields; found for comma, tab, semicolon, ``|`` and ``::``.
             * ``encoding``: None for UTF-8, or the encoding of a byte-order mark.
             * ``skip_bad_rows``: leave bad rows out, count them and show the first few in ``log.report``.
+            * ``repeats``: treatment of events in which a user takes an item again: ``"drop"``, ``"history"`` (the user
+              is never offered the item again), ``"consume"`` (it may be), or ``"auto"``: by the share of such events.
 
     Returns:
         The log; ``log.report`` describes the reading.
@@ -161,6 +166,10 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         others=column_uses,
     )
     log = assemble(events, options, users, item_table)
+    share = repeated_share(log)
+    rule = _rule_of_repeats(options, reading, share)
+    log = dataclasses.replace(log, repeatable=rule == "consume")
+    report = dataclasses.replace(report, repeats=rule, repeated_share=share)
     if name != EMBEDDED:  # scenarios choose thresholds that fit the embedded log
         events_of_items = np.bincount(events.item)
         swapped = [column for column, values in collector.values_of.items() if values.belongs_to_users]
@@ -170,6 +179,15 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         )
         report = dataclasses.replace(report, warnings=warnings)
     return dataclasses.replace(log, report=report)
+
+
+def _rule_of_repeats(options: LogOptions, reading: Reading, share: float) -> Repeats:
+    """Treatment of repeats, by options, file or share."""
+    if options.repeats != "auto":
+        return options.repeats
+    if reading.is_repeatable is not None:
+        return "consume" if reading.is_repeatable else "history"
+    return rule_of(share)
 
 
 def _without_user_0(events: RawEvents, label: str) -> tuple[RawEvents, tuple[str, ...]]:

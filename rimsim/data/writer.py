@@ -13,7 +13,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from rimsim.data.log import EventLog
+from rimsim.data.readers.parquet import REPEATABLE
 from rimsim.data.readers.values import LATEST, MISSING, short
+from rimsim.data.repeats import repeated_share
 from rimsim.errors import DataError, raised_as, refuse
 from rimsim.system import draft_file, draft_folder
 
@@ -26,8 +28,9 @@ def write(log: EventLog, path: str | os.PathLike[str]) -> None:
 
     A file (``.csv``, ``.tsv`` or ``.parquet``) holds the events: user, item, timestamp (seconds), value. A
     folder (any other name) holds ``events.parquet``, ``items.parquet`` and ``users.parquet``, so that titles, genres,
-    years and release times are kept. Items and users without events are kept if the folder is read with
-    ``min_item_events=0, min_user_events=0``. Times from the year 5138 on need ``time_unit="s"``.
+    years and release times are kept. Parquet also keeps whether users may take items again. Items and users without
+    events are kept if the folder is read with ``min_item_events=0, min_user_events=0``. Times from the year 5138 on
+    need ``time_unit="s"``.
 
     Args:
         log: Log to write.
@@ -52,6 +55,8 @@ def write(log: EventLog, path: str | os.PathLike[str]) -> None:
             "value": pa.array(log.value, pa.float32()),
         }
     )
+    if log.repeatable or repeated_share(log) > 0:  # in all other logs, no reader could tell the rules apart
+        events = events.replace_schema_metadata({REPEATABLE: str(log.repeatable).lower()})
     with raised_as(DataError, target, "cannot be written"):
         if target.suffix.lower() in (*_SEPARATORS, ".parquet"):
             with draft_file(target) as draft:

@@ -39,11 +39,13 @@ def _with_arrays(digest: Any, arrays: Iterable[Array]) -> Any:
 
 
 def log_digest(log: EventLog) -> str:
-    """Digest of a log's events, weights, items and user count."""
+    """Digest of a log's events, items and other properties."""
     digest = hashlib.sha256(f"{log.n_users} {log.n_items} ".encode())
     _with_arrays(digest, (log.user, log.item, log.time, log.value, log.targets))
     if log.weight is not None:
         digest.update(b"weight" + np.ascontiguousarray(log.weight).tobytes())
+    if log.repeatable:
+        digest.update(b"repeatable")
     # The table is converted to text, so that the digest does not depend on how a table stores its strings.
     table = log.items.astype(str)
     digest.update(" ".join(table.columns).encode())

@@ -167,7 +167,7 @@ class Platform:
         if not self._retrains:
             return
         model, layer = layer_of(self.model)
-        log = joined_log(platform, parts, self._warmup.items)
+        log = joined_log(platform, parts, self._warmup.items, repeatable=self._warmup.repeatable)
         parts.clear()
         if len(log):
             model = updated(model, log, ground=platform.retrain_ground)

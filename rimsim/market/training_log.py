@@ -35,7 +35,7 @@ def training_log(
         without_fold: Fold of users whose events in the last round are left out, for cross-fitted prices.
     """
     parts = log_parts(config, warmup, rounds, now, seed, without_fold)
-    return joined_log(config, parts, warmup.items)
+    return joined_log(config, parts, warmup.items, repeatable=warmup.repeatable)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +179,9 @@ def _warmup_users(
     )
 
 
-def joined_log(config: PlatformConfig, parts: list[LogPart], items: pd.DataFrame) -> EventLog:
+def joined_log(
+    config: PlatformConfig, parts: list[LogPart], items: pd.DataFrame, *, repeatable: bool
+) -> EventLog:
     """Log of all parts, sorted by time."""
     weight = _event_weights(parts, config.ips_clip) if config.learning.data == "ips" else None
     # Users with events are numbered from 0, part after part.
@@ -204,4 +206,5 @@ def joined_log(config: PlatformConfig, parts: list[LogPart], items: pd.DataFrame
         items=items,
         target=np.concatenate([part.target for part in parts])[order],
         weight=weight,
+        repeatable=repeatable,
     )

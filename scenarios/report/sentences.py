@@ -359,4 +359,5 @@ def log_fact(run: RunFolder, source: str) -> str:
     """Name and sizes of the log of a run."""
     log = run.config.get("log") or {}
     sizes = [f"{log[name]:,} {name}" for name in ("events", "users", "items") if name in log]
-    return f"log `{shown_name(source)}`" + (f": {', '.join(sizes)}" if sizes else "")
+    repeats = "; users may take items again" if log.get("repeats") == "consume" else ""
+    return f"log `{shown_name(source)}`" + (f": {', '.join(sizes)}{repeats}" if sizes else "")

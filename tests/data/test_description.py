@@ -8,9 +8,9 @@ from rimsim.data import Needs, describe, load, require_usable
 from rimsim.errors import DataError
 
 
-def _log(tmp_path, rows, name="log.csv"):
+def _log(tmp_path, rows, name="log.csv", **options):
     (tmp_path / name).write_text("user,item,time,value\n" + "".join(f"{row}\n" for row in rows))
-    return load(tmp_path / name)
+    return load(tmp_path / name, **options)
 
 
 def test_the_numbers_of_a_description_are_those_of_the_log(tmp_path):
@@ -27,7 +27,9 @@ def test_the_numbers_of_a_description_are_those_of_the_log(tmp_path):
     assert description.gini == pytest.approx(np.abs(np.subtract.outer([4, 1, 1], [4, 1, 1])).mean() / (2 * 2))
     assert description.top_decile == pytest.approx(4 / 6)
     assert description.late_items == 0
-    assert any("2 repeats" in sentence for sentence in description.cannot)
+    assert any("took before" in sentence for sentence in description.can)
+    as_history = describe(_log(tmp_path, rows, repeats="history"))
+    assert any("2 repeats" in sentence for sentence in as_history.cannot)
 
 
 @cases("ending start", (".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".doc", None))

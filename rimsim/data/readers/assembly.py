@@ -14,6 +14,7 @@ from rimsim.data.log import ITEM_COLUMNS, EventLog
 from rimsim.data.readers import values
 from rimsim.data.readers.events import RawEvents
 from rimsim.data.readers.item_columns import TAKEN
+from rimsim.data.repeats import first_rows
 from rimsim.errors import DataError
 
 
@@ -68,6 +69,10 @@ def _selected(events: RawEvents, options: LogOptions) -> RawEvents:
         remaining = selected(remaining, remaining.time >= start, f"start={_date(start)}", events)
     if (stop := values.epoch_seconds(options.stop, "stop")) is not None:
         remaining = selected(remaining, remaining.time < stop, f"stop={_date(stop)}", events)
+    if options.repeats == "drop":
+        pair = remaining.user.astype(np.int64) * len(remaining.item_ids) + remaining.item
+        is_first = first_rows(pair, remaining.time, remaining.value)
+        remaining = selected(remaining, is_first, "repeats=drop", events)
     thresholds = f"min_item_events={options.min_item_events} with min_user_events={options.min_user_events}"
     # Without rare items, a user may have too few events, and the reverse. So both limits apply until nothing changes.
     n_before = -1

@@ -18,7 +18,16 @@ from rimsim.data.readers.events import Collector, RowBlock
 from rimsim.data.readers.item_columns import plain_text
 from rimsim.data.readers.lines import moments_of, numbers_of
 from rimsim.data.readers.reading import Reading
-from rimsim.data.readers.values import LATEST, MISSING, OR_DATES, SAMPLED_TIMES, Words, kind_of_time, short
+from rimsim.data.readers.values import (
+    LATEST,
+    MISSING,
+    OR_DATES,
+    SAMPLED_TIMES,
+    TimeKind,
+    Words,
+    kind_of_time,
+    short,
+)
 from rimsim.errors import DataError, raised_as, refuse
 
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, RuntimeError, KeyError, MemoryError, OverflowError)
@@ -26,6 +35,9 @@ _DAMAGED = "the file is damaged or incomplete"
 
 BATCH_ROWS: Final = 2**18
 """Number of rows that are read at once; they bound the memory that reading needs besides the events."""
+
+REPEATABLE: Final = b"rimsim.repeatable"
+"""Key of the schema's metadata under which a written log says whether users may take items again."""
 
 
 def opened(file: Path | BytesIO, name: str) -> pq.ParquetFile:
@@ -58,7 +70,10 @@ def read_parquet(file: Path | BytesIO, name: str, collector: Collector, roles: C
     with raised_as(DataError, name, _DAMAGED, _BROKEN, 160):
         for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=reader.names, use_threads=False):
             reader.read(batch)
-    return Reading("Parquet", places.pairs(), "iso" if reader.moments else "number")
+    rule = (schema.metadata or {}).get(REPEATABLE)
+    is_repeatable = None if rule is None else rule == b"true"
+    times: TimeKind = "iso" if reader.moments else "number"
+    return Reading("Parquet", places.pairs(), times, is_repeatable=is_repeatable)
 
 
 class _BatchReader:

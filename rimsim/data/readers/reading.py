@@ -19,3 +19,5 @@ class Reading:
     """Form of times: numbers, or ISO dates and timestamps."""
     notes: tuple[str, ...] = ()
     """Sentences about byte-order marks and mixed line ends."""
+    is_repeatable: bool | None = None
+    """True if a log that rimsim wrote lets users take items again; None: the file does not say it."""
