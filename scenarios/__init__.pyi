@@ -18,6 +18,8 @@ from .kinds.validate import load_validation as load_validation
 from .kinds.validate import validate as validate
 from .run import Run as Run
 from .run import load_run as load_run
+from .study.claims import claims as claims
+from .study.claims import resume_claims as resume_claims
 from .study.compare import compare as compare
 from .study.compare import resume as resume
 from .study.compare import sweep as sweep

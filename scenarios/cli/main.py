@@ -14,6 +14,7 @@ from rimsim.errors import ArmsError, RimsimError, reason
 from rimsim.scenarios.cli.completion import answer_shell, completion
 from rimsim.scenarios.cli.demo import demo
 from rimsim.scenarios.cli.runs import MAKERS
+from rimsim.scenarios.cli.study import study
 from rimsim.scenarios.cli.tools import LISTS, broken_between_words, data, diff, print_complete, report
 from rimsim.scenarios.runs.process import stopping_on_request
 
@@ -27,7 +28,7 @@ def _rimsim() -> None:
     """Simulate a recommendation market with guaranteed exposure."""
 
 
-for _command in (*MAKERS, demo, report, diff, data, *LISTS, completion):
+for _command in (*MAKERS, study, demo, report, diff, data, *LISTS, completion):
     _rimsim.add_command(_command)
 
 
@@ -103,7 +104,7 @@ def _setting_meant(slip: click.UsageError) -> str | None:
     """``--set`` for an option that a command of scenarios lacks."""
     if not isinstance(slip, click.NoSuchOption) or slip.ctx is None:
         return None
-    if slip.ctx.command.name not in {"compare", "sweep", "experiment", "payback"}:
+    if slip.ctx.command.name not in {"compare", "sweep", "experiment", "payback", "claims"}:
         return None
     if difflib.get_close_matches(slip.option_name, slip.possibilities or (), cutoff=_ALIKE):
         return None
