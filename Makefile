@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: demo test tutorial formats recommenders check package docs bench findings mutants clean
+.PHONY: demo test tutorial formats recommenders check package shop-wheel docs bench findings mutants clean
 
 demo: $(STAMP)
 	$(BIN)/rimsim demo
@@ -58,6 +58,13 @@ package: $(TOOLS)
 	cd build/empty && bin/rimsim compare --agents relevance,rim-feedback --rounds 1 --seeds 1 --workers 1 --set arrivals.per_round=50 \
 		--set data.min_item_events=120 --set platform.model=popularity --out run && bin/rimsim report run --html
 	rm -rf build/empty
+
+# A wheel that holds the log of the shop alone, not MovieLens, whose terms forbid commercial use: in dist/shop.
+shop-wheel: $(TOOLS)
+	$(BIN)/python tools/shop_wheel.py dist/shop
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[package]"
+	$(BIN)/twine check --strict dist/shop/*
+	$(BIN)/check-wheel-contents dist/shop/*.whl
 
 # The site, in build/docs/index.html: the pages of docs/, the API, and the examples, which are run. A warning, such as a link
 # that leads nowhere, is an error. Pages are made anew, so that a link to a page that is gone is seen.

@@ -4,6 +4,7 @@ from .description import describe as describe
 from .downloads import Entry as Entry
 from .downloads import catalogue as catalogue
 from .downloads import data_folder as data_folder
+from .downloads import digest_of as digest_of
 from .downloads import download as download
 from .log import EventLog as EventLog
 from .log import LaterSessions as LaterSessions

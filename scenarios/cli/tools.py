@@ -455,10 +455,16 @@ def download(name: str, folder: Path | None) -> None:
         task = bar.add_task(name, total=None, visible=False)  # the bar is hidden until the download begins
 
         def show(n_received: int, n_bytes: int) -> None:
-            bar.update(task, completed=n_received, total=n_bytes, visible=True)
+            bar.update(task, completed=n_received, total=n_bytes or None, visible=True)
 
         file = rimsim.data.download(name, folder, progress=show)
     click.echo(f"saved to {file}")
+    entry = next(entry for entry in rimsim.data.catalogue() if entry.name == name)
+    click.echo(f"terms: {entry.terms}")
+    if not entry.checksum:
+        click.echo(
+            f"{rimsim.data.digest_of(file)} (no published digest is known, so the file was not checked)"
+        )
 
 
 _NAMED = {

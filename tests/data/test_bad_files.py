@@ -2,9 +2,11 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import stat
+import tarfile
 import zipfile
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from kit import cases, refused, zipped
 
 from rimsim.data import load, load_observed
+from rimsim.data.readers import containers
 from rimsim.data.readers.containers import file_container
 from rimsim.data.readers.lines import BLOCK_BYTES
 from rimsim.errors import ConfigError, DataError
@@ -291,3 +294,52 @@ def test_mutated_input_ends_in_a_log_or_in_an_error_of_ours(tmp_path, script):
     assert count.logs + count.errors == 800
     assert min(count.logs, count.errors) > 50
     assert list(tmp_path.iterdir()) == []
+
+
+def _tar(path, *members):
+    """A packed tar of entries with contents."""
+    with tarfile.open(path, "w:gz") as archive:
+        for entry, content in members:
+            archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def _entry(name, size=0, **fields):
+    """Entry of a tar."""
+    entry = tarfile.TarInfo(name)
+    entry.size = size
+    for field, value in fields.items():
+        setattr(entry, field, value)
+    return entry
+
+
+def test_a_tar_is_read_like_a_folder_and_refused_like_a_zip(tmp_path):
+    """A tar with one log is that log; paths outside, links, bombs and cut files are refused before they are read."""
+    text = (HEADER + ROW + "2,3,978300760,5\n").encode()
+    path = _tar(
+        tmp_path / "log.tar.gz",
+        (_entry("a", type=tarfile.DIRTYPE), b""),
+        (_entry("a/l.csv", len(text)), text),
+    )
+    assert len(load(path)) == 2
+    for entry, message in (
+        (_entry("../x"), "member '../x' escapes its folder"),
+        (_entry("/etc/x"), "escapes its folder"),
+        (_entry("x", type=tarfile.SYMTYPE, linkname="a/l.csv"), "member 'x' is a link or a device"),
+        (_entry("x", type=tarfile.FIFOTYPE), "member 'x' is a link or a device"),
+    ):
+        bad = _tar(tmp_path / "bad.tar.gz", (_entry("a/l.csv", len(text)), text), (entry, b""))
+        refused(DataError, message, load, bad)
+    (tmp_path / "cut.tar.gz").write_bytes(path.read_bytes()[:-30])
+    refused(DataError, "not a readable tar, or it is incomplete|damaged", load, tmp_path / "cut.tar.gz")
+    refused(
+        DataError, "holds more than one log", load, _tar(path, *[(_entry(f"{n}.csv"), b"") for n in "ab"])
+    )
+
+
+def test_a_tar_that_expands_too_much_is_refused_by_its_header(tmp_path, monkeypatch):
+    """The size that the header states is enough to refuse it."""
+    monkeypatch.setattr(containers, "FREE_BYTES", 10)
+    content = bytes(2**21)
+    bomb = _tar(tmp_path / "bomb.tar.gz", (_entry("log.csv", len(content)), content))
+    refused(DataError, "a decompression bomb", load, bomb)

@@ -1,15 +1,19 @@
 """Downloads of logs from a server of the test's own: whole files, errors, the command and the catalogue."""
 
+import dataclasses
 import hashlib
 import http.server
 import io
+import re
 import sys
+import tarfile
 import threading
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
-from kit import cases, refused, said_by
+from kit import cases, refused, said_by, zipped
 
 from rimsim.data import catalogue, download, load
 from rimsim.data.downloads import Entry
@@ -174,13 +178,109 @@ def test_the_command_takes_a_folder_and_says_what_broke(serve, fetch, tmp_path):
 
 
 def test_the_catalogue_is_sound():
-    """Names are distinct, terms are stated, and what can be fetched has an address, a size and a checksum."""
+    """Names are distinct, terms are stated, and what can be fetched has an address; a size goes with a digest."""
     entries = catalogue()
     assert len({entry.name for entry in entries}) == len(entries)
     for entry in entries:
-        assert "GroupLens" in entry.terms
+        assert ("GroupLens" in entry.terms) == entry.name.startswith("ml-")
+        assert entry.terms
         assert entry.name in entry.text()
         if entry.url is not None:
             assert entry.url.startswith("https://")
-            assert entry.size > 10**6
-            assert len(entry.checksum) == len("md5:") + 32
+            assert re.fullmatch(r"|md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", entry.checksum)
+            assert (entry.size > 10**6) == bool(entry.checksum)
+    unchecked = {entry.name for entry in entries if entry.url is not None and not entry.checksum}
+    assert unchecked == {"retailrocket", "globo", "piki-music"}
+
+
+def test_a_file_without_a_published_digest_is_fetched_and_its_digest_is_printed(serve, fetch, tmp_path):
+    """The command says that nothing was checked, and prints a digest with which a later file can be compared."""
+    server, entry = serve("whole")
+    entry = dataclasses.replace(entry, checksum="", size=0, terms="for tests")
+    output = fetch(entry, tmp_path).out
+    assert (tmp_path / "made-up.zip").read_bytes() == CONTENT
+    assert f"sha256:{hashlib.sha256(CONTENT).hexdigest()} (no published digest is known" in output
+    assert "terms: for tests" in output
+    fetch(entry, tmp_path)
+    assert len(server.asked) == 1
+    assert "a file of unknown size to fetch" in entry.text()
+
+
+def test_a_file_of_unknown_size_may_not_fill_the_disk(serve, tmp_path, monkeypatch):
+    """A download without a known size ends at a limit, and leaves nothing."""
+    _, entry = serve("whole")
+    monkeypatch.setattr(sys.modules["rimsim.data.downloads"], "LARGEST_FILE", len(CONTENT) - 1)
+    entry = dataclasses.replace(entry, checksum="", size=0)
+    refused(DataError, "sent more than the expected", download, entry, tmp_path)
+    assert _names(tmp_path) == []
+
+
+CLICKS = "video_id,user_id,time_ms,is_click,date\n"
+
+
+@pytest.fixture
+def archive_of(monkeypatch, tmp_path):
+    """Puts an archive of a log into the folder of downloads, under an entry like those of the catalogue."""
+
+    def put(ending, files):
+        path = tmp_path / f"made-up{ending}"
+        if ending == ".zip":
+            zipped(path, *files.items())
+        else:
+            with tarfile.open(path, "w:gz") as archive:
+                for name, text in files.items():
+                    member = tarfile.TarInfo(name)
+                    member.size = len(text)
+                    archive.addfile(member, io.BytesIO(text.encode()))
+        entry = Entry(
+            *("made-up", "a made-up log", 2, 3, 4),
+            url="https://example.org/made-up",
+            size=0,
+            checksum="",
+            terms="none",
+            ending=ending,
+            events_files=r"log_standard_.+\.csv",
+            columns="user=user_id,item=video_id,time=time_ms,value=is_click",
+        )
+        monkeypatch.setattr(sys.modules["rimsim.data.downloads"], "_KNOWN", (entry,))
+        monkeypatch.setenv("RIMSIM_DATA", str(tmp_path))
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        return path
+
+    return put
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar.gz"])
+def test_a_download_of_several_files_is_one_log(archive_of, ending):
+    """Files that match the pattern are read together with the entry's columns, in any folder; others are left alone."""
+    archive_of(
+        ending,
+        {
+            "made/data/log_standard_a.csv": f"{CLICKS}7,1,1600000002000,1,20200913\n7,2,1600000003000,0,20200913\n",
+            "made/data/log_standard_b.csv": f"{CLICKS}9,1,1600000001000,1,20200913\n8,1,1600000004000,0,20200913\n",
+            "made/data/log_random_c.csv": f"{CLICKS}5,5,1600000004000,0,20200913\n",
+            "made/load_data.py": "print()",
+        },
+    )
+    log = load("made-up")
+    assert log.time.tolist() == [1.600000001e9, 1.600000002e9, 1.600000003e9, 1.600000004e9]
+    assert log.items["id"].tolist() == [7, 8, 9]
+    assert log.item.tolist() == [2, 0, 0, 1]
+    assert log.value.tolist() == [1, 1, 0, 0]
+    assert load("made-up", min_value=1).n_items == 2
+    assert len(load("made-up", columns="user=user_id,item=date,time=time_ms").items) == 1
+
+
+def test_a_download_without_its_events_names_what_it_holds(archive_of):
+    """An archive that changed its files is refused by the pattern that was looked for."""
+    archive_of(".zip", {"made/clicks.csv": CLICKS})
+    refused(DataError, r"no events file of made-up in it, only made/clicks.csv", load, "made-up")
+
+
+def test_a_folder_of_a_known_name_is_read_instead_of_the_download(archive_of):
+    """A path in the working folder is what its user means, with its own columns."""
+    archive_of(".zip", {"made/log_standard_a.csv": f"{CLICKS}7,1,1600000002000,1,20200913\n"})
+    Path("made-up").mkdir()
+    Path("made-up/log.csv").write_text("user,item,time\na,b,5\na,c,6\n")
+    assert load("made-up").items["id"].tolist() == ["b", "c"]

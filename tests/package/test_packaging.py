@@ -164,8 +164,9 @@ def test_the_wheel_holds_all_that_is_read_and_works_without_the_checkout(archive
         wheel.extractall(tmp_path / "site")  # noqa: S202  our own
     wanted = "py.typed scenarios/__init__.pyi scenarios/report/page.html.jinja "
     wanted += "scenarios/runs/tables.yaml scenarios/cli/options.yaml"
-    tables = (ROOT / "rimsim/data/embedded").glob("*.parquet")
-    files = [*wanted.split(), *(f"data/embedded/{path.name}" for path in tables)]
+    tables = list((ROOT / "rimsim/data/embedded").glob("*/*.parquet"))
+    assert len(tables) == 5
+    files = [*wanted.split(), *(f"data/embedded/{path.parent.name}/{path.name}" for path in tables)]
     files += [f"scenarios/{path.name}" for path in (ROOT / "scenarios").glob("*.yaml")]
     assert {f"rimsim/{name}" for name in files} <= names
     assert {name.split("/")[0] for name in names} == {"rimsim", f"rimsim-{rimsim.__version__}.dist-info"}
@@ -175,21 +176,55 @@ def test_the_wheel_holds_all_that_is_read_and_works_without_the_checkout(archive
 
 
 def test_the_wheel_names_and_holds_the_terms_of_code_and_data(archives):
-    """Metadata name both licences and the authors; the texts are in the wheel and in the source archive."""
+    """Metadata name all licences and the authors; the texts are in the wheel and in the source archive."""
     with zipfile.ZipFile(archives[1]) as wheel:
         (place,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
         metadata = message_from_bytes(wheel.read(place))
         folder = f"{place.removesuffix('METADATA')}licenses"
-        licence, notice = (
+        licence, notice, shop_notice = (
             wheel.read(f"{folder}/{name}").decode() for name in metadata.get_all("License-File")
         )
-    assert metadata["License-Expression"] == "MIT AND LicenseRef-MovieLens"
+    assert metadata["License-Expression"] == "MIT AND LicenseRef-MovieLens AND CC-BY-4.0"
     assert "The rimsim authors" in metadata["Author"]
     assert licence.startswith("MIT License")
     assert "may not use this information for any commercial" in notice
+    assert "CC BY 4.0" in shop_notice
+    assert "with the donor's permission" in shop_notice
     with tarfile.open(archives[0]) as source:
         names = {name.partition("/")[2] for name in source.getnames()}
-    assert {"LICENSE", "rimsim/data/embedded/NOTICE.md"} <= names
+    notices = {f"rimsim/data/embedded/{log}/NOTICE.md" for log in ("ml-latest-small", "shop")}
+    assert {"LICENSE", *notices} <= names
+
+
+WITHOUT_FILMS = """\
+import sys; sys.path.insert(0, sys.argv[1]); import rimsim, rimsim.data; from rimsim.command import main
+assert rimsim.__file__.startswith(sys.argv[1]), rimsim.__file__; assert len(rimsim.data.load("shop")) == 371264
+sys.argv[1:] = sys.argv[2:]; sys.exit(main())"""
+
+
+def test_a_wheel_without_films_holds_none_of_them_and_says_so(script, tmp_path):
+    """It has the shop under its own terms alone; a command that needs the films offers the shop instead."""
+    wheel = script("shop_wheel").build(tmp_path / "wheel")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "site")  # noqa: S202  our own
+        (place,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+        metadata = message_from_bytes(archive.read(place))
+    assert not [name for name in names if "ml-latest-small" in name or "movies" in name]
+    assert {"rimsim/agents/registry.py", "rimsim/scenarios/shop.yaml", "rimsim/py.typed"} <= set(names)
+    assert metadata["License-Expression"] == "MIT AND CC-BY-4.0"
+    assert metadata.get_all("License-File") == ["LICENSE", "rimsim/data/embedded/shop/NOTICE.md"]
+
+    def said(*words):
+        line = [sys.executable, "-c", WITHOUT_FILMS, str(tmp_path / "site"), *words]
+        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    listed = said("data", "list").stdout
+    assert "(not in this build of rimsim)" in listed.splitlines()[0]
+    assert "(embedded)" in listed.splitlines()[1]
+    checked = said("data", "check", "ml-latest-small")
+    assert checked.returncode == 2
+    assert "Use the log 'shop' (--data shop), or install a wheel that contains it" in checked.stderr
 
 
 def test_an_interruption_while_loading_is_one_line(monkeypatch, capsys):

@@ -1,7 +1,7 @@
-"""Containers of files: folders, zips and single files.
+"""Containers of files: folders, zips, tars and single files.
 
-Nothing is ever unpacked to disk. A zip is refused as a whole if one of its files has a path outside the zip, is a link,
-is encrypted or expands too much. A file of a folder is refused if it is a link that leads out of the folder.
+Nothing is ever unpacked to disk. An archive is refused as a whole if one of its files has a path outside the archive,
+is a link, is encrypted or expands too much. A file of a folder is refused if it is a link that leads out of the folder.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import lzma
 import os
 import stat
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -31,7 +32,8 @@ MOST_EXPANSION: Final = 200
 1/1,032."""
 
 _BROKEN: Final = (
-    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError),
+    *(OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+    *(NotImplementedError, RuntimeError),
     *(ValueError, KeyError, IndexError, OverflowError, MemoryError),
 )
 _DAMAGED = "the file is damaged or incomplete"
@@ -42,6 +44,8 @@ PACKED: Final[dict[str, Callable[[BinaryIO], object]]] = {
     ".xz": lzma.LZMAFile,
 }
 """Ending of a compressed file → function that unpacks its stream."""
+TARS: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+"""Endings of tar archives."""
 
 
 class Stream:
@@ -201,14 +205,37 @@ def zip_container(path: Path, only: str | None = None) -> Container:
     return Container(name=str(path), members=tuple(entries), open=opened, only=only, close=archive.close)
 
 
+EMBEDDED_FILES: Final = {
+    "ml-latest-small": ("ratings.parquet", "movies.parquet"),
+    "shop": ("events.parquet", "items.parquet", "users.parquet"),
+}
+"""Name of a log that rimsim contains → its files."""
+
+
+def is_embedded(name: str) -> bool:
+    """True if this installation contains the log."""
+    folder = resources.files("rimsim.data") / "embedded" / name
+    return name in EMBEDDED_FILES and (folder / EMBEDDED_FILES[name][0]).is_file()
+
+
 def embedded_container(name: str) -> Container:
-    """Container of the log that rimsim itself contains."""
+    """Container of a log that rimsim itself contains.
+
+    Raises:
+        DataError: If this installation was built without the log.
+    """
+    if not is_embedded(name):
+        others = [log for log in EMBEDDED_FILES if is_embedded(log)]
+        hint = f"Use the log {others[0]!r} (--data {others[0]}), or install" if others else "Install"
+        raise DataError(
+            f"{name}: this build of rimsim does not contain this log. {hint} a wheel that contains it"
+        )
 
     def opened(member: str) -> Stream:
-        data = (resources.files("rimsim.data") / "embedded" / member).read_bytes()
+        data = (resources.files("rimsim.data") / "embedded" / name / member).read_bytes()
         return Stream(f"{name}/{member}", io.BytesIO(data), len(data))
 
-    return Container(name=name, members=("ratings.parquet", "movies.parquet"), open=opened)
+    return Container(name=name, members=EMBEDDED_FILES[name], open=opened)
 
 
 def _checked_entries(entries: list[zipfile.ZipInfo], name: str) -> dict[str, zipfile.ZipInfo]:
@@ -226,22 +253,72 @@ def _checked_entries(entries: list[zipfile.ZipInfo], name: str) -> dict[str, zip
     return files
 
 
-def _check_entry(entry: zipfile.ZipInfo, name: str) -> None:
-    """Refuse an entry that is unsafe to read."""
-    if not entry.filename:
+def tar_container(path: Path) -> Container:
+    """Container of the files of a tar archive."""
+    label = "this is not a readable tar, or it is incomplete"
+    with raised_as(DataError, path, label, _BROKEN):
+        packed_bytes = path.stat().st_size
+        archive = tarfile.open(path)  # noqa: SIM115  # the container closes it
+    files: dict[str, tarfile.TarInfo] = {}
+    try:
+        with raised_as(DataError, path, label, _BROKEN):
+            for (
+                entry
+            ) in archive:  # the size of an entry is known, and checked, before its content is unpacked
+                if len(files) >= MOST_MEMBERS:
+                    refuse(DataError, str(path), "holds too many members", f"at most {MOST_MEMBERS:,}")
+                _check_tar_entry(entry, str(path), packed_bytes)
+                if entry.isfile():
+                    files[entry.name.removeprefix("./")] = entry
+    except DataError:
+        archive.close()
+        raise
+
+    def opened(member: str) -> Stream:
+        """Stream of a file of the tar."""
+        file_label = f"{path}/{member}"
+        with raised_as(DataError, file_label, _DAMAGED, _BROKEN):
+            return Stream(file_label, cast("BinaryIO", archive.extractfile(files[member])), packed_bytes)
+
+    return Container(name=str(path), members=tuple(files), open=opened, close=archive.close)
+
+
+def _check_tar_entry(entry: tarfile.TarInfo, name: str, packed_bytes: int) -> None:
+    """Refuse a tar entry that is unsafe to read."""
+    _check_name(entry.name, name)
+    label = f"member {entry.name!r}"
+    if not (entry.isfile() or entry.isdir()):
+        refuse(DataError, name, f"{label} is a link or a device", "files")
+    if entry.size > max(FREE_BYTES, packed_bytes * MOST_EXPANSION):
+        _refuse_expansion(name, label, packed_bytes, entry.size)
+
+
+def _check_name(member: str, name: str) -> None:
+    """Refuse a member's name that leads out of its archive."""
+    if not member:
         refuse(DataError, name, "has a member without a name", "plain relative names")
-    parts = PurePosixPath(entry.filename.replace("\\", "/"))
+    parts = PurePosixPath(member.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or ":" in member or "\0" in member:
+        refuse(DataError, name, f"member {member!r} escapes its folder", "plain relative names")
+
+
+def _refuse_expansion(name: str, label: str, packed_bytes: int, n_bytes: int) -> None:
+    """Refuse a member that expands too much."""
+    expansion = f"{label} expands from {packed_bytes:,} to {n_bytes:,} bytes"
+    allowed = f"at most {MOST_EXPANSION} times as many, since more may be a decompression bomb"
+    refuse(DataError, name, expansion, allowed)
+
+
+def _check_entry(entry: zipfile.ZipInfo, name: str) -> None:
+    """Refuse a zip entry that is unsafe to read."""
+    _check_name(entry.filename, name)
     label = f"member {entry.filename!r}"
-    if parts.is_absolute() or ".." in parts.parts or ":" in entry.filename or "\0" in entry.filename:
-        refuse(DataError, name, f"{label} escapes its folder", "plain relative names")
     if stat.S_ISLNK(entry.external_attr >> 16):  # the upper 16 bits are the mode of a Unix file
         refuse(DataError, name, f"{label} is a symbolic link", "files")
     if entry.flag_bits & 0x1:
         refuse(DataError, name, f"{label} is encrypted", "zips without a password")
     if entry.file_size > max(FREE_BYTES, entry.compress_size * MOST_EXPANSION):
-        expansion = f"{label} expands from {entry.compress_size:,} to {entry.file_size:,} bytes"
-        allowed = f"at most {MOST_EXPANSION} times as many, since more may be a decompression bomb"
-        refuse(DataError, name, expansion, allowed)
+        _refuse_expansion(name, label, entry.compress_size, entry.file_size)
 
 
 def inside_zip(source: str) -> tuple[Path, str] | None:
@@ -258,6 +335,7 @@ def inside_zip(source: str) -> tuple[Path, str] | None:
 
 _LOG_ENDINGS: Final = (
     *(".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".parquet", ".pq", ".ascii", ".zip"),
+    *(".tar", ".tgz"),
     *PACKED,
 )
 
@@ -298,4 +376,6 @@ def open_container(path: Path) -> Container:
             first = raw.read(4)
     if first in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08") or path.suffix.lower() == ".zip":
         return zip_container(path)
+    if path.name.lower().endswith(TARS):
+        return tar_container(path)
     return file_container(path)

@@ -66,6 +66,8 @@ class LogLayout:
     """Form of the items file; None: the file has a header."""
     users_form: TableFormat | None = None
     """Form of the users file; None: the file has a header."""
+    parts: tuple[str, ...] = ()
+    """Names of further files of events, in the same form."""
 
 
 _PLACES = ColumnPlaces({"user": 0, "item": 1, "time": 3, "value": 2}, ("user", "item", "rating", "timestamp"))
@@ -207,6 +209,38 @@ def find_log(container: Container) -> LogLayout:
     allowed = f"{known_files}, or one file of events"
     _require_one([choice.events for choice in choices], container, members, "log", allowed)
     return choices[0]
+
+
+def log_in_parts(container: Container, name: str, files: str) -> LogLayout:
+    """Layout of a log in files that match a pattern.
+
+    Raises:
+        DataError: If no file matches.
+    """
+    parts = [
+        member
+        for member in _known_members(container)
+        if re.fullmatch(files, PurePosixPath(member).name, re.IGNORECASE)
+    ]
+    if not parts:
+        seen = ", ".join(container.members[:8])
+        refuse(DataError, container.name, f"there is no events file of {name} in it, only {seen}", files)
+    return LogLayout(name, parts[0], parts=tuple(parts[1:]))
+
+
+def read_events(
+    container: Container, layout: LogLayout, collector: Collector, roles: ColumnRoles, form: TextForm
+) -> Reading:
+    """Read all events of a log into a collector.
+
+    Raises:
+        DataError: If a file cannot be read.
+    """
+    reading = read_rows(container, layout.events, collector, roles, form)
+    notes = reading.notes
+    for part in layout.parts:
+        notes += read_rows(container, part, collector, roles, form).notes
+    return replace(reading, notes=notes)
 
 
 def _known_layout(member: str, members: Sequence[str]) -> LogLayout | None:
