@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,9 @@ COMMANDS = {
     "truths": f"{_CELLS} --set consumer.hidden.seed=seed --grid consumer.truth=factors,bag,ease "
     "--grid consumer.hidden.rho=1,0.5,0",
     "windows": f"{_CELLS} --grid platform.log_window.rounds=3,null --grid platform.log_window.warmup=top-up,all",
+    "own-choice": "rimsim sweep closed-loop --agents relevance --frozen relevance "
+    "--control frozen,organic,random,static --seeds 3 --no-certificate --set arrivals.per_round=1000 --set platform.log_window.size=1500 "
+    "--grid consumer.own_choice=0,0.25,0.5,0.75",
     "prices-loop": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 --beta 0.1,0.5,0.9",
     "prices-replay": f"rimsim sweep online-match {_PRICES} --beta 0.1,0.5,0.9",
     "prices-cost": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 --grid exposure.cost=0.5,1,4",
@@ -75,6 +78,31 @@ BONUSES = [
     for title, metric in (("undelivered", "examined_shortfall"), ("utility", "utility"), ("return", "return"))
 ]
 """Differences of agents with prices from the agent with one bonus."""
+PARTS = [
+    Contrast(f"{part}: {metric.replace('_', ' ')}", metric, f"relevance{arm}", f"relevance-{minus}")
+    for metric in ("coverage", "utility", "effective_items")
+    for part, arm, minus in (
+        ("retraining", "-organic", "frozen"),
+        ("data", "-random", "organic"),
+        ("selection", "-static", "random"),
+        ("feedback", "", "static"),
+        ("all", "", "frozen"),
+    )
+]
+"""The four parts of retraining, and their sum."""
+
+
+CONTRASTS = dict.fromkeys(CELLS, WANTED) | dict.fromkeys(PRICES, BONUSES) | {"own-choice": PARTS}
+"""Name of a sweep → the differences in its table."""
+UNDELIVERED = {"examined_shortfall": "undelivered", "utility": "utility"}
+"""Levels above the differences of agents with prices."""
+BY_ORIGIN = {
+    "organic_consumptions": "chosen freely",
+    "consumptions": "from slates",
+    "coverage": "coverage",
+    "calibration_ratio": "predicted / actual",
+}
+"""Levels above the parts of retraining with free choice."""
 
 
 def run_of(name: str, out: Path) -> Run:
@@ -88,14 +116,21 @@ def claims(run: Run, contrasts: Sequence[Contrast] = WANTED) -> pd.DataFrame:
     return matrix(swept, sweep.swept_fields(swept), run.scenario.exposure.unit, contrasts)
 
 
-def levels(run: Run) -> TextTable:
-    """Undelivered share and utility of each agent, by cell."""
+def levels(run: Run, names: Mapping[str, str], agents: Sequence[str] | None = None) -> TextTable:
+    """Means of metrics of each agent, by cell.
+
+    Args:
+        names: Title of each metric.
+        agents: Agents to show; None: all.
+    """
     swept = sweep.sweep_table(run)
     fields = sweep.swept_fields(swept)
-    shown = swept[swept["metric"].isin(["examined_shortfall", "utility"])]
+    shown = swept[swept["metric"].isin(list(names))]
+    if agents is not None:
+        shown = shown[shown["agent"].isin(agents)]
     means = shown.groupby([*fields, "metric", "agent"], sort=False, observed=True)["value"].mean()
-    wide = means.unstack(["metric", "agent"])
-    names = {"examined_shortfall": "undelivered", "utility": "utility"}
+    # Without free choice, no consumption is organic, and there is no row that says so.
+    wide = means.unstack(["metric", "agent"]).fillna(0.0)
     columns = (", ".join(fields), *(f"{names[metric]}: {agent}" for metric, agent in wide.columns))
     rows = tuple(
         (
@@ -110,11 +145,15 @@ def levels(run: Run) -> TextTable:
 def table(name: str, out: Path) -> str:
     """Markdown of a table below its line of commit, date, machine, version and command."""
     run = run_of(name, out)
-    if name in CELLS + PRICES:
+    if name in CONTRASTS:
         fields = sweep.swept_fields(sweep.sweep_table(run))
-        contrasts = claims(run, WANTED if name in CELLS else BONUSES)
+        contrasts = claims(run, CONTRASTS[name])
         tables = [matrix_table(contrasts, fields, "Late rounds, ± half a 95% interval")]
-        made = markdown(tables if name in CELLS else [levels(run), *tables])
+        if name in PRICES:
+            tables.insert(0, levels(run, UNDELIVERED))
+        if name == "own-choice":
+            tables.insert(0, levels(run, BY_ORIGIN, ["relevance"]))
+        made = markdown(tables)
     else:
         made = markdown(comparison.result_tables(run))
     return f"{head(COMMANDS[name])}\n\n{made.strip()}\n"

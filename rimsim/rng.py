@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     PROVIDERS = 12
     EXPERIMENT = 19
     LEARNING = 20
+    OWN_CHOICE = 21
 
 
 def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:

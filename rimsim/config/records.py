@@ -346,6 +346,9 @@ class ConsumerConfig:
     """γ: the chance that a visitor looks at position r is γ^(r−1)."""
     attraction: float = Field(default=1.0, gt=0, le=LARGEST)
     """a: factor of an item's intensity when the visitor looks at it."""
+    own_choice: float = Field(default=0.0, ge=0, le=1)
+    """intensity, logit, cascade: share of λ*(x) with which a visitor chooses freely from the whole catalogue, unseen by
+    the slate. The slate gets the remaining share. 0: all consumptions come from slates. 1: slates have no effect."""
     truth: str = "auto"
     """Model of the truth, written as for platform.model. factors: fixed preferences per user. Others, such as bag:
     preferences follow from the visitor's history, consumptions in the market included. auto: factors or bag, whichever
@@ -360,6 +363,11 @@ class ConsumerConfig:
     """Time until the platform knows of a consumption; null: the platform knows it at once."""
     horizon: Duration | None = None
     """replay: time within which a logged consumption counts as a hit; null: the session."""
+
+    @property
+    def slate_attraction(self) -> float:
+        """Factor a·(1 − own_choice) of an item's intensity at a position."""
+        return self.attraction * (1.0 - self.own_choice)
 
     @property
     def table(self) -> str | None:

@@ -59,6 +59,8 @@ class Ledger:
         """(n, k) true λ*(x)·p*(y|x) of the shown items; not part of the saved table either."""
         self.uniform: Bools = np.zeros(n, bool)
         """(n,) slates that are a uniform draw of admissible items; not part of the saved table."""
+        self.organic: Ints = np.zeros(n, np.int64)
+        """(n,) organic consumptions of each visit, which no slate brought; not part of the saved table."""
         self.ground: Float32s = np.zeros(n, np.float32)
         """(n,) the platform's λ(x) of each arrival."""
         self.columns = LedgerColumns(

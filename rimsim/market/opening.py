@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -60,7 +61,9 @@ def calibrated(
     ):
         return model
     states = session_scores(config, world, model, _MOST_SESSIONS, seed, world.release, crossed=True)
-    weights = examination_of(config, consumer, Examined.nothing(config.slate).decay(config))
+    # The events of the log are all events of its sessions, so no share of them is free choice.
+    without_choice = replace(config, consumer=replace(config.consumer, own_choice=0.0))
+    weights = examination_of(without_choice, consumer, Examined.nothing(config.slate).decay(config))
     history = events_before(world.past_sessions)[-len(states) :]
     predicted, actual = best_item_events(states, session_items(world.past, world.past_sessions), weights)
     level = history_levels(predicted, actual, history)

@@ -303,7 +303,8 @@ def session_scores(
 
 def impressions_of(shown: Shown, examination: Floats) -> Impressions:
     """Impressions from slates, one for each filled position."""
-    filled = shown.item >= 0
+    # A position that nobody takes anything from, as where all choice is free, says nothing about its item.
+    filled = (shown.item >= 0) & (examination > 0)
     return Impressions(
         item=shown.item[filled].astype(np.int64),
         score=shown.score[filled].astype(np.float64),

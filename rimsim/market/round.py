@@ -48,6 +48,7 @@ from rimsim.market.records import (
     emptied,
     require_numbers,
     row_capacity,
+    running_count,
 )
 from rimsim.market.scores.arrivals import KEPT_CELLS, ArrivalScores, PrecomputedScores, ScoreColumns
 from rimsim.market.scores.block import ScoreRows
@@ -181,6 +182,7 @@ class OpenRound:
         self._wait = context.delay + 1
         """Ticks from a consumption until it is visible to the platform."""
         self._keys = rng.bits(context.choice_seed, rng.Purpose.CHOICE, schedule.id)
+        self._own_keys = rng.bits(context.choice_seed, rng.Purpose.OWN_CHOICE, schedule.id)
         self._user = schedule.user[schedule.slot]
         self._n_events_at_opening = int(histories.events.size[0])
         self._truths = self._new_truths()
@@ -188,11 +190,11 @@ class OpenRound:
         self._foreseen: Histories | None = None
         self._known = histories
         """Histories as the platform knows them when visitors come."""
+        self._release = plan.release
         # All events of the round are known when it opens, because slates do not change them.
         if self._can.exogenous:
             self._foreseen = self.foreseen_histories()
             self._known = self._foreseen
-        self._release = plan.release
         self._scores: ArrivalScores | None = self._scores_of_arrivals(model, context.shared)
         self._opening_model = context.opening_model
         self._is_opening_model = model is context.opening_model
@@ -339,13 +341,17 @@ class OpenRound:
             histories=self.histories,
             world=self._world,
             keys=self._keys,
+            own_keys=self._own_keys,
+            release=self._release,
             popularity=self._popularity,
             score=self._truths.of,
         )
 
-    def _new_truths(self) -> RoundTruths:
+    def _new_truths(self, histories: Histories | None = None) -> RoundTruths:
         """True scores of the round's arrivals, before any is computed."""
-        return RoundTruths(self.histories, self.schedule, self._wait - 1, self._world.release)
+        if histories is None:
+            histories = self.histories
+        return RoundTruths(histories, self.schedule, self._wait - 1, self._world.release)
 
     def _truth_scores(self) -> TruthScores:
         """Scores under the world's own truth."""
@@ -379,7 +385,10 @@ class OpenRound:
         require_numbers(slates)
         visits = self.visits(rows)
         response = self.respond(visits, slates.items)
-        organic = NOTHING if self._can.exogenous else organic_of(self._consumer, visits, len(self.exposure))
+        organic = NOTHING if self._can.exogenous else self._organic(visits)
+        if len(organic.row) and not self._can.hits_only:
+            organic = _without_taken(organic, self.schedule.tick, rows, slates.items, response.consumed)
+            np.add.at(self.ledger.organic, organic.row, 1)
         self.histories.make_room(slates.items.size)
         self.ledger.note(rows, slates)
         enter_slates(self.columns, rows, slates.items, relevance, scores.ground, response.consumed,
@@ -489,9 +498,9 @@ class OpenRound:
             intensity=response.intensity * is_new,
         )
 
-    def _organic(self, rows: Ints) -> Organic:
-        """Organic consumptions of arrivals."""
-        return organic_of(self._consumer, self.visits(rows), len(self.exposure))
+    def _organic(self, visits: SlateVisits) -> Organic:
+        """Organic consumptions of visits."""
+        return organic_of(self._consumer, visits, len(self.exposure))
 
     def _append(self, histories: Histories, organic: Organic) -> None:
         """Add organic consumptions to histories."""
@@ -514,14 +523,26 @@ class OpenRound:
         if self._foreseen is not None:
             return self._foreseen
         histories = self.histories.copy()
-        self._append(histories, self._organic(np.flatnonzero(~self.queue.state.is_served)))
+        coming = np.flatnonzero(~self.queue.state.is_served)
+        if self._can.exogenous:
+            self._append(histories, self._organic(self.visits(coming)))
+            return histories
+        # Free choices depend on a visitor's earlier ones. So all visitors' next visits come first, then the visits
+        # after these, and so on.
+        truths = self._new_truths(histories)
+        visit_number = running_count(self.schedule.slot[coming])
+        for number in range(int(visit_number.max(initial=-1)) + 1):
+            rows = coming[visit_number == number]
+            visits = replace(self.visits(rows), histories=histories, score=truths.of)
+            self._append(histories, self._organic(visits))
+            truths.drop(rows)
         return histories
 
     def run_out(self) -> None:
         """Advance the clock to the end of the round."""
         self.queue.run_out()
         if self._can.exogenous:
-            self._append(self.histories, self._organic(np.arange(len(self.schedule))))
+            self._append(self.histories, self._organic(self.visits(np.arange(len(self.schedule)))))
 
     def settled(self) -> Ints:
         """Tick from which the platform knows each slate's outcome."""
@@ -594,6 +615,17 @@ class OpenRound:
             learnt=learnt,
             learnt_events=n_learnt,
         )
+
+
+def _without_taken(organic: Organic, visit_tick: Ints, rows: Ints, slates: Ints, consumed: Bools) -> Organic:
+    """Organic consumptions without items that slates brought as well."""
+    # An item that is both chosen freely and taken from the slate is one consumption, which counts for the slate. So
+    # free choice does not change the law of the slate.
+    visit, position = np.nonzero(consumed)
+    stride = int(max(organic.item.max(), slates.max())) + 1
+    taken = rows[visit] * stride + slates[visit, position]
+    is_taken = np.isin(organic.row * stride + organic.item, taken) & (organic.tick == visit_tick[organic.row])
+    return Organic(*(column[~is_taken] for column in organic))
 
 
 def _writable(column: Array, kind: Any) -> Array:

@@ -200,10 +200,11 @@ def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floa
 
 def examination_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
     """Examination at each position, for γ = ``decay``."""
-    # Consumers examine position r with a·γ^(r−1). If a consumption is a hit, every position counts 1.
+    # Slates get the share 1 − own_choice of an intensity, and consumers examine position r with a·γ^(r−1). If a
+    # consumption is a hit, every position counts 1.
     if ConsumerCapabilities.of(consumer).hits_only:
         return np.ones(config.slate)
-    return np.asarray(config.consumer.attraction * examination(decay, config.slate), np.float64)
+    return np.asarray(config.consumer.slate_attraction * examination(decay, config.slate), np.float64)
 
 
 def own_places(config: ScenarioConfig) -> list[str]:

@@ -101,8 +101,14 @@ def _adoption(draw: np.random.Generator, n: int, n_released: int) -> loop.Adopti
 
 
 def _with_certificate(facts: RoundFacts) -> RoundFacts:
-    """Round with a certificate and an estimate of the decay."""
+    """Round with organic consumptions, certificate and estimated decay."""
     value = float(facts.probability.sum())
     return dataclasses.replace(
-        facts, value_model=value, bound=value + 1.0, gap=0.5, estimated_decay=0.75, decay_error=0.25
+        facts,
+        organic=np.arange(len(facts.user)) % 3,
+        value_model=value,
+        bound=value + 1.0,
+        gap=0.5,
+        estimated_decay=0.75,
+        decay_error=0.25,
     )

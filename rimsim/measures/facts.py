@@ -92,7 +92,11 @@ class RoundFacts:
     decay: float
     """γ, the chance that a visitor looks at the next position; 1 in a replay, whose visitors look at all positions."""
     attraction: float = 1.0
-    """a, the factor by which consumers multiply the intensity of an item that a visitor looks at."""
+    """a, the factor by which consumers multiply the intensity of an item that a visitor looks at; with free choice,
+    a·(1 − own_choice)."""
+    organic: Ints | None = None
+    """(n,) consumptions of each arrival that no slate brought; None in a round without such consumptions, and in a
+    replay, whose hits are organic themselves."""
     item_price: Floats | None = None
     """(M,) item prices v at the end of the round; None for an agent without prices."""
     adoption: AdoptionTimes | None = None

@@ -16,7 +16,7 @@ from kit.markets import SMALL
 
 from rimsim.envs import MarketEnv
 from rimsim.envs.vector import MarketVectorEnv
-from rimsim.market import Slates
+from rimsim.market import Market, Slates
 
 COPIES = 3
 
@@ -191,3 +191,38 @@ def test_wrappers_of_gymnasium_are_taken():
     assert ended.all()
     assert infos["episode"]["l"].tolist() == [12] * COPIES
     np.testing.assert_allclose(infos["episode"]["r"], total)
+
+
+def test_free_choice_is_the_same_step_by_step():
+    """Steps, joint steps and batches bring equal consumptions, whether of slates or free."""
+    kwargs = short_options("clones", **{"consumer.own_choice": 0.4, "consumer.attraction": 5.0})
+    envs = gymnasium.make_vec("RIMMarket-v0", num_envs=2, **kwargs)
+    single = MarketEnv(**kwargs)
+    observed, _ = envs.reset(seed=4)
+    alone, _ = single.reset(seed=4)
+    ended = False
+    n_consumed = 0
+    rounds = []
+    while not ended:
+        np.testing.assert_equal({name: observed[name][0] for name in observed}, alone)
+        opened = single.market.open
+        actions = np.argsort(-observed["relevance"], axis=1, kind="stable")[:, :5]
+        observed, rewards, ends, _, _ = envs.step(actions)
+        alone, reward, ended, _, info = single.step(actions[0])
+        n_consumed += info["market"]["consumed"]
+        assert (rewards[0], ends[0]) == (reward, ended)
+        if single.market.open is not opened or ended:
+            rounds.append(opened)
+    batched = Market(single.market.config, seeds=single.market.seeds)
+    while not batched.done:
+        arrivals = batched.next_arrivals(5)
+        order = np.argsort(-arrivals.relevance.numpy(), axis=1, kind="stable")
+        batched.serve(arrivals, order[:, :5])
+    for opened, closed in zip(rounds, batched.closed, strict=True):
+        assert closed.ledger.organic.any()
+        same_arrays(opened.ledger, closed.ledger, "item", "consumed", "organic")
+        for of_steps, of_batches in zip(
+            opened.histories.all_events(), closed.histories.all_events(), strict=True
+        ):
+            np.testing.assert_array_equal(of_steps, of_batches)
+    assert n_consumed == sum(closed.ledger.consumed.sum() for closed in batched.closed)

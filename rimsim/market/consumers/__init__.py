@@ -56,7 +56,7 @@ def make_consumer(scenario: ScenarioConfig) -> Consumer:
 
     Raises:
         ConfigError: If ``consumer.kind`` or one of ``consumer.options`` is unknown or has a wrong value, or if the
-            consumer would ignore ``consumer.dynamics`` of the scenario.
+            consumer would ignore ``consumer.dynamics`` or ``consumer.own_choice`` of the scenario.
     """
     config = scenario.consumer
     methods = ("respond", "organic", "true_intensity")
@@ -72,5 +72,10 @@ def make_consumer(scenario: ScenarioConfig) -> Consumer:
         raise ConfigError(
             f"consumer.dynamics is set, but consumer.kind {config.kind!r} ignores dynamics. Use the kind "
             "intensity, logit or cascade, or leave dynamics out"
+        )
+    if config.own_choice and not capabilities.takes_own_choice:
+        raise ConfigError(
+            f"consumer.own_choice is {config.own_choice:g}, but consumer.kind {config.kind!r} has no free choice. "
+            "Use the kind intensity, logit or cascade, or set own_choice to 0"
         )
     return consumer

@@ -34,7 +34,7 @@ class Logit(PreferenceConsumer):
         super().__init__(scenario)
         config = scenario.consumer
         self._outside = options.outside
-        self._weight = config.attraction * examination(config.position_decay, scenario.slate)
+        self._weight = config.slate_attraction * examination(config.position_decay, scenario.slate)
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Responses of visits to their slates."""
@@ -80,7 +80,7 @@ class Cascade(PreferenceConsumer):
         super().__init__(scenario)
         self._stop = options.stop
         self._decay = scenario.consumer.position_decay
-        self._attraction = scenario.consumer.attraction
+        self._attraction = scenario.consumer.slate_attraction
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Responses of visits to their slates."""

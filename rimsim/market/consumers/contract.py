@@ -57,6 +57,26 @@ def poisson_probability(intensity: float, examination: float, attraction: float)
 
 
 @compiled
+def first_instants(intensity: Floats, keys: NDArray[np.uint64]) -> Floats:
+    """First event of each Poisson process; ∞ after the session.
+
+    The session is the unit of time. So an item with intensity r has an event in the session with probability 1 −
+    exp(−r).
+    """
+    instant = np.full(intensity.shape, np.inf)
+    for row in range(intensity.shape[0]):
+        for item in range(intensity.shape[1]):
+            rate = intensity[row, item]
+            if rate <= 0.0:
+                continue
+            draw = uniform_draw(keys[row], item)
+            # 1 − exp(−r) is below r, so most items need no logarithm.
+            if draw < rate and -math.log1p(-draw) < rate:
+                instant[row, item] = -math.log1p(-draw) / rate
+    return instant
+
+
+@compiled
 def poisson_probabilities(intensity: Floats, examination: Floats, attraction: float) -> Floats:
     """Probabilities of consumption, from intensities at positions."""
     probability = np.empty(intensity.shape, np.float64)
@@ -101,7 +121,7 @@ class Law(CompiledRecord):
     examination: Floats
     """(k,) examination γ^(r−1) of each position r."""
     attraction: float
-    """a, the factor of an item's intensity when the visitor looks at it."""
+    """a·(1 − own_choice), the factor of an item's intensity when the visitor looks at it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +204,10 @@ class SlateVisits:
     """The log with its item table, and the fitted truth."""
     keys: NDArray[np.uint64]
     """(N,) keys of the draws of all arrivals of the round."""
+    own_keys: NDArray[np.uint64]
+    """(N,) keys of the draws that decide free choices, independent of those for slates."""
+    release: Ints
+    """(M,) tick from which each item can be shown; NEVER for items of providers who are not in the market."""
     popularity: Ints
     """(M,) events of each item in the platform's log, as of the last barrier."""
     score: Callable[[Truth, Ints], tuple[Float32s, Float32s]]
@@ -316,6 +340,8 @@ class ConsumerCapabilities:
     """Attribute ``needs_sessions``: the consumer can only answer a replay of the log's sessions."""
     takes_dynamics: bool
     """Attribute ``takes_dynamics``: the consumer uses ``consumer.dynamics``."""
+    takes_own_choice: bool
+    """Attribute ``takes_own_choice``: the consumer uses ``consumer.own_choice``."""
     settled: Callable[[SlateVisits], Ints] | None
     """Method ``settled(visits)``: (n,) tick at which each slate's outcome is decided; None: the tick of the visit."""
     relevant: Callable[[SlateVisits], Floats] | None
@@ -337,6 +363,7 @@ class ConsumerCapabilities:
             needs_truth=bool(getattr(consumer, "needs_truth", True)),
             needs_sessions=bool(getattr(consumer, "needs_sessions", False)),
             takes_dynamics=bool(getattr(consumer, "takes_dynamics", False)),
+            takes_own_choice=bool(getattr(consumer, "takes_own_choice", False)),
             settled=getattr(consumer, "settled", None),
             relevant=getattr(consumer, "relevant", None),
             note=getattr(consumer, "note", None),

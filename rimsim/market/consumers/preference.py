@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Self
 
@@ -11,7 +12,7 @@ import torch
 from rimsim.arrays import ALWAYS, TICKS, Float32s, Floats, Ints
 from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
-from rimsim.intensity.contract import Hidden
+from rimsim.intensity.contract import BLOCK, Hidden
 from rimsim.market.consumers.contract import (
     NOTHING,
     Law,
@@ -21,6 +22,7 @@ from rimsim.market.consumers.contract import (
     answer,
     drawn,
     examination,
+    first_instants,
     poisson_probabilities,
 )
 from rimsim.market.consumers.truths import Truth
@@ -247,21 +249,44 @@ def _genre_weights(world: World) -> Floats:
 class PreferenceConsumer:
     """Base of consumers with the intensities of the truth.
 
-    The intensity λ*(x)·p*(y|x) is multiplied by the dynamics. Visitors consume only shown items.
+    The intensity λ*(x)·p*(y|x) is multiplied by the dynamics. Of this intensity, the share ``consumer.own_choice`` is
+    free choice: the visitor takes each item of the catalogue that is on offer with probability 1 −
+    exp(−own_choice·λ*(x)·p*(y|x)), whether it is shown or not. The slate gets the remaining share. The two are
+    independent, so together they have the intensity of the truth.
     """
 
     needs_truth = True
     takes_dynamics = True
+    takes_own_choice = True
 
     def __init__(self, scenario: ScenarioConfig) -> None:
         self.dynamics = Dynamics(scenario)
+        self._own_choice = scenario.consumer.own_choice
         self._delay = delay_ticks(scenario.consumer.delay)
         self._plain = Law(examination=np.ones(scenario.slate), attraction=1.0)
         """Law without examination and attraction, for intensities alone."""
 
-    def organic(self, visits: SlateVisits) -> Organic:  # noqa: ARG002  # the protocol requires this argument
-        """No organic consumption."""
-        return NOTHING
+    def organic(self, visits: SlateVisits) -> Organic:
+        """Free choices, each at the instant of its visit."""
+        if not self._own_choice or not len(visits):
+            return NOTHING
+        # Memory does not grow with the number of visits.
+        parts = [
+            self._free_choices(replace(visits, row=visits.row[first : first + BLOCK]))
+            for first in range(0, len(visits), BLOCK)
+        ]
+        return Organic(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+    def _free_choices(self, visits: SlateVisits) -> Organic:
+        """Free choices of at most ``BLOCK`` visits, in order."""
+        intensity = self._own_choice * self.of_catalogue(visits)
+        # Items of providers who are not in the market have a share of p*, but nobody can take them.
+        intensity[visits.release > visits.tick[:, None]] = 0.0
+        instant = first_instants(intensity, visits.own_keys[visits.row])
+        visit, item = np.nonzero(np.isfinite(instant))
+        order = np.lexsort((instant[visit, item], visit))
+        row = visits.row[visit[order]]
+        return Organic(row=row, tick=visits.schedule.tick[row], item=item[order])
 
     def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
         """True intensities λ*(x)·p*(y|x) with dynamics."""
@@ -306,11 +331,12 @@ class Intensity(PreferenceConsumer):
     def __init__(self, scenario: ScenarioConfig) -> None:
         super().__init__(scenario)
         config = scenario.consumer
-        self._law = Law(examination(config.position_decay, scenario.slate), config.attraction)
+        self._law = Law(examination(config.position_decay, scenario.slate), config.slate_attraction)
 
     def law(self, world: World) -> Law | None:  # noqa: ARG002  # the protocol requires this argument
-        """Law of consumption; None for subclasses or with dynamics."""
-        return self._law if type(self) is Intensity and not self.dynamics.moves else None
+        """Law of consumption; None for subclasses, dynamics or free choice."""
+        is_plain = type(self) is Intensity and not self.dynamics.moves and not self._own_choice
+        return self._law if is_plain else None
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Response of visits to their slates."""
