@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,8 @@ class LoggedImpressions:
 
     def rows(self, rows: Bools | Ints | slice) -> LoggedImpressions:
         """Chosen impressions, in the same order."""
-        return dataclasses.replace(self, **{name: column[rows] for name, column in self.arrays.items()})
+        chosen_columns: dict[str, Any] = {name: column[rows] for name, column in self.arrays.items()}
+        return dataclasses.replace(self, **chosen_columns)
 
     def before(self, time: float) -> LoggedImpressions:
         """Impressions strictly before ``time`` (seconds)."""
