@@ -1,4 +1,4 @@
-"""Impressions of a log: shown items, and whether they were taken."""
+"""Impressions of a log: shown items and their answers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class LoggedImpressions:
 
     @property
     def arrays(self) -> dict[str, Ints | Floats | Bools]:
-        """Name → column of m values, for the columns that are known."""
+        """Name → column of m values, for known columns."""
         names = ("visitor", "user", "item", "time", "taken", "position", "policy", "propensity")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 

@@ -81,13 +81,13 @@ def _events_table(log: EventLog) -> pa.Table:
 
 
 def _times(time: Floats) -> pa.Array:
-    """Times in seconds, as whole numbers if all of them are."""
+    """Times in seconds, as whole numbers where possible."""
     has_whole_times = bool((time == np.floor(time)).all())
     return pa.array(time.astype(np.int64) if has_whole_times else time)
 
 
 def _impressions_table(log: EventLog, impressions: LoggedImpressions) -> pa.Table:
-    """Table of all impressions, and of events that no impression caused."""
+    """Table of all impressions, and of organic events."""
     event = _event_of(log, impressions)
     organic = np.setdiff1d(np.arange(len(log)), event)
     n_organic = len(organic)

@@ -79,7 +79,7 @@ def _of_single_items(chance: Floats) -> Chances:
 
 
 def _predicted(impressions: LoggedImpressions, n_items: int) -> tuple[Floats, Floats]:
-    """Predicted reward of each impression, and of a random item there."""
+    """Predicted reward of each impression, and of random items."""
     n = len(impressions)
     position = np.zeros(n, np.int64) if impressions.position is None else impressions.position
     predicted = np.empty(n)
@@ -96,9 +96,10 @@ def _predicted(impressions: LoggedImpressions, n_items: int) -> tuple[Floats, Fl
 
 
 def _rates(impressions: LoggedImpressions, position: Ints, n_items: int, n_positions: int) -> Floats:
-    """(M, positions) rates: the mean rate, times factors of item and position.
+    """(M, positions) rates, as products of two factors.
 
-    A factor is the number of taken items divided by the number expected at the mean rate, with one more of each.
+    The mean rate is multiplied by a factor of the item and one of the position. A factor is the number of taken items
+    divided by the number expected at the mean rate, with one more of each.
     """
     mean_rate = (impressions.taken.sum() + 0.5) / (len(impressions) + 1.0)
 
@@ -109,4 +110,4 @@ def _rates(impressions: LoggedImpressions, position: Ints, n_items: int, n_posit
         return np.asarray((taken + 1.0) / (expected + 1.0), np.float64)
 
     rates = mean_rate * np.outer(factors(impressions.item, n_items), factors(position, n_positions))
-    return np.minimum(rates, 1.0)
+    return np.asarray(np.minimum(rates, 1.0), np.float64)

@@ -371,9 +371,9 @@ def ope(run: Path, target: str, **values: Any) -> None:
     if run.is_file():
         _ope_from_log(run, target, of_log, values)
         return
-    if given := [name for name, value in of_log.items() if value is not None]:
+    if unusable := [name for name, value in of_log.items() if value is not None]:
         raise ConfigError(
-            f"--{given[0]}: {run} is not a file of impressions. Name a file, or leave the option out"
+            f"--{unusable[0]}: {run} is not a file of impressions. Name a file, or leave the option out"
         )
 
     # A wrong folder or name is refused before the slow import of torch.
@@ -388,8 +388,8 @@ def ope(run: Path, target: str, **values: Any) -> None:
 
 def _ope_from_log(log: Path, target: str, of_log: Mapping[str, Any], of_run: Mapping[str, Any]) -> None:
     """Print the worth of a policy, from logged impressions."""
-    if given := [name for name, value in of_run.items() if value is not None]:
-        raise ConfigError(f"--{given[0]}: {log} is a log and not a run. Leave the option out")
+    if unusable := [name for name, value in of_run.items() if value is not None]:
+        raise ConfigError(f"--{unusable[0]}: {log} is a log and not a run. Leave the option out")
     from rimsim.scenarios.kinds.logged_policies import logged_report
     from rimsim.scenarios.report.console import show
 

@@ -12,7 +12,6 @@ from rimsim.data import EventLog, LoggedImpressions, load
 from rimsim.data.session_logs import LogSource
 from rimsim.errors import ConfigError, DataError, refuse
 from rimsim.evaluation import (
-    ESTIMATORS,
     SINGLE,
     Estimate,
     LoggedSlates,
@@ -84,8 +83,8 @@ def ope_from_log(
     """
     if target != RANDOM:
         raise ConfigError(
-            f"--target: {target!r} chooses items by scores, which a log of impressions has not. Use random, or pass the "
-            "folder of a comparison"
+            f"--target: {target!r} chooses items by scores, which a log of impressions has not. Use random, or pass "
+            "the folder of a comparison"
         )
     source, shown, n_items = _impressions(log, columns, show)
     slates = random_from_log(shown, n_items)
@@ -105,7 +104,7 @@ def ope_from_log(
 def _impressions(
     source: LogSource, columns: str | None, show: Callable[[str], None] | None
 ) -> tuple[str, LoggedImpressions, int]:
-    """Name of a log, its impressions, and its number of items."""
+    """Name, impressions and number of items of a log."""
     # A policy also shows items that nobody takes, so all items stay.
     log: EventLog = load(source, columns=columns, min_item_events=0, min_user_events=0)
     name = "the log" if log.report is None else log.report.source
@@ -132,10 +131,11 @@ def _rate_of(
 
 def _estimates(slates: LoggedSlates) -> pd.DataFrame:
     """Row per estimator that fits slates of one item."""
-    rows = []
-    for name in SINGLE:
-        if name in ESTIMATORS and (estimate := estimated(name, slates)) is not None:
-            rows.append((name, estimate.value, estimate.low, estimate.high, estimate.effective))
+    rows = [
+        (name, estimate.value, estimate.low, estimate.high, estimate.effective)
+        for name in SINGLE
+        if (estimate := estimated(name, slates)) is not None
+    ]
     return pd.DataFrame(rows, columns=["estimator", "estimate", "low", "high", "effective"])
 
 
@@ -170,10 +170,11 @@ def _rate_cells(rate: Estimate) -> tuple[str, str, str]:
 def _answer(evaluation: LoggedEvaluation) -> tuple[str, ...]:
     """Sentence on the estimate, and on the random policy's log."""
     row = evaluation.estimate(_SENTENCE)
-    sentences = [
+    text = (
         f"The random policy would take {row['estimate']:.5f} items per impression (95% CI {row['low']:.5f} to "
         f"{row['high']:.5f}, {_SENTENCE})."
-    ]
+    )
+    sentences = [text]
     if evaluation.against is not None:
         name, rate = evaluation.against
         place = "inside" if row["low"] <= rate.value <= row["high"] else "outside"

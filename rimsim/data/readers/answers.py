@@ -23,7 +23,7 @@ _LARGEST_POSITION: Final = 1e9
 
 @dataclass(frozen=True, eq=False)
 class AnswerColumns:
-    """Columns of a block of n impressions; None: no such column."""
+    """Columns of a block of n impressions; None: absent."""
 
     taken: Bools
     """(n,) True if the item was taken."""
@@ -52,7 +52,7 @@ def answer_columns(
     labels: Mapping[str, str],
     problems: MutableMapping[Role, dict[int, str]],
 ) -> AnswerColumns | None:
-    """Columns of impressions from texts; None without a column of answers.
+    """Columns of impressions from texts; None without answers.
 
     Args:
         fields: Role → texts of its column.

@@ -212,7 +212,7 @@ def _date(seconds: float) -> str:
 def _renumbered(
     ids: values.Ids, codes: Ints32, table: pd.DataFrame | None, *, keep_all: bool
 ) -> tuple[values.Ids, Ints]:
-    """Sorted ids in use, and each id's position among them; −1 without.
+    """Sorted ids in use, and each id's position or −1.
 
     Ids of events are in use. With ``keep_all``, so are all other ids, and those of the table.
     """

@@ -1,4 +1,4 @@
-"""Roles of columns: user, item, time, value, and answers to impressions."""
+"""Roles of columns, for events, answers and impressions."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class RawAnswers:
-    """Answers to n impressions, in the order of the rows; None: unknown."""
+    """Answers to n impressions, in the rows' order."""
 
     taken: Bools
     """(n,) True if the item was taken."""

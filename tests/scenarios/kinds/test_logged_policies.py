@@ -62,7 +62,7 @@ def _impressions(rows):
 
 
 def test_estimates_are_the_sums_of_weighted_clicks():
-    """ips is the mean of click/(M·propensity), snips divides by the mean weight, and direct is the mean prediction."""
+    """Ips is the mean of click/(M·propensity), snips divides by the mean weight, and direct is the mean prediction."""
     rows = _drawn(0, 400)
     log = random_from_log(_impressions(rows), M)
     weight = 1 / (M * rows["propensity_score"])
