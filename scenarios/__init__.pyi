@@ -9,6 +9,7 @@ from .kinds.experiment import Experiment as Experiment
 from .kinds.experiment import experiment as experiment
 from .kinds.experiment import load_experiment as load_experiment
 from .kinds.export import export as export
+from .kinds.logged_policies import ope_from_log as ope_from_log
 from .kinds.payback import Payback as Payback
 from .kinds.payback import load_payback as load_payback
 from .kinds.payback import payback as payback

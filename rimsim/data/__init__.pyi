@@ -6,6 +6,7 @@ from .downloads import catalogue as catalogue
 from .downloads import data_folder as data_folder
 from .downloads import digest_of as digest_of
 from .downloads import download as download
+from .impressions import LoggedImpressions as LoggedImpressions
 from .log import EventLog as EventLog
 from .log import LaterSessions as LaterSessions
 from .log import Sessions as Sessions

@@ -99,6 +99,7 @@ class LogDescription:
             ("users", f"{log.n_users:,} ({users_text})"),
             ("items", f"{log.n_items:,} ({items_text}; {self.well_known:,} have {WELL_KNOWN} or more)"),
             ("events", f"{len(log):,} ({self.repeats:,} repeat an item of their user)"),
+            *(() if log.impressions is None else (("impressions", log.impressions.text()),)),
             ("sessions", f"{self.sessions:,} ({session_text})"),
             ("time", f"{_date(log.time[0])} to {_date(log.time[-1])} ({span / _DAY:,.1f} days)"),
             ("silence", f"{silence:,.1f} days without events from {_date(self.silence_start)}"),

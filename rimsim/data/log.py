@@ -12,6 +12,7 @@ import numpy as np
 from rimsim import rng
 from rimsim.arrays import Bools, Float32s, Floats, Ints, offsets_of
 from rimsim.config.fields import duration_seconds
+from rimsim.data.impressions import LoggedImpressions
 from rimsim.data.read_report import ReadReport
 from rimsim.data.readers.columns import PRICES, first_of
 from rimsim.errors import DataError, refuse
@@ -78,6 +79,8 @@ class EventLog:
     """True if a user may take an item again; False if an item that a user took is never offered to this user again."""
     report: ReadReport | None = None
     """Report of reading the log; None unless :func:`rimsim.data.load` read it."""
+    impressions: LoggedImpressions | None = None
+    """Shown items, and whether they were taken; None if the log has events alone."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -103,14 +106,15 @@ class EventLog:
         return np.ones(len(self)) if self.weight is None else self.weight
 
     def rows(self, keep: Bools | Ints | slice) -> EventLog:
-        """Log of some events, in the same order."""
+        """Log of some events, in the same order, without impressions."""
         columns = {
             name: getattr(self, name) for name in ("user", "item", "time", "value", "target", "weight")
         }
         chosen_columns: dict[str, Any] = {
             name: None if column is None else column[keep] for name, column in columns.items()
         }
-        return dataclasses.replace(self, **chosen_columns)
+        # A choice of events does not say which impressions belong to it.
+        return dataclasses.replace(self, **chosen_columns, impressions=None)
 
     @cached_property
     def by_user(self) -> Ints:
@@ -128,8 +132,11 @@ class EventLog:
         return {}
 
     def before(self, time: float) -> EventLog:
-        """Log of events strictly before ``time`` (seconds)."""
-        return self.rows(slice(0, int(np.searchsorted(self.time, time, "left"))))
+        """Log of events and impressions strictly before ``time`` (seconds)."""
+        past = self.rows(slice(0, int(np.searchsorted(self.time, time, "left"))))
+        if self.impressions is None:
+            return past
+        return dataclasses.replace(past, impressions=self.impressions.before(time))
 
     def sessions(self, gap: str | float = "30min") -> Sessions:
         """Sessions by start time; the same object at each call.

@@ -232,7 +232,7 @@ def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tu
         needed = (
             ANSWERS.needed if value is None else ANSWERS.needed[:2]
         )  # `value` names the column of the last role
-        column_of = parsed_roles(columns, needed)
+        column_of = parsed_roles(columns, needed, ANSWERS.roles)
         if value is not None and column_of.setdefault("value", value) != value:
             raise ConfigError(
                 f"value: two columns are given for the value of an answer, {value!r} by value= and "

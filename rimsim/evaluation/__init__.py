@@ -2,6 +2,7 @@
 
 * ``examination``: γ of examination, from random slates or from items that were shown at different positions
 * ``off_policy``: probabilities of slates under a policy, and the worth of another policy's slates
+* ``logged_policies``: worth of a random policy, from logged impressions with propensities
 * ``designs``: arms of A/B tests on one market, and the effects that their readers would report
 """
 

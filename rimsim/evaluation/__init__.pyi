@@ -2,6 +2,9 @@ from .examination import DecayEstimate as DecayEstimate
 from .examination import decay_of_counts as decay_of_counts
 from .examination import decay_of_slates as decay_of_slates
 from .examination import taken_by_position as taken_by_position
+from .logged_policies import SINGLE as SINGLE
+from .logged_policies import click_rate as click_rate
+from .logged_policies import random_from_log as random_from_log
 from .off_policy import ESTIMATORS as ESTIMATORS
 from .off_policy import Chances as Chances
 from .off_policy import Estimate as Estimate

@@ -46,6 +46,10 @@ def log_digest(log: EventLog) -> str:
         digest.update(b"weight" + np.ascontiguousarray(log.weight).tobytes())
     if log.repeatable:
         digest.update(b"repeatable")
+    if log.impressions is not None:
+        for name, column in log.impressions.arrays.items():
+            digest.update(name.encode() + np.ascontiguousarray(column).tobytes())
+        digest.update(" ".join(log.impressions.policies).encode())
     # The table is converted to text, so that the digest does not depend on how a table stores its strings.
     table = log.items.astype(str)
     digest.update(" ".join(table.columns).encode())

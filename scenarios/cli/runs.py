@@ -363,9 +363,18 @@ def ope(run: Path, target: str, **values: Any) -> None:
 
     RUN is the folder of a comparison. The command repeats the run, asks the target agent for a slate in each state,
     and then runs the target in a separate market. Tables go to ope.parquet in the folder, the picture to
-    pictures/ope.png.
+    pictures/ope.png. RUN may also be a file of logged impressions with propensities; the target is then random.
     """
     from rimsim.scenarios.cli import slips
+
+    of_log = {name: values.pop(name) for name in ("columns", "against")}
+    if run.is_file():
+        _ope_from_log(run, target, of_log, values)
+        return
+    if unusable := [name for name, value in of_log.items() if value is not None]:
+        raise ConfigError(
+            f"--{unusable[0]}: {run} is not a file of impressions. Name a file, or leave the option out"
+        )
 
     # A wrong folder or name is refused before the slow import of torch.
     scenarios.load_run(run, "comparison")
@@ -375,6 +384,17 @@ def ope(run: Path, target: str, **values: Any) -> None:
 
     console = tools.terminal()
     show(evaluation_report(scenarios.ope(run, target, **values, console=console)), console)
+
+
+def _ope_from_log(log: Path, target: str, of_log: Mapping[str, Any], of_run: Mapping[str, Any]) -> None:
+    """Print the worth of a policy, from logged impressions."""
+    if unusable := [name for name, value in of_run.items() if value is not None]:
+        raise ConfigError(f"--{unusable[0]}: {log} is a log and not a run. Leave the option out")
+    from rimsim.scenarios.kinds.logged_policies import logged_report
+    from rimsim.scenarios.report.console import show
+
+    evaluation = scenarios.ope_from_log(log, target, **of_log, show=tools.print_line)
+    show(logged_report(evaluation), tools.terminal())
 
 
 @click.command(cls=tools.Command)

@@ -10,9 +10,10 @@ import pandas as pd
 
 from rimsim.arrays import Array, Bools, Floats, Ints, Ints32
 from rimsim.config import LogOptions
+from rimsim.data.impressions import LoggedImpressions
 from rimsim.data.log import ITEM_COLUMNS, EventLog
 from rimsim.data.readers import values
-from rimsim.data.readers.events import RawEvents
+from rimsim.data.readers.events import RawAnswers, RawEvents
 from rimsim.data.readers.item_columns import TAKEN
 from rimsim.data.repeats import first_rows
 from rimsim.errors import DataError
@@ -37,9 +38,19 @@ def assemble(
     Raises:
         DataError: If no event is left; the message says which step removed the last event.
     """
+    rows = events
+    if rows.answers is not None:
+        consumed = selected(rows, rows.answers.taken, "leaving out items that were shown and not taken", rows)
+        events = dataclasses.replace(consumed, answers=None)
     chosen = _selected(events, options)
-    user_ids, user = _renumbered(events.user_ids, chosen.user, users, keep_all=options.min_user_events == 0)
-    item_ids, item = _renumbered(events.item_ids, chosen.item, items, keep_all=options.min_item_events == 0)
+    user_ids, user_rows = _renumbered(
+        events.user_ids, chosen.user, users, keep_all=options.min_user_events == 0
+    )
+    item_ids, item_rows = _renumbered(
+        events.item_ids, chosen.item, items, keep_all=options.min_item_events == 0
+    )
+    user = user_rows[chosen.user]
+    item = item_rows[chosen.item]
     order = _order(user * len(item_ids) + item, chosen.time, chosen.value)
     user = user[order]
     item = item[order]
@@ -54,7 +65,81 @@ def assemble(
         value=value.astype(np.float32, copy=False),
         users=_attributes(user_ids, users),
         items=item_table[[*ITEM_COLUMNS, *(name for name in item_table if name not in TAKEN)]],
+        impressions=impressions_of(rows, options, user_rows, item_rows),
     )
+
+
+def impressions_of(
+    rows: RawEvents, options: LogOptions, user_rows: Ints, item_rows: Ints
+) -> LoggedImpressions | None:
+    """Impressions that the options select; None without answers.
+
+    Users without events stay, because a log of users who took something would have too many taken items. Only
+    ``min_user_events`` from 2 on leaves them out. An impression whose value is below ``min_value`` was not taken, as
+    its event falls out.
+
+    Args:
+        rows: All rows, in any order.
+        options: Selection.
+        user_rows: Row in the table of users for each user id; −1 without.
+        item_rows: Row in the table of items for each item id; −1 without.
+    """
+    answers = rows.answers
+    if answers is None:
+        return None
+    is_selected = answers.shown.copy()
+    if (start := values.epoch_seconds(options.start, "start")) is not None:
+        is_selected &= rows.time >= start
+    if (stop := values.epoch_seconds(options.stop, "stop")) is not None:
+        is_selected &= rows.time < stop
+    if options.min_user_events > 1:
+        is_selected &= user_rows[rows.user] >= 0
+    is_inside = item_rows[rows.item] >= 0
+    chosen = np.flatnonzero(is_selected & is_inside)
+    taken = answers.taken[chosen]
+    if options.min_value is not None:
+        taken = taken & (rows.value[chosen] >= np.float32(options.min_value))
+    codes, visitor = np.unique(rows.user[chosen], return_inverse=True)
+    visitors, rank = values.ranked(rows.user_ids[codes])
+    visitor = rank[visitor]
+    policies, policy = _policies(answers, chosen)
+    order = np.lexsort((taken, item_rows[rows.item[chosen]], visitor, rows.time[chosen]))
+    impressions = LoggedImpressions(
+        visitor=visitor,
+        visitors=visitors,
+        user=user_rows[rows.user[chosen]],
+        item=item_rows[rows.item[chosen]],
+        time=rows.time[chosen],
+        taken=taken,
+        position=_positions(answers, chosen),
+        policy=policy,
+        policies=policies,
+        propensity=None if answers.propensity is None else answers.propensity[chosen],
+        n_outside=int((is_selected & ~is_inside).sum()),
+    )
+    return impressions.rows(order)
+
+
+def _positions(answers: RawAnswers, chosen: Ints) -> Ints | None:
+    """Positions from 1, 0 where unknown."""
+    if answers.position is None:
+        return None
+    # A log that has a position 0 counts from 0.
+    first = 0.0 if (answers.position == 0).any() else 1.0
+    return np.nan_to_num(answers.position[chosen] - first + 1.0).astype(np.int64)
+
+
+def _policies(answers: RawAnswers, chosen: Ints) -> tuple[tuple[str, ...], Ints | None]:
+    """Sorted names of policies, and the policy of each impression."""
+    if answers.policy is None:
+        return (), None
+    codes = answers.policy[chosen].astype(np.int64)
+    used = np.unique(codes[codes >= 0])
+    names = values.canonical([answers.policies[code] for code in used.tolist()])
+    sorted_names, rank = values.ranked(names)
+    row_of_code = np.full(len(answers.policies) + 1, -1, np.int64)
+    row_of_code[used] = rank
+    return tuple(str(name) for name in sorted_names.tolist()), row_of_code[codes]
 
 
 def _selected(events: RawEvents, options: LogOptions) -> RawEvents:
@@ -127,7 +212,7 @@ def _date(seconds: float) -> str:
 def _renumbered(
     ids: values.Ids, codes: Ints32, table: pd.DataFrame | None, *, keep_all: bool
 ) -> tuple[values.Ids, Ints]:
-    """Sorted ids in use, and each event's position among them.
+    """Sorted ids in use, and each id's position or −1.
 
     Ids of events are in use. With ``keep_all``, so are all other ids, and those of the table.
     """
@@ -146,7 +231,7 @@ def _renumbered(
     position = np.full(len(ids), -1, np.int64)
     # `rank` begins with the ids of the events; those of the table alone follow.
     position[is_used] = rank[: int(is_used.sum())]
-    return sorted_ids, position[codes]
+    return sorted_ids, position
 
 
 def _order(pair: Ints, time: Floats, value: Array) -> Ints:

@@ -1,4 +1,4 @@
-"""Roles of columns: user, item, time and value."""
+"""Roles of columns, for events, answers and impressions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ import numpy as np
 
 from rimsim.errors import ConfigError, DataError, nearest, refuse
 
-Role: TypeAlias = Literal["user", "item", "time", "value"]
+Role: TypeAlias = Literal[
+    "user", "item", "time", "value", "taken", "shown", "position", "policy", "propensity"
+]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
+ANSWER_ROLES: Final[tuple[Role, ...]] = ("taken", "shown", "position", "policy", "propensity")
+"""Roles of a log whose rows are impressions; all but the first need a column for the first."""
 
 _USUAL: Final[dict[Role, str]] = {
     "user": "userid user uid customerid customer visitorid visitor memberid reviewerid profileid accountid clientid "
@@ -23,6 +27,11 @@ _USUAL: Final[dict[Role, str]] = {
     "time": "timestamp time ts unixtime unixreviewtime eventtime eventtimestamp timestampms timems datetime date "
     "createdat created ratedat clicktime when at t",
     "value": "rating ratings value score stars overall preference weight strength vote playcount plays count",
+    "taken": "isclick isclicked clicked click istaken taken",
+    "shown": "isshown shown isimpression isexposed exposed",
+    "position": "position rank slot",
+    "policy": "policy policyid policyname tab",
+    "propensity": "propensity propensityscore pscore",
 }
 USUAL: Final[dict[Role, tuple[str, ...]]] = {role: tuple(names.split()) for role, names in _USUAL.items()}
 """Usual names in order of preference, in the form that :func:`plain_name` gives."""
@@ -48,8 +57,8 @@ class TableKind:
     table: str
     """Name of the table in messages."""
     roles: tuple[Role, ...]
-    """Roles of columns. Only the last role is optional. If a line has several problems, the message is about the first
-    of these roles."""
+    """Roles of columns; the first three are needed. If a line has several problems, the message is about the first of
+    these roles."""
     usual: Mapping[Role, Sequence[str]]
     """Usual names of the column of each role."""
     example: str
@@ -92,10 +101,14 @@ ANSWERS: Final = TableKind(
 """Observed answers of users to items."""
 
 
-def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
+def parsed_roles(text: str, needed: Sequence[Role], roles: Sequence[Role]) -> dict[Role, str | int]:
     """Columns by role, from ``user=who,item=what,time=at`` or ``user,item,-,time``.
 
     A column is a name or a position from 1.
+
+    Args:
+        needed: Roles that the text must name.
+        roles: Roles that the text may name.
 
     Raises:
         ConfigError: If a role is unknown, or given twice, or a needed role is missing.
@@ -106,11 +119,11 @@ def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
         if not equals and role_or_column in ("", "-", "_"):
             continue
         # Without an equals sign, the text is a role, and its position is that of the column.
-        role = next((candidate for candidate in ROLES if candidate == role_or_column), None)
+        role = next((candidate for candidate in roles if candidate == role_or_column), None)
         if role is None or (equals and not column):
             raise ConfigError(
                 f"columns: {part.strip()!r} does not have the form ROLE=COLUMN, such as "
-                f"user=uid.{nearest(role_or_column, ROLES)}"
+                f"user=uid.{nearest(role_or_column, roles)}"
             )
         if role in column_of:
             raise ConfigError(f"columns: {text!r} names two columns for the {role}. Name only one column")
@@ -138,6 +151,25 @@ class Columns:
     """Column of times."""
     value: str | int | None = None
     """Column of values, if any."""
+    taken: str | int | None = None
+    """Column that is 1 if the shown item was taken, else 0. With it, the rows are impressions, and the events are the
+    taken rows."""
+    shown: str | int | None = None
+    """Column that is 0 for events that no impression caused, else 1. Without it, all rows are impressions."""
+    position: str | int | None = None
+    """Column of positions in the slate."""
+    policy: str | int | None = None
+    """Column of names of the policies that chose the items."""
+    propensity: str | int | None = None
+    """Column of probabilities with which the policy showed the item at its position."""
+
+    def __post_init__(self) -> None:
+        for role in ANSWER_ROLES[1:]:
+            if getattr(self, role) is not None and self.taken is None:
+                raise ConfigError(
+                    f"columns: a column is named for the {role}, but none for taken. Add taken=COLUMN, a column that "
+                    "is 1 if the shown item was taken, else 0"
+                )
 
     @classmethod
     def parse(cls, text: str) -> Columns:
@@ -146,7 +178,7 @@ class Columns:
         Raises:
             ConfigError: If a role is unknown, given twice, or missing.
         """
-        return cls(**parsed_roles(text, EVENTS.needed))
+        return cls(**parsed_roles(text, EVENTS.needed, EVENTS.roles))
 
 
 @dataclass(frozen=True)
@@ -221,11 +253,11 @@ def resolve(names: Sequence[str], roles: ColumnRoles, location: str) -> ColumnPl
     if repeated_names and kind is EVENTS:
         refuse(DataError, location, f"column {repeated_names[0]!r} occurs twice", "different names")
     places: dict[Role, int] = {}
-    for role in ROLES:
+    for role in kind.roles:
         # The caller names all columns or none; without any, columns are found by their usual names.
         if role in roles.columns:
             places[role] = _place_of(names, roles.columns[role], role, location)
-        elif "user" not in roles.columns and (place := first_of(kind.usual[role], names)) is not None:
+        elif "user" not in roles.columns and (place := _usual_place(kind, role, names, places)) is not None:
             places[role] = place
     if roles.time in names:
         places["time"] = names.index(roles.time)
@@ -244,6 +276,18 @@ def resolve(names: Sequence[str], roles: ColumnRoles, location: str) -> ColumnPl
         refuse(DataError, location, f"column {shared_name!r} is named for two roles", "one role per column")
     other_columns = {name: place for place, name in enumerate(names) if name and place not in used_places}
     return ColumnPlaces(places, names, other_columns if kind.describes_items else {})
+
+
+def _usual_place(kind: TableKind, role: Role, names: Sequence[str], places: Mapping[Role, int]) -> int | None:
+    """Position of a role's column by usual names, or None."""
+    usual = kind.usual[role]
+    if role not in ANSWER_ROLES:
+        return first_of(usual, names)
+    # A rank or a tab describes an impression only where the log tells which items were taken. If two columns have usual
+    # names, the log does not say which of them is meant.
+    candidates = [place for place, name in enumerate(names) if plain_name(name) in usual]
+    is_needless = role != "taken" and "taken" not in places
+    return candidates[0] if len(candidates) == 1 and not is_needless else None
 
 
 def _place_of(names: tuple[str, ...], column: str | int, role: str, location: str) -> int:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rimsim.arrays import Floats
+from rimsim.data.readers.answers import answer_columns
 from rimsim.data.readers.columns import ANSWERS, ColumnPlaces, ColumnRoles, Role, resolve
 from rimsim.data.readers.containers import Stream
 from rimsim.data.readers.events import Collector, RowBlock
@@ -224,6 +225,7 @@ class _DelimitedReader:
         if "value" in fields:
             largest = self._collector.largest_value
             values, problems["value"] = numbers_of(fields["value"], labels["value"], largest)
+        answers = answer_columns(fields, labels, problems)
         self._collector.take(
             self._name,
             RowBlock(
@@ -233,6 +235,7 @@ class _DelimitedReader:
                 time=times,
                 value=values,
                 problems=problems,
+                answers=answers,
                 other_columns={
                     name: Words(fields[f"{_OTHER}{name}"])
                     for name in self._places.other_columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -13,6 +13,7 @@ import numpy as np
 from rimsim.arrays import Bools, Float32s, Floats, Ints, Ints32
 from rimsim.data.read_report import BadRow
 from rimsim.data.readers import values
+from rimsim.data.readers.answers import AnswerColumns
 from rimsim.data.readers.columns import EVENTS, Role, TableKind
 from rimsim.data.readers.item_columns import ItemColumn, item_column
 from rimsim.data.readers.swapped import ValuesOfColumn
@@ -34,6 +35,52 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
+class RawAnswers:
+    """Answers to n impressions, in the rows' order."""
+
+    taken: Bools
+    """(n,) True if the item was taken."""
+    shown: Bools
+    """(n,) False for an event that no impression caused."""
+    position: Floats | None
+    """(n,) position in the slate, as the log counts; NaN where unknown."""
+    propensity: Floats | None
+    """(n,) probability with which the policy showed the item; NaN where unknown."""
+    policy: Ints32 | None
+    """(n,) position in ``policies``; −1 where unknown."""
+    policies: tuple[str, ...]
+    """Names of the policies, in the order of their first rows."""
+
+    @classmethod
+    def joined(cls, blocks: Sequence[AnswerColumns]) -> RawAnswers:
+        """Answers of all blocks of a file, in their order."""
+        policies = values.Vocabulary()
+        codes = []
+        for block in blocks:
+            if block.policy is not None:
+                words = values.Words(block.policy)
+                is_known = np.ones(len(block.taken), bool)
+                is_known[list(words.problems)] = False
+                block_codes = np.full(len(is_known), -1, np.int32)
+                block_codes[is_known] = words.codes(is_known, policies)
+                codes.append(block_codes)
+
+        def column(name: str) -> Floats | None:
+            """Column of all blocks; None if the file lacks it."""
+            parts = [getattr(block, name) for block in blocks]
+            return None if parts[0] is None else np.concatenate(parts)
+
+        return cls(
+            taken=np.concatenate([block.taken for block in blocks]),
+            shown=np.concatenate([block.shown for block in blocks]),
+            position=column("position"),
+            propensity=column("propensity"),
+            policy=np.concatenate(codes) if codes else None,
+            policies=tuple(policies.texts()),
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class RawEvents:
     """n events in any order, with ids as numbers."""
 
@@ -51,6 +98,8 @@ class RawEvents:
     """Distinct user ids: int64, or Python strings."""
     item_ids: values.Ids
     """Distinct item ids: int64, or Python strings."""
+    answers: RawAnswers | None = None
+    """Answers to impressions, if the rows are impressions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +118,8 @@ class RowBlock:
     """(n,) values; None: every value is 1."""
     problems: Mapping[Role, Mapping[int, str]] = field(default_factory=dict)
     """Role → row → problem, besides problems of users and items."""
+    answers: AnswerColumns | None = None
+    """Answers to the rows; None if the rows are not impressions."""
     other_columns: Mapping[str, values.Words] = field(default_factory=dict)
     """Name of a column without a role → its n texts, which may describe items."""
     uncut: Mapping[int, str] = field(default_factory=dict)
@@ -107,6 +158,7 @@ class Collector:
     def __post_init__(self) -> None:
         self._users = values.Vocabulary()
         self._parts: list[tuple[Ints32, Ints32, Floats, Float32s | Floats]] = []
+        self._answers: list[AnswerColumns] = []
         self._last = -np.inf
         self._votes = dict.fromkeys((unit for unit, _ in _BOUNDS), 0)
         self._latest = 0.0
@@ -142,6 +194,8 @@ class Collector:
         time = np.full(len(user), np.nan) if block.time is None else block.time[rows] + 0.0
         value = np.ones(len(user)) if block.value is None else block.value[rows] + 0.0
         self._parts.append((user, item, time, value.astype(self.kind.value_type)))
+        if block.answers is not None:
+            self._answers.append(block.answers.rows(rows))
         self._take_other_columns(block, rows, user, item)
         self.rows += len(user)
         self.backwards += int((np.diff(time, prepend=self._last) < 0).sum())
@@ -245,6 +299,7 @@ class Collector:
             value=value,
             user_ids=user_ids,
             item_ids=item_ids,
+            answers=RawAnswers.joined(self._answers) if self._answers else None,
         )
 
 

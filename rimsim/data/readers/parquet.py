@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rimsim.arrays import Floats
-from rimsim.data.readers.columns import ColumnPlaces, ColumnRoles, Role, resolve
+from rimsim.data.readers.answers import answer_columns, answer_texts
+from rimsim.data.readers.columns import ANSWER_ROLES, ColumnPlaces, ColumnRoles, Role, resolve
 from rimsim.data.readers.events import Collector, RowBlock
 from rimsim.data.readers.item_columns import plain_text
 from rimsim.data.readers.lines import moments_of, numbers_of
@@ -103,6 +104,9 @@ class _BatchReader:
             elif role == "time":
                 fits = _is_number(kind) or _is_moment(kind) or _is_text(kind)
                 allowed = "numbers, timestamps or dates"
+            elif role in ANSWER_ROLES:
+                fits = _is_number(kind) or _is_text(kind) or pa.types.is_boolean(kind)
+                allowed = "numbers, true and false, or text"
             else:
                 fits = _is_id(kind)
                 allowed = "whole numbers or text"
@@ -123,6 +127,7 @@ class _BatchReader:
             times, problems["time"] = self._numbers("time", columns["time"])
         if "value" in columns:
             values, problems["value"] = self._numbers("value", columns["value"])
+        answers = answer_columns(answer_texts(columns), self._labels, problems)
         wanted_columns = [name for name in self._others if self._collector.wants(name)]
         self._collector.take(
             self._name,
@@ -133,6 +138,7 @@ class _BatchReader:
                 time=times,
                 value=values,
                 problems=problems,
+                answers=answers,
                 other_columns={
                     name: Words(_texts(batch.column(batch.schema.names.index(self._others[name]))))
                     for name in wanted_columns
