@@ -263,6 +263,7 @@ EXPECTED = {
     "adopted": lambda f: sum(f.adoption.observed.tolist()) / len(f.adoption.observed),
     "adoption_median": _adoption_median,
     "estimated_decay": lambda f: 0.71,
+    "organic_consumptions": lambda f: sum(n % 3 for n in range(40)) / 40,
     "decay_error": lambda f: 0.03,
     "calibration_ratio": _calibration,
     "calibration_first": _first_visits,
