@@ -21,7 +21,7 @@ from rimsim.data.readers.attributes import read_tables
 from rimsim.data.readers.columns import ColumnRoles, Columns
 from rimsim.data.readers.delimited import TextForm
 from rimsim.data.readers.events import Collector, RawEvents, collected, written_dates
-from rimsim.data.readers.layouts import find_log, log_in_parts, read_events
+from rimsim.data.readers.layouts import LogLayout, find_log, log_in_parts, read_events
 from rimsim.data.readers.reading import Reading
 from rimsim.data.readers.values import UNITS, Unit
 from rimsim.data.repeats import Repeats, repeated_share, rule_of
@@ -136,10 +136,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
     name = shown_name(options.source)
     is_stored = name != options.source
     try:
-        if entry is not None and entry.events_files:
-            layout = log_in_parts(container, entry.name, entry.events_files)
-        else:
-            layout = find_log(container)
+        layout = _layout_of(container, entry)
         # A known layout has a known dialect, unless the caller describes the file.
         is_known_form = columns is None and options.separator is None
         form = TextForm(options.separator, options.encoding, layout.dialect if is_known_form else None)
@@ -188,6 +185,13 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         )
         report = dataclasses.replace(report, warnings=warnings)
     return dataclasses.replace(log, report=report)
+
+
+def _layout_of(container: containers.Container, entry: Entry | None) -> LogLayout:
+    """Layout of the log in a container or download."""
+    if entry is not None and entry.events_files:
+        return log_in_parts(container, entry.name, entry.events_files)
+    return find_log(container)
 
 
 def _rule_of_repeats(options: LogOptions, reading: Reading, share: float) -> Repeats:
