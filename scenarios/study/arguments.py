@@ -22,7 +22,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 class StudyArguments(TypedDict, total=False):
-    """Arguments of a study: its log, its arms, its files and its execution.
+    """Arguments of a study: log, arms, files and execution.
 
     Args:
         data: Replaces ``data.source``: a name, a path, a data frame (pandas, Polars, Arrow) with columns user, item and
@@ -137,7 +137,7 @@ def arms_of(
     seeds: int | Sequence[int],
     control: Sequence[str] | None,
 ) -> StudyOptions:
-    """Options of a study's arms; objects of this session are named by places."""
+    """Options of arms; places name objects of this session."""
     return StudyOptions(
         agents=None if agents is None else session_places(agents),
         frozen=arguments["frozen"],
@@ -166,7 +166,7 @@ def log_of(arguments: StudyArguments) -> checks.LogArguments:
 
 
 def execution_of(arguments: StudyArguments, places: Sequence[str]) -> Execution:
-    """Options of execution; objects of this session need a single worker.
+    """Options of execution; session objects need a single worker.
 
     ``places`` are those of the study's agents, measures and models.
     """

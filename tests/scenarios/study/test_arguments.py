@@ -32,12 +32,14 @@ def test_an_unknown_argument_is_refused_with_the_nearest_name(study, tmp_path):
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_signature_names_every_argument_with_its_default(study):
-    """Defaults are those of the records that receive the arguments; only a comparison writes ledgers and has controls."""
+    """Defaults are those of the records that get the arguments; sweeps have neither ledgers nor controls."""
     parameters = inspect.signature(study).parameters
     assert set(StudyArguments.__annotations__) < set(parameters)
     assert "options" not in parameters
     defaults = {
-        field.name: field.default for record in (LogArguments, StudyOptions, Execution) for field in fields(record)
+        field.name: field.default
+        for record in (LogArguments, StudyOptions, Execution)
+        for field in fields(record)
     }
     is_sweep = study is rimsim.sweep
     if is_sweep:
@@ -54,7 +56,9 @@ def test_the_signature_names_every_argument_with_its_default(study):
 @pytest.mark.parametrize("study", STUDIES)
 def test_help_describes_every_argument_once(study):
     """The arguments of help are those of the signature, in its order."""
-    described = re.findall(r"^        (\w+): ", inspect.getdoc(study).replace("\n    ", "\n        "), re.MULTILINE)
+    described = re.findall(
+        r"^        (\w+): ", inspect.getdoc(study).replace("\n    ", "\n        "), re.MULTILINE
+    )
     arguments = described[: described.index("console") + 1]
     assert arguments == list(inspect.signature(study).parameters)
     assert "Unpack" not in study.__doc__
