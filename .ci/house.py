@@ -61,7 +61,7 @@ ADDRESS = re.compile(r"\b(inttoptr|carray|address_as_void_pointer|__array_interf
 BY_STRING = {"loaded", "import_module", "__import__"}
 MOST_BY_STRING = 2
 """Modules of rimsim that may be imported by a name in a string, which no tool sees."""
-WIDE = {"compare", "sweep", "MarketVectorEnv.__init__"}  # keyword signatures that users call
+WIDE = {"MarketVectorEnv.__init__"}  # a signature that Gymnasium prescribes
 MODULES = {
     "foretold",
     "promised",

@@ -105,6 +105,10 @@ autodoc_typehints_format = "short"
 ALIASES = ("ArrayLike", "Bools", "Duration", "Filter", "Float32s", "Floats", "Ints", "NDArray", "Time")
 autodoc_type_aliases = dict(zip(ALIASES, ALIASES, strict=True))
 autodoc_preserve_defaults = True  # names of defaults, not tables of all measures
+for study in (rimsim.compare, rimsim.sweep):
+    # The source of these functions lacks the arguments of their typed dictionary, so Sphinx fails when it looks for
+    # defaults there. It leaves a signature alone if the function wraps one without Python source.
+    vars(study)["__wrapped__"] = print
 autodoc_default_options = {"members": True, "no-value": True}
 
 # Types of other libraries are linked by pattern, since inventories of intersphinx would have to be fetched or copied.

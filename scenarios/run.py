@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from markupsafe import escape
 
+from rimsim.config.reading import record_from
 from rimsim.errors import ConfigError, MissingTableError, RimsimError, require_known
-from rimsim.scenarios.kinds.registry import KINDS, loaded
+from rimsim.scenarios.kinds.registry import KINDS
 from rimsim.scenarios.report.console import text
 from rimsim.scenarios.report.record import Report
-from rimsim.scenarios.runs.store import RunFolder
+from rimsim.scenarios.runs.store import CONFIG, RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,8 +27,21 @@ class Run(RunFolder):
 
     def report(self) -> Report:
         """:class:`rimsim.scenarios.report.record.Report` of the run."""
-        report: Report = loaded(KINDS[self.kind].report)(self)
-        return report
+        return _report_of(self)
+
+    @property
+    def settings(self) -> Any:
+        """Options of a back-test or validation, as a record."""
+        entry = self.config[KINDS[self.kind].mark]
+        origin = str(self.folder / CONFIG)
+        # Only the record of this kind is imported, because the modules of these kinds load models.
+        if self.kind == "backtest":
+            from rimsim.scenarios.kinds.backtest.split import BacktestConfig  # noqa: PLC0415
+
+            return record_from(entry, BacktestConfig, origin=origin)
+        from rimsim.scenarios.kinds.validate import ValidateConfig  # noqa: PLC0415
+
+        return record_from(entry, ValidateConfig, origin=origin)
 
     def summary(self) -> str:
         """Answer, tables and cautions, as the terminal prints them."""
@@ -89,6 +103,36 @@ class Run(RunFolder):
         except RimsimError as error:
             # Without this, a notebook would print a traceback for a run that has no finished round, for example.
             return f"<p>{escape(self.folder)}: {escape(error)}</p>"
+
+
+def _report_of(run: Run) -> Report:
+    """Report of a run of any kind."""
+    # Only the report that is asked for is imported, because reports load Matplotlib, and some load torch.
+    match run.kind:
+        case "sweep":
+            from rimsim.scenarios.report.sweep import sweep_report  # noqa: PLC0415
+
+            return sweep_report(run)
+        case "backtest":
+            from rimsim.scenarios.kinds.backtest.report import backtest_report  # noqa: PLC0415
+
+            return backtest_report(run)
+        case "validation":
+            from rimsim.scenarios.kinds.validate.report import validation_report  # noqa: PLC0415
+
+            return validation_report(run)
+        case "experiment":
+            from rimsim.scenarios.kinds.experiment.report import experiment_report  # noqa: PLC0415
+
+            return experiment_report(run)
+        case "payback":
+            from rimsim.scenarios.kinds.payback.report import payback_report  # noqa: PLC0415
+
+            return payback_report(run)
+        case _:
+            from rimsim.scenarios.report.comparison import comparison_report  # noqa: PLC0415
+
+            return comparison_report(run)
 
 
 def load_run(path: str | Path, kind: str | None = None) -> Run:

@@ -257,7 +257,7 @@ class Recorder:
 
     def pytest_collection_finish(self) -> None:
         """Import what fixtures of the session do: no test's time, and one that stops there takes all others along."""
-        import_module("small_markets")
+        import_module("kit.markets")
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:

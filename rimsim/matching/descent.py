@@ -14,6 +14,10 @@ non-increasing least-squares fit of a/τ − w. Pooling adjacent violators finds
 differentiable sorting and ranking", 2020). Items whose a differ by more than τ times the difference of their
 weights keep z = w. Other items form *pools*, which share the weights of their positions. So D_τ is
 differentiable, and its gradient is the bounds minus the exposures Σ z.
+
+The *level* of a pool is the mean of a/τ − w over its items, with w = 0 for items beyond the last position. The
+items of a pool have z = a/τ − level, or z = a/τ if the level is negative. Levels fall from the first pool to the
+last pool, which alone has items beyond the last position.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ _ROUNDED = 1e-9  # bounds are widened by this share, because sums are rounded
 _LISTED = 8  # the list of a user has at most M/8 items
 # Lists reach this multiple of τ below the pool, so that they remain valid when prices move a little.
 _DEPTH = 2.0
-_GUESS = 0.05  # the search for a pool begins this multiple of τ below the pool's last level
+_GUESS = 0.05  # the first guess of a level is this multiple of τ below the level at the evaluation before
 _REMEMBERED = 20  # number of steps from which L-BFGS-B estimates second derivatives
 
 
@@ -73,18 +77,23 @@ class UserDual(NamedTuple):
 
 
 class Contenders(NamedTuple):
-    """Lists of items that can be in a pool.
+    """Lists of each user's items that can be in a pool.
 
-    Few items are near a pool, and prices move little. So most evaluations look only at each user's list, and change
-    the lists where they must. They first guess the level of the last pool. The mean of the last pool of some items is a
-    bound, because more items cannot lower it. If it reaches the guess, no item below the guess is in a pool. Otherwise,
-    the mean is the next guess.
+    Few items have a value s − v that puts them in a pool, and prices move little between evaluations. So most
+    evaluations look only at a user's list of such items, and make a new list where the old list is too short.
+
+    An evaluation guesses the level of the user's last pool, and fits pools to the items whose s − v reaches τ times
+    the guess. More items cannot lower the level of the last pool. So if the level of this fit reaches the guess, no
+    other item is in a pool, and the fit is exact. Otherwise, the level of this fit is the next, lower guess.
     """
 
-    price: Floats  # (R,) prices of the last evaluation
-    fallen: Floats  # (1,) largest fall of a price in each evaluation, summed over evaluations
-    rest: Floats  # (n,) upper bound of s − v of items that are not listed, after ``fallen`` is added
-    pool: Floats  # (n,) τ·level of each user's lowest pool at the latest evaluation, in the unit of s
+    price: Floats  # (R,) prices of the latest evaluation
+    # (1,) sum over evaluations of the largest fall of a price. No s − v has risen by more than the growth of this sum.
+    fallen: Floats
+    # (n,) ``rest`` + ``fallen`` is an upper bound of s − v of items that are not listed; infinite without a valid list.
+    rest: Floats
+    # (n,) τ·level of each user's last pool at the latest evaluation; 0 if the user's slate was not full.
+    last_level: Floats
     items: Ints32  # (n, W) listed items
     scores: NDArray[np.floating]  # (n, W) scores of the listed items
     lengths: Ints  # (n,) number of listed items
@@ -117,7 +126,7 @@ class Contenders(NamedTuple):
             price=price,
             fallen=np.zeros(1),
             rest=np.full(n, np.inf),
-            pool=np.zeros(n),
+            last_level=np.zeros(n),
             items=items,
             scores=scores,
             lengths=lengths,
@@ -137,10 +146,10 @@ class DualPoint(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """Stopping rule of a descent: ``steps`` steps gain too little."""
+    """Stopping rule of a descent: the latest steps gain too little."""
 
-    min_gain: float  # share of D_τ that the steps under watch must gain together
-    steps: int = 1
+    min_gain: float  # share of D_τ by which the latest ``steps`` steps together must lower it
+    steps: int = 1  # number of steps whose gain is added
 
 
 @compiled_part
@@ -173,9 +182,10 @@ def enter_exposure(terms: WeightedProblem, exposure: Floats, user: int, item: in
 
 @compiled_part
 def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
-    """Fit pools of non-increasing value − weight; return their number.
+    """Fit pools to values − weights; return their number.
 
-    This is pooling of adjacent violators. ``mean`` and ``count`` get the mean and the size of each pool.
+    This is pooling of adjacent violators: neighbours are pooled until the means fall from pool to pool. ``value`` is
+    in descending order. ``mean`` and ``count`` get the mean and the size of each pool.
     """
     n_pools = 0
     for position in range(len(value)):
@@ -194,9 +204,10 @@ def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
 def _join(extra: Floats, mean: Floats, count: Ints, n_pools: int, inside: Floats) -> tuple[int, float]:
     """Let items beyond the last position join the last pool.
 
-    The last pool may then join earlier pools. ``extra`` has the E values that exceed the mean of the last
-    pool, in any order. ``inside`` is an array of length E for intermediate results. The function returns how many
-    pools are left, and the mean of the last pool. Extra values above this mean belong to the last pool.
+    These items have no weight. Their values ``extra`` exceed the mean of the last pool, and are in any order. They
+    raise this mean, so the last pool may have to join earlier pools. ``inside`` is an array as long as ``extra``, for
+    intermediate results. The function returns how many pools are left, and the mean of the last pool. Only extra
+    values above this mean belong to the last pool.
     """
     while True:
         n_fitted = count[n_pools - 1]
@@ -206,7 +217,8 @@ def _join(extra: Floats, mean: Floats, count: Ints, n_pools: int, inside: Floats
             inside[index] = extra[index]
         n_inside = _above(inside, level)
         n_before = -1
-        # Items below the level leave. This raises the level, so that more items can leave.
+        # The level becomes the mean with all extra items above it. Items below the new level leave. This raises the
+        # level, so that more items can leave.
         while n_inside != n_before:
             sum_above = 0.0
             for value in inside[:n_inside]:
@@ -226,8 +238,9 @@ def _above(values: Floats, level: float) -> int:
     """Move positive values above a level forward; return their number."""
     n_above = 0
     for value in values:
+        # Each value is written, and the next value replaces it if it does not count. A branch would be slower, because
+        # the processor would often predict it wrongly.
         values[n_above] = value
-        # There is no branch, because the processor would often predict it wrongly.
         n_above += value > level and value > 0.0
     return n_above
 
@@ -236,12 +249,14 @@ def _above(values: Floats, level: float) -> int:
 def _fit(
     near: Ints, value: Floats, weights: Floats, tau: float, k: int, best: Floats, work: tuple[Any, ...]
 ) -> tuple[int, int, float]:
-    """Pools of the items ``near``, whose ``value`` is known.
+    """Fit of a user's slates to the items ``near`` alone.
 
-    The function fills the first arrays of ``work`` with the shown items, their values in units of τ, and their means z.
-    It returns the number of best items, of shown items, and the mean of the last pool.
+    ``value`` has s − v of these items, of which the k best fill the positions. Other items can share positions in
+    the last pool. The function fills ``best`` with s − v of the best items, and the first arrays of ``work`` with the
+    items with z > 0 (the best items first), their values in units of τ, and z. It returns the number of best items, the
+    number of items with z > 0, and the level of the last pool.
     """
-    best_items, scaled, z, mean, count, inside, shown = work
+    best_items, scaled, z, mean, count, inside, is_best = work
     # An int64 like the later sizes: with a literal 0, Numba would compile ``enter`` twice.
     size = 0 * k
     for index in range(len(near)):
@@ -251,24 +266,27 @@ def _fit(
         scaled[index] = best[index] / tau
     n_pools = _pool(scaled[:size], weights[:size], mean, count)
     # Without items, ``n_pools`` is 0, and ``mean[-1]`` is read. The level is then not used.
-    n_listed = size
     level = mean[n_pools - 1]
+    n_candidates = size  # the best items, followed by items that may share the last position
     if size == k:
         lowest = max(level, 0.0) * tau
-        shown[best_items[:size]] = True
+        is_best[best_items[:size]] = True
         for index in range(len(near)):  # there is no branch, as in ``_above``
-            best_items[n_listed] = near[index]
-            scaled[n_listed] = value[index] / tau
-            n_listed += (value[index] > lowest) & (not shown[near[index]])
-        shown[best_items[:size]] = False
-        n_pools, level = _join(scaled[size:n_listed], mean, count, n_pools, inside[: n_listed - size])
+            best_items[n_candidates] = near[index]
+            scaled[n_candidates] = value[index] / tau
+            n_candidates += (value[index] > lowest) & (not is_best[near[index]])
+        is_best[best_items[:size]] = False
+        extra = scaled[size:n_candidates]
+        n_pools, level = _join(extra, mean, count, n_pools, inside[: n_candidates - size])
     n_shown = 0
     for pool in range(n_pools):
+        # A negative level counts as 0, because positions may stay empty.
         fit = max(level if pool == n_pools - 1 else mean[pool], 0.0)
         for _ in range(count[pool]):
             z[n_shown] = scaled[n_shown] - fit
             n_shown += 1
-    for index in range(size, n_listed):
+    # Of the other candidates, those with z > 0 move forward, next to the best items.
+    for index in range(size, n_candidates):
         best_items[n_shown] = best_items[index]
         scaled[n_shown] = scaled[index]
         z[n_shown] = scaled[index] - max(level, 0.0)
@@ -280,19 +298,18 @@ def _fit(
 def _listed_near(
     items: Ints32, scores: NDArray[np.floating], price: Floats, lowest: float, near: Ints, value: Floats
 ) -> int:
-    """Number of listed items that reach ``lowest``; fills arrays in."""
+    """Find listed items whose s − v reaches ``lowest``; return their number."""
     n_near = 0
     for index in range(len(items)):
-        near[n_near] = items[index]
+        near[n_near] = items[index]  # there is no branch, as in ``_above``
         value[n_near] = scores[index] - price[items[index]]
-        # There is no branch, because the processor would often predict it wrongly.
         n_near += value[n_near] >= lowest
     return n_near
 
 
 @compiled_part
 def _all_near(all_values: Floats, lowest: float, near: Ints, value: Floats) -> int:
-    """Number of items that reach ``lowest``; fills arrays in."""
+    """Find items whose s − v reaches ``lowest``; return their number."""
     n_near = 0
     for item in range(len(all_values)):
         near[n_near] = item
@@ -302,15 +319,14 @@ def _all_near(all_values: Floats, lowest: float, near: Ints, value: Floats) -> i
 
 
 @compiled_part
-def _list_anew(
+def _list_items(
     all_values: Floats, scores: NDArray[np.floating], bound: float, user: int, contenders: tuple[Any, ...]
 ) -> None:
-    """List a user's items above a bound, if they fit.
+    """Make a new list: a user's items with s − v above a bound.
 
-    If they do not fit, the user has no valid list.
+    If there are more items than a list can hold, the user has no valid list.
     """
     _, fallen, rest, _, items, listed_scores, lengths, _ = contenders
-    # ``rest`` bounds the items that are not listed. Without a valid list, it is infinite.
     size = 0
     for item in range(len(all_values)):
         if all_values[item] >= bound:
@@ -329,7 +345,7 @@ def _scratch_of(terms: WeightedProblem) -> tuple[Ints, Floats, Floats, tuple[Any
     """Arrays for intermediate results of one user.
 
     The arrays are items whose s − v reaches a guess, s − v of these items, s − v of all items, and, for :func:`_fit`,
-    means and sizes of pools, values inside the last pool, and a mask of shown items.
+    means and sizes of pools, values inside the last pool, and a mask of the best items.
     """
     m = terms.scores.shape[1]
     width = len(terms.weights)
@@ -378,16 +394,16 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
     exposure: Floats,
     marginal: Floats,
 ) -> tuple[float, float]:
-    """First fields of :class:`UserDual`; the others are filled in.
+    """First two fields of :class:`UserDual`; fills in the others.
 
     ``exposure`` and ``marginal`` come as zeros, and ``contenders`` are updated.
     """
     has_groups = len(terms.of) > 0
     near, value, all_values, pools = _scratch_of(terms)
     all_best_items, all_best, all_scaled, all_z, sizes = _fits_of(terms)
-    _, fallen, rest, last_pool, listed, listed_scores, lengths, alike = contenders
-    slack = _ROUNDED * (np.abs(price).sum() + fallen[0])
-    max_shift = tau * terms.weights[0]
+    _, fallen, rest, last_level, listed, listed_scores, lengths, alike = contenders
+    slack = _ROUNDED * (np.abs(price).sum() + fallen[0])  # largest rounding error of ``rest`` + ``fallen``
+    max_weight = tau * terms.weights[0]  # most by which τ·level is below the mean s − v of its pool
     top = smooth = 0.0
     for user in range(len(terms.capacity)):
         k = terms.capacity[user]
@@ -398,9 +414,11 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
         best_items = all_best_items[row]
         scaled = all_scaled[row]
         z = all_z[row]
-        lowest = max(last_pool[user] - _GUESS * tau, 0.0)  # guess: no item below this value is in a pool
+        lowest = max(last_level[user] - _GUESS * tau, 0.0)  # guess: no item below this value is in a pool
         is_filled = False
-        while row == 0 or sizes[1, 0] < 0:  # until the last pool's mean reaches the guess
+        # Until the level of the last pool reaches the guess; users with equal scores are fitted only once.
+        while row == 0 or sizes[1, 0] < 0:
+            # If the bound of the items that are not listed is below the guess, the list has all items that reach it.
             if rest[user] + fallen[0] < lowest * (1.0 - _ROUNDED) - slack:
                 items = listed[user, : lengths[user]]
                 n_near = _listed_near(items, listed_scores[user], price, lowest, near, value)
@@ -412,13 +430,14 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
             work = (best_items, scaled, z, *pools)
             size, n_shown, level = _fit(near[:n_near], value, terms.weights, tau, k, best, work)
             if lowest == 0.0 or (size == k and level * tau * (1.0 - _ROUNDED) >= lowest):
-                last_pool[user] = level * tau if size == k else 0.0
+                last_level[user] = level * tau if size == k else 0.0
                 sizes[row, 0] = size
                 sizes[row, 1] = n_shown
                 if is_filled and not has_groups:
-                    _list_anew(all_values, terms.scores[user], lowest - _DEPTH * tau, user, contenders)
+                    _list_items(all_values, terms.scores[user], lowest - _DEPTH * tau, user, contenders)
                 break
-            lowest = max(level * tau - _ROUNDED * (best[0] + max_shift), 0.0) if size == k else 0.0
+            # The next guess; the last pool of a slate that is not full has no level, so all items count.
+            lowest = max(level * tau - _ROUNDED * (best[0] + max_weight), 0.0) if size == k else 0.0
         size, n_shown = sizes[row]
         top = _with_top(top, terms.weights, best, size)
         smooth = _with_smooth(smooth, scaled, z, tau, n_shown)
@@ -435,14 +454,19 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
 def at_prices(
     terms: WeightedProblem, price: Floats, tau: float, before: DualPoint | None = None
 ) -> DualPoint:
-    """Dual at given prices; an earlier result ``before`` saves time."""
+    """D and D_τ at given prices.
+
+    An earlier result ``before`` saves time: its lists of contenders are used, and updated in place.
+    """
     contenders = Contenders.of(terms) if before is None else before.contenders
     contenders.fallen[0] += np.maximum(contenders.price - price, 0.0).max(initial=0.0)
     contenders.price[:] = price
     exposure = np.zeros(len(price))
     marginal = np.zeros(len(terms.capacity))
+    # This also fills ``exposure`` and ``marginal``.
     top, smooth = _user_dual(terms, price, tau, tuple(contenders), exposure, marginal)
     users = UserDual(top=top, smooth=smooth, exposure=exposure, marginal=marginal)
+    # A negative price, a bonus, belongs to the floor of its requirement; a positive price belongs to the cap.
     is_below = price < 0.0
     is_above = price > 0.0
     price_term = float(

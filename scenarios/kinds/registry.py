@@ -1,15 +1,13 @@
-"""Kinds of runs: their names, tables and functions.
+"""Kinds of runs: their names, commands and tables.
 
-A record describes each kind of run. Functions and records are named by text, ``module:name``, and imported on first
-use, so that opening a run loads no other kind.
+A record describes each kind of run. The functions that report on a run of a kind, and resume it, stand above in
+``scenarios/run.py`` and ``scenarios/study/compare.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -21,17 +19,9 @@ class Kind:
     command: str  # command of `rimsim` that makes such a run
     mark: str  # entry of `config.yaml` that no other kind has; empty for the one kind without such an entry
     tables: tuple[str, ...]  # tables that its digest covers; the first is the main table
-    # Class of the config record for the entry `mark`, as `module:name`; empty: the entry has no record.
-    config: str = ""
-    report: str = ""  # function that makes the report of a run, as `module:name`
-    resume: str = (
-        ""  # function that resumes an interrupted run, as `module:name`; empty: there is no such function
-    )
+    is_resumable: bool = False  # True if an interrupted run can be resumed
 
 
-_KINDS = "rimsim.scenarios.kinds"
-_REPORT = "rimsim.scenarios.report"
-_RESUME_STUDY = "rimsim.scenarios.study.compare:resume_study"
 _VALIDATION = ("validate", "agreement", "intervals", "pairs", "observed", "observed_pairs")
 _COMPARISON = ("rounds", "arrivals", "required", "learnt", "ledger", "truth")
 _PROMISES = ("prices", "reliability", "providers", "promises", "groups", "undeliverable")
@@ -42,8 +32,7 @@ _ALL = (
         command="sweep",
         mark="sweep",
         tables=("sweep",),
-        report=f"{_REPORT}.sweep:sweep_report",
-        resume=_RESUME_STUDY,
+        is_resumable=True,
     ),
     Kind(
         name="backtest",
@@ -51,8 +40,6 @@ _ALL = (
         command="backtest",
         mark="backtest",
         tables=("backtest", "calibration"),
-        config=f"{_KINDS}.backtest.split:BacktestConfig",
-        report=f"{_KINDS}.backtest.report:backtest_report",
     ),
     Kind(
         name="validation",
@@ -60,8 +47,6 @@ _ALL = (
         command="validate",
         mark="validate",
         tables=_VALIDATION,
-        config=f"{_KINDS}.validate:ValidateConfig",
-        report=f"{_KINDS}.validate.report:validation_report",
     ),
     Kind(
         name="experiment",
@@ -69,7 +54,6 @@ _ALL = (
         command="experiment",
         mark="experiment",
         tables=("experiment", "arrivals"),
-        report=f"{_KINDS}.experiment.report:experiment_report",
     ),
     Kind(
         name="payback",
@@ -77,8 +61,7 @@ _ALL = (
         command="payback",
         mark="payback",
         tables=("payback", "gains"),
-        report=f"{_KINDS}.payback.report:payback_report",
-        resume=f"{_KINDS}.payback:resume_payback",
+        is_resumable=True,
     ),
     Kind(
         name="comparison",
@@ -86,17 +69,10 @@ _ALL = (
         command="compare",
         mark="",
         tables=_COMPARISON + _PROMISES,
-        report=f"{_REPORT}.comparison:comparison_report",
-        resume=_RESUME_STUDY,
+        is_resumable=True,
     ),
 )
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
-
-
-def loaded(place: str) -> Any:
-    """Object named by ``module:name``."""
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
 
 
 def kind_of(config: Mapping[str, object]) -> Kind:

@@ -14,10 +14,9 @@ import yaml
 
 from rimsim.config import ScenarioConfig, scenario_from
 from rimsim.config.documents import read_yaml
-from rimsim.config.reading import record_from
 from rimsim.errors import MeasureError, MissingTableError, RunFolderError, refuse
 from rimsim.measures import MEASURES, Measure, recorded
-from rimsim.scenarios.kinds.registry import KINDS, kind_of, loaded
+from rimsim.scenarios.kinds.registry import KINDS, kind_of
 from rimsim.scenarios.runs.files import read_table
 from rimsim.scenarios.runs.schema import TABLES
 
@@ -156,12 +155,6 @@ class RunFolder(RunTables):
         return table
 
     @property
-    def settings(self) -> Any:
-        """Options of a run, of a kind with a record."""
-        kind = KINDS[self.kind]
-        return record_from(self.config[kind.mark], loaded(kind.config), origin=str(self.folder / CONFIG))
-
-    @property
     def scenario(self) -> ScenarioConfig:
         """The resolved scenario."""
         return scenario_from(self.config.get("scenario"), origin=str(self.folder / CONFIG))
@@ -198,7 +191,9 @@ class RunFolder(RunTables):
 def resume_command(run: RunFolder) -> str | None:
     """Command that resumes a run; None for other kinds."""
     kind = KINDS[run.kind]
-    return f"rimsim {kind.command} --resume --out {shlex.quote(str(run.folder))}" if kind.resume else None
+    return (
+        f"rimsim {kind.command} --resume --out {shlex.quote(str(run.folder))}" if kind.is_resumable else None
+    )
 
 
 def repeat_command(run: RunFolder) -> str:

@@ -22,6 +22,7 @@ from rimsim.scenarios.kinds.backtest.report import backtest_report, by_window
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
 from rimsim.scenarios.kinds.results import RunResult, own_log, table_of, usable_log
 from rimsim.scenarios.report.charts import draw
+from rimsim.scenarios.run import load_run
 from rimsim.scenarios.runs.arms import file_name
 from rimsim.scenarios.runs.execution import Execution
 from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
@@ -169,7 +170,7 @@ def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Map
 
 def _write_files(run: RunFolder) -> None:
     """Write pictures, and events for TensorBoard."""
-    draw(backtest_report(run).plots, run.folder / "pictures")
+    draw(backtest_report(load_run(run.folder)).plots, run.folder / "pictures")
     table = by_window(run.backtest)
     # TensorBoard's horizontal axis, the step, has the cap, or else β in percent, or else 0.
     steps = table["cap"].fillna(100 * table["beta"]).fillna(0.0).round().astype(np.int64)

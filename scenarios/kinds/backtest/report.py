@@ -31,7 +31,7 @@ from rimsim.scenarios.report.tables import (
     the_same,
     two_seeds_note,
 )
-from rimsim.scenarios.runs.store import RunFolder
+from rimsim.scenarios.run import Run
 
 # Task → its purpose, for sentences.
 TASKS = {"item-rec": "recommending items to users", "user-rec": "finding users for items"}
@@ -46,7 +46,7 @@ _OWN = ("#5f248d", "#efa71b", "#585858", "#b34185")
 Looks: TypeAlias = dict[str, tuple[str, str | None, AgentStyle]]
 
 
-def backtest_report(run: RunFolder) -> Report:
+def backtest_report(run: Run) -> Report:
     """Report of a back-test."""
     table = by_window(run.backtest)
     config = run.settings

@@ -37,6 +37,7 @@ from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
+from rimsim.scenarios.run import load_run
 from rimsim.scenarios.runs.execution import Execution
 from rimsim.scenarios.runs.files import write_text
 from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
@@ -439,6 +440,6 @@ def _pairs(evidence: evidence_of.Evidence) -> pd.DataFrame:
 
 def _write_page(run: RunFolder) -> None:
     """Write the pictures and the page of the run folder."""
-    report = validation_report(run)
+    report = validation_report(load_run(run.folder))
     draw(report.plots, run.folder / "pictures")
     write_text(run.folder / README, readme(run, report))

@@ -26,6 +26,7 @@ from rimsim.scenarios.report.fitness import next_step, verdict_sentence, verdict
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_fact
 from rimsim.scenarios.report.tables import pivoted, signed
+from rimsim.scenarios.run import Run
 from rimsim.scenarios.runs.store import RunFolder
 
 BESTSELLERS = "popularity"  # name of the popularity baseline, which recommends the items that most users took
@@ -36,7 +37,7 @@ _ACROSS = 2  # largest number of panels side by side
 Sentences: TypeAlias = tuple[list[str], list[str]]
 
 
-def validation_report(run: RunFolder) -> Report:
+def validation_report(run: Run) -> Report:
     """Report of a validation."""
     config = run.settings
     table = run.validate
@@ -93,7 +94,7 @@ def readme(run: RunFolder, report: Report) -> str:
     return "\n\n".join([*lines, "## Figures", markdown(report.tables)])
 
 
-def conclusions(run: RunFolder) -> Sentences:
+def conclusions(run: Run) -> Sentences:
     """Conclusions that the validation allows, and their limits."""
     agreed = figures_of(run.agreement)
     first = next(iter(agreed.values()))
@@ -136,7 +137,7 @@ def conclusions(run: RunFolder) -> Sentences:
     return may, may_not
 
 
-def _verdicts(run: RunFolder) -> Iterator[str]:
+def _verdicts(run: Run) -> Iterator[str]:
     """Verdict on each truth, with a next step."""
     verdicts = verdicts_of(run)
     fit_truths = [name for name, verdict in verdicts.items() if verdict.verdict == FIT]
