@@ -58,6 +58,12 @@ def _duration(value: object) -> object:
 
 Duration = Annotated[str, BeforeValidator(_duration)]
 """Duration such as ``30min``."""
+ALWAYS_AGAIN = "always"
+"""Rule of repeats by which visitors may take an item again at any time."""
+RepeatGap = Annotated[
+    str, BeforeValidator(lambda value: value if value == ALWAYS_AGAIN else _duration(value))
+]
+"""Duration, or the text ``always``."""
 Period = Annotated[str, BeforeValidator(lambda value: value if value == "round" else _duration(value))]
 """Duration, or the text ``round``."""
 

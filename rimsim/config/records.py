@@ -11,7 +11,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer
 from pydantic.dataclasses import dataclass
 
-from rimsim.config.fields import LARGEST, STRICT, Duration, Options, Period, Time, duration_seconds
+from rimsim.config.fields import (
+    ALWAYS_AGAIN,
+    LARGEST,
+    STRICT,
+    Duration,
+    Options,
+    Period,
+    RepeatGap,
+    Time,
+    duration_seconds,
+)
 from rimsim.errors import ConfigError, refuse
 from rimsim.session import ModelName
 
@@ -359,6 +369,9 @@ class ConsumerConfig:
     log."""
     rank: int = Field(default=16, ge=1, le=10**4)
     """Number of factors of a truth that has factors."""
+    repeats: RepeatGap = ALWAYS_AGAIN
+    """Time from a visitor's last consumption of an item until the item is admissible for this visitor again, such as
+    7d. always: it stays admissible. The field has an effect where users may take items again (`data.repeats`)."""
     delay: Duration | None = None
     """Time until the platform knows of a consumption; null: the platform knows it at once."""
     horizon: Duration | None = None

@@ -76,7 +76,7 @@ class MarkCalibration:
     nll: float
     """Mean −log p(y|x) over the whole catalogue, nats."""
     nll_admissible: float
-    """Mean −log p(y|x), nats. Here p is renormalised over the items that the user has not consumed, as in the
+    """Mean −log p(y|x), nats. Here p is renormalised over the items that the user may take, as in the
     market."""
 
     @property
@@ -181,10 +181,11 @@ def mark_calibration(
         taken_p = p[np.arange(len(rows)), log.item[rows]]
         owner = states.owner
         is_repeat = log.item[rows][owner] == states.items
-        p[owner, states.items] = 0.0
-        # An event with a consumed item counts only in the loss over the catalogue, because the item is not admissible.
         is_admissible = np.ones(len(rows), bool)
-        is_admissible[owner[is_repeat]] = False
+        # An event with a consumed item counts only in the loss over the catalogue if the item is not admissible.
+        if not log.repeatable:
+            p[owner, states.items] = 0.0
+            is_admissible[owner[is_repeat]] = False
         loss_blocks.append(-np.log(np.maximum(taken_p, _LEAST)))
         admissible_blocks.append(
             -np.log(np.maximum(taken_p / np.maximum(p.sum(1), _LEAST), _LEAST))[is_admissible]

@@ -237,7 +237,14 @@ class _ReplicaEvents:
             is_tied = (settled == self.tick[last]) & (visitor <= self.slot[last])
             is_before = (settled < self.tick[last]) | is_tied
         stride = int(self.item.max()) + 1
-        is_chosen = np.isin(visitor[:, None] * stride + shown.item, slot * stride + item)
+        rule = self.logged.rule
+        known = np.unique(self.tick)
+        pair_of_position = visitor[:, None] * stride + shown.item
+        visible_from = np.broadcast_to(self.schedule.tick[:, None] + rule.wait, shown.item.shape)
+        is_chosen = np.isin(
+            rule.keys(pair_of_position, visible_from, known),
+            rule.keys(slot * stride + item, self.tick[chosen], known),
+        )
         is_surplus = shown.taken & ~is_chosen  # the last slate may have more consumptions than are needed
         items = np.where(is_surplus, -1, shown.item).astype(np.int32)
         shown = dataclasses.replace(shown, item=items, taken=shown.taken & is_chosen)

@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from rimsim.arrays import TICKS, Bools, Float32s, Floats, Ints, offsets_of, seconds
+from rimsim.arrays import NEVER, TICKS, Bools, Float32s, Floats, Ints, offsets_of, seconds, ticks
 from rimsim.compiled import CompiledRecord, compiled, compiled_part
 from rimsim.data.log import EventLog
 from rimsim.intensity.states import UserStates
@@ -16,6 +16,52 @@ from rimsim.market.records import Schedule
 
 _ROOM = 1024
 """Number of events that fit into the arrays at the beginning."""
+
+
+@dataclass(frozen=True)
+class RepeatRule:
+    """Rule by which visitors may take an item again."""
+
+    gap: int = NEVER
+    """Ticks from a visitor's last consumption of an item until the item is admissible again; 0: it stays admissible,
+    NEVER: it is not admissible again."""
+    wait: int = 1
+    """Ticks from a consumption in the market until it is visible to the platform."""
+
+    @property
+    def forbids(self) -> bool:
+        """True if no visitor may take an item again."""
+        return self.gap == NEVER
+
+    def excludes(self, consumed: Ints, now: Ints) -> Bools:
+        """Mask of consumptions whose items are inadmissible at ``now``.
+
+        Args:
+            consumed: Tick of each consumption.
+        """
+        if not self.gap:
+            return np.zeros(len(consumed), bool)
+        return np.asarray(now - consumed < self.gap, np.bool_)
+
+    def keys(self, pair: Ints, visible_from: Ints, known: Ints) -> Ints:
+        """Number of each consumption, equal for equal consumptions.
+
+        If a visitor takes an item once, the number of the pair of visitor and item is enough. Otherwise, consumptions
+        of a pair differ by the tick from which they are visible.
+
+        Args:
+            pair: Number of each pair; negative numbers stay negative.
+            known: Ascending ticks. All ticks that are not among them count as equal.
+        """
+        if self.forbids:
+            return pair
+        index = np.searchsorted(known, visible_from)
+        is_known = known[np.minimum(index, len(known) - 1)] == visible_from if len(known) else False
+        return np.asarray(pair * (len(known) + 1) + np.where(is_known, index, len(known)), np.int64)
+
+
+NEVER_AGAIN = RepeatRule()
+"""Rule of a market in which visitors take each item once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +74,15 @@ class LoggedPast:
     """(n,) items, sorted by user, then by time."""
     times: Floats
     """(n,) times in seconds, sorted by user, ascending within a user."""
+    rule: RepeatRule = NEVER_AGAIN
+    """Rule by which visitors with these pasts may take an item again."""
 
     @classmethod
-    def of(cls, log: EventLog, *, empty: bool = False) -> LoggedPast:
+    def of(cls, log: EventLog, *, empty: bool = False, rule: RepeatRule = NEVER_AGAIN) -> LoggedPast:
         """Grouped events of a log; none of them if ``empty``."""
         # A cache keeps one grouping for all markets that use the log.
-        return _grouped(log, empty)
+        past = _grouped(log, empty)
+        return past if rule == past.rule else replace(past, rule=rule)
 
     @property
     def counts(self) -> Ints:
@@ -251,6 +300,66 @@ def _exclude_consumed(slots: Ints, counts: Ints, logged: LoggedEvents, events: E
             place = following[place]
 
 
+@compiled
+def _exclude_recent(slots: Ints, counts: Ints, now: Ints, gap: int, wait: int, logged: LoggedEvents,
+    events: Events, scores: Float32s, admissible: Bools) -> None:  # fmt: skip
+    """Set items consumed within a gap to 0 in scores and admissibility."""
+    begin = logged.begin
+    length = logged.length
+    shift = logged.shift
+    logged_item = logged.item
+    logged_time = logged.time
+    first = events.first
+    event_tick = events.tick
+    event_item = events.item
+    following = events.next
+    for row in range(len(slots)):
+        slot = slots[row]
+        score = scores[row]
+        is_admissible = admissible[row]
+        since = now[row] - gap
+        # Times ascend, so the first event that is not recent, from the end on, has only such events before it.
+        for event in range(begin[slot] + length[slot] - 1, begin[slot] - 1, -1):
+            if np.int64(np.rint((logged_time[event] + shift[slot]) * TICKS)) <= since:
+                break
+            score[logged_item[event]] = 0.0
+            is_admissible[logged_item[event]] = False
+        place = first[slot]
+        for _ in range(counts[row]):
+            if event_tick[place] - wait > since:
+                score[event_item[place]] = 0.0
+                is_admissible[event_item[place]] = False
+            place = following[place]
+
+
+@compiled
+def _mark_repeats(slots: Ints, begin: Ints, end: Ints, logged: LoggedEvents, events: Events, seen: Ints,
+    has_repeat: Bools) -> None:  # fmt: skip
+    """Mark slots of which an event ``begin`` to ``end`` repeats an item."""
+    # ``seen`` (M,) must be zero. It gets 1 plus the index of the last row whose history has the item.
+    first_logged = logged.begin
+    length = logged.length
+    logged_item = logged.item
+    first = events.first
+    event_item = events.item
+    following = events.next
+    for row in range(len(slots)):
+        has_repeat[row] = False
+        if end[row] <= begin[row]:
+            continue
+        slot = slots[row]
+        for event in range(first_logged[slot], first_logged[slot] + length[slot]):
+            seen[logged_item[event]] = row + 1
+        place = first[slot]
+        for number in range(end[row]):
+            item = event_item[place]
+            if number >= begin[row] and seen[item] == row + 1:
+                has_repeat[row] = True
+                break
+            seen[item] = row + 1
+            place = following[place]
+
+
 class Histories:
     """Histories by slot: logged past, and consumptions in the market.
 
@@ -260,6 +369,8 @@ class Histories:
 
     def __init__(self, schedule: Schedule, past: LoggedPast) -> None:
         self.past = past
+        self.rule = past.rule
+        """Rule by which visitors may take an item again."""
         self.user = schedule.user
         self.log_user = schedule.log_user
         self.shift = schedule.shift
@@ -331,10 +442,40 @@ class Histories:
         counts = self.events.counts[slots] if counts is None else counts
         return self._events_of(slots, counts)[:2]
 
-    def exclude_consumed(self, slots: Ints, counts: Ints, scores: Float32s, admissible: Bools) -> None:
-        """Make consumed items inadmissible, with intensity 0, in place."""
+    def inadmissible(self, slots: Ints, counts: Ints, now: Ints) -> tuple[Ints, Ints]:
+        """Pairs (slot index, item) of consumptions that exclude their items.
+
+        Consumptions are those in the log and the first ``counts`` in the market, and ``now`` are ticks.
+        """
+        if self.rule.forbids:
+            return self.consumed(slots, counts)
+        if not self.rule.gap:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        rows, items, times = self._events_of(slots, counts)
+        from_end = np.cumsum(self.length[slots] + counts)[rows] - np.arange(len(rows))
+        in_market = from_end <= counts[rows]
+        consumed = ticks(times) - self.rule.wait * in_market
+        is_excluded = self.rule.excludes(consumed, now[rows])
+        return rows[is_excluded], items[is_excluded]
+
+    def exclude_consumed(
+        self, slots: Ints, counts: Ints, now: Ints, scores: Float32s, admissible: Bools
+    ) -> None:
+        """Make items that may not be taken again inadmissible, with intensity 0, in place."""
         # Compiled code marks the items, because a list of all pairs takes longer than scoring.
-        _exclude_consumed(slots, counts, self._logged, self.events, scores, admissible)
+        if self.rule.forbids:
+            _exclude_consumed(slots, counts, self._logged, self.events, scores, admissible)
+        elif self.rule.gap:
+            _exclude_recent(slots, counts, now, self.rule.gap, self.rule.wait, self._logged, self.events, scores,
+                admissible)  # fmt: skip
+
+    def have_repeats(self, slots: Ints, begin: Ints, end: Ints, n_items: int) -> Bools:
+        """Mask of slots of which a market event ``begin`` to ``end`` repeats an item."""
+        has_repeat = np.zeros(len(slots), bool)
+        if not self.rule.forbids:
+            seen = np.zeros(n_items, np.int64)
+            _mark_repeats(slots, begin, end, self._logged, self.events, seen, has_repeat)
+        return has_repeat
 
     def states(self, slots: Ints, counts: Ints, now: Ints) -> UserStates:
         """States of slots with ``counts`` events at the ticks ``now``."""

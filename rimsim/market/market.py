@@ -144,7 +144,9 @@ class Market:
             shared=self._shared,
             opening_model=self.platform.model,
         )
-        self._logged_past = LoggedPast.of(self.world.past, empty=config.arrivals.history == "none")
+        self._logged_past = LoggedPast.of(
+            self.world.past, empty=config.arrivals.history == "none", rule=self.world.rule
+        )
         self._requirements = ScenarioRequirements(
             self.config, self.world.campaign_tables, self.seeds.arrivals
         )

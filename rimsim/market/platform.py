@@ -274,6 +274,15 @@ def session_scores(
     rows = np.arange(max(0, len(sessions) - n_states), len(sessions))
     users = sessions.user[rows]
     starts = sessions.start[rows]
+    rule = world.rule
+
+    def excluded(chosen: Ints) -> tuple[Ints, Ints]:
+        """Pairs of a state and an item that its user may not take again."""
+        states = UserStates.of(past_log, users[chosen], starts[chosen])
+        owner = states.owner
+        is_excluded = rule.excludes(ticks(states.times), ticks(states.now)[owner])
+        return owner[is_excluded], states.items[is_excluded]
+
     past = PastStates(
         id=(users << VISIT_BITS) + np.arange(len(rows)),
         tick=ticks(starts),
@@ -287,6 +296,7 @@ def session_scores(
             stop=int(ticks(starts[-1:]).sum()) + 1,
         ),
         capacity=row_capacity(users, config.slate, config.user_cap),
+        excluded=None if rule.forbids else excluded,
     )
 
     @lru_cache(maxsize=1)

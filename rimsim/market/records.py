@@ -162,7 +162,7 @@ class Arrivals:
     ground_intensity: torch.Tensor
     """(n,) float32 λ(x), the expected number of events in this session."""
     admissible: torch.Tensor
-    """(n, M) bool: True for items that are released and not yet consumed by the user."""
+    """(n, M) bool: True for items that are released, and that the user has not consumed or may take again."""
     row: Ints
     """(n,) row of each arrival in its round's schedule."""
     true_intensity: torch.Tensor | None = None

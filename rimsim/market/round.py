@@ -486,9 +486,9 @@ class OpenRound:
         response = response_of(self._consumer, visits, slates)
         if self._wait == 1 or self._can.hits_only:
             return response
-        # With a delay, agents may show an item that the visitor has just consumed. The visitor does not consume it
-        # twice.
-        row, item = visits.in_market()
+        # With a delay, agents may show an item that the visitor has just consumed. Only the rule of repeats decides
+        # whether the visitor consumes it twice.
+        row, item = visits.inadmissible_from_market()
         n_items = len(self.exposure)
         pairs = np.arange(len(slates))[:, None] * n_items + slates
         is_new = ~np.isin(pairs, row * n_items + item)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints, seconds
+from rimsim.arrays import Bools, Floats, Ints, seconds, ticks
 from rimsim.config import PlatformConfig
 from rimsim.data.log import EventLog
 from rimsim.market.past_round import PastRound, fold_of
@@ -99,22 +99,25 @@ def _own_log(
         from_end = states.offsets[1:][owner] - np.arange(len(owner))
         in_market = from_end <= counts[slots][owner]
         pairs = np.where(in_market, slots[owner] * n_items + states.items, -1)
+        visible_from = ticks(states.times)
         part = LogPart(
             user=owner,
             item=states.items,
             time=states.times,
             target=in_market & (states.times >= seconds(window_start)),
-            propensity=_propensities(sharing, pairs, n_items),
+            propensity=_propensities(sharing, pairs, visible_from, n_items),
         )
         parts.append(part)
     return parts
 
 
-def _propensities(rounds: list[PastRound], pairs: Ints, n_items: int) -> Floats:
-    """Propensities of consumed pairs of slot and item, or NaN."""
+def _propensities(rounds: list[PastRound], pairs: Ints, visible_from: Ints, n_items: int) -> Floats:
+    """Propensities of consumptions, or NaN."""
     # A pair is slot·M + item, or −1 for an event of the log. All rounds have the same histories, so a slot is the same
-    # visitor in each of them. Visitors take an item once, except if the platform shows it before it knows of the
+    # visitor in each of them. Where visitors take an item once, the platform may still show it before it knows of the
     # first consumption; the propensity is then that of the earliest round.
+    rule = rounds[0].histories.rule
+    known = [np.zeros(0, np.int64)]
     keys = [np.zeros(0, np.int64)]
     values = [np.zeros(0)]
     for past in rounds:
@@ -122,14 +125,18 @@ def _propensities(rounds: list[PastRound], pairs: Ints, n_items: int) -> Floats:
             continue
         row, position = np.nonzero(past.shown.taken & (past.shown.propensity > 0))
         keys.append(past.schedule.slot[row] * n_items + past.shown.item[row, position])
+        known.append(past.schedule.tick[row] + rule.wait)
         values.append(past.shown.propensity[row, position].astype(np.float64))
-    key = np.concatenate(keys)
+    tick = np.concatenate(known)
+    distinct_ticks = np.unique(tick)
+    key = rule.keys(np.concatenate(keys), tick, distinct_ticks)
     value = np.concatenate(values)
+    wanted = rule.keys(pairs, visible_from, distinct_ticks)
     propensity = np.full(len(pairs), np.nan)
     if len(key):
         order = np.argsort(key, kind="stable")
-        index = np.minimum(np.searchsorted(key[order], pairs), len(key) - 1)
-        is_known = key[order][index] == pairs
+        index = np.minimum(np.searchsorted(key[order], wanted), len(key) - 1)
+        is_known = key[order][index] == wanted
         propensity[is_known] = value[order][index[is_known]]
     return propensity
 

@@ -10,7 +10,7 @@ import numpy as np
 from rimsim import data, rng
 from rimsim.arrays import ALWAYS, Floats, ticks
 from rimsim.config import PlatformConfig, ScenarioConfig
-from rimsim.config.fields import duration_seconds
+from rimsim.config.fields import ALWAYS_AGAIN, duration_seconds
 from rimsim.data import load_log, require_usable
 from rimsim.data.log import EventLog
 from rimsim.errors import ConfigError, MarketError
@@ -31,8 +31,9 @@ from rimsim.market.consumers.truths import (
 from rimsim.market.examination import Examined
 from rimsim.market.fitness import chosen_truth
 from rimsim.market.fitted import fitted_to, truth_bootstrap
-from rimsim.market.histories import LoggedPast
+from rimsim.market.histories import LoggedPast, RepeatRule
 from rimsim.market.providers import Provider, make_providers
+from rimsim.market.records import delay_ticks
 from rimsim.market.round import RoundTerms
 from rimsim.measures import position_weights
 from rimsim.requirements.rows import ScenarioRequirements
@@ -72,6 +73,11 @@ def read_log(config: ScenarioConfig) -> EventLog:
         raise ConfigError(
             f"slate is {config.slate} positions, but the catalogue of {config.data.source!r} has only "
             f"{log.n_items} items. Expected at most {log.n_items} positions"
+        )
+    if config.consumer.repeats != ALWAYS_AGAIN and not log.repeatable:
+        raise ConfigError(
+            f"consumer.repeats is {config.consumer.repeats!r}, but in this log no user may take an item again "
+            "(data.repeats). Set data.repeats to 'consume', or leave consumer.repeats out"
         )
     needs = data.Needs(items=max(2, config.slate), gap=duration_seconds(config.data.session_gap))
     require_usable(log, needs, use="run the market")
@@ -120,7 +126,17 @@ def world_of(
         truth=_truth(log, past, config) if ConsumerCapabilities.of(consumer).needs_truth else None,
         roster=roster,
         most_arrivals=opening.most_arrivals,
+        rule=_repeat_rule(log, config),
     )
+
+
+def _repeat_rule(log: EventLog, config: ScenarioConfig) -> RepeatRule:
+    """Rule by which visitors of a market may take an item again."""
+    wait = 1 + delay_ticks(config.consumer.delay)
+    repeats = config.consumer.repeats
+    if not log.repeatable:
+        return RepeatRule(wait=wait)
+    return RepeatRule(gap=0 if repeats == ALWAYS_AGAIN else int(ticks(duration_seconds(repeats))), wait=wait)
 
 
 def plugs_of(
@@ -183,7 +199,7 @@ def first_round(config: ScenarioConfig, seed: int) -> RoundTerms:
         config,
         arrivals.round(0, RoundsSoFar(world, seed)),
         table=ScenarioRequirements(config, world.campaign_tables, seed),
-        past=LoggedPast.of(world.past, empty=config.arrivals.history == "none"),
+        past=LoggedPast.of(world.past, empty=config.arrivals.history == "none", rule=world.rule),
         before=None,
         position_weights=weights_of(config, consumer, Examined.nothing(config.slate).decay(config)),
         release=world.release,

@@ -308,7 +308,7 @@ class ConsumerTests(_PlugTests):
         )
 
     def test_true_intensities_are_intensities(self) -> None:
-        """True intensities are finite float32, and 0 for consumed items."""
+        """True intensities are finite float32, and 0 for inadmissible items."""
         market = self.market()
         visits, _ = self.visits(market)
         intensity = market.consumer.true_intensity(visits)
@@ -316,7 +316,7 @@ class ConsumerTests(_PlugTests):
         assert intensity.dtype == torch.float32
         assert bool(torch.isfinite(intensity).all())
         assert float(intensity.min()) >= 0
-        assert not bool(intensity[visits.consumed()].any()), "what was consumed is no longer admissible"
+        assert not bool(intensity[visits.inadmissible()].any()), "these items may not be taken again"
         alone = market.consumer.true_intensity(market.open.visits(visits.row[:1]))
         torch.testing.assert_close(alone[0], intensity[0])
         assert (consumers.relevant_items(market.consumer, visits, market.n_items) >= 0).all()

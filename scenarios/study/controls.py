@@ -113,7 +113,7 @@ def replicas(
     is cached in the folder until the run is over.
     """
     world = build_world(config)
-    logged = LoggedPast.of(world.past, empty=config.arrivals.history == "none")
+    logged = LoggedPast.of(world.past, empty=config.arrivals.history == "none", rule=world.rule)
     digest = hashlib.sha256(json.dumps([agent, to_plain(config)]).encode()).hexdigest()[:12]
 
     @cache

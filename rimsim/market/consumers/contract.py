@@ -17,7 +17,7 @@ from rimsim.arrays import Bools, Float32s, Floats, Ints, numbered, seconds
 from rimsim.compiled import CompiledRecord, compiled, compiled_part
 from rimsim.data.log import EventLog, Sessions
 from rimsim.errors import MarketError, has_type, refuse
-from rimsim.market.histories import Histories
+from rimsim.market.histories import NEVER_AGAIN, Histories, RepeatRule
 from rimsim.market.providers import Roster
 from rimsim.market.records import Response, Schedule
 from rimsim.matching import tie_rank, uniform_of
@@ -183,6 +183,8 @@ class World:
     """Providers and their items at the opening."""
     most_arrivals: int | None
     """Largest number of arrivals of any round; None: unknown."""
+    rule: RepeatRule = NEVER_AGAIN
+    """Rule by which visitors may take an item again."""
 
     @property
     def campaign_tables(self) -> CampaignTables:
@@ -240,7 +242,8 @@ class SlateVisits:
     def true_scores(self) -> tuple[Float32s, Float32s]:
         """True p*(y|x) of admissible items, and λ*(x), per visit.
 
-        p* sums to 1 over all items that the visitor has not consumed, released or not. Then p* is set to 0 for items
+        p* sums to 1 over all items that the visitor may take, released or not: items that the visitor has not consumed,
+        or items that it may take again. Then p* is set to 0 for items
         that are not released yet. So a release does not change p* of the other items. The scores are those of
         ``world.truth``; :meth:`under` replaces this truth.
 
@@ -266,10 +269,29 @@ class SlateVisits:
         """Pairs (visit, item) of all earlier consumptions."""
         return self.histories.consumed(self.slot)
 
+    def inadmissible(self) -> tuple[Ints, Ints]:
+        """Pairs (visit, item) of items that may not be taken again.
+
+        Without repeated consumption, these are all pairs of :meth:`consumed`.
+        """
+        counts = self.histories.events.counts[self.slot]
+        return self.histories.inadmissible(self.slot, counts, self.tick)
+
     def in_market(self) -> tuple[Ints, Ints]:
         """Pairs (visit, item) of earlier consumptions in the market."""
         visit, item, _ = self.events_in_market()
         return visit, item
+
+    def inadmissible_from_market(self) -> tuple[Ints, Ints]:
+        """Distinct pairs (visit, item) that consumptions in the market exclude."""
+        visit, item, visible_from = self.events_in_market()
+        rule = self.histories.rule
+        if rule.forbids:
+            return visit, item
+        is_excluded = rule.excludes(visible_from - rule.wait, self.tick[visit])
+        n_items = self.world.log.n_items
+        pairs = np.unique(visit[is_excluded] * n_items + item[is_excluded])
+        return pairs // n_items, pairs % n_items
 
     def events_in_market(self) -> tuple[Ints, Ints, Ints]:
         """Consumptions in the market: visit, item, and tick when known."""

@@ -212,14 +212,14 @@ class Observed:
                 item = answers.pair[of_user] - user * answers.n_items
                 of_visit[item] = answers.probability[of_user]
             block_intensity[release[None, :] > visits.schedule.tick[block.row][:, None]] = 0.0
-            block_intensity[block.consumed()] = 0.0
+            block_intensity[block.inadmissible()] = 0.0
         return true
 
     def relevant(self, visits: SlateVisits) -> Floats:
-        """Sum of p over items not consumed before the opening."""
-        # Consumptions in the market are included. At the end of a round, those of this visit cannot be separated from
-        # the others.
-        visit, item = visits.in_market()
+        """Sum of p over items admissible at the opening."""
+        # Items that consumptions in the market exclude are included. At the end of a round, consumptions of this visit
+        # cannot be separated from the others.
+        visit, item = visits.inadmissible_from_market()
         probability, _ = self._known(visits.world.log).at(visits.log_user[visit], item[:, None])
         total = np.bincount(visit, weights=probability[:, 0], minlength=len(visits)).astype(np.float64)
         for first in range(0, len(visits), BLOCK):

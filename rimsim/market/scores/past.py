@@ -58,6 +58,9 @@ class PastStates:
     """(n,) number of positions that each state may fill; None: all k positions."""
     audiences: Bools | None = None
     """(n, A) True if the state belongs to an audience of the round that the states represent, within its time."""
+    excluded: Callable[[Ints], tuple[Ints, Ints]] | None = None
+    """Function that returns pairs of an index of chosen rows and an inadmissible item; None: all consumed items are
+    inadmissible."""
 
     @classmethod
     def of_round(cls, past: PastRound, visits: RoundVisits, capacity: Ints | None = None) -> PastStates:
@@ -72,6 +75,12 @@ class PastStates:
             counts = histories.visible_at(slots, tick)
             return histories.states(slots, counts, tick), slots + len(histories) * counts
 
+        def excluded(rows: Ints) -> tuple[Ints, Ints]:
+            """Pairs of an arrival and an item that it may not take again."""
+            slots = schedule.slot[rows]
+            tick = schedule.tick[rows]
+            return histories.inadmissible(slots, histories.visible_at(slots, tick), tick)
+
         return cls(
             id=schedule.id,
             tick=schedule.tick,
@@ -79,6 +88,7 @@ class PastStates:
             states=states,
             visits=visits,
             capacity=capacity,
+            excluded=None if histories.rule.forbids else excluded,
         )
 
     def sampled(self, limit: int) -> PastStates:
@@ -88,6 +98,7 @@ class PastStates:
             return self
         rows = np.floor((np.arange(limit) + 0.5) * (n / limit)).astype(np.int64)
         all_states = self.states
+        all_excluded = self.excluded
         return PastStates(
             id=self.id[rows],
             tick=self.tick[rows],
@@ -96,6 +107,7 @@ class PastStates:
             visits=self.visits.rows(rows),
             capacity=None if self.capacity is None else self.capacity[rows],
             audiences=None if self.audiences is None else self.audiences[rows],
+            excluded=None if all_excluded is None else lambda chosen: all_excluded(rows[chosen]),
         )
 
     def arrivals(self, rows: Ints, scores: ScoreRows) -> Arrivals:
@@ -197,6 +209,7 @@ class StateScores(ScoredStates):
                 ids=past.id[encoded],
                 ticks=past.tick[encoded],
                 release=self.release,
+                excluded=None if past.excluded is None else past.excluded(encoded),
             )
             for first, block in zip(range(0, len(encoded), BLOCK), blocks, strict=True):
                 rows = encoded[first : first + BLOCK]

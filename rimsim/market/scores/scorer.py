@@ -55,6 +55,8 @@ class Scorer:
         self._hidden: Hidden = ()
         self._n_encoded = np.zeros(len(histories), np.int64)
         """(slots,) events of each slot in its hidden state."""
+        self._n_at_start = np.zeros(len(histories), np.int64)
+        """(slots,) events of each slot in its hidden state at the start, which was encoded as a whole."""
 
     def encode(self, start: int) -> None:
         """Compute hidden states of all slots from events before ``start``."""
@@ -65,6 +67,7 @@ class Scorer:
         states = self._histories.states(slots, counts, np.full(len(slots), start))
         self._hidden = self._recurrent.encode(states)
         self._n_encoded = counts
+        self._n_at_start = counts.copy()
 
     def hidden_bytes(self) -> int:
         """Bytes of one hidden state; 0 without hidden states."""
@@ -92,7 +95,34 @@ class Scorer:
         )
         at_end, at_arrivals = walked(self._recurrent, rows_of(self._hidden, users), walk)
         self._store(users, at_end, end)
+        self._encode_repeats(users, end)
+        has_repeat = self._have_repeats(slots, counts)
+        if has_repeat.any():
+            rows = torch.from_numpy(np.flatnonzero(has_repeat)).to(self._device)
+            encoded = self._encoded(slots[has_repeat], counts[has_repeat])
+            for part, new in zip(at_arrivals, encoded, strict=True):
+                part.index_copy_(0, rows, new[: len(rows)])
         return at_arrivals
+
+    def _have_repeats(self, slots: Ints, counts: Ints) -> Bools:
+        """Mask of states in which an event since the start repeats an item."""
+        return self._histories.have_repeats(slots, self._n_at_start[slots], counts, self.n_items)
+
+    def _encoded(self, slots: Ints, counts: Ints) -> Hidden:
+        """Hidden states of slots after ``counts`` events, encoded as a whole."""
+        assert self._recurrent is not None  # noqa: S101  # only hidden states are encoded
+        states = self._histories.states(slots, counts, self._histories.events.newest[slots])
+        return self._recurrent.encode(states)
+
+    def _encode_repeats(self, slots: Ints, counts: Ints) -> Bools:
+        """Cache encoded states of slots with a repeated item; return their mask."""
+        # The steps of a model over sets add an item at each event, but its encoding adds each item once. So a state is
+        # encoded as a whole as soon as an event repeats an item, whatever the batches were.
+        has_repeat = self._have_repeats(slots, counts)
+        if has_repeat.any():
+            repeated = slots[has_repeat]
+            self._store(repeated, self._encoded(repeated, counts[has_repeat]), counts[has_repeat])
+        return has_repeat
 
     def _store(self, slots: Ints, hidden: Hidden, counts: Ints) -> None:
         """Cache each slot's hidden state after its first ``counts`` events."""
@@ -120,20 +150,20 @@ class Scorer:
             raw = self._recurrent.score_hidden(
                 rows_of(hidden, filled_up(hidden_rows)), filled_up(seconds(ticks))
             )
-        exclude = partial(self._exclude_consumed, slots, counts)
+        exclude = partial(self._exclude_consumed, slots, counts, ticks)
         rows = _normalised(raw.to(torch.float32), exclude, ids, ticks, self._release, self._model)
         if self._layer is None:
             return rows
         return rows.under(self._layer, filled_up(self._histories.length[slots] + counts))
 
     def _exclude_consumed(
-        self, slots: Ints, counts: Ints, relevance: torch.Tensor, admissible: torch.Tensor
+        self, slots: Ints, counts: Ints, now: Ints, relevance: torch.Tensor, admissible: torch.Tensor
     ) -> None:
-        """Make consumed items inadmissible, with intensity 0, in place."""
+        """Make items that may not be taken again inadmissible, in place."""
         if relevance.device.type == "cpu":
-            self._histories.exclude_consumed(slots, counts, relevance.numpy(), admissible.numpy())
+            self._histories.exclude_consumed(slots, counts, now, relevance.numpy(), admissible.numpy())
         else:
-            _exclude_pairs(self._histories.consumed(slots, counts), relevance, admissible)
+            _exclude_pairs(self._histories.inadmissible(slots, counts, now), relevance, admissible)
 
     def late(self, slots: Ints, counts: Ints) -> Ints:
         """Indices of slots whose hidden states lack events."""
@@ -142,6 +172,11 @@ class Scorer:
     def catch_up(self, slots: Ints, counts: Ints) -> None:
         """Update hidden states of different slots by the latest events."""
         if self._recurrent is None or not len(slots):
+            return
+        has_repeat = self._encode_repeats(slots, counts)
+        slots = slots[~has_repeat]
+        counts = counts[~has_repeat]
+        if not len(slots):
             return
         begin = self._n_encoded[slots]
         visible, items = self._histories.between(slots, begin, counts)
@@ -157,9 +192,18 @@ class Scorer:
 
 
 def score_states(
-    model: IntensityModel, states: UserStates, events: Ints, ids: Ints, ticks: Ints, release: Ints
+    model: IntensityModel,
+    states: UserStates,
+    events: Ints,
+    ids: Ints,
+    ticks: Ints,
+    release: Ints,
+    excluded: tuple[Ints, Ints] | None = None,
 ) -> Iterator[ScoreRows]:
-    """Scores of n states without cached hidden states."""
+    """Scores of n states without cached hidden states.
+
+    ``excluded`` are pairs of a state, ascending, and an item that is inadmissible in it; None: all consumed items are.
+    """
     # States with equal ``events`` (n,) are equal, so they are encoded once. All are encoded together, because states of
     # similar length can be read together. Blocks have at most ``BLOCK`` states, in order.
     model, layer = layer_of(model)
@@ -175,7 +219,12 @@ def score_states(
             raw = model.score(states.take(padded_rows))
         else:
             raw = with_hidden.score_hidden(rows_of(hidden, number[padded_rows]), states.now[padded_rows])
-        exclude = partial(_exclude_pairs, states.rows_of(first, first + len(rows)))
+        if excluded is None:
+            pairs = states.rows_of(first, first + len(rows))
+        else:
+            of_block = slice(*np.searchsorted(excluded[0], [first, first + len(rows)]).tolist())
+            pairs = excluded[0][of_block] - first, excluded[1][of_block]
+        exclude = partial(_exclude_pairs, pairs)
         scored = _normalised(raw.to(torch.float32), exclude, ids[rows], ticks[rows], release, model)
         yield scored if layer is None else scored.under(layer, states.lengths[padded_rows])
 
