@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from kit.habits import LAW, habitual_log, trending_log
 from kit.logs import log_of
 from scipy.optimize import minimize
 
 from rimsim.intensity.habits.local_rate import RateFit, RateHistory, TakenItems, TwoSidedRate, smoothed
 from rimsim.intensity.habits.next_sessions import Gain, NextSessions
 from rimsim.intensity.habits.own_counts import DAY, dense_counts, fitted_decay, own_counts, own_shares_at
-from rimsim.intensity.habits.repeat_share import RepeatLaw, event_counts, fitted_repeats
+from rimsim.intensity.habits.repeat_share import event_counts, fitted_repeats
 from rimsim.intensity.states import UserStates
 
 
@@ -89,8 +90,8 @@ def test_next_sessions_have_the_items_of_one_session():
     np.testing.assert_array_equal(held.is_repeat, np.tile([True, False], 30))
     np.testing.assert_array_equal(held.consumed()[0], [True, True, False])
     assert len(held.past) == 60
-    few = log_of(user[:40], item[:40], time[:40])
-    assert NextSessions.of(few, "30min", 0) is None
+    short_log = log_of(user[:40], item[:40], time[:40])
+    assert NextSessions.of(short_log, "30min", 0) is None
     gain = Gain.of(np.array([0, 0, 2]), np.array([1.0, 3.0, 2.0]))
     assert (gain.nats, gain.error, gain.users) == (2.0, 0.0, 2)
 
@@ -118,34 +119,6 @@ def test_weights_are_those_of_a_general_optimiser():
     )
 
 
-LAW = RepeatLaw(discount=0.6, strength=3.0)
-
-
-def habitual_log(seed=0, users=1200, half_life=20 * DAY):
-    """A log with one item a session: repeats by ``LAW`` and decayed counts, new items uniform."""
-    source = np.random.default_rng(seed)
-    rows = []
-    for user in range(users):
-        items = np.zeros(0, np.int64)
-        times = np.zeros(0)
-        time = source.uniform(0, 100 * DAY)
-        for _ in range(2 + source.poisson(12)):
-            time += source.exponential(10 * DAY) + DAY
-            n_distinct = len(set(items.tolist()))
-            if source.random() < LAW.share(np.array(len(items)), np.array(n_distinct)):
-                weight = np.bincount(items, 2.0 ** (-(time - times) / half_life), 300)
-                item = source.choice(300, p=weight / weight.sum())
-            else:
-                weight = np.ones(300)
-                weight[items] = 0.0
-                item = source.choice(300, p=weight / weight.sum())
-            rows.append((user, item, time))
-            items = np.append(items, item)
-            times = np.append(times, time)
-    user, item, time = zip(*rows, strict=True)
-    return log_of(user, item, time, items=300)
-
-
 def test_a_known_law_of_repeats_is_recovered():
     """The true law of a made-up log lies within the interval of the fit, and so does its half-life."""
     held = NextSessions.of(habitual_log(), "30min", 0)
@@ -162,30 +135,6 @@ def test_a_known_law_of_repeats_is_recovered():
     decay = fitted_decay(held, (5 * DAY, 10 * DAY, 20 * DAY, 40 * DAY, 80 * DAY, np.inf))
     assert decay.half_life in {10 * DAY, 20 * DAY, 40 * DAY}
     assert decay.gain > 2 * decay.error > 0
-
-
-def trending_log(exponent, half_life, seed=0, users=900, n_items=40, per_user=6):
-    """A log in which new items are taken by taste^1 × decayed counts^exponent."""
-    source = np.random.default_rng(seed)
-    popularity = 1.0 / (1.0 + np.arange(n_items))
-    popularity /= popularity.sum()
-    instants = np.sort(source.uniform(0, 200 * DAY, users * per_user))
-    visitors = source.permutation(np.repeat(np.arange(users), per_user))
-    counts = np.zeros(n_items)
-    items_of = [set() for _ in range(users)]
-    rows = []
-    before = 0.0
-    for user, now in zip(visitors, instants, strict=True):
-        counts *= 2.0 ** (-(now - before) / half_life)
-        before = now
-        p = smoothed(counts[None, :], popularity, 0.1)[0] ** exponent
-        p[list(items_of[user])] = 0.0
-        item = source.choice(n_items, p=p / p.sum())
-        items_of[user].add(item)
-        counts[item] += 1.0
-        rows.append((user, item, now))
-    user, item, time = zip(*rows, strict=True)
-    return log_of(user, item, time, items=n_items)
 
 
 def rate_of(log):

@@ -194,27 +194,36 @@ class TakenItems:
 
     def log_likelihood(self, logits: Float32s) -> Floats:
         """(t,) log p of taken items, for given logits (n, M)."""
-        masked = np.where(self.excluded, np.float32(-np.inf), logits)
-        top = masked.max(1, keepdims=True)
-        log_norm = top[:, 0] + np.log(np.exp(masked - top).sum(1, dtype=np.float64))
-        return np.asarray(masked[self.row, self.item].astype(np.float64) - log_norm[self.row], np.float64)
+        _, norm, top = self._exponentials(logits)
+        log_norm = top + np.log(norm)
+        return np.asarray(logits[self.row, self.item].astype(np.float64) - log_norm[self.row], np.float64)
 
-    def weights(self, parts: Sequence[Float32s], start: Floats) -> Floats:
+    def _exponentials(self, logits: Float32s) -> tuple[Float32s, Floats, Floats]:
+        """(n, M) exp(logits − largest logit), their sums, largest logits."""
+        masked = np.where(self.excluded, np.float32(-np.inf), logits)
+        # A state without items that could be taken has no largest logit, and no taken item either.
+        top = np.maximum(masked.max(1, keepdims=True), np.float32(-1e30))
+        exps = np.exp(masked - top)
+        norm = np.maximum(exps.sum(1, dtype=np.float64), 1e-300)
+        return exps, norm, top[:, 0].astype(np.float64)
+
+    def weights(self, parts: Sequence[Float32s], start: Floats, fixed: Float32s | None = None) -> Floats:
         """Weights of logits (n, M) or (M,) that make taken items likeliest.
 
-        The likelihood is concave in the weights, so Newton steps find its maximum.
+        The likelihood is concave in the weights, so Newton steps find its maximum. ``fixed`` are logits (n, M) that are
+        added with weight 1.
         """
         n_taken = np.bincount(self.row, minlength=len(self.logits)).astype(np.float64)
         wide_parts = [np.broadcast_to(part, self.logits.shape) for part in parts]
         observed = np.array([part[self.row, self.item].sum(dtype=np.float64) for part in wide_parts])
+        observed_fixed = 0.0 if fixed is None else float(fixed[self.row, self.item].sum(dtype=np.float64))
 
         def loss(weights: Floats) -> tuple[float, Floats, Floats]:
-            """Negative log-likelihood without a constant, gradient and Hessian."""
+            """Negative log-likelihood, gradient and Hessian."""
             logits = _weighted(weights, parts)
-            logits = np.where(self.excluded, np.float32(-np.inf), logits)
-            top = logits.max(1, keepdims=True)
-            exps = np.exp(logits - top)
-            norm = exps.sum(1, dtype=np.float64)
+            if fixed is not None:
+                logits = logits + fixed
+            exps, norm, top = self._exponentials(logits)
             exps *= (n_taken / norm).astype(np.float32)[:, None]
             products = [exps * part for part in wide_parts]
             sums = np.stack([product.sum(1, dtype=np.float64) for product in products])
@@ -222,7 +231,7 @@ class TakenItems:
                 [[np.vdot(product, part).astype(np.float64) for part in wide_parts] for product in products]
             )
             hessian -= (sums / np.maximum(n_taken, 1.0)) @ sums.T
-            value = n_taken @ (top[:, 0] + np.log(norm)) - weights @ observed
+            value = n_taken @ (top + np.log(norm)) - weights @ observed - observed_fixed
             return float(value), sums.sum(1) - observed, hessian
 
         return _minimum(loss, start, tolerance=1e-5 * max(float(n_taken.sum()), 1.0))
