@@ -98,7 +98,8 @@ def by_hand(model, base, log, states):
         added = law.rate.smoothing * log.n_items
         rate = (count + added * popularity) / (count.sum() + added)
         new = base_p[row] ** law.rate.base * rate**law.rate.exponent / popularity**law.rate.usual
-        own = np.bincount(items, 2.0 ** (-(now - times) / law.decay.half_life), log.n_items)
+        decayed = 2.0 ** (-(now - times) / law.decay.half_life)
+        own_part = np.zeros(log.n_items) + np.bincount(items, decayed, log.n_items)
         own_part *= (rate / popularity) ** law.own_rate.exponent
         n_distinct = len(set(items.tolist()))
         new[items] = 0.0
