@@ -16,7 +16,10 @@ from rimsim.intensity.contract import IntensityModel, resolved
 from rimsim.intensity.ground.decayed import EMA, UserPopularity
 from rimsim.intensity.ground.hawkes import Hawkes, HawkesPoisson
 from rimsim.intensity.ground.visits import Visits
-from rimsim.intensity.model_names import BUILT_IN, GROUNDS, unknown_model
+from rimsim.intensity.habits.mixture import BagHabits, EASEHabits, FactorsHabits
+from rimsim.intensity.habits.own_history import OwnHistory
+from rimsim.intensity.habits.recent_popularity import RecentPopularity
+from rimsim.intensity.model_names import BUILT_IN, GROUNDS, MARKS, unknown_model
 from rimsim.intensity.persistence import config_from
 from rimsim.intensity.popularity import Popularity, Returning
 from rimsim.intensity.product import RIM
@@ -76,6 +79,11 @@ _SHIPPED: dict[str, _Entry] = {
     "bag": _Entry(Bag),
     "ease": _Entry(EASE),
     "factors": _Entry(Factors),
+    "own": _Entry(OwnHistory),
+    "recent": _Entry(RecentPopularity),
+    "bag-habits": _Entry(BagHabits),
+    "ease-habits": _Entry(EASEHabits),
+    "factors-habits": _Entry(FactorsHabits),
     "auto": _Entry(Auto),
     "gru": _Entry(GRU, thorough=GRUConfig(width=128, learning_rate=0.01, ahead=_AHEAD, sampled=_SAMPLED)),
     "als": _Entry(MatrixFactorization, fixed=(("algorithm", "als"),)),
@@ -134,7 +142,8 @@ def parts(name: str) -> tuple[str, str | None] | None:
         return None
     if base_name in GROUNDS:
         return "popularity", _with_options(base_name, options)
-    mark, _, ground = base_name.partition("-")
+    # The name of a mark model, such as bag-habits, can contain a hyphen itself.
+    mark, _, ground = (base_name, "", "") if base_name in MARKS else base_name.rpartition("-")
     if not options or not ground:
         return _with_options(mark, options), ground or None
     ground_fields = {field.name for field in dataclasses.fields(_entry(ground).config)}
