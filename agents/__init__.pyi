@@ -14,6 +14,8 @@ from .exploration import Random as Random
 from .fair_rec import FairRec as FairRec
 from .feasibility import Undeliverable as Undeliverable
 from .feasibility import undeliverable as undeliverable
+from .habits import Own as Own
+from .habits import Recent as Recent
 from .lin_ucb import LinUCB as LinUCB
 from .p_mmf import PMMF as PMMF
 from .pacing import Pacing as Pacing

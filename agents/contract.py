@@ -35,6 +35,7 @@ class Agent(Protocol):
     * ``note_delivery(exposure, arrivals)`` (:class:`PacingAgent`), if it paces its delivery,
     * ``needs_items = True``: ``view.items`` then holds the catalogue, with titles and genres,
     * ``needs_history = True``: ``arrivals.history`` then has each visitor's consumptions and their times,
+    * ``needs_log = True``: ``view.log`` then has the items and times of the platform's log,
     * ``needs_truth = True``, for agents that give bounds: ``arrivals.true_intensity`` is then filled in,
     * ``needs_item_factor = True``, for agents that give bounds: ``view.item_factor`` and
       ``arrivals.opening_intensity`` are then filled in,

@@ -38,6 +38,8 @@ class AgentEntry(NamedTuple):
 ENTRIES: Mapping[str, AgentEntry] = {
     "random": AgentEntry("exploration", "Random", role="bound", style=("#949494", "<"), layer=8),
     "popularity": AgentEntry("ranking", "PopularityAgent", role="bound", style=("#62b578", "X"), layer=7),
+    "own": AgentEntry("habits", "Own", role="bound"),
+    "recent": AgentEntry("habits", "Recent", role="bound"),
     "relevance": AgentEntry("ranking", "Relevance", role="reference", style=("#1a75b1", "o"), layer=1),
     "rim-dual": AgentEntry(
         "rim_dual", "RimDual", role="guarantor", precedence=3, style=("#efa71b", "s"), layer=2

@@ -272,6 +272,7 @@ class Market:
             confidence=self.platform.confidence,
             item_factor=None if self.open.item_factor is None else self.open.item_factor.copy(),
             items=self.world.log.items.copy() if self.needs.items else None,
+            log=self.platform.log_events() if self.needs.log else None,
         )
 
     def next_arrivals(

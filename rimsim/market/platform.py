@@ -35,7 +35,7 @@ from rimsim.market.controls import Control
 from rimsim.market.examination import Examined
 from rimsim.market.histories import LoggedPast
 from rimsim.market.past_round import PastRound, Shown, fold_of
-from rimsim.market.records import VISIT_BITS, row_capacity
+from rimsim.market.records import VISIT_BITS, LogEvents, row_capacity
 from rimsim.market.round import OpenRound
 from rimsim.market.scores.past import FoldModels, PastStates, StateScores, always
 from rimsim.market.scores.scorer import device_of
@@ -150,12 +150,26 @@ class Platform:
     def next_log(self) -> list[LogPart]:
         """Parts of the log for the next retraining."""
         # A frozen platform needs the counts of its items alone.
-        platform = self._config.platform
-        warmup = self._warmup
-        parts = log_parts(platform, warmup, self.learnt, self.rounds[-1].schedule.stop, self._seed)
+        parts = self._parts()
         items = np.concatenate([part.item[part.target] for part in parts])
-        self.log_counts = np.bincount(items, minlength=warmup.n_items)
+        self.log_counts = np.bincount(items, minlength=self._warmup.n_items)
         return parts
+
+    def _parts(self) -> list[LogPart]:
+        """Parts of the log after the last round."""
+        stop = self.rounds[-1].schedule.stop
+        return log_parts(self._config.platform, self._warmup, self.learnt, stop, self._seed)
+
+    def log_events(self) -> LogEvents:
+        """Target events of the log that the serving model was trained on."""
+        if not self.rounds:
+            is_target = self._warmup.targets
+            return LogEvents(item=self._warmup.item[is_target], time=self._warmup.time[is_target])
+        parts = self._parts()
+        return LogEvents(
+            item=np.concatenate([part.item[part.target] for part in parts]),
+            time=np.concatenate([part.time[part.target] for part in parts]),
+        )
 
     def retrain(self, parts: list[LogPart], states_of: StatesOf) -> None:
         """Update the model, unless the platform never retrains.

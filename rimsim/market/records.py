@@ -128,6 +128,8 @@ class Needs:
     """Need for ``RoundView.items``, the catalogue with titles and genres."""
     history: bool = False
     """Need for ``Arrivals.history``, the items that each visitor has consumed, with times."""
+    log: bool = False
+    """Need for ``RoundView.log``, the events of the platform's log."""
     item_factor: bool = False
     """Need for ``RoundView.item_factor`` and ``Arrivals.opening_intensity``. Only bounds may have them, not
     contestants."""
@@ -214,6 +216,16 @@ class ScoredStates(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class LogEvents:
+    """Target events of the platform's log, in no particular order."""
+
+    item: Ints
+    """(n,) items of the events."""
+    time: Floats
+    """(n,) times of the events, in seconds on the market's clock."""
+
+
+@dataclass(frozen=True, eq=False)
 class RoundView:
     """Record that an agent gets when a round begins."""
 
@@ -269,6 +281,8 @@ class RoundView:
     """
     items: pd.DataFrame | None = None
     """Table :attr:`rimsim.data.EventLog.items` with M rows. Only agents that declare ``needs_items`` get it."""
+    log: LogEvents | None = None
+    """Events of the platform's log at the beginning of the round. Only agents that declare ``needs_log`` get them."""
 
     def __post_init__(self) -> None:
         if not len(self.position_weights):

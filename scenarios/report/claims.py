@@ -67,6 +67,10 @@ CLAIMS = (
         is_first_round=True,
     ),
     Claim("model over bestsellers", "utility", "relevance", "popularity", "percent"),
+    Claim("model over own items, round 0", "utility", "relevance", "own", "percent", is_first_round=True),
+    Claim(
+        "model over recent items, round 0", "utility", "relevance", "recent", "percent", is_first_round=True
+    ),
 )
 """Findings of the README, each with the trivial rule that it has to beat."""
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
     from rimsim.scenarios.run import Run
 
-AGENTS = ("relevance", "rim-feedback", "flat-budget", "popularity", "random")
-"""Agents of the claims: the platform's model, two guarantees, and two rules without a model."""
+AGENTS = ("relevance", "rim-feedback", "flat-budget", "popularity", "own", "recent", "random")
+"""Agents of the claims: the platform's model, two guarantees, and rules without a model."""
 _FROZEN = ("relevance",)
 _CONTROLS = ("frozen", "static", "random")
 

@@ -79,8 +79,8 @@ def view_of(n, m, k, *, share=0.5, cost=0.5, past=None, key=3, unit="shown", dec
         "popularity": np.zeros(m, np.int64),
         "calibration": Chunks() if past is None else Chunks([past]),
     }
-    settings |= {"key": key, "position_weights": weights, "unit": unit}
-    return RoundView(0, n, k, required, np.zeros(m), cost, **settings, **fields)
+    settings |= {"key": key, "position_weights": weights, "unit": unit} | fields
+    return RoundView(0, n, k, required, np.zeros(m), cost, **settings)
 
 
 def skewed(n, m, seed=0):
