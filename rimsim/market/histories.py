@@ -303,7 +303,7 @@ def _exclude_consumed(slots: Ints, counts: Ints, logged: LoggedEvents, events: E
 @compiled
 def _exclude_recent(slots: Ints, counts: Ints, now: Ints, gap: int, wait: int, logged: LoggedEvents,
     events: Events, scores: Float32s, admissible: Bools) -> None:  # fmt: skip
-    """Set items consumed within a gap to 0 in scores and admissibility."""
+    """Exclude items consumed within a gap, in place."""
     begin = logged.begin
     length = logged.length
     shift = logged.shift
@@ -335,8 +335,8 @@ def _exclude_recent(slots: Ints, counts: Ints, now: Ints, gap: int, wait: int, l
 @compiled
 def _mark_repeats(slots: Ints, begin: Ints, end: Ints, logged: LoggedEvents, events: Events, seen: Ints,
     has_repeat: Bools) -> None:  # fmt: skip
-    """Mark slots of which an event ``begin`` to ``end`` repeats an item."""
-    # ``seen`` (M,) must be zero. It gets 1 plus the index of the last row whose history has the item.
+    """Mark slots with a repeated item among given events."""
+    # The events are those from ``begin`` to ``end`` in the market. ``seen`` (M,) must be zero; it gets 1 plus the index of the last row whose history has the item.
     first_logged = logged.begin
     length = logged.length
     logged_item = logged.item
@@ -461,7 +461,7 @@ class Histories:
     def exclude_consumed(
         self, slots: Ints, counts: Ints, now: Ints, scores: Float32s, admissible: Bools
     ) -> None:
-        """Make items that may not be taken again inadmissible, with intensity 0, in place."""
+        """Exclude items that may not be taken again, in place."""
         # Compiled code marks the items, because a list of all pairs takes longer than scoring.
         if self.rule.forbids:
             _exclude_consumed(slots, counts, self._logged, self.events, scores, admissible)
@@ -470,7 +470,7 @@ class Histories:
                 admissible)  # fmt: skip
 
     def have_repeats(self, slots: Ints, begin: Ints, end: Ints, n_items: int) -> Bools:
-        """Mask of slots of which a market event ``begin`` to ``end`` repeats an item."""
+        """Mask of slots whose events ``begin`` to ``end`` repeat items."""
         has_repeat = np.zeros(len(slots), bool)
         if not self.rule.forbids:
             seen = np.zeros(n_items, np.int64)

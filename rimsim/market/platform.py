@@ -291,7 +291,7 @@ def session_scores(
     rule = world.rule
 
     def excluded(chosen: Ints) -> tuple[Ints, Ints]:
-        """Pairs of a state and an item that its user may not take again."""
+        """Pairs of a state and an item inadmissible in it."""
         states = UserStates.of(past_log, users[chosen], starts[chosen])
         owner = states.owner
         is_excluded = rule.excludes(ticks(states.times), ticks(states.now)[owner])

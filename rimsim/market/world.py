@@ -131,7 +131,7 @@ def world_of(
 
 
 def _repeat_rule(log: EventLog, config: ScenarioConfig) -> RepeatRule:
-    """Rule by which visitors of a market may take an item again."""
+    """Rule by which visitors may take an item again."""
     wait = 1 + delay_ticks(config.consumer.delay)
     repeats = config.consumer.repeats
     if not log.repeatable:

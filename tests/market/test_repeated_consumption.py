@@ -403,11 +403,13 @@ def test_training_weights_are_those_of_each_consumption(path):
     assert len(repeats_in(market))
     past = market.platform.rounds[0]
     part = log_parts(config.platform, market.world.past, [past], past.schedule.stop, 0)[0]
-    own = part.target
+    is_target = part.target
     row, position = np.nonzero(past.shown.taken)
     expected = {
         (int(past.schedule.tick[at]) + 1, int(past.shown.item[at, place])): past.shown.propensity[at, place]
         for at, place in zip(row, position, strict=True)
     }
-    for item, time, propensity in zip(part.item[own], part.time[own], part.propensity[own], strict=True):
+    for item, time, propensity in zip(
+        part.item[is_target], part.time[is_target], part.propensity[is_target], strict=True
+    ):
         assert propensity == pytest.approx(expected[int(ticks(time)), int(item)])

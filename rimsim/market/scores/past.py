@@ -76,7 +76,7 @@ class PastStates:
             return histories.states(slots, counts, tick), slots + len(histories) * counts
 
         def excluded(rows: Ints) -> tuple[Ints, Ints]:
-            """Pairs of an arrival and an item that it may not take again."""
+            """Pairs of an arrival and an item inadmissible for it."""
             slots = schedule.slot[rows]
             tick = schedule.tick[rows]
             return histories.inadmissible(slots, histories.visible_at(slots, tick), tick)

@@ -105,17 +105,17 @@ class Scorer:
         return at_arrivals
 
     def _have_repeats(self, slots: Ints, counts: Ints) -> Bools:
-        """Mask of states in which an event since the start repeats an item."""
+        """Mask of states with a repeated item since the start."""
         return self._histories.have_repeats(slots, self._n_at_start[slots], counts, self.n_items)
 
     def _encoded(self, slots: Ints, counts: Ints) -> Hidden:
-        """Hidden states of slots after ``counts`` events, encoded as a whole."""
+        """Hidden states after ``counts`` events, encoded as a whole."""
         assert self._recurrent is not None  # noqa: S101  # only hidden states are encoded
         states = self._histories.states(slots, counts, self._histories.events.newest[slots])
         return self._recurrent.encode(states)
 
     def _encode_repeats(self, slots: Ints, counts: Ints) -> Bools:
-        """Cache encoded states of slots with a repeated item; return their mask."""
+        """Encode slots with a repeated item, and return their mask."""
         # The steps of a model over sets add an item at each event, but its encoding adds each item once. So a state is
         # encoded as a whole as soon as an event repeats an item, whatever the batches were.
         has_repeat = self._have_repeats(slots, counts)
@@ -159,7 +159,7 @@ class Scorer:
     def _exclude_consumed(
         self, slots: Ints, counts: Ints, now: Ints, relevance: torch.Tensor, admissible: torch.Tensor
     ) -> None:
-        """Make items that may not be taken again inadmissible, in place."""
+        """Exclude items that may not be taken again, in place."""
         if relevance.device.type == "cpu":
             self._histories.exclude_consumed(slots, counts, now, relevance.numpy(), admissible.numpy())
         else:
