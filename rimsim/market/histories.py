@@ -336,8 +336,8 @@ def _exclude_recent(slots: Ints, counts: Ints, now: Ints, gap: int, wait: int, l
 def _mark_repeats(slots: Ints, begin: Ints, end: Ints, logged: LoggedEvents, events: Events, seen: Ints,
     has_repeat: Bools) -> None:  # fmt: skip
     """Mark slots with a repeated item among given events."""
-    # The events are those from ``begin`` to ``end`` in the market. ``seen`` (M,) must be zero; it gets 1 plus the index of
-    # the last row whose history has the item.
+    # The events are those from ``begin`` to ``end`` in the market. ``seen`` (M,) must be zero; it gets 1 plus the index
+    # of the last row whose history has the item.
     first_logged = logged.begin
     length = logged.length
     logged_item = logged.item
