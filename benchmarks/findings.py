@@ -41,8 +41,8 @@ COMMANDS = {
     "--grid consumer.hidden.rho=1,0.5,0",
     "windows": f"{_CELLS} --grid platform.log_window.rounds=3,null --grid platform.log_window.warmup=top-up,all",
     "own-choice": "rimsim sweep closed-loop --agents relevance --frozen relevance "
-    "--control frozen,organic,random,static --seeds 3 --no-certificate --set arrivals.per_round=1000 --set platform.log_window.size=1500 "
-    "--grid consumer.own_choice=0,0.25,0.5,0.75",
+    "--control frozen,organic,random,static --seeds 3 --no-certificate --set arrivals.per_round=1000 "
+    "--set platform.log_window.size=1500 --grid consumer.own_choice=0,0.25,0.5,0.75",
     "prices-loop": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 --beta 0.1,0.5,0.9",
     "prices-replay": f"rimsim sweep online-match {_PRICES} --beta 0.1,0.5,0.9",
     "prices-cost": f"rimsim sweep closed-loop {_PRICES} --set arrivals.per_round=1000 --grid exposure.cost=0.5,1,4",

@@ -226,7 +226,8 @@ class _ReplicaEvents:
         tick = self.tick[chosen]
         item = self.item[chosen]
         shown = self.shown
-        assert shown is not None  # noqa: S101  # there are consumptions, so items were shown
+        if shown is None:  # the platform does not learn from impressions, so only the events matter
+            return dataclasses.replace(self, slot=slot, tick=tick, item=item)
         settled = shown.settled
         visitor = self.schedule.slot
         is_before = np.zeros(

@@ -392,7 +392,7 @@ class Market:
         histories = past[-1].histories if stay else Histories(schedule, self._logged_past)
         opened = OpenRound(plan, self._context, histories, self.model, self._env, self.platform.log_counts)
         if self.needs.item_factor:
-            coming_round = PastRound(self.round, schedule, opened.foreseen_histories())
+            coming_round = PastRound(self.round, schedule, opened.known_histories)
             opened.note_item_factor(self._states_of(coming_round, always(self._context.opening_model)))
         return opened
 

@@ -518,6 +518,11 @@ class OpenRound:
             f"holds {kind} item {item}. Expected distinct admissible items from 0 to {n_items - 1}, or -1 for empty"
         )
 
+    @property
+    def known_histories(self) -> Histories:
+        """Histories as the platform knows them when visitors come."""
+        return self._known
+
     def foreseen_histories(self) -> Histories:
         """Histories at the round's end, without effects of slates."""
         if self._foreseen is not None:

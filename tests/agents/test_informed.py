@@ -52,10 +52,14 @@ def test_an_exact_model_with_the_true_effects_is_the_state_oracle():
     assert (play_out(plain, relevance).closed[0].ledger.item != played.closed[0].ledger.item).any()
 
 
-@pytest.mark.parametrize("hidden", [HiddenConfig(), HiddenConfig(rho=0.0)])
-def test_effects_are_ratios_of_sums_over_the_arrivals(hidden):
+@pytest.mark.parametrize(
+    "changes",
+    [{"hidden": HiddenConfig()}, {"hidden": HiddenConfig(rho=0.0)}, {"own_choice": 0.5}],
+    ids=["plain", "hidden", "free choice"],
+)
+def test_effects_are_ratios_of_sums_over_the_arrivals(changes):
     """By hand, one arrival after the other: true intensities over those of the opening model, where admissible."""
-    config = small_scenario(consumer=dataclasses.replace(HIDDEN, hidden=hidden), rounds=2)
+    config = small_scenario(consumer=dataclasses.replace(HIDDEN, **changes), rounds=2)
     agent, market = market_of("random", config)
     market = Market(config, needs=INFORMED)
     opening_model = market.model

@@ -15,7 +15,7 @@ from rimsim.errors import ConfigError, MarketError
 from rimsim.market import MarketState, build_world
 from rimsim.market.controls import AsLogged, Shadowed, replica_seeds
 from rimsim.market.histories import LoggedPast
-from rimsim.scenarios.study.controls import shadow_of
+from rimsim.scenarios.study.controls import replicas, shadow_of
 
 SEEDS = Seeds.all(3)
 
@@ -108,6 +108,23 @@ def test_events_of_random_slates_are_taken_in_order(tmp_path):
     assert (np.diff(learnt.schedule.tick) >= 0).all()
     assert len(np.unique(learnt.schedule.id)) == rows
     _no_consumption_becomes_a_refusal(learnt, pasts[:2])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_control_without_impressions_takes_the_first_events(share, tmp_path):
+    """Where a platform learns from consumption alone, a replica gives as many events as are asked for, in order."""
+    consumer = ConsumerConfig(attraction=3.0, own_choice=share)
+    replica = replicas(_config("consumed", consumer=consumer), "relevance", 3, tmp_path, lambda _: None)
+    past = replica(0)[1]
+    slots, tick, items = past.histories.all_events()
+    n_events = len(items) // 2
+    assert n_events > 20
+    learnt = Shadowed(replica, [0, n_events]).learnt(past)
+    assert learnt.shown is None
+    first = np.lexsort((slots, tick))[:n_events]
+    expected = sorted(zip(tick[first].tolist(), slots[first].tolist(), items[first].tolist(), strict=True))
+    slots, tick, items = (column.tolist() for column in learnt.histories.all_events())
+    assert sorted(zip(tick, slots, items, strict=True)) == expected
 
 
 def _no_consumption_becomes_a_refusal(learnt, replicas):
