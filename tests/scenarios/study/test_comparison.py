@@ -8,6 +8,7 @@ from kit import FAULTY, cases, refused, said_by
 from kit.markets import drawn, small_scenario
 
 from rimsim import measures
+from rimsim.data import load
 from rimsim.errors import ConfigError, DataError
 from rimsim.market.ledger import LEDGER_COLUMNS
 from rimsim.scenarios import compare, load_run
@@ -120,3 +121,18 @@ def test_the_command_line_lists_and_checks_logs(tmp_path, capsys):
     said = said_by(capsys, [*check, f"{tmp_path}/one.csv"], 2)
     assert "rimsim cannot\n  - fit or simulate anything: 1 user with events" in said.out
     assert "one.csv: the log is too small to fit and simulate. It has 1 user with events" in said.err
+
+
+def test_the_shop_plays_under_its_name_with_prices(tmp_path, capsys):
+    """The scenario needs no file: customers of the log buy at its prices, and may buy a product again."""
+    play = f"compare shop --agents relevance,random --rounds 1 --seeds 1 --workers 1 --out {tmp_path / 'run'}"
+    settings = ("arrivals.per_round=60", "data.min_item_events=800", "platform.model=popularity")
+    choices = [word for setting in settings for word in ("--set", setting)]
+    shown = said_by(
+        capsys, [*play.split(), *choices, "--set", "consumer.truth=popularity", "--no-certificate"]
+    )
+    assert "revenue" in shown.out
+    played = load_run(tmp_path / "run")
+    assert played.scenario.data.source == "shop"
+    assert played.rounds.query("metric == 'revenue'")["value"].min() > 0
+    assert set(played.catalogue["price"]) <= set(load("shop").items["price"])
