@@ -80,8 +80,8 @@ class GroupFactors:
         """Posteriors, given events and rates at factor 1."""
         is_known = grouping.group >= 0
         group = grouping.group[is_known]
-        count = np.bincount(group, events[is_known], grouping.n_groups)
-        expected = np.bincount(group, rate[is_known], grouping.n_groups)
+        count = np.asarray(np.bincount(group, events[is_known], grouping.n_groups), np.float64)
+        expected = np.asarray(np.bincount(group, rate[is_known], grouping.n_groups), np.float64)
         factors = cls(_best_shape(count, expected), count, expected)
         if not grouping.is_centred:
             return factors
