@@ -51,7 +51,7 @@ def test_known_factors_are_found():
     groupings = {"policy": Grouping(policy, 3, is_centred=True), "user": Grouping(user, N_USERS)}
     fit = fit_by_turns(_start(), shown, groupings)
     factor = fit.factors["policy"].mean
-    assert factor / factor[1] == pytest.approx(FACTORS, rel=0.08)
+    assert factor / factor[1] == pytest.approx(FACTORS, rel=0.12)  # 500 events of the rarest
     assert np.average(factor, weights=np.bincount(policy, rate / FACTORS[policy])) == pytest.approx(
         1, abs=0.05
     )
