@@ -328,12 +328,16 @@ class LayerFit:
             precision=precision,
         )
 
-    def loss_of(self, shown: Impressions) -> float:
-        """Mean log loss; new and returning visits count equally."""
+    def rate(self, shown: Impressions) -> Floats:
+        """(m,) λ'·e of impressions, with P(taken) = 1 − exp(−λ'·e)."""
         place = np.log1p(shown.history)
         log_rate = np.interp(place, KNOTS, self.level) + self.item[shown.item] + np.log(shown.examination)
         log_rate += np.interp(place, KNOTS, self.slope) * np.log(np.maximum(shown.score, FLOOR))
-        losses = hazard_losses(hazard_rate(log_rate), shown.taken)
+        return hazard_rate(log_rate)
+
+    def loss_of(self, shown: Impressions) -> float:
+        """Mean log loss; new and returning visits count equally."""
+        losses = hazard_losses(self.rate(shown), shown.taken)
         types = (part for part in (losses[shown.history == 0], losses[shown.history > 0]) if len(part))
         return float(np.mean([part.mean() for part in types]))
 
@@ -514,9 +518,13 @@ class Calibrated:
 
     kind: ClassVar[str] = "calibrated"
 
-    def __init__(self, model: IntensityModel, layer: ImpressionLayer) -> None:
+    def __init__(
+        self, model: IntensityModel, layer: ImpressionLayer, fits: tuple[LayerFit, ...] = ()
+    ) -> None:
         self.model = model
         self.layer = layer
+        self.fits = fits
+        """Fits of the layer to impressions before round 0; empty without such impressions. They are not saved."""
 
     @property
     def device(self) -> torch.device:

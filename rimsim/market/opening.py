@@ -18,7 +18,8 @@ from rimsim.intensity.states import UserStates
 from rimsim.market.arrivals.clones import events_before
 from rimsim.market.consumers.contract import Consumer, Hits, World, mark_hits
 from rimsim.market.examination import Examined
-from rimsim.market.platform import session_scores
+from rimsim.market.logged_impressions import logged_fits
+from rimsim.market.platform import answered_layer, session_scores
 from rimsim.market.scores.past import StateScores
 from rimsim.market.slates import at_items
 from rimsim.market.world import build_world, examination_of, initial_model, plugs_of
@@ -52,7 +53,11 @@ def calibrated(
     by exp(a(h)), where h is the length of the visitor's history. The levels a(h) are fitted to the events among the k
     best items of warm-up sessions, weighted by examination. The model that chooses and predicts these items has not
     seen the session. The order of a visitor's items stays the same.
+
+    If the warm-up log has impressions, the platform instead learns its layer from them, as it does from a round.
     """
+    if fits := logged_fits(config, world, consumer, model, seed):
+        return Calibrated(model, answered_layer(config.platform.learning, fits, seed, 0), fits)
     platform = config.platform
     if (
         not platform.calibrate_opening

@@ -10,6 +10,7 @@ import numpy as np
 
 from rimsim.arrays import Floats, Ints, ticks
 from rimsim.config import PlatformConfig, ScenarioConfig
+from rimsim.config.records import LearningConfig
 from rimsim.data.log import EventLog
 from rimsim.intensity.contract import IntensityModel, ModelCapabilities
 from rimsim.intensity.impressions import (
@@ -75,15 +76,11 @@ class Platform:
         """Evidence of the decay of examination so far."""
         self.log_counts = np.bincount(warmup.item, minlength=warmup.n_items)
         """(M,) target events of each item in the log that the model is retrained on."""
-        learning = config.platform.learning
-        self.prior = PriorSettings(
-            slope=None if learning.slope == "estimated" else learning.slope,
-            sd=None if learning.sd == "estimated" else learning.sd,
-        )
+        self.prior = prior_of(config.platform.learning)
         """Fixed parts of the prior of item effects."""
-        unseen = self.log_counts == 0
-        popularity = centred_log_popularity(self.log_counts)
-        self.fits = tuple(LayerFit.nothing(unseen, memory, popularity, self.prior) for memory in MEMORIES)
+        self.fits: tuple[LayerFit, ...] = getattr(model, "fits", ()) or first_fits(
+            self.prior, self.log_counts
+        )
         """Impression layers by how fast they forget."""
         self.waiting: Shown | None = None
         """Scored slates of which not all is known yet."""
@@ -201,16 +198,8 @@ class Platform:
         examination = examination_of(self._config, self._consumer, self.decay)
         shown = impressions_of(everything.rows(np.flatnonzero(is_settled)), examination)
         self.fits = tuple(fit.after(shown, self.prior) for fit in self.fits)
-        return self._answer()
-
-    def _answer(self) -> ImpressionLayer:
-        """Layer of the next round, with the chosen answer."""
         learning = self._config.platform.learning
-        if learning.answer == "quantile":
-            return quantile_layer(self.fits, learning.quantile)
-        if learning.answer == "sample":
-            return sampled_layer(self.fits, self._seed, self.rounds[-1].number + 1)
-        return layer_of_fits(self.fits)
+        return answered_layer(learning, self.fits, self._seed, self.rounds[-1].number + 1)
 
     def scorers_of_last(self) -> FoldModels:
         """Models that score last round's states for the next prices."""
@@ -252,6 +241,36 @@ class Platform:
         self.rounds = state.past.rounds(logged_past, keeps_users=self._keeps_users)
         if state.learnt is not None:
             self._replaced = state.learnt.rounds(logged_past, keeps_users=self._keeps_users)
+
+
+def prior_of(learning: LearningConfig) -> PriorSettings:
+    """Fixed parts of the prior of item effects."""
+    return PriorSettings(
+        slope=None if learning.slope == "estimated" else learning.slope,
+        sd=None if learning.sd == "estimated" else learning.sd,
+    )
+
+
+def first_fits(prior: PriorSettings, log_counts: Ints) -> tuple[LayerFit, ...]:
+    """Layer fits without impressions, one for each memory.
+
+    Args:
+        prior: Fixed parts of the prior of item effects.
+        log_counts: (M,) events of each item in the warm-up log.
+    """
+    popularity = centred_log_popularity(log_counts)
+    return tuple(LayerFit.nothing(log_counts == 0, memory, popularity, prior) for memory in MEMORIES)
+
+
+def answered_layer(
+    learning: LearningConfig, fits: tuple[LayerFit, ...], seed: int, number: int
+) -> ImpressionLayer:
+    """Layer that serves a round, with the chosen answer."""
+    if learning.answer == "quantile":
+        return quantile_layer(fits, learning.quantile)
+    if learning.answer == "sample":
+        return sampled_layer(fits, seed, number)
+    return layer_of_fits(fits)
 
 
 def cross_fitted(
@@ -313,16 +332,35 @@ def session_scores(
         excluded=None if rule.forbids else excluded,
     )
 
+    fold_models = (
+        blind_models(config, past_log, starts[0], model, seed) if crossed and len(rows) else always(model)
+    )
+    return StateScores(past, fold_models, release, device_of(model), seed)
+
+
+def blind_models(
+    config: ScenarioConfig, log: EventLog, since: float, model: IntensityModel, seed: int
+) -> FoldModels:
+    """Model of each user fold, blind to the fold's recent events.
+
+    The models are fitted when first asked for.
+
+    Args:
+        log: Events before the opening.
+        since: Time of the first recent event, in seconds.
+        model: Model from which the fits copy hyperparameters and the layer.
+        seed: Model seed, which decides the folds.
+    """
+
     @lru_cache(maxsize=1)
     def models() -> tuple[IntensityModel, ...]:
-        recent = past_log.time >= starts[0]
-        held = fold_of(seed, past_log.user)
+        recent = log.time >= since
+        held = fold_of(seed, log.user)
         base, layer = layer_of(model)
-        logs = (past_log.rows(~(recent & (held == fold))) for fold in (0, 1))
-        return tuple(laid_over(initial_model(config, log, seed, base), layer) for log in logs)
+        logs = (log.rows(~(recent & (held == fold))) for fold in (0, 1))
+        return tuple(laid_over(initial_model(config, part, seed, base), layer) for part in logs)
 
-    fold_models = models if crossed and len(rows) else always(model)
-    return StateScores(past, fold_models, release, device_of(model), seed)
+    return models
 
 
 def impressions_of(shown: Shown, examination: Floats) -> Impressions:

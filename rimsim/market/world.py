@@ -214,13 +214,19 @@ def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floa
     return position_weights(decay, config.slate)
 
 
-def examination_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
-    """Examination at each position, for γ = ``decay``."""
+def examination_of(
+    config: ScenarioConfig, consumer: Consumer, decay: float, n_positions: int | None = None
+) -> Floats:
+    """Examination at each position, for γ = ``decay``.
+
+    Without ``n_positions``, there are as many as in a slate.
+    """
     # Slates get the share 1 − own_choice of an intensity, and consumers examine position r with a·γ^(r−1). If a
     # consumption is a hit, every position counts 1.
+    k = config.slate if n_positions is None else n_positions
     if ConsumerCapabilities.of(consumer).hits_only:
-        return np.ones(config.slate)
-    return np.asarray(config.consumer.slate_attraction * examination(decay, config.slate), np.float64)
+        return np.ones(k)
+    return np.asarray(config.consumer.slate_attraction * examination(decay, k), np.float64)
 
 
 def own_places(config: ScenarioConfig) -> list[str]:

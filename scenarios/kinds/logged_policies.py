@@ -55,7 +55,7 @@ class LoggedEvaluation:
 
     def estimate(self, name: str) -> pd.Series:
         """Row of an estimator."""
-        return self.table.set_index("estimator").loc[name]
+        return self.table[self.table["estimator"] == name].iloc[0]
 
 
 def ope_from_log(
