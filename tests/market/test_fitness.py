@@ -133,7 +133,7 @@ def test_the_truths_of_the_embedded_log_are_fit_and_false_ones_are_not():
         assert judgement.agreement > max(UNFIT, judgement.best_false)
         for false in false_truths({kind: kept_truth(log, gap=GAP, kind=kind)}, log).values():
             wrong = SimpleNamespace(kind=kind, expected=false.expected, preference=false.preference)
-            assert judge._judged(log, GAP, wrong).verdict != "fit"
+            assert judge._judged(log, GAP, wrong, lambda _, wrong=wrong: wrong).verdict != "fit"
     assert fitness(log, gap=GAP, kind="popularity").verdict == "unfit"
 
 
@@ -203,7 +203,7 @@ def test_a_cached_verdict_notices_whatever_it_depends_on(popular, tmp_path, monk
     """Log, truth, source and versions each have a verdict of their own; a damaged entry is made again."""
     judged = []
     judgement = Fitness("bag", "fit", 1.0, 0.3, 1.0, 15, 11, 8, 11, (), 0.0, 9, 1, RECOMMENDERS)
-    monkeypatch.setattr(judge, "_judged", lambda log, gap, truth: judged.append(truth.kind) or judgement)
+    monkeypatch.setattr(judge, "_judged", lambda log, gap, truth, of_past: judged.append(truth.kind) or judgement)
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))
 
     def is_new(log=popular, **words):

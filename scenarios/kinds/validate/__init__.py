@@ -28,7 +28,7 @@ from rimsim.intensity.registry import make, mark_and_ground, names, parts
 from rimsim.intensity.states import session_examples
 from rimsim.market import agreement as evidence_of
 from rimsim.market.consumers.false_truths import FALSE, bar_name, false_truths
-from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth
+from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth, base_of
 from rimsim.market.fitness import READER, chosen_truth, fitness
 from rimsim.market.fitted import kept_truth
 from rimsim.measures import agreement, mean_interval, pairs_of
@@ -125,7 +125,7 @@ class ValidateConfig:
         for model in (*self.models, self.serving):
             if model != evidence_of.RANDOM:
                 parts(model)
-        named = [truth for truth in self.truths if ":" not in truth]
+        named = [base_of(truth) for truth in self.truths if ":" not in truth]
         require_known("truths: found {}", named, [AUTO, *names()])
         require_known("without: found {}", self.without, self.models)
         if len(self.chosen) < 2:
