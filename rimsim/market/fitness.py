@@ -37,9 +37,11 @@ from rimsim.market.fitted import kept_truth, truth_key
 from rimsim.measures import CANNOT_TELL, FIT, Verdict, order_test
 from rimsim.system import cache_folder, report_progress, single_thread
 
-RECOMMENDERS = ("bag", "ease", "factors", "returning", "popularity", RANDOM)
+RECOMMENDERS = ("bag", "ease", "factors", "returning", "popularity", "recent", RANDOM)
 """Recommenders that a truth must order. They are of several classes, need no optional packages, and are fitted
 quickly."""
+REPEATING = ("own", "bag-habits")
+"""Further recommenders where users take items again, because the others do not know repetition."""
 SETTING = SlateSetting(slate=10, position_decay=0.85, device="cpu")
 """Slates on which a truth is tested, whatever slates a run has."""
 _AFTER = 0.3
@@ -365,8 +367,12 @@ def _kept_worth(log: EventLog, gap: float) -> RecommenderWorth:
 
 
 def _recommenders(log: EventLog) -> tuple[str, ...]:
-    """Recommenders for a catalogue: without ``ease`` where it is large."""
-    return tuple(name for name in RECOMMENDERS if name != "ease" or log.n_items <= _EASE)
+    """Recommenders for a log.
+
+    A large catalogue leaves out ``ease``, and repeated consumption adds recommenders that know it.
+    """
+    names = RECOMMENDERS + (REPEATING if log.repeatable else ())
+    return tuple(name for name in names if name != "ease" or log.n_items <= _EASE)
 
 
 def _setting(log: EventLog) -> SlateSetting:

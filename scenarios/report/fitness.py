@@ -104,9 +104,9 @@ def _doubt(verdict: Fitness) -> str:
 
 
 def _reversed(verdict: Fitness) -> str:
-    """Sentence that names reversed pairs; empty without any."""
+    """Sentence that names reversed pairs; empty for a fit truth."""
     pairs = [f"`{worse}` above `{better}`" for better, worse in verdict.reversed]
-    if not pairs:
+    if not pairs or verdict.verdict == FIT:
         return ""
     n_unnamed = len(pairs) - _NAMED
     if n_unnamed > 0:
