@@ -80,7 +80,8 @@ def make_cut(
     """Log cut at a later session of each user.
 
     A user took an item if it consumed the item after the cut and the item could be shown. Items that it consumed before
-    the cut do not count, unless users of the log can take items again. If users × items exceeds ``most_cells``, a sample of users is used, the same in all draws.
+    the cut do not count, unless users of the log can take items again. If users × items exceeds ``most_cells``, a
+    sample of users is used, the same in all draws.
     """
     later = later_sessions(log, gap=gap, seed=draw, after=after)
     if len(later) < 2:

@@ -94,8 +94,8 @@ class Fitness:
     verdict: Verdict
     """``fit``, ``unfit`` or ``cannot tell``."""
     agreement: float | None
-    """Agreement over settled pairs of recommenders, in [−1, 1]; None if there is no settled pair. The truth is fitted to
-    the events before the later sessions."""
+    """Agreement over settled pairs of recommenders, in [−1, 1]; None if there is no settled pair. The truth is fitted
+    to the events before the later sessions."""
     low: float | None
     """Lower end of the agreement's 95% interval, see :func:`rimsim.measures.order_test`."""
     high: float | None
@@ -254,9 +254,7 @@ def _kept_fitness(
 def _judged(log: EventLog, gap: float, played: Truth, of_past: Callable[[EventLog], Truth]) -> Fitness:
     """Verdict on a truth.
 
-    Args:
-        played: The truth fitted to the whole log.
-        of_past: Function that fits the same truth to the events before later sessions.
+    ``played`` is the truth fitted to the whole log. ``of_past`` fits the same truth to the events before later sessions.
     """
     worth = _kept_worth(log, gap)
     names = worth.recommenders
@@ -272,7 +270,9 @@ def _judged(log: EventLog, gap: float, played: Truth, of_past: Callable[[EventLo
         laws |= false_truths({_JUDGED: judged_truth}, past)
         for name, law in laws.items():
             with_oracle = utilities(law, cut, list(slates), _setting(log))
-            simulated.setdefault(name, []).append(with_oracle[:-1])  # the oracle is not a recommender of the test
+            simulated.setdefault(name, []).append(
+                with_oracle[:-1]
+            )  # the oracle is not a recommender of the test
     tests = {name: order_test(worth.precision, np.mean(parts, axis=0)) for name, parts in simulated.items()}
     of_truth = tests.pop(_JUDGED)
     of_played = tests.pop(_PLAYED)
@@ -298,7 +298,7 @@ def _judged(log: EventLog, gap: float, played: Truth, of_past: Callable[[EventLo
 
 
 def untested_share(log: EventLog) -> float:
-    """Share of events about which a test of truths does not ask.
+    """Share of events that a test of truths leaves out.
 
     If consumed items cannot be taken again, these are the events that repeat an item of their user.
     """

@@ -85,11 +85,11 @@ def _untested(verdict: Fitness) -> str:
 
 def _evidence(verdict: Fitness) -> str:
     """Settled pairs in order, with the agreement and its interval."""
-    whole = "" if verdict.played is None else f"; fitted to the whole log, {signed(verdict.played)}"
+    of_whole_log = "" if verdict.played is None else f"; fitted to the whole log, {signed(verdict.played)}"
     return (
         f"it orders {verdict.concordant} of {verdict.settled} pairs of recommenders as held-out later sessions do "
         f"(agreement {signed(verdict.agreement)}, 95% interval {signed(verdict.low)} to {signed(verdict.high)}; fit "
-        f"from {UNFIT} on{whole})"
+        f"from {UNFIT} on{of_whole_log})"
     )
 
 

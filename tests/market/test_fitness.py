@@ -170,11 +170,13 @@ def test_the_verdict_on_a_shop_does_not_turn(tmp_path, monkeypatch):
 
 def test_the_verdict_is_on_the_truth_that_saw_the_past_only(popular):
     """A truth that is right only if it sees the whole log is not fit; both agreements are told."""
-    whole = kept_truth(popular, gap=GAP, kind="bag")
-    (wrong,) = (law for law in false_truths({"bag": whole}, popular).values() if law.wrong == "false_opposite")
+    right = kept_truth(popular, gap=GAP, kind="bag")
+    (wrong,) = (
+        law for law in false_truths({"bag": right}, popular).values() if law.wrong == "false_opposite"
+    )
     opposite = SimpleNamespace(kind="bag", trend=None, expected=wrong.expected, preference=wrong.preference)
     pasts = []
-    blind = judge._judged(popular, GAP, whole, lambda past: pasts.append(len(past)) or opposite)
+    blind = judge._judged(popular, GAP, right, lambda past: pasts.append(len(past)) or opposite)
     seeing = judge._judged(popular, GAP, opposite, lambda past: kept_truth(past, gap=GAP, kind="bag"))
     assert len(pasts) == blind.draws
     assert max(pasts) < len(popular)
@@ -189,8 +191,10 @@ def test_the_share_of_untested_events_is_told():
     assert judge.untested_share(log) == 0.25
     assert judge.untested_share(dataclasses.replace(log, repeatable=True)) == 0.0
     assert judge.untested_share(log.rows(slice(0, 0))) == 0.0
-    told = verdict_sentence(_verdict(untested=0.25))
-    assert told.endswith("asks nothing about 25% of the log's events, because they repeat an item of their user.")
+    sentence = verdict_sentence(_verdict(untested=0.25))
+    assert sentence.endswith(
+        "asks nothing about 25% of the log's events, because they repeat an item of their user."
+    )
     assert "asks nothing" not in verdict_sentence(_verdict(untested=0.001))
 
 
@@ -231,7 +235,9 @@ def test_a_cached_verdict_notices_whatever_it_depends_on(popular, tmp_path, monk
     """Log, truth, source and versions each have a verdict of their own; a damaged entry is made again."""
     judged = []
     judgement = Fitness("bag", "fit", 1.0, 0.3, 1.0, 15, 11, 8, 11, (), 0.0, 9, 1, RECOMMENDERS)
-    monkeypatch.setattr(judge, "_judged", lambda log, gap, truth, of_past: judged.append(truth.kind) or judgement)
+    monkeypatch.setattr(
+        judge, "_judged", lambda log, gap, truth, of_past: judged.append(truth.kind) or judgement
+    )
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))
 
     def is_new(log=popular, **words):

@@ -60,16 +60,16 @@ def _timed(log, preference, now):
 
 def _mixed(new, items, times):
     """(M,) preferences with HABIT of a user with the given events, by plain loops."""
-    own = np.zeros(len(new))
+    counts = np.zeros(len(new))
     for item, time in zip(items, times, strict=True):
-        own[item] += 2.0 ** (-(max(times) - time) / HABIT.decay.half_life)
+        counts[item] += 2.0 ** (-(max(times) - time) / HABIT.decay.half_life)
     if not len(items):
         return new / new.sum()
-    is_own = own > 0
+    is_own = counts > 0
     n = len(items)
     share = (n - HABIT.repeats.discount * is_own.sum()) / (n + HABIT.repeats.strength)
     unconsumed = np.where(is_own, 0.0, new)
-    return share * own / own.sum() + (1 - share) * unconsumed / unconsumed.sum()
+    return share * counts / counts.sum() + (1 - share) * unconsumed / unconsumed.sum()
 
 
 def test_a_trend_follows_the_log_and_stays_at_its_end(log):
@@ -95,8 +95,8 @@ def test_a_habit_mixes_own_counts_with_the_rest():
     sizes = np.array([len(part) for part in items])
     states = UserStates(
         offsets=np.append(0, np.cumsum(sizes)),
-        items=np.array(sum(items, []), np.int64),
-        times=np.array(sum(times, []), np.float64),
+        items=np.concatenate(items).astype(np.int64),
+        times=np.concatenate(times).astype(np.float64),
         now=np.full(4, 30 * DAY),
     )
     preference = np.random.default_rng(1).uniform(0.1, 1.0, (4, 6))
@@ -104,8 +104,8 @@ def test_a_habit_mixes_own_counts_with_the_rest():
     np.testing.assert_allclose(mixed.sum(1), 1.0)
     for row in range(3):
         np.testing.assert_allclose(mixed[row], _mixed(preference[row], items[row], times[row]), rtol=1e-6)
-    own = 2.0 ** (-(5 - np.arange(6)) / 5)
-    np.testing.assert_allclose(mixed[3], own / own.sum(), rtol=1e-6)
+    left = 2.0 ** (-(5 - np.arange(6)) / 5)
+    np.testing.assert_allclose(mixed[3], left / left.sum(), rtol=1e-6)
 
 
 def test_a_truth_with_habits_is_its_law_and_is_read_as_it_was_written(log, static, tmp_path):
@@ -144,7 +144,9 @@ def _fashion_log(*, repeatable, seed):
             fashion = int(begin // (10 * DAY)) % 3
             weight = np.where(np.arange(90) % 3 == fashion, 8.0, 1.0)
             before = list(taken)
-            share = REPEATS.share(np.array([len(before)]), np.array([len(set(before))]))[0] if repeatable else 0.0
+            share = (
+                REPEATS.share(np.array([len(before)]), np.array([len(set(before))]))[0] if repeatable else 0.0
+            )
             for position in range(4):
                 if source.random() < share:
                     item = before[source.integers(len(before))]
@@ -216,7 +218,9 @@ def test_the_clock_of_a_market_within_the_log_is_the_logs():
     market = Market(config, world=dataclasses.replace(world, truth=truth))
     visits = market.open.visits(np.arange(5))
     assert (visits.time < world.log.time[-1]).all()
-    plain = truth.preference(visits.log_user, visits.histories.states(visits.slot, np.zeros(5, np.int64), visits.tick))
+    plain = truth.preference(
+        visits.log_user, visits.histories.states(visits.slot, np.zeros(5, np.int64), visits.tick)
+    )
     row, item = visits.consumed()
     plain[row, item] = 0.0
     rates = trend.factors(visits.tick / TICKS)

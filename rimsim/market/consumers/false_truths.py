@@ -44,7 +44,6 @@ class FalseTruth:
         # The opposite of a taste, log p* − log popularity, is added to log popularity.
         return self.popularity**2 / np.maximum(preference, 1e-12)
 
-
     def _of_others(self, users: Ints, states: UserStates) -> Floats:
         """Preferences of the user in the row before."""
         if self.truth.trend is None:

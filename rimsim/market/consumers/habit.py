@@ -35,12 +35,13 @@ class Habit:
         new = np.array(preference, np.float64)
         new[states.owner, states.items] = 0.0
         n_new = new.sum(1, keepdims=True)
-        own = dense_counts(states, new.shape[1], self.decay.half_life).astype(np.float64)
-        n_own = own.sum(1, keepdims=True)
+        own_counts = dense_counts(states, new.shape[1], self.decay.half_life).astype(np.float64)
+        total = own_counts.sum(1, keepdims=True)
         share = self.repeats.share(*event_counts(states))[:, None]
         share = np.where(n_new > 0, share, 1.0)
         return np.asarray(
-            share * own / np.maximum(n_own, LEAST) + (1.0 - share) * new / np.maximum(n_new, LEAST), np.float64
+            share * own_counts / np.maximum(total, LEAST) + (1.0 - share) * new / np.maximum(n_new, LEAST),
+            np.float64,
         )
 
 

@@ -1,4 +1,4 @@
-"""Trend: the local rate of items as a factor of a truth's p*."""
+"""Trend of a truth: the local rate of items."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Trend:
         return np.asarray(preference**self.law.base * self.factors(now), np.float64)
 
     def factors(self, now: Floats) -> Floats:
-        """(n, M) ``rate^e / usual^d`` at instants, divided by the largest of each row."""
+        """(n, M) ``rate^e / usual^d`` at instants, at most 1."""
         is_after = now >= self.end
         factors = np.empty((len(now), self.n_items))
         factors[is_after] = self._last
@@ -97,16 +97,14 @@ def usual_shares(item: Ints, n_items: int) -> Floats:
 
 
 def fitted_trend(log: EventLog, held: NextSessions, logits: Float32s) -> Trend | None:
-    """Trend of a log, or None if held-out sessions do not show one.
+    """Trend of a log; None if held-out sessions show none.
 
     Args:
         held: Held-out sessions of the log.
         logits: (n, M) log p* at the held-out states, of a truth without trend that is fitted to ``held.past``.
     """
     is_new = ~held.is_repeat
-    taken = TakenItems(
-        logits=logits, excluded=held.consumed(), row=held.row[is_new], item=held.item[is_new]
-    )
+    taken = TakenItems(logits=logits, excluded=held.consumed(), row=held.row[is_new], item=held.item[is_new])
 
     def counts_at(half_life: float) -> Floats:
         """Decayed counts at the held-out states."""

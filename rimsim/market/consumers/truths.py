@@ -272,7 +272,7 @@ def fit_truth(
 
 
 def with_habits(truth: Truth, log: EventLog, *, gap: str | float, rank: int = 16) -> Truth:
-    """Truth with the trend and the habit of the log to which it is fitted.
+    """Truth with the trend and the habit of its log.
 
     Both are fitted to held-out next sessions, in which the truth's model is fitted to the events before. The truth gets
     a trend if the likelihood of new items gains more than its standard error. It gets a habit if users of the log can
@@ -287,7 +287,7 @@ def with_habits(truth: Truth, log: EventLog, *, gap: str | float, rank: int = 16
         trend = fitted_trend(log, held, log_scores(of_past, held.states))
         habit = habit and fitted_habit(held)
     report = dataclasses.replace(
-        truth.report, kind=truth.kind + HABITS, trend=trend and trend.law, habit=habit
+        truth.report, kind=truth.kind + HABITS, trend=None if trend is None else trend.law, habit=habit
     )
     return dataclasses.replace(truth, kind=report.kind, report=report, trend=trend, habit=habit)
 
