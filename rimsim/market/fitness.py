@@ -254,7 +254,8 @@ def _kept_fitness(
 def _judged(log: EventLog, gap: float, played: Truth, of_past: Callable[[EventLog], Truth]) -> Fitness:
     """Verdict on a truth.
 
-    ``played`` is the truth fitted to the whole log. ``of_past`` fits the same truth to the events before later sessions.
+    ``played`` is the truth fitted to the whole log. ``of_past`` fits the same truth to the events before later
+    sessions.
     """
     worth = _kept_worth(log, gap)
     names = worth.recommenders

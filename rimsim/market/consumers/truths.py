@@ -281,7 +281,7 @@ def with_habits(truth: Truth, log: EventLog, *, gap: str | float, rank: int = 16
     session_gap = gap if isinstance(gap, str) else f"{gap}s"
     held = NextSessions.of(log, session_gap, 0, most_cells=_CELLS)
     trend: Trend | None = None
-    habit = Habit() if getattr(log, "repeatable", False) else None
+    habit = Habit() if log.repeatable else None
     if held is not None:
         of_past = settled(truth_model(truth.kind, session_gap, rank), truth.model).fit(held.past)
         trend = fitted_trend(log, held, log_scores(of_past, held.states))
