@@ -545,6 +545,15 @@ def test_config_names_what_does_not_fit(changes, message):
     refused(ConfigError, message, ValidateConfig, **changes)
 
 
+def test_default_models_know_repetition_where_the_log_has_it(log):
+    """The models that know it join the default ones on such a log only; chosen models stay as they are."""
+    again = dataclasses.replace(log, repeatable=True)
+    models = ValidateConfig().models
+    assert kind._models_for(log, models) == models
+    assert kind._models_for(again, models) == (*models, "recent", "own", "bag-habits")
+    assert kind._models_for(again, ("bag", "random")) == ("bag", "random")
+
+
 def test_a_serving_model_is_compared_with_bestsellers():
     """Its mark model and bestsellers are added to the models, unless they are there or left out."""
     assert with_serving(["ease", "random"], "gru-hp") == ["ease", "random", "gru", "popularity"]
