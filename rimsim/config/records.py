@@ -362,7 +362,8 @@ class ConsumerConfig:
     truth: str = "auto"
     """Model of the truth, written as for platform.model. factors: fixed preferences per user. Others, such as bag:
     preferences follow from the visitor's history, consumptions in the market included. auto: factors or bag, whichever
-    predicts held-out later sessions better."""
+    predicts held-out later sessions better. A name that ends in +habits, such as bag+habits: the same truth with the
+    log's trend, and with repeated consumption where items can be taken again."""
     truth_seed: Annotated[int, Field(ge=0)] | Literal["seed"] | None = None
     """Seed of a bootstrap sample of the log's users, to which the truth and the platform's first model are fitted.
     `seed`: another sample at each seed of the run, so that intervals include the error of the fit. null: the whole

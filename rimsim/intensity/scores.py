@@ -35,6 +35,8 @@ class ModelScores:
     """(n,) factor by which the scores of each state are multiplied; None: no factor."""
     hidden: Hidden | None = None
     """Hidden states of the model; None: computed at first use."""
+    repeatable: bool = False
+    """True if consumed items may be shown again; otherwise they are inadmissible."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -70,7 +72,8 @@ class ModelScores:
         if self.rate is not None:
             scores *= self.rate[start:stop, None]
         scores[:, ~self.is_offered] = -np.inf
-        scores[self.states.rows_of(start, stop)] = -np.inf
+        if not self.repeatable:
+            scores[self.states.rows_of(start, stop)] = -np.inf
         return scores
 
 

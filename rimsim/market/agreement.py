@@ -44,9 +44,11 @@ class Cut:
     states: UserStates
     known: Bools  # (M,) True for items that occur in the past; a model cannot know other items
     release: Floats  # (M,) release time in seconds; 0: released from the start
-    taken_row: Ints  # (t,) row of the user, for each item that a user first took after the cut; ascending
+    taken_row: Ints  # (t,) row of the user, for each item that a user took after the cut; ascending
     taken_item: Ints  # (t,) these items, ascending within a row
     first_session: Bools  # (t,) True if the user took the item within the drawn session
+    # (t,) True if the user consumed the item before the cut, too; False everywhere if consumed items are inadmissible.
+    is_repeat: Bools
 
     def __len__(self) -> int:
         return len(self.states)
@@ -56,10 +58,19 @@ class Cut:
         """Number of items that each user took."""
         return np.bincount(self.taken_row, minlength=len(self))
 
+    @property
+    def repeatable(self) -> bool:
+        """True if users can take consumed items again."""
+        return self.later.past.repeatable
+
     def admissible(self, start: int, stop: int) -> Bools:
-        """Mask of known, released and unconsumed items, for some users."""
+        """Mask of known and released items, for some users.
+
+        Consumed items are left out unless users can take them again.
+        """
         shown = self.known[None, :] & (self.release[None, :] <= self.states.now[start:stop, None])
-        shown[self.states.rows_of(start, stop)] = False
+        if not self.repeatable:
+            shown[self.states.rows_of(start, stop)] = False
         return shown
 
 
@@ -68,8 +79,9 @@ def make_cut(
 ) -> Cut:
     """Log cut at a later session of each user.
 
-    A user took an item if it consumed the item after the cut, but not before, and the item could be shown. If users ×
-    items exceeds ``most_cells``, a sample of users is used, the same in all draws.
+    A user took an item if it consumed the item after the cut and the item could be shown. Items that it consumed before
+    the cut do not count, unless users of the log can take items again. If users × items exceeds ``most_cells``, a
+    sample of users is used, the same in all draws.
     """
     later = later_sessions(log, gap=gap, seed=draw, after=after)
     if len(later) < 2:
@@ -93,8 +105,10 @@ def make_cut(
     in_session[order] = np.arange(len(future)) - first_event[row[order]] < later.count[row[order]]
     # A pair of a user's row and an item has the number row·M + item; ``event`` is the first event of each pair.
     pair, event = np.unique(row * m + future.item, return_index=True)
-    is_new = ~pd.Index(pair).isin(states.owner * m + states.items)
-    is_admissible = is_new & known[pair % m] & (release[pair % m] <= later.time[pair // m])
+    is_repeat = pd.Index(pair).isin(states.owner * m + states.items)
+    is_admissible = known[pair % m] & (release[pair % m] <= later.time[pair // m])
+    if not log.repeatable:
+        is_admissible &= ~is_repeat
     pair = pair[is_admissible]
     event = event[is_admissible]
     return Cut(
@@ -106,6 +120,7 @@ def make_cut(
         taken_row=pair // m,
         taken_item=pair % m,
         first_session=in_session[event],
+        is_repeat=is_repeat[is_admissible],
     )
 
 
@@ -129,11 +144,16 @@ class RealWorth:
     # (n,) mean log p(y|x), in nats, of the items that the user took. Here p is over admissible items. NaN for users who
     # took nothing.
     log_likelihood: Floats
+    # (n,) share of positions with an item that the user took again after the cut; None if users cannot do so.
+    repeats: Floats | None = None
 
     @property
     def metrics(self) -> dict[str, Floats]:
         """Metrics by name, with one value per user."""
-        return {"precision": self.precision, "ndcg": self.ndcg, "log_likelihood": self.log_likelihood}
+        metrics = {"precision": self.precision, "ndcg": self.ndcg, "log_likelihood": self.log_likelihood}
+        if self.repeats is not None:
+            metrics |= {"precision_new": self.precision - self.repeats, "precision_repeat": self.repeats}
+        return metrics
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +176,8 @@ def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> 
     """Scores of states by a model fitted to their past."""
     if name == RANDOM:
         return Uniform((len(cut), len(cut.known)))
-    return ModelScores(fitted_model(name, cut.draw, device, cut.later.past, make), cut.states, cut.known)
+    model = fitted_model(name, cut.draw, device, cut.later.past, make)
+    return ModelScores(model, cut.states, cut.known, repeatable=cut.repeatable)
 
 
 def fitted_model(name: str, seed: int, device: str, log: EventLog, make: Make) -> IntensityModel:
@@ -190,12 +211,17 @@ def judged(scores: ChunkedScores, cut: Cut, slate: int) -> RealWorth:
     shown_pairs = np.arange(n)[:, None] * m + slates
     taken_pairs = cut.taken_row * m + cut.taken_item
     hits = pd.Index(shown_pairs.ravel()).isin(taken_pairs).reshape(slates.shape) & (slates >= 0)
+    repeats: Floats | None = None
+    if cut.repeatable:
+        is_repeat = pd.Index(shown_pairs.ravel()).isin(taken_pairs[cut.is_repeat]).reshape(slates.shape)
+        repeats = (is_repeat & hits).mean(1)
     log_likelihood = np.bincount(cut.taken_row, weights=log_probability, minlength=n)
     return RealWorth(
         slates=slates,
         precision=hits.mean(1),
         ndcg=slate_ndcg(hits, cut.taken),
         log_likelihood=ratio(log_likelihood, cut.taken),
+        repeats=repeats,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rimsim.arrays import Floats, Ints
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.evaluation import DecayEstimate
 from rimsim.market.histories import Histories
 from rimsim.market.ledger import Ledger
@@ -62,6 +62,17 @@ class ClosedRound:
     """Number of events of this round in the training data, including events that become known after its end."""
 
     promised = renamed_attribute("promised", "requirements")
+
+    @property
+    def repeats(self) -> Bools | None:
+        """(n, k) mask of shown items that the visitor had consumed before.
+
+        None if no visitor may take an item again.
+        """
+        histories = self.histories
+        if histories.rule.forbids:
+            return None
+        return histories.had_before(self.schedule.slot, self.schedule.tick, self.ledger.item)
 
     @property
     def required(self) -> Floats:

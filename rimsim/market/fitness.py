@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,20 +25,23 @@ from safetensors.numpy import load_file, save_file
 import rimsim
 from rimsim.arrays import Floats, Ints
 from rimsim.data import EventLog
+from rimsim.data.repeats import repeated_share
 from rimsim.errors import DataError, ModelError
 from rimsim.intensity.cache import kept, log_digest, source_digest
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.registry import config_of, make
 from rimsim.market.agreement import RANDOM, Cut, SlateSetting, judged, make_cut, scores_of, utilities
 from rimsim.market.consumers.false_truths import FalseTruth, false_truths
-from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth
+from rimsim.market.consumers.truths import AUTO, CANDIDATES, HABITS, Truth, base_of
 from rimsim.market.fitted import kept_truth, truth_key
 from rimsim.measures import CANNOT_TELL, FIT, Verdict, order_test
 from rimsim.system import cache_folder, report_progress, single_thread
 
-RECOMMENDERS = ("bag", "ease", "factors", "returning", "popularity", RANDOM)
+RECOMMENDERS = ("bag", "ease", "factors", "returning", "popularity", "recent", RANDOM)
 """Recommenders that a truth must order. They are of several classes, need no optional packages, and are fitted
 quickly."""
+REPEATING = ("own", "bag-habits")
+"""Further recommenders where users take items again, because the others do not know repetition."""
 SETTING = SlateSetting(slate=10, position_decay=0.85, device="cpu")
 """Slates on which a truth is tested, whatever slates a run has."""
 _AFTER = 0.3
@@ -55,6 +58,10 @@ _STRENGTHS: dict[str, dict[str, object]] = {
 log."""
 # Largest number of users times items in a test: 3,355 users and 10,000 items, more than MovieLens-1M.
 _CELLS = 2**25
+_JUDGED = "past"
+"""Name of the truth that is fitted to the events before later sessions, which the verdict is about."""
+_PLAYED = "whole"
+"""Name of the same truth, fitted to the whole log, which plays in a market."""
 _DRAWS = 2
 """Number of draws of later sessions in a test of fewer users than ``_MANY_USERS``."""
 _MANY_USERS = 1_000
@@ -87,7 +94,8 @@ class Fitness:
     verdict: Verdict
     """``fit``, ``unfit`` or ``cannot tell``."""
     agreement: float | None
-    """Agreement over settled pairs of recommenders, in [−1, 1]; None if there is no settled pair."""
+    """Agreement over settled pairs of recommenders, in [−1, 1]; None if there is no settled pair. The truth is fitted
+    to the events before the later sessions."""
     low: float | None
     """Lower end of the agreement's 95% interval, see :func:`rimsim.measures.order_test`."""
     high: float | None
@@ -112,6 +120,11 @@ class Fitness:
     """Names of the recommenders."""
     rivals: tuple[Rival, ...] = ()
     """Verdicts on other truths that ``auto`` tried, because its first choice was not fit."""
+    played: float | None = None
+    """Agreement of the same truth when it is fitted to the whole log, as in a market; None if there is no settled
+    pair."""
+    untested: float = 0.0
+    """Share of the log's events that no test of the truth asks about, see :func:`untested_share`."""
 
     @property
     def too_few_pairs(self) -> bool:
@@ -133,9 +146,10 @@ def chosen_truth(
     """Truth of a log, from the cache or fitted now.
 
     ``auto`` takes the candidate that later sessions choose (see
-    :func:`rimsim.market.consumers.truths.fit_truth`). If this truth is not fit, and the log settles enough pairs of
-    recommenders to show it, ``auto`` also judges the other candidate and every truth of ``_SECONDS_PER_EVENT`` whose
-    fit takes at most ``_MOST_SECONDS``. It takes the first truth that is fit, or else the one of highest agreement.
+    :func:`rimsim.market.consumers.truths.fit_truth`). This truth has habits if users of the log can take items again.
+    If it is not fit, and the log settles enough pairs of recommenders to show it, ``auto`` also judges the same truth
+    with a trend, the other candidate, and every truth of ``_SECONDS_PER_EVENT`` whose fit takes at most
+    ``_MOST_SECONDS``. It takes the first truth that is fit, or else the one of highest agreement.
     """
     if kind == AUTO:
         kind = _best(_judged_choices(log, gap, rank))
@@ -168,10 +182,12 @@ def fitness(
 def _judged_choices(log: EventLog, gap: float, rank: int) -> dict[str, Fitness]:
     """Verdicts on the truths that ``auto`` tries, in order.
 
-    The key of the first choice is ``auto`` itself, under which the fitted truth is cached.
+    The key of the first choice is ``auto``, with habits if users can take items again. The fitted truth is cached under
+    this name.
     """
-    first = _kept_fitness(log, gap, AUTO, rank)
-    verdicts = {AUTO: first}
+    suffix = HABITS if log.repeatable else ""
+    first = _kept_fitness(log, gap, AUTO + suffix, rank)
+    verdicts = {AUTO + suffix: first}
     if first.verdict == FIT or first.too_few_pairs:
         return verdicts
     affordable = [
@@ -179,7 +195,11 @@ def _judged_choices(log: EventLog, gap: float, rank: int) -> dict[str, Fitness]:
         for name, seconds in _SECONDS_PER_EVENT.items()
         if seconds * len(log) <= _MOST_SECONDS and (name != "ease" or log.n_items <= _EASE)
     ]
-    for kind in (*(name for name in CANDIDATES if name != first.truth), *affordable):
+    base = base_of(first.truth)
+    others = [name for name in CANDIDATES if name != base]
+    # A truth whose preferences do not depend on time comes before the same truth with a trend.
+    in_time = [name + ending for name in (base, *others) for ending in dict.fromkeys((suffix, HABITS))]
+    for kind in (*in_time[1:], *(name + suffix for name in affordable)):
         verdicts[kind] = _kept_fitness(log, gap, kind, rank)
         if verdicts[kind].verdict == FIT:
             break
@@ -213,34 +233,53 @@ def _kept_fitness(
 
     def new_verdict() -> Fitness:
         single_thread()
-        truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
-        if bias_digest is not None and item_bias is not None:
-            truth = dataclasses.replace(truth, item_bias=item_bias)
-        return _judged(log, gap, truth)
+        played = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
+
+        def of_past(past: EventLog) -> Truth:
+            """Truth of the same class, fitted to a past only."""
+            return with_bias(kept_truth(past, gap=gap, kind=played.kind, rank=rank, bootstrap=bootstrap))
+
+        def with_bias(truth: Truth) -> Truth:
+            """Truth with the given item factors, if any."""
+            if bias_digest is None or item_bias is None:
+                return truth
+            return dataclasses.replace(truth, item_bias=item_bias)
+
+        return _judged(log, gap, with_bias(played), of_past)
 
     folder = cache_folder() / "fitness" / key
     return kept(folder, load=_read_fitness, make=new_verdict, save=_write_fitness)
 
 
-def _judged(log: EventLog, gap: float, truth: Truth) -> Fitness:
-    """Verdict on a fitted truth."""
+def _judged(log: EventLog, gap: float, played: Truth, of_past: Callable[[EventLog], Truth]) -> Fitness:
+    """Verdict on a truth.
+
+    ``played`` is the truth fitted to the whole log. ``of_past`` fits the same truth to the events before later
+    sessions.
+    """
     worth = _kept_worth(log, gap)
     names = worth.recommenders
+    untested = untested_share(log)
     if not worth.slates:
-        return _untested(truth, names)
-    laws: dict[str, Truth | FalseTruth] = {truth.kind: truth}
-    laws |= false_truths({truth.kind: truth}, log)
-    simulated: dict[str, list[Floats]] = {name: [] for name in laws}
+        return _unjudged(played, names, untested)
+    simulated: dict[str, list[Floats]] = {}
     for draw, slates in enumerate(worth.slates):
         cut = _cut(log, gap, draw)
+        past = cut.later.past
+        judged_truth = of_past(past)
+        laws: dict[str, Truth | FalseTruth] = {_JUDGED: judged_truth, _PLAYED: played}
+        laws |= false_truths({_JUDGED: judged_truth}, past)
         for name, law in laws.items():
             with_oracle = utilities(law, cut, list(slates), _setting(log))
-            simulated[name].append(with_oracle[:-1])  # the oracle is not a recommender of the test
+            simulated.setdefault(name, []).append(
+                with_oracle[:-1]
+            )  # the oracle is not a recommender of the test
     tests = {name: order_test(worth.precision, np.mean(parts, axis=0)) for name, parts in simulated.items()}
-    of_truth = tests.pop(truth.kind)
+    of_truth = tests.pop(_JUDGED)
+    of_played = tests.pop(_PLAYED)
     false_agreements = [test.agreement for test in tests.values() if test.agreement is not None]
     return Fitness(
-        truth=truth.kind,
+        truth=played.kind,
         verdict=of_truth.verdict(false_agreements),
         agreement=of_truth.agreement,
         low=of_truth.low,
@@ -254,10 +293,20 @@ def _judged(log: EventLog, gap: float, truth: Truth) -> Fitness:
         users=of_truth.users,
         draws=len(worth.slates),
         recommenders=names,
+        played=of_played.agreement,
+        untested=untested,
     )
 
 
-def _untested(truth: Truth, recommenders: tuple[str, ...]) -> Fitness:
+def untested_share(log: EventLog) -> float:
+    """Share of events that a test of truths leaves out.
+
+    If consumed items cannot be taken again, these are the events that repeat an item of their user.
+    """
+    return 0.0 if log.repeatable else repeated_share(log)
+
+
+def _unjudged(truth: Truth, recommenders: tuple[str, ...], untested: float) -> Fitness:
     """Verdict without evidence, because too few users came back."""
     return Fitness(
         truth=truth.kind,
@@ -274,6 +323,7 @@ def _untested(truth: Truth, recommenders: tuple[str, ...]) -> Fitness:
         users=0,
         draws=0,
         recommenders=recommenders,
+        untested=untested,
     )
 
 
@@ -318,8 +368,12 @@ def _kept_worth(log: EventLog, gap: float) -> RecommenderWorth:
 
 
 def _recommenders(log: EventLog) -> tuple[str, ...]:
-    """Recommenders for a catalogue: without ``ease`` where it is large."""
-    return tuple(name for name in RECOMMENDERS if name != "ease" or log.n_items <= _EASE)
+    """Recommenders for a log.
+
+    A large catalogue leaves out ``ease``, and repeated consumption adds recommenders that know it.
+    """
+    names = RECOMMENDERS + (REPEATING if log.repeatable else ())
+    return tuple(name for name in names if name != "ease" or log.n_items <= _EASE)
 
 
 def _setting(log: EventLog) -> SlateSetting:

@@ -18,8 +18,16 @@ from rimsim.errors import ModelError
 from rimsim.intensity.cache import fitted, kept, log_digest, source_digest
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.persistence import is_stored
-from rimsim.market.consumers import session_sizes, truths
-from rimsim.market.consumers.truths import AUTO, Truth, fit_truth, load_truth, truth_model
+from rimsim.market.consumers import habit, session_sizes, trend, truths
+from rimsim.market.consumers.truths import (
+    AUTO,
+    Truth,
+    base_of,
+    fit_truth,
+    load_truth,
+    truth_model,
+    with_habits,
+)
 from rimsim.system import cache_folder, report_progress
 from rimsim.user_code import files_of
 
@@ -38,22 +46,26 @@ def kept_truth(
 
     If your own model cannot be saved, the truth is fitted each time.
     """
+    base = base_of(kind)
     folder = cache_folder() / "truth" / truth_key(log, gap, kind, rank, bootstrap)
 
     def make() -> Truth:
         report_progress(f"truth {kind}: fitting to {len(log):,} events")
-        return fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
+        if kind == base:
+            return fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
+        truth = kept_truth(log, gap=gap, kind=base, rank=rank, bootstrap=bootstrap)
+        return with_habits(truth, log, gap=gap, rank=rank)
 
     # Only a model that can be saved is cached. Asking also imports a user's file, whose errors so come early; the gap
     # does not matter for the question.
-    if kind != AUTO and not is_stored(truth_model(kind, "30min", rank)):
+    if base != AUTO and not is_stored(truth_model(base, "30min", rank)):
         return make()
     return kept(folder, load_truth, make, lambda truth, draft: truth.save(draft))
 
 
 def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | None) -> str:
     """Digest of all inputs to the fit of a truth."""
-    code = [_code(), source_digest(*files_of([kind])), torch.__version__]
+    code = [_code(), source_digest(*files_of([base_of(kind)])), torch.__version__]
     described = json.dumps([*code, kind, rank, bootstrap, gap, log_digest(log)])
     return hashlib.sha256(described.encode()).hexdigest()
 
@@ -61,7 +73,7 @@ def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | 
 @lru_cache
 def _code() -> str:
     """Digest of the source code that fits truths."""
-    modules = truths, session_sizes, later_sessions
+    modules = truths, habit, session_sizes, trend, later_sessions
     files = (Path(inspect.getfile(part)) for part in modules)
     return source_digest(Path(inspect.getfile(intensity)).parent, *files)
 

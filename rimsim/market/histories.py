@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from rimsim.arrays import NEVER, TICKS, Bools, Float32s, Floats, Ints, offsets_of, seconds, ticks
+from rimsim.arrays import NEVER, TICKS, Array, Bools, Float32s, Floats, Ints, offsets_of, seconds, ticks
 from rimsim.compiled import CompiledRecord, compiled, compiled_part
 from rimsim.data.log import EventLog
 from rimsim.intensity.states import UserStates
@@ -477,6 +477,29 @@ class Histories:
             seen = np.zeros(n_items, np.int64)
             _mark_repeats(slots, begin, end, self._logged, self.events, seen, has_repeat)
         return has_repeat
+
+    def had_before(self, slots: Ints, now: Ints, items: Array) -> Bools:
+        """(n, k) mask of items that slots consumed before given ticks.
+
+        ``items`` (n, k) are −1 at empty positions, where the mask is False.
+        """
+        all_slots = np.arange(len(self))
+        logged_slot, logged_item, _ = self._events_of(all_slots, np.zeros_like(all_slots))
+        slot, visible_from, item = self.all_events()
+        n_items = 1 + max(int(part.max(initial=0)) for part in (logged_item, item, items))
+        pair = np.append(logged_slot * n_items + logged_item, slot * n_items + item)
+        tick = np.append(np.full(len(logged_item), -NEVER), visible_from - self.rule.wait)
+        order = np.lexsort((tick, pair))
+        consumed_pair, first = np.unique(pair[order], return_index=True)
+        first_tick = tick[order][first]
+        shown_pair = slots[:, None] * n_items + np.maximum(items, 0)
+        place = np.searchsorted(consumed_pair, shown_pair)
+        is_known = place < len(consumed_pair)
+        place[~is_known] = 0
+        if not len(consumed_pair):
+            return np.zeros(items.shape, bool)
+        is_known &= (consumed_pair[place] == shown_pair) & (items >= 0)
+        return np.asarray(is_known & (first_tick[place] < now[:, None]), np.bool_)
 
     def states(self, slots: Ints, counts: Ints, now: Ints) -> UserStates:
         """States of slots with ``counts`` events at the ticks ``now``."""

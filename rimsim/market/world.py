@@ -24,6 +24,7 @@ from rimsim.market.consumers.contract import Consumer, ConsumerCapabilities, Wor
 from rimsim.market.consumers.hidden_quality import hidden_bias
 from rimsim.market.consumers.truths import (
     Truth,
+    base_of,
     check_truth,
     drawn_users,
     resampled,
@@ -232,7 +233,8 @@ def examination_of(
 def own_places(config: ScenarioConfig) -> list[str]:
     """Names of your own plugs, such as ``mine.py:Bursts``."""
     consumer = config.consumer
-    return [config.arrivals.kind, consumer.kind, consumer.truth, config.platform.model, config.providers.kind]
+    truth = base_of(consumer.truth)
+    return [config.arrivals.kind, consumer.kind, truth, config.platform.model, config.providers.kind]
 
 
 def expected_arrivals(config: ScenarioConfig) -> int:

@@ -68,6 +68,16 @@ def _value(worth: Floats | Bools, facts: RoundFacts) -> float:
     )
 
 
+def _of_new(facts: RoundFacts, worth: Floats | Bools) -> float | None:
+    """Worth per slate of items that are new to their visitors."""
+    return None if facts.repeats is None else relevance.per_slate(worth * ~facts.repeats)
+
+
+def _of_repeats(facts: RoundFacts, worth: Floats | Bools) -> float | None:
+    """Worth per slate of items that their visitors had consumed before."""
+    return None if facts.repeats is None else relevance.per_slate(worth * facts.repeats)
+
+
 # Each entry has, in this order: name, unit, formula, function of the round's facts, title, group, better direction.
 BUILT_IN = (
     Measure("precision", "share", "Σ hits / (n·k)",
@@ -82,6 +92,14 @@ BUILT_IN = (
         lambda f: relevance.per_slate(f.probability), "Utility", "relevance", "higher", band=1, retrained=True),
     Measure("consumptions", "consumptions per slate", "mean over arrivals of Σ_r consumed",
         lambda f: relevance.per_slate(f.consumed), "Consumptions", "relevance", "higher"),
+    Measure("utility_new", "expected consumptions per slate", "utility of items that are new to the visitor",
+        lambda f: _of_new(f, f.probability), "Utility of new items", "relevance", "higher"),
+    Measure("utility_repeat", "expected consumptions per slate", "utility of items that the visitor had consumed",
+        lambda f: _of_repeats(f, f.probability), "Utility of repeats", "relevance", "higher"),
+    Measure("consumptions_new", "consumptions per slate", "consumptions of items that are new to the visitor",
+        lambda f: _of_new(f, f.consumed), "Consumptions of new items", "relevance", "higher"),
+    Measure("consumptions_repeat", "consumptions per slate", "consumptions of items that the visitor had consumed",
+        lambda f: _of_repeats(f, f.consumed), "Consumed repeats", "relevance", "higher"),
     Measure("organic_consumptions", "consumptions per arrival",
         "mean over arrivals of the consumptions that no slate brought; none in a round without organic consumptions",
         lambda f: None if f.organic is None else float(f.organic.mean()), "Organic consumptions", "relevance"),

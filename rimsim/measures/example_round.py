@@ -106,6 +106,7 @@ def _with_certificate(facts: RoundFacts) -> RoundFacts:
     return dataclasses.replace(
         facts,
         organic=np.arange(len(facts.user)) % 3,
+        repeats=(facts.slates >= 0) & (facts.slates % 3 == 0),
         value_model=value,
         bound=value + 1.0,
         gap=0.5,

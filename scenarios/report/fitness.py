@@ -14,6 +14,7 @@ from rimsim.scenarios.report.tables import signed
 from rimsim.scenarios.runs.store import RunFolder
 
 _NAMED = 3  # largest number of reversed pairs that a sentence lists
+_MENTIONED = 0.005  # smallest share of untested events that a sentence mentions
 _COMPARED = ("bag", "factors", "ease", "gru")
 """Truths that a validation should compare if no truth is known to be fit."""
 _SLOW = ("gru", "transformer", "graph")
@@ -53,8 +54,8 @@ def verdict_sentence(verdict: Fitness, step: str = "") -> str:
     """Verdict on a truth, its evidence, and the next step."""
     name = f"The truth `{verdict.truth}`"
     if verdict.verdict == FIT:
-        return f"{name} is fit for this log: {_evidence(verdict)}."
-    if verdict.verdict == UNFIT_VERDICT:
+        text = f"{name} is fit for this log: {_evidence(verdict)}"
+    elif verdict.verdict == UNFIT_VERDICT:
         text = f"{name} is unfit for this log, so do not use it to compare recommenders: {_evidence(verdict)}"
     elif not verdict.users:
         text = f"{name} cannot be judged on this log: fewer than two users have a later session"
@@ -69,15 +70,26 @@ def verdict_sentence(verdict: Fitness, step: str = "") -> str:
             f"Evidence cannot tell if the truth `{verdict.truth}` is fit for this log: {_evidence(verdict)}, and "
             f"{_doubt(verdict)}"
         )
-    return " ".join(part for part in (f"{text}.", _reversed(verdict), step) if part)
+    return " ".join(part for part in (f"{text}.", _reversed(verdict), _untested(verdict), step) if part)
+
+
+def _untested(verdict: Fitness) -> str:
+    """Sentence on the behaviour that was not tested, if any."""
+    if verdict.untested < _MENTIONED:
+        return ""
+    return (
+        f"The test asks nothing about {verdict.untested:.0%} of the log's events, because they repeat an item of their "
+        "user."
+    )
 
 
 def _evidence(verdict: Fitness) -> str:
     """Settled pairs in order, with the agreement and its interval."""
+    of_whole_log = "" if verdict.played is None else f"; fitted to the whole log, {signed(verdict.played)}"
     return (
         f"it orders {verdict.concordant} of {verdict.settled} pairs of recommenders as held-out later sessions do "
         f"(agreement {signed(verdict.agreement)}, 95% interval {signed(verdict.low)} to {signed(verdict.high)}; fit "
-        f"from {UNFIT} on)"
+        f"from {UNFIT} on{of_whole_log})"
     )
 
 
@@ -92,9 +104,9 @@ def _doubt(verdict: Fitness) -> str:
 
 
 def _reversed(verdict: Fitness) -> str:
-    """Sentence that names reversed pairs; empty without any."""
+    """Sentence that names reversed pairs; empty for a fit truth."""
     pairs = [f"`{worse}` above `{better}`" for better, worse in verdict.reversed]
-    if not pairs:
+    if not pairs or verdict.verdict == FIT:
         return ""
     n_unnamed = len(pairs) - _NAMED
     if n_unnamed > 0:

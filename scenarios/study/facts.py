@@ -125,6 +125,7 @@ def facts_of(
         time=seconds(schedule.tick),
         history=closed.histories.lengths_at(schedule.slot, schedule.tick),
         ground_intensity=ledger.ground,
+        repeats=closed.repeats,
         organic=ledger.organic if ledger.organic.any() else None,
         min_exposure=closed.promises.min_exposure,
         max_exposure=closed.promises.max_exposure,

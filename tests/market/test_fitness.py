@@ -132,8 +132,10 @@ def test_the_truths_of_the_embedded_log_are_fit_and_false_ones_are_not():
         assert judgement.verdict == "fit"
         assert judgement.agreement > max(UNFIT, judgement.best_false)
         for false in false_truths({kind: kept_truth(log, gap=GAP, kind=kind)}, log).values():
-            wrong = SimpleNamespace(kind=kind, expected=false.expected, preference=false.preference)
-            assert judge._judged(log, GAP, wrong).verdict != "fit"
+            wrong = SimpleNamespace(
+                kind=kind, trend=None, expected=false.expected, preference=false.preference
+            )
+            assert judge._judged(log, GAP, wrong, lambda _, wrong=wrong: wrong).verdict != "fit"
     assert fitness(log, gap=GAP, kind="popularity").verdict == "unfit"
 
 
@@ -164,6 +166,36 @@ def test_the_verdict_on_a_shop_does_not_turn(tmp_path, monkeypatch):
     for min_item_events in (10, 60):
         other_log = shop_log(min_item_events=min_item_events)
         assert fitness(other_log, gap=GAP, kind="bag").verdict in {"fit", "cannot tell"}
+
+
+def test_the_verdict_is_on_the_truth_that_saw_the_past_only(popular):
+    """A truth that is right only if it sees the whole log is not fit; both agreements are told."""
+    right = kept_truth(popular, gap=GAP, kind="bag")
+    (wrong,) = (
+        law for law in false_truths({"bag": right}, popular).values() if law.wrong == "false_opposite"
+    )
+    opposite = SimpleNamespace(kind="bag", trend=None, expected=wrong.expected, preference=wrong.preference)
+    pasts = []
+    blind = judge._judged(popular, GAP, right, lambda past: pasts.append(len(past)) or opposite)
+    seeing = judge._judged(popular, GAP, opposite, lambda past: kept_truth(past, gap=GAP, kind="bag"))
+    assert len(pasts) == blind.draws
+    assert max(pasts) < len(popular)
+    assert blind.verdict != "fit"
+    assert blind.played > UNFIT > blind.agreement
+    assert seeing.agreement > UNFIT > seeing.played
+
+
+def test_the_share_of_untested_events_is_told():
+    """Repeats are not tested where they are history; the sentence has their share."""
+    log = log_of([0, 0, 0, 1], [0, 1, 0, 1], [1.0, 2.0, 3.0, 4.0])
+    assert judge.untested_share(log) == 0.25
+    assert judge.untested_share(dataclasses.replace(log, repeatable=True)) == 0.0
+    assert judge.untested_share(log.rows(slice(0, 0))) == 0.0
+    sentence = verdict_sentence(_verdict(untested=0.25))
+    assert sentence.endswith(
+        "asks nothing about 25% of the log's events, because they repeat an item of their user."
+    )
+    assert "asks nothing" not in verdict_sentence(_verdict(untested=0.001))
 
 
 def test_no_recommender_of_a_verdict_needs_an_optional_package():
@@ -203,7 +235,9 @@ def test_a_cached_verdict_notices_whatever_it_depends_on(popular, tmp_path, monk
     """Log, truth, source and versions each have a verdict of their own; a damaged entry is made again."""
     judged = []
     judgement = Fitness("bag", "fit", 1.0, 0.3, 1.0, 15, 11, 8, 11, (), 0.0, 9, 1, RECOMMENDERS)
-    monkeypatch.setattr(judge, "_judged", lambda log, gap, truth: judged.append(truth.kind) or judgement)
+    monkeypatch.setattr(
+        judge, "_judged", lambda log, gap, truth, of_past: judged.append(truth.kind) or judgement
+    )
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))
 
     def is_new(log=popular, **words):
@@ -249,14 +283,19 @@ def test_a_key_has_every_file_that_a_verdict_depends_on(monkeypatch):
     assert files <= read
 
 
+ALL_TRIED = ["auto", "factors+habits", "bag", "bag+habits", "ease", "gru"]
+"""Truths that ``auto`` tries where ``factors`` is its first choice."""
+
+
 @cases(
     "first settled alternatives chosen tried",
     (("fit", 0.9), 11, {}, "auto", ["auto"]),
     (("cannot tell", 0.9), 7, {}, "auto", ["auto"]),  # too few pairs to show any truth to be fit
-    (("unfit", 0.1), 11, {"bag": ("fit", 1.0)}, "bag", ["auto", "bag"]),
-    (("unfit", 0.1), 11, {"bag": ("unfit", 0.2), "gru": ("fit", 0.8)}, "gru", ["auto", "bag", "ease", "gru"]),
-    (("cannot tell", 0.5), 11, {"ease": ("cannot tell", 0.5)}, "auto", ["auto", "bag", "ease", "gru"]),
-    (("cannot tell", 0.5), 11, {"ease": ("cannot tell", 0.6)}, "ease", ["auto", "bag", "ease", "gru"]),
+    (("unfit", 0.1), 11, {"factors+habits": ("fit", 1.0)}, "factors+habits", ALL_TRIED[:2]),
+    (("unfit", 0.1), 11, {"bag": ("fit", 1.0)}, "bag", ALL_TRIED[:3]),
+    (("unfit", 0.1), 11, {"bag": ("unfit", 0.2), "gru": ("fit", 0.8)}, "gru", ALL_TRIED),
+    (("cannot tell", 0.5), 11, {"ease": ("cannot tell", 0.5)}, "auto", ALL_TRIED),
+    (("cannot tell", 0.5), 11, {"ease": ("cannot tell", 0.6)}, "ease", ALL_TRIED),
 )
 def test_auto_tries_other_truths_where_its_choice_is_not_fit(
     first, settled, alternatives, chosen, tried, popular, monkeypatch
@@ -281,6 +320,20 @@ def test_auto_tries_other_truths_where_its_choice_is_not_fit(
     assert {rival.truth for rival in judgement.rivals} == {
         "factors" if kind == "auto" else kind for kind in tried if kind != chosen
     }
+
+
+def test_auto_has_habits_where_items_are_taken_again(popular, monkeypatch):
+    """On a log of repeated consumption, every truth that ``auto`` tries knows repetition."""
+    kinds = []
+
+    def unfit(log, gap, kind, rank, *_):
+        kinds.append(kind)
+        truth = "factors+habits" if kind.startswith("auto") else kind
+        return Fitness(truth, "unfit", 0.0, -0.5, 0.5, 15, 11, 8, 0, (), 0.0, 9, 1, RECOMMENDERS)
+
+    monkeypatch.setattr(judge, "_kept_fitness", unfit)
+    fitness(dataclasses.replace(popular, repeatable=True), gap=GAP)
+    assert kinds == ["auto+habits", "bag+habits", "ease+habits", "gru+habits", "auto+habits"]
 
 
 def test_auto_tries_only_truths_that_are_quickly_fitted(popular, monkeypatch):
@@ -328,6 +381,7 @@ def _verdict(verdict="fit", agreement=1.0, low=0.3, settled=11, **changes):
 @cases(
     "verdict words",
     (_verdict(), "is fit for this log: it orders 11 of 11 pairs"),
+    (_verdict(played=0.85), "fit from 0.6 on; fitted to the whole log, 0.85)."),
     (_verdict("unfit", -0.1, -0.7), "is unfit for this log, so do not use it to compare recommenders"),
     (
         _verdict("cannot tell", settled=5),

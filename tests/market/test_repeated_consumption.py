@@ -413,3 +413,25 @@ def test_training_weights_are_those_of_each_consumption(path):
         part.item[is_target], part.time[is_target], part.propensity[is_target], strict=True
     ):
         assert propensity == pytest.approx(expected[int(ticks(time)), int(item)])
+
+
+@pytest.mark.parametrize("delay", [None, "12h"])
+def test_measures_know_what_the_visitor_had_consumed(path, delay):
+    """The mask of repeats is that of lists of events: logged ones, and consumptions at earlier visits."""
+    market = played(scenario(path, "always", consumer__delay=delay), "random")
+    for closed in market.closed:
+        schedule = closed.schedule
+        past = market.world.past
+        had = {}
+        for slot, user in enumerate(schedule.log_user.tolist()):
+            places = past.by_user[past.offsets[user] : past.offsets[user + 1]]
+            n_logged = len(places) if schedule.logged is None else schedule.logged[slot]
+            had[slot] = set(past.item[places[:n_logged]].tolist())
+        expected = np.zeros(closed.ledger.item.shape, bool)
+        for row, slot in enumerate(schedule.slot.tolist()):
+            for position, item in enumerate(closed.ledger.item[row].tolist()):
+                expected[row, position] = item in had[slot]
+            had[slot] |= set(closed.ledger.item[row][closed.ledger.consumed[row]].tolist())
+        np.testing.assert_array_equal(closed.repeats, expected)
+        assert 0 < closed.ledger.consumed[expected].sum() < closed.ledger.consumed.sum()
+    assert played(scenario(path, "never"), "random").closed[0].repeats is None

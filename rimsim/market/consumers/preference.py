@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from rimsim.arrays import ALWAYS, TICKS, Float32s, Floats, Ints
+from rimsim.arrays import ALWAYS, TICKS, Float32s, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
 from rimsim.intensity.contract import BLOCK, Hidden
@@ -84,11 +84,24 @@ class _TruthScorer(Scorer):
         of_slots = preference.numpy()[: len(slots)]
         if (factor := self._truth.item_factor) is not None:
             of_slots *= factor
-            of_slots /= np.maximum(of_slots.sum(1, keepdims=True), np.finfo(np.float32).tiny)
+            _normalise(of_slots)
+        if self._truth.trend is not None:
+            of_slots[:] = self._truth.trend.timed(of_slots.astype(np.float64), seconds(ticks))
+            _normalise(of_slots)
+        if self._truth.habit is not None:
+            states = self._histories.states(slots, counts, ticks)
+            of_slots[:] = self._truth.habit.mixed(of_slots, states)
+            of_slots[~admissible.numpy()[: len(slots)]] = 0.0
+            _normalise(of_slots)
         if self._released_at.max() > ticks.min():
             of_slots[self._released_at > ticks[:, None]] = 0.0
         ground = self._truth.sizes.of_visits(self._histories, slots, ticks, self._delay)
         return ScoreRows((preference, torch.from_numpy(ground.astype(np.float32)), admissible))
+
+
+def _normalise(shares: Float32s) -> None:
+    """Divide each row by its sum, in place."""
+    shares /= np.maximum(shares.sum(1, keepdims=True), np.finfo(np.float32).tiny)
 
 
 class TruthScores(ArrivalScores):

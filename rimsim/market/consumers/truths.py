@@ -20,6 +20,8 @@ from rimsim.arrays import Float32s, Floats, Ints, numbered
 from rimsim.data.log import EventLog, LaterSessions, later_sessions
 from rimsim.errors import ConfigError, DataError, ModelError, nearest
 from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
+from rimsim.intensity.habits.local_rate import RateLaw
+from rimsim.intensity.habits.next_sessions import NextSessions
 from rimsim.intensity.persistence import load, read_tensors, save_model
 from rimsim.intensity.popularity import log_popularity, log_returning
 from rimsim.intensity.product import settled
@@ -30,14 +32,20 @@ from rimsim.intensity.selection.shrinkage import Shrinkage
 from rimsim.intensity.sets.factors import FactorsConfig, UserFactors
 from rimsim.intensity.sets.personal import PersonalModel
 from rimsim.intensity.states import UserStates
+from rimsim.market.consumers.habit import Habit, fitted_habit
 from rimsim.market.consumers.session_sizes import SessionSizes, SizesReport, fit_sizes
+from rimsim.market.consumers.trend import Trend, fitted_trend
 from rimsim.measures.statistics import pairs_of
 
 AUTO = "auto"
 """Name that lets later sessions choose the truth."""
 CANDIDATES = ("factors", "bag")
 """Names of the truths among which ``auto`` chooses."""
+HABITS = "+habits"
+"""End of the name of a truth that knows time and repetition, such as ``bag+habits``."""
 _NO_FIGURE = float("nan")
+_CELLS = 1_000_000
+"""Largest number of scores, states times items, to which trend and habit are fitted."""
 _SMOOTHING = 0.5
 """Number of events that are added to every item in the popularity baselines."""
 _SLATE = 10
@@ -93,6 +101,10 @@ class TruthReport:
     """Report on the fit of λ*."""
     bootstrap: int | None = None
     """Seed of the bootstrap sample of users to which the truth was fitted; None: the whole log."""
+    trend: RateLaw | None = None
+    """Law of the local rate of items; None: p* does not depend on time."""
+    habit: Habit | None = None
+    """Law of repeated consumption; None: p* has no part for items that the user consumed before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +125,10 @@ class Truth:
     """(M,) logarithm of the factor by which p* of each item differs from the model's p; 0 in a fitted truth."""
     users: Hidden = ()
     """Fixed hidden states (users, …) of the log's users; empty: hidden states change with consumptions."""
+    trend: Trend | None = None
+    """Factor of items that changes with time; None: no such factor."""
+    habit: Habit | None = None
+    """Part of p* for items that the user consumed before; None: no such part."""
 
     @cached_property
     def item_factor(self) -> Float32s | None:
@@ -122,7 +138,7 @@ class Truth:
     def preference(self, users: Ints, states: UserStates) -> Floats:
         """Preferences p* of users in given states.
 
-        All items of the catalogue are included. The caller sets consumed or unreleased items to 0 and renormalises.
+        All items of the catalogue are included. The caller sets inadmissible items to 0 and renormalises.
         """
         model = self.model
         if self.users and isinstance(model, RecurrentModel):
@@ -131,6 +147,10 @@ class Truth:
         else:
             scores = model.score(states)
         preference = scores.double().cpu().numpy() * np.exp(self.item_bias)
+        if self.trend is not None:
+            preference = self.trend.timed(preference, states.now)
+        if self.habit is not None:
+            preference = self.habit.mixed(preference, states)
         return np.asarray(preference / preference.sum(1, keepdims=True), np.float64)
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
@@ -143,9 +163,15 @@ class Truth:
         arrays = {name: torch.from_numpy(array) for name, array in vars(self.sizes).items()}
         arrays["item_bias"] = torch.from_numpy(self.item_bias)
         users = {f"users{number}": part for number, part in enumerate(self.users)}
+        if self.trend is not None:
+            arrays |= {f"trend_{name}": torch.from_numpy(getattr(self.trend, name)) for name in _OF_TREND}
         save_file(arrays | users, folder / "truth.safetensors")
         text = json.dumps(dataclasses.asdict(self.report), indent=2)
         (folder / "truth.json").write_text(text, encoding="utf-8")
+
+
+_OF_TREND = ("item", "time")
+"""Arrays of a trend that a saved truth has."""
 
 
 def truth_model(kind: str, gap: str, rank: int) -> IntensityModel:
@@ -178,8 +204,13 @@ def check_truth(kind: str) -> None:
     Raises:
         ConfigError: If no model has the name, or your file cannot be used.
     """
-    if kind != AUTO:
-        truth_model(kind, "30min", 1)
+    if base_of(kind) != AUTO:
+        truth_model(base_of(kind), "30min", 1)
+
+
+def base_of(kind: str) -> str:
+    """Name of the truth without trend and habit."""
+    return kind.removesuffix(HABITS)
 
 
 def fit_truth(
@@ -238,6 +269,27 @@ def fit_truth(
     no_bias = np.zeros(log.n_items)
     users = _fixed_states(model, log)
     return Truth(kind=chosen, model=model, sizes=sizes, report=report, item_bias=no_bias, users=users)
+
+
+def with_habits(truth: Truth, log: EventLog, *, gap: str | float, rank: int = 16) -> Truth:
+    """Truth with the trend and the habit of its log.
+
+    Both are fitted to held-out next sessions, in which the truth's model is fitted to the events before. The truth gets
+    a trend if the likelihood of new items gains more than its standard error. It gets a habit if users of the log can
+    take items again.
+    """
+    session_gap = gap if isinstance(gap, str) else f"{gap}s"
+    held = NextSessions.of(log, session_gap, 0, most_cells=_CELLS)
+    trend: Trend | None = None
+    habit = Habit() if log.repeatable else None
+    if held is not None:
+        of_past = settled(truth_model(truth.kind, session_gap, rank), truth.model).fit(held.past)
+        trend = fitted_trend(log, held, log_scores(of_past, held.states))
+        habit = habit and fitted_habit(held)
+    report = dataclasses.replace(
+        truth.report, kind=truth.kind + HABITS, trend=None if trend is None else trend.law, habit=habit
+    )
+    return dataclasses.replace(truth, kind=report.kind, report=report, trend=trend, habit=habit)
 
 
 def _fixed_states(model: IntensityModel, log: EventLog) -> Hidden:
@@ -368,6 +420,9 @@ def load_truth(folder: Path) -> Truth:
         plain = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
         report = TypeAdapter(TruthReport).validate_python(plain)
         arrays = read_tensors(folder / "truth.safetensors")
+        item_bias = arrays["item_bias"].numpy()
+        law = report.trend
+        events = {} if law is None else {name: arrays[f"trend_{name}"].numpy() for name in _OF_TREND}
         return Truth(
             kind=report.kind,
             model=load(folder / "model", "cpu"),
@@ -377,8 +432,10 @@ def load_truth(folder: Path) -> Truth:
                 bounds=arrays["bounds"].numpy(),
             ),
             report=report,
-            item_bias=arrays["item_bias"].numpy(),
+            item_bias=item_bias,
             users=tuple(arrays[name] for name in sorted(arrays) if name.startswith("users")),
+            trend=None if law is None else Trend(law=law, n_items=len(item_bias), **events),
+            habit=report.habit,
         )
     except (OSError, ValueError, LookupError, TypeError, SafetensorError, ModelError) as error:
         raise ModelError(f"{folder}: there is no saved truth, or it is damaged ({error})") from error

@@ -28,8 +28,8 @@ from rimsim.intensity.registry import make, mark_and_ground, names, parts
 from rimsim.intensity.states import session_examples
 from rimsim.market import agreement as evidence_of
 from rimsim.market.consumers.false_truths import FALSE, bar_name, false_truths
-from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth
-from rimsim.market.fitness import READER, chosen_truth, fitness
+from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth, base_of
+from rimsim.market.fitness import READER, REPEATING, chosen_truth, fitness
 from rimsim.market.fitted import kept_truth
 from rimsim.measures import agreement, mean_interval, pairs_of
 from rimsim.scenarios.kinds.results import RunResult, Show, own_log, table_of, usable_log
@@ -59,6 +59,16 @@ def _default_models() -> tuple[str, ...]:
     """Models that are compared by default, if installed."""
     installed = (name for name in MODELS if name != "als" or importlib.util.find_spec("implicit"))
     return tuple(dict.fromkeys((*installed, mark_and_ground(PlatformConfig().model)[0])))
+
+
+def _models_for(log: EventLog, models: tuple[str, ...]) -> tuple[str, ...]:
+    """Compared models of a log.
+
+    The default models do not know repetition. If users of the log can take items again, models that know it are added.
+    """
+    if not log.repeatable or not set(models) >= set(_default_models()):
+        return models
+    return tuple(dict.fromkeys((*models, "recent", *REPEATING)))
 
 
 def with_serving(models: Sequence[str] | None, serving: str, without: Sequence[str] = ()) -> list[str]:
@@ -125,7 +135,7 @@ class ValidateConfig:
         for model in (*self.models, self.serving):
             if model != evidence_of.RANDOM:
                 parts(model)
-        named = [truth for truth in self.truths if ":" not in truth]
+        named = [base_of(truth) for truth in self.truths if ":" not in truth]
         require_known("truths: found {}", named, [AUTO, *names()])
         require_known("without: found {}", self.without, self.models)
         if len(self.chosen) < 2:
@@ -185,6 +195,7 @@ def validate(
     show = report or (lambda _: None)
     _require_models(config)
     log = usable_log(config.data, Needs(gap=duration_seconds(config.data.session_gap)), "validate", show)
+    config = replace(config, models=_models_for(log, config.models))
     work = _Work(log, config, show)
     if config.slate >= log.n_items:
         refuse(ConfigError, "slate", f"{config.slate} of {log.n_items} items", "fewer than all items")

@@ -339,7 +339,9 @@ def _worth(intervals: pd.DataFrame, draws: int) -> TextTable:
         f"Real worth at {int(real['users'].max()):,} users' later sessions, and utility under each truth; {draws} "
         "draws, ± half a 95% interval over users"
     )
-    columns = ("precision", "ndcg", "log_likelihood", *dict.fromkeys(named["metric"].iloc[len(real) :]))
+    split = [name for name in ("precision_new", "precision_repeat") if (real["metric"] == name).any()]
+    of_truths = dict.fromkeys(named["metric"].iloc[len(real) :])
+    columns = ("precision", *split, "ndcg", "log_likelihood", *of_truths)
     return pivoted(title, named.iloc[np.argsort(order, kind="stable")], ["model"], columns, significant=True)
 
 

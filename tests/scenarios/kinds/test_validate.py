@@ -44,6 +44,7 @@ class Law:
     share: np.ndarray
     mean: float = 4.0
     kind: str = "law"
+    trend: None = None
 
     def preference(self, users, states):
         """(n, M) p* of the users, whatever they have consumed."""
@@ -269,6 +270,43 @@ def test_real_worth_by_plain_loops(cut):
         assert figures.ndcg[row] == pytest.approx((hits * discount).sum() / discount[: len(taken)].sum())
         logs = np.log(p[list(taken)] / p[shown].sum())
         assert figures.log_likelihood[row] == pytest.approx(logs.mean(), rel=1e-5)
+
+
+def test_repeats_count_where_items_are_taken_again(log):
+    """The cut takes repeats in, nothing consumed is left out, and precision is split, by plain loops."""
+    twice = np.arange(0, len(log), 3)  # a third of the events happen again, a day later
+    again = log_of(
+        np.append(log.user, log.user[twice]),
+        np.append(log.item, log.item[twice]),
+        np.append(log.time, log.time[twice] + DAY),
+        log.users,
+        log.items,
+    )
+    cut = evidence_of.make_cut(dataclasses.replace(again, repeatable=True), 1, gap="30min", after=0.3)
+    scores = evidence_of.scores_of("popularity", cut, "cpu")
+    figures = evidence_of.judged(scores, cut, 10)
+    n_repeats = 0
+    for row, user in enumerate(cut.later.user.tolist()):
+        is_after = again.time >= cut.later.time[row]
+        mine = again.user == user
+        before = set(again.item[mine & ~is_after].tolist())
+        after = set(again.item[mine & is_after].tolist()) & set(np.flatnonzero(cut.known).tolist())
+        taken = cut.taken_row == row
+        assert set(cut.taken_item[taken].tolist()) == after
+        assert set(cut.taken_item[taken & cut.is_repeat].tolist()) == after & before
+        np.testing.assert_array_equal(cut.admissible(row, row + 1)[0], cut.known)
+        slate = set(figures.slates[row].tolist())
+        metrics = {name: values[row] for name, values in figures.metrics.items()}
+        assert metrics["precision_repeat"] == pytest.approx(len(slate & after & before) / 10)
+        assert metrics["precision_new"] == pytest.approx(len((slate & after) - before) / 10)
+        n_repeats += len(slate & after & before)
+    assert n_repeats >= 5
+    assert "precision_new" not in evidence_of.judged(scores, _without_repeats(again), 10).metrics
+
+
+def _without_repeats(log):
+    """The cut of a log in which repeats are history."""
+    return evidence_of.make_cut(log, 1, gap="30min", after=0.3)
 
 
 def test_utility_is_the_law_of_consumption(law, cut):
@@ -505,6 +543,15 @@ def test_the_same_seeds_give_the_same_tables_and_reports(validation, tmp_path, c
 def test_config_names_what_does_not_fit(changes, message):
     """Unknown, missing and repeated models are refused in one sentence."""
     refused(ConfigError, message, ValidateConfig, **changes)
+
+
+def test_default_models_know_repetition_where_the_log_has_it(log):
+    """The models that know it join the default ones on such a log only; chosen models stay as they are."""
+    again = dataclasses.replace(log, repeatable=True)
+    models = ValidateConfig().models
+    assert kind._models_for(log, models) == models
+    assert kind._models_for(again, models) == (*models, "recent", "own", "bag-habits")
+    assert kind._models_for(again, ("bag", "random")) == ("bag", "random")
 
 
 def test_a_serving_model_is_compared_with_bestsellers():
