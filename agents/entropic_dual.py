@@ -13,7 +13,7 @@ from rimsim import rng
 from rimsim.agents.arrival_arrays import ArrivalArrays, ExposureUnit, arrays_of, fill_slate, fill_values
 from rimsim.agents.clock import RoundClock
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.gibbs import gibbs_draw, inclusion_sums, slate_chances, standing_order
+from rimsim.agents.gibbs import gibbs_draw, inclusion_sums, slate_chances, slate_order
 from rimsim.agents.pacing import Pacing, move_prices
 from rimsim.agents.past_states import States, states_in_order
 from rimsim.arrays import Float32s, Floats, Ints
@@ -324,7 +324,7 @@ def _state_one(
 ) -> None:
     """Fill in probabilities of an arrival's slate, given item values."""
     inclusion, position, prefix, slate_probability = chances
-    order = standing_order(
+    order = slate_order(
         value, tie_rank(draws, arrivals.id[arrival]), arrivals.relevance[arrival], unit.by_intensity
     )
     capacity = min(arrivals.capacity[arrival], items.shape[1])

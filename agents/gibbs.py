@@ -80,7 +80,10 @@ def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[floa
 
 @compiled_part
 def _pass_item(before: Floats, p: float, q: float) -> None:
-    """Update all B(j) after an item; q is 1 − p."""
+    """Advance ``before`` from B_i to B_{i+1}.
+
+    Item i is chosen with chance p, and q is 1 − p. ``before[j]`` is B(j).
+    """
     for j in range(len(before) - 1, 0, -1):
         before[j] = q * before[j] + p * before[j - 1]
     before[0] *= q
@@ -103,7 +106,9 @@ def gibbs_law(
     for i in range(a):
         p = chance[i]
         q = 1.0 / (1.0 + np.exp(z[i] - theta))
-        p_others = 0.0
+        p_others = (
+            0.0  # chance that k − 1 of the other items are chosen: j before item i, and the rest after it
+        )
         for j in range(k):
             p_others += before[j] * table[i + 1, k - 1 - j]
         if len(weight):
@@ -142,7 +147,7 @@ def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, prope
     inclusion = np.empty(a)
     table = np.empty((a + 1, k + 1))
     no_weights = np.empty(0)
-    # Without weights, the last array is not used.
+    # Without weights, the last argument is not used, so any array will do.
     gibbs_law(z, k, chance, table, inclusion, no_weights, inclusion)
     value_if_sampled = np.full(m, -np.inf)
     inclusion_of_item = np.empty(m)
@@ -177,7 +182,7 @@ def inclusion_sums(
     weight: Floats,
     weighted: Floats,
 ) -> float:
-    """Smoothed dual of states, without floors; fills sums over states.
+    """Smoothed dual of states, without its term for floors.
 
     The dual is Σ over states of ε·log Σ_S exp(Σ_S (λ − v)/ε). With π for an item's inclusion probability in a state,
     ``expected`` is filled with each item's Σ π over states, and ``variance`` with Σ π(1 − π). If there are position
@@ -226,7 +231,7 @@ def inclusion_sums(
 
 
 @compiled
-def standing_order(
+def slate_order(
     value: Floats,
     bits: np.uint64,
     relevance: Float32s,
@@ -267,7 +272,7 @@ def slate_chances(
 ) -> float:
     """Probability of a slate, in which −1 is an empty position.
 
-    ``order`` comes from :func:`standing_order`. Three probabilities are filled in for each item of the slate: that it
+    ``order`` comes from :func:`slate_order`. Three probabilities are filled in for each item of the slate: that it
     is in the slate, that it is at its position, and that the slate begins with exactly the items up to this position.
     """
     a = len(order)
@@ -288,7 +293,8 @@ def slate_chances(
     table = np.zeros((a + 1, size + 1))
     if a > k:
         theta, _ = gibbs_counts(z, k, chance, table)
-    else:  # all items are shown, so all a − i items from item i on are chosen
+    else:
+        # All items are shown: each has chance 1, so that all a − i items from item i on are chosen.
         theta = -np.inf
         for i in range(a + 1):
             table[i, a - i] = 1.0
@@ -319,7 +325,7 @@ def _marginals(
         q = 1.0 / (1.0 + np.exp(z[i] - theta))
         shown_at = slate_position[i]
         if shown_at >= 0:
-            p_others = 0.0
+            p_others = 0.0  # as in :func:`gibbs_law`
             for j in range(k):
                 p_others += before[j] * table[i + 1, k - 1 - j]
             inclusion[shown_at] = min(p * p_others / table[0, k], 1.0)
@@ -337,8 +343,8 @@ def _beginnings(
     ``slate_position`` has the position of each item in the slate, or −1.
     """
     k = table.shape[1] - 1
-    p_choices = 1.0
-    n_matched = 0
+    p_choices = 1.0  # probability of the choices up to this item, if items were chosen independently
+    n_matched = 0  # number of the slate's first items that are chosen already
     for i in range(len(z)):
         if n_matched == k:
             break
@@ -347,4 +353,4 @@ def _beginnings(
             prefix[n_matched] = p_choices * table[i + 1, k - 1 - n_matched] / table[0, k]
             n_matched += 1
         else:
-            p_choices *= 1.0 / (1.0 + np.exp(z[i] - theta))
+            p_choices *= 1.0 / (1.0 + np.exp(z[i] - theta))  # this item is not chosen

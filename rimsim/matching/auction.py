@@ -28,7 +28,7 @@ from rimsim.matching.kernels import Queue, dequeue, enqueue, keep_largest, new_q
 from rimsim.matching.pairs import (
     Holdings,
     UserItemPairs,
-    cheapest,
+    cheapest_position,
     dual_value,
     greedy,
     item_of,
@@ -43,10 +43,10 @@ from rimsim.matching.pairs import (
 from rimsim.matching.problem import Problem
 from rimsim.matching.solution import DualSolution
 
-# Number of pairs per user that are cached although the user does not hold them.
+# Number of pairs that are cached per user, next to those that the user holds.
 _SPARES = 16
 _STEP = 7.0  # largest factor by which ε shrinks from phase to phase
-# D costs a pass over all pairs. So D is computed only from the phase ``_BLIND`` on, or when ε is below ``_NEAR`` times
+# D costs a pass over all pairs. So D is computed only after the phase ``_BLIND``, or when ε is at most ``_NEAR`` times
 # the value that should reach the tolerance.
 _NEAR = 4.0
 _BLIND = 6
@@ -65,12 +65,14 @@ _SHIFT = 3.0
 @compiled_part
 def _lower_bound(state: Holdings, item: int) -> int:
     """Exposure below which an item should raise its bonus."""
+    # An item with a price (w < 0) pays to stay at its cap. Below the cap, the price is too high.
     return int(state.max_exposure[item] if state.w[item] < 0.0 else state.min_exposure[item])
 
 
 @compiled_part
 def _upper_bound(state: Holdings, item: int) -> int:
     """Exposure above which an item must lower its bonus."""
+    # A bonus (w > 0) buys exposures for the floor. Above the floor, the bonus is too high.
     return int(state.min_exposure[item] if state.w[item] > 0.0 else state.max_exposure[item])
 
 
@@ -86,26 +88,27 @@ def _best_places(
 ) -> int:
     """Find an item's pairs of largest margin outside slates.
 
-    A margin is s − theta: the score less the worth of the user's cheapest position. The min-heap of
-    ``values`` and ``places`` gets the ``keep`` largest margins and their pairs; its size is returned.
+    A margin is the score s less the value of the user's cheapest position, which the item would take. So a bonus of
+    −margin is enough for the position. ``values`` and ``places`` become a min-heap of the ``keep`` largest margins and
+    the places of their pairs. Its size is returned.
     """
     first, last = item_range(pairs, item)
     while True:
         size = 0
         threshold = -np.inf
         for place in range(first, last):
-            margin = pairs.ival[place] - state.theta[user_of(pairs, item, place)]
+            margin = pairs.ival[place] - state.cheapest[user_of(pairs, item, place)]
             if margin > threshold and state.held[place] == 0:
                 size = keep_largest(values, places, size, keep, margin, place)
                 if size == keep:
                     threshold = values[0]
-        # ``theta`` may be a lower bound, so margins may be too large. If a chosen pair's margin changes, search again.
+        # ``cheapest`` may be a lower bound, so margins may be too large. If a margin found changes, search again.
         changed = False
         for index in range(size):
             user = user_of(pairs, item, places[index])
-            exact_worth = cheapest(pairs, state, user)[1]
-            if exact_worth != state.theta[user]:
-                state.theta[user] = exact_worth
+            exact_value = cheapest_position(pairs, state, user)[1]
+            if exact_value != state.cheapest[user]:
+                state.cheapest[user] = exact_value
                 changed = True
         if not changed:
             return size
@@ -116,20 +119,23 @@ def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[i
     """Number of positions an item takes, and its new bonus.
 
     ``margins`` has the margins of the item's best positions, descending. It has one more than the item takes, if there
-    are so many. At the new bonus, the user of this next position would gain ε by the item.
+    are so many. At the new bonus, the user of this next position would gain ε by the item. So the bonus is ε less the
+    next margin, within its limits.
     """
     size = len(margins)
     n_needed = state.min_exposure[item] - state.exposure[item]
     n_wanted = _lower_bound(state, item) - state.exposure[item]
     n_taken = 0
-    if state.w[item] < 0.0:  # an item below its cap takes only positions that are worth more than its price
+    if state.w[item] < 0.0:
+        # An item with a price may take positions up to its cap, but only those that it gets without a bonus.
         while n_taken < min(n_wanted, size) and margins[n_taken] > 0.0:
             n_taken += 1
         if n_taken >= n_needed:
+            # If the item reaches its cap, a price remains, up to the margin of the next position.
             next_margin = max(margins[n_taken], 0.0) if n_taken < size else 0.0
             return n_taken, min(0.0, epsilon - next_margin) if n_taken == n_wanted else 0.0
-    ceiling = state.ceiling[item]
     # An item below its floor takes all the positions that it needs, if the largest bonus can buy them.
+    ceiling = state.ceiling[item]
     n_taken = 0
     while n_taken < min(n_needed, size) and margins[n_taken] >= -ceiling:
         n_taken += 1
@@ -148,7 +154,7 @@ def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[i
 def _take(pairs: UserItemPairs, state: Holdings, queue: Queue, item: int, place: int) -> None:
     """Put an item into the cheapest position of a user."""
     user = user_of(pairs, item, place)
-    position = cheapest(pairs, state, user)[0]
+    position = cheapest_position(pairs, state, user)[0]
     displaced_pair = state.slot[user, position]
     state.slot[user, position] = pair_at(pairs, item, user, place)
     state.held[place] = 1
@@ -159,7 +165,7 @@ def _take(pairs: UserItemPairs, state: Holdings, queue: Queue, item: int, place:
         state.exposure[displaced_item] -= 1
         if _wants(state, displaced_item):
             enqueue(queue, displaced_item)
-    state.theta[user] = cheapest(pairs, state, user)[1]
+    state.cheapest[user] = cheapest_position(pairs, state, user)[1]
 
 
 @compiled
@@ -189,20 +195,20 @@ def _forward(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:
 
 
 class NextBest(NamedTuple):
-    """Cache of each user's best pairs that are not held.
+    """Cache of the best pairs that users do not hold.
 
-    In the reverse pass no bonus rises, so cached bounds on the values of pairs remain valid.
+    In the reverse pass no bonus rises, so upper bounds of the values s + w remain valid.
     """
 
-    spare: Ints  # (n, _SPARES) best pairs that the user does not hold; −1: empty
+    spare: Ints  # (n, _SPARES) cached pairs, in any order; −1: empty
     cut: Floats  # (n,) upper bound of the values of pairs that are neither held nor cached
     bound: Floats  # (n,) upper bound of the values of pairs that are not held
-    # (M+1,) number of the last search in which the user held each item; the last entry counts the searches.
+    # (M+1,) number of the latest search whose user held each item; the last entry counts the searches.
     marks: Ints
 
 
 @compiled_part
-def _look_up(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) -> None:
+def _fill_cache(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) -> None:
     """Cache the best pairs that a user does not hold."""
     cache.marks[pairs.m] += 1
     mark = cache.marks[pairs.m]
@@ -246,11 +252,11 @@ def _best_cached(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: i
 def _next_best(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) -> float:
     """Exact s + w of the user's best unheld pair.
 
-    Pairs are searched again only if a pair outside the cache could be better than the best cached pair.
+    All pairs are searched again only if a pair outside the cache could be better than the best cached pair.
     """
     value = _best_cached(pairs, state, cache, user)[1]
     if value < cache.cut[user]:
-        _look_up(pairs, state, cache, user)
+        _fill_cache(pairs, state, cache, user)
         value = _best_cached(pairs, state, cache, user)[1]
     return value
 
@@ -259,7 +265,8 @@ def _next_best(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int
 def _release(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int, pair: int) -> int:
     """Replace a user's pair by the user's best cached pair.
 
-    In the cache, the given pair replaces the worst pair. The function returns the new pair's item, or −1.
+    In the cache, the given pair replaces the worst pair. The function returns the new pair's item, or −1 if the
+    position is now empty.
     """
     best_index = _best_cached(pairs, state, cache, user)[0]
     new_pair = cache.spare[user, best_index] if best_index >= 0 else -1
@@ -275,6 +282,7 @@ def _release(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int, 
         if value < worst_value:
             worst_value = value
             worst_index = index
+    # The pair of this value leaves the cache, so it counts among the pairs that are neither held nor cached.
     cache.cut[user] = max(cache.cut[user], worst_value)
     cache.spare[user, worst_index] = pair
     position = 0
@@ -299,15 +307,15 @@ def _least_attached(
     state: Holdings,
     cache: NextBest,
     item: int,
-    exact: int,
+    n_exact: int,
     places: Ints,
     margins: Floats,
 ) -> tuple[Ints, int]:
-    """Order of an item's users by margin, and their number.
+    """Order of an item's holders by margin, and their number.
 
-    A margin is the item's worth to a user, less the worth of the user's next best pair. The function fills
-    ``places`` (indices of pairs) and ``margins``. The ``exact`` smallest margins are exact, and the other
-    margins are lower bounds.
+    A margin is the value s + w of the item to a user, less the value of the user's next best pair: if the bonus falls
+    by more, the user gives the item up. The function fills ``places`` (of the held pairs) and ``margins``. The
+    ``n_exact`` smallest margins are exact, and the other margins are lower bounds.
     """
     first, last = item_range(pairs, item)
     count = 0
@@ -319,7 +327,7 @@ def _least_attached(
     while True:
         order = np.argsort(margins[:count], kind="mergesort")
         changed = False
-        for index in range(min(exact, count)):
+        for index in range(min(n_exact, count)):
             place = places[order[index]]
             user = user_of(pairs, item, place)
             next_best = _next_best(pairs, state, cache, user)
@@ -357,6 +365,7 @@ def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # 
             surplus = state.exposure[item] - _upper_bound(state, item)
             order, count = _least_attached(pairs, state, cache, item, surplus + 1, places, margins)
             n_leaving = surplus
+            # At this bonus, the first user who need not leave would gain ε by leaving, which slackness up to ε allows.
             new_bonus = w[item] - max(margins[order[min(surplus, count - 1)]], 0.0) - epsilon
             if w[item] > 0.0:
                 new_bonus = max(new_bonus, 0.0)
@@ -385,7 +394,7 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
     """
     w = state.w  # changed in place by each phase
     user_price = np.zeros(pairs.n)
-    best_price = np.zeros(pairs.n)
+    best_user_price = np.zeros(pairs.n)
     rows = row_states(tie_seed, np.arange(pairs.n))
     best_w = w.copy()
     best_dual = np.inf
@@ -399,7 +408,7 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
             epsilon = 0.0
             greedy(pairs, state, 0.0, rows)
         if epsilon == 0.0:
-            epsilon = _first_epsilon(pairs, state.theta)
+            epsilon = _first_epsilon(pairs, state.cheapest)
         _reverse(pairs, state, epsilon)
         _forward(pairs, state, epsilon)
         worth = score_of(pairs, state)
@@ -410,16 +419,20 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
             if dual < best_dual:
                 best_w = w.copy()
                 best_dual = dual
-                user_price, best_price = best_price, user_price  # the next phase overwrites the older array
+                user_price, best_user_price = (
+                    best_user_price,
+                    user_price,
+                )  # the next phase overwrites the older array
             gap = (best_dual - primal) / abs(best_dual) if best_dual != 0.0 else abs(primal)
             if gap <= tol or epsilon * shrink <= _smallest_epsilon(state):
                 break
+            # ε shrinks by less than ``_STEP`` if a larger ε should bring the gap to its aim.
             shrink = max(shrink, min(_AIM * tol / gap, 0.5))
         _lower(w, _SHIFT * epsilon)
         epsilon *= shrink
     return DualSolution(
         item_price=-best_w + 0.0,
-        user_price=best_price,
+        user_price=best_user_price,
         slates=_sorted_slates(pairs, state, best_w),
         primal=primal,
         dual=best_dual,
@@ -447,7 +460,7 @@ def _shortfall_cost(state: Holdings) -> float:
 def _smallest_epsilon(state: Holdings) -> float:
     """Smallest ε that float64 prices can represent."""
     largest_bonus = float(np.abs(state.w).max(initial=0.0))
-    largest_value = float(np.abs(state.theta[np.isfinite(state.theta)]).max(initial=0.0))
+    largest_value = float(np.abs(state.cheapest[np.isfinite(state.cheapest)]).max(initial=0.0))
     return _EXACT * max(largest_bonus, largest_value)
 
 
@@ -461,9 +474,9 @@ def _sorted_slates(pairs: UserItemPairs, state: Holdings, bonus: Floats) -> Ints
     return np.take_along_axis(slates, np.lexsort((slates, -values), axis=1), axis=1)
 
 
-def _first_epsilon(pairs: UserItemPairs, theta: Floats) -> float:
-    """ε of the first phase: mean worth of cheapest positions."""
-    finite = theta[np.isfinite(theta)]
+def _first_epsilon(pairs: UserItemPairs, cheapest: Floats) -> float:
+    """ε of the first phase: mean value of cheapest positions."""
+    finite = cheapest[np.isfinite(cheapest)]
     typical = float(finite.mean()) if len(finite) else 0.0
     if typical > 0.0:
         return typical

@@ -77,14 +77,15 @@ class UserDual(NamedTuple):
 
 
 class Contenders(NamedTuple):
-    """Lists of each user's items that can be in a pool.
+    """Lists of the items that can be in a pool.
 
     Few items have a value s − v that puts them in a pool, and prices move little between evaluations. So most
     evaluations look only at a user's list of such items, and make a new list where the old list is too short.
 
     An evaluation guesses the level of the user's last pool, and fits pools to the items whose s − v reaches τ times
     the guess. More items cannot lower the level of the last pool. So if the level of this fit reaches the guess, no
-    other item is in a pool, and the fit is exact. Otherwise, the level of this fit is the next, lower guess.
+    other item is in a pool, and the fit is exact. Otherwise, the level of this fit is the next, lower guess. If the
+    slate is not full, there is no such level, and the next guess is 0.
     """
 
     price: Floats  # (R,) prices of the latest evaluation
@@ -146,7 +147,7 @@ class DualPoint(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """Stopping rule of a descent: the latest steps gain too little."""
+    """Stopping rule of a descent: steps gain too little."""
 
     min_gain: float  # share of D_τ by which the latest ``steps`` steps together must lower it
     steps: int = 1  # number of steps whose gain is added
@@ -298,7 +299,7 @@ def _fit(
 def _listed_near(
     items: Ints32, scores: NDArray[np.floating], price: Floats, lowest: float, near: Ints, value: Floats
 ) -> int:
-    """Find listed items whose s − v reaches ``lowest``; return their number."""
+    """Find listed items that reach ``lowest``; return their number."""
     n_near = 0
     for index in range(len(items)):
         near[n_near] = items[index]  # there is no branch, as in ``_above``
@@ -309,7 +310,7 @@ def _listed_near(
 
 @compiled_part
 def _all_near(all_values: Floats, lowest: float, near: Ints, value: Floats) -> int:
-    """Find items whose s − v reaches ``lowest``; return their number."""
+    """Find items that reach ``lowest``; return their number."""
     n_near = 0
     for item in range(len(all_values)):
         near[n_near] = item
@@ -322,7 +323,7 @@ def _all_near(all_values: Floats, lowest: float, near: Ints, value: Floats) -> i
 def _list_items(
     all_values: Floats, scores: NDArray[np.floating], bound: float, user: int, contenders: tuple[Any, ...]
 ) -> None:
-    """Make a new list: a user's items with s − v above a bound.
+    """List a user's items whose s − v reaches a bound.
 
     If there are more items than a list can hold, the user has no valid list.
     """
@@ -416,10 +417,8 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
         z = all_z[row]
         lowest = max(last_level[user] - _GUESS * tau, 0.0)  # guess: no item below this value is in a pool
         is_filled = False
-        # Until the level of the last pool reaches the guess; users with equal scores are fitted only once.
-        while row == 0 or sizes[1, 0] < 0:
-            # If the bound of the items that are not listed is below the guess, the list has all items that reach it.
-            if rest[user] + fallen[0] < lowest * (1.0 - _ROUNDED) - slack:
+        while row == 0 or sizes[1, 0] < 0:  # until the level reaches the guess; the shared fit is made once
+            if rest[user] + fallen[0] < lowest * (1.0 - _ROUNDED) - slack:  # the list has all that reach it
                 items = listed[user, : lengths[user]]
                 n_near = _listed_near(items, listed_scores[user], price, lowest, near, value)
             else:
@@ -436,7 +435,6 @@ def _user_dual(  # noqa: C901  # a function for one user would take a sixth long
                 if is_filled and not has_groups:
                     _list_items(all_values, terms.scores[user], lowest - _DEPTH * tau, user, contenders)
                 break
-            # The next guess; the last pool of a slate that is not full has no level, so all items count.
             lowest = max(level * tau - _ROUNDED * (best[0] + max_weight), 0.0) if size == k else 0.0
         size, n_shown = sizes[row]
         top = _with_top(top, terms.weights, best, size)

@@ -36,14 +36,18 @@ class UserItemPairs(NamedTuple):
 
 
 class Holdings(NamedTuple):
-    """Pairs held by users; all arrays are changed in place."""
+    """Pairs that users hold: the state of an auction.
+
+    All arrays are changed in place.
+    """
 
     w: Floats  # (M,) bonuses, w = −v
     slot: Ints  # (n, k) pairs held by each user, −1 where empty
     held: NDArray[np.uint8]  # (E,) 1 for held pairs, in the order by item
     exposure: Ints  # (M,) number of users who hold each item
-    # (n,) value s + w of the cheapest position of each user (0 for an empty one), or a lower bound of this value.
-    theta: Floats
+    # (n,) value s + w of the pair in each user's cheapest position, or a lower bound of this value. An empty position
+    # has the value 0. A pair must be worth more to enter the slate.
+    cheapest: Floats
     capacity: Ints  # (n,) number of positions that are in use, at most k
     min_exposure: Ints  # (M,) required exposures
     max_exposure: Ints  # (M,) largest allowed exposures
@@ -169,7 +173,7 @@ def no_holdings(
         slot=np.full((pairs.n, int(capacity.max(initial=0))), -1, np.int64),
         held=np.zeros(len(pairs.uval), np.uint8),
         exposure=np.zeros(pairs.m, np.int64),
-        theta=np.zeros(pairs.n),
+        cheapest=np.zeros(pairs.n),
         capacity=capacity,
         min_exposure=min_exposure,
         max_exposure=max_exposure,
@@ -178,10 +182,12 @@ def no_holdings(
 
 
 @compiled_part
-def cheapest(pairs: UserItemPairs, state: Holdings, user: int) -> tuple[int, float]:
-    """Cheapest position of a user's slate, and its worth."""
-    # An empty position has the value 0.
-    cheapest_position = -1
+def cheapest_position(pairs: UserItemPairs, state: Holdings, user: int) -> tuple[int, float]:
+    """Cheapest position of a user's slate, and its value.
+
+    An empty position has the value 0.
+    """
+    lowest_position = -1
     lowest_value = np.inf
     for position in range(state.capacity[user]):
         pair = state.slot[user, position]
@@ -190,15 +196,15 @@ def cheapest(pairs: UserItemPairs, state: Holdings, user: int) -> tuple[int, flo
             value = pairs.uval[pair] + state.w[item_of(pairs, user, pair)]
         if value < lowest_value:
             lowest_value = value
-            cheapest_position = position
-    return cheapest_position, lowest_value
+            lowest_position = position
+    return lowest_position, lowest_value
 
 
 @compiled_part
 def refresh(pairs: UserItemPairs, state: Holdings) -> None:
-    """Set ``theta`` of each user to its cheapest position's worth."""
+    """Set ``cheapest`` of each user to the exact value."""
     for user in range(pairs.n):
-        state.theta[user] = cheapest(pairs, state, user)[1]
+        state.cheapest[user] = cheapest_position(pairs, state, user)[1]
 
 
 @compiled
@@ -208,7 +214,7 @@ def greedy(  # noqa: C901  # each part would need all the arrays as arguments
     """Give every user its pairs of largest s + w ≥ 0.
 
     The value of a pair that is already held is raised by ``sticky``, so that near ties do not change the slates.
-    ``rows`` has random bits of each user, which decide ties.
+    ``rows`` has random bits of each user, which decide exact ties.
     """
     n, width = state.slot.shape
     items = np.empty(width, np.int64)
@@ -247,7 +253,7 @@ def greedy(  # noqa: C901  # each part would need all the arrays as arguments
         for item in items[:size]:
             state.held[place_of(pairs, user, pair_of[item])] = 1
             state.exposure[item] += 1
-        state.theta[user] = cheapest(pairs, state, user)[1]
+        state.cheapest[user] = cheapest_position(pairs, state, user)[1]
 
 
 @compiled

@@ -10,7 +10,7 @@ from kit.logs import Chunks, arrivals_of
 from kit.markets import small_scenario
 
 from rimsim.agents import StatingAgent, make_agent, play_round
-from rimsim.agents.gibbs import gibbs_draw, gibbs_law, inclusion_sums, slate_chances, standing_order
+from rimsim.agents.gibbs import gibbs_draw, gibbs_law, inclusion_sums, slate_chances, slate_order
 from rimsim.errors import AgentError
 from rimsim.evaluation import Chances
 from rimsim.market import Market, Slates
@@ -121,7 +121,7 @@ def test_items_stand_by_value_and_ties_by_the_seeded_rank(by_relevance):
     value = np.array([3.0, 1.0, 3.0, -np.inf, 2.0, 1.0, 1.0, 0.0, 2.0, 2.0, 2.0])
     relevance = np.array([1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 1], np.float32)
     for row in (np.uint64(n) for n in range(20)):
-        order = standing_order(value, row, relevance, by_relevance)
+        order = slate_order(value, row, relevance, by_relevance)
 
         def key(item, row=row):
             return (relevance[item] if by_relevance else 0, value[item], int(tie_rank(row, item)))

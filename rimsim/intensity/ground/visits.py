@@ -18,15 +18,15 @@ from rimsim.intensity.states import CountExamples, UserStates
 
 TERMS = (
     "first visit",
-    "came back",
+    "returning visit",
     "size of the first session",
-    "size of the sessions after it",
-    "size of the last session",
-    "came once before",
-    "sessions so far",
-    "silence",
+    "mean size of later sessions",
+    "size of the newest session",
+    "second visit",
+    "number of sessions",
+    "time since the last event",
 )
-"""Names of the columns of :func:`terms`."""
+"""Columns of :func:`terms`. The first, second and sixth are 0 or 1; sizes, number and time are logarithms."""
 _HIGHEST = 30.0
 """Largest log λ in the search for weights. No session has e^30 events, and larger exponentials overflow."""
 _NARROW = 0.1
@@ -50,8 +50,9 @@ def terms(hidden: Hidden, now: torch.Tensor, gap: float, usual: float, weight: f
     """(n, 8) terms of the states, in the order of :data:`TERMS`.
 
     The size of a session is the logarithm of its event count. The column for later sessions is Σ_j (log n_j − usual) /
-    (number of later sessions + ``weight``): the mean difference from the ``usual`` size, shrunk towards 0. The unit of
-    the time since the last event is ``gap``. For a user without events, all terms except the first are 0.
+    (number of later sessions + ``weight``): the mean difference from the ``usual`` size, shrunk towards 0. The newest
+    session has a column of its own only if there are several sessions, because a single session is also the first. The
+    time since the last event is log(1 + time/``gap``). For a user without events, all terms except the first are 0.
     """
     sessions, last = hidden
     n_sessions, newest_count, first_size, sum_between = sessions.unbind(1)
@@ -140,6 +141,7 @@ class Visits(Ground):
             sessions[active, 0] = n_sessions[active]
             sessions[active, 1] = count[newest]
             log_size = np.log(count)
+            # As in ``step``, the size of the first session is noted when a second session begins.
             sessions[active, 2] = np.where(n_sessions[active] > 1, log_size[first], 0.0)
             is_between = np.ones(len(count), bool)
             is_between[first] = is_between[newest] = False
@@ -155,7 +157,7 @@ class Visits(Ground):
         sessions, last = hidden
         n_sessions, newest_count, first_size, sum_between = sessions.unbind(1)
         is_new_session = times - last > self.config.gap
-        # Size of the newest session, which a new session closes.
+        # Size of the newest session, which has ended if a new session begins.
         closed_size = torch.log(newest_count.clamp(min=1.0))
         columns = (
             n_sessions + is_new_session.to(sessions.dtype),
@@ -203,7 +205,7 @@ class Visits(Ground):
         is_returning = sessions[:, 0] > 1
         newest_sizes = torch.log(sessions[is_returning, 1])
         self._usual = float(newest_sizes.mean()) if len(newest_sizes) else 0.0
-        phi = self._numbers(hidden, examples.states.now)
+        phi = self._terms_of(hidden, examples.states.now)
         unit = np.maximum(phi.std(axis=0), _NARROW)
         self._keep(unit=unit, low=phi.min(axis=0), high=phi.max(axis=0))
         level, weights = self._solved(phi, examples.counts, np.zeros(phi.shape[1]))
@@ -220,7 +222,7 @@ class Visits(Ground):
         if examples.counts.sum() == 0:
             self.rescale = 1.0
             return self
-        phi = self._numbers(self.encode(examples.states), examples.states.now)
+        phi = self._terms_of(self.encode(examples.states), examples.states.now)
         low, high = (self._array(name).cpu().numpy() for name in ("low", "high"))
         # The range to which each term is clipped grows with the new log. The level is then shifted, so that the mean of
         # λ stays.
@@ -253,7 +255,7 @@ class Visits(Ground):
         change = minimum_of(log_linear_objective, start, args, iterations, positive=False)
         return level, towards + change / unit
 
-    def _numbers(self, hidden: Hidden, now: Floats) -> Floats:
+    def _terms_of(self, hidden: Hidden, now: Floats) -> Floats:
         """(n, 8) terms φ(x) of states at ``now``, as NumPy numbers."""
         instant = self._instants(now, hidden[1])
         return terms(hidden, instant, self.config.gap, self._usual, self.config.shrinkage).cpu().numpy()
@@ -285,14 +287,15 @@ def _walk(
     count: Ints,
     gap: float,
 ) -> None:
-    """Process events into sessions; copy values at points in time."""
-    # Columns of ``sessions``: number of sessions, event count of the newest session, log count of the first session,
-    # and sum of the log counts of the sessions in between. ``log_of[n]`` is log n. ``order`` and ``edges`` are the
-    # points in time, sorted by state, and the offset of each state among them.
+    """Update hidden states; copy them at a walk's points."""
+    # ``sessions`` and ``last`` are the arrays of a hidden state, and ``times``, ``offsets`` and ``count`` fields of a
+    # :class:`Walk`. ``order`` and ``edges`` come from its method ``points``. The hidden states at its points are
+    # written to ``sessions_at`` and ``last_at``. ``log_of[n]`` is log n.
     for state in range(len(sessions)):
         point = edges[state]
         first = offsets[state]
         for event in range(first, offsets[state + 1] + 1):
+            # Copy the state at all points that lie before this event, but after the event before it.
             while point < edges[state + 1] and count[order[point]] == event - first:
                 # A loop compiles seconds faster than the assignment of a slice.
                 for column in range(sessions.shape[1]):
@@ -300,7 +303,7 @@ def _walk(
                 last_at[order[point]] = last[state]
                 point += 1
             if event == offsets[state + 1]:
-                break
+                break  # the last turn of this loop is for points after the last event
             if times[event] - last[state] > gap:
                 closed_size = log_of[int(sessions[state, 1])]
                 if sessions[state, 0] == 1:
