@@ -1,4 +1,4 @@
-"""Rules of habit: ``own`` shows one's own items again, ``recent`` what others take lately."""
+"""Agents without a model: ``own`` and ``recent``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Own:
         self._popularity = 1e-9 * view.popularity / max(int(view.popularity.sum()), 1)
 
     def act(self, arrivals: Arrivals) -> SlateLike:
-        """The k items that each visitor took most, then popular items.
+        """The k items with the highest own counts.
 
         Raises:
             AgentError: If the arrivals lack histories.

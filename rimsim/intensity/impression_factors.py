@@ -1,4 +1,4 @@
-"""Factors of impressions by policy, position or user, with a layer.
+"""Factors of impressions by policy, position or user.
 
 A log of several policies mixes places of a site where visitors answer differently. The layer over λ(x,y) has no term
 for that, so each group of impressions has a factor of the intensity. The factor of a group has a gamma prior with

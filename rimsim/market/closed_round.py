@@ -65,7 +65,7 @@ class ClosedRound:
 
     @property
     def repeats(self) -> Bools | None:
-        """(n, k) mask of shown items that the visitor had consumed before.
+        """(n, k) mask of shown items that the visitor had consumed.
 
         None if no visitor may take an item again.
         """

@@ -1,4 +1,4 @@
-"""Layer that the platform learns from logged impressions before round 0."""
+"""Layer of the platform, learned from logged impressions."""
 
 from __future__ import annotations
 

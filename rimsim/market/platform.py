@@ -158,7 +158,7 @@ class Platform:
         return log_parts(self._config.platform, self._warmup, self.learnt, stop, self._seed)
 
     def log_events(self) -> LogEvents:
-        """Target events of the log that the serving model was trained on."""
+        """Target events of the serving model's training log."""
         if not self.rounds:
             is_target = self._warmup.targets
             return LogEvents(item=self._warmup.item[is_target], time=self._warmup.time[is_target])
@@ -341,7 +341,7 @@ def session_scores(
 def blind_models(
     config: ScenarioConfig, log: EventLog, since: float, model: IntensityModel, seed: int
 ) -> FoldModels:
-    """Model of each user fold, blind to the fold's recent events.
+    """Model of each fold, blind to its recent events.
 
     The models are fitted when first asked for.
 

@@ -69,12 +69,12 @@ def _value(worth: Floats | Bools, facts: RoundFacts) -> float:
 
 
 def _of_new(facts: RoundFacts, worth: Floats | Bools) -> float | None:
-    """Worth per slate of items that are new to their visitors."""
+    """Worth per slate of items new to their visitors."""
     return None if facts.repeats is None else relevance.per_slate(worth * ~facts.repeats)
 
 
 def _of_repeats(facts: RoundFacts, worth: Floats | Bools) -> float | None:
-    """Worth per slate of items that their visitors had consumed before."""
+    """Worth per slate of items consumed before."""
     return None if facts.repeats is None else relevance.per_slate(worth * facts.repeats)
 
 

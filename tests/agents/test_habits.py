@@ -97,10 +97,10 @@ def test_an_interrupted_run_goes_on_alike(name, tmp_path):
     """The rules keep nothing from round to round, and batches do not matter."""
     config = small_scenario(rounds=3)
     agent, market = market_of(name, config)
-    whole = play_out(market, agent)
+    uninterrupted = play_out(market, agent)
     agent, market = market_of(name, config)
-    same_ledgers(whole, play_out(market, agent, batch_size=7))
-    same_ledgers(whole, resumed(config, name, tmp_path))
+    same_ledgers(uninterrupted, play_out(market, agent, batch_size=7))
+    same_ledgers(uninterrupted, resumed(config, name, tmp_path))
 
 
 @cases("name missing", ("own", "histories"), ("recent", "no log"))
