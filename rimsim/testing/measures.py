@@ -24,8 +24,17 @@ import pandas as pd
 from rimsim.measures import MEASURES, Measure, RoundFacts, made_up_round
 
 _OF_POSITIONS = ("slates", "consumed", "probability", "true_intensity", "intensity", "price", "propensity")
-_OF_ARRIVALS = (*_OF_POSITIONS, "user", "time", "history", "ground_intensity", "relevant")
-"""Names of fields of :class:`rimsim.measures.RoundFacts` with a row per arrival."""
+_OF_ARRIVALS = (
+    *_OF_POSITIONS,
+    "user",
+    "time",
+    "history",
+    "ground_intensity",
+    "relevant",
+    "repeats",
+    "organic",
+)
+"""Names of fields of :class:`rimsim.measures.RoundFacts` with a row per arrival, some of which may be None."""
 
 
 def random_items(n_items: int = 40) -> pd.DataFrame:
@@ -101,8 +110,9 @@ class MeasureTests:
             return
         for facts in self.rounds():
             rows = np.arange(len(facts.slates))[::-1]
+            columns = {name: getattr(facts, name) for name in _OF_ARRIVALS}
             reversed_facts = dataclasses.replace(
-                facts, **{name: getattr(facts, name)[rows] for name in _OF_ARRIVALS}
+                facts, **{name: column[rows] for name, column in columns.items() if column is not None}
             )
             value = self.make().value(facts)
             reversed_value = self.make().value(reversed_facts)
