@@ -182,9 +182,9 @@ KINDS = {
     "recurrent": {"platform__model": "gru-hp"},
     "propensities": {"platform__model": "ease-visits", "platform__learning": "ips"},
     "fixed truth": {"consumer__truth": "factors"},
-    "hawkes": {"arrivals": {"kind": "hawkes", "per_round": 60, "options": {"kappa": 0.3}}},
+    "hawkes": {"arrivals": {"kind": "hawkes", "per_round": 40, "options": {"kappa": 0.3}}},
     "replay": {
-        "arrivals": {"kind": "replay", "per_round": None, "warmup_share": 0.5},
+        "arrivals": {"kind": "replay", "per_round": 20, "warmup_share": 0.5},
         "consumer__kind": "replay",
     },
 }
@@ -236,6 +236,36 @@ def test_an_item_of_a_replayed_session_counts_though_it_was_taken_before(path):
         if rule == "always":
             assert hits[rule] == sum(int(closed.relevant.sum()) for closed in market.closed)
     assert hits["never"] < hits["always"]
+
+
+def test_known_answers_hold_for_an_item_that_may_be_taken_again(path, tmp_path):
+    """Everybody likes six items: always all six, or those that the rule admits; a round's recall counts all of them."""
+    answers = pd.DataFrame(
+        [(user, item, 1) for user in range(40) for item in range(6)], columns=["user", "item", "value"]
+    )
+    answers.to_csv(tmp_path / "answers.csv", index=False)
+    consumer = {"kind": "observed", "attraction": 1.0, "options": {"table": str(tmp_path / "answers.csv")}}
+    for rule in RULES:
+        repeats = {} if rule == "never" else {"repeats": rule}
+        market = Market(scenario(path, rule, consumer=consumer | repeats))
+        n_excluded = 0
+        while market.round == 0:
+            arrivals = market.next_arrivals()
+            visits = market.open.visits(arrivals.row)
+            liked = market.consumer.true_intensity(visits).numpy()
+            expected = np.ones((len(arrivals), 6), bool)
+            rows, items = visits.consumed() if rule == "never" else visits.inadmissible()
+            is_liked = items < 6
+            expected[rows[is_liked], items[is_liked]] = False
+            np.testing.assert_array_equal(liked[:, :6] > 0, expected)
+            n_excluded += int((~expected).sum())
+            slates = np.tile(np.arange(4), (len(arrivals), 1))
+            market.serve(arrivals, slates, invalid="empty")
+        assert (n_excluded > 0) == (rule != "always")
+        relevant = market.closed[0].relevant
+        assert relevant.max() == 6
+        if rule == "always":
+            assert relevant.min() == 6
 
 
 def test_a_gap_needs_a_log_whose_items_can_be_taken_again(path):
