@@ -99,7 +99,7 @@ def _gain(rows: Floats, rho: float, exposure: Floats, row: int, amount: float) -
 def _gain_of_groups(
     terms: WeightedProblem, penalty: Penalty, exposure: Floats, user: int, item: int, amount: float
 ) -> float:
-    """Change of groups' terms of H if an item's exposure grows."""
+    """Change of H by groups if an item's exposure grows."""
     gained = 0.0
     for index in range(terms.of_first[item], terms.of_first[item + 1]):
         if is_active(terms, user, terms.of[index]):
