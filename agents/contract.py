@@ -106,7 +106,8 @@ class PacingAgent(Agent, Protocol):
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count the exposures that another agent delivered to arrivals.
 
-        Exposures are in the unit of the guarantee. A negative number takes back counted exposures that did not occur.
+        ``exposure`` (M,) is in the unit of the guarantee. A negative number takes back counted exposures that did not
+        occur. ``arrivals`` is None if this agent has counted these arrivals already, because it was asked for slates.
         """
 
 

@@ -204,7 +204,7 @@ class Delivery:
         return Slates(items, price=price)
 
     def note(self, exposure: Floats, arrivals: Arrivals | None) -> None:
-        """Count the exposures that another agent delivered to arrivals."""
+        """Count exposures that another agent delivered; see ``PacingAgent``."""
         self.delivered[: self._m] += exposure
         # The guard updates deficits only for slates of its own, so they are computed again. The first part of
         # ``_guarded`` has the fields of the guard as a tuple, which compiled code takes.

@@ -11,7 +11,9 @@ from pydantic import BeforeValidator
 SESSION = "session:"
 """Prefix of the place of an object that exists only in this session."""
 _OBJECTS: dict[str, Any] = {}
+"""Place → object of this session, or a function that makes a copy of it."""
 _MODELS: dict[str, object] = {}
+"""Place → model of this session."""
 
 
 def session_places(sources: object, *, copied: bool = True) -> list[str]:

@@ -140,7 +140,7 @@ def draft_content(folder: Path, last: str) -> Iterator[Path]:
     last, so a folder that had no such entry before is complete as soon as it has one. If the block raises,
     ``folder`` is as it was and the draft is removed.
     """
-    # A draft lies beside its path, so this path puts it inside ``folder``; nothing is called content in the end.
+    # A draft lies next to the path that it is made for. With this path, it lies in ``folder``; the name is never used.
     with _draft_folder_of(folder / "content") as draft:
         yield draft
         for entry in sorted(draft.iterdir(), key=lambda path: (path.name == last, path.name)):

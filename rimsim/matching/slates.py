@@ -30,17 +30,14 @@ from rimsim.matching.kernels import best_items
 from rimsim.matching.problem import beyond
 
 _TURNS = 20  # largest number of times that a pass tries all moves of a user
-# First ρ, as a share of the worth of a position. ``_SHARPER`` is the factor by which ρ grows from pass to pass.
-_RHO = 0.003
-_SHARPER = 3.0
-# Number of passes with a smoothed penalty. ``_SHARP`` is the largest number of passes with the exact penalty.
-_ROUNDED = 8
-_SHARP = 4
+_RHO = 0.003  # first ρ, as a share of the worth of a position
+_RHO_GROWTH = 3.0  # factor by which ρ grows from pass to pass
+_SMOOTH_PASSES = 8  # number of passes with a smoothed penalty
+_EXACT_PASSES = 4  # largest number of passes with the exact penalty
 _REPAIRS = 30  # largest number of passes that repair broken bounds
-_HARDER = 1.5
-"""Factor by which the cost of a broken bound grows in each pass."""
-_BEYOND = 0.1
-"""Share of the last position's weight by which each pass raises the target of a floor that is not met."""
+_COST_GROWTH = 1.5  # factor by which the cost of a broken bound grows in each repair
+# Share of the last position's weight by which each repair raises the target of a floor that is not met.
+_TARGET_STEP = 0.1
 _TINY = 1e-9  # smallest gain of a move, as a share of the worth of a position
 _SPARE = 4  # number of candidates per user, in addition to two per position
 
@@ -63,8 +60,11 @@ class IntegralSlates(NamedTuple):
 
 
 @compiled_part
-def _rounded(over: float, slope: float, largest_slope: float, rho: float) -> float:
-    """Integral of clip(slope + ρ·e, 0, steepest) from 0 to ``over``."""
+def _smoothed(over: float, slope: float, largest_slope: float, rho: float) -> float:
+    """Penalty of an exposure that is ``over`` beyond its bound.
+
+    It is the integral of clip(slope + ρ·e, 0, ``largest_slope``) over e from 0 to ``over``.
+    """
     if rho == np.inf:
         return largest_slope * max(over, 0.0)
     # The integrand is 0 up to ``start``, and constant from ``stop`` on.
@@ -76,7 +76,7 @@ def _rounded(over: float, slope: float, largest_slope: float, rho: float) -> flo
 
 @compiled_part
 def _gain(rows: Floats, rho: float, exposure: Floats, row: int, amount: float) -> float:
-    """Change of a requirement's penalty H if its exposure grows."""
+    """Change of H if a requirement's exposure grows by ``amount``."""
     # The function is short, so that the compiler inlines it.
     gained = 0.0
     before = exposure[row]
@@ -85,13 +85,13 @@ def _gain(rows: Floats, rho: float, exposure: Floats, row: int, amount: float) -
     if floor_cost > 0.0:
         min_exposure = rows[row, 1]
         bonus = min(max(-rows[row, 0], 0.0), floor_cost)
-        gained += _rounded(min_exposure - before, bonus, floor_cost, rho)
-        gained -= _rounded(min_exposure - before - amount, bonus, floor_cost, rho)
+        gained += _smoothed(min_exposure - before, bonus, floor_cost, rho)
+        gained -= _smoothed(min_exposure - before - amount, bonus, floor_cost, rho)
     if cap_cost > 0.0:
         max_exposure = rows[row, 2]
         charge = min(max(rows[row, 0], 0.0), cap_cost)
-        gained += _rounded(before - max_exposure, charge, cap_cost, rho)
-        gained -= _rounded(before + amount - max_exposure, charge, cap_cost, rho)
+        gained += _smoothed(before - max_exposure, charge, cap_cost, rho)
+        gained -= _smoothed(before + amount - max_exposure, charge, cap_cost, rho)
     return gained
 
 
@@ -99,7 +99,7 @@ def _gain(rows: Floats, rho: float, exposure: Floats, row: int, amount: float) -
 def _gain_of_groups(
     terms: WeightedProblem, penalty: Penalty, exposure: Floats, user: int, item: int, amount: float
 ) -> float:
-    """Change of groups' penalties H if an item's exposure grows."""
+    """Change of H by groups if an item's exposure grows."""
     gained = 0.0
     for index in range(terms.of_first[item], terms.of_first[item + 1]):
         if is_active(terms, user, terms.of[index]):
@@ -119,12 +119,14 @@ def recount(terms: WeightedProblem, slates: Ints, exposure: Floats) -> None:
 
 
 @compiled
-def _dealt(terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], rho: float, keep: int) -> Ints:
+def _best_lists(
+    terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], rho: float, keep: int
+) -> Ints:
     """(n, keep) items of largest s − v, at adapting prices.
 
-    The first items of each user's row are the slate. Users are first served at given prices, and then again
-    at changing prices. The price of a requirement changes by ρ per unit of exposure beyond its bound. Items
-    are in descending order, followed by −1. ``rows`` has random bits of each user, which decide ties.
+    The first items of each user's row are the slate. Users are first served at given prices. Then they are served
+    again one after another, at prices that change with the exposures: by ρ per unit beyond the bound of a requirement.
+    Items are in descending order, followed by −1. ``rows`` has random bits of each user, which decide ties.
     """
     n, m = terms.scores.shape
     best_lists = np.full((n, keep), -1, np.int64)
@@ -135,21 +137,21 @@ def _dealt(terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], rho:
     for attempt in range(2):
         for user in range(n):
             slate = best_lists[user, : terms.capacity[user]]
-            if attempt > 0:
-                _follow(terms, price, user, slate, -1.0, rho, exposure, current_price)
+            if attempt > 0:  # the slate of the first attempt is taken back
+                _count_slate(terms, price, user, slate, -1.0, rho, exposure, current_price)
             values_of_row(terms, current_price, user, value)
             for item in range(m):
                 value[item] = value[item] if value[item] >= 0.0 else -np.inf
             size = best_items(value, rows[user], best_lists[user], best, 0.0)
             best_lists[user, size:] = -1
-            _follow(terms, price, user, slate, 1.0, rho if attempt > 0 else 0.0, exposure, current_price)
+            _count_slate(terms, price, user, slate, 1.0, rho if attempt > 0 else 0.0, exposure, current_price)
         for row in range(len(price)):
-            current_price[row] = _moved(terms, price, row, exposure[row], rho)
+            current_price[row] = _price_at(terms, price, row, exposure[row], rho)
     return best_lists
 
 
 @compiled_part
-def _follow(
+def _count_slate(
     terms: WeightedProblem,
     price: Floats,
     user: int,
@@ -159,22 +161,25 @@ def _follow(
     exposure: Floats,
     current_price: Floats,
 ) -> None:
-    """Add or remove a slate's exposures; update the prices ``current_price``."""
+    """Add a slate's exposures (``sign`` 1) or remove them (−1).
+
+    The prices ``current_price`` of its requirements are updated.
+    """
     m = len(terms.of_first) - 1
     for position in range(len(slate)):
         item = slate[position]
         if item < 0:
             break
         enter_exposure(terms, exposure, user, item, sign * terms.weights[position])
-        current_price[item] = _moved(terms, price, item, exposure[item], rho)
+        current_price[item] = _price_at(terms, price, item, exposure[item], rho)
         for index in range(terms.of_first[item], terms.of_first[item + 1]):
             row = m + terms.of[index]
-            current_price[row] = _moved(terms, price, row, exposure[row], rho)
+            current_price[row] = _price_at(terms, price, row, exposure[row], rho)
 
 
 @compiled_part
-def _moved(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho: float) -> float:
-    """Price −H' of a requirement, from its exposure beyond bounds."""
+def _price_at(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho: float) -> float:
+    """Price −H' of a requirement at an exposure."""
     below = min(price[row], 0.0)
     above = max(price[row], 0.0)
     if terms.min_exposure[row] > 0.0:
@@ -188,7 +193,10 @@ def _moved(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho
 def _exchange(
     terms: WeightedProblem, penalty: Penalty, user: int, slate: Ints, exposure: Floats, min_gain: float
 ) -> int:
-    """Exchange two items' positions if this raises Σ w·s + H."""
+    """Exchange items' positions where this raises Σ w·s + H.
+
+    The function returns the number of exchanges.
+    """
     scores = terms.scores[user]
     weights = terms.weights
     has_groups = len(terms.of) > 0
@@ -206,6 +214,7 @@ def _exchange(
             gained += _gain(rows, rho, exposure, up, weight_change)
             gained += _gain(rows, rho, exposure, down, -weight_change)
             if has_groups:
+                # Both items may be in one group, so the second gain is computed with the exposure of the first.
                 gained += _gain_of_groups(terms, penalty, exposure, user, up, weight_change)
                 enter_exposure(terms, exposure, user, up, weight_change)
                 gained += _gain_of_groups(terms, penalty, exposure, user, down, -weight_change)
@@ -230,7 +239,10 @@ def _replace(  # noqa: C901, PLR0912  # one long function, because it is one com
     exposure: Floats,
     min_gain: float,
 ) -> int:
-    """Replace slate items if this raises Σ w·s + H."""
+    """Replace slate items where this raises Σ w·s + H.
+
+    The function returns the number of replacements. An empty position can be filled, and the last item can leave.
+    """
     scores = terms.scores[user]
     weights = terms.weights
     has_groups = len(terms.of) > 0
@@ -240,7 +252,8 @@ def _replace(  # noqa: C901, PLR0912  # one long function, because it is one com
     for position in range(len(slate)):
         weight = weights[position]
         old = slate[position]
-        # The objective's change if the position becomes empty, and then if it gets each candidate.
+        # Change of the sum if the position becomes empty. The old item's exposure is taken back until the new item is
+        # known.
         gain_if_empty = 0.0
         if old >= 0:
             gain_if_empty = -weight * np.float64(scores[old]) + _gain(rows, rho, exposure, old, -weight)
@@ -249,6 +262,7 @@ def _replace(  # noqa: C901, PLR0912  # one long function, because it is one com
             enter_exposure(terms, exposure, user, old, -weight)
         new = old
         best_gain = min_gain
+        # Only the last item can leave, because slates have no gaps.
         if old >= 0 and gain_if_empty > best_gain and (position + 1 == len(slate) or slate[position + 1] < 0):
             new = -1
             best_gain = gain_if_empty
@@ -329,15 +343,15 @@ def integral_slates(
     """
     width = len(terms.weights)
     keep = max(width, min(2 * width + _SPARE, terms.scores.shape[1]))
-    lists = _dealt(terms, price, rows, _RHO * unit, keep)
+    lists = _best_lists(terms, price, rows, _RHO * unit, keep)
     slates = np.empty((len(lists), width), np.int64)
-    first_charge = 1.2 * np.abs(price) + 0.1 * unit
-    second_charge = 2.0 * (np.abs(price) + spread)
-    # Each charge is the cost of a broken hard bound in the first pass; the second is tried if the first fails.
-    for charge in (first_charge, second_charge):
+    # First costs of a broken hard bound. A low cost changes slates less; if it fails, a high cost is tried.
+    low_cost = 1.2 * np.abs(price) + 0.1 * unit
+    high_cost = 2.0 * (np.abs(price) + spread)
+    for hard_cost in (low_cost, high_cost):
         slates[:] = lists[:, :width]
         slates[np.arange(width) >= terms.capacity[:, np.newaxis]] = -1
-        if _fitted(terms, price, lists, slates, charge, unit):
+        if _meet_bounds(terms, price, lists, slates, hard_cost, unit):
             break
     exposure = np.zeros(len(price))
     _keep_caps(terms, slates)
@@ -353,12 +367,15 @@ def integral_slates(
     return IntegralSlates(slates, exposure, value)
 
 
-def _fitted(
-    terms: WeightedProblem, price: Floats, lists: Ints, slates: Ints, charge: Floats, unit: float
+def _meet_bounds(
+    terms: WeightedProblem, price: Floats, lists: Ints, slates: Ints, hard_cost: Floats, unit: float
 ) -> bool:
-    """Change slates until all bounds are met; true if successful."""
-    floor_cost = np.where(np.isinf(terms.cost), charge, terms.cost)
-    cap_cost = np.where(terms.max_exposure < np.inf, charge, 0.0)
+    """Change slates until hard bounds are met; true if successful.
+
+    ``hard_cost`` (R,) is the first cost of a unit of exposure beyond a hard bound.
+    """
+    floor_cost = np.where(np.isinf(terms.cost), hard_cost, terms.cost)
+    cap_cost = np.where(terms.max_exposure < np.inf, hard_cost, 0.0)
     exposure = np.zeros(len(price))
     no_items = np.empty(0, np.int64)
     target = terms.min_exposure.copy()
@@ -367,9 +384,9 @@ def _fitted(
         penalty = Penalty(np.stack([price, target, terms.max_exposure, floor_cost, cap_cost], axis=1), rho)
         return _improve(terms, penalty, slates, lists, wanted, exposure, _TINY * unit)
 
-    for turn in range(_ROUNDED):
-        improve(_RHO * unit * _SHARPER**turn, no_items)
-    for _ in range(_SHARP):
+    for turn in range(_SMOOTH_PASSES):
+        improve(_RHO * unit * _RHO_GROWTH**turn, no_items)
+    for _ in range(_EXACT_PASSES):
         recount(terms, slates, exposure)
         # Only requirements that lack about a position get further candidates. For smaller deficits, the lists suffice.
         is_short = (missing(terms, exposure) > 0.5 * terms.weights[-1]) & (price > -terms.cost)
@@ -381,10 +398,10 @@ def _fitted(
         is_broken = is_short | _over(terms, exposure)
         if not is_broken.any():
             return True
-        floor_cost = np.where(is_broken, floor_cost * _HARDER, floor_cost)
-        cap_cost = np.where(is_broken, cap_cost * _HARDER, cap_cost)
+        floor_cost = np.where(is_broken, floor_cost * _COST_GROWTH, floor_cost)
+        cap_cost = np.where(is_broken, cap_cost * _COST_GROWTH, cap_cost)
         # Without this surplus, passes could miss the same floor again and again.
-        target[is_short] += _BEYOND * terms.weights[-1]
+        target[is_short] += _TARGET_STEP * terms.weights[-1]
         improve(np.inf, _items_of(terms, is_short))
     return False
 

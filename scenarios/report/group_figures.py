@@ -17,8 +17,9 @@ from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import RunFolder
 
 MAX_GROUPS = 24
-"""Largest number of groups in a table or picture. Of more groups, it shows those that gained most exposures and those
-that lost most (without a comparison: that have most and fewest)."""
+"""Largest number of groups in a table or picture. Of more groups, it shows those whose exposures grew most and those
+whose exposures fell most, compared with another agent. Without another agent, it shows those with most and with fewest
+exposures."""
 
 
 def guarantees_items(exposure: ExposureConfig) -> bool:

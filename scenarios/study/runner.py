@@ -50,7 +50,8 @@ from rimsim.user_code import own_code
 
 def run(study: Study, command: str, execution: Execution) -> Run:
     """Carry out a comparison or sweep that has been checked."""
-    # A folder with a config may be in use, and then the lock below gives the message. Any other folder must be free.
+    # A folder with a config may belong to a run that is in progress: then ``locked`` refuses it below, with the right
+    # message. Any other folder must be free, which is checked before the slow checks.
     if not (study.folder / store.CONFIG).exists():
         require_free(study.folder)
     for plan in study.plans:

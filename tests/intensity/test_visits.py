@@ -102,7 +102,7 @@ def test_the_fit_is_optimal():
     log = habits()
     free = Visits(VisitsConfig(ridge=0.0)).fit(log)
     examples = session_examples(log)
-    phi = free._numbers(free.encode(examples.states), examples.states.now)
+    phi = free._terms_of(free.encode(examples.states), examples.states.now)
     rate = free.intensity(examples.states).double().numpy()
     np.testing.assert_allclose(phi.T @ rate, phi.T @ examples.counts, rtol=1e-4)
     penalised = Visits(VisitsConfig(ridge=0.1)).fit(log)

@@ -8,7 +8,7 @@ from kit import cases
 from scipy import optimize
 
 from rimsim.matching.descent import WeightedProblem, at_prices
-from rimsim.matching.slates import Penalty, _dealt, _improve
+from rimsim.matching.slates import Penalty, _best_lists, _improve
 
 
 def terms_of(draw, n, m, k, groups, active):
@@ -137,15 +137,15 @@ def test_passes_end_where_no_move_gains(seed):
         assert worth(terms, penalty, moved) <= before + 1e-8
 
 
-def test_users_are_dealt_slates_while_prices_follow():
+def test_users_are_served_at_prices_that_follow_the_exposures():
     """Where prices follow what all others have got, less exposure is missing or too much than where they stay."""
     beyond = np.zeros((8, 2))
     for seed in range(8):
         terms = terms_of(np.random.default_rng(seed), 30, 6, 3, groups=2 * (seed % 2), active=seed % 4 == 1)
         price = np.where(terms.min_exposure > 0, -0.5 * terms.cost, 0.0)
         for column, rho in enumerate((0.0, 0.1)):
-            dealt = _dealt(terms, price, np.arange(30).astype(np.uint64), rho, 4)
-            exposure, _ = counted(terms, [slate[:k] for slate, k in zip(dealt, terms.capacity, strict=True)])
+            served = _best_lists(terms, price, np.arange(30).astype(np.uint64), rho, 4)
+            exposure, _ = counted(terms, [slate[:k] for slate, k in zip(served, terms.capacity, strict=True)])
             misses = np.maximum(terms.min_exposure - exposure, 0.0) + np.maximum(
                 exposure - terms.max_exposure, 0.0
             )

@@ -70,14 +70,15 @@ class Broadcast:
 
 
 def drawn_sessions(sessions: Sessions, users: Ints, seed: int, number: int) -> Ints:
-    """Session of each user, drawn for round ``number``; −1: none.
+    """Random later session of each user; −1 for users without one.
 
-    Only sessions that follow earlier events of the user are drawn.
+    A later session follows earlier events of its user. Each round ``number`` has draws of its own.
     """
     later = np.flatnonzero(events_before(sessions) > 0)
     by_user = later[np.argsort(sessions.user[later], kind="stable")]
     first = np.searchsorted(sessions.user[by_user], users, "left")
     n_later = np.searchsorted(sessions.user[by_user], users, "right") - first
+    # Round −1 lies before the opening, and numbers of keys begin at 0.
     draw = rng.uniform(seed, rng.Purpose.ARRIVALS, 4, number + 1, users)
     drawn = first + (draw * n_later).astype(np.int64)
     session = np.full(len(users), -1)

@@ -112,7 +112,8 @@ def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, 
     following = events.next
     for n in range(len(slots)):
         slot = slots[n]
-        until = ticks[n] + delay  # an event that is visible from this tick on happened at the visit
+        # An event is visible ``delay`` + 1 ticks after it happened. So events before the visit are visible by then.
+        until = ticks[n] + delay
         n_events = length[slot]
         last = last_logged[slot]
         if counts[slot] and newest[slot] <= until:
