@@ -10,7 +10,7 @@ from kit.logs import log_of
 
 from rimsim.intensity import RIM, BagConfig, UserStates
 from rimsim.intensity.contract import ModelCapabilities
-from rimsim.intensity.habits.law import HabitLaw, usual_popularity
+from rimsim.intensity.habits.law import HabitLaw, OwnLaw, usual_popularity
 from rimsim.intensity.habits.local_rate import RateLaw
 from rimsim.intensity.habits.mixture import BagHabits, BagHabitsConfig, EASEHabits, FactorsHabits
 from rimsim.intensity.habits.own_counts import DAY, OwnDecay
@@ -27,7 +27,7 @@ FULL_LAW = HabitLaw(
     rate=RateLaw(exponent=0.7, usual=0.4, base=0.9, half_life=20 * DAY, smoothing=0.2),
     repeats=LAW,
     decay=OwnDecay(half_life=30 * DAY),
-    own_rate=RateLaw(exponent=0.5, usual=0.5, half_life=20 * DAY, smoothing=0.2),
+    own_items=OwnLaw(counts=0.7, base=0.3, lift=0.5),
     users=100,
 )
 
@@ -100,7 +100,8 @@ def by_hand(model, base, log, states):
         new = base_p[row] ** law.rate.base * rate**law.rate.exponent / popularity**law.rate.usual
         decayed = 2.0 ** (-(now - times) / law.decay.half_life)
         own_part = np.zeros(log.n_items) + np.bincount(items, decayed, log.n_items)
-        own_part *= (rate / popularity) ** law.own_rate.exponent
+        own_part = own_part**law.own_items.counts * base_p[row] ** law.own_items.base
+        own_part *= (rate / popularity) ** law.own_items.lift
         n_distinct = len(set(items.tolist()))
         new[items] = 0.0
         share = max(len(items) - law.repeats.discount * n_distinct, 0) / (len(items) + law.repeats.strength)

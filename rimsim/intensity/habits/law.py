@@ -18,6 +18,8 @@ from rimsim.intensity.popularity import target_counts
 
 _PSEUDO_EVENTS = 0.5
 """Number of events that are added to each item's usual popularity."""
+_LEAST = 1e-12
+"""Smallest share of repeats or of new items, so that its logarithm is finite."""
 
 
 def usual_popularity(log: EventLog) -> Floats:
@@ -27,12 +29,32 @@ def usual_popularity(log: EventLog) -> Floats:
 
 
 @dataclass(frozen=True)
+class OwnLaw:
+    """Law ``own ∝ count^k · p(y|x)^f · (rate/usual)^g`` of users' own items."""
+
+    counts: float = 1.0
+    """k, the exponent of the decayed own count."""
+    base: float = 0.0
+    """f, the exponent of p(y|x)."""
+    lift: float = 0.0
+    """g, the exponent of the local rate divided by the usual popularity."""
+    log_likelihood: float = 0.0
+    """Mean log-likelihood, in nats, of items that held-out users took again, among their own items."""
+    gain: float = 0.0
+    """Gain of ``log_likelihood`` over decayed counts alone."""
+    error: float = 0.0
+    """Standard error of the gain."""
+    items: int = 0
+    """Number of items that held-out users took again."""
+
+
+@dataclass(frozen=True)
 class HabitLaw:
     """Law ``p(y|x,t) = ρ(x)·own + (1 − ρ(x))·new``.
 
-    ``own`` is in proportion to the decayed count of the user's own events with y, times (rate/usual)^g. ``new`` is
-    p(y|x)^c·rate^e/usual^d over the other items. A part that does not raise the likelihood of held-out next sessions
-    by more than its standard error is left out. Without parts, the law is p(y|x) itself.
+    ``own`` is that of :class:`OwnLaw` over the user's own items. ``new`` is p(y|x)^c·rate^e/usual^d over the other
+    items. A part that does not raise the likelihood of held-out next sessions by more than its standard error is left
+    out. Without parts, the law is p(y|x) itself.
     """
 
     rate: RateLaw = field(default_factory=RateLaw)
@@ -41,8 +63,8 @@ class HabitLaw:
     """Share ρ of repeats; None: users' own items are like other items."""
     decay: OwnDecay = field(default_factory=OwnDecay)
     """Half-life of own counts."""
-    own_rate: RateLaw = field(default_factory=RateLaw)
-    """Local rate of users' own items; g is its exponent."""
+    own_items: OwnLaw = field(default_factory=OwnLaw)
+    """Exponents of users' own items."""
     users: int = 0
     """Number of held-out users."""
     gain: float = 0.0
@@ -53,7 +75,7 @@ class HabitLaw:
     @property
     def needs_rate(self) -> bool:
         """True if scores depend on local rates."""
-        return self.rate.exponent > 0.0 or self.own_rate.exponent > 0.0
+        return self.rate.exponent > 0.0
 
     def line(self) -> str:
         """Report for the console."""
@@ -94,31 +116,29 @@ class HabitFit:
         """Likeliest law of the parts with significant gains."""
         held = self.held
         popularity = usual_popularity(held.past)
-        consumed = held.consumed()
-        is_new = ~held.is_repeat
         counts_at = self._counts_at()
-        new_items = TakenItems(self.logits, consumed, held.row[is_new], held.item[is_new])
+        is_new = ~held.is_repeat
+        new_items = TakenItems(self.logits, held.consumed(), held.row[is_new], held.item[is_new])
         rate = RateFit(new_items, counts_at, popularity).law()
         law = HabitLaw(rate=rate, users=len(held), gain=rate.gain, error=rate.error)
         if not self.repeatable or not held.is_repeat.any():
             return law
+        counts = counts_at(rate.half_life) if law.needs_rate else None
         decay = fitted_decay(held)
         own_counts = dense_counts(held.states, held.past.n_items, decay.half_life)
-        own_logits = np.log(np.maximum(own_counts, np.finfo(np.float32).tiny))
-        own_items = TakenItems(own_logits, ~consumed, held.row[held.is_repeat], held.item[held.is_repeat])
-        # The rate of own items has the half-life of the rate of new items, so that one history serves both.
-        own_rate = RateLaw()
-        if rate.exponent > 0.0:
-            own_rate = _own_rate(own_items, counts_at(rate.half_life), popularity, rate)
-        repeats = fitted_repeats(held)
-        full_law = dataclasses.replace(law, repeats=repeats, decay=decay, own_rate=own_rate)
-        counts = counts_at(rate.half_life) if full_law.needs_rate else None
-        with_own = self._log_likelihood(full_law, own_counts, counts, popularity)
-        without_own = self._base(law, counts, popularity)
-        plain = self._base(HabitLaw(), None, popularity)
-        if not Gain.of(held.row, with_own - without_own).significant:
+        parts = LogParts.of(law, self.logits, own_counts, counts, popularity)
+        full_law = dataclasses.replace(
+            law,
+            repeats=fitted_repeats(held),
+            decay=decay,
+            own_items=_fitted_own(held, parts),
+        )
+        with_own = self._log_likelihood(full_law, parts)
+        everything = np.zeros(self.logits.shape, bool)
+        all_items = TakenItems(self.logits, everything, held.row, held.item)
+        if not Gain.of(held.row, with_own - all_items.log_likelihood(parts.new)).significant:
             return law
-        gain = Gain.of(held.row, with_own - plain)
+        gain = Gain.of(held.row, with_own - all_items.log_likelihood(self.logits))
         return dataclasses.replace(full_law, gain=gain.nats, error=gain.error)
 
     def _counts_at(self) -> Callable[[float], Floats]:
@@ -127,57 +147,67 @@ class HabitFit:
         now = self.held.states.now
         return lambda half_life: RateHistory.of_log(past, half_life).before(now)
 
-    def _base(self, law: HabitLaw, counts: Floats | None, popularity: Floats) -> Floats:
-        """(t,) log p of taken items, without own counts."""
-        logits = self.logits
-        if law.rate.exponent > 0.0 and counts is not None:
-            factor = law.rate.log_factor(counts, popularity).astype(np.float32)
-            logits = np.float32(law.rate.base) * logits + factor
-        allowed = np.zeros(logits.shape, bool)
-        return TakenItems(logits, allowed, self.held.row, self.held.item).log_likelihood(logits)
-
-    def _log_likelihood(
-        self, law: HabitLaw, own_counts: Float32s, counts: Floats | None, popularity: Floats
-    ) -> Floats:
+    def _log_likelihood(self, law: HabitLaw, parts: LogParts) -> Floats:
         """(t,) log p of taken items, with own counts."""
         held = self.held
-        consumed = own_counts > 0
-        own_logits = np.log(np.maximum(own_counts, np.finfo(np.float32).tiny))
-        new = self.logits
-        if counts is not None:
-            own_factor = law.own_rate.log_factor(counts, popularity)
-            own_logits = own_logits + own_factor.astype(np.float32)
-            new = np.float32(law.rate.base) * new + law.rate.log_factor(counts, popularity).astype(np.float32)
+        consumed = held.consumed()
         repeats = law.repeats or RepeatLaw()
         share = repeats.share(*event_counts(held.states))[held.row]
         log_p = np.empty(len(held.row))
         for is_part, logits, excluded, weight in (
-            (held.is_repeat, own_logits, ~consumed, share),
-            (~held.is_repeat, new, consumed, 1.0 - share),
+            (held.is_repeat, parts.own_logits(law.own_items), ~consumed, share),
+            (~held.is_repeat, parts.new, consumed, 1.0 - share),
         ):
             taken = TakenItems(logits, excluded, held.row[is_part], held.item[is_part])
-            log_weight = np.log(np.maximum(weight[is_part], 1e-12))
-            log_p[is_part] = taken.log_likelihood(logits) + log_weight
+            log_p[is_part] = taken.log_likelihood(logits) + np.log(np.maximum(weight[is_part], _LEAST))
         return log_p
 
 
-def _own_rate(taken: TakenItems, counts: Floats, popularity: Floats, rate: RateLaw) -> RateLaw:
-    """Law (rate/usual)^g of own items; g = 0 without a significant gain."""
-    lift = np.log(smoothed(counts, popularity, rate.smoothing) / popularity).astype(np.float32)
-    plain = taken.log_likelihood(taken.logits)
-    # The weight of the own counts stays 1, so only g is fitted.
-    exponent = float(taken.weights([lift], np.zeros(1), fixed=taken.logits)[0])
-    log_p = taken.log_likelihood(taken.logits + np.float32(exponent) * lift)
-    gain = Gain.of(taken.row, log_p - plain)
-    if not (exponent > 0.0 and gain.significant):
-        return RateLaw(log_likelihood=float(plain.mean()), items=len(plain))
+@dataclass(frozen=True, eq=False)
+class LogParts:
+    """Logarithms of the factors of a law at n states."""
+
+    new: Float32s
+    """(n, M) logits of new items."""
+    counts: Float32s
+    """(n, M) log of decayed own counts; very small for unconsumed items."""
+    base: Float32s
+    """(n, M) log p(y|x) of the base model."""
+    lift: Float32s | None
+    """(n, M) log of the local rate divided by the usual popularity; None if the law has no local rate."""
+
+    @classmethod
+    def of(
+        cls, law: HabitLaw, base: Float32s, own_counts: Float32s, rates: Floats | None, popularity: Floats
+    ) -> LogParts:
+        """Logarithms of a law's factors at states."""
+        log_counts = np.log(np.maximum(own_counts, np.finfo(np.float32).tiny))
+        if rates is None:
+            return cls(new=base, counts=log_counts, base=base, lift=None)
+        factor = law.rate.log_factor(rates, popularity).astype(np.float32)
+        lift = np.log(smoothed(rates, popularity, law.rate.smoothing) / popularity).astype(np.float32)
+        return cls(new=np.float32(law.rate.base) * base + factor, counts=log_counts, base=base, lift=lift)
+
+    def own_logits(self, law: OwnLaw) -> Float32s:
+        """(n, M) logits of users' own items."""
+        logits = np.float32(law.counts) * self.counts + np.float32(law.base) * self.base
+        return np.asarray(
+            logits if self.lift is None else logits + np.float32(law.lift) * self.lift, np.float32
+        )
+
+
+def _fitted_own(held: NextSessions, parts: LogParts) -> OwnLaw:
+    """Exponents of own items; plain counts without a gain."""
+    row = held.row[held.is_repeat]
+    taken = TakenItems(parts.counts, ~held.consumed(), row, held.item[held.is_repeat])
+    plain = taken.log_likelihood(parts.counts)
+    factors = [parts.counts, parts.base, *(() if parts.lift is None else (parts.lift,))]
+    weights = taken.weights(factors, np.array([1.0, *[0.0] * (len(factors) - 1)])).tolist()
+    law = OwnLaw(counts=weights[0], base=weights[1], lift=0.0 if parts.lift is None else weights[2])
+    log_p = taken.log_likelihood(parts.own_logits(law))
+    gain = Gain.of(row, log_p - plain)
+    if not gain.significant:
+        return OwnLaw(log_likelihood=float(plain.mean()), items=len(row))
     return dataclasses.replace(
-        rate,
-        exponent=exponent,
-        usual=exponent,
-        base=1.0,
-        log_likelihood=float(log_p.mean()),
-        gain=gain.nats,
-        error=gain.error,
-        items=len(plain),
+        law, log_likelihood=float(log_p.mean()), gain=gain.nats, error=gain.error, items=len(row)
     )

@@ -15,6 +15,7 @@ from rimsim.arrays import Floats
 from rimsim.data.log import EventLog
 from rimsim.intensity.contract import FromHidden, Hidden, caller_owns, in_blocks, resolved, spans
 from rimsim.intensity.habits.law import HabitFit, HabitLaw
+from rimsim.intensity.habits.local_rate import smoothed
 from rimsim.intensity.habits.next_sessions import NextSessions
 from rimsim.intensity.habits.own_history import OwnCounts
 from rimsim.intensity.habits.recent_popularity import RateMemory
@@ -167,24 +168,28 @@ class HabitMixture(FromHidden, Stored):
 
     def _mixed(self, law: HabitLaw, base_p: torch.Tensor, own_hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) p(y|x,t) of at most one block of states."""
-        new_logits = base_p.clamp(min=_TINY).log()
-        own_factor = torch.zeros_like(new_logits)
+        log_base = base_p.clamp(min=_TINY).log()
+        new_logits = log_base
+        log_lift = torch.zeros_like(log_base)
         if self._memory is not None:
             counts = self._memory.history.before(now)
-            new_factor, own_factor = (
-                torch.from_numpy(rate.log_factor(counts, self._memory.popularity).astype(np.float32)).to(
-                    self.device
-                )
-                for rate in (law.rate, law.own_rate)
-            )
-            new_logits = law.rate.base * new_logits + new_factor
+            popularity = self._memory.popularity
+            rate = smoothed(counts, popularity, law.rate.smoothing)
+            new_logits = law.rate.base * log_base + self._on_device(law.rate.log_factor(counts, popularity))
+            log_lift = self._on_device(np.log(rate / popularity))
         if law.repeats is None:
             return in_blocks(softmax_, new_logits)
         own_counts, _, n_events = own_hidden
         n_distinct = (own_counts > 0).sum(1).cpu().numpy().astype(np.float64)
         share = law.repeats.share(n_events.cpu().numpy().astype(np.float64), n_distinct)
-        share_of_repeats = torch.from_numpy(share.astype(np.float32)).to(self.device)
-        return in_blocks(_joined, new_logits, own_counts, own_factor, share_of_repeats)
+        log_counts = own_counts.clamp(min=_TINY).log()
+        own_logits = law.own_items.counts * log_counts + law.own_items.base * log_base
+        own_logits = own_logits + law.own_items.lift * log_lift
+        return in_blocks(_joined, new_logits, own_logits, own_counts, self._on_device(share))
+
+    def _on_device(self, values: Floats) -> torch.Tensor:
+        """Values as float32, on the device of the model."""
+        return torch.from_numpy(values.astype(np.float32)).to(self.device)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Arrays of the base model and of local rates."""
@@ -212,12 +217,11 @@ class HabitMixture(FromHidden, Stored):
 
 
 def _joined(
-    new_logits: torch.Tensor, own_counts: torch.Tensor, own_factor: torch.Tensor, share: torch.Tensor
+    new_logits: torch.Tensor, own_logits: torch.Tensor, own_counts: torch.Tensor, share: torch.Tensor
 ) -> torch.Tensor:
     """(BLOCK, M) mixture of own items and new items."""
     is_consumed = own_counts > 0
     new_logits = new_logits.masked_fill(is_consumed, -torch.inf)
-    own_logits = own_counts.clamp(min=_TINY).log() + own_factor
     own_logits = own_logits.masked_fill(~is_consumed, -torch.inf)
     has_own = is_consumed.any(1)
     has_new = ~is_consumed.all(1)

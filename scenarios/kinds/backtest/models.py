@@ -67,7 +67,12 @@ class Models:
         hidden = self._hidden(mark)
         rate = None if ground is None else self.rate(ground)
         return ModelScores(
-            self._mark(mark, _SERVING), self.split.test.states, self.split.is_known, rate, hidden
+            self._mark(mark, _SERVING),
+            self.split.test.states,
+            self.split.is_known,
+            rate,
+            hidden,
+            repeatable=self.split.log.repeatable,
         )
 
     def rate(self, ground: str) -> Float32s:
@@ -102,7 +107,7 @@ class Models:
         model = self._mark(mark, _SERVING)
         if fold != _SERVING and ModelCapabilities.of(model).depends_on_state:
             model = self._mark(mark, fold)
-        return ModelScores(model, states, self.split.is_known, rate)
+        return ModelScores(model, states, self.split.is_known, rate, repeatable=self.split.log.repeatable)
 
     def reports(self) -> list[FitCalibration]:
         """Calibration of mark models and ground intensities on test states."""

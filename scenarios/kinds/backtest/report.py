@@ -36,6 +36,8 @@ from rimsim.scenarios.run import Run
 # Task → its purpose, for sentences.
 TASKS = {"item-rec": "recommending items to users", "user-rec": "finding users for items"}
 _SPREAD = ("precision", "recall", "ndcg", "perplexity", "coverage")
+# Metrics of logs in which users can take an item again.
+_REPEATS = ("precision_repeat", "precision_new", "recall_repeat", "recall_new")
 # Colours of mark models. The palette suits colour-blind readers; blue and vermilion are for the two most important
 # models.
 _COLOURS = {"transformer": BLUE, "gru": VERMILION, "popularity": "#62b578"}

@@ -105,12 +105,22 @@ class BacktestConfig:
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """New items that users took within the horizon, by state."""
+    """Items that users took within the horizon, by state.
+
+    Items that users had consumed are targets only if users of the log can take them again.
+    """
 
     # Ascending keys of (state, item) pairs: row of the state · M + item. The items occur in training.
     key: Ints
     n: int  # number of states
     m: int  # M, number of items
+    # Ascending keys of the pairs whose item the user had consumed; None if such items are no targets.
+    repeat_key: Ints | None = None
+
+    @property
+    def repeats(self) -> Targets | None:
+        """Targets that users had consumed; None without repeats."""
+        return None if self.repeat_key is None else Targets(key=self.repeat_key, n=self.n, m=self.m)
 
     @property
     def by_user(self) -> Ints:
@@ -175,11 +185,14 @@ def make_split(log: EventLog, config: SplitConfig, seed: int, window: int = 0) -
     """Cut a log by seed and window."""
     by_user = config.kind == "user-relative"
     split = _user_relative(log, config, seed) if by_user else _by_time(log, config, seed, window)
+    noun_of_targets = (
+        "targets (met in training)" if log.repeatable else "targets (new to their users, met in training)"
+    )
     needed = (
         (len(split.test.user), "test users", 2),
         (split.n_known, "items with a training event", 2),
         (int(split.past.counts.sum()), "events of past states within the horizon", 1),
-        (len(split.targets.key), "targets (new to their users, met in training)", 1),
+        (len(split.targets.key), noun_of_targets, 1),
     )
     lacking = [
         f"{count:,} {noun}; at least {minimum} needed" for count, noun, minimum in needed if count < minimum
@@ -326,7 +339,7 @@ def assembled(
 
 
 def _targets(log: EventLog, users: Ints, states: UserStates, horizon: float) -> Targets:
-    """New items that test users took within the horizon."""
+    """Items that test users took within the horizon."""
     row_of_user = np.full(log.n_users, -1, np.int64)
     row_of_user[users] = np.arange(len(users))
     row = row_of_user[log.user]  # state of each event's user; −1 if the user is not tested
@@ -334,4 +347,11 @@ def _targets(log: EventLog, users: Ints, states: UserStates, horizon: float) -> 
     is_within = (row >= 0) & (log.time >= now) & (log.time < now + horizon)
     keys_within = row[is_within] * log.n_items + log.item[is_within]
     keys_of_history = states.owner * log.n_items + states.items
-    return Targets(key=np.setdiff1d(keys_within, keys_of_history), n=len(users), m=log.n_items)
+    if not log.repeatable:
+        return Targets(key=np.setdiff1d(keys_within, keys_of_history), n=len(users), m=log.n_items)
+    return Targets(
+        key=np.unique(keys_within),
+        n=len(users),
+        m=log.n_items,
+        repeat_key=np.intersect1d(keys_within, keys_of_history),
+    )

@@ -61,6 +61,9 @@ class Served:
     def __post_init__(self) -> None:
         self.exposure = np.zeros(self.targets.m, np.int64)
         self._n_targets = self.targets.by_user
+        repeats = self.targets.repeats
+        # Hits and recalls of repeats and of new items; None if users cannot take an item again.
+        self._split = None if repeats is None else SplitHits(repeats, self._n_targets)
 
     def add(self, start: int, slates: Ints) -> None:
         """Count the slates of states from number ``start`` on."""
@@ -73,17 +76,57 @@ class Served:
         recall = measures.recall(hits, n_targets)
         ndcg = measures.ndcg(hits, n_targets)
         self._parts.append((recall, ndcg, int((n_targets > 0).sum())))
+        if self._split is not None:
+            self._split.add(rows, slates, hits)
 
     def metrics(self, positions: int, is_known: Bools) -> dict[str, float]:
         """Precision, recall, NDCG and spread of exposure."""
         n_states = np.array([number for _, _, number in self._parts], np.float64)
         block_weight = n_states / max(n_states.sum(), 1.0)
-        return {
+        values = {
             "precision": self.hit / positions if positions else 0.0,
             "recall": float(block_weight @ [recall for recall, _, _ in self._parts]),
             "ndcg": float(block_weight @ [ndcg for _, ndcg, _ in self._parts]),
             "perplexity": measures.perplexity(self.exposure),
             "coverage": measures.coverage(self.exposure[is_known]),
+        }
+        return values if self._split is None else values | self._split.metrics(positions)
+
+
+class SplitHits:
+    """Hits of slates, apart for repeats and new items."""
+
+    def __init__(self, repeats: Targets, n_targets: Ints) -> None:
+        self._repeats = repeats
+        # Numbers of targets of each state: repeats and new items.
+        self._n_targets = (repeats.by_user, n_targets - repeats.by_user)
+        # Numbers of hits, sums of recalls over states, and numbers of these states, of repeats and of new items.
+        self._hits = np.zeros(2)
+        self._recall = np.zeros(2)
+        self._states = np.zeros(2)
+
+    def add(self, rows: Ints, slates: Ints, hits: Bools) -> None:
+        """Count the hits of the slates of some states."""
+        is_repeat = self._repeats.hits(rows[:, None], slates)
+        for kind, kind_hits in enumerate((hits & is_repeat, hits & ~is_repeat)):
+            n_targets = self._n_targets[kind][rows]
+            has_target = n_targets > 0
+            self._hits[kind] += kind_hits.sum()
+            self._recall[kind] += (kind_hits.sum(1)[has_target] / n_targets[has_target]).sum()
+            self._states[kind] += has_target.sum()
+
+    def metrics(self, positions: int) -> dict[str, float]:
+        """Precision and recall of repeats and of new items.
+
+        Both precisions are shares of all positions, so they sum to the precision.
+        """
+        precision = self._hits / max(positions, 1)
+        recall = self._recall / np.maximum(self._states, 1.0)
+        return {
+            "precision_repeat": float(precision[0]),
+            "precision_new": float(precision[1]),
+            "recall_repeat": float(recall[0]),
+            "recall_new": float(recall[1]),
         }
 
 
