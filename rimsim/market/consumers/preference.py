@@ -82,9 +82,6 @@ class _TruthScorer(Scorer):
         preference, _, admissible = super().score(ids, slots, ticks, counts, hidden).tensors
         # A view of the rows that are not padding. What follows changes ``preference`` in place.
         of_slots = preference.numpy()[: len(slots)]
-        if (factor := self._truth.item_factor) is not None:
-            of_slots *= factor
-            _normalise(of_slots)
         if self._truth.trend is not None:
             of_slots[:] = self._truth.trend.timed(of_slots.astype(np.float64), seconds(ticks))
             _normalise(of_slots)
@@ -92,6 +89,9 @@ class _TruthScorer(Scorer):
             states = self._histories.states(slots, counts, ticks)
             of_slots[:] = self._truth.habit.mixed(of_slots, states)
             of_slots[~admissible.numpy()[: len(slots)]] = 0.0
+            _normalise(of_slots)
+        if (factor := self._truth.item_factor) is not None:
+            of_slots *= factor
             _normalise(of_slots)
         if self._released_at.max() > ticks.min():
             of_slots[self._released_at > ticks[:, None]] = 0.0

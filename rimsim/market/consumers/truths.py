@@ -146,11 +146,12 @@ class Truth:
             scores = model.score_hidden(tuple(part[rows] for part in self.users), states.now)
         else:
             scores = model.score(states)
-        preference = scores.double().cpu().numpy() * np.exp(self.item_bias)
+        preference: Floats = scores.double().cpu().numpy()
         if self.trend is not None:
             preference = self.trend.timed(preference, states.now)
         if self.habit is not None:
             preference = self.habit.mixed(preference, states)
+        preference = preference * np.exp(self.item_bias)
         return np.asarray(preference / preference.sum(1, keepdims=True), np.float64)
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
