@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,8 +18,9 @@ from rimsim.intensity.impressions import Impressions, LayerFit
 from rimsim.intensity.states import UserStates
 from rimsim.market.consumers.contract import Consumer, World
 from rimsim.market.examination import Examined
+from rimsim.market.histories import RepeatRule
 from rimsim.market.past_round import Shown
-from rimsim.market.platform import blind_models, first_fits, impressions_of, prior_of
+from rimsim.market.platform import blind_models, excluded_by, first_fits, impressions_of, prior_of
 from rimsim.market.scores.past import FoldModels, PastStates, StateScores
 from rimsim.market.scores.scorer import device_of
 from rimsim.market.world import examination_of
@@ -81,14 +83,22 @@ def logged_shown(impressions: LoggedImpressions, history: Ints) -> Shown:
     )
 
 
+@dataclass(frozen=True)
+class ScoreTerms:
+    """Terms on which logged states are scored."""
+
+    release: Ints
+    """(M,) tick of each item's release."""
+    device: torch.device
+    """Device of the scores."""
+    seed: int
+    """Model seed, which decides the folds."""
+    rule: RepeatRule
+    """Rule by which visitors may take an item again."""
+
+
 def logged_scores(
-    impressions: LoggedImpressions,
-    log: EventLog,
-    models: FoldModels,
-    *,
-    release: Ints,
-    device: torch.device,
-    seed: int,
+    impressions: LoggedImpressions, log: EventLog, models: FoldModels, terms: ScoreTerms
 ) -> StateScores:
     """Scores of visitors' states when items were shown.
 
@@ -96,26 +106,27 @@ def logged_scores(
         impressions: The impressions.
         log: Log of the visitors' events.
         models: Models of the folds of users, blind to the answers.
-        release: (M,) tick of each item's release.
-        device: Device of the scores.
-        seed: Model seed, which decides the folds.
+        terms: Releases, device, seed and rule of repeats.
     """
     tick = ticks(impressions.time)
     user = np.maximum(impressions.user, 0)
+
+    def states_of(rows: Ints) -> UserStates:
+        """States at chosen impressions."""
+        return logged_states(impressions.rows(rows), log)
+
+    visits = RoundVisits(
+        tick, user, impressions.user < 0, start=int(tick.min(initial=0)), stop=int(tick.max(initial=0)) + 1
+    )
     past = PastStates(
         id=np.arange(len(impressions)),
         tick=tick,
         user=user,
-        states=lambda rows: (logged_states(impressions.rows(rows), log), rows),
-        visits=RoundVisits(
-            tick,
-            user,
-            impressions.user < 0,
-            start=int(tick.min(initial=0)),
-            stop=int(tick.max(initial=0)) + 1,
-        ),
+        states=lambda rows: (states_of(rows), rows),
+        visits=visits,
+        excluded=excluded_by(terms.rule, states_of),
     )
-    return StateScores(past, models, release, device, seed)
+    return StateScores(past, models, terms.release, terms.device, terms.seed)
 
 
 def policy_grouping(impressions: LoggedImpressions) -> dict[str, Grouping]:
@@ -139,9 +150,8 @@ def logged_fits(
         return ()
     past = world.past
     models = blind_models(config, past, float(impressions.time[0]), model, seed)
-    states = logged_scores(
-        impressions, past, models, release=world.release, device=device_of(model), seed=seed
-    )
+    terms = ScoreTerms(world.release, device_of(model), seed, world.rule)
+    states = logged_scores(impressions, past, models, terms)
     shown = logged_shown(impressions, logged_states(impressions, past).lengths).scored(states)
     decay = Examined.nothing(config.slate).decay(config)
     examination = examination_of(config, consumer, decay, shown.item.shape[1])

@@ -34,7 +34,7 @@ from rimsim.market.consumers import Consumer
 from rimsim.market.consumers.contract import ConsumerCapabilities, World
 from rimsim.market.controls import Control
 from rimsim.market.examination import Examined
-from rimsim.market.histories import LoggedPast
+from rimsim.market.histories import LoggedPast, RepeatRule
 from rimsim.market.past_round import PastRound, Shown, fold_of
 from rimsim.market.records import VISIT_BITS, LogEvents, row_capacity
 from rimsim.market.round import OpenRound
@@ -307,20 +307,16 @@ def session_scores(
     rows = np.arange(max(0, len(sessions) - n_states), len(sessions))
     users = sessions.user[rows]
     starts = sessions.start[rows]
-    rule = world.rule
 
-    def excluded(chosen: Ints) -> tuple[Ints, Ints]:
-        """Pairs of a state and an item inadmissible in it."""
-        states = UserStates.of(past_log, users[chosen], starts[chosen])
-        owner = states.owner
-        is_excluded = rule.excludes(ticks(states.times), ticks(states.now)[owner])
-        return owner[is_excluded], states.items[is_excluded]
+    def states_of(chosen: Ints) -> UserStates:
+        """States of users at the begin of chosen sessions."""
+        return UserStates.of(past_log, users[chosen], starts[chosen])
 
     past = PastStates(
         id=(users << VISIT_BITS) + np.arange(len(rows)),
         tick=ticks(starts),
         user=users,
-        states=lambda chosen: (UserStates.of(past_log, users[chosen], starts[chosen]), chosen),
+        states=lambda chosen: (states_of(chosen), chosen),
         visits=RoundVisits(
             ticks(starts),
             users,
@@ -329,13 +325,32 @@ def session_scores(
             stop=int(ticks(starts[-1:]).sum()) + 1,
         ),
         capacity=row_capacity(users, config.slate, config.user_cap),
-        excluded=None if rule.forbids else excluded,
+        excluded=excluded_by(world.rule, states_of),
     )
 
     fold_models = (
         blind_models(config, past_log, starts[0], model, seed) if crossed and len(rows) else always(model)
     )
     return StateScores(past, fold_models, release, device_of(model), seed)
+
+
+def excluded_by(
+    rule: RepeatRule, states_of: Callable[[Ints], UserStates]
+) -> Callable[[Ints], tuple[Ints, Ints]] | None:
+    """Function that finds inadmissible items by a rule of repeats.
+
+    The function returns pairs of an index of chosen rows and an item that the user may not take again. None: all
+    consumed items are inadmissible.
+    """
+
+    def excluded(chosen: Ints) -> tuple[Ints, Ints]:
+        """Pairs of a state and an item inadmissible in it."""
+        states = states_of(chosen)
+        owner = states.owner
+        is_excluded = rule.excludes(ticks(states.times), ticks(states.now)[owner])
+        return owner[is_excluded], states.items[is_excluded]
+
+    return None if rule.forbids else excluded
 
 
 def blind_models(

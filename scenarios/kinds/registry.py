@@ -22,7 +22,7 @@ class Kind:
     is_resumable: bool = False  # True if an interrupted run can be resumed
 
 
-_VALIDATION = ("validate", "agreement", "intervals", "pairs", "observed", "observed_pairs")
+_VALIDATION = ("validate", "agreement", "intervals", "pairs", "observed", "observed_pairs", "click_rates")
 _COMPARISON = ("rounds", "arrivals", "required", "learnt", "ledger", "truth")
 _PROMISES = ("prices", "reliability", "providers", "promises", "groups", "undeliverable")
 _ALL = (

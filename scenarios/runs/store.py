@@ -67,6 +67,7 @@ class RunTables:
     matrix: pd.DataFrame | None
     observed: pd.DataFrame | None
     observed_pairs: pd.DataFrame | None
+    click_rates: pd.DataFrame | None
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *TABLES})

@@ -14,7 +14,13 @@ from rimsim.data import LoggedImpressions
 from rimsim.intensity.impression_factors import fit_by_turns
 from rimsim.intensity.impressions import Calibrated, layer_of_fits
 from rimsim.market import Market, build_world
-from rimsim.market.logged_impressions import known_impressions, logged_scores, logged_shown, logged_states
+from rimsim.market.logged_impressions import (
+    ScoreTerms,
+    known_impressions,
+    logged_scores,
+    logged_shown,
+    logged_states,
+)
 from rimsim.market.opening import warm_model
 from rimsim.market.platform import cross_fitted, first_fits, impressions_of, prior_of
 from rimsim.market.world import examination_of
@@ -55,7 +61,8 @@ def test_the_layer_of_a_log_is_that_of_a_round_with_the_same_impressions():
     )
     logged = _logged(market, rows)
     log = market.world.log
-    states = logged_scores(logged, log, models, release=market.world.release, device=market.device, seed=0)
+    terms = ScoreTerms(market.world.release, market.device, 0, market.world.rule)
+    states = logged_scores(logged, log, models, terms)
     shown = logged_shown(logged, logged_states(logged, log).lengths).scored(states)
     of_log = impressions_of(
         shown, examination_of(config, market.consumer, platform.decay, shown.item.shape[1])

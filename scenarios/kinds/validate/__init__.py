@@ -35,6 +35,7 @@ from rimsim.measures import agreement, mean_interval, pairs_of
 from rimsim.scenarios.kinds.results import RunResult, Show, own_log, table_of, usable_log
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
+from rimsim.scenarios.kinds.validate.clicks import click_rates
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.run import load_run
@@ -212,7 +213,7 @@ def validate(
         described = work.described(truths, chosen, answers)
 
         def play(chosen: str | None, _: object) -> dict[str, pd.DataFrame]:
-            tables = work.session_tables(cuts, truths, chosen)
+            tables = work.session_tables(cuts, truths, chosen) | work.click_tables()
             return tables | ({} if answers is None else work.answer_tables(answers, quality, truths))
 
         job = Job(described, [chosen], play, _write_page)
@@ -381,6 +382,18 @@ class _Work:
         for model, truth_name, cut, values in figures_of_cuts:
             for metric, value in values.items():
                 yield model, truth_name, cut.draw, metric, value
+
+    def click_tables(self) -> dict[str, pd.DataFrame]:
+        """Table of click rates; none without impressions."""
+        config = self.config
+        table = click_rates(
+            self.log,
+            serving=config.serving,
+            gap=config.data.session_gap,
+            device=config.device,
+            show=self.show,
+        )
+        return {} if table is None else {"click_rates": table}
 
     def answer_tables(
         self, answers: HeldAnswers, quality: HiddenQuality | None, truths: Truths

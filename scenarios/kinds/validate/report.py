@@ -20,6 +20,7 @@ from rimsim.market.consumers.truths import AUTO
 from rimsim.market.fitness import Fitness
 from rimsim.measures import FIT, UNFIT_VERDICT
 from rimsim.scenarios.kinds.validate.checks import NEGATIVES, PAST, QUANTILES, rate_curves
+from rimsim.scenarios.kinds.validate.clicks import click_plot, click_sentences, click_table
 from rimsim.scenarios.report import charts, labels
 from rimsim.scenarios.report.console import markdown, picture_places
 from rimsim.scenarios.report.fitness import next_step, verdict_sentence, verdicts_of
@@ -69,6 +70,12 @@ def validation_report(run: Run) -> Report:
                 "Each point is a tenth of the log's sessions, by λ.",
                 plots=(Plot("calibration", partial(_calibration, table)),),
                 tables=(_deciles(table),),
+            ),
+            Section(
+                "Click rates of held-out impressions",
+                "Each point is a tenth of the held-out impressions, by predicted click rate.",
+                plots=(Plot("click-rates", partial(click_plot, run.click_rates)),),
+                tables=(click_table(run.click_rates),),
             ),
             Section("Known answers", tables=answer_tables),
         ),
@@ -127,6 +134,7 @@ def conclusions(run: Run) -> Sentences:
     further_sentences = [
         _bestsellers(run.settings.serving, run.pairs[run.pairs["truth"] == next(iter(agreed))]),
         rate_sentences(run.validate),
+        click_sentences(run.click_rates),
     ]
     if run.observed is not None and run.observed_pairs is not None:
         further_sentences.append(observed_sentences(run.observed, run.observed_pairs, run.config["observed"]))
