@@ -53,7 +53,7 @@ def retraining(runs: Path) -> pd.DataFrame:
 def two_sides(runs: Path) -> pd.DataFrame:
     """Providers, users and items by round."""
     rounds = load_run(runs / "two-sides" / "factors-bag-visits").rounds
-    agents = ("relevance", "rim-dual", "rim-feedback")
+    agents = ("relevance", "rim-dual(spend=False)", "rim-feedback")
     return by_round(rounds, agents, ("providers_alive", "user_welfare", "items_sold"), "agent")
 
 
