@@ -79,12 +79,20 @@ def _recommendation_section(table: pd.DataFrame, overlap: float, seeds: int, uni
     words = interval_words(seeds, unit) + (", wider for splits that overlap" if overlap else "")
     items = f"Item recommendation, {words}"
     users = f"User recommendation (perplexity and coverage of users), {words}"
+    item_rows = table[table["task"] == "item-rec"]
+    apart: tuple[TextTable, ...] = ()
+    if item_rows["metric"].isin(_REPEATS).any():
+        title = (
+            "Item recommendation, apart for repeats and new items (precisions are shares of all positions)"
+        )
+        apart = (_means(title, item_rows, ["model"], _REPEATS, overlap),)
     return Section(
         "Recommendation",
         f"Up and to the right is better; bars: 95% intervals over {unit}s.",
         plots=(Plot("recommendation", partial(_recommendation, table, overlap)),),
         tables=(
-            _means(items, table[table["task"] == "item-rec"], ["model"], _SPREAD, overlap),
+            _means(items, item_rows, ["model"], _SPREAD, overlap),
+            *apart,
             _means(users, table[table["task"] == "user-rec"], ["model"], _SPREAD, overlap),
         ),
     )

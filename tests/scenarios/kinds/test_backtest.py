@@ -79,10 +79,10 @@ def _kept(log, share, seed):
     return [_events(log)[row] for row in sorted(rows)]
 
 
-@cases("seed items", (0, 70), (1, 70), (7, 12))
-def test_the_user_relative_split_is_the_recipe_in_plain_loops(log, seed, items):
+@cases("seed items repeatable", (0, 70, False), (1, 70, False), (7, 12, False), (7, 12, True))
+def test_the_user_relative_split_is_the_recipe_in_plain_loops(log, seed, items, repeatable):
     """Halves, T, groups, training, targets, states and folds equal a rewrite with loops, also where items repeat."""
-    log = dataclasses.replace(log, item=log.item % items)
+    log = dataclasses.replace(log, item=log.item % items, repeatable=repeatable)
     split = make_split(log, SplitConfig(), seed)
     events = _kept(log, 0.5, seed)
     assert _events(split.log) == events
@@ -107,7 +107,13 @@ def test_the_user_relative_split_is_the_recipe_in_plain_loops(log, seed, items):
         assert list(zip(states.items[slots].tolist(), states.times[slots].tolist(), strict=True)) == past
         assert split.test.counts[row] == len(coming)
         targets = split.targets.key[split.targets.key // log.n_items == row] % log.n_items
-        assert set(targets.tolist()) == set(coming) - {i for i, _ in past}
+        had = {i for i, _ in past}
+        assert set(targets.tolist()) == set(coming) - (set() if repeatable else had)
+        if repeatable:
+            repeats = split.targets.repeat_key
+            of_row = repeats[repeats // log.n_items == row] % log.n_items
+            assert of_row.tolist() == sorted(set(coming) & had)
+    assert (split.targets.repeats is not None) == repeatable
     for row, user in enumerate(split.past.user.tolist()):
         begin = start[user]
         assert split.past.counts[row] == sum(begin <= t < begin + horizon for u, _, t in events if u == user)
@@ -332,6 +338,32 @@ def test_recommendation_metrics_follow_from_slates_made_here(fitted_models, name
     assert figures["perplexity"] == pytest.approx(measures.perplexity(shown))
     monkeypatch.setattr("rimsim.scenarios.kinds.backtest.tasks._CELLS", 100)
     assert tasks.user_recommendation(scores, split, 3, 0) == figures
+
+
+def test_repeats_and_new_items_are_counted_apart_where_users_take_items_again(log):
+    """Consumed items are ranked too; precision and recall of repeats and new items equal loops over slates."""
+    log = dataclasses.replace(log, item=log.item % 12, repeatable=True)
+    split = make_split(log, SplitConfig(), 7)
+    states = split.test.states
+    scores = ModelScores(Popularity().fit(split.train), states, split.is_known, repeatable=True)
+    matrix = _matrix(scores)
+    assert np.isfinite(matrix[:, split.is_known]).all()
+    slates = price_slates(matrix.astype(np.float64), 0.0, 3, tie_seed=0, row_keys=split.test.user)
+    hits = {"repeat": [], "new": []}
+    recalls = {"repeat": [], "new": []}
+    targets = split.targets
+    for row, slate in enumerate(slates.tolist()):
+        wanted = {int(key) % log.n_items for key in targets.key if int(key) // log.n_items == row}
+        had = set(states.items[states.offsets[row] : states.offsets[row + 1]].tolist())
+        for kind, taken in (("repeat", wanted & had), ("new", wanted - had)):
+            hits[kind].append(len(taken & set(slate)) / 3)
+            recalls[kind] += [len(taken & set(slate)) / len(taken)] if taken else []
+    figures = tasks.item_recommendation(scores, split, 3, 0)
+    for kind in ("repeat", "new"):
+        assert figures[f"precision_{kind}"] == pytest.approx(np.mean(hits[kind]))
+        assert figures[f"precision_{kind}"] > 0
+        assert figures[f"recall_{kind}"] == pytest.approx(np.mean(recalls[kind]))
+    assert figures["precision_repeat"] + figures["precision_new"] == pytest.approx(figures["precision"])
 
 
 def test_floors_widen_exposure_at_the_cost_of_the_inactive(fitted_models):
