@@ -105,9 +105,9 @@ def click_rates(
     def blind() -> tuple[IntensityModel, ...]:
         return tuple(fitted(past.rows(fold != number)) for number in (0, 1))
 
-    whole = fitted(past)
-    earlier = _scored(cut.earlier, past, blind, whole)
-    held = _scored(cut.held, past, always(whole), whole)
+    serving_model = fitted(past)
+    earlier = _scored(cut.earlier, past, blind, serving_model)
+    held = _scored(cut.held, past, always(serving_model), serving_model)
     learning = PlatformConfig().learning
     first = first_fits(prior_of(learning), np.bincount(past.item, minlength=past.n_items))[0]
     tables = []
@@ -119,18 +119,18 @@ def click_rates(
 
 
 def _scored(
-    impressions: LoggedImpressions, past: EventLog, models: FoldModels, whole: IntensityModel
+    impressions: LoggedImpressions, past: EventLog, models: FoldModels, serving_model: IntensityModel
 ) -> Impressions:
     """Impressions with λ(x,y) of given models, at examination 1."""
     # A log of impressions may show an item again, so all items stay admissible.
-    terms = ScoreTerms(np.full(past.n_items, ALWAYS), device_of(whole), _SEED, RepeatRule(gap=0))
+    terms = ScoreTerms(np.full(past.n_items, ALWAYS), device_of(serving_model), _SEED, RepeatRule(gap=0))
     states = logged_scores(impressions, past, models, terms)
     shown = logged_shown(impressions, logged_states(impressions, past).lengths).scored(states)
     return impressions_of(shown, np.ones(shown.item.shape[1]))
 
 
 def _groupings(impressions: LoggedImpressions) -> dict[str, Grouping]:
-    """Groupings by policy, position and user, as far as they are known."""
+    """Groupings by known policies, positions and users."""
     groupings = {"user": Grouping(impressions.visitor, len(impressions.visitors))}
     if impressions.policy is not None:
         groupings["policy"] = Grouping(impressions.policy, len(impressions.policies), is_centred=True)
