@@ -56,8 +56,8 @@ def kept_truth(
         truth = kept_truth(log, gap=gap, kind=base, rank=rank, bootstrap=bootstrap)
         return with_habits(truth, log, gap=gap, rank=rank)
 
-    # Only a model that can be saved is cached. Asking also imports a user's file, whose errors so come early; the gap
-    # does not matter for the question.
+    # Only a model that can be saved is cached. ``truth_model`` also imports a user's file, so its errors are reported
+    # here. The gap does not matter, because this model is not fitted.
     if base != AUTO and not is_stored(truth_model(base, "30min", rank)):
         return make()
     return kept(folder, load_truth, make, lambda truth, draft: truth.save(draft))

@@ -116,6 +116,8 @@ def test_empty_problems():
 @cases(
     "solve change message",
     (solve_dual, {"tol": 0.0}, "tol is 0.0"),
+    (solve_dual, {"tol": -1e-3}, "tol is -0.001"),
+    (solve_dual, {"tol": float("nan")}, "tol is nan"),
     (solve_dual, {"prices": np.zeros(3)}, r"prices have shape \(3,\)"),
     (solve_dual, {"min_exposure": 0.5}, "min_exposure holds 0.5"),
     (solve_dual, {"max_exposure": [[1]]}, r"max_exposure has shape \(1, 1\)"),
