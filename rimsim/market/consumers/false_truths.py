@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,19 +38,13 @@ class FalseTruth:
         """(n, M) wrong preferences p*, up to one factor per state."""
         if self.wrong == "false_popularity":
             return np.broadcast_to(self.popularity, (len(users), len(self.popularity)))
-        if self.wrong == "false_other_user":
-            return self._of_others(users, states)
         preference = self.truth.preference(users, states)
+        if self.wrong == "false_other_user":
+            # Each user gets the tastes of the user in the row before, at the instant of that user. So the false truth
+            # is also wrong about time if only a trend tells items apart.
+            return np.roll(preference, 1, axis=0)
         # The opposite of a taste, log p* − log popularity, is added to log popularity.
         return self.popularity**2 / np.maximum(preference, 1e-12)
-
-    def _of_others(self, users: Ints, states: UserStates) -> Floats:
-        """Preferences of the user in the row before."""
-        if self.truth.trend is None:
-            return np.roll(self.truth.preference(users, states), 1, axis=0)
-        # The trend stays the trend of the user's own instant.
-        others = np.roll(np.arange(len(users)), 1)
-        return self.truth.preference(users[others], replace(states.take(others), now=states.now))
 
 
 def false_truths(truths: Mapping[str, Truth], log: EventLog) -> dict[str, FalseTruth]:

@@ -44,7 +44,6 @@ class Law:
     share: np.ndarray
     mean: float = 4.0
     kind: str = "law"
-    trend: None = None
 
     def preference(self, users, states):
         """(n, M) p* of the users, whatever they have consumed."""
