@@ -100,7 +100,7 @@ _FURTHER: Final = (
         terms="CC BY-SA 4.0; cite Gao et al., CIKM 2022, doi 10.1145/3511808.3557624",
         ending=".tar.gz",
         events_files=r"log_standard_.+\.csv",
-        columns="user=user_id,item=video_id,time=time_ms,value=is_click",
+        columns="user=user_id,item=video_id,time=time_ms,taken=is_click,policy=tab",
     ),
     Entry(
         name="kuairec",

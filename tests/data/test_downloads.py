@@ -240,7 +240,7 @@ def archive_of(monkeypatch, tmp_path):
             terms="none",
             ending=ending,
             events_files=r"log_standard_.+\.csv",
-            columns="user=user_id,item=video_id,time=time_ms,value=is_click",
+            columns="user=user_id,item=video_id,time=time_ms,taken=is_click",
         )
         monkeypatch.setattr(sys.modules["rimsim.data.downloads"], "_KNOWN", (entry,))
         monkeypatch.setenv("RIMSIM_DATA", str(tmp_path))
@@ -264,11 +264,14 @@ def test_a_download_of_several_files_is_one_log(archive_of, ending):
         },
     )
     log = load("made-up")
-    assert log.time.tolist() == [1.600000001e9, 1.600000002e9, 1.600000003e9, 1.600000004e9]
-    assert log.items["id"].tolist() == [7, 8, 9]
-    assert log.item.tolist() == [2, 0, 0, 1]
-    assert log.value.tolist() == [1, 1, 0, 0]
-    assert load("made-up", min_value=1).n_items == 2
+    assert log.time.tolist() == [1.600000001e9, 1.600000002e9]
+    assert log.items["id"].tolist() == [7, 9]
+    assert log.item.tolist() == [1, 0]
+    assert log.impressions.rate == 2 / 3  # item 8 was never taken, so it is not in the catalogue
+    shown = load("made-up", columns="user=user_id,item=video_id,time=time_ms,value=is_click")
+    assert shown.items["id"].tolist() == [7, 8, 9]
+    assert shown.item.tolist() == [2, 0, 0, 1]
+    assert shown.value.tolist() == [1, 1, 0, 0]
     assert len(load("made-up", columns="user=user_id,item=date,time=time_ms").items) == 1
 
 
