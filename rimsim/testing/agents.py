@@ -28,7 +28,7 @@ from rimsim.arrays import Array, Ints
 from rimsim.evaluation.off_policy import Chances
 from rimsim.intensity.states import UserStates
 from rimsim.market import Arrivals, Feedback, Needs, RoundView, Slates
-from rimsim.market.records import as_slates
+from rimsim.market.records import LogEvents, as_slates
 from rimsim.rng import Purpose, generator
 
 
@@ -113,6 +113,8 @@ class AgentTests:
             audience=_Chunks(arrivals),
             item_factor=np.asarray(1 + item % 5, np.float64),
             items=pd.DataFrame({"id": item.astype(str), "title": "", "genres": genres}),
+            log=LogEvents(item=np.repeat(item, item[::-1]), time=np.arange(item.sum(), dtype=np.float64)),
+            opens=float(item.sum()),
         )
 
     def served(self, arrivals: Arrivals, batch: int, order: Ints | None = None) -> Slates:

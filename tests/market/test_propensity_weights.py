@@ -132,7 +132,12 @@ def test_equal_weights_change_no_more_than_rounding(name, ahead):
 def test_what_does_not_go_with_weights_is_refused():
     """A model is named with those that take weights, before anything is read; a ground intensity counts events."""
     config = small.small_scenario(platform=PlatformConfig(model="als-hp", learning="ips"))
-    refused(ConfigError, "'als-hp' .*bag, ease, factors, graph, gru, popularity", check_plugs, config)
+    refused(
+        ConfigError,
+        "'als-hp' .*bag, bag-habits, ease, ease-habits, factors, factors-habits, graph, gru, own",
+        check_plugs,
+        config,
+    )
     refused(ConfigError, "MatrixFactorization", Market, small.small_scenario(platform=IPS), model=make("als"))
     message = "cannot use weights"
     refused(ConfigError, message, PlatformConfig, learning="ips", retrain_ground=True)
