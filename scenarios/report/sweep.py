@@ -447,8 +447,9 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     """Front of each agent over a field, and undelivered shares."""
     undelivered, _ = tables.shortfalls(unit)
     metrics = ("utility", "perplexity", undelivered)
-    means = tables.over_seeds(table, ["agent", field], metrics)
     looks = charts.styles(table["agent"].unique())
+    table = table[table["agent"].isin(list(looks))]  # controls have no look
+    means = tables.over_seeds(table, ["agent", field], metrics)
     seeds = int(table["seed"].nunique())
     values = ", ".join(f"{value:g}" for value in sorted(table[field].unique()))
     bars = "bars: 95% intervals over seeds" if seeds > 1 else "no intervals"

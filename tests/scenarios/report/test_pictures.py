@@ -688,6 +688,17 @@ def test_an_agent_that_a_sweep_does_not_move_is_a_ring():
     assert sentence in _texts(figure)
 
 
+def test_a_front_is_of_agents_and_not_of_their_controls():
+    """With one agent and its controls, the title says what the field does to the agent."""
+    values = {
+        (agent, beta): (0.9 - 0.2 * beta, 30 + slope * beta, beta)
+        for agent, slope in (("relevance", 60), ("relevance-frozen", 0), ("relevance-static", 9))
+        for beta in (0.0, 1.0)
+    }
+    figure = sweep.front_figure(_swept(values), "beta")
+    assert "With relevance, β from 0 to 1 makes exposure 3.0 times as wide" in _texts(figure)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("betas", [(0.0,), (0.0, 0.5), (0.5,)])
 def test_a_sweep_of_few_points_has_a_front(betas):
