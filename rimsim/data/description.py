@@ -110,6 +110,8 @@ class LogDescription:
             ("attributes", _attributes(log)),
         )
         lines = []
+        if (ends := _ends(log)) is not None:
+            rows = (*rows[:-1], ("ends", ends), rows[-1])
         if log.report is not None:
             lines = [log.report.text(columns=False), "", "columns", log.report.columns_text(), ""]
         lines += [f"{name:<12}{value}" for name, value in rows]
@@ -256,6 +258,19 @@ def _repetition(log: EventLog, repeats: int) -> _Ability:
         obstacle=f"offer users an item again: the {repeats:,} repeats count as history only, unless data.repeats is "
         "consume",
     )
+
+
+def _ends(log: EventLog) -> str | None:
+    """Number and lives of items that end; None without ends."""
+    is_ending = np.isfinite(log.end)
+    if not is_ending.any():
+        return None
+    text = f"{int(is_ending.sum()):,} of {log.n_items:,} items end"
+    has_life = is_ending & (log.release > 0)
+    if not has_life.any():
+        return text
+    life = float(np.median((log.end - log.release)[has_life]))
+    return f"{text}, half of them within {_span(life)} of their release"
 
 
 def _attributes(log: EventLog) -> str:
