@@ -107,11 +107,10 @@ class LogDescription:
             ("values", values),
             ("popularity", f"Gini {self.gini:.3f}; {top}"),
             ("new items", f"{self.late_items:,} first met in the second half of the time"),
+            *_ends(log),
             ("attributes", _attributes(log)),
         )
         lines = []
-        if (ends := _ends(log)) is not None:
-            rows = (*rows[:-1], ("ends", ends), rows[-1])
         if log.report is not None:
             lines = [log.report.text(columns=False), "", "columns", log.report.columns_text(), ""]
         lines += [f"{name:<12}{value}" for name, value in rows]
@@ -260,17 +259,17 @@ def _repetition(log: EventLog, repeats: int) -> _Ability:
     )
 
 
-def _ends(log: EventLog) -> str | None:
-    """Number and lives of items that end; None without ends."""
+def _ends(log: EventLog) -> tuple[tuple[str, str], ...]:
+    """Row about the items that end; none without ends."""
     is_ending = np.isfinite(log.end)
     if not is_ending.any():
-        return None
+        return ()
     text = f"{int(is_ending.sum()):,} of {log.n_items:,} items end"
     has_life = is_ending & (log.release > 0)
-    if not has_life.any():
-        return text
-    life = float(np.median((log.end - log.release)[has_life]))
-    return f"{text}, half of them within {_span(life)} of their release"
+    if has_life.any():
+        life = float(np.median((log.end - log.release)[has_life]))
+        text += f", half of them within {_span(life)} of their release"
+    return (("ends", text),)
 
 
 def _attributes(log: EventLog) -> str:

@@ -140,9 +140,9 @@ def _ended_early(log: EventLog) -> str | None:
     if n_late <= _LATE * n_ending:
         return None
     return (
-        f"{n_late:,} of the {n_ending:,} events of items that end ({n_late / n_ending:.0%}) come after the end. They count "
-        "for models and truths, but the market does not show an item after its end. If the ends are too early, set a "
-        "longer data.life, or data.end=last-event"
+        f"{n_late:,} of the {n_ending:,} events of items that end ({n_late / n_ending:.0%}) come after the end. They "
+        "count for models and truths, but the market does not show an item after its end. If the ends are too early, "
+        "set a longer data.life, or data.end=last-event"
     )
 
 

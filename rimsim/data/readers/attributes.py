@@ -171,8 +171,6 @@ def _read_items(
         # MovieLens 100K has the dates at which films were released, which are used only if the options ask for years.
         name = "release" if form is None else "released"
         frame[name] = np.array([item.release for item in items], np.float64)
-    if "end" in places:
-        frame["end"] = np.array([item.end for item in items], np.float64)
     uses = [
         ColumnUse(names[place], role, table=label)
         for role, place in places.items()
@@ -248,12 +246,14 @@ def _item_frame(ids: list[str], rows: list[Item], roles: Collection[str]) -> pd.
         "title": pd.Series([row.title for row in rows], dtype="str"),
         "genres": pd.Series([row.genres for row in rows], dtype="str"),
         "year": pd.array([row.year for row in rows], "Int64"),
+        "end": pd.Series([row.end for row in rows], dtype="float64"),
     }
     # Years are known from titles too, such as "Heat (1995)".
     is_known = {
         "title": "title" in roles,
         "genres": "genres" in roles,
         "year": "year" in roles or "title" in roles,
+        "end": "end" in roles,
     }
     known_columns = {name: column for name, column in columns.items() if is_known[name]}
     return pd.DataFrame({"id": _column(ids)} | known_columns)
