@@ -14,6 +14,7 @@ from rimsim.config import LogOptions
 from rimsim.config.reading import record_from
 from rimsim.data.downloads import Entry, catalogue, data_folder, downloaded
 from rimsim.data.log import EventLog
+from rimsim.data.made_up import NEWS, made_up_container
 from rimsim.data.read_report import ReadReport
 from rimsim.data.readers import containers
 from rimsim.data.readers.assembly import assemble, selected
@@ -222,6 +223,8 @@ def container_of(name: str) -> containers.Container:
     """Container of a log's source."""
     if name in containers.EMBEDDED_FILES:
         return containers.embedded_container(name)
+    if name == NEWS and not os.path.lexists(name):
+        return made_up_container(name)
     if (stored := stored_container(name)) is not None:
         return stored
     if (zipped := containers.inside_zip(name)) is not None:

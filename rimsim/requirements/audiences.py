@@ -53,7 +53,7 @@ class RoundVisits(NamedTuple):
 
     def on_offer(self, times: TimesOnOffer) -> Ints:
         """Number of visits in each item's time on offer."""
-        return np.maximum(self.before(times.end) - self.before(times.release), 0)
+        return np.asarray(np.maximum(self.before(times.end) - self.before(times.release), 0), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
