@@ -24,6 +24,9 @@ _DEPTH = 3  # number of best items listed per class of deficits; a slate rarely 
 _LAST = 4.0
 
 
+_NO_ENDS = np.zeros(0)
+
+
 class Guard(NamedTuple):
     """Hard requirements, and the exposures that arrivals can give them."""
 
@@ -69,7 +72,7 @@ class Guard(NamedTuple):
         unit: ExposureUnit,
         spare: float,
         sure: float,
-        after_end: Floats,
+        after_end: Floats = _NO_ENDS,
     ) -> Self:
         """Guard of floors and of other requirements."""
         no_items = rows.item[:0]
@@ -109,7 +112,7 @@ class Due(NamedTuple):
     """Number of positions that floors of items need beyond those of later arrivals."""
     is_now: bool
     """True if this slate must show an item, or an item of a group or campaign, because its exposure cannot wait."""
-    latest: float
+    latest: float = np.inf
     """Items are urgent if at least so many arrivals of the round come after their end; ∞: no item is urgent by that."""
 
 
@@ -254,9 +257,7 @@ def _urgent(
 
 
 @compiled_part
-def _is_urgent(
-    item: int, missing: float, remaining: float, latest: float, guard: Guard, mean: float
-) -> bool:
+def _is_urgent(item: int, missing: float, remaining: float, latest: float, guard: Guard, mean: float) -> bool:
     """True if an item needs nearly every later arrival before its end."""
     if len(guard.after_end) == 0:
         return _latest(missing, guard.chance[item], mean, guard.sure) >= counted_on(remaining, guard.spare)

@@ -113,7 +113,10 @@ def _files() -> dict[str, bytes]:
     """Parquet files of the log, by name."""
     draw = np.random.default_rng(_SEED)
     articles = _articles(draw)
-    tables = {"events.parquet": _clicks(draw, articles), "items.parquet": articles.drop(columns=["quality", "category"])}
+    tables = {
+        "events.parquet": _clicks(draw, articles),
+        "items.parquet": articles.drop(columns=["quality", "category"]),
+    }
     files = {}
     for name, table in tables.items():
         buffer = io.BytesIO()

@@ -152,8 +152,8 @@ def _never_on_offer(log: EventLog) -> str | None:
     if not n_items:
         return None
     return (
-        f"{many(n_items, 'item')} end before their release, so the market never shows them. Check the columns release "
-        "and end of the item table"
+        f"the market never shows {many(n_items, 'item')} with an end before the release. Check the columns release and "
+        "end of the item table"
     )
 
 

@@ -90,7 +90,9 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     items = np.array([1, 3])
     group = Guarantee("group", items, beta=0.5)
     assert group.required(ahead) == pytest.approx(0.5 * 5.0)
-    rows = [_row(group, None, ahead, owed, 0.25) for owed in (-2.0, 0.4, 0.5, 1.6)]  # below 0: delivered beforehand
+    rows = [
+        _row(group, None, ahead, owed, 0.25) for owed in (-2.0, 0.4, 0.5, 1.6)
+    ]  # below 0: delivered beforehand
     assert [row.min_exposure for row in rows] == [0.0, 0.0, 0.25, 0.5]
     part = Guarantee("share", items, audience=whose, share=0.2)
     assert part.required(ahead) == pytest.approx(0.2 * ahead.positions[here].sum())
