@@ -53,7 +53,7 @@ def traffic(time: Floats, release: Floats, end: Floats) -> Floats:
     bound = np.concatenate([release[:, None] + EDGES, np.full((len(release), 1), np.inf)], axis=1)
     bound[~np.isfinite(release), :-1] = -np.inf
     bound = np.minimum(bound, np.minimum(end, last)[:, None])
-    return np.diff(np.searchsorted(time, bound, "left"), axis=1).astype(np.float64)
+    return np.asarray(np.diff(np.searchsorted(time, bound, "left"), axis=1), np.float64)
 
 
 def fitted_rates(events: Floats, exposure: Floats, prior: float) -> tuple[Floats, Floats]:

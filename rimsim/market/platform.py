@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from rimsim.arrays import Floats, ticks
+from rimsim.arrays import Floats, Ints, ticks
 from rimsim.config import PlatformConfig, ScenarioConfig
 from rimsim.config.records import LearningConfig
 from rimsim.data.log import EventLog

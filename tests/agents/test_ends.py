@@ -7,8 +7,8 @@ from kit.logs import arrivals_of, skewed, view_of
 from kit.news import news_scenario
 
 from rimsim import config as records
-from rimsim.agents import make_agent, undeliverable
 from rimsim.agents import guard as guarding
+from rimsim.agents import make_agent, undeliverable
 from rimsim.agents.arrival_arrays import ExposureUnit
 from rimsim.agents.pacing import Pacing, paced_windows
 from rimsim.market import Market
@@ -98,7 +98,7 @@ def test_items_that_end_together_are_urgent_together(remaining, urgent):
     # Two items end with the round and need three each; the other four end before its last ten arrivals.
     required = np.array([2.0, 2.0, 2.0, 2.0, 3.0, 3.0])
     after_end = np.array([10.0, 10.0, 10.0, 10.0, 0.0, 0.0])
-    unit = ExposureUnit(np.ones(1), 1.0, False)
+    unit = ExposureUnit(np.ones(1), 1.0, by_intensity=False)
     guard = guarding.Guard.of(
         required, NO_REQUIREMENTS, np.zeros(0, np.int64), np.ones(6), unit, 0.0, 0.0, after_end
     )

@@ -18,6 +18,7 @@ CAMPAIGNS = [
     {"name": "again", "items": {"genres": "Thriller"}, "share": 0.3, "audience": {"visits": "returning"}},
     {"name": "new", "items": {"genres": "Comedy"}, "share": 0.2, "audience": {"visits": "first"}},
 ]
+ENDLESS = TimesOnOffer.endless(np.full(4, ALWAYS))
 GROUPS = [{"column": "genres", "values": ["Horror"], "beta": 0.5}]
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 
 from rimsim.arrays import Array, Bools, Floats, Ints, Ints32
 from rimsim.config import LogOptions
-from rimsim.data.impressions import LoggedImpressions
 from rimsim.config.fields import duration_seconds
+from rimsim.data.impressions import LoggedImpressions
 from rimsim.data.log import ITEM_COLUMNS, EventLog
 from rimsim.data.readers import values
 from rimsim.data.readers.events import RawAnswers, RawEvents

@@ -25,6 +25,7 @@ from rimsim.market.past_round import fold_of
 from rimsim.market.platform import first_fits, impressions_of, prior_of
 from rimsim.market.scores.past import FoldModels, always
 from rimsim.market.scores.scorer import device_of
+from rimsim.requirements.on_offer import TimesOnOffer
 from rimsim.scenarios.report import charts
 from rimsim.scenarios.report.record import TextTable
 
