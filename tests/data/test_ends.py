@@ -27,6 +27,7 @@ def test_ends_are_read_from_the_item_table(tmp_path):
     log = load(**shop(tmp_path, ["a,,1000003600", "b,,2001-09-09T03:46:40Z", "c,,"]))
     assert log.items["end"].tolist() == [1000003600.0, 1000007200.0, np.inf]
     assert log.end.tolist() == log.items["end"].tolist()
+    (tmp_path / "items.csv").unlink()
     assert (load(tmp_path / "events.csv").end == np.inf).all()
     assert (load("ml-latest-small", min_item_events=200).items["end"] == np.inf).all()
 
