@@ -9,7 +9,7 @@ import numpy as np
 from rimsim.agents.arrival_arrays import ArrivalArrays, ExposureUnit, arrays_of, fill_slate, fill_values
 from rimsim.agents.clock import EARLY, RoundClock
 from rimsim.agents.guard import Deficits, Guard, count_deficits, due_at, place_due
-from rimsim.agents.pacing import Pacing, add_rows, count_rows, hide_full, move_prices
+from rimsim.agents.pacing import Pacing, add_rows, count_rows, hide_full, move_prices, paced_windows
 from rimsim.agents.past_states import admissible_shares
 from rimsim.agents.prices import solved_rows
 from rimsim.agents.row_table import RowTable
@@ -83,6 +83,7 @@ class Delivery:
                 unit=self._unit,
                 spare=SPARE,
                 sure=SURE,
+                after_end=np.zeros(0) if view.windows is None else view.arrivals - view.windows.end,
             )
             self._reset_guard(guard)
         # Items without a price have −0.0, as in Pacing, so that tables have one kind of zero.
@@ -119,10 +120,16 @@ class Delivery:
         due_in = np.maximum(self._clock.expected * (1.0 - early) - self._since, 1.0)
         max_exposure = np.maximum(table.max_exposure - self.delivered[self._m :], 0.0)
         missing = np.maximum(self._required - self.delivered, 0.0)
+        offer_begin = np.zeros(0)
+        offer_length = np.zeros(0)
+        due_of_items = np.full(self._m, due_in[-1])
+        if view.windows is not None:
+            offer_begin, offer_length = paced_windows(view.windows, float(self._since[-1]), early)
+            due_of_items = offer_length
         pacing = Pacing.of(
             price=price,
             required=missing,
-            arrivals=np.concatenate([np.full(self._m, due_in[-1]), due_in[self._column]]),
+            arrivals=np.concatenate([due_of_items, due_in[self._column]]),
             gain=self._gain,
             closing=self._closing,
             cost=view.cost,
@@ -142,6 +149,8 @@ class Delivery:
             item=table.item,
             column=self._column,
             budget=missing if self._spend else np.zeros(0),
+            offer_begin=offer_begin,
+            offer_length=offer_length,
         )
 
     @property
@@ -164,6 +173,14 @@ class Delivery:
         """Number of arrivals until every guarantee is due."""
         early = EARLY if self._view.hard else 0.0
         return float(self._clock.expected[-1] * (1.0 - early) - self._clock.elapsed[-1])
+
+    def later_on_offer(self) -> Floats:
+        """(M,) number of later arrivals in each item's time on offer."""
+        windows = self._view.windows
+        if windows is None:
+            return np.full(self._m, self.due_in)
+        n_later: Floats = windows.end - np.maximum(windows.begin, self._clock.elapsed[-1])
+        return np.maximum(n_later, 0.0)
 
     @property
     def prices(self) -> Floats:

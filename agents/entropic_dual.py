@@ -14,7 +14,7 @@ from rimsim.agents.arrival_arrays import ArrivalArrays, ExposureUnit, arrays_of,
 from rimsim.agents.clock import RoundClock
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.gibbs import gibbs_draw, inclusion_sums, slate_chances, slate_order
-from rimsim.agents.pacing import Pacing, move_prices
+from rimsim.agents.pacing import Pacing, move_prices, paced_windows
 from rimsim.agents.past_states import States, states_in_order
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
@@ -86,14 +86,21 @@ class EntropicDual:
     def begin_round(self, view: RoundView) -> None:
         """Solve the policy's prices on the last round's states."""
         self._epsilon, price = self._solved(view)
-        self._pacing = Pacing.of(
+        windows = view.windows
+        offer_begin, offer_length = (
+            (np.zeros(0), np.zeros(0)) if windows is None else paced_windows(windows, 0.0, 0.0)
+        )
+        pacing = Pacing.of(
             price,
             view.required.astype(np.float64),
-            view.arrivals,
+            view.arrivals if windows is None else offer_length,
             gain=self.gain,
             closing=self.closing,
             cost=view.cost,
             hard=False,
+        )
+        self._pacing = pacing._replace(
+            arrivals=np.full(1, float(view.arrivals)), offer_begin=offer_begin, offer_length=offer_length
         )
         self._unit = ExposureUnit.of(view)
         self._clock = RoundClock(view)

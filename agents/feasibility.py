@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from rimsim.agents.past_states import capacities
-from rimsim.arrays import Bools, Floats
+from rimsim.arrays import Bools, Floats, seconds
 
 if TYPE_CHECKING:
     from rimsim.market import RoundView
 
-Why: TypeAlias = Literal["positions", "caps", "release", "consumed"]
+Why: TypeAlias = Literal["positions", "caps", "release", "end", "consumed"]
 _ROUNDING = 1e-6  # tolerated rounding error of one requirement, in exposures
 # Tolerated relative rounding error of a sum over items. Without it, β = 1, which needs all positions, would count as
 # infeasible.
@@ -24,6 +24,7 @@ _REASONS = {
     "positions": "there are too few positions",
     "caps": "caps allow no more",
     "release": "it is not released in time",
+    "end": "it ends too early",
     "consumed": "those who come have consumed it",
 }
 
@@ -36,8 +37,9 @@ class Undeliverable:
     """Reason why the requirement is infeasible. positions: all items together require more positions than all slates
     have, or a group or campaign requires more than slates have for its items. caps: a group or campaign requires more
     than the caps of its items allow. release: an item requires more than one position at each arrival after its
-    release. consumed: an item requires more than one position at each arrival that has not consumed it. A group or
-    campaign has as many positions per slate as it has items."""
+    release. end: an item requires more than one position at each arrival before its end. consumed: an item requires
+    more than one position at each arrival that has not consumed it. A group or campaign has as many positions per slate
+    as it has items."""
     items: tuple[int, ...]
     """Items with the requirement; all guaranteed items if positions are too few."""
     required: float
@@ -57,6 +59,29 @@ class Undeliverable:
         )
 
 
+class _Times(NamedTuple):
+    """Times at which items are on offer."""
+
+    released: Floats
+    """(M,) seconds at which each item is released."""
+    ended: Floats | None
+    """(M,) seconds from which each item is not on offer; None: no item ends."""
+
+    def before(self, time: float) -> Bools:
+        """Mask of the items that end before a time."""
+        return np.zeros(len(self.released), bool) if self.ended is None else self.ended < time
+
+    def shares(self, opens: float, closes: float) -> Floats:
+        """Share of a period in which each item is on offer."""
+        seconds_open = max(closes - opens, 1e-9)
+        share = np.clip((closes - self.released) / seconds_open, 0.0, 1.0)
+        share = np.where(self.released <= opens, 1.0, share)
+        if self.ended is None:
+            return share
+        after_end = np.clip((closes - self.ended) / seconds_open, 0.0, 1.0)
+        return np.maximum(share - after_end, 0.0)
+
+
 class _Estimates(NamedTuple):
     """Estimates of this round's capacities, from the last round's states."""
 
@@ -70,7 +95,10 @@ class _Estimates(NamedTuple):
 
 
 def undeliverable(
-    view: RoundView, released: Floats | None = None, positions: float | None = None
+    view: RoundView,
+    released: Floats | None = None,
+    positions: float | None = None,
+    ended: Floats | None = None,
 ) -> tuple[Undeliverable, ...]:
     """Infeasible requirements of a round, with reasons.
 
@@ -86,18 +114,21 @@ def undeliverable(
             the round, the bounds count the arrivals after its release, and assume that nobody consumes the item.
         positions: Capacity of all slates of the round, in the unit of the guarantee; None: the capacity of the last
             round.
+        ended: Time in seconds from which each item is not on offer, ∞: never; None: no item ends.
     """
     n_items = len(view.required)
     released = np.full(n_items, -np.inf) if released is None else released
+    has_ends = ended is not None and bool(np.isfinite(ended).any())
+    times = _Times(released, ended if has_ends else None)
     # Entry n is the capacity of a slate of n positions, in the unit of the guarantee.
     per_slate = np.concatenate([[0.0], np.cumsum(view.position_weights)])
-    estimates = _seen(view, released, per_slate)
-    reasons = list(_of_items(view, released, estimates, positions))
-    reasons += _of_rows(view, released, estimates, per_slate)
+    estimates = _seen(view, times, per_slate)
+    reasons = list(_of_items(view, times, estimates, positions))
+    reasons += _of_rows(view, times, estimates, per_slate)
     return tuple(reasons)
 
 
-def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
+def _seen(view: RoundView, times: _Times, per_slate: Floats) -> _Estimates:
     """Capacities for items and requirements, estimated from the last round.
 
     Entry n of ``per_slate`` is the capacity of a slate of n positions, in the unit of the guarantee.
@@ -111,7 +142,9 @@ def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
     row_capacity = np.zeros(len(table))
     n_counting = np.zeros(len(table))
     for chunk in view.past:
-        is_released = chunk.time[:, None] >= released
+        # If items end, the market has moved the states to this round, so they admit only items on offer.
+        is_released = chunk.time[:, None] >= (times.released if times.ended is None else -np.inf)
+        is_released = np.broadcast_to(is_released, (len(chunk), n_items))
         admissible = chunk.admissible.cpu().numpy()
         n_admissible += (admissible & is_released).sum(0)
         n_states += is_released.sum(0)
@@ -123,6 +156,9 @@ def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
             n_showable = (admissible | ~is_released)[:, table.items(row)].sum(1)
             row_capacity[row] += per_slate[np.minimum(n_showable, n_positions)] @ is_active[:, row]
         n_counting += is_active.sum(0)
+    if times.ended is not None:
+        n_states = n_states * times.shares(view.opens, view.closes)
+        n_admissible = np.minimum(n_admissible, n_states)
     return _Estimates(
         chance=np.where(n_states > 0, n_admissible / np.maximum(n_states, 1.0), 1.0),
         filled=total_capacity / n_seen if n_seen else float(per_slate[-1]),
@@ -131,13 +167,13 @@ def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
 
 
 def _of_items(
-    view: RoundView, released: Floats, estimates: _Estimates, positions: float | None
+    view: RoundView, times: _Times, estimates: _Estimates, positions: float | None
 ) -> Iterator[Undeliverable]:
     """Infeasible floors of items."""
     required = view.required.astype(np.float64)
     # At best, an item has the first position at each arrival.
     most_per_item = view.arrivals * float(view.position_weights[0])
-    in_time = most_per_item * _after(view, released)
+    in_time = most_per_item * times.shares(view.opens, view.closes)
     reachable = in_time * estimates.chance
     n_positions = view.arrivals * estimates.filled if positions is None else positions
     if required.sum() > n_positions * (1.0 + _PARTS):
@@ -149,8 +185,10 @@ def _of_items(
         )
     is_late = required > in_time + _ROUNDING
     is_consumed = ~is_late & (required > reachable + _ROUNDING)
+    is_ending = times.before(view.closes)
     reasons: tuple[tuple[Why, Bools, Floats], ...] = (
-        ("release", is_late, in_time),
+        ("release", is_late & ~is_ending, in_time),
+        ("end", is_late & is_ending, in_time),
         ("consumed", is_consumed, reachable),
     )
     for why, is_infeasible, reach in reasons:
@@ -164,7 +202,7 @@ def _of_items(
 
 
 def _of_rows(
-    view: RoundView, released: Floats, estimates: _Estimates, per_slate: Floats
+    view: RoundView, times: _Times, estimates: _Estimates, per_slate: Floats
 ) -> Iterator[Undeliverable]:
     """Infeasible groups and campaigns, each with its tightest bound."""
     table = view.promises
@@ -173,13 +211,18 @@ def _of_rows(
         items = table.items(row)
         arrivals = float(table.arrivals[row])
         k = len(per_slate) - 1
-        # Entry i is the share of the round in which at least i + 1 of these items are released.
-        shares_left = np.sort(_after(view, released)[items])[::-1]
+        opens = view.opens
+        closes = view.closes
+        if times.ended is not None:  # the row may count only up to the end of its last item
+            opens = float(seconds(table.begin[row]))
+            closes = float(seconds(table.end[row]))
+        # Entry i is the share of this time in which at least i + 1 of these items are on offer.
+        shares_left = np.sort(times.shares(opens, closes)[items])[::-1]
         per_arrival = float(np.diff(per_slate)[: len(shares_left)] @ shares_left[:k])
         reach: dict[Why, float] = {
             "positions": arrivals * float(per_slate[min(len(items), k)]),
             "caps": float(caps[items].sum()),
-            "release": arrivals * per_arrival,
+            "end" if times.before(view.closes)[items].any() else "release": arrivals * per_arrival,
             "consumed": arrivals * float(estimates.of_rows[row]),
         }
         why = min(reach, key=lambda reason: reach[reason])
@@ -191,10 +234,3 @@ def _of_rows(
                 reachable=reach[why],
                 name=table.name[row],
             )
-
-
-def _after(view: RoundView, released: Floats) -> Floats:
-    """Share of the round that follows each item's release."""
-    seconds_open = max(view.closes - view.opens, 1e-9)
-    share_left = np.clip((view.closes - released) / seconds_open, 0.0, 1.0)
-    return np.where(released <= view.opens, 1.0, share_left)

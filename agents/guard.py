@@ -24,6 +24,9 @@ _DEPTH = 3  # number of best items listed per class of deficits; a slate rarely 
 _LAST = 4.0
 
 
+_NO_ENDS = np.zeros(0)
+
+
 class Guard(NamedTuple):
     """Hard requirements, and the exposures that arrivals can give them."""
 
@@ -54,6 +57,10 @@ class Guard(NamedTuple):
     wait: Floats
     """(1,) number of later arrivals above which no item is urgent; ∞ before it is computed. It stays valid, because
     deficits only shrink."""
+    after_end: Floats
+    """(M,) expected arrivals of the round after each item's end; empty: no item ends."""
+    by_end: Ints
+    """(M,) items, earliest end first; empty: no item ends."""
 
     @classmethod
     def of(
@@ -65,6 +72,7 @@ class Guard(NamedTuple):
         unit: ExposureUnit,
         spare: float,
         sure: float,
+        after_end: Floats = _NO_ENDS,
     ) -> Self:
         """Guard of floors and of other requirements."""
         no_items = rows.item[:0]
@@ -90,6 +98,8 @@ class Guard(NamedTuple):
             due=np.zeros(len(rows)),
             need=np.zeros(len(rows)),
             wait=np.full(1, np.inf),
+            after_end=after_end,
+            by_end=np.argsort(-after_end, kind="stable"),
         )
 
 
@@ -102,6 +112,8 @@ class Due(NamedTuple):
     """Number of positions that floors of items need beyond those of later arrivals."""
     is_now: bool
     """True if this slate must show an item, or an item of a group or campaign, because its exposure cannot wait."""
+    latest: float = np.inf
+    """Items are urgent if at least so many arrivals of the round come after their end; ∞: no item is urgent by that."""
 
 
 class Deficits(NamedTuple):
@@ -245,6 +257,53 @@ def _urgent(
 
 
 @compiled_part
+def _is_urgent(item: int, missing: float, remaining: float, latest: float, guard: Guard, mean: float) -> bool:
+    """True if an item needs nearly every later arrival before its end."""
+    if len(guard.after_end) == 0:
+        return _latest(missing, guard.chance[item], mean, guard.sure) >= counted_on(remaining, guard.spare)
+    n_left = remaining - guard.after_end[item]
+    if guard.after_end[item] >= latest:
+        return True
+    return n_left > 0.0 and _latest(missing, guard.chance[item], mean, guard.sure) >= counted_on(
+        max(n_left, 1.0), guard.spare
+    )
+
+
+@compiled_part
+def _urgent_before_ends(
+    admissible: Bools, remaining: float, guard: Guard, exposure: Floats, unit: ExposureUnit
+) -> tuple[int, float, float]:
+    """Numbers of urgent items and of undeliverable positions, and ``Due.latest``.
+
+    Items that end by some instant together need no more positions than the arrivals before this instant have. Where
+    they need more, all of them are urgent.
+    """
+    undeliverable = 0.0
+    needed = 0.0
+    latest = np.inf
+    k = len(unit.position_weights)
+    for item in guard.by_end:
+        missing = guard.required[item] - exposure[item]
+        if missing <= NOTHING:
+            continue
+        need = max(missing / unit.mean, 1.0)
+        n_left = remaining - guard.after_end[item]
+        if n_left <= 0.0:
+            undeliverable += need
+            continue
+        undeliverable += max(missing / unit.mean - n_left, 0.0)
+        needed += need
+        if needed > k * counted_on(max(n_left, 1.0), guard.spare):
+            latest = guard.after_end[item]
+    n_urgent = 0
+    for item in guard.by_end:
+        missing = guard.required[item] - exposure[item]
+        if missing > NOTHING and admissible[item]:
+            n_urgent += _is_urgent(item, missing, remaining, latest, guard, unit.mean)
+    return n_urgent, undeliverable, latest
+
+
+@compiled_part
 def _due_in_rows(
     remaining: Floats, counts: Bools, guard: Guard, exposure: Floats, unit: ExposureUnit, deficits: Deficits
 ) -> float:
@@ -303,12 +362,16 @@ def due_at(
     in_round = remaining[len(remaining) - 1]
     later = counted_on(in_round, guard.spare)
     n_urgent = 0
+    latest = np.inf
     need_of_rows = 0.0
     need_of_items = deficits.total[0] * GRAIN
     if len(guard.due):
         need_of_rows = _due_in_rows(remaining, counts, guard, exposure, unit, deficits)
     excess = positions_needed(deficits, later, later * len(unit.position_weights) - need_of_rows)
-    if later <= guard.wait[0]:
+    if len(guard.after_end) > 0:
+        n_urgent, undeliverable, latest = _urgent_before_ends(admissible, in_round, guard, exposure, unit)
+        excess -= undeliverable
+    elif later <= guard.wait[0]:
         n_urgent, undeliverable, guard.wait[0] = _urgent(
             admissible, in_round, guard, exposure, unit.mean, deficits
         )
@@ -321,7 +384,7 @@ def due_at(
         is_due |= guard.due[row] > NOTHING
     if excess > 0.0 and len(guard.due):
         excess *= need_of_items / total_need
-    return Due(n_urgent, excess, is_due or n_urgent > 0 or excess > 0.0)
+    return Due(n_urgent, excess, is_due or n_urgent > 0 or excess > 0.0, latest)
 
 
 @compiled_part
@@ -349,7 +412,7 @@ def place_due(
     value_before = value.copy() if equal_weights else value
     slate = np.full(n_positions, -1)
     n_placed = (
-        _place_urgent(value, bits, remaining, guard, exposure, unit, deficits, slate)
+        _place_urgent(value, bits, remaining, due.latest, guard, exposure, unit, deficits, slate)
         if due.n_urgent > 0
         else 0
     )
@@ -391,6 +454,7 @@ def _place_urgent(
     value: Floats,
     bits: np.uint64,
     remaining: float,
+    latest: float,
     guard: Guard,
     exposure: Floats,
     unit: ExposureUnit,
@@ -398,20 +462,17 @@ def _place_urgent(
     slate: Ints,
 ) -> int:
     """Place urgent items by ascending deficit; return their number."""
-    n_later = counted_on(remaining, guard.spare)
     items = np.empty(len(slate), np.int64)
     best = np.empty(len(slate))
     size = 0
     required = guard.required
-    chances = guard.chance
-    sure = guard.sure
     mean_weight = unit.mean
     for item in deficits.item[: deficits.size[0]]:
         item_value = value[item]
         missing = required[item] - exposure[item]
         if item_value == -np.inf or (size == len(best) and item_value < best[-1]):
             continue
-        if missing > NOTHING and _latest(missing, chances[item], mean_weight, sure) >= n_later:
+        if missing > NOTHING and _is_urgent(item, missing, remaining, latest, guard, mean_weight):
             size = enter(item, item_value, bits, items, best, size)
     urgent = items[:size]
     for index in np.argsort(required[urgent] - exposure[urgent]):

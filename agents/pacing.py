@@ -10,6 +10,7 @@ from rimsim.agents.guard import NOTHING
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
 from rimsim.renamed import warn_renamed
+from rimsim.requirements.on_offer import OfferWindows
 
 _NONE = np.zeros(0, np.int64)
 
@@ -25,6 +26,8 @@ class Pacing(NamedTuple):
     where h = 1 / (1 − t/T + closing), or 1 if ``closing`` is 0. From t = T on, the whole requirement is due. The price
     of an item is the price of its floor plus the prices of all other requirements that contain it and for which the
     arrival counts.
+
+    If items end, T of an item is the number of arrivals in its time on offer, and t counts only these arrivals.
 
     With a ``budget``, the bonus of a requirement is spent when its exposures reach the budget: its price is then 0, or
     the price of its cap.
@@ -52,6 +55,10 @@ class Pacing(NamedTuple):
     """(G,) index in ``arrivals`` of each row's audience; the last index is the whole round."""
     budget: Floats = np.zeros(0)
     """(M + G,) exposures since pacing began at which each bonus ends; empty: bonuses never end."""
+    offer_begin: Floats = np.zeros(0)
+    """(M,) arrivals from the beginning of pacing to each item's time on offer; empty: no item ends."""
+    offer_length: Floats = np.zeros(0)
+    """(M,) arrivals T in which the exposures of each item are due; empty: no item ends."""
 
     @classmethod
     def of(
@@ -102,6 +109,17 @@ class Pacing(NamedTuple):
         return price
 
 
+def paced_windows(windows: OfferWindows, since: float, early: float) -> tuple[Floats, Floats]:
+    """Begin and length of each item's time on offer, since pacing began.
+
+    ``since`` are the arrivals that elapsed before. ``early`` is the share of an item's time that remains when its
+    exposures are due.
+    """
+    begin = np.maximum(windows.begin - since, 0.0)
+    length = windows.end - np.maximum(windows.begin, since) - early * (windows.end - windows.begin)
+    return begin, np.maximum(length, 1.0)
+
+
 @compiled_part
 def closing_factor(closing: float, arrivals: float, elapsed: float) -> float:
     """Factor h of :class:`Pacing`."""
@@ -138,8 +156,13 @@ def move_prices(
     rates = pacing.rate
     steps = pacing.step
     cost = pacing.cost
+    begins = pacing.offer_begin
+    lengths = pacing.offer_length
     for item in range(m):
         delivered = exposure[item] - before[item]
+        if len(lengths) > 0:  # each item has a clock of its own
+            n_elapsed = min(max(elapsed[last] - begins[item], 0.0), lengths[item])
+            factor = closing_factor(pacing.closing, lengths[item], n_elapsed)
         price[item] = -bonus_of(
             start_prices[item], rates[item], steps[item], cost, n_elapsed, factor, delivered
         )

@@ -68,11 +68,15 @@ def admissible_shares(view: RoundView) -> Floats:
     """Share of past states for which each item is admissible.
 
     The share is 1 for an item that was admissible in no state, because this item was probably not released and nobody
-    has consumed it.
+    has consumed it. If items end, the states admit the items on offer at the same share of the round, and the share is
+    that among the states in which the item is on offer.
     """
     total = np.zeros(len(view.required))
     n = 0
     for chunk in view.past:
         total += chunk.admissible.cpu().numpy().sum(0)
         n += len(chunk)
+    if view.windows is not None:
+        on_offer = (view.windows.end - view.windows.begin) / max(view.arrivals, 1) * n
+        total = np.minimum(total / np.maximum(on_offer, 1.0), 1.0) * n
     return np.where(total > 0, total / max(n, 1), 1.0)

@@ -99,7 +99,13 @@ class RimResolve(PacedAgent):
         due_in = delivery.due_in
         if n_sampled == 0 or due_in <= 0 or not delivery.required.any():
             return
-        required = np.maximum(delivery.required - delivery.exposure, 0.0) * (n_sampled / due_in)
+        missing = np.maximum(delivery.required - delivery.exposure, 0.0)
+        required = missing * (n_sampled / due_in)
+        if view.windows is not None:
+            # The states of the sample that can show an item stand for the later arrivals in its time on offer.
+            n_offered = np.isfinite(sample.scores).sum(0)
+            n_later = delivery.later_on_offer()
+            required = np.where(n_later > 0, missing * n_offered / np.maximum(n_later, 1.0), 0.0)
         draw = rng.uniform(view.key, rng.Purpose.FLOORS, delivery.served, np.arange(len(required)))
         price, _ = priced(view, sample, required, draw, self.tol, delivery.prices[: len(required)])
         delivery.pace(price)

@@ -153,7 +153,7 @@ class Source:
             visits=visits.rows(rows),
         )
         scored = list(
-            StateScores(past, always(self._model), self._world.release, torch.device("cpu"), self.seed)
+            StateScores(past, always(self._model), self._world.times, torch.device("cpu"), self.seed)
         )
         return Arrivals(
             id=past.id,

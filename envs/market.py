@@ -113,7 +113,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         ``ground_intensity``  Box (1,) float32    0 to 10,000    λ(x), expected events of the session
         ``exposure``          Box (M,) float32    0 to N         exposures so far in this round
         ``shortfall``         Box (M,) float32    0 to N         exposures that its guarantees still lack
-        ``admissible``        MultiBinary (M,)    0, 1           released, and the user may take it (again)
+        ``admissible``        MultiBinary (M,)    0, 1           on offer, and the user may take it (again)
         ``clock``             Box (2,) float32    0 to 1         elapsed shares of the round and of the run
         ====================  ==================  =============  =============================================
 

@@ -115,12 +115,23 @@ class LogOptions:
     """Unit of times that are numbers since 1970. auto detects s, ms, us and ns, but not minutes, hours or days."""
     release: Literal["given", "first-event", "year"] = "given"
     """Release times of items. given: those of the log. first-event: the item's first event. year: the item's year."""
+    end: Literal["given", "last-event", "life"] = "given"
+    """End times of items. given: those of the item table. last-event: one second after the item's last event. life:
+    `life` after the release, for items with a release time. From its end on, an item is not on offer."""
+    life: Duration | None = None
+    """Time from an item's release to its end, such as `20h`; only with `end: life`."""
     skip_bad_rows: bool = False
     """Skip and count bad rows instead of ending with an error."""
     repeats: Literal["auto", "drop", "history", "consume"] = "auto"
     """Treatment of repeated events, in which a user takes an item again. drop: leave them out. history: keep them as
     history, and never offer a user an item that it took. consume: users may take items again. auto: consume if at
     least 10% of the selected events are repeated, and history otherwise; a log that rimsim wrote says it itself."""
+
+    def __post_init__(self) -> None:
+        if (self.end == "life") != (self.life is not None):
+            problem = f"data.end is {self.end!r}, but data.life is {self.life or 'not set'}"
+            remedy = "Set life to a duration such as 20h" if self.life is None else "Set data.end to 'life'"
+            raise ConfigError(f"{problem}. {remedy}")
 
 
 @dataclass(frozen=True, config=STRICT)

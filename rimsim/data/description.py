@@ -107,6 +107,7 @@ class LogDescription:
             ("values", values),
             ("popularity", f"Gini {self.gini:.3f}; {top}"),
             ("new items", f"{self.late_items:,} first met in the second half of the time"),
+            *_ends(log),
             ("attributes", _attributes(log)),
         )
         lines = []
@@ -256,6 +257,19 @@ def _repetition(log: EventLog, repeats: int) -> _Ability:
         obstacle=f"offer users an item again: the {repeats:,} repeats count as history only, unless data.repeats is "
         "consume",
     )
+
+
+def _ends(log: EventLog) -> tuple[tuple[str, str], ...]:
+    """Row about the items that end; none without ends."""
+    is_ending = np.isfinite(log.end)
+    if not is_ending.any():
+        return ()
+    text = f"{int(is_ending.sum()):,} of {log.n_items:,} items end"
+    has_life = is_ending & (log.release > 0)
+    if has_life.any():
+        life = float(np.median((log.end - log.release)[has_life]))
+        text += f", half of them within {_span(life)} of their release"
+    return (("ends", text),)
 
 
 def _attributes(log: EventLog) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-ITEM_COLUMNS: Final = ("id", "title", "genres", "year", "release")
+ITEM_COLUMNS: Final = ("id", "title", "genres", "year", "release", "end")
 """First columns of every item table."""
 
 
@@ -67,8 +67,9 @@ class EventLog:
     """Table of users. Column ``id`` holds the id that the source uses."""
     items: pd.DataFrame
     """Table of items: ``id``, ``title`` and ``genres`` (names joined by ``|``; both empty where unknown), ``year``
-    (nullable) and ``release`` (seconds since the epoch; 0 for items that are released from the start). Further columns
-    are attributes such as ``seller`` (texts, empty where unknown) and ``price`` (numbers)."""
+    (nullable), ``release`` (seconds since the epoch; 0 for items that are released from the start) and ``end`` (seconds
+    since the epoch; ∞ for items that do not end). Further columns are attributes such as ``seller`` (texts, empty where
+    unknown) and ``price`` (numbers)."""
     target: Bools | None = None
     """(n,) True for events that a model is fitted to; the other events are only history of their users. None: all
     True."""
@@ -94,6 +95,18 @@ class EventLog:
     def n_items(self) -> int:
         """Size of the catalogue, M."""
         return len(self.items)
+
+    @property
+    def release(self) -> Floats:
+        """(M,) seconds at which each item is released; 0: from the start."""
+        return self.items["release"].to_numpy(np.float64, na_value=0.0)
+
+    @property
+    def end(self) -> Floats:
+        """(M,) seconds from which each item is not on offer; ∞: never."""
+        if "end" not in self.items:  # a log made by hand may lack the column
+            return np.full(self.n_items, np.inf)
+        return self.items["end"].to_numpy(np.float64, na_value=np.inf)
 
     @property
     def targets(self) -> Bools:

@@ -144,7 +144,14 @@ class ObservedTable:
         time = np.where(np.isnan(time), number * _DAY, time)
         order = np.lexsort((item, user, time))
         years = pd.array([pd.NA] * len(self.items), "Int64")
-        item_columns = {"id": self.items, "title": "", "genres": "", "year": years, "release": 0.0}
+        item_columns = {
+            "id": self.items,
+            "title": "",
+            "genres": "",
+            "year": years,
+            "release": 0.0,
+            "end": np.inf,
+        }
         return EventLog(
             user=user[order],
             item=item[order],

@@ -14,6 +14,7 @@ from rimsim.config import LogOptions
 from rimsim.config.reading import record_from
 from rimsim.data.downloads import Entry, catalogue, data_folder, downloaded
 from rimsim.data.log import EventLog
+from rimsim.data.made_up import NEWS, made_up_container
 from rimsim.data.read_report import ReadReport
 from rimsim.data.readers import containers
 from rimsim.data.readers.assembly import assemble, selected
@@ -50,6 +51,8 @@ class LogSelection(TypedDict, total=False):
     start: float | str | None
     stop: float | str | None
     release: Literal["given", "first-event", "year"]
+    end: Literal["given", "last-event", "life"]
+    life: str | None
     skip_bad_rows: bool
     repeats: Literal["auto", "drop", "history", "consume"]
 
@@ -78,7 +81,8 @@ def load(
         time_unit: Unit of numeric times. ``"auto"`` takes the unit in which most times lie between 1970 and 5138, and
             reads dates written as numbers, such as 20150131. Minutes, hours and days must be named.
         items: A CSV or Parquet file with a row per item. The column of ids has a usual name, or the name of the log's
-            column of items. Other columns, such as title, genres, year, release, seller and price, become attributes.
+            column of items. Other columns, such as title, genres, year, release, end, seller and price, become
+            attributes.
         **options: Selection of events, and form of a text file:
 
             * ``min_item_events``, ``min_user_events`` (1): items, then users with fewer events fall out,
@@ -88,6 +92,8 @@ def load(
             * ``start``, ``stop``: events before ``start``, and at or after ``stop``, fall out: seconds or ISO dates.
             * ``release``: release times of items. ``"given"`` by the source (0 if it has none), ``"first-event"``,
               or ``"year"``: the item's year or date, but never after its first event.
+            * ``end``: end times of items. ``"given"`` by the item table (none if it has no ends), ``"last-event"``
+              (one second after it), or ``"life"``: the duration ``life``, such as ``"20h"``, after the release.
             * ``separator``: between fields; found for comma, tab, semicolon, ``|`` and ``::``.
             * ``encoding``: None for UTF-8, or the encoding of a byte-order mark.
             * ``skip_bad_rows``: leave bad rows out, count them and show the first few in ``log.report``.
@@ -217,6 +223,8 @@ def container_of(name: str) -> containers.Container:
     """Container of a log's source."""
     if name in containers.EMBEDDED_FILES:
         return containers.embedded_container(name)
+    if name == NEWS and not os.path.lexists(name):
+        return made_up_container(name)
     if (stored := stored_container(name)) is not None:
         return stored
     if (zipped := containers.inside_zip(name)) is not None:

@@ -28,6 +28,8 @@ _STRAY: Final = 0.01
 """Largest share of events that count as stray, which means far in time from all other events."""
 _FAR: Final = 0.5
 """Shortest inactivity gap before stray events, as a share of the time that all other events span."""
+_LATE: Final = 0.01
+"""Share of the events of items that end from which on events after the ends are mentioned."""
 _DAY_SECONDS: Final = 86_400.0
 
 
@@ -49,6 +51,8 @@ def suspicions_of(
         _thinned(log, before, min_events),
         _doubled(log),
         _stray(log),
+        _ended_early(log),
+        _never_on_offer(log),
     )
     return tuple(text for text in texts if text)
 
@@ -125,6 +129,31 @@ def _stray(log: EventLog) -> str | None:
     return (
         f"{many(len(stray), 'event')}, of {_day(stray[0])}, {gaps[cut - 1] / _DAY_SECONDS:,.0f} days "
         f"{'after' if is_late else 'before'} the others. To leave out, set data.{bound}"
+    )
+
+
+def _ended_early(log: EventLog) -> str | None:
+    """Note on events of items after their ends."""
+    end = log.end[log.item]
+    n_ending = int(np.isfinite(end).sum())
+    n_late = int((log.time >= end).sum())
+    if n_late <= _LATE * n_ending:
+        return None
+    return (
+        f"{n_late:,} of the {n_ending:,} events of items that end ({n_late / n_ending:.0%}) come after the end. They "
+        "count for models and truths, but the market does not show an item after its end. If the ends are too early, "
+        "set a longer data.life, or data.end=last-event"
+    )
+
+
+def _never_on_offer(log: EventLog) -> str | None:
+    """Note on items that end before they are released."""
+    n_items = int((log.end <= log.release).sum())
+    if not n_items:
+        return None
+    return (
+        f"the market never shows {many(n_items, 'item')} with an end before the release. Check the columns release and "
+        "end of the item table"
     )
 
 

@@ -31,9 +31,9 @@ def write(log: EventLog, path: str | os.PathLike[str]) -> None:
     A file (``.csv``, ``.tsv`` or ``.parquet``) holds the events: user, item, timestamp (seconds), value. A log with
     impressions has a row per impression, with further columns such as taken and position. A
     folder (any other name) holds ``events.parquet``, ``items.parquet`` and ``users.parquet``, so that titles, genres,
-    years and release times are kept. Parquet also keeps whether users may take items again. Items and users without
-    events are kept if the folder is read with ``min_item_events=0, min_user_events=0``. Times from the year 5138 on
-    need ``time_unit="s"``.
+    years and times of release and end are kept. Parquet also keeps whether users may take items again. Items and users
+    without events are kept if the folder is read with ``min_item_events=0, min_user_events=0``. Times from the year
+    5138 on need ``time_unit="s"``.
 
     Args:
         log: Log to write.
@@ -63,7 +63,11 @@ def write(log: EventLog, path: str | os.PathLike[str]) -> None:
         else:
             with draft_folder(target, existing="refuse") as draft:
                 _write_table(events, draft / "events.parquet")
-                for name, frame in (("items", log.items), ("users", log.users)):
+                items = log.items.drop(columns="end", errors="ignore")
+                if np.isfinite(log.end).any():
+                    # A missing time means that the item does not end.
+                    items = items.assign(end=np.where(np.isfinite(log.end), log.end, np.nan))
+                for name, frame in (("items", items), ("users", log.users)):
                     table = pa.Table.from_pandas(frame, preserve_index=False)
                     _write_table(table, draft / f"{name}.parquet")
 

@@ -1,5 +1,7 @@
 from .contract import IntensityModel as IntensityModel
 from .contract import RecurrentModel as RecurrentModel
+from .fresh import Fresh as Fresh
+from .fresh import FreshConfig as FreshConfig
 from .ground.contract import GroundModel as GroundModel
 from .ground.decayed import EMA as EMA
 from .ground.decayed import EMAConfig as EMAConfig

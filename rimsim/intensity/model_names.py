@@ -8,6 +8,7 @@ from rimsim.errors import ConfigError, nearest
 MARKS = (
     "popularity",
     "returning",
+    "fresh",
     "bag",
     "ease",
     "factors",

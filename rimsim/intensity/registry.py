@@ -13,6 +13,7 @@ from rimsim.data.log import EventLog
 from rimsim.entry_points import places
 from rimsim.errors import ConfigError, RimsimError, one_line, refuse
 from rimsim.intensity.contract import IntensityModel, resolved
+from rimsim.intensity.fresh import Fresh
 from rimsim.intensity.ground.decayed import EMA, UserPopularity
 from rimsim.intensity.ground.hawkes import Hawkes, HawkesPoisson
 from rimsim.intensity.ground.visits import Visits
@@ -76,6 +77,7 @@ labels."""
 _SHIPPED: dict[str, _Entry] = {
     "popularity": _Entry(Popularity),
     "returning": _Entry(Returning),
+    "fresh": _Entry(Fresh),
     "bag": _Entry(Bag),
     "ease": _Entry(EASE),
     "factors": _Entry(Factors),

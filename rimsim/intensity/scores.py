@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from rimsim.arrays import Bools, Float32s
+from rimsim.arrays import Bools, Float32s, Floats
 from rimsim.errors import ModelError, has_type
 from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
 from rimsim.intensity.states import UserStates
@@ -37,6 +37,8 @@ class ModelScores:
     """Hidden states of the model; None: computed at first use."""
     repeatable: bool = False
     """True if consumed items may be shown again; otherwise they are inadmissible."""
+    offer_times: tuple[Floats, Floats] | None = None
+    """(M,) release and (M,) end of each item in seconds; None: all items are on offer at all times."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -74,6 +76,10 @@ class ModelScores:
         scores[:, ~self.is_offered] = -np.inf
         if not self.repeatable:
             scores[self.states.rows_of(start, stop)] = -np.inf
+        if self.offer_times is not None:
+            release, end = self.offer_times
+            now = self.states.now[start:stop, None]
+            scores[(now < release[None, :]) | (now >= end[None, :])] = -np.inf
         return scores
 
 

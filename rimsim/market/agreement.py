@@ -44,6 +44,7 @@ class Cut:
     states: UserStates
     known: Bools  # (M,) True for items that occur in the past; a model cannot know other items
     release: Floats  # (M,) release time in seconds; 0: released from the start
+    end: Floats  # (M,) seconds from which an item is not on offer; ∞: never
     taken_row: Ints  # (t,) row of the user, for each item that a user took after the cut; ascending
     taken_item: Ints  # (t,) these items, ascending within a row
     first_session: Bools  # (t,) True if the user took the item within the drawn session
@@ -64,11 +65,12 @@ class Cut:
         return self.later.past.repeatable
 
     def admissible(self, start: int, stop: int) -> Bools:
-        """Mask of known and released items, for some users.
+        """Mask of known items on offer, for some users.
 
         Consumed items are left out unless users can take them again.
         """
-        shown = self.known[None, :] & (self.release[None, :] <= self.states.now[start:stop, None])
+        now = self.states.now[start:stop, None]
+        shown = self.known[None, :] & (self.release[None, :] <= now) & (now < self.end[None, :])
         if not self.repeatable:
             shown[self.states.rows_of(start, stop)] = False
         return shown
@@ -96,7 +98,8 @@ def make_cut(
     m = log.n_items
     states = UserStates.of(past, later.user, later.time)
     known = np.bincount(past.item, minlength=m) > 0
-    release = log.items["release"].to_numpy(np.float64, na_value=0.0)
+    release = log.release
+    end = log.end
     row = np.searchsorted(later.user, future.user)
     # A user's future begins with the events of the drawn session.
     order = np.lexsort((np.arange(len(future)), row))
@@ -106,7 +109,8 @@ def make_cut(
     # A pair of a user's row and an item has the number row·M + item; ``event`` is the first event of each pair.
     pair, event = np.unique(row * m + future.item, return_index=True)
     is_repeat = pd.Index(pair).isin(states.owner * m + states.items)
-    is_admissible = known[pair % m] & (release[pair % m] <= later.time[pair // m])
+    now = later.time[pair // m]
+    is_admissible = known[pair % m] & (release[pair % m] <= now) & (now < end[pair % m])
     if not log.repeatable:
         is_admissible &= ~is_repeat
     pair = pair[is_admissible]
@@ -117,6 +121,7 @@ def make_cut(
         states=states,
         known=known,
         release=release,
+        end=end,
         taken_row=pair // m,
         taken_item=pair % m,
         first_session=in_session[event],

@@ -25,6 +25,7 @@ from rimsim.market.scores.past import FoldModels, PastStates, StateScores
 from rimsim.market.scores.scorer import device_of
 from rimsim.market.world import examination_of
 from rimsim.requirements.audiences import RoundVisits
+from rimsim.requirements.on_offer import TimesOnOffer
 
 MOST_IMPRESSIONS = 65_536
 """Most impressions, the last before the opening, from which the platform learns."""
@@ -87,8 +88,8 @@ def logged_shown(impressions: LoggedImpressions, history: Ints) -> Shown:
 class ScoreTerms:
     """Terms on which logged states are scored."""
 
-    release: Ints
-    """(M,) tick of each item's release."""
+    times: TimesOnOffer
+    """Times at which items are on offer."""
     device: torch.device
     """Device of the scores."""
     seed: int
@@ -106,7 +107,7 @@ def logged_scores(
         impressions: The impressions.
         log: Log of the visitors' events.
         models: Models of the folds of users, blind to the answers.
-        terms: Releases, device, seed and rule of repeats.
+        terms: Times on offer, device, seed and rule of repeats.
     """
     tick = ticks(impressions.time)
     user = np.maximum(impressions.user, 0)
@@ -126,7 +127,7 @@ def logged_scores(
         visits=visits,
         excluded=excluded_by(terms.rule, states_of),
     )
-    return StateScores(past, models, terms.release, terms.device, terms.seed)
+    return StateScores(past, models, terms.times, terms.device, terms.seed)
 
 
 def policy_grouping(impressions: LoggedImpressions) -> dict[str, Grouping]:
@@ -150,7 +151,7 @@ def logged_fits(
         return ()
     past = world.past
     models = blind_models(config, past, float(impressions.time[0]), model, seed)
-    terms = ScoreTerms(world.release, device_of(model), seed, world.rule)
+    terms = ScoreTerms(world.times, device_of(model), seed, world.rule)
     states = logged_scores(impressions, past, models, terms)
     shown = logged_shown(impressions, logged_states(impressions, past).lengths).scored(states)
     decay = Examined.nothing(config.slate).decay(config)

@@ -9,7 +9,7 @@ import numpy as np
 import simpy
 
 from rimsim import rng
-from rimsim.arrays import NEVER, Bools, Floats, Ints, seconds, ticks
+from rimsim.arrays import Bools, Floats, Ints, seconds, ticks
 from rimsim.config import ScenarioConfig, Seeds, at_seed
 from rimsim.errors import ArrivalsError, MarketError
 from rimsim.intensity.contract import IntensityModel
@@ -58,6 +58,7 @@ from rimsim.market.world import (
     weights_of,
     world_of,
 )
+from rimsim.requirements.on_offer import TimesOnOffer
 from rimsim.requirements.rows import CarryOver, ScenarioRequirements, expected
 from rimsim.system import give_back, single_thread
 
@@ -203,12 +204,17 @@ class Market:
         return exogenous and self.config.exposure.per == "round"
 
     @property
+    def times(self) -> TimesOnOffer:
+        """Times at which items can be shown; none if the provider has left."""
+        is_present = self._offer.there
+        if is_present.all():
+            return self.world.times
+        return self.world.times.of_providers(is_present[self.world.roster.of_item])
+
+    @property
     def release(self) -> Ints:
         """Tick from which each item on offer can be shown."""
-        is_offered = self._offer.there
-        if is_offered.all():
-            return self.world.release
-        return np.where(is_offered[self.world.roster.of_item], self.world.release, NEVER)
+        return self.times.release
 
     @property
     def schedule(self) -> Schedule:
@@ -269,6 +275,7 @@ class Market:
             closes=float(seconds(self.schedule.stop)),
             promises=requirements.table,
             delivered=self.open.delivered,
+            windows=requirements.windows,
             confidence=self.platform.confidence,
             item_factor=None if self.open.item_factor is None else self.open.item_factor.copy(),
             items=self.world.log.items.copy() if self.needs.items else None,
@@ -386,7 +393,7 @@ class Market:
             past=self._logged_past,
             before=self._carry_over,
             position_weights=weights_of(self.config, self.consumer, self.platform.decay),
-            release=self.release,
+            times=self.times,
         )
         stay = self.arrivals.keeps_users and past
         histories = past[-1].histories if stay else Histories(schedule, self._logged_past)
@@ -472,7 +479,7 @@ class Market:
             self.model,
             n_states=len(schedule),
             seed=self.seeds.model,
-            release=self.release,
+            times=self.times,
             crossed=self.platform.crosses and not self._has_given_model,
         )
 
@@ -493,7 +500,7 @@ class Market:
         schedule = past.schedule
         capacity = row_capacity(schedule.slot, self.config.slate, self.config.user_cap)
         states = PastStates.of_round(past, schedule.visits(self._logged_past.counts), capacity)
-        return StateScores(states, models, self.release, self.device, self.seeds.model)
+        return StateScores(states, models, self.times, self.device, self.seeds.model)
 
     def _audience(self) -> StateScores | None:
         """Scores of the current round's states; None if unknown."""

@@ -65,7 +65,7 @@ def calibrated(
         or not len(world.past_sessions)
     ):
         return model
-    states = session_scores(config, world, model, _MOST_SESSIONS, seed, world.release, crossed=True)
+    states = session_scores(config, world, model, _MOST_SESSIONS, seed, world.times, crossed=True)
     # The events of the log are all events of its sessions, so no share of them is free choice.
     without_choice = replace(config, consumer=replace(config.consumer, own_choice=0.0))
     weights = examination_of(without_choice, consumer, Examined.nothing(config.slate).decay(config))

@@ -44,6 +44,7 @@ from rimsim.market.state import KeptRounds, PlatformState
 from rimsim.market.training_log import LogPart, joined_log, log_parts, training_log
 from rimsim.market.world import examination_of, initial_model, require_weights
 from rimsim.requirements.audiences import RoundVisits
+from rimsim.requirements.on_offer import TimesOnOffer
 
 StatesOf: TypeAlias = Callable[[PastRound, FoldModels], StateScores]
 
@@ -296,7 +297,7 @@ def session_scores(
     model: IntensityModel,
     n_states: int,
     seed: int,
-    release: Ints,
+    times: TimesOnOffer,
     *,
     crossed: bool,
 ) -> StateScores:
@@ -331,7 +332,7 @@ def session_scores(
     fold_models = (
         blind_models(config, past_log, starts[0], model, seed) if crossed and len(rows) else always(model)
     )
-    return StateScores(past, fold_models, release, device_of(model), seed)
+    return StateScores(past, fold_models, times, device_of(model), seed)
 
 
 def excluded_by(

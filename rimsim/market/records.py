@@ -17,6 +17,7 @@ from rimsim.evaluation.off_policy import Chances
 from rimsim.intensity.states import UserStates
 from rimsim.renamed import renamed_attribute
 from rimsim.requirements.audiences import RoundVisits
+from rimsim.requirements.on_offer import OfferWindows
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 
 if TYPE_CHECKING:
@@ -283,6 +284,8 @@ class RoundView:
     """Table :attr:`rimsim.data.EventLog.items` with M rows. Only agents that declare ``needs_items`` get it."""
     log: LogEvents | None = None
     """Events of the platform's log at the beginning of the round. Only agents that declare ``needs_log`` get them."""
+    windows: OfferWindows | None = None
+    """Part of the round in which each item is on offer; None if no item of the scenario ends."""
 
     def __post_init__(self) -> None:
         if not len(self.position_weights):

@@ -58,6 +58,7 @@ from rimsim.market.serving import Responder, RoundColumns, enter_slates
 from rimsim.market.shared import SharedScores, digest_of
 from rimsim.market.slates import beyond_capacity, wrong_positions
 from rimsim.matching.certificates import BestValues
+from rimsim.requirements.on_offer import TimesOnOffer
 from rimsim.requirements.rows import CarryOver, RoundRequirements, ScenarioRequirements
 
 
@@ -75,8 +76,8 @@ class RoundTerms:
     """(n,) positions that each arrival may fill; None: all k positions."""
     requirements: RoundRequirements
     """Requirements of the round."""
-    release: Ints
-    """(M,) tick from which each item can be shown."""
+    times: TimesOnOffer
+    """Times at which items can be shown."""
 
     @classmethod
     def of(
@@ -89,7 +90,7 @@ class RoundTerms:
         past: LoggedPast,
         before: CarryOver | None,
         position_weights: Floats,
-        release: Ints,
+        times: TimesOnOffer,
     ) -> RoundTerms:
         """Plan of the round ``number`` with the arrivals of ``schedule``."""
         capacity = row_capacity(schedule.slot, config.slate, config.user_cap)
@@ -100,7 +101,7 @@ class RoundTerms:
             forecast=schedule.expected_over_actual,
             capacity=capacity,
             position_weights=position_weights,
-            release=release,
+            times=times,
         )
         return cls(
             number=number,
@@ -108,7 +109,7 @@ class RoundTerms:
             schedule=schedule,
             capacity=capacity,
             requirements=requirements,
-            release=release,
+            times=times,
         )
 
     @property
@@ -165,7 +166,7 @@ class OpenRound:
         """Requirements of the round."""
         self.capacity = plan.capacity
         """(n,) positions that each arrival may fill; None: all."""
-        self.exposure = np.zeros(len(plan.release))
+        self.exposure = np.zeros(len(plan.times))
         """(M,) exposures so far, in the unit of the guarantee."""
         self.ledger = Ledger(schedule, plan.slate)
         """All exposures and consumptions so far."""
@@ -190,7 +191,7 @@ class OpenRound:
         self._foreseen: Histories | None = None
         self._known = histories
         """Histories as the platform knows them when visitors come."""
-        self._release = plan.release
+        self._times = plan.times
         # All events of the round are known when it opens, because slates do not change them.
         if self._can.exogenous:
             self._foreseen = self.foreseen_histories()
@@ -210,7 +211,7 @@ class OpenRound:
         """Scores of the round's arrivals, before any is computed."""
         histories = self._known
         schedule = self.schedule
-        scorer = Scorer(model, histories, self._release, self._device)
+        scorer = Scorer(model, histories, self._times, self._device)
         scorer.encode(schedule.start)
         if not self._can.exogenous:
             return ArrivalScores(scorer, histories, schedule)
@@ -342,7 +343,7 @@ class OpenRound:
             world=self._world,
             keys=self._keys,
             own_keys=self._own_keys,
-            release=self._release,
+            release=self._times.release,
             popularity=self._popularity,
             score=self._truths.of,
         )
@@ -351,7 +352,7 @@ class OpenRound:
         """True scores of the round's arrivals, before any is computed."""
         if histories is None:
             histories = self.histories
-        return RoundTruths(histories, self.schedule, self._wait - 1, self._world.release)
+        return RoundTruths(histories, self.schedule, self._wait - 1, self._world.times)
 
     def _truth_scores(self) -> TruthScores:
         """Scores under the world's own truth."""

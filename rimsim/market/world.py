@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from rimsim import data, rng
-from rimsim.arrays import ALWAYS, Floats, ticks
+from rimsim.arrays import ALWAYS, NEVER, Floats, Ints, ticks
 from rimsim.config import PlatformConfig, ScenarioConfig
 from rimsim.config.fields import ALWAYS_AGAIN, duration_seconds
 from rimsim.data import load_log, require_usable
@@ -18,7 +18,7 @@ from rimsim.intensity.contract import IntensityModel, ModelCapabilities
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make, shipped
 from rimsim.market.arrivals import make_arrivals
-from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar
+from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, Opening, RoundsSoFar
 from rimsim.market.consumers import make_consumer
 from rimsim.market.consumers.contract import Consumer, ConsumerCapabilities, World, examination
 from rimsim.market.consumers.hidden_quality import hidden_bias
@@ -104,6 +104,7 @@ def world_of(
             f"arrivals.kind {config.arrivals.kind!r}: releases have shape {release_time.shape}. Expected "
             f"shape ({log.n_items},): times in seconds, 0 for items that are in the market from the start"
         )
+    end = _end_ticks(opening, log, config)
     last = past.time.max(initial=-np.inf)
     if (past.n_users, past.n_items) != (log.n_users, log.n_items) or last > opening.time:
         raise MarketError(
@@ -124,6 +125,7 @@ def world_of(
         past_sessions=past.sessions(config.data.session_gap),
         opening=opening.time,
         release=release,
+        end=end,
         truth=_truth(log, past, config) if ConsumerCapabilities.of(consumer).needs_truth else None,
         roster=roster,
         most_arrivals=opening.most_arrivals,
@@ -138,6 +140,25 @@ def _repeat_rule(log: EventLog, config: ScenarioConfig) -> RepeatRule:
     if not log.repeatable:
         return RepeatRule(wait=wait)
     return RepeatRule(gap=0 if repeats == ALWAYS_AGAIN else int(ticks(duration_seconds(repeats))), wait=wait)
+
+
+def _end_ticks(opening: Opening, log: EventLog, config: ScenarioConfig) -> Ints:
+    """Tick of each item's end, after checks."""
+    if opening.end is None:
+        return np.full(log.n_items, NEVER)
+    end_time = np.asarray(opening.end, np.float64)
+    if end_time.shape != (log.n_items,) or np.isnan(end_time).any():
+        raise MarketError(
+            f"arrivals.kind {config.arrivals.kind!r}: ends have shape {end_time.shape}. Expected shape "
+            f"({log.n_items},): times in seconds, ∞ for items that do not end"
+        )
+    is_open = end_time > opening.time
+    if not is_open.any():
+        raise ConfigError(
+            f"data.end {config.data.end!r}: all items end before the market opens. Set arrivals.kind to 'replay', "
+            "which opens the market within the log, or data.end to 'given'"
+        )
+    return np.where(np.isfinite(end_time), ticks(np.where(np.isfinite(end_time), end_time, 0.0)), NEVER)
 
 
 def plugs_of(
@@ -203,7 +224,7 @@ def first_round(config: ScenarioConfig, seed: int) -> RoundTerms:
         past=LoggedPast.of(world.past, empty=config.arrivals.history == "none", rule=world.rule),
         before=None,
         position_weights=weights_of(config, consumer, Examined.nothing(config.slate).decay(config)),
-        release=world.release,
+        times=world.times,
     )
 
 

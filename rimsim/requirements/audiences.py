@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from rimsim.arrays import Bools, Ints
 from rimsim.config import AudienceConfig
 from rimsim.errors import ConfigError
 from rimsim.requirements.filters import matching_rows
+from rimsim.requirements.on_offer import TimesOnOffer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,13 +44,16 @@ class RoundVisits(NamedTuple):
         tick = start + np.floor(share * (stop - start)).astype(np.int64)
         return self._replace(tick=tick, start=start, stop=stop)
 
-    def after(self, release: Ints) -> Ints:
-        """Number of visits after each item's release."""
-        n_visits = len(self.tick)
-        is_coming = (release > self.start) & (release < self.stop)
-        n_remaining = np.where(release <= self.start, n_visits, 0)
-        n_remaining[is_coming] = n_visits - np.searchsorted(self.tick, release[is_coming], "left")
-        return n_remaining
+    def before(self, instant: Ints) -> Ints:
+        """Number of visits before each of some ticks."""
+        n_before = np.where(instant <= self.start, 0, len(self.tick))
+        is_within = (instant > self.start) & (instant < self.stop)
+        n_before[is_within] = np.searchsorted(self.tick, instant[is_within], "left")
+        return np.asarray(n_before, np.int64)
+
+    def on_offer(self, times: TimesOnOffer) -> Ints:
+        """Number of visits in each item's time on offer."""
+        return np.asarray(np.maximum(self.before(times.end) - self.before(times.release), 0), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +91,10 @@ class Audience:
             raise ConfigError(f"{field}: the audience has no user. Widen the filter or raise the share")
         begin, end = window
         return cls(begin=begin, end=end, users=mask, visits=config.visits)
+
+    def until(self, tick: int) -> Audience:
+        """Same audience, whose visits count only before a tick."""
+        return self if tick >= self.end else replace(self, end=max(tick, self.begin))
 
     def counts(self, visits: RoundVisits) -> Bools:
         """Mask of visits that count for the audience."""

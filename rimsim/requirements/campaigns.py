@@ -12,6 +12,7 @@ from rimsim.config import CampaignConfig, GroupConfig
 from rimsim.errors import ConfigError, nearest
 from rimsim.requirements.audiences import Audience, RoundVisits
 from rimsim.requirements.filters import matching_rows, require_column
+from rimsim.requirements.on_offer import TimesOnOffer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,12 @@ class ExpectedRound(NamedTuple):
     """(M,) uniform exposure of each item."""
     forecast: float
     """Ratio of the expected number of arrivals to the realised number."""
+    times: TimesOnOffer
+    """Times at which items are on offer."""
+
+    def last_end(self, items: Ints) -> int:
+        """Tick from which none of some items is on offer."""
+        return int(self.times.end[items].max(initial=-NEVER))
 
     def arrivals(self, audience: Audience | None) -> float:
         """Expected arrivals of an audience in its time; None: all."""
@@ -70,14 +77,19 @@ class Guarantee:
     """Share of the audience's positions, if ``exposures`` is None; for campaigns only."""
 
     def required(self, ahead: ExpectedRound) -> float:
-        """Exposures by which the guarantee grows in a round."""
+        """Exposures by which the guarantee grows in a round.
+
+        A campaign grows only until the end of the last of its items.
+        """
         if self.audience is None:
             return self.beta * float(ahead.share[self.items].sum())
+        last_end = ahead.last_end(self.items)
         if self.exposures is None:
-            return self.share * float(ahead.positions[self.audience.counts(ahead.visits)].sum())
+            audience = self.audience.until(last_end)
+            return self.share * float(ahead.positions[audience.counts(ahead.visits)].sum())
         begin = self.audience.begin
         end = self.audience.end
-        overlap = max(min(end, ahead.visits.stop) - max(begin, ahead.visits.start), 0)
+        overlap = max(min(end, ahead.visits.stop, last_end) - max(begin, ahead.visits.start), 0)
         return self.exposures * overlap / (end - begin)
 
 

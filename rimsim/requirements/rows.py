@@ -20,6 +20,7 @@ from rimsim.matching import required_exposure
 from rimsim.measures import mean_weight, weighted_exposure
 from rimsim.requirements.audiences import Audience, RoundVisits
 from rimsim.requirements.campaigns import CampaignTables, ExpectedRound, Guarantee, campaign_of, groups_of
+from rimsim.requirements.on_offer import OfferWindows, TimesOnOffer
 
 
 class Row(NamedTuple):
@@ -194,6 +195,8 @@ class RoundRequirements:
     positions."""
     position_weights: Floats
     """(k,) weight of an exposure at each position, in the unit of the guarantee."""
+    windows: OfferWindows | None = None
+    """Part of the round in which each item is on offer; None if no item of the scenario ends."""
 
     def delivered(self, slates: NDArray[np.integer], rows: Ints | None = None) -> Floats:
         """Exposures of each requirement, in the unit of the guarantee.
@@ -207,7 +210,11 @@ class RoundRequirements:
 
     def would_count(self, visits: RoundVisits) -> Bools | None:
         """Mask of another period's visits that count per audience."""
-        return _masks(self.audiences, visits.moved_to(self.start, self.stop))
+        return _masks(self.audiences, self.moved(visits))
+
+    def moved(self, visits: RoundVisits) -> RoundVisits:
+        """Another period's visits, at the same shares of this round."""
+        return visits.moved_to(self.start, self.stop)
 
     def carried_over(self, exposure: Floats, delivered: Floats) -> CarryOver:
         """Carry-over after given exposures of items and of requirements."""
@@ -252,6 +259,7 @@ class ScenarioRequirements:
         self._slate = config.slate
         self._seed = seed
         self._opening = int(ticks(tables.opening))
+        self._n_users = len(tables.users)
         self._ids: list[str] = tables.items["id"].astype(str).tolist()
         groups = [guarantee for group in exposure.groups for guarantee in groups_of(tables.items, group)]
         self._n_groups = len(groups)
@@ -268,7 +276,7 @@ class ScenarioRequirements:
         forecast: float,
         capacity: Ints | None,
         position_weights: Floats,
-        release: Ints,
+        times: TimesOnOffer,
     ) -> RoundRequirements:
         """Requirements of a round.
 
@@ -277,7 +285,7 @@ class ScenarioRequirements:
             forecast: Ratio of expected to realised arrivals of the round.
             capacity: Positions that each arrival may fill; None: all.
             position_weights: Weight of an exposure at each position in the unit of the guarantee.
-            release: Tick of each item's release. An item that is no longer on offer has no carry-over.
+            times: Times at which items are on offer. An item that is not on offer any more has no carry-over.
 
         Raises:
             ConfigError: If a campaign requires more exposures than the expected positions.
@@ -287,26 +295,28 @@ class ScenarioRequirements:
         capacities = np.full(len(visits.tick), self._slate) if capacity is None else capacity
         positions = expected(int(capacities.sum()), forecast)
         ties = rng.derived_seed(self._seed, rng.Purpose.FLOORS, number)
-        required = item_floors(self._config, visits, positions, release, ties)
+        required = item_floors(self._config, visits, positions, times, ties)
         ahead = ExpectedRound(
             visits=visits,
             positions=np.multiply(forecast, capacities, dtype=np.float64),
-            share=uniform_share(visits, positions, release),
+            share=uniform_share(visits, positions, times),
             forecast=forecast,
+            times=times,
         )
         if before is None:
             self._require_positions(ahead)
         before = self._in_period(before, visits.start)
-        is_withdrawn = release >= NEVER
-        if is_withdrawn.any():
-            before = before._replace(items=np.where(is_withdrawn, 0.0, before.items))
+        is_over = times.is_over(visits.start)
+        if is_over.any():
+            before = before._replace(items=np.where(is_over, 0.0, before.items))
         added = np.array([guarantee.required(ahead) for guarantee in self._guarantees], np.float64)
         total = CarryOver(before.items + required, before.rows + added, visits.start)
         rows = self._rows(ahead, total.rows, average_weight)
         n_caps = len(rows.table) - len(rows.guarantee)
         return RoundRequirements(
-            # No item can be shown more often than there are arrivals.
-            required=np.clip(total.items, 0.0, np.maximum(required, ahead.arrivals(None))) * average_weight,
+            # No item can be shown more often than there are arrivals in its time on offer.
+            required=np.clip(total.items, 0.0, np.maximum(required, forecast * visits.on_offer(times)))
+            * average_weight,
             table=rows.table,
             audiences=rows.audiences,
             counted=_masks(rows.audiences, visits),
@@ -316,7 +326,23 @@ class ScenarioRequirements:
             guarantee=np.append(rows.guarantee, np.full(n_caps, -1)),
             carry_over=total,
             position_weights=position_weights,
+            windows=self._windows(visits, forecast, times),
         )
+
+    def _windows(self, visits: RoundVisits, forecast: float, times: TimesOnOffer) -> OfferWindows | None:
+        """Part of a round in which each item is on offer."""
+        if not times.has_ends:
+            return None
+        n_visits = len(visits.tick)
+        if self._config.pace == "clock":
+            length = max(visits.stop - visits.start, 1)
+            begin, end = (
+                np.clip((instant - visits.start) / length, 0.0, 1.0) for instant in (times.release, times.end)
+            )
+        else:
+            begin, end = (visits.before(instant) / max(n_visits, 1) for instant in (times.release, times.end))
+        n_expected = expected(n_visits, forecast)
+        return OfferWindows(begin * n_expected, np.maximum(begin, end) * n_expected)
 
     def _rows(self, ahead: ExpectedRound, outstanding: Floats, average_weight: float) -> _RoundRows:
         """Rows of groups and campaigns, then of caps; see :func:`_row`."""
@@ -324,16 +350,31 @@ class ScenarioRequirements:
         rows: list[Row] = []
         audiences: list[Audience] = []
         for number, guarantee in enumerate(self._guarantees):
-            row = _row(guarantee, ahead, float(outstanding[number]), average_weight)
+            audience = self._audience_until_end(guarantee, ahead)
+            row = _row(guarantee, audience, ahead, float(outstanding[number]), average_weight)
             if row is None:
                 continue
-            if guarantee.audience is not None:
+            if audience is not None:
                 row = row._replace(audience=len(audiences))
-                audiences.append(guarantee.audience)
+                audiences.append(audience)
             guarantees.append(number)
             rows.append(row)
         table = Requirements.of(rows + self._caps(ahead, average_weight))
         return _RoundRows(table, tuple(audiences), np.array(guarantees, np.int64))
+
+    def _audience_until_end(self, guarantee: Guarantee, ahead: ExpectedRound) -> Audience | None:
+        """Audience of a guarantee, up to the end of the last of its items.
+
+        A group whose items all end within the round gets all visitors up to then as its audience, so that agents pace
+        its exposures by this part of the round. None: all visits of the round count.
+        """
+        last_end = ahead.last_end(guarantee.items)
+        if guarantee.audience is not None:
+            return guarantee.audience.until(last_end)
+        if last_end >= ahead.visits.stop:
+            return None
+        everyone = np.ones(self._n_users, bool)
+        return Audience(begin=ahead.visits.start, end=max(last_end, ahead.visits.start), users=everyone)
 
     def _in_period(self, before: CarryOver | None, start: int) -> CarryOver:
         """Carry-over; 0 for items and groups in a new period."""
@@ -390,7 +431,13 @@ class ScenarioRequirements:
                 )
 
 
-def _row(guarantee: Guarantee, ahead: ExpectedRound, outstanding: float, average_weight: float) -> Row | None:
+def _row(
+    guarantee: Guarantee,
+    audience: Audience | None,
+    ahead: ExpectedRound,
+    outstanding: float,
+    average_weight: float,
+) -> Row | None:
     """Guarantee as a requirement; None in rounds outside its time.
 
     ``outstanding`` are the exposures required up to the end of the round minus those delivered before it, at average
@@ -398,7 +445,6 @@ def _row(guarantee: Guarantee, ahead: ExpectedRound, outstanding: float, average
     """
     begin = ahead.visits.start
     end = ahead.visits.stop
-    audience = guarantee.audience
     if audience is not None:
         begin = max(audience.begin, begin)
         end = min(audience.end, end)
@@ -417,42 +463,45 @@ def _row(guarantee: Guarantee, ahead: ExpectedRound, outstanding: float, average
 
 
 def item_floors(
-    exposure: ExposureConfig, visits: RoundVisits, positions: int, release: Ints, ties: int
+    exposure: ExposureConfig, visits: RoundVisits, positions: int, times: TimesOnOffer, ties: int
 ) -> Ints:
     """Whole required exposures b_y of items in a round.
 
     The sum of all b_y is β·P, where P is the number of positions of the round (N·k without a cap on users). Each item
-    gets a part in proportion to the number of arrivals after its release. Parts are rounded by the method of largest
-    remainders, with seeded ties. If all items are released, b_y = β·N·k/M. ``exposure.items`` is the size of
-    a seeded sample of items with floors. ``exposure.each`` is the floor of each item, reduced if the item is
-    released within the round. No item is guaranteed more exposures than there are arrivals after its release.
+    gets a part in proportion to the number of arrivals in its time on offer, from its release to its end. Parts are
+    rounded by the method of largest remainders, with seeded ties. If all items are on offer all round, b_y = β·N·k/M.
+    ``exposure.items`` is the size of a seeded sample of items with floors. ``exposure.each`` is the floor of each item,
+    reduced if the item is on offer in a part of the round. No item is guaranteed more exposures than there are arrivals
+    in its time on offer.
 
     Args:
         ties: Seed of ties and of the sample of items; it differs between rounds.
     """
-    coming = (release > visits.start) & (release < visits.stop)
-    if exposure.items is None and exposure.each is None and not coming.any():
-        return required_exposure(exposure.beta, n=positions, k=1, released=release <= visits.start, seed=ties)
-    n_remaining = visits.after(release)
+    is_partial = (times.release > visits.start) & (times.release < visits.stop)
+    is_partial |= (times.end > visits.start) & (times.end < visits.stop)
+    if exposure.items is None and exposure.each is None and not is_partial.any():
+        is_offered = (times.release <= visits.start) & (times.end >= visits.stop)
+        return required_exposure(exposure.beta, n=positions, k=1, released=is_offered, seed=ties)
+    n_visits = visits.on_offer(times)
     if exposure.each is not None:
-        exact = exposure.each * (n_remaining / len(visits.tick))
+        exact = exposure.each * (n_visits / len(visits.tick))
     else:
-        exact = exposure.beta * (positions * n_remaining / n_remaining.sum())
+        exact = exposure.beta * (positions * n_visits / max(int(n_visits.sum()), 1))
     if exposure.items is not None:
-        exact = np.where(_sampled(n_remaining > 0, exposure.items, ties), exact, 0.0)
+        exact = np.where(_sampled(n_visits > 0, exposure.items, ties), exact, 0.0)
     required = np.floor(exact).astype(np.int64)
     # Items with the largest remainders get the exposures that rounding down has left over.
     n_left_over = round(float(exact.sum())) - int(required.sum())
-    random_key = rng.bits(ties, rng.Purpose.FLOORS, np.arange(len(n_remaining)))
+    random_key = rng.bits(ties, rng.Purpose.FLOORS, np.arange(len(n_visits)))
     order = np.lexsort((random_key, -(exact - required)))
     required[order[:n_left_over]] += 1
-    return np.asarray(np.minimum(required, n_remaining), np.int64)
+    return np.asarray(np.minimum(required, n_visits), np.int64)
 
 
-def uniform_share(visits: RoundVisits, positions: int, release: Ints) -> Floats:
-    """Uniform exposure: positions in proportion to visits after release."""
-    n_remaining = visits.after(release)
-    return np.asarray(positions * n_remaining / max(int(n_remaining.sum()), 1), np.float64)
+def uniform_share(visits: RoundVisits, positions: int, times: TimesOnOffer) -> Floats:
+    """Uniform exposure: positions in proportion to visits in the time on offer."""
+    n_visits = visits.on_offer(times)
+    return np.asarray(positions * n_visits / max(int(n_visits.sum()), 1), np.float64)
 
 
 def _sampled(is_offered: Bools, count: int, seed: int) -> Bools:

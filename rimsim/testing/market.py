@@ -173,6 +173,9 @@ class ArrivalTests(_PlugTests):
         if opening.release is not None:
             assert opening.release.shape == (log.n_items,)
             assert np.isfinite(opening.release).all()
+        if opening.end is not None:
+            assert opening.end.shape == (log.n_items,)
+            assert not np.isnan(opening.end).any()
 
     def test_schedules_can_be_played(self) -> None:
         """Schedules are valid, and their ids are distinct."""

@@ -30,6 +30,8 @@ def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
 
     ``past`` (n,) are the items of the events before the market opened.
     """
+    if "end" in items and not np.isfinite(items["end"].to_numpy(np.float64)).any():
+        items = items.drop(columns="end")
     table = items.reset_index(drop=True).assign(id=items["id"].astype(str).to_numpy())
     table.insert(0, "item", np.arange(len(items)))
     table.insert(1, "events", np.bincount(past, minlength=len(items)))

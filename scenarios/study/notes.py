@@ -9,7 +9,7 @@ from rich.console import Console
 
 from rimsim.agents import BUILT_IN as AGENTS
 from rimsim.agents import Capabilities, make_agent, undeliverable
-from rimsim.arrays import ALWAYS, seconds
+from rimsim.arrays import ALWAYS, NEVER, seconds
 from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
 from rimsim.intensity.model_names import BUILT_IN as MODELS
@@ -155,11 +155,13 @@ def undeliverable_notes(config: ScenarioConfig, first: RoundTerms | None = None)
         opens=float(seconds(requirements.start)),
         closes=float(seconds(requirements.stop)),
         promises=requirements.table,
+        windows=requirements.windows,
     )
     released = np.where(world.release == ALWAYS, -np.inf, seconds(world.release))
+    ended = np.where(world.end == NEVER, np.inf, seconds(world.end))
     return [
         f"in the first round, {problem}"
-        for problem in undeliverable(view, released, _positions(config, first))
+        for problem in undeliverable(view, released, _positions(config, first), ended)
     ]
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from rimsim import measures
 from rimsim.agents.feasibility import undeliverable
-from rimsim.arrays import Floats, Ints
+from rimsim.arrays import NEVER, Floats, Ints, seconds
 from rimsim.market import ClosedRound, Market
 from rimsim.market.providers import Roster
 from rimsim.measures.groups import figures_of_groups
@@ -36,7 +36,10 @@ def _put(arm: Arm, table: str, number: int, columns: Mapping[str, object]) -> No
 
 def write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
     """Write table ``undeliverable``, if a guarantee is infeasible."""
-    infeasible = undeliverable(market.round_view(), release)
+    end = market.world.end
+    infeasible = undeliverable(
+        market.round_view(), release, ended=np.where(end == NEVER, np.inf, seconds(end))
+    )
     if infeasible:
         columns = {
             "why": [guarantee.why for guarantee in infeasible],

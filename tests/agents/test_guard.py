@@ -259,7 +259,7 @@ def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
     expected = np.where(need > 0, np.maximum(expected, beyond), expected)
     expected = np.where(counts[column] & (lacks > 0), expected, 0.0)
     coming = guarding.counted_on(remaining[2], 0.1)
-    n_urgent, alone, _ = due(guard_of(required, **options), remaining[2], weight=weight)
+    n_urgent, alone, _, _ = due(guard_of(required, **options), remaining[2], weight=weight)
     short = guarding.positions_needed(deficits, coming, coming * 3 - need.sum())
     without = guarding.positions_needed(deficits, coming, coming * 3)
     if n_urgent or alone != without:  # items that need more than one position per arrival

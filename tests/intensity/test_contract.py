@@ -145,6 +145,7 @@ MADE = {
     "mark of one's own": lambda: intensity.RIM(mark=Shares(), ground=intensity.HawkesPoisson()),
     "popularity": intensity.Popularity,
     "returning": intensity.Returning,
+    "fresh": intensity.Fresh,
     "bag": lambda: intensity.Bag(intensity.BagConfig(width=8, steps=40)),
     "ease": intensity.EASE,
     "factors": lambda: intensity.Factors(intensity.FactorsConfig(rank=4, steps=40, further_steps=20)),
@@ -175,7 +176,7 @@ class TestModel(IntensityModelTests):
     @pytest.fixture(autouse=True, params=MADE)
     def _called(self, request):
         self.called = request.param
-        self.update_is_refit = self.called in {"popularity", "returning", "als", "bpr"}
+        self.update_is_refit = self.called in {"popularity", "returning", "fresh", "als", "bpr"}
         if self.called in {"als", "bpr"}:
             pytest.importorskip("implicit")
 

@@ -20,6 +20,7 @@ from rimsim.market import Market, Needs, build_world
 from rimsim.market.consumers.hidden_quality import hidden_bias
 from rimsim.market.consumers.preference import TruthScores
 from rimsim.measures import long_tail
+from rimsim.requirements.on_offer import TimesOnOffer
 
 SEEN = np.arange(200) % 5 > 0  # items that a made-up warm-up log has met
 
@@ -106,7 +107,9 @@ def test_what_nobody_can_be_shown_takes_nothing_from_what_is_shown(late, rho):
     visits = market.open.visits(arrivals.row)
     share, size = visits.true_scores
     release = np.where(np.resize(late, market.n_items), NEVER, ALWAYS)
-    scores = TruthScores.of_round(market.world.truth, visits.histories, visits.schedule, 0, release)
+    scores = TruthScores.of_round(
+        market.world.truth, visits.histories, visits.schedule, 0, TimesOnOffer.endless(release)
+    )
     shares, sizes = scores.of(visits.row)
     np.testing.assert_array_equal(size, sizes)
     np.testing.assert_array_equal(shares, np.where(release == NEVER, np.float32(0), share))

@@ -61,7 +61,7 @@ def test_the_layer_of_a_log_is_that_of_a_round_with_the_same_impressions():
     )
     logged = _logged(market, rows)
     log = market.world.log
-    terms = ScoreTerms(market.world.release, market.device, 0, market.world.rule)
+    terms = ScoreTerms(market.world.times, market.device, 0, market.world.rule)
     states = logged_scores(logged, log, models, terms)
     shown = logged_shown(logged, logged_states(logged, log).lengths).scored(states)
     of_log = impressions_of(

@@ -67,7 +67,7 @@ def test_a_round_keeps_few_truths_and_its_own_always():
     """Of many truths the first stays, whose columns compiled code reads; the others go in their order."""
     market = Market(small_scenario(rounds=1))
     opened = market.open
-    truths = RoundTruths(opened.histories, opened.schedule, 0, market.world.release)
+    truths = RoundTruths(opened.histories, opened.schedule, 0, market.world.times)
     first_scores = truths.scores(market.world.truth)
     others = [dataclasses.replace(market.world.truth) for _ in range(5)]
     later_scores = [truths.scores(truth) for truth in others]

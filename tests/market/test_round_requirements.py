@@ -11,12 +11,14 @@ from rimsim.arrays import ALWAYS, NEVER
 from rimsim.market import Market
 from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.campaigns import ExpectedRound, Guarantee
+from rimsim.requirements.on_offer import TimesOnOffer
 from rimsim.requirements.rows import CarryOver, ScenarioRequirements, _row, item_floors, uniform_share
 
 CAMPAIGNS = [
     {"name": "again", "items": {"genres": "Thriller"}, "share": 0.3, "audience": {"visits": "returning"}},
     {"name": "new", "items": {"genres": "Comedy"}, "share": 0.2, "audience": {"visits": "first"}},
 ]
+ENDLESS = TimesOnOffer.endless(np.full(4, ALWAYS))
 GROUPS = [{"column": "genres", "values": ["Horror"], "beta": 0.5}]
 
 
@@ -58,7 +60,7 @@ def test_what_is_owed_is_carried_to_the_end_of_its_period():
     assert groups > 0
 
     release = np.where(np.arange(market.n_items) == 3, NEVER, market.release)  # its provider has left
-    usual = {"forecast": 1.0, "capacity": None, "release": release}
+    usual = {"forecast": 1.0, "capacity": None, "times": TimesOnOffer.endless(release)}
     usual["position_weights"] = np.ones(market.config.slate)
 
     def accrued(number, owed):
@@ -80,15 +82,18 @@ def test_what_is_owed_is_carried_to_the_end_of_its_period():
 def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     """A share of positions or of the uniform exposure; of a number, the part of its time that the round has."""
     visits = SimpleNamespace(tick=np.arange(20, 50, 5), start=20, stop=50)
-    ahead = ExpectedRound(visits, np.arange(1.0, 7.0), np.array([0.5, 1.5, 2.5, 3.5]), 1.5)
+    ahead = ExpectedRound(visits, np.arange(1.0, 7.0), np.array([0.5, 1.5, 2.5, 3.5]), 1.5, ENDLESS)
     begin, end = window
     counts = lambda visitors: (begin <= visitors.tick) & (visitors.tick < end)  # noqa: E731
     whose = SimpleNamespace(begin=begin, end=end, counts=counts)
+    whose.until = lambda _: whose
     here = [begin <= tick < end for tick in range(20, 50, 5)]
     items = np.array([1, 3])
     group = Guarantee("group", items, beta=0.5)
     assert group.required(ahead) == pytest.approx(0.5 * 5.0)
-    rows = [_row(group, ahead, owed, 0.25) for owed in (-2.0, 0.4, 0.5, 1.6)]  # below 0: delivered beforehand
+    rows = [
+        _row(group, None, ahead, owed, 0.25) for owed in (-2.0, 0.4, 0.5, 1.6)
+    ]  # below 0: delivered beforehand
     assert [row.min_exposure for row in rows] == [0.0, 0.0, 0.25, 0.5]
     part = Guarantee("share", items, audience=whose, share=0.2)
     assert part.required(ahead) == pytest.approx(0.2 * ahead.positions[here].sum())
@@ -109,26 +114,27 @@ def test_items_are_asked_for_by_how_many_arrivals_they_are_there_for(items, each
     nobody = np.zeros(n, np.int64)
     visits = RoundVisits(np.arange(100, 200, 10), nobody, nobody == 1, start=100, stop=200)
     release = np.array([ALWAYS, 100, 101, 150, 151, 190, 199, 200, 300])
+    times = TimesOnOffer.endless(release)
     n_later = np.array([10, 10, 9, 5, 4, 1, 0, 0, 0])
     uniform = positions * n_later / n_later.sum()
     part = uniform * beta if each is None else np.minimum(each * n_later / n, n_later)
-    assert uniform_share(visits, positions, release) == pytest.approx(uniform)
+    assert uniform_share(visits, positions, times) == pytest.approx(uniform)
     drawn = set()
     for number in range(30):
         exposure = SimpleNamespace(items=items, each=each, beta=beta)
-        floors = item_floors(exposure, visits, positions, release, number)
+        floors = item_floors(exposure, visits, positions, times, number)
         chosen = np.flatnonzero(floors)
         drawn.add(tuple(chosen.tolist()))
         assert len(chosen) <= min(items or 6, 6)
         assert (floors <= n_later).all()
         assert (floors[chosen] <= np.ceil(part[chosen])).all()
         assert (floors[chosen] >= np.floor(part[chosen])).all()
-        repeated = item_floors(exposure, visits, positions, release, number)
+        repeated = item_floors(exposure, visits, positions, times, number)
         assert floors.tolist() == repeated.tolist()
         if items is None:
             assert floors.sum() == round(part.sum())
     assert (len(drawn) > 5) == (items == 2)
-    early_release = release[:2]
-    all_there = item_floors(exposure, visits, positions, early_release, 0)
+    early = TimesOnOffer.endless(release[:2])
+    all_there = item_floors(exposure, visits, positions, early, 0)
     if items is None and each is None:
         assert all_there.sum() == round(beta * positions)

@@ -17,6 +17,7 @@ from rimsim.market import market as market_module
 from rimsim.market.records import VISIT_BITS
 from rimsim.market.scores.scorer import Scorer, _normalised
 from rimsim.matching import top_k
+from rimsim.requirements.on_offer import TimesOnOffer
 
 
 @pytest.mark.parametrize("wrong", [-0.1, np.nan, np.inf])
@@ -24,10 +25,10 @@ def test_a_model_that_says_no_intensity_is_told_with_the_arrival(wrong):
     """A number that is negative, infinite or none is an error, but not in the padding of a block."""
     ids = np.arange(70, 75)
     ticks = np.arange(5)
-    release = np.full(6, ALWAYS)
+    times = TimesOnOffer.endless(np.full(6, ALWAYS))
 
     def normalised():
-        return _normalised(intensity, lambda *_: None, ids, ticks, release, SimpleNamespace())
+        return _normalised(intensity, lambda *_: None, ids, ticks, times, SimpleNamespace())
 
     intensity = torch.rand(BLOCK, 6, generator=torch.Generator().manual_seed(0))
     p, rate, _ = normalised().tensors

@@ -11,6 +11,7 @@ from rimsim.errors import ConfigError
 from rimsim.measures import mean_weight
 from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.campaigns import CampaignTables
+from rimsim.requirements.on_offer import TimesOnOffer
 from rimsim.requirements.rows import ScenarioRequirements
 
 DAY = int(ticks(86_400.0))
@@ -44,7 +45,7 @@ def opened(
         forecast=forecast,
         capacity=capacity,
         position_weights=weights,
-        release=release,
+        times=TimesOnOffer.endless(release),
     )
 
 

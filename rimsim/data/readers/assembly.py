@@ -10,6 +10,7 @@ import pandas as pd
 
 from rimsim.arrays import Array, Bools, Floats, Ints, Ints32
 from rimsim.config import LogOptions
+from rimsim.config.fields import duration_seconds
 from rimsim.data.impressions import LoggedImpressions
 from rimsim.data.log import ITEM_COLUMNS, EventLog
 from rimsim.data.readers import values
@@ -32,8 +33,8 @@ def assemble(
         options: Selection.
         users: Attributes of users, one row per ``id``; rows of users without events are kept only if
             ``min_user_events`` is 0.
-        items: Attributes of items in the same form: ``id``, and if known ``title``, ``genres``, ``year``, ``release``
-            or ``released`` (which is used only if the options ask for years), and other attributes.
+        items: Attributes of items in the same form: ``id``, and if known ``title``, ``genres``, ``year``, ``end``,
+            ``release`` or ``released`` (which is used only if the options ask for years), and other attributes.
 
     Raises:
         DataError: If no event is left; the message says which step removed the last event.
@@ -58,6 +59,7 @@ def assemble(
     value = chosen.value[order]
     item_table = _items(item_ids, items)
     item_table["release"] = _release(item_table, item, time, options.release)
+    item_table["end"] = _end(item_table, item, time, options)
     return EventLog(
         user=user,
         item=item,
@@ -292,6 +294,21 @@ def _release(items: pd.DataFrame, item: Ints, time: Floats, rule: str) -> Floats
     is_given = np.isfinite(given_release)
     release: Floats = np.where(is_given, np.minimum(given_release, first_event), 0.0)
     return release
+
+
+def _end(items: pd.DataFrame, item: Ints, time: Floats, options: LogOptions) -> Floats:
+    """(M,) end times; ∞ for items that do not end."""
+    if options.end == "given":
+        if "end" not in items:
+            return np.full(len(items), np.inf)
+        return np.asarray(items["end"].fillna(np.inf), np.float64)
+    if options.end == "life":
+        release = items["release"].to_numpy(np.float64)
+        return np.where(release > 0, release + duration_seconds(str(options.life)), np.inf)
+    last_event = np.full(len(items), -np.inf)
+    np.maximum.at(last_event, item, time)
+    # The end is exclusive, so the item is still on offer at its last event.
+    return np.where(np.isfinite(last_event), last_event + 1.0, np.inf)
 
 
 def _new_year(year: float) -> float:

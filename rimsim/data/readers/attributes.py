@@ -1,4 +1,4 @@
-"""Tables of items and users: titles, genres, years, release times."""
+"""Tables of items and users: titles, genres, years, times of release and end."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ _USUAL: Final = {
         "genres": "genres genre categories category class",
         "year": "year releaseyear",
         "release": "release releasetime released releasedate",
+        "end": "end endtime ended enddate expires expiry withdrawn",
     }.items()
 }
 """Usual names of columns in a table of items, in order of preference."""
@@ -132,7 +133,7 @@ def _read_items(
     """Table of items with all its attributes.
 
     Without a given form, the table is a CSV or Parquet file with a header. ``genres`` is the file with the names of the
-    genre flags, one ``name|number`` per line. Release times are in seconds, if the file has release times. The column
+    genre flags, one ``name|number`` per line. Times of release and end are in seconds, if the file has them. The column
     of ids has one of ``id_names``, or a usual name.
     """
     label = container.label(member)
@@ -235,6 +236,8 @@ class Item(NamedTuple):
     """Year of release, from a column or from the title; None if unknown."""
     release: float
     """Release time in seconds since 1970; NaN if unknown."""
+    end: float
+    """End time in seconds since 1970; NaN if the item does not end."""
 
 
 def _item_frame(ids: list[str], rows: list[Item], roles: Collection[str]) -> pd.DataFrame:
@@ -243,12 +246,14 @@ def _item_frame(ids: list[str], rows: list[Item], roles: Collection[str]) -> pd.
         "title": pd.Series([row.title for row in rows], dtype="str"),
         "genres": pd.Series([row.genres for row in rows], dtype="str"),
         "year": pd.array([row.year for row in rows], "Int64"),
+        "end": pd.Series([row.end for row in rows], dtype="float64"),
     }
     # Years are known from titles too, such as "Heat (1995)".
     is_known = {
         "title": "title" in roles,
         "genres": "genres" in roles,
         "year": "year" in roles or "title" in roles,
+        "end": "end" in roles,
     }
     known_columns = {name: column for name, column in columns.items() if is_known[name]}
     return pd.DataFrame({"id": _column(ids)} | known_columns)
@@ -264,14 +269,15 @@ def _item(fields: Sequence[str], places: dict[str, int], flag_names: Sequence[st
     elif dated := _TITLE.fullmatch(title):
         title = dated["title"] + dated["rest"]
         year = int(dated["year"])
-    release = _release(text["release"]) if "release" in text else np.nan
+    release = _instant(text["release"], "release") if "release" in text else np.nan
+    end = _instant(text["end"], "end") if "end" in text else np.nan
     genres = text.get("genres", "")
     if flag_names:
         if year is None and not np.isnan(release):
             year = dt.datetime.fromtimestamp(release, dt.UTC).year
         flags = zip(flag_names, fields[len(fields) - len(flag_names) :], strict=True)
         genres = "|".join(name for name, flag in flags if flag.strip() == "1" and name not in _NO_GENRES)
-    return Item(title, "" if genres in _NO_GENRES else genres, year, release)
+    return Item(title, "" if genres in _NO_GENRES else genres, year, release, end)
 
 
 def _by_id(
@@ -310,8 +316,8 @@ def _column(ids: list[str]) -> pd.Series:
 
 
 @lru_cache(maxsize=4096)
-def _release(text: str) -> float:
-    """Seconds of a written release time; NaN if empty."""
+def _instant(text: str, role: str) -> float:
+    """Seconds of a written release or end time; NaN if empty."""
     if not text:
         return float("nan")
     # MovieLens 100K writes dates such as 01-Jan-1995. Films from before 1970 count as released in 1970.
@@ -322,9 +328,9 @@ def _release(text: str) -> float:
     else:
         return max(parsed.timestamp(), 0.0)
     try:
-        return number(text, "release", LATEST)
+        return number(text, role, LATEST)
     except RowProblemError:
-        return moment(text, "release")
+        return moment(text, role)
 
 
 def _flag_names(container: Container, member: str | None) -> list[str]:

@@ -21,11 +21,11 @@ ANSWER_ROLES: Final[tuple[Role, ...]] = ("taken", "shown", "position", "policy",
 _USUAL: Final[dict[Role, str]] = {
     "user": "userid user uid customerid customer visitorid visitor memberid reviewerid profileid accountid clientid "
     "client useridx msno readerid personid person",
-    "item": "itemid item iid movieid movie productid product asin parentasin articleid article sku trackid track "
-    "songid song bookid book isbn videoid video newsid news businessid contentid content gameid game animeid recipeid "
-    "postid listingid offerid hotelid venueid artistid itemidx title",
+    "item": "itemid item iid movieid movie productid product asin parentasin articleid article clickarticleid sku "
+    "trackid track songid song bookid book isbn videoid video newsid news businessid contentid content gameid game "
+    "animeid recipeid postid listingid offerid hotelid venueid artistid itemidx title",
     "time": "timestamp time ts unixtime unixreviewtime eventtime eventtimestamp timestampms timems datetime date "
-    "createdat created ratedat clicktime when at t",
+    "createdat created ratedat clicktime clicktimestamp when at t",
     "value": "rating ratings value score stars overall preference weight strength vote playcount plays count",
     "taken": "isclick isclicked clicked click istaken taken",
     "shown": "isshown shown isimpression isexposed exposed",

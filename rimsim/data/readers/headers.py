@@ -11,7 +11,7 @@ from rimsim.config import LogOptions
 from rimsim.errors import ConfigError, nearest
 
 _SEPARATORS: Final = ("::", "\t", ",", ";", "|")
-_READ_AS: Final = ("title", "genres", "year", "id", "release")
+_READ_AS: Final = ("title", "genres", "year", "id", "release", "end")
 """Columns of the item table. Users may name these columns even if the file uses other names."""
 
 

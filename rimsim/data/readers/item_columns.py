@@ -19,7 +19,7 @@ from rimsim.data.readers import values
 from rimsim.data.readers.columns import ATTRIBUTES, PRICES, first_of
 from rimsim.errors import many
 
-TAKEN: Final = frozenset({"id", "title", "genres", "year", "release", "released"})
+TAKEN: Final = frozenset({"id", "title", "genres", "year", "release", "released", "end"})
 """Column names that the item table reserves."""
 _TOO_MANY: Final = 1000
 """Number of items with several texts from which on a column is no longer read."""

@@ -203,11 +203,23 @@ def opening_after(log: EventLog, scenario: ScenarioConfig, most_arrivals: int | 
     release = np.zeros(log.n_items)
     n_late = round(plan.share * log.n_items)
     if not n_late:
-        return Opening(log, opening, release, most_arrivals)
+        return Opening(log, opening, release, most_arrivals, _ends_after(log, release, scenario))
     shuffled = np.argsort(rng.bits(_RELEASE_SEED, rng.Purpose.ARRIVALS, 9, np.arange(log.n_items)))
     late = shuffled[:n_late]
     length = duration_seconds(scenario.arrivals.round_length)
     span = (plan.last_round + 1 - plan.first_round) * length
     share = rng.uniform(_RELEASE_SEED, rng.Purpose.ARRIVALS, 10, late)
     release[late] = opening + plan.first_round * length + span * share
-    return Opening(log.rows(release[log.item] == 0), opening, release, most_arrivals)
+    end = _ends_after(log, release, scenario)
+    return Opening(log.rows(release[log.item] == 0), opening, release, most_arrivals, end)
+
+
+def _ends_after(log: EventLog, release: Floats, scenario: ScenarioConfig) -> Floats:
+    """End of each item, in seconds, in a market after the log.
+
+    With ``data.end: life``, the items that the market releases live from this release on. The log's own release times
+    play no part in such a market, so the other items do not end.
+    """
+    if scenario.data.end == "life":
+        return np.where(release > 0, release + duration_seconds(str(scenario.data.life)), np.inf)
+    return log.end

@@ -29,6 +29,8 @@ class Opening:
     """(M,) seconds at which each item is released; 0: from the start. None: all items are released from the start."""
     most_arrivals: int | None = None
     """Largest number of arrivals of any round; None: unknown."""
+    end: Floats | None = None
+    """(M,) seconds from which each item is not on offer; ∞: never. None: no item ends."""
 
 
 @dataclass(frozen=True, eq=False)

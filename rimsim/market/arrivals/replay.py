@@ -51,8 +51,7 @@ class Replay:
         # Events after the opening are dropped if their session started before it.
         started_before = sessions.start[sessions.of_event] < opening
         past = log.rows(started_before & (log.time < opening))
-        release = log.items["release"].to_numpy(np.float64)
-        return Opening(past, opening, release, max(1, len(sessions)))
+        return Opening(past, opening, log.release, max(1, len(sessions)), log.end)
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
         """Sessions of a round, at their times in the log."""

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -22,6 +22,7 @@ from rimsim.market.providers import Roster
 from rimsim.market.records import Response, Schedule
 from rimsim.matching import tie_rank, uniform_of
 from rimsim.requirements.campaigns import CampaignTables
+from rimsim.requirements.on_offer import TimesOnOffer
 
 if TYPE_CHECKING:
     from rimsim.market.consumers.truths import Truth
@@ -177,6 +178,8 @@ class World:
     """Seconds at which the market opens."""
     release: Ints
     """(M,) tick of each item's release; ALWAYS for items that are released from the start."""
+    end: Ints
+    """(M,) tick from which each item is not on offer; NEVER for items that do not end."""
     truth: Truth | None
     """Fitted truth; None if the consumer does not need a truth."""
     roster: Roster
@@ -185,6 +188,11 @@ class World:
     """Largest number of arrivals of any round; None: unknown."""
     rule: RepeatRule = NEVER_AGAIN
     """Rule by which visitors may take an item again."""
+
+    @cached_property
+    def times(self) -> TimesOnOffer:
+        """Times at which items are on offer, whatever their providers do."""
+        return TimesOnOffer(self.release, self.end)
 
     @property
     def campaign_tables(self) -> CampaignTables:
@@ -243,9 +251,10 @@ class SlateVisits:
         """True p*(y|x) of admissible items, and λ*(x), per visit.
 
         p* sums to 1 over all items that the visitor may take, released or not: items that the visitor has not consumed,
-        or items that it may take again. Then p* is set to 0 for items
-        that are not released yet. So a release does not change p* of the other items. The scores are those of
-        ``world.truth``; :meth:`under` replaces this truth.
+        or items that it may take again. Then p* is set to 0 for items that are not released yet. So a release does not
+        change p* of the other items. If items of the world end, p* sums to 1 over the items on offer that the visitor
+        may take, because visitors do not want items that are over. The scores are those of ``world.truth``;
+        :meth:`under` replaces this truth.
 
         Raises:
             MarketError: If the consumer declares that it needs no truth, so that there is none.

@@ -202,7 +202,7 @@ class Observed:
     def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
         """Probability p of each admissible item, 0 of all others."""
         answers = self._known(visits.world.log)
-        release = visits.world.release
+        times = visits.world.times
         true = torch.zeros(len(visits), answers.n_items)
         for first in range(0, len(visits), BLOCK):
             block = dataclasses.replace(visits, row=visits.row[first : first + BLOCK])
@@ -211,7 +211,7 @@ class Observed:
                 of_user = slice(answers.offsets[user], answers.offsets[user + 1])
                 item = answers.pair[of_user] - user * answers.n_items
                 of_visit[item] = answers.probability[of_user]
-            block_intensity[release[None, :] > visits.schedule.tick[block.row][:, None]] = 0.0
+            block_intensity[~times.at(block.tick)] = 0.0
             block_intensity[block.inadmissible()] = 0.0
         return true
 

@@ -32,6 +32,7 @@ from rimsim.market.scores.arrivals import ArrivalScores
 from rimsim.market.scores.block import ScoreRows
 from rimsim.market.scores.scorer import Scorer
 from rimsim.measures import genre_weights
+from rimsim.requirements.on_offer import TimesOnOffer
 
 _ALL_EVENTS = np.iinfo(np.int64).max
 """Number of encoded events of a fixed hidden state, which no event changes."""
@@ -40,13 +41,13 @@ _ALL_EVENTS = np.iinfo(np.int64).max
 class _TruthScorer(Scorer):
     """Scorer with a truth's p* and λ*."""
 
-    def __init__(self, truth: Truth, histories: Histories, delay: int, release: Ints) -> None:
-        # Shares are over the complete catalogue, whatever is released. SlateVisits.true_scores says why.
-        always_released = np.full(len(truth.item_bias), ALWAYS)
-        super().__init__(truth.model, histories, always_released, torch.device("cpu"))
+    def __init__(self, truth: Truth, histories: Histories, delay: int, times: TimesOnOffer) -> None:
+        # Without ends, shares are over the complete catalogue, whatever is released. SlateVisits.true_scores says why.
+        offered = times if times.has_ends else TimesOnOffer.endless(np.full(len(times), ALWAYS))
+        super().__init__(truth.model, histories, offered, torch.device("cpu"))
         self._truth = truth
         self._delay = delay
-        self._released_at = release
+        self._offered = times
         self._last = np.zeros(len(histories), np.int64)
         """(slots,) tick of the last event in each hidden state."""
 
@@ -93,8 +94,8 @@ class _TruthScorer(Scorer):
         if (factor := self._truth.item_factor) is not None:
             of_slots *= factor
             _normalise(of_slots)
-        if self._released_at.max() > ticks.min():
-            of_slots[self._released_at > ticks[:, None]] = 0.0
+        if not self._offered.all_at(ticks):
+            of_slots[~self._offered.at(ticks)] = 0.0
         ground = self._truth.sizes.of_visits(self._histories, slots, ticks, self._delay)
         return ScoreRows((preference, torch.from_numpy(ground.astype(np.float32)), admissible))
 
@@ -112,10 +113,10 @@ class TruthScores(ArrivalScores):
 
     @classmethod
     def of_round(
-        cls, truth: Truth, histories: Histories, schedule: Schedule, delay: int, release: Ints
+        cls, truth: Truth, histories: Histories, schedule: Schedule, delay: int, times: TimesOnOffer
     ) -> Self:
         """True scores of a round's arrivals; ``delay`` is in ticks."""
-        scorer = _TruthScorer(truth, histories, delay, release)
+        scorer = _TruthScorer(truth, histories, delay, times)
         scorer.encode(schedule.start)
         return cls(scorer, histories, schedule)
 
@@ -142,11 +143,11 @@ class RoundTruths:
     A consumer of your own may replace the truth of the world that its visits have.
     """
 
-    def __init__(self, histories: Histories, schedule: Schedule, delay: int, release: Ints) -> None:
+    def __init__(self, histories: Histories, schedule: Schedule, delay: int, times: TimesOnOffer) -> None:
         self._histories = histories
         self._schedule = schedule
         self._delay = delay
-        self._release = release
+        self._times = times
         self._scores: dict[Truth, TruthScores] = {}
 
     def scores(self, truth: Truth) -> TruthScores:
@@ -157,7 +158,7 @@ class RoundTruths:
                 # The second oldest scores are dropped. Compiled code may refer to the oldest, those of the world's own
                 # truth.
                 del self._scores[list(self._scores)[1]]
-            scores = TruthScores.of_round(truth, self._histories, self._schedule, self._delay, self._release)
+            scores = TruthScores.of_round(truth, self._histories, self._schedule, self._delay, self._times)
             self._scores[truth] = scores
         return scores
 

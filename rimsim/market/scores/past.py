@@ -21,6 +21,7 @@ from rimsim.market.scores.scorer import score_states
 from rimsim.market.slates import at_items
 from rimsim.matching import top_k
 from rimsim.requirements.audiences import RoundVisits
+from rimsim.requirements.on_offer import TimesOnOffer
 from rimsim.requirements.rows import RoundRequirements
 
 FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
@@ -61,6 +62,8 @@ class PastStates:
     excluded: Callable[[Ints], tuple[Ints, Ints]] | None = None
     """Function that returns pairs of an index of chosen rows and an inadmissible item; None: all consumed items are
     inadmissible."""
+    offer_tick: Ints | None = None
+    """(n,) tick at which an item must be on offer in each state; None: the tick of the state."""
 
     @classmethod
     def of_round(cls, past: PastRound, visits: RoundVisits, capacity: Ints | None = None) -> PastStates:
@@ -108,6 +111,7 @@ class PastStates:
             capacity=None if self.capacity is None else self.capacity[rows],
             audiences=None if self.audiences is None else self.audiences[rows],
             excluded=None if all_excluded is None else lambda chosen: all_excluded(rows[chosen]),
+            offer_tick=None if self.offer_tick is None else self.offer_tick[rows],
         )
 
     def arrivals(self, rows: Ints, scores: ScoreRows) -> Arrivals:
@@ -134,8 +138,8 @@ class StateScores(ScoredStates):
     """Past states, not yet scored."""
     models: FoldModels
     """Function that returns the model of each fold of users, or one model for all."""
-    release: Ints
-    """(M,) tick of each item's release."""
+    times: TimesOnOffer
+    """Times at which items are on offer."""
     device: torch.device
     """Device of the scores."""
     seed: int
@@ -147,7 +151,7 @@ class StateScores(ScoredStates):
     @property
     def shape(self) -> tuple[int, int]:
         """Number of states and number of items."""
-        return len(self), len(self.release)
+        return len(self), len(self.times)
 
     @property
     def capacity(self) -> Ints | None:
@@ -173,11 +177,18 @@ class StateScores(ScoredStates):
         return dataclasses.replace(self, models=models)
 
     def among(self, requirements: RoundRequirements) -> StateScores:
-        """Scores of the same states, with a round's audiences."""
-        counted = requirements.would_count(self.past.visits)
-        if counted is None:
-            return self
-        return dataclasses.replace(self, past=dataclasses.replace(self.past, audiences=counted))
+        """Scores of the same states, with a round's audiences and offer.
+
+        If items end, a state of another period admits the items that are on offer at the same share of the round.
+        Otherwise the prices of a round would be solved without its new items, and with items that are over.
+        """
+        past = self.past
+        counted = requirements.would_count(past.visits)
+        if counted is not None:
+            past = dataclasses.replace(past, audiences=counted)
+        if self.times.has_ends:
+            past = dataclasses.replace(past, offer_tick=requirements.moved(past.visits).tick)
+        return self if past is self.past else dataclasses.replace(self, past=past)
 
     def __iter__(self) -> Iterator[Arrivals]:
         models = self.models()
@@ -188,7 +199,7 @@ class StateScores(ScoredStates):
     def rows(self, start: int, stop: int) -> Float32s:
         """λ(x,y) of adjacent states in clock order, −inf if inadmissible."""
         # One model must have served the round, because models of folds would not score rows in clock order.
-        scores = np.empty((stop - start, len(self.release)), np.float32)
+        scores = np.empty((stop - start, len(self.times)), np.float32)
         n_filled = 0
         (model,) = self.models()
         for chunk in self._scored(model, np.arange(start, stop)):
@@ -199,6 +210,7 @@ class StateScores(ScoredStates):
     def _scored(self, model: IntensityModel, chosen: Ints) -> Iterator[Arrivals]:
         """Blocks of chosen past states, scored by a model."""
         past = self.past
+        offer_tick = past.tick if past.offer_tick is None else past.offer_tick
         for start in range(0, len(chosen), _ENCODED):
             encoded = chosen[start : start + _ENCODED]
             states, state_numbers = past.states(encoded)
@@ -207,8 +219,8 @@ class StateScores(ScoredStates):
                 states,
                 events=state_numbers,
                 ids=past.id[encoded],
-                ticks=past.tick[encoded],
-                release=self.release,
+                ticks=offer_tick[encoded],
+                times=self.times,
                 excluded=None if past.excluded is None else past.excluded(encoded),
             )
             for first, block in zip(range(0, len(encoded), BLOCK), blocks, strict=True):

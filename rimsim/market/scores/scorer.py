@@ -26,6 +26,7 @@ from rimsim.intensity.impressions import layer_of
 from rimsim.intensity.states import UserStates
 from rimsim.market.histories import Histories
 from rimsim.market.scores.block import ScoreRows
+from rimsim.requirements.on_offer import TimesOnOffer
 
 _NOWHERE = np.zeros(0, np.int64)
 """Indices of no slots."""
@@ -44,13 +45,13 @@ class Scorer:
     """
 
     def __init__(
-        self, model: IntensityModel, histories: Histories, release: Ints, device: torch.device
+        self, model: IntensityModel, histories: Histories, times: TimesOnOffer, device: torch.device
     ) -> None:
         self._model, self._layer = layer_of(model)
         self._histories = histories
-        self._release = release
+        self._times = times
         self._device = device
-        self.n_items = len(release)
+        self.n_items = len(times)
         self._recurrent = recurrent(self._model)
         self._hidden: Hidden = ()
         self._n_encoded = np.zeros(len(histories), np.int64)
@@ -151,7 +152,7 @@ class Scorer:
                 rows_of(hidden, filled_up(hidden_rows)), filled_up(seconds(ticks))
             )
         exclude = partial(self._exclude_consumed, slots, counts, ticks)
-        rows = _normalised(raw.to(torch.float32), exclude, ids, ticks, self._release, self._model)
+        rows = _normalised(raw.to(torch.float32), exclude, ids, ticks, self._times, self._model)
         if self._layer is None:
             return rows
         return rows.under(self._layer, filled_up(self._histories.length[slots] + counts))
@@ -197,7 +198,7 @@ def score_states(
     events: Ints,
     ids: Ints,
     ticks: Ints,
-    release: Ints,
+    times: TimesOnOffer,
     excluded: tuple[Ints, Ints] | None = None,
 ) -> Iterator[ScoreRows]:
     """Scores of n states without cached hidden states.
@@ -225,7 +226,7 @@ def score_states(
             of_block = slice(*np.searchsorted(excluded[0], [first, first + len(rows)]).tolist())
             pairs = excluded[0][of_block] - first, excluded[1][of_block]
         exclude = partial(_exclude_pairs, pairs)
-        scored = _normalised(raw.to(torch.float32), exclude, ids[rows], ticks[rows], release, model)
+        scored = _normalised(raw.to(torch.float32), exclude, ids[rows], ticks[rows], times, model)
         yield scored if layer is None else scored.under(layer, states.lengths[padded_rows])
 
 
@@ -234,7 +235,7 @@ def _normalised(
     exclude: Callable[[torch.Tensor, torch.Tensor], None],
     ids: Ints,
     ticks: Ints,
-    release: Ints,
+    times: TimesOnOffer,
     model: IntensityModel,
 ) -> ScoreRows:
     """Scored states: raw intensities, split into p(y|x) and λ(x)."""
@@ -250,10 +251,10 @@ def _normalised(
     # Only few items are inadmissible. Setting these one by one is faster than several passes over all items.
     admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
     relevance = raw if owns_scores(model) else raw.clone()
-    if int(release.max(initial=0)) > int(ticks.min()):
-        is_unreleased = torch.from_numpy(release[None, :] > filled_up(ticks)[:, None]).to(raw.device)
-        admissible[is_unreleased] = False
-        relevance[is_unreleased] = 0.0
+    if not times.all_at(ticks):
+        is_absent = torch.from_numpy(~times.at(filled_up(ticks))).to(raw.device)
+        admissible[is_absent] = False
+        relevance[is_absent] = 0.0
     exclude(relevance, admissible)
     relevance /= relevance.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return ScoreRows((relevance.contiguous(), ground, admissible))  # compiled code reads adjacent memory only

@@ -72,6 +72,7 @@ class Models:
             self.split.is_known,
             rate,
             hidden,
+            offer_times=self.split.offer_times,
             repeatable=self.split.log.repeatable,
         )
 
@@ -107,7 +108,14 @@ class Models:
         model = self._mark(mark, _SERVING)
         if fold != _SERVING and ModelCapabilities.of(model).depends_on_state:
             model = self._mark(mark, fold)
-        return ModelScores(model, states, self.split.is_known, rate, repeatable=self.split.log.repeatable)
+        return ModelScores(
+            model,
+            states,
+            self.split.is_known,
+            rate,
+            repeatable=self.split.log.repeatable,
+            offer_times=self.split.offer_times,
+        )
 
     def reports(self) -> list[FitCalibration]:
         """Calibration of mark models and ground intensities on test states."""

@@ -168,6 +168,12 @@ class LogSplit:
     horizon: float  # seconds after a test state within which events count as targets
 
     @property
+    def offer_times(self) -> tuple[Floats, Floats] | None:
+        """Release and end of each item, in seconds; None if no item ends."""
+        end = self.log.end
+        return (self.log.release, end) if np.isfinite(end).any() else None
+
+    @property
     def n_known(self) -> int:
         """Number of known items."""
         return int(self.is_known.sum())

@@ -25,6 +25,7 @@ from rimsim.market.past_round import fold_of
 from rimsim.market.platform import first_fits, impressions_of, prior_of
 from rimsim.market.scores.past import FoldModels, always
 from rimsim.market.scores.scorer import device_of
+from rimsim.requirements.on_offer import TimesOnOffer
 from rimsim.scenarios.report import charts
 from rimsim.scenarios.report.record import TextTable
 
@@ -123,7 +124,7 @@ def _scored(
 ) -> Impressions:
     """Impressions with λ(x,y) of given models, at examination 1."""
     # A log of impressions may show an item again, so all items stay admissible.
-    terms = ScoreTerms(np.full(past.n_items, ALWAYS), device_of(serving_model), _SEED, RepeatRule(gap=0))
+    terms = ScoreTerms(TimesOnOffer.endless(np.full(past.n_items, ALWAYS)), device_of(serving_model), _SEED, RepeatRule(gap=0))
     states = logged_scores(impressions, past, models, terms)
     shown = logged_shown(impressions, logged_states(impressions, past).lengths).scored(states)
     return impressions_of(shown, np.ones(shown.item.shape[1]))
