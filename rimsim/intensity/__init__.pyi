@@ -14,6 +14,16 @@ from .ground.hawkes import HawkesPoisson as HawkesPoisson
 from .ground.hawkes import HawkesPoissonConfig as HawkesPoissonConfig
 from .ground.visits import Visits as Visits
 from .ground.visits import VisitsConfig as VisitsConfig
+from .habits.mixture import BagHabits as BagHabits
+from .habits.mixture import BagHabitsConfig as BagHabitsConfig
+from .habits.mixture import EASEHabits as EASEHabits
+from .habits.mixture import EASEHabitsConfig as EASEHabitsConfig
+from .habits.mixture import FactorsHabits as FactorsHabits
+from .habits.mixture import FactorsHabitsConfig as FactorsHabitsConfig
+from .habits.own_history import OwnConfig as OwnConfig
+from .habits.own_history import OwnHistory as OwnHistory
+from .habits.recent_popularity import RecentConfig as RecentConfig
+from .habits.recent_popularity import RecentPopularity as RecentPopularity
 from .impressions import Calibrated as Calibrated
 from .impressions import ImpressionLayer as ImpressionLayer
 from .popularity import Popularity as Popularity
