@@ -124,8 +124,8 @@ def _scored(
 ) -> Impressions:
     """Impressions with λ(x,y) of given models, at examination 1."""
     # A log of impressions may show an item again, so all items stay admissible.
-    times = TimesOnOffer.endless(np.full(past.n_items, ALWAYS))
-    terms = ScoreTerms(times, device_of(serving_model), _SEED, RepeatRule(gap=0))
+    on_offer = TimesOnOffer.endless(np.full(past.n_items, ALWAYS))
+    terms = ScoreTerms(on_offer, device_of(serving_model), _SEED, RepeatRule(gap=0))
     states = logged_scores(impressions, past, models, terms)
     shown = logged_shown(impressions, logged_states(impressions, past).lengths).scored(states)
     return impressions_of(shown, np.ones(shown.item.shape[1]))
