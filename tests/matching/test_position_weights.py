@@ -37,6 +37,19 @@ def test_warm_start_from_the_solution_stops_at_once():
     assert max(cold.gap, warm.gap) <= 1e-3
 
 
+@cases("start", ("no bonus",), ("largest bonuses",))
+def test_bad_start_prices_are_descended_from(start):
+    """Whatever the prices at the start, the gap falls within the tolerance, and D is that of a cold start."""
+    scores, mask, cost = market()
+    weights = decay(0.9, 5)
+    solve = partial(solve_dual, scores, 5, 0.6 * 150 * weights.sum() / 60)
+    solve = partial(solve, admissible=mask, cost=cost, position_weights=weights)
+    cold = solve()
+    warm = solve(prices=np.full(60, 0.0 if start == "no bonus" else -cost))
+    assert warm.gap <= 1e-3
+    assert warm.dual == pytest.approx(cold.dual, rel=1e-3)
+
+
 @pytest.mark.parametrize("unit", [1.0, 0.5, 0.3])
 @pytest.mark.parametrize("hard", [True, False])
 def test_equal_weights_are_the_problem_without(unit, hard):
