@@ -105,7 +105,10 @@ def _clicks(draw: np.random.Generator, articles: pd.DataFrame) -> pd.DataFrame:
     events["timestamp"] = np.floor(events["timestamp"])
     # A session can outlast an article, whose page then no longer takes clicks.
     is_on_offer = events["timestamp"].to_numpy() < end[events["item"].to_numpy() - 1]
-    return events.loc[is_on_offer].sort_values(["timestamp", "user", "item"], ignore_index=True)
+    clicks: pd.DataFrame = events.loc[is_on_offer].sort_values(
+        ["timestamp", "user", "item"], ignore_index=True
+    )
+    return clicks
 
 
 @lru_cache(maxsize=1)
