@@ -91,7 +91,7 @@ def test_every_name_can_be_made():
     states = UserStates.of(log, [0], log.time[-1])
     for name in shipped:
         model = make(name)
-        product = "-" in name or name in {"hp", "pop", "ema", "hawkes", "visits"}
+        product = name.rpartition("-")[2] in {"hp", "pop", "ema", "hawkes", "visits"}
         assert isinstance(model, intensity.RIM) == product
         refused(ModelError, "not fitted yet", model.score, states)
     for name in ("gru", "mine.py:Mine", "gru-hq"):
@@ -103,6 +103,7 @@ def test_every_name_can_be_made():
 def test_an_unknown_name_or_field_is_told_the_nearest():
     """Names and fields that do not exist are told the nearest; a model of one's own joins by another name."""
     refused(ConfigError, "Did you mean 'gru-hp'", make, "gru-hpp")
+    refused(ConfigError, "Did you mean 'bag-habits'", make, "bag-habitz")
     refused(ConfigError, "Did you mean 'width'", config_of, "gru", {"widht": 3})
     refused(ConfigError, "field 'width' is 0. It must be greater than", config_of, "gru", {"width": 0})
     refused(ConfigError, "Expected GRUConfig", make, "gru", mark=intensity.PopularityConfig())
