@@ -13,6 +13,7 @@ from rimsim.agents import market_for, play_round
 from rimsim.config import (
     ArrivalsConfig,
     ConsumerConfig,
+    DataConfig,
     DynamicsConfig,
     ExposureConfig,
     LearningConfig,
@@ -232,6 +233,19 @@ def test_only_what_is_on_offer_can_be_chosen():
         n_away += is_away.sum()
         assert not is_away[closed.histories.all_events()[2]].any()
     assert n_away > 0
+
+
+def test_no_item_is_chosen_after_its_end():
+    """In a log whose items end with their last event, nobody chooses an item from that tick on."""
+    data = DataConfig(min_item_events=120, end="last-event")
+    config = markets.small_replay(consumer=ConsumerConfig(own_choice=0.8), data=data)
+    market = markets.played(config)
+    end = market.world.end
+    for closed in market.closed:
+        _, ticks, items = closed.histories.all_events()
+        assert len(items) > 50
+        assert (ticks - 1 < end[items]).all()
+    assert (end < market.closed[-1].schedule.stop).sum() > 3
 
 
 def test_free_choices_are_known_after_the_delay():
