@@ -72,7 +72,7 @@ class _Times(NamedTuple):
         return np.zeros(len(self.released), bool) if self.ended is None else self.ended < time
 
     def shares(self, opens: float, closes: float) -> Floats:
-        """Share of a period in which each item is on offer."""
+        """Share of a period that each item is on offer."""
         seconds_open = max(closes - opens, 1e-9)
         share = np.clip((closes - self.released) / seconds_open, 0.0, 1.0)
         share = np.where(self.released <= opens, 1.0, share)

@@ -258,7 +258,7 @@ def _urgent(
 
 @compiled_part
 def _is_urgent(item: int, missing: float, remaining: float, latest: float, guard: Guard, mean: float) -> bool:
-    """True if an item needs nearly every later arrival before its end."""
+    """True if an item cannot skip arrivals before its end."""
     if len(guard.after_end) == 0:
         return _latest(missing, guard.chance[item], mean, guard.sure) >= counted_on(remaining, guard.spare)
     n_left = remaining - guard.after_end[item]

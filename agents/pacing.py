@@ -110,7 +110,7 @@ class Pacing(NamedTuple):
 
 
 def paced_windows(windows: OfferWindows, since: float, early: float) -> tuple[Floats, Floats]:
-    """Begin and length of each item's time on offer, since pacing began.
+    """Begin and length of each item's paced time on offer.
 
     ``since`` are the arrivals that elapsed before. ``early`` is the share of an item's time that remains when its
     exposures are due.

@@ -98,7 +98,7 @@ class EventLog:
 
     @property
     def release(self) -> Floats:
-        """(M,) seconds at which each item is released; 0: from the start."""
+        """(M,) release of each item in seconds; 0: the start."""
         return self.items["release"].to_numpy(np.float64, na_value=0.0)
 
     @property

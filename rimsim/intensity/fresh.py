@@ -37,12 +37,14 @@ class FreshConfig:
 
 
 def age_class(age: Floats) -> Ints:
-    """Class of each age in seconds; the first class also has negative ages."""
+    """Class of each age in seconds; the first for negative."""
     return np.maximum(np.searchsorted(EDGES, age, "right") - 1, 0)
 
 
 def traffic(time: Floats, release: Floats, end: Floats) -> Floats:
-    """(M, A) number of events of the log while each item had each class of ages.
+    """(M, A) events of the log by items' classes of ages.
+
+    Entry (y, a) counts all events while item y is on offer and has an age of class a.
 
     Args:
         time: (n,) times of all events, ascending.
@@ -57,7 +59,7 @@ def traffic(time: Floats, release: Floats, end: Floats) -> Floats:
 
 
 def fitted_rates(events: Floats, exposure: Floats, prior: float) -> tuple[Floats, Floats]:
-    """Rate of each class of ages, and level of each item.
+    """Rates of classes of ages, and levels of items.
 
     Events are Poisson with mean level·rate·exposure. Levels have a gamma prior with mean 1 and the weight of ``prior``
     events. Both are maximised in turn, and each update has a closed form.

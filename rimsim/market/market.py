@@ -205,7 +205,7 @@ class Market:
 
     @property
     def times(self) -> TimesOnOffer:
-        """Times at which items can be shown; none if the provider has left."""
+        """Times at which items of present providers can be shown."""
         is_present = self._offer.there
         if is_present.all():
             return self.world.times

@@ -45,7 +45,7 @@ class TimesOnOffer:
         return int(self.end.min(initial=NEVER))
 
     def all_at(self, ticks: Ints) -> bool:
-        """True if all items are on offer at all of the ticks."""
+        """True if all items are on offer at all ticks."""
         if not len(ticks):
             return True
         return self._last_release <= int(ticks.min()) and int(ticks.max()) < self._first_end
@@ -58,16 +58,16 @@ class TimesOnOffer:
         return np.asarray(is_released & (ticks[:, None] < self.end[None, :]), np.bool_)
 
     def of_providers(self, is_present: Bools) -> TimesOnOffer:
-        """Times of the items whose providers are present; none for others."""
+        """Times on offer, none for items of absent providers."""
         return TimesOnOffer(np.where(is_present, self.release, NEVER), self.end)
 
     def is_over(self, tick: int) -> Bools:
-        """(M,) mask of the items that are not on offer from a tick on."""
+        """(M,) mask of items without time on offer after a tick."""
         return np.asarray((self.release >= NEVER) | (self.end <= tick), np.bool_)
 
 
 class OfferWindows(NamedTuple):
-    """Part of a round in which each item is on offer.
+    """Parts of a round in which items are on offer.
 
     The unit is the round's progress in expected arrivals: 0 when the round opens, and N when it closes.
     """

@@ -306,17 +306,14 @@ class ScenarioRequirements:
         if before is None:
             self._require_positions(ahead)
         before = self._in_period(before, visits.start)
-        is_over = times.is_over(visits.start)
-        if is_over.any():
-            before = before._replace(items=np.where(is_over, 0.0, before.items))
+        before = before._replace(items=np.where(times.is_over(visits.start), 0.0, before.items))
+        most = forecast * visits.on_offer(times)  # an item is at most once in a slate
         added = np.array([guarantee.required(ahead) for guarantee in self._guarantees], np.float64)
         total = CarryOver(before.items + required, before.rows + added, visits.start)
         rows = self._rows(ahead, total.rows, average_weight)
         n_caps = len(rows.table) - len(rows.guarantee)
         return RoundRequirements(
-            # No item can be shown more often than there are arrivals in its time on offer.
-            required=np.clip(total.items, 0.0, np.maximum(required, forecast * visits.on_offer(times)))
-            * average_weight,
+            required=np.clip(total.items, 0.0, np.maximum(required, most)) * average_weight,
             table=rows.table,
             audiences=rows.audiences,
             counted=_masks(rows.audiences, visits),
@@ -330,7 +327,7 @@ class ScenarioRequirements:
         )
 
     def _windows(self, visits: RoundVisits, forecast: float, times: TimesOnOffer) -> OfferWindows | None:
-        """Part of a round in which each item is on offer."""
+        """Parts of a round in which items are on offer."""
         if not times.has_ends:
             return None
         n_visits = len(visits.tick)
@@ -363,7 +360,7 @@ class ScenarioRequirements:
         return _RoundRows(table, tuple(audiences), np.array(guarantees, np.int64))
 
     def _audience_until_end(self, guarantee: Guarantee, ahead: ExpectedRound) -> Audience | None:
-        """Audience of a guarantee, up to the end of the last of its items.
+        """Audience of a guarantee, until its last item ends.
 
         A group whose items all end within the round gets all visitors up to then as its audience, so that agents pace
         its exposures by this part of the round. None: all visits of the round count.
@@ -499,7 +496,7 @@ def item_floors(
 
 
 def uniform_share(visits: RoundVisits, positions: int, times: TimesOnOffer) -> Floats:
-    """Uniform exposure: positions in proportion to visits in the time on offer."""
+    """Uniform exposure: positions in proportion to visits on offer."""
     n_visits = visits.on_offer(times)
     return np.asarray(positions * n_visits / max(int(n_visits.sum()), 1), np.float64)
 

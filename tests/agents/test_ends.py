@@ -35,10 +35,10 @@ def test_each_item_is_paced_by_its_own_clock(since, early):
             first = max(WINDOWS.begin[item] - since, 0.0)
             span = WINDOWS.end[item] - WINDOWS.begin[item]
             last = WINDOWS.end[item] - since - early * span
-            own_length = max(last - first, 1.0)
-            own = Pacing.of(price[item : item + 1], required[item : item + 1], own_length, **settings)
-            progress = min(max(elapsed - first, 0.0), own_length)
-            assert prices[item] == own.price(progress, exposure[item : item + 1])[0]
+            length_alone = max(last - first, 1.0)
+            alone = Pacing.of(price[item : item + 1], required[item : item + 1], length_alone, **settings)
+            progress = min(max(elapsed - first, 0.0), length_alone)
+            assert prices[item] == alone.price(progress, exposure[item : item + 1])[0]
 
 
 def test_windows_of_a_whole_round_change_no_price():

@@ -1,4 +1,4 @@
-"""Tables of items and users: titles, genres, years, times of release and end."""
+"""Tables of items and users: titles, genres, years and times."""
 
 from __future__ import annotations
 
@@ -317,7 +317,7 @@ def _column(ids: list[str]) -> pd.Series:
 
 @lru_cache(maxsize=4096)
 def _instant(text: str, role: str) -> float:
-    """Seconds of a written release or end time; NaN if empty."""
+    """Seconds of a written instant; NaN if empty."""
     if not text:
         return float("nan")
     # MovieLens 100K writes dates such as 01-Jan-1995. Films from before 1970 count as released in 1970.

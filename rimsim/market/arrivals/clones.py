@@ -215,7 +215,7 @@ def opening_after(log: EventLog, scenario: ScenarioConfig, most_arrivals: int | 
 
 
 def _ends_after(log: EventLog, release: Floats, scenario: ScenarioConfig) -> Floats:
-    """End of each item, in seconds, in a market after the log.
+    """(M,) ends in seconds, in a market after the log.
 
     With ``data.end: life``, the items that the market releases live from this release on. The log's own release times
     play no part in such a market, so the other items do not end.

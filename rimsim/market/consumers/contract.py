@@ -191,7 +191,7 @@ class World:
 
     @cached_property
     def times(self) -> TimesOnOffer:
-        """Times at which items are on offer, whatever their providers do."""
+        """Times at which items are on offer, providers aside."""
         return TimesOnOffer(self.release, self.end)
 
     @property

@@ -177,7 +177,7 @@ class StateScores(ScoredStates):
         return dataclasses.replace(self, models=models)
 
     def among(self, requirements: RoundRequirements) -> StateScores:
-        """Scores of the same states, with a round's audiences and offer.
+        """Scores of the same states, with a round's terms.
 
         If items end, a state of another period admits the items that are on offer at the same share of the round.
         Otherwise the prices of a round would be solved without its new items, and with items that are over.

@@ -169,7 +169,7 @@ class LogSplit:
 
     @property
     def offer_times(self) -> tuple[Floats, Floats] | None:
-        """Release and end of each item, in seconds; None if no item ends."""
+        """Releases and ends in seconds; None without ends."""
         end = self.log.end
         return (self.log.release, end) if np.isfinite(end).any() else None
 
