@@ -34,7 +34,7 @@ from rimsim.market.agreement import RANDOM, Cut, SlateSetting, judged, make_cut,
 from rimsim.market.consumers.false_truths import FalseTruth, false_truths
 from rimsim.market.consumers.truths import AUTO, CANDIDATES, HABITS, Truth, base_of
 from rimsim.market.fitted import kept_truth, truth_key
-from rimsim.measures import CANNOT_TELL, FIT, Verdict, order_test
+from rimsim.measures import CANNOT_TELL, FIT, UNFIT, Verdict, order_test
 from rimsim.system import cache_folder, report_progress, single_thread
 
 RECOMMENDERS = ("bag", "ease", "factors", "returning", "popularity", "recent", RANDOM)
@@ -147,9 +147,9 @@ def chosen_truth(
 
     ``auto`` takes the candidate that later sessions choose (see
     :func:`rimsim.market.consumers.truths.fit_truth`). This truth has habits if users of the log can take items again.
-    If it is not fit, and the log settles enough pairs of recommenders to show it, ``auto`` also judges the same truth
-    with a trend, the other candidate, and every truth of ``_SECONDS_PER_EVENT`` whose fit takes at most
-    ``_MOST_SECONDS``. It takes the first truth that is fit, or else the one of highest agreement.
+    If its agreement is below ``UNFIT``, and the log settles enough pairs of recommenders to show it, ``auto`` also
+    judges the same truth with a trend, the other candidate, and every truth of ``_SECONDS_PER_EVENT`` whose fit takes
+    at most ``_MOST_SECONDS``. It takes the first truth that is fit, or else the one of highest agreement.
     """
     if kind == AUTO:
         kind = _best(_judged_choices(log, gap, rank))
@@ -188,7 +188,8 @@ def _judged_choices(log: EventLog, gap: float, rank: int) -> dict[str, Fitness]:
     suffix = HABITS if log.repeatable else ""
     first = _kept_fitness(log, gap, AUTO + suffix, rank)
     verdicts = {AUTO + suffix: first}
-    if first.verdict == FIT or first.too_few_pairs:
+    # A first choice that reaches the bar stays, even if its interval leaves the verdict open.
+    if first.verdict == FIT or first.too_few_pairs or (first.agreement or 0.0) >= UNFIT:
         return verdicts
     affordable = [
         name

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rimsim.config import DataConfig, to_plain
-from rimsim.market.consumers.truths import AUTO
+from rimsim.market.consumers.truths import AUTO, HABITS, base_of
 from rimsim.market.fitness import READER, Fitness
 from rimsim.measures import FIT, UNFIT, UNFIT_VERDICT
 from rimsim.scenarios.report.tables import signed
@@ -138,10 +138,10 @@ def next_step(verdict: Fitness, asked: str, data: DataConfig) -> str:
             f"Set `--set consumer.truth=auto`, which looks for a fit truth, or compare truths by `{command}`."
         )
     tried = [verdict.truth, *(rival.truth for rival in verdict.rivals)]
-    untried = [name for name in _SLOW if name not in tried]
+    untried = [name for name in (base_of(verdict.truth) + HABITS, *_SLOW) if name not in tried]
     command = validate_command(data, untried)
     names = ", ".join(f"`{name}`" for name in tried)
-    return f"`auto` has tried {names}. Judge slower truths by `{command}`, or use a log with more events."
+    return f"`auto` has tried {names}. Judge other truths by `{command}`, or use a log with more events."
 
 
 def validate_command(data: DataConfig, truths: Sequence[str]) -> str:

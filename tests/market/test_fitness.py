@@ -288,6 +288,7 @@ ALL_TRIED = ["auto", "factors+habits", "bag", "bag+habits", "ease", "gru"]
 @cases(
     "first settled alternatives chosen tried",
     (("fit", 0.9), 11, {}, "auto", ["auto"]),
+    (("cannot tell", 0.7), 15, {}, "auto", ["auto"]),  # at the bar, with a wide interval
     (("cannot tell", 0.9), 7, {}, "auto", ["auto"]),  # too few pairs to show any truth to be fit
     (("unfit", 0.1), 11, {"factors+habits": ("fit", 1.0)}, "factors+habits", ALL_TRIED[:2]),
     (("unfit", 0.1), 11, {"bag": ("fit", 1.0)}, "bag", ALL_TRIED[:3]),
@@ -409,7 +410,7 @@ def test_the_next_step_names_exact_options():
     tried = _verdict("unfit", rivals=(Rival("factors", "unfit", 0.1), Rival("gru", "unfit", 0.2)))
     step = next_step(tried, "auto", data)
     assert "`auto` has tried `bag`, `factors`, `gru`." in step
-    assert validate_command(data, ["transformer", "graph"]) in step
+    assert validate_command(data, ["bag+habits", "transformer", "graph"]) in step
     assert "data.min_item_events" in next_step(_verdict("cannot tell", settled=3), "auto", data)
 
 
