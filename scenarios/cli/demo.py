@@ -84,7 +84,13 @@ def _play_quick(out: Path, console: Console) -> None:
         tools.print_run(scenarios.resume(folder, console=console))
         return
     # After an installation, compiling takes most of the time. Agents with prices would double the number of kernels.
-    small = {"arrivals.per_round": 200, "data.min_item_events": 60, "platform.model": "popularity"}
+    # On so few items, later sessions show only a truth that knows trends to be fit.
+    small = {
+        "arrivals.per_round": 200,
+        "data.min_item_events": 60,
+        "platform.model": "popularity",
+        "consumer.truth": "factors+habits",
+    }
     run = scenarios.compare(
         "closed-loop",
         ("relevance", "random"),

@@ -13,6 +13,7 @@ from kit.markets import small_broadcast, small_replay, small_scenario
 import rimsim
 from rimsim import config as records
 from rimsim.errors import ConfigError, DataError
+from rimsim.intensity.registry import mark_and_ground
 from rimsim.intensity.registry import names as model_names
 from rimsim.market import arrivals, consumers
 from rimsim.measures import MEASURES
@@ -131,7 +132,7 @@ def test_command_line_answers_without_what_work_needs(words, heavy):
     "kind names",
     ("scenarios", records.scenario_names()),
     ("agents", rimsim.agents.BUILT_IN),
-    ("models", {part for name in model_names() for part in name.split("-")}),
+    ("models", {part for name in model_names() for part in mark_and_ground(name) if part}),
     ("arrivals", arrivals.BUILT_IN),
     ("consumers", consumers.BUILT_IN),
     ("measures", MEASURES),
