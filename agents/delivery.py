@@ -126,10 +126,11 @@ class Delivery:
         if view.windows is not None:
             offer_begin, offer_length = paced_windows(view.windows, float(self._since[-1]), early)
             due_of_items = offer_length
+        due_of_requirements = np.concatenate([due_of_items, due_in[self._column]])
         pacing = Pacing.of(
             price=price,
             required=missing,
-            arrivals=np.concatenate([due_of_items, due_in[self._column]]),
+            arrivals=due_of_requirements,
             gain=self._gain,
             closing=self._closing,
             cost=view.cost,
@@ -138,7 +139,8 @@ class Delivery:
                 [self._table.required > 0, (table.min_exposure > 0) | np.isfinite(table.max_exposure)]
             ),
         )
-        # The step of a cap without a floor is relative to the cap.
+        # Steps are relative to the missing exposure. A cap without a floor has none, so its step is divided by the root
+        # of the exposure that the cap still allows, by which a Poisson number of exposures varies.
         pacing.step[self._m :] /= np.where(
             table.min_exposure > 0, 1.0, np.sqrt(np.maximum(max_exposure, 1.0))
         )

@@ -90,8 +90,8 @@ class _Estimates(NamedTuple):
     filled: float
     """Mean capacity of a slate, in the unit of the guarantee."""
     of_rows: Floats
-    """(J,) mean capacity of a slate for the items of a row, over states that count for the row. Unreleased items count
-    as released."""
+    """(J,) mean exposure that a slate can give the items of each requirement, in the unit of the guarantee, over the
+    states of its audience. Unreleased items count as released."""
 
 
 def undeliverable(

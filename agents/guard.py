@@ -200,7 +200,8 @@ def positions_needed(deficits: Deficits, later: float, n_positions: float) -> fl
     Then each further item needs two lower positions instead.
     """
     need = float(deficits.total[0] * GRAIN)
-    # ``additional`` is at most the number of items. So the exact result is not needed if this bound is not above 0.
+    # ``additional`` is at most the number of items with a deficit. If the result is not above 0 even with this number,
+    # callers need no exact value, and −1 stands for it.
     if need + deficits.size[0] <= n_positions:
         return -1.0
     additional = 0.0

@@ -87,7 +87,8 @@ class LinUCB:
         return top_k(torch.from_numpy(bound), arrivals.admissible.cpu(), self._k)
 
     def learn(self, feedback: Feedback) -> None:
-        """Add the shown items to the regression, arrival by arrival."""
+        """Add the shown items of one arrival to the regression."""
+        # Markets call this once per arrival, in clock order, so the feedback has one row.
         shown = feedback.slates[0] >= 0
         items = feedback.slates[0][shown]
         chance = _chance(feedback.arrivals)[0, items]

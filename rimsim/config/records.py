@@ -356,9 +356,10 @@ class ConsumerConfig:
     stops. Your own: `file.py:Class`.
     """
     options: Options = ()
-    """Options of the consumer by name. observed: `{table: FILE, value: threshold, taken_at: 1.0}`, the file of answers
-    and the smallest answer that counts as taken. logit: `{outside: 1.0}`, the weight of taking nothing. cascade:
-    `{stop: 0.5}`, the chance to stop after a consumption. Your own: its options, such as `{after: 3}`."""
+    """Options of the consumer by name. observed: `{table: FILE, value: threshold, taken_at: 1.0}`, the file of answers,
+    and the smallest answer that counts as taken; with `value: probability`, answers are probabilities. logit:
+    `{outside: 1.0}`, the weight of taking nothing. cascade: `{stop: 0.5}`, the chance to stop after a consumption. Your
+    own: its options, such as `{after: 3}`."""
     dynamics: DynamicsConfig = DynamicsConfig()
     """intensity, logit, cascade: changes of preference during the run."""
     hidden: HiddenConfig = HiddenConfig()
@@ -368,8 +369,9 @@ class ConsumerConfig:
     attraction: float = Field(default=1.0, gt=0, le=LARGEST)
     """a: factor of an item's intensity when the visitor looks at it."""
     own_choice: float = Field(default=0.0, ge=0, le=1)
-    """intensity, logit, cascade: share of λ*(x) with which a visitor chooses freely from the whole catalogue, unseen by
-    the slate. The slate gets the remaining share. 0: all consumptions come from slates. 1: slates have no effect."""
+    """intensity, logit, cascade: share of λ*(x) with which a visitor chooses freely from the whole catalogue, whatever
+    the slate shows. The slate gets the remaining share. 0: all consumptions come from slates. 1: slates have no
+    effect."""
     truth: str = "auto"
     """Model of the truth, written as for platform.model. factors: fixed preferences per user. Others, such as bag:
     preferences follow from the visitor's history, consumptions in the market included. auto: factors or bag, whichever

@@ -95,7 +95,8 @@ class RoundFacts:
     """a, the factor by which consumers multiply the intensity of an item that a visitor looks at; with free choice,
     a·(1 − own_choice)."""
     repeats: Bools | None = None
-    """(n, k) True for shown items that the visitor had consumed before; None if no visitor takes an item again."""
+    """(n, k) True for shown items that the visitor had consumed before; None if no
+    visitor may take an item again."""
     organic: Ints | None = None
     """(n,) consumptions of each arrival that no slate brought; None in a round without such consumptions, and in a
     replay, whose hits are organic themselves."""

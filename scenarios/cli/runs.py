@@ -121,7 +121,8 @@ def _arguments(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
         "settings": dict(arguments["settings"]) | fields,
         "guarantee": _guarantees(arguments["guarantee"]),
     }
-    if not resume:  # with --resume, a folder may stand for the scenario
+    # Mistyped names are refused before the slow import of torch. With --resume, a folder may stand for the scenario.
+    if not resume:
         from rimsim.scenarios.cli import slips
 
         slips.require_study(

@@ -211,7 +211,7 @@ def _options(group: str) -> Iterator[Callable[[Function], Function]]:
 def _choices(kind: str) -> Mapping[str, Any]:
     """Arguments of :func:`click.option` for ``a|b`` or ``names of a|b``.
 
-    The option takes one of the words, or several of them. A kind without words takes any text.
+    The kind ``a|b`` takes one of the words, ``names of a|b`` several of them. A kind without a bar takes any text.
     """
     words = kind.removeprefix("names of ").split("|")
     if kind.startswith("names of "):

@@ -44,6 +44,11 @@ _LOOPED = ("coverage", "effective_items", "utility")
 _NO_CHANGE = 1e-12
 # Smallest depth of colour of a significant cell. White is 0, and the largest value of a column is 1.
 _PALEST = 0.15
+# Ends of the colour scale. They are beyond the largest shade, 1, so that no cell is too dark for its text.
+_COLOUR_LIMIT = 1.6
+# Height in inches of title and headings, and of a row of cells.
+_HEAD_HEIGHT = 1.6
+_ROW_HEIGHT = 0.48
 
 
 def sweep_report(sweep: RunFolder) -> Report:
@@ -390,7 +395,7 @@ def matrix_figure(contrast_matrix: pd.DataFrame, fields: Sequence[str]) -> Figur
         _matrix_message(contrast_matrix),
         f"{many(int(contrast_matrix['n'].max()), 'seed')}. Mean and half a paired 95% interval; colour: size within "
         "the column. Blank: the sign is not significant at 5% by Holm's method over all cells.",
-        1.6 + 0.48 * len(points),
+        _HEAD_HEIGHT + _ROW_HEIGHT * len(points),
     )
     ax = figure.subplots()
     sns.heatmap(
@@ -400,8 +405,8 @@ def matrix_figure(contrast_matrix: pd.DataFrame, fields: Sequence[str]) -> Figur
         fmt="",
         annot_kws={"fontsize": 9, "color": "#111111"},
         cmap=LinearSegmentedColormap.from_list("signs", [BLUE, "#ffffff", VERMILION]),
-        vmin=-1.6,
-        vmax=1.6,
+        vmin=-_COLOUR_LIMIT,
+        vmax=_COLOUR_LIMIT,
         cbar=False,
         linewidths=1,
         linecolor="#cccccc",

@@ -85,7 +85,7 @@ class RawEvents:
     """n events in any order, with ids as numbers."""
 
     source: str
-    """Source, for messages."""
+    """Name or path of the log, for messages."""
     user: Ints32
     """(n,) position in ``user_ids``."""
     item: Ints32

@@ -41,7 +41,7 @@ UNITS: Final[dict[Unit, float]] = {
 }
 """Number of each unit in a second."""
 SAMPLED_TIMES: Final = 200
-"""Rows whose times decide whether a file writes times as numbers or as dates."""
+"""Number of first rows whose times decide whether a file writes times as numbers or as dates."""
 OR_DATES: Final = ", or, in most rows of the file, ISO 8601 dates such as 2016-10-17T08:30:00Z"
 """End of messages about times, for a file that writes times as numbers."""
 LATEST: Final = 253402300800.0

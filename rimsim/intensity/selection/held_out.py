@@ -15,8 +15,8 @@ from rimsim.errors import DataError
 from rimsim.intensity.states import UserStates
 
 _FEWEST = 20
-"""Fewest held-out users for a choice. With fewer, chance would decide the three weights and the ridge, so defaults are
-used."""
+"""Fewest held-out users for a choice. With fewer, chance would decide the regularisation and the weights of the
+personal score and of popularity, so defaults are used."""
 _CELLS = 4_000_000
 """Largest number of scores, states times items, that weights are fitted to."""
 

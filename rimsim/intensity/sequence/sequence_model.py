@@ -62,7 +62,8 @@ class SequenceConfig:
     """Items in the loss. full: all items. sampled: a sample of items, with corrected logits. auto: sampled if there are
     more than 4,096 items and more than 3·10⁹ pairs of a predicted event and an item."""
     negatives: int = Field(default=1024, ge=1)
-    """With sampled: number of labels drawn per batch, and number of uniform items."""
+    """softmax sampled: number of a batch's labels that are drawn into the sample. As many items again are drawn
+    uniformly."""
     smoothing: float = Field(default=0.5, gt=0)
     """Number of events that are added to each item for the initial bias."""
     cold_items: bool = True
@@ -227,7 +228,9 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         self._updates = int(extra["updates"])
         if "bias" in tensors:
             network = self._new_network(len(tensors["bias"]), None)
-            for name, _ in network.named_buffers():  # buffers hold a graph, whose size depends on the log
+            # Some networks have an item graph in buffers, whose sizes depend on the log. They are replaced by empty
+            # buffers of the stored sizes, which loading then fills.
+            for name, _ in network.named_buffers():
                 setattr(network, name, torch.empty_like(tensors[name]))
             network.load_state_dict(dict(tensors))
             self._network = network.to(self.device)

@@ -197,13 +197,13 @@ def inter_session_gaps(sessions: Sessions) -> Floats:
 
 def opening_after(log: EventLog, scenario: ScenarioConfig, most_arrivals: int | None = None) -> Opening:
     """Opening of a market at the end of a log."""
-    # The seeded share of items that ``releases`` brings later has no events in the warm-up log.
     opening = float(log.time[-1]) + 1.0
     plan = scenario.releases
     release = np.zeros(log.n_items)
     n_late = round(plan.share * log.n_items)
     if not n_late:
         return Opening(log, opening, release, most_arrivals, _ends_after(log, release, scenario))
+    # The items that are released later are drawn with a fixed seed. The warm-up log has no events of them.
     shuffled = np.argsort(rng.bits(_RELEASE_SEED, rng.Purpose.ARRIVALS, 9, np.arange(log.n_items)))
     late = shuffled[:n_late]
     length = duration_seconds(scenario.arrivals.round_length)

@@ -43,12 +43,12 @@ class Replay:
 
     def opening(self, log: EventLog) -> Opening:
         """Opening of the market, at a time within the log."""
-        # A session that has begun before the opening ends at the opening.
         sessions = log.sessions(self._scenario.data.session_gap)
         first = float(log.time[0])
         last = float(log.time[-1])
         opening = first + self._scenario.arrivals.warmup_share * (last - first)
-        # Events after the opening are dropped if their session started before it.
+        # A session that runs at the opening is not replayed: its earlier events belong to the past, and its later
+        # events are dropped.
         started_before = sessions.start[sessions.of_event] < opening
         past = log.rows(started_before & (log.time < opening))
         return Opening(past, opening, log.release, max(1, len(sessions)), log.end)

@@ -88,8 +88,8 @@ class ExperimentOptions(LogArguments):
         for design, training in product(self.design, self.training):
             if design == "item" and training == "diverted":
                 continue  # only items have arms here, so no model can learn from the arrivals of its own arm
-            # If items are split, each floor belongs to one arm already. So half of a floor would not be a guarantee.
             floors = ("split",) if design == "budget-split" else self.prices
+            # If items are split, each floor belongs to one arm already. So half of a floor would not be a guarantee.
             keeps_prices = design in {"item", "two-sided"}
             settings_of_designs += [
                 (design, training, floor) for floor in floors if not (keeps_prices and floor == "split")
