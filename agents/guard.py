@@ -263,11 +263,11 @@ def _is_urgent(item: int, missing: float, remaining: float, latest: float, guard
     if len(guard.after_end) == 0:
         return _latest(missing, guard.chance[item], mean, guard.sure) >= counted_on(remaining, guard.spare)
     n_left = remaining - guard.after_end[item]
+    if n_left <= 0.0:  # the item has ended
+        return False
     if guard.after_end[item] >= latest:
         return True
-    return n_left > 0.0 and _latest(missing, guard.chance[item], mean, guard.sure) >= counted_on(
-        max(n_left, 1.0), guard.spare
-    )
+    return _latest(missing, guard.chance[item], mean, guard.sure) >= counted_on(max(n_left, 1.0), guard.spare)
 
 
 @compiled_part

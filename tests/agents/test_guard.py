@@ -240,7 +240,7 @@ def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
     options = {"weight": weight, "chance": chance, "spare": 0.1, "sure": 1.0}
     guard = guard_of(required, items, floors, column, **options)
     exposure = np.concatenate([np.zeros(MANY), delivered])
-    urgent, excess, now = due(guard, remaining, weight=weight, counts=counts, exposure=exposure)
+    urgent, excess, now, _ = due(guard, remaining, weight=weight, counts=counts, exposure=exposure)
     deficits = guarding.Deficits.of(required, np.zeros(MANY), unit_of(weight))
     lacks = np.where(guard.required[MANY:] - delivered > 1e-9, guard.required[MANY:] - delivered, 0.0)
     with_floors = [members for members, b in zip(items, floors, strict=True) if b > 0]

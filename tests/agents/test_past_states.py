@@ -8,7 +8,7 @@ from kit import calls_of, cases
 from kit.logs import Chunks, arrivals_of, skewed, view_of
 
 from rimsim.agents import States, prices
-from rimsim.agents.feasibility import _seen
+from rimsim.agents.feasibility import _seen, _Times
 from rimsim.agents.past_states import admissible_shares, capacities
 from rimsim.agents.prices import SAMPLED_TOL, cost_of_missing, solved_prices
 from rimsim.requirements.rows import Requirements, Row
@@ -67,7 +67,9 @@ def test_what_a_round_knows_of_last_rounds_states_is_a_count_over_them():
     arrivals = replace(arrivals, capacity=capacity, audiences=counts)
     parts = [arrivals.rows(slice(0, 12)), arrivals.rows(slice(12, 20))]
     view = replace(view_of(20, M, K, unit="examined", decay=0.5), promises=Requirements.of(rows))
-    knowledge = _seen(replace(view, calibration=Chunks(parts)), released, np.array([0.0, 1.0, 1.5]))
+    knowledge = _seen(
+        replace(view, calibration=Chunks(parts)), _Times(released, None), np.array([0.0, 1.0, 1.5])
+    )
     for item in range(M):
         rows_after_release = [row for row in range(20) if row >= released[item]]
         chance = np.mean([admissible[row, item] for row in rows_after_release]) if rows_after_release else 1.0
