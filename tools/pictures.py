@@ -13,6 +13,7 @@ import html
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -200,9 +201,9 @@ def who_pays() -> Figure:
     return prices.carriers_figure(table("who-pays"), "mean of rounds 4–7")
 
 
-def payback_map() -> Figure:
+def payback_map(name: str = "payback-map") -> Figure:
     """Gain of guarantees by learner, over worlds whose log hides worth."""
-    shares = table("payback-map")
+    shares = table(name)
     return map_figure(shares, gains_of(shares, reference_of(list(shares["learner"].unique()))), MAP_ROUNDS)
 
 
@@ -442,6 +443,7 @@ PICTURES: dict[str, Picture] = {
     "prices": Picture(("prices.csv",), lambda: prices.bonus_figure(table("prices"), 7)),
     "delivery": Picture(("delivery.csv",), lambda: prices.courses_figure(table("delivery"), "as examined")),
     "payback-map": Picture(("payback-map.csv",), payback_map),
+    "payback-map-shop": Picture(("payback-map-shop.csv",), partial(payback_map, "payback-map-shop")),
     "two-sides": Picture(("two-sides.csv",), two_sides),
     "two-sides-floors": Picture(("two-sides#two-sides",), two_sides_floors),
     "campaigns": Picture(("campaigns.csv",), campaigns),
