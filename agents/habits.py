@@ -122,13 +122,9 @@ def likeliest_half_life(item: Ints, time: Floats, n_items: int) -> float:
         time: (n,) times of the events in seconds.
     """
     first_late = int((1 - _LATE) * len(item))
-    late = (
-        np.unique(np.linspace(first_late, len(item) - 1, _INSTANTS).astype(np.int64))
-        if len(item)
-        else np.zeros(0, np.int64)
-    )
-    if not len(late) or not first_late:
+    if not first_late:  # no event comes before the late ones
         return np.inf
+    late = np.unique(np.linspace(first_late, len(item) - 1, _INSTANTS).astype(np.int64))
     counts = np.bincount(item[:first_late], minlength=n_items) + SMOOTHING
     popularity = np.asarray(counts / counts.sum(), np.float64)
 

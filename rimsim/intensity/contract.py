@@ -76,6 +76,21 @@ class FromHidden(RecurrentModel):
         return self.score_hidden(self.encode(states), states.now)
 
 
+class WithoutUserState:
+    """Empty hidden states, for models that treat users alike."""
+
+    device: torch.device
+
+    def encode(self, states: UserStates) -> Hidden:
+        """Empty hidden states, because users do not differ."""
+        return (torch.zeros((len(states), 0), device=self.device),)
+
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """Unchanged hidden states, because events do not affect scores."""
+        del items, times
+        return hidden
+
+
 _Number = TypeVar("_Number", np.int64, np.float64)
 _Method = TypeVar("_Method", bound=Callable[..., object])
 

@@ -12,9 +12,15 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Floats, Ints
 from rimsim.data.log import EventLog
-from rimsim.intensity.contract import FromHidden, Hidden, caller_owns, require_targets, resolved
+from rimsim.intensity.contract import (
+    FromHidden,
+    Hidden,
+    WithoutUserState,
+    caller_owns,
+    require_targets,
+    resolved,
+)
 from rimsim.intensity.persistence import Stored
-from rimsim.intensity.states import UserStates
 
 _HOURS: Final = (0.0, 0.5, 1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 36, 48, 72, 168)
 """Lower bounds of the classes of ages, in hours."""
@@ -78,7 +84,7 @@ def fitted_rates(events: Floats, exposure: Floats, prior: float) -> tuple[Floats
     return rate, level
 
 
-class Fresh(FromHidden, Stored):
+class Fresh(WithoutUserState, FromHidden, Stored):
     """``p(y|x, t) ∝ level_y · rate(t − release_y)`` for every state x, λ(x) = 1.
 
     The rate is constant within each class of ages. It is the number of events of items of that age, per event of the
@@ -132,15 +138,6 @@ class Fresh(FromHidden, Stored):
     def level(self) -> Floats:
         """(M,) level of each item."""
         return self._after_fit(self._parts.get("level")).numpy()
-
-    def encode(self, states: UserStates) -> Hidden:
-        """Empty hidden states, because popularity does not depend on users."""
-        return (torch.zeros((len(states), 0), device=self.device),)
-
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Unchanged hidden states, because events do not affect popularity."""
-        del items, times
-        return hidden
 
     @caller_owns
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:

@@ -13,9 +13,8 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.data.log import EventLog
-from rimsim.intensity.contract import FromHidden, Hidden, caller_owns, resolved
+from rimsim.intensity.contract import FromHidden, Hidden, WithoutUserState, caller_owns, resolved
 from rimsim.intensity.persistence import Stored
-from rimsim.intensity.states import UserStates
 
 _RIDGE = 1.0
 """Ridge penalty of the regression for items without events, expressed as a number of items."""
@@ -84,7 +83,7 @@ class ReturningConfig:
     """Device: auto, cpu, cuda or cuda:N."""
 
 
-class Popularity(FromHidden, Stored):
+class Popularity(WithoutUserState, FromHidden, Stored):
     """``p(y|x) = (n_y + s) / Σ_z (n_z + s)`` for every state x, λ(x) = 1.
 
     n_y is the sum of the weights of the target events with item y, and s is the smoothing. With s = 0.01 the model is
@@ -118,15 +117,6 @@ class Popularity(FromHidden, Stored):
     def probability(self) -> torch.Tensor:
         """(M,) p(y)."""
         return self._after_fit(self._p)
-
-    def encode(self, states: UserStates) -> Hidden:
-        """Empty hidden states, because popularity does not depend on users."""
-        return (torch.zeros((len(states), 0), device=self.device),)
-
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Unchanged hidden states, because events do not affect popularity."""
-        del items, times
-        return hidden
 
     @caller_owns
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:

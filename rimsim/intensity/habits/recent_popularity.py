@@ -12,7 +12,14 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Floats
 from rimsim.data.log import EventLog
-from rimsim.intensity.contract import FromHidden, Hidden, caller_owns, require_targets, resolved
+from rimsim.intensity.contract import (
+    FromHidden,
+    Hidden,
+    WithoutUserState,
+    caller_owns,
+    require_targets,
+    resolved,
+)
 from rimsim.intensity.habits.law import usual_popularity
 from rimsim.intensity.habits.local_rate import HALF_LIVES, SMOOTHING, SMOOTHINGS, RateHistory, smoothed
 from rimsim.intensity.habits.next_sessions import NextSessions
@@ -82,7 +89,7 @@ class RecentConfig:
     """Device: auto, cpu, cuda or cuda:N."""
 
 
-class RecentPopularity(FromHidden, Stored):
+class RecentPopularity(WithoutUserState, FromHidden, Stored):
     """``p(y|t) ∝ Σ_j 2^(−(t − t_j)/h) + s·M·popularity_y`` over events j of y, λ(x) = 1.
 
     The sum is over target events before the instant t of the state. The half-life h and the smoothing s are those that
@@ -143,14 +150,9 @@ class RecentPopularity(FromHidden, Stored):
         )
 
     def encode(self, states: UserStates) -> Hidden:
-        """Empty hidden states, because users do not differ."""
+        """Empty hidden states of a fitted model."""
         self._after_fit(self._memory)
-        return (torch.zeros((len(states), 0), device=self.device),)
-
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Unchanged hidden states."""
-        del items, times
-        return hidden
+        return super().encode(states)
 
     @caller_owns
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
