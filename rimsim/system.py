@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from threadpoolctl import threadpool_limits
+
 _ALLOCATOR = ((-1, 2**28), (-3, 2**25))
 """Options of glibc's mallopt, with their values. M_TRIM_THRESHOLD is the number of free bytes that the heap keeps at
 its end. M_MMAP_THRESHOLD is the size from which an array gets pages of its own, which are returned when it is freed;
@@ -22,11 +24,14 @@ the value is the largest allowed."""
 def single_thread() -> None:
     """Compute on one thread, and keep freed memory.
 
-    The last bits of a matrix product depend on the number of threads. Parallel workers also share the cores.
+    The last bits of a matrix product depend on the number of threads, in torch and in the BLAS of NumPy and SciPy.
+    Parallel workers also share the cores.
     """
+    import scipy.linalg  # noqa: F401, PLC0415  # only a BLAS that is loaded can be limited, and SciPy has one of its own
     import torch  # noqa: PLC0415  # slow to import, and counting cores does not need it
 
     torch.set_num_threads(1)
+    threadpool_limits(limits=1, user_api="blas")
     _keep_memory()
 
 

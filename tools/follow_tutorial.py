@@ -75,7 +75,11 @@ def run(commands: str, folder: Path) -> str:
     screen, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 80, 0, 0))
     shell = ["bash", "-euo", "pipefail", "-c", commands]
-    process = subprocess.Popen(shell, cwd=folder, stdin=terminal, stdout=terminal, stderr=terminal)
+    # A newcomer has no fits of earlier versions.
+    environment = os.environ | {"RIMSIM_CACHE": str(folder / ".cache")}
+    process = subprocess.Popen(
+        shell, cwd=folder, env=environment, stdin=terminal, stdout=terminal, stderr=terminal
+    )
     os.close(terminal)
     printed = b""
     while True:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock, Timeout
 from kit import ROOT, cases, ended, forked, refused, until
 from kit.markets import drawn, small_run, small_scenario
@@ -31,7 +32,7 @@ from rimsim.errors import (
     RimsimError,
     RunFolderError,
 )
-from rimsim.market import Market
+from rimsim.market import Market, build_world
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs import execution, memory
@@ -308,6 +309,17 @@ def test_what_an_agent_remembers_is_kept_by_any_name(tmp_path):
     assert all((checkpoint.agent[name] == array).all() for name, array in remembered.items())
     bad = Checkpoint(state, {}, {"notes": np.array([{}])})
     refused(AgentError, "'notes' holds Python objects. Expected numbers and text", bad.save, tmp_path, "arm")
+
+
+def test_a_world_is_built_on_one_thread():
+    """Building a world limits torch, and each BLAS of NumPy and SciPy, to one thread."""
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    with threadpool_limits(limits=2, user_api="blas"):
+        build_world.__wrapped__(small_scenario())
+        n_threads = {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+    assert n_threads == {1}
+    assert torch.get_num_threads() == 1
 
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read there")
