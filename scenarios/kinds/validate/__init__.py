@@ -37,6 +37,7 @@ from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
 from rimsim.scenarios.kinds.validate.clicks import click_rates
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
+from rimsim.scenarios.kinds.validate.untested import untested
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.run import load_run
 from rimsim.scenarios.runs.execution import Execution
@@ -359,7 +360,7 @@ class _Work:
         sizes = session_examples(self.log, self.gap)
         figures_of_cuts: list[tuple[str, str, evidence_of.Cut, Mapping[str, float]]] = []
         for cut in cuts:
-            figures_of_cuts.append(("", "", cut, checks.logged(cut, sizes)))
+            figures_of_cuts.append(("", "", cut, checks.logged(cut, sizes) | untested(self.log, cut)))
             figures_of_cuts += [
                 ("", name, cut, checks.simulated(truth, cut, sizes)) for name, truth in truths.items()
             ]

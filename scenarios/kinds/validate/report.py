@@ -21,6 +21,7 @@ from rimsim.market.fitness import Fitness
 from rimsim.measures import FIT, UNFIT_VERDICT
 from rimsim.scenarios.kinds.validate.checks import NEGATIVES, PAST, QUANTILES, rate_curves
 from rimsim.scenarios.kinds.validate.clicks import click_plot, click_sentences, click_table
+from rimsim.scenarios.kinds.validate.untested import untested_sentence
 from rimsim.scenarios.report import charts, labels
 from rimsim.scenarios.report.console import markdown, picture_places
 from rimsim.scenarios.report.fitness import next_step, verdict_sentence, verdicts_of
@@ -131,6 +132,7 @@ def conclusions(run: Run) -> Sentences:
             named = (f"`{a}` above `{b}`" for a, b in zip(wrong["other"], wrong["model"], strict=True))
             may_not.append(f"Under `{truth}` the market puts {_listed(named)}, against reality.")
     may_not += _flattered(run.intervals, agreed)
+    may_not += filter(None, [untested_sentence(run.validate)])
     further_sentences = [
         _bestsellers(run.settings.serving, run.pairs[run.pairs["truth"] == next(iter(agreed))]),
         rate_sentences(run.validate),
