@@ -19,9 +19,9 @@ _MENTIONED = 0.005  # smallest share that a sentence mentions
 
 
 def untested(log: EventLog, cut: Cut) -> dict[str, float]:
-    """Shares of events about which no model and no truth is asked, by metric.
+    """Shares of untested events, by metric.
 
-    The kinds can overlap, so the shares have no sum.
+    Neither a model nor a truth is asked about these events. The kinds can overlap, so the shares have no sum.
     """
     comes_back = np.zeros(log.n_users, bool)
     comes_back[cut.later.user] = True
@@ -36,7 +36,7 @@ def untested(log: EventLog, cut: Cut) -> dict[str, float]:
 
 
 def untested_sentence(table: pd.DataFrame) -> str:
-    """Sentence on untested behaviour, from the table of a validation; empty if there is none."""
+    """Sentence on untested behaviour; empty if there is none."""
     means = table[table["metric"].isin((ONCE, REPEATS, UNKNOWN))].groupby("metric")["value"].mean()
     shares = means[means >= _MENTIONED].to_dict()
     words = {
