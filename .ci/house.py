@@ -172,17 +172,22 @@ def is_two_in_one(node: ast.Assign) -> bool:
     return sorted(map(ast.unparse, target.elts)) != sorted(map(ast.unparse, node.value.elts))
 
 
+def named_by_string(node: ast.AST) -> str | None:
+    """Own module that a call imports by a name in a string."""
+    if not (isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)):
+        return None
+    function = getattr(node.func, "id", getattr(node.func, "attr", ""))
+    name = str(node.args[0].value)
+    return name if function in BY_STRING and name.startswith("rimsim") else None
+
+
 def by_string(trees: dict[Path, ast.Module]) -> list[tuple[str, str]]:
     """Imports of own modules by a name in a string, if there are too many."""
     places = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path, tree in trees.items()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and getattr(node.func, "id", getattr(node.func, "attr", "")) in BY_STRING
-        and node.args
-        and isinstance(node.args[0], ast.Constant)
-        and str(node.args[0].value).startswith("rimsim")
+        if isinstance(node, ast.Call) and named_by_string(node)
     ]
     if len(places) <= MOST_BY_STRING:
         return []
@@ -209,7 +214,7 @@ def modules(paths: list[Path]) -> list[tuple[str, str]]:
 
 
 def imports(trees: dict[Path, ast.Module]) -> dict[str, set[str]]:
-    """Module → modules that its top level imports, for type checkers too."""
+    """Module → modules that its top level imports, for type checkers too, and those that it imports by a string."""
     known = {module_of(path) for path in trees}
     found = {}
     for path, tree in trees.items():
@@ -221,9 +226,11 @@ def imports(trees: dict[Path, ast.Module]) -> dict[str, set[str]]:
             for child in ast.walk(node)
         }
         for node in ast.walk(tree):
-            if id(node) in inside:
+            if name := named_by_string(node):
+                arrows.add(name)
+            elif id(node) in inside:
                 continue
-            if isinstance(node, ast.Import):
+            elif isinstance(node, ast.Import):
                 arrows |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 arrows |= {

@@ -17,8 +17,7 @@ from rimsim.config import PlatformConfig, override
 from rimsim.envs import MarketEnv
 from rimsim.intensity import RIM, UserStates
 from rimsim.intensity.contract import BLOCK
-from rimsim.intensity.persistence import load
-from rimsim.intensity.registry import make
+from rimsim.intensity.registry import load, make
 from rimsim.market import Market, build_world
 from rimsim.matching import price_slates, top_k
 from rimsim.matching.kernels import row_states

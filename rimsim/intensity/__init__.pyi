@@ -33,6 +33,7 @@ from .popularity import ReturningConfig as ReturningConfig
 from .product import RIM as RIM
 from .registry import Auto as Auto
 from .registry import judged as judged
+from .registry import load as load
 from .selection.auto import AutoConfig as AutoConfig
 from .selection.auto import RankedModel as RankedModel
 from .sequence.graph_convolution import GraphConvolution as GraphConvolution

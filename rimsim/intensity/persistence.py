@@ -7,7 +7,6 @@ import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, cast
 
@@ -65,19 +64,18 @@ KINDS: dict[str, Any] = {}
 
 
 def load(folder: str | Path, device: str | None = None) -> Any:
-    """Read a fitted model of any kind.
+    """Read a fitted model whose class has been imported.
 
-    ``device`` replaces the saved device. Import the class of your own model first, so that its kind is known.
+    :func:`rimsim.intensity.load` also knows all shipped models. ``device`` replaces the saved device.
 
     Raises:
         ModelError: If the folder has no model of a known kind, or the model is damaged.
     """
     kind = read_record(Path(folder))["kind"]
-    import_module("rimsim.intensity.registry")  # this import registers all shipped models in ``KINDS``
     if kind not in KINDS:
         raise ModelError(
-            f"{folder}: it holds a saved {kind!r}, a kind that rimsim does not "
-            f"know.{nearest(str(kind), KINDS)}"
+            f"{folder}: it holds a saved {kind!r}, a kind that no imported class has.{nearest(str(kind), KINDS)} "
+            "Import the model's class first; rimsim.intensity.load knows all shipped models"
         )
     return KINDS[kind].load(folder, device)
 

@@ -6,7 +6,8 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from pathlib import Path
+from typing import Any, ClassVar, Final, cast
 
 from rimsim.config.fields import duration_seconds
 from rimsim.data.log import EventLog
@@ -20,8 +21,10 @@ from rimsim.intensity.ground.visits import Visits
 from rimsim.intensity.habits.mixture import BagHabits, EASEHabits, FactorsHabits
 from rimsim.intensity.habits.own_history import OwnHistory
 from rimsim.intensity.habits.recent_popularity import RecentPopularity
+from rimsim.intensity.impressions import Calibrated
 from rimsim.intensity.model_names import BUILT_IN, GROUNDS, MARKS, unknown_model
 from rimsim.intensity.persistence import config_from
+from rimsim.intensity.persistence import load as load_imported
 from rimsim.intensity.popularity import Popularity, Returning
 from rimsim.intensity.product import RIM
 from rimsim.intensity.selection.auto import CANDIDATES, RankedModel, SelectedModel, ranked
@@ -100,6 +103,8 @@ _SHIPPED: dict[str, _Entry] = {
     "ema": _Entry(EMA),
     "visits": _Entry(Visits),
 }
+COMPOSITES: Final = (RIM, Calibrated)
+"""Models that hold other models. They have no name of their own, but are saved and read like the named ones."""
 _OWN: dict[str, Callable[..., IntensityModel]] = {}
 """Name of a registered model → its factory."""
 
@@ -117,6 +122,17 @@ def config_record(name: str) -> type[Any] | None:
 def shipped() -> dict[str, type[Any]]:
     """Classes of shipped mark models and ground intensities, by name."""
     return {name: entry.model for name, entry in _SHIPPED.items()}
+
+
+def load(folder: str | Path, device: str | None = None) -> Any:
+    """Read a fitted model of any kind.
+
+    ``device`` replaces the saved device. Import the class of your own model first, so that its kind is known.
+
+    Raises:
+        ModelError: If the folder has no model of a known kind, or the model is damaged.
+    """
+    return load_imported(folder, device)  # the imports of this module made all shipped kinds known
 
 
 def register(name: str, factory: Callable[..., IntensityModel]) -> None:

@@ -16,7 +16,8 @@ from rimsim.errors import DAMAGED, RunFolderError
 from rimsim.evaluation import DecayEstimate
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.impressions import LayerFit
-from rimsim.intensity.persistence import load, save_model
+from rimsim.intensity.persistence import save_model
+from rimsim.intensity.registry import load
 from rimsim.market.examination import Examined
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.past_round import PastRound, Shown

@@ -26,8 +26,8 @@ from rimsim.arrays import Array, Ints
 from rimsim.data.log import EventLog
 from rimsim.intensity import IntensityModel, RecurrentModel, UserStates
 from rimsim.intensity.ground.contract import Ground
-from rimsim.intensity.persistence import is_stored, load
-from rimsim.intensity.registry import shipped
+from rimsim.intensity.persistence import is_stored
+from rimsim.intensity.registry import load, shipped
 from rimsim.rng import Purpose, generator
 from rimsim.testing.measures import random_items
 

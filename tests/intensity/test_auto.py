@@ -13,8 +13,8 @@ from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import Auto, AutoConfig, UserStates, judged
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.contract import ModelCapabilities
-from rimsim.intensity.persistence import is_stored, load
-from rimsim.intensity.registry import make, register
+from rimsim.intensity.persistence import is_stored
+from rimsim.intensity.registry import load, make, register
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.testing import random_log
 

@@ -16,9 +16,8 @@ from rimsim.intensity.habits.mixture import BagHabits, BagHabitsConfig, EASEHabi
 from rimsim.intensity.habits.own_counts import DAY, OwnDecay
 from rimsim.intensity.habits.own_history import OwnConfig, OwnHistory
 from rimsim.intensity.habits.recent_popularity import RecentConfig, RecentPopularity
-from rimsim.intensity.persistence import load
 from rimsim.intensity.product import settled
-from rimsim.intensity.registry import make, parts
+from rimsim.intensity.registry import load, make, parts
 from rimsim.intensity.sets.bag import Bag
 from rimsim.testing import IntensityModelTests, random_log
 

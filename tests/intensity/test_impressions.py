@@ -22,8 +22,9 @@ from rimsim.intensity.impressions import (
     fit_weights,
     layer_of_fits,
 )
-from rimsim.intensity.persistence import is_stored, load
+from rimsim.intensity.persistence import is_stored
 from rimsim.intensity.popularity import Popularity
+from rimsim.intensity.registry import load
 from rimsim.testing import IntensityModelTests, random_log
 
 K = len(KNOTS)

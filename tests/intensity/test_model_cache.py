@@ -1,5 +1,8 @@
 """Fits of models on disk: read back from the cache, fitted again, or refused where a folder is damaged."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +10,9 @@ from kit import refused
 
 from rimsim import data, intensity
 from rimsim.errors import ModelError
-from rimsim.intensity import UserStates
+from rimsim.intensity import Calibrated, ImpressionLayer, UserStates
 from rimsim.intensity.cache import fitted
-from rimsim.intensity.persistence import load
-from rimsim.intensity.registry import make
+from rimsim.intensity.registry import load, make
 from rimsim.intensity.states import count_examples
 from rimsim.testing import random_log
 
@@ -50,6 +52,31 @@ def test_a_damaged_or_foreign_folder_is_an_error(tmp_path):
     refused(ModelError, "Expected a saved 'gru'", intensity.GRU.load, tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"x")
     refused(ModelError, "safetensors", load, tmp_path)
+
+
+def test_a_new_process_reads_models_of_all_shipped_kinds(tmp_path):
+    """intensity.load knows parts and composites; the reader below it knows imported classes and says what to import."""
+    log = random_log()
+    make("bag-visits").fit(log).save(tmp_path / "product")
+    layer = ImpressionLayer.identity(log.n_items)
+    Calibrated(intensity.Popularity().fit(log), layer).save(tmp_path / "layered")
+
+    def printed(code):
+        """Last line that a new process prints, or its error."""
+        process = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+        )
+        return (process.stdout or process.stderr).strip().splitlines()[-1]
+
+    read_all = "import sys; from rimsim.intensity import load; "
+    read_all += "print(*(type(load(f'{sys.argv[1]}/{name}')).__name__ for name in ('product', 'layered')))"
+    assert printed(read_all) == "RIM Calibrated"
+    read_imported = (
+        "import sys; from rimsim.intensity.persistence import load; load(f'{sys.argv[1]}/product')"
+    )
+    assert "Import the model's class first; rimsim.intensity.load knows all shipped models" in printed(
+        read_imported
+    )
 
 
 @pytest.fixture(scope="module")

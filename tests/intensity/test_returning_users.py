@@ -21,10 +21,9 @@ from rimsim.intensity import (
     ReturningConfig,
     UserStates,
 )
-from rimsim.intensity.persistence import load
 from rimsim.intensity.popularity import learned, log_returning
 from rimsim.intensity.product import settled
-from rimsim.intensity.registry import make
+from rimsim.intensity.registry import load, make
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.selection.shrinkage import (
     Shrinkage,

@@ -22,10 +22,10 @@ from rimsim.errors import ConfigError, DataError, ModelError, nearest
 from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
 from rimsim.intensity.habits.local_rate import RateLaw
 from rimsim.intensity.habits.next_sessions import NextSessions
-from rimsim.intensity.persistence import load, read_tensors, save_model
+from rimsim.intensity.persistence import read_tensors, save_model
 from rimsim.intensity.popularity import log_popularity, log_returning
 from rimsim.intensity.product import settled
-from rimsim.intensity.registry import config_of, make, mark_and_ground, names, shipped, thorough
+from rimsim.intensity.registry import config_of, load, make, mark_and_ground, names, shipped, thorough
 from rimsim.intensity.selection.auto import log_scores
 from rimsim.intensity.selection.held_out import HeldOut, Worth
 from rimsim.intensity.selection.shrinkage import Shrinkage
