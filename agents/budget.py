@@ -24,8 +24,8 @@ class FlatBudget(PacedAgent):
 
     This is the simplest agent with a guarantee: it solves no prices, and it does not model the time of the round. An
     item has the bonus ``bonus``·c until it has its required exposure. Each group or campaign below its floor adds the
-    same bonus to its items. An item is not shown if its next exposure could exceed a cap. For hard requirements, a
-    guard shows items that later arrivals could not deliver.
+    same bonus to its items. An item is not shown if its next exposure could exceed a cap. If requirements are hard, a
+    guard shows items whose exposures later arrivals could not deliver.
 
     Args:
         bonus: Bonus as a multiple of c. If requirements are soft, a bonus above c counts as c.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EARLY = 0.05
 """Share of the round that remains when hard requirements should be met. In this time, later arrivals can still deliver
-what is missing."""
+missing exposures."""
 # When this share of the round has elapsed, the expected and the observed rate of arrivals have equal weights in their
 # mean. Before that, the expected rate has more weight, so that the first few arrivals do not decide the mean.
 _TRUST = 0.05

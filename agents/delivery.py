@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 SPARE = 0.1
 """Share of the remaining positions on which the guard does not rely."""
 SURE = 4.0
-"""Number of standard deviations by which the guard expects fewer later arrivals for an item than the mean.
+"""Number of standard deviations below the mean at which the guard puts the number of later arrivals for an item.
 
-With one standard deviation, an item that most visitors have consumed misses its last visitor in one of some hundred
+With one standard deviation, an item that most visitors have consumed misses its last visitor in one of several hundred
 rounds.
 """
 

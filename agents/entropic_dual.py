@@ -216,8 +216,8 @@ def _minimum(
     no_weights = np.empty(0)
     price = -np.zeros(len(required)) if start is None else start.copy()
     # At a high temperature the dual is smoother, so that few updates come near its minimum.
-    hot = max(epsilon, cost / _HOT)
-    warming = [epsilon] if start is not None else [hot] * _WARMING + [epsilon] * _WARMING
+    high_temperature = max(epsilon, cost / _HOT)
+    warming = [epsilon] if start is not None else [high_temperature] * _WARMING + [epsilon] * _WARMING
     for temperature in warming:
         inclusion_sums(*states, price, temperature, expected, variance, no_weights, no_weights)
         stepped_price = price - temperature * _scaling(required, expected, variance)

@@ -50,9 +50,9 @@ class Undeliverable:
     """Name of the group or campaign; empty for single items."""
 
     def __str__(self) -> str:
-        named = ", ".join(str(item) for item in self.items[:_NAMED])
-        named += f" and {len(self.items) - _NAMED} more" if len(self.items) > _NAMED else ""
-        subject = self.name or ("all items" if self.why == "positions" else f"item {named}")
+        names = ", ".join(str(item) for item in self.items[:_NAMED])
+        names += f" and {len(self.items) - _NAMED} more" if len(self.items) > _NAMED else ""
+        subject = self.name or ("all items" if self.why == "positions" else f"item {names}")
         return (
             f"{subject} cannot be delivered in full: asked for {self.required:,.1f}, at most {self.reachable:,.1f}, "
             f"since {_REASONS[self.why]}"
@@ -121,10 +121,10 @@ def undeliverable(
     has_ends = ended is not None and bool(np.isfinite(ended).any())
     times = _Times(released, ended if has_ends else None)
     # Entry n is the capacity of a slate of n positions, in the unit of the guarantee.
-    per_slate = np.concatenate([[0.0], np.cumsum(view.position_weights)])
-    estimates = _seen(view, times, per_slate)
+    slate_capacities = np.concatenate([[0.0], np.cumsum(view.position_weights)])
+    estimates = _seen(view, times, slate_capacities)
     reasons = list(_of_items(view, times, estimates, positions))
-    reasons += _of_rows(view, times, estimates, per_slate)
+    reasons += _of_rows(view, times, estimates, slate_capacities)
     return tuple(reasons)
 
 

@@ -35,7 +35,7 @@ _NEAR = 0.25
 @compiled_part
 def _shift(z: Floats, k: int, start: float) -> float:
     """Shift θ with Σ σ(z − θ) ≈ k, by Newton steps."""
-    # The start is below the solution, because Newton steps do not overshoot from there.
+    # The caller starts at the k-th largest z. There Σ p is at least k/2, so the solution is near.
     theta = start
     for _ in range(_SHIFTS):
         total = 0.0
@@ -106,9 +106,8 @@ def gibbs_law(
     for i in range(a):
         p = chance[i]
         q = 1.0 / (1.0 + np.exp(z[i] - theta))
-        p_others = (
-            0.0  # chance that k − 1 of the other items are chosen: j before item i, and the rest after it
-        )
+        # Chance that k − 1 of the other items are chosen: j before item i, and the rest after it.
+        p_others = 0.0
         for j in range(k):
             p_others += before[j] * table[i + 1, k - 1 - j]
         if len(weight):

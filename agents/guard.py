@@ -37,7 +37,7 @@ class Guard(NamedTuple):
     spare: float
     """Share of the remaining positions on which the guard does not rely."""
     sure: float
-    """Number of standard deviations by which the guard expects fewer later arrivals for an item than the mean."""
+    """Number of standard deviations below the mean at which the guard puts the number of later arrivals for an item."""
     first: Ints
     """(G + 1,) beginning of each row's items in ``item``."""
     item: Ints
@@ -113,7 +113,7 @@ class Due(NamedTuple):
     is_now: bool
     """True if this slate must show an item, or an item of a group or campaign, because its exposure cannot wait."""
     latest: float = np.inf
-    """Items are urgent if at least so many arrivals of the round come after their end; ∞: no item is urgent by that."""
+    """Smallest number of arrivals after an item's end for which the item is urgent; ∞: no item is urgent by its end."""
 
 
 class Deficits(NamedTuple):
@@ -280,7 +280,7 @@ def _urgent_before_ends(
     they need more, all of them are urgent.
     """
     undeliverable = 0.0
-    needed = 0.0
+    n_needed = 0.0
     latest = np.inf
     k = len(unit.position_weights)
     for item in guard.by_end:
@@ -293,8 +293,8 @@ def _urgent_before_ends(
             undeliverable += need
             continue
         undeliverable += max(missing / unit.mean - n_left, 0.0)
-        needed += need
-        if needed > k * counted_on(max(n_left, 1.0), guard.spare):
+        n_needed += need
+        if n_needed > k * counted_on(max(n_left, 1.0), guard.spare):
             latest = guard.after_end[item]
     n_urgent = 0
     for item in guard.by_end:
@@ -525,7 +525,7 @@ def _best_by_class(
     listed = deficits.item
     depth = items.shape[1]
     n_listed = 0
-    lowest = np.full(len(sizes), _LOWEST)  # value that an item must reach to enter the list of its class
+    thresholds = np.full(len(sizes), _LOWEST)  # value that an item must reach to enter the list of its class
     sizes[:] = 0
     for item in listed[: deficits.size[0]]:
         deficit_class = enough[item]
@@ -534,12 +534,12 @@ def _best_by_class(
         listed[n_listed] = item
         n_listed += 1
         item_value = value[item]
-        if item_value >= lowest[deficit_class]:
+        if item_value >= thresholds[deficit_class]:
             sizes[deficit_class] = enter(
                 item, item_value, bits, items[deficit_class], best[deficit_class], sizes[deficit_class]
             )
             if sizes[deficit_class] == depth:
-                lowest[deficit_class] = best[deficit_class, depth - 1]
+                thresholds[deficit_class] = best[deficit_class, depth - 1]
     deficits.size[0] = n_listed
 
 
@@ -577,9 +577,10 @@ def place_deficits(
 ) -> None:
     """Place ``count`` items in deficit, from the last position upwards.
 
-    A position goes to the most valuable item whose deficit it covers. If the position covers no deficit, it goes to the
-    most valuable item in deficit. So no item gets much more than it lacks while another item needs a second position.
-    The array ``value``, −∞ for placed items and for items that cannot be shown, is overwritten.
+    The last position has the smallest weight. A position goes to the most valuable item whose deficit it covers. If the
+    position covers no deficit, it goes to the most valuable item in deficit. So small deficits get positions of small
+    weight, and positions of large weight stay free for the large deficits, which they can cover at once. The array
+    ``value``, −∞ for placed items and for items that cannot be shown, is overwritten.
     """
     classes = len(position_weights) + 1
     depth = min(count, _DEPTH)

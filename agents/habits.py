@@ -124,13 +124,13 @@ def likeliest_half_life(item: Ints, time: Floats, n_items: int) -> float:
     first_late = int((1 - _LATE) * len(item))
     if not first_late:  # no event comes before the late ones
         return np.inf
-    late = np.unique(np.linspace(first_late, len(item) - 1, _INSTANTS).astype(np.int64))
+    late_events = np.unique(np.linspace(first_late, len(item) - 1, _INSTANTS).astype(np.int64))
     counts = np.bincount(item[:first_late], minlength=n_items) + SMOOTHING
     popularity = np.asarray(counts / counts.sum(), np.float64)
 
     def log_likelihood(half_life: float) -> float:
         history = RateHistory.of(item, time, np.ones(len(item)), n_items, half_life)
-        shares = smoothed(history.before(time[late]), popularity, SMOOTHING)
-        return float(np.log(shares[np.arange(len(late)), item[late]]).mean())
+        shares = smoothed(history.before(time[late_events]), popularity, SMOOTHING)
+        return float(np.log(shares[np.arange(len(late_events)), item[late_events]]).mean())
 
     return max(HALF_LIVES, key=log_likelihood)

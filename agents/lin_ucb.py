@@ -67,8 +67,9 @@ class LinUCB:
         self._genres, _ = genre_weights([str(text) for text in view.items["genres"]])
         size = _OWN + 2 * self._genres.shape[1]
         if not len(self._evidence):
+            # These are the matrix A and the vector b of the paper: sums of x·xᵀ and of x·(1 if consumed) over shown
+            # items with features x. The ridge adds prior weights: 1 for the first feature, 0 for all others.
             self._precision = self.ridge * np.eye(size)
-            # Prior weights: 1 for the first feature, 0 for all others.
             self._evidence = self.ridge * np.eye(size)[0]
         self._solved = False
 
@@ -103,7 +104,7 @@ class LinUCB:
 
     @property
     def state(self) -> Mapping[str, Floats]:
-        """Sums from which the regression weights are computed."""
+        """Regression sums A and b, and number of slates."""
         return {
             "precision": self._precision,
             "evidence": self._evidence,
@@ -128,7 +129,7 @@ class LinUCB:
         }
 
     def _solve(self) -> None:
-        """Solve the ridge regression for its weights θ = A⁻¹·evidence."""
+        """Solve the ridge regression for its weights θ = A⁻¹·b."""
         self._inverse = np.linalg.inv(self._precision)
         self._weights = self._inverse @ self._evidence
         self._solved = True

@@ -161,19 +161,19 @@ class Hindsight:
         replacement_value[self._room < weight[0]] = -np.inf  # a first position could exceed the cap
         best_items = np.argsort(-replacement_value, kind="stable")[: len(lost_items)]
         new_items = best_items[replacement_value[best_items] > -np.inf]
-        mended = np.full_like(slate, -1)
+        new_slate = np.full_like(slate, -1)
         if self._keep_positions:
-            mended[~is_gap] = slate[~is_gap]
-            mended[np.flatnonzero(is_gap)[: len(new_items)]] = new_items
+            new_slate[~is_gap] = slate[~is_gap]
+            new_slate[np.flatnonzero(is_gap)[: len(new_items)]] = new_items
         else:
             shown_items = np.concatenate([kept_items, new_items])
             order = np.argsort(-(score if self._unit.by_intensity else worth)[shown_items], kind="stable")
-            mended[: len(shown_items)] = shown_items[order]
-        is_new = (mended >= 0) & np.isin(mended, new_items)
-        self._postponed[mended[is_new]] -= weight[is_new]
+            new_slate[: len(shown_items)] = shown_items[order]
+        is_new = (new_slate >= 0) & np.isin(new_slate, new_items)
+        self._postponed[new_slate[is_new]] -= weight[is_new]
         self._postponed = np.maximum(self._postponed, 0.0)
         self._room[new_items] -= weight[0]
-        return mended
+        return new_slate
 
 
 @plain_dataclass(frozen=True, eq=False)

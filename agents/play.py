@@ -225,9 +225,9 @@ class _FeedbackBuffer:
             answered += [(int(row), batch, index) for index, row in enumerate(batch.arrivals.row)]
         answered.sort(key=lambda entry: entry[0])
         for _, batch, index in answered:
-            only = slice(index, index + 1)
+            single_row = slice(index, index + 1)
             with _named(learner, f"learning in round {self._market.round}"):
-                slates = np.asarray(batch.slates[only])
-                consumed = np.asarray(batch.consumed[only])
-                learner.learn(Feedback(batch.arrivals.rows(only), slates, consumed))
+                slates = np.asarray(batch.slates[single_row])
+                consumed = np.asarray(batch.consumed[single_row])
+                learner.learn(Feedback(batch.arrivals.rows(single_row), slates, consumed))
         self._unlearnt = []

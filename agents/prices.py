@@ -116,8 +116,8 @@ def _solve(
     )
     if rows is None and draw is not None and view.position_weights[0] == view.position_weights[-1]:
         # Randomised rounding: a floor is rounded up with the probability of its fraction, so its mean stays the same.
-        below = np.floor(min_exposure)
-        rounded = below + (draw < min_exposure - below)
+        rounded_down = np.floor(min_exposure)
+        rounded = rounded_down + (draw < min_exposure - rounded_down)
         position_weights = None
         min_exposure = np.minimum(rounded, len(states.scores)).astype(np.int64)
     return solve_prices(

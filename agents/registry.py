@@ -24,7 +24,7 @@ class AgentEntry(NamedTuple):
     """Name of the class in the module."""
     role: Role = "contestant"
     """Role of the agent in reports. Other agents are compared with a reference. Reports do not discuss a bound or a
-    baseline if there are other agents. A guarantor may represent agents that keep guarantees."""
+    baseline if there are other agents. A guarantor keeps guarantees, and titles of pictures can be about it."""
     precedence: int = 0
     """Rank among guarantors; the agent with the lowest precedence is the subject of titles."""
     style: tuple[str, str] | None = None

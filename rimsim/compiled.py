@@ -39,6 +39,7 @@ def compiled_part(function: F) -> F:
     """
     dispatcher = _dispatcher_of(function, no_cpython_wrapper=True)
     if dispatcher is not function:
+        # Compiled functions that name this function then call its machine code.
         cast("Any", infer_global)(function, Dispatcher(dispatcher))
         # The dispatcher's type holds it by a weak reference, so the function keeps it alive.
         vars(function)["compiled"] = dispatcher

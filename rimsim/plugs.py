@@ -64,9 +64,9 @@ def make_plug(
     except ValidationError as error:
         raise _unfit(error, "", origin) from None
     except Exception as error:  # a constructor of the user can raise any exception
-        said = f"{type(error).__name__}: {one_line(error)}"
+        error_text = f"{type(error).__name__}: {one_line(error)}"
         raise ConfigError(
-            f"{origin} cannot be made with the options {dict(options) or 'none'}: {said}"
+            f"{origin} cannot be made with the options {dict(options) or 'none'}: {error_text}"
         ) from error
     if lacks := [method for method in methods if not hasattr(plug, method)]:
         raise ConfigError(f"{origin} has no {', '.join(lacks)}. Write the methods {', '.join(methods)}")

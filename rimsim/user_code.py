@@ -123,8 +123,10 @@ def own_code(texts: Sequence[str]) -> Iterator[None]:
             raise type(error)(f"{error} ({line})", *error.args[1:]) from error
         if not own_places or isinstance(error, OSError):
             raise
-        said = f"{type(error).__name__}: {one_line(error)}"
-        raise ModelError(f"{line}: {said}" if line else f"{said}, with {', '.join(own_places)}") from error
+        error_text = f"{type(error).__name__}: {one_line(error)}"
+        raise ModelError(
+            f"{line}: {error_text}" if line else f"{error_text}, with {', '.join(own_places)}"
+        ) from error
 
 
 def _line_of(error: BaseException | None, texts: Sequence[str]) -> str:

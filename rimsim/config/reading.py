@@ -262,10 +262,10 @@ def flat(plain: object, name: str = "") -> dict[str, object]:
     """Values of nested mappings by dotted name, prefixed with ``name``."""
     if not isinstance(plain, dict):
         return {name: plain}
-    named: dict[str, object] = {}
+    flat_fields: dict[str, object] = {}
     for key, value in plain.items():
-        named |= flat(value, f"{name}.{key}" if name else str(key))
-    return named
+        flat_fields |= flat(value, f"{name}.{key}" if name else str(key))
+    return flat_fields
 
 
 def _entry(entries: list[Any], name: str) -> object:

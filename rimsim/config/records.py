@@ -321,7 +321,7 @@ class DynamicsConfig:
     genres, halved per half-life.
     """
     satiation_half_life: Duration = "7d"
-    """Half-life of a consumption in satiation."""
+    """Time in which the weight of a consumption in s halves."""
     drift: float = Field(default=0.0, ge=0, le=50)
     """η: multiplies intensities by exp(η·n/(n + 1)·d). n counts the visitor's consumptions in the market. d is the
     share of the item's genres in these consumptions minus their share in the catalogue."""

@@ -203,9 +203,12 @@ class _Ability(NamedTuple):
 
 
 def _abilities(
-    log: EventLog, sessions: int, counts: Ints, late: int, repeats: int
+    log: EventLog, n_sessions: int, counts: Ints, n_late: int, n_repeats: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Sentences about possible and about impossible tasks."""
+    """Sentences about possible and about impossible tasks.
+
+    ``counts`` are the events of each item, and ``n_late`` items have their first event in the second half of the time.
+    """
     reasons = shortcomings(log)
     if reasons:
         return (), (f"fit or simulate anything: {'; '.join(reasons)}",)
@@ -214,7 +217,7 @@ def _abilities(
     abilities = (
         _Ability(
             is_possible=True,
-            sentence=f"replay its {sessions:,} sessions in time",
+            sentence=f"replay its {n_sessions:,} sessions in time",
         ),
         _Ability(
             is_possible=well_known >= 20,
@@ -223,8 +226,8 @@ def _abilities(
             f"{many(well_known, 'item')}; {lower_threshold(counts)}",
         ),
         _Ability(
-            is_possible=late > 0,
-            sentence=f"let items come when they did: {late:,} are first met in the second half",
+            is_possible=n_late > 0,
+            sentence=f"let items come when they did: {n_late:,} are first met in the second half",
             obstacle="study new items: none is first met in the second half of the time",
         ),
         _Ability(
@@ -242,7 +245,7 @@ def _abilities(
             sentence="tell liked from met by a threshold on the value (min_value)",
             obstacle="tell liked from met: all values are the same, so every event counts as liked",
         ),
-        _repetition(log, repeats),
+        _repetition(log, n_repeats),
     )
     can = tuple(ability.sentence for ability in abilities if ability.is_possible and ability.sentence)
     cannot = tuple(ability.obstacle for ability in abilities if not ability.is_possible)

@@ -75,8 +75,12 @@ class LoggedImpressions:
         if self.policy is not None:
             parts.append(self._policies_text(self.policy))
         if self.position is not None:
-            known = self.position[self.position > 0]
-            parts.append(f"positions {known.min()} to {known.max()}" if len(known) else "positions unknown")
+            known_positions = self.position[self.position > 0]
+            parts.append(
+                f"positions {known_positions.min()} to {known_positions.max()}"
+                if len(known_positions)
+                else "positions unknown"
+            )
         if self.propensity is not None:
             known_propensity = self.propensity[np.isfinite(self.propensity)]
             parts.append(f"propensities {known_propensity.min():.2g} to {known_propensity.max():.2g}")
@@ -95,9 +99,9 @@ class LoggedImpressions:
             for code in largest.tolist()
             if shown[code]
         ]
-        others = ", …" if n_policies > _POLICIES_NAMED else ""
+        ellipsis = ", …" if n_policies > _POLICIES_NAMED else ""
         noun = "policy" if n_policies == 1 else "policies"
-        return f"{n_policies} {noun}: {', '.join(texts)}{others}"
+        return f"{n_policies} {noun}: {', '.join(texts)}{ellipsis}"
 
 
 _POLICIES_NAMED = 4

@@ -181,15 +181,15 @@ class EventLog:
         # Number of each session by start; sessions are still sorted by user here.
         rank = np.empty(len(begin), np.int64)
         rank[by_start] = np.arange(len(begin))
-        of_event = np.empty(n, np.int64)
-        of_event[order] = rank[np.cumsum(is_first) - 1] if n else rank
+        session_of_event = np.empty(n, np.int64)
+        session_of_event[order] = rank[np.cumsum(is_first) - 1] if n else rank
         last = end - 1
         return Sessions(
             user=user[begin][by_start],
             start=time[begin][by_start],
             stop=time[last][by_start] if n else time,
             count=(end - begin)[by_start].astype(np.int64),
-            of_event=of_event,
+            of_event=session_of_event,
         )
 
 

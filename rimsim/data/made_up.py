@@ -51,8 +51,8 @@ def _times(draw: np.random.Generator, count: int) -> Floats:
     share = np.linspace(0.0, 1.0, 1441)
     cumulative = share - 0.8 * np.sin(2 * np.pi * share) / (2 * np.pi)
     day = np.floor(draw.random(count) * _DAYS)
-    within = np.interp(draw.random(count), cumulative, share)
-    return np.sort(_START + _DAY * (day + within))
+    share_of_day = np.interp(draw.random(count), cumulative, share)
+    return np.sort(_START + _DAY * (day + share_of_day))
 
 
 def _articles(draw: np.random.Generator) -> pd.DataFrame:

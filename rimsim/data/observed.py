@@ -236,9 +236,8 @@ def load_observed(
 def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tuple[ColumnRoles, float]:
     """Columns of the table, and largest value that is valid."""
     if columns is not None:
-        needed = (
-            ANSWERS.needed if value is None else ANSWERS.needed[:2]
-        )  # `value` names the column of the last role
+        # The last of the three needed roles is the value, whose column ``value`` may name instead.
+        needed = ANSWERS.needed if value is None else ANSWERS.needed[:2]
         column_of = parsed_roles(columns, needed, ANSWERS.roles)
         if value is not None and column_of.setdefault("value", value) != value:
             raise ConfigError(

@@ -122,9 +122,9 @@ class ReadReport:
 
         ``columns`` adds lines about columns other than user, item, time and value.
         """
-        named = ", ".join(f"{role} from {column}" for role, column in self.columns)
+        columns_text = ", ".join(f"{role} from {column}" for role, column in self.columns)
         unit = "ISO 8601" if self.time_unit == "iso" else self.time_unit
-        lines = [f"{self.source}: {self.layout}, {many(self.rows, 'row')} ({named}; times in {unit})"]
+        lines = [f"{self.source}: {self.layout}, {many(self.rows, 'row')} ({columns_text}; times in {unit})"]
         lines += self._short() if columns else []
         if self.skipped:
             lines.append(f"{many(self.skipped, 'bad row')} skipped, the first of them:")

@@ -122,10 +122,10 @@ def _stray(log: EventLog) -> str | None:
     cut = int(np.argmax(gaps)) + 1
     is_late = cut > len(log) / 2
     stray = log.time[cut:] if is_late else log.time[:cut]
-    rest = log.time[:cut] if is_late else log.time[cut:]
-    if not 0 < len(stray) <= _STRAY * len(log) or gaps[cut - 1] <= _FAR * (rest[-1] - rest[0]):
+    other_times = log.time[:cut] if is_late else log.time[cut:]
+    if not 0 < len(stray) <= _STRAY * len(log) or gaps[cut - 1] <= _FAR * (other_times[-1] - other_times[0]):
         return None
-    bound = f"stop={_day(rest[-1] + _DAY_SECONDS)}" if is_late else f"start={_day(rest[0])}"
+    bound = f"stop={_day(other_times[-1] + _DAY_SECONDS)}" if is_late else f"start={_day(other_times[0])}"
     return (
         f"{many(len(stray), 'event')}, of {_day(stray[0])}, {gaps[cut - 1] / _DAY_SECONDS:,.0f} days "
         f"{'after' if is_late else 'before'} the others. To leave out, set data.{bound}"

@@ -65,7 +65,7 @@ def require_usable(log: EventLog, needs: LogNeeds | None = None, *, use: str = "
     Raises:
         DataError: If the log has too few users, items or events; the message lists everything that is too few.
     """
-    lacking = shortcomings(log, needs)
-    if lacking:
+    problems = shortcomings(log, needs)
+    if problems:
         name = log.report.source if log.report is not None else "the log"
-        raise DataError(f"{name}: the log is too small to {use}. It has {'; '.join(lacking)}")
+        raise DataError(f"{name}: the log is too small to {use}. It has {'; '.join(problems)}")

@@ -52,7 +52,8 @@ def write(log: EventLog, path: str | os.PathLike[str]) -> None:
             f"{target}: the log has times outside the years 1970 to 9999, which rimsim could not read back from a file"
         )
     events = _events_table(log) if log.impressions is None else _impressions_table(log, log.impressions)
-    if log.repeatable or repeated_share(log) > 0:  # in all other logs, no reader could tell the rules apart
+    # A reader of a log without repeats assumes the rule that items are not taken again, so the file need not say it.
+    if log.repeatable or repeated_share(log) > 0:
         events = events.replace_schema_metadata({REPEATABLE: str(log.repeatable).lower()})
     with raised_as(DataError, target, "cannot be written"):
         if target.suffix.lower() in (*_SEPARATORS, ".parquet"):

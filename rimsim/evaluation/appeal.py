@@ -79,8 +79,8 @@ def hidden_quality(
         """Variance of the figures in a bootstrap of units."""
         figures = []
         for _ in range(resamples):
-            yes, answers = _counts(resampled(n_units)[unit_of_answer], item_of_answer, taken, n_items)
-            figures.append(_figures(_fitted(x, yes, answers, equal_weights, fit), x, equal_weights))
+            n_positive, n_total = _counts(resampled(n_units)[unit_of_answer], item_of_answer, taken, n_items)
+            figures.append(_figures(_fitted(x, n_positive, n_total, equal_weights, fit), x, equal_weights))
         # Quantiles at ±1 standard deviation of a normal law are used, because τ is 0 in some resamples.
         low, high = np.quantile(figures, [0.1587, 0.8413], axis=0)
         return np.asarray((high - low) ** 2 / 4, np.float64)
@@ -90,10 +90,12 @@ def hidden_quality(
     fit = _fitted(x, n_yes, n_all, equal_weights, None)
     item_weights = [resampled(n_items).astype(np.float64) for _ in range(resamples)]
     item_figures = [_figures(_fitted(x, n_yes, n_all, weight, fit), x, weight) for weight in item_weights]
-    of_items = np.var(item_figures, axis=0)
-    of_users = variance(len(matched.users), matched.user) - variance(n_answers, np.arange(n_answers))
-    freedom = n_items - 3  # three parameters are fitted: α, β and τ
-    half = t.ppf(0.975, freedom) * np.sqrt(of_items * n_items / freedom + np.maximum(of_users, 0.0))
+    item_variance = np.var(item_figures, axis=0)
+    user_variance = variance(len(matched.users), matched.user) - variance(n_answers, np.arange(n_answers))
+    degrees_of_freedom = n_items - 3  # three parameters are fitted: α, β and τ
+    half = t.ppf(0.975, degrees_of_freedom) * np.sqrt(
+        item_variance * n_items / degrees_of_freedom + np.maximum(user_variance, 0.0)
+    )
     estimate = _figures(fit, x, equal_weights)
     fisher_z, log_sd = np.array([estimate, estimate - half, estimate + half]).T
     return HiddenQuality(
@@ -113,11 +115,11 @@ def _figures(fit: Floats, x: Floats, weight: Floats) -> Floats:
     """Figures of a fit: Fisher's z of ρ; log sd."""
     _, beta, log_tau = fit
     mean = (weight @ x) / weight.sum()
-    of_popularity = beta * np.sqrt(weight @ (x - mean) ** 2 / weight.sum())  # β·sd(x)
+    popularity_sd = beta * np.sqrt(weight @ (x - mean) ** 2 / weight.sum())  # β·sd(x)
     tau = np.exp(log_tau)
     # Because ρ = β·sd(x) / √(β²·var(x) + τ²), its Fisher z, artanh(ρ), is arsinh(β·sd(x) / τ).
-    fisher_z = np.clip(np.arcsinh(of_popularity / tau), -_MOST_Z, _MOST_Z)
-    return np.array([fisher_z, np.log(np.hypot(of_popularity, tau))])
+    fisher_z = np.clip(np.arcsinh(popularity_sd / tau), -_MOST_Z, _MOST_Z)
+    return np.array([fisher_z, np.log(np.hypot(popularity_sd, tau))])
 
 
 def _fitted(x: Floats, yes: Floats, answers: Floats, weight: Floats, start: Floats | None) -> Floats:
@@ -158,10 +160,10 @@ def _likelihood(fit: Floats, x: Floats, yes: Floats, answers: Floats) -> tuple[F
     n_yes = yes[:, None]
     n_no = (answers - yes)[:, None]
     chance = -np.expm1(-rate)
-    at_nodes = n_yes * np.log(chance) - n_no * rate  # binomial log-likelihoods at the values of ε
+    log_p_at_nodes = n_yes * np.log(chance) - n_no * rate  # binomial log-likelihoods at the values of ε
     # log Σ w·exp(at_nodes) is computed as a log-sum-exp, so that the largest exponential is 1.
-    top = at_nodes.max(1, keepdims=True)
-    joint = np.exp(at_nodes - top) * _WEIGHTS
+    top = log_p_at_nodes.max(1, keepdims=True)
+    joint = np.exp(log_p_at_nodes - top) * _WEIGHTS
     total = joint.sum(1, keepdims=True)
     # Derivative by a, weighted by the posterior probability of each value of ε. By the chain rule, a changes by 1 with
     # α, by x with β, and by τ·ε with log τ.

@@ -119,12 +119,15 @@ def _of_arrivals(outcome: Outcome) -> tuple[float, float, float]:
         unit_counts.append(n_units)
         means.append(mean)
     variance = sum(variances)
-    freedom = np.inf
+    degrees_of_freedom = np.inf
     if variance > 0:
         # Formula of Welch and Satterthwaite.
-        parts = (of_arm**2 / (n_units - 1) for of_arm, n_units in zip(variances, unit_counts, strict=True))
-        freedom = variance**2 / sum(parts)
-    return means[0] - means[1], float(np.sqrt(variance)), freedom
+        parts = (
+            arm_variance**2 / (n_units - 1)
+            for arm_variance, n_units in zip(variances, unit_counts, strict=True)
+        )
+        degrees_of_freedom = variance**2 / sum(parts)
+    return means[0] - means[1], float(np.sqrt(variance)), degrees_of_freedom
 
 
 def _of_items(outcome: Outcome) -> tuple[float, float]:

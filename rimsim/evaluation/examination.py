@@ -118,8 +118,8 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
     # An empty position has the score log 1 = 0, so it adds nothing.
     mean = log_score.sum(1) / np.maximum(filled.sum(1), 1)
     slate, position = np.nonzero(filled)
-    within = log_score[filled] - mean[slate]
-    columns = np.stack([np.ones(len(slate)), within, mean[slate], position.astype(np.float64)], 1)
+    deviation = log_score[filled] - mean[slate]
+    columns = np.stack([np.ones(len(slate)), deviation, mean[slate], position.astype(np.float64)], 1)
     _, group = np.unique(shown[filled], return_inverse=True)
     return _slope_of_last(columns, consumed[filled], group, n_groups=int(group.max()) + 1, group_sd=_ITEM_SD)
 

@@ -110,9 +110,11 @@ class Chances:
         """Refuse chances unless they are for slates of given shape."""
         for field in fields(self):
             column_shape = np.shape(getattr(self, field.name))
-            wanted = shape[:1] if field.name == "slate" else shape
-            if column_shape != wanted:
-                raise AgentError(f"chances.{field.name} has shape {column_shape}. It must be {wanted}")
+            expected_shape = shape[:1] if field.name == "slate" else shape
+            if column_shape != expected_shape:
+                raise AgentError(
+                    f"chances.{field.name} has shape {column_shape}. It must be {expected_shape}"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,8 +203,12 @@ def estimated(name: str, log: LoggedSlates) -> Estimate | None:
     weights = numbers.weight[np.isfinite(numbers.weight)]
     squares = float((weights**2).sum())
     # (Σw)² / Σw² counts weights. A slate may have several, one per filled position, so it is converted to slates.
-    per_slate = len(weights) / n
-    effective = float(weights.sum()) ** 2 / squares / per_slate if squares > 0 and per_slate > 0 else 0.0
+    weights_per_slate = len(weights) / n
+    effective = (
+        float(weights.sum()) ** 2 / squares / weights_per_slate
+        if squares > 0 and weights_per_slate > 0
+        else 0.0
+    )
     return Estimate(value=value, low=value - half_width, high=value + half_width, effective=effective)
 
 
@@ -221,9 +227,9 @@ def apart(visitors: Sequence[Ints]) -> Ints:
     """Visitors of several rounds, numbered separately."""
     offset = 0  # numbers that the visitors of earlier rounds have
     numbered = []
-    for of_round in visitors:
-        numbered.append(of_round + offset)
-        offset += int(of_round.max(initial=-1)) + 1
+    for round_visitors in visitors:
+        numbered.append(round_visitors + offset)
+        offset += int(round_visitors.max(initial=-1)) + 1
     return np.concatenate(numbered)
 
 

@@ -86,8 +86,8 @@ class AdaptedModel(FromHidden):
         """Fit the recommender to a log, with the given weights."""
         self.shrinkage = weights
         self._fitted = self._trained(log)
-        popular, returning = self._impersonal(log)
-        base = weights.popularity * popular + weights.returning * returning
+        popularity_logits, returning_logits = self._impersonal(log)
+        base = weights.popularity * popularity_logits + weights.returning * returning_logits
         self._base = torch.from_numpy(base.astype(np.float32))
         return self
 
@@ -113,8 +113,8 @@ class AdaptedModel(FromHidden):
         if scores.shape != consumed.shape:
             refuse(ModelError, type(self).__name__, f"scores have shape {scores.shape}", f"{matrix.shape}")
         is_scored = np.isfinite(scores)
-        lowest = np.where(is_scored, scores, np.inf).min(1, keepdims=True)
-        scores = np.where(is_scored, scores, np.where(np.isfinite(lowest), lowest, 0.0))
+        lowest_score = np.where(is_scored, scores, np.inf).min(1, keepdims=True)
+        scores = np.where(is_scored, scores, np.where(np.isfinite(lowest_score), lowest_score, 0.0))
         return torch.from_numpy(scores.astype(np.float32))
 
     def encode(self, states: UserStates) -> Hidden:

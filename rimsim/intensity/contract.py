@@ -289,10 +289,10 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
             event = first_event[first : first + STEP] + event_number
             items = torch.from_numpy(walk.items[event])
             times = torch.from_numpy(walk.times[event])
-            for tensor, after_step in zip(
+            for tensor, stepped_part in zip(
                 block, model.step(block, items.to(device), times.to(device)), strict=True
             ):
-                tensor[: stop - first] = after_step[: stop - first]
+                tensor[: stop - first] = stepped_part[: stop - first]
     return rows_of(current, position), at_points
 
 

@@ -37,7 +37,7 @@ class FreshConfig:
     """Options of popularity by age."""
 
     prior: float = Field(default=3.0, gt=0)
-    """Number of events by which an item's level is drawn to 1, the level of a usual item."""
+    """Weight, as a number of events, of the prior that draws an item's level to 1, the level of a usual item."""
     device: str = "auto"
     """Device: auto, cpu, cuda or cuda:N."""
 

@@ -21,9 +21,9 @@ from rimsim.arrays import Floats, Ints
 from rimsim.intensity.impressions import ESTIMATED_SD, Impressions, LayerFit, PriorSettings
 
 _TURNS: Final = 8
-"""Most fits of the layer."""
+"""Largest number of fits of the layer."""
 _SWEEPS: Final = 5
-"""Updates of all factors after each fit of the layer."""
+"""Number of times that all factors are updated after each fit of the layer."""
 _SETTLED: Final = 0.01
 """Largest change of a log factor after which the turns end."""
 _LOG_SHAPES: Final = (-2.0, 6.0)
@@ -51,7 +51,7 @@ class GroupFactors:
     shape: float
     """Shape of the gamma prior, whose mean is 1."""
     count: Floats
-    """(groups,) events of each group."""
+    """(groups,) realised events of each group."""
     expected: Floats
     """(groups,) expected events of each group at factor 1."""
     scale: float = 1.0
@@ -128,10 +128,10 @@ def fit_by_turns(
             product *= factors[name].at(grouping.group)
         examination = shown.examination * product if groupings else shown.examination
         layer_fit = start.after(dataclasses.replace(shown, examination=examination), settings)
-        before = factors
+        previous_factors = factors
         factors = _swept(layer_fit.rate(shown), shown, groupings, factors)
         changes = [
-            np.abs(np.log(factors[name].mean) - np.log(before[name].mean)).max(initial=0.0)
+            np.abs(np.log(factors[name].mean) - np.log(previous_factors[name].mean)).max(initial=0.0)
             for name in factors
         ]
         if max(changes, default=0.0) < _SETTLED:
@@ -143,18 +143,18 @@ def _swept(
     rate: Floats, shown: Impressions, groupings: Mapping[str, Grouping], factors: Mapping[str, GroupFactors]
 ) -> dict[str, GroupFactors]:
     """Factors after several updates, given the rates of the layer."""
-    swept = dict(factors)
+    updated_factors = dict(factors)
     for _ in range(_SWEEPS):
         for name, grouping in groupings.items():
             rate_without = rate.copy()
             for other, other_grouping in groupings.items():
                 if other != name:
-                    rate_without *= swept[other].at(other_grouping.group)
-            rate_with = rate_without * swept[name].at(grouping.group)
+                    rate_without *= updated_factors[other].at(other_grouping.group)
+            rate_with = rate_without * updated_factors[name].at(grouping.group)
             # Expected events given at least one: an item may be wanted more than once.
             events = np.where(shown.taken, -rate_with / np.expm1(-rate_with), 0.0)
-            swept[name] = GroupFactors.fitted(grouping, events, rate_without)
-    return swept
+            updated_factors[name] = GroupFactors.fitted(grouping, events, rate_without)
+    return updated_factors
 
 
 def _best_shape(count: Floats, expected: Floats) -> float:

@@ -47,7 +47,7 @@ items in ``_EFFECT_SD``."""
 _POPULARITY_SLOPE_SD = 0.5
 """Standard deviation of the normal prior, around 0, of the slope of prior effects on log popularity."""
 _RECENT = 0.8
-"""Factor of the sum of losses of earlier rounds when a round's loss is added."""
+"""Discount of the losses of earlier rounds, per round."""
 _PASSES = 5
 """Largest number of fits of a round, each with new priors of item effects."""
 _LAST_CHANGE = 0.05
@@ -205,9 +205,9 @@ class LayerFit:
     linear: Floats
     """(2K,) vector b of this quadratic."""
     count: Floats
-    """(M,) realised events of each item, by fading memory."""
+    """(M,) realised events of each item; events of earlier rounds fade by ``item_memory``."""
     expected: Floats
-    """(M,) events of each item that were expected with δ = 0, by fading memory."""
+    """(M,) events of each item that were expected with δ = 0; they fade in the same way."""
     shape: Floats
     """(2,) shapes of the priors of exp(δ): of seen, and of unseen items."""
     mean: Floats
@@ -346,9 +346,11 @@ class LayerFit:
 
     def rate(self, shown: Impressions) -> Floats:
         """(m,) λ'·e of impressions, with P(taken) = 1 − exp(−λ'·e)."""
-        place = np.log1p(shown.history)
-        log_rate = np.interp(place, KNOTS, self.level) + self.item[shown.item] + np.log(shown.examination)
-        log_rate += np.interp(place, KNOTS, self.slope) * np.log(np.maximum(shown.score, FLOOR))
+        log_length = np.log1p(shown.history)
+        log_rate = (
+            np.interp(log_length, KNOTS, self.level) + self.item[shown.item] + np.log(shown.examination)
+        )
+        log_rate += np.interp(log_length, KNOTS, self.slope) * np.log(np.maximum(shown.score, FLOOR))
         return hazard_rate(log_rate)
 
     def loss_of(self, shown: Impressions) -> float:
@@ -386,14 +388,13 @@ def _events_of(problem: HazardRegression, theta: Floats, effect: Floats) -> tupl
 
 def _quadratic(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
     """Curvature and gradient of a loss by levels and slopes."""
-    # Later rounds do not need the round's own level. So it is eliminated (by the Schur complement), as if integrated
-    # out.
+    # Later rounds do not need the round's own level. So it is integrated out (by the Schur complement).
     first_derivatives, second_derivatives = problem.slopes(problem.rate(theta, effect))
     columns = problem.columns
     hessian = columns.T @ (columns * second_derivatives[:, None])
-    mixed = hessian[:-1, -1]
-    of_round = hessian[-1, -1] + _ROUND_SD**-2
-    curvature = hessian[:-1, :-1] - np.outer(mixed, mixed) / of_round
+    mixed_derivatives = hessian[:-1, -1]
+    round_curvature = hessian[-1, -1] + _ROUND_SD**-2
+    curvature = hessian[:-1, :-1] - np.outer(mixed_derivatives, mixed_derivatives) / round_curvature
     return curvature, columns[:, :-1].T @ first_derivatives
 
 
@@ -442,26 +443,27 @@ def _prior(
         log_shape, log_mean, slope = point
         shape = np.exp(log_shape)
         rate = shape * np.exp(-(log_mean + slope * popularity))
-        total = gammaln(shape + count) - gammaln(shape) + shape * np.log(rate)
-        total -= (shape + count) * np.log(rate + expected)
+        log_p = gammaln(shape + count) - gammaln(shape) + shape * np.log(rate)
+        log_p -= (shape + count) * np.log(rate + expected)
         penalty = 0.5 * ((log_shape - start[0]) / log_shape_sd) ** 2
-        return float(-total.sum() + penalty + 0.5 * log_mean**2 + 0.5 * (slope / _POPULARITY_SLOPE_SD) ** 2)
+        return float(-log_p.sum() + penalty + 0.5 * log_mean**2 + 0.5 * (slope / _POPULARITY_SLOPE_SD) ** 2)
 
     def gradient(free: Floats) -> Floats:
         point = start.copy()
         point[is_free] = free
         shape = np.exp(point[0])
         rate = shape * np.exp(-(point[1] + point[2] * popularity))
-        posterior = (shape + count) / (rate + expected)
+        posterior_mean = (shape + count) / (rate + expected)
+        # Derivatives of the log-likelihood in the log shape, the log mean and the slope, and those of the penalty.
         by_shape = digamma(shape + count) - digamma(shape) + np.log(rate / (rate + expected)) + 1.0
-        by_mean = rate * posterior - shape
-        likelihood = [
-            shape * (by_shape - rate * posterior / shape).sum(),
+        by_mean = rate * posterior_mean - shape
+        of_likelihood = [
+            shape * (by_shape - rate * posterior_mean / shape).sum(),
             by_mean.sum(),
             by_mean @ popularity,
         ]
-        penalty = [(point[0] - start[0]) / log_shape_sd**2, point[1], point[2] / _POPULARITY_SLOPE_SD**2]
-        return np.asarray(np.subtract(penalty, likelihood)[is_free], np.float64)
+        of_penalty = [(point[0] - start[0]) / log_shape_sd**2, point[1], point[2] / _POPULARITY_SLOPE_SD**2]
+        return np.asarray(np.subtract(of_penalty, of_likelihood)[is_free], np.float64)
 
     # Without a slope, SciPy's finite differences are used: the gradient would change the last digits of known results.
     jac = gradient if is_free[2] else None

@@ -33,7 +33,11 @@ BUILT_IN = (*MARKS, *GROUNDS, *(f"{mark}-{ground}" for mark in MARKS for ground 
 
 def unknown_model(name: str, registered: tuple[str, ...] = (), field: str = "model") -> ConfigError:
     """Error for a name that no model has."""
-    built_in_names = {known for known in BUILT_IN if "-" in known} if "-" in name else {*MARKS, *GROUNDS}
+    built_in_names = (
+        {built_in_name for built_in_name in BUILT_IN if "-" in built_in_name}
+        if "-" in name
+        else {*MARKS, *GROUNDS}
+    )
     known_names = {*built_in_names, *places("models"), *registered}
     return ConfigError(
         f"{field} {name!r} is unknown.{nearest(name, known_names)} To use a model of your own, give file.py:Name."

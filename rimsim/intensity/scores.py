@@ -121,14 +121,15 @@ def require_steady(model: IntensityModel, states: UserStates, n_events: int, nam
     """
     scores = model.score(states)
     second_call = model.score(states)
-    alone = [model.score(states.take([row])) for row in range(len(states))]
+    single_scores = [model.score(states.take([row])) for row in range(len(states))]
     if any(
-        not has_type(result, torch.Tensor) or result.ndim != 2 for result in (scores, second_call, *alone)
+        not has_type(result, torch.Tensor) or result.ndim != 2
+        for result in (scores, second_call, *single_scores)
     ):
         return  # a run refuses such results where it scores states
     for other_scores, cause in (
         (second_call, "from call to call"),
-        (torch.cat(alone), "with the other states of a batch"),
+        (torch.cat(single_scores), "with the other states of a batch"),
     ):
         if scores.shape != other_scores.shape or not torch.allclose(
             scores, other_scores, rtol=1e-3, equal_nan=True
@@ -136,8 +137,8 @@ def require_steady(model: IntensityModel, states: UserStates, n_events: int, nam
             raise ModelError(
                 f"{name}: its scores change {cause}. Let the scores of a state depend on that state only"
             )
-    if (largest := float(scores.sum(1).max())) > n_events:
+    if (max_sum := float(scores.sum(1).max())) > n_events:
         raise ModelError(
-            f"{name}: the intensity λ(x) of a state is {largest:.3g}, more than the {n_events:,} events of the whole "
+            f"{name}: the intensity λ(x) of a state is {max_sum:.3g}, more than the {n_events:,} events of the whole "
             "log. It must be the expected number of events of one session, such as 0.5"
         )

@@ -212,10 +212,10 @@ class _ExactLoss(torch.autograd.Function):
             rows = slice(start, start + _ROWS)
             logits = torch.addmm(bias, hidden[rows], vectors.T)
             label_logits = logits.gather(1, label[rows])
-            largest = logits.amax(1, keepdim=True)
-            exponentials = logits.sub_(largest).exp_()
+            largest_logit = logits.amax(1, keepdim=True)
+            exponentials = logits.sub_(largest_logit).exp_()
             norm = exponentials.sum(1, keepdim=True)
-            loss += (weight[rows] * (largest + norm.log() - label_logits)).sum()
+            loss += (weight[rows] * (largest_logit + norm.log() - label_logits)).sum()
             # The loss of a row is its weight times the log-sum-exp of its logits, minus its weighted label logits. So
             # the gradient in the logits is the row's weight times the softmax, minus the label weights.
             softmax = exponentials.mul_(row_weight[rows] / norm)

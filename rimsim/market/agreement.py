@@ -97,7 +97,7 @@ def make_cut(
     future = later.future
     m = log.n_items
     states = UserStates.of(past, later.user, later.time)
-    known = np.bincount(past.item, minlength=m) > 0
+    is_known = np.bincount(past.item, minlength=m) > 0
     release = log.release
     end = log.end
     row = np.searchsorted(later.user, future.user)
@@ -110,7 +110,7 @@ def make_cut(
     pair, event = np.unique(row * m + future.item, return_index=True)
     is_repeat = pd.Index(pair).isin(states.owner * m + states.items)
     now = later.time[pair // m]
-    is_admissible = known[pair % m] & (release[pair % m] <= now) & (now < end[pair % m])
+    is_admissible = is_known[pair % m] & (release[pair % m] <= now) & (now < end[pair % m])
     if not log.repeatable:
         is_admissible &= ~is_repeat
     pair = pair[is_admissible]
@@ -119,7 +119,7 @@ def make_cut(
         draw=draw,
         later=later,
         states=states,
-        known=known,
+        known=is_known,
         release=release,
         end=end,
         taken_row=pair // m,

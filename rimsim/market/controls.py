@@ -230,21 +230,20 @@ class _ReplicaEvents:
             return dataclasses.replace(self, slot=slot, tick=tick, item=item)
         settled = shown.settled
         visitor = self.schedule.slot
-        is_before = np.zeros(
-            len(settled), bool
-        )  # visits whose outcome is known before the last event, or with it
+        # Mask of visits whose outcome is known before the last event, or with it.
+        is_before = np.zeros(len(settled), bool)
         if n:
             last = order[n - 1]
             is_tied = (settled == self.tick[last]) & (visitor <= self.slot[last])
             is_before = (settled < self.tick[last]) | is_tied
         stride = int(self.item.max()) + 1
         rule = self.logged.rule
-        known = np.unique(self.tick)
+        known_ticks = np.unique(self.tick)
         pair_of_position = visitor[:, None] * stride + shown.item
         visible_from = np.broadcast_to(self.schedule.tick[:, None] + rule.wait, shown.item.shape)
         is_chosen = np.isin(
-            rule.keys(pair_of_position, visible_from, known),
-            rule.keys(slot * stride + item, self.tick[chosen], known),
+            rule.keys(pair_of_position, visible_from, known_ticks),
+            rule.keys(slot * stride + item, self.tick[chosen], known_ticks),
         )
         is_surplus = shown.taken & ~is_chosen  # the last slate may have more consumptions than are needed
         items = np.where(is_surplus, -1, shown.item).astype(np.int32)

@@ -59,7 +59,7 @@ log."""
 # Largest number of users times items in a test: 3,355 users and 10,000 items, more than MovieLens-1M.
 _CELLS = 2**25
 _JUDGED = "past"
-"""Name of the truth that is fitted to the events before later sessions, which the verdict is about."""
+"""Name of the truth that the verdict is about: it is fitted to the events before later sessions."""
 _PLAYED = "whole"
 """Name of the same truth, fitted to the whole log, which plays in a market."""
 _DRAWS = 2
@@ -186,20 +186,22 @@ def _judged_choices(log: EventLog, gap: float, rank: int) -> dict[str, Fitness]:
     this name.
     """
     suffix = HABITS if log.repeatable else ""
-    first = _kept_fitness(log, gap, AUTO + suffix, rank)
-    verdicts = {AUTO + suffix: first}
+    first_choice = _kept_fitness(log, gap, AUTO + suffix, rank)
+    verdicts = {AUTO + suffix: first_choice}
     # A first choice that reaches the bar stays, even if its interval leaves the verdict open.
-    if first.verdict == FIT or first.too_few_pairs or (first.agreement or 0.0) >= UNFIT:
+    if first_choice.verdict == FIT or first_choice.too_few_pairs or (first_choice.agreement or 0.0) >= UNFIT:
         return verdicts
     affordable = [
         name
         for name, seconds in _SECONDS_PER_EVENT.items()
         if seconds * len(log) <= _MOST_SECONDS and (name != "ease" or log.n_items <= _EASE)
     ]
-    base = base_of(first.truth)
-    others = [name for name in CANDIDATES if name != base]
+    base = base_of(first_choice.truth)
+    other_candidates = [name for name in CANDIDATES if name != base]
     # A truth whose preferences do not depend on time comes before the same truth with a trend.
-    in_time = [name + ending for name in (base, *others) for ending in dict.fromkeys((suffix, HABITS))]
+    in_time = [
+        name + ending for name in (base, *other_candidates) for ending in dict.fromkeys((suffix, HABITS))
+    ]
     for kind in (*in_time[1:], *(name + suffix for name in affordable)):
         verdicts[kind] = _kept_fitness(log, gap, kind, rank)
         if verdicts[kind].verdict == FIT:
@@ -271,30 +273,29 @@ def _judged(log: EventLog, gap: float, played: Truth, of_past: Callable[[EventLo
         laws: dict[str, Truth | FalseTruth] = {_JUDGED: judged_truth, _PLAYED: played}
         laws |= false_truths({_JUDGED: judged_truth}, past)
         for name, law in laws.items():
-            with_oracle = utilities(law, cut, list(slates), _setting(log))
-            simulated.setdefault(name, []).append(
-                with_oracle[:-1]
-            )  # the oracle is not a recommender of the test
+            # The last row is the oracle, which is not a recommender of the test.
+            utilities_with_oracle = utilities(law, cut, list(slates), _setting(log))
+            simulated.setdefault(name, []).append(utilities_with_oracle[:-1])
     tests = {name: order_test(worth.precision, np.mean(parts, axis=0)) for name, parts in simulated.items()}
-    of_truth = tests.pop(_JUDGED)
-    of_played = tests.pop(_PLAYED)
+    truth_test = tests.pop(_JUDGED)
+    played_test = tests.pop(_PLAYED)
     false_agreements = [test.agreement for test in tests.values() if test.agreement is not None]
     return Fitness(
         truth=played.kind,
-        verdict=of_truth.verdict(false_agreements),
-        agreement=of_truth.agreement,
-        low=of_truth.low,
-        high=of_truth.high,
-        pairs=of_truth.pairs,
-        settled=of_truth.settled,
-        needed=of_truth.needed,
-        concordant=len(of_truth.concordant),
-        reversed=tuple((names[first], names[second]) for first, second in of_truth.reversed),
+        verdict=truth_test.verdict(false_agreements),
+        agreement=truth_test.agreement,
+        low=truth_test.low,
+        high=truth_test.high,
+        pairs=truth_test.pairs,
+        settled=truth_test.settled,
+        needed=truth_test.needed,
+        concordant=len(truth_test.concordant),
+        reversed=tuple((names[first], names[second]) for first, second in truth_test.reversed),
         best_false=max(false_agreements, default=None),
-        users=of_truth.users,
+        users=truth_test.users,
         draws=len(worth.slates),
         recommenders=names,
-        played=of_played.agreement,
+        played=played_test.agreement,
         untested=untested,
     )
 

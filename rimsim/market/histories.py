@@ -96,10 +96,10 @@ class LoggedPast:
 
     def last(self, log_user: Ints, length: Ints) -> Floats:
         """Seconds at which each past ends; 0 without events."""
-        last = np.zeros(len(log_user))
+        last_time = np.zeros(len(log_user))
         has_events = length > 0
-        last[has_events] = self.times[(self.offsets[log_user] + length - 1)[has_events]]
-        return last
+        last_time[has_events] = self.times[(self.offsets[log_user] + length - 1)[has_events]]
+        return last_time
 
 
 @lru_cache(maxsize=4)
@@ -421,9 +421,9 @@ class Histories:
 
     def visible_at(self, slots: Ints, ticks: Ints) -> Ints:
         """Number of each slot's visible events at a tick."""
-        visible = np.empty(len(slots), np.int64)
-        _count_visible(slots, ticks, self.events, visible)
-        return visible
+        n_visible = np.empty(len(slots), np.int64)
+        _count_visible(slots, ticks, self.events, n_visible)
+        return n_visible
 
     def lengths_at(self, slots: Ints, ticks: Ints) -> Ints:
         """Number of events in states at ticks, logged events included."""

@@ -28,9 +28,9 @@ from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.on_offer import TimesOnOffer
 
 MOST_IMPRESSIONS = 65_536
-"""Most impressions, the last before the opening, from which the platform learns."""
+"""Largest number of impressions from which the platform learns, the latest ones before the opening."""
 MOST_POSITIONS = 50
-"""Largest position that counts as such; deeper positions count like it."""
+"""Number of positions that are told apart; a deeper position counts as the last of these."""
 
 
 def known_impressions(world: World) -> LoggedImpressions | None:

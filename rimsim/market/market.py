@@ -412,7 +412,7 @@ class Market:
     def _close_round(self) -> None:
         """Close the round, retrain and open the next."""
         if self.round + 1 < self.config.rounds:
-            give_back()
+            give_back()  # retraining allocates large blocks, for which the system needs the freed memory
         served = self.open
         platform = self.platform
         past = platform.keep(served)

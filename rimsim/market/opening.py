@@ -27,7 +27,7 @@ from rimsim.matching import top_k
 from rimsim.user_code import files_of
 
 _MOST_SESSIONS = 8192
-"""Most sessions, the last of the warm-up log, to which the levels are fitted."""
+"""Largest number of sessions to which the levels are fitted, the latest ones of the warm-up log."""
 
 
 @lru_cache(maxsize=8)
@@ -67,8 +67,8 @@ def calibrated(
         return model
     states = session_scores(config, world, model, _MOST_SESSIONS, seed, world.times, crossed=True)
     # The events of the log are all events of its sessions, so no share of them is free choice.
-    without_choice = replace(config, consumer=replace(config.consumer, own_choice=0.0))
-    weights = examination_of(without_choice, consumer, Examined.nothing(config.slate).decay(config))
+    config_without_choice = replace(config, consumer=replace(config.consumer, own_choice=0.0))
+    weights = examination_of(config_without_choice, consumer, Examined.nothing(config.slate).decay(config))
     history = events_before(world.past_sessions)[-len(states) :]
     predicted, actual = best_item_events(states, session_items(world.past, world.past_sessions), weights)
     level = history_levels(predicted, actual, history)

@@ -118,9 +118,8 @@ class Platform:
     @property
     def crosses(self) -> bool:
         """True if past states are scored by cross-fitted models."""
-        # A model whose p is the same for all states cannot remember the next event of one of them. Prices would not
-        # bear the crossing either: they would make up for how its items differ between the fold and the model that
-        # serves.
+        # A model whose p is the same for all states cannot memorise the events that followed one of them. Cross-fitting
+        # would only make prices compensate for differences between the models of folds and the serving model.
         return (
             self._config.platform.calibration == "cross-fitted"
             and ModelCapabilities.of(self.model).depends_on_state
@@ -135,7 +134,7 @@ class Platform:
             shown = Shown.of(served.ledger, served.settled(), served.histories, causes=not hits_only)
         past = PastRound(served.number, served.schedule, served.histories, shown)
         self.rounds.append(past)
-        if not hits_only:  # a hit in what visitors do anyway is no evidence of positions
+        if not hits_only:  # a hit in organic behaviour says nothing about the examination of positions
             is_settled = served.settled() < served.schedule.stop
             self.examined = self.examined.after(served.ledger, is_settled, self._config)
         if self._control is not None:
@@ -147,7 +146,7 @@ class Platform:
 
     def next_log(self) -> list[LogPart]:
         """Parts of the log for the next retraining."""
-        # A frozen platform needs the counts of its items alone.
+        # A frozen platform does not retrain on these parts, but measures need the counts of items.
         parts = self._parts()
         items = np.concatenate([part.item[part.target] for part in parts])
         self.log_counts = np.bincount(items, minlength=self._warmup.n_items)
@@ -183,28 +182,29 @@ class Platform:
         parts.clear()
         if len(log):
             model = updated(model, log, ground=platform.retrain_ground)
-        del log  # each fold has another, and one of a large log fills gigabytes
+        del log  # each fold joins a log of its own, and a large one fills gigabytes
         if platform.learning.data == "impressions":
-            last = self.learnt[-1]
-            if last.shown is not None:  # logged sessions without slates have no impressions
-                self._scorers = self._scorers_of(model)  # blind to the outcomes
-                layer = self._learn(last.shown.scored(states_of(last, self._scorers)))
+            last_round = self.learnt[-1]
+            if last_round.shown is not None:  # logged sessions without slates have no impressions
+                # These models have not seen the outcomes of the slates.
+                self._scorers = self._scorers_of(model)
+                layer = self._learn(last_round.shown.scored(states_of(last_round, self._scorers)))
         self.model = laid_over(model, layer)
 
     def _learn(self, scored: Shown) -> ImpressionLayer:
         """Layer, fitted again to slates with known outcomes."""
-        everything = scored if self.waiting is None else Shown.joined([self.waiting, scored])
-        is_settled = everything.settled < self.rounds[-1].schedule.stop
-        self.waiting = everything.rows(np.flatnonzero(~is_settled))
+        slates = scored if self.waiting is None else Shown.joined([self.waiting, scored])
+        is_settled = slates.settled < self.rounds[-1].schedule.stop
+        self.waiting = slates.rows(np.flatnonzero(~is_settled))
         examination = examination_of(self._config, self._consumer, self.decay)
-        shown = impressions_of(everything.rows(np.flatnonzero(is_settled)), examination)
+        shown = impressions_of(slates.rows(np.flatnonzero(is_settled)), examination)
         self.fits = tuple(fit.after(shown, self.prior) for fit in self.fits)
         learning = self._config.platform.learning
         return answered_layer(learning, self.fits, self._seed, self.rounds[-1].number + 1)
 
     def scorers_of_last(self) -> FoldModels:
         """Models that score last round's states for the next prices."""
-        # To be called once per round.
+        # The market calls this method once per round. It reuses the models that have scored the round's impressions.
         scorers = self._scorers
         self._scorers = None
         if self._control is not None:  # the model has not seen the next events of its own visitors
@@ -278,7 +278,8 @@ def cross_fitted(
     platform: PlatformConfig, warmup: EventLog, past: list[PastRound], before: IntensityModel, seed: int
 ) -> FoldModels:
     """Model of each user fold, without the fold's latest events."""
-    # Both are retrained, when first asked for, from the model that served that round; neither has a layer.
+    # ``before`` is the model that served the last round, without its layer. The models of both folds are retrained from
+    # it at the first call.
     rounds = list(past)
     stop = past[-1].schedule.stop
     base, _ = layer_of(before)
@@ -302,7 +303,7 @@ def session_scores(
     crossed: bool,
 ) -> StateScores:
     """Scores of states at the last sessions of the warm-up."""
-    # ``model`` has seen those sessions; ``crossed`` scores each fold of users by a model that has not.
+    # ``model`` was fitted to these sessions. With ``crossed``, each fold of users is scored by a model that was not.
     sessions = world.past_sessions
     past_log = world.past
     rows = np.arange(max(0, len(sessions) - n_states), len(sessions))
@@ -357,7 +358,7 @@ def excluded_by(
 def blind_models(
     config: ScenarioConfig, log: EventLog, since: float, model: IntensityModel, seed: int
 ) -> FoldModels:
-    """Model of each fold, blind to its recent events.
+    """Model of each fold, fitted without the fold's recent events.
 
     The models are fitted when first asked for.
 
@@ -371,9 +372,9 @@ def blind_models(
     @lru_cache(maxsize=1)
     def models() -> tuple[IntensityModel, ...]:
         recent = log.time >= since
-        held = fold_of(seed, log.user)
+        fold_of_event = fold_of(seed, log.user)
         base, layer = layer_of(model)
-        logs = (log.rows(~(recent & (held == fold))) for fold in (0, 1))
+        logs = (log.rows(~(recent & (fold_of_event == fold))) for fold in (0, 1))
         return tuple(laid_over(initial_model(config, part, seed, base), layer) for part in logs)
 
     return models
@@ -381,7 +382,7 @@ def blind_models(
 
 def impressions_of(shown: Shown, examination: Floats) -> Impressions:
     """Impressions from slates, one for each filled position."""
-    # A position that nobody takes anything from, as where all choice is free, says nothing about its item.
+    # If no visitor examines a position, for example because all choice is free, it says nothing about its item.
     filled = (shown.item >= 0) & (examination > 0)
     return Impressions(
         item=shown.item[filled].astype(np.int64),

@@ -186,8 +186,8 @@ class Fixed:
 
     def end_of_round(self, outcome: RoundOutcome) -> Changes:
         """Changes in which no provider leaves or comes."""
-        nobody = np.zeros(len(outcome.offer.came), bool)
-        return Changes(outcome.offer.satisfaction, nobody, nobody)
+        no_provider = np.zeros(len(outcome.offer.came), bool)
+        return Changes(outcome.offer.satisfaction, no_provider, no_provider)
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -213,8 +213,8 @@ class ViabilityOptions:
     """Share of the providers who are not in the market at the opening, drawn once for all seeds. The warm-up log has no
     events of their items."""
     entry: float = Field(default=0.0, ge=0)
-    """Expected number of reserved providers who come at a barrier as long as all providers stay. It falls in proportion
-    to the share of all providers so far that are still in the market."""
+    """Expected number of reserved providers who come at a barrier as long as all providers stay. It is multiplied by
+    the share of providers that are in the market, among all that ever came."""
 
 
 class Viability:
@@ -265,11 +265,11 @@ class Viability:
         options = self._options
         offer = outcome.offer
         shown = outcome.by_provider(outcome.exposure)
-        of_present = options.decay * offer.satisfaction + options.per_exposure * shown
-        of_present += options.per_consumption * outcome.by_provider(outcome.consumption)
-        of_present -= options.penalty * (shown == 0)
+        present_satisfaction = options.decay * offer.satisfaction + options.per_exposure * shown
+        present_satisfaction += options.per_consumption * outcome.by_provider(outcome.consumption)
+        present_satisfaction -= options.penalty * (shown == 0)
         there = offer.there
-        satisfaction = np.where(there, of_present, offer.satisfaction)
+        satisfaction = np.where(there, present_satisfaction, offer.satisfaction)
         leaves = there & (satisfaction < options.threshold)
         present_share = int((there & ~leaves).sum()) / max(int((offer.came >= 0).sum()), 1)
         draw = float(rng.uniform(outcome.seed, rng.Purpose.PROVIDERS, 1, outcome.number))

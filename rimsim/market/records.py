@@ -56,7 +56,7 @@ class Schedule:
     stop: int
     """Tick at which the round ends and the platform retrains."""
     logged: Ints | None = None
-    """(u,) number of events of its log user that are each slot's past, from the first on; None: all events."""
+    """(u,) number of logged events in each slot's past: the first events of its log user; None: all events."""
     forecast: float | None = None
     """Number of arrivals that is expected before the round; None: the number of arrivals that come."""
     earlier: Ints | None = None

@@ -376,11 +376,11 @@ class OpenRound:
             return slates.items, np.zeros(slates.items.shape, bool)
         scores = self._scores_of_serving(rows)
         relevance, admissible = scores.at(slates.items)
-        wrong = wrong_positions(slates.items, admissible, len(self.exposure))
-        if wrong is not None:
+        is_wrong = wrong_positions(slates.items, admissible, len(self.exposure))
+        if is_wrong is not None:
             if not empty:
-                raise self._refusal(rows, slates, admissible, wrong)
-            slates = emptied(slates, wrong)
+                raise self._refusal(rows, slates, admissible, is_wrong)
+            slates = emptied(slates, is_wrong)
         if self.capacity is not None:
             slates = emptied(slates, beyond_capacity(slates.items, self.capacity[rows]))
         require_numbers(slates)

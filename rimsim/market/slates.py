@@ -52,8 +52,8 @@ def mark_wrong(items: Ints, admissible: Bools, n_items: int, wrong: Bools) -> in
 def wrong_positions(items: Ints, admissible: Bools, n_items: int) -> Bools | None:
     """Mask of repeated or inadmissible items; None without such items."""
     # ``admissible`` (n, k) may be arbitrary for an item outside the catalogue of ``n_items``.
-    wrong = np.empty(items.shape, bool)
-    return wrong if mark_wrong(items, admissible, n_items, wrong) else None
+    is_wrong = np.empty(items.shape, bool)
+    return is_wrong if mark_wrong(items, admissible, n_items, is_wrong) else None
 
 
 def beyond_capacity(items: Ints, capacity: Ints) -> Bools:

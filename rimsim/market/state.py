@@ -79,17 +79,19 @@ class KeptRounds:
 
     def arrays(self, prefix: str) -> dict[str, Array]:
         """Named arrays for :func:`numpy.savez`; all names begin with ``prefix``."""
-        named: dict[str, Array] = {
+        named_arrays: dict[str, Array] = {
             f"{prefix}rounds": np.array([number for number, _ in self.schedules], np.int64),
             f"{prefix}events": self.events,
         }
         for (number, schedule), shown in zip(self.schedules, self.shown, strict=True):
             for column in _COLUMNS:
                 if getattr(schedule, column) is not None:
-                    named[f"{prefix}{column}-{number}"] = np.asarray(getattr(schedule, column))
+                    named_arrays[f"{prefix}{column}-{number}"] = np.asarray(getattr(schedule, column))
             if shown is not None:
-                named |= {f"{prefix}shown-{column}-{number}": getattr(shown, column) for column in _SHOWN}
-        return named
+                named_arrays |= {
+                    f"{prefix}shown-{column}-{number}": getattr(shown, column) for column in _SHOWN
+                }
+        return named_arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], prefix: str) -> Self:

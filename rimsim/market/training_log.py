@@ -117,7 +117,7 @@ def _propensities(rounds: list[PastRound], pairs: Ints, visible_from: Ints, n_it
     # visitor in each of them. Where visitors take an item once, the platform may still show it before it knows of the
     # first consumption; the propensity is then that of the earliest round.
     rule = rounds[0].histories.rule
-    known = [np.zeros(0, np.int64)]
+    tick_parts = [np.zeros(0, np.int64)]
     keys = [np.zeros(0, np.int64)]
     values = [np.zeros(0)]
     for past in rounds:
@@ -125,18 +125,18 @@ def _propensities(rounds: list[PastRound], pairs: Ints, visible_from: Ints, n_it
             continue
         row, position = np.nonzero(past.shown.taken & (past.shown.propensity > 0))
         keys.append(past.schedule.slot[row] * n_items + past.shown.item[row, position])
-        known.append(past.schedule.tick[row] + rule.wait)
+        tick_parts.append(past.schedule.tick[row] + rule.wait)
         values.append(past.shown.propensity[row, position].astype(np.float64))
-    tick = np.concatenate(known)
+    tick = np.concatenate(tick_parts)
     distinct_ticks = np.unique(tick)
     key = rule.keys(np.concatenate(keys), tick, distinct_ticks)
     value = np.concatenate(values)
-    wanted = rule.keys(pairs, visible_from, distinct_ticks)
+    wanted_keys = rule.keys(pairs, visible_from, distinct_ticks)
     propensity = np.full(len(pairs), np.nan)
     if len(key):
         order = np.argsort(key, kind="stable")
-        index = np.minimum(np.searchsorted(key[order], wanted), len(key) - 1)
-        is_known = key[order][index] == wanted
+        index = np.minimum(np.searchsorted(key[order], wanted_keys), len(key) - 1)
+        is_known = key[order][index] == wanted_keys
         propensity[is_known] = value[order][index[is_known]]
     return propensity
 

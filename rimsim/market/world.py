@@ -317,9 +317,11 @@ def require_weights(platform: PlatformConfig, model: IntensityModel) -> None:
     """
     if platform.learning.data == "ips" and not ModelCapabilities.of(model).takes_weights:
         models = shipped().items()
-        able = ", ".join(sorted(name for name, kind in models if ModelCapabilities.of(kind).takes_weights))
+        weighted_models = ", ".join(
+            sorted(name for name, kind in models if ModelCapabilities.of(kind).takes_weights)
+        )
         raise ConfigError(
             f"platform.learning.data is 'ips', but platform.model {platform.model!r} ({type(model).__name__}) "
-            f"takes no weights. Use one of the mark models {able}, or set learning.data to 'consumed' or "
+            f"takes no weights. Use one of the mark models {weighted_models}, or set learning.data to 'consumed' or "
             "'impressions'"
         )

@@ -370,7 +370,8 @@ def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # 
             if w[item] > 0.0:
                 new_bonus = max(new_bonus, 0.0)
                 if margins[order[surplus - 1]] > w[item]:
-                    # The bonus reaches 0 before enough users leave. From then on, the cap is the limit of the exposure.
+                    # The bonus reaches 0 before enough users leave. At bonus 0 the cap replaces the floor as the upper
+                    # bound, so only users with margins up to the old bonus leave now, and the loop compares again.
                     n_leaving = 0
                     while margins[order[n_leaving]] <= w[item]:
                         n_leaving += 1
@@ -419,10 +420,8 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
             if dual < best_dual:
                 best_w = w.copy()
                 best_dual = dual
-                user_price, best_user_price = (
-                    best_user_price,
-                    user_price,
-                )  # the next phase overwrites the older array
+                # The arrays change places, because the next call of ``dual_value`` overwrites ``user_price``.
+                user_price, best_user_price = best_user_price, user_price
             gap = (best_dual - primal) / abs(best_dual) if best_dual != 0.0 else abs(primal)
             if gap <= tol or epsilon * shrink <= _smallest_epsilon(state):
                 break

@@ -98,16 +98,16 @@ def _fill_best(scores: Array, factor: Array, admissible: Bools, price: Floats, b
     """Fill ``best`` with the k largest (s·factor − v)₊ of each row."""
     has_mask = len(admissible) > 0  # shape (0, 0) means that all pairs may be shown
     for row in range(len(scores)):
-        largest = best[row]
+        row_best = best[row]
         row_scores = scores[row]
         row_factor = factor[row]
-        lowest = 0.0
-        largest[:] = 0.0
-        for item in range(len(row_scores) if len(largest) else 0):
+        threshold = 0.0
+        row_best[:] = 0.0
+        for item in range(len(row_scores) if len(row_best) else 0):
             value = row_scores[item] * row_factor - price[item]
-            if value > lowest and not (has_mask and not admissible[row, item]):
-                insert(largest, value)
-                lowest = largest[-1]
+            if value > threshold and not (has_mask and not admissible[row, item]):
+                insert(row_best, value)
+                threshold = row_best[-1]
 
 
 @compiled
@@ -272,7 +272,7 @@ def _requirements_of(
     rows = problem.rows
     item_price = np.clip(_prices(price, m, "price"), -problem.cost, np.full(m, highest_price))
     exposure, row_exposure = _exposures(problem, slates)
-    of_items = _Requirements(
+    item_requirements = _Requirements(
         n_items=m,
         min_exposure=problem.min_exposure,
         max_exposure=problem.max_exposure,
@@ -281,16 +281,16 @@ def _requirements_of(
         exposure=exposure,
     )
     if rows is None or problem.weights is None:
-        return of_items
+        return item_requirements
     # A requirement can get at most all positions of all users.
     row_max = np.minimum(rows.max_exposure, len(slates) * problem.weights.sum())
     highest_row_price = np.where(rows.max_exposure < np.inf, np.inf, 0)
     prices = np.clip(_prices(row_price, len(row_max), "row_price"), -rows.cost, highest_row_price)
     return _Requirements(
         n_items=m,
-        min_exposure=np.concatenate([of_items.min_exposure, rows.min_exposure]),
-        max_exposure=np.concatenate([of_items.max_exposure, row_max]),
-        cost=np.concatenate([of_items.cost, rows.cost]),
+        min_exposure=np.concatenate([item_requirements.min_exposure, rows.min_exposure]),
+        max_exposure=np.concatenate([item_requirements.max_exposure, row_max]),
+        cost=np.concatenate([item_requirements.cost, rows.cost]),
         price=np.concatenate([item_price, prices]),
         exposure=np.concatenate([exposure, row_exposure]),
     )
@@ -359,9 +359,9 @@ def _refuse_unfit(slates: Ints, problem: Problem) -> None:
     n, m = problem.shape
     if slates.ndim != 2 or slates.shape[0] != n:
         refuse(AgentError, "certificate", f"slates have shape {slates.shape}", f"({n}, k), one row per user")
-    wrong = np.argwhere((slates < -1) | (slates >= m))
-    if len(wrong):
-        row, position = wrong[0]
+    wrong_positions = np.argwhere((slates < -1) | (slates >= m))
+    if len(wrong_positions):
+        row, position = wrong_positions[0]
         problem_text = f"row {row} shows item {slates[row, position]}"
         refuse(AgentError, "certificate", problem_text, f"0 to {m - 1}, or −1 for an empty position")
     counts = (slates >= 0).sum(axis=1)

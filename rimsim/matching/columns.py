@@ -47,9 +47,9 @@ class Look(NamedTuple):
 @compiled
 def _best_of_users(block: Float32s, w: Floats, capacity: Ints, prices: Floats, best: Ints) -> float:
     """Users' part of D; fills in best items and prices."""
-    per_user = best.shape[1]
-    values = np.empty(per_user + 1, np.float64)
-    heap_items = np.empty(per_user + 1, np.int64)
+    pairs_per_user = best.shape[1]
+    values = np.empty(pairs_per_user + 1, np.float64)
+    heap_items = np.empty(pairs_per_user + 1, np.int64)
     total = 0.0
     for row in range(block.shape[0]):
         size = 0
@@ -57,8 +57,8 @@ def _best_of_users(block: Float32s, w: Floats, capacity: Ints, prices: Floats, b
         for item in range(block.shape[1]):
             value = block[row, item] + w[item]
             if value > threshold:
-                size = keep_largest(values, heap_items, size, per_user, value, item)
-                if size == per_user:
+                size = keep_largest(values, heap_items, size, pairs_per_user, value, item)
+                if size == pairs_per_user:
                     threshold = values[0]
         order = np.argsort(-values[:size], kind="mergesort")
         k = capacity[row]
@@ -66,7 +66,7 @@ def _best_of_users(block: Float32s, w: Floats, capacity: Ints, prices: Floats, b
             total += max(values[order[index]], 0.0)
         # A user with an empty position has the price 0, and a user without positions an infinite price.
         prices[row] = max(values[order[k - 1]], 0.0) if 0 < k <= size else (0.0 if k > 0 else np.inf)
-        for index in range(per_user):
+        for index in range(pairs_per_user):
             best[row, index] = heap_items[index] if index < size else -1
     return total
 
@@ -76,15 +76,15 @@ def _best_of_items(
     block: Float32s, start: int, prices: Floats, sizes: Ints, margins: Floats, users: Ints, thresholds: Floats
 ) -> None:
     """Keep every item's users of largest score minus price."""
-    per_item = margins.shape[1]
+    pairs_per_item = margins.shape[1]
     for row in range(block.shape[0]):
         for item in range(block.shape[1]):
             margin = block[row, item] - prices[row]
             if margin > thresholds[item]:
                 sizes[item] = keep_largest(
-                    margins[item], users[item], sizes[item], per_item, margin, start + row
+                    margins[item], users[item], sizes[item], pairs_per_item, margin, start + row
                 )
-                if sizes[item] == per_item:
+                if sizes[item] == pairs_per_item:
                     thresholds[item] = margins[item, 0]
 
 
@@ -151,15 +151,15 @@ def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:
 def _largest_score(scores: ChunkedScores, *, of_all: bool) -> float:
     """Largest absolute score, over all users or the first user."""
     n = scores.shape[0]
-    largest = 0.0
+    largest_score = 0.0
     for start in range(0, n if of_all else min(n, 1), _ROWS):
         block = np.asarray(scores.rows(start, min(start + _ROWS, n)), np.float64)
         if np.isnan(block).any() or (block == np.inf).any():
             raise ModelError(
                 "solve_dual: rows() returned a score that is not a number. Expected finite numbers or −inf"
             )
-        largest = max(largest, float(np.abs(block[np.isfinite(block)]).max(initial=0.0)))
-    return largest
+        largest_score = max(largest_score, float(np.abs(block[np.isfinite(block)]).max(initial=0.0)))
+    return largest_score
 
 
 def solve_in_chunks(

@@ -210,6 +210,7 @@ def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
     """Problem as arrays, for compiled functions of weighted positions."""
     (n, m) = problem.shape
     rows = problem.rows
+    # No item can have more exposures than the first position of every user, so such a cap is none.
     max_exposure = np.where(problem.max_exposure < n * weights[0], problem.max_exposure, np.inf)
     min_exposure = problem.min_exposure
     cost = problem.cost
@@ -303,15 +304,15 @@ class _Search:
         terms = self.terms
         caller = self.problem.caller
         order = np.argsort(np.where(self.hard, key[: len(self.hard)], soft), kind="stable")
-        items, lacking = violated_items_weighted(
+        items, deficit = violated_items_weighted(
             terms.scores, terms.capacity, terms.weights, terms.min_exposure, order
         )
-        if lacking > 0.0:
+        if deficit > 0.0:
             raise infeasible(
-                f"{caller}: the floors of {len(items)} items ({names_of(items)}) need {lacking:.6g} more exposure "
+                f"{caller}: the floors of {len(items)} items ({names_of(items)}) need {deficit:.6g} more exposure "
                 "than capacity and `admissible` leave for these items. Lower min_exposure or give `cost`",
                 items,
-                lacking,
+                deficit,
             )
 
     def refuse_unmet(self, slates: IntegralSlates) -> None:
@@ -320,19 +321,19 @@ class _Search:
             return
         m = len(self.hard)
         caller = self.problem.caller
-        lacking = np.where(np.isinf(self.terms.cost), missing(self.terms, slates.exposure), 0.0)
-        items = np.flatnonzero(lacking[:m])
-        groups = np.flatnonzero(lacking[m:])
+        deficits = np.where(np.isinf(self.terms.cost), missing(self.terms, slates.exposure), 0.0)
+        items = np.flatnonzero(deficits[:m])
+        groups = np.flatnonzero(deficits[m:])
         names = [
             f"{name} {names_of(numbers)}"
             for name, numbers in (("items", items), ("rows", groups))
             if len(numbers)
         ]
         raise infeasible(
-            f"{caller}: the solver found no slates that meet the floors of {' and '.join(names)}; {lacking.sum():.6g} "
+            f"{caller}: the solver found no slates that meet the floors of {' and '.join(names)}; {deficits.sum():.6g} "
             "exposures are missing. Lower the floors or give `cost`",
             items,
-            float(lacking.sum()),
+            float(deficits.sum()),
         )
 
 

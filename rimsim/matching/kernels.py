@@ -77,7 +77,10 @@ def _tie_ranks(state: np.uint64, words: Ints) -> NDArray[np.uint64]:
 
 @compiled_part
 def insert(best: Floats, value: float) -> None:
-    """Insert a value into a descending array; drop the smallest."""
+    """Insert a value into a descending array; drop the smallest.
+
+    The value must be above the smallest value.
+    """
     index = len(best) - 1
     while index > 0 and best[index - 1] < value:
         best[index] = best[index - 1]
@@ -163,23 +166,23 @@ def best_items(
     # An int64 like the later sizes: with a literal 0, Numba would compile ``enter`` twice.
     size = 0 * k
     highest = part_maxima(value, k)
-    lowest = kth_of_parts(highest, k)  # value that an item must exceed to enter the list
+    threshold = kth_of_parts(highest, k)  # value that an item must exceed to enter the list
     for first in range(len(highest)):
-        if highest[first] + tie_width < lowest:
+        if highest[first] + tie_width < threshold:
             continue
         for item in range(first, len(value), len(highest)):
             new = value[item]
-            if new + tie_width < lowest or new == -np.inf:
+            if new + tie_width < threshold or new == -np.inf:
                 continue
-            if row == NO_ROW and new == lowest and size == k:
+            if row == NO_ROW and new == threshold and size == k:
                 continue
             if tie_width > 0.0:
                 new += tie_width * uniform_of(tie_rank(row, item))
-                if new < lowest:
+                if new < threshold:
                     continue
             size = enter(item, new, row, items, best, size)
             if size == k:
-                lowest = best[k - 1]
+                threshold = best[k - 1]
     return size
 
 

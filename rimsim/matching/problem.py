@@ -91,8 +91,8 @@ class Rows:
             )
         if self.active is not None and self.active.shape != (n, n_rows):
             refuse(ConfigError, caller, f"rows.active has shape {self.active.shape}", f"({n}, {n_rows})")
-        of_row = np.repeat(np.arange(n_rows), np.diff(self.first))
-        if len(np.unique(of_row * max(m, 1) + item)) < len(item):
+        row_of_entry = np.repeat(np.arange(n_rows), np.diff(self.first))
+        if len(np.unique(row_of_entry * max(m, 1) + item)) < len(item):
             refuse(ConfigError, caller, "a row of rows.item has an item twice", "distinct items")
 
 
@@ -274,18 +274,18 @@ def _amounts(values: object, length: int, caller: str, name: str, *, is_integral
     return np.array(np.broadcast_to(numbers, (length,)))
 
 
-def _weights(values: object, width: int, caller: str) -> Floats:
-    """Checked weights of at least ``width`` positions; 1 by default."""
-    weights = np.ones(max(width, 1)) if values is None else as_array(values).astype(np.float64)
+def _weights(values: object, max_capacity: int, caller: str) -> Floats:
+    """Checked position weights, at least ``max_capacity``; 1 by default."""
+    weights = np.ones(max(max_capacity, 1)) if values is None else as_array(values).astype(np.float64)
     if weights.ndim != 1 or not len(weights) or not np.isfinite(weights).all() or not (weights > 0).all():
         refuse(ConfigError, caller, f"position_weights are {values!r}", "(k,) positive numbers")
     if (np.diff(weights) > 0).any():
         refuse(
             ConfigError, caller, "a position_weight is above the weight before it", "non-increasing weights"
         )
-    if width > len(weights):
+    if max_capacity > len(weights):
         raise ConfigError(
-            f"{caller}: a capacity is {width}, but there are only {len(weights)} position_weights. Give a "
+            f"{caller}: a capacity is {max_capacity}, but there are only {len(weights)} position_weights. Give a "
             "weight for each position"
         )
     return np.ascontiguousarray(weights)
@@ -396,8 +396,10 @@ class Problem:
                 min_exposure = np.rint(required / unit)
                 max_exposure = None if allowed is None else np.rint(allowed / unit)
         required = _amounts(min_exposure, m, caller, "min_exposure", is_integral=weights is None)
-        largest = n if weights is None else n * weights[0]
-        allowed = _allowed_exposure(max_exposure, required, largest, caller, is_integral=weights is None)
+        unlimited_exposure = n if weights is None else n * weights[0]
+        allowed = _allowed_exposure(
+            max_exposure, required, unlimited_exposure, caller, is_integral=weights is None
+        )
         cost_of_missing = _cost(cost, m, caller)
         return cls(
             scores=matrix,
@@ -437,9 +439,9 @@ def _allowed_exposure(
     if max_exposure is None:
         return np.full(len(required), largest, required.dtype)
     allowed = _amounts(max_exposure, len(required), caller, "max_exposure", is_integral=is_integral)
-    above = np.flatnonzero(required > allowed)
-    if len(above):
-        item = int(above[0])
+    infeasible_items = np.flatnonzero(required > allowed)
+    if len(infeasible_items):
+        item = int(infeasible_items[0])
         raise ConfigError(
             f"{caller}: item {item} has min_exposure {required[item]} but max_exposure {allowed[item]}. Lower "
             "min_exposure or raise max_exposure"

@@ -110,9 +110,9 @@ def top_k(
     if mask.shape != scores.shape:
         mask = np.broadcast_to(mask, scores.shape).copy()
     items = np.empty((len(scores), k), np.int64)
-    tied = best_rows(scores, mask, items)
-    if np.count_nonzero(tied):  # torch decides ties, as it does for all other types of scores
-        items[tied] = _torch_top_k(scores[tied], mask[tied], k)
+    is_tied = best_rows(scores, mask, items)
+    if np.count_nonzero(is_tied):  # torch decides ties, as it does for all other types of scores
+        items[is_tied] = _torch_top_k(scores[is_tied], mask[is_tied], k)
     return items
 
 

@@ -180,13 +180,15 @@ def _count_slate(
 @compiled_part
 def _price_at(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho: float) -> float:
     """Price −H' of a requirement at an exposure."""
-    below = min(price[row], 0.0)
-    above = max(price[row], 0.0)
+    floor_price = min(price[row], 0.0)
+    cap_price = max(price[row], 0.0)
     if terms.min_exposure[row] > 0.0:
-        below = min(max(below + rho * (exposure - terms.min_exposure[row]), -terms.cost[row]), 0.0)
+        floor_price = min(
+            max(floor_price + rho * (exposure - terms.min_exposure[row]), -terms.cost[row]), 0.0
+        )
     if terms.max_exposure[row] < np.inf:
-        above = max(above + rho * (exposure - terms.max_exposure[row]), 0.0)
-    return float(below + above)
+        cap_price = max(cap_price + rho * (exposure - terms.max_exposure[row]), 0.0)
+    return float(floor_price + cap_price)
 
 
 @compiled_part
@@ -205,25 +207,25 @@ def _exchange(
     rho = penalty.rho
     for position in range(len(slate)):
         for later_position in range(position + 1, len(slate)):
-            up = slate[later_position]
-            down = slate[position]
+            upper_item = slate[later_position]
+            lower_item = slate[position]
             weight_change = weights[position] - weights[later_position]
-            if up < 0 or weight_change == 0.0:
+            if upper_item < 0 or weight_change == 0.0:
                 continue
-            gained = weight_change * (np.float64(scores[up]) - scores[down])
-            gained += _gain(rows, rho, exposure, up, weight_change)
-            gained += _gain(rows, rho, exposure, down, -weight_change)
+            gained = weight_change * (np.float64(scores[upper_item]) - scores[lower_item])
+            gained += _gain(rows, rho, exposure, upper_item, weight_change)
+            gained += _gain(rows, rho, exposure, lower_item, -weight_change)
             if has_groups:
                 # Both items may be in one group, so the second gain is computed with the exposure of the first.
-                gained += _gain_of_groups(terms, penalty, exposure, user, up, weight_change)
-                enter_exposure(terms, exposure, user, up, weight_change)
-                gained += _gain_of_groups(terms, penalty, exposure, user, down, -weight_change)
-                enter_exposure(terms, exposure, user, up, -weight_change)
+                gained += _gain_of_groups(terms, penalty, exposure, user, upper_item, weight_change)
+                enter_exposure(terms, exposure, user, upper_item, weight_change)
+                gained += _gain_of_groups(terms, penalty, exposure, user, lower_item, -weight_change)
+                enter_exposure(terms, exposure, user, upper_item, -weight_change)
             if gained > min_gain:
-                enter_exposure(terms, exposure, user, up, weight_change)
-                enter_exposure(terms, exposure, user, down, -weight_change)
-                slate[position] = up
-                slate[later_position] = down
+                enter_exposure(terms, exposure, user, upper_item, weight_change)
+                enter_exposure(terms, exposure, user, lower_item, -weight_change)
+                slate[position] = upper_item
+                slate[later_position] = lower_item
                 n_moves += 1
     return n_moves
 

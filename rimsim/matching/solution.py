@@ -81,12 +81,12 @@ def infeasible(message: str, items: Ints, lacking: float) -> InfeasibleError:
 
 def refuse_short(problem: Problem, solution: DualSolution, after: str) -> DualSolution:
     """Solution, checked to meet all hard floors."""
-    short = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.min_exposure))
-    if len(short):
+    short_items = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.min_exposure))
+    if len(short_items):
         raise infeasible(
-            f"solve_dual: {len(short)} items are {solution.shortfall} exposures below their floors {after}. "
+            f"solve_dual: {len(short_items)} items are {solution.shortfall} exposures below their floors {after}. "
             "Lower min_exposure or give `cost`",
-            short,
+            short_items,
             int(solution.shortfall),
         )
     return solution
@@ -96,16 +96,16 @@ def refuse_excessive(problem: Problem) -> None:
     """Refuse hard floors that capacities cannot meet."""
     admissible = problem.scores > -np.inf  # empty if scores come in chunks, so that every pair counts
     if admissible.all():
-        items, lacking = violated_items_of_all(problem.min_exposure, problem.capacity)
+        items, deficit = violated_items_of_all(problem.min_exposure, problem.capacity)
     else:
-        items, lacking = violated_items(admissible, problem.min_exposure, problem.capacity)
-    if lacking:
+        items, deficit = violated_items(admissible, problem.min_exposure, problem.capacity)
+    if deficit:
         raise infeasible(
             f"{problem.caller}: the floors of {len(items)} items ({names_of(items)}) ask for "
             f"{int(problem.min_exposure[items].sum())} exposures, but `capacity` and `admissible` allow "
-            f"{lacking} fewer. Lower min_exposure or give `cost`",
+            f"{deficit} fewer. Lower min_exposure or give `cost`",
             items,
-            lacking,
+            deficit,
         )
 
 
@@ -152,14 +152,14 @@ def violated_items(admissible: Bools, min_exposure: Ints, capacity: Ints) -> tup
     ]
     graph = sparse.block_array(blocks, format="csr", dtype=np.int32)
     flow = maximum_flow(graph, 0, m + n + 1)
-    lacking = int(min_exposure.sum()) - int(flow.flow_value)
-    if not lacking:
+    deficit = int(min_exposure.sum()) - int(flow.flow_value)
+    if not deficit:
         return np.empty(0, np.int64), 0
     residual = sparse.csr_array(graph - flow.flow)
     residual.eliminate_zeros()
     # The items that the source reaches in the residual graph are on its side of the minimum cut. Node 0 is the source.
-    reached = np.sort(breadth_first_order(residual, 0, return_predecessors=False)) - 1
-    return reached[(reached >= 0) & (reached < m)].astype(np.int64), lacking
+    reachable_items = np.sort(breadth_first_order(residual, 0, return_predecessors=False)) - 1
+    return reachable_items[(reachable_items >= 0) & (reachable_items < m)].astype(np.int64), deficit
 
 
 def _placed_greedily(admissible: Bools, min_exposure: Ints, capacity: Ints) -> bool:
@@ -188,12 +188,12 @@ def violated_items_weighted(
     items by these bonuses finds an infeasible set, because exposure minus floors is submodular in the set.
     """
     reach = _reach(scores, capacity, weights, order)
-    lacking = np.cumsum(min_exposure[order]) - reach
-    worst = int(np.argmax(lacking)) if len(order) else 0
-    if not len(order) or lacking[worst] <= 1e-9 * max(float(reach[worst]), 1.0):
+    deficits = np.cumsum(min_exposure[order]) - reach
+    worst = int(np.argmax(deficits)) if len(order) else 0
+    if not len(order) or deficits[worst] <= 1e-9 * max(float(reach[worst]), 1.0):
         return np.empty(0, np.int64), 0.0
     violated = order[: worst + 1]
-    return np.sort(violated[min_exposure[violated] > 0.0]), float(lacking[worst])
+    return np.sort(violated[min_exposure[violated] > 0.0]), float(deficits[worst])
 
 
 @compiled

@@ -185,11 +185,11 @@ def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
     and 0 if nothing was shown or nothing was popular.
     """
     counts = as_counts(exposure, "exposure")
-    popular = as_counts(popularity, "popularity")
-    same_length(counts, popular, "exposure and popularity")
-    shown = counts.sum()
-    mean = popular.mean() if len(popular) else 0.0
-    return float(counts @ popular / shown / mean) if shown > 0 and mean > 0 else 0.0
+    events = as_counts(popularity, "popularity")
+    same_length(counts, events, "exposure and popularity")
+    total = counts.sum()
+    mean = events.mean() if len(events) else 0.0
+    return float(counts @ events / total / mean) if total > 0 and mean > 0 else 0.0
 
 
 def binding_items(unconstrained: ArrayLike, required: ArrayLike) -> Bools:

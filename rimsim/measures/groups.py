@@ -59,10 +59,10 @@ def figures_of_groups(
         members: Group → its items.
         required: Group with a guarantee → its required and its delivered exposures, in the unit of the guarantee.
     """
-    of_items = figures_of_items(facts)
+    item_figures = figures_of_items(facts)
     rows = []
     for group, items in members.items():
-        figures = {metric: float(values[items].sum()) for metric, values in of_items.items()}
+        figures = {metric: float(values[items].sum()) for metric, values in item_figures.items()}
         if group in required:
             required_exposure, delivered = required[group]
             figures["required"] = required_exposure

@@ -111,11 +111,11 @@ def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> fl
 
     The divergence is in bits, from 0 (shares as at the ``start``, or nothing shown) to 1 (no common genre).
     """
-    now = genre_shares(exposure, weights)
-    then = genre_shares(start, weights)
-    if not (now.any() and then.any()):
+    shares = genre_shares(exposure, weights)
+    start_shares = genre_shares(start, weights)
+    if not (shares.any() and start_shares.any()):
         return 0.0
-    return jensen_shannon(now, then)
+    return jensen_shannon(shares, start_shares)
 
 
 def jensen_shannon(first: Floats, second: Floats) -> float:

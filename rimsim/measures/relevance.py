@@ -45,9 +45,9 @@ def recall(hits: ArrayLike, relevant: ArrayLike) -> float:
 
 def ndcg(hits: ArrayLike, relevant: ArrayLike) -> float:
     """Mean of :func:`slate_ndcg` over the arrivals with a relevant item."""
-    of_slates = slate_ndcg(hits, relevant)
-    is_defined = ~np.isnan(of_slates)
-    return float(of_slates[is_defined].mean()) if is_defined.any() else 0.0
+    slate_ndcgs = slate_ndcg(hits, relevant)
+    is_defined = ~np.isnan(slate_ndcgs)
+    return float(slate_ndcgs[is_defined].mean()) if is_defined.any() else 0.0
 
 
 def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> Floats:
@@ -152,9 +152,9 @@ def calibration_by_history(
     taken = np.asarray(consumed, bool)
     is_first = np.asarray(history) == 0
     same_length(is_first, taken, "history and consumed")
-    of_first = calibration_ratio(rate[is_first], taken[is_first], examination)
-    of_returning = calibration_ratio(rate[~is_first], taken[~is_first], examination)
-    return of_first / of_returning if of_first is not None and of_returning else None
+    first_ratio = calibration_ratio(rate[is_first], taken[is_first], examination)
+    returning_ratio = calibration_ratio(rate[~is_first], taken[~is_first], examination)
+    return first_ratio / returning_ratio if first_ratio is not None and returning_ratio else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from rimsim.errors import DataError, refuse
 FEW_SEEDS = 4
 """Fewest seeds for which charts show an interval. With fewer seeds, charts show the value of each seed."""
 LEVEL = 0.05
-"""Largest chance of a false claim, in a table of comparisons or about no difference."""
+"""Largest chance of a false claim: of any difference in a table, or of equality within a margin."""
 UNFIT = 0.6
 """Agreement over settled pairs below which a truth is unfit for comparing recommenders."""
 Verdict: TypeAlias = Literal["fit", "unfit", "cannot tell"]
@@ -57,7 +57,7 @@ class Interval:
 
     @property
     def half(self) -> float:
-        """Half the width of the interval; NaN without one."""
+        """Half the width of the interval; NaN without an interval."""
         return math.nan if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
@@ -86,7 +86,7 @@ class PairedDifference:
 
     @property
     def half(self) -> float:
-        """Half the width of the interval; NaN without one."""
+        """Half the width of the interval; NaN without an interval."""
         return math.nan if self.low is None or self.high is None else (self.high - self.low) / 2
 
     @property
@@ -102,7 +102,7 @@ class Equivalence:
     mean: float | None
     """Mean of the differences; None without pairs."""
     low: float | None
-    """Lower end of the interval at confidence 1 − 2·level, which must lie within the margin; None with one pair."""
+    """Lower end of the interval of confidence 1 − 2·level, which must be within the margin; None without one."""
     high: float | None
     """Upper end of this interval."""
     margin: float
@@ -202,15 +202,15 @@ class OrderTest:
 
     @property
     def needed(self) -> int:
-        """Fewest settled pairs that, all concordant, are better than chance."""
+        """Fewest settled pairs that beat chance if all are concordant."""
         return math.floor(_Z**2 * _pairs_per_independent_one(self.models)) + 1
 
     def verdict(self, false_agreements: Iterable[float | None] = ()) -> Verdict:
         """Fitness of the simulation for comparing models.
 
-        It is fit if its agreement reaches the bar ``UNFIT``, is better than chance beyond its interval, and better than
-        each of ``false_agreements``, those of simulations with wrong tastes. It is unfit if the whole interval is below
-        the bar. Otherwise the evidence cannot tell.
+        The simulation is fit on three conditions: its agreement is at least ``UNFIT``, the interval of the agreement is
+        above 0 (chance), and the agreement is above ``false_agreements``, the agreements of simulations with wrong
+        tastes. It is unfit if the whole interval is below ``UNFIT``. Otherwise the evidence cannot tell.
         """
         if self.agreement is None or self.low is None or self.high is None:
             return CANNOT_TELL
@@ -235,8 +235,8 @@ def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float 
     """
     if not 0 < level < 1:
         refuse(DataError, "level", str(level), "between 0 and 1, such as 0.95")
-    present = _present(np.asarray(values, np.float64).ravel())
-    return _t_interval(present, np.abs(present).max(initial=0.0), level, overlap)
+    present_values = _present(np.asarray(values, np.float64).ravel())
+    return _t_interval(present_values, np.abs(present_values).max(initial=0.0), level, overlap)
 
 
 def _t_interval(values: Floats, size: float, level: float, overlap: float = 0.0) -> Interval:
@@ -417,11 +417,11 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
 def order_test(real: ArrayLike, simulated: ArrayLike) -> OrderTest:
     """Test of the simulated order of models, for a verdict.
 
-    A pair is settled if its real difference is beyond its 95% interval over users. Simulation puts a settled pair in
-    order or reverses it if its own difference is beyond its interval too; otherwise the pair counts half. The interval
-    of the agreement is Wilson's for a binomial share (Wilson 1927), so that it has a width also where all pairs agree.
-    Pairs share models, and so are worth fewer independent pairs: the variance of Kendall's τ of m models is
-    (2m + 5)/9 times that of independent pairs (Kendall 1938).
+    A pair is settled if the 95% interval of its real difference over users excludes 0. The simulation orders or
+    reverses a settled pair if the interval of the simulated difference excludes 0, too; otherwise the pair counts half.
+    The interval of the agreement is Wilson's for a binomial share (Wilson 1927), so it has a width even if all pairs
+    agree. Pairs share models, so they are worth fewer independent pairs: the variance of Kendall's τ of m models is
+    (2m + 5)/9 times the variance for independent pairs (Kendall 1938).
 
     Args:
         real: Worth of m models for n users, measured on held-out sessions.
@@ -467,7 +467,7 @@ def _over_pairs(agreement: float, settled: int, models: int) -> tuple[float, flo
 
 
 def _pairs_per_independent_one(models: int) -> float:
-    """Pairs of m models that are worth an independent pair."""
+    """Number of pairs of m models per independent pair."""
     return max((2 * models + 5) / 9, 1.0)
 
 
@@ -501,8 +501,8 @@ def _rank_correlation(name: str, first: Floats, second: Floats) -> float | None:
 
 def _quantiles(values: list[float | None]) -> tuple[float | None, float | None]:
     """Ends of the 95% range of values other than None."""
-    present = [value for value in values if value is not None]
-    if not present:
+    present_values = [value for value in values if value is not None]
+    if not present_values:
         return None, None
-    low, high = np.quantile(present, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2]).tolist()
+    low, high = np.quantile(present_values, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2]).tolist()
     return low, high

@@ -52,8 +52,10 @@ def _measure(place: str) -> Measure:
         raise without_name(place, "measure", Measure)
     installed = places("measures")
     if ":" not in place and place not in installed:
-        near = nearest(place, installed) if installed else ""
-        raise ConfigError(f"measure {place!r} is unknown.{near} Give a measure of your own as file.py:name")
+        suggestion = nearest(place, installed) if installed else ""
+        raise ConfigError(
+            f"measure {place!r} is unknown.{suggestion} Give a measure of your own as file.py:name"
+        )
     measure: Measure = imported(installed.get(place, place), "measure", Measure)
     return measure
 
@@ -66,14 +68,14 @@ def try_measures(measures: Mapping[str, Measure], items: pd.DataFrame, slate: in
     """
     if not measures:
         return
-    usual = made_up_round(items, slate=slate, filled=0.9)
-    empty = made_up_round(items, slate=slate, filled=0.0)
+    usual_round = made_up_round(items, slate=slate, filled=0.9)
+    empty_round = made_up_round(items, slate=slate, filled=0.0)
     for place, measure in measures.items():
         with own_code([place]), np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            measure.value(empty)
+            measure.value(empty_round)
             # ``value`` turns a number that is not finite into None.
-            if measure.value(usual) is None and (result := measure.of(usual)) is not None:
+            if measure.value(usual_round) is None and (result := measure.of(usual_round)) is not None:
                 raise MeasureError(
                     f"measure {place!r} returned {result} for a made-up round. Expected a finite number, "
                     "or None for a round without a value"

@@ -34,11 +34,11 @@ def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], fie
         ConfigError: If the table lacks the column or value; the message gives the nearest name.
     """
     require_column(table, column, field)
-    wanted = set(values)
+    wanted_values = set(values)
     values_of_cells = [text.split("|") for text in table[column].astype("str").tolist()]
     present = {value for cell_values in values_of_cells for value in cell_values}
-    if unknown := wanted - present:
+    if unknown := wanted_values - present:
         name = min(unknown)
         known_values = {value for value in present if value and value != "<NA>"}
         raise ConfigError(f"{field}: column {column!r} has no value {name!r}.{nearest(name, known_values)}")
-    return np.array([not wanted.isdisjoint(cell_values) for cell_values in values_of_cells], bool)
+    return np.array([not wanted_values.isdisjoint(cell_values) for cell_values in values_of_cells], bool)

@@ -139,9 +139,10 @@ class Requirements:
         masks = [] if audiences is None else list(audiences.T)
         # The last entry has index −1, which is the audience of all arrivals.
         audience_slates = [slates[mask] for mask in masks] + [slates]
+        # (A + 1, M) exposures by audience and item.
         exposure = np.stack(
             [weighted_exposure(counted, position_weights, n_items) for counted in audience_slates]
-        )  # (A + 1, M), by audience and item
+        )
         audience_of_entry = np.repeat(self.audience, np.diff(self.first))
         entries = exposure[audience_of_entry, self.item]
         return np.asarray(np.add.reduceat(entries, self.first[:-1]), np.float64)

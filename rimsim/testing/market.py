@@ -333,7 +333,8 @@ class ConsumerTests(_PlugTests):
         assert np.isin(organic.row, visits.row).all()
         assert (organic.tick >= market.schedule.tick[organic.row]).all()
         capabilities = ConsumerCapabilities.of(market.consumer)
-        # A step serves one arrival, so it would miss organic consumptions of other arrivals.
+        # With a law, compiled code serves single arrivals without a call of the consumer. So it would miss organic
+        # consumptions, unless the round adds them when it opens.
         assert capabilities.exogenous or capabilities.law is None or not len(organic.row)
 
 

@@ -28,17 +28,17 @@ def write_summary(
     of the effect of retraining, has columns agent, part, metric, round, seed, value.
     """
     own_names = [name for name in measures if name not in MEASURES]
-    charted = rounds[rounds["metric"].isin([*BANDED, *own_names])]
+    charted_rounds = rounds[rounds["metric"].isin([*BANDED, *own_names])]
     present = [] if parts is None else parts["part"].unique().tolist()
     # The page shows the loop first, then all of retraining, then other parts.
     ordered_parts = [part for part in dict.fromkeys(["loop", "all", *present]) if part in present]
     page = layout(measures, ordered_parts)
     folders = []
-    for agent in sorted(charted["agent"].unique()):
+    for agent in sorted(charted_rounds["agent"].unique()):
         folder = summary_folder(run, agent)
         with replaced_file(folder) as file:
             file.layout(page)
-            for (metric,), step, ends in _bands(charted[charted["agent"] == agent], ["metric"]):
+            for (metric,), step, ends in _bands(charted_rounds[charted_rounds["agent"] == agent], ["metric"]):
                 for end, value in ends.items():
                     file.scalar(f"{BANDS}/{metric}/{end}", value, step)
             if parts is not None:

@@ -347,10 +347,9 @@ def _resumed_map(asked: Mapping[str, Any]) -> Run:
     if "out" not in asked:
         raise ConfigError("--resume needs the folder of the run. Add --out RUN")
     if others := sorted(set(asked) - {"out", "workers"}):
-        named = tools.option_of_field()
+        option = tools.option_of_field().get(others[0], others[0])
         raise ConfigError(
-            f"{named.get(others[0], others[0])} cannot be given with --resume, because the run has its options "
-            "already. Leave it out"
+            f"{option} cannot be given with --resume, because the run has its options already. Leave it out"
         )
     scenarios.load_run(asked["out"], "payback")  # a wrong folder is answered before torch is imported
     return scenarios.resume(asked["out"], workers=asked.get("workers"), console=tools.terminal())

@@ -172,13 +172,13 @@ def replayed(
     is_own = not isinstance(target_agent, StatingAgent) and target.partition("(")[0] not in BUILT_IN
     # The twin, a second copy of the target, gets another random key. If its slates differ, the target is random.
     twin = make_agent(target) if is_own else None
-    kind = _WatchedLearner if isinstance(logged_agent, LearningAgent) else _Watched
+    watched_class = _WatchedLearner if isinstance(logged_agent, LearningAgent) else _Watched
     market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(logged_agent, target_agent))
     rounds: list[ReplayedRound] = []
     # A target that adapts its prices to its deliveries must see arrivals one by one, in clock order.
     batch = None if target_agent.order_free else 1
     while not market.done:
-        watched = kind(logged_agent, target_agent, market, twin if not rounds else None)
+        watched = watched_class(logged_agent, target_agent, market, twin if not rounds else None)
         players.play_round(market, watched, batch, report)
         rounds.append(watched.round(market))
         market.closed.pop()
@@ -280,21 +280,21 @@ class _Watched:
         ledger = market.closed[-1].ledger
         parts_of = {name: [part[name] for part in self._parts] for name in self._parts[0]}
         chances = {name: Chances.joined(parts_of.pop(name)) for name in ("logging", "target")}
-        joined = {name: np.concatenate(parts) for name, parts in parts_of.items()}
-        if (share := float(joined.get("differs_from_twin", np.zeros(1)).mean())) > _DRAWN:
+        columns = {name: np.concatenate(parts) for name, parts in parts_of.items()}
+        if (share := float(columns.get("differs_from_twin", np.zeros(1)).mean())) > _DRAWN:
             raise ConfigError(
                 f"--target: {self._target.name!r} samples its slates: {share:.0%} of the slates change with the random "
                 "key. Give the agent the method chance_of, or make its slates not random"
             )
-        order = np.argsort(joined["index"])
+        order = np.argsort(columns["index"])
         log = LoggedSlates(
             reward=ledger.consumed.astype(np.float64),
             shown=ledger.item >= 0,
             visitor=ledger.schedule.user[ledger.schedule.slot],
-            uniform=bool(joined["uniform"].all()),
+            uniform=bool(columns["uniform"].all()),
             logging=chances["logging"].rows(order),
             target=chances["target"].rows(order),
-            **{name: joined[name][order] for name in ("predicted", "predicted_target", "admissible")},
+            **{name: columns[name][order] for name in ("predicted", "predicted_target", "admissible")},
         )
         arrival = ledger.schedule.id
         return ReplayedRound(
@@ -302,8 +302,8 @@ class _Watched:
             arrival=arrival,
             # The lowest bits of an id are the number of the visit.
             first=(arrival & ((1 << VISIT_BITS) - 1)) == 0,
-            worth=joined["worth"][order],
-            supported=joined["supported"][order],
+            worth=columns["worth"][order],
+            supported=columns["supported"][order],
         )
 
 
@@ -473,14 +473,14 @@ def _estimators_against_truth(evaluation: Evaluation, parts: Mapping[str, pd.Dat
         rows = means.set_index("estimator").reindex(names)
         truth = float(rows["truth"].mean())
         limits = (truth - _WIDEST * abs(truth), truth + _WIDEST * abs(truth))
-        at_log = truth - float(rows["moved"].mean())
+        worth_at_log = truth - float(rows["moved"].mean())
         panel = Panel(
             title=part,
             labels=names,
             value=rows["estimate"],
             width=rows["width"],
             truth=truth,
-            reference=at_log,
+            reference=worth_at_log,
             limits=limits,
         )
         panels.append(panel)

@@ -43,7 +43,7 @@ class LoggedEvaluation:
     items: int
     """Number of items that the random policy chooses from."""
     table: pd.DataFrame
-    """Row per estimator: estimate, low, high, effective."""
+    """Table with a row per estimator, and columns estimator, estimate, low, high and effective."""
     logged: Estimate
     """Share of impressions that were taken under the logging policy."""
     mean_weight: float

@@ -168,9 +168,9 @@ def _cell(row: Mapping[Hashable, Any]) -> str:
 def claims_report(runs: Sequence[RunFolder]) -> Report:
     """Report of the claims in one or several comparisons."""
     table = claims_table(runs)
-    held = claims_of(runs[0])
-    n_signs = int((held["sign"] != 0).sum())
-    n_differences = int((held["scale"] != "level").sum())
+    claims = claims_of(runs[0])
+    n_signs = int((claims["sign"] != 0).sum())
+    n_differences = int((claims["scale"] != "level").sum())
     answer = f"{n_signs} of {n_differences} differences are significant on {table.columns[1]}."
     return Report(
         question="Which findings hold for this log?",

@@ -262,7 +262,7 @@ def result_tables(run: RunFolder) -> list[TextTable]:
     unit = tables.reported_unit(rounds, run.scenario.exposure.unit)
     shown = tables.shown_metrics(unit) + own_metrics
     (undelivered, _) = tables.shortfalls(unit)
-    changing = (*tables.TRENDS, undelivered, *own_metrics)
+    trend_metrics = (*tables.TRENDS, undelivered, *own_metrics)
     columns = tables.headings(shown)
     delivery = undelivered if guarantees_items(run.scenario.exposure) else "promises_missed"
     figures = ("utility", "revenue", delivery, "coverage", "effective_items", *own_metrics)
@@ -278,7 +278,9 @@ def result_tables(run: RunFolder) -> list[TextTable]:
     pivots = [
         pivoted(title, tables.summary(rounds, agents, shown), ["agent"], shown),
         pivoted(minus, tables.differences(rounds, agents, shown), ["agent"], shown),
-        pivoted(change, tables.trends(rounds, agents, changing), ["agent"], changing, significant=True),
+        pivoted(
+            change, tables.trends(rounds, agents, trend_metrics), ["agent"], trend_metrics, significant=True
+        ),
         pivoted(retraining, parts, ["agent", "what"], tables.EFFECTS + own_metrics),
         _requirements_table(run),
     ]

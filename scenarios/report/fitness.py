@@ -39,15 +39,15 @@ def with_verdict(answer: Sequence[str], runs: Sequence[RunFolder]) -> list[str]:
     A verdict stands after the answer if the truth is fit. Otherwise it stands before, so that nobody reads the answer
     without it.
     """
-    before: list[str] = []
-    after: list[str] = []
+    verdicts_before: list[str] = []
+    verdicts_after: list[str] = []
     for run in runs:
         verdict = fitness_of(run)
         if verdict is not None:
             step = next_step(verdict, run.scenario.consumer.truth, run.scenario.data)
-            place = after if verdict.verdict == FIT else before
+            place = verdicts_after if verdict.verdict == FIT else verdicts_before
             place.append(verdict_sentence(verdict, step))
-    return list(dict.fromkeys([*before, *answer, *after]))
+    return list(dict.fromkeys([*verdicts_before, *answer, *verdicts_after]))
 
 
 def verdict_sentence(verdict: Fitness, step: str = "") -> str:
@@ -137,10 +137,10 @@ def next_step(verdict: Fitness, asked: str, data: DataConfig) -> str:
         return (
             f"Set `--set consumer.truth=auto`, which looks for a fit truth, or compare truths by `{command}`."
         )
-    tried = [verdict.truth, *(rival.truth for rival in verdict.rivals)]
-    untried = [name for name in (base_of(verdict.truth) + HABITS, *_SLOW) if name not in tried]
-    command = validate_command(data, untried)
-    names = ", ".join(f"`{name}`" for name in tried)
+    tried_truths = [verdict.truth, *(rival.truth for rival in verdict.rivals)]
+    untried_truths = [name for name in (base_of(verdict.truth) + HABITS, *_SLOW) if name not in tried_truths]
+    command = validate_command(data, untried_truths)
+    names = ", ".join(f"`{name}`" for name in tried_truths)
     return f"`auto` has tried {names}. Judge other truths by `{command}`, or use a log with more events."
 
 

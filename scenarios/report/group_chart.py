@@ -109,11 +109,13 @@ def _draw_ratios(ax: Axes, figures: GroupFigures, shown: Sequence[str]) -> None:
     )
     ax.axvline(1.0, color=charts.GREY, linewidth=1.2, linestyle=":")
     ax.set_xscale("symlog", linthresh=1.0)  # linear up to 1, logarithmic above
-    largest = table["value"].max()
-    ticks = [tick for tick in (0.0, 0.5, 1.0, 3.0, 10.0, 30.0, 100.0) if tick <= 1.2 * largest or tick <= 1]
+    largest_value = table["value"].max()
+    ticks = [
+        tick for tick in (0.0, 0.5, 1.0, 3.0, 10.0, 30.0, 100.0) if tick <= 1.2 * largest_value or tick <= 1
+    ]
     ax.set_xticks(ticks, [f"{100 * tick:.0f}%" for tick in ticks])
     ax.set_xticks([], minor=True)
-    ax.set_xlim(-0.05, max(1.3, 1.3 * float(largest)))
+    ax.set_xlim(-0.05, max(1.3, 1.3 * float(largest_value)))
     ax.set(
         xlabel="of the guarantee" if figures.guaranteed else "of the uniform exposure", ylabel=figures.column
     )

@@ -36,9 +36,9 @@ def label_means(ax: Axes, means: pd.DataFrame, x: str, y: str, looks: Mapping[st
     if figure is None:
         return
     figure.draw_without_rendering()
-    across = means["mean", x].astype(float)
-    up = means["mean", y].astype(float)
-    points = {name: (across[name], up[name]) for name in looks}
+    x_means = means["mean", x].astype(float)
+    y_means = means["mean", y].astype(float)
+    points = {name: (x_means[name], y_means[name]) for name in looks}
     pixels = [ax.transData.transform(position) for position in points.values()]
     occupied = [
         Bbox.from_extents(x_pixel - 8, y_pixel - 8, x_pixel + 8, y_pixel + 8) for x_pixel, y_pixel in pixels
@@ -81,11 +81,11 @@ def _best_offset(text: Annotation, occupied: list[Bbox], frame: Bbox) -> int:
 
 def _placed(text: Annotation, offset: tuple[int, int]) -> Bbox:
     """Box of a label at an offset from its point."""
-    across, _ = offset
+    dx, _ = offset
     text.set_position(offset)
-    if across > 0:
+    if dx > 0:
         text.set_horizontalalignment("left")
-    elif across < 0:
+    elif dx < 0:
         text.set_horizontalalignment("right")
     else:
         text.set_horizontalalignment("center")
@@ -97,11 +97,11 @@ def _bar_boxes(ax: Axes, means: pd.DataFrame, x: str, y: str) -> list[Bbox]:
     boxes = []
     leftward, rightward = bars(means, x)
     below, above = bars(means, y)
-    for index, (across, up) in enumerate(zip(means["mean", x], means["mean", y], strict=True)):
+    for index, (x_mean, y_mean) in enumerate(zip(means["mean", x], means["mean", y], strict=True)):
         # A bar may reach below 0, which a logarithmic axis cannot show.
-        start = max(across - leftward[index], ax.get_xlim()[0])
-        horizontal_bar = (start, up), (across + rightward[index], up)
-        vertical_bar = (across, up - below[index]), (across, up + above[index])
+        start = max(x_mean - leftward[index], ax.get_xlim()[0])
+        horizontal_bar = (start, y_mean), (x_mean + rightward[index], y_mean)
+        vertical_bar = (x_mean, y_mean - below[index]), (x_mean, y_mean + above[index])
         for low, high in (horizontal_bar, vertical_bar):
             boxes.append(Bbox([ax.transData.transform(low), ax.transData.transform(high)]).padded(2))
     return boxes

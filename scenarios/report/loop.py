@@ -150,9 +150,9 @@ def _compared(
         of_metric = values[values["metric"] == metric]
         wide = of_metric.pivot_table(index=[*by, "seed"], columns="agent", values="value", observed=True)
         for part in parts:
-            needed = list(dict.fromkeys(arms_of_agent[part.agent]))
-            if set(needed) <= set(wide.columns):
-                yield metric, part, wide[needed].dropna()
+            needed_arms = list(dict.fromkeys(arms_of_agent[part.agent]))
+            if set(needed_arms) <= set(wide.columns):
+                yield metric, part, wide[needed_arms].dropna()
 
 
 def front(data: PictureTables) -> Figure | None:

@@ -46,7 +46,7 @@ def bonus_deciles(data: PictureTables) -> pd.DataFrame:
     paid = paid[np.isfinite(paid["price"])]
     if paid.empty:
         return empty
-    # The order of the order is the rank of each item, from 0 for the least popular.
+    # Sorting the sort order gives the rank of each item, from 0 for the least popular.
     rank = np.argsort(np.argsort(data.popularity, kind="stable"), kind="stable")
     decile = 1 + rank * items.DECILES // len(rank)
     bonus = paid.assign(decile=decile[paid["item"]], value=-paid["price"] / paid["cost"])

@@ -246,12 +246,12 @@ def _effects(rows: pd.DataFrame, names: Mapping[str, str]) -> str:
     """Predicate of a sentence: effects on each metric, by significance."""
     claimed: list[str] = []
     unclaimed: list[str] = []
-    unmoved: list[str] = []
+    unmoved_names: list[str] = []
     for row in rows.to_dict("records"):
         change = sentences.with_interval(row["metric"], row["mean"], row["low"], row["high"], difference=True)
         name = names[row["metric"]]
         if row["equal"] and abs(row["mean"]) < _NO_CHANGE:
-            unmoved.append(name)
+            unmoved_names.append(name)
         elif row["equal"]:
             unclaimed.append(f"{name} (by {change}, {tables.the_same(row['n'])})")
         elif row["significant"] or row["n"] < 2:
@@ -259,7 +259,7 @@ def _effects(rows: pd.DataFrame, names: Mapping[str, str]) -> str:
         else:
             unclaimed.append(f"{name} ({change})")
     parts = [f"changes {_listed(claimed)}"] if claimed else []
-    parts += [f"does not change {_listed(unmoved, 'or')}"] if unmoved else []
+    parts += [f"does not change {_listed(unmoved_names, 'or')}"] if unmoved_names else []
     parts += [f"has no significant effect on {_listed(unclaimed, 'or')}"] if unclaimed else []
     return _listed(parts)
 
@@ -288,10 +288,10 @@ def contrasts(arms: Sequence[str], unit: str) -> list[Contrast]:
     """
     agents = [name for name in arms if not is_control(name)]
     base = tables.baseline_of(agents)
-    identified = list[Contrast]()
+    pairs_of_arms = list[Contrast]()
     random_control = control_name(base, "random")
     if random_control in arms:
-        identified += [
+        pairs_of_arms += [
             Contrast(f"loop: {name.replace('_', ' ')}", name, base, random_control) for name in _LOOPED
         ]
     guarantor = tables.guarantor_of([name for name in agents if name != base])
@@ -302,8 +302,8 @@ def contrasts(arms: Sequence[str], unit: str) -> list[Contrast]:
             "utility": "guarantee: utility",
             "adopted": "guarantee: adopted",
         }
-        identified += [Contrast(title, name, guarantor, base) for name, title in words.items()]
-    return identified
+        pairs_of_arms += [Contrast(title, name, guarantor, base) for name, title in words.items()]
+    return pairs_of_arms
 
 
 def matrix(
@@ -377,8 +377,8 @@ def matrix_figure(contrast_matrix: pd.DataFrame, fields: Sequence[str]) -> Figur
     import seaborn as sns  # noqa: PLC0415  # slow to import, and only pictures need it
 
     cells = contrast_matrix.assign(point=point_names(contrast_matrix, fields))
-    largest = cells.groupby("contrast")["mean"].transform(lambda means: means.abs().max())
-    shade = cells["sign"] * (_PALEST + (1 - _PALEST) * cells["mean"].abs() / largest)
+    largest_mean = cells.groupby("contrast")["mean"].transform(lambda means: means.abs().max())
+    shade = cells["sign"] * (_PALEST + (1 - _PALEST) * cells["mean"].abs() / largest_mean)
     texts = [
         f"{tables.number(mean)}\n±{tables.number((high - low) / 2)}".replace("-", "−")
         for mean, low, high in cells[["mean", "low", "high"]].to_numpy(np.float64).tolist()
@@ -458,11 +458,11 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     seeds = int(table["seed"].nunique())
     values = ", ".join(f"{value:g}" for value in sorted(table[field].unique()))
     bars = "bars: 95% intervals over seeds" if seeds > 1 else "no intervals"
-    unmoved = _unmoved(means, field)
+    unmoved_names = _unmoved(means, field)
     caption = f"Points of a line: {_symbol(field)} = {values}. Late rounds, {many(seeds, 'seed')}; {bars}."
-    if unmoved:
-        caption += f" Ring: {_symbol(field)} does not move {', '.join(sorted(unmoved))}."
-    figure = charts.frame(_front_message(table, means, field, unit, unmoved), caption, 5.4)
+    if unmoved_names:
+        caption += f" Ring: {_symbol(field)} does not move {', '.join(sorted(unmoved_names))}."
+    figure = charts.frame(_front_message(table, means, field, unit, unmoved_names), caption, 5.4)
     is_narrow = charts.columns(2) == 1
     front_ax, undelivered_ax = (
         figure.subplots(2, 1) if is_narrow else figure.subplots(1, 2, width_ratios=(3, 2.4))
@@ -470,10 +470,10 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     charts.legend(figure, looks, place="lower" if is_narrow else "right")
     for name, look in looks.items():
         curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
-        charts.plot_means(front_ax, curve, "perplexity", "utility", look, ring=name in unmoved)
+        charts.plot_means(front_ax, curve, "perplexity", "utility", look, ring=name in unmoved_names)
         # With β = 0 nothing is guaranteed, so no exposure can be undelivered.
-        owing = curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
-        charts.plot_means(undelivered_ax, owing, None, undelivered, look)
+        guaranteed_points = curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
+        charts.plot_means(undelivered_ax, guaranteed_points, None, undelivered, look)
     front_ax.set_title("Relevance-diversity front", loc="left")
     front_ax.set_ylabel(f"{MEASURES['utility'].title.lower()} ({MEASURES['utility'].unit})")
     front_ax.set_xlabel("exposure perplexity (items)")
@@ -513,15 +513,15 @@ def _front_message(table: pd.DataFrame, means: pd.DataFrame, field: str, unit: s
     curve = means[means["agent"] == name].pivot(index=field, columns="metric", values="mean").sort_index()
     if len(curve) == 1:
         return f"{_symbol(field)} = {curve.index[0]:g}"
-    first = curve.iloc[0]
-    last = curve.iloc[-1]
+    first_point = curve.iloc[0]
+    last_point = curve.iloc[-1]
     ends = f"{_symbol(field)} from {curve.index[0]:g} to {curve.index[-1]:g}"
     if name in unmoved:
         return f"{ends}: nothing moves, neither exposure nor utility"
-    if not (first["perplexity"] > 0 and first["utility"] > 0):
+    if not (first_point["perplexity"] > 0 and first_point["utility"] > 0):
         return f"{name}: {ends}"
-    factor = last["perplexity"] / first["perplexity"]
-    change = last["utility"] / first["utility"] - 1
+    factor = last_point["perplexity"] / first_point["perplexity"]
+    change = last_point["utility"] / first_point["utility"] - 1
     times = "just" if f"{factor:.1f}" == "1.0" else f"{factor:.1f} times"
     text = f"With {name}, {ends} makes exposure {times} as wide"
     if abs(change) < 0.0005:  # the change would be written as 0.0%

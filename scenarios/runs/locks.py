@@ -40,8 +40,8 @@ def folder_for(out: str | Path | None, usual: str) -> Path:
 
 def _plain_name(name: str) -> str:
     """Name without letters that could lead out of a folder."""
-    plain = "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name)
-    return plain.lstrip(".") or "run"
+    safe_name = "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name)
+    return safe_name.lstrip(".") or "run"
 
 
 def require_free(folder: Path) -> None:

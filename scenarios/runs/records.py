@@ -20,9 +20,9 @@ _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium
 
 def versions() -> dict[str, str]:
     """Versions that results may depend on."""
-    here = {"rimsim": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    own_versions = {"rimsim": __version__, "python": platform.python_version(), "machine": platform.machine()}
     packages = {name: importlib.metadata.version(name) for name in _RECORDED}
-    return here | packages
+    return own_versions | packages
 
 
 def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:

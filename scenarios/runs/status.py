@@ -58,13 +58,13 @@ def require_parts(run: RunFolder) -> None:
         state_folders = (folder / STATES / part).glob("round-*")
         saved_rounds = [int(path.name.removeprefix("round-")) for path in state_folders]
         n_rounds = run.scenario.rounds if is_done(folder, part) else max(saved_rounds, default=0)
-        needed = [folder / "rounds" / f"{part}.parquet"] if n_rounds else []
+        needed_files = [folder / "rounds" / f"{part}.parquet"] if n_rounds else []
         for number in range(n_rounds):
-            needed += [folder / table / f"{part}-{number:03d}.parquet" for table in tables]
+            needed_files += [folder / table / f"{part}-{number:03d}.parquet" for table in tables]
             # Further tables may lack a round, so only their files that exist are checked.
-            needed += folder.glob(f"*/{glob.escape(part)}-{number:03d}.parquet")
-            needed += folder.glob(f"required/{seed}-{number:03d}.parquet")
-        for path in dict.fromkeys(needed):
+            needed_files += folder.glob(f"*/{glob.escape(part)}-{number:03d}.parquet")
+            needed_files += folder.glob(f"required/{seed}-{number:03d}.parquet")
+        for path in dict.fromkeys(needed_files):
             _require_readable(path, again(folder, part))
     for path in folder.glob("opening/[!.]*.parquet"):
         _require_readable(path, "Remove it and resume")

@@ -73,13 +73,15 @@ def _digest(call: partial[DualPrices]) -> str:
     """
     # SHA-256 takes half the time of BLAKE2 on processors with instructions for it.
     digest = hashlib.sha256()
-    remaining: list[object] = [*call.args, *sorted(call.keywords.items())]
-    while remaining:
-        value = remaining.pop()
+    remaining_parts: list[object] = [*call.args, *sorted(call.keywords.items())]
+    while remaining_parts:
+        value = remaining_parts.pop()
         if isinstance(value, tuple):
-            remaining.extend(value)
+            remaining_parts.extend(value)
         elif dataclasses.is_dataclass(value):
-            remaining.extend((entry.name, getattr(value, entry.name)) for entry in dataclasses.fields(value))
+            remaining_parts.extend(
+                (entry.name, getattr(value, entry.name)) for entry in dataclasses.fields(value)
+            )
         elif isinstance(value, np.ndarray):
             digest.update(repr((value.dtype.str, value.shape)).encode())
             digest.update(np.ascontiguousarray(value).data)

@@ -98,10 +98,10 @@ def shadow_of(
 
     Arms whose markets differ only in platform or guarantees get the same rounds.
     """
-    plain = dataclasses.replace(
+    unguaranteed_config = dataclasses.replace(
         config, platform=PlatformConfig(model=_MODEL, retrain=False), exposure=ExposureConfig()
     )
-    return replicas(plain, _AGENT, seed, folder, report)
+    return replicas(unguaranteed_config, _AGENT, seed, folder, report)
 
 
 def replicas(

@@ -112,9 +112,9 @@ def _shortened(config: ScenarioConfig, rounds: int, arrivals: int) -> ScenarioCo
 
 def _cpu_seconds(work: Callable[[], object]) -> float:
     """CPU seconds of work; other programs do not prolong them."""
-    before = time.process_time()
+    start = time.process_time()
     work()
-    return time.process_time() - before
+    return time.process_time() - start
 
 
 def _ignore(_: int) -> None:

@@ -108,7 +108,8 @@ def facts_of(
     ledger = closed.ledger
     value = None
     if proof is not None:
-        # In the value V of a certificate, a missing exposure costs c. An exposure above a cap costs c, too.
+        # The value V of a certificate is −∞ if slates exceed a cap. In tables, an exposure above a cap costs c instead,
+        # like a missing exposure.
         penalty = closed.cost * (proof.shortfall + proof.excess)
         value = proof.value if proof.excess == 0 else proof.score - penalty
     schedule = ledger.schedule

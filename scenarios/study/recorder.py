@@ -104,10 +104,10 @@ class ArmRecorder:
         exposure = closed.ledger.exposure(market.n_items)
         self._first = exposure if self._first is None else self._first
         price = self._agent.item_price if isinstance(self._agent, players.PricingAgent) else None
-        proof = certified(closed, self._hindsight) if arm.options.certify else None
+        certificate = certified(closed, self._hindsight) if arm.options.certify else None
         adoption = self._adoption
         adoption.enter(closed)
-        facts = facts_of(self._shared, closed, self._first, adoption, proof, price)
+        facts = facts_of(self._shared, closed, self._first, adoption, certificate, price)
         values = measures.measured(facts, self.measures.values()) | players.diagnostics_of(self._agent)
         columns = {"metric": list(values), "value": list(values.values())}
         self._figures.append(round_table(arm, closed.number, columns))

@@ -16,7 +16,7 @@ from rimsim.data.readers.lines import numbers_of
 from rimsim.data.readers.values import MISSING, short
 
 _FLAGS: Final = ("0", "1", "0.0", "1.0", "false", "true")
-"""Forms of no and yes, by turns."""
+"""Texts that mean no (at even places) and yes (at odd places)."""
 _LARGEST_POSITION: Final = 1e9
 """Largest position of a slate."""
 

@@ -146,32 +146,36 @@ def _policies(answers: RawAnswers, chosen: Ints) -> tuple[tuple[str, ...], Ints 
 
 def _selected(events: RawEvents, options: LogOptions) -> RawEvents:
     """Events that the options of the log select."""
-    remaining = events
+    remaining_events = events
     if options.min_value is not None:
         min_value = np.float32(options.min_value)
-        remaining = selected(
-            remaining, remaining.value >= min_value, f"min_value={options.min_value:g}", events
+        remaining_events = selected(
+            remaining_events, remaining_events.value >= min_value, f"min_value={options.min_value:g}", events
         )
     if (start := values.epoch_seconds(options.start, "start")) is not None:
-        remaining = selected(remaining, remaining.time >= start, f"start={_date(start)}", events)
+        remaining_events = selected(
+            remaining_events, remaining_events.time >= start, f"start={_date(start)}", events
+        )
     if (stop := values.epoch_seconds(options.stop, "stop")) is not None:
-        remaining = selected(remaining, remaining.time < stop, f"stop={_date(stop)}", events)
+        remaining_events = selected(
+            remaining_events, remaining_events.time < stop, f"stop={_date(stop)}", events
+        )
     if options.repeats == "drop":
-        pair = remaining.user.astype(np.int64) * len(remaining.item_ids) + remaining.item
-        is_first = first_rows(pair, remaining.time, remaining.value)
-        remaining = selected(remaining, is_first, "repeats=drop", events)
+        pair = remaining_events.user.astype(np.int64) * len(remaining_events.item_ids) + remaining_events.item
+        is_first = first_rows(pair, remaining_events.time, remaining_events.value)
+        remaining_events = selected(remaining_events, is_first, "repeats=drop", events)
     thresholds = f"min_item_events={options.min_item_events} with min_user_events={options.min_user_events}"
     # Without rare items, a user may have too few events, and the reverse. So both limits apply until nothing changes.
     n_before = -1
-    while len(remaining.user) != n_before:
-        n_before = len(remaining.user)
+    while len(remaining_events.user) != n_before:
+        n_before = len(remaining_events.user)
         if options.min_item_events > 1:
-            enough = np.bincount(remaining.item) >= options.min_item_events
-            remaining = selected(remaining, enough[remaining.item], thresholds, events)
+            enough = np.bincount(remaining_events.item) >= options.min_item_events
+            remaining_events = selected(remaining_events, enough[remaining_events.item], thresholds, events)
         if options.min_user_events > 1:
-            enough = np.bincount(remaining.user) >= options.min_user_events
-            remaining = selected(remaining, enough[remaining.user], thresholds, events)
-    return remaining
+            enough = np.bincount(remaining_events.user) >= options.min_user_events
+            remaining_events = selected(remaining_events, enough[remaining_events.user], thresholds, events)
+    return remaining_events
 
 
 def selected(events: RawEvents, rows: Bools, step: str, source: RawEvents) -> RawEvents:

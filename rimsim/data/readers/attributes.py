@@ -87,8 +87,8 @@ def read_tables(
             container, layout.items, layout.items_form, collector, layout.genres, id_names
         )
     if collector.other_columns:
-        of_events, event_uses = _items_of_events(collector, container.label(layout.events))
-        item_table, event_uses = _joined(item_table, of_events, event_uses)
+        items_of_events, event_uses = _items_of_events(collector, container.label(layout.events))
+        item_table, event_uses = _joined(item_table, items_of_events, event_uses)
         uses = (*event_uses, *uses)
     nested = tuple(
         ColumnUse(name, None, f"its type is {kind}; rimsim reads numbers and texts")

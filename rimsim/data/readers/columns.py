@@ -87,7 +87,7 @@ EVENTS: Final = TableKind(
     value_type=np.float32,
     describes_items=True,
 )
-"""Events of a log."""
+"""Kind of table: events of a log."""
 _VALUES: Final = "watchratio isclick click longview answer response reward label taken probability"
 """Further usual names of the column of observed values."""
 ANSWERS: Final = TableKind(
@@ -98,7 +98,7 @@ ANSWERS: Final = TableKind(
     example="'user,item,value'",
     value_type=np.float64,
 )
-"""Observed answers of users to items."""
+"""Kind of table: observed answers of users to items."""
 
 
 def parsed_roles(text: str, needed: Sequence[Role], roles: Sequence[Role]) -> dict[Role, str | int]:
@@ -264,11 +264,11 @@ def resolve(names: Sequence[str], roles: ColumnRoles, location: str) -> ColumnPl
     if missing_roles := [role for role in kind.needed if role not in places]:
         shown = ", ".join(repr(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
         missing_text = " and the ".join(missing_roles)
-        usual = ", ".join(kind.usual[missing_roles[0]][:6])
+        usual_names = ", ".join(kind.usual[missing_roles[0]][:6])
         form = ",".join(f"{role}=..." for role in kind.needed)
         raise DataError(
             f"{location}: no column for the {missing_text} was found among {shown}. Usual names for the "
-            f"{missing_roles[0]} are {usual}. Rename a column, or name it with columns='{form}'"
+            f"{missing_roles[0]} are {usual_names}. Rename a column, or name it with columns='{form}'"
         )
     used_places = list(places.values())
     if len(set(used_places)) < len(used_places):

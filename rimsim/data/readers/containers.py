@@ -164,8 +164,8 @@ def folder_container(path: Path, *, title: str | None = None) -> Container:
             if not entry.is_dir():
                 members.append(entry.name)
             elif not entry.is_symlink():
-                inside = sorted(inner.name for inner in entry.iterdir() if not inner.is_dir())
-                members += [f"{entry.name}/{name}" for name in inside]
+                inner_names = sorted(inner.name for inner in entry.iterdir() if not inner.is_dir())
+                members += [f"{entry.name}/{name}" for name in inner_names]
 
     def opened(member: str) -> Stream:
         """Stream of a file; links that lead outside are refused."""
@@ -225,8 +225,12 @@ def embedded_container(name: str) -> Container:
         DataError: If this installation was built without the log.
     """
     if not is_embedded(name):
-        others = [log for log in EMBEDDED_FILES if is_embedded(log)]
-        hint = f"Use the log {others[0]!r} (--data {others[0]}), or install" if others else "Install"
+        embedded_names = [log for log in EMBEDDED_FILES if is_embedded(log)]
+        hint = (
+            f"Use the log {embedded_names[0]!r} (--data {embedded_names[0]}), or install"
+            if embedded_names
+            else "Install"
+        )
         raise DataError(
             f"{name}: this build of rimsim does not contain this log. {hint} a wheel that contains it"
         )
@@ -328,7 +332,7 @@ def inside_zip(source: str) -> tuple[Path, str] | None:
         for parent in path.parents:
             if parent.suffix.lower() == ".zip" and parent.is_file():
                 return parent, path.relative_to(parent).as_posix()
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # a text that cannot be a path, such as one that is too long
         return None
     return None
 

@@ -136,8 +136,10 @@ def sniff(first: bytes, location: str, roles: ColumnRoles, separator: str | None
             fields = fields_by_separator[candidate]
             return len(kind.missing(fields)), -len(fields)
 
-        several = [candidate for candidate in candidates if len(fields_by_separator[candidate]) > 1]
-        chosen = min(several, key=rank)
+        separating_candidates = [
+            candidate for candidate in candidates if len(fields_by_separator[candidate]) > 1
+        ]
+        chosen = min(separating_candidates, key=rank)
         names = fields_by_separator[chosen]
         # A header has a usual name for some role. A line without any, and with two numbers, is data.
         if len(kind.missing(names)) == 3 and sum(map(holds_number, names)) >= 2:

@@ -196,14 +196,14 @@ def find_log(container: Container) -> LogLayout:
         DataError: If there is no log, or more than one.
     """
     members = _known_members(container)
-    only = container.only
+    requested_member = container.only
     choices = []
     for member in members:
-        layout = _known_layout(member, members) if only in (None, member) else None
+        layout = _known_layout(member, members) if requested_member in (None, member) else None
         if layout is not None:
             choices.append(layout)
     if not choices:
-        names = _tables(members) if only is None else [only]
+        names = _tables(members) if requested_member is None else [requested_member]
         choices = [LogLayout("file", member) for member in names]
     known_files = ", ".join(dict.fromkeys(layout.events for layout in LOG_LAYOUTS))
     allowed = f"{known_files}, or one file of events"
@@ -299,9 +299,11 @@ def _observed_layout(member: str) -> ObservedLayout:
 def _known_members(container: Container) -> list[str]:
     """Sorted files of a container; a requested file must exist."""
     members = sorted(set(container.members))
-    only = container.only
-    if only is not None and only not in members:
-        raise DataError(f"{container.name}: it has no file {only!r}.{nearest(only, members)}")
+    requested_member = container.only
+    if requested_member is not None and requested_member not in members:
+        raise DataError(
+            f"{container.name}: it has no file {requested_member!r}.{nearest(requested_member, members)}"
+        )
     return members
 
 

@@ -115,18 +115,18 @@ class LineReader:
     def __iter__(self) -> Iterator[Block]:
         """Blocks of whole lines, one per chunk of bytes."""
         rest = b""  # the beginning of a line that no chunk has ended yet
-        held = b""  # a carriage return at the end of a chunk may be the first half of a line end
+        carriage_return = b""  # a carriage return at the end of a chunk may be the first half of a line end
         for chunk in self._decoded():
-            data = held + chunk
-            held = data[-1:] if data.endswith(b"\r") else b""
-            rest += self._unified(data[: len(data) - len(held)])
+            data = carriage_return + chunk
+            carriage_return = data[-1:] if data.endswith(b"\r") else b""
+            rest += self._unified(data[: len(data) - len(carriage_return)])
             cut = rest.rfind(b"\n") + 1
             if len(rest) - cut > LONGEST_LINE:
                 self._too_long(rest)
             if cut:
                 yield self._block(rest[:cut])
                 rest = rest[cut:]
-        rest += self._unified(held)
+        rest += self._unified(carriage_return)
         if rest:
             yield self._block(rest)
 
@@ -236,10 +236,12 @@ class Cutter:
         """Rows of a block; None unless Arrow reads every line."""
         text = block.text
         delimiter = self._separator
+        # Arrow checks neither the encoding nor that the text ends outside quotes. So the text is decoded here, and its
+        # last line is split into fields.
         try:
             decoded(text)
             fields_of(decoded(text.rstrip(b"\n").rpartition(b"\n")[2]), delimiter, quoted=self._quoted)
-        except RowProblemError:  # a quote of the last line may be open, although it contains no line end
+        except RowProblemError:
             return None
         if len(delimiter) > 1:
             if _UNIT_SEPARATOR in text:

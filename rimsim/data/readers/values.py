@@ -236,9 +236,8 @@ def canonical(ids: list[str]) -> Ids:
         numbers = [int(text) for text in ids]
         if all(number in _INT64 for number in numbers):
             return np.array(numbers, np.int64)
-    texts = np.empty(
-        len(ids), object
-    )  # in an array of NumPy's own texts, each would take the room of the longest
+    # In an array of NumPy's own texts, each would take the room of the longest.
+    texts = np.empty(len(ids), object)
     texts[:] = ids
     return texts
 

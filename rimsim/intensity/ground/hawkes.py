@@ -80,24 +80,24 @@ def hawkes_terms(times: Floats, offsets: Ints, stop: Floats, rates: Floats) -> H
         user = order[: int(np.searchsorted(-lengths[order], -step, "left"))]
         event = begin[user] + step
         pause = (times[event] - times[event - 1])[:, None]
-        remaining = np.exp(-pause * rates)
+        remaining_share = np.exp(-pause * rates)
         row = later_index[event]
         gap[row, 0] = pause[:, 0]
-        gap[row, 1 : scales + 1] = later_decay[user] * (1.0 - remaining)
-        gap[row, scales + 1 :] = first_decay[user] * (1.0 - remaining)
-        later_decay[user] *= remaining
-        first_decay[user] *= remaining
+        gap[row, 1 : scales + 1] = later_decay[user] * (1.0 - remaining_share)
+        gap[row, scales + 1 :] = first_decay[user] * (1.0 - remaining_share)
+        later_decay[user] *= remaining_share
+        first_decay[user] *= remaining_share
         at_event[row, 0] = 1.0
         at_event[row, 1 : scales + 1] = later_decay[user] * rates
         at_event[row, scales + 1 :] = first_decay[user] * rates
         later_decay[user] += 1.0
     pause = (stop - times[offsets[1:] - 1])[:, None]
-    decayed = 1.0 - np.exp(-pause * rates)
+    lost_share = 1.0 - np.exp(-pause * rates)
     return HawkesTerms(
         at_event=at_event,
         user=np.repeat(np.arange(len(begin)), lengths)[is_later],
         gap=gap,
-        last_gap=np.concatenate([pause, later_decay * decayed, first_decay * decayed], axis=1),
+        last_gap=np.concatenate([pause, later_decay * lost_share, first_decay * lost_share], axis=1),
     )
 
 
@@ -313,10 +313,10 @@ class Hawkes(DecayedGround):
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n,) float32: expected number of events within the horizon after ``now``."""
         scales = len(self._rates)
-        fitted = torch.from_numpy(self.parameters).to(self.device)
-        mu = fitted[:1]
-        alpha = fitted[1 : scales + 1]
-        gamma = fitted[scales + 1 :]
+        parameters = torch.from_numpy(self.parameters).to(self.device)
+        mu = parameters[:1]
+        alpha = parameters[1 : scales + 1]
+        gamma = parameters[scales + 1 :]
         horizon = _DAY if self.config.horizon is None else self.config.horizon
         # Share 1 − exp(−β_s·horizon) of the excitation that is left at ``now`` and falls within the horizon.
         share_within = -torch.expm1(-horizon * self._rates)

@@ -176,12 +176,13 @@ class Visits(Ground):
         order, edges = walk.points()
         sessions_at = sessions.new_empty((len(order), 4))
         last_at = last.new_empty(len(order))
-        # No session can get more events than its present events and all events of the walk.
-        largest = (
+        # No session's event count can exceed this number: the largest count so far, plus the most events that the walk
+        # adds to a state.
+        max_count = (
             int(sessions[:, 1].max()) + int(np.diff(walk.offsets).max(initial=0)) if len(sessions) else 0
         )
         # Torch computes the logarithms, because the loop must give the same bits as `step`.
-        log_of = torch.log(torch.arange(largest + 1, dtype=sessions.dtype).clamp(min=1.0))
+        log_of = torch.log(torch.arange(max_count + 1, dtype=sessions.dtype).clamp(min=1.0))
         _walk(
             sessions.numpy(),
             last.numpy(),

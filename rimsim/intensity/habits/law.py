@@ -17,7 +17,7 @@ from rimsim.intensity.habits.repeat_share import RepeatLaw, event_counts, fitted
 from rimsim.intensity.popularity import target_counts
 
 _PSEUDO_EVENTS = 0.5
-"""Number of events that are added to each item's usual popularity."""
+"""Number of events that are added to each item's count before the usual popularity is computed."""
 _LEAST = 1e-12
 """Smallest share of repeats or of new items, so that its logarithm is finite."""
 
@@ -53,8 +53,8 @@ class HabitLaw:
     """Law ``p(y|x,t) = ρ(x)·own + (1 − ρ(x))·new``.
 
     ``own`` is that of :class:`OwnLaw` over the user's own items. ``new`` is p(y|x)^c·rate^e/usual^d over the other
-    items. A part that does not raise the likelihood of held-out next sessions by more than its standard error is left
-    out. Without parts, the law is p(y|x) itself.
+    items. A part is left out unless its gain in likelihood on held-out next sessions exceeds the standard error of the
+    gain. Without parts, the law is p(y|x) itself.
     """
 
     rate: RateLaw = field(default_factory=RateLaw)
@@ -68,7 +68,7 @@ class HabitLaw:
     users: int = 0
     """Number of held-out users."""
     gain: float = 0.0
-    """Gain in log-likelihood of a taken item over p(y|x) alone, in nats."""
+    """Mean gain in log-likelihood per taken item, in nats, compared with p(y|x) alone."""
     error: float = 0.0
     """Standard error of ``gain``."""
 
@@ -123,22 +123,23 @@ class HabitFit:
         law = HabitLaw(rate=rate, users=len(held), gain=rate.gain, error=rate.error)
         if not self.repeatable or not held.is_repeat.any():
             return law
-        counts = counts_at(rate.half_life) if law.needs_rate else None
+        rate_counts = counts_at(rate.half_life) if law.needs_rate else None
         decay = fitted_decay(held)
         own_counts = dense_counts(held.states, held.past.n_items, decay.half_life)
-        parts = LogParts.of(law, self.logits, own_counts, counts, popularity)
+        parts = LogParts.of(law, self.logits, own_counts, rate_counts, popularity)
         full_law = dataclasses.replace(
             law,
             repeats=fitted_repeats(held),
             decay=decay,
             own_items=_fitted_own(held, parts),
         )
-        with_own = self._log_likelihood(full_law, parts)
-        everything = np.zeros(self.logits.shape, bool)
-        all_items = TakenItems(self.logits, everything, held.row, held.item)
-        if not Gain.of(held.row, with_own - all_items.log_likelihood(parts.new)).significant:
+        log_p = self._log_likelihood(full_law, parts)
+        # Without an own part, users' own items are like other items, so no item is excluded.
+        is_excluded = np.zeros(self.logits.shape, bool)
+        all_items = TakenItems(self.logits, is_excluded, held.row, held.item)
+        if not Gain.of(held.row, log_p - all_items.log_likelihood(parts.new)).significant:
             return law
-        gain = Gain.of(held.row, with_own - all_items.log_likelihood(self.logits))
+        gain = Gain.of(held.row, log_p - all_items.log_likelihood(self.logits))
         return dataclasses.replace(full_law, gain=gain.nats, error=gain.error)
 
     def _counts_at(self) -> Callable[[float], Floats]:
@@ -170,7 +171,7 @@ class LogParts:
     new: Float32s
     """(n, M) logits of new items."""
     counts: Float32s
-    """(n, M) log of decayed own counts; very small for unconsumed items."""
+    """(n, M) log of decayed own counts; about −87, the log of the smallest float32, for unconsumed items."""
     base: Float32s
     """(n, M) log p(y|x) of the base model."""
     lift: Float32s | None
@@ -178,15 +179,24 @@ class LogParts:
 
     @classmethod
     def of(
-        cls, law: HabitLaw, base: Float32s, own_counts: Float32s, rates: Floats | None, popularity: Floats
+        cls,
+        law: HabitLaw,
+        base: Float32s,
+        own_counts: Float32s,
+        rate_counts: Floats | None,
+        popularity: Floats,
     ) -> LogParts:
-        """Logarithms of a law's factors at states."""
+        """Logarithms of a law's factors at states.
+
+        ``rate_counts`` are decayed counts of all users' events; None if the law has no local rate.
+        """
         log_counts = np.log(np.maximum(own_counts, np.finfo(np.float32).tiny))
-        if rates is None:
+        if rate_counts is None:
             return cls(new=base, counts=log_counts, base=base, lift=None)
-        factor = law.rate.log_factor(rates, popularity).astype(np.float32)
-        lift = np.log(smoothed(rates, popularity, law.rate.smoothing) / popularity).astype(np.float32)
-        return cls(new=np.float32(law.rate.base) * base + factor, counts=log_counts, base=base, lift=lift)
+        log_factor = law.rate.log_factor(rate_counts, popularity).astype(np.float32)
+        rate = smoothed(rate_counts, popularity, law.rate.smoothing)
+        lift = np.log(rate / popularity).astype(np.float32)
+        return cls(new=np.float32(law.rate.base) * base + log_factor, counts=log_counts, base=base, lift=lift)
 
     def own_logits(self, law: OwnLaw) -> Float32s:
         """(n, M) logits of users' own items."""
@@ -197,17 +207,17 @@ class LogParts:
 
 
 def _fitted_own(held: NextSessions, parts: LogParts) -> OwnLaw:
-    """Exponents of own items; plain counts without a gain."""
+    """Exponents of own items; (1, 0, 0) without a significant gain."""
     row = held.row[held.is_repeat]
     taken = TakenItems(parts.counts, ~held.consumed(), row, held.item[held.is_repeat])
-    plain = taken.log_likelihood(parts.counts)
+    log_p_by_counts = taken.log_likelihood(parts.counts)
     factors = [parts.counts, parts.base, *(() if parts.lift is None else (parts.lift,))]
     weights = taken.weights(factors, np.array([1.0, *[0.0] * (len(factors) - 1)])).tolist()
     law = OwnLaw(counts=weights[0], base=weights[1], lift=0.0 if parts.lift is None else weights[2])
     log_p = taken.log_likelihood(parts.own_logits(law))
-    gain = Gain.of(row, log_p - plain)
+    gain = Gain.of(row, log_p - log_p_by_counts)
     if not gain.significant:
-        return OwnLaw(log_likelihood=float(plain.mean()), items=len(row))
+        return OwnLaw(log_likelihood=float(log_p_by_counts.mean()), items=len(row))
     return dataclasses.replace(
         law, log_likelihood=float(log_p.mean()), gain=gain.nats, error=gain.error, items=len(row)
     )

@@ -18,7 +18,7 @@ HOUR = 3600.0
 HALF_LIVES = (*(HOUR * hours for hours in (1, 3, 6, 12, 24, 72, 168, 336, 672, 1344, 2688, 5376)), np.inf)
 """Half-lives of local rates to choose from, in seconds."""
 SMOOTHING = 0.1
-"""Number of events per item, spread by popularity in all events, that are added to decayed counts."""
+"""Number of events per item that are added to decayed counts, spread like the popularity in the whole log."""
 SMOOTHINGS = (0.001, 0.01, 0.1, 1.0)
 """Smoothings to choose from."""
 _NEWTON_STEPS = 20
@@ -50,9 +50,9 @@ class RateHistory:
     weight: Floats
     """(n,) weight of each event."""
     first: Ints
-    """(s,) number of events that each stored count includes."""
+    """(s,) number of events before each stored instant, which is the time of the event with this number."""
     stored: Floats
-    """(s, M) counts of all items, decayed to the time of the event with number ``first``."""
+    """(s, M) counts of all items at the stored instants."""
 
     @classmethod
     def of(cls, item: Ints, time: Floats, weight: Floats, n_items: int, half_life: float) -> RateHistory:
@@ -123,7 +123,7 @@ def _recall(item: Ints, time: Floats, weight: Floats, half_life: float, first: I
     """Fill in the counts of all items before each instant."""
     for row in range(len(now)):
         n_before = np.searchsorted(time, now[row])
-        # The event with this number must be before the instant, because counts are never decayed backwards.
+        # The latest stored instant before ``now``. A later one will not do, because counts cannot be decayed backwards.
         number = max(np.searchsorted(first, n_before) - 1, 0)
         begin = first[number]
         if len(time):
@@ -171,7 +171,7 @@ class RateLaw:
     error: float = 0.0
     """Standard error of the gain."""
     items: int = 0
-    """Number of items that the evidence is about."""
+    """Number of taken items over which ``log_likelihood`` is the mean."""
 
     def log_factor(self, counts: Floats, popularity: Floats) -> Floats:
         """(n, M) log of rate^e / usual^d, from decayed counts (n, M)."""
@@ -279,7 +279,7 @@ class RateFit:
     taken: TakenItems
     """Taken items, with the logits of the base model."""
     counts_at: Callable[[float], Floats]
-    """Function that returns (n, M) decayed counts at the states, for a half-life."""
+    """Function of a half-life that returns the (n, M) decayed counts of items' events at each state of ``taken``."""
     popularity: Floats
     """(M,) usual shares of items, which sum to 1."""
     half_lives: tuple[float, ...] = HALF_LIVES
@@ -287,23 +287,23 @@ class RateFit:
 
     def law(self) -> RateLaw:
         """Likeliest law; e = 0 without a significant gain."""
-        plain = self.taken.log_likelihood(self.taken.logits)
-        if not len(plain):
+        base_log_p = self.taken.log_likelihood(self.taken.logits)
+        if not len(base_log_p):
             return RateLaw()
         law, log_p = max(self._candidates(), key=lambda candidate: candidate[0].log_likelihood)
-        gain = Gain.of(self.taken.row, log_p - plain)
+        gain = Gain.of(self.taken.row, log_p - base_log_p)
         if not (law.exponent > 0.0 and gain.significant):
-            return RateLaw(log_likelihood=float(plain.mean()), items=len(plain))
-        return dataclasses.replace(law, gain=gain.nats, error=gain.error, items=len(plain))
+            return RateLaw(log_likelihood=float(base_log_p.mean()), items=len(base_log_p))
+        return dataclasses.replace(law, gain=gain.nats, error=gain.error, items=len(base_log_p))
 
     def _candidates(self) -> list[tuple[RateLaw, Floats]]:
         """Likeliest laws of several half-lives and smoothings."""
         # The likelihood has one maximum over half-lives in all logs that were tried. So every second half-life is
         # tried first, and then the neighbours of the best of these.
-        coarse = [self._at(half_life, SMOOTHING) for half_life in self.half_lives[::2]]
-        best = int(np.argmax([law.log_likelihood for law, _ in coarse]))
+        coarse_laws = [self._at(half_life, SMOOTHING) for half_life in self.half_lives[::2]]
+        best = int(np.argmax([law.log_likelihood for law, _ in coarse_laws]))
         neighbours = self.half_lives[max(2 * best - 1, 0) : 2 * best + 2 : 2]
-        laws = coarse + [self._at(half_life, SMOOTHING) for half_life in neighbours]
+        laws = coarse_laws + [self._at(half_life, SMOOTHING) for half_life in neighbours]
         half_life = max(laws, key=lambda candidate: candidate[0].log_likelihood)[0].half_life
         return laws + [self._at(half_life, smoothing) for smoothing in SMOOTHINGS if smoothing != SMOOTHING]
 
@@ -312,14 +312,13 @@ class RateFit:
         rate = smoothed(self.counts_at(half_life), self.popularity, smoothing)
         parts = [np.log(rate).astype(np.float32), -np.log(self.popularity).astype(np.float32)]
         start = np.array([0.0, 0.0])
-        # Without a personal base, c has no meaning.
+        # If the base model gives all items the same score, its exponent c changes nothing.
         if self.taken.logits.std() > _FLAT:
             parts.append(self.taken.logits)
             start = np.array([0.0, 0.0, 1.0])
         weights = self.taken.weights(parts, start)
-        if (
-            weights[2:].min(initial=0.0) < 0.0
-        ):  # items that the base ranks first are not taken less often for it
+        # A negative c would mean that users avoid the items that the base model prefers. This is chance, so c is 0.
+        if weights[2:].min(initial=0.0) < 0.0:
             weights = np.append(self.taken.weights(parts[:2], start[:2]), 0.0)
         log_p = self.taken.log_likelihood(_weighted(weights, parts))
         exponent, usual, *others = weights.tolist()

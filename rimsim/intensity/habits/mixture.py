@@ -30,7 +30,7 @@ from rimsim.intensity.states import UserStates
 from rimsim.system import report_progress
 
 _TINY = 1e-30
-"""Smallest total that is divided by."""
+"""Smallest probability or count whose logarithm is taken."""
 _N_OWN = 3
 """Number of tensors of own counts in a hidden state."""
 
@@ -42,7 +42,7 @@ class BagHabitsConfig(BagConfig):
     law: HabitLaw | None = None
     """Law of habits from another fit; none: chosen on held-out next sessions."""
     memory: float = Field(default=10_000.0, gt=0)
-    """Number of events that the usual popularity before an update counts as."""
+    """Weight of the usual popularity before an update, as a number of events."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -99,7 +99,7 @@ class HabitMixture(FromHidden, Stored):
         return self
 
     def _chosen_law(self, log: EventLog) -> HabitLaw:
-        """Law of next sessions, without parts if these are few."""
+        """Law of next sessions; without parts if sessions are few."""
         held = NextSessions.of(log, self.config.session_gap, self.config.seed)
         if held is None:
             return HabitLaw()
@@ -233,10 +233,10 @@ def _joined(
 
 
 def of_past(base: PersonalModel[Any], past: EventLog) -> PersonalModel[Any]:
-    """Model with equal weights, fitted to the past."""
+    """Model with the base model's weights, fitted to the past."""
     shrinkage = base.shrinkage
     if shrinkage is not None:
-        # The weight of personal scores was adapted to the scores of the fit to the whole log.
+        # The weight of personal scores was adapted to the fit to the whole log, so the adaptation is undone.
         personal = shrinkage.personal / shrinkage.rescaling
         shrinkage = dataclasses.replace(shrinkage, personal=personal, rescaling=1.0)
     return type(base)(dataclasses.replace(base.config, shrinkage=shrinkage)).fit(past)

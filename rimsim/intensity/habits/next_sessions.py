@@ -21,7 +21,7 @@ _CELLS = 4_000_000
 class NextSessions:
     """States of users, and items of their next sessions.
 
-    The events after the next session are not used, because preferences and rates change until then.
+    The events after the next session are not used, because preferences and rates have changed by then.
     """
 
     past: EventLog
@@ -98,7 +98,7 @@ class Gain:
     error: float
     """Standard error of the mean gain, from the differences between users."""
     users: int
-    """Number of users with such an item."""
+    """Number of users with a taken item."""
 
     @property
     def significant(self) -> bool:
@@ -111,9 +111,9 @@ class Gain:
         if not len(row):
             return cls(nats=0.0, error=0.0, users=0)
         n_items = np.bincount(row).astype(np.float64)
-        by_user = np.bincount(row, gain)
+        gain_of_user = np.bincount(row, gain)
         mean = float(gain.mean())
-        # Standard error of a ratio of sums over users (linearisation).
-        residual = by_user - mean * n_items
+        # The mean is a ratio of two sums over users: gains, and items. Its standard error comes from linearisation.
+        residual = gain_of_user - mean * n_items
         error = float(np.sqrt(np.square(residual).sum()) / len(row))
         return cls(nats=mean, error=error, users=int((n_items > 0).sum()))

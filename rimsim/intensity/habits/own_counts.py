@@ -32,8 +32,8 @@ def event_weights(states: UserStates, half_life: float) -> Floats:
     The age of an event is the time to the state's last event. The ratio of two own counts does not change between
     events, so the instant of the state is not needed.
     """
-    last = states.times[np.maximum(states.offsets[1:] - 1, 0)] if len(states.times) else states.now
-    return np.maximum(share_after(last[states.owner] - states.times, half_life), LEAST)
+    last_time = states.times[np.maximum(states.offsets[1:] - 1, 0)] if len(states.times) else states.now
+    return np.maximum(share_after(last_time[states.owner] - states.times, half_life), LEAST)
 
 
 def own_counts(states: UserStates, n_items: int, half_life: float) -> scipy.sparse.csr_matrix:
@@ -92,8 +92,8 @@ def fitted_decay(held: NextSessions, half_lives: tuple[float, ...] = HALF_LIVES)
         for half_life in half_lives
     }
     best = max(half_lives, key=lambda half_life: float(logs[half_life].mean()))
-    plain = np.log(own_shares_at(own_counts(held.states, n_items, np.inf), row, item))
-    gain = Gain.of(row, logs[best] - plain)
+    plain_log_shares = np.log(own_shares_at(own_counts(held.states, n_items, np.inf), row, item))
+    gain = Gain.of(row, logs[best] - plain_log_shares)
     return OwnDecay(
         half_life=best,
         log_likelihood=float(logs[best].mean()),

@@ -63,10 +63,10 @@ class OwnCounts:
         age = torch.where(torch.isinf(last), 0.0, times - last).clamp(min=0.0)
         share = torch.exp2(-age / self.half_life).to(counts.dtype)
         # A consumed item keeps a count above 0, so that it never turns into an unconsumed item.
-        decayed = torch.where(counts > 0, (counts * share[:, None]).clamp(min=LEAST), 0.0)
+        decayed_counts = torch.where(counts > 0, (counts * share[:, None]).clamp(min=LEAST), 0.0)
         rows = torch.arange(len(items), device=self.device)
-        decayed[rows, items] += 1.0
-        return decayed, torch.maximum(times, last), n_events + 1.0
+        decayed_counts[rows, items] += 1.0
+        return decayed_counts, torch.maximum(times, last), n_events + 1.0
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -112,8 +112,8 @@ class OwnHistory(FromHidden, Stored):
         config = self.config
         self.half_life = config.half_life or USUAL
         self.unseen = config.unseen or _UNSEEN
-        is_chosen = config.half_life is not None and config.unseen is not None
-        held = None if is_chosen else NextSessions.of(log, config.session_gap, config.seed)
+        is_configured = config.half_life is not None and config.unseen is not None
+        held = None if is_configured else NextSessions.of(log, config.session_gap, config.seed)
         if held is not None and held.is_repeat.any():
             self.half_life = config.half_life or fitted_decay(held).half_life
             self.unseen = config.unseen or fitted_unseen(held, self.half_life)
@@ -187,11 +187,11 @@ class OwnHistory(FromHidden, Stored):
 def fitted_unseen(held: NextSessions, half_life: float) -> float:
     """Share of popularity that makes items of next sessions likeliest."""
     counts = own_counts(held.states, held.past.n_items, half_life)
-    by_own = own_shares_at(counts, held.row, held.item)
-    by_popularity = usual_popularity(held.past)[held.item]
+    p_by_counts = own_shares_at(counts, held.row, held.item)
+    p_by_popularity = usual_popularity(held.past)[held.item]
     share = 0.5
-    # The steps of expectation-maximisation for a mixture of two known distributions.
+    # Expectation-maximisation for a mixture of two known distributions.
     for _ in range(_STEPS):
-        popular = share * by_popularity
-        share = float((popular / (popular + (1.0 - share) * by_own)).mean())
+        from_popularity = share * p_by_popularity
+        share = float((from_popularity / (from_popularity + (1.0 - share) * p_by_counts)).mean())
     return float(np.clip(share, *_BOUNDS))

@@ -76,11 +76,12 @@ class RecentConfig:
     """Options of popularity with a half-life."""
 
     half_life: float | None = Field(default=None, gt=0)
-    """Half-life of an event, in seconds; none: chosen on held-out next sessions."""
+    """Half-life of an event's weight, in seconds; none: chosen on held-out next sessions."""
     smoothing: float | None = Field(default=None, gt=0)
-    """Number of events per item that are added by usual popularity; none: chosen on held-out next sessions."""
+    """Number of events per item that are added, spread like the usual popularity; none: chosen on held-out next
+    sessions."""
     memory: float = Field(default=10_000.0, gt=0)
-    """Number of events that the usual popularity before an update counts as."""
+    """Weight of the usual popularity before an update, as a number of events."""
     session_gap: str = "30min"
     """Inactivity gap that ends a session."""
     seed: int = Field(default=0, ge=0)
@@ -117,8 +118,8 @@ class RecentPopularity(WithoutUserState, FromHidden, Stored):
         config = self.config
         self.half_life = config.half_life or np.inf
         self.smoothing = config.smoothing or SMOOTHING
-        is_chosen = config.half_life is not None and config.smoothing is not None
-        held = None if is_chosen else NextSessions.of(log, config.session_gap, config.seed)
+        is_configured = config.half_life is not None and config.smoothing is not None
+        held = None if is_configured else NextSessions.of(log, config.session_gap, config.seed)
         if held is not None:
             self.half_life, self.smoothing = chosen_memory(
                 held,
@@ -185,9 +186,9 @@ def chosen_memory(
     Unless the log is repeatable, only new items count, and p is over unconsumed items.
     """
     popularity = usual_popularity(held.past)
-    counted = np.ones(len(held.row), bool) if repeatable else ~held.is_repeat
-    row = held.row[counted]
-    item = held.item[counted]
+    is_counted = np.ones(len(held.row), bool) if repeatable else ~held.is_repeat
+    row = held.row[is_counted]
+    item = held.item[is_counted]
     consumed = None if repeatable else held.consumed()
     best = (-np.inf, half_lives[-1], smoothings[0])
     for half_life in half_lives if len(row) else ():

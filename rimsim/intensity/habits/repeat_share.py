@@ -29,9 +29,9 @@ class RepeatLaw:
     discount: float = 0.5
     """Part of each distinct item that does not count, at least 0 and below 1."""
     strength: float = 1.0
-    """Number of events that the novelty of all users counts as, above −discount."""
+    """Number of imagined new events that are added to each history, above −discount."""
     log_likelihood: float = 0.0
-    """Mean log-likelihood, in nats, of the answer repeat or new, over items of held-out next sessions."""
+    """Mean log-likelihood, in nats, of the kind (repeat or new) of each item of held-out next sessions."""
     observed: float = 0.0
     """Share of repeats among these items."""
     predicted: float = 0.0
@@ -80,6 +80,6 @@ def fitted_repeats(held: NextSessions) -> RepeatLaw:
 
 
 def _log_likelihood(share: Floats, held: NextSessions) -> float:
-    """Mean log-likelihood of repeat or new at taken items."""
+    """Mean log-likelihood of the kinds of taken items."""
     safe = np.clip(share, _SAFE, 1.0 - _SAFE)
     return float(np.where(held.is_repeat, np.log(safe), np.log1p(-safe)).mean())

@@ -60,8 +60,8 @@ def ranked(
         for name, worth in zip(names, worths, strict=True)
     ]
     first = candidates[best_of(worths)]
-    others = [model for model in candidates if model is not first]
-    by_precision = sorted(others, key=lambda model: -model.precision)
+    other_candidates = [model for model in candidates if model is not first]
+    by_precision = sorted(other_candidates, key=lambda model: -model.precision)
     return (first, *by_precision)
 
 

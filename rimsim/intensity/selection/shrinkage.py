@@ -25,7 +25,7 @@ _ROWS = 256
 _LANES = 8
 """Number of partial sums that NumPy keeps within a run. Here sums add numbers in NumPy's order, to have its bits."""
 _RUN = 128
-"""Largest number of numbers in a run; NumPy adds the sums of runs pairwise."""
+"""Largest length of a run, a part of a long sum; NumPy adds the sums of runs pairwise."""
 _CONVERTED = 8192
 """Largest number of numbers that NumPy converts to another type at once; each such piece is a sum of its own."""
 _ROUNDS = 3
@@ -218,11 +218,11 @@ def _minimum(loss: Loss, weights: Floats, start: Floats) -> tuple[Floats, float]
 def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
     """Weights, with 0 where a part does not raise likelihood."""
     for part_index in np.flatnonzero(weights):
-        without = weights.copy()
-        without[part_index] = 0.0
-        without_loss = loss(without, sloped=False)[0]
+        smaller_weights = weights.copy()
+        smaller_weights[part_index] = 0.0
+        without_loss = loss(smaller_weights, sloped=False)[0]
         if without_loss <= value + _WORTHLESS:
-            weights = without
+            weights = smaller_weights
             value = without_loss
     return weights
 
@@ -230,23 +230,23 @@ def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
 def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
     """Mean −log p(y|x) of taken items, and its gradient."""
     softmax = _WeightedSoftmax(held, parts)
-    count = held.taken.sum(1)
-    labels = float(held.taken.sum())
+    n_taken = held.taken.sum(1)
+    n_labels = float(held.taken.sum())
     # Sum of each part of the logits over all taken items. Rows are summed in float32; their total is a float64, so that
     # it does not lose small terms.
-    observed = np.array([float((part * held.taken).sum(1).sum(dtype=np.float64)) for part in parts])
+    taken_sums = np.array([float((part * held.taken).sum(1).sum(dtype=np.float64)) for part in parts])
 
     def loss(weights: Floats, *, sloped: bool = True) -> tuple[float, Floats]:
         """Mean loss at given weights, and its gradient if ``sloped``."""
-        value = -float(weights @ observed)
-        gradient = -observed
+        value = -float(weights @ taken_sums)
+        gradient = -taken_sums
         for span in _spans(held):
             exps, norm, top = softmax.exponentials(weights, span)
             # top + log(norm) is the log of the sum of exponentials.
-            value += float(count[span] @ (top + np.log(norm)))
+            value += float(n_taken[span] @ (top + np.log(norm)))
             if sloped:
-                gradient = gradient + softmax.totals(exps, count[span] / norm, span)
-        return value / labels, gradient / labels
+                gradient = gradient + softmax.totals(exps, n_taken[span] / norm, span)
+        return value / n_labels, gradient / n_labels
 
     return loss
 
@@ -331,11 +331,14 @@ class _WeightedSoftmax:
     def __init__(self, held: HeldOut, parts: Parts) -> None:
         n, m = held.taken.shape
         alike = [part for part in parts if part.ndim == 1]
-        # The kernels take three parts: personal scores and two parts that are the same for all users. An absent part
-        # has the weight 0, and `_parts` are the positions of the parts that are present.
+        # The kernels take three parts: personal scores (0), and two parts that are the same for all users (1 and 2). A
+        # single such part stands in both places. The slice `_parts` has the numbers of the parts that are present; the
+        # weight of an absent part is 0.
         self._alike = np.array([alike[0], alike[-1]], np.float32)
-        self._parts = slice(len(alike) + 1 - len(parts), len(alike) + 1)
+        first_part = 0 if len(parts) > len(alike) else 1
+        self._parts = slice(first_part, len(alike) + 1)
         self._buffer = np.empty(m * min(_ROWS, n), np.float32)
+        # Orders in which NumPy adds M numbers: in single precision, and while it converts them to double precision.
         self._order = _order(m, m)
         self._converted = _order(m, _CONVERTED)
         scores: Float32s = parts[0] if parts[0].ndim == 2 else np.zeros((n, m), np.float32)

@@ -71,8 +71,8 @@ class GraphNetwork(SequenceNetwork):
         # Sum of the first 0, 1, … items of each window.
         sums = torch.cat([read.new_zeros((len(read), 1, read.shape[2])), read.cumsum(1)], dim=1)
         count = batch.step.clamp(min=1).to(read.dtype)
-        at_predicted = sums[batch.row, batch.step] * count.rsqrt()[:, None]
-        return dropped(at_predicted, self.dropout, draw), vectors
+        hidden_at_predicted = sums[batch.row, batch.step] * count.rsqrt()[:, None]
+        return dropped(hidden_at_predicted, self.dropout, draw), vectors
 
 
 class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):

@@ -56,8 +56,8 @@ class GRUNetwork(training.SequenceNetwork):
         """
         if start is None:
             start = self.item.new_zeros((len(batch.items), self.item.shape[1]))
-        at_predicted = self.hidden(batch.items, start, draw)[batch.row, batch.step]
-        return training.dropped(at_predicted, self.dropout, draw), self.item
+        hidden_at_predicted = self.hidden(batch.items, start, draw)[batch.row, batch.step]
+        return training.dropped(hidden_at_predicted, self.dropout, draw), self.item
 
 
 class GRU(SequenceModel[GRUConfig, GRUNetwork]):
@@ -113,25 +113,25 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
     def _read(self, items: Ints, length: Ints) -> torch.Tensor:
         """(n, W) hidden states after left-aligned histories."""
         n = len(length)
-        out = torch.zeros((n, self.config.width), device=self.device)
+        states = torch.zeros((n, self.config.width), device=self.device)
         # Rows of similar length share a block, because a block is as long as its longest row. A row's bits do not
         # depend on its block.
         order = np.argsort(length, kind="stable")
         all_items = torch.from_numpy(items[order]).to(self.device)
         lengths = torch.from_numpy(length[order]).to(self.device)
         for first, stop in spans(n):
-            shortest = int(length[order[first]])
-            longest = int(length[order[stop - 1]])
-            block = padded(all_items[first:stop, :longest])
+            min_length = int(length[order[first]])
+            max_length = int(length[order[stop - 1]])
+            block = padded(all_items[first:stop, :max_length])
             count = padded(lengths[first:stop])[:, None]
             hidden = torch.zeros((BLOCK, self.config.width), device=self.device)
-            for step in range(longest):
-                after = self._cell(hidden, block[:, step])
+            for step in range(max_length):
+                next_hidden = self._cell(hidden, block[:, step])
                 # Rows whose history has ended keep their hidden state.
-                hidden = after if step < shortest else torch.where(step < count, after, hidden)
+                hidden = next_hidden if step < min_length else torch.where(step < count, next_hidden, hidden)
             rows = torch.from_numpy(order[first:stop]).to(self.device)
-            out[rows] = hidden[: stop - first]
-        return out
+            states[rows] = hidden[: stop - first]
+        return states
 
     def encode(self, states: UserStates) -> Hidden:
         """(n, W) hidden states after each state's last ``context`` events."""

@@ -65,7 +65,7 @@ class SequenceConfig:
     """softmax sampled: number of a batch's labels that are drawn into the sample. As many items again are drawn
     uniformly."""
     smoothing: float = Field(default=0.5, gt=0)
-    """Number of events that are added to each item for the initial bias."""
+    """Number of events that are added to each item's count before the initial bias is computed."""
     cold_items: bool = True
     """Predict the vectors of unseen items from genres and year."""
     update_epochs: int = Field(default=3, ge=0)

@@ -54,8 +54,8 @@ class Windows:
     weight: Floats | None = field(default=None, kw_only=True)
     """(n,) weight of each event as a target; None: equal weights."""
     session_end: Ints | None = field(default=None, kw_only=True)
-    """(n,) index after the end of the session that an event starts as a target; 0 for any other event. None: each
-    target is predicted from all earlier events, whatever their session."""
+    """(n,) index after the end of the session, for an event that is the first of its session and a target; 0 for any
+    other event. None: each target is predicted from all earlier events, whatever their session."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -71,8 +71,8 @@ class Batch:
     """b windows, left-aligned, with p predicted events."""
 
     items: torch.Tensor
-    """(b, L) int64 items that are read; L is one less than the length of the longest window. Item 0 stands past a
-    window's end."""
+    """(b, L) int64 items that are read; L is one less than the length of the longest window. Past the end of a window,
+    the item is 0."""
     row: torch.Tensor
     """(p,) row of each predicted event's window in the batch."""
     step: torch.Tensor
@@ -102,15 +102,15 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
     target = log.targets[order]
     weight = None if log.weight is None else log.weight[order]
     session_end = None if session_gap is None else _session_ends(log, order, session_gap)
-    covered = np.flatnonzero(target if session_end is None else session_end)
+    targets = np.flatnonzero(target if session_end is None else session_end)
     # Entry i is the first target at or after position i, or n if there is none.
-    upcoming = np.append(covered, len(user))[np.searchsorted(covered, np.arange(len(user) + 1))]
+    next_target = np.append(targets, len(user))[np.searchsorted(targets, np.arange(len(user) + 1))]
     owners, origins = np.unique(user, return_index=True)
     ends = np.append(origins[1:], len(user))
     # Columns of windows, round by round. The first entry is empty, and gives the type if there is no window.
     blocks: list[tuple[Ints, ...]] = [(np.zeros(0, np.int64),) * 6]
     # Each round makes the next window of every user who has a target at or after `position`.
-    position = upcoming[origins]
+    position = next_target[origins]
     while (is_open := position < ends).any():
         owners = owners[is_open]
         origins = origins[is_open]
@@ -119,7 +119,7 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
         begin = np.maximum(origins, position - burn)
         stop = np.minimum(begin + context, ends)
         blocks.append((owners, origins, begin, position, stop, ends))
-        position = upcoming[stop]
+        position = next_target[stop]
     users, first_events, begins, first_targets, stops, user_ends = (
         np.concatenate(column) for column in zip(*blocks, strict=True)
     )
@@ -166,8 +166,8 @@ def batches(
     is_predictable = cut.target if cut.session_end is None else cut.session_end > 0
     for start in starts if generator is None else generator.permutation(starts):
         rows = order[start : start + size]
-        longest = int(length[rows].max())
-        position = cut.begin[rows, None] + np.arange(longest)
+        max_length = int(length[rows].max())
+        position = cut.begin[rows, None] + np.arange(max_length)
         is_inside = position < cut.stop[rows, None]
         position = np.where(is_inside, position, 0)
         is_predicted = is_inside & (position >= cut.loss[rows, None]) & is_predictable[position]
@@ -190,7 +190,7 @@ def batches(
 def _labels(cut: Windows, position: Ints, end: Ints, ahead: int) -> tuple[Ints, Floats]:
     """(p, K) positions of labels, and weights summing to 1."""
     fade = FADE
-    if cut.session_end is not None:
+    if cut.session_end is not None:  # all events of the session are labels, with equal weights
         end = cut.session_end[position]
         fade = 1.0
         ahead = min(int((end - position).max(initial=1)), LONGEST)
@@ -273,8 +273,8 @@ class TrainingOptions:
     sampled: float = 1.0
     """Share of the predicted positions whose loss is computed; each batch draws them."""
     negatives: int | None = None
-    """Number of labels, and number of uniform items, that represent all items in the softmax of a batch; None: full
-    softmax."""
+    """Number of labels drawn from a batch, and number of items drawn uniformly, over which the softmax of the batch is
+    computed; None: it is computed over all items."""
 
 
 @dataclass(frozen=True)

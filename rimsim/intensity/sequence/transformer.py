@@ -131,8 +131,8 @@ class TransformerNetwork(SequenceNetwork):
 
     def outputs(self, batch: Batch, draw: torch.Generator | None) -> Outputs:
         """Outputs at the p predicted positions, and item vectors."""
-        at_predicted = self.hidden(batch.items, draw)[batch.row, batch.step]
-        return dropped(at_predicted, self.dropout, draw), self.item
+        hidden_at_predicted = self.hidden(batch.items, draw)[batch.row, batch.step]
+        return dropped(hidden_at_predicted, self.dropout, draw), self.item
 
 
 class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
@@ -158,7 +158,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
         """(n, W) outputs after left-aligned histories of the given lengths."""
         network = self.network
         context = self.config.context
-        out = torch.zeros((len(length), self.config.width), device=self.device)
+        states = torch.zeros((len(length), self.config.width), device=self.device)
         # Histories of a length from 0 to 8, 9 to 16, 17 to 32, … are padded to 8, 16, 32, … items.
         low = -1
         high = 8
@@ -171,10 +171,10 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
                 return network.hidden(block)[torch.arange(len(count), device=count.device), count]
 
             if len(rows):
-                out[rows] = in_blocks(last, items[rows, :size], length[rows])
+                states[rows] = in_blocks(last, items[rows, :size], length[rows])
             low = high
             high = 2 * high
-        return out
+        return states
 
     def encode(self, states: UserStates) -> Hidden:
         """Hidden states: last items, their number, and h."""

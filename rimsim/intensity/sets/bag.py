@@ -210,7 +210,7 @@ class Bag(PersonalModel[BagConfig]):
         tables = Tables(read=read, predicted=predicted, bias=bias.to(self.device))
         steps = config.steps
         draws = self._draws(full_log)
-        # On a large log, whose fits sample items, a fit takes more steps if it would not read each user once.
+        # Fits on a large log sample items. Such a fit takes more steps if ``steps`` are too few to read each user once.
         factor = max(1.0, len(cells) / (config.batch_size * steps)) if draws else 1.0
         for decay in strengths:
             cycle = Cycle(
@@ -311,6 +311,7 @@ def _add_up(
         point = edges[state]
         first = offsets[state]
         for event in range(first, offsets[state + 1] + 1):
+            # Copy the sums at all points that lie before this event, but after the event before it.
             while point < edges[state + 1] and count[order[point]] == event - first:
                 # A loop compiles seconds faster than the assignment of a slice.
                 for column in range(sums.shape[1]):

@@ -29,7 +29,7 @@ class EASEConfig(PersonalConfig):
     update_ridge: float = Field(default=3000.0, gt=0)
     """Penalty on the squared changes of the weights in an update."""
     memory: float = Field(default=10_000.0, gt=0)
-    """Number of events that the popularity before an update counts as."""
+    """Weight of the popularity before an update, as a number of events."""
 
 
 def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
@@ -84,7 +84,7 @@ class EASE(PersonalModel[EASEConfig]):
         cells = Cells.of(log)
         x = cells.matrix()
         gram = (x.T @ x).toarray().astype(np.float64)
-        cross = gram
+        cross = gram  # XᵀR, with the labels R; if all labels are 1, R = X
         if not (cells.label == 1.0).all():
             cross = (x.T @ cells.matrix(cells.label)).toarray().astype(np.float64)
         for ridge in strengths:

@@ -209,7 +209,7 @@ class FactorsConfig(SoftmaxConfig):
     update_learning_rate: float = Field(default=0.01, gt=0)
     """Largest step size in an update."""
     memory: float = Field(default=10_000.0, gt=0)
-    """Number of events that the popularity before an update counts as."""
+    """Weight of the popularity before an update, as a number of events."""
 
 
 class Factors(PersonalModel[FactorsConfig]):
@@ -252,12 +252,13 @@ class Factors(PersonalModel[FactorsConfig]):
     def _train(self, a: torch.Tensor, items: Items, cells: Cells, ridge: float, steps: int) -> None:
         """Train user vectors a and item vectors c by Adam.
 
-        A user's vector is fitted to all items of the user, and the item vectors to the labels, with their weights. If
-        every item is a label of weight 1, both have the same gradient in the logits.
+        A user's vector is fitted to all items of the user, as it is when a state is scored. The item vectors are fitted
+        to the labels of :class:`Cells`: they count target events by their weights, and no other events. If every label
+        is 1, both have the same gradient in the logits.
         """
         c, offset = items
         optimizer = softmax.AdamW([a, c])  # type: ignore[list-item]  # both tensors are parameters
-        height = max(1, _CELLS // cells.n_items)
+        n_users_per_block = max(1, _CELLS // cells.n_items)
         labels = cells.matrix(cells.label)
         is_unweighted = bool((cells.label == 1.0).all())
         n_user_items = torch.from_numpy(np.diff(cells.offsets).astype(np.float32)[:, None]).to(self.device)
@@ -266,7 +267,7 @@ class Factors(PersonalModel[FactorsConfig]):
         for step in range(steps):
             a.grad = ridge * a
             c.grad = ridge * c
-            for begin, end in spans(len(cells), height):
+            for begin, end in spans(len(cells), n_users_per_block):
                 rows = slice(begin, end)
                 pairs = slice(int(cells.offsets[begin]), int(cells.offsets[end]))
                 probability = softmax.softmax_(torch.addmm(offset, a[rows], c.T))
@@ -275,8 +276,9 @@ class Factors(PersonalModel[FactorsConfig]):
                     user_gradient = probability.mul_(n_user_items[rows])  # in place: p is not needed again
                 else:
                     user_gradient = probability * n_user_items[rows]
-                taken = position[pairs] - begin * cells.n_items
-                user_gradient.view(-1).index_add_(0, taken, -probability.new_ones(len(taken)))
+                position_in_block = position[pairs] - begin * cells.n_items
+                minus_ones = -probability.new_ones(len(position_in_block))
+                user_gradient.view(-1).index_add_(0, position_in_block, minus_ones)
                 item_gradient = user_gradient
                 if not is_unweighted:
                     y = torch.from_numpy(labels[rows].toarray()).to(self.device)

@@ -22,7 +22,7 @@ from rimsim.intensity.states import UserStates
 _CELLS = 2**25
 """Largest number of scores, users times items, that the scale is fitted to. All of MovieLens-1M takes 270 MB."""
 _NEAR = 2**15
-"""Number of scores that are computed at once, so few that all stay in the nearest caches."""
+"""Number of scores that are computed at once, so few that all stay in the processor's fastest caches."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -34,7 +34,7 @@ class MatrixFactorizationConfig:
     factors: int = Field(default=32, ge=1)
     """Length of user and item vectors."""
     iterations: int = Field(default=15, ge=1)
-    """Number of sweeps (ALS), or of tenths of the passes over events (BPR)."""
+    """als: number of sweeps. bpr: a tenth of the number of passes over the events."""
     regularization: float = Field(default=0.05, ge=0)
     """Penalty on squared vectors."""
     confidence: float = Field(default=10.0, gt=0)

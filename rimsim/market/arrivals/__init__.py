@@ -39,6 +39,6 @@ def make_arrivals(scenario: ScenarioConfig) -> ArrivalProcess:
         ConfigError: If ``arrivals.kind`` or one of ``arrivals.options`` is unknown, or has a wrong value.
     """
     config = scenario.arrivals
-    needed = ("opening", "round", "known_beforehand", "keeps_users")
-    plug = make_plug(config.kind, "arrivals.kind", BUILT_IN, needed, dict(config.options), scenario)
+    needed_names = ("opening", "round", "known_beforehand", "keeps_users")
+    plug = make_plug(config.kind, "arrivals.kind", BUILT_IN, needed_names, dict(config.options), scenario)
     return cast("ArrivalProcess", plug)

@@ -74,13 +74,13 @@ def drawn_sessions(sessions: Sessions, users: Ints, seed: int, number: int) -> I
 
     A later session follows earlier events of its user. Each round ``number`` has draws of its own.
     """
-    later = np.flatnonzero(events_before(sessions) > 0)
-    by_user = later[np.argsort(sessions.user[later], kind="stable")]
-    first = np.searchsorted(sessions.user[by_user], users, "left")
-    n_later = np.searchsorted(sessions.user[by_user], users, "right") - first
-    # Round −1 lies before the opening, and numbers of keys begin at 0.
+    later_sessions = np.flatnonzero(events_before(sessions) > 0)
+    by_user = later_sessions[np.argsort(sessions.user[later_sessions], kind="stable")]
+    first_later = np.searchsorted(sessions.user[by_user], users, "left")
+    n_later = np.searchsorted(sessions.user[by_user], users, "right") - first_later
+    # Rounds are numbered from −1, the round before the opening; the numbers of a key begin at 0.
     draw = rng.uniform(seed, rng.Purpose.ARRIVALS, 4, number + 1, users)
-    drawn = first + (draw * n_later).astype(np.int64)
+    drawn = first_later + (draw * n_later).astype(np.int64)
     session = np.full(len(users), -1)
     session[n_later > 0] = by_user[drawn[n_later > 0]]
     return session

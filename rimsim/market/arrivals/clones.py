@@ -174,14 +174,14 @@ def events_before(sessions: Sessions) -> Ints:
     order = np.lexsort((sessions.start, sessions.user))
     user = sessions.user[order]
     count = sessions.count[order]
-    before = np.cumsum(count) - count  # events in the earlier sessions of all users
+    # Events in all sessions that come earlier in this order, then events of all users who come earlier.
+    before_session = np.cumsum(count) - count
     is_first = np.ones(len(user), bool)
     is_first[1:] = user[1:] != user[:-1]
-    before_user = before[is_first][
-        np.cumsum(is_first) - 1
-    ]  # events of the users who come earlier in this order
+    number_of_user = np.cumsum(is_first) - 1
+    before_user = before_session[is_first][number_of_user]
     counts = np.empty(len(user), np.int64)
-    counts[order] = before - before_user
+    counts[order] = before_session - before_user
     return counts
 
 
@@ -190,8 +190,8 @@ def inter_session_gaps(sessions: Sessions) -> Floats:
     # If no user has two sessions, a single gap of one day is returned.
     order = np.lexsort((sessions.start, sessions.user))
     user = sessions.user[order]
-    to_next = sessions.start[order][1:] - sessions.stop[order][:-1]
-    gaps = np.sort(to_next[user[1:] == user[:-1]])
+    gap_to_next = sessions.start[order][1:] - sessions.stop[order][:-1]
+    gaps = np.sort(gap_to_next[user[1:] == user[:-1]])
     return gaps if len(gaps) else np.array([86_400.0])
 
 
@@ -205,11 +205,11 @@ def opening_after(log: EventLog, scenario: ScenarioConfig, most_arrivals: int | 
         return Opening(log, opening, release, most_arrivals, _ends_after(log, release, scenario))
     # The items that are released later are drawn with a fixed seed. The warm-up log has no events of them.
     shuffled = np.argsort(rng.bits(_RELEASE_SEED, rng.Purpose.ARRIVALS, 9, np.arange(log.n_items)))
-    late = shuffled[:n_late]
+    late_items = shuffled[:n_late]
     length = duration_seconds(scenario.arrivals.round_length)
     span = (plan.last_round + 1 - plan.first_round) * length
-    share = rng.uniform(_RELEASE_SEED, rng.Purpose.ARRIVALS, 10, late)
-    release[late] = opening + plan.first_round * length + span * share
+    share = rng.uniform(_RELEASE_SEED, rng.Purpose.ARRIVALS, 10, late_items)
+    release[late_items] = opening + plan.first_round * length + span * share
     end = _ends_after(log, release, scenario)
     return Opening(log.rows(release[log.item] == 0), opening, release, most_arrivals, end)
 

@@ -135,9 +135,9 @@ def _faults(
     yield len(np.unique(schedule.user)) != len(schedule.user), "two slots for one user", "distinct users"
     yield not len(tick), "there is no arrival", "at least one"
     yield bool(np.any(tick[1:] < tick[:-1])), "arrivals are not in clock order", "ascending ticks"
-    within = f"ticks from the start, {schedule.start}, to the stop, {schedule.stop}"
+    expected_ticks = f"ticks from the start, {schedule.start}, to the stop, {schedule.stop}"
     is_outside = not schedule.start <= tick[0] <= tick[-1] <= schedule.stop
-    yield is_outside, f"ticks from {tick[:1]} to {tick[-1:]}", within
+    yield is_outside, f"ticks from {tick[:1]} to {tick[-1:]}", expected_ticks
     yield len(np.unique(schedule.id)) != len(tick), "two arrivals with the same id", "distinct ids"
     has_unknown_slot = bool(np.any((slot < 0) | (slot >= len(schedule.user))))
     yield (
@@ -162,9 +162,11 @@ def _faults(
     length = past.length(log_user, schedule.logged)
     first_tick = np.full(len(log_user), NEVER)
     first_tick[slot[::-1]] = tick[::-1]  # the reversed order writes each visitor's first visit last
-    late = np.flatnonzero((length > 0) & (ticks(past.last(log_user, length) + schedule.shift) > first_tick))
+    late_slots = np.flatnonzero(
+        (length > 0) & (ticks(past.last(log_user, length) + schedule.shift) > first_tick)
+    )
     yield (
-        bool(len(late)),
-        f"a past that is moved beyond the visitor's first visit, for {len(late)} of {len(log_user)} slots",
+        bool(len(late_slots)),
+        f"a past that is moved beyond the visitor's first visit, for {len(late_slots)} of {len(log_user)} slots",
         "shifts with which each past ends before that visit",
     )

@@ -79,9 +79,9 @@ def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRa
         n_caused = float((~first).sum() - spontaneous.sum())
         # M step. ``lag`` sums the lags of caused sessions after their causes. Its second part stands for the lags that
         # reach beyond the end of the log.
-        remaining = stop - instant
-        fade = np.exp(-decay * remaining)
-        lag = float((branching * decay * lagged / rate)[~first].sum() + branching * (remaining * fade).sum())
+        time_left = stop - instant
+        fade = np.exp(-decay * time_left)
+        lag = float((branching * decay * lagged / rate)[~first].sum() + branching * (time_left * fade).sum())
         # Base rates are posterior means under a gamma prior with the mean rate of all users.
         mean = spontaneous.sum() / max(window.sum(), 1.0)
         n_spontaneous = np.bincount(session_user, spontaneous, n_users).astype(np.float64)
@@ -130,13 +130,12 @@ def expected_starts(
     # sessions. Its expectation follows x′ = −ω(1 − αf)·x + αωf·μ, whose solution decays to a limit. The expected number
     # is the integral of f(μ + x). ``user`` and ``tick`` (s,) are the sessions before the window.
     length = (window[1] - window[0]) / TICKS
-    fade = np.exp(-rates.decay * (window[0] - tick) / TICKS)
-    at_start = (
-        rates.branching * rates.decay * np.bincount(user, fade, len(factor))
-    )  # x at the start of the window
+    remaining_share = np.exp(-rates.decay * (window[0] - tick) / TICKS)
+    # x at the start of the window.
+    excitation = rates.branching * rates.decay * np.bincount(user, remaining_share, len(factor))
     relaxation = rates.decay * (1 - rates.branching * factor)  # ω(1 − αf)
     limit = rates.branching * rates.decay * factor * rates.base / relaxation
-    integral = limit * length + (at_start - limit) * -np.expm1(-relaxation * length) / relaxation
+    integral = limit * length + (excitation - limit) * -np.expm1(-relaxation * length) / relaxation
     return np.asarray(factor * (rates.base * length + integral), np.float64)
 
 
@@ -152,9 +151,9 @@ def simulate(
 ) -> tuple[Ints, Ints]:
     """Users and ticks of session starts in a window."""
     # This thins a process with the larger factor f_max = ``largest_factor``. The larger process has spontaneous
-    # sessions, and sessions that another session causes. Keys draw the candidates: (seed, user, window, n) a
-    # spontaneous one, (seed, user, instant of the parent session, n) any other. Each candidate is kept with chance
-    # f/f_max. So two markets share all candidates, and differ only in the kept ones and their consequences.
+    # sessions, and sessions that another session causes. All are candidates, drawn with keys: (seed, user, window, n)
+    # for a spontaneous session, (seed, user, instant of the parent session, n) for any other. Each candidate is kept
+    # with chance f/f_max. So two markets share all candidates, and differ only in the kept ones and their consequences.
     chance = factor / largest_factor
     spontaneous_user, spontaneous_tick = _spontaneous(rates, chance, largest_factor, window, seed, number)
     parents = np.concatenate([user, spontaneous_user]), np.concatenate([tick, spontaneous_tick])
@@ -267,21 +266,23 @@ class HawkesArrivals:
         Raises:
             ConfigError: If the visits of satisfied users would become more and more frequent.
         """
-        fitted = _fitted(world.past_sessions, world.opening, world.past.n_users)
-        if fitted.branching * self._largest_factor >= 1:
-            largest = -math.log(fitted.branching) / (1 - self._options.neutral)
+        session_rates = _fitted(world.past_sessions, world.opening, world.past.n_users)
+        if session_rates.branching * self._largest_factor >= 1:
+            largest_kappa = -math.log(session_rates.branching) / (1 - self._options.neutral)
             raise ConfigError(
                 f"arrivals.options.kappa is {self._options.kappa:g}, so satisfied users would return more "
-                f"and more often (the log's branching ratio is {fitted.branching:.2f}). "
-                f"Expected a number below {largest:.2g}"
+                f"and more often (the log's branching ratio is {session_rates.branching:.2f}). "
+                f"Expected a number below {largest_kappa:.2g}"
             )
         per_round = self._scenario.arrivals.per_round
         if per_round is None:
-            return fitted
+            return session_rates
         length = duration_seconds(self._scenario.arrivals.round_length)
         # In the long run, each spontaneous session leads to 1 / (1 − α) sessions.
-        usual = fitted.base.sum() * length / (1 - fitted.branching)
-        return SessionRates(fitted.base * per_round / usual, fitted.branching, fitted.decay)
+        usual = session_rates.base.sum() * length / (1 - session_rates.branching)
+        return SessionRates(
+            session_rates.base * per_round / usual, session_rates.branching, session_rates.decay
+        )
 
     def satisfaction(self, so_far: RoundsSoFar) -> Floats:
         """Satisfaction of each user at the barrier."""

@@ -59,19 +59,19 @@ class Replay:
         everyone = np.arange(so_far.world.log.n_users)
         replayed, bounds = self._replayed_sessions(world)
         sessions = world.sessions
-        of_round = replayed[bounds[number] : bounds[number + 1]]
+        rows_of_round = replayed[bounds[number] : bounds[number + 1]]
         # A round ends when the first session of the next round starts, and the last round when all sessions are over.
         edges = [int(ticks(world.opening))]
         edges += [int(ticks(sessions.start[replayed[bound]])) for bound in bounds[1:-1]]
         edges.append(int(ticks(sessions.stop[replayed].max())) + 1)
         return Schedule(
-            tick=ticks(sessions.start[of_round]),
-            id=(sessions.user[of_round] << VISIT_BITS) + _visit_numbers(world)[of_round],
-            slot=sessions.user[of_round],
+            tick=ticks(sessions.start[rows_of_round]),
+            id=(sessions.user[rows_of_round] << VISIT_BITS) + _visit_numbers(world)[rows_of_round],
+            slot=sessions.user[rows_of_round],
             user=everyone,
             log_user=everyone,
             shift=np.zeros(len(everyone)),
-            session=of_round,
+            session=rows_of_round,
             start=edges[number],
             stop=edges[number + 1],
         )

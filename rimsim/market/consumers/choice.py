@@ -87,16 +87,17 @@ class Cascade(PreferenceConsumer):
         intensity = self.of_slates(visits, slates)
         chance = -np.expm1(-intensity * self._attraction)
         taken = visits.uniform(slates) < chance
-        # Numbers above those of the items give the draws that decide whether a visitor continues after each position.
+        # These numbers decide whether a visitor continues after each position. Their keys lie above the numbers of all
+        # items, so they are independent of the numbers that decide consumption.
         continue_draw = uniform_draws(visits.keys[visits.row], visits.world.log.n_items + 1 + slates)
         examined_chance = np.ones(slates.shape)  # e_r
         is_examined = np.ones(slates.shape, bool)
         for position in range(1, slates.shape[1]):
-            last = position - 1
-            goes_on = (
-                1 - self._stop * chance[:, last]
-            )  # chance that the visitor does not stop after taking the item
-            examined_chance[:, position] = examined_chance[:, last] * self._decay * goes_on
-            continue_chance = self._decay * np.where(taken[:, last], 1 - self._stop, 1.0)
-            is_examined[:, position] = is_examined[:, last] & (continue_draw[:, last] < continue_chance)
+            previous = position - 1
+            # Chance that the visitor, who examined the previous position, does not stop because it took the item.
+            no_stop_chance = 1 - self._stop * chance[:, previous]
+            examined_chance[:, position] = examined_chance[:, previous] * self._decay * no_stop_chance
+            continue_chance = self._decay * np.where(taken[:, previous], 1 - self._stop, 1.0)
+            continues = continue_draw[:, previous] < continue_chance
+            is_examined[:, position] = is_examined[:, previous] & continues
         return Response(taken & is_examined, examined_chance * chance, intensity)

@@ -191,7 +191,7 @@ class World:
 
     @cached_property
     def times(self) -> TimesOnOffer:
-        """Times at which items are on offer, providers aside."""
+        """Times at which items of present providers are on offer."""
         return TimesOnOffer(self.release, self.end)
 
     @property
@@ -213,15 +213,15 @@ class SlateVisits:
     world: World
     """The log with its item table, and the fitted truth."""
     keys: NDArray[np.uint64]
-    """(N,) keys of the draws of all arrivals of the round."""
+    """(N,) keys of the random numbers that decide responses to slates, for all arrivals of the round."""
     own_keys: NDArray[np.uint64]
-    """(N,) keys of the draws that decide free choices, independent of those for slates."""
+    """(N,) keys of the random numbers that decide free choices; these are independent of the responses to slates."""
     release: Ints
     """(M,) tick from which each item can be shown; NEVER for items of providers who are not in the market."""
     popularity: Ints
     """(M,) events of each item in the platform's log, as of the last barrier."""
     score: Callable[[Truth, Ints], tuple[Float32s, Float32s]]
-    """Scores of arrivals of the round under a given truth, as :attr:`true_scores`."""
+    """Function of a truth, and of rows of the schedule, that returns the arrivals' p* and λ* (:attr:`true_scores`)."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -270,7 +270,7 @@ class SlateVisits:
     def under(self, world: World) -> Self:
         """Same visits in another world, such as another truth's.
 
-        The market keeps true scores by the truth. So make the other truth once per world, and not in each call.
+        The market caches true scores for each truth object. So make the other truth once per world, not in each call.
         """
         return dataclasses.replace(self, world=world)
 
@@ -383,7 +383,7 @@ class ConsumerCapabilities:
     law: Callable[[World], Law | Hits | None] | None
     """Method ``law(world)``: the law that compiled code may use instead of the consumer's own methods; None: no law."""
     digest: Callable[[], str] | None
-    """Method ``digest()``: a text that changes with any influence on answers outside the config, such as a file."""
+    """Method ``digest()``: a text that is different if anything outside the config, such as a file, changes answers."""
 
     @classmethod
     def of(cls, consumer: Consumer) -> Self:

@@ -40,8 +40,8 @@ class FalseTruth:
             return np.broadcast_to(self.popularity, (len(users), len(self.popularity)))
         preference = self.truth.preference(users, states)
         if self.wrong == "false_other_user":
-            # Each user gets the tastes of the user in the row before, at the instant of that user. So the false truth
-            # is also wrong about time if only a trend tells items apart.
+            # Each user gets the tastes of the user in the row before, at the instant of that user. So a truth that
+            # differs between rows by its trend alone becomes wrong, too.
             return np.roll(preference, 1, axis=0)
         # The opposite of a taste, log p* − log popularity, is added to log popularity.
         return self.popularity**2 / np.maximum(preference, 1e-12)

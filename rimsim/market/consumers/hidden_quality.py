@@ -44,9 +44,8 @@ def hidden_bias(config: HiddenConfig, events: Ints, met: Bools) -> Floats:
     popularity = np.log(count) - np.log(count).mean()
     spread = popularity.std()
     z = popularity / spread if spread else popularity
-    seed = (
-        0 if config.seed == "seed" else config.seed
-    )  # a market at a seed has replaced the text by its number
+    # A market has replaced the text "seed" by its own seed before this call.
+    seed = 0 if config.seed == "seed" else config.seed
     noise = ndtri(rng.uniform(seed, rng.Purpose.CHOICE, 12, chosen))
     noise -= noise.mean()
     noise -= z * (noise * z).mean()  # the part that correlates with z

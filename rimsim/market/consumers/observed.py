@@ -148,11 +148,11 @@ class Observed:
             )
         self._options = options
         self._table = _read(options.table, options.columns, _changed(options.table))
-        largest = self._table.value.max()
-        if options.value == "probability" and largest > 1:
+        largest_value = self._table.value.max()
+        if options.value == "probability" and largest_value > 1:
             raise ConfigError(
                 f"consumer.options.value is 'probability', but {options.table} has a value of "
-                f"{largest:g}. Expected values from 0 to 1. For other values set value to 'threshold'"
+                f"{largest_value:g}. Expected values from 0 to 1. For other values set value to 'threshold'"
             )
         self._examination = examination(scenario.consumer.position_decay, scenario.slate)
 
@@ -207,18 +207,18 @@ class Observed:
         for first in range(0, len(visits), BLOCK):
             block = dataclasses.replace(visits, row=visits.row[first : first + BLOCK])
             block_intensity = true[first : first + BLOCK].numpy()  # a view: writing to it fills in ``true``
-            for of_visit, user in zip(block_intensity, block.log_user.tolist(), strict=True):
-                of_user = slice(answers.offsets[user], answers.offsets[user + 1])
-                item = answers.pair[of_user] - user * answers.n_items
-                of_visit[item] = answers.probability[of_user]
+            for visit_intensity, user in zip(block_intensity, block.log_user.tolist(), strict=True):
+                user_answers = slice(answers.offsets[user], answers.offsets[user + 1])
+                item = answers.pair[user_answers] - user * answers.n_items
+                visit_intensity[item] = answers.probability[user_answers]
             block_intensity[~times.at(block.tick)] = 0.0
             block_intensity[block.inadmissible()] = 0.0
         return true
 
     def relevant(self, visits: SlateVisits) -> Floats:
         """Sum of p over items admissible at the opening."""
-        # Items that consumptions in the market exclude are included. At the end of a round, consumptions of this visit
-        # cannot be separated from the others.
+        # The market calls this method at the end of a round, when earlier consumptions and those of the visit itself
+        # cannot be separated. So all items that were consumed in the market are included again.
         visit, item = visits.inadmissible_from_market()
         probability, _ = self._known(visits.world.log).at(visits.log_user[visit], item[:, None])
         total = np.bincount(visit, weights=probability[:, 0], minlength=len(visits)).astype(np.float64)

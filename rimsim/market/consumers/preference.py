@@ -35,7 +35,7 @@ from rimsim.measures import genre_weights
 from rimsim.requirements.on_offer import TimesOnOffer
 
 _ALL_EVENTS = np.iinfo(np.int64).max
-"""Number of encoded events of a fixed hidden state, which no event changes."""
+"""Number of events that a fixed hidden state is said to contain, so that no event updates it."""
 
 
 class _TruthScorer(Scorer):
@@ -81,21 +81,21 @@ class _TruthScorer(Scorer):
     ) -> ScoreRows:
         """Scores p* and λ* of at most ``BLOCK`` states."""
         preference, _, admissible = super().score(ids, slots, ticks, counts, hidden).tensors
-        # A view of the rows that are not padding. What follows changes ``preference`` in place.
-        of_slots = preference.numpy()[: len(slots)]
+        # This is a view of ``preference`` without its padding, so writing to it changes ``preference``.
+        shares = preference.numpy()[: len(slots)]
         if self._truth.trend is not None:
-            of_slots[:] = self._truth.trend.timed(of_slots.astype(np.float64), seconds(ticks))
-            _normalise(of_slots)
+            shares[:] = self._truth.trend.timed(shares.astype(np.float64), seconds(ticks))
+            _normalise(shares)
         if self._truth.habit is not None:
             states = self._histories.states(slots, counts, ticks)
-            of_slots[:] = self._truth.habit.mixed(of_slots, states)
-            of_slots[~admissible.numpy()[: len(slots)]] = 0.0
-            _normalise(of_slots)
+            shares[:] = self._truth.habit.mixed(shares, states)
+            shares[~admissible.numpy()[: len(slots)]] = 0.0
+            _normalise(shares)
         if (factor := self._truth.item_factor) is not None:
-            of_slots *= factor
-            _normalise(of_slots)
+            shares *= factor
+            _normalise(shares)
         if not self._offered.all_at(ticks):
-            of_slots[~self._offered.at(ticks)] = 0.0
+            shares[~self._offered.at(ticks)] = 0.0
         ground = self._truth.sizes.of_visits(self._histories, slots, ticks, self._delay)
         return ScoreRows((preference, torch.from_numpy(ground.astype(np.float32)), admissible))
 
@@ -108,7 +108,8 @@ def _normalise(shares: Float32s) -> None:
 class TruthScores(ArrivalScores):
     """True scores of a round's arrivals, given all earlier consumptions."""
 
-    # Hidden states of a truth are mostly sums. They take one event as fast as many, so none are updated in advance.
+    # Updates in advance take the states of many users together, which is faster for a neural network. Hidden states of
+    # a truth are mostly sums, so their update can wait until the user returns.
     _most_returning = 0
 
     @classmethod
@@ -222,10 +223,10 @@ class Dynamics:
         taste = self._drifted(visits, weights)
         if self._config.satiation > 0:
             row, item, age = self._consumed(visits)
-            fade = 2.0 ** (-age / self._half_life)
-            sated = np.zeros_like(taste)
-            np.add.at(sated, row, weights[item] * fade[:, None])
-            taste -= self._config.satiation * sated
+            remaining_share = 2.0 ** (-age / self._half_life)
+            satiation = np.zeros_like(taste)
+            np.add.at(satiation, row, weights[item] * remaining_share[:, None])
+            taste -= self._config.satiation * satiation
         return taste
 
     def _drifted(self, visits: SlateVisits, weights: Floats) -> Floats:
@@ -284,7 +285,7 @@ class PreferenceConsumer:
         """Free choices, each at the instant of its visit."""
         if not self._own_choice or not len(visits):
             return NOTHING
-        # Memory does not grow with the number of visits.
+        # Intensities of all items are held for one block of visits at a time.
         parts = [
             self._free_choices(replace(visits, row=visits.row[first : first + BLOCK]))
             for first in range(0, len(visits), BLOCK)

@@ -26,8 +26,8 @@ _ROUNDS = 8
 _FOLDS = 5
 """Number of folds of the cross-validation that chooses the shrinkage."""
 _SESSIONS = 50_000
-"""Largest number of sessions on which the shrinkage is chosen, by forty fits. More sessions would barely change the
-choice."""
+"""Largest number of sessions on which the shrinkage is chosen, by a fit per shrinkage and fold. More sessions would
+barely change the choice."""
 _NEWTON = 12
 """Largest number of Newton steps of a regression."""
 _NEARLY_ALL = (0.02, 0.98)
@@ -115,21 +115,21 @@ def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, 
         # An event is visible ``delay`` + 1 ticks after it happened. So events before the visit are visible by then.
         until = ticks[n] + delay
         n_events = length[slot]
-        last = last_logged[slot]
+        last_time = last_logged[slot]
         if counts[slot] and newest[slot] <= until:
             n_events += counts[slot]
-            last = (newest[slot] - delay) / TICKS
+            last_time = (newest[slot] - delay) / TICKS
         elif counts[slot]:
             place = first[slot]  # of the oldest event in the linked list
             while event_tick[place] <= until:  # this ends at the newest event at the latest
                 n_events += 1
-                last = (event_tick[place] - delay) / TICKS
+                last_time = (event_tick[place] - delay) / TICKS
                 place = following[place]
         if n_events == 0:
             sizes[n] = effect[n] * math.exp(weights[0])
             continue
         count = math.log(1.0 + n_events)
-        recency = math.log(max(ticks[n] / TICKS - last, _SOONEST) / _DAY)
+        recency = math.log(max(ticks[n] / TICKS - last_time, _SOONEST) / _DAY)
         count = min(max(count, bounds[0, 0]), bounds[0, 1])
         recency = min(max(recency, bounds[1, 0]), bounds[1, 1])
         log_size = weights[1] + weights[2] * count + weights[3] * count * count
@@ -141,19 +141,18 @@ def known_of(states: UserStates) -> tuple[Ints, Floats]:
     # A state without events gets 0 seconds.
     number = states.lengths
     has_events = number > 0
-    last = np.zeros(len(number))
-    last[has_events] = states.times[states.offsets[1:][has_events] - 1]
-    return number, states.now - last
+    last_time = np.zeros(len(number))
+    last_time[has_events] = states.times[states.offsets[1:][has_events] - 1]
+    return number, states.now - last_time
 
 
-def features_of(number: Ints, silence: Floats, bounds: Floats) -> Floats:
+def features_of(n_events: Ints, since_last: Floats, bounds: Floats) -> Floats:
     """Features of states, clipped to ``bounds``."""
-    # ``number`` (n,) counts the events of each state, and ``silence`` (n,) is the time since the last event, in
-    # seconds.
-    is_returning = number > 0
-    count = np.clip(np.log(1.0 + number), *bounds[0])
-    recency = np.clip(np.log(np.maximum(silence, _SOONEST) / _DAY), *bounds[1])
-    columns = (np.ones(len(number)), count, count**2, recency, recency**2)
+    # ``since_last`` (n,) is the time since the last event, in seconds.
+    is_returning = n_events > 0
+    count = np.clip(np.log(1.0 + n_events), *bounds[0])
+    recency = np.clip(np.log(np.maximum(since_last, _SOONEST) / _DAY), *bounds[1])
+    columns = (np.ones(len(n_events)), count, count**2, recency, recency**2)
     return np.column_stack([~is_returning, *(np.where(is_returning, column, 0.0) for column in columns)])
 
 
@@ -232,10 +231,10 @@ class _Sizes:
         self.count = sessions.count.astype(np.float64)
         begin, end = known_events(log, sessions.user, sessions.start)
         n_events = end - begin
-        last = np.zeros(len(begin))
+        last_time = np.zeros(len(begin))
         is_returning = n_events > 0
-        last[is_returning] = log.time[log.by_user[end[is_returning] - 1]]
-        since_last = sessions.start - last
+        last_time[is_returning] = log.time[log.by_user[end[is_returning] - 1]]
+        since_last = sessions.start - last_time
         no_bounds = np.array([[-np.inf, np.inf]] * 2)
         unbounded = features_of(n_events, since_last, no_bounds)
         count_and_recency = unbounded[unbounded[:, 1] > 0][:, [2, 4]]  # of returning sessions
@@ -267,9 +266,9 @@ class _Sizes:
         for number in range(_FOLDS):
             in_fold = fold == number
             other_folds = self._rows(fold != number)
-            fitted = (other_folds if len(other_folds.user) else self).fit(shrinkage)
-            regression = np.exp(self.features[in_fold] @ fitted.weights)
-            sizes[in_fold] = fitted.effect[self.user[in_fold]] * regression
+            other_fit = (other_folds if len(other_folds.user) else self).fit(shrinkage)
+            regression = np.exp(self.features[in_fold] @ other_fit.weights)
+            sizes[in_fold] = other_fit.effect[self.user[in_fold]] * regression
         return sizes
 
     def _rows(self, keep: Bools) -> _Sizes:
@@ -284,11 +283,11 @@ class _Sizes:
         """λ*: regression and user effects, fitted in turn, then calibrated."""
         n_sessions = np.bincount(self.user, minlength=self.n_users)
         effect = np.ones(self.n_users)
-        repeated = np.ones(len(self.user)) if weights is None else weights[self.user].astype(np.float64)
+        n_copies = np.ones(len(self.user)) if weights is None else weights[self.user].astype(np.float64)
         beta = np.zeros(self.features.shape[1])
-        beta[:2] = np.log(np.average(self.count, weights=repeated))
+        beta[:2] = np.log(np.average(self.count, weights=n_copies))
         for _ in range(_ROUNDS):
-            beta = self._regressed(beta, effect[self.user], repeated)
+            beta = self._regressed(beta, effect[self.user], n_copies)
             relative_size = self.count / np.exp(self.features @ beta)
             sum_of_user = np.bincount(self.user, weights=relative_size, minlength=self.n_users)
             # A mean over the user's sessions and over ``shrinkage`` further sessions of relative size 1.
@@ -300,23 +299,26 @@ class _Sizes:
                 beta[column] += np.log(self.count[rows].sum() / size.sum())
         return SessionSizes(weights=beta, effect=effect, bounds=self.bounds)
 
-    def _regressed(self, beta: Floats, effect: Floats, repeated: Floats) -> Floats:
-        """Regression weights by Newton steps that never worsen the fit."""
+    def _regressed(self, beta: Floats, effect: Floats, n_copies: Floats) -> Floats:
+        """Regression weights by Newton steps that never worsen the fit.
+
+        Each session counts ``n_copies`` times, and ``effect`` is the effect of its user.
+        """
         x = self.features
         y = self.count
 
         def loss(b: Floats) -> float:
             """Negative Poisson log-likelihood up to a constant, with ridge."""
             log_rate = np.minimum(x @ b, 50.0)  # so that no exponential overflows
-            losses = repeated * (effect * np.exp(log_rate) - y * log_rate)
+            losses = n_copies * (effect * np.exp(log_rate) - y * log_rate)
             return float(losses.sum() + 0.5 * _RIDGE * (b[2:] @ b[2:]))  # both intercepts are free
 
         ridge = np.full(len(beta), _RIDGE)
         best = loss(beta)
         for _ in range(_NEWTON):
-            size = repeated * effect * np.exp(np.minimum(x @ beta, 50.0))
-            gradient = x.T @ (size - repeated * y) + ridge * np.r_[0.0, 0.0, beta[2:]]
-            step = np.linalg.solve(x.T @ (x * size[:, None]) + np.diag(ridge), gradient)
+            expected = n_copies * effect * np.exp(np.minimum(x @ beta, 50.0))
+            gradient = x.T @ (expected - n_copies * y) + ridge * np.r_[0.0, 0.0, beta[2:]]
+            step = np.linalg.solve(x.T @ (x * expected[:, None]) + np.diag(ridge), gradient)
             scale = 1.0
             while (new := loss(beta - scale * step)) > best and scale > 1e-6:  # halve a step that overshoots
                 scale /= 2

@@ -13,7 +13,7 @@ from rimsim.intensity.habits.local_rate import RateFit, RateHistory, RateLaw, Ta
 from rimsim.intensity.habits.next_sessions import NextSessions
 
 _SMOOTHING = 0.5
-"""Number of events that are added to each item's popularity."""
+"""Number of events that are added to each item's count."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,7 +42,7 @@ AUTO = "auto"
 CANDIDATES = ("factors", "bag")
 """Names of the truths among which ``auto`` chooses."""
 HABITS = "+habits"
-"""End of the name of a truth that knows time and repetition, such as ``bag+habits``."""
+"""Suffix of the name of a truth with a trend and a habit, such as ``bag+habits``."""
 _NO_FIGURE = float("nan")
 _CELLS = 1_000_000
 """Largest number of scores, states times items, to which trend and habit are fitted."""
@@ -284,8 +284,8 @@ def with_habits(truth: Truth, log: EventLog, *, gap: str | float, rank: int = 16
     trend: Trend | None = None
     habit = Habit() if log.repeatable else None
     if held is not None:
-        of_past = settled(truth_model(truth.kind, session_gap, rank), truth.model).fit(held.past)
-        trend = fitted_trend(log, held, log_scores(of_past, held.states))
+        past_model = settled(truth_model(truth.kind, session_gap, rank), truth.model).fit(held.past)
+        trend = fitted_trend(log, held, log_scores(past_model, held.states))
         habit = habit and fitted_habit(held)
     report = dataclasses.replace(
         truth.report, kind=truth.kind + HABITS, trend=None if trend is None else trend.law, habit=habit
@@ -316,17 +316,17 @@ def _candidates(
     """
     logits = {}
     for name, model in models.items():
-        of_past = (
+        past_model = (
             model.likeliest(held_out)
             if isinstance(model, PersonalModel)
             else truth_model(name, gap, rank).fit(held_out.past)
         )
-        logits[name] = log_scores(of_past, held_out.states)
+        logits[name] = log_scores(past_model, held_out.states)
     worths = {name: held_out.worth(scores) for name, scores in logits.items()}
-    likeliest = max(worths.values(), key=lambda worth: worth.nats)
+    likeliest_worth = max(worths.values(), key=lambda worth: worth.nats)
     candidates = []
     for name, worth in worths.items():
-        behind, behind_error = worth.behind(likeliest)
+        behind, behind_error = worth.behind(likeliest_worth)
         candidates.append(
             Candidate(
                 kind=name,
@@ -336,15 +336,15 @@ def _candidates(
                 behind_error=behind_error,
             )
         )
-    near = [candidate for candidate in candidates if candidate.behind <= candidate.behind_error]
-    near_kinds = [candidate.kind for candidate in near]
+    near_candidates = [candidate for candidate in candidates if candidate.behind <= candidate.behind_error]
+    near_kinds = [candidate.kind for candidate in near_candidates]
     for kind in near_kinds:
         model = models[kind]
         log = held_out.log
         models[kind] = model.finish(log, held_out) if isinstance(model, PersonalModel) else model.fit(log)
-    if len(near) > 1:
+    if len(near_candidates) > 1:
         slates = _slates(held_out, logits.values(), gap)
-        for candidate in near:
+        for candidate in near_candidates:
             preference = _preference_of(models[candidate.kind], held_out)
             agreement = _agreement(slates, preference, sizes.expected(held_out.user, held_out.states))
             candidates[candidates.index(candidate)] = dataclasses.replace(candidate, agreement=agreement)

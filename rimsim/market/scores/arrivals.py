@@ -148,10 +148,10 @@ class ArrivalScores:
         # first the next visits of users, then further visits, of which one block at most is scored.
         if len(chosen) < BLOCK:
             next_visits, further_visits = self._ahead(chosen)
-            with_next = np.concatenate([chosen, next_visits])
-            n_in_blocks = min(len(with_next) // BLOCK * BLOCK, self._most)
-            one_block = np.concatenate([with_next, further_visits])[:BLOCK]
-            chosen = with_next[:n_in_blocks] if n_in_blocks else one_block
+            rows_with_next = np.concatenate([chosen, next_visits])
+            n_in_blocks = min(len(rows_with_next) // BLOCK * BLOCK, self._most)
+            one_block = np.concatenate([rows_with_next, further_visits])[:BLOCK]
+            chosen = rows_with_next[:n_in_blocks] if n_in_blocks else one_block
         self._fill(chosen, self._events(chosen))
 
     def _events(self, rows: Ints) -> Ints:
@@ -188,20 +188,20 @@ class ArrivalScores:
         """Update hidden states, also of some users who will return."""
         # A block of STEP hidden states takes the same time for one user as for STEP users. So the block is filled up
         # with users who will return.
-        late = self._scorer.late(slots, counts)
-        if not len(late):
+        late_slots = self._scorer.late(slots, counts)
+        if not len(late_slots):
             return
-        slots = slots[late]
-        counts = counts[late]
+        slots = slots[late_slots]
+        counts = counts[late_slots]
         if self._returning:
             returning = np.array(self._returning)
             returning = returning[self._next_row[returning] >= 0]
-            visible = self._events(self._next_row[returning])
-            late_returning = self._scorer.late(returning, visible)
-            room = -len(late) % STEP  # free places of the last block
+            n_visible = self._events(self._next_row[returning])
+            late_returning = self._scorer.late(returning, n_visible)
+            room = -len(late_slots) % STEP  # free places of the last block
             self._returning = deque(returning[late_returning[room:]].tolist(), self._returning.maxlen)
             slots = np.concatenate([slots, returning[late_returning[:room]]])
-            counts = np.concatenate([counts, visible[late_returning[:room]]])
+            counts = np.concatenate([counts, n_visible[late_returning[:room]]])
         distinct, first = np.unique(slots, return_index=True)
         self._scorer.catch_up(distinct, counts[first])
 

@@ -51,8 +51,8 @@ class PastStates:
     user: Ints
     """(n,) user of each state."""
     states: Callable[[Ints], tuple[UserStates, Ints]]
-    """Function that returns the states of chosen rows. It also returns a number for each, which is equal for equal
-    events."""
+    """Function that returns the states of chosen rows, and a number for each state; states with equal events have equal
+    numbers."""
     visits: RoundVisits
     """The n visits, as audiences see them, with the period of the round."""
     capacity: Ints | None = None
@@ -247,9 +247,8 @@ def median_kth_score(states: StateScores, model: IntensityModel, k: int) -> floa
         states = states.sampled(_FOR_MEDIAN)
     parts = [np.zeros(0)]
     for chunk in states.scored_by(always(model)):
-        items = top_k(
-            chunk.relevance, chunk.admissible, k
-        )  # the largest first, then −1 where items are too few
+        # The items of largest relevance come first, then −1 if fewer than k are admissible.
+        items = top_k(chunk.relevance, chunk.admissible, k)
         n_filled = np.count_nonzero(items >= 0, axis=1)
         rows = np.flatnonzero(n_filled)
         last_relevance = at_items(chunk.relevance, items)[rows, n_filled[rows] - 1]

@@ -80,30 +80,28 @@ class Scorer:
         # as many events as the largest count of its slot.
         if self._recurrent is None:
             return ()
-        users, of_arrival = np.unique(
-            slots, return_inverse=True
-        )  # distinct slots, and the user of each arrival
+        users, user_of_arrival = np.unique(slots, return_inverse=True)
         begin = self._n_encoded[users]
         end = begin.copy()
-        np.maximum.at(end, of_arrival, counts)
-        visible, items = self._histories.between(users, begin, end)
+        np.maximum.at(end, user_of_arrival, counts)
+        visible_from, items = self._histories.between(users, begin, end)
         walk = Walk(
             offsets=offsets_of(end - begin),
             items=items,
-            times=seconds(visible),
-            row=of_arrival,
-            count=counts - begin[of_arrival],
+            times=seconds(visible_from),
+            row=user_of_arrival,
+            count=counts - begin[user_of_arrival],
         )
-        at_end, at_arrivals = walked(self._recurrent, rows_of(self._hidden, users), walk)
-        self._store(users, at_end, end)
+        hidden_at_end, hidden_at_arrivals = walked(self._recurrent, rows_of(self._hidden, users), walk)
+        self._store(users, hidden_at_end, end)
         self._encode_repeats(users, end)
         has_repeat = self._have_repeats(slots, counts)
         if has_repeat.any():
             rows = torch.from_numpy(np.flatnonzero(has_repeat)).to(self._device)
             encoded = self._encoded(slots[has_repeat], counts[has_repeat])
-            for part, new in zip(at_arrivals, encoded, strict=True):
+            for part, new in zip(hidden_at_arrivals, encoded, strict=True):
                 part.index_copy_(0, rows, new[: len(rows)])
-        return at_arrivals
+        return hidden_at_arrivals
 
     def _have_repeats(self, slots: Ints, counts: Ints) -> Bools:
         """Mask of states with a repeated item since the start."""
@@ -142,17 +140,17 @@ class Scorer:
         """
         if self._recurrent is None:
             states = self._histories.states(slots, counts, ticks)
-            raw = self._model.score(states.take(filled_up(np.arange(len(slots)))))
+            raw_scores = self._model.score(states.take(filled_up(np.arange(len(slots)))))
         else:
             hidden_rows = np.arange(len(slots))
             if hidden is None:
                 hidden = self._hidden
                 hidden_rows = slots
-            raw = self._recurrent.score_hidden(
+            raw_scores = self._recurrent.score_hidden(
                 rows_of(hidden, filled_up(hidden_rows)), filled_up(seconds(ticks))
             )
         exclude = partial(self._exclude_consumed, slots, counts, ticks)
-        rows = _normalised(raw.to(torch.float32), exclude, ids, ticks, self._times, self._model)
+        rows = _normalised(raw_scores.to(torch.float32), exclude, ids, ticks, self._times, self._model)
         if self._layer is None:
             return rows
         return rows.under(self._layer, filled_up(self._histories.length[slots] + counts))
@@ -180,16 +178,16 @@ class Scorer:
         if not len(slots):
             return
         begin = self._n_encoded[slots]
-        visible, items = self._histories.between(slots, begin, counts)
+        visible_from, items = self._histories.between(slots, begin, counts)
         walk = Walk(
             offsets=offsets_of(counts - begin),
             items=items,
-            times=seconds(visible),
+            times=seconds(visible_from),
             row=_NOWHERE,
             count=_NOWHERE,
         )
-        at_end, _ = walked(self._recurrent, rows_of(self._hidden, slots), walk)
-        self._store(slots, at_end, counts)
+        hidden_at_end, _ = walked(self._recurrent, rows_of(self._hidden, slots), walk)
+        self._store(slots, hidden_at_end, counts)
 
 
 def score_states(
@@ -208,25 +206,27 @@ def score_states(
     # States with equal ``events`` (n,) are equal, so they are encoded once. All are encoded together, because states of
     # similar length can be read together. Blocks have at most ``BLOCK`` states, in order.
     model, layer = layer_of(model)
-    with_hidden = recurrent(model)
+    recurrent_model = recurrent(model)
     hidden: Hidden = ()
-    if with_hidden is not None:
+    if recurrent_model is not None:
         _, distinct, number = np.unique(events, return_index=True, return_inverse=True)
-        hidden = with_hidden.encode(states.take(distinct))
+        hidden = recurrent_model.encode(states.take(distinct))
     for first in range(0, len(states), BLOCK):
         rows = np.arange(first, min(first + BLOCK, len(states)))
         padded_rows = filled_up(rows)
-        if with_hidden is None:
-            raw = model.score(states.take(padded_rows))
+        if recurrent_model is None:
+            raw_scores = model.score(states.take(padded_rows))
         else:
-            raw = with_hidden.score_hidden(rows_of(hidden, number[padded_rows]), states.now[padded_rows])
+            raw_scores = recurrent_model.score_hidden(
+                rows_of(hidden, number[padded_rows]), states.now[padded_rows]
+            )
         if excluded is None:
             pairs = states.rows_of(first, first + len(rows))
         else:
-            of_block = slice(*np.searchsorted(excluded[0], [first, first + len(rows)]).tolist())
-            pairs = excluded[0][of_block] - first, excluded[1][of_block]
+            pair_range = slice(*np.searchsorted(excluded[0], [first, first + len(rows)]).tolist())
+            pairs = excluded[0][pair_range] - first, excluded[1][pair_range]
         exclude = partial(_exclude_pairs, pairs)
-        scored = _normalised(raw.to(torch.float32), exclude, ids[rows], ticks[rows], times, model)
+        scored = _normalised(raw_scores.to(torch.float32), exclude, ids[rows], ticks[rows], times, model)
         yield scored if layer is None else scored.under(layer, states.lengths[padded_rows])
 
 
@@ -264,8 +264,8 @@ def _first_wrong(raw: torch.Tensor, total: torch.Tensor) -> int:
     """First row with a negative or infinite score, or −1."""
     if raw.device.type == "cpu" and raw.is_contiguous():
         return _first_wrong_row(raw.numpy(), total.numpy())
-    wrong = (~torch.isfinite(total) | (raw < 0).any(1)).nonzero()
-    return int(wrong[0]) if len(wrong) else -1
+    wrong_rows = (~torch.isfinite(total) | (raw < 0).any(1)).nonzero()
+    return int(wrong_rows[0]) if len(wrong_rows) else -1
 
 
 @compiled

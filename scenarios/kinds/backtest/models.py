@@ -33,10 +33,10 @@ _SERVING = -1
 class Fit:
     """Duration of a fit."""
 
-    part: str
+    part: str  # name of a mark model or ground intensity
     fold: int  # number of the fold of past states that the fit left out; −1: no fold
     seconds: float  # CPU time of the fit, in seconds
-    cached: bool
+    cached: bool  # True if the fit was read from the cache
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class FitCalibration:
     """Comparison of a fit with events after the test states."""
 
     part: str  # name of a mark model or ground intensity
-    lines: tuple[str, ...]
-    figures: dict[str, float]
+    lines: tuple[str, ...]  # report for the console
+    figures: dict[str, float]  # metric → value
 
 
 @dataclass(eq=False)
@@ -119,15 +119,15 @@ class Models:
 
     def reports(self) -> list[FitCalibration]:
         """Calibration of mark models and ground intensities on test states."""
-        joined = [mark_and_ground(name) for name in self.config.models]
+        parts_of_models = [mark_and_ground(name) for name in self.config.models]
         future = self.split.future()
         reports = []
-        for mark in dict.fromkeys(mark for mark, _ in joined):
+        for mark in dict.fromkeys(mark for mark, _ in parts_of_models):
             calibration = mark_calibration(self._mark(mark, _SERVING), future, seed=self.seed)
             names = ("events", "nll", "nll_admissible", "perplexity")
             values = {name: float(getattr(calibration, name)) for name in names}
             reports.append(FitCalibration(mark, calibration.lines(), values))
-        grounds = dict.fromkeys(ground for _, ground in joined if ground is not None)
+        grounds = dict.fromkeys(ground for _, ground in parts_of_models if ground is not None)
         return reports + [self._ground_report(ground, future) for ground in grounds]
 
     def _ground_report(self, ground: str, future: EventLog) -> FitCalibration:
@@ -156,7 +156,7 @@ class Models:
             seed = self.seed
             if fold != _SERVING:
                 train = self.split.folds[fold].train
-                # Each fold has its own random stream; 8 numbers the streams of folds.
+                # Each fold has its own random stream; the 8 in the key keeps it apart from all other streams.
                 seed = derived_seed(self.seed, Purpose.MODEL, 8, fold)
             recipe = thorough(part) if self.config.recipe == "thorough" else None
             gap = self.config.data.session_gap
@@ -171,8 +171,8 @@ class Models:
             values = {"horizon": horizon} | ({"scale": horizon} if part == "ema" else {})
             device = self.config.device
             gap = self.config.data.session_gap
-            joined = make(part, ground=config_of(part, values), device=device, gap=gap)
-            model = cast("RIM", joined).ground
+            product_model = make(part, ground=config_of(part, values), device=device, gap=gap)
+            model = cast("RIM", product_model).ground
             if not isinstance(model, Ground):
                 raise ModelError(f"{part}: found a {type(model).__name__}. Expected a Ground model")
             ground = self._fitted(part, _SERVING, model, self.split.train, self.split.past)

@@ -200,18 +200,18 @@ def make_split(log: EventLog, config: SplitConfig, seed: int, window: int = 0) -
         (int(split.past.counts.sum()), "events of past states within the horizon", 1),
         (len(split.targets.key), noun_of_targets, 1),
     )
-    lacking = [
+    problems = [
         f"{count:,} {noun}; at least {minimum} needed" for count, noun, minimum in needed if count < minimum
     ]
-    if lacking:
-        raise _too_little(log, config, "; ".join(lacking))
+    if problems:
+        raise _too_little(log, config, "; ".join(problems))
     return split
 
 
-def _too_little(log: EventLog, config: SplitConfig, lack: str) -> DataError:
+def _too_little(log: EventLog, config: SplitConfig, problem: str) -> DataError:
     """Error on a log that is too small."""
     name = log.report.source if log.report is not None else "the log"
-    return DataError(f"{name}: too little for a {config.kind} back-test: {lack}")
+    return DataError(f"{name}: too little for a {config.kind} back-test: {problem}")
 
 
 def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
@@ -233,8 +233,8 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
     median_span = float(np.median((last - first)[present]))
     horizon = median_span if config.horizon is None else duration_seconds(config.horizon)
     if not horizon > 0:
-        why = "half of the users have all their events at one time; give split.horizon or a split by time"
-        raise _too_little(log, config, why)
+        problem = "half of the users have all their events at one time; give split.horizon or a split by time"
+        raise _too_little(log, config, problem)
     start = first + horizon  # time at which a user's later events begin
     shuffled = present[np.lexsort((present, bits(seed, Purpose.SPLIT, 1, present)))]
     group_a = np.sort(shuffled[: len(shuffled) // 2])
@@ -262,7 +262,7 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
 def _recent(log: EventLog, share: float, seed: int) -> Bools:
     """Mask of each user's latest events, a given share."""
     n = len(log)
-    # Events by user, then by time; ties of time are in random order.
+    # Order of events by user, then by time; events at the same time are in random order.
     order = np.lexsort((bits(seed, Purpose.SPLIT, 0, np.arange(n)), log.time, log.user))
     n_events = np.bincount(log.user, minlength=log.n_users)
     first_row = np.cumsum(n_events) - n_events

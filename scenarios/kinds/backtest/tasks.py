@@ -52,9 +52,9 @@ class Served:
     """Hits and exposure of slates, counted block by block."""
 
     targets: Targets
-    filled: int = 0
-    hit: int = 0
-    exposure: Ints = field(init=False)
+    filled: int = 0  # number of positions with an item
+    hit: int = 0  # number of positions whose item is a target
+    exposure: Ints = field(init=False)  # (M,) exposures of each item
     # By block: mean recall, mean NDCG, and number of states with a target, over which these are means.
     _parts: list[tuple[float, float, int]] = field(default_factory=list)
 
@@ -255,8 +255,10 @@ class Matching:
             # Too few past states admit some item, because the others have consumed it already. So floors become soft,
             # with a cost above every score.
             past = self.past
-            largest = max(float(past.rows(start, stop).max()) for start, stop in spans(past.shape[0], ROWS))
-            return self._solved(self.k, floor, cost=_DEAR * largest)
+            largest_score = max(
+                float(past.rows(start, stop).max()) for start, stop in spans(past.shape[0], ROWS)
+            )
+            return self._solved(self.k, floor, cost=_DEAR * largest_score)
 
     def _solved(
         self, capacity: int, floor: Ints | int, cap: Ints | None = None, cost: float | None = None

@@ -88,9 +88,9 @@ def play_experiment(
         views = [market.round_view() for market in markets]
         split.begin([views[0], views[-1]])
         while markets[0].round == number and not markets[0].done:
-            waves = split.order_free and not learns
+            in_waves = split.order_free and not learns
             batches = [
-                market.next_arrivals(BLOCK, in_waves=waves, barrier_every=split.barrier_every)
+                market.next_arrivals(BLOCK, in_waves=in_waves, barrier_every=split.barrier_every)
                 for market in markets
             ]
             slates = split.answer([batches[0], batches[-1]])
@@ -180,9 +180,9 @@ class TwoArms:
         if self._assignment.by_item:
             # If items are assigned, the slates of both agents are merged. In a two-sided design, control visitors see
             # A's slate only.
-            nobody = np.zeros_like(treated)
-            sees_only_a = ~treated if self._assignment.by_arrival else nobody
-            sees_only_b = nobody
+            no_arrival = np.zeros_like(treated)
+            sees_only_a = ~treated if self._assignment.by_arrival else no_arrival
+            sees_only_b = no_arrival
         for arm, sees_only_arm in enumerate((sees_only_a, sees_only_b)):
             if sees_only_arm.any():
                 slates = self._arm_slates(arm, arrivals[arm].rows(np.flatnonzero(sees_only_arm)))
@@ -198,8 +198,8 @@ class TwoArms:
     def _arm_slates(self, arm: int, arrivals: Arrivals) -> Slates:
         """Slates of one agent.
 
-        If both agents deliver the same guarantees, and the other agent adapts its prices, it is told what was
-        delivered.
+        If both agents deliver the same guarantees, and the other agent adapts its prices, the other agent is told the
+        exposures of these slates.
         """
         slates = as_slates(self._agents[arm].act(arrivals))
         other_agent = self._agents[1 - arm]
@@ -260,8 +260,8 @@ def merged(control: Ints, treatment: Ints, treated_item: Bools) -> Ints:
                 if item >= 0 and treated_item[item] == bool(arm):
                     ranked.append((rank, is_second, int(item)))
         chosen = [item for _, _, item in sorted(ranked)]
-        spare = [int(item) for item in (*control[row], *treatment[row]) if item >= 0]
-        items = list(dict.fromkeys([*chosen, *spare]))[:k]
+        fill_items = [int(item) for item in (*control[row], *treatment[row]) if item >= 0]
+        items = list(dict.fromkeys([*chosen, *fill_items]))[:k]
         slates[row, : len(items)] = items
     return slates
 

@@ -185,9 +185,9 @@ def payback(
         "digests": digests(base, [AGENT, CEILING]),
     }
     job = _job(described, base)
-    each = memory.log_bytes(log) + memory.state_bytes(chosen.arrivals, log.n_items)
+    n_bytes = memory.log_bytes(log) + memory.state_bytes(chosen.arrivals, log.n_items)
     n_workers = min(workers or cores(), len(job.parts))
-    memory.require_memory(each + memory.MAIN, each, n_workers, "arrivals or number of events (data)")
+    memory.require_memory(n_bytes + memory.MAIN, n_bytes, n_workers, "arrivals or number of events (data)")
     with locked(folder), resumable(folder):
         require_free(folder)
         begin_parts(job, folder, command or "rimsim.scenarios.payback")

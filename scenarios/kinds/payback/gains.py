@@ -24,7 +24,7 @@ EQUAL = "equal"
 VERDICTS = (GAIN, COST, NOT_SIGNIFICANT, EQUAL)
 """Verdicts on a contrast, by Holm's method over all contrasts; equal: the same difference in all worlds."""
 _FEWEST_LEARNERS = 3
-"""Fewest learners whose order can be predicted right or wrong by degrees."""
+"""Fewest learners for a rank correlation; an order of two learners is only right or wrong."""
 _RESAMPLES = 1000
 _DIGITS = 12
 _KEYS = ["learner", "beta", "minus_learner", "minus_beta"]
@@ -46,12 +46,12 @@ def shares_of(payback: pd.DataFrame, n_rounds: int, n_arms: int) -> pd.DataFrame
         guarantee).
     """
     keys = ["learner", "beta", "world"]
-    last = payback[(payback["round"] == n_rounds - 1) & (payback["metric"] == "never_shown")]
-    counts = last.groupby("world").size()
+    last_round = payback[(payback["round"] == n_rounds - 1) & (payback["metric"] == "never_shown")]
+    counts = last_round.groupby("world").size()
     table = payback[payback["world"].isin(counts.index[counts == n_arms])]
     late = table[table["round"].isin(late_rounds(n_rounds))]
     means = late.groupby([*keys, "metric"], sort=False)["value"].mean().unstack()
-    means["never_shown"] = last.set_index(keys)["value"]
+    means["never_shown"] = last_round.set_index(keys)["value"]
     means = means.reindex(columns=["utility", "never_shown", "undelivered"]).reset_index()
     is_ceiling = means["learner"] == CEILING
     ceilings = means[is_ceiling].set_index("world")["utility"]
@@ -107,12 +107,13 @@ class Prediction:
     predicted: Mapping[str, int]
     """Learner → rank of its predicted gain, 1 for the highest, in this order; equal predictions have equal ranks."""
     observed: Mapping[str, int]
-    """Learner → rank of its gain, likewise."""
+    """Learner → rank of its observed gain, in the same form."""
     tau: float | None
     """Kendall's rank correlation of both orders; None with fewer than three learners, or if all values are equal."""
     low: float | None
-    """Lower end of its 95% interval, by bootstrap over worlds; None with few worlds."""
+    """Lower end of the 95% interval of ``tau``, by bootstrap over worlds; None with few worlds."""
     high: float | None
+    """Upper end of this interval."""
 
     @property
     def holds(self) -> bool | None:

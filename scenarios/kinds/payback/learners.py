@@ -34,7 +34,7 @@ _ALL = (
     Learner("ucb", "UCB", LearningConfig(slope=0.0, sd="estimated", answer="quantile")),
 )
 LEARNERS: Mapping[str, Learner] = MappingProxyType({learner.name: learner for learner in _ALL})
-"""Learner by name, from one that hardly trusts looks to those that explore by themselves."""
+"""Learner by name, from the learner whose item effects change least to those that explore by themselves."""
 
 
 def reference_of(learners: Sequence[str]) -> str:
@@ -42,5 +42,5 @@ def reference_of(learners: Sequence[str]) -> str:
 
     It is the learner with the platform's defaults, or else the first.
     """
-    usual = PlatformConfig().learning
-    return next((name for name in learners if LEARNERS[name].learning == usual), learners[0])
+    usual_learning = PlatformConfig().learning
+    return next((name for name in learners if LEARNERS[name].learning == usual_learning), learners[0])

@@ -137,8 +137,8 @@ class ValidateConfig:
         for model in (*self.models, self.serving):
             if model != evidence_of.RANDOM:
                 parts(model)
-        named = [base_of(truth) for truth in self.truths if ":" not in truth]
-        require_known("truths: found {}", named, [AUTO, *names()])
+        truth_names = [base_of(truth) for truth in self.truths if ":" not in truth]
+        require_known("truths: found {}", truth_names, [AUTO, *names()])
         require_known("without: found {}", self.without, self.models)
         if len(self.chosen) < 2:
             raise ConfigError(

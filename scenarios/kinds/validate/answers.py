@@ -46,7 +46,8 @@ class HeldAnswers:
     item: Ints
     taken: Bools  # (n,) True if the value is at least `taken_at`, which counts as a consumption
     users: Ints  # (u,) users of the log with an answer; ascending
-    # (u,) state of each user before the first answer with a known time, or after all events.
+    # (u,) state of each user before the first answer with a known time. Without such a time, it is the state after all
+    # events of the log.
     states: UserStates
     # Number of answers that were left out because they are about items of the user's own log, to which models are
     # fitted.
@@ -255,7 +256,8 @@ def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
     rank = pd.Series(score).groupby(user).rank().to_numpy() - 1
     n_yes = np.bincount(user, weights=taken, minlength=n_users)
     n_no = np.bincount(user, minlength=n_users) - n_yes
-    # Mann–Whitney U: a rank counts the lower items. The lower taken items, 0 + 1 + …, are subtracted.
+    # Mann–Whitney U: the rank of a taken item is the number of items below it. Taken items among them, 0 + 1 + … over a
+    # user's taken items, are subtracted.
     n_ordered_pairs = np.bincount(user, weights=rank * taken, minlength=n_users) - n_yes * (n_yes - 1) / 2
     return ratio(n_ordered_pairs, n_yes * n_no)
 
@@ -265,7 +267,7 @@ def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: in
 
     The share is NaN for users with at most k answers. ``user`` must be ascending. Equal scores are ordered by ``ties``.
     """
-    best_first = np.lexsort((ties, -score, user))  # user by user
+    best_first = np.lexsort((ties, -score, user))  # answers sorted by user, and within a user from the best
     n_answers = np.bincount(user, minlength=n_users)
     rank = np.arange(len(user)) - np.searchsorted(user, user)  # rank within a user, from 0
     chosen = best_first[rank < k]

@@ -28,7 +28,7 @@ PAST = "past_alone"
 
 
 # This is the test of Agent4Rec (Zhang et al., SIGIR 2024) and SimUSER (ACL 2025, industry track). A user is asked about
-# twenty items. One of 1 + m items is a held-out positive, and the other m are items that the user did not take.
+# twenty items. One in 1 + m items is a held-out positive; the others are items that the user did not take.
 NEGATIVES = (1, 3, 9)  # numbers m of negatives per positive
 _ASKED = 20  # largest number of items that a user is asked about
 
@@ -37,7 +37,7 @@ _ASKED = 20  # largest number of items that a user is asked about
 class Acceptance:
     """Accuracy of telling taken items from other items."""
 
-    accuracy: float  # share of items that are answered correctly
+    accuracy: float  # share of items that the truth accepts or rejects correctly
     # Harmonic mean of precision and recall. They are equal here, because as many items are accepted as there are
     # positives.
     f1: float

@@ -34,10 +34,10 @@ COLUMNS: Final = ("predictor", "decile", "impressions", "predicted", "observed",
 HELD: Final = 0.2
 """Share of the impressions, the last ones, that are held out."""
 MOST: Final = 262_144
-"""Most impressions before the held-out ones, the last, to which the layer is fitted."""
+"""Largest number of earlier impressions to which the layer is fitted; these are the latest ones."""
 LAYER: Final = "layer"
 FULL: Final = "layer, policy, position, user"
-"""Names of the two predictors."""
+"""Name of the predictor with the factors of policies, positions and users; ``LAYER`` names the layer alone."""
 CLOSE: Final = (0.9, 1.1)
 """Ratios of predicted to observed clicks between which a decile counts as right."""
 ENOUGH: Final = 8
@@ -110,10 +110,10 @@ def click_rates(
     earlier = _scored(cut.earlier, past, blind, serving_model)
     held = _scored(cut.held, past, always(serving_model), serving_model)
     learning = PlatformConfig().learning
-    first = first_fits(prior_of(learning), np.bincount(past.item, minlength=past.n_items))[0]
+    first_fit = first_fits(prior_of(learning), np.bincount(past.item, minlength=past.n_items))[0]
     tables = []
     for name, groupings in ((LAYER, {}), (FULL, _groupings(cut.earlier))):
-        fit = fit_by_turns(first, earlier, groupings, prior_of(learning))
+        fit = fit_by_turns(first_fit, earlier, groupings, prior_of(learning))
         chance = predicted_chance(fit, held, _groups(cut.held, groupings))
         tables.append(_deciles(name, chance, held.taken))
     return pd.concat(tables, ignore_index=True)

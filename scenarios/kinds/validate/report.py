@@ -129,8 +129,8 @@ def conclusions(run: Run) -> Sentences:
             (run.pairs["truth"] == truth) & run.pairs["settled"] & (run.pairs["simulated"] <= 0)
         ]
         if not wrong.empty:
-            named = (f"`{a}` above `{b}`" for a, b in zip(wrong["other"], wrong["model"], strict=True))
-            may_not.append(f"Under `{truth}` the market puts {_listed(named)}, against reality.")
+            pair_texts = (f"`{a}` above `{b}`" for a, b in zip(wrong["other"], wrong["model"], strict=True))
+            may_not.append(f"Under `{truth}` the market puts {_listed(pair_texts)}, against reality.")
     may_not += _flattered(run.intervals, agreed)
     may_not += filter(None, [untested_sentence(run.validate)])
     further_sentences = [
@@ -182,13 +182,13 @@ def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:
 
 def _bestsellers(serving_model: str, pairs: pd.DataFrame) -> Sentences:
     """Sentences that compare models with a list of bestsellers."""
-    ahead = pairs[(pairs["other"] == BESTSELLERS) & pairs["settled"]]
-    behind = pairs[(pairs["model"] == BESTSELLERS) & pairs["settled"]]
-    better = _listed(f"`{name}`" for name in ahead["model"])
-    worse = _listed(f"`{name}`" for name in behind["other"])
-    beyond = "than a list of bestsellers, beyond the interval:"
-    good = [f"More precise {beyond} {better}."] if better else []
-    bad = [f"Less precise {beyond} {worse}."] if worse else []
+    wins = pairs[(pairs["other"] == BESTSELLERS) & pairs["settled"]]
+    losses = pairs[(pairs["model"] == BESTSELLERS) & pairs["settled"]]
+    better = _listed(f"`{name}`" for name in wins["model"])
+    worse = _listed(f"`{name}`" for name in losses["other"])
+    comparison = "than a list of bestsellers, beyond the interval:"
+    good = [f"More precise {comparison} {better}."] if better else []
+    bad = [f"Less precise {comparison} {worse}."] if worse else []
     mark, _ = mark_and_ground(serving_model)
     mark_words = f"`{mark}`, the mark model of the platform `{serving_model}`,"
     # The better model of a pair is `model`, so the pair of the mark model and bestsellers has one of two orders.
