@@ -10,11 +10,11 @@ from rimsim.data.repeats import repeated_share
 from rimsim.market.agreement import Cut
 
 ONCE = "untested_once"
-"""Metric: share of the log's events whose user has no later session that a cut could be before."""
+"""Metric: share of the log's events by users without a later session, so that their events cannot be cut."""
 REPEATS = "untested_repeats"
-"""Metric: share of the log's events that repeat an item of their user although users cannot take items again."""
+"""Metric: share of the log's events that repeat an item of their user, if users cannot take items again."""
 UNKNOWN = "untested_unknown"
-"""Metric: share of the events after the cuts whose item nobody had taken before, or which was not on offer."""
+"""Metric: share of the events after the cuts with an item that nobody had taken before, or that was not on offer."""
 _MENTIONED = 0.005  # smallest share that a sentence mentions
 
 
@@ -27,11 +27,13 @@ def untested(log: EventLog, cut: Cut) -> dict[str, float]:
     comes_back[cut.later.user] = True
     future = cut.later.future
     now = cut.later.time[np.searchsorted(cut.later.user, future.user)]
-    is_offered = cut.known[future.item] & (cut.release[future.item] <= now) & (now < cut.end[future.item])
+    is_recommendable = (
+        cut.known[future.item] & (cut.release[future.item] <= now) & (now < cut.end[future.item])
+    )
     return {
         ONCE: float(np.mean(~comes_back[log.user])),
         REPEATS: 0.0 if log.repeatable else repeated_share(log),
-        UNKNOWN: float(np.mean(~is_offered)),
+        UNKNOWN: float(np.mean(~is_recommendable)),
     }
 
 
