@@ -2,7 +2,7 @@
 
 In every draw, each user's log is cut at the beginning of one of its later sessions. Models are fitted to the events
 before the cut and recommend slates. The real worth of a slate is the number of its items that the user took after the
-cut. The worth of a slate by a truth is the number of consumptions that the truth expects.
+cut, or in the sampled session if items can be taken again or end. The worth of a slate by a truth is the number of consumptions that the truth expects.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Cut:
     known: Bools  # (M,) True for items that occur in the past; a model cannot know other items
     release: Floats  # (M,) release time in seconds; 0: released from the start
     end: Floats  # (M,) seconds from which an item is not on offer; ∞: never
-    taken_row: Ints  # (t,) row of the user, for each item that a user took after the cut; ascending
+    # (t,) row of the user, for each item that a user took after the cut, or only in the drawn session (see make_cut);
+    # ascending
+    taken_row: Ints
     taken_item: Ints  # (t,) these items, ascending within a row
     first_session: Bools  # (t,) True if the user took the item within the drawn session
     # (t,) True if the user consumed the item before the cut, too; False everywhere if consumed items are inadmissible.
@@ -82,7 +84,8 @@ def make_cut(
     """Log cut at a later session of each user.
 
     A user took an item if it consumed the item after the cut and the item could be shown. Items that it consumed before
-    the cut do not count, unless users of the log can take items again. If users × items exceeds ``most_cells``, a
+    the cut do not count, unless users of the log can take items again. If they can, or if items end, only the drawn
+    session counts, see :func:`counts_one_session`. If users × items exceeds ``most_cells``, a
     sample of users is used, the same in all draws.
     """
     later = later_sessions(log, gap=gap, seed=draw, after=after)
@@ -113,6 +116,8 @@ def make_cut(
     is_admissible = is_known[pair % m] & (release[pair % m] <= now) & (now < end[pair % m])
     if not log.repeatable:
         is_admissible &= ~is_repeat
+    if counts_one_session(log):
+        is_admissible &= in_session[event]
     pair = pair[is_admissible]
     event = event[is_admissible]
     return Cut(
@@ -127,6 +132,16 @@ def make_cut(
         first_session=in_session[event],
         is_repeat=is_repeat[is_admissible],
     )
+
+
+def counts_one_session(log: EventLog) -> bool:
+    """True if only the session after a cut shows what an item is worth then.
+
+    An item that is taken once and stays on offer can be taken in any later session, so all of them show a user's taste.
+    But users who can take items again take some of them in nearly every week, so that "ever later" hardly tells a
+    popular item from one that is wanted now. And of items that end, other ones are on offer in later sessions.
+    """
+    return log.repeatable or bool(np.isfinite(log.end).any())
 
 
 class ChoiceLaw(Protocol):

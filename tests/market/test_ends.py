@@ -1,5 +1,7 @@
 """Items that end: never shown, never wanted and never recommended outside of their time on offer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from kit import refused
@@ -12,7 +14,7 @@ from rimsim.data import load
 from rimsim.envs import MarketEnv
 from rimsim.errors import AgentError, ConfigError
 from rimsim.market import Market
-from rimsim.market.agreement import make_cut
+from rimsim.market.agreement import counts_one_session, make_cut
 from rimsim.market.world import build_world
 
 
@@ -170,3 +172,13 @@ def test_agreement_compares_items_on_offer(tmp_path):
         is_there = (log.items["release"].to_numpy() <= now) & (now < log.items["end"].to_numpy())
         assert not (admissible[row] & ~is_there).any()
     assert admissible[cut.taken_row, cut.taken_item].all()
+
+
+def test_where_items_end_a_truth_is_judged_by_one_session(tmp_path):
+    """Items taken after the drawn session count only if no item ends, because other items are on offer by then."""
+    with_ends = load(news_source(tmp_path))
+    without_ends = replace(with_ends, items=with_ends.items.drop(columns="end"))
+    assert counts_one_session(with_ends)
+    assert not counts_one_session(without_ends)
+    assert make_cut(with_ends, 0, gap="30min", after=0.3).first_session.all()
+    assert not make_cut(without_ends, 0, gap="30min", after=0.3).first_session.all()

@@ -272,7 +272,10 @@ def test_real_worth_by_plain_loops(cut):
 
 
 def test_repeats_count_where_items_are_taken_again(log):
-    """The cut takes repeats in, nothing consumed is left out, and precision is split, by plain loops."""
+    """Only the drawn session counts, repeats with it, nothing consumed is left out, and precision is split.
+
+    All by plain loops.
+    """
     twice = np.arange(0, len(log), 3)  # a third of the events happen again, a day later
     again = log_of(
         np.append(log.user, log.user[twice]),
@@ -285,11 +288,14 @@ def test_repeats_count_where_items_are_taken_again(log):
     scores = evidence_of.scores_of("popularity", cut, "cpu")
     figures = evidence_of.judged(scores, cut, 10)
     n_repeats = 0
+    n_left_out = 0
     for row, user in enumerate(cut.later.user.tolist()):
         is_after = again.time >= cut.later.time[row]
         mine = again.user == user
         before = set(again.item[mine & ~is_after].tolist())
-        after = set(again.item[mine & is_after].tolist()) & set(np.flatnonzero(cut.known).tolist())
+        in_session = again.item[mine & is_after][: cut.later.count[row]]
+        n_left_out += np.count_nonzero(mine & is_after) - len(in_session)
+        after = set(in_session.tolist()) & set(np.flatnonzero(cut.known).tolist())
         taken = cut.taken_row == row
         assert set(cut.taken_item[taken].tolist()) == after
         assert set(cut.taken_item[taken & cut.is_repeat].tolist()) == after & before
@@ -300,6 +306,7 @@ def test_repeats_count_where_items_are_taken_again(log):
         assert metrics["precision_new"] == pytest.approx(len((slate & after) - before) / 10)
         n_repeats += len(slate & after & before)
     assert n_repeats >= 5
+    assert n_left_out >= 5
     assert "precision_new" not in evidence_of.judged(scores, _without_repeats(again), 10).metrics
 
 
