@@ -2,7 +2,8 @@
 
 In every draw, each user's log is cut at the beginning of one of its later sessions. Models are fitted to the events
 before the cut and recommend slates. The real worth of a slate is the number of its items that the user took after the
-cut, or in the sampled session if items can be taken again or end. The worth of a slate by a truth is the number of consumptions that the truth expects.
+cut, or in the sampled session if items can be taken again or end. The worth of a slate by a truth is the number of
+consumptions that the truth expects.
 """
 
 from __future__ import annotations
