@@ -136,7 +136,7 @@ def make_cut(
 
 
 def counts_one_session(log: EventLog) -> bool:
-    """True if only the session after a cut shows what an item is worth then.
+    """True if only the drawn session shows an item's worth.
 
     An item that is taken once and stays on offer can be taken in any later session, so all of them show a user's taste.
     But users who can take items again take some of them in nearly every week, so that "ever later" hardly tells a
