@@ -183,7 +183,8 @@ def comparison_report(run: RunFolder) -> Report:
                 ]
             ),
             many(len(run.seeds), "seed"),
-            f"platform `{scenario.platform.model}`",
+            # Older runs have only the name in the scenario, which was then that of the model.
+            f"platform `{run.config.get('platform_model', scenario.platform.model)}`",
         ),
         sections=(*_sections(run), Section("All figures", tables=tuple(result_tables(run))))
         if len(rounds)
