@@ -54,8 +54,8 @@ def script(monkeypatch):
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     """Writes a file of the user's own, ``mine.py`` unless it is named, and goes where it lies."""
-    from rimsim.market.opening import warm_model
+    from rimsim.market.opening import opening_model
 
     monkeypatch.chdir(tmp_path)
-    warm_model.cache_clear()  # another test's file has the same name
+    opening_model.cache_clear()  # another test's file has the same name
     return lambda text, name="mine.py": (tmp_path / name).write_text(text)

@@ -58,6 +58,8 @@ def _duration(value: object) -> object:
 
 Duration = Annotated[str, BeforeValidator(_duration)]
 """Duration such as ``30min``."""
+DEFAULT_MODEL = "default"
+"""Name of the platform's model that follows the log."""
 ALWAYS_AGAIN = "always"
 """Rule of repeats by which visitors may take an item again at any time."""
 RepeatGap = Annotated[

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.config.fields import (
     ALWAYS_AGAIN,
+    DEFAULT_MODEL,
     LARGEST,
     STRICT,
     Duration,
@@ -472,10 +473,15 @@ class LearningConfig:
     """
     quantile: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """quantile: probability of the quantile."""
+    logged: Literal["auto", "always", "never"] = "auto"
+    """impressions: use of the log's own impressions before round 0. always: the platform opens with a layer that is
+    learnt from them. never: it opens as if the log had none. auto: always, unless the consumer acts by the log's
+    sessions, and slates that this layer ranks hold significantly fewer items of held-out sessions than slates without
+    it."""
 
     def __post_init__(self) -> None:
         if self.data != "impressions":
-            for name in ("slope", "sd", "answer", "quantile"):
+            for name in ("slope", "sd", "answer", "quantile", "logged"):
                 value = getattr(self, name)
                 if value != self.__dataclass_fields__[name].default:
                     raise ConfigError(
@@ -497,8 +503,9 @@ Learning = Annotated[LearningConfig, BeforeValidator(_learning, json_schema_inpu
 class PlatformConfig:
     """Platform: its model, and its retraining."""
 
-    model: ModelName = "bag-visits"
-    """Intensity model λ(x,y): a name, or `file.py:factory` or `module:Class`, called with seed and device."""
+    model: ModelName = DEFAULT_MODEL
+    """Intensity model λ(x,y): a name, or `file.py:factory` or `module:Class`, called with seed and device. default:
+    `bag-habits-visits` if users of the log may take items again (`data.repeats`), and `bag-visits` otherwise."""
     retrain: bool = True
     """Retrain at the end of every round; false freezes the warm-up model."""
     retrain_ground: bool = False

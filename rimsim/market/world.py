@@ -33,6 +33,7 @@ from rimsim.market.examination import Examined
 from rimsim.market.fitness import chosen_truth
 from rimsim.market.fitted import fitted_to, truth_bootstrap
 from rimsim.market.histories import LoggedPast, RepeatRule
+from rimsim.market.platform_model import model_for, platform_model
 from rimsim.market.providers import Provider, make_providers
 from rimsim.market.records import delay_ticks
 from rimsim.market.round import RoundTerms
@@ -193,9 +194,9 @@ def check_plugs(config: ScenarioConfig) -> None:
     if ConsumerCapabilities.of(consumer).needs_truth:
         check_truth(config.consumer.truth)
     platform = config.platform
-    require_weights(
-        platform, make(platform.model, seed=0, device=platform.device, gap=config.data.session_gap)
-    )
+    # Both defaults take weights and the same options, so either can stand for the other before the log is known.
+    name = model_for(platform.model, repeatable=False)
+    require_weights(platform, make(name, seed=0, device=platform.device, gap=config.data.session_gap))
 
 
 def check_promises(config: ScenarioConfig, seed: int) -> None:
@@ -296,8 +297,9 @@ def initial_model(
     """
     single_thread()
     platform = config.platform
+    name = platform_model(platform, log)
     model = make(
-        platform.model,
+        name,
         seed=rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31,
         device=platform.device,
         gap=config.data.session_gap,
@@ -306,7 +308,7 @@ def initial_model(
     # The bootstrap stands for another log that could have come, for the platform as well as for the truth.
     if bootstrap is not None:
         log = resampled(log, drawn_users(log.n_users, bootstrap))
-    return fitted_to(log, model if like is None else settled(model, like), platform.model)
+    return fitted_to(log, model if like is None else settled(model, like), name)
 
 
 def require_weights(platform: PlatformConfig, model: IntensityModel) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rimsim.agents.registry import BUILT_IN, ENTRIES
 from rimsim.config import find_scenario, override
+from rimsim.config.fields import DEFAULT_MODEL
 from rimsim.declarations import module_tree, require_declared, require_declared_options
 from rimsim.entry_points import places
 from rimsim.intensity.model_names import BUILT_IN as MODELS
@@ -20,7 +21,7 @@ def require_study(
     """Refuse wrong names and fields of a study."""
     config = override(find_scenario(scenario or "closed-loop"), settings)
     require_agents(agents)
-    require_models([config.platform.model], "platform.model")
+    require_models([config.platform.model], "platform.model", [DEFAULT_MODEL])
     for field, kind in (
         ("arrivals.kind", config.arrivals.kind),
         ("consumer.kind", config.consumer.kind),
@@ -77,7 +78,7 @@ def require_models(texts: Iterable[str], field: str = "model", accepted: Sequenc
         if ":" in place:
             require_declared(place, "model")
         elif name not in accepted and not is_model(name):
-            raise unknown_model(name, field=field)
+            raise unknown_model(name, tuple(accepted), field=field)
 
 
 def as_setting(option: str, words: Sequence[str]) -> str | None:

@@ -150,8 +150,9 @@ def comparison_report(run: RunFolder) -> Report:
     checks = (
         sentences.examination_note(run),
         None if run.opening is None else sentences.opening_note(run.opening),
+        None if run.layer_trial is None else sentences.layer_note(run.layer_trial),
     )
-    warnings = [note for note in checks if note is not None and note.startswith("warning")]
+    warnings = [note for note in checks if note is not None and note.startswith(("warning", "note"))]
     cautions = (
         status_note(run, [run]),  # this caution comes first, because it limits everything after it
         *sentences.notes_of([run]),
@@ -183,7 +184,8 @@ def comparison_report(run: RunFolder) -> Report:
                 ]
             ),
             many(len(run.seeds), "seed"),
-            f"platform `{scenario.platform.model}`",
+            # Older runs have only the name in the scenario, which was then that of the model.
+            f"platform `{run.config.get('platform_model', scenario.platform.model)}`",
         ),
         sections=(*_sections(run), Section("All figures", tables=tuple(result_tables(run))))
         if len(rounds)

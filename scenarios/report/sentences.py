@@ -11,6 +11,7 @@ import pandas as pd
 
 from rimsim.config.documents import written_yaml
 from rimsim.data.session_logs import shown_name
+from rimsim.errors import many
 from rimsim.measures import FEW_SEEDS, MEASURES, late_means, late_of
 from rimsim.scenarios.report import tables
 from rimsim.scenarios.report.numbers import figure, per_cent
@@ -204,6 +205,24 @@ def opening_note(opening: pd.DataFrame) -> str:
     return (
         f"warning: {text}, more than the model at {n_beaten} of {len(by_agent)} seeds. So the effects of retraining "
         "are those of a platform that begins worse than a list of bestsellers"
+    )
+
+
+def layer_note(trials: pd.DataFrame) -> str:
+    """Whether the layer from logged impressions serves round 0, and why."""
+    means = trials[["with_layer", "without_layer", "taken"]].mean()
+    n_seeds = len(trials)
+    n_rejected = int((~trials["serves"].astype(bool)).sum())
+    figures = (
+        f"with a layer learnt from the log's impressions, of which {100 * means['taken']:.0f}% were taken, a slate "
+        f"holds {means['with_layer']:.3f} items of a held-out session; without the layer, it holds "
+        f"{means['without_layer']:.3f}"
+    )
+    if not n_rejected:
+        return f"round 0: {figures}. So the layer serves round 0 (platform.learning.logged)"
+    return (
+        f"note: {figures}. These impressions mirror the choices of the log's recommender, so the platform opens without "
+        f"the layer at {n_rejected} of {many(n_seeds, 'seed')} (platform.learning.logged)"
     )
 
 

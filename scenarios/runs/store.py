@@ -60,6 +60,7 @@ class RunTables:
     intervals: pd.DataFrame
     pairs: pd.DataFrame
     opening: pd.DataFrame | None
+    layer_trial: pd.DataFrame | None
     providers: pd.DataFrame | None
     promises: pd.DataFrame | None
     groups: pd.DataFrame | None

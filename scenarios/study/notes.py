@@ -17,6 +17,7 @@ from rimsim.market import RoundView, build_world
 from rimsim.market.arrivals import BUILT_IN as ARRIVALS
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.consumers import BUILT_IN as CONSUMERS
+from rimsim.market.platform_model import repeats_note
 from rimsim.market.providers import BUILT_IN as PROVIDERS
 from rimsim.market.round import RoundTerms
 from rimsim.market.world import first_round, own_places, plugs_of
@@ -50,9 +51,11 @@ def notes_of(config: ScenarioConfig, agents: Sequence[str] = ()) -> list[str]:
         notes = [*undeliverable_notes(config, first), *_guarantee_notes(config, first)]
         notes += _clock_notes(config, first)
         _, consumer = plugs_of(config)
+        log = build_world(config).log
         note_of = getattr(consumer, "note", None)  # a consumer may have a note about the log
         further_notes = (
-            note_of and str(note_of(build_world(config).log)),
+            note_of and str(note_of(log)),
+            repeats_note(config.platform, log),
             ignored_requirements_note(config, agents),
         )
         return [*notes, *(note for note in further_notes if note), *_ignored_plugs(config, agents)]

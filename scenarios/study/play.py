@@ -14,7 +14,7 @@ from rimsim.agents.play import play
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.market import Market, Needs, build_world
 from rimsim.market.consumers.contract import true_intensity_of
-from rimsim.market.opening import warm_model
+from rimsim.market.opening import LayerTrial, opening_model
 from rimsim.market.slates import within_capacity
 from rimsim.market.world import own_places
 from rimsim.scenarios.runs import store
@@ -35,16 +35,24 @@ truth."""
 
 
 def prepare(arm: Arm, report: Report) -> None:
-    """Fit the models of a seed, and write table ``opening``."""
+    """Fit the models of a seed, and write tables of the opening."""
     table_file = arm.folder / "opening" / f"{arm.seed}.parquet"
     plug_places = own_places(arm.config)
     with disk_errors(cache_folder()), own_code(plug_places):
         build_world(arm.config)
-        warm_model(arm.config, arm.seed)
+        trial = opening_model(arm.config, arm.seed).trial
     with disk_errors(arm.folder), own_code(plug_places):
+        if trial is not None:
+            write_table(arm.folder / "layer_trial" / f"{arm.seed}.parquet", trial_table(trial, arm.seed))
         if not table_file.is_file():
             write_table(table_file, opening_utilities(arm.config, arm.seed))
     report(1)
+
+
+def trial_table(trial: LayerTrial, seed: int) -> pd.DataFrame:
+    """Table ``layer_trial`` of a seed, with one row."""
+    figures = dataclasses.asdict(trial)
+    return pd.DataFrame([{"seed": np.int64(seed), **figures, "serves": not trial.is_worse}])
 
 
 def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from rimsim.errors import ArmsError, RimsimError, one_line
 from rimsim.market import build_world
 from rimsim.market.fitness import READER, fitness
 from rimsim.market.fitted import truth_bootstrap
+from rimsim.market.platform_model import platform_model
 from rimsim.market.world import check_promises, expected_arrivals, own_places
 from rimsim.measures import MEASURES, records
 from rimsim.scenarios.report.charts import draw
@@ -124,6 +125,7 @@ def begin(plan: StudyPlan, command: str) -> None:
     require_free(folder)
     world = build_world(config)
     described = _described(plan, command, config) | {
+        "platform_model": platform_model(config.platform, world.log),
         "truth": None if world.truth is None else asdict(world.truth.report),
         "fitness": None if world.truth is None else _fitness_entry(world.log, config, world.truth.item_bias),
         "log": load_facts(world.log),

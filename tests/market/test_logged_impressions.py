@@ -12,7 +12,8 @@ from rimsim.arrays import seconds
 from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig
 from rimsim.data import LoggedImpressions
 from rimsim.intensity.impression_factors import fit_by_turns
-from rimsim.intensity.impressions import Calibrated, layer_of_fits
+from rimsim.intensity.impressions import KNOTS, Calibrated, layer_of, layer_of_fits
+from rimsim.intensity.states import UserStates
 from rimsim.market import Market, build_world
 from rimsim.market.logged_impressions import (
     ScoreTerms,
@@ -21,9 +22,13 @@ from rimsim.market.logged_impressions import (
     logged_shown,
     logged_states,
 )
-from rimsim.market.opening import warm_model
+from rimsim.market.opening import LayerTrial, layer_trial, opening_model, warm_model
+from rimsim.market.past_round import fold_of
 from rimsim.market.platform import cross_fitted, first_fits, impressions_of, prior_of
-from rimsim.market.world import examination_of
+from rimsim.market.world import examination_of, initial_model, plugs_of
+from rimsim.scenarios import compare
+from rimsim.scenarios.report.comparison import comparison_report
+from rimsim.scenarios.report.sentences import layer_note
 
 PLATFORM = PlatformConfig(model="bag")
 
@@ -104,8 +109,13 @@ def feed(tmp_path_factory):
 def _config(feed, **changes):
     fields = {"data": DataConfig(source=str(feed)), "slate": 3, "rounds": 2}
     fields["arrivals"] = ArrivalsConfig(kind="replay", per_round=80, warmup_share=0.9)
-    fields["platform"] = PlatformConfig(model="popularity-hp")
+    fields["platform"] = _platform("always")
     return small_replay(**(fields | changes))
+
+
+def _platform(logged):
+    """A platform that uses logged impressions so."""
+    return PlatformConfig(model="popularity-hp", learning={"logged": logged})
 
 
 def test_a_platform_opens_with_the_layer_of_its_log(feed):
@@ -148,3 +158,95 @@ def test_items_that_come_later_are_unknown(feed):
     known = known_impressions(world)
     assert set(world.log.impressions.item) > set(known.item)
     assert set(known.item) <= set(world.past.item)
+
+
+def _hits_by_hand(config, layer):
+    """Hits of each session in the best slate of a blind model, with and without a layer."""
+    world = build_world(config)
+    past = world.past
+    sessions = world.past_sessions
+    fitted, _ = layer_of(warm_model(config, 0))
+    fold = fold_of(0, np.arange(past.n_users))
+    models = [initial_model(config, past.rows(fold[past.user] != number), 0, fitted) for number in (0, 1)]
+    hits = []
+    for session, (user, start) in enumerate(zip(sessions.user, sessions.start, strict=True)):
+        states = UserStates.of(past, np.array([user]), np.array([start]))
+        score = models[fold[user]].score(states)[0].double().numpy()
+        score[states.items] = 0.0
+        slope = np.interp(np.log1p(states.lengths[0]), KNOTS, layer.slope)
+        layered = np.where(score > 0, slope * np.log(np.maximum(score, 1e-300)) + layer.item, -np.inf)
+        taken = past.item[sessions.of_event == session]
+        slates = [np.argsort(-value, kind="stable")[: config.slate] for value in (layered, score)]
+        hits.append([np.isin(slate, taken).sum() for slate in slates])
+    return sessions.user, np.array(hits, float)
+
+
+def test_a_layer_is_tried_on_held_out_sessions(feed):
+    """Hits with and without the layer, and the error of their difference over users, by hand."""
+    config = _config(feed)
+    learnt = warm_model(config, 0)
+    trial = layer_trial(config, build_world(config), plugs_of(config)[1], learnt, 0)
+    users, hits = _hits_by_hand(config, learnt.layer)
+    assert (trial.with_layer, trial.without_layer) == pytest.approx(hits.mean(0))
+    sums = pd.Series(hits[:, 0] - hits[:, 1]).groupby(users).sum()
+    assert trial.error == pytest.approx(np.sqrt(((sums - sums.mean()) ** 2).sum()) / len(hits))
+    known = known_impressions(build_world(config))
+    assert trial.taken == known.taken.mean()
+    assert trial.with_layer < 0.7 * trial.without_layer
+
+
+def _shown_at_random(tmp_path):
+    """A log whose items were shown at random, and taken by their worth."""
+    draw = np.random.default_rng(1)
+    n = 12_000
+    item = draw.integers(40, size=n)
+    rows = {"user": draw.integers(300, size=n), "item": item}
+    rows["time"] = np.sort(draw.integers(0, 200 * 86_400, n)) + 1_450_000_000
+    rows["taken"] = (draw.random(n) < 0.9 * ((item + 1) / 40) ** 3).astype(int)
+    path = tmp_path / "fair.parquet"
+    pd.DataFrame(rows).to_parquet(path)
+    return path
+
+
+def test_a_layer_serves_unless_it_ranks_sessions_worse(feed, tmp_path):
+    """Where a recommender showed what is popular, the layer is left out by default; where chance showed, it stays."""
+    assert PlatformConfig().learning.logged == "auto"
+    selected = opening_model(_config(feed, platform=_platform("auto")), 0)
+    assert selected.trial.is_worse
+    assert getattr(selected.model, "fits", ()) == ()
+    never = opening_model(_config(feed, platform=_platform("never")), 0)
+    assert never.trial is None
+    np.testing.assert_array_equal(selected.model.layer.level, never.model.layer.level)
+    np.testing.assert_array_equal(selected.model.layer.item, 0.0)
+    assert opening_model(_config(feed), 0).trial is None
+    fair = opening_model(_config(_shown_at_random(tmp_path), platform=_platform("auto")), 0)
+    assert not fair.trial.is_worse
+    assert fair.trial.with_layer > 0
+    assert fair.model.fits
+
+
+def test_a_trial_needs_a_significant_difference():
+    """A layer is worse from 1.96 standard errors on; without sessions that differ, it is not."""
+    figures = {"with_layer": 0.2, "without_layer": 0.3, "taken": 0.4}
+    assert LayerTrial(error=0.051, **figures).is_worse
+    assert not LayerTrial(error=0.052, **figures).is_worse
+    assert not LayerTrial(error=0.0, **figures | {"without_layer": 0.2}).is_worse
+
+
+def test_a_run_says_which_layer_serves(feed, tmp_path):
+    """The table has the trial of each seed, and the report says why the layer is left out or serves."""
+    options = {"seeds": 1, "workers": 1, "certify": False}
+    run = compare(
+        _config(feed, platform=_platform("auto")), ["relevance", "random"], out=tmp_path / "left", **options
+    )
+    trial = opening_model(run.scenario, 0).trial
+    row = run.layer_trial.iloc[0]
+    assert (row["with_layer"], row["without_layer"]) == (trial.with_layer, trial.without_layer)
+    assert not row["serves"]
+    (note,) = (text for text in comparison_report(run).cautions if "learnt from the log's impressions" in text)
+    assert f"a slate holds {trial.with_layer:.3f} items" in note
+    assert "opens without the layer at 1 of 1 seed " in note
+    always = compare(_config(feed), ["relevance", "random"], out=tmp_path / "always", **options)
+    assert always.layer_trial is None
+    serves = run.layer_trial.assign(serves=True)
+    assert layer_note(serves).endswith("So the layer serves round 0 (platform.learning.logged)")

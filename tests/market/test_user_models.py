@@ -9,7 +9,7 @@ from rimsim.agents import make_agent
 from rimsim.config import PlatformConfig
 from rimsim.errors import ArmsError, ConfigError, ModelError, nearest
 from rimsim.market import Market
-from rimsim.market.opening import warm_model
+from rimsim.market.opening import opening_model
 from rimsim.scenarios import load_run
 from rimsim.scenarios.runs.digests import digest
 from rimsim.scenarios.study.compare import resume
@@ -60,7 +60,7 @@ def test_a_model_made_from_a_seed_is_fitted_again_where_the_cache_cannot_give_it
     )
     digests = []
     for name in ("first", "second"):
-        warm_model.cache_clear()
+        opening_model.cache_clear()
         digests.append(digest(_compare(tmp_path / name, model="mine.py:Mine")))
     assert digests[0] == digests[1]
 
@@ -137,7 +137,7 @@ def test_a_model_of_an_edited_file_is_not_taken_from_the_cache(write):
     scores = []
     for text in (STORED_MARK, STORED_MARK.replace(".sqrt()", ".square()")):
         write(text)
-        warm_model.cache_clear()
+        opening_model.cache_clear()
         market = Market(config)
         scores.append(market.next_arrivals(4).relevance)
     assert not torch.equal(*scores)

@@ -12,6 +12,7 @@ from kit import ROOT, cases, refused
 import rimsim
 from rimsim.config import find_scenario, override
 from rimsim.intensity.registry import mark_and_ground
+from rimsim.market.platform_model import model_for
 
 
 @cases(
@@ -52,7 +53,7 @@ def test_every_market_of_the_comparison_of_versions_can_be_set(script):
             name: yaml.safe_load(text) for name, text in (setting.split("=", 1) for setting in settings)
         }
         config = override(find_scenario(scenario), changes, origin=scenario)
-        assert mark_and_ground(config.platform.model, must_exist=True)
+        assert mark_and_ground(model_for(config.platform.model, repeatable=False), must_exist=True)
 
 
 def test_a_table_of_the_log_is_replaced_between_its_marks(script, tmp_path):

@@ -16,8 +16,8 @@ import pandas as pd
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig, to_plain
-from rimsim.config.fields import STRICT, duration_seconds, require_distinct
+from rimsim.config import ConsumerConfig, DataConfig, to_plain
+from rimsim.config.fields import DEFAULT_MODEL, STRICT, duration_seconds, require_distinct
 from rimsim.data import EventLog, Needs, load_observed
 from rimsim.data.session_logs import LogSource
 from rimsim.errors import ConfigError, refuse, require_known
@@ -31,6 +31,7 @@ from rimsim.market.consumers.false_truths import FALSE, bar_name, false_truths
 from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth, base_of
 from rimsim.market.fitness import READER, REPEATING, chosen_truth, fitness
 from rimsim.market.fitted import kept_truth
+from rimsim.market.platform_model import model_for
 from rimsim.measures import agreement, mean_interval, pairs_of
 from rimsim.scenarios.kinds.results import RunResult, Show, own_log, table_of, usable_log
 from rimsim.scenarios.kinds.validate import checks
@@ -51,16 +52,14 @@ from rimsim.user_code import own_code
 
 Truths: TypeAlias = Mapping[str, Truth]
 MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", evidence_of.RANDOM)
-"""Names of the models that are compared by default, besides the platform's model. ``als`` is only compared if its
-package is installed."""
+"""Names of the models that are compared by default. ``als`` is only compared if its package is installed."""
 COLUMNS = ("model", "truth", "draw", "metric", "value")  # names of the columns of `validate.parquet`
 README = "README.md"  # file in the run folder with the conclusions
 
 
 def _default_models() -> tuple[str, ...]:
     """Models that are compared by default, if installed."""
-    installed = (name for name in MODELS if name != "als" or importlib.util.find_spec("implicit"))
-    return tuple(dict.fromkeys((*installed, mark_and_ground(PlatformConfig().model)[0])))
+    return tuple(name for name in MODELS if name != "als" or importlib.util.find_spec("implicit"))
 
 
 def _models_for(log: EventLog, models: tuple[str, ...]) -> tuple[str, ...]:
@@ -122,9 +121,9 @@ class ValidateConfig:
     """γ: the chance that a visitor looks at position r is γ^(r−1)."""
     rank: int = Field(default=ConsumerConfig().rank, ge=1)
     """Number of factors of a truth that has factors."""
-    serving: ModelName = PlatformConfig().model
-    """Model that a platform would use. Its mark model is compared with the popularity baseline, if both are among the
-    models. Its λ(x) is compared with the events of held-out sessions."""
+    serving: ModelName = DEFAULT_MODEL
+    """Model that a platform would use. default: the default of `platform.model`. Its mark model is compared with the
+    popularity baseline, if both are among the models. Its λ(x) is compared with the events of held-out sessions."""
     observed: AnswersConfig = AnswersConfig()
     """Known answers on which truths and models are tested."""
     resamples: int = Field(default=1000, ge=100)
@@ -134,7 +133,7 @@ class ValidateConfig:
 
     def __post_init__(self) -> None:
         require_distinct(self, ("models", "without", "truths"))
-        for model in (*self.models, self.serving):
+        for model in (*self.models, model_for(self.serving, repeatable=False)):
             if model != evidence_of.RANDOM:
                 parts(model)
         truth_names = [base_of(truth) for truth in self.truths if ":" not in truth]
@@ -197,7 +196,8 @@ def validate(
     show = report or (lambda _: None)
     _require_models(config)
     log = usable_log(config.data, Needs(gap=duration_seconds(config.data.session_gap)), "validate", show)
-    config = replace(config, models=_models_for(log, config.models))
+    serving = model_for(config.serving, repeatable=log.repeatable)
+    config = replace(config, models=_models_for(log, config.models), serving=serving)
     work = _Work(log, config, show)
     if config.slate >= log.n_items:
         refuse(ConfigError, "slate", f"{config.slate} of {log.n_items} items", "fewer than all items")
@@ -232,7 +232,8 @@ def _require_models(config: ValidateConfig) -> None:
         for name in config.chosen:
             if name != evidence_of.RANDOM:
                 evidence_of.unfitted_model(name, 0, config.device)
-    if (ground := mark_and_ground(config.serving)[1]) is not None:
+    # Both defaults have the same ground intensity.
+    if (ground := mark_and_ground(model_for(config.serving, repeatable=False))[1]) is not None:
         make(ground, device=config.device)
 
 
