@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from rimsim.agents.past_states import capacities
-from rimsim.arrays import Bools, Floats, seconds
+from rimsim.arrays import Bools, Floats, Ints, seconds
 
 if TYPE_CHECKING:
     from rimsim.market import RoundView
@@ -80,6 +80,26 @@ class _Times(NamedTuple):
             return share
         after_end = np.clip((closes - self.ended) / seconds_open, 0.0, 1.0)
         return np.maximum(share - after_end, 0.0)
+
+    def shares_of_counts(self, items: Ints, opens: float, closes: float) -> Floats:
+        """Shares of a period with at least 1, 2, … of the items on offer.
+
+        They are not the sorted shares of the items, because one item may be released when another one ends.
+        """
+        ended = np.full(len(items), np.inf) if self.ended is None else self.ended[items]
+        start = np.clip(self.released[items], opens, closes)
+        stop = np.clip(ended, start, max(closes, opens))
+        edges = np.unique(np.concatenate([start, stop, [opens, closes]]))
+        if len(edges) == 1:  # the period is an instant
+            n_on_offer = np.array([np.count_nonzero((self.released[items] <= opens) & (ended > opens))])
+            share = np.ones(1)
+        else:
+            begun = np.searchsorted(np.sort(start), edges[:-1], side="right")
+            n_on_offer = begun - np.searchsorted(np.sort(stop), edges[:-1], side="right")
+            share = np.diff(edges) / (closes - opens)
+        share_of_count = np.bincount(n_on_offer, weights=share, minlength=len(items) + 1).astype(np.float64)
+        share_of_more = np.cumsum(share_of_count[::-1])[::-1]
+        return share_of_more[1:]
 
 
 class _Estimates(NamedTuple):
@@ -216,9 +236,9 @@ def _of_rows(
         if times.ended is not None:  # the row may count only up to the end of its last item
             opens = float(seconds(table.begin[row]))
             closes = float(seconds(table.end[row]))
-        # Entry i is the share of this time in which at least i + 1 of these items are on offer.
-        shares_left = np.sort(times.shares(opens, closes)[items])[::-1]
-        per_arrival = float(np.diff(per_slate)[: len(shares_left)] @ shares_left[:k])
+        # A further item adds a position's capacity in the share of the time in which so many items are on offer.
+        shares = times.shares_of_counts(items, opens, closes)
+        per_arrival = float(np.diff(per_slate)[: len(shares)] @ shares[:k])
         reach: dict[Why, float] = {
             "positions": arrivals * float(per_slate[min(len(items), k)]),
             "caps": float(caps[items].sum()),

@@ -129,7 +129,7 @@ def _parameters(arguments: ast.arguments, *, bound: bool) -> set[str] | None:
     ``bound`` says that the first parameter is ``self``.
     """
     names = {argument.arg for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]}
-    # With ``**kwargs``, options cannot be known; with ``options``, they are the fields of a record.
+    # ``**kwargs`` accepts any name, and ``options`` is a record whose fields are not looked up here.
     if arguments.kwarg is not None or "options" in names:
         return None
     return names - ({"self"} if bound else set()) - {"scenario"}

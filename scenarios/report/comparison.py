@@ -32,7 +32,7 @@ from rimsim.scenarios.runs.store import RunFolder
 
 def over_rounds(data: PictureTables) -> Figure | None:
     """Plots of measures by round; dashed: arms that never retrain."""
-    rounds = tables.retrained(data.rounds)
+    rounds = tables.without_controls(data.rounds)
     frozen = data.rounds[data.rounds["agent"].map(control_in) == "frozen"]
     frozen = frozen.assign(agent=frozen["agent"].map(subject_of))
     shortfall, second_shortfall = tables.shortfalls(data.unit)
@@ -64,7 +64,7 @@ def over_rounds(data: PictureTables) -> Figure | None:
 
 def calibration(data: PictureTables) -> Figure | None:
     """Calibration of first and of returning visits, by round."""
-    rounds = tables.retrained(data.rounds)
+    rounds = tables.without_controls(data.rounds)
     types = ("calibration_first", "calibration_returning")
     of_types = rounds[rounds["metric"].isin(types)].dropna(subset=["value"])
     if of_types["metric"].nunique() < len(types) or tables.last_round(rounds) == 0:

@@ -18,8 +18,8 @@ from rimsim.scenarios.report.tables import (
     REFERENCE,
     baseline_of,
     compared_agents,
-    retrained,
     signed,
+    without_controls,
 )
 from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import RunFolder, table_in
@@ -39,7 +39,7 @@ def exposures(
     """Agent → seed → (M,) exposures in a round, by the ledger."""
     if tables.ledger is None:
         return {}
-    of_round = retrained(tables.ledger[tables.ledger["round"] == number])
+    of_round = without_controls(tables.ledger[tables.ledger["round"] == number])
     counted: dict[str, dict[int, Floats]] = {}
     for (agent, seed, _), shown in _by_arm(of_round).items():
         # Positions count from 1.
@@ -129,8 +129,8 @@ def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
     rows = []
     if tables.ledger is not None and tables.arrivals is not None and tables.required is not None:
         late = late_rounds(int(tables.arrivals["round"].max()) + 1)
-        ledger = _by_arm(retrained(tables.ledger[tables.ledger["round"].isin(late)]))
-        arrivals = _by_arm(retrained(tables.arrivals[tables.arrivals["round"].isin(late)]))
+        ledger = _by_arm(without_controls(tables.ledger[tables.ledger["round"].isin(late)]))
+        arrivals = _by_arm(without_controls(tables.arrivals[tables.arrivals["round"].isin(late)]))
         shown_with_bonus = _shown_with_bonus(ledger, tables.n_items)
         for (agent, seed, number), group in arrivals.items():
             shown = ledger.get((agent, seed, number))
@@ -191,7 +191,7 @@ def item_exposures(
         the required exposure, or NaN if nothing is required.
     """
     by_agent: dict[str, list[Ints]] = {}
-    of_late = retrained(ledger[ledger["round"].isin(late_rounds(rounds))])
+    of_late = without_controls(ledger[ledger["round"].isin(late_rounds(rounds))])
     for (agent, seed, number), rows in _by_arm(of_late).items():
         shown = _counts(rows["item"], n_items)
         taken = _counts(rows.loc[rows["consumed"].astype(bool), "item"], n_items)

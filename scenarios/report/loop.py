@@ -19,7 +19,7 @@ from rimsim.measures import MEASURES, Measure, late_means, late_of
 from rimsim.scenarios.report import charts, labels, sentences, tables, titles
 from rimsim.scenarios.report.items import exposures, mean_curve
 from rimsim.scenarios.report.picture_tables import PictureTables
-from rimsim.scenarios.report.tables import last_round, retrained
+from rimsim.scenarios.report.tables import last_round, without_controls
 from rimsim.scenarios.runs.arms import CHAIN, control_name, is_control
 
 PARTS = ("retraining", "data", "selection", "feedback")
@@ -157,7 +157,7 @@ def _compared(
 
 def front(data: PictureTables) -> Figure | None:
     """Utility against the spread of exposure, a point per agent."""
-    rounds = retrained(data.rounds)
+    rounds = without_controls(data.rounds)
     metrics = ("perplexity", "utility")
     means = tables.over_seeds(late_means(rounds), ["agent"], metrics).pivot(index="agent", columns="metric")
     means = means.reindex(columns=pd.MultiIndex.from_product((("mean", "low", "high"), metrics)))

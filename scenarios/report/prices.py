@@ -42,7 +42,7 @@ def bonus_deciles(data: PictureTables) -> pd.DataFrame:
     keys = ["agent", "seed"]
     of_round = data.prices[data.prices["round"] == number]
     costs = of_round.groupby(keys, observed=True)["cost"].first().reset_index()
-    paid = tables.retrained(data.ledger[data.ledger["round"] == number]).merge(costs, on=keys)
+    paid = tables.without_controls(data.ledger[data.ledger["round"] == number]).merge(costs, on=keys)
     paid = paid[np.isfinite(paid["price"])]
     if paid.empty:
         return empty
@@ -99,7 +99,7 @@ def item_courses(data: PictureTables) -> pd.DataFrame:
     number = tables.last_round(data.rounds)
     if data.ledger is None or data.arrivals is None or data.required is None or data.popularity is None:
         return empty
-    arrivals = tables.retrained(data.arrivals[data.arrivals["round"] == number])
+    arrivals = tables.without_controls(data.arrivals[data.arrivals["round"] == number])
     if arrivals.empty:
         return empty
     seed = int(arrivals["seed"].min())
@@ -107,7 +107,7 @@ def item_courses(data: PictureTables) -> pd.DataFrame:
     if required is None or not (required > 0).any():
         return empty
     arrivals = _of_seed(arrivals, seed, number)
-    ledger = _of_seed(tables.retrained(data.ledger), seed, number)
+    ledger = _of_seed(tables.without_controls(data.ledger), seed, number)
     costs: dict[Hashable, float] = {}
     if data.prices is not None:
         costs = _of_seed(data.prices, seed, number).groupby("agent")["cost"].first().to_dict()
@@ -315,7 +315,7 @@ def requirement(data: PictureTables) -> Figure | None:
 
 def campaigns(data: PictureTables) -> Figure | None:
     """Delivered and due exposures of the largest campaigns over time."""
-    table = None if data.campaigns is None else tables.retrained(data.campaigns)
+    table = None if data.campaigns is None else tables.without_controls(data.campaigns)
     if table is None or table.empty:
         return None
     table = _so_far(table)
@@ -366,6 +366,8 @@ def _delivered_share(table: pd.DataFrame, agent: str) -> float:
 def reliability_deciles(data: PictureTables) -> pd.DataFrame:
     """Predicted and actual consumptions per exposure, by predicted decile.
 
+    They are those of the late rounds, under agents that are no controls.
+
     Returns:
         Table with columns agent, decile (1 = least), predicted and actual. Values are means per exposure. Without the
         data, the table has no rows.
@@ -374,7 +376,7 @@ def reliability_deciles(data: PictureTables) -> pd.DataFrame:
     if data.reliability is None:
         return pd.DataFrame(columns=columns)
     late = data.reliability["round"].isin(late_rounds(tables.last_round(data.rounds) + 1))
-    sums = tables.retrained(data.reliability[late]).groupby(["agent", "decile"], observed=True)
+    sums = tables.without_controls(data.reliability[late]).groupby(["agent", "decile"], observed=True)
     total = sums[["exposures", "predicted", "consumed"]].sum().reset_index()
     total["predicted"] /= total["exposures"]
     total["actual"] = total["consumed"] / total["exposures"]

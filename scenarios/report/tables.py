@@ -355,7 +355,7 @@ def signed(value: float | None, decimals: int = 2) -> str:
     return f"{'−' * (round(value, decimals) < 0)}{abs(value):.{decimals}f}"
 
 
-def retrained(table: pd.DataFrame) -> pd.DataFrame:
+def without_controls(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of agents themselves, without controls."""
     agents = [name for name in table["agent"].unique() if not is_control(str(name))]
     return table[table["agent"].isin(agents)]

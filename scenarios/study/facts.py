@@ -113,7 +113,7 @@ def facts_of(
         penalty = closed.cost * (proof.shortfall + proof.excess)
         value = proof.value if proof.excess == 0 else proof.score - penalty
     schedule = ledger.schedule
-    # Visitors of a replay look at all positions.
+    # Consumption in a replay (``counts_items``) does not depend on positions, as if visitors looked at all of them.
     every_position = {"decay": 1.0} if closed.counts_items else {}
     fields = {name: getattr(ledger, name) for name in _OF_LEDGER}
     fields |= {name: getattr(closed, name) for name in _OF_ROUND}

@@ -8,6 +8,7 @@ from kit import cases
 from kit.logs import Chunks, arrivals_of, skewed, view_of
 
 from rimsim.agents import Undeliverable, make_agent, undeliverable
+from rimsim.arrays import ticks
 from rimsim.requirements.rows import Requirements, Row
 
 N = 60
@@ -109,6 +110,35 @@ def test_a_row_whose_items_come_late_were_consumed_or_are_capped_is_named():
         "many", np.arange(3, 9), 240.0, arrivals=60.0
     )  # more items than positions, two of them late
     assert undeliverable(_with_row(large_row), np.where(np.isin(np.arange(M), (3, 4)), 2700.0, -np.inf)) == ()
+
+
+def _relayed(begin, end):
+    """A view and its bound for a row that asks for too much of items 3 to 8 with given times on offer in seconds."""
+    released = np.full(M, -np.inf)
+    ended = np.full(M, np.inf)
+    released[3:9] = begin
+    ended[3:9] = end
+    row = Row("relay", np.arange(3, 9), 500.0, arrivals=60.0, begin=0, end=int(ticks(3600.0)))
+    (reason,) = undeliverable(_with_row(row), released, ended=ended)
+    return reason
+
+
+def test_items_that_take_turns_fill_a_position_all_the_time():
+    """Six items, each on offer for its own sixth of the round, can have one position at all 60 arrivals."""
+    begin = 600.0 * np.arange(6)
+    reason = _relayed(begin, begin + 600.0)
+    assert (reason.why, reason.reachable) == ("end", pytest.approx(60.0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_bound_of_a_row_is_what_its_items_can_fill_at_each_instant(seed):
+    """With any times on offer, a row can have min(k, items on offer) positions at an arrival, by a fine grid of time."""
+    rng = np.random.default_rng(seed)
+    begin = rng.integers(-10, 36, 6) * 100.0
+    end = begin + rng.integers(1, 20, 6) * 100.0
+    instants = np.arange(3600) + 0.5
+    n_on_offer = ((begin[:, None] <= instants) & (instants < end[:, None])).sum(0)
+    assert _relayed(begin, end).reachable == pytest.approx(60.0 * np.minimum(n_on_offer, K).mean())
 
 
 def test_five_items_are_named_and_what_fits_is_not():

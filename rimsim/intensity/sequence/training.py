@@ -273,8 +273,8 @@ class TrainingOptions:
     sampled: float = 1.0
     """Share of the predicted positions whose loss is computed; each batch draws them."""
     negatives: int | None = None
-    """Number of labels drawn from a batch, and number of items drawn uniformly, over which the softmax of the batch is
-    computed; None: it is computed over all items."""
+    """Number of labels of a batch that are drawn for its softmax; as many items again are drawn uniformly. None: the
+    softmax is over all items."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,13 @@ class Replay:
         # events are dropped.
         started_before = sessions.start[sessions.of_event] < opening
         past = log.rows(started_before & (log.time < opening))
-        return Opening(past, opening, log.release, max(1, len(sessions)), log.end)
+        return Opening(
+            past=past,
+            time=opening,
+            release=log.release,
+            most_arrivals=max(1, len(sessions)),
+            end=log.end,
+        )
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
         """Sessions of a round, at their times in the log."""
