@@ -132,7 +132,7 @@ def test_items_that_take_turns_fill_a_position_all_the_time():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_bound_of_a_row_is_what_its_items_can_fill_at_each_instant(seed):
-    """With any times on offer, a row can have min(k, items on offer) positions at an arrival, by a fine grid of time."""
+    """With any times on offer, a row can have min(k, items on offer) positions at an arrival, by a grid of time."""
     rng = np.random.default_rng(seed)
     begin = rng.integers(-10, 36, 6) * 100.0
     end = begin + rng.integers(1, 20, 6) * 100.0
