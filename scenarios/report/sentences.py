@@ -221,8 +221,8 @@ def layer_note(trials: pd.DataFrame) -> str:
     if not n_rejected:
         return f"round 0: {figures}. So the layer serves round 0 (platform.learning.logged)"
     return (
-        f"note: {figures}. These impressions mirror the choices of the log's recommender, so the platform opens without "
-        f"the layer at {n_rejected} of {many(n_seeds, 'seed')} (platform.learning.logged)"
+        f"note: {figures}. These impressions mirror the choices of the log's recommender. So the platform opens "
+        f"without the layer at {n_rejected} of {many(n_seeds, 'seed')} (platform.learning.logged)"
     )
 
 

@@ -243,7 +243,9 @@ def test_a_run_says_which_layer_serves(feed, tmp_path):
     row = run.layer_trial.iloc[0]
     assert (row["with_layer"], row["without_layer"]) == (trial.with_layer, trial.without_layer)
     assert not row["serves"]
-    (note,) = (text for text in comparison_report(run).cautions if "learnt from the log's impressions" in text)
+    (note,) = (
+        text for text in comparison_report(run).cautions if "learnt from the log's impressions" in text
+    )
     assert f"a slate holds {trial.with_layer:.3f} items" in note
     assert "opens without the layer at 1 of 1 seed " in note
     always = compare(_config(feed), ["relevance", "random"], out=tmp_path / "always", **options)
