@@ -209,7 +209,7 @@ def opening_note(opening: pd.DataFrame) -> str:
 
 
 def layer_note(trials: pd.DataFrame) -> str:
-    """Whether the layer from logged impressions serves round 0, and why."""
+    """Reason why a layer from logged impressions serves or not."""
     means = trials[["with_layer", "without_layer", "taken"]].mean()
     n_seeds = len(trials)
     n_rejected = int((~trials["serves"].astype(bool)).sum())
