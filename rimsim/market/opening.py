@@ -35,7 +35,7 @@ _Z = 1.96
 
 @dataclass(frozen=True)
 class LayerTrial:
-    """Items of held-out sessions in slates with and without a layer.
+    """Hits in held-out sessions, with and without a layer.
 
     The layer is learnt from the log's impressions. A hit at a position counts as much as the position is examined.
     """
@@ -72,7 +72,7 @@ def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
 
 @lru_cache(maxsize=8)
 def opening_model(config: ScenarioConfig, seed: int) -> OpeningModel:
-    """Model with which a platform opens, and the trial of its layer."""
+    """Model that opens a market, and its layer's trial."""
     world = build_world(config)
     name = config.platform.model
     model = initial_model(config, world.past, seed)
@@ -116,7 +116,7 @@ def _opened(
 def layer_trial(
     config: ScenarioConfig, world: World, consumer: Consumer, learnt: Calibrated, seed: int
 ) -> LayerTrial:
-    """Trial of a learnt layer on held-out sessions of the warm-up."""
+    """Trial of a learnt layer on held-out warm-up sessions."""
     items = session_items(world.past, world.past_sessions)
     weights = _session_weights(config, consumer)
     hits = []
@@ -137,7 +137,7 @@ def layer_trial(
 
 
 def _session_weights(config: ScenarioConfig, consumer: Consumer) -> Floats:
-    """Weight of a hit at each position of a slate of the log."""
+    """(k,) weight of a hit at each position."""
     # The events of the log are all events of its sessions, so no share of them is free choice.
     config_without_choice = replace(config, consumer=replace(config.consumer, own_choice=0.0))
     return examination_of(config_without_choice, consumer, Examined.nothing(config.slate).decay(config))

@@ -209,7 +209,7 @@ def opening_note(opening: pd.DataFrame) -> str:
 
 
 def layer_note(trials: pd.DataFrame) -> str:
-    """Whether the layer from logged impressions serves round 0, and why."""
+    """Reason why a layer from logged impressions serves or not."""
     means = trials[["with_layer", "without_layer", "taken"]].mean()
     n_seeds = len(trials)
     n_rejected = int((~trials["serves"].astype(bool)).sum())
@@ -221,8 +221,8 @@ def layer_note(trials: pd.DataFrame) -> str:
     if not n_rejected:
         return f"round 0: {figures}. So the layer serves round 0 (platform.learning.logged)"
     return (
-        f"note: {figures}. These impressions mirror the choices of the log's recommender, so the platform opens without "
-        f"the layer at {n_rejected} of {many(n_seeds, 'seed')} (platform.learning.logged)"
+        f"note: {figures}. These impressions mirror the choices of the log's recommender. So the platform opens "
+        f"without the layer at {n_rejected} of {many(n_seeds, 'seed')} (platform.learning.logged)"
     )
 
 

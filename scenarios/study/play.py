@@ -35,7 +35,7 @@ truth."""
 
 
 def prepare(arm: Arm, report: Report) -> None:
-    """Fit the models of a seed, and write tables of the opening."""
+    """Fit a seed's models, and write tables of the opening."""
     table_file = arm.folder / "opening" / f"{arm.seed}.parquet"
     plug_places = own_places(arm.config)
     with disk_errors(cache_folder()), own_code(plug_places):
