@@ -77,7 +77,7 @@ def with_repeats(log: EventLog, share: float, seed: int) -> EventLog:
         origin = origin[origin]
     item = np.empty_like(log.item)
     item[by_user] = log.item[by_user][origin]
-    return dataclasses.replace(log, item=item)
+    return dataclasses.replace(log, item=item, repeatable=True)
 
 
 def repeats_file() -> Path:
