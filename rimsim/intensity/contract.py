@@ -30,6 +30,8 @@ BLOCK = 128
 STEP = 64
 """Number of rows in a block of hidden states that take an event. It is small, because few states change between
 scores."""
+MOST_HIDDEN = 1 << 29
+"""Largest number of bytes of hidden states that are cached together."""
 
 
 @runtime_checkable
@@ -135,6 +137,14 @@ class ModelCapabilities:
 def recurrent(model: object) -> RecurrentModel | None:
     """The model if it has hidden states, else None."""
     return cast("RecurrentModel", model) if ModelCapabilities.of(model).recurrent else None
+
+
+def fits_into_memory(model: RecurrentModel, states: UserStates) -> bool:
+    """True if all hidden states take at most ``MOST_HIDDEN`` bytes."""
+    if not len(states):
+        return True
+    first_hidden = model.encode(states.take([0]))
+    return len(states) * sum(part.nbytes for part in first_hidden) <= MOST_HIDDEN
 
 
 def rescale_of(model: object) -> float:

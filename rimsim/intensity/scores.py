@@ -11,7 +11,7 @@ import torch
 
 from rimsim.arrays import Bools, Float32s, Floats
 from rimsim.errors import ModelError, has_type
-from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
+from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel, fits_into_memory
 from rimsim.intensity.states import UserStates
 
 ROWS = 1024
@@ -34,7 +34,7 @@ class ModelScores:
     rate: Float32s | None = None
     """(n,) factor by which the scores of each state are multiplied; None: no factor."""
     hidden: Hidden | None = None
-    """Hidden states of the model; None: computed at first use."""
+    """Hidden states of the model; None: computed at first use, or block by block if they do not fit into memory."""
     repeatable: bool = False
     """True if consumed items may be shown again; otherwise they are inadmissible."""
     offer_times: tuple[Floats, Floats] | None = None
@@ -47,10 +47,10 @@ class ModelScores:
 
     @cached_property
     def _hidden(self) -> Hidden | None:
-        """Hidden states of all states, if the model has any."""
+        """Hidden states of all states, or None."""
         if self.hidden is not None or not isinstance(self.model, RecurrentModel):
             return self.hidden
-        return self.model.encode(self.states)
+        return self.model.encode(self.states) if fits_into_memory(self.model, self.states) else None
 
     def _raw(self, start: int, stop: int) -> Float32s:
         """Unchecked scores of consecutive states, as the model gives them."""

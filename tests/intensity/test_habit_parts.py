@@ -76,6 +76,21 @@ def test_own_counts_equal_a_loop():
     assert dense_counts(ancient, 3, 1.0)[0].tolist() == pytest.approx([1e-30, 1.0, 0.0])
 
 
+@pytest.mark.parametrize("half_life", [3.0, 40 * DAY, np.inf])
+def test_dense_counts_are_those_of_sparse_rows_to_the_bit(half_life):
+    """Rounding before or after a row is written out gives the same numbers."""
+    log = habitual_log(users=80)
+    states = UserStates.of(log, np.arange(80), log.time[-1] + 1.0)
+    rounded_last = own_counts(states, log.n_items, half_life).toarray().astype(np.float32)
+    counts = dense_counts(states, log.n_items, half_life)
+    assert counts.dtype == np.float32
+    np.testing.assert_array_equal(counts, rounded_last)
+    for row in (0, 17, 79):
+        np.testing.assert_array_equal(
+            dense_counts(states.take([row]), log.n_items, half_life)[0], counts[row]
+        )
+
+
 def test_next_sessions_have_the_items_of_one_session():
     """Items of a session count once, as repeat or new; later sessions of the user are not looked at."""
     rows = []

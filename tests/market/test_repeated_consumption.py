@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import cases, refused
+from kit import calls_of, cases, refused
 from kit.logs import log_of
 from kit.markets import ledgers, played, resumed, same_ledgers, settings_of
 
@@ -26,6 +26,7 @@ from rimsim.market.controls import AsLogged, Shadowed
 from rimsim.market.histories import Histories, LoggedPast, RepeatRule
 from rimsim.market.past_round import PastRound
 from rimsim.market.records import Schedule
+from rimsim.market.scores.scorer import Scorer
 from rimsim.market.slates import at_items
 from rimsim.market.training_log import log_parts
 from rimsim.market.world import build_world
@@ -202,6 +203,27 @@ def test_batches_and_the_environment_agree_to_the_bit(path, kind, rule):
         same_ledgers(market, played(config, agent, limit))
     env = MarketEnv(settings=settings_of(config))
     rollout(env, make_agent(agent), seed=0)
+    same_ledgers(market, env.market)
+
+
+@pytest.mark.parametrize("model", ["own-visits", "bag-habits-visits", "ease-visits"])
+@pytest.mark.parametrize("kind", ["clones", "delay", "replay"])
+def test_hidden_states_that_are_too_large_to_cache_change_nothing(path, kind, model, monkeypatch):
+    """States that are encoded whenever they are scored give the ledger of cached states, in batches of any size."""
+    config = scenario(path, "always", **(KINDS[kind] | {"platform__model": model}))
+    cached = ledgers(played(config))
+    caught_up = calls_of(monkeypatch, Scorer, "_store")
+    monkeypatch.setattr("rimsim.intensity.contract.MOST_HIDDEN", 100)
+    market = played(config)
+    assert not caught_up
+    encoded = ledgers(market)
+    same_columns = ["round", "arrival", "position", "item", "consumed"]
+    pd.testing.assert_frame_equal(encoded[same_columns], cached[same_columns])
+    np.testing.assert_allclose(encoded["intensity"], cached["intensity"], rtol=2e-4)
+    for limit in (1, 7):
+        same_ledgers(market, played(config, "relevance", limit))
+    env = MarketEnv(settings=settings_of(config))
+    rollout(env, make_agent("relevance"), seed=0)
     same_ledgers(market, env.market)
 
 

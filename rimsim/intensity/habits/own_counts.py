@@ -50,7 +50,8 @@ def own_counts(states: UserStates, n_items: int, half_life: float) -> scipy.spar
 
 def dense_counts(states: UserStates, n_items: int, half_life: float) -> Float32s:
     """(n, M) decayed counts, 0 for unconsumed items."""
-    return np.asarray(own_counts(states, n_items, half_life).toarray(), np.float32)
+    # The sparse matrix is rounded, because a dense matrix of float64 takes twice the memory of the result.
+    return np.asarray(own_counts(states, n_items, half_life).astype(np.float32).toarray(), np.float32)
 
 
 def own_shares_at(counts: scipy.sparse.csr_matrix, row: Ints, item: Ints) -> Floats:

@@ -17,6 +17,7 @@ from rimsim.intensity.contract import (
     IntensityModel,
     Walk,
     filled_up,
+    fits_into_memory,
     owns_scores,
     recurrent,
     rows_of,
@@ -41,7 +42,8 @@ class Scorer:
     """Scores of a round's visitors under one model.
 
     Hidden states are cached by slot; a new event updates them in constant time. Scores of a state do not
-    depend on the other states of its batch.
+    depend on the other states of its batch. If the hidden states of all slots do not fit into memory, none is cached.
+    A state is then encoded from its events whenever it is scored.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Scorer:
         self._device = device
         self.n_items = len(times)
         self._recurrent = recurrent(self._model)
+        """Model with cached hidden states; None: states are scored from their events."""
         self._hidden: Hidden = ()
         self._n_encoded = np.zeros(len(histories), np.int64)
         """(slots,) events of each slot in its hidden state."""
@@ -66,6 +69,9 @@ class Scorer:
         slots = np.arange(len(self._histories))
         counts = self._histories.visible_at(slots, np.full(len(slots), start - 1))
         states = self._histories.states(slots, counts, np.full(len(slots), start))
+        if not fits_into_memory(self._recurrent, states):
+            self._recurrent = None
+            return
         self._hidden = self._recurrent.encode(states)
         self._n_encoded = counts
         self._n_at_start = counts.copy()

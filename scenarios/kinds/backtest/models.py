@@ -15,7 +15,7 @@ from rimsim.errors import ModelError
 from rimsim.intensity import RIM, Hawkes, IntensityModel, RecurrentModel
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration, mark_calibration
-from rimsim.intensity.contract import Hidden, ModelCapabilities
+from rimsim.intensity.contract import Hidden, ModelCapabilities, fits_into_memory
 from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.registry import config_of, make, mark_and_ground, thorough
 from rimsim.intensity.scores import JoinedScores, ModelScores
@@ -199,9 +199,9 @@ class Models:
         return result
 
     def _hidden(self, part: str) -> Hidden | None:
-        """Hidden states of the test states, by mark model."""
+        """Hidden states of the test states, or None."""
         model = self._mark(part, _SERVING)
-        if not isinstance(model, RecurrentModel):
+        if not isinstance(model, RecurrentModel) or not fits_into_memory(model, self.split.test.states):
             return None
         if part not in self._encoded:
             self._encoded[part] = model.encode(self.split.test.states)
