@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mutants_places import ROOMS, Mutant, drawn, mutated, still_there
-from mutants_tests import Copy, Reached, forked, functions_of, load_libraries, play, recorded, tests_of
+from mutants_tests import TESTS, Copy, Reached, forked, functions_of, load_libraries, play, recorded, tests_of
 
 LIMIT = 20
 """CPU seconds beside five times those that the tests took without a fault: a loop without an end counts as seen."""
@@ -119,6 +119,9 @@ def main() -> None:
         default=10,
         help="CPU seconds of tests that are asked about a fault (default 10)",
     )
+    parser.add_argument(
+        "--tests", default=",".join(TESTS), help=f"only tests of these folders (default: {','.join(TESTS)})"
+    )
     parser.add_argument("--again", type=Path, help="run the survivors of such a file once more")
     parser.add_argument("--list", action="store_true", help="print the sample and end")
     options = parser.parse_args()
@@ -143,7 +146,8 @@ def main() -> None:
     sys.path.insert(0, str(copy.tree))
     load_libraries()
     earlier_results = {result.mutant: result for result in earlier}
-    maps = {plain: recorded(copy, plain=plain) for plain in (False, True)}
+    asked = options.tests.split(",")
+    maps = {plain: recorded(copy, asked, plain=plain) for plain in (False, True)}
     sys.dont_write_bytecode = False
     results = []
     for number, mutant in enumerate(mutants, 1):
