@@ -48,19 +48,19 @@ class Result:
     """The test that failed."""
 
 
-def tried(copy: Copy, mutant: Mutant, maps: dict[bool, Reached], max_seconds: float) -> Result:
+def tried(copy: Copy, mutant: Mutant, reached: Reached, max_seconds: float) -> Result:
     """Put a fault in, run the tests, take it out."""
     file = copy.tree / mutant.file
     source = file.read_text(encoding="utf-8")
     functions = functions_of(copy, mutant)
     plain = any(functions.values())
-    tests = tests_of(functions, maps[plain], max_seconds)
+    tests = tests_of(functions, reached, max_seconds)
     text = mutated(source, mutant.operator, mutant.occurrence)
     if text is None:
         raise SystemExit(f"{mutant.file}:{mutant.line}: no such fault; the file has changed since")
     if not tests:
         return Result(mutant, killed=False, seconds=0.0, by="no test comes through")
-    usual = sum(maps[plain][test][0] for test in tests)
+    usual = sum(reached[test][0] for test in tests)
 
     def action() -> int:
         limit = LIMIT + round(5 * usual)
@@ -142,16 +142,20 @@ def main() -> None:
             print(f"{mutant.file}:{mutant.line} {mutant.operator}\n  - {mutant.before}\n  + {mutant.after}")
         return
     os.environ.update(copy.environment)
-    sys.dont_write_bytecode = True  # what is recorded is read from source
     sys.path.insert(0, str(copy.tree))
     load_libraries()
     earlier_results = {result.mutant: result for result in earlier}
-    asked = options.tests.split(",")
-    maps = {plain: recorded(copy, asked, plain=plain) for plain in (False, True)}
-    sys.dont_write_bytecode = False
+    # Faults of kernels come last, so that nothing is recorded as plain Python before a fault needs it.
+    mutants.sort(key=lambda mutant: any(functions_of(copy, mutant).values()))
+    maps: dict[bool, Reached] = {}
     results = []
     for number, mutant in enumerate(mutants, 1):
-        result = earlier_results.get(mutant) or tried(copy, mutant, maps, options.most)
+        result = earlier_results.get(mutant)
+        if result is None:
+            plain = any(functions_of(copy, mutant).values())
+            if plain not in maps:
+                maps[plain] = recorded(copy, options.tests.split(","), plain=plain)
+            result = tried(copy, mutant, maps[plain], options.most)
         results.append(result)
         word = f"killed by {result.by}" if result.killed else "SURVIVED"
         place = f"{time.strftime('%H:%M:%S')} {number}/{len(mutants)} {mutant.file}:{mutant.line}"

@@ -365,6 +365,8 @@ def recorded(copy: Copy, rooms: Sequence[str], *, plain: bool) -> Reached:
 
 def _record(copy: Copy, path: Path, store: Path, *, plain: bool) -> int:
     """Run a file of tests and keep what they came through, with the digests of the files that this hangs on."""
+    for cache in copy.tree.rglob("__pycache__"):  # the recorder adds its notes to source, not to bytecode
+        shutil.rmtree(cache)
     recorder = Recorder(copy.tree, plain=plain)
     recorder.watch()
     status = play(copy, [str(path.relative_to(copy.tree))], recorder, plain=plain)
