@@ -102,8 +102,8 @@ def _read(path: Path) -> list[Result]:
     return [Result(**(each | {"mutant": Mutant(**each["mutant"])})) for each in records]
 
 
-def main() -> None:
-    """Read the command line and run."""
+def _options() -> argparse.Namespace:
+    """Options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -124,7 +124,12 @@ def main() -> None:
     )
     parser.add_argument("--again", type=Path, help="run the survivors of such a file once more")
     parser.add_argument("--list", action="store_true", help="print the sample and end")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read the command line and run."""
+    options = _options()
     folder = Path(tempfile.gettempdir()) / f"rimsim-mutants-{os.getuid()}"
     copy = Copy(folder)
     earlier = _read(options.out) if options.out else []
