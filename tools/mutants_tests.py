@@ -160,12 +160,17 @@ Reached: TypeAlias = dict[str, tuple[float, set[tuple[str, int]]]]
 """Test → its CPU seconds, and the functions that it came through as file and first line."""
 
 
+def _lines_of(node: ast.stmt) -> range:
+    """Lines of a statement, its decorators included."""
+    decorators = node.decorator_list if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
+    first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
+    return range(first, (node.end_lineno or 0) + 1)
+
+
 def function_at(tree: ast.Module, line: int) -> ast.FunctionDef | None:
     """The innermost function that a line is in; None for a line of a module or class."""
     inside = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and line in _lines_of(node)
     ]
     return max(inside, key=lambda node: node.lineno, default=None)
 
@@ -198,7 +203,7 @@ def functions_of(copy: Copy, mutant: Mutant) -> dict[tuple[str, int], bool]:
     function = function_at(tree, mutant.line)
     if function is not None:
         return {(mutant.file, function.lineno): function in copy.kernels}
-    holder = next((node for node in tree.body if node.lineno <= mutant.line <= (node.end_lineno or 0)), None)
+    holder = next((node for node in tree.body if mutant.line in _lines_of(node)), None)
     if isinstance(holder, ast.ClassDef):
         methods = [node for node in ast.walk(holder) if isinstance(node, ast.FunctionDef)]
         if methods:

@@ -17,6 +17,14 @@ def test_a_function_is_a_kernel_by_its_decorator_or_by_a_call(script):
     assert {kernel.name for kernel in kernels} == {"a", "b", "c"}
 
 
+def test_a_decorator_is_a_line_of_its_function(script):
+    """A fault in a decorator is asked of the tests that come through the function below it."""
+    tree = ast.parse("class A:\n @property\n def b(self): ...\n def c(self): ...\n")
+    function_at = script("mutants_tests").function_at
+    names = [getattr(function_at(tree, line), "name", None) for line in range(1, 5)]
+    assert names == [None, "b", "b", "c"]
+
+
 def test_each_function_that_numba_compiles_is_a_kernel(script):
     """The tool finds all functions that Numba compiles, because Numba refuses the notes that it writes elsewhere."""
     kernels_of = script("mutants_tests").kernels_of
