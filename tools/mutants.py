@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mutants_places import ROOMS, Mutant, drawn, mutated, still_there
-from mutants_tests import Copy, Reached, forked, functions_of, load_libraries, play, recorded, tests_of
+from mutants_tests import TESTS, Copy, Reached, forked, functions_of, load_libraries, play, recorded, tests_of
 
 LIMIT = 20
 """CPU seconds beside five times those that the tests took without a fault: a loop without an end counts as seen."""
@@ -48,19 +48,19 @@ class Result:
     """The test that failed."""
 
 
-def tried(copy: Copy, mutant: Mutant, maps: dict[bool, Reached], max_seconds: float) -> Result:
+def tried(copy: Copy, mutant: Mutant, reached: Reached, max_seconds: float) -> Result:
     """Put a fault in, run the tests, take it out."""
     file = copy.tree / mutant.file
     source = file.read_text(encoding="utf-8")
     functions = functions_of(copy, mutant)
     plain = any(functions.values())
-    tests = tests_of(functions, maps[plain], max_seconds)
+    tests = tests_of(functions, reached, max_seconds)
     text = mutated(source, mutant.operator, mutant.occurrence)
     if text is None:
         raise SystemExit(f"{mutant.file}:{mutant.line}: no such fault; the file has changed since")
     if not tests:
         return Result(mutant, killed=False, seconds=0.0, by="no test comes through")
-    usual = sum(maps[plain][test][0] for test in tests)
+    usual = sum(reached[test][0] for test in tests)
 
     def action() -> int:
         limit = LIMIT + round(5 * usual)
@@ -102,8 +102,8 @@ def _read(path: Path) -> list[Result]:
     return [Result(**(each | {"mutant": Mutant(**each["mutant"])})) for each in records]
 
 
-def main() -> None:
-    """Read the command line and run."""
+def _options() -> argparse.Namespace:
+    """Options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -119,9 +119,17 @@ def main() -> None:
         default=10,
         help="CPU seconds of tests that are asked about a fault (default 10)",
     )
+    parser.add_argument(
+        "--tests", default=",".join(TESTS), help=f"only tests of these folders (default: {','.join(TESTS)})"
+    )
     parser.add_argument("--again", type=Path, help="run the survivors of such a file once more")
     parser.add_argument("--list", action="store_true", help="print the sample and end")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read the command line and run."""
+    options = _options()
     folder = Path(tempfile.gettempdir()) / f"rimsim-mutants-{os.getuid()}"
     copy = Copy(folder)
     earlier = _read(options.out) if options.out else []
@@ -139,15 +147,20 @@ def main() -> None:
             print(f"{mutant.file}:{mutant.line} {mutant.operator}\n  - {mutant.before}\n  + {mutant.after}")
         return
     os.environ.update(copy.environment)
-    sys.dont_write_bytecode = True  # what is recorded is read from source
     sys.path.insert(0, str(copy.tree))
     load_libraries()
     earlier_results = {result.mutant: result for result in earlier}
-    maps = {plain: recorded(copy, plain=plain) for plain in (False, True)}
-    sys.dont_write_bytecode = False
+    # Faults of kernels come last, so that nothing is recorded as plain Python before a fault needs it.
+    mutants.sort(key=lambda mutant: any(functions_of(copy, mutant).values()))
+    maps: dict[bool, Reached] = {}
     results = []
     for number, mutant in enumerate(mutants, 1):
-        result = earlier_results.get(mutant) or tried(copy, mutant, maps, options.most)
+        result = earlier_results.get(mutant)
+        if result is None:
+            plain = any(functions_of(copy, mutant).values())
+            if plain not in maps:
+                maps[plain] = recorded(copy, options.tests.split(","), plain=plain)
+            result = tried(copy, mutant, maps[plain], options.most)
         results.append(result)
         word = f"killed by {result.by}" if result.killed else "SURVIVED"
         place = f"{time.strftime('%H:%M:%S')} {number}/{len(mutants)} {mutant.file}:{mutant.line}"

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -28,7 +28,18 @@ from numba.core import caching
 if TYPE_CHECKING:
     from mutants_places import Mutant
 
-__all__ = ["Copy", "Reached", "forked", "functions_of", "load_libraries", "play", "recorded", "tests_of"]
+__all__ = [
+    "TESTS",
+    "Copy",
+    "Reached",
+    "forked",
+    "functions_of",
+    "kernels_of",
+    "load_libraries",
+    "play",
+    "recorded",
+    "tests_of",
+]
 
 HERE = Path(__file__).resolve().parent.parent
 TESTS = (
@@ -85,6 +96,7 @@ class Copy:
             for file in (self.tree / room).rglob("*.py")
         )
         self.parsed = {file: ast.parse(file.read_text(encoding="utf-8")) for file in self.files}
+        self.kernels = {kernel for tree in self.parsed.values() for kernel in kernels_of(tree)}
         self.mentions = self._mentions()
         kit = self.tree / "tests" / "kit"
         self.shared = sorted([self.tree / "tests" / "conftest.py", *kit.glob("*.py")])
@@ -148,19 +160,38 @@ Reached: TypeAlias = dict[str, tuple[float, set[tuple[str, int]]]]
 """Test → its CPU seconds, and the functions that it came through as file and first line."""
 
 
+def _lines_of(node: ast.stmt) -> range:
+    """Lines of a statement, its decorators included."""
+    decorators = node.decorator_list if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
+    first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
+    return range(first, (node.end_lineno or 0) + 1)
+
+
 def function_at(tree: ast.Module, line: int) -> ast.FunctionDef | None:
     """The innermost function that a line is in; None for a line of a module or class."""
     inside = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and line in _lines_of(node)
     ]
     return max(inside, key=lambda node: node.lineno, default=None)
 
 
-def is_compiled(function: ast.FunctionDef) -> bool:
-    """Whether Numba compiles a function, so that nothing can be told from inside it."""
-    return any(ast.unparse(mark) in {"compiled", "compiled_part"} for mark in function.decorator_list)
+def kernels_of(tree: ast.Module) -> set[ast.FunctionDef]:
+    """Functions of a module that Numba compiles, so that nothing can be recorded inside them.
+
+    A function is a kernel by its decorator, or because a call such as ``compiled(function)`` takes it.
+    """
+    compilers = {"compiled", "compiled_part"}
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    calls = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in compilers
+    ]
+    compiled_names = {ast.unparse(argument) for call in calls for argument in call.args}
+    return {
+        function
+        for function in functions
+        if function.name in compiled_names
+        or any(ast.unparse(decorator) in compilers for decorator in function.decorator_list)
+    }
 
 
 def functions_of(copy: Copy, mutant: Mutant) -> dict[tuple[str, int], bool]:
@@ -171,8 +202,8 @@ def functions_of(copy: Copy, mutant: Mutant) -> dict[tuple[str, int], bool]:
     tree = copy.parsed[copy.tree / mutant.file]
     function = function_at(tree, mutant.line)
     if function is not None:
-        return {(mutant.file, function.lineno): is_compiled(function)}
-    holder = next((node for node in tree.body if node.lineno <= mutant.line <= (node.end_lineno or 0)), None)
+        return {(mutant.file, function.lineno): function in copy.kernels}
+    holder = next((node for node in tree.body if mutant.line in _lines_of(node)), None)
     if isinstance(holder, ast.ClassDef):
         methods = [node for node in ast.walk(holder) if isinstance(node, ast.FunctionDef)]
         if methods:
@@ -183,7 +214,7 @@ def functions_of(copy: Copy, mutant: Mutant) -> dict[tuple[str, int], bool]:
     while todo:
         for file, node in copy.mentions.get(todo.pop(), ()):
             if isinstance(node, ast.FunctionDef):
-                functions[str(file.relative_to(copy.tree)), node.lineno] = is_compiled(node)
+                functions[str(file.relative_to(copy.tree)), node.lineno] = node in copy.kernels
             else:
                 new_names = set(defined(ast.Module([node], []))) - seen
                 seen |= new_names
@@ -238,8 +269,9 @@ class Recorder:
             if not str(real).startswith(rooms):
                 return compile_source(loader, data, path, **options)
             module = ast.parse(data)
+            kernels = kernels_of(module)
             for node in ast.walk(module):
-                if isinstance(node, ast.FunctionDef) and (self.plain or not is_compiled(node)):
+                if isinstance(node, ast.FunctionDef) and (self.plain or node not in kernels):
                     place = str(real.relative_to(self.tree)), node.lineno
                     call = ast.parse(f"_came_through({place!r})").body[0]
                     after = 1 if ast.get_docstring(node) is not None else 0
@@ -314,14 +346,14 @@ def play(copy: Copy, tests: list[str], plugin: Recorder | None = None, *, plain:
     return int(pytest.main([*quiet, *tests], [plugin]) if plugin else pytest.main(["-x", *quiet, *tests]))
 
 
-def recorded(copy: Copy, *, plain: bool) -> Reached:
+def recorded(copy: Copy, rooms: Sequence[str], *, plain: bool) -> Reached:
     """Which functions each test comes through, with compiled kernels or with kernels as plain Python.
 
     Tests that fail or take too long as plain Python are left out. Compiled, none may fail; they leave fits and machine
     code behind.
     """
     reached: dict[str, tuple[float, list[tuple[str, int]]]] = {}
-    folders = [copy.tree / "tests" / name for name in (PLAIN if plain else TESTS)]
+    folders = [copy.tree / "tests" / name for name in (PLAIN if plain else TESTS) if name in rooms]
     for path in sorted(file for folder in folders for file in folder.rglob("test_*.py")):
         store = copy.folder / f"reached-{'plain-' if plain else ''}{path.parent.name}-{path.stem}.json"
         if not copy.stands(store, path):
@@ -338,6 +370,8 @@ def recorded(copy: Copy, *, plain: bool) -> Reached:
 
 def _record(copy: Copy, path: Path, store: Path, *, plain: bool) -> int:
     """Run a file of tests and keep what they came through, with the digests of the files that this hangs on."""
+    for cache in copy.tree.rglob("__pycache__"):  # the recorder adds its notes to source, not to bytecode
+        shutil.rmtree(cache)
     recorder = Recorder(copy.tree, plain=plain)
     recorder.watch()
     status = play(copy, [str(path.relative_to(copy.tree))], recorder, plain=plain)

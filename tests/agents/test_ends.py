@@ -1,5 +1,7 @@
 """Agents and items that end: pacing by each item's own clock, and guarantees that are met before the end."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from kit import cases
@@ -10,10 +12,11 @@ from rimsim import config as records
 from rimsim.agents import guard as guarding
 from rimsim.agents import make_agent, undeliverable
 from rimsim.agents.arrival_arrays import ExposureUnit
+from rimsim.agents.delivery import Delivery
 from rimsim.agents.pacing import Pacing, paced_windows
 from rimsim.market import Market
 from rimsim.requirements.on_offer import OfferWindows
-from rimsim.requirements.rows import NO_REQUIREMENTS
+from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
 
 N = 40
 WINDOWS = OfferWindows(begin=np.array([0.0, 0.0, 10.0]), end=np.array([40.0, 20.0, 30.0]))
@@ -39,6 +42,25 @@ def test_each_item_is_paced_by_its_own_clock(since, early):
             alone = Pacing.of(price[item : item + 1], required[item : item + 1], length_alone, **settings)
             progress = min(max(elapsed - first, 0.0), length_alone)
             assert prices[item] == alone.price(progress, exposure[item : item + 1])[0]
+
+
+def test_pacing_restarts_at_the_arrivals_of_the_round_and_not_of_an_audience():
+    """After 10 arrivals, 22 remain of the time on offer up to arrival 32, however few belong to the audience."""
+    windows = OfferWindows(np.full(6, 8.0), np.full(6, 32.0))
+    row = Row("campaign", np.array([0, 1]), min_exposure=4.0, arrivals=20.0, audience=0)
+    view = view_of(N, 6, 2, windows=windows)
+    view = replace(view, promises=Requirements.of([row]), delivered=np.zeros(1))
+    delivery = Delivery(view, gain=0.1, closing=0.0)
+    nobody_counts = {"audiences": np.zeros((10, 1), bool)}
+    delivery.serve(replace(arrivals_of(skewed(10, 6)), **nobody_counts))
+    missing = view.required - delivery.exposure
+    delivery.pace(np.zeros(6))
+    before = delivery.exposure.copy()
+    delivery.serve(replace(arrivals_of(skewed(10, 6, 1), first=10), **nobody_counts))
+    error = missing * 10 / 22 - (delivery.exposure - before)
+    step = np.where(missing > 0, 0.1 * view.cost / np.sqrt(np.maximum(missing, 1.0)), 0.0)
+    assert (error > 0).any()
+    assert delivery.item_price == pytest.approx(-np.clip(step * error, 0.0, view.cost))
 
 
 def test_windows_of_a_whole_round_change_no_price():

@@ -2,13 +2,19 @@
 
 import random
 
+import numpy as np
 import pytest
+import simpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kit import refused
 from kit.markets import small_scenario
 
 from rimsim.agents import top_k
 from rimsim.errors import MarketError
 from rimsim.market import Market
+from rimsim.market.clock import ArrivalQueue, mark_served
+from rimsim.market.records import Schedule
 
 
 class _Plain:
@@ -67,4 +73,33 @@ def test_the_earliest_visits_come_first_and_no_user_waits_twice(waves, seed):
             plain.busy -= {plain.slots[row] for row in served.row.tolist()}
             market.serve(served, top_k(served.relevance, served.admissible, market.config.slate))
     assert plain.come == len(plain.slots)
+    assert not plain.held
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=14), st.randoms(use_true_random=False))
+def test_many_visits_of_few_users_go_in_turn(slots, draw):
+    """The order of the rule holds if several visits of a user wait at once, and waves begin or end meanwhile."""
+    n = len(slots)
+    columns = {name: np.arange(n) for name in ("tick", "id", "session")}
+    columns |= {name: np.arange(4) for name in ("user", "log_user", "shift")}
+    schedule = Schedule(slot=np.array(slots), start=0, stop=n, **columns)
+    queue = ArrivalQueue(schedule, simpy.Environment())
+    plain = _Plain(slots)
+    waiting = []
+    while queue.served < n:
+        in_waves = draw.random() < 0.5
+        limit = draw.randint(1, 4)
+        expected = plain.next(limit, in_waves=in_waves)
+        if expected:
+            assert queue.take(limit, in_waves=in_waves).tolist() == expected
+        else:
+            refused(MarketError, "Serve them first", queue.take, limit, in_waves=in_waves)
+        waiting += expected
+        draw.shuffle(waiting)
+        for _ in range(draw.randint(0 if expected else 1, len(waiting))):
+            row = waiting.pop()
+            plain.busy.remove(slots[row])
+            mark_served(row, slots[row], queue.state)
+            queue.release_held(np.array([slots[row]]))
     assert not plain.held

@@ -113,6 +113,15 @@ def test_empty_problems():
         assert (solution.primal, solution.dual, (solution.slates >= 0).any()) == (0.0, 0.0, False)
 
 
+@pytest.mark.parametrize("n", [0, 3])
+def test_floors_that_no_user_can_meet_have_their_cost_as_bonus(n):
+    """Two soft floors of one exposure, missing at 0.5 each, are worth −1, and the certified gap is 0."""
+    weighted = {"position_weights": [1.0, 0.5], "admissible": np.zeros((n, 2), bool)}
+    solution = solve_dual(np.zeros((n, 2)), 2, 1, cost=0.5, **weighted)
+    assert solution.item_price.tolist() == [-0.5, -0.5]
+    assert (solution.primal, solution.dual, solution.gap) == (-1.0, -1.0, 0.0)
+
+
 @cases(
     "solve change message",
     (solve_dual, {"tol": 0.0}, "tol is 0.0"),

@@ -44,6 +44,16 @@ def test_only_admissible_items_of_value_are_shown_in_their_order():
     assert np.array_equal(price_slates(torch.tensor(scores), v, 3), price_slates(scores.astype(float), v, 3))
 
 
+def test_slates_without_positions_and_without_users_are_empty():
+    """Zero positions give slates of length 0; without users, a solution from start prices is worth 0."""
+    assert price_slates(np.ones((4, 3)), 0.0, 0).shape == (4, 0)
+    start = np.array([0.0, -0.1, 0.0])
+    solution = solve_dual(np.zeros((0, 3)), 2, 0, cost=0.5, prices=start)
+    assert solution.slates.shape == (0, 0)
+    assert (solution.primal, solution.dual, solution.gap) == (0.0, 0.0, 0.0)
+    assert solution.exposure.tolist() == [0, 0, 0]
+
+
 def test_ties_follow_the_seed_and_the_row_key_alone():
     """A row's slate is the same in any batch and differs between keys and seeds; bits are those of the package."""
     scores = np.ones((40, 25))

@@ -140,6 +140,26 @@ def test_floors_are_in_proportion_to_visits_on_offer(release, life, tick, each):
     assert (floors >= np.minimum(np.floor(part), counts)).all()
 
 
+def test_windows_of_a_round_with_one_visit_are_empty_or_the_whole_round():
+    """The visit lies before an instant or not, so an item is on offer for all of the arrivals or for none."""
+    times = TimesOnOffer(np.array([ALWAYS, 2 * DAY, ALWAYS, 0]), np.array([NEVER, NEVER, DAY, 2 * DAY]))
+    windows = (
+        requirements_of({"each": 1, "pace": "arrivals"})
+        .round(
+            0,
+            visits_at([int(1.5 * DAY)], 0, 7 * DAY),
+            None,
+            forecast=1.0,
+            capacity=None,
+            position_weights=np.ones(2),
+            times=times,
+        )
+        .windows
+    )
+    assert windows.begin.tolist() == [0.0, 1.0, 0.0, 0.0]
+    assert windows.end.tolist() == [1.0, 1.0, 0.0, 1.0]
+
+
 @pytest.mark.parametrize("pace", ["arrivals", "clock"])
 def test_windows_are_the_progress_of_the_round_at_release_and_end(pace):
     """By arrivals, the visits before an instant; by the clock, the share of the time before it."""

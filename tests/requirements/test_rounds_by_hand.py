@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from kit import refused
+from kit import cases, refused
 
 from rimsim.arrays import ALWAYS, NEVER, ticks
 from rimsim.config import scenario_from
@@ -68,6 +68,13 @@ def test_a_campaign_is_due_in_proportion_to_its_days(weights):
         before = opening.carried_over(np.zeros(4), np.array([delivered[number] * average]))
     assert len(opened(requirements, 3, before).table) == 0
     assert before.rows.tolist() == [3.0]  # 28 less 5 and 20
+
+
+@cases("forecast floor", (0.0, 0.0), (0.5, 1.0), (1.0, 2.0), (1.5, 3.0))
+def test_floors_are_shares_of_the_forecast_positions(forecast, floor):
+    """Each of four items is due an eighth of the sixteen positions times the forecast, so nothing if nobody comes."""
+    opening = opened(requirements_of({"beta": 0.5}), 0, forecast=forecast, weights=np.ones(2))
+    assert opening.required.tolist() == [floor] * 4
 
 
 def test_a_share_is_of_the_positions_that_the_audience_is_expected_to_have():
