@@ -82,7 +82,7 @@ class _Times(NamedTuple):
         return np.maximum(share - after_end, 0.0)
 
     def shares_of_counts(self, items: Ints, opens: float, closes: float) -> Floats:
-        """Shares of a period with at least 1, 2, … of the items on offer.
+        """Shares of a period with at least 1, 2, … items on offer.
 
         They are not the sorted shares of the items, because one item may be released when another one ends.
         """
