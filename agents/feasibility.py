@@ -82,7 +82,7 @@ class _Times(NamedTuple):
         return np.maximum(share - after_end, 0.0)
 
     def shares_of_counts(self, items: Ints, opens: float, closes: float) -> Floats:
-        """Shares of a period, by least number of items on offer.
+        """Shares of a period by least number of items.
 
         Entry i is the share of the time in which at least i + 1 of the items are on offer. It is not the i-th largest
         share of an item, because one item may be released when another one ends.
