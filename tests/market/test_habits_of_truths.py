@@ -11,13 +11,15 @@ from rimsim.arrays import TICKS
 from rimsim.config import ArrivalsConfig, ConsumerConfig
 from rimsim.errors import ConfigError
 from rimsim.intensity import UserStates
+from rimsim.intensity.habits.law import OwnLaw
 from rimsim.intensity.habits.local_rate import RateLaw
-from rimsim.intensity.habits.own_counts import OwnDecay
+from rimsim.intensity.habits.next_sessions import NextSessions
+from rimsim.intensity.habits.own_counts import OwnDecay, dense_counts
 from rimsim.intensity.habits.repeat_share import RepeatLaw
 from rimsim.market import Market, Needs, build_world
 from rimsim.market.consumers import truths
 from rimsim.market.consumers.false_truths import false_truths
-from rimsim.market.consumers.habit import Habit
+from rimsim.market.consumers.habit import Habit, fitted_habit
 from rimsim.market.consumers.trend import Trend
 from rimsim.market.fitted import kept_truth
 from rimsim.testing import random_log
@@ -58,7 +60,7 @@ def _timed(log, preference, now):
     return timed / timed.sum()
 
 
-def _mixed(new, items, times):
+def _mixed(new, items, times, law=OwnLaw()):  # noqa: B008  # a frozen record
     """(M,) preferences with HABIT of a user with the given events, by plain loops."""
     counts = np.zeros(len(new))
     for item, time in zip(items, times, strict=True):
@@ -68,8 +70,11 @@ def _mixed(new, items, times):
     is_own = counts > 0
     n = len(items)
     share = (n - HABIT.repeats.discount * is_own.sum()) / (n + HABIT.repeats.strength)
+    own = np.array(
+        [count**law.counts * p**law.base if count else 0.0 for count, p in zip(counts, new, strict=True)]
+    )
     unconsumed = np.where(is_own, 0.0, new)
-    return share * counts / counts.sum() + (1 - share) * unconsumed / unconsumed.sum()
+    return share * own / own.sum() + (1 - share) * unconsumed / unconsumed.sum()
 
 
 def test_a_trend_follows_the_log_and_stays_at_its_end(log):
@@ -88,8 +93,10 @@ def test_a_trend_follows_the_log_and_stays_at_its_end(log):
     np.testing.assert_allclose(last / last.sum(), _timed(log, preference[0], end), rtol=1e-9)
 
 
-def test_a_habit_mixes_own_counts_with_the_rest():
-    """ρ, decayed own counts and the rest are those of plain loops; without history, and with all consumed, too."""
+@pytest.mark.parametrize("law", [OwnLaw(), OwnLaw(counts=0.6, base=0.4)])
+def test_a_habit_mixes_own_counts_with_the_rest(law):
+    """ρ, weights of own items and the rest are those of plain loops; without history, and with all consumed, too."""
+    habit = dataclasses.replace(HABIT, own_items=law)
     items = [[], [0, 1, 0, 3], [2], list(range(6))]
     times = [[], [0.0, DAY, 6 * DAY, 7 * DAY], [DAY], [DAY * n for n in range(6)]]
     sizes = np.array([len(part) for part in items])
@@ -100,12 +107,33 @@ def test_a_habit_mixes_own_counts_with_the_rest():
         now=np.full(4, 30 * DAY),
     )
     preference = np.random.default_rng(1).uniform(0.1, 1.0, (4, 6))
-    mixed = HABIT.mixed(preference, states)
+    mixed = habit.mixed(preference, states)
     np.testing.assert_allclose(mixed.sum(1), 1.0)
     for row in range(3):
-        np.testing.assert_allclose(mixed[row], _mixed(preference[row], items[row], times[row]), rtol=1e-6)
-    left = 2.0 ** (-(5 - np.arange(6)) / 5)
+        by_loops = _mixed(preference[row], items[row], times[row], law)
+        np.testing.assert_allclose(mixed[row], by_loops, rtol=1e-6)
+    left = 2.0 ** (-(5 - np.arange(6)) / 5 * law.counts) * preference[3] ** law.base
     np.testing.assert_allclose(mixed[3], left / left.sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("law", [OwnLaw(counts=0.5, base=0.7), OwnLaw()])
+def test_exponents_of_own_items_are_recovered(law):
+    """On next sessions drawn from a law, the fit finds its exponents, or that counts alone suffice."""
+    n_users = 1500
+    n_items = 20
+    draw = np.random.default_rng(4)
+    user = np.repeat(np.arange(n_users), 24)
+    item = draw.integers(0, 12, len(user))
+    past = log_of(user, item, np.tile(np.arange(24.0), n_users), n_users, n_items)
+    states = UserStates.of(past, np.arange(n_users), np.full(n_users, 100.0))
+    logits = draw.normal(size=(n_users, n_items)).astype(np.float32)
+    counts = dense_counts(states, n_items, np.inf)
+    weights = np.where(counts > 0, counts**law.counts * np.exp(law.base * logits), 0.0)
+    takes = np.array([draw.choice(n_items, p=row / row.sum()) for row in weights])
+    held = NextSessions(past, np.arange(n_users), states, np.arange(n_users), takes, np.ones(n_users, bool))
+    fitted = fitted_habit(held, logits).own_items
+    assert fitted.counts == pytest.approx(law.counts, abs=0.25)
+    assert fitted.base == pytest.approx(law.base, abs=0.15)
 
 
 def test_a_truth_with_habits_is_its_law_and_is_read_as_it_was_written(log, static, tmp_path):

@@ -131,7 +131,7 @@ class HabitFit:
             law,
             repeats=fitted_repeats(held),
             decay=decay,
-            own_items=_fitted_own(held, parts),
+            own_items=fitted_own_items(held, parts),
         )
         log_p = self._log_likelihood(full_law, parts)
         # Without an own part, users' own items are like other items, so no item is excluded.
@@ -206,7 +206,7 @@ class LogParts:
         )
 
 
-def _fitted_own(held: NextSessions, parts: LogParts) -> OwnLaw:
+def fitted_own_items(held: NextSessions, parts: LogParts) -> OwnLaw:
     """Exponents of own items; (1, 0, 0) without a significant gain."""
     row = held.row[held.is_repeat]
     taken = TakenItems(parts.counts, ~held.consumed(), row, held.item[held.is_repeat])

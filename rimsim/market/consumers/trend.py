@@ -83,6 +83,17 @@ class Trend:
         log_factor = self.law.log_factor(self.rate.around(now), self.popularity)
         return np.asarray(np.exp(log_factor - log_factor.max(1, keepdims=True)), np.float64)
 
+    def timed_logits(self, held: NextSessions, logits: Float32s) -> Float32s:
+        """(n, M) log p* with this trend at held-out states, by rates of their past.
+
+        Args:
+            logits: (n, M) log p* without a trend.
+        """
+        rates = TwoSidedRate.of_log(held.past, self.law.half_life).around(held.states.now)
+        popularity = usual_shares(held.past.item[held.past.targets], self.n_items)
+        log_factor = self.law.log_factor(rates, popularity).astype(np.float32)
+        return np.asarray(np.float32(self.law.base) * logits + log_factor, np.float32)
+
     @classmethod
     def of_log(cls, law: RateLaw, log: EventLog) -> Trend:
         """Trend of a log's target events under a given law."""

@@ -285,8 +285,10 @@ def with_habits(truth: Truth, log: EventLog, *, gap: str | float, rank: int = 16
     habit = Habit() if log.repeatable else None
     if held is not None:
         past_model = settled(truth_model(truth.kind, session_gap, rank), truth.model).fit(held.past)
-        trend = fitted_trend(log, held, log_scores(past_model, held.states))
-        habit = habit and fitted_habit(held)
+        logits = log_scores(past_model, held.states)
+        trend = fitted_trend(log, held, logits)
+        if habit is not None:
+            habit = fitted_habit(held, logits if trend is None else trend.timed_logits(held, logits))
     report = dataclasses.replace(
         truth.report, kind=truth.kind + HABITS, trend=None if trend is None else trend.law, habit=habit
     )
