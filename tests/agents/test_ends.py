@@ -14,6 +14,7 @@ from rimsim.agents import make_agent, undeliverable
 from rimsim.agents.arrival_arrays import ExposureUnit
 from rimsim.agents.delivery import Delivery
 from rimsim.agents.pacing import Pacing, paced_windows
+from rimsim.arrays import ticks
 from rimsim.market import Market
 from rimsim.requirements.on_offer import OfferWindows
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
@@ -114,20 +115,26 @@ def test_other_agents_play_items_that_end(agent, tmp_path):
     assert np.mean(shares) > np.mean(unpriced)
 
 
+def _due(required, after_end, remaining):
+    """Due exposures at an arrival with one position, in a round whose items end."""
+    m = len(required)
+    unit = ExposureUnit(np.ones(1), 1.0, by_intensity=False)
+    guard = guarding.Guard.of(
+        required, NO_REQUIREMENTS, np.zeros(0, np.int64), np.ones(m), unit, 0.0, 0.0, after_end
+    )
+    deficits = guarding.Deficits.of(required, np.zeros(m), unit)
+    return guarding.due_at(
+        np.ones(m, bool), np.array([remaining]), np.array([True]), guard, np.zeros(m), unit, deficits
+    )
+
+
 @cases("remaining urgent", (40.0, []), (21.0, [0, 1, 2, 3]), (9.0, [4, 5]))
 def test_items_that_end_together_are_urgent_together(remaining, urgent):
-    """Four items need eight exposures each in one position a slate: 32 of the arrivals before their common end."""
+    """Four items need eight exposures together, in one position a slate, before their common end."""
     # Two items end with the round and need three each; the other four end before its last ten arrivals.
     required = np.array([2.0, 2.0, 2.0, 2.0, 3.0, 3.0])
     after_end = np.array([10.0, 10.0, 10.0, 10.0, 0.0, 0.0])
-    unit = ExposureUnit(np.ones(1), 1.0, by_intensity=False)
-    guard = guarding.Guard.of(
-        required, NO_REQUIREMENTS, np.zeros(0, np.int64), np.ones(6), unit, 0.0, 0.0, after_end
-    )
-    deficits = guarding.Deficits.of(required, np.zeros(6), unit)
-    due = guarding.due_at(
-        np.ones(6, bool), np.array([remaining]), np.array([True]), guard, np.zeros(6), unit, deficits
-    )
+    due = _due(required, after_end, remaining)
     # Brute force: over each end, the needs of the items that end by then against the arrivals to count on.
     expected = set()
     for end in (10.0, 0.0):
@@ -146,6 +153,21 @@ def test_items_that_end_together_are_urgent_together(remaining, urgent):
         assert not expected
 
 
+@cases(
+    "early late urgent",
+    (2, 6, 0),  # 2 of the 5 arrivals before the first end, 12 with the others of the 25 before the second
+    (4, 11, 15),  # 4 of 5, but 26 of 25: none may wait
+    (6, 6, 6),  # 6 of 5, and 18 of 25: those that end first may not wait
+)
+def test_needs_add_up_from_the_earliest_end(early, late, urgent):
+    """With 40 arrivals left, some items end after 10 and need one exposure; the others end after 30 and need two."""
+    required = np.repeat([1.0, 2.0], [early, late])
+    after_end = np.repeat([30.0, 10.0], [early, late])
+    assert guarding.counted_on(10.0, 0.0) == 5.0
+    assert guarding.counted_on(30.0, 0.0) == 25.0
+    assert _due(required, after_end, 40.0).n_urgent == urgent
+
+
 def test_an_item_that_ends_too_early_is_named():
     """With a tenth of the round before its end, an item can have N/10 exposures and no more."""
     ended = np.full(6, np.inf)
@@ -159,3 +181,23 @@ def test_an_item_that_ends_too_early_is_named():
     assert "since it ends too early" in str(reason)
     view.required[3] = 6.0
     assert undeliverable(view, ended=ended) == ()
+
+
+def test_a_campaign_is_bounded_by_what_is_on_offer_in_its_own_time():
+    """Of the second half-hour, one item is there throughout and one for the first half: 1.5 positions a slate."""
+    ended = np.full(6, np.inf)
+    ended[3] = 2700.0
+    row = Row(
+        "late",
+        np.array([3, 4]),
+        min_exposure=50.0,
+        begin=int(ticks(1800.0)),
+        end=int(ticks(3600.0)),
+        arrivals=30.0,
+    )
+    view = view_of(60, 6, 2, past=arrivals_of(skewed(60, 6)), opens=0.0, closes=3600.0)
+    view.required[:] = 0.0
+    view = replace(view, promises=Requirements.of([row]), delivered=np.zeros(1))
+    (reason,) = undeliverable(view, ended=ended)
+    assert (reason.why, reason.name) == ("end", "late")
+    assert reason.reachable == pytest.approx(30 * 1.5)

@@ -9,6 +9,7 @@ from kit.markets import market_of, play_out, resumed, same_ledgers, small_scenar
 from rimsim.agents import make_agent
 from rimsim.agents.habits import likeliest_half_life
 from rimsim.errors import AgentError, ConfigError
+from rimsim.intensity.habits.local_rate import HALF_LIVES, SMOOTHING
 from rimsim.intensity.states import UserStates
 from rimsim.market.records import LogEvents
 
@@ -67,6 +68,30 @@ def test_the_half_life_of_a_made_up_log_is_found(days):
         is_new = draw.random() < 0.05 or event == 0
         item[event] = draw.integers(50) if is_new else item[draw.choice(event, p=weight / weight.sum())]
     assert likeliest_half_life(item, time, 50) / DAY == pytest.approx(days, rel=1.01)
+
+
+@cases("seed", (0,), (2,), (5,), (7,))
+def test_the_half_life_is_chosen_by_what_was_known_before_each_event(seed):
+    """Brute force: likelihood of the last fifth, smoothed by the popularity of the earlier events alone."""
+    draw = np.random.default_rng(seed)
+    n_items = 12
+    shares = 1 / np.arange(1.0, n_items + 1)
+    shares /= shares.sum()
+    time = np.sort(draw.uniform(0, 20 * DAY, 60))
+    # The items of the last events are others than before, so their own popularity would tell them.
+    item = draw.choice(n_items, size=60, p=shares)
+    item[48:] = draw.choice(n_items, size=12, p=shares[::-1])
+    events = np.bincount(item[:48], minlength=n_items) + SMOOTHING
+    added = SMOOTHING * n_items * events / events.sum()
+    nats = {}
+    for half_life in HALF_LIVES:
+        nats[half_life] = 0.0
+        for late in range(48, 60):
+            counts = added.copy()
+            for event in range(late):
+                counts[item[event]] += 2.0 ** (-(time[late] - time[event]) / half_life)
+            nats[half_life] += np.log(counts[item[late]] / counts.sum())
+    assert likeliest_half_life(item, time, n_items) == max(nats, key=nats.get)
 
 
 def test_a_log_without_events_has_no_half_life():

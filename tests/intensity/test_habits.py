@@ -10,9 +10,10 @@ from kit.logs import log_of
 
 from rimsim.intensity import RIM, BagConfig, UserStates
 from rimsim.intensity.contract import ModelCapabilities
-from rimsim.intensity.habits.law import HabitLaw, OwnLaw, usual_popularity
+from rimsim.intensity.habits.law import HabitFit, HabitLaw, OwnLaw, usual_popularity
 from rimsim.intensity.habits.local_rate import RateLaw
 from rimsim.intensity.habits.mixture import BagHabits, BagHabitsConfig, EASEHabits, FactorsHabits
+from rimsim.intensity.habits.next_sessions import NextSessions
 from rimsim.intensity.habits.own_counts import DAY, OwnDecay
 from rimsim.intensity.habits.own_history import OwnConfig, OwnHistory
 from rimsim.intensity.habits.recent_popularity import RecentConfig, RecentPopularity
@@ -171,6 +172,17 @@ def test_habits_that_a_log_has_are_found():
     copy = settled(make("bag-habits"), model)
     assert copy.config.law == model.law
     assert copy.config.shrinkage == model.base.shrinkage
+
+
+def test_repeats_that_a_trend_explains_are_no_habit():
+    """Where users take items by the local rate alone, their own or others, an own part adds nothing to the rate."""
+    log = trending_log(0.9, 8 * DAY, repeatable=True)
+    held = NextSessions.of(log, "30min", 0)
+    assert held.is_repeat.mean() > 0.2
+    law = HabitFit(held, np.zeros((len(held), log.n_items), np.float32), repeatable=True).law()
+    assert law.needs_rate
+    assert law.gain > 10 * law.error
+    assert law.repeats is None
 
 
 def test_own_counts_are_mixed_with_popularity():

@@ -37,8 +37,8 @@ def habitual_log(seed=0, users=1200, half_life=20 * DAY):
     return dataclasses.replace(log_of(user, item, time, items=300), repeatable=True)
 
 
-def trending_log(exponent, half_life, seed=0, users=900, n_items=40, per_user=6):
-    """A log in which new items are taken by taste^1 × decayed counts^exponent."""
+def trending_log(exponent, half_life, seed=0, users=900, n_items=40, per_user=6, *, repeatable=False):
+    """A log in which items are taken by taste^1 × decayed counts^exponent: new ones, or any if repeatable."""
     source = np.random.default_rng(seed)
     popularity = 1.0 / (1.0 + np.arange(n_items))
     popularity /= popularity.sum()
@@ -52,10 +52,11 @@ def trending_log(exponent, half_life, seed=0, users=900, n_items=40, per_user=6)
         counts *= 2.0 ** (-(now - before) / half_life)
         before = now
         p = smoothed(counts[None, :], popularity, 0.1)[0] ** exponent
-        p[list(items_of[user])] = 0.0
+        if not repeatable:
+            p[list(items_of[user])] = 0.0
         item = source.choice(n_items, p=p / p.sum())
         items_of[user].add(item)
         counts[item] += 1.0
         rows.append((user, item, now))
     user, item, time = zip(*rows, strict=True)
-    return log_of(user, item, time, items=n_items)
+    return dataclasses.replace(log_of(user, item, time, items=n_items), repeatable=repeatable)

@@ -209,6 +209,24 @@ def test_fits_recover_fashions_and_repeats():
     assert again.habit.repeats.share(events, distinct) == pytest.approx(expected, abs=0.08)
 
 
+def test_a_trend_is_fitted_beside_a_model_of_the_past(monkeypatch):
+    """Its logits are the popularity before the held-out sessions, counted by hand, and not that of the whole log."""
+    log = _fashion_log(repeatable=False, seed=4)
+    evidence = []
+
+    def recorded(log, held, logits):
+        """No trend; the evidence for one is recorded."""
+        evidence.append((held, logits))
+
+    monkeypatch.setattr(truths, "fitted_trend", recorded)
+    truths.with_habits(kept_truth(log, gap=1800.0, kind="popularity"), log, gap=1800.0)
+    ((held, logits),) = evidence
+    assert len(held.past) < 0.9 * len(log)
+    events = np.bincount(held.past.item, minlength=log.n_items) + 0.01
+    expected = np.broadcast_to(np.log(events / events.sum()), logits.shape)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["bag", "factors"])
 def test_a_market_plays_by_trend_and_habit(kind):
     """True scores are the truth's preferences of whole states at the arrival's tick, over what is admissible."""

@@ -14,7 +14,7 @@ from rimsim.data import LoggedImpressions
 from rimsim.intensity.impression_factors import fit_by_turns
 from rimsim.intensity.impressions import KNOTS, Calibrated, layer_of, layer_of_fits
 from rimsim.intensity.states import UserStates
-from rimsim.market import Market, build_world
+from rimsim.market import Market, build_world, logged_impressions
 from rimsim.market.logged_impressions import (
     ScoreTerms,
     known_impressions,
@@ -138,6 +138,17 @@ def test_a_platform_opens_with_the_layer_of_its_log(feed):
     full = memories.index(1.0)
     assert (market.platform.fits[full].count >= before[full].count - 1e-9).all()
     assert market.platform.fits[full].count.sum() > before[full].count.sum()
+
+
+def test_the_last_impressions_are_learnt_from_if_there_are_many(feed, monkeypatch):
+    """With room for a hundred, they are the hundred before the opening."""
+    world = build_world(_config(feed))
+    everything = known_impressions(world)
+    monkeypatch.setattr(logged_impressions, "MOST_IMPRESSIONS", 100)
+    known = known_impressions(world)
+    assert len(everything) > 2 * len(known) == 200
+    for name in ("visitor", "item", "time", "taken"):
+        np.testing.assert_array_equal(getattr(known, name), getattr(everything, name)[-100:])
 
 
 def test_only_a_platform_that_learns_from_impressions_uses_them(feed):

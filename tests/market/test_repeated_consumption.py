@@ -448,19 +448,22 @@ def test_consumptions_have_equal_numbers_if_they_are_the_same(events, forbids):
             assert (keys[first] == keys[second]) == is_same
 
 
-def test_training_weights_are_those_of_each_consumption(path):
-    """An item that a visitor took at two visits has the propensity of each visit."""
-    config = scenario(path, "always", rounds=1, **KINDS["propensities"])
+@pytest.mark.parametrize("delay", [None, "6h"])
+def test_training_weights_are_those_of_each_consumption(path, delay):
+    """An item that a visitor took at two visits has the propensity of each visit, once it is known."""
+    config = scenario(path, "always", rounds=1, consumer__delay=delay, **KINDS["propensities"])
+    wait = 1 + (0 if delay is None else int(ticks(duration_seconds(delay))))
     market = played(config, "entropic-dual")
     assert len(repeats_in(market))
     past = market.platform.rounds[0]
     part = log_parts(config.platform, market.world.past, [past], past.schedule.stop, 0)[0]
     is_target = part.target
+    assert is_target.sum() > 50
     row, position = np.nonzero(past.shown.taken)
-    expected = {
-        (int(past.schedule.tick[at]) + 1, int(past.shown.item[at, place])): past.shown.propensity[at, place]
-        for at, place in zip(row, position, strict=True)
-    }
+    known_from = (past.schedule.tick[row] + wait).tolist()
+    items = past.shown.item[row, position].tolist()
+    propensities = past.shown.propensity[row, position].tolist()
+    expected = dict(zip(zip(known_from, items, strict=True), propensities, strict=True))
     for item, time, propensity in zip(
         part.item[is_target], part.time[is_target], part.propensity[is_target], strict=True
     ):

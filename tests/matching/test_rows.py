@@ -114,6 +114,15 @@ def test_campaigns_and_audiences_where_there_are_many_states(weights):
     assert certificate(*arguments, position_weights=weights, rows=rows, row_price=raised).row_price[0] == 0.0
 
 
+def test_the_missing_share_is_of_the_floors_of_items_and_rows():
+    """By hand: both users see item 0, so item 1 lacks its exposure, and the row of both items 3 of its 5."""
+    rows = groups_of([2], [0, 1], [5.0], cost=[1.0])
+    arguments = np.ones((2, 2)), [[0], [0]], 1, [0, 1], 0.0, 1.0
+    proof = certificate(*arguments, position_weights=[1.0], rows=rows)
+    assert proof.shortfall == pytest.approx(1 + 3)
+    assert proof.shortfall_share == pytest.approx((1 + 3) / (1 + 5))
+
+
 def test_a_row_that_is_active_for_nobody_changes_nothing():
     """Slates and prices of items are those without the row; its floor is missed."""
     draw = np.random.default_rng(3)

@@ -9,8 +9,11 @@ from kit import cases
 from rimsim import scenarios
 from rimsim.config import DataConfig
 from rimsim.data import load
-from rimsim.intensity.impression_factors import FactorFit, GroupFactors
+from rimsim.intensity.impression_factors import FactorFit, GroupFactors, fit_by_turns
 from rimsim.intensity.impressions import Impressions, LayerFit
+from rimsim.intensity.registry import make
+from rimsim.market.logged_impressions import logged_states
+from rimsim.market.past_round import fold_of
 from rimsim.scenarios.kinds.validate import clicks
 
 N_USERS = 250
@@ -75,6 +78,30 @@ def test_nothing_after_the_cut_is_known(feed):
     assert len(cut.earlier) + len(cut.held) == len(log.impressions)
     assert clicks.held_impressions(load(feed, columns="user=user,item=item,time=time")) is None
     assert clicks.held_impressions(log.before(log.time[100])) is None
+
+
+def test_the_layer_learns_from_scores_that_do_not_know_the_answers(feed, monkeypatch):
+    """Earlier impressions of each fold of users have the scores of a model fitted to the other fold alone."""
+    evidence = []
+
+    def recorded(first, shown, groupings, prior):
+        """Fit by turns, whose impressions are recorded."""
+        evidence.append(shown)
+        return fit_by_turns(first, shown, groupings, prior)
+
+    monkeypatch.setattr(clicks, "fit_by_turns", recorded)
+    _table(feed)
+    cut = clicks.held_impressions(load(feed))
+    past = cut.past.rows(slice(None))
+    fold = fold_of(0, np.maximum(cut.earlier.user, 0))
+    for number in (0, 1):
+        model = make("popularity-hp", seed=0, device="cpu", gap="30min")
+        model.fit(past.rows(fold_of(0, past.user) != number))
+        rows = np.flatnonzero(fold == number)
+        scores = model.score(logged_states(cut.earlier.rows(rows), past)).numpy()
+        expected = scores[np.arange(len(rows)), cut.earlier.item[rows]]
+        assert len(rows) > 1000
+        np.testing.assert_allclose(evidence[0].score[rows], expected, rtol=1e-4)
 
 
 @cases("count expected", (0.0, 0.0), (3.0, 1.0), (0.0, 8.0))

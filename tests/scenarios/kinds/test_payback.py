@@ -93,6 +93,18 @@ def test_utility_is_a_share_of_the_ceiling_in_the_same_world_and_late_rounds():
     assert shares.loc[0.0, "undelivered"].isna().all()
 
 
+def test_items_never_shown_are_counted_after_the_last_round():
+    """The share falls from round to round, so a mean of the two late rounds would be above its last value."""
+    rows = [
+        (learner, 0.0, 0, number, metric, value)
+        for learner in ("informed", "estimated")
+        for number, never_shown in enumerate((0.8, 0.6, 0.4, 0.2))
+        for metric, value in (("utility", 0.5), ("never_shown", never_shown))
+    ]
+    shares = shares_of(pd.DataFrame(rows, columns=list(arms.COLUMNS)), 4, 2)
+    assert shares["never_shown"].tolist() == [0.2]
+
+
 def test_a_world_counts_once_all_of_its_arms_are_complete():
     """An interrupted map has a world that lacks an arm, and another that lacks its last round."""
     keys = itertools.product(("informed", "estimated"), (0, 1, 2))
