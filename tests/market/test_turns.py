@@ -1,19 +1,20 @@
 """The order in which waiting visits are handed out, against a plain queue."""
 
 import random
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import simpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import refused
+from kit import cases, refused, same_arrays
 from kit.markets import small_scenario
 
 from rimsim.agents import top_k
 from rimsim.errors import MarketError
 from rimsim.market import Market
-from rimsim.market.clock import ArrivalQueue, mark_served
+from rimsim.market.clock import ArrivalQueue, QueueState, hand_out, mark_served, next_after
 from rimsim.market.records import Schedule
 
 
@@ -76,15 +77,20 @@ def test_the_earliest_visits_come_first_and_no_user_waits_twice(waves, seed):
     assert not plain.held
 
 
+def _queue_of(slots):
+    """Queue of a round in which the users of these slots arrive in turn."""
+    columns = {name: np.arange(len(slots)) for name in ("tick", "id", "session")}
+    columns |= {name: np.arange(4) for name in ("user", "log_user", "shift")}
+    schedule = Schedule(slot=np.array(slots), start=0, stop=len(slots), **columns)
+    return ArrivalQueue(schedule, simpy.Environment())
+
+
 @settings(max_examples=200)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=14), st.randoms(use_true_random=False))
 def test_many_visits_of_few_users_go_in_turn(slots, draw):
     """The order of the rule holds if several visits of a user wait at once, and waves begin or end meanwhile."""
     n = len(slots)
-    columns = {name: np.arange(n) for name in ("tick", "id", "session")}
-    columns |= {name: np.arange(4) for name in ("user", "log_user", "shift")}
-    schedule = Schedule(slot=np.array(slots), start=0, stop=n, **columns)
-    queue = ArrivalQueue(schedule, simpy.Environment())
+    queue = _queue_of(slots)
     plain = _Plain(slots)
     waiting = []
     while queue.served < n:
@@ -103,3 +109,28 @@ def test_many_visits_of_few_users_go_in_turn(slots, draw):
             mark_served(row, slots[row], queue.state)
             queue.release_held(np.array([slots[row]]))
     assert not plain.held
+
+
+@cases(
+    "slots limit following",
+    ([0, 1], 1, 1),
+    ([0, 0], 1, 1),
+    ([0, 1, 2], 2, 2),
+    ([0, 1, 1], 2, -1),
+    ([0, 0, 1], 2, -1),
+    ([0], 1, -1),
+    ids=["another user", "the same user", "two wait", "a user who waits", "a held visit", "the end"],
+)
+def test_compiled_code_hands_out_the_row_that_the_queue_would(slots, limit, following):
+    """Compiled code stops where a visit is held or would be; else the queue is left as if it had given the row."""
+    queue = _queue_of(slots)
+    queue.take(limit)
+    assert next_after(0, np.array(slots), queue.state) == following
+    if following >= 0:
+        by_python = _queue_of(slots)
+        by_python.take(limit)
+        for state in (queue.state, by_python.state):
+            mark_served(0, slots[0], state)
+        hand_out(following, slots[following], queue.state)
+        assert by_python.take(1).tolist() == [following]
+        same_arrays(queue.state, by_python.state, *(field.name for field in fields(QueueState)))
