@@ -74,7 +74,7 @@ def _mixed(new, items, times, law=OwnLaw()):  # noqa: B008  # a frozen record
         [count**law.counts * p**law.base if count else 0.0 for count, p in zip(counts, new, strict=True)]
     )
     unconsumed = np.where(is_own, 0.0, new)
-    return share * own / own.sum() + (1 - share) * unconsumed / unconsumed.sum()
+    return share * own_weight / own_weight.sum() + (1 - share) * unconsumed / unconsumed.sum()
 
 
 def test_a_trend_follows_the_log_and_stays_at_its_end(log):
