@@ -40,17 +40,17 @@ class Habit:
         new[states.owner, states.items] = 0.0
         n_new = new.sum(1, keepdims=True)
         own_counts = dense_counts(states, new.shape[1], self.decay.half_life).astype(np.float64)
-        own = self._own(own_counts, preference)
-        total = own.sum(1, keepdims=True)
+        own_weight = self._own_weights(own_counts, preference)
+        total = own_weight.sum(1, keepdims=True)
         share = self.repeats.share(*event_counts(states))[:, None]
         share = np.where(n_new > 0, share, 1.0)
         return np.asarray(
-            share * own / np.maximum(total, LEAST) + (1.0 - share) * new / np.maximum(n_new, LEAST),
+            share * own_weight / np.maximum(total, LEAST) + (1.0 - share) * new / np.maximum(n_new, LEAST),
             np.float64,
         )
 
-    def _own(self, own_counts: Floats, preference: Floats) -> Floats:
-        """(n, M) weights of own items, up to a factor per row; 0 for other items."""
+    def _own_weights(self, own_counts: Floats, preference: Floats) -> Floats:
+        """(n, M) weights of own items, 0 for other items."""
         law = self.own_items
         if law.base == 0.0 and law.counts == 1.0:
             return own_counts

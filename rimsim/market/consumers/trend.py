@@ -84,7 +84,9 @@ class Trend:
         return np.asarray(np.exp(log_factor - log_factor.max(1, keepdims=True)), np.float64)
 
     def timed_logits(self, held: NextSessions, logits: Float32s) -> Float32s:
-        """(n, M) log p* with this trend at held-out states, by rates of their past.
+        """(n, M) log p* with this trend at held-out states.
+
+        Rates are those of the states' past.
 
         Args:
             logits: (n, M) log p* without a trend.
