@@ -70,9 +70,9 @@ def _mixed(new, items, times, law=OwnLaw()):  # noqa: B008  # a frozen record
     is_own = counts > 0
     n = len(items)
     share = (n - HABIT.repeats.discount * is_own.sum()) / (n + HABIT.repeats.strength)
-    own = np.array(
-        [count**law.counts * p**law.base if count else 0.0 for count, p in zip(counts, new, strict=True)]
-    )
+    own_weight = np.zeros(len(new))
+    for item in np.flatnonzero(is_own):
+        own_weight[item] = counts[item] ** law.counts * new[item] ** law.base
     unconsumed = np.where(is_own, 0.0, new)
     return share * own_weight / own_weight.sum() + (1 - share) * unconsumed / unconsumed.sum()
 
