@@ -119,6 +119,7 @@ def test_passes_end_where_no_move_gains(seed):
         allowed = draw.permutation(np.flatnonzero(terms.scores[user] > -np.inf))[: terms.capacity[user]]
         slates[user, : len(allowed)] = allowed
     lists = np.array([draw.permutation(m) for _ in range(n)])
+    lists[::2, 2:4] = -1  # lists of users with fewer candidates
     exposure = np.zeros(m + groups)
     before = worth(terms, penalty, slates)
     for _ in range(50):
