@@ -11,8 +11,8 @@ asked of those tests that take less than two seconds with kernels as plain Pytho
 kernels holds both to the same bytes. For all other faults the compiled kernels are taken from disk.
 
 Which test comes through what is noted once and kept for as long as no file changes that the test came through.
-``--out FILE`` goes on where FILE ends. ``--again FILE`` runs its survivors once more. Results:
-benchmarks/log/mutants.md.
+``--tests`` asks only the tests of some folders. ``--out FILE`` goes on where FILE ends. ``--again FILE`` runs its
+survivors once more. Results: benchmarks/log/mutants.md.
 """
 
 from __future__ import annotations
