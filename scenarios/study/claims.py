@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rimsim.market.arrivals import make_arrivals
 from rimsim.scenarios.report.claims import claims_of
 from rimsim.scenarios.runs.files import write_table
-from rimsim.scenarios.study.checks import LogArguments
+from rimsim.scenarios.study.checks import LogArguments, resolved
 from rimsim.scenarios.study.compare import compare, resume
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ AGENTS = ("relevance", "rim-feedback", "flat-budget", "popularity", "own", "rece
 """Agents of the claims: the platform's model, two guarantees, and rules without a model."""
 _FROZEN = ("relevance",)
 _CONTROLS = ("frozen", "static", "random")
+_CONTROLS_OF_STAYING_USERS = ("frozen",)
+"""Controls where all rounds have the same visitors, as in a replay: the others need new visitors in every round."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ def claims(
     """Play the arms behind the README's findings, on any log.
 
     The run is a comparison of :data:`AGENTS`, with controls of ``relevance``. Its folder also has ``claims.parquet``,
-    the table of :func:`rimsim.scenarios.report.claims.claims_of`.
+    the table of :func:`rimsim.scenarios.report.claims.claims_of`. In a replay, the parts of retraining stay blank,
+    because their controls need new visitors in every round.
 
     Args:
         scenario: Name, path of a YAML file, or a record.
@@ -67,6 +71,8 @@ def claims(
         RunFolderError: If the folder is in use or holds a run.
     """
     chosen = ClaimsOptions(**options)
+    settings = {"arrivals.per_round": chosen.arrivals, **(chosen.settings or {})}
+    arrivals = make_arrivals(resolved(scenario, chosen.rounds, chosen, settings))
     run = compare(
         scenario,
         AGENTS,
@@ -80,9 +86,9 @@ def claims(
         skip_bad_rows=chosen.skip_bad_rows,
         min_item_events=chosen.min_item_events,
         items=chosen.items,
-        settings={"arrivals.per_round": chosen.arrivals, **(chosen.settings or {})},
+        settings=settings,
         frozen=_FROZEN,
-        control=_CONTROLS,
+        control=_CONTROLS_OF_STAYING_USERS if arrivals.keeps_users else _CONTROLS,
         certify=False,
         ledger=False,
         out=out,

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 from kit import cases
+from kit.news import news_scenario
 
 from rimsim.scenarios import claims
 from rimsim.scenarios.cli.main import main
@@ -152,3 +153,10 @@ def test_a_claim_names_arms_that_are_played():
     arms = {*AGENTS, "relevance-frozen", "relevance-static", "relevance-random"}
     assert {name for claim in CLAIMS for name in (claim.arm, claim.minus) if name is not None} <= arms
     assert all(isinstance(claim, Claim) for claim in CLAIMS)
+
+
+def test_a_replay_has_blank_parts_of_retraining(tmp_path):
+    """Its visitors are the same in every round, so the controls of selection and feedback cannot be played."""
+    run = claims(news_scenario(tmp_path), rounds=2, seeds=2, arrivals=20, out=tmp_path / "run", workers=1)
+    absent = {claim.title for claim in CLAIMS} - set(claims_of(run)["claim"])
+    assert absent == {"of this, selection", "of this, feedback"}
