@@ -384,7 +384,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             shown = slate[None].copy()
             taken = np.empty(shown.shape, bool)
             step_markets(self._stepped_list, _CHOSEN, shown, taken, self._outcomes, numbers, admissible)
-            status, *values, reward = self._outcomes[0].item()
+            status, *values, reward = self._outcomes.item()
             if status != NOT_SERVED:
                 if status == NOT_SCORED:
                     self.score_waiting()

@@ -49,7 +49,7 @@ _OUTCOME = np.dtype(
 
 def no_outcomes(n: int) -> Array:
     """Outcomes of ``n`` steps, to be filled in."""
-    return np.zeros(n, _OUTCOME).view(np.recarray)
+    return np.zeros(n, _OUTCOME)
 
 
 @dataclass(frozen=True, eq=False)
