@@ -139,8 +139,8 @@ def counts_one_session(log: EventLog) -> bool:
     """True if only the drawn session shows an item's worth.
 
     An item that is taken once and stays on offer can be taken in any later session, so all of them show a user's taste.
-    But users who can take items again take some of them in nearly every week, so that "ever later" hardly tells a
-    popular item from one that is wanted now. And of items that end, other ones are on offer in later sessions.
+    But where users take items again, all later sessions together would count what a user takes every week no more than
+    what it takes once a year. And where items end, later sessions have other items on offer.
     """
     return log.repeatable or bool(np.isfinite(log.end).any())
 
