@@ -299,7 +299,9 @@ class Job:
 def _compare(
     scenario: str, agents: str, settings: tuple[str, ...], workers: int = 1, batch: int = 1000
 ) -> tuple[str, ...]:
-    sets = [word for setting in settings for word in ("--set", setting)]
+    # The command refuses a field that is set twice. A variant's own value comes after that of its base.
+    latest = {setting.partition("=")[0]: setting for setting in settings}
+    sets = [word for setting in latest.values() for word in ("--set", setting)]
     size = ("--workers", str(workers), "--batch-size", str(batch))
     return ("compare", scenario, "--agents", agents, "--seeds", "1", *sets, *size)
 
