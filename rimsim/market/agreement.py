@@ -73,10 +73,15 @@ class Cut:
         Consumed items are left out unless users can take them again.
         """
         now = self.states.now[start:stop, None]
-        shown = self.known[None, :] & (self.release[None, :] <= now) & (now < self.end[None, :])
+        shown = on_offer(self.known, self.release, self.end, now)
         if not self.repeatable:
             shown[self.states.rows_of(start, stop)] = False
         return shown
+
+
+def on_offer(known: Bools, release: Floats, end: Floats, now: Floats) -> Bools:
+    """Mask of known items on offer; the arrays are broadcast."""
+    return np.asarray(known & (release <= now) & (now < end), np.bool_)
 
 
 def make_cut(
@@ -114,7 +119,8 @@ def make_cut(
     pair, event = np.unique(row * m + future.item, return_index=True)
     is_repeat = pd.Index(pair).isin(states.owner * m + states.items)
     now = later.time[pair // m]
-    is_admissible = is_known[pair % m] & (release[pair % m] <= now) & (now < end[pair % m])
+    item = pair % m
+    is_admissible = on_offer(is_known[item], release[item], end[item], now)
     if not log.repeatable:
         is_admissible &= ~is_repeat
     if counts_one_session(log):

@@ -72,23 +72,13 @@ def claims(
     """
     chosen = ClaimsOptions(**options)
     settings = {"arrivals.per_round": chosen.arrivals, **(chosen.settings or {})}
-    arrivals = make_arrivals(resolved(scenario, chosen.rounds, chosen, settings))
+    config = resolved(scenario, chosen.rounds, chosen, settings)
     run = compare(
-        scenario,
+        config,
         AGENTS,
-        chosen.rounds,
-        chosen.seeds,
-        data=chosen.data,
-        columns=chosen.columns,
-        separator=chosen.separator,
-        encoding=chosen.encoding,
-        time_unit=chosen.time_unit,
-        skip_bad_rows=chosen.skip_bad_rows,
-        min_item_events=chosen.min_item_events,
-        items=chosen.items,
-        settings=settings,
+        seeds=chosen.seeds,
         frozen=_FROZEN,
-        control=_CONTROLS_OF_STAYING_USERS if arrivals.keeps_users else _CONTROLS,
+        control=_CONTROLS_OF_STAYING_USERS if make_arrivals(config).keeps_users else _CONTROLS,
         certify=False,
         ledger=False,
         out=out,

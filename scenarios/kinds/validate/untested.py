@@ -7,7 +7,7 @@ import pandas as pd
 
 from rimsim.data import EventLog
 from rimsim.data.repeats import repeated_share
-from rimsim.market.agreement import Cut
+from rimsim.market.agreement import Cut, on_offer
 
 ONCE = "untested_once"
 """Metric: share of the log's events by users without a later session, so that their events cannot be cut."""
@@ -27,9 +27,7 @@ def untested(log: EventLog, cut: Cut) -> dict[str, float]:
     comes_back[cut.later.user] = True
     future = cut.later.future
     now = cut.later.time[np.searchsorted(cut.later.user, future.user)]
-    is_recommendable = (
-        cut.known[future.item] & (cut.release[future.item] <= now) & (now < cut.end[future.item])
-    )
+    is_recommendable = on_offer(cut.known[future.item], cut.release[future.item], cut.end[future.item], now)
     return {
         ONCE: float(np.mean(~comes_back[log.user])),
         REPEATS: 0.0 if log.repeatable else repeated_share(log),
