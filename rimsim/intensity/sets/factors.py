@@ -21,6 +21,10 @@ from rimsim.intensity.sets.personal import Arrays, Cells, PersonalModel, Softmax
 from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator
 
+_EXACT = np.float64
+"""Precision of a full fit. The likelihood has many maxima, and Adam turns a last bit of a float32 sum, which depends on
+the processor's vector instructions, into other vectors of items. In float64, fits on different processors round to
+nearly the same float32 vectors."""
 _CELLS = 500_000
 """Number of scores, users times items, that a step of a full fit holds at once."""
 _USERS = 256
@@ -235,18 +239,19 @@ class Factors(PersonalModel[FactorsConfig]):
         cells = Cells.of(log)
         source = generator(config.seed, Purpose.MODEL, 23)
         offset = log_popularity(log, config.smoothing).astype(np.float32)
-        user_table = source.normal(0, 0.1, (len(cells), config.rank)).astype(np.float32)
-        item_table = source.normal(0, 0.1, (log.n_items, config.rank)).astype(np.float32)
+        sampled = softmax.is_sampled(full_log, config.softmax)
+        dtype = np.dtype(np.float32 if sampled else _EXACT)
+        user_table = source.normal(0, 0.1, (len(cells), config.rank)).astype(dtype)
+        item_table = source.normal(0, 0.1, (log.n_items, config.rank)).astype(dtype)
         a = torch.nn.Parameter(torch.from_numpy(user_table).to(self.device))
         c = torch.nn.Parameter(torch.from_numpy(item_table).to(self.device))
-        items = Items(c, torch.from_numpy(offset).to(self.device))
-        sampled = softmax.is_sampled(full_log, config.softmax)
+        items = Items(c, torch.from_numpy(offset.astype(dtype)).to(self.device))
         for n_fits, ridge in enumerate(strengths):
             if sampled:
                 c.copy_(fit_items(cells, items, ridge, config.negatives, config.seed))
             else:
                 self._train(a, items, cells, ridge, config.further_steps if n_fits else config.steps)
-            vectors = c.detach().cpu().numpy().copy()
+            vectors = c.detach().cpu().numpy().astype(np.float32)  # a copy, which later steps leave alone
             yield {"vectors": vectors, "offset": offset, "ridge": np.array([ridge], np.float32)}
 
     def _train(self, a: torch.Tensor, items: Items, cells: Cells, ridge: float, steps: int) -> None:
@@ -261,7 +266,7 @@ class Factors(PersonalModel[FactorsConfig]):
         n_users_per_block = max(1, _CELLS // cells.n_items)
         labels = cells.matrix(cells.label)
         is_unweighted = bool((cells.label == 1.0).all())
-        n_user_items = torch.from_numpy(np.diff(cells.offsets).astype(np.float32)[:, None]).to(self.device)
+        n_user_items = torch.from_numpy(np.diff(cells.offsets)[:, None]).to(a).to(self.device)
         # Position of each pair in the flat (n, M) table of users by items.
         position = torch.from_numpy(cells.user * cells.n_items + cells.item).to(self.device)
         for step in range(steps):
