@@ -213,13 +213,14 @@ class LaterSessions:
     """Log of n users, each cut before a later session."""
 
     past: EventLog
-    """Events of each cut user before the cut, and all events of the other users."""
+    """Events of each cut user before the cut, and all events of the other users. With one cut for all users, all
+    events before it."""
     future: EventLog
-    """Events of each cut user from the cut on."""
+    """Events of each cut user from the sampled session on."""
     user: Ints
     """(n,) index of each user whose events are cut, ascending."""
     time: Floats
-    """(n,) time at which each user is cut, the begin of a sampled session, in seconds."""
+    """(n,) begin of each user's sampled session, in seconds."""
     count: Ints
     """(n,) number of events in each sampled session."""
 

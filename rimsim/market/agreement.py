@@ -95,6 +95,13 @@ def make_cut(
     sample of users is used, the same in all draws.
     """
     later = later_sessions(log, gap=gap, seed=draw, after=after)
+    return cut_of(log, later, draw, after=after, most_cells=most_cells)
+
+
+def cut_of(
+    log: EventLog, later: LaterSessions, draw: int, *, after: float, most_cells: int | None = None
+) -> Cut:
+    """Log cut at given later sessions, see :func:`make_cut`."""
     if len(later) < 2:
         raise DataError(
             f"later sessions: fewer than two users have a session that begins after {after:.0%} of their events. "

@@ -2,7 +2,8 @@
 
 The verdict is reached by one protocol, whatever a run's slates, draws and models are, and whatever packages are
 installed. A fixed set of shipped recommenders is fitted to users' pasts, and recommends slates of a fixed length. The
-truth is fit if it orders these recommenders as held-out later sessions do.
+truth is fit if it orders these recommenders as held-out later sessions do. A truth with a trend must also do so after a
+cut in time, because a market plays it after the end of its log.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ import rimsim
 from rimsim.arrays import Floats, Ints
 from rimsim.data import EventLog
 from rimsim.data.repeats import repeated_share
+from rimsim.data.time_cut import sessions_after_cut
 from rimsim.errors import DataError, ModelError
 from rimsim.intensity.cache import kept, log_digest, source_digest
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.registry import config_of, make
-from rimsim.market.agreement import RANDOM, Cut, SlateSetting, judged, make_cut, scores_of, utilities
+from rimsim.market.agreement import RANDOM, Cut, SlateSetting, cut_of, judged, make_cut, scores_of, utilities
 from rimsim.market.consumers.false_truths import FalseTruth, false_truths
 from rimsim.market.consumers.truths import AUTO, CANDIDATES, HABITS, Truth, base_of
 from rimsim.market.fitted import kept_truth, truth_key
-from rimsim.measures import CANNOT_TELL, FIT, UNFIT, Verdict, order_test
+from rimsim.measures import CANNOT_TELL, FIT, UNFIT, UNFIT_VERDICT, Verdict, order_test
 from rimsim.system import cache_folder, report_progress, single_thread
 
 RECOMMENDERS = ("bag", "ease", "factors", "returning", "popularity", "recent", RANDOM)
@@ -125,6 +127,11 @@ class Fitness:
     pair."""
     untested: float = 0.0
     """Share of the log's events that no test of the truth asks about, see :func:`untested_share`."""
+    is_after_cut: bool = False
+    """True if the judgement after a cut in time decided, because its verdict was worse. All figures are those of the
+    judgement that decided, and ``played`` is None."""
+    other_agreement: float | None = None
+    """Agreement in the judgement that did not decide; None: the truth has no trend, or no pair is settled."""
 
     @property
     def too_few_pairs(self) -> bool:
@@ -254,20 +261,41 @@ def _kept_fitness(
     return kept(folder, load=_read_fitness, make=new_verdict, save=_write_fitness)
 
 
+_WORST_FIRST = (UNFIT_VERDICT, CANNOT_TELL, FIT)
+"""Verdicts, the worst first."""
+
+
 def _judged(log: EventLog, gap: float, played: Truth, of_past: Callable[[EventLog], Truth]) -> Fitness:
-    """Verdict on a truth.
+    """Verdict on a truth; with a trend, the worse one.
 
     ``played`` is the truth fitted to the whole log. ``of_past`` fits the same truth to the events before later
     sessions.
     """
-    worth = _kept_worth(log, gap)
+    verdict = _judged_at(log, gap, played, of_past, after_cut=False)
+    if played.trend is None:
+        return verdict
+    # Other users' events around a held-out session show the rate of its time. After the end of the log nobody knows the
+    # rate.
+    later_verdict = _judged_at(log, gap, played, of_past, after_cut=True)
+    if _WORST_FIRST.index(later_verdict.verdict) < _WORST_FIRST.index(verdict.verdict):
+        return dataclasses.replace(
+            later_verdict, is_after_cut=True, other_agreement=verdict.agreement, played=None
+        )
+    return dataclasses.replace(verdict, other_agreement=later_verdict.agreement)
+
+
+def _judged_at(
+    log: EventLog, gap: float, played: Truth, of_past: Callable[[EventLog], Truth], *, after_cut: bool
+) -> Fitness:
+    """Verdict by one kind of cut, see :func:`_judged`."""
+    worth = _kept_worth(log, gap, after_cut=after_cut)
     names = worth.recommenders
     untested = untested_share(log)
     if not worth.slates:
         return _unjudged(played, names, untested)
     simulated: dict[str, list[Floats]] = {}
     for draw, slates in enumerate(worth.slates):
-        cut = _cut(log, gap, draw)
+        cut = _cut(log, gap, draw, after_cut=after_cut)
         past = cut.later.past
         judged_truth = of_past(past)
         laws: dict[str, Truth | FalseTruth] = {_JUDGED: judged_truth, _PLAYED: played}
@@ -338,15 +366,18 @@ class RecommenderWorth:
     precision: Floats  # (m, n) precision of each recommender for each user, a mean over draws
 
 
-def _cut(log: EventLog, gap: float, draw: int) -> Cut:
-    """Log cut at a later session of each (sampled) user."""
+def _cut(log: EventLog, gap: float, draw: int, *, after_cut: bool) -> Cut:
+    """Log cut at users' later sessions, or at one instant."""
+    if after_cut:
+        later = sessions_after_cut(log, gap=gap, seed=draw)
+        return cut_of(log, later, draw, after=_AFTER, most_cells=_CELLS)
     return make_cut(log, draw, gap=gap, after=_AFTER, most_cells=_CELLS)
 
 
-def _kept_worth(log: EventLog, gap: float) -> RecommenderWorth:
+def _kept_worth(log: EventLog, gap: float, *, after_cut: bool) -> RecommenderWorth:
     """Worth of the recommenders, whatever the truth is."""
     names = _recommenders(log)
-    key = _key(log_digest(log), gap, names)
+    key = _key(log_digest(log), gap, names, after_cut)
 
     def new_worth() -> RecommenderWorth:
         slates: list[Ints] = []
@@ -354,7 +385,7 @@ def _kept_worth(log: EventLog, gap: float) -> RecommenderWorth:
         n_draws = _DRAWS
         while len(slates) < n_draws:
             try:
-                cut = _cut(log, gap, len(slates))
+                cut = _cut(log, gap, len(slates), after_cut=after_cut)
             except DataError:
                 return RecommenderWorth(names, (), np.empty((len(names), 0)))
             report_progress(f"fitness of the truth: fitting {len(names) - 1} recommenders to users' pasts")

@@ -59,9 +59,11 @@ def verdict_sentence(verdict: Fitness, step: str = "") -> str:
         text = f"{name} is unfit for this log, so do not use it to compare recommenders: {_evidence(verdict)}"
     elif not verdict.users:
         text = f"{name} cannot be judged on this log: fewer than two users have a later session"
+        if verdict.is_after_cut:
+            text += " after a cut in time"
     elif verdict.too_few_pairs:
         text = (
-            f"Evidence cannot tell if the truth `{verdict.truth}` is fit for this log: held-out later sessions tell "
+            f"Evidence cannot tell if the truth `{verdict.truth}` is fit for this log: {_sessions(verdict)} tell "
             f"only {verdict.settled} of {verdict.pairs} pairs of recommenders apart, and a verdict needs "
             f"{verdict.needed}"
         )
@@ -70,7 +72,19 @@ def verdict_sentence(verdict: Fitness, step: str = "") -> str:
             f"Evidence cannot tell if the truth `{verdict.truth}` is fit for this log: {_evidence(verdict)}, and "
             f"{_doubt(verdict)}"
         )
-    return " ".join(part for part in (f"{text}.", _reversed(verdict), _untested(verdict), step) if part)
+    return " ".join(
+        part for part in (f"{text}.", _trend(verdict), _reversed(verdict), _untested(verdict), step) if part
+    )
+
+
+def _trend(verdict: Fitness) -> str:
+    """Sentence on a cut in time that decided the verdict."""
+    if not verdict.is_after_cut:
+        return ""
+    return (
+        "The judgement after the cut decided, because it is worse: the truth has a trend, and a market plays it after "
+        "the end of the log, where the trend is not known."
+    )
 
 
 def _untested(verdict: Fitness) -> str:
@@ -85,12 +99,21 @@ def _untested(verdict: Fitness) -> str:
 
 def _evidence(verdict: Fitness) -> str:
     """Settled pairs in order, with the agreement and its interval."""
+    other = ""
+    if verdict.other_agreement is not None:
+        kind = "among other users' events" if verdict.is_after_cut else "after a cut in time"
+        other = f"; {kind}, {signed(verdict.other_agreement)}"
     of_whole_log = "" if verdict.played is None else f"; fitted to the whole log, {signed(verdict.played)}"
     return (
-        f"it orders {verdict.concordant} of {verdict.settled} pairs of recommenders as held-out later sessions do "
+        f"it orders {verdict.concordant} of {verdict.settled} pairs of recommenders as {_sessions(verdict)} do "
         f"(agreement {signed(verdict.agreement)}, 95% interval {signed(verdict.low)} to {signed(verdict.high)}; fit "
-        f"from {UNFIT} on{of_whole_log})"
+        f"from {UNFIT} on{of_whole_log}{other})"
     )
+
+
+def _sessions(verdict: Fitness) -> str:
+    """Words for the sessions that decided the verdict."""
+    return "sessions after a cut in time" if verdict.is_after_cut else "held-out later sessions"
 
 
 def _doubt(verdict: Fitness) -> str:

@@ -132,7 +132,9 @@ def test_the_truths_of_the_embedded_log_are_fit_and_false_ones_are_not():
         assert judgement.verdict == "fit"
         assert judgement.agreement > max(UNFIT, judgement.best_false)
         for false in false_truths({kind: kept_truth(log, gap=GAP, kind=kind)}, log).values():
-            wrong = SimpleNamespace(kind=kind, expected=false.expected, preference=false.preference)
+            wrong = SimpleNamespace(
+                kind=kind, expected=false.expected, preference=false.preference, trend=None
+            )
             assert judge._judged(log, GAP, wrong, lambda _, wrong=wrong: wrong).verdict != "fit"
     assert fitness(log, gap=GAP, kind="popularity").verdict == "unfit"
 
@@ -172,7 +174,7 @@ def test_the_verdict_is_on_the_truth_that_saw_the_past_only(popular):
     (wrong,) = (
         law for law in false_truths({"bag": right}, popular).values() if law.wrong == "false_opposite"
     )
-    opposite = SimpleNamespace(kind="bag", expected=wrong.expected, preference=wrong.preference)
+    opposite = SimpleNamespace(kind="bag", expected=wrong.expected, preference=wrong.preference, trend=None)
     pasts = []
     blind = judge._judged(popular, GAP, right, lambda past: pasts.append(len(past)) or opposite)
     seeing = judge._judged(popular, GAP, opposite, lambda past: kept_truth(past, gap=GAP, kind="bag"))

@@ -1,0 +1,75 @@
+"""Truths with a trend: judged after a cut in time too, as a market plays them after the end of the log."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+from kit import cases
+from kit.logs import log_of
+
+from rimsim.data.time_cut import sessions_after_cut
+from rimsim.market.fitness import fitness
+from rimsim.scenarios.report.fitness import verdict_sentence
+
+DAY = 86_400.0
+GAP = 1800.0
+
+
+def _shop(
+    seed, *, period_days=None, factor=1.0, n_promoted=6, tastes=0.0, n_users=700, n_items=120, days=280
+):
+    """Made-up shop; in each period, items drawn at random sell ``factor`` times as well."""
+    source = np.random.default_rng(seed)
+    popularity = np.exp(source.normal(0, 1.0, n_items))
+    section = source.integers(0, 6, n_items)
+    taste = source.dirichlet(np.full(6, 0.3), n_users)
+    n_periods = 1 if period_days is None else -(-days // period_days)
+    promoted = np.ones((n_periods, n_items))
+    for period in promoted:
+        period[source.choice(n_items, n_promoted, replace=False)] = factor
+    columns = []
+    for user in range(n_users):
+        begins = np.sort(source.uniform(0, days, 3 + source.poisson(5)))
+        weights = popularity * (1.0 + tastes * taste[user][section])
+        for begin in begins.tolist():
+            now = weights * promoted[0 if period_days is None else int(begin // period_days)]
+            items = source.choice(n_items, 1 + source.poisson(1.2), p=now / now.sum())
+            columns += [
+                (user, item, np.round(begin * DAY) + number)
+                for number, item in enumerate(set(items.tolist()))
+            ]
+    user, item, time = zip(*columns, strict=True)
+    table = pd.DataFrame({"id": np.arange(n_items), "genres": "", "release": np.nan})
+    return dataclasses.replace(log_of(user, item, time, n_users, table), repeatable=True)
+
+
+@cases("period_days factor", (7, 40.0), (14, 25.0))
+def test_a_shop_with_promotions_that_its_log_does_not_name_is_not_fit(period_days, factor):
+    """A rate known only in the past makes a truth fit among other events; after a cut in time it is not."""
+    log = _shop(period_days, period_days=period_days, factor=factor)
+    verdict = fitness(log, gap=GAP, kind="bag+habits")
+    assert verdict.is_after_cut
+    assert verdict.verdict != "fit"
+    assert verdict.other_agreement > 0.6
+    assert "sessions after a cut in time" in verdict_sentence(verdict)
+    assert "The judgement after the cut decided" in verdict_sentence(verdict)
+
+
+def test_a_shop_with_stable_tastes_stays_fit():
+    """A shop without promotions is fit."""
+    verdict = fitness(_shop(3, tastes=40.0), gap=GAP, kind="bag+habits")
+    assert verdict.verdict == "fit"
+    assert not verdict.is_after_cut
+    assert "after a cut in time, 1.00" in verdict_sentence(verdict)
+
+
+def test_sessions_after_a_cut_follow_all_known_events():
+    """No user's event after the cut is known, and each sampled session begins after it."""
+    log = _shop(5, n_users=50)
+    later = sessions_after_cut(log, gap=GAP, seed=1)
+    cut_time = log.time.max() - 56 * DAY
+    assert later.past.time.max() < cut_time <= later.time.min()
+    assert len(later.past) == np.sum(log.time < cut_time)
+    assert set(later.user.tolist()) <= set(later.past.user.tolist())
+    assert np.array_equal(np.unique(later.future.user), later.user)
+    assert later.future.time.min() == later.time.min()
