@@ -167,6 +167,17 @@ def read_value(text: str, origin: str) -> object:
 def guarantee(text: str) -> tuple[str, list[float]]:
     """Column and shares of ``--guarantee COLUMN=SHARE``; a sweep takes several shares."""
     column, _, shares = text.rpartition("=")
+    if "=" in column:
+        first, _, others = text.partition(",")
+        raise ConfigError(
+            f"--guarantee: {text!r} has several columns. Repeat the option for each of them: --guarantee {first} "
+            f"--guarantee {others}"
+        )
+    if column.strip() in ("item", "items"):
+        raise ConfigError(
+            f"--guarantee: {text!r} names no column of groups. For a guarantee of each item, write "
+            f"--set exposure.beta={shares}"
+        )
     try:
         values = [float(share) for share in listed(shares)]
     except ValueError:

@@ -44,6 +44,18 @@ from rimsim.scenarios.study.checks import default_agents
     ("compare --out=", "compare: --out: '' is not a path. Name"),
     ("backtest --out=", "backtest: --out: '' is not a path. Name"),
     ("demo --out=", "demo: --out: '' is not a path. Name"),
+    (
+        "compare --guarantee item=0.3",
+        "--guarantee: 'item=0.3' names no column of groups. For a guarantee of each item, write --set exp",
+    ),
+    (
+        "compare --guarantee a=0.3,b=0.5",
+        "--guarantee: 'a=0.3,b=0.5' has several columns. Repeat the option for each of them: --guarantee a=0.3 --guar",
+    ),
+    (
+        "compare --agents relevance, random",
+        "scenario 'random' is unknown, but an agent has this name. Leave out the space in the list of",
+    ),
     ("compare --rounds 0", "compare: --rounds: '0' is not a whole number of at least 1. Write a"),
     ("compare --workers 0", "compare: --workers: '0' is not a whole number of at least 1. Write a"),
     ("sweep --workers -2", "sweep: --workers: '-2' is not a whole number of at least 1. Write a"),
