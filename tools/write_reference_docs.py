@@ -119,7 +119,7 @@ def page_of_commands() -> str:
         text = " ".join((command.help or "").replace("\b", "").split())
         parts += [f"## `{path}`", f"{text}\n\n```text\n{usage}\n```"]
         rows = [param.get_help_record(context) for param in command.params]
-        cells = [[cell(" ".join(text.split())) for text in row] for row in rows if row]
+        cells = [[cell(" ".join(text.split())) for text in row] for row in rows if row and row[1]]
         lines = [f"| `{name}` | {meaning} |" for name, meaning in cells]
         if lines:
             table = "\n".join(["| option | meaning |", "|---|---|", *lines])

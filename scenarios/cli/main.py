@@ -13,6 +13,7 @@ from rimsim import __version__
 from rimsim.errors import ArmsError, RimsimError, reason
 from rimsim.scenarios.cli.completion import answer_shell, completion
 from rimsim.scenarios.cli.demo import demo
+from rimsim.scenarios.cli.help import SectionedGroup
 from rimsim.scenarios.cli.runs import MAKERS
 from rimsim.scenarios.cli.study import study
 from rimsim.scenarios.cli.tools import LISTS, broken_between_words, data, diff, print_complete, report
@@ -22,7 +23,7 @@ _ALIKE = 0.75
 """Similarity, from 0 to 1, from which on an unknown option is probably a misspelt option of the command."""
 
 
-@click.group(context_settings={"max_content_width": 110})
+@click.group(cls=SectionedGroup, context_settings={"max_content_width": 110})
 @click.version_option(__version__, message="rimsim %(version)s")
 def _rimsim() -> None:
     """Simulate a recommendation market with guaranteed exposure."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rimsim.agents.registry import BUILT_IN, ENTRIES
-from rimsim.config import find_scenario, override
+from rimsim.config import find_scenario, override, scenario_names
 from rimsim.config.fields import DEFAULT_MODEL
 from rimsim.declarations import module_tree, require_declared, require_declared_options
 from rimsim.entry_points import places
+from rimsim.errors import ConfigError
 from rimsim.intensity.model_names import BUILT_IN as MODELS
 from rimsim.intensity.model_names import is_model, unknown_model
 from rimsim.plugs import named_options, require_place
@@ -19,6 +20,12 @@ def require_study(
     scenario: str | None, settings: dict[str, object], agents: Sequence[str], measures: Sequence[str] = ()
 ) -> None:
     """Refuse wrong names and fields of a study."""
+    if scenario is not None and scenario in BUILT_IN and scenario not in scenario_names():
+        words = ",".join([*agents, scenario])
+        raise ConfigError(
+            f"scenario {scenario!r} is unknown, but an agent has this name. Leave out the space in the list of "
+            f"agents: --agents {words}"
+        )
     config = override(find_scenario(scenario or "closed-loop"), settings)
     require_agents(agents)
     require_models([config.platform.model], "platform.model", [DEFAULT_MODEL])

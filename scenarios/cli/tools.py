@@ -24,6 +24,7 @@ from rimsim.entry_points import KINDS, places
 from rimsim.errors import ConfigError, RunFolderError, nearest, reason
 from rimsim.scenarios.cli.completion import OF_FIELD, RUN, agents, models, one_of
 from rimsim.scenarios.cli.completion import scenarios as scenario_names
+from rimsim.scenarios.cli.help import METAVARS, write_examples, write_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,6 +47,14 @@ class Command(click.Command):
                 if options.count(param) > 1:
                     raise click.UsageError(f"{param.opts[0]} is given twice. Give it once", ctx)
         return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, many of them in sections."""
+        write_options(self.get_params(ctx), ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # Click requires this argument
+        """Write the examples of the command."""
+        write_examples(self.name, formatter)
 
 
 def count(text: str) -> int:
@@ -158,6 +167,17 @@ def read_value(text: str, origin: str) -> object:
 def guarantee(text: str) -> tuple[str, list[float]]:
     """Column and shares of ``--guarantee COLUMN=SHARE``; a sweep takes several shares."""
     column, _, shares = text.rpartition("=")
+    if "=" in column:
+        first, _, others = text.partition(",")
+        raise ConfigError(
+            f"--guarantee: {text!r} has several columns. Repeat the option for each of them: --guarantee {first} "
+            f"--guarantee {others}"
+        )
+    if column.strip() in ("item", "items"):
+        raise ConfigError(
+            f"--guarantee: {text!r} names no column of groups. For a guarantee of each item, write "
+            f"--set exposure.beta={shares}"
+        )
     try:
         values = [float(share) for share in listed(shares)]
     except ValueError:
@@ -191,6 +211,9 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
 """Type in ``options.yaml`` → arguments of :func:`click.option`. Any other type is a list of choices, separated by
 bars."""
 
+_SWITCHES = {"switch", "yes", "no"}
+"""Types without a value."""
+
 _DECLARED = read_yaml(Path(__file__).with_name("options.yaml").read_text(encoding="utf-8"))
 
 
@@ -203,8 +226,14 @@ def _options(group: str) -> Iterator[Callable[[Function], Function]]:
         field, kind, text = entry
         type_options = _KINDS.get(kind) or _choices(kind)
         completer = OF_FIELD.get(field)
+        takes_text = kind not in _SWITCHES and "|" not in kind
         yield click.option(
-            name, field.replace(".", "__"), help=text, shell_complete=completer, **type_options
+            name,
+            field.replace(".", "__"),
+            help=text,
+            metavar=METAVARS.get(name) if takes_text else None,
+            shell_complete=completer,
+            **type_options,
         )
 
 
@@ -579,8 +608,9 @@ def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
 class PlugCommand(Command):
     """Command whose help ends with names of installed packages."""
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # Click requires this argument
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the names of installed plugs, kind by kind."""
+        super().format_epilog(ctx, formatter)
         named = {kind: ", ".join(sorted(places(kind))) for kind in KINDS if places(kind)}
         if named:
             with formatter.section("From installed packages"):
@@ -599,6 +629,7 @@ def _list(kind: str, words: str) -> click.Command:
         params=[click.Argument(["name"], required=False, shell_complete=completer)],
         callback=functools.partial(_print_names, kind),
         help=f"List {words}; with NAME, show its options and defaults.",
+        short_help=f"List {words}.",
     )
 
 

@@ -11,7 +11,7 @@ from rimsim.config import ScenarioConfig, find_scenario, override
 from rimsim.config.guarantees import BETA, group_field, with_guarantees
 from rimsim.data.log import ITEM_COLUMNS, own_attributes
 from rimsim.data.session_logs import LogSource, source_name
-from rimsim.errors import ConfigError, nearest, require_known
+from rimsim.errors import ConfigError, has_type, nearest, require_known
 from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.scenarios.report.tables import REFERENCE
@@ -200,6 +200,11 @@ def checked_frozen(
         default = reference or list(agents)[:1]
         # A platform that never retrains is its own control.
         frozen = default if config.platform.retrain and config.rounds > 1 else ()
+    if has_type(frozen, str):
+        raise ConfigError(
+            f"frozen is the text {str(frozen)!r}. Expected a list of agents, such as ['relevance'], or [] for no "
+            "controls"
+        )
     require_known("frozen: {} is not among the agents", frozen, agents)
     needs = [Capabilities.of(agents[text]).needs for text in frozen]
     if any(need.truth or need.item_factor for need in needs):

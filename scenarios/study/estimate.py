@@ -106,8 +106,24 @@ def _sample(arm: Arm, *, rounds: int, arrivals: int) -> float:
 
 
 def _shortened(config: ScenarioConfig, rounds: int, arrivals: int) -> ScenarioConfig:
-    """Scenario with other numbers of rounds and arrivals per round."""
-    return override(config, {"rounds": rounds, "arrivals.per_round": arrivals}, origin="sample")
+    """Scenario with other numbers of rounds and arrivals per round.
+
+    Campaigns begin at once, because a late one would start after the last round. Numbers of exposures become shares,
+    because few arrivals could not deliver them.
+    """
+    small_share = 0.1 / max(len(config.exposure.campaigns), 1)
+    campaigns = tuple(
+        dataclasses.replace(
+            campaign,
+            exposures=None,
+            share=campaign.share or small_share,
+            start=0.0,
+            stop=None if campaign.stop is None else campaign.stop - campaign.start,
+        )
+        for campaign in config.exposure.campaigns
+    )
+    early = dataclasses.replace(config, exposure=dataclasses.replace(config.exposure, campaigns=campaigns))
+    return override(early, {"rounds": rounds, "arrivals.per_round": arrivals}, origin="sample")
 
 
 def _cpu_seconds(work: Callable[[], object]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
@@ -38,7 +39,12 @@ def print_notes(
         return
     config_of_log = {config.data: config for config in scenarios}
     log_texts = [load_text(build_world(config).log) for config in config_of_log.values()]
-    notes = [f"note: {note}" for config in scenarios for note in notes_of(config, agents)]
+    counts = Counter(note for config in scenarios for note in dict.fromkeys(notes_of(config, agents)))
+    # A sweep over beta has points with and without guarantees, so a note says of how many points it is true.
+    notes = [
+        f"note: {note}" if count == len(scenarios) else f"note on {count} of {len(scenarios)} points: {note}"
+        for note, count in counts.items()
+    ]
     for text in dict.fromkeys([*log_texts, *notes]):
         if text is not None:
             console.print(text, highlight=False, soft_wrap=not console.is_terminal, markup=False)

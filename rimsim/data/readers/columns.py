@@ -265,10 +265,11 @@ def resolve(names: Sequence[str], roles: ColumnRoles, location: str) -> ColumnPl
         shown = ", ".join(repr(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
         missing_text = " and the ".join(missing_roles)
         usual_names = ", ".join(kind.usual[missing_roles[0]][:6])
-        form = ",".join(f"{role}=..." for role in kind.needed)
+        form = ",".join(f"{role}=…" for role in kind.needed)
         raise DataError(
             f"{location}: no column for the {missing_text} was found among {shown}. Usual names for the "
-            f"{missing_roles[0]} are {usual_names}. Rename a column, or name it with columns='{form}'"
+            f"{missing_roles[0]} are {usual_names}. Rename a column, or name them by --columns "
+            f'"{form}" (in Python, columns="{form}")'
         )
     used_places = list(places.values())
     if len(set(used_places)) < len(used_places):

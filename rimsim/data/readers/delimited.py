@@ -113,16 +113,13 @@ def sniff(first: bytes, location: str, roles: ColumnRoles, separator: str | None
     candidates = (separator,) if separator else SEPARATORS
     try:
         text = decoded(first)
+        _refuse_json(text, location)
         fields_by_separator = {
             candidate: [field.strip() for field in fields_of(text, candidate, quoted=True)]
             for candidate in candidates
         }
     except RowProblemError as problem:
         raise DataError(f"{location}: {problem}") from None
-    if text.lstrip().startswith(("{", "[")):
-        refuse(
-            DataError, location, f"{short(text)} looks like JSON", "CSV, TSV, other separated text or Parquet"
-        )
     # If the caller names the columns, the separator that gives the most fields is taken.
     chosen = max(candidates, key=lambda candidate: len(fields_by_separator[candidate]))
     names = fields_by_separator[chosen]
@@ -156,6 +153,13 @@ def sniff(first: bytes, location: str, roles: ColumnRoles, separator: str | None
     if not header:
         places = replace(places, other_columns={})
     return Dialect(chosen, quoted=True, places=places, header=header)
+
+
+def _refuse_json(text: str, location: str) -> None:
+    """Refuse JSON, before its long line is split into fields."""
+    if text.lstrip().startswith(("{", "[")):
+        problem = f"{short(text)} looks like JSON, which rimsim does not read"
+        refuse(DataError, location, problem, "CSV, TSV, other separated text or Parquet")
 
 
 def _require_fields(

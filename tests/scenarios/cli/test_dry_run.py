@@ -72,3 +72,14 @@ def test_a_dry_run_estimates_the_time(tmp_path, monkeypatch, capsys):
 def test_durations_have_two_digits(seconds, text):
     """Seconds below 90, minutes below 90, and then hours."""
     assert estimate._duration(seconds) == text
+
+
+def test_a_late_campaign_has_an_estimate_of_time(tmp_path, monkeypatch, capsys):
+    """A campaign of many exposures that starts after the first rounds does not make the short samples fail."""
+    monkeypatch.chdir(tmp_path)
+    campaign = (
+        "exposure.campaigns=[{name: late, items: {genres: Horror}, exposures: 100, start: 10, stop: 14}]"
+    )
+    words = ["--agents", "random", "--set", "arrivals.round_length=7d", "--set", campaign]
+    last = said_by(capsys, ["compare", *FEW, "--dry-run", *words]).out.splitlines()[-1]
+    assert last.startswith("time       about "), last

@@ -18,7 +18,9 @@ from rimsim.intensity.registry import names as model_names
 from rimsim.market import arrivals, consumers
 from rimsim.measures import MEASURES
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.cli import help as help_
+from rimsim.scenarios.cli import tools
+from rimsim.scenarios.cli.main import _rimsim, main
 from rimsim.scenarios.cli.runs import backtest, validate
 from rimsim.scenarios.cli.runs import compare as compare_command
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig
@@ -42,6 +44,18 @@ from rimsim.scenarios.study.checks import default_agents
     ("compare --out=", "compare: --out: '' is not a path. Name"),
     ("backtest --out=", "backtest: --out: '' is not a path. Name"),
     ("demo --out=", "demo: --out: '' is not a path. Name"),
+    (
+        "compare --guarantee item=0.3",
+        "--guarantee: 'item=0.3' names no column of groups. For a guarantee of each item, write --set exp",
+    ),
+    (
+        "compare --guarantee a=0.3,b=0.5",
+        "--guarantee: 'a=0.3,b=0.5' has several columns. Repeat the option for each of them: --guarantee a=0.3 --guar",
+    ),
+    (
+        "compare --agents relevance, random",
+        "scenario 'random' is unknown, but an agent has this name. Leave out the space in the list of",
+    ),
     ("compare --rounds 0", "compare: --rounds: '0' is not a whole number of at least 1. Write a"),
     ("compare --workers 0", "compare: --workers: '0' is not a whole number of at least 1. Write a"),
     ("sweep --workers -2", "sweep: --workers: '-2' is not a whole number of at least 1. Write a"),
@@ -230,3 +244,42 @@ def test_lists_of_names_have_no_marks_of_markup(kind, capsys):
     assert not re.search("`|:class:|:func:", lines)
     name = lines.split()[0]
     assert not re.search("`|:class:|:func:", said_by(capsys, [kind, name]).out)
+
+
+def test_help_lists_every_command_once_in_sections(capsys):
+    """The help of rimsim has each command in one section, cuts no line, and names a first command."""
+    listed = [name for names in help_.COMMANDS.values() for name in names]
+    assert sorted(listed) == sorted(_rimsim.commands)
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert "..." not in text.partition("\n")[2]
+    assert text.splitlines()[-1] == "Begin with: rimsim demo --quick"
+    assert [text.index(f"\n{section}:") for section in help_.COMMANDS] == sorted(
+        text.index(f"\n{section}:") for section in help_.COMMANDS
+    )
+
+
+def test_help_of_a_comparison_has_sections_placeholders_and_examples(capsys):
+    """Each option is in one section, placeholders say what to write, and the examples can be read."""
+    assert main(["compare", "--help"]) == 0
+    text = capsys.readouterr().out
+    sections = dict(re.findall(r"^(\w[\w ]*):\n((?:  .*\n|\n)*)", text, re.MULTILINE))
+    assert [*sections] == ["Market", "Log", "Run", "Output", "Other options", "Examples"]
+    assert re.findall(r"^  (--\S+)", sections["Other options"], re.MULTILINE) == ["--help"]
+    names = re.findall(r"^  (--\S+)", text, re.MULTILINE)
+    assert sorted(names) == sorted(
+        ["--help", *(param.opts[0] for param in compare_command.params if param.opts[0] != "scenario")]
+    )
+    for words in ("--set FIELD=VALUE", "--guarantee COLUMN=SHARE", "--data LOG", "--columns ROLE=COLUMN,…"):
+        assert words in text
+    examples = sections["Examples"].strip().splitlines()
+    assert len(examples) == len(help_.EXAMPLES["compare"])
+    for example in examples:
+        compare_command.make_context("compare", example.split()[2:])
+
+
+def test_placeholders_and_sections_name_options_that_exist():
+    """No placeholder and no section of the help is left over from an option that no command has."""
+    declared = {name for group in tools._DECLARED.values() for name, entry in group.items() if entry}
+    assert set(help_.METAVARS) <= declared
+    assert {name for names in help_.OPTIONS.values() for name in names} <= declared

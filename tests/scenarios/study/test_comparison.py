@@ -87,6 +87,10 @@ def test_certificates_bound_values_and_random_and_oracle_are_the_ends(run):
     ({"workers": 0}, "workers is 0"),
     ({"batch_size": 0}, "batch_size is 0"),
     ({"frozen": ["oracle"]}, "not among the agents"),
+    (
+        {"frozen": "none"},
+        r"frozen is the text 'none'. Expected a list of agents, such as .*, or \[\] for no controls",
+    ),
     ({"settings": {"slate": 5000}}, "5000 positions"),
     ({"data": "one.csv", "settings": {"data.min_item_events": 1, "slate": 1}}, "1 event"),
 )

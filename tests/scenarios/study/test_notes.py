@@ -13,7 +13,7 @@ from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ArrivalsConfig, ConsumerConfig, ExposureConfig, ReleasesConfig
 from rimsim.measures import weighted_exposure
 from rimsim.scenarios import compare, sweep
-from rimsim.scenarios.study.notes import notes_of, undeliverable_notes
+from rimsim.scenarios.study.notes import notes_of, print_notes, undeliverable_notes
 
 HORROR = records.GroupConfig(column="genres", beta=0.9, values=("Horror",))
 CAPPED = ExposureConfig(beta=0.0, most=0.2, groups=(HORROR,))
@@ -104,3 +104,14 @@ def test_the_note_is_printed_once_before_the_run(tmp_path):
     assert text.getvalue().count(said) == 1
     compare(config, ("random",), out=tmp_path / "one", **options)
     assert text.getvalue().count(said) == 2
+
+
+def test_a_note_on_some_points_of_a_sweep_says_on_how_many():
+    """A point without a guarantee does not let the note seem to speak of the points that have one."""
+    points = [small_scenario(exposure=ExposureConfig(beta=beta)) for beta in (0.0, 0.3)]
+    console = Console(file=io.StringIO(), width=500)
+    print_notes(points, console)
+    assert "note on 1 of 2 points: nothing is guaranteed in the first round" in console.file.getvalue()
+    console = Console(file=io.StringIO(), width=500)
+    print_notes(points[:1], console)
+    assert "note: nothing is guaranteed in the first round" in console.file.getvalue()
