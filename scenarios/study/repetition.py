@@ -10,8 +10,7 @@ from rimsim.config.documents import read_yaml
 from rimsim.config.reading import flat
 from rimsim.errors import ConfigError, RunFolderError, nearest_file
 from rimsim.intensity.cache import log_digest
-from rimsim.market import build_world
-from rimsim.market.world import own_places, plugs_of
+from rimsim.market.world import own_places, plugs_of, shared_log
 from rimsim.scenarios.runs.records import versions
 from rimsim.scenarios.runs.store import BEGUN, RunFolder
 from rimsim.user_code import files_of, own_code
@@ -73,6 +72,7 @@ def changes(run: RunFolder) -> list[str]:
         for name, version in run.config["versions"].items()
         if versions_here.get(name) != version
     ]
+    shared_log.cache_clear()  # its file may have changed since the log was read
     digests_here = digests(run.scenario, [*run.config["agents"], *run.own_measures])
     changed_inputs = [
         name for name, digest in run.config["digests"].items() if digests_here.get(name) != digest
@@ -97,7 +97,8 @@ def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
         # A consumer that reads a file, such as a table of answers, has a digest of this file.
         digest_of_consumer = {"consumer": str(consumer.digest())} if hasattr(consumer, "digest") else {}
     return (
-        {"log": log_digest(build_world(config).log)}
+        # No world is built: a digest of the log needs neither the truth nor its verdict.
+        {"log": log_digest(shared_log(config))}
         | digest_of_consumer
         | {str(file): sha256(file.read_bytes()).hexdigest() for file in files}
     )
