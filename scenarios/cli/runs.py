@@ -290,9 +290,14 @@ def validate(out: Path | None, **values: Any) -> None:
     if "serving" in plain:
         plain["models"] = with_serving(plain.get("models"), plain["serving"], plain.get("without", ()))
     config = record_from(plain, kind, origin="validate", options=option_of_field)
-    tools.print_run(
-        scenarios.validate(config, out=out, command=tools.command_line(), report=tools.print_line).run
+    made = scenarios.validate(
+        config,
+        out=out,
+        command=tools.command_line(),
+        report=tools.print_line,
+        console=tools.terminal(),
     )
+    tools.print_run(made.run)
 
 
 @click.command(cls=tools.PlugCommand)

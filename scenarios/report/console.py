@@ -76,24 +76,26 @@ def _print_lines(heading: str, sentences: Sequence[str], console: Console) -> No
 def _show_tables(tables: Iterable[TextTable], console: Console, more: str | None) -> None:
     """Print tables, split into parts where the console is narrow.
 
-    Args:
-        more: Command that shows the rows that are left out; None: all rows are printed.
+    The command ``more`` shows the rows that are left out. Without a command, all rows are printed.
     """
-    for whole in tables:
-        table = whole if more is None else _ends(whole)
+    for full_table in tables:
+        table = full_table if more is None else _ends(full_table)
         for number, columns in enumerate(_parts(table, console.width)):
             if number:
                 console.print()
             title = "continued" if number else table.title
             console.print(_part(table, title, columns, console.width))
-        if table is not whole:
-            hidden = len(whole.rows) - 2 * _END
+        if table is not full_table:
+            hidden = len(full_table.rows) - 2 * _END
             console.print(f"… {hidden} more rows: {more}", soft_wrap=True, highlight=False, markup=False)
         console.print()
 
 
 def _ends(table: TextTable) -> TextTable:
-    """First and last rows of a long table that may be cut; another table stays whole."""
+    """First and last rows of a long table.
+
+    A short table, or one of whose rows each matters, stays as it is.
+    """
     if not table.ends_only or len(table.rows) <= 2 * _END + 1:  # a line of dots would not save a row
         return table
     dots = ("…", *[""] * (len(table.columns) - 1))
@@ -190,7 +192,7 @@ def picture_names(folder: Path) -> str:
 
 
 def more_place(folder: Path) -> tuple[str, str]:
-    """Command that writes the page with the rows and columns that the terminal leaves out."""
+    """Command that writes the page with all figures."""
     return (_MORE, f"rimsim report {shlex.quote(str(folder))} --html")
 
 
