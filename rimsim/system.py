@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+from time import process_time
 from typing import Literal
 
 from threadpoolctl import threadpool_limits
@@ -99,6 +100,13 @@ def report_progress(line: str) -> None:
     listener = _LISTENER.get()
     if listener is not None:
         listener(line)
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of work; other programs do not prolong them."""
+    start = process_time()
+    work()
+    return process_time() - start
 
 
 _DRAFT = ".draft-"

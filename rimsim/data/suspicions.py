@@ -61,9 +61,10 @@ def _swapped(columns: Sequence[str]) -> str | None:
     """Note on users and items that seem to be exchanged."""
     if not columns:
         return None
+    form = "user=…,item=…,time=…"
     return (
         f"users and items look exchanged: each user has one {columns[0]}, but most items have several. If they are, "
-        "name the columns the other way round: data.columns='user=…,item=…,time=…' (--columns)"
+        f'name the columns the other way round by --columns "{form}" (in Python, columns="{form}")'
     )
 
 

@@ -327,7 +327,7 @@ def gather(
     models: Sequence[str],
     truths: Mapping[str, ChoiceLaw],
     setting: SlateSetting,
-    show: Callable[[str], None] = lambda _: None,
+    count: Callable[[int], None] = lambda _: None,
     make: Make = unfitted_model,
     of_past: Callable[[Cut], Mapping[str, ChoiceLaw]] = lambda _: {},
 ) -> Evidence:
@@ -335,7 +335,7 @@ def gather(
 
     Args:
         truths: Truths that are the same at all cuts.
-        show: Function that reports progress, one line per fitted model.
+        count: Function that is called with the number of models that were fitted since its last call.
         make: Function that makes an unfitted model.
         of_past: Function of a cut that returns truths fitted to its past.
     """
@@ -348,9 +348,7 @@ def gather(
             slates.append(real_worth.slates)
             for metric, values in real_worth.metrics.items():
                 real.setdefault(metric, [[] for _ in models])[number].append(values)
-            show(
-                f"draw {cut.draw}: {name}: precision {real_worth.precision.mean():.4f} for {len(cut):,} users"
-            )
+            count(1)
         for kind, truth in {**truths, **of_past(cut)}.items():
             utility.setdefault(kind, []).append(utilities(truth, cut, slates, setting))
     return Evidence(

@@ -103,7 +103,7 @@ def _play_quick(out: Path, console: Console) -> None:
         command=f"{_COMMAND} --quick",
         console=console,
     )
-    tools.print_run(run)
+    tools.print_run(run, is_announced=True)
 
 
 def _play_both(out: Path, console: Console) -> None:

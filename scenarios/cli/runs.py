@@ -45,9 +45,8 @@ def compare(*, resume: bool, dry_run: bool, source: Path | None, **values: Any) 
     elif source is not None:
         _repeat(arguments, source)
     else:
-        tools.print_run(
-            scenarios.compare(**arguments, command=tools.command_line(), console=tools.terminal())
-        )
+        made = scenarios.compare(**arguments, command=tools.command_line(), console=tools.terminal())
+        tools.print_run(made, is_announced=True)
 
 
 @click.command(cls=tools.PlugCommand)
@@ -72,7 +71,8 @@ def sweep(*, resume: bool, dry_run: bool, beta: str | None, grid: tuple[str, ...
     elif resume:
         tools.print_run(_resumed(arguments, "sweep"))
     else:
-        tools.print_run(scenarios.sweep(**arguments, command=tools.command_line(), console=tools.terminal()))
+        made = scenarios.sweep(**arguments, command=tools.command_line(), console=tools.terminal())
+        tools.print_run(made, is_announced=True)
 
 
 def _print_plan(arguments: Mapping[str, Any], *, resume: bool) -> None:
@@ -219,7 +219,7 @@ def _repeat(arguments: dict[str, Any], source: Path) -> None:
         **options,
         **_execution(arguments),
     )
-    tools.print_run(second_run)
+    tools.print_run(second_run, is_announced=True)
     if digest(first_run) != digest(second_run):
         table_names = ", ".join(different_tables(first_run, second_run))
         raise RunFolderError(
@@ -290,9 +290,14 @@ def validate(out: Path | None, **values: Any) -> None:
     if "serving" in plain:
         plain["models"] = with_serving(plain.get("models"), plain["serving"], plain.get("without", ()))
     config = record_from(plain, kind, origin="validate", options=option_of_field)
-    tools.print_run(
-        scenarios.validate(config, out=out, command=tools.command_line(), report=tools.print_line).run
+    made = scenarios.validate(
+        config,
+        out=out,
+        command=tools.command_line(),
+        report=tools.print_line,
+        console=tools.terminal(),
     )
+    tools.print_run(made.run)
 
 
 @click.command(cls=tools.PlugCommand)

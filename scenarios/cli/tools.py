@@ -358,15 +358,21 @@ def print_line(text: str) -> None:
     click.echo(broken_between_words(text, sys.stdout))
 
 
-def print_run(run: Run) -> None:
+def print_run(run: Run, *, is_announced: bool = False) -> None:
     """Print the report of a run.
+
+    Args:
+        is_announced: True if warnings and notes were printed before the run, so that the report does not repeat them.
 
     Raises:
         RunFolderError: If no arm of a sweep is complete.
     """
     from rimsim.scenarios.report.console import show
+    from rimsim.scenarios.report.sentences import notes_of
+    from rimsim.scenarios.runs.points import runs_of
 
-    show(run.report(), terminal())
+    points = [point for _, point in runs_of(run)] if run.kind == "sweep" else [run]
+    show(run.report(), terminal(), notes_of(points) if is_announced else ())
 
 
 def print_complete(folder: str) -> None:

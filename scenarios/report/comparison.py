@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -329,7 +330,8 @@ def _requirements_table(run: RunFolder) -> TextTable | None:
     means = tables.over_seeds(shares.rename(columns={"agent": "metric"}), ["promise"], agents)
     unit = "as examined" if run.scenario.exposure.unit == "examined" else "as shown"
     title = f"Exposures of groups and campaigns over those that were due, {unit}, all rounds"
-    return tables.pivoted(f"{title}, {tables.interval_words(len(run.seeds))}", means, ["promise"], agents)
+    table = tables.pivoted(f"{title}, {tables.interval_words(len(run.seeds))}", means, ["promise"], agents)
+    return None if table is None else replace(table, ends_only=True)
 
 
 # Entries of config.yaml that hold settings. All other entries, such as the command line, are facts about the run.

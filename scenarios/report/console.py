@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import shlex
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich import box
@@ -18,30 +19,26 @@ from rich.table import Table
 from rimsim.scenarios.report.record import Report, TextTable
 
 _GAP = 2  # number of spaces between two columns
+_END = 4  # number of rows that are printed at each end of a long table
+_MORE = "more"  # name of the command that shows everything
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: Report, console: Console, announced: Container[str] = ()) -> None:
     """Print answer, tables, cautions, checks and paths of a report.
 
-    On a terminal the answer comes last, because the first lines of a long report leave the screen.
+    Args:
+        announced: Cautions that were printed before the run, so that they are left out.
     """
     console.print()
-    if not console.is_terminal:
-        _print_answer(report, console)
-    show_tables(report.tables, console)
-    _print_lines(report.headings[1], (*report.cautions, *report.checks), console)
-    for name, place in report.places():
-        console.print(_place(name, place, console), soft_wrap=True, highlight=False, markup=False)
-    if console.is_terminal:
-        console.print()
-        _print_answer(report, console)
-
-
-def _print_answer(report: Report, console: Console) -> None:
-    """Print the answer of a report."""
     _print_lines(report.headings[0], report.answer, console)
     if report.answer:
         console.print()
+    places = list(report.places())
+    _show_tables(report.tables, console, dict(places).get(_MORE))
+    cautions = [text for text in report.cautions if text not in announced]
+    _print_lines(report.headings[1], (*cautions, *report.checks), console)
+    for name, place in places:
+        console.print(_place(name, place, console), soft_wrap=True, highlight=False, markup=False)
 
 
 _NAME = 10
@@ -76,15 +73,33 @@ def _print_lines(heading: str, sentences: Sequence[str], console: Console) -> No
         console.print(text, soft_wrap=not console.is_terminal, highlight=False, markup=False)
 
 
-def show_tables(tables: Iterable[TextTable], console: Console) -> None:
-    """Print tables, split into parts where the console is narrow."""
-    for table in tables:
+def _show_tables(tables: Iterable[TextTable], console: Console, more: str | None) -> None:
+    """Print tables, split into parts where the console is narrow.
+
+    The command ``more`` shows the rows that are left out. Without a command, all rows are printed.
+    """
+    for full_table in tables:
+        table = full_table if more is None else _ends(full_table)
         for number, columns in enumerate(_parts(table, console.width)):
             if number:
                 console.print()
             title = "continued" if number else table.title
             console.print(_part(table, title, columns, console.width))
+        if table is not full_table:
+            hidden = len(full_table.rows) - 2 * _END
+            console.print(f"… {hidden} more rows: {more}", soft_wrap=True, highlight=False, markup=False)
         console.print()
+
+
+def _ends(table: TextTable) -> TextTable:
+    """First and last rows of a long table.
+
+    A short table, or one of whose rows each matters, stays as it is.
+    """
+    if not table.ends_only or len(table.rows) <= 2 * _END + 1:  # a line of dots would not save a row
+        return table
+    dots = ("…", *[""] * (len(table.columns) - 1))
+    return replace(table, rows=(*table.rows[:_END], dots, *table.rows[-_END:]))
 
 
 def _part(table: TextTable, title: str, columns: Sequence[int], width: int) -> Table:
@@ -177,8 +192,8 @@ def picture_names(folder: Path) -> str:
 
 
 def more_place(folder: Path) -> tuple[str, str]:
-    """Command that prints the columns that the terminal leaves out."""
-    return ("more", f"rimsim report {shlex.quote(str(folder))} --markdown")
+    """Command that writes the page with all figures."""
+    return (_MORE, f"rimsim report {shlex.quote(str(folder))} --html")
 
 
 def folder_places(folder: Path) -> list[tuple[str, str]]:

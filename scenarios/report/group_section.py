@@ -69,6 +69,7 @@ def group_table(figures: GroupFigures, seeds: int) -> TextTable:
         f"{legend}",
         (figures.column, *columns),
         tuple((group, *(cells.get(group, "–") for cells in columns.values())) for group in rows),
+        ends_only=True,
     )
 
 

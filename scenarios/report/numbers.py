@@ -37,3 +37,12 @@ def count_of(delivered: float, required: float) -> str:
     """Delivered of required exposures, such as ``12.1 of 12`` or ``6 of 5``."""
     text = f"{delivered:g}" if delivered == round(delivered) else f"{delivered:.1f}"
     return f"{text} of {required:g}"
+
+
+def duration_words(seconds: float) -> str:
+    """Seconds, minutes or hours with one or two digits."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min" if seconds >= 600 else f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

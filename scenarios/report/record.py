@@ -29,6 +29,8 @@ class TextTable:
     short: Mapping[str, str] = field(default_factory=dict)
     """Header of a column → its header on the terminal, which may be shorter, because similar columns are not printed
     there."""
+    ends_only: bool = False
+    """True if the terminal prints only the first and last rows of a long table, such as a table of many sellers."""
 
 
 @dataclass(frozen=True)

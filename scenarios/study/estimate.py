@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import process_time
 
 from rimsim.config import ScenarioConfig, override
 from rimsim.errors import RimsimError, one_line
 from rimsim.market import build_world
 from rimsim.market.world import expected_arrivals
+from rimsim.scenarios.report.numbers import duration_words
 from rimsim.scenarios.runs.arms import Arm
 from rimsim.scenarios.runs.execution import Execution
 from rimsim.scenarios.study.plan import Study
 from rimsim.scenarios.study.play import prepare, run_arm
-from rimsim.system import cores
+from rimsim.system import cores, cpu_seconds
 
 FEW_ARRIVALS = 100
 """Number of arrivals per round in the short samples."""
@@ -48,7 +48,7 @@ def time_line(study: Study, execution: Execution) -> str:
         return f"no estimate for the backend {execution.backend}"
     # A run and each worker begin with the work that this process has done so far, so its CPU time is part of theirs.
     # With several workers, this work is done twice one after another: by the main process, then by all workers at once.
-    preparation = time.process_time()
+    preparation = process_time()
     arms = [arm for plan in study.plans for arm in plan.arms]
     workers = min(execution.workers or cores(), len(arms))
     try:
@@ -56,9 +56,11 @@ def time_line(study: Study, execution: Execution) -> str:
     except RimsimError as error:
         return f"no estimate, because a sample failed: {one_line(error)}"
     sizes = f"{FEW_ARRIVALS} and {MANY_ARRIVALS} arrivals per round"
+    low = duration_words(elapsed / FACTOR)
+    high = duration_words(elapsed * FACTOR)
     return (
-        f"about {_duration(elapsed)} on {workers} idle core{'s' * (workers > 1)} ({_duration(elapsed / FACTOR)} to "
-        f"{_duration(elapsed * FACTOR)}) and then the pictures, by samples of each agent with {sizes}"
+        f"about {duration_words(elapsed)} on {workers} idle core{'s' * (workers > 1)} ({low} to {high}) and then the "
+        f"pictures, by samples of each agent with {sizes}"
     )
 
 
@@ -68,7 +70,7 @@ def _arm_seconds(study: Study, arms: list[Arm]) -> float:
     first_arms = study.plans[0].arms
     with tempfile.TemporaryDirectory() as folder:
         sample = dataclasses.replace(first_arms[0], folder=Path(folder))
-        fit = _cpu_seconds(partial(prepare, sample, _ignore))
+        fit = cpu_seconds(partial(prepare, sample, _ignore))
         costs = {
             arm.agent: _arm_cost(dataclasses.replace(arm, folder=Path(folder), shared=None))
             for arm in first_arms
@@ -102,7 +104,7 @@ def _sample(arm: Arm, *, rounds: int, arrivals: int) -> float:
     config = _shortened(arm.config, rounds, arrivals)
     build_world(config)  # a process builds the world only once, so it does not belong to the cost of an arm
     sample_arm = dataclasses.replace(arm, config=config, name=f"{arm.name}-{rounds}-{arrivals}")
-    return _cpu_seconds(partial(run_arm, sample_arm, _ignore))
+    return cpu_seconds(partial(run_arm, sample_arm, _ignore))
 
 
 def _shortened(config: ScenarioConfig, rounds: int, arrivals: int) -> ScenarioConfig:
@@ -126,21 +128,5 @@ def _shortened(config: ScenarioConfig, rounds: int, arrivals: int) -> ScenarioCo
     return override(early, {"rounds": rounds, "arrivals.per_round": arrivals}, origin="sample")
 
 
-def _cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of work; other programs do not prolong them."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
 def _ignore(_: int) -> None:
     """Ignore a report of progress."""
-
-
-def _duration(seconds: float) -> str:
-    """Seconds, minutes or hours with one or two digits."""
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min" if seconds >= 600 else f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"

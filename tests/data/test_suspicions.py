@@ -94,7 +94,7 @@ def test_users_and_items_in_the_wrong_place_are_warned_of(events, tmp_path):
     swapped = events.rename(columns={"user": "item", "item": "user"})
     (warning,) = load(_written(tmp_path / "swapped.csv", swapped)).report.warnings
     assert warning.startswith("users and items look exchanged: each user has one ")
-    assert "name the columns the other way round" in warning
+    assert 'name the columns the other way round by --columns "user=…,item=…,time=…" (in Python' in warning
     assert load(_written(tmp_path / "right.csv", events)).report.warnings == ()
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+from rich.console import Console
 
 from rimsim.config import ConsumerConfig, DataConfig, to_plain
 from rimsim.config.fields import DEFAULT_MODEL, STRICT, duration_seconds, require_distinct
@@ -37,6 +38,7 @@ from rimsim.scenarios.kinds.results import RunResult, Show, own_log, table_of, u
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
 from rimsim.scenarios.kinds.validate.clicks import click_rates
+from rimsim.scenarios.kinds.validate.estimate import fits_line
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.kinds.validate.untested import untested
 from rimsim.scenarios.report.charts import draw
@@ -45,6 +47,7 @@ from rimsim.scenarios.runs.execution import Execution
 from rimsim.scenarios.runs.files import write_text
 from rimsim.scenarios.runs.job import Job, all_or_nothing, make_run
 from rimsim.scenarios.runs.locks import folder_for, require_free
+from rimsim.scenarios.runs.progress import bars
 from rimsim.scenarios.runs.records import load_facts
 from rimsim.scenarios.runs.store import RunFolder
 from rimsim.session import ModelName
@@ -169,6 +172,7 @@ def validate(
     out: str | Path | None = None,
     command: str | None = None,
     report: Callable[[str], None] | None = None,
+    console: Console | None = None,
 ) -> Validation:
     """Compare held-out later sessions with their prediction by the truths.
 
@@ -183,7 +187,8 @@ def validate(
         skip_bad_rows: Leave bad rows of the log out, and count them, in place of the config's.
         out: The run folder; None: ``runs/validate-<time>``.
         command: The command line, to be recorded.
-        report: Function that gets each line of progress; None: no progress is shown.
+        report: Function that gets lines about the log, the time that the fits take, and the truths; None: no lines.
+        console: Console of a bar over the fits of models; None: no bar.
 
     Raises:
         DataError: If the log or the table of answers cannot be read, or fewer than two users have a later session.
@@ -198,24 +203,22 @@ def validate(
     log = usable_log(config.data, Needs(gap=duration_seconds(config.data.session_gap)), "validate", show)
     serving = model_for(config.serving, repeatable=log.repeatable)
     config = replace(config, models=_models_for(log, config.models), serving=serving)
-    work = _Work(log, config, show)
+    work = _Work(log, config, show, console)
     if config.slate >= log.n_items:
         refuse(ConfigError, "slate", f"{config.slate} of {log.n_items} items", "fewer than all items")
     answers, quality = work.known_answers()
-    cuts = [
-        evidence_of.make_cut(log, draw, gap=config.data.session_gap, after=config.after)
-        for draw in range(config.draws)
-    ]
-    folder = folder_for(out, "validate")
-    require_free(folder)
+    cuts = work.cuts()
+    require_free(folder := folder_for(out, "validate"))
     show(f"{len(cuts[0]):,} users come back and are cut at {config.draws} drawn sessions")
     with own_code(config.chosen):
+        if report is not None and (estimate := work.time_line(cuts)) is not None:
+            report(estimate)
         truths, chosen = work.truths()
         described = work.described(truths, chosen, answers)
 
         def play(chosen: str | None, _: object) -> dict[str, pd.DataFrame]:
-            tables = work.session_tables(cuts, truths, chosen) | work.click_tables()
-            return tables | ({} if answers is None else work.answer_tables(answers, quality, truths))
+            of_answers = {} if answers is None else work.answer_tables(answers, quality, truths)
+            return work.session_tables(cuts, truths, chosen) | work.click_tables() | of_answers
 
         job = Job(described, [chosen], play, _write_page)
         make_run(job, folder, command or "rimsim.scenarios.validate", Execution(workers=1))
@@ -249,6 +252,7 @@ class _Work:
     log: EventLog
     config: ValidateConfig
     show: Show
+    console: Console | None
 
     @property
     def gap(self) -> float:
@@ -259,6 +263,23 @@ class _Work:
     def unfitted(self) -> evidence_of.Make:
         """Function that makes unfitted models."""
         return partial(evidence_of.unfitted_model, gap=self.config.data.session_gap)
+
+    def cuts(self) -> list[evidence_of.Cut]:
+        """Cut of the log in each draw."""
+        gap = self.config.data.session_gap
+        draws = range(self.config.draws)
+        return [evidence_of.make_cut(self.log, draw, gap=gap, after=self.config.after) for draw in draws]
+
+    def time_line(self, cuts: Sequence[evidence_of.Cut]) -> str | None:
+        """Time of the fits; None if they are quick."""
+        config = self.config
+        fitted_names = [name for name in config.chosen if name != evidence_of.RANDOM]
+
+        def fit(log: EventLog) -> None:
+            for name in fitted_names:
+                evidence_of.fitted_model(name, 0, config.device, log, self.unfitted)
+
+        return fits_line(cuts[0].later.past, len(fitted_names), len(cuts), fit)
 
     def known_answers(self) -> tuple[HeldAnswers | None, HiddenQuality | None]:
         """Known answers and hidden quality; None without a table."""
@@ -314,20 +335,24 @@ class _Work:
         config = self.config
         setting = evidence_of.SlateSetting(config.slate, config.position_decay, config.device)
 
-        def of_past(cut: evidence_of.Cut) -> dict[str, Truth]:
-            """Truths that are fitted to a cut's past only."""
-            past = cut.later.past
-            gap = self.gap
-            rank = config.rank
-            return {
-                bar_name(name, checks.PAST): kept_truth(past, gap=gap, kind=name, rank=rank)
-                for name in truths
-            }
-
         laws: dict[str, evidence_of.ChoiceLaw] = {**truths, **false_truths(truths, self.log)}
-        all_evidence = evidence_of.gather(
-            cuts, config.chosen, laws, setting, self.show, self.unfitted, of_past
-        )
+        with bars(self.console) as progress:
+            task = progress.add_task("fits of models", total=len(cuts) * (len(config.chosen) + len(truths)))
+            count = partial(progress.advance, task)
+
+            def of_past(cut: evidence_of.Cut) -> dict[str, Truth]:
+                """Truths that are fitted to a cut's past only."""
+                fitted_truths = {}
+                for name in truths:
+                    fitted_truths[bar_name(name, checks.PAST)] = kept_truth(
+                        cut.later.past, gap=self.gap, kind=name, rank=config.rank
+                    )
+                    count(1)
+                return fitted_truths
+
+            all_evidence = evidence_of.gather(
+                cuts, config.chosen, laws, setting, count, self.unfitted, of_past
+            )
         evidence = replace(all_evidence, utility={name: all_evidence.utility[name] for name in truths})
         real = evidence.by_user()
         agreements = []
@@ -374,7 +399,6 @@ class _Work:
         for name, truth in truths.items():
             figures_of_cuts.append(("", name, first, checks.rate_of_truth(truth)))
             truth_of_past = kept_truth(first.later.past, gap=self.gap, kind=name, rank=config.rank)
-            self.show(f"truth {name}: fitted to the past of draw {first.draw}, for acceptance")
             for n_negatives, acceptance in checks.acceptance(truth_of_past, first).items():
                 figures = {
                     f"acceptance_{field}_{n_negatives}": float(value)

@@ -6,6 +6,7 @@ import pytest
 from kit import cases, said_by
 from kit.commands import FEW, RAISES
 
+from rimsim.scenarios.report.numbers import duration_words
 from rimsim.scenarios.study import estimate
 
 
@@ -71,7 +72,7 @@ def test_a_dry_run_estimates_the_time(tmp_path, monkeypatch, capsys):
 )
 def test_durations_have_two_digits(seconds, text):
     """Seconds below 90, minutes below 90, and then hours."""
-    assert estimate._duration(seconds) == text
+    assert duration_words(seconds) == text
 
 
 def test_a_late_campaign_has_an_estimate_of_time(tmp_path, monkeypatch, capsys):

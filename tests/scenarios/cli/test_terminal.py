@@ -1,9 +1,10 @@
-"""Output on a terminal: lines broken between words, reports that end with the answer, bars of progress."""
+"""Output on a terminal: lines broken between words, reports that begin with the answer, bars of progress."""
 
 import io
 import re
 
-from kit import refused
+from kit import refused, said_by
+from kit.commands import FEW
 from kit.markets import drawn, small_scenario
 from rich.console import Console
 
@@ -11,9 +12,11 @@ from rimsim.errors import ArmsError
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli import tools
 from rimsim.scenarios.report.console import show
-from rimsim.scenarios.report.record import Report
+from rimsim.scenarios.report.record import Report, Section, TextTable
 from rimsim.scenarios.runs.progress import bar_console, bars
 from rimsim.scenarios.study.compare import resume
+
+MORE = "rimsim report run --html"
 
 
 class Screen(io.StringIO):
@@ -36,8 +39,8 @@ def test_a_terminal_gets_lines_that_are_broken_between_words(monkeypatch):
     assert tools.broken_between_words(text, io.StringIO()) == text
 
 
-def test_a_report_on_a_terminal_ends_with_the_answer():
-    """Names of pictures are not cut, commands stay whole, and in a file the answer comes first."""
+def test_a_report_begins_with_the_answer():
+    """On a terminal and in a file the answer comes first; names of pictures are not cut, and commands stay whole."""
     pictures = ", ".join(f"picture-{number}.png" for number in range(20))
     command = f"tensorboard --logdir {'long/' * 20}events"
     report = Report(
@@ -51,7 +54,7 @@ def test_a_report_on_a_terminal_ends_with_the_answer():
         show(report, Console(file=file, width=80, force_terminal=terminal, color_system=None))
         texts.append(file.getvalue())
     lines = texts[0].strip().splitlines()
-    assert lines[-1] == "The answer."
+    assert lines[0] == "The answer."
     assert max(len(line) for line in lines if command not in line) <= 80
     assert [word.strip(",") for line in lines for word in line.split() if ".png" in word] == pictures.split(
         ", "
@@ -59,6 +62,36 @@ def test_a_report_on_a_terminal_ends_with_the_answer():
     assert f"events     {command}" in lines
     assert texts[1].strip().startswith("The answer.")
     assert f"pictures   {pictures}\n" in texts[1]
+
+
+def test_a_long_table_of_groups_is_printed_as_its_ends():
+    """Four rows at each end are printed, and a line names the command that shows the others; short tables are whole."""
+    texts = []
+    for n_rows in (30, 9):
+        rows = tuple((f"seller-{number}", f"{number}") for number in range(n_rows))
+        table = TextTable("Sellers", ("seller", "exposures"), rows, ends_only=True)
+        report = Report(
+            "Who gains?", sections=(Section("", tables=(table,)),), places=lambda: [("more", MORE)]
+        )
+        file = io.StringIO()
+        show(report, Console(file=file, width=80))
+        texts.append(file.getvalue())
+    printed = re.findall(r"seller-(\d+)", texts[0])
+    assert printed == ["0", "1", "2", "3", "26", "27", "28", "29"]
+    assert f"… 22 more rows: {MORE}\n" in texts[0]
+    assert len(re.findall(r"seller-\d+", texts[1])) == 9
+    assert "…" not in texts[1]
+
+
+def test_warnings_before_a_run_are_not_repeated_after_it(tmp_path, capsys):
+    """A command that plays a run prints each note once; a report of the run has them again."""
+    line = ["compare", *FEW, "--agents", "relevance", "--frozen", "none", "--guarantee", "title=0.3"]
+    line += ["--out", str(tmp_path / "run")]
+    printed = said_by(capsys, line).out
+    notes = [text for text in printed.splitlines() if text.startswith(("note:", "warning:"))]
+    assert any("relevance ignores" in text for text in notes)
+    assert len(notes) == len(set(notes))
+    assert notes[0] in said_by(capsys, ["report", str(tmp_path / "run")]).out
 
 
 def test_bars_leave_room_for_an_echoed_interrupt():
