@@ -82,6 +82,10 @@ class RunFolderError(RimsimError):
     """Run folder that is missing, in use or damaged."""
 
 
+class DiskError(RunFolderError):
+    """Path that a run cannot write."""
+
+
 class MissingTableError(RunFolderError):
     """Table that a run has not, or not yet, written."""
 

@@ -83,7 +83,11 @@ class LoggedImpressions:
             )
         if self.propensity is not None:
             known_propensity = self.propensity[np.isfinite(self.propensity)]
-            parts.append(f"propensities {known_propensity.min():.2g} to {known_propensity.max():.2g}")
+            parts.append(
+                f"propensities {known_propensity.min():.2g} to {known_propensity.max():.2g}"
+                if len(known_propensity)
+                else "propensities unknown"
+            )
         if self.n_outside:
             parts.append(f"{self.n_outside:,} more of items outside the catalogue")
         return "; ".join(parts)

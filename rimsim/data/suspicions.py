@@ -10,6 +10,7 @@ import numpy as np
 
 from rimsim.arrays import Ints
 from rimsim.data.log import EventLog
+from rimsim.data.readers.values import LATEST
 from rimsim.errors import many
 
 _MANY: Final = 2 / 3
@@ -159,5 +160,8 @@ def _never_on_offer(log: EventLog) -> str | None:
 
 
 def _day(time: float) -> str:
-    """Date of a time in seconds, in UTC."""
+    """Date in UTC, or the end of the calendar."""
+    # A number in another unit than the others, such as one stray time, may lie far beyond the calendar.
+    if time >= LATEST:
+        return "a day after the year 9999"
     return f"{dt.datetime.fromtimestamp(float(time), dt.UTC):%Y-%m-%d}"

@@ -23,7 +23,7 @@ from rimsim import rng
 from rimsim.agents import BUILT_IN, Agent, LearningAgent, StatingAgent, make_agent
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
-from rimsim.errors import ConfigError, require_known
+from rimsim.errors import ConfigError, RunFolderError, require_known
 from rimsim.evaluation import ESTIMATORS, Chances, LoggedSlates, estimated
 from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates
 from rimsim.market.records import VISIT_BITS, as_slates
@@ -39,7 +39,8 @@ from rimsim.scenarios.runs.execution import Execution
 from rimsim.scenarios.runs.files import read_table, write_table
 from rimsim.scenarios.runs.job import Job, play_parts
 from rimsim.scenarios.runs.locks import locked
-from rimsim.scenarios.runs.store import RunFolder
+from rimsim.scenarios.runs.store import RunFolder, repeat_command
+from rimsim.scenarios.study.repetition import changed_inputs
 from rimsim.user_code import own_code
 
 OPE = "ope.parquet"
@@ -96,9 +97,15 @@ def ope(
 
     Raises:
         ConfigError: If there is no such agent or seed, or an agent does not report propensities.
-        RunFolderError: If the folder holds no comparison, or is in use.
+        RunFolderError: If the folder holds no comparison, or is in use, or its scenario, log or files have changed.
     """
     logged_run = RunFolder.open(run, "comparison")
+    # A changed market would not repeat the run, and its estimates would stand next to the tables of another one.
+    if inputs := changed_inputs(logged_run):
+        raise RunFolderError(
+            f"{logged_run.folder}: changed since the run began: {', '.join(inputs)}. So the run cannot be repeated. "
+            f"Undo these changes, or run again: {repeat_command(logged_run)}"
+        )
     logged_text = _logged(logged_run, logged)
     with own_code([target]):
         logged_name = make_agent(logged_text).name

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rimsim.scenarios.report.record import Report, TextTable
 
@@ -104,8 +105,9 @@ def _ends(table: TextTable) -> TextTable:
 
 def _part(table: TextTable, title: str, columns: Sequence[int], width: int) -> Table:
     """Part of a table: its labels and some other columns."""
+    # Names come from logs, and a text of the log is not markup: all texts of a table are printed as they are.
     part = Table(
-        title=title,
+        title=Text(title, "table.title"),
         title_justify="left",
         header_style="bold",
         box=box.SIMPLE_HEAD,
@@ -114,7 +116,9 @@ def _part(table: TextTable, title: str, columns: Sequence[int], width: int) -> T
         collapse_padding=True,
     )
     for name in table.columns[: table.labels]:
-        part.add_column(name, overflow="fold")  # on a narrow console, labels are wrapped, but numbers are not
+        part.add_column(
+            Text(name), overflow="fold"
+        )  # on a narrow console, labels are wrapped, but numbers are not
     columns_with_labels = (*range(table.labels), *columns)
     # Headers are broken into lines only if the columns would otherwise be wider than the console.
     needed = sum(
@@ -123,9 +127,9 @@ def _part(table: TextTable, title: str, columns: Sequence[int], width: int) -> T
     for column in columns:
         header_width = 99 if needed <= width else _width(table, column) - _GAP
         lines = textwrap.wrap(_header(table, column), header_width)
-        part.add_column("\n".join(lines), justify="right", no_wrap=True)
+        part.add_column(Text("\n".join(lines)), justify="right", no_wrap=True)
     for row in table.rows:
-        part.add_row(*(row[column] for column in columns_with_labels))
+        part.add_row(*(Text(row[column]) for column in columns_with_labels))
     return part
 
 

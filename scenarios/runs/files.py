@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,8 @@ import pandas as pd
 
 from rimsim.arrays import Array
 from rimsim.config.documents import written_yaml
-from rimsim.errors import DAMAGED, RunFolderError, reason
-from rimsim.system import draft_file
+from rimsim.errors import DAMAGED, DiskError, RunFolderError, reason
+from rimsim.system import cache_folder, draft_file
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None, since: int = 0) -> pd.DataFrame:
@@ -26,7 +27,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None, since: int = 0)
         row_filter = [("round", ">=", since)] if since else None  # a table without rounds has no such column
         names = None if columns is None else list(columns)
         return pd.read_parquet(path, columns=names, filters=row_filter)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are subclasses of these
+    # pyarrow's own errors are subclasses of the first two; pandas raises others if its metadata were edited.
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunFolderError(
             f"{path}: the file cannot be read as a table ({' '.join(str(error).split())}). Restore the "
             "file that the run wrote"
@@ -79,7 +81,7 @@ def disk_errors(place: Path) -> Iterator[None]:
         place: Name that the message shows if the system names no file.
 
     Raises:
-        RunFolderError: Replaces the error of the system; finished rounds are kept.
+        DiskError: Replaces the error of the system; finished rounds are kept.
     """
     try:
         yield
@@ -87,7 +89,15 @@ def disk_errors(place: Path) -> Iterator[None]:
         # The program that reads our output has ended; the disk is not the cause.
         raise
     except OSError as error:
-        raise RunFolderError(
-            f"{error.filename or place}: the run cannot write to this path ({reason(error)}). Finished rounds "
-            "are saved. Make room or name another folder, then resume the run or begin again"
+        path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else place
+        problem = f"{path}: the run cannot write to this path ({reason(error)}). Finished rounds are saved"
+        cache = cache_folder()
+        # Another folder for the run does not help where the cache, or a folder above it, cannot be written.
+        if path == cache or cache in path.parents or path in cache.parents:
+            raise DiskError(
+                f"{problem}. It is the cache: make room, or set RIMSIM_CACHE to a folder that you may write, then "
+                "resume the run or begin again"
+            ) from error
+        raise DiskError(
+            f"{problem}. Make room or name another folder, then resume the run or begin again"
         ) from error

@@ -13,7 +13,19 @@ import pyarrow.parquet
 
 from rimsim.errors import RunFolderError
 from rimsim.scenarios.runs.arms import is_done, part_name
-from rimsim.scenarios.runs.store import EVERY_ROUND, FAILURES, STATES, RunFolder, again, resume_command
+from rimsim.scenarios.runs.schema import TABLES
+from rimsim.scenarios.runs.store import (
+    CONFIG,
+    EVERY_ROUND,
+    FAILURES,
+    STATES,
+    RunFolder,
+    again,
+    resume_command,
+)
+
+ROUND_COLUMNS = list(TABLES["rounds"].columns)
+"""Columns of the table of rounds."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +97,29 @@ def shown_rounds(run: RunFolder) -> pd.DataFrame:
     A failed arm has only early rounds, which must not enter a mean over late rounds.
     """
     if is_finished(run):
-        return run.rounds
+        return _of_arms(run, run.rounds)
     if not any((run.folder / "rounds").glob("[!.]*.parquet")):
-        return pd.DataFrame(columns=["agent", "seed", "round", "metric", "value"])
+        return pd.DataFrame(columns=ROUND_COLUMNS)
     complete = status_of(run).complete
-    rounds = run.rounds
+    rounds = _of_arms(run, run.rounds)
     if complete:
         arms = zip(rounds["agent"], rounds["seed"], strict=True)
         return rounds.loc[[arm in complete for arm in arms]].reset_index(drop=True)
     last_common_round = int(rounds.groupby(["agent", "seed"])["round"].max().min())
     return rounds.loc[rounds["round"] <= last_common_round].reset_index(drop=True)
+
+
+def _of_arms(run: RunFolder, rounds: pd.DataFrame) -> pd.DataFrame:
+    """Rounds, refused without a column or with an unknown arm."""
+    missing = [name for name in ROUND_COLUMNS if name not in rounds]
+    unknown = [] if missing else sorted(set(rounds["agent"]) - set(run.agents))
+    problems = [f"column {name!r} is missing" for name in missing]
+    problems += [f"{run.folder / CONFIG} names no arm {name!r}" for name in unknown]
+    if problems:
+        raise RunFolderError(
+            f"{run.folder / 'rounds.parquet'}: {'; '.join(problems)}. Restore the file that the run wrote"
+        )
+    return rounds
 
 
 def status_note(run: RunFolder, points: Sequence[RunFolder]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
@@ -72,19 +73,24 @@ def changes(run: RunFolder) -> list[str]:
         for name, version in run.config["versions"].items()
         if versions_here.get(name) != version
     ]
-    shared_log.cache_clear()  # its file may have changed since the log was read
-    digests_here = digests(run.scenario, [*run.config["agents"], *run.own_measures])
-    changed_inputs = [
-        name for name, digest in run.config["digests"].items() if digests_here.get(name) != digest
-    ]
     reasons = [f"made with other versions: {'; '.join(differences)}"] if differences else []
-    if changed_inputs:
-        reasons.append(f"changed since the run began: {', '.join(changed_inputs)}")
+    if inputs := changed_inputs(run):
+        reasons.append(f"changed since the run began: {', '.join(inputs)}")
     return reasons
 
 
+def changed_inputs(run: RunFolder) -> list[str]:
+    """Names of the inputs that have changed since a run.
+
+    An input is the log, the scenario in the folder's config, or a file of the user.
+    """
+    shared_log.cache_clear()  # its file may have changed since the log was read
+    digests_here = digests(run.scenario, [*run.config["agents"], *run.own_measures])
+    return [name for name, digest in run.config["digests"].items() if digests_here.get(name) != digest]
+
+
 def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
-    """Digests of the log and of the user's own files.
+    """Digests of the log, the scenario and the user's own files.
 
     ``places`` name files of agents and measures; the scenario may name more files.
     """
@@ -96,9 +102,11 @@ def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
     with own_code(own_places(config)):
         # A consumer that reads a file, such as a table of answers, has a digest of this file.
         digest_of_consumer = {"consumer": str(consumer.digest())} if hasattr(consumer, "digest") else {}
+    scenario = json.dumps(flat(to_plain(config)), sort_keys=True, default=str)
     return (
         # No world is built: a digest of the log needs neither the truth nor its verdict.
-        {"log": log_digest(shared_log(config))}
+        # No world is built: a digest of the log needs neither the truth nor its verdict.
+        {"log": log_digest(shared_log(config)), "scenario": sha256(scenario.encode()).hexdigest()}
         | digest_of_consumer
         | {str(file): sha256(file.read_bytes()).hexdigest() for file in files}
     )

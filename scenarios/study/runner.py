@@ -15,7 +15,7 @@ from rimsim.arrays import Floats
 from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.fields import duration_seconds
 from rimsim.data import EventLog
-from rimsim.errors import ArmsError, RimsimError, one_line
+from rimsim.errors import ArmsError, DiskError, RimsimError, one_line
 from rimsim.market import build_world
 from rimsim.market.fitness import READER, fitness
 from rimsim.market.fitted import truth_bootstrap
@@ -104,8 +104,13 @@ def finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
     if failures:
         notes_text = "".join(f"\n  {note}" for note in notes if note is not None)
         run_folders = study.folder / POINTS / "*" if study.grid else study.folder
-        tracebacks = f"tracebacks: {run_folders / store.FAILURES}/"
-        raise ArmsError(f"{_failures_text(failures, len(arms))}{notes_text}\n{tracebacks}", str(study.folder))
+        lines = [
+            f"{_failures_text(failures, len(arms))}{notes_text}",
+            f"tracebacks: {run_folders / store.FAILURES}/",
+        ]
+        # A full disk has a remedy, and on it there may be no tracebacks.
+        lines += [f"disk: {one_line(error)}" for _, error in failures if isinstance(error, DiskError)][:1]
+        raise ArmsError("\n".join(lines), str(study.folder))
     finished_run = load_run(study.folder)
     if study.grid:
         shutil.rmtree(study.folder / store.STATES, ignore_errors=True)

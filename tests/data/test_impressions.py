@@ -110,7 +110,9 @@ def test_columns_can_be_named(tmp_path):
     ("shown", 0, "is 0 where shown .column 'shown'. is 0. An event without an impression must be taken"),
     ("rank", 1.5, "position .column 'rank'. is 1.5. Expected a whole number"),
     ("rank", "top", "position .column 'rank'. is 'top'. Expected a finite number"),
-    ("propensity_score", 0, "is 0. Expected a probability above 0"),
+    ("propensity_score", 0, "is 0. Expected a probability of at least 1e-12"),
+    ("propensity_score", 1e-300, "is 1e-300. Expected a probability of at least 1e-12"),
+    ("rank", 1e7, "position .column 'rank'. is '10000000.0'. Expected finite numbers up to 100000"),
     ("propensity_score", 1.5, "is '1.5'. Expected finite numbers up to 1"),
 )
 def test_a_wrong_answer_is_an_error_with_its_line(tmp_path, column, value, problem):
@@ -139,6 +141,41 @@ def test_selection_keeps_visitors_who_took_nothing(tmp_path):
     assert set(loyal.impressions.visitors[loyal.impressions.visitor]) == {"ann"}
     part = _log(tmp_path, rows, start=20, min_item_events=0)
     assert part.impressions.time.tolist() == [20, 30, 40, 50]
+
+
+def test_the_least_value_is_taken_by_events_and_impressions_alike(tmp_path):
+    """With stars 3, 4 and 5, a least value of 4 leaves as many taken impressions as events that were shown."""
+    rows = ROWS.assign(is_click=1, rating=[3, 4, 5, 4, 3, 5])
+    log = _log(tmp_path, rows, min_value=4)
+    assert (len(log), log.impressions.taken.sum(), len(log.impressions)) == (4, 3, 5)
+
+
+def test_the_stop_is_exclusive_for_events_and_impressions(tmp_path):
+    """An impression at the stop falls out with its event."""
+    log = _log(tmp_path, stop=50, min_item_events=0)
+    assert (log.time.tolist(), log.impressions.time.tolist()) == ([10], [10, 20, 30, 40])
+    assert _log(tmp_path, stop=51, min_item_events=0).impressions.time.tolist() == [10, 20, 30, 40, 50]
+
+
+def test_a_selection_does_not_renumber_positions(tmp_path):
+    """Positions from 0 are recognised in the whole log, even if the selection has no position 0."""
+    rows = ROWS.assign(rank=[0, 1, 0, 2, 3, None])
+    positions = _log(tmp_path, rows).impressions.position
+    assert positions.tolist() == [1, 2, 1, 3, 4]
+    assert _log(tmp_path, rows, start=40).impressions.position.tolist() == positions[3:].tolist()
+
+
+def test_placeholders_of_events_without_impressions_shift_no_position(tmp_path):
+    """A position 0 where nothing was shown does not make a log count from 0."""
+    positions = _log(tmp_path, ROWS.assign(rank=[2, 3, 1, 2, 4, 0])).impressions.position
+    assert positions.tolist() == [2, 3, 1, 2, 4]
+
+
+def test_a_column_of_propensities_without_a_value_is_described(tmp_path):
+    """The description of the log says that no propensity is known."""
+    log = _log(tmp_path, ROWS.assign(propensity_score=None))
+    assert "propensities unknown" in log.impressions.text()
+    assert "propensities unknown" in describe(log).text()
 
 
 def test_a_log_without_taken_items_is_refused(tmp_path):

@@ -45,6 +45,17 @@ def test_minutes_hours_and_days_are_not_taken_for_seconds_in_silence(unit, noun,
     np.testing.assert_array_equal(named.time, in_seconds.time // length * length)
 
 
+@cases("unit length", ("min", 60), ("h", 3600), ("d", 86_400))
+def test_one_stray_time_does_not_hide_the_unit_of_the_others(unit, length, events, tmp_path):
+    """A time in seconds among times in longer units lies beyond the calendar, and the warning says so."""
+    times = events["time"].to_numpy() // length
+    times[-1] = 9_000_000_000
+    path = _written(tmp_path / "log.csv", events.assign(time=times))
+    (warning,) = [text for text in load(path).report.warnings if "were read as seconds" in text]
+    assert "from 2017-07-14 to a day after the year 9999" in warning
+    assert f"set data.time_unit={unit}" in warning
+
+
 @cases(
     "times",
     (np.arange(4000) * 3600,),

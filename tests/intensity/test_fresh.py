@@ -53,6 +53,16 @@ def test_without_release_times_the_model_is_smoothed_popularity():
     assert score == pytest.approx(np.tile((counts + 2.0) / (counts + 2.0).sum(), (2, 1)), rel=1e-6)
 
 
+def test_clicks_before_a_release_do_not_give_a_huge_level():
+    """An item with n clicks, all of them before its release, has a level below (n + prior) / prior."""
+    item = np.array([0, 1] * 8)
+    time = HOUR * np.arange(16.0)
+    items = pd.DataFrame({"id": [0, 1], "genres": "", "release": [0.0, 1000 * HOUR]})
+    model = Fresh(FreshConfig(prior=3.0, device="cpu")).fit(log_of(np.arange(16), item, time, 16, items))
+    # The clicks show that the item was there, so its traffic is at least its clicks.
+    assert model.level[1] < 0.9 * (8 + 3.0) / 3.0
+
+
 def test_rates_and_levels_maximise_the_penalised_likelihood():
     """No small change of a rate or a level gives a larger likelihood with the gamma prior."""
     draw = np.random.default_rng(1)

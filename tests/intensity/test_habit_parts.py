@@ -6,7 +6,14 @@ from kit.habits import LAW, habitual_log, trending_log
 from kit.logs import log_of
 from scipy.optimize import minimize
 
-from rimsim.intensity.habits.local_rate import RateFit, RateHistory, TakenItems, TwoSidedRate, smoothed
+from rimsim.intensity.habits.local_rate import (
+    RateFit,
+    RateHistory,
+    RateLaw,
+    TakenItems,
+    TwoSidedRate,
+    smoothed,
+)
 from rimsim.intensity.habits.next_sessions import Gain, NextSessions
 from rimsim.intensity.habits.own_counts import DAY, dense_counts, fitted_decay, own_counts, own_shares_at
 from rimsim.intensity.habits.repeat_share import event_counts, fitted_repeats
@@ -111,6 +118,18 @@ def test_next_sessions_have_the_items_of_one_session():
     assert (gain.nats, gain.error, gain.users) == (2.0, 0.0, 2)
 
 
+def test_events_of_history_alone_are_no_labels():
+    """Events of a session that are no targets do not decide the law of habits."""
+    rows = []
+    for user in range(30):
+        rows += [(user, 0, user * 100.0, True), (user, 1, user * 100.0 + 1, True)]
+        rows += [(user, item, user * 100.0 + 1e6 + item, item == 2) for item in (2, 3)]
+    user, item, time, target = zip(*rows, strict=True)
+    held = NextSessions.of(log_of(user, item, time, target=list(target)), "30min", 0)
+    assert len(held) == 30
+    assert held.item.tolist() == [2] * 30
+
+
 def test_weights_are_those_of_a_general_optimiser():
     """Newton steps find the weights of logits that maximise the likelihood over items that could be taken."""
     source = np.random.default_rng(3)
@@ -178,3 +197,24 @@ def test_a_known_local_rate_is_recovered():
     item = np.concatenate([source.permutation(40)[:8] for _ in range(500)])
     flat = rate_of(log_of(np.repeat(np.arange(500), 8), item, time, items=40))
     assert (flat.exponent, flat.usual, flat.base, flat.gain) == (0.0, 0.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("best", "closer"), [(2, 1.01), (8, 0.99), (8, 1.01), (16, 1.0), (32, 0.99), (64, 1.0)]
+)
+def test_the_likeliest_half_life_is_found_on_either_side(best, closer, monkeypatch):
+    """Every second half-life is tried, then both neighbours, the shorter and the longer one."""
+
+    def candidate(self, half_life, smoothing):
+        """Law whose likelihood falls with the distance from the best half-life."""
+        return RateLaw(
+            half_life=half_life, log_likelihood=-abs(np.log(half_life / (best * closer)))
+        ), np.zeros(1)
+
+    monkeypatch.setattr(RateFit, "_at", candidate)
+    taken = TakenItems(
+        np.zeros((1, 1), np.float32), np.zeros((1, 1), bool), np.zeros(1, int), np.zeros(1, int)
+    )
+    fit = RateFit(taken, lambda _: np.zeros((1, 1)), np.ones(1), (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0))
+    law, _ = max(fit._candidates(), key=lambda law_and_fit: law_and_fit[0].log_likelihood)
+    assert law.half_life == best

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from kit import refused
 from kit.news import news_scenario, news_source
@@ -81,6 +82,38 @@ def test_an_agent_that_shows_an_item_after_its_end_is_refused(tmp_path):
     arrivals = market.next_arrivals(1)
     over = int(np.flatnonzero(market.world.end <= market.schedule.tick[0])[0])
     refused(AgentError, f"holds inadmissible item {over}", market.serve, arrivals, np.array([[over, -1, -1]]))
+
+
+def test_nobody_is_shown_an_item_at_the_very_instant_of_its_end(tmp_path):
+    """Where all other items are endless, the item is inadmissible at its end, and its true intensity is 0."""
+    config = news_scenario(tmp_path)
+    events, items = (pd.read_parquet(tmp_path / "log" / f"{name}.parquet") for name in ("events", "items"))
+
+    def opened(name, end):
+        """Market whose items end at given times, and the last arrival of its first round."""
+        folder = tmp_path / name
+        folder.mkdir()
+        events.to_parquet(folder / "events.parquet")
+        items.assign(release=np.nan, end=end).to_parquet(folder / "items.parquet")
+        market = Market(replace(config, data=records.DataConfig(source=str(folder))))
+        # States are scored ahead, so only the last arrival is never scored with later instants.
+        for _ in range(len(market.schedule) - 1):
+            market.serve(market.next_arrivals(1), np.full((1, config.slate), -1))
+        return market, market.next_arrivals(1)
+
+    endless, last = opened("endless", np.nan)
+    row = int(np.flatnonzero(last.admissible[0])[0])
+    instant = int(endless.schedule.tick[-1])
+    is_item = items["id"] == endless.world.log.items["id"][row]
+    market, arrivals = opened("one-end", np.where(is_item, instant / ticks(1.0), np.nan))
+    assert market.schedule.tick[-1] == market.world.end[row] == instant
+    assert (market.world.end == NEVER).sum() == market.n_items - 1
+    expected = last.admissible[0].numpy().copy()
+    expected[row] = False
+    assert arrivals.admissible[0].tolist() == expected.tolist()
+    share, _ = market.open.visits(arrivals.row).true_scores
+    assert share[0, row] == 0.0
+    assert endless.open.visits(last.row).true_scores[0][0, row] > 0.0
 
 
 def test_the_mask_of_the_environment_ends_with_the_item(tmp_path):

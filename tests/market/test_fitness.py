@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rimsim.config import ConsumerConfig, DataConfig, ScenarioConfig
 from rimsim.data import load_log
+from rimsim.market import agreement
 from rimsim.market import fitness as judge
 from rimsim.market.consumers.false_truths import false_truths
 from rimsim.market.fitness import RECOMMENDERS, Fitness, Rival, chosen_truth, fitness
@@ -102,6 +103,31 @@ def _tested(n_concordant, n_reversed, n_settled, models=6):
 def test_a_verdict_is_fit_unfit_or_open(concordant, reversed_pairs, settled, false_agreements, verdict):
     """Fit: from the bar on, beyond chance and wrong tastes. Unfit: the interval below the bar. Else it is open."""
     assert _tested(concordant, reversed_pairs, settled).verdict(false_agreements) == verdict
+
+
+@cases("false_agreement verdict", (0.7, "fit"), (0.8, "cannot tell"), (0.9, "cannot tell"))
+def test_a_truth_must_agree_better_than_wrong_tastes(false_agreement, verdict):
+    """A truth that agrees 0.8 is not fit if a truth with wrong tastes agrees as well."""
+    tested = OrderTest(0.8, 0.2, 0.95, 6, 100, 15, 10, (), ())
+    assert tested.verdict([None, false_agreement]) == verdict
+
+
+def test_an_empty_position_is_no_hit():
+    """A user with one admissible item has an empty position, although the user before took the last item."""
+    admissible = np.array([[True, True, True], [True, False, False]])
+    cut = SimpleNamespace(
+        draw=0,
+        known=np.ones(3, bool),
+        later=SimpleNamespace(user=np.array([3, 4])),
+        admissible=lambda start, stop: admissible[start:stop],
+        taken_row=np.array([0, 1]),
+        taken_item=np.array([2, 1]),
+        taken=np.array([1, 1]),
+        repeatable=False,
+    )
+    worth = agreement.judged(agreement.Uniform((2, 3)), cut, 2)
+    assert worth.slates[1].tolist() == [0, -1]
+    assert worth.precision[1] == 0.0
 
 
 def test_the_fewest_pairs_of_a_verdict():

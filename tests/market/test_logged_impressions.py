@@ -83,6 +83,26 @@ def test_the_layer_of_a_log_is_that_of_a_round_with_the_same_impressions():
     assert np.abs(fit.item).max() > 0.01
 
 
+def test_logged_positions_are_examined_like_positions_of_a_slate():
+    """With γ = 0.5, positions 1, 2 and unknown have examinations 1, 0.5 and 1."""
+    config = small_scenario(platform=PLATFORM)
+    _, market = market_of("random", config)
+    logged = LoggedImpressions(
+        visitor=np.arange(3),
+        visitors=np.arange(3),
+        user=np.arange(3),
+        item=np.array([4, 5, 6]),
+        time=np.arange(3.0),
+        taken=np.array([True, False, False]),
+        position=np.array([1, 2, 0]),
+    )
+    shown = logged_shown(logged, np.zeros(3, np.int64))
+    examination = examination_of(config, market.consumer, 0.5, shown.item.shape[1])
+    evidence = impressions_of(shown, examination)
+    assert evidence.item.tolist() == [4, 5, 6]
+    assert evidence.examination / config.consumer.slate_attraction == pytest.approx([1.0, 0.5, 1.0])
+
+
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory):
     """A log of 300 users and 200 items, whose second half has impressions; policy b shows where half as many take."""

@@ -63,6 +63,22 @@ def test_an_item_on_offer_for_half_of_a_round_has_half_of_its_floor():
     assert floors.tolist() == [6, 6, 3, 3]
 
 
+def test_an_end_within_a_round_counts_without_any_release():
+    """An item that ends at half of the round has half of the floor of an item that stays."""
+    requirements = requirements_of({"beta": 0.5})
+    required = opened(requirements, 0, [NEVER, NEVER, NEVER, int(3.5 * DAY)], n=84).required
+    assert required.tolist() == [24, 24, 24, 12]
+
+
+def test_an_item_is_over_at_the_very_tick_of_its_end():
+    """One end among endless items is noticed at its tick, in seconds of a log as between them."""
+    times = TimesOnOffer(np.full(3, ALWAYS), np.array([NEVER, 2 * DAY, NEVER]))
+    for tick in (2 * DAY - 1, 2 * DAY, 2 * DAY + 1):
+        at = np.array([0, tick])
+        assert times.at(at)[1].tolist() == [True, tick < 2 * DAY, True]
+        assert times.all_at(at) == (tick < 2 * DAY)
+
+
 def test_a_group_has_the_uniform_exposure_of_its_items_time_on_offer():
     """Of 56 positions, two items that are there all week have a third each, two that are there for half a sixth."""
     middle = int(3.5 * DAY)

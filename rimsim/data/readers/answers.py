@@ -17,8 +17,10 @@ from rimsim.data.readers.values import MISSING, short
 
 _FLAGS: Final = ("0", "1", "0.0", "1.0", "false", "true")
 """Texts that mean no (at even places) and yes (at odd places)."""
-_LARGEST_POSITION: Final = 1e9
-"""Largest position of a slate."""
+_LARGEST_POSITION: Final = 1e5
+"""Largest position of a slate. Nobody looks that deep, and each position has an entry in tables of positions."""
+_SMALLEST_PROPENSITY: Final = 1e-12
+"""Smallest propensity. An impression counts with 1 / propensity, whose square overflows for much smaller ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +79,10 @@ def answer_columns(
     propensity = None
     if "propensity" in fields:
         propensity, problems["propensity"] = _numbers(fields["propensity"], labels["propensity"], 1.0)
-        for row in np.flatnonzero(propensity == 0).tolist():
+        for row in np.flatnonzero(propensity < _SMALLEST_PROPENSITY).tolist():
             problems["propensity"][row] = (
-                f"{labels['propensity']} is 0. Expected a probability above 0, because the item was shown"
+                f"{labels['propensity']} is {propensity[row]:g}. Expected a probability of at least "
+                f"{_SMALLEST_PROPENSITY:g}, because the item was shown"
             )
     return AnswerColumns(taken, shown, position, propensity, fields.get("policy"))
 

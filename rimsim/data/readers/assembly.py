@@ -126,8 +126,8 @@ def _positions(answers: RawAnswers, chosen: Ints) -> Ints | None:
     """Positions from 1, 0 where unknown."""
     if answers.position is None:
         return None
-    # A log that has a position 0 counts from 0.
-    first = 0.0 if (answers.position == 0).any() else 1.0
+    # A log that shows an item at position 0 counts from 0. An event without an impression may have any placeholder.
+    first = 0.0 if (answers.position[answers.shown] == 0).any() else 1.0
     return np.nan_to_num(answers.position[chosen] - first + 1.0).astype(np.int64)
 
 

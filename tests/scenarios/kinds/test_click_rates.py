@@ -1,5 +1,7 @@
 """Predicted against observed click rates: known rates of made-up impressions, and the report of a validation."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -138,6 +140,25 @@ def test_sentences_count_right_deciles():
     assert clicks.click_sentences(None) == ([], [])
     assert not clicks.click_table(None).rows
     assert clicks.click_plot(None) is None
+
+
+def test_a_ratio_is_predicted_over_observed():
+    """Predicted 11% for observed 10% is the ratio 1.10; the row of ratios has the same numbers."""
+    table = _made_up([1 / 1.1, 1 / 0.91, 2.0])
+    assert clicks.ratios(table, clicks.FULL).tolist() == pytest.approx([1.1, 0.91, 0.5])
+    assert clicks.right_deciles(table, clicks.FULL) == 2
+    row = {cells[0]: cells[1:4] for cells in clicks.click_table(table).rows}[f"{clicks.FULL}: ratio"]
+    assert row == ("1.10", "0.91", "0.50")
+
+
+def test_unknown_positions_have_no_factor(feed):
+    """Impressions without a position are in no group, so positions 1 to 3 are three groups."""
+    shown = load(feed).impressions
+    partly = dataclasses.replace(shown, position=np.where(np.arange(len(shown)) % 5, shown.position, 0))
+    grouping = clicks._groupings(partly)["position"]
+    assert grouping.n_groups == 3
+    assert (grouping.group[::5] == -1).all()
+    assert (grouping.group[1::5] == shown.position[1::5] - 1).all()
 
 
 def test_a_validation_reports_click_rates(feed, tmp_path):

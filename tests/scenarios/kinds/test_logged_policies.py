@@ -10,15 +10,17 @@ import pytest
 from kit import cases, refused, said_by
 
 from rimsim import scenarios
-from rimsim.data import LoggedImpressions
+from rimsim.data import LoggedImpressions, load
 from rimsim.errors import ConfigError, DataError
 from rimsim.evaluation import click_rate, estimated, random_from_log
+from rimsim.scenarios.kinds.logged_policies import logged_report
 
 M = 6
 POSITIONS = 3
 COLUMNS = (
     "user=Unnamed: 0,item=item_id,time=timestamp,taken=click,position=position,propensity=propensity_score"
 )
+FOLDER_COLUMNS = COLUMNS.replace("Unnamed: 0", "user").replace("item_id", "item")
 _TASTE = np.array([0.02, 0.05, 0.1, 0.2, 0.3, 0.4])
 _LOOK = np.array([1.0, 0.7, 0.4])
 WORTH = float(np.outer(_TASTE, _LOOK).mean())
@@ -121,6 +123,40 @@ def test_the_command_reads_both_logs(tmp_path, capsys):
     assert low <= WORTH <= high
     assert evaluation.against[1].value == pytest.approx(_drawn(4, 3000, uniform=True)["click"].mean())
     assert evaluation.mean_weight == pytest.approx(1.0, abs=5 * evaluation.weight_error)
+
+
+def test_the_distance_of_two_logs_is_the_textbooks_z(tmp_path):
+    """Uniform logs of 400 and 900 impressions with rates 0.3 and 0.2: (p − q) / √(p(1−p)/n + q(1−q)/m)."""
+
+    def source(name, n, rate):
+        rows = _drawn(0, n, uniform=True)
+        rows["click"] = (np.arange(n) < rate * n).astype(int)
+        rows.to_parquet(tmp_path / name)
+        return tmp_path / name
+
+    first = source("first.parquet", 400, 0.3)
+    evaluation = scenarios.ope_from_log(first, columns=COLUMNS, against=source("other.parquet", 900, 0.2))
+    z = 0.1 / np.sqrt(0.3 * 0.7 / 400 + 0.2 * 0.8 / 900)
+    answer = " ".join(logged_report(evaluation).answer)
+    distance = float(answer.partition("The estimate is ")[2].split()[0])
+    assert distance == pytest.approx(z, abs=0.06)
+    assert "0.20000, which is outside this interval" in answer
+
+
+def test_an_item_that_no_policy_showed_changes_nothing(tmp_path):
+    """A row more in the item table leaves the number of items and the worth of the random policy as they are."""
+    rows = _drawn(0, 300).rename(columns={"Unnamed: 0": "user", "item_id": "item"})
+    results = []
+    for n_items in (M, M + 1):
+        folder = tmp_path / str(n_items)
+        folder.mkdir()
+        rows.to_parquet(folder / "events.parquet")
+        pd.DataFrame({"id": np.arange(n_items), "genres": "a"}).to_parquet(folder / "items.parquet")
+        results.append(scenarios.ope_from_log(folder, columns=FOLDER_COLUMNS))
+    assert load(tmp_path / str(M + 1), columns=FOLDER_COLUMNS, min_item_events=0).n_items == M + 1
+    first, second = results
+    assert first.items == second.items == M
+    pd.testing.assert_frame_equal(first.table, second.table)
 
 
 def test_wrong_propensities_are_doubted(tmp_path, capsys):

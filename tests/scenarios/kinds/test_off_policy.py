@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from kit.markets import drawn, small_run, small_scenario
 from rimsim import scenarios
 from rimsim.agents import closed_rounds, make_agent, market_for
 from rimsim.config import ArrivalsConfig, PlatformConfig, Seeds
-from rimsim.errors import ConfigError
+from rimsim.errors import ConfigError, RunFolderError
 from rimsim.evaluation import ESTIMATORS, Chances, LoggedSlates, estimated
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds import evaluate
@@ -282,6 +284,21 @@ def test_the_command_writes_tables_and_says_where_it_cannot_be_right(run, capsys
     assert main(["ope", str(run.folder), "--target", "random", "--seeds", "0,", "--workers", "1"]) == 0
     evaluations = scenarios.load_run(run.folder).ope
     assert set(evaluations["target"]) == {"relevance", "random"}
+
+
+def test_a_run_whose_config_was_edited_is_not_evaluated(run, tmp_path):
+    """Another scenario would not repeat the run, so nothing is written next to its tables."""
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    table = folder / "ope.parquet"
+    table.unlink(missing_ok=True)
+    config = folder / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    edited = re.sub(r"position_decay: [\d.]+", "position_decay: 0.1", text)
+    assert edited != text
+    config.write_text(edited, encoding="utf-8")
+    said = "changed since the run began: scenario. So the run cannot be repeated"
+    refused(RunFolderError, said, scenarios.ope, folder, "random", workers=1)
+    assert not table.exists()
 
 
 @pytest.mark.parametrize("seeds", [0, (), (1, 1), (-1,)])

@@ -105,6 +105,12 @@ def test_items_never_shown_are_counted_after_the_last_round():
     assert shares["never_shown"].tolist() == [0.2]
 
 
+def test_a_cell_of_the_map_has_half_of_its_interval():
+    """Of three worlds with 20%, 30% and 40%, ± is the t quantile times the standard error, in percent."""
+    half = 100 * scipy.stats.t.ppf(0.975, 2) * 0.1 / np.sqrt(3)
+    assert report._mean_cell(pd.Series([0.2, 0.3, 0.4])) == f"30.0 ±{half:.1f}"
+
+
 def test_a_world_counts_once_all_of_its_arms_are_complete():
     """An interrupted map has a world that lacks an arm, and another that lacks its last round."""
     keys = itertools.product(("informed", "estimated"), (0, 1, 2))

@@ -52,6 +52,14 @@ def test_figures_of_claims_follow_from_the_rounds(finished):
     )
 
 
+def test_the_answer_counts_differences_and_not_levels(finished):
+    """Levels are never tested, so they are not among the claims that may be significant."""
+    n_levels = sum(claim.scale == "level" for claim in CLAIMS)
+    assert n_levels > 0
+    (answer,) = report.claims_report([finished]).answer
+    assert f" of {len(CLAIMS) - n_levels} differences are significant" in answer
+
+
 def test_the_first_round_has_claims_of_its_own(finished):
     """They are of round 0 alone, in which nothing has been learnt."""
     rounds = finished.rounds

@@ -44,6 +44,16 @@ def page(run, report):
     return write_page(report, run).read_text(encoding="utf-8")
 
 
+def test_no_text_of_a_table_is_markup():
+    """Titles, columns and cells that look like markup of the terminal, or like emoji, are printed as they are."""
+    names = ("[/b]", "[red]x", "[link=http://evil]y", ":apple:", "[bold]z[/bold]")
+    rows = tuple((name, "[/i]1") for name in names)
+    table = TextTable("Groups of [/title]", ("[red]seller", "[b]value"), rows)
+    printed = printed_report(Report(question="", sections=(Section("", tables=(table,)),)))
+    for text in (*names, "[/i]1", "Groups of [/title]", "[red]seller", "[b]value"):
+        assert text in printed
+
+
 class _Tags(HTMLParser):
     """Tags in order, and whether each that is opened is closed."""
 

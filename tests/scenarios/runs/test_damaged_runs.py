@@ -1,8 +1,11 @@
 """Run folders with damaged or missing files: the file is named with a remedy, and the run can be resumed."""
 
+import json
 import shutil
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet
 import pytest
 from kit import cases, refused
 from kit.markets import small_run, small_scenario, stopped_after_a_round
@@ -89,6 +92,34 @@ def test_a_missing_part_of_a_finished_table_is_named(finished_run, tmp_path):
     refused(RunFolderError, said, lambda: load_run(folder).ledger)
     refused(RunFolderError, said, digest, load_run(folder))
     assert len(load_run(folder).arrivals) == len(finished_run.arrivals)
+
+
+def _edit_metadata(path):
+    """Name an index in the metadata of pandas that the table lacks."""
+    table = pyarrow.parquet.read_table(path)
+    metadata = json.loads(table.schema.metadata[b"pandas"])
+    metadata["index_columns"] = [{"kind": "nonsense"}]
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"pandas": json.dumps(metadata)}), path)
+
+
+def _edit_table(edit):
+    """Damage that replaces a table by its edited copy."""
+    return lambda path: edit(pd.read_parquet(path)).to_parquet(path)
+
+
+@cases(
+    "damage said",
+    (_edit_metadata, "cannot be read as a table"),
+    (_edit_table(lambda table: table.assign(agent="nobody")), "names no arm 'nobody'"),
+    (_edit_table(lambda table: table.drop(columns="seed")), "column 'seed' is missing"),
+)
+def test_an_edited_table_of_rounds_is_named(damage, said, finished_run, tmp_path):
+    """Rounds of other arms, or without a column, are refused by the report with the file's name."""
+    folder = shutil.copytree(finished_run.folder, tmp_path / "run")
+    damage(folder / "rounds.parquet")
+    text = refused(RunFolderError, said, lambda: load_run(folder).report())
+    assert "rounds.parquet" in text
+    assert "Restore the file that the run wrote" in text
 
 
 def test_a_config_of_another_program_is_no_run(tmp_path):

@@ -18,7 +18,7 @@ from kit.markets import drawn, in_file, small_run, small_scenario, stopped_after
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig
-from rimsim.errors import AgentError, ArmsError, RunFolderError
+from rimsim.errors import AgentError, ArmsError, DiskError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.run import load_run
@@ -254,11 +254,13 @@ def test_a_full_disk_ends_in_one_sentence_and_a_run_that_can_be_resumed(tmp_path
     with os.fdopen(reader, encoding="utf-8") as pipe:
         kind, *lines = pipe.read().splitlines()
     if kind == ArmsError.__name__:
-        first, *lines, last = lines
+        first, *lines, tracebacks, last = lines
         assert "arms failed:" in first
-        assert last == f"tracebacks: {folder / 'failures'}/"
+        assert tracebacks == f"tracebacks: {folder / 'failures'}/"
+        assert last.startswith("disk: ")
+        assert "Make room or name another folder" in last
     else:
-        assert (kind, len(lines)) == (RunFolderError.__name__, 1)
+        assert (kind, len(lines)) == (DiskError.__name__, 1)
     said = rf"{folder}\S*: the run cannot write to this path \(.*too large\). Finished rounds are saved"
     assert all(re.search(said, line) for line in lines)
     assert capfd.readouterr().err == ""
@@ -272,7 +274,7 @@ def test_a_full_disk_under_the_cache_is_told_too(tmp_path, monkeypatch):
     (tmp_path / "cache").touch()
     build_world.cache_clear()
     config = small_scenario(data=DataConfig(source=str(_log(tmp_path))), consumer=QUICK)
-    said = "cache.*: the run cannot write to this path"
+    said = "cache.*: the run cannot write to this path .* set RIMSIM_CACHE to a folder that you may write"
     refused(RunFolderError, said, small_run, tmp_path / "run", AGENTS, config)
 
 

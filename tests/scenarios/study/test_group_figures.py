@@ -1,6 +1,8 @@
 """Figures of each seller or other group in a run, and the report that shows them."""
 
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from rimsim.data.log import prices_of
 from rimsim.measures import MEASURES, made_up_round
 from rimsim.measures.groups import figures_of_groups
 from rimsim.scenarios import load_run, sweep
-from rimsim.scenarios.report import group_figures
+from rimsim.scenarios.report import group_figures, group_sentences
 from rimsim.scenarios.report.group_chart import picture
 from rimsim.scenarios.report.group_figures import figures_of
 from rimsim.scenarios.report.group_section import group_table
@@ -174,6 +176,37 @@ def test_all_of_a_row_of_sums_is_what_sellers_add_up_to(run):
     assert float(rows["all"]["required"]) == pytest.approx(sums["relevance", "required"], rel=0.01)
     share = 1 - sums["relevance", "undelivered"] / sums["relevance", "required"]
     assert rows["all"]["delivered, relevance"] == f"{100 * share:.0f}%"
+
+
+def test_groups_that_share_items_have_no_row_of_all(run):
+    """With a cell A|B in the catalogue, a sum over groups would count an item twice."""
+    figures = figures_of(run, "seller")
+    shared = replace(figures, memberships=("Seller A|Seller B", *figures.memberships[1:]))
+    for table, n_rows in ((group_table(figures, 2), 25), (group_table(shared, 2), 24)):
+        assert len(table.rows) == n_rows
+        assert ("all" in {row[0] for row in table.rows}) == (n_rows == 25)
+
+
+@pytest.mark.parametrize(("of_base", "of_agent", "per_cent"), [(100.0, 80.0, "20%"), (80.0, 100.0, "25%")])
+def test_a_change_of_revenue_is_relative_to_the_baseline(monkeypatch, of_base, of_agent, per_cent):
+    """The sentence has per cent of the baseline's revenue, and an interval whose first end is the smaller one."""
+    draw = np.random.default_rng(0)
+    rows = [
+        (agent, seed, number, "revenue", mean + draw.normal())
+        for agent, mean in (("relevance", of_base), ("rim-feedback", of_agent))
+        for seed in range(6)
+        for number in range(2)
+    ]
+    rounds = pd.DataFrame(rows, columns=["agent", "seed", "round", "metric", "value"])
+    monkeypatch.setattr(group_sentences, "shown_rounds", lambda run: rounds)
+    finished = SimpleNamespace(agents=["relevance", "rim-feedback"], own_measures={})
+    text = group_sentences._revenue(finished, SimpleNamespace(agent="rim-feedback", base="relevance"))
+    assert per_cent in text
+    assert f" {'lower' if of_agent < of_base else 'higher'} with `rim-feedback`" in text
+    numbers = re.search(r"is ([\d.]+) \(([\d.]+) to ([\d.]+)\)", text)
+    assert numbers, text
+    amount, low, high = map(float, numbers.groups())
+    assert low < amount < high
 
 
 def test_more_groups_than_fit_are_cut_to_gainers_and_losers(run, monkeypatch):
