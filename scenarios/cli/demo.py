@@ -31,7 +31,7 @@ _COMMAND = "rimsim demo"
 
 
 @click.command(cls=tools.Command)
-@click.option("--quick", is_flag=True, help="Play a small market, which takes half a minute.")
+@click.option("--quick", is_flag=True, help="Play a small market, which takes about a minute.")
 @click.option(
     "--out",
     type=tools.path,
@@ -83,20 +83,12 @@ def _play_quick(out: Path, console: Console) -> None:
     if _is_begun(folder):
         tools.print_run(scenarios.resume(folder, console=console))
         return
-    # After an installation, compiling takes most of the time. Agents with prices would double the number of kernels.
-    # On so few items, later sessions show only a truth that knows trends to be fit.
-    small = {
-        "arrivals.per_round": 200,
-        "data.min_item_events": 60,
-        "platform.model": "popularity",
-        "consumer.truth": "factors+habits",
-    }
     run = scenarios.compare(
         "closed-loop",
-        ("relevance", "random"),
+        ("relevance", "rim-feedback"),
         4,
         seeds=3,
-        settings=small,
+        settings={"arrivals.per_round": 500},
         certify=False,
         ledger=False,
         out=folder,

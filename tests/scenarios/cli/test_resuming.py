@@ -120,6 +120,19 @@ def test_a_quick_demo_replaces_its_own_folder_only(tmp_path, monkeypatch):
     assert (tmp_path / "closed-loop" / "old").exists()
 
 
+def test_a_quick_demo_chooses_neither_truth_nor_platform(tmp_path, monkeypatch):
+    """It plays the default market with fewer visitors, and shows the problem next to the remedy, at three seeds."""
+    calls = []
+
+    def record(scenario, agents, *_, seeds, settings, **__):
+        calls.append((scenario, agents, seeds, set(settings)))
+
+    monkeypatch.setattr(demo.scenarios, "compare", record)
+    monkeypatch.setattr(tools, "print_run", lambda run: None)
+    assert main(["demo", "--quick", "--out", str(tmp_path / "demo")]) == 0
+    assert calls == [("closed-loop", ("relevance", "rim-feedback"), 3, {"arrivals.per_round"})]
+
+
 def test_an_interrupted_validation_says_that_nothing_is_saved(monkeypatch, tmp_path, capsys):
     """Runs that are written as a whole say so; the status is 130."""
     for module, words in ((validating, "validate"), (backtesting, "backtest")):
