@@ -123,6 +123,9 @@ class LogOptions:
     """Time from an item's release to its end, such as `20h`; only with `end: life`."""
     skip_bad_rows: bool = False
     """Skip and count bad rows instead of ending with an error."""
+    drop_returns: bool = False
+    """Leave out rows with a negative quantity, and count them. The column of quantities has a usual name, such as
+    quantity or Menge, or `columns` names it: 'quantity=COLUMN'."""
     repeats: Literal["auto", "drop", "history", "consume"] = "auto"
     """Treatment of repeated events, in which a user takes an item again. drop: leave them out. history: keep them as
     history, and never offer a user an item that it took. consume: users may take items again. auto: consume if at

@@ -54,6 +54,8 @@ class LogArguments:
     """Unit of times that are numbers, such as ``ms`` or ``min``."""
     skip_bad_rows: bool | None = None
     """True if bad rows are skipped and counted."""
+    drop_returns: bool | None = None
+    """True if rows with a negative quantity are left out and counted."""
     min_item_events: int | None = None
     """Minimum number of events per item."""
     items: str | Path | None = None
@@ -61,7 +63,15 @@ class LogArguments:
 
     def fields(self) -> dict[str, tuple[str, object]]:
         """Dotted field → argument that sets it, and its value."""
-        names = ("columns", "separator", "encoding", "time_unit", "skip_bad_rows", "min_item_events")
+        names = (
+            "columns",
+            "separator",
+            "encoding",
+            "time_unit",
+            "skip_bad_rows",
+            "drop_returns",
+            "min_item_events",
+        )
         arguments = {f"data.{name}": (name, getattr(self, name)) for name in names}
         arguments["data.items"] = ("items", None if self.items is None else str(self.items))
         source = None if self.data is None else source_name(self.data)
