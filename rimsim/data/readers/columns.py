@@ -41,7 +41,7 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "year": ("year", "releaseyear", "movieyear"),
 }
 """Usual names of columns that describe items, in a table of events."""
-DescribingRole: TypeAlias = Literal["quantity"]
+DescribingRole: TypeAlias = Literal["quantity", "price"]
 DESCRIBING_ROLES: Final[tuple[DescribingRole, ...]] = get_args(DescribingRole)
 """Roles of columns that do not change an event; such a column may also be an attribute of items."""
 _QUANTITIES: Final = (
@@ -53,7 +53,7 @@ QUANTITIES: Final = tuple(_QUANTITIES.split())
 """Usual names of columns of quantities, in order of preference; a negative quantity is a return."""
 PRICES: Final = (
     *("price", "unitprice", "itemprice", "productprice", "saleprice", "sellingprice", "listprice"),
-    *("priceusd", "priceeur", "pricegbp"),
+    *("priceusd", "priceeur", "pricegbp", "preis", "einzelpreis", "stueckpreis", "verkaufspreis"),
 )
 """Usual names of price columns, in order of preference."""
 
@@ -179,6 +179,8 @@ class Columns:
     """Column of probabilities with which the policy showed the item at its position."""
     quantity: str | int | None = None
     """Column of quantities; a negative quantity is a return."""
+    price: str | int | None = None
+    """Column of prices, in the log or in the table of items. It becomes the attribute ``price``."""
 
     def __post_init__(self) -> None:
         for role in ANSWER_ROLES[1:]:
@@ -311,16 +313,22 @@ def resolve(names: Sequence[str], roles: ColumnRoles, location: str) -> ColumnPl
     if not kind.describes_items:
         return ColumnPlaces(places, names)
     other_columns = {name: place for place, name in enumerate(names) if name and place not in used_places}
-    return ColumnPlaces(places, names, other_columns, _describing_columns(names, roles, location))
+    describing = _describing_columns(names, roles, location)
+    price = describing.get("price")
+    if price in names and (price not in other_columns or price == describing.get("quantity")):
+        refuse(DataError, location, f"column {price!r} is named for two roles", "one role per column")
+    return ColumnPlaces(places, names, other_columns, describing)
 
 
 def _describing_columns(
     names: tuple[str, ...], roles: ColumnRoles, location: str
 ) -> dict[DescribingRole, str]:
     """Describing role → name of its column, if there is one."""
-    columns = {
-        role: names[_place_of(names, column, role, location)] for role, column in roles.describing.items()
-    }
+    columns: dict[DescribingRole, str] = {}
+    for role, column in roles.describing.items():
+        # Prices may stand in the table of items alone.
+        is_elsewhere = role == "price" and isinstance(column, str) and column not in names
+        columns[role] = str(column) if is_elsewhere else names[_place_of(names, column, role, location)]
     if "quantity" not in columns and (place := first_of(QUANTITIES, names)) is not None:
         columns["quantity"] = names[place]
     return columns

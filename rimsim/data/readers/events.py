@@ -154,6 +154,8 @@ class Collector:
     """Number of rows with a negative quantity, whether they are left out or not."""
     quantity: str | None = field(default=None, init=False)
     """Name of the column of quantities; None: the log has none."""
+    price: str | None = field(default=None, init=False)
+    """Name of the column with the role of the price; None: the caller named none."""
     bad_rows: list[BadRow] = field(default_factory=list, init=False)
     """First few bad rows."""
     other_columns: dict[str, ItemColumn] = field(default_factory=dict, init=False)
@@ -241,11 +243,15 @@ class Collector:
 
     def wants(self, column: str) -> bool:
         """True if the texts of another column are still needed."""
-        return not self.other_columns.setdefault(column, item_column(column)).is_closed
+        return not self.other_columns.setdefault(column, item_column(column, self.price)).is_closed
 
     def quantity_column(self, places: ColumnPlaces) -> str | None:
-        """Name of a file's column of quantities, which is noted."""
+        """Name of a file's column of quantities, or None.
+
+        The collector keeps this name and that of the column of prices.
+        """
         self.quantity = places.describing.get("quantity")
+        self.price = places.describing.get("price")
         return self.quantity
 
     def returns(self, source: str) -> Returns:
