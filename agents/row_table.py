@@ -111,7 +111,8 @@ def constraints_of(
         item_scale = n / arrivals
         audience_scale = active_of_rows.sum(0) / np.maximum(rows_table.arrivals, 1e-9)
         row_scale = np.where(rows_table.audience < 0, item_scale, audience_scale)
-    max_exposure = table.max_exposure_of_items(len(required)) * item_scale
+    # An item is at most once in a slate, so that a floor above the number of states cannot be delivered in full.
+    max_exposure = np.minimum(table.max_exposure_of_items(len(required)) * item_scale, n * 1.0)
     rows = Rows(
         first=rows_table.first,
         item=rows_table.item,
@@ -127,7 +128,7 @@ def constraints_of(
     )
     return Constraints(
         min_exposure=np.minimum(required * item_scale, max_exposure),
-        max_exposure=np.minimum(max_exposure, n * 1.0),  # an item is at most once in a slate
+        max_exposure=max_exposure,
         rows=rows,
         is_row=is_row,
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias, cast, get_args
 
-from rimsim.config.records import GroupConfig, ScenarioConfig
+from rimsim.config.records import GroupConfig, ScenarioConfig, ShareOf
 from rimsim.errors import ConfigError
 
 BETA = "exposure.beta"
@@ -17,35 +18,90 @@ def group_field(column: str) -> str:
     return f"exposure.groups.{column}.beta"
 
 
+@dataclass(frozen=True)
+class GroupShare:
+    """Guaranteed share of the groups of a column."""
+
+    betas: tuple[float, ...]
+    """Guaranteed part β; several values are varied by a sweep."""
+    of: ShareOf = "items"
+    """Share of a group, as ``exposure.groups`` has it."""
+
+    def __str__(self) -> str:
+        betas = ",".join(f"{beta:g}" for beta in self.betas)
+        return betas if self.of == "items" else f"{betas}:{self.of}"
+
+
+ShareArgument: TypeAlias = float | Sequence[float] | Mapping[str, object] | GroupShare
+"""Share of a column in Python: β, several β, or both fields as in ``{"beta": 0.3, "of": "groups"}``."""
+
+
+def group_share(column: str, argument: ShareArgument, origin: str = "guarantee") -> GroupShare:
+    """Guaranteed share of a column's groups, from an argument.
+
+    Raises:
+        ConfigError: If the column has no name, a share is not above 0 and at most 1, or a field is unknown.
+    """
+    of: object = "items"
+    betas: object = argument
+    if isinstance(argument, GroupShare):
+        of = argument.of
+        betas = argument.betas
+    elif isinstance(argument, Mapping):
+        of = argument.get("of", "items")
+        betas = None if argument.keys() - {"beta", "of"} else argument.get("beta")
+    values = tuple(betas) if isinstance(betas, Sequence) and not isinstance(betas, str) else (betas,)
+    if not column or not values or of not in get_args(ShareOf) or not all(map(_is_share, values)):
+        raise ConfigError(
+            f"{origin}: found {column}={argument}. Expected a column of the log and a share above 0, at most 1, such "
+            'as seller=0.5; for a part of an equal share of each group, seller=0.5:groups, or in Python {"seller": '
+            '{"beta": 0.5, "of": "groups"}}'
+        )
+    return GroupShare(tuple(float(value) for value in values), cast("ShareOf", of))
+
+
 def _is_share(value: object) -> bool:
     """True for a number above 0 and at most 1."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
 
 
+def require_single(guarantee: Mapping[str, ShareArgument], origin: str = "guarantee") -> None:
+    """Refuse several shares of a column.
+
+    Only a sweep can vary a share.
+    """
+    for column, argument in guarantee.items():
+        share = group_share(column, argument, origin)
+        if len(share.betas) > 1:
+            raise ConfigError(
+                f"{origin}: {column}={share} has several shares. Give one share, or vary it with rimsim sweep"
+            )
+
+
 def with_guarantees(
-    config: ScenarioConfig, guarantee: Mapping[str, float], *, keeps_items: bool, origin: str = "guarantee"
+    config: ScenarioConfig,
+    guarantee: Mapping[str, ShareArgument],
+    *,
+    keeps_items: bool,
+    origin: str = "guarantee",
 ) -> ScenarioConfig:
     """Scenario with guarantees of groups of items.
 
     Args:
         config: Scenario to start from; a group of the same column is replaced.
-        guarantee: Column of the item table → share β of each of its groups.
+        guarantee: Column of the item table → share of each of its groups. Of several values of β, the first counts.
         keeps_items: True to keep the guarantee of single items; false sets ``exposure.beta`` to 0. Otherwise the
             guarantees of its items would already give each group its share.
         origin: Source of the guarantees, for messages.
 
     Raises:
-        ConfigError: If a column has no name, or a share is not above 0 and at most 1.
+        ConfigError: In the same cases as :func:`group_share`.
     """
     if not guarantee:
         return config
-    for column, share in guarantee.items():
-        if not column or not _is_share(share):
-            raise ConfigError(
-                f"{origin}: found {column}={share}. Expected a column of the log and a share above 0, at most 1, such "
-                "as seller=0.5"
-            )
-    other_groups = tuple(group for group in config.exposure.groups if group.column not in guarantee)
-    groups = (*other_groups, *(GroupConfig(column, float(beta)) for column, beta in guarantee.items()))
+    shares = {column: group_share(column, argument, origin) for column, argument in guarantee.items()}
+    other_groups = tuple(group for group in config.exposure.groups if group.column not in shares)
+    own_groups = (GroupConfig(column, share.betas[0], of=share.of) for column, share in shares.items())
     beta = config.exposure.beta if keeps_items else 0.0
-    return replace(config, exposure=replace(config.exposure, groups=groups, beta=beta))
+    exposure = replace(config.exposure, groups=(*other_groups, *own_groups), beta=beta)
+    return replace(config, exposure=exposure)

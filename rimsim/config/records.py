@@ -123,6 +123,9 @@ class LogOptions:
     """Time from an item's release to its end, such as `20h`; only with `end: life`."""
     skip_bad_rows: bool = False
     """Skip and count bad rows instead of ending with an error."""
+    drop_returns: bool = False
+    """Leave out rows with a negative quantity, and count them. The column of quantities has a usual name, such as
+    quantity or Menge, or `columns` names it: 'quantity=COLUMN'."""
     repeats: Literal["auto", "drop", "history", "consume"] = "auto"
     """Treatment of repeated events, in which a user takes an item again. drop: leave them out. history: keep them as
     history, and never offer a user an item that it took. consume: users may take items again. auto: consume if at
@@ -245,16 +248,33 @@ class CampaignConfig:
             )
 
 
+ShareOf = Literal["items", "groups"]
+"""Share of a group: by its number of items, or the same for each group."""
+
+
 @dataclass(frozen=True, config=STRICT)
 class GroupConfig:
     """Guarantee of a share of uniform exposure to each group."""
 
     column: str = Field(min_length=1)
     """Column of the item table, such as `genres`. An item with several genres counts in each of these groups."""
-    beta: float = Field(gt=0, le=1)
-    """β of the group: guaranteed share of the sum of its items' uniform exposures."""
+    beta: float = Field(gt=0, le=LARGEST)
+    """β of the group: guaranteed part of the group's share (`of`). At most 1; only with `of: groups` and some `values`,
+    a group may be guaranteed several equal shares."""
     values: tuple[str, ...] | None = None
     """Values that form groups; null: all values of the column."""
+    of: ShareOf = "items"
+    """Share of a group of which β is a part. items: by its number of items, the sum of their uniform exposures. groups:
+    the same for each of the G groups of the column, N·k/G, whatever their numbers of items."""
+
+    def __post_init__(self) -> None:
+        if self.beta > 1 and (self.of == "items" or self.values is None):
+            refuse(
+                ConfigError,
+                f"exposure.groups: beta of {self.column!r}",
+                f"{self.beta:g} is above 1, so that all groups together would get more than all positions",
+                "a beta of at most 1",
+            )
 
 
 @dataclass(frozen=True, config=STRICT)

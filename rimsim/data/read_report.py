@@ -53,6 +53,28 @@ class ColumnUse:
 
 
 @dataclass(frozen=True)
+class Returns:
+    """Rows of a log with a negative quantity."""
+
+    rows: int = 0
+    """Number of these rows, whether they are left out or not."""
+    column: str = ""
+    """Name of the column of quantities; empty: the log has none."""
+    are_dropped: bool = False
+    """True if the log leaves these rows out, as ``drop_returns`` asks."""
+
+    def text(self) -> str:
+        """Sentence about returns; a warning where they count."""
+        if self.are_dropped:
+            return f"{many(self.rows, 'return')} left out (rows with a negative {self.column})"
+        verb = "has" if self.rows == 1 else "have"
+        return (
+            f"warning: {many(self.rows, 'row')} {verb} a negative {self.column}, as returns have. Returns count as "
+            "events. To leave them out, set data.drop_returns=true (--drop-returns)"
+        )
+
+
+@dataclass(frozen=True)
 class ReadReport:
     """Report of the reading of a log."""
 
@@ -70,6 +92,8 @@ class ReadReport:
     """Number of bad rows that were left out, as ``skip_bad_rows`` allows."""
     bad_rows: tuple[BadRow, ...] = ()
     """First few bad rows; all further ones are only counted."""
+    returns: Returns = Returns()
+    """Rows with a negative quantity."""
     backwards: int = 0
     """Number of rows whose time is earlier than the time of the previous row; the log is sorted nevertheless."""
     notes: tuple[str, ...] = ()
@@ -129,6 +153,8 @@ class ReadReport:
         if self.skipped:
             lines.append(f"{many(self.skipped, 'bad row')} skipped, the first of them:")
             lines += [f"  {row}" for row in self.bad_rows]
+        if self.returns.rows:
+            lines.append(self.returns.text())
         if self.backwards:
             lines.append(f"times go backwards at {many(self.backwards, 'row')}; the log is sorted by time")
         if repeats := self.repeats_text():

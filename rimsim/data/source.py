@@ -54,6 +54,7 @@ class LogSelection(TypedDict, total=False):
     end: Literal["given", "last-event", "life"]
     life: str | None
     skip_bad_rows: bool
+    drop_returns: bool
     repeats: Literal["auto", "drop", "history", "consume"]
 
 
@@ -97,6 +98,7 @@ def load(
             * ``separator``: between fields; found for comma, tab, semicolon, ``|`` and ``::``.
             * ``encoding``: None for UTF-8, or the encoding of a byte-order mark.
             * ``skip_bad_rows``: leave bad rows out, count them and show the first few in ``log.report``.
+            * ``drop_returns``: leave rows with a negative quantity out, and count them in ``log.report``.
             * ``repeats``: treatment of events in which a user takes an item again: ``"drop"``, ``"history"`` (the user
               is never offered the item again), ``"consume"`` (it may be), or ``"auto"``: by the share of such events.
 
@@ -148,7 +150,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         form = TextForm(options.separator, options.encoding, layout.dialect if is_known_form else None)
         collector, unit_found, reading = collected(
             lambda collector: read_events(container, layout, collector, roles, form),
-            Collector(roles.kind, unit, skip_bad_rows=options.skip_bad_rows),
+            Collector(roles.kind, unit, options.skip_bad_rows, options.drop_returns),
             name,
         )
         item_column = dict(reading.columns).get("item", "")
@@ -173,6 +175,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         rows=len(events.user),
         skipped=collector.skipped,
         bad_rows=tuple(collector.bad_rows),
+        returns=collector.returns(name),
         backwards=collector.backwards,
         notes=notes,
         others=column_uses,
@@ -183,14 +186,22 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
     log = dataclasses.replace(log, repeatable=rule == "consume")
     report = dataclasses.replace(report, repeats=rule, repeated_share=share)
     if name != EMBEDDED:  # scenarios choose thresholds that fit the embedded log
-        events_of_items = np.bincount(events.item)
-        swapped = [column for column, values in collector.values_of.items() if values.belongs_to_users]
-        is_guessed = unit is None and unit_read == "s"
-        warnings = suspicions_of(
-            log, events_of_items, options.min_item_events, swapped, is_guessed=is_guessed
-        )
+        warnings = _warnings(log, events, collector, options, unit_read)
         report = dataclasses.replace(report, warnings=warnings)
     return dataclasses.replace(log, report=report)
+
+
+def _warnings(
+    log: EventLog, events: RawEvents, collector: Collector, options: LogOptions, unit_read: str
+) -> tuple[str, ...]:
+    """Sentences on likely mistakes in a log."""
+    return suspicions_of(
+        log,
+        np.bincount(events.item),
+        options.min_item_events,
+        [column for column, values in collector.values_of.items() if values.belongs_to_users],
+        is_guessed=options.time_unit == "auto" and unit_read == "s",
+    )
 
 
 def _layout_of(container: containers.Container, entry: Entry | None) -> LogLayout:

@@ -55,6 +55,14 @@ class RoundVisits(NamedTuple):
         """Number of visits in each item's time on offer."""
         return np.asarray(np.maximum(self.before(times.end) - self.before(times.release), 0), np.int64)
 
+    def with_offer(self, times: TimesOnOffer, items: Ints) -> int:
+        """Number of visits with a given item on offer."""
+        first = self.before(times.release[items])
+        last = np.maximum(self.before(times.end[items]), first)
+        n_starting = np.bincount(first, minlength=len(self.tick) + 1)
+        n_ending = np.bincount(last, minlength=len(self.tick) + 1)
+        return int(np.count_nonzero(np.cumsum(n_starting - n_ending)[:-1]))
+
 
 @dataclass(frozen=True, eq=False)
 class Audience:

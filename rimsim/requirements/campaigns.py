@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +36,14 @@ class ExpectedRound(NamedTuple):
     times: TimesOnOffer
     """Times at which items are on offer."""
 
+    def equal_shares(self, groups: Sequence[Ints]) -> Floats:
+        """Equal share of the positions for each group of items.
+
+        A group of which no item is on offer in a part of the round gets less, in proportion to its visits.
+        """
+        n_visits = np.array([self.visits.with_offer(self.times, items) for items in groups], np.float64)
+        return np.asarray(float(self.share.sum()) * n_visits / max(float(n_visits.sum()), 1.0), np.float64)
+
     def last_end(self, items: Ints) -> int:
         """Tick from which none of some items is on offer."""
         return int(self.times.end[items].max(initial=-NEVER))
@@ -61,28 +70,52 @@ class CampaignTables(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Guarantee:
-    """Group or campaign, with its items and its audience."""
+    """Group or campaign, with its items."""
 
     name: str
     """Name of the group or campaign, in tables and errors."""
     items: Ints
     """Items of the group or campaign."""
-    beta: float = 0.0
-    """Share of the uniform exposure of a group's items; for groups only."""
-    audience: Audience | None = None
-    """Visits that count for a campaign; for campaigns only."""
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnGroups:
+    """Guarantees of the groups of a column."""
+
+    guarantees: tuple[Guarantee, ...]
+    """Guarantee of each guaranteed group."""
+    beta: float
+    """Part of a group's share that is guaranteed."""
+    numbers: Ints | None = None
+    """Number of each guaranteed group among all groups of the column; None: shares are by the number of items."""
+    all_groups: tuple[Ints, ...] = ()
+    """Items of each group of the column, with a guarantee or without one; empty if shares are by the number of
+    items."""
+
+    def required(self, ahead: ExpectedRound) -> Floats:
+        """Exposures by which each group's guarantee grows in a round."""
+        if self.numbers is not None:
+            return np.asarray(self.beta * ahead.equal_shares(self.all_groups)[self.numbers], np.float64)
+        shares = [float(ahead.share[guarantee.items].sum()) for guarantee in self.guarantees]
+        return np.asarray(self.beta * np.array(shares, np.float64), np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Campaign(Guarantee):
+    """Campaign, with its items and its audience."""
+
+    audience: Audience
+    """Visits that count."""
     exposures: int | None = None
-    """Total exposures of a campaign; None: a share of the positions. For campaigns only."""
+    """Total exposures; None: a share of the positions."""
     share: float = 0.0
-    """Share of the audience's positions, if ``exposures`` is None; for campaigns only."""
+    """Share of the audience's positions, if ``exposures`` is None."""
 
     def required(self, ahead: ExpectedRound) -> float:
         """Exposures by which the guarantee grows in a round.
 
-        A campaign grows only until the end of the last of its items.
+        It grows only until the end of the last of its items.
         """
-        if self.audience is None:
-            return self.beta * float(ahead.share[self.items].sum())
         last_end = ahead.last_end(self.items)
         if self.exposures is None:
             audience = self.audience.until(last_end)
@@ -112,11 +145,12 @@ def group_name(column: str, value: str) -> str:
     return f"{column} {value}"
 
 
-def groups_of(items: pd.DataFrame, group: GroupConfig) -> list[Guarantee]:
+def groups_of(items: pd.DataFrame, group: GroupConfig) -> ColumnGroups:
     """Guarantees of item groups, given by a table column.
 
     Raises:
-        ConfigError: If the item table lacks the column or value.
+        ConfigError: If the item table lacks the column or value, or if the groups together are guaranteed more than all
+            positions.
     """
     column = group.column
     field = f"group of {column!r}"
@@ -130,12 +164,20 @@ def groups_of(items: pd.DataFrame, group: GroupConfig) -> list[Guarantee]:
     for value in values:
         if value not in members:
             raise ConfigError(f"{field}: column {column!r} has no value {value!r}.{nearest(value, members)}")
-    return [
-        Guarantee(name=group_name(column, value), items=members[value], beta=group.beta) for value in values
-    ]
+    guarantees = tuple(Guarantee(group_name(column, value), members[value]) for value in values)
+    if group.of == "items":
+        return ColumnGroups(guarantees, group.beta)
+    if group.beta * len(values) > len(members):
+        raise ConfigError(
+            f"{field}: beta is {group.beta:g}, which is more than all positions for {len(values)} of {len(members)} "
+            f"groups. Choose beta at most {len(members) / len(values):g}, or fewer values"
+        )
+    number_of = {value: number for number, value in enumerate(members)}
+    numbers = np.array([number_of[value] for value in values], np.int64)
+    return ColumnGroups(guarantees, group.beta, numbers, tuple(members.values()))
 
 
-def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, number: int) -> Guarantee:
+def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, number: int) -> Campaign:
     """Guarantee of a campaign, with its items and its audience.
 
     Args:
@@ -150,7 +192,7 @@ def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, num
     end = NEVER if campaign.stop is None else int(ticks(tables.opening + campaign.stop * _DAY))
     audience = Audience.of(campaign.audience, tables.users, (begin, end), field, seed, 2, number)
     items = _items_of(tables, campaign, field)
-    return Guarantee(
+    return Campaign(
         name=campaign.name,
         items=items,
         audience=audience,

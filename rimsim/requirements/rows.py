@@ -19,7 +19,14 @@ from rimsim.errors import ConfigError
 from rimsim.matching import required_exposure
 from rimsim.measures import mean_weight, weighted_exposure
 from rimsim.requirements.audiences import Audience, RoundVisits
-from rimsim.requirements.campaigns import CampaignTables, ExpectedRound, Guarantee, campaign_of, groups_of
+from rimsim.requirements.campaigns import (
+    Campaign,
+    CampaignTables,
+    ExpectedRound,
+    Guarantee,
+    campaign_of,
+    groups_of,
+)
 from rimsim.requirements.on_offer import OfferWindows, TimesOnOffer
 
 
@@ -262,11 +269,13 @@ class ScenarioRequirements:
         self._opening = int(ticks(tables.opening))
         self._n_users = len(tables.users)
         self._ids: list[str] = tables.items["id"].astype(str).tolist()
-        groups = [guarantee for group in exposure.groups for guarantee in groups_of(tables.items, group)]
-        self._n_groups = len(groups)
-        self._guarantees = groups + [
+        self._columns = [groups_of(tables.items, group) for group in exposure.groups]
+        self._campaigns = [
             campaign_of(tables, campaign, seed, number) for number, campaign in enumerate(exposure.campaigns)
         ]
+        groups = [guarantee for column in self._columns for guarantee in column.guarantees]
+        self._n_groups = len(groups)
+        self._guarantees: list[Guarantee] = [*groups, *self._campaigns]
 
     def round(
         self,
@@ -309,7 +318,8 @@ class ScenarioRequirements:
         before = self._in_period(before, visits.start)
         before = before._replace(items=np.where(times.is_over(visits.start), 0.0, before.items))
         most = forecast * visits.on_offer(times)  # an item is at most once in a slate
-        added = np.array([guarantee.required(ahead) for guarantee in self._guarantees], np.float64)
+        of_campaigns = np.array([campaign.required(ahead) for campaign in self._campaigns], np.float64)
+        added = np.concatenate([*(column.required(ahead) for column in self._columns), of_campaigns])
         total = CarryOver(before.items + required, before.rows + added, visits.start)
         rows = self._rows(ahead, total.rows, average_weight)
         n_caps = len(rows.table) - len(rows.guarantee)
@@ -367,7 +377,7 @@ class ScenarioRequirements:
         its exposures by this part of the round. None: all visits of the round count.
         """
         last_end = ahead.last_end(guarantee.items)
-        if guarantee.audience is not None:
+        if isinstance(guarantee, Campaign):
             return guarantee.audience.until(last_end)
         if last_end >= ahead.visits.stop:
             return None
@@ -406,24 +416,24 @@ class ScenarioRequirements:
     def _require_positions(self, ahead: ExpectedRound) -> None:
         """Refuse campaigns that require more exposures than expected positions."""
         # All rounds are assumed to have as many visits as the first.
-        for guarantee in self._guarantees:
-            audience = guarantee.audience
-            if audience is None or guarantee.exposures is None:
+        for campaign in self._campaigns:
+            audience = campaign.audience
+            if campaign.exposures is None:
                 continue
             is_in_audience = dataclasses.replace(audience, begin=-NEVER, end=NEVER).counts(ahead.visits)
             # A slate shows an item once, so it has at most one position per item of the campaign.
             positions_of_visits = np.minimum(
-                ahead.positions[is_in_audience], ahead.forecast * len(guarantee.items)
+                ahead.positions[is_in_audience], ahead.forecast * len(campaign.items)
             )
             n_positions = float(positions_of_visits.sum())
             if self._config.most is not None:
                 # An item that is released later has the share 0 in the first round, so it counts with the mean share.
-                share = np.maximum(ahead.share[guarantee.items], ahead.share.mean())
+                share = np.maximum(ahead.share[campaign.items], ahead.share.mean())
                 n_positions = min(n_positions, float(np.ceil(self._config.most * share).sum()))
             n_positions *= (audience.end - audience.begin) / max(ahead.visits.stop - ahead.visits.start, 1)
-            if guarantee.exposures > n_positions:
+            if campaign.exposures > n_positions:
                 raise ConfigError(
-                    f"campaign {guarantee.name!r}: it asks for {guarantee.exposures:,} exposures, but until the "
+                    f"campaign {campaign.name!r}: it asks for {campaign.exposures:,} exposures, but until the "
                     f"campaign ends its audience has only about {n_positions:,.0f} positions for these items. Ask "
                     "for fewer exposures, a longer time, a wider audience or higher caps"
                 )

@@ -18,6 +18,7 @@ from rimsim.scenarios.cli import tools
 from rimsim.scenarios.cli.completion import RUN, SCENARIO, agents, one_of
 
 if TYPE_CHECKING:
+    from rimsim.config.guarantees import GroupShare
     from rimsim.scenarios import Run
 
 
@@ -37,7 +38,10 @@ def compare(*, resume: bool, dry_run: bool, source: Path | None, **values: Any) 
         # A wrong folder is refused before the slow import of torch.
         scenarios.load_run(source, "comparison")
     arguments = _arguments(values, resume=resume)
-    arguments["guarantee"] = _single(arguments["guarantee"])
+    if arguments["guarantee"]:
+        from rimsim.config.guarantees import require_single
+
+        require_single(arguments["guarantee"], "--guarantee")
     if dry_run:
         _print_plan(arguments, resume=resume or source is not None)
     elif resume:
@@ -94,9 +98,12 @@ def _print_plan(arguments: Mapping[str, Any], *, resume: bool) -> None:
     options = StudyOptions(**{name: arguments[name] for name in StudyOptions.names() if name in arguments})
     execution = Execution(**{name: arguments[name] for name in _EXECUTION if name in arguments})
     log = checks.LogArguments(arguments.get("data"))
-    shares = checks.first_shares(arguments["guarantee"])
     base = checks.resolved(
-        arguments.get("scenario", "closed-loop"), arguments.get("rounds"), log, arguments["settings"], shares
+        arguments.get("scenario", "closed-loop"),
+        arguments.get("rounds"),
+        log,
+        arguments["settings"],
+        arguments["guarantee"],
     )
     folder = folder_for(arguments.get("out"), f"{base.name}-sweep" if grid else base.name)
     require_free(folder)
@@ -138,25 +145,14 @@ def _arguments(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
     return arguments
 
 
-def _guarantees(pairs: Sequence[tuple[str, list[float]]]) -> dict[str, list[float]]:
-    """Shares of each ``--guarantee COLUMN=SHARE``, by column."""
-    shares: dict[str, list[float]] = {}
-    for column, values in pairs:
+def _guarantees(pairs: Sequence[tuple[str, GroupShare]]) -> dict[str, GroupShare]:
+    """Share of each ``--guarantee COLUMN=SHARE``, by column."""
+    shares: dict[str, GroupShare] = {}
+    for column, share in pairs:
         if column in shares:
             raise ConfigError(f"--guarantee: the column {column!r} occurs twice. Give each column once")
-        shares[column] = values
+        shares[column] = share
     return shares
-
-
-def _single(guarantee: Mapping[str, list[float]]) -> dict[str, float]:
-    """Column → its share; several shares of a column are refused."""
-    for column, shares in guarantee.items():
-        if len(shares) > 1:
-            text = ",".join(f"{share:g}" for share in shares)
-            raise ConfigError(
-                f"--guarantee: {column}={text} has several shares. Give one share, or vary it with rimsim sweep"
-            )
-    return {column: shares[0] for column, shares in guarantee.items()}
 
 
 def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[object]]:
@@ -239,13 +235,16 @@ def _execution(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _require_same(run: Run, arguments: Mapping[str, Any]) -> None:
     """Refuse options that differ from those of a run folder."""
     from rimsim.scenarios.runs.arms import StudyOptions
-    from rimsim.scenarios.study.checks import LogArguments, first_shares, resolved
+    from rimsim.scenarios.study.checks import LogArguments, resolved
     from rimsim.scenarios.study.repetition import require_same
 
     log = LogArguments(arguments.get("data"))
-    shares = first_shares(arguments["guarantee"])
     scenario = resolved(
-        arguments.get("scenario", run.scenario), arguments.get("rounds"), log, arguments["settings"], shares
+        arguments.get("scenario", run.scenario),
+        arguments.get("rounds"),
+        log,
+        arguments["settings"],
+        arguments["guarantee"],
     )
     entries = {name: arguments.get(name) for name in StudyOptions.names()}
     require_same(run, scenario, entries | {"sweep": arguments.get("grid")})

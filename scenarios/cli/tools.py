@@ -29,6 +29,7 @@ from rimsim.scenarios.cli.help import METAVARS, write_examples, write_options
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from rimsim.config.guarantees import GroupShare
     from rimsim.scenarios import Run
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
@@ -164,9 +165,11 @@ def read_value(text: str, origin: str) -> object:
     return value
 
 
-def guarantee(text: str) -> tuple[str, list[float]]:
-    """Column and shares of ``--guarantee COLUMN=SHARE``; a sweep takes several shares."""
-    column, _, shares = text.rpartition("=")
+def guarantee(text: str) -> tuple[str, GroupShare]:
+    """Column and share of ``--guarantee COLUMN=SHARE``; a sweep takes several shares."""
+    from rimsim.config.guarantees import group_share
+
+    column, _, share = text.rpartition("=")
     if "=" in column:
         first, _, others = text.partition(",")
         raise ConfigError(
@@ -176,18 +179,18 @@ def guarantee(text: str) -> tuple[str, list[float]]:
     if column.strip() in ("item", "items"):
         raise ConfigError(
             f"--guarantee: {text!r} names no column of groups. For a guarantee of each item, write "
-            f"--set exposure.beta={shares}"
+            f"--set exposure.beta={share}"
         )
+    betas, colon, of = share.partition(":")
     try:
-        values = [float(share) for share in listed(shares)]
-    except ValueError:
-        values = []
-    if not column.strip() or not values or not all(0 < share <= 1 for share in values):
+        values = [float(beta) for beta in listed(betas)]
+        argument = {"beta": values, "of": of.strip() if colon else "items"}
+        return column.strip(), group_share(column.strip(), argument)
+    except (ValueError, ConfigError):
         raise ConfigError(
             f"--guarantee: {text!r} is not a column with a share. Write COLUMN=SHARE with a share above 0, at most 1, "
-            "such as seller=0.5"
-        )
-    return column.strip(), values
+            "such as seller=0.5, or COLUMN=SHARE:groups for a part of an equal share of each group"
+        ) from None
 
 
 _KINDS: Mapping[str, Mapping[str, Any]] = {

@@ -12,6 +12,7 @@ from rimsim import measures
 from rimsim.config import ExposureConfig
 from rimsim.config.guarantees import BETA
 from rimsim.scenarios.report import tables
+from rimsim.scenarios.report.numbers import per_cent
 from rimsim.scenarios.runs.arms import is_control
 from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import RunFolder
@@ -56,6 +57,21 @@ def group_columns(run: RunFolder) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*guaranteed, *run.config.get("groups", ())]))
 
 
+def promise_words(exposure: ExposureConfig, column: str) -> str:
+    """Sentence on the guaranteed share of groups; else empty."""
+    groups = [group for group in exposure.groups if group.column == column]
+    shares = {
+        "items": "of the uniform exposure of its items: twice the items, twice the guarantee",
+        "groups": f"of an equal share of each group of {column}, whatever its number of items",
+    }
+    parts = []
+    for of, words in shares.items():
+        betas = dict.fromkeys(per_cent(group.beta) for group in groups if group.of == of)
+        if betas:
+            parts.append(f"{' or '.join(betas)} {words}")
+    return f"A group is guaranteed {', or '.join(parts)}." if parts else ""
+
+
 @dataclass(frozen=True, eq=False)
 class GroupFigures:
     """Figures of the groups of a column in late rounds."""
@@ -71,6 +87,8 @@ class GroupFigures:
     """Words that name the late rounds."""
     unit: str = "examined"
     """Unit of the guarantees, from ``exposure.unit``."""
+    promise: str = ""
+    """Sentence that says which share is guaranteed; empty without a guarantee."""
     memberships: tuple[str, ...] = ()
     """Text of the column for each item."""
 
@@ -150,6 +168,7 @@ def figures_of(run: RunFolder, column: str) -> GroupFigures | None:
         agent=_compared(means, compared),
         words=measures.late_words(last + 1),
         unit=run.scenario.exposure.unit,
+        promise=promise_words(run.scenario.exposure, column),
         memberships=tuple(texts),
     )
 

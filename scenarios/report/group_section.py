@@ -7,7 +7,7 @@ from functools import partial
 
 from rimsim.scenarios.report import group_figures, tables
 from rimsim.scenarios.report.group_chart import picture
-from rimsim.scenarios.report.group_figures import GroupFigures, figures_of, group_columns
+from rimsim.scenarios.report.group_figures import GroupFigures, figures_of, group_columns, promise_words
 from rimsim.scenarios.report.numbers import per_cent
 from rimsim.scenarios.report.record import Plot, Section, TextTable
 from rimsim.scenarios.runs.arms import file_name
@@ -15,6 +15,10 @@ from rimsim.scenarios.runs.store import RunFolder
 
 _ALL = "all"
 """Name of the row with sums over all groups."""
+_EXPLANATION = (
+    "Delivered is the share of a group's guaranteed exposure. The bonus paid is the most that the exposures of the "
+    "group cost users, in expected consumptions."
+)
 _CHANGES = ("exposures", "consumptions", "revenue")
 """Metrics whose change against the baseline the table shows."""
 
@@ -28,8 +32,7 @@ def group_sections(run: RunFolder) -> list[Section]:
         sections.append(
             Section(
                 f"Groups of {column}: who gained, who was starved",
-                "Delivered is the share of a group's guaranteed exposure. The bonus paid is the most that the "
-                "exposures of the group cost users, in expected consumptions.",
+                " ".join(filter(None, (promise_words(run.scenario.exposure, column), _EXPLANATION))),
                 plots=(Plot(name, partial(picture, figures)),),
                 tables=() if figures is None else (group_table(figures, len(run.seeds)),),
             )

@@ -39,7 +39,7 @@ def _delivery(figures: GroupFigures) -> str:
         f"{figures.column} undelivered"
     )
     compared_shares = [f"`{agent}` {share}" for agent, share in shares.items() if agent != figures.base]
-    return f"{', '.join([text, *compared_shares])} ({figures.words}, counted as {figures.unit})."
+    return f"{', '.join([text, *compared_shares])} ({figures.words}, counted as {figures.unit}). {figures.promise}"
 
 
 def _share(values: Floats) -> str:

@@ -32,6 +32,7 @@ class StudyArguments(TypedDict, total=False):
         encoding: Encoding of a text log; None: the scenario's, or UTF-8.
         time_unit: Unit of times that are numbers, such as ``ms`` or ``min``; None: the scenario's, or found.
         skip_bad_rows: Leave bad rows of the log out, and count them; None: as the scenario says.
+        drop_returns: Leave rows with a negative quantity out, and count them; None: as the scenario says.
         min_item_events: Minimum number of events per item; None: the scenario's.
         items: Table of items, a CSV or Parquet file; None: the scenario's, or the log's own.
         settings: Other fields to replace, by dotted name; a model may be an object of this session, with one worker. A
@@ -60,6 +61,7 @@ class StudyArguments(TypedDict, total=False):
     encoding: str | None
     time_unit: str | None
     skip_bad_rows: bool | None
+    drop_returns: bool | None
     min_item_events: int | None
     items: str | Path | None
     settings: Mapping[str, object] | None
@@ -160,6 +162,7 @@ def log_of(arguments: StudyArguments) -> checks.LogArguments:
         encoding=arguments["encoding"],
         time_unit=arguments["time_unit"],
         skip_bad_rows=arguments["skip_bad_rows"],
+        drop_returns=arguments["drop_returns"],
         min_item_events=arguments["min_item_events"],
         items=arguments["items"],
     )

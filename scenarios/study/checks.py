@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rimsim.agents import Agent, Capabilities, make_agent
 from rimsim.config import ScenarioConfig, find_scenario, override
-from rimsim.config.guarantees import BETA, group_field, with_guarantees
+from rimsim.config.guarantees import BETA, ShareArgument, group_field, group_share, with_guarantees
 from rimsim.data.log import ITEM_COLUMNS, own_attributes
 from rimsim.data.session_logs import LogSource, source_name
 from rimsim.errors import ConfigError, has_type, nearest, require_known
@@ -54,6 +54,8 @@ class LogArguments:
     """Unit of times that are numbers, such as ``ms`` or ``min``."""
     skip_bad_rows: bool | None = None
     """True if bad rows are skipped and counted."""
+    drop_returns: bool | None = None
+    """True if rows with a negative quantity are left out and counted."""
     min_item_events: int | None = None
     """Minimum number of events per item."""
     items: str | Path | None = None
@@ -61,7 +63,15 @@ class LogArguments:
 
     def fields(self) -> dict[str, tuple[str, object]]:
         """Dotted field → argument that sets it, and its value."""
-        names = ("columns", "separator", "encoding", "time_unit", "skip_bad_rows", "min_item_events")
+        names = (
+            "columns",
+            "separator",
+            "encoding",
+            "time_unit",
+            "skip_bad_rows",
+            "drop_returns",
+            "min_item_events",
+        )
         arguments = {f"data.{name}": (name, getattr(self, name)) for name in names}
         arguments["data.items"] = ("items", None if self.items is None else str(self.items))
         source = None if self.data is None else source_name(self.data)
@@ -77,7 +87,7 @@ def resolved(
     rounds: int | None = None,
     log: LogArguments | None = None,
     settings: Mapping[str, object] | None = None,
-    guarantee: Mapping[str, float] | None = None,
+    guarantee: Mapping[str, ShareArgument] | None = None,
 ) -> ScenarioConfig:
     """Scenario by name, file or record, with some fields replaced.
 
@@ -101,24 +111,15 @@ def listed(names: str | Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def first_shares(guarantee: Mapping[str, float | Sequence[float]] | None) -> dict[str, float]:
-    """First share of each column; a sweep varies others."""
-    return {
-        column: next(iter(shares), 0.0) if isinstance(shares, Sequence) else shares
-        for column, shares in (guarantee or {}).items()
-    }
-
-
 def grid_with(
-    grid: Mapping[str, Sequence[object]], guarantee: Mapping[str, float | Sequence[float]] | None
+    grid: Mapping[str, Sequence[object]], guarantee: Mapping[str, ShareArgument] | None
 ) -> dict[str, Sequence[object]]:
     """Grid of a sweep, with guarantees that have several shares."""
-    varied = {
-        group_field(column): list(shares)
-        for column, shares in (guarantee or {}).items()
-        if isinstance(shares, Sequence) and len(shares) > 1
+    shares = {column: group_share(column, argument).betas for column, argument in (guarantee or {}).items()}
+    return {
+        **grid,
+        **{group_field(column): list(betas) for column, betas in shares.items() if len(betas) > 1},
     }
-    return {**grid, **varied}
 
 
 def require_groups(config: ScenarioConfig, columns: Sequence[str]) -> None:

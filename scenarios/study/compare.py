@@ -12,6 +12,7 @@ from typing import Unpack
 from rich.console import Console
 
 from rimsim.config import ScenarioConfig
+from rimsim.config.guarantees import ShareArgument, require_single
 from rimsim.errors import ConfigError
 from rimsim.scenarios.run import Run, load_run
 from rimsim.scenarios.runs import store
@@ -39,7 +40,7 @@ BETAS: dict[str, tuple[float, ...]] = {BETA: (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)}
 """Field that a sweep varies by default → its values."""
 
 
-def default_grid(guarantee: Mapping[str, float | Sequence[float]] | None) -> dict[str, tuple[float, ...]]:
+def default_grid(guarantee: Mapping[str, ShareArgument] | None) -> dict[str, tuple[float, ...]]:
     """Default grid of a sweep with given guarantees."""
     return {} if checks.grid_with({}, guarantee) else dict(BETAS)
 
@@ -51,7 +52,7 @@ def compare(
     rounds: int | None = None,
     seeds: int | Sequence[int] = 2,
     *,
-    guarantee: Mapping[str, float] | None = None,
+    guarantee: Mapping[str, ShareArgument] | None = None,
     control: Sequence[str] = ("frozen",),
     **options: Unpack[StudyArguments],
 ) -> Run:
@@ -65,7 +66,8 @@ def compare(
         rounds: Number of rounds, in place of the scenario's number.
         seeds: Number of seeds, from 0, or a list.
         guarantee: Column of the log's items → guaranteed share of the uniform exposure of each of its groups, such as
-            ``{"seller": 0.5}``. Single items then have no guarantee, unless ``settings`` names ``exposure.beta``.
+            ``{"seller": 0.5}``. ``{"seller": {"beta": 0.3, "of": "groups"}}`` guarantees a part of an equal share of
+            each group. Single items then have no guarantee, unless ``settings`` names ``exposure.beta``.
         control: Kinds of controls. ``frozen`` never retrains. ``organic`` and ``random`` retrain on as many events as
             the agent had: ``organic`` on events of the log, ``random`` on events of uniformly random slates.
         **options: Keys of :class:`rimsim.scenarios.study.arguments.StudyArguments`.
@@ -83,6 +85,7 @@ def compare(
     """
     arguments = completed(compare, options)
     arms = arms_of(arguments, agents, seeds, control)
+    require_single(guarantee or {})
     config = checks.resolved(scenario, rounds, log_of(arguments), arguments["settings"], guarantee)
     execution = execution_of(arguments, [*(arms.agents or ()), *arms.measures, config.platform.model])
     study = planned(folder_for(arguments["out"], config.name), config, {}, arms, execution)
@@ -98,7 +101,7 @@ def sweep(
     seeds: int | Sequence[int] = 2,
     *,
     beta: Sequence[float] | None = None,
-    guarantee: Mapping[str, float | Sequence[float]] | None = None,
+    guarantee: Mapping[str, ShareArgument] | None = None,
     control: Sequence[str] | None = None,
     **options: Unpack[StudyArguments],
 ) -> Run:
@@ -126,7 +129,7 @@ def sweep(
     arguments = completed(sweep, options)
     settings = arguments["settings"]
     arms = arms_of(arguments, agents, seeds, control)
-    base = checks.resolved(scenario, rounds, log_of(arguments), settings, checks.first_shares(guarantee))
+    base = checks.resolved(scenario, rounds, log_of(arguments), settings, guarantee)
     has_grid = grid is not None or beta is not None
     swept = _with_beta(grid, beta, settings) if has_grid else default_grid(guarantee)
     varied = checks.grid_with(swept, guarantee)

@@ -105,7 +105,6 @@ def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
     scenario = json.dumps(flat(to_plain(config)), sort_keys=True, default=str)
     return (
         # No world is built: a digest of the log needs neither the truth nor its verdict.
-        # No world is built: a digest of the log needs neither the truth nor its verdict.
         {"log": log_digest(shared_log(config)), "scenario": sha256(scenario.encode()).hexdigest()}
         | digest_of_consumer
         | {str(file): sha256(file.read_bytes()).hexdigest() for file in files}

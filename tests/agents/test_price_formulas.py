@@ -234,3 +234,18 @@ def test_a_solved_price_above_nothing_is_its_caps_alone():
     assert item_price[best] == 0.0
     assert (item_price <= 0).all()
     assert (item_price < 0).any()
+
+
+def test_a_group_of_one_item_may_ask_for_more_than_all_slates_can_show():
+    """Its floor of 60 exposures to 40 visitors is 40 for the solver, and prices of other requirements are solved."""
+    rows = [Row("solo", np.array([0]), min_exposure=60.0, arrivals=40.0)]
+    rows += [Row("duo", np.array([1, 2]), min_exposure=30.0, arrivals=40.0)]
+    view = view_of(40, 6, 2, past=arrivals_of(skewed(40, 6)))
+    view = replace(view, promises=Requirements.of(rows), delivered=np.zeros(2), required=np.zeros(6))
+    table = RowTable.of(view)
+    assert table.required[0] == 60.0
+    terms = constraints_of(table.required, table.rows, np.ones((40, 1), bool), 1.0, 40.0)
+    assert terms.min_exposure.tolist() == [40.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    item_price, row_price = table.split(solved_rows(view, table, 1e-6)[0])
+    assert (item_price <= 0).all()
+    assert (row_price <= 0).all()

@@ -1,16 +1,21 @@
 """Requirements of a round: their parts, what is carried over, and what is delivered of them."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+from kit import refused
 from kit.markets import small_scenario
 
 from rimsim import config as records
 from rimsim.arrays import ALWAYS, NEVER
+from rimsim.config import GroupConfig
+from rimsim.errors import ConfigError
 from rimsim.market import Market
 from rimsim.requirements.audiences import RoundVisits
-from rimsim.requirements.campaigns import ExpectedRound, Guarantee
+from rimsim.requirements.campaigns import Campaign, ColumnGroups, ExpectedRound, Guarantee, groups_of
 from rimsim.requirements.on_offer import TimesOnOffer
 from rimsim.requirements.rows import CarryOver, ScenarioRequirements, _row, item_floors, uniform_share
 
@@ -89,19 +94,51 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     whose.until = lambda _: whose
     here = [begin <= tick < end for tick in range(20, 50, 5)]
     items = np.array([1, 3])
-    group = Guarantee("group", items, beta=0.5)
-    assert group.required(ahead) == pytest.approx(0.5 * 5.0)
+    group = Guarantee("group", items)
+    assert ColumnGroups((group,), 0.5).required(ahead) == pytest.approx([0.5 * 5.0])
     rows = [
         _row(group, None, ahead, owed, 0.25) for owed in (-2.0, 0.4, 0.5, 1.6)
     ]  # below 0: delivered beforehand
     assert [row.min_exposure for row in rows] == [0.0, 0.0, 0.25, 0.5]
-    part = Guarantee("share", items, audience=whose, share=0.2)
+    part = Campaign("share", items, audience=whose, share=0.2)
     assert part.required(ahead) == pytest.approx(0.2 * ahead.positions[here].sum())
-    number = Guarantee("number", items, audience=whose, exposures=100)
+    number = Campaign("number", items, audience=whose, exposures=100)
     within = sum(1 for tick in range(20, 50) if begin <= tick < end)
     assert number.required(ahead) == pytest.approx(100 * within / (end - begin))
     assert ahead.arrivals(None) == 9.0
     assert ahead.arrivals(whose) == 1.5 * sum(here)
+
+
+def test_an_equal_share_of_groups_does_not_depend_on_their_numbers_of_items():
+    """Each of three groups gets a third of 120 positions; one whose items come halfway gets half of the others."""
+    nobody = np.zeros(10, np.int64)
+    visits = RoundVisits(np.arange(100, 200, 10), nobody, nobody == 1, start=100, stop=200)
+    items = pd.DataFrame({"seller": ["a", "b", "b", "b", "b", "c", "", "b|c"]})
+    group = GroupConfig("seller", 0.5, of="groups")
+
+    def required(release, end=None, config=group):
+        ends = np.full(8, NEVER) if end is None else np.array(end)
+        times = TimesOnOffer(np.array(release), ends)
+        share = uniform_share(visits, 120, times)
+        ahead = ExpectedRound(visits, np.full(10, 12.0), share, 1.0, times)
+        return groups_of(items, config).required(ahead)
+
+    start = [ALWAYS] * 8
+    assert required(start) == pytest.approx([20.0, 20.0, 20.0])
+    assert required([150, *start[1:]]) == pytest.approx([12.0, 24.0, 24.0])
+    # The items of seller b are on offer one after the other, so that the seller is there all the time but at one visit.
+    release = [ALWAYS, 100, 130, 150, 190, ALWAYS, ALWAYS, NEVER]
+    end = [NEVER, 130, 150, 180, NEVER, NEVER, NEVER, NEVER]
+    assert required(release, end) == pytest.approx([600 / 29, 540 / 29, 600 / 29])
+    of_some = GroupConfig("seller", 1.5, ("b", "c"), "groups")
+    assert required(start, config=of_some) == pytest.approx([60.0, 60.0])
+    refused(
+        ConfigError,
+        "more than all positions for 2 of 3 groups",
+        required,
+        start,
+        config=replace(of_some, beta=1.6),
+    )
 
 
 @pytest.mark.parametrize("items", [None, 2, 9])

@@ -43,7 +43,9 @@ def test_rows_that_cannot_be_are_refused_by_name(change, message):
     ({"campaigns": [{"name": "a", "item": [1], "share": 0.1}]}, "Did you mean .*items"),
     ({"campaigns": [SHARE] * 2}, "'a' occurs twice"),
     ({"groups": [{"colum": "genres", "beta": 0.1}]}, "Did you mean .*column"),
-    ({"groups": [{"column": "genres", "beta": 2}]}, "less than or equal to 1"),
+    ({"groups": [{"column": "genres", "beta": 2}]}, "2 is above 1"),
+    ({"groups": [{"column": "genres", "beta": 2, "of": "groups"}]}, "2 is above 1"),
+    ({"groups": [{"column": "genres", "beta": 0.1, "of": "sellers"}]}, "Use one of groups, items"),
     ({"most": 0.1}, "exposure.most is 0.1, below exposure.beta"),
     ({"per": "week"}, "'week' has no unit|'week' is not a duration"),
 )

@@ -31,7 +31,7 @@ from rimsim.data.readers.values import (
     number,
     short,
 )
-from rimsim.errors import DataError, refuse
+from rimsim.errors import DataError, nearest, refuse
 
 _TITLE = re.compile(
     r"(?P<title>.*\S)\s*\((?P<year>\d{4})(?:[-–]\s?\d{0,4})?\)(?P<rest>(?:\s*\([A-Z]+\))?)\s*"
@@ -94,7 +94,14 @@ def read_tables(
         ColumnUse(name, None, f"its type is {kind}; rimsim reads numbers and texts")
         for name, kind in collector.nested.items()
     )
-    return users, item_table, (*uses, *nested)
+    uses = (*uses, *nested)
+    names = [use.column for use in uses]
+    if collector.price is not None and collector.price not in names:
+        raise DataError(
+            f"{container.name}: there is no column {collector.price!r} to read the price "
+            f"from.{nearest(collector.price, names)}"
+        )
+    return users, item_table, uses
 
 
 def _joined(
@@ -176,10 +183,10 @@ def _read_items(
         for role, place in places.items()
         if form is None and names[place] not in (role, names[places["id"]])
     ]
-    for number_of, name in enumerate(other_places):
-        series, use = _table_attribute(name, [texts[number_of] for _, texts in row_of.values()], label)
+    for at, name in enumerate(other_places):
+        series, use = _table_attribute(name, [row[at] for _, row in row_of.values()], label, collector.price)
         if series is not None:
-            frame[name] = series
+            frame[use.attribute] = series
         uses.append(use)
     return frame, tuple(uses)
 
@@ -194,7 +201,9 @@ def _id_place(names: tuple[str, ...], id_names: tuple[str, ...]) -> int | None:
     return first_of([*plain_names, *_USUAL["id"], *USUAL["item"]], names)
 
 
-def _table_attribute(name: str, texts: list[str], label: str) -> tuple[pd.Series | None, ColumnUse]:
+def _table_attribute(
+    name: str, texts: list[str], label: str, price: str | None
+) -> tuple[pd.Series | None, ColumnUse]:
     """Attribute from a column of a table, and its use."""
     texts = ["" if text in MISSING else text for text in texts]
     if name in TAKEN:
@@ -203,17 +212,17 @@ def _table_attribute(name: str, texts: list[str], label: str) -> tuple[pd.Series
     if not any(texts):
         return None, ColumnUse(column=name, attribute=None, note="it is empty", table=label)
     # The column is treated like a column of events with one event per item.
-    column = item_column(name)
+    column = item_column(name, price)
     rows = np.arange(len(texts), dtype=np.int32)
     column.take(rows, rows.astype(np.int64), texts)
-    attributes, (use,) = attributes_of({name: column}, list(map(str, rows.tolist())))
-    return attributes[name], replace(use, table=label)
+    attributes, (use,) = attributes_of({name: column}, list(map(str, rows.tolist())), price)
+    return attributes[use.attribute or name], replace(use, table=label)
 
 
 def _items_of_events(collector: Collector, source: str) -> tuple[pd.DataFrame, tuple[ColumnUse, ...]]:
     """Table of items from columns of the events themselves."""
     ids = collector.items.texts()
-    attributes, uses = attributes_of(collector.other_columns, ids)
+    attributes, uses = attributes_of(collector.other_columns, ids, collector.price)
     texts_of_role = {role: attributes.pop(role) for role in ATTRIBUTES if role in attributes}
     place_of_role = {role: place for place, role in enumerate(texts_of_role)}
     items = []

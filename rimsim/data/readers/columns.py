@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Final, Literal, TypeAlias, get_args
+from dataclasses import asdict, dataclass, field, replace
+from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
@@ -41,9 +41,19 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "year": ("year", "releaseyear", "movieyear"),
 }
 """Usual names of columns that describe items, in a table of events."""
+DescribingRole: TypeAlias = Literal["quantity", "price"]
+DESCRIBING_ROLES: Final[tuple[DescribingRole, ...]] = get_args(DescribingRole)
+"""Roles of columns that do not change an event; such a column may also be an attribute of items."""
+_QUANTITIES: Final = (
+    "quantity qty orderquantity orderqty quantityordered quantitysold orderedquantity itemquantity units unitssold "
+    "pieces menge anzahl stueck stck stueckzahl stckzahl bestellmenge cantidad unidades quantite quantit quantita "
+    "quantidade aantal ilosc"
+)
+QUANTITIES: Final = tuple(_QUANTITIES.split())
+"""Usual names of columns of quantities, in order of preference; a negative quantity is a return."""
 PRICES: Final = (
     *("price", "unitprice", "itemprice", "productprice", "saleprice", "sellingprice", "listprice"),
-    *("priceusd", "priceeur", "pricegbp"),
+    *("priceusd", "priceeur", "pricegbp", "preis", "einzelpreis", "stueckpreis", "verkaufspreis"),
 )
 """Usual names of price columns, in order of preference."""
 
@@ -101,7 +111,12 @@ ANSWERS: Final = TableKind(
 """Kind of table: observed answers of users to items."""
 
 
-def parsed_roles(text: str, needed: Sequence[Role], roles: Sequence[Role]) -> dict[Role, str | int]:
+NamedRole = TypeVar("NamedRole", bound=str)
+
+
+def parsed_roles(
+    text: str, needed: Sequence[NamedRole], roles: Sequence[NamedRole]
+) -> dict[NamedRole, str | int]:
     """Columns by role, from ``user=who,item=what,time=at`` or ``user,item,-,time``.
 
     A column is a name or a position from 1.
@@ -113,7 +128,7 @@ def parsed_roles(text: str, needed: Sequence[Role], roles: Sequence[Role]) -> di
     Raises:
         ConfigError: If a role is unknown, or given twice, or a needed role is missing.
     """
-    column_of: dict[Role, str | int] = {}
+    column_of: dict[NamedRole, str | int] = {}
     for position, part in enumerate(text.split(","), start=1):
         role_or_column, equals, column = (piece.strip() for piece in part.partition("="))
         if not equals and role_or_column in ("", "-", "_"):
@@ -162,6 +177,10 @@ class Columns:
     """Column of names of the policies that chose the items."""
     propensity: str | int | None = None
     """Column of probabilities with which the policy showed the item at its position."""
+    quantity: str | int | None = None
+    """Column of quantities; a negative quantity is a return."""
+    price: str | int | None = None
+    """Column of prices, in the log or in the table of items. It becomes the attribute ``price``."""
 
     def __post_init__(self) -> None:
         for role in ANSWER_ROLES[1:]:
@@ -178,7 +197,7 @@ class Columns:
         Raises:
             ConfigError: If a role is unknown, given twice, or missing.
         """
-        return cls(**parsed_roles(text, EVENTS.needed, EVENTS.roles))
+        return cls(**parsed_roles(text, (*EVENTS.needed,), (*EVENTS.roles, *DESCRIBING_ROLES)))
 
 
 @dataclass(frozen=True)
@@ -190,6 +209,8 @@ class ColumnRoles:
     """Role → name in the header, or position from 1. If the role of users is absent, roles are found by usual names."""
     time: str | None = None
     """Name of the time column in a known layout; a file of this layout may lack the column."""
+    describing: Mapping[DescribingRole, str | int] = field(default_factory=dict)
+    """Columns of describing roles, as the caller named them; the others are found by usual names."""
 
     @classmethod
     def of_log(cls, columns: Columns | str | None) -> ColumnRoles:
@@ -202,12 +223,19 @@ class ColumnRoles:
                 f"columns is {columns!r}. Expected text such as 'user=visitor,item=sku,time=at', or Columns"
             )
         column_of_role = asdict(columns)
-        return cls(EVENTS, {role: column_of_role[role] for role in ROLES if column_of_role[role] is not None})
+        return cls(
+            EVENTS,
+            {role: column_of_role[role] for role in ROLES if column_of_role[role] is not None},
+            describing={
+                role: column_of_role[role] for role in DESCRIBING_ROLES if column_of_role[role] is not None
+            },
+        )
 
     def positional(self) -> bool:
         """True if all columns are given by position."""
         # Without a header, only positions can name columns.
-        return "user" in self.columns and all(isinstance(column, int) for column in self.columns.values())
+        named = (*self.columns.values(), *self.describing.values())
+        return "user" in self.columns and all(isinstance(column, int) for column in named)
 
 
 @dataclass(frozen=True)
@@ -220,10 +248,18 @@ class ColumnPlaces:
     """Name of each field of a row: from the header, or ``column 1`` … where there is no header."""
     other_columns: Mapping[str, int] = field(default_factory=dict)
     """Name of a column without a role → its position. Such a column may describe items."""
+    describing: Mapping[DescribingRole, str] = field(default_factory=dict)
+    """Describing role → name of its column."""
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Roles and the names of their columns."""
         return tuple((role, self.names[self.of[role]]) for role in ROLES if role in self.of)
+
+    def without_header(self) -> ColumnPlaces:
+        """Places in a file whose columns have no names."""
+        columns = self.describing.values()
+        others = {name: place for name, place in self.other_columns.items() if name in columns}
+        return replace(self, other_columns=others)
 
     def labels(self) -> dict[str, str]:
         """Role → its name in messages, with its column."""
@@ -275,8 +311,28 @@ def resolve(names: Sequence[str], roles: ColumnRoles, location: str) -> ColumnPl
     if len(set(used_places)) < len(used_places):
         shared_name = next(names[place] for place in used_places if used_places.count(place) > 1)
         refuse(DataError, location, f"column {shared_name!r} is named for two roles", "one role per column")
+    if not kind.describes_items:
+        return ColumnPlaces(places, names)
     other_columns = {name: place for place, name in enumerate(names) if name and place not in used_places}
-    return ColumnPlaces(places, names, other_columns if kind.describes_items else {})
+    describing = _describing_columns(names, roles, location)
+    price = describing.get("price")
+    if price in names and (price not in other_columns or price == describing.get("quantity")):
+        refuse(DataError, location, f"column {price!r} is named for two roles", "one role per column")
+    return ColumnPlaces(places, names, other_columns, describing)
+
+
+def _describing_columns(
+    names: tuple[str, ...], roles: ColumnRoles, location: str
+) -> dict[DescribingRole, str]:
+    """Describing role → name of its column, if there is one."""
+    columns: dict[DescribingRole, str] = {}
+    for role, column in roles.describing.items():
+        # Prices may stand in the table of items alone.
+        is_elsewhere = role == "price" and isinstance(column, str) and column not in names
+        columns[role] = str(column) if is_elsewhere else names[_place_of(names, column, role, location)]
+    if "quantity" not in columns and (place := first_of(QUANTITIES, names)) is not None:
+        columns["quantity"] = names[place]
+    return columns
 
 
 def _usual_place(kind: TableKind, role: Role, names: Sequence[str], places: Mapping[Role, int]) -> int | None:

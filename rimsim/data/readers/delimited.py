@@ -151,7 +151,7 @@ def sniff(first: bytes, location: str, roles: ColumnRoles, separator: str | None
     places = resolve(names, roles, location)
     # Without a header there are no names, so users cannot ask for columns without a role.
     if not header:
-        places = replace(places, other_columns={})
+        places = places.without_header()
     return Dialect(chosen, quoted=True, places=places, header=header)
 
 
@@ -213,6 +213,10 @@ class _DelimitedReader:
         self._labels = dialect.places.labels()
         places: dict[str, int] = {str(role): place for role, place in dialect.places.of.items()}
         places |= {f"{_OTHER}{name}": place for name, place in dialect.places.other_columns.items()}
+        quantity = collector.quantity_column(dialect.places)
+        self._quantity = f"{_OTHER}{quantity}"  # the column of quantities may have the role of values, too
+        if quantity is not None:
+            places[self._quantity] = dialect.places.names.index(quantity)
         width = len(dialect.places.names)
         self._cutter = Cutter(dialect.separator, quoted=dialect.quoted, width=width, places=places)
 
@@ -247,6 +251,7 @@ class _DelimitedReader:
                     for name in self._places.other_columns
                     if self._collector.wants(name)
                 },
+                quantities=Words(fields[self._quantity]) if self._quantity in fields else None,
                 uncut=rows.uncut,
             ),
         )

@@ -11,13 +11,13 @@ from typing import Final, TypeVar
 import numpy as np
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints, Ints32
-from rimsim.data.read_report import BadRow
+from rimsim.data.read_report import BadRow, Returns
 from rimsim.data.readers import values
 from rimsim.data.readers.answers import AnswerColumns
-from rimsim.data.readers.columns import EVENTS, Role, TableKind
+from rimsim.data.readers.columns import EVENTS, ColumnPlaces, Role, TableKind
 from rimsim.data.readers.item_columns import ItemColumn, item_column
 from rimsim.data.readers.swapped import ValuesOfColumn
-from rimsim.errors import DataError, refuse
+from rimsim.errors import DataError, many, refuse
 
 _MIXED: Final = 0.01
 """Largest share of times in another unit; a log with a larger share is refused."""
@@ -122,6 +122,8 @@ class RowBlock:
     """Answers to the rows; None if the rows are not impressions."""
     other_columns: Mapping[str, values.Words] = field(default_factory=dict)
     """Name of a column without a role → its n texts, which may describe items."""
+    quantities: values.Words | None = None
+    """Quantity of each row; None without such a column."""
     uncut: Mapping[int, str] = field(default_factory=dict)
     """Line number → problem, for lines that could not be split into fields."""
 
@@ -136,6 +138,8 @@ class Collector:
     """Unit of numeric times; None: detected from the times."""
     skip_bad_rows: bool = False
     """True if bad rows are left out; False: the first bad row is an error."""
+    drop_returns: bool = False
+    """True if rows with a negative quantity are left out."""
     largest_value: float = values.LARGEST_VALUE
     """Largest valid value of a row."""
     items: values.Vocabulary = field(default_factory=values.Vocabulary, init=False)
@@ -146,6 +150,12 @@ class Collector:
     """Number of rows whose time is earlier than that of the previous row."""
     skipped: int = field(default=0, init=False)
     """Number of bad rows that were left out."""
+    n_returns: int = field(default=0, init=False)
+    """Number of rows with a negative quantity, whether they are left out or not."""
+    quantity: str | None = field(default=None, init=False)
+    """Name of the column of quantities; None: the log has none."""
+    price: str | None = field(default=None, init=False)
+    """Name of the column with the role of the price; None: the caller named none."""
     bad_rows: list[BadRow] = field(default_factory=list, init=False)
     """First few bad rows."""
     other_columns: dict[str, ItemColumn] = field(default_factory=dict, init=False)
@@ -179,13 +189,22 @@ class Collector:
         # If a row has several problems, that of the first role overwrites the others.
         for role in reversed(self.kind.roles):
             problems |= problems_of_role.get(role, {})
+        is_return = (
+            np.zeros(len(block.lines), bool) if block.quantities is None else block.quantities.negative()
+        )
+        if self.drop_returns:  # a return is no bad row, although its value may be negative
+            problems = {row: problem for row, problem in problems.items() if not is_return[row]}
         bad = {**block.uncut, **{int(block.lines[row]): problem for row, problem in problems.items()}}
+        return_lines = set(block.lines[is_return].tolist())
         # If all rows are bad, it would not help to skip bad rows, so the message does not offer it.
         all_are_bad = len(bad) > 1 and len(bad) >= len(block.lines)
         for line in sorted(bad):
-            self.bad(name, line, bad[line], skippable=not all_are_bad)
+            self.bad(name, line, bad[line], skippable=not all_are_bad, is_return=line in return_lines)
         rows = np.ones(len(block.lines), bool)
         rows[list(problems)] = False
+        self.n_returns += int((is_return & rows).sum())
+        if self.drop_returns:
+            rows &= ~is_return
         if not rows.any():
             return
         user = block.users.codes(rows, self._users)
@@ -224,9 +243,33 @@ class Collector:
 
     def wants(self, column: str) -> bool:
         """True if the texts of another column are still needed."""
-        return not self.other_columns.setdefault(column, item_column(column)).is_closed
+        return not self.other_columns.setdefault(column, item_column(column, self.price)).is_closed
 
-    def bad(self, file: str, line: int, problem: str, *, skippable: bool = True) -> None:
+    def quantity_column(self, places: ColumnPlaces) -> str | None:
+        """Name of a file's column of quantities, or None.
+
+        The collector keeps this name and that of the column of prices.
+        """
+        self.quantity = places.describing.get("quantity")
+        self.price = places.describing.get("price")
+        return self.quantity
+
+    def returns(self, source: str) -> Returns:
+        """Rows with a negative quantity in the whole log.
+
+        Raises:
+            DataError: If returns are to be left out, but no column has quantities.
+        """
+        if self.drop_returns and self.quantity is None:
+            raise DataError(
+                f"{source}: drop_returns (--drop-returns) is set, but no column has a usual name of quantities. Name "
+                "the column: columns='user=…,item=…,time=…,quantity=COLUMN'"
+            )
+        return Returns(self.n_returns, self.quantity or "", self.drop_returns)
+
+    def bad(
+        self, file: str, line: int, problem: str, *, skippable: bool = True, is_return: bool = False
+    ) -> None:
         """Report a row that cannot be read.
 
         Raises:
@@ -235,7 +278,8 @@ class Collector:
         row = BadRow(file, line, problem)
         if not self.skip_bad_rows:
             skip = ". To leave bad rows out, set skip_bad_rows (--skip-bad-rows)"
-            raise DataError(f"{row}{skip if self.kind is EVENTS and skippable else ''}")
+            returns = ". To leave returns out, set drop_returns (--drop-returns)" if is_return else ""
+            raise DataError(f"{row}{returns}{skip if self.kind is EVENTS and skippable else ''}")
         self.skipped += 1
         if len(self.bad_rows) < BAD_ROWS_SHOWN:
             self.bad_rows.append(row)
@@ -269,6 +313,8 @@ class Collector:
         """Collected rows; the collector is empty afterwards."""
         if not self.rows:
             example = f"; the first of {self.skipped:,} bad rows: {self.bad_rows[0]}" if self.bad_rows else ""
+            if self.drop_returns and self.n_returns:
+                example = f"; {many(self.n_returns, 'return')} were left out{example}"
             raise DataError(
                 f"{source}: it has no {self.kind.rows}. A {self.kind.table} needs at least one row of "
                 f"data{example}"

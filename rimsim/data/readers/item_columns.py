@@ -13,11 +13,12 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from rimsim.arrays import Floats, Ints, Ints32
+from rimsim.arrays import Ints, Ints32
 from rimsim.data.read_report import ColumnUse
 from rimsim.data.readers import values
 from rimsim.data.readers.columns import ATTRIBUTES, PRICES, first_of
-from rimsim.errors import many
+from rimsim.data.readers.prices import looks_like_price, numbers_of_prices
+from rimsim.errors import DataError, many
 
 TAKEN: Final = frozenset({"id", "title", "genres", "year", "release", "released", "end"})
 """Column names that the item table reserves."""
@@ -41,11 +42,16 @@ class ItemColumn:
     """Codes of items with several different texts."""
     is_closed: bool = False
     """True if the column is no longer read, because too many items have several texts."""
-    no_number: str | None = None
-    """First text, in alphabetical order, that is not a number in a price column; None: all texts are numbers."""
+    name: str = ""
+    """Name of the column."""
+    looks_like_price: bool = False
+    """True if a column that is no longer read looked like a price."""
 
     def __post_init__(self) -> None:
-        self._prices: list[tuple[Ints32, Floats]] = []  # per block of rows: item codes, and prices or NaN
+        self._price_codes: dict[str, int] = {}
+        self._prices: list[
+            tuple[Ints32, Ints32]
+        ] = []  # per block of rows: codes of items, and of texts of prices
 
     def take(self, item: Ints32, word: Ints, words: Sequence[str]) -> None:
         """Collect texts about items, given as positions in ``words``."""
@@ -78,32 +84,36 @@ class ItemColumn:
             self._take_prices(item, rank_of_row, [words[place] for place in order.tolist()])
         elif self.must_agree and len(self.differing) >= _TOO_MANY:
             self.is_closed = True
+            self.looks_like_price = looks_like_price(self.name, list(self.smallest.values()))
             self.smallest.clear()
             self.largest.clear()
 
     def _take_prices(self, item: Ints32, word: Ints, words: Sequence[str]) -> None:
         """Collect the price in each row."""
-        numbers = np.full(len(words), np.nan)
-        for place, text in enumerate(words):
-            try:
-                numbers[place] = values.number(text, "price", values.LARGEST_VALUE)
-            except values.RowProblemError:
-                self.no_number = text if self.no_number is None else min(self.no_number, text)
-        self._prices.append((item, numbers[word]))
+        codes = self._price_codes
+        code_of_word = np.array([codes.setdefault(text, len(codes)) for text in words], np.int32)
+        self._prices.append((item, code_of_word[word]))
 
-    def medians(self) -> dict[int, float]:
-        """Item code → median price of its rows."""
+    def medians(self) -> tuple[dict[int, float], str | None]:
+        """Median price by item code, and a problem or None."""
+        # Whether 1.234 has a decimal point depends on all texts, so numbers are read only here.
+        numbers, problem = numbers_of_prices(list(self._price_codes))
         # Without rows there is nothing to join, so empty arrays stand in.
         item = np.concatenate([codes for codes, _ in self._prices] or [np.zeros(0, np.int32)])
-        price = np.concatenate([numbers for _, numbers in self._prices] or [np.zeros(0)])
-        return dict(pd.Series(price).groupby(item).median().items())  # type: ignore[arg-type]  # codes are whole numbers
+        text = np.concatenate([codes for _, codes in self._prices] or [np.zeros(0, np.int32)])
+        medians = pd.Series(numbers[text]).groupby(item).median().items()
+        return dict(medians), problem  # type: ignore[arg-type]  # codes are whole numbers
 
 
-def item_column(name: str) -> ItemColumn:
-    """Collector of a column, by its name."""
+def item_column(name: str, price: str | None = None) -> ItemColumn:
+    """Collector of a column, by its name.
+
+    ``price`` is the column with the role of the price.
+    """
     # A title, genre or year describes the item, even if an item has several.
     describes_item = any(first_of(usual, [name]) is not None for usual in ATTRIBUTES.values())
-    return ItemColumn(is_price=first_of(PRICES, [name]) is not None, must_agree=not describes_item)
+    is_price = name == price or first_of(PRICES, [name]) is not None
+    return ItemColumn(is_price=is_price, must_agree=not describes_item, name=name)
 
 
 def roles_of(names: Sequence[str]) -> dict[str, str]:
@@ -113,16 +123,20 @@ def roles_of(names: Sequence[str]) -> dict[str, str]:
 
 
 def attributes_of(
-    columns: Mapping[str, ItemColumn], ids: Sequence[str]
+    columns: Mapping[str, ItemColumn], ids: Sequence[str], price: str | None = None
 ) -> tuple[dict[str, pd.Series], tuple[ColumnUse, ...]]:
     """Attributes of items from columns of events, and their uses.
 
     Args:
         columns: Name of a column → its collected texts.
         ids: Id of each item, by code.
+        price: Name of the column with the role of the price; None: the caller named none.
 
     Returns:
         Name of an attribute → a value per item; then a record per column.
+
+    Raises:
+        DataError: If the column with the role of the price has a text that is not a number.
     """
     roles = roles_of(tuple(columns))
     attributes: dict[str, pd.Series] = {}
@@ -132,11 +146,15 @@ def attributes_of(
             attributes |= _described(name, roles[name], column, len(ids))
             uses.append(_use_of_role(name, roles[name], column, ids))
             continue
-        series, note = _attribute(name, column, len(ids))
+        attribute = "price" if name == price else name
+        if attribute in attributes or (name != price and name == "price" and price in columns):
+            uses.append(ColumnUse(name, None, "the price is read from another column"))
+            continue
+        series, note = _attribute(name, column, len(ids), is_required=name == price)
         if series is not None:
-            attributes[name] = series
+            attributes[attribute] = series
         example = _example(column, ids) if "differs" in note else ""
-        attribute = None if series is None else name
+        attribute = None if series is None else attribute
         uses.append(ColumnUse(column=name, attribute=attribute, note=note, example=example))
     return attributes, tuple(uses)
 
@@ -159,24 +177,45 @@ def _use_of_role(name: str, role: str, column: ItemColumn, ids: Sequence[str]) -
     return ColumnUse(column=name, attribute=role, note=note, example=_example(column, ids))
 
 
-def _attribute(name: str, column: ItemColumn, n_items: int) -> tuple[pd.Series | None, str]:
-    """Value of a column per item, and a note."""
+def _attribute(
+    name: str, column: ItemColumn, n_items: int, *, is_required: bool
+) -> tuple[pd.Series | None, str]:
+    """Value of a column per item, and a note.
+
+    A price that is required must consist of numbers.
+    """
     difference = _difference(column, n_items)
     if name in TAKEN:
         return None, "the item table has its own column of this name. Rename the column to keep it"
     if not column.smallest and not column.is_closed:
         return None, "it is empty"
-    if column.is_price and column.no_number is None:
-        medians = column.medians()
+    if column.is_price:
+        medians, problem = column.medians()
+        if problem is not None:
+            return _no_price(name, column, n_items, problem, is_required=is_required)
         prices = pd.Series([medians.get(code, np.nan) for code in range(n_items)], dtype=np.float64)
         note = f"the median of an item's prices, because {difference}" if difference else ""
         return prices, note
     if difference:
+        if column.looks_like_price or looks_like_price(name, list(column.smallest.values())):
+            difference = (
+                f"it looks like a price (to read it, add price={name} to --columns), but {difference}"
+            )
         return None, difference
-    note = ""
-    if column.no_number is not None:
-        note = f"{values.short(column.no_number)} is not a number of at least 0, so there is no revenue"
-    return texts_of_items(column.smallest, n_items), note
+    return texts_of_items(column.smallest, n_items), ""
+
+
+def _no_price(
+    name: str, column: ItemColumn, n_items: int, problem: str, *, is_required: bool
+) -> tuple[pd.Series | None, str]:
+    """Texts of a price without numbers, and a note."""
+    if is_required:
+        raise DataError(
+            f"price (column {name!r}): {problem}. Expected numbers such as 11.37, '11,37 €' or '1.234,50'; leave the "
+            "field empty if the price is unknown"
+        )
+    note = f"it looks like a price, but {problem}, so there is no revenue"
+    return (None if column.differing else texts_of_items(column.smallest, n_items)), note
 
 
 def texts_of_items(texts: Mapping[int, str], n_items: int) -> pd.Series:

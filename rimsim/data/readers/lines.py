@@ -269,7 +269,7 @@ class Cutter:
                 ),
                 pa.csv.ConvertOptions(
                     check_utf8=False,
-                    include_columns=list(columns.values()),
+                    include_columns=list(dict.fromkeys(columns.values())),  # a column may be read twice
                     column_types=dict.fromkeys(columns.values(), pa.string()),
                     strings_can_be_null=False,
                 ),

@@ -94,6 +94,8 @@ class _BatchReader:
             if name not in collector.nested
         }
         """Name without spaces around it → name in the file."""
+        quantity = collector.quantity_column(places)
+        self._quantity = None if quantity in collector.nested else quantity
         self.names = [*self._columns.values(), *self._others.values()]
         """Columns to read."""
         kinds = {role: _value_kind(schema.field(column).type) for role, column in self._columns.items()}
@@ -143,9 +145,17 @@ class _BatchReader:
                     name: Words(_texts(batch.column(batch.schema.names.index(self._others[name]))))
                     for name in wanted_columns
                 },
+                quantities=self._quantities(batch),
             ),
         )
         self._row += batch.num_rows
+
+    def _quantities(self, batch: pa.RecordBatch) -> Words | None:
+        """Quantity of each row; None without such a column."""
+        if self._quantity is None:
+            return None
+        names = [name.strip() for name in batch.schema.names]
+        return Words(_texts(batch.column(names.index(self._quantity))))
 
     def _numbers(self, role: Role, column: pa.Array) -> tuple[Floats, dict[int, str]]:
         """Numeric values of a column, and problems by row."""

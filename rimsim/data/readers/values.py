@@ -54,6 +54,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 _DAY_FIRST = re.compile(r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b.*", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_NEGATIVE = re.compile(r"[-−](?=.*[1-9])\d+(?:[.,]\d+)?", re.ASCII)
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,18}", re.ASCII)
 _INT64 = range(-(2**63), 2**63)
 
@@ -220,6 +221,11 @@ class Words:
         code_of_place = np.full(len(self._words), -1, np.int32)
         code_of_place[used_places] = vocabulary.codes(self._words[used] for used in used_places.tolist())
         return code_of_place[place]
+
+    def negative(self) -> Bools:
+        """(n,) True where the text is a number below 0."""
+        is_negative = np.array([_NEGATIVE.fullmatch(word) is not None for word in self._words])
+        return is_negative[self._place]
 
     def texts(self, rows: Bools) -> tuple[Ints, list[str]]:
         """Texts of chosen rows, as positions in a list."""

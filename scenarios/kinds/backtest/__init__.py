@@ -52,21 +52,22 @@ def backtest(
     data: LogSource | None = None,
     columns: str | None = None,
     skip_bad_rows: bool | None = None,
+    drop_returns: bool | None = None,
     out: str | Path | None = None,
     command: str | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Backtest:
     """Compare intensity models by their predictions of later events.
 
-    Every seed splits the log again, and so does every window of a split by time. Each mark model and ground intensity
-    is fitted once per split (or read from the cache), and each model solves the three tasks. Prices of online matching
-    are solved on past states.
+    Every seed and window splits the log again. Each mark model and ground intensity is fitted once per split (or read
+    from the cache), and each model solves the three tasks. Prices of online matching are solved on past states.
 
     Args:
         config: Options; None: the defaults, on the embedded log.
         data: Name or path of a log, a data frame (pandas, Polars, Arrow), or an ``EventLog``, in place of the config's.
         columns: Columns of the log, such as ``user=uid,item=sku,time=at``, in place of the config's.
         skip_bad_rows: Leave bad rows of the log out, and count them, in place of the config's.
+        drop_returns: Leave rows with a negative quantity out, and count them, in place of the config's.
         out: The run folder; None: ``runs/backtest-<time>``.
         command: The command line, to be recorded.
         report: Function that gets each line of progress; None: no progress is shown.
@@ -77,7 +78,8 @@ def backtest(
         RunFolderError: If the folder is in use or holds a run.
     """
     config = config or (BacktestConfig() if data is None else BacktestConfig(data=DataConfig()))
-    config = replace(config, data=own_log(config.data, data, columns, skip_bad_rows=skip_bad_rows))
+    rows = {"skip_bad_rows": skip_bad_rows, "drop_returns": drop_returns}
+    config = replace(config, data=own_log(config.data, data, columns, **rows))
     show = report or (lambda _: None)
     log = usable_log(config.data, Needs(), "back-test", show)
     by_time = config.split.kind == "time"

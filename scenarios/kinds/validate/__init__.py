@@ -169,6 +169,7 @@ def validate(
     data: LogSource | None = None,
     columns: str | None = None,
     skip_bad_rows: bool | None = None,
+    drop_returns: bool | None = None,
     out: str | Path | None = None,
     command: str | None = None,
     report: Callable[[str], None] | None = None,
@@ -176,16 +177,16 @@ def validate(
 ) -> Validation:
     """Compare held-out later sessions with their prediction by the truths.
 
-    In every draw, each user's log is cut at the beginning of a later session. Models are fitted to events before the
-    cut, and truths to the whole log. Some checks need a truth that has not seen the checked items or counts. For these
-    checks, the truth is fitted to events before the cut. ``README.md`` in the folder has the conclusions.
+    In every draw, each user's log is cut at the beginning of a later session, and models are fitted to events before
+    the cut. Truths are fitted to the whole log, or to events before the cut if a check needs unseen items or counts.
 
     Args:
         config: Options; None: the defaults, on the embedded log.
         data: Name or path of a log, a data frame (pandas, Polars, Arrow), or an ``EventLog``, in place of the config's.
         columns: Columns of the log, such as ``user=uid,item=sku,time=at``, in place of the config's.
         skip_bad_rows: Leave bad rows of the log out, and count them, in place of the config's.
-        out: The run folder; None: ``runs/validate-<time>``.
+        drop_returns: Leave rows with a negative quantity out, and count them, in place of the config's.
+        out: The run folder, whose ``README.md`` has the conclusions; None: ``runs/validate-<time>``.
         command: The command line, to be recorded.
         report: Function that gets lines about the log, the time that the fits take, and the truths; None: no lines.
         console: Console of a bar over the fits of models; None: no bar.
@@ -197,7 +198,8 @@ def validate(
         RunFolderError: If the folder is in use or holds a run. After an error, the folder has no run.
     """
     config = config or (ValidateConfig() if data is None else ValidateConfig(data=DataConfig()))
-    config = replace(config, data=own_log(config.data, data, columns, skip_bad_rows=skip_bad_rows))
+    rows = {"skip_bad_rows": skip_bad_rows, "drop_returns": drop_returns}
+    config = replace(config, data=own_log(config.data, data, columns, **rows))
     show = report or (lambda _: None)
     _require_models(config)
     log = usable_log(config.data, Needs(gap=duration_seconds(config.data.session_gap)), "validate", show)
@@ -223,6 +225,14 @@ def validate(
         job = Job(described, [chosen], play, _write_page)
         make_run(job, folder, command or "rimsim.scenarios.validate", Execution(workers=1))
     return Validation(folder)
+
+
+def _cuts(log: EventLog, config: ValidateConfig) -> list[evidence_of.Cut]:
+    """Cut of the log for each draw."""
+    return [
+        evidence_of.make_cut(log, draw, gap=config.data.session_gap, after=config.after)
+        for draw in range(config.draws)
+    ]
 
 
 def _require_models(config: ValidateConfig) -> None:

@@ -80,6 +80,37 @@ def test_the_guarantee_is_half_of_the_uniform_exposure(run):
     assert table["group"].nunique() == 24
 
 
+def test_each_seller_may_be_guaranteed_a_part_of_an_equal_share(csv, purchases, tmp_path, capsys):
+    """30% of an equal share for each of 24 sellers, whatever their articles, recounted from the ledger."""
+    from rimsim.scenarios.cli.main import main
+
+    out = tmp_path / "equal"
+    words = ["compare", "--data", str(csv), "--columns", COLUMNS, "--guarantee", "seller=0.3:groups", *QUICK]
+    assert main([*words, "--out", str(out)]) == 0
+    assert (
+        "30% of an equal share of each group of seller, whatever its number of items"
+        in capsys.readouterr().out
+    )
+    equal = load_run(out)
+    weights = equal.scenario.consumer.position_decay ** np.arange(equal.scenario.slate)
+    articles = purchases.groupby("seller")["sku"].nunique()
+    assert articles.max() > 3 * articles.min()
+    # 300 visits with a slate each, shared by 24 sellers, in whole exposures at average positions.
+    owed = round(0.3 * 300 * equal.scenario.slate / 24) * weights.mean()
+    table = equal.groups.pivot_table(
+        index=["agent", "seed", "round", "group"], columns="metric", values="value"
+    )
+    assert table["required"].to_numpy() == pytest.approx(owed)
+    ledger = equal.ledger.merge(equal.catalogue[["item", "seller"]], on="item")
+    weight = pd.Series(weights[ledger["position"] - 1], name="delivered")
+    recount = weight.groupby([ledger[name] for name in ("agent", "seed", "round", "seller")]).sum()
+    delivered = recount.reindex(table.index).fillna(0.0)
+    assert table["delivered"].to_numpy() == pytest.approx(delivered.to_numpy())
+    missing = (owed - delivered).clip(lower=0).groupby(["agent", "round"]).sum() / (24 * 2 * owed)
+    assert missing["rim-feedback", 1] < 0.03
+    assert missing["relevance", 1] > 0.3
+
+
 def test_prices_deliver_what_relevance_withholds_from_sellers(run):
     """rim-feedback leaves next to nothing undelivered in the last round, while relevance starves sellers."""
     last = run.groups[(run.groups["column"] == "seller") & (run.groups["round"] == 1)]

@@ -9,12 +9,13 @@ from kit import cases, refused
 from kit.shop import SETTINGS
 
 from rimsim import config as records
-from rimsim.config.guarantees import with_guarantees
+from rimsim.config.guarantees import GroupShare, require_single, with_guarantees
 from rimsim.errors import ConfigError
 from rimsim.market import build_world
 from rimsim.requirements.campaigns import groups_of, members_of
 from rimsim.scenarios import compare
-from rimsim.scenarios.study.checks import LogArguments, resolved
+from rimsim.scenarios.cli.tools import guarantee
+from rimsim.scenarios.study.checks import LogArguments, grid_with, resolved
 
 
 def test_a_guarantee_replaces_that_of_single_items():
@@ -30,7 +31,37 @@ def test_a_guarantee_replaces_that_of_single_items():
     refused(ConfigError, "unknown field", records.override, config, {"exposure.groups.brand.beta": 0.7})
 
 
-@cases("share", (0,), (1.2,), (-0.5,), (True,), ("0.5",), (float("nan"),))
+def test_a_guarantee_may_be_part_of_an_equal_share_of_each_group():
+    """The share may count items or groups, in Python as in a scenario; several shares of it are points of a sweep."""
+    config = resolved("closed-loop", guarantee={"seller": {"beta": 0.3, "of": "groups"}, "genres": 0.2})
+    groups = [(group.column, group.beta, group.of) for group in config.exposure.groups]
+    assert groups == [("seller", 0.3, "groups"), ("genres", 0.2, "items")]
+    assert records.scenario_from(records.to_plain(config)) == config
+    shares = {"seller": {"beta": [0.3, 0.6], "of": "groups"}}
+    assert grid_with({}, shares) == {"exposure.groups.seller.beta": [0.3, 0.6]}
+    refused(ConfigError, "seller=0.3,0.6:groups has several shares", require_single, shares)
+
+
+def test_the_command_line_says_which_share_is_guaranteed():
+    """A colon and a word after the share name the share, and other words are refused."""
+    assert guarantee("seller=0.3:groups") == ("seller", GroupShare((0.3,), "groups"))
+    assert guarantee("a=b=0.3,0.5:groups") == ("a=b", GroupShare((0.3, 0.5), "groups"))
+    assert guarantee("seller=0.3") == ("seller", GroupShare((0.3,), "items"))
+    for text in ("seller=0.3:sellers", "seller=0.3:", "seller=:groups", "seller=1.2:groups"):
+        refused(ConfigError, "Write COLUMN=SHARE with .*:groups", guarantee, text)
+
+
+@cases(
+    "share",
+    (0,),
+    (1.2,),
+    (-0.5,),
+    (True,),
+    ("0.5",),
+    (float("nan"),),
+    ({"beta": 0.5, "off": "groups"},),
+    ([],),
+)
 def test_a_share_that_is_none_is_refused(share):
     """A share is a number above 0, at most 1."""
     message = "guarantee: found seller="
@@ -67,7 +98,7 @@ def test_members_of_groups_are_the_items_with_a_value():
     items = pd.DataFrame({"genres": ["b|a", "", "a", "<NA>", "b|b"]})
     assert {name: list(of) for name, of in members_of(items, "genres").items()} == {"a": [0, 2], "b": [0, 4]}
     guarantees = groups_of(items, records.GroupConfig("genres", 0.5, ("b",)))
-    assert [(group.name, list(group.items)) for group in guarantees] == [("genres b", [0, 4])]
+    assert [(group.name, list(group.items)) for group in guarantees.guarantees] == [("genres b", [0, 4])]
 
 
 def test_providers_are_those_of_a_column_of_the_log(csv):
