@@ -8,10 +8,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import re
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -22,6 +23,9 @@ from rimsim.declarations import require_module
 from rimsim.entry_points import place_of
 from rimsim.errors import ConfigError, ModelError, RimsimError, nearest, nearest_file, one_line, refuse
 from rimsim.session import SESSION, session_object
+
+_PLACE = re.compile(r"[^\s,()=]+:[A-Za-z_][\w.]*")
+"""Place of code in the text of a plug and its options."""
 
 
 def imported(location: str, kind: str, of: type | None = None) -> Any:
@@ -103,6 +107,35 @@ def _own(module: Any, of: type | None) -> list[str]:
             if getattr(value, "__module__", None) == module.__name__
         }
     return [name for name, value in members.items() if inspect.isclass(value) or inspect.isfunction(value)]
+
+
+def code_named(texts: Iterable[str]) -> list[str]:
+    """Places of code in texts that name plugs.
+
+    A text may have options, which may name code, too. Names without a colon are those of built-in plugs or of installed
+    packages.
+    """
+    places = [place for text in texts for place in _PLACE.findall(text)]
+    return list(dict.fromkeys(place for place in places if not place.startswith(SESSION)))
+
+
+def require_trust(origin: str, named: Iterable[str], typed: Iterable[str]) -> None:
+    """Refuse code that only a file names.
+
+    Args:
+        origin: Folder or file that names the code, for the message.
+        named: Texts of plugs in it.
+        typed: Texts of plugs that the user typed; their code is trusted.
+
+    Raises:
+        ConfigError: If code is named that was not typed; the message lists its places.
+    """
+    trusted_places = code_named(typed)
+    if untrusted := [place for place in code_named(named) if place not in trusted_places]:
+        raise ConfigError(
+            f"{origin}: names code that would run with your rights: {', '.join(untrusted)}. Nothing of it has run. "
+            "Read this code, then add --trust (in Python: trust=True)"
+        )
 
 
 @contextmanager

@@ -626,6 +626,21 @@ class ScenarioConfig:
                 problem = f"start is day {campaign.start:g}, but the last round ends on day {days:g}"
                 refuse(ConfigError, f"campaign {campaign.name!r}", problem, "an earlier day, or more rounds")
 
+    @property
+    def plugs(self) -> tuple[str, ...]:
+        """Names of arrivals, consumer, truth, model and providers.
+
+        Each is a built-in name, or a place of code such as ``mine.py:Bursts``.
+        """
+        consumer = self.consumer
+        return (
+            self.arrivals.kind,
+            consumer.kind,
+            consumer.truth,
+            self.platform.model,
+            self.providers.kind,
+        )
+
 
 def at_seed(config: ScenarioConfig, seed: int) -> ScenarioConfig:
     """Scenario at a seed; its truth may depend on seeds."""

@@ -254,9 +254,7 @@ def examination_of(
 
 def own_places(config: ScenarioConfig) -> list[str]:
     """Names of your own plugs, such as ``mine.py:Bursts``."""
-    consumer = config.consumer
-    truth = base_of(consumer.truth)
-    return [config.arrivals.kind, consumer.kind, truth, config.platform.model, config.providers.kind]
+    return [base_of(plug) for plug in config.plugs]
 
 
 def expected_arrivals(config: ScenarioConfig) -> int:

@@ -29,7 +29,7 @@ _EXECUTION = ("batch_size", "workers", "backend", "address")
 @click.command(cls=tools.PlugCommand)
 @click.argument("scenario", required=False, shell_complete=SCENARIO)
 @tools.options("compare")
-def compare(*, resume: bool, dry_run: bool, source: Path | None, **values: Any) -> None:
+def compare(*, resume: bool, dry_run: bool, trust: bool, source: Path | None, **values: Any) -> None:
     """Compare agents in a simulated market.
 
     SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
@@ -37,7 +37,7 @@ def compare(*, resume: bool, dry_run: bool, source: Path | None, **values: Any) 
     if source is not None:
         # A wrong folder is refused before the slow import of torch.
         scenarios.load_run(source, "comparison")
-    arguments = _arguments(values, resume=resume)
+    arguments = _arguments(values, resume=resume, needs_trust=dry_run and not trust)
     if arguments["guarantee"]:
         from rimsim.config.guarantees import require_single
 
@@ -56,7 +56,9 @@ def compare(*, resume: bool, dry_run: bool, source: Path | None, **values: Any) 
 @click.command(cls=tools.PlugCommand)
 @click.argument("scenario", required=False, shell_complete=SCENARIO)
 @tools.options("sweep")
-def sweep(*, resume: bool, dry_run: bool, beta: str | None, grid: tuple[str, ...], **values: Any) -> None:
+def sweep(
+    *, resume: bool, dry_run: bool, trust: bool, beta: str | None, grid: tuple[str, ...], **values: Any
+) -> None:
     """Compare agents over a grid of settings.
 
     SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
@@ -64,7 +66,7 @@ def sweep(*, resume: bool, dry_run: bool, beta: str | None, grid: tuple[str, ...
     parsed = _parsed_grid(grid, beta)
     swept = {name: f"--grid {name}" for name in parsed} | ({} if beta is None else {_BETA: "--beta"})
     tools.require_once(values, swept)
-    arguments = _arguments(values, resume=resume)
+    arguments = _arguments(values, resume=resume, needs_trust=dry_run and not trust)
     if parsed:
         arguments["grid"] = parsed
     if dry_run:
@@ -116,10 +118,11 @@ def _print_plan(arguments: Mapping[str, Any], *, resume: bool) -> None:
     click.echo(f"{'time':10} {time_line(study, execution)}")
 
 
-def _arguments(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
+def _arguments(values: Mapping[str, Any], *, resume: bool, needs_trust: bool) -> dict[str, Any]:
     """Arguments of ``compare`` or ``sweep``, from the given options.
 
-    Options with dotted names are fields of a scenario, so they become settings.
+    Options with dotted names are fields of a scenario, so they become settings. With ``needs_trust``, code that only
+    the scenario names is refused.
     """
     tools.require_once(values)
     arguments = tools.given(values)
@@ -132,6 +135,9 @@ def _arguments(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
     if not resume:
         from rimsim.scenarios.cli import slips
 
+        # A dry run is how a stranger's scenario is looked at, so nothing of it is imported without consent.
+        if needs_trust:
+            slips.require_trust(arguments.get("scenario"), arguments["settings"])
         slips.require_study(
             arguments.get("scenario"),
             arguments["settings"],
@@ -362,7 +368,7 @@ def _resumed_map(asked: Mapping[str, Any]) -> Run:
 @click.command(cls=tools.PlugCommand)
 @click.argument("run", type=tools.path, shell_complete=RUN)
 @tools.options("ope")
-def ope(run: Path, target: str, **values: Any) -> None:
+def ope(run: Path, target: str, *, trust: bool, **values: Any) -> None:
     """Evaluate an agent on the ledger of another.
 
     RUN is the folder of a comparison. The command repeats the run, asks the target agent for a slate in each state,
@@ -387,7 +393,7 @@ def ope(run: Path, target: str, **values: Any) -> None:
     from rimsim.scenarios.report.console import show
 
     console = tools.terminal()
-    show(evaluation_report(scenarios.ope(run, target, **values, console=console)), console)
+    show(evaluation_report(scenarios.ope(run, target, **values, trust=trust, console=console)), console)
 
 
 def _ope_from_log(log: Path, target: str, of_log: Mapping[str, Any], of_run: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from rimsim.errors import ConfigError
 from rimsim.intensity.model_names import BUILT_IN as MODELS
 from rimsim.intensity.model_names import is_model, unknown_model
 from rimsim.plugs import named_options, require_place
+from rimsim.user_code import require_trust as require_trusted_code
 from rimsim.user_code import without_name
 
 
@@ -43,6 +44,13 @@ def require_study(
         from rimsim.measures import own_measures
 
         own_measures(measures)
+
+
+def require_trust(scenario: str | None, settings: dict[str, object]) -> None:
+    """Refuse code that only the scenario names."""
+    name = scenario or "closed-loop"
+    config = override(find_scenario(name), settings)
+    require_trusted_code(name, config.plugs, [str(value) for value in settings.values()])
 
 
 def require_group_columns(

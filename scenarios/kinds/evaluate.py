@@ -39,9 +39,9 @@ from rimsim.scenarios.runs.execution import Execution
 from rimsim.scenarios.runs.files import read_table, write_table
 from rimsim.scenarios.runs.job import Job, play_parts
 from rimsim.scenarios.runs.locks import locked
-from rimsim.scenarios.runs.store import RunFolder, repeat_command
+from rimsim.scenarios.runs.store import CONFIG, RunFolder, repeat_command
 from rimsim.scenarios.study.repetition import changed_inputs
-from rimsim.user_code import own_code
+from rimsim.user_code import own_code, require_trust
 
 OPE = "ope.parquet"
 PARTS = {
@@ -81,6 +81,7 @@ def ope(
     logged: str | None = None,
     seeds: int | Sequence[int] | None = None,
     workers: int | None = None,
+    trust: bool = False,
     console: Console | None = None,
 ) -> Evaluation:
     """Estimate a target agent's value, and compute its true value.
@@ -93,13 +94,19 @@ def ope(
         logged: Agent of the run that reports propensities; None: the first such agent.
         seeds: Number of seeds, from 0, or a list; None: the seeds of the run.
         workers: Number of parallel seeds; None: one per core.
+        trust: True: code that only the folder names may run. ``target`` and ``logged`` need no trust.
         console: Console that shows progress bars; None: no bars.
 
     Raises:
-        ConfigError: If there is no such agent or seed, or an agent does not report propensities.
+        ConfigError: If there is no such agent or seed, an agent does not report propensities, or the folder names code
+            that is not trusted.
         RunFolderError: If the folder holds no comparison, or is in use, or its scenario, log or files have changed.
     """
     logged_run = RunFolder.open(run, "comparison")
+    if not trust:
+        agents = [str(agent) for agent in logged_run.config["agents"]]
+        named = [*own_places(logged_run.scenario), *agents, *logged_run.own_measures]
+        require_trust(str(logged_run.folder / CONFIG), named, [target, logged or ""])
     # A changed market would not repeat the run, and its estimates would stand next to the tables of another one.
     if inputs := changed_inputs(logged_run):
         raise RunFolderError(

@@ -90,7 +90,7 @@ def changed_inputs(run: RunFolder) -> list[str]:
 
 
 def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
-    """Digests of a log, a scenario and the user's files.
+    """Digests of the log, scenario and user's own files.
 
     ``places`` name files of agents and measures; the scenario may name more files.
     """

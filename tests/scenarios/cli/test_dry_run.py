@@ -3,11 +3,14 @@
 import re
 
 import pytest
-from kit import cases, said_by
+from kit import cases, refused, said_by
 from kit.commands import FEW, RAISES
 
+from rimsim.errors import ConfigError
+from rimsim.scenarios.cli import runs
 from rimsim.scenarios.report.numbers import duration_words
 from rimsim.scenarios.study import estimate
+from rimsim.user_code import code_named, require_trust
 
 
 @cases(
@@ -36,6 +39,46 @@ def test_a_dry_run_is_not_of_a_run_that_has_begun(folders, capsys):
         (["--agents", "randm"], "Did you mean 'random'"),
     ):
         assert said in said_by(capsys, ["compare", *FEW, "--dry-run", *words], 2).err
+
+
+def test_a_dry_run_imports_no_code_that_only_a_scenario_names(write, tmp_path, monkeypatch, capsys):
+    """A stranger's scenario is refused with the code that it names, unless it is trusted, typed or replaced."""
+    write('from pathlib import Path\n\nPath("ran").touch()\n\n\ndef model():\n    """Model."""\n', "evil.py")
+    write("platform: {model: 'evil.py:model'}\n", "strange.yaml")
+    planned = []
+    monkeypatch.setattr(runs, "_print_plan", lambda arguments, resume: planned.append(arguments))
+    words = ["compare", "strange.yaml", "--agents", "random", "--dry-run"]
+    text = said_by(capsys, words, 2).err
+    assert "strange.yaml: names code that would run with your rights: evil.py:model" in text
+    assert "--trust" in text
+    assert not planned
+    assert not (tmp_path / "ran").exists()
+    said_by(capsys, [*words, "--set", "platform.model=popularity-hp"])
+    said_by(capsys, [*words, "--set", "platform.model=evil.py:model"])
+    said_by(capsys, [*words, "--trust"])
+    assert len(planned) == 3
+
+
+def test_code_is_named_by_plugs_and_by_their_options():
+    """Places of code are found in options, too; built-in names and objects of the session are none."""
+    texts = [
+        "bag",
+        "a.py:One",
+        "rim-dual(scores=b/c.py:Two,k=3)",
+        "os:system",
+        "session:Net",
+        "x.py:Law+habits",
+    ]
+    assert code_named(texts) == ["a.py:One", "b/c.py:Two", "os:system", "x.py:Law"]
+    require_trust("folder", ["a.py:One", "bag"], ["a.py:One(k=2)"])
+    refused(
+        ConfigError,
+        "folder: names code .*: os:system.",
+        require_trust,
+        "folder",
+        ["os:system"],
+        ["os:getcwd"],
+    )
 
 
 @cases(

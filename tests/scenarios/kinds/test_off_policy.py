@@ -301,6 +301,19 @@ def test_a_run_whose_config_was_edited_is_not_evaluated(run, tmp_path):
     assert not table.exists()
 
 
+def test_code_that_only_a_run_folder_names_is_not_imported(run, tmp_path, write, capsys):
+    """A stranger's folder names a file as model: nothing of it runs before it is trusted; the target needs no trust."""
+    write('from pathlib import Path\n\nPath("ran").touch()\n', "evil.py")
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    config = folder / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace("model: popularity-hp", "model: evil.py:Evil"), encoding="utf-8")
+    said = f"{config}: names code that would run with your rights: evil.py:Evil"
+    assert said in said_by(capsys, f"ope {folder} --target relevance", 2).err
+    refused(ConfigError, re.escape(said), scenarios.ope, folder, "relevance")
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize("seeds", [0, (), (1, 1), (-1,)])
 def test_seeds_that_are_none_are_refused(run, seeds, tmp_path):
     """As a comparison does, before there is a folder: none at all, one twice, or one below 0."""
