@@ -331,7 +331,7 @@ def _requirements_table(run: RunFolder) -> TextTable | None:
     unit = "as examined" if run.scenario.exposure.unit == "examined" else "as shown"
     title = f"Exposures of groups and campaigns over those that were due, {unit}, all rounds"
     table = tables.pivoted(f"{title}, {tables.interval_words(len(run.seeds))}", means, ["promise"], agents)
-    return None if table is None else replace(table, ends_only=True)
+    return replace(table, ends_only=True)
 
 
 # Entries of config.yaml that hold settings. All other entries, such as the command line, are facts about the run.
