@@ -4,6 +4,7 @@ Each test runs with ``cpu`` too, where the answer must be the same to the last b
 tried on every machine.
 """
 
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -91,6 +92,22 @@ def test_ranking_by_tensor_operations_is_the_compiled_ranking(device, tie_width,
     slates = device_slates(scores_on_device, price, k, mask, row_states(9, keys), tie_width)
     np.testing.assert_array_equal(slates, expected)
     np.testing.assert_array_equal(price_slates(scores_on_device, price, k, admissible=mask, **ties), expected)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_ranking_by_tensor_operations_does_not_warn_of_its_prices(device):
+    """PyTorch gives no warning of prices that nobody may write to, such as one price for all items."""
+    price = np.broadcast_to(0.5, 4)
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # else a test before this one could use up the only warning
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            states = row_states(0, np.arange(2))
+            slates = device_slates(torch.ones((2, 4), device=device), price, 2, None, states, 0.0)
+    finally:
+        torch.set_warn_always(before)
+    assert slates.shape == (2, 2)
 
 
 @pytest.mark.parametrize("device", DEVICES)

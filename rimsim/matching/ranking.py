@@ -238,7 +238,8 @@ def device_slates(
     """
     import torch  # noqa: PLC0415  # slow to import, and only tensors need it
 
-    value = scores.double() - torch.from_numpy(price).to(scores.device)
+    # The prices are copied, because PyTorch warns of an array that it may not write to.
+    value = scores.double() - torch.tensor(price, device=scores.device)
     is_excluded = value < 0
     if admissible is not None:
         is_excluded |= ~admissible
