@@ -80,6 +80,11 @@ class ClosedRound:
         return self.requirements.required
 
     @property
+    def due_items(self) -> Floats:
+        """Exposures that the round adds to each item's guarantee."""
+        return self.requirements.due_items
+
+    @property
     def due(self) -> Floats:
         """Exposures that the round adds to each row's guarantee."""
         return self.requirements.due

@@ -14,6 +14,7 @@ from .exposure import position_weights as position_weights
 from .exposure import prices_at_bound as prices_at_bound
 from .exposure import shortfall as shortfall
 from .exposure import shortfall_units as shortfall_units
+from .exposure import undelivered as undelivered
 from .exposure import weighted_exposure as weighted_exposure
 from .exposure import who_pays as who_pays
 from .exposure import worst_ratio as worst_ratio

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -64,21 +64,20 @@ def made_up_round(
         min_exposure=draw.poisson(n * slate / 4, 2).astype(np.float64) if complete else np.zeros(0),
         max_exposure=np.array([np.inf, n * slate / 8]) if complete else np.zeros(0),
         counted=draw.poisson(n * slate / 4, 2).astype(np.float64) if complete else np.zeros(0),
+        **_without_draws(items),
         first_exposure=first_exposure,
         log_counts=first_exposure + draw.poisson(5.0, m),
         popularity=draw.poisson(20.0, m),
         release=np.where(is_released, 1e9 - 30 * _DAY * draw.random(m), -np.inf),
-        genre_weights=loop.genre_weights([str(text) for text in items["genres"]])[0],
-        provider=np.arange(m),
         there=has_come & (draw.random(m) < (0.8 if complete else 1.0)),
         came=has_come,
         sold=np.bincount(chosen[consumed], minlength=m) + draw.poisson(0.5, m),
-        items=items,
         cost=float(draw.random()),
         decay=_DECAY,
         item_price=-draw.random(m) if complete else None,
         adoption=_adoption(draw, n, int(is_released.sum())),
     )
+    facts = _with_due_exposures(facts)
     return _with_certificate(facts) if complete else facts
 
 
@@ -98,6 +97,28 @@ def _adoption(draw: np.random.Generator, n: int, n_released: int) -> loop.Adopti
     if not n_released:
         return None
     return loop.AdoptionTimes(draw.integers(1, n + 2, n_released), draw.random(n_released) < 0.7)
+
+
+def _without_draws(items: pd.DataFrame) -> dict[str, Any]:
+    """Fields of the catalogue, and those that :func:`_with_due_exposures` sets."""
+    due_exposures = dict.fromkeys(("due_items", "due", "counted_shown", "counted_examined"), np.zeros(0))
+    return {
+        "genre_weights": loop.genre_weights([str(text) for text in items["genres"]])[0],
+        "provider": np.arange(len(items)),
+        "items": items,
+        **due_exposures,
+    }
+
+
+def _with_due_exposures(facts: RoundFacts) -> RoundFacts:
+    """Round in which guarantees include carry-over."""
+    return dataclasses.replace(
+        facts,
+        due_items=0.75 * facts.required,
+        due=0.5 * facts.min_exposure,
+        counted_shown=facts.counted / exposure.mean_weight(facts.position_weights),
+        counted_examined=facts.counted,
+    )
 
 
 def _with_certificate(facts: RoundFacts) -> RoundFacts:

@@ -129,6 +129,20 @@ def shortfall(exposure: ArrayLike, required: ArrayLike) -> float:
     return shortfall_units(exposure, required) / total if total > 0 else 0.0
 
 
+def undelivered(exposure: ArrayLike, required: ArrayLike, due: ArrayLike) -> float:
+    """Undelivered share of the exposures due, each counted once.
+
+    The share is Σ_j (min(b_j, due_j) − E_j)₊ / Σ_j due_j, over guarantees j of items, groups and campaigns. In it,
+    ``due`` are the exposures that a round adds, and b (``required``) also has the carry-over of earlier rounds. A
+    deficit of an earlier round was counted in that round, so it does not count again. A surplus lowers b. The share is
+    0 without guarantees.
+    """
+    added = as_counts(due, "due")
+    total = float(added.sum())
+    counted_once = np.minimum(as_counts(required, "required"), added)
+    return shortfall_units(exposure, counted_once) / total if total > 0 else 0.0
+
+
 def examined_shortfall(slates: ArrayLike, required: ArrayLike, decay: float) -> float:
     """Undelivered share in examined exposures: Σ(b̃ − Ẽ)₊ / Σb̃.
 

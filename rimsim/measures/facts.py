@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints
-from rimsim.measures.exposure import exposure_counts, mean_weight, weighted_exposure
+from rimsim.measures.exposure import exposure_counts, mean_weight, undelivered, weighted_exposure
 from rimsim.measures.loop import AdoptionTimes
 from rimsim.renamed import renamed_attribute
 
@@ -59,6 +59,9 @@ class RoundFacts:
     """True if ``relevant`` counts items, as in a replay; False if it is an expectation, λ*(x)."""
     required: Floats
     """(M,) required exposures b, in the unit of the guarantee."""
+    due_items: Floats
+    """(M,) exposures that the round adds to each item's guarantee, in the unit of the guarantee. ``required`` also has
+    the carry-over of earlier rounds."""
     position_weights: Floats
     """(k,) weight of an exposure at each position in the unit of the guarantee: γ^(r−1) if examined, 1 if shown."""
     min_exposure: Floats
@@ -67,6 +70,12 @@ class RoundFacts:
     """(J,) largest exposure of each requirement, in the unit of the guarantee; ∞: no cap."""
     counted: Floats
     """(J,) exposures that counted for each requirement, in the unit of the guarantee."""
+    due: Floats
+    """(J,) exposures that the round adds to each group or campaign, in the unit of the guarantee; 0 for a cap."""
+    counted_shown: Floats
+    """(J,) exposures that counted for each requirement, as positions."""
+    counted_examined: Floats
+    """(J,) exposures that counted for each requirement, weighted by γ^(r−1)."""
     first_exposure: Ints
     """(M,) exposures of each item in round 0 of the same arm."""
     log_counts: Ints
@@ -154,6 +163,21 @@ class RoundFacts:
     def required_positions(self) -> Floats:
         """Required exposures of each item, at average positions."""
         return np.asarray(self.required / mean_weight(self.position_weights), np.float64)
+
+    def undelivered(self, weights: Floats, counted: Floats) -> float:
+        """Undelivered share of all guarantees, if positions had other weights.
+
+        Args:
+            weights: (k,) weight of an exposure at each position.
+            counted: (J,) exposures that counted for each group or campaign, at these weights.
+        """
+        scale = mean_weight(weights)
+        mean = mean_weight(self.position_weights)
+        # One division and one product, so that a guarantee of items alone has the figures of ``shortfall``.
+        required = np.concatenate([self.required / mean * scale, self.min_exposure / mean * scale])
+        due = np.concatenate([self.due_items / mean * scale, self.due / mean * scale])
+        exposure = weighted_exposure(self.slates, weights, self.n_items)
+        return undelivered(np.concatenate([exposure, counted]), required, due)
 
     @cached_property
     def delivered(self) -> Floats:

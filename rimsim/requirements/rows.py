@@ -184,6 +184,9 @@ class RoundRequirements:
 
     required: Floats
     """(M,) required exposures of each item, in the unit of the guarantee."""
+    due_items: Floats
+    """(M,) exposures that the round adds to the guarantee of each item, in the unit of the guarantee. ``required`` also
+    has the carry-over of earlier rounds."""
     table: Requirements
     """Requirements in addition to those of items: groups, campaigns and caps."""
     audiences: tuple[Audience, ...]
@@ -206,15 +209,23 @@ class RoundRequirements:
     windows: OfferWindows | None = None
     """Part of the round in which each item is on offer; None if no item of the scenario ends."""
 
-    def delivered(self, slates: NDArray[np.integer], rows: Ints | None = None) -> Floats:
+    def delivered(
+        self,
+        slates: NDArray[np.integer],
+        rows: Ints | None = None,
+        *,
+        position_weights: Floats | None = None,
+    ) -> Floats:
         """Exposures of each requirement, in the unit of the guarantee.
 
         Args:
             slates: Items shown to arrivals of the round; −1 is an empty position.
             rows: Rows of the arrivals in the schedule; None: all arrivals, in clock order.
+            position_weights: Weight of an exposure at each position in another unit; None: that of the guarantee.
         """
         counted = self.counted if self.counted is None or rows is None else self.counted[rows]
-        return self.table.delivered(slates, counted, self.position_weights, len(self.required))
+        weights = self.position_weights if position_weights is None else position_weights
+        return self.table.delivered(slates, counted, weights, len(self.required))
 
     def would_count(self, visits: RoundVisits) -> Bools | None:
         """Mask of another period's visits that count per audience."""
@@ -325,6 +336,7 @@ class ScenarioRequirements:
         n_caps = len(rows.table) - len(rows.guarantee)
         return RoundRequirements(
             required=np.clip(total.items, 0.0, np.maximum(required, most)) * average_weight,
+            due_items=required * average_weight,
             table=rows.table,
             audiences=rows.audiences,
             counted=_masks(rows.audiences, visits),

@@ -19,7 +19,7 @@ from rimsim.requirements.campaigns import group_name
 from rimsim.scenarios.report import charts, items, loop, prices, sentences, tables, titles
 from rimsim.scenarios.report.console import folder_places, more_place
 from rimsim.scenarios.report.fitness import with_verdict
-from rimsim.scenarios.report.group_figures import guarantees_items, without_item_guarantee
+from rimsim.scenarios.report.group_figures import column_with_all_guarantees
 from rimsim.scenarios.report.group_section import group_sections
 from rimsim.scenarios.report.group_sentences import group_sentences
 from rimsim.scenarios.report.picture_tables import PictureTables, picture_tables
@@ -203,9 +203,15 @@ def comparison_answer(run: RunFolder, rounds: pd.DataFrame, agents: Sequence[str
     """
     own_metrics = [measure.name for measure in run.own_measures.values()]
     n_items = sentences.n_items_of(run)
-    of_items = without_item_guarantee(run, rounds)
+    exposure = run.scenario.exposure
+    # If all guarantees are for groups of one column, the sentences of groups have the undelivered share.
     answer = sentences.comparison_sentences(
-        of_items, agents, run.scenario.exposure.unit, own_metrics, n_items
+        rounds,
+        agents,
+        exposure.unit,
+        own_metrics,
+        n_items,
+        with_undelivered=column_with_all_guarantees(exposure) is None,
     )
     answer += group_sentences(run)
     parts = loop.reported_parts(rounds, agents, own_metrics)
@@ -267,8 +273,7 @@ def result_tables(run: RunFolder) -> list[TextTable]:
     (undelivered, _) = tables.shortfalls(unit)
     trend_metrics = (*tables.TRENDS, undelivered, *own_metrics)
     columns = tables.headings(shown)
-    delivery = undelivered if guarantees_items(run.scenario.exposure) else "promises_missed"
-    figures = ("utility", "revenue", delivery, "coverage", "effective_items", *own_metrics)
+    figures = ("utility", "revenue", undelivered, "coverage", "effective_items", *own_metrics)
     main = tuple(columns[name] for name in figures)
     title = f"{run.scenario.name}: {late}, {_seeds_words(rounds)}"
     minus = f"Minus {tables.baseline_of(agents)}, at the same seeds"

@@ -10,7 +10,6 @@ import pandas as pd
 
 from rimsim import measures
 from rimsim.config import ExposureConfig
-from rimsim.config.guarantees import BETA
 from rimsim.scenarios.report import tables
 from rimsim.scenarios.report.numbers import per_cent
 from rimsim.scenarios.runs.arms import is_control
@@ -23,32 +22,12 @@ whose exposures fell most, compared with another agent. Without another agent, i
 exposures."""
 
 
-def guarantees_items(exposure: ExposureConfig) -> bool:
-    """True if single items have a guarantee."""
-    return exposure.beta > 0 or exposure.each is not None
-
-
-def without_item_guarantee(run: RunFolder, rounds: pd.DataFrame) -> pd.DataFrame:
-    """Rounds without undelivered shares of items that have no guarantee."""
-    exposure = run.scenario.exposure
-    if guarantees_items(exposure) or not exposure.groups:
-        return rounds
-    return rounds[~rounds["metric"].isin(tables.shortfalls("shown"))]
-
-
-def with_undelivered_groups(sweep: RunFolder, table: pd.DataFrame) -> pd.DataFrame:
-    """Table of a sweep with the undelivered share of groups.
-
-    The table stays as it is if single items have a guarantee at some point.
-    """
-    exposure = sweep.scenario.exposure
-    if guarantees_items(exposure) or BETA in sweep.config["sweep"] or not exposure.groups:
-        return table
-    undelivered, _ = tables.shortfalls(exposure.unit)
-    # The share of groups takes the place, and the name, of the share of items.
-    without_items = table[~table["metric"].isin(tables.shortfalls("shown"))]
-    of_groups = without_items[without_items["metric"] == "promises_missed"].assign(metric=undelivered)
-    return pd.concat([without_items, of_groups], ignore_index=True)
+def column_with_all_guarantees(exposure: ExposureConfig) -> str | None:
+    """Only column with guaranteed groups, without other guarantees, or None."""
+    columns = {group.column for group in exposure.groups}
+    if exposure.beta > 0 or exposure.each is not None or exposure.campaigns or len(columns) != 1:
+        return None
+    return columns.pop()
 
 
 def group_columns(run: RunFolder) -> tuple[str, ...]:

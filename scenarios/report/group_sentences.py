@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from rimsim import measures
 from rimsim.arrays import Floats
 from rimsim.scenarios.report import sentences, tables
-from rimsim.scenarios.report.group_figures import GroupFigures, figures_of, group_columns
+from rimsim.scenarios.report.group_figures import (
+    GroupFigures,
+    column_with_all_guarantees,
+    figures_of,
+    group_columns,
+)
 from rimsim.scenarios.report.numbers import figure, per_cent
 from rimsim.scenarios.runs.status import shown_rounds
 from rimsim.scenarios.runs.store import RunFolder
@@ -22,18 +29,36 @@ def group_sentences(run: RunFolder) -> list[str]:
         figures for column in group_columns(run) if (figures := figures_of(run, column)) is not None
     ]
     texts = [
-        text for figures in of_columns for text in (_delivery(figures), _starved(figures), _cost(figures))
+        text
+        for figures in of_columns
+        for text in (_delivery(figures, _undelivered(run, figures)), _starved(figures), _cost(figures))
     ]
     if of_columns:
         texts.append(_revenue(run, of_columns[0]))
     return [text for text in texts if text]
 
 
-def _delivery(figures: GroupFigures) -> str:
-    """Undelivered share of the guarantees of all groups, by agent."""
+def _undelivered(run: RunFolder, figures: GroupFigures) -> dict[str, Floats]:
+    """Agent → undelivered shares of a column's groups, by seed.
+
+    If the run has no other guarantees, the shares are those of the tables and pictures.
+    """
     if not figures.guaranteed:
+        return {}
+    exposure = run.scenario.exposure
+    if column_with_all_guarantees(exposure) != figures.column:
+        return {agent: figures.undelivered(agent).to_numpy(np.float64) for agent in figures.agents}
+    rounds = shown_rounds(run)
+    metric, _ = tables.shortfalls(tables.reported_unit(rounds, exposure.unit))
+    late = measures.late_means(rounds[rounds["metric"] == metric])
+    return {agent: late.loc[late["agent"] == agent, "value"].to_numpy(np.float64) for agent in figures.agents}
+
+
+def _delivery(figures: GroupFigures, undelivered: Mapping[str, Floats]) -> str:
+    """Undelivered share of the guarantees of all groups, by agent."""
+    if not undelivered:
         return ""
-    shares = {agent: _share(figures.undelivered(agent).to_numpy(np.float64)) for agent in figures.agents}
+    shares = {agent: _share(values) for agent, values in undelivered.items()}
     text = (
         f"`{figures.base}` leaves {shares[figures.base]} of the exposure guaranteed to groups of "
         f"{figures.column} undelivered"

@@ -12,7 +12,7 @@ from rimsim import measures
 from rimsim.arrays import Floats, Ints
 from rimsim.errors import MissingTableError
 from rimsim.measures import MEASURES, Measure
-from rimsim.scenarios.report.tables import last_round, reported_unit, shortfalls
+from rimsim.scenarios.report.tables import last_round, reported_unit
 from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.runs.store import RunFolder, table_in
 
@@ -84,9 +84,6 @@ def picture_tables(run: RunFolder) -> PictureTables:
     scenario = run.scenario
     unit = reported_unit(rounds, scenario.exposure.unit)
     weights = measures.position_weights(scenario.consumer.position_decay, scenario.slate)
-    if scenario.exposure.groups and scenario.exposure.beta == 0 and scenario.exposure.each is None:
-        # Only groups have guarantees here, so a single item has no guarantee to miss.
-        rounds = rounds[~rounds["metric"].isin(shortfalls("shown"))]
     return PictureTables(
         rounds=rounds,
         n_items=len(events),

@@ -69,11 +69,14 @@ def comparison_sentences(
     unit: str,
     own_metrics: Sequence[str] = (),
     n_items: int | None = None,
+    *,
+    with_undelivered: bool = True,
 ) -> list[str]:
     """Answer of a comparison: undelivered exposure, cost and gain.
 
     A difference is significant if it has a star in the table of differences, which includes ``own_metrics``.
-    ``n_items`` is the size of the catalogue, which may be smaller than that of the log.
+    ``n_items`` is the size of the catalogue, which may be smaller than that of the log. Without ``with_undelivered``,
+    other sentences report the undelivered shares.
     """
     unit = tables.reported_unit(rounds, unit)
     undelivered, _ = tables.shortfalls(unit)
@@ -81,10 +84,12 @@ def comparison_sentences(
     base = tables.baseline_of(present)
     compared = tables.compared_agents(base, present)
     metrics = (undelivered, "utility", "coverage", "effective_items")
-    means = tables.summary(rounds, present, metrics).set_index(["agent", "metric"])
+    means = tables.summary(rounds, present, metrics if with_undelivered else metrics[1:])
+    means = means.set_index(["agent", "metric"])
     paired = tables.reported_differences(rounds, present, own_metrics).set_index(["agent", "metric"])
     sentences = [_guarantee(means, base, undelivered, late_of(rounds), alone=not compared)]
-    best_delivery_first = sorted(compared, key=lambda name: _mean(means, name, undelivered))
+    shares = tables.summary(rounds, present, (undelivered,)).set_index(["agent", "metric"])
+    best_delivery_first = sorted(compared, key=lambda name: _mean(shares, name, undelivered))
     catalogue = "the catalogue" if n_items is None else f"the {n_items:,} items of the catalogue"
     sentences += [
         _against(name, base, means, paired, undelivered, catalogue) for name in best_delivery_first[:_MOST]
@@ -266,13 +271,15 @@ def undelivered_notes(run: RunFolder) -> list[str]:
     exposure = run.scenario.exposure
     unit = tables.reported_unit(rounds, exposure.unit)
     undelivered, _ = tables.shortfalls(unit)
+    guarantees_items = exposure.beta > 0 or exposure.each is not None
     means = late_means(rounds).groupby(["agent", "metric"], observed=True)["value"].mean()
     notes = [] if run.undeliverable is None else [_infeasible(run.undeliverable)]
     for name in run.agents:
         missing = float(means.get((name, undelivered), 0.0))
         # An agent without prices ignores guarantees, so prices are not the cause of undelivered exposures.
         bound = means.get((name, "prices_at_bound"))
-        if bound is None or missing <= _NEGLIGIBLE:
+        # The remedies are about prices of items.
+        if bound is None or missing <= _NEGLIGIBLE or not guarantees_items:
             continue
         at_bound = (rounds["agent"] == name) & (rounds["metric"] == "prices_at_bound") & (rounds["value"] > 0)
         since = int(rounds.loc[at_bound, "round"].min()) if at_bound.any() else None

@@ -20,7 +20,6 @@ from rimsim.measures import MEASURES, holm, late_means
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.console import more_place, picture_names
 from rimsim.scenarios.report.fitness import with_verdict
-from rimsim.scenarios.report.group_figures import with_undelivered_groups
 from rimsim.scenarios.report.numbers import per_cent
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs import status
@@ -57,7 +56,7 @@ def sweep_report(sweep: RunFolder) -> Report:
     Raises:
         RunFolderError: If no arm is complete.
     """
-    table = with_undelivered_groups(sweep, sweep_table(sweep))
+    table = sweep_table(sweep)
     scenario = sweep.scenario
     unit = scenario.exposure.unit
     fields = swept_fields(table)

@@ -72,11 +72,9 @@ def reported_unit(rounds: pd.DataFrame, unit: str) -> str:
 
 def shown_metrics(unit: str) -> tuple[str, ...]:
     """Metrics of the final table, by ``exposure.unit``."""
-    # Columns about groups and campaigns, which exist only if the scenario has some.
-    promises = ("promises_missed", "excess")
     means = ("coverage", "perplexity", "effective_items", "log_gini")
-    # The metric `revenue` exists only if the log has prices.
-    return ("utility", "revenue", "return", *shortfalls(unit), *promises, *means)
+    # The metric `revenue` exists only if the log has prices, and `excess` only if the scenario has caps.
+    return ("utility", "revenue", "return", *shortfalls(unit), "excess", *means)
 
 
 def interval_words(seeds: int, unit: str = "seed") -> str:
@@ -339,8 +337,6 @@ def headings(metrics: Sequence[str]) -> dict[str, str]:
 
     def heading(metric: str) -> str:
         """Heading of a metric's column."""
-        if metric == "promises_missed":
-            return f"{_UNDELIVERED} (groups)"
         if metric not in units:
             return metric.replace("_", " ")
         return f"{_UNDELIVERED} ({units[metric]})" if has_both_units else _UNDELIVERED

@@ -15,7 +15,7 @@ from rimsim.market import ClosedRound, World
 from rimsim.matching import Certificate
 
 _OF_LEDGER = ("consumed", "probability", "true_intensity", "intensity", "price", "propensity")
-_OF_ROUND = ("relevant", "counts_items", "required", "position_weights", "log_counts", "cost")
+_OF_ROUND = ("relevant", "counts_items", "required", "due_items", "position_weights", "log_counts", "cost")
 """Names of fields that a round's facts and a closed round share."""
 
 
@@ -131,6 +131,9 @@ def facts_of(
         min_exposure=closed.promises.min_exposure,
         max_exposure=closed.promises.max_exposure,
         counted=closed.delivered,
+        due=closed.due,
+        counted_shown=_delivered(closed, 1.0),
+        counted_examined=_delivered(closed, every_position.get("decay", shared.keywords["decay"])),
         first_exposure=first,
         there=closed.offer.there,
         came=closed.offer.came >= 0,
@@ -143,3 +146,9 @@ def facts_of(
         estimated_decay=None if closed.decay is None else closed.decay.decay,
         decay_error=None if closed.decay is None else float(np.diff(closed.decay.interval)[0] / 2),
     )
+
+
+def _delivered(closed: ClosedRound, decay: float) -> Floats:
+    """Exposures of groups, campaigns and caps at a given γ."""
+    weights = measures.position_weights(decay, len(closed.position_weights))
+    return closed.requirements.delivered(closed.ledger.item, position_weights=weights)

@@ -139,7 +139,7 @@ def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> 
         return None
     return (
         f"{', '.join(blind)} {'ignores' if len(blind) == 1 else 'ignore'} {' and '.join(kinds)}, so these may be left "
-        "undelivered or be exceeded. The metrics promises_missed and excess tell how much"
+        "undelivered or be exceeded. The columns undelivered and excess tell how much"
     )
 
 

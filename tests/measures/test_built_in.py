@@ -30,6 +30,9 @@ def _round(*, counts_items):
         min_exposure=np.array([15.0, 0.0, 7.0]),
         max_exposure=np.array([np.inf, 30.0, 9.0]),
         counted=np.array([10.5, 50.25, 7.5]),
+        due=np.array([12.0, 0.0, 8.5]),
+        counted_shown=np.array([11.5, 60.0, 8.0]),
+        counted_examined=np.array([9.0, 40.0, 6.5]),
         provider=np.random.default_rng(0).integers(0, N_PROVIDERS, 20),
         sold=facts.sold * (np.arange(20) % 4 > 0),
         there=np.array([True, True, False, True, False, True, False]),
@@ -99,15 +102,18 @@ def _guaranteed(facts):
     return [(e, b) for e, b in zip(_delivered(facts), facts.required, strict=True) if b > 0]
 
 
-def _positions_required(facts):
-    return [b / np.mean(facts.position_weights) for b in facts.required]
+def _undelivered(facts, weights, counted):
+    """Missing part of the exposures that the round adds, over items, groups and campaigns."""
+    scale = np.mean(weights) / np.mean(facts.position_weights)
+    exposures = [*_by_item(facts, lambda x, r: weights[r]), *counted]
+    least = [*facts.required, *facts.min_exposure]
+    due = [*facts.due_items, *facts.due]
+    missing = sum(max(min(b, a) * scale - e, 0) for e, b, a in zip(exposures, least, due, strict=True))
+    return missing / (sum(due) * scale)
 
 
 def _examined_shortfall(facts):
-    weights = [facts.decay**r for r in range(facts.slates.shape[1])]
-    seen = _by_item(facts, lambda x, r: weights[r])
-    due = [b * np.mean(weights) for b in _positions_required(facts)]
-    return _missing(seen, due) / sum(due)
+    return _undelivered(facts, [facts.decay**r for r in range(4)], facts.counted_examined)
 
 
 def _recall(facts):
@@ -247,13 +253,12 @@ EXPECTED = {
     "gini": lambda f: _gini(_exposure(f)),
     "perplexity": lambda f: math.exp(-sum(p * math.log(p) for p in _shares(_exposure(f)) if p > 0)),
     "average_popularity": _average_popularity,
-    "shortfall": lambda f: _missing(_exposure(f), _positions_required(f)) / sum(_positions_required(f)),
+    "shortfall": lambda f: _undelivered(f, [1.0] * 4, f.counted_shown),
     "examined_shortfall": _examined_shortfall,
     "shortfall_units": lambda f: _missing(_delivered(f), f.required),
     "items_met": lambda f: sum(e >= b for e, b in _guaranteed(f)) / len(_guaranteed(f)),
     "worst_ratio": lambda f: min(e / b for e, b in _guaranteed(f)),
     "prices_at_bound": lambda f: (f.item_price[f.required > 0] == -f.cost).mean(),
-    "promises_missed": lambda f: _missing(f.counted, f.min_exposure) / sum(f.min_exposure),
     "excess": _excess,
     "effective_items": _effective_items,
     "log_gini": lambda f: _gini(f.log_counts.tolist()),

@@ -93,7 +93,7 @@ def test_prices_at_their_limit_are_told_since_their_first_round(monkeypatch):
         ]
     )
     monkeypatch.setattr(sentences, "shown_rounds", lambda run: rounds)
-    exposure = SimpleNamespace(unit="examined", hard=False)
+    exposure = SimpleNamespace(unit="examined", hard=False, beta=0.3, each=None)
     run = SimpleNamespace(
         scenario=SimpleNamespace(exposure=exposure), undeliverable=None, agents=["rim-feedback"]
     )
