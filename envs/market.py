@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
-from rimsim.arrays import TICKS, Array, Bools, Float32s, Ints
+from rimsim.arrays import Array, Bools, Float32s, Ints
 from rimsim.config import ScenarioConfig, Seeds, find_scenario, override
 from rimsim.data.session_logs import LogSource, source_name
 from rimsim.envs.observations import (
@@ -565,7 +565,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             market.round,
             market.served,
             int(schedule.id[row]) if row >= 0 else -1,
-            float(schedule.tick[row] / TICKS) if row >= 0 else 0.0,
+            market.env.now,
             int(np.count_nonzero(consumed)),
             int(np.count_nonzero(chosen != shown)),
             float(self._stock.observed.undelivered[0]),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cached_property, partial
 from typing import Literal, TypedDict, Unpack
 
 import numpy as np
-import simpy
 
 from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints, seconds, ticks
@@ -15,6 +15,7 @@ from rimsim.errors import ArrivalsError, MarketError
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.impressions import layer_of
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar, checked_schedule
+from rimsim.market.clock import Clock, utc
 from rimsim.market.closed_round import ClosedRound
 from rimsim.market.consumers.contract import Consumer, World
 from rimsim.market.controls import Control, require_controllable
@@ -49,6 +50,7 @@ from rimsim.market.scores.past import (
 )
 from rimsim.market.scores.scorer import device_of
 from rimsim.market.shared import digest_of, shared_scores
+from rimsim.market.simulation import Simulation
 from rimsim.market.state import MarketState
 from rimsim.market.world import (
     build_world,
@@ -154,7 +156,7 @@ class Market:
         self._carry_over: CarryOver | None = None
         self._offer = Offer.opening(self.world.roster)
         self._past_states = self._first_states()
-        self._env = simpy.Environment(initial_time=int(ticks(self.world.opening)))
+        self._simulation = Simulation(int(ticks(self.world.opening)))
         self.cost = config.exposure.cost * self._median_score()
         """c, the shortfall cost of one exposure in units of intensity: fixed at the opening, from the warm-up model."""
         self.open = self._open_round()
@@ -191,6 +193,16 @@ class Market:
         """Opening model in a world that is not shared."""
         model = initial_model(self.config, self.world.past, seed)
         return calibrated(self.config, self.world, self.consumer, model, seed)
+
+    @property
+    def env(self) -> Clock:
+        """Clock of the market, a :class:`simpy.Environment` in seconds."""
+        return self._simulation.clock
+
+    @property
+    def now(self) -> datetime:
+        """Current time of the market in UTC."""
+        return utc(self.env.now)
 
     @property
     def model(self) -> IntensityModel:
@@ -377,7 +389,7 @@ class Market:
         self.platform.load_state(state.platform, self._logged_past)
         past = self.platform.rounds
         start = past[-1].schedule.stop if past else int(ticks(self.world.opening))
-        self._env = simpy.Environment(initial_time=start)
+        self._simulation = Simulation(start)
         self._past_states = self._last_states() if past else self._first_states()
         self.open = self._open_round()
 
@@ -397,7 +409,9 @@ class Market:
         )
         stay = self.arrivals.keeps_users and past
         histories = past[-1].histories if stay else Histories(schedule, self._logged_past)
-        opened = OpenRound(plan, self._context, histories, self.model, self._env, self.platform.log_counts)
+        opened = OpenRound(
+            plan, self._context, histories, self.model, self._simulation, self.platform.log_counts
+        )
         if self.needs.item_factor:
             coming_round = PastRound(self.round, schedule, opened.known_histories)
             opened.note_item_factor(self._states_of(coming_round, always(self._context.opening_model)))
@@ -406,7 +420,8 @@ class Market:
     def _close_if_served(self) -> None:
         """Close the round after its last arrival."""
         if self.open.queue.share == 1.0 and not self.done:
-            self.open.run_out()
+            self._simulation.run_out()
+            self.open.note_organic()
             self._close_round()
 
     def _close_round(self) -> None:

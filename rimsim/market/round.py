@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import simpy
 import torch
 from numpy.typing import NDArray
 
@@ -16,7 +15,6 @@ from rimsim.config import ScenarioConfig
 from rimsim.errors import AgentError, MarketError
 from rimsim.evaluation import DecayEstimate
 from rimsim.intensity.contract import IntensityModel, rescale_of
-from rimsim.market.clock import ArrivalQueue
 from rimsim.market.closed_round import ClosedRound
 from rimsim.market.consumers.contract import (
     NOTHING,
@@ -56,6 +54,7 @@ from rimsim.market.scores.past import StateScores
 from rimsim.market.scores.scorer import Scorer, device_of
 from rimsim.market.serving import Responder, RoundColumns, enter_slates
 from rimsim.market.shared import SharedScores, digest_of
+from rimsim.market.simulation import Simulation
 from rimsim.market.slates import beyond_capacity, wrong_positions
 from rimsim.matching.certificates import BestValues
 from rimsim.requirements.on_offer import TimesOnOffer
@@ -155,7 +154,7 @@ class OpenRound:
         context: RoundContext,
         histories: Histories,
         model: IntensityModel,
-        env: simpy.Environment,
+        simulation: Simulation,
         popularity: Ints,
     ) -> None:
         schedule = plan.schedule
@@ -170,7 +169,7 @@ class OpenRound:
         """(M,) exposures so far, in the unit of the guarantee."""
         self.ledger = Ledger(schedule, plan.slate)
         """All exposures and consumptions so far."""
-        self.queue = ArrivalQueue(schedule, env)
+        self.queue = simulation.queue_of(schedule)
         """Arrivals that come, wait for a slate, or are served."""
         self.item_factor: Floats | None = None
         """(M,) true effect of each item, as a factor; None unless :meth:`note_item_factor` was called."""
@@ -544,9 +543,8 @@ class OpenRound:
             truths.drop(rows)
         return histories
 
-    def run_out(self) -> None:
-        """Advance the clock to the end of the round."""
-        self.queue.run_out()
+    def note_organic(self) -> None:
+        """Add the round's exogenous consumptions to histories."""
         if self._can.exogenous:
             self._append(self.histories, self._organic(self.visits(np.arange(len(self.schedule)))))
 

@@ -1,0 +1,44 @@
+"""Life of a market on its clock, as processes of SimPy."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import simpy
+
+from rimsim.market.clock import ArrivalQueue, Clock, Moment, Rank, VisitCounts
+from rimsim.market.records import Schedule
+
+
+class Simulation:
+    """Calendar of a market: arrivals, rounds and retraining.
+
+    Processes only decide when something happens. The market itself serves and retrains outside the processes, while the
+    clock waits for it. So an error or an interrupt does not end a process.
+    """
+
+    def __init__(self, tick: int, served: int = 0) -> None:
+        self.clock = Clock(tick)
+        self.visits = VisitCounts(served)
+        """Number of served visits, and events that wait for visits."""
+        self._queue: ArrivalQueue | None = None
+        self._stop = tick
+        self.clock.process(self._rounds())
+
+    def queue_of(self, schedule: Schedule) -> ArrivalQueue:
+        """Queue of a round's arrivals, which the calendar follows."""
+        self._queue = ArrivalQueue(schedule, self.clock, self.visits)
+        self._stop = schedule.stop
+        return self._queue
+
+    def run_out(self) -> None:
+        """Advance the clock to the end of the round."""
+        self.clock.resume()
+        self.clock.run_to_turn()
+
+    def _rounds(self) -> Generator[simpy.Event]:
+        """Visitors arrive; at the end of the round the platform retrains."""
+        while self._queue is not None:
+            yield self._queue.arrivals
+            yield Moment(self.clock, self._stop, Rank.RETRAIN)
+            yield self.clock.wait_for_market()
