@@ -154,8 +154,8 @@ def attributes_of(
         if series is not None:
             attributes[attribute] = series
         example = _example(column, ids) if "differs" in note else ""
-        attribute = None if series is None else attribute
-        uses.append(ColumnUse(column=name, attribute=attribute, note=note, example=example))
+        used_as = None if series is None else attribute
+        uses.append(ColumnUse(column=name, attribute=used_as, note=note, example=example))
     return attributes, tuple(uses)
 
 
