@@ -336,7 +336,7 @@ class ScenarioRequirements:
         n_caps = len(rows.table) - len(rows.guarantee)
         return RoundRequirements(
             required=np.clip(total.items, 0.0, np.maximum(required, most)) * average_weight,
-            due_items=required * average_weight,
+            due_items=np.asarray(required * average_weight, np.float64),
             table=rows.table,
             audiences=rows.audiences,
             counted=_masks(rows.audiences, visits),
