@@ -59,6 +59,8 @@ def test_a_shop_with_promotions_that_its_log_does_not_name_is_not_fit(period_day
     assert verdict.other_agreement > 0.6
     assert "sessions after a cut in time" in verdict_sentence(verdict)
     assert "The judgement after the cut decided" in verdict_sentence(verdict)
+    assert f"{verdict.last_share:.0%} of the expected consumption rests" in verdict_sentence(verdict)
+    assert verdict.last_share > 0.2
 
 
 @cases("period_days factor shortest longest", (7, 40.0, 1.5, 7.0), (28, 25.0, 7.0, 28.0))
@@ -94,6 +96,32 @@ def test_sessions_after_the_log_refute_rates_that_stay(end):
     assert lead(truth.trend) > 0.02
     assert lead(dataclasses.replace(truth.trend, persistence=Persistence())) < -0.2
     assert fitness(log, gap=GAP, kind="bag+habits").verdict != "fit"
+
+
+def test_sentence_says_how_much_consumption_rests_on_the_last_half_life():
+    """The share is that of plain arithmetic over users' preferences with and without the last events."""
+    log = _shop(7, period_days=7, factor=40.0, n_users=300)
+    fitted = kept_truth(log, gap=GAP, kind="bag+habits")
+    truth = dataclasses.replace(fitted, habit=None)
+    law = dataclasses.replace(truth.trend.law, half_life=3 * DAY)
+    truth = dataclasses.replace(truth, trend=dataclasses.replace(truth.trend, law=law))
+    users = np.arange(log.n_users)
+    states = UserStates.of(log, users, np.full(len(users), truth.trend.end))
+    base = dataclasses.replace(truth, trend=None).preference(users, states)
+    shares = []
+    for first in (-np.inf, truth.trend.end - 3 * DAY):
+        weight = 2.0 ** (-(truth.trend.end - log.time) / (3 * DAY))
+        weight[(log.time >= first) & np.isfinite(first)] = 0.0
+        counts = np.bincount(log.item, weight, log.n_items)[None, :]
+        log_factor = law.log_factor(law.rates(counts, truth.trend.popularity), truth.trend.popularity)
+        p = base**law.base * np.exp(log_factor)
+        p[states.owner, states.items] = 0.0
+        shares.append(p / p.sum(1, keepdims=True))
+    moved = np.abs(shares[0] - shares[1]).sum(1) / 2
+    expected = np.average(moved, weights=truth.expected(users, states))
+    assert 0.2 < expected < 1.0
+    np.testing.assert_allclose(truth.last_share(log), expected, rtol=1e-6)
+    assert dataclasses.replace(truth, trend=None).last_share(log) is None
 
 
 def test_a_shop_with_stable_tastes_stays_fit():

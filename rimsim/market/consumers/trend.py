@@ -116,6 +116,15 @@ class Trend:
         factors[~is_after] = _factors(self.law.log_factor(rates, self.popularity))
         return factors
 
+    def factors_without_last(self) -> Floats:
+        """(1, M) factors at the end without the last half-life.
+
+        The events of the last half-life of the log are unknown; all earlier ones count as they do at the end.
+        """
+        half_life = self.law.half_life
+        counts = 0.5 * self.rate.earlier.before(np.array([self.end - half_life]))
+        return _factors(self.law.log_factor(self.law.rates(counts, self.popularity), self.popularity))
+
     def timed_logits(self, held: NextSessions, logits: Float32s) -> Float32s:
         """(n, M) log p* with this trend at held-out states.
 

@@ -143,19 +143,49 @@ class Truth:
 
         All items of the catalogue are included. The caller sets inadmissible items to 0 and renormalises.
         """
+        preference = self._base_preference(users, states)
+        if self.trend is not None:
+            preference = self.trend.timed(preference, states.now)
+        return self._completed(preference, states)
+
+    def _base_preference(self, users: Ints, states: UserStates) -> Floats:
+        """(n, M) preferences of the model alone."""
         model = self.model
         if self.users and isinstance(model, RecurrentModel):
             rows = torch.from_numpy(np.ascontiguousarray(users, np.int64))
             scores = model.score_hidden(tuple(part[rows] for part in self.users), states.now)
         else:
             scores = model.score(states)
-        preference: Floats = scores.double().cpu().numpy()
-        if self.trend is not None:
-            preference = self.trend.timed(preference, states.now)
+        return np.asarray(scores.double().cpu().numpy(), np.float64)
+
+    def _completed(self, preference: Floats, states: UserStates) -> Floats:
+        """(n, M) preferences with habit and item factors."""
         if self.habit is not None:
             preference = self.habit.mixed(preference, states)
         preference = preference * np.exp(self.item_bias)
         return np.asarray(preference / preference.sum(1, keepdims=True), np.float64)
+
+    def last_share(self, log: EventLog) -> float | None:
+        """Share of consumption that rests on the last half-life.
+
+        It is the part of expected consumption at the end of the log that goes to other items if the trend does not know
+        the events of the last half-life. None: no trend.
+        """
+        if self.trend is None:
+            return None
+        users = np.arange(log.n_users)[:: max(-(-log.n_users * log.n_items // _CELLS), 1)]
+        states = UserStates.of(log, users, np.full(len(users), self.trend.end))
+        preference = self._base_preference(users, states)
+        known = self._completed(self.trend.timed(preference, states.now), states)
+        unknown_factors = self.trend.factors_without_last()
+        unknown = self._completed(preference**self.trend.law.base * unknown_factors, states)
+        if self.habit is None:
+            known[states.owner, states.items] = 0.0
+            unknown[states.owner, states.items] = 0.0
+            known /= np.maximum(known.sum(1, keepdims=True), 1e-300)
+            unknown /= np.maximum(unknown.sum(1, keepdims=True), 1e-300)
+        moved = np.maximum(known - unknown, 0.0).sum(1)
+        return float(np.average(moved, weights=self.expected(users, states)))
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
         """λ*(x) of sessions that begin at ``states.now``."""
