@@ -147,7 +147,7 @@ def attributes_of(
             uses.append(_use_of_role(name, roles[name], column, ids))
             continue
         attribute = "price" if name == price else name
-        if attribute in attributes or (name != price and name == "price" and price in columns):
+        if name == "price" and price not in (None, name):
             uses.append(ColumnUse(name, None, "the price is read from another column"))
             continue
         series, note = _attribute(name, column, len(ids), is_required=name == price)
