@@ -189,7 +189,7 @@ def test_a_run_that_goes_on_notices_a_changed_table_of_items(bare):
     text = (bare / "items.csv").read_text()
     (bare / "items.csv").write_text(text.replace("Shop Seller A", "Shop Seller B"))
     assert log_digest(load_log_of(config)) != before
-    assert set(digests(records.ScenarioConfig(), [])) == {"log"}
+    assert set(digests(records.ScenarioConfig(), [])) == {"log", "scenario"}
 
 
 def test_a_table_of_items_adds_to_the_columns_of_events(csv, tmp_path):
