@@ -1,4 +1,4 @@
-# Every target creates .venv by itself and reuses it; PYTHON chooses the interpreter (3.11 to 3.14).
+# Every target creates .venv by itself and reuses it; PYTHON chooses the interpreter (3.11 to 3.13).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -42,6 +42,11 @@ class LoggedImpressions:
     is known."""
     n_outside: int = 0
     """Number of impressions that were left out because their items are not in the catalogue."""
+    n_taken_outside: int = 0
+    """Number of these impressions that were taken."""
+    outside_of_policy: tuple[tuple[int, int], ...] = ()
+    """For each of ``policies``, the number of its impressions that were left out, and of those that were taken; empty
+    if none is known."""
 
     def __len__(self) -> int:
         return len(self.item)
@@ -67,8 +72,13 @@ class LoggedImpressions:
         return self.rows(slice(0, int(np.searchsorted(self.time, time, "left"))))
 
     def text(self) -> str:
-        """Counts of shown and taken items, positions and policies."""
-        parts = [f"{len(self):,} shown, {int(self.taken.sum()):,} taken ({self.rate:.1%})"]
+        """Counts of shown and taken items, positions and policies.
+
+        Impressions of items outside the catalogue count, because rates without them are too high.
+        """
+        n_shown = len(self) + self.n_outside
+        n_taken = int(self.taken.sum()) + self.n_taken_outside
+        parts = [f"{n_shown:,} shown, {n_taken:,} taken ({n_taken / max(n_shown, 1):.1%})"]
         visitors = len(np.unique(self.visitor))
         takers = len(np.unique(self.visitor[self.taken]))
         parts.append(f"{visitors:,} visitors, {visitors - takers:,} of them took nothing")
@@ -89,14 +99,18 @@ class LoggedImpressions:
                 else "propensities unknown"
             )
         if self.n_outside:
-            parts.append(f"{self.n_outside:,} more of items outside the catalogue")
+            parts.append(
+                f"{self.n_outside:,} of the shown are of items outside the catalogue, which models and the market do "
+                "not see"
+            )
         return "; ".join(parts)
 
     def _policies_text(self, policy: Ints) -> str:
         """Number of policies; size and share taken of the largest."""
         n_policies = len(self.policies)
-        shown = np.bincount(policy[policy >= 0], minlength=n_policies)
-        taken = np.bincount(policy[(policy >= 0) & self.taken], minlength=n_policies)
+        outside = np.array(self.outside_of_policy or [(0, 0)] * n_policies, np.int64).reshape(-1, 2)
+        shown = np.bincount(policy[policy >= 0], minlength=n_policies) + outside[:, 0]
+        taken = np.bincount(policy[(policy >= 0) & self.taken], minlength=n_policies) + outside[:, 1]
         largest = np.argsort(-shown, kind="stable")[:_POLICIES_NAMED]
         texts = [
             f"{self.policies[code]} ({shown[code]:,}; {taken[code] / shown[code]:.1%} taken)"

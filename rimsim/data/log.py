@@ -198,6 +198,19 @@ def own_attributes(items: pd.DataFrame) -> list[str]:
     return [str(name) for name in items if name not in ITEM_COLUMNS]
 
 
+def n_values(items: pd.DataFrame | None) -> tuple[tuple[str, int], ...]:
+    """Number of values of each attribute with texts."""
+    if items is None:
+        return ()
+    names = [name for name in own_attributes(items) if items[name].dtype.kind not in "fiu"]
+    # A text may have several values, joined by |; an empty text has none.
+    texts_of = {name: set(items[name].dropna().astype(str)) for name in names}
+    return tuple(
+        (name, len({value for text in texts for value in text.split("|")} - {""}))
+        for name, texts in texts_of.items()
+    )
+
+
 def prices_of(items: pd.DataFrame) -> Floats | None:
     """(M,) price of each item, 0 where unknown; None without prices."""
     numeric_names = [name for name in own_attributes(items) if items[name].dtype.kind in "fiu"]

@@ -102,6 +102,8 @@ class ReadReport:
     """Sentences on likely mistakes, with remedies."""
     others: tuple[ColumnUse, ...] = ()
     """Use of each column without a role, in the table of events and the table of items."""
+    values: tuple[tuple[str, int], ...] = ()
+    """Pairs of an attribute with texts and its number of values before the selection of events."""
     repeats: str = "history"
     """Treatment of repeated events: drop, history or consume."""
     repeated_share: float = 0.0

@@ -13,7 +13,7 @@ import numpy as np
 from rimsim.config import LogOptions
 from rimsim.config.reading import record_from
 from rimsim.data.downloads import Entry, catalogue, data_folder, downloaded
-from rimsim.data.log import EventLog
+from rimsim.data.log import EventLog, n_values
 from rimsim.data.made_up import NEWS, made_up_container
 from rimsim.data.read_report import ReadReport
 from rimsim.data.readers import containers
@@ -181,6 +181,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         others=column_uses,
     )
     log = assemble(events, options, users, item_table)
+    report = dataclasses.replace(report, values=n_values(item_table))
     share = repeated_share(log)
     rule = _rule_of_repeats(options, reading, share)
     log = dataclasses.replace(log, repeatable=rule == "consume")
@@ -195,9 +196,11 @@ def _warnings(
     log: EventLog, events: RawEvents, collector: Collector, options: LogOptions, unit_read: str
 ) -> tuple[str, ...]:
     """Sentences on likely mistakes in a log."""
+    # Impressions that were not taken are not events.
+    item = events.item if events.answers is None else events.item[events.answers.taken]
     return suspicions_of(
         log,
-        np.bincount(events.item),
+        np.bincount(item),
         options.min_item_events,
         [column for column, values in collector.values_of.items() if values.belongs_to_users],
         is_guessed=options.time_unit == "auto" and unit_read == "s",

@@ -132,6 +132,11 @@ class Fitness:
     judgement that decided, and ``played`` is None."""
     other_agreement: float | None = None
     """Agreement in the judgement that did not decide; None: the truth has no trend, or no pair is settled."""
+    last_share: float | None = None
+    """Share of the truth's expected consumption at the market's opening that rests on the last half-life of the log,
+    see :meth:`rimsim.market.consumers.truths.Truth.last_share`; None: the truth has no trend."""
+    half_life: float | None = None
+    """Half-life of the trend's rates, in seconds; None: no trend, or all events count alike."""
 
     @property
     def too_few_pairs(self) -> bool:
@@ -278,10 +283,15 @@ def _judged(log: EventLog, gap: float, played: Truth, of_past: Callable[[EventLo
     # rate.
     later_verdict = _judged_at(log, gap, played, of_past, after_cut=True)
     if _WORST_FIRST.index(later_verdict.verdict) < _WORST_FIRST.index(verdict.verdict):
-        return dataclasses.replace(
+        decided = dataclasses.replace(
             later_verdict, is_after_cut=True, other_agreement=verdict.agreement, played=None
         )
-    return dataclasses.replace(verdict, other_agreement=later_verdict.agreement)
+    else:
+        decided = dataclasses.replace(verdict, other_agreement=later_verdict.agreement)
+    half_life = played.trend.law.half_life
+    return dataclasses.replace(
+        decided, last_share=played.last_share(log), half_life=half_life if np.isfinite(half_life) else None
+    )
 
 
 def _judged_at(

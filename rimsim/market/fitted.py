@@ -14,6 +14,7 @@ from rimsim import intensity
 from rimsim.config import ConsumerConfig
 from rimsim.data import later_sessions
 from rimsim.data.log import EventLog
+from rimsim.data.time_cut import sessions_after_cut
 from rimsim.errors import ModelError
 from rimsim.intensity.cache import fitted, kept, log_digest, source_digest
 from rimsim.intensity.contract import IntensityModel
@@ -73,7 +74,7 @@ def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | 
 @lru_cache
 def _code() -> str:
     """Digest of the source code that fits truths."""
-    modules = truths, habit, session_sizes, trend, later_sessions
+    modules = truths, habit, session_sizes, trend, later_sessions, sessions_after_cut
     files = (Path(inspect.getfile(part)) for part in modules)
     return source_digest(Path(inspect.getfile(intensity)).parent, *files)
 

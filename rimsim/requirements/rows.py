@@ -336,7 +336,7 @@ class ScenarioRequirements:
         n_caps = len(rows.table) - len(rows.guarantee)
         return RoundRequirements(
             required=np.clip(total.items, 0.0, np.maximum(required, most)) * average_weight,
-            due_items=required * average_weight,
+            due_items=np.asarray(required * average_weight, np.float64),
             table=rows.table,
             audiences=rows.audiences,
             counted=_masks(rows.audiences, visits),
@@ -501,7 +501,8 @@ def item_floors(
     is_partial |= (times.end > visits.start) & (times.end < visits.stop)
     if exposure.items is None and exposure.each is None and not is_partial.any():
         is_offered = (times.release <= visits.start) & (times.end >= visits.stop)
-        return required_exposure(exposure.beta, n=positions, k=1, released=is_offered, seed=ties)
+        required = required_exposure(exposure.beta, n=positions, k=1, released=is_offered, seed=ties)
+        return np.asarray(np.minimum(required, len(visits.tick)), np.int64)
     n_visits = visits.on_offer(times)
     if exposure.each is not None:
         exact = exposure.each * (n_visits / len(visits.tick))

@@ -43,6 +43,7 @@ OPTIONS: Final[Mapping[str, Sequence[str]]] = {
         "--encoding",
         "--time-unit",
         "--skip-bad-rows",
+        "--drop-returns",
         "--min-item-events",
         "--min-user-events",
         "--min-value",
@@ -52,6 +53,7 @@ OPTIONS: Final[Mapping[str, Sequence[str]]] = {
     ],
     "Run": [
         "--dry-run",
+        "--trust",
         "--resume",
         "--from",
         "--workers",

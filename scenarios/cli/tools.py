@@ -170,8 +170,8 @@ def guarantee(text: str) -> tuple[str, GroupShare]:
     from rimsim.config.guarantees import group_share
 
     column, _, share = text.rpartition("=")
-    if "=" in column:
-        first, _, others = text.partition(",")
+    first, _, others = text.partition(",")
+    if "=" in first and "=" in others:
         raise ConfigError(
             f"--guarantee: {text!r} has several columns. Repeat the option for each of them: --guarantee {first} "
             f"--guarantee {others}"

@@ -60,21 +60,11 @@ Count: TypeAlias = Callable[[int], None]  # function that is called with a numbe
 
 
 def own_log(
-    config: DataConfig,
-    data: LogSource | None,
-    columns: str | None,
-    *,
-    skip_bad_rows: bool | None,
-    drop_returns: bool | None,
+    config: DataConfig, data: LogSource | None, columns: str | None, *, skip_bad_rows: bool | None
 ) -> DataConfig:
     """Log of a config, with the fields that arguments replace."""
     source = None if data is None else source_name(data)
-    fields = {
-        "source": source,
-        "columns": columns,
-        "skip_bad_rows": skip_bad_rows,
-        "drop_returns": drop_returns,
-    }
+    fields = {"source": source, "columns": columns, "skip_bad_rows": skip_bad_rows}
     replaced = {name: value for name, value in fields.items() if value is not None}
     return record_from(to_plain(config) | replaced, DataConfig, origin="data")
 

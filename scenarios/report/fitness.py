@@ -73,7 +73,16 @@ def verdict_sentence(verdict: Fitness, step: str = "") -> str:
             f"{_doubt(verdict)}"
         )
     return " ".join(
-        part for part in (f"{text}.", _trend(verdict), _reversed(verdict), _untested(verdict), step) if part
+        part
+        for part in (
+            f"{text}.",
+            _trend(verdict),
+            _reversed(verdict),
+            _last_share(verdict),
+            _untested(verdict),
+            step,
+        )
+        if part
     )
 
 
@@ -84,6 +93,18 @@ def _trend(verdict: Fitness) -> str:
     return (
         "The judgement after the cut decided, because it is worse: the truth has a trend, and a market plays it after "
         "the end of the log, where the trend is not known."
+    )
+
+
+def _last_share(verdict: Fitness) -> str:
+    """Sentence on consumption that rests on the log's last days."""
+    if verdict.last_share is None or verdict.half_life is None:
+        return ""
+    hours = verdict.half_life / 3600
+    length = f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
+    return (
+        f"At the market's opening, {verdict.last_share:.0%} of the expected consumption rests on the last {length} of "
+        "the log, the half-life of the truth's trend."
     )
 
 

@@ -63,6 +63,7 @@ def load_facts(log: EventLog) -> dict[str, Any]:
     facts = dataclasses.asdict(log.report)
     # YAML has no tuples and no records, so these become lists and texts.
     facts["columns"] = dict(log.report.columns)
+    facts["values"] = dict(log.report.values)
     facts["bad_rows"] = [str(row) for row in log.report.bad_rows]
     facts["notes"] = list(log.report.notes)
     return facts | sizes

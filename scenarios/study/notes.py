@@ -23,6 +23,7 @@ from rimsim.market.providers import BUILT_IN as PROVIDERS
 from rimsim.market.round import RoundTerms
 from rimsim.market.world import first_round, own_places, plugs_of
 from rimsim.plugs import ignored_plug
+from rimsim.requirements.campaigns import groups_of, members_of
 from rimsim.requirements.rows import expected
 from rimsim.scenarios.runs.records import load_text
 from rimsim.user_code import own_code
@@ -56,6 +57,7 @@ def notes_of(config: ScenarioConfig, agents: Sequence[str] = ()) -> list[str]:
         first = first_round(config, seed=0)
         notes = [*undeliverable_notes(config, first), *_guarantee_notes(config, first)]
         notes += _clock_notes(config, first)
+        notes += _group_notes(config, first)
         _, consumer = plugs_of(config)
         log = build_world(config).log
         note_of = getattr(consumer, "note", None)  # a consumer may have a note about the log
@@ -93,6 +95,43 @@ def _guarantee_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]
             "the guarantees take up all positions of the first round, so that no visitor can be shown what he likes "
             "best beyond them. Lower exposure.beta to leave agents a choice"
         )
+
+
+def _group_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
+    """Notes on lost, missing and unguaranteed groups of items."""
+    log = build_world(config).log
+    n_before_of = {} if log.report is None else dict(log.report.values)
+    number = 0
+    for group in config.exposure.groups:
+        column = group.column
+        members = members_of(log.items, column)
+        n_before = n_before_of.get(column, 0)
+        covers_all = group.values is None
+        if covers_all and len(members) < n_before:
+            yield (
+                f"the selection of events leaves {len(members):,} of the {n_before:,} groups of {column}; the others "
+                f"have no item with enough events (data.min_item_events is {config.data.min_item_events}). To keep "
+                "more groups, lower data.min_item_events (--min-item-events)"
+            )
+        in_group = np.zeros(log.n_items, bool)
+        in_group[np.concatenate(list(members.values()))] = True
+        n_outside = int((~in_group).sum())
+        if covers_all and n_outside:
+            yield (
+                f"{n_outside:,} of the {log.n_items:,} items have no {column}, so they belong to no group and have "
+                "no guarantee"
+            )
+        guarantees = np.arange(number, number + len(groups_of(log.items, group).guarantees))
+        number += len(guarantees)
+        requirements = first.requirements
+        is_zero = (requirements.due > 0) & (requirements.table.min_exposure == 0)
+        n_without = int((is_zero & np.isin(requirements.guarantee, guarantees)).sum())
+        if n_without:
+            yield (
+                f"in the first round, {n_without:,} of the {len(guarantees):,} groups of {column} are guaranteed no "
+                "exposure, because a guarantee is a whole number of exposures and theirs rounds to 0. To give them "
+                "one, raise arrivals.per_round or beta"
+            )
 
 
 def _clock_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:

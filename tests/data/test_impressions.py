@@ -132,7 +132,7 @@ def test_selection_keeps_visitors_who_took_nothing(tmp_path):
     rows.loc[2, "item_id"] = "egg"
     log = _log(tmp_path, rows)
     assert (len(log.impressions), log.impressions.n_outside) == (4, 1)
-    assert "1 more of items outside the catalogue" in log.impressions.text()
+    assert "1 of the shown are of items outside the catalogue" in log.impressions.text()
     everything = _log(tmp_path, rows, min_item_events=0)
     assert (len(everything.impressions), everything.items["id"].tolist()) == (5, ["egg", "jam", "tea"])
     liked = _log(tmp_path, rows, min_value=4, min_item_events=0)
@@ -242,3 +242,43 @@ def test_a_feed_is_read_by_its_usual_names():
     assert len(log) == log.impressions.taken.sum() == rows["is_click"].sum()
     assert len(log.impressions) + log.impressions.n_outside == len(rows)
     assert len(log.impressions.policies) == rows["tab"].nunique()
+
+
+def test_click_rates_count_items_that_nobody_took(tmp_path):
+    """Rates, in all and by policy, are those of the file, though items outside the catalogue are left out."""
+    chance = np.random.default_rng(3)
+    rows = pd.DataFrame(
+        {
+            "user_id": chance.integers(30, size=900),
+            "item_id": chance.integers(200, size=900),
+            "time": np.arange(900),
+            "is_click": chance.random(900) < 0.05,
+            "policy": np.where(np.arange(900) % 3 == 0, "random", "ours"),
+        }
+    ).astype({"is_click": int})
+    rows.to_csv(tmp_path / "log.csv", index=False)
+    text = load(tmp_path / "log.csv", min_item_events=2).impressions.text()
+    clicks = rows["is_click"]
+    assert f"900 shown, {clicks.sum()} taken ({clicks.mean():.1%})" in text
+    for policy, rate in clicks.groupby(rows["policy"]).mean().items():
+        assert f"{policy} ({(rows['policy'] == policy).sum()}; {rate:.1%} taken)" in text
+
+
+def test_the_hint_on_rare_items_counts_events(tmp_path):
+    """A row that was shown and not taken is not an event, in the hint as in the log."""
+    chance = np.random.default_rng(4)
+    rows = pd.DataFrame(
+        {
+            "user_id": chance.integers(40, size=3000),
+            "item_id": chance.integers(100, size=3000),
+            "time": np.arange(3000),
+        }
+    )
+    rows["is_click"] = ((rows["item_id"] < 20) | (chance.random(3000) < 0.02)).astype(int)
+    rows.to_csv(tmp_path / "log.csv", index=False)
+    log = load(tmp_path / "log.csv", min_item_events=10)
+    events = rows[rows["is_click"] == 1]
+    share = len(log) / len(events)
+    assert share > 0.9
+    (warning,) = (text for text in log.report.warnings if "min_item_events" in text)
+    assert f"leaves 20 of {events['item_id'].nunique()} items ({share:.0%} of events)" in warning

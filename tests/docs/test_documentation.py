@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,6 +45,11 @@ SHORTER = {
     "your-own": {"workers=2": "workers=1"},
 }
 """Page → texts of its blocks, and what a test has in their place, to take seconds."""
+ALONE = {
+    "rounds=4, seeds=3": "seeds=2",
+    'scenario="closed-loop"': 'scenario="closed-loop"',
+}
+"""Texts of the README's blocks, and the text that a test has in their place before its settings."""
 SHORTER_CELLS = {
     "min_item_events=60": "min_item_events=120",
     '"data.min_item_events": 60, "arrivals.per_round": 100': (
@@ -163,6 +169,17 @@ def test_the_python_of_a_page_runs(page, small):
         (small / file[1]).write_text(block, encoding="utf-8")
         if not file[1].startswith("test_"):  # pytest's files: tests/market/test_plugs.py
             runpy.run_path(str(small / file[1]))
+
+
+@pytest.mark.parametrize("number", range(len(_blocks("README"))))
+def test_a_python_block_of_the_readme_runs_alone(number, tmp_path):
+    """Pasted into a new Python in an empty folder, it needs no other block; only its market is smaller here."""
+    block = _blocks("README")[number]
+    for text, shorter in ALONE.items():
+        block = block.replace(text, f"{shorter}, settings={SMALL}")
+    assert "settings=" in block
+    command = [sys.executable, "-c", block]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
 
 
 def test_pages_that_other_tests_run_are_named_there():

@@ -20,7 +20,7 @@ from rimsim.market import Market, Needs, build_world
 from rimsim.market.consumers import truths
 from rimsim.market.consumers.false_truths import false_truths
 from rimsim.market.consumers.habit import Habit, fitted_habit
-from rimsim.market.consumers.trend import Trend
+from rimsim.market.consumers.trend import Persistence, Trend
 from rimsim.market.fitted import kept_truth
 from rimsim.testing import random_log
 
@@ -93,6 +93,22 @@ def test_a_trend_follows_the_log_and_stays_at_its_end(log):
     np.testing.assert_allclose(last / last.sum(), _timed(log, preference[0], end), rtol=1e-9)
 
 
+def test_last_rates_return_to_the_usual_ones_after_the_log(log):
+    """After the log, half of the difference between last and usual rates is left per half-life; within it, all is."""
+    trend = Trend.of_log(LAW, log, Persistence(half_life=2 * DAY))
+    end = trend.end
+    last, usual = _rates(log, end)
+    age = np.array([0.0, 2 * DAY, 5 * DAY, 400 * DAY])
+    preference = np.random.default_rng(0).uniform(0.1, 1.0, (4, log.n_items))
+    timed = trend.timed(preference, end + age)
+    for row, share in enumerate([1.0, 0.5, 2.0**-2.5, 0.0]):
+        rate = share * last + (1.0 - share) * usual
+        expected = preference[row] ** LAW.base * rate**LAW.exponent / usual**LAW.usual
+        np.testing.assert_allclose(timed[row] / timed[row].sum(), expected / expected.sum(), rtol=1e-9)
+    inside = np.array([log.time[5], log.time[-1] - DAY])
+    np.testing.assert_array_equal(trend.factors(inside), Trend.of_log(LAW, log).factors(inside))
+
+
 @pytest.mark.parametrize("law", [OwnLaw(), OwnLaw(counts=0.6, base=0.4)])
 def test_a_habit_mixes_own_counts_with_the_rest(law):
     """ρ, weights of own items and the rest are those of plain loops; without history, and with all consumed, too."""
@@ -138,8 +154,11 @@ def test_exponents_of_own_items_are_recovered(law):
 
 def test_a_truth_with_habits_is_its_law_and_is_read_as_it_was_written(log, static, tmp_path):
     """p* is base, then trend, then habit; false truths have the tastes and the instants of others."""
-    trend = Trend.of_log(LAW, log)
-    report = dataclasses.replace(static.report, kind="bag+habits", trend=LAW, habit=HABIT)
+    persistence = Persistence(half_life=20 * DAY, gain=0.2, error=0.1)
+    trend = Trend.of_log(LAW, log, persistence)
+    report = dataclasses.replace(
+        static.report, kind="bag+habits", trend=LAW, persistence=persistence, habit=HABIT
+    )
     truth = dataclasses.replace(static, kind="bag+habits", report=report, trend=trend, habit=HABIT)
     users = np.arange(12)
     states = UserStates.of(log, users, np.linspace(log.time[200], log.time[-1] + DAY, 12))
@@ -147,8 +166,10 @@ def test_a_truth_with_habits_is_its_law_and_is_read_as_it_was_written(log, stati
     plain = static.preference(users, states)
     for row in range(12):
         state = states[row : row + 1]
-        now = min(float(state.now[0]), float(np.nextafter(log.time[-1], np.inf)))
-        expected = _mixed(_timed(log, plain[row], now), state.items, state.times)
+        timed = trend.timed(plain[row : row + 1], state.now)[0]
+        if state.now[0] < log.time[-1]:
+            np.testing.assert_allclose(timed / timed.sum(), _timed(log, plain[row], state.now[0]), rtol=1e-9)
+        expected = _mixed(timed / timed.sum(), state.items, state.times)
         np.testing.assert_allclose(preference[row], expected, rtol=1e-5)
     truth.save(tmp_path)
     loaded = truths.load_truth(tmp_path)
@@ -233,7 +254,7 @@ def test_a_market_plays_by_trend_and_habit(kind):
     arrivals = ArrivalsConfig(per_round=150, max_visits=3)
     config = small_scenario(rounds=1, arrivals=arrivals, consumer=ConsumerConfig(truth=kind, attraction=5.0))
     world = build_world(config)
-    trend = Trend.of_log(LAW, world.log)
+    trend = Trend.of_log(LAW, world.log, Persistence(half_life=2 * DAY))
     truth = dataclasses.replace(world.truth, trend=trend, habit=HABIT)
     market = Market(config, world=dataclasses.replace(world, truth=truth), needs=Needs(truth=True))
     n_returning = 0

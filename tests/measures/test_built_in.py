@@ -106,9 +106,9 @@ def _undelivered(facts, weights, counted):
     """Missing part of the exposures that the round adds, over items, groups and campaigns."""
     scale = np.mean(weights) / np.mean(facts.position_weights)
     exposures = [*_by_item(facts, lambda x, r: weights[r]), *counted]
-    least = [*facts.required, *facts.min_exposure]
+    required = [*facts.required, *facts.min_exposure]
     due = [*facts.due_items, *facts.due]
-    missing = sum(max(min(b, a) * scale - e, 0) for e, b, a in zip(exposures, least, due, strict=True))
+    missing = sum(max(min(b, a) * scale - e, 0) for e, b, a in zip(exposures, required, due, strict=True))
     return missing / (sum(due) * scale)
 
 

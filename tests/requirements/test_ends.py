@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rimsim.arrays import ALWAYS, NEVER, ticks
@@ -124,6 +124,7 @@ def test_nothing_is_carried_over_the_end_of_an_item():
 instants = st.lists(st.integers(0, 40), min_size=6, max_size=6)
 
 
+@example(release=[0] * 6, life=[0] * 5 + [30], tick=[10, 10, 10], each=False)
 @given(
     release=instants,
     life=instants,

@@ -98,9 +98,11 @@ def impressions_of(
         is_selected &= user_rows[rows.user] >= 0
     is_inside = item_rows[rows.item] >= 0
     chosen = np.flatnonzero(is_selected & is_inside)
-    taken = answers.taken[chosen]
+    outside = np.flatnonzero(is_selected & ~is_inside)
+    is_taken = answers.taken
     if options.min_value is not None:
-        taken = taken & (rows.value[chosen] >= np.float32(options.min_value))
+        is_taken = is_taken & (rows.value >= np.float32(options.min_value))
+    taken = is_taken[chosen]
     codes, visitor = np.unique(rows.user[chosen], return_inverse=True)
     visitors, rank = values.ranked(rows.user_ids[codes])
     visitor = rank[visitor]
@@ -117,7 +119,9 @@ def impressions_of(
         policy=policy,
         policies=policies,
         propensity=None if answers.propensity is None else answers.propensity[chosen],
-        n_outside=int((is_selected & ~is_inside).sum()),
+        n_outside=len(outside),
+        n_taken_outside=int(is_taken[outside].sum()),
+        outside_of_policy=_outside_of_policy(answers, policies, outside, is_taken),
     )
     return impressions.rows(order)
 
@@ -142,6 +146,20 @@ def _policies(answers: RawAnswers, chosen: Ints) -> tuple[tuple[str, ...], Ints 
     row_of_code = np.full(len(answers.policies) + 1, -1, np.int64)
     row_of_code[used] = rank
     return tuple(str(name) for name in sorted_names.tolist()), row_of_code[codes]
+
+
+def _outside_of_policy(
+    answers: RawAnswers, policies: tuple[str, ...], outside: Ints, is_taken: Bools
+) -> tuple[tuple[int, int], ...]:
+    """Numbers of shown and taken rows for each policy."""
+    if answers.policy is None or not len(outside):
+        return ()
+    codes = answers.policy[outside]
+    counts = []
+    for name in policies:
+        is_of_policy = codes == answers.policies.index(name)
+        counts.append((int(is_of_policy.sum()), int((is_of_policy & is_taken[outside]).sum())))
+    return tuple(counts)
 
 
 def _selected(events: RawEvents, options: LogOptions) -> RawEvents:

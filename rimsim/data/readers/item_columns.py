@@ -147,15 +147,15 @@ def attributes_of(
             uses.append(_use_of_role(name, roles[name], column, ids))
             continue
         attribute = "price" if name == price else name
-        if attribute in attributes or (name != price and name == "price" and price in columns):
+        if name == "price" and price not in (None, name):
             uses.append(ColumnUse(name, None, "the price is read from another column"))
             continue
         series, note = _attribute(name, column, len(ids), is_required=name == price)
         if series is not None:
             attributes[attribute] = series
         example = _example(column, ids) if "differs" in note else ""
-        attribute = None if series is None else attribute
-        uses.append(ColumnUse(column=name, attribute=attribute, note=note, example=example))
+        used_as = None if series is None else attribute
+        uses.append(ColumnUse(column=name, attribute=used_as, note=note, example=example))
     return attributes, tuple(uses)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from rimsim.arrays import Float32s, Floats
 from rimsim.data.log import EventLog
-from rimsim.intensity.habits.local_rate import RateFit, RateHistory, RateLaw, TakenItems, smoothed
+from rimsim.intensity.habits.local_rate import RateFit, RateHistory, RateLaw, TakenItems
 from rimsim.intensity.habits.next_sessions import Gain, NextSessions
 from rimsim.intensity.habits.own_counts import OwnDecay, dense_counts, fitted_decay
 from rimsim.intensity.habits.repeat_share import RepeatLaw, event_counts, fitted_repeats
@@ -193,8 +193,8 @@ class LogParts:
         log_counts = np.log(np.maximum(own_counts, np.finfo(np.float32).tiny))
         if rate_counts is None:
             return cls(new=base, counts=log_counts, base=base, lift=None)
-        log_factor = law.rate.log_factor(rate_counts, popularity).astype(np.float32)
-        rate = smoothed(rate_counts, popularity, law.rate.smoothing)
+        rate = law.rate.rates(rate_counts, popularity)
+        log_factor = law.rate.log_factor(rate, popularity).astype(np.float32)
         lift = np.log(rate / popularity).astype(np.float32)
         return cls(new=np.float32(law.rate.base) * base + log_factor, counts=log_counts, base=base, lift=lift)
 

@@ -173,10 +173,13 @@ class RateLaw:
     items: int = 0
     """Number of taken items over which ``log_likelihood`` is the mean."""
 
-    def log_factor(self, counts: Floats, popularity: Floats) -> Floats:
-        """(n, M) log of rate^e / usual^d, from decayed counts (n, M)."""
-        rate = smoothed(counts, popularity, self.smoothing)
-        return np.asarray(self.exponent * np.log(rate) - self.usual * np.log(popularity), np.float64)
+    def rates(self, counts: Floats, popularity: Floats) -> Floats:
+        """(n, M) local rates, from decayed counts (n, M)."""
+        return smoothed(counts, popularity, self.smoothing)
+
+    def log_factor(self, rates: Floats, popularity: Floats) -> Floats:
+        """(n, M) log of rate^e / usual^d, from local rates (n, M)."""
+        return np.asarray(self.exponent * np.log(rates) - self.usual * np.log(popularity), np.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,6 @@ from rimsim.arrays import Floats
 from rimsim.data.log import EventLog
 from rimsim.intensity.contract import FromHidden, Hidden, caller_owns, in_blocks, resolved, spans
 from rimsim.intensity.habits.law import HabitFit, HabitLaw
-from rimsim.intensity.habits.local_rate import smoothed
 from rimsim.intensity.habits.next_sessions import NextSessions
 from rimsim.intensity.habits.own_history import OwnCounts
 from rimsim.intensity.habits.recent_popularity import RateMemory
@@ -172,10 +171,9 @@ class HabitMixture(FromHidden, Stored):
         new_logits = log_base
         log_lift = torch.zeros_like(log_base)
         if self._memory is not None:
-            counts = self._memory.history.before(now)
             popularity = self._memory.popularity
-            rate = smoothed(counts, popularity, law.rate.smoothing)
-            new_logits = law.rate.base * log_base + self._on_device(law.rate.log_factor(counts, popularity))
+            rate = law.rate.rates(self._memory.history.before(now), popularity)
+            new_logits = law.rate.base * log_base + self._on_device(law.rate.log_factor(rate, popularity))
             log_lift = self._on_device(np.log(rate / popularity))
         if law.repeats is None:
             return in_blocks(softmax_, new_logits)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.data.log import EventLog, later_sessions
+from rimsim.data.log import EventLog, LaterSessions, later_sessions
 from rimsim.errors import DataError
 from rimsim.intensity.states import UserStates
 
@@ -46,13 +46,21 @@ class NextSessions:
     ) -> NextSessions | None:
         """Next sessions of a log, or None below 20 users.
 
-        Sessions are those of :func:`rimsim.data.log.later_sessions`. If users × items exceeds ``most_cells``, only a
-        part of the users is held out; the past is the same.
+        Sessions are those of :func:`rimsim.data.log.later_sessions`.
         """
         try:
             later = later_sessions(log, gap=gap, seed=seed)
         except DataError:
             return None
+        return cls.at(later, most_cells=most_cells)
+
+    @classmethod
+    def at(cls, later: LaterSessions, *, most_cells: int | None = _CELLS) -> NextSessions | None:
+        """Given later sessions, or None below 20 users.
+
+        If users × items exceeds ``most_cells``, only a part of the users is held out; the past is the same.
+        """
+        n_items = later.past.n_items
         future = later.future
         row = np.searchsorted(later.user, future.user)
         # A user's future begins with the events of the drawn session.
@@ -61,13 +69,13 @@ class NextSessions:
         in_session = np.empty(len(future), bool)
         in_session[order] = np.arange(len(future)) - first_event[row[order]] < later.count[row[order]]
         is_label = in_session & future.targets
-        pair = np.unique(row[is_label] * log.n_items + future.item[is_label])
+        pair = np.unique(row[is_label] * n_items + future.item[is_label])
         states = UserStates.of(later.past, later.user, later.time)
-        is_repeat = np.isin(pair, states.owner * log.n_items + states.items)
-        pair_row, pair_item = np.divmod(pair, max(log.n_items, 1))
+        is_repeat = np.isin(pair, states.owner * n_items + states.items)
+        pair_row, pair_item = np.divmod(pair, max(n_items, 1))
         scored = np.unique(pair_row)
         if most_cells is not None:
-            scored = scored[:: max(-(-len(scored) * log.n_items // most_cells), 1)]
+            scored = scored[:: max(-(-len(scored) * n_items // most_cells), 1)]
         if len(scored) < FEWEST or not later.past.targets.any():
             return None
         new_row = np.full(len(later), -1)

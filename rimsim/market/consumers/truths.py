@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from rimsim import rng
 from rimsim.arrays import Float32s, Floats, Ints, numbered
 from rimsim.data.log import EventLog, LaterSessions, later_sessions
+from rimsim.data.time_cut import sessions_after_cut
 from rimsim.errors import ConfigError, DataError, ModelError, nearest
 from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
 from rimsim.intensity.habits.local_rate import RateLaw
@@ -34,7 +35,7 @@ from rimsim.intensity.sets.personal import PersonalModel
 from rimsim.intensity.states import UserStates
 from rimsim.market.consumers.habit import Habit, fitted_habit
 from rimsim.market.consumers.session_sizes import SessionSizes, SizesReport, fit_sizes
-from rimsim.market.consumers.trend import Trend, fitted_trend
+from rimsim.market.consumers.trend import Persistence, Trend, fitted_persistence, fitted_trend
 from rimsim.measures.statistics import pairs_of
 
 AUTO = "auto"
@@ -103,6 +104,8 @@ class TruthReport:
     """Seed of the bootstrap sample of users to which the truth was fitted; None: the whole log."""
     trend: RateLaw | None = None
     """Law of the local rate of items; None: p* does not depend on time."""
+    persistence: Persistence = field(default_factory=Persistence)
+    """Duration of the trend's last rates after the end of the log."""
     habit: Habit | None = None
     """Law of repeated consumption; None: p* has no part for items that the user consumed before."""
 
@@ -140,19 +143,49 @@ class Truth:
 
         All items of the catalogue are included. The caller sets inadmissible items to 0 and renormalises.
         """
+        preference = self._base_preference(users, states)
+        if self.trend is not None:
+            preference = self.trend.timed(preference, states.now)
+        return self._completed(preference, states)
+
+    def _base_preference(self, users: Ints, states: UserStates) -> Floats:
+        """(n, M) preferences of the model alone."""
         model = self.model
         if self.users and isinstance(model, RecurrentModel):
             rows = torch.from_numpy(np.ascontiguousarray(users, np.int64))
             scores = model.score_hidden(tuple(part[rows] for part in self.users), states.now)
         else:
             scores = model.score(states)
-        preference: Floats = scores.double().cpu().numpy()
-        if self.trend is not None:
-            preference = self.trend.timed(preference, states.now)
+        return np.asarray(scores.double().cpu().numpy(), np.float64)
+
+    def _completed(self, preference: Floats, states: UserStates) -> Floats:
+        """(n, M) preferences with habit and item factors."""
         if self.habit is not None:
             preference = self.habit.mixed(preference, states)
         preference = preference * np.exp(self.item_bias)
         return np.asarray(preference / preference.sum(1, keepdims=True), np.float64)
+
+    def last_share(self, log: EventLog) -> float | None:
+        """Share of consumption that rests on the last half-life.
+
+        It is the part of expected consumption at the end of the log that goes to other items if the trend does not know
+        the events of the last half-life. None: no trend.
+        """
+        if self.trend is None:
+            return None
+        users = np.arange(log.n_users)[:: max(-(-log.n_users * log.n_items // _CELLS), 1)]
+        states = UserStates.of(log, users, np.full(len(users), self.trend.end))
+        preference = self._base_preference(users, states)
+        known = self._completed(self.trend.timed(preference, states.now), states)
+        unknown_factors = self.trend.factors_without_last()
+        unknown = self._completed(preference**self.trend.law.base * unknown_factors, states)
+        if self.habit is None:
+            known[states.owner, states.items] = 0.0
+            unknown[states.owner, states.items] = 0.0
+            known /= np.maximum(known.sum(1, keepdims=True), 1e-300)
+            unknown /= np.maximum(unknown.sum(1, keepdims=True), 1e-300)
+        moved = np.maximum(known - unknown, 0.0).sum(1)
+        return float(np.average(moved, weights=self.expected(users, states)))
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
         """λ*(x) of sessions that begin at ``states.now``."""
@@ -277,20 +310,35 @@ def with_habits(truth: Truth, log: EventLog, *, gap: str | float, rank: int = 16
 
     Both are fitted to held-out next sessions, in which the truth's model is fitted to the events before. The truth gets
     a trend if the likelihood of new items gains more than its standard error. It gets a habit if users of the log can
-    take items again.
+    take items again. Sessions after a cut in time decide how long the last rates of a trend stay after the end of the
+    log.
     """
     session_gap = gap if isinstance(gap, str) else f"{gap}s"
     held = NextSessions.of(log, session_gap, 0, most_cells=_CELLS)
     trend: Trend | None = None
     habit = Habit() if log.repeatable else None
+
+    def past_logits(sessions: NextSessions) -> Float32s:
+        """(n, M) log p* of a model of the past."""
+        model = settled(truth_model(truth.kind, session_gap, rank), truth.model).fit(sessions.past)
+        return log_scores(model, sessions.states)
+
     if held is not None:
-        past_model = settled(truth_model(truth.kind, session_gap, rank), truth.model).fit(held.past)
-        logits = log_scores(past_model, held.states)
+        logits = past_logits(held)
         trend = fitted_trend(log, held, logits)
         if habit is not None:
             habit = fitted_habit(held, logits if trend is None else trend.timed_logits(held, logits))
+    if trend is not None:
+        later = NextSessions.at(sessions_after_cut(log, gap=gap), most_cells=_CELLS)
+        if later is not None:
+            persistence = fitted_persistence(trend.law, log, later, past_logits(later))
+            trend = dataclasses.replace(trend, persistence=persistence)
     report = dataclasses.replace(
-        truth.report, kind=truth.kind + HABITS, trend=None if trend is None else trend.law, habit=habit
+        truth.report,
+        kind=truth.kind + HABITS,
+        trend=None if trend is None else trend.law,
+        persistence=Persistence() if trend is None else trend.persistence,
+        habit=habit,
     )
     return dataclasses.replace(truth, kind=report.kind, report=report, trend=trend, habit=habit)
 
@@ -426,6 +474,7 @@ def load_truth(folder: Path) -> Truth:
         item_bias = arrays["item_bias"].numpy()
         law = report.trend
         events = {} if law is None else {name: arrays[f"trend_{name}"].numpy() for name in _OF_TREND}
+        n_items = len(item_bias)
         return Truth(
             kind=report.kind,
             model=load(folder / "model", "cpu"),
@@ -437,7 +486,9 @@ def load_truth(folder: Path) -> Truth:
             report=report,
             item_bias=item_bias,
             users=tuple(arrays[name] for name in sorted(arrays) if name.startswith("users")),
-            trend=None if law is None else Trend(law=law, n_items=len(item_bias), **events),
+            trend=None
+            if law is None
+            else Trend(law, n_items=n_items, persistence=report.persistence, **events),
             habit=report.habit,
         )
     except (OSError, ValueError, LookupError, TypeError, SafetensorError, ModelError) as error:

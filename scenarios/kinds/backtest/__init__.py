@@ -52,7 +52,6 @@ def backtest(
     data: LogSource | None = None,
     columns: str | None = None,
     skip_bad_rows: bool | None = None,
-    drop_returns: bool | None = None,
     out: str | Path | None = None,
     command: str | None = None,
     report: Callable[[str], None] | None = None,
@@ -67,7 +66,6 @@ def backtest(
         data: Name or path of a log, a data frame (pandas, Polars, Arrow), or an ``EventLog``, in place of the config's.
         columns: Columns of the log, such as ``user=uid,item=sku,time=at``, in place of the config's.
         skip_bad_rows: Leave bad rows of the log out, and count them, in place of the config's.
-        drop_returns: Leave rows with a negative quantity out, and count them, in place of the config's.
         out: The run folder; None: ``runs/backtest-<time>``.
         command: The command line, to be recorded.
         report: Function that gets each line of progress; None: no progress is shown.
@@ -78,8 +76,7 @@ def backtest(
         RunFolderError: If the folder is in use or holds a run.
     """
     config = config or (BacktestConfig() if data is None else BacktestConfig(data=DataConfig()))
-    rows = {"skip_bad_rows": skip_bad_rows, "drop_returns": drop_returns}
-    config = replace(config, data=own_log(config.data, data, columns, **rows))
+    config = replace(config, data=own_log(config.data, data, columns, skip_bad_rows=skip_bad_rows))
     show = report or (lambda _: None)
     log = usable_log(config.data, Needs(), "back-test", show)
     by_time = config.split.kind == "time"

@@ -169,7 +169,6 @@ def validate(
     data: LogSource | None = None,
     columns: str | None = None,
     skip_bad_rows: bool | None = None,
-    drop_returns: bool | None = None,
     out: str | Path | None = None,
     command: str | None = None,
     report: Callable[[str], None] | None = None,
@@ -185,7 +184,6 @@ def validate(
         data: Name or path of a log, a data frame (pandas, Polars, Arrow), or an ``EventLog``, in place of the config's.
         columns: Columns of the log, such as ``user=uid,item=sku,time=at``, in place of the config's.
         skip_bad_rows: Leave bad rows of the log out, and count them, in place of the config's.
-        drop_returns: Leave rows with a negative quantity out, and count them, in place of the config's.
         out: The run folder, whose ``README.md`` has the conclusions; None: ``runs/validate-<time>``.
         command: The command line, to be recorded.
         report: Function that gets lines about the log, the time that the fits take, and the truths; None: no lines.
@@ -198,8 +196,7 @@ def validate(
         RunFolderError: If the folder is in use or holds a run. After an error, the folder has no run.
     """
     config = config or (ValidateConfig() if data is None else ValidateConfig(data=DataConfig()))
-    rows = {"skip_bad_rows": skip_bad_rows, "drop_returns": drop_returns}
-    config = replace(config, data=own_log(config.data, data, columns, **rows))
+    config = replace(config, data=own_log(config.data, data, columns, skip_bad_rows=skip_bad_rows))
     show = report or (lambda _: None)
     _require_models(config)
     log = usable_log(config.data, Needs(gap=duration_seconds(config.data.session_gap)), "validate", show)

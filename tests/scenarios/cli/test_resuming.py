@@ -110,7 +110,7 @@ def test_a_quick_demo_replaces_its_own_folder_only(tmp_path, monkeypatch):
         (tmp_path / part / "old").touch()
     made = []
     monkeypatch.setattr(demo.scenarios, "compare", lambda *_, out, **__: made.append(out))
-    monkeypatch.setattr(tools, "print_run", lambda run: None)
+    monkeypatch.setattr(tools, "print_run", lambda run, **_: None)
     assert main(["demo", "--quick", "--out", str(tmp_path)]) == 0
     assert made == [tmp_path / "quick"]
     assert not made[0].exists()
@@ -128,7 +128,7 @@ def test_a_quick_demo_chooses_neither_truth_nor_platform(tmp_path, monkeypatch):
         calls.append((scenario, agents, seeds, set(settings)))
 
     monkeypatch.setattr(demo.scenarios, "compare", record)
-    monkeypatch.setattr(tools, "print_run", lambda run: None)
+    monkeypatch.setattr(tools, "print_run", lambda run, **_: None)
     assert main(["demo", "--quick", "--out", str(tmp_path / "demo")]) == 0
     assert calls == [("closed-loop", ("relevance", "rim-feedback"), 3, {"arrivals.per_round"})]
 
@@ -160,7 +160,7 @@ def test_an_interrupted_demo_names_the_command_that_resumes_all_of_it(tmp_path, 
     resumed = []
     monkeypatch.setattr(demo.scenarios, "compare", stopped)
     monkeypatch.setattr(demo.scenarios, "resume", lambda folder, **_: resumed.append(folder))
-    monkeypatch.setattr(tools, "print_run", lambda run: None)
+    monkeypatch.setattr(tools, "print_run", lambda run, **_: None)
     out = tmp_path / "demo"
     errors = said_by(capsys, ["demo", "--quick", "--out", str(out)], 130).err
     command = f"rimsim demo --quick --resume --out {out}"

@@ -82,8 +82,9 @@ def test_the_order_and_the_format_of_a_log_do_not_change_its_attributes(
     ),
     ("brand", ["", "", "", ""], None, "it is empty"),
     ("unit price", ["1.5", "4", "2.5", "9"], 2.5, "the median of an item's prices"),
-    ("price", ["2,50", "2,50", "2,50", "9"], "2,50", "'2,50' is not a number of at least 0"),
-    ("price", ["2,50", "3", "2,50", "9"], None, "it differs within 1 of 2 items"),
+    ("price", ["2,50", "3", "2,50", "9"], 2.5, "the median of an item's prices"),
+    ("price", ["free", "free", "free", "9"], "free", "price, but 'free' is not a number of at least 0"),
+    ("price", ["free", "3", "free", "9"], None, "price, but 'free' is not a number of at least 0"),
     ("release", ["1", "1", "1", "1"], None, "the item table has its own column of this name"),
     ("amount", ["1", "2", "1", "1"], None, "it differs within 1 of 2 items"),
 )
@@ -188,7 +189,7 @@ def test_a_run_that_goes_on_notices_a_changed_table_of_items(bare):
     text = (bare / "items.csv").read_text()
     (bare / "items.csv").write_text(text.replace("Shop Seller A", "Shop Seller B"))
     assert log_digest(load_log_of(config)) != before
-    assert set(digests(records.ScenarioConfig(), [])) == {"log"}
+    assert set(digests(records.ScenarioConfig(), [])) == {"log", "scenario"}
 
 
 def test_a_table_of_items_adds_to_the_columns_of_events(csv, tmp_path):
