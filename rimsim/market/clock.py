@@ -1,4 +1,4 @@
-"""Clock of a market on SimPy, and queue of its arrivals."""
+"""SimPy clock of a market, and queue of its arrivals."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ class ArrivalQueue:
 
     @property
     def last_tick(self) -> int:
-        """Tick of the last arrival that was handed out; ALWAYS before."""
+        """Tick of the last handed-out arrival; ALWAYS before."""
         number = int(self.state.n_arrived[0])
         return self._tick[number - 1] if number else ALWAYS
 

@@ -1,4 +1,4 @@
-"""Life of a market on its clock, as processes of SimPy."""
+"""Life of a market as processes on its clock."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Simulation:
         self.clock.run_to_turn()
 
     def _rounds(self) -> Generator[simpy.Event]:
-        """Visitors arrive; at the end of the round the platform retrains."""
+        """Visitors arrive, then the platform retrains, round by round."""
         while self._queue is not None:
             yield self._queue.arrivals
             yield Moment(self.clock, self._stop, Rank.RETRAIN)

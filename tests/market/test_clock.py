@@ -45,8 +45,8 @@ def test_the_clock_is_right_at_each_step(scenario):
         assert isinstance(market.env, simpy.Environment)
         assert market.env.now == info["market"]["time"] == float(env.arrivals.time[0])
         assert abs(market.now - datetime.fromtimestamp(market.env.now, UTC)).total_seconds() < 1e-5
-        *_, done, _, info = env.step(env.observation()["relevance"].argsort()[::-1][: config.slate])
-        if done:
+        *_, is_over, _, info = env.step(env.observation()["relevance"].argsort()[::-1][: config.slate])
+        if is_over:
             _, info = env.reset()
 
 
