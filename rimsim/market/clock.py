@@ -9,14 +9,14 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import simpy
 
 from rimsim.arrays import ALWAYS, NEVER, TICKS, Bools, Ints
 from rimsim.compiled import CompiledRecord, compiled_part
-from rimsim.errors import MarketError
+from rimsim.errors import MarketError, ProcessError, RimsimError, one_line
 from rimsim.market.records import Schedule
 
 
@@ -43,6 +43,13 @@ def utc(time: float) -> datetime:
     return _EPOCH + timedelta(seconds=time)
 
 
+class Owner(Protocol):
+    """Process of the user, which may start further generators."""
+
+    def of(self, generator: object) -> Generator[simpy.Event, Any, Any]:
+        """Generator whose errors name the process."""
+
+
 class Clock(simpy.Environment):
     """SimPy environment in seconds, which counts whole ticks.
 
@@ -56,7 +63,10 @@ class Clock(simpy.Environment):
         super().__init__(tick)
         self.turn: simpy.Event | None = None
         """Event for which the clock waits, because the market must serve or retrain first; None without one."""
+        self.owner: Owner | None = None
+        """Process of the user that runs at this moment; None: the market itself."""
         self._queue_of_arrivals: ArrivalQueue | None = None
+        self._is_stepping = False
 
     @property
     def tick(self) -> int:
@@ -99,12 +109,22 @@ class Clock(simpy.Environment):
         """Time of the next event in seconds; infinite without one."""
         return self.next_tick / TICKS if self._queue else math.inf
 
+    def process(self, generator: Generator[simpy.Event, Any, Any]) -> simpy.Process:
+        """Process of a generator; errors name the process that starts it."""
+        if self.owner is not None:
+            generator = self.owner.of(generator)
+        return simpy.Process(self, generator)
+
     def step(self) -> None:
         """Process the next event.
 
         Raises:
-            MarketError: If the market must serve arrivals or retrain first.
+            MarketError: If the market must serve arrivals or retrain first, or if a process calls this method.
         """
+        if self._is_stepping:
+            raise MarketError(
+                "env: a process cannot advance the clock. Yield an event, such as env.timeout(60)"
+            )
         if self.turn is not None:
             raise MarketError(
                 "market.env: the clock cannot go on, because the market must serve arrivals first. Serve them; the "
@@ -128,7 +148,24 @@ class Clock(simpy.Environment):
     def run_to_turn(self) -> None:
         """Process events until the market must act."""
         while self.turn is None:
+            self._step()
+
+    def run_instant(self) -> None:
+        """Process the events of processes at the current instant."""
+        while self._queue and self._queue[0][:2] <= (self.tick, Rank.PROCESS):
+            self._step()
+
+    def _step(self) -> None:
+        """Process the next event, whoever waits for it."""
+        self._is_stepping = True
+        try:
             super().step()
+        except RimsimError:
+            raise
+        except Exception as error:  # an event that failed, for which no process waits
+            raise ProcessError(f"processes: {type(error).__name__}: {one_line(error)}") from error
+        finally:
+            self._is_stepping = False
 
 
 class Moment(simpy.Event):

@@ -23,6 +23,8 @@ class Simulation:
         """Number of served visits, and events that wait for visits."""
         self._queue: ArrivalQueue | None = None
         self._stop = tick
+        self._round_ends: list[simpy.Event] = []
+        """Events that wait for the end of the round."""
         self.clock.process(self._rounds())
 
     def queue_of(self, schedule: Schedule) -> ArrivalQueue:
@@ -31,10 +33,27 @@ class Simulation:
         self._stop = schedule.stop
         return self._queue
 
-    def run_out(self) -> None:
-        """Advance the clock to the end of the round."""
+    def run_out(self, number: int) -> None:
+        """Advance the clock to the end of round ``number``."""
         self.clock.resume()
         self.clock.run_to_turn()
+        waits = self._round_ends
+        self._round_ends = []
+        for event in waits:
+            event.succeed(number)
+        self.clock.run_instant()
+
+    def round_end(self) -> simpy.Event:
+        """Event at the end of the open round."""
+        event = self.clock.event()
+        self._round_ends.append(event)
+        return event
+
+    def after_visits(self, n: int) -> simpy.Event:
+        """Event after ``n`` more visits."""
+        event = self.clock.event()
+        self.visits.after(n, event)
+        return event
 
     def _rounds(self) -> Generator[simpy.Event]:
         """Visitors arrive, then the platform retrains, round by round."""
