@@ -127,7 +127,7 @@ Options = Annotated[
 
 
 def _whole_calls(texts: object) -> object:
-    """Texts with options in brackets, from a text or a list."""
+    """Texts with whole brackets, from a text or list."""
     # YAML divides the list `[outage(every='1d', lasts='2h')]` at each comma, also within brackets.
     if isinstance(texts, str):
         return (texts,)

@@ -110,7 +110,7 @@ class Clock(simpy.Environment):
         return self.next_tick / TICKS if self._queue else math.inf
 
     def process(self, generator: Generator[simpy.Event, Any, Any]) -> simpy.Process:
-        """Process of a generator; errors name the process that starts it."""
+        """Process of a generator, whose errors name its owner."""
         if self.owner is not None:
             generator = self.owner.of(generator)
         return simpy.Process(self, generator)

@@ -142,7 +142,7 @@ class Effects:
 
     @property
     def fallback(self) -> str | None:
-        """Name of the fallback; None while the model is in service."""
+        """Name of the fallback; None if the model serves."""
         return next(reversed(self.stopped.values()), None)
 
     @property
@@ -166,7 +166,7 @@ class Effects:
             self.shown_times = self.shown_times.ended(items, tick + was_served)
 
     def close_round(self, exposure: Ints, consumption: Ints, start: int) -> None:
-        """Add the counts of a round that began at a tick."""
+        """Add the counts of a round with a given start."""
         # The states of the last round are scored once more, those of earlier rounds are not.
         self.times = self.times.since(start)
         self.shown_times = self.shown_times.since(start)
