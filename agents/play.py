@@ -229,7 +229,7 @@ class _FeedbackBuffer:
         self._note_served(self._learner, len(feedback.slates))
 
     def enter_fallback(self, feedback: Feedback, position_weights: Floats) -> None:
-        """Let a pacing agent count slates that it was not asked for."""
+        """Let a pacing agent count a fallback's slates."""
         # The agent learns nothing from them, because another system has chosen them.
         if self._pacing is not None:
             with _named(self._pacing, f"counting exposures in round {self._market.round}"):

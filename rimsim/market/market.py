@@ -434,9 +434,10 @@ class Market:
 
     def note_happening(self, process: str, change: str, items: Ints | None, value: float) -> None:
         """Record a change by a process."""
+        changed = [-1] if items is None or len(items) == self.n_items else items.tolist()
+        now = self.env.now
         self.effects.happenings += [
-            Happening(self.env.now, self.round, process, change, item, value)
-            for item in ([-1] if items is None else items.tolist())
+            Happening(now, self.round, process, change, item, value) for item in changed
         ]
 
     @property

@@ -9,13 +9,15 @@ import pytest
 import simpy
 from kit import refused
 from kit.environments import make_env
-from kit.markets import settings_of, small_broadcast, small_replay, small_scenario
+from kit.markets import settings_of, small_broadcast, small_replay, small_run, small_scenario
 
 from rimsim.agents import make_agent, play_round, rollout
 from rimsim.config import ArrivalsConfig, ConsumerConfig, ExposureConfig, override
+from rimsim.data import load
 from rimsim.errors import ConfigError, ProcessError
 from rimsim.market import Market
 from rimsim.market.processes import Demand, UnitStock
+from rimsim.testing import ProcessTests
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -97,7 +99,7 @@ def assert_same(left, right):
     for first, second in zip(left.closed, right.closed, strict=True):
         np.testing.assert_array_equal(first.required, second.required)
         np.testing.assert_array_equal(first.exposure, second.exposure)
-        np.testing.assert_equal(first.happenings, second.happenings)
+        assert first.happenings == second.happenings
 
 
 @pytest.mark.parametrize("batch", [1, 7, None])
@@ -240,10 +242,8 @@ def test_a_resumed_market_goes_on_alike(tmp_path):
             pd.testing.assert_frame_equal(
                 closed.ledger.table("agent", 0, closed.number), table, check_exact=True
             )
-        np.testing.assert_equal(
-            [closed.happenings for closed in resumed.closed],
-            [closed.happenings for closed in expected.closed[stop:]],
-        )
+        happenings = [closed.happenings for closed in resumed.closed]
+        assert happenings == [closed.happenings for closed in expected.closed[stop:]]
 
 
 class Evenings:
@@ -429,3 +429,71 @@ def test_reads_are_right_at_each_wake():
         assert exposure == len(so_far)
         assert consumption == so_far.consumed.sum()
     assert len(seen) == len(arrivals) // 13
+
+
+class TestStock(ProcessTests):
+    """The built-in stock has the conditions of any process."""
+
+    def make(self):
+        """Few units, restocked after a day."""
+        return UnitStock(units=2, lead="1d")
+
+
+class TestDemand(ProcessTests):
+    """The built-in demand has the conditions of any process."""
+
+    def make(self):
+        """A promotion every other day."""
+        return Demand(factor=3.0, lasts="12h", every="2d", after="5h")
+
+    def log(self):
+        """The embedded log, which has a truth."""
+        return load(min_item_events=120)
+
+    def scenario(self):
+        """A small market of the embedded log."""
+        return small_scenario()
+
+
+def test_a_table_of_windows_multiplies_the_demand(tmp_path):
+    """Windows from a file hold from their time to their end, multiply each other, and choose items by id or genre."""
+    market = Market(small_scenario(rounds=1))
+    start = market.env.now
+    item = market.world.log.items["id"].astype(str)[3]
+    file = tmp_path / "windows.csv"
+    rows = [
+        ("from", "to", "factor", "item"),
+        (start + DAY, start + 3 * DAY, 2, item),
+        (start + 2 * DAY, "", 3, item),
+    ]
+    file.write_text("\n".join(",".join(map(str, row)) for row in rows), encoding="utf-8")
+    played_market = played(None, {"windows": Demand(table=str(file))}, config=small_scenario(rounds=1))
+    happenings = played_market.closed[0].happenings
+    assert [(happening.time - start, happening.item, happening.value) for happening in happenings] == [
+        (DAY, 3, 2.0),
+        (2 * DAY, 3, 6.0),
+        (3 * DAY, 3, 3.0),
+    ]
+    for wrong, message in (
+        ("factor,item,to\n", "no column 'from'"),
+        ("from,to,factor,item\n0,1,2,none\n", "no value 'none'"),
+    ):
+        file.write_text(wrong, encoding="utf-8")
+        refused(
+            ProcessError, message, played, None, {"windows": Demand(table=str(file))}, config=small_scenario()
+        )
+
+
+def test_a_run_has_a_table_of_happenings(tmp_path):
+    """A comparison takes processes by name, writes their changes, and resumes to equal tables."""
+    config = override(
+        small_scenario(rounds=2), {"processes": ["stock(units=2, lead='1d')", "demand(factor=2)"]}
+    )
+    run = small_run(tmp_path / "run", ["relevance", "popularity"], config, rounds=2)
+    table = run.happenings
+    assert set(table.what) == {"end", "release", "demand"}
+    assert set(table.process) == set(config.processes)
+    assert list(table.columns)[:3] == ["agent", "seed", "round"]
+    market = played(None, None, "relevance", config)
+    count = sum(len(closed.happenings) for closed in market.closed)
+    assert np.count_nonzero((table.agent == "relevance") & (table.seed == 0)) == count

@@ -12,7 +12,7 @@ import simpy
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.arrays import Ints
+from rimsim.arrays import NEVER, TICKS, Ints, ticks
 from rimsim.config.fields import STRICT, Duration, duration_seconds
 from rimsim.errors import ConfigError, raised_as
 from rimsim.market.processes.handle import MarketHandle
@@ -24,30 +24,26 @@ class Window(NamedTuple):
 
     items: Ints
     """Items with another demand."""
-    begin: float
-    """Seconds on the market's clock at which the window opens."""
-    end: float
-    """Seconds at which the window closes; ∞: never."""
-    every: float
-    """Seconds from one opening to the next; ∞: the window opens once."""
+    begin: int
+    """Tick at which the window opens."""
+    end: int
+    """Tick at which the window closes; NEVER: it does not close."""
+    every: int
+    """Ticks from one opening to the next; NEVER: the window opens once."""
     factor: float
     """Factor of the demand."""
 
-    def is_open(self, time: float) -> bool:
-        """True if the window is open at a time."""
-        return self.begin <= time and self._since(time) < self.end - self.begin
+    def is_open(self, tick: int) -> bool:
+        """True if the window is open at a tick."""
+        return self.begin <= tick and (tick - self.begin) % self.every < self.end - self.begin
 
-    def next_change(self, time: float) -> float:
-        """Next opening or closing of the window after a time."""
-        if time < self.begin:
+    def next_change(self, tick: int) -> int:
+        """Next opening or closing of the window after a tick."""
+        if tick < self.begin:
             return self.begin
-        opened = time - self._since(time)
+        opened = tick - (tick - self.begin) % self.every
         changes = (opened + self.end - self.begin, opened + self.every)
-        return min((change for change in changes if change > time), default=math.inf)
-
-    def _since(self, time: float) -> float:
-        """Seconds since the window opened last."""
-        return time - self.begin if math.isinf(self.every) else (time - self.begin) % self.every
+        return min((change for change in changes if change > tick), default=NEVER)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -76,30 +72,38 @@ class Demand:
 
     def run(self, env: simpy.Environment, market: MarketHandle) -> Generator[simpy.Event, Any, None]:
         """Change the demand when windows open or close."""
-        opening = float(market.memory.setdefault("opening", env.now))
+        now = int(ticks(env.now))
+        opening = int(market.memory.setdefault("opening", now))
         windows = self._windows(market, opening)
-        time = env.now
-        while math.isfinite(time):
-            yield env.timeout(max(time - env.now, 0.0))
+        tick = now
+        while tick < NEVER:
+            # Ticks are whole, so that a window neither opens twice nor closes before it has opened.
+            yield env.timeout((tick - now) / TICKS)
+            now = tick
             factors = np.ones(len(market.items))
             for window in windows:
-                if window.is_open(time):
+                if window.is_open(tick):
                     factors[window.items] *= window.factor
             for factor in np.unique(factors):
                 market.scale_demand(factors == factor, float(factor))
-            time = min((window.next_change(time) for window in windows), default=math.inf)
+            tick = min((window.next_change(tick) for window in windows), default=NEVER)
 
-    def _windows(self, market: MarketHandle, opening: float) -> list[Window]:
+    def _windows(self, market: MarketHandle, opening: int) -> list[Window]:
         """Windows of the options or of the table."""
         if self.table is not None:
             return _windows_of(Path(self.table), market)
         items = np.arange(len(market.items))
         if self.column is not None:
             items = np.flatnonzero(matching_rows(market.items, self.column, self.values, "demand.values"))
-        begin = opening + (0.0 if self.after is None else duration_seconds(self.after))
-        length = math.inf if self.lasts is None else duration_seconds(self.lasts)
-        every = math.inf if self.every is None else duration_seconds(self.every)
-        return [Window(items, begin, begin + length, every, self.factor)]
+        begin = opening + (0 if self.after is None else _ticks_of(self.after))
+        end = NEVER if self.lasts is None else begin + _ticks_of(self.lasts)
+        every = NEVER if self.every is None else _ticks_of(self.every)
+        return [Window(items, begin, end, every, self.factor)]
+
+
+def _ticks_of(duration: str) -> int:
+    """Ticks of a duration."""
+    return int(ticks(duration_seconds(duration)))
 
 
 def _windows_of(file: Path, market: MarketHandle) -> list[Window]:
@@ -130,13 +134,13 @@ def _windows_of(file: Path, market: MarketHandle) -> list[Window]:
         if not (math.isfinite(number) and number >= 0):
             raise ConfigError(f"{place}: the factor is {factor}. Expected a finite number of at least 0")
         start = epoch_seconds(begin, f"{place}: from")
-        stop = epoch_seconds(end, f"{place}: to")
+        stop = None if pd.isna(end) else epoch_seconds(end, f"{place}: to")
         windows.append(
             Window(
                 items=items,
-                begin=-math.inf if start is None else start,
-                end=math.inf if stop is None else stop,
-                every=math.inf,
+                begin=int(ticks(start)),
+                end=NEVER if stop is None else int(ticks(stop)),
+                every=NEVER,
                 factor=number,
             )
         )

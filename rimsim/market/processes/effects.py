@@ -26,7 +26,7 @@ class Happening(NamedTuple):
     change: str
     """Name of the change, such as ``end``."""
     item: int
-    """Item that changes; −1 if the change is not about one item."""
+    """Item that changes; −1 if the change is about all items, or about none."""
     value: float
     """Factor of the demand; NaN for other changes."""
 
