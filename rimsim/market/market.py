@@ -58,7 +58,7 @@ from rimsim.market.scores.past import (
 from rimsim.market.scores.scorer import device_of
 from rimsim.market.shared import digest_of, shared_scores
 from rimsim.market.simulation import Simulation
-from rimsim.market.state import MarketState
+from rimsim.market.state import MarketState, TrainedModel
 from rimsim.market.world import (
     build_world,
     initial_model,
@@ -89,7 +89,7 @@ class Market:
         world: Parts that arms share, such as the log; None: built from the config (and cached for the next market).
         model: A fitted model instead of the config's own; it is copied before it is retrained. In a replay this model
             also scores the warm-up states, even if it was fitted to them.
-        retrain: Overrides ``config.platform.retrain``; false: the platform never retrains.
+        retrain: Overrides ``config.platform.retrain``; false: the platform never retrains, whatever a process asks for.
         control: Source of training data; None: the platform's own rounds.
         barrier_every: Number of arrivals between barriers (no batch crosses a barrier), for agents that learn in a
             round.
@@ -139,6 +139,7 @@ class Market:
         is_shared = world is None and arrivals is None and plugs.get("consumer") is None and providers is None
         self.world = self._made_world(is_shared=is_shared) if world is None else world
         self._has_given_model = model is not None
+        self._is_frozen = retrain is False
         self.platform = self._made_platform(model, control, retrain=retrain, is_shared=is_shared)
         self.device = device_of(self.model)
         self.n_items: int = self.world.log.n_items
@@ -166,6 +167,7 @@ class Market:
         """c, the shortfall cost of one exposure in units of intensity: fixed at the opening, from the warm-up model."""
         self.open = self._open_round()
         """The open round; the last one after the market's end."""
+        self._trained: TrainedModel | None = None
         self._begin_processes()
 
     def _round_context(self) -> RoundContext:
@@ -432,6 +434,32 @@ class Market:
         del self.effects.stopped[process]
         self.open.renew()
 
+    def retrain(self, takes: float) -> bool:
+        """Retrain on the events known now; false if frozen.
+
+        The model goes live after ``takes`` seconds.
+
+        Raises:
+            MarketError: If another retraining is under way.
+        """
+        if self._is_frozen:
+            return False
+        if self._trained is not None:
+            raise MarketError("retrain: another retraining is under way. Wait for market.model_live() first")
+        model = self.platform.retrained(self.open, self.env.tick)
+        self._trained = TrainedModel(model, self.env.tick + int(ticks(takes)))
+        self.simulation.at(self._trained.tick, self._go_live)
+        return True
+
+    def _go_live(self) -> None:
+        """Let the retrained model serve."""
+        trained = self._trained
+        assert trained is not None  # noqa: S101  # the calendar asks only for a model that is trained
+        self._trained = None
+        self.platform.model = trained.model
+        self.open.serve_by(trained.model)
+        self.simulation.note_live()
+
     def note_happening(self, process: str, change: str, items: Ints | None, value: float) -> None:
         """Record a change by a process."""
         changed = [-1] if items is None or len(items) == self.n_items else items.tolist()
@@ -459,6 +487,7 @@ class Market:
             offer=self._offer,
             carry_over=self._carry_over,
             effects=self._effects_state(),
+            trained=self._trained,
         )
 
     def _effects_state(self) -> EffectsState | None:
@@ -503,6 +532,9 @@ class Market:
         self.simulation = Simulation(start, 0 if state.effects is None else state.effects.served)
         self._past_states = self._last_states() if past else self._first_states()
         self.open = self._open_round()
+        self._trained = state.trained
+        if self._trained is not None:
+            self.simulation.at(self._trained.tick, self._go_live)
         self._begin_processes()
 
     def _open_round(self) -> OpenRound:
@@ -566,7 +598,7 @@ class Market:
             events=past,
             learnt=platform.learnt[-1],
             log_counts=platform.log_counts,
-            states=self._states_of(past, always(self.model)).among(served.requirements),
+            states=self._states_served(past, served),
             decay=platform.examined.estimate,
         )
         closed = replace(closed, happenings=tuple(self.happenings))
@@ -580,7 +612,10 @@ class Market:
         if self.round == self.config.rounds:
             self.done = True
             return
+        model = platform.model
         platform.retrain(parts, self._states_of)
+        if platform.model is not model:
+            self.simulation.note_live()
         # The offer changes only after retraining, which scores the round's impressions with the items then on offer.
         self._offer = self._offer.after(changes, self.round - 1)
         self._past_states = self._last_states()
@@ -640,6 +675,13 @@ class Market:
         states = PastStates.of_round(past, schedule.visits(self._logged_past.counts), capacity)
         times = self._of_present(self.effects.shown_times)
         return StateScores(states, models, times, self.device, self.seeds.model)
+
+    def _states_served(self, past: PastRound, served: OpenRound) -> StateScores:
+        """Scores of a round's states by their serving models."""
+        models = tuple(model for _, model in served.models)
+        states = self._states_of(past, lambda: models)
+        states = replace(states, past=replace(states.past, model=served.model_of_row))
+        return states.among(served.requirements)
 
     def _audience(self) -> StateScores | None:
         """Scores of the current round's states; None if unknown."""

@@ -168,6 +168,19 @@ class Platform:
             time=np.concatenate([part.time[part.target] for part in parts]),
         )
 
+    def retrained(self, opened: OpenRound, tick: int) -> IntensityModel:
+        """Model retrained on the events known within a round.
+
+        The layer of item effects stays, because it is fitted to whole rounds.
+        """
+        platform = self._config.platform
+        coming_round = PastRound(opened.number, opened.schedule, opened.histories)
+        model, layer = layer_of(self.model)
+        log = training_log(platform, self._warmup, [*self.learnt, coming_round], tick, self._seed)
+        if len(log):
+            model = updated(model, log, ground=platform.retrain_ground)
+        return laid_over(model, layer)
+
     def retrain(self, parts: list[LogPart], states_of: StatesOf) -> None:
         """Update the model, unless the platform never retrains.
 

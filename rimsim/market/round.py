@@ -204,7 +204,8 @@ class OpenRound:
             self._known = self._foreseen
         self._scores: ArrivalScores | None = self._scores_of_arrivals(model, context.shared)
         self._opening_model = context.opening_model
-        self._is_opening_model = model is context.opening_model
+        self.models = [(0, model)]
+        """Models that serve the round: each with the first row that it serves, in the order of rows."""
         self._opening_scores: ArrivalScores | None = None
         """Scores under the opening model; None before they are asked for, or if that model serves the round."""
         self._reported: _Reported | None = None
@@ -329,9 +330,10 @@ class OpenRound:
 
     def _opening_intensity(self, rows: Ints, scores: ScoreRows) -> torch.Tensor:
         """Intensities λ(x,y) of arrivals under the opening model."""
-        if not self._is_opening_model:
+        if self.models[-1][1] is not self._opening_model:
             if self._opening_scores is None:
                 self._opening_scores = self._scores_of_arrivals(self._opening_model, None)
+                self._opening_scores.begin_at(self.queue.served)
             scores = self._opening_scores.rows(rows)
         relevance, ground, _ = scores.tensors
         return relevance * ground[:, None]
@@ -369,6 +371,23 @@ class OpenRound:
         if histories is None:
             histories = self.histories
         return RoundTruths(histories, self.schedule, self._wait - 1, self._appeal)
+
+    def serve_by(self, model: IntensityModel) -> None:
+        """Let another model score the arrivals from now on."""
+        served = self.queue.served
+        self.models.append((served, model))
+        self._reported = None
+        self._scores = self._scores_of_arrivals(model, None)
+        self._scores.begin_at(served)
+        self.renew()
+
+    @property
+    def model_of_row(self) -> Ints | None:
+        """(n,) number of each arrival's model; None: all have one."""
+        if len(self.models) == 1:
+            return None
+        first_rows = [row for row, _ in self.models]
+        return np.searchsorted(first_rows, np.arange(len(self.schedule)), side="right") - 1
 
     def has_served_at(self, tick: int) -> bool:
         """True if an arrival of a tick has been served."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import simpy
 
@@ -25,6 +25,8 @@ class Simulation:
         self._stop = tick
         self._round_ends: list[simpy.Event] = []
         """Events that wait for the end of the round."""
+        self._live_models: list[simpy.Event] = []
+        """Events that wait for a retrained model to go live."""
         self.clock.process(self._rounds())
 
     def queue_of(self, schedule: Schedule) -> ArrivalQueue:
@@ -48,6 +50,24 @@ class Simulation:
         event = self.clock.event()
         self._round_ends.append(event)
         return event
+
+    def model_live(self) -> simpy.Event:
+        """Event when the next retrained model goes live."""
+        event = self.clock.event()
+        self._live_models.append(event)
+        return event
+
+    def note_live(self) -> None:
+        """Trigger the events that wait for a retrained model."""
+        waits = self._live_models
+        self._live_models = []
+        for event in waits:
+            event.succeed()
+
+    def at(self, tick: int, act: Callable[[], None]) -> None:
+        """Let the market act at a tick, as a retraining."""
+        moment = Moment(self.clock, tick, Rank.RETRAIN)
+        moment.callbacks.append(lambda _: act())
 
     def after_visits(self, n: int) -> simpy.Event:
         """Event after ``n`` more visits."""

@@ -161,6 +161,16 @@ class PlatformState:
 
 
 @dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """Retrained model that will go live."""
+
+    model: IntensityModel
+    """The retrained model."""
+    tick: int
+    """Tick at which the model goes live."""
+
+
+@dataclass(frozen=True, eq=False)
 class MarketState:
     """State of a market (without its config) before a round."""
 
@@ -175,6 +185,8 @@ class MarketState:
     round 0."""
     effects: EffectsState | None = None
     """Effects of processes so far, and their memory; None without processes."""
+    trained: TrainedModel | None = None
+    """Retrained model that is not live yet; None without one."""
 
     def save(self, folder: Path) -> None:
         """Write the state into a folder, created if missing.
@@ -201,7 +213,8 @@ class MarketState:
         if self.effects is not None:
             arrays |= self.effects.arrays()
         np.savez(folder / "state.npz", **arrays)
-        for name, model in (("model", platform.model), ("before", platform.before)):
+        trained = None if self.trained is None else self.trained.model
+        for name, model in (("model", platform.model), ("before", platform.before), ("trained", trained)):
             if model is not None:
                 save_model(model, folder / name)
         header = {
@@ -209,6 +222,7 @@ class MarketState:
             "round": self.round,
             "before": platform.before is not None,
             "processes": None if self.effects is None else self.effects.notes,
+            "trained": None if self.trained is None else self.trained.tick,
         }
         (folder / "state.json").write_text(json.dumps(header), encoding="utf-8")
 
@@ -258,4 +272,7 @@ class MarketState:
             offer=offer,
             carry_over=carry_over,
             effects=effects,
+            trained=None
+            if header["trained"] is None
+            else TrainedModel(load(folder / "trained"), int(header["trained"])),
         )

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+import runpy
 
 import numpy as np
 import pandas as pd
 import pytest
 import simpy
-from kit import refused
+from kit import ROOT, refused
 from kit.environments import make_env
 from kit.markets import settings_of, small_broadcast, small_replay, small_run, small_scenario
 
@@ -455,6 +456,14 @@ class TestDemand(ProcessTests):
         return small_scenario()
 
 
+class TestExample(TestDemand):
+    """The flash sale of the examples has the conditions of any process."""
+
+    def make(self):
+        """The flash sale."""
+        return runpy.run_path(str(ROOT / "examples" / "own_process.py"))["FlashSale"](factor=3.0)
+
+
 def test_a_table_of_windows_multiplies_the_demand(tmp_path):
     """Windows from a file hold from their time to their end, multiply each other, and choose items by id or genre."""
     market = Market(small_scenario(rounds=1))
@@ -497,3 +506,63 @@ def test_a_run_has_a_table_of_happenings(tmp_path):
     market = played(None, None, "relevance", config)
     count = sum(len(closed.happenings) for closed in market.closed)
     assert np.count_nonzero((table.agent == "relevance") & (table.seed == 0)) == count
+
+
+@pytest.mark.parametrize("scenario", [small_scenario, small_replay])
+def test_a_retrained_model_serves_from_its_time(scenario):
+    """The first visits have the scores of the old model; later ones differ, and all batches have the same tables."""
+    arrivals = scenario().arrivals
+
+    class Once:
+        def run(self, env, market):
+            yield market.visits(30)
+            market.retrain(takes=HOUR)
+            start = env.now
+            yield market.model_live()
+            market.memory["live"] = [env.now - start, market.served]
+
+    config = scenario(rounds=2, arrivals=arrivals)
+    plain = played(None, {}, "relevance", config)
+    expected = played(None, {"once": Once()}, "relevance", config)
+    seconds_of_training, served = expected.effects.memory[0]["live"]
+    assert seconds_of_training == HOUR
+    before, after = (market.closed[0].ledger for market in (plain, expected))
+    np.testing.assert_array_equal(before.intensity[:served], after.intensity[:served])
+    assert (before.ground[served:] != after.ground[served:]).any() or (
+        before.item[served:] != after.item[served:]
+    ).any()
+    for batch in (1, 7):
+        assert_same(played(batch, {"once": Once()}, "relevance", config), expected)
+    # The states of the round are scored by the model that served each of them.
+    closed = expected.closed[0]
+    rows = closed.states.rows(0, len(closed.schedule))
+    shown = np.take_along_axis(rows, closed.ledger.item.astype(np.int64), axis=1)
+    is_filled = closed.ledger.item >= 0
+    np.testing.assert_allclose(shown[is_filled], closed.ledger.intensity[is_filled], rtol=1e-4)
+
+
+def test_a_retraining_goes_on_over_a_resume(tmp_path):
+    """A model in training when a market is saved goes live in the loaded market at its time."""
+    config = small_scenario(rounds=3)
+
+    class LastHour:
+        def run(self, env, market):
+            while True:
+                yield market.round_end()
+                market.retrain(takes=DAY)
+
+    def market():
+        return Market(config, processes={"last": LastHour()})
+
+    expected = market()
+    resumed = market()
+    while not expected.done:
+        play_round(expected, make_agent("relevance"))
+        if expected.round == 1:
+            expected.state.save(tmp_path)
+            resumed.load_state(type(expected.state).load(tmp_path))
+    while not resumed.done:
+        play_round(resumed, make_agent("relevance"))
+    for left, right in zip(expected.closed[1:], resumed.closed, strict=True):
+        np.testing.assert_array_equal(left.ledger.item, right.ledger.item)
+        np.testing.assert_array_equal(left.ledger.intensity, right.ledger.intensity)

@@ -133,12 +133,12 @@ def _windows_of(file: Path, market: MarketHandle) -> list[Window]:
             number = float(factor)
         if not (math.isfinite(number) and number >= 0):
             raise ConfigError(f"{place}: the factor is {factor}. Expected a finite number of at least 0")
-        start = epoch_seconds(begin, f"{place}: from")
+        start = None if pd.isna(begin) else epoch_seconds(begin, f"{place}: from")
         stop = None if pd.isna(end) else epoch_seconds(end, f"{place}: to")
         windows.append(
             Window(
                 items=items,
-                begin=int(ticks(start)),
+                begin=-NEVER if start is None else int(ticks(start)),
                 end=NEVER if stop is None else int(ticks(stop)),
                 every=NEVER,
                 factor=number,

@@ -66,6 +66,9 @@ class ChangeableMarket(Protocol):
     def start_model(self, process: int) -> None:
         """Let a process's fallback no longer answer."""
 
+    def retrain(self, takes: float) -> bool:
+        """Retrain on the events known now; false if frozen."""
+
     def note_happening(self, process: str, change: str, items: Ints | None, value: float) -> None:
         """Record a change by a process."""
 
@@ -212,6 +215,25 @@ class MarketHandle:
         if self._number in self._market.effects.stopped:
             self._market.start_model(self._number)
             self._note("start_model")
+
+    def retrain(self, takes: float = 0.0) -> None:
+        """Retrain the platform's model on the events known now.
+
+        The model goes live after ``takes`` seconds. Until then the old model serves, and :meth:`model_live` waits. One
+        retraining can be under way at a time. The arm of a frozen platform ignores the request.
+        """
+        self._require_awake()
+        if not (math.isfinite(takes) and takes >= 0):
+            raise MarketError(f"retrain: takes is {takes} s. Expected a finite time of at least 0 s")
+        if self._market.retrain(float(takes)):
+            self._note("retrain", value=float(takes))
+
+    def model_live(self) -> simpy.Event:
+        """Event when the next retrained model goes live.
+
+        This is a model of :meth:`retrain`, or of the platform's own retraining at the end of a round.
+        """
+        return self._market.simulation.model_live()
 
     def round_end(self) -> simpy.Event:
         """Event at the end of the current round.

@@ -126,6 +126,10 @@ class ArrivalScores:
         if self._columns is not None:
             _refer(self._columns.block, rows, NO_SCORES if block is None else block.compiled)
 
+    def begin_at(self, served: int) -> None:
+        """Begin after the served arrivals, which are the first."""
+        self.drop(np.arange(served))
+
     def offer(self, times: TimesOnOffer, served: int) -> None:
         """Score arrivals with other times on offer from now on.
 
@@ -290,6 +294,10 @@ class PrecomputedScores(ArrivalScores):
             if self._shared is not None:
                 self._shared[first] = self._block[chosen]
             self._filled = stop
+
+    def begin_at(self, served: int) -> None:
+        """Begin after the served arrivals, which are the first."""
+        self._filled = served
 
     def forget(self, served: int) -> None:
         """Forget all scores, and share none from now on."""

@@ -64,6 +64,8 @@ class PastStates:
     inadmissible."""
     offer_tick: Ints | None = None
     """(n,) tick at which an item must be on offer in each state; None: the tick of the state."""
+    model: Ints | None = None
+    """(n,) number of the model that scores each state, ascending; None: models score folds of users."""
 
     @classmethod
     def of_round(cls, past: PastRound, visits: RoundVisits, capacity: Ints | None = None) -> PastStates:
@@ -112,6 +114,7 @@ class PastStates:
             audiences=None if self.audiences is None else self.audiences[rows],
             excluded=None if all_excluded is None else lambda chosen: all_excluded(rows[chosen]),
             offer_tick=None if self.offer_tick is None else self.offer_tick[rows],
+            model=None if self.model is None else self.model[rows],
         )
 
     def arrivals(self, rows: Ints, scores: ScoreRows) -> Arrivals:
@@ -192,19 +195,25 @@ class StateScores(ScoredStates):
 
     def __iter__(self) -> Iterator[Arrivals]:
         models = self.models()
-        fold = fold_of(self.seed, self.past.user) % len(models)
+        fold = self.past.model
+        if fold is None:
+            fold = fold_of(self.seed, self.past.user) % len(models)
         for number, model in enumerate(models):
             yield from self._scored(model, np.flatnonzero(fold == number))
 
     def rows(self, start: int, stop: int) -> Float32s:
         """λ(x,y) of adjacent states in clock order, −inf if inadmissible."""
-        # One model must have served the round, because models of folds would not score rows in clock order.
+        # Models that served one after the other score rows in clock order, models of folds do not.
         scores = np.empty((stop - start, len(self.times)), np.float32)
         n_filled = 0
-        (model,) = self.models()
-        for chunk in self._scored(model, np.arange(start, stop)):
-            chunk.write_scores(scores[n_filled : n_filled + len(chunk)])
-            n_filled += len(chunk)
+        models = self.models()
+        rows = np.arange(start, stop)
+        number_of_row = np.zeros(len(rows), np.int64) if self.past.model is None else self.past.model[rows]
+        assert self.past.model is not None or len(models) == 1  # noqa: S101  # models of folds are not asked for rows
+        for number, model in enumerate(models):
+            for chunk in self._scored(model, rows[number_of_row == number]):
+                chunk.write_scores(scores[n_filled : n_filled + len(chunk)])
+                n_filled += len(chunk)
         return scores
 
     def _scored(self, model: IntensityModel, chosen: Ints) -> Iterator[Arrivals]:
