@@ -217,7 +217,7 @@ def _report(app: Sphinx) -> None:
             ["relevance", "rim-feedback"],
             rounds=6,
             seeds=3,
-            settings={"arrivals.per_round": 300, "data.min_item_events": 60},
+            settings={"arrivals.per_round": 300},
             workers=1,
             out=Path(folder) / "run",
         )

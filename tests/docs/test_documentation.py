@@ -51,8 +51,8 @@ ALONE = {
 }
 """Texts of the README's blocks, and the text that a test has in their place before its settings."""
 SHORTER_CELLS = {
-    "min_item_events=60": "min_item_events=120",
-    '"data.min_item_events": 60, "arrivals.per_round": 100': (
+    "rimsim.load()": "rimsim.load(min_item_events=120)",
+    '"arrivals.per_round": 300': (
         '"data.min_item_events": 120, "arrivals.per_round": 40, "platform.model": "popularity-hp", '
         '"consumer.truth": "factors", "consumer.rank": 1'
     ),
