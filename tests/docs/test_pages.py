@@ -70,6 +70,16 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in _anchors(path), target
 
 
+def test_a_link_to_the_glossary_names_one_of_its_terms():
+    """The site leads such a link to the row of the term, so its text is a term, also in the plural."""
+    rows = re.findall(r"^\| ([^|]+?) \|", (DOCS / "words.md").read_text(encoding="utf-8"), re.MULTILINE)
+    terms = {term for row in rows[1:] for term in row.split(", ")}
+    text = "".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
+    marked = {words.lower() for words in re.findall(r"\[([^\]]+)\]\(words\.md\)", text)} - {"glossary"}
+    assert len(marked) > 20
+    assert [words for words in marked if not {words, words.removesuffix("s")} & terms] == []
+
+
 def _commands(page):
     """Words of each `rimsim` command in the shell blocks of a page."""
     text = page.read_text(encoding="utf-8")
