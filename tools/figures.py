@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "benchmarks" / "log"
 QUOTES = Path(__file__).with_name("figures.yaml")
 NUMBER = r"[−+]?\d+(?:[.,]\d+)*%?"
-FIGURE = re.compile(rf"{NUMBER}(?: ± {NUMBER})?(?: \[[^\]]*\])?")  # −0.135 ± 0.011, 34% [20, 48]
+FIGURE = re.compile(rf"{NUMBER}(?: ± {NUMBER})?(?: \[[^\]]*\])?\*?")  # −0.135 ± 0.011, 34% [20, 48], 5.9*
+
+_STARRED = "starred"
+"""Form of a figure: its number without the sign, and its star of significance, if it has one."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,13 @@ def plain(cell: str) -> str:
     return re.sub(r"(?<![\d.])\.(?=\d)", "0.", text)
 
 
-def tables(text: str) -> list[tuple[str, list[list[str]]]]:
-    """Tables of a page: anchor of the heading above, and rows of plain cells, the first with the titles."""
+def starred(cell: str) -> str:
+    """Plain cell with the star of a significant difference, if it has one."""
+    return plain(cell) + "*" * bool(re.search(r"^[^*].*[^*]\*$", cell.strip()))  # not italic, not bold
+
+
+def tables(text: str, read: Callable[[str], str] = plain) -> list[tuple[str, list[list[str]]]]:
+    """Tables of a page: anchor of the heading above, and rows of cells as read, the first with the titles."""
     tables_of_page: list[tuple[str, list[list[str]]]] = []
     title = ""
     is_inside = False
@@ -86,7 +95,7 @@ def tables(text: str) -> list[tuple[str, list[list[str]]]]:
         if re.fullmatch(r"[|:\s-]+", line):
             continue
         if line.startswith("|"):
-            cells = [plain(cell) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+            cells = [read(cell) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
             if not is_inside:
                 tables_of_page.append((title, []))
             elif not cells[0]:  # the first cell of the row above holds here too
@@ -103,7 +112,9 @@ def figure(place: str) -> str:
     row_cells = {plain(part) for part in row.split("&")}
     matches = {
         cells[rows[0].index(plain(column))]
-        for title, rows in tables((LOG / f"{name}.md").read_text(encoding="utf-8"))
+        for title, rows in tables(
+            (LOG / f"{name}.md").read_text(encoding="utf-8"), starred if form == _STARRED else plain
+        )
         if heading in {"", title} and plain(column) in rows[0]
         for cells in rows[1:]
         if row_cells <= set(cells)
@@ -127,6 +138,8 @@ def _formatted(cell: str, form: str) -> str:
     if form == "mean":
         return number[0]
     size = number[0].lstrip("−")
+    if form == _STARRED:
+        return size + "*" * cell.endswith("*")
     if form == "points":  # half a point counts up, as in titles of pictures
         return f"{int(float(size) * 100 + 0.5 + 1e-9)}"
     return size if form == "size" else f"{float(f'{float(size) * 100:.2g}'):g}%"

@@ -55,6 +55,8 @@ class Picture:
     """Function that draws it."""
     ending: str = ".svg"
     """Ending of its file."""
+    width: float = charts.WIDTH
+    """Width in inches."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,9 @@ def coverage() -> Figure:
     figure = charts.frame(
         f"Retrained, this recommender shows {last_share} of the films in round {last}, and {first_share} in round 0",
         "Embedded MovieLens log, 30 rounds, 5 seeds; bands: 95% intervals.",
-        3.2,
+        5.6 if charts.columns(2) == 1 else 3.2,
     )
-    shown, taken = figure.subplots(1, 2)
+    shown, taken = figure.subplots(*((2, 1) if charts.columns(2) == 1 else (1, 2)))
     panels = (
         (shown, "coverage", 100, "Items of the catalogue that are shown, %"),
         (taken, "utility", 1, "Items taken per slate of ten"),
@@ -437,6 +439,7 @@ def environment() -> Figure:
 
 PICTURES: dict[str, Picture] = {
     "coverage": Picture(("coverage.csv",), coverage),
+    "coverage-narrow": Picture(("coverage.csv",), coverage, width=charts.NARROW),  # for a phone
     "retraining": Picture(("retraining.csv",), retraining),
     "who-pays": Picture(("who-pays.csv",), who_pays),
     "prices": Picture(("prices.csv",), lambda: prices.bonus_figure(table("prices"), 7)),
@@ -482,7 +485,7 @@ def save(name: str) -> Path:
     """Path of a picture that was drawn, with its title and the digest of its tables."""
     picture = PICTURES[name]
     path = FOLDER / f"{name}{picture.ending}"
-    with charts.style(), mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+    with charts.style(picture.width), mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
         figure, title = drawn(name)
         charts.wrap_labels(figure)
         note = {"Title": title, "Description": f"tables {digest(picture.tables)}"}

@@ -10,23 +10,24 @@ from rimsim.agents import BUILT_IN
 from rimsim.scenarios.report import charts
 
 LOG = ROOT / "benchmarks" / "log"
+README = ROOT / "README.md"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if not {"gallery", "log"} & set(path.parts))
 pytestmark = pytest.mark.skipif(not (DOCS / "index.md").is_file(), reason="not a source checkout")
 
 
 def test_every_picture_is_in_a_page_and_no_older_than_its_result(script):
-    """Drawn again from its tables, each picture has the title and digest of its file; ``round.svg`` is a diagram."""
-    text = "".join(page.read_text(encoding="utf-8") for page in [*PAGES, *LOG.glob("*.md")])
+    """Drawn again from its tables, each picture has the title and digest of its file; two others show no table."""
+    text = "".join(page.read_text(encoding="utf-8") for page in [README, *PAGES, *LOG.glob("*.md")])
     assert [path.name for path in (DOCS / "pictures").iterdir() if f"pictures/{path.name}" not in text] == []
     pictures = script("pictures")
     files = {f"{name}{picture.ending}" for name, picture in pictures.PICTURES.items()}
-    assert {path.name for path in (DOCS / "pictures").iterdir()} == {*files, "round.svg"}
+    assert {path.name for path in (DOCS / "pictures").iterdir()} == {*files, "round.svg", "report.png"}
     used = {
         place for picture in pictures.PICTURES.values() for place in picture.tables if place.endswith(".csv")
     }
     assert {path.name for path in (LOG / "pictures").iterdir()} == used
     for name, picture in pictures.PICTURES.items():
-        with charts.style():
+        with charts.style(picture.width):
             _, title = pictures.drawn(name)
         assert pictures.recorded(name) == pictures.Record(title, pictures.digest(picture.tables)), name
 
@@ -74,7 +75,7 @@ def test_figures_of_pages_are_those_of_the_log(script):
 
 
 def test_a_figure_is_found_by_row_and_column(script, monkeypatch, tmp_path):
-    """A place is a cell in six forms, below a heading where it names one; unknown and ambiguous rows are refused."""
+    """A place is a cell in seven forms, below a heading where it names one; unknown and ambiguous rows are refused."""
     figures = script("figures")
     table = "| x | y |\n|---|---|\n"
     text = f"# A\n\n{table}| `n` | -.135 ±.01* |\n| o | 3 |\n\n## B\n\n{table}| n | 2 |\n"
@@ -85,11 +86,12 @@ def test_a_figure_is_found_by_row_and_column(script, monkeypatch, tmp_path):
         "mean": "−0.135",
         "size": "0.135",
         "absolute": "0.135 ± 0.01",
+        "starred": "0.135*",
         "points": "14",
         "%": "14%",
     }
     assert {form: figures.figure(f"a#a; n; y; {form}") for form in forms} == forms
-    assert figures.figure("a#b; n; y") == "2"
+    assert figures.figure("a#b; n; y") == figures.figure("a#b; n; y; starred") == "2"
     assert figures.figure("a; o; y") == "3"
     refused(SystemExit, "0 figures", figures.figure, "a; m; y")
     refused(SystemExit, "2 figures", figures.figure, "a; n; y")
