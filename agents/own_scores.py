@@ -1,4 +1,4 @@
-"""Scores of your own ranker, in place of the platform's intensities."""
+"""Scores of your own ranker, instead of platform intensities."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Ranker(Protocol):
         """Prepare for a round, as an agent does."""
 
     def scores(self, arrivals: Arrivals) -> torch.Tensor | Floats:
-        """Return (n, M) scores of at least 0; larger ones rank first.
+        """Return (n, M) scores of at least 0, best largest.
 
         The arrivals may also be past states (``view.past``).
         """
@@ -69,7 +69,7 @@ class OwnScores:
         self._factor = 1.0
 
     def view(self, view: RoundView) -> RoundView:
-        """View of a round, with the ranker's scores of past states."""
+        """View of a round, with own scores of past states."""
         self.ranker.begin_round(view)
         own_sum = 0.0
         model_sum = 0.0
@@ -104,7 +104,7 @@ class OwnScores:
 
 
 def _ranker_of(ranker: str | Ranker) -> Ranker:
-    """Ranker, made from its name or place if it is a text."""
+    """Ranker, made from its name or place if needed."""
     if not isinstance(ranker, str):
         return ranker
     name, options = named_options(ranker, "agent")
@@ -113,6 +113,6 @@ def _ranker_of(ranker: str | Ranker) -> Ranker:
 
 
 def _sum_of_best(scores: torch.Tensor, arrivals: Arrivals, size: int) -> float:
-    """Sum of the largest scores of each state, over all states."""
+    """Sum of the largest scores of all states."""
     items = top_k(scores, arrivals.admissible, size)
     return float(np.where(items >= 0, at_items(scores, items), 0.0).sum(dtype=np.float64))
