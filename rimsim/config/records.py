@@ -254,20 +254,30 @@ ShareOf = Literal["items", "groups"]
 
 @dataclass(frozen=True, config=STRICT)
 class GroupConfig:
-    """Guarantee of a share of uniform exposure to each group."""
+    """Minimum or maximum of the exposure of each group."""
 
     column: str = Field(min_length=1)
     """Column of the item table, such as `genres`. An item with several genres counts in each of these groups."""
-    beta: float = Field(gt=0, le=LARGEST)
+    beta: float = Field(default=0.0, ge=0, le=LARGEST)
     """β of the group: guaranteed part of the group's share (`of`). At most 1; only with `of: groups` and some `values`,
-    a group may be guaranteed several equal shares."""
+    a group may be guaranteed several equal shares. 0: only `most` holds."""
     values: tuple[str, ...] | None = None
     """Values that form groups; null: all values of the column."""
     of: ShareOf = "items"
     """Share of a group of which β is a part. items: by its number of items, the sum of their uniform exposures. groups:
     the same for each of the G groups of the column, N·k/G, whatever their numbers of items."""
+    most: float | None = Field(default=None, gt=0, le=LARGEST)
+    """Maximum exposures of a group per round, as a multiple of its share (`of`), rounded up; null: no maximum."""
 
     def __post_init__(self) -> None:
+        if self.most is None and self.beta == 0:
+            problem = "neither beta nor most is set"
+            refuse(ConfigError, f"exposure.groups of {self.column!r}", problem, "a beta or most above 0")
+        if self.most is not None and self.most < self.beta:
+            problem = f"{self.most:g} is below beta, {self.beta:g}, so that no group could get its guarantee"
+            refuse(
+                ConfigError, f"exposure.groups: most of {self.column!r}", problem, "most to be at least beta"
+            )
         if self.beta > 1 and (self.of == "items" or self.values is None):
             refuse(
                 ConfigError,
@@ -295,7 +305,7 @@ class ExposureConfig:
     maximum.
     """
     groups: tuple[GroupConfig, ...] = ()
-    """List of groups of items, such as the items of a seller or a genre, with a common minimum."""
+    """List of groups of items, such as the items of a seller or a genre, with a common minimum or maximum."""
     campaigns: tuple[CampaignConfig, ...] = ()
     """List of campaigns. A campaign guarantees some items exposures, within a period, to an audience."""
     unit: Literal["examined", "shown"] = "examined"

@@ -91,13 +91,25 @@ class ColumnGroups:
     all_groups: tuple[Ints, ...] = ()
     """Items of each group of the column, with a guarantee or without one; empty if shares are by the number of
     items."""
+    most: float | None = None
+    """Cap of a group as a multiple of its share; None: no cap."""
+
+    def _shares(self, ahead: ExpectedRound) -> Floats:
+        """Share of each guaranteed group in a round's exposures."""
+        if self.numbers is not None:
+            return ahead.equal_shares(self.all_groups)[self.numbers]
+        shares = [float(ahead.share[guarantee.items].sum()) for guarantee in self.guarantees]
+        return np.array(shares, np.float64)
 
     def required(self, ahead: ExpectedRound) -> Floats:
         """Exposures by which each group's guarantee grows in a round."""
-        if self.numbers is not None:
-            return np.asarray(self.beta * ahead.equal_shares(self.all_groups)[self.numbers], np.float64)
-        shares = [float(ahead.share[guarantee.items].sum()) for guarantee in self.guarantees]
-        return np.asarray(self.beta * np.array(shares, np.float64), np.float64)
+        return np.asarray(self.beta * self._shares(ahead), np.float64)
+
+    def caps(self, ahead: ExpectedRound) -> Floats:
+        """Largest whole number of exposures of each group; ∞: no cap."""
+        if self.most is None:
+            return np.full(len(self.guarantees), np.inf)
+        return np.asarray(np.ceil(self.most * self._shares(ahead)), np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +178,7 @@ def groups_of(items: pd.DataFrame, group: GroupConfig) -> ColumnGroups:
             raise ConfigError(f"{field}: column {column!r} has no value {value!r}.{nearest(value, members)}")
     guarantees = tuple(Guarantee(group_name(column, value), members[value]) for value in values)
     if group.of == "items":
-        return ColumnGroups(guarantees, group.beta)
+        return ColumnGroups(guarantees, group.beta, most=group.most)
     if group.beta * len(values) > len(members):
         raise ConfigError(
             f"{field}: beta is {group.beta:g}, which is more than all positions for {len(values)} of {len(members)} "
@@ -174,7 +186,7 @@ def groups_of(items: pd.DataFrame, group: GroupConfig) -> ColumnGroups:
         )
     number_of = {value: number for number, value in enumerate(members)}
     numbers = np.array([number_of[value] for value in values], np.int64)
-    return ColumnGroups(guarantees, group.beta, numbers, tuple(members.values()))
+    return ColumnGroups(guarantees, group.beta, numbers, tuple(members.values()), group.most)
 
 
 def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, number: int) -> Campaign:

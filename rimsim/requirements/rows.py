@@ -369,11 +369,16 @@ class ScenarioRequirements:
         guarantees: list[int] = []
         rows: list[Row] = []
         audiences: list[Audience] = []
+        no_caps = np.full(len(self._campaigns), np.inf)
+        caps = np.concatenate([*(column.caps(ahead) for column in self._columns), no_caps]) * average_weight
         for number, guarantee in enumerate(self._guarantees):
             audience = self._audience_until_end(guarantee, ahead)
             row = _row(guarantee, audience, ahead, float(outstanding[number]), average_weight)
             if row is None:
                 continue
+            # A guarantee with carry-over of earlier rounds may exceed the cap of this round.
+            cap = float(caps[number])
+            row = row._replace(min_exposure=min(row.min_exposure, cap), max_exposure=cap)
             if audience is not None:
                 row = row._replace(audience=len(audiences))
                 audiences.append(audience)

@@ -162,7 +162,8 @@ def comparison_report(run: RunFolder) -> Report:
         *sentences.calibration_notes(rounds),
         tables.two_seeds_note(len(run.seeds)),
     )
-    guaranteed = exposure.beta > 0 or exposure.items or exposure.campaigns or exposure.groups
+    has_groups = any(group.beta > 0 for group in exposure.groups)
+    guaranteed = exposure.beta > 0 or exposure.items or exposure.campaigns or has_groups
     question = "What do these agents bring?"
     if guaranteed:
         question = "What does guaranteeing exposure cost and bring?"
@@ -181,7 +182,12 @@ def comparison_report(run: RunFolder) -> Report:
             ", ".join(
                 [
                     f"β = {exposure.beta:g}",
-                    *(f"{group.column} β = {group.beta:g}" for group in exposure.groups),
+                    *(f"{group.column} β = {group.beta:g}" for group in exposure.groups if group.beta > 0),
+                    *(
+                        f"{group.column} at most {group.most:g} shares"
+                        for group in exposure.groups
+                        if group.most is not None
+                    ),
                 ]
             ),
             many(len(run.seeds), "seed"),

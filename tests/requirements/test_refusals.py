@@ -46,6 +46,8 @@ def test_rows_that_cannot_be_are_refused_by_name(change, message):
     ({"groups": [{"column": "genres", "beta": 2}]}, "2 is above 1"),
     ({"groups": [{"column": "genres", "beta": 2, "of": "groups"}]}, "2 is above 1"),
     ({"groups": [{"column": "genres", "beta": 0.1, "of": "sellers"}]}, "Use one of groups, items"),
+    ({"groups": [{"column": "genres"}]}, "neither beta nor most is set"),
+    ({"groups": [{"column": "genres", "beta": 0.5, "most": 0.4}]}, "0.4 is below beta, 0.5"),
     ({"most": 0.1}, "exposure.most is 0.1, below exposure.beta"),
     ({"per": "week"}, "'week' has no unit|'week' is not a duration"),
 )
