@@ -208,7 +208,7 @@ class AudienceConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class CampaignConfig:
-    """Campaign: exposures, or a share, required of some items together.
+    """Campaign: exposures, or a share, of some items together.
 
     Only exposures to the audience in the campaign's period count. In each round of the campaign, this round's part and
     the shortfall of earlier rounds are due.
@@ -226,7 +226,10 @@ class CampaignConfig:
     start: float = Field(default=0.0, ge=0)
     """Start of the campaign, in days since the opening."""
     stop: float | None = Field(default=None, gt=0)
-    """End of the campaign, in days since the opening; null: the end of the run (only with a share)."""
+    """End of the campaign, in days since the opening; null: the end of the run (only with a share, or with `first`)."""
+    first: Duration | None = None
+    """Time after the release of an item, such as `7d`. Each item that is released from `start` to `stop` then has a
+    campaign of its own, in this time. null: one campaign for all items."""
     audience: AudienceConfig = AudienceConfig()
     """Visitors whose exposures count for the campaign."""
 
@@ -236,7 +239,7 @@ class CampaignConfig:
             raise ConfigError(
                 f"campaign {self.name!r}: {problem} is set. Set exactly one of these two fields"
             )
-        if self.exposures is not None and self.stop is None:
+        if self.exposures is not None and self.stop is None and self.first is None:
             raise ConfigError(
                 f"campaign {self.name!r}: it has exposures ({self.exposures}) but no stop. Set stop to "
                 "the day by which the exposures must be delivered"

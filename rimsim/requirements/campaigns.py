@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 
 from rimsim.arrays import ALWAYS, NEVER, Floats, Ints, ticks
 from rimsim.config import CampaignConfig, GroupConfig
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, nearest
 from rimsim.requirements.audiences import Audience, RoundVisits
 from rimsim.requirements.filters import matching_rows, require_column
@@ -187,6 +189,56 @@ def groups_of(items: pd.DataFrame, group: GroupConfig) -> ColumnGroups:
     number_of = {value: number for number, value in enumerate(members)}
     numbers = np.array([number_of[value] for value in values], np.int64)
     return ColumnGroups(guarantees, group.beta, numbers, tuple(members.values()), group.most)
+
+
+def row_label(name: str, campaigns: Sequence[CampaignConfig]) -> str:
+    """Name of a guarantee in reports, where items of a campaign are added up.
+
+    ``name`` is that of the guarantee in table ``promises``.
+    """
+    for campaign in campaigns:
+        if campaign.first is not None and name.startswith(f"{_first_days(campaign)} of item "):
+            return f"{_first_days(campaign)} of each item"
+    return name
+
+
+def _first_days(campaign: CampaignConfig) -> str:
+    """Words for a campaign in the first days of items."""
+    return f"{campaign.name} in the first {campaign.first}"
+
+
+def campaigns_of(
+    tables: CampaignTables, campaign: CampaignConfig, seed: int, number: int
+) -> tuple[Campaign, ...]:
+    """Guarantees of a campaign: one, or one per item.
+
+    The arguments are those of :func:`campaign_of`.
+
+    Raises:
+        ConfigError: In the same cases as :func:`campaign_of`, or if no item of a campaign in the first days of items is
+            released in its time.
+    """
+    of_all = campaign_of(tables, campaign, seed, number)
+    if campaign.first is None:
+        return (of_all,)
+    release = tables.release[of_all.items]
+    is_new = (release != ALWAYS) & (release >= of_all.audience.begin) & (release < of_all.audience.end)
+    if not is_new.any():
+        raise ConfigError(
+            f"campaign {campaign.name!r}: none of its items is released in its time, so that no item has first days. "
+            "Choose items that are released after the opening, such as items: new, or set releases.share above 0"
+        )
+    length = int(ticks(duration_seconds(campaign.first)))
+    ids = tables.items["id"].astype(str).tolist()
+    return tuple(
+        dataclasses.replace(
+            of_all,
+            name=f"{_first_days(campaign)} of item {ids[item]}",
+            items=np.array([item], np.int64),
+            audience=dataclasses.replace(of_all.audience, begin=int(begin), end=int(begin) + length),
+        )
+        for item, begin in zip(of_all.items[is_new].tolist(), release[is_new].tolist(), strict=True)
+    )
 
 
 def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, number: int) -> Campaign:

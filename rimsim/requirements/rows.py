@@ -24,7 +24,7 @@ from rimsim.requirements.campaigns import (
     CampaignTables,
     ExpectedRound,
     Guarantee,
-    campaign_of,
+    campaigns_of,
     groups_of,
 )
 from rimsim.requirements.on_offer import OfferWindows, TimesOnOffer
@@ -282,7 +282,9 @@ class ScenarioRequirements:
         self._ids: list[str] = tables.items["id"].astype(str).tolist()
         self._columns = [groups_of(tables.items, group) for group in exposure.groups]
         self._campaigns = [
-            campaign_of(tables, campaign, seed, number) for number, campaign in enumerate(exposure.campaigns)
+            guarantee
+            for number, campaign in enumerate(exposure.campaigns)
+            for guarantee in campaigns_of(tables, campaign, seed, number)
         ]
         groups = [guarantee for column in self._columns for guarantee in column.guarantees]
         self._n_groups = len(groups)

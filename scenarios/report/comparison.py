@@ -15,7 +15,7 @@ from rimsim.config import to_plain
 from rimsim.config.reading import flat
 from rimsim.errors import RunFolderError, many
 from rimsim.measures import late_means, late_of
-from rimsim.requirements.campaigns import group_name
+from rimsim.requirements.campaigns import group_name, row_label
 from rimsim.scenarios.report import charts, items, loop, prices, sentences, tables, titles
 from rimsim.scenarios.report.console import folder_places, more_place
 from rimsim.scenarios.report.fitness import with_verdict
@@ -334,7 +334,10 @@ def _requirements_table(run: RunFolder) -> TextTable | None:
     """Delivered share, with a row per group or campaign."""
     if run.promises is None:
         return None
-    shares = delivered_of_due(_without_groups(run, run.promises))
+    promises = _without_groups(run, run.promises)
+    campaigns = run.scenario.exposure.campaigns
+    labels = promises["name"].map(lambda name: row_label(str(name), campaigns))
+    shares = delivered_of_due(promises.assign(name=labels))
     agents = [name for name in run.agents if name in set(shares["agent"])]
     if not agents:
         return None

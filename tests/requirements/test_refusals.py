@@ -20,6 +20,7 @@ SHARE = {"name": "a", "items": [1], "share": 0.1}
     ({"items": ["26O"]}, "the catalogue has no item '26O'"),
     ({"items": {"genres": "Western", "year": 1994}}, "no item matches the filter"),
     ({"items": "new"}, "no item is released after the opening"),
+    ({"first": "4d"}, "none of its items is released in its time"),
     ({"audience": {"users": {"sex": "F"}}}, "audience: the table has no column 'sex'"),
     ({"audience": {"share": 1e-9}}, "the audience has no user"),
     ({"exposures": 10_000}, "10,000 exposures, but .* its audience has only about 120 positions"),

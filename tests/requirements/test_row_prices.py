@@ -86,7 +86,7 @@ def test_prices_of_a_campaign_are_for_its_audience_alone():
     ),
 )
 def test_no_group_is_shown_above_its_cap_and_capped_groups_are_still_shown(unit, hard, of):
-    """Agents with prices use a part of each cap and never exceed it, where relevance does; floors are kept beside it."""
+    """Agents with prices use a part of each cap and never exceed it, where relevance does; floors are kept."""
     groups = [
         {"column": "genres", "most": 0.5, "values": ["Drama", "Comedy"], "of": of},
         {"column": "genres", "beta": 0.5, "most": 0.8, "values": ["Horror"]},
