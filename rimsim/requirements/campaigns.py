@@ -192,9 +192,9 @@ def groups_of(items: pd.DataFrame, group: GroupConfig) -> ColumnGroups:
 
 
 def row_label(name: str, campaigns: Sequence[CampaignConfig]) -> str:
-    """Name of a guarantee in reports, where items of a campaign are added up.
+    """Name of a guarantee in reports.
 
-    ``name`` is that of the guarantee in table ``promises``.
+    ``name`` is that in table ``promises``. Items with campaigns of their own are added up in reports.
     """
     for campaign in campaigns:
         if campaign.first is not None and name.startswith(f"{_first_days(campaign)} of item "):
