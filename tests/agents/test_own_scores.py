@@ -163,3 +163,22 @@ def test_files_of_options_count_as_files_of_the_user():
     texts = ["rim-feedback(gain=0.2,scores=a/b.py:Mine)", "x.py:A(depth=1)", "rim-ucb(scores='pkg.mod:C')"]
     assert [str(path) for path in files_of(texts)] == ["a/b.py", "x.py"]
     assert code_named(texts) == ["a/b.py:Mine", "x.py:A", "pkg.mod:C"]
+
+
+def test_intensities_are_the_scores_times_one_factor(place):
+    """Nothing of the platform's intensities is left, but on average the best items have as much intensity."""
+    agent, market = kit.market_of(f"rim-feedback(scores={place}:Taste)", small(0.5))
+    view = market.round_view()
+    agent.begin_round(view)
+    own_scores = agent._own_scores
+    ranker = own_scores.ranker
+    ratios = []
+    best = np.zeros(2)
+    for chunk in view.past:
+        scores = np.where(chunk.admissible.numpy(), ranker.scores(chunk), 0.0)
+        intensity = own_scores.arrivals(chunk).intensity.numpy()
+        ratios.append((intensity / np.maximum(scores, 1e-9))[scores > 0])
+        best += [np.sort(values, 1)[:, -view.k :].sum() for values in (chunk.intensity.numpy(), intensity)]
+    ratio = np.concatenate(ratios)
+    assert ratio == pytest.approx(np.full(len(ratio), ratio[0]), rel=1e-5)
+    assert best[0] == pytest.approx(best[1], rel=1e-4)
