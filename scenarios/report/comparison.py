@@ -15,7 +15,7 @@ from rimsim.config import to_plain
 from rimsim.config.reading import flat
 from rimsim.errors import RunFolderError, many
 from rimsim.measures import late_means, late_of
-from rimsim.requirements.campaigns import group_name
+from rimsim.requirements.campaigns import group_name, row_label
 from rimsim.scenarios.report import charts, items, loop, prices, sentences, tables, titles
 from rimsim.scenarios.report.console import folder_places, more_place
 from rimsim.scenarios.report.fitness import with_verdict
@@ -162,7 +162,8 @@ def comparison_report(run: RunFolder) -> Report:
         *sentences.calibration_notes(rounds),
         tables.two_seeds_note(len(run.seeds)),
     )
-    guaranteed = exposure.beta > 0 or exposure.items or exposure.campaigns or exposure.groups
+    has_groups = any(group.beta > 0 for group in exposure.groups)
+    guaranteed = exposure.beta > 0 or exposure.items or exposure.campaigns or has_groups
     question = "What do these agents bring?"
     if guaranteed:
         question = "What does guaranteeing exposure cost and bring?"
@@ -181,7 +182,12 @@ def comparison_report(run: RunFolder) -> Report:
             ", ".join(
                 [
                     f"β = {exposure.beta:g}",
-                    *(f"{group.column} β = {group.beta:g}" for group in exposure.groups),
+                    *(f"{group.column} β = {group.beta:g}" for group in exposure.groups if group.beta > 0),
+                    *(
+                        f"{group.column} at most {group.most:g} shares"
+                        for group in exposure.groups
+                        if group.most is not None
+                    ),
                 ]
             ),
             many(len(run.seeds), "seed"),
@@ -328,7 +334,10 @@ def _requirements_table(run: RunFolder) -> TextTable | None:
     """Delivered share, with a row per group or campaign."""
     if run.promises is None:
         return None
-    shares = delivered_of_due(_without_groups(run, run.promises))
+    promises = _without_groups(run, run.promises)
+    campaigns = run.scenario.exposure.campaigns
+    labels = promises["name"].map(lambda name: row_label(str(name), campaigns))
+    shares = delivered_of_due(promises.assign(name=labels))
     agents = [name for name in run.agents if name in set(shares["agent"])]
     if not agents:
         return None

@@ -24,7 +24,7 @@ exposures."""
 
 def column_with_all_guarantees(exposure: ExposureConfig) -> str | None:
     """Only column with guaranteed groups, without other guarantees, or None."""
-    columns = {group.column for group in exposure.groups}
+    columns = {group.column for group in exposure.groups if group.beta > 0}
     if exposure.beta > 0 or exposure.each is not None or exposure.campaigns or len(columns) != 1:
         return None
     return columns.pop()
@@ -45,10 +45,16 @@ def promise_words(exposure: ExposureConfig, column: str) -> str:
     }
     parts = []
     for of, words in shares.items():
-        betas = dict.fromkeys(per_cent(group.beta) for group in groups if group.of == of)
+        betas = dict.fromkeys(per_cent(group.beta) for group in groups if group.of == of and group.beta > 0)
         if betas:
             parts.append(f"{' or '.join(betas)} {words}")
-    return f"A group is guaranteed {', or '.join(parts)}." if parts else ""
+    caps = dict.fromkeys(f"{group.most:g}" for group in groups if group.most is not None)
+    return " ".join(
+        [
+            *([f"A group is guaranteed {', or '.join(parts)}."] if parts else []),
+            *([f"It gets at most {' or '.join(caps)} times this share."] if parts and caps else []),
+        ]
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,7 +116,7 @@ def _group_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
         in_group = np.zeros(log.n_items, bool)
         in_group[np.concatenate(list(members.values()))] = True
         n_outside = int((~in_group).sum())
-        if covers_all and n_outside:
+        if covers_all and n_outside and group.beta > 0:
             yield (
                 f"{n_outside:,} of the {log.n_items:,} items have no {column}, so they belong to no group and have "
                 "no guarantee"
@@ -168,9 +168,9 @@ def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> 
     """Note about agents that ignore groups, campaigns and caps."""
     exposure = config.exposure
     requirements = {
-        "groups": exposure.groups,
+        "groups": any(group.beta > 0 for group in exposure.groups),
         "campaigns": exposure.campaigns,
-        "caps": exposure.most is not None,
+        "caps": exposure.most is not None or any(group.most is not None for group in exposure.groups),
     }
     kinds = [name for name, requirement in requirements.items() if requirement]
     blind = [name for name in agents if not Capabilities.of(make_agent(name)).keeps_promises]

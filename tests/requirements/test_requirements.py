@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from kit import markets, same_arrays
 
 from rimsim.agents import make_agent, play_round
-from rimsim.arrays import seconds
+from rimsim.arrays import ALWAYS, seconds
 from rimsim.config import Seeds, scenario_from
-from rimsim.market import Market
+from rimsim.market import Market, build_world
 from rimsim.measures import mean_weight, position_weights, undelivered
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
 from rimsim.scenarios.report.comparison import comparison_answer, delivered_of_due, result_tables
@@ -260,6 +260,38 @@ def test_a_run_tells_what_was_promised(tmp_path):
     assert shares.loc["returning", "value"] == pytest.approx(
         returning["delivered"].sum() / returning["due"].sum()
     )
+
+
+FIRST = {"name": "launch", "items": "new", "exposures": 12, "first": "4d"}
+
+
+def test_each_released_item_has_a_campaign_in_its_first_days(tmp_path):
+    """In the ledger, exposures within 4 days of the release are those of the table; the report adds items up."""
+    exposure = scenario_from({"exposure": {"unit": "shown", "beta": 0, "campaigns": [FIRST]}}).exposure
+    config = markets.small_cold_start(exposure=exposure, rounds=3)
+    agents = ["relevance", "rim-feedback"]
+    run = markets.small_run(tmp_path / "run", agents, config)
+    world = build_world(config)
+    ids = world.log.items["id"].astype(str).tolist()
+    release = {ids[item]: world.release[item] / 1e6 for item in np.flatnonzero(world.release != ALWAYS)}
+    delivered = run.promises.groupby(["agent", "name"])["delivered"].sum()
+    required = run.promises.groupby(["agent", "name"])["due"].sum()
+    for agent in agents:
+        ledger = run.ledger[run.ledger["agent"] == agent]
+        for text, begin in release.items():
+            is_counted = (ledger["item"] == ids.index(text)) & (ledger["time"] >= begin)
+            n_shown = int((is_counted & (ledger["time"] < begin + 4 * 86_400)).sum())
+            name = f"launch in the first 4d of item {text}"
+            assert delivered[agent, name] == n_shown
+            assert required[agent, name] == pytest.approx(12, abs=1e-6)
+    assert len(delivered) == 2 * len(release) > 20
+    share = delivered.groupby("agent").sum() / (12 * len(release))
+    assert share["relevance"] < 0.3
+    assert share["rim-feedback"] > 0.9
+    (table,) = (table for table in result_tables(run) if table.title.startswith("Exposures of groups"))
+    (row,) = table.rows
+    assert row[0] == "launch in the first 4d of each item"
+    assert [cell.split()[0] for cell in row[1:]] == [f"{share[agent]:.3f}" for agent in agents]
 
 
 def test_sentence_table_and_title_have_the_same_undelivered_share(tmp_path):
