@@ -123,7 +123,8 @@ def _revenue(run: RunFolder, figures: GroupFigures) -> str:
     row = paired[(paired["agent"] == agent) & (paired["metric"] == "revenue")].iloc[0]
     of_base = float(tables.late_figures(rounds)["revenue"][figures.base])
     low, high = (None if np.isnan(row[end]) else float(row[end]) for end in ("low", "high"))
-    if (low is not None and not row["significant"]) or (row["equal"] and row["mean"] == 0):
+    is_unclaimed = not row["significant"] and tables.cannot_tell(int(row["n"])) is None
+    if is_unclaimed or (row["equal"] and row["mean"] == 0):
         amount = sentences.with_interval("revenue", float(row["mean"]), low, high, difference=True)
         # An interval without 0 may still be insignificant, because Holm's method corrects for the other comparisons.
         includes_zero = row["low"] <= 0 <= row["high"]
@@ -139,7 +140,7 @@ def _revenue(run: RunFolder, figures: GroupFigures) -> str:
     amount = sentences.with_interval("revenue", abs(float(row["mean"])), near_end, far_end)
     return (
         f"The revenue per slate is {amount} {word} with `{agent}` than with `{figures.base}`"
-        f"{relative}{equal_remark}."
+        f"{relative}{equal_remark}{tables.by_chance(int(row['n']), is_significant=bool(row['significant']))}."
     )
 
 

@@ -325,22 +325,31 @@ def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, 
     scale, unit = (100, "points") if measure.unit == "share" else (1, measure.unit)
     size = scale * abs(mean)
     decimals = max(0, 1 - math.floor(math.log10(size))) if size > 0 else 0  # two significant digits
+    doubt = None if row["significant"] else tables.cannot_tell(n_seeds)
     if n_seeds > 1 and not row["significant"]:
         difference = f"{scale * mean:+.{decimals}f}".replace("-", "−") if size > 0 else "0"
         remark = (
             f"; {difference} {unit}, {tables.the_same(n_seeds)}, which allows no test" if row["equal"] else ""
         )
+        if doubt is not None:
+            subject = f"{_WORDS[part][0].lower()}{_WORDS[part][1:]}"
+            return (
+                f"{doubt.capitalize()} if {subject} changes the {measure_title} of {agent} ({late}; "
+                f"{difference} {unit})"
+            )
         return f"{_WORDS[part]} has no significant effect on the {measure_title} of {agent} ({late}{remark})"
     # The sentence gives the size of the effect without its sign, and so the ends of its interval.
     near_end, far_end = sorted((abs(row["low"]), abs(row["high"])))
     interval = f"95% interval {scale * near_end:.{decimals}f} to {scale * far_end:.{decimals}f}"
     if n_seeds < 2:
-        interval = "one seed: no interval"
+        interval = f"{doubt} if this is chance"
     text = f"{_costs_or_gives(part, mean)} {agent} {size:.{decimals}f} {unit} of {measure_title} ({late}; {interval})"
     if part in {FEEDBACK, LOOP} and ALL in effects:
         sum_of_parts = float(effects[ALL]["mean"])
         if n_seeds < 2 or effects[ALL]["significant"]:
             text += f"; {_costs_or_gives(ALL, sum_of_parts).lower()} it {scale * abs(sum_of_parts):.{decimals}f} in all"
+        elif (doubt := tables.cannot_tell(n_seeds)) is not None:
+            text += f"; {doubt} if all of retraining has an effect"
         else:
             text += "; the effect of all of retraining is not significant"
     return text

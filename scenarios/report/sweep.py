@@ -245,21 +245,27 @@ def _effects(rows: pd.DataFrame, names: Mapping[str, str]) -> str:
     """Predicate of a sentence: effects on each metric, by significance."""
     claimed: list[str] = []
     unclaimed: list[str] = []
+    untold: list[str] = []
     unmoved_names: list[str] = []
+    doubt = next((words for n in rows["n"] if (words := tables.cannot_tell(int(n))) is not None), None)
     for row in rows.to_dict("records"):
         change = sentences.with_interval(row["metric"], row["mean"], row["low"], row["high"], difference=True)
         name = names[row["metric"]]
         if row["equal"] and abs(row["mean"]) < _NO_CHANGE:
             unmoved_names.append(name)
+        elif row["significant"]:
+            claimed.append(f"{name} by {change}")
+        elif doubt is not None:
+            remark = f", {tables.the_same(row['n'])}" if row["equal"] else ""
+            untold.append(f"{name} (by {change}{remark})")
         elif row["equal"]:
             unclaimed.append(f"{name} (by {change}, {tables.the_same(row['n'])})")
-        elif row["significant"] or row["n"] < 2:
-            claimed.append(f"{name} by {change}")
         else:
             unclaimed.append(f"{name} ({change})")
     parts = [f"changes {_listed(claimed)}"] if claimed else []
     parts += [f"does not change {_listed(unmoved_names, 'or')}"] if unmoved_names else []
     parts += [f"has no significant effect on {_listed(unclaimed, 'or')}"] if unclaimed else []
+    parts += [f"may change {_listed(untold)}, but {doubt}"] if untold else []
     return _listed(parts)
 
 
@@ -527,6 +533,7 @@ def _front_message(table: pd.DataFrame, means: pd.DataFrame, field: str, unit: s
         return f"{text} and leaves utility the same"
     moved = changes(table, field, unit)
     row = moved[(moved["agent"] == name) & (moved["metric"] == "utility")].iloc[0]
-    if row["n"] > 1 and not row["significant"]:
-        return f"{text}; utility does not change significantly"
+    if not row["significant"]:
+        doubt = tables.cannot_tell(int(row["n"]))
+        return f"{text}; {'utility does not change significantly' if doubt is None else f'{doubt} if utility changes'}"
     return f"{text} and {'lowers' if change < 0 else 'raises'} utility by {per_cent(abs(change))}"

@@ -93,6 +93,21 @@ def two_seeds_note(seeds: int, unit: str = "seed") -> str | None:
     return f"{wide}; for figures to keep, take --{unit}s 5"
 
 
+def cannot_tell(count: int, unit: str = "seed") -> str | None:
+    """Subject and verb about one or two seeds.
+
+    All sentences on a difference that is not significant use these words. Over two seeds, a difference must exceed
+    12.7 standard errors, so its absence from the table's stars says nothing. None: from three seeds on.
+    """
+    return {1: f"one {unit} cannot tell", 2: f"two {unit}s cannot tell"}.get(count)
+
+
+def by_chance(count: int, *, is_significant: bool, unit: str = "seed") -> str:
+    """End of a sentence on an untested difference, if any."""
+    doubt = None if is_significant else cannot_tell(count, unit)
+    return "" if doubt is None else f", but {doubt} if this is chance"
+
+
 def over_seeds(
     table: pd.DataFrame, by: Sequence[str], metrics: Sequence[str], overlap: float = 0.0
 ) -> pd.DataFrame:

@@ -119,8 +119,11 @@ def _sentences(gains: pd.DataFrame, prediction: Prediction, n_worlds: int) -> li
         if learners:
             lines.append(f"{text}: {'; '.join(learners)}.")
     n_open = int((guarantees["verdict"] == NOT_SIGNIFICANT).sum())
-    if n_worlds < 2:
-        lines.append("One world cannot show which gains are significant.")
+    doubt = tables.cannot_tell(n_worlds, "world")
+    if n_open and doubt is not None:
+        lines.append(
+            f"{doubt.capitalize()} if {n_open} of {many(len(guarantees), 'guarantee')} have an effect."
+        )
     elif n_open:
         lines.append(
             f"{n_open} of {many(len(guarantees), 'guarantee')} have no significant effect (Holm over "
@@ -258,6 +261,9 @@ def title(gains: pd.DataFrame) -> str:
             parts.append(f"{verb} with {learners}{guarantee}")
     if guarantees["p"].isna().all():
         return "Gains of guarantees by learner, untested"
+    doubt = tables.cannot_tell(int(guarantees["n"].max()), "world")
+    if not parts and doubt is not None:
+        return f"{doubt.capitalize()} if a guarantee has an effect, with any of {many(n_learners, 'learner')}"
     if not parts:
         return f"No guarantee differs significantly from none, with any of {many(n_learners, 'learner')}"
     return f"A guarantee {' and '.join(parts)}"

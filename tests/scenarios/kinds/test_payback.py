@@ -238,7 +238,7 @@ def test_few_worlds_give_no_interval_of_the_order():
 def _gains(*rows):
     """Table of gains from learner, β and verdict."""
     table = pd.DataFrame(rows, columns=["learner", "beta", "verdict"])
-    return table.assign(p=0.03, minus_learner=table["learner"], minus_beta=0.0)
+    return table.assign(n=12, p=0.03, minus_learner=table["learner"], minus_beta=0.0)
 
 
 @cases(
@@ -266,6 +266,8 @@ def test_the_title_says_what_the_adjusted_tests_support(verdicts, expected):
     ]
     assert report.title(_gains(*rows, ("ucb", 0.0, GAIN))) == expected
     assert report.title(_gains(("ucb", 0.1, NOT_SIGNIFICANT)).assign(p=np.nan)).endswith("untested")
+    of_two_worlds = _gains(("ucb", 0.1, NOT_SIGNIFICANT)).assign(n=2)
+    assert report.title(of_two_worlds).startswith("Two worlds cannot tell if a guarantee has an effect")
 
 
 def test_learners_are_settings_of_the_platform():

@@ -49,6 +49,25 @@ def test_sentences_say_the_tables_figures():
     assert "does not differ significantly from" in said
 
 
+@cases(
+    "values said",
+    (
+        [0.40, 0.45],
+        "brings 0.075 (−0.24 to 0.39) consumptions per slate less than `relevance` (15.0%), but two seeds",
+    ),
+    ([0.4], "brings 0.10 consumptions per slate less than `relevance` (20.0%), but one seed"),
+    ([0.5, 0.5], "brings as many consumptions per slate as `relevance`, but two seeds"),
+)
+def test_one_or_two_seeds_cannot_tell(values, said):
+    """So few seeds test nothing: the sentence has the size of a difference, but denies and claims nothing."""
+    rounds = _rounds({"relevance": [[0.5] * len(values)], "mine": [values]})
+    (text,) = sentences.comparison_sentences(rounds, ["relevance", "mine"], "examined")
+    assert text == f"`mine` {said} cannot tell if this is chance."
+    stars = _rounds({"relevance": [[0.5, 0.5001]], "mine": [[0.4, 0.4002]]})
+    (text,) = sentences.comparison_sentences(stars, ["relevance", "mine"], "examined")
+    assert "cannot tell" not in text
+
+
 def test_a_difference_in_percent_is_of_the_baseline():
     """With 0.5 for the baseline and 0.4 for the other agent, 0.1 less is 20%, and not a quarter."""
     rounds = _rounds({"relevance": [[0.5, 0.501, 0.499]], "mine": [[0.4, 0.402, 0.398]]})
