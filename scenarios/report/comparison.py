@@ -52,7 +52,7 @@ def over_rounds(data: PictureTables) -> Figure | None:
         looks,
     )
     for ax, metric in zip(axes, metrics, strict=True):
-        charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
+        charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks, data.n_items)
         charts.plot_secondary(ax, frozen[frozen["metric"] == metric], "round", looks, "--")
         if metric == shortfall and has_both_units:
             charts.plot_secondary(ax, rounds[rounds["metric"] == second_shortfall], "round", looks, ":")
@@ -276,6 +276,7 @@ def result_tables(run: RunFolder) -> list[TextTable]:
     figures = ("utility", "revenue", undelivered, "coverage", "effective_items", *own_metrics)
     main = tuple(columns[name] for name in figures)
     title = f"{run.scenario.name}: {late}, {_seeds_words(rounds)}"
+    n_items = sentences.n_items_of(run)
     minus = f"Minus {tables.baseline_of(agents)}, at the same seeds"
     change = f"Change per round, {late}, at the same seeds"
     retraining = f"What retraining does, in parts that add up: {late}, at the same seeds"
@@ -284,7 +285,7 @@ def result_tables(run: RunFolder) -> list[TextTable]:
     # The terminal prints the same main columns of each of these tables.
     pivoted = partial(tables.pivoted, main=main)
     pivots = [
-        pivoted(title, tables.summary(rounds, agents, shown), ["agent"], shown),
+        pivoted(title, tables.summary(rounds, agents, shown, n_items), ["agent"], shown),
         pivoted(minus, tables.differences(rounds, agents, shown), ["agent"], shown),
         pivoted(
             change, tables.trends(rounds, agents, trend_metrics), ["agent"], trend_metrics, significant=True

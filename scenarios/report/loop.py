@@ -159,7 +159,8 @@ def front(data: PictureTables) -> Figure | None:
     """Utility against the spread of exposure, a point per agent."""
     rounds = without_controls(data.rounds)
     metrics = ("perplexity", "utility")
-    means = tables.over_seeds(late_means(rounds), ["agent"], metrics).pivot(index="agent", columns="metric")
+    means = tables.over_seeds(late_means(rounds), ["agent"], metrics, n_items=data.n_items)
+    means = means.pivot(index="agent", columns="metric")
     means = means.reindex(columns=pd.MultiIndex.from_product((("mean", "low", "high"), metrics)))
     means = means.dropna(subset=[("mean", metric) for metric in metrics])
     styles = charts.styles(rounds["agent"].unique())

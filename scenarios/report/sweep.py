@@ -168,7 +168,8 @@ def _points_table(sweep: RunFolder, table: pd.DataFrame) -> TextTable:
     """Table with a row per agent and point."""
     fields = swept_fields(table)
     shown = (*_SHOWN, *(measure.name for measure in sweep.own_measures.values()))
-    means = tables.over_seeds(table, ["agent", *fields], shown)
+    n_items = sentences.n_items_of(next(run for _, run in runs_of(sweep)))
+    means = tables.over_seeds(table, ["agent", *fields], shown, n_items=n_items)
     points = [
         " ".join(f"{name}={value}" for name, value in row.items()) for row in means[fields].to_dict("records")
     ]

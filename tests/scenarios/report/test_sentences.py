@@ -260,3 +260,16 @@ def test_a_sentence_claims_a_difference_only_where_its_table_has_a_star():
     said = sentences.comparison_sentences(rounds, ["relevance", "mine"], "examined")[-1]
     assert "does not differ significantly from that of `relevance`" in said
     assert "not significant among all comparisons of the table" in said
+
+
+def test_tables_have_numbers_of_items_within_the_catalogue():
+    """The cell of effective items has the ends of its interval; a difference keeps half of its width."""
+    values = {"relevance": [[20.0, 30.0, 25.0]], "random": [[160.0, 340.0, 560.0]]}
+    rounds = _rounds(values, ("effective_items",))
+    shown = tables.summary(rounds, list(values), ("effective_items",), 343)
+    table = tables.pivoted("small", shown, ["agent"], ("effective_items",))
+    low = measures.number_interval(values["random"][0], 343).low
+    assert dict(table.rows)["random"] == f"343 ({tables.number(low)}–343)"
+    assert table.title == "small (in brackets: 95% interval on the log scale)"
+    paired = tables.differences(rounds, list(values), ("effective_items",))
+    assert " ±" in tables.pivoted("small", paired, ["agent"], ("effective_items",)).rows[0][1]
