@@ -43,11 +43,14 @@ def over_rounds(data: PictureTables) -> Figure | None:
         return None
     looks = charts.styles(rounds["agent"].unique())
     dashed = "" if frozen.empty else " Dashed: on a platform that never retrains."
-    has_both_units = tables.reported_unit(rounds, "examined") == "examined"
+    # Without a guarantee there is no panel of undelivered shares, and the title has no figures.
+    has_guarantee = shortfall in metrics
+    has_both_units = has_guarantee and tables.reported_unit(rounds, "examined") == "examined"
+    of_title = f"; the title's figures: {late_of(rounds)}" if has_guarantee else ""
     dotted = f" Dotted: {data.measures[second_shortfall].title.lower()}." if has_both_units else ""
     figure, axes = charts.panels(
         titles.cost_of_guarantees(rounds, data.unit),
-        f"By round; the title's figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}{dashed}{dotted}",
+        f"By round{of_title}. {sentences.seeds_caption(rounds)}{dashed}{dotted}",
         len(metrics),
         looks,
     )
@@ -79,7 +82,7 @@ def calibration(data: PictureTables) -> Figure | None:
     first, returning = late[late.index == name].to_numpy(np.float64)[0]
     figure, axes = charts.panels(
         titles.calibration(name, first, returning),
-        "Predicted over actual consumptions by round; above 1 the platform expects more than comes. The title's "
+        "Predicted over actual consumptions by round; above 1 the platform expects more than occur. The title's "
         f"figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}",
         len(types),
         looks,
@@ -98,16 +101,12 @@ def calibration(data: PictureTables) -> Figure | None:
 
 _Picture = Callable[[PictureTables], "Figure | None"]
 # Sections of the report, in order: title, text, and name of a plot → function that draws it.
-_SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
+_SECTIONS: tuple[tuple[str, str | Callable[[Sequence[str]], str], dict[str, _Picture]], ...] = (
     ("By round", "", {"rounds": over_rounds}),
     ("The front: relevance against diversity", "Up and to the right is better.", {"front": loop.front}),
     (
         "What retraining does, in parts",
-        (
-            "`frozen` is never retrained. `organic` is retrained on events of the log, `random` on consumptions under "
-            "random slates, and `self` on consumptions from its own slates. `self` minus `random` is the effect of "
-            "learning from slates that a model chose: selection and the feedback loop."
-        ),
+        loop.words_of_arms,
         {"retraining": loop.decomposed},
     ),
     (
@@ -233,7 +232,8 @@ def _sections(run: RunFolder) -> Iterator[Section]:
     for title, text, pictures in _SECTIONS:
         plots = tuple(Plot(name, partial(_drawn, picture, read_tables)) for name, picture in pictures.items())
         details = partial(_items, run, read_tables) if _ITEMS in pictures else tuple
-        yield Section(title, text, plots, details=details)
+        words = text if isinstance(text, str) else text(run.agents)
+        yield Section(title, words, plots, details=details)
 
 
 def _drawn(picture: _Picture, read: Callable[[], PictureTables]) -> Figure | None:

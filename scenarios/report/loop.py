@@ -20,7 +20,7 @@ from rimsim.scenarios.report import charts, labels, sentences, tables, titles
 from rimsim.scenarios.report.items import exposures, mean_curve
 from rimsim.scenarios.report.picture_tables import PictureTables
 from rimsim.scenarios.report.tables import last_round, without_controls
-from rimsim.scenarios.runs.arms import CHAIN, control_name, is_control
+from rimsim.scenarios.runs.arms import CHAIN, control_in, control_name, is_control
 
 PARTS = ("retraining", "data", "selection", "feedback")
 """Names of the parts of an effect of retraining. Each is the difference of successive arms: frozen → organic (log) →
@@ -290,6 +290,28 @@ def decomposed(data: PictureTables) -> Figure | None:
             ax.set_title(f"{agent}\n{data.measures[metric].title}", loc="left")
         charts.integer_rounds(ax)
     return figure
+
+
+_ARMS = {
+    "frozen": "`frozen` is never retrained.",
+    "organic": "`organic` is retrained on events of the log.",
+    "random": "`random` is retrained on consumptions under random slates.",
+    "static": "`static` is retrained on consumptions under slates of the model that is never retrained.",
+    "yoked": "`yoked` is retrained on consumptions from another market of the same agent.",
+}
+"""Kind of control → its retraining."""
+
+
+def words_of_arms(arms: Sequence[str]) -> str:
+    """Explanation of the arms that a run has."""
+    kinds = {control_in(name) for name in arms}
+    sentences_of_arms = [words for kind, words in _ARMS.items() if kind in kinds]
+    if "random" in kinds:
+        sentences_of_arms.append(
+            "`self` minus `random` is the effect of learning from slates that a model chose: selection and the "
+            "feedback loop."
+        )
+    return " ".join([*sentences_of_arms, "`self` is retrained on consumptions from its own slates."])
 
 
 def reported_parts(

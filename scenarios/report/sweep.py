@@ -194,7 +194,7 @@ def changes(table: pd.DataFrame, field: str, unit: str) -> pd.DataFrame:
     metrics = [
         name
         for name in ("utility", "coverage", undelivered)
-        if not (name == undelivered and _owes_nothing(field, low))
+        if not (name == undelivered and _owes_nothing(table, field, low, unit))
     ]
     rows = []
     for name in charts.styles(table["agent"].unique()) if low != high else ():
@@ -206,9 +206,14 @@ def changes(table: pd.DataFrame, field: str, unit: str) -> pd.DataFrame:
     return tables.paired_table(rows, ["agent", "metric"]).query("n > 0").reset_index(drop=True)
 
 
-def _owes_nothing(field: str, value: object) -> bool:
-    """True if a field with this value guarantees nothing."""
-    return field in {"beta", "exposure.beta"} and value == 0
+def _owes_nothing(table: pd.DataFrame, field: str, value: float, unit: str) -> bool:
+    """True if a share of 0 leaves no guarantee.
+
+    A guarantee of groups or campaigns may remain at β = 0. Then an agent leaves a part of it undelivered.
+    """
+    undelivered, _ = tables.shortfalls(unit)
+    at_value = table[(table[field] == value) & (table["metric"] == undelivered)]
+    return value == 0 and not at_value["value"].any()
 
 
 def _ends_words(table: pd.DataFrame, field: str) -> str:
@@ -235,7 +240,7 @@ def sweep_sentences(table: pd.DataFrame, field: str, unit: str) -> list[str]:
     for agent, rows in changes(table, field, unit).groupby("agent", sort=False):
         text = f"`{agent}`: {_ends_words(table, field)} {_effects(rows, names)}"
         missing = undelivered_rows.loc[undelivered_rows["agent"] == agent, "value"]
-        if _owes_nothing(field, table[field].min()) and len(missing):
+        if _owes_nothing(table, field, table[field].min(), unit) and len(missing):
             share = per_cent(float(missing.mean()))
             text += f"; at {table[field].max():g}, {share} of the guaranteed exposure is undelivered"
         sentences_of_agents.append(f"{text}.")
@@ -478,7 +483,8 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
         curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
         charts.plot_means(front_ax, curve, "perplexity", "utility", look, ring=name in unmoved_names)
         # With β = 0 nothing is guaranteed, so no exposure can be undelivered.
-        guaranteed_points = curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
+        is_free = _owes_nothing(table, field, 0.0, unit) and curve.index.max() > 0
+        guaranteed_points = curve[curve.index > 0] if is_free else curve
         charts.plot_means(undelivered_ax, guaranteed_points, None, undelivered, look)
     front_ax.set_title("Relevance-diversity front", loc="left")
     front_ax.set_ylabel(f"{MEASURES['utility'].title.lower()} ({MEASURES['utility'].unit})")

@@ -165,7 +165,7 @@ def _error(ratio: float) -> str:
 def _predicts(ratio: float, *, several: bool = False) -> str:
     """Verb and error of one or several platforms."""
     if abs(ratio - 1) < _CLOSE:
-        return f"predict{'' if several else 's'} about as many consumptions as come"
+        return f"predict{'' if several else 's'} about as many consumptions as occur"
     return f"predict{'' if several else 's'} {_error(ratio)} consumptions"
 
 

@@ -507,10 +507,10 @@ def _calibration(table: pd.DataFrame) -> Figure | None:
     parts = (f"{name} expects {signed(figures['rate_ratio'])}" for name, figures in curves.items())
     caption = (
         "Each point is a tenth of the log's sessions, by λ, fitted without them. On the line, λ is the mean number of "
-        "events that came."
+        "events that occurred."
     )
     looks = charts.styles(curves)
-    message = f"{', '.join(parts)} times the events that came"
+    message = f"{', '.join(parts)} times the events that occurred"
     figure, ax = charts.chart(message, caption, 4.6, looks)
     ends: list[float] = []
     for name, look in looks.items():
@@ -527,5 +527,5 @@ def _calibration(table: pd.DataFrame) -> Figure | None:
     for axis, limits in ((ax.xaxis, ax.set_xlim), (ax.yaxis, ax.set_ylim)):
         charts.log_axis(axis)
         limits(low, high)
-    ax.set(xlabel="expected events a session, λ", ylabel="events that came")
+    ax.set(xlabel="expected events a session, λ", ylabel="events that occurred")
     return figure

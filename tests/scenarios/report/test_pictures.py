@@ -476,7 +476,7 @@ def test_the_title_of_who_pays_names_those_who_carry(course, said):
     ({"rim-dual": 0.65, "relevance": 1.01}, "35% too few consumptions, that of relevance about right"),
     (
         {"rim-dual": 1.01, "relevance": 0.99},
-        "rim-dual and relevance predict about as many consumptions as come",
+        "rim-dual and relevance predict about as many consumptions as occur",
     ),
     ({}, "Nothing was consumed"),
 )
@@ -559,6 +559,21 @@ def test_the_title_claims_an_effect_only_where_the_interval_leaves_out_zero(diff
     late = measures.late_means(rounds_of(values, "coverage"))
     parts = loop.decomposition(late, ["relevance", "relevance-frozen"], ["coverage"])
     assert said in loop.effect_of_retraining(parts, measures.late_words(4))
+
+
+def test_texts_name_only_lines_and_arms_that_exist(market):
+    """Without guarantees no line is dotted and the title has no figures; words on arms name those of the run."""
+    rounds = market.rounds[~market.rounds["metric"].isin(["shortfall", "examined_shortfall"])]
+    texts = _texts(comparison.over_rounds(replace(market, rounds=rounds)))
+    assert "Dotted" not in texts
+    assert "title's figures" not in texts
+    assert "Dotted" in _texts(comparison.over_rounds(market))
+    words = loop.words_of_arms(["relevance", "relevance-frozen"])
+    assert words.startswith("`frozen` is never retrained. `self` is retrained")
+    assert "organic" not in words
+    assert "`self` minus `random`" in loop.words_of_arms(
+        ["relevance", "relevance-frozen", "relevance-random"]
+    )
 
 
 def test_agents_keep_their_colour_whoever_else_takes_part():

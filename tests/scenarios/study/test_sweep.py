@@ -228,7 +228,7 @@ def _over_beta(values):
 
 
 def test_sentences_of_a_sweep_claim_what_their_table_stars():
-    """Significant, open, equal and absent changes each have their words; the undelivered share is told beside them."""
+    """Significant, open, equal and absent changes each have their words, and so has what groups miss at β = 0."""
     still = [0.5, 0.52, 0.48]
     table = _over_beta(
         {
@@ -250,6 +250,10 @@ def test_sentences_of_a_sweep_claim_what_their_table_stars():
         "`relevance`: beta from 0 to 0.5 does not change utility or coverage; at 0.5, 91% of the guaranteed exposure "
         "is undelivered."
     )
+    missing = {"utility": {"relevance": (still, still)}}
+    missing["examined_shortfall"] = {"relevance": ([0.31, 0.30, 0.32], [0.91, 0.90, 0.925])}
+    (beside_groups,) = sweep_report.sweep_sentences(_over_beta(missing), "beta", "examined")
+    assert "changes the undelivered share by 60.2 points (" in beside_groups
     assert "changes utility by −0.099 (" in of_mine
     assert "no significant effect on coverage (by 0.30 points, the same in all 3 seeds)" in of_mine
     assert "has no significant effect on utility (−0.033 (" in of_wide
