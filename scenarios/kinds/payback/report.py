@@ -29,7 +29,6 @@ from rimsim.scenarios.kinds.payback.gains import (
     shares_of,
     worlds_of,
 )
-from rimsim.scenarios.kinds.payback.learners import LEARNERS
 from rimsim.scenarios.report import charts, tables
 from rimsim.scenarios.report.console import more_place, picture_places
 from rimsim.scenarios.report.numbers import figure
@@ -253,7 +252,7 @@ def title(gains: pd.DataFrame) -> str:
     parts: list[str] = []
     for verdict, verb in ((GAIN, "gains utility"), (COST, "costs utility")):
         rows = guarantees[guarantees["verdict"] == verdict]
-        names = [LEARNERS[name].label for name in dict.fromkeys(rows["learner"])]
+        names = [str(name) for name in dict.fromkeys(rows["learner"])]
         betas = rows["beta"].unique()
         learners = " and ".join(names) if len(names) <= _NAMED else f"{len(names)} of {n_learners} learners"
         guarantee = f" (β = {betas[0]:g})" if len(betas) == 1 else ""
@@ -293,7 +292,7 @@ def map_figure(shares: pd.DataFrame, gains: pd.DataFrame, n_rounds: int) -> Figu
         _draw_gains(ax, gains[gains["beta"] == beta], order)
         ax.set_title(f"β = {beta:g}", loc="left")
     _align(axes[1:n_panels])
-    axes[0].set_yticks(range(len(order)), [LEARNERS[name].label for name in order])
+    axes[0].set_yticks(range(len(order)), order)
     axes[0].set_ylim(len(order) - 0.5, -0.5)
     shown = (COST, NOT_SIGNIFICANT, GAIN)
     handles = [
