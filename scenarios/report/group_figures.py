@@ -10,7 +10,6 @@ import pandas as pd
 
 from rimsim import measures
 from rimsim.config import ExposureConfig
-from rimsim.errors import plural
 from rimsim.requirements.campaigns import group_name
 from rimsim.scenarios.report import tables
 from rimsim.scenarios.report.numbers import per_cent
@@ -43,7 +42,7 @@ def promise_words(exposure: ExposureConfig, column: str) -> str:
     groups = [group for group in exposure.groups if group.column == column]
     shares = {
         "items": "of the uniform exposure of its items: twice the items, twice the guarantee",
-        "groups": f"of an equal share of all {plural(column)}, whatever its number of items",
+        "groups": f"of an equal share of each {column}, whatever its number of items",
     }
     parts = []
     for of, words in shares.items():

@@ -183,7 +183,8 @@ def agreement_sentence(truth: str, figures: Mapping[str, Any]) -> str:
             f"truth `{truth}` on this log"
         )
     return (
-        f"The truth `{truth}`{chosen} puts {figures['concordant_pairs']:.0f} of {settled:.0f} significant pairs of "
+        f"Fitted to the whole log, the truth `{truth}`{chosen} puts {figures['concordant_pairs']:.0f} of "
+        f"{settled:.0f} significant pairs of "
         f"these models in the order of held-out later sessions (agreement {tables.signed(figures['kendall_settled'])}; "
         f"τ = {tables.signed(figures['kendall'])} over all models, 95% interval "
         f"{tables.signed(figures['kendall_low'])} to {tables.signed(figures['kendall_high'])})"

@@ -356,7 +356,7 @@ def settled_words(cells: pd.DataFrame) -> str:
     """Number of significant signs of a contrast, such as ``− in 7 of 8``."""
     counts = {"−": int((cells["sign"] < 0).sum()), "+": int((cells["sign"] > 0).sum())}
     words = [f"{sign} in {count}" for sign, count in counts.items() if count]
-    return f"{', '.join(words)} of {len(cells)}" if words else f"settled in 0 of {len(cells)}"
+    return f"{', '.join(words)} of {len(cells)}" if words else f"significant in 0 of {len(cells)}"
 
 
 def matrix_table(contrast_matrix: pd.DataFrame, fields: Sequence[str], title: str) -> TextTable:
@@ -375,7 +375,7 @@ def matrix_table(contrast_matrix: pd.DataFrame, fields: Sequence[str], title: st
         for point, cells_of_point in cells.items()
     ]
     counts = tuple(settled_words(contrast_matrix[contrast_matrix["contrast"] == name]) for name in columns)
-    rows.append(("settled", *counts))
+    rows.append(("significant", *counts))
     return TextTable(
         f"{title}{tables.legend(marked)}",
         (", ".join(fields), *columns),

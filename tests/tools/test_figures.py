@@ -132,6 +132,11 @@ def test_figures_that_differ_from_the_log_are_named_and_replaced(script, monkeyp
     refused(SystemExit, "quotes a figure twice", figures.updated, corrected, quotes)
 
 
+def test_the_number_of_agents_on_the_first_page_is_that_of_the_registry():
+    """README counts the built-in agents."""
+    assert f"\n* {len(BUILT_IN)} [agents](docs/agents.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_claims_in_words_are_supported_by_their_data(script):
     """Every registered claim of a page occurs once there, and holds in the tables and curves of the log."""
     figures = script("figures")

@@ -87,7 +87,7 @@ def test_each_seller_may_be_guaranteed_a_part_of_an_equal_share(csv, purchases, 
     out = tmp_path / "equal"
     words = ["compare", "--data", str(csv), "--columns", COLUMNS, "--guarantee", "seller=0.3:groups", *QUICK]
     assert main([*words, "--out", str(out)]) == 0
-    assert "30% of an equal share of all sellers, whatever its number of items" in capsys.readouterr().out
+    assert "30% of an equal share of each seller, whatever its number of items" in capsys.readouterr().out
     equal = load_run(out)
     weights = equal.scenario.consumer.position_decay ** np.arange(equal.scenario.slate)
     articles = purchases.groupby("seller")["sku"].nunique()

@@ -211,7 +211,7 @@ def test_the_matrix_is_pairs_at_each_point_and_holm_over_all():
     assert (shade[2:, 0] == 0).all()
     assert (shade[:2, 0] < 0).all()
     text = matrix_table(claims, FIELDS, "T")
-    assert text.rows[-1] == ("settled", "− in 2 of 4", "− in 4 of 4")
+    assert text.rows[-1] == ("significant", "− in 2 of 4", "− in 4 of 4")
     assert [row[1].endswith("*") for row in text.rows[:-1]] == [True, True, False, False]
 
 
@@ -305,4 +305,4 @@ def test_a_sweep_of_models_has_a_matrix(tmp_path):
     claims = sweep_report.sweep_matrix(table, again.scenario.exposure.unit)
     pd.testing.assert_frame_equal(again.matrix, claims, check_dtype=False)
     assert list(again.matrix["model"].unique()) == ["popularity-hp", "popularity"]
-    assert "settled" in markdown(sweep_report.sweep_report(again).tables)
+    assert "significant" in markdown(sweep_report.sweep_report(again).tables)
