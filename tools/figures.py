@@ -2,12 +2,14 @@
 
 The log, ``benchmarks/log``, has a page for each subject. Scripts write its tables, each below a line that says commit,
 date, machine, version and command. The file ``figures.yaml`` lists the figures that other pages quote from it: the
-words around a figure, and the cell of the log. So the pages themselves are plain text.
+words around a figure, and the cell of the log. So the pages themselves are plain text. The file ``claims.yaml`` lists
+claims in words, such as "nearly half of the loss", with the data that must support them.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import re
 import sys
 from collections.abc import Callable
@@ -19,6 +21,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "benchmarks" / "log"
 QUOTES = Path(__file__).with_name("figures.yaml")
+CLAIMS = Path(__file__).with_name("claims.yaml")
 NUMBER = r"[−+]?\d+(?:[.,]\d+)*%?"
 FIGURE = re.compile(rf"{NUMBER}(?: ± {NUMBER})?(?: \[[^\]]*\])?\*?")  # −0.135 ± 0.011, 34% [20, 48], 5.9*
 
@@ -172,6 +175,101 @@ def outdated() -> dict[Path, str]:
     return new_texts
 
 
+@dataclass(frozen=True)
+class Claim:
+    """Words of a page, and the data that must support them."""
+
+    page: str
+    """Path of the page within the repository."""
+    words: str
+    """Text of the claim, which occurs once in the page."""
+    row: str = ""
+    """Row of the log behind the claim: ``PAGE#HEADING; ROW``."""
+    curve: str = ""
+    """Curve behind the claim: ``FILE; PANEL; LINE``."""
+    rounds: tuple[int, ...] = ()
+    """Rounds a, b, c of a curve, for the share (a − b) / (a − c)."""
+    starred: tuple[str, ...] = ()
+    """Columns of the row whose cells have a star; empty: stars do not matter."""
+    between: tuple[float, ...] = ()
+    """Smallest and largest value; empty: values do not matter."""
+
+    def fault(self) -> str | None:
+        """Reason why the page or the data do not support the claim, if any."""
+        text = (ROOT / self.page).read_text(encoding="utf-8")
+        count = len(re.findall(_words(self.words), text))
+        if count != 1:
+            return f"the words occur {count} times in the page"
+        if self.curve:
+            values = {"share": _share(self.curve, self.rounds)}
+        else:
+            cells = _row(self.row)
+            starred = tuple(column for column, cell in cells.items() if cell.endswith("*"))
+            if self.starred and set(starred) != set(self.starred):
+                return f"stars are in {', '.join(starred) or 'no column'}"
+            values = {name: float(_formatted(cells[name], "size")) for name in self.starred or cells}
+        outside = [
+            f"{name} {value:g}"
+            for name, value in values.items()
+            if self.between and not self.between[0] <= value <= self.between[1]
+        ]
+        return (
+            f"not between {self.between[0]:g} and {self.between[1]:g}: {', '.join(outside)}"
+            if outside
+            else None
+        )
+
+
+def claims() -> list[Claim]:
+    """Claims of pages, in the order of the file."""
+    pages = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+    return [
+        Claim(
+            page,
+            words,
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()},
+        )
+        for page, claims_of_page in pages.items()
+        for words, data in claims_of_page.items()
+    ]
+
+
+def _row(place: str) -> dict[str, str]:
+    """Column → cell of a row of the log, with its star, without empty cells."""
+    table, row = (part.strip() for part in place.split(";"))
+    name, _, heading = table.partition("#")
+    text = (LOG / f"{name}.md").read_text(encoding="utf-8").replace("*", "★")  # plain cells have no *
+    rows_found = [
+        dict(zip(rows[0][1:], cells[1:], strict=True))
+        for title, rows in tables(text)
+        if title == heading
+        for cells in rows[1:]
+        if cells[0] == row
+    ]
+    if len(rows_found) != 1:
+        raise SystemExit(f"{CLAIMS.name}: {place}: {len(rows_found)} rows of benchmarks/log/{name}.md fit.")
+    return {column: cell.replace("★", "*") for column, cell in rows_found[0].items() if cell}
+
+
+def _share(place: str, rounds: tuple[int, ...]) -> float:
+    """Share of a curve's whole change that its first part has."""
+    file, panel, line = (part.strip() for part in place.split(";"))
+    with (LOG / "pictures" / f"{file}.csv").open(encoding="utf-8") as opened:
+        points = {
+            int(row["round"]): float(row["mean"])
+            for row in csv.DictReader(opened)
+            if (row["panel"], row["line"]) == (panel, line)
+        }
+    first, second, last = (points[number] for number in rounds)
+    return (first - second) / (first - last)
+
+
+def unsupported() -> list[str]:
+    """Claims in words that the data do not support, with the reason."""
+    faults = ((claim, claim.fault()) for claim in claims())
+    return [f"{claim.page}: {claim.words!r}: {fault}" for claim, fault in faults if fault is not None]
+
+
 def main() -> int:
     """Write the pages whose figures differ, or name them; 1 if a check names any."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -182,7 +280,9 @@ def main() -> int:
         print(path.relative_to(ROOT))
         if not is_check:
             path.write_text(text, encoding="utf-8")
-    return int(is_check and bool(pages))
+    faults = unsupported()
+    print(*faults, sep="\n", end="\n" * bool(faults))
+    return int((is_check and bool(pages)) or bool(faults))
 
 
 if __name__ == "__main__":

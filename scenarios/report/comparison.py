@@ -43,16 +43,19 @@ def over_rounds(data: PictureTables) -> Figure | None:
         return None
     looks = charts.styles(rounds["agent"].unique())
     dashed = "" if frozen.empty else " Dashed: on a platform that never retrains."
-    has_both_units = tables.reported_unit(rounds, "examined") == "examined"
+    # Without a guarantee there is no panel of undelivered shares, and the title has no figures.
+    has_guarantee = shortfall in metrics
+    has_both_units = has_guarantee and tables.reported_unit(rounds, "examined") == "examined"
+    of_title = f"; the title's figures: {late_of(rounds)}" if has_guarantee else ""
     dotted = f" Dotted: {data.measures[second_shortfall].title.lower()}." if has_both_units else ""
     figure, axes = charts.panels(
         titles.cost_of_guarantees(rounds, data.unit),
-        f"By round; the title's figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}{dashed}{dotted}",
+        f"By round{of_title}. {sentences.seeds_caption(rounds)}{dashed}{dotted}",
         len(metrics),
         looks,
     )
     for ax, metric in zip(axes, metrics, strict=True):
-        charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
+        charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks, data.n_items)
         charts.plot_secondary(ax, frozen[frozen["metric"] == metric], "round", looks, "--")
         if metric == shortfall and has_both_units:
             charts.plot_secondary(ax, rounds[rounds["metric"] == second_shortfall], "round", looks, ":")
@@ -79,7 +82,7 @@ def calibration(data: PictureTables) -> Figure | None:
     first, returning = late[late.index == name].to_numpy(np.float64)[0]
     figure, axes = charts.panels(
         titles.calibration(name, first, returning),
-        "Predicted over actual consumptions by round; above 1 the platform expects more than comes. The title's "
+        "Predicted over actual consumptions by round; above 1 the platform expects more than occur. The title's "
         f"figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}",
         len(types),
         looks,
@@ -98,16 +101,12 @@ def calibration(data: PictureTables) -> Figure | None:
 
 _Picture = Callable[[PictureTables], "Figure | None"]
 # Sections of the report, in order: title, text, and name of a plot → function that draws it.
-_SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
+_SECTIONS: tuple[tuple[str, str | Callable[[Sequence[str]], str], dict[str, _Picture]], ...] = (
     ("By round", "", {"rounds": over_rounds}),
     ("The front: relevance against diversity", "Up and to the right is better.", {"front": loop.front}),
     (
         "What retraining does, in parts",
-        (
-            "`frozen` is never retrained. `organic` is retrained on events of the log, `random` on consumptions under "
-            "random slates, and `self` on consumptions from its own slates. `self` minus `random` is the effect of "
-            "learning from slates that a model chose: selection and the feedback loop."
-        ),
+        loop.words_of_arms,
         {"retraining": loop.decomposed},
     ),
     (
@@ -239,7 +238,8 @@ def _sections(run: RunFolder) -> Iterator[Section]:
     for title, text, pictures in _SECTIONS:
         plots = tuple(Plot(name, partial(_drawn, picture, read_tables)) for name, picture in pictures.items())
         details = partial(_items, run, read_tables) if _ITEMS in pictures else tuple
-        yield Section(title, text, plots, details=details)
+        words = text if isinstance(text, str) else text(run.agents)
+        yield Section(title, words, plots, details=details)
 
 
 def _drawn(picture: _Picture, read: Callable[[], PictureTables]) -> Figure | None:
@@ -282,6 +282,7 @@ def result_tables(run: RunFolder) -> list[TextTable]:
     figures = ("utility", "revenue", undelivered, "coverage", "effective_items", *own_metrics)
     main = tuple(columns[name] for name in figures)
     title = f"{run.scenario.name}: {late}, {_seeds_words(rounds)}"
+    n_items = sentences.n_items_of(run)
     minus = f"Minus {tables.baseline_of(agents)}, at the same seeds"
     change = f"Change per round, {late}, at the same seeds"
     retraining = f"What retraining does, in parts that add up: {late}, at the same seeds"
@@ -290,7 +291,7 @@ def result_tables(run: RunFolder) -> list[TextTable]:
     # The terminal prints the same main columns of each of these tables.
     pivoted = partial(tables.pivoted, main=main)
     pivots = [
-        pivoted(title, tables.summary(rounds, agents, shown), ["agent"], shown),
+        pivoted(title, tables.summary(rounds, agents, shown, n_items), ["agent"], shown),
         pivoted(minus, tables.differences(rounds, agents, shown), ["agent"], shown),
         pivoted(
             change, tables.trends(rounds, agents, trend_metrics), ["agent"], trend_metrics, significant=True

@@ -1,6 +1,7 @@
 """Floors, groups, campaigns and caps of a round: their table, and exposures that count for them."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from rimsim.market import Market, build_world
 from rimsim.measures import mean_weight, position_weights, undelivered
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
 from rimsim.scenarios.report.comparison import comparison_answer, delivered_of_due, result_tables
+from rimsim.scenarios.report.group_figures import figures_of
+from rimsim.scenarios.report.group_sentences import group_sentences
 from rimsim.scenarios.report.numbers import figure, per_cent
 from rimsim.scenarios.report.tables import late_figures, shortfalls
 from rimsim.scenarios.report.titles import cost_of_guarantees
@@ -316,3 +319,24 @@ def test_old_deficits_count_once():
     assert undelivered([4, 6], required=[15, 7], due=[10, 10]) == pytest.approx((10 - 4 + 7 - 6) / 20)
     assert undelivered([15, 7], required=[15, 7], due=[10, 10]) == 0
     assert undelivered([], [], []) == 0
+
+
+def test_the_sentence_of_a_column_counts_carried_deficits_as_the_table(tmp_path):
+    """Groups alone, with a period of a week: sentence, tables of rounds and of groups have one undelivered share."""
+    exposure = {"beta": 0.0, "per": "7d", "groups": [{"column": "genres", "beta": 0.6}]}
+    config = markets.small_scenario(exposure=scenario_from({"exposure": exposure}).exposure)
+    agents = ["relevance", "popularity"]
+    run = markets.small_run(tmp_path / "run", agents, config, rounds=2)
+    assert (run.promises["least"] > run.promises["due"] + 0.1).any()
+    metric, _ = shortfalls(run.scenario.exposure.unit)
+    (delivery, *_) = group_sentences(run)
+    means = late_figures(run.rounds)[metric]
+    table = result_tables(run)[0]
+    column = next(number for number, name in enumerate(table.columns) if name.startswith("undelivered"))
+    figures = figures_of(run, "genres")
+    for row in table.rows:
+        agent = row[0]
+        assert 0 < means[agent] < 1
+        assert figures.undelivered(agent).mean() == pytest.approx(means[agent])
+        assert row[column].split()[0] == f"{means[agent]:.3f}"
+        assert re.search(rf"`{agent}` (leaves )?{re.escape(per_cent(means[agent]))}", delivery)

@@ -134,6 +134,47 @@ def test_figures_that_differ_from_the_log_are_named_and_replaced(script, monkeyp
     refused(SystemExit, "quotes a figure twice", figures.updated, corrected, quotes)
 
 
+def test_the_number_of_agents_on_the_first_page_is_that_of_the_registry():
+    """README counts the built-in agents."""
+    assert f"\n* {len(BUILT_IN)} [agents](docs/agents.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_claims_in_words_are_supported_by_their_data(script):
+    """Every registered claim of a page occurs once there, and holds in the tables and curves of the log."""
+    figures = script("figures")
+    assert len(figures.claims()) >= 7
+    assert figures.unsupported() == []
+
+
+@cases(
+    "claim fault",
+    ({"starred": ("films",)}, "stars are in films, shop"),
+    ({"starred": ("films", "shop")}, None),
+    ({"starred": ("films", "shop"), "between": (5, 7)}, None),
+    ({"between": (5, 7)}, "not between 5 and 7: news 30"),
+    ({"words": "a lot"}, "the words occur 0 times in the page"),
+    (
+        {"row": "", "curve": "c; x; a", "rounds": (0, 1, 2), "between": (0.5, 1)},
+        "not between 0.5 and 1: share 0.4",
+    ),
+    ({"row": "", "curve": "c; x; a", "rounds": (0, 1, 2), "between": (0.3, 0.5)}, None),
+)
+def test_a_claim_that_the_data_deny_is_named(script, monkeypatch, tmp_path, claim, fault):
+    """A few percent on films and shop, two of five points at once: other words than these fail."""
+    figures = script("figures")
+    monkeypatch.setattr(figures, "LOG", tmp_path)
+    monkeypatch.setattr(figures, "ROOT", tmp_path)
+    (tmp_path / "page.md").write_text("It costs a\nfew percent.")
+    (tmp_path / "a.md").write_text(
+        "## B\n\n| claim | films | shop | news |\n|---|---|---|---|\n| cost | −5.9 ±0.6%* | −6.4 ±1.9%* | −30 ±37% |\n"
+    )
+    (tmp_path / "pictures").mkdir()
+    rows = "".join(f"x,a,{number},{mean}\n" for number, mean in enumerate((10, 8, 5)))
+    (tmp_path / "pictures" / "c.csv").write_text(f"panel,line,round,mean\n{rows}")
+    defaults = {"page": "page.md", "words": "a few percent", "row": "a#b; cost"}
+    assert figures.Claim(**defaults | claim).fault() == fault
+
+
 def test_the_leaderboard_shows_its_table(script):
     """The page is what its script makes of the committed table, and has every built-in agent."""
     board = script("leaderboard")
