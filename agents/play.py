@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rimsim.agents.contract import LearningAgent
+from rimsim.agents.contract import LearningAgent, PacingAgent
 from rimsim.envs.market import market_env
-from rimsim.errors import AgentError, ArrivalsError, RimsimError, one_line
+from rimsim.errors import AgentError, ArrivalsError, ProcessError, RimsimError, one_line
 from rimsim.intensity.contract import BLOCK
 from rimsim.market import Feedback, Market, Needs
-from rimsim.market.records import as_slates
+from rimsim.market.records import Slates, as_slates
+from rimsim.measures import weighted_exposure
 
 if TYPE_CHECKING:
     import gymnasium
 
     from rimsim.agents.contract import Agent
+    from rimsim.arrays import Floats
     from rimsim.config import ScenarioConfig, Seeds
     from rimsim.intensity import IntensityModel
-    from rimsim.market import Arrivals, Slates, World
+    from rimsim.market import Arrivals, World
     from rimsim.market.closed_round import ClosedRound
     from rimsim.market.controls import Control
 
@@ -62,10 +64,15 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
                 agent.begin_round(inner.round_view())
             last_opened = view_round
         arrivals = inner.arrivals
-        slates = _answer(agent, arrivals, view_round)
+        is_asked = inner.market.fallback is None
+        slates = _answer(agent, arrivals, view_round) if is_asked else _no_answer(arrivals, inner.market)
         inner.annotate(slates)
+        position_weights = inner.market.open.requirements.position_weights
         _, reward, terminated, truncated, _ = env.step(slates.items[0])
-        feedback_buffer.enter(inner.feedback)
+        if is_asked:
+            feedback_buffer.enter(inner.feedback)
+        else:
+            feedback_buffer.enter_fallback(inner.feedback, position_weights)
         steps = steps + 1
         total = total + float(reward)
         if terminated or truncated:
@@ -119,10 +126,15 @@ def play_round(
             arrivals = market.next_arrivals(
                 batch_size or BLOCK, in_waves=agent.order_free, barrier_every=agent.barrier_every
             )
-        slates = _answer(agent, arrivals, number)
+        is_asked = market.fallback is None
+        slates = _answer(agent, arrivals, number) if is_asked else _no_answer(arrivals, market)
+        position_weights = market.open.requirements.position_weights
         with _with_context(agent, f"in round {number}"):
             feedback = market.serve(arrivals, slates)
-        feedback_buffer.enter(feedback)
+        if is_asked:
+            feedback_buffer.enter(feedback)
+        else:
+            feedback_buffer.enter_fallback(feedback, position_weights)
         if report is not None:
             report(len(arrivals))
 
@@ -165,15 +177,20 @@ def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
         return as_slates(agent.act(arrivals))
 
 
+def _no_answer(arrivals: Arrivals, market: Market) -> Slates:
+    """Empty slates, which the market's fallback replaces."""
+    return Slates(np.full((len(arrivals), market.config.slate), -1))
+
+
 @contextmanager
 def _with_context(agent: Agent, context: str) -> Iterator[None]:
     """Add agent and ``context`` to rimsim's errors.
 
-    An error about the arrivals of the next round is not changed, because the agent did not cause it.
+    An error of a process, or about the arrivals of the next round, is not changed, because the agent did not cause it.
     """
     try:
         yield
-    except ArrivalsError:
+    except (ArrivalsError, ProcessError):
         raise
     except RimsimError as error:
         raise type(error)(*(f"agent {agent.name!r} {context}: {error}", *error.args[1:])) from error
@@ -198,6 +215,7 @@ class _FeedbackBuffer:
 
     def __init__(self, agent: Agent, market: Market) -> None:
         self._learner = agent if isinstance(agent, LearningAgent) else None
+        self._pacing = agent if isinstance(agent, PacingAgent) else None
         self._every = agent.barrier_every
         self._market = market
         self._unlearnt: list[Feedback] = []
@@ -208,10 +226,25 @@ class _FeedbackBuffer:
         if self._learner is None:
             return
         self._unlearnt.append(feedback)
-        self._count += len(feedback.slates)
+        self._note_served(self._learner, len(feedback.slates))
+
+    def enter_fallback(self, feedback: Feedback, position_weights: Floats) -> None:
+        """Let a pacing agent count a fallback's slates."""
+        # The agent learns nothing from them, because another system has chosen them.
+        if self._pacing is not None:
+            with _named(self._pacing, f"counting exposures in round {self._market.round}"):
+                for row, slate in enumerate(feedback.slates):
+                    exposure = weighted_exposure(slate[None], position_weights, self._market.n_items)
+                    self._pacing.note_delivery(exposure, feedback.arrivals.rows(slice(row, row + 1)))
+        if self._learner is not None:
+            self._note_served(self._learner, len(feedback.slates))
+
+    def _note_served(self, learner: LearningAgent, n: int) -> None:
+        """Note served arrivals; let the agent learn at barriers."""
+        self._count += n
         at_barrier = self._every is not None and self._count % self._every == 0
         if at_barrier or self._market.served == 0 or self._market.done:
-            self._learn(self._learner)
+            self._learn(learner)
             if not at_barrier:  # the end of a round; the next round counts from 0
                 self._count = 0
 

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
-from rimsim.arrays import TICKS, Array, Bools, Float32s, Ints
+from rimsim.arrays import Array, Bools, Float32s, Ints
 from rimsim.config import ScenarioConfig, Seeds, find_scenario, override
 from rimsim.data.session_logs import LogSource, source_name
 from rimsim.envs.observations import (
@@ -410,7 +410,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         # Compiled steps count exposures of items alone, with fixed examinations, and know only consumers with a law.
         has_rows = len(opened.requirements.table) > 0
         has_random_examination = self.config.exposure.examination == "random"
-        if self._row < 0 or has_rows or has_random_examination or not opened.follows_law:
+        has_fallback = market.fallback is not None
+        if self._row < 0 or has_rows or has_random_examination or has_fallback or not opened.follows_law:
             return None
         opened.score_ahead(self._row, -1)  # −1: the scores of served arrivals stay
         stepped = SteppedMarket(
@@ -452,8 +453,10 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         slates = Slates(items[None].copy())
         if note is not None:
             slates = as_slates(dataclasses.replace(note, items=items[None]))
+        has_fallback = self.market.fallback is not None
         shown, consumed, gain = self._serve(slates, is_annotated=note is not None)
-        info = self._summary(items, shown, consumed)
+        # A fallback replaces the action, so it has emptied no position.
+        info = self._summary(shown if has_fallback else items, shown, consumed)
         return info, info["consumed"] + self.market.cost * gain
 
     def _serve(self, slates: Slates, *, is_annotated: bool) -> tuple[Ints, Bools, float]:
@@ -532,7 +535,9 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Advance to the next arrival, if there is one."""
         self._stock.observed.row[0] = -1
         if not market.done:
-            self._stock.observed.row[0] = market.open.queue.take(1)[0]
+            row = market.open.queue.take(1)[0]
+            self._stock.renew()
+            self._stock.observed.row[0] = row
 
     def observation(self) -> Observation:
         """Observation of the waiting arrival."""
@@ -565,7 +570,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             market.round,
             market.served,
             int(schedule.id[row]) if row >= 0 else -1,
-            float(schedule.tick[row] / TICKS) if row >= 0 else 0.0,
+            market.env.now,
             int(np.count_nonzero(consumed)),
             int(np.count_nonzero(chosen != shown)),
             float(self._stock.observed.undelivered[0]),

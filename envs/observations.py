@@ -142,8 +142,20 @@ class Stock:
             last_row=np.full(1, -1),
         )
         self._opened = opened
+        self._requirements = opened.requirements
         self._delivered = np.zeros(len(table))
         """(J,) exposures so far that count for each row of the requirements."""
+
+    def renew(self) -> None:
+        """Take over requirements that a process has changed."""
+        opened = self._opened
+        if opened.requirements is self._requirements:
+            return
+        self._requirements = opened.requirements
+        shortfall = np.maximum(opened.required - opened.exposure, 0)
+        missing = np.maximum(opened.requirements.table.min_exposure - self._delivered, 0)
+        self.observed.shortfall[:] = shortfall
+        self.observed.undelivered[0] = shortfall.sum() + missing.sum()
 
     def count(self, row: int, shown: Ints) -> float:
         """Count a shown slate and return its net gain.

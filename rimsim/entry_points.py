@@ -1,8 +1,8 @@
 """Plugs of installed packages, by their entry points.
 
 A package offers a plug in one of the groups ``rimsim.agents``, ``rimsim.models``, ``rimsim.arrivals``,
-``rimsim.consumers``, ``rimsim.providers``, ``rimsim.measures`` and ``rimsim.logs``. The name of an entry point can be
-used instead of ``module:Name``. Built-in names have precedence over names of entry points.
+``rimsim.consumers``, ``rimsim.providers``, ``rimsim.processes``, ``rimsim.measures`` and ``rimsim.logs``. The name of
+an entry point can be used instead of ``module:Name``. Built-in names have precedence over names of entry points.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cache
 
 from rimsim.errors import ConfigError
 
-KINDS = ("agents", "models", "arrivals", "consumers", "providers", "measures", "logs")
+KINDS = ("agents", "models", "arrivals", "consumers", "providers", "processes", "measures", "logs")
 
 
 @cache

@@ -57,6 +57,10 @@ class ArrivalsError(MarketError):
     """Arrivals of a round that a market cannot serve."""
 
 
+class ProcessError(MarketError):
+    """Process that raised, or did something that it may not."""
+
+
 class AgentError(RimsimError):
     """Agent that raised, or returned something other than slates."""
 

@@ -25,6 +25,7 @@ _GROUPS = {
     "arrivals.kind": "arrivals",
     "consumer.kind": "consumers",
     "providers.kind": "providers",
+    "processes": "processes",
 }
 """Name of a field with a plug → group of entry points in which packages register such plugs."""
 

@@ -36,6 +36,8 @@ class Purpose(IntEnum):
     EXPERIMENT = 19
     LEARNING = 20
     OWN_CHOICE = 21
+    PROCESSES = 22
+    FALLBACK = 23
 
 
 def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:

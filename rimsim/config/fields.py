@@ -126,6 +126,28 @@ Options = Annotated[
 """Options of a plug: a mapping in YAML, and pairs of name and value in the record."""
 
 
+def _whole_calls(texts: object) -> object:
+    """Texts with whole brackets, from a text or list."""
+    # YAML divides the list `[outage(every='1d', lasts='2h')]` at each comma, also within brackets.
+    if isinstance(texts, str):
+        return (texts,)
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return texts
+    calls: list[str] = []
+    for text in texts:
+        if calls and calls[-1].count("(") > calls[-1].count(")"):
+            calls[-1] += f", {text}"
+        else:
+            calls.append(text)
+    return tuple(calls)
+
+
+Processes = Annotated[
+    tuple[str, ...], BeforeValidator(_whole_calls), PlainSerializer(list, return_type=list[str])
+]
+"""Names of processes with their options, such as `outage(every='1d')`."""
+
+
 def require_distinct(record: object, names: Iterable[str]) -> None:
     """Refuse a record if a named sequence repeats values."""
     for name in names:

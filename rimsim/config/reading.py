@@ -223,6 +223,7 @@ def relocated(
         consumer=replace(consumer, kind=place(consumer.kind)),
         platform=replace(config.platform, model=place(config.platform.model)),
         providers=replace(config.providers, kind=place(config.providers.kind)),
+        processes=tuple(place(process) for process in config.processes),
     )
 
 

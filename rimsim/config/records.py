@@ -19,6 +19,7 @@ from rimsim.config.fields import (
     Duration,
     Options,
     Period,
+    Processes,
     RepeatGap,
     Time,
     duration_seconds,
@@ -618,6 +619,9 @@ class ScenarioConfig:
     """Settings of the platform and its model."""
     providers: ProvidersConfig = ProvidersConfig()
     """Settings of providers."""
+    processes: Processes = ()
+    """Processes that change the market at their own times, as a list such as `[demand(factor=2), mine.py:FlashSale]`.
+    `rimsim processes` lists the built-in ones. Your own: `file.py:Class`, with its options in brackets."""
 
     def __post_init__(self) -> None:
         if self.releases.last_round < self.releases.first_round:
@@ -641,9 +645,9 @@ class ScenarioConfig:
 
     @property
     def plugs(self) -> tuple[str, ...]:
-        """Names of arrivals, consumer, truth, model and providers.
+        """Names of arrivals, consumer, truth, model, providers and processes.
 
-        Each is a built-in name, or a place of code such as ``mine.py:Bursts``.
+        Each is a built-in name, or a place of code such as ``mine.py:Bursts``. Options of processes are in brackets.
         """
         consumer = self.consumer
         return (
@@ -652,6 +656,7 @@ class ScenarioConfig:
             consumer.truth,
             self.platform.model,
             self.providers.kind,
+            *self.processes,
         )
 
 

@@ -1,48 +1,181 @@
-"""Clock of a market, and queue of its arrivals."""
+"""SimPy clock of a market, and queue of its arrivals."""
 
 from __future__ import annotations
 
 import heapq
 import math
 from collections import deque
+from collections.abc import Generator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import simpy
 
-from rimsim.arrays import Bools, Ints
+from rimsim.arrays import ALWAYS, NEVER, TICKS, Bools, Ints
 from rimsim.compiled import CompiledRecord, compiled_part
-from rimsim.errors import MarketError
+from rimsim.errors import MarketError, ProcessError, RimsimError, one_line
 from rimsim.market.records import Schedule
 
 
 class Rank(IntEnum):
-    """Ranks that order events of the same tick.
+    """Ranks that order what happens at the same tick.
 
-    SimPy reserves ranks 0 and 1. Of two events with the same rank, the one that was scheduled first goes
-    first. Releases of items, and consumptions that become visible, need no events. An arrival sees releases
-    and consumptions of its own tick. A retraining ignores consumptions that become visible at its tick.
+    This is the only place of the order: releases, ends and wakes of processes, then retraining, then consumptions that
+    become known, then arrivals. SimPy gives rank 0 to the start of processes, and rank 1 to all other events. Of two
+    events with the same rank, the one that was scheduled first goes first. Releases and ends that are known beforehand,
+    and consumptions that become known, need no events. An arrival sees those of its own tick. A retraining ignores
+    consumptions that become known at its tick.
     """
 
+    PROCESS = 1
     RETRAIN = 2
     ARRIVAL = 3
 
 
-_ARRIVAL = Rank.ARRIVAL  # a look-up in the class would take as long as an event of the clock
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def utc(time: float) -> datetime:
+    """Time in UTC, from seconds on the market's clock."""
+    return _EPOCH + timedelta(seconds=time)
+
+
+class Owner(Protocol):
+    """Process of the user, which may start further generators."""
+
+    def of(self, generator: object) -> Generator[simpy.Event, Any, Any]:
+        """Generator whose errors name the process."""
+
+
+class Clock(simpy.Environment):
+    """SimPy environment in seconds, which counts whole ticks.
+
+    Serving does not need an event per arrival. So ``now`` is the later of two times: of the last event, and of
+    the last arrival that was handed out.
+    """
+
+    _now: int  # the tick of the last event; floating seconds would not add exactly
+
+    def __init__(self, tick: int) -> None:
+        super().__init__(tick)
+        self.turn: simpy.Event | None = None
+        """Event for which the clock waits, because the market must serve or retrain first; None without one."""
+        self.owner: Owner | None = None
+        """Process of the user that runs at this moment; None: the market itself."""
+        self._queue_of_arrivals: ArrivalQueue | None = None
+        self._is_stepping = False
+
+    @property
+    def tick(self) -> int:
+        """Current time in ticks."""
+        arrivals = self._queue_of_arrivals
+        return self._now if arrivals is None else max(self._now, arrivals.last_tick)
+
+    @property
+    def now(self) -> float:
+        """Current time in seconds."""
+        return self.tick / TICKS
+
+    def follow(self, arrivals: ArrivalQueue) -> None:
+        """Follow the arrivals of a round."""
+        self._queue_of_arrivals = arrivals
+
+    def schedule(self, event: simpy.Event, priority: int = Rank.PROCESS, delay: float = 0) -> None:
+        """Schedule an event after a delay in seconds.
+
+        Raises:
+            MarketError: If the delay is negative or not a number.
+        """
+        if not delay >= 0:
+            raise MarketError(f"env.schedule: the delay is {delay} s. Expected at least 0 s")
+        self.schedule_at(event, self.tick + (round(delay * TICKS) if delay < math.inf else NEVER), priority)
+
+    def schedule_at(self, event: simpy.Event, tick: int, rank: int) -> None:
+        """Schedule an event at a tick."""
+        queue: list[Any] = self._queue  # SimPy's type has its own enumeration of ranks
+        heapq.heappush(queue, (tick, rank, next(self._eid), event))
+        if self._queue_of_arrivals is not None:
+            self._queue_of_arrivals.stop_before(tick)
+
+    @property
+    def next_tick(self) -> int:
+        """Tick of the next event; NEVER without one."""
+        return int(self._queue[0][0]) if self._queue else NEVER
+
+    def peek(self) -> float:
+        """Time of the next event in seconds; infinite without one."""
+        return self.next_tick / TICKS if self._queue else math.inf
+
+    def process(self, generator: Generator[simpy.Event, Any, Any]) -> simpy.Process:
+        """Process of a generator, whose errors name its owner."""
+        if self.owner is not None:
+            generator = self.owner.of(generator)
+        return simpy.Process(self, generator)
+
+    def step(self) -> None:
+        """Process the next event.
+
+        Raises:
+            MarketError: If the market must serve arrivals or retrain first, or if a process calls this method.
+        """
+        if self._is_stepping:
+            raise MarketError(
+                "env: a process cannot advance the clock. Yield an event, such as env.timeout(60)"
+            )
+        if self.turn is not None:
+            raise MarketError(
+                "market.env: the clock cannot go on, because the market must serve arrivals first. Serve them; the "
+                "market then advances its clock"
+            )
+        super().step()
+
+    def wait_for_market(self) -> simpy.Event:
+        """Event of the market's turn, for which the clock waits."""
+        self.turn = self.event()
+        return self.turn
+
+    def resume(self) -> None:
+        """Let the clock go on after the market's turn."""
+        if self.turn is not None:
+            turn = self.turn
+            self._now = self.tick
+            self.turn = None
+            turn.succeed()
+
+    def run_to_turn(self) -> None:
+        """Process events until the market must act."""
+        while self.turn is None:
+            self._step()
+
+    def run_instant(self) -> None:
+        """Process the events of processes at the current instant."""
+        while self._queue and self._queue[0][:2] <= (self.tick, Rank.PROCESS):
+            self._step()
+
+    def _step(self) -> None:
+        """Process the next event, whoever waits for it."""
+        self._is_stepping = True
+        try:
+            super().step()
+        except RimsimError:
+            raise
+        except Exception as error:  # an event that failed, for which no process waits
+            raise ProcessError(f"processes: {type(error).__name__}: {one_line(error)}") from error
+        finally:
+            self._is_stepping = False
 
 
 class Moment(simpy.Event):
     """SimPy event at an absolute tick, with a rank."""
 
-    def __init__(self, env: simpy.Environment, tick: int, rank: Rank) -> None:
-        super().__init__(env)
+    def __init__(self, clock: Clock, tick: int, rank: Rank) -> None:
+        super().__init__(clock)
         self._ok = True
         self._value = None
-        # The delay is in whole ticks, so now + (tick − now) is exactly tick. The order of events never depends on
-        # rounding.
-        env.schedule(self, rank, tick - env.now)  # type: ignore[arg-type]
+        clock.schedule_at(self, tick, rank)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +194,8 @@ class QueueState(CompiledRecord):
     """(1,) number of served arrivals."""
     n_held: Ints
     """(1,) number of arrivals that are held back until an earlier visit of the same user is served."""
+    n_open: Ints
+    """(1,) number of arrivals before the next event of the clock, which may be handed out."""
 
     @classmethod
     def of(cls, schedule: Schedule) -> QueueState:
@@ -72,6 +207,7 @@ class QueueState(CompiledRecord):
             n_arrived=np.zeros(1, np.int64),
             n_served=np.zeros(1, np.int64),
             n_held=np.zeros(1, np.int64),
+            n_open=np.zeros(1, np.int64),
         )
 
 
@@ -79,9 +215,9 @@ class QueueState(CompiledRecord):
 def next_after(row: int, slot: Ints, queue: QueueState) -> int:
     """Row after ``row``; −1 if another arrival must go first."""
     # Compiled code serves arrivals in clock order without :meth:`ArrivalQueue.take`. It stops where that method would
-    # hand out a held arrival, or would hold the next one back.
+    # hand out a held arrival, would hold the next one back, or would advance the clock to its next event.
     following = queue.n_arrived[0]
-    if not queue.is_waiting[row] or queue.n_held[0] > 0 or following == len(slot):
+    if not queue.is_waiting[row] or queue.n_held[0] > 0 or following >= queue.n_open[0]:
         return -1
     if queue.is_busy[slot[following]] and slot[following] != slot[row]:
         return -1
@@ -105,11 +241,43 @@ def hand_out(row: int, slot: int, queue: QueueState) -> None:
     queue.n_arrived[0] = row + 1
 
 
-class ArrivalQueue:
-    """Arrivals in clock order, with one open visit per user."""
+class VisitCounts:
+    """Events that wait until a number of visits were served."""
 
-    def __init__(self, schedule: Schedule, env: simpy.Environment) -> None:
-        self._env = env
+    def __init__(self, served: int = 0) -> None:
+        self.served = served
+        """Number of visits that were served when the last stretch ended."""
+        self._waits: list[tuple[int, int, simpy.Event]] = []
+        """A heap of numbers of visits and the events that wait for them, in the order of their making."""
+        self._n_waits = 0
+
+    def after(self, n: int, event: simpy.Event) -> None:
+        """Trigger an event after ``n`` more visits."""
+        self._n_waits += 1
+        heapq.heappush(self._waits, (self.served + n, self._n_waits, event))
+
+    def next_stop(self) -> int:
+        """Number of visits for which the next event waits."""
+        return self._waits[0][0] if self._waits else NEVER
+
+    def note(self, served: int) -> None:
+        """Note the number of served visits, and trigger events."""
+        self.served = served
+        while self._waits and self._waits[0][0] <= served:
+            heapq.heappop(self._waits)[2].succeed()
+
+
+class ArrivalQueue:
+    """Arrivals in clock order, with one open visit per user.
+
+    The clock opens stretches of arrivals. A stretch ends before the next event of the clock, and the clock goes on when
+    all arrivals of the stretch have been served.
+    """
+
+    def __init__(self, schedule: Schedule, clock: Clock, visits: VisitCounts | None = None) -> None:
+        self._clock = clock
+        self._visits = VisitCounts() if visits is None else visits
+        self._schedule = schedule
         self._tick: list[int] = schedule.tick.tolist()
         self._slot: list[int] = schedule.slot.tolist()
         self.state = QueueState.of(schedule)
@@ -117,21 +285,37 @@ class ArrivalQueue:
         """By slot, rows that arrived and wait for an earlier visit of the same user."""
         self._ready: list[int] = []
         """A heap of the first held row of each slot that is not busy."""
-        self._n_events = 0
-        """Number of arrivals whose event the clock has passed."""
-        self._end = Moment(env, schedule.stop, Rank.RETRAIN)
-        self._callbacks: list[Any] = [self._arrive]
-        self._schedule_event: Any = env.schedule
-        if self._tick:
-            Moment(env, self._tick[0], Rank.ARRIVAL).callbacks = self._callbacks
+        clock.follow(self)
+        self.arrivals = clock.process(self._arrive())
+        """Process of the round's arrivals, which ends when all have been served."""
 
-    def _arrive(self, moment: simpy.Event) -> None:
-        """Count an arrival, and schedule the event of the next."""
-        # All arrivals share one event of SimPy, because a new event takes as long as the rest of the clock.
-        number = self._n_events = self._n_events + 1
-        if number < len(self._tick):
-            moment.callbacks = self._callbacks
-            self._schedule_event(moment, _ARRIVAL, self._tick[number] - self._tick[number - 1])
+    def _arrive(self) -> Generator[simpy.Event]:
+        """Visitors arrive, in stretches up to the next event."""
+        n_before = self._visits.served
+        while self.served < len(self._tick):
+            yield Moment(self._clock, self._tick[self.served], Rank.ARRIVAL)
+            self.state.n_open[0] = max(
+                min(self._first_at(self._clock.next_tick), self._visits.next_stop() - n_before),
+                self.served + 1,
+            )
+            yield self._clock.wait_for_market()
+            self._visits.note(n_before + self.served)
+
+    def _first_at(self, tick: int) -> int:
+        """First row that arrives at a tick or later."""
+        return int(np.searchsorted(self._schedule.tick, tick))
+
+    @property
+    def last_tick(self) -> int:
+        """Tick of the last handed-out arrival; ALWAYS before."""
+        number = int(self.state.n_arrived[0])
+        return self._tick[number - 1] if number else ALWAYS
+
+    def stop_before(self, tick: int) -> None:
+        """End the open stretch before a tick."""
+        n_open = self.state.n_open
+        if n_open[0] > self.served and self._tick[n_open[0] - 1] >= tick:
+            n_open[0] = max(self._first_at(tick), int(self.state.n_arrived[0]))
 
     @property
     def served(self) -> int:
@@ -148,11 +332,6 @@ class ArrivalQueue:
         """True if no arrival was handed to an agent yet."""
         return int(self.state.n_arrived[0]) == 0
 
-    def run_out(self) -> None:
-        """Advance the clock to the end of the round."""
-        while not self._end.processed:
-            self._env.step()
-
     def take(self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False) -> Ints:
         """Rows of the next arrivals, which now wait for slates.
 
@@ -162,7 +341,10 @@ class ArrivalQueue:
         Raises:
             MarketError: If the next arrivals must wait for arrivals that have not been served.
         """
-        barrier = len(self._tick)
+        if self.served == self.state.n_open[0] and self.served < len(self._tick):
+            self._clock.resume()
+            self._clock.run_to_turn()
+        barrier = int(self.state.n_open[0])
         if barrier_every is not None:
             barrier = min(barrier, (self.served // barrier_every + 1) * barrier_every)
         rows, is_blocked = self._take_held(limit, in_waves=in_waves)
@@ -200,7 +382,7 @@ class ArrivalQueue:
         return rows, first_blocked < math.inf
 
     def _take_new(self, rows: list[int], limit: int, barrier: int, *, in_waves: bool) -> None:
-        """Add new arrivals to ``rows``, and advance the clock."""
+        """Add new arrivals to ``rows``."""
         is_busy = self.state.is_busy
         row = int(self.state.n_arrived[0])
         room = limit - len(rows)
@@ -215,8 +397,6 @@ class ArrivalQueue:
                 self.state.n_held[0] += 1
                 room = room if in_waves else 0  # outside waves, no arrival may overtake the held one
             row += 1
-        while self._n_events < row:
-            self._env.step()
         self.state.n_arrived[0] = row
 
     def require_waiting(self, rows: Ints) -> None:

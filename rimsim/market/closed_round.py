@@ -9,6 +9,7 @@ from rimsim.evaluation import DecayEstimate
 from rimsim.market.histories import Histories
 from rimsim.market.ledger import Ledger
 from rimsim.market.past_round import PastRound
+from rimsim.market.processes.effects import Happening
 from rimsim.market.providers import Changes, Offer
 from rimsim.market.records import Schedule
 from rimsim.market.scores.past import StateScores
@@ -60,6 +61,8 @@ class ClosedRound:
     """Training data of the round: its own events, or a control's replacement."""
     learnt_events: int
     """Number of events of this round in the training data, including events that become known after its end."""
+    happenings: tuple[Happening, ...] = ()
+    """Changes of the market by processes, in the order of time."""
 
     promised = renamed_attribute("promised", "requirements")
 

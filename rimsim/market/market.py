@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from functools import cached_property, partial
 from typing import Literal, TypedDict, Unpack
 
 import numpy as np
-import simpy
 
 from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints, seconds, ticks
 from rimsim.config import ScenarioConfig, Seeds, at_seed
-from rimsim.errors import ArrivalsError, MarketError
+from rimsim.errors import ArrivalsError, MarketError, ProcessError, one_line
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.impressions import layer_of
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar, checked_schedule
+from rimsim.market.clock import Clock, utc
 from rimsim.market.closed_round import ClosedRound
 from rimsim.market.consumers.contract import Consumer, World
+from rimsim.market.consumers.preference import Appeal
 from rimsim.market.controls import Control, require_controllable
 from rimsim.market.examination import require_uniform
+from rimsim.market.fallbacks import UnscoredVisits, fallback_slates
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.ledger import Ledger
 from rimsim.market.opening import calibrated, warm_model
 from rimsim.market.past_round import PastRound
 from rimsim.market.platform import Platform, session_scores
+from rimsim.market.processes import Happening, MarketHandle, Process, make_processes
+from rimsim.market.processes.effects import Effects, EffectsState, require_saved
+from rimsim.market.processes.life import Life
 from rimsim.market.providers import Offer, Provider, RoundOutcome, is_fixed, make_providers
 from rimsim.market.records import (
     NO_NEEDS,
@@ -49,6 +57,7 @@ from rimsim.market.scores.past import (
 )
 from rimsim.market.scores.scorer import device_of
 from rimsim.market.shared import digest_of, shared_scores
+from rimsim.market.simulation import Simulation
 from rimsim.market.state import MarketState
 from rimsim.market.world import (
     build_world,
@@ -69,6 +78,7 @@ class MarketPlugs(TypedDict, total=False):
     arrivals: ArrivalProcess | None
     consumer: Consumer | None
     providers: Provider | None
+    processes: Mapping[str, Process] | None
 
 
 class Market:
@@ -84,7 +94,7 @@ class Market:
         barrier_every: Number of arrivals between barriers (no batch crosses a barrier), for agents that learn in a
             round.
         needs: Optional fields that arrivals and round views get.
-        plugs: ``arrivals``, ``consumer`` and ``providers`` to use instead of the config's.
+        plugs: ``arrivals``, ``consumer``, ``providers`` and ``processes`` (by name) to use instead of the config's.
 
     Example:
         >>> from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig
@@ -124,7 +134,9 @@ class Market:
         self.providers = make_providers(self.config) if providers is None else providers
         kind = f"arrivals.kind {config.arrivals.kind!r}"
         self._arrivals_name = kind if arrivals is None else type(arrivals).__name__
-        is_shared = world is None and all(plug is None for plug in plugs.values())
+        self.processes = _processes_of(self.config, plugs.get("processes"))
+        """Processes by name, in the order in which they start."""
+        is_shared = world is None and arrivals is None and plugs.get("consumer") is None and providers is None
         self.world = self._made_world(is_shared=is_shared) if world is None else world
         self._has_given_model = model is not None
         self.platform = self._made_platform(model, control, retrain=retrain, is_shared=is_shared)
@@ -136,15 +148,7 @@ class Market:
         self.round = 0
         self.done = False
         self._shared = shared_scores(self.world) if is_shared and not self._has_given_model else None
-        delay = delay_ticks(config.consumer.delay)
-        self._context = RoundContext(
-            world=self.world,
-            consumer=self.consumer,
-            choice_seed=self.seeds.choice,
-            delay=delay,
-            shared=self._shared,
-            opening_model=self.platform.model,
-        )
+        self._context = self._round_context()
         self._logged_past = LoggedPast.of(
             self.world.past, empty=config.arrivals.history == "none", rule=self.world.rule
         )
@@ -153,12 +157,38 @@ class Market:
         )
         self._carry_over: CarryOver | None = None
         self._offer = Offer.opening(self.world.roster)
+        self.effects = Effects(self.world.times, len(self.processes))
+        """Lasting effects of the processes."""
         self._past_states = self._first_states()
-        self._env = simpy.Environment(initial_time=int(ticks(self.world.opening)))
+        self.simulation = Simulation(int(ticks(self.world.opening)))
+        """Calendar of the market's life."""
         self.cost = config.exposure.cost * self._median_score()
         """c, the shortfall cost of one exposure in units of intensity: fixed at the opening, from the warm-up model."""
         self.open = self._open_round()
         """The open round; the last one after the market's end."""
+        self._begin_processes()
+
+    def _round_context(self) -> RoundContext:
+        """Log, truth and consumer that all rounds share."""
+        return RoundContext(
+            world=self.world,
+            consumer=self.consumer,
+            choice_seed=self.seeds.choice,
+            delay=delay_ticks(self.config.consumer.delay),
+            shared=self._shared,
+            opening_model=self.platform.model,
+        )
+
+    @property
+    def happenings(self) -> list[Happening]:
+        """Changes by processes in the open round so far."""
+        return self.effects.happenings
+
+    def _begin_processes(self) -> None:
+        """Let all processes begin at the current instant."""
+        for number, (name, process) in enumerate(self.processes.items()):
+            life = Life(name, self.env)
+            life.begin(partial(process.run, self.env, MarketHandle(self, number, life)))
 
     def _made_world(self, *, is_shared: bool) -> World:
         """Log and truth of the config."""
@@ -193,6 +223,16 @@ class Market:
         return calibrated(self.config, self.world, self.consumer, model, seed)
 
     @property
+    def env(self) -> Clock:
+        """Clock of the market, a :class:`simpy.Environment` in seconds."""
+        return self.simulation.clock
+
+    @property
+    def now(self) -> datetime:
+        """Current time of the market in UTC."""
+        return utc(self.env.now)
+
+    @property
     def model(self) -> IntensityModel:
         """The model that scores the states of the current round."""
         return self.platform.model
@@ -201,15 +241,22 @@ class Market:
     def same_for_all_arms(self) -> bool:
         """True if all arms have the same requirements."""
         exogenous = ArrivalCapabilities.of(self.arrivals).exogenous and is_fixed(self.providers)
-        return exogenous and self.config.exposure.per == "round"
+        return exogenous and self.config.exposure.per == "round" and not self.processes
 
     @property
     def times(self) -> TimesOnOffer:
         """Times at which items of present providers can be shown."""
+        return self._of_present(self.effects.times)
+
+    def _of_present(self, times: TimesOnOffer) -> TimesOnOffer:
+        """Times on offer of present providers' items."""
         is_present = self._offer.there
-        if is_present.all():
-            return self.world.times
-        return self.world.times.of_providers(is_present[self.world.roster.of_item])
+        return times if is_present.all() else times.of_providers(is_present[self.world.roster.of_item])
+
+    @property
+    def _appeal(self) -> Appeal:
+        """Times and demand by which visitors want items."""
+        return Appeal(self.effects.times, self.world.times.has_ends, self.effects.factor)
 
     @property
     def release(self) -> Ints:
@@ -332,10 +379,67 @@ class Market:
         Raises:
             ConfigError: If γ is estimated from uniform slates, and the agent shows no uniform slates.
         """
-        require_uniform(slates.uniform, self.config)
+        if self.fallback is None:
+            require_uniform(slates.uniform, self.config)
+        else:
+            self.open.queue.require_waiting(rows)
+            slates = Slates(self._fallback_slates(self.fallback, rows))
         shown = self.open.serve(rows, slates, empty=empty)
         self._close_if_served()
         return shown
+
+    @property
+    def fallback(self) -> str | None:
+        """Name of the fallback that answers instead of the agent.
+
+        None while the platform's model is in service.
+        """
+        return self.effects.fallback
+
+    def _fallback_slates(self, name: str, rows: Ints) -> Ints:
+        """Slates of a fallback for arrivals that wait."""
+        _, _, admissible = self.open.scores(rows).arrays
+        visits = UnscoredVisits(
+            rows, admissible, self.platform.log_counts, self.open.ledger, self.seeds.agent
+        )
+        return fallback_slates(name, visits, self.config.slate)
+
+    def counts(self) -> tuple[Ints, Ints]:
+        """Exposures and consumptions of each item since the opening."""
+        opened = self.open
+        exposure = opened.ledger.exposure(self.n_items)
+        consumption = opened.ledger.consumption(self.n_items) + opened.free_choices
+        return self.effects.exposure + exposure, self.effects.consumption + consumption
+
+    def change_offer(self, items: Ints, *, is_release: bool) -> None:
+        """Release or end items from now on."""
+        self.effects.change_offer(items, self.env.tick, self.world.times.end, is_release=is_release,
+            was_served=self.open.has_served_at(self.env.tick))  # fmt: skip
+        self.open.offer(self.times, self._of_present(self.effects.shown_times), self._appeal)
+
+    def scale_demand(self, process: int, items: Ints, factor: float) -> None:
+        """Set a process's factor of the demand for items."""
+        self.effects.demand[process, items] = factor
+        self.open.want(self._appeal)
+
+    def stop_model(self, process: int, fallback: str) -> None:
+        """Let a fallback answer on behalf of a process."""
+        self.effects.stopped.pop(process, None)  # the fallback that was asked for last answers
+        self.effects.stopped[process] = fallback
+        self.open.renew()
+
+    def start_model(self, process: int) -> None:
+        """Let a process's fallback no longer answer."""
+        del self.effects.stopped[process]
+        self.open.renew()
+
+    def note_happening(self, process: str, change: str, items: Ints | None, value: float) -> None:
+        """Record a change by a process."""
+        changed = [-1] if items is None or len(items) == self.n_items else items.tolist()
+        now = self.env.now
+        self.effects.happenings += [
+            Happening(now, self.round, process, change, item, value) for item in changed
+        ]
 
     @property
     def state(self) -> MarketState:
@@ -343,6 +447,7 @@ class Market:
 
         Raises:
             MarketError: If the current round has served arrivals, or all rounds are over.
+            ProcessError: If the memory of a process cannot be saved.
         """
         if self.done or not self.open.queue.untouched:
             raise MarketError(
@@ -354,7 +459,22 @@ class Market:
             platform=self.platform.state,
             offer=self._offer,
             carry_over=self._carry_over,
+            effects=self._effects_state(),
         )
+
+    def _effects_state(self) -> EffectsState | None:
+        """Effects of the processes; None without processes."""
+        if not self.processes:
+            return None
+        for name, memory in zip(self.processes, self.effects.memory, strict=True):
+            try:
+                require_saved(memory)
+            except (TypeError, ValueError) as error:
+                raise ProcessError(
+                    f"process {name!r}: market.memory cannot be saved ({one_line(error)}). Keep numbers, texts, "
+                    "arrays, and lists or mappings of numbers and texts in it"
+                ) from error
+        return self.effects.state(self.simulation.visits.served)
 
     def load_state(self, state: MarketState) -> None:
         """Restore a state that an equal market saved.
@@ -378,9 +498,13 @@ class Market:
         self.platform.load_state(state.platform, self._logged_past)
         past = self.platform.rounds
         start = past[-1].schedule.stop if past else int(ticks(self.world.opening))
-        self._env = simpy.Environment(initial_time=start)
+        self.effects = Effects(self.world.times, len(self.processes))
+        if state.effects is not None:
+            self.effects.load_state(state.effects)
+        self.simulation = Simulation(start, 0 if state.effects is None else state.effects.served)
         self._past_states = self._last_states() if past else self._first_states()
         self.open = self._open_round()
+        self._begin_processes()
 
     def _open_round(self) -> OpenRound:
         """Next round, with its requirements."""
@@ -398,7 +522,15 @@ class Market:
         )
         stay = self.arrivals.keeps_users and past
         histories = past[-1].histories if stay else Histories(schedule, self._logged_past)
-        opened = OpenRound(plan, self._context, histories, self.model, self._env, self.platform.log_counts)
+        opened = OpenRound(
+            plan,
+            self._context,
+            histories,
+            self.model,
+            self.simulation,
+            self.platform.log_counts,
+            self._appeal,
+        )
         if self.needs.item_factor:
             coming_round = PastRound(self.round, schedule, opened.known_histories)
             opened.note_item_factor(self._states_of(coming_round, always(self._context.opening_model)))
@@ -407,7 +539,8 @@ class Market:
     def _close_if_served(self) -> None:
         """Close the round after its last arrival."""
         if self.open.queue.share == 1.0 and not self.done:
-            self.open.run_out()
+            self.simulation.run_out(self.round)
+            self.open.note_organic()
             self._close_round()
 
     def _close_round(self) -> None:
@@ -437,6 +570,11 @@ class Market:
             states=self._states_of(past, always(self.model)).among(served.requirements),
             decay=platform.examined.estimate,
         )
+        closed = replace(closed, happenings=tuple(self.happenings))
+        self.happenings.clear()
+        if self.processes:
+            consumption = outcome.consumption + served.free_choices
+            self.effects.close_round(outcome.exposure, consumption, served.schedule.start)
         self.closed.append(closed)
         self._carry_over = closed.requirements.carried_over(closed.exposure, closed.delivered)
         self.round += 1
@@ -501,7 +639,8 @@ class Market:
         schedule = past.schedule
         capacity = row_capacity(schedule.slot, self.config.slate, self.config.user_cap)
         states = PastStates.of_round(past, schedule.visits(self._logged_past.counts), capacity)
-        return StateScores(states, models, self.times, self.device, self.seeds.model)
+        times = self._of_present(self.effects.shown_times)
+        return StateScores(states, models, times, self.device, self.seeds.model)
 
     def _audience(self) -> StateScores | None:
         """Scores of the current round's states; None if unknown."""
@@ -512,6 +651,11 @@ class Market:
         """Scores of the current round's states, without effects of slates."""
         past = PastRound(self.round, self.schedule, self.open.foreseen_histories())
         return self._states_of(past, always(self.model)).among(self.open.requirements)
+
+
+def _processes_of(config: ScenarioConfig, processes: Mapping[str, Process] | None) -> dict[str, Process]:
+    """Given processes, or those of the config."""
+    return make_processes(config) if processes is None else dict(processes)
 
 
 def _require_same_users(number: int, before: Schedule, now: Schedule) -> None:

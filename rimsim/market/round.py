@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import simpy
 import torch
 from numpy.typing import NDArray
 
@@ -16,7 +15,6 @@ from rimsim.config import ScenarioConfig
 from rimsim.errors import AgentError, MarketError
 from rimsim.evaluation import DecayEstimate
 from rimsim.intensity.contract import IntensityModel, rescale_of
-from rimsim.market.clock import ArrivalQueue
 from rimsim.market.closed_round import ClosedRound
 from rimsim.market.consumers.contract import (
     NOTHING,
@@ -33,7 +31,7 @@ from rimsim.market.consumers.contract import (
     response_of,
     true_intensity_of,
 )
-from rimsim.market.consumers.preference import RoundTruths, TruthScores
+from rimsim.market.consumers.preference import Appeal, RoundTruths, TruthScores
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.ledger import Ledger
 from rimsim.market.past_round import PastRound
@@ -56,8 +54,10 @@ from rimsim.market.scores.past import StateScores
 from rimsim.market.scores.scorer import Scorer, device_of
 from rimsim.market.serving import Responder, RoundColumns, enter_slates
 from rimsim.market.shared import SharedScores, digest_of
+from rimsim.market.simulation import Simulation
 from rimsim.market.slates import beyond_capacity, wrong_positions
 from rimsim.matching.certificates import BestValues
+from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.on_offer import TimesOnOffer
 from rimsim.requirements.rows import CarryOver, RoundRequirements, ScenarioRequirements
 
@@ -72,6 +72,8 @@ class RoundTerms:
     """k, the number of positions of a slate."""
     schedule: Schedule
     """Arrivals of the round."""
+    visits: RoundVisits
+    """The arrivals as requirements see them."""
     capacity: Ints | None
     """(n,) positions that each arrival may fill; None: all k positions."""
     requirements: RoundRequirements
@@ -94,9 +96,10 @@ class RoundTerms:
     ) -> RoundTerms:
         """Plan of the round ``number`` with the arrivals of ``schedule``."""
         capacity = row_capacity(schedule.slot, config.slate, config.user_cap)
+        visits = schedule.visits(past.counts)
         requirements = table.round(
             number,
-            schedule.visits(past.counts),
+            visits,
             before,
             forecast=schedule.expected_over_actual,
             capacity=capacity,
@@ -107,6 +110,7 @@ class RoundTerms:
             number=number,
             slate=config.slate,
             schedule=schedule,
+            visits=visits,
             capacity=capacity,
             requirements=requirements,
             times=times,
@@ -155,22 +159,23 @@ class OpenRound:
         context: RoundContext,
         histories: Histories,
         model: IntensityModel,
-        env: simpy.Environment,
+        simulation: Simulation,
         popularity: Ints,
+        appeal: Appeal,
     ) -> None:
         schedule = plan.schedule
-        self.number = plan.number
+        self._plan = plan
         self.schedule = schedule
         self.histories = histories
         self.requirements = plan.requirements
         """Requirements of the round."""
-        self.capacity = plan.capacity
-        """(n,) positions that each arrival may fill; None: all."""
         self.exposure = np.zeros(len(plan.times))
         """(M,) exposures so far, in the unit of the guarantee."""
         self.ledger = Ledger(schedule, plan.slate)
         """All exposures and consumptions so far."""
-        self.queue = ArrivalQueue(schedule, env)
+        self.free_choices = np.zeros(len(plan.times), np.int64)
+        """(M,) items that visitors have taken without a slate."""
+        self.queue = simulation.queue_of(schedule)
         """Arrivals that come, wait for a slate, or are served."""
         self.item_factor: Floats | None = None
         """(M,) true effect of each item, as a factor; None unless :meth:`note_item_factor` was called."""
@@ -186,6 +191,7 @@ class OpenRound:
         self._own_keys = rng.bits(context.choice_seed, rng.Purpose.OWN_CHOICE, schedule.id)
         self._user = schedule.user[schedule.slot]
         self._n_events_at_opening = int(histories.events.size[0])
+        self._appeal = appeal
         self._truths = self._new_truths()
         self._columns = self._columns_of_serving()
         self._foreseen: Histories | None = None
@@ -206,6 +212,16 @@ class OpenRound:
         self._law = self._law_of_responses()
         self._n_dropped = 0
         """Row before which the scores of served arrivals have been dropped."""
+
+    @property
+    def number(self) -> int:
+        """Number of the round, from 0."""
+        return self._plan.number
+
+    @property
+    def capacity(self) -> Ints | None:
+        """(n,) positions that each arrival may fill; None: all."""
+        return self._plan.capacity
 
     def _scores_of_arrivals(self, model: IntensityModel, shared: SharedScores | None) -> ArrivalScores:
         """Scores of the round's arrivals, before any is computed."""
@@ -352,7 +368,37 @@ class OpenRound:
         """True scores of the round's arrivals, before any is computed."""
         if histories is None:
             histories = self.histories
-        return RoundTruths(histories, self.schedule, self._wait - 1, self._world.times)
+        return RoundTruths(histories, self.schedule, self._wait - 1, self._appeal)
+
+    def has_served_at(self, tick: int) -> bool:
+        """True if an arrival of a tick has been served."""
+        served = self.queue.served
+        return served > 0 and int(self.schedule.tick[served - 1]) == tick
+
+    def offer(self, times: TimesOnOffer, shown_times: TimesOnOffer, appeal: Appeal) -> None:
+        """Change times on offer, and reduce guarantees of absent items.
+
+        All arrivals before now must be served. ``shown_times`` are the times at which their slates could show items.
+        """
+        served = self.queue.served
+        self._times = times
+        self._reported = None
+        self._open_scores.offer(times, served)
+        if self._opening_scores is not None:
+            self._opening_scores.offer(times, served)
+        plan = self._plan
+        self.requirements = plan.requirements.with_offer(plan.times, shown_times, plan.visits)
+        self.want(appeal)
+
+    def want(self, appeal: Appeal) -> None:
+        """Let visitors want items by another appeal from now on."""
+        self._appeal = appeal
+        self._truths.appeal(appeal, self.queue.served)
+        self.renew()
+
+    def renew(self) -> None:
+        """Renew the record for compiled steps after a change."""
+        self._columns = self._columns_of_serving()
 
     def _truth_scores(self) -> TruthScores:
         """Scores under the world's own truth."""
@@ -390,6 +436,7 @@ class OpenRound:
         if len(organic.row) and not self._can.hits_only:
             organic = _without_taken(organic, self.schedule.tick, rows, slates.items, response.consumed)
             np.add.at(self.ledger.organic, organic.row, 1)
+            np.add.at(self.free_choices, organic.item, 1)
         self.histories.make_room(slates.items.size)
         self.ledger.note(rows, slates)
         enter_slates(self.columns, rows, slates.items, relevance, scores.ground, response.consumed,
@@ -544,9 +591,8 @@ class OpenRound:
             truths.drop(rows)
         return histories
 
-    def run_out(self) -> None:
-        """Advance the clock to the end of the round."""
-        self.queue.run_out()
+    def note_organic(self) -> None:
+        """Add the round's exogenous consumptions to histories."""
         if self._can.exogenous:
             self._append(self.histories, self._organic(self.visits(np.arange(len(self.schedule)))))
 

@@ -21,11 +21,12 @@ from rimsim.intensity.registry import load
 from rimsim.market.examination import Examined
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.past_round import PastRound, Shown
+from rimsim.market.processes.effects import EffectsState
 from rimsim.market.providers import Offer
 from rimsim.market.records import Schedule
 from rimsim.requirements.rows import CarryOver
 
-_FORMAT = 8
+_FORMAT = 9
 """Number of the file format, raised with every change."""
 _COLUMNS = tuple(field.name for field in dataclasses.fields(Schedule))
 """Names of a schedule's columns."""
@@ -172,6 +173,8 @@ class MarketState:
     carry_over: CarryOver | None = None
     """Exposures required minus exposures delivered in the rounds so far, negative after over-delivery; None in
     round 0."""
+    effects: EffectsState | None = None
+    """Effects of processes so far, and their memory; None without processes."""
 
     def save(self, folder: Path) -> None:
         """Write the state into a folder, created if missing.
@@ -195,11 +198,18 @@ class MarketState:
             arrays |= {f"waiting-{column}": getattr(platform.waiting, column) for column in _SHOWN}
         if platform.learnt is not None:
             arrays |= platform.learnt.arrays("learnt-")
+        if self.effects is not None:
+            arrays |= self.effects.arrays()
         np.savez(folder / "state.npz", **arrays)
         for name, model in (("model", platform.model), ("before", platform.before)):
             if model is not None:
                 save_model(model, folder / name)
-        header = {"format": _FORMAT, "round": self.round, "before": platform.before is not None}
+        header = {
+            "format": _FORMAT,
+            "round": self.round,
+            "before": platform.before is not None,
+            "processes": None if self.effects is None else self.effects.notes,
+        }
         (folder / "state.json").write_text(json.dumps(header), encoding="utf-8")
 
     @classmethod
@@ -224,6 +234,8 @@ class MarketState:
                 if "owed-items" in arrays:
                     start = int(arrays["owed-start"])
                     carry_over = CarryOver(arrays["owed-items"], arrays["owed-rows"], start)
+                notes = header.get("processes")
+                effects = None if notes is None else EffectsState.read(arrays, notes)
         except DAMAGED as error:
             raise RunFolderError(f"{folder}: no state of a market can be read there: {error}") from error
         if header.get("format") != _FORMAT:
@@ -240,4 +252,10 @@ class MarketState:
             waiting=waiting,
             learnt=learnt,
         )
-        return cls(round=int(header["round"]), platform=platform, offer=offer, carry_over=carry_over)
+        return cls(
+            round=int(header["round"]),
+            platform=platform,
+            offer=offer,
+            carry_over=carry_over,
+            effects=effects,
+        )

@@ -53,7 +53,10 @@ class RoundVisits(NamedTuple):
 
     def on_offer(self, times: TimesOnOffer) -> Ints:
         """Number of visits in each item's time on offer."""
-        return np.asarray(np.maximum(self.before(times.end) - self.before(times.release), 0), np.int64)
+        n_visits = np.maximum(self.before(times.end) - self.before(times.release), 0)
+        item, begin, end = times.absences.T
+        np.subtract.at(n_visits, item, self.before(end) - self.before(begin))
+        return np.asarray(n_visits, np.int64)
 
     def with_offer(self, times: TimesOnOffer, items: Ints) -> int:
         """Number of visits with a given item on offer."""

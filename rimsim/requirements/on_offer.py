@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -15,13 +15,15 @@ from rimsim.arrays import NEVER, Bools, Floats, Ints
 class TimesOnOffer:
     """Time from the release to the end of each item.
 
-    An item is on offer at tick t if release ≤ t < end.
+    An item is on offer at tick t if release ≤ t < end, except in its absences.
     """
 
     release: Ints
     """(M,) tick of each item's release; ALWAYS for items that are released from the start."""
     end: Ints
     """(M,) tick of each item's end; NEVER for items that do not end."""
+    absences: Ints = field(default_factory=lambda: np.zeros((0, 3), np.int64))
+    """(n, 3) item, first tick and end of each time without offer between the item's release and its end."""
 
     @classmethod
     def endless(cls, release: Ints) -> TimesOnOffer:
@@ -48,18 +50,61 @@ class TimesOnOffer:
         """True if all items are on offer at all ticks."""
         if not len(ticks):
             return True
+        if len(self._absences_within(ticks)):
+            return False
         return self._last_release <= int(ticks.min()) and int(ticks.max()) < self._first_end
+
+    def _absences_within(self, ticks: Ints) -> Ints:
+        """Absences between the first and the last of some ticks."""
+        if not len(ticks) or not len(self.absences):
+            return self.absences[:0]
+        is_within = (self.absences[:, 1] <= int(ticks.max())) & (int(ticks.min()) < self.absences[:, 2])
+        return np.asarray(self.absences[is_within], np.int64)
 
     def at(self, ticks: Ints) -> Bools:
         """(n, M) mask of the items on offer at each tick."""
-        is_released = self.release[None, :] <= ticks[:, None]
-        if not self.has_ends:
-            return np.asarray(is_released, np.bool_)
-        return np.asarray(is_released & (ticks[:, None] < self.end[None, :]), np.bool_)
+        is_offered = self.release[None, :] <= ticks[:, None]
+        if self.has_ends:
+            is_offered &= ticks[:, None] < self.end[None, :]
+        for item, begin, end in self._absences_within(ticks):
+            is_offered[(begin <= ticks) & (ticks < end), item] = False
+        return np.asarray(is_offered, np.bool_)
+
+    def any_at(self, ticks: Ints, items: Ints) -> Bools:
+        """(n,) mask of ticks with one of some ascending items."""
+        absences = self.absences[np.isin(self.absences[:, 0], items)].copy()
+        absences[:, 0] = np.searchsorted(items, absences[:, 0])
+        chosen = TimesOnOffer(self.release[items], self.end[items], absences)
+        return np.asarray(chosen.at(ticks).any(1), np.bool_)
+
+    def since(self, tick: int) -> TimesOnOffer:
+        """Times without absences that were over at a tick."""
+        return replace(self, absences=self.absences[self.absences[:, 2] > tick])
+
+    def ended(self, items: Ints, tick: int) -> TimesOnOffer:
+        """Times in which some items end at a tick."""
+        end = self.end.copy()
+        end[items] = np.minimum(end[items], tick)
+        return replace(self, end=end)
+
+    def released(self, items: Ints, tick: int, ends: Ints) -> TimesOnOffer:
+        """Times in which some items are released at a tick.
+
+        An item that was on offer before is absent from its end to the tick. ``ends`` (M,) are the ends of all items; an
+        item whose end is over does not end again.
+        """
+        release = self.release.copy()
+        end = self.end.copy()
+        was_offered = release[items] < np.minimum(end[items], tick)
+        again = items[was_offered]
+        begins = np.column_stack([again, end[again], np.full(len(again), tick)]).astype(np.int64)
+        release[items[~was_offered]] = tick
+        end[items] = np.where(ends[items] > tick, ends[items], NEVER)
+        return TimesOnOffer(release, end, np.concatenate([self.absences, begins]))
 
     def of_providers(self, is_present: Bools) -> TimesOnOffer:
         """Times on offer, none for items of absent providers."""
-        return TimesOnOffer(np.where(is_present, self.release, NEVER), self.end)
+        return replace(self, release=np.where(is_present, self.release, NEVER))
 
     def is_over(self, tick: int) -> Bools:
         """(M,) mask of items without time on offer after a tick."""

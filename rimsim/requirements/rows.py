@@ -29,6 +29,9 @@ from rimsim.requirements.campaigns import (
 )
 from rimsim.requirements.on_offer import OfferWindows, TimesOnOffer
 
+_ROUNDING = 1e-9
+"""Tolerated rounding error of a share of whole exposures."""
+
 
 class Row(NamedTuple):
     """Requirement of a set of items."""
@@ -208,6 +211,59 @@ class RoundRequirements:
     """(k,) weight of an exposure at each position, in the unit of the guarantee."""
     windows: OfferWindows | None = None
     """Part of the round in which each item is on offer; None if no item of the scenario ends."""
+
+    def with_offer(
+        self, planned: TimesOnOffer, times: TimesOnOffer, visits: RoundVisits
+    ) -> RoundRequirements:
+        """Requirements for the visits at which items are on offer.
+
+        A guarantee whose items are taken away at some of its visits is reduced in proportion to its visits, to whole
+        exposures. Items that are released earlier than planned add nothing.
+
+        Args:
+            planned: Times on offer for which these requirements were made.
+        """
+        average_weight = mean_weight(self.position_weights)
+        n_planned = visits.on_offer(planned)
+        n_visits = visits.on_offer(times)
+        is_reduced = n_visits < n_planned
+        if not is_reduced.any():
+            return self
+        due = self.due_items / average_weight
+        share = np.divide(n_visits, n_planned, out=np.ones(len(due)), where=is_reduced)
+        new_due = np.where(is_reduced, np.floor(due * share + _ROUNDING), due)
+        total = self.carry_over.items - due + new_due
+        required = np.clip(total, 0.0, np.maximum(new_due, n_visits)) * average_weight
+        row_share = self._row_shares(is_reduced, planned, times, visits)
+        positions = self.table.min_exposure / average_weight
+        new_positions = np.where(row_share < 1, np.floor(positions * row_share + _ROUNDING), positions)
+        rows = self.carry_over.rows.copy()
+        is_guarantee = self.guarantee >= 0
+        rows[self.guarantee[is_guarantee]] -= (self.due * (1 - row_share))[is_guarantee] / average_weight
+        return dataclasses.replace(
+            self,
+            required=np.where(is_reduced, np.minimum(self.required, required), self.required),
+            due_items=new_due * average_weight,
+            table=dataclasses.replace(self.table, min_exposure=new_positions * average_weight),
+            due=self.due * row_share,
+            carry_over=self.carry_over._replace(items=total, rows=rows),
+        )
+
+    def _row_shares(
+        self, is_reduced: Bools, planned: TimesOnOffer, times: TimesOnOffer, visits: RoundVisits
+    ) -> Floats:
+        """(J,) share of planned visits with an item on offer."""
+        share = np.ones(len(self.table))
+        is_active = self.table.active(self.counted, len(visits.tick))
+        for row in np.flatnonzero((self.table.min_exposure > 0) | (self.guarantee >= 0)).tolist():
+            items = np.unique(self.table.items(row))
+            if not is_reduced[items].any():
+                continue
+            ticks_of_row = visits.tick[is_active[:, row]]
+            n_planned = int(np.count_nonzero(planned.any_at(ticks_of_row, items)))
+            n_visits = int(np.count_nonzero(times.any_at(ticks_of_row, items)))
+            share[row] = min(n_visits / max(n_planned, 1), 1.0)
+        return share
 
     def delivered(
         self,

@@ -1,4 +1,4 @@
-"""Tests for your own arrival processes, consumers and providers.
+"""Tests for your own arrivals, consumers, providers and processes.
 
 Subclass a test class, define ``make`` and run pytest. Each test is a condition that the market needs::
 
@@ -33,6 +33,7 @@ from rimsim.market.arrivals import ArrivalProcess, RoundsSoFar, Schedule, checke
 from rimsim.market.consumers.contract import ConsumerCapabilities
 from rimsim.market.histories import LoggedPast
 from rimsim.market.market import MarketPlugs
+from rimsim.market.processes import Process
 from rimsim.market.providers import Offer, Provider, RoundOutcome
 from rimsim.market.world import world_of
 from rimsim.matching import top_k
@@ -336,6 +337,70 @@ class ConsumerTests(_PlugTests):
         # With a law, compiled code serves single arrivals without a call of the consumer. So it would miss organic
         # consumptions, unless the round adds them when it opens.
         assert capabilities.exogenous or capabilities.law is None or not len(organic.row)
+
+
+class ProcessTests:
+    """Conditions of any process; subclass this class and define ``make``."""
+
+    @abstractmethod
+    def make(self) -> Process:
+        """Process under test, made again for each market."""
+
+    def log(self) -> EventLog:
+        """Log of the market."""
+        return random_log(n_users=200)
+
+    def scenario(self) -> ScenarioConfig:
+        """Scenario of the market, with three rounds."""
+        return dataclasses.replace(small_scenario(), rounds=3)
+
+    def market(self) -> Market:
+        """Market with the process under test."""
+        scenario = self.scenario()
+        arrivals = make_arrivals(scenario)
+        consumer = consumers.make_consumer(scenario)
+        world = world_of(self.log(), scenario, arrivals, consumer)
+        model = Popularity().fit(world.past)
+        return Market(
+            scenario,
+            world=world,
+            model=model,
+            arrivals=arrivals,
+            consumer=consumer,
+            processes={"tested": self.make()},
+        )
+
+    def test_follows_the_protocol(self) -> None:
+        """The process has the method ``run``."""
+        assert isinstance(self.make(), Process)
+
+    def test_a_market_plays_it(self) -> None:
+        """Results and changes do not depend on the batch size."""
+        require_same_in_batches(self.market)
+        changes = []
+        for batch_size in (1, None):
+            market = self.market()
+            while not market.done:
+                serve_round(market, batch_size)
+            changes.append([closed.happenings for closed in market.closed])
+        assert changes[0] == changes[1]
+
+    def test_a_resumed_market_goes_on_alike(self) -> None:
+        """A loaded market repeats the changes of an uninterrupted market."""
+        uninterrupted = self.market()
+        while not uninterrupted.done:
+            serve_round(uninterrupted)
+        for number in range(1, self.scenario().rounds):
+            first = self.market()
+            while first.round < number:
+                serve_round(first)
+            resumed = self.market()
+            resumed.load_state(first.state)
+            while not resumed.done:
+                serve_round(resumed)
+            for expected, closed in zip(uninterrupted.closed[number:], resumed.closed, strict=True):
+                np.testing.assert_array_equal(expected.ledger.item, closed.ledger.item)
+                assert expected.happenings == closed.happenings
 
 
 class ProviderTests(_PlugTests):

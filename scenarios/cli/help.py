@@ -11,7 +11,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "Start": ("demo", "data", "validate", "backtest", "completion"),
     "Play": ("compare", "sweep", "study", "payback", "experiment"),
     "Read": ("report", "diff", "export", "ope"),
-    "List": ("scenarios", "agents", "models", "arrivals", "consumers", "providers", "measures"),
+    "List": ("scenarios", "agents", "models", "arrivals", "consumers", "providers", "processes", "measures"),
 }
 """Section of ``rimsim --help`` → its commands."""
 

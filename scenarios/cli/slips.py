@@ -37,6 +37,10 @@ def require_study(
     ):
         if ":" in kind:  # a part of the user's own, as in `file.py:Name`
             require_declared(kind, field)
+    for text in config.processes:
+        name, options = named_options(text, "processes")
+        if ":" in name:
+            require_declared(name, "processes", options)
     for place in measures:
         if ".py:" in place:
             require_declared(place, "measure")

@@ -520,6 +520,7 @@ _NAMED = {
     "arrivals": "arrival processes (arrivals.kind)",
     "consumers": "consumers (consumer.kind)",
     "providers": "providers (providers.kind)",
+    "processes": "processes (processes)",
     "measures": "measures, with their formulas",
 }
 """Kind of names, which is also a command → its words in the help of this command."""

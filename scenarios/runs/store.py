@@ -62,6 +62,7 @@ class RunTables:
     opening: pd.DataFrame | None
     layer_trial: pd.DataFrame | None
     providers: pd.DataFrame | None
+    happenings: pd.DataFrame | None
     promises: pd.DataFrame | None
     groups: pd.DataFrame | None
     undeliverable: pd.DataFrame | None

@@ -99,6 +99,8 @@ def write_round(
     moves = _moves(closed, market.world.roster)
     if moves is not None:
         _put(arm, "providers", number, moves)
+    if closed.happenings:
+        _write_happenings(arm, closed)
     if len(closed.promises):
         _write_promises(arm, closed)
     if len(groups):
@@ -141,6 +143,20 @@ def _write_required(arm: Arm, market: Market, number: int, required: Floats) -> 
         table = table.drop(columns="agent")
         file = file.with_name(f"{arm.seed}-{number:03d}.parquet")
     write_table(file, table)
+
+
+def _write_happenings(arm: Arm, closed: ClosedRound) -> None:
+    """Write table ``happenings``."""
+    happenings = closed.happenings
+    columns = {
+        "number": np.arange(len(happenings)),
+        "time": [happening.time for happening in happenings],
+        "process": [happening.process for happening in happenings],
+        "what": [happening.change for happening in happenings],
+        "item": np.array([happening.item for happening in happenings], np.int64),
+        "value": np.array([happening.value for happening in happenings], np.float64),
+    }
+    _put(arm, "happenings", closed.number, columns)
 
 
 def _write_promises(arm: Arm, closed: ClosedRound) -> None:

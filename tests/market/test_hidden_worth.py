@@ -18,7 +18,7 @@ from rimsim.config import (
 from rimsim.errors import ConfigError
 from rimsim.market import Market, Needs, build_world
 from rimsim.market.consumers.hidden_quality import hidden_bias
-from rimsim.market.consumers.preference import TruthScores
+from rimsim.market.consumers.preference import Appeal, TruthScores
 from rimsim.measures import long_tail
 from rimsim.requirements.on_offer import TimesOnOffer
 
@@ -108,7 +108,11 @@ def test_what_nobody_can_be_shown_takes_nothing_from_what_is_shown(late, rho):
     share, size = visits.true_scores
     release = np.where(np.resize(late, market.n_items), NEVER, ALWAYS)
     scores = TruthScores.of_round(
-        market.world.truth, visits.histories, visits.schedule, 0, TimesOnOffer.endless(release)
+        market.world.truth,
+        visits.histories,
+        visits.schedule,
+        0,
+        Appeal(TimesOnOffer.endless(release), normalised=False),
     )
     shares, sizes = scores.of(visits.row)
     np.testing.assert_array_equal(size, sizes)

@@ -8,7 +8,6 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-import simpy
 import torch
 from kit import cases, refused, write_events
 from kit.markets import (
@@ -44,7 +43,7 @@ from rimsim.data import load
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError, RunFolderError
 from rimsim.intensity.impressions import layer_of
 from rimsim.market import Market, MarketState, Needs, Slates
-from rimsim.market.clock import Moment, Rank
+from rimsim.market.clock import Clock, Moment, Rank
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.past_round import PastRound
 from rimsim.market.records import VISIT_BITS
@@ -67,12 +66,12 @@ def in_large_batches(kind, name):
 def test_events_happen_at_exactly_their_tick_and_by_rank_within_it():
     """Large odd ticks never round, and retraining goes before an arrival of the same tick."""
     start = 1_478_455_044_999_999
-    clock = simpy.Environment(start)
+    clock = Clock(start)
     log = []
 
     def happening(tick, rank):
         yield Moment(clock, start + tick, rank)
-        log.append((clock.now - start, rank.name))
+        log.append((clock.tick - start, rank.name))
 
     for tick, rank in ((2, Rank.ARRIVAL), (2, Rank.RETRAIN), (1, Rank.ARRIVAL)):
         clock.process(happening(tick, rank))

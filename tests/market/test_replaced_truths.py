@@ -12,7 +12,7 @@ from rimsim.config import ConsumerConfig
 from rimsim.errors import MarketError
 from rimsim.market import Market, build_world
 from rimsim.market.consumers import Intensity
-from rimsim.market.consumers.preference import RoundTruths
+from rimsim.market.consumers.preference import Appeal, RoundTruths
 
 
 class Moved(Intensity):
@@ -67,7 +67,7 @@ def test_a_round_keeps_few_truths_and_its_own_always():
     """Of many truths the first stays, whose columns compiled code reads; the others go in their order."""
     market = Market(small_scenario(rounds=1))
     opened = market.open
-    truths = RoundTruths(opened.histories, opened.schedule, 0, market.world.times)
+    truths = RoundTruths(opened.histories, opened.schedule, 0, Appeal(market.world.times, normalised=False))
     first_scores = truths.scores(market.world.truth)
     others = [dataclasses.replace(market.world.truth) for _ in range(5)]
     later_scores = [truths.scores(truth) for truth in others]

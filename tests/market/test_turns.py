@@ -5,7 +5,6 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-import simpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import cases, refused, same_arrays
@@ -14,7 +13,7 @@ from kit.markets import small_scenario
 from rimsim.agents import top_k
 from rimsim.errors import MarketError
 from rimsim.market import Market
-from rimsim.market.clock import ArrivalQueue, QueueState, hand_out, mark_served, next_after
+from rimsim.market.clock import ArrivalQueue, Clock, QueueState, hand_out, mark_served, next_after
 from rimsim.market.records import Schedule
 
 
@@ -82,7 +81,7 @@ def _queue_of(slots):
     columns = {name: np.arange(len(slots)) for name in ("tick", "id", "session")}
     columns |= {name: np.arange(4) for name in ("user", "log_user", "shift")}
     schedule = Schedule(slot=np.array(slots), start=0, stop=len(slots), **columns)
-    return ArrivalQueue(schedule, simpy.Environment())
+    return ArrivalQueue(schedule, Clock(0))
 
 
 @settings(max_examples=200)

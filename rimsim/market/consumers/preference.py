@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Self
 
@@ -38,18 +38,39 @@ _ALL_EVENTS = np.iinfo(np.int64).max
 """Number of events that a fixed hidden state is said to contain, so that no event updates it."""
 
 
+@dataclass(frozen=True, eq=False)
+class Appeal:
+    """Times on offer and demand by which visitors want items."""
+
+    times: TimesOnOffer
+    """Times at which items are on offer."""
+    normalised: bool
+    """True if p* sums to 1 over the items on offer; False: over the catalogue, whatever is on offer."""
+    demand: Float32s | None = None
+    """(M,) factor of each item's true intensity; None: all are 1."""
+
+    @property
+    def shared(self) -> TimesOnOffer:
+        """Times of the items among which p* sums to 1."""
+        # SlateVisits.true_scores says why these may be all items of the catalogue.
+        return self.times if self.normalised else TimesOnOffer.endless(np.full(len(self.times), ALWAYS))
+
+
 class _TruthScorer(Scorer):
     """Scorer with a truth's p* and λ*."""
 
-    def __init__(self, truth: Truth, histories: Histories, delay: int, times: TimesOnOffer) -> None:
-        # Without ends, shares are over the complete catalogue, whatever is released. SlateVisits.true_scores says why.
-        offered = times if times.has_ends else TimesOnOffer.endless(np.full(len(times), ALWAYS))
-        super().__init__(truth.model, histories, offered, torch.device("cpu"))
+    def __init__(self, truth: Truth, histories: Histories, delay: int, appeal: Appeal) -> None:
+        super().__init__(truth.model, histories, appeal.shared, torch.device("cpu"))
         self._truth = truth
         self._delay = delay
-        self._offered = times
+        self._appeal = appeal
         self._last = np.zeros(len(histories), np.int64)
         """(slots,) tick of the last event in each hidden state."""
+
+    def appeal(self, appeal: Appeal) -> None:
+        """Score states with another appeal of items from now on."""
+        self.offer(appeal.shared)
+        self._appeal = appeal
 
     def encode(self, start: int) -> None:
         """Compute hidden states of all slots, unless they are fixed."""
@@ -94,8 +115,10 @@ class _TruthScorer(Scorer):
         if (factor := self._truth.item_factor) is not None:
             shares *= factor
             _normalise(shares)
-        if not self._offered.all_at(ticks):
-            shares[~self._offered.at(ticks)] = 0.0
+        if not self._appeal.times.all_at(ticks):
+            shares[~self._appeal.times.at(ticks)] = 0.0
+        if self._appeal.demand is not None:
+            shares *= self._appeal.demand
         ground = self._truth.sizes.of_visits(self._histories, slots, ticks, self._delay)
         return ScoreRows((preference, torch.from_numpy(ground.astype(np.float32)), admissible))
 
@@ -111,15 +134,23 @@ class TruthScores(ArrivalScores):
     # Updates in advance take the states of many users together, which is faster for a neural network. Hidden states of
     # a truth are mostly sums, so their update can wait until the user returns.
     _most_returning = 0
+    _truth_scorer: _TruthScorer
 
     @classmethod
     def of_round(
-        cls, truth: Truth, histories: Histories, schedule: Schedule, delay: int, times: TimesOnOffer
+        cls, truth: Truth, histories: Histories, schedule: Schedule, delay: int, appeal: Appeal
     ) -> Self:
         """True scores of a round's arrivals; ``delay`` is in ticks."""
-        scorer = _TruthScorer(truth, histories, delay, times)
+        scorer = _TruthScorer(truth, histories, delay, appeal)
         scorer.encode(schedule.start)
-        return cls(scorer, histories, schedule)
+        scores = cls(scorer, histories, schedule)
+        scores._truth_scorer = scorer
+        return scores
+
+    def appeal(self, appeal: Appeal, served: int) -> None:
+        """Score arrivals with another appeal of items from now on."""
+        self._truth_scorer.appeal(appeal)
+        self.forget(served)
 
     def _events(self, rows: Ints) -> Ints:
         """Number of visitors' events, known to the platform or not."""
@@ -144,11 +175,11 @@ class RoundTruths:
     A consumer of your own may replace the truth of the world that its visits have.
     """
 
-    def __init__(self, histories: Histories, schedule: Schedule, delay: int, times: TimesOnOffer) -> None:
+    def __init__(self, histories: Histories, schedule: Schedule, delay: int, appeal: Appeal) -> None:
         self._histories = histories
         self._schedule = schedule
         self._delay = delay
-        self._times = times
+        self._appeal = appeal
         self._scores: dict[Truth, TruthScores] = {}
 
     def scores(self, truth: Truth) -> TruthScores:
@@ -159,9 +190,15 @@ class RoundTruths:
                 # The second oldest scores are dropped. Compiled code may refer to the oldest, those of the world's own
                 # truth.
                 del self._scores[list(self._scores)[1]]
-            scores = TruthScores.of_round(truth, self._histories, self._schedule, self._delay, self._times)
+            scores = TruthScores.of_round(truth, self._histories, self._schedule, self._delay, self._appeal)
             self._scores[truth] = scores
         return scores
+
+    def appeal(self, appeal: Appeal, served: int) -> None:
+        """Score arrivals with another appeal of items from now on."""
+        self._appeal = appeal
+        for scores in self._scores.values():
+            scores.appeal(appeal, served)
 
     def of(self, truth: Truth, rows: Ints) -> tuple[Float32s, Float32s]:
         """True scores of arrivals under a truth: p* and λ*."""

@@ -17,6 +17,7 @@ from rimsim.market.histories import Histories
 from rimsim.market.records import Schedule
 from rimsim.market.scores.block import NO_SCORES, ScoreArrays, ScoreRows, repeated
 from rimsim.market.scores.scorer import Scorer
+from rimsim.requirements.on_offer import TimesOnOffer
 
 _AHEAD = 4
 """Largest number of blocks that are scored together in advance."""
@@ -124,6 +125,20 @@ class ArrivalScores:
         self._block[rows] = block
         if self._columns is not None:
             _refer(self._columns.block, rows, NO_SCORES if block is None else block.compiled)
+
+    def offer(self, times: TimesOnOffer, served: int) -> None:
+        """Score arrivals with other times on offer from now on.
+
+        ``served`` is the number of served arrivals, which are the first.
+        """
+        self._scorer.offer(times)
+        self.forget(served)
+
+    def forget(self, served: int) -> None:  # noqa: ARG002  # a subclass needs it
+        """Forget all scores, so that they are computed again."""
+        # Hidden states stay, because they depend on a visitor's events alone.
+        self._n_events[:] = -1
+        self._enter(np.flatnonzero(self._block != None), None)  # noqa: E711  # an array of objects is compared
 
     def drop(self, rows: Ints) -> None:
         """Drop the scores of arrivals, served in this order."""
@@ -275,6 +290,12 @@ class PrecomputedScores(ArrivalScores):
             if self._shared is not None:
                 self._shared[first] = self._block[chosen]
             self._filled = stop
+
+    def forget(self, served: int) -> None:
+        """Forget all scores, and share none from now on."""
+        super().forget(served)
+        self._shared = None
+        self._filled = min(self._filled, served)
 
     def _enter_shared(self, rows: Ints, blocks: NDArray[np.object_]) -> None:
         """Enter blocks that another market scored."""

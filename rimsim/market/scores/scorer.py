@@ -62,6 +62,10 @@ class Scorer:
         self._n_at_start = np.zeros(len(histories), np.int64)
         """(slots,) events of each slot in its hidden state at the start, which was encoded as a whole."""
 
+    def offer(self, times: TimesOnOffer) -> None:
+        """Score states with other times on offer from now on."""
+        self._times = times
+
     def encode(self, start: int) -> None:
         """Compute hidden states of all slots from events before ``start``."""
         if self._recurrent is None:

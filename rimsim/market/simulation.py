@@ -1,0 +1,63 @@
+"""Life of a market as processes on its clock."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import simpy
+
+from rimsim.market.clock import ArrivalQueue, Clock, Moment, Rank, VisitCounts
+from rimsim.market.records import Schedule
+
+
+class Simulation:
+    """Calendar of a market: arrivals, rounds and retraining.
+
+    Processes only decide when something happens. The market itself serves and retrains outside the processes, while the
+    clock waits for it. So an error or an interrupt does not end a process.
+    """
+
+    def __init__(self, tick: int, served: int = 0) -> None:
+        self.clock = Clock(tick)
+        self.visits = VisitCounts(served)
+        """Number of served visits, and events that wait for visits."""
+        self._queue: ArrivalQueue | None = None
+        self._stop = tick
+        self._round_ends: list[simpy.Event] = []
+        """Events that wait for the end of the round."""
+        self.clock.process(self._rounds())
+
+    def queue_of(self, schedule: Schedule) -> ArrivalQueue:
+        """Queue of a round's arrivals, which the calendar follows."""
+        self._queue = ArrivalQueue(schedule, self.clock, self.visits)
+        self._stop = schedule.stop
+        return self._queue
+
+    def run_out(self, number: int) -> None:
+        """Advance the clock to the end of round ``number``."""
+        self.clock.resume()
+        self.clock.run_to_turn()
+        waits = self._round_ends
+        self._round_ends = []
+        for event in waits:
+            event.succeed(number)
+        self.clock.run_instant()
+
+    def round_end(self) -> simpy.Event:
+        """Event at the end of the open round."""
+        event = self.clock.event()
+        self._round_ends.append(event)
+        return event
+
+    def after_visits(self, n: int) -> simpy.Event:
+        """Event after ``n`` more visits."""
+        event = self.clock.event()
+        self.visits.after(n, event)
+        return event
+
+    def _rounds(self) -> Generator[simpy.Event]:
+        """Visitors arrive, then the platform retrains, round by round."""
+        while self._queue is not None:
+            yield self._queue.arrivals
+            yield Moment(self.clock, self._stop, Rank.RETRAIN)
+            yield self.clock.wait_for_market()
