@@ -362,7 +362,7 @@ def lineplot(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentSty
 
 def _bounds(values: pd.Series[float], interval_of: Callable[[Floats], Interval]) -> tuple[float, float]:
     """Ends of a mean's 95% interval; NaN without one."""
-    interval = interval_of(values.to_numpy(np.float64))
+    interval = interval_of(np.asarray(values, np.float64))
     low = float("nan") if interval.low is None else interval.low
     high = float("nan") if interval.high is None else interval.high
     return low, high

@@ -190,11 +190,12 @@ def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:
 
 def _session_sizes(table: pd.DataFrame) -> list[str]:
     """Sentences on session sizes that the log does not have."""
-    means = table[table["model"] == ""].groupby(["truth", "metric"])["value"].mean()
+    plain = table[table["model"] == ""]
+    means = plain.groupby(["truth", "metric"])["value"].mean()
     names = [f"session_size_q{100 * share:.0f}" for share in (QUANTILES[0], QUANTILES[-1])]
     texts = []
-    for truth, distance in means[means.index.get_level_values("metric") == "session_size_ks"].items():
-        name = str(truth[0])
+    distances = plain[plain["metric"] == "session_size_ks"].groupby("truth", sort=False)["value"].mean()
+    for name, distance in zip(distances.index.astype(str), distances.tolist(), strict=True):
         if distance < _MISFIT:
             continue
         ends = ((f"{means.get((key, size), np.nan):.3g}" for size in names) for key in (name, ""))
