@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
@@ -20,7 +20,7 @@ _FROM_RANKER = frozenset({"learn", "state", "load_state", "diagnostics"})
 """Optional attributes of an agent that its ranker may have, besides those that declare needs."""
 
 
-@dataclass(config=ConfigDict(OPTIONS, arbitrary_types_allowed=True), eq=False)
+@dataclass(config=OPTIONS, eq=False)
 class RimFeedback(PacedAgent):
     """Ranks by λ(x,y) − v_y with prices that adapt to delivery.
 

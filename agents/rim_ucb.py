@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
 
 from rimsim.agents.contract import OPTIONS
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView, Slates
 
 
-@checked(config=ConfigDict(OPTIONS, arbitrary_types_allowed=True), eq=False)
+@checked(config=OPTIONS, eq=False)
 class RimUCB(RimFeedback):
     """Ranks by q_y·λ(x,y) − v_y, with larger q_y for uncertain items.
 
