@@ -91,7 +91,7 @@ $(BIN)/python:
 
 # The demo does without what tests and checks need.
 $(STAMP): pyproject.toml | $(BIN)/python
-	@echo "installing into $(VENV): 57 packages, among them PyTorch; 1.6 GB, and more where PyTorch comes with CUDA; minutes"
+	@echo "installing into $(VENV): 57 packages, among them PyTorch; 2.1 GB, and more where PyTorch comes with CUDA; minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 

@@ -17,6 +17,7 @@ from .feasibility import undeliverable as undeliverable
 from .habits import Own as Own
 from .habits import Recent as Recent
 from .lin_ucb import LinUCB as LinUCB
+from .own_scores import Ranker as Ranker
 from .p_mmf import PMMF as PMMF
 from .pacing import Pacing as Pacing
 from .past_states import States as States

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rimsim.evaluation.off_policy import Chances
     from rimsim.market import Arrivals, Feedback, RoundView, SlateLike
 
-OPTIONS = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+OPTIONS = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 """Configuration of built-in agents' options, which are fields of a pydantic dataclass with checked types and ranges."""
 
 

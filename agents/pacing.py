@@ -205,19 +205,46 @@ def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
 def hide_full(
     pacing: Pacing, counts: Bools, exposure: Floats, before: Floats, position_weights: Floats, value: Floats
 ) -> None:
-    """Exclude items whose next exposure could exceed a cap."""
+    """Exclude items whose next exposure could exceed a cap.
+
+    A slate can show several items of a row. Of each capped row, only as many items as the cap has room for at first
+    positions keep their values, those with the largest values.
+    """
     m = len(value)
     for requirement in range(len(pacing.max_exposure)):
         if pacing.max_exposure[requirement] < np.inf and counts[pacing.column[requirement]]:
-            begin = pacing.first[requirement]
-            end = pacing.first[requirement + 1]
-            # A slate can show several items of a row. So the cap must leave room for as many first positions.
-            room = 0.0
-            for weight in position_weights[: end - begin]:
-                room += weight
-            if exposure[m + requirement] - before[m + requirement] + room > pacing.max_exposure[requirement]:
-                for index in range(begin, end):
-                    value[pacing.item[index]] = -np.inf
+            items = pacing.item[pacing.first[requirement] : pacing.first[requirement + 1]]
+            total = exposure[m + requirement] - before[m + requirement]
+            n_allowed = 0
+            for weight in position_weights[: len(items)]:
+                total += weight
+                if total > pacing.max_exposure[requirement]:
+                    break
+                n_allowed += 1
+            if n_allowed < min(len(items), len(position_weights)):
+                _keep_best(value, items, n_allowed)
+
+
+@compiled_part
+def _keep_best(value: Floats, items: Ints, count: int) -> None:
+    """Exclude all but some best items of a row."""
+    best = np.full(count, -1)
+    best_value = np.full(count, -np.inf)
+    for item in items:
+        place = count
+        while place > 0 and value[item] > best_value[place - 1]:
+            place -= 1
+        if place < count:
+            for later in range(count - 1, place, -1):
+                best[later] = best[later - 1]
+                best_value[later] = best_value[later - 1]
+            best[place] = item
+            best_value[place] = value[item]
+    for item in items:
+        value[item] = -np.inf
+    for rank in range(count):
+        if best[rank] >= 0:
+            value[best[rank]] = best_value[rank]
 
 
 @compiled_part

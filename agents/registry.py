@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from rimsim.errors import ConfigError
 from rimsim.plugs import make_plug, named_options
+from rimsim.user_code import code_named
 
 if TYPE_CHECKING:
     from rimsim.agents.contract import Agent
@@ -132,6 +134,8 @@ def make_agent(text: str) -> Agent:
         )
     if options:
         options_text = text.partition("(")[2].replace(" ", "")  # includes the closing bracket
+        for place in code_named([options_text]):  # the name is also that of a folder
+            options_text = re.sub(rf"(['\"]?){re.escape(place)}\1", place.rpartition(":")[2], options_text)
         name = f"{agent.name}({options_text}"
         try:
             agent.name = name

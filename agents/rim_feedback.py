@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.delivery import Delivery, PacedAgent
+from rimsim.agents.own_scores import OwnScores, Ranker
 from rimsim.arrays import Floats
 from rimsim.market import Slates
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
+
+_FROM_RANKER = frozenset({"learn", "state", "load_state", "diagnostics"})
+"""Optional attributes of an agent that its ranker may have, besides those that declare needs."""
 
 
 @dataclass(config=OPTIONS, eq=False)
@@ -36,10 +40,14 @@ class RimFeedback(PacedAgent):
     oscillate less. With ``closing=0`` the error is not divided by 1 − t/N + δ. The agent is then dual mirror descent
     with the Euclidean map (Balseiro, Lu and Mirrokni 2020), and it needs a gain of about 1.
 
+    With ``scores``, the agent ranks by the scores of your own ranker instead of λ(x,y). Without guarantees, its slates
+    are those of the ranker.
+
     Args:
         gain: g, relative step of prices.
         tol: Relative gap at which the price solver stops.
         closing: δ, share of the round over which late corrections are spread; 0 keeps the gain constant.
+        scores: Ranker whose scores replace λ(x,y), such as ``my_ranker.py:Mine``; None: the platform's model.
     """
 
     name = "rim-feedback"
@@ -50,9 +58,29 @@ class RimFeedback(PacedAgent):
     gain: float = Field(default=0.1, gt=0)
     tol: float = Field(default=1e-3, gt=0)
     closing: float = Field(default=0.02, ge=0)
+    scores: str | Ranker | None = None
+
+    def __post_init__(self) -> None:
+        """Make the ranker, whose needs become those of the agent."""
+        self._own_scores = None if self.scores is None else OwnScores(self.scores)
+        if self._own_scores is not None:
+            self.barrier_every = getattr(self._own_scores.ranker, "barrier_every", None)
+
+    if not TYPE_CHECKING:  # with it, a type checker would accept any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Optional attribute of the ranker."""
+            own_scores = self.__dict__.get("_own_scores")
+            if own_scores is None or not (name in _FROM_RANKER or name.startswith("needs_")):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return getattr(own_scores.ranker, name)
 
     def begin_round(self, view: RoundView) -> None:
         """Solve prices on the last round's states, and start pacing."""
+        self._solve(view if self._own_scores is None else self._own_scores.view(view))
+
+    def _solve(self, view: RoundView) -> None:
+        """Solve prices on scored states, and start pacing."""
         self._delivery = Delivery.solved(view, self.tol, self.gain, self.closing)
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
@@ -61,4 +89,8 @@ class RimFeedback(PacedAgent):
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Serve arrivals in order, and update prices after every slate."""
+        return self._serve(arrivals if self._own_scores is None else self._own_scores.arrivals(arrivals))
+
+    def _serve(self, arrivals: Arrivals) -> Slates:
+        """Serve scored arrivals in order."""
         return self._delivery.serve(arrivals)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +12,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
 
 from rimsim.agents.contract import OPTIONS
+from rimsim.agents.own_scores import Rescored
 from rimsim.agents.rim_feedback import RimFeedback
 from rimsim.intensity.impressions import quantile_factors
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView, Slates
-    from rimsim.market.records import ScoredStates
 
 
 @checked(config=OPTIONS, eq=False)
@@ -40,32 +39,19 @@ class RimUCB(RimFeedback):
 
     quantile: float = Field(default=0.9, ge=0.5, lt=1)
 
-    def begin_round(self, view: RoundView) -> None:
+    def _solve(self, view: RoundView) -> None:
         """Compute the factors q_y, then solve prices with q_y·λ."""
         confidence = view.confidence
         if confidence is None:
             confidence = np.asarray(1.0 + view.popularity, np.float64)
         bonus = quantile_factors(confidence, self.quantile)
         self._bonus = torch.from_numpy(bonus.astype("float32"))
-        super().begin_round(dataclasses.replace(view, calibration=_Raised(view.past, self._bonus)))
+        raised_states = Rescored(view.past, partial(_raised, bonus=self._bonus))
+        super()._solve(dataclasses.replace(view, calibration=raised_states))
 
-    def act(self, arrivals: Arrivals) -> Slates:
-        """Serve the arrivals in order, and update prices after each."""
-        return super().act(_raised(arrivals, self._bonus))
-
-
-@dataclass(frozen=True, eq=False)
-class _Raised:
-    """Scored states whose relevance is multiplied by factors of items."""
-
-    states: ScoredStates
-    bonus: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.states)
-
-    def __iter__(self) -> Iterator[Arrivals]:
-        return (_raised(chunk, self.bonus) for chunk in self.states)
+    def _serve(self, arrivals: Arrivals) -> Slates:
+        """Serve the arrivals in order, with raised relevance."""
+        return super()._serve(_raised(arrivals, self._bonus))
 
 
 def _raised(arrivals: Arrivals, bonus: torch.Tensor) -> Arrivals:

@@ -11,19 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gymnasium
-from docutils.nodes import SkipNode, Text, figure, paragraph, reference, row, table
+from docutils.nodes import SkipNode, reference, row, table
 from latex2mathml.converter import convert
+from sphinx.util.logging import getLogger
 
 import rimsim
 from rimsim.scenarios.report.html import html
 
 if TYPE_CHECKING:
-    from docutils.nodes import Node, TextElement, document, math, math_block
+    from docutils.nodes import TextElement, document, math, math_block
     from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
     from sphinx.writers.html5 import HTML5Translator
 
+LOGGER = getLogger(__name__)
 project = "rimsim"
 author = "the authors of rimsim"
 copyright = "the authors of rimsim; MIT licence"  # noqa: A001  # Sphinx's own name
@@ -78,25 +80,6 @@ SOUGHT = {
     "loop": ("feedback loop", "popularity bias", "filter bubble", "echo chamber"),
     "results": ("popularity bias", "exposure fairness", "filter bubble"),
     "two-sides": ("two-sided marketplace", "marketplace"),
-}
-
-# Terms of the glossary that are everyday words, too: not each use of them is the term.
-EVERYDAY = {
-    "group",
-    "hard",
-    "history",
-    "mark",
-    "opening",
-    "organic",
-    "point",
-    "release",
-    "return",
-    "row",
-    "selection",
-    "slot",
-    "soft",
-    "state",
-    "wave",
 }
 
 autodoc_member_order = "bysource"
@@ -217,12 +200,12 @@ def _report(app: Sphinx) -> None:
             ["relevance", "rim-feedback"],
             rounds=6,
             seeds=3,
-            settings={"arrivals.per_round": 300, "data.min_item_events": 60},
+            settings={"arrivals.per_round": 300},
             workers=1,
             out=Path(folder) / "run",
         )
         (HERE / "report" / "run.html").write_text(html(run.report(), run), encoding="utf-8")
-        run.plot("front").savefig(HERE / "report" / "run.png")
+        run.plot("rounds").savefig(HERE / "report" / "run.png")
 
 
 def _for_site(_app: Sphinx, name: str, source: list[str]) -> None:
@@ -277,42 +260,33 @@ def _elsewhere(
 
 
 def _terms() -> dict[str, str]:
-    """Term of the glossary → anchor of its row; longer terms first."""
+    """Term of the glossary → anchor of its row."""
     rows = re.findall(r"^\| ([^|]+?) \|", (HERE / "words.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    names = sorted({one for row in rows[1:] for one in row.split(", ")} - EVERYDAY, key=len, reverse=True)
-    return {name: f"term-{name.replace(' ', '-')}" for name in names}
+    return {term: f"term-{term.replace(' ', '-')}" for row in rows[1:] for term in row.split(", ")}
 
 
 def _glossary(app: Sphinx, doctree: document, name: str) -> None:
-    """Link the first use of each term on a page to its row of the glossary, and give the rows their anchors."""
+    """Lead each link to the glossary to the row of its term, and give the rows their anchors.
+
+    A page marks a term by such a link, ``[slate](words.md)``, which is readable on GitHub, too. A marked word that is
+    not a term is an error.
+    """
     terms = _terms()
     if name == "words":
-        for one in doctree.findall(row):
-            for term in one[0].astext().split(", "):
-                one["ids"] += [terms[term]] if term in terms else []
+        for entry in doctree.findall(row):
+            entry["ids"] += [terms[term] for term in entry[0].astext().split(", ") if term in terms]
         return
-    if "/" in name:  # the API, the log and the gallery have names of their own
-        return
-    left = dict(terms)
+    page = app.builder.get_relative_uri(name, "words")
     for link in doctree.findall(reference):
         words = link.astext().lower()
-        for one in (words, words.removesuffix("s")):
-            left.pop(one, None)
-    page = app.builder.get_relative_uri(name, "words")
-    for text in list(doctree.findall(Text)):
-        if isinstance(text.parent, paragraph) and not isinstance(text.parent.parent, figure):
-            text.parent.replace(text, _linked(text.astext(), left, page))
-
-
-def _linked(text: str, left: dict[str, str], page: str) -> list[Node]:
-    """Nodes of a text, with links for terms that are left; these are taken out."""
-    parts: list[Node] = []
-    while left and (found := re.search(rf"(?<![\w-])({'|'.join(left)})s?(?![\w-])", text, re.IGNORECASE)):
-        anchor = left.pop(next(one for one in left if one.lower() == found[1].lower()))
-        link = reference("", found[0], refuri=f"{page}#{anchor}", internal=True, classes=["term"])
-        parts += [Text(text[: found.start()]), link]
-        text = text[found.end() :]
-    return [*parts, Text(text)]
+        if link.get("refuri") != page or words == "glossary":
+            continue
+        anchor = terms.get(words) or terms.get(words.removesuffix("s"))
+        if anchor is None:
+            LOGGER.warning("%r is not a term of the glossary", words, location=link)
+            continue
+        link["refuri"] = f"{page}#{anchor}"
+        link["classes"].append("term")
 
 
 def setup(app: Sphinx) -> None:

@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import rimsim
 from rimsim.scenarios.report.charts import style
 
-small = {"data.min_item_events": 60, "arrivals.per_round": 300}
+small = {"arrivals.per_round": 300}
 
 with tempfile.TemporaryDirectory() as folder:
     run = rimsim.compare(

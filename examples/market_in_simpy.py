@@ -4,21 +4,22 @@
 
 This example is a small market written with SimPy alone, one process per kind of happening. It scores one visitor at a
 time, and it draws the same random numbers as the engine of rimsim. So its ledger equals the engine's, row by row.
-
-It covers clones and a replay, delays of consumptions, releases and ends of items, and retraining on consumptions. It
-does not cover campaigns, providers who leave, and choice without a slate.
+It covers clones and a replay, delays, releases and ends of items, campaigns, and retraining on consumptions. It does
+not cover agents with prices, providers who leave, and choice without a slate.
 """
 
 from __future__ import annotations
+
+from collections import Counter
 
 import numpy as np
 import pandas as pd
 import simpy
 
-from rimsim import config as records
 from rimsim import rng
-from rimsim.agents import make_agent, play_round, top_k
+from rimsim.agents import top_k
 from rimsim.arrays import ALWAYS, NEVER, seconds, ticks
+from rimsim.config import ArrivalsConfig, PlatformConfig, ScenarioConfig
 from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
 from rimsim.market import Market
@@ -28,6 +29,7 @@ from rimsim.market.past_round import PastRound
 from rimsim.market.records import delay_ticks
 from rimsim.market.training_log import training_log
 
+COLUMNS = ["round", "arrival", "time", "user", "position", "item", "intensity", "consumed"]
 ORDER = ("offer", "retrain", "feedback", "arrival")  # order of happenings at the same instant
 
 
@@ -56,12 +58,14 @@ class SlowMarket:
         self.on_offer = world.release == ALWAYS
         self.known = {}  # user → consumptions that the platform knows, as pairs of tick and item
         self.taken = {}  # user → consumptions, as pairs of tick and item, known or not
+        self.running = {}  # campaign → ids of its items
+        self.delivered = Counter()  # pair of round and campaign → exposures
         self.rounds = []
         self.ledger = []
         self.env = simpy.Environment(initial_time=int(ticks(world.opening)))
-        for item in range(world.log.n_items):
-            self.env.process(self.offer(item))
-        self.env.process(self.all_rounds())
+        lives = [*map(self.offer, range(world.log.n_items)), *map(self.campaign, config.exposure.campaigns)]
+        for life in [*lives, self.all_rounds()]:
+            self.env.process(life)
 
     def at(self, tick, kind):
         """Event at a tick, ranked by the kind of happening."""
@@ -69,12 +73,18 @@ class SlowMarket:
 
     def offer(self, item):
         """An item is released, and ends."""
-        if self.world.release[item] not in {ALWAYS, NEVER}:
-            yield self.at(int(self.world.release[item]), "offer")
-            self.on_offer[item] = True
-        if self.world.end[item] != NEVER:
-            yield self.at(int(self.world.end[item]), "offer")
-            self.on_offer[item] = False
+        for tick, is_there in ((self.world.release[item], True), (self.world.end[item], False)):
+            if tick not in {ALWAYS, NEVER}:
+                yield self.at(int(tick), "offer")
+                self.on_offer[item] = is_there
+
+    def campaign(self, campaign):
+        """A campaign opens and closes; in between, exposures of its items count."""
+        opening = self.world.opening
+        yield self.at(int(ticks(opening + 86_400 * campaign.start)), "offer")
+        self.running[campaign.name] = campaign.items
+        yield self.at(int(ticks(opening + 86_400 * campaign.stop)), "offer")
+        del self.running[campaign.name]
 
     def all_rounds(self):
         """Rounds open and end; the platform retrains between two rounds."""
@@ -97,8 +107,7 @@ class SlowMarket:
             for slot, user in enumerate(histories.user.tolist()):
                 for tick, item in self.known.get(user, []):
                     histories.append(np.array([slot]), np.array([tick]), np.array([item]))
-        # One tick later, the log has everything that is known now, so the order of events alone decides.
-        now = self.env.now + 1
+        now = self.env.now + 1  # so the log has all that is known now, and the order of events alone decides
         log = training_log(self.config.platform, self.world.past, self.rounds, now, self.seeds.model)
         self.model = updated(self.model, log, ground=self.config.platform.retrain_ground)
 
@@ -115,8 +124,10 @@ class SlowMarket:
         relevance, ground, admissible = self.scores(schedule, slot, user)
         slate = top_k(relevance[None], admissible[None], self.config.slate)[0]
         slate = slate[slate >= 0]
-        respond = self.replayed if self.config.consumer.kind == "replay" else self.chosen
-        is_taken = respond(schedule, row, user, slate)
+        is_replay = self.config.consumer.kind == "replay"
+        is_taken = (self.replayed if is_replay else self.chosen)(schedule, row, user, slate)
+        for name, ids in self.running.items():
+            self.delivered[number, name] += len(set(ids) & set(self.world.log.items.id[slate].astype(str)))
         visit = (number, int(schedule.id[row]), float(seconds(self.env.now)), user)
         for position, item in enumerate(slate.tolist()):
             self.ledger.append((*visit, position + 1, item, relevance[item] * ground, is_taken[position]))
@@ -127,8 +138,8 @@ class SlowMarket:
         logged = slice(begin, begin + int(self.past.length(schedule.log_user, schedule.logged)[slot]))
         times = [*(self.past.times[logged] + schedule.shift[slot]), *(seconds(tick) for tick, _ in events)]
         items = np.array([*self.past.items[logged], *(item for _, item in events)], np.int64)
-        now = np.array([float(seconds(self.env.now))])
-        return UserStates(np.array([0, len(items)]), items, np.array(times, np.float64), now)
+        now = seconds(np.array([self.env.now]))
+        return UserStates(np.array([0, len(items)]), items, np.array(times), now)
 
     def scores(self, schedule, slot, user):
         """p(y|x), λ(x) and the admissible items, as the platform knows the visitor."""
@@ -147,16 +158,16 @@ class SlowMarket:
         log_user = schedule.log_user[[slot]]
         preference = self.world.truth.preference(log_user, state)[0]
         preference[state.items] = 0
-        if (self.world.end < NEVER).any():
-            preference[~self.on_offer] = 0
+        preference[~self.on_offer & (self.world.end < NEVER).any()] = 0
         preference /= max(preference.sum(), np.finfo(np.float32).tiny)
         # The size of a session follows from consumptions before this instant.
-        before = [(tick + 1, item) for tick, item in taken if tick < self.env.now]
-        size = float(self.world.truth.sizes.expected(log_user, self.state(schedule, slot, before))[0])
-        decay = self.config.consumer.position_decay ** np.arange(len(slate))
-        chance = -np.expm1(-size * preference[slate] * decay * self.config.consumer.slate_attraction)
+        before = self.state(schedule, slot, [(tick + 1, item) for tick, item in taken if tick < self.env.now])
+        size = float(self.world.truth.sizes.expected(log_user, before)[0])
+        examination = self.config.consumer.position_decay ** np.arange(len(slate))
         draw = rng.uniform(self.seeds.choice, rng.Purpose.CHOICE, schedule.id[row], slate)
-        is_taken = draw < chance
+        is_taken = draw < -np.expm1(
+            -size * preference[slate] * examination * self.config.consumer.slate_attraction
+        )
         for item in slate[is_taken].tolist():
             taken.append((self.env.now, item))
             self.env.process(self.becomes_known(user, self.env.now + self.wait, item))
@@ -164,9 +175,9 @@ class SlowMarket:
 
     def replayed(self, schedule, row, user, slate):
         """Response of a replay: shown items that the session of the log has are hits."""
-        session = schedule.session[row]
-        items = self.world.log.item[self.world.sessions.of_event == session]
-        end = int(ticks(self.world.sessions.stop[session]))
+        sessions = self.world.sessions
+        items = self.world.log.item[sessions.of_event == schedule.session[row]]
+        end = int(ticks(sessions.stop[schedule.session[row]]))
         for item in items.tolist():
             self.env.process(self.becomes_known(user, end + self.wait, item))
         return np.isin(slate, items)
@@ -179,22 +190,11 @@ class SlowMarket:
     def run(self):
         """Ledger after all rounds, one row per shown item."""
         self.env.run()
-        columns = ["round", "arrival", "time", "user", "position", "item", "intensity", "consumed"]
-        return pd.DataFrame(self.ledger, columns=columns)
+        return pd.DataFrame(self.ledger, columns=COLUMNS)
 
 
 if __name__ == "__main__":
-    scenario = records.ScenarioConfig(
-        rounds=2,
-        data=records.DataConfig(min_item_events=120),
-        arrivals=records.ArrivalsConfig(per_round=120, max_visits=3),
-        consumer=records.ConsumerConfig(delay="6h"),
-        releases=records.ReleasesConfig(share=0.2, first_round=0, last_round=1),
-        platform=records.PlatformConfig(model="popularity-hp", learning="consumed"),
-    )
+    platform = PlatformConfig(model="popularity-hp", learning="consumed")
+    scenario = ScenarioConfig(rounds=2, arrivals=ArrivalsConfig(per_round=200), platform=platform)
     market = Market(scenario)
-    ledger = SlowMarket(scenario, market.world, market.model, market.arrivals, records.Seeds()).run()
-    while not market.done:
-        play_round(market, make_agent("relevance"))
-    items = [closed.ledger.table("relevance", 0, closed.number).item for closed in market.closed]
-    print(f"{len(ledger)} rows. Equal items: {np.array_equal(ledger.item, np.concatenate(items))}")
+    print(SlowMarket(scenario, market.world, market.model, market.arrivals, market.seeds).run())

@@ -63,10 +63,12 @@ if __name__ == "__main__":
                 workers=1,
                 out=Path(folder) / "run",
             )
+            verdict = run.report().answer[-1].replace("`", "")
             visits = run.ledger.groupby("round")
             name = kind.rpartition(":")[2]
             taken[name] = visits["consumed"].sum() / visits["arrival"].nunique()
             print(f"{name:10} {taken[name].mean():.2f} items taken per visit")
+    print(verdict)  # on the truth, which both consumers ask
 
     table = (
         pd.DataFrame(taken).melt(var_name="consumer", value_name="items", ignore_index=False).reset_index()

@@ -18,12 +18,20 @@ import pandas as pd
 import rimsim
 from rimsim.scenarios.report.charts import style
 
+# Each of 300 customers prefers some of four departments, and buys three articles at each of 4,000 visits.
 rng = np.random.default_rng(0)
+customers = rng.integers(300, size=4000).repeat(3)
+tastes = rng.dirichlet(np.full(4, 0.3), 300)[customers]
+departments = (rng.random((len(tastes), 1)) > tastes.cumsum(1)).sum(1).clip(max=3)
+minutes = rng.integers(90 * 24 * 60, size=4000).repeat(3) + np.tile([0, 5, 10], 4000)
 sales = pd.DataFrame(
     {
-        "Kunde": rng.integers(150, size=6000),
-        "Artikel": [f"SKU-{int(60 * draw):02}" for draw in rng.beta(1, 3, 6000)],
-        "Zeitpunkt": pd.Timestamp("2025-01-01") + pd.to_timedelta(rng.integers(90 * 86400, size=6000), "s"),
+        "Kunde": customers,
+        "Artikel": [
+            f"SKU-{15 * department + int(15 * draw):02}"
+            for department, draw in zip(departments, rng.beta(1, 3, 12000), strict=True)
+        ],
+        "Zeitpunkt": pd.Timestamp("2025-01-01") + pd.to_timedelta(minutes, "min"),
     }
 )
 
@@ -36,12 +44,11 @@ with tempfile.TemporaryDirectory() as folder:
         "closed-loop",
         ["relevance", "rim-feedback"],
         rounds=2,
-        seeds=2,
+        seeds=3,
         data=place,
         settings={
             "data.columns": columns,
             "slate": 5,
-            "platform.model": "popularity-hp",
             "data.min_item_events": 5,
             "arrivals.per_round": 100,
         },

@@ -164,6 +164,15 @@ def many(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def plural(column: str) -> str:
+    """Plural of a column's name: ``sellers``, ``categories``."""
+    if column.endswith("s"):
+        return column
+    if column.endswith("y") and column[-2:-1] not in set("aeiou"):
+        return f"{column[:-1]}ies"
+    return f"{column}s"
+
+
 _MOST = 10
 """Maximum number of names in an error message."""
 

@@ -18,7 +18,7 @@ from rimsim.config.reading import finding
 from rimsim.config.records import ScenarioConfig
 from rimsim.entry_points import places
 from rimsim.errors import ConfigError, RimsimError, nearest, one_line
-from rimsim.user_code import imported, without_name
+from rimsim.user_code import imported, quoted_places, without_name
 
 _GROUPS = {
     "agent": "agents",
@@ -121,13 +121,16 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
     """Name and keyword options of ``name(option=value, …)``.
 
     Raises:
-        ConfigError: If the text is not ``name(option=value, …)`` with Python literals as values.
+        ConfigError: If the text is not ``name(option=value, …)`` with Python literals or places of code as values.
     """
     name, bracket, options_text = text.partition("(")
     if not bracket:
         return text, {}
     try:
-        call = ast.parse(f"f({options_text}", mode="eval").body
+        try:
+            call = ast.parse(f"f({options_text}", mode="eval").body
+        except SyntaxError:
+            call = ast.parse(f"f({quoted_places(options_text)}", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
             raise ValueError  # noqa: TRY301  # the handler below reports it like other errors
         return name, {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}

@@ -24,8 +24,10 @@ from rimsim.entry_points import place_of
 from rimsim.errors import ConfigError, ModelError, RimsimError, nearest, nearest_file, one_line, refuse
 from rimsim.session import SESSION, session_object
 
-_PLACE = re.compile(r"[^\s,()=]+:[A-Za-z_][\w.]*")
+_PLACE = re.compile(r"[^\s,()='\"]+:[A-Za-z_][\w.]*")
 """Place of code in the text of a plug and its options."""
+_PLACE_OPTION = re.compile(rf"(?<==)\s*({_PLACE.pattern})\s*(?=[,)])")
+"""Place of code without quotes that is the value of an option."""
 
 
 def imported(location: str, kind: str, of: type | None = None) -> Any:
@@ -119,6 +121,17 @@ def code_named(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(place for place in places if not place.startswith(SESSION)))
 
 
+def quoted_places(options: str) -> str:
+    """Text of options in which places of code have quotes."""
+    return _PLACE_OPTION.sub(lambda match: repr(match[1]), options)
+
+
+def _names_in(text: str) -> list[str]:
+    """Name of a plug, then places of code in options."""
+    name, _, options = text.partition("(")
+    return [name, *code_named([options])]
+
+
 def require_trust(origin: str, named: Iterable[str], typed: Iterable[str]) -> None:
     """Refuse code that only a file names.
 
@@ -148,7 +161,9 @@ def own_code(texts: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        own_places = [place for text in texts if (place := place_of(text)) is not None]
+        own_places = [
+            place for text in texts for name in _names_in(text) if (place := place_of(name)) is not None
+        ]
         line = _line_of(error, own_places)
         if isinstance(error, RimsimError):
             if not line:
@@ -178,11 +193,11 @@ def _line_of(error: BaseException | None, texts: Sequence[str]) -> str:
     return line
 
 
-def files_of(places: Sequence[str]) -> list[Path]:
-    """Sorted files among the given places of plugs."""
+def files_of(texts: Sequence[str]) -> list[Path]:
+    """Sorted files that plugs and their options name."""
+    names = [name for text in texts for name in _names_in(text)]
     return [
-        Path(file)
-        for file in sorted({f"{text.partition('.py:')[0]}.py" for text in places if ".py:" in text})
+        Path(file) for file in sorted({f"{name.partition('.py:')[0]}.py" for name in names if ".py:" in name})
     ]
 
 

@@ -2,14 +2,17 @@
 
 The log, ``benchmarks/log``, has a page for each subject. Scripts write its tables, each below a line that says commit,
 date, machine, version and command. The file ``figures.yaml`` lists the figures that other pages quote from it: the
-words around a figure, and the cell of the log. So the pages themselves are plain text.
+words around a figure, and the cell of the log. So the pages themselves are plain text. The file ``claims.yaml`` lists
+claims in words, such as "nearly half of the loss", with the data that must support them.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +21,12 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "benchmarks" / "log"
 QUOTES = Path(__file__).with_name("figures.yaml")
+CLAIMS = Path(__file__).with_name("claims.yaml")
 NUMBER = r"[−+]?\d+(?:[.,]\d+)*%?"
-FIGURE = re.compile(rf"{NUMBER}(?: ± {NUMBER})?(?: \[[^\]]*\])?")  # −0.135 ± 0.011, 34% [20, 48]
+FIGURE = re.compile(rf"{NUMBER}(?: ± {NUMBER})?(?: \[[^\]]*\])?\*?")  # −0.135 ± 0.011, 34% [20, 48], 5.9*
+
+_STARRED = "starred"
+"""Form of a figure: its number without the sign, and its star of significance, if it has one."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,13 @@ def plain(cell: str) -> str:
     return re.sub(r"(?<![\d.])\.(?=\d)", "0.", text)
 
 
-def tables(text: str) -> list[tuple[str, list[list[str]]]]:
-    """Tables of a page: anchor of the heading above, and rows of plain cells, the first with the titles."""
+def starred(cell: str) -> str:
+    """Plain cell with the star of a significant difference, if it has one."""
+    return plain(cell) + "*" * bool(re.search(r"^[^*].*[^*]\*$", cell.strip()))  # not italic, not bold
+
+
+def tables(text: str, read: Callable[[str], str] = plain) -> list[tuple[str, list[list[str]]]]:
+    """Tables of a page: anchor of the heading above, and rows of cells as read, the first with the titles."""
     tables_of_page: list[tuple[str, list[list[str]]]] = []
     title = ""
     is_inside = False
@@ -86,7 +98,7 @@ def tables(text: str) -> list[tuple[str, list[list[str]]]]:
         if re.fullmatch(r"[|:\s-]+", line):
             continue
         if line.startswith("|"):
-            cells = [plain(cell) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+            cells = [read(cell) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
             if not is_inside:
                 tables_of_page.append((title, []))
             elif not cells[0]:  # the first cell of the row above holds here too
@@ -103,7 +115,9 @@ def figure(place: str) -> str:
     row_cells = {plain(part) for part in row.split("&")}
     matches = {
         cells[rows[0].index(plain(column))]
-        for title, rows in tables((LOG / f"{name}.md").read_text(encoding="utf-8"))
+        for title, rows in tables(
+            (LOG / f"{name}.md").read_text(encoding="utf-8"), starred if form == _STARRED else plain
+        )
         if heading in {"", title} and plain(column) in rows[0]
         for cells in rows[1:]
         if row_cells <= set(cells)
@@ -127,6 +141,8 @@ def _formatted(cell: str, form: str) -> str:
     if form == "mean":
         return number[0]
     size = number[0].lstrip("−")
+    if form == _STARRED:
+        return size + "*" * cell.endswith("*")
     if form == "points":  # half a point counts up, as in titles of pictures
         return f"{int(float(size) * 100 + 0.5 + 1e-9)}"
     return size if form == "size" else f"{float(f'{float(size) * 100:.2g}'):g}%"
@@ -159,6 +175,101 @@ def outdated() -> dict[Path, str]:
     return new_texts
 
 
+@dataclass(frozen=True)
+class Claim:
+    """Words of a page, and the data that must support them."""
+
+    page: str
+    """Path of the page within the repository."""
+    words: str
+    """Text of the claim, which occurs once in the page."""
+    row: str = ""
+    """Row of the log behind the claim: ``PAGE#HEADING; ROW``."""
+    curve: str = ""
+    """Curve behind the claim: ``FILE; PANEL; LINE``."""
+    rounds: tuple[int, ...] = ()
+    """Rounds a, b, c of a curve, for the share (a − b) / (a − c)."""
+    starred: tuple[str, ...] = ()
+    """Columns of the row whose cells have a star; empty: stars do not matter."""
+    between: tuple[float, ...] = ()
+    """Smallest and largest value; empty: values do not matter."""
+
+    def fault(self) -> str | None:
+        """Reason why the page or the data do not support the claim, if any."""
+        text = (ROOT / self.page).read_text(encoding="utf-8")
+        count = len(re.findall(_words(self.words), text))
+        if count != 1:
+            return f"the words occur {count} times in the page"
+        if self.curve:
+            values = {"share": _share(self.curve, self.rounds)}
+        else:
+            cells = _row(self.row)
+            starred = tuple(column for column, cell in cells.items() if cell.endswith("*"))
+            if self.starred and set(starred) != set(self.starred):
+                return f"stars are in {', '.join(starred) or 'no column'}"
+            values = {name: float(_formatted(cells[name], "size")) for name in self.starred or cells}
+        outside = [
+            f"{name} {value:g}"
+            for name, value in values.items()
+            if self.between and not self.between[0] <= value <= self.between[1]
+        ]
+        return (
+            f"not between {self.between[0]:g} and {self.between[1]:g}: {', '.join(outside)}"
+            if outside
+            else None
+        )
+
+
+def claims() -> list[Claim]:
+    """Claims of pages, in the order of the file."""
+    pages = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+    return [
+        Claim(
+            page,
+            words,
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()},
+        )
+        for page, claims_of_page in pages.items()
+        for words, data in claims_of_page.items()
+    ]
+
+
+def _row(place: str) -> dict[str, str]:
+    """Column → cell of a row of the log, with its star, without empty cells."""
+    table, row = (part.strip() for part in place.split(";"))
+    name, _, heading = table.partition("#")
+    text = (LOG / f"{name}.md").read_text(encoding="utf-8").replace("*", "★")  # plain cells have no *
+    rows_found = [
+        dict(zip(rows[0][1:], cells[1:], strict=True))
+        for title, rows in tables(text)
+        if title == heading
+        for cells in rows[1:]
+        if cells[0] == row
+    ]
+    if len(rows_found) != 1:
+        raise SystemExit(f"{CLAIMS.name}: {place}: {len(rows_found)} rows of benchmarks/log/{name}.md fit.")
+    return {column: cell.replace("★", "*") for column, cell in rows_found[0].items() if cell}
+
+
+def _share(place: str, rounds: tuple[int, ...]) -> float:
+    """Share of a curve's whole change that its first part has."""
+    file, panel, line = (part.strip() for part in place.split(";"))
+    with (LOG / "pictures" / f"{file}.csv").open(encoding="utf-8") as opened:
+        points = {
+            int(row["round"]): float(row["mean"])
+            for row in csv.DictReader(opened)
+            if (row["panel"], row["line"]) == (panel, line)
+        }
+    first, second, last = (points[number] for number in rounds)
+    return (first - second) / (first - last)
+
+
+def unsupported() -> list[str]:
+    """Claims in words that the data do not support, with the reason."""
+    faults = ((claim, claim.fault()) for claim in claims())
+    return [f"{claim.page}: {claim.words!r}: {fault}" for claim, fault in faults if fault is not None]
+
+
 def main() -> int:
     """Write the pages whose figures differ, or name them; 1 if a check names any."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -169,7 +280,9 @@ def main() -> int:
         print(path.relative_to(ROOT))
         if not is_check:
             path.write_text(text, encoding="utf-8")
-    return int(is_check and bool(pages))
+    faults = unsupported()
+    print(*faults, sep="\n", end="\n" * bool(faults))
+    return int((is_check and bool(pages)) or bool(faults))
 
 
 if __name__ == "__main__":

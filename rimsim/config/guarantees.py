@@ -26,43 +26,64 @@ class GroupShare:
     """Guaranteed part β; several values are varied by a sweep."""
     of: ShareOf = "items"
     """Share of a group, as ``exposure.groups`` has it."""
+    most: float | None = None
+    """Cap of each group, as ``exposure.groups`` has it."""
 
     def __str__(self) -> str:
-        betas = ",".join(f"{beta:g}" for beta in self.betas)
-        return betas if self.of == "items" else f"{betas}:{self.of}"
+        words = [",".join(f"{beta:g}" for beta in self.betas)]
+        if self.of != "items":
+            words.append(self.of)
+        if self.most is not None:
+            words.append(f"most={self.most:g}")
+        return ":".join(words)
 
 
 ShareArgument: TypeAlias = float | Sequence[float] | Mapping[str, object] | GroupShare
-"""Share of a column in Python: β, several β, or both fields as in ``{"beta": 0.3, "of": "groups"}``."""
+"""Share of a column in Python: β, several β, or fields as in ``{"beta": 0.3, "of": "groups", "most": 2}``."""
 
 
 def group_share(column: str, argument: ShareArgument, origin: str = "guarantee") -> GroupShare:
     """Guaranteed share of a column's groups, from an argument.
 
     Raises:
-        ConfigError: If the column has no name, a share is not above 0 and at most 1, or a field is unknown.
+        ConfigError: If the column has no name, a share is not above 0 and at most 1, or a field is unknown. With a cap,
+            the share may be 0.
     """
     of: object = "items"
     betas: object = argument
+    most: object = None
     if isinstance(argument, GroupShare):
         of = argument.of
         betas = argument.betas
+        most = argument.most
     elif isinstance(argument, Mapping):
         of = argument.get("of", "items")
-        betas = None if argument.keys() - {"beta", "of"} else argument.get("beta")
+        most = argument.get("most")
+        betas = (
+            None if argument.keys() - {"beta", "of", "most"} else argument.get("beta", 0 if most else None)
+        )
     values = tuple(betas) if isinstance(betas, Sequence) and not isinstance(betas, str) else (betas,)
-    if not column or not values or of not in get_args(ShareOf) or not all(map(_is_share, values)):
+    is_share = _is_share if most is None else _is_share_or_none
+    if not column or not values or of not in get_args(ShareOf) or not all(map(is_share, values)):
         raise ConfigError(
             f"{origin}: found {column}={argument}. Expected a column of the log and a share above 0, at most 1, such "
             'as seller=0.5; for a part of an equal share of each group, seller=0.5:groups, or in Python {"seller": '
             '{"beta": 0.5, "of": "groups"}}'
         )
-    return GroupShare(tuple(float(value) for value in values), cast("ShareOf", of))
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int | float) or not most > 0):
+        raise ConfigError(f"{origin}: most of {column!r} is {most!r}. Expected a number above 0, such as 2")
+    cap = None if most is None else float(most)
+    return GroupShare(tuple(float(value) for value in values), cast("ShareOf", of), cap)
 
 
 def _is_share(value: object) -> bool:
     """True for a number above 0 and at most 1."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
+
+
+def _is_share_or_none(value: object) -> bool:
+    """True for a number from 0 to 1."""
+    return _is_share(value) or (value == 0 and not isinstance(value, bool))
 
 
 def require_single(guarantee: Mapping[str, ShareArgument], origin: str = "guarantee") -> None:
@@ -101,7 +122,9 @@ def with_guarantees(
         return config
     shares = {column: group_share(column, argument, origin) for column, argument in guarantee.items()}
     other_groups = tuple(group for group in config.exposure.groups if group.column not in shares)
-    own_groups = (GroupConfig(column, share.betas[0], of=share.of) for column, share in shares.items())
+    own_groups = (
+        GroupConfig(column, share.betas[0], of=share.of, most=share.most) for column, share in shares.items()
+    )
     beta = config.exposure.beta if keeps_items else 0.0
     exposure = replace(config.exposure, groups=(*other_groups, *own_groups), beta=beta)
     return replace(config, exposure=exposure)

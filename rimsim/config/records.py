@@ -209,7 +209,7 @@ class AudienceConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class CampaignConfig:
-    """Campaign: exposures, or a share, required of some items together.
+    """Campaign: exposures, or a share, of some items together.
 
     Only exposures to the audience in the campaign's period count. In each round of the campaign, this round's part and
     the shortfall of earlier rounds are due.
@@ -227,7 +227,10 @@ class CampaignConfig:
     start: float = Field(default=0.0, ge=0)
     """Start of the campaign, in days since the opening."""
     stop: float | None = Field(default=None, gt=0)
-    """End of the campaign, in days since the opening; null: the end of the run (only with a share)."""
+    """End of the campaign, in days since the opening; null: the end of the run (only with a share, or with `first`)."""
+    first: Duration | None = None
+    """Time after the release of an item, such as `7d`. Each item that is released from `start` to `stop` then has a
+    campaign of its own, in this time. null: one campaign for all items."""
     audience: AudienceConfig = AudienceConfig()
     """Visitors whose exposures count for the campaign."""
 
@@ -237,7 +240,7 @@ class CampaignConfig:
             raise ConfigError(
                 f"campaign {self.name!r}: {problem} is set. Set exactly one of these two fields"
             )
-        if self.exposures is not None and self.stop is None:
+        if self.exposures is not None and self.stop is None and self.first is None:
             raise ConfigError(
                 f"campaign {self.name!r}: it has exposures ({self.exposures}) but no stop. Set stop to "
                 "the day by which the exposures must be delivered"
@@ -255,20 +258,30 @@ ShareOf = Literal["items", "groups"]
 
 @dataclass(frozen=True, config=STRICT)
 class GroupConfig:
-    """Guarantee of a share of uniform exposure to each group."""
+    """Minimum or maximum of the exposure of each group."""
 
     column: str = Field(min_length=1)
     """Column of the item table, such as `genres`. An item with several genres counts in each of these groups."""
-    beta: float = Field(gt=0, le=LARGEST)
+    beta: float = Field(default=0.0, ge=0, le=LARGEST)
     """β of the group: guaranteed part of the group's share (`of`). At most 1; only with `of: groups` and some `values`,
-    a group may be guaranteed several equal shares."""
+    a group may be guaranteed several equal shares. 0: only `most` holds."""
     values: tuple[str, ...] | None = None
     """Values that form groups; null: all values of the column."""
     of: ShareOf = "items"
     """Share of a group of which β is a part. items: by its number of items, the sum of their uniform exposures. groups:
     the same for each of the G groups of the column, N·k/G, whatever their numbers of items."""
+    most: float | None = Field(default=None, gt=0, le=LARGEST)
+    """Maximum exposures of a group per round, as a multiple of its share (`of`), rounded up; null: no maximum."""
 
     def __post_init__(self) -> None:
+        if self.most is None and self.beta == 0:
+            problem = "neither beta nor most is set"
+            refuse(ConfigError, f"exposure.groups of {self.column!r}", problem, "a beta or most above 0")
+        if self.most is not None and self.most < self.beta:
+            problem = f"{self.most:g} is below beta, {self.beta:g}, so that no group could get its guarantee"
+            refuse(
+                ConfigError, f"exposure.groups: most of {self.column!r}", problem, "most to be at least beta"
+            )
         if self.beta > 1 and (self.of == "items" or self.values is None):
             refuse(
                 ConfigError,
@@ -296,7 +309,7 @@ class ExposureConfig:
     maximum.
     """
     groups: tuple[GroupConfig, ...] = ()
-    """List of groups of items, such as the items of a seller or a genre, with a common minimum."""
+    """List of groups of items, such as the items of a seller or a genre, with a common minimum or maximum."""
     campaigns: tuple[CampaignConfig, ...] = ()
     """List of campaigns. A campaign guarantees some items exposures, within a period, to an audience."""
     unit: Literal["examined", "shown"] = "examined"

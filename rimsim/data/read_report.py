@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rimsim.errors import many
+
+_VALUES = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\d[\d.,:]*""")
+"""Quoted texts and numbers in a problem."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,13 @@ class BadRow:
     """Line number in a text file, or row number in a Parquet file; both start from 1."""
     problem: str
     """Value of the row, and the values that are allowed."""
+    count: int = 1
+    """Number of bad rows with this kind of problem, of which this row is the first."""
+
+    @property
+    def kind(self) -> str:
+        """Problem without the values of the row."""
+        return _VALUES.sub("…", self.problem)
 
     def __str__(self) -> str:
         return f"{self.file}, line {self.line:,}: {self.problem}"
@@ -91,7 +102,7 @@ class ReadReport:
     skipped: int = 0
     """Number of bad rows that were left out, as ``skip_bad_rows`` allows."""
     bad_rows: tuple[BadRow, ...] = ()
-    """First few bad rows; all further ones are only counted."""
+    """First bad row of each kind of problem; rows of further kinds are only counted."""
     returns: Returns = Returns()
     """Rows with a negative quantity."""
     backwards: int = 0
@@ -153,8 +164,10 @@ class ReadReport:
         lines = [f"{self.source}: {self.layout}, {many(self.rows, 'row')} ({columns_text}; times in {unit})"]
         lines += self._short() if columns else []
         if self.skipped:
-            lines.append(f"{many(self.skipped, 'bad row')} skipped, the first of them:")
-            lines += [f"  {row}" for row in self.bad_rows]
+            lines.append(f"{many(self.skipped, 'bad row')} skipped, by kind of problem the first:")
+            lines += [f"  {many(row.count, 'row')}: {row}" for row in self.bad_rows]
+            n_others = self.skipped - sum(row.count for row in self.bad_rows)
+            lines += [f"  {many(n_others, 'row')} with other problems"] if n_others else []
         if self.returns.rows:
             lines.append(self.returns.text())
         if self.backwards:

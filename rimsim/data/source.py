@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, TypedDict, Unpack
@@ -19,7 +20,7 @@ from rimsim.data.read_report import ReadReport
 from rimsim.data.readers import containers
 from rimsim.data.readers.assembly import assemble, selected
 from rimsim.data.readers.attributes import read_tables
-from rimsim.data.readers.columns import ColumnRoles, Columns
+from rimsim.data.readers.columns import USUAL, ColumnRoles, Columns, first_of
 from rimsim.data.readers.delimited import TextForm
 from rimsim.data.readers.events import Collector, RawEvents, collected, written_dates
 from rimsim.data.readers.layouts import LogLayout, find_log, log_in_parts, read_events
@@ -174,7 +175,7 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
         time_unit=unit_read,
         rows=len(events.user),
         skipped=collector.skipped,
-        bad_rows=tuple(collector.bad_rows),
+        bad_rows=collector.bad_rows,
         returns=collector.returns(name),
         backwards=collector.backwards,
         notes=notes,
@@ -187,15 +188,23 @@ def _read(options: LogOptions, columns: Columns | str | None) -> EventLog:
     log = dataclasses.replace(log, repeatable=rule == "consume")
     report = dataclasses.replace(report, repeats=rule, repeated_share=share)
     if name != EMBEDDED:  # scenarios choose thresholds that fit the embedded log
-        warnings = _warnings(log, events, collector, options, unit_read)
+        warnings = _warnings(log, events, collector, options, unit_read, [use.column for use in column_uses])
         report = dataclasses.replace(report, warnings=warnings)
     return dataclasses.replace(log, report=report)
 
 
 def _warnings(
-    log: EventLog, events: RawEvents, collector: Collector, options: LogOptions, unit_read: str
+    log: EventLog,
+    events: RawEvents,
+    collector: Collector,
+    options: LogOptions,
+    unit_read: str,
+    others: Sequence[str],
 ) -> tuple[str, ...]:
-    """Sentences on likely mistakes in a log."""
+    """Sentences on likely mistakes in a log.
+
+    ``others`` are the columns without a role.
+    """
     # Impressions that were not taken are not events.
     item = events.item if events.answers is None else events.item[events.answers.taken]
     return suspicions_of(
@@ -204,6 +213,7 @@ def _warnings(
         options.min_item_events,
         [column for column, values in collector.values_of.items() if values.belongs_to_users],
         is_guessed=options.time_unit == "auto" and unit_read == "s",
+        shown=[others[place]] if (place := first_of(USUAL["shown"], others)) is not None else [],
     )
 
 

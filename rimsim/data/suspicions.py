@@ -35,7 +35,13 @@ _DAY_SECONDS: Final = 86_400.0
 
 
 def suspicions_of(
-    log: EventLog, before: Ints, min_events: int, swapped: Sequence[str] = (), *, is_guessed: bool = False
+    log: EventLog,
+    before: Ints,
+    min_events: int,
+    swapped: Sequence[str] = (),
+    *,
+    is_guessed: bool = False,
+    shown: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Sentences on a log's likely mistakes, with remedies.
 
@@ -45,8 +51,10 @@ def suspicions_of(
         min_events: Minimum number of events per item.
         swapped: Columns about items of which each user has one value, and most items several.
         is_guessed: Times are numbers, and were taken for seconds because nothing names their unit.
+        shown: Columns without a role that seem to mark shown items.
     """
     texts = (
+        _shown_alone(shown),
         _swapped(swapped),
         _long_unit(log) if is_guessed else None,
         _thinned(log, before, min_events),
@@ -66,6 +74,16 @@ def _swapped(columns: Sequence[str]) -> str | None:
     return (
         f"users and items look exchanged: each user has one {columns[0]}, but most items have several. If they are, "
         f'name the columns the other way round by --columns "{form}" (in Python, columns="{form}")'
+    )
+
+
+def _shown_alone(columns: Sequence[str]) -> str | None:
+    """Note on shown items in a log without taken ones."""
+    if not columns:
+        return None
+    return (
+        f"the column {columns[0]!r} seems to mark shown items, but no column says which of them were taken. So every "
+        "row counts as an event. Name the other column: columns='user=…,item=…,time=…,taken=COLUMN'"
     )
 
 

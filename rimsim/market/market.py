@@ -304,6 +304,7 @@ class Market:
         """View of the current round for an agent."""
         requirements = self.open.requirements
         exposure = self.config.exposure
+        past_states = self._past_states.sampled(most_states(self.n_items)).among(requirements)
         return RoundView(
             round=self.round,
             arrivals=expected(self.n_arrivals, exposure.forecast * self.schedule.expected_over_actual),
@@ -312,7 +313,7 @@ class Market:
             exposure=self.exposure.copy(),
             cost=self.cost,
             popularity=self.platform.log_counts.copy(),
-            calibration=self._past_states.sampled(most_states(self.n_items)).among(requirements),
+            calibration=past_states.for_agent(self.needs),
             n_past_arrivals=len(self._past_states),
             key=rng.derived_seed(self.seeds.agent, rng.Purpose.AGENT, self.round),
             audience=self._audience(),
@@ -685,7 +686,8 @@ class Market:
 
     def _audience(self) -> StateScores | None:
         """Scores of the current round's states; None if unknown."""
-        return self.foreseen_states() if self.arrivals.known_beforehand or self.needs.future else None
+        is_known = self.arrivals.known_beforehand or self.needs.future
+        return self.foreseen_states().for_agent(self.needs) if is_known else None
 
     def foreseen_states(self) -> StateScores:
         """Scores of the current round's states, without effects of slates."""

@@ -69,6 +69,7 @@ from .statistics import agreement as agreement
 from .statistics import equivalence as equivalence
 from .statistics import holm as holm
 from .statistics import mean_interval as mean_interval
+from .statistics import number_interval as number_interval
 from .statistics import order_test as order_test
 from .statistics import paired_difference as paired_difference
 from .statistics import paired_interval as paired_interval

@@ -46,6 +46,8 @@ class Measure:
     """Direction that is better, if one is."""
     band: int = 0
     """Place among the bands over seeds on TensorBoard's page; 0: no band. A user's own measure always has a band."""
+    is_number_of_items: bool = False
+    """True for a value between 1 and the number M of items, whose interval is symmetric on the log scale."""
     retrained: bool = False
     """True if TensorBoard shows the parts of the measure's change by retraining, as it does for a user's own
     measures."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -30,6 +30,8 @@ _CONFIDENCE = 0.95
 """Confidence level of intervals."""
 _Z = 1.959963984540054
 """Quantile of the normal distribution for two-sided 95% intervals."""
+_LARGEST_LOGARITHM = 50.0
+"""Logarithm of a factor beyond which an interval has no end but 1 and M."""
 _ROUNDING = 1e-9
 """Relative difference below which values count as equal, because the order of a sum changes its last bits."""
 _DIGITS = 12
@@ -237,6 +239,33 @@ def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float 
         refuse(DataError, "level", str(level), "between 0 and 1, such as 0.95")
     present_values = _present(np.asarray(values, np.float64).ravel())
     return _t_interval(present_values, np.abs(present_values).max(initial=0.0), level, overlap)
+
+
+def number_interval(
+    values: ArrayLike, most: float | None = None, level: float = _CONFIDENCE, overlap: float = 0.0
+) -> Interval:
+    """Mean and interval of a number between 1 and M.
+
+    Such numbers, like the effective number of items, vary by factors. So the interval is symmetric on the log scale:
+    x̄·exp(±h/x̄), where h is half of Student's interval. Mean and interval are cut at 1 and M, because an effective
+    number may exceed M by chance.
+
+    Args:
+        values: One number per seed; NaN is left out.
+        most: M; None: no upper limit.
+        level: As for :func:`mean_interval`.
+        overlap: As for :func:`mean_interval`.
+    """
+    plain = mean_interval(values, level, overlap)
+    if plain.mean is None:
+        return plain
+    top = math.inf if most is None else float(most)
+    mean = min(plain.mean, top)
+    if plain.low is None or not plain.mean > 0:
+        return replace(plain, mean=mean)
+    factor = math.exp(min(plain.half / plain.mean, _LARGEST_LOGARITHM))
+    low = max(plain.mean / factor, min(1.0, mean))  # the mean is below 1 only if a seed counted nothing
+    return replace(plain, mean=mean, low=min(low, top), high=min(plain.mean * factor, top))
 
 
 def _t_interval(values: Floats, size: float, level: float, overlap: float = 0.0) -> Interval:

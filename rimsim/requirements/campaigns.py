@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 
 from rimsim.arrays import ALWAYS, NEVER, Floats, Ints, ticks
 from rimsim.config import CampaignConfig, GroupConfig
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, nearest
 from rimsim.requirements.audiences import Audience, RoundVisits
 from rimsim.requirements.filters import matching_rows, require_column
@@ -91,13 +93,25 @@ class ColumnGroups:
     all_groups: tuple[Ints, ...] = ()
     """Items of each group of the column, with a guarantee or without one; empty if shares are by the number of
     items."""
+    most: float | None = None
+    """Cap of a group as a multiple of its share; None: no cap."""
+
+    def _shares(self, ahead: ExpectedRound) -> Floats:
+        """Share of each guaranteed group in a round's exposures."""
+        if self.numbers is not None:
+            return ahead.equal_shares(self.all_groups)[self.numbers]
+        shares = [float(ahead.share[guarantee.items].sum()) for guarantee in self.guarantees]
+        return np.array(shares, np.float64)
 
     def required(self, ahead: ExpectedRound) -> Floats:
         """Exposures by which each group's guarantee grows in a round."""
-        if self.numbers is not None:
-            return np.asarray(self.beta * ahead.equal_shares(self.all_groups)[self.numbers], np.float64)
-        shares = [float(ahead.share[guarantee.items].sum()) for guarantee in self.guarantees]
-        return np.asarray(self.beta * np.array(shares, np.float64), np.float64)
+        return np.asarray(self.beta * self._shares(ahead), np.float64)
+
+    def caps(self, ahead: ExpectedRound) -> Floats:
+        """Largest whole number of exposures of each group; ∞: no cap."""
+        if self.most is None:
+            return np.full(len(self.guarantees), np.inf)
+        return np.asarray(np.ceil(self.most * self._shares(ahead)), np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +180,7 @@ def groups_of(items: pd.DataFrame, group: GroupConfig) -> ColumnGroups:
             raise ConfigError(f"{field}: column {column!r} has no value {value!r}.{nearest(value, members)}")
     guarantees = tuple(Guarantee(group_name(column, value), members[value]) for value in values)
     if group.of == "items":
-        return ColumnGroups(guarantees, group.beta)
+        return ColumnGroups(guarantees, group.beta, most=group.most)
     if group.beta * len(values) > len(members):
         raise ConfigError(
             f"{field}: beta is {group.beta:g}, which is more than all positions for {len(values)} of {len(members)} "
@@ -174,7 +188,57 @@ def groups_of(items: pd.DataFrame, group: GroupConfig) -> ColumnGroups:
         )
     number_of = {value: number for number, value in enumerate(members)}
     numbers = np.array([number_of[value] for value in values], np.int64)
-    return ColumnGroups(guarantees, group.beta, numbers, tuple(members.values()))
+    return ColumnGroups(guarantees, group.beta, numbers, tuple(members.values()), group.most)
+
+
+def row_label(name: str, campaigns: Sequence[CampaignConfig]) -> str:
+    """Name of a guarantee in reports.
+
+    ``name`` is that in table ``promises``. Items with campaigns of their own are added up in reports.
+    """
+    for campaign in campaigns:
+        if campaign.first is not None and name.startswith(f"{_first_days(campaign)} of item "):
+            return f"{_first_days(campaign)} of each item"
+    return name
+
+
+def _first_days(campaign: CampaignConfig) -> str:
+    """Words for a campaign in the first days of items."""
+    return f"{campaign.name} in the first {campaign.first}"
+
+
+def campaigns_of(
+    tables: CampaignTables, campaign: CampaignConfig, seed: int, number: int
+) -> tuple[Campaign, ...]:
+    """Guarantees of a campaign: one, or one per item.
+
+    The arguments are those of :func:`campaign_of`.
+
+    Raises:
+        ConfigError: In the same cases as :func:`campaign_of`, or if no item of a campaign in the first days of items is
+            released in its time.
+    """
+    of_all = campaign_of(tables, campaign, seed, number)
+    if campaign.first is None:
+        return (of_all,)
+    release = tables.release[of_all.items]
+    is_new = (release != ALWAYS) & (release >= of_all.audience.begin) & (release < of_all.audience.end)
+    if not is_new.any():
+        raise ConfigError(
+            f"campaign {campaign.name!r}: none of its items is released in its time, so that no item has first days. "
+            "Choose items that are released after the opening, such as items: new, or set releases.share above 0"
+        )
+    length = int(ticks(duration_seconds(campaign.first)))
+    ids = tables.items["id"].astype(str).tolist()
+    return tuple(
+        dataclasses.replace(
+            of_all,
+            name=f"{_first_days(campaign)} of item {ids[item]}",
+            items=np.array([item], np.int64),
+            audience=dataclasses.replace(of_all.audience, begin=int(begin), end=int(begin) + length),
+        )
+        for item, begin in zip(of_all.items[is_new].tolist(), release[is_new].tolist(), strict=True)
+    )
 
 
 def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, number: int) -> Campaign:

@@ -24,7 +24,7 @@ from rimsim.requirements.campaigns import (
     CampaignTables,
     ExpectedRound,
     Guarantee,
-    campaign_of,
+    campaigns_of,
     groups_of,
 )
 from rimsim.requirements.on_offer import OfferWindows, TimesOnOffer
@@ -338,7 +338,9 @@ class ScenarioRequirements:
         self._ids: list[str] = tables.items["id"].astype(str).tolist()
         self._columns = [groups_of(tables.items, group) for group in exposure.groups]
         self._campaigns = [
-            campaign_of(tables, campaign, seed, number) for number, campaign in enumerate(exposure.campaigns)
+            guarantee
+            for number, campaign in enumerate(exposure.campaigns)
+            for guarantee in campaigns_of(tables, campaign, seed, number)
         ]
         groups = [guarantee for column in self._columns for guarantee in column.guarantees]
         self._n_groups = len(groups)
@@ -425,11 +427,16 @@ class ScenarioRequirements:
         guarantees: list[int] = []
         rows: list[Row] = []
         audiences: list[Audience] = []
+        no_caps = np.full(len(self._campaigns), np.inf)
+        caps = np.concatenate([*(column.caps(ahead) for column in self._columns), no_caps]) * average_weight
         for number, guarantee in enumerate(self._guarantees):
             audience = self._audience_until_end(guarantee, ahead)
             row = _row(guarantee, audience, ahead, float(outstanding[number]), average_weight)
             if row is None:
                 continue
+            # A guarantee with carry-over of earlier rounds may exceed the cap of this round.
+            cap = float(caps[number])
+            row = row._replace(min_exposure=min(row.min_exposure, cap), max_exposure=cap)
             if audience is not None:
                 row = row._replace(audience=len(audiences))
                 audiences.append(audience)

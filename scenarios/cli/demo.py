@@ -21,8 +21,6 @@ from rimsim.system import cores
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rimsim.scenarios import Run
-
 _AGENTS = ("relevance", "flat-budget", "rim-dual", "rim-feedback", "random")
 _LOOP = "closed-loop"
 _REPLAY = "online-match"
@@ -104,21 +102,23 @@ def _play_both(out: Path, console: Console) -> None:
         "[bold]1. The closed loop:[/] clones of MovieLens users, 8 rounds of retraining on what was consumed."
     )
     with _in_background(_replay, out / _REPLAY):
-        tools.print_run(_closed_loop(out / _LOOP, console))
+        _play_loop(out / _LOOP, console)
         console.print(
             "\n[bold]2. The replay:[/] every session of the log's second half at its own time, one round."
         )
-    tools.print_run(_replayed(out / _REPLAY, console))
+    _print_replay(out / _REPLAY, console)
 
 
-def _closed_loop(folder: Path, console: Console) -> Run:
-    """Run of the closed loop, new or resumed."""
+def _play_loop(folder: Path, console: Console) -> None:
+    """Play or resume the closed loop and print its report."""
     if _is_begun(folder):
-        return scenarios.resume(folder, console=console)
+        tools.print_run(scenarios.resume(folder, console=console))
+        return
     # With certificates, or with a third seed of the replay, the demo would take more than four minutes on two cores.
-    return scenarios.compare(
+    run = scenarios.compare(
         "closed-loop", _AGENTS, 8, 3, certify=False, out=folder, console=console, command=_COMMAND
     )
+    tools.print_run(run, is_announced=True)
 
 
 def _is_begun(folder: Path) -> bool:
@@ -145,7 +145,7 @@ def _in_background(job: Callable[[Path], None], folder: Path) -> Iterator[None]:
 
 
 def _replay(folder: Path) -> None:
-    """Run the replay silently; after a failure, :func:`_replayed` repeats it."""
+    """Run the replay silently; after a failure, :func:`_print_replay` repeats it."""
     with suppress(Exception):
         if _is_begun(folder):
             scenarios.resume(folder, workers=1, progress=False)
@@ -155,15 +155,14 @@ def _replay(folder: Path) -> None:
             )
 
 
-def _replayed(folder: Path, console: Console) -> Run:
-    """Run of the replay, repeated if the background job failed."""
+def _print_replay(folder: Path, console: Console) -> None:
+    """Print the replay, repeated if the background job failed."""
     from rimsim.scenarios.runs.status import is_finished
     from rimsim.scenarios.runs.store import RunFolder
-    from rimsim.scenarios.study.notes import print_notes
 
     if is_finished(RunFolder(folder)):
-        run = scenarios.load_run(folder)
-        print_notes([run.scenario], console, _AGENTS)
-        return run
+        tools.print_run(scenarios.load_run(folder))
+        return
     shutil.rmtree(folder, ignore_errors=True)
-    return scenarios.compare("online-match", _AGENTS, seeds=2, out=folder, console=console, command=_COMMAND)
+    run = scenarios.compare("online-match", _AGENTS, seeds=2, out=folder, console=console, command=_COMMAND)
+    tools.print_run(run, is_announced=True)

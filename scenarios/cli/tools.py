@@ -165,12 +165,18 @@ def read_value(text: str, origin: str) -> object:
     return value
 
 
+_WORDS_OF_SHARE = re.compile(r"(?::(?:groups|most=[^:=]*))+$")
+"""Words after a share in ``--guarantee``."""
+
+
 def guarantee(text: str) -> tuple[str, GroupShare]:
     """Column and share of ``--guarantee COLUMN=SHARE``; a sweep takes several shares."""
     from rimsim.config.guarantees import group_share
 
-    column, _, share = text.rpartition("=")
-    first, _, others = text.partition(",")
+    named = _WORDS_OF_SHARE.sub("", text)
+    words = text.removeprefix(named)
+    column, _, share = named.rpartition("=")
+    first, _, others = named.partition(",")
     if "=" in first and "=" in others:
         raise ConfigError(
             f"--guarantee: {text!r} has several columns. Repeat the option for each of them: --guarantee {first} "
@@ -181,15 +187,17 @@ def guarantee(text: str) -> tuple[str, GroupShare]:
             f"--guarantee: {text!r} names no column of groups. For a guarantee of each item, write "
             f"--set exposure.beta={share}"
         )
-    betas, colon, of = share.partition(":")
     try:
-        values = [float(beta) for beta in listed(betas)]
-        argument = {"beta": values, "of": of.strip() if colon else "items"}
+        argument: dict[str, object] = {"beta": [float(beta) for beta in listed(share)]}
+        for word in words.split(":")[1:]:
+            name, _, value = word.partition("=")
+            argument |= {"most": float(value)} if name == "most" else {"of": name}
         return column.strip(), group_share(column.strip(), argument)
     except (ValueError, ConfigError):
         raise ConfigError(
             f"--guarantee: {text!r} is not a column with a share. Write COLUMN=SHARE with a share above 0, at most 1, "
-            "such as seller=0.5, or COLUMN=SHARE:groups for a part of an equal share of each group"
+            "such as seller=0.5, COLUMN=SHARE:groups for a part of an equal share of each group, or COLUMN=0:most=2 "
+            "for a cap of two shares"
         ) from None
 
 

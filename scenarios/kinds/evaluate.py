@@ -107,12 +107,7 @@ def ope(
         agents = [str(agent) for agent in logged_run.config["agents"]]
         named = [*own_places(logged_run.scenario), *agents, *logged_run.own_measures]
         require_trust(str(logged_run.folder / CONFIG), named, [target, logged or ""])
-    # A changed market would not repeat the run, and its estimates would stand next to the tables of another one.
-    if inputs := changed_inputs(logged_run):
-        raise RunFolderError(
-            f"{logged_run.folder}: changed since the run began: {', '.join(inputs)}. So the run cannot be repeated. "
-            f"Undo these changes, or run again: {repeat_command(logged_run)}"
-        )
+    _require_unchanged(logged_run, console)
     logged_text = _logged(logged_run, logged)
     with own_code([target]):
         logged_name = make_agent(logged_text).name
@@ -134,6 +129,22 @@ def ope(
         write_table(path, table)
         draw(evaluation_report(evaluation).plots, logged_run.folder / "pictures")
     return evaluation
+
+
+def _require_unchanged(run: RunFolder, console: Console | None) -> None:
+    """Refuse a run whose scenario, log or files have changed."""
+    # A changed market would not repeat the run, and its estimates would stand next to the tables of another one.
+    if inputs := changed_inputs(run):
+        raise RunFolderError(
+            f"{run.folder}: changed since the run began: {', '.join(inputs)}. So the run cannot be repeated. "
+            f"Undo these changes, or run again: {repeat_command(run)}"
+        )
+    if console is not None and "scenario" not in run.config["digests"]:
+        text = (
+            f"note: {run.folder} is of an earlier version and keeps no digest of its scenario, so an edit of {CONFIG} "
+            "is not noticed"
+        )
+        console.print(text, markup=False, soft_wrap=True)
 
 
 def _logged(run: RunFolder, text: str | None) -> str:

@@ -13,7 +13,7 @@ import re
 import textwrap
 import warnings
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,8 +32,9 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from rimsim.agents.registry import agent_styles
+from rimsim.arrays import Floats
 from rimsim.house_style import FONT, GREY, WIDTH, missing_letters, style
-from rimsim.measures import FEW_SEEDS, Measure, mean_interval
+from rimsim.measures import FEW_SEEDS, MEASURES, Interval, Measure, mean_interval, number_interval
 from rimsim.scenarios.report.record import Plot
 from rimsim.scenarios.runs.arms import subject_of
 from rimsim.system import draft_file
@@ -297,12 +298,21 @@ def panels(
     return figure, axes[:count]
 
 
-def plot_bands(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle]) -> None:
+def plot_bands(
+    ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentStyle], n_items: int | None = None
+) -> None:
     """Draw each agent's mean over seeds with its uncertainty.
 
     The uncertainty is a band, or a thin line per seed where seeds are few. The table has columns agent, seed, ``x`` and
-    value.
+    value. ``n_items`` is the largest value of a number of items, if the column metric names one.
     """
+    metrics = set(table["metric"].unique()) if "metric" in table else set()
+    is_number = bool(metrics) and all(
+        name in MEASURES and MEASURES[name].is_number_of_items for name in metrics
+    )
+    ends = partial(
+        _bounds, interval_of=partial(number_interval, most=n_items) if is_number else mean_interval
+    )
     has_few_seeds = 1 < table["seed"].nunique() < FEW_SEEDS
     draw_lines = lineplot(ax, table, x, looks)
     if has_few_seeds:
@@ -311,7 +321,7 @@ def plot_bands(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentS
         style="agent",
         markers={name: look.marker for name, look in looks.items()},
         dashes=False,
-        errorbar=None if has_few_seeds else _bounds,
+        errorbar=None if has_few_seeds else ends,
         err_kws={"alpha": 0.15 if len(looks) <= _MANY else 0.07, "linewidth": 0, "clip_on": True},
         markersize=6,
         markeredgewidth=0,
@@ -350,9 +360,9 @@ def lineplot(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentSty
     )
 
 
-def _bounds(values: pd.Series[float]) -> tuple[float, float]:
+def _bounds(values: pd.Series[float], interval_of: Callable[[Floats], Interval]) -> tuple[float, float]:
     """Ends of a mean's 95% interval; NaN without one."""
-    interval = mean_interval(values.to_numpy(np.float64))
+    interval = interval_of(np.asarray(values, np.float64))
     low = float("nan") if interval.low is None else interval.low
     high = float("nan") if interval.high is None else interval.high
     return low, high

@@ -15,7 +15,7 @@ from rimsim.config import to_plain
 from rimsim.config.reading import flat
 from rimsim.errors import RunFolderError, many
 from rimsim.measures import late_means, late_of
-from rimsim.requirements.campaigns import group_name
+from rimsim.requirements.campaigns import group_name, row_label
 from rimsim.scenarios.report import charts, items, loop, prices, sentences, tables, titles
 from rimsim.scenarios.report.console import folder_places, more_place
 from rimsim.scenarios.report.fitness import with_verdict
@@ -43,16 +43,19 @@ def over_rounds(data: PictureTables) -> Figure | None:
         return None
     looks = charts.styles(rounds["agent"].unique())
     dashed = "" if frozen.empty else " Dashed: on a platform that never retrains."
-    has_both_units = tables.reported_unit(rounds, "examined") == "examined"
+    # Without a guarantee there is no panel of undelivered shares, and the title has no figures.
+    has_guarantee = shortfall in metrics
+    has_both_units = has_guarantee and tables.reported_unit(rounds, "examined") == "examined"
+    of_title = f"; the title's figures: {late_of(rounds)}" if has_guarantee else ""
     dotted = f" Dotted: {data.measures[second_shortfall].title.lower()}." if has_both_units else ""
     figure, axes = charts.panels(
         titles.cost_of_guarantees(rounds, data.unit),
-        f"By round; the title's figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}{dashed}{dotted}",
+        f"By round{of_title}. {sentences.seeds_caption(rounds)}{dashed}{dotted}",
         len(metrics),
         looks,
     )
     for ax, metric in zip(axes, metrics, strict=True):
-        charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
+        charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks, data.n_items)
         charts.plot_secondary(ax, frozen[frozen["metric"] == metric], "round", looks, "--")
         if metric == shortfall and has_both_units:
             charts.plot_secondary(ax, rounds[rounds["metric"] == second_shortfall], "round", looks, ":")
@@ -79,7 +82,7 @@ def calibration(data: PictureTables) -> Figure | None:
     first, returning = late[late.index == name].to_numpy(np.float64)[0]
     figure, axes = charts.panels(
         titles.calibration(name, first, returning),
-        "Predicted over actual consumptions by round; above 1 the platform expects more than comes. The title's "
+        "Predicted over actual consumptions by round; above 1 the platform expects more than occur. The title's "
         f"figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}",
         len(types),
         looks,
@@ -98,16 +101,12 @@ def calibration(data: PictureTables) -> Figure | None:
 
 _Picture = Callable[[PictureTables], "Figure | None"]
 # Sections of the report, in order: title, text, and name of a plot → function that draws it.
-_SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
+_SECTIONS: tuple[tuple[str, str | Callable[[Sequence[str]], str], dict[str, _Picture]], ...] = (
     ("By round", "", {"rounds": over_rounds}),
     ("The front: relevance against diversity", "Up and to the right is better.", {"front": loop.front}),
     (
         "What retraining does, in parts",
-        (
-            "`frozen` is never retrained. `organic` is retrained on events of the log, `random` on consumptions under "
-            "random slates, and `self` on consumptions from its own slates. `self` minus `random` is the effect of "
-            "learning from slates that a model chose: selection and the feedback loop."
-        ),
+        loop.words_of_arms,
         {"retraining": loop.decomposed},
     ),
     (
@@ -162,7 +161,8 @@ def comparison_report(run: RunFolder) -> Report:
         *sentences.calibration_notes(rounds),
         tables.two_seeds_note(len(run.seeds)),
     )
-    guaranteed = exposure.beta > 0 or exposure.items or exposure.campaigns or exposure.groups
+    has_groups = any(group.beta > 0 for group in exposure.groups)
+    guaranteed = exposure.beta > 0 or exposure.items or exposure.campaigns or has_groups
     question = "What do these agents bring?"
     if guaranteed:
         question = "What does guaranteeing exposure cost and bring?"
@@ -181,7 +181,12 @@ def comparison_report(run: RunFolder) -> Report:
             ", ".join(
                 [
                     f"β = {exposure.beta:g}",
-                    *(f"{group.column} β = {group.beta:g}" for group in exposure.groups),
+                    *(f"{group.column} β = {group.beta:g}" for group in exposure.groups if group.beta > 0),
+                    *(
+                        f"{group.column} at most {group.most:g} shares"
+                        for group in exposure.groups
+                        if group.most is not None
+                    ),
                 ]
             ),
             many(len(run.seeds), "seed"),
@@ -233,7 +238,8 @@ def _sections(run: RunFolder) -> Iterator[Section]:
     for title, text, pictures in _SECTIONS:
         plots = tuple(Plot(name, partial(_drawn, picture, read_tables)) for name, picture in pictures.items())
         details = partial(_items, run, read_tables) if _ITEMS in pictures else tuple
-        yield Section(title, text, plots, details=details)
+        words = text if isinstance(text, str) else text(run.agents)
+        yield Section(title, words, plots, details=details)
 
 
 def _drawn(picture: _Picture, read: Callable[[], PictureTables]) -> Figure | None:
@@ -276,6 +282,7 @@ def result_tables(run: RunFolder) -> list[TextTable]:
     figures = ("utility", "revenue", undelivered, "coverage", "effective_items", *own_metrics)
     main = tuple(columns[name] for name in figures)
     title = f"{run.scenario.name}: {late}, {_seeds_words(rounds)}"
+    n_items = sentences.n_items_of(run)
     minus = f"Minus {tables.baseline_of(agents)}, at the same seeds"
     change = f"Change per round, {late}, at the same seeds"
     retraining = f"What retraining does, in parts that add up: {late}, at the same seeds"
@@ -284,7 +291,7 @@ def result_tables(run: RunFolder) -> list[TextTable]:
     # The terminal prints the same main columns of each of these tables.
     pivoted = partial(tables.pivoted, main=main)
     pivots = [
-        pivoted(title, tables.summary(rounds, agents, shown), ["agent"], shown),
+        pivoted(title, tables.summary(rounds, agents, shown, n_items), ["agent"], shown),
         pivoted(minus, tables.differences(rounds, agents, shown), ["agent"], shown),
         pivoted(
             change, tables.trends(rounds, agents, trend_metrics), ["agent"], trend_metrics, significant=True
@@ -328,7 +335,10 @@ def _requirements_table(run: RunFolder) -> TextTable | None:
     """Delivered share, with a row per group or campaign."""
     if run.promises is None:
         return None
-    shares = delivered_of_due(_without_groups(run, run.promises))
+    promises = _without_groups(run, run.promises)
+    campaigns = run.scenario.exposure.campaigns
+    labels = promises["name"].map(lambda name: row_label(str(name), campaigns))
+    shares = delivered_of_due(promises.assign(name=labels))
     agents = [name for name in run.agents if name in set(shares["agent"])]
     if not agents:
         return None

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rimsim import measures
+from rimsim.errors import plural
 from rimsim.scenarios.report import charts
 from rimsim.scenarios.report.group_figures import GroupFigures
 from rimsim.scenarios.report.numbers import per_cent
@@ -43,12 +44,12 @@ def _title(figures: GroupFigures) -> str:
     if figures.guaranteed:
         shares = [per_cent(float(figures.undelivered(name).mean())) for name in (agent, figures.base)]
         return (
-            f"{agent} leaves {shares[0]} of the exposure guaranteed to groups of {figures.column} undelivered, "
+            f"{agent} leaves {shares[0]} of the exposure guaranteed to {plural(figures.column)} undelivered, "
             f"{figures.base} {shares[1]}"
         )
     gained = int((figures.changes("exposures").mean(axis=1) > 0).sum())
     groups = len(figures.values(agent, "exposures"))
-    return f"{gained} of {groups} groups of {figures.column} get more exposure from {agent} than from {figures.base}"
+    return f"{gained} of {groups} {plural(figures.column)} get more exposure from {agent} than from {figures.base}"
 
 
 def _caption(figures: GroupFigures, change: str) -> str:

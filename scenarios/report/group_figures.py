@@ -10,6 +10,7 @@ import pandas as pd
 
 from rimsim import measures
 from rimsim.config import ExposureConfig
+from rimsim.requirements.campaigns import group_name
 from rimsim.scenarios.report import tables
 from rimsim.scenarios.report.numbers import per_cent
 from rimsim.scenarios.runs.arms import is_control
@@ -24,7 +25,7 @@ exposures."""
 
 def column_with_all_guarantees(exposure: ExposureConfig) -> str | None:
     """Only column with guaranteed groups, without other guarantees, or None."""
-    columns = {group.column for group in exposure.groups}
+    columns = {group.column for group in exposure.groups if group.beta > 0}
     if exposure.beta > 0 or exposure.each is not None or exposure.campaigns or len(columns) != 1:
         return None
     return columns.pop()
@@ -41,14 +42,20 @@ def promise_words(exposure: ExposureConfig, column: str) -> str:
     groups = [group for group in exposure.groups if group.column == column]
     shares = {
         "items": "of the uniform exposure of its items: twice the items, twice the guarantee",
-        "groups": f"of an equal share of each group of {column}, whatever its number of items",
+        "groups": f"of an equal share of each {column}, whatever its number of items",
     }
     parts = []
     for of, words in shares.items():
-        betas = dict.fromkeys(per_cent(group.beta) for group in groups if group.of == of)
+        betas = dict.fromkeys(per_cent(group.beta) for group in groups if group.of == of and group.beta > 0)
         if betas:
             parts.append(f"{' or '.join(betas)} {words}")
-    return f"A group is guaranteed {', or '.join(parts)}." if parts else ""
+    caps = dict.fromkeys(f"{group.most:g}" for group in groups if group.most is not None)
+    return " ".join(
+        [
+            *([f"A group is guaranteed {', or '.join(parts)}."] if parts else []),
+            *([f"It gets at most {' or '.join(caps)} times this share."] if parts and caps else []),
+        ]
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +142,8 @@ def figures_of(run: RunFolder, column: str) -> GroupFigures | None:
         return None
     last = int(table["round"].max())
     late = table[table["round"].isin(measures.late_rounds(last + 1))]
+    if run.scenario.exposure.per != "round" and run.promises is not None:
+        late = _without_carry_over(late, run.promises, column)
     means = late.groupby(["agent", "seed", "group", "metric"], sort=False)["value"].mean().reset_index()
     agents = [name for name in run.agents if name in set(means["agent"])]
     base = tables.baseline_of(agents)
@@ -150,6 +159,24 @@ def figures_of(run: RunFolder, column: str) -> GroupFigures | None:
         promise=promise_words(run.scenario.exposure, column),
         memberships=tuple(texts),
     )
+
+
+def _without_carry_over(late: pd.DataFrame, promises: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Figures in which each exposure due counts once.
+
+    In table ``groups``, guarantees have the shortfall that is carried over. Like the tables of rounds, sentences count
+    each exposure once, so they take the exposures due.
+    """
+    keys = ["agent", "seed", "round", "group"]
+    guaranteed = late.loc[late["metric"] == "required", keys]
+    guaranteed = guaranteed.assign(name=[group_name(column, str(group)) for group in guaranteed["group"]])
+    rows = guaranteed.merge(promises, on=["agent", "seed", "round", "name"])
+    deficit = (rows[["least", "due"]].min(axis=1) - rows["delivered"]).clip(lower=0)
+    counted = {"required": rows["due"], "undelivered": deficit}
+    parts = [
+        rows[keys].assign(column=column, metric=metric, value=values) for metric, values in counted.items()
+    ]
+    return pd.concat([late[~late["metric"].isin(list(counted))], *parts], ignore_index=True)
 
 
 def _compared(means: pd.DataFrame, compared: Sequence[str]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from rimsim.errors import plural
 from rimsim.scenarios.report import group_figures, tables
 from rimsim.scenarios.report.group_chart import picture
 from rimsim.scenarios.report.group_figures import GroupFigures, figures_of, group_columns, promise_words
@@ -31,7 +32,7 @@ def group_sections(run: RunFolder) -> list[Section]:
         figures = figures_of(run, column)
         sections.append(
             Section(
-                f"Groups of {column}: who gained, who was starved",
+                f"{plural(column).capitalize()}: who gained, who was starved",
                 " ".join(filter(None, (promise_words(run.scenario.exposure, column), _EXPLANATION))),
                 plots=(Plot(name, partial(picture, figures)),),
                 tables=() if figures is None else (group_table(figures, len(run.seeds)),),
@@ -68,8 +69,8 @@ def group_table(figures: GroupFigures, seeds: int) -> TextTable:
     is_cut = groups > group_figures.MAX_GROUPS
     cut_words = f", the {half} that gained most and the {half} that lost most of {groups:,}" if is_cut else ""
     return TextTable(
-        f"Groups of {figures.column}{against}, per round, {figures.words}{cut_words}; {tables.interval_words(seeds)}"
-        f"{legend}",
+        f"{plural(figures.column).capitalize()}{against}, per round, {figures.words}{cut_words}; "
+        f"{tables.interval_words(seeds)}{legend}",
         (figures.column, *columns),
         tuple((group, *(cells.get(group, "–") for cells in columns.values())) for group in rows),
         ends_only=True,

@@ -8,6 +8,7 @@ import numpy as np
 
 from rimsim import measures
 from rimsim.arrays import Floats
+from rimsim.errors import plural
 from rimsim.scenarios.report import sentences, tables
 from rimsim.scenarios.report.group_figures import (
     GroupFigures,
@@ -31,8 +32,10 @@ def group_sentences(run: RunFolder) -> list[str]:
     texts = [
         text
         for figures in of_columns
-        for text in (_delivery(figures, _undelivered(run, figures)), _starved(figures), _cost(figures))
+        for text in (_delivery(figures, _undelivered(run, figures)), _starved(figures))
     ]
+    # A bonus for an exposure is paid once, whatever the number of columns with guarantees.
+    texts += [_cost(figures) for figures in of_columns if figures.guaranteed][:1]
     if of_columns:
         texts.append(_revenue(run, of_columns[0]))
     return [text for text in texts if text]
@@ -60,8 +63,8 @@ def _delivery(figures: GroupFigures, undelivered: Mapping[str, Floats]) -> str:
         return ""
     shares = {agent: _share(values) for agent, values in undelivered.items()}
     text = (
-        f"`{figures.base}` leaves {shares[figures.base]} of the exposure guaranteed to groups of "
-        f"{figures.column} undelivered"
+        f"`{figures.base}` leaves {shares[figures.base]} of the exposure guaranteed to "
+        f"{plural(figures.column)} undelivered"
     )
     compared_shares = [f"`{agent}` {share}" for agent, share in shares.items() if agent != figures.base]
     return f"{', '.join([text, *compared_shares])} ({figures.words}, counted as {figures.unit}). {figures.promise}"
@@ -83,11 +86,12 @@ def _starved(figures: GroupFigures) -> str:
     if not figures.guaranteed:
         return ""
     parts = []
+    groups = plural(figures.column)
     for agent in figures.agents:
         ratio = figures.ratio(agent).mean(axis=1)
         n_short = int((ratio < 0.995).sum())  # a deficit below half a percent does not count
         n_starved = int((ratio < _STARVED).sum())
-        text = f"`{agent}` gives {n_short or 'none'} of the {len(ratio)} groups less than the guarantee"
+        text = f"`{agent}` gives {n_short or 'none'} of the {len(ratio)} {groups} less than the guarantee"
         if n_starved:
             text += f", and {n_starved} less than a tenth of it"
         elif n_short:
@@ -123,7 +127,8 @@ def _revenue(run: RunFolder, figures: GroupFigures) -> str:
     row = paired[(paired["agent"] == agent) & (paired["metric"] == "revenue")].iloc[0]
     of_base = float(tables.late_figures(rounds)["revenue"][figures.base])
     low, high = (None if np.isnan(row[end]) else float(row[end]) for end in ("low", "high"))
-    if (low is not None and not row["significant"]) or (row["equal"] and row["mean"] == 0):
+    is_unclaimed = not row["significant"] and tables.cannot_tell(int(row["n"])) is None
+    if is_unclaimed or (row["equal"] and row["mean"] == 0):
         amount = sentences.with_interval("revenue", float(row["mean"]), low, high, difference=True)
         # An interval without 0 may still be insignificant, because Holm's method corrects for the other comparisons.
         includes_zero = row["low"] <= 0 <= row["high"]
@@ -139,7 +144,7 @@ def _revenue(run: RunFolder, figures: GroupFigures) -> str:
     amount = sentences.with_interval("revenue", abs(float(row["mean"])), near_end, far_end)
     return (
         f"The revenue per slate is {amount} {word} with `{agent}` than with `{figures.base}`"
-        f"{relative}{equal_remark}."
+        f"{relative}{equal_remark}{tables.by_chance(int(row['n']), is_significant=bool(row['significant']))}."
     )
 
 

@@ -20,7 +20,7 @@ from rimsim.scenarios.report import charts, labels, sentences, tables, titles
 from rimsim.scenarios.report.items import exposures, mean_curve
 from rimsim.scenarios.report.picture_tables import PictureTables
 from rimsim.scenarios.report.tables import last_round, without_controls
-from rimsim.scenarios.runs.arms import CHAIN, control_name, is_control
+from rimsim.scenarios.runs.arms import CHAIN, control_in, control_name, is_control
 
 PARTS = ("retraining", "data", "selection", "feedback")
 """Names of the parts of an effect of retraining. Each is the difference of successive arms: frozen → organic (log) →
@@ -159,7 +159,8 @@ def front(data: PictureTables) -> Figure | None:
     """Utility against the spread of exposure, a point per agent."""
     rounds = without_controls(data.rounds)
     metrics = ("perplexity", "utility")
-    means = tables.over_seeds(late_means(rounds), ["agent"], metrics).pivot(index="agent", columns="metric")
+    means = tables.over_seeds(late_means(rounds), ["agent"], metrics, n_items=data.n_items)
+    means = means.pivot(index="agent", columns="metric")
     means = means.reindex(columns=pd.MultiIndex.from_product((("mean", "low", "high"), metrics)))
     means = means.dropna(subset=[("mean", metric) for metric in metrics])
     styles = charts.styles(rounds["agent"].unique())
@@ -291,6 +292,28 @@ def decomposed(data: PictureTables) -> Figure | None:
     return figure
 
 
+_ARMS = {
+    "frozen": "`frozen` is never retrained.",
+    "organic": "`organic` is retrained on events of the log.",
+    "random": "`random` is retrained on consumptions under random slates.",
+    "static": "`static` is retrained on consumptions under slates of the model that is never retrained.",
+    "yoked": "`yoked` is retrained on consumptions from another market of the same agent.",
+}
+"""Kind of control → its retraining."""
+
+
+def words_of_arms(arms: Sequence[str]) -> str:
+    """Explanation of the arms that a run has."""
+    kinds = {control_in(name) for name in arms}
+    sentences_of_arms = [words for kind, words in _ARMS.items() if kind in kinds]
+    if "random" in kinds:
+        sentences_of_arms.append(
+            "`self` minus `random` is the effect of learning from slates that a model chose: selection and the "
+            "feedback loop."
+        )
+    return " ".join([*sentences_of_arms, "`self` is retrained on consumptions from its own slates."])
+
+
 def reported_parts(
     rounds: pd.DataFrame, arms: Sequence[str], own_metrics: Sequence[str] = ()
 ) -> pd.DataFrame:
@@ -325,22 +348,31 @@ def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, 
     scale, unit = (100, "points") if measure.unit == "share" else (1, measure.unit)
     size = scale * abs(mean)
     decimals = max(0, 1 - math.floor(math.log10(size))) if size > 0 else 0  # two significant digits
+    doubt = None if row["significant"] else tables.cannot_tell(n_seeds)
     if n_seeds > 1 and not row["significant"]:
         difference = f"{scale * mean:+.{decimals}f}".replace("-", "−") if size > 0 else "0"
         remark = (
             f"; {difference} {unit}, {tables.the_same(n_seeds)}, which allows no test" if row["equal"] else ""
         )
+        if doubt is not None:
+            subject = f"{_WORDS[part][0].lower()}{_WORDS[part][1:]}"
+            return (
+                f"{doubt.capitalize()} if {subject} changes the {measure_title} of {agent} ({late}; "
+                f"{difference} {unit})"
+            )
         return f"{_WORDS[part]} has no significant effect on the {measure_title} of {agent} ({late}{remark})"
     # The sentence gives the size of the effect without its sign, and so the ends of its interval.
     near_end, far_end = sorted((abs(row["low"]), abs(row["high"])))
     interval = f"95% interval {scale * near_end:.{decimals}f} to {scale * far_end:.{decimals}f}"
     if n_seeds < 2:
-        interval = "one seed: no interval"
+        interval = f"{doubt} if this is chance"
     text = f"{_costs_or_gives(part, mean)} {agent} {size:.{decimals}f} {unit} of {measure_title} ({late}; {interval})"
     if part in {FEEDBACK, LOOP} and ALL in effects:
         sum_of_parts = float(effects[ALL]["mean"])
         if n_seeds < 2 or effects[ALL]["significant"]:
             text += f"; {_costs_or_gives(ALL, sum_of_parts).lower()} it {scale * abs(sum_of_parts):.{decimals}f} in all"
+        elif (doubt := tables.cannot_tell(n_seeds)) is not None:
+            text += f"; {doubt} if all of retraining has an effect"
         else:
             text += "; the effect of all of retraining is not significant"
     return text

@@ -78,6 +78,7 @@ def picture_tables(run: RunFolder) -> PictureTables:
         return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
 
     late = 0 if rounds.empty else measures.late_rounds(last_round(rounds) + 1)[0]
+    # Items with a campaign of their own are not drawn.
     names_of_campaigns = {campaign.name for campaign in run.scenario.exposure.campaigns}
     campaigns = shown("promises")  # also has groups
     events = run.catalogue["events"].to_numpy(np.int64)

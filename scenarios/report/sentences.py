@@ -132,10 +132,12 @@ def _against(
 def _utility_against(row: pd.Series[Any], base: str, of_base: float) -> str:
     """Clause on the difference in utility, by the table's test."""
     mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
-    if row["n"] > 1 and not row["significant"]:
+    is_significant = bool(row["significant"])
+    count = int(row["n"])
+    if not is_significant and tables.cannot_tell(count) is None:
         difference = with_interval("utility", mean, low, high)
         if row["equal"]:
-            remark = f", {tables.the_same(int(row['n']))}, which allows no test"
+            remark = f", {tables.the_same(count)}, which allows no test"
         elif low <= 0 <= high:
             remark = ""
         else:
@@ -145,11 +147,14 @@ def _utility_against(row: pd.Series[Any], base: str, of_base: float) -> str:
             f"difference {difference} consumptions per slate{remark})"
         )
     relative = f" ({figure(100 * abs(mean) / of_base)}%)" if of_base > 0 else ""
+    doubt = tables.by_chance(count, is_significant=is_significant)
+    if mean == 0:
+        return f"brings as many consumptions per slate as `{base}`{doubt}"
     if mean < 0:
         amount = with_interval("utility", -mean, -high, -low)
-        return f"brings {amount} consumptions per slate less than `{base}`{relative}"
+        return f"brings {amount} consumptions per slate less than `{base}`{relative}{doubt}"
     amount = with_interval("utility", mean, low, high)
-    return f"brings {amount} consumptions per slate more than `{base}`{relative}"
+    return f"brings {amount} consumptions per slate more than `{base}`{relative}{doubt}"
 
 
 def _mean(table: pd.DataFrame, name: str, metric: str) -> float:
@@ -178,7 +183,8 @@ def agreement_sentence(truth: str, figures: Mapping[str, Any]) -> str:
             f"truth `{truth}` on this log"
         )
     return (
-        f"The truth `{truth}`{chosen} puts {figures['concordant_pairs']:.0f} of {settled:.0f} significant pairs of "
+        f"Fitted to the whole log, the truth `{truth}`{chosen} puts {figures['concordant_pairs']:.0f} of "
+        f"{settled:.0f} significant pairs of "
         f"these models in the order of held-out later sessions (agreement {tables.signed(figures['kendall_settled'])}; "
         f"τ = {tables.signed(figures['kendall'])} over all models, 95% interval "
         f"{tables.signed(figures['kendall_low'])} to {tables.signed(figures['kendall_high'])})"

@@ -168,7 +168,8 @@ def _points_table(sweep: RunFolder, table: pd.DataFrame) -> TextTable:
     """Table with a row per agent and point."""
     fields = swept_fields(table)
     shown = (*_SHOWN, *(measure.name for measure in sweep.own_measures.values()))
-    means = tables.over_seeds(table, ["agent", *fields], shown)
+    n_items = sentences.n_items_of(next(run for _, run in runs_of(sweep)))
+    means = tables.over_seeds(table, ["agent", *fields], shown, n_items=n_items)
     points = [
         " ".join(f"{name}={value}" for name, value in row.items()) for row in means[fields].to_dict("records")
     ]
@@ -193,7 +194,7 @@ def changes(table: pd.DataFrame, field: str, unit: str) -> pd.DataFrame:
     metrics = [
         name
         for name in ("utility", "coverage", undelivered)
-        if not (name == undelivered and _owes_nothing(field, low))
+        if not (name == undelivered and _owes_nothing(table, field, low, unit))
     ]
     rows = []
     for name in charts.styles(table["agent"].unique()) if low != high else ():
@@ -205,9 +206,14 @@ def changes(table: pd.DataFrame, field: str, unit: str) -> pd.DataFrame:
     return tables.paired_table(rows, ["agent", "metric"]).query("n > 0").reset_index(drop=True)
 
 
-def _owes_nothing(field: str, value: object) -> bool:
-    """True if a field with this value guarantees nothing."""
-    return field in {"beta", "exposure.beta"} and value == 0
+def _owes_nothing(table: pd.DataFrame, field: str, value: float, unit: str) -> bool:
+    """True if a share of 0 leaves no guarantee.
+
+    A guarantee of groups or campaigns may remain at β = 0. Then an agent leaves a part of it undelivered.
+    """
+    undelivered, _ = tables.shortfalls(unit)
+    at_value = table[(table[field] == value) & (table["metric"] == undelivered)]
+    return value == 0 and not at_value["value"].any()
 
 
 def _ends_words(table: pd.DataFrame, field: str) -> str:
@@ -234,7 +240,7 @@ def sweep_sentences(table: pd.DataFrame, field: str, unit: str) -> list[str]:
     for agent, rows in changes(table, field, unit).groupby("agent", sort=False):
         text = f"`{agent}`: {_ends_words(table, field)} {_effects(rows, names)}"
         missing = undelivered_rows.loc[undelivered_rows["agent"] == agent, "value"]
-        if _owes_nothing(field, table[field].min()) and len(missing):
+        if _owes_nothing(table, field, table[field].min(), unit) and len(missing):
             share = per_cent(float(missing.mean()))
             text += f"; at {table[field].max():g}, {share} of the guaranteed exposure is undelivered"
         sentences_of_agents.append(f"{text}.")
@@ -245,21 +251,27 @@ def _effects(rows: pd.DataFrame, names: Mapping[str, str]) -> str:
     """Predicate of a sentence: effects on each metric, by significance."""
     claimed: list[str] = []
     unclaimed: list[str] = []
+    untold: list[str] = []
     unmoved_names: list[str] = []
+    doubt = next((words for n in rows["n"] if (words := tables.cannot_tell(int(n))) is not None), None)
     for row in rows.to_dict("records"):
         change = sentences.with_interval(row["metric"], row["mean"], row["low"], row["high"], difference=True)
         name = names[row["metric"]]
         if row["equal"] and abs(row["mean"]) < _NO_CHANGE:
             unmoved_names.append(name)
+        elif row["significant"]:
+            claimed.append(f"{name} by {change}")
+        elif doubt is not None:
+            remark = f", {tables.the_same(row['n'])}" if row["equal"] else ""
+            untold.append(f"{name} (by {change}{remark})")
         elif row["equal"]:
             unclaimed.append(f"{name} (by {change}, {tables.the_same(row['n'])})")
-        elif row["significant"] or row["n"] < 2:
-            claimed.append(f"{name} by {change}")
         else:
             unclaimed.append(f"{name} ({change})")
     parts = [f"changes {_listed(claimed)}"] if claimed else []
     parts += [f"does not change {_listed(unmoved_names, 'or')}"] if unmoved_names else []
     parts += [f"has no significant effect on {_listed(unclaimed, 'or')}"] if unclaimed else []
+    parts += [f"may change {_listed(untold)}, but {doubt}"] if untold else []
     return _listed(parts)
 
 
@@ -344,7 +356,7 @@ def settled_words(cells: pd.DataFrame) -> str:
     """Number of significant signs of a contrast, such as ``− in 7 of 8``."""
     counts = {"−": int((cells["sign"] < 0).sum()), "+": int((cells["sign"] > 0).sum())}
     words = [f"{sign} in {count}" for sign, count in counts.items() if count]
-    return f"{', '.join(words)} of {len(cells)}" if words else f"settled in 0 of {len(cells)}"
+    return f"{', '.join(words)} of {len(cells)}" if words else f"significant in 0 of {len(cells)}"
 
 
 def matrix_table(contrast_matrix: pd.DataFrame, fields: Sequence[str], title: str) -> TextTable:
@@ -363,7 +375,7 @@ def matrix_table(contrast_matrix: pd.DataFrame, fields: Sequence[str], title: st
         for point, cells_of_point in cells.items()
     ]
     counts = tuple(settled_words(contrast_matrix[contrast_matrix["contrast"] == name]) for name in columns)
-    rows.append(("settled", *counts))
+    rows.append(("significant", *counts))
     return TextTable(
         f"{title}{tables.legend(marked)}",
         (", ".join(fields), *columns),
@@ -471,7 +483,8 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
         curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
         charts.plot_means(front_ax, curve, "perplexity", "utility", look, ring=name in unmoved_names)
         # With β = 0 nothing is guaranteed, so no exposure can be undelivered.
-        guaranteed_points = curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
+        is_free = _owes_nothing(table, field, 0.0, unit) and curve.index.max() > 0
+        guaranteed_points = curve[curve.index > 0] if is_free else curve
         charts.plot_means(undelivered_ax, guaranteed_points, None, undelivered, look)
     front_ax.set_title("Relevance-diversity front", loc="left")
     front_ax.set_ylabel(f"{MEASURES['utility'].title.lower()} ({MEASURES['utility'].unit})")
@@ -527,6 +540,7 @@ def _front_message(table: pd.DataFrame, means: pd.DataFrame, field: str, unit: s
         return f"{text} and leaves utility the same"
     moved = changes(table, field, unit)
     row = moved[(moved["agent"] == name) & (moved["metric"] == "utility")].iloc[0]
-    if row["n"] > 1 and not row["significant"]:
-        return f"{text}; utility does not change significantly"
+    if not row["significant"]:
+        doubt = tables.cannot_tell(int(row["n"]))
+        return f"{text}; {'utility does not change significantly' if doubt is None else f'{doubt} if utility changes'}"
     return f"{text} and {'lowers' if change < 0 else 'raises'} utility by {per_cent(abs(change))}"

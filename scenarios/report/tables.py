@@ -93,13 +93,32 @@ def two_seeds_note(seeds: int, unit: str = "seed") -> str | None:
     return f"{wide}; for figures to keep, take --{unit}s 5"
 
 
+def cannot_tell(count: int, unit: str = "seed") -> str | None:
+    """Subject and verb about one or two seeds.
+
+    All sentences on a difference that is not significant use these words. Over two seeds, a difference must exceed
+    12.7 standard errors, so its absence from the table's stars says nothing. None: from three seeds on.
+    """
+    return {1: f"one {unit} cannot tell", 2: f"two {unit}s cannot tell"}.get(count)
+
+
+def by_chance(count: int, *, is_significant: bool, unit: str = "seed") -> str:
+    """End of a sentence on an untested difference, if any."""
+    doubt = None if is_significant else cannot_tell(count, unit)
+    return "" if doubt is None else f", but {doubt} if this is chance"
+
+
 def over_seeds(
-    table: pd.DataFrame, by: Sequence[str], metrics: Sequence[str], overlap: float = 0.0
+    table: pd.DataFrame,
+    by: Sequence[str],
+    metrics: Sequence[str],
+    overlap: float = 0.0,
+    n_items: int | None = None,
 ) -> pd.DataFrame:
     """Means over seeds with 95% intervals.
 
     The input has columns ``by``, metric and value, with a row per seed. ``overlap`` is above 0 if seeds are overlapping
-    splits of a log.
+    splits of a log. ``n_items`` is the largest value of a number of items.
 
     Returns: Table with columns ``by``, metric, mean, low, high, n and equal (all seeds have the same value), sorted by
         the first of ``by``, then by metric. Missing intervals are NaN.
@@ -109,7 +128,10 @@ def over_seeds(
     for key, values in table[table["metric"].isin(metrics)].groupby(
         keys, sort=False, observed=True, dropna=False
     )["value"]:
-        interval = measures.mean_interval(values.to_numpy(np.float64), overlap=overlap)
+        if is_number_of_items(str(key[-1])):
+            interval = measures.number_interval(values.to_numpy(np.float64), n_items, overlap=overlap)
+        else:
+            interval = measures.mean_interval(values.to_numpy(np.float64), overlap=overlap)
         rows.append((*key, interval.mean, interval.low, interval.high, interval.n, interval.equal))
     means = pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "n", "equal"])
     # Rank of a row: by the first key, in order of appearance, and then by the given order of metrics.
@@ -119,11 +141,18 @@ def over_seeds(
     return means.astype({"mean": float, "low": float, "high": float})
 
 
-def summary(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:
+def is_number_of_items(metric: str) -> bool:
+    """True for a metric between 1 and M."""
+    return metric in MEASURES and MEASURES[metric].is_number_of_items
+
+
+def summary(
+    rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str], n_items: int | None = None
+) -> pd.DataFrame:
     """Means over late rounds: agent, metric, mean, low, high, n."""
     late = measures.late_means(rounds)
     ordered = pd.concat([late[late["agent"] == agent] for agent in agents])
-    return over_seeds(ordered, ["agent"], metrics)
+    return over_seeds(ordered, ["agent"], metrics, n_items=n_items)
 
 
 def late_figures(rounds: pd.DataFrame) -> pd.DataFrame:
@@ -262,6 +291,13 @@ def cell(
     return f"{_with_decimals(mean, decimals)} ±{_with_decimals(half, decimals)}"
 
 
+def cell_with_ends(mean: float | None, low: float | None, high: float | None, *, equal: bool = False) -> str:
+    """Mean with the ends of its interval."""
+    if mean is None or equal or low is None or high is None or np.isnan(low):
+        return cell(mean, low, high, equal=equal)
+    return f"{number(mean)} ({number(low)}–{number(high)})"
+
+
 SAME = "="
 """Mark of a value that is the same in all seeds."""
 
@@ -269,6 +305,8 @@ SAME = "="
 def legend(means: pd.DataFrame, unit: str = "seed") -> str:
     """Explanation of the marks in a table, if any."""
     parts = []
+    if "p" not in means and means.loc[means["metric"].map(is_number_of_items), "low"].notna().any():
+        parts.append("in brackets: 95% interval on the log scale")
     if "p" in means and (tested := int(means["p"].notna().sum())):
         parts.append(f"* not 0: Holm over {many(tested, 'comparison')}")
     if "equal" in means and means["equal"].any():
@@ -300,6 +338,7 @@ def pivoted(
     means = means[means["metric"].isin(metrics)].reset_index(drop=True)
     p = means["p"].to_numpy(np.float64) if "p" in means else np.full(len(means), np.nan)
     equal = means["equal"].to_numpy(bool) if "equal" in means else np.zeros(len(means), bool)
+    is_level = "p" not in means  # a difference of two numbers of items may be negative
     title += legend(means, unit)
     rows: dict[tuple[str, ...], dict[str, str]] = {}  # labels of a row → metric → cell
     columns = [*labels, "metric", "mean", "low", "high"]
@@ -307,7 +346,10 @@ def pivoted(
     for has_star, is_equal, row_figures in zip(measures.significant(p), equal, figures, strict=True):
         *values, metric, mean, low, high = row_figures
         label = tuple(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
-        text = cell(mean, low, high, significant=significant, equal=bool(is_equal))
+        if is_level and is_number_of_items(str(metric)):
+            text = cell_with_ends(mean, low, high, equal=bool(is_equal))
+        else:
+            text = cell(mean, low, high, significant=significant, equal=bool(is_equal))
         rows.setdefault(label, {})[metric] = f"{text}{'*' * bool(has_star)}"
     present = [metric for metric in metrics if any(metric in cells for cells in rows.values())]
     return TextTable(

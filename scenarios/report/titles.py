@@ -69,8 +69,9 @@ def _utility_change(rounds: pd.DataFrame, name: str) -> str | None:
     if name != tables.REFERENCE:
         paired = tables.reported_differences(rounds, list(rounds["agent"].unique()))
         row = paired[(paired["agent"] == name) & (paired["metric"] == "utility")].iloc[0]
-        if row["n"] > 1 and not row["significant"]:
-            return "utility does not differ significantly"
+        if not row["significant"]:
+            doubt = tables.cannot_tell(int(row["n"]))
+            return "utility does not differ significantly" if doubt is None else f"{doubt} if utility differs"
     return (
         f"utility is {per_cent(abs(change))} {'below' if change < 0 else 'above'} that of {tables.REFERENCE}"
     )
@@ -164,7 +165,7 @@ def _error(ratio: float) -> str:
 def _predicts(ratio: float, *, several: bool = False) -> str:
     """Verb and error of one or several platforms."""
     if abs(ratio - 1) < _CLOSE:
-        return f"predict{'' if several else 's'} about as many consumptions as come"
+        return f"predict{'' if several else 's'} about as many consumptions as occur"
     return f"predict{'' if several else 's'} {_error(ratio)} consumptions"
 
 

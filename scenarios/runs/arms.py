@@ -63,7 +63,7 @@ class StudyOptions:
     control: Sequence[str] | None = ("frozen",)
     """Kinds of controls, names from :data:`CONTROLS`. None: the kind ``frozen``; in a sweep, there are then no controls
     unless the option ``frozen`` names agents."""
-    seeds: int | Sequence[int] = 2
+    seeds: int | Sequence[int] = 3
     certify: bool = True
     ledger: bool = True
     reveal: Sequence[str] = ()

@@ -120,7 +120,7 @@ def _shortened(config: ScenarioConfig, rounds: int, arrivals: int) -> ScenarioCo
             exposures=None,
             share=campaign.share or small_share,
             start=0.0,
-            stop=None if campaign.stop is None else campaign.stop - campaign.start,
+            stop=None if campaign.stop is None or campaign.first else campaign.stop - campaign.start,
         )
         for campaign in config.exposure.campaigns
     )

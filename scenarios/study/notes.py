@@ -13,6 +13,7 @@ from rimsim.agents import Capabilities, make_agent, undeliverable
 from rimsim.arrays import ALWAYS, NEVER, seconds
 from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
+from rimsim.errors import plural
 from rimsim.intensity.model_names import BUILT_IN as MODELS
 from rimsim.market import RoundView, build_world
 from rimsim.market.arrivals import BUILT_IN as ARRIVALS
@@ -109,14 +110,14 @@ def _group_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
         covers_all = group.values is None
         if covers_all and len(members) < n_before:
             yield (
-                f"the selection of events leaves {len(members):,} of the {n_before:,} groups of {column}; the others "
+                f"the selection of events leaves {len(members):,} of the {n_before:,} {plural(column)}; the others "
                 f"have no item with enough events (data.min_item_events is {config.data.min_item_events}). To keep "
                 "more groups, lower data.min_item_events (--min-item-events)"
             )
         in_group = np.zeros(log.n_items, bool)
         in_group[np.concatenate(list(members.values()))] = True
         n_outside = int((~in_group).sum())
-        if covers_all and n_outside:
+        if covers_all and n_outside and group.beta > 0:
             yield (
                 f"{n_outside:,} of the {log.n_items:,} items have no {column}, so they belong to no group and have "
                 "no guarantee"
@@ -128,7 +129,7 @@ def _group_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
         n_without = int((is_zero & np.isin(requirements.guarantee, guarantees)).sum())
         if n_without:
             yield (
-                f"in the first round, {n_without:,} of the {len(guarantees):,} groups of {column} are guaranteed no "
+                f"in the first round, {n_without:,} of the {len(guarantees):,} {plural(column)} are guaranteed no "
                 "exposure, because a guarantee is a whole number of exposures and theirs rounds to 0. To give them "
                 "one, raise arrivals.per_round or beta"
             )
@@ -168,9 +169,9 @@ def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> 
     """Note about agents that ignore groups, campaigns and caps."""
     exposure = config.exposure
     requirements = {
-        "groups": exposure.groups,
+        "groups": any(group.beta > 0 for group in exposure.groups),
         "campaigns": exposure.campaigns,
-        "caps": exposure.most is not None,
+        "caps": exposure.most is not None or any(group.most is not None for group in exposure.groups),
     }
     kinds = [name for name, requirement in requirements.items() if requirement]
     blind = [name for name in agents if not Capabilities.of(make_agent(name)).keeps_promises]

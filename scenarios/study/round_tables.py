@@ -56,6 +56,8 @@ def groups_table(
 ) -> pd.DataFrame:
     """Figures of each group in a round, as table ``groups``."""
     promises = closed.promises
+    groups = arm.config.exposure.groups
+    only_capped = {group.column for group in groups} - {group.column for group in groups if group.beta > 0}
     required_and_delivered = {
         name: (required, delivered)
         for name, required, delivered in zip(
@@ -67,7 +69,7 @@ def groups_table(
         exposures_of_groups = {
             group: required_and_delivered[name]
             for group in items
-            if (name := group_name(column, group)) in required_and_delivered
+            if column not in only_capped and (name := group_name(column, group)) in required_and_delivered
         }
         rows = figures_of_groups(facts, items, exposures_of_groups)
         figures = pd.DataFrame(rows, columns=["group", "metric", "value"])

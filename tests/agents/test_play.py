@@ -7,6 +7,7 @@ from kit import cases, markets, refused
 from kit.markets import settings_of, small_capped, small_scenario
 
 from rimsim.agents import LinUCB, Random, Relevance, diagnostics_of, make_agent, play_round, rollout
+from rimsim.config import ArrivalsConfig
 from rimsim.errors import AgentError, ArmsError
 from rimsim.market import Market, Needs
 from rimsim.scenarios.runs.digests import digest
@@ -132,3 +133,14 @@ def test_diagnostics_that_are_no_numbers_are_refused():
     agent.name = "wordy"
     agent.diagnostics = {"mood": "good"}
     refused(AgentError, "'wordy'.*Expected a mapping of names to numbers", diagnostics_of, agent)
+
+
+def test_past_states_have_the_histories_of_their_visitors():
+    """In each block of past states, histories are those before the time of the state; without a need there are none."""
+    config = markets.small_scenario(rounds=1, arrivals=ArrivalsConfig(per_round=300))
+    market = Market(config, needs=Needs(history=True))
+    chunks = list(market.round_view().past)
+    assert len(chunks) > 2
+    for chunk in chunks:
+        assert chunk.history.now.tolist() == pytest.approx(chunk.time.tolist())
+    assert next(iter(Market(config).round_view().past)).history is None

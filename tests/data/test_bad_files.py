@@ -345,3 +345,16 @@ def test_a_tar_that_expands_too_much_is_refused_by_its_header(tmp_path, monkeypa
     content = bytes(2**21)
     bomb = _tar(tmp_path / "bomb.tar.gz", (_entry("log.csv", len(content)), content))
     refused(DataError, "a decompression bomb", load, bomb)
+
+
+def test_bad_rows_are_counted_by_kind_of_problem(tmp_path):
+    """Each kind has one line, with the number of its rows and the first of them."""
+    rows = [f"{n},7,{'soon' if n % 2 else 1_400_000_000 + n}" for n in range(40)]
+    rows += ["1,,1400000000", "2,'',3", "3,None,1400000001", "4,7"]
+    (tmp_path / "log.csv").write_text("user,item,time\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    report = load(tmp_path / "log.csv", skip_bad_rows=True, time_unit="s").report
+    counts = {row.line: row.count for row in report.bad_rows}
+    assert counts == {3: 20, 42: 2, 45: 1}
+    assert report.skipped == 23
+    assert "  20 rows: " in report.text()
+    assert "log.csv, line 3: time (column 'time') is 'soon'" in report.text()

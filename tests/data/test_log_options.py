@@ -69,7 +69,7 @@ def test_every_command_tells_bad_rows_and_takes_the_same_part_of_a_log(tmp_path,
         return
     for part in (
         "2,000 rows (user from user",
-        "2 bad rows skipped, the first of them:",
+        "2 bad rows skipped, by kind of problem the first:",
         "log.csv, line 12: time (column 'time') is 'soon'",
         "times go backwards at 1 row; the log is sorted by time",
         f"the log is {len(part_of_log):,} events of {part_of_log.n_users} users with {part_of_log.n_items} items",

@@ -84,3 +84,24 @@ def test_a_log_to_which_nobody_comes_back_is_said_to_tell_nothing_of_its_truth(t
     run = small_run(tmp_path / "run", ("random",), dataclasses.replace(config, data=log))
     said = "The truth `factors` cannot be judged on this log: fewer than two users have a later session."
     assert run.report().answer[0].startswith(said)
+
+
+def test_a_seller_whose_name_means_missing_is_told(tmp_path):
+    """Items with the text None or nan have no seller, and the use of the column says so."""
+    rows = [f"{n % 20},{n % 9},{1_400_000_000 + n},{('None', 'nan', 'A')[n % 9 % 3]}" for n in range(180)]
+    (tmp_path / "log.csv").write_text("user,item,time,seller\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    log = data.load(tmp_path / "log.csv")
+    assert sorted(set(log.items["seller"].fillna(""))) == ["", "A"]
+    assert "items whose value is 'None' and 'nan' have no seller" in log.report.text()
+
+
+def test_a_mark_of_shown_items_alone_is_warned_of(tmp_path):
+    """Without a column of what was taken, each row is an event; the warning names the column."""
+    rows = [f"{n % 20},{n % 9},{1_400_000_000 + n},{n % 2}" for n in range(180)]
+    for name, is_warned in (("shown", True), ("flag", False)):
+        (tmp_path / "log.csv").write_text(
+            f"user,item,time,{name}\n" + "\n".join(rows) + "\n", encoding="utf-8"
+        )
+        log = data.load(tmp_path / "log.csv")
+        assert len(log) == 180
+        assert ("the column 'shown' seems to mark shown items" in log.report.text()) == is_warned

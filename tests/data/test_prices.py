@@ -97,3 +97,10 @@ def test_a_column_has_one_role(tmp_path):
     columns = "user=user,item=item,time=time,value=Preis,price=Preis"
     refused(DataError, "column 'Preis' is named for two roles", load, path, columns=columns)
     refused(ConfigError, "price", load, path, columns="user=user,item=item,time=time,prices=Preis")
+
+
+def test_a_point_is_the_decimal_mark_if_no_mark_is_more_frequent():
+    """Of one text that needs a comma and one that needs a point, the text with the comma is not a number."""
+    numbers, problem = numbers_of_prices(["1,50", "1.50"])
+    assert numbers[1] == 1.5
+    assert problem == "'1,50' is not a number of at least 0"

@@ -79,3 +79,10 @@ def test_data_check_counts_returns(shop, capsys):
     output = said_by(capsys, f"data check {shop} --drop-returns").out
     assert "10 returns left out" in output
     assert "events      90 (" in output
+
+
+def test_a_bad_row_is_not_counted_as_a_return(shop):
+    """A row that is skipped because its time is wrong is no return, although its quantity is negative."""
+    shop.write_text(HEADER + ROWS + "1,2,soon,-1,4\n")
+    report = load(shop, skip_bad_rows=True).report
+    assert (report.skipped, report.returns.rows) == (1, RETURNS)

@@ -1,5 +1,6 @@
 """Code of the documentation: the Python blocks of each page run in order, as a reader runs them."""
 
+import os
 import re
 import runpy
 import subprocess
@@ -10,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from kit import DOCS, ROOT, documented
+from PIL import Image
 
 import rimsim
 from rimsim import config, scenarios
 from rimsim.config import override
+from rimsim.data import load
 
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="not a source checkout")
 
@@ -50,9 +53,15 @@ ALONE = {
     'scenario="closed-loop"': 'scenario="closed-loop"',
 }
 """Texts of the README's blocks, and the text that a test has in their place before its settings."""
+_FEW = "--set consumer.truth=factors --set consumer.rank=1 --set platform.model=popularity-hp"
+SHORTER_COMMANDS = {
+    "rimsim validate --data my_log.csv": "--models popularity,random --truths factors --draws 1 --set resamples=100",
+    "rimsim compare --data my_log.csv": f"--rounds 1 --workers 1 --set arrivals.per_round=30 {_FEW}",
+}
+"""Commands of the README, and the options with which a test plays a smaller market."""
 SHORTER_CELLS = {
-    "min_item_events=60": "min_item_events=120",
-    '"data.min_item_events": 60, "arrivals.per_round": 100': (
+    "rimsim.load()": "rimsim.load(min_item_events=120)",
+    '"arrivals.per_round": 300': (
         '"data.min_item_events": 120, "arrivals.per_round": 40, "platform.model": "popularity-hp", '
         '"consumer.truth": "factors", "consumer.rank": 1'
     ),
@@ -76,6 +85,11 @@ def _page(name):
 def _blocks(name):
     """Python blocks of a page."""
     return re.findall(r"```python\n(.*?)```", _page(name).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def _shell_blocks(name):
+    """Shell blocks of a page."""
+    return re.findall(r"```sh\n(.*?)```", _page(name).read_text(encoding="utf-8"), re.DOTALL)
 
 
 PAGES = sorted(path.stem for path in [*DOCS.glob("*.md"), ROOT / "README.md"] if _blocks(path.stem))
@@ -180,6 +194,36 @@ def test_a_python_block_of_the_readme_runs_alone(number, tmp_path):
     assert "settings=" in block
     command = [sys.executable, "-c", block]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
+
+
+def test_the_shell_block_of_the_readme_for_your_log_runs_alone(tmp_path):
+    """In a folder with nothing but the file that the README names, all its commands end well; the market is smaller."""
+    events = load(min_item_events=150)
+    columns = {"user": events.user, "item": events.item, "time": events.time}
+    pd.DataFrame(columns).to_csv(tmp_path / "my_log.csv", index=False)
+    (block,) = (block for block in _shell_blocks("README") if "my_log.csv" in block)
+    for text, shorter in SHORTER_COMMANDS.items():
+        assert text in block
+        block = block.replace(text, f"{text} {shorter}")
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = ["bash", "-euc", block]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=300)
+    assert (tmp_path / "runs" / "mine" / "report.html").is_file()
+
+
+def test_the_demo_of_the_readme_is_that_of_the_tutorial(script):
+    """Its command and its answer stand in the tutorial, which is compared with a run, and are those of its picture."""
+    (install,) = (block for block in _shell_blocks("README") if "pip install" in block)
+    assert install.splitlines()[-1].partition("#")[0].strip() in _shell_blocks("tutorial")[1].splitlines()
+    (answer,) = re.findall(r"```text\n(.*?)```", _page("README").read_text(encoding="utf-8"), re.DOTALL)
+    tutorial = _page("tutorial").read_text(encoding="utf-8")
+    assert answer in re.search(r"```text\n(.*?)```", tutorial, re.DOTALL)[1]
+    with Image.open(DOCS / "pictures" / "report.png") as picture:
+        photographed = picture.info["Description"]
+    follow = script("follow_tutorial")
+    assert follow.missing(answer, photographed) == []
+    assert picture.width < 1000
+    assert (DOCS / "pictures" / "report.png").stat().st_size < 300_000
 
 
 def test_pages_that_other_tests_run_are_named_there():

@@ -200,7 +200,8 @@ def test_a_known_local_rate_is_recovered():
 
 
 @pytest.mark.parametrize(
-    ("best", "closer"), [(2, 1.01), (8, 0.99), (8, 1.01), (16, 1.0), (32, 0.99), (64, 1.0)]
+    ("best", "closer"),
+    [(1, 1.0), (2, 0.99), (2, 1.01), (8, 0.99), (8, 1.01), (16, 1.0), (32, 0.99), (64, 1.0)],
 )
 def test_the_likeliest_half_life_is_found_on_either_side(best, closer, monkeypatch):
     """Every second half-life is tried, then both neighbours, the shorter and the longer one."""

@@ -132,6 +132,12 @@ def test_an_equal_share_of_groups_does_not_depend_on_their_numbers_of_items():
     assert required(release, end) == pytest.approx([600 / 29, 540 / 29, 600 / 29])
     of_some = GroupConfig("seller", 1.5, ("b", "c"), "groups")
     assert required(start, config=of_some) == pytest.approx([60.0, 60.0])
+    times = TimesOnOffer(np.array([130, *start[1:]]), np.full(8, NEVER))
+    ahead = ExpectedRound(visits, np.full(10, 12.0), uniform_share(visits, 120, times), 1.0, times)
+    assert groups_of(items, replace(group, most=1.1)).caps(ahead).tolist() == [35.0, 49.0, 49.0]
+    by_items = groups_of(items, replace(group, most=0.5, of="items")).caps(ahead)
+    assert by_items.tolist() == [6.0, 39.0, 16.0]  # half of 120 × 7, 50 and 20 of 77 parts, rounded up
+    assert np.isinf(groups_of(items, group).caps(ahead)).all()
     refused(
         ConfigError,
         "more than all positions for 2 of 3 groups",
@@ -174,4 +180,4 @@ def test_items_are_asked_for_by_how_many_arrivals_they_are_there_for(items, each
     early = TimesOnOffer.endless(release[:2])
     all_there = item_floors(exposure, visits, positions, early, 0)
     if items is None and each is None:
-        assert all_there.sum() == round(beta * positions)
+        assert all_there.tolist() == [n, n]  # 11 of 22 each, but an item is at most once in a slate

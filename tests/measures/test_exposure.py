@@ -1,8 +1,10 @@
 """Measures of exposure: concentration, guarantees, who pays, and fairness against its authors' numbers."""
 
+import dataclasses
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,8 @@ from scipy.spatial.distance import jensenshannon
 
 from rimsim import measures
 from rimsim.errors import DataError
+from rimsim.measures.example_round import made_up_round
+from rimsim.measures.exposure import weighted_exposure
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40).map(np.array)
 SOME_COUNTS = COUNTS.filter(lambda counts: counts.sum() > 0)
@@ -243,3 +247,15 @@ def test_awrf_long_tail_and_survival_by_hand():
     assert share == pytest.approx((0.5 + 0 + 1) / 3)
     curve = measures.survival([1, 3, 3, 2, 4], [True, True, False, False, False], 4)
     np.testing.assert_allclose(curve, [4 / 5, 4 / 5, 4 / 5 * 2 / 3, 4 / 5 * 2 / 3])
+
+
+def test_the_undelivered_share_of_a_round_counts_what_it_adds():
+    """Half of what is required is carried over; it counts neither as missing nor in the sum."""
+    facts = made_up_round(pd.DataFrame({"id": np.arange(12), "genres": "x"}))
+    facts = dataclasses.replace(facts, due_items=facts.required / 2)
+    weights = facts.position_weights
+    exposure = weighted_exposure(facts.slates, weights, facts.n_items)
+    required = np.concatenate([facts.required, facts.min_exposure])
+    due = np.concatenate([facts.due_items, facts.due])
+    missing = np.maximum(np.minimum(required, due) - np.concatenate([exposure, facts.counted]), 0).sum()
+    assert facts.undelivered(weights, facts.counted) == pytest.approx(missing / due.sum())

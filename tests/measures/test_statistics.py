@@ -102,3 +102,27 @@ def test_splits_that_overlap_have_larger_p_values():
     assert (interval.low, interval.high) == pytest.approx((interval.mean - half, interval.mean + half))
     plain = measures.paired_interval(first, second, 0.95)
     assert plain == measures.paired_difference(first, second)
+
+
+def test_a_number_of_items_has_an_interval_within_the_catalogue():
+    """Three seeds far apart: the interval is symmetric on the log scale, and within 1 and M like the mean."""
+    values = [160.0, 300.0, 560.0]
+    plain = measures.mean_interval(values)
+    assert plain.high > 343
+    wide = measures.number_interval(values)
+    assert (
+        wide.high / wide.mean
+        == pytest.approx(wide.mean / wide.low)
+        == pytest.approx(math.exp(plain.half / 340))
+    )
+    assert measures.number_interval(values, most=343).high == 343
+    extreme = measures.number_interval([1.0, 2.0, 30.0], most=343)
+    assert (extreme.low, extreme.mean, extreme.high) == (1, pytest.approx(11), 343)
+    chance = measures.number_interval([300.0, 400.0, 500.0], most=343)
+    assert 1 <= chance.low < chance.mean == chance.high == 343
+    with_zero = measures.number_interval([0.0, 2.0, 30.0], most=343)
+    assert (with_zero.low, with_zero.high) == (1, 343)
+    assert measures.number_interval([0.0, 0.0]).mean == 0
+    assert measures.number_interval([7.0]).low is None
+    assert measures.number_interval([7.0, 7.0]).equal
+    assert measures.number_interval([]).mean is None

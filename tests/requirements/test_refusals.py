@@ -20,6 +20,7 @@ SHARE = {"name": "a", "items": [1], "share": 0.1}
     ({"items": ["26O"]}, "the catalogue has no item '26O'"),
     ({"items": {"genres": "Western", "year": 1994}}, "no item matches the filter"),
     ({"items": "new"}, "no item is released after the opening"),
+    ({"first": "4d"}, "none of its items is released in its time"),
     ({"audience": {"users": {"sex": "F"}}}, "audience: the table has no column 'sex'"),
     ({"audience": {"share": 1e-9}}, "the audience has no user"),
     ({"exposures": 10_000}, "10,000 exposures, but .* its audience has only about 120 positions"),
@@ -46,6 +47,8 @@ def test_rows_that_cannot_be_are_refused_by_name(change, message):
     ({"groups": [{"column": "genres", "beta": 2}]}, "2 is above 1"),
     ({"groups": [{"column": "genres", "beta": 2, "of": "groups"}]}, "2 is above 1"),
     ({"groups": [{"column": "genres", "beta": 0.1, "of": "sellers"}]}, "Use one of groups, items"),
+    ({"groups": [{"column": "genres"}]}, "neither beta nor most is set"),
+    ({"groups": [{"column": "genres", "beta": 0.5, "most": 0.4}]}, "0.4 is below beta, 0.5"),
     ({"most": 0.1}, "exposure.most is 0.1, below exposure.beta"),
     ({"per": "week"}, "'week' has no unit|'week' is not a duration"),
 )

@@ -1,6 +1,7 @@
 """Floors, groups, campaigns and caps of a round: their table, and exposures that count for them."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -9,12 +10,14 @@ from hypothesis import strategies as st
 from kit import markets, same_arrays
 
 from rimsim.agents import make_agent, play_round
-from rimsim.arrays import seconds
+from rimsim.arrays import ALWAYS, seconds
 from rimsim.config import Seeds, scenario_from
-from rimsim.market import Market
+from rimsim.market import Market, build_world
 from rimsim.measures import mean_weight, position_weights, undelivered
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
 from rimsim.scenarios.report.comparison import comparison_answer, delivered_of_due, result_tables
+from rimsim.scenarios.report.group_figures import figures_of
+from rimsim.scenarios.report.group_sentences import group_sentences
 from rimsim.scenarios.report.numbers import figure, per_cent
 from rimsim.scenarios.report.tables import late_figures, shortfalls
 from rimsim.scenarios.report.titles import cost_of_guarantees
@@ -262,6 +265,38 @@ def test_a_run_tells_what_was_promised(tmp_path):
     )
 
 
+FIRST = {"name": "launch", "items": "new", "exposures": 12, "first": "4d"}
+
+
+def test_each_released_item_has_a_campaign_in_its_first_days(tmp_path):
+    """In the ledger, exposures within 4 days of the release are those of the table; the report adds items up."""
+    exposure = scenario_from({"exposure": {"unit": "shown", "beta": 0, "campaigns": [FIRST]}}).exposure
+    config = markets.small_cold_start(exposure=exposure, rounds=3)
+    agents = ["relevance", "rim-feedback"]
+    run = markets.small_run(tmp_path / "run", agents, config)
+    world = build_world(config)
+    ids = world.log.items["id"].astype(str).tolist()
+    release = {ids[item]: world.release[item] / 1e6 for item in np.flatnonzero(world.release != ALWAYS)}
+    delivered = run.promises.groupby(["agent", "name"])["delivered"].sum()
+    required = run.promises.groupby(["agent", "name"])["due"].sum()
+    for agent in agents:
+        ledger = run.ledger[run.ledger["agent"] == agent]
+        for text, begin in release.items():
+            is_counted = (ledger["item"] == ids.index(text)) & (ledger["time"] >= begin)
+            n_shown = int((is_counted & (ledger["time"] < begin + 4 * 86_400)).sum())
+            name = f"launch in the first 4d of item {text}"
+            assert delivered[agent, name] == n_shown
+            assert required[agent, name] == pytest.approx(12, abs=1e-6)
+    assert len(delivered) == 2 * len(release) > 20
+    share = delivered.groupby("agent").sum() / (12 * len(release))
+    assert share["relevance"] < 0.3
+    assert share["rim-feedback"] > 0.9
+    (table,) = (table for table in result_tables(run) if table.title.startswith("Exposures of groups"))
+    (row,) = table.rows
+    assert row[0] == "launch in the first 4d of each item"
+    assert [cell.split()[0] for cell in row[1:]] == [f"{share[agent]:.3f}" for agent in agents]
+
+
 def test_sentence_table_and_title_have_the_same_undelivered_share(tmp_path):
     """With items, groups and campaigns, all places report one share, in which old deficits count once."""
     agents = ["relevance", "popularity"]
@@ -284,3 +319,24 @@ def test_old_deficits_count_once():
     assert undelivered([4, 6], required=[15, 7], due=[10, 10]) == pytest.approx((10 - 4 + 7 - 6) / 20)
     assert undelivered([15, 7], required=[15, 7], due=[10, 10]) == 0
     assert undelivered([], [], []) == 0
+
+
+def test_the_sentence_of_a_column_counts_carried_deficits_as_the_table(tmp_path):
+    """Groups alone, with a period of a week: sentence, tables of rounds and of groups have one undelivered share."""
+    exposure = {"beta": 0.0, "per": "7d", "groups": [{"column": "genres", "beta": 0.6}]}
+    config = markets.small_scenario(exposure=scenario_from({"exposure": exposure}).exposure)
+    agents = ["relevance", "popularity"]
+    run = markets.small_run(tmp_path / "run", agents, config, rounds=2)
+    assert (run.promises["least"] > run.promises["due"] + 0.1).any()
+    metric, _ = shortfalls(run.scenario.exposure.unit)
+    (delivery, *_) = group_sentences(run)
+    means = late_figures(run.rounds)[metric]
+    table = result_tables(run)[0]
+    column = next(number for number, name in enumerate(table.columns) if name.startswith("undelivered"))
+    figures = figures_of(run, "genres")
+    for row in table.rows:
+        agent = row[0]
+        assert 0 < means[agent] < 1
+        assert figures.undelivered(agent).mean() == pytest.approx(means[agent])
+        assert row[column].split()[0] == f"{means[agent]:.3f}"
+        assert re.search(rf"`{agent}` (leaves )?{re.escape(per_cent(means[agent]))}", delivery)

@@ -170,3 +170,22 @@ def test_items_with_floors_are_drawn_again_each_round():
         for number in range(60)
     }
     assert pairs == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
+
+
+def test_a_carried_deficit_of_a_group_stays_below_its_cap():
+    """With a cap of 5 exposures, a group that missed 3 of 4 is owed 5 of 7 in the second week."""
+    groups = [{"column": "genres", "beta": 0.5, "most": 0.6}]
+    requirements = requirements_of({"groups": groups, "per": "14d"})
+    first = opened(requirements, 0)
+    second = opened(requirements, 1, first.carried_over(np.zeros(4), 0.75 * np.array([1.0, 4.0])))
+    assert second.table.max_exposure == pytest.approx([5.0 * 0.75] * 2)
+    assert second.table.min_exposure == pytest.approx([5.0 * 0.75, 4.0 * 0.75])
+
+
+def test_first_days_are_those_of_items_released_in_the_time_of_the_campaign():
+    """Of items released never, on day 1, 3 and 5, a campaign from day 2 to 5 has the third, from day 3 to 7."""
+    release = np.array([ALWAYS, DAY, 3 * DAY, 5 * DAY])
+    campaign = {"name": "new", "items": "new", "share": 0.1, "start": 2, "stop": 5, "first": "4d"}
+    table = opened(requirements_of({"campaigns": [campaign]}, release), 0, release=release).table
+    assert table.item.tolist() == [2]
+    assert (table.begin.tolist(), table.end.tolist()) == ([3 * DAY], [7 * DAY])

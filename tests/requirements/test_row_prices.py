@@ -77,6 +77,31 @@ def test_prices_of_a_campaign_are_for_its_audience_alone():
     assert (ledger.price[in_campaign & is_counted[:, None]] < 0).any()
 
 
+@cases(
+    "unit hard of",
+    *(
+        (unit, hard, of)
+        for unit in ("shown", "examined")
+        for hard, of in ((False, "items"), (True, "groups"))
+    ),
+)
+def test_no_group_is_shown_above_its_cap_and_capped_groups_are_still_shown(unit, hard, of):
+    """Agents with prices use a part of each cap and never exceed it, where relevance does; floors are kept."""
+    groups = [
+        {"column": "genres", "most": 0.5, "values": ["Drama", "Comedy"], "of": of},
+        {"column": "genres", "beta": 0.5, "most": 0.8, "values": ["Horror"]},
+    ]
+    config = priced(unit=unit, hard=hard, most=None, groups=groups, campaigns=[], beta=0.0)
+    alone = markets.played(config).closed
+    assert all((closed.delivered[:2] > closed.promises.max_exposure[:2]).all() for closed in alone)
+    for name in (*AGENTS, "rim-dual", "flat-budget", "hindsight"):
+        for closed in markets.played(config, name, 17).closed:
+            promises = closed.promises
+            assert (closed.delivered <= promises.max_exposure).all()
+            assert (closed.delivered[:2] > 0.25 * promises.max_exposure[:2]).all()
+            assert closed.delivered[2] >= 0.9 * promises.min_exposure[2] > 0
+
+
 @pytest.mark.parametrize("unit", ["shown", "examined"])
 def test_the_optimum_in_hindsight_keeps_promises(unit):
     """Who knows who comes delivers all that is asked for in a broadcast, within every cap."""

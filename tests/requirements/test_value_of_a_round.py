@@ -66,15 +66,17 @@ def rows_by_hand(closed):
     first = [0]
     item = []
     floors = []
+    row_caps = []
     active = []
     caps = np.full(m, np.inf)
     ticks = closed.ledger.schedule.tick
     audiences = closed.states.audiences
     for row in range(len(table)):
         items = table.items(row)
-        if np.isfinite(table.max_exposure[row]):
+        if table.name[row].startswith("most of item"):
             caps[items] = table.max_exposure[row]
             continue
+        row_caps.append(table.max_exposure[row])
         item += items.tolist()
         first.append(len(item))
         floors.append(table.min_exposure[row])
@@ -83,8 +85,9 @@ def rows_by_hand(closed):
     first = np.array(first)
     item = np.array(item, np.int64)
     floors = np.array(floors)
-    no_caps = np.full(len(floors), np.inf)
-    rows = Rows(first, item, floors, no_caps, np.full(len(floors), closed.cost), np.stack(active, axis=1))
+    rows = Rows(
+        first, item, floors, np.array(row_caps), np.full(len(floors), closed.cost), np.stack(active, axis=1)
+    )
     return rows, np.minimum(caps, n)
 
 
@@ -94,11 +97,18 @@ SHARES = [
 ]
 
 
+CAPPED = [
+    {"column": "genres", "most": 0.7, "values": ["Drama", "Comedy"]},
+    {"column": "genres", "beta": 0.6, "most": 0.9, "values": ["Musical", "Fantasy"]},
+]
+
+
+@pytest.mark.parametrize("groups", [markets.PRICED["groups"], CAPPED])
 @pytest.mark.parametrize("unit", ["shown", "examined"])
 @pytest.mark.parametrize("name", ["rim-feedback", "hindsight", "relevance"])
-def test_the_certificate_of_a_round_is_the_linear_programme_with_all_rows(name, unit):
+def test_the_certificate_of_a_round_is_the_linear_programme_with_all_rows(name, unit, groups):
     """The bound is HiGHS' optimum within caps; V is below it, and there is no gap where a cap is exceeded."""
-    config = priced(markets.small_scenario, unit=unit, most=2, campaigns=SHARES)
+    config = priced(markets.small_scenario, unit=unit, most=2, campaigns=SHARES, groups=groups)
     arrivals = ArrivalsConfig(per_round=30, max_visits=3)
     market = markets.played(dataclasses.replace(config, slate=3, rounds=1, arrivals=arrivals), name)
     closed = market.closed[0]

@@ -10,23 +10,24 @@ from rimsim.agents import BUILT_IN
 from rimsim.scenarios.report import charts
 
 LOG = ROOT / "benchmarks" / "log"
+README = ROOT / "README.md"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if not {"gallery", "log"} & set(path.parts))
 pytestmark = pytest.mark.skipif(not (DOCS / "index.md").is_file(), reason="not a source checkout")
 
 
 def test_every_picture_is_in_a_page_and_no_older_than_its_result(script):
-    """Drawn again from its tables, each picture has the title and digest of its file; ``round.svg`` is a diagram."""
-    text = "".join(page.read_text(encoding="utf-8") for page in [*PAGES, *LOG.glob("*.md")])
+    """Drawn again from its tables, each picture has the title and digest of its file; two others show no table."""
+    text = "".join(page.read_text(encoding="utf-8") for page in [README, *PAGES, *LOG.glob("*.md")])
     assert [path.name for path in (DOCS / "pictures").iterdir() if f"pictures/{path.name}" not in text] == []
     pictures = script("pictures")
     files = {f"{name}{picture.ending}" for name, picture in pictures.PICTURES.items()}
-    assert {path.name for path in (DOCS / "pictures").iterdir()} == {*files, "round.svg"}
+    assert {path.name for path in (DOCS / "pictures").iterdir()} == {*files, "round.svg", "report.png"}
     used = {
         place for picture in pictures.PICTURES.values() for place in picture.tables if place.endswith(".csv")
     }
     assert {path.name for path in (LOG / "pictures").iterdir()} == used
     for name, picture in pictures.PICTURES.items():
-        with charts.style():
+        with charts.style(picture.width):
             _, title = pictures.drawn(name)
         assert pictures.recorded(name) == pictures.Record(title, pictures.digest(picture.tables)), name
 
@@ -74,7 +75,7 @@ def test_figures_of_pages_are_those_of_the_log(script):
 
 
 def test_a_figure_is_found_by_row_and_column(script, monkeypatch, tmp_path):
-    """A place is a cell in six forms, below a heading where it names one; unknown and ambiguous rows are refused."""
+    """A place is a cell in seven forms, below a heading where it names one; unknown and ambiguous rows are refused."""
     figures = script("figures")
     table = "| x | y |\n|---|---|\n"
     text = f"# A\n\n{table}| `n` | -.135 ±.01* |\n| o | 3 |\n\n## B\n\n{table}| n | 2 |\n"
@@ -85,11 +86,12 @@ def test_a_figure_is_found_by_row_and_column(script, monkeypatch, tmp_path):
         "mean": "−0.135",
         "size": "0.135",
         "absolute": "0.135 ± 0.01",
+        "starred": "0.135*",
         "points": "14",
         "%": "14%",
     }
     assert {form: figures.figure(f"a#a; n; y; {form}") for form in forms} == forms
-    assert figures.figure("a#b; n; y") == "2"
+    assert figures.figure("a#b; n; y") == figures.figure("a#b; n; y; starred") == "2"
     assert figures.figure("a; o; y") == "3"
     refused(SystemExit, "0 figures", figures.figure, "a; m; y")
     refused(SystemExit, "2 figures", figures.figure, "a; n; y")
@@ -130,6 +132,47 @@ def test_figures_that_differ_from_the_log_are_named_and_replaced(script, monkeyp
     assert figures.outdated() == {}
     quotes = [figures.Quote("page.md", words, ("a; n; y",)) for words in ("costs {} or", "It costs {}")]
     refused(SystemExit, "quotes a figure twice", figures.updated, corrected, quotes)
+
+
+def test_the_number_of_agents_on_the_first_page_is_that_of_the_registry():
+    """README counts the built-in agents."""
+    assert f"\n* {len(BUILT_IN)} [agents](docs/agents.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_claims_in_words_are_supported_by_their_data(script):
+    """Every registered claim of a page occurs once there, and holds in the tables and curves of the log."""
+    figures = script("figures")
+    assert len(figures.claims()) >= 7
+    assert figures.unsupported() == []
+
+
+@cases(
+    "claim fault",
+    ({"starred": ("films",)}, "stars are in films, shop"),
+    ({"starred": ("films", "shop")}, None),
+    ({"starred": ("films", "shop"), "between": (5, 7)}, None),
+    ({"between": (5, 7)}, "not between 5 and 7: news 30"),
+    ({"words": "a lot"}, "the words occur 0 times in the page"),
+    (
+        {"row": "", "curve": "c; x; a", "rounds": (0, 1, 2), "between": (0.5, 1)},
+        "not between 0.5 and 1: share 0.4",
+    ),
+    ({"row": "", "curve": "c; x; a", "rounds": (0, 1, 2), "between": (0.3, 0.5)}, None),
+)
+def test_a_claim_that_the_data_deny_is_named(script, monkeypatch, tmp_path, claim, fault):
+    """A few percent on films and shop, two of five points at once: other words than these fail."""
+    figures = script("figures")
+    monkeypatch.setattr(figures, "LOG", tmp_path)
+    monkeypatch.setattr(figures, "ROOT", tmp_path)
+    (tmp_path / "page.md").write_text("It costs a\nfew percent.")
+    (tmp_path / "a.md").write_text(
+        "## B\n\n| claim | films | shop | news |\n|---|---|---|---|\n| cost | −5.9 ±0.6%* | −6.4 ±1.9%* | −30 ±37% |\n"
+    )
+    (tmp_path / "pictures").mkdir()
+    rows = "".join(f"x,a,{number},{mean}\n" for number, mean in enumerate((10, 8, 5)))
+    (tmp_path / "pictures" / "c.csv").write_text(f"panel,line,round,mean\n{rows}")
+    defaults = {"page": "page.md", "words": "a few percent", "row": "a#b; cost"}
+    assert figures.Claim(**defaults | claim).fault() == fault
 
 
 def test_the_leaderboard_shows_its_table(script):

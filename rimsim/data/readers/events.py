@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -21,8 +21,8 @@ from rimsim.errors import DataError, many, refuse
 
 _MIXED: Final = 0.01
 """Largest share of times in another unit; a log with a larger share is refused."""
-BAD_ROWS_SHOWN: Final = 10
-"""Number of bad rows that a report shows."""
+BAD_KINDS_SHOWN: Final = 10
+"""Largest number of kinds of bad rows that a report counts."""
 _BOUNDS: Final[tuple[tuple[values.Unit, float], ...]] = (
     ("s", 1e11),
     ("ms", 1e14),
@@ -156,8 +156,8 @@ class Collector:
     """Name of the column of quantities; None: the log has none."""
     price: str | None = field(default=None, init=False)
     """Name of the column with the role of the price; None: the caller named none."""
-    bad_rows: list[BadRow] = field(default_factory=list, init=False)
-    """First few bad rows."""
+    _first_of_kind: dict[str, BadRow] = field(default_factory=dict, init=False)
+    """Kind of a problem → the first row with it, and the number of these rows."""
     other_columns: dict[str, ItemColumn] = field(default_factory=dict, init=False)
     """Name of a column without a role → its texts for each item."""
     nested: dict[str, str] = field(default_factory=dict, init=False)
@@ -281,8 +281,15 @@ class Collector:
             returns = ". To leave returns out, set drop_returns (--drop-returns)" if is_return else ""
             raise DataError(f"{row}{returns}{skip if self.kind is EVENTS and skippable else ''}")
         self.skipped += 1
-        if len(self.bad_rows) < BAD_ROWS_SHOWN:
-            self.bad_rows.append(row)
+        if (first := self._first_of_kind.get(row.kind)) is not None:
+            self._first_of_kind[row.kind] = replace(first, count=first.count + 1)
+        elif len(self._first_of_kind) < BAD_KINDS_SHOWN:
+            self._first_of_kind[row.kind] = row
+
+    @property
+    def bad_rows(self) -> tuple[BadRow, ...]:
+        """First bad row of each kind, with a count."""
+        return tuple(self._first_of_kind.values())
 
     def likely_unit(self) -> values.Unit:
         """Time unit that fits most times; seconds if in doubt."""
@@ -312,7 +319,7 @@ class Collector:
     def events(self, source: str, unit: values.Unit) -> RawEvents:
         """Collected rows; the collector is empty afterwards."""
         if not self.rows:
-            example = f"; the first of {self.skipped:,} bad rows: {self.bad_rows[0]}" if self.bad_rows else ""
+            example = f"; the first of {self.skipped:,} bad rows: {self.bad_rows[0]}" if self.skipped else ""
             if self.drop_returns and self.n_returns:
                 example = f"; {many(self.n_returns, 'return')} were left out{example}"
             raise DataError(

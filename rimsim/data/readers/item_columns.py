@@ -44,6 +44,8 @@ class ItemColumn:
     """True if the column is no longer read, because too many items have several texts."""
     name: str = ""
     """Name of the column."""
+    placeholders: set[str] = field(default_factory=set)
+    """Texts of missing values that occur, except the empty text."""
     looks_like_price: bool = False
     """True if a column that is no longer read looked like a price."""
 
@@ -57,7 +59,9 @@ class ItemColumn:
         """Collect texts about items, given as positions in ``words``."""
         # The first and the last text in alphabetical order show whether all texts are equal, whatever the order of
         # rows.
-        used = [place for place in np.unique(word).tolist() if words[place] not in values.MISSING]
+        places = np.unique(word).tolist()
+        self.placeholders |= {words[place] for place in places if words[place] in values.MISSING} - {""}
+        used = [place for place in places if words[place] not in values.MISSING]
         order = np.array(sorted(used, key=lambda place: words[place]), np.int64)
         rank = np.full(len(words), -1, np.int64)  # alphabetical rank of each text; −1: missing or not used
         rank[order] = np.arange(len(order))
@@ -151,6 +155,10 @@ def attributes_of(
             uses.append(ColumnUse(name, None, "the price is read from another column"))
             continue
         series, note = _attribute(name, column, len(ids), is_required=name == price)
+        if series is not None and column.placeholders and not column.is_price:
+            texts = " and ".join(map(values.short, sorted(column.placeholders)))
+            missing = f"items whose value is {texts} have no {name}"
+            note = f"{note}; {missing}" if note else missing
         if series is not None:
             attributes[attribute] = series
         example = _example(column, ids) if "differs" in note else ""

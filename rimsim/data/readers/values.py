@@ -205,7 +205,7 @@ class Words:
             try:
                 self._words.append(identifier(str(word), name))
             except RowProblemError as problem:
-                self._words.append("")
+                self._words.append("" if word is None else str(word).strip())
                 missing[place] = str(problem)
         rows = np.flatnonzero(np.isin(self._place, list(missing)))
         self.problems = {

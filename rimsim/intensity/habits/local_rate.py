@@ -305,8 +305,8 @@ class RateFit:
         # tried first, and then the neighbours of the best of these.
         coarse_laws = [self._at(half_life, SMOOTHING) for half_life in self.half_lives[::2]]
         best = int(np.argmax([law.log_likelihood for law, _ in coarse_laws]))
-        neighbours = self.half_lives[max(2 * best - 1, 0) : 2 * best + 2 : 2]
-        laws = coarse_laws + [self._at(half_life, SMOOTHING) for half_life in neighbours]
+        neighbours = [place for place in (2 * best - 1, 2 * best + 1) if 0 <= place < len(self.half_lives)]
+        laws = coarse_laws + [self._at(self.half_lives[place], SMOOTHING) for place in neighbours]
         half_life = max(laws, key=lambda candidate: candidate[0].log_likelihood)[0].half_life
         return laws + [self._at(half_life, smoothing) for smoothing in SMOOTHINGS if smoothing != SMOOTHING]
 

@@ -15,7 +15,7 @@ from rimsim.errors import MarketError
 from rimsim.intensity.contract import BLOCK, IntensityModel
 from rimsim.intensity.states import UserStates
 from rimsim.market.past_round import PastRound, fold_of
-from rimsim.market.records import Arrivals, ScoredStates
+from rimsim.market.records import Arrivals, Needs, ScoredStates
 from rimsim.market.scores.block import ScoreRows
 from rimsim.market.scores.scorer import score_states
 from rimsim.market.slates import at_items
@@ -117,7 +117,7 @@ class PastStates:
             model=None if self.model is None else self.model[rows],
         )
 
-    def arrivals(self, rows: Ints, scores: ScoreRows) -> Arrivals:
+    def arrivals(self, rows: Ints, scores: ScoreRows, history: UserStates | None) -> Arrivals:
         """Scored states as an agent sees arrivals."""
         relevance, ground_intensity, admissible = scores.tensors
         return Arrivals(
@@ -130,6 +130,7 @@ class PastStates:
             row=rows,
             capacity=None if self.capacity is None else self.capacity[rows],
             audiences=None if self.audiences is None else self.audiences[rows],
+            history=history,
         )
 
 
@@ -147,6 +148,8 @@ class StateScores(ScoredStates):
     """Device of the scores."""
     seed: int
     """Model seed, which decides the folds."""
+    with_history: bool = False
+    """True if chunks have the histories of visitors, which only some agents need."""
 
     def __len__(self) -> int:
         return len(self.past.id)
@@ -174,6 +177,10 @@ class StateScores(ScoredStates):
         """At most ``limit`` of the states, evenly spaced."""
         past = self.past.sampled(limit)
         return self if past is self.past else dataclasses.replace(self, past=past)
+
+    def for_agent(self, needs: Needs) -> StateScores:
+        """Scores of the same states, with histories if needed."""
+        return dataclasses.replace(self, with_history=True) if needs.history else self
 
     def scored_by(self, models: FoldModels) -> StateScores:
         """Scores of the same states by other models."""
@@ -234,7 +241,8 @@ class StateScores(ScoredStates):
             )
             for first, block in zip(range(0, len(encoded), BLOCK), blocks, strict=True):
                 rows = encoded[first : first + BLOCK]
-                yield past.arrivals(rows, block.cut(0, len(rows)))
+                history = states[first : first + BLOCK] if self.with_history else None
+                yield past.arrivals(rows, block.cut(0, len(rows)), history)
 
 
 def always(model: IntensityModel) -> FoldModels:

@@ -24,6 +24,7 @@ from rimsim.scenarios.report.numbers import figure, per_cent
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import seeds_caption
 from rimsim.scenarios.report.tables import (
+    cannot_tell,
     cell,
     interval_words,
     over_seeds,
@@ -173,7 +174,11 @@ def _best(table: pd.DataFrame, task: str, words: str, overlap: float) -> str:
     if ties:
         last = ties[-1]
         names = ", ".join(f"`{name}`" for name in [best, *ties[:-1]])
-        text = f"Best at {words}: a tie of {names} and `{last}`, precision {means[best]}"
+        doubt = cannot_tell(leads[last].n, "split") if leads[last].mean else None
+        relation = (
+            f"a tie of {names} and `{last}`" if doubt is None else f"{doubt} {names} and `{last}` apart"
+        )
+        text = f"Best at {words}: {relation}, precision {means[best]}"
         if leads[last].mean:
             text = f"{text} to {means[last]}, a difference of {lead_words[last]}"
         return f"{text}."
@@ -211,6 +216,7 @@ def _floors(table: pd.DataFrame, overlap: float) -> list[str]:
     is_significant = significant([np.nan if change.p is None else change.p for change in changes.values()])
     claimed = []
     unclaimed = []
+    doubt = cannot_tell(min(change.n for change in changes.values()), "split")
     for (metric, change), is_claimed in zip(changes.items(), is_significant, strict=True):
         if change.mean is None:
             continue
@@ -221,7 +227,10 @@ def _floors(table: pd.DataFrame, overlap: float) -> list[str]:
         else:
             unclaimed.append(f"{metric} ({amount})")
     texts = [f"changes {' and '.join(claimed)}"] if claimed else []
-    texts += [f"has no significant effect on {' or '.join(unclaimed)}"] if unclaimed else []
+    if unclaimed and doubt is not None:
+        texts.append(f"may change {' and '.join(unclaimed)}, but {doubt}")
+    elif unclaimed:
+        texts.append(f"has no significant effect on {' or '.join(unclaimed)}")
     return [f"With `{best}`, a floor of β = {beta:g} against none {' and '.join(texts)}."] if texts else []
 
 

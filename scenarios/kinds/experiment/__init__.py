@@ -66,7 +66,7 @@ class ExperimentOptions(LogArguments):
     """Name of a scenario, path of a YAML file, or a record."""
     rounds: int | None = None
     """Number of rounds; None: the scenario's. Results are means over late rounds."""
-    seeds: int | Sequence[int] = (0, 1)
+    seeds: int | Sequence[int] = (0, 1, 2)
     """Number of seeds, counted from 0, or a list of seeds."""
     settings: Mapping[str, object] | None = None
     """Further fields to replace, by dotted name."""

@@ -14,24 +14,21 @@ class Learner:
     """Way in which the platform learns item effects."""
 
     name: str
-    """Name in options and tables."""
-    label: str
-    """Name in pictures."""
+    """Name in options, tables and pictures."""
     learning: LearningConfig
     """Value of ``platform.learning``."""
 
 
 _ALL = (
-    Learner("sd-0.3", "sd 0.3", LearningConfig(slope=0.0, sd=0.3, answer="mean")),
-    Learner("estimated", "sd estimated", LearningConfig(slope=0.0, sd="estimated", answer="mean")),
+    Learner("sd-0.3", LearningConfig(slope=0.0, sd=0.3, answer="mean")),
+    Learner("estimated", LearningConfig(slope=0.0, sd="estimated", answer="mean")),
     Learner(
         "estimated-slope",
-        "sd, slope estimated",
         LearningConfig(slope="estimated", sd="estimated", answer="mean"),
     ),
-    Learner("sd-2", "sd 2", LearningConfig(slope=0.0, sd=2.0, answer="mean")),
-    Learner("thompson", "Thompson", LearningConfig(slope=0.0, sd="estimated", answer="sample")),
-    Learner("ucb", "UCB", LearningConfig(slope=0.0, sd="estimated", answer="quantile")),
+    Learner("sd-2", LearningConfig(slope=0.0, sd=2.0, answer="mean")),
+    Learner("thompson", LearningConfig(slope=0.0, sd="estimated", answer="sample")),
+    Learner("ucb", LearningConfig(slope=0.0, sd="estimated", answer="quantile")),
 )
 LEARNERS: Mapping[str, Learner] = MappingProxyType({learner.name: learner for learner in _ALL})
 """Learner by name, from the learner whose item effects change least to those that explore by themselves."""

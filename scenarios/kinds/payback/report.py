@@ -29,7 +29,6 @@ from rimsim.scenarios.kinds.payback.gains import (
     shares_of,
     worlds_of,
 )
-from rimsim.scenarios.kinds.payback.learners import LEARNERS
 from rimsim.scenarios.report import charts, tables
 from rimsim.scenarios.report.console import more_place, picture_places
 from rimsim.scenarios.report.numbers import figure
@@ -119,8 +118,11 @@ def _sentences(gains: pd.DataFrame, prediction: Prediction, n_worlds: int) -> li
         if learners:
             lines.append(f"{text}: {'; '.join(learners)}.")
     n_open = int((guarantees["verdict"] == NOT_SIGNIFICANT).sum())
-    if n_worlds < 2:
-        lines.append("One world cannot show which gains are significant.")
+    doubt = tables.cannot_tell(n_worlds, "world")
+    if n_open and doubt is not None:
+        lines.append(
+            f"{doubt.capitalize()} if {n_open} of {many(len(guarantees), 'guarantee')} have an effect."
+        )
     elif n_open:
         lines.append(
             f"{n_open} of {many(len(guarantees), 'guarantee')} have no significant effect (Holm over "
@@ -250,7 +252,7 @@ def title(gains: pd.DataFrame) -> str:
     parts: list[str] = []
     for verdict, verb in ((GAIN, "gains utility"), (COST, "costs utility")):
         rows = guarantees[guarantees["verdict"] == verdict]
-        names = [LEARNERS[name].label for name in dict.fromkeys(rows["learner"])]
+        names = [str(name) for name in dict.fromkeys(rows["learner"])]
         betas = rows["beta"].unique()
         learners = " and ".join(names) if len(names) <= _NAMED else f"{len(names)} of {n_learners} learners"
         guarantee = f" (β = {betas[0]:g})" if len(betas) == 1 else ""
@@ -258,6 +260,9 @@ def title(gains: pd.DataFrame) -> str:
             parts.append(f"{verb} with {learners}{guarantee}")
     if guarantees["p"].isna().all():
         return "Gains of guarantees by learner, untested"
+    doubt = tables.cannot_tell(int(guarantees["n"].max()), "world")
+    if not parts and doubt is not None:
+        return f"{doubt.capitalize()} if a guarantee has an effect, with any of {many(n_learners, 'learner')}"
     if not parts:
         return f"No guarantee differs significantly from none, with any of {many(n_learners, 'learner')}"
     return f"A guarantee {' and '.join(parts)}"
@@ -287,7 +292,7 @@ def map_figure(shares: pd.DataFrame, gains: pd.DataFrame, n_rounds: int) -> Figu
         _draw_gains(ax, gains[gains["beta"] == beta], order)
         ax.set_title(f"β = {beta:g}", loc="left")
     _align(axes[1:n_panels])
-    axes[0].set_yticks(range(len(order)), [LEARNERS[name].label for name in order])
+    axes[0].set_yticks(range(len(order)), order)
     axes[0].set_ylim(len(order) - 0.5, -0.5)
     shown = (COST, NOT_SIGNIFICANT, GAIN)
     handles = [

@@ -34,6 +34,8 @@ from rimsim.scenarios.runs.store import RunFolder
 BESTSELLERS = "popularity"  # name of the popularity baseline, which recommends the items that most users took
 # λ counts as calibrated if the ratio of predicted to actual events lies in this interval.
 _CALIBRATED = (0.8, 1.25)
+_MISFIT = 0.1
+"""Kolmogorov-Smirnov distance of session sizes from which a sentence says that they are not those of the log."""
 _ACROSS = 2  # largest number of panels side by side
 # Sentences on what may be concluded, and on what may not be concluded.
 Sentences: TypeAlias = tuple[list[str], list[str]]
@@ -63,7 +65,11 @@ def validation_report(run: Run) -> Report:
                 "same slates under a truth; bars: 95% intervals over users. Up and to the right together: the truth "
                 "agrees.",
                 plots=(Plot("agreement", partial(_agreement_plot, run)),),
-                tables=(_worth(run.intervals, config.draws), _agreements(run.agreement, verdicts_of(run))),
+                tables=(
+                    _worth(run.intervals, config.draws),
+                    _verdict_table(verdicts_of(run)),
+                    _agreements(run.agreement),
+                ),
             ),
             Section("Acceptance and distributions", tables=(_acceptance(table), _distributions(table))),
             Section(
@@ -112,8 +118,9 @@ def conclusions(run: Run) -> Sentences:
         "from a market either."
     )
     held = (
-        f"Held-out later sessions of {users:,} users settle {settled} of {pairs} pairs of models: the difference of "
-        f"their precision is beyond its 95% interval over users.{alike if pairs > settled else ''}"
+        f"A verdict compares a fixed list of recommenders. Of the models of this validation, held-out later sessions "
+        f"of {users:,} users tell {settled} of {pairs} pairs apart: the 95% interval of the difference in precision "
+        f"excludes 0.{alike if pairs > settled else ''}"
     )
     may = [*_verdicts(run), held]
     may_not: list[str] = []
@@ -133,6 +140,7 @@ def conclusions(run: Run) -> Sentences:
             may_not.append(f"Under `{truth}` the market puts {_listed(pair_texts)}, against reality.")
     may_not += _flattered(run.intervals, agreed)
     may_not += filter(None, [untested_sentence(run.validate)])
+    may_not += _session_sizes(run.validate)
     further_sentences = [
         _bestsellers(run.settings.serving, run.pairs[run.pairs["truth"] == next(iter(agreed))]),
         rate_sentences(run.validate),
@@ -180,6 +188,25 @@ def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:
     return [text] if texts else []
 
 
+def _session_sizes(table: pd.DataFrame) -> list[str]:
+    """Sentences on session sizes that the log does not have."""
+    plain = table[table["model"] == ""]
+    means = plain.groupby(["truth", "metric"])["value"].mean()
+    names = [f"session_size_q{100 * share:.0f}" for share in (QUANTILES[0], QUANTILES[-1])]
+    texts = []
+    distances = plain[plain["metric"] == "session_size_ks"].groupby("truth", sort=False)["value"].mean()
+    for name, distance in zip(distances.index.astype(str), distances.tolist(), strict=True):
+        if distance < _MISFIT:
+            continue
+        ends = ((f"{means.get((key, size), np.nan):.3g}" for size in names) for key in (name, ""))
+        simulated, logged = (" to ".join(of_sizes) for of_sizes in ends)
+        texts.append(
+            f"Session sizes are not those of the log: under `{name}` they are Poisson, and 80% of them are {simulated} "
+            f"events; of the log's sessions, 80% have {logged} (Kolmogorov-Smirnov distance {distance:.2f})."
+        )
+    return texts
+
+
 def _bestsellers(serving_model: str, pairs: pd.DataFrame) -> Sentences:
     """Sentences that compare models with a list of bestsellers."""
     wins = pairs[(pairs["other"] == BESTSELLERS) & pairs["settled"]]
@@ -206,7 +233,7 @@ def _bestsellers(serving_model: str, pairs: pd.DataFrame) -> Sentences:
                 "said of a platform that nobody would run."
             )
         else:
-            bad.append(f"Whether {mark_words} beats bestsellers is not settled: {text}.")
+            bad.append(f"Whether {mark_words} beats bestsellers is not significant: {text}.")
     return good, bad
 
 
@@ -355,25 +382,42 @@ def _worth(intervals: pd.DataFrame, draws: int) -> TextTable:
     return pivoted(title, named.iloc[np.argsort(order, kind="stable")], ["model"], columns, significant=True)
 
 
-def _agreements(agreement: pd.DataFrame, verdicts: Mapping[str, Fitness]) -> TextTable:
-    """Agreement of each truth with reality."""
+def _verdict_table(verdicts: Mapping[str, Fitness]) -> TextTable:
+    """Verdict on each truth, with the agreement behind it."""
+    rows = []
+    for truth, verdict in verdicts.items():
+        ends = {"agreement": verdict.agreement, "agreement_low": verdict.low, "agreement_high": verdict.high}
+        figures = {name: float("nan") if value is None else value for name, value in ends.items()}
+        of_whole_log = "–" if verdict.played is None else signed(verdict.played)
+        counts = (f"{verdict.settled} of {verdict.pairs}", str(verdict.concordant))
+        rows.append((truth, verdict.verdict, *counts, _with_ends(figures, "agreement"), of_whole_log))
+    title = (
+        "Verdicts. They compare a fixed list of recommenders, whatever the models of this validation, under truths "
+        "fitted to the past alone. In brackets: 95% intervals. Last column: agreement if fitted to the whole log"
+    )
+    columns = ("truth", "verdict", "significant", "in order", "agreement", "whole log")
+    return TextTable(title, columns, tuple(rows), labels=2)
+
+
+def _agreements(agreement: pd.DataFrame) -> TextTable:
+    """Agreement of each truth with reality, on the validation's models."""
     rows = []
     for truth, row in figures_of(agreement).items():
         tau = _with_ends(row, "kendall")
         of_settled = _with_ends(row, "kendall_settled")
-        verdict = verdicts[truth].verdict if truth in verdicts else "–"
         settled = f"{row['settled_pairs']:.0f} of {row['pairs']:.0f}"
         pairs = (f"{row[name]:.0f}" for name in ("concordant_pairs", "discordant_pairs"))
         bars = (signed(row[bar]) for bar in (PAST, *FALSE))
         label = f"{truth}{' (chosen)' if row['chosen'] else ''}"
-        rows.append((label, verdict, settled, *pairs, of_settled, tau, signed(row["spearman"]), *bars))
-    figures = ("verdict", "settled", "in order", "reversed", "agreement", "τ", "ρ")
+        rows.append((label, settled, *pairs, of_settled, tau, signed(row["spearman"]), *bars))
+    figures = ("significant", "in order", "reversed", "agreement", "τ", "ρ")
     title = (
-        "Does a truth put these models in the order of reality? In brackets: 95% intervals. Last four columns: "
+        "Does a truth put the models of this validation in the order of reality, fitted to the whole log? The verdict "
+        "rests on other recommenders. In brackets: 95% intervals. Last four columns: "
         "agreement if fitted to the past alone, or with wrong tastes: popularity alone, other users', opposite"
     )
     return TextTable(
-        title, ("truth", *figures, "past", "popular", "others", "opposite"), tuple(rows), labels=2
+        title, ("truth", *figures, "past", "popular", "others", "opposite"), tuple(rows), labels=1
     )
 
 
@@ -490,12 +534,12 @@ def _message(agreement: Mapping[str, Mapping[str, float]], verdicts: Mapping[str
     settled = int(figures["settled_pairs"])
     concordant = int(figures["concordant_pairs"])
     if not settled:
-        return "Held-out later sessions settle no pair of models on this log"
+        return "No pair of models differs significantly in held-out later sessions"
     is_unfit = truth in verdicts and verdicts[truth].verdict == UNFIT_VERDICT
     verb = "puts only" if is_unfit else "puts"
     return (
-        f"The truth {truth} {verb} {concordant} of the {settled} pairs of models that reality settles in "
-        "reality's order"
+        f"The truth {truth} {verb} {concordant} of {settled} significant pairs of models in the order of "
+        "held-out later sessions"
     )
 
 
@@ -507,10 +551,10 @@ def _calibration(table: pd.DataFrame) -> Figure | None:
     parts = (f"{name} expects {signed(figures['rate_ratio'])}" for name, figures in curves.items())
     caption = (
         "Each point is a tenth of the log's sessions, by λ, fitted without them. On the line, λ is the mean number of "
-        "events that came."
+        "events that occurred."
     )
     looks = charts.styles(curves)
-    message = f"{', '.join(parts)} times the events that came"
+    message = f"{', '.join(parts)} times the events that occurred"
     figure, ax = charts.chart(message, caption, 4.6, looks)
     ends: list[float] = []
     for name, look in looks.items():
@@ -527,5 +571,5 @@ def _calibration(table: pd.DataFrame) -> Figure | None:
     for axis, limits in ((ax.xaxis, ax.set_xlim), (ax.yaxis, ax.set_ylim)):
         charts.log_axis(axis)
         limits(low, high)
-    ax.set(xlabel="expected events a session, λ", ylabel="events that came")
+    ax.set(xlabel="expected events a session, λ", ylabel="events that occurred")
     return figure

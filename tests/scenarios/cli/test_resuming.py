@@ -1,5 +1,8 @@
 """Commands on run folders that exist: resuming, repeating with --from, and demos and validations that end early."""
 
+import re
+from contextlib import nullcontext
+
 from kit import cases, refused, said_by
 from kit.commands import FEW
 
@@ -170,3 +173,23 @@ def test_an_interrupted_demo_names_the_command_that_resumes_all_of_it(tmp_path, 
     assert (out / "quick" / "config.yaml").exists()
     none = str(tmp_path / "none")
     assert "nothing to resume" in said_by(capsys, ["demo", "--resume", "--out", none], 2).err
+
+
+def test_a_whole_demo_prints_each_note_once(tmp_path, monkeypatch, capsys):
+    """Both of its parts print their notes before they play or in their reports, new and resumed."""
+    real = demo.scenarios.compare
+    settings = {"arrivals.per_round": 20, "data.min_item_events": 120, "platform.model": "popularity-hp"}
+    settings |= {"slate": 5, "exposure.beta": 1.0, "consumer.truth": "factors", "consumer.rank": 1}
+
+    def small(*_, out, console, command, **__):
+        agents = ("relevance", "random")
+        small = {"rounds": 1, "seeds": 1, "frozen": [], "workers": 1, "certify": False, "settings": settings}
+        return real("closed-loop", agents, **small, out=out, console=console, command=command)
+
+    monkeypatch.setattr(demo.scenarios, "compare", small)
+    monkeypatch.setattr(demo, "_in_background", lambda *_: nullcontext())
+    out = str(tmp_path / "demo")
+    for more in ([], ["--resume"]):
+        printed = said_by(capsys, ["demo", "--out", out, *more]).out
+        for part in printed.partition("2. The replay")[::2]:
+            assert part.count("note: ") == len(set(re.findall("note: .*", part))) > 0

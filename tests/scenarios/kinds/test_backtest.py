@@ -204,7 +204,7 @@ def _precise(**models):
     ({"a": (0.101, 0.102), "b": (0.101, 0.102)}, "a tie of `a` and `b`, precision 10.2%."),
     ({"a": (0.1,), "b": (0.1,)}, "a tie of `a` and `b`, precision 10.0%."),
     ({"a": (0.2, 0.1, 0.15), "b": (0.1, 0.15, 0.14)}, "a tie of `a` and `b`, precision 15.0% to 13.0%, a"),
-    ({"a": (0.2, 0.1), "b": (0.2, 0.1), "c": (0.05, 0.19)}, "a tie of `a`, `b` and `c`"),
+    ({"a": (0.2, 0.1), "b": (0.2, 0.1), "c": (0.05, 0.19)}, "two splits cannot tell `a`, `b` and `c` apart"),
     (
         {"a": (0.2, 0.21, 0.2), "b": (0.1,) * 3},
         "`a`, precision 20.3%, 10.3 points (8.9 to 11.8) ahead of `b`.",

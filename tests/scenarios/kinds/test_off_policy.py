@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from kit import cases, refused, said_by
+from kit import MODEL, cases, refused, said_by
 from kit.markets import drawn, small_run, small_scenario
 
 from rimsim import scenarios
@@ -18,6 +18,7 @@ from rimsim.agents import closed_rounds, make_agent, market_for
 from rimsim.config import ArrivalsConfig, PlatformConfig, Seeds
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.evaluation import ESTIMATORS, Chances, LoggedSlates, estimated
+from rimsim.market.opening import opening_model
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds import evaluate
 from rimsim.scenarios.kinds.evaluate import estimates, replayed, summary, true_values
@@ -312,6 +313,33 @@ def test_code_that_only_a_run_folder_names_is_not_imported(run, tmp_path, write,
     assert said in said_by(capsys, f"ope {folder} --target relevance", 2).err
     refused(ConfigError, re.escape(said), scenarios.ope, folder, "relevance")
     assert not (tmp_path / "ran").exists()
+
+
+def test_trusted_code_of_a_run_folder_runs(tmp_path, write, capsys):
+    """With --trust the model that only the folder names is imported, and the estimates are made."""
+    write(f"from pathlib import Path\n\nPath('ran').touch()\n{MODEL}")
+    config = small_scenario(rounds=1, platform=PlatformConfig(model="mine.py:Mine"))
+    folder = small_run(tmp_path / "run", ["random"], config).folder
+    (tmp_path / "ran").unlink()
+    words = f"ope {folder} --target relevance --workers 1"
+    assert "names code that would run with your rights: mine.py:Mine" in said_by(capsys, words, 2).err
+    assert not (tmp_path / "ran").exists()
+    opening_model.cache_clear()  # the comparison imported the file in this process
+    said_by(capsys, f"{words} --trust")
+    assert (tmp_path / "ran").exists()
+    assert (folder / "ope.parquet").is_file()
+
+
+def test_an_old_run_folder_without_digest_of_its_scenario_is_told(run, tmp_path, capsys):
+    """A folder without a digest of the scenario is evaluated, with a note that an edit is not noticed."""
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    config = folder / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    assert "\n  scenario: " in text
+    config.write_text(re.sub(r"\n  scenario: \w{64}", "", text), encoding="utf-8")
+    words = f"ope {folder} --target relevance --workers 1"
+    assert "keeps no digest of its scenario" in said_by(capsys, words).out
+    assert "keeps no digest" not in said_by(capsys, words.replace(str(folder), str(run.folder))).out
 
 
 @pytest.mark.parametrize("seeds", [0, (), (1, 1), (-1,)])

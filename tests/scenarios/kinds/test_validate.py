@@ -26,6 +26,7 @@ from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds import validate as kind
 from rimsim.scenarios.kinds.validate import COLUMNS, checks, value_table, with_serving
+from rimsim.scenarios.kinds.validate import report as validate_report
 from rimsim.scenarios.kinds.validate.checks import PAST
 from rimsim.scenarios.kinds.validate.report import rate_sentences, real_against_simulated
 from rimsim.scenarios.report.sentences import agreement_sentence
@@ -484,6 +485,21 @@ def test_tables_hold_what_the_contract_says(validation):
     assert named | {"rate_ratio"} <= set(table["metric"])
     assert validation.described["validate"]["without"] == ["als"]
     assert {"command", "truths", "versions", "digests"} <= set(validation.described)
+    report = load_run(validation.folder).report()
+    verdicts = next(table for table in report.tables if table.title.startswith("Verdicts"))
+    agreed = next(table for table in report.tables if table.title.startswith("Does a truth"))
+    verdict = validation.described["fitness"]["factors"]
+    assert verdicts.rows[0][:4] == (
+        "factors",
+        verdict["verdict"],
+        f"{verdict['settled']} of {verdict['pairs']}",
+        str(verdict["concordant"]),
+    )
+    assert "verdict" not in agreed.columns  # it is of other recommenders
+    assert "fitted to the whole log" in agreed.title
+    distance = table.loc[table["metric"] == "session_size_ks", "value"].mean()
+    is_told = any(text.startswith("Session sizes are not those of the log") for text in report.cautions)
+    assert is_told == (distance >= 0.1)
     page = (validation.folder / "README.md").read_text(encoding="utf-8")
     assert "## What may be concluded" in page
     assert "pictures/agreement.png" in page
@@ -633,3 +649,19 @@ def test_of_a_large_cut_some_users_are_judged(log):
         assert half_cut.taken_item.tolist() == cut.taken_item[among].tolist()
         assert half_cut.taken_row.tolist() == (cut.taken_row[among] // 2).tolist()
         assert half_cut.first_session.tolist() == cut.first_session[among].tolist()
+
+
+def test_session_sizes_that_the_log_does_not_have_are_told():
+    """A log of single ratings: 80% of Poisson sessions have 0 to 2 events, and all logged ones have 1."""
+    sizes = {"": (1, 1), "bag": (0, 2), "own": (1, 1)}
+    rows = [
+        (truth, "", f"session_size_{name}", value)
+        for truth, values in sizes.items()
+        for name, value in zip(("q10", "q90"), values, strict=True)
+    ]
+    rows += [("bag", "", "session_size_ks", 0.32), ("own", "", "session_size_ks", 0.02)]
+    table = pd.DataFrame(rows, columns=["truth", "model", "metric", "value"])
+    (text,) = validate_report._session_sizes(table)
+    assert "under `bag` they are Poisson, and 80% of them are 0 to 2 events; of the log's sessions" in text
+    assert "80% have 1 to 1" in text
+    assert "(Kolmogorov-Smirnov distance 0.32)" in text

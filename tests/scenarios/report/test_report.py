@@ -93,7 +93,7 @@ def test_a_report_holds_its_answer_cautions_plots_and_tables(run, report):
     """The record has all that any sink shows: sentences, pictures by name, tables, settings and places."""
     assert report.question == "What does guaranteeing exposure cost and bring? (small)"
     assert report.answer[0].startswith("`relevance` leaves ")
-    assert report.answer[-2].startswith("The loop")
+    assert report.answer[-2].startswith("Two seeds cannot tell if the loop changes")
     assert report.answer[-1].startswith("The truth `gru` is fit for this log")
     assert any(note.startswith("2 seeds: intervals are wide") for note in report.cautions)
     assert sorted(plot.name for plot in report.plots) == sorted(comparison.PICTURES)

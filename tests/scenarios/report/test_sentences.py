@@ -49,6 +49,25 @@ def test_sentences_say_the_tables_figures():
     assert "does not differ significantly from" in said
 
 
+@cases(
+    "values said",
+    (
+        [0.40, 0.45],
+        "brings 0.075 (−0.24 to 0.39) consumptions per slate less than `relevance` (15.0%), but two seeds",
+    ),
+    ([0.4], "brings 0.10 consumptions per slate less than `relevance` (20.0%), but one seed"),
+    ([0.5, 0.5], "brings as many consumptions per slate as `relevance`, but two seeds"),
+)
+def test_one_or_two_seeds_cannot_tell(values, said):
+    """So few seeds test nothing: the sentence has the size of a difference, but denies and claims nothing."""
+    rounds = _rounds({"relevance": [[0.5] * len(values)], "mine": [values]})
+    (text,) = sentences.comparison_sentences(rounds, ["relevance", "mine"], "examined")
+    assert text == f"`mine` {said} cannot tell if this is chance."
+    stars = _rounds({"relevance": [[0.5, 0.5001]], "mine": [[0.4, 0.4002]]})
+    (text,) = sentences.comparison_sentences(stars, ["relevance", "mine"], "examined")
+    assert "cannot tell" not in text
+
+
 def test_a_difference_in_percent_is_of_the_baseline():
     """With 0.5 for the baseline and 0.4 for the other agent, 0.1 less is 20%, and not a quarter."""
     rounds = _rounds({"relevance": [[0.5, 0.501, 0.499]], "mine": [[0.4, 0.402, 0.398]]})
@@ -241,3 +260,16 @@ def test_a_sentence_claims_a_difference_only_where_its_table_has_a_star():
     said = sentences.comparison_sentences(rounds, ["relevance", "mine"], "examined")[-1]
     assert "does not differ significantly from that of `relevance`" in said
     assert "not significant among all comparisons of the table" in said
+
+
+def test_tables_have_numbers_of_items_within_the_catalogue():
+    """The cell of effective items has the ends of its interval; a difference keeps half of its width."""
+    values = {"relevance": [[20.0, 30.0, 25.0]], "random": [[160.0, 340.0, 560.0]]}
+    rounds = _rounds(values, ("effective_items",))
+    shown = tables.summary(rounds, list(values), ("effective_items",), 343)
+    table = tables.pivoted("small", shown, ["agent"], ("effective_items",))
+    low = measures.number_interval(values["random"][0], 343).low
+    assert dict(table.rows)["random"] == f"343 ({tables.number(low)}–343)"
+    assert table.title == "small (in brackets: 95% interval on the log scale)"
+    paired = tables.differences(rounds, list(values), ("effective_items",))
+    assert " ±" in tables.pivoted("small", paired, ["agent"], ("effective_items",)).rows[0][1]

@@ -87,10 +87,7 @@ def test_each_seller_may_be_guaranteed_a_part_of_an_equal_share(csv, purchases, 
     out = tmp_path / "equal"
     words = ["compare", "--data", str(csv), "--columns", COLUMNS, "--guarantee", "seller=0.3:groups", *QUICK]
     assert main([*words, "--out", str(out)]) == 0
-    assert (
-        "30% of an equal share of each group of seller, whatever its number of items"
-        in capsys.readouterr().out
-    )
+    assert "30% of an equal share of each seller, whatever its number of items" in capsys.readouterr().out
     equal = load_run(out)
     weights = equal.scenario.consumer.position_decay ** np.arange(equal.scenario.slate)
     articles = purchases.groupby("seller")["sku"].nunique()
@@ -179,11 +176,11 @@ def test_prices_are_numbers_under_a_usual_name():
 def test_the_report_answers_the_sellers_question(run, capsys):
     """The answer has delivery, starved sellers, cost and revenue; a table has a row per seller and one of all."""
     said = said_by(capsys, ["report", str(run.folder), "--markdown"]).out
-    assert "of the exposure guaranteed to groups of seller undelivered, `rim-feedback` " in said
-    assert "of the 24 groups less than the guarantee" in said
+    assert "of the exposure guaranteed to sellers undelivered, `rim-feedback` " in said
+    assert "of the 24 sellers less than the guarantee" in said
     assert "cost users at most" in said
     assert "revenue per slate" in said
-    table = next(table for table in run.report().tables if table.title.startswith("Groups of seller"))
+    table = next(table for table in run.report().tables if table.title.startswith("Sellers"))
     assert len(table.rows) == 25
     assert [row[0] for row in table.rows][-1] == "all"
     assert {"required", "delivered, relevance", "revenue, change", "bonus paid"} <= set(table.columns)

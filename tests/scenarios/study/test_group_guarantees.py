@@ -38,6 +38,9 @@ def test_a_guarantee_may_be_part_of_an_equal_share_of_each_group():
     assert groups == [("seller", 0.3, "groups"), ("genres", 0.2, "items")]
     assert records.scenario_from(records.to_plain(config)) == config
     shares = {"seller": {"beta": [0.3, 0.6], "of": "groups"}}
+    config = resolved("closed-loop", guarantee={"seller": {"most": 2, "of": "groups"}})
+    assert config.exposure.groups == (records.GroupConfig("seller", 0.0, of="groups", most=2.0),)
+    assert records.scenario_from(records.to_plain(config)) == config
     assert grid_with({}, shares) == {"exposure.groups.seller.beta": [0.3, 0.6]}
     refused(ConfigError, "seller=0.3,0.6:groups has several shares", require_single, shares)
 
@@ -47,7 +50,18 @@ def test_the_command_line_says_which_share_is_guaranteed():
     assert guarantee("seller=0.3:groups") == ("seller", GroupShare((0.3,), "groups"))
     assert guarantee("a=b=0.3,0.5:groups") == ("a=b", GroupShare((0.3, 0.5), "groups"))
     assert guarantee("seller=0.3") == ("seller", GroupShare((0.3,), "items"))
-    for text in ("seller=0.3:sellers", "seller=0.3:", "seller=:groups", "seller=1.2:groups"):
+    assert guarantee("seller=0.3:groups:most=2") == ("seller", GroupShare((0.3,), "groups", 2.0))
+    assert guarantee("seller=0:most=1.5") == ("seller", GroupShare((0.0,), "items", 1.5))
+    assert str(GroupShare((0.3, 0.5), "groups", 2.0)) == "0.3,0.5:groups:most=2"
+    for text in (
+        "seller=0:groups",
+        "seller=0.3:most=",
+        "seller=0.3:most=0",
+        "seller=0.3:sellers",
+        "seller=0.3:",
+        "seller=:groups",
+        "seller=1.2:groups",
+    ):
         refused(ConfigError, "Write COLUMN=SHARE with .*:groups", guarantee, text)
 
 

@@ -36,7 +36,7 @@ def test_groups_that_a_run_loses_are_said_before_it(notes):
     assert "5 of the 123 items have no seller, so they belong to no group and have no guarantee" in text
     assert "the selection of events" not in text
     text = notes(**{"data.min_item_events": 3})
-    assert "the selection of events leaves 24 of the 26 groups of seller" in text
+    assert "the selection of events leaves 24 of the 26 sellers" in text
     assert "rounds to 0" not in text
     text = notes(**{"arrivals.per_round": 6})
-    assert "of the 26 groups of seller are guaranteed no exposure" in text
+    assert "of the 26 sellers are guaranteed no exposure" in text

@@ -211,7 +211,7 @@ def test_the_matrix_is_pairs_at_each_point_and_holm_over_all():
     assert (shade[2:, 0] == 0).all()
     assert (shade[:2, 0] < 0).all()
     text = matrix_table(claims, FIELDS, "T")
-    assert text.rows[-1] == ("settled", "− in 2 of 4", "− in 4 of 4")
+    assert text.rows[-1] == ("significant", "− in 2 of 4", "− in 4 of 4")
     assert [row[1].endswith("*") for row in text.rows[:-1]] == [True, True, False, False]
 
 
@@ -228,7 +228,7 @@ def _over_beta(values):
 
 
 def test_sentences_of_a_sweep_claim_what_their_table_stars():
-    """Significant, open, equal and absent changes each have their words; the undelivered share is told beside them."""
+    """Significant, open, equal and absent changes each have their words, and so has what groups miss at β = 0."""
     still = [0.5, 0.52, 0.48]
     table = _over_beta(
         {
@@ -250,6 +250,10 @@ def test_sentences_of_a_sweep_claim_what_their_table_stars():
         "`relevance`: beta from 0 to 0.5 does not change utility or coverage; at 0.5, 91% of the guaranteed exposure "
         "is undelivered."
     )
+    missing = {"utility": {"relevance": (still, still)}}
+    missing["examined_shortfall"] = {"relevance": ([0.31, 0.30, 0.32], [0.91, 0.90, 0.925])}
+    (beside_groups,) = sweep_report.sweep_sentences(_over_beta(missing), "beta", "examined")
+    assert "changes the undelivered share by 60.2 points (" in beside_groups
     assert "changes utility by −0.099 (" in of_mine
     assert "no significant effect on coverage (by 0.30 points, the same in all 3 seeds)" in of_mine
     assert "has no significant effect on utility (−0.033 (" in of_wide
@@ -301,4 +305,4 @@ def test_a_sweep_of_models_has_a_matrix(tmp_path):
     claims = sweep_report.sweep_matrix(table, again.scenario.exposure.unit)
     pd.testing.assert_frame_equal(again.matrix, claims, check_dtype=False)
     assert list(again.matrix["model"].unique()) == ["popularity-hp", "popularity"]
-    assert "settled" in markdown(sweep_report.sweep_report(again).tables)
+    assert "significant" in markdown(sweep_report.sweep_report(again).tables)
