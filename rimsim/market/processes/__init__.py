@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from rimsim.config import ScenarioConfig
 from rimsim.market.processes.contract import Process
+from rimsim.market.processes.creators import Creators
 from rimsim.market.processes.demand import Demand
 from rimsim.market.processes.effects import Happening
 from rimsim.market.processes.handle import MarketHandle
@@ -16,6 +17,7 @@ from rimsim.plugs import make_plug, named_options
 
 __all__ = [
     "BUILT_IN",
+    "Creators",
     "Demand",
     "Happening",
     "MarketHandle",
@@ -24,7 +26,12 @@ __all__ = [
     "UnitStock",
     "make_processes",
 ]
-BUILT_IN: dict[str, Callable[..., Any]] = {"demand": Demand, "outage": Outage, "stock": UnitStock}
+BUILT_IN: dict[str, Callable[..., Any]] = {
+    "creators": Creators,
+    "demand": Demand,
+    "outage": Outage,
+    "stock": UnitStock,
+}
 """Name of a built-in process → its class."""
 
 
