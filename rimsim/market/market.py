@@ -191,6 +191,7 @@ class Market:
         for number, (name, process) in enumerate(self.processes.items()):
             life = Life(name, self.env)
             life.begin(partial(process.run, self.env, MarketHandle(self, number, life)))
+        self.env.run_instant()  # so that agents' first prices know the changes at the opening
 
     def _made_world(self, *, is_shared: bool) -> World:
         """Log and truth of the config."""

@@ -17,8 +17,8 @@ from rimsim.arrays import Array, Bools, Floats, Ints
 from rimsim.config import ScenarioConfig
 from rimsim.data.log import EventLog
 from rimsim.errors import ConfigError, MarketError
+from rimsim.market.satisfaction import SatisfactionRule, providers_of_items
 from rimsim.plugs import make_plug
-from rimsim.requirements.filters import require_column
 
 _RESERVE_SEED = 0
 """Seed of the providers in the reserve, the same for all seeds of a run."""
@@ -191,24 +191,12 @@ class Fixed:
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class ViabilityOptions:
+class ViabilityOptions(SatisfactionRule):
     """Options of :class:`Viability`: provider column, satisfaction, exit and entry."""
 
     column: str | None = None
     """Column of the item table with an item's provider. If the column has several names joined by `|`, the first
     counts. null: each item is its own provider."""
-    decay: float = Field(default=0.9, ge=0, le=1)
-    """δ: share of satisfaction that remains after a round."""
-    per_exposure: float = Field(default=0.1, ge=0)
-    """r_e: satisfaction that an exposure adds."""
-    per_consumption: float = Field(default=1.0, ge=0)
-    """r_c: satisfaction that a consumption adds."""
-    penalty: float = Field(default=1.0, ge=0)
-    """Loss of satisfaction in a round without exposure."""
-    start: float = 5.0
-    """Satisfaction of providers at the opening, or when they come."""
-    threshold: float = 0.0
-    """Satisfaction below which a provider leaves; -.inf: providers never leave."""
     reserve: float = Field(default=0.0, ge=0, lt=1)
     """Share of the providers who are not in the market at the opening, drawn once for all seeds. The warm-up log has no
     events of their items."""
@@ -255,19 +243,15 @@ class Viability:
         column = self._options.column
         if column is None:
             return np.arange(log.n_items), tuple(log.items["id"].astype(str).tolist())
-        require_column(log.items, column, "providers.options.column")
-        texts = log.items[column].astype("str").str.partition("|")[0].to_numpy(str)
-        names, of_item = np.unique(texts, return_inverse=True)
-        return of_item.reshape(-1).astype(np.int64), tuple(names.tolist())
+        return providers_of_items(log.items, column, "providers.options.column")
 
     def end_of_round(self, outcome: RoundOutcome) -> Changes:
         """Exits, entries and satisfaction of providers after a round."""
         options = self._options
         offer = outcome.offer
         shown = outcome.by_provider(outcome.exposure)
-        present_satisfaction = options.decay * offer.satisfaction + options.per_exposure * shown
-        present_satisfaction += options.per_consumption * outcome.by_provider(outcome.consumption)
-        present_satisfaction -= options.penalty * (shown == 0)
+        consumed = outcome.by_provider(outcome.consumption)
+        present_satisfaction = options.after(offer.satisfaction, shown, consumed)
         there = offer.there
         satisfaction = np.where(there, present_satisfaction, offer.satisfaction)
         leaves = there & (satisfaction < options.threshold)

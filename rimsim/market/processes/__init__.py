@@ -7,14 +7,31 @@ from typing import Any, cast
 
 from rimsim.config import ScenarioConfig
 from rimsim.market.processes.contract import Process
+from rimsim.market.processes.creators import Creators
 from rimsim.market.processes.demand import Demand
 from rimsim.market.processes.effects import Happening
 from rimsim.market.processes.handle import MarketHandle
+from rimsim.market.processes.outage import Outage
 from rimsim.market.processes.stock import UnitStock
 from rimsim.plugs import make_plug, named_options
 
-__all__ = ["BUILT_IN", "Demand", "Happening", "MarketHandle", "Process", "UnitStock", "make_processes"]
-BUILT_IN: dict[str, Callable[..., Any]] = {"demand": Demand, "stock": UnitStock}
+__all__ = [
+    "BUILT_IN",
+    "Creators",
+    "Demand",
+    "Happening",
+    "MarketHandle",
+    "Outage",
+    "Process",
+    "UnitStock",
+    "make_processes",
+]
+BUILT_IN: dict[str, Callable[..., Any]] = {
+    "creators": Creators,
+    "demand": Demand,
+    "outage": Outage,
+    "stock": UnitStock,
+}
 """Name of a built-in process → its class."""
 
 
