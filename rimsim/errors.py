@@ -166,7 +166,7 @@ def many(count: int, noun: str) -> str:
 
 def plural(column: str) -> str:
     """Plural of a column's name: ``sellers``, ``categories``."""
-    if column.endswith("s"):
+    if column.endswith("s") or not column.isascii():  # a name in another language stays as it is
         return column
     if column.endswith("y") and column[-2:-1] not in set("aeiou"):
         return f"{column[:-1]}ies"

@@ -108,7 +108,7 @@ def test_the_documented_measure_is_in_the_table_of_rounds(documented):
     shown = run.ledger.assign(new=year[run.ledger["item"]] > year.max() - 10)
     expected = shown.groupby(["agent", "seed", "round"], observed=True)["new"].mean()
     freshness = run.rounds[run.rounds["metric"] == "freshness"].set_index(["agent", "seed", "round"])["value"]
-    assert len(freshness) == 3 * 2 * 2
+    assert len(freshness) == 3 * 3 * 2
     assert freshness.to_dict() == pytest.approx(expected.to_dict())
     assert expected.nunique() > 4
 

@@ -86,7 +86,7 @@ def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys
     assert said[0] == said[1] != said[2]
     assert len(said[0]) == 64
     lines = said_by(capsys, ["report", str(folders / "many"), "--markdown"]).out.splitlines()
-    assert lines[0].startswith("`random`: beta from 0.2 to 0.4 changes ")
+    assert lines[0].startswith("`random`: beta from 0.2 to 0.4 may change ")
     assert any(text.startswith("**closed-loop: means over the late rounds") for text in lines)
     assert lines[-1].startswith("| `random beta=0.4` | ")
 

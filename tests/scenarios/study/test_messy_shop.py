@@ -84,7 +84,7 @@ def test_one_command_says_what_an_equal_share_of_each_seller_costs_and_who_gains
     ratio = late["delivered"].groupby(["agent", "Verkäufer"]).mean().unstack("agent") / owed
     n_short = int((ratio["relevance"] < 0.995).sum())
     assert 0 < n_short < 24
-    assert f"relevance gives {n_short} of the 24 groups less than the guarantee" in output
+    assert f"relevance gives {n_short} of the 24 Verkäufer less than the guarantee" in output
     assert ratio["rim-feedback"].min() > 0.97
     revenue = late["revenue"].groupby("agent").sum() / (2 * 300)
     cost = re.search(r"revenue per slate .*?(?:difference −?|is )([\d.,]+)", output)
