@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -13,7 +14,7 @@ import numpy as np
 from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints, seconds, ticks
 from rimsim.config import ScenarioConfig, Seeds, at_seed
-from rimsim.errors import ArrivalsError, MarketError, ProcessError, one_line
+from rimsim.errors import ArrivalsError, ConfigError, MarketError, ProcessError, one_line
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.impressions import layer_of
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar, checked_schedule
@@ -59,6 +60,8 @@ from rimsim.market.scores.scorer import device_of
 from rimsim.market.shared import digest_of, shared_scores
 from rimsim.market.simulation import Simulation
 from rimsim.market.state import MarketState
+from rimsim.market.training_log import LogPart
+from rimsim.market.trainings import Training
 from rimsim.market.world import (
     build_world,
     initial_model,
@@ -206,6 +209,11 @@ class Market:
             model = warm_model(config, seed) if is_shared else self._own_warm_model(seed)
         if control is not None:
             require_controllable(config, self.arrivals, self.providers, "a control")
+            if self._has_trainer:
+                raise ConfigError(
+                    "a control: a process of the scenario decides when the platform retrains. A control needs "
+                    "retraining at the end of each round"
+                )
         return Platform(
             config,
             model,
@@ -215,12 +223,18 @@ class Market:
             retrains=config.platform.retrain if retrain is None else retrain,
             control=control,
             keeps_users=self.arrivals.keeps_users,
+            trains_anytime=bool(self.processes),
         )
 
     def _own_warm_model(self, seed: int) -> IntensityModel:
         """Opening model in a world that is not shared."""
         model = initial_model(self.config, self.world.past, seed)
         return calibrated(self.config, self.world, self.consumer, model, seed)
+
+    @property
+    def _has_trainer(self) -> bool:
+        """True if a process decides when the platform retrains."""
+        return any(getattr(process, "decides_retraining", False) for process in self.processes.values())
 
     @property
     def env(self) -> Clock:
@@ -432,6 +446,55 @@ class Market:
         del self.effects.stopped[process]
         self.open.renew()
 
+    def retrain(self, process: int, takes: int) -> bool:
+        """Start a training whose model goes live after ``takes`` ticks.
+
+        The result is false if the platform never retrains.
+        """
+        if not self.platform.retrains:
+            return False
+        if self.platform.has_control:
+            raise MarketError(
+                "retrain: the market has a control, which needs retraining at the end of each round"
+            )
+        training = self._training(process, takes)
+        self.platform.trainings.append(training)
+        self.simulation.go_live_at(training.live, self._go_live)
+        return True
+
+    def _training(self, process: int = -1, takes: int = 0) -> Training:
+        """Training that starts now."""
+        is_over = self.open.queue.share == 1.0 and self.env.tick >= self.schedule.stop
+        return Training(
+            start=self.env.tick,
+            live=self.env.tick + takes,
+            round=self.open.number + is_over,
+            rows=0 if is_over else self.served,
+            base=self.model,
+            process=process,
+        )
+
+    def _go_live(self) -> None:
+        """Let the model of a training serve within a round."""
+        if self.open.queue.share == 1.0 and self.env.tick >= self.schedule.stop:
+            return  # the end of the round retrains
+        if self._trained():
+            self._past_states = self._last_states() if self.platform.rounds else self._first_states()
+            self.open.use_model(self.model, self.env.tick)
+
+    def _trained(self, parts: list[LogPart] | None = None) -> bool:
+        """Train the model that goes live now; false without one."""
+        platform = self.platform
+        training = platform.due(self.env.tick)
+        if training is not None:
+            platform.go_live(training, self.open, self._states_of, parts)
+            if training.process >= 0:
+                self.note_happening(list(self.processes)[training.process], "live", None, math.nan)
+            assert platform.live is not None  # noqa: S101  # the training that has just gone live
+            self.simulation.note_live(platform.live.number)
+        platform.drop_due(self.env.tick)
+        return training is not None
+
     def note_happening(self, process: str, change: str, items: Ints | None, value: float) -> None:
         """Record a change by a process."""
         self.effects.happenings += [
@@ -502,6 +565,8 @@ class Market:
         self.simulation = Simulation(start, 0 if state.effects is None else state.effects.served)
         self._past_states = self._last_states() if past else self._first_states()
         self.open = self._open_round()
+        for training in self.platform.trainings:
+            self.simulation.go_live_at(training.live, self._go_live)
         self._begin_processes()
 
     def _open_round(self) -> OpenRound:
@@ -547,6 +612,7 @@ class Market:
             give_back()  # retraining allocates large blocks, for which the system needs the freed memory
         served = self.open
         platform = self.platform
+        training = self._training()
         past = platform.keep(served)
         parts = platform.next_log()
         outcome = RoundOutcome(
@@ -565,7 +631,7 @@ class Market:
             events=past,
             learnt=platform.learnt[-1],
             log_counts=platform.log_counts,
-            states=self._states_of(past, always(self.model)).among(served.requirements),
+            states=self._served_states(past).among(served.requirements),
             decay=platform.examined.estimate,
         )
         closed = replace(closed, happenings=tuple(self.happenings))
@@ -579,7 +645,9 @@ class Market:
         if self.round == self.config.rounds:
             self.done = True
             return
-        platform.retrain(parts, self._states_of)
+        if platform.retrains and not self._has_trainer:
+            platform.trainings.append(training)
+        self._trained(parts)
         # The offer changes only after retraining, which scores the round's impressions with the items then on offer.
         self._offer = self._offer.after(changes, self.round - 1)
         self._past_states = self._last_states()
@@ -631,6 +699,14 @@ class Market:
     def _last_states(self) -> StateScores:
         """Scores of the last round's states, for the next prices."""
         return self._states_of(self.platform.rounds[-1], self.platform.scorers_of_last())
+
+    def _served_states(self, past: PastRound) -> StateScores:
+        """Scores of the round's states by its serving models."""
+        models = self.open.models
+        scores = self._states_of(past, lambda: models)
+        if len(models) == 1:
+            return scores
+        return replace(scores, past=replace(scores.past, model=self.open.model_of_arrival))
 
     def _states_of(self, past: PastRound, models: FoldModels) -> StateScores:
         """Scores of a round's states by given models."""

@@ -203,6 +203,8 @@ class OpenRound:
             self._foreseen = self.foreseen_histories()
             self._known = self._foreseen
         self._scores: ArrivalScores | None = self._scores_of_arrivals(model, context.shared)
+        self._models = [model]
+        self._first_rows = [0]
         self._opening_model = context.opening_model
         self._is_opening_model = model is context.opening_model
         self._opening_scores: ArrivalScores | None = None
@@ -237,6 +239,33 @@ class OpenRound:
             "arrivals", model, digest_of(schedule, histories), dict
         )
         return PrecomputedScores(scorer, histories, schedule, blocks)
+
+    def use_model(self, model: IntensityModel, tick: int) -> None:
+        """Score arrivals by another model from a tick on.
+
+        All arrivals before now must be served.
+        """
+        served = self.queue.served
+        scorer = Scorer(model, self._known, self._times, self._device)
+        # Precomputed scores encode states window by window, from the events before the round on.
+        scorer.encode(self.schedule.start if self._can.exogenous else tick)
+        self._models.append(model)
+        self._first_rows.append(served)
+        self._is_opening_model = False
+        self._reported = None
+        self._open_scores.replace_scorer(scorer, served)
+        self.renew()
+
+    @property
+    def models(self) -> tuple[IntensityModel, ...]:
+        """Models that have served the round, oldest first."""
+        return tuple(self._models)
+
+    @property
+    def model_of_arrival(self) -> Ints:
+        """(n,) number of the model that serves each arrival."""
+        rows = np.arange(len(self.schedule))
+        return np.asarray(np.searchsorted(self._first_rows, rows, side="right") - 1, np.int64)
 
     def _columns_of_serving(self) -> RoundColumns:
         """Arrays that serving reads and writes."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import simpy
 
+from rimsim.errors import MarketError, RimsimError, one_line
 from rimsim.market.clock import ArrivalQueue, Clock, Moment, Rank, VisitCounts
 from rimsim.market.records import Schedule
 
@@ -25,6 +26,8 @@ class Simulation:
         self._stop = tick
         self._round_ends: list[simpy.Event] = []
         """Events that wait for the end of the round."""
+        self._live_models: list[simpy.Event] = []
+        """Events that wait for the next model that goes live."""
         self.clock.process(self._rounds())
 
     def queue_of(self, schedule: Schedule) -> ArrivalQueue:
@@ -48,6 +51,38 @@ class Simulation:
         event = self.clock.event()
         self._round_ends.append(event)
         return event
+
+    def model_live(self) -> simpy.Event:
+        """Event of the next model that goes live."""
+        event = self.clock.event()
+        self._live_models.append(event)
+        return event
+
+    def note_live(self, number: int) -> None:
+        """Trigger the events of the model with a number."""
+        waits = self._live_models
+        self._live_models = []
+        for event in waits:
+            event.succeed(number)
+
+    def go_live_at(self, tick: int, go_live: Callable[[], None]) -> None:
+        """Call a function when a model goes live.
+
+        If it is interrupted, it is called again when the clock goes on.
+        """
+
+        def call(_: simpy.Event) -> None:
+            """Call the function."""
+            try:
+                go_live()
+            except BaseException as error:
+                self.go_live_at(self.clock.tick, go_live)
+                if isinstance(error, RimsimError) or not isinstance(error, Exception):
+                    raise
+                raise MarketError(f"retraining: {type(error).__name__}: {one_line(error)}") from error
+
+        moment = Moment(self.clock, tick, Rank.LIVE)
+        moment.callbacks.append(call)
 
     def after_visits(self, n: int) -> simpy.Event:
         """Event after ``n`` more visits."""

@@ -11,10 +11,20 @@ from rimsim.market.processes.demand import Demand
 from rimsim.market.processes.effects import Happening
 from rimsim.market.processes.handle import MarketHandle
 from rimsim.market.processes.stock import UnitStock
+from rimsim.market.processes.training import TrainingTimes
 from rimsim.plugs import make_plug, named_options
 
-__all__ = ["BUILT_IN", "Demand", "Happening", "MarketHandle", "Process", "UnitStock", "make_processes"]
-BUILT_IN: dict[str, Callable[..., Any]] = {"demand": Demand, "stock": UnitStock}
+__all__ = [
+    "BUILT_IN",
+    "Demand",
+    "Happening",
+    "MarketHandle",
+    "Process",
+    "TrainingTimes",
+    "UnitStock",
+    "make_processes",
+]
+BUILT_IN: dict[str, Callable[..., Any]] = {"demand": Demand, "stock": UnitStock, "training": TrainingTimes}
 """Name of a built-in process → its class."""
 
 
