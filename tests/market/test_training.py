@@ -94,3 +94,22 @@ def test_a_training_that_never_ends_is_a_frozen_platform():
     slow = {"training": TrainingTimes(takes="9000d")}
     assert_same(played(config, slow), played(config, retrain=False))
     assert not happenings(played(config, slow, retrain=False))
+
+
+def test_a_resumed_market_has_the_same_trainings(tmp_path):
+    """A market saved while trainings are pending goes on like an uninterrupted market."""
+    config = small_scenario(platform=platforms()["bag"], rounds=3)
+    market = Market(config)
+    processes = {"training": TrainingTimes(visits=50, takes=duration(market, 0.9))}
+    expected = played(config, processes)
+    first = Market(config, processes=processes)
+    while first.round < 2:
+        play_round(first, make_agent("rim-feedback"))
+    assert first.platform.trainings
+    first.state.save(tmp_path)
+    resumed = Market(config, processes=processes)
+    resumed.load_state(type(first.state).load(tmp_path))
+    play_round(resumed, make_agent("rim-feedback"))
+    resumed.closed[:0] = first.closed
+    assert_same(resumed, expected)
+    assert happenings(resumed) == happenings(expected)
